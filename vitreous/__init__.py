@@ -1,0 +1,3 @@
+"""Vitreous: Vision Transformers you can see through."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,64 @@
+"""Files that are either whole or absent: written beside their place, flushed to the disk, then renamed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vitreous.errors import InputError
+
+
+@contextmanager
+def written_beside(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; on success move it to `path`, on any error remove it.
+
+    The temporary name keeps the suffix, so that writers which choose a format by suffix work unchanged.
+    The move is atomic (POSIX rename), so a reader sees the old file or the new one, never a part.
+
+    Raises:
+        InputError: the folder can't be made or written, or the block ended without writing the file.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    make_folder(target.parent)
+    try:
+        yield temporary
+        if not temporary.exists():
+            raise AssertionError(f"nothing was written for {target}")
+        flush_to_disk(temporary)
+        os.replace(temporary, target)
+        flush_to_disk(target.parent)
+    except OSError as error:
+        if error.filename is None or str(temporary.name) in str(error.filename) or error.filename == str(target):
+            raise InputError(f"can't write {target}: {reason(error)}") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and its parents, or say in one line why not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"can't make the folder {folder}: {reason(error)}") from error
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write `text` (UTF-8) to `path`, whole or not at all."""
+    with written_beside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def flush_to_disk(path: Path) -> None:
+    """Have the operating system put the file or folder at `path` on the disk (fsync)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def reason(error: OSError) -> str:
+    """The system's own words for an error, in lower case: "no space left on device"."""
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,1 @@
+"""The process-wide facts: which device, which precision, which random numbers."""
