@@ -26,7 +26,7 @@ def written_beside(path: Path | str) -> Iterator[Path]:
         if not temporary.exists():
             raise AssertionError(f"nothing was written for {target}")
         flush_to_disk(temporary)
-        os.replace(temporary, target)
+        temporary.replace(target)
         flush_to_disk(target.parent)
     except OSError as error:
         if error.filename is None or str(temporary.name) in str(error.filename) or error.filename == str(target):

@@ -1,1 +1,68 @@
 """The process-wide facts: which device, which precision, which random numbers."""
+
+import hashlib
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from vitreous.errors import InputError, unknown
+
+PRECISIONS = ("auto", "bf16", "fp32")
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """The device to compute on: the one named, or the first GPU, or the processor.
+
+    >>> find_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise unknown("device", name, ["auto", "cpu", "cuda"]) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device '{name}' is not there: torch sees no GPU (use --device cpu)")
+    return device
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 arithmetic is in the hardware, so that it is faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """Turn "auto" into "bf16" where the hardware has it, else "fp32"."""
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    if precision == "auto":
+        return "bf16" if has_fast_bf16(device) else "fp32"
+    return precision
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """The context in which matrix products run in the chosen precision."""
+    if precision == "bf16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def seed_for(seed: int, *purpose: object) -> int:
+    """A 63-bit seed for one purpose of a run: the same for the same arguments, on every machine.
+
+    Every random number of a run comes from such a seed, so that step n draws the same numbers whether or not
+    the run was interrupted before it.
+
+    >>> seed_for(0, "order", 3) == seed_for(0, "order", 3) != seed_for(0, "order", 4)
+    True
+    """
+    text = "/".join(map(str, (seed, *purpose)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+
+
+def generator(seed: int, *purpose: object) -> torch.Generator:
+    """A random number generator for one purpose of a run (on the processor)."""
+    return torch.Generator().manual_seed(seed_for(seed, *purpose))

@@ -1,0 +1,62 @@
+"""The command line: one thin file a verb, and one place where errors become a line and an exit code."""
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+import vitreous
+from vitreous.errors import InputError
+from vitreous.files import reason
+
+EXIT_BAD_INPUT, EXIT_BROKE_OFF, EXIT_INTERRUPTED = 2, 3, 130
+
+VERBS = {
+    "demo": "Run the whole chain: train, evaluate, explain, video.",
+    "train": "Train a model by a recipe, or go on with a run.",
+    "evaluate": "Measure a model on pictures it has not learned from.",
+    "explain": "Show what a model looks at on pictures.",
+    "video": "Lay over a clip what a model looks at.",
+    "patches": "Show how a picture is cut into patches.",
+}
+"""Every verb and what it does; its function, in the file of the same name, is imported when it is called."""
+
+app = App(
+    name="vitreous",
+    help="Vision Transformers you can see through: train them, measure them, and see where they look.",
+    version=vitreous.__version__,
+    exit_on_error=False,
+    print_error=False,
+    result_action="return_value",
+)
+for _order, (_verb, _summary) in enumerate(VERBS.items()):
+    app.command(f"vitreous.cli.{_verb}:{_verb}", name=_verb, help=_summary, sort_key=_order)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code.
+
+    0: done; 2: bad input, said in one line; 3: a clip broke off and its good part was written; 130: interrupted.
+    """
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        return app(list(arguments)) or 0
+    except (CycloptsError, InputError) as error:
+        return complain(" ".join(str(error).split()))
+    except BrokenPipeError:
+        return EXIT_BAD_INPUT
+    except OSError as error:
+        return complain(f"{error.filename}: {reason(error)}" if error.filename else reason(error))
+    except KeyboardInterrupt:
+        print("vitreous: interrupted", file=sys.stderr)  # noqa: T201
+        return EXIT_INTERRUPTED
+
+
+def complain(message: str) -> int:
+    """Say in one line on standard error what is wrong."""
+    print(f"vitreous: {message}", file=sys.stderr)  # noqa: T201
+    return EXIT_BAD_INPUT

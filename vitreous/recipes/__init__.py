@@ -1,0 +1,22 @@
+"""The recipes by name: one function a run, each returns the whole of it."""
+
+from collections.abc import Callable
+
+from vitreous.errors import unknown
+from vitreous.recipes.cifar10_quick import cifar10_quick
+from vitreous.recipes.mnist import mnist
+from vitreous.recipes.shapes import shapes
+from vitreous.training.recipe import Recipe
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"cifar10-quick": cifar10_quick, "mnist": mnist, "shapes": shapes}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises:
+        InputError: there is none; names the nearest.
+    """
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return RECIPES[name]()

@@ -1,0 +1,186 @@
+"""What goes into a model keeps its place, and what comes back lands on it: any size, any aspect, both directions."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vitreous.data.preprocessing import RESIZES, Geometry, Preprocessing, fit_picture, prepare
+from vitreous.errors import InputError
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+sides = st.integers(1, 150)
+grids = st.tuples(st.integers(1, 24), st.integers(1, 24))
+
+
+def rule(size_hw=(32, 48), resize="stretch", multiple=8) -> Preprocessing:
+    return Preprocessing(size_hw, resize, MEAN, STD, multiple)
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@given(
+    height=sides, width=sides, resize=st.sampled_from(RESIZES), size=st.tuples(st.integers(8, 64), st.integers(8, 64))
+)
+@settings(max_examples=60, deadline=None)
+def test_any_picture_fits_any_model(height, width, resize, size):
+    pixels, geometry = prepare(noise(height, width), rule(size, resize))
+    assert pixels.shape == (3, *geometry.model_hw) and pixels.dtype == torch.float32 and pixels.is_contiguous()
+    top, left, bottom, right = geometry.box
+    assert 0 <= top < bottom <= height and 0 <= left < right <= width
+    assert geometry.source_hw == (height, width)
+    assert geometry.model_hw == size or resize == "aspect"
+    if resize != "crop":
+        assert geometry.box == (0, 0, height, width)
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_the_colour_of_a_plain_picture_is_normalised(resize):
+    image = np.full((70, 90, 3), (51, 102, 204), np.uint8)
+    pixels, _ = prepare(image, rule(resize=resize))
+    expected = (torch.tensor([0.2, 0.4, 0.8]) - torch.tensor(MEAN)) / torch.tensor(STD)
+    assert torch.allclose(pixels, expected[:, None, None].expand_as(pixels), atol=1e-6)
+
+
+def test_one_channel_is_luma():
+    image = np.full((20, 20, 3), (255, 0, 0), np.uint8)
+    pixels, _ = prepare(image, Preprocessing((8, 12), "stretch", (0.0,), (1.0,), 4))
+    assert pixels.shape == (1, 8, 12)
+    assert pixels.mean().item() == pytest.approx(0.299, abs=0.01)
+
+
+def test_crop_takes_the_centre_at_the_model_s_aspect():
+    image = np.zeros((100, 300, 3), np.uint8)
+    image[:, 100:200] = 255
+    assert (fit_picture(image, (20, 20), "crop") == 255).all()
+    assert prepare(image, rule((20, 20), "crop"))[1].box == (0, 100, 100, 200)
+    assert prepare(image, rule((20, 40), "crop"))[1].box == (0, 50, 100, 250)
+    assert prepare(image.transpose(1, 0, 2), rule((20, 20), "crop"))[1].box == (100, 0, 200, 100)
+
+
+def test_stretch_keeps_everything_in_its_place():
+    image = np.zeros((40, 120, 3), np.uint8)
+    image[:20, 60:] = 255
+    fitted = fit_picture(image, (32, 32), "stretch")
+    assert (fitted[:14, 18:] > 240).all() and (fitted[18:] < 15).all() and (fitted[:, :14] < 15).all()
+
+
+@pytest.mark.parametrize(
+    ("source_hw", "model_hw"), [((480, 640), (192, 256)), ((720, 1280), (168, 296)), ((64, 64), (224, 224))]
+)
+def test_aspect_keeps_shape_and_area(source_hw, model_hw):
+    _, geometry = prepare(noise(*source_hw), rule((224, 224), "aspect"))
+    assert geometry.model_hw == model_hw
+
+
+@given(height=st.integers(1, 3000), width=st.integers(1, 3000))
+@settings(max_examples=40, deadline=None)
+def test_aspect_never_asks_for_many_more_patches(height, width):
+    _, geometry = prepare(np.zeros((height, width, 3), np.uint8), rule((64, 64), "aspect"))
+    assert geometry.model_hw[0] % 8 == 0 == geometry.model_hw[1] % 8
+    assert geometry.model_hw[0] * geometry.model_hw[1] <= 64 * 64 * 1.5
+    if 0.5 < height / width < 2:
+        assert 0.75 < geometry.model_hw[0] / geometry.model_hw[1] * width / height < 1.34
+
+
+def test_shrinking_a_large_picture_is_antialiased():
+    stripes = np.zeros((720, 1280, 3), np.uint8)
+    stripes[:, ::2] = 255
+    fitted = fit_picture(stripes, (32, 32), "stretch").astype(int)
+    assert np.abs(fitted - 127).max() <= 4
+
+
+@given(height=sides, width=sides, grid=grids, resize=st.sampled_from(RESIZES), data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_hot_cell_is_hot_inside_its_own_rectangle(height, width, grid, resize, data):
+    _, geometry = prepare(np.zeros((height, width, 3), np.uint8), rule((32, 48), resize))
+    row, column = data.draw(st.integers(0, grid[0] - 1)), data.draw(st.integers(0, grid[1] - 1))
+    heat = np.zeros(grid, np.float32)
+    heat[row, column] = 1
+    found = geometry.to_source(heat)
+    assert found.shape == (height, width) and found.dtype == np.float32
+    assert found.min() >= 0 and found.max() <= 1 + 1e-6
+    peak = np.unravel_index(found.argmax(), found.shape)
+    top, left, bottom, right = geometry.box
+    for place, start, stop, cell, cells in [
+        (peak[0], top, bottom, row, grid[0]),
+        (peak[1], left, right, column, grid[1]),
+    ]:
+        low, high = (start + (stop - start) * edge / cells for edge in (cell, cell + 1))
+        assert low - 1 < place < high, f"pixel {place} doesn't touch [{low}, {high})"
+        if (stop - start) / cells >= 1:
+            assert low - 1e-6 <= place + 0.5 <= high + 1e-6
+
+
+@given(height=sides, width=sides, grid=grids, value=st.floats(0, 100, width=32))
+@settings(max_examples=60, deadline=None)
+def test_a_constant_map_stays_constant(height, width, grid, value):
+    found = Geometry((height, width), (32, 32), (0, 0, height, width)).to_source(np.full(grid, value, np.float32))
+    assert np.allclose(found, value, rtol=1e-5)
+
+
+@given(height=st.integers(1, 24), width=st.integers(1, 24), times=st.integers(8, 12), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_range_and_mean_are_kept(height, width, times, seed):
+    heat = np.random.default_rng(seed).random((height, width), dtype=np.float32)
+    source_hw = (height * times, width * (times + 3))
+    found = Geometry(source_hw, (32, 32), (0, 0, *source_hw)).to_source(heat)
+    assert found.mean() == pytest.approx(heat.mean(), rel=1e-3)
+    assert heat.min() - 1e-6 <= found.min() and found.max() <= heat.max() + 1e-6
+
+
+def test_shrinking_averages():
+    heat = np.random.default_rng(0).random((60, 90)).astype(np.float32)
+    found = Geometry((12, 9), (32, 32), (0, 0, 12, 9)).to_source(heat)
+    assert found.mean() == pytest.approx(heat.mean(), rel=0.02)
+    assert found.std() < 0.1 < heat.std()
+
+
+@given(height=sides, width=sides, grid=grids, seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_a_mirrored_map_is_a_mirrored_result(height, width, grid, seed):
+    geometry = Geometry((height, width), (32, 32), (0, 0, height, width))
+    heat = np.random.default_rng(seed).random(grid).astype(np.float32)
+    assert np.allclose(geometry.to_source(heat[:, ::-1])[:, ::-1], geometry.to_source(heat), atol=1e-5)
+    assert np.allclose(geometry.to_source(heat[::-1])[::-1], geometry.to_source(heat), atol=1e-5)
+
+
+def test_a_map_equals_bilinear_interpolation_and_stays_in_its_box():
+    heat = np.random.default_rng(0).random((5, 7)).astype(np.float32)
+    found = Geometry((40, 90), (32, 32), (0, 10, 40, 80)).to_source(heat)
+    wanted = torch.nn.functional.interpolate(torch.from_numpy(heat)[None, None], (40, 70), mode="bilinear")[0, 0]
+    assert np.allclose(found[:, 10:80], wanted, atol=1e-5)
+    assert (found[:, :10] == 0).all() and (found[:, 80:] == 0).all()
+
+
+def test_a_picture_and_its_map_agree():
+    """A bright spot, prepared as the model sees it, averaged over patches and laid back, is where it was."""
+    for resize in RESIZES:
+        image = np.zeros((90, 160, 3), np.uint8)
+        image[50:60, 100:110] = 255
+        pixels, geometry = prepare(image, Preprocessing((64, 64), resize, (0.0,), (1.0,), 8))
+        heat = torch.nn.functional.avg_pool2d(pixels[None], 8)[0, 0].numpy()
+        row, column = np.unravel_index(geometry.to_source(heat).argmax(), (90, 160))
+        assert abs(row - 55) <= 8 and abs(column - 105) <= 12, resize
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resize": "squash"}, "no resize rule 'squash'"),
+        ({"size_hw": (0, 3)}, "must be positive"),
+        ({"mean": (0.5,)}, "don't fit"),
+        ({"std": (1.0, 0.0, 1.0)}, "don't fit"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        Preprocessing(**({"size_hw": (8, 8), "resize": "crop", "mean": MEAN, "std": STD, "multiple": 4} | changes))
+
+
+def test_one_size_needs_a_rule_that_gives_one_size():
+    with pytest.raises(InputError, match="aspect"):
+        fit_picture(noise(4, 4), (8, 8), "aspect")

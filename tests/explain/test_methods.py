@@ -1,0 +1,123 @@
+"""A contract over the table of methods: whatever the picture, the model and the way of reading."""
+
+import numpy as np
+import pytest
+import torch
+
+from vitreous.data.preprocessing import Preprocessing
+from vitreous.errors import InputError
+from vitreous.explain.methods import METHODS, every_head, explain_batch
+from vitreous.explain.settings import Settings
+from vitreous.model.config import ViTConfig
+from vitreous.model.vit import ViT
+from vitreous.tasks.classification import Classifier
+
+
+def classifier(resize="stretch", **options) -> Classifier:
+    torch.manual_seed(0)
+    chosen = {"width": 24, "depth": 3, "heads": 2, "classes": 3, "registers": 2, **options}
+    vit = ViT(ViTConfig((16, 24), 4, **chosen))
+    with torch.no_grad():
+        for weight in vit.parameters():
+            weight.normal_(std=0.3)
+    return Classifier(vit, Preprocessing((16, 24), resize, (0.5,) * 3, (0.25,) * 3, 4), ["cat", "dog", "eel"])
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("pooling", ["class", "mean", "attention"])
+@pytest.mark.parametrize("resize", ["stretch", "crop", "aspect"])
+def test_every_method_gives_a_finite_map_in_the_pictures_own_pixels(method, pooling, resize):
+    model = classifier(resize, pooling=pooling)
+    images = [picture(30, 50), picture(50, 30), picture(1, 1), picture(16, 24)]
+    for image, one in zip(images, explain_batch(model, images, method), strict=True):
+        assert one.heat.shape == image.shape[:2] and one.heat.dtype == np.float32
+        assert np.isfinite(one.heat).all() and (one.heat >= 0).all() and one.heat.max() > 0
+        assert 0 < one.grid.sum() <= 1 + 1e-5
+        assert one.overlay().size == (image.shape[1], image.shape[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_left_behind(method):
+    model, image = classifier(stochastic_depth=0.5), picture(20, 30)
+    model.vit.train()
+    model.vit.eval()
+    before = {name: value.clone() for name, value in model.vit.state_dict().items()}
+    first = explain_batch(model, [image], method)[0]
+    second = explain_batch(model, [image], method)[0]
+    assert np.array_equal(first.heat, second.heat)
+    assert not model.vit.training and torch.is_grad_enabled()
+    assert all(torch.equal(before[name], value) for name, value in model.vit.state_dict().items())
+    assert all(weight.grad is None for weight in model.vit.parameters())
+    assert not any(module._forward_hooks for module in model.vit.modules())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_batch_says_what_each_picture_alone_says(method):
+    model, images = classifier(), [picture(20, 30, seed) for seed in range(3)]
+    together = explain_batch(model, images, method)
+    for image, one in zip(images, together, strict=True):
+        alone = explain_batch(model, [image], method)[0]
+        assert np.allclose(one.heat, alone.heat, atol=1e-4)
+        assert one.prediction.name == alone.prediction.name == model.predict(image).name
+
+
+def test_attention_looks_where_the_key_is():
+    """Known truth: all keys but one patch's are orthogonal to every query, so that patch gets the attention."""
+    model = classifier(depth=1, heads=1, registers=0, positions="sincos")
+    with torch.no_grad():
+        for weight in model.vit.parameters():
+            weight.zero_()
+        model.vit.blocks[0].attention_norm.weight.fill_(1)
+        model.vit.stem.linear.weight[0].fill_(1)
+        model.vit.prefix[0, 1] = 8
+        qkv = model.vit.blocks[0].attention.qkv.weight
+        qkv[0, 1], qkv[24, 0] = 30, 30
+    image = np.zeros((16, 24, 3), np.uint8)
+    image[4:8, 16:20] = 255
+    grid = explain_batch(model, [image], "attention")[0].grid
+    assert np.unravel_index(grid.argmax(), grid.shape) == (1, 4)
+    assert grid[1, 4] > 2 * np.sort(grid.ravel())[-2]
+
+
+def test_every_head_is_what_attention_gives_for_it():
+    model, image = classifier(), picture(20, 30)
+    maps = every_head(model, image)
+    assert len(maps) == 3 and len(maps[0]) == 2
+    one = explain_batch(model, [image], "attention", Settings(1, 1))[0]
+    assert np.allclose(maps[1][1], one.heat, atol=1e-6)
+    assert (one.layer, one.head) == (1, 1) and one.words() == "attention · layer 1 · head 1"
+
+
+def test_uniform_attention_is_one_everywhere():
+    model = classifier(pooling="mean", registers=0)
+    with torch.no_grad():
+        for block in model.vit.blocks:
+            block.attention.qkv.weight.zero_()
+    for method in METHODS:
+        assert np.allclose(explain_batch(model, [picture(40, 20)], method)[0].heat, 1, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("rolout", None), "did you mean 'rollout'"),
+        (("attention", Settings(3)), r"no layer 3: this model has layers 0 to 2"),
+        (("attention", Settings(-4)), "no layer -4"),
+        (("attention", Settings(0, 2)), "no head 2: this model has heads 0 to 1"),
+        (("rollout", Settings(0)), "takes all layers"),
+        (("rollout", None, "dgo"), "did you mean 'dog'"),
+    ],
+)
+def test_what_cannot_be_shown_is_said(arguments, words):
+    with pytest.raises(InputError, match=words):
+        explain_batch(classifier(), [picture(8, 8)], *arguments)
+
+
+def test_target_tells_its_probability():
+    model, image = classifier(), picture(20, 30)
+    one = explain_batch(model, [image], "rollout", None, "eel")[0]
+    assert one.target == "eel" and one.score == dict(one.prediction.ranking)["eel"]

@@ -1,0 +1,113 @@
+"""The streamed forms equal the plain ones; both obey the axioms."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vitreous.explain import rows
+from vitreous.explain.attention import attention
+from vitreous.explain.rollout import plain_rollout, rollout
+from vitreous.explain.rows import plain_attention, plain_row_times_attention, row_times_attention
+from vitreous.explain.settings import Settings
+from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
+
+
+def random_trace(layers=4, batch=2, heads=3, tokens=37, width=8, dtype=torch.float64, readout="class") -> Trace:
+    records = []
+    for _ in range(layers):
+        query, key, value = (torch.randn(batch, heads, tokens, width, dtype=dtype) * 3 for _ in range(3))
+        records.append(AttentionRecord(query, key, value, value, width**-0.5))
+    row = torch.rand(batch, tokens, dtype=dtype) if readout == "random" else torch.zeros(batch, tokens, dtype=dtype)
+    if readout == "class":
+        row[:, 0] = 1
+    if readout == "patches":
+        row[:, 1:] = 1
+    return Trace(records, TokenLayout(1, 1, tokens - 1), row / row.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("readout", ["class", "patches", "random"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("block", [1, 1000, 2**22])
+def test_streamed_rollout_is_the_plain_one(readout, dtype, tolerance, block, monkeypatch):
+    monkeypatch.setattr(rows, "BLOCK_NUMBERS", block)
+    trace = random_trace(dtype=dtype, readout=readout)
+    assert (rollout(trace, Settings()) - plain_rollout(trace)).abs().max() < tolerance
+
+
+@given(
+    heads=st.integers(1, 3),
+    tokens=st.integers(2, 20),
+    layers=st.integers(1, 4),
+    block=st.integers(1, 100),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=30, deadline=None)
+def test_any_shape_any_block(heads, tokens, layers, block, seed):
+    torch.manual_seed(seed)
+    trace = random_trace(layers, 2, heads, tokens, 4, readout="random")
+    before = rows.BLOCK_NUMBERS
+    rows.BLOCK_NUMBERS = block
+    try:
+        assert (rollout(trace, Settings()) - plain_rollout(trace)).abs().max() < 1e-10
+    finally:
+        rows.BLOCK_NUMBERS = before
+
+
+@pytest.mark.parametrize("readout", ["class", "patches", "random"])
+def test_rows_sum_to_one(readout):
+    trace = random_trace(readout=readout)
+    ones = torch.ones(2, dtype=torch.float64)
+    assert torch.allclose(rollout(trace, Settings()).sum(1), ones)
+    for head in (None, 0, 2):
+        assert torch.allclose(attention(trace, Settings(1, head)).sum(1), ones)
+
+
+def test_attention_of_the_class_token_is_its_row():
+    trace = random_trace()
+    for layer in range(4):
+        whole = plain_attention(trace.records[layer])
+        assert torch.allclose(attention(trace, Settings(layer)), whole[:, :, 0].mean(1))
+        assert torch.allclose(attention(trace, Settings(layer, 1)), whole[:, 1, 0])
+    assert torch.equal(attention(trace, Settings(-1)), attention(trace, Settings(3)))
+
+
+def test_layers_are_taken_in_the_order_of_autograd():
+    """A token that the first layer moves and the second one reads is found; the other way round it isn't.
+
+    The linear map that rollout describes is built as a computation, and its gradient asked which inputs count.
+    """
+    trace = random_trace(layers=3, readout="class")
+    inputs = torch.randn(2, 37, 1, dtype=torch.float64, requires_grad=True)
+    tokens = inputs
+    for record in trace.records:
+        tokens = (tokens + plain_attention(record).mean(1) @ tokens) / 2
+    (gradient,) = torch.autograd.grad(tokens[:, 0].sum(), inputs)
+    assert torch.allclose(rollout(trace, Settings()), gradient.squeeze(-1), atol=1e-12)
+
+
+def test_a_second_call_gives_the_same_and_leaves_the_trace_alone():
+    trace = random_trace()
+    kept = trace.readout.clone()
+    first = rollout(trace, Settings())
+    assert torch.equal(rollout(trace, Settings()), first)
+    assert torch.equal(trace.readout, kept) and len(trace.records) == 4
+
+
+def test_half_precision_records_are_read_in_float32():
+    trace = random_trace(dtype=torch.float32)
+    halves = [
+        AttentionRecord(r.query.bfloat16(), r.key.bfloat16(), r.value.bfloat16(), r.output, r.scale)
+        for r in trace.records
+    ]
+    row = rollout(Trace(halves, trace.layout, trace.readout.bfloat16()), Settings())
+    assert row.dtype == torch.float32
+    assert torch.allclose(row.sum(1), torch.ones(2), atol=1e-5)
+
+
+def test_row_times_attention_computes_only_rows_that_count():
+    trace = random_trace(tokens=50)
+    record, row = trace.records[0], torch.zeros(2, 50, dtype=torch.float64)
+    row[0, 7], row[1, 9] = 0.3, 0.7
+    assert torch.allclose(row_times_attention(row, record), plain_row_times_attention(row, record))
+    assert row_times_attention(torch.zeros_like(row), record).abs().sum() == 0

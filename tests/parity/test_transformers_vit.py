@@ -1,0 +1,77 @@
+"""With the same weights, our ViT answers as transformers' does. Random weights: no download."""
+
+import pytest
+import torch
+
+from vitreous.explain.rows import plain_attention
+from vitreous.model.config import ViTConfig
+from vitreous.model.trace import Trace
+from vitreous.model.vit import ViT
+
+transformers = pytest.importorskip("transformers")
+
+
+def reference(image_size=(32, 32)):
+    config = transformers.ViTConfig(
+        hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96, image_size=image_size,
+        patch_size=8, num_labels=7, layer_norm_eps=1e-6, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        attn_implementation="eager",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.ViTForImageClassification(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.1)
+    return model
+
+
+OUTER = {
+    "stem.linear": "vit.embeddings.patch_embeddings.projection",
+    "norm": "vit.layernorm",
+    "head": "classifier",
+}
+INNER = {
+    "attention_norm": "layernorm_before",
+    "attention.projection": "attention.o_proj",
+    "mlp_norm": "layernorm_after",
+    "mlp.expand": "mlp.fc1",
+    "mlp.contract": "mlp.fc2",
+}
+
+
+def converted(theirs) -> ViT:
+    """Our model with transformers' weights: the class token's position is added to the token itself."""
+    config = ViTConfig(theirs.config.image_size, 8, classes=7, width=48, depth=3, heads=4, mlp_ratio=2)
+    weights = theirs.state_dict()
+    table = weights["vit.embeddings.position_embeddings"][0]
+    state = {
+        "prefix": weights["vit.embeddings.cls_token"][0] + table[:1],
+        "positions.table": table[1:].reshape(*config.grid_hw, 48),
+    }
+    for kind in ("weight", "bias"):
+        state |= {f"{ours}.{kind}": weights[f"{name}.{kind}"] for ours, name in OUTER.items()}
+        for index in range(config.depth):
+            block, layer = f"blocks.{index}", f"vit.layers.{index}"
+            state |= {f"{block}.{ours}.{kind}": weights[f"{layer}.{name}.{kind}"] for ours, name in INNER.items()}
+            parts = [weights[f"{layer}.attention.{part}_proj.{kind}"] for part in "qkv"]
+            state[f"{block}.attention.qkv.{kind}"] = torch.cat(parts)
+    state["stem.linear.weight"] = state["stem.linear.weight"].flatten(1)
+    ours = ViT(config).eval()
+    ours.load_state_dict(state)
+    return ours
+
+
+SQUARE, WIDE, TALL = (32, 32), (32, 48), (64, 24)
+
+
+# transformers resamples square position tables only, so its non-square one is shown at its own size.
+@pytest.mark.parametrize(("trained", "shown"), [(SQUARE, SQUARE), (SQUARE, WIDE), (SQUARE, TALL), (WIDE, WIDE)])
+def test_same_logits_and_attention(trained, shown):
+    theirs = reference(trained)
+    ours, trace = converted(theirs), Trace()
+    pictures = torch.randn(2, 3, *shown)
+    with torch.no_grad():
+        expected = theirs(pictures, interpolate_pos_encoding=shown != trained, output_attentions=True)
+        assert (ours(pictures, trace) - expected.logits).abs().max() < 1e-5
+        for record, attention in zip(trace.records, expected.attentions, strict=True):
+            assert (plain_attention(record) - attention).abs().max() < 1e-5

@@ -1,0 +1,36 @@
+"""vitreous patches"""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from vitreous.cli.screen import say
+
+
+def patches(
+    picture: Path,
+    /,
+    *,
+    model: str | None = None,
+    patch_size: int = 16,
+    size: str = "224x224",
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+) -> int:
+    """Show how a picture is cut into patches.
+
+    Args:
+        picture: Picture file.
+        model: Cut as this model does; then --patch-size and --size don't count.
+        patch_size: Side of a patch in pixels.
+        size: Height and width in pixels that the picture is brought to first, as 224x224.
+        output: File to write; the picture's name with "-patches.png" by default.
+    """
+    from vitreous.workflows.explain import save_picture
+    from vitreous.workflows.patches import parse_size, patches_image
+
+    path = output or Path(f"{picture.stem}-patches.png")
+    image = patches_image(picture, model, patch_size=patch_size, size_hw=parse_size(size))
+    save_picture(image, path)
+    say(f"{path}: written")
+    return 0

@@ -1,0 +1,70 @@
+"""vitreous train"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from vitreous.cli import EXIT_INTERRUPTED
+from vitreous.cli.screen import clock, note, progress, say, stop_on_interrupt
+from vitreous.errors import InputError
+
+if TYPE_CHECKING:
+    from vitreous.training.loop import Progress
+
+
+def train(
+    recipe: str,
+    /,
+    *,
+    out: Path | None = None,
+    data: str | None = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    device: str = "auto",
+) -> int:
+    """Train a model by a recipe: cifar10-quick, mnist or shapes.
+
+    Args:
+        recipe: Name of a recipe.
+        out: Run folder to make; runs/RECIPE by default.
+        data: Other pictures than the recipe's: cifar10, cifar100, mnist, shapes, folder:DIR or parquet:DIR.
+        resume: Go on with the run in --out, to the same bits as if it had never stopped.
+        settings: Change a setting: --set epochs=20 --set optimizer.learning_rate=1e-3.
+        device: auto, cpu or cuda.
+    """
+    from vitreous.workflows.train import Listener
+    from vitreous.workflows.train import train as run
+
+    with progress("training") as display, stop_on_interrupt() as stop_requested:
+        listener = Listener(note, lambda at: display(at.step, at.steps, training_words(at)), stop_requested)
+        chosen = parse_settings(settings or [])
+        result = run(recipe, out, data=data, settings=chosen, resume=resume, device=device, listener=listener)
+    if not result.finished:
+        say(f"stopped after step {result.step} of {result.steps}; go on with:")
+        say(f"  vitreous train {recipe} --out {result.path} --resume")
+        return EXIT_INTERRUPTED
+    if result.validation_top1 is not None:
+        say(f"validation top-1 {result.validation_top1:.2%}")
+    say(f"{result.path}: model.safetensors, metrics.jsonl, figures/curves.png")
+    say(f"next: vitreous evaluate {result.path}")
+    return 0
+
+
+def parse_settings(texts: list[str]) -> dict[str, str]:
+    """Settings given as NAME=VALUE.
+
+    Raises:
+        InputError: a text has another form.
+    """
+    for text in texts:
+        if "=" not in text:
+            raise InputError(f"--set {text}: write it as NAME=VALUE, such as --set epochs=20")
+    return dict(text.split("=", 1) for text in texts)
+
+
+def training_words(at: "Progress") -> str:
+    """Where a run is, in words."""
+    validation = "" if at.validation_top1 is None else f" · validation {at.validation_top1:.1%}"
+    rates = f"{at.pictures_per_second:,.0f} pictures/s · {clock(at.seconds_left)} left"
+    return f"epoch {at.epoch:.2f} · loss {at.loss:.3f} · top-1 {at.top1:.1%}{validation} · {rates}"

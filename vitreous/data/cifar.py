@@ -1,0 +1,96 @@
+"""CIFAR-10 and CIFAR-100, straight from their official archives: records of label bytes and 3 x 32 x 32 pixels."""
+
+import tarfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+
+from vitreous.data.archives import Archive, given_folder, obtain
+from vitreous.data.parquet import has_parquet, load_parquet
+from vitreous.data.pictures import Pictures
+from vitreous.errors import InputError
+
+HOME = "https://www.cs.toronto.edu/~kriz"
+SHAPE = (3, 32, 32)
+
+
+@dataclass(frozen=True)
+class CifarLayout:
+    """How one of the two archives is laid out: of several label bytes the last one is the (fine) class."""
+
+    archive: Archive
+    label_bytes: int
+    members: dict[str, tuple[str, ...]]  # part: the files of records that it consists of
+    names_member: str
+
+
+LAYOUTS = {
+    "cifar10": CifarLayout(
+        archive=Archive(f"{HOME}/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171),
+        label_bytes=1,
+        members={"train": tuple(f"data_batch_{n}.bin" for n in range(1, 6)), "test": ("test_batch.bin",)},
+        names_member="batches.meta.txt",
+    ),
+    "cifar100": CifarLayout(
+        archive=Archive(f"{HOME}/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168_513_733),
+        label_bytes=2,
+        members={"train": ("train.bin",), "test": ("test.bin",)},
+        names_member="fine_label_names.txt",
+    ),
+}
+
+
+def load_cifar(dataset: str, part: str) -> Pictures:
+    """The official "train" (50,000) or "test" (10,000) part of "cifar10" or "cifar100", 32 x 32 (Krizhevsky 2009).
+
+    Parquet files in the data set's folder of VITREOUS_DATA come first, then the archive there, cached or downloaded.
+
+    Raises:
+        InputError: the data can't be found or downloaded, or is damaged.
+    """
+    folder = given_folder(dataset)
+    if folder and has_parquet(folder, part):
+        return load_parquet(folder, part)
+    layout = LAYOUTS[dataset]
+    return read_cifar(obtain(layout.archive, dataset), layout, part)
+
+
+def read_cifar(path: Path, layout: CifarLayout, part: str) -> Pictures:
+    """Read one part of the archive at `path`, packed or plain, without unpacking it to disk.
+
+    Raises:
+        InputError: it is damaged or of another layout.
+    """
+    contents = read_members(path, {*layout.members[part], layout.names_member})
+    names = tuple(contents[layout.names_member].decode(errors="replace").split())
+    data = b"".join(contents[member] for member in layout.members[part])
+    record_bytes = layout.label_bytes + int(np.prod(SHAPE))
+    if not data or len(data) % record_bytes:
+        raise InputError(f"{path} holds {len(data)} bytes for {part}, not records of {record_bytes}: replace it")
+    records = np.frombuffer(data, np.uint8).reshape(-1, record_bytes)
+    labels = records[:, layout.label_bytes - 1].astype(np.int64)
+    if labels.max() >= len(names):
+        raise InputError(f"{path} has a picture of class {labels.max()} but {len(names)} class names: replace it")
+    images_u8 = records[:, layout.label_bytes :].reshape(-1, *SHAPE).copy()
+    return Pictures(torch.from_numpy(images_u8), torch.from_numpy(labels), names)
+
+
+def read_members(path: Path, wanted: set[str]) -> dict[str, bytes]:
+    """The contents of the wanted files of a tar archive, by their names without folders, in one pass from its start."""
+    contents: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for member in archive:
+                name = PurePosixPath(member.name).name
+                if name in wanted and (file := archive.extractfile(member)):
+                    contents[name] = file.read()
+                if contents.keys() == wanted:
+                    break
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise InputError(f"can't read {path}, it is damaged or cut short: replace it ({error})") from error
+    if missing := wanted - contents.keys():
+        raise InputError(f"{path} lacks {', '.join(sorted(missing))}: replace it by the binary version")
+    return contents

@@ -1,0 +1,65 @@
+"""The order in which pictures are shown, and the batches that come of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from vitreous.data.augment import Augment, augment
+from vitreous.data.pictures import Pictures
+from vitreous.runtime import generator
+
+
+@dataclass(frozen=True)
+class TrainingBatches:
+    """An endless row of batches in which every epoch shows each picture once, in a new order.
+
+    The epochs' orders follow each other without a gap, so all batches are full. Batch n is a function of the seed
+    and n alone: there is no position to save.
+    """
+
+    pictures: Pictures
+    batch_size: int
+    augment: Augment
+    seed: int
+    normalise: "Normalise" = field(kw_only=True)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Batch `step`: normalised pictures (batch, channels, height, width) and labels (batch), on the device."""
+        places = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        count = len(self.pictures)
+        epochs = places // count
+        indexes = torch.cat(
+            [epoch_order(count, self.seed, int(e))[places[epochs == e] % count] for e in epochs.unique()]
+        )
+        shown = augment(self.pictures.images_u8, indexes, epochs, self.augment, self.seed, step)
+        return self.normalise(shown), self.pictures.labels[indexes.to(self.pictures.labels.device)]
+
+
+@lru_cache(maxsize=2)
+def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    """The order of `count` pictures in one epoch."""
+    return torch.randperm(count, generator=generator(seed, "order", epoch))
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """uint8 pictures to float32: (value / 255 − mean) / standard deviation, a channel at a time."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def __call__(self, images_u8: Tensor) -> Tensor:
+        """(batch, channels, height, width) uint8 to float32."""
+        mean = torch.tensor(self.mean, device=images_u8.device).view(-1, 1, 1) * 255
+        std = torch.tensor(self.std, device=images_u8.device).view(-1, 1, 1) * 255
+        return (images_u8 - mean) / std
+
+
+def plain_batches(pictures: Pictures, batch_size: int, normalise: Normalise) -> Iterator[tuple[Tensor, Tensor]]:
+    """All pictures once, in order and as they are: what evaluation reads."""
+    for first in range(0, len(pictures), batch_size):
+        chosen = slice(first, first + batch_size)
+        yield normalise(pictures.images_u8[chosen]), pictures.labels[chosen]

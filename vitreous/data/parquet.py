@@ -1,0 +1,181 @@
+"""Parquet files in the Hugging Face layout: pictures as encoded bytes, labels as numbers, class names in the metadata.
+
+A part consists of the files in the folder whose names begin with it: train-00000-of-00004.parquet, test-....
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from vitreous.data.archives import cache_folder
+from vitreous.data.decoding import decode_all
+from vitreous.data.pictures import Pictures
+from vitreous.errors import InputError
+from vitreous.files import written_beside
+
+CACHE_VERSION = 1  # raise it when the same files would be decoded to other pixels
+PREFIXES = {"train": "train", "validation": "val", "test": "test"}
+IMAGE_NAMES = ("img", "image")
+LABEL_NAMES = ("label", "fine_label", "labels")
+
+
+def load_parquet(folder: Path, part: str, size_hw: tuple[int, int] | None = None) -> Pictures:
+    """The "train", "validation" or "test" pictures of `folder`, in RGB and in the order of the files.
+
+    Pictures are scaled and cropped at the centre to `size_hw`; without it all must be of one size. Decoded pictures
+    are kept in the cache folder, under the names, sizes and times of the files, and come from there the next time.
+
+    Raises:
+        InputError: the folder has no such files, or they lack a column of pictures or labels, or can't be decoded.
+    """
+    files = files_of_part(folder, part)
+    if not files:
+        raise InputError(
+            f"{folder} has no {PREFIXES[part]}*.parquet: give a folder with train*.parquet and test*.parquet"
+        )
+    kept = cache_folder() / "decoded" / f"{cache_key(folder, part, size_hw)}.safetensors"
+    if kept.exists() and (pictures := read_kept(kept)):
+        return pictures
+    pictures = decode_files(files, size_hw)
+    keep(pictures, kept)
+    return pictures
+
+
+def has_parquet(folder: Path, part: str) -> bool:
+    """Whether `folder` holds Parquet files of `part`."""
+    return bool(files_of_part(folder, part))
+
+
+def files_of_part(folder: Path, part: str) -> list[Path]:
+    """The Parquet files of a part, by name."""
+    return sorted(path for path in folder.glob("*.parquet") if path.name.lower().startswith(PREFIXES[part]))
+
+
+def decode_files(files: list[Path], size_hw: tuple[int, int] | None) -> Pictures:
+    """Read and decode the given files, which hold the same columns."""
+    schema = read_schema(files[0])
+    image_name, label_name = image_column(schema, files[0]), label_column(schema, files[0])
+    tables = [read_columns(file, [image_name, label_name]) for file in files]
+    encoded = [data for table in tables for data in encoded_pictures(table[image_name])]
+    labels = [label for table in tables for label in table[label_name].to_pylist()]
+    unusable = sum(not data or label is None or label < 0 for data, label in zip(encoded, labels, strict=True))
+    if unusable or not labels:
+        raise InputError(
+            f"{files[0]}: {unusable} of {len(labels)} rows lack picture bytes or a label: mend or remove them"
+        )
+    class_names = class_names_of(schema, label_name) or numbered_classes(files[0].parent, label_name)
+    if max(labels) >= len(class_names):
+        raise InputError(f"{files[0]} has {len(class_names)} class names but a label {max(labels)}: mend its metadata")
+    images_u8 = decode_all(lambda index: (f"{files[0].parent}: picture {index}", encoded[index]), len(labels), size_hw)
+    return Pictures(images_u8, torch.tensor(labels, dtype=torch.int64), class_names)
+
+
+def read_schema(file: Path) -> pa.Schema:
+    """The columns and metadata of a Parquet file."""
+    try:
+        return pq.read_schema(file)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"can't read {file} as Parquet: replace it ({one_line(error)})") from error
+
+
+def read_columns(file: Path, names: list[str]) -> pa.Table:
+    """The named columns of a Parquet file, all of which it must have."""
+    if missing := set(names) - set(read_schema(file).names):
+        raise InputError(f"{file} lacks the column {', '.join(sorted(missing))} that others have: mend or remove it")
+    try:
+        return pq.read_table(file, columns=names, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"can't read {file} as Parquet: replace it ({one_line(error)})") from error
+
+
+def encoded_pictures(column: pa.ChunkedArray) -> list[bytes]:
+    """The encoded bytes of each picture, empty where missing, from a column of bytes or of structs that hold them."""
+    if not pa.types.is_struct(column.type):
+        return [data or b"" for data in column.to_pylist()]
+    index = column.type.get_field_index("bytes")
+    return [data or b"" for chunk in column.chunks for data in chunk.flatten()[index].to_pylist()]
+
+
+def image_column(schema: pa.Schema, file: Path) -> str:
+    """The column whose type can hold encoded pictures; among several the one with the usual name."""
+    return chosen([field.name for field in schema if holds_bytes(field.type)], IMAGE_NAMES, "pictures", schema, file)
+
+
+def label_column(schema: pa.Schema, file: Path) -> str:
+    """The column of whole numbers; among several the one with the usual name."""
+    names = [field.name for field in schema if pa.types.is_integer(field.type)]
+    return chosen(names, LABEL_NAMES, "labels", schema, file)
+
+
+def chosen(names: list[str], usual: tuple[str, ...], kind: str, schema: pa.Schema, file: Path) -> str:
+    """The only name, or the first usual one among several."""
+    candidates = names if len(names) == 1 else [name for name in usual if name in names]
+    if not candidates:
+        raise InputError(f"{file} has no clear column of {kind} among {', '.join(schema.names)}: call it {usual[0]}")
+    return candidates[0]
+
+
+def holds_bytes(kind: pa.DataType) -> bool:
+    """Whether a column of this type can hold encoded pictures: bytes, or a struct with a field of that name."""
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def class_names_of(schema: pa.Schema, label_name: str) -> tuple[str, ...]:
+    """The class names in the schema's Hugging Face metadata (a ClassLabel feature); none where it states none."""
+    try:
+        return tuple(json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label_name]["names"])
+    except (LookupError, TypeError, ValueError):
+        return ()
+
+
+def numbered_classes(folder: Path, label_name: str) -> tuple[str, ...]:
+    """ "0", "1", ... up to the largest label in any file of the folder, so that all parts have the same classes."""
+    tables = (read_columns(file, [label_name]) for file in folder.glob("*.parquet"))
+    return tuple(map(str, range(1 + max(label or 0 for table in tables for label in table[label_name].to_pylist()))))
+
+
+def cache_key(folder: Path, part: str, size_hw: tuple[int, int] | None) -> str:
+    """A name for what this part decodes to, new whenever a file of the folder is replaced."""
+    stats = {file.name: file.stat() for file in sorted(folder.glob("*.parquet"))}
+    facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()]
+    return hashlib.sha256(repr((CACHE_VERSION, facts, part, size_hw)).encode()).hexdigest()[:32]
+
+
+def keep(pictures: Pictures, path: Path) -> None:
+    """Write decoded pictures to the cache; where that fails, say so, as they can be used all the same."""
+    facts = {"class_names": json.dumps(pictures.class_names), "fingerprint": pictures.fingerprint()}
+    try:
+        with written_beside(path) as temporary:
+            save_file({"images_u8": pictures.images_u8, "labels": pictures.labels}, temporary, facts)
+    except (InputError, SafetensorError) as error:
+        sys.stderr.write(f"decoded pictures are not kept for the next time: {one_line(error)}\n")
+
+
+def read_kept(path: Path) -> Pictures | None:
+    """Pictures from the cache, or None, with a note, where the file is not what was written."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in ("images_u8", "labels")}
+        pictures = Pictures(class_names=tuple(json.loads(facts["class_names"])), **tensors)
+        if pictures.fingerprint() == facts["fingerprint"]:
+            return pictures
+        trouble = "its content has changed"
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, AssertionError) as error:
+        trouble = one_line(error)
+    sys.stderr.write(f"decoding again, as {path} is damaged: {trouble}\n")
+    return None
+
+
+def one_line(error: Exception) -> str:
+    """An error's words on one line."""
+    return " ".join(str(error).split())

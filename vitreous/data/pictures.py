@@ -1,0 +1,55 @@
+"""The one record in which labelled pictures travel: pixels, labels, class names and, if known, the objects' places."""
+
+import hashlib
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Labelled pictures of one size, in memory.
+
+    Attributes:
+        images_u8: uint8 (count, channels, height, width), values 0 to 255.
+        labels: int64 (count,), indexes into `class_names`.
+        class_names: one name a class, in the order of the labels.
+        boxes: int64 (count, 4), each object's top, left, bottom, right in pixels, half-open; None where unknown.
+        masks: bool (count, height, width), true on the object; None where unknown.
+    """
+
+    images_u8: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    boxes: Tensor | None = None
+    masks: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        assert self.images_u8.dtype == torch.uint8 and self.images_u8.ndim == 4, self.images_u8.shape
+        count, _, height, width = self.images_u8.shape
+        assert self.labels.dtype == torch.int64 and self.labels.shape == (count,), self.labels.shape
+        assert count == 0 or (self.labels.min() >= 0 and self.labels.max() < len(self.class_names)), (
+            "label out of range"
+        )
+        if self.boxes is not None:
+            assert self.boxes.dtype == torch.int64 and self.boxes.shape == (count, 4), self.boxes.shape
+        if self.masks is not None:
+            assert self.masks.dtype == torch.bool and self.masks.shape == (count, height, width), self.masks.shape
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, indexes: Tensor | np.ndarray | list[int]) -> "Pictures":
+        """The pictures at `indexes` (integers), in that order, with their labels, boxes and masks."""
+        chosen = torch.as_tensor(indexes, dtype=torch.int64)
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value[chosen] for name, value in tensors.items() if isinstance(value, Tensor)})
+
+    def fingerprint(self) -> str:
+        """The SHA-256, in hex, of sizes, pixels, labels and class names: equal for equal data on every machine."""
+        digest = hashlib.sha256(repr((tuple(self.images_u8.shape), self.class_names)).encode())
+        for tensor in (self.images_u8, self.labels):
+            digest.update(memoryview(tensor.cpu().contiguous().numpy()).cast("B"))
+        return digest.hexdigest()

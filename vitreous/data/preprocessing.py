@@ -1,0 +1,146 @@
+"""From a picture's pixels to a model's and back: what the model saw, and where on the picture its map belongs."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitreous.errors import InputError, unknown
+
+Resize = Literal["stretch", "crop", "aspect"]
+RESIZES: tuple[str, ...] = get_args(Resize)
+REDUCING_GAP = (
+    2.0  # shrink by a whole factor first, down to twice the wanted size: several times faster on large pictures
+)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a model wants its pictures.
+
+    Attributes:
+        size_hw: the model's own (height, width) in pixels; for "aspect" it sets the area only.
+        resize: "stretch" squashes the whole picture to `size_hw`; "crop" fits the shorter side and cuts out the
+            centre; "aspect" keeps the whole picture and its aspect ratio, with both sides multiples of `multiple`.
+        mean, std: one number a channel, for pixels scaled to 0..1; one channel means luma.
+        multiple: the patch size in pixels.
+    """
+
+    size_hw: tuple[int, int]
+    resize: Resize
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    multiple: int
+
+    def __post_init__(self) -> None:
+        if self.resize not in RESIZES:
+            raise unknown("resize rule", self.resize, RESIZES)
+        if min(*self.size_hw, self.multiple) < 1:
+            raise InputError(f"size {self.size_hw} and multiple {self.multiple} must be positive: give pixels")
+        if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean) or min(self.std) <= 0:
+            raise InputError(f"mean {self.mean} and std {self.std} don't fit: give 1 or 3 numbers each, std above 0")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Which part of a picture a model saw, and at which size.
+
+    Attributes:
+        source_hw: (height, width) of the picture in pixels.
+        model_hw: (height, width) of what the model was given, in pixels.
+        box: (top, left, bottom, right) of what it saw, in source pixels.
+    """
+
+    source_hw: tuple[int, int]
+    model_hw: tuple[int, int]
+    box: tuple[float, float, float, float]
+
+    def to_source(self, heat: np.ndarray) -> np.ndarray:
+        """Lay a map on the model's grid back onto the picture: float32 (source height, width), 0 outside the box.
+
+        Bilinear with half-pixel centres (a triangle as wide as the coarser of the two rasters, so that shrinking
+        averages): weights are never negative and sum to 1, so the map's range and its mean are kept.
+
+        Args:
+            heat: float (grid height, grid width), any grid; it spans the box.
+        """
+        assert heat.ndim == 2, f"one map of (grid height, grid width), not {heat.shape}"
+        top, left, bottom, right = self.box
+        rows = _weights(self.source_hw[0], top, bottom, heat.shape[0])
+        columns = _weights(self.source_hw[1], left, right, heat.shape[1])
+        return (rows @ heat.astype(np.float32)) @ columns.T
+
+
+def prepare(image_u8: np.ndarray, preprocessing: Preprocessing) -> tuple[Tensor, Geometry]:
+    """Resize and normalise uint8 (height, width, 3) for a model: float32 (channels, height, width), with geometry."""
+    source_hw = (image_u8.shape[0], image_u8.shape[1])
+    model_hw = _model_size(source_hw, preprocessing)
+    box = _box(source_hw, model_hw, preprocessing.resize)
+    image = _resized(image_u8, box, model_hw)
+    if len(preprocessing.mean) == 1:
+        image = image.convert("L")
+    pixels = torch.from_numpy(np.array(image).reshape(*model_hw, -1)).permute(2, 0, 1) / 255
+    mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
+    return ((pixels - mean) / std).contiguous(), Geometry(source_hw, model_hw, box)
+
+
+def fit_picture(image_u8: np.ndarray, size_hw: tuple[int, int], resize: Literal["stretch", "crop"]) -> np.ndarray:
+    """Bring uint8 (height, width, 3) to uint8 (*size_hw, 3) as `Preprocessing` would, without normalising."""
+    if resize not in ("stretch", "crop"):
+        raise unknown("resize rule for pictures of one size", resize, ("stretch", "crop"))
+    source_hw = (image_u8.shape[0], image_u8.shape[1])
+    return np.array(_resized(image_u8, _box(source_hw, size_hw, resize), size_hw))
+
+
+def _model_size(source_hw: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """The (height, width) the model is given, in pixels."""
+    if preprocessing.resize != "aspect":
+        return preprocessing.size_hw
+    multiple = preprocessing.multiple
+    area = preprocessing.size_hw[0] * preprocessing.size_hw[1]
+    scale = (area / (source_hw[0] * source_hw[1])) ** 0.5
+    longest = max(1, area // multiple**2)  # in patches: a strip one patch wide has no more of them than any other
+    height, width = (min(max(1, round(side * scale / multiple)), longest) * multiple for side in source_hw)
+    return height, width
+
+
+def _box(source_hw: tuple[int, int], model_hw: tuple[int, int], resize: str) -> tuple[float, float, float, float]:
+    """The (top, left, bottom, right) that the model sees, in whole source pixels."""
+    height, width = source_hw
+    if resize != "crop":
+        return 0.0, 0.0, float(height), float(width)
+    seen_height = max(1, min(height, round(width * model_hw[0] / model_hw[1])))
+    seen_width = max(1, min(width, round(height * model_hw[1] / model_hw[0])))
+    top, left = (height - seen_height) // 2, (width - seen_width) // 2
+    return float(top), float(left), float(top + seen_height), float(left + seen_width)
+
+
+def _resized(image_u8: np.ndarray, box: tuple[float, float, float, float], size_hw: tuple[int, int]) -> Image.Image:
+    """The part of the picture inside the box at `size_hw`, bicubic and antialiased."""
+    assert image_u8.dtype == np.uint8 and image_u8.ndim == 3 and image_u8.shape[2] == 3, image_u8.shape
+    top, left, bottom, right = (int(side) for side in box)
+    seen = Image.fromarray(np.ascontiguousarray(image_u8[top:bottom, left:right]))
+    return seen.resize((size_hw[1], size_hw[0]), Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
+
+
+@lru_cache(maxsize=16)
+def _weights(pixels: int, start: float, stop: float, cells: int) -> np.ndarray:
+    """How much each of `cells` equal cells between `start` and `stop` adds to each pixel: float32 (pixels, cells).
+
+    Rows sum to 1 where the pixel's centre lies between `start` and `stop`, and to 0 elsewhere.
+    """
+    cell = (stop - start) / cells
+    centres = np.arange(pixels) + 0.5
+    positions = (centres - start) / cell - 0.5  # in cells, cell 0's centre at 0
+    reach = max(1.0, 1.0 / cell)
+    distances = np.abs(np.clip(positions, 0, cells - 1)[:, None] - np.arange(cells))
+    weights = np.maximum(0.0, 1.0 - distances / reach)
+    weights /= weights.sum(axis=1, keepdims=True)
+    weights[(centres < start) | (centres >= stop)] = 0.0
+    weights = weights.astype(np.float32)
+    weights.setflags(write=False)  # the cache hands the same array to every caller
+    return weights

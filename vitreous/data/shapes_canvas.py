@@ -1,0 +1,70 @@
+"""A stack of pictures to paint on: coordinates, distances, antialiased covers and smooth surfaces, in float32."""
+
+from functools import lru_cache
+
+import numpy as np
+
+
+class Canvas:
+    """Pictures in the making: float32 (count, 3, height, width), and the coordinates of their pixels' centres."""
+
+    def __init__(self, count: int, size_hw: tuple[int, int]) -> None:
+        self.size_hw = size_hw
+        self.shorter = np.float32(min(size_hw))
+        self.extent = np.array(size_hw) / min(size_hw)
+        self.down, self.right = (((np.arange(side) + 0.5) / min(size_hw)).astype(np.float32) for side in size_hw)
+        self.pixels = np.empty((count, 3, *size_hw), np.float32)
+
+    def plane(self, down: np.ndarray, right: np.ndarray, offset: np.ndarray) -> np.ndarray:
+        """down * y + right * x - offset at each pixel, for scalars of shape (count,): (count, height, width)."""
+        rows = down.astype(np.float32)[:, None] * self.down - offset.astype(np.float32)[:, None]
+        return rows[:, :, None] + (right.astype(np.float32)[:, None] * self.right)[:, None, :]
+
+    def across(self, place: np.ndarray, angle: np.ndarray) -> np.ndarray:
+        """Each pixel's distance ahead of the line through `place` (count, 2) that looks towards `angle` (count,)."""
+        sine, cosine = np.sin(angle), np.cos(angle)
+        return self.plane(sine, cosine, sine * place[:, 0] + cosine * place[:, 1])
+
+    def distance(self, place: np.ndarray) -> np.ndarray:
+        """Each pixel's distance from `place` (count, 2)."""
+        down = (self.down - place[:, :1].astype(np.float32)) ** 2
+        right = (self.right - place[:, 1:].astype(np.float32)) ** 2
+        squared = down[:, :, None] + right[:, None, :]
+        return np.sqrt(squared, out=squared)
+
+    def cover(self, outside: np.ndarray) -> np.ndarray:
+        """How much of each pixel lies inside an outline, from its signed distance, which is overwritten."""
+        outside *= -self.shorter
+        outside += np.float32(0.5)
+        return np.clip(outside, 0, 1, out=outside)
+
+    def paint(self, cover: np.ndarray, color: np.ndarray) -> None:
+        """Blend a colour, (count, 3) or (count, 3, height, width), over the pictures where `cover` says."""
+        color = color.reshape(*color.shape[:2], *color.shape[2:] or (1, 1)).astype(np.float32, copy=False)
+        change = color - self.pixels
+        change *= cover[:, None]
+        self.pixels += change
+
+
+def smooth(grid: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Values on a coarse grid (..., cells, cells) as a smooth surface over the picture: (..., height, width)."""
+    rows, columns = (_spread(side, grid.shape[-1]) for side in size_hw)
+    return rows @ grid @ columns.T
+
+
+@lru_cache(maxsize=16)
+def _spread(pixels: int, cells: int) -> np.ndarray:
+    """Weights (pixels, cells) of the cubic B-spline, two cells to either side; rows sum to 1.
+
+    The picture lies inside the outermost ring of cells, so that every pixel has all four of its neighbours.
+    """
+    positions = 1 + (np.arange(pixels) + 0.5) / pixels * (cells - 3)
+    away = np.abs(positions[:, None] - np.arange(cells))
+    near = 2 / 3 - away**2 + away**3 / 2
+    far = np.clip(2 - away, 0, None) ** 3 / 6
+    return np.where(away < 1, near, far).astype(np.float32)
+
+
+def column(values: np.ndarray) -> np.ndarray:
+    """One number a picture, ready to meet its pixels: float32 (count, 1, 1)."""
+    return values.astype(np.float32)[:, None, None]

@@ -1,0 +1,143 @@
+"""Every data set that can be asked for by name, and the one function that loads a split of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch.nn.functional import interpolate
+
+from vitreous.data.cifar import load_cifar
+from vitreous.data.folder import has_validation, load_folder
+from vitreous.data.idx import load_mnist
+from vitreous.data.parquet import has_parquet, load_parquet
+from vitreous.data.pictures import Pictures
+from vitreous.data.splits import SPLITS, hold_out
+from vitreous.errors import InputError, unknown
+
+SizeHW = tuple[int, int] | None
+SHAPES_COUNTS_AND_SEEDS = {"train": (10_000, 1), "test": (2_000, 2)}
+SHAPES_SIZE = 64
+RESIZED_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: `load(part, folder, size_hw)` gives its official "train" or "test" part, or its own "validation".
+
+    Attributes:
+        description: one line for listings.
+        load: the folder is None unless the source's name ends in ":DIR".
+        has_validation: whether the folder brings validation pictures; else they are held out of the training part.
+    """
+
+    description: str
+    load: Callable[[str, Path, SizeHW], Pictures]
+    has_validation: Callable[[Path], bool] = lambda folder: False
+
+
+SOURCES = {
+    "cifar10": Source(
+        "60,000 colour pictures of 10 classes, 32 x 32",
+        lambda part, _, size_hw: resized(load_cifar("cifar10", part), size_hw),
+    ),
+    "cifar100": Source(
+        "60,000 colour pictures of 100 classes, 32 x 32",
+        lambda part, _, size_hw: resized(load_cifar("cifar100", part), size_hw),
+    ),
+    "mnist": Source(
+        "70,000 handwritten digits, one channel, 28 x 28",
+        lambda part, _, size_hw: resized(load_mnist(part), size_hw),
+    ),
+    "shapes": Source(
+        "12,000 drawn shapes whose place is known; made on the spot",
+        lambda part, _, size_hw: drawn_shapes(part, size_hw),
+    ),
+    "folder:DIR": Source(
+        "your own pictures, one folder a class",
+        lambda part, folder, size_hw: load_folder(folder, part, size_hw),
+        has_validation,
+    ),
+    "parquet:DIR": Source(
+        "a data set as train*.parquet and test*.parquet, as the Hugging Face hub has them",
+        lambda part, folder, size_hw: load_parquet(folder, part, size_hw),
+        lambda folder: has_parquet(folder, "validation"),
+    ),
+}
+
+
+def load_pictures(source: str, split: str, size_hw: SizeHW = None, validation_fraction: float = 0.05) -> Pictures:
+    """Load "train", "validation", "test" or "train+validation" of a source: uint8 (count, channels, *size_hw).
+
+    The validation split is what the source brings as such, or else `validation_fraction` of its training part, chosen
+    once and for all, whatever the seed of a run. The test part is read for "test" only. With `size_hw` (height, width)
+    pictures from files are scaled and cropped at the centre; the ready-made data sets, which are square, are
+    stretched to it. Without it they keep the size they have.
+
+    Raises:
+        InputError: there is no such source or split, or its data can't be found, downloaded or read.
+    """
+    name, folder = parse(source)
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    chosen = SOURCES[name]
+    if split == "test":
+        return chosen.load("test", folder, size_hw)
+    if chosen.has_validation(folder):
+        parts = [chosen.load(part, folder, size_hw) for part in split.split("+")]
+        return parts[0] if len(parts) == 1 else joined(*parts)
+    pictures = chosen.load("train", folder, size_hw)
+    if split == "train+validation":
+        return pictures
+    kept, held = hold_out(len(pictures), validation_fraction)
+    if split == "validation" and len(held) == 0:
+        raise InputError(f"validation_fraction {validation_fraction} leaves no validation pictures: raise it")
+    return pictures.select(kept if split == "train" else held)
+
+
+def parse(source: str) -> tuple[str, Path]:
+    """A source's name in SOURCES and the folder that it names (the current one where it takes none)."""
+    name, colon, folder = source.partition(":")
+    key = f"{name}:DIR" if colon or f"{name}:DIR" in SOURCES else name
+    if key not in SOURCES:
+        if Path(source).expanduser().is_dir():
+            raise InputError(
+                f"'{source}' is a folder: write folder:{source} for pictures, parquet:{source} for Parquet files"
+            )
+        raise unknown("source", source, SOURCES)
+    if key.endswith(":DIR") and not folder:
+        raise InputError(f"the source '{source}' names no folder: write {name}:DIR with the folder's path")
+    return key, Path(folder).expanduser()
+
+
+def joined(first: Pictures, second: Pictures) -> Pictures:
+    """Two parts of one data set, one after the other."""
+    assert first.class_names == second.class_names, (first.class_names, second.class_names)
+    if first.images_u8.shape[1:] != second.images_u8.shape[1:]:
+        sizes = " and ".join(str(tuple(part.images_u8.shape[2:])) for part in (first, second))
+        raise InputError(f"training and validation pictures differ in size, {sizes} pixels: name one size")
+    images_u8 = torch.cat([first.images_u8, second.images_u8])
+    return Pictures(images_u8, torch.cat([first.labels, second.labels]), first.class_names)
+
+
+def resized(pictures: Pictures, size_hw: SizeHW) -> Pictures:
+    """Stretch pictures to (height, width), by antialiased bilinear interpolation."""
+    count, channels, *own_size = pictures.images_u8.shape
+    if size_hw is None or tuple(own_size) == size_hw:
+        return pictures
+    images_u8 = torch.empty((count, channels, *size_hw), dtype=torch.uint8)
+    for start in range(0, count, RESIZED_AT_ONCE):
+        part = slice(start, start + RESIZED_AT_ONCE)
+        images_u8[part] = interpolate(pictures.images_u8[part], size_hw, mode="bilinear", antialias=True)
+    return replace(pictures, images_u8=images_u8)
+
+
+def drawn_shapes(part: str, size_hw: SizeHW) -> Pictures:
+    """Shapes drawn at the wanted size, so that their boxes and masks are exact."""
+    from vitreous.data.shapes import draw_shapes
+
+    height, width = size_hw or (SHAPES_SIZE, SHAPES_SIZE)
+    if height != width:
+        raise InputError(f"shapes are square, they can't be {height} x {width}: choose equal height and width")
+    count, seed = SHAPES_COUNTS_AND_SEEDS[part]
+    return draw_shapes(count, seed, height)

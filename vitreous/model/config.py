@@ -1,0 +1,138 @@
+"""What a Vision Transformer is made of: one frozen record, and the table of the usual sizes."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args, get_type_hints
+
+from vitreous.errors import InputError, unknown
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """Everything that decides a ViT's weights and its forward pass."""
+
+    image_size_hw: tuple[int, int] = (224, 224)
+    """Height and width in pixels that the position table is made for; other sizes run too."""
+    patch_size: int = 16
+    """Side of a patch in pixels."""
+    channels: int = 3
+    classes: int = 1000
+    width: int = 192
+    """Numbers in a token."""
+    depth: int = 12
+    """Number of blocks."""
+    heads: int = 3
+    """Attention heads in a block; each has width / heads numbers."""
+    mlp_ratio: float = 4.0
+    """Hidden width of the MLP over `width` (SwiGLU takes two thirds of it, for equal cost)."""
+    stem: Literal["patch", "conv"] = "patch"
+    """How pixels become tokens: one linear map a patch (Dosovitskiy et al. 2021), or strided 3 × 3 convolutions
+    (Xiao et al. 2021)."""
+    pooling: Literal["class", "mean", "attention"] = "class"
+    """How tokens become one vector: class token, mean over patches, or a learned weighting
+    (sequence pooling, Hassani et al. 2021)."""
+    positions: Literal["learned", "sincos", "rotary"] = "learned"
+    registers: int = 0
+    """Extra tokens without content (Darcet et al. 2024)."""
+    norm: Literal["layer", "rms"] = "layer"
+    norm_epsilon: float = 1e-6
+    mlp: Literal["gelu", "swiglu"] = "gelu"
+    layer_scale: float | None = None
+    """Initial value of a learned factor a channel on each residual branch (Touvron et al. 2021); none if null."""
+    qk_norm: bool = False
+    """Normalise queries and keys a head (Dehghani et al. 2023)."""
+    stochastic_depth: float = 0.0
+    """Probability with which the last block is skipped in training, rising linearly from 0 (Huang et al. 2016)."""
+    patch_dropout: float = 0.0
+    """Share of patches left out in training (Liu et al. 2022)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size_hw", tuple(self.image_size_hw))
+        self._check_choices()
+        self._check_ranges()
+        grid_for(self.image_size_hw, self.patch_size)
+
+    def _check_choices(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            choices = get_args(hint)
+            if choices and isinstance(choices[0], str) and getattr(self, name) not in choices:
+                raise unknown(name, getattr(self, name), choices)
+
+    def _check_ranges(self) -> None:
+        for name in ("patch_size", "channels", "classes", "width", "depth", "heads", "mlp_ratio"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
+        for name in ("stochastic_depth", "patch_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
+        if self.registers < 0:
+            raise InputError(f"registers is {self.registers}: it must be at least 0")
+        if self.width % self.heads:
+            raise InputError(f"width {self.width} can't be shared by {self.heads} heads: it must be a multiple")
+        if self.positions == "sincos" and self.width % 4:
+            raise InputError(f"sine-cosine positions need a width that is a multiple of 4, not {self.width}")
+        if self.positions == "rotary" and self.head_width % 4:
+            raise InputError(f"rotary positions need heads of a multiple of 4 numbers, not {self.head_width}")
+        if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
+            raise InputError(f"the convolutional stem needs a patch size that is a power of two, not {self.patch_size}")
+
+    @property
+    def head_width(self) -> int:
+        """Numbers in a head."""
+        return self.width // self.heads
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Patches down and across a picture of `image_size_hw`."""
+        return grid_for(self.image_size_hw, self.patch_size)
+
+    @property
+    def prefix(self) -> int:
+        """Tokens before the patches: the class token, if there is one, then the registers."""
+        return (self.pooling == "class") + self.registers
+
+
+def grid_for(size_hw: tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """Patches down and across a picture of `size_hw` pixels.
+
+    Raises:
+        InputError: the patch doesn't divide both sides; names the nearest sizes that fit.
+    """
+    height, width = size_hw
+    if height > 0 and width > 0 and height % patch_size == 0 and width % patch_size == 0:
+        return height // patch_size, width // patch_size
+    fits = [
+        sorted({max(1, side // patch_size) * patch_size, -(-side // patch_size) * patch_size} - {0}) for side in size_hw
+    ]
+    choices = ", ".join(f"{h} × {w}" for h in fits[0] for w in fits[1])
+    raise InputError(
+        f"a picture of {height} × {width} (height × width) can't be cut into patches of {patch_size}: use {choices}"
+    )
+
+
+def _size(width: int, depth: int, heads: int, patch_size: int, side: int = 224, **more: object) -> ViTConfig:
+    return ViTConfig((side, side), patch_size, width=width, depth=depth, heads=heads, **more)  # ty: ignore[invalid-argument-type]
+
+
+# Width, depth, heads: Dosovitskiy et al. 2021 (table 1) for B, L and H; Touvron et al. 2021 (table 1) for Ti and S.
+_LETTERS = {"Ti": (192, 12, 3), "S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "H": (1280, 32, 16)}
+
+SIZES: dict[str, ViTConfig] = {
+    **{f"{name}/{patch}": _size(*shape, patch) for name, shape in _LETTERS.items() for patch in (32, 16, 14, 8)},
+    "nano/4-28": _size(64, 4, 1, 4, 28, channels=1, classes=10, pooling="mean"),
+    "nano/4-32": _size(64, 4, 1, 4, 32, classes=10, pooling="mean"),
+    "micro/4-32": _size(128, 6, 2, 4, 32, classes=10, pooling="mean"),
+    "mini/4-32": _size(192, 6, 3, 4, 32, classes=10, pooling="mean"),
+    "small/4-32": _size(256, 8, 4, 4, 32, classes=10, pooling="mean"),
+}
+"""The usual sizes by name: Ti, S, B, L, H at 224 pixels and patches of 32, 16, 14 or 8; small ones for 28 and 32."""
+
+
+def size(name: str, **changes: object) -> ViTConfig:
+    """The configuration called `name`, with some fields changed.
+
+    >>> size("Ti/16", classes=10).width
+    192
+    """
+    if name not in SIZES:
+        raise unknown("size", name, SIZES)
+    return replace(SIZES[name], **changes)  # ty: ignore[invalid-argument-type]

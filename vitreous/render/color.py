@@ -1,0 +1,128 @@
+"""Numbers to colours: a scale that brings a map into [0, 1], and a table that turns that into pixels."""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from vitreous.errors import InputError, unknown
+
+COLORMAPS = ("cividis", "inferno", "magma", "plasma", "viridis")
+LOW_PERCENT, HIGH_PERCENT = 1.0, 99.5
+MOST_SAMPLES = 65_536
+FLAT = 1e-6
+
+
+@lru_cache(maxsize=len(COLORMAPS))
+def color_table(colormap: str = "inferno") -> np.ndarray:
+    """The 256 colours of one of matplotlib's perceptually uniform colormaps: uint8 (256, 3), read-only."""
+    if colormap not in COLORMAPS:
+        raise unknown("colormap", colormap, COLORMAPS)
+    from matplotlib import colormaps
+
+    table = np.rint(colormaps[colormap](np.arange(256))[:, :3] * 255).astype(np.uint8)
+    table.setflags(write=False)
+    return table
+
+
+def colorize(values: np.ndarray, colormap: str = "inferno") -> np.ndarray:
+    """The colours of `values`, a float (height, width) map in [0, 1]: uint8 (height, width, 3).
+
+    Raises:
+        InputError: a value is outside [0, 1] or not a number (apply a `Scale` first), or the colormap is unknown.
+    """
+    values = checked_map(values)
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= 1):
+        raise InputError(f"values from {low} to {high} can't be coloured: bring them into [0, 1] with a Scale first")
+    return np.take(color_table(colormap), to_levels(values), axis=0)
+
+
+def to_levels(values: np.ndarray) -> np.ndarray:
+    """Values in [0, 1] as the nearest of 256 levels: uint8 of the same shape."""
+    levels = values * np.float32(255)
+    levels += np.float32(0.5)
+    return levels.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The values that become 0 and 1: finite, `low` not above `high`."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            raise InputError(f"a scale from {self.low} to {self.high} is none: give two finite values, the lower first")
+
+    @property
+    def flat(self) -> bool:
+        """Whether the two ends differ by no more than float32 rounding, so that nothing can be told apart."""
+        return self.high - self.low <= max(FLAT * max(abs(self.low), abs(self.high)), float(np.finfo(np.float32).tiny))
+
+    def apply(self, heat: np.ndarray) -> np.ndarray:
+        """The map from `low` to `high` as float32 in [0, 1], same shape, clipped beyond; zeros if the scale is flat."""
+        values = np.asarray(heat, dtype=np.float32)
+        if self.flat:
+            return np.zeros(values.shape, np.float32)
+        scaled = values - np.float32(self.low)
+        scaled /= np.float32(self.high - self.low)
+        return np.clip(scaled, 0, 1, out=scaled)
+
+    @classmethod
+    def robust(cls, heat: np.ndarray, low_percent: float = LOW_PERCENT, high_percent: float = HIGH_PERCENT) -> "Scale":
+        """The scale between two percentiles of a (height, width) map, so that a few outlying pixels don't set it.
+
+        Large maps are sampled evenly, some 65,000 pixels. Where the percentiles coincide (a map that is flat but
+        for a few pixels) the ends are the least and the greatest value.
+
+        Raises:
+            InputError: the map is not two-dimensional, is empty, or holds a value that is not finite.
+        """
+        values = checked_map(heat)
+        step = max(1, math.isqrt(values.size // MOST_SAMPLES))
+        low, high = np.percentile(values[::step, ::step], [low_percent, high_percent])
+        scale = cls(float(low), float(high))
+        return cls(float(values.min()), float(values.max())) if scale.flat else scale
+
+
+class SteadyScale:
+    """A scale that follows a clip slowly, so that the colours do not flicker from frame to frame.
+
+    Each end moves by `rate` of the way to the robust scale of the new frame, and never by more than `rate` of the
+    present range, so one odd frame can't jerk it. A blank frame leaves it as it is.
+    """
+
+    def __init__(self, rate: float = 0.05) -> None:
+        if not 0 < rate <= 1:
+            raise InputError(f"rate {rate} is outside (0, 1]: give the share of the way to move in one frame")
+        self._rate = rate
+        self._scale: Scale | None = None
+
+    def update(self, heat: np.ndarray) -> Scale:
+        """Take in the next frame's map, float (height, width), and return the scale to draw that frame with."""
+        new = Scale.robust(heat)
+        if self._scale is None or self._scale.flat:
+            self._scale = new
+        elif not new.flat:
+            self._scale = self._towards(new, self._scale)
+        return self._scale
+
+    def _towards(self, new: Scale, old: Scale) -> Scale:
+        span = old.high - old.low
+        low = old.low + self._rate * min(max(new.low - old.low, -span), span)
+        high = old.high + self._rate * min(max(new.high - old.high, -span), span)
+        return Scale(low, max(low, high))
+
+
+def checked_map(heat: np.ndarray) -> np.ndarray:
+    """The map as a float32 (height, width) array, or InputError if it is no such thing or not finite everywhere."""
+    values = np.asarray(heat, dtype=np.float32)
+    if values.ndim != 2 or values.size == 0:
+        raise InputError(f"a map of shape {values.shape} can't be drawn: give one of shape (height, width)")
+    if not (math.isfinite(values.min()) and math.isfinite(values.max())):
+        count = values.size - np.count_nonzero(np.isfinite(values))
+        raise InputError(f"the map holds {count} values that are not finite: look for the cause where it was computed")
+    return values

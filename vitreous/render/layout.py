@@ -1,0 +1,57 @@
+"""Blocks on paper: pictures and texts put beside each other, under each other and into a grid."""
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageOps
+
+from vitreous.render.theme import HAIRLINE, PAPER
+
+
+def placed(block: Image.Image, size_hw: tuple[int, int], align_hw: tuple[float, float] = (0, 0)) -> Image.Image:
+    """The block on a paper of `size_hw` pixels, which it must fit; `align_hw` 0 is top or left, 1 bottom or right."""
+    assert block.height <= size_hw[0] and block.width <= size_hw[1], (block.size, size_hw)
+    paper = Image.new("RGB", (size_hw[1], size_hw[0]), PAPER)
+    left = round(align_hw[1] * (size_hw[1] - block.width))
+    paper.paste(block, (left, round(align_hw[0] * (size_hw[0] - block.height))))
+    return paper
+
+
+def stacked(blocks: Sequence[Image.Image], gap: int = 0, align: float = 0.0) -> Image.Image:
+    """The blocks under each other, `gap` pixels apart; `align` 0 is left, 1 right."""
+    return grid([[block] for block in blocks], (gap, 0), (0, align))
+
+
+def beside(blocks: Sequence[Image.Image], gap: int = 0, align: float = 0.0) -> Image.Image:
+    """The blocks beside each other, `gap` pixels apart; `align` 0 is top, 1 bottom."""
+    return grid([blocks], (0, gap), (align, 0))
+
+
+def grid(
+    rows: Sequence[Sequence[Image.Image | None]], gap_hw: tuple[int, int], align_hw: tuple[float, float] = (0, 0)
+) -> Image.Image:
+    """The blocks in rows and columns as high and wide as their largest; rows may be short, and None leaves a hole."""
+    columns = max(len(row) for row in rows)
+    heights = [max((block.height for block in row if block), default=0) for row in rows]
+    widths = [max((row[i].width for row in rows if i < len(row) and row[i]), default=0) for i in range(columns)]
+    size_wh = (sum(widths) + gap_hw[1] * (columns - 1), sum(heights) + gap_hw[0] * (len(rows) - 1))
+    paper = Image.new("RGB", size_wh, PAPER)
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        left = 0
+        for block, width in zip(row, widths, strict=False):
+            if block:
+                spare_hw = (height - block.height, width - block.width)
+                paper.paste(block, (left + round(align_hw[1] * spare_hw[1]), top + round(align_hw[0] * spare_hw[0])))
+            left += width + gap_hw[1]
+        top += height + gap_hw[0]
+    return paper
+
+
+def margined(block: Image.Image, margin: int) -> Image.Image:
+    """The block with a margin of paper on all sides."""
+    return ImageOps.expand(block, margin, PAPER)
+
+
+def outlined(block: Image.Image) -> Image.Image:
+    """The block in a hairline one pixel wide, so that a white picture has an edge on white paper."""
+    return ImageOps.expand(block, 1, HAIRLINE)

@@ -1,0 +1,74 @@
+"""A picture and where it was looked at, in one: the rest grows dim and grey, the looked-at glows."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from vitreous.errors import InputError
+from vitreous.render.color import Scale, checked_map, color_table, to_levels
+from vitreous.render.picture import check_picture
+
+DIMMING, GREYING, GLOW, TINT = 0.64, 0.8, 0.58, 0.6
+HOTTEST = 0.76  # beyond it inferno is so pale that it would wash the picture out
+PIXELS_PER_BAND = 32_768
+
+
+def overlay(image_u8: np.ndarray, heat: np.ndarray, scale: Scale | None = None, strength: float = 1.0) -> np.ndarray:
+    """Draw `heat`, float (height, width), over `image_u8`, uint8 (height, width, 3): a new uint8 picture.
+
+    What is not looked at is dimmed and partly desaturated; what is looked at keeps its own colours under a glow of
+    the inferno colormap whose opacity grows with the heat. Without a `scale` the map's own robust one is taken.
+    A `strength` of 0 returns the picture as it was, 1 the full effect.
+
+    Raises:
+        InputError: picture and map differ in size, are of the wrong kind or not finite, or strength is outside [0, 1].
+    """
+    check_picture(image_u8)
+    heat = checked_map(heat)
+    if heat.shape != image_u8.shape[:2]:
+        raise InputError(
+            f"a map of {heat.shape[0]}x{heat.shape[1]} does not fit a picture of "
+            f"{image_u8.shape[0]}x{image_u8.shape[1]} (height x width): resize the map to the picture first"
+        )
+    table = blend_table(float(strength))
+    levels = to_levels((scale or Scale.robust(heat)).apply(heat))
+    drawn = np.empty(image_u8.shape, np.uint8)
+    rows = max(1, PIXELS_PER_BAND // heat.shape[1])
+    for top in range(0, heat.shape[0], rows):
+        blend(image_u8[top : top + rows], levels[top : top + rows], table, drawn[top : top + rows])
+    return drawn
+
+
+@lru_cache(maxsize=16)
+def blend_table(strength: float) -> np.ndarray:
+    """What each of the 256 levels of heat does to a pixel, in 256ths: uint16 (3, 3, 256), channel first.
+
+    For each channel: the share of the pixel's own value, the share of its grey value, and what is added. The glow is
+    light upon light ("screen": 1 - (1 - a)(1 - b)), so shares and addition never exceed 16 bits together; as light
+    can't be seen on white, the channels that the glow lacks are lowered a little (tint).
+    """
+    if not 0 <= strength <= 1:
+        raise InputError(f"strength {strength} is outside [0, 1]: give 0 for none, 1 for the full effect")
+    heat = np.linspace(0, 1, 256)
+    unseen = strength * (1 - heat * heat * (3 - 2 * heat))
+    hues = color_table()[np.rint(heat * HOTTEST * 255).astype(int)].T / 255
+    opacity = strength * GLOW * heat**1.5
+    glow, tint = opacity * hues, 1 - TINT * opacity * (1 - hues)
+    light = (1 - glow) * tint * (1 - DIMMING * unseen)
+    own = light * (1 - GREYING * unseen)
+    table = np.stack([own, light - own, glow * 255], axis=1)
+    return np.floor(table * 256 + 1e-9).astype(np.uint16)
+
+
+def blend(image: np.ndarray, levels: np.ndarray, table: np.ndarray, drawn: np.ndarray) -> None:
+    """Write one band of the overlay into `drawn`, in 16-bit fixed point."""
+    channels = [image[..., channel].astype(np.uint16) for channel in range(3)]
+    grey = (channels[0] * 77 + channels[1] * 150 + channels[2] * 29) >> 8
+    for channel, values in enumerate(channels):
+        own_share, grey_share, added = (np.take(row, levels) for row in table[channel])
+        values *= own_share
+        values += np.multiply(grey, grey_share, out=grey_share)
+        values += added
+        values += 128
+        values >>= 8
+        drawn[..., channel] = values

@@ -1,0 +1,241 @@
+"""Several pictures on one sheet: a picture and its explanation, layers by heads, a gallery, the patches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from vitreous.errors import InputError
+from vitreous.render.layout import beside, grid, margined, outlined, placed, stacked
+from vitreous.render.letters import RIGHT_MARK, WRONG_MARK, font
+from vitreous.render.overlay import overlay
+from vitreous.render.picture import as_image, fitted
+from vitreous.render.text import Line, text_block
+from vitreous.render.theme import INK, MUTED, PAPER, RIGHT, WRONG
+
+SHEET_WIDTH = 1600
+MARGIN = 40
+NARROWEST_TEXT = 560
+LARGEST_PANEL_HW = (900, 742)
+COMFORTABLE_PANEL = 560
+LARGEST_TILE = 280
+SMALLEST_TILE = 24
+ROW_TITLE_WIDTH = 140
+PATCHES_PANEL_HW = (820, 640)
+ROOM_FOR_NUMBER = 38
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture, uint8 (height, width, 3) or an Image, and the lines under it, the first one in `color`."""
+
+    picture: np.ndarray | Image.Image
+    lines: tuple[str, ...] = ()
+    color: str = INK
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """A picture and its explanation, both uint8 (height, width, 3), and the answer: probability in [0, 1]."""
+
+    image_u8: np.ndarray
+    overlay_u8: np.ndarray
+    truth: str | None
+    prediction: str
+    probability: float
+
+
+def tile(
+    tiles: Sequence[Tile],
+    columns: int,
+    row_titles: Sequence[str] = (),
+    column_titles: Sequence[str] = (),
+    title: str = "",
+) -> Image.Image:
+    """The tiles in rows of `columns`, each as large as fits a sheet about 1600 pixels wide, with titles if given.
+
+    Raises:
+        InputError: there are no tiles, or `columns` is below 1.
+    """
+    if not tiles or columns < 1:
+        raise InputError(f"{len(tiles)} pictures in {columns} columns make no sheet: give at least one of each")
+    room = SHEET_WIDTH - 2 * MARGIN - (ROW_TITLE_WIDTH if row_titles else 0)
+    gap = 8 if columns > 5 else 20
+    width = min(LARGEST_TILE, max(SMALLEST_TILE, (room - gap * (columns - 1)) // columns))
+    size = min(18, max(11, width // 9))
+    cells = [_cell(each, width, size) for each in tiles]
+    rows: list[list[Image.Image | None]] = [list(cells[i : i + columns]) for i in range(0, len(cells), columns)]
+    headings = [text_block([Line(text, size, MUTED)], width, align=0.5) for text in column_titles[:columns]]
+    if headings:
+        rows.insert(0, [*headings])
+    if row_titles:
+        names = [text_block([Line(text, size, MUTED)], ROW_TITLE_WIDTH, shrink=True) for text in row_titles]
+        titles = [*([None] if headings else []), *names, *[None] * len(rows)]
+        rows = [[name, *row] for name, row in zip(titles, rows, strict=False)]
+    return _sheet([grid(rows, (gap, gap), (0.5, 0))], title)
+
+
+def _cell(each: Tile, width: int, size_pixels: int) -> Image.Image:
+    picture = fitted(each.picture, (round(width * 1.5), width))
+    picture = placed(picture, (picture.height, width), (0, 0.5))
+    if not each.lines:
+        return picture
+    lines = [Line(text, size_pixels, MUTED if i else each.color, bold=not i) for i, text in enumerate(each.lines)]
+    return stacked([picture, text_block(lines, width)], gap=6)
+
+
+def layers_by_heads(overlays: Sequence[Sequence[np.ndarray]], title: str = "layers by heads") -> Image.Image:
+    """One overlay, uint8 (height, width, 3), for every layer (rows) and head (columns), both counted from 0.
+
+    Raises:
+        InputError: there is no overlay, or the layers differ in their number of heads.
+    """
+    heads = {len(row) for row in overlays}
+    if len(heads) != 1 or 0 in heads:
+        raise InputError(f"layers with {sorted(heads)} heads make no table: give the same number of overlays for each")
+    columns = heads.pop()
+    tiles = [Tile(overlay_u8) for row in overlays for overlay_u8 in row]
+    names = [f"layer {layer}" for layer in range(len(overlays))]
+    return tile(tiles, columns, names, [f"head {head}" for head in range(columns)], title)
+
+
+def explanation_picture(
+    image_u8: np.ndarray, overlay_u8: np.ndarray, title: str, lines: Sequence[str], *, right: bool | None = None
+) -> Image.Image:
+    """The picture and its overlay side by side, a title and a colour bar: an Image at most 1600 pixels wide.
+
+    `title` is the prediction and its probability, marked as `right` or wrong where the truth is known; `lines` say
+    the rest: the truth, the method, the layer, the head.
+    """
+    panels = [_panel(picture, name) for picture, name in ((image_u8, "input"), (overlay_u8, "attention"))]
+    pictures = beside(panels, gap=36)
+    width = max(NARROWEST_TEXT, pictures.width)
+    heading = text_block([_verdict(title, right, 30, most_lines=2)], width)
+    bar = color_bar(min(380, width // 2))
+    written = [Line(line, 19, MUTED, most_lines=2) for line in lines]
+    notes = text_block(written, width - bar.width - 36) if written else placed(bar.crop((0, 0, 1, 1)), (1, 1))
+    foot = placed(bar, (max(bar.height, notes.height), width), (0, 1))
+    foot.paste(notes, (0, 0))
+    return margined(stacked([heading, pictures, foot], gap=20), MARGIN)
+
+
+def _panel(picture: np.ndarray, name: str) -> Image.Image:
+    image = as_image(picture)
+    factor = max(1.0, COMFORTABLE_PANEL / max(image.size))
+    box_hw = (round(image.height * factor), round(image.width * factor))
+    shown = fitted(image, (min(LARGEST_PANEL_HW[0], box_hw[0]), min(LARGEST_PANEL_HW[1], box_hw[1])))
+    return stacked([text_block([Line(name, 17, MUTED)], 200, shrink=True), outlined(shown)], gap=6)
+
+
+def color_bar(width_pixels: int) -> Image.Image:
+    """A slim bar from "little" to "much" attention, drawn as the overlay draws a plain grey surface."""
+    words = [text_block([Line(text, 17, MUTED)], width_pixels, shrink=True) for text in ("little", "much attention")]
+    length = max(16, width_pixels - sum(word.width for word in words) - 24)
+    heat = np.tile(np.linspace(0, 1, length, dtype=np.float32), (12, 1))
+    bar = Image.fromarray(overlay(np.full((12, length, 3), 150, np.uint8), heat))
+    return beside([words[0], bar, words[1]], gap=12, align=0.5)
+
+
+def _verdict(text: str, right: bool | None, size_pixels: int, most_lines: int = 1) -> Line:
+    """The text with the mark and in the colour of a right or a wrong answer; plain where the truth is not known."""
+    mark = "" if right is None else f"{RIGHT_MARK if right else WRONG_MARK} "
+    color = INK if right is None else RIGHT if right else WRONG
+    return Line(mark + text, size_pixels, color, bold=True, most_lines=most_lines)
+
+
+def gallery(rows: Sequence[GalleryItem], title: str = "truth / prediction / attention") -> Image.Image:
+    """All items in a grid: the picture left, its explanation right, the answer and the truth under them.
+
+    Right answers are green with a check, wrong ones red with a cross, unknown ones plain.
+
+    Raises:
+        InputError: there are no items.
+    """
+    if not rows:
+        raise InputError("a gallery of no pictures can't be drawn: give at least one item")
+    blocks = [_pair(item) for item in rows]
+    columns = min(4, len(blocks))
+    table = [blocks[i : i + columns] for i in range(0, len(blocks), columns)]
+    return _sheet([grid(table, (28, 32))], title)
+
+
+def _pair(item: GalleryItem) -> Image.Image:
+    side = 172
+    pictures = [placed(fitted(u8, (side, side)), (side, side), (0.5, 0.5)) for u8 in (item.image_u8, item.overlay_u8)]
+    right = None if item.truth is None else item.truth == item.prediction
+    lines = [_verdict(f"{item.prediction}  {100 * item.probability:.0f} %", right, 17)]
+    if item.truth is not None:
+        lines.append(Line(f"truth: {item.truth}", 15, MUTED))
+    return stacked([beside(pictures, gap=4), text_block(lines, 2 * side + 4)], gap=8)
+
+
+def _sheet(blocks: list[Image.Image], title: str) -> Image.Image:
+    heading = [text_block([Line(title, 24, bold=True, most_lines=2)], max(240, blocks[0].width))] if title else []
+    return margined(stacked([*heading, *blocks], gap=24), MARGIN)
+
+
+def patches_picture(image_u8: np.ndarray, patch_size_hw: tuple[float, float], grid_hw: tuple[int, int]) -> Image.Image:
+    """How the model cuts a picture, uint8 (height, width, 3): left with thin cuts, right pulled apart and numbered.
+
+    `patch_size_hw` is in pixels of this picture and may be fractional, `grid_hw` the number of patches down and
+    across. Patches are numbered from 0, row by row, where there is room for it; what no patch covers is left pale.
+
+    Raises:
+        InputError: the grid is empty, or reaches beyond the picture by more than a pixel.
+    """
+    image = as_image(image_u8)
+    covered = (patch_size_hw[0] * grid_hw[0], patch_size_hw[1] * grid_hw[1])
+    if min(*covered, *grid_hw) <= 0 or covered[0] > image.height + 1 or covered[1] > image.width + 1:
+        raise InputError(
+            f"{grid_hw[0]}x{grid_hw[1]} patches of {patch_size_hw[0]:g}x{patch_size_hw[1]:g} pixels do not fit a "
+            f"picture of {image.height}x{image.width} (height x width): give the patch size in this picture's pixels"
+        )
+    shown = fitted(image, PATCHES_PANEL_HW)
+    rows = _edges(patch_size_hw[0] * shown.height / image.height, grid_hw[0], shown.height)
+    columns = _edges(patch_size_hw[1] * shown.width / image.width, grid_hw[1], shown.width)
+    apart = _pulled_apart(shown, rows, columns)
+    cut = placed(_cut(shown, rows, columns), (max(apart.height, shown.height), shown.width), (0.5, 0))
+    panels = [cut, placed(apart, (cut.height, apart.width), (0.5, 0))]
+    names = ["the picture", f"{grid_hw[0]} x {grid_hw[1]} = {grid_hw[0] * grid_hw[1]} patches"]
+    named = [
+        stacked([text_block([Line(name, 17, MUTED)], 300, shrink=True), panel], gap=8)
+        for name, panel in zip(names, panels, strict=True)
+    ]
+    return margined(beside(named, gap=44), MARGIN)
+
+
+def _edges(step_pixels: float, count: int, limit: int) -> list[int]:
+    return [min(limit, round(i * step_pixels)) for i in range(count + 1)]
+
+
+def _cut(shown: Image.Image, rows: list[int], columns: list[int]) -> Image.Image:
+    """The picture with a light line and its shadow along every cut, and a pale rest where no patch reaches."""
+    cut = Image.blend(shown, Image.new("RGB", shown.size, PAPER), 0.7)
+    cut.paste(shown.crop((0, 0, columns[-1], rows[-1])), (0, 0))
+    lines = Image.new("L", shown.size)
+    draw = ImageDraw.Draw(lines)
+    for y in rows[1:-1]:
+        draw.line((0, y, columns[-1] - 1, y), fill=190)
+    for x in columns[1:-1]:
+        draw.line((x, 0, x, rows[-1] - 1), fill=190)
+    cut.paste(Image.new("RGB", shown.size, INK), (1, 1), lines.point(lambda value: value // 3))
+    cut.paste(Image.new("RGB", shown.size, PAPER), (0, 0), lines)
+    return cut
+
+
+def _pulled_apart(shown: Image.Image, rows: list[int], columns: list[int]) -> Image.Image:
+    """The patches with gaps between them, each with its number in the corner if it is large enough."""
+    side = min(rows[1] - rows[0], columns[1] - columns[0])
+    gap = min(12, max(1, round(0.16 * side)))
+    size_wh = (columns[-1] + gap * (len(columns) - 2), rows[-1] + gap * (len(rows) - 2))
+    apart = Image.new("RGB", size_wh, PAPER)
+    draw, face = ImageDraw.Draw(apart), font(min(17, max(1, round(side * 0.27))), bold=True)
+    for row in range(len(rows) - 1):
+        for column in range(len(columns) - 1):
+            left, top = columns[column] + gap * column, rows[row] + gap * row
+            apart.paste(shown.crop((columns[column], rows[row], columns[column + 1], rows[row + 1])), (left, top))
+            if side >= ROOM_FOR_NUMBER:
+                number, place = str(row * (len(columns) - 1) + column), (left + 5, top + 3)
+                draw.text(place, number, fill=PAPER, font=face, stroke_width=2, stroke_fill=INK)
+    return apart

@@ -1,0 +1,138 @@
+"""Words on pictures: blocks of text, a caption under a picture, a label in a corner of a video frame."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+
+import numpy as np
+from PIL import Image, ImageColor, ImageDraw
+
+from vitreous.errors import unknown
+from vitreous.render.layout import margined, stacked
+from vitreous.render.letters import ellipsise, font, wrap
+from vitreous.render.picture import as_image, check_picture
+from vitreous.render.theme import INK, LABEL_INK, LABEL_MUTED, LABEL_PAPER, MUTED, PAPER
+
+LINE_SPACING = 1.45
+CORNERS = ("top left", "top right", "bottom left", "bottom right")
+LABEL_SHARE = 0.024
+SMALLEST_LABEL = 11
+LABEL_OPACITY = 0.72
+SMOOTHING = 4
+
+
+@dataclass(frozen=True)
+class Line:
+    """One paragraph of text: its size in pixels, its colour and weight, and the most lines it may be wrapped to."""
+
+    text: str
+    size_pixels: int = 18
+    color: str = INK
+    bold: bool = False
+    most_lines: int = 1
+
+
+def line_height(size_pixels: int) -> int:
+    """The distance from one line of this size to the next, in pixels."""
+    return round(size_pixels * LINE_SPACING)
+
+
+def text_block(lines: Sequence[Line], width_pixels: int, *, shrink: bool = False, align: float = 0.0) -> Image.Image:
+    """The lines under each other on paper, at most `width_pixels` wide; with `shrink` only as wide as they need.
+
+    `align` places each line between the left edge (0) and the right one (1).
+    """
+    written = [
+        (part, line)
+        for line in lines
+        for part in wrap(line.text, font(line.size_pixels, bold=line.bold), width_pixels, line.most_lines)
+    ]
+    widths = [int(-(-font(line.size_pixels, bold=line.bold).getlength(part) // 1)) for part, line in written]
+    width = min(width_pixels, max(widths, default=1)) if shrink else width_pixels
+    height = sum(line_height(line.size_pixels) for _, line in written)
+    block = Image.new("RGB", (max(1, width), max(1, height)), PAPER)
+    draw, top = ImageDraw.Draw(block), 0
+    for (part, line), part_width in zip(written, widths, strict=True):
+        place = (round(align * (width - part_width)), top + line_height(line.size_pixels) // 2)
+        draw.text(place, part, fill=line.color, font=font(line.size_pixels, bold=line.bold), anchor="lm")
+        top += line_height(line.size_pixels)
+    return block
+
+
+def caption(picture: np.ndarray | Image.Image, lines: Sequence[str], width_pixels: int | None = None) -> Image.Image:
+    """The picture with a strip of text under it, the first line bold, `width_pixels` wide (default: as the picture).
+
+    A picture wider than that is shrunk. Lines too long for the strip are wrapped once, then ellipsised.
+    """
+    image = as_image(picture)
+    width = width_pixels or image.width
+    if image.width > width:
+        image = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
+    size, margin = min(20, max(11, width // 32)), min(20, max(2, width // 40))
+    written = [Line(line, size, MUTED if i else INK, bold=not i, most_lines=2) for i, line in enumerate(lines)]
+    strip = margined(text_block(written, max(1, width - 2 * margin)), margin)
+    return stacked([image, strip.crop((0, 0, width, strip.height))])
+
+
+def draw_label(image_u8: np.ndarray, lines: Sequence[str], corner: str = "top left") -> np.ndarray:
+    """A copy of the picture, uint8 (height, width, 3), with the lines in a translucent box in one of the `CORNERS`.
+
+    The letters grow with the picture. Lines too wide are ellipsised, lines for which there is no room left out;
+    a picture too small for any comes back as it was.
+    """
+    check_picture(image_u8)
+    if corner not in CORNERS:
+        raise unknown("corner", corner, CORNERS)
+    drawn = image_u8.copy()
+    box = label_box(tuple(lines), (image_u8.shape[0], image_u8.shape[1]))
+    if box is None:
+        return drawn
+    color, see_through, margin = box
+    height, width = see_through.shape[:2]
+    top = margin if "top" in corner else image_u8.shape[0] - margin - height
+    left = margin if "left" in corner else image_u8.shape[1] - margin - width
+    region = drawn[top : top + height, left : left + width]
+    region[:] = (region * see_through + color) >> 8
+    return drawn
+
+
+@lru_cache(maxsize=64)
+def label_box(lines: tuple[str, ...], size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int] | None:
+    """The box for these lines on pictures of this size: what it adds, what shows through (256ths), its margin.
+
+    Both arrays are uint16, (height, width, 3) and (height, width, 1). None if the picture has no room for it.
+    """
+    size = max(SMALLEST_LABEL, round(LABEL_SHARE * (size_hw[0] * size_hw[1]) ** 0.5))
+    margin, padding, step = round(size * 0.8), round(size * 0.62), line_height(size)
+    room_hw = (size_hw[0] - 2 * (margin + padding), size_hw[1] - 2 * (margin + padding))
+    faces = [font(size, bold=not i) for i in range(len(lines))]
+    shown = [ellipsise(line, face, room_hw[1]) for line, face in zip(lines, faces, strict=True)]
+    shown = shown[: max(0, room_hw[0] // step)]
+    if not any(shown):
+        return None
+    width = ceil(max(face.getlength(line) for line, face in zip(shown, faces, strict=False))) + 2 * padding
+    box = Image.new("RGB", (width, step * len(shown) + round(1.6 * padding)), LABEL_PAPER)
+    draw = ImageDraw.Draw(box)
+    for i, line in enumerate(shown):
+        middle = round(0.8 * padding) + step * i + step // 2
+        draw.text((padding, middle), line, fill=LABEL_MUTED if i else LABEL_INK, font=faces[i], anchor="lm")
+    return *translucent(box, size // 2), margin
+
+
+def translucent(box: Image.Image, radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a box with round corners adds to each pixel under it, and how much of that pixel shows (256ths); uint16.
+
+    The letters, brighter than the box, are opaque.
+    """
+    large = Image.new("L", (box.width * SMOOTHING, box.height * SMOOTHING))
+    area = (0, 0, large.width - 1, large.height - 1)
+    ImageDraw.Draw(large).rounded_rectangle(area, radius * SMOOTHING, fill=255)
+    shape = np.asarray(large.resize(box.size, Image.Resampling.BOX), np.float32)[..., None] / 255
+    pixels = np.asarray(box, np.float32)
+    paper, ink = (np.float32(ImageColor.getrgb(color)) for color in (LABEL_PAPER, LABEL_INK))
+    letters = np.clip((pixels - paper).max(axis=2, keepdims=True) / (ink - paper).min(), 0, 1)
+    opacity = shape * (LABEL_OPACITY + (1 - LABEL_OPACITY) * letters)
+    arrays = np.floor(pixels * opacity * 256), np.floor((1 - opacity) * 256)
+    added, see_through = (array.astype(np.uint16) for array in arrays)
+    return added, see_through

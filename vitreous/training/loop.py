@@ -1,0 +1,195 @@
+"""The training loop: step, log, validate, save."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from vitreous.data.loader import Normalise, TrainingBatches, plain_batches
+from vitreous.data.pictures import Pictures
+from vitreous.errors import InputError
+from vitreous.evaluation.classification import Scores, score
+from vitreous.model.vit import ViT
+from vitreous.runtime import autocast, seed_for
+from vitreous.tasks.classification import loss as classification_loss
+from vitreous.tasks.saved import save_weights
+from vitreous.training.recipe import Recipe
+from vitreous.training.run_folder import RunFolder, append_metrics
+from vitreous.training.schedule import factor
+from vitreous.training.state import TrainingState, save_state
+
+LOG_EVERY_STEPS = 10
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is; shares and accuracies are between 0 and 1."""
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    top1: float
+    """Of the (augmented) training pictures since the last report."""
+    pictures_per_second: float
+    seconds_left: float
+    validation_top1: float | None = None
+    """Of the last validation in this session, if there was one."""
+
+
+@dataclass
+class Run:
+    """What the loop works with: the settings, the data, the folder, and the caller's ears."""
+
+    recipe: Recipe
+    batches: TrainingBatches
+    validation: Pictures
+    folder: RunFolder
+    precision: str
+    on_progress: Callable[[Progress], None]
+    on_validation: Callable[[], None]
+    """Called after each validation, when metrics.jsonl has its line."""
+    stop_requested: Callable[[], bool]
+    validation_top1: float | None = field(default=None, init=False)
+
+    @property
+    def steps(self) -> int:
+        """Steps in the whole run."""
+        return self.recipe.steps(len(self.batches.pictures))
+
+    def epoch(self, step: int) -> float:
+        """Passes over the data after `step` steps."""
+        return step * self.recipe.batch_size / len(self.batches.pictures)
+
+
+def train(state: TrainingState, run: Run) -> bool:
+    """Go on from `state.step` to the end; False if it was stopped before, with everything saved.
+
+    Raises:
+        InputError: the loss is no number any more; names the last good checkpoint.
+    """
+    with torch.random.fork_rng():
+        window = Window(run)
+        while state.step < run.steps:
+            if run.stop_requested():
+                keep(state, run)
+                return False
+            window.add(training_step(state, run))
+            if state.step % LOG_EVERY_STEPS == 0 or state.step == run.steps:
+                window.report(state)
+            if is_due(state.step, run):
+                window.pause(validate, state, run)
+            if window.checkpoint_due() or state.step == run.steps:
+                window.pause(keep, state, run)
+    return True
+
+
+def training_step(state: TrainingState, run: Run) -> tuple[Tensor, Tensor]:
+    """One optimizer step; the loss and the number of pictures told right, still on the device."""
+    torch.manual_seed(seed_for(run.recipe.seed, "model", state.step))
+    pictures, labels = run.batches.batch(state.step)
+    state.model.train()
+    with autocast(pictures.device, run.precision):
+        logits = state.model(pictures)
+    loss = classification_loss(logits, labels, run.recipe.label_smoothing)
+    loss.backward()
+    if run.recipe.optimizer.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), run.recipe.optimizer.clip_norm)
+    share = factor(state.step, run.steps, run.recipe.schedule)
+    for optimizer in state.optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    state.step += 1
+    if state.average is not None:
+        state.average.update(state.model, state.step)
+    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+
+class Window:
+    """What happened since the last report, and the clock, which stands still while the run validates or saves."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.results = run, []
+        self.started = self.saved = time.monotonic()
+        self.steps_timed = 0
+        self.rate = 0.0
+
+    def add(self, result: tuple[Tensor, Tensor]) -> None:
+        """Take in one step's loss and number of right answers."""
+        self.results.append(result)
+        self.steps_timed += 1
+
+    def report(self, state: TrainingState) -> None:
+        """Write a line of metrics.jsonl and tell the caller."""
+        run, batch = self.run, self.run.recipe.batch_size
+        loss = torch.stack([loss for loss, _ in self.results]).mean().item()
+        top1 = torch.stack([right for _, right in self.results]).sum().item() / (batch * len(self.results))
+        if not loss < float("inf"):
+            raise InputError(f"the loss is {loss} at step {state.step}: {self._way_out()}")
+        self.rate = self.steps_timed * batch / (time.monotonic() - self.started)
+        rates = {"learning_rate": next(iter(state.optimizers.values())).param_groups[0]["lr"]}
+        rates["pictures_per_second"] = self.rate
+        epoch = run.epoch(state.step)
+        append_metrics(run.folder, step=state.step, epoch=epoch, split="train", loss=loss, top1=top1, **rates)
+        left = (run.steps - state.step) * batch / self.rate
+        run.on_progress(Progress(state.step, run.steps, epoch, loss, top1, self.rate, left, run.validation_top1))
+        self.results = []
+
+    def _way_out(self) -> str:
+        checkpoint = self.run.folder.checkpoint
+        kept = f"the last good checkpoint is {checkpoint}, " if checkpoint.exists() else ""
+        return f"{kept}start again with a lower optimizer.learning_rate or with optimizer.clip_norm=1"
+
+    def checkpoint_due(self) -> bool:
+        """Whether the last checkpoint is too long ago; only right after a report, when the loss is known to be good."""
+        return not self.results and time.monotonic() - self.saved > self.run.recipe.checkpoint_seconds
+
+    def pause(self, action: Callable[[TrainingState, Run], None], state: TrainingState, run: Run) -> None:
+        """Do something that doesn't count as training time."""
+        before = time.monotonic()
+        action(state, run)
+        after = time.monotonic()
+        self.started += after - before
+        self.saved = after if action is keep else self.saved
+
+
+def is_due(step: int, run: Run) -> bool:
+    """Whether a validation falls on this step: each time a round number of epochs is full, and at the end."""
+    if len(run.validation) == 0:
+        return False
+    every = run.recipe.validate_every_epochs
+    return step == run.steps or int(run.epoch(step) / every) > int(run.epoch(step - 1) / every)
+
+
+def validate(state: TrainingState, run: Run) -> None:
+    """Score the validation pictures and write a line of metrics.jsonl."""
+    model = state.best_model
+    scores = score_pictures(model, run.validation, run.batches.normalise, run.precision)
+    run.validation_top1 = scores.top1
+    line = {"split": "validation", "loss": scores.loss, "top1": scores.top1}
+    append_metrics(run.folder, step=state.step, epoch=run.epoch(state.step), **line)
+    run.on_validation()
+
+
+@torch.no_grad()
+def score_pictures(model: ViT, pictures: Pictures, normalise: Normalise, precision: str) -> Scores:
+    """The scores of a model on pictures already at its size; the model is left in the mode it was in."""
+    training = model.training
+    model.eval()
+    logits = []
+    for inputs, _ in plain_batches(pictures, EVALUATION_BATCH, normalise):
+        with autocast(inputs.device, precision):
+            logits.append(model(inputs).float())
+    model.train(training)
+    return score(torch.cat(logits).cpu(), pictures.labels.cpu(), pictures.class_names)
+
+
+def keep(state: TrainingState, run: Run) -> None:
+    """Save the checkpoint, and the weights as they are now for evaluate and explain."""
+    save_state(state, run.folder.checkpoint)
+    save_weights(state.best_model, run.folder.path)

@@ -1,0 +1,114 @@
+"""Muon for the matrices of the blocks, AdamW for everything else."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How gradients become steps."""
+
+    kind: Literal["muon", "adamw"] = "muon"
+    learning_rate: float = 3e-3
+    """Peak rate of Muon; of AdamW if `kind` is adamw."""
+    adamw_learning_rate: float = 3e-3
+    """Peak rate of AdamW for what Muon leaves: biases, norms, embeddings, head."""
+    weight_decay: float = 0.05
+    momentum: float = 0.95
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip_norm: float | None = None
+    """Longest gradient (norm over all weights); longer ones are shortened to it."""
+
+
+def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> dict[str, torch.optim.Optimizer]:
+    """The optimizers by name; every weight of the model belongs to exactly one of them.
+
+    Weights with one axis (biases, norms, factors), position tables and prefix tokens get no weight decay.
+    """
+    named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    hidden = {
+        name for name, weight in named if settings.kind == "muon" and name.startswith("blocks.") and weight.ndim == 2
+    }
+    rest = [(name, weight) for name, weight in named if name not in hidden]
+    rate = settings.adamw_learning_rate if settings.kind == "muon" else settings.learning_rate
+    groups = [
+        {"params": [w for n, w in rest if decays(n, w)], "weight_decay": settings.weight_decay},
+        {"params": [w for n, w in rest if not decays(n, w)], "weight_decay": 0.0},
+    ]
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        "adamw": torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, betas=settings.betas, fused=True)
+    }
+    if hidden:
+        matrices = [(weight, 3 if ".qkv." in name else 1) for name, weight in named if name in hidden]
+        optimizers["muon"] = Muon(matrices, settings.learning_rate, settings.momentum, settings.weight_decay)
+    return optimizers
+
+
+def decays(name: str, weight: Tensor) -> bool:
+    """Whether weight decay pulls at this weight."""
+    return weight.ndim > 1 and not name.startswith(("positions.", "prefix"))
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is orthogonalised (Jordan et al. 2024), scaled to AdamW's size (Liu et al. 2025).
+
+    `matrices` pairs each weight with the number of matrices stacked in its rows: 3 for a joint query-key-value map,
+    whose parts are orthogonalised separately. Matrices of one shape go through the iteration as one batch, which
+    on a small model costs a fraction of torch.optim.Muon's one by one (LOG.md 2026-11-21).
+    """
+
+    def __init__(
+        self, matrices: Iterable[tuple[Tensor, int]], learning_rate: float, momentum: float, weight_decay: float
+    ) -> None:
+        groups: defaultdict[int, list[Tensor]] = defaultdict(list)
+        for weight, stacked in matrices:
+            groups[stacked].append(weight)
+        params = [{"params": weights, "stacked": stacked} for stacked, weights in groups.items()]
+        super().__init__(params, {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # ty: ignore[invalid-method-override]
+        """One update of all weights from their gradients."""
+        by_shape: defaultdict[tuple, list[tuple[Tensor, Tensor, dict]]] = defaultdict(list)
+        for group in self.param_groups:
+            for weight in group["params"]:
+                update = self._momentum_update(weight, group["momentum"])
+                parts = zip(weight.chunk(group["stacked"]), update.chunk(group["stacked"]), strict=True)
+                for part, part_update in parts:
+                    by_shape[tuple(part.shape)].append((part, part_update, group))
+        for entries in by_shape.values():
+            directions = orthogonalize(torch.stack([update for _, update, _ in entries]))
+            for (weight, _, group), direction in zip(entries, directions, strict=True):
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.add_(direction, alpha=-group["lr"] * 0.2 * max(weight.shape) ** 0.5)
+
+    def _momentum_update(self, weight: Tensor, momentum: float) -> Tensor:
+        """Nesterov's look-ahead on the running mean of the gradients."""
+        assert weight.grad is not None, "Muon got a weight without a gradient"
+        state = self.state[weight]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(weight)
+        state["momentum"].lerp_(weight.grad, 1 - momentum)
+        return weight.grad.lerp(state["momentum"], momentum)
+
+
+def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
+    """The nearest matrices with singular values near 1, for (batch, rows, columns), by Newton-Schulz iteration.
+
+    Quintic coefficients (3.4445, −4.7750, 2.0315) of Jordan et al. 2024, "Muon": values end between about 0.7 and
+    1.2 after five steps. In bfloat16 on a GPU, float32 elsewhere.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.transpose(-2, -1) if tall else matrices
+    x = x.bfloat16() if x.is_cuda else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.transpose(-2, -1)
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.transpose(-2, -1) if tall else x).to(matrices.dtype)

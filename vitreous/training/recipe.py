@@ -1,0 +1,53 @@
+"""A run before it runs: everything that decides its result, in one frozen record."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vitreous.data.augment import Augment
+from vitreous.errors import InputError
+from vitreous.model.config import ViTConfig
+from vitreous.training.optimizer import OptimizerSettings
+from vitreous.training.schedule import ScheduleSettings
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is learned from which pictures, by which model, how and for how long."""
+
+    name: str
+    data: str
+    """A source by name: cifar10, mnist, shapes, folder:DIR ... ."""
+    model: ViTConfig
+    """`model.classes` and `model.channels` are taken from the data when the run starts."""
+    epochs: float
+    """Passes over the training set; parts of one are allowed."""
+    batch_size: int = 256
+    seed: int = 0
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    augment: Augment = field(default_factory=Augment)
+    resize: Literal["stretch", "crop", "aspect"] = "stretch"
+    """How a picture of another size is brought to the model's."""
+    label_smoothing: float = 0.0
+    average_decay: float | None = None
+    """Keep an exponential moving average of the weights with this decay a step, and evaluate that; none if null."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    validation_fraction: float = 0.05
+    """Share of the training set that is held out to watch the run."""
+    validate_every_epochs: float = 1.0
+    checkpoint_seconds: float = 30.0
+    """Longest time between two checkpoints, and so the work that a kill can cost."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "validate_every_epochs"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
+        for name in ("label_smoothing", "validation_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
+        if self.average_decay is not None and not 0 < self.average_decay < 1:
+            raise InputError(f"average_decay is {self.average_decay}: it must be between 0 and 1")
+
+    def steps(self, pictures: int) -> int:
+        """Optimizer steps in the whole run over so many training pictures."""
+        return max(1, round(self.epochs * pictures / self.batch_size))

@@ -1,0 +1,109 @@
+"""The folder that a run lives in: its places, and the lines of metrics.jsonl."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitreous.errors import InputError
+from vitreous.files import make_folder, reason, write_text
+from vitreous.tasks.saved import read_json
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The places in a run folder."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """Every setting of the run, the versions it ran with and the fingerprint of its data."""
+        return self.path / "recipe.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line: step, epoch, split, loss, top1 ... ."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """All that is needed to go on."""
+        return self.path / "checkpoint" / "state.safetensors"
+
+    @property
+    def figures(self) -> Path:
+        """Pictures that the run made of itself."""
+        return self.path / "figures"
+
+
+def start_run(path: Path | str, header: Mapping[str, Any]) -> RunFolder:
+    """Make a folder for a new run and write recipe.json.
+
+    Raises:
+        InputError: the folder holds a run, or something else.
+    """
+    check_free(path)
+    folder = RunFolder(Path(path))
+    make_folder(folder.path)
+    write_text(folder.recipe, json.dumps(header, indent=2, ensure_ascii=False) + "\n")
+    return folder
+
+
+def check_free(path: Path | str) -> None:
+    """Refuse a folder that can't take a new run.
+
+    Raises:
+        InputError: the folder holds a run, or something else.
+    """
+    folder = RunFolder(Path(path))
+    if folder.path.exists() and not folder.path.is_dir():
+        raise InputError(f"{path} is a file: choose another --out")
+    if folder.recipe.exists():
+        raise InputError(f"{path} holds a run already: add --resume to go on with it, or choose another --out")
+    if folder.path.is_dir() and any(folder.path.iterdir()):
+        raise InputError(f"{path} exists and is no run of Vitreous: choose another --out")
+
+
+def open_run(path: Path | str) -> tuple[RunFolder, dict[str, Any]]:
+    """The folder of an earlier run and what its recipe.json says.
+
+    Raises:
+        InputError: the folder holds no run.
+    """
+    folder = RunFolder(Path(path))
+    if not folder.recipe.is_file():
+        raise InputError(f"{path} holds no run to go on with (no recipe.json): leave out --resume to start one")
+    return folder, read_json(folder.recipe)
+
+
+def append_metrics(folder: RunFolder, **values: float | str | None) -> None:
+    """Add one line to metrics.jsonl and flush it; what isn't finite becomes null, as JSON has no name for it."""
+    line = {key: _finite(value) for key, value in values.items()}
+    try:
+        with folder.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise InputError(f"can't write {folder.metrics}: {reason(error)}") from error
+
+
+def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line that a kill cut off is left out."""
+    if not folder.metrics.is_file():
+        return []
+    lines = folder.metrics.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def forget_metrics_after(folder: RunFolder, step: int) -> None:
+    """Drop the lines of steps that the checkpoint doesn't know: they will be done again."""
+    kept = [line for line in read_metrics(folder) if line["step"] <= step]
+    write_text(folder.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def _finite(value: float | str | None) -> float | str | None:
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,61 @@
+"""A bounded queue between two threads that never leaves one of them waiting for the other in vain."""
+
+from collections import deque
+from collections.abc import Iterator
+from threading import Condition
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Channel(Generic[Item]):
+    """Hands items from one thread to another, at most `capacity` waiting; either side can end it for both.
+
+    After `finish` the receiver gets what is left, and then the end. After `abort(error)` both sides raise that error
+    at their next step, and a side that was waiting raises it at once.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.items: deque[Item] = deque()
+        self.changed = Condition()
+        self.is_finished = False
+        self.error: BaseException | None = None
+
+    def put(self, item: Item) -> None:
+        """Hand over one item, waiting while the channel is full."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.error or len(self.items) < self.capacity)
+            self.raise_if_aborted()
+            assert not self.is_finished
+            self.items.append(item)
+            self.changed.notify_all()
+
+    def __iter__(self) -> Iterator[Item]:
+        """Receive items until the other side finishes."""
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.error or self.items or self.is_finished)
+                self.raise_if_aborted()
+                if not self.items:
+                    return
+                item = self.items.popleft()
+                self.changed.notify_all()
+            yield item
+
+    def finish(self) -> None:
+        """Say that no more items come."""
+        with self.changed:
+            self.is_finished = True
+            self.changed.notify_all()
+
+    def abort(self, error: BaseException) -> None:
+        """End the channel for both sides with `error`; the first error stays."""
+        with self.changed:
+            self.error = self.error or error
+            self.items.clear()
+            self.changed.notify_all()
+
+    def raise_if_aborted(self) -> None:
+        if self.error is not None:
+            raise self.error

@@ -1,0 +1,145 @@
+"""The sound of a clip that is being written: the source's own packets where the format takes them, else AAC."""
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from vitreous.video.info import opened, sound_stream, start_seconds, tick_seconds
+
+# What players of each format play; what FFmpeg would put into it goes further (Vorbis in MP4, which nothing plays).
+COPIED = {
+    "mp4": {"aac", "mp3", "opus", "ac3", "eac3", "alac", "flac"},
+    "mov": {"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s24le"},
+    "matroska": {"aac", "mp3", "opus", "ac3", "eac3", "alac", "flac", "vorbis", "pcm_s16le", "pcm_s24le"},
+}
+AAC_BITS_PER_SECOND_A_CHANNEL = 96_000
+USUAL_RATE_HZ = 48_000
+
+
+class SoundTrack:
+    """The stream of sound in an output container, written along with the picture so that neither waits in memory.
+
+    `broke_off` says why and when, where the source's sound can't be read to its end; what came before is written.
+    """
+
+    def __init__(self, container: av.container.OutputContainer, packets: Iterator[av.Packet]) -> None:
+        self.container, self.packets = container, packets
+        self.broke_off: str | None = None
+        self.packet = self.following()
+
+    def write_until(self, end_seconds: Fraction | None) -> None:
+        """Write the packets that start before `end_seconds`; None: all of them."""
+        while self.packet is not None:
+            if end_seconds is not None and start_of(self.packet) >= end_seconds:
+                return
+            self.container.mux(self.packet)
+            self.packet = self.following()
+
+    def following(self) -> av.Packet | None:
+        try:
+            return next(self.packets, None)
+        except BrokenSoundError as error:
+            self.broke_off = str(error)
+            return None
+
+
+class BrokenSoundError(Exception):
+    """The sound of a clip can't be read any further; says why and when."""
+
+
+@contextmanager
+def sound_of(source: Path, container: av.container.OutputContainer) -> Generator[SoundTrack]:
+    """Add a stream to `container` for the sound of the clip at `source`, and yield what writes it."""
+    with opened(source) as (source_container, picture):
+        stream = sound_stream(source_container)
+        assert stream is not None, f"{source} has no sound"
+        start = start_seconds(source_container, picture)
+        codec = stream.codec_context.codec.canonical_name
+        if codec in COPIED[container.format.name]:
+            # Matroska has no time before zero, and states the run-in of Opus alone.
+            earliest = Fraction(0) if container.format.name == "matroska" and codec != "opus" else None
+            packets = copied(stream, container.add_stream_from_template(stream), start, earliest)
+        else:
+            packets = as_aac(stream, aac_stream(container, stream), start)
+        yield SoundTrack(container, packets)
+
+
+def copied(
+    stream: av.AudioStream, target: av.AudioStream, start: Fraction, earliest: Fraction | None
+) -> Iterator[av.Packet]:
+    """The packets of `stream` bit for bit, addressed to `target`, with `start` (seconds) as time zero.
+
+    Those that then begin before `earliest` (seconds) are left out: the few hundredths of a codec's run-in.
+    """
+    shift = round(start / tick_seconds(stream))
+    for packet in sound_packets(stream):
+        packet.pts, packet.dts = (packet.pts or 0) - shift, (packet.dts or 0) - shift
+        if earliest is None or start_of(packet) >= earliest:
+            packet.stream = target
+            yield packet
+
+
+def as_aac(stream: av.AudioStream, target: av.AudioStream, start: Fraction) -> Iterator[av.Packet]:
+    """The sound of `stream`, decoded and encoded again for `target`, with `start` (seconds) as time zero."""
+    for frame in sound_frames(stream):
+        if frame.pts is not None and frame.time_base is not None:
+            frame.pts -= round(start / frame.time_base)
+        yield from target.encode(frame)
+    yield from target.encode(None)
+
+
+def aac_stream(container: av.container.OutputContainer, stream: av.AudioStream) -> av.AudioStream:
+    """A new AAC stream for the sound of `stream`: mono stays mono, the rest is stereo."""
+    allowed = av.Codec("aac", "w").audio_rates or []
+    rate = stream.rate if stream.rate in allowed else USUAL_RATE_HZ
+    channels = min(stream.channels, 2)
+    target = container.add_stream("aac", rate=rate, layout="mono" if channels == 1 else "stereo")
+    target.bit_rate = AAC_BITS_PER_SECOND_A_CHANNEL * channels
+    return target
+
+
+def sound_packets(stream: av.AudioStream) -> Iterator[av.Packet]:
+    """The packets of a stream of sound, each with its time.
+
+    Raises:
+        BrokenSoundError: the data are damaged.
+    """
+    container, packet = stream.container, None
+    assert isinstance(container, av.container.InputContainer)
+    try:
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise broken_after(packet, "a packet is damaged")
+            if packet.dts is not None:
+                packet.pts = packet.dts if packet.pts is None else packet.pts
+                yield packet
+    except av.error.InvalidDataError as error:
+        raise broken_after(packet, error.strerror) from error
+
+
+def sound_frames(stream: av.AudioStream) -> Iterator[av.AudioFrame]:
+    """The decoded sound of a stream.
+
+    Raises:
+        BrokenSoundError: the data are damaged.
+    """
+    for packet in sound_packets(stream):
+        try:
+            yield from packet.decode()
+        except av.error.InvalidDataError as error:
+            raise broken_after(packet, error.strerror) from error
+    yield from stream.codec_context.decode(None)
+
+
+def start_of(packet: av.Packet) -> Fraction:
+    """When a packet is heard first, in seconds."""
+    return (packet.pts or 0) * packet.time_base
+
+
+def broken_after(packet: av.Packet | None, why: str | None) -> BrokenSoundError:
+    """The error for sound that can't be read further than to `packet`."""
+    when = float(start_of(packet)) if packet else 0.0
+    return BrokenSoundError(f"the sound breaks off at {when:.2f} s: {(why or 'unknown').lower()}")

@@ -1,0 +1,92 @@
+"""The picture of a clip that is being written: H.264 frames, each with its own time stamp."""
+
+from array import array
+from collections import deque
+from fractions import Fraction
+
+import av
+
+from vitreous.video.color import ToYUV, tag_as_bt709
+from vitreous.video.info import Frame
+
+# Without B-frames a frame is stored where it is shown, so stamps and durations are exact and start at the first frame.
+ENCODER = {"preset": "veryfast", "crf": "19", "bf": "0"}
+SHORTEST_TICKS_PER_SECOND = 10_000
+
+
+class PictureTrack:
+    """The stream of pictures in an opened output container: uint8 RGB frames of one size in, H.264 packets out.
+
+    `ticks` holds the time stamps that were written, in units of `time_base` seconds.
+    """
+
+    def __init__(
+        self,
+        container: av.container.OutputContainer,
+        size_hw: tuple[int, int],
+        fps: Fraction,
+        time_base: Fraction,
+        pixel_aspect: Fraction,
+    ) -> None:
+        self.container, self.size_hw, self.step, self.time_base = container, size_hw, 1 / fps, time_base
+        self.stream = container.add_stream("libx264", rate=fps, options=dict(ENCODER))
+        self.stream.height, self.stream.width = stored_size(size_hw)
+        self.stream.pix_fmt = "yuv420p"
+        self.stream.codec_context.time_base = time_base
+        self.stream.codec_context.sample_aspect_ratio = pixel_aspect
+        tag_as_bt709(self.stream.codec_context)
+        self.to_yuv = ToYUV()
+        self.ticks = array("q")
+        self.durations: deque[int] = deque()
+        self.last_duration = 0
+
+    @property
+    def end_seconds(self) -> Fraction:
+        """When the last frame written so far stops being shown."""
+        return (self.ticks[-1] + self.last_duration) * self.time_base if self.ticks else Fraction(0)
+
+    def write(self, frame: Frame) -> None:
+        """Encode one frame; times must rise from frame to frame, by a tick at least."""
+        height, width, channels = frame.image_u8.shape
+        assert ((height, width), channels) == (self.size_hw, 3), f"{frame.image_u8.shape} is not {self.size_hw} in RGB"
+        picture = self.to_yuv(frame.image_u8)
+        picture.pts = round(frame.time_seconds / self.time_base)
+        picture.time_base = self.time_base
+        assert not self.ticks or picture.pts > self.ticks[-1], f"frame at {frame.time_seconds} s does not come later"
+        self.ticks.append(picture.pts)
+        self.last_duration = max(1, round((frame.duration_seconds or self.step) / self.time_base))
+        self.durations.append(self.last_duration)
+        self.mux(self.stream.encode(picture))
+
+    def finish(self) -> None:
+        """Write what the encoder still holds."""
+        assert self.ticks, "a clip needs one frame at least"
+        self.mux(self.stream.encode(None))
+        assert not self.durations
+
+    def mux(self, packets: list[av.Packet]) -> None:
+        for packet in packets:
+            packet.duration = self.durations.popleft()  # The encoder does not pass it on, and MP4 needs the last one.
+            self.container.mux(packet)
+
+
+def stored_size(size_hw: tuple[int, int]) -> tuple[int, int]:
+    """The (height, width) in the file of pictures of `size_hw`: even, as yuv420p demands.
+
+    >>> stored_size((241, 320))
+    (242, 320)
+    """
+    height, width = size_hw
+    return height + height % 2, width + width % 2
+
+
+def ticks_per_second(time_base: Fraction) -> int:
+    """A clock for a whole MP4 file on which each time of the picture falls on a tick, so that a late start is exact.
+
+    >>> ticks_per_second(Fraction(1001, 30000))
+    30000
+    """
+    ticks = time_base.denominator
+    while ticks < SHORTEST_TICKS_PER_SECOND:
+        ticks *= 2
+    return ticks

@@ -1,0 +1,112 @@
+"""The whole chain on one command: train, evaluate, explain, video."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vitreous.data.pictures import Pictures
+from vitreous.data.shapes import draw_clip
+from vitreous.data.sources import load_pictures
+from vitreous.errors import unknown
+from vitreous.evaluation.classification import Scores
+from vitreous.explain.settings import Settings
+from vitreous.tasks.classification import Classifier
+from vitreous.training.run_folder import RunFolder
+from vitreous.video.encode import write_clip
+from vitreous.workflows.evaluate import evaluate
+from vitreous.workflows.explain import (
+    explain_test_pictures,
+    explanation_image,
+    gallery_image,
+    layers_and_heads_image,
+    save_picture,
+)
+from vitreous.workflows.load import load
+from vitreous.workflows.patches import patches_image
+from vitreous.workflows.train import Listener, train
+from vitreous.workflows.video import explain_video
+
+DEMO_RECIPES = {"shapes": "shapes", "cifar10": "cifar10-quick", "mnist": "mnist"}
+CLIP_FPS = Fraction(24)
+CLIP_SECONDS = 6
+CLIP_SIZE_HW = (320, 480)
+GALLERY_PICTURES = 16
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made: the scores, and each file with a few words."""
+
+    scores: Scores
+    files: tuple[tuple[Path, str], ...]
+
+
+def demo(out: str | Path = "demo", data: str = "shapes", listener: Listener | None = None) -> DemoResult:
+    """Train a model, measure it, and make pictures and a video of what it looks at, all in the folder `out`.
+
+    A run that is there already is taken up where it stopped.
+
+    Raises:
+        InputError: data the demo doesn't know, or a folder that can't be used.
+    """
+    if data not in DEMO_RECIPES:
+        raise unknown("demo data", data, DEMO_RECIPES)
+    listener, folder = listener or Listener(), Path(out) / data
+    run = folder / "run"
+    result = train(DEMO_RECIPES[data], run, resume=RunFolder(run).recipe.exists(), listener=listener)
+    if not result.finished:
+        raise KeyboardInterrupt
+    listener.note("measuring on the test pictures")
+    scores = evaluate(run)
+    classifier, pictures = load(run), load_pictures(data, "test", None)
+    files = [
+        (run / "figures" / "curves.png", "loss and accuracy during training"),
+        (run / "figures" / "confusion.png", "which classes it confuses"),
+        *_pictures(classifier, pictures, data, folder, listener.note),
+        *_video(classifier, pictures, data, folder, listener.note),
+    ]
+    return DemoResult(scores, tuple(files))
+
+
+def _pictures(
+    classifier: Classifier, pictures: Pictures, data: str, folder: Path, note: Callable[[str], None]
+) -> list[tuple[Path, str]]:
+    note("drawing what it looks at")
+    explanations, truths = explain_test_pictures(classifier, GALLERY_PICTURES, "rollout", Settings(), data)
+    first = explanations[0].picture_u8
+    drawn = {
+        "gallery.png": (gallery_image(explanations, truths), "truth, prediction and attention of test pictures"),
+        "explanation.png": (explanation_image(explanations[0], truths[0]), "one picture and what it looks at"),
+        "layers-and-heads.png": (layers_and_heads_image(classifier, first), "every layer and head of that picture"),
+        "patches.png": (patches_image(first, classifier), "how that picture is cut into patches"),
+    }
+    for name, (image, _) in drawn.items():
+        save_picture(image, folder / name)
+    return [(folder / name, words) for name, (_, words) in drawn.items()]
+
+
+def _video(
+    classifier: Classifier, pictures: Pictures, data: str, folder: Path, note: Callable[[str], None]
+) -> list[tuple[Path, str]]:
+    note("drawing a moving clip, and the attention over it")
+    clip, target = folder / "clip.mp4", folder / "clip-attention.mp4"
+    frames = draw_clip(CLIP_SECONDS, CLIP_FPS, CLIP_SIZE_HW, seed=1) if data == "shapes" else _pan(pictures)
+    write_clip(clip, frames, CLIP_FPS)
+    explain_video(classifier, clip, target)
+    return [(clip, "a moving clip, drawn by the demo"), (target, "the same with what the model looks at")]
+
+
+def _pan(pictures: Pictures) -> Iterator[np.ndarray]:
+    """Test pictures passing by: a window glides over a strip of them, uint8 (*CLIP_SIZE_HW, 3)."""
+    height, width = CLIP_SIZE_HW
+    chosen = pictures.images_u8[:8].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
+    tiles = [Image.fromarray(picture).resize((height, height), Image.Resampling.BICUBIC) for picture in chosen]
+    strip = np.concatenate([np.asarray(tile) for tile in tiles], 1)
+    frames = int(CLIP_SECONDS * CLIP_FPS)
+    for frame in range(frames):
+        left = round((strip.shape[1] - width) * frame / (frames - 1))
+        yield strip[:, left : left + width]

@@ -1,0 +1,71 @@
+"""Measure a model on pictures it has not learned from."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from vitreous.data.loader import Normalise
+from vitreous.data.pictures import Pictures
+from vitreous.data.sources import load_pictures
+from vitreous.errors import InputError
+from vitreous.evaluation.classification import Scores
+from vitreous.files import write_text
+from vitreous.render.figure import confusion_matrix
+from vitreous.tasks.classification import Classifier
+from vitreous.tasks.saved import read_json
+from vitreous.training.loop import score_pictures
+from vitreous.training.run_folder import RunFolder
+from vitreous.workflows.load import load
+
+
+def evaluate(
+    model: str | Path | Classifier, data: str | None = None, *, split: str = "test", device: str = "auto"
+) -> Scores:
+    """Scores of a model on a split of its own data, or of other data with the same classes; in float32.
+
+    Of a run folder, the scores are also written to evaluation.json and figures/confusion.png there.
+
+    Args:
+        model: a run folder, a model.safetensors file, or a loaded model.
+        data: a source such as "cifar10"; by default the one that the run was trained on.
+        split: "test", or "validation" while settings are still being chosen.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: no such model or data, or classes that don't match.
+    """
+    classifier = load(model, device)
+    source = data or training_source(model)
+    pictures = load_pictures(source, split, classifier.preprocessing.size_hw)
+    check_classes(classifier, pictures, source)
+    normalise = Normalise(classifier.preprocessing.mean, classifier.preprocessing.std)
+    scores = score_pictures(classifier.vit, pictures.to(classifier.device), normalise, "fp32")
+    if not isinstance(model, Classifier) and RunFolder(Path(model)).recipe.is_file():
+        _write(RunFolder(Path(model)), scores, source, split, classifier.class_names)
+    return scores
+
+
+def training_source(model: str | Path | Classifier) -> str:
+    """The source of pictures that a run was trained on."""
+    recipe = None if isinstance(model, Classifier) else RunFolder(Path(model)).recipe
+    if recipe is None or not recipe.is_file():
+        raise InputError("this model doesn't say what it was trained on: name the pictures with --data")
+    return read_json(recipe)["recipe"]["data"]
+
+
+def check_classes(classifier: Classifier, pictures: Pictures, source: str) -> None:
+    """Refuse pictures whose classes or channels aren't the model's."""
+    if pictures.class_names != classifier.class_names:
+        theirs, ours = (", ".join(names[:4]) for names in (pictures.class_names, classifier.class_names))
+        raise InputError(
+            f"'{source}' has other classes ({theirs} ...) than the model ({ours} ...): choose other --data"
+        )
+    channels = classifier.vit.config.channels
+    if pictures.images_u8.shape[1] != channels:
+        raise InputError(f"'{source}' has {pictures.images_u8.shape[1]} channels, the model takes {channels}")
+
+
+def _write(folder: RunFolder, scores: Scores, source: str, split: str, class_names: tuple[str, ...]) -> None:
+    content = {"data": source, "split": split, **asdict(scores)}
+    write_text(folder.path / "evaluation.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    confusion_matrix(scores.confusion, class_names, folder.figures / "confusion.png")

@@ -1,0 +1,127 @@
+"""Write pictures of what a model looks at: one explained picture each, all layers and heads, or many in a grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vitreous.data.images import open_picture
+from vitreous.errors import InputError
+from vitreous.explain.explanation import Explanation
+from vitreous.explain.methods import explain_batch
+from vitreous.tasks.classification import Classifier
+from vitreous.workflows.evaluate import training_source
+from vitreous.workflows.explain import (
+    explain_test_pictures,
+    explanation_image,
+    gallery_image,
+    layers_and_heads_image,
+    save_picture,
+    settings_for,
+    truth_from_folder,
+    verdict,
+)
+from vitreous.workflows.load import load
+
+
+@dataclass(frozen=True)
+class ExplainRequest:
+    """What is to be shown, and how."""
+
+    method: str = "rollout"
+    layer: int | None = None
+    head: int | None = None
+    target: str | None = None
+    truth: str | None = None
+    """What the pictures show; None: the name of a picture's folder, where that is a class."""
+    layout: Literal["single", "sheet", "grid"] | None = None
+    """None: single for one picture, grid for several."""
+    data: str | None = None
+    """Source of test pictures, used where no files are named; None: the run's own."""
+    count: int = 16
+    """Test pictures to show."""
+
+
+@dataclass(frozen=True)
+class WrittenPicture:
+    """A file that was written, and what it says in a few words."""
+
+    path: Path
+    words: str
+
+
+def write_explanations(
+    model: str | Path, pictures: Sequence[Path], request: ExplainRequest, output: Path | None
+) -> list[WrittenPicture]:
+    """Explain picture files, or test pictures where none are named, and write what the request asks for.
+
+    Several pictures become one grid, unless `output` is a folder (a name without an ending).
+
+    Raises:
+        InputError: something can't be read, found or written; nothing is written then.
+    """
+    classifier = load(model)
+    if request.truth is not None:
+        classifier.class_index(request.truth)
+    if not pictures:
+        return [_grid(*_test_pictures(model, classifier, request), request, output)]
+    if request.layout == "sheet":
+        return [_sheet(classifier, path, _target(path, "layers", pictures, output)) for path in pictures]
+    explanations, truths = _explain(classifier, pictures, request)
+    one_file = output is None or output.suffix
+    if request.layout == "grid" or (request.layout is None and len(pictures) > 1 and one_file):
+        return [_grid(explanations, truths, request, output)]
+    targets = [_target(path, request.method, pictures, output) for path in pictures]
+    return [_single(*one) for one in zip(explanations, truths, targets, strict=True)]
+
+
+def _test_pictures(
+    model: str | Path, classifier: Classifier, request: ExplainRequest
+) -> tuple[list[Explanation], list[str]]:
+    if request.layout in ("single", "sheet"):
+        raise InputError(f"--layout {request.layout} needs a picture: name one after the model")
+    if request.count < 1:
+        raise InputError(f"--count {request.count} shows nothing: give 1 or more")
+    settings = settings_for(request.layer, request.head)
+    source = request.data or training_source(model)
+    return explain_test_pictures(classifier, request.count, request.method, settings, source)
+
+
+def _explain(
+    classifier: Classifier, pictures: Sequence[Path], request: ExplainRequest
+) -> tuple[list[Explanation], list[str | None]]:
+    images = [open_picture(path) for path in pictures]
+    settings = settings_for(request.layer, request.head)
+    explanations = explain_batch(classifier, images, request.method, settings, request.target)
+    truths = [request.truth or truth_from_folder(path, classifier.class_names) for path in pictures]
+    return explanations, truths
+
+
+def _grid(
+    explanations: Sequence[Explanation], truths: Sequence[str | None], request: ExplainRequest, output: Path | None
+) -> WrittenPicture:
+    path = output or Path(f"explanations-{request.method}.png")
+    save_picture(gallery_image(explanations, truths), path)
+    known = [(one.prediction.name, truth) for one, truth in zip(explanations, truths, strict=True) if truth]
+    right = sum(name == truth for name, truth in known)
+    words = f"{len(explanations)} pictures" + (f", {right} of {len(known)} told right" if known else "")
+    return WrittenPicture(path, words)
+
+
+def _sheet(classifier: Classifier, picture: Path, path: Path) -> WrittenPicture:
+    save_picture(layers_and_heads_image(classifier, picture), path)
+    return WrittenPicture(path, f"{classifier.vit.config.depth} layers × {classifier.vit.config.heads} heads")
+
+
+def _single(explanation: Explanation, truth: str | None, path: Path) -> WrittenPicture:
+    save_picture(explanation_image(explanation, truth), path)
+    return WrittenPicture(path, verdict(explanation))
+
+
+def _target(picture: Path, kind: str, pictures: Sequence[Path], output: Path | None) -> Path:
+    """Where a picture's explanation goes: the file or folder asked for, or beside where the user stands."""
+    if output is not None and output.suffix:
+        if len(pictures) > 1:
+            raise InputError(f"{len(pictures)} pictures don't fit into {output}: name a folder, or use --layout grid")
+        return output
+    return (output or Path()) / f"{picture.stem}-{kind}.png"

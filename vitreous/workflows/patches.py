@@ -1,0 +1,55 @@
+"""Show how a picture is cut into patches."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from vitreous.data.images import as_image_u8
+from vitreous.errors import InputError
+from vitreous.model.config import grid_for
+from vitreous.render.sheet import patches_picture
+from vitreous.tasks.classification import Classifier, Picture
+from vitreous.workflows.load import load
+
+
+def patches_image(
+    picture: Picture,
+    model: str | Path | Classifier | None = None,
+    *,
+    patch_size: int = 16,
+    size_hw: tuple[int, int] = (224, 224),
+) -> Image.Image:
+    """A drawing of the picture and of its patches: as a model cuts it, or by patch and picture size in pixels.
+
+    Raises:
+        InputError: a picture or model that can't be read, or a patch that doesn't divide the size.
+    """
+    pixels = as_image_u8(picture)
+    if model is None:
+        if patch_size < 1:
+            raise InputError(f"patch size {patch_size} is none: give pixels, 1 or more")
+        rows, columns = grid_for(size_hw, patch_size)
+        seen = pixels
+    else:
+        classifier = load(model)
+        inputs, geometry = classifier.prepare(pixels)
+        rows, columns = grid_for((inputs.shape[1], inputs.shape[2]), classifier.vit.config.patch_size)
+        top, left, bottom, right = (round(side) for side in geometry.box)
+        seen = pixels[top:bottom, left:right]
+    cell = (seen.shape[0] / rows, seen.shape[1] / columns)
+    return patches_picture(seen, cell, (rows, columns))
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width from a text such as "224x320".
+
+    >>> parse_size("224x320")
+    (224, 320)
+
+    Raises:
+        InputError: the text has another form.
+    """
+    sides = text.lower().replace("×", "x").split("x")
+    if len(sides) != 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
+        raise InputError(f"'{text}' is no size: write height x width in pixels, such as 224x320")
+    return int(sides[0]), int(sides[1])

@@ -1,0 +1,199 @@
+"""Train a model by a recipe, in a run folder, from the start or from where it stopped."""
+
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import vitreous
+from vitreous.data.loader import Normalise, TrainingBatches
+from vitreous.data.pictures import Pictures
+from vitreous.data.preprocessing import Preprocessing
+from vitreous.data.sources import load_pictures
+from vitreous.data.statistics import channel_statistics
+from vitreous.errors import InputError
+from vitreous.model.vit import ViT
+from vitreous.recipes import find_recipe
+from vitreous.records import from_dict, override, to_dict
+from vitreous.render.figure import curves
+from vitreous.runtime import choose_precision, find_device, seed_for
+from vitreous.tasks.classification import Classifier
+from vitreous.tasks.saved import save_config
+from vitreous.training import loop
+from vitreous.training.loop import Progress, Run
+from vitreous.training.recipe import Recipe
+from vitreous.training.run_folder import (
+    RunFolder,
+    check_free,
+    forget_metrics_after,
+    open_run,
+    read_metrics,
+    start_run,
+)
+from vitreous.training.state import load_state, new_state
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Where a run stands when `train` returns."""
+
+    path: Path
+    finished: bool
+    """False if it was stopped; everything is saved then, and `resume=True` goes on."""
+    step: int
+    steps: int
+    validation_top1: float | None
+    """Between 0 and 1; None without validation pictures."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Whom a training run tells what it does; by default nobody."""
+
+    note: Callable[[str], None] = lambda text: None
+    progress: Callable[[Progress], None] = lambda progress: None
+    stop_requested: Callable[[], bool] = lambda: False
+    """Asked between steps: return True to have the run saved and stopped."""
+
+
+def train(
+    recipe: str | Recipe,
+    out: str | Path | None = None,
+    *,
+    data: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    listener: Listener | None = None,
+) -> TrainingResult:
+    """Train a model; the run folder then holds weights, recipe, metrics, curves and a checkpoint.
+
+    Args:
+        recipe: a recipe's name, or a whole `Recipe`.
+        out: the run folder; "runs/" and the recipe's name by default.
+        data: another source than the recipe's: cifar10, mnist, shapes, folder:DIR, parquet:DIR ... .
+        settings: changes to the recipe: {"epochs": "20", "optimizer.learning_rate": "1e-3"}.
+        resume: go on with the run in `out`; its own recipe counts, to the same bits as if it had never stopped.
+        device: "auto", "cpu" or "cuda".
+        listener: whom to tell.
+
+    Raises:
+        InputError: an unknown recipe or setting, data that can't be read, a folder that can't be used.
+    """
+    listener = listener or Listener()
+    chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    path = Path(out) if out is not None else Path("runs") / chosen.name
+    if resume:
+        return _resume(path, chosen, data, settings, device, listener)
+    chosen = override(replace(chosen, data=data) if data else chosen, settings or {})
+    return _start(path, chosen, find_device(device), listener)
+
+
+def _start(path: Path, recipe: Recipe, device: torch.device, listener: Listener) -> TrainingResult:
+    check_free(path)
+    training, validation = _pictures(recipe, device, listener)
+    classes, channels = len(training.class_names), training.images_u8.shape[1]
+    recipe = replace(recipe, model=replace(recipe.model, classes=classes, channels=channels))
+    recipe = replace(recipe, precision=choose_precision(recipe.precision, device))
+    folder = start_run(path, _header(recipe, training, validation, device))
+    return _train(folder, recipe, (training, validation), device, listener)
+
+
+def _resume(
+    path: Path, asked: Recipe, data: str | None, settings: Mapping[str, str] | None, device: str, listener: Listener
+) -> TrainingResult:
+    folder, header = open_run(path)
+    recipe = from_dict(Recipe, header.get("recipe", {}), str(folder.recipe))
+    if asked.name != recipe.name:
+        raise InputError(f"{path} is a run of '{recipe.name}', not of '{asked.name}': choose another --out")
+    if data not in (None, recipe.data) or settings:
+        raise InputError(
+            f"the run in {path} keeps its data and settings: leave out --data and --set, or start a new one"
+        )
+    training, validation = _pictures(recipe, find_device(device), listener)
+    if training.fingerprint() != header["data"]["fingerprint"]:
+        raise InputError(f"the pictures of '{recipe.data}' aren't those that {path} was started with: start a new run")
+    return _train(folder, recipe, (training, validation), find_device(device), listener)
+
+
+def _train(
+    folder: RunFolder, recipe: Recipe, data: tuple[Pictures, Pictures], device: torch.device, listener: Listener
+) -> TrainingResult:
+    training, validation = data
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(recipe.seed, "weights"))
+        model = ViT(recipe.model).to(device)
+    preprocessing = _preprocessing(recipe, training)
+    save_config(Classifier(model, preprocessing, training.class_names), folder.path)
+    state = new_state(model, recipe)
+    if folder.checkpoint.exists():
+        load_state(state, folder.checkpoint)
+        listener.note(f"going on after step {state.step}")
+    forget_metrics_after(folder, state.step)
+    normalise = Normalise(preprocessing.mean, preprocessing.std)
+    batches = TrainingBatches(training, recipe.batch_size, recipe.augment, recipe.seed, normalise=normalise)
+    listener.note(_sentence(model, recipe, data, device))
+    run = Run(
+        recipe, batches, validation, folder, recipe.precision, listener.progress, lambda: draw_curves(folder),
+        listener.stop_requested,
+    )  # fmt: skip
+    finished = loop.train(state, run)
+    draw_curves(folder)
+    return TrainingResult(folder.path, finished, state.step, run.steps, _last_validation(folder))
+
+
+def _pictures(recipe: Recipe, device: torch.device, listener: Listener) -> tuple[Pictures, Pictures]:
+    listener.note(f"reading {recipe.data}")
+    size_hw, fraction = recipe.model.image_size_hw, recipe.validation_fraction
+    training = load_pictures(recipe.data, "train", size_hw, fraction)
+    validation = load_pictures(recipe.data, "validation", size_hw, fraction) if fraction else training.select([])
+    return training.to(device), validation.to(device)
+
+
+def _preprocessing(recipe: Recipe, pictures: Pictures) -> Preprocessing:
+    mean, std = channel_statistics(pictures)
+    return Preprocessing(recipe.model.image_size_hw, recipe.resize, mean, std, recipe.model.patch_size)
+
+
+def _header(recipe: Recipe, training: Pictures, validation: Pictures, device: torch.device) -> dict[str, Any]:
+    """What recipe.json says: every value, the versions, and which data it was."""
+    sizes = {"training": len(training), "validation": len(validation)}
+    return {
+        "vitreous": vitreous.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        "data": {"source": recipe.data, "fingerprint": training.fingerprint(), **sizes},
+        "recipe": to_dict(recipe),
+    }
+
+
+def _commit() -> str | None:
+    """The git commit of the source that runs, where it runs from a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return answer.stdout.strip() or None
+
+
+def _sentence(model: ViT, recipe: Recipe, data: tuple[Pictures, Pictures], device: torch.device) -> str:
+    parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
+    counts = f"{len(data[0]):,} pictures to learn from, {len(data[1]):,} to validate"
+    return f"{counts} · ViT of {parameters:.2f} M parameters · {recipe.precision} on {device.type}"
+
+
+def draw_curves(folder: RunFolder) -> None:
+    """Draw loss and accuracy so far to figures/curves.png."""
+    curves(read_metrics(folder), folder.figures / "curves.png")
+
+
+def _last_validation(folder: RunFolder) -> float | None:
+    scores = [line["top1"] for line in read_metrics(folder) if line["split"] == "validation"]
+    return scores[-1] if scores else None
