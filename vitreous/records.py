@@ -37,24 +37,23 @@ def override(record: Record, settings: Mapping[str, str]) -> Record:
         InputError: a setting doesn't exist (names the nearest), or its value doesn't fit.
     """
     for name, text in settings.items():
+        names = setting_names(record)
+        if name not in names:
+            raise unknown("setting", name, names)
         record = _with_setting(record, name.split("."), text, name)
     return record
 
 
 def _with_setting(record: Any, path: list[str], text: str, name: str) -> Any:
-    hints = typing.get_type_hints(type(record))
-    if path[0] not in hints:
-        raise unknown("setting", name, setting_names(record))
     if len(path) > 1:
-        inner = getattr(record, path[0])
-        if not is_dataclass(inner):
-            raise unknown("setting", name, setting_names(record))
-        return replace(record, **{path[0]: _with_setting(inner, path[1:], text, name)})
+        inner = _with_setting(getattr(record, path[0]), path[1:], text, name)
+        return replace(record, **{path[0]: inner})
+    hint = typing.get_type_hints(type(record))[path[0]]
     try:
-        value = TypeAdapter(hints[path[0]]).validate_python(_parse(text, hints[path[0]]))
-        return replace(record, **{path[0]: value})
+        value = TypeAdapter(hint).validate_python(_parse(text, hint))
     except ValidationError as error:
         raise InputError(f"setting {name}={text}: {_first_complaint(error)}") from None
+    return replace(record, **{path[0]: value})
 
 
 def _parse(text: str, hint: Any) -> Any:

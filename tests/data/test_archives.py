@@ -3,10 +3,12 @@
 import errno
 import hashlib
 import http.server
+import io
 import threading
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from vitreous.data import archives
 from vitreous.data.archives import Archive, cache_folder, fetch, given_folder, obtain
@@ -71,6 +73,15 @@ def test_a_download_is_whole_and_happens_once(server, archive, tmp_path):
     fetch_at_once(archive, path.parent)
     assert server.asked == [None]
     assert [child.name for child in path.parent.iterdir() if not child.name.startswith(".")] == ["set.tar.gz"]
+
+
+def test_progress_is_shown_on_a_terminal_only(archive, tmp_path, monkeypatch, capsys):
+    fetch_at_once(archive, tmp_path / "quiet")
+    assert capsys.readouterr() == ("", "")
+    shown = io.StringIO()
+    monkeypatch.setattr(archives, "Console", lambda stderr: Console(file=shown, force_terminal=True, width=100))
+    fetch_at_once(archive, tmp_path / "shown")
+    assert "set.tar.gz" in shown.getvalue() and "1.0/1.0 MB" in shown.getvalue()
 
 
 def test_a_cut_connection_is_resumed_where_it_broke(server, archive, tmp_path):

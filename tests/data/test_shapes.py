@@ -1,6 +1,7 @@
-"""Drawn pictures: reproducible, truthful about where the object is, and silent about its class in everything but its shape."""
+"""Drawn pictures: reproducible, truthful about where the object is, and silent about its class but for its shape."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_a_clip_has_its_length_and_size_and_moves_smoothly():
     frames = list(draw_clip(2, 15, (48, 72), seed=3))
     assert len(frames) == 30
     assert all(frame.shape == (48, 72, 3) and frame.dtype == np.uint8 for frame in frames)
-    steps = [np.abs(one.astype(int) - next_one).mean() for one, next_one in zip(frames, frames[1:], strict=False)]
+    steps = [np.abs(one.astype(int) - next_one).mean() for one, next_one in pairwise(frames)]
     assert 0 < max(steps) < 12, "no jumps"
     assert np.abs(frames[0].astype(int) - frames[-1]).mean() > 2 * np.mean(steps), "it goes somewhere"
 

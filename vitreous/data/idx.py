@@ -54,7 +54,10 @@ def read_idx(path: Path) -> np.ndarray:
             magic = file.read(4)
             if len(magic) < 4 or magic[:3] != bytes([0, 0, UNSIGNED_BYTE]):
                 raise InputError(f"{path} is not an idx file of bytes (it begins with {magic.hex()}): replace it")
-            shape = tuple(int.from_bytes(file.read(4), "big") for _ in range(magic[3]))
+            sizes = file.read(4 * magic[3])
+            if len(sizes) < 4 * magic[3]:
+                raise EOFError("the file ends in its header")
+            shape = tuple(np.frombuffer(sizes, ">u4").tolist())
             values = file.read(math.prod(shape) + 1)  # one more, to notice a file that is too long
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"can't read {path}, it is damaged or cut short: replace it ({error})") from error

@@ -23,6 +23,7 @@ from vitreous.files import written_beside
 CACHE_VERSION = 1  # raise it when the same files would be decoded to other pixels
 PREFIXES = {"train": "train", "validation": "val", "test": "test"}
 IMAGE_NAMES = ("img", "image")
+MOST_CLASSES = 100_000  # without names for them; more must be some other number
 LABEL_NAMES = ("label", "fine_label", "labels")
 
 
@@ -138,9 +139,12 @@ def class_names_of(schema: pa.Schema, label_name: str) -> tuple[str, ...]:
 
 
 def numbered_classes(folder: Path, label_name: str) -> tuple[str, ...]:
-    """ "0", "1", ... up to the largest label in any file of the folder, so that all parts have the same classes."""
+    """The numbers from 0 to the largest label in any file of the folder, so that all parts have the same classes."""
     tables = (read_columns(file, [label_name]) for file in folder.glob("*.parquet"))
-    return tuple(map(str, range(1 + max(label or 0 for table in tables for label in table[label_name].to_pylist()))))
+    largest = max(label or 0 for table in tables for label in table[label_name].to_pylist())
+    if largest >= MOST_CLASSES:
+        raise InputError(f"{folder}: the column {label_name} reaches {largest}, it holds no class numbers: rename it")
+    return tuple(str(number) for number in range(largest + 1))
 
 
 def cache_key(folder: Path, part: str, size_hw: tuple[int, int] | None) -> str:

@@ -47,6 +47,11 @@ class Pictures:
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: value[chosen] for name, value in tensors.items() if isinstance(value, Tensor)})
 
+    def to(self, device: torch.device) -> "Pictures":
+        """The same pictures in the memory of `device`."""
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)})
+
     def fingerprint(self) -> str:
         """The SHA-256, in hex, of sizes, pixels, labels and class names: equal for equal data on every machine."""
         digest = hashlib.sha256(repr((tuple(self.images_u8.shape), self.class_names)).encode())

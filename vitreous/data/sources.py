@@ -12,6 +12,7 @@ from vitreous.data.folder import has_validation, load_folder
 from vitreous.data.idx import load_mnist
 from vitreous.data.parquet import has_parquet, load_parquet
 from vitreous.data.pictures import Pictures
+from vitreous.data.shapes import draw_shapes
 from vitreous.data.splits import SPLITS, hold_out
 from vitreous.errors import InputError, unknown
 
@@ -100,7 +101,7 @@ def parse(source: str) -> tuple[str, Path]:
     name, colon, folder = source.partition(":")
     key = f"{name}:DIR" if colon or f"{name}:DIR" in SOURCES else name
     if key not in SOURCES:
-        if Path(source).expanduser().is_dir():
+        if source and Path(source).expanduser().is_dir():
             raise InputError(
                 f"'{source}' is a folder: write folder:{source} for pictures, parquet:{source} for Parquet files"
             )
@@ -134,8 +135,6 @@ def resized(pictures: Pictures, size_hw: SizeHW) -> Pictures:
 
 def drawn_shapes(part: str, size_hw: SizeHW) -> Pictures:
     """Shapes drawn at the wanted size, so that their boxes and masks are exact."""
-    from vitreous.data.shapes import draw_shapes
-
     height, width = size_hw or (SHAPES_SIZE, SHAPES_SIZE)
     if height != width:
         raise InputError(f"shapes are square, they can't be {height} x {width}: choose equal height and width")

@@ -1,5 +1,7 @@
 """What counts as a picture here, and how one is brought to a comfortable size."""
 
+from math import ceil
+
 import numpy as np
 from PIL import Image
 
@@ -27,13 +29,13 @@ def as_image(picture: np.ndarray | Image.Image) -> Image.Image:
 def fitted(picture: np.ndarray | Image.Image, box_hw: tuple[int, int]) -> Image.Image:
     """The picture as large as fits into `box_hw` pixels, its proportions kept (each side at least one pixel).
 
-    A picture much smaller than the box is enlarged by a whole factor with its pixels left visible as squares;
-    anything else is resampled smoothly.
+    A picture much smaller than the box keeps its pixels visible as squares; any other is resampled smoothly.
     """
     image = as_image(picture)
     factor = min(box_hw[0] / image.height, box_hw[1] / image.width)
-    if factor >= PIXELATED_FROM:
-        size_wh = (image.width * int(factor), image.height * int(factor))
-        return image.resize(size_wh, Image.Resampling.NEAREST)
     size_wh = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    return image if size_wh == image.size else image.resize(size_wh, Image.Resampling.LANCZOS)
+    if factor < PIXELATED_FROM:
+        return image if size_wh == image.size else image.resize(size_wh, Image.Resampling.LANCZOS)
+    whole = ceil(factor)
+    squares = image.resize((image.width * whole, image.height * whole), Image.Resampling.NEAREST)
+    return squares.resize(size_wh, Image.Resampling.BOX)

@@ -17,13 +17,14 @@ from vitreous.render.theme import INK, MUTED, PAPER, RIGHT, WRONG
 SHEET_WIDTH = 1600
 MARGIN = 40
 NARROWEST_TEXT = 560
-LARGEST_PANEL_HW = (900, 742)
+LARGEST_PANEL_HW = (900, 740)
 COMFORTABLE_PANEL = 560
 LARGEST_TILE = 280
 SMALLEST_TILE = 24
 ROW_TITLE_WIDTH = 140
 PATCHES_PANEL_HW = (820, 640)
-ROOM_FOR_NUMBER = 38
+ROOM_FOR_NUMBER = 54
+GALLERY_SIDE = 172
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,11 @@ def _panel(picture: np.ndarray, name: str) -> Image.Image:
     factor = max(1.0, COMFORTABLE_PANEL / max(image.size))
     box_hw = (round(image.height * factor), round(image.width * factor))
     shown = fitted(image, (min(LARGEST_PANEL_HW[0], box_hw[0]), min(LARGEST_PANEL_HW[1], box_hw[1])))
-    return stacked([text_block([Line(name, 17, MUTED)], 200, shrink=True), outlined(shown)], gap=6)
+    return _named(name, outlined(shown))
+
+
+def _named(name: str, block: Image.Image) -> Image.Image:
+    return stacked([text_block([Line(name, 17, MUTED)], 300, shrink=True), block], gap=8)
 
 
 def color_bar(width_pixels: int) -> Image.Image:
@@ -133,7 +138,7 @@ def color_bar(width_pixels: int) -> Image.Image:
     words = [text_block([Line(text, 17, MUTED)], width_pixels, shrink=True) for text in ("little", "much attention")]
     length = max(16, width_pixels - sum(word.width for word in words) - 24)
     heat = np.tile(np.linspace(0, 1, length, dtype=np.float32), (12, 1))
-    bar = Image.fromarray(overlay(np.full((12, length, 3), 150, np.uint8), heat))
+    bar = Image.fromarray(overlay(np.full((12, length, 3), 110, np.uint8), heat))
     return beside([words[0], bar, words[1]], gap=12, align=0.5)
 
 
@@ -154,20 +159,21 @@ def gallery(rows: Sequence[GalleryItem], title: str = "truth / prediction / atte
     """
     if not rows:
         raise InputError("a gallery of no pictures can't be drawn: give at least one item")
-    blocks = [_pair(item) for item in rows]
+    pictures = [[fitted(u8, (GALLERY_SIDE, GALLERY_SIDE)) for u8 in (item.image_u8, item.overlay_u8)] for item in rows]
+    height = max(picture.height for pair in pictures for picture in pair)
+    blocks = [_answer(item, pair, height) for item, pair in zip(rows, pictures, strict=True)]
     columns = min(4, len(blocks))
     table = [blocks[i : i + columns] for i in range(0, len(blocks), columns)]
     return _sheet([grid(table, (28, 32))], title)
 
 
-def _pair(item: GalleryItem) -> Image.Image:
-    side = 172
-    pictures = [placed(fitted(u8, (side, side)), (side, side), (0.5, 0.5)) for u8 in (item.image_u8, item.overlay_u8)]
+def _answer(item: GalleryItem, pair: Sequence[Image.Image], height: int) -> Image.Image:
+    pictures = beside([placed(picture, (height, GALLERY_SIDE), (0.5, 0.5)) for picture in pair], gap=4)
     right = None if item.truth is None else item.truth == item.prediction
-    lines = [_verdict(f"{item.prediction}  {100 * item.probability:.0f} %", right, 17)]
+    lines = [_verdict(f"{item.prediction} {100 * item.probability:.0f} %", right, 17)]
     if item.truth is not None:
         lines.append(Line(f"truth: {item.truth}", 15, MUTED))
-    return stacked([beside(pictures, gap=4), text_block(lines, 2 * side + 4)], gap=8)
+    return stacked([pictures, text_block(lines, pictures.width)], gap=8)
 
 
 def _sheet(blocks: list[Image.Image], title: str) -> Image.Image:
@@ -195,14 +201,9 @@ def patches_picture(image_u8: np.ndarray, patch_size_hw: tuple[float, float], gr
     rows = _edges(patch_size_hw[0] * shown.height / image.height, grid_hw[0], shown.height)
     columns = _edges(patch_size_hw[1] * shown.width / image.width, grid_hw[1], shown.width)
     apart = _pulled_apart(shown, rows, columns)
-    cut = placed(_cut(shown, rows, columns), (max(apart.height, shown.height), shown.width), (0.5, 0))
-    panels = [cut, placed(apart, (cut.height, apart.width), (0.5, 0))]
-    names = ["the picture", f"{grid_hw[0]} x {grid_hw[1]} = {grid_hw[0] * grid_hw[1]} patches"]
-    named = [
-        stacked([text_block([Line(name, 17, MUTED)], 300, shrink=True), panel], gap=8)
-        for name, panel in zip(names, panels, strict=True)
-    ]
-    return margined(beside(named, gap=44), MARGIN)
+    count = f"{grid_hw[0]} × {grid_hw[1]} = {grid_hw[0] * grid_hw[1]} patches"
+    panels = [_named("picture", outlined(_cut(shown, rows, columns))), _named(count, margined(apart, 1))]
+    return margined(beside(panels, gap=44), MARGIN)
 
 
 def _edges(step_pixels: float, count: int, limit: int) -> list[int]:

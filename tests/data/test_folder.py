@@ -1,0 +1,140 @@
+"""Folders of one's own pictures."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitreous.data.folder import has_validation, load_folder
+from vitreous.errors import InputError
+
+
+def add_pictures(folder: Path, count: int, seed: int, size_hw: tuple[int, int] = (6, 9)) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    for number in range(count):
+        image = random.integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+        Image.fromarray(image).save(folder / f"{number:03}.png")
+
+
+@pytest.fixture
+def flat(tmp_path):
+    add_pictures(tmp_path / "photos" / "cat", 40, seed=1)
+    add_pictures(tmp_path / "photos" / "dog", 30, seed=2)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def parted(tmp_path):
+    for seed, part in enumerate(["train", "test", "val"]):
+        add_pictures(tmp_path / "photos" / part / "cat", 3 + seed, seed)
+        add_pictures(tmp_path / "photos" / part / "dog", 2, seed + 10)
+    return tmp_path / "photos"
+
+
+def contents(pictures) -> set[bytes]:
+    return {image.numpy().tobytes() for image in pictures.images_u8}
+
+
+def refused(folder: Path, part: str = "train", size_hw=(6, 9)) -> str:
+    with pytest.raises(InputError) as caught:
+        load_folder(folder, part, size_hw)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_simple_folder_is_divided_without_overlap(flat):
+    train, test = load_folder(flat, "train"), load_folder(flat, "test")
+    assert train.class_names == test.class_names == ("cat", "dog")
+    assert train.images_u8.shape[1:] == (3, 6, 9)
+    assert len(train) + len(test) == 70 and 3 <= len(test) <= 20
+    assert not contents(train) & contents(test)
+    assert torch.bincount(train.labels).min() > 0
+
+
+def test_pixels_and_labels_belong_together(flat):
+    train = load_folder(flat, "train")
+    for label, name in enumerate(train.class_names):
+        own = {np.asarray(Image.open(path)).transpose(2, 0, 1).tobytes() for path in (flat / name).iterdir()}
+        assert contents(train.select(torch.nonzero(train.labels == label)[:, 0])) <= own
+
+
+def test_a_picture_keeps_its_part_when_others_come_and_names_change(flat):
+    before = contents(load_folder(flat, "test"))
+    for path in (flat / "cat").iterdir():
+        path.rename(path.with_name(f"renamed-{path.name}"))
+    add_pictures(flat / "dog" / "more", 25, seed=3)
+    after = load_folder(flat, "test")
+    assert before <= contents(after)
+    assert len(after) + len(load_folder(flat, "train")) == 95
+
+
+def test_folders_of_their_own_are_kept_apart(parted):
+    assert [len(load_folder(parted, part)) for part in ("train", "test", "validation")] == [5, 6, 7]
+    assert has_validation(parted)
+    shutil.rmtree(parted / "val")
+    assert not has_validation(parted)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    add_pictures(tmp_path / "train", 30, seed=1)
+    add_pictures(tmp_path / "car", 30, seed=2)
+    assert load_folder(tmp_path, "train").class_names == ("car", "train")
+    assert not has_validation(tmp_path)
+
+
+def test_pictures_of_any_size_are_fitted(flat):
+    add_pictures(flat / "cat", 3, seed=5, size_hw=(50, 20))
+    assert load_folder(flat, "train", (8, 12)).images_u8.shape[1:] == (3, 8, 12)
+    assert "name one size" in refused(flat, size_hw=None)
+
+
+def test_other_files_are_passed_over(flat):
+    (flat / "README.md").write_text("about")
+    (flat / "cat" / "notes.txt").write_text("about")
+    (flat / ".cache").mkdir()
+    assert load_folder(flat, "train").class_names == ("cat", "dog")
+
+
+def test_unreadable_pictures_are_counted_and_the_first_are_named(flat):
+    for number in range(40):
+        (flat / "cat" / f"bad{number:02}.jpg").write_bytes(b"no picture %d" % number)
+    (flat / "dog" / "short.png").write_bytes((flat / "dog" / "000.png").read_bytes()[:60])
+    line = refused(flat)
+    count = int(line.split(" of ")[0])
+    assert 25 <= count <= 41 and "bad" in line and f"and {count - 3} more" in line
+
+
+def test_what_is_no_folder_of_classes_is_refused(tmp_path, flat):
+    assert "there is no folder" in refused(tmp_path / "typo")
+    assert "there is no folder" in refused(flat / "cat" / "000.png")
+    assert "holds 0 class folder(s)" in refused(flat / "cat")
+    shutil.rmtree(flat / "dog")
+    assert "holds 1 class folder(s)" in refused(flat)
+
+
+def test_an_empty_class_is_refused(flat):
+    (flat / "zebra").mkdir()
+    assert "zebra holds no pictures" in refused(flat)
+
+
+def test_parts_with_different_classes_are_refused(parted):
+    add_pictures(parted / "test" / "owl", 1, seed=9)
+    assert "differ in the class(es) owl" in refused(parted, "test")
+    shutil.rmtree(parted / "test")
+    assert "no test folder" in refused(parted, "test")
+
+
+def test_too_few_pictures_to_divide_are_refused(tmp_path):
+    for name in ("cat", "dog"):
+        add_pictures(tmp_path / name, 1, seed=len(name) + ord(name[0]))
+    lines = []
+    for part in ("train", "test"):
+        try:
+            load_folder(tmp_path, part)
+        except InputError as error:
+            lines.append(str(error))
+    assert lines and all("too few pictures" in line for line in lines)

@@ -1,0 +1,199 @@
+"""What a training run does, leaves behind, and refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from runs import make_folder, tiny_recipe
+from safetensors.torch import load_file
+
+from vitreous.errors import InputError
+from vitreous.model.vit import ViT
+from vitreous.records import from_dict, override, setting_names, to_dict
+from vitreous.training.average import WeightAverage
+from vitreous.training.optimizer import Muon, OptimizerSettings, build_optimizers, orthogonalize
+from vitreous.training.recipe import Recipe
+from vitreous.training.run_folder import RunFolder, read_metrics
+from vitreous.training.schedule import ScheduleSettings, factor
+from vitreous.workflows.evaluate import evaluate
+from vitreous.workflows.load import load
+from vitreous.workflows.train import Listener, train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    train(tiny_recipe(folder, epochs=20), path)
+    return path
+
+
+def test_it_learns_and_leaves_all_that_a_run_is(run):
+    assert evaluate(run).top1 == 1.0
+    header = json.loads((run / "recipe.json").read_text())
+    assert from_dict(Recipe, header["recipe"]).model.classes == 3
+    assert header["data"]["training"] + header["data"]["validation"] == 120
+    assert header["torch"] == torch.__version__
+    for name in ("config.json", "model.safetensors", "checkpoint/state.safetensors", "figures/curves.png"):
+        assert (run / name).stat().st_size > 0
+    assert json.loads((run / "evaluation.json").read_text())["top1"] == 1.0
+
+
+def test_metrics_have_plain_keys(run):
+    lines = read_metrics(RunFolder(run))
+    training = [line for line in lines if line["split"] == "train"]
+    assert {"step", "epoch", "loss", "top1", "learning_rate", "pictures_per_second"} <= set(training[0])
+    assert training[-1]["loss"] < training[0]["loss"]
+    assert training[-1]["learning_rate"] < training[len(training) // 2]["learning_rate"]
+    validation = [line for line in lines if line["split"] == "validation"]
+    assert len(validation) == 20 and validation[-1]["top1"] == 1.0
+
+
+def test_the_average_is_what_is_kept(run):
+    model = load_file(run / "model.safetensors")
+    checkpoint = load_file(run / "checkpoint" / "state.safetensors")
+    assert all(torch.equal(value, checkpoint[f"average/{name}"]) for name, value in model.items())
+    assert any(not torch.equal(value, checkpoint[f"model/{name}"]) for name, value in model.items())
+
+
+def test_a_loaded_model_tells_real_pictures(run):
+    model = load(run)
+    red = model.predict(np.full((300, 500, 3), (220, 50, 40), np.uint8))
+    assert red.name == "red" and red.probability > 0.5
+    assert sum(probability for _, probability in red.ranking) == pytest.approx(1, abs=1e-5)
+
+
+def test_same_seed_same_bytes_other_seed_others(folder, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(tiny_recipe(folder, epochs=1, seed=seed), tmp_path / name)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in "abc"]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_random_numbers_of_the_process_are_left_alone(folder, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(tiny_recipe(folder, epochs=1), tmp_path / "run")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(folder, tmp_path):
+    recipe = tiny_recipe(folder, optimizer=OptimizerSettings(learning_rate=1e30, adamw_learning_rate=1e30))
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step 10: .*lower optimizer.learning_rate"):
+        train(recipe, tmp_path / "run")
+
+
+def test_folders_that_are_not_free(folder, tmp_path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "to-mother.txt").write_text("dear")
+    with pytest.raises(InputError, match="exists and is no run"):
+        train(tiny_recipe(folder), tmp_path / "letters")
+    with pytest.raises(InputError, match="is a file"):
+        train(tiny_recipe(folder), tmp_path / "letters" / "to-mother.txt")
+    assert [path.name for path in (tmp_path / "letters").iterdir()] == ["to-mother.txt"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"epoch": "3"}, "did you mean 'epochs'"),
+        ({"optimizer.learning_rat": "3"}, "did you mean 'optimizer.learning_rate'"),
+        ({"epochs.more": "3"}, "no setting 'epochs.more'"),
+        ({"epochs": "many"}, "setting epochs=many: .*number"),
+        ({"epochs": "-1"}, "must be above 0"),
+        ({"model.heads": "5"}, "can't be shared by 5 heads"),
+        ({"optimizer.kind": "sgd"}, "setting optimizer.kind=sgd: .*'muon' or 'adamw'"),
+        ({"schedule.warmup": "1.5"}, "below 1"),
+    ],
+)
+def test_settings_that_do_not_fit(settings, words, folder):
+    with pytest.raises(InputError, match=words):
+        override(tiny_recipe(folder), settings)
+
+
+def test_settings_reach_their_place(folder):
+    settings = {
+        "epochs": "2.5", "average_decay": "none", "augment.flip": "true", "optimizer.betas": "0.8,0.9",
+        "model.image_size_hw": "32x48", "optimizer.clip_norm": "1",
+    }  # fmt: skip
+    recipe = override(tiny_recipe(folder), settings)
+    assert recipe.epochs == 2.5 and recipe.average_decay is None and recipe.augment.flip is True
+    assert recipe.optimizer.betas == (0.8, 0.9) and recipe.model.image_size_hw == (32, 48)
+    assert from_dict(Recipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
+    assert "optimizer.learning_rate" in setting_names(recipe)
+
+
+def test_every_weight_has_one_optimizer(folder):
+    model = ViT(tiny_recipe(folder).model)
+    for kind in ("muon", "adamw"):
+        optimizers = build_optimizers(model, OptimizerSettings(kind))
+        owned = [id(weight) for o in optimizers.values() for group in o.param_groups for weight in group["params"]]
+        assert sorted(owned) == sorted(id(weight) for weight in model.parameters())
+
+
+def test_newton_schulz_brings_singular_values_near_one():
+    torch.manual_seed(0)
+    for shape in ((5, 16, 48), (5, 48, 16)):
+        values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
+        assert values.min() > 0.6 and values.max() < 1.3
+
+
+def test_muon_is_torchs_muon_on_single_matrices():
+    """torch's own, told to scale alike and given one matrix; it computes in bfloat16, hence the tolerance."""
+    torch.manual_seed(0)
+    start, gradients = torch.randn(12, 20), [torch.randn(12, 20) for _ in range(4)]
+    ours, theirs = start.clone().requires_grad_(), start.clone().requires_grad_()
+    options = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}
+    reference = torch.optim.Muon([theirs], **options, adjust_lr_fn="match_rms_adamw")
+    mine = Muon([(ours, 1)], 0.1, 0.9, 0.1)
+    for gradient in gradients:
+        for weight, optimizer in ((ours, mine), (theirs, reference)):
+            weight.grad = gradient.clone()
+            optimizer.step()
+    moved = (theirs - start).norm()
+    assert (ours - theirs).norm() < 0.03 * moved
+
+
+def test_muon_takes_query_key_and_value_apart():
+    torch.manual_seed(0)
+    joint, gradient = torch.zeros(24, 8, requires_grad=True), torch.randn(24, 8)
+    parts = [torch.zeros(8, 8, requires_grad=True) for _ in range(3)]
+    joint.grad = gradient.clone()
+    for part, its in zip(parts, gradient.chunk(3), strict=True):
+        part.grad = its.clone()
+    Muon([(joint, 3)], 0.1, 0.9, 0.0).step()
+    Muon([(part, 1) for part in parts], 0.1, 0.9, 0.0).step()
+    assert torch.allclose(joint, torch.cat(parts), atol=1e-6)
+
+
+def test_schedule_ends_at_zero_and_never_leaves_its_range():
+    for shape in ("linear", "cosine"):
+        for warmup in (0.0, 0.1, 0.5):
+            settings = ScheduleSettings(warmup, shape)
+            values = [factor(step, 40, settings) for step in range(41)]
+            assert max(values) == pytest.approx(1, abs=0.03) and values[-1] == 0 and min(values[:-1]) > 0
+            peak = values.index(max(values))
+            assert values[peak:] == sorted(values[peak:], reverse=True)
+
+
+def test_average_follows_the_weights():
+    model = torch.nn.Linear(2, 2)
+    average = WeightAverage(model, 0.5)
+    with torch.no_grad():
+        model.weight.fill_(4)
+        average.model.weight.fill_(2)
+    average.update(model, 1000)
+    assert torch.equal(average.model.weight, torch.full((2, 2), 3.0))
+
+
+def test_listener_hears_notes_and_progress(folder, tmp_path):
+    notes, seen = [], []
+    train(tiny_recipe(folder, epochs=3), tmp_path / "run", listener=Listener(notes.append, seen.append))
+    assert any("learn from" in text for text in notes)
+    assert seen[-1].step == seen[-1].steps and seen[-1].seconds_left == 0 and seen[-1].pictures_per_second > 0

@@ -1,0 +1,128 @@
+"""A run that was stopped, at whatever moment, ends with the same bytes as one that never was."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from runs import make_folder, tiny_recipe
+
+from vitreous.data.augment import Augment
+from vitreous.errors import InputError
+from vitreous.training import state as state_module
+from vitreous.training.optimizer import OptimizerSettings
+from vitreous.training.run_folder import RunFolder, read_metrics
+from vitreous.workflows.train import Listener, train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("pictures"))
+
+
+def results(path):
+    """The bytes that have to be the same."""
+    return [(path / "model.safetensors").read_bytes(), RunFolder(path).checkpoint.read_bytes()]
+
+
+def stop_after(steps):
+    """A listener that asks for a stop after so many questions."""
+    asked = iter(range(10**6))
+    return Listener(stop_requested=lambda: next(asked) >= steps)
+
+
+VARIANTS = {
+    "muon": {"augment": Augment(flip=True, shift=2, cutout=4)},
+    "adamw": {"optimizer": OptimizerSettings("adamw", clip_norm=0.5)},
+    "no average": {"average_decay": None, "precision": "fp32"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_stopped_anywhere_and_resumed_gives_the_same_bytes(variant, folder, tmp_path):
+    recipe = tiny_recipe(folder, **VARIANTS[variant])
+    train(recipe, tmp_path / "whole")
+    for steps in (1, 4, 5, 0, 7):
+        result = train(recipe, tmp_path / "parts", resume=(tmp_path / "parts").exists(), listener=stop_after(steps))
+        assert not result.finished
+    assert result.step == 17
+    assert train(recipe, tmp_path / "parts", resume=True).finished
+    assert results(tmp_path / "parts") == results(tmp_path / "whole")
+    steps = [line["step"] for line in read_metrics(RunFolder(tmp_path / "parts"))]
+    assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_at_random_instants_gives_the_same_bytes(seed, folder, tmp_path):
+    command = [sys.executable, __file__, str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment)
+    random = torch.Generator().manual_seed(seed)
+    parts, kills = tmp_path / "parts", 0
+    while kills < 4:
+        process = subprocess.Popen([*command, str(parts)], env=environment, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None and process.stdout.readline() == "training\n"
+        time.sleep(torch.rand(1, generator=random).item() * 0.15)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += 1
+    subprocess.run([*command, str(parts)], check=True, env=environment, stdout=subprocess.DEVNULL)
+    assert results(parts) == results(tmp_path / "whole")
+    assert not list(parts.rglob("*.part*")) or kills
+
+
+def test_a_failing_save_leaves_the_last_checkpoint(folder, tmp_path, monkeypatch):
+    recipe, path = tiny_recipe(folder), tmp_path / "run"
+    train(recipe, path, listener=stop_after(5))
+    before = RunFolder(path).checkpoint.read_bytes()
+
+    def no_space(tensors, target, *rest):
+        target.write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state_module, "save_file", no_space)
+        with pytest.raises(InputError, match="no space left on device"):
+            train(recipe, path, resume=True)
+    assert RunFolder(path).checkpoint.read_bytes() == before
+    assert not list(path.rglob("*.part*"))
+    assert train(recipe, path, resume=True).finished
+
+
+def test_what_resume_refuses(folder, tmp_path):
+    recipe, path = tiny_recipe(folder), tmp_path / "run"
+    with pytest.raises(InputError, match="holds no run to go on with"):
+        train(recipe, path, resume=True)
+    train(recipe, path, listener=stop_after(5))
+    with pytest.raises(InputError, match="holds a run already: add --resume"):
+        train(recipe, path)
+    with pytest.raises(InputError, match="keeps its data and settings"):
+        train(recipe, path, resume=True, settings={"epochs": "3"})
+    with pytest.raises(InputError, match="is a run of 'tiny', not of 'other'"):
+        train(replace(recipe, name="other"), path, resume=True)
+    whole = RunFolder(path).checkpoint.read_bytes()
+    RunFolder(path).checkpoint.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="cut short or damaged"):
+        train(recipe, path, resume=True)
+
+
+def test_data_that_changed_is_refused(tmp_path):
+    pictures = make_folder(tmp_path / "pictures", 12)
+    recipe = tiny_recipe(pictures, epochs=1)
+    train(recipe, tmp_path / "run", listener=stop_after(1))
+    next((pictures / "train" / "red").iterdir()).unlink()
+    with pytest.raises(InputError, match="aren't those"):
+        train(recipe, tmp_path / "run", resume=True)
+
+
+if __name__ == "__main__":
+    target = sys.argv[2]
+    chosen = tiny_recipe(sys.argv[1], epochs=12)
+    resume = RunFolder(Path(target)).recipe.exists()
+    listener = Listener(note=lambda text: "learn from" in text and sys.stdout.write("training\n") and sys.stdout.flush())
+    train(chosen, target, resume=resume, listener=listener)

@@ -1,0 +1,230 @@
+import resource
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import accumulate
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from video_clips import description, end_of, heard_at, moving_square, record_with_sound, sound_of, stamps_of
+
+from vitreous.errors import InputError
+from vitreous.video import encode
+from vitreous.video.check import IncompleteClipError
+from vitreous.video.decode import read_frames
+from vitreous.video.encode import VideoWriter, check_target, write_clip
+from vitreous.video.info import Frame, read_info
+
+TIME_BASES = [Fraction(1, 1000), Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 25), Fraction(1, 1200000)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    size_hw=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    gaps=st.lists(st.integers(1, 5000), min_size=1, max_size=12),
+    time_base=st.sampled_from(TIME_BASES),
+    suffix=st.sampled_from([".mp4", ".mov", ".m4v"]),
+)
+def test_decoding_what_was_encoded_gives_count_times_and_size(tmp_path_factory, size_hw, gaps, time_base, suffix):
+    path = tmp_path_factory.mktemp("clip") / f"clip{suffix}"
+    times = [tick * time_base for tick in accumulate(gaps[1:], initial=gaps[0] % 7)]
+    images = moving_square(len(times), size_hw)
+    with VideoWriter(path, description(size_hw, time_base), size_hw) as writer:
+        for image, time in zip(images, times, strict=True):
+            writer.write(Frame(image, time, gaps[0] * time_base))
+    read = list(read_frames(path))
+    height, width = size_hw
+    assert {frame.image_u8.shape for frame in read} == {(height + height % 2, width + width % 2, 3)}
+    assert [frame.time_seconds for frame in read] == [time - times[0] for time in times]
+    assert stamps_of(path) == times
+    assert read[-1].duration_seconds == gaps[0] * time_base
+
+
+def test_matroska_keeps_times_to_its_millisecond(tmp_path):
+    path, times = tmp_path / "clip.mkv", [Fraction(number * 1001, 30000) for number in (0, 1, 2, 9)]
+    with VideoWriter(path, description((20, 30), Fraction(1, 30000)), (20, 30)) as writer:
+        for image, time in zip(moving_square(4, (20, 30)), times, strict=True):
+            writer.write(Frame(image, time))
+    assert all(abs(a - b) <= Fraction(1, 2000) for a, b in zip(stamps_of(path), times, strict=True))
+
+
+def test_an_odd_picture_is_kept_and_its_edge_repeated(tmp_path):
+    image = np.zeros((21, 33, 3), np.uint8)
+    image[:, 20:] = (200, 200, 200)
+    image[12:] = (90, 90, 90)
+    write_clip(tmp_path / "odd.mp4", [image] * 2, Fraction(10))
+    decoded = next(read_frames(tmp_path / "odd.mp4")).image_u8.astype(int)
+    assert decoded.shape == (22, 34, 3)
+    assert abs(decoded[:21, :33] - image).mean() < 3
+    assert abs(decoded[21, :] - 90).max() < 12
+    assert abs(decoded[:10, 33] - 200).max() < 12
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_saturated_colours_survive_and_are_tagged_as_bt709(tmp_path, suffix):
+    path = tmp_path / f"colours{suffix}"
+    colours = [(r, g, b) for r in (10, 245) for g in (10, 245) for b in (10, 245)] + [(0, 0, 0), (255, 255, 255)]
+    image = np.concatenate([np.full((32, 32, 3), colour, np.uint8) for colour in colours], axis=1)
+    write_clip(path, [image] * 3, Fraction(25))
+    decoded = list(read_frames(path))[-1].image_u8.astype(int)
+    for number, colour in enumerate(colours):
+        patch = decoded[8:24, 32 * number + 8 : 32 * number + 24]
+        assert abs(patch - np.array(colour)).max() <= 5, colour
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        assert (frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc) == (1, 1, 1, 1)
+        # BT.709's own luma of (10, 245, 10), limited range
+        assert abs(np.asarray(frame.planes[0])[16 * frame.planes[0].line_size + 2 * 32 + 16] - 160.4) <= 2
+
+
+def test_pixels_that_are_not_square_stay_so(tmp_path, shared):
+    source = read_info(shared / "video" / "people.mp4")
+    with VideoWriter(tmp_path / "wide.mp4", source, (36, 64)) as writer:
+        writer.write(Frame(moving_square(1)[0], Fraction(0)))
+    assert read_info(tmp_path / "wide.mp4").pixel_aspect == source.pixel_aspect
+
+
+def test_a_clip_can_be_played_before_it_has_arrived_whole(tmp_path):
+    write_clip(tmp_path / "clip.mp4", moving_square(5), Fraction(30000, 1001))
+    content = (tmp_path / "clip.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+    info = read_info(tmp_path / "clip.mp4")
+    assert (info.fps, info.frame_count) == (Fraction(30000, 1001), 5)
+    assert info.duration_seconds == 5 * Fraction(1001, 30000)
+
+
+SOUNDS = [  # codec of the source, its file, the target, codec there
+    ("aac", "a.mp4", ".mp4", "aac"),
+    ("aac", "a.ts", ".mov", "aac"),
+    ("libmp3lame", "a.mkv", ".mp4", "mp3"),
+    ("ac3", "a.mkv", ".m4v", "ac3"),
+    ("flac", "a.mkv", ".mp4", "flac"),
+    ("libopus", "a.mkv", ".mp4", "opus"),
+    ("libopus", "a.mp4", ".mkv", "opus"),
+    ("libopus", "a.mkv", ".mov", "aac"),
+    ("libvorbis", "a.mkv", ".mp4", "aac"),
+    ("libvorbis", "a.mkv", ".mkv", "vorbis"),
+    ("pcm_s16le", "a.mkv", ".mp4", "aac"),
+    ("pcm_s16le", "a.mkv", ".mov", "pcm_s16le"),
+    ("aac", "a.mp4", ".mkv", "aac"),
+]
+
+
+@pytest.mark.parametrize(("codec", "name", "suffix", "expected"), SOUNDS)
+def test_sound_is_copied_bit_for_bit_or_becomes_aac_and_stays_in_time(tmp_path, codec, name, suffix, expected):
+    source, target = record_with_sound(tmp_path / name, codec), tmp_path / f"out{suffix}"
+    copy_frames(source, target)
+    before, after = sound_of(source), sound_of(target)
+    assert after.codec == expected
+    assert abs(heard_at(target) - stamps_of(target)[0] - (heard_at(source) - stamps_of(source)[0])) < 0.006
+    if before.codec == expected and not name.endswith(".ts"):  # there each packet has a header that MP4 has elsewhere
+        run_in = sum(time < 0 for time in before.times) if suffix == ".mkv" and expected != "opus" else 0
+        assert after.payloads == before.payloads[run_in:]
+        times = zip(after.times, before.times[run_in:], strict=True)
+        assert all(abs(a - b) <= Fraction(1, 1000) for a, b in times)
+
+
+def test_a_late_start_keeps_sound_and_picture_together(tmp_path):
+    source, target = record_with_sound(tmp_path / "late.ts", "mp2", late=20), tmp_path / "out.mp4"
+    copy_frames(source, target)
+    assert stamps_of(target)[0] < Fraction(1, 10)
+    assert abs(heard_at(target) - stamps_of(target)[0] - (heard_at(source) - stamps_of(source)[0])) < 0.006
+    assert abs(end_of(target) - 1) < Fraction(1, 10)
+
+
+def test_sound_can_be_cut_with_the_picture(tmp_path):
+    source, target = record_with_sound(tmp_path / "a.mp4", "aac", seconds=2), tmp_path / "out.mp4"
+    with VideoWriter(target, read_info(source), (36, 64)) as writer:
+        for frame in list(read_frames(source))[:20]:
+            writer.write(frame)
+        writer.cut_sound()
+    assert end_of(target) == Fraction(20, 25)
+    assert Fraction(20, 25) - Fraction(1024, 48000) <= sound_of(target).times[-1] < Fraction(20, 25)
+
+
+def test_names_that_no_clip_can_have_are_refused(tmp_path):
+    source = record_with_sound(tmp_path / "a.mp4", "aac")
+    for name in ["out.webm", "out.avi", "out"]:
+        with pytest.raises(InputError, match=r"end the name in \.mp4, \.m4v, \.mov, \.mkv"):
+            check_target(tmp_path / name, source)
+    (tmp_path / "link.mp4").symlink_to(source)
+    for name in ["a.mp4", "link.mp4"]:
+        with pytest.raises(InputError, match="is the video that is being read"):
+            VideoWriter(tmp_path / name, read_info(source), (36, 64))
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        write_clip(tmp_path / "folder.mp4", moving_square(2), Fraction(25))
+
+
+def test_an_error_while_writing_leaves_nothing_and_what_was_there_stays(tmp_path):
+    target = tmp_path / "out.mp4"
+    target.write_bytes(b"earlier")
+    with (
+        pytest.raises(ZeroDivisionError),
+        VideoWriter(target, description((36, 64), Fraction(1, 25)), (36, 64)) as clip,
+    ):
+        clip.write(Frame(moving_square(1)[0], Fraction(0)))
+        raise ZeroDivisionError
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert target.read_bytes() == b"earlier"
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (30, 96, 128, 3)).astype(np.uint8)
+    with file_size_limit(40_000), pytest.raises(InputError, match=r"can't write .*noise.mp4: ") as caught:
+        write_clip(tmp_path / "noise.mp4", noise, Fraction(25))
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_space_left_is_told_in_those_words(tmp_path, monkeypatch):
+    def no_space(*_):
+        raise av.error.OSError(28, "No space left on device")
+
+    monkeypatch.setattr(encode.PictureTrack, "finish", no_space)
+    with pytest.raises(InputError, match=r"out.mp4: no space left on device$"):
+        write_clip(tmp_path / "out.mp4", moving_square(3), Fraction(25))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_that_reads_back_otherwise_is_not_called_done(tmp_path, monkeypatch):
+    real = encode.check_clip
+    wrong = {
+        "number of frames": lambda p: {"ticks": p.ticks[:-1], "size_hw": p.size_hw, "time_base": p.time_base},
+        "size": lambda p: {"ticks": p.ticks, "size_hw": (38, 64), "time_base": p.time_base},
+        "frame 1": lambda p: {"ticks": p.ticks, "size_hw": p.size_hw, "time_base": p.time_base * 3},
+    }
+    for said, change in wrong.items():
+        monkeypatch.setattr(
+            encode,
+            "check_clip",
+            lambda path, picture, *, has_sound, change=change: real(
+                path, SimpleNamespace(**change(picture)), has_sound=has_sound
+            ),
+        )
+        with pytest.raises(IncompleteClipError, match=said):
+            write_clip(tmp_path / "out.mp4", moving_square(6), Fraction(25))
+    monkeypatch.setattr(encode, "check_clip", lambda path, picture, *, has_sound: real(path, picture, has_sound=True))
+    with pytest.raises(IncompleteClipError, match="sound"):
+        write_clip(tmp_path / "out.mp4", moving_square(6), Fraction(25))
+    assert list(tmp_path.iterdir()) == []
+
+
+def copy_frames(source, target):
+    info = read_info(source)
+    with VideoWriter(target, info, info.size_hw) as writer:
+        for frame in read_frames(source):
+            writer.write(frame)
+
+
+@contextmanager
+def file_size_limit(size_bytes):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

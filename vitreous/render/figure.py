@@ -1,0 +1,251 @@
+"""Curves of a training run and the confusion matrix, as PNG files about 1600 pixels wide."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitreous.errors import InputError
+from vitreous.files import written_beside
+from vitreous.render.letters import ellipsise, font
+from vitreous.render.theme import COOL, HAIRLINE, INK, MUTED, PAPER, WARM
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DOTS_PER_INCH = 200
+WIDTH_PIXELS = 1600
+MOST_POINTS_WITH_DOTS = 40
+MOST_MEDIANS = 400
+MOST_CLASSES_WITH_NUMBERS, MOST_CLASSES_WITH_COUNTS = 20, 10
+MATRIX_SIDE, LARGEST_CELL, LONGEST_NAME = 1280, 420, 230
+NARROWEST_MATRIX, MATRIX_HEAD = 1100, 160
+
+
+def curves(metrics: Sequence[Mapping[str, float]], path: Path | str) -> None:
+    """Write a PNG of loss and accuracy over the epochs, from the lines of metrics.jsonl; there may be none yet.
+
+    Lines with `loss` are steps of training, lines with `validation_loss` or `validation_top1` (0 to 1) are
+    validations. Values that are not finite leave a gap.
+    """
+    figure = new_figure(WIDTH_PIXELS, 700)
+    loss, accuracy = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.07, right=0.97, top=0.86, bottom=0.15, wspace=0.2)
+    plot_loss(loss, series(metrics, "loss"), series(metrics, "validation_loss"))
+    plot_accuracy(accuracy, series(metrics, "validation_top1"))
+    save(figure, path)
+
+
+def series(metrics: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs and values of the lines that have `key`, both float64 (lines,), with NaN for what is not finite."""
+    pairs = [(line["epoch"], line[key]) for line in metrics if key in line and "epoch" in line]
+    table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    table[~np.isfinite(table)] = np.nan
+    return table[:, 0], table[:, 1]
+
+
+def smoothed(epochs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Running medians over a fiftieth of the finite values, at up to 400 places: epochs and medians, both (places,)."""
+    known = np.isfinite(epochs) & np.isfinite(values)
+    epochs, values = epochs[known], values[known]
+    half = values.size // 100
+    places = np.unique(np.linspace(0, max(0, values.size - 1), min(MOST_MEDIANS, values.size)).astype(int))
+    medians = [np.median(values[max(0, place - half) : place + half + 1]) for place in places]
+    return epochs[places], np.array(medians)
+
+
+def plot_loss(axes: "Axes", training: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]) -> None:
+    """Draw the loss of every step faintly, its running median, and the validation loss."""
+    style_axes(axes, "loss")
+    if not (is_measured(training) or is_measured(validation)):
+        say_nothing_yet(axes)
+        return
+    if is_measured(training):
+        axes.plot(*training, color=COOL, linewidth=0.5, alpha=0.28)
+        medians = smoothed(*training)
+        axes.plot(*medians, color=COOL, linewidth=1.5, label="training (running median)", **markers(medians))
+    if is_measured(validation):
+        axes.plot(*validation, color=WARM, linewidth=1.5, label="validation", **markers(validation))
+    # Steps are many and some are wild: all but a hundredth of them set the range. Validations are few, and all do.
+    ends = [np.nanpercentile(training[1], [0.5, 99.5])] if is_measured(training) else []
+    low, high = extremes([*ends, validation[1]])
+    room = 0.06 * (high - low) or 0.5
+    axes.set_ylim(low - room, high + room)
+    axes.set_xlim(0, 1.04 * extremes([training[0], validation[0]])[1] or 1.0)
+    axes.legend(loc="upper right", frameon=False, fontsize=8, labelcolor=INK, handlelength=1.4)
+
+
+def is_measured(points: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether any of the points can be drawn."""
+    return bool(np.isfinite(points[0] + points[1]).any())
+
+
+def extremes(parts: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The least and the greatest finite value in these arrays, of which there must be one."""
+    values = np.concatenate(parts)
+    return float(np.nanmin(values)), float(np.nanmax(values))
+
+
+def plot_accuracy(axes: "Axes", validation: tuple[np.ndarray, np.ndarray]) -> None:
+    """Draw the validation accuracy in per cent, its last value written beside it."""
+    style_axes(axes, "validation accuracy in %")
+    epochs, percent = validation[0], 100 * validation[1]
+    if not is_measured(validation):
+        say_nothing_yet(axes)
+        return
+    last = np.flatnonzero(np.isfinite(epochs + percent))[-1]
+    axes.plot(epochs, percent, color=WARM, linewidth=1.5, clip_on=False, **markers(validation))
+    axes.plot(epochs[last], percent[last], "o", color=WARM, markersize=5, clip_on=False)
+    low, high = extremes([percent])
+    room = max(2.0, 0.08 * (high - low))
+    axes.set_ylim(max(0.0, low - room), min(100.0, high + room))
+    axes.set_xlim(0, 1.25 * extremes([epochs])[1] or 1.0)
+    place = {"xytext": (8, 0), "textcoords": "offset points", "va": "center"}
+    axes.annotate(f"{percent[last]:.1f} %", (epochs[last], percent[last]), color=INK, weight="bold", **place)
+
+
+def markers(points: tuple[np.ndarray, np.ndarray]) -> dict[str, str | float]:
+    """Dots for a curve of few points, so that one alone is seen; none for a long one."""
+    return {"marker": "o", "markersize": 3.0} if points[0].size <= MOST_POINTS_WITH_DOTS else {}
+
+
+def say_nothing_yet(axes: "Axes") -> None:
+    """Say in an empty panel that it is empty because nothing was measured."""
+    axes.set(xticks=[], yticks=[])
+    axes.text(0.5, 0.5, "nothing measured yet", color=MUTED, transform=axes.transAxes, ha="center", va="center")
+
+
+def style_axes(axes: "Axes", title: str) -> None:
+    """Give the panel its title and the calm look: two thin spines, faint horizontal lines, small grey numbers."""
+    axes.set_title(title, loc="left", fontsize=10, color=INK, weight="bold", pad=10)
+    axes.set_xlabel("epoch", fontsize=8, color=MUTED)
+    axes.grid(axis="y", color=HAIRLINE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=MUTED, labelsize=8, length=0, pad=5)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(HAIRLINE)
+
+
+def new_figure(width_pixels: int, height_pixels: int) -> "Figure":
+    """An empty figure of this size that no other part of the process knows of."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((width_pixels / DOTS_PER_INCH, height_pixels / DOTS_PER_INCH), DOTS_PER_INCH, facecolor=PAPER)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], path: Path | str) -> None:
+    """Write a PNG of a confusion matrix, counts (classes, classes) with truth in rows and answers in columns.
+
+    Colours show the share of the row on a square-root scale, blue where right and orange where wrong; up to
+    20 classes the cells also hold it in per cent, up to 10 the counts as well.
+
+    Raises:
+        InputError: the matrix is not square, has a negative count, or does not fit the names.
+    """
+    counts = np.asarray(matrix)
+    if counts.ndim != 2 or counts.shape != (len(class_names),) * 2 or not counts.size or counts.min() < 0:
+        raise InputError(
+            f"a matrix of shape {counts.shape} for {len(class_names)} class names can't be drawn: "
+            "give counts, none negative, with one row and one column for each name"
+        )
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    cell = min(LARGEST_CELL, MATRIX_SIDE / len(counts))
+    letters = int(min(24, max(10, 0.78 * cell)))
+    names = [ellipsise(name, font(letters), LONGEST_NAME) for name in class_names]
+    longest = max(font(letters).getlength(name) for name in names)
+    upright = longest <= 0.92 * cell
+    side, left, bottom = round(cell * len(counts)), round(longest) + 110, (letters if upright else round(longest)) + 100
+    width, height = max(NARROWEST_MATRIX, left + side + 60), bottom + side + MATRIX_HEAD
+    figure = new_figure(width, height)
+    axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
+    axes.imshow(confusion_colors(shares), interpolation="nearest", aspect="auto")
+    name_classes(axes, names, letters, 0 if upright else 90)
+    if len(counts) <= MOST_CLASSES_WITH_NUMBERS:
+        write_cells(axes, counts, shares, cell)
+    head(figure, counts)
+    save(figure, path)
+
+
+def confusion_colors(shares: np.ndarray) -> np.ndarray:
+    """White to blue on the diagonal and white to orange beside it, by the square root of the share: (C, C, 3)."""
+    from matplotlib.colors import to_rgb
+
+    right = np.eye(len(shares), dtype=bool)[..., None]
+    full = np.where(right, np.array(to_rgb(COOL)), np.array(to_rgb(WARM)))
+    return 1 - np.sqrt(shares)[..., None] * (1 - full)
+
+
+def name_classes(axes: "Axes", names: Sequence[str], letters_pixels: int, rotation: int) -> None:
+    """Write the names along both sides, the titles of the sides, and thin white lines between the cells."""
+    places, size = range(len(names)), points(letters_pixels)
+    axes.set_xticks(places, names, rotation=rotation, fontsize=size, color=INK, parse_math=False)
+    axes.set_yticks(places, names, fontsize=size, color=INK, parse_math=False)
+    axes.tick_params(length=0, pad=4)
+    axes.set_xlabel("prediction", fontsize=points(24), color=MUTED, labelpad=8)
+    axes.set_ylabel("truth", fontsize=points(24), color=MUTED, labelpad=8)
+    edges = np.arange(1, len(names)) - 0.5
+    thickness = min(1.0, 12 / len(names))
+    axes.hlines(edges, -0.5, len(names) - 0.5, color=PAPER, linewidth=thickness)
+    axes.vlines(edges, -0.5, len(names) - 0.5, color=PAPER, linewidth=thickness)
+    for spine in axes.spines.values():
+        spine.set_color(HAIRLINE)
+
+
+def write_cells(axes: "Axes", counts: np.ndarray, shares: np.ndarray, cell_pixels: float) -> None:
+    """Write the per cent of the row into every cell that is not empty, and under it the count if there is room."""
+    roomy = len(counts) <= MOST_CLASSES_WITH_COUNTS
+    for row, column in np.argwhere(counts > 0):
+        color = PAPER if shares[row, column] > 0.35 else INK
+        size = points(min(40, cell_pixels * (0.22 if roomy else 0.32)))
+        text = percent_text(100 * shares[row, column], decimals=1 if roomy else 0)
+        style = {"ha": "center", "color": color}
+        axes.text(column, row - 0.1 * roomy, text, va="center", fontsize=size, **style)
+        if roomy:
+            count = f"{counts[row, column]:,}"
+            axes.text(column, row + 0.2, count, va="center", fontsize=0.66 * size, alpha=0.75, **style)
+
+
+def percent_text(percent: float, decimals: int) -> str:
+    """The number rounded, but never to a nought that it is not.
+
+    >>> percent_text(87.26, 1), percent_text(0.2, 0)
+    ('87.3', '<1')
+    """
+    least = 10**-decimals
+    return f"{percent:.{decimals}f}" if percent >= least / 2 else f"<{least:g}"
+
+
+def head(figure: "Figure", counts: np.ndarray) -> None:
+    """Write the accuracy above the matrix and, to its right, what the colours mean."""
+    width, height = figure.get_size_inches() * DOTS_PER_INCH
+    total, top = int(counts.sum()), 1 - 62 / height
+    accuracy = f"{100 * np.trace(counts) / total:.1f} % right" if total else "nothing measured yet"
+    figure.text(40 / width, top, accuracy, fontsize=points(34), weight="bold", color=INK, va="center")
+    figure.text(40 / width, 1 - 108 / height, f"{total:,} pictures", fontsize=points(22), color=MUTED, va="center")
+    ramp = np.sqrt(np.linspace(0, 1, 256))[None, :, None]
+    from matplotlib.colors import to_rgb
+
+    for i, (name, color) in enumerate((("right", COOL), ("wrong", WARM))):
+        bar = figure.add_axes(((width - 320) / width, 1 - (66 + 36 * i) / height, 260 / width, 14 / height))
+        bar.imshow(1 - ramp * (1 - np.array(to_rgb(color))), aspect="auto")
+        bar.set_axis_off()
+        place = ((width - 334) / width, 1 - (59 + 36 * i) / height)
+        figure.text(
+            *place, f"{name}, 0 to 100 % of the truth", fontsize=points(20), color=MUTED, va="center", ha="right"
+        )
+
+
+def points(pixels: float) -> float:
+    """A size in pixels as the points that matplotlib wants."""
+    return pixels * 72 / DOTS_PER_INCH
+
+
+def save(figure: "Figure", path: Path | str) -> None:
+    """Write the figure to `path` as PNG, whole or not at all."""
+    with written_beside(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH)
