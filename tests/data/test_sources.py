@@ -65,7 +65,7 @@ def test_the_held_out_pictures_are_the_same_on_every_machine():
     assert hold_out(10, 0.3)[1].tolist() == [0, 3, 9]
 
 
-@given(st.integers(2, 500), st.floats(0, 0.9))
+@given(st.integers(20, 500), st.floats(0, 0.9))
 def test_held_out_pictures_are_a_part_of_the_right_size(count, fraction):
     kept, held = hold_out(count, fraction)
     assert sorted([*kept, *held]) == list(range(count))

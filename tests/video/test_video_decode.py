@@ -1,6 +1,6 @@
 import os
 from fractions import Fraction
-from itertools import islice, pairwise
+from itertools import islice
 
 import av
 import numpy as np
@@ -8,6 +8,7 @@ import pytest
 from video_clips import beginning, record_with_sound, stamps_of
 
 from vitreous.errors import InputError
+from vitreous.video.color import ToRGB
 from vitreous.video.decode import ClipBrokeOff, FrameTimes, read_frames
 from vitreous.video.info import opened, read_info
 from vitreous.video.orientation import ONE, upright
@@ -117,10 +118,17 @@ def test_untagged_colours_are_bt601_below_720_lines_and_bt709_from_there(tmp_pat
     assert np.abs(next(read_frames(path)).image_u8 - np.array([r, g, b])).max() <= 2
 
 
+def test_a_matrix_that_is_reserved_counts_as_untagged():
+    picture = av.VideoFrame.from_ndarray(np.full((54, 64), 128, np.uint8), format="yuv420p")
+    untagged = ToRGB(picture)(picture)
+    picture.colorspace = 3
+    assert (ToRGB(picture)(picture) == untagged).all()
+
+
 def test_a_clip_that_breaks_off_gives_its_good_frames_first(shared):
     reader = read_frames(shared / "bad" / "corrupted.mp4")
     assert [frame.time_seconds for frame in islice(reader, 28)] == [Fraction(number, 10) for number in range(28)]
-    with pytest.raises(ClipBrokeOff, match="after 28 frames, at 2.70 s: invalid data") as caught:
+    with pytest.raises(ClipBrokeOff, match=r"after 28 frames, at 2\.70 s: invalid data") as caught:
         next(reader)
     assert (caught.value.frames, caught.value.time_seconds) == (28, Fraction(27, 10))
 

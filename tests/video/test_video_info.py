@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from vitreous.errors import InputError
+from vitreous.video.encode import write_clip
 from vitreous.video.info import read_info
 
 EXPECTED = {  # name: (height, width), frames in the header, rotation, sound, codec
@@ -68,6 +69,13 @@ def test_a_name_that_looks_like_a_protocol_is_a_file(tmp_path, monkeypatch, shar
     (tmp_path / "a:b.mp4").write_bytes((shared / "video" / "rotated-90.mov").read_bytes())
     monkeypatch.chdir(tmp_path)
     assert read_info("a:b.mp4").size_hw == (568, 320)
+
+
+def test_names_in_another_encoding_do_no_harm(tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_clip(path, [np.zeros((8, 8, 3), np.uint8)] * 2, Fraction(25))
+    path.write_bytes(path.read_bytes().replace(b"iso2", b"\xe9so2"))
+    assert read_info(path).size_hw == (8, 8)
 
 
 @pytest.mark.parametrize("name", ["empty.webm", "git_lfs_pointer.pth", "truncated_checkpoint.pt"])

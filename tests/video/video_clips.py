@@ -62,8 +62,9 @@ def sound_of(path: Path) -> Sound:
 def heard_at(path: Path) -> float:
     """When the sound of a file first gets loud, in seconds."""
     with av.open(str(path)) as container:
+        to_float = av.AudioResampler(format="fltp")
         for frame in container.decode(audio=0):
-            loud = np.flatnonzero(np.abs(frame.to_ndarray().astype(np.float64)).max(axis=0) > 0.2)
+            loud = np.flatnonzero(np.abs(to_float.resample(frame)[0].to_ndarray()).max(axis=0) > 0.2)
             if loud.size:
                 return float(frame.pts * frame.time_base) + loud[0] / frame.sample_rate
     raise AssertionError(f"{path} is silent")

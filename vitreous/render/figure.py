@@ -65,9 +65,11 @@ def plot_loss(axes: "Axes", training: tuple[np.ndarray, np.ndarray], validation:
     if is_measured(training):
         axes.plot(*training, color=COOL, linewidth=0.5, alpha=0.28)
         medians = smoothed(*training)
-        axes.plot(*medians, color=COOL, linewidth=1.5, label="training (running median)", **markers(medians))
+        axes.plot(
+            *medians, color=COOL, linewidth=1.5, label="training (running median)", marker=dots(medians), markersize=3
+        )
     if is_measured(validation):
-        axes.plot(*validation, color=WARM, linewidth=1.5, label="validation", **markers(validation))
+        axes.plot(*validation, color=WARM, linewidth=1.5, label="validation", marker=dots(validation), markersize=3)
     # Steps are many and some are wild: all but a hundredth of them set the range. Validations are few, and all do.
     ends = [np.nanpercentile(training[1], [0.5, 99.5])] if is_measured(training) else []
     low, high = extremes([*ends, validation[1]])
@@ -96,19 +98,19 @@ def plot_accuracy(axes: "Axes", validation: tuple[np.ndarray, np.ndarray]) -> No
         say_nothing_yet(axes)
         return
     last = np.flatnonzero(np.isfinite(epochs + percent))[-1]
-    axes.plot(epochs, percent, color=WARM, linewidth=1.5, clip_on=False, **markers(validation))
+    axes.plot(epochs, percent, color=WARM, linewidth=1.5, clip_on=False, marker=dots(validation), markersize=3)
     axes.plot(epochs[last], percent[last], "o", color=WARM, markersize=5, clip_on=False)
     low, high = extremes([percent])
-    room = max(2.0, 0.08 * (high - low))
+    room = max(4.0, 0.08 * (high - low))
     axes.set_ylim(max(0.0, low - room), min(100.0, high + room))
     axes.set_xlim(0, 1.25 * extremes([epochs])[1] or 1.0)
-    place = {"xytext": (8, 0), "textcoords": "offset points", "va": "center"}
-    axes.annotate(f"{percent[last]:.1f} %", (epochs[last], percent[last]), color=INK, weight="bold", **place)
+    point, text = (epochs[last], percent[last]), f"{percent[last]:.1f} %"
+    axes.annotate(text, point, (8, 0), textcoords="offset points", va="center", color=INK, weight="bold")
 
 
-def markers(points: tuple[np.ndarray, np.ndarray]) -> dict[str, str | float]:
-    """Dots for a curve of few points, so that one alone is seen; none for a long one."""
-    return {"marker": "o", "markersize": 3.0} if points[0].size <= MOST_POINTS_WITH_DOTS else {}
+def dots(curve: tuple[np.ndarray, np.ndarray]) -> str:
+    """The marker for a curve: a dot if it has few points, so that one alone is seen; none for a long one."""
+    return "o" if curve[0].size <= MOST_POINTS_WITH_DOTS else ""
 
 
 def say_nothing_yet(axes: "Axes") -> None:
@@ -123,6 +125,7 @@ def style_axes(axes: "Axes", title: str) -> None:
     axes.set_xlabel("epoch", fontsize=8, color=MUTED)
     axes.grid(axis="y", color=HAIRLINE, linewidth=0.6)
     axes.set_axisbelow(True)
+    axes.locator_params(nbins=6, steps=[1, 2, 5, 10])
     axes.tick_params(colors=MUTED, labelsize=8, length=0, pad=5)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(HAIRLINE)
@@ -172,12 +175,16 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], path: Path 
 
 
 def confusion_colors(shares: np.ndarray) -> np.ndarray:
-    """White to blue on the diagonal and white to orange beside it, by the square root of the share: (C, C, 3)."""
+    """White to blue on the diagonal and white to orange beside it: float (classes, classes, 3) in [0, 1]."""
+    diagonal = np.eye(len(shares), dtype=bool)[..., None]
+    return np.where(diagonal, tinted(shares, COOL), tinted(shares, WARM))
+
+
+def tinted(shares: np.ndarray, color: str) -> np.ndarray:
+    """White for a share of 0, `color` for 1, by the square root so that small shares are seen: float (..., 3)."""
     from matplotlib.colors import to_rgb
 
-    right = np.eye(len(shares), dtype=bool)[..., None]
-    full = np.where(right, np.array(to_rgb(COOL)), np.array(to_rgb(WARM)))
-    return 1 - np.sqrt(shares)[..., None] * (1 - full)
+    return 1 - np.sqrt(shares)[..., None] * (1 - np.array(to_rgb(color)))
 
 
 def name_classes(axes: "Axes", names: Sequence[str], letters_pixels: int, rotation: int) -> None:
@@ -199,15 +206,15 @@ def name_classes(axes: "Axes", names: Sequence[str], letters_pixels: int, rotati
 def write_cells(axes: "Axes", counts: np.ndarray, shares: np.ndarray, cell_pixels: float) -> None:
     """Write the per cent of the row into every cell that is not empty, and under it the count if there is room."""
     roomy = len(counts) <= MOST_CLASSES_WITH_COUNTS
+    size = min(40, cell_pixels * (0.22 if roomy else 0.32))
+    step = size / cell_pixels if roomy else 0
     for row, column in np.argwhere(counts > 0):
-        color = PAPER if shares[row, column] > 0.35 else INK
-        size = points(min(40, cell_pixels * (0.22 if roomy else 0.32)))
-        text = percent_text(100 * shares[row, column], decimals=1 if roomy else 0)
-        style = {"ha": "center", "color": color}
-        axes.text(column, row - 0.1 * roomy, text, va="center", fontsize=size, **style)
+        share, color = shares[row, column], PAPER if shares[row, column] > 0.35 else INK
+        text, place = percent_text(100 * share, decimals=1 if roomy else 0), (column, row - 0.5 * step)
+        axes.text(*place, text, ha="center", va="center", color=color, fontsize=points(size))
         if roomy:
-            count = f"{counts[row, column]:,}"
-            axes.text(column, row + 0.2, count, va="center", fontsize=0.66 * size, alpha=0.75, **style)
+            place, text = (column, row + 0.75 * step), f"{counts[row, column]:,}"
+            axes.text(*place, text, ha="center", va="center", color=color, fontsize=points(0.66 * size), alpha=0.75)
 
 
 def percent_text(percent: float, decimals: int) -> str:
@@ -216,8 +223,8 @@ def percent_text(percent: float, decimals: int) -> str:
     >>> percent_text(87.26, 1), percent_text(0.2, 0)
     ('87.3', '<1')
     """
-    least = 10**-decimals
-    return f"{percent:.{decimals}f}" if percent >= least / 2 else f"<{least:g}"
+    text = f"{percent:.{decimals}f}"
+    return text if float(text) else f"<{10**-decimals:g}"
 
 
 def head(figure: "Figure", counts: np.ndarray) -> None:
@@ -227,17 +234,13 @@ def head(figure: "Figure", counts: np.ndarray) -> None:
     accuracy = f"{100 * np.trace(counts) / total:.1f} % right" if total else "nothing measured yet"
     figure.text(40 / width, top, accuracy, fontsize=points(34), weight="bold", color=INK, va="center")
     figure.text(40 / width, 1 - 108 / height, f"{total:,} pictures", fontsize=points(22), color=MUTED, va="center")
-    ramp = np.sqrt(np.linspace(0, 1, 256))[None, :, None]
-    from matplotlib.colors import to_rgb
-
+    ramp = np.tile(np.linspace(0, 1, 256), (2, 1))
     for i, (name, color) in enumerate((("right", COOL), ("wrong", WARM))):
         bar = figure.add_axes(((width - 320) / width, 1 - (66 + 36 * i) / height, 260 / width, 14 / height))
-        bar.imshow(1 - ramp * (1 - np.array(to_rgb(color))), aspect="auto")
+        bar.imshow(tinted(ramp, color), aspect="auto")
         bar.set_axis_off()
-        place = ((width - 334) / width, 1 - (59 + 36 * i) / height)
-        figure.text(
-            *place, f"{name}, 0 to 100 % of the truth", fontsize=points(20), color=MUTED, va="center", ha="right"
-        )
+        place, text = (1 - 334 / width, 1 - (59 + 36 * i) / height), f"{name}, 0 to 100 % of the row"
+        figure.text(*place, text, color=MUTED, va="center", ha="right", fontsize=points(20))
 
 
 def points(pixels: float) -> float:

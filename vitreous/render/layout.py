@@ -32,7 +32,9 @@ def grid(
     """The blocks in rows and columns as high and wide as their largest; rows may be short, and None leaves a hole."""
     columns = max(len(row) for row in rows)
     heights = [max((block.height for block in row if block), default=0) for row in rows]
-    widths = [max((row[i].width for row in rows if i < len(row) and row[i]), default=0) for i in range(columns)]
+    widths = [
+        max((block.width for row in rows for block in row[i : i + 1] if block), default=0) for i in range(columns)
+    ]
     size_wh = (sum(widths) + gap_hw[1] * (columns - 1), sum(heights) + gap_hw[0] * (len(rows) - 1))
     paper = Image.new("RGB", size_wh, PAPER)
     top = 0

@@ -64,9 +64,10 @@ def tile(
     room = SHEET_WIDTH - 2 * MARGIN - (ROW_TITLE_WIDTH if row_titles else 0)
     gap = 8 if columns > 5 else 20
     width = min(LARGEST_TILE, max(SMALLEST_TILE, (room - gap * (columns - 1)) // columns))
-    size = min(18, max(11, width // 9))
-    cells = [_cell(each, width, size) for each in tiles]
-    rows: list[list[Image.Image | None]] = [list(cells[i : i + columns]) for i in range(0, len(cells), columns)]
+    size = min(18, max(13, width // 9))
+    rows: list[list[Image.Image | None]] = [
+        _row(tiles[i : i + columns], width, size) for i in range(0, len(tiles), columns)
+    ]
     headings = [text_block([Line(text, size, MUTED)], width, align=0.5) for text in column_titles[:columns]]
     if headings:
         rows.insert(0, [*headings])
@@ -77,13 +78,17 @@ def tile(
     return _sheet([grid(rows, (gap, gap), (0.5, 0))], title)
 
 
-def _cell(each: Tile, width: int, size_pixels: int) -> Image.Image:
-    picture = fitted(each.picture, (round(width * 1.5), width))
-    picture = placed(picture, (picture.height, width), (0, 0.5))
-    if not each.lines:
-        return picture
-    lines = [Line(text, size_pixels, MUTED if i else each.color, bold=not i) for i, text in enumerate(each.lines)]
-    return stacked([picture, text_block(lines, width)], gap=6)
+def _row(tiles: Sequence[Tile], width: int, size_pixels: int) -> list[Image.Image | None]:
+    """One row of tiles, equally high, their pictures centred on one line and their captions starting on another."""
+    pictures = [fitted(each.picture, (round(width * 1.5), width)) for each in tiles]
+    height = max(picture.height for picture in pictures)
+    cells = [placed(picture, (height, width), (0.5, 0.5)) for picture in pictures]
+    for i, each in enumerate(tiles):
+        lines = [Line(text, size_pixels, MUTED if k else each.color, bold=not k) for k, text in enumerate(each.lines)]
+        if lines:
+            cells[i] = stacked([cells[i], text_block(lines, width)], gap=6)
+    tallest = max(cell.height for cell in cells)
+    return [placed(cell, (tallest, width)) for cell in cells]
 
 
 def layers_by_heads(overlays: Sequence[Sequence[np.ndarray]], title: str = "layers by heads") -> Image.Image:
@@ -115,7 +120,7 @@ def explanation_picture(
     heading = text_block([_verdict(title, right, 30, most_lines=2)], width)
     bar = color_bar(min(380, width // 2))
     written = [Line(line, 19, MUTED, most_lines=2) for line in lines]
-    notes = text_block(written, width - bar.width - 36) if written else placed(bar.crop((0, 0, 1, 1)), (1, 1))
+    notes = text_block(written, width - bar.width - 36)
     foot = placed(bar, (max(bar.height, notes.height), width), (0, 1))
     foot.paste(notes, (0, 0))
     return margined(stacked([heading, pictures, foot], gap=20), MARGIN)

@@ -130,7 +130,7 @@ def translucent(box: Image.Image, radius: int) -> tuple[np.ndarray, np.ndarray]:
     ImageDraw.Draw(large).rounded_rectangle(area, radius * SMOOTHING, fill=255)
     shape = np.asarray(large.resize(box.size, Image.Resampling.BOX), np.float32)[..., None] / 255
     pixels = np.asarray(box, np.float32)
-    paper, ink = (np.float32(ImageColor.getrgb(color)) for color in (LABEL_PAPER, LABEL_INK))
+    paper, ink = (np.asarray(ImageColor.getrgb(color), np.float32) for color in (LABEL_PAPER, LABEL_INK))
     letters = np.clip((pixels - paper).max(axis=2, keepdims=True) / (ink - paper).min(), 0, 1)
     opacity = shape * (LABEL_OPACITY + (1 - LABEL_OPACITY) * letters)
     arrays = np.floor(pixels * opacity * 256), np.floor((1 - opacity) * 256)

@@ -1,7 +1,6 @@
 """The literal colours that every drawing shares: dark ink on white paper, one cool and one warm accent."""
 
 PAPER = "#ffffff"
-MAT = "#f2f4f7"
 HAIRLINE = "#dde1e8"
 MUTED = "#667085"
 INK = "#1d2433"

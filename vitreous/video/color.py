@@ -5,7 +5,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 
 QUALITY = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED
+MATRICES = {1, 4, 5, 6, 7, 9}  # AVCOL_SPC_*: BT.709, FCC, BT.601 (625 and 525 lines), SMPTE 240M, BT.2020
 HEIGHT_OF_HD = 720
 
 
@@ -34,8 +34,8 @@ class ToRGB:
 
 
 def matrix_of(picture: av.VideoFrame) -> int:
-    """The colour matrix a picture was coded with; for an untagged one what players take: BT.709 for HD, else BT.601."""
-    if picture.colorspace != UNTAGGED:
+    """The matrix a picture was coded with; where it states none, BT.709 for HD and BT.601 below, as players do."""
+    if picture.colorspace in MATRICES:
         return picture.colorspace
     return int(Colorspace.ITU709 if picture.height >= HEIGHT_OF_HD else Colorspace.ITU601)
 

@@ -7,7 +7,16 @@ from pathlib import Path
 import av
 
 from vitreous.video.color import ToRGB
-from vitreous.video.info import MICROSECOND, Frame, average_rate, nothing_decodes, opened, start_seconds, tick_seconds
+from vitreous.video.info import (
+    MICROSECOND,
+    Frame,
+    average_rate,
+    nothing_decodes,
+    opened,
+    packets,
+    start_seconds,
+    tick_seconds,
+)
 from vitreous.video.orientation import display_matrix, upright
 
 # Only Matroska ends a cut file as if it were whole; how much of its stated duration may be missing from a sound one.
@@ -69,7 +78,7 @@ def pictures(container: av.container.InputContainer, stream: av.VideoStream) -> 
     """
     end = Fraction(0)
     try:
-        for packet in container.demux():
+        for packet in packets(container, *container.streams):
             end = max(end, end_seconds(packet))
             if packet.stream.index == stream.index:
                 yield from stream.decode(packet)

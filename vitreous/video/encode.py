@@ -68,7 +68,7 @@ class VideoWriter:
             if self.sound:
                 self.sound.write_until(self.picture.end_seconds if self.is_sound_cut else None)
             self.new.close()
-            check_clip(Path(self.new.name), self.picture, has_sound=self.sound is not None)
+            check_clip(Path(self.new.name), self.picture, has_sound=self.sound is not None and self.sound.is_heard)
 
 
 def write_clip(path: Path | str, frames: Iterable[np.ndarray], fps: Fraction) -> None:
@@ -101,10 +101,13 @@ def new_clip(path: Path, time_base: Fraction) -> Generator[av.container.OutputCo
         container = av.open(target, "w", format=name, container_options={} if name == "matroska" else options)
         try:
             yield container
+            container.close()
+        except av.error.InvalidDataError as error:
+            abandon(container)
+            raise InputError(f"can't write {path}: the source's sound is damaged and can't be copied") from error
         except BaseException:
             abandon(container)
             raise
-        container.close()
 
 
 def abandon(container: av.container.OutputContainer) -> None:

@@ -1,6 +1,6 @@
 """What a clip is, before any of it is used: size, rate, duration, rotation, sound."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -95,7 +95,8 @@ def opened(path: Path | str) -> Generator[tuple[av.container.InputContainer, av.
     refuse_what_is_no_video(path)
     try:
         # An absolute path, because "a:b.mp4" would be taken for a protocol called "a".
-        container = av.open(str(path.absolute()), options={"format_whitelist": DEMUXERS})
+        whitelist = {"format_whitelist": DEMUXERS}
+        container = av.open(str(path.absolute()), options=whitelist, metadata_errors="replace")
     except OSError as error:
         raise InputError(f"can't read {path}: {reason(error)}") from error
     except av.error.FFmpegError as error:
@@ -130,6 +131,15 @@ def picture_stream(path: Path, container: av.container.InputContainer) -> av.Vid
         if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
             return stream
     raise InputError(f"{path} has no moving picture, only {', '.join(s.type for s in container.streams) or 'nothing'}")
+
+
+def packets(container: av.container.InputContainer, *streams: Stream) -> Iterator[av.Packet]:
+    """The packets of `streams` in the order of the file, and an empty one for each at the end."""
+    try:
+        yield from container.demux(*streams)
+    except IndexError:
+        # PyAV 18 knows no stream that appears on the way (in a transport stream), yet ends those too, after ours.
+        return
 
 
 def sound_stream(container: av.container.InputContainer) -> av.AudioStream | None:

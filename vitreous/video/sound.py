@@ -7,7 +7,7 @@ from pathlib import Path
 
 import av
 
-from vitreous.video.info import opened, sound_stream, start_seconds, tick_seconds
+from vitreous.video.info import opened, packets, sound_stream, start_seconds, tick_seconds
 
 # What players of each format play; what FFmpeg would put into it goes further (Vorbis in MP4, which nothing plays).
 COPIED = {
@@ -25,9 +25,10 @@ class SoundTrack:
     `broke_off` says why and when, where the source's sound can't be read to its end; what came before is written.
     """
 
-    def __init__(self, container: av.container.OutputContainer, packets: Iterator[av.Packet]) -> None:
-        self.container, self.packets = container, packets
+    def __init__(self, container: av.container.OutputContainer, written: Iterator[av.Packet]) -> None:
+        self.container, self.packets = container, rising(written)
         self.broke_off: str | None = None
+        self.is_heard = False
         self.packet = self.following()
 
     def write_until(self, end_seconds: Fraction | None) -> None:
@@ -36,6 +37,7 @@ class SoundTrack:
             if end_seconds is not None and start_of(self.packet) >= end_seconds:
                 return
             self.container.mux(self.packet)
+            self.is_heard = True
             self.packet = self.following()
 
     def following(self) -> av.Packet | None:
@@ -61,10 +63,21 @@ def sound_of(source: Path, container: av.container.OutputContainer) -> Generator
         if codec in COPIED[container.format.name]:
             # Matroska has no time before zero, and states the run-in of Opus alone.
             earliest = Fraction(0) if container.format.name == "matroska" and codec != "opus" else None
-            packets = copied(stream, container.add_stream_from_template(stream), start, earliest)
+            written = copied(stream, container.add_stream_from_template(stream), start, earliest)
         else:
-            packets = as_aac(stream, aac_stream(container, stream), start)
-        yield SoundTrack(container, packets)
+            written = as_aac(stream, aac_stream(container, stream), start)
+        yield SoundTrack(container, written)
+
+
+def rising(written: Iterator[av.Packet]) -> Iterator[av.Packet]:
+    """The same packets; one that does not come after the one before is moved to the end of that."""
+    previous, end = None, 0
+    for packet in written:
+        if previous is not None and (packet.pts or 0) <= previous:
+            packet.pts = packet.dts = max(end, previous + 1)
+        previous = packet.pts or 0
+        end = previous + (packet.duration or 0)
+        yield packet
 
 
 def copied(
@@ -110,7 +123,7 @@ def sound_packets(stream: av.AudioStream) -> Iterator[av.Packet]:
     container, packet = stream.container, None
     assert isinstance(container, av.container.InputContainer)
     try:
-        for packet in container.demux(stream):
+        for packet in packets(container, stream):
             if packet.is_corrupt:
                 raise broken_after(packet, "a packet is damaged")
             if packet.dts is not None:

@@ -1,0 +1,127 @@
+"""Scales keep order and stay in [0, 1]; the steady one moves slowly; colours are those of the table."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from vitreous.errors import InputError
+from vitreous.render.color import COLORMAPS, Scale, SteadyScale, color_table, colorize
+
+MAPS = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.floats(-1e6, 1e6, width=32))
+
+
+@given(MAPS)
+def test_a_scaled_map_is_in_the_unit_interval_and_keeps_its_order(heat):
+    before = heat.copy()
+    scaled = Scale.robust(heat).apply(heat)
+    assert scaled.dtype == np.float32 and scaled.shape == heat.shape
+    assert scaled.min() >= 0 and scaled.max() <= 1
+    assert (np.diff(scaled.ravel()[np.argsort(heat, axis=None)]) >= 0).all()
+    assert np.array_equal(heat, before)
+
+
+@given(st.floats(-1e6, 1e6, width=32))
+def test_a_constant_map_becomes_zeros(value):
+    heat = np.full((3, 5), value, np.float32)
+    assert not Scale.robust(heat).apply(heat).any()
+
+
+def test_float_noise_on_a_constant_map_is_not_blown_up():
+    heat = np.float32(0.1) + np.linspace(0, 1e-8, 20).reshape(4, 5).astype(np.float32)
+    assert not Scale.robust(heat).apply(heat).any()
+
+
+def test_a_lone_spike_on_a_flat_map_is_still_seen():
+    heat = np.zeros((40, 40), np.float32)
+    heat[7, 3] = 2
+    scaled = Scale.robust(heat).apply(heat)
+    assert scaled[7, 3] == 1 and scaled.sum() == 1
+
+
+def test_one_outlier_does_not_set_the_scale():
+    heat = np.tile(np.linspace(0, 1, 100, dtype=np.float32), (100, 1))
+    heat[0, 0] = 1000
+    assert Scale.robust(heat).high <= 1
+
+
+def test_the_sampled_percentiles_of_a_large_map_are_near_the_full_ones():
+    heat = np.random.default_rng(0).gamma(2, size=(720, 1280)).astype(np.float32)
+    scale = Scale.robust(heat)
+    assert np.allclose([scale.low, scale.high], np.percentile(heat, [1, 99.5]), rtol=0.05)
+
+
+@pytest.mark.parametrize("ends", [(1.0, 0.0), (float("nan"), 1.0), (0.0, float("inf"))])
+def test_a_scale_without_two_ordered_ends_is_refused(ends):
+    with pytest.raises(InputError, match="scale"):
+        Scale(*ends)
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((2, 2, 2)), np.zeros((0, 3)), np.full((2, 3), np.nan), np.full((1, 1), np.inf)]
+)
+def test_what_is_no_finite_map_is_refused(bad):
+    with pytest.raises(InputError, match="map"):
+        Scale.robust(bad)
+
+
+@given(st.lists(MAPS, min_size=2, max_size=6), st.floats(0.01, 1))
+def test_the_steady_scale_never_moves_further_than_its_rate_allows(maps, rate):
+    steady = SteadyScale(rate)
+    old = steady.update(maps[0])
+    assert old == Scale.robust(maps[0])
+    for heat in maps[1:]:
+        new, aim = steady.update(heat), Scale.robust(heat)
+        if not old.flat:
+            span = old.high - old.low
+            for end in ("low", "high"):
+                moved = abs(getattr(new, end) - getattr(old, end))
+                wanted = abs(getattr(aim, end) - getattr(old, end))
+                assert moved <= rate * min(span, wanted) * (1 + 1e-9) + 1e-9
+        old = new
+
+
+def test_the_steady_scale_arrives_and_a_blank_frame_leaves_it_alone():
+    steady, heat = SteadyScale(), np.linspace(0, 1, 1000, dtype=np.float32).reshape(20, 50)
+    steady.update(heat)
+    for _ in range(300):
+        reached = steady.update(3 * heat + 1)
+    assert np.allclose([reached.low, reached.high], [1.03, 3.985], atol=0.02)
+    assert steady.update(np.zeros_like(heat)) == reached
+
+
+def test_a_blank_first_frame_does_not_hold_the_scale_back():
+    steady, heat = SteadyScale(), np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)
+    steady.update(np.zeros((10, 10), np.float32))
+    assert steady.update(heat) == Scale.robust(heat)
+
+
+@pytest.mark.parametrize("rate", [0, -1, 1.1, float("nan")])
+def test_a_rate_outside_its_range_is_refused(rate):
+    with pytest.raises(InputError, match="rate"):
+        SteadyScale(rate)
+
+
+@pytest.mark.parametrize("colormap", COLORMAPS)
+def test_colours_are_those_of_matplotlib(colormap):
+    from matplotlib import colormaps
+
+    values = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    colors = colorize(values, colormap)
+    assert colors.dtype == np.uint8 and colors.shape == (16, 16, 3)
+    expected = 255 * colormaps[colormap](np.arange(256).reshape(16, 16))[..., :3]
+    assert np.abs(colors - expected).max() <= 0.5
+    with pytest.raises(ValueError, match="read-only"):
+        color_table(colormap)[0] = 0
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, np.nan])
+def test_values_outside_the_unit_interval_are_not_coloured(bad):
+    with pytest.raises(InputError):
+        colorize(np.array([[0.5, bad]]))
+
+
+def test_an_unknown_colormap_names_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'inferno'"):
+        colorize(np.zeros((1, 1)), "infrno")

@@ -1,0 +1,103 @@
+"""The overlay shows the heat where it is, and changes nothing it was given."""
+
+import colorsys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image, ImageFilter
+
+from vitreous.errors import InputError
+from vitreous.render.color import Scale
+from vitreous.render.overlay import blend_table, overlay
+
+SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
+
+
+@st.composite
+def pictures_with_maps(draw):
+    height, width = draw(SIZES)
+    heat = draw(arrays(np.float32, (height, width), elements=st.floats(-10, 10, width=32)))
+    return draw(arrays(np.uint8, (height, width, 3))), heat
+
+
+@given(pictures_with_maps(), st.floats(0, 1))
+def test_same_in_same_out_and_inputs_untouched(picture_and_map, strength):
+    image, heat = picture_and_map
+    image_before, heat_before = image.copy(), heat.copy()
+    drawn = overlay(image, heat, strength=strength)
+    assert drawn.dtype == np.uint8 and drawn.shape == image.shape and not np.shares_memory(drawn, image)
+    assert np.array_equal(drawn, overlay(image, heat, strength=strength))
+    assert np.array_equal(image, image_before) and np.array_equal(heat, heat_before)
+
+
+@given(pictures_with_maps())
+def test_no_strength_returns_the_picture(picture_and_map):
+    assert np.array_equal(overlay(*picture_and_map, strength=0.0), picture_and_map[0])
+
+
+@pytest.mark.parametrize("strength", [0, 0.25, 0.5, 1])
+def test_the_fixed_point_shares_never_exceed_sixteen_bits(strength):
+    own, grey, added = blend_table(float(strength)).astype(int).swapaxes(0, 1)
+    assert (own >= 0).all() and (255 * (own + grey) + added + 128 < 2**16).all()
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 3000), (3000, 1), (33, 77)])
+def test_any_size_and_a_constant_map(size_hw):
+    image = np.full((*size_hw, 3), 200, np.uint8)
+    drawn = overlay(image, np.full(size_hw, 0.3, np.float32))
+    assert drawn.shape == image.shape and (drawn == drawn[0, 0]).all() and drawn.max() < 120
+
+
+@pytest.mark.parametrize("color", [(30, 30, 40), (128, 90, 60), (90, 120, 160), (240, 235, 225)])
+def test_the_peak_is_brighter_and_more_saturated_than_the_rest(color):
+    y, x = np.mgrid[:90, :160]
+    heat = np.exp(-((y - 20) ** 2 + (x - 130) ** 2) / 200).astype(np.float32)
+    drawn = overlay(np.full((90, 160, 3), color, np.uint8), heat)
+    luma = drawn @ np.array([0.3, 0.59, 0.11])
+    saturation = np.array([colorsys.rgb_to_hsv(*(drawn[place] / 255))[1] for place in [(20, 130), (80, 10)]])
+    brightest = np.unravel_index(luma.argmax(), luma.shape)
+    assert abs(brightest[0] - 20) <= 8 and abs(brightest[1] - 130) <= 8
+    assert luma[20, 130] > 2 * luma[80, 10] and saturation[0] > saturation[1]
+
+
+def test_a_given_scale_is_used_and_a_slice_or_flipped_picture_works():
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    heat = np.tile(np.linspace(0, 1, 60, dtype=np.float32), (40, 1))
+    low = overlay(image, heat, Scale(10, 20))
+    assert np.array_equal(low, overlay(image, np.zeros_like(heat), Scale(10, 20)))
+    assert np.array_equal(overlay(image[:, ::-1], heat[:, ::-1]), overlay(image, heat)[:, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("image", "heat", "words"),
+    [
+        (np.zeros((4, 6, 3), np.uint8), np.zeros((6, 4)), "6x4 does not fit a picture of 4x6"),
+        (np.zeros((4, 6), np.uint8), np.zeros((4, 6)), "uint8"),
+        (np.zeros((4, 6, 3), np.float32), np.zeros((4, 6)), "float32"),
+        (np.zeros((4, 6, 3), np.uint8), np.full((4, 6), np.nan), "24 values that are not finite"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(image, heat, words):
+    with pytest.raises(InputError, match=words) as caught:
+        overlay(image, heat)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan")])
+def test_a_strength_outside_its_range_is_refused(strength):
+    with pytest.raises(InputError, match="strength"):
+        overlay(np.zeros((2, 2, 3), np.uint8), np.eye(2), strength=strength)
+
+
+def test_on_a_real_frame_the_object_outshines_what_surrounds_it(shared):
+    with Image.open(shared / "davis" / "dog" / "frames" / "00010.jpg") as frame:
+        image = np.asarray(frame.convert("RGB"))
+    with Image.open(sorted((shared / "davis" / "dog" / "masks").iterdir())[10]) as stored:
+        mask = stored.convert("L").point(lambda value: 255 if value else 0)
+    heat = np.asarray(mask.filter(ImageFilter.GaussianBlur(15)), np.float32)
+    kept = overlay(image, heat).mean(axis=2) / np.maximum(image.mean(axis=2), 1)
+    inside = np.asarray(mask) > 0
+    assert kept[inside].mean() > 2 * kept[~inside].mean()

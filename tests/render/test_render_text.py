@@ -1,0 +1,96 @@
+"""Text stays inside its place, whatever is written."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vitreous.errors import InputError
+from vitreous.render.letters import drawable, ellipsise, font, wrap
+from vitreous.render.text import CORNERS, Line, caption, draw_label, text_block
+
+GREY = np.full((240, 400, 3), 128, np.uint8)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=300), st.integers(0, 400))
+def test_ellipsised_text_is_never_wider_than_its_place(text, width):
+    face = font(14)
+    short = ellipsise(text, face, width)
+    assert face.getlength(short) <= width
+    assert short == drawable(text) or short == "" or short.endswith("…")
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("abc", min_size=1, max_size=30), max_size=20), st.integers(30, 300), st.integers(1, 4))
+def test_wrapped_text_keeps_width_and_number_of_lines(words, width, most_lines):
+    lines = wrap(" ".join(words), font(12), width, most_lines)
+    assert len(lines) <= most_lines and all(font(12).getlength(line) <= width for line in lines)
+    if not any("…" in line for line in lines):
+        assert " ".join(lines) == " ".join(words)
+
+
+def test_what_the_font_lacks_becomes_a_box_and_what_it_has_stays():
+    assert drawable("žluťoučký кот γάτα ✓ × ·") == "žluťoučký кот γάτα ✓ × ·"
+    assert drawable("cat 猫\x00\n\t!") == "cat □□ !"
+    assert len(drawable("x" * 10**6)) <= 1000
+
+
+@pytest.mark.parametrize("corner", CORNERS)
+def test_a_label_lies_in_its_corner_and_nowhere_else(corner):
+    drawn = draw_label(GREY, ["dog 87 %", "rollout"], corner)
+    rows, columns = np.nonzero((drawn != GREY).any(axis=2))
+    assert (rows.max() < 120) == ("top" in corner) and (rows.min() >= 120) == ("bottom" in corner)
+    assert (columns.max() < 200) == ("left" in corner) and (columns.min() >= 200) == ("right" in corner)
+    assert drawn.max() > 230 and drawn.min() < 60, "white letters on a dark box"
+    assert (GREY == 128).all()
+
+
+def test_the_picture_shows_through_the_box():
+    stripes = GREY.copy()
+    stripes[:, ::2] = 255
+    drawn = draw_label(stripes, ["dog"])
+    assert (drawn[15, 13:16] != drawn[15, 14:17]).any(axis=1).all()
+
+
+def test_the_label_grows_with_the_picture():
+    small, large = (draw_label(np.full((h, 2 * h, 3), 128, np.uint8), ["dog"]) != 128 for h in (400, 1200))
+    assert large.sum() > 6 * small.sum()
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 500), (500, 1), (32, 32), (30, 2000), (2000, 40)])
+def test_a_label_never_breaks_a_picture_however_small(size_hw):
+    image = np.zeros((*size_hw, 3), np.uint8)
+    drawn = draw_label(image, ["cat " * 50, "猫", ""], "bottom right")
+    assert drawn.shape == image.shape and drawn.dtype == np.uint8 and not np.shares_memory(drawn, image)
+
+
+def test_no_lines_or_no_room_leave_the_picture_as_it_was():
+    assert np.array_equal(draw_label(GREY, []), GREY)
+    assert np.array_equal(draw_label(GREY, [""]), GREY)
+    assert np.array_equal(draw_label(GREY[:9, :9], ["dog"]), GREY[:9, :9])
+
+
+def test_a_corner_that_is_none_is_refused():
+    with pytest.raises(InputError, match="did you mean 'top left'"):
+        draw_label(GREY, ["dog"], "topleft")
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (7, 900), (900, 7), (100, 160)])
+def test_a_caption_goes_under_the_picture_and_keeps_its_pixels(size_hw):
+    image = np.random.default_rng(0).integers(0, 200, (*size_hw, 3), dtype=np.uint8)
+    with_strip = np.asarray(caption(image, ["dog 87 %", "word " * 40]))
+    assert with_strip.shape[1] == size_hw[1] and with_strip.shape[0] > size_hw[0]
+    assert np.array_equal(with_strip[: size_hw[0]], image)
+
+
+def test_a_caption_of_a_given_width_shrinks_a_wide_picture_and_pads_a_narrow_one():
+    assert caption(Image.new("RGB", (1000, 500)), ["dog"], 200).width == 200
+    assert caption(Image.new("RGB", (20, 10)), ["dog"], 200).width == 200
+
+
+def test_a_block_is_as_wide_as_asked_or_as_needed():
+    assert text_block([Line("dog")], 300).width == 300
+    assert text_block([Line("dog")], 300, shrink=True).width < 60
+    assert text_block([Line("dog " * 99, most_lines=3)], 300, shrink=True).width <= 300

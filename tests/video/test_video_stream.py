@@ -1,0 +1,263 @@
+import gc
+import os
+import signal
+import threading
+import time
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from video_clips import beginning, end_of, moving_square, record_with_sound, sound_of, stamps_of
+
+from vitreous.errors import InputError
+from vitreous.video import stream
+from vitreous.video.encode import write_clip
+from vitreous.video.info import read_info
+from vitreous.video.stream import transform_video
+from vitreous.video.track import PictureTrack
+
+CLIPS = [
+    "bikes.mp4",
+    "bt709-full-range.mp4",
+    "bunny-sound.webm",
+    "dog.mp4",
+    "juggle.mp4",
+    "no-duration.webm",
+    "odd-314x273.gif",
+    "odd-321x241.mp4",
+    "pancake-sound.mkv",
+    "people.mp4",
+    "rotated-90.mov",
+    "rotated-sound.mp4",
+    "variable-rate-rotated-180.mp4",
+]
+LONG_AND_LARGE = {"bunny-sound.webm": 2, "dog.mp4": 3, "juggle.mp4": 2}  # seconds that the tests use
+
+
+def same(frames):
+    return [frame.image_u8 for frame in frames]
+
+
+def quarter(frames):
+    return [frame.image_u8[::4, ::4] for frame in frames]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
+
+
+@pytest.fixture(scope="module")
+def clip_300(tmp_path_factory):
+    """300 frames, 24 by 32 pixels."""
+    path = tmp_path_factory.mktemp("source") / "300.mp4"
+    write_clip(path, moving_square(300, (24, 32)), Fraction(30))
+    return path
+
+
+def test_every_clip_is_listed(shared):
+    assert sorted(path.name for path in (shared / "video").iterdir()) == CLIPS
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_real_clips_keep_frames_times_duration_size_and_sound(shared, tmp_path, name):
+    source = shared / "video" / name
+    if name in LONG_AND_LARGE:
+        source = beginning(source, tmp_path / f"source{source.suffix}", LONG_AND_LARGE[name])
+    before = read_info(source)
+    draw, size_hw = (quarter, (180, 320)) if before.size_hw == (720, 1280) else (same, before.size_hw)
+    target = tmp_path / "out.mp4"
+    result = transform_video(source, target, draw)
+    intended = stamps_of(source)
+    assert result.broke_off is None
+    assert result.info == read_info(target)
+    assert result.info.size_hw == tuple(side + side % 2 for side in size_hw)
+    assert result.info.rotation_degrees == 0
+    assert result.frames == len(intended) == len(stamps_of(target))
+    pairs = zip(stamps_of(target), intended, strict=True)
+    assert all(abs(found - asked) <= result.info.time_base for found, asked in pairs)
+    assert abs(end_of(target) - end_of(source)) <= 1 / before.fps
+    assert (result.info.sound is None) == (before.sound is None)
+    if before.sound in {"aac", "opus"}:
+        assert sound_of(target).payloads == sound_of(source).payloads
+    assert {path.name for path in tmp_path.iterdir()} <= {"out.mp4", source.name}
+
+
+def test_pictures_arrive_in_order_and_in_batches(clip_300, tmp_path):
+    seen, batches, progress = [], [], []
+
+    def draw(frames):
+        seen.extend(frame.time_seconds for frame in frames)
+        batches.append(len(frames))
+        return same(frames)
+
+    transform_video(clip_300, tmp_path / "out.mp4", draw, 7, lambda drawn, total: progress.append((drawn, total)))
+    assert seen == [Fraction(number, 30) for number in range(300)]
+    assert batches == [7] * 42 + [6]
+    assert progress[-1] == (300, 300)
+    assert all(later[0] > earlier[0] for earlier, later in pairwise(progress))
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 7), (3, 2), (50, 17)])
+def test_pictures_may_have_any_size(clip_300, tmp_path, size_hw):
+    source = beginning(clip_300, tmp_path / "short.mp4", 0.3)
+    picture = np.full((*size_hw, 3), 99, np.uint8)
+    result = transform_video(source, tmp_path / "out.mp4", lambda frames: [picture] * len(frames))
+    assert result.info.size_hw == tuple(side + side % 2 for side in size_hw)
+
+
+def test_the_good_part_of_a_clip_that_breaks_off_is_written(shared, tmp_path):
+    result = transform_video(shared / "bad" / "corrupted.mp4", tmp_path / "out.mp4", quarter)
+    assert result.frames == result.broke_off.frames == result.info.frame_count == 28
+    assert end_of(tmp_path / "out.mp4") == Fraction(28, 10)
+
+
+@pytest.mark.parametrize("name", ["dog.mp4", "pancake-sound.mkv"])
+def test_sound_ends_where_the_picture_breaks_off(shared, tmp_path, name):
+    whole = (shared / "video" / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 5])
+    result = transform_video(tmp_path / name, tmp_path / "out.mp4", quarter)
+    assert result.broke_off.frames == result.frames > 10
+    end, sound = end_of(tmp_path / "out.mp4"), sound_of(tmp_path / "out.mp4")
+    assert end - Fraction(1, 4) < sound.times[-1] < end
+
+
+def test_sound_that_breaks_off_alone_is_told(tmp_path):
+    source = record_with_sound(tmp_path / "a.mkv", "flac", seconds=2)
+    payload = sound_of(source).payloads[12]
+    source.write_bytes(source.read_bytes().replace(payload, bytes(len(payload))))
+    result = transform_video(source, tmp_path / "out.mov", same)  # MOV takes no FLAC, so that it is decoded
+    assert result.frames == 50
+    assert "the sound breaks off at 1." in str(result.broke_off)
+    assert 0.9 < sound_of(tmp_path / "out.mov").times[-1] < 1.3
+
+
+@pytest.mark.parametrize("name", ["empty.webm", "git_lfs_pointer.pth", "truncated_checkpoint.pt"])
+def test_bad_files_are_refused_and_leave_nothing(shared, tmp_path, name):
+    with pytest.raises(InputError):
+        transform_video(shared / "bad" / name, tmp_path / "out.mp4", same)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_target_is_refused_before_any_work(clip_300, tmp_path):
+    for target in [tmp_path / "out.gif", clip_300]:
+        with pytest.raises(InputError):
+            transform_video(clip_300, target, lambda frames: pytest.fail("drawn"))
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("in draw"), KeyboardInterrupt()])
+@pytest.mark.parametrize("fails_at", [1, 20])
+def test_an_error_in_draw_surfaces_at_once_and_leaves_nothing(clip_300, tmp_path, error, fails_at):
+    calls = []
+
+    def draw(frames):
+        calls.append(len(frames))
+        if len(calls) == fails_at:
+            raise error
+        return same(frames)
+
+    start = time.monotonic()
+    with pytest.raises(type(error)) as caught:
+        transform_video(clip_300, tmp_path / "out.mp4", draw)
+    assert caught.value is error
+    assert len(calls) == fails_at
+    assert time.monotonic() - start < 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_in_the_writer_surfaces_at_once_and_leaves_nothing(clip_300, tmp_path, monkeypatch):
+    real, drawn = PictureTrack.write, []
+
+    def write(self, frame):
+        if len(self.ticks) == 50:
+            raise ZeroDivisionError("in the writer")
+        real(self, frame)
+
+    monkeypatch.setattr(PictureTrack, "write", write)
+    with pytest.raises(ZeroDivisionError, match="in the writer"):
+        transform_video(clip_300, tmp_path / "out.mp4", lambda frames: drawn.extend(frames) or same(frames))
+    assert len(drawn) < 100
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_in_the_reader_surfaces_and_leaves_nothing(clip_300, tmp_path, monkeypatch):
+    real = stream.read_frames
+
+    def read_frames(path):
+        for number, frame in enumerate(real(path)):
+            if number == 150:
+                raise ZeroDivisionError("in the reader")
+            yield frame
+
+    monkeypatch.setattr(stream, "read_frames", read_frames)
+    with pytest.raises(ZeroDivisionError, match="in the reader"):
+        transform_video(clip_300, tmp_path / "out.mp4", same)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_control_c_while_waiting_stops_everything(clip_300, tmp_path, monkeypatch):
+    real = stream.read_frames
+
+    def slow_frames(path):
+        for number, frame in enumerate(real(path)):
+            if number == 100:
+                threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
+                time.sleep(0.5)
+            yield frame
+
+    monkeypatch.setattr(stream, "read_frames", slow_frames)
+    with pytest.raises(KeyboardInterrupt):
+        transform_video(clip_300, tmp_path / "out.mp4", same)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_draw_that_breaks_its_promise_is_stopped(clip_300, tmp_path):
+    sizes = iter(range(8, 100))
+    promises = {
+        "pictures came back": lambda frames: same(frames)[1:],
+        "uint8": lambda frames: [frame.image_u8.astype(np.float32) for frame in frames],
+        "is not": lambda frames: [np.zeros((next(sizes), 9, 3), np.uint8) for _ in frames],
+    }
+    for said, draw in promises.items():
+        with pytest.raises(AssertionError, match=said):
+            transform_video(clip_300, tmp_path / "out.mp4", draw)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_few_frames_are_in_memory_at_a_time(clip_300, tmp_path, monkeypatch):
+    """A slow writer holds the reader back: at most four batches are between the two."""
+    real_read, real_write = stream.read_frames, PictureTrack.write
+    read, written, between = [], [], []
+
+    def read_frames(path):
+        for frame in real_read(path):
+            read.append(1)
+            between.append(len(read) - len(written))
+            yield frame
+
+    def write(self, frame):
+        time.sleep(0.001)
+        written.append(1)
+        real_write(self, frame)
+
+    monkeypatch.setattr(stream, "read_frames", read_frames)
+    monkeypatch.setattr(PictureTrack, "write", write)
+    transform_video(clip_300, tmp_path / "out.mp4", same, batch_size=5)
+    assert len(read) == len(written) == 300
+    assert max(between) <= 5 * 5
+
+
+def test_no_thread_of_the_codecs_is_left(clip_300, tmp_path):
+    def threads_of_the_process():
+        gc.collect()
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    transform_video(clip_300, tmp_path / "warm.mp4", same)
+    before = threads_of_the_process()
+    for number in range(3):
+        transform_video(clip_300, tmp_path / f"{number}.mp4", same)
+    assert threads_of_the_process() <= before
