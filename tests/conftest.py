@@ -14,3 +14,23 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real test data not found at {SHARED} (set VITREOUS_SHARED)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def colored_folder(tmp_path_factory) -> Path:
+    """Pictures of three classes told apart by colour: enough for a model that trains in a second."""
+    from runs import make_folder
+
+    return make_folder(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="session")
+def trained_run(colored_folder, tmp_path_factory) -> Path:
+    """The run folder of a small model trained on `colored_folder`."""
+    from runs import tiny_recipe
+
+    from vitreous.workflows.train import train
+
+    path = tmp_path_factory.mktemp("runs") / "run"
+    train(tiny_recipe(colored_folder, epochs=20), path)
+    return path

@@ -1,6 +1,7 @@
 """The process-wide facts: which device, which precision, which random numbers."""
 
 import hashlib
+import platform
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -31,7 +32,11 @@ def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 arithmetic is in the hardware, so that it is faster than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    # oneDNN also says yes where AVX-512 only imitates bfloat16, which gains nothing.
+    native = platform.machine() not in ("x86_64", "AMD64") or torch.cpu._is_avx512_bf16_supported()
+    return native and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def choose_precision(precision: str, device: torch.device) -> str:

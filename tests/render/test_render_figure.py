@@ -21,9 +21,9 @@ def log(steps: int) -> list[dict[str, float]]:
     lines: list[dict[str, float]] = []
     for step in range(steps):
         epoch = step / 100
-        lines.append({"step": step, "epoch": epoch, "loss": 2 / (1 + epoch), "learning_rate": 1e-3})
+        lines.append({"step": step, "epoch": epoch, "split": "train", "loss": 2 / (1 + epoch), "top1": 0.5})
         if step % 100 == 99:
-            scores = {"validation_loss": 2 / (1 + epoch), "validation_top1": epoch / (1 + epoch)}
+            scores = {"split": "validation", "loss": 2 / (1 + epoch), "top1": epoch / (1 + epoch)}
             lines.append({"step": step, "epoch": epoch, **scores})
     return lines
 
@@ -40,20 +40,23 @@ def test_curves_of_any_length(tmp_path, steps):
 def test_curves_with_values_that_are_not_finite(tmp_path, bad):
     lines = log(300)
     lines[5]["loss"] = lines[50]["epoch"] = bad
-    lines[-1].update(validation_loss=bad, validation_top1=bad)
+    lines[-1].update(loss=bad, top1=bad)
     curves(lines, tmp_path / "some.png")
-    curves([{**line, "loss": bad, "validation_top1": bad} for line in lines], tmp_path / "all.png")
+    curves([{**line, "loss": bad, "top1": bad} for line in lines], tmp_path / "all.png")
     assert read(tmp_path / "some.png").std() > 0 and read(tmp_path / "all.png").std() > 0
 
 
 def test_a_resumed_log_and_values_at_the_bounds(tmp_path):
-    lines = [{"epoch": 0.0, "validation_top1": 0.0}, {"epoch": 1.0, "validation_top1": 1.0, "validation_loss": 0.0}]
+    first, last = ({"split": "validation", "epoch": value, "loss": 1 - value, "top1": value} for value in (0.0, 1.0))
+    lines = [first, last]
     curves([*lines, *lines], tmp_path / "curves.png")
     assert read(tmp_path / "curves.png").shape[1] == 1600
 
 
 def test_a_series_holds_only_its_own_lines():
-    epochs, values = series([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "validation_loss": 5.0}], "loss")
+    epochs, values = series(
+        [{"epoch": 1, "split": "train", "loss": 2.0}, {"epoch": 2, "split": "validation", "loss": 5.0}], "train", "loss"
+    )
     assert epochs.tolist() == [1] and values.tolist() == [2]
 
 

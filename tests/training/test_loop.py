@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from runs import make_folder, tiny_recipe
+from runs import tiny_recipe
 from safetensors.torch import load_file
 
 from vitreous.errors import InputError
@@ -21,31 +21,19 @@ from vitreous.workflows.load import load
 from vitreous.workflows.train import Listener, train
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return make_folder(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture(scope="module")
-def run(folder, tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "run"
-    train(tiny_recipe(folder, epochs=20), path)
-    return path
-
-
-def test_it_learns_and_leaves_all_that_a_run_is(run):
-    assert evaluate(run).top1 == 1.0
-    header = json.loads((run / "recipe.json").read_text())
+def test_it_learns_and_leaves_all_that_a_run_is(trained_run):
+    assert evaluate(trained_run).top1 == 1.0
+    header = json.loads((trained_run / "recipe.json").read_text())
     assert from_dict(Recipe, header["recipe"]).model.classes == 3
     assert header["data"]["training"] + header["data"]["validation"] == 120
     assert header["torch"] == torch.__version__
     for name in ("config.json", "model.safetensors", "checkpoint/state.safetensors", "figures/curves.png"):
-        assert (run / name).stat().st_size > 0
-    assert json.loads((run / "evaluation.json").read_text())["top1"] == 1.0
+        assert (trained_run / name).stat().st_size > 0
+    assert json.loads((trained_run / "evaluation.json").read_text())["top1"] == 1.0
 
 
-def test_metrics_have_plain_keys(run):
-    lines = read_metrics(RunFolder(run))
+def test_metrics_have_plain_keys(trained_run):
+    lines = read_metrics(RunFolder(trained_run))
     training = [line for line in lines if line["split"] == "train"]
     assert {"step", "epoch", "loss", "top1", "learning_rate", "pictures_per_second"} <= set(training[0])
     assert training[-1]["loss"] < training[0]["loss"]
@@ -54,48 +42,48 @@ def test_metrics_have_plain_keys(run):
     assert len(validation) == 20 and validation[-1]["top1"] == 1.0
 
 
-def test_the_average_is_what_is_kept(run):
-    model = load_file(run / "model.safetensors")
-    checkpoint = load_file(run / "checkpoint" / "state.safetensors")
+def test_the_average_is_what_is_kept(trained_run):
+    model = load_file(trained_run / "model.safetensors")
+    checkpoint = load_file(trained_run / "checkpoint" / "state.safetensors")
     assert all(torch.equal(value, checkpoint[f"average/{name}"]) for name, value in model.items())
     assert any(not torch.equal(value, checkpoint[f"model/{name}"]) for name, value in model.items())
 
 
-def test_a_loaded_model_tells_real_pictures(run):
-    model = load(run)
+def test_a_loaded_model_tells_real_pictures(trained_run):
+    model = load(trained_run)
     red = model.predict(np.full((300, 500, 3), (220, 50, 40), np.uint8))
     assert red.name == "red" and red.probability > 0.5
     assert sum(probability for _, probability in red.ranking) == pytest.approx(1, abs=1e-5)
 
 
-def test_same_seed_same_bytes_other_seed_others(folder, tmp_path):
+def test_same_seed_same_bytes_other_seed_others(colored_folder, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(tiny_recipe(folder, epochs=1, seed=seed), tmp_path / name)
+        train(tiny_recipe(colored_folder, epochs=1, seed=seed), tmp_path / name)
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in "abc"]
     assert weights[0] == weights[1] != weights[2]
 
 
-def test_random_numbers_of_the_process_are_left_alone(folder, tmp_path):
+def test_random_numbers_of_the_process_are_left_alone(colored_folder, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train(tiny_recipe(folder, epochs=1), tmp_path / "run")
+    train(tiny_recipe(colored_folder, epochs=1), tmp_path / "run")
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(folder, tmp_path):
-    recipe = tiny_recipe(folder, optimizer=OptimizerSettings(learning_rate=1e30, adamw_learning_rate=1e30))
+def test_a_loss_that_is_no_number_stops_the_run(colored_folder, tmp_path):
+    recipe = tiny_recipe(colored_folder, optimizer=OptimizerSettings(learning_rate=1e30, adamw_learning_rate=1e30))
     with pytest.raises(InputError, match=r"the loss is (nan|inf) at step 10: .*lower optimizer.learning_rate"):
         train(recipe, tmp_path / "run")
 
 
-def test_folders_that_are_not_free(folder, tmp_path):
+def test_folders_that_are_not_free(colored_folder, tmp_path):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "to-mother.txt").write_text("dear")
     with pytest.raises(InputError, match="exists and is no run"):
-        train(tiny_recipe(folder), tmp_path / "letters")
+        train(tiny_recipe(colored_folder), tmp_path / "letters")
     with pytest.raises(InputError, match="is a file"):
-        train(tiny_recipe(folder), tmp_path / "letters" / "to-mother.txt")
+        train(tiny_recipe(colored_folder), tmp_path / "letters" / "to-mother.txt")
     assert [path.name for path in (tmp_path / "letters").iterdir()] == ["to-mother.txt"]
 
 
@@ -112,25 +100,25 @@ def test_folders_that_are_not_free(folder, tmp_path):
         ({"schedule.warmup": "1.5"}, "below 1"),
     ],
 )
-def test_settings_that_do_not_fit(settings, words, folder):
+def test_settings_that_do_not_fit(settings, words, colored_folder):
     with pytest.raises(InputError, match=words):
-        override(tiny_recipe(folder), settings)
+        override(tiny_recipe(colored_folder), settings)
 
 
-def test_settings_reach_their_place(folder):
+def test_settings_reach_their_place(colored_folder):
     settings = {
         "epochs": "2.5", "average_decay": "none", "augment.flip": "true", "optimizer.betas": "0.8,0.9",
         "model.image_size_hw": "32x48", "optimizer.clip_norm": "1",
     }  # fmt: skip
-    recipe = override(tiny_recipe(folder), settings)
+    recipe = override(tiny_recipe(colored_folder), settings)
     assert recipe.epochs == 2.5 and recipe.average_decay is None and recipe.augment.flip is True
     assert recipe.optimizer.betas == (0.8, 0.9) and recipe.model.image_size_hw == (32, 48)
     assert from_dict(Recipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
     assert "optimizer.learning_rate" in setting_names(recipe)
 
 
-def test_every_weight_has_one_optimizer(folder):
-    model = ViT(tiny_recipe(folder).model)
+def test_every_weight_has_one_optimizer(colored_folder):
+    model = ViT(tiny_recipe(colored_folder).model)
     for kind in ("muon", "adamw"):
         optimizers = build_optimizers(model, OptimizerSettings(kind))
         owned = [id(weight) for o in optimizers.values() for group in o.param_groups for weight in group["params"]]
@@ -192,8 +180,8 @@ def test_average_follows_the_weights():
     assert torch.equal(average.model.weight, torch.full((2, 2), 3.0))
 
 
-def test_listener_hears_notes_and_progress(folder, tmp_path):
+def test_listener_hears_notes_and_progress(colored_folder, tmp_path):
     notes, seen = [], []
-    train(tiny_recipe(folder, epochs=3), tmp_path / "run", listener=Listener(notes.append, seen.append))
+    train(tiny_recipe(colored_folder, epochs=3), tmp_path / "run", listener=Listener(notes.append, seen.append))
     assert any("learn from" in text for text in notes)
     assert seen[-1].step == seen[-1].steps and seen[-1].seconds_left == 0 and seen[-1].pictures_per_second > 0

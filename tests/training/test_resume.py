@@ -20,11 +20,6 @@ from vitreous.training.run_folder import RunFolder, read_metrics
 from vitreous.workflows.train import Listener, train
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return make_folder(tmp_path_factory.mktemp("pictures"))
-
-
 def results(path):
     """The bytes that have to be the same."""
     return [(path / "model.safetensors").read_bytes(), RunFolder(path).checkpoint.read_bytes()]
@@ -44,8 +39,8 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_stopped_anywhere_and_resumed_gives_the_same_bytes(variant, folder, tmp_path):
-    recipe = tiny_recipe(folder, **VARIANTS[variant])
+def test_stopped_anywhere_and_resumed_gives_the_same_bytes(variant, colored_folder, tmp_path):
+    recipe = tiny_recipe(colored_folder, **VARIANTS[variant])
     train(recipe, tmp_path / "whole")
     for steps in (1, 4, 5, 0, 7):
         result = train(recipe, tmp_path / "parts", resume=(tmp_path / "parts").exists(), listener=stop_after(steps))
@@ -58,8 +53,8 @@ def test_stopped_anywhere_and_resumed_gives_the_same_bytes(variant, folder, tmp_
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_killed_at_random_instants_gives_the_same_bytes(seed, folder, tmp_path):
-    command = [sys.executable, __file__, str(folder)]
+def test_killed_at_random_instants_gives_the_same_bytes(seed, colored_folder, tmp_path):
+    command = [sys.executable, __file__, str(colored_folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
     subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment)
     random = torch.Generator().manual_seed(seed)
@@ -76,8 +71,8 @@ def test_killed_at_random_instants_gives_the_same_bytes(seed, folder, tmp_path):
     assert not list(parts.rglob("*.part*")) or kills
 
 
-def test_a_failing_save_leaves_the_last_checkpoint(folder, tmp_path, monkeypatch):
-    recipe, path = tiny_recipe(folder), tmp_path / "run"
+def test_a_failing_save_leaves_the_last_checkpoint(colored_folder, tmp_path, monkeypatch):
+    recipe, path = tiny_recipe(colored_folder), tmp_path / "run"
     train(recipe, path, listener=stop_after(5))
     before = RunFolder(path).checkpoint.read_bytes()
 
@@ -94,8 +89,8 @@ def test_a_failing_save_leaves_the_last_checkpoint(folder, tmp_path, monkeypatch
     assert train(recipe, path, resume=True).finished
 
 
-def test_what_resume_refuses(folder, tmp_path):
-    recipe, path = tiny_recipe(folder), tmp_path / "run"
+def test_what_resume_refuses(colored_folder, tmp_path):
+    recipe, path = tiny_recipe(colored_folder), tmp_path / "run"
     with pytest.raises(InputError, match="holds no run to go on with"):
         train(recipe, path, resume=True)
     train(recipe, path, listener=stop_after(5))
@@ -124,5 +119,10 @@ if __name__ == "__main__":
     target = sys.argv[2]
     chosen = tiny_recipe(sys.argv[1], epochs=12)
     resume = RunFolder(Path(target)).recipe.exists()
-    listener = Listener(note=lambda text: "learn from" in text and sys.stdout.write("training\n") and sys.stdout.flush())
-    train(chosen, target, resume=resume, listener=listener)
+
+    def tell(text: str) -> None:
+        if "learn from" in text:
+            sys.stdout.write("training\n")
+            sys.stdout.flush()
+
+    train(chosen, target, resume=resume, listener=Listener(tell))

@@ -20,8 +20,8 @@ NAMED = 3  # of the pictures that can't be read, how many the error names
 def decode_all(read: Callable[[int], tuple[str, bytes]], count: int, size_hw: tuple[int, int] | None) -> torch.Tensor:
     """Decode `count` (1 or more) encoded pictures to uint8 (count, 3, height, width).
 
-    `read(index)` gives a picture's name and its bytes. With `size_hw` a picture is scaled and cropped at the centre
-    to that size, which keeps its proportions; without, all must have the size of the first.
+    `read(index)` gives a picture's name and its bytes. With `size_hw` a picture is stretched to that size,
+    so that nothing of it is lost; without, all must have the size of the first.
 
     Raises:
         InputError: some can't be decoded (one line for all of them), or they differ in size.
@@ -51,7 +51,7 @@ def decode_one(name: str, data: bytes, size_hw: tuple[int, int], *, fit: bool) -
     """Decode a picture to uint8 (3, height, width), made to fit or else required to have that size."""
     image_u8 = decode_picture(data, name)
     if fit:
-        image_u8 = fit_picture(image_u8, size_hw, "crop")
+        image_u8 = fit_picture(image_u8, size_hw, "stretch")
     if image_u8.shape[:2] != size_hw:
         height, width = image_u8.shape[:2]
         raise InputError(f"{name} has {height} x {width} pixels, others {size_hw[0]} x {size_hw[1]}: name one size")

@@ -22,7 +22,7 @@ FOLDER_NAMES = {"train": ("train",), "validation": ("validation", "val"), "test"
 def load_folder(folder: Path, part: str, size_hw: tuple[int, int] | None = None) -> Pictures:
     """The "train", "validation" or "test" pictures of `folder`, in RGB; classes are numbered by name.
 
-    Pictures are scaled and cropped at the centre to `size_hw`; without it all must be of one size.
+    Pictures are stretched to `size_hw`; without it all must be of one size.
 
     Raises:
         InputError: the folder is not laid out as above, a class is empty, or pictures can't be read.

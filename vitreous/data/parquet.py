@@ -30,7 +30,7 @@ LABEL_NAMES = ("label", "fine_label", "labels")
 def load_parquet(folder: Path, part: str, size_hw: tuple[int, int] | None = None) -> Pictures:
     """The "train", "validation" or "test" pictures of `folder`, in RGB and in the order of the files.
 
-    Pictures are scaled and cropped at the centre to `size_hw`; without it all must be of one size. Decoded pictures
+    Pictures are stretched to `size_hw`; without it all must be of one size. Decoded pictures
     are kept in the cache folder, under the names, sizes and times of the files, and come from there the next time.
 
     Raises:

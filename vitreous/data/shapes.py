@@ -15,10 +15,9 @@ from vitreous.data.pictures import Pictures
 from vitreous.data.shapes_drawing import contrasting, draw
 from vitreous.data.shapes_outlines import OUTLINES
 from vitreous.data.shapes_scene import random_scene, scene_at
-from vitreous.errors import InputError, unknown
+from vitreous.errors import InputError
 
 SHAPE_NAMES = tuple(OUTLINES)
-SHAPE_SPLITS = {"train": (12_000, 1), "validation": (1_000, 2), "test": (2_000, 3)}  # pictures, seed
 SMALLEST_SIDE = 16
 CHUNK = (
     32  # pictures drawn at once, always whole, so that picture i is the same whatever the count: 1.5 MB at 64 pixels
@@ -48,18 +47,6 @@ def draw_shapes(count: int, seed: int, size: int = 64) -> Pictures:
             whole[kept] = part[: kept.stop - start]
     tensors = [torch.from_numpy(array) for array in (images, labels)]
     return Pictures(*tensors, SHAPE_NAMES, torch.from_numpy(_boxes(masks)), torch.from_numpy(masks))
-
-
-def shapes_split(split: str, size: int = 64) -> Pictures:
-    """The drawn data set's "train" (12,000 pictures), "validation" (1,000) or "test" (2,000) part.
-
-    Raises:
-        InputError: there is no such part, or `size` is too small.
-    """
-    if split not in SHAPE_SPLITS:
-        raise unknown("split", split, SHAPE_SPLITS)
-    count, seed = SHAPE_SPLITS[split]
-    return draw_shapes(count, seed, size)
 
 
 def draw_clip(seconds: float, fps: Fraction | float, size_hw: tuple[int, int], seed: int) -> Iterator[np.ndarray]:

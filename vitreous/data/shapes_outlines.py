@@ -18,14 +18,13 @@ def circle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def square(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """A square whose sides are 1.56 long."""
-    return np.maximum(np.abs(u), np.abs(v)) - np.float32(0.78)
+    """A square whose sides are 1.4 long."""
+    return np.maximum(np.abs(u), np.abs(v)) - np.float32(0.7)
 
 
 def triangle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """An equilateral triangle, point up, its corners on the unit circle (moved down by a tenth)."""
-    v = v - np.float32(0.1)
-    return np.maximum(np.abs(u) * np.float32(3**0.5 / 2) - v * np.float32(0.5), v) - np.float32(0.55)
+    """An equilateral triangle, point up, its corners on the unit circle."""
+    return np.maximum(np.abs(u) * np.float32(3**0.5 / 2) - v * np.float32(0.5), v) - np.float32(0.5)
 
 
 def star(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -53,7 +52,7 @@ def ring(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def crescent(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """A disc of radius 0.95 with a bite taken by a disc of radius 0.75."""
-    u = u - np.float32(0.2)
+    u = u - np.float32(0.08)
     disc = np.sqrt(u * u + v * v) - np.float32(0.95)
     bite = np.sqrt((u - np.float32(0.48)) ** 2 + v * v) - np.float32(0.75)
     return np.maximum(disc, -bite)
@@ -62,7 +61,7 @@ def crescent(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 def heart(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """A square on its corner with a half disc on each of its two upper sides."""
     u, v = np.abs(u), v - np.float32(0.1)
-    half = np.float32(0.58)
+    half = np.float32(0.53)
     lean, rise = (u + v) * np.float32(0.5**0.5), (u - v) * np.float32(0.5**0.5)
     body = np.maximum(np.abs(lean), np.abs(rise)) - half
     lobe = np.sqrt(lean * lean + (rise - half) ** 2) - half

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-RADIUS = (0.145, 0.27)  # of the object: outlines reach from 0.78 to 1 of it, so the object spans 1/4 to 1/2 of the side
+RADIUS = (0.21, 0.29)  # of the circle around the object, which so spans a quarter to a half of the side
 GRIDS = (6, 9, 16)  # cells a side of the background's clouds, coarse to fine, the outermost outside the picture
-STRENGTHS = (1.1, 0.6, 0.35)
+# With smaller objects, less contrast or stronger clouds and clutter a small ViT needs many passes to learn at all.
+STRENGTHS = (1.0, 0.4, 0.2)
 BLOB_GRID = 8
-CONTRAST = 0.42
+CONTRAST = 0.65
 ITEMS = {"wedge": 2, "stroke": 3, "arc": 3, "corner": 2, "bar": 5}
 LAYERS = ("wedge", "blob", "stroke", "arc", "corner", "bar")  # back to front
 
@@ -83,12 +84,12 @@ def random_scene(random: np.random.Generator, count: int, classes: int) -> Scene
         colors=_rgb(
             clutter_hue, random.uniform(0.2, 0.85, clutter_hue.shape), random.uniform(0.15, 1, clutter_hue.shape)
         ),
-        opacity=random.uniform(0.45, 1, (count, len(LAYERS))),
+        opacity=random.uniform(0.2, 0.5, (count, len(LAYERS))),
         ink=_rgb(random.random(count), random.uniform(0.2, 0.9, count), random.uniform(0.25, 1, count)),
         contrast=np.full(count, CONTRAST),
         rim=random.uniform(-0.35, 0.35, count),
         light=random.uniform(0, 0.5, (count, 1)) * np.stack([np.sin(light_angle), np.cos(light_angle)], axis=1),
-        grain=random.uniform(0.005, 0.04, count),
+        grain=random.uniform(0.005, 0.03, count),
         items={kind: _random_item(random, (count, number)) for kind, number in ITEMS.items()},
     )
 

@@ -72,8 +72,7 @@ def load_pictures(source: str, split: str, size_hw: SizeHW = None, validation_fr
 
     The validation split is what the source brings as such, or else `validation_fraction` of its training part, chosen
     once and for all, whatever the seed of a run. The test part is read for "test" only. With `size_hw` (height, width)
-    pictures from files are scaled and cropped at the centre; the ready-made data sets, which are square, are
-    stretched to it. Without it they keep the size they have.
+    pictures are stretched to it, so that nothing of them is lost; without it they keep the size they have.
 
     Raises:
         InputError: there is no such source or split, or its data can't be found, downloaded or read.

@@ -21,8 +21,8 @@ class Attention(nn.Module):
         self.heads, self.head_width = config.heads, config.head_width
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.projection = nn.Linear(config.width, config.width)
-        self.query_norm = nn.RMSNorm(self.head_width, config.norm_epsilon) if config.qk_norm else nn.Identity()
-        self.key_norm = nn.RMSNorm(self.head_width, config.norm_epsilon) if config.qk_norm else nn.Identity()
+        self.query_norm = nn.LayerNorm(self.head_width, config.norm_epsilon) if config.qk_norm else nn.Identity()
+        self.key_norm = nn.LayerNorm(self.head_width, config.norm_epsilon) if config.qk_norm else nn.Identity()
 
     def forward(self, tokens: Tensor, rotation: Tensor | None = None, trace: Trace | None = None) -> Tensor:
         """Tokens (batch, tokens, width) to tokens; `rotation` turns queries and keys by position."""

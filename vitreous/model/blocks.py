@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from vitreous.model.attention import Attention
 from vitreous.model.config import ViTConfig
+from vitreous.model.norms import build_norm
 from vitreous.model.trace import Trace
 
 
@@ -74,9 +75,3 @@ class ResidualBranch(nn.Module):
             return branch
         kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop
         return branch * kept / (1 - self.drop)
-
-
-def build_norm(config: ViTConfig) -> nn.Module:
-    """The normalisation that the configuration names, over the channels of a token."""
-    norm = nn.LayerNorm if config.norm == "layer" else nn.RMSNorm
-    return norm(config.width, config.norm_epsilon)

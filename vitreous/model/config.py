@@ -39,7 +39,7 @@ class ViTConfig:
     layer_scale: float | None = None
     """Initial value of a learned factor a channel on each residual branch (Touvron et al. 2021); none if null."""
     qk_norm: bool = False
-    """Normalise queries and keys a head (Dehghani et al. 2023)."""
+    """Layer-normalise queries and keys, a head at a time (Dehghani et al. 2023, section 2.1)."""
     stochastic_depth: float = 0.0
     """Probability with which the last block is skipped in training, rising linearly from 0 (Huang et al. 2016)."""
     patch_dropout: float = 0.0

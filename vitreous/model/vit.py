@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
-from vitreous.model.blocks import Block, build_norm
+from vitreous.model.blocks import Block
 from vitreous.model.config import ViTConfig, grid_for
 from vitreous.model.initialization import initialize
+from vitreous.model.norms import build_norm
 from vitreous.model.patches import ConvStem, PatchEmbedding
 from vitreous.model.pooling import build_pooling
 from vitreous.model.positions import build_positions, rotation_table

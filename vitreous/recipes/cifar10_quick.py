@@ -16,7 +16,7 @@ def cifar10_quick() -> Recipe:
         data="cifar10",
         model=size("micro/4-32"),
         epochs=4,
-        optimizer=OptimizerSettings(learning_rate=3e-3, adamw_learning_rate=3e-3),
+        optimizer=OptimizerSettings(learning_rate=6e-3, adamw_learning_rate=3e-3),
         augment=Augment(flip=True, shift=3),
         label_smoothing=0.1,
     )

@@ -10,14 +10,14 @@ from vitreous.training.recipe import Recipe
 
 
 def shapes() -> Recipe:
-    """Width 96, depth 4, patch 8 on 64 × 64 pixels, class token; eight passes with Muon."""
+    """Width 96, depth 4, convolutional stem, class token, 64 × 64 pixels in patches of 8; eight passes with Muon."""
     return Recipe(
         name="shapes",
         data="shapes",
-        model=ViTConfig((64, 64), 8, width=96, depth=4, heads=3, classes=8, pooling="class", registers=1),
+        model=ViTConfig((64, 64), 8, classes=8, width=96, depth=4, heads=3, stem="conv", qk_norm=True),
         epochs=8,
         batch_size=128,
-        optimizer=OptimizerSettings(learning_rate=5e-3, adamw_learning_rate=5e-3),
+        optimizer=OptimizerSettings(learning_rate=6e-3, adamw_learning_rate=3e-3),
         augment=Augment(flip=True, shift=4),
         label_smoothing=0.05,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,23 +24,23 @@ MATRIX_SIDE, LARGEST_CELL, LONGEST_NAME = 1280, 420, 230
 NARROWEST_MATRIX, MATRIX_HEAD = 1100, 160
 
 
-def curves(metrics: Sequence[Mapping[str, float]], path: Path | str) -> None:
+def curves(metrics: Sequence[Mapping[str, Any]], path: Path | str) -> None:
     """Write a PNG of loss and accuracy over the epochs, from the lines of metrics.jsonl; there may be none yet.
 
-    Lines with `loss` are steps of training, lines with `validation_loss` or `validation_top1` (0 to 1) are
-    validations. Values that are not finite leave a gap.
+    Each line's `split` says whether its `loss` and `top1` (0 to 1) are of "train" or "validation" pictures. Values
+    that are not finite leave a gap.
     """
     figure = new_figure(WIDTH_PIXELS, 700)
     loss, accuracy = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.07, right=0.97, top=0.86, bottom=0.15, wspace=0.2)
-    plot_loss(loss, series(metrics, "loss"), series(metrics, "validation_loss"))
-    plot_accuracy(accuracy, series(metrics, "validation_top1"))
+    plot_loss(loss, series(metrics, "train", "loss"), series(metrics, "validation", "loss"))
+    plot_accuracy(accuracy, series(metrics, "train", "top1"), series(metrics, "validation", "top1"))
     save(figure, path)
 
 
-def series(metrics: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs and values of the lines that have `key`, both float64 (lines,), with NaN for what is not finite."""
-    pairs = [(line["epoch"], line[key]) for line in metrics if key in line and "epoch" in line]
+def series(metrics: Sequence[Mapping[str, Any]], split: str, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs and values of a split's lines that have `key`, both float64 (lines,), with NaN for what is not finite."""
+    pairs = [(line["epoch"], line[key]) for line in metrics if line.get("split") == split and key in line]
     table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     table[~np.isfinite(table)] = np.nan
     return table[:, 0], table[:, 1]
@@ -90,22 +90,36 @@ def extremes(parts: Sequence[np.ndarray]) -> tuple[float, float]:
     return float(np.nanmin(values)), float(np.nanmax(values))
 
 
-def plot_accuracy(axes: "Axes", validation: tuple[np.ndarray, np.ndarray]) -> None:
-    """Draw the validation accuracy in per cent, its last value written beside it."""
-    style_axes(axes, "validation accuracy in %")
+def plot_accuracy(
+    axes: "Axes", training: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Draw accuracy in per cent: of the augmented training pictures faintly, of the validation ones with a label."""
+    style_axes(axes, "accuracy in %")
     epochs, percent = validation[0], 100 * validation[1]
     if not is_measured(validation):
         say_nothing_yet(axes)
         return
     last = np.flatnonzero(np.isfinite(epochs + percent))[-1]
-    axes.plot(epochs, percent, color=WARM, linewidth=1.5, clip_on=False, marker=dots(validation), markersize=3)
+    axes.plot(
+        epochs,
+        percent,
+        color=WARM,
+        linewidth=1.5,
+        clip_on=False,
+        marker=dots(validation),
+        markersize=3,
+        label="validation",
+    )
     axes.plot(epochs[last], percent[last], "o", color=WARM, markersize=5, clip_on=False)
-    low, high = extremes([percent])
+    epochs_seen, seen = smoothed(*training)
+    axes.plot(epochs_seen, 100 * seen, color=COOL, linewidth=1.2, alpha=0.6, label="training (augmented)")
+    low, high = extremes([percent, 100 * seen])
     room = max(4.0, 0.08 * (high - low))
     axes.set_ylim(max(0.0, low - room), min(100.0, high + room))
     axes.set_xlim(0, 1.25 * extremes([epochs])[1] or 1.0)
     point, text = (epochs[last], percent[last]), f"{percent[last]:.1f} %"
     axes.annotate(text, point, (8, 0), textcoords="offset points", va="center", color=INK, weight="bold")
+    axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="lower right")
 
 
 def dots(curve: tuple[np.ndarray, np.ndarray]) -> str:

@@ -3,7 +3,8 @@
 import copy
 
 import torch
-from torch import nn
+
+from vitreous.model.vit import ViT
 
 
 class WeightAverage:
@@ -13,12 +14,12 @@ class WeightAverage:
     (the rule of TensorFlow's ExponentialMovingAverage with num_updates).
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: ViT, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, model: ViT, step: int) -> None:
         """Take in the weights after `step` steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for mean, value in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):

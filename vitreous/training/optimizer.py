@@ -72,7 +72,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # ty: ignore[invalid-method-override]
+    def step(self, closure: None = None) -> None:  # ty: ignore[incompatible-method-override]
         """One update of all weights from their gradients."""
         by_shape: defaultdict[tuple, list[tuple[Tensor, Tensor, dict]]] = defaultdict(list)
         for group in self.param_groups:

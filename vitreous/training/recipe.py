@@ -26,8 +26,6 @@ class Recipe:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     augment: Augment = field(default_factory=Augment)
-    resize: Literal["stretch", "crop", "aspect"] = "stretch"
-    """How a picture of another size is brought to the model's."""
     label_smoothing: float = 0.0
     average_decay: float | None = None
     """Keep an exponential moving average of the weights with this decay a step, and evaluate that; none if null."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitreous.errors import InputError
 from vitreous.files import written_beside
@@ -31,7 +31,7 @@ class TrainingState:
     step: int = 0
 
     @property
-    def best_model(self) -> nn.Module:
+    def best_model(self) -> ViT:
         """The model to evaluate and to keep: the average, where there is one."""
         return self.average.model if self.average else self.model
 

@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from vitreous.data.loader import Normalise
 from vitreous.data.pictures import Pictures
 from vitreous.data.sources import load_pictures
@@ -68,4 +70,4 @@ def check_classes(classifier: Classifier, pictures: Pictures, source: str) -> No
 def _write(folder: RunFolder, scores: Scores, source: str, split: str, class_names: tuple[str, ...]) -> None:
     content = {"data": source, "split": split, **asdict(scores)}
     write_text(folder.path / "evaluation.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    confusion_matrix(scores.confusion, class_names, folder.figures / "confusion.png")
+    confusion_matrix(np.array(scores.confusion), class_names, folder.figures / "confusion.png")

@@ -56,7 +56,9 @@ def settings_for(layer: int | None, head: int | None) -> Settings:
 def explanation_image(explanation: Explanation, truth: str | None = None) -> Image.Image:
     """A picture to show to others: input and overlay side by side, with all that belongs to them in words."""
     drawn = overlay(explanation.picture_u8, explanation.heat)
-    return explanation_picture(explanation.picture_u8, drawn, verdict(explanation), caption(explanation, truth))
+    right = None if truth is None else truth == explanation.prediction.name
+    lines = caption(explanation, truth)
+    return explanation_picture(explanation.picture_u8, drawn, verdict(explanation), lines, right=right)
 
 
 def layers_and_heads_image(model: str | Path | Classifier, picture: Picture) -> Image.Image:
@@ -77,7 +79,7 @@ def explain_test_pictures(
     """Explanations of the first pictures of a source's test split, and the truth about each."""
     pictures = load_pictures(source, "test", classifier.preprocessing.size_hw)
     check_classes(classifier, pictures, source)
-    chosen = pictures.select(range(min(count, len(pictures))))
+    chosen = pictures.select(list(range(min(count, len(pictures)))))
     images = chosen.images_u8.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
     truths = [pictures.class_names[label] for label in chosen.labels.tolist()]
     return explain_batch(classifier, list(images), method, settings), truths
@@ -111,8 +113,7 @@ def caption(explanation: Explanation, truth: str | None) -> list[str]:
     if explanation.target is not None:
         lines.append(f"{explanation.target} {explanation.score:.1%} · this method's map is the same for every class")
     if truth is not None:
-        mark = "right" if truth == explanation.prediction.name else "wrong"
-        lines.insert(0, f"truth: {truth} ({mark})")
+        lines.insert(0, f"truth: {truth}")
     return lines
 
 

@@ -156,7 +156,7 @@ def _pictures(recipe: Recipe, device: torch.device, listener: Listener) -> tuple
 
 def _preprocessing(recipe: Recipe, pictures: Pictures) -> Preprocessing:
     mean, std = channel_statistics(pictures)
-    return Preprocessing(recipe.model.image_size_hw, recipe.resize, mean, std, recipe.model.patch_size)
+    return Preprocessing(recipe.model.image_size_hw, "stretch", mean, std, recipe.model.patch_size)
 
 
 def _header(recipe: Recipe, training: Pictures, validation: Pictures, device: torch.device) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vitreous.explain.methods import explain_batch
+from vitreous.errors import InputError
+from vitreous.explain.methods import explain_batch, find_method
 from vitreous.render.color import SteadyScale
 from vitreous.render.overlay import overlay
 from vitreous.render.text import draw_label
@@ -43,7 +44,10 @@ def explain_video(
     Raises:
         InputError: a clip that can't be read or written, or an unknown method, layer or head.
     """
+    if batch_size < 1:
+        raise InputError(f"batch size {batch_size} is none: give 1 or more")
     classifier, settings = load(model), settings_for(layer, head)
+    find_method(method, settings)
     scale = SteadyScale()
 
     def draw(frames: list[Frame]) -> list[np.ndarray]:

@@ -1,0 +1,162 @@
+"""Whatever is wrong with the input: one line on standard error that says so, exit code 2, nothing half written."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitreous.cli import VERBS, run
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty folder to stand in, with some files that are no good."""
+    monkeypatch.chdir(tmp_path)
+    Path("empty.png").touch()
+    Path("words.png").write_text("these are words")
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save("black.png")
+    Path("cut.png").write_bytes(Path("black.png").read_bytes()[:50])
+    Path("letters").mkdir()
+    Path("letters/to-mother.txt").write_text("dear")
+    return tmp_path
+
+
+def complaint(capsys, *arguments: object) -> str:
+    """What the command line says when it refuses."""
+    before = sorted(Path().rglob("*"))
+    assert run([str(argument) for argument in arguments]) == 2
+    assert sorted(Path().rglob("*")) == before, "something was left behind"
+    said = capsys.readouterr().err
+    lines = [line for line in said.splitlines() if line.startswith("vitreous: ")]
+    assert len(lines) == 1 and "Traceback" not in said
+    return lines[0]
+
+
+PICTURES = {
+    "missing.png": "missing.png",
+    "empty.png": "empty",
+    "words.png": "words.png",
+    "cut.png": "cut.png",
+    "letters": "folder",
+}
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_pictures_that_are_none(picture, here, trained_run, capsys):
+    assert PICTURES[picture] in complaint(capsys, "explain", trained_run, picture)
+    assert PICTURES[picture] in complaint(capsys, "patches", picture)
+
+
+EXPLAIN = {
+    "--method rolout": "did you mean 'rollout'? (attention, rollout)",
+    "--method attention --layer 9": "no layer 9: this model has layers 0 to 1",
+    "--method attention --head -3": "no head -3",
+    "--layer 1": "takes all layers and heads",
+    "--target rde": "did you mean 'red'? (blue, green, red)",
+    "--truth gren": "did you mean 'green'",
+    "--layout shet": "shet",
+    "--layer two": "two",
+    "-o letters/to-mother.txt": "let its name end in .png",
+    "-o black.png/inside.png": "can't make the folder black.png",
+    "--no-such-flag": "--no-such-flag",
+}
+
+
+@pytest.mark.parametrize("flags", EXPLAIN)
+def test_explanations_that_cannot_be(flags, here, trained_run, capsys):
+    assert EXPLAIN[flags] in complaint(capsys, "explain", trained_run, "black.png", *flags.split())
+
+
+MODELS = {
+    "nowhere": "there is no model at nowhere",
+    "letters": "letters/config.json is not there",
+    "black.png": "config.json is not there",
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("verb", ["evaluate", "explain", "video"])
+def test_models_that_are_none(verb, model, here, capsys):
+    files = {"evaluate": [], "explain": ["black.png"], "video": ["clip.mp4"]}[verb]
+    assert MODELS[model] in complaint(capsys, verb, model, *files)
+
+
+def test_damaged_runs(here, trained_run, capsys):
+    shutil.copytree(trained_run, "run")
+    weights = Path("run/model.safetensors").read_bytes()
+    Path("run/model.safetensors").write_bytes(weights[: len(weights) // 2])
+    assert "model.safetensors is damaged" in complaint(capsys, "evaluate", "run")
+    Path("run/model.safetensors").unlink()
+    assert "has no weights yet" in complaint(capsys, "evaluate", "run")
+    Path("run/config.json").write_text("{")
+    assert "config.json is no JSON" in complaint(capsys, "explain", "run", "black.png")
+    Path("run/config.json").write_text('{"model": {"width": 7}}')
+    assert "width 7 can't be shared" in complaint(capsys, "explain", "run", "black.png")
+
+
+TRAIN = {
+    "shape": "did you mean 'shapes'",
+    "shapes --set epoch=3": "did you mean 'epochs'",
+    "shapes --set epochs": "NAME=VALUE",
+    "shapes --set epochs=many": "epochs=many",
+    "shapes --out letters": "exists and is no run",
+    "shapes --out black.png": "is a file",
+    "shapes --out letters --resume": "holds no run to go on with",
+    "shapes --data letters": "'letters' is a folder: write folder:letters",
+    "shapes --data nothing": "no source 'nothing'",
+    "shapes --data folder:nowhere": "nowhere",
+    "shapes --device toaster": "toaster",
+    "shapes --set precision=fp8": "precision=fp8",
+}
+
+
+@pytest.mark.parametrize("arguments", TRAIN)
+def test_runs_that_cannot_start(arguments, here, capsys):
+    assert TRAIN[arguments] in complaint(capsys, "train", *arguments.split())
+
+
+def test_test_pictures_that_are_not_the_models(here, trained_run, capsys):
+    assert "has other classes" in complaint(capsys, "evaluate", trained_run, "--data", "shapes")
+    assert "no split 'tset'" in complaint(capsys, "evaluate", trained_run, "--split", "tset")
+
+
+CLIPS = {"missing.mp4": "missing.mp4", "empty.png": "empty.png", "words.png": "words.png", "letters": "letters"}
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_clips_that_are_none(clip, here, trained_run, capsys):
+    assert CLIPS[clip] in complaint(capsys, "video", trained_run, clip)
+
+
+def test_a_clip_that_breaks_off_keeps_its_good_part(shared, here, trained_run, capsys):
+    assert run(["video", str(trained_run), str(shared / "bad" / "corrupted.mp4"), "-o", "out.mp4"]) == 3
+    assert "broke off after 28 frames" in capsys.readouterr().err
+    assert Path("out.mp4").stat().st_size > 0
+
+
+def test_bad_files_of_the_shared_data(shared, here, trained_run, capsys):
+    for name in ("empty.webm", "git_lfs_pointer.pth", "truncated_checkpoint.pt"):
+        complaint(capsys, "video", trained_run, shared / "bad" / name)
+        complaint(capsys, "explain", trained_run, shared / "bad" / name)
+        complaint(capsys, "explain", shared / "bad" / name, "black.png")
+
+
+@pytest.mark.parametrize("size", ["224", "224x", "0x5", "axb"])
+def test_sizes_that_are_none(size, here, capsys):
+    assert "is no size" in complaint(capsys, "patches", "black.png", "--size", size)
+
+
+def test_patches_that_do_not_fit_name_the_nearest_sizes(here, capsys):
+    assert "use 224 × 224, 224 × 238" in complaint(capsys, "patches", "black.png", "--patch-size=14", "--size=224x225")
+
+
+def test_an_unknown_verb_names_the_nearest(here, capsys):
+    assert 'Did you mean "train"?' in complaint(capsys, "trian")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb, capsys):
+    assert run([verb, "--help"]) == 0
+    assert VERBS[verb].split()[0].rstrip(":,.") in capsys.readouterr().out

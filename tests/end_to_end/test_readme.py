@@ -1,0 +1,122 @@
+"""What the README says, done in a subprocess as a user would."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+SMALL = ["--set", "epochs=0.3", "--set", "model.depth=2", "--set", "model.width=48"]
+
+
+def vitreous(*arguments: object, cwd: Path, code: int = 0) -> str:
+    """Run the command line and return what it printed on standard output."""
+    command = [sys.executable, "-m", "vitreous", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory) -> Path:
+    """A folder with a run made by the command line, a picture and a clip."""
+    from vitreous.data.shapes import draw_clip, draw_shapes
+    from vitreous.video.encode import write_clip
+
+    path = tmp_path_factory.mktemp("user")
+    vitreous("train", "shapes", "--out", "runs/shapes", *SMALL, cwd=path)
+    Image.fromarray(draw_shapes(1, 9, 96).images_u8[0].permute(1, 2, 0).numpy()[:, :70]).save(path / "picture.png")
+    from fractions import Fraction
+
+    write_clip(path / "clip.mp4", draw_clip(1, 24, (90, 122), 1), Fraction(24))
+    return path
+
+
+def test_evaluate_prints_and_writes_the_same_scores(here):
+    scores = json.loads(vitreous("evaluate", "runs/shapes", "--json", cwd=here))
+    assert 0 < scores["top1"] <= scores["top5"] <= 1 and scores["loss"] > 0 and scores["count"] == 2000
+    written = json.loads((here / "runs/shapes/evaluation.json").read_text())
+    assert {key: written[key] for key in scores} == scores
+    assert f"top-1 {scores['top1']:.2%}" in vitreous("evaluate", "runs/shapes", cwd=here)
+    assert Image.open(here / "runs/shapes/figures/confusion.png").size[0] > 1000
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (["picture.png"], "picture-rollout.png"),
+        (["picture.png", "--method", "attention", "--layer", "1", "--head", "0", "-o", "one.jpg"], "one.jpg"),
+        (["picture.png", "--layout", "sheet"], "picture-layers.png"),
+        (["picture.png", "picture.png"], "explanations-rollout.png"),
+        (["--count", "4", "-o", "grid.png"], "grid.png"),
+        (["picture.png", "-o", "folder"], "folder/picture-rollout.png"),
+        (["picture.png", "--target", "star", "--truth", "heart", "-o", "target.png"], "target.png"),
+    ],
+)
+def test_explain_writes_a_picture_and_names_it(flags, name, here):
+    assert vitreous("explain", "runs/shapes", *flags, cwd=here).startswith(f"{name}: ")
+    pixels = np.asarray(Image.open(here / name).convert("RGB"))
+    assert min(pixels.shape[:2]) > 100 and pixels.std() > 10
+
+
+def test_video_keeps_frames_times_and_size(here):
+    assert "24 frames, 1.00 s, 90 × 122" in vitreous("video", "runs/shapes", "clip.mp4", "-o", "out.mp4", cwd=here)
+    with av.open(here / "clip.mp4") as before, av.open(here / "out.mp4") as after:
+        times = [[frame.time for frame in clip.decode(video=0)] for clip in (before, after)]
+        stream = after.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+    assert times[0] == pytest.approx(times[1])
+
+
+def test_patches(here):
+    vitreous("patches", "picture.png", "--model", "runs/shapes", "-o", "cut.png", cwd=here)
+    assert min(Image.open(here / "cut.png").size) > 100
+
+
+def test_the_python_of_the_readme_runs(here):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = code.replace('"runs/shapes", settings={"epochs": "8"}', '"runs/python", settings={"epochs": "0.1"}')
+    assert '"runs/python"' in code
+    subprocess.run([sys.executable, "-c", code], cwd=here, check=True, capture_output=True)
+    assert (here / "explanation.png").exists() and (here / "clip-attention.mp4").exists()
+
+
+def test_the_verbs_of_the_readme_exist():
+    from vitreous.cli import VERBS
+
+    named = set(re.findall(r"^vitreous (\w+)", README, re.MULTILINE))
+    assert named <= set(VERBS) and set(VERBS) - named <= {"demo"}
+
+
+def test_interrupted_run_is_saved_says_how_to_go_on_and_has_curves(here):
+    import signal
+    import time
+
+    command = [sys.executable, "-m", "vitreous", "train", "shapes", "--out", "runs/cut", *SMALL, "--set", "epochs=5"]
+    process = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    metrics, deadline = here / "runs/cut/metrics.jsonl", time.monotonic() + 60
+    while not (metrics.exists() and metrics.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "vitreous train shapes --out runs/cut --resume" in said
+    assert (here / "runs/cut/figures/curves.png").exists() and (here / "runs/cut/checkpoint/state.safetensors").exists()
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys; from vitreous.cli import run; run(['--help']); run(['train', '--help']); "
+        "sys.exit(sum(name in sys.modules for name in ('torch', 'av', 'matplotlib')))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
