@@ -132,6 +132,13 @@ def test_every_size_has_the_parameters_it_is_known_for(name):
     assert name not in known or parameters == known[name] - config.width
 
 
+def test_weights_learned_at_another_size_are_resampled_on_load():
+    small, large, pictures = build(), build(image_size_hw=(24, 40)), torch.randn(2, 3, 24, 40)
+    large.load_state_dict(small.state_dict())
+    assert large.positions.table.shape == (6, 10, 24)
+    assert torch.allclose(large(pictures), small(pictures), atol=1e-5)
+
+
 def test_sizes_that_do_not_fit_name_the_nearest():
     with pytest.raises(InputError, match=r"33 × 46 .* patches of 16: use 32 × 32, 32 × 48, 48 × 32, 48 × 48"):
         grid_for((33, 46), 16)

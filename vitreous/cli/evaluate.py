@@ -9,6 +9,8 @@ from cyclopts import Parameter
 
 from vitreous.cli.screen import note, say
 
+MOST_CLASSES_ON_SCREEN = 10
+
 if TYPE_CHECKING:
     from vitreous.evaluation.classification import Scores
 
@@ -52,4 +54,20 @@ def print_scores(scores: "Scores") -> None:
     table = Table("class", *(Column(name, justify="right") for name in ("precision", "recall", "F1", "pictures")))
     for one in scores.classes:
         table.add_row(one.name, f"{one.precision:.1%}", f"{one.recall:.1%}", f"{one.f1:.1%}", f"{one.count:,}")
+    Console().print(table)
+    if len(scores.classes) <= MOST_CLASSES_ON_SCREEN:
+        print_confusion(scores)
+
+
+def print_confusion(scores: "Scores") -> None:
+    """The confusion matrix on standard output: a row a truth, a column a prediction."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    names = [one.name for one in scores.classes]
+    table = Table(
+        "truth", *(Column(name[:5], justify="right") for name in names), title="taken for", title_justify="left"
+    )
+    for name, row in zip(names, scores.confusion, strict=True):
+        table.add_row(name, *(str(count) if count else "·" for count in row))
     Console().print(table)

@@ -1,6 +1,7 @@
 """Where a patch lies: learned tables, sine-cosine and rotary positions, each defined on any grid."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ class LearnedPositions(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.zeros(*config.grid_hw, config.width))
+        self.register_load_state_dict_pre_hook(resample_on_load)
 
     def forward(self, patches: Tensor, grid_hw: tuple[int, int]) -> Tensor:
         """Add positions to patches (batch, grid height × grid width, width)."""
@@ -51,6 +53,13 @@ def resample(table: Tensor, grid_hw: tuple[int, int]) -> Tensor:
     planes = table.permute(2, 0, 1).unsqueeze(0)
     resampled = functional.interpolate(planes, grid_hw, mode="bicubic", align_corners=False)
     return resampled.squeeze(0).permute(1, 2, 0)
+
+
+def resample_on_load(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+    """Have learned positions take a table that was learned on another grid."""
+    own, loaded = module.get_parameter("table"), state_dict.get(prefix + "table")
+    if loaded is not None and loaded.ndim == 3 and loaded.shape[2] == own.shape[2]:
+        state_dict[prefix + "table"] = resample(loaded, (own.shape[0], own.shape[1]))
 
 
 def sincos_table(

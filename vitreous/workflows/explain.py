@@ -15,7 +15,7 @@ from vitreous.files import written_beside
 from vitreous.render.color import Scale
 from vitreous.render.overlay import overlay
 from vitreous.render.sheet import GalleryItem, explanation_picture, gallery, layers_by_heads
-from vitreous.tasks.classification import Classifier, Picture
+from vitreous.tasks.classification import Classifier, Picture, Prediction
 from vitreous.workflows.evaluate import check_classes
 from vitreous.workflows.load import load
 
@@ -58,19 +58,22 @@ def explanation_image(explanation: Explanation, truth: str | None = None) -> Ima
     drawn = overlay(explanation.picture_u8, explanation.heat)
     right = None if truth is None else truth == explanation.prediction.name
     lines = caption(explanation, truth)
-    return explanation_picture(explanation.picture_u8, drawn, verdict(explanation), lines, right=right)
+    return explanation_picture(explanation.picture_u8, drawn, verdict(explanation.prediction), lines, right=right)
 
 
 def layers_and_heads_image(model: str | Path | Classifier, picture: Picture) -> Image.Image:
     """Attention of every layer (rows) and head (columns), each on its own colour scale."""
-    pixels = as_image_u8(picture)
-    return layers_by_heads([[overlay(pixels, heat) for heat in heads] for heads in every_head(load(model), pixels)])
+    classifier, pixels = load(model), as_image_u8(picture)
+    drawn = [[overlay(pixels, heat) for heat in heads] for heads in every_head(classifier, pixels)]
+    prediction = classifier.predict(pixels)
+    return layers_by_heads(drawn, f"attention · {verdict(prediction)}")
 
 
 def gallery_image(explanations: Sequence[Explanation], truths: Sequence[str | None]) -> Image.Image:
     """Several explanations side by side with truth and prediction, right and wrong ones marked."""
     pairs = zip(explanations, truths, strict=True)
-    return gallery([_item(explanation, truth) for explanation, truth in pairs])
+    title = f"truth / prediction / {explanations[0].words()}"
+    return gallery([_item(explanation, truth) for explanation, truth in pairs], title)
 
 
 def explain_test_pictures(
@@ -102,16 +105,18 @@ def save_picture(image: Image.Image, path: Path | str) -> None:
         image.save(temporary)
 
 
-def verdict(explanation: Explanation) -> str:
-    """The prediction in words: "cat 93 %"."""
-    return f"{explanation.prediction.name} {explanation.prediction.probability:.0%}".replace("%", " %")
+def verdict(prediction: Prediction) -> str:
+    """A prediction in words: "cat 93 %"."""
+    return f"{prediction.name} {100 * prediction.probability:.0f} %"
 
 
 def caption(explanation: Explanation, truth: str | None) -> list[str]:
     """The lines under a picture: truth if known, target if asked for, method, layer and head."""
     lines = [explanation.words()]
-    if explanation.target is not None:
-        lines.append(f"{explanation.target} {explanation.score:.1%} · this method's map is the same for every class")
+    if explanation.target is not None and explanation.score is not None:
+        lines.append(
+            f"{explanation.target} {100 * explanation.score:.1f} % · this method's map is the same for every class"
+        )
     if truth is not None:
         lines.insert(0, f"truth: {truth}")
     return lines

@@ -115,7 +115,7 @@ def _sheet(classifier: Classifier, picture: Path, path: Path) -> WrittenPicture:
 
 def _single(explanation: Explanation, truth: str | None, path: Path) -> WrittenPicture:
     save_picture(explanation_image(explanation, truth), path)
-    return WrittenPicture(path, verdict(explanation))
+    return WrittenPicture(path, verdict(explanation.prediction))
 
 
 def _target(picture: Path, kind: str, pictures: Sequence[Path], output: Path | None) -> Path:

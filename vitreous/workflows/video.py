@@ -55,7 +55,7 @@ def explain_video(
         drawn = []
         for explanation in explanations:
             shown = overlay(explanation.picture_u8, explanation.heat, scale.update(explanation.heat))
-            drawn.append(draw_label(shown, [verdict(explanation), explanation.words()], "top left"))
+            drawn.append(draw_label(shown, [verdict(explanation.prediction), explanation.words()], "top left"))
         return drawn
 
     return transform_video(source, target, draw, batch_size, on_progress)

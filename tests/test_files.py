@@ -1,0 +1,45 @@
+"""Files are whole or absent, whatever happens while they are written."""
+
+import pytest
+
+from vitreous.errors import InputError
+from vitreous.files import write_text, written_beside
+
+
+def test_a_file_that_is_not_finished_leaves_the_old_one(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(ZeroDivisionError), written_beside(tmp_path / "a.txt") as temporary:
+        temporary.write_text("ne")
+        1 / 0  # noqa: B018
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path):
+    with pytest.raises(InputError, match="no space left on device"), written_beside(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_about_other_files_are_passed_on(tmp_path):
+    with pytest.raises(FileNotFoundError), written_beside(tmp_path / "a.txt"):
+        (tmp_path / "missing").read_text()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="can't make the folder"):
+        write_text(tmp_path / "file" / "a.txt", "")
+
+
+def test_the_suffix_is_kept_and_folders_are_made(tmp_path):
+    with written_beside(tmp_path / "new" / "a.png") as temporary:
+        assert temporary.suffix == ".png" and temporary.parent == tmp_path / "new"
+        temporary.write_bytes(b"x")
+    assert (tmp_path / "new" / "a.png").read_bytes() == b"x"
+
+
+def test_writing_nothing_is_a_mistake_of_ours(tmp_path):
+    with pytest.raises(AssertionError, match="nothing was written"), written_beside(tmp_path / "a.txt"):
+        pass
