@@ -80,19 +80,25 @@ def load_pictures(source: str, split: str, size_hw: SizeHW = None, validation_fr
     name, folder = parse(source)
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
-    chosen = SOURCES[name]
     if split == "test":
-        return chosen.load("test", folder, size_hw)
-    if chosen.has_validation(folder):
-        parts = [chosen.load(part, folder, size_hw) for part in split.split("+")]
-        return parts[0] if len(parts) == 1 else joined(*parts)
-    pictures = chosen.load("train", folder, size_hw)
+        return SOURCES[name].load("test", folder, size_hw)
+    training, validation = load_training(source, size_hw, validation_fraction)
     if split == "train+validation":
-        return pictures
-    kept, held = hold_out(len(pictures), validation_fraction)
-    if split == "validation" and len(held) == 0:
+        return joined(training, validation)
+    if split == "validation" and len(validation) == 0:
         raise InputError(f"validation_fraction {validation_fraction} leaves no validation pictures: raise it")
-    return pictures.select(kept if split == "train" else held)
+    return training if split == "train" else validation
+
+
+def load_training(source: str, size_hw: SizeHW = None, validation_fraction: float = 0.05) -> tuple[Pictures, Pictures]:
+    """The "train" and the "validation" pictures of a source, read once; the latter may be none."""
+    name, folder = parse(source)
+    chosen = SOURCES[name]
+    training = chosen.load("train", folder, size_hw)
+    if chosen.has_validation(folder):
+        return training, chosen.load("validation", folder, size_hw)
+    kept, held = hold_out(len(training), validation_fraction)
+    return training.select(kept), training.select(held)
 
 
 def parse(source: str) -> tuple[str, Path]:

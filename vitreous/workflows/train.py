@@ -13,7 +13,7 @@ import vitreous
 from vitreous.data.loader import Normalise, TrainingBatches
 from vitreous.data.pictures import Pictures
 from vitreous.data.preprocessing import Preprocessing
-from vitreous.data.sources import load_pictures
+from vitreous.data.sources import load_training
 from vitreous.data.statistics import channel_statistics
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
@@ -148,9 +148,7 @@ def _train(
 
 def _pictures(recipe: Recipe, device: torch.device, listener: Listener) -> tuple[Pictures, Pictures]:
     listener.note(f"reading {recipe.data}")
-    size_hw, fraction = recipe.model.image_size_hw, recipe.validation_fraction
-    training = load_pictures(recipe.data, "train", size_hw, fraction)
-    validation = load_pictures(recipe.data, "validation", size_hw, fraction) if fraction else training.select([])
+    training, validation = load_training(recipe.data, recipe.model.image_size_hw, recipe.validation_fraction)
     return training.to(device), validation.to(device)
 
 
