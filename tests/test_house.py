@@ -1,6 +1,8 @@
 """The house rules that a machine can check."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,12 @@ def docstring_statements(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 def test_no_drawer_for_odds_and_ends():
     assert not FORBIDDEN_NAMES & {part for path in SOURCES for part in [path.stem, *path.parts]}
+
+
+@pytest.mark.parametrize("order", [["explain_video", "explain"], ["explain", "explain_video"], ["load", "explain"]])
+def test_public_functions_are_functions_whatever_is_imported_first(order):
+    code = "import vitreous; " + "; ".join(f"assert callable(vitreous.{name})" for name in [*order, *order])
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_public_names_are_sorted_and_complete():

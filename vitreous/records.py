@@ -3,7 +3,8 @@
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass
+from functools import reduce
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,42 +19,40 @@ def to_dict(record: Any) -> dict[str, Any]:
     return asdict(record)
 
 
-def from_dict(kind: type[Record], values: Mapping[str, Any], origin: str = "") -> Record:
-    """The record of class `kind` with these values, each checked against its type.
+def from_dict(kind: type[Record], values: Any, origin: str = "") -> Record:
+    """The record (or other type) `kind` with these values, each checked against its type.
 
     Raises:
         InputError: a value doesn't fit; names the field and `origin`, where the values come from.
     """
     try:
-        return TypeAdapter(kind).validate_python(dict(values))
+        return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         raise InputError(f"{origin + ': ' if origin else ''}{_first_complaint(error)}") from None
 
 
 def override(record: Record, settings: Mapping[str, str]) -> Record:
-    """A copy of `record` with settings changed: {"optimizer.learning_rate": "1e-3"}.
+    """A copy of `record` with settings changed: {"optimizer.learning_rate": "1e-3"}. They are checked together.
 
     Raises:
         InputError: a setting doesn't exist (names the nearest), or its value doesn't fit.
     """
+    values = to_dict(record)
     for name, text in settings.items():
         names = setting_names(record)
         if name not in names:
             raise unknown("setting", name, names)
-        record = _with_setting(record, name.split("."), text, name)
-    return record
+        *outer, last = name.split(".")
+        owner, place = reduce(getattr, outer, record), reduce(dict.__getitem__, outer, values)
+        place[last] = _checked(text, typing.get_type_hints(type(owner))[last], name)
+    return from_dict(type(record), values)
 
 
-def _with_setting(record: Any, path: list[str], text: str, name: str) -> Any:
-    if len(path) > 1:
-        inner = _with_setting(getattr(record, path[0]), path[1:], text, name)
-        return replace(record, **{path[0]: inner})
-    hint = typing.get_type_hints(type(record))[path[0]]
+def _checked(text: str, hint: Any, name: str) -> Any:
     try:
-        value = TypeAdapter(hint).validate_python(_parse(text, hint))
+        return TypeAdapter(hint).validate_python(_parse(text, hint))
     except ValidationError as error:
         raise InputError(f"setting {name}={text}: {_first_complaint(error)}") from None
-    return replace(record, **{path[0]: value})
 
 
 def _parse(text: str, hint: Any) -> Any:
@@ -67,9 +66,11 @@ def _parse(text: str, hint: Any) -> Any:
 
 
 def setting_names(record: Any, before: str = "") -> list[str]:
-    """All names that `override` takes for a record, the inner ones with dots."""
+    """All names that `override` takes for a record, the inner ones with dots; its own name is none of them."""
     names = []
     for field in fields(record):
+        if field.name == "name":
+            continue
         value = getattr(record, field.name)
         inner = is_dataclass(value)
         names += setting_names(value, f"{before}{field.name}.") if inner else [before + field.name]

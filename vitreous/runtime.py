@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import re
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -19,13 +20,19 @@ def find_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise unknown("device", name, ["auto", "cpu", "cuda"]) from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device '{name}' is not there: torch sees no GPU (use --device cpu)")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise unknown("device", name, ["auto", "cpu", "cuda", "cuda:0"])
+    device, count = torch.device(name), torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise InputError(f"device '{name}' is not there: torch sees {count} GPUs (use --device cpu)")
     return device
+
+
+def describe_device(device: torch.device) -> str:
+    """What a run's bits depend on besides its seed: the GPU's name, or the number of processor threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -59,6 +59,9 @@ EXPLAIN = {
     "--layout shet": "shet",
     "--layer two": "two",
     "-o letters/to-mother.txt": "let its name end in .png",
+    "-o black.png": "black.png is one of the pictures themselves",
+    "--layout sheet --method banana": "no method 'banana'",
+    "--layout sheet --target red": "leave out all but the picture",
     "-o black.png/inside.png": "can't make the folder black.png",
     "--no-such-flag": "--no-such-flag",
 }
@@ -67,6 +70,23 @@ EXPLAIN = {
 @pytest.mark.parametrize("flags", EXPLAIN)
 def test_explanations_that_cannot_be(flags, here, trained_run, capsys):
     assert EXPLAIN[flags] in complaint(capsys, "explain", trained_run, "black.png", *flags.split())
+
+
+def test_two_pictures_of_one_name_are_not_written_over_each_other(here, trained_run, capsys):
+    Path("a").mkdir()
+    shutil.copy("black.png", "a/black.png")
+    assert "would both be written to out/black-rollout.png" in complaint(
+        capsys, "explain", trained_run, "black.png", "a/black.png", "-o", "out"
+    )
+
+
+def test_nothing_is_written_if_one_picture_is_bad(here, trained_run, capsys):
+    for layout in ("single", "sheet", "grid"):
+        complaint(capsys, "explain", trained_run, "black.png", "missing.png", "-o", "out", "--layout", layout)
+
+
+def test_patches_do_not_overwrite_their_picture(here, capsys):
+    assert "is the picture itself" in complaint(capsys, "patches", "black.png", "-o", "black.png")
 
 
 MODELS = {
@@ -92,6 +112,9 @@ def test_damaged_runs(here, trained_run, capsys):
     assert "has no weights yet" in complaint(capsys, "evaluate", "run")
     Path("run/config.json").write_text("{")
     assert "config.json is no JSON" in complaint(capsys, "explain", "run", "black.png")
+    for model in ("null", "[1]", '{"width": "wide"}'):
+        Path("run/config.json").write_text('{"model": ' + model + "}")
+        assert "run/config.json" in complaint(capsys, "explain", "run", "black.png")
     Path("run/config.json").write_text('{"model": {"width": 7}}')
     assert "width 7 can't be shared" in complaint(capsys, "explain", "run", "black.png")
 
@@ -107,7 +130,10 @@ TRAIN = {
     "shapes --data letters": "'letters' is a folder: write folder:letters",
     "shapes --data nothing": "no source 'nothing'",
     "shapes --data folder:nowhere": "nowhere",
-    "shapes --device toaster": "toaster",
+    "shapes --device toaster": "no device 'toaster'",
+    "shapes --device meta": "no device 'meta'",
+    "shapes --device cuda:7": "is not there: torch sees",
+    "shapes --set augment.shift=64": "less than the picture's sides",
     "shapes --set precision=fp8": "precision=fp8",
 }
 
@@ -118,7 +144,12 @@ def test_runs_that_cannot_start(arguments, here, capsys):
 
 
 def test_test_pictures_that_are_not_the_models(here, trained_run, capsys):
-    assert "has other classes" in complaint(capsys, "evaluate", trained_run, "--data", "shapes")
+    for name in ("cat", "dog"):
+        (here / "others" / name).mkdir(parents=True)
+        for shade in range(20):
+            Image.fromarray(np.full((12, 20, 3), shade, np.uint8)).save(here / "others" / name / f"{shade}.png")
+    assert "has other classes" in complaint(capsys, "evaluate", trained_run, "--data", "folder:others")
+    assert "they can't be 12 x 20" in complaint(capsys, "evaluate", trained_run, "--data", "shapes")
     assert "no split 'tset'" in complaint(capsys, "evaluate", trained_run, "--split", "tset")
 
 
@@ -143,7 +174,7 @@ def test_bad_files_of_the_shared_data(shared, here, trained_run, capsys):
         complaint(capsys, "explain", shared / "bad" / name, "black.png")
 
 
-@pytest.mark.parametrize("size", ["224", "224x", "0x5", "axb"])
+@pytest.mark.parametrize("size", ["224", "224x", "0x5", "axb", "2²x2"])
 def test_sizes_that_are_none(size, here, capsys):
     assert "is no size" in complaint(capsys, "patches", "black.png", "--size", size)
 

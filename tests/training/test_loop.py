@@ -98,11 +98,31 @@ def test_folders_that_are_not_free(colored_folder, tmp_path):
         ({"model.heads": "5"}, "can't be shared by 5 heads"),
         ({"optimizer.kind": "sgd"}, "setting optimizer.kind=sgd: .*'muon' or 'adamw'"),
         ({"schedule.warmup": "1.5"}, "below 1"),
+        ({"name": "other"}, "no setting 'name'"),
+        ({"epochs": "inf"}, "epochs is inf"),
+        ({"optimizer.adamw_learning_rate": "-1"}, "at least 0"),
+        ({"optimizer.learning_rate": "nan"}, "learning_rate is nan"),
+        ({"optimizer.betas": "1,2"}, "betas is 1.0: it must be at least 0 and below 1"),
+        ({"optimizer.clip_norm": "-1"}, "clip_norm is -1.0"),
+        ({"augment.shift": "-1"}, "shift is -1"),
+        ({"augment.shift": "40"}, "less than the picture's sides"),
+        ({"model.mlp_ratio": "0.001"}, "leaves no hidden numbers"),
     ],
 )
 def test_settings_that_do_not_fit(settings, words, colored_folder):
     with pytest.raises(InputError, match=words):
         override(tiny_recipe(colored_folder), settings)
+
+
+def test_settings_are_checked_together(colored_folder):
+    recipe = tiny_recipe(colored_folder)
+    for settings in (
+        {"model.image_size_hw": "30x30", "model.patch_size": "5"},
+        {"model.heads": "3", "model.width": "96"},
+    ):
+        for order in (settings, dict(reversed(settings.items()))):
+            changed = override(recipe, order)
+            assert changed.model.patch_size == 5 or changed.model.heads == 3
 
 
 def test_settings_reach_their_place(colored_folder):

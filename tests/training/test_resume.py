@@ -1,10 +1,12 @@
 """A run that was stopped, at whatever moment, ends with the same bytes as one that never was."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from runs import make_folder, tiny_recipe
 
 from vitreous.data.augment import Augment
 from vitreous.errors import InputError
-from vitreous.training import state as state_module
+from vitreous.training import loop
 from vitreous.training.optimizer import OptimizerSettings
 from vitreous.training.run_folder import RunFolder, read_metrics
 from vitreous.workflows.train import Listener, train
@@ -28,7 +30,7 @@ def results(path):
 def stop_after(steps):
     """A listener that asks for a stop after so many questions."""
     asked = iter(range(10**6))
-    return Listener(stop_requested=lambda: next(asked) >= steps)
+    return Listener(stoppable=lambda: nullcontext(lambda: next(asked) >= steps))
 
 
 VARIANTS = {
@@ -68,25 +70,38 @@ def test_killed_at_random_instants_gives_the_same_bytes(seed, colored_folder, tm
         kills += 1
     subprocess.run([*command, str(parts)], check=True, env=environment, stdout=subprocess.DEVNULL)
     assert results(parts) == results(tmp_path / "whole")
-    assert not list(parts.rglob("*.part*")) or kills
+    assert not list(parts.rglob("*.part*"))
 
 
-def test_a_failing_save_leaves_the_last_checkpoint(colored_folder, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_last_checkpoint(colored_folder, tmp_path):
     recipe, path = tiny_recipe(colored_folder), tmp_path / "run"
     train(recipe, path, listener=stop_after(5))
-    before = RunFolder(path).checkpoint.read_bytes()
-
-    def no_space(tensors, target, *rest):
-        target.write_bytes(b"half")
-        raise OSError(28, "No space left on device", str(target))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(state_module, "save_file", no_space)
-        with pytest.raises(InputError, match="no space left on device"):
+    before = results(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before[0]) // 2, limits[1]))
+    try:
+        with pytest.raises(InputError, match="file too large"):
             train(recipe, path, resume=True)
-    assert RunFolder(path).checkpoint.read_bytes() == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert results(path) == before
     assert not list(path.rglob("*.part*"))
     assert train(recipe, path, resume=True).finished
+
+
+def test_a_kill_between_weights_and_checkpoint_costs_nothing(colored_folder, tmp_path, monkeypatch):
+    recipe = tiny_recipe(colored_folder, epochs=1, checkpoint_seconds=1000.0)
+    train(recipe, tmp_path / "whole")
+
+    def killed(*arguments):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_state", killed)
+        with pytest.raises(SystemExit):
+            train(recipe, tmp_path / "parts")
+    train(recipe, tmp_path / "parts", resume=True)
+    assert results(tmp_path / "parts") == results(tmp_path / "whole")
 
 
 def test_what_resume_refuses(colored_folder, tmp_path):

@@ -1,7 +1,9 @@
 """vitreous demo"""
 
+import shlex
 from pathlib import Path
 
+from vitreous.cli import EXIT_INTERRUPTED
 from vitreous.cli.evaluate import print_scores
 from vitreous.cli.screen import note, progress, say, stop_on_interrupt
 from vitreous.cli.train import training_words
@@ -17,9 +19,12 @@ def demo(*, out: Path = Path("demo"), data: str = "shapes") -> int:
     from vitreous.workflows.demo import demo as run
     from vitreous.workflows.train import Listener
 
-    with progress("training") as display, stop_on_interrupt() as stop_requested:
-        listener = Listener(note, lambda at: display(at.step, at.steps, training_words(at)), stop_requested)
+    with progress("training") as display:
+        listener = Listener(note, lambda at: display(at.step, at.steps, training_words(at)), stop_on_interrupt)
         result = run(out, data, listener)
+    if result is None:
+        say(f"stopped; go on with:\n  vitreous demo --out {shlex.quote(str(out))} --data {data}")
+        return EXIT_INTERRUPTED
     print_scores(result.scores)
     say()
     say("Open these:")

@@ -37,7 +37,7 @@ def evaluate(
 
     scores = run(model, data, split=split, device=device)
     if json_:
-        say(json.dumps(asdict(scores), ensure_ascii=False))
+        say(json.dumps(asdict(scores)))
         return 0
     print_scores(scores)
     if (Path(model) / "evaluation.json").is_file():
@@ -49,11 +49,12 @@ def print_scores(scores: "Scores") -> None:
     """The scores as a table on standard output."""
     from rich.console import Console
     from rich.table import Column, Table
+    from rich.text import Text
 
     say(f"top-1 {scores.top1:.2%} · top-5 {scores.top5:.2%} · loss {scores.loss:.4f} · {scores.count:,} pictures")
     table = Table("class", *(Column(name, justify="right") for name in ("precision", "recall", "F1", "pictures")))
     for one in scores.classes:
-        table.add_row(one.name, f"{one.precision:.1%}", f"{one.recall:.1%}", f"{one.f1:.1%}", f"{one.count:,}")
+        table.add_row(Text(one.name), f"{one.precision:.1%}", f"{one.recall:.1%}", f"{one.f1:.1%}", f"{one.count:,}")
     Console().print(table)
     if len(scores.classes) <= MOST_CLASSES_ON_SCREEN:
         print_confusion(scores)
@@ -63,11 +64,13 @@ def print_confusion(scores: "Scores") -> None:
     """The confusion matrix on standard output: a row a truth, a column a prediction."""
     from rich.console import Console
     from rich.table import Column, Table
+    from rich.text import Text
 
+    say("\nconfusion: a row a truth, a column what it was taken for")
     names = [one.name for one in scores.classes]
     table = Table(
         "truth", *(Column(name[:5], justify="right") for name in names), title="taken for", title_justify="left"
     )
     for name, row in zip(names, scores.confusion, strict=True):
-        table.add_row(name, *(str(count) if count else "·" for count in row))
+        table.add_row(Text(name), *(str(count) if count else "·" for count in row))
     Console().print(table)

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vitreous.cli.screen import say
+from vitreous.errors import InputError
 
 
 def patches(
@@ -30,6 +31,8 @@ def patches(
     from vitreous.workflows.patches import parse_size, patches_image
 
     path = output or Path(f"{picture.stem}-patches.png")
+    if path.resolve() == picture.resolve():
+        raise InputError(f"{path} is the picture itself: choose another --output")
     image = patches_image(picture, model, patch_size=patch_size, size_hw=parse_size(size))
     save_picture(image, path)
     say(f"{path}: written")

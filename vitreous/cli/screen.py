@@ -22,7 +22,7 @@ def note(text: str) -> None:
 
 def say(text: str = "") -> None:
     """Print a result on standard output."""
-    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+    print(text)  # noqa: T201
 
 
 @contextmanager

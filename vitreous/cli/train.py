@@ -1,5 +1,6 @@
 """vitreous train"""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,13 +37,13 @@ def train(
     from vitreous.workflows.train import Listener
     from vitreous.workflows.train import train as run
 
-    with progress("training") as display, stop_on_interrupt() as stop_requested:
-        listener = Listener(note, lambda at: display(at.step, at.steps, training_words(at)), stop_requested)
+    with progress("training") as display:
+        listener = Listener(note, lambda at: display(at.step, at.steps, training_words(at)), stop_on_interrupt)
         chosen = parse_settings(settings or [])
         result = run(recipe, out, data=data, settings=chosen, resume=resume, device=device, listener=listener)
     if not result.finished:
         say(f"stopped after step {result.step} of {result.steps}; go on with:")
-        say(f"  vitreous train {recipe} --out {result.path} --resume")
+        say(f"  vitreous train {recipe} --out {shlex.quote(str(result.path))} --resume")
         return EXIT_INTERRUPTED
     if result.validation_top1 is not None:
         say(f"validation top-1 {result.validation_top1:.2%}")

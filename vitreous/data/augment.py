@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vitreous.errors import InputError
 from vitreous.runtime import generator
 
 
@@ -19,6 +20,11 @@ class Augment:
     """Move by up to so many pixels in each direction, borders filled by reflection."""
     cutout: int = 0
     """Side in pixels of a square that is greyed out (DeVries and Taylor 2017)."""
+
+    def __post_init__(self) -> None:
+        for name in ("shift", "cutout"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}: give pixels, 0 for none")
 
 
 def augment(images_u8: Tensor, indexes: Tensor, epochs: Tensor, settings: Augment, seed: int, step: int) -> Tensor:

@@ -19,6 +19,7 @@ from vitreous.errors import InputError, unknown
 SizeHW = tuple[int, int] | None
 SHAPES_COUNTS_AND_SEEDS = {"train": (10_000, 1), "test": (2_000, 2)}
 SHAPES_SIZE = 64
+DEFAULT_FRACTION = 0.05  # of the training pictures, held out to validate on
 RESIZED_AT_ONCE = 1024
 
 
@@ -67,7 +68,9 @@ SOURCES = {
 }
 
 
-def load_pictures(source: str, split: str, size_hw: SizeHW = None, validation_fraction: float = 0.05) -> Pictures:
+def load_pictures(
+    source: str, split: str, size_hw: SizeHW = None, validation_fraction: float = DEFAULT_FRACTION
+) -> Pictures:
     """Load "train", "validation", "test" or "train+validation" of a source: uint8 (count, channels, *size_hw).
 
     The validation split is what the source brings as such, or else `validation_fraction` of its training part, chosen
@@ -90,7 +93,9 @@ def load_pictures(source: str, split: str, size_hw: SizeHW = None, validation_fr
     return training if split == "train" else validation
 
 
-def load_training(source: str, size_hw: SizeHW = None, validation_fraction: float = 0.05) -> tuple[Pictures, Pictures]:
+def load_training(
+    source: str, size_hw: SizeHW = None, validation_fraction: float = DEFAULT_FRACTION
+) -> tuple[Pictures, Pictures]:
     """The "train" and the "validation" pictures of a source, read once; the latter may be none."""
     name, folder = parse(source)
     chosen = SOURCES[name]
@@ -114,6 +119,16 @@ def parse(source: str) -> tuple[str, Path]:
     if key.endswith(":DIR") and not folder:
         raise InputError(f"the source '{source}' names no folder: write {name}:DIR with the folder's path")
     return key, Path(folder).expanduser()
+
+
+def absolute(source: str) -> str:
+    """A source whose folder, if it names one, is written out in full, so that it is found from anywhere.
+
+    Raises:
+        InputError: there is no such source.
+    """
+    name, folder = parse(source)
+    return f"{name.removesuffix('DIR')}{folder.resolve()}" if name.endswith(":DIR") else source
 
 
 def joined(first: Pictures, second: Pictures) -> Pictures:

@@ -26,13 +26,12 @@ class Method:
     weights: Callable[[Trace, Settings], Tensor]
     one_layer: bool
     """Whether it shows one layer, and so takes the settings `layer` and `head`."""
-    summary: str
 
 
-METHODS = {
-    "attention": Method(attention, one_layer=True, summary="where one layer looks, by head or on average"),
-    "rollout": Method(rollout, one_layer=False, summary="attention followed through all layers, residuals included"),
-}
+AT_ONCE = 32
+"""Pictures in one pass of the model, whose trace is kept until they are explained."""
+
+METHODS = {"attention": Method(attention, one_layer=True), "rollout": Method(rollout, one_layer=False)}
 """Every method by name: a new one is one file and one line here."""
 
 
@@ -120,8 +119,8 @@ def shown_part(classifier: Classifier, method: Method, settings: Settings | None
 
 
 def same_shape(inputs: Sequence[Tensor]) -> list[list[int]]:
-    """The places of tensors, grouped by shape."""
+    """The places of tensors, grouped by shape, in groups that a model takes at once."""
     groups: dict[torch.Size, list[int]] = {}
     for place, tensor in enumerate(inputs):
         groups.setdefault(tensor.shape, []).append(place)
-    return list(groups.values())
+    return [places[i : i + AT_ONCE] for places in groups.values() for i in range(0, len(places), AT_ONCE)]

@@ -49,12 +49,12 @@ class SwiGLU(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         hidden = -(-int(config.mlp_ratio * config.width * 2 / 3) // 8) * 8
-        self.expand = nn.Linear(config.width, 2 * hidden)
+        self.gate_and_value = nn.Linear(config.width, 2 * hidden)
         self.contract = nn.Linear(hidden, config.width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (batch, tokens, width) to tokens."""
-        gate, value = self.expand(tokens).chunk(2, -1)
+        gate, value = self.gate_and_value(tokens).chunk(2, -1)
         return self.contract(functional.silu(gate) * value)
 
 

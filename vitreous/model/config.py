@@ -64,6 +64,8 @@ class ViTConfig:
         for name in ("stochastic_depth", "patch_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
+        if self.mlp_ratio * self.width < 2:
+            raise InputError(f"mlp_ratio {self.mlp_ratio} leaves no hidden numbers in the MLP: raise it")
         if self.registers < 0:
             raise InputError(f"registers is {self.registers}: it must be at least 0")
         if self.width % self.heads:

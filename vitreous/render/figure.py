@@ -95,31 +95,30 @@ def plot_accuracy(
 ) -> None:
     """Draw accuracy in per cent: of the augmented training pictures faintly, of the validation ones with a label."""
     style_axes(axes, "accuracy in %")
-    epochs, percent = validation[0], 100 * validation[1]
-    if not is_measured(validation):
+    if not (is_measured(training) or is_measured(validation)):
         say_nothing_yet(axes)
         return
-    last = np.flatnonzero(np.isfinite(epochs + percent))[-1]
+    epochs, share = smoothed(*training)
+    axes.plot(epochs, 100 * share, color=COOL, linewidth=1.2, alpha=0.6, label="training (augmented)")
+    marker = dots(validation)
     axes.plot(
-        epochs,
-        percent,
-        color=WARM,
-        linewidth=1.5,
-        clip_on=False,
-        marker=dots(validation),
-        markersize=3,
-        label="validation",
+        validation[0], 100 * validation[1], color=WARM, linewidth=1.5, marker=marker, markersize=3, label="validation"
     )
-    axes.plot(epochs[last], percent[last], "o", color=WARM, markersize=5, clip_on=False)
-    epochs_seen, seen = smoothed(*training)
-    axes.plot(epochs_seen, 100 * seen, color=COOL, linewidth=1.2, alpha=0.6, label="training (augmented)")
-    low, high = extremes([percent, 100 * seen])
+    low, high = extremes([100 * share, 100 * validation[1]])
     room = max(4.0, 0.08 * (high - low))
     axes.set_ylim(max(0.0, low - room), min(100.0, high + room))
-    axes.set_xlim(0, 1.25 * extremes([epochs])[1] or 1.0)
+    axes.set_xlim(0, 1.25 * extremes([epochs, validation[0]])[1] or 1.0)
+    axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="lower right")
+    if is_measured(validation):
+        name_last(axes, validation[0], 100 * validation[1])
+
+
+def name_last(axes: "Axes", epochs: np.ndarray, percent: np.ndarray) -> None:
+    """Mark the last finite value of a curve and write it beside it."""
+    last = np.flatnonzero(np.isfinite(epochs + percent))[-1]
+    axes.plot(epochs[last], percent[last], "o", color=WARM, markersize=5, clip_on=False)
     point, text = (epochs[last], percent[last]), f"{percent[last]:.1f} %"
     axes.annotate(text, point, (8, 0), textcoords="offset points", va="center", color=INK, weight="bold")
-    axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="lower right")
 
 
 def dots(curve: tuple[np.ndarray, np.ndarray]) -> str:

@@ -1,11 +1,13 @@
 """A classifier on disk: config.json says what it is, model.safetensors holds its weights."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
@@ -27,14 +29,23 @@ def save_config(classifier: Classifier, folder: Path) -> None:
         "preprocessing": to_dict(classifier.preprocessing),
         "class_names": classifier.class_names,
     }
-    write_text(folder / CONFIG, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / CONFIG, json.dumps(content, indent=2) + "\n")
 
 
 def save_weights(vit: ViT, folder: Path) -> None:
     """Write model.safetensors, whole or not at all."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in vit.state_dict().items()}
-    with written_beside(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary)
+    write_tensors(vit.state_dict(), folder / WEIGHTS)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as a safetensors file, whole or not at all.
+
+    The bytes are written by us: safetensors' own writer leaves files that only their owner may read, and tells of a
+    full disk in an error of its own.
+    """
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+    with written_beside(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def load_classifier(path: Path | str, device: torch.device) -> Classifier:
@@ -52,11 +63,16 @@ def load_classifier(path: Path | str, device: torch.device) -> Classifier:
     vit = ViT(from_dict(ViTConfig, config.get("model", {}), str(folder / CONFIG)))
     load_weights(vit, weights)
     preprocessing = from_dict(Preprocessing, config.get("preprocessing", {}), str(folder / CONFIG))
-    return Classifier(vit.to(device), preprocessing, config.get("class_names", []))
+    names = from_dict(tuple[str, ...], config.get("class_names", []), f"{folder / CONFIG}: class_names")
+    if len(names) != vit.config.classes:
+        raise InputError(
+            f"{folder / CONFIG} names {len(names)} classes, the model has {vit.config.classes}: restore it"
+        )
+    return Classifier(vit.to(device), preprocessing, names)
 
 
 def load_weights(vit: ViT, path: Path) -> None:
-    """Fill a model from a safetensors file whose names and shapes are exactly its own."""
+    """Fill a model from a safetensors file of its own names and shapes; a position table may be of another grid."""
     if not path.is_file():
         raise InputError(f"{path} is not there: the run has no weights yet, train it first")
     try:

@@ -50,8 +50,8 @@ class Run:
     folder: RunFolder
     precision: str
     on_progress: Callable[[Progress], None]
-    on_validation: Callable[[], None]
-    """Called after each validation, when metrics.jsonl has its line."""
+    on_saved: Callable[[], None]
+    """Called after each checkpoint."""
     stop_requested: Callable[[], bool]
     validation_top1: float | None = field(default=None, init=False)
 
@@ -75,6 +75,7 @@ def train(state: TrainingState, run: Run) -> bool:
         window = Window(run)
         while state.step < run.steps:
             if run.stop_requested():
+                window.report(state)
                 keep(state, run)
                 return False
             window.add(training_step(state, run))
@@ -125,15 +126,17 @@ class Window:
         self.steps_timed += 1
 
     def report(self, state: TrainingState) -> None:
-        """Write a line of metrics.jsonl and tell the caller."""
+        """Write a line of metrics.jsonl about the steps since the last one, if there are any, and tell the caller."""
+        if not self.results:
+            return
         run, batch = self.run, self.run.recipe.batch_size
         loss = torch.stack([loss for loss, _ in self.results]).mean().item()
         top1 = torch.stack([right for _, right in self.results]).sum().item() / (batch * len(self.results))
         if not loss < float("inf"):
             raise InputError(f"the loss is {loss} at step {state.step}: {self._way_out()}")
         self.rate = self.steps_timed * batch / (time.monotonic() - self.started)
-        rates = {"learning_rate": next(iter(state.optimizers.values())).param_groups[0]["lr"]}
-        rates["pictures_per_second"] = self.rate
+        learning_rate = run.recipe.optimizer.learning_rate * factor(state.step - 1, run.steps, run.recipe.schedule)
+        rates = {"learning_rate": learning_rate, "pictures_per_second": self.rate}
         epoch = run.epoch(state.step)
         append_metrics(run.folder, step=state.step, epoch=epoch, split="train", loss=loss, top1=top1, **rates)
         left = (run.steps - state.step) * batch / self.rate
@@ -173,7 +176,6 @@ def validate(state: TrainingState, run: Run) -> None:
     run.validation_top1 = scores.top1
     line = {"split": "validation", "loss": scores.loss, "top1": scores.top1}
     append_metrics(run.folder, step=state.step, epoch=run.epoch(state.step), **line)
-    run.on_validation()
 
 
 @torch.no_grad()
@@ -190,6 +192,10 @@ def score_pictures(model: ViT, pictures: Pictures, normalise: Normalise, precisi
 
 
 def keep(state: TrainingState, run: Run) -> None:
-    """Save the checkpoint, and the weights as they are now for evaluate and explain."""
-    save_state(state, run.folder.checkpoint)
+    """Save the weights as they are now, for evaluate and explain, and then the checkpoint.
+
+    In this order a kill in between costs nothing: the run goes on from the older checkpoint and writes them again.
+    """
     save_weights(state.best_model, run.folder.path)
+    save_state(state, run.folder.checkpoint)
+    run.on_saved()

@@ -1,5 +1,6 @@
 """Muon for the matrices of the blocks, AdamW for everything else."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,6 +8,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from vitreous.errors import InputError
+
+STACKED = {"qkv": 3, "gate_and_value": 2}
+"""Maps that hold several matrices in their rows, by name; Muon orthogonalises each by itself."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,16 @@ class OptimizerSettings:
     betas: tuple[float, float] = (0.9, 0.98)
     clip_norm: float | None = None
     """Longest gradient (norm over all weights); longer ones are shortened to it."""
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "adamw_learning_rate", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0")
+        for name, share in (("momentum", self.momentum), ("betas", self.betas[0]), ("betas", self.betas[1])):
+            if not 0 <= share < 1:
+                raise InputError(f"{name} is {share}: it must be at least 0 and below 1")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise InputError(f"clip_norm is {self.clip_norm}: it must be above 0")
 
 
 def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> dict[str, torch.optim.Optimizer]:
@@ -44,7 +60,7 @@ def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> dict[str,
         "adamw": torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, betas=settings.betas, fused=True)
     }
     if hidden:
-        matrices = [(weight, 3 if ".qkv." in name else 1) for name, weight in named if name in hidden]
+        matrices = [(weight, stacked_in(name)) for name, weight in named if name in hidden]
         optimizers["muon"] = Muon(matrices, settings.learning_rate, settings.momentum, settings.weight_decay)
     return optimizers
 
@@ -54,12 +70,17 @@ def decays(name: str, weight: Tensor) -> bool:
     return weight.ndim > 1 and not name.startswith(("positions.", "prefix"))
 
 
+def stacked_in(name: str) -> int:
+    """How many matrices of their own a weight holds, one below the other."""
+    return next((count for part, count in STACKED.items() if f".{part}." in name), 1)
+
+
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is orthogonalised (Jordan et al. 2024), scaled to AdamW's size (Liu et al. 2025).
 
     `matrices` pairs each weight with the number of matrices stacked in its rows: 3 for a joint query-key-value map,
-    whose parts are orthogonalised separately. Matrices of one shape go through the iteration as one batch, which
-    on a small model costs a fraction of torch.optim.Muon's one by one (LOG.md 2026-11-21).
+    whose parts are orthogonalised separately: torch.optim.Muon would take them as one. Matrices of one shape go
+    through the iteration as one batch.
     """
 
     def __init__(
@@ -106,9 +127,9 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.transpose(-2, -1) if tall else matrices
-    x = x.bfloat16() if x.is_cuda else x
+    x = (x.bfloat16() if x.is_cuda else x).contiguous()
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.transpose(-2, -1)
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.transpose(-2, -1) if tall else x).to(matrices.dtype)

@@ -1,5 +1,6 @@
 """A run before it runs: everything that decides its result, in one frozen record."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,8 +39,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "validate_every_epochs"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
+        if self.augment.shift >= min(self.model.image_size_hw):
+            raise InputError(f"augment.shift is {self.augment.shift}: it must be less than the picture's sides")
         for name in ("label_smoothing", "validation_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")

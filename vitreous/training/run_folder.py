@@ -48,7 +48,7 @@ def start_run(path: Path | str, header: Mapping[str, Any]) -> RunFolder:
     check_free(path)
     folder = RunFolder(Path(path))
     make_folder(folder.path)
-    write_text(folder.recipe, json.dumps(header, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder.recipe, json.dumps(header, indent=2) + "\n")
     return folder
 
 
@@ -68,7 +68,7 @@ def check_free(path: Path | str) -> None:
 
 
 def open_run(path: Path | str) -> tuple[RunFolder, dict[str, Any]]:
-    """The folder of an earlier run and what its recipe.json says.
+    """The folder of an earlier run and what its recipe.json says; what a kill left unfinished there is removed.
 
     Raises:
         InputError: the folder holds no run.
@@ -76,6 +76,8 @@ def open_run(path: Path | str) -> tuple[RunFolder, dict[str, Any]]:
     folder = RunFolder(Path(path))
     if not folder.recipe.is_file():
         raise InputError(f"{path} holds no run to go on with (no recipe.json): leave out --resume to start one")
+    for unfinished in folder.path.rglob(".*.part*"):
+        unfinished.unlink()
     return folder, read_json(folder.recipe)
 
 

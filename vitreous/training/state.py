@@ -6,12 +6,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.files import written_beside
 from vitreous.model.vit import ViT
+from vitreous.tasks.saved import write_tensors
 from vitreous.training.average import WeightAverage
 from vitreous.training.optimizer import build_optimizers
 from vitreous.training.recipe import Recipe
@@ -44,8 +43,7 @@ def new_state(model: ViT, recipe: Recipe) -> TrainingState:
 
 def save_state(state: TrainingState, path: Path) -> None:
     """Write the state as one safetensors file, whole or not at all."""
-    with written_beside(path) as temporary:
-        save_file(_tensors(state), temporary, {"state": json.dumps({"step": state.step})})
+    write_tensors(_tensors(state), path, {"state": json.dumps({"step": state.step})})
 
 
 def load_state(state: TrainingState, path: Path) -> None:
@@ -58,7 +56,7 @@ def load_state(state: TrainingState, path: Path) -> None:
         with safe_open(path, "pt") as file:
             step = json.loads(file.metadata()["state"])["step"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        _fill(state, tensors)
+        _fill(state, tensors, step)
     except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
         detail = str(error).splitlines()[0]
         raise InputError(
@@ -75,16 +73,22 @@ def _tensors(state: TrainingState) -> dict[str, Tensor]:
         for name, weight in state.model.named_parameters():
             memory = optimizer.state.get(weight, {})
             tensors |= {f"optimizer/{kind}/{name}/{key}": value for key, value in memory.items()}
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return tensors
 
 
-def _fill(state: TrainingState, tensors: dict[str, Tensor]) -> None:
+def _fill(state: TrainingState, tensors: dict[str, Tensor], step: int) -> None:
     state.model.load_state_dict(_below("model/", tensors))
     if state.average:
         state.average.model.load_state_dict(_below("average/", tensors))
     for kind, optimizer in state.optimizers.items():
         for name, weight in state.model.named_parameters():
             memory = _below(f"optimizer/{kind}/{name}/", tensors)
+            if (
+                step
+                and not memory
+                and any(weight is own for group in optimizer.param_groups for own in group["params"])
+            ):
+                raise KeyError(f"nothing of {kind}'s memory of {name}")
             if memory:
                 optimizer.state[weight] = {key: value.to(weight.device) for key, value in memory.items()}
 

@@ -33,7 +33,8 @@ from vitreous.workflows.video import explain_video
 DEMO_RECIPES = {"shapes": "shapes", "cifar10": "cifar10-quick", "mnist": "mnist"}
 CLIP_FPS = Fraction(24)
 CLIP_SECONDS = 6
-CLIP_SIZE_HW = (320, 480)
+CLIP_SEED = 3
+CLIP_SIZE_HW = (360, 432)
 GALLERY_PICTURES = 16
 
 
@@ -45,10 +46,10 @@ class DemoResult:
     files: tuple[tuple[Path, str], ...]
 
 
-def demo(out: str | Path = "demo", data: str = "shapes", listener: Listener | None = None) -> DemoResult:
+def demo(out: str | Path = "demo", data: str = "shapes", listener: Listener | None = None) -> DemoResult | None:
     """Train a model, measure it, and make pictures and a video of what it looks at, all in the folder `out`.
 
-    A run that is there already is taken up where it stopped.
+    A run that is there already is taken up where it stopped. None if the listener had the training stopped.
 
     Raises:
         InputError: data the demo doesn't know, or a folder that can't be used.
@@ -59,7 +60,7 @@ def demo(out: str | Path = "demo", data: str = "shapes", listener: Listener | No
     run = folder / "run"
     result = train(DEMO_RECIPES[data], run, resume=RunFolder(run).recipe.exists(), listener=listener)
     if not result.finished:
-        raise KeyboardInterrupt
+        return None
     listener.note("measuring on the test pictures")
     scores = evaluate(run)
     classifier, pictures = load(run), load_pictures(data, "test", None)
@@ -94,7 +95,7 @@ def _video(
 ) -> list[tuple[Path, str]]:
     note("drawing a moving clip, and the attention over it")
     clip, target = folder / "clip.mp4", folder / "clip-attention.mp4"
-    frames = draw_clip(CLIP_SECONDS, CLIP_FPS, CLIP_SIZE_HW, seed=1) if data == "shapes" else _pan(pictures)
+    frames = draw_clip(CLIP_SECONDS, CLIP_FPS, CLIP_SIZE_HW, CLIP_SEED) if data == "shapes" else _pan(pictures)
     write_clip(clip, frames, CLIP_FPS)
     explain_video(classifier, clip, target)
     return [(clip, "a moving clip, drawn by the demo"), (target, "the same with what the model looks at")]

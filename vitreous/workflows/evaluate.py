@@ -3,12 +3,13 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vitreous.data.loader import Normalise
 from vitreous.data.pictures import Pictures
-from vitreous.data.sources import load_pictures
+from vitreous.data.sources import DEFAULT_FRACTION, load_pictures
 from vitreous.errors import InputError
 from vitreous.evaluation.classification import Scores
 from vitreous.files import write_text
@@ -25,7 +26,7 @@ def evaluate(
 ) -> Scores:
     """Scores of a model on a split of its own data, or of other data with the same classes; in float32.
 
-    Of a run folder, the scores are also written to evaluation.json and figures/confusion.png there.
+    Scores of a run folder on its own test pictures are also written there: evaluation.json, figures/confusion.png.
 
     Args:
         model: a run folder, a model.safetensors file, or a loaded model.
@@ -37,22 +38,31 @@ def evaluate(
         InputError: no such model or data, or classes that don't match.
     """
     classifier = load(model, device)
-    source = data or training_source(model)
-    pictures = load_pictures(source, split, classifier.preprocessing.size_hw)
+    recipe, source = training_recipe(model), data or training_source(model)
+    own = recipe is not None and source == recipe["data"]
+    fraction = recipe["validation_fraction"] if recipe is not None and own else DEFAULT_FRACTION
+    pictures = load_pictures(source, split, classifier.preprocessing.size_hw, fraction)
     check_classes(classifier, pictures, source)
     normalise = Normalise(classifier.preprocessing.mean, classifier.preprocessing.std)
     scores = score_pictures(classifier.vit, pictures.to(classifier.device), normalise, "fp32")
-    if not isinstance(model, Classifier) and RunFolder(Path(model)).recipe.is_file():
-        _write(RunFolder(Path(model)), scores, source, split, classifier.class_names)
+    if own and split == "test" and not isinstance(model, Classifier):
+        _write(RunFolder(Path(model)), scores, source, classifier.class_names)
     return scores
+
+
+def training_recipe(model: str | Path | Classifier) -> dict[str, Any] | None:
+    """What a run folder's recipe.json says of the recipe; None for a model without one."""
+    if isinstance(model, Classifier) or not RunFolder(Path(model)).recipe.is_file():
+        return None
+    return read_json(RunFolder(Path(model)).recipe)["recipe"]
 
 
 def training_source(model: str | Path | Classifier) -> str:
     """The source of pictures that a run was trained on."""
-    recipe = None if isinstance(model, Classifier) else RunFolder(Path(model)).recipe
-    if recipe is None or not recipe.is_file():
+    recipe = training_recipe(model)
+    if recipe is None:
         raise InputError("this model doesn't say what it was trained on: name the pictures with --data")
-    return read_json(recipe)["recipe"]["data"]
+    return recipe["data"]
 
 
 def check_classes(classifier: Classifier, pictures: Pictures, source: str) -> None:
@@ -67,7 +77,7 @@ def check_classes(classifier: Classifier, pictures: Pictures, source: str) -> No
         raise InputError(f"'{source}' has {pictures.images_u8.shape[1]} channels, the model takes {channels}")
 
 
-def _write(folder: RunFolder, scores: Scores, source: str, split: str, class_names: tuple[str, ...]) -> None:
-    content = {"data": source, "split": split, **asdict(scores)}
-    write_text(folder.path / "evaluation.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+def _write(folder: RunFolder, scores: Scores, source: str, class_names: tuple[str, ...]) -> None:
+    content = {"data": source, "split": "test", **asdict(scores)}
+    write_text(folder.path / "evaluation.json", json.dumps(content, indent=2) + "\n")
     confusion_matrix(np.array(scores.confusion), class_names, folder.figures / "confusion.png")

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from vitreous.data.images import open_picture
 from vitreous.errors import InputError
 from vitreous.explain.explanation import Explanation
-from vitreous.explain.methods import explain_batch
+from vitreous.explain.methods import explain_batch, find_method
 from vitreous.tasks.classification import Classifier
 from vitreous.workflows.evaluate import training_source
 from vitreous.workflows.explain import (
@@ -61,36 +63,52 @@ def write_explanations(
         InputError: something can't be read, found or written; nothing is written then.
     """
     classifier = load(model)
-    if request.truth is not None:
-        classifier.class_index(request.truth)
+    check_request(classifier, pictures, request)
     if not pictures:
         return [_grid(*_test_pictures(model, classifier, request), request, output)]
-    if request.layout == "sheet":
-        return [_sheet(classifier, path, _target(path, "layers", pictures, output)) for path in pictures]
-    explanations, truths = _explain(classifier, pictures, request)
-    one_file = output is None or output.suffix
+    images = [open_picture(path) for path in pictures]
+    one_file = output is None or bool(output.suffix)
     if request.layout == "grid" or (request.layout is None and len(pictures) > 1 and one_file):
-        return [_grid(explanations, truths, request, output)]
-    targets = [_target(path, request.method, pictures, output) for path in pictures]
+        return [_grid(*_explain(classifier, pictures, images, request), request, output)]
+    kind = "layers" if request.layout == "sheet" else request.method
+    targets = _targets(pictures, kind, output)
+    if request.layout == "sheet":
+        return [_sheet(classifier, image, target) for image, target in zip(images, targets, strict=True)]
+    explanations, truths = _explain(classifier, pictures, images, request)
     return [_single(*one) for one in zip(explanations, truths, targets, strict=True)]
+
+
+def check_request(classifier: Classifier, pictures: Sequence[Path], request: ExplainRequest) -> None:
+    """Refuse what can't be shown, and settings that what is asked for has no use for.
+
+    Raises:
+        InputError: says which.
+    """
+    find_method(request.method, settings_for(request.layer, request.head))
+    for name in (request.truth, request.target):
+        if name is not None:
+            classifier.class_index(name)
+    if request.layout == "sheet" and request != ExplainRequest(layout="sheet", method=request.method):
+        raise InputError("--layout sheet shows the attention of every layer and head: leave out all but the picture")
+    if not pictures and request.layout in ("single", "sheet"):
+        raise InputError(f"--layout {request.layout} needs a picture: name one after the model")
+    if not pictures and (request.truth or request.target):
+        raise InputError("--truth and --target are about pictures of your own: name them after the model")
+    if request.count < 1:
+        raise InputError(f"--count {request.count} shows nothing: give 1 or more")
 
 
 def _test_pictures(
     model: str | Path, classifier: Classifier, request: ExplainRequest
 ) -> tuple[list[Explanation], list[str]]:
-    if request.layout in ("single", "sheet"):
-        raise InputError(f"--layout {request.layout} needs a picture: name one after the model")
-    if request.count < 1:
-        raise InputError(f"--count {request.count} shows nothing: give 1 or more")
     settings = settings_for(request.layer, request.head)
     source = request.data or training_source(model)
     return explain_test_pictures(classifier, request.count, request.method, settings, source)
 
 
 def _explain(
-    classifier: Classifier, pictures: Sequence[Path], request: ExplainRequest
+    classifier: Classifier, pictures: Sequence[Path], images: Sequence[np.ndarray], request: ExplainRequest
 ) -> tuple[list[Explanation], list[str | None]]:
-    images = [open_picture(path) for path in pictures]
     settings = settings_for(request.layer, request.head)
     explanations = explain_batch(classifier, images, request.method, settings, request.target)
     truths = [request.truth or truth_from_folder(path, classifier.class_names) for path in pictures]
@@ -108,8 +126,8 @@ def _grid(
     return WrittenPicture(path, words)
 
 
-def _sheet(classifier: Classifier, picture: Path, path: Path) -> WrittenPicture:
-    save_picture(layers_and_heads_image(classifier, picture), path)
+def _sheet(classifier: Classifier, image_u8: np.ndarray, path: Path) -> WrittenPicture:
+    save_picture(layers_and_heads_image(classifier, image_u8), path)
     return WrittenPicture(path, f"{classifier.vit.config.depth} layers × {classifier.vit.config.heads} heads")
 
 
@@ -118,10 +136,19 @@ def _single(explanation: Explanation, truth: str | None, path: Path) -> WrittenP
     return WrittenPicture(path, verdict(explanation.prediction))
 
 
-def _target(picture: Path, kind: str, pictures: Sequence[Path], output: Path | None) -> Path:
-    """Where a picture's explanation goes: the file or folder asked for, or beside where the user stands."""
+def _targets(pictures: Sequence[Path], kind: str, output: Path | None) -> list[Path]:
+    """Where each picture's explanation goes: the file or folder asked for, or the folder the user stands in."""
     if output is not None and output.suffix:
         if len(pictures) > 1:
             raise InputError(f"{len(pictures)} pictures don't fit into {output}: name a folder, or use --layout grid")
-        return output
-    return (output or Path()) / f"{picture.stem}-{kind}.png"
+        targets = [output]
+    else:
+        targets = [(output or Path()) / f"{picture.stem}-{kind}.png" for picture in pictures]
+    twice = next((target for target in targets if targets.count(target) > 1), None)
+    if twice is not None:
+        raise InputError(f"two of the pictures would both be written to {twice}: rename one, or use --layout grid")
+    inputs = {picture.resolve() for picture in pictures}
+    over = next((target for target in targets if target.resolve() in inputs), None)
+    if over is not None:
+        raise InputError(f"{over} is one of the pictures themselves: choose another --output")
+    return targets

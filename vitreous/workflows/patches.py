@@ -50,6 +50,6 @@ def parse_size(text: str) -> tuple[int, int]:
         InputError: the text has another form.
     """
     sides = text.lower().replace("×", "x").split("x")
-    if len(sides) != 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
         raise InputError(f"'{text}' is no size: write height x width in pixels, such as 224x320")
     return int(sides[0]), int(sides[1])

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ import vitreous
 from vitreous.data.loader import Normalise, TrainingBatches
 from vitreous.data.pictures import Pictures
 from vitreous.data.preprocessing import Preprocessing
-from vitreous.data.sources import load_training
+from vitreous.data.sources import absolute, load_training
 from vitreous.data.statistics import channel_statistics
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
 from vitreous.recipes import find_recipe
 from vitreous.records import from_dict, override, to_dict
 from vitreous.render.figure import curves
-from vitreous.runtime import choose_precision, find_device, seed_for
+from vitreous.runtime import choose_precision, describe_device, find_device, seed_for
 from vitreous.tasks.classification import Classifier
 from vitreous.tasks.saved import save_config
 from vitreous.training import loop
@@ -56,8 +57,8 @@ class Listener:
 
     note: Callable[[str], None] = lambda text: None
     progress: Callable[[Progress], None] = lambda progress: None
-    stop_requested: Callable[[], bool] = lambda: False
-    """Asked between steps: return True to have the run saved and stopped."""
+    stoppable: Callable[[], AbstractContextManager[Callable[[], bool]]] = lambda: nullcontext(lambda: False)
+    """Entered while steps are taken; what it gives is asked between them: True has the run saved and stopped."""
 
 
 def train(
@@ -98,7 +99,7 @@ def _start(path: Path, recipe: Recipe, device: torch.device, listener: Listener)
     training, validation = _pictures(recipe, device, listener)
     classes, channels = len(training.class_names), training.images_u8.shape[1]
     recipe = replace(recipe, model=replace(recipe.model, classes=classes, channels=channels))
-    recipe = replace(recipe, precision=choose_precision(recipe.precision, device))
+    recipe = replace(recipe, precision=choose_precision(recipe.precision, device), data=absolute(recipe.data))
     folder = start_run(path, _header(recipe, training, validation, device))
     return _train(folder, recipe, (training, validation), device, listener)
 
@@ -110,13 +111,15 @@ def _resume(
     recipe = from_dict(Recipe, header.get("recipe", {}), str(folder.recipe))
     if asked.name != recipe.name:
         raise InputError(f"{path} is a run of '{recipe.name}', not of '{asked.name}': choose another --out")
-    if data not in (None, recipe.data) or settings:
+    if (data is not None and absolute(data) != recipe.data) or settings:
         raise InputError(
             f"the run in {path} keeps its data and settings: leave out --data and --set, or start a new one"
         )
     training, validation = _pictures(recipe, find_device(device), listener)
-    if training.fingerprint() != header["data"]["fingerprint"]:
+    if training.fingerprint() != header.get("data", {}).get("fingerprint"):
         raise InputError(f"the pictures of '{recipe.data}' aren't those that {path} was started with: start a new run")
+    if header.get("device") != describe_device(find_device(device)):
+        listener.note(f"begun on {header.get('device')}: what follows may differ from an uninterrupted run in rounding")
     return _train(folder, recipe, (training, validation), find_device(device), listener)
 
 
@@ -137,12 +140,12 @@ def _train(
     normalise = Normalise(preprocessing.mean, preprocessing.std)
     batches = TrainingBatches(training, recipe.batch_size, recipe.augment, recipe.seed, normalise=normalise)
     listener.note(_sentence(model, recipe, data, device))
-    run = Run(
-        recipe, batches, validation, folder, recipe.precision, listener.progress, lambda: draw_curves(folder),
-        listener.stop_requested,
-    )  # fmt: skip
-    finished = loop.train(state, run)
-    draw_curves(folder)
+    with listener.stoppable() as stop_requested:
+        run = Run(
+            recipe, batches, validation, folder, recipe.precision, listener.progress, lambda: draw_curves(folder),
+            stop_requested,
+        )  # fmt: skip
+        finished = loop.train(state, run)
     return TrainingResult(folder.path, finished, state.step, run.steps, _last_validation(folder))
 
 
@@ -165,7 +168,7 @@ def _header(recipe: Recipe, training: Pictures, validation: Pictures, device: to
         "torch": torch.__version__,
         "python": platform.python_version(),
         "commit": _commit(),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        "device": describe_device(device),
         "data": {"source": recipe.data, "fingerprint": training.fingerprint(), **sizes},
         "recipe": to_dict(recipe),
     }
