@@ -9,10 +9,10 @@ from statistics import median
 
 import torch
 
-from vitreous.explain.attention import attention
-from vitreous.explain.rollout import plain_rollout, rollout
-from vitreous.explain.rows import plain_attention
-from vitreous.explain.settings import Settings
+from vitreous.explanation.attention import attention
+from vitreous.explanation.rollout import plain_rollout, rollout
+from vitreous.explanation.rows import plain_attention
+from vitreous.explanation.settings import Settings
 from vitreous.model.config import size
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT

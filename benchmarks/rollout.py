@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from vitreous.explain.rollout import plain_rollout, rollout
-from vitreous.explain.settings import Settings
+from vitreous.explanation.rollout import plain_rollout, rollout
+from vitreous.explanation.settings import Settings
 from vitreous.model.trace import AttentionRecord, Trace
 
 LAYERS, HEADS, WIDTH = 4, 3, 64

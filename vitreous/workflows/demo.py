@@ -13,7 +13,7 @@ from vitreous.data.shapes import draw_clip
 from vitreous.data.sources import load_pictures
 from vitreous.errors import unknown
 from vitreous.evaluation.classification import Scores
-from vitreous.explain.settings import Settings
+from vitreous.explanation.settings import Settings
 from vitreous.tasks.classification import Classifier
 from vitreous.training.run_folder import RunFolder
 from vitreous.video.encode import write_clip

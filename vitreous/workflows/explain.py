@@ -8,9 +8,9 @@ from PIL import Image
 from vitreous.data.images import as_image_u8
 from vitreous.data.sources import load_pictures
 from vitreous.errors import InputError
-from vitreous.explain.explanation import Explanation
-from vitreous.explain.methods import every_head, explain_batch
-from vitreous.explain.settings import Settings
+from vitreous.explanation.methods import every_head, explain_batch
+from vitreous.explanation.result import Explanation
+from vitreous.explanation.settings import Settings
 from vitreous.files import written_beside
 from vitreous.render.color import Scale
 from vitreous.render.overlay import overlay

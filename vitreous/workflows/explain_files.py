@@ -9,8 +9,8 @@ import numpy as np
 
 from vitreous.data.images import open_picture
 from vitreous.errors import InputError
-from vitreous.explain.explanation import Explanation
-from vitreous.explain.methods import explain_batch, find_method
+from vitreous.explanation.methods import explain_batch, find_method
+from vitreous.explanation.result import Explanation
 from vitreous.tasks.classification import Classifier
 from vitreous.workflows.evaluate import training_source
 from vitreous.workflows.explain import (

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vitreous.errors import InputError
-from vitreous.explain.methods import explain_batch, find_method
+from vitreous.explanation.methods import explain_batch, find_method
 from vitreous.render.color import SteadyScale
 from vitreous.render.overlay import overlay
 from vitreous.render.text import draw_label

@@ -10,11 +10,11 @@ from torch import Tensor
 from vitreous.data.images import as_image_u8
 from vitreous.data.preprocessing import Geometry
 from vitreous.errors import InputError, unknown
-from vitreous.explain.attention import attention
-from vitreous.explain.explanation import Explanation
-from vitreous.explain.rollout import rollout
-from vitreous.explain.rows import row_times_attention
-from vitreous.explain.settings import Settings, index
+from vitreous.explanation.attention import attention
+from vitreous.explanation.result import Explanation
+from vitreous.explanation.rollout import rollout
+from vitreous.explanation.rows import row_times_attention
+from vitreous.explanation.settings import Settings, index
 from vitreous.model.trace import TokenLayout, Trace
 from vitreous.tasks.classification import Classifier, Picture, Prediction
 

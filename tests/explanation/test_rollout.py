@@ -4,12 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vitreous.explanation import rows
 
-from vitreous.explain import rows
-from vitreous.explain.attention import attention
-from vitreous.explain.rollout import plain_rollout, rollout
-from vitreous.explain.rows import plain_attention, plain_row_times_attention, row_times_attention
-from vitreous.explain.settings import Settings
+from vitreous.explanation.attention import attention
+from vitreous.explanation.rollout import plain_rollout, rollout
+from vitreous.explanation.rows import plain_attention, plain_row_times_attention, row_times_attention
+from vitreous.explanation.settings import Settings
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
 
 

@@ -6,8 +6,8 @@ import torch
 
 from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
-from vitreous.explain.methods import METHODS, every_head, explain_batch
-from vitreous.explain.settings import Settings
+from vitreous.explanation.methods import METHODS, every_head, explain_batch
+from vitreous.explanation.settings import Settings
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.tasks.classification import Classifier

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vitreous.model.trace import AttentionRecord
 
-BLOCK_NUMBERS = 2**22
-"""Numbers of the attention matrix that the streamed form holds at a time: 16 MiB in float32."""
+BLOCK_NUMBERS = 2**20
+"""Numbers of the attention matrix that the streamed form holds at a time: 4 MiB in float32, which caches hold."""
 
 
 def plain_attention(record: AttentionRecord) -> Tensor:

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from vitreous.explain.rows import row_times_attention
-from vitreous.explain.settings import Settings, index
+from vitreous.explanation.rows import row_times_attention
+from vitreous.explanation.settings import Settings, index
 from vitreous.model.trace import Trace
 
 

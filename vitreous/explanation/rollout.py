@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from vitreous.explain.rows import exact, plain_attention, row_times_attention
-from vitreous.explain.settings import Settings
+from vitreous.explanation.rows import exact, plain_attention, row_times_attention
+from vitreous.explanation.settings import Settings
 from vitreous.model.trace import Trace
 
 
