@@ -4,8 +4,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vitreous.explanation import rows
 
+from vitreous.explanation import rows
 from vitreous.explanation.attention import attention
 from vitreous.explanation.rollout import plain_rollout, rollout
 from vitreous.explanation.rows import plain_attention, plain_row_times_attention, row_times_attention
