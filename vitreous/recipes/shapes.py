@@ -1,6 +1,9 @@
-"""A small ViT that must find a shape on a cluttered background, in about a minute on two processor cores.
+"""A small ViT that must find a shape on a cluttered background, in little more than a minute on two processor cores.
 
-Command:  vitreous train shapes --out runs/shapes
+Command:   vitreous train shapes --out runs/shapes
+Hardware:  2 cores of an AMD EPYC (Zen 5, AVX512-BF16), torch 2.13.0 CPU
+Time:      about 80 s, drawing the pictures included
+Measured:  84.6 % top-1 on the 2,000 test pictures (n = 1; 2026-11-21, LOG.md)
 """
 
 from vitreous.data.augment import Augment

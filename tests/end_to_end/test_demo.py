@@ -1,0 +1,54 @@
+"""The whole chain as `make demo` runs it, and the truth about its maps: they fall on the object."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitreous.data.sources import load_pictures
+from vitreous.evaluation.classification import Scores
+from vitreous.explanation.methods import METHODS, explain_batch
+from vitreous.workflows.evaluate import evaluate
+from vitreous.workflows.load import load
+
+PICTURES = 128
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The folder that the demo filled."""
+    path = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "vitreous", "demo", "--out", str(path)]
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    listed = [line.split("  ")[1] for line in done.stdout.splitlines() if line.startswith(f"  {path}")]
+    assert len(listed) == 8
+    assert all(Path(name).stat().st_size > 10_000 for name in listed)
+    return path / "shapes"
+
+
+def energy_over_area(heat: np.ndarray, mask: np.ndarray) -> float:
+    """The share of a map that lies on the object, over the share of the picture that the object covers: 1 by chance."""
+    return float(heat[mask].sum() / heat.sum() / mask.mean())
+
+
+@pytest.mark.timeout(600)
+def test_the_demos_model_found_the_shapes_and_its_maps_fall_on_them(demo):
+    scores: Scores = evaluate(demo / "run")
+    assert scores.top1 > 0.7
+    model, pictures = load(demo / "run"), load_pictures("shapes", "test")
+    assert pictures.masks is not None
+    images = list(pictures.images_u8[:PICTURES].permute(0, 2, 3, 1).numpy())
+    masks = pictures.masks[:PICTURES].numpy()
+    random = np.random.default_rng(0)
+    chance = np.mean([energy_over_area(random.random(mask.shape), mask) for mask in masks])
+    assert chance == pytest.approx(1, abs=0.1)
+    for method in METHODS:
+        maps = [one.heat for one in explain_batch(model, images, method)]
+        on_the_object = [energy_over_area(heat, mask) for heat, mask in zip(maps, masks, strict=True)]
+        elsewhere = [energy_over_area(heat, mask) for heat, mask in zip(maps, np.roll(masks, 1, 0), strict=True)]
+        assert np.mean(on_the_object) > max(2, 1.5 * np.mean(elsewhere)), method
