@@ -1,6 +1,9 @@
-"""A small ViT on MNIST in about a minute on two processor cores.
+"""A small ViT on MNIST, on two processor cores.
 
-Command:  vitreous train mnist --out runs/mnist
+Command:   vitreous train mnist --out runs/mnist
+Hardware:  2 cores of an AMD EPYC (Zen 5, AVX512-BF16), torch 2.13.0 CPU
+Time:      not yet measured on an idle machine
+Measured:  98.94 % top-1 on the 10,000 test pictures (n = 1; 2026-11-21, LOG.md)
 """
 
 from vitreous.data.augment import Augment
