@@ -68,9 +68,7 @@ def print_confusion(scores: "Scores") -> None:
 
     say("\nconfusion: a row a truth, a column what it was taken for")
     names = [one.name for one in scores.classes]
-    table = Table(
-        "truth", *(Column(name[:5], justify="right") for name in names), title="taken for", title_justify="left"
-    )
+    table = Table("truth", *(Column(Text(name[:5]), justify="right") for name in names), box=None)
     for name, row in zip(names, scores.confusion, strict=True):
         table.add_row(Text(name), *(str(count) if count else "·" for count in row))
     Console().print(table)
