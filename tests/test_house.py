@@ -1,6 +1,7 @@
 """The house rules that a machine can check."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,10 @@ def test_public_names_are_sorted_and_complete():
     for name in vitreous.__all__:
         assert getattr(vitreous, name) is not None
         assert name in dir(vitreous)
+
+
+def test_the_readme_is_finished():
+    text = (ROOT / "README.md").read_text()
+    assert "FIGURE_" not in text
+    for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
+        assert (ROOT / name).is_file(), name

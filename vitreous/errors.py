@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+MOST_NAMES = 20
+"""Of more valid names than that, only those like the given one are listed."""
+
 
 class InputError(ValueError):
     """Something the user gave can't be used: one line that says what is wrong and what to do.
@@ -19,5 +22,7 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:
     """
     names = list(valid)
     nearest = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
-    question = f"did you mean '{nearest[0]}'? " if nearest else ""
-    return InputError(f"there is no {kind} '{name}': {question}({', '.join(names)})")
+    question = f"did you mean '{nearest[0]}'?" if nearest else "choose one of"
+    if len(names) > MOST_NAMES:
+        names = [*difflib.get_close_matches(str(name).lower(), names, n=5, cutoff=0.3), "..."]
+    return InputError(f"there is no {kind} '{name}': {question} ({', '.join(names)})")

@@ -1,7 +1,7 @@
 """Files that are either whole or absent: written beside their place, flushed to the disk, then renamed."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from vitreous.errors import InputError
 
 
 @contextmanager
-def written_beside(path: Path | str) -> Iterator[Path]:
+def written_beside(path: Path | str) -> Generator[Path]:
     """Yield a temporary path in the folder of `path`; on success move it to `path`, on any error remove it.
 
     The temporary name keeps the suffix, so that writers which choose a format by suffix work unchanged.

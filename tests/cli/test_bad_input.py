@@ -92,7 +92,7 @@ def test_patches_do_not_overwrite_their_picture(here, capsys):
 MODELS = {
     "nowhere": "there is no model at nowhere",
     "letters": "letters/config.json is not there",
-    "black.png": "config.json is not there",
+    "black.png": "black.png is no safetensors file",
 }
 
 

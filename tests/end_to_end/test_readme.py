@@ -76,7 +76,9 @@ def test_explain_writes_a_picture_and_names_it(flags, name, here):
 
 
 def test_video_keeps_frames_times_and_size(here):
-    assert "24 frames, 1.00 s, 90 × 122" in vitreous("video", "runs/shapes", "clip.mp4", "-o", "out.mp4", cwd=here)
+    assert "24 frames, 1.00 s, 122 × 90 pixels" in vitreous(
+        "video", "runs/shapes", "clip.mp4", "-o", "out.mp4", cwd=here
+    )
     with av.open(here / "clip.mp4") as before, av.open(here / "out.mp4") as after:
         times = [[frame.time for frame in clip.decode(video=0)] for clip in (before, after)]
         stream = after.streams.video[0]

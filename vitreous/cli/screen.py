@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ def say(text: str = "") -> None:
 
 
 @contextmanager
-def progress(unit: str) -> Iterator[Callable[[float, float | None, str], None]]:
+def progress(unit: str) -> Generator[Callable[[float, float | None, str], None]]:
     """A display to be told (done, in all or None, further words): a bar on a terminal, else now and then a line."""
     if sys.stderr.isatty():
         with _bar() as bar:
@@ -65,7 +65,7 @@ def clock(seconds: float) -> str:
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+def stop_on_interrupt() -> Generator[Callable[[], bool]]:
     """Turn the first Ctrl-C into a request to stop in good order, and a second one into the usual interruption."""
     asked = threading.Event()
 

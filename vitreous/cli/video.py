@@ -46,8 +46,8 @@ def video(
         options = {"layer": layer, "head": head, "batch_size": batch_size, "on_progress": tell}
         result = explain_video(model, clip, path, method, **options)
     height, width = result.info.size_hw
-    seconds = float(result.info.duration_seconds or 0)
-    say(f"{path}: {result.frames} frames, {seconds:.2f} s, {height} × {width}, sound: {result.info.sound or 'none'}")
+    seconds, sound = float(result.info.duration_seconds or 0), result.info.sound or "none"
+    say(f"{path}: {result.frames} frames, {seconds:.2f} s, {width} × {height} pixels, sound: {sound}")
     if result.broke_off is not None:
         complain(f"{clip} broke off after {result.frames} frames ({result.broke_off.reason}): these were written")
         return EXIT_BROKE_OFF

@@ -69,7 +69,9 @@ def find_method(name: str, settings: Settings | None) -> Method:
         raise unknown("method", name, METHODS)
     if not METHODS[name].one_layer and settings not in (None, Settings()):
         able = ", ".join(key for key, method in METHODS.items() if method.one_layer)
-        raise InputError(f"method '{name}' takes all layers and heads: leave out layer and head, or use {able}")
+        raise InputError(
+            f"method '{name}' takes all layers and heads: leave out layer and head, or use --method {able}"
+        )
     return METHODS[name]
 
 

@@ -1,6 +1,6 @@
 """What an explanation says, and of what: the record that every method returns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -14,11 +14,11 @@ from vitreous.tasks.classification import Prediction
 class Explanation:
     """A map over one picture, with the words that belong to it."""
 
-    heat: np.ndarray
+    heat: np.ndarray = field(repr=False)
     """float32 (height, width) in the picture's own pixels; 1 is the attention a token would get if all got the same."""
-    grid: np.ndarray
+    grid: np.ndarray = field(repr=False)
     """float32 (grid height, grid width): the share of attention on each patch. With the prefix tokens' it adds to 1."""
-    picture_u8: np.ndarray
+    picture_u8: np.ndarray = field(repr=False)
     """The picture itself, uint8 (height, width, 3)."""
     method: str
     prediction: Prediction

@@ -137,4 +137,4 @@ def size(name: str, **changes: object) -> ViTConfig:
     """
     if name not in SIZES:
         raise unknown("size", name, SIZES)
-    return replace(SIZES[name], **changes)  # ty: ignore[invalid-argument-type]
+    return replace(SIZES[name], **changes)

@@ -59,6 +59,8 @@ def load_classifier(path: Path | str, device: torch.device) -> Classifier:
     weights = place if place.is_file() else folder / WEIGHTS
     if not place.exists():
         raise InputError(f"there is no model at {path}: give a run folder or a model.safetensors")
+    if place.is_file() and place.suffix != ".safetensors":
+        raise InputError(f"{path} is no safetensors file: give a run folder or a model.safetensors")
     config = read_json(folder / CONFIG)
     vit = ViT(from_dict(ViTConfig, config.get("model", {}), str(folder / CONFIG)))
     load_weights(vit, weights)

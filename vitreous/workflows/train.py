@@ -37,6 +37,9 @@ from vitreous.training.run_folder import (
 )
 from vitreous.training.state import load_state, new_state
 
+FEW_STEPS = 50
+"""Of shorter runs the user is told, who may have a small folder and a recipe meant for a large one."""
+
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -99,6 +102,7 @@ def _start(path: Path, recipe: Recipe, device: torch.device, listener: Listener)
     training, validation = _pictures(recipe, device, listener)
     classes, channels = len(training.class_names), training.images_u8.shape[1]
     recipe = replace(recipe, model=replace(recipe.model, classes=classes, channels=channels))
+    recipe = replace(recipe, batch_size=min(recipe.batch_size, len(training)))
     recipe = replace(recipe, precision=choose_precision(recipe.precision, device), data=absolute(recipe.data))
     folder = start_run(path, _header(recipe, training, validation, device))
     return _train(folder, recipe, (training, validation), device, listener)
@@ -145,13 +149,18 @@ def _train(
             recipe, batches, validation, folder, recipe.precision, listener.progress, lambda: draw_curves(folder),
             stop_requested,
         )  # fmt: skip
+        if state.step == run.steps:
+            listener.note("the run is finished: nothing to do")
+        elif run.steps < FEW_STEPS:
+            listener.note(f"{run.steps} steps are few: raise epochs or lower batch_size (--set) to learn more")
         finished = loop.train(state, run)
     return TrainingResult(folder.path, finished, state.step, run.steps, _last_validation(folder))
 
 
 def _pictures(recipe: Recipe, device: torch.device, listener: Listener) -> tuple[Pictures, Pictures]:
-    listener.note(f"reading {recipe.data}")
-    training, validation = load_training(recipe.data, recipe.model.image_size_hw, recipe.validation_fraction)
+    source = absolute(recipe.data)
+    listener.note(f"reading {source}")
+    training, validation = load_training(source, recipe.model.image_size_hw, recipe.validation_fraction)
     return training.to(device), validation.to(device)
 
 
