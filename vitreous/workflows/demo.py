@@ -13,6 +13,7 @@ from vitreous.data.shapes import draw_clip
 from vitreous.data.sources import load_pictures
 from vitreous.errors import unknown
 from vitreous.evaluation.classification import Scores
+from vitreous.explanation.result import Explanation
 from vitreous.explanation.settings import Settings
 from vitreous.tasks.classification import Classifier
 from vitreous.training.run_folder import RunFolder
@@ -78,16 +79,26 @@ def _pictures(
 ) -> list[tuple[Path, str]]:
     note("drawing what it looks at")
     explanations, truths = explain_test_pictures(classifier, GALLERY_PICTURES, "rollout", Settings(), data)
-    first = explanations[0].picture_u8
+    surest = max(range(len(truths)), key=lambda i: told_right(explanations[i], truths[i]))
+    shown, truth = explanations[surest], truths[surest]
+    heads = layers_and_heads_image(classifier, shown.picture_u8)
     drawn = {
         "gallery.png": (gallery_image(explanations, truths), "truth, prediction and attention of test pictures"),
-        "explanation.png": (explanation_image(explanations[0], truths[0]), "one picture and what it looks at"),
-        "layers-and-heads.png": (layers_and_heads_image(classifier, first), "every layer and head of that picture"),
-        "patches.png": (patches_image(first, classifier), "how that picture is cut into patches"),
+        "explanation.png": (explanation_image(shown, truth), "a picture it is sure of, and what it looks at"),
+        "layers-and-heads.png": (
+            layers_and_heads_image(classifier, shown.picture_u8),
+            "every layer and head of that picture",
+        ),
+        "patches.png": (patches_image(shown.picture_u8, classifier), "how that picture is cut into patches"),
     }
     for name, (image, _) in drawn.items():
         save_picture(image, folder / name)
     return [(folder / name, words) for name, (_, words) in drawn.items()]
+
+
+def told_right(explanation: Explanation, truth: str) -> float:
+    """The probability that the model gave its answer, if that is the truth; else 0."""
+    return explanation.prediction.probability if explanation.prediction.name == truth else 0.0
 
 
 def _video(
