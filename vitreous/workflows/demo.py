@@ -85,10 +85,7 @@ def _pictures(
     drawn = {
         "gallery.png": (gallery_image(explanations, truths), "truth, prediction and attention of test pictures"),
         "explanation.png": (explanation_image(shown, truth), "a picture it is sure of, and what it looks at"),
-        "layers-and-heads.png": (
-            layers_and_heads_image(classifier, shown.picture_u8),
-            "every layer and head of that picture",
-        ),
+        "layers-and-heads.png": (heads, "every layer and head of that picture"),
         "patches.png": (patches_image(shown.picture_u8, classifier), "how that picture is cut into patches"),
     }
     for name, (image, _) in drawn.items():
