@@ -210,8 +210,13 @@ def test_control_c_while_waiting_stops_everything(clip_300, tmp_path, monkeypatc
             yield frame
 
     monkeypatch.setattr(stream, "read_frames", slow_frames)
-    with pytest.raises(KeyboardInterrupt):
-        transform_video(clip_300, tmp_path / "out.mp4", same)
+    # A shell that starts the tests in the background has Ctrl-C ignored; here it must count.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            transform_video(clip_300, tmp_path / "out.mp4", same)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert list(tmp_path.iterdir()) == []
 
 
