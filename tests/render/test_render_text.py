@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from vitreous.errors import InputError
 from vitreous.render.letters import drawable, ellipsise, font, wrap
-from vitreous.render.text import CORNERS, Line, caption, draw_label, text_block
+from vitreous.render.text import CORNERS, Line, draw_label, text_block
 
 GREY = np.full((240, 400, 3), 128, np.uint8)
 
@@ -75,19 +74,6 @@ def test_no_lines_or_no_room_leave_the_picture_as_it_was():
 def test_a_corner_that_is_none_is_refused():
     with pytest.raises(InputError, match="did you mean 'top left'"):
         draw_label(GREY, ["dog"], "topleft")
-
-
-@pytest.mark.parametrize("size_hw", [(1, 1), (7, 900), (900, 7), (100, 160)])
-def test_a_caption_goes_under_the_picture_and_keeps_its_pixels(size_hw):
-    image = np.random.default_rng(0).integers(0, 200, (*size_hw, 3), dtype=np.uint8)
-    with_strip = np.asarray(caption(image, ["dog 87 %", "word " * 40]))
-    assert with_strip.shape[1] == size_hw[1] and with_strip.shape[0] > size_hw[0]
-    assert np.array_equal(with_strip[: size_hw[0]], image)
-
-
-def test_a_caption_of_a_given_width_shrinks_a_wide_picture_and_pads_a_narrow_one():
-    assert caption(Image.new("RGB", (1000, 500)), ["dog"], 200).width == 200
-    assert caption(Image.new("RGB", (20, 10)), ["dog"], 200).width == 200
 
 
 def test_a_block_is_as_wide_as_asked_or_as_needed():

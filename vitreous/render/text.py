@@ -9,10 +9,9 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
 from vitreous.errors import unknown
-from vitreous.render.layout import margined, stacked
 from vitreous.render.letters import ellipsise, font, wrap
-from vitreous.render.picture import as_image, check_picture
-from vitreous.render.theme import INK, LABEL_INK, LABEL_MUTED, LABEL_PAPER, MUTED, PAPER
+from vitreous.render.picture import check_picture
+from vitreous.render.theme import INK, LABEL_INK, LABEL_MUTED, LABEL_PAPER, PAPER
 
 LINE_SPACING = 1.45
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
@@ -58,21 +57,6 @@ def text_block(lines: Sequence[Line], width_pixels: int, *, shrink: bool = False
         draw.text(place, part, fill=line.color, font=font(line.size_pixels, bold=line.bold), anchor="lm")
         top += line_height(line.size_pixels)
     return block
-
-
-def caption(picture: np.ndarray | Image.Image, lines: Sequence[str], width_pixels: int | None = None) -> Image.Image:
-    """The picture with a strip of text under it, the first line bold, `width_pixels` wide (default: as the picture).
-
-    A picture wider than that is shrunk. Lines too long for the strip are wrapped once, then ellipsised.
-    """
-    image = as_image(picture)
-    width = width_pixels or image.width
-    if image.width > width:
-        image = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
-    size, margin = min(20, max(11, width // 32)), min(20, max(2, width // 40))
-    written = [Line(line, size, MUTED if i else INK, bold=not i, most_lines=2) for i, line in enumerate(lines)]
-    strip = margined(text_block(written, max(1, width - 2 * margin)), margin)
-    return stacked([image, strip.crop((0, 0, width, strip.height))])
 
 
 def draw_label(image_u8: np.ndarray, lines: Sequence[str], corner: str = "top left") -> np.ndarray:
