@@ -15,12 +15,15 @@ SMALL = {"image_size_hw": (16, 24), "patch_size": 4, "classes": 5, "width": 24, 
 VARIANTS = [
     {"pooling": pooling, "positions": positions, "stem": stem}
     for pooling, positions, stem in itertools.product(
-        ("class", "mean", "attention"), ("learned", "sincos", "rotary"), ("patch", "conv")
+        ("class", "mean", "attention", "map"), ("learned", "sincos", "rotary"), ("patch", "conv")
     )
 ] + [
     {"registers": 3},
     {"norm": "rms"},
     {"mlp": "swiglu"},
+    {"mlp": "gelu-tanh", "embedding_norm": True},
+    {"mlp": "quick-gelu", "pooling": "mean", "norm_after_pooling": True},
+    {"positions_antialias": True, "registers": 1},
     {"layer_scale": 0.1},
     {"qk_norm": True, "positions": "rotary", "registers": 2, "pooling": "attention"},
     {"stochastic_depth": 0.3},
@@ -46,12 +49,19 @@ def test_every_variant_runs_learns_and_is_observed_to_the_bit(options):
     plain, trace = model(pictures), Trace()
     assert torch.equal(model(pictures, trace), plain)
     assert plain.shape == (3, 5) and plain.isfinite().all()
-    assert len(trace.records) == 2
+    assert len(trace.records) == 2 and len(trace.tokens) == 3
+    assert torch.equal(model.read(trace.tokens[-1]), plain)
+    for record in trace.records:
+        assert torch.equal(record.again()[0], record.query) and torch.equal(record.again()[1], record.key)
     assert trace.layout.tokens == trace.readout.shape[1] == trace.records[0].query.shape[2]
     assert torch.allclose(trace.readout.sum(1), torch.ones(3))
     model.train()(pictures).square().sum().backward()
     # A class token whose model pools otherwise doesn't exist; every weight there is takes part.
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def test_without_classes_the_answer_is_the_pooled_vector():
+    assert build(classes=0)(torch.randn(2, 3, 16, 24)).shape == (2, build().config.width)
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)

@@ -20,7 +20,7 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.attention_branch = ResidualBranch(config, drop)
         self.mlp_norm = build_norm(config)
-        self.mlp = MLP(config) if config.mlp == "gelu" else SwiGLU(config)
+        self.mlp = SwiGLU(config) if config.mlp == "swiglu" else MLP(config)
         self.mlp_branch = ResidualBranch(config, drop)
 
     def forward(self, tokens: Tensor, rotation: Tensor | None = None, trace: Trace | None = None) -> Tensor:
@@ -30,17 +30,21 @@ class Block(nn.Module):
 
 
 class MLP(nn.Module):
-    """Linear, GELU, linear, on each token by itself."""
+    """Linear, GELU in the form that the configuration names, linear, on each token by itself."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
+        self.kind = config.mlp
         hidden = int(config.mlp_ratio * config.width)
         self.expand = nn.Linear(config.width, hidden)
         self.contract = nn.Linear(hidden, config.width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (batch, tokens, width) to tokens."""
-        return self.contract(functional.gelu(self.expand(tokens)))
+        hidden = self.expand(tokens)
+        if self.kind == "quick-gelu":
+            return self.contract(hidden * torch.sigmoid(1.702 * hidden))
+        return self.contract(functional.gelu(hidden, approximate="tanh" if self.kind == "gelu-tanh" else "none"))
 
 
 class SwiGLU(nn.Module):

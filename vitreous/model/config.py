@@ -16,6 +16,7 @@ class ViTConfig:
     """Side of a patch in pixels."""
     channels: int = 3
     classes: int = 1000
+    """Outputs of the head; 0 for a model without one, which answers with its pooled vector."""
     width: int = 192
     """Numbers in a token."""
     depth: int = 12
@@ -27,15 +28,22 @@ class ViTConfig:
     stem: Literal["patch", "conv"] = "patch"
     """How pixels become tokens: one linear map a patch (Dosovitskiy et al. 2021), or strided 3 × 3 convolutions
     (Xiao et al. 2021)."""
-    pooling: Literal["class", "mean", "attention"] = "class"
-    """How tokens become one vector: class token, mean over patches, or a learned weighting
-    (sequence pooling, Hassani et al. 2021)."""
+    embedding_norm: bool = False
+    """Layer-normalise the tokens before the first block, as CLIP does (Radford et al. 2021, section 2.4)."""
+    pooling: Literal["class", "mean", "attention", "map"] = "class"
+    """How tokens become one vector: class token, mean over patches, a learned weighting (sequence pooling, Hassani
+    et al. 2021), or multi-head attention of a learned query (Zhai et al. 2022, section 3)."""
+    norm_after_pooling: bool = False
+    """Normalise the pooled vector instead of every token, as timm's average-pooled models do."""
     positions: Literal["learned", "sincos", "rotary"] = "learned"
+    positions_antialias: bool = False
+    """Resample learned positions with an antialiasing filter, as timm does and DINOv2 with registers."""
     registers: int = 0
     """Extra tokens without content (Darcet et al. 2024)."""
     norm: Literal["layer", "rms"] = "layer"
     norm_epsilon: float = 1e-6
-    mlp: Literal["gelu", "swiglu"] = "gelu"
+    mlp: Literal["gelu", "gelu-tanh", "quick-gelu", "swiglu"] = "gelu"
+    """Exact GELU, its tanh form, x · sigmoid(1.702 x) (Hendrycks and Gimpel 2016), or gated (Shazeer 2020)."""
     layer_scale: float | None = None
     """Initial value of a learned factor a channel on each residual branch (Touvron et al. 2021); none if null."""
     qk_norm: bool = False
@@ -58,7 +66,7 @@ class ViTConfig:
                 raise unknown(name, getattr(self, name), choices)
 
     def _check_ranges(self) -> None:
-        for name in ("patch_size", "channels", "classes", "width", "depth", "heads", "mlp_ratio"):
+        for name in ("patch_size", "channels", "width", "depth", "heads", "mlp_ratio"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
         for name in ("stochastic_depth", "patch_dropout"):
@@ -66,8 +74,9 @@ class ViTConfig:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
         if self.mlp_ratio * self.width < 2:
             raise InputError(f"mlp_ratio {self.mlp_ratio} leaves no hidden numbers in the MLP: raise it")
-        if self.registers < 0:
-            raise InputError(f"registers is {self.registers}: it must be at least 0")
+        for name in ("classes", "registers"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0")
         if self.width % self.heads:
             raise InputError(f"width {self.width} can't be shared by {self.heads} heads: it must be a multiple")
         if self.positions == "sincos" and self.width % 4:

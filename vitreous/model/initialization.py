@@ -7,6 +7,7 @@ from torch import nn
 
 from vitreous.model.attention import Attention
 from vitreous.model.blocks import MLP, SwiGLU
+from vitreous.model.pooling import MultiHeadPooling
 from vitreous.model.positions import LearnedPositions, sincos_table
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ def initialize(model: "ViT") -> None:
         elif isinstance(module, LearnedPositions):
             height, width, channels = module.table.shape
             module.table.copy_(sincos_table((height, width), channels, (height, width)))
-    nn.init.zeros_(model.head.weight)
+    if isinstance(model.head, nn.Linear):
+        nn.init.zeros_(model.head.weight)
+    if isinstance(model.pooling, MultiHeadPooling):
+        nn.init.normal_(model.pooling.query, std=0.02)
     if model.prefix is not None:
         nn.init.normal_(model.prefix, std=0.02)

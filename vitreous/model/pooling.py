@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from vitreous.model.blocks import MLP
 from vitreous.model.config import ViTConfig
+from vitreous.model.norms import build_norm
 
 
 class ClassPooling(nn.Module):
@@ -41,8 +43,34 @@ class AttentionPooling(nn.Module):
         return (weights.to(patches.dtype).unsqueeze(1) @ patches).squeeze(1), readout
 
 
+class MultiHeadPooling(nn.Module):
+    """A learned query attends to the patches in several heads; an MLP follows (Zhai et al. 2022, section 3)."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.heads, self.head_width = config.heads, config.head_width
+        self.query = nn.Parameter(torch.zeros(config.width))
+        self.query_map = nn.Linear(config.width, config.width)
+        self.key_value_map = nn.Linear(config.width, 2 * config.width)
+        self.projection = nn.Linear(config.width, config.width)
+        self.norm = build_norm(config)
+        self.mlp = MLP(config)
+
+    def forward(self, tokens: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
+        """Tokens (batch, tokens, width) to vectors (batch, width) and the readout (batch, tokens), its heads' mean."""
+        query = self.query_map(self.query.to(tokens.dtype)).unflatten(-1, (self.heads, 1, self.head_width))
+        both = self.key_value_map(tokens[:, prefix:]).unflatten(-1, (2, self.heads, self.head_width))
+        key, value = both.permute(2, 0, 3, 1, 4)
+        weights = torch.softmax((query * self.head_width**-0.5 @ key.transpose(-2, -1)).float(), -1)
+        pooled = self.projection((weights.to(value.dtype) @ value).flatten(1))
+        mean = weights.mean(1).squeeze(1)
+        return pooled + self.mlp(self.norm(pooled)), torch.cat([mean.new_zeros(len(tokens), prefix), mean], 1)
+
+
 def build_pooling(config: ViTConfig) -> nn.Module:
     """The pooling that the configuration names."""
     if config.pooling == "class":
         return ClassPooling()
-    return MeanPooling() if config.pooling == "mean" else AttentionPooling(config)
+    if config.pooling == "mean":
+        return MeanPooling()
+    return AttentionPooling(config) if config.pooling == "attention" else MultiHeadPooling(config)

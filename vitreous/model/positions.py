@@ -16,11 +16,12 @@ class LearnedPositions(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.zeros(*config.grid_hw, config.width))
+        self.antialias = config.positions_antialias
         self.register_load_state_dict_pre_hook(resample_on_load)
 
     def forward(self, patches: Tensor, grid_hw: tuple[int, int]) -> Tensor:
         """Add positions to patches (batch, grid height × grid width, width)."""
-        return patches + resample(self.table, grid_hw).flatten(0, 1).to(patches.dtype)
+        return patches + resample(self.table, grid_hw, antialias=self.antialias).flatten(0, 1).to(patches.dtype)
 
 
 class SinCosPositions(nn.Module):
@@ -43,7 +44,7 @@ def build_positions(config: ViTConfig) -> nn.Module | None:
     return LearnedPositions(config) if config.positions == "learned" else SinCosPositions(config)
 
 
-def resample(table: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+def resample(table: Tensor, grid_hw: tuple[int, int], *, antialias: bool = False) -> Tensor:
     """A table (grid height, grid width, width) on another grid, by bicubic interpolation of the places' centres.
 
     This is what transformers' ViT does, so converted weights agree on every picture size.
@@ -51,15 +52,15 @@ def resample(table: Tensor, grid_hw: tuple[int, int]) -> Tensor:
     if tuple(table.shape[:2]) == tuple(grid_hw):
         return table
     planes = table.permute(2, 0, 1).unsqueeze(0)
-    resampled = functional.interpolate(planes, grid_hw, mode="bicubic", align_corners=False)
+    resampled = functional.interpolate(planes, grid_hw, mode="bicubic", align_corners=False, antialias=antialias)
     return resampled.squeeze(0).permute(1, 2, 0)
 
 
-def resample_on_load(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+def resample_on_load(module: "LearnedPositions", state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
     """Have learned positions take a table that was learned on another grid."""
-    own, loaded = module.get_parameter("table"), state_dict.get(prefix + "table")
+    own, loaded = module.table, state_dict.get(prefix + "table")
     if loaded is not None and loaded.ndim == 3 and loaded.shape[2] == own.shape[2]:
-        state_dict[prefix + "table"] = resample(loaded, (own.shape[0], own.shape[1]))
+        state_dict[prefix + "table"] = resample(loaded, (own.shape[0], own.shape[1]), antialias=module.antialias)
 
 
 def sincos_table(

@@ -1,5 +1,6 @@
 """What a forward pass leaves behind when it is observed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -9,8 +10,9 @@ from torch import Tensor
 class AttentionRecord:
     """What one attention layer computed: references to its own tensors, still on the autograd graph.
 
-    All four are (batch, heads, tokens, head width); the attention itself is softmax(scale · query keyᵀ) and
-    `output` is that times `value`, before the heads are joined (Vaswani et al. 2017, equation 1).
+    The first four are (batch, heads, tokens, head width); the attention itself is A = softmax(scale · query keyᵀ), and
+    `output` is A value, before the heads are joined (Vaswani et al. 2017, equation 1). The others are by-products that
+    spare work where they are known, and None elsewhere.
     """
 
     query: Tensor
@@ -18,6 +20,14 @@ class AttentionRecord:
     value: Tensor
     output: Tensor
     scale: float
+    weights: Tensor | None = None
+    """A itself (batch, heads, tokens, tokens), where the kernel wrote it out."""
+    log_sums: Tensor | None = None
+    """Logarithm of the sum of exp(scale · query keyᵀ) over the keys (batch, heads, tokens): the fused kernel's."""
+    projection: Tensor | None = None
+    """Weight of the linear map that joins the heads: (width, heads × head width)."""
+    again: Callable[[], tuple[Tensor, Tensor]] | None = None
+    """Computes query and key once more from the layer's input, for those who keep nothing but this."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +49,22 @@ class TokenLayout:
 class Trace:
     """The one mutable record: pass it to a forward pass, then read from it.
 
-    `readout` (batch, tokens) is the weight with which the model's head reads each token of the last layer: one at the
-    class token, one over N at the patches for mean pooling, or the weights of the pooling attention. Rows sum to 1.
+    This one keeps all; an explanation that needs less has a trace of its own, which takes less.
     """
 
     records: list[AttentionRecord] = field(default_factory=list)
+    """One a layer, the first layer first."""
     layout: TokenLayout | None = None
     readout: Tensor | None = None
+    """(batch, tokens): the weight with which the model's head reads each token of the last layer: one at the class
+    token, one over N at the patches for mean pooling, or the weights of the pooling attention. Rows sum to 1."""
+    tokens: list[Tensor] = field(default_factory=list)
+    """The residual stream (batch, tokens, width): into the first block, then out of each block."""
+
+    def attended(self, record: AttentionRecord) -> None:
+        """Called by each attention layer, the first layer first."""
+        self.records.append(record)
+
+    def passed(self, tokens: Tensor) -> None:
+        """Called with the residual stream into the first block, and out of each block."""
+        self.tokens.append(tokens)

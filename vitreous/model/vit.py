@@ -23,16 +23,18 @@ class ViT(nn.Module):
         self.stem = ConvStem(config) if config.stem == "conv" else PatchEmbedding(config)
         self.positions = build_positions(config)
         self.prefix = nn.Parameter(torch.zeros(config.prefix, config.width)) if config.prefix else None
+        self.embedding_norm = build_norm(config) if config.embedding_norm else nn.Identity()
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
         self.norm = build_norm(config)
         self.pooling = build_pooling(config)
-        self.head = nn.Linear(config.width, config.classes)
+        self.head = nn.Linear(config.width, config.classes) if config.classes else nn.Identity()
         initialize(self)
 
     def forward(self, pictures: Tensor, trace: Trace | None = None) -> Tensor:
         """Normalised pictures (batch, channels, height, width) to logits (batch, classes).
 
-        With a `trace`, every attention layer leaves its record there; the logits are the same to the bit.
+        A model without classes answers with its pooled vector (batch, width). With a `trace`, every attention layer
+        leaves its record there; the logits are the same to the bit.
 
         Raises:
             InputError: the channels are others than the model's, or the patch doesn't divide the sides.
@@ -40,7 +42,17 @@ class ViT(nn.Module):
         tokens, rotation = self.embed(pictures, trace)
         for block in self.blocks:
             tokens = block(tokens, rotation, trace)
-        pooled, readout = self.pooling(self.norm(tokens), self.config.prefix)
+            if trace is not None:
+                trace.passed(tokens)
+        return self.read(tokens, trace)
+
+    def read(self, tokens: Tensor, trace: Trace | None = None) -> Tensor:
+        """The logits (batch, classes) that the head reads from a block's tokens (batch, tokens, width)."""
+        if self.config.norm_after_pooling:
+            pooled, readout = self.pooling(tokens, self.config.prefix)
+            pooled = self.norm(pooled)
+        else:
+            pooled, readout = self.pooling(self.norm(tokens), self.config.prefix)
         if trace is not None:
             trace.readout = readout
         return self.head(pooled)
@@ -58,8 +70,10 @@ class ViT(nn.Module):
             tokens, rotation = self._drop_patches(tokens, rotation)
         if self.prefix is not None:
             tokens = torch.cat([self.prefix.to(tokens.dtype).expand(len(tokens), -1, -1), tokens], 1)
+        tokens = self.embedding_norm(tokens)
         if trace is not None:
             trace.layout = TokenLayout(self.config.prefix, *grid_hw)
+            trace.passed(tokens)
         return tokens, rotation
 
     def _grid(self, pictures: Tensor) -> tuple[int, int]:

@@ -49,7 +49,7 @@ class Classifier:
     @property
     def device(self) -> torch.device:
         """Where the weights lie, and where pictures are taken to."""
-        return self.vit.head.weight.device
+        return next(self.vit.parameters()).device
 
     def prepare(self, picture: Picture) -> tuple[Tensor, Geometry]:
         """A picture of any size as the model's input (channels, height, width), and where its pixels came from."""
