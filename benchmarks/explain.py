@@ -9,8 +9,8 @@ from statistics import median
 
 import torch
 
-from vitreous.explanation.attention import attention
-from vitreous.explanation.rollout import plain_rollout, rollout
+from vitreous.explanation.attention import layer_attention
+from vitreous.explanation.rollout import plain_rollout, roll
 from vitreous.explanation.rows import plain_attention
 from vitreous.explanation.settings import Settings
 from vitreous.model.config import size
@@ -35,11 +35,11 @@ def ways(model: ViT, pictures: torch.Tensor) -> dict[str, Callable[[], object]]:
     depth = model.config.depth
     return {
         "plain": lambda: model(pictures),
-        "class row, last layer": observed(lambda trace: attention(trace, Settings())),
-        "class row, all layers": observed(lambda trace: [attention(trace, Settings(i)) for i in range(depth)]),
-        "rollout": observed(lambda trace: rollout(trace, Settings())),
+        "class row, last layer": observed(lambda trace: layer_attention(trace, depth - 1, Settings())),
+        "class row, all layers": observed(lambda trace: [layer_attention(trace, i, Settings()) for i in range(depth)]),
+        "rollout": observed(lambda trace: roll(trace, trace.readout)),
         "usual way: all matrices kept": observed(lambda trace: [plain_attention(one) for one in trace.records]),
-        "usual way: rollout by matrices": observed(plain_rollout),
+        "usual way: rollout by matrices": observed(lambda trace: plain_rollout(trace, trace.readout)),
     }
 
 

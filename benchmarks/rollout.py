@@ -9,8 +9,7 @@ from pathlib import Path
 
 import torch
 
-from vitreous.explanation.rollout import plain_rollout, rollout
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.rollout import plain_rollout, roll
 from vitreous.model.trace import AttentionRecord, Trace
 
 LAYERS, HEADS, WIDTH = 4, 3, 64
@@ -37,11 +36,12 @@ def peak_mebibytes() -> float:
 def measure(tokens: int) -> None:
     """Print how much the peak grows by the trace, and by rollout on top of it."""
     random_trace(16)
-    rollout(random_trace(512), Settings())
+    warm = random_trace(512)
+    roll(warm, warm.readout)
     before = peak_mebibytes()
     trace = random_trace(tokens)
     with_trace = peak_mebibytes()
-    row = rollout(trace, Settings())
+    row = roll(trace, trace.readout)
     matrices = (HEADS + 2) * tokens**2 * 4 / 2**20
     extra = peak_mebibytes() - with_trace
     print(
@@ -55,7 +55,7 @@ def compare() -> None:
     """Print the largest difference between the streamed and the plain form."""
     for dtype in (torch.float64, torch.float32):
         trace = random_trace(1025, dtype)
-        difference = (rollout(trace, Settings()) - plain_rollout(trace)).abs().max()
+        difference = (roll(trace, trace.readout) - plain_rollout(trace, trace.readout)).abs().max()
         print(f"streamed against plain, 1025 tokens, {dtype}: {difference:.1e}")
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from vitreous.data.sources import load_pictures
 from vitreous.evaluation.classification import Scores
-from vitreous.explanation.methods import METHODS, explain_batch
+from vitreous.explanation.methods import METHODS
+from vitreous.explanation.pictures import explain_batch
 from vitreous.workflows.evaluate import evaluate
 from vitreous.workflows.load import load
 

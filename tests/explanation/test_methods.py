@@ -6,7 +6,8 @@ import torch
 
 from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
-from vitreous.explanation.methods import METHODS, every_head, explain_batch
+from vitreous.explanation.methods import METHODS
+from vitreous.explanation.pictures import every_head, explain_batch
 from vitreous.explanation.settings import Settings
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
@@ -108,7 +109,7 @@ def test_uniform_attention_is_one_everywhere():
         (("attention", Settings(3)), r"no layer 3: this model has layers 0 to 2"),
         (("attention", Settings(-4)), "no layer -4"),
         (("attention", Settings(0, 2)), "no head 2: this model has heads 0 to 1"),
-        (("rollout", Settings(0)), "takes all layers"),
+        (("rollout", Settings(0)), "has no use for the setting layer"),
         (("rollout", None, "dgo"), "did you mean 'dog'"),
     ],
 )

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitreous.explanation import rows
-from vitreous.explanation.attention import attention
-from vitreous.explanation.rollout import plain_rollout, rollout
+from vitreous.explanation.attention import layer_attention
+from vitreous.explanation.rollout import plain_rollout, roll
 from vitreous.explanation.rows import plain_attention, plain_row_times_attention, row_times_attention
 from vitreous.explanation.settings import Settings
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
@@ -32,7 +32,7 @@ def random_trace(layers=4, batch=2, heads=3, tokens=37, width=8, dtype=torch.flo
 def test_streamed_rollout_is_the_plain_one(readout, dtype, tolerance, block, monkeypatch):
     monkeypatch.setattr(rows, "BLOCK_NUMBERS", block)
     trace = random_trace(dtype=dtype, readout=readout)
-    assert (rollout(trace, Settings()) - plain_rollout(trace)).abs().max() < tolerance
+    assert (roll(trace, trace.readout) - plain_rollout(trace, trace.readout)).abs().max() < tolerance
 
 
 @given(
@@ -49,7 +49,7 @@ def test_any_shape_any_block(heads, tokens, layers, block, seed):
     before = rows.BLOCK_NUMBERS
     rows.BLOCK_NUMBERS = block
     try:
-        assert (rollout(trace, Settings()) - plain_rollout(trace)).abs().max() < 1e-10
+        assert (roll(trace, trace.readout) - plain_rollout(trace, trace.readout)).abs().max() < 1e-10
     finally:
         rows.BLOCK_NUMBERS = before
 
@@ -58,18 +58,18 @@ def test_any_shape_any_block(heads, tokens, layers, block, seed):
 def test_rows_sum_to_one(readout):
     trace = random_trace(readout=readout)
     ones = torch.ones(2, dtype=torch.float64)
-    assert torch.allclose(rollout(trace, Settings()).sum(1), ones)
+    assert torch.allclose(roll(trace, trace.readout).sum(1), ones)
     for head in (None, 0, 2):
-        assert torch.allclose(attention(trace, Settings(1, head)).sum(1), ones)
+        assert torch.allclose(layer_attention(trace, 1, Settings(head=head)).sum(1), ones)
 
 
 def test_attention_of_the_class_token_is_its_row():
     trace = random_trace()
     for layer in range(4):
         whole = plain_attention(trace.records[layer])
-        assert torch.allclose(attention(trace, Settings(layer)), whole[:, :, 0].mean(1))
-        assert torch.allclose(attention(trace, Settings(layer, 1)), whole[:, 1, 0])
-    assert torch.equal(attention(trace, Settings(-1)), attention(trace, Settings(3)))
+        assert torch.allclose(layer_attention(trace, layer, Settings()), whole[:, :, 0].mean(1))
+        assert torch.allclose(layer_attention(trace, layer, Settings(head=1)), whole[:, 1, 0])
+    assert torch.equal(layer_attention(trace, -1, Settings()), layer_attention(trace, 3, Settings()))
 
 
 def test_layers_are_taken_in_the_order_of_autograd():
@@ -83,14 +83,14 @@ def test_layers_are_taken_in_the_order_of_autograd():
     for record in trace.records:
         tokens = (tokens + plain_attention(record).mean(1) @ tokens) / 2
     (gradient,) = torch.autograd.grad(tokens[:, 0].sum(), inputs)
-    assert torch.allclose(rollout(trace, Settings()), gradient.squeeze(-1), atol=1e-12)
+    assert torch.allclose(roll(trace, trace.readout), gradient.squeeze(-1), atol=1e-12)
 
 
 def test_a_second_call_gives_the_same_and_leaves_the_trace_alone():
     trace = random_trace()
     kept = trace.readout.clone()
-    first = rollout(trace, Settings())
-    assert torch.equal(rollout(trace, Settings()), first)
+    first = roll(trace, trace.readout)
+    assert torch.equal(roll(trace, trace.readout), first)
     assert torch.equal(trace.readout, kept) and len(trace.records) == 4
 
 
@@ -100,7 +100,7 @@ def test_half_precision_records_are_read_in_float32():
         AttentionRecord(r.query.bfloat16(), r.key.bfloat16(), r.value.bfloat16(), r.output, r.scale)
         for r in trace.records
     ]
-    row = rollout(Trace(halves, trace.layout, trace.readout.bfloat16()), Settings())
+    row = roll(Trace(halves), trace.readout.bfloat16())
     assert row.dtype == torch.float32
     assert torch.allclose(row.sum(1), torch.ones(2), atol=1e-5)
 

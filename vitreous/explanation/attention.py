@@ -1,21 +1,34 @@
-"""Attention of one layer: where the model's readout looks there, for one head or the mean over heads."""
+"""Attention of one layer: where the model's readout, or a chosen patch, looks there."""
 
 from torch import Tensor
 
+from vitreous.explanation.method import Maps, Model
 from vitreous.explanation.rows import row_times_attention
 from vitreous.explanation.settings import Settings, index
+from vitreous.explanation.targets import Target
+from vitreous.explanation.tokens import on_grid, starting_row
 from vitreous.model.trace import Trace
 
 
-def attention(trace: Trace, settings: Settings) -> Tensor:
-    """The readout's attention over all tokens (batch, tokens) in one layer; rows sum to 1.
+def attention(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+    """One layer's attention, for one head or joined over heads; the same for every target."""
+    trace = Trace()
+    logits = model(pictures, trace)
+    layer = index("layer", -1 if settings.layer is None else settings.layer, len(trace.records))
+    weights = layer_attention(trace, layer, settings)
+    head = None if settings.head is None else index("head", settings.head, trace.records[layer].query.shape[1])
+    return Maps(on_grid(weights, trace), logits, layer, head)
 
-    The readout is what the head reads: for a class token this is that token's row of softmax(q kᵀ / √d); for mean
+
+def layer_attention(trace: Trace, layer: int, settings: Settings) -> Tensor:
+    """The attention of a layer over all tokens (batch, tokens); rows sum to 1, but for the maximum over heads.
+
+    It starts from what the head reads: for a class token this is that token's row of softmax(q kᵀ / √d); for mean
     pooling, the mean of the patches' rows; for attention pooling, their mean with the pooling's own weights.
     """
-    assert trace.readout is not None
-    layer = index("layer", settings.layer, len(trace.records))
-    heads = row_times_attention(trace.readout, trace.records[layer])
-    if settings.head is None:
+    heads = row_times_attention(starting_row(trace, settings), trace.records[layer])
+    if settings.head is not None:
+        return heads[:, index("head", settings.head, heads.shape[1])]
+    if settings.fusion == "mean":
         return heads.mean(1)
-    return heads[:, index("head", settings.head, heads.shape[1])]
+    return heads.amax(1) if settings.fusion == "max" else heads.amin(1)

@@ -1,10 +1,12 @@
 """What an explanation says, and of what: the record that every method returns."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from vitreous.explanation.settings import Settings
 from vitreous.render.color import Scale
 from vitreous.render.overlay import overlay
 from vitreous.tasks.classification import Prediction
@@ -15,21 +17,30 @@ class Explanation:
     """A map over one picture, with the words that belong to it."""
 
     heat: np.ndarray = field(repr=False)
-    """float32 (height, width) in the picture's own pixels; 1 is the attention a token would get if all got the same."""
+    """float32 (height, width) in the picture's own pixels. For attention ("share"), 1 is what a patch would get if all
+    got the same; other maps are in units of the method's own, signed where it is."""
     grid: np.ndarray = field(repr=False)
-    """float32 (grid height, grid width): the share of attention on each patch. With the prefix tokens' it adds to 1."""
+    """float32 (rows, columns) over what the model saw, a number a patch or a pixel: for "share" the share of attention
+    on each patch, which adds to 1 with the prefix tokens'."""
     picture_u8: np.ndarray = field(repr=False)
     """The picture itself, uint8 (height, width, 3)."""
     method: str
+    kind: Literal["share", "evidence", "signed"]
+    """share: adds to 1; evidence: 0 or above; signed: above 0 for the target, below it against."""
     prediction: Prediction
+    settings: Settings = field(default_factory=Settings)
     layer: int | None = None
     """Counted from 0; None where a method takes all layers."""
     head: int | None = None
-    """Counted from 0; None for the mean over heads."""
+    """Counted from 0; None for all heads joined."""
     target: str | None = None
-    """The class that was asked for, if one was."""
+    """What the map explains, such as a class; None where the method's map is the same for every target."""
     score: float | None = None
-    """Its probability, between 0 and 1."""
+    """How much of the target there is, if one was asked for: a class's probability (0 to 1), or a margin of logits."""
+    gap: float | None = None
+    """By how much the map's sum misses what it ought to explain, in units of the score; None if it promises nothing."""
+    colors: np.ndarray | None = field(default=None, repr=False)
+    """float32 (height, width, 3) in [0, 1], where the map has colours of its own; drawn instead of the heat."""
 
     def overlay(self, scale: Scale | None = None) -> Image.Image:
         """The picture with the map laid over it, at the picture's own size."""
@@ -38,5 +49,5 @@ class Explanation:
     def words(self) -> str:
         """Method, layer and head in words: "attention · layer 5 · mean over heads"."""
         layer = "all layers" if self.layer is None else f"layer {self.layer}"
-        head = "mean over heads" if self.head is None else f"head {self.head}"
+        head = f"{self.settings.fusion} over heads" if self.head is None else f"head {self.head}"
         return f"{self.method} · {layer} · {head}"

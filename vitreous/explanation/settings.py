@@ -1,18 +1,37 @@
-"""Which part of a model's attention a map shall show."""
+"""What a method may be told beyond the model, the pictures and the target."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from vitreous.errors import InputError
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a method may be told. A method that has no use for a setting refuses it."""
+    """Each method uses some of these, as the table METHODS says; one that it has no use for it refuses."""
 
-    layer: int = -1
-    """Counted from 0; negative ones from the end, −1 is the last."""
+    layer: int | None = None
+    """Counted from 0; negative ones from the end; None for the method's own choice, mostly the last."""
     head: int | None = None
-    """Counted from 0; negative ones from the end; None for the mean over heads."""
+    """Counted from 0; negative ones from the end; None for all heads, joined by `fusion`."""
+    fusion: Literal["mean", "max", "min"] = "mean"
+    """How the heads are joined."""
+    discard: float = 0.0
+    """Share of a layer's attention, its smallest weights, that is set to nought: 0 to below 1."""
+    query: tuple[int, int] | None = None
+    """The patch (row, column on the model's grid) whose own attention or likeness is shown; None for the readout's."""
+    steps: int | None = None
+    """Points on the path of an integral; None for the method's own number."""
+    samples: int | None = None
+    """Random draws; None for the method's own number."""
+    noise: float | None = None
+    """Standard deviation of added noise over the range of the input's values; None for the method's own."""
+    window: int | None = None
+    """Side in patches, or in 1/14 of the shorter side for a model without patches, of what is hidden at a time."""
+    view: Literal["colors", "similarity", "norms"] = "colors"
+    """What of the patches' features is shown."""
+    seed: int = 0
+    """Of the random draws."""
 
 
 def index(kind: str, number: int, count: int) -> int:

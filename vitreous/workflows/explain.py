@@ -8,7 +8,7 @@ from PIL import Image
 from vitreous.data.images import as_image_u8
 from vitreous.data.sources import load_pictures
 from vitreous.errors import InputError
-from vitreous.explanation.methods import every_head, explain_batch
+from vitreous.explanation.pictures import every_head, explain_batch
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.settings import Settings
 from vitreous.files import written_beside
@@ -50,7 +50,7 @@ def explain(
 
 def settings_for(layer: int | None, head: int | None) -> Settings:
     """The settings that a user's choice of layer and head means."""
-    return Settings(head=head) if layer is None else Settings(layer, head)
+    return Settings(layer, head)
 
 
 def explanation_image(explanation: Explanation, truth: str | None = None) -> Image.Image:

@@ -9,7 +9,8 @@ import numpy as np
 
 from vitreous.data.images import open_picture
 from vitreous.errors import InputError
-from vitreous.explanation.methods import explain_batch, find_method
+from vitreous.explanation.methods import find_method
+from vitreous.explanation.pictures import explain_batch
 from vitreous.explanation.result import Explanation
 from vitreous.tasks.classification import Classifier
 from vitreous.workflows.evaluate import training_source

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from vitreous.errors import InputError
-from vitreous.explanation.methods import explain_batch, find_method
+from vitreous.explanation.methods import find_method
+from vitreous.explanation.pictures import explain_batch
 from vitreous.render.color import SteadyScale
 from vitreous.render.overlay import overlay
 from vitreous.render.text import draw_label

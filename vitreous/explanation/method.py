@@ -1,0 +1,57 @@
+"""What every method takes and gives: the one signature of the table METHODS."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from vitreous.explanation.settings import Settings
+from vitreous.explanation.targets import Target
+from vitreous.model.trace import Trace
+
+
+class Model(Protocol):
+    """A model as methods see it: prepared pictures in, logits out; given a trace, it fills it.
+
+    Our ViT is one, and so is anyone's model seen through `observe`. Some methods also need `read`, from a layer's
+    tokens to logits, which our ViT has; `reader` asks for it.
+    """
+
+    def __call__(self, pictures: Tensor, trace: Trace | None = None) -> Tensor:
+        """Pictures (batch, channels, height, width), normalised, to logits (batch, classes)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a method found for a batch of pictures."""
+
+    grids: Tensor
+    """(batch, rows, columns) over what the model saw: a number a patch, or a number a pixel."""
+    logits: Tensor
+    """(batch, classes): what the model answered."""
+    layer: int | None = None
+    """The layer shown, counted from 0; None for all."""
+    head: int | None = None
+    """The head shown, counted from 0; None for all, joined."""
+    gap: Tensor | None = None
+    """(batch): by how much the map's sum misses what it ought to explain, in units of the target's score."""
+    colors: Tensor | None = None
+    """(batch, rows, columns, 3) in [0, 1], for a map that is drawn in colours of its own."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to explain, and what there is to know of it before it runs."""
+
+    explain: Callable[[Model, Tensor, Target, Settings], Maps]
+    """(model, pictures (batch, channels, height, width), target, settings) to maps."""
+    summary: str
+    """What the map shows, in one line."""
+    kind: Literal["share", "evidence", "signed"]
+    """share: weights of tokens that add to 1, prefix tokens included; evidence: 0 or above; signed: for and against."""
+    settings: frozenset[str] = frozenset()
+    """The names of the settings it uses."""
+    asks_target: bool = True
+    """Whether the map is another one for another target."""

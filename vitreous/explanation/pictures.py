@@ -1,0 +1,173 @@
+"""From pictures to explanations: the way that all methods share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitreous.data.images import as_image_u8
+from vitreous.data.preprocessing import Geometry
+from vitreous.errors import InputError
+from vitreous.explanation.method import Maps, Method
+from vitreous.explanation.methods import find_method
+from vitreous.explanation.result import Explanation
+from vitreous.explanation.rows import row_times_attention
+from vitreous.explanation.settings import Settings
+from vitreous.explanation.targets import ClassTarget, Feature, Margin, Predicted, Target
+from vitreous.explanation.tokens import on_grid
+from vitreous.model.trace import Trace
+from vitreous.tasks.classification import Classifier, Picture
+
+AT_ONCE = 32
+"""Pictures in one pass of the model, whose trace is kept until they are explained."""
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of each of several pictures."""
+
+    method_name: str
+    method: Method
+    settings: Settings
+    target: Target
+
+
+def explain_batch(
+    classifier: Classifier,
+    pictures: Sequence[Picture],
+    method: str = "rollout",
+    settings: Settings | None = None,
+    target: str | Target | None = None,
+    query_yx: tuple[float, float] | None = None,
+) -> list[Explanation]:
+    """Explanations of pictures, which may differ in size; those that the model sees at one size run as one batch.
+
+    Args:
+        classifier: the model.
+        pictures: files, Pillow images or uint8 (height, width, 3).
+        method: a name in METHODS.
+        settings: what the method is told; its own choices by default.
+        target: a class, two classes as "cat - dog" for the margin between them, or any Target; the predicted class
+            by default.
+        query_yx: a place in source pixels, down and across: the patch there becomes `settings.query`.
+
+    Raises:
+        InputError: unknown method, layer, head or class, or a setting that the method has no use for.
+    """
+    settings = settings or Settings()
+    if query_yx is not None:
+        settings = replace(settings, query=(0, 0))  # the method is asked now whether it has a use for one
+    question = _Question(method, find_method(method, settings), settings, find_target(classifier, target))
+    images = [as_image_u8(picture) for picture in pictures]
+    prepared = [classifier.prepare(image) for image in images]
+    queries = [None if query_yx is None else query_patch(classifier, query_yx, geometry) for _, geometry in prepared]
+    results: list[Explanation | None] = [None] * len(images)
+    keys = [(inputs.shape, query) for (inputs, _), query in zip(prepared, queries, strict=True)]
+    for places in alike(keys):
+        asked = question
+        if query_yx is not None:
+            asked = replace(question, settings=replace(settings, query=queries[places[0]]))
+        inputs = torch.stack([prepared[i][0] for i in places])
+        maps = look(classifier, inputs, asked)
+        told = target is not None
+        explained = _explanations(classifier, asked, maps, [(images[i], prepared[i][1]) for i in places], told)
+        for i, one in zip(places, explained, strict=True):
+            results[i] = one
+    return [result for result in results if result is not None]
+
+
+def look(classifier: Classifier, inputs: Tensor, question: _Question) -> Maps:
+    """What the method finds, with gradients where it asks for them, and no trace of it left on the model."""
+    with torch.no_grad():
+        return question.method.explain(classifier.vit, inputs, question.target, question.settings)
+
+
+def find_target(classifier: Classifier, target: str | Target | None) -> Target:
+    """A target from what a user says: a class, "one class - another", or nothing.
+
+    Raises:
+        InputError: no class is called so; names the nearest.
+    """
+    if target is None:
+        return Predicted() if classifier.class_names else Feature()
+    if not isinstance(target, str):
+        return target
+    if target not in classifier.class_names and " - " in target:
+        first, second = (ClassTarget(classifier.class_index(name), name) for name in target.split(" - ", 1))
+        return Margin(first, second)
+    return ClassTarget(classifier.class_index(target), target)
+
+
+def query_patch(classifier: Classifier, query_yx: tuple[float, float], geometry: Geometry) -> tuple[int, int]:
+    """The patch (row, column) under a place in source pixels.
+
+    Raises:
+        InputError: the place is not on the picture, or on no part of it that the model sees.
+    """
+    patch, (top, left, bottom, right) = classifier.preprocessing.multiple, geometry.box
+    y, x = query_yx
+    if not (top <= y < bottom and left <= x < right):
+        raise InputError(
+            f"the place {x:g},{y:g} (x, y) is not on the part of the picture that the model sees: "
+            f"x {left:g} to {right:g}, y {top:g} to {bottom:g}"
+        )
+    row = int((y - top) / (bottom - top) * geometry.model_hw[0]) // patch
+    column = int((x - left) / (right - left) * geometry.model_hw[1]) // patch
+    return row, column
+
+
+def _explanations(
+    classifier: Classifier,
+    question: _Question,
+    maps: Maps,
+    sources: Sequence[tuple[np.ndarray, Geometry]],
+    told: bool,
+) -> list[Explanation]:
+    """One explanation a picture, in its own pixels."""
+    predictions, target = classifier.read(maps.logits), question.target
+    scores = target(maps.logits).float().tolist() if told else [None] * len(sources)
+    if told and isinstance(target, ClassTarget):
+        scores = [dict(prediction.ranking)[target.name] for prediction in predictions]
+    results = []
+    for i, (image_u8, geometry) in enumerate(sources):
+        grid = maps.grids[i].float().cpu().numpy()
+        heat = geometry.to_source(grid * (grid.size if question.method.kind == "share" else 1))
+        named = target.name if told or question.method.asks_target else None
+        gap = None if maps.gap is None else float(maps.gap[i])
+        colors = None if maps.colors is None else colors_to_source(maps.colors[i], geometry)
+        results.append(
+            Explanation(
+                heat, grid, image_u8, question.method_name, question.method.kind, predictions[i], question.settings,
+                maps.layer, maps.head, named, scores[i], gap, colors,
+            )
+        )  # fmt: skip
+    return results
+
+
+def colors_to_source(colors: Tensor, geometry: Geometry) -> np.ndarray:
+    """Colours (rows, columns, 3) of a grid in source pixels: float32 (height, width, 3)."""
+    return np.stack([geometry.to_source(plane) for plane in colors.float().cpu().numpy().transpose(2, 0, 1)], -1)
+
+
+@torch.no_grad()
+def every_head(classifier: Classifier, picture: Picture) -> list[list[np.ndarray]]:
+    """Attention of each layer (outer list) and head (inner list) as heat on the picture, all from one pass."""
+    inputs, geometry = classifier.prepare(picture)
+    trace = Trace()
+    classifier.vit(inputs[None], trace)
+    assert trace.readout is not None
+    layers = []
+    for record in trace.records:
+        heads = on_grid(row_times_attention(trace.readout, record)[0], trace)
+        layers.append([geometry.to_source(grid * grid.size) for grid in heads.float().cpu().numpy()])
+    return layers
+
+
+def alike(keys: Sequence[object]) -> list[list[int]]:
+    """The places of equal keys, in groups that a model takes at once."""
+    groups: dict[object, list[int]] = {}
+    for place, key in enumerate(keys):
+        groups.setdefault(key, []).append(place)
+    return [places[i : i + AT_ONCE] for places in groups.values() for i in range(0, len(places), AT_ONCE)]

@@ -1,0 +1,41 @@
+"""Between tokens and places: from where a map starts, and how weights of tokens lie on the grid of patches."""
+
+import torch
+from torch import Tensor
+
+from vitreous.errors import InputError
+from vitreous.explanation.settings import Settings
+from vitreous.model.trace import TokenLayout, Trace
+
+
+def starting_row(trace: Trace, settings: Settings) -> Tensor:
+    """The weighting of tokens (batch, tokens) that a map starts from: the readout, or one at the chosen patch."""
+    assert trace.readout is not None and trace.layout is not None
+    if settings.query is None:
+        return trace.readout
+    row = torch.zeros_like(trace.readout)
+    row[:, patch_token(settings.query, trace.layout)] = 1
+    return row
+
+
+def patch_token(place: tuple[int, int], layout: TokenLayout) -> int:
+    """The token of the patch at (row, column).
+
+    Raises:
+        InputError: there is no such patch.
+    """
+    row, column = place
+    if not (0 <= row < layout.grid_height and 0 <= column < layout.grid_width):
+        raise InputError(
+            f"there is no patch at row {row}, column {column}: the model's grid has {layout.grid_height} rows and "
+            f"{layout.grid_width} columns, counted from 0"
+        )
+    return layout.prefix + row * layout.grid_width + column
+
+
+def on_grid(weights: Tensor, trace: Trace) -> Tensor:
+    """Weights of tokens (batch, tokens) as (batch, grid height, grid width), prefix tokens left out."""
+    layout = trace.layout
+    assert layout is not None
+    assert weights.shape[1] == layout.tokens, f"{weights.shape[1]} weights for {layout.tokens} tokens"
+    return weights[:, layout.prefix :].unflatten(1, (layout.grid_height, layout.grid_width))
