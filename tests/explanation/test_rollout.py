@@ -10,14 +10,25 @@ from vitreous.explanation.attention import layer_attention
 from vitreous.explanation.rollout import plain_rollout, roll
 from vitreous.explanation.rows import plain_attention, plain_row_times_attention, row_times_attention
 from vitreous.explanation.settings import Settings
+from vitreous.model import attention
+from vitreous.model.attention import attend
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
 
 
-def random_trace(layers=4, batch=2, heads=3, tokens=37, width=8, dtype=torch.float64, readout="class") -> Trace:
+def random_trace(
+    layers=4, batch=2, heads=3, tokens=37, width=8, dtype=torch.float64, readout="class", kernel="unknown"
+) -> Trace:
+    """A trace with the by-products of the kernel: none, the whole matrix, or the rows' sums."""
     records = []
     for _ in range(layers):
         query, key, value = (torch.randn(batch, heads, tokens, width, dtype=dtype) * 3 for _ in range(3))
-        records.append(AttentionRecord(query, key, value, value, width**-0.5))
+        fused = attend(query, key, value)
+        by_products = {
+            "unknown": (None, None),
+            "written out": (torch.softmax(query @ key.transpose(-2, -1) * width**-0.5, -1), None),
+            "fused": (None, fused.log_sums),
+        }
+        records.append(AttentionRecord(query, key, value, fused.output, width**-0.5, *by_products[kernel]))
     row = torch.rand(batch, tokens, dtype=dtype) if readout == "random" else torch.zeros(batch, tokens, dtype=dtype)
     if readout == "class":
         row[:, 0] = 1
@@ -29,9 +40,12 @@ def random_trace(layers=4, batch=2, heads=3, tokens=37, width=8, dtype=torch.flo
 @pytest.mark.parametrize("readout", ["class", "patches", "random"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("block", [1, 1000, 2**22])
-def test_streamed_rollout_is_the_plain_one(readout, dtype, tolerance, block, monkeypatch):
+@pytest.mark.parametrize("kernel", ["unknown", "written out", "fused"])
+def test_streamed_rollout_is_the_plain_one(readout, dtype, tolerance, block, kernel, monkeypatch):
     monkeypatch.setattr(rows, "BLOCK_NUMBERS", block)
-    trace = random_trace(dtype=dtype, readout=readout)
+    monkeypatch.setattr(attention, "WRITTEN_OUT_TOKENS", {})
+    trace = random_trace(dtype=dtype, readout=readout, kernel=kernel)
+    assert kernel != "fused" or trace.records[0].log_sums is not None
     assert (roll(trace, trace.readout) - plain_rollout(trace, trace.readout)).abs().max() < tolerance
 
 
