@@ -8,7 +8,7 @@ from PIL import Image
 
 from vitreous.explanation.settings import Settings
 from vitreous.render.color import Scale
-from vitreous.render.overlay import overlay
+from vitreous.render.overlay import overlay, paint
 from vitreous.tasks.classification import Prediction
 
 
@@ -44,7 +44,13 @@ class Explanation:
 
     def overlay(self, scale: Scale | None = None) -> Image.Image:
         """The picture with the map laid over it, at the picture's own size."""
-        return Image.fromarray(overlay(self.picture_u8, self.heat, scale))
+        return Image.fromarray(self.drawn(scale))
+
+    def drawn(self, scale: Scale | None = None) -> np.ndarray:
+        """The same as uint8 (height, width, 3)."""
+        if self.colors is not None:
+            return paint(self.picture_u8, self.colors)
+        return overlay(self.picture_u8, self.heat, scale, signed=self.kind == "signed")
 
     def words(self) -> str:
         """Method, layer and head in words: "attention · layer 5 · mean over heads"."""

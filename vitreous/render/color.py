@@ -87,6 +87,21 @@ class Scale:
         scale = cls(float(low), float(high))
         return cls(float(values.min()), float(values.max())) if scale.flat else scale
 
+    @classmethod
+    def symmetric(cls, heat: np.ndarray, high_percent: float = HIGH_PERCENT) -> "Scale":
+        """The scale from −m to m, with m the robust greatest size of a signed (height, width) map.
+
+        Raises:
+            InputError: as `robust`.
+        """
+        size = cls.robust(np.abs(checked_map(heat)), high_percent=high_percent).high
+        return cls(-size, size)
+
+    @classmethod
+    def fitting(cls, heat: np.ndarray, *, signed: bool = False) -> "Scale":
+        """The map's own robust scale: around 0 for a signed one."""
+        return cls.symmetric(heat) if signed else cls.robust(heat)
+
 
 class SteadyScale:
     """A scale that follows a clip slowly, so that the colours do not flicker from frame to frame.
@@ -95,15 +110,15 @@ class SteadyScale:
     present range, so one odd frame can't jerk it. A blank frame leaves it as it is.
     """
 
-    def __init__(self, rate: float = 0.05) -> None:
+    def __init__(self, rate: float = 0.05, *, signed: bool = False) -> None:
         if not 0 < rate <= 1:
             raise InputError(f"rate {rate} is outside (0, 1]: give the share of the way to move in one frame")
-        self._rate = rate
+        self._rate, self._signed = rate, signed
         self._scale: Scale | None = None
 
     def update(self, heat: np.ndarray) -> Scale:
         """Take in the next frame's map, float (height, width), and return the scale to draw that frame with."""
-        new = Scale.robust(heat)
+        new = Scale.fitting(heat, signed=self._signed)
         if self._scale is None or self._scale.flat:
             self._scale = new
         elif not new.flat:

@@ -1,4 +1,7 @@
-"""A picture and where it was looked at, in one: the rest grows dim and grey, the looked-at glows."""
+"""A picture and where it was looked at, in one: the rest grows dim and grey, the looked-at glows.
+
+What speaks for something glows warm, what speaks against it glows cool.
+"""
 
 from functools import lru_cache
 
@@ -9,16 +12,26 @@ from vitreous.render.color import Scale, checked_map, color_table, to_levels
 from vitreous.render.picture import check_picture
 
 DIMMING, GREYING, GLOW, TINT = 0.64, 0.8, 0.58, 0.6
+FOR, AGAINST = (255, 138, 40), (40, 150, 255)
+UNSHADED = 0.45  # the light that a map's own colours keep where the picture is black
 HOTTEST = 0.76  # beyond it inferno is so pale that it would wash the picture out
 PIXELS_PER_BAND = 32_768
 
 
-def overlay(image_u8: np.ndarray, heat: np.ndarray, scale: Scale | None = None, strength: float = 1.0) -> np.ndarray:
+def overlay(
+    image_u8: np.ndarray,
+    heat: np.ndarray,
+    scale: Scale | None = None,
+    strength: float = 1.0,
+    *,
+    signed: bool = False,
+) -> np.ndarray:
     """Draw `heat`, float (height, width), over `image_u8`, uint8 (height, width, 3): a new uint8 picture.
 
     What is not looked at is dimmed and partly desaturated; what is looked at keeps its own colours under a glow of
-    the inferno colormap whose opacity grows with the heat. Without a `scale` the map's own robust one is taken.
-    A `strength` of 0 returns the picture as it was, 1 the full effect.
+    the inferno colormap whose opacity grows with the heat. A `signed` map glows orange above 0 and blue below it.
+    Without a `scale` the map's own robust one is taken, from −m to m for a signed one. A `strength` of 0 returns the
+    picture as it was, 1 the full effect.
 
     Raises:
         InputError: picture and map differ in size, are of the wrong kind or not finite, or strength is outside [0, 1].
@@ -30,8 +43,8 @@ def overlay(image_u8: np.ndarray, heat: np.ndarray, scale: Scale | None = None, 
             f"a map of {heat.shape[0]}x{heat.shape[1]} does not fit a picture of "
             f"{image_u8.shape[0]}x{image_u8.shape[1]} (height x width): resize the map to the picture first"
         )
-    table = blend_table(float(strength))
-    levels = to_levels((scale or Scale.robust(heat)).apply(heat))
+    table = blend_table(float(strength), signed=signed)
+    levels = to_levels((scale or Scale.fitting(heat, signed=signed)).apply(heat))
     drawn = np.empty(image_u8.shape, np.uint8)
     rows = max(1, PIXELS_PER_BAND // heat.shape[1])
     for top in range(0, heat.shape[0], rows):
@@ -39,8 +52,24 @@ def overlay(image_u8: np.ndarray, heat: np.ndarray, scale: Scale | None = None, 
     return drawn
 
 
+def paint(image_u8: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Lay colours of a map's own, float (height, width, 3) in [0, 1], over `image_u8`, uint8 of the same shape.
+
+    The picture shows through as light and shade.
+
+    Raises:
+        InputError: picture and colours differ in shape.
+    """
+    check_picture(image_u8)
+    if colors.shape != image_u8.shape:
+        raise InputError(f"colours of shape {colors.shape} do not fit a picture of shape {image_u8.shape}: resize them")
+    grey = image_u8 @ np.array([0.299, 0.587, 0.114], np.float32) / 255
+    shade = UNSHADED + (1 - UNSHADED) * grey[..., None]
+    return np.rint(np.clip(colors, 0, 1) * shade * 255).astype(np.uint8)
+
+
 @lru_cache(maxsize=16)
-def blend_table(strength: float) -> np.ndarray:
+def blend_table(strength: float, *, signed: bool = False) -> np.ndarray:
     """What each of the 256 levels of heat does to a pixel, in 256ths: uint16 (3, 3, 256), channel first.
 
     For each channel: the share of the pixel's own value, the share of its grey value, and what is added. The glow is
@@ -49,15 +78,21 @@ def blend_table(strength: float) -> np.ndarray:
     """
     if not 0 <= strength <= 1:
         raise InputError(f"strength {strength} is outside [0, 1]: give 0 for none, 1 for the full effect")
-    heat = np.linspace(0, 1, 256)
+    heat = np.abs(np.linspace(-1, 1, 256)) if signed else np.linspace(0, 1, 256)
     unseen = strength * (1 - heat * heat * (3 - 2 * heat))
-    hues = color_table()[np.rint(heat * HOTTEST * 255).astype(int)].T / 255
+    hues = signed_hues() if signed else color_table()[np.rint(heat * HOTTEST * 255).astype(int)].T / 255
     opacity = strength * GLOW * heat**1.5
     glow, tint = opacity * hues, 1 - TINT * opacity * (1 - hues)
     light = (1 - glow) * tint * (1 - DIMMING * unseen)
     own = light * (1 - GREYING * unseen)
     table = np.stack([own, light - own, glow * 255], axis=1)
     return np.floor(table * 256 + 1e-9).astype(np.uint16)
+
+
+def signed_hues() -> np.ndarray:
+    """The glow of each of 256 levels from wholly against to wholly for: float (3, 256) in [0, 1]."""
+    sides = [np.repeat(np.array(color)[:, None], 128, axis=1) for color in (AGAINST, FOR)]
+    return np.concatenate(sides, axis=1) / 255
 
 
 def blend(image: np.ndarray, levels: np.ndarray, table: np.ndarray, drawn: np.ndarray) -> None:
