@@ -37,7 +37,7 @@ def ways(model: ViT, pictures: torch.Tensor) -> dict[str, Callable[[], object]]:
         "plain": lambda: model(pictures),
         "class row, last layer": observed(lambda trace: layer_attention(trace, depth - 1, Settings())),
         "class row, all layers": observed(lambda trace: [layer_attention(trace, i, Settings()) for i in range(depth)]),
-        "rollout": observed(lambda trace: roll(trace, trace.readout)),
+        "rollout": observed(lambda trace: roll(trace.records, trace.readout)),
         "usual way: all matrices kept": observed(lambda trace: [plain_attention(one) for one in trace.records]),
         "usual way: rollout by matrices": observed(lambda trace: plain_rollout(trace, trace.readout)),
     }

@@ -37,11 +37,11 @@ def measure(tokens: int) -> None:
     """Print how much the peak grows by the trace, and by rollout on top of it."""
     random_trace(16)
     warm = random_trace(512)
-    roll(warm, warm.readout)
+    roll(warm.records, warm.readout)
     before = peak_mebibytes()
     trace = random_trace(tokens)
     with_trace = peak_mebibytes()
-    row = roll(trace, trace.readout)
+    row = roll(trace.records, trace.readout)
     matrices = (HEADS + 2) * tokens**2 * 4 / 2**20
     extra = peak_mebibytes() - with_trace
     print(
@@ -55,7 +55,7 @@ def compare() -> None:
     """Print the largest difference between the streamed and the plain form."""
     for dtype in (torch.float64, torch.float32):
         trace = random_trace(1025, dtype)
-        difference = (roll(trace, trace.readout) - plain_rollout(trace, trace.readout)).abs().max()
+        difference = (roll(trace.records, trace.readout) - plain_rollout(trace, trace.readout)).abs().max()
         print(f"streamed against plain, 1025 tokens, {dtype}: {difference:.1e}")
 
 

@@ -7,23 +7,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vitreous.data.preprocessing import Preprocessing
     from vitreous.errors import InputError
+    from vitreous.explanation.observe import observe
     from vitreous.workflows.evaluate import evaluate
     from vitreous.workflows.explain import explain
     from vitreous.workflows.load import load
     from vitreous.workflows.train import train
     from vitreous.workflows.video import explain_video
+    from vitreous.workflows.wrap import wrap
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "evaluate", "explain", "explain_video", "load", "train"]
+__all__ = ["InputError", "Preprocessing", "evaluate", "explain", "explain_video", "load", "observe", "train", "wrap"]
 
 _HOMES = {
     "InputError": "errors",
+    "Preprocessing": "data.preprocessing",
     "evaluate": "workflows.evaluate",
     "explain": "workflows.explain",
     "explain_video": "workflows.video",
     "load": "workflows.load",
+    "observe": "explanation.observe",
     "train": "workflows.train",
+    "wrap": "workflows.wrap",
 }
 
 

@@ -50,14 +50,19 @@ def test_pictures_that_are_none(picture, here, trained_run, capsys):
 
 
 EXPLAIN = {
-    "--method rolout": "did you mean 'rollout'? (attention, rollout)",
+    "--method rolout": "did you mean 'rollout'? (attention, rollout,",
     "--method attention --layer 9": "no layer 9: this model has layers 0 to 1",
     "--method attention --head -3": "no head -3",
-    "--layer 1": "takes all layers and heads",
+    "--layer 1": "method 'rollout' has no use for the setting layer: leave it out, or choose attention",
     "--target rde": "did you mean 'red'? (blue, green, red)",
     "--truth gren": "did you mean 'green'",
     "--layout shet": "shet",
     "--layer two": "two",
+    "--method occlusion --query 3,4": "has no use for the setting query",
+    "--query 3;4": "no place on a picture",
+    "--query 99,4": "not on the part of the picture that the model sees",
+    "--target red-blue": "no class 'red-blue'",
+    "--layout methods --truth red": "leave out all but target and picture",
     "-o letters/to-mother.txt": "let its name end in .png",
     "-o black.png": "black.png is one of the pictures themselves",
     "--layout sheet --method banana": "no method 'banana'",

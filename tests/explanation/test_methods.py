@@ -34,11 +34,14 @@ def picture(height, width, seed=0):
 def test_every_method_gives_a_finite_map_in_the_pictures_own_pixels(method, pooling, resize):
     model = classifier(resize, pooling=pooling)
     images = [picture(30, 50), picture(50, 30), picture(1, 1), picture(16, 24)]
-    for image, one in zip(images, explain_batch(model, images, method), strict=True):
+    explained = explain_batch(model, images, method)
+    for image, one in zip(images, explained, strict=True):
         assert one.heat.shape == image.shape[:2] and one.heat.dtype == np.float32
-        assert np.isfinite(one.heat).all() and (one.heat >= 0).all() and one.heat.max() > 0
-        assert 0 < one.grid.sum() <= 1 + 1e-5
+        assert np.isfinite(one.heat).all()
+        assert (one.heat >= 0).all() or one.kind == "signed"
+        assert 0 < one.grid.sum() <= 1 + 1e-5 or one.kind != "share"
         assert one.overlay().size == (image.shape[1], image.shape[0])
+    assert max(np.abs(one.heat).max() for one in explained) > 0
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -52,7 +55,7 @@ def test_nothing_is_left_behind(method):
     assert np.array_equal(first.heat, second.heat)
     assert not model.vit.training and torch.is_grad_enabled()
     assert all(torch.equal(before[name], value) for name, value in model.vit.state_dict().items())
-    assert all(weight.grad is None for weight in model.vit.parameters())
+    assert all(weight.grad is None and weight.requires_grad for weight in model.vit.parameters())
     assert not any(module._forward_hooks for module in model.vit.modules())
 
 
@@ -62,7 +65,7 @@ def test_a_batch_says_what_each_picture_alone_says(method):
     together = explain_batch(model, images, method)
     for image, one in zip(images, together, strict=True):
         alone = explain_batch(model, [image], method)[0]
-        assert np.allclose(one.heat, alone.heat, atol=1e-4)
+        assert np.abs(one.heat - alone.heat).max() < 1e-4 * np.abs(one.heat).max()
         assert one.prediction.name == alone.prediction.name == model.predict(image).name
 
 
@@ -98,7 +101,7 @@ def test_uniform_attention_is_one_everywhere():
     with torch.no_grad():
         for block in model.vit.blocks:
             block.attention.qkv.weight.zero_()
-    for method in METHODS:
+    for method in [name for name, one in METHODS.items() if one.kind == "share"]:
         assert np.allclose(explain_batch(model, [picture(40, 20)], method)[0].heat, 1, atol=1e-4)
 
 

@@ -46,7 +46,7 @@ def test_streamed_rollout_is_the_plain_one(readout, dtype, tolerance, block, ker
     monkeypatch.setattr(attention, "WRITTEN_OUT_TOKENS", {})
     trace = random_trace(dtype=dtype, readout=readout, kernel=kernel)
     assert kernel != "fused" or trace.records[0].log_sums is not None
-    assert (roll(trace, trace.readout) - plain_rollout(trace, trace.readout)).abs().max() < tolerance
+    assert (roll(trace.records, trace.readout) - plain_rollout(trace, trace.readout)).abs().max() < tolerance
 
 
 @given(
@@ -63,7 +63,7 @@ def test_any_shape_any_block(heads, tokens, layers, block, seed):
     before = rows.BLOCK_NUMBERS
     rows.BLOCK_NUMBERS = block
     try:
-        assert (roll(trace, trace.readout) - plain_rollout(trace, trace.readout)).abs().max() < 1e-10
+        assert (roll(trace.records, trace.readout) - plain_rollout(trace, trace.readout)).abs().max() < 1e-10
     finally:
         rows.BLOCK_NUMBERS = before
 
@@ -72,7 +72,7 @@ def test_any_shape_any_block(heads, tokens, layers, block, seed):
 def test_rows_sum_to_one(readout):
     trace = random_trace(readout=readout)
     ones = torch.ones(2, dtype=torch.float64)
-    assert torch.allclose(roll(trace, trace.readout).sum(1), ones)
+    assert torch.allclose(roll(trace.records, trace.readout).sum(1), ones)
     for head in (None, 0, 2):
         assert torch.allclose(layer_attention(trace, 1, Settings(head=head)).sum(1), ones)
 
@@ -97,14 +97,14 @@ def test_layers_are_taken_in_the_order_of_autograd():
     for record in trace.records:
         tokens = (tokens + plain_attention(record).mean(1) @ tokens) / 2
     (gradient,) = torch.autograd.grad(tokens[:, 0].sum(), inputs)
-    assert torch.allclose(roll(trace, trace.readout), gradient.squeeze(-1), atol=1e-12)
+    assert torch.allclose(roll(trace.records, trace.readout), gradient.squeeze(-1), atol=1e-12)
 
 
 def test_a_second_call_gives_the_same_and_leaves_the_trace_alone():
     trace = random_trace()
     kept = trace.readout.clone()
-    first = roll(trace, trace.readout)
-    assert torch.equal(roll(trace, trace.readout), first)
+    first = roll(trace.records, trace.readout)
+    assert torch.equal(roll(trace.records, trace.readout), first)
     assert torch.equal(trace.readout, kept) and len(trace.records) == 4
 
 
@@ -114,7 +114,7 @@ def test_half_precision_records_are_read_in_float32():
         AttentionRecord(r.query.bfloat16(), r.key.bfloat16(), r.value.bfloat16(), r.output, r.scale)
         for r in trace.records
     ]
-    row = roll(Trace(halves), trace.readout.bfloat16())
+    row = roll(halves, trace.readout.bfloat16())
     assert row.dtype == torch.float32
     assert torch.allclose(row.sum(1), torch.ones(2), atol=1e-5)
 

@@ -19,6 +19,8 @@ VARIANTS = [
     )
 ] + [
     {"registers": 3},
+    {"pooling": "class-and-mean", "registers": 2},
+    {"pooling": "class-and-distillation", "registers": 1},
     {"norm": "rms"},
     {"mlp": "swiglu"},
     {"mlp": "gelu-tanh", "embedding_norm": True},
@@ -160,6 +162,8 @@ def test_sizes_that_do_not_fit_name_the_nearest():
     ("options", "words"),
     [
         ({"pooling": "men"}, "did you mean 'mean'"),
+        ({"pooling": "class-and-distillation"}, "the distillation token is the first register"),
+        ({"pooling": "class-and-mean", "norm_after_pooling": True}, "normalised before, not after"),
         ({"heads": 5}, "can't be shared by 5 heads"),
         ({"stochastic_depth": 1.0}, "below 1"),
         ({"width": 0}, "must be above 0"),

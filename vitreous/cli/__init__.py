@@ -16,8 +16,13 @@ VERBS = {
     "train": "Train a model by a recipe, or go on with a run.",
     "evaluate": "Measure a model on pictures it has not learned from.",
     "explain": "Show what a model looks at on pictures.",
+    "methods": "List the ways to explain.",
     "video": "Lay over a clip what a model looks at.",
     "patches": "Show how a picture is cut into patches.",
+    "convert": "Write a model in the form that another library loads.",
+    "localisation": "Measure whether maps fall on the object.",
+    "faithfulness": "Measure how far maps can be believed.",
+    "doctor": "Say in words what is wrong inside a model.",
 }
 """Every verb and what it does; its function, in the file of the same name, is imported when it is called."""
 

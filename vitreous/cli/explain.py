@@ -14,11 +14,20 @@ def explain(
     /,
     *,
     method: str = "rollout",
+    target: str | None = None,
     layer: int | None = None,
     head: int | None = None,
-    target: str | None = None,
+    fusion: Literal["mean", "max", "min"] = "mean",
+    query: str | None = None,
+    discard: float = 0.0,
+    steps: int | None = None,
+    samples: int | None = None,
+    noise: float | None = None,
+    window: int | None = None,
+    view: Literal["colors", "similarity", "norms"] = "colors",
+    seed: int = 0,
     truth: str | None = None,
-    layout: Literal["single", "sheet", "grid"] | None = None,
+    layout: Literal["single", "sheet", "grid", "methods"] | None = None,
     data: str | None = None,
     count: int = 16,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
@@ -26,21 +35,36 @@ def explain(
     """Show what a model looks at on pictures; without pictures, on the test pictures of its own data.
 
     Args:
-        model: Run folder or model.safetensors.
+        model: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small.
         pictures: Picture files.
-        method: attention (one layer) or rollout (all layers).
-        layer: Layer to show, counted from 0; -1 is the last. For --method attention.
-        head: Head to show, counted from 0; the mean over heads by default. For --method attention.
-        target: A class whose probability is told too.
+        method: How to explain; `vitreous methods` lists them and the settings that each one takes.
+        target: What the map shall explain: a class, or "cat - dog" for what speaks for one rather than the other.
+        layer: Layer to show, counted from 0; -1 is the last.
+        head: Head to show, counted from 0; all of them by default.
+        fusion: How heads are joined.
+        query: A place X,Y in the picture's pixels, whose patch is followed instead of what the model's head reads.
+        discard: Share of each layer's smallest weights that rollout leaves out.
+        steps: Points on the path of integrated-gradients.
+        samples: Random draws of rise and smoothgrad.
+        noise: Noise of smoothgrad, over the range of the input.
+        window: Side in patches of what occlusion hides.
+        view: What features shows: PCA as colors, similarity to --query, or norms.
+        seed: Of the random draws.
         truth: What the picture really shows; by default its folder's name, where that is a class.
-        layout: single: one explained picture; sheet: every layer and head; grid: all pictures in one.
+        layout: single: one explained picture; sheet: every layer and head; methods: every method; grid: all pictures.
         data: Source of test pictures; by default the one the run was trained on.
         count: How many test pictures to show.
         output: File to write; several pictures with a folder here are written one by one.
     """
+    from vitreous.explanation.settings import Settings
     from vitreous.workflows.explain_files import ExplainRequest, write_explanations
+    from vitreous.workflows.places import place
 
-    request = ExplainRequest(method, layer, head, target, truth, layout, data, count)
+    settings = Settings(
+        layer=layer, head=head, fusion=fusion, discard=discard, steps=steps, samples=samples, noise=noise,
+        window=window, view=view, seed=seed,
+    )  # fmt: skip
+    request = ExplainRequest(method, settings, target, place(query), truth, layout, data, count)
     for written in write_explanations(model, pictures or [], request, output):
         say(f"{written.path}: {written.words}")
     return 0

@@ -17,6 +17,8 @@ def video(
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     method: str = "rollout",
+    target: str | None = None,
+    query: str | None = None,
     layer: int | None = None,
     head: int | None = None,
     batch_size: int = 16,
@@ -24,14 +26,17 @@ def video(
     """Lay over a clip what a model looks at: same frames, times, size and sound.
 
     Args:
-        model: Run folder or model.safetensors.
+        model: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small.
         clip: Video file, or an animated GIF.
         output: File to write: .mp4, .mov or .mkv; the clip's name with "-attention.mp4" by default.
-        method: attention (one layer) or rollout (all layers).
-        layer: Layer to show, counted from 0; -1 is the last. For --method attention.
-        head: Head to show, counted from 0; the mean over heads by default. For --method attention.
+        method: How to explain; `vitreous methods` lists them and the settings that each one takes.
+        target: What the maps shall explain: a class, or "cat - dog"; each frame's predicted class by default.
+        query: A place X,Y in the clip's pixels, whose patch is followed instead of what the model's head reads.
+        layer: Layer to show, counted from 0; -1 is the last.
+        head: Head to show, counted from 0; all of them by default.
         batch_size: Frames that go through the model at a time.
     """
+    from vitreous.workflows.places import place
     from vitreous.workflows.video import explain_video
 
     path = output or Path(f"{clip.stem}-attention.mp4")
@@ -43,8 +48,11 @@ def video(
             left = f" · {clock((total - done) / rate)} left" if total and done else ""
             display(done, total, f"frame {done} · {rate:.1f} frames/s{left}")
 
-        options = {"layer": layer, "head": head, "batch_size": batch_size, "on_progress": tell}
-        result = explain_video(model, clip, path, method, **options)
+        followed = place(query)
+        result = explain_video(
+            model, clip, path, method, explained=target, query=followed and followed[::-1], batch_size=batch_size,
+            on_progress=tell, layer=layer, head=head,
+        )  # fmt: skip
     height, width = result.info.size_hw
     seconds, sound = float(result.info.duration_seconds or 0), result.info.sound or "none"
     say(f"{path}: {result.frames} frames, {seconds:.2f} s, {width} × {height} pixels, sound: {sound}")

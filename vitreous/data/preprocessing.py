@@ -13,6 +13,7 @@ from vitreous.errors import InputError, unknown
 
 Resize = Literal["stretch", "crop", "aspect"]
 RESIZES: tuple[str, ...] = get_args(Resize)
+INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 REDUCING_GAP = (
     2.0  # shrink by a whole factor first, down to twice the wanted size: several times faster on large pictures
 )
@@ -28,6 +29,9 @@ class Preprocessing:
             centre; "aspect" keeps the whole picture and its aspect ratio, with both sides multiples of `multiple`.
         mean, std: one number a channel, for pixels scaled to 0..1; one channel means luma.
         multiple: the patch size in pixels.
+        central: share of the height and width that "stretch" or "crop" would show which is kept, around the centre:
+            0.875 is the usual "resize to 256, crop 224". 1 for "aspect".
+        interpolation: "bicubic" or "bilinear", antialiased either way.
     """
 
     size_hw: tuple[int, int]
@@ -35,6 +39,8 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     multiple: int
+    central: float = 1.0
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
     def __post_init__(self) -> None:
         if self.resize not in RESIZES:
@@ -43,6 +49,10 @@ class Preprocessing:
             raise InputError(f"size {self.size_hw} and multiple {self.multiple} must be positive: give pixels")
         if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean) or min(self.std) <= 0:
             raise InputError(f"mean {self.mean} and std {self.std} don't fit: give 1 or 3 numbers each, std above 0")
+        if not 0 < self.central <= 1 or (self.resize == "aspect" and self.central != 1):
+            raise InputError(f"the central share {self.central} must be above 0 and at most 1, and 1 for 'aspect'")
+        if self.interpolation not in INTERPOLATIONS:
+            raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
 
 
 @dataclass(frozen=True)
@@ -79,8 +89,8 @@ def prepare(image_u8: np.ndarray, preprocessing: Preprocessing) -> tuple[Tensor,
     """Resize and normalise uint8 (height, width, 3) for a model: float32 (channels, height, width), with geometry."""
     source_hw = (image_u8.shape[0], image_u8.shape[1])
     model_hw = _model_size(source_hw, preprocessing)
-    box = _box(source_hw, model_hw, preprocessing.resize)
-    image = _resized(image_u8, box, model_hw)
+    box = _central(_box(source_hw, model_hw, preprocessing.resize), preprocessing.central)
+    image = _resized(image_u8, box, model_hw, preprocessing.interpolation)
     if len(preprocessing.mean) == 1:
         image = image.convert("L")
     pixels = torch.from_numpy(np.array(image).reshape(*model_hw, -1)).permute(2, 0, 1) / 255
@@ -119,12 +129,25 @@ def _box(source_hw: tuple[int, int], model_hw: tuple[int, int], resize: str) -> 
     return float(top), float(left), float(top + seen_height), float(left + seen_width)
 
 
-def _resized(image_u8: np.ndarray, box: tuple[float, float, float, float], size_hw: tuple[int, int]) -> Image.Image:
-    """The part of the picture inside the box at `size_hw`, bicubic and antialiased."""
+def _central(box: tuple[float, float, float, float], share: float) -> tuple[float, float, float, float]:
+    """The middle of a box, `share` of its height and width, in whole source pixels."""
+    (top, left), (height, width) = box[:2], (box[2] - box[0], box[3] - box[1])
+    kept_height, kept_width = max(1, round(share * height)), max(1, round(share * width))
+    top, left = top + (height - kept_height) // 2, left + (width - kept_width) // 2
+    return top, left, top + kept_height, left + kept_width
+
+
+def _resized(
+    image_u8: np.ndarray,
+    box: tuple[float, float, float, float],
+    size_hw: tuple[int, int],
+    interpolation: str = "bicubic",
+) -> Image.Image:
+    """The part of the picture inside the box at `size_hw`, antialiased."""
     assert image_u8.dtype == np.uint8 and image_u8.ndim == 3 and image_u8.shape[2] == 3, image_u8.shape
     top, left, bottom, right = (int(side) for side in box)
     seen = Image.fromarray(np.ascontiguousarray(image_u8[top:bottom, left:right]))
-    return seen.resize((size_hw[1], size_hw[0]), Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
+    return seen.resize((size_hw[1], size_hw[0]), INTERPOLATIONS[interpolation], reducing_gap=REDUCING_GAP)
 
 
 @lru_cache(maxsize=16)

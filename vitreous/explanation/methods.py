@@ -2,9 +2,20 @@
 
 from vitreous.errors import InputError, unknown
 from vitreous.explanation.attention import attention
+from vitreous.explanation.attention_gradient import attention_gradient
+from vitreous.explanation.features import features
+from vitreous.explanation.grad_cam import grad_cam
+from vitreous.explanation.gradient_rollout import gradient_rollout
+from vitreous.explanation.input_x_gradient import input_x_gradient
+from vitreous.explanation.integrated_gradients import integrated_gradients
+from vitreous.explanation.legrad import legrad
 from vitreous.explanation.method import Method
+from vitreous.explanation.occlusion import occlusion
+from vitreous.explanation.rise import rise
 from vitreous.explanation.rollout import rollout
 from vitreous.explanation.settings import Settings
+from vitreous.explanation.smoothgrad import smoothgrad
+from vitreous.explanation.value_norm import value_norm
 
 METHODS = {
     "attention": Method(
@@ -18,7 +29,72 @@ METHODS = {
         rollout,
         "attention followed through all layers (Abnar and Zuidema 2020)",
         "share",
-        frozenset({"query"}),
+        frozenset({"query", "fusion", "discard"}),
+        asks_target=False,
+    ),
+    "attention-gradient": Method(
+        attention_gradient,
+        "attention of one layer where it speaks for the target (Chefer et al. 2021)",
+        "evidence",
+        frozenset({"layer", "head"}),
+    ),
+    "gradient-rollout": Method(
+        gradient_rollout,
+        "attention that speaks for the target, followed through all layers (Chefer et al. 2021)",
+        "evidence",
+    ),
+    "grad-cam": Method(
+        grad_cam,
+        "patches that hold what the target's score rises with (Selvaraju et al. 2017)",
+        "evidence",
+        frozenset({"layer"}),
+    ),
+    "legrad": Method(
+        legrad,
+        "patches to which more attention would raise the target's score, in any layer (Bousselham et al. 2024)",
+        "evidence",
+    ),
+    "input-x-gradient": Method(
+        input_x_gradient,
+        "each pixel's part in the target's score, to first order (Shrikumar et al. 2016)",
+        "signed",
+    ),
+    "integrated-gradients": Method(
+        integrated_gradients,
+        "each pixel's part in the target's score, adding up to it (Sundararajan et al. 2017)",
+        "signed",
+        frozenset({"steps"}),
+    ),
+    "smoothgrad": Method(
+        smoothgrad,
+        "input x gradient, the gradient averaged over noisy copies (Smilkov et al. 2017)",
+        "signed",
+        frozenset({"samples", "noise", "seed"}),
+    ),
+    "value-norm": Method(
+        value_norm,
+        "how much one layer's attention brings: its weights times the length of their values (Kobayashi et al. 2020)",
+        "evidence",
+        frozenset({"layer", "head", "query"}),
+        asks_target=False,
+    ),
+    "occlusion": Method(
+        occlusion,
+        "by how much the target's score drops where a window is hidden (Zeiler and Fergus 2014)",
+        "signed",
+        frozenset({"window"}),
+    ),
+    "rise": Method(
+        rise,
+        "by how much seeing a place raises the score, from random masks (Petsiuk et al. 2018)",
+        "signed",
+        frozenset({"samples", "seed"}),
+    ),
+    "features": Method(
+        features,
+        "what the patches hold: principal components as colours, likeness to a patch, or lengths",
+        "signed",
+        frozenset({"layer", "query", "view"}),
         asks_target=False,
     ),
 }

@@ -12,10 +12,12 @@ from vitreous.data.preprocessing import Geometry
 from vitreous.errors import InputError
 from vitreous.explanation.method import Maps, Method
 from vitreous.explanation.methods import find_method
+from vitreous.explanation.regions import SourceRegion, parse_region
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.rows import row_times_attention
 from vitreous.explanation.settings import Settings
-from vitreous.explanation.targets import ClassTarget, Feature, Margin, Predicted, Target
+from vitreous.explanation.targets import ClassTarget, Feature, Margin, Predicted, Region, Target
+from vitreous.explanation.texts import text_target
 from vitreous.explanation.tokens import on_grid
 from vitreous.model.trace import Trace
 from vitreous.tasks.classification import Classifier, Picture
@@ -49,8 +51,8 @@ def explain_batch(
         pictures: files, Pillow images or uint8 (height, width, 3).
         method: a name in METHODS.
         settings: what the method is told; its own choices by default.
-        target: a class, two classes as "cat - dog" for the margin between them, or any Target; the predicted class
-            by default.
+        target: a class, two classes as "cat - dog" for the margin between them, "text:a photo of a cat" for an
+            image-text model, "region:x0,y0,x1,y1" in source pixels, or any Target; the predicted class by default.
         query_yx: a place in source pixels, down and across: the patch there becomes `settings.query`.
 
     Raises:
@@ -59,16 +61,20 @@ def explain_batch(
     settings = settings or Settings()
     if query_yx is not None:
         settings = replace(settings, query=(0, 0))  # the method is asked now whether it has a use for one
-    question = _Question(method, find_method(method, settings), settings, find_target(classifier, target))
+    chosen, wanted = find_method(method, settings), find_target(classifier, target)
     images = [as_image_u8(picture) for picture in pictures]
     prepared = [classifier.prepare(image) for image in images]
     queries = [None if query_yx is None else query_patch(classifier, query_yx, geometry) for _, geometry in prepared]
+    targets = [_placed(wanted, classifier, geometry) for _, geometry in prepared]
     results: list[Explanation | None] = [None] * len(images)
-    keys = [(inputs.shape, query) for (inputs, _), query in zip(prepared, queries, strict=True)]
+    keys = [
+        (inputs.shape, query, one if isinstance(one, Region) else None)
+        for (inputs, _), query, one in zip(prepared, queries, targets, strict=True)
+    ]
     for places in alike(keys):
-        asked = question
+        asked = _Question(method, chosen, settings, targets[places[0]])
         if query_yx is not None:
-            asked = replace(question, settings=replace(settings, query=queries[places[0]]))
+            asked = replace(asked, settings=replace(settings, query=queries[places[0]]))
         inputs = torch.stack([prepared[i][0] for i in places])
         maps = look(classifier, inputs, asked)
         told = target is not None
@@ -84,20 +90,29 @@ def look(classifier: Classifier, inputs: Tensor, question: _Question) -> Maps:
         return question.method.explain(classifier.vit, inputs, question.target, question.settings)
 
 
-def find_target(classifier: Classifier, target: str | Target | None) -> Target:
-    """A target from what a user says: a class, "one class - another", or nothing.
+def find_target(classifier: Classifier, target: str | Target | None) -> Target | SourceRegion:
+    """A target from what a user says: a class, "one class - another", "text:...", "region:x0,y0,x1,y1", or nothing.
 
     Raises:
-        InputError: no class is called so; names the nearest.
+        InputError: no class is called so (names the nearest), or the model can't read texts.
     """
     if target is None:
         return Predicted() if classifier.class_names else Feature()
     if not isinstance(target, str):
         return target
+    if target not in classifier.class_names and target.startswith("text:"):
+        return text_target(classifier, target.removeprefix("text:").strip())
+    if target not in classifier.class_names and target.startswith("region:"):
+        return parse_region(target)
     if target not in classifier.class_names and " - " in target:
         first, second = (ClassTarget(classifier.class_index(name), name) for name in target.split(" - ", 1))
         return Margin(first, second)
     return ClassTarget(classifier.class_index(target), target)
+
+
+def _placed(target: Target | SourceRegion, classifier: Classifier, geometry: Geometry) -> Target:
+    """The target on one picture."""
+    return target.on(geometry, classifier.preprocessing.multiple) if isinstance(target, SourceRegion) else target
 
 
 def query_patch(classifier: Classifier, query_yx: tuple[float, float], geometry: Geometry) -> tuple[int, int]:
@@ -127,6 +142,7 @@ def _explanations(
 ) -> list[Explanation]:
     """One explanation a picture, in its own pixels."""
     predictions, target = classifier.read(maps.logits), question.target
+    told = told and not isinstance(target, Region)  # a region's score is read from tokens, which are gone by now
     scores = target(maps.logits).float().tolist() if told else [None] * len(sources)
     if told and isinstance(target, ClassTarget):
         scores = [dict(prediction.ranking)[target.name] for prediction in predictions]

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from vitreous.explanation.methods import METHODS
 from vitreous.explanation.settings import Settings
 from vitreous.render.color import Scale
 from vitreous.render.overlay import overlay, paint
@@ -53,7 +54,15 @@ class Explanation:
         return overlay(self.picture_u8, self.heat, scale, signed=self.kind == "signed")
 
     def words(self) -> str:
-        """Method, layer and head in words: "attention · layer 5 · mean over heads"."""
-        layer = "all layers" if self.layer is None else f"layer {self.layer}"
-        head = f"{self.settings.fusion} over heads" if self.head is None else f"head {self.head}"
-        return f"{self.method} · {layer} · {head}"
+        """Method and what of the model it shows, in words: "attention · layer 5 · mean over heads"."""
+        uses, settings = METHODS[self.method].settings, self.settings
+        parts = [self.method]
+        if self.layer is not None or self.kind == "share":
+            parts.append("all layers" if self.layer is None else f"layer {self.layer}")
+        if "view" in uses:
+            parts.append(settings.view)
+        if "fusion" in uses or "head" in uses:
+            parts.append(f"{settings.fusion} over heads" if self.head is None else f"head {self.head}")
+        if settings.query is not None:
+            parts.append(f"from the patch in row {settings.query[0]}, column {settings.query[1]}")
+        return " · ".join(parts)

@@ -6,6 +6,8 @@ streamed one works through A in blocks of rows that are forgotten at once, so it
 """
 
 import math
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +16,18 @@ from vitreous.model.trace import AttentionRecord
 
 BLOCK_NUMBERS = 2**20
 """Numbers of the attention matrix that the streamed form holds at a time: 4 MiB in float32, which caches hold."""
+
+
+class Layer(Protocol):
+    """What rows of attention are computed from: an AttentionRecord, or the less that a LeanTrace keeps."""
+
+    @property
+    def scale(self) -> float: ...
+    @property
+    def weights(self) -> Tensor | None: ...
+    @property
+    def log_sums(self) -> Tensor | None: ...
+    def query_and_key(self) -> tuple[Tensor, Tensor]: ...
 
 
 def plain_attention(record: AttentionRecord) -> Tensor:
@@ -27,48 +41,63 @@ def plain_row_times_attention(row: Tensor, record: AttentionRecord) -> Tensor:
 
 
 @torch.no_grad()
-def row_times_attention(row: Tensor, record: AttentionRecord) -> Tensor:
+def row_times_attention(row: Tensor, layer: Layer) -> Tensor:
     """r A of each head: `row` (batch, tokens) to (batch, heads, tokens), exactly and in memory linear in N.
 
     Where the kernel wrote A out, it is there to be used. Else rows of A whose weight is 0 in every picture are never
     computed: for the class token, one row is.
     """
-    row = exact(row)
-    if record.weights is not None and is_exact(record.weights):
-        return (row[:, None, None] @ record.weights).squeeze(2)
-    query, log_sums = record.query, record.log_sums if is_exact(record.query) else None
+    if layer.weights is not None and is_exact(layer.weights):
+        return (row.to(layer.weights.dtype)[:, None, None] @ layer.weights).squeeze(2)
     used = row.ne(0).any(0)
-    if not used.all():
-        row, query = row[:, used], query[:, :, used]
-        log_sums = None if log_sums is None else log_sums[:, :, used]
-    return streamed(row, exact(query) * record.scale, exact(record.key), log_sums)
+    attention = AttentionRows(layer, used)
+    rows = row[:, None, used].to(attention.dtype).expand(-1, attention.heads, -1).flatten(0, 1)[:, None]
+    result = rows.new_zeros(len(rows), 1, row.shape[1])
+    for chosen in attention.slices(BLOCK_NUMBERS):
+        result.baddbmm_(rows[:, :, chosen], attention.block(chosen))
+    return result.unflatten(0, (-1, attention.heads)).squeeze(2)
 
 
-def streamed(row: Tensor, query: Tensor, key: Tensor, log_sums: Tensor | None) -> Tensor:
-    """r A of each head in blocks of rows: `row` (batch, rows) to (batch, heads, tokens).
+class AttentionRows:
+    """Rows of a layer's attention matrix, computed a block at a time: those that are `used` (tokens, boolean).
 
-    A block needs one matrix product. Where the fused kernel told the logarithm of each row's sum (batch, heads, rows),
-    subtracting it normalises the row, and powers are taken of 2, which is faster than of e; else the block goes
-    through a softmax.
+    They are taken as the kernel wrote them, if it did, or normalised by the row sums that the fused kernel told, in
+    powers of 2, which are faster than those of e. Of a pass in half precision neither is exact: there, and where
+    nothing is told, a block goes through a softmax.
     """
-    batch, heads, tokens, width = key.shape
-    query = query if log_sums is None else query / math.log(2)
-    query, key = query.reshape(batch * heads, -1, width), key.reshape(batch * heads, tokens, width).transpose(1, 2)
-    rows = row[:, None].expand(-1, heads, -1).reshape(batch * heads, 1, -1)
-    sums = None if log_sums is None else (log_sums / math.log(2)).reshape(batch * heads, -1, 1)
-    step = max(1, BLOCK_NUMBERS // (batch * heads * tokens))
-    numbers = key.new_empty(batch * heads * min(step, rows.shape[2]) * tokens)
-    result = key.new_zeros(batch * heads, 1, tokens)
-    for start in range(0, rows.shape[2], step):
-        chosen = slice(start, start + step)
-        count = rows[:, :, chosen].shape[2]
-        block = numbers[: batch * heads * count * tokens].view(batch * heads, count, tokens)
-        if sums is None:
-            block = torch.softmax(torch.bmm(query[:, chosen], key, out=block), -1)
-        else:
-            torch.baddbmm(sums[:, chosen], query[:, chosen], key, beta=-1, out=block).exp2_()
-        result.baddbmm_(rows[:, :, chosen], block)
-    return result.view(batch, heads, tokens)
+
+    def __init__(self, layer: Layer, used: Tensor) -> None:
+        query, key = layer.query_and_key()
+        told = is_exact(query)
+        self.heads, self.dtype, self.count = key.shape[1], exact(query).dtype, int(used.sum())
+        self.columns = len(key) * self.heads * key.shape[2]
+        self._weights = layer.weights[:, :, used].flatten(0, 1) if told and layer.weights is not None else None
+        self._sums = None
+        every = self.count == len(used)
+        if told and layer.log_sums is not None and self._weights is None:
+            sums = layer.log_sums if every else layer.log_sums[:, :, used]
+            self._sums = sums.flatten(0, 1)[:, :, None] / math.log(2)
+        unit = layer.scale if self._sums is None else layer.scale / math.log(2)
+        self._query = (exact(query if every else query[:, :, used]) * unit).flatten(0, 1)
+        self._key = exact(key).flatten(0, 1).transpose(1, 2)
+        self._numbers = self._key.new_empty(0)
+
+    def slices(self, numbers: int) -> Iterator[slice]:
+        """Slices of the used rows whose blocks hold about so many numbers, over all pictures and heads."""
+        step = max(1, numbers // self.columns)
+        return (slice(start, min(start + step, self.count)) for start in range(0, self.count, step))
+
+    def block(self, chosen: slice) -> Tensor:
+        """These rows (batch × heads, rows, tokens), each summing to 1; the next call may overwrite them."""
+        if self._weights is not None:
+            return self._weights[:, chosen]
+        query, size = self._query[:, chosen], (chosen.stop - chosen.start) * self.columns
+        if size > len(self._numbers):
+            self._numbers = self._key.new_empty(size)
+        block = self._numbers[:size].view(len(query), query.shape[1], -1)
+        if self._sums is None:
+            return torch.softmax(torch.bmm(query, self._key, out=block), -1)
+        return torch.baddbmm(self._sums[:, chosen], query, self._key, beta=-1, out=block).exp2_()
 
 
 def exact(tensor: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class Settings:
     fusion: Literal["mean", "max", "min"] = "mean"
     """How the heads are joined."""
     discard: float = 0.0
-    """Share of a layer's attention, its smallest weights, that is set to nought: 0 to below 1."""
+    """Share of each row's weights, the smallest, that is set to nought: 0 to below 1."""
     query: tuple[int, int] | None = None
     """The patch (row, column on the model's grid) whose own attention or likeness is shown; None for the readout's."""
     steps: int | None = None

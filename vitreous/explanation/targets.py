@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+from torch.nn import functional
 
+from vitreous.errors import InputError
 from vitreous.model.trace import Trace
 
 
@@ -108,3 +110,118 @@ class Feature:
         """The vector's present direction, of length 1."""
         fixed = logits.detach()
         return Along(fixed / fixed.norm(dim=-1, keepdim=True).clamp_min(1e-12), self.name)
+
+
+@dataclass(frozen=True)
+class Text:
+    """How well the picture fits a text: the cosine between the model's vector and the text's."""
+
+    embedding: Tensor
+    """The text's vector (width), from the text tower that belongs to the model."""
+    name: str
+
+    def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
+        """Picture vectors (batch, width) to scores (batch), −1 to 1.
+
+        Raises:
+            InputError: the model's vector is of another width than the text's.
+        """
+        if logits.shape[-1] != len(self.embedding):
+            raise InputError(
+                f"'{self.name}' is a vector of {len(self.embedding)} numbers, and this model answers with "
+                f"{logits.shape[-1]}: take the text tower that belongs to the model"
+            )
+        return functional.cosine_similarity(logits, self.embedding.to(logits), -1)
+
+    def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
+        """Itself: it reads nothing of the answer."""
+        return self
+
+
+@dataclass(frozen=True)
+class Region:
+    """How strongly the tokens of some patches, out of the last block, hold the direction that they have now."""
+
+    patches: tuple[tuple[int, int], ...]
+    """(row, column) of each on the model's grid."""
+    grid_hw: tuple[int, int]
+    """The grid that they are counted on."""
+    name: str = "region"
+
+    def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
+        """The trace's last tokens to scores (batch): the sum of the patches' lengths, with gradients."""
+        return self.fixed(logits, trace)(logits, trace)
+
+    def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
+        """The same with each picture's present directions.
+
+        Raises:
+            InputError: the tokens aren't seen, or lie on another grid.
+        """
+        return _HeldTokens(functional.normalize(self.tokens(trace).detach(), dim=-1), self)
+
+    def tokens(self, trace: Trace | None) -> Tensor:
+        """The tokens of the patches, out of the last block: (batch, patches, width)."""
+        if trace is None or not trace.tokens or trace.layout is None:
+            raise InputError(
+                f"the target '{self.name}' is read from the model's last tokens, which can't be seen here: choose "
+                "grad-cam or occlusion, and a model that is loaded as Vitreous's own"
+            )
+        layout = trace.layout
+        if self.grid_hw != (layout.grid_height, layout.grid_width):
+            raise InputError(
+                f"the target '{self.name}' is on a grid of {self.grid_hw[0]} × {self.grid_hw[1]} patches, the model's "
+                f"has {layout.grid_height} × {layout.grid_width}: give it in the model's own"
+            )
+        places = [layout.prefix + row * layout.grid_width + column for row, column in self.patches]
+        return trace.tokens[-1][:, places]
+
+
+@dataclass(frozen=True)
+class _HeldTokens:
+    """A region whose directions were taken down."""
+
+    directions: Tensor
+    """(batch, patches, width), of length 1."""
+    region: Region
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return self.region.name
+
+    def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
+        """The trace's last tokens to scores (batch)."""
+        return (self.region.tokens(trace) * self.directions).sum((1, 2))
+
+    def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
+        """Itself."""
+        return self
+
+
+def region_of_box(box: tuple[int, int, int, int], grid_hw: tuple[int, int], name: str = "region") -> Region:
+    """The patches from (top, left) up to but without (bottom, right) of a grid.
+
+    Raises:
+        InputError: the box holds no patch, or leaves the grid.
+    """
+    top, left, bottom, right = box
+    if not (0 <= top < bottom <= grid_hw[0] and 0 <= left < right <= grid_hw[1]):
+        raise InputError(
+            f"a region from row {top}, column {left} to row {bottom}, column {right} is no part of the model's grid of "
+            f"{grid_hw[0]} × {grid_hw[1]} patches: give one that holds a patch at least"
+        )
+    return Region(tuple((i, j) for i in range(top, bottom) for j in range(left, right)), grid_hw, name)
+
+
+def region_of_mask(mask: Tensor, name: str = "region") -> Region:
+    """The patches where a mask (grid height, grid width) is true.
+
+    Raises:
+        InputError: it is true nowhere.
+    """
+    assert mask.ndim == 2, f"one mask of (grid height, grid width), not {tuple(mask.shape)}"
+    if not mask.any():
+        raise InputError("the mask of a region is empty: it must hold a patch at least")
+    places = [(int(i), int(j)) for i, j in mask.nonzero().tolist()]
+    return Region(tuple(places), (mask.shape[0], mask.shape[1]), name)

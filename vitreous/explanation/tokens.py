@@ -5,12 +5,20 @@ from torch import Tensor
 
 from vitreous.errors import InputError
 from vitreous.explanation.settings import Settings
+from vitreous.explanation.targets import Region, Target
 from vitreous.model.trace import TokenLayout, Trace
 
 
-def starting_row(trace: Trace, settings: Settings) -> Tensor:
-    """The weighting of tokens (batch, tokens) that a map starts from: the readout, or one at the chosen patch."""
+def starting_row(trace: Trace, settings: Settings, target: Target | None = None) -> Tensor:
+    """The weighting of tokens (batch, tokens) that a map starts from, which sums to 1.
+
+    It is one at the chosen patch, equal over the patches of a target that is a region, or else the readout.
+    """
     assert trace.readout is not None and trace.layout is not None
+    if isinstance(target, Region):
+        row = torch.zeros_like(trace.readout)
+        row[:, [patch_token(place, trace.layout) for place in target.patches]] = 1 / len(target.patches)
+        return row
     if settings.query is None:
         return trace.readout
     row = torch.zeros_like(trace.readout)

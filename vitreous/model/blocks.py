@@ -52,9 +52,8 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        hidden = -(-int(config.mlp_ratio * config.width * 2 / 3) // 8) * 8
-        self.gate_and_value = nn.Linear(config.width, 2 * hidden)
-        self.contract = nn.Linear(hidden, config.width)
+        self.gate_and_value = nn.Linear(config.width, 2 * config.gated_width)
+        self.contract = nn.Linear(config.gated_width, config.width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (batch, tokens, width) to tokens."""

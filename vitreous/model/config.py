@@ -30,9 +30,11 @@ class ViTConfig:
     (Xiao et al. 2021)."""
     embedding_norm: bool = False
     """Layer-normalise the tokens before the first block, as CLIP does (Radford et al. 2021, section 2.4)."""
-    pooling: Literal["class", "mean", "attention", "map"] = "class"
+    pooling: Literal["class", "mean", "attention", "map", "class-and-mean", "class-and-distillation"] = "class"
     """How tokens become one vector: class token, mean over patches, a learned weighting (sequence pooling, Hassani
-    et al. 2021), or multi-head attention of a learned query (Zhai et al. 2022, section 3)."""
+    et al. 2021), or multi-head attention of a learned query (Zhai et al. 2022, section 3). Or two vectors, joined: the
+    class token and the patches' mean (Oquab et al. 2024, linear evaluation), or the class token and the first
+    register, which was trained to answer as a teacher does (Touvron et al. 2021, section 4)."""
     norm_after_pooling: bool = False
     """Normalise the pooled vector instead of every token, as timm's average-pooled models do."""
     positions: Literal["learned", "sincos", "rotary"] = "learned"
@@ -79,6 +81,10 @@ class ViTConfig:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0")
         if self.width % self.heads:
             raise InputError(f"width {self.width} can't be shared by {self.heads} heads: it must be a multiple")
+        if self.pooling == "class-and-distillation" and not self.registers:
+            raise InputError("the distillation token is the first register: raise registers, or choose another pooling")
+        if self.pooled_width != self.width and self.norm_after_pooling:
+            raise InputError(f"pooling {self.pooling} joins two vectors: they are normalised before, not after")
         if self.positions == "sincos" and self.width % 4:
             raise InputError(f"sine-cosine positions need a width that is a multiple of 4, not {self.width}")
         if self.positions == "rotary" and self.head_width % 4:
@@ -99,7 +105,17 @@ class ViTConfig:
     @property
     def prefix(self) -> int:
         """Tokens before the patches: the class token, if there is one, then the registers."""
-        return (self.pooling == "class") + self.registers
+        return self.pooling.startswith("class") + self.registers
+
+    @property
+    def gated_width(self) -> int:
+        """Numbers in each half of SwiGLU: two thirds of an MLP's, rounded up to a multiple of 8."""
+        return -(-int(self.mlp_ratio * self.width * 2 / 3) // 8) * 8
+
+    @property
+    def pooled_width(self) -> int:
+        """Numbers in the pooled vector, which the head reads."""
+        return 2 * self.width if self.pooling.startswith("class-and-") else self.width
 
 
 def grid_for(size_hw: tuple[int, int], patch_size: int) -> tuple[int, int]:

@@ -9,13 +9,17 @@ from vitreous.model.norms import build_norm
 
 
 class ClassPooling(nn.Module):
-    """The class token alone (Dosovitskiy et al. 2021, equation 4)."""
+    """One token alone: the class token (Dosovitskiy et al. 2021, equation 4), which is token 0."""
+
+    def __init__(self, index: int = 0) -> None:
+        super().__init__()
+        self.index = index
 
     def forward(self, tokens: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
         """Tokens (batch, tokens, width) to vectors (batch, width) and the readout (batch, tokens)."""
         readout = tokens.new_zeros(tokens.shape[:2])
-        readout[:, 0] = 1
-        return tokens[:, 0], readout
+        readout[:, self.index] = 1
+        return tokens[:, self.index], readout
 
 
 class MeanPooling(nn.Module):
@@ -26,6 +30,21 @@ class MeanPooling(nn.Module):
         readout = tokens.new_zeros(tokens.shape[:2])
         readout[:, prefix:] = 1 / (tokens.shape[1] - prefix)
         return tokens[:, prefix:].mean(1), readout
+
+
+class PairPooling(nn.Module):
+    """The class token joined with the patches' mean, or with the distillation token: each counts half."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.second = MeanPooling() if config.pooling == "class-and-mean" else ClassPooling(1)
+        self.first = ClassPooling()
+
+    def forward(self, tokens: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
+        """Tokens (batch, tokens, width) to vectors (batch, 2 × width) and the readout (batch, tokens)."""
+        first, readout = self.first(tokens, prefix)
+        second, other = self.second(tokens, prefix)
+        return torch.cat([first, second], -1), (readout + other) / 2
 
 
 class AttentionPooling(nn.Module):
@@ -73,4 +92,6 @@ def build_pooling(config: ViTConfig) -> nn.Module:
         return ClassPooling()
     if config.pooling == "mean":
         return MeanPooling()
-    return AttentionPooling(config) if config.pooling == "attention" else MultiHeadPooling(config)
+    if config.pooling == "attention":
+        return AttentionPooling(config)
+    return MultiHeadPooling(config) if config.pooling == "map" else PairPooling(config)

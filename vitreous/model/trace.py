@@ -11,8 +11,9 @@ class AttentionRecord:
     """What one attention layer computed: references to its own tensors, still on the autograd graph.
 
     The first four are (batch, heads, tokens, head width); the attention itself is A = softmax(scale · query keyᵀ), and
-    `output` is A value, before the heads are joined (Vaswani et al. 2017, equation 1). The others are by-products that
-    spare work where they are known, and None elsewhere.
+    `output` is A value, before the heads are joined (Vaswani et al. 2017, equation 1). Where of another's model only A
+    can be known (a mask, a bias of positions), log A and the identity stand for query and key, with scale 1. The others
+    are by-products that spare work where they are known, and None elsewhere.
     """
 
     query: Tensor
@@ -28,6 +29,10 @@ class AttentionRecord:
     """Weight of the linear map that joins the heads: (width, heads × head width)."""
     again: Callable[[], tuple[Tensor, Tensor]] | None = None
     """Computes query and key once more from the layer's input, for those who keep nothing but this."""
+
+    def query_and_key(self) -> tuple[Tensor, Tensor]:
+        """What the weights are computed from."""
+        return self.query, self.key
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,16 @@ class ViT(nn.Module):
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
         self.norm = build_norm(config)
         self.pooling = build_pooling(config)
-        self.head = nn.Linear(config.width, config.classes) if config.classes else nn.Identity()
-        initialize(self)
+        self.head = nn.Linear(config.pooled_width, config.classes) if config.classes else nn.Identity()
+        # On the meta device there is nothing to set, and torch would import seconds of compiler for its random numbers.
+        if not next(self.parameters()).is_meta:
+            initialize(self)
 
     def forward(self, pictures: Tensor, trace: Trace | None = None) -> Tensor:
         """Normalised pictures (batch, channels, height, width) to logits (batch, classes).
 
-        A model without classes answers with its pooled vector (batch, width). With a `trace`, every attention layer
-        leaves its record there; the logits are the same to the bit.
+        A model without classes answers with its pooled vector (batch, pooled width). With a `trace`, each attention
+        layer leaves its record there; the logits are the same to the bit.
 
         Raises:
             InputError: the channels are others than the model's, or the patch doesn't divide the sides.

@@ -1,10 +1,12 @@
 """Numbers to colours: a scale that brings a map into [0, 1], and a table that turns that into pixels."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from PIL import Image
 
 from vitreous.errors import InputError, unknown
 
@@ -12,6 +14,7 @@ COLORMAPS = ("cividis", "inferno", "magma", "plasma", "viridis")
 LOW_PERCENT, HIGH_PERCENT = 1.0, 99.5
 MOST_SAMPLES = 65_536
 FLAT = 1e-6
+LEAST_SIDE = 64
 
 
 @lru_cache(maxsize=len(COLORMAPS))
@@ -104,32 +107,57 @@ class Scale:
 
 
 class SteadyScale:
-    """A scale that follows a clip slowly, so that the colours do not flicker from frame to frame.
+    """One scale for a clip: taken from a first window of maps, adapting slowly, begun anew at a scene cut.
 
-    Each end moves by `rate` of the way to the robust scale of the new frame, and never by more than `rate` of the
-    present range, so one odd frame can't jerk it. A blank frame leaves it as it is.
+    `begin` takes the scale of a whole window at once: robust percentiles of all its values. After that each end moves
+    towards those of each new map: as a running mean while the window is young, then by half of the way in
+    `half_life_seconds`; and never by more than that share of the present range, so that one odd frame can't jerk it. A
+    blank map leaves it as it is. Maps at the resolution of a model's grid are judged as they will look enlarged.
     """
 
-    def __init__(self, rate: float = 0.05, *, signed: bool = False) -> None:
-        if not 0 < rate <= 1:
-            raise InputError(f"rate {rate} is outside (0, 1]: give the share of the way to move in one frame")
-        self._rate, self._signed = rate, signed
+    def __init__(self, half_life_seconds: float = 4.0, *, signed: bool = False) -> None:
+        if not 0 < half_life_seconds < math.inf:
+            raise InputError(f"a half-life of {half_life_seconds} seconds is none: give a positive number")
+        self._half_life, self._signed = half_life_seconds, signed
         self._scale: Scale | None = None
+        self._maps = 0
 
-    def update(self, heat: np.ndarray) -> Scale:
-        """Take in the next frame's map, float (height, width), and return the scale to draw that frame with."""
-        new = Scale.fitting(heat, signed=self._signed)
-        if self._scale is None or self._scale.flat:
-            self._scale = new
-        elif not new.flat:
-            self._scale = self._towards(new, self._scale)
+    def begin(self, heats: Sequence[np.ndarray]) -> Scale:
+        """Start anew, at a clip's begin or a scene cut, from a window of one or more float (height, width) maps."""
+        pooled = np.concatenate([as_enlarged(heat).ravel() for heat in heats])
+        self._scale, self._maps = Scale.fitting(pooled[None], signed=self._signed), len(heats)
         return self._scale
 
-    def _towards(self, new: Scale, old: Scale) -> Scale:
-        span = old.high - old.low
-        low = old.low + self._rate * min(max(new.low - old.low, -span), span)
-        high = old.high + self._rate * min(max(new.high - old.high, -span), span)
-        return Scale(low, max(low, high))
+    def update(self, heat: np.ndarray, step_seconds: float = 0.04) -> Scale:
+        """Take in the next map, float (height, width), shown `step_seconds` after the last: the scale to draw it with.
+
+        The first map begins the clip where `begin` didn't.
+        """
+        if self._scale is None or self._scale.flat:
+            return self.begin([heat])
+        new = Scale.fitting(as_enlarged(heat), signed=self._signed)
+        if not new.flat:
+            self._maps += 1
+            share = max(1 - 0.5 ** (max(step_seconds, 0.0) / self._half_life), 1 / self._maps)
+            self._scale = _towards(new, self._scale, share)
+        return self._scale
+
+
+def _towards(new: Scale, old: Scale, share: float) -> Scale:
+    span = old.high - old.low
+    low = old.low + share * min(max(new.low - old.low, -span), span)
+    high = old.high + share * min(max(new.high - old.high, -span), span)
+    return Scale(low, max(low, high))
+
+
+def as_enlarged(heat: np.ndarray) -> np.ndarray:
+    """A map of few cells as it looks when enlarged bilinearly, whose peaks are rarer than cells: float32, two sides."""
+    values = checked_map(heat)
+    times = -(-LEAST_SIDE // min(values.shape))
+    if times <= 1:
+        return values
+    size_wh = (times * values.shape[1], times * values.shape[0])
+    return np.asarray(Image.fromarray(values).resize(size_wh, Image.Resampling.BILINEAR))
 
 
 def checked_map(heat: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from vitreous.errors import InputError
 from vitreous.render.picture import check_picture
 from vitreous.render.theme import INK, PAPER
 
-WIDTH_SHARE = 0.004
+WIDTH_SHARE = 0.007
 """Of the shorter side: how wide the line is."""
 
 

@@ -3,6 +3,7 @@
 What speaks for something glows warm, what speaks against it glows cool.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -43,13 +44,36 @@ def overlay(
             f"a map of {heat.shape[0]}x{heat.shape[1]} does not fit a picture of "
             f"{image_u8.shape[0]}x{image_u8.shape[1]} (height x width): resize the map to the picture first"
         )
-    table = blend_table(float(strength), signed=signed)
     levels = to_levels((scale or Scale.fitting(heat, signed=signed)).apply(heat))
+    return overlay_levels(image_u8, levels, strength, signed=signed)
+
+
+def overlay_levels(
+    image_u8: np.ndarray, levels: np.ndarray, strength: float = 1.0, *, signed: bool = False
+) -> np.ndarray:
+    """The overlay from a map's 256 levels, uint8 (height, width), or a row for every `row_step(...)` rows of pixels."""
+    table = blend_table(float(strength), signed=signed)
     drawn = np.empty(image_u8.shape, np.uint8)
-    rows = max(1, PIXELS_PER_BAND // heat.shape[1])
-    for top in range(0, heat.shape[0], rows):
-        blend(image_u8[top : top + rows], levels[top : top + rows], table, drawn[top : top + rows])
+    for image, level, target in bands(image_u8, levels, drawn):
+        blend(image, level, table, target)
     return drawn
+
+
+def bands(image: np.ndarray, levels: np.ndarray, drawn: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """Picture, levels and target in pieces that fit the processor's cache.
+
+    Pictures are (rows, step, width, 3) views, levels (rows, 1, width): one row of levels serves `step` rows of pixels,
+    and the last one those that are left.
+    """
+    height, width = image.shape[:2]
+    step = -(-height // levels.shape[0])
+    assert levels.shape == (-(-height // step), width), (levels.shape, image.shape)
+    whole, rows = height // step, max(1, PIXELS_PER_BAND // (step * width))
+    for first in [*range(0, whole, rows), *([whole] if height % step else [])]:
+        last = min(first + rows, whole) if first < whole else levels.shape[0]
+        pixels = slice(first * step, min(last * step, height))
+        shape = (last - first, -1, width, 3)
+        yield image[pixels].reshape(shape), levels[first:last, None], drawn[pixels].reshape(shape)
 
 
 def paint(image_u8: np.ndarray, colors: np.ndarray) -> np.ndarray:
@@ -98,12 +122,15 @@ def signed_hues() -> np.ndarray:
 def blend(image: np.ndarray, levels: np.ndarray, table: np.ndarray, drawn: np.ndarray) -> None:
     """Write one band of the overlay into `drawn`, in 16-bit fixed point."""
     channels = [image[..., channel].astype(np.uint16) for channel in range(3)]
-    grey = (channels[0] * 77 + channels[1] * 150 + channels[2] * 29) >> 8
+    grey, work = channels[0] * 77, channels[1] * 150
+    grey += work
+    grey += np.multiply(channels[2], 29, out=work)
+    grey >>= 8
     for channel, values in enumerate(channels):
         own_share, grey_share, added = (np.take(row, levels) for row in table[channel])
+        added += 128
         values *= own_share
-        values += np.multiply(grey, grey_share, out=grey_share)
+        values += np.multiply(grey, grey_share, out=work)
         values += added
-        values += 128
         values >>= 8
         drawn[..., channel] = values

@@ -38,7 +38,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """A picture and its explanation, both uint8 (height, width, 3), and the answer: probability in [0, 1]."""
+    """A picture and its explanation, both uint8 (height, width, 3), and the answer: probability in [0, 1].
+
+    The prediction is empty for a model without classes.
+    """
 
     image_u8: np.ndarray
     overlay_u8: np.ndarray
@@ -175,10 +178,10 @@ def gallery(rows: Sequence[GalleryItem], title: str = "truth / prediction / atte
 def _answer(item: GalleryItem, pair: Sequence[Image.Image], height: int) -> Image.Image:
     pictures = beside([placed(picture, (height, GALLERY_SIDE), (0.5, 0.5)) for picture in pair], gap=4)
     right = None if item.truth is None else item.truth == item.prediction
-    lines = [_verdict(f"{item.prediction} {100 * item.probability:.0f} %", right, 17)]
+    lines = [_verdict(f"{item.prediction} {100 * item.probability:.0f} %", right, 17)] if item.prediction else []
     if item.truth is not None:
         lines.append(Line(f"truth: {item.truth}", 15, MUTED))
-    return stacked([pictures, text_block(lines, pictures.width)], gap=8)
+    return stacked([pictures, text_block(lines, pictures.width)], gap=8) if lines else pictures
 
 
 def _sheet(blocks: list[Image.Image], title: str) -> Image.Image:

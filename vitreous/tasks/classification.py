@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from vitreous.data.images import as_image_u8
 from vitreous.data.preprocessing import Geometry, Preprocessing, prepare
-from vitreous.errors import unknown
+from vitreous.errors import InputError, unknown
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 
@@ -22,29 +22,57 @@ Picture = str | Path | Image.Image | np.ndarray
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one picture: classes and probabilities (0 to 1), most probable first."""
+    """What a model says of one picture: classes and probabilities (0 to 1), most probable first.
+
+    A model without classes, which answers with a vector of features, says nothing: its ranking is empty.
+    """
 
     ranking: tuple[tuple[str, float], ...]
 
     @property
     def name(self) -> str:
         """The most probable class."""
-        return self.ranking[0][0]
+        return self._first[0]
 
     @property
     def probability(self) -> float:
         """The probability of the most probable class, between 0 and 1."""
-        return self.ranking[0][1]
+        return self._first[1]
+
+    @property
+    def _first(self) -> tuple[str, float]:
+        if not self.ranking:
+            raise InputError("this model has no classes, only features: it predicts nothing; take one with a head")
+        return self.ranking[0]
 
 
 class Classifier:
-    """A ViT with all it needs to answer on real pictures: preprocessing and the names of its classes."""
+    """A ViT with all it needs to answer on real pictures: preprocessing and the names of its classes.
 
-    def __init__(self, vit: ViT, preprocessing: Preprocessing, class_names: Sequence[str]) -> None:
-        assert vit.config.classes == len(class_names), "one name a class"
+    `vit` is our ViT or, from `vitreous.wrap`, anyone's model in the same form: pictures and a trace to logits.
+    Without names, what the ViT answers with is a vector of features (its pooled token, or an image-text embedding).
+    `origin` is where it was loaded from, if it was.
+    """
+
+    def __init__(self, vit: nn.Module, preprocessing: Preprocessing, class_names: Sequence[str]) -> None:
+        assert not isinstance(vit, ViT) or len(class_names) in (0, vit.config.classes), "one name a class, or none"
         self.vit = vit.eval()
         self.preprocessing = preprocessing
         self.class_names = tuple(class_names)
+        self.origin: str | None = None
+
+    @property
+    def ours(self) -> ViT:
+        """The model, where it is a ViT of ours and not anyone's module (see `vitreous.wrap`).
+
+        Raises:
+            InputError: it is another module.
+        """
+        if not isinstance(self.vit, ViT):
+            raise InputError(
+                "this needs a ViT of Vitreous, and the model is a wrapped module of another kind: load one"
+            )
+        return self.vit
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +106,9 @@ class Classifier:
         return self.vit(inputs, trace), trace
 
     def read(self, logits: Tensor) -> list[Prediction]:
-        """Logits (batch, classes) as predictions."""
+        """Logits (batch, classes) as predictions; empty ones if the classes have no names."""
+        if not self.class_names:
+            return [Prediction(())] * len(logits)
         probabilities, order = torch.softmax(logits.float(), -1).sort(-1, descending=True)
         rows = zip(order.tolist(), probabilities.tolist(), strict=True)
         return [Prediction(tuple((self.class_names[i], p) for i, p in zip(*row, strict=True))) for row in rows]
@@ -89,6 +119,8 @@ class Classifier:
         Raises:
             InputError: no class is called so; names the nearest.
         """
+        if not self.class_names:
+            raise InputError(f"there is no class '{name}': this model has no classes, only features; leave it out")
         if name not in self.class_names:
             raise unknown("class", name, self.class_names)
         return self.class_names.index(name)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,7 +26,7 @@ def save_config(classifier: Classifier, folder: Path) -> None:
     """Write config.json: the model's configuration, its preprocessing and the names of its classes."""
     content = {
         "task": "classification",
-        "model": to_dict(classifier.vit.config),
+        "model": to_dict(classifier.ours.config),
         "preprocessing": to_dict(classifier.preprocessing),
         "class_names": classifier.class_names,
     }
@@ -49,7 +50,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str,
 
 
 def load_classifier(path: Path | str, device: torch.device) -> Classifier:
-    """The classifier in a run folder, or the one whose model.safetensors is at `path`.
+    """The classifier in a run folder, or the one whose model.safetensors is at `path` beside its config.json.
 
     Raises:
         InputError: there is none, or its files are damaged or don't fit each other.
@@ -57,16 +58,12 @@ def load_classifier(path: Path | str, device: torch.device) -> Classifier:
     place = Path(path)
     folder = place if place.is_dir() else place.parent
     weights = place if place.is_file() else folder / WEIGHTS
-    if not place.exists():
-        raise InputError(f"there is no model at {path}: give a run folder or a model.safetensors")
-    if place.is_file() and place.suffix != ".safetensors":
-        raise InputError(f"{path} is no safetensors file: give a run folder or a model.safetensors")
     config = read_json(folder / CONFIG)
     vit = ViT(from_dict(ViTConfig, config.get("model", {}), str(folder / CONFIG)))
     load_weights(vit, weights)
     preprocessing = from_dict(Preprocessing, config.get("preprocessing", {}), str(folder / CONFIG))
-    names = from_dict(tuple[str, ...], config.get("class_names", []), f"{folder / CONFIG}: class_names")
-    if len(names) != vit.config.classes:
+    names = from_dict(tuple[str, ...], config.get("class_names"), f"{folder / CONFIG}: class_names")
+    if names and len(names) != vit.config.classes:  # none: the answer is a vector of features
         raise InputError(
             f"{folder / CONFIG} names {len(names)} classes, the model has {vit.config.classes}: restore it"
         )
@@ -84,6 +81,11 @@ def load_weights(vit: ViT, path: Path) -> None:
     except RuntimeError as error:
         first = str(error).splitlines()[1:2]
         raise InputError(f"{path} doesn't fit its config.json: {''.join(first).strip()}") from None
+
+
+def is_ours(config: Mapping[str, Any]) -> bool:
+    """Whether this is the content of a config.json that Vitreous wrote."""
+    return "model" in config and "architectures" not in config and "model_type" not in config
 
 
 def read_json(path: Path) -> dict:

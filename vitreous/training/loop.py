@@ -5,13 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitreous.data.loader import Normalise, TrainingBatches, plain_batches
 from vitreous.data.pictures import Pictures
 from vitreous.errors import InputError
 from vitreous.evaluation.classification import Scores, score
-from vitreous.model.vit import ViT
 from vitreous.runtime import autocast, seed_for
 from vitreous.tasks.classification import loss as classification_loss
 from vitreous.tasks.saved import save_weights
@@ -179,7 +178,7 @@ def validate(state: TrainingState, run: Run) -> None:
 
 
 @torch.no_grad()
-def score_pictures(model: ViT, pictures: Pictures, normalise: Normalise, precision: str) -> Scores:
+def score_pictures(model: nn.Module, pictures: Pictures, normalise: Normalise, precision: str) -> Scores:
     """The scores of a model on pictures already at its size; the model is left in the mode it was in."""
     training = model.training
     model.eval()

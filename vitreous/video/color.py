@@ -1,8 +1,13 @@
 """Between FFmpeg's pictures and RGB arrays, with the right matrix (BT.601, 709, 2020) and range (limited, full)."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
+
+from vitreous.video.excerpt import Told
+from vitreous.video.hdr import ToSDR, hdr_kind
 
 QUALITY = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 MATRICES = {1, 4, 5, 6, 7, 9}  # AVCOL_SPC_*: BT.709, FCC, BT.601 (625 and 525 lines), SMPTE 240M, BT.2020
@@ -12,25 +17,72 @@ HEIGHT_OF_HD = 720
 class ToRGB:
     """Turns the decoded pictures of one clip into uint8 RGB (height, width, 3), not yet upright.
 
-    Transparent pictures (GIF) are laid on white. Where a clip changes its size on the way, its first size holds.
+    They get the size `size_hw`, by default that of the first one. Where a clip changes its size on the way, later
+    pictures are fitted into it, on black where their shape differs. Transparent pictures (GIF) are laid on white, HDR
+    ones brought to ordinary brightness. `told` receives a line for each of these changes.
     """
 
-    def __init__(self, first: av.VideoFrame) -> None:
-        self.size_hw = (first.height, first.width)
-        self.reformatter = VideoReformatter()
+    def __init__(
+        self, first: av.VideoFrame, size_hw: tuple[int, int] | None = None, told: Told | None = None
+    ) -> None:
+        self.first_hw = self.current_hw = (first.height, first.width)
+        self.size_hw = size_hw or self.first_hw
+        self.reformatter, self.to_sdr = VideoReformatter(), ToSDR()
+        self.notes: list[str] = [] if told is None else told.notes
+        if hdr_kind(first):
+            self.notes.append(f"the clip is HDR ({hdr_kind(first)}): it was tone-mapped to ordinary brightness (BT.709)")
 
     def __call__(self, picture: av.VideoFrame) -> np.ndarray:
+        if (picture.height, picture.width) != self.current_hw:
+            self.tell_new_size(picture)
+        inner_hw = fitted(self.current_hw, self.first_hw, self.size_hw)
+        image_u8 = self.converted(picture, inner_hw)
+        return image_u8 if inner_hw == self.size_hw else on_black(image_u8, self.size_hw)
+
+    def converted(self, picture: av.VideoFrame, size_hw: tuple[int, int]) -> np.ndarray:
+        if hdr_kind(picture):
+            picture = self.to_sdr(picture)
         transparent = any(component.is_alpha for component in picture.format.components)
-        converted = self.reformatter.reformat(
+        image = self.reformatter.reformat(
             picture,
-            width=self.size_hw[1],
-            height=self.size_hw[0],
+            width=size_hw[1],
+            height=size_hw[0],
             format="rgba" if transparent else "rgb24",
             src_colorspace=matrix_of(picture),
             interpolation=QUALITY,
             threads=1,
         ).to_ndarray()
-        return laid_on_white(converted) if transparent else converted
+        return laid_on_white(image) if transparent else image
+
+    def tell_new_size(self, picture: av.VideoFrame) -> None:
+        if self.current_hw == self.first_hw:
+            first, new = (f"{width} x {height}" for height, width in (self.first_hw, (picture.height, picture.width)))
+            self.notes.append(f"the clip changes its size from {first} to {new}: all frames are fitted to the first")
+        self.current_hw = (picture.height, picture.width)
+
+
+def fitted(stored_hw: tuple[int, int], first_hw: tuple[int, int], size_hw: tuple[int, int]) -> tuple[int, int]:
+    """The part (height, width) of `size_hw` that a picture of `stored_hw` fills, where one of `first_hw` fills all.
+
+    >>> fitted((100, 100), (90, 160), (90, 160)), fitted((180, 320), (90, 160), (90, 160))
+    ((90, 90), (90, 160))
+    """
+    if stored_hw == first_hw:
+        return size_hw
+    stretch = [Fraction(size, first) for size, first in zip(size_hw, first_hw, strict=True)]
+    shown = [side * factor for side, factor in zip(stored_hw, stretch, strict=True)]
+    scale = min(size / side for size, side in zip(size_hw, shown, strict=True))
+    height, width = (max(1, round(side * scale)) for side in shown)
+    return (height, width)
+
+
+def on_black(image_u8: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """The picture in the middle of a black one of `size_hw`."""
+    height, width, _ = image_u8.shape
+    top, left = (size_hw[0] - height) // 2, (size_hw[1] - width) // 2
+    canvas = np.zeros((*size_hw, 3), np.uint8)
+    canvas[top : top + height, left : left + width] = image_u8
+    return canvas
 
 
 def matrix_of(picture: av.VideoFrame) -> int:
@@ -48,19 +100,20 @@ def laid_on_white(image_rgba: np.ndarray) -> np.ndarray:
 
 
 class ToYUV:
-    """Turns uint8 RGB (height, width, 3) into yuv420p pictures in BT.709, limited range, of even size.
+    """Turns uint8 RGB (height, width, 3) into yuv420p pictures of `stored_hw` in BT.709, limited range.
 
-    An odd height or width grows by one row or column that repeats the edge, because yuv420p halves both.
+    Where that is larger by a row or a column, these repeat the edge.
     """
 
-    def __init__(self) -> None:
-        self.reformatter = VideoReformatter()
+    def __init__(self, stored_hw: tuple[int, int]) -> None:
+        self.stored_hw, self.reformatter = stored_hw, VideoReformatter()
 
     def __call__(self, image_u8: np.ndarray) -> av.VideoFrame:
-        height, width, _ = image_u8.shape
-        even = np.pad(image_u8, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        missing = [stored - side for stored, side in zip(self.stored_hw, image_u8.shape[:2], strict=True)]
+        if any(missing):
+            image_u8 = np.pad(image_u8, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
         return self.reformatter.reformat(
-            av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24"),
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(image_u8), format="rgb24"),
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,

@@ -1,5 +1,6 @@
-"""The picture of a clip that is being written: H.264 frames, each with its own time stamp."""
+"""The picture of a clip that is being written: H.264 or VP9 frames, each with its own time stamp."""
 
+import os
 from array import array
 from collections import deque
 from fractions import Fraction
@@ -7,17 +8,17 @@ from fractions import Fraction
 import av
 
 from vitreous.video.color import ToYUV, tag_as_bt709
+from vitreous.video.formats import H264, Encoder
 from vitreous.video.info import Frame
 
-# Without B-frames a frame is stored where it is shown, so stamps and durations are exact and start at the first frame.
-ENCODER = {"preset": "veryfast", "crf": "19", "bf": "0"}
 SHORTEST_TICKS_PER_SECOND = 10_000
+MOST_THREADS = 4  # of one encoder: it is fast enough with one, and each holds frames in memory
 
 
 class PictureTrack:
-    """The stream of pictures in an opened output container: uint8 RGB frames of one size in, H.264 packets out.
+    """The stream of pictures in an opened output container: uint8 RGB frames of one size in, packets out.
 
-    `ticks` holds the time stamps that were written, in units of `time_base` seconds.
+    `ticks` holds the time stamps that were written, in units of `time_base` seconds, `stored_hw` the size in the file.
     """
 
     def __init__(
@@ -26,19 +27,27 @@ class PictureTrack:
         size_hw: tuple[int, int],
         fps: Fraction,
         time_base: Fraction,
-        pixel_aspect: Fraction,
+        *,
+        pixel_aspect: Fraction = Fraction(1),
+        encoder: Encoder = H264,
+        crf: int | None = None,
     ) -> None:
         self.container, self.size_hw, self.step, self.time_base = container, size_hw, 1 / fps, time_base
-        self.stream = container.add_stream("libx264", rate=fps, options=dict(ENCODER))
-        self.stream.height, self.stream.width = stored_size(size_hw)
+        self.stored_hw = stored_size(size_hw) if encoder.needs_even_sides else size_hw
+        assert encoder.crf is not None
+        options = {**encoder.settings, "crf": str(encoder.crf[1] if crf is None else crf)}
+        self.stream = container.add_stream(encoder.name, rate=fps, options=options)
+        self.stream.height, self.stream.width = self.stored_hw
         self.stream.pix_fmt = "yuv420p"
+        self.stream.codec_context.thread_count = min(MOST_THREADS, os.cpu_count() or 1)
         self.stream.codec_context.time_base = time_base
         self.stream.codec_context.sample_aspect_ratio = pixel_aspect
         tag_as_bt709(self.stream.codec_context)
-        self.to_yuv = ToYUV()
+        self.to_yuv = ToYUV(self.stored_hw)
         self.ticks = array("q")
         self.durations: deque[int] = deque()
         self.last_duration = 0
+        self.notes: list[str] = []
 
     @property
     def end_seconds(self) -> Fraction:

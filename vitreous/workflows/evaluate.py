@@ -67,12 +67,14 @@ def training_source(model: str | Path | Classifier) -> str:
 
 def check_classes(classifier: Classifier, pictures: Pictures, source: str) -> None:
     """Refuse pictures whose classes or channels aren't the model's."""
+    if not classifier.class_names:
+        raise InputError("this model has no classes, only features: there is nothing to hold against the truth")
     if pictures.class_names != classifier.class_names:
         theirs, ours = (", ".join(names[:4]) for names in (pictures.class_names, classifier.class_names))
         raise InputError(
             f"'{source}' has other classes ({theirs} ...) than the model ({ours} ...): choose other --data"
         )
-    channels = classifier.vit.config.channels
+    channels = len(classifier.preprocessing.mean)
     if pictures.images_u8.shape[1] != channels:
         raise InputError(f"'{source}' has {pictures.images_u8.shape[1]} channels, the model takes {channels}")
 

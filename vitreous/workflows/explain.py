@@ -1,20 +1,25 @@
 """Show what a model looks at on pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from vitreous.data.images import as_image_u8
 from vitreous.data.sources import load_pictures
-from vitreous.errors import InputError
+from vitreous.errors import InputError, unknown
+from vitreous.explanation.method import Method
+from vitreous.explanation.methods import METHODS
 from vitreous.explanation.pictures import every_head, explain_batch
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.settings import Settings
+from vitreous.explanation.targets import Target
 from vitreous.files import written_beside
-from vitreous.render.color import Scale
+from vitreous.records import from_dict
 from vitreous.render.overlay import overlay
-from vitreous.render.sheet import GalleryItem, explanation_picture, gallery, layers_by_heads
+from vitreous.render.sheet import GalleryItem, Tile, explanation_picture, gallery, layers_by_heads, tile
 from vitreous.tasks.classification import Classifier, Picture, Prediction
 from vitreous.workflows.evaluate import check_classes
 from vitreous.workflows.load import load
@@ -27,53 +32,80 @@ def explain(
     picture: Picture,
     method: str = "rollout",
     *,
-    layer: int | None = None,
-    head: int | None = None,
-    target: str | None = None,
+    target: str | Target | None = None,
+    query: tuple[float, float] | None = None,
+    **settings: Any,
 ) -> Explanation:
     """What the model looks at on one picture, in the picture's own pixels.
 
     Args:
-        model: a run folder, a model.safetensors file, or a loaded model.
+        model: whatever `load` takes, or a loaded model.
         picture: a file's path, a Pillow image, or uint8 (height, width, 3).
-        method: "attention" (one layer) or "rollout" (all layers).
-        layer: counted from 0, negative ones from the end; the last by default. For "attention" only.
-        head: counted from 0; the mean over heads by default. For "attention" only.
-        target: a class whose probability is told beside the predicted one's.
+        method: a name in the table of methods, such as "attention", "rollout" or "gradient-rollout".
+        target: what the map shall explain: a class, "one class - another" for the margin between them, or a Target;
+            the predicted class by default. A method that is the same for every target tells only its probability.
+        query: (x, y) in the picture's pixels: the patch there is followed instead of what the head reads.
+        **settings: further ones by name, such as layer=-1, head=0, steps=64: see `Settings`.
 
     Raises:
-        InputError: no such model, picture, method, layer, head or class.
+        InputError: no such model, picture, method, setting, layer, head or class.
     """
-    classifier = load(model)
-    return explain_batch(classifier, [picture], method, settings_for(layer, head), target)[0]
+    place = None if query is None else (query[1], query[0])
+    return explain_batch(load(model), [picture], method, settings_from(settings), target, place)[0]
 
 
-def settings_for(layer: int | None, head: int | None) -> Settings:
-    """The settings that a user's choice of layer and head means."""
-    return Settings(layer, head)
+def settings_from(given: Mapping[str, Any]) -> Settings:
+    """The settings that a user named, checked.
+
+    Raises:
+        InputError: there is no such setting, or its value doesn't fit.
+    """
+    names = [field.name for field in fields(Settings) if field.name != "query"]
+    for name in given:
+        if name not in names:
+            raise unknown("setting", name, names)
+    return from_dict(Settings, dict(given), "settings")
 
 
 def explanation_image(explanation: Explanation, truth: str | None = None) -> Image.Image:
     """A picture to show to others: input and overlay side by side, with all that belongs to them in words."""
-    drawn = overlay(explanation.picture_u8, explanation.heat)
     right = None if truth is None else truth == explanation.prediction.name
-    lines = caption(explanation, truth)
-    return explanation_picture(explanation.picture_u8, drawn, verdict(explanation.prediction), lines, right=right)
+    title, lines = verdict(explanation.prediction) or explanation.method, caption(explanation, truth)
+    return explanation_picture(explanation.picture_u8, explanation.drawn(), title, lines, right=right)
 
 
 def layers_and_heads_image(model: str | Path | Classifier, picture: Picture) -> Image.Image:
     """Attention of every layer (rows) and head (columns), each on its own colour scale."""
     classifier, pixels = load(model), as_image_u8(picture)
     drawn = [[overlay(pixels, heat) for heat in heads] for heads in every_head(classifier, pixels)]
-    prediction = classifier.predict(pixels)
-    return layers_by_heads(drawn, f"attention · {verdict(prediction)}")
+    return layers_by_heads(drawn, " · ".join(filter(None, ["attention", verdict(classifier.predict(pixels))])))
+
+
+def methods_image(
+    model: str | Path | Classifier, pictures: Sequence[Picture], target: str | Target | None = None
+) -> tuple[Image.Image, dict[str, str]]:
+    """A row a picture and a column a method, and the methods that don't apply to this model, with the reason."""
+    classifier, images = load(model), [as_image_u8(picture) for picture in pictures]
+    columns, refused = {}, {}
+    for name in METHODS:
+        try:
+            columns[name] = explain_batch(classifier, images, name, target=target)
+        except InputError as error:
+            refused[name] = str(error)
+    if not columns:
+        raise InputError("no method applies to this model: " + "; ".join(refused.values()))
+    tiles = []
+    for image, row in zip(images, zip(*columns.values(), strict=True), strict=True):
+        words = verdict(row[0].prediction)
+        tiles += [Tile(image, (words,) if words else ()), *(Tile(one.drawn()) for one in row)]
+    return tile(tiles, 1 + len(columns), column_titles=["input", *columns]), refused
 
 
 def gallery_image(explanations: Sequence[Explanation], truths: Sequence[str | None]) -> Image.Image:
     """Several explanations side by side with truth and prediction, right and wrong ones marked."""
     pairs = zip(explanations, truths, strict=True)
-    title = f"truth / prediction / {explanations[0].words()}"
-    return gallery([_item(explanation, truth) for explanation, truth in pairs], title)
+    answered = "truth / prediction / " if explanations[0].prediction.ranking else ""
+    return gallery([_item(explanation, truth) for explanation, truth in pairs], answered + explanations[0].words())
 
 
 def explain_test_pictures(
@@ -106,24 +138,34 @@ def save_picture(image: Image.Image, path: Path | str) -> None:
 
 
 def verdict(prediction: Prediction) -> str:
-    """A prediction in words: "cat 93 %"."""
-    return f"{prediction.name} {100 * prediction.probability:.0f} %"
+    """A prediction in words: "cat 93 %"; nothing for a model without classes."""
+    return f"{prediction.name} {100 * prediction.probability:.0f} %" if prediction.ranking else ""
 
 
 def caption(explanation: Explanation, truth: str | None) -> list[str]:
-    """The lines under a picture: truth if known, target if asked for, method, layer and head."""
-    lines = [explanation.words()]
-    if explanation.target is not None and explanation.score is not None:
-        lines.append(
-            f"{explanation.target} {100 * explanation.score:.1f} % · this method's map is the same for every class"
-        )
-    if truth is not None:
-        lines.insert(0, f"truth: {truth}")
+    """The lines under a picture: truth if known; method, layer and head; what the map explains, and how well."""
+    lines = [] if truth is None else [f"truth: {truth}"]
+    lines.append(explanation.words())
+    method = METHODS[explanation.method]
+    if explanation.target is not None and (method.asks_target or explanation.score is not None):
+        lines.append(target_words(explanation, method))
+    if explanation.gap is not None:
+        lines.append(f"the map's sum misses the score by {explanation.gap:+.2g}")
     return lines
 
 
+def target_words(explanation: Explanation, method: Method) -> str:
+    """What the map explains, how much there is of it, and whether the map would be another one for another target."""
+    score = "" if explanation.score is None else f" {explanation.score:.3g}"
+    if explanation.score is not None and explanation.target in dict(explanation.prediction.ranking):
+        score = f" {100 * explanation.score:.1f} %"
+    if not method.asks_target:
+        return f"{explanation.target}{score} · this method's map is the same for every class"
+    sides = ", warm: for it, cool: against it" if method.kind == "signed" else ""
+    return f"explains: {explanation.target}{score}{sides}"
+
+
 def _item(explanation: Explanation, truth: str | None) -> GalleryItem:
-    drawn = overlay(explanation.picture_u8, explanation.heat, Scale.robust(explanation.heat))
-    return GalleryItem(
-        explanation.picture_u8, drawn, truth, explanation.prediction.name, explanation.prediction.probability
-    )
+    ranking = explanation.prediction.ranking
+    name, probability = ranking[0] if ranking else ("", 0.0)
+    return GalleryItem(explanation.picture_u8, explanation.drawn(), truth, name, probability)

@@ -1,7 +1,7 @@
 """Write pictures of what a model looks at: one explained picture each, all layers and heads, or many in a grid."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +10,9 @@ import numpy as np
 from vitreous.data.images import open_picture
 from vitreous.errors import InputError
 from vitreous.explanation.methods import find_method
-from vitreous.explanation.pictures import explain_batch
+from vitreous.explanation.pictures import explain_batch, find_target
 from vitreous.explanation.result import Explanation
+from vitreous.explanation.settings import Settings
 from vitreous.tasks.classification import Classifier
 from vitreous.workflows.evaluate import training_source
 from vitreous.workflows.explain import (
@@ -19,8 +20,8 @@ from vitreous.workflows.explain import (
     explanation_image,
     gallery_image,
     layers_and_heads_image,
+    methods_image,
     save_picture,
-    settings_for,
     truth_from_folder,
     verdict,
 )
@@ -32,12 +33,13 @@ class ExplainRequest:
     """What is to be shown, and how."""
 
     method: str = "rollout"
-    layer: int | None = None
-    head: int | None = None
+    settings: Settings = field(default_factory=Settings)
     target: str | None = None
+    query_yx: tuple[float, float] | None = None
+    """A place in source pixels, down and across."""
     truth: str | None = None
     """What the pictures show; None: the name of a picture's folder, where that is a class."""
-    layout: Literal["single", "sheet", "grid"] | None = None
+    layout: Literal["single", "sheet", "grid", "methods"] | None = None
     """None: single for one picture, grid for several."""
     data: str | None = None
     """Source of test pictures, used where no files are named; None: the run's own."""
@@ -54,7 +56,7 @@ class WrittenPicture:
 
 
 def write_explanations(
-    model: str | Path, pictures: Sequence[Path], request: ExplainRequest, output: Path | None
+    model: str | Path | Classifier, pictures: Sequence[Path], request: ExplainRequest, output: Path | None
 ) -> list[WrittenPicture]:
     """Explain picture files, or test pictures where none are named, and write what the request asks for.
 
@@ -68,6 +70,8 @@ def write_explanations(
     if not pictures:
         return [_grid(*_test_pictures(model, classifier, request), request, output)]
     images = [open_picture(path) for path in pictures]
+    if request.layout == "methods":
+        return [_methods(classifier, images, request, output)]
     one_file = output is None or bool(output.suffix)
     if request.layout == "grid" or (request.layout is None and len(pictures) > 1 and one_file):
         return [_grid(*_explain(classifier, pictures, images, request), request, output)]
@@ -85,33 +89,35 @@ def check_request(classifier: Classifier, pictures: Sequence[Path], request: Exp
     Raises:
         InputError: says which.
     """
-    find_method(request.method, settings_for(request.layer, request.head))
-    for name in (request.truth, request.target):
-        if name is not None:
-            classifier.class_index(name)
+    find_method(request.method, request.settings)
+    find_target(classifier, request.target)
+    if request.truth is not None:
+        classifier.class_index(request.truth)
     if request.layout == "sheet" and request != ExplainRequest(layout="sheet", method=request.method):
         raise InputError("--layout sheet shows the attention of every layer and head: leave out all but the picture")
-    if not pictures and request.layout in ("single", "sheet"):
+    if request.layout == "methods" and request != ExplainRequest(layout="methods", target=request.target):
+        raise InputError(
+            "--layout methods shows every method as it is by default: leave out all but target and picture"
+        )
+    if not pictures and request.layout in ("single", "sheet", "methods"):
         raise InputError(f"--layout {request.layout} needs a picture: name one after the model")
-    if not pictures and (request.truth or request.target):
-        raise InputError("--truth and --target are about pictures of your own: name them after the model")
+    if not pictures and (request.truth or request.target or request.query_yx):
+        raise InputError("--truth, --target and --query are about pictures of your own: name them after the model")
     if request.count < 1:
         raise InputError(f"--count {request.count} shows nothing: give 1 or more")
 
 
 def _test_pictures(
-    model: str | Path, classifier: Classifier, request: ExplainRequest
+    model: str | Path | Classifier, classifier: Classifier, request: ExplainRequest
 ) -> tuple[list[Explanation], list[str]]:
-    settings = settings_for(request.layer, request.head)
     source = request.data or training_source(model)
-    return explain_test_pictures(classifier, request.count, request.method, settings, source)
+    return explain_test_pictures(classifier, request.count, request.method, request.settings, source)
 
 
 def _explain(
     classifier: Classifier, pictures: Sequence[Path], images: Sequence[np.ndarray], request: ExplainRequest
 ) -> tuple[list[Explanation], list[str | None]]:
-    settings = settings_for(request.layer, request.head)
-    explanations = explain_batch(classifier, images, request.method, settings, request.target)
+    explanations = explain_batch(classifier, images, request.method, request.settings, request.target, request.query_yx)
     truths = [request.truth or truth_from_folder(path, classifier.class_names) for path in pictures]
     return explanations, truths
 
@@ -129,12 +135,22 @@ def _grid(
 
 def _sheet(classifier: Classifier, image_u8: np.ndarray, path: Path) -> WrittenPicture:
     save_picture(layers_and_heads_image(classifier, image_u8), path)
-    return WrittenPicture(path, f"{classifier.vit.config.depth} layers × {classifier.vit.config.heads} heads")
+    return WrittenPicture(path, "every layer and head")
+
+
+def _methods(
+    classifier: Classifier, images: Sequence[np.ndarray], request: ExplainRequest, output: Path | None
+) -> WrittenPicture:
+    path = output or Path("explanations-methods.png")
+    image, refused = methods_image(classifier, images, request.target)
+    save_picture(image, path)
+    without = f"; without {', '.join(refused)}, which don't apply to this model" if refused else ""
+    return WrittenPicture(path, f"every method{without}")
 
 
 def _single(explanation: Explanation, truth: str | None, path: Path) -> WrittenPicture:
     save_picture(explanation_image(explanation, truth), path)
-    return WrittenPicture(path, verdict(explanation.prediction))
+    return WrittenPicture(path, verdict(explanation.prediction) or explanation.words())
 
 
 def _targets(pictures: Sequence[Path], kind: str, output: Path | None) -> list[Path]:

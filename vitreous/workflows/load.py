@@ -1,20 +1,104 @@
 """A model from wherever it lies, ready to answer on real pictures."""
 
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from vitreous.errors import InputError
+from vitreous.model.config import grid_for
+from vitreous.model.vit import ViT
 from vitreous.runtime import find_device
 from vitreous.tasks.classification import Classifier
-from vitreous.tasks.saved import load_classifier
+from vitreous.tasks.saved import CONFIG, is_ours, load_classifier, read_json
+
+Note = Callable[[str], object]
 
 
-def load(model: str | Path | Classifier, device: str = "auto") -> Classifier:
-    """The model in a run folder or a model.safetensors file; one that is loaded already is returned as it is.
+def log(text: str) -> None:
+    """Say something beside the results: on standard error, unless the user's logging says otherwise."""
+    logging.getLogger("vitreous").warning(text)
+
+
+def load(
+    model: str | Path | Classifier,
+    device: str = "auto",
+    *,
+    size: int | Sequence[int] | None = None,
+    on_note: Note = log,
+) -> Classifier:
+    """The model in a run folder, a weights file or a public place; one that is loaded already is returned as it is.
 
     Args:
-        model: a run folder such as "runs/quick", or the path of a model.safetensors beside its config.json.
+        model: one of
+            a run folder such as "runs/quick", or the path of a model.safetensors beside its config.json;
+            a file that another library wrote (.safetensors, .pt, .pth, .bin, .ckpt, .npz) in any known layout, which
+            is recognised by its names and shapes, or a folder with model.safetensors and config.json;
+            "origin:name": "timm:vit_base_patch16_224.augreg_in21k_ft_in1k", "hf:OWNER/NAME" (of a certain revision
+            with "@REVISION"), "dinov2:vits14", "dino:vits16", "torchvision:vit_b_16".
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        size: the pictures' side, or (height, width), in pixels that the model is given, if another than its origin
+            says; where pictures keep their shape, their area. A file that comes alone says nothing: it gets the size
+            its positions were learned for, or 224 if that is more than twice as large (DINOv2: 518); of models with
+            classes the central square of a picture, of others the whole picture in its own shape.
+        on_note: told, in a line each, what was assumed or changed on the way; written to the log by default.
 
     Raises:
-        InputError: there is no model, or its files are damaged.
+        InputError: there is no model, its files are damaged, in no known layout, or can't be downloaded.
     """
-    return model if isinstance(model, Classifier) else load_classifier(model, find_device(device))
+    if isinstance(model, Classifier):
+        return model if size is None else at_size(model, size, on_note)
+    classifier = _find(str(model), find_device(device), on_note)
+    classifier.origin = str(model)
+    if size is not None:
+        return at_size(classifier, size, on_note)
+    note_resampling(classifier, on_note)
+    return classifier
+
+
+def at_size(classifier: Classifier, size: int | Sequence[int], on_note: Note = log) -> Classifier:
+    """The same model, given pictures of another size.
+
+    Raises:
+        InputError: the size is none, or its patches don't divide it; names the nearest that fit.
+    """
+    size_hw = (size, size) if isinstance(size, int) else tuple(size)
+    if len(size_hw) != 2 or not all(isinstance(side, int) for side in size_hw):
+        raise InputError(f"{size} is no size: give a side or (height, width) in pixels")
+    grid_for((size_hw[0], size_hw[1]), classifier.preprocessing.multiple)
+    preprocessing = replace(classifier.preprocessing, size_hw=(size_hw[0], size_hw[1]))
+    sized = Classifier(classifier.vit, preprocessing, classifier.class_names)
+    sized.origin = classifier.origin
+    note_resampling(sized, on_note)
+    return sized
+
+
+def note_resampling(classifier: Classifier, on_note: Note) -> None:
+    """Say so where a model's learned positions are resampled for the pictures that it is given."""
+    if not isinstance(classifier.vit, ViT):
+        return
+    config, preprocessing = classifier.vit.config, classifier.preprocessing
+    learned, seen = config.grid_hw, grid_for(preprocessing.size_hw, config.patch_size)
+    if config.positions == "learned" and (learned != seen or preprocessing.resize == "aspect"):
+        kept = "each picture's own grid, of about " if preprocessing.resize == "aspect" else ""
+        height, width = preprocessing.size_hw
+        on_note(
+            f"positions learned for {learned[0]} × {learned[1]} patches are resampled to {kept}{seen[0]} × {seen[1]} "
+            f"(pictures of {height} × {width} pixels)"
+        )
+
+
+def _find(model: str, device: torch.device, on_note: Note) -> Classifier:
+    """The model of this name, path or origin."""
+    path = Path(model)
+    if (path / CONFIG).is_file() and is_ours(read_json(path / CONFIG)):
+        return load_classifier(path, device)
+    beside = path.with_name(CONFIG)
+    if path.is_file() and path.suffix == ".safetensors" and beside.is_file() and is_ours(read_json(beside)):
+        return load_classifier(path, device)
+    # A run of our own needs none of this.
+    from vitreous.tasks.elsewhere import find_elsewhere
+
+    return find_elsewhere(model, device, on_note)

@@ -33,7 +33,7 @@ def patches_image(
     else:
         classifier = load(model)
         inputs, geometry = classifier.prepare(pixels)
-        rows, columns = grid_for((inputs.shape[1], inputs.shape[2]), classifier.vit.config.patch_size)
+        rows, columns = grid_for((inputs.shape[1], inputs.shape[2]), classifier.preprocessing.multiple)
         top, left, bottom, right = (round(side) for side in geometry.box)
         seen = pixels[top:bottom, left:right]
     cell = (seen.shape[0] / rows, seen.shape[1] / columns)

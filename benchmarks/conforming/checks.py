@@ -1,0 +1,295 @@
+"""The table of checks: each takes a subject, and says how far its maps are from what is known."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from conforming.definition import Truth, truth
+from conforming.known_models import CHAIN, LARGE, MEAN, OBLONG, PLAIN, REGISTERS, SQUARE, Known
+from conforming.left_behind import Stop, stopping, what_stands
+from conforming.meter import Meter, fused_kernels_of
+from conforming.subject import NoMap, NotApplicable, Seen, Subject
+from torch import Tensor, nn
+
+from vitreous.explanation.answer import answer_of
+
+EXACT, HALF = 1e-5, 1e-2
+"""Largest difference of a float32 map from the definition in float64; largest error of a bfloat16 map's row sum."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One cell of the table."""
+
+    mark: Literal["pass", "FAIL", "n/a", "no map"]
+    number: str = ""
+    """What was measured, where it is a number."""
+    note: str = ""
+    """What came back, or why the check has no meaning here."""
+
+
+def judged(good: bool, number: str, note: str = "") -> Outcome:
+    """Pass or FAIL by what was measured."""
+    return Outcome("pass" if good else "FAIL", number, "" if good else note)
+
+
+def opened(subject: Subject, known: Known) -> Seen:
+    """What a tool newly opened on the model sees."""
+    tool = subject.open(built(subject, known), known)
+    try:
+        return tool.look(known.pictures)
+    finally:
+        tool.close()
+
+
+def built(subject: Subject, known: Known) -> nn.Module:
+    """The library's model. It must answer as the definition does, or the subject would be wronged."""
+    model = subject.build(known)
+    with torch.no_grad():
+        answer, expected = answer_of(model(known.pictures)), truth(known, known.pictures).answer
+    assert torch.allclose(answer.double(), expected, atol=1e-3), f"{subject.name}: not the model that is known"
+    return model
+
+
+def patches_of(grid: Tensor, known: Known) -> Tensor:
+    """A map (batch, rows, columns), of patches or of the picture's pixels, as one number a patch.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    rows, columns = known.config.grid_hw
+    if grid.shape[1:] == known.config.image_size_hw:
+        grid = grid.unflatten(1, (rows, -1)).unflatten(3, (columns, -1)).mean((2, 4))
+    if grid.shape[1:] != (rows, columns):
+        raise ValueError(f"a map of {grid.shape[1]} × {grid.shape[2]} for {rows} × {columns} patches")
+    return grid
+
+
+def definition(subject: Subject) -> Outcome:
+    """Rows agree with the definition in float64."""
+    seen = opened(subject, PLAIN)
+    return _agreement(seen, PLAIN)
+
+
+def _agreement(seen: Seen, known: Known) -> Outcome:
+    """Rows, and grids that hold the same weights, against the definition."""
+    exact = truth(known, known.pictures)
+    prefix, grid_hw = known.config.prefix, known.config.grid_hw
+    pairs = [(kind, row, exact.row(kind)) for kind, row in seen.rows.items()]
+    for kind, grid in seen.grids.items():
+        if grid.shape[1:] != known.config.image_size_hw:
+            pairs.append((f"the grid of {kind}", grid, exact.row(kind)[:, prefix:].unflatten(1, grid_hw)))
+    for kind, found, expected in pairs:
+        if found.shape != expected.shape:
+            return Outcome("FAIL", "", f"{kind} is of shape {tuple(found.shape)}, not {tuple(expected.shape)}")
+    errors = {kind: (found.double() - expected).abs().max().item() for kind, found, expected in pairs}
+    kind, worst = max(errors.items(), key=lambda item: item[1])
+    return judged(worst <= EXACT, f"{worst:.0e}", f"{kind} differs from the definition by up to {worst:.2g}")
+
+
+def row_sums(subject: Subject) -> Outcome:
+    """Weights over all tokens add to 1."""
+    seen = opened(subject, PLAIN)
+    sums = torch.cat([row.double().sum(-1) for row in seen.rows.values()])
+    worst = (sums - 1).abs().max().item()
+    return judged(worst <= EXACT, f"{worst:.0e}", f"rows sum to {sums.min():.3f} to {sums.max():.3f}")
+
+
+def layer_order(subject: Subject) -> Outcome:
+    """Layers come in the order in which autograd says that they move tokens."""
+    seen = opened(subject, CHAIN)
+    for layer, row in enumerate(seen.layers):
+        found, moved = int(row[0, 1:].argmax()) + 1, mover(layer)
+        if found != moved:
+            return Outcome("FAIL", "", f"layer {layer}: token {moved} moves the class token, the map peaks at {found}")
+    if "rollout" not in seen.rows:
+        return Outcome("pass")
+    reaches, misses = CHAIN.token("near"), CHAIN.token("late")
+    assert reach(reaches) > 100 * reach(misses)
+    row = seen.rows["rollout"][0]
+    return judged(
+        bool(row[reaches] > 10 * row[misses]),
+        "",
+        f"a patch that reaches the class token by autograd has {row[reaches]:.2g} of the rollout, one that does not "
+        f"{row[misses]:.2g}",
+    )
+
+
+def chain() -> tuple[Tensor, Truth]:
+    """The chain's definition on pictures, on the autograd graph."""
+    pictures = CHAIN.pictures.double().requires_grad_()
+    return pictures, truth(CHAIN, pictures)
+
+
+def mover(layer: int) -> int:
+    """The token that moves the class token the most in a layer, by autograd."""
+    _, exact = chain()
+    after, before = exact.tokens[layer + 1][0, 0], exact.tokens[layer]
+    (gradient,) = torch.autograd.grad((after * torch.arange(len(after)).sin()).sum(), before)
+    return int(gradient[0, 1:].norm(dim=-1).argmax()) + 1
+
+
+def reach(token: int) -> float:
+    """How much the class token out of the last block depends on a patch's token into the first, by autograd."""
+    _, exact = chain()
+    last = exact.tokens[-1][0, 0]
+    (gradient,) = torch.autograd.grad((last * torch.arange(len(last)).sin()).sum(), exact.tokens[0])
+    return gradient[0, token].norm().item()
+
+
+def orientation(subject: Subject) -> Outcome:
+    """The map peaks on the patch that everything looks at, not on its mirror image across the diagonal."""
+    return _peak(subject, SQUARE)
+
+
+def oblong(subject: Subject) -> Outcome:
+    """The same on a picture of 16 × 24 pixels, and weights agree with the definition there."""
+    seen = opened(subject, OBLONG)
+    weights = _agreement(seen, OBLONG)
+    return _peak_of(seen, OBLONG, subject) if weights.mark == "pass" and seen.grids else weights
+
+
+def _peak(subject: Subject, known: Known) -> Outcome:
+    seen = opened(subject, known)
+    return _peak_of(seen, known, subject)
+
+
+def _peak_of(seen: Seen, known: Known, subject: Subject) -> Outcome:
+    if not seen.grids:
+        raise NotApplicable(subject.no_grid)
+    exact = truth(known, known.pictures)
+    for kind, map_ in seen.grids.items():
+        grid = patches_of(map_, known)
+        expected = exact.row(kind)[0, known.config.prefix :].view(known.config.grid_hw)
+        assert divmod(int(expected.argmax()), known.config.grid_hw[1]) == known.peak
+        found = divmod(int(grid[0].argmax()), known.config.grid_hw[1])
+        if found != known.peak:
+            return Outcome("FAIL", "", f"{kind} peaks at (row, column) {found}, and attention falls on {known.peak}")
+    return Outcome("pass")
+
+
+def registers(subject: Subject) -> Outcome:
+    """Class token and four registers, which draw attention, are no part of the grid, and shift nothing."""
+    seen = opened(subject, REGISTERS)
+    place = _peak_of(seen, REGISTERS, subject)
+    return _agreement(seen, REGISTERS) if place.mark == "pass" else place
+
+
+def mean_pooled(subject: Subject) -> Outcome:
+    """A model that reads the mean of its patches and has no class token."""
+    seen = opened(subject, MEAN)
+    rows = _agreement(seen, MEAN)
+    return _peak_of(seen, MEAN, subject) if rows.mark == "pass" and seen.grids else rows
+
+
+def second_call(subject: Subject) -> Outcome:
+    """Pictures give the same after others were looked at with the same tool."""
+    tool = subject.open(built(subject, PLAIN), PLAIN)
+    try:
+        first = {kind: row.clone() for kind, row in tool.look(PLAIN.pictures).rows.items()}
+        tool.look(-PLAIN.pictures)
+        again = tool.look(PLAIN.pictures).rows
+    finally:
+        tool.close()
+    worst = max((again[kind] - row).abs().max().item() for kind, row in first.items())
+    return judged(worst == 0, f"{worst:.0e}", f"the same pictures give another map, by up to {worst:.2g}")
+
+
+def clean_up(subject: Subject) -> Outcome:
+    """A model in training, half of it frozen, is left as it was found, also where its pass raises."""
+    for raising in (False, True):
+        model = built(subject, PLAIN).train()
+        for parameter in list(model.parameters())[::2]:
+            parameter.requires_grad_(False)
+        with stopping(model, stop=raising):
+            before = what_stands(model)
+            _look_and_close(subject, model)
+            left = [f"{name}: {was} before, {now} after" for name, was, now in before.differences(what_stands(model))]
+        if left:
+            return Outcome("FAIL", "", ("after an exception in the pass: " if raising else "") + "; ".join(left))
+    return Outcome("pass")
+
+
+def _look_and_close(subject: Subject, model: nn.Module) -> None:
+    """Open, look and close, as a user would for whom the model's pass may raise."""
+    try:
+        tool = subject.open(model, PLAIN)
+        try:
+            tool.look(PLAIN.pictures)
+        finally:
+            tool.close()
+    except Stop:
+        pass
+
+
+def half(subject: Subject) -> Outcome:
+    """Weights and pictures in bfloat16: finite maps whose rows add to 1 within a hundredth."""
+    model = built(subject, PLAIN).to(torch.bfloat16)
+    tool = subject.open(model, PLAIN)
+    try:
+        rows = tool.look(PLAIN.pictures.to(torch.bfloat16)).rows
+    finally:
+        tool.close()
+    if not all(row.isfinite().all() for row in rows.values()):
+        return Outcome("FAIL", "", "numbers that are not finite")
+    worst = max((row.double().sum(-1) - 1).abs().max().item() for row in rows.values())
+    return judged(worst <= HALF, f"{worst:.0e}", f"rows sum to 1 within {worst:.2g} only")
+
+
+def fused(subject: Subject) -> Outcome:
+    """Where the model runs the fused kernel, it still does while it is looked at, and there is a map."""
+    model = built(subject, LARGE)
+    kernels = fused_kernels_of(lambda: model(LARGE.pictures))
+    if not kernels:
+        raise NotApplicable("this model runs no fused kernel, so there is none to keep")
+    tool = subject.open(model, LARGE)
+    try:
+        kept = fused_kernels_of(lambda: tool.look(LARGE.pictures))
+    finally:
+        tool.close()
+    return judged(kept >= kernels, "", f"of {kernels} fused kernels {kept} still run")
+
+
+def memory(subject: Subject) -> Outcome:
+    """The peak of memory at 1,090 tokens over that of keeping all attention matrices: below 1."""
+    model, pictures = built(subject, LARGE), LARGE.pictures
+    with Meter() as meter:
+        tool = subject.open(model, LARGE)
+        tool.look(pictures)
+        tool.close()
+    config, count = LARGE.config, LARGE.config.prefix + LARGE.config.grid_hw[0] * LARGE.config.grid_hw[1]
+    share = meter.peak_bytes / (len(pictures) * config.depth * config.heads * count**2 * 4)
+    note = f"the peak is {share:.2f} times layers × heads × tokens² × 4 bytes a picture"
+    return judged(share < 1, f"{share:.2f}", note)
+
+
+CHECKS: dict[str, Callable[[Subject], Outcome]] = {
+    "fused kernel on": fused,
+    "definition": definition,
+    "row sums": row_sums,
+    "layer order": layer_order,
+    "grid orientation": orientation,
+    "height ≠ width": oblong,
+    "registers": registers,
+    "mean pooling": mean_pooled,
+    "second call": second_call,
+    "clean-up": clean_up,
+    "half precision": half,
+    "memory": memory,
+}
+"""Every check by the name of its column."""
+
+
+def run(subject: Subject, name: str) -> Outcome:
+    """One check on one subject; whatever the subject raises is what came back."""
+    try:
+        return CHECKS[name](subject)
+    except NotApplicable as reason:
+        return Outcome("n/a", "", str(reason))
+    except NoMap as reason:
+        return Outcome("no map", "", str(reason))
+    except AssertionError:
+        raise
+    except Exception as error:  # noqa: BLE001  (a tool may fail in any way; the table says how)
+        return Outcome("FAIL", "", f"raises {type(error).__name__}: {str(error).splitlines()[0][:160]}")

@@ -1,0 +1,86 @@
+"""The definitions, in float64 and written out from the weights: a pre-norm ViT, its attention, rows and rollout.
+
+Shares no line with the package: Dosovitskiy et al. 2021 (equations 1 to 4), Vaswani et al. 2017 (equation 1), Abnar and
+Zuidema 2020 (section 3).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from conforming.known_models import Known
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the definitions say."""
+
+    answer: Tensor
+    """(batch, classes), or (batch, width) of a model without classes."""
+    attention: list[Tensor]
+    """A of each layer: (batch, heads, tokens, tokens)."""
+    tokens: list[Tensor]
+    """Tokens into the first block, then out of each: (batch, tokens, width)."""
+    readout: Tensor
+    """(tokens): one at the class token, or one over their number at the patches."""
+
+    def layer_row(self, layer: int) -> Tensor:
+        """Where the readout looks in a layer, the mean over heads: (batch, tokens)."""
+        return torch.einsum("n,bhnm->bm", self.readout, self.attention[layer]) / self.attention[layer].shape[1]
+
+    def row(self, kind: str) -> Tensor:
+        """The map called `kind`, over all tokens: (batch, tokens)."""
+        if kind == "attention":
+            return self.layer_row(-1)
+        product = torch.eye(len(self.readout), dtype=torch.float64)
+        for attention in self.attention:
+            product = (0.5 * torch.eye(len(self.readout), dtype=torch.float64) + 0.5 * attention.mean(1)) @ product
+        return self.readout @ product
+
+
+def truth(known: Known, pictures: Tensor) -> Truth:
+    """Run the model by its definition on pictures (batch, 3, height, width)."""
+    state = {name: tensor.double() for name, tensor in known.state.items()}
+    config, pictures = known.config, pictures.double()
+    patches = functional.unfold(pictures, config.patch_size, stride=config.patch_size).transpose(1, 2)
+    patches = _linear(state, "stem.linear", patches) + state["positions.table"].flatten(0, 1)
+    prefix = [state["prefix"].expand(len(pictures), -1, -1)] if config.prefix else []
+    tokens, attention = [torch.cat([*prefix, patches], 1)], []
+    for layer in range(config.depth):
+        after, weights = _block(state, f"blocks.{layer}.", tokens[-1], config.heads)
+        tokens.append(after)
+        attention.append(weights)
+    count = tokens[0].shape[1]
+    readout = torch.zeros(count, dtype=torch.float64)
+    if config.pooling == "class":
+        readout[0] = 1
+    else:
+        readout[config.prefix :] = 1 / (count - config.prefix)
+    pooled = readout @ _norm(state, "norm", tokens[-1])
+    answer = _linear(state, "head", pooled) if config.classes else pooled
+    return Truth(answer, attention, tokens, readout)
+
+
+def _block(state: dict[str, Tensor], name: str, tokens: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """One block: what comes out, and A."""
+    normed = _norm(state, name + "attention_norm", tokens)
+    batch, count, width = tokens.shape
+    query, key, value = (
+        part.reshape(batch, count, heads, width // heads).transpose(1, 2)
+        for part in _linear(state, name + "attention.qkv", normed).split(width, -1)
+    )
+    weights = torch.softmax(torch.einsum("bhid,bhjd->bhij", query, key) / (width // heads) ** 0.5, -1)
+    gathered = torch.einsum("bhij,bhjd->bihd", weights, value).reshape(batch, count, width)
+    tokens = tokens + _linear(state, name + "attention.projection", gathered)
+    hidden = functional.gelu(_linear(state, name + "mlp.expand", _norm(state, name + "mlp_norm", tokens)))
+    return tokens + _linear(state, name + "mlp.contract", hidden), weights
+
+
+def _linear(state: dict[str, Tensor], name: str, numbers: Tensor) -> Tensor:
+    return numbers @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+
+
+def _norm(state: dict[str, Tensor], name: str, numbers: Tensor) -> Tensor:
+    weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
+    return functional.layer_norm(numbers, numbers.shape[-1:], weight, bias, 1e-6)

@@ -1,0 +1,167 @@
+"""Other people's tools as subjects, each opened as its own documentation shows."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from conforming.known_models import Known
+from conforming.ours import observed
+from conforming.subject import NoMap, Seen, Subject, Tool
+from conforming.their_models import (
+    timm_model,
+    timm_written_out,
+    transformers_eager,
+    transformers_model,
+    vit_pytorch_model,
+)
+from fast_vit_rollout import ViTAttentionRollout
+from timm.utils import AttentionExtract
+from torch import Tensor, nn
+from vit_pytorch.recorder import Recorder
+
+
+def seen_in(matrices: Sequence[Tensor], known: Known) -> Seen:
+    """What a user reads from matrices (batch, heads, tokens, tokens) a layer: the last row, and the usual rollout.
+
+    The recipe is Abnar and Zuidema's; the user knows which rows the model's head reads.
+    """
+    shapes = {tuple(matrix.shape[1:]) for matrix in matrices}
+    tokens = known.config.prefix + known.config.grid_hw[0] * known.config.grid_hw[1]
+    if len(matrices) != known.config.depth or shapes != {(known.config.heads, tokens, tokens)}:
+        raise NoMap(f"{len(matrices)} tensors of shapes {shapes}")
+    layers = [read_from(matrix.mean(1), known) for matrix in matrices]
+    product = torch.eye(tokens, dtype=matrices[0].dtype)
+    for matrix in matrices:
+        product = (matrix.mean(1) + torch.eye(tokens, dtype=matrix.dtype)) / 2 @ product
+    return Seen({"attention": layers[-1], "rollout": read_from(product, known)}, {}, layers)
+
+
+def read_from(matrix: Tensor, known: Known) -> Tensor:
+    """The rows of a matrix (batch, tokens, tokens) that the model's head reads: (batch, tokens)."""
+    return matrix[:, 0] if known.config.pooling == "class" else matrix[:, known.config.prefix :].mean(1)
+
+
+def timm_extract(method: str):
+    """AttentionExtract in one of its two ways; its documented `mode` is the mode that the model is in."""
+
+    def open_tool(model: nn.Module, known: Known) -> Tool:
+        extract = AttentionExtract(model, method=method, mode="train" if model.training else "eval")
+
+        def look(pictures: Tensor) -> Seen:
+            with torch.no_grad():
+                found = extract(pictures)
+            if not found:
+                raise NoMap("an empty dictionary, and no error")
+            return seen_in(list(found.values()), known)
+
+        return Tool(look)
+
+    return open_tool
+
+
+def output_attentions(model: nn.Module, known: Known) -> Tool:
+    """transformers' documented way."""
+
+    def look(pictures: Tensor) -> Seen:
+        with torch.no_grad():
+            attentions = model(pictures, output_attentions=True).attentions
+        if not attentions:
+            raise NoMap(f"`attentions` is {attentions!r}")
+        return seen_in(attentions, known)
+
+    return Tool(look)
+
+
+def recorder(model: nn.Module, known: Known) -> Tool:
+    """vit-pytorch's Recorder, ejected at the end, as its README shows."""
+    wrapped = Recorder(model)
+
+    def look(pictures: Tensor) -> Seen:
+        with torch.no_grad():
+            _, attentions = wrapped(pictures)
+        if attentions is None:
+            raise NoMap("None instead of attention")
+        return seen_in(attentions.unbind(1), known)
+
+    return Tool(look, wrapped.eject)
+
+
+def fast_vit_rollout(model: nn.Module, known: Known) -> Tool:
+    """ViTAttentionRollout with its matrix and its heat map; discarding is off, so that it is the defined rollout."""
+    tool = ViTAttentionRollout(model, discard_ratio=0.0)
+
+    def look(pictures: Tensor) -> Seen:
+        black = np.zeros((*pictures.shape[2:], 3), np.uint8)
+        if pictures.dtype != torch.float32 or pictures.shape[2] > 100:  # drawn where the drawing is judged
+            matrix, grids = tool(pictures), {}
+        else:
+            matrix, drawn = tool(pictures, original_image=black, return_vis=True)
+            grids = {"rollout": undrawn(drawn)[None]}
+        return Seen({"rollout": read_from(matrix, known)}, grids)
+
+    return Tool(look)
+
+
+def undrawn(drawn: np.ndarray) -> Tensor:
+    """A heat map in OpenCV's colours over black (height, width, 3) back to numbers from 0 to 1 (height, width)."""
+    colors = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_JET).reshape(256, 3).astype(np.int32)
+    distance = np.abs(drawn.astype(np.int32)[:, :, None] - colors).sum(-1)
+    return torch.from_numpy(distance.argmin(-1)).float() / 255
+
+
+EXTRACT = "timm.utils.AttentionExtract(model{})(pictures)"
+RECIPE = "; the last layer's row and the usual rollout read from its matrices"
+RIVALS = (
+    Subject("Vitreous `observe` on timm", "with vitreous.observe(model) as trace: model(pictures)", timm_model, observed),
+    Subject("timm `AttentionExtract`", EXTRACT.format("") + RECIPE, timm_model, timm_extract("fx")),
+    Subject(
+        "timm `AttentionExtract`, hooks", EXTRACT.format(', method="hook"') + RECIPE, timm_model, timm_extract("hook")
+    ),
+    Subject(
+        "timm `AttentionExtract`, fused attention off",
+        "timm.layers.set_fused_attn(False) before the model is built, then " + EXTRACT.format("") + RECIPE,
+        timm_written_out,
+        timm_extract("fx"),
+    ),
+    Subject(
+        "fast-vit-rollout on timm", "ViTAttentionRollout(model, discard_ratio=0)(pictures, ...)", timm_model,
+        fast_vit_rollout,
+    ),
+    Subject(
+        "fast-vit-rollout on timm, fused attention off",
+        "timm.layers.set_fused_attn(False) before the model is built, as its README shows, then "
+        "ViTAttentionRollout(model, discard_ratio=0)(pictures, original_image=..., return_vis=True)",
+        timm_written_out,
+        fast_vit_rollout,
+    ),
+    Subject(
+        "Vitreous `observe` on transformers", "with vitreous.observe(model) as trace: model(pictures)",
+        transformers_model, observed,
+    ),
+    Subject(
+        "transformers `output_attentions`", "model(pictures, output_attentions=True).attentions" + RECIPE,
+        transformers_model, output_attentions,
+    ),
+    Subject(
+        "transformers `output_attentions`, eager",
+        'from_pretrained(..., attn_implementation="eager"), then model(pictures, output_attentions=True).attentions'
+        + RECIPE,
+        transformers_eager,
+        output_attentions,
+    ),
+    Subject(
+        "fast-vit-rollout on transformers, eager",
+        'from_pretrained(..., attn_implementation="eager"), then ViTAttentionRollout(model, discard_ratio=0)(pictures)',
+        transformers_eager,
+        fast_vit_rollout,
+    ),
+    Subject(
+        "Vitreous `observe` on vit-pytorch", "with vitreous.observe(model) as trace: model(pictures)",
+        vit_pytorch_model, observed,
+    ),
+    Subject(
+        "vit-pytorch `Recorder`", "Recorder(model)(pictures), then .eject()" + RECIPE, vit_pytorch_model, recorder
+    ),
+)  # fmt: skip
+"""Every tool that installs and runs here, and `observe` on the very same models."""

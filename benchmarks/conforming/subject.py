@@ -1,0 +1,54 @@
+"""Who is checked: a tool on a model of known weights, opened as its own documentation says, looking at pictures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from conforming.known_models import Known
+from torch import Tensor, nn
+
+
+class NotApplicable(Exception):  # noqa: N818  (no error: a reason)
+    """The check has no meaning for this subject; the message says why."""
+
+
+class NoMap(Exception):  # noqa: N818
+    """The tool came back without a map; the message says what came back instead."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a tool told of a batch of pictures."""
+
+    rows: Mapping[str, Tensor]
+    """By kind of map ("attention": of the last layer; "rollout"): weights over all tokens (batch, tokens)."""
+    grids: Mapping[str, Tensor] = field(default_factory=dict)
+    """By kind: the map laid out by the tool (batch, grid height, grid width), or (batch, height, width) in pixels."""
+    layers: Sequence[Tensor] = ()
+    """Attention of each layer, the first layer first: (batch, tokens)."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool held open on a model."""
+
+    look: Callable[[Tensor], Seen]
+    """Pictures (batch, 3, height, width) to what is seen; called several times."""
+    close: Callable[[], object] = lambda: None
+    """What its documentation has to say about being done with it; nothing, mostly."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One row of the table."""
+
+    name: str
+    called: str
+    """What was called, in a line of code."""
+    build: Callable[[Known], nn.Module]
+    """The library's own model with the known weights, in evaluation mode.
+
+    Raises NotApplicable where the library has no such model.
+    """
+    open: Callable[[nn.Module, Known], Tool]
+    no_grid: str = "gives weights over all tokens; cutting off the prefix and laying out the grid is left to the user"
+    """Why `Seen.grids` is empty, where it is."""

@@ -1,0 +1,109 @@
+"""The known models as other libraries build them: their own classes, their own loading, our weights."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import timm
+import torch
+import transformers
+import vit_pytorch
+from conforming.known_models import Known
+from conforming.ours import build_ours
+from conforming.subject import NotApplicable
+from einops import rearrange
+from safetensors.torch import save_file
+from torch import nn
+
+from vitreous.model.pretrained.layouts import LAYOUTS
+
+
+def timm_model(known: Known, *, fused: bool = True) -> nn.Module:
+    """timm's VisionTransformer, with fused attention (timm's default) or built while that is switched off."""
+    found = timm.layers.use_fused_attn()
+    timm.layers.set_fused_attn(fused)
+    try:
+        return _loaded(known, "timm", lambda folder: timm.create_model(f"local-dir:{folder}", pretrained=True))
+    finally:
+        timm.layers.set_fused_attn(bool(found))
+
+
+def timm_written_out(known: Known) -> nn.Module:
+    """The same after `timm.layers.set_fused_attn(False)`."""
+    return timm_model(known, fused=False)
+
+
+def transformers_model(known: Known, implementation: str | None = None) -> nn.Module:
+    """ViTForImageClassification, or Dinov2WithRegistersModel for registers, with its default attention or another."""
+    if known.config.pooling != "class":
+        raise NotApplicable("this library's ViT always has a class token")
+    registers = known.config.registers > 0
+    kind = transformers.Dinov2WithRegistersModel if registers else transformers.ViTForImageClassification
+    more = {} if implementation is None else {"attn_implementation": implementation}
+    layout = "hf-dinov2-registers" if registers else "hf-vit"
+    return _loaded(known, layout, lambda folder: kind.from_pretrained(folder, **more))
+
+
+def transformers_eager(known: Known) -> nn.Module:
+    """The same with `attn_implementation="eager"`, as its documentation asks for to see attention."""
+    return transformers_model(known, "eager")
+
+
+def _loaded(known: Known, layout: str, load: Callable[[str], nn.Module]) -> nn.Module:
+    """The model that a library loads from a folder in its own layout."""
+    ours = build_ours(known)
+    with tempfile.TemporaryDirectory() as folder:
+        config = LAYOUTS[layout].their_config(known.config, [f"class {i}" for i in range(known.config.classes)])
+        Path(folder, "config.json").write_text(json.dumps(config))
+        tensors = LAYOUTS[layout].to_theirs(ours.state_dict(), known.config)
+        save_file(tensors, Path(folder, "model.safetensors"), {"format": "pt"})
+        return load(folder).eval()
+
+
+@torch.no_grad()
+def vit_pytorch_model(known: Known) -> nn.Module:
+    """vit_pytorch.ViT; the two norms around its patch embedding, which other ViTs lack, are taken out."""
+    config, state = known.config, known.state
+    if config.registers:
+        raise NotApplicable("this library's `ViT` has no registers")
+    model = vit_pytorch.ViT(
+        image_size=config.image_size_hw, patch_size=config.patch_size, num_classes=config.classes, dim=config.width,
+        depth=config.depth, heads=config.heads, dim_head=config.head_width, pool="cls" if config.prefix else "mean",
+        mlp_dim=int(config.mlp_ratio * config.width),
+    )  # fmt: skip
+    model.to_patch_embedding[1], model.to_patch_embedding[3] = nn.Identity(), nn.Identity()
+    sizes = {"c": config.channels, "p1": config.patch_size, "p2": config.patch_size}
+    theirs = {
+        "to_patch_embedding.2.weight": rearrange(state["stem.linear.weight"], "w (c p1 p2) -> w (p1 p2 c)", **sizes),
+        "to_patch_embedding.2.bias": state["stem.linear.bias"],
+        "pos_embedding": state["positions.table"].flatten(0, 1),
+        "cls_token": torch.zeros(0, config.width),
+    }
+    if config.prefix:
+        theirs["pos_embedding"] = torch.cat([torch.zeros(1, config.width), theirs["pos_embedding"]])
+        theirs["cls_token"] = state["prefix"]
+    for name, ours in {"transformer.norm": "norm", "mlp_head": "head"}.items():
+        theirs |= {f"{name}.{end}": state[f"{ours}.{end}"] for end in ("weight", "bias")}
+    for layer in range(config.depth):
+        theirs |= _vit_pytorch_block(known, layer)
+    model.load_state_dict(theirs, strict=True)
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = config.norm_epsilon
+    return model.eval()
+
+
+def _vit_pytorch_block(known: Known, layer: int) -> dict[str, torch.Tensor]:
+    """One block's weights under their names."""
+    ours, theirs = f"blocks.{layer}.", f"transformer.layers.{layer}."
+    names = {
+        "0.norm": "attention_norm", "0.to_out.0": "attention.projection", "1.net.0": "mlp_norm",
+        "1.net.1": "mlp.expand", "1.net.4": "mlp.contract",
+    }  # fmt: skip
+    tensors = {
+        f"{theirs}{name}.{end}": known.state[f"{ours}{our_name}.{end}"]
+        for name, our_name in names.items()
+        for end in ("weight", "bias")
+    }
+    return tensors | {f"{theirs}0.to_qkv.weight": known.state[f"{ours}attention.qkv.weight"]}

@@ -1,0 +1,167 @@
+"""`vitreous convert` writes what the other library loads without a word, or says in one line why it can't."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from vitreous.cli import run
+from vitreous.data.preprocessing import Preprocessing
+from vitreous.model.config import ViTConfig
+from vitreous.model.pretrained.layouts import LAYOUTS
+from vitreous.model.vit import ViT
+from vitreous.tasks.classification import Classifier
+from vitreous.tasks.saved import save_config, save_weights
+from vitreous.workflows import convert as workflow
+from vitreous.workflows.convert import TARGETS, choose_layout, convert
+from vitreous.workflows.load import load
+
+PLAIN = ViTConfig((32, 48), 8, classes=3, width=32, depth=2, heads=2)
+SCALED = replace(PLAIN, image_size_hw=(32, 32), layer_scale=1.0)
+PIXELS = Preprocessing((32, 48), "stretch", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 8)
+
+MODELS = {
+    "plain": PLAIN,
+    "features": replace(PLAIN, classes=0),
+    "mean": replace(PLAIN, pooling="mean"),
+    "sequence": replace(PLAIN, pooling="attention"),
+    "scaled": SCALED,
+    "scaled-features": replace(SCALED, classes=0),
+    "registers": replace(SCALED, classes=0, registers=4, positions_antialias=True),
+    "wide-scaled": replace(PLAIN, layer_scale=1.0, classes=0),
+}
+
+
+def save(config: ViTConfig, folder: Path) -> Classifier:
+    """Write a random model as a run would."""
+    torch.manual_seed(0)
+    vit = ViT(config)
+    for weight in vit.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    names = ["cat", "dog", "eel"][: config.classes]
+    square = replace(PIXELS, size_hw=(32, 32), resize="crop", central=0.8)
+    classifier = Classifier(vit, PIXELS if config.image_size_hw == (32, 48) else square, names)
+    save_config(classifier, folder)
+    save_weights(vit, folder)
+    return classifier
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+CAN = {
+    "plain": ("hf", "timm"),
+    "features": ("hf", "timm"),
+    "mean": ("timm",),
+    "sequence": (),
+    "scaled": ("hf", "timm"),
+    "scaled-features": ("hf", "timm", "dinov2"),
+    "registers": ("hf", "timm", "dinov2"),
+    "wide-scaled": ("timm",),
+}
+
+
+@pytest.mark.parametrize(("name", "to"), [(name, to) for name in MODELS for to in TARGETS])
+def test_what_can_be_written_is_read_alike_and_the_rest_refused(name, to, here, capsys):
+    expected = save(MODELS[name], here / "run")
+    code = run(["convert", "run", "--to", to, "-o", "out"])
+    printed = capsys.readouterr()
+    if to not in CAN[name]:
+        assert code == 2 and "can't hold" in printed.err
+        assert name != "wide-scaled" or "positions for 4 × 6 patches" in printed.err
+        able = [f"--to {other}" for other in CAN[name]]
+        assert all(other in printed.err for other in able) or not able
+        assert ("no other library that we write for can either" in printed.err) == (not able)
+        assert [path.name for path in here.iterdir()] == ["run"]
+        return
+    assert code == 0 and printed.out.startswith("out: written for") and "same answers" in printed.out
+    assert sorted(path.name for path in here.iterdir()) == ["out", "run"]
+    written, pictures = load("out", "cpu", on_note=lambda _: None), torch.randn(1, 3, *PIXELS.size_hw)
+    with torch.no_grad():
+        assert (written.vit(pictures) - expected.vit(pictures)).abs().max() < (1e-6 if to != "timm" else 1e-2)
+    assert written.class_names == expected.class_names
+    assert written.preprocessing == expected.preprocessing
+
+
+ARCHITECTURES = {
+    "plain": "ViTForImageClassification",
+    "features": "ViTModel",
+    "scaled": "Dinov2ForImageClassification",
+    "scaled-features": "Dinov2Model",
+    "registers": "Dinov2WithRegistersModel",
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_transformers_loads_it_strictly_and_answers_alike(name, here):
+    transformers = pytest.importorskip("transformers")
+    expected = save(MODELS[name], here / "run")
+    converted = convert("run", "hf", "out", on_note=lambda _: None)
+    assert converted.loading.startswith(f'transformers.{ARCHITECTURES[name]}.from_pretrained("out"')
+    kind = getattr(transformers, ARCHITECTURES[name])
+    bare = {"add_pooling_layer": False} if name == "features" else {}
+    theirs, report = kind.from_pretrained("out", output_loading_info=True, **bare)
+    assert not any(report.values()), report
+    assert [theirs.config.id2label[i] for i in range(len(expected.class_names))] == list(expected.class_names)
+    pictures = torch.randn(2, 3, *MODELS[name].image_size_hw)
+    with torch.no_grad():
+        answer = theirs.eval()(pictures)
+        found = answer.logits if expected.class_names else answer.last_hidden_state[:, 0]
+        assert (found - expected.vit(pictures)).abs().max() < 1e-5
+    assert list(transformers.AutoImageProcessor.from_pretrained("out").image_mean) == [0.1, 0.2, 0.3]
+
+
+def test_a_folder_that_is_there_is_left_alone(here, capsys):
+    save(PLAIN, here / "run")
+    (here / "out").mkdir()
+    (here / "out" / "letter.txt").write_text("dear")
+    for place in ("out", "out/letter.txt"):
+        assert run(["convert", "run", "--to", "hf", "-o", place]) == 2
+        assert f"{place} is there already: name a new folder" in capsys.readouterr().err
+    assert (here / "out" / "letter.txt").read_text() == "dear"
+    (here / "out" / "letter.txt").unlink()
+    assert run(["convert", "run", "--to", "hf", "-o", "out"]) == 0
+
+
+def test_nothing_half_written_stays_when_it_fails(here, capsys, monkeypatch):
+    save(PLAIN, here / "run")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(workflow, "write_tensors", full)
+    assert run(["convert", "run", "--to", "hf", "-o", "out"]) == 2
+    assert "can't write" in (said := capsys.readouterr().err) and "no space left on device" in said
+    monkeypatch.undo()
+    monkeypatch.setattr(workflow, "LARGEST_DIFFERENCE", -1.0)
+    with pytest.raises(AssertionError, match="answers otherwise"):
+        convert(here / "run", "hf", here / "out")
+    assert [path.name for path in here.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("to", "words"), [("tim", "did you mean 'timm'"), ("onnx", "choose one of (hf, timm, dinov2)")]
+)
+def test_libraries_that_we_do_not_write_for(to, words, here, capsys):
+    save(PLAIN, here / "run")
+    assert run(["convert", "run", "--to", to, "-o", "out"]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_real_dinov2_weights_go_over_to_transformers_and_back(shared, here):
+    notes: list[str] = []
+    source = shared / "weights" / "dinov2-vits14.safetensors"
+    assert convert(source, "hf", "out", on_note=notes.append).layout == "hf-dinov2"
+    assert any("other libraries can't say 'aspect' at 224 × 224: they are told 'crop'" in note for note in notes)
+    convert("out", "dinov2", "back", on_note=lambda _: None)
+    first, last = (load(path, "cpu", on_note=lambda _: None).ours.state_dict() for path in (source, "back"))
+    assert all(torch.equal(first[name], last[name]) for name in first)
+
+
+def test_every_layout_that_we_write_exists():
+    assert {name for names in TARGETS.values() for name in names} <= set(LAYOUTS)
+    assert choose_layout(PLAIN, ViT(PLAIN).state_dict(), "hf")[0].name == "hf-vit"

@@ -1,0 +1,205 @@
+"""`vitreous faithfulness` on a small run: what it writes, taking up where it stopped, and what it refuses."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from runs import make_folder
+from torch import nn
+
+import vitreous.workflows.faithfulness_run as measuring
+from vitreous.cli import run
+from vitreous.data.preprocessing import Preprocessing
+from vitreous.errors import InputError
+from vitreous.model.config import ViTConfig
+from vitreous.model.vit import ViT
+from vitreous.tasks.classification import Classifier
+from vitreous.workflows.faithfulness import FaithfulnessRequest, faithfulness
+from vitreous.workflows.wrap import wrap
+
+FILES = ["faithfulness-values.jsonl", "faithfulness.json", "faithfulness.png"]
+CHEAP = ["--methods", "attention,input-x-gradient", "--count", "7"]
+
+
+@pytest.fixture(scope="module")
+def measured(trained_run, tmp_path_factory) -> Path:
+    """The folder of a finished measurement of two methods on seven pictures."""
+    folder = tmp_path_factory.mktemp("measured")
+    assert run(["faithfulness", str(trained_run), "-o", str(folder), *CHEAP]) == 0
+    return folder
+
+
+def complaint(capsys, *arguments: object) -> str:
+    assert run([str(argument) for argument in arguments]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vitreous: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_table_json_and_figure(trained_run, tmp_path, capsys):
+    assert run(["faithfulness", str(trained_run), "-o", str(tmp_path / "new"), *CHEAP]) == 0
+    said = capsys.readouterr()
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == FILES
+    for words in ("random map", "centred blob", "attention", "input-x-gradient", "tivity ↑", "7 test pictures"):
+        assert words in said.out
+    assert "2 methods, 7 pictures: about" in said.err and "faithfulness.png written" in said.err
+    with Image.open(tmp_path / "new" / FILES[2]) as image:
+        assert image.width == 1600
+    result = json.loads((tmp_path / "new" / FILES[1]).read_text())
+    assert [method["name"] for method in result["methods"]] == [
+        "random map", "centred blob", "attention", "input-x-gradient",
+    ]  # fmt: skip
+    assert result["unit"] == "probability" and result["asked"]["count"] == 7
+    for method in result["methods"]:
+        for score in method["scores"].values():
+            assert score["low"] <= score["value"] <= score["high"] and score["n"] == 7
+    assert len(result["agreement"]) == 6
+
+
+def test_measured_again_it_says_the_same_without_measuring(measured, trained_run, tmp_path, capsys, monkeypatch):
+    folder = shutil.copytree(measured, tmp_path / "copy")
+    monkeypatch.setattr(measuring, "judge", None)
+    assert run(["faithfulness", str(trained_run), "-o", str(folder), *CHEAP, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == json.loads((measured / FILES[1]).read_text())
+    for name in FILES:
+        assert (folder / name).read_bytes() == (measured / name).read_bytes()
+
+
+def test_stopped_and_taken_up_it_gives_the_same_numbers(measured, trained_run, tmp_path, capsys, monkeypatch):
+    folder, judge = tmp_path / "stopped", measuring.judge
+
+    def interrupted(examined, method, *more):
+        if method == "input-x-gradient":
+            raise KeyboardInterrupt
+        return judge(examined, method, *more)
+
+    monkeypatch.setattr(measuring, "judge", interrupted)
+    assert run(["faithfulness", str(trained_run), "-o", str(folder), *CHEAP]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == FILES[:1]
+    done = []
+    monkeypatch.setattr(measuring, "judge", lambda one, method, *more: done.append(method) or judge(one, method, *more))
+    assert run(["faithfulness", str(trained_run), "-o", str(folder), *CHEAP]) == 0
+    assert "random map" not in done and "input-x-gradient" in done
+    assert json.loads((folder / FILES[1]).read_text()) == json.loads((measured / FILES[1]).read_text())
+
+
+def test_more_methods_are_added_to_those_that_are_there(measured, trained_run, tmp_path, capsys):
+    folder = shutil.copytree(measured, tmp_path / "more")
+    flags = ["--count", "7", "--methods", "rollout", "--json"]
+    assert run(["faithfulness", str(trained_run), "-o", str(folder), *flags]) == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)["methods"]] == [
+        "random map", "centred blob", "rollout",
+    ]  # fmt: skip
+    kept = [json.loads(line).get("method") for line in (folder / FILES[0]).read_text().splitlines()]
+    assert {"attention", "rollout"} <= set(kept)
+
+
+def test_other_settings_are_refused_and_restart_forgets(measured, trained_run, tmp_path, capsys):
+    folder = shutil.copytree(measured, tmp_path / "other")
+    for flags in (["--count", "6"], ["--count", "7", "--target", "true"], ["--count", "7", "--seed", "1"]):
+        said = complaint(capsys, "faithfulness", trained_run, "-o", folder, *flags)
+        assert "measured with other settings" in said and "--restart" in said
+    flags = ["--count", "6", "--methods", "attention", "--target", "true", "--restart"]
+    assert run(["faithfulness", str(trained_run), "-o", str(folder), *flags]) == 0
+    assert json.loads((folder / FILES[0]).read_text().splitlines()[0])["count"] == 6
+
+
+DAMAGE = {
+    "cut": lambda text: text[: len(text) // 2],
+    "empty": lambda text: "",
+    "words": lambda text: "these are words",
+    "list": lambda text: "[1, 2]\n" + text,
+    "shorter": lambda text: text.replace('"map": [[', '"map": [1, [', 1),
+    "not a number": lambda text: text.replace('"sensitivity-2": [', '"sensitivity-2": [NaN, ', 1),
+    "no values": lambda text: text.replace('"values"', '"valuables"', 1),
+    "null": lambda text: text.splitlines()[0] + "\nnull\n",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_of_values(damage, measured, trained_run, tmp_path, capsys):
+    text = (measured / FILES[0]).read_text()
+    damaged = DAMAGE[damage](text)
+    assert damaged != text
+    (tmp_path / FILES[0]).write_text(damaged)
+    said = complaint(capsys, "faithfulness", trained_run, "-o", tmp_path, *CHEAP)
+    assert FILES[0] in said and "is damaged" in said and "--restart" in said
+    assert (tmp_path / FILES[0]).read_text() == damaged
+
+
+BAD = {
+    "--methods rolout": "did you mean 'rollout'",
+    "--methods ,": "no method is named",
+    "--methods features": "none of the methods asked for can explain this model",
+    "--count 0": "count is 0",
+    "--count 5000": "lower --count 5000",
+    "--data shapes": "shapes are square",
+    "--data folder:OTHERS": "has other classes",
+    "--data nothing": "no source 'nothing'",
+    "--split tset": "did you mean 'test'",
+    "--target left": "left",
+    "-o FILE": "is a file",
+    "--device toaster": "no device 'toaster'",
+}
+
+
+@pytest.mark.parametrize("flags", BAD)
+def test_what_cannot_be_measured(flags, trained_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").touch()
+    others = make_folder(tmp_path.parent / f"{tmp_path.name}-others", 4)
+    (others / "train" / "red").rename(others / "train" / "rouge")
+    (others / "test" / "red").rename(others / "test" / "rouge")
+    flags, said = flags.replace("OTHERS", str(others)), BAD[flags]
+    output = [] if "-o" in flags else ["-o", "out"]
+    assert said in complaint(capsys, "faithfulness", trained_run, *flags.split(), *output)
+    assert [path.name for path in Path().rglob("*")] == ["FILE"]
+
+
+def test_models_that_are_none(tmp_path, capsys):
+    assert "nowhere" in complaint(capsys, "faithfulness", tmp_path / "nowhere")
+
+
+def tiny(size_hw: tuple[int, int], names: list[str]) -> Classifier:
+    torch.manual_seed(0)
+    vit = ViT(ViTConfig(size_hw, 4, width=16, depth=1, heads=2, classes=len(names)))
+    return Classifier(vit, Preprocessing(size_hw, "stretch", (0.5,) * 3, (0.25,) * 3, 4), names)
+
+
+def test_a_model_without_classes_and_one_in_memory(colored_folder, tmp_path):
+    source, request = f"folder:{colored_folder}", FaithfulnessRequest(("attention", "grad-cam"), 6)
+    model = tiny((12, 20), [])
+    with pytest.raises(InputError, match="name one for the results"):
+        faithfulness(model, source, request)
+    result = faithfulness(model, source, request, output=tmp_path)
+    assert result.unit == "score"
+    assert "randomised-head" not in result.methods[2].scores and "road-most-same" not in result.methods[2].shares
+    assert all(np.isfinite(score.value) for method in result.methods for score in method.scores.values())
+    with pytest.raises(InputError, match="no classes"):
+        faithfulness(model, source, FaithfulnessRequest(target="true"), output=tmp_path)
+
+
+def test_what_a_method_cannot_explain_is_left_out_with_the_reason(colored_folder, tmp_path):
+    """A model without attention: the black-box methods remain, on squares of pixels."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
+    model = wrap(
+        nn.Sequential(*layers), Preprocessing((12, 20), "stretch", (0.5,) * 3, (0.25,) * 3, 1), ["blue", "green", "red"]
+    )
+    request = FaithfulnessRequest(("attention", "occlusion", "features"), 2)
+    result = faithfulness(model, f"folder:{colored_folder}", request, output=tmp_path)
+    assert [method.name for method in result.methods] == ["random map", "centred blob", "occlusion"]
+    assert set(result.skipped) == {"attention", "features"} and "attention" in result.skipped["attention"]
+    assert "randomised-head" in result.methods[2].scores
+
+
+def test_too_few_patches(colored_folder, tmp_path):
+    with pytest.raises(InputError, match="sees 2 patches"):
+        faithfulness(tiny((4, 8), ["blue", "green", "red"]), f"folder:{colored_folder}", output=tmp_path)
+    assert not list(tmp_path.iterdir())

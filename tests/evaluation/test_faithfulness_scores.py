@@ -1,0 +1,106 @@
+"""Areas, ranks and correlations against scipy; verdicts on values whose order is known."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from vitreous.evaluation.faithfulness import (
+    FEWEST_PICTURES,
+    area,
+    correlation,
+    gain_over,
+    is_better,
+    most_relevant_first,
+    rank_correlation,
+    ranks,
+)
+from vitreous.evaluation.faithfulness_report import MEASURES, agreements, report, verdict
+
+SHARES = np.linspace(0, 1, 5)
+
+
+@given(st.lists(st.lists(st.integers(-3, 3), min_size=5, max_size=5), min_size=1, max_size=4))
+def test_ranks_are_scipys(rows):
+    assert np.array_equal(ranks(np.array(rows)), stats.rankdata(rows, axis=1) - 1)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_correlations_are_scipys(ties):
+    random = np.random.default_rng(0)
+    first, second = random.normal(size=(2, 20, 30)) + random.normal(size=(20, 30))
+    if ties:
+        first, second = first.round(), second.round()
+    pairs = list(zip(first, second, strict=True))
+    assert np.allclose(correlation(first, second), [stats.pearsonr(*pair).statistic for pair in pairs])
+    assert np.allclose(rank_correlation(first, second), [stats.spearmanr(*pair).statistic for pair in pairs])
+
+
+def test_a_constant_correlates_with_nothing():
+    constant, other = np.full((2, 8), 0.1), np.arange(16.0).reshape(2, 8)
+    assert correlation(constant, other).tolist() == rank_correlation(other, constant).tolist() == [0, 0]
+    assert rank_correlation(other, other**3).tolist() == pytest.approx([1, 1])
+    assert correlation(1e9 + other * 1e-3, other) == pytest.approx([1, 1], abs=1e-3)
+
+
+def test_areas_by_trapezoids_over_unequal_steps():
+    shares = np.array([0, 0.1, 0.6, 1])
+    curves = np.random.default_rng(0).random((6, 4))
+    assert np.allclose(area(shares, curves), np.trapezoid(curves, shares, axis=1))
+
+
+def test_lots_decide_between_equal_patches_only():
+    maps = np.array([[1.0, 3.0, 1.0, 2.0], [0.0, 0.0, 0.0, 0.0]])
+    lots = np.array([[0.9, 0.1, 0.2, 0.5], [0.4, 0.1, 0.3, 0.2]])
+    assert most_relevant_first(maps, lots).tolist() == [[1, 3, 2, 0], [1, 3, 2, 0]]
+
+
+def test_better_is_said_of_paired_differences_and_of_enough_pictures():
+    random = np.random.default_rng(0)
+    hard = random.normal(0, 10, 50)  # pictures differ much more than methods do
+    assert is_better(hard + 0.1 + 0.01 * random.normal(size=50), hard, "higher")
+    assert not is_better(hard + 0.1, hard, "lower")
+    assert not is_better(hard + random.normal(size=50) * 0.1, hard, "higher")
+    assert not is_better(hard, hard, "higher")
+    few = hard[: FEWEST_PICTURES - 1]
+    assert not is_better(few + 1, few, "higher") and is_better(hard[:FEWEST_PICTURES] + 1, hard[:6], "higher")
+    assert gain_over(hard - 1, hard, "lower").value == pytest.approx(1)
+
+
+def values(quality: float, likeness: float, seed: int, count: int = 20) -> dict[str, np.ndarray]:
+    """What might be measured of a method: the greater `quality` the better."""
+    random = np.random.default_rng(seed)
+    rise = quality * np.linspace(0, 1, 5) + 0.01 * random.random((count, 5))
+    return {
+        "map": random.random((count, 9)), "insertion": rise, "deletion": 1 - rise, "road-most": 1 - rise[:, :3],
+        "road-least": rise[:, :3], "road-most-same": 1 - rise[:, :3].round(), "road-least-same": rise[:, :3].round(),
+        "sensitivity-2": rise[:, 4], "sensitivity-4": rise[:, 4], "randomised-all": np.full(count, likeness),
+    }  # fmt: skip
+
+
+def test_a_report_says_who_is_no_better_than_a_baseline():
+    measured = {"random map": values(0.2, 0, 0), "centred blob": values(0.5, 1, 1), "fair": values(0.35, 0.1, 2),
+                "good": values(0.9, 0.2, 3), "stubborn": values(0.9, 0.8, 4)}  # fmt: skip
+    random, blob, fair, good, stubborn = report(measured, ["random map", "centred blob"], SHARES)
+    compared = {name for name, measure in MEASURES.items() if measure.compared}
+    assert good.not_better == {} and fair.not_better == dict.fromkeys(compared, ("centred blob",))
+    assert random.not_better == blob.not_better == {} and random.baseline and blob.baseline and not good.baseline
+    assert verdict([random, blob, fair, good, stubborn]) == "Better than both baselines in all 5 comparisons: good."
+    assert verdict([random, fair]).endswith("comparisons: none.")
+    assert [one.unchanged for one in (random, blob, fair, good, stubborn)] == [False] * 4 + [True]
+    assert good.scores["insertion"].value == pytest.approx(0.455, abs=0.01) and good.scores["insertion"].n == 20
+    assert {name: score.direction for name, score in good.scores.items()} == {
+        "insertion": "higher", "deletion": "lower", "road-most": "lower", "road-least": "higher",
+        "sensitivity": "higher", "sensitivity-2": "higher", "sensitivity-4": "higher", "randomised-all": "lower",
+    }  # fmt: skip
+    assert len(good.shares["road-most"]) == 3 and "road-most-same" in good.shares
+    assert "road-most-same" not in report(measured, ["random map"], SHARES, has_classes=False)[3].shares
+
+
+def test_agreement_of_each_two():
+    maps = np.random.default_rng(0).random((12, 30))
+    found = agreements({"a": {"map": maps}, "b": {"map": maps**3}, "c": {"map": -maps}})
+    assert [(one.first, one.second, round(one.value, 6), one.n) for one in found] == [
+        ("a", "b", 1, 12), ("a", "c", -1, 12), ("b", "c", -1, 12),
+    ]  # fmt: skip

@@ -1,0 +1,131 @@
+"""Features: the components are the principal ones, stable, in colours; likeness and lengths as defined."""
+
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from torch.nn import functional
+
+from vitreous.errors import InputError
+from vitreous.explanation.features import as_colors, components, features
+from vitreous.explanation.settings import Settings
+from vitreous.explanation.targets import Predicted
+from vitreous.model.config import ViTConfig
+from vitreous.model.trace import Trace
+from vitreous.model.vit import ViT
+
+
+def small_vit(pooling="class", **options) -> ViT:
+    torch.manual_seed(0)
+    chosen = {"width": 24, "depth": 2, "heads": 2, "classes": 3, "registers": 2, "pooling": pooling, **options}
+    vit = ViT(ViTConfig((12, 20), 4, **chosen)).eval()
+    with torch.no_grad():
+        for weight in vit.parameters():
+            weight.normal_(std=0.3)
+    return vit
+
+
+def show(vit, pictures, **chosen):
+    with torch.no_grad():
+        return features(vit, pictures, Predicted(), Settings(**chosen))
+
+
+def test_components_are_scikit_learns_up_to_sign():
+    patches = torch.randn(35, 12, dtype=torch.float64) * torch.linspace(1, 3, 12)
+    found, theirs = components(patches, (5, 7)), torch.from_numpy(PCA(3).fit_transform(patches.numpy()))
+    assert torch.allclose(found.abs(), theirs.abs(), atol=1e-9)
+    assert torch.allclose(found.T @ found, torch.diag((found**2).sum(0)), atol=1e-8)
+
+
+def test_signs_do_not_depend_on_how_the_numbers_came_about():
+    patches = torch.randn(35, 12, dtype=torch.float64) * torch.linspace(1, 3, 12)
+    first = components(patches, (5, 7))
+    assert torch.equal(components(patches, (5, 7)), first)
+    nearly = components(patches + 1e-9 * torch.randn(35, 12), (5, 7))
+    assert torch.allclose(nearly, first, atol=1e-6)
+    inside = torch.zeros(5, 7, dtype=torch.bool)
+    inside[1:-1, 1:-1] = True
+    assert first[inside.flatten(), 0].mean() > 0 > first[~inside.flatten(), 0].mean()
+
+
+def test_an_object_in_the_middle_is_above_the_mean_whatever_its_sign():
+    middle = torch.zeros(6, 9, 4, dtype=torch.float64)
+    for sign in (1, -1):
+        middle[2:4, 3:6, 1] = sign
+        found = components(middle.flatten(0, 1), (6, 9)).view(6, 9, 3)[..., 0]
+        assert found[2:4, 3:6].min() > 0 > found[0].max()
+
+
+def test_colors_stretch_each_component_and_let_no_outlier_take_the_scale():
+    scores = torch.rand(2, 10, 20, 3, dtype=torch.float64) * torch.tensor([1, 10, 100])
+    plain = as_colors(scores)
+    assert plain.min() == 0 and plain.max() == 1
+    scores[0, 3, 4] = 1e6
+    colors = as_colors(scores)
+    assert (colors[0, 3, 4] == 1).all() and (colors[0] - plain[0]).abs().mean() < 0.02
+    assert torch.equal(colors[1], plain[1])
+
+
+@pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
+def test_maps_of_every_model_lie_on_its_grid_picture_by_picture(pooling):
+    vit, pictures = small_vit(pooling), torch.randn(3, 3, 12, 20)
+    maps = show(vit, pictures)
+    assert maps.grids.shape == (3, 3, 5) and maps.colors.shape == (3, 3, 5, 3) and maps.layer == 1
+    assert maps.colors.min() >= 0 and maps.colors.max() <= 1
+    alone = show(vit, pictures[1:2])
+    assert torch.allclose(alone.colors[0], maps.colors[1], atol=1e-3)
+    assert torch.allclose(maps.grids.mean((1, 2)), torch.zeros(3), atol=1e-4)
+
+
+@pytest.mark.parametrize("layer", [0, 1, -1])
+def test_similarity_is_the_cosine_of_normalised_tokens(layer):
+    vit, pictures = small_vit(), torch.randn(2, 3, 12, 20)
+    maps = show(vit, pictures, view="similarity", query=(1, 3), layer=layer)
+    trace = Trace()
+    with torch.no_grad():
+        vit(pictures, trace)
+        tokens = vit.norm(trace.tokens[1:][layer])[:, 3:]
+    wanted = functional.cosine_similarity(tokens, tokens[:, 8:9], -1).view(2, 3, 5)
+    assert torch.allclose(maps.grids, wanted, atol=1e-6) and maps.colors is None
+    assert torch.allclose(maps.grids[:, 1, 3], torch.ones(2)) and maps.layer == layer % 2
+
+
+def test_norms_are_shares_of_the_median():
+    vit, pictures = small_vit(), torch.randn(2, 3, 12, 20)
+    grids, trace = show(vit, pictures, view="norms").grids, Trace()
+    with torch.no_grad():
+        vit(pictures, trace)
+    norms = trace.tokens[-1][:, 3:].norm(dim=-1)
+    assert torch.allclose(grids.flatten(1), norms / norms.median(1, keepdim=True).values - 1, atol=1e-6)
+
+
+def test_few_patches_and_flat_pictures_have_colors_too():
+    vit = small_vit()
+    for size in ((4, 4), (4, 8), (8, 8)):
+        assert torch.isfinite(show(vit, torch.randn(1, 3, *size)).colors).all()
+    assert torch.isfinite(show(vit, torch.zeros(1, 3, 12, 20)).colors).all()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({"view": "similarity"}, "give the patch"),
+        ({"query": (0, 0)}, "has no use for a query"),
+        ({"view": "similarity", "query": (3, 0)}, "no patch at row 3"),
+        ({"layer": 2}, "no layer 2"),
+    ],
+)
+def test_what_cannot_be_shown_is_said(chosen, words):
+    with pytest.raises(InputError, match=words):
+        show(small_vit(), torch.randn(1, 3, 12, 20), **chosen)
+
+
+def test_a_model_that_hides_its_tokens_is_refused():
+    vit = small_vit()
+
+    def hiding(pictures, trace=None):
+        logits = vit(pictures, trace)
+        trace.tokens.clear()
+        return logits
+
+    with pytest.raises(InputError, match="needs the tokens"):
+        show(hiding, torch.randn(1, 3, 12, 20))

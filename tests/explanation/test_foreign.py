@@ -1,0 +1,159 @@
+"""A wrapped module of anyone's answers on real pictures, and every method explains it or says by name why not."""
+
+import numpy as np
+import pytest
+import torch
+from foreign_models import PATCH, Tutorial
+from torch import nn
+
+from vitreous.data.preprocessing import Preprocessing
+from vitreous.errors import InputError
+from vitreous.explanation.foreign import ForeignModel
+from vitreous.explanation.methods import METHODS
+from vitreous.explanation.pictures import explain_batch
+from vitreous.explanation.settings import Settings
+from vitreous.model.config import ViTConfig
+from vitreous.model.vit import ViT
+from vitreous.workflows.wrap import wrap
+
+REFUSED = {
+    "grad-cam": "tokens between",
+    "legrad": "read each layer's tokens",
+    "features": "tokens",
+}
+"""Methods that need what can't be seen of a foreign model, and what they say."""
+LOOK = Preprocessing((16, 24), "stretch", (0.5,) * 3, (0.5,) * 3, PATCH)
+
+
+def photo(height: int = 40, width: int = 30) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("attention", ["kernel", "einsum", "bmm-heads-first", "masked-kernel"])
+def test_every_method_explains_a_foreign_model_or_refuses_by_name(method, attention):
+    torch.manual_seed(0)
+    classifier = wrap(Tutorial(attention, prefix=2, pooling="two"), LOOK, list("abcde"))
+    settings = Settings(steps=4) if "steps" in METHODS[method].settings else Settings()
+    settings = Settings(samples=4) if "samples" in METHODS[method].settings else settings
+    pictures = [photo(), photo(20, 50), photo()]
+    if method in REFUSED:
+        with pytest.raises(InputError, match=REFUSED[method]):
+            explain_batch(classifier, pictures, method, settings)
+        return
+    found = explain_batch(classifier, pictures, method, settings)
+    assert [one.heat.shape for one in found] == [(40, 30), (20, 50), (40, 30)]
+    assert all(np.isfinite(one.heat).all() and np.ptp(one.heat) > 0 for one in found)
+    assert np.allclose(found[0].heat, found[2].heat, atol=1e-5)
+    assert classifier.vit.module.head.weight.grad is None and not classifier.vit.module._forward_hooks
+
+
+def test_a_foreign_model_remembers_each_size_and_is_seen_anew_for_another():
+    torch.manual_seed(0)
+    foreign = ForeignModel(Tutorial()).eval()
+    first = foreign.structure(torch.randn(2, 3, 16, 24))
+    assert foreign.structure(torch.randn(5, 3, 16, 24)) is first
+    assert foreign.structure(torch.randn(5, 3, 24, 16)).layout.grid_height == 6
+
+
+def test_a_model_that_treats_pictures_otherwise_than_one_alone_is_refused():
+    model = Tutorial().eval()
+    block = model.blocks[2]
+    block.forward = lambda tokens, own=block.forward: own(tokens) if len(tokens) == 1 else tokens
+    from vitreous.model.trace import Trace
+
+    with (
+        torch.no_grad(),
+        pytest.raises(InputError, match="this pass had 2 layers of attention over 25 tokens, one picture"),
+    ):
+        ForeignModel(model).eval()(torch.randn(2, 3, 16, 24), Trace())
+
+
+class Answers(nn.Module):
+    """Answers with whatever it is told to."""
+
+    def __init__(self, answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, pictures):
+        return self.answer(pictures)
+
+
+class Record:
+    def __init__(self, **fields) -> None:
+        vars(self).update(fields)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (lambda p: p[:, 0, 0], 0),
+        (lambda p: (p[:, 1, 0], p), 1),
+        (lambda p: {"logits": p[:, 2, 0], "pooler_output": p[:, 0, 0]}, 2),
+        (lambda p: Record(pooler_output=p[:, 1, 0], last_hidden_state=p[:, 0]), 1),
+        (lambda p: Record(pooler_output=None, last_hidden_state=p[:, 2]), 2),
+    ],
+)
+def test_the_answer_among_several_outputs(answer, expected):
+    pictures = torch.randn(2, 3, 16, 24)
+    assert torch.equal(ForeignModel(Answers(answer))(pictures), pictures[:, expected, 0])
+
+
+@pytest.mark.parametrize("answer", [lambda p: p, lambda p: None, lambda p: {"boxes": p}, lambda p: p.sum()])
+def test_other_answers_are_refused(answer):
+    with pytest.raises(InputError, match="not with one row of numbers for each picture"):
+        ForeignModel(Answers(answer))(torch.randn(2, 3, 16, 24))
+
+
+def test_wrap_finds_what_transformers_says():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        image_size=(16, 24), patch_size=8, id2label={0: "cat", 1: "dog"},
+    )  # fmt: skip
+    classifier = wrap(transformers.ViTForImageClassification(config))
+    assert classifier.preprocessing == Preprocessing((16, 24), "stretch", (0.5,) * 3, (0.5,) * 3, 8)
+    assert classifier.class_names == ("cat", "dog") and classifier.predict(photo()).name in ("cat", "dog")
+    features = wrap(transformers.ViTModel(config))
+    assert features.class_names == () and explain_batch(features, [photo()], "rollout")[0].heat.shape == (40, 30)
+
+
+def test_wrap_finds_what_timm_says():
+    model = Tutorial()
+    model.pretrained_cfg = {"input_size": (3, 16, 24), "mean": (0.1, 0.2, 0.3), "std": (1, 1, 1), "crop_pct": 0.9}
+    found = wrap(model).preprocessing
+    assert found == Preprocessing((16, 24), "crop", (0.1, 0.2, 0.3), (1, 1, 1), PATCH, central=0.9)
+
+
+def test_wrap_leaves_a_vit_of_ours_as_it_is():
+    vit = ViT(ViTConfig((16, 24), patch_size=4, width=16, depth=2, heads=2, classes=5))
+    classifier = wrap(vit, LOOK)
+    assert classifier.ours is vit and len(classifier.class_names) == 5
+    nn.init.normal_(vit.head.weight)
+    assert explain_batch(classifier, [photo()], "legrad")[0].heat.shape == (40, 30)
+
+
+def test_wrap_takes_a_model_without_attention_for_black_box_methods():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    classifier = wrap(model, Preprocessing((16, 24), "stretch", (0.5,) * 3, (0.5,) * 3, 1))
+    assert classifier.class_names == ("class 0", "class 1") and classifier.predict(photo()).probability > 0
+    with pytest.raises(InputError, match="no attention was seen"):
+        explain_batch(classifier, [photo()], "rollout")
+    with pytest.raises(InputError, match="needs a ViT of Vitreous"):
+        _ = classifier.ours
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((Tutorial(),), "Tutorial doesn't say what its pictures must be like"),
+        ((Tutorial(), LOOK, ["a"]), "1 class names were given, but the model answers with 5"),
+        ((Tutorial(), Preprocessing((16, 24), "stretch", (0.5,), (0.5,), PATCH)), "can't be run .* with 1 channels"),
+        ((Tutorial(), Preprocessing((16, 24), "stretch", (0.5,) * 3, (0.5,) * 3, 8)), "multiple=8, .* are 4 pixels"),
+        (("vit",), "a torch.nn.Module is wanted, not str"),
+    ],
+)
+def test_what_wrap_refuses(arguments, message):
+    with pytest.raises(InputError, match=message):
+        wrap(*arguments)

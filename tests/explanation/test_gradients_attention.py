@@ -1,0 +1,223 @@
+"""Attention weighted by its gradient: the streamed forms equal the plain ones, and those equal autograd's own."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as property_settings
+from hypothesis import strategies as st
+
+from vitreous.errors import InputError
+from vitreous.explanation import gradient_rows
+from vitreous.explanation.attention_gradient import attention_gradient
+from vitreous.explanation.gradient_rollout import gradient_rollout, plain_gradient_rollout, roll_gradient
+from vitreous.explanation.gradient_rows import (
+    mean_positive,
+    plain_gradient,
+    plain_mean_positive,
+    plain_row_times_positive,
+    row_times_positive,
+)
+from vitreous.explanation.gradients import gradients, scored
+from vitreous.explanation.legrad import legrad
+from vitreous.explanation.settings import Settings
+from vitreous.explanation.targets import ClassTarget
+from vitreous.explanation.tokens import on_grid
+from vitreous.model import attention
+from vitreous.model.config import ViTConfig
+from vitreous.model.trace import AttentionRecord
+from vitreous.model.vit import ViT
+
+EEL = ClassTarget(1, "eel")
+POOLINGS = ["class", "mean", "attention", "map"]
+TIGHT = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
+
+
+@pytest.fixture(autouse=True)
+def as_methods_are_called():
+    with torch.no_grad():
+        yield
+
+
+def vit(dtype=torch.float64, **options) -> ViT:
+    torch.manual_seed(0)
+    chosen = {"width": 24, "depth": 3, "heads": 2, "classes": 3, "registers": 2, **options}
+    model = ViT(ViTConfig((16, 24), 4, **chosen)).to(dtype).eval()
+    for weight in model.parameters():
+        weight.normal_(std=0.3)
+    return model
+
+
+def pictures(dtype=torch.float64, count=2) -> torch.Tensor:
+    return torch.randn(count, 3, 16, 24, dtype=dtype, generator=torch.Generator().manual_seed(1))
+
+
+def random_layer(batch=2, heads=3, tokens=37, width=8, dtype=torch.float64) -> tuple[AttentionRecord, torch.Tensor]:
+    query, key, value, gradient = torch.randn(4, batch, heads, tokens, width, dtype=dtype)
+    output, log_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value)
+    return AttentionRecord(query, key, value, output, width**-0.5, None, log_sums), gradient
+
+
+def known(record: AttentionRecord, by_product: str) -> AttentionRecord:
+    """The record as a kernel with that by-product leaves it."""
+    weights = gradient_rows.plain_attention(record)
+    if by_product == "weights":
+        return replace(record, weights=weights, log_sums=None)
+    return record if by_product == "log_sums" else replace(record, log_sums=None)
+
+
+@pytest.mark.parametrize("by_product", ["weights", "log_sums", "none"])
+@pytest.mark.parametrize(("dtype", "tolerance"), TIGHT)
+@pytest.mark.parametrize("block", [1, 1000, 2**22])
+def test_streamed_is_plain(by_product, dtype, tolerance, block, monkeypatch):
+    monkeypatch.setattr(gradient_rows, "BLOCK_NUMBERS", block)
+    torch.manual_seed(0)
+    record, gradient = random_layer(dtype=dtype)
+    record, row = known(record, by_product), torch.rand(2, 37, dtype=dtype) / 37
+    kept = [tensor.clone() for tensor in (record.query, record.key, record.value, gradient)]
+    ours, plain = row_times_positive(row, record, gradient), plain_row_times_positive(row, record, gradient)
+    assert ours.dtype == dtype and (ours - plain).abs().max() < tolerance
+    assert (mean_positive(record, gradient) - plain_mean_positive(record, gradient)).abs().max() < tolerance
+    after = (record.query, record.key, record.value, gradient)
+    assert all(torch.equal(*pair) for pair in zip(kept, after, strict=True))
+    if record.weights is not None:
+        assert torch.equal(record.weights, gradient_rows.plain_attention(record))
+
+
+@given(heads=st.integers(1, 3), tokens=st.integers(2, 20), block=st.integers(1, 200), seed=st.integers(0, 99))
+@property_settings(max_examples=30, deadline=None)
+def test_any_shape_any_block(heads, tokens, block, seed):
+    torch.manual_seed(seed)
+    before, gradient_rows.BLOCK_NUMBERS = gradient_rows.BLOCK_NUMBERS, block
+    try:
+        record, gradient = random_layer(2, heads, tokens, 4)
+        row = torch.rand(2, tokens, dtype=torch.float64) * (torch.rand(tokens) < 0.5)
+        row[:, 0] += 0.1
+        expected = plain_row_times_positive(row, record, gradient)
+        assert (row_times_positive(row, record, gradient) - expected).abs().max() < 1e-10
+    finally:
+        gradient_rows.BLOCK_NUMBERS = before
+
+
+def test_the_gradient_of_attention_is_that_of_finite_differences():
+    """∇A_ij = g_i · v_j: nudge one weight of A, and see by how much a score of A v changes."""
+    record, gradient = random_layer(1, 2, 5, 3)
+    weights, slope = plain_gradient(record, gradient)
+    assert torch.allclose(slope, gradient @ record.value.transpose(-2, -1))
+
+    def score(matrix):
+        return ((matrix @ record.value) * gradient).sum()
+
+    for head, i, j in ((0, 1, 2), (1, 4, 0), (1, 3, 3)):
+        nudge = torch.zeros_like(weights)
+        nudge[0, head, i, j] = 1e-6
+        assert abs((score(weights + nudge) - score(weights - nudge)) / 2e-6 - slope[0, head, i, j]) < 1e-7
+
+
+def test_rows_that_do_not_count_are_not_computed(monkeypatch):
+    record, gradient = random_layer(tokens=50)
+    row = torch.zeros(2, 50, dtype=torch.float64)
+    row[0, 7], row[1, 9] = 0.3, 0.7
+    counted, product = [], torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda rows, columns: counted.append(rows.shape[1]) or product(rows, columns))
+    assert torch.allclose(row_times_positive(row, record, gradient), plain_row_times_positive(row, record, gradient))
+    assert counted == [2]
+    assert row_times_positive(torch.zeros_like(row), record, gradient).abs().sum() == 0
+    assert mean_positive(record, torch.zeros_like(gradient)).abs().sum() == 0
+
+
+def same(ours, expected, tolerance):
+    assert expected.abs().max() > 0
+    assert (ours - expected).abs().max() < tolerance * expected.abs().max()
+
+
+def by_autograd(model, images, monkeypatch):
+    """The trace of a pass through attention written out, and autograd's gradients of its matrices."""
+    monkeypatch.setattr(attention, "WRITTEN_OUT_TOKENS", dict.fromkeys((torch.float32, torch.float64), 10**6))
+    run = scored(model, images, EEL)
+    matrices = [record.weights for record in run.trace.records]
+    return run.trace, [matrix.detach() for matrix in matrices], gradients(run.scores, matrices)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize(("dtype", "tolerance"), TIGHT)
+def test_maps_are_those_of_the_whole_models_own_matrices(pooling, dtype, tolerance, monkeypatch):
+    """Through the whole model, in the fused kernel's way: layer order, gradients and heads are autograd's."""
+    model, images = vit(dtype, pooling=pooling), pictures(dtype)
+    monkeypatch.setattr(attention, "WRITTEN_OUT_TOKENS", {})
+    rolled = gradient_rollout(model, images, EEL, Settings()).grids
+    single = attention_gradient(model, images, EEL, Settings(layer=1)).grids
+    headed = attention_gradient(model, images, EEL, Settings(layer=1, head=-1)).grids
+    trace, matrices, slopes = by_autograd(model, images, monkeypatch)
+    positive = [(one * slope).clamp(min=0) for one, slope in zip(matrices, slopes, strict=True)]
+    brought = torch.zeros(trace.layout.tokens, trace.layout.tokens, dtype=dtype)  # R − I
+    for one in positive:
+        brought = brought + one.mean(1) + one.mean(1) @ brought
+    row = trace.readout.to(dtype)[:, None]
+    expected = (row @ brought).squeeze(1)
+    if pooling in ("attention", "map"):
+        tolerance = max(
+            tolerance, 1e-6
+        )  # these poolings compute their weights in float32, whatever the model's precision
+    same(rolled, on_grid(expected, trace), tolerance)
+    same(single, on_grid((row @ positive[1].mean(1)).squeeze(1), trace), tolerance)
+    same(headed, on_grid((row @ positive[1][:, 1]).squeeze(1), trace), tolerance)
+    assert rolled.shape == (2, 4, 6)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_legrad_is_the_gradient_of_each_layers_own_score(pooling, monkeypatch):
+    model, images = vit(pooling=pooling), pictures()
+    ours = legrad(model, images, EEL, Settings()).grids
+    monkeypatch.setattr(attention, "WRITTEN_OUT_TOKENS", {torch.float64: 10**6})
+    total = 0
+    for layer in range(3):
+        run = scored(model, images, EEL)
+        with torch.enable_grad():
+            scores = EEL(model.read(run.trace.tokens[layer + 1]))
+        (slope,) = gradients(scores, [run.trace.records[layer].weights])
+        total = total + slope.clamp(min=0).mean((1, 2)) / 3
+    same(ours, on_grid(total, run.trace), 1e-6 if pooling in ("attention", "map") else 1e-10)
+
+
+def test_streamed_rollout_is_the_plain_one():
+    layers = [random_layer() for _ in range(4)]
+    records, slopes = [record for record, _ in layers], [slope / 30 for _, slope in layers]
+    row = torch.rand(2, 37, dtype=torch.float64)
+    expected = plain_gradient_rollout(records, slopes, row)
+    assert (roll_gradient(records, slopes, row) - expected).abs().max() < 1e-10 * expected.max()
+
+
+def test_half_precision_records_are_read_in_float32():
+    record, gradient = random_layer(dtype=torch.float32)
+    halves = AttentionRecord(*(one.bfloat16() for one in (record.query, record.key, record.value)), None, record.scale)
+    row = torch.rand(2, 37).bfloat16()
+    ours = row_times_positive(row, halves, gradient.bfloat16())
+    assert ours.dtype == torch.float32
+    assert torch.allclose(ours, plain_row_times_positive(row, halves, gradient.bfloat16()), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [gradient_rollout, attention_gradient, legrad])
+def test_attention_on_the_patch_that_decides_is_found(method):
+    """Known truth: only the patch that has a certain content carries a value that the class reads."""
+    model = vit(torch.float32, depth=1, heads=1, registers=0, positions="sincos")
+    for weight in model.parameters():
+        weight.zero_()
+    model.blocks[0].attention_norm.weight.fill_(1)
+    model.norm.weight.fill_(1)
+    model.stem.linear.weight[5].fill_(0.2)
+    model.blocks[0].attention.qkv.weight[48, 5] = 1
+    model.blocks[0].attention.projection.weight[3, 0] = 1
+    model.head.weight[1, 3] = 1
+    image = torch.zeros(1, 3, 16, 24)
+    image[:, :, 8:12, 4:8] = 1
+    grid = method(model, image, EEL, Settings()).grids[0]
+    assert grid.argmax() == 2 * 6 + 1 and grid[2, 1] > 3 * grid.flatten().sort().values[-2]
+
+
+def test_a_layer_or_head_that_is_not_there_is_said():
+    with pytest.raises(InputError, match="no layer 3: this model has layers 0 to 2"):
+        attention_gradient(vit(), pictures(), EEL, Settings(layer=3))
+    with pytest.raises(InputError, match="no head 2"):
+        attention_gradient(vit(), pictures(), EEL, Settings(head=2))

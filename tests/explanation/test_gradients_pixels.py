@@ -1,0 +1,251 @@
+"""Maps of pixels and of tokens from gradients: axioms, known truths, and what is refused."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from vitreous.errors import InputError
+from vitreous.explanation import gradients
+from vitreous.explanation.grad_cam import grad_cam
+from vitreous.explanation.input_x_gradient import input_x_gradient
+from vitreous.explanation.integrated_gradients import integrated_gradients, quadrature
+from vitreous.explanation.legrad import legrad
+from vitreous.explanation.methods import METHODS
+from vitreous.explanation.settings import Settings
+from vitreous.explanation.smoothgrad import smoothgrad
+from vitreous.explanation.targets import ClassTarget, Feature, Margin, Predicted
+from vitreous.model.config import ViTConfig
+from vitreous.model.trace import Trace
+from vitreous.model.vit import ViT
+
+EEL, CAT = ClassTarget(1, "eel"), ClassTarget(0, "cat")
+OURS = [
+    "attention-gradient", "grad-cam", "gradient-rollout", "input-x-gradient", "integrated-gradients", "legrad",
+    "smoothgrad",
+]  # fmt: skip
+FEW = {"integrated-gradients": Settings(steps=3), "smoothgrad": Settings(samples=3, noise=0.05)}
+ON_PIXELS = ["input-x-gradient", "integrated-gradients", "smoothgrad"]
+
+
+@pytest.fixture(autouse=True)
+def as_methods_are_called():
+    with torch.no_grad():
+        yield
+
+
+def vit(dtype=torch.float64, **options) -> ViT:
+    torch.manual_seed(0)
+    chosen = {"width": 24, "depth": 3, "heads": 2, "classes": 3, "registers": 2, **options}
+    model = ViT(ViTConfig((16, 24), 4, **chosen)).to(dtype).eval()
+    for weight in model.parameters():
+        weight.normal_(std=0.3)
+    return model
+
+
+def pictures(dtype=torch.float64, count=2) -> torch.Tensor:
+    return torch.randn(count, 3, 16, 24, dtype=dtype, generator=torch.Generator().manual_seed(1))
+
+
+class Linear(nn.Module):
+    """Not a ViT at all: a model that is linear in its pictures, and takes no trace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 3, 16, 24, dtype=torch.float64))
+
+    def forward(self, pictures, trace=None):
+        return torch.einsum("bchw,kchw->bk", pictures, self.weight) + 0.7
+
+
+def test_of_a_linear_model_all_pixel_methods_are_exact():
+    torch.manual_seed(0)
+    model, images = Linear(), pictures()
+    expected = (images * model.weight[1]).sum(1)
+    for method, settings in (
+        (input_x_gradient, Settings()),
+        (integrated_gradients, Settings(steps=1)),
+        (smoothgrad, Settings(samples=3)),
+    ):
+        maps = method(model, images, EEL, settings)
+        assert torch.allclose(maps.grids, expected, atol=1e-10), method
+        assert torch.equal(maps.logits, model(images))
+    assert integrated_gradients(model, images, EEL, Settings(steps=1)).gap.abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
+def test_integrated_gradients_add_up_to_the_score(pooling):
+    """Completeness (Sundararajan et al. 2017, proposition 1); the gap that is told is the true one."""
+    model, images = vit(pooling=pooling), pictures()
+    gain = (model(images) - model(torch.zeros_like(images)))[:, 1]
+    gaps = []
+    for steps in (2, 8, 64):
+        maps = integrated_gradients(model, images, EEL, Settings(steps=steps))
+        assert torch.allclose(maps.grids.sum((1, 2)) + maps.gap, gain, atol=1e-6)
+        gaps.append(maps.gap.abs().max().item())
+    assert gaps[2] < gaps[1] < gaps[0] and gaps[2] < 1e-3 * gain.abs().max()
+
+
+def test_the_rule_is_exact_for_polynomials():
+    for steps in (1, 2, 5):
+        places, weights = quadrature(steps)
+        for power in range(2 * steps):
+            assert abs((weights * places**power).sum().item() - 1 / (power + 1)) < 1e-12
+
+
+def test_input_x_gradient_is_that_of_finite_differences():
+    model, images = vit(), pictures()
+    grids = input_x_gradient(model, images, Margin(EEL, CAT), Settings()).grids
+    for row, column in ((0, 0), (7, 20)):
+        nudge = torch.zeros_like(images)
+        nudge[:, :, row, column] = 1e-5 * images[:, :, row, column]
+        change = model(images + nudge) - model(images - nudge)
+        assert torch.allclose((change[:, 1] - change[:, 0]) / 2e-5, grids[:, row, column], rtol=1e-5)
+
+
+def test_grad_cam_is_its_definition():
+    model, images, trace = vit(), pictures(), Trace()
+    with torch.enable_grad():
+        model(images, trace)
+        tokens = trace.tokens[1].detach().requires_grad_()
+        (slope,) = torch.autograd.grad(model.read(model.blocks[2](model.blocks[1](tokens)))[:, 1].sum(), tokens)
+    patches, weights = tokens[:, 3:], slope[:, 3:].mean(1, keepdim=True)
+    expected = torch.relu((patches * weights).sum(-1)).unflatten(1, (4, 6))
+    maps = grad_cam(model, images, EEL, Settings(layer=1))
+    assert torch.allclose(maps.grids, expected) and maps.layer == 1 and maps.grids.max() > 0
+    assert grad_cam(model, images, EEL, Settings()).layer == 2
+
+
+def test_the_patch_that_decides_is_found():
+    """Known truth: each class reads its own channel, and channels are the content of one patch each."""
+    model = vit(torch.float32, depth=1, heads=1, registers=0, pooling="mean")
+    for weight in model.parameters():
+        weight.zero_()
+    model.norm.weight.fill_(1)
+    model.stem.linear.bias[20] = 3  # else the norm makes the score blind to contrast, and x · gradient is 0
+    for color in range(3):
+        model.stem.linear.weight.view(24, 3, 16)[5 + color, color] = 0.2 / 16
+    model.head.weight[0, 5] = model.head.weight[1, 6] = 1
+    image = torch.zeros(1, 3, 16, 24)
+    image[0, 2] = 5
+    image[0, 0, 4:8, 16:20] = 5
+    image[0, 1, 8:12, 4:8] = 5
+    for name in (*ON_PIXELS, "grad-cam"):
+        for target, place in ((CAT, (1, 4)), (EEL, (2, 1))):
+            grid = METHODS[name].explain(model, image, target, FEW.get(name, Settings())).grids[0]
+            if name in ON_PIXELS:
+                assert grid.shape == (16, 24)
+                grid = grid.unflatten(1, (6, 4)).unflatten(0, (4, 4)).sum((1, 3))
+            assert grid.argmax() == place[0] * 6 + place[1], (name, target.name)
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("target", [EEL, Margin(EEL, CAT), Predicted(), Feature()], ids=lambda target: target.name)
+def test_weights_are_left_alone_frozen_or_not(name, target):
+    model, images = vit(), pictures()
+    frozen = copy.deepcopy(model).requires_grad_(False)
+    free = METHODS[name].explain(model, images, target, FEW.get(name, Settings()))
+    bound = METHODS[name].explain(frozen, images, target, FEW.get(name, Settings()))
+    assert torch.equal(free.grids, bound.grids) and free.grids.abs().max() > 0
+    assert all(weight.grad is None and weight.requires_grad for weight in model.parameters())
+    assert all(weight.grad is None and not weight.requires_grad for weight in frozen.parameters())
+    assert not free.grids.requires_grad and not free.logits.requires_grad and not images.requires_grad
+    assert torch.equal(free.logits, model(images))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_picture_alone_gives_what_it_gives_in_a_batch(name):
+    model, images, few = vit(), pictures(count=3), FEW.get(name, Settings())
+    together = METHODS[name].explain(model, images, Predicted(), few).grids
+    for i in range(3):
+        alone = METHODS[name].explain(model, images[i : i + 1], Predicted(), few).grids[0]
+        assert (together[i] - alone).abs().max() < 1e-10 * together[i].abs().max()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_half_precision(name):
+    model, images = vit(torch.float32), pictures(torch.float32)
+    exact = METHODS[name].explain(model, images, EEL, FEW.get(name, Settings())).grids.flatten(1)
+    maps = METHODS[name].explain(model.bfloat16(), images.bfloat16(), EEL, FEW.get(name, Settings()))
+    assert maps.grids.dtype == torch.float32 and maps.grids.isfinite().all()
+    likeness = torch.cosine_similarity(exact, maps.grids.flatten(1)).min()
+    assert likeness > 0.9, likeness
+
+
+@pytest.mark.parametrize("name", ["integrated-gradients", "smoothgrad"])
+def test_chunks_change_nothing(name, monkeypatch):
+    model, images, settings = vit(), pictures(), Settings(steps=5, samples=5)
+    monkeypatch.setattr(gradients, "CHUNK_NUMBERS", 3 * images.numel())
+    several = METHODS[name].explain(model, images, Predicted(), settings)
+    monkeypatch.setattr(gradients, "CHUNK_NUMBERS", 1)
+    single = METHODS[name].explain(model, images, Predicted(), settings)
+    assert (several.grids - single.grids).abs().max() < 1e-12
+
+
+def test_smoothgrad_is_drawn_from_its_seed():
+    model, images = vit(), pictures()
+    first = smoothgrad(model, images, EEL, Settings(samples=4)).grids
+    assert torch.equal(first, smoothgrad(model, images, EEL, Settings(samples=4)).grids)
+    assert not torch.allclose(first, smoothgrad(model, images, EEL, Settings(samples=4, seed=1)).grids)
+    plain = input_x_gradient(model, images, EEL, Settings()).grids
+    assert not torch.allclose(first, plain)
+    assert torch.allclose(smoothgrad(model, images, EEL, Settings(samples=4, noise=0.0)).grids, plain)
+
+
+def test_smoothgrads_noise_follows_the_range_of_the_picture():
+    """A brighter copy of a picture, in front of a model that answers alike, gets the same map but for brightness."""
+    model = vit()
+
+    class Scaled(nn.Module):
+        def forward(self, inputs, trace=None):
+            return model(inputs / 7)
+
+    images = pictures()
+    usual = smoothgrad(model, images, EEL, Settings(samples=3)).grids
+    assert torch.allclose(smoothgrad(Scaled(), images * 7, EEL, Settings(samples=3)).grids, usual)
+
+
+class Closed(nn.Module):
+    """A model that lets no gradient through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = vit()
+
+    def forward(self, inputs, trace=None):
+        with torch.no_grad():
+            return self.inner(inputs, trace)
+
+    def read(self, tokens):
+        return self.inner.read(tokens)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_model_without_gradient_is_refused(name):
+    with pytest.raises(InputError, match="gives no gradient") as caught:
+        METHODS[name].explain(Closed(), pictures(), EEL, Settings())
+    assert all(f" {other}" in str(caught.value) and other in METHODS for other in gradients.WITHOUT_GRADIENT)
+
+
+def test_what_cannot_be_asked_is_said():
+    model = vit()
+
+    class Bare:
+        def __call__(self, inputs, trace=None):
+            logits = model(inputs, trace)
+            trace.tokens.clear()
+            return logits
+
+    with pytest.raises(InputError, match=r"legrad needs a model that can read.*gradient-rollout"):
+        legrad(Bare(), pictures(), EEL, Settings())
+    with pytest.raises(InputError, match=r"grad-cam needs the tokens between.*gradient-rollout"):
+        grad_cam(Bare(), pictures(), EEL, Settings())
+    with pytest.raises(InputError, match="no layer 3: this model has layers 0 to 2"):
+        grad_cam(vit(), pictures(), EEL, Settings(layer=3))
+    with pytest.raises(InputError, match="an integral in 0 steps"):
+        integrated_gradients(vit(), pictures(), EEL, Settings(steps=0))
+    with pytest.raises(InputError, match="a mean over 0 samples"):
+        smoothgrad(vit(), pictures(), EEL, Settings(samples=0))
+    with pytest.raises(InputError, match=r"noise -0\.1 is no standard deviation"):
+        smoothgrad(vit(), pictures(), EEL, Settings(noise=-0.1))

@@ -1,0 +1,102 @@
+"""Rollout with other ways of joining heads: in blocks as defined, and the axioms."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vitreous.errors import InputError
+from vitreous.explanation import row_blocks
+from vitreous.explanation.fusion import joined_rows, plain_joined_rollout, roll_joined
+from vitreous.explanation.rollout import plain_rollout, roll, rollout
+from vitreous.explanation.settings import Settings
+from vitreous.explanation.targets import Predicted
+from vitreous.model.config import ViTConfig
+from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
+from vitreous.model.vit import ViT
+
+WAYS = [Settings(fusion=fusion, discard=discard) for fusion in ("mean", "max", "min") for discard in (0.0, 0.5, 0.9)]
+
+
+def random_trace(layers=3, heads=3, tokens=23, dtype=torch.float64) -> Trace:
+    records = []
+    for _ in range(layers):
+        query, key, value = (torch.randn(2, heads, tokens, 8, dtype=dtype) * 2 for _ in range(3))
+        records.append(AttentionRecord(query, key, value, value, 8**-0.5))
+    row = torch.rand(2, tokens, dtype=dtype)
+    return Trace(records, TokenLayout(1, 1, tokens - 1), row / row.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.fusion}-{way.discard}")
+@pytest.mark.parametrize("block", [1, 700, 2**20])
+def test_rollout_in_blocks_is_the_plain_one_and_its_rows_sum_to_one(way, block, monkeypatch):
+    monkeypatch.setattr(row_blocks, "BLOCK_NUMBERS", block)
+    torch.manual_seed(1)
+    trace = random_trace()
+    one_token = torch.zeros_like(trace.readout)
+    one_token[:, 0] = 1
+    for row in (trace.readout, one_token):
+        found = roll_joined(trace, row, way)
+        assert (found - plain_joined_rollout(trace, row, way)).abs().max() < 1e-10
+        assert torch.allclose(found.sum(1), torch.ones(2, dtype=torch.float64), atol=1e-12)
+
+
+def test_the_mean_with_nothing_discarded_is_abnar_and_zuidemas():
+    trace = random_trace()
+    assert (roll_joined(trace, trace.readout, Settings()) - roll(trace.records, trace.readout)).abs().max() < 1e-12
+    plain = plain_joined_rollout(trace, trace.readout, Settings())
+    assert (plain - plain_rollout(trace, trace.readout)).abs().max() < 1e-12
+
+
+def test_one_head_is_its_own_mean_maximum_and_minimum():
+    trace = random_trace(heads=1)
+    first, *others = (roll_joined(trace, trace.readout, Settings(fusion=way)) for way in ("mean", "max", "min"))
+    assert all(torch.allclose(first, other, atol=1e-12) for other in others)
+
+
+@given(tokens=st.integers(1, 30), discard=st.floats(0, 1, exclude_max=True), seed=st.integers(0, 99))
+@settings(max_examples=50, deadline=None)
+def test_the_smallest_weights_of_each_row_go_and_at_least_one_stays(tokens, discard, seed):
+    attention = torch.rand(2, 2, 4, tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    joined = joined_rows(attention, Settings(fusion="max", discard=discard))
+    whole = attention.amax(1)
+    gone = joined == 0
+    assert (gone.sum(-1) == min(tokens - 1, int(discard * tokens + 1e-9))).all()
+    assert torch.allclose(joined.sum(-1), torch.ones(2, 4, dtype=torch.float64))
+    assert (whole.where(gone, 0).amax(-1) <= whole.masked_fill(gone, 2).amin(-1)).all()
+
+
+def test_equal_weights_stay_together():
+    even = torch.full((1, 2, 3, 10), 0.1, dtype=torch.float64)
+    assert torch.allclose(joined_rows(even, Settings(discard=0.9)), even[:, 0])
+
+
+def test_heads_that_look_at_different_tokens_leave_the_residual_connection():
+    """By minimum nothing is left of such a row, and all of it stays where it is."""
+    attention = torch.zeros(1, 2, 2, 2)
+    attention[:, 0, :, 0] = attention[:, 1, :, 1] = 1
+    assert joined_rows(attention, Settings(fusion="min")).abs().sum() == 0
+    query = torch.tensor([[[[1.0], [1.0]], [[1.0], [1.0]]]])
+    key = torch.tensor([[[[900.0], [-900.0]], [[-900.0], [900.0]]]])
+    trace = Trace([AttentionRecord(query, key, key, key, 1.0)])
+    row = torch.tensor([[0.3, 0.7]])
+    assert torch.allclose(roll_joined(trace, row, Settings(fusion="min")), row)
+
+
+def test_the_method_takes_the_settings():
+    torch.manual_seed(0)
+    vit = ViT(ViTConfig((12, 20), 4, width=24, depth=2, heads=2, classes=3, registers=2)).eval()
+    with torch.no_grad():
+        for weight in vit.parameters():
+            weight.normal_(std=0.3)
+    pictures = torch.randn(2, 3, 12, 20)
+    grids = [rollout(vit, pictures, Predicted(), way).grids for way in WAYS]
+    assert all(grid.shape == (2, 3, 5) for grid in grids)
+    assert not any(torch.allclose(grids[0], other) for other in grids[1:])
+
+
+@pytest.mark.parametrize("discard", [-0.1, 1.0, 2.0, float("nan")])
+def test_a_share_that_leaves_nothing_is_refused(discard):
+    vit = ViT(ViTConfig((8, 8), 4, width=8, depth=1, heads=2, classes=2))
+    with pytest.raises(InputError, match="0 to below 1"):
+        rollout(vit, torch.randn(1, 3, 8, 8), Predicted(), Settings(discard=discard))

@@ -1,0 +1,252 @@
+"""Targets: what they read, what they hold fixed, how users write them, and texts by transformers' own tower."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from vitreous.data.preprocessing import Geometry, Preprocessing
+from vitreous.errors import InputError
+from vitreous.explanation.pictures import explain_batch, find_target
+from vitreous.explanation.regions import SourceRegion, parse_region
+from vitreous.explanation.settings import Settings
+from vitreous.explanation.targets import Feature, Predicted, Text, region_of_box, region_of_mask
+from vitreous.explanation.texts import embed_text, text_target
+from vitreous.model.config import ViTConfig
+from vitreous.model.trace import Trace
+from vitreous.model.vit import ViT
+from vitreous.tasks.classification import Classifier
+
+
+def classifier(names=("cat", "dog", "text:x"), resize="stretch", **options) -> Classifier:
+    torch.manual_seed(0)
+    chosen = {"width": 24, "depth": 2, "heads": 2, "classes": len(names), "registers": 2, **options}
+    vit = ViT(ViTConfig((16, 24), 4, **chosen))
+    with torch.no_grad():
+        for weight in vit.parameters():
+            weight.normal_(std=0.3)
+    return Classifier(vit, Preprocessing((16, 24), resize, (0.5,) * 3, (0.25,) * 3, 4), names)
+
+
+def picture(height=40, width=60):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
+def test_a_region_is_the_length_of_its_last_tokens_along_their_present_directions(pooling):
+    vit, region = classifier(pooling=pooling).vit, region_of_box((1, 2, 3, 5), (4, 6))
+    trace, changed = Trace(), Trace()
+    pictures = torch.randn(2, 3, 16, 24)
+    logits = vit(pictures, trace)
+    prefix = trace.layout.prefix
+    tokens = trace.tokens[-1][:, prefix:].unflatten(1, (4, 6))[:, 1:3, 2:5].flatten(1, 2)
+    assert torch.allclose(region(logits, trace), tokens.norm(dim=-1).sum(1), rtol=1e-5)
+    held = region.fixed(logits, trace)
+    vit(pictures + torch.randn_like(pictures), changed)
+    others = changed.tokens[-1][:, prefix:].unflatten(1, (4, 6))[:, 1:3, 2:5].flatten(1, 2)
+    wanted = (others * functional.normalize(tokens, dim=-1)).sum((1, 2))
+    assert torch.allclose(held(logits, changed), wanted, rtol=1e-4)
+    assert held.fixed(logits, changed) is held and held.name == "region"
+
+
+def test_the_gradient_of_a_region_is_the_direction_alone():
+    trace, region = Trace(), region_of_box((0, 0, 1, 1), (4, 6))
+    logits = classifier().vit(torch.randn(1, 3, 16, 24), trace)
+    (gradient,) = torch.autograd.grad(region(logits, trace).sum(), [trace.tokens[-1]])
+    wanted = torch.zeros_like(gradient)
+    wanted[:, 3] = functional.normalize(trace.tokens[-1][:, 3], dim=-1)
+    assert torch.allclose(gradient, wanted, atol=1e-6)
+
+
+def test_a_mask_is_the_region_where_it_is_true():
+    mask = torch.zeros(4, 6, dtype=torch.bool)
+    mask[1:3, 2:5] = True
+    assert region_of_mask(mask) == region_of_box((1, 2, 3, 5), (4, 6))
+    with pytest.raises(InputError, match="empty"):
+        region_of_mask(~mask & mask)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 5, 1), (1, 1, 1, 2), (-1, 0, 1, 1), (0, 0, 1, 7)])
+def test_a_box_that_leaves_the_grid_is_refused(box):
+    with pytest.raises(InputError, match="no part of the model's grid of 4 × 6"):
+        region_of_box(box, (4, 6))
+
+
+def test_a_region_without_tokens_or_on_another_grid_is_refused():
+    vit, trace = classifier().vit, Trace()
+    logits = vit(torch.randn(1, 3, 16, 24), trace)
+    with pytest.raises(InputError, match="can't be seen"):
+        region_of_box((0, 0, 1, 1), (4, 6))(logits)
+    with pytest.raises(InputError, match="grid of 6 × 4 patches, the model's has 4 × 6"):
+        region_of_box((0, 0, 1, 1), (6, 4))(logits, trace)
+
+
+@pytest.mark.parametrize(
+    ("box", "patches"),
+    [
+        ((0, 0, 60, 40), (0, 0, 4, 6)),
+        ((10, 10, 30, 20), (1, 1, 2, 3)),
+        ((11, 11, 12, 12), (1, 1, 2, 2)),
+        ((59, 39, 60, 40), (3, 5, 4, 6)),
+        ((50, 0, 600, 9), (0, 5, 1, 6)),
+    ],
+)
+def test_a_box_in_source_pixels_becomes_the_nearest_patches(box, patches):
+    geometry = Geometry((40, 60), (16, 24), (0.0, 0.0, 40.0, 60.0))
+    assert SourceRegion(*box).on(geometry, 4).patches == region_of_box(patches, (4, 6)).patches
+
+
+def test_only_what_the_model_sees_counts():
+    cropped = Geometry((40, 100), (16, 24), (0.0, 20.0, 40.0, 80.0))
+    assert SourceRegion(20, 0, 30, 10).on(cropped, 4).patches == ((0, 0),)
+    with pytest.raises(InputError, match="not on the part of the picture that the model sees: x 20 to 80"):
+        SourceRegion(0, 0, 10, 10).on(cropped, 4)
+
+
+@pytest.mark.parametrize("text", ["region:", "region:1,2,3", "region:a,b,c,d", "region:5,5,5,9", "region:-1,0,3,4"])
+def test_what_is_no_region_is_said(text):
+    with pytest.raises(InputError, match="x0,y0,x1,y1"):
+        parse_region(text)
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "occlusion"])
+def test_pictures_of_any_size_are_asked_for_their_own_patches(method):
+    model = classifier(resize="aspect")
+    wide, high = picture(40, 60), picture(60, 40)
+    settings = Settings(window=1) if method == "occlusion" else None
+    both = explain_batch(model, [wide, high, wide], method, settings, target="region:0,0,10,10")
+    assert all(np.isfinite(one.heat).all() and one.target == "region 0,0 to 10,10" for one in both)
+    assert np.allclose(both[0].heat, both[2].heat) and both[0].score is None
+    alone = explain_batch(model, [high], method, settings, target="region:0,0,10,10")[0]
+    assert np.allclose(alone.heat, both[1].heat, atol=1e-4)
+    other = explain_batch(model, [wide], method, settings, target="region:40,30,60,40")[0]
+    assert not np.allclose(other.heat, both[0].heat)
+
+
+def test_a_class_may_be_called_like_a_text_or_a_region():
+    assert find_target(classifier(), "text:x").name == "text:x"
+    assert find_target(classifier(("cat", "region:1,2,3,4")), "region:1,2,3,4").name == "region:1,2,3,4"
+
+
+def test_without_a_word_it_is_the_prediction_or_the_features():
+    assert find_target(classifier(), None) == Predicted() and find_target(classifier(()), None) == Feature()
+
+
+def test_a_text_is_a_cosine():
+    vectors, text = torch.randn(5, 8), torch.randn(8)
+    found = Text(text, "text 'a cat'")(vectors)
+    assert torch.allclose(found, (vectors @ text) / (vectors.norm(dim=1) * text.norm()))
+    assert torch.allclose(Text(text * 3, "three")(vectors * 2), found)
+    with pytest.raises(InputError, match="vector of 8 numbers, and this model answers with 9"):
+        Text(text, "text 'a cat'")(torch.randn(1, 9))
+
+
+def tokenizer_folder(folder):
+    """A tokenizer that knows letters only, as CLIP's files have it."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    names = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({name: i for i, name in enumerate(names)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "tokenizer_class": "CLIPTokenizer",
+                "bos_token": "<|startoftext|>",
+                "eos_token": "<|endoftext|>",
+                "pad_token": "<|endoftext|>",
+                "unk_token": "<|endoftext|>",
+                "model_max_length": 20,
+            }
+        )
+    )
+    return len(names)
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("clip")
+    words = tokenizer_folder(folder)
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.CLIPConfig(
+        text_config={**tower, "vocab_size": words, "max_position_embeddings": 20, "eos_token_id": words - 1},
+        vision_config={**tower, "hidden_size": 24, "image_size": 16, "patch_size": 4},
+        projection_dim=12,
+    )
+    transformers.CLIPModel(config).eval().save_pretrained(folder)
+    return folder
+
+
+def test_texts_are_embedded_as_transformers_compares_them(clip_folder):
+    from transformers import CLIPModel, CLIPTokenizer
+
+    from vitreous.workflows.load import load
+
+    theirs, tokenizer = CLIPModel.from_pretrained(clip_folder).eval(), CLIPTokenizer.from_pretrained(clip_folder)
+    model = load(clip_folder, "cpu", on_note=lambda note: None)
+    pictures, texts = torch.randn(3, 3, 16, 16), ["a cat", "the longest dog"]
+    with torch.no_grad():
+        tokens = tokenizer(texts, return_tensors="pt", padding=True)
+        wanted = theirs(pixel_values=pictures, **tokens).logits_per_image / theirs.logit_scale.exp()
+        found = [text_target(model, text, clip_folder)(model.vit(pictures)) for text in texts]
+    assert torch.allclose(torch.stack(found, 1), wanted, atol=1e-5)
+    assert torch.equal(embed_text(str(clip_folder), "a cat"), embed_text(str(clip_folder / "config.json"), "a cat"))
+
+
+def test_siglip_reads_its_padding_too(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    words = tokenizer_folder(tmp_path)
+    tower = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.SiglipConfig(
+        text_config={**tower, "vocab_size": words, "max_position_embeddings": 20, "projection_size": 24},
+        vision_config={**tower, "image_size": 16, "patch_size": 4},
+    )
+    theirs = transformers.SiglipModel(config).eval()
+    theirs.save_pretrained(tmp_path)
+    from vitreous.workflows.load import load
+
+    model, pictures = load(tmp_path, "cpu", on_note=lambda note: None), torch.randn(3, 3, 16, 16)
+    tokens = transformers.CLIPTokenizer.from_pretrained(tmp_path)(
+        "a cat", return_tensors="pt", padding="max_length", max_length=20
+    )
+    with torch.no_grad():
+        answer = theirs(pixel_values=pictures, input_ids=tokens["input_ids"])
+        wanted = (answer.logits_per_image[:, 0] - theirs.logit_bias) / theirs.logit_scale.exp()
+        found = text_target(model, "a cat", tmp_path)(model.vit(pictures))
+    assert tokens["input_ids"].shape == (1, 20) and torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_texts_explain_and_differ(clip_folder):
+    from vitreous.workflows.load import load
+
+    model = load(clip_folder, "cpu", on_note=lambda note: None)
+    model.origin = str(clip_folder)
+    settings = Settings(window=1)
+    cat, dog = (explain_batch(model, [picture()], "occlusion", settings, f"text:{word}")[0] for word in ("cat", "dog"))
+    assert cat.target == "text 'cat'" and not np.allclose(cat.heat, dog.heat) and -1 <= cat.score <= 1
+
+
+def test_models_without_texts_say_so(clip_folder, tmp_path):
+    with pytest.raises(InputError, match="doesn't say where its text tower lies"):
+        find_target(classifier(()), "text:a cat")
+    with pytest.raises(InputError, match="is empty"):
+        find_target(classifier(()), "text: ")
+    with pytest.raises(InputError, match="doesn't answer with an embedding"):
+        text_target(classifier(), "a cat", clip_folder)
+    with pytest.raises(InputError, match="doesn't answer with an embedding"):
+        text_target(classifier((), classes=0), "a cat", clip_folder)
+    with pytest.raises(InputError, match="no text tower with a tokenizer can be read"):
+        text_target(classifier((), classes=12), "a cat", tmp_path)
+
+
+def test_a_tower_alone_is_no_image_text_model(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    tokenizer_folder(tmp_path)
+    config = transformers.CLIPVisionConfig(hidden_size=24, intermediate_size=32, num_hidden_layers=1, image_size=16)
+    transformers.CLIPVisionModel(config).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="has no text tower"):
+        text_target(classifier((), classes=12), "a cat", tmp_path)

@@ -1,0 +1,119 @@
+"""What others say of a model's pictures, read and written, and held against transformers' own processors."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitreous.data.preprocessing import Preprocessing, prepare
+from vitreous.errors import InputError
+from vitreous.model.config import ViTConfig
+from vitreous.tasks.their_preprocessing import (
+    CLIP_MEAN,
+    IMAGENET_MEAN,
+    PILLOW_FILTERS,
+    assumed,
+    expressible,
+    from_processor,
+    from_timm,
+    to_processor,
+    to_timm,
+)
+
+LIKELY = Preprocessing((224, 224), "crop", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 14)
+SQUARE, EDGE = {"height": 256, "width": 256}, {"shortest_edge": 256}
+CROP = {"height": 224, "width": 224}
+
+# What is in the preprocessor_config.json of well-known models, in the new form and the old.
+PROCESSORS = {
+    "ViT": ({"size": {"height": 224, "width": 200}, "resample": 2}, ("stretch", (224, 200), 1.0, "bilinear")),
+    "ViT, old": ({"size": 384, "resample": 3}, ("stretch", (384, 384), 1.0, "bicubic")),
+    "DINOv2": ({"size": EDGE, "crop_size": CROP, "do_center_crop": True}, ("crop", (224, 224), 0.875, "bicubic")),
+    "CLIP, old": ({"size": 224, "crop_size": 224, "do_center_crop": True}, ("crop", (224, 224), 1.0, "bicubic")),
+    "DeiT": ({"size": SQUARE, "crop_size": CROP}, ("stretch", (224, 224), 0.875, "bicubic")),
+    "DeiT, old": (
+        {"size": 256, "crop_size": 224, "do_center_crop": True, "feature_extractor_type": "DeiTFeatureExtractor"},
+        ("stretch", (224, 224), 0.875, "bicubic"),
+    ),
+    "no crop": ({"size": SQUARE, "crop_size": CROP, "do_center_crop": False}, ("stretch", (256, 256), 1.0, "bicubic")),
+    "any shape": ({"size": EDGE}, ("crop", (256, 256), 1.0, "bicubic")),
+    "nested": ({"image_processor": {"size": 384}}, ("stretch", (384, 384), 1.0, "bicubic")),
+    "nothing": ({}, ("crop", (224, 224), 1.0, "bicubic")),
+}
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_transformers_descriptions(name):
+    description, expected = PROCESSORS[name]
+    found = from_processor(description, LIKELY)
+    assert (found.resize, found.size_hw, found.central, found.interpolation) == expected
+    assert (found.mean, found.std, found.multiple) == (LIKELY.mean, LIKELY.std, 14)
+
+
+def test_other_scales_and_no_normalisation():
+    doubled = from_processor({"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3}, LIKELY)
+    assert np.allclose(doubled.mean, 0.5) and np.allclose(doubled.std, 0.5)  # v / 127.5 − 1 = (v / 255 − ½) / ½
+    plain = from_processor({"do_normalize": False, "image_mean": [0.5] * 3}, LIKELY)
+    assert (plain.mean, plain.std) == ((0, 0, 0), (1, 1, 1))
+
+
+def test_timms_description():
+    description = {"input_size": [3, 224, 200], "crop_pct": 0.9, "interpolation": "bilinear", "mean": [0.5] * 3}
+    found = from_timm(description, LIKELY)
+    assert (found.size_hw, found.resize, found.central) == ((224, 200), "crop", 0.9)
+    assert (found.mean, found.std, found.interpolation) == ((0.5, 0.5, 0.5), LIKELY.std, "bilinear")
+    assert from_timm({"crop_mode": "squash"}, LIKELY).resize == "stretch"
+    with pytest.raises(InputError, match="crop_mode 'border'"):
+        from_timm({"crop_mode": "border"}, LIKELY)
+
+
+VARIANTS = [
+    LIKELY,
+    replace(LIKELY, central=0.875),
+    replace(LIKELY, resize="stretch", size_hw=(224, 280), interpolation="bilinear"),
+    replace(LIKELY, resize="stretch", central=0.875),
+]
+
+
+@pytest.mark.parametrize("preprocessing", VARIANTS)
+def test_written_and_read_again(preprocessing):
+    assert from_timm(to_timm(preprocessing), LIKELY) == preprocessing
+    again = from_processor(to_processor(preprocessing), LIKELY)
+    assert again == replace(preprocessing, mean=again.mean, std=again.std)
+    assert np.allclose(again.mean + again.std, preprocessing.mean + preprocessing.std)
+
+
+# Where the picture is cropped, transformers rounds the resized sides and the corner to whole pixels of its own.
+@pytest.mark.parametrize(("variant", "most", "mean"), [(0, 1.0, 0.03), (1, 2.0, 0.12), (2, 1e-5, 1e-6), (3, 0.2, 1e-3)])
+def test_transformers_makes_the_same_pixels(variant, most, mean, shared, tmp_path):
+    transformers, preprocessing = pytest.importorskip("transformers"), VARIANTS[variant]
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(to_processor(preprocessing)))
+    with Image.open(shared / "photos" / "two-cats.png") as file:
+        picture = file.convert("RGB")
+    theirs = transformers.AutoImageProcessor.from_pretrained(tmp_path)(picture, return_tensors="pt")["pixel_values"][0]
+    ours = prepare(np.array(picture), preprocessing)[0]
+    assert theirs.shape == ours.shape
+    assert (theirs - ours).abs().max() < most and (theirs - ours).abs().mean() < mean
+
+
+def test_what_others_cannot_say_is_said():
+    notes: list[str] = []
+    assert expressible(LIKELY, notes.append) is LIKELY and not notes
+    assert expressible(replace(LIKELY, resize="aspect"), notes.append).resize == "crop"
+    assert expressible(replace(LIKELY, size_hw=(224, 280)), notes.append).resize == "stretch"
+    assert ["'aspect' at 224 × 224" in notes[0], "'crop' at 224 × 280" in notes[1]] == [True, True]
+
+
+def test_what_is_assumed_where_nothing_is_said():
+    large = ViTConfig((518, 518), 14, classes=0)
+    assert (assumed("dinov2", large).size_hw, assumed("dinov2", large).mean) == ((224, 224), IMAGENET_MEAN)
+    assert assumed("dinov2", large).resize == "aspect" and assumed("timm", ViTConfig()).resize == "crop"
+    assert assumed("clip", ViTConfig()).mean == CLIP_MEAN and assumed("siglip", large).resize == "stretch"
+    assert assumed("timm", ViTConfig((384, 384))).size_hw == (384, 384)
+    assert assumed("timm", ViTConfig((28, 28), 4, channels=1)).mean == (0.5,)
+
+
+def test_filters_go_both_ways():
+    assert len(set(PILLOW_FILTERS.values())) == len(PILLOW_FILTERS)

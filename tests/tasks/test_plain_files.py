@@ -1,0 +1,198 @@
+"""Weights that come as a file or a folder, from anyone: recognised and ready, or refused in one clear line."""
+
+import argparse
+import logging
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from vitreous.data.preprocessing import Preprocessing
+from vitreous.errors import InputError
+from vitreous.model.config import ViTConfig
+from vitreous.model.pretrained.layouts import LAYOUTS
+from vitreous.model.vit import ViT
+from vitreous.tasks.classification import Classifier
+from vitreous.tasks.saved import save_config, save_weights
+from vitreous.tasks.weight_files import read_tensors
+from vitreous.workflows.load import load
+
+WIDE = ViTConfig((64, 64), 8, classes=3, width=64, depth=2, heads=1)
+FEATURES = ViTConfig((518, 518), 14, classes=0, width=64, depth=1, heads=1, layer_scale=1.0)
+
+
+def state(layout: str, config: ViTConfig) -> tuple[ViT, dict[str, torch.Tensor]]:
+    """A random model of ours, and its weights as others call them."""
+    torch.manual_seed(0)
+    vit = ViT(config).eval()
+    return vit, LAYOUTS[layout].to_theirs(vit.state_dict(), config)
+
+
+def silent(_: str) -> None:
+    pass
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz"])
+def test_any_kind_of_file_gives_the_same_model(ending, tmp_path):
+    vit, tensors = state("timm", WIDE)
+    path = tmp_path / f"weights{ending}"
+    if ending == ".safetensors":
+        save_file(tensors, path)
+    elif ending == ".npz":
+        np.savez(path, **{name: tensor.numpy() for name, tensor in tensors.items()})
+    else:
+        torch.save({"epoch": 3, "model": {f"module.{name}": tensor for name, tensor in tensors.items()}}, path)
+    classifier, pictures = load(path, "cpu", on_note=silent), torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert (classifier.vit(pictures) - vit(pictures)).abs().max() < 1e-6
+    assert classifier.class_names == ("class 0", "class 1", "class 2")
+
+
+def test_half_precision_is_read_as_single(tmp_path):
+    _, tensors = state("timm", WIDE)
+    for kind in (torch.float16, torch.bfloat16, torch.float64):
+        save_file({name: tensor.to(kind) for name, tensor in tensors.items()}, tmp_path / "weights.safetensors")
+        weights = load(tmp_path / "weights.safetensors", "cpu", on_note=silent).vit.parameters()
+        assert {weight.dtype for weight in weights} == {torch.float32}
+
+
+def test_what_is_assumed_of_a_lone_file_is_said(tmp_path, caplog):
+    save_file(state("dinov2", FEATURES)[1], tmp_path / "lone.safetensors")
+    with caplog.at_level(logging.WARNING, "vitreous"):
+        classifier = load(tmp_path / "lone.safetensors", "cpu")
+    assert "they are taken whole, with the area of 224 × 224 pixels, with mean 0.485" in caplog.messages[0]
+    assert "37 × 37 patches are resampled to each picture's own grid, of about 16 × 16" in caplog.messages[1]
+    assert classifier.class_names == () and classifier.preprocessing.resize == "aspect"
+
+
+def test_a_size_can_be_asked_for(tmp_path):
+    notes: list[str] = []
+    save_file(state("timm", WIDE)[1], tmp_path / "weights.safetensors")
+    classifier = load(tmp_path / "weights.safetensors", "cpu", size=(48, 80), on_note=notes.append)
+    assert classifier.preprocessing.size_hw == (48, 80)
+    assert "8 × 8 patches are resampled to 6 × 10 (pictures of 48 × 80 pixels)" in notes[-1]
+    picture = np.zeros((30, 50, 3), np.uint8)
+    assert classifier.prepare(picture)[0].shape == (3, 48, 80)
+    assert len(classifier.predict(picture).ranking) == 3
+    assert load(classifier, size=32, on_note=silent).preprocessing.size_hw == (32, 32)
+    with pytest.raises(InputError, match="can't be cut into patches of 8: use 48 × 48"):
+        load(classifier, size=50)
+    with pytest.raises(InputError, match="is no size"):
+        load(classifier, size=(1, 2, 3))
+
+
+def test_a_model_without_classes_says_so_instead_of_predicting(tmp_path):
+    save_file(state("dinov2", FEATURES)[1], tmp_path / "lone.safetensors")
+    classifier = load(tmp_path / "lone.safetensors", "cpu", on_note=silent)
+    prediction = classifier.predict(np.zeros((60, 90, 3), np.uint8))
+    assert prediction.ranking == ()
+    for question in (lambda: prediction.name, lambda: prediction.probability, lambda: classifier.class_index("cat")):
+        with pytest.raises(InputError, match="has no classes, only features"):
+            question()
+
+
+def test_a_model_without_classes_is_saved_and_loaded_as_one(tmp_path):
+    save_file(state("dinov2", FEATURES)[1], tmp_path / "lone.safetensors")
+    classifier = load(tmp_path / "lone.safetensors", "cpu", on_note=silent)
+    save_config(classifier, tmp_path / "run")
+    save_weights(classifier.ours, tmp_path / "run")
+    again = load(tmp_path / "run", "cpu", on_note=silent)
+    assert (again.class_names, again.preprocessing) == ((), classifier.preprocessing)
+
+
+def test_a_file_of_our_own_goes_on_needing_its_config(tmp_path):
+    preprocessing = Preprocessing((64, 64), "stretch", (0.5,) * 3, (0.5,) * 3, 8)
+    classifier = Classifier(ViT(WIDE), preprocessing, ["a", "b", "c"])
+    save_config(classifier, tmp_path)
+    save_weights(classifier.ours, tmp_path)
+    assert load(tmp_path / "model.safetensors", "cpu").class_names == ("a", "b", "c")
+    (tmp_path / "config.json").unlink()
+    for place in (tmp_path, tmp_path / "model.safetensors"):
+        with pytest.raises(InputError, match=r"is a model of Vitreous without its config.json"):
+            load(place, "cpu")
+
+
+class Runs:
+    """What a pickle must never get to do."""
+
+    def __reduce__(self) -> tuple:
+        return pytest.fail, ("code in a weights file was run",)
+
+
+def damage(path: Path, kind: str) -> None:
+    """Write a file that is no good, in one of several ways."""
+    tensors = {"weight": torch.ones(20000)}
+    if kind == "empty":
+        path.touch()
+    elif kind == "pointer":
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    elif kind == "words":
+        path.write_text("these are words")
+    elif kind == "tensors":
+        torch.save(tensors, path) if path.suffix != ".safetensors" else save_file(tensors, path)
+    elif kind == "cut":
+        damage(path, "tensors")
+        path.write_bytes(path.read_bytes()[:5000])
+    else:
+        held = {"code": Runs(), "module": nn.Linear(2, 2), "list": [1, 2], "number": {"epoch": 1}}
+        held["arguments"] = {"model": tensors, "args": argparse.Namespace(lr=1)}
+        torch.save(held[kind], path)
+
+
+BAD = {
+    ("empty", ".safetensors"): "is empty",
+    ("empty", ".pt"): "is empty",
+    ("pointer", ".pth"): "is a Git LFS pointer, not the weights: run 'git lfs pull'",
+    ("pointer", ".safetensors"): "is a Git LFS pointer",
+    ("words", ".safetensors"): "is damaged or no safetensors file",
+    ("words", ".bin"): "is damaged, cut short or no file of PyTorch",
+    ("words", ".npz"): "is damaged or holds more than plain arrays",
+    ("words", ".onnx"): "is no safetensors file, nor one that ends in .pt, .pth",
+    ("cut", ".safetensors"): "is damaged",
+    ("cut", ".pt"): "is damaged, cut short",
+    ("code", ".pt"): "which only code could read: save the state_dict alone",
+    ("module", ".pt"): "holds torch.nn.modules.linear.Linear, which only code could read",
+    ("arguments", ".pth"): "holds argparse.Namespace, which only code could read",
+    ("list", ".pt"): "holds no tensors by name",
+    ("number", ".pt"): "there are no weights in this checkpoint",
+    ("tensors", ".pt"): "in no known layout",
+}
+
+
+@pytest.mark.parametrize(("kind", "ending"), BAD)
+def test_files_that_are_no_good(kind, ending, tmp_path):
+    path = tmp_path / f"weights{ending}"
+    damage(path, kind)
+    with pytest.raises(InputError) as caught:
+        load(path, "cpu")
+    assert BAD[kind, ending] in str(caught.value) and str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_pickles_of_the_oldest_kind_and_arrays_of_objects(tmp_path):
+    torch.save({"weight": torch.ones(3)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert read_tensors(tmp_path / "old.pt")["weight"].tolist() == [1, 1, 1]
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"f": Runs()}))
+    np.savez(tmp_path / "objects.npz", a=np.array([{}], dtype=object))
+    for name in ("plain.pt", "objects.npz"):
+        with pytest.raises(InputError, match=name):
+            read_tensors(tmp_path / name)
+
+
+def test_the_bad_files_of_the_shared_data(shared):
+    for name, words in {"git_lfs_pointer.pth": "Git LFS pointer", "truncated_checkpoint.pt": "cut short"}.items():
+        with pytest.raises(InputError, match=words):
+            load(shared / "bad" / name, "cpu")
+
+
+def test_real_weights_answer_as_their_reference_says(shared):
+    classifier = load(shared / "weights" / "dinov2-vits14.safetensors", "cpu", size=224, on_note=silent)
+    reference = np.load(shared / "reference" / "dinov2-vits14-two-cats-224.npz")
+    with torch.no_grad():
+        found = classifier.vit(torch.from_numpy(reference["pixel_values"]))
+    expected = torch.from_numpy(reference["last_norm_tokens"])[:, 0]
+    assert (found - expected).abs().max() < 1e-2 * expected.abs().max()

@@ -1,0 +1,100 @@
+"""The doctor from the command line: words, JSON, and a page that needs nothing from elsewhere."""
+
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitreous.cli import run
+from vitreous.data.preprocessing import Geometry
+from vitreous.workflows.doctor_page import cells
+
+LEVELS = {"fault", "note", "well", "unknown"}
+
+
+class Checked(HTMLParser):
+    """Tags that are opened and closed in order, and what they load."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.loaded, self.tags = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.loaded += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img", "path", "rect", "circle"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in ("path", "rect", "circle"):
+            assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def examined(trained_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("doctor & <co>")
+    assert run(["doctor", str(trained_run), "-o", str(folder), "--count", "3"]) == 0
+    return folder
+
+
+def test_words_on_screen(trained_run, tmp_path, capsys):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 50, 3), np.uint8)).save(tmp_path / "a.png")
+    assert run(["doctor", str(trained_run), str(tmp_path / "a.png"), "-o", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "2 layers of 2 heads, 1 picture ·" in said
+    for topic in ("outlier tokens", "dead heads", "rollout", "attention distance"):
+        assert topic in said
+
+
+def test_json_holds_the_findings_and_the_numbers(examined):
+    content = json.loads((examined / "doctor.json").read_text())
+    assert content["pictures"] == 3 and {one["level"] for one in content["findings"]} <= LEVELS
+    assert content["faults"] == sum(one["level"] == "fault" for one in content["findings"])
+    assert np.array(content["anatomy"]["entropy"]).shape == (2, 2)
+
+
+def test_the_page_is_whole_and_loads_nothing(examined):
+    text = (examined / "doctor.html").read_text(encoding="utf-8")
+    page = Checked()
+    page.feed(text)
+    assert not page.open and "script" not in page.tags and "link" not in page.tags
+    assert page.loaded and all(place.startswith("data:image/png;base64,") for place in page.loaded)
+    assert 'name="viewport"' in text and "url(" not in text and page.tags.count("img") == 8
+    assert "What each head adds" in text and "nan" not in text
+
+
+def test_json_on_screen(trained_run, tmp_path, capsys):
+    assert run(["doctor", str(trained_run), "--count", "2", "-o", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pictures"] == 2
+
+
+def test_cells_lie_where_the_model_looked():
+    geometry = Geometry((10, 30), (8, 8), (0.0, 10.0, 10.0, 20.0))
+    grid = np.arange(1, 5).reshape(2, 2)
+    drawn = cells(grid, geometry)
+    assert drawn.shape == (10, 30) and (drawn[:, :10] == 1).all() and (drawn[:, 20:] == 1).all()
+    assert (drawn[:5, 15:20] == 2).all() and (drawn[5:, 10:15] == 3).all() and (drawn[5:, 15:20] == 4).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["missing.png"], "missing.png"),
+        (["--data", "cifr10"], "did you mean 'cifar10'"),
+        (["--count", "0"], "--count 0"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(arguments, words, trained_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["doctor", str(trained_run), *arguments]) == 2
+    said = capsys.readouterr().err
+    assert words in said and "Traceback" not in said and not list(tmp_path.iterdir())
+
+
+def test_a_model_that_names_no_data_asks_for_pictures(trained_run, tmp_path, capsys):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((trained_run / name).read_bytes())
+    assert run(["doctor", str(tmp_path)]) == 2
+    assert "name pictures after it, or a source with --data" in " ".join(capsys.readouterr().err.split())

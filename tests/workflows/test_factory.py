@@ -1,0 +1,127 @@
+"""The user's own model by `module:function` and a file of weights."""
+
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vitreous.errors import InputError
+from vitreous.explanation.pictures import explain_batch
+from vitreous.tasks.classification import Classifier
+from vitreous.workflows.factory import load_factory
+
+SOURCE = """
+import torch
+from torch import nn
+from torch.nn import functional
+from own_parts_of_it import WIDTH
+from vitreous.data.preprocessing import Preprocessing
+from vitreous.workflows.wrap import wrap
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, WIDTH, 4, 4)
+        self.head = nn.Linear(WIDTH, 3)
+
+    def forward(self, pictures):
+        tokens = self.stem(pictures).flatten(2).transpose(1, 2)
+        tokens = tokens + functional.scaled_dot_product_attention(tokens, tokens, tokens)
+        return self.head(tokens.mean(1))
+
+
+def build():
+    return wrap(Model(), Preprocessing((8, 12), "stretch", (0.5,) * 3, (0.5,) * 3, 4), ["a", "b", "c"])
+
+
+def bare():
+    model = Model()
+    model.default_cfg = {"input_size": (3, 8, 12)}
+    return model
+
+
+def nothing():
+    return 3
+
+
+def broken():
+    raise ValueError("no such thing\\nand more")
+
+
+number = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder with the user's module in it, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_model_here.py").write_text(SOURCE)
+    (tmp_path / "own_parts_of_it.py").write_text("WIDTH = 8\n")
+    (tmp_path / "own_broken_one.py").write_text("import not_there_at_all\n")
+    (tmp_path / "own_wrong_one.py").write_text("1 / 0\n")
+    before = list(sys.path)
+    yield tmp_path
+    assert sys.path == before
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
+
+
+def weights(own, **changes) -> dict[str, torch.Tensor]:
+    made = load_factory("own_model_here:build", device="cpu").vit.module.state_dict()
+    return {name: torch.rand_like(tensor) for name, tensor in made.items()} | changes
+
+
+@pytest.mark.parametrize("function", ["build", "bare"])
+@pytest.mark.parametrize("kind", ["safetensors", "state_dict", "module.", "_orig_mod.module."])
+def test_weights_are_loaded_whatever_stands_around_them(own, function, kind):
+    tensors = weights(own)
+    if kind == "safetensors":
+        path = own / "weights.safetensors"
+        save_file(tensors, path)
+    else:
+        path = own / "weights.pt"
+        around = "" if kind == "state_dict" else kind
+        torch.save({"state_dict": {around + name: tensor for name, tensor in tensors.items()}, "epoch": 3}, path)
+    classifier = load_factory(f"own_model_here:{function}", path, "cpu")
+    assert isinstance(classifier, Classifier) and classifier.preprocessing.size_hw == (8, 12)
+    for name, tensor in classifier.vit.module.state_dict().items():
+        assert torch.equal(tensor, tensors[name])
+    picture = torch.randint(0, 256, (20, 30, 3), dtype=torch.uint8).numpy()
+    assert explain_batch(classifier, [picture], "attention")[0].heat.shape == (20, 30)
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("own_model_here", "'own_model_here' is no factory: write module:function"),
+        ("own_model_here.build", "is no factory"),
+        (":build", "is no factory"),
+        ("own_missing:build", "there is no module 'own_missing' here"),
+        ("own_broken_one:build", "own_broken_one can't be imported: it needs not_there_at_all"),
+        ("own_wrong_one:build", "own_wrong_one can't be imported: ZeroDivisionError: division by zero"),
+        ("own_model_here:biuld", "did you mean 'build'"),
+        ("own_model_here:number", "no function in own_model_here 'number'"),
+        ("own_model_here:nothing", "gives int"),
+        ("own_model_here:broken", "own_model_here:broken failed: ValueError: no such thing$"),
+    ],
+)
+def test_what_is_no_factory(own, factory, message):
+    with pytest.raises(InputError, match=message):
+        load_factory(factory, device="cpu")
+
+
+def test_weights_that_do_not_fit_are_named(own):
+    path = own / "weights.safetensors"
+    tensors = weights(own)
+    left_out = {name: tensor for name, tensor in tensors.items() if not name.startswith("stem")}
+    save_file(left_out | {"other.bias": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match=r"lacks stem.weight and 1 more and has the unexpected other.bias$"):
+        load_factory("own_model_here:build", path, "cpu")
+    save_file(tensors | {"head.bias": torch.zeros(7)}, path)
+    with pytest.raises(InputError, match=r"head.bias is \(7,\), the model's is \(3,\)"):
+        load_factory("own_model_here:build", path, "cpu")
+    with pytest.raises(InputError, match="there is no model at"):
+        load_factory("own_model_here:build", own / "missing.pt", "cpu")

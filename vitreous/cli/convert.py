@@ -1,0 +1,30 @@
+"""vitreous convert"""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from vitreous.cli.screen import note, say
+
+
+def convert(
+    model: str,
+    /,
+    *,
+    to: str,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+) -> int:
+    """Write a model in the form that another library loads.
+
+    Args:
+        model: Run folder, weights file, or origin:name.
+        to: hf (transformers), timm, or dinov2 (names of facebookresearch/dinov2).
+        output: Folder to write.
+    """
+    from vitreous.workflows.convert import convert as write
+
+    converted = write(model, to, output, on_note=note)
+    say(f"{converted.folder}: written for {converted.layout}, read back, same answers")
+    say(converted.loading)
+    return 0

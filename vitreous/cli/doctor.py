@@ -1,0 +1,75 @@
+"""vitreous doctor"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from vitreous.cli.screen import note, progress, say
+
+if TYPE_CHECKING:
+    from vitreous.workflows.doctor import Examination
+
+MARKS = {"fault": ("✗", "bold red"), "note": ("!", "yellow"), "well": ("✓", "green"), "unknown": ("?", "dim")}
+
+
+def doctor(
+    model: str,
+    pictures: Annotated[list[Path] | None, Parameter(negative="")] = None,
+    /,
+    *,
+    data: str | None = None,
+    count: int = 16,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Say in words what is wrong inside a model: outlier tokens, dead heads, maps that say nothing.
+
+    Args:
+        model: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small.
+        pictures: Picture files to look at; without any, test pictures of --data.
+        data: Source of pictures; by default the one the run was trained on.
+        count: How many pictures of the source.
+        output: Folder for doctor.json and doctor.html: the run folder, or "doctor", by default.
+        json_: Print what was found as one JSON object.
+    """
+    from vitreous.workflows.doctor import as_json, doctor_folder, write_doctor
+    from vitreous.workflows.doctor import doctor as run
+    from vitreous.workflows.doctor_page import write_doctor_page
+
+    with progress("looking inside") as display:
+
+        def tell(done: int, total: int) -> None:
+            display(done, total, f"picture {done} of {total}")
+
+        found = run(model, pictures or [], data=data, count=count, on_progress=tell)
+    folder = doctor_folder(model, output)
+    written = [write_doctor(found, folder), write_doctor_page(found, folder)]
+    if json_:
+        say(json.dumps(as_json(found)))
+    else:
+        print_findings(found)
+    note(", ".join(map(str, written)) + " written")
+    return 0
+
+
+def print_findings(found: "Examination") -> None:
+    """What was found on standard output, faults first, a paragraph each."""
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    from vitreous.evaluation.finding import counted
+
+    anatomy = found.anatomy
+    sizes = f"{anatomy.layers} layers of {counted(anatomy.heads, 'head')}, {counted(len(found.images_u8), 'picture')}"
+    say(f"{found.model}: {sizes} · {counted(found.faults, 'fault') if found.faults else 'no faults'}")
+    table = Table.grid(padding=(0, 1))
+    for one in found.findings:
+        mark, style = MARKS[one.level]
+        words = Text.assemble((one.words, ""), (f" {one.meaning}" if one.meaning else "", "italic"))
+        table.add_row(Text(mark, style=style), Text(one.topic, style=style), words)
+    Console().print(Padding(table, (1, 0, 0, 0)))
+    say("layers and heads are counted from 0")

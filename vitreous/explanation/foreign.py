@@ -1,0 +1,50 @@
+"""Anyone's model as methods see a model: pictures in, logits out, and a trace filled where one is asked for."""
+
+from torch import Tensor, nn
+
+from vitreous.explanation.answer import answer_of
+from vitreous.explanation.seen_model import Structure, refuse_unseen, study
+from vitreous.model.trace import Trace
+
+
+class ForeignModel(nn.Module):
+    """Any module that takes pictures (batch, channels, height, width), used as it is.
+
+    Methods that need no more than a trace's records, layout and readout work on it. It has no `read`, and its traces
+    hold no tokens between blocks: methods that need these refuse by name.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self._known: dict[object, Structure] = {}
+
+    def forward(self, pictures: Tensor, trace: Trace | None = None) -> Tensor:
+        """Pictures (batch, channels, height, width), normalised, to logits (batch, classes).
+
+        The first trace of pictures of a size costs one more pass, over one picture.
+
+        Raises:
+            InputError: the answer is no row of numbers a picture, or (with a trace) attention can't be seen.
+        """
+        if trace is None:
+            return answer_of(self.module(pictures))
+        refuse_unseen(self.module)
+        structure = self.structure(pictures)
+        trace.layout = structure.layout
+        watch = structure.watch(len(pictures), trace.attended)
+        with watch:
+            outputs = self.module(pictures)
+        structure.fill(trace, watch)
+        return answer_of(outputs)
+
+    def structure(self, pictures: Tensor) -> Structure:
+        """How the module takes pictures of this size apart; remembered.
+
+        Raises:
+            InputError: its attention can't be seen or laid on the picture.
+        """
+        size = (tuple(pictures.shape[1:]), pictures.dtype, pictures.device)
+        if size not in self._known:
+            self._known[size] = study(self.module, pictures)
+        return self._known[size]

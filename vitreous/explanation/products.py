@@ -1,0 +1,112 @@
+"""Products of two tensors as other people write them: matmul, @, bmm, einsum, all said in einsum's letters."""
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+MATRIX_PRODUCTS = frozenset({"matmul", "__matmul__", "bmm"})
+"""Names of the torch functions that multiply the last two axes as matrices."""
+PRODUCTS = MATRIX_PRODUCTS | {"einsum"}
+"""Names of all torch functions that `product` understands."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """Two tensors that are multiplied, with a letter for each axis of both and of the result."""
+
+    left: Tensor
+    right: Tensor
+    left_axes: str
+    right_axes: str
+    result_axes: str
+
+    @property
+    def summed(self) -> str:
+        """The axes that are summed over."""
+        return "".join(axis for axis in self.left_axes if axis in self.right_axes and axis not in self.result_axes)
+
+    def own(self, side: str) -> str:
+        """The axes that only the "left" or only the "right" tensor has, in the result's order."""
+        mine, other = (self.left_axes, self.right_axes)[:: 1 if side == "left" else -1]
+        return "".join(axis for axis in self.result_axes if axis in mine and axis not in other)
+
+    @property
+    def shared(self) -> str:
+        """The axes that both tensors and the result have, in the result's order."""
+        return "".join(axis for axis in self.result_axes if axis in self.left_axes and axis in self.right_axes)
+
+    @property
+    def is_matrix_product(self) -> bool:
+        """Whether each shared place multiplies one matrix with one matrix: nothing else is summed or spread."""
+        lengths = (len(self.own("left")), len(self.summed), len(self.own("right")))
+        kept = all(len(set(axes)) == len(axes) for axes in (self.left_axes, self.right_axes, self.result_axes))
+        whole = len(self.shared) + 2 == len(self.left_axes) == len(self.right_axes) == len(self.result_axes)
+        return lengths == (1, 1, 1) and kept and whole and self._same_sizes()
+
+    @property
+    def turned(self) -> "Product":
+        """The same product with its two tensors named the other way round."""
+        return Product(self.right, self.left, self.right_axes, self.left_axes, self.result_axes)
+
+    @property
+    def orders(self) -> tuple[list[int], list[int], list[int]]:
+        """How to permute left, right and result to (shared, row, inner), (shared, inner, column), (shared, row,
+        column), where the shared axes keep the left tensor's order.
+        """
+        shared = "".join(axis for axis in self.left_axes if axis in self.shared)
+        row, inner, column = self.own("left"), self.summed, self.own("right")
+        wanted = (shared + row + inner, shared + inner + column, shared + row + column)
+        left, right, result = (
+            [axes.index(axis) for axis in order]
+            for axes, order in zip((self.left_axes, self.right_axes, self.result_axes), wanted, strict=True)
+        )
+        return left, right, result
+
+    def gathers(self, axis: int) -> bool:
+        """Whether it sums over just this axis of the left tensor, one matrix with one matrix."""
+        return self.is_matrix_product and self.summed == self.left_axes[axis]
+
+    def _same_sizes(self) -> bool:
+        """Whether a letter means the same size on both sides: torch would spread an axis of 1."""
+        left = dict(zip(self.left_axes, self.left.shape, strict=True))
+        right = dict(zip(self.right_axes, self.right.shape, strict=True))
+        return all(left[axis] == right[axis] for axis in self.shared + self.summed)
+
+
+def product(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Product | None:
+    """What a call of the torch function `name` multiplies; None where it isn't a product of just two tensors."""
+    if name not in PRODUCTS or kwargs.get("out") is not None:
+        return None
+    if name == "einsum":
+        return _einsum(args)
+    operands = [*args, *(kwargs[key] for key in ("other", "mat2") if key in kwargs)]
+    if len(operands) != 2 or not all(isinstance(one, Tensor) for one in operands):
+        return None
+    left, right = operands
+    if left.ndim != right.ndim or left.ndim < 2:
+        return None
+    lead = string.ascii_letters[: left.ndim - 2]
+    return Product(left, right, lead + "YX", lead + "XZ", lead + "YZ") if left.ndim < 20 else None
+
+
+def _einsum(args: Sequence[Any]) -> Product | None:
+    equation, *operands = args
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = list(operands[0])
+    if not isinstance(equation, str) or equation.count("->") != 1 or len(operands) != 2:
+        return None
+    terms, result = equation.replace(" ", "").split("->")
+    if terms.count(",") != 1:
+        return None
+    spread = [axis for axis in string.ascii_letters if axis not in equation]
+    axes = [_spelled(term, one.ndim, spread) for term, one in zip(terms.split(","), operands, strict=True)]
+    most = max(one.ndim - len(term.replace("...", "")) for term, one in zip(terms.split(","), operands, strict=True))
+    return Product(operands[0], operands[1], axes[0], axes[1], result.replace("...", "".join(spread[:most][::-1])))
+
+
+def _spelled(term: str, axes: int, spread: Sequence[str]) -> str:
+    """An einsum term with letters for its dots, which are counted from the right."""
+    return term.replace("...", "".join(spread[: axes - len(term.replace("...", ""))][::-1]))

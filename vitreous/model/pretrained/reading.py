@@ -1,0 +1,111 @@
+"""A model's configuration, read from the shapes of its weights and, where they can't tell, from its config.json."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from torch import Tensor
+
+from vitreous.errors import InputError, unknown
+from vitreous.model.pretrained.heads import usual_heads
+
+Activation = Literal["gelu", "gelu-tanh", "quick-gelu"]
+
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu", "gelu_new": "gelu-tanh", "gelu_fast": "gelu-tanh", "gelu_pytorch_tanh": "gelu-tanh",
+    "quick_gelu": "quick-gelu",
+}  # fmt: skip
+"""The activations of transformers' config.json and ours."""
+
+ACTIVATIONS_BACK = {"gelu": "gelu", "gelu-tanh": "gelu_pytorch_tanh", "quick-gelu": "quick_gelu"}
+"""Ours, as transformers' config.json has them."""
+
+
+def blocks_in(names: Iterable[str], name: str) -> int:
+    """How many blocks there are, by the numbers at the "{}" of `name`: "blocks.{}.norm1.weight".
+
+    Raises:
+        InputError: a number below the highest is missing.
+    """
+    pattern = re.escape(name).replace(r"\{\}", r"(\d+)")
+    found = {int(match[1]) for match in (re.fullmatch(pattern, other) for other in names) if match}
+    missing = set(range(max(found, default=0) + 1)) - found
+    if missing:
+        raise InputError(f"these weights lack '{name.format(min(missing))}': a block is missing")
+    return len(found)
+
+
+def heads_of(width: int, theirs: Mapping[str, Any], key: str = "num_attention_heads") -> int:
+    """The number of heads that config.json names, or else that published models of this width have.
+
+    Raises:
+        InputError: neither tells.
+    """
+    return int(theirs[key]) if key in theirs else usual_heads(width, key)
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """A size (height, width) that config.json gives as one number or two."""
+    if isinstance(value, int | float):
+        return int(value), int(value)
+    height, width = value
+    return int(height), int(width)
+
+
+def patch_of(kernel: Tensor) -> int:
+    """The patch size in pixels of a patch embedding (width, channels, patch, patch).
+
+    Raises:
+        InputError: the patches aren't square.
+    """
+    if kernel.ndim != 4 or kernel.shape[2] != kernel.shape[3]:
+        raise InputError(f"a patch embedding of shape {tuple(kernel.shape)}: only square patches can be converted")
+    return kernel.shape[2]
+
+
+def size_of(places: int, patch_size: int, theirs: Mapping[str, Any], key: str = "image_size") -> tuple[int, int]:
+    """Height and width in pixels of the pictures that a table of so many `places` was learned on.
+
+    Pixels that make no whole patch are cut off. Without a size in config.json the grid must be square.
+
+    Raises:
+        InputError: config.json names another size, or none and the places make no square.
+    """
+    said = theirs.get(key)
+    side = math.isqrt(places)
+    down, across = (pixels // patch_size for pixels in pair(said)) if said is not None else (side, side)
+    if down * across == places:
+        return down * patch_size, across * patch_size
+    if said is not None:
+        raise InputError(
+            f"positions for {places} places don't fit {key} {said} of config.json, in patches of {patch_size}"
+        )
+    raise InputError(f"positions for {places} places make no square grid: give a config.json with {key}")
+
+
+def mlp_ratio_of(hidden: int, width: int, *, gated: bool = False) -> float:
+    """The `mlp_ratio` that makes an MLP of so many `hidden` numbers; for SwiGLU, of one of its two halves.
+
+    Raises:
+        InputError: a gated MLP whose hidden width is no multiple of 8.
+    """
+    if gated and hidden % 8:
+        raise InputError(f"a gated MLP of {hidden} numbers: only multiples of 8 can be converted")
+    wanted = hidden * 3 / 2 if gated else hidden
+    ratio = wanted / width
+    while int(ratio * width) < int(wanted):
+        ratio = math.nextafter(ratio, math.inf)
+    return ratio
+
+
+def activation_of(theirs: Mapping[str, Any], key: str = "hidden_act") -> Activation:
+    """The activation of the MLP that config.json names; GELU if it names none.
+
+    Raises:
+        InputError: it is one that our MLP hasn't.
+    """
+    name = theirs.get(key, "gelu")
+    if name not in ACTIVATIONS:
+        raise unknown("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]

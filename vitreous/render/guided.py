@@ -1,0 +1,85 @@
+"""A coarse map brought to the edges of its picture: the fast guided filter."""
+
+import numpy as np
+from PIL import Image
+
+from vitreous.render.color import checked_map
+from vitreous.render.enlarge import Box, inner_box
+
+STATISTICS_SIDE = 96
+RESULT_SIDE = 480
+SMOOTHNESS = 0.02**2
+
+
+def follow_edges(heat: np.ndarray, image_u8: np.ndarray, box: Box | None = None) -> np.ndarray:
+    """A float (rows, columns) map enlarged so that it follows the picture's edges: float32, longest side at most 480.
+
+    The map spans `box`, (top, left, bottom, right) in pixels of the picture, uint8 (height, width, 3), or all of it;
+    so does the result. The map's least and greatest value and its mean are kept. A local linear model of the picture's
+    colour, fitted at 96 pixels and applied at 480 (He, Sun and Tang, "Guided image filtering", 2013, equation 19;
+    He and Sun, "Fast guided filter", 2015).
+
+    Raises:
+        InputError: the map is not two-dimensional, is empty, or holds a value that is not finite.
+    """
+    values = checked_map(heat)
+    top, left, bottom, right = inner_box(box, (image_u8.shape[0], image_u8.shape[1]))
+    seen = image_u8[top:bottom, left:right]
+    fine = shrunk(seen, RESULT_SIDE)
+    coarse = shrunk(fine, STATISTICS_SIDE)
+    target = enlarged(values, coarse.shape[:2])
+    guide = coarse.astype(np.float32) / 255
+    cell = max(coarse.shape[0] / values.shape[0], coarse.shape[1] / values.shape[1])
+    slope, offset = local_fit(guide, target, max(1, round(cell)))
+    planes = [enlarged(plane, fine.shape[:2]) for plane in (*np.moveaxis(slope, 2, 0), offset)]
+    result = planes[3]
+    for channel in range(3):
+        result = result + planes[channel] * (fine[..., channel] * np.float32(1 / 255))
+    return with_mean(np.clip(result, values.min(), values.max()), values)
+
+
+def local_fit(guide: np.ndarray, target: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """Slope (height, width, 3) and offset (height, width) of the target's local fit to the guide's colours."""
+    mean_guide, mean_target = box_mean(guide, radius), box_mean(target[..., None], radius)
+    covariance = box_mean(guide * target[..., None], radius) - mean_guide * mean_target
+    products = box_mean((guide[..., :, None] * guide[..., None, :]).reshape(*target.shape, 9), radius)
+    variance = products.reshape(*target.shape, 3, 3) - mean_guide[..., :, None] * mean_guide[..., None, :]
+    slope = np.linalg.solve(variance + SMOOTHNESS * np.eye(3, dtype=np.float32), covariance[..., None])[..., 0]
+    offset = mean_target - (slope * mean_guide).sum(axis=2, keepdims=True)
+    averaged = box_mean(np.concatenate([slope, offset], axis=2), radius)
+    return averaged[..., :3], averaged[..., 3]
+
+
+def box_mean(planes: np.ndarray, radius: int) -> np.ndarray:
+    """The mean over the (2 radius + 1)² pixels around each that lie inside: (height, width, planes), by running sums."""
+    for axis in (0, 1):
+        side = planes.shape[axis]
+        sums = np.cumsum(planes, axis=axis, dtype=np.float64)
+        sums = np.concatenate([np.zeros_like(sums.take([0], axis)), sums], axis)
+        places = np.arange(side)
+        last, first = np.minimum(places + radius + 1, side), np.maximum(places - radius, 0)
+        counts = (last - first).reshape(-1, *[1] * (planes.ndim - axis - 1))
+        planes = (sums.take(last, axis) - sums.take(first, axis)) / counts
+    return planes.astype(np.float32)
+
+
+def with_mean(result: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The result drawn towards the map's greatest or least value, by as much as gives it the map's mean again."""
+    missing = float(values.mean(dtype=np.float64) - result.mean(dtype=np.float64))
+    end = values.max() if missing > 0 else values.min()
+    room = float(end) - float(result.mean(dtype=np.float64))
+    if abs(missing) >= abs(room):  # rounding alone: the result is that end already
+        return result
+    return result + np.float32(missing / room) * (end - result)
+
+
+def shrunk(image_u8: np.ndarray, longest: int) -> np.ndarray:
+    """The picture reduced by a whole factor, each pixel the mean of those it stands for, to at most `longest`."""
+    factor = -(-max(image_u8.shape[:2]) // longest)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image_u8)).reduce(factor)) if factor > 1 else image_u8
+
+
+def enlarged(plane: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
+    """The plane at another size, bilinear."""
+    picture = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
+    return np.asarray(picture.resize((size_hw[1], size_hw[0]), Image.Resampling.BILINEAR))

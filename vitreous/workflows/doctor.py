@@ -1,0 +1,119 @@
+"""Say in words what is wrong inside a model: on screen, as doctor.json, and as one page."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vitreous.data.images import as_image_u8
+from vitreous.data.preprocessing import Geometry
+from vitreous.data.sources import load_pictures
+from vitreous.errors import InputError
+from vitreous.evaluation.anatomy import Anatomy
+from vitreous.evaluation.diagnosis import diagnose
+from vitreous.evaluation.finding import Finding
+from vitreous.explanation.anatomy import dissect
+from vitreous.files import write_text
+from vitreous.tasks.classification import Classifier, Picture
+from vitreous.training.run_folder import RunFolder
+from vitreous.workflows.evaluate import training_recipe, training_source
+from vitreous.workflows.load import load
+
+USUAL_COUNT = 16
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the doctor found, and what it found it on."""
+
+    model: str
+    findings: tuple[Finding, ...]
+    """Faults first."""
+    anatomy: Anatomy = field(repr=False)
+    images_u8: tuple[np.ndarray, ...] = field(repr=False)
+    """The pictures that the model was looked at on, uint8 (height, width, 3)."""
+    geometries: tuple[Geometry, ...] = field(repr=False)
+    """What the model saw of each."""
+
+    @property
+    def faults(self) -> int:
+        """How many checks found a fault."""
+        return sum(one.level == "fault" for one in self.findings)
+
+
+def doctor(
+    model: str | Path | Classifier,
+    pictures: Sequence[Picture] = (),
+    *,
+    data: str | None = None,
+    count: int = USUAL_COUNT,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Examination:
+    """Look inside a model for outlier tokens, heads and blocks that do nothing, and maps that say nothing.
+
+    Args:
+        model: a run folder, a weights file, or a loaded model.
+        pictures: the pictures to look at; by default the first of `data`.
+        data: a source; by default the one that the run was trained on, its test pictures.
+        count: how many pictures of the source.
+        on_progress: told pictures done and pictures in all.
+
+    Raises:
+        InputError: no such model, picture or source; or neither pictures nor data for a model that names none.
+    """
+    if pictures and data:
+        raise InputError("both pictures and --data were given: leave one out")
+    if count < 1:
+        raise InputError(f"--count {count} looks at nothing: give 1 or more")
+    classifier = load(model)
+    images = [as_image_u8(picture) for picture in pictures] or source_images(model, classifier, data, count)
+    anatomy = dissect(classifier, images, on_progress)
+    geometries = tuple(classifier.prepare(image)[1] for image in images)
+    name = "the model" if isinstance(model, Classifier) else str(model)
+    return Examination(name, diagnose(anatomy), anatomy, tuple(images), geometries)
+
+
+def source_images(
+    model: str | Path | Classifier, classifier: Classifier, data: str | None, count: int
+) -> list[np.ndarray]:
+    """The first test pictures of a source, by default the one that the run was trained on."""
+    if data is None and training_recipe(model) is None:
+        raise InputError(
+            "this model doesn't say what it was trained on: name pictures after it, or a source with --data"
+        )
+    source = data or training_source(model)
+    pictures = load_pictures(source, "test", classifier.preprocessing.size_hw)
+    chosen = pictures.images_u8[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
+    return list(chosen)
+
+
+def doctor_folder(model: str | Path, output: Path | None) -> Path:
+    """Where the results go: the folder asked for, the run's own, or "doctor" where the user stands."""
+    if output is not None:
+        return output
+    return Path(model) if RunFolder(Path(model)).recipe.is_file() else Path("doctor")
+
+
+def write_doctor(examination: Examination, folder: Path) -> Path:
+    """Write doctor.json: the findings, and the numbers behind them by layer and head."""
+    path = folder / "doctor.json"
+    write_text(path, json.dumps(as_json(examination), indent=2) + "\n")
+    return path
+
+
+def as_json(examination: Examination) -> dict:
+    """What was found as plain dictionaries."""
+    anatomy = {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in vars(examination.anatomy).items()
+        if name != "pictures"
+    }
+    return {
+        "model": examination.model,
+        "pictures": len(examination.images_u8),
+        "faults": examination.faults,
+        "findings": [asdict(one) for one in examination.findings],
+        "anatomy": anatomy,
+    }

@@ -1,0 +1,125 @@
+"""The user's own model: a Python function that builds it, and a file with its weights."""
+
+import importlib
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vitreous.errors import InputError, unknown
+from vitreous.model.pretrained.wrappers import AROUND
+from vitreous.runtime import find_device
+from vitreous.tasks.classification import Classifier
+from vitreous.tasks.weight_files import read_tensors
+from vitreous.workflows.wrap import wrap
+
+
+def load_factory(factory: str, checkpoint: str | Path | None = None, device: str = "auto") -> Classifier:
+    """The model that a function of the user's builds, with the weights of a checkpoint.
+
+    Args:
+        factory: "module:function". The module is looked for in the current folder first; the function takes nothing
+            and gives a torch.nn.Module, or a Classifier as `vitreous.wrap` makes (to say what its pictures are like).
+        checkpoint: a .safetensors file, or what torch.save wrote (read without running anything); every name and
+            shape must fit. None to keep the weights that the function made.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: no such module or function, it fails or gives something else, or the checkpoint doesn't fit.
+    """
+    with _current_folder():
+        built = _run(_find(factory), factory)
+    if not isinstance(built, (nn.Module, Classifier)):
+        raise InputError(f"{factory} gives {type(built).__name__}: it must give a torch.nn.Module or a Classifier")
+    module = built if isinstance(built, nn.Module) else getattr(built.vit, "module", built.vit)
+    if checkpoint is not None:
+        fill(module, read_tensors(Path(checkpoint)), str(checkpoint))
+    module.to(find_device(device))
+    return wrap(built) if isinstance(built, nn.Module) else built
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Load weights into a module; what trainers put before all names is taken off if that makes them fit.
+
+    Raises:
+        InputError: names or shapes don't fit; names the first.
+    """
+    wanted = module.state_dict()
+    candidates = list(_bared(tensors))
+    given = max(candidates, key=lambda candidate: len(wanted.keys() & candidate.keys()))
+    missing = [name for name in wanted if name not in given]
+    unexpected = [name for name in given if name not in wanted]
+    if missing or unexpected:
+        what = [
+            f"{text} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+            for text, names in (("lacks", missing), ("has the unexpected", unexpected))
+            if names
+        ]
+        raise InputError(f"{source} doesn't fit the model: it {' and '.join(what)}")
+    for name, tensor in wanted.items():
+        if tensor.shape != given[name].shape:
+            shapes = f"{tuple(given[name].shape)}, the model's is {tuple(tensor.shape)}"
+            raise InputError(f"{source} doesn't fit the model: {name} is {shapes}")
+    module.load_state_dict(given)
+
+
+def _bared(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """The tensors by their names, and by these without what stands before all of them."""
+    bare = dict(tensors)
+    while True:
+        yield bare
+        around = next((text for text in AROUND if all(name.startswith(text) for name in bare)), None)
+        if around is None:
+            return
+        bare = {name.removeprefix(around): tensor for name, tensor in bare.items()}
+
+
+def _find(factory: str) -> Callable[[], Any]:
+    module_name, _, name = factory.partition(":")
+    if not module_name or not name.isidentifier():
+        raise InputError(f"'{factory}' is no factory: write module:function, such as my_module:build")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name and not module_name.startswith(f"{error.name}."):
+            raise InputError(f"{module_name} can't be imported: it needs {error.name}, which isn't there") from error
+        raise InputError(f"there is no module '{module_name}' here ({Path.cwd()}) or installed") from None
+    except Exception as error:  # whatever the user's own code raises
+        raise InputError(f"{module_name} can't be imported: {_words(error)}") from error
+    if not callable(getattr(module, name, None)):
+        raise unknown(f"function in {module_name}", name, [one for one, it in vars(module).items() if _own(it, module)])
+    return getattr(module, name)
+
+
+def _own(thing: Any, module: Any) -> bool:
+    return callable(thing) and getattr(thing, "__module__", None) == module.__name__
+
+
+def _run(build: Callable[[], Any], factory: str) -> Any:
+    try:
+        return build()
+    except InputError:
+        raise
+    except Exception as error:  # whatever the user's own code raises
+        raise InputError(f"{factory} failed: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    """An error of someone else's in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+@contextmanager
+def _current_folder() -> Generator[None]:
+    """The current folder as the first place where Python looks for modules."""
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

@@ -1,0 +1,87 @@
+"""The values that a faithfulness run has measured so far: a file that a stopped run is taken up from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitreous.errors import InputError
+from vitreous.files import reason, write_text
+
+DIGITS = 6
+"""Significant ones that are kept: what is read back is then to the bit what was written."""
+
+
+@dataclass
+class ValuesFile:
+    """One JSON object a line: first what was asked, then each method's values; written whole each time."""
+
+    path: Path
+    asked: dict[str, Any]
+    """All that the values depend on."""
+    methods: dict[str, dict[str, np.ndarray]]
+    """By method and measure; the first axis is the pictures."""
+
+    def add(self, method: str, values: Mapping[str, np.ndarray]) -> None:
+        """Keep a method's values, and have them on the disk before going on."""
+        self.methods[method] = {name: rounded(found) for name, found in values.items()}
+        lines = [{"method": name, "values": _lists(found)} for name, found in self.methods.items()]
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in [self.asked, *lines]))
+
+
+def open_values(path: Path, asked: dict[str, Any], *, restart: bool = False) -> ValuesFile:
+    """The values at `path`, or none yet.
+
+    Args:
+        asked: all that the values depend on; the file's must be the same.
+        restart: forget what is there.
+
+    Raises:
+        InputError: the file is damaged, or holds values of other settings.
+    """
+    if restart or not path.exists():
+        return ValuesFile(path, asked, {})
+    try:
+        first, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if not isinstance(first, dict):
+            raise TypeError("no settings")
+        _check_same(path, first, asked)
+        methods = {line["method"]: _arrays(line["values"], asked["count"]) for line in lines}
+    except OSError as error:
+        raise InputError(f"can't read {path}: {reason(error)}") from error
+    except InputError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        words = " ".join(str(error).split())
+        raise InputError(f"{path} is damaged ({words}): add --restart to measure anew, or delete it") from None
+    return ValuesFile(path, asked, methods)
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    """Values to DIGITS significant digits, float64."""
+    values = np.asarray(values, np.float64)
+    return np.array([float(f"{value:.{DIGITS}g}") for value in values.ravel()]).reshape(values.shape)
+
+
+def _check_same(path: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
+    for name in [*asked, *there]:
+        if there.get(name) != asked.get(name):
+            raise InputError(
+                f"{path} was measured with other settings ({name}: {there.get(name)}, now {asked.get(name)}): "
+                "choose another --output, or add --restart to measure anew"
+            )
+
+
+def _arrays(values: dict[str, Any], count: int) -> dict[str, np.ndarray]:
+    arrays = {name: np.array(found, np.float64) for name, found in values.items()}
+    for name, found in arrays.items():
+        if found.ndim not in (1, 2) or len(found) != count or not np.isfinite(found).all():
+            raise ValueError(f"{name} is not a finite value for each of {count} pictures")
+    return arrays
+
+
+def _lists(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {name: found.tolist() for name, found in values.items()}
