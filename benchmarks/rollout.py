@@ -1,30 +1,61 @@
-"""Rollout in memory linear in N: peak memory of the streamed form at three sizes, beside what the matrices would take.
+"""Rollout at any N: how close the streamed form is to the definition, and the memory it takes beyond the plain pass.
 
-Command:  python benchmarks/rollout.py
+Command:  python benchmarks/rollout.py          (65,536 tokens take some minutes: --tokens 4096 16384 leaves them out)
+
+Each pass runs in a process of its own; the figure is the peak of that process (VmHWM) in the explained pass less that
+in the plain one, over N x heads x layers. Queries and keys alone would be 512 bytes in float32 with heads of 64.
 """
 
+import argparse
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
 
-from vitreous.explanation.rollout import plain_rollout, roll
+from vitreous.explanation.method import Model
+from vitreous.explanation.rollout import plain_rollout, roll, rollout
+from vitreous.explanation.settings import Settings
+from vitreous.explanation.targets import Predicted
+from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord, Trace
+from vitreous.model.vit import ViT
 
-LAYERS, HEADS, WIDTH = 4, 3, 64
-SIZES = (4096, 8192, 16384)
+HEADS, HEAD_WIDTH, LAYERS, PATCH = 3, 64, 4, 4
+TOKENS = (4096, 16_384, 65_536)
 
 
-def random_trace(tokens: int, dtype: torch.dtype = torch.float32) -> Trace:
-    """A trace as a ViT of 4 layers and 3 heads of 64 would leave it."""
+def random_trace(tokens: int, dtype: torch.dtype) -> Trace:
+    """A trace with random queries and keys."""
     torch.manual_seed(0)
     records = []
     for _ in range(LAYERS):
-        query, key, value = (torch.randn(1, HEADS, tokens, WIDTH, dtype=dtype) for _ in range(3))
-        records.append(AttentionRecord(query, key, value, value, WIDTH**-0.5))
-    readout = torch.full((1, tokens), 1 / tokens, dtype=dtype)
-    return Trace(records, readout=readout)
+        query, key, value = (torch.randn(1, HEADS, tokens, HEAD_WIDTH, dtype=dtype) for _ in range(3))
+        output, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value)
+        records.append(AttentionRecord(query, key, value, output, HEAD_WIDTH**-0.5, log_sums=sums))
+    return Trace(records, readout=torch.full((1, tokens), 1 / tokens, dtype=dtype))
+
+
+def compare() -> None:
+    """Print the largest difference between the streamed and the plain form, and how far the row's sum is from 1."""
+    for dtype in (torch.float64, torch.float32):
+        trace = random_trace(1025, dtype)
+        row = roll(trace.records, trace.readout)
+        difference = (row - plain_rollout(trace, trace.readout)).abs().max()
+        print(
+            f"streamed against plain, 1025 tokens, {str(dtype).removeprefix('torch.')}: {difference:.1e}, "
+            f"row sums to 1 within {abs(row.sum() - 1):.1e}"
+        )
+
+
+def model_for(tokens: int) -> tuple[Model, torch.Tensor]:
+    """A ViT of heads of 64, mean-pooled, so that every row of every layer counts, and a picture of so many patches."""
+    torch.manual_seed(0)
+    side = math.isqrt(tokens) * PATCH
+    width = HEADS * HEAD_WIDTH
+    config = ViTConfig((side, side), PATCH, classes=10, width=width, depth=LAYERS, heads=HEADS, pooling="mean")
+    return ViT(config).eval(), torch.randn(1, 3, side, side)
 
 
 def peak_mebibytes() -> float:
@@ -33,36 +64,39 @@ def peak_mebibytes() -> float:
     return int(line.split()[1]) / 1024
 
 
+@torch.no_grad()
+def run(tokens: int, way: str) -> None:
+    """Print the peak of one pass, plain or explained."""
+    model, picture = model_for(tokens)
+    if way == "plain":
+        model(picture)
+    else:
+        rollout(model, picture, Predicted(), Settings())
+    print(peak_mebibytes())
+
+
 def measure(tokens: int) -> None:
-    """Print how much the peak grows by the trace, and by rollout on top of it."""
-    random_trace(16)
-    warm = random_trace(512)
-    roll(warm.records, warm.readout)
-    before = peak_mebibytes()
-    trace = random_trace(tokens)
-    with_trace = peak_mebibytes()
-    row = roll(trace.records, trace.readout)
-    matrices = (HEADS + 2) * tokens**2 * 4 / 2**20
-    extra = peak_mebibytes() - with_trace
+    """Print what rollout takes beyond the plain pass."""
+    peaks = {}
+    for way in ("plain", "rollout"):
+        command = [sys.executable, __file__, "--run", way, "--tokens", str(tokens)]
+        peaks[way] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    extra = peaks["rollout"] - peaks["plain"]
+    matrices = HEADS * LAYERS * tokens**2 * 4 / 2**20
     print(
-        f"{tokens:6d} tokens: trace {with_trace - before:6.0f} MiB, rollout on top {extra:5.0f} MiB "
-        f"({extra * 2**20 / tokens / HEADS / LAYERS:5.0f} bytes x N x heads x layers); one layer's matrices would be "
-        f"{matrices:7.0f} MiB; row sums to {row.sum():.6f}"
+        f"{tokens:6d} tokens: plain {peaks['plain']:6.0f} MiB, rollout {extra:5.0f} MiB more: "
+        f"{extra * 2**20 / tokens / HEADS / LAYERS:4.0f} bytes x N x heads x layers (matrices: {matrices:9,.0f} MiB)"
     )
 
 
-def compare() -> None:
-    """Print the largest difference between the streamed and the plain form."""
-    for dtype in (torch.float64, torch.float32):
-        trace = random_trace(1025, dtype)
-        difference = (roll(trace.records, trace.readout) - plain_rollout(trace, trace.readout)).abs().max()
-        print(f"streamed against plain, 1025 tokens, {dtype}: {difference:.1e}")
-
-
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        measure(int(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, nargs="+", default=TOKENS)
+    parser.add_argument("--run", choices=("plain", "rollout"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.run:
+        run(given.tokens[0], given.run)
     else:
         compare()
-        for size in SIZES:
-            subprocess.run([sys.executable, __file__, str(size)], check=True)
+        for count in given.tokens:
+            measure(count)

@@ -1,6 +1,7 @@
-"""The process-wide facts: which device, which precision, which random numbers."""
+"""The process-wide facts: which device, which of several processes, which precision, which random numbers."""
 
 import hashlib
+import os
 import platform
 import re
 from contextlib import AbstractContextManager, nullcontext
@@ -13,19 +14,37 @@ PRECISIONS = ("auto", "bf16", "fp32")
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """The device to compute on: the one named, or the first GPU, or the processor.
+    """The device to compute on: the one named, or a GPU (the first; under torchrun each process its own), or the
+    processor.
 
     >>> find_device("cpu")
     device(type='cpu')
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and processes() > 1:
+        name = f"cuda:{local_rank()}"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise unknown("device", name, ["auto", "cpu", "cuda", "cuda:0"])
     device, count = torch.device(name), torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
         raise InputError(f"device '{name}' is not there: torch sees {count} GPUs (use --device cpu)")
     return device
+
+
+def processes() -> int:
+    """How many processes run this program together, as torchrun tells them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Which of them this is; the first is 0."""
+    return int(os.environ.get("RANK", "0")) if processes() > 1 else 0
+
+
+def local_rank() -> int:
+    """Which of those on this host this is; the first is 0."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if processes() > 1 else 0
 
 
 def describe_device(device: torch.device) -> str:

@@ -5,11 +5,13 @@ Zuidema 2020 (section 3).
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
-from conforming.known_models import Known
 from torch import Tensor
 from torch.nn import functional
+
+from conforming.known_models import Known
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,12 @@ def truth(known: Known, pictures: Tensor) -> Truth:
     pooled = readout @ _norm(state, "norm", tokens[-1])
     answer = _linear(state, "head", pooled) if config.classes else pooled
     return Truth(answer, attention, tokens, readout)
+
+
+@cache
+def answer(known: Known) -> Tensor:
+    """What the model must answer to its own pictures: (batch, classes) or (batch, width)."""
+    return truth(known, known.pictures).answer
 
 
 def _block(state: dict[str, Tensor], name: str, tokens: Tensor, heads: int) -> tuple[Tensor, Tensor]:

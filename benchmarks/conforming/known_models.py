@@ -17,7 +17,7 @@ Wires = Mapping[str, str]
 """Of one layer: tokens with this tag look at tokens with that tag, and hardly anywhere else."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Known:
     """A model of known weights, the pictures that it is asked about, and what is known of its maps."""
 

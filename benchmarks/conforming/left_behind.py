@@ -12,10 +12,6 @@ from torch import nn
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-class Stop(RuntimeError):
-    """Raised in the middle of a model's pass."""
-
-
 @dataclass(frozen=True)
 class Standing:
     """Counts and switches, each by a name that a reader understands."""
@@ -56,10 +52,10 @@ def what_stands(model: nn.Module) -> Standing:
 
 @contextmanager
 def stopping(model: nn.Module, *, stop: bool) -> Generator[None]:
-    """With `stop`, the model's pass raises `Stop` before its last attention layer."""
+    """With `stop`, the model's pass raises before its last attention layer."""
 
     def raise_stop(*_: object) -> None:
-        raise Stop("stopped in the middle of the pass")
+        raise RuntimeError("stopped in the middle of the pass")
 
     norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
     hook = norms[-3].register_forward_hook(raise_stop) if stop else None

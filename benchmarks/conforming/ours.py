@@ -3,18 +3,18 @@
 from collections.abc import Callable
 
 import torch
-from conforming.known_models import Known
-from conforming.subject import Seen, Subject, Tool
 from torch import Tensor, nn
 
+from conforming.known_models import Known
+from conforming.subject import Seen, Subject, Tool
 from vitreous.explanation.attention import layer_attention
+from vitreous.explanation.lean import LeanTrace
 from vitreous.explanation.methods import METHODS
 from vitreous.explanation.observe import observe
 from vitreous.explanation.rollout import roll
 from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Predicted
 from vitreous.explanation.tokens import on_grid
-from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 
 
@@ -32,7 +32,7 @@ def method(name: str) -> Callable[[nn.Module, Known], Tool]:
         def look(pictures: Tensor) -> Seen:
             with torch.no_grad():
                 grids = METHODS[name].explain(model, pictures, Predicted(), Settings()).grids
-                model(pictures, trace := Trace())
+                model(pictures, trace := LeanTrace())
             return _seen(trace, (name,), {name: grids})
 
         return Tool(look)
@@ -44,7 +44,7 @@ def observed(model: nn.Module, known: Known) -> Tool:
     """`observe`: attention and rollout from one pass of anyone's model."""
 
     def look(pictures: Tensor) -> Seen:
-        with torch.no_grad(), observe(model) as trace:
+        with torch.no_grad(), observe(model, trace := LeanTrace()):
             model(pictures)
         seen = _seen(trace, ("attention", "rollout"), {})
         return Seen(seen.rows, {kind: on_grid(row, trace) for kind, row in seen.rows.items()}, seen.layers)
@@ -52,16 +52,16 @@ def observed(model: nn.Module, known: Known) -> Tool:
     return Tool(look)
 
 
-def _seen(trace: Trace, kinds: tuple[str, ...], grids: dict[str, Tensor]) -> Seen:
+def _seen(trace: LeanTrace, kinds: tuple[str, ...], grids: dict[str, Tensor]) -> Seen:
     """Weights over all tokens, prefix included, beside the grids."""
     assert trace.readout is not None
-    layers = [layer_attention(trace, layer, Settings()) for layer in range(len(trace.records))]
-    rows = {kind: layers[-1] if kind == "attention" else roll(trace.records, trace.readout) for kind in kinds}
+    layers = [layer_attention(layer, trace.readout, Settings()) for layer in trace.layers]
+    rows = {kind: layers[-1] if kind == "attention" else roll(trace.layers, trace.readout) for kind in kinds}
     return Seen(rows, grids, layers if "attention" in kinds else ())
 
 
 OURS = (
-    Subject("Vitreous `attention`", 'METHODS["attention"].explain(vit, ...)', build_ours, method("attention")),
-    Subject("Vitreous `rollout`", 'METHODS["rollout"].explain(vit, ...)', build_ours, method("rollout")),
+    Subject("Vitreous `attention`", '`METHODS["attention"].explain(vit, ...)`', build_ours, method("attention")),
+    Subject("Vitreous `rollout`", '`METHODS["rollout"].explain(vit, ...)`', build_ours, method("rollout")),
 )
 """Our methods on our model: what the tests run."""

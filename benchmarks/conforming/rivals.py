@@ -5,6 +5,11 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
+from fast_vit_rollout import ViTAttentionRollout
+from timm.utils import AttentionExtract
+from torch import Tensor, nn
+from vit_pytorch.recorder import Recorder
+
 from conforming.known_models import Known
 from conforming.ours import observed
 from conforming.subject import NoMap, Seen, Subject, Tool
@@ -15,10 +20,6 @@ from conforming.their_models import (
     transformers_model,
     vit_pytorch_model,
 )
-from fast_vit_rollout import ViTAttentionRollout
-from timm.utils import AttentionExtract
-from torch import Tensor, nn
-from vit_pytorch.recorder import Recorder
 
 
 def seen_in(matrices: Sequence[Tensor], known: Known) -> Seen:
@@ -67,7 +68,7 @@ def output_attentions(model: nn.Module, known: Known) -> Tool:
         with torch.no_grad():
             attentions = model(pictures, output_attentions=True).attentions
         if not attentions:
-            raise NoMap(f"`attentions` is {attentions!r}")
+            raise NoMap(f"{attentions!r} for `attentions`, and a line in the log that asks for eager attention")
         return seen_in(attentions, known)
 
     return Tool(look)
@@ -93,12 +94,8 @@ def fast_vit_rollout(model: nn.Module, known: Known) -> Tool:
 
     def look(pictures: Tensor) -> Seen:
         black = np.zeros((*pictures.shape[2:], 3), np.uint8)
-        if pictures.dtype != torch.float32 or pictures.shape[2] > 100:  # drawn where the drawing is judged
-            matrix, grids = tool(pictures), {}
-        else:
-            matrix, drawn = tool(pictures, original_image=black, return_vis=True)
-            grids = {"rollout": undrawn(drawn)[None]}
-        return Seen({"rollout": read_from(matrix, known)}, grids)
+        matrix, drawn = tool(pictures, original_image=black, return_vis=True)
+        return Seen({"rollout": read_from(matrix, known)}, {"rollout": undrawn(drawn)[None]})
 
     return Tool(look)
 
@@ -110,58 +107,60 @@ def undrawn(drawn: np.ndarray) -> Tensor:
     return torch.from_numpy(distance.argmin(-1)).float() / 255
 
 
-EXTRACT = "timm.utils.AttentionExtract(model{})(pictures)"
-RECIPE = "; the last layer's row and the usual rollout read from its matrices"
+OBSERVE = "`with vitreous.observe(model) as trace: model(pictures)`"
+EXTRACT = "`timm.utils.AttentionExtract(model)(pictures)`"
+HOOKS = '`timm.utils.AttentionExtract(model, method="hook")(pictures)`'
+OUTPUT = "`model(pictures, output_attentions=True).attentions`"
+ROLLOUT = "`ViTAttentionRollout(model, discard_ratio=0)(pictures, original_image=..., return_vis=True)`"
+WRITTEN_OUT = "`timm.layers.set_fused_attn(False)` before the model is built; "
+EAGER = '`from_pretrained(..., attn_implementation="eager")`; '
+BARE = "; the two norms around the model's patch embedding, which the other ViTs lack, are taken out"
 RIVALS = (
-    Subject("Vitreous `observe` on timm", "with vitreous.observe(model) as trace: model(pictures)", timm_model, observed),
-    Subject("timm `AttentionExtract`", EXTRACT.format("") + RECIPE, timm_model, timm_extract("fx")),
+    Subject("Vitreous `observe` on timm", OBSERVE, timm_model, observed),
+    Subject("timm `AttentionExtract`", EXTRACT, timm_model, timm_extract("fx")),
+    Subject("timm `AttentionExtract`, hooks", HOOKS, timm_model, timm_extract("hook")),
     Subject(
-        "timm `AttentionExtract`, hooks", EXTRACT.format(', method="hook"') + RECIPE, timm_model, timm_extract("hook")
+        "timm `AttentionExtract`, fused attention off", WRITTEN_OUT + EXTRACT, timm_written_out, timm_extract("fx")
     ),
     Subject(
-        "timm `AttentionExtract`, fused attention off",
-        "timm.layers.set_fused_attn(False) before the model is built, then " + EXTRACT.format("") + RECIPE,
+        "timm `AttentionExtract`, hooks, fused attention off",
+        WRITTEN_OUT + HOOKS,
         timm_written_out,
-        timm_extract("fx"),
+        timm_extract("hook"),
     ),
-    Subject(
-        "fast-vit-rollout on timm", "ViTAttentionRollout(model, discard_ratio=0)(pictures, ...)", timm_model,
-        fast_vit_rollout,
-    ),
-    Subject(
-        "fast-vit-rollout on timm, fused attention off",
-        "timm.layers.set_fused_attn(False) before the model is built, as its README shows, then "
-        "ViTAttentionRollout(model, discard_ratio=0)(pictures, original_image=..., return_vis=True)",
-        timm_written_out,
-        fast_vit_rollout,
-    ),
-    Subject(
-        "Vitreous `observe` on transformers", "with vitreous.observe(model) as trace: model(pictures)",
-        transformers_model, observed,
-    ),
-    Subject(
-        "transformers `output_attentions`", "model(pictures, output_attentions=True).attentions" + RECIPE,
-        transformers_model, output_attentions,
-    ),
+    Subject("fast-vit-rollout on timm", ROLLOUT, timm_model, fast_vit_rollout),
+    Subject("fast-vit-rollout on timm, fused attention off", WRITTEN_OUT + ROLLOUT, timm_written_out, fast_vit_rollout),
+    Subject("Vitreous `observe` on transformers", OBSERVE, transformers_model, observed),
+    Subject("transformers `output_attentions`", OUTPUT, transformers_model, output_attentions),
     Subject(
         "transformers `output_attentions`, eager",
-        'from_pretrained(..., attn_implementation="eager"), then model(pictures, output_attentions=True).attentions'
-        + RECIPE,
+        EAGER + OUTPUT,
         transformers_eager,
         output_attentions,
+        remarks={"clean-up": "the library's own, put on when attention is first asked for; idle otherwise"},
+    ),
+    Subject("fast-vit-rollout on transformers, eager", EAGER + ROLLOUT, transformers_eager, fast_vit_rollout),
+    Subject(
+        "Vitreous `observe` on vit-pytorch",
+        OBSERVE + BARE,
+        vit_pytorch_model,
+        observed,
+        remarks={"memory": "this model writes every matrix out, and the trace holds on to it"},
     ),
     Subject(
-        "fast-vit-rollout on transformers, eager",
-        'from_pretrained(..., attn_implementation="eager"), then ViTAttentionRollout(model, discard_ratio=0)(pictures)',
-        transformers_eager,
-        fast_vit_rollout,
+        "vit-pytorch `Recorder`", "`Recorder(model)(pictures)`, then `.eject()`" + BARE, vit_pytorch_model, recorder
     ),
-    Subject(
-        "Vitreous `observe` on vit-pytorch", "with vitreous.observe(model) as trace: model(pictures)",
-        vit_pytorch_model, observed,
-    ),
-    Subject(
-        "vit-pytorch `Recorder`", "Recorder(model)(pictures), then .eject()" + RECIPE, vit_pytorch_model, recorder
-    ),
-)  # fmt: skip
+)
 """Every tool that installs and runs here, and `observe` on the very same models."""
+
+NOT_RUN = {
+    "vit-explain": "pip finds no package of this name",
+    "attention-rollout, vit-rollout": "pip finds no packages of these names",
+    "glassbox-vit": "PyPI's index lists it, but pip finds no version",
+    "attnread 0.1.2": "asks for torch 2.14 and transformers 5.19; the others ran with the versions above",
+    "attention-maps-extraction 0.1.4": "takes no model: it builds one of its own around weights that it downloads",
+    "grad-cam 1.5.7, captum 0.9.0, transformers-interpret 0.10.0": (
+        "they say what speaks for a class, not where attention goes, and only the latter is defined here"
+    ),
+}
+"""Tools that are not in the table, and why: nothing is said of how good they are."""

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from conforming.known_models import Known
 from torch import Tensor, nn
+
+from conforming.known_models import Known
 
 
 class NotApplicable(Exception):  # noqa: N818  (no error: a reason)
@@ -13,6 +14,10 @@ class NotApplicable(Exception):  # noqa: N818  (no error: a reason)
 
 class NoMap(Exception):  # noqa: N818
     """The tool came back without a map; the message says what came back instead."""
+
+
+class OtherModelError(Exception):
+    """The library's model doesn't answer as the known one does: ours to mend, no failure of the subject."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Subject:
 
     name: str
     called: str
-    """What was called, in a line of code."""
+    """What was called, in a line of Markdown."""
     build: Callable[[Known], nn.Module]
     """The library's own model with the known weights, in evaluation mode.
 
@@ -52,3 +57,5 @@ class Subject:
     open: Callable[[nn.Module, Known], Tool]
     no_grid: str = "gives weights over all tokens; cutting off the prefix and laying out the grid is left to the user"
     """Why `Seen.grids` is empty, where it is."""
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    """By check: what a reader must know to judge a failure."""

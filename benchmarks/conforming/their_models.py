@@ -9,13 +9,13 @@ import timm
 import torch
 import transformers
 import vit_pytorch
-from conforming.known_models import Known
-from conforming.ours import build_ours
-from conforming.subject import NotApplicable
 from einops import rearrange
 from safetensors.torch import save_file
 from torch import nn
 
+from conforming.known_models import Known
+from conforming.ours import build_ours
+from conforming.subject import NotApplicable
 from vitreous.model.pretrained.layouts import LAYOUTS
 
 

@@ -74,16 +74,19 @@ def test_rows_sum_to_one(readout):
     ones = torch.ones(2, dtype=torch.float64)
     assert torch.allclose(roll(trace.records, trace.readout).sum(1), ones)
     for head in (None, 0, 2):
-        assert torch.allclose(layer_attention(trace, 1, Settings(head=head)).sum(1), ones)
+        assert torch.allclose(layer_attention(trace.records[1], trace.readout, Settings(head=head)).sum(1), ones)
 
 
 def test_attention_of_the_class_token_is_its_row():
     trace = random_trace()
     for layer in range(4):
         whole = plain_attention(trace.records[layer])
-        assert torch.allclose(layer_attention(trace, layer, Settings()), whole[:, :, 0].mean(1))
-        assert torch.allclose(layer_attention(trace, layer, Settings(head=1)), whole[:, 1, 0])
-    assert torch.equal(layer_attention(trace, -1, Settings()), layer_attention(trace, 3, Settings()))
+        assert torch.allclose(layer_attention(trace.records[layer], trace.readout, Settings()), whole[:, :, 0].mean(1))
+        assert torch.allclose(layer_attention(trace.records[layer], trace.readout, Settings(head=1)), whole[:, 1, 0])
+    assert torch.equal(
+        layer_attention(trace.records[-1], trace.readout, Settings()),
+        layer_attention(trace.records[3], trace.readout, Settings()),
+    )
 
 
 def test_layers_are_taken_in_the_order_of_autograd():

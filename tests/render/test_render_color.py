@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.render.color import COLORMAPS, Scale, SteadyScale, color_table, colorize
+from vitreous.render.color import COLORMAPS, Scale, SteadyScale, as_enlarged, color_table, colorize
 
 MAPS = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.floats(-1e6, 1e6, width=32))
 
@@ -66,41 +67,74 @@ def test_what_is_no_finite_map_is_refused(bad):
         Scale.robust(bad)
 
 
-@given(st.lists(MAPS, min_size=2, max_size=6), st.floats(0.01, 1))
-def test_the_steady_scale_never_moves_further_than_its_rate_allows(maps, rate):
-    steady = SteadyScale(rate)
+RAMP = np.linspace(0, 1, 6400, dtype=np.float32).reshape(64, 100)
+
+
+@given(st.lists(MAPS, min_size=2, max_size=6), st.floats(0.1, 10), st.floats(0, 1))
+def test_the_steady_scale_never_moves_further_than_its_share_allows(maps, half_life, step):
+    steady = SteadyScale(half_life)
     old = steady.update(maps[0])
-    assert old == Scale.robust(maps[0])
+    assert old == Scale.robust(as_enlarged(maps[0]))
     for heat in maps[1:]:
-        new, aim = steady.update(heat), Scale.robust(heat)
+        new, aim = steady.update(heat, step), Scale.robust(as_enlarged(heat))
+        share = max(1 - 0.5 ** (step / half_life), 0.5)
         if not old.flat:
             span = old.high - old.low
             for end in ("low", "high"):
                 moved = abs(getattr(new, end) - getattr(old, end))
                 wanted = abs(getattr(aim, end) - getattr(old, end))
-                assert moved <= rate * min(span, wanted) * (1 + 1e-9) + 1e-9
+                assert moved <= share * min(span, wanted) * (1 + 1e-6) + 1e-9
         old = new
 
 
+def test_the_scale_of_a_window_is_that_of_all_its_maps_and_odd_ones_do_not_set_it():
+    maps = [RAMP] * 15 + [RAMP + 5]
+    scale = SteadyScale().begin(maps)
+    assert scale == Scale.robust(np.concatenate(maps))
+    assert SteadyScale().begin([RAMP] * 500 + [1000 * RAMP]).high < 1.01
+
+
+@pytest.mark.parametrize("fps", [10, 24, 60])
+def test_after_its_half_life_the_scale_has_gone_half_of_the_way_at_any_frame_rate(fps):
+    steady = SteadyScale(2.0)
+    before = steady.begin([RAMP] * 1000)  # a window so long that the running mean plays no part any more
+    for _ in range(2 * fps):
+        after = steady.update(1.5 * RAMP, 1 / fps)
+    assert after.high - before.high == pytest.approx(0.25 * before.high, rel=0.02)
+
+
+def test_a_new_beginning_forgets_the_scene_before():
+    steady = SteadyScale()
+    steady.begin([100 * RAMP])
+    assert steady.begin([RAMP]) == Scale.robust(RAMP)
+
+
 def test_the_steady_scale_arrives_and_a_blank_frame_leaves_it_alone():
-    steady, heat = SteadyScale(), np.linspace(0, 1, 1000, dtype=np.float32).reshape(20, 50)
-    steady.update(heat)
+    steady = SteadyScale(0.5)
+    steady.update(RAMP)
     for _ in range(300):
-        reached = steady.update(3 * heat + 1)
+        reached = steady.update(3 * RAMP + 1)
     assert np.allclose([reached.low, reached.high], [1.03, 3.985], atol=0.02)
-    assert steady.update(np.zeros_like(heat)) == reached
+    assert steady.update(np.zeros_like(RAMP)) == reached
 
 
 def test_a_blank_first_frame_does_not_hold_the_scale_back():
-    steady, heat = SteadyScale(), np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)
+    steady = SteadyScale()
     steady.update(np.zeros((10, 10), np.float32))
-    assert steady.update(heat) == Scale.robust(heat)
+    assert steady.update(RAMP) == Scale.robust(RAMP)
 
 
-@pytest.mark.parametrize("rate", [0, -1, 1.1, float("nan")])
-def test_a_rate_outside_its_range_is_refused(rate):
-    with pytest.raises(InputError, match="rate"):
-        SteadyScale(rate)
+def test_a_grid_is_judged_as_it_looks_enlarged():
+    grid = np.random.default_rng(0).random((12, 21)).astype(np.float32)
+    large = np.asarray(Image.fromarray(grid).resize((1260, 720), Image.Resampling.BILINEAR))
+    scale = SteadyScale().begin([grid])
+    assert np.allclose([scale.low, scale.high], np.percentile(large, [1, 99.5]), atol=0.01)
+
+
+@pytest.mark.parametrize("half_life", [0, -1, float("inf"), float("nan")])
+def test_a_half_life_that_is_none_is_refused(half_life):
+    with pytest.raises(InputError, match="half-life"):
+        SteadyScale(half_life)
 
 
 @pytest.mark.parametrize("colormap", COLORMAPS)

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageFilter
 
+from vitreous.data.preprocessing import Geometry
 from vitreous.errors import InputError
 from vitreous.render.color import Scale
-from vitreous.render.overlay import blend_table, overlay
+from vitreous.render.enlarge import enlarged_levels
+from vitreous.render.overlay import blend_table, overlay, overlay_levels
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
@@ -90,6 +92,29 @@ def test_what_does_not_fit_is_refused_in_one_line(image, heat, words):
 def test_a_strength_outside_its_range_is_refused(strength):
     with pytest.raises(InputError, match="strength"):
         overlay(np.zeros((2, 2, 3), np.uint8), np.eye(2), strength=strength)
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (2, 3), (33, 77), (211, 340), (480, 300)])
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_level_for_a_square_of_pixels_is_as_if_it_were_repeated(size_hw, step, signed):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    levels = rng.integers(0, 256, (-(-size_hw[0] // step), -(-size_hw[1] // step)), dtype=np.uint8)
+    repeated = levels.repeat(step, axis=0)[: size_hw[0]].repeat(step, axis=1)[:, : size_hw[1]]
+    assert np.array_equal(overlay_levels(image, levels, signed=signed), overlay_levels(image, repeated, signed=signed))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_fast_way_from_a_grid_draws_what_the_plain_one_does(signed):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (720, 1280, 3), dtype=np.uint8)
+    grid = rng.normal(size=(12, 21)).astype(np.float32)
+    box = (40.0, 100.0, 680.0, 1200.0)
+    heat, scale = Geometry((720, 1280), (224, 224), box).to_source(grid), Scale.fitting(grid, signed=signed)
+    fast = overlay_levels(image, enlarged_levels(grid, scale, (720, 1280), box, step=2), signed=signed)
+    apart = np.abs(fast.astype(int) - overlay(image, heat, scale, signed=signed))
+    assert apart.mean() < 1 and np.percentile(apart, 99.9) <= 8
 
 
 def test_on_a_real_frame_the_object_outshines_what_surrounds_it(shared):

@@ -60,21 +60,21 @@ def test_blocks_are_laid_without_overlap_and_holes_stay_paper():
 @pytest.mark.parametrize("size_hw", SIZES)
 @pytest.mark.parametrize("right", [True, False, None])
 def test_an_explanation_picture_of_any_size(size_hw, right):
-    drawn = explanation_picture(picture(size_hw), picture(size_hw, (9, 8, 7)), f"猫 {LONG}", [LONG, "ž"], right=right)
+    drawn = explanation_picture((picture(size_hw), picture(size_hw, (9, 8, 7))), f"猫 {LONG}", [LONG, "ž"], right=right)
     assert drawn.mode == "RGB" and 600 < drawn.width <= 1600 and drawn.height < 1400
     assert count(drawn, (200, 60, 30)) == count(drawn, (9, 8, 7)) > 0, "both pictures, equally large"
     assert (count(drawn, RIGHT) > 0) == (right is True) and (count(drawn, WRONG) > 0) == (right is False)
 
 
 def test_an_explanation_without_lines_and_of_a_32_pixel_picture_is_comfortable():
-    drawn = explanation_picture(picture((32, 32)), picture((32, 32), (9, 8, 7)), "cat", [])
+    drawn = explanation_picture((picture((32, 32)), picture((32, 32), (9, 8, 7))), "cat", [])
     assert count(drawn, (200, 60, 30)) >= 500 * 500
 
 
 def test_nothing_touches_the_edge_of_a_sheet():
     item = GalleryItem(picture((32, 32)), picture((32, 32)), LONG, LONG, 1.0)
     sheets = [gallery([item] * 5), layers_by_heads([[picture((8, 9))] * 12] * 3), tile([Tile(picture((9, 9)))], 1)]
-    sheets += [explanation_picture(picture((9, 300)), picture((9, 300)), LONG, [LONG])]
+    sheets += [explanation_picture((picture((9, 300)), picture((9, 300))), LONG, [LONG])]
     for sheet in sheets:
         pixels = np.asarray(sheet)
         edges = [pixels[:20], pixels[-20:], pixels[:, :20], pixels[:, -20:]]
@@ -82,7 +82,7 @@ def test_nothing_touches_the_edge_of_a_sheet():
 
 
 def test_the_colour_bar_goes_from_dim_to_glowing():
-    row = np.asarray(color_bar(400)).astype(int)
+    row = np.asarray(color_bar(400, ("little", "much"))).astype(int)
     bar = row[row.shape[0] // 2]
     dark = np.flatnonzero(bar.max(axis=1) < 60)
     glowing = np.flatnonzero((bar[:, 0] - bar[:, 2] > 80) & (bar[:, 0] > 120))
@@ -186,6 +186,6 @@ def test_patches_that_do_not_fit_are_refused(patch_size_hw, grid_hw):
 
 def test_what_is_no_picture_is_refused_by_every_sheet():
     for bad in [np.zeros((4, 4)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)]:
-        for draw in [as_image, lambda u8: tile([Tile(u8)], 1), lambda u8: explanation_picture(u8, u8, "", [])]:
+        for draw in [as_image, lambda u8: tile([Tile(u8)], 1), lambda u8: explanation_picture((u8, u8), "", [])]:
             with pytest.raises(InputError, match="uint8"):
                 draw(bad)

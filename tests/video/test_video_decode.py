@@ -9,9 +9,10 @@ from video_clips import beginning, record_with_sound, stamps_of
 
 from vitreous.errors import InputError
 from vitreous.video.color import ToRGB
-from vitreous.video.decode import ClipBrokeOff, FrameTimes, read_frames
+from vitreous.video.decode import ClipBrokeOff, read_frames
 from vitreous.video.info import opened, read_info
 from vitreous.video.orientation import ONE, upright
+from vitreous.video.pictures import FrameTimes
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from vitreous.errors import InputError
 from vitreous.video import encode
 from vitreous.video.check import IncompleteClipError
 from vitreous.video.decode import read_frames
-from vitreous.video.encode import VideoWriter, check_target, write_clip
+from vitreous.video.encode import VideoWriter, write_clip
+from vitreous.video.folder import FolderWriter
 from vitreous.video.info import Frame, read_info
+from vitreous.video.output import check_target
 from vitreous.video.sound import rising
 
 TIME_BASES = [Fraction(1, 1000), Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 25), Fraction(1, 1200000)]
@@ -169,13 +171,13 @@ def test_sound_packets_that_go_back_follow_the_one_before():
 
 def test_names_that_no_clip_can_have_are_refused(tmp_path):
     source = record_with_sound(tmp_path / "a.mp4", "aac")
-    for name in ["out.webm", "out.avi", "out"]:
-        with pytest.raises(InputError, match=r"end the name in \.mp4, \.m4v, \.mov, \.mkv"):
+    for name in ["out.avi", "out"]:
+        with pytest.raises(InputError, match=r"end the name in \.mp4, \.m4v, \.mov, \.mkv, \.webm, \.gif"):
             check_target(tmp_path / name, source)
     (tmp_path / "link.mp4").symlink_to(source)
     for name in ["a.mp4", "link.mp4"]:
         with pytest.raises(InputError, match="is the video that is being read"):
-            VideoWriter(tmp_path / name, read_info(source), (36, 64))
+            check_target(tmp_path / name, source)
     (tmp_path / "folder.mp4").mkdir()
     with pytest.raises(InputError, match="is a folder"):
         write_clip(tmp_path / "folder.mp4", moving_square(2), Fraction(25))
@@ -194,11 +196,20 @@ def test_an_error_while_writing_leaves_nothing_and_what_was_there_stays(tmp_path
     assert target.read_bytes() == b"earlier"
 
 
-def test_a_full_disk_is_told_in_one_line(tmp_path):
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".gif"])
+def test_a_full_disk_is_told_in_one_line(tmp_path, suffix):
     noise = np.random.default_rng(0).integers(0, 256, (30, 96, 128, 3)).astype(np.uint8)
-    with file_size_limit(40_000), pytest.raises(InputError, match=r"can't write .*noise.mp4: ") as caught:
-        write_clip(tmp_path / "noise.mp4", noise, Fraction(25))
+    with file_size_limit(40_000), pytest.raises(InputError, match=rf"can't write .*noise{suffix}: ") as caught:
+        write_clip(tmp_path / f"noise{suffix}", noise, Fraction(25))
     assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_no_folder_either(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3)).astype(np.uint8)
+    folder = FolderWriter(tmp_path / "frames", description((128, 128), Fraction(1, 25)), (128, 128))
+    with file_size_limit(20_000), pytest.raises(InputError, match=r"can't write the folder .*frames: "), folder:
+        folder.write(Frame(noise, Fraction(0)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -215,9 +226,9 @@ def test_no_space_left_is_told_in_those_words(tmp_path, monkeypatch):
 def test_a_clip_that_reads_back_otherwise_is_not_called_done(tmp_path, monkeypatch):
     real = encode.check_clip
     wrong = {
-        "number of frames": lambda p: {"ticks": p.ticks[:-1], "size_hw": p.size_hw, "time_base": p.time_base},
-        "size": lambda p: {"ticks": p.ticks, "size_hw": (38, 64), "time_base": p.time_base},
-        "frame 2 ": lambda p: {"ticks": p.ticks, "size_hw": p.size_hw, "time_base": p.time_base * 3},
+        "number of frames": lambda p: {"ticks": p.ticks[:-1], "stored_hw": p.stored_hw, "time_base": p.time_base},
+        "size": lambda p: {"ticks": p.ticks, "stored_hw": (38, 64), "time_base": p.time_base},
+        "frame 2 ": lambda p: {"ticks": p.ticks, "stored_hw": p.stored_hw, "time_base": p.time_base * 3},
     }
     for said, change in wrong.items():
         monkeypatch.setattr(

@@ -65,6 +65,16 @@ def test_a_song_and_a_photo_are_no_videos(tmp_path):
     refused(photo, "can't be read as a video")
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".avi"])
+def test_a_clip_without_one_frame_is_refused(tmp_path, suffix):
+    path = tmp_path / f"none{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25, width=64, height=36, pix_fmt="yuv420p")
+        container.start_encoding()
+        container.mux(stream.encode(None))
+    refused(path, str(path))
+
+
 def test_a_name_that_looks_like_a_protocol_is_a_file(tmp_path, monkeypatch, shared):
     (tmp_path / "a:b.mp4").write_bytes((shared / "video" / "rotated-90.mov").read_bytes())
     monkeypatch.chdir(tmp_path)

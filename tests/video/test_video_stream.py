@@ -144,7 +144,7 @@ def test_bad_files_are_refused_and_leave_nothing(shared, tmp_path, name):
 
 
 def test_a_bad_target_is_refused_before_any_work(clip_300, tmp_path):
-    for target in [tmp_path / "out.gif", clip_300]:
+    for target in [tmp_path / "out.avi", clip_300]:
         with pytest.raises(InputError):
             transform_video(clip_300, target, lambda frames: pytest.fail("drawn"))
 
@@ -187,8 +187,8 @@ def test_an_error_in_the_writer_surfaces_at_once_and_leaves_nothing(clip_300, tm
 def test_an_error_in_the_reader_surfaces_and_leaves_nothing(clip_300, tmp_path, monkeypatch):
     real = stream.read_frames
 
-    def read_frames(path):
-        for number, frame in enumerate(real(path)):
+    def read_frames(path, *rest):
+        for number, frame in enumerate(real(path, *rest)):
             if number == 150:
                 raise ZeroDivisionError("in the reader")
             yield frame
@@ -199,24 +199,89 @@ def test_an_error_in_the_reader_surfaces_and_leaves_nothing(clip_300, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_control_c_while_waiting_stops_everything(clip_300, tmp_path, monkeypatch):
-    real = stream.read_frames
+@pytest.fixture
+def control_c():
+    """A function that sends Ctrl-C to this process after some seconds; a shell may have it ignored: here it counts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda seconds: threading.Timer(seconds, os.kill, [os.getpid(), signal.SIGINT]).start()
+    signal.signal(signal.SIGINT, before)
 
-    def slow_frames(path):
-        for number, frame in enumerate(real(path)):
-            if number == 100:
-                threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
-                time.sleep(0.5)
+
+def until_true(what, seconds=5.0):
+    """Compute until `what()` holds, as a model does."""
+    end = time.monotonic() + seconds
+    while not what() and time.monotonic() < end:
+        np.ones((64, 64)) @ np.ones((64, 64))
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.webm", "out.gif", "out/"])
+def test_control_c_in_a_model_call_ends_the_output_properly(clip_300, tmp_path, control_c, name):
+    calls = []
+
+    def look(frames):
+        calls.append(len(frames))
+        if len(calls) == 4:
+            control_c(0)
+            until_true(lambda: signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+        return calls[-1]
+
+    result = transform_video(
+        clip_300, f"{tmp_path}/{name}", lambda frames, seen: same(frames), batch_size=10, look=look
+    )
+    assert (result.frames, result.is_interrupted, result.broke_off) == (40, True, None)
+    assert result.info.frame_count == (None if name == "out.webm" else 40)
+    assert [path.name for path in tmp_path.iterdir()] == [name.rstrip("/")]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_control_c_while_waiting_ends_the_output_properly_with_its_sound(tmp_path, monkeypatch, control_c):
+    source, real = record_with_sound(tmp_path / "in.mp4", "aac", seconds=4), stream.read_frames
+
+    def slow_frames(path, *rest):
+        for number, frame in enumerate(real(path, *rest)):
+            if number == 50:
+                control_c(0.05)
+                time.sleep(0.3)
             yield frame
 
     monkeypatch.setattr(stream, "read_frames", slow_frames)
-    # A shell that starts the tests in the background has Ctrl-C ignored; here it must count.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            transform_video(clip_300, tmp_path / "out.mp4", same)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    result = transform_video(source, tmp_path / "out.mp4", same, batch_size=5)
+    assert result.is_interrupted
+    assert result.frames == len(stamps_of(tmp_path / "out.mp4")) == 50
+    assert abs(sound_of(tmp_path / "out.mp4").times[-1] - 2) < Fraction(1, 10)
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "out.mp4"}
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out/"])
+def test_a_second_control_c_gives_up_at_once_and_leaves_nothing(clip_300, tmp_path, control_c, name):
+    calls = []
+
+    def draw(frames):
+        calls.append(1)
+        if len(calls) == 3:
+            control_c(0)
+            control_c(0.3)
+            until_true(lambda: False)
+        return same(frames)
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        transform_video(clip_300, f"{tmp_path}/{name}", draw)
+    assert time.monotonic() - start < 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_control_c_before_the_first_batch_leaves_nothing(clip_300, tmp_path, control_c, monkeypatch):
+    real = stream.read_frames
+
+    def slow_frames(path, *rest):
+        control_c(0)
+        time.sleep(0.3)
+        yield from real(path, *rest)
+
+    monkeypatch.setattr(stream, "read_frames", slow_frames)
+    with pytest.raises(KeyboardInterrupt):
+        transform_video(clip_300, tmp_path / "out.mp4", same)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -238,8 +303,8 @@ def test_few_frames_are_in_memory_at_a_time(clip_300, tmp_path, monkeypatch):
     real_read, real_write = stream.read_frames, PictureTrack.write
     read, written, between = [], [], []
 
-    def read_frames(path):
-        for frame in real_read(path):
+    def read_frames(path, *rest):
+        for frame in real_read(path, *rest):
             read.append(1)
             between.append(len(read) - len(written))
             yield frame

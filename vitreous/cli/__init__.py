@@ -18,6 +18,7 @@ VERBS = {
     "explain": "Show what a model looks at on pictures.",
     "methods": "List the ways to explain.",
     "video": "Lay over a clip what a model looks at.",
+    "live": "Show in the browser what a model looks at, live.",
     "patches": "Show how a picture is cut into patches.",
     "convert": "Write a model in the form that another library loads.",
     "localisation": "Measure whether maps fall on the object.",

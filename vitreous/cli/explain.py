@@ -9,8 +9,7 @@ from vitreous.cli.screen import say
 
 
 def explain(
-    model: str,
-    pictures: Annotated[list[Path] | None, Parameter(negative="")] = None,
+    model_and_pictures: Annotated[list[str] | None, Parameter(negative="")] = None,
     /,
     *,
     method: str = "rollout",
@@ -30,13 +29,16 @@ def explain(
     layout: Literal["single", "sheet", "grid", "methods"] | None = None,
     data: str | None = None,
     count: int = 16,
+    size: int | None = None,
+    factory: str | None = None,
+    checkpoint: Path | None = None,
+    device: str = "auto",
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
 ) -> int:
     """Show what a model looks at on pictures; without pictures, on the test pictures of its own data.
 
     Args:
-        model: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small.
-        pictures: Picture files.
+        model_and_pictures: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small; then pictures.
         method: How to explain; `vitreous methods` lists them and the settings that each one takes.
         target: What the map shall explain: a class, or "cat - dog" for what speaks for one rather than the other.
         layer: Layer to show, counted from 0; -1 is the last.
@@ -54,8 +56,13 @@ def explain(
         layout: single: one explained picture; sheet: every layer and head; methods: every method; grid: all pictures.
         data: Source of test pictures; by default the one the run was trained on.
         count: How many test pictures to show.
+        size: Side in pixels of what the model is given, if another than its own.
+        factory: A function of your own that builds the model, as MODULE:FUNCTION; all arguments are pictures then.
+        checkpoint: Weights for the factory's model.
+        device: auto, cpu or cuda.
         output: File to write; several pictures with a folder here are written one by one.
     """
+    from vitreous.cli.model import open_model
     from vitreous.explanation.settings import Settings
     from vitreous.workflows.explain_files import ExplainRequest, write_explanations
     from vitreous.workflows.places import place
@@ -65,6 +72,9 @@ def explain(
         window=window, view=view, seed=seed,
     )  # fmt: skip
     request = ExplainRequest(method, settings, target, place(query), truth, layout, data, count)
-    for written in write_explanations(model, pictures or [], request, output):
+    model, pictures = open_model(
+        model_and_pictures or [], factory=factory, checkpoint=checkpoint, size=size, device=device
+    )
+    for written in write_explanations(model, pictures, request, output):
         say(f"{written.path}: {written.words}")
     return 0

@@ -1,6 +1,7 @@
 """vitreous train"""
 
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,26 +22,37 @@ def train(
     out: Path | None = None,
     data: str | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
+    accept_changed_data: Annotated[bool, Parameter(negative="")] = False,
     settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     device: str = "auto",
 ) -> int:
     """Train a model by a recipe: cifar10-quick, mnist or shapes.
+
+    On several GPUs or hosts, start it by torchrun: torchrun --nproc-per-node=2 -m vitreous train RECIPE.
 
     Args:
         recipe: Name of a recipe.
         out: Run folder to make; runs/RECIPE by default.
         data: Other pictures than the recipe's: cifar10, cifar100, mnist, shapes, folder:DIR or parquet:DIR.
         resume: Go on with the run in --out, to the same bits as if it had never stopped.
+        accept_changed_data: With --resume, go on although the pictures are others than at the start.
         settings: Change a setting: --set epochs=20 --set optimizer.learning_rate=1e-3.
         device: auto, cpu or cuda.
     """
+    from vitreous.runtime import rank
     from vitreous.workflows.train import Listener
     from vitreous.workflows.train import train as run
 
-    with progress("training") as display:
+    first = rank() == 0
+    with progress("training") if first else nullcontext(lambda *_: None) as display:
         listener = Listener(note, lambda at: display(at.step, at.steps, training_words(at)), stop_on_interrupt)
         chosen = parse_settings(settings or [])
-        result = run(recipe, out, data=data, settings=chosen, resume=resume, device=device, listener=listener)
+        result = run(
+            recipe, out, data=data, settings=chosen, resume=resume, accept_changed_data=accept_changed_data,
+            device=device, listener=listener,
+        )  # fmt: skip
+    if not first:
+        return 0 if result.finished else EXIT_INTERRUPTED
     if not result.finished:
         say(f"stopped after step {result.step} of {result.steps}; go on with:")
         say(f"  vitreous train {recipe} --out {shlex.quote(str(result.path))} --resume")

@@ -2,31 +2,35 @@
 
 from torch import Tensor
 
+from vitreous.explanation.lean import LeanTrace
 from vitreous.explanation.method import Maps, Model
-from vitreous.explanation.rows import row_times_attention
+from vitreous.explanation.rows import Layer, row_times_attention
 from vitreous.explanation.settings import Settings, index
 from vitreous.explanation.targets import Target
 from vitreous.explanation.tokens import on_grid, starting_row
-from vitreous.model.trace import Trace
 
 
 def attention(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
     """One layer's attention, for one head or joined over heads; the same for every target."""
-    trace = Trace()
+    trace = LeanTrace()
     logits = model(pictures, trace)
-    layer = index("layer", -1 if settings.layer is None else settings.layer, len(trace.records))
-    weights = layer_attention(trace, layer, settings)
-    head = None if settings.head is None else index("head", settings.head, trace.records[layer].query.shape[1])
-    return Maps(on_grid(weights, trace), logits, layer, head)
+    layer = index("layer", -1 if settings.layer is None else settings.layer, len(trace.layers))
+    heads = row_times_attention(starting_row(trace, settings), trace.layers[layer])
+    head = None if settings.head is None else index("head", settings.head, heads.shape[1])
+    return Maps(on_grid(joined(heads, settings), trace), logits, layer, head)
 
 
-def layer_attention(trace: Trace, layer: int, settings: Settings) -> Tensor:
-    """The attention of a layer over all tokens (batch, tokens); rows sum to 1, but for the maximum over heads.
+def layer_attention(layer: Layer, row: Tensor, settings: Settings) -> Tensor:
+    """The attention of a layer over all tokens, from a row (both (batch, tokens)); sums to 1, but for max and min.
 
     It starts from what the head reads: for a class token this is that token's row of softmax(q kᵀ / √d); for mean
     pooling, the mean of the patches' rows; for attention pooling, their mean with the pooling's own weights.
     """
-    heads = row_times_attention(starting_row(trace, settings), trace.records[layer])
+    return joined(row_times_attention(row, layer), settings)
+
+
+def joined(heads: Tensor, settings: Settings) -> Tensor:
+    """One head's weights, or those of all (batch, heads, tokens), joined: (batch, tokens)."""
     if settings.head is not None:
         return heads[:, index("head", settings.head, heads.shape[1])]
     if settings.fusion == "mean":

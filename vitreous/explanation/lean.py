@@ -31,17 +31,25 @@ class LeanTrace(Trace):
 
     def attended(self, record: AttentionRecord) -> None:
         """Called by each attention layer, the first layer first."""
-        self.layers.append(LeanRecord(_queries_and_keys(record), record.scale, record.weights, record.log_sums))
+        weights = record.weights if _is_small(record) else None
+        self.layers.append(LeanRecord(_queries_and_keys(record), record.scale, weights, record.log_sums))
 
     def passed(self, tokens: Tensor) -> None:
         """Called with the residual stream, which is not needed."""
+
+
+def _is_small(record: AttentionRecord) -> bool:
+    """Whether the whole matrix, where the kernel wrote it out, takes no more memory than queries and keys."""
+    weights = record.weights
+    return weights is not None and is_exact(weights) and weights.numel() <= record.query.numel() + record.key.numel()
 
 
 def _queries_and_keys(record: AttentionRecord) -> Callable[[], tuple[Tensor, Tensor]]:
     """A way to the layer's queries and keys that holds on to as little as pays."""
     if record.again is not None and record.query.shape[2] >= RECOMPUTED_TOKENS:
         return record.again
-    if record.again is not None and record.weights is not None and is_exact(record.weights):
+    if record.again is not None and _is_small(record):
         return record.again  # never called: the weights are at hand
-    query, key = record.query, record.key
+    # Copies of their own, because views of a joint tensor would hold on to the values beside them.
+    query, key = record.query.contiguous(), record.key.contiguous()
     return lambda: (query, key)

@@ -22,8 +22,8 @@ from vitreous.explanation.tokens import on_grid
 from vitreous.model.trace import Trace
 from vitreous.tasks.classification import Classifier, Picture
 
-AT_ONCE = 32
-"""Pictures in one pass of the model, whose trace is kept until they are explained."""
+AT_ONCE_PIXELS = 16 * 224 * 224
+"""Pixels in one pass of the model, whose trace, or graph for gradients, is kept until they are explained."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def explain_batch(
         (inputs.shape, query, one if isinstance(one, Region) else None)
         for (inputs, _), query, one in zip(prepared, queries, targets, strict=True)
     ]
-    for places in alike(keys):
+    for places in alike(keys, [inputs.shape[1] * inputs.shape[2] for inputs, _ in prepared]):
         asked = _Question(method, chosen, settings, targets[places[0]])
         if query_yx is not None:
             asked = replace(asked, settings=replace(settings, query=queries[places[0]]))
@@ -181,9 +181,13 @@ def every_head(classifier: Classifier, picture: Picture) -> list[list[np.ndarray
     return layers
 
 
-def alike(keys: Sequence[object]) -> list[list[int]]:
+def alike(keys: Sequence[object], pixels: Sequence[int]) -> list[list[int]]:
     """The places of equal keys, in groups that a model takes at once."""
     groups: dict[object, list[int]] = {}
     for place, key in enumerate(keys):
         groups.setdefault(key, []).append(place)
-    return [places[i : i + AT_ONCE] for places in groups.values() for i in range(0, len(places), AT_ONCE)]
+    result = []
+    for places in groups.values():
+        step = max(1, AT_ONCE_PIXELS // pixels[places[0]])
+        result += [places[i : i + step] for i in range(0, len(places), step)]
+    return result

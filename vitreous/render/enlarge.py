@@ -7,16 +7,13 @@ from PIL import Image
 
 from vitreous.render.color import Scale, checked_map, to_levels
 
-PIXELS_PER_LEVEL = 2
-"""Rows of pixels that share a row of levels: a map is so much smoother than a picture that nobody sees it."""
-
 Box = Sequence[float]
 
 
 def enlarged_levels(
-    heat: np.ndarray, scale: Scale, size_hw: tuple[int, int], box: Box | None = None, *, row_step: int = 1
+    heat: np.ndarray, scale: Scale, size_hw: tuple[int, int], box: Box | None = None, *, step: int = 1
 ) -> np.ndarray:
-    """The levels, uint8 (⌈height / row_step⌉, width), of a float (rows, columns) map laid over a picture.
+    """The levels, uint8 (⌈height / step⌉, ⌈width / step⌉), of a float (rows, columns) map laid over a picture.
 
     Bilinear with half-pixel centres. The map spans `box`, (top, left, bottom, right) in pixels, or the whole picture;
     beyond the box the heat is 0.
@@ -25,13 +22,13 @@ def enlarged_levels(
         InputError: the map is not two-dimensional, is empty, or holds a value that is not finite.
     """
     levels = Image.fromarray(to_levels(scale.apply(checked_map(heat))))
-    rows, width = -(-size_hw[0] // row_step), size_hw[1]
+    rows, columns = (-(-side // step) for side in size_hw)
     top, left, bottom, right = inner_box(box, size_hw)
-    top, bottom = top // row_step, -(-bottom // row_step)
+    top, left, bottom, right = top // step, left // step, -(-bottom // step), -(-right // step)
     seen = np.asarray(levels.resize((right - left, bottom - top), Image.Resampling.BILINEAR))
-    if seen.shape == (rows, width):
+    if seen.shape == (rows, columns):
         return seen
-    whole = np.full((rows, width), to_levels(scale.apply(np.zeros((1, 1))))[0, 0])
+    whole = np.full((rows, columns), to_levels(scale.apply(np.zeros((1, 1))))[0, 0])
     whole[top:bottom, left:right] = seen
     return whole
 
@@ -45,3 +42,9 @@ def inner_box(box: Box | None, size_hw: tuple[int, int]) -> tuple[int, int, int,
         min(max(low + 1, round(high)), side) for low, high, side in zip((top, left), box[2:], size_hw, strict=True)
     )
     return top, left, bottom, right
+
+
+def enlarged(plane: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
+    """The plane at another size, bilinear."""
+    picture = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
+    return np.asarray(picture.resize((size_hw[1], size_hw[0]), Image.Resampling.BILINEAR))

@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from PIL import Image
 
+from vitreous.render.enlarge import enlarged
 from vitreous.render.scenes import SIDE, Change
 
 
@@ -28,8 +28,7 @@ class Flicker:
 
     def update(self, drawn: np.ndarray, change: Change) -> None:
         """Take in the next map as drawn, float (height, width) in [0, 1], and how its frame differs from the last."""
-        values = Image.fromarray(np.asarray(drawn, dtype=np.float32))
-        small = np.asarray(values.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+        small = enlarged(drawn, (SIDE, SIDE))
         if self._before is not None:
             self._changes += float((change.stillness * np.abs(small - self._before)).sum())
             self._weights += float(change.stillness.sum())

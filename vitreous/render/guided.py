@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from vitreous.render.color import checked_map
-from vitreous.render.enlarge import Box, inner_box
+from vitreous.render.enlarge import Box, enlarged, inner_box
 
 STATISTICS_SIDE = 96
 RESULT_SIDE = 480
@@ -51,7 +51,7 @@ def local_fit(guide: np.ndarray, target: np.ndarray, radius: int) -> tuple[np.nd
 
 
 def box_mean(planes: np.ndarray, radius: int) -> np.ndarray:
-    """The mean over the (2 radius + 1)² pixels around each that lie inside: (height, width, planes), by running sums."""
+    """The mean of the (2 radius + 1)² pixels around each that lie inside: (height, width, planes), by running sums."""
     for axis in (0, 1):
         side = planes.shape[axis]
         sums = np.cumsum(planes, axis=axis, dtype=np.float64)
@@ -77,9 +77,3 @@ def shrunk(image_u8: np.ndarray, longest: int) -> np.ndarray:
     """The picture reduced by a whole factor, each pixel the mean of those it stands for, to at most `longest`."""
     factor = -(-max(image_u8.shape[:2]) // longest)
     return np.asarray(Image.fromarray(np.ascontiguousarray(image_u8)).reduce(factor)) if factor > 1 else image_u8
-
-
-def enlarged(plane: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
-    """The plane at another size, bilinear."""
-    picture = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
-    return np.asarray(picture.resize((size_hw[1], size_hw[0]), Image.Resampling.BILINEAR))

@@ -51,7 +51,7 @@ def overlay(
 def overlay_levels(
     image_u8: np.ndarray, levels: np.ndarray, strength: float = 1.0, *, signed: bool = False
 ) -> np.ndarray:
-    """The overlay from a map's 256 levels, uint8 (height, width), or a row for every `row_step(...)` rows of pixels."""
+    """The overlay from a map's 256 levels, uint8 (height, width), or one for each square of pixels."""
     table = blend_table(float(strength), signed=signed)
     drawn = np.empty(image_u8.shape, np.uint8)
     for image, level, target in bands(image_u8, levels, drawn):
@@ -62,18 +62,31 @@ def overlay_levels(
 def bands(image: np.ndarray, levels: np.ndarray, drawn: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
     """Picture, levels and target in pieces that fit the processor's cache.
 
-    Pictures are (rows, step, width, 3) views, levels (rows, 1, width): one row of levels serves `step` rows of pixels,
-    and the last one those that are left.
+    Each level serves a square of `step` times `step` pixels, the last ones in rows and columns what is left. Pictures
+    are (step, step, rows, columns, 3) views, such that they broadcast with levels (rows, columns).
     """
     height, width = image.shape[:2]
-    step = -(-height // levels.shape[0])
-    assert levels.shape == (-(-height // step), width), (levels.shape, image.shape)
-    whole, rows = height // step, max(1, PIXELS_PER_BAND // (step * width))
-    for first in [*range(0, whole, rows), *([whole] if height % step else [])]:
-        last = min(first + rows, whole) if first < whole else levels.shape[0]
-        pixels = slice(first * step, min(last * step, height))
-        shape = (last - first, -1, width, 3)
-        yield image[pixels].reshape(shape), levels[first:last, None], drawn[pixels].reshape(shape)
+    step = max(-(-height // levels.shape[0]), -(-width // levels.shape[1]))
+    assert levels.shape == (-(-height // step), -(-width // step)), (levels.shape, image.shape)
+    rows = max(1, PIXELS_PER_BAND // (step * width))
+    for top, bottom in _spans(height, step, rows):
+        for left, right in _spans(width, step, width):
+            piece = levels[top // step : -(-bottom // step), left // step : -(-right // step)]
+            area = (slice(top, bottom), slice(left, right))
+            yield _by_level(image[area], piece.shape), piece, _by_level(drawn[area], piece.shape)
+
+
+def _spans(side: int, step: int, most: int) -> list[tuple[int, int]]:
+    """The pieces of a side of so many pixels, each of up to `most` whole steps; the rest of the last step by itself."""
+    whole, long = side // step * step, most * step
+    pieces = [(first, min(first + long, whole)) for first in range(0, whole, long)]
+    return pieces + [(whole, side)] * (whole < side)
+
+
+def _by_level(picture: np.ndarray, shape_hw: tuple[int, ...]) -> np.ndarray:
+    """A view of a picture as (pixels of a level down, across, levels down, across, 3)."""
+    rows, columns = shape_hw
+    return picture.reshape(rows, -1, columns, picture.shape[1] // columns, 3).transpose(1, 3, 0, 2, 4)
 
 
 def paint(image_u8: np.ndarray, colors: np.ndarray) -> np.ndarray:
@@ -121,7 +134,7 @@ def signed_hues() -> np.ndarray:
 
 def blend(image: np.ndarray, levels: np.ndarray, table: np.ndarray, drawn: np.ndarray) -> None:
     """Write one band of the overlay into `drawn`, in 16-bit fixed point."""
-    channels = [image[..., channel].astype(np.uint16) for channel in range(3)]
+    channels = [image[..., channel].astype(np.uint16, order="C") for channel in range(3)]
     grey, work = channels[0] * 77, channels[1] * 150
     grey += work
     grey += np.multiply(channels[2], 29, out=work)

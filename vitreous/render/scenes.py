@@ -65,7 +65,9 @@ class SceneWatch:
 def thumbnail(image_u8: np.ndarray) -> np.ndarray:
     """The picture on 32 x 32 pixels whatever its shape: float32 (32, 32, 3) in [0, 1], each the mean of 16 samples."""
     check_picture(image_u8)
-    rows, columns = (((np.arange(SIDE * SAMPLES) + 0.5) * side / (SIDE * SAMPLES)).astype(int) for side in _hw(image_u8))
+    rows, columns = (
+        ((np.arange(SIDE * SAMPLES) + 0.5) * side / (SIDE * SAMPLES)).astype(int) for side in _hw(image_u8)
+    )
     sampled = image_u8[rows[:, None], columns]
     return sampled.reshape(SIDE, SAMPLES, SIDE, SAMPLES, 3).mean(axis=(1, 3), dtype=np.float32) / 255
 

@@ -109,22 +109,40 @@ def layers_by_heads(overlays: Sequence[Sequence[np.ndarray]], title: str = "laye
     return tile(tiles, columns, names, [f"head {head}" for head in range(columns)], title)
 
 
+@dataclass(frozen=True)
+class Legend:
+    """What a map is called, what its colours mean from the one end to the other, and whether 0 is in the middle."""
+
+    name: str = "attention"
+    ends: tuple[str, str] | None = ("little", "much attention")
+    """None where colours have no order."""
+    signed: bool = False
+
+
+ATTENTION = Legend()
+
+
 def explanation_picture(
-    image_u8: np.ndarray, overlay_u8: np.ndarray, title: str, lines: Sequence[str], *, right: bool | None = None
+    pictures_u8: tuple[np.ndarray, np.ndarray],
+    title: str,
+    lines: Sequence[str],
+    legend: Legend = ATTENTION,
+    *,
+    right: bool | None = None,
 ) -> Image.Image:
     """The picture and its overlay side by side, a title and a colour bar: an Image at most 1600 pixels wide.
 
     `title` is the prediction and its probability, marked as `right` or wrong where the truth is known; `lines` say
     the rest: the truth, the method, the layer, the head.
     """
-    panels = [_panel(picture, name) for picture, name in ((image_u8, "input"), (overlay_u8, "attention"))]
+    panels = [_panel(picture, name) for picture, name in zip(pictures_u8, ("input", legend.name), strict=True)]
     pictures = beside(panels, gap=36)
     width = max(NARROWEST_TEXT, pictures.width)
     heading = text_block([_verdict(title, right, 30, most_lines=2)], width)
-    bar = color_bar(min(380, width // 2))
+    bar = color_bar(min(380, width // 2), legend.ends, signed=legend.signed) if legend.ends else None
     written = [Line(line, 19, MUTED, most_lines=2) for line in lines]
-    notes = text_block(written, width - bar.width - 36)
-    foot = placed(bar, (max(bar.height, notes.height), width), (0, 1))
+    notes = text_block(written, width if bar is None else width - bar.width - 36)
+    foot = notes if bar is None else placed(bar, (max(bar.height, notes.height), width), (0, 1))
     foot.paste(notes, (0, 0))
     return margined(stacked([heading, pictures, foot], gap=20), MARGIN)
 
@@ -141,12 +159,12 @@ def _named(name: str, block: Image.Image) -> Image.Image:
     return stacked([text_block([Line(name, 17, MUTED)], 300, shrink=True), block], gap=8)
 
 
-def color_bar(width_pixels: int) -> Image.Image:
-    """A slim bar from "little" to "much" attention, drawn as the overlay draws a plain grey surface."""
-    words = [text_block([Line(text, 17, MUTED)], width_pixels, shrink=True) for text in ("little", "much attention")]
+def color_bar(width_pixels: int, ends: tuple[str, str], *, signed: bool = False) -> Image.Image:
+    """A slim bar between two words, drawn as the overlay draws a plain grey surface."""
+    words = [text_block([Line(text, 17, MUTED)], width_pixels, shrink=True) for text in ends]
     length = max(16, width_pixels - sum(word.width for word in words) - 24)
-    heat = np.tile(np.linspace(0, 1, length, dtype=np.float32), (12, 1))
-    bar = Image.fromarray(overlay(np.full((12, length, 3), 110, np.uint8), heat))
+    heat = np.tile(np.linspace(-1 if signed else 0, 1, length, dtype=np.float32), (12, 1))
+    bar = Image.fromarray(overlay(np.full((12, length, 3), 110, np.uint8), heat, signed=signed))
     return beside([words[0], bar, words[1]], gap=12, align=0.5)
 
 

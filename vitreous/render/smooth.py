@@ -5,6 +5,10 @@ import math
 import numpy as np
 
 from vitreous.errors import InputError
+from vitreous.render.enlarge import enlarged
+
+MOVING = 0.2
+"""Of the half-life: what is left of it where the picture moves."""
 
 
 class MapSmoothing:
@@ -24,15 +28,20 @@ class MapSmoothing:
         """Forget what was, at a scene cut: the next map is returned as it is."""
         self._mean = None
 
-    def update(self, heat: np.ndarray, step_seconds: float) -> np.ndarray:
-        """Take in the next map, float of any shape, shown `step_seconds` after the last: float32, smoothed.
+    def update(self, heat: np.ndarray, step_seconds: float, stillness: np.ndarray | None = None) -> np.ndarray:
+        """Take in the next map, float (rows, columns), shown `step_seconds` after the last: float32, smoothed.
 
+        With the picture's `stillness`, float (height, width) in [0, 1] at any resolution, the half-life is shortened
+        where the picture moves, to a fifth where nothing of it stays, so that the map keeps up with what it is on.
         A map of another shape than the last begins anew.
         """
         values = np.asarray(heat, dtype=np.float32)
         if self._mean is None or self._mean.shape != values.shape or self._half_life == 0:
             self._mean = values.copy()
-        else:
-            share = 1 - 0.5 ** (max(step_seconds, 0.0) / self._half_life)
-            self._mean = self._mean + np.float32(share) * (values - self._mean)
+            return self._mean
+        half_lives = np.float32(self._half_life)
+        if stillness is not None:
+            half_lives = half_lives * (MOVING + (1 - MOVING) * enlarged(stillness, values.shape))
+        share = 1 - np.float32(0.5) ** (np.float32(max(step_seconds, 0.0)) / half_lives)
+        self._mean = self._mean + share * (values - self._mean)
         return self._mean

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class SteadyMap:
         starts = [0, *(i for i, change in enumerate(changes) if change.cut and i), len(heats)]
         return [
             steady
-            for first, end in zip(starts, starts[1:], strict=False)
+            for first, end in pairwise(starts)
             for steady in self._scene(heats[first:end], times_seconds[first:end], changes[first:end])
         ]
 
@@ -59,7 +60,7 @@ class SteadyMap:
         for i, (heat, time) in enumerate(zip(heats, map(float, times_seconds), strict=True)):
             step = time - (time if self._last_seconds is None else self._last_seconds)
             self._last_seconds = time
-            smooth = self._smoothing.update(heat, step)
+            smooth = self._smoothing.update(heat, step, changes[i].stillness)
             scale = self._scale.begin(heats) if begins and not i else self._scale.update(smooth, step)
             results.append(SteadyHeat(smooth, scale))
             self.flicker_before.update(Scale.fitting(heat, signed=self._signed).apply(heat), changes[i])

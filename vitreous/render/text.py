@@ -66,10 +66,14 @@ def draw_label(image_u8: np.ndarray, lines: Sequence[str], corner: str = "top le
     a picture too small for any comes back as it was.
     """
     check_picture(image_u8)
+    return draw_box(image_u8, label_box(tuple(lines), (image_u8.shape[0], image_u8.shape[1])), corner)
+
+
+def draw_box(image_u8: np.ndarray, box: tuple[np.ndarray, np.ndarray, int] | None, corner: str) -> np.ndarray:
+    """A copy of the picture with a box as `label_box` makes them in a corner; without one, if there is none."""
     if corner not in CORNERS:
         raise unknown("corner", corner, CORNERS)
     drawn = image_u8.copy()
-    box = label_box(tuple(lines), (image_u8.shape[0], image_u8.shape[1]))
     if box is None:
         return drawn
     color, see_through, margin = box

@@ -1,8 +1,9 @@
 """The training loop: step, log, validate, save."""
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,15 @@ from vitreous.data.pictures import Pictures
 from vitreous.errors import InputError
 from vitreous.evaluation.classification import Scores, score
 from vitreous.runtime import autocast, seed_for
-from vitreous.tasks.classification import loss as classification_loss
-from vitreous.tasks.saved import save_weights
+from vitreous.tasks.saved import WEIGHTS, write_tensors
+from vitreous.training.gradients import Learner, memory_advice
+from vitreous.training.metrics_log import MetricsLog
+from vitreous.training.processes import Processes
 from vitreous.training.recipe import Recipe
-from vitreous.training.run_folder import RunFolder, append_metrics
+from vitreous.training.run_folder import RunFolder
 from vitreous.training.schedule import factor
-from vitreous.training.state import TrainingState, save_state
+from vitreous.training.sharding import is_sharded
+from vitreous.training.state import Saved, TrainingState, is_finite, save_state, to_save
 
 LOG_EVERY_STEPS = 10
 EVALUATION_BATCH = 500
@@ -41,7 +45,7 @@ class Progress:
 
 @dataclass
 class Run:
-    """What the loop works with: the settings, the data, the folder, and the caller's ears."""
+    """What the loop works with: the settings, the data, the folder, the other processes, and the caller's ears."""
 
     recipe: Recipe
     batches: TrainingBatches
@@ -52,6 +56,8 @@ class Run:
     on_saved: Callable[[], None]
     """Called after each checkpoint."""
     stop_requested: Callable[[], bool]
+    log: MetricsLog
+    processes: Processes = field(default_factory=Processes)
     validation_top1: float | None = field(default=None, init=False)
 
     @property
@@ -68,16 +74,18 @@ def train(state: TrainingState, run: Run) -> bool:
     """Go on from `state.step` to the end; False if it was stopped before, with everything saved.
 
     Raises:
-        InputError: the loss is no number any more; names the last good checkpoint.
+        InputError: the loss is no number any more (names the last good checkpoint), or a batch doesn't fit into memory.
     """
-    with torch.random.fork_rng():
+    learner = Learner(state.model, run.recipe, run.processes)
+    with torch.random.fork_rng(), learner.checkpointing():
         window = Window(run)
         while state.step < run.steps:
-            if run.stop_requested():
+            if run.processes.any(run.stop_requested()):
                 window.report(state)
                 keep(state, run)
                 return False
-            window.add(training_step(state, run))
+            with memory_advice(run.recipe):
+                window.add(training_step(state, run, learner))
             if state.step % LOG_EVERY_STEPS == 0 or state.step == run.steps:
                 window.report(state)
             if is_due(state.step, run):
@@ -87,15 +95,11 @@ def train(state: TrainingState, run: Run) -> bool:
     return True
 
 
-def training_step(state: TrainingState, run: Run) -> tuple[Tensor, Tensor]:
-    """One optimizer step; the loss and the number of pictures told right, still on the device."""
-    torch.manual_seed(seed_for(run.recipe.seed, "model", state.step))
-    pictures, labels = run.batches.batch(state.step)
+def training_step(state: TrainingState, run: Run, learner: Learner) -> tuple[Tensor, Tensor]:
+    """One optimizer step; this process' part of the loss and of the pictures told right, still on the device."""
     state.model.train()
-    with autocast(pictures.device, run.precision):
-        logits = state.model(pictures)
-    loss = classification_loss(logits, labels, run.recipe.label_smoothing)
-    loss.backward()
+    pictures, labels = run.batches.batch(state.step)
+    result = learner.gradients(pictures, labels, seed_for(run.recipe.seed, "model", state.step))
     if run.recipe.optimizer.clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), run.recipe.optimizer.clip_norm)
     share = factor(state.step, run.steps, run.recipe.schedule)
@@ -107,7 +111,7 @@ def training_step(state: TrainingState, run: Run) -> tuple[Tensor, Tensor]:
     state.step += 1
     if state.average is not None:
         state.average.update(state.model, state.step)
-    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+    return result
 
 
 class Window:
@@ -129,27 +133,26 @@ class Window:
         if not self.results:
             return
         run, batch = self.run, self.run.recipe.batch_size
-        loss = torch.stack([loss for loss, _ in self.results]).mean().item()
-        top1 = torch.stack([right for _, right in self.results]).sum().item() / (batch * len(self.results))
-        if not loss < float("inf"):
-            raise InputError(f"the loss is {loss} at step {state.step}: {self._way_out()}")
+        total = run.processes.total
+        loss = total(torch.stack([loss for loss, _ in self.results])).mean().item()
+        top1 = total(torch.stack([right for _, right in self.results])).sum().item() / (batch * len(self.results))
+        if not math.isfinite(loss):
+            raise no_number(f"the loss is {loss}", state, run)
         self.rate = self.steps_timed * batch / (time.monotonic() - self.started)
         learning_rate = run.recipe.optimizer.learning_rate * factor(state.step - 1, run.steps, run.recipe.schedule)
         rates = {"learning_rate": learning_rate, "pictures_per_second": self.rate}
         epoch = run.epoch(state.step)
-        append_metrics(run.folder, step=state.step, epoch=epoch, split="train", loss=loss, top1=top1, **rates)
+        run.log.write(step=state.step, epoch=epoch, split="train", loss=loss, top1=top1, **rates)
         left = (run.steps - state.step) * batch / self.rate
         run.on_progress(Progress(state.step, run.steps, epoch, loss, top1, self.rate, left, run.validation_top1))
         self.results = []
 
-    def _way_out(self) -> str:
-        checkpoint = self.run.folder.checkpoint
-        kept = f"the last good checkpoint is {checkpoint}, " if checkpoint.exists() else ""
-        return f"{kept}start again with a lower optimizer.learning_rate or with optimizer.clip_norm=1"
-
     def checkpoint_due(self) -> bool:
         """Whether the last checkpoint is too long ago; only right after a report, when the loss is known to be good."""
-        return not self.results and time.monotonic() - self.saved > self.run.recipe.checkpoint_seconds
+        if self.results:
+            return False
+        due = time.monotonic() - self.saved > self.run.recipe.checkpoint_seconds
+        return self.run.processes.any(due and self.run.processes.is_first)
 
     def pause(self, action: Callable[[TrainingState, Run], None], state: TrainingState, run: Run) -> None:
         """Do something that doesn't count as training time."""
@@ -170,16 +173,36 @@ def is_due(step: int, run: Run) -> bool:
 
 def validate(state: TrainingState, run: Run) -> None:
     """Score the validation pictures and write a line of metrics.jsonl."""
-    model = state.best_model
-    scores = score_pictures(model, run.validation, run.batches.normalise, run.precision)
+    logits = logits_of(state.best_model, run.validation, run)
+    scores = score(logits, run.validation.labels.cpu(), run.validation.class_names)
+    if not math.isfinite(scores.loss):
+        raise no_number(f"the validation loss is {scores.loss}", state, run)
     run.validation_top1 = scores.top1
-    line = {"split": "validation", "loss": scores.loss, "top1": scores.top1}
-    append_metrics(run.folder, step=state.step, epoch=run.epoch(state.step), **line)
+    run.log.write(step=state.step, epoch=run.epoch(state.step), split="validation", loss=scores.loss, top1=scores.top1)
+
+
+def logits_of(model: nn.Module, pictures: Pictures, run: Run) -> Tensor:
+    """The logits (count, classes) of pictures, of which each process computes a part, on the processor.
+
+    Where weights are spread, each computes all: gathering them takes all processes at once.
+    """
+    if is_sharded(model) or len(pictures) < run.processes.count:
+        return predict(model, pictures, run.batches.normalise, run.precision)
+    part = run.processes.share(len(pictures))
+    mine = replace(pictures, images_u8=pictures.images_u8[part], labels=pictures.labels[part], boxes=None, masks=None)
+    answered = predict(model, mine, run.batches.normalise, run.precision)
+    return torch.cat(run.processes.all_of(answered))
+
+
+def score_pictures(model: nn.Module, pictures: Pictures, normalise: Normalise, precision: str) -> Scores:
+    """The scores of a model on pictures already at its size; the model is left in the mode it was in."""
+    logits = predict(model, pictures, normalise, precision)
+    return score(logits, pictures.labels.cpu(), pictures.class_names)
 
 
 @torch.no_grad()
-def score_pictures(model: nn.Module, pictures: Pictures, normalise: Normalise, precision: str) -> Scores:
-    """The scores of a model on pictures already at its size; the model is left in the mode it was in."""
+def predict(model: nn.Module, pictures: Pictures, normalise: Normalise, precision: str) -> Tensor:
+    """The logits (count, classes), float32 on the processor; the model is left in the mode it was in."""
     training = model.training
     model.eval()
     logits = []
@@ -187,14 +210,35 @@ def score_pictures(model: nn.Module, pictures: Pictures, normalise: Normalise, p
         with autocast(inputs.device, precision):
             logits.append(model(inputs).float())
     model.train(training)
-    return score(torch.cat(logits).cpu(), pictures.labels.cpu(), pictures.class_names)
+    return torch.cat(logits).cpu()
 
 
 def keep(state: TrainingState, run: Run) -> None:
     """Save the weights as they are now, for evaluate and explain, and then the checkpoint.
 
     In this order a kill in between costs nothing: the run goes on from the older checkpoint and writes them again.
+
+    Raises:
+        InputError: a weight is no number any more; nothing is written.
     """
-    save_weights(state.best_model, run.folder.path)
-    save_state(state, run.folder.checkpoint)
+    if run.processes.any(not is_finite(state)):
+        raise no_number("the last step left weights that are no numbers", state, run)
+    saved = to_save(state)
+    run.processes.from_first(lambda: write(saved, run))
+
+
+def write(saved: Saved, run: Run) -> None:
+    """Write weights and checkpoint, and tell the caller."""
+    write_tensors(saved.weights, run.folder.path / WEIGHTS)
+    save_state(saved, run.folder.checkpoint)
     run.on_saved()
+
+
+def no_number(what: str, state: TrainingState, run: Run) -> InputError:
+    """The error for a run that has diverged."""
+    checkpoint = run.folder.checkpoint
+    kept = f"the last good checkpoint is {checkpoint}, " if checkpoint.exists() else ""
+    return InputError(
+        f"{what} at step {state.step}: {kept}start again with a lower optimizer.learning_rate "
+        "or with optimizer.clip_norm=1"
+    )

@@ -2,14 +2,17 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
+from vitreous.training.sharding import spread_like, whole
+
+Key = TypeVar("Key", bound=Hashable)
 
 STACKED = {"qkv": 3, "gate_and_value": 2}
 """Maps that hold several matrices in their rows, by name; Muon orthogonalises each by itself."""
@@ -95,18 +98,18 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # ty: ignore[incompatible-method-override]
         """One update of all weights from their gradients."""
-        by_shape: defaultdict[tuple, list[tuple[Tensor, Tensor, dict]]] = defaultdict(list)
+        parts: dict[tuple[int, int], Tensor] = {}
         for group in self.param_groups:
             for weight in group["params"]:
-                update = self._momentum_update(weight, group["momentum"])
-                parts = zip(weight.chunk(group["stacked"]), update.chunk(group["stacked"]), strict=True)
-                for part, part_update in parts:
-                    by_shape[tuple(part.shape)].append((part, part_update, group))
-        for entries in by_shape.values():
-            directions = orthogonalize(torch.stack([update for _, update, _ in entries]))
-            for (weight, _, group), direction in zip(entries, directions, strict=True):
+                update = whole(self._momentum_update(weight, group["momentum"]))
+                parts |= {(id(weight), row): part for row, part in enumerate(update.chunk(group["stacked"]))}
+        directions = orthogonalized(parts)
+        for group in self.param_groups:
+            for weight in group["params"]:
+                rows = [directions[id(weight), row] for row in range(group["stacked"])]
+                direction = spread_like(torch.cat(rows) if len(rows) > 1 else rows[0], weight)
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.add_(direction, alpha=-group["lr"] * 0.2 * max(weight.shape) ** 0.5)
+                weight.add_(direction, alpha=-group["lr"] * 0.2 * max(rows[0].shape) ** 0.5)
 
     def _momentum_update(self, weight: Tensor, momentum: float) -> Tensor:
         """Nesterov's look-ahead on the running mean of the gradients."""
@@ -116,6 +119,15 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(weight)
         state["momentum"].lerp_(weight.grad, 1 - momentum)
         return weight.grad.lerp(state["momentum"], momentum)
+
+
+def orthogonalized(matrices: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
+    """Each matrix orthogonalised; those of one shape as one batch."""
+    by_shape: defaultdict[tuple[int, ...], list[Key]] = defaultdict(list)
+    for key, matrix in matrices.items():
+        by_shape[tuple(matrix.shape)].append(key)
+    batches = ((keys, orthogonalize(torch.stack([matrices[key] for key in keys]))) for keys in by_shape.values())
+    return {key: matrix for keys, batch in batches for key, matrix in zip(keys, batch, strict=True)}
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:

@@ -36,13 +36,23 @@ class Recipe:
     validate_every_epochs: float = 1.0
     checkpoint_seconds: float = 30.0
     """Longest time between two checkpoints, and so the work that a kill can cost."""
+    accumulate: int = 1
+    """Parts into which each process cuts its share of a batch, to need less memory; the result is the same."""
+    checkpoint_activations: bool = False
+    """Keep the blocks' inputs alone and compute the rest again for the gradients: slower, in much less memory."""
+    shard_weights: bool = False
+    """Under torchrun, spread weights and optimizers over the processes (FSDP2) in place of a copy in each (DDP)."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too, into the run's folder tensorboard; needs the package of that name."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validate_every_epochs"):
+        for name in ("epochs", "batch_size", "validate_every_epochs", "accumulate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
         if self.augment.shift >= min(self.model.image_size_hw):
             raise InputError(f"augment.shift is {self.augment.shift}: it must be less than the picture's sides")
+        if not 0 <= self.checkpoint_seconds < math.inf:
+            raise InputError(f"checkpoint_seconds is {self.checkpoint_seconds}: it must be at least 0")
         for name in ("label_smoothing", "validation_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")

@@ -34,6 +34,11 @@ class RunFolder:
         return self.path / "checkpoint" / "state.safetensors"
 
     @property
+    def tensorboard(self) -> Path:
+        """The metrics as TensorBoard reads them, if the recipe asks for it."""
+        return self.path / "tensorboard"
+
+    @property
     def figures(self) -> Path:
         """Pictures that the run made of itself."""
         return self.path / "figures"
@@ -48,8 +53,13 @@ def start_run(path: Path | str, header: Mapping[str, Any]) -> RunFolder:
     check_free(path)
     folder = RunFolder(Path(path))
     make_folder(folder.path)
-    write_text(folder.recipe, json.dumps(header, indent=2) + "\n")
+    write_header(folder, header)
     return folder
+
+
+def write_header(folder: RunFolder, header: Mapping[str, Any]) -> None:
+    """Write recipe.json."""
+    write_text(folder.recipe, json.dumps(header, indent=2) + "\n")
 
 
 def check_free(path: Path | str) -> None:

@@ -8,11 +8,16 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
+class Cancelled(Exception):  # noqa: N818 - it is no error
+    """The receiver of a channel wants no more."""
+
+
 class Channel(Generic[Item]):
     """Hands items from one thread to another, at most `capacity` waiting; either side can end it for both.
 
     After `finish` the receiver gets what is left, and then the end. After `abort(error)` both sides raise that error
-    at their next step, and a side that was waiting raises it at once.
+    at their next step, and a side that was waiting raises it at once. After `cancel` the receiver gets no more, and the
+    sender raises Cancelled.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -20,13 +25,16 @@ class Channel(Generic[Item]):
         self.items: deque[Item] = deque()
         self.changed = Condition()
         self.is_finished = False
+        self.is_cancelled = False
         self.error: BaseException | None = None
 
     def put(self, item: Item) -> None:
         """Hand over one item, waiting while the channel is full."""
         with self.changed:
-            self.changed.wait_for(lambda: self.error or len(self.items) < self.capacity)
+            self.changed.wait_for(lambda: self.error or self.is_cancelled or len(self.items) < self.capacity)
             self.raise_if_aborted()
+            if self.is_cancelled:
+                raise Cancelled
             assert not self.is_finished
             self.items.append(item)
             self.changed.notify_all()
@@ -47,6 +55,13 @@ class Channel(Generic[Item]):
         """Say that no more items come."""
         with self.changed:
             self.is_finished = True
+            self.changed.notify_all()
+
+    def cancel(self) -> None:
+        """Say that no more items are wanted; a signal handler may do so, since the lock may be taken twice."""
+        with self.changed:
+            self.is_cancelled = self.is_finished = True
+            self.items.clear()
             self.changed.notify_all()
 
     def abort(self, error: BaseException) -> None:

@@ -4,15 +4,16 @@ from array import array
 from pathlib import Path
 
 from vitreous.errors import InputError
+from vitreous.video.gif import GifTrack
 from vitreous.video.info import opened, packets, read_info, sound_stream
-from vitreous.video.track import PictureTrack, stored_size
+from vitreous.video.track import PictureTrack
 
 
 class IncompleteClipError(RuntimeError):
     """A clip that was written is not what it should be: a bug of ours or of the encoder; says what differs."""
 
 
-def check_clip(path: Path, picture: PictureTrack, *, has_sound: bool) -> None:
+def check_clip(path: Path, picture: PictureTrack | GifTrack, *, has_sound: bool) -> None:
     """Hold the file at `path` against what was given to the encoder: frames, times to a tick, size, sound.
 
     Raises:
@@ -24,7 +25,7 @@ def check_clip(path: Path, picture: PictureTrack, *, has_sound: bool) -> None:
         found_sound = holds_sound(path)
     except InputError as error:
         raise IncompleteClipError(f"the written clip can't be read back: {error}") from error
-    expect("size (height, width)", info.size_hw, stored_size(picture.size_hw))
+    expect("size (height, width)", info.size_hw, picture.stored_hw)
     expect("number of frames", len(stamps), len(picture.ticks))
     expect("presence of sound", found_sound, has_sound)
     tolerance = max(info.time_base, picture.time_base)

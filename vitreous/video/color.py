@@ -22,15 +22,15 @@ class ToRGB:
     ones brought to ordinary brightness. `told` receives a line for each of these changes.
     """
 
-    def __init__(
-        self, first: av.VideoFrame, size_hw: tuple[int, int] | None = None, told: Told | None = None
-    ) -> None:
+    def __init__(self, first: av.VideoFrame, size_hw: tuple[int, int] | None = None, told: Told | None = None) -> None:
         self.first_hw = self.current_hw = (first.height, first.width)
         self.size_hw = size_hw or self.first_hw
         self.reformatter, self.to_sdr = VideoReformatter(), ToSDR()
         self.notes: list[str] = [] if told is None else told.notes
         if hdr_kind(first):
-            self.notes.append(f"the clip is HDR ({hdr_kind(first)}): it was tone-mapped to ordinary brightness (BT.709)")
+            self.notes.append(
+                f"the clip is HDR ({hdr_kind(first)}): it was tone-mapped to ordinary brightness (BT.709)"
+            )
 
     def __call__(self, picture: av.VideoFrame) -> np.ndarray:
         if (picture.height, picture.width) != self.current_hw:

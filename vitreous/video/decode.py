@@ -4,6 +4,8 @@ from collections.abc import Generator, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import av
+
 from vitreous.video.color import ToRGB
 from vitreous.video.excerpt import Moment, Told, excerpted, nothing_there
 from vitreous.video.info import Frame, nothing_decodes, opened
@@ -25,9 +27,7 @@ class ClipBrokeOff(Exception):  # noqa: N818 - it is no error of ours: what came
         return f"the clip breaks off after {self.frames} frames, at {float(self.time_seconds):.2f} s: {self.reason}"
 
 
-def read_frames(
-    path: Path | str, options: VideoOptions = WHOLE, told: Told | None = None
-) -> Generator[Frame]:
+def read_frames(path: Path | str, options: VideoOptions = WHOLE, told: Told | None = None) -> Generator[Frame]:
     """Yield the frames of a clip in the order they are shown; the file is closed when the iterator is.
 
     Time zero is where picture or sound starts, whichever is first; with a `start`, it is the first frame there. A frame
@@ -40,7 +40,7 @@ def read_frames(
     """
     told = Told() if told is None else told
     with opened(path) as (container, stream):
-        watched = Watched(moments(container, stream))
+        watched = Watched(moments(container, stream, options.start_seconds))
         frames, frame = 0, None
         try:
             for frame in converted(excerpted(watched, options, told), options, told):
@@ -76,8 +76,16 @@ def converted(chosen: Iterable[Moment], options: VideoOptions, told: Told) -> It
     to_rgb, matrix = None, None
     for moment in chosen:
         if to_rgb is None or matrix is None:
-            first = moment.picture
-            turned = slice(None, None, -1 if is_sideways(first) else 1)
-            wanted_hw = options.size_of((first.height, first.width)[turned])[turned]
-            to_rgb, matrix = ToRGB(first, wanted_hw, told), display_matrix(first)
+            to_rgb, matrix = (
+                ToRGB(moment.picture, stored_hw(moment.picture, options), told),
+                display_matrix(moment.picture),
+            )
         yield Frame(upright(to_rgb(moment.picture), matrix), moment.time_seconds, moment.duration_seconds)
+
+
+def stored_hw(first: av.VideoFrame, options: VideoOptions) -> tuple[int, int]:
+    """The (height, width) that pictures like `first` get before they are turned upright."""
+    if not is_sideways(first):
+        return options.size_of((first.height, first.width))
+    height, width = options.size_of((first.width, first.height))
+    return width, height

@@ -1,4 +1,4 @@
-"""Writing a clip that plays everywhere: H.264, exact times, the source's sound; whole under its name, or absent."""
+"""Writing a clip to a file: exact times, the source's sound; whole under its name, or absent."""
 
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager
@@ -13,43 +13,57 @@ import numpy as np
 from vitreous.errors import InputError
 from vitreous.files import written_beside
 from vitreous.video.check import check_clip
-from vitreous.video.info import Frame, VideoInfo
-from vitreous.video.sound import sound_of
+from vitreous.video.formats import FORMATS, Format, crf_of, format_name
+from vitreous.video.gif import GifTrack
+from vitreous.video.info import Frame, VideoInfo, read_info
+from vitreous.video.options import WHOLE, VideoOptions
+from vitreous.video.sound import SoundTrack, sound_of
 from vitreous.video.track import PictureTrack, ticks_per_second
+from vitreous.video.writer import Writer
 
-FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
-
-class VideoWriter:
+class VideoWriter(Writer):
     """Writes the frames of one clip, with the rate, the time stamps and the sound of `source`.
 
     Use it as a context manager: at its end the file is closed, read back, and only then given its name; on an error
-    nothing is left. Pictures are uint8 RGB (height, width, 3) of `size_hw`; in the file an odd side has one row or
-    column more.
+    nothing is left. Pictures are uint8 RGB (height, width, 3) of `size_hw`; in an H.264 file an odd side has one row or
+    column more. `zero_seconds` is the time of the source that is zero here.
 
     Raises:
-        InputError: the name's suffix is not one of FORMATS, it is the source itself, or the disk can't take it.
+        InputError: the name asks for no file format, or the disk can't take it.
         IncompleteClipError: what was read back is not what was written.
     """
 
-    def __init__(self, path: Path | str, source: VideoInfo, size_hw: tuple[int, int]) -> None:
-        check_target(path, source.path)
-        self.path, self.source, self.size_hw = Path(path), source, size_hw
-        self.sound, self.is_sound_cut = None, False
+    def __init__(
+        self,
+        path: Path | str,
+        source: VideoInfo,
+        size_hw: tuple[int, int],
+        options: VideoOptions = WHOLE,
+        zero_seconds: Fraction = Fraction(0),
+    ) -> None:
+        super().__init__(path, source, size_hw)
+        name = format_name(path, options.format)
+        self.kind, self.crf = FORMATS[name], crf_of(name, options.quality)
+        self.zero_seconds = zero_seconds
+        self.sound_end = None if options.end_seconds is None else options.end_seconds - zero_seconds
+        self.sound: SoundTrack | None = None
+        self.is_sound_cut = False
 
     def __enter__(self) -> "VideoWriter":
         source = self.source
         with ExitStack() as stack:
-            self.new = stack.enter_context(new_clip(self.path, source.time_base))
-            self.picture = PictureTrack(self.new, self.size_hw, source.fps, source.time_base, source.pixel_aspect)
-            if source.sound:
-                self.sound = stack.enter_context(sound_of(source.path, self.new))
+            self.new = stack.enter_context(new_clip(self.path, self.kind, source.time_base))
+            self.picture = picture_track(self.new, self.kind, self.size_hw, source, self.crf)
+            if source.sound and self.kind.sound:
+                self.sound = stack.enter_context(sound_of(source.path, self.new, self.kind, self.zero_seconds))
             self.stack = stack.pop_all()
         return self
 
     def write(self, frame: Frame) -> None:
         """Write one frame, and the sound up to it; times must rise from frame to frame."""
         self.picture.write(frame)
+        super().write(frame)
         if self.sound:
             self.sound.write_until(frame.time_seconds)
 
@@ -66,44 +80,95 @@ class VideoWriter:
         with self.stack:
             self.picture.finish()
             if self.sound:
-                self.sound.write_until(self.picture.end_seconds if self.is_sound_cut else None)
-            self.new.close()
-            check_clip(Path(self.new.name), self.picture, has_sound=self.sound is not None and self.sound.is_heard)
+                self.sound.write_until(self.picture.end_seconds if self.is_sound_cut else self.sound_end)
+                self.sound_broke_off = self.sound.broke_off
+            self.notes += self.picture.notes
+            complete(self.new, self.picture, has_sound=self.sound is not None and self.sound.is_heard)
+
+    def info(self) -> VideoInfo:
+        """What was written, once it is whole."""
+        return read_info(self.path)
 
 
 def write_clip(path: Path | str, frames: Iterable[np.ndarray], fps: Fraction) -> None:
     """Write pictures that we drew, uint8 RGB (height, width, 3) of one size, as a silent clip of `fps` frames a second.
 
     Raises:
-        InputError: the name's suffix is not one of FORMATS, or the disk can't take it.
+        InputError: the name asks for no file format, or the disk can't take it.
         IncompleteClipError: what was read back is not what was written.
     """
-    check_suffix(path)
+    kind = file_format(path)
     images = iter(frames)
     first = next(images, None)
     assert first is not None, "a clip needs one frame at least"
-    with new_clip(Path(path), 1 / fps) as new:
-        picture = PictureTrack(new, first.shape[:2], fps, time_base=1 / fps, pixel_aspect=Fraction(1))
+    drawn = VideoInfo(Path(path), first.shape[:2], fps, 1 / fps, None, None, 0, None, "none")
+    with new_clip(Path(path), kind, 1 / fps) as new:
+        picture = picture_track(new, kind, first.shape[:2], drawn)
         for number, image_u8 in enumerate(chain([first], images)):
             picture.write(Frame(image_u8, number / fps))
         picture.finish()
-        new.close()
-        check_clip(Path(new.name), picture, has_sound=False)
+        complete(new, picture, has_sound=False)
+
+
+def file_format(path: Path | str) -> Format:
+    """The format of a single file that a name asks for.
+
+    Raises:
+        InputError: it asks for none, or for a folder or a pipe, or the name is a folder's.
+    """
+    name = format_name(path)
+    if not name.startswith(".") or Path(path).is_dir():
+        raise InputError(f"can't write {path}: it is a folder or a pipe; add a file name")
+    return FORMATS[name]
+
+
+def picture_track(
+    container: av.container.OutputContainer,
+    kind: Format,
+    size_hw: tuple[int, int],
+    source: VideoInfo,
+    crf: int | None = None,
+) -> PictureTrack | GifTrack:
+    """The stream of pictures that a format takes."""
+    assert kind.encoder
+    if kind.encoder.name == "gif":
+        return GifTrack(container, size_hw, source.fps)
+    return PictureTrack(
+        container,
+        size_hw,
+        source.fps,
+        source.time_base,
+        pixel_aspect=source.pixel_aspect,
+        encoder=kind.encoder,
+        crf=crf,
+    )
+
+
+def complete(container: av.container.OutputContainer, picture: PictureTrack | GifTrack, *, has_sound: bool) -> None:
+    """Close the file and hold it against what was given to the encoder."""
+    path = Path(container.name)
+    container.close()
+    if isinstance(picture, GifTrack):
+        picture.set_last_delay(path)
+    check_clip(path, picture, has_sound=has_sound)
 
 
 @contextmanager
-def new_clip(path: Path, time_base: Fraction) -> Generator[av.container.OutputContainer]:
+def new_clip(path: Path, kind: Format, time_base: Fraction) -> Generator[av.container.OutputContainer]:
     """Yield an output container beside `path`; it takes the name at the end, on an error it is removed."""
-    name = FORMATS[path.suffix.lower()]
     options = {"movflags": "+faststart", "movie_timescale": str(ticks_per_second(time_base))}
+    is_mp4 = kind.container in {"mp4", "mov"}
     with written_beside(path) as temporary:
         target = str(temporary.absolute())
-        container = av.open(target, "w", format=name, container_options={} if name == "matroska" else options)
+        container = av.open(target, "w", format=kind.container, container_options=options if is_mp4 else {})
         try:
             yield container
             container.close()
-        except av.error.InvalidDataError as error:
+        except (av.error.InvalidDataError, av.error.ArgumentError) as error:
+            is_of_sound = isinstance(error, av.error.InvalidDataError) or bool(container.streams.audio)
             abandon(container)
+            if not is_of_sound:
+                raise
             raise InputError(f"can't write {path}: the source's sound is damaged and can't be copied") from error
         except BaseException:
             abandon(container)
@@ -116,22 +181,3 @@ def abandon(container: av.container.OutputContainer) -> None:
         container.close()
     except av.error.FFmpegError:
         return
-
-
-def check_target(path: Path | str, source: Path | str) -> None:
-    """Refuse a name that no clip can be written to, before any work is done.
-
-    Raises:
-        InputError: the suffix is not one of FORMATS, or it is the source itself.
-    """
-    check_suffix(path)
-    if Path(path).exists() and Path(source).exists() and Path(path).samefile(source):
-        raise InputError(f"{path} is the video that is being read: choose another name for the one to write")
-
-
-def check_suffix(path: Path | str) -> None:
-    suffix = Path(path).suffix
-    if suffix.lower() not in FORMATS:
-        raise InputError(f"can't write {path}: '{suffix}' is no video format; end the name in {', '.join(FORMATS)}")
-    if Path(path).is_dir():
-        raise InputError(f"can't write {path}: it is a folder; add a file name")

@@ -1,5 +1,6 @@
 """The picture of an animated GIF that is being written: 256 colours a frame, times in hundredths of a second."""
 
+import os
 from array import array
 from collections.abc import Iterator
 from fractions import Fraction
@@ -31,7 +32,9 @@ class GifTrack:
     def __init__(self, container: av.container.OutputContainer, size_hw: tuple[int, int], fps: Fraction) -> None:
         self.container, self.size_hw, self.stored_hw, self.step = container, size_hw, size_hw, 1 / fps
         self.time_base = TICK_SECONDS
-        self.stream = container.add_stream("gif", rate=fps)
+        stream = container.add_stream("gif", rate=fps)
+        assert isinstance(stream, av.VideoStream)
+        self.stream = stream
         self.stream.height, self.stream.width = size_hw
         self.stream.pix_fmt = "pal8"
         self.stream.codec_context.time_base = TICK_SECONDS
@@ -85,16 +88,16 @@ class GifTrack:
 
     def set_last_delay(self, path: Path) -> None:
         """Write how long the last frame is shown into the closed file: FFmpeg repeats the delay before."""
-        assert self.zero_seconds is not None
+        if len(self.ticks) == 1 or self.zero_seconds is None:
+            return
         ticks = round((self.end_seconds - self.zero_seconds) / TICK_SECONDS) - self.ticks[-1]
         delay = min(max(ticks, SHORTEST_DELAY), LONGEST_DELAY)
-        block = self.last_packet.rfind(GRAPHIC_CONTROL, 0, self.last_packet.find(b"\x2c\x00") + 1)
+        assert self.last_packet.startswith(GRAPHIC_CONTROL)
         with path.open("r+b") as file:
-            content_end = file.seek(0, 2) - 1 - len(self.last_packet)
-            file.seek(content_end + block)
-            if block >= 0 and file.read(len(GRAPHIC_CONTROL)) == GRAPHIC_CONTROL:
-                file.seek(1, 1)
-                file.write(delay.to_bytes(2, "little"))
+            file.seek(-len(self.last_packet) - 1, os.SEEK_END)  # a byte follows that ends the file
+            assert file.read(len(GRAPHIC_CONTROL)) == GRAPHIC_CONTROL
+            file.seek(1, os.SEEK_CUR)
+            file.write(delay.to_bytes(2, "little"))
 
 
 def palette_graph(size_hw: tuple[int, int]) -> Graph:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 
 import av
 
@@ -10,21 +11,43 @@ from vitreous.video.info import MICROSECOND, average_rate, packets, start_second
 
 # Only Matroska ends a cut file as if it were whole; how much of its stated duration may be missing from a sound one.
 DURATION_TOLERANCE_SECONDS = Fraction(1, 2)
+# A key frame so long before is shown, with all that refer to it, before the frames that are asked for.
+SEEK_FROM_SECONDS, SEEK_MARGIN_SECONDS = 10, 1
 
 
 class BrokenDataError(Exception):
     """The bytes of a clip can't be read or decoded any further; says why."""
 
 
-def moments(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[Moment]:
-    """The pictures of a stream with their times.
+def moments(
+    container: av.container.InputContainer, stream: av.VideoStream, start: Fraction = Fraction(0)
+) -> Iterator[Moment]:
+    """The pictures of a stream with their times; those long before `start` (seconds) may be left out.
 
     Raises:
         BrokenDataError: the data are damaged, or end long before the header's duration.
     """
     times = FrameTimes(container, stream)
-    for picture in pictures(container, stream):
+    for picture in pictures_near(container, stream, start, times.start):
         yield Moment(*times.next(picture), picture)
+
+
+def pictures_near(
+    container: av.container.InputContainer, stream: av.VideoStream, start: Fraction, zero: Fraction
+) -> Iterator[av.VideoFrame]:
+    """The pictures from some way before `start` on where the file has an index that leads there, else all of them."""
+    if start <= SEEK_FROM_SECONDS:
+        return pictures(container, stream)
+    found = pictures(container, stream)
+    try:
+        container.seek(int((start + zero - SEEK_MARGIN_SECONDS) / tick_seconds(stream)), stream=stream)
+        first = next(found, None)
+    except (av.error.FFmpegError, BrokenDataError):
+        first = None
+    if first is not None and first.pts is not None and first.pts * tick_seconds(stream) <= start + zero:
+        return chain([first], found)
+    container.seek(0)
+    return pictures(container, stream)
 
 
 def pictures(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
@@ -66,6 +89,8 @@ class FrameTimes:
     def next(self, picture: av.VideoFrame) -> tuple[Fraction, Fraction]:
         """The (time, duration) of the picture that follows."""
         stamp = picture.pts if picture.pts is not None else picture.dts
+        if self.earliest is None and stamp is not None:
+            self.start = min(self.start, stamp * self.tick)  # A damaged index may give a start after the first picture.
         time = self.expected if stamp is None else stamp * self.tick - self.start
         if self.earliest is not None:
             time = max(time, self.earliest)

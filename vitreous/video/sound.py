@@ -1,4 +1,4 @@
-"""The sound of a clip that is being written: the source's own packets where the format takes them, else AAC."""
+"""The sound of a clip that is being written: the source's own packets where the format takes them, else AAC or Opus."""
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -7,16 +7,12 @@ from pathlib import Path
 
 import av
 
+from vitreous.video.formats import Format
 from vitreous.video.info import opened, packets, sound_stream, start_seconds, tick_seconds
 
-# What players of each format play; what FFmpeg would put into it goes further (Vorbis in MP4, which nothing plays).
-COPIED = {
-    "mp4": {"aac", "mp3", "opus", "ac3", "eac3", "alac", "flac"},
-    "mov": {"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s24le"},
-    "matroska": {"aac", "mp3", "opus", "ac3", "eac3", "alac", "flac", "vorbis", "pcm_s16le", "pcm_s24le"},
-}
-AAC_BITS_PER_SECOND_A_CHANNEL = 96_000
+BITS_PER_SECOND_A_CHANNEL = 96_000
 USUAL_RATE_HZ = 48_000
+DECODER_RUN_IN_SECONDS = 1
 
 
 class SoundTrack:
@@ -53,19 +49,26 @@ class BrokenSoundError(Exception):
 
 
 @contextmanager
-def sound_of(source: Path, container: av.container.OutputContainer) -> Generator[SoundTrack]:
-    """Add a stream to `container` for the sound of the clip at `source`, and yield what writes it."""
+def sound_of(
+    source: Path, container: av.container.OutputContainer, kind: Format, zero_seconds: Fraction = Fraction(0)
+) -> Generator[SoundTrack]:
+    """Add a stream to `container` for the sound of the clip at `source`, and yield what writes it.
+
+    `zero_seconds` is the time of the clip that is zero in the output; what is heard before is left out.
+    """
+    assert kind.sound
     with opened(source) as (source_container, picture):
         stream = sound_stream(source_container)
         assert stream is not None, f"{source} has no sound"
-        start = start_seconds(source_container, picture)
+        start = start_seconds(source_container, picture) + zero_seconds
         codec = stream.codec_context.codec.canonical_name
-        if codec in COPIED[container.format.name]:
-            # Matroska has no time before zero, and states the run-in of Opus alone.
-            earliest = Fraction(0) if container.format.name == "matroska" and codec != "opus" else None
+        # Matroska has no time before zero, and states the run-in of Opus alone.
+        needs_zero = zero_seconds > 0 or (kind.container in {"matroska", "webm"} and codec != "opus")
+        earliest = Fraction(0) if needs_zero else None
+        if codec in kind.copied:
             written = copied(stream, container.add_stream_from_template(stream), start, earliest)
         else:
-            written = as_aac(stream, aac_stream(container, stream), start)
+            written = encoded(stream, encoded_stream(container, stream, kind.sound), start, zero_seconds > 0)
         yield SoundTrack(container, written)
 
 
@@ -95,22 +98,29 @@ def copied(
             yield packet
 
 
-def as_aac(stream: av.AudioStream, target: av.AudioStream, start: Fraction) -> Iterator[av.Packet]:
-    """The sound of `stream`, decoded and encoded again for `target`, with `start` (seconds) as time zero."""
-    for frame in sound_frames(stream):
+def encoded(stream: av.AudioStream, target: av.AudioStream, start: Fraction, is_cut: bool) -> Iterator[av.Packet]:
+    """The sound of `stream`, decoded and encoded again for `target`, with `start` (seconds) as time zero.
+
+    Where the clip `is_cut` there, what is heard before is left out.
+    """
+    begin = start - DECODER_RUN_IN_SECONDS if is_cut else None
+    for frame in sound_frames(stream, begin):
         if frame.pts is not None and frame.time_base is not None:
             frame.pts -= round(start / frame.time_base)
+            if is_cut and frame.pts < 0:
+                continue
         yield from target.encode(frame)
     yield from target.encode(None)
 
 
-def aac_stream(container: av.container.OutputContainer, stream: av.AudioStream) -> av.AudioStream:
-    """A new AAC stream for the sound of `stream`: mono stays mono, the rest is stereo."""
-    allowed = av.Codec("aac", "w").audio_rates or []
+def encoded_stream(container: av.container.OutputContainer, stream: av.AudioStream, codec: str) -> av.AudioStream:
+    """A new stream for the sound of `stream`: mono stays mono, the rest is stereo."""
+    allowed = av.Codec(codec, "w").audio_rates or []
     rate = stream.rate if stream.rate in allowed else USUAL_RATE_HZ
     channels = min(stream.channels, 2)
-    target = container.add_stream("aac", rate=rate, layout="mono" if channels == 1 else "stereo")
-    target.bit_rate = AAC_BITS_PER_SECOND_A_CHANNEL * channels
+    target = container.add_stream(codec, rate=rate, layout="mono" if channels == 1 else "stereo")
+    assert isinstance(target, av.AudioStream)
+    target.bit_rate = BITS_PER_SECOND_A_CHANNEL * channels
     return target
 
 
@@ -133,13 +143,15 @@ def sound_packets(stream: av.AudioStream) -> Iterator[av.Packet]:
         raise broken_after(packet, error.strerror) from error
 
 
-def sound_frames(stream: av.AudioStream) -> Iterator[av.AudioFrame]:
-    """The decoded sound of a stream.
+def sound_frames(stream: av.AudioStream, begin: Fraction | None = None) -> Iterator[av.AudioFrame]:
+    """The decoded sound of a stream, from the packet at `begin` (seconds of the file) on.
 
     Raises:
         BrokenSoundError: the data are damaged.
     """
     for packet in sound_packets(stream):
+        if begin is not None and start_of(packet) < begin:
+            continue
         try:
             yield from packet.decode()
         except av.error.InvalidDataError as error:

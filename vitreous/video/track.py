@@ -36,7 +36,9 @@ class PictureTrack:
         self.stored_hw = stored_size(size_hw) if encoder.needs_even_sides else size_hw
         assert encoder.crf is not None
         options = {**encoder.settings, "crf": str(encoder.crf[1] if crf is None else crf)}
-        self.stream = container.add_stream(encoder.name, rate=fps, options=options)
+        stream = container.add_stream(encoder.name, rate=fps, options=options)
+        assert isinstance(stream, av.VideoStream)
+        self.stream = stream
         self.stream.height, self.stream.width = self.stored_hw
         self.stream.pix_fmt = "yuv420p"
         self.stream.codec_context.thread_count = min(MOST_THREADS, os.cpu_count() or 1)

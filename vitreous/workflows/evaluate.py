@@ -1,53 +1,93 @@
 """Measure a model on pictures it has not learned from."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 
-from vitreous.data.loader import Normalise
 from vitreous.data.pictures import Pictures
 from vitreous.data.sources import DEFAULT_FRACTION, load_pictures
 from vitreous.errors import InputError
-from vitreous.evaluation.classification import Scores
+from vitreous.evaluation.certainty import Answers, Evaluation, judge, temperature_scaling
 from vitreous.files import write_text
-from vitreous.render.figure import confusion_matrix
 from vitreous.tasks.classification import Classifier
 from vitreous.tasks.saved import read_json
-from vitreous.training.loop import score_pictures
 from vitreous.training.run_folder import RunFolder
+from vitreous.workflows.answers import answers_for
+from vitreous.workflows.evaluate_figures import draw_evaluation
 from vitreous.workflows.load import load
 
 
+@dataclass(frozen=True)
+class Examination:
+    """A model and the pictures that it is measured on."""
+
+    classifier: Classifier
+    pictures: Pictures
+    """At the model's size."""
+    source: str
+    split: str
+    folder: RunFolder | None
+    """Where results are kept: the run's folder, if these are its own test pictures."""
+
+
 def evaluate(
-    model: str | Path | Classifier, data: str | None = None, *, split: str = "test", device: str = "auto"
-) -> Scores:
+    model: str | Path | Classifier,
+    data: str | None = None,
+    *,
+    split: str = "test",
+    temperature: bool = False,
+    device: str = "auto",
+) -> Evaluation:
     """Scores of a model on a split of its own data, or of other data with the same classes; in float32.
 
-    Scores of a run folder on its own test pictures are also written there: evaluation.json, figures/confusion.png.
+    Each score has an interval at 95 % beside it (percentile bootstrap over pictures). Scores of a run folder on its own
+    test pictures are also written there: evaluation.json and, in figures/, confusion.png, reliability.png,
+    selective.png and mistakes.png.
 
     Args:
         model: a run folder, a model.safetensors file, or a loaded model.
         data: a source such as "cifar10"; by default the one that the run was trained on.
         split: "test", or "validation" while settings are still being chosen.
+        temperature: fit a temperature on the run's validation pictures and say what it does to the test pictures.
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        InputError: no such model or data, or classes that don't match.
+        InputError: no such model or data, classes that don't match, or nothing to fit a temperature on.
     """
+    exam = examination(model, data, split, device)
+    validation = _validation_answers(model, exam) if temperature else None
+    given = answers_for(exam.classifier, exam.pictures)
+    scores = judge(given, exam.classifier.class_names)
+    if validation is not None:
+        scores = replace(scores, temperature=temperature_scaling(validation, given))
+    if exam.folder is not None:
+        _write(exam.folder, exam, scores, given)
+    return scores
+
+
+def examination(
+    model: str | Path | Classifier, data: str | None, split: str, device: str, count: int | None = None
+) -> Examination:
+    """A model with the pictures of a split: all, or `count` of them, evenly from the first to the last.
+
+    Raises:
+        InputError: no such model or data, classes that don't match, or a count below 1.
+    """
+    if count is not None and count < 1:
+        raise InputError(f"{count} pictures can't be measured: give a count of 1 or more")
     classifier = load(model, device)
     recipe, source = training_recipe(model), data or training_source(model)
     own = recipe is not None and source == recipe["data"]
     fraction = recipe["validation_fraction"] if recipe is not None and own else DEFAULT_FRACTION
     pictures = load_pictures(source, split, classifier.preprocessing.size_hw, fraction)
     check_classes(classifier, pictures, source)
-    normalise = Normalise(classifier.preprocessing.mean, classifier.preprocessing.std)
-    scores = score_pictures(classifier.vit, pictures.to(classifier.device), normalise, "fp32")
-    if own and split == "test" and not isinstance(model, Classifier):
-        _write(RunFolder(Path(model)), scores, source, classifier.class_names)
-    return scores
+    if count is not None and count < len(pictures):
+        pictures = pictures.select(torch.linspace(0, len(pictures) - 1, count).round().long())
+    kept = own and split == "test" and not isinstance(model, Classifier)
+    return Examination(classifier, pictures, source, split, RunFolder(Path(model)) if kept else None)
 
 
 def training_recipe(model: str | Path | Classifier) -> dict[str, Any] | None:
@@ -79,7 +119,20 @@ def check_classes(classifier: Classifier, pictures: Pictures, source: str) -> No
         raise InputError(f"'{source}' has {pictures.images_u8.shape[1]} channels, the model takes {channels}")
 
 
-def _write(folder: RunFolder, scores: Scores, source: str, class_names: tuple[str, ...]) -> None:
-    content = {"data": source, "split": "test", **asdict(scores)}
+def _validation_answers(model: str | Path | Classifier, exam: Examination) -> Answers:
+    """The answers for the pictures that a temperature may be fitted on: the run's own validation split."""
+    recipe = training_recipe(model)
+    if exam.split != "test":
+        raise InputError(f"a temperature is fitted on the validation pictures, so it can't be judged on {exam.split}: "
+                         "leave out --split")  # fmt: skip
+    if recipe is None:
+        raise InputError("a temperature is fitted on a run's own validation pictures, and this model is no run folder")
+    size_hw = exam.classifier.preprocessing.size_hw
+    pictures = load_pictures(recipe["data"], "validation", size_hw, recipe["validation_fraction"])
+    return answers_for(exam.classifier, pictures)
+
+
+def _write(folder: RunFolder, exam: Examination, scores: Evaluation, given: Answers) -> None:
+    content = {"data": exam.source, "split": exam.split, **asdict(scores)}
     write_text(folder.path / "evaluation.json", json.dumps(content, indent=2) + "\n")
-    confusion_matrix(np.array(scores.confusion), class_names, folder.figures / "confusion.png")
+    draw_evaluation(scores, given, exam.pictures, folder.figures)

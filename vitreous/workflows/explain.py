@@ -19,7 +19,7 @@ from vitreous.explanation.targets import Target
 from vitreous.files import written_beside
 from vitreous.records import from_dict
 from vitreous.render.overlay import overlay
-from vitreous.render.sheet import GalleryItem, Tile, explanation_picture, gallery, layers_by_heads, tile
+from vitreous.render.sheet import GalleryItem, Legend, Tile, explanation_picture, gallery, layers_by_heads, tile
 from vitreous.tasks.classification import Classifier, Picture, Prediction
 from vitreous.workflows.evaluate import check_classes
 from vitreous.workflows.load import load
@@ -70,8 +70,19 @@ def settings_from(given: Mapping[str, Any]) -> Settings:
 def explanation_image(explanation: Explanation, truth: str | None = None) -> Image.Image:
     """A picture to show to others: input and overlay side by side, with all that belongs to them in words."""
     right = None if truth is None else truth == explanation.prediction.name
-    title, lines = verdict(explanation.prediction) or explanation.method, caption(explanation, truth)
-    return explanation_picture(explanation.picture_u8, explanation.drawn(), title, lines, right=right)
+    title, lines = verdict(explanation.prediction) or "what the model looks at", caption(explanation, truth)
+    pictures = explanation.picture_u8, explanation.drawn()
+    return explanation_picture(pictures, title, lines, legend(explanation), right=right)
+
+
+def legend(explanation: Explanation) -> Legend:
+    """What the map is called, and what its colours mean."""
+    if explanation.colors is not None:
+        return Legend(explanation.method, None)
+    if explanation.kind == "signed":
+        ends = ("against", "for") if explanation.target else ("less", "more")
+        return Legend(explanation.method, ends, signed=True)
+    return Legend(explanation.method, ("little", "much attention" if explanation.kind == "share" else "much"))
 
 
 def layers_and_heads_image(model: str | Path | Classifier, picture: Picture) -> Image.Image:
@@ -161,8 +172,7 @@ def target_words(explanation: Explanation, method: Method) -> str:
         score = f" {100 * explanation.score:.1f} %"
     if not method.asks_target:
         return f"{explanation.target}{score} · this method's map is the same for every class"
-    sides = ", warm: for it, cool: against it" if method.kind == "signed" else ""
-    return f"explains: {explanation.target}{score}{sides}"
+    return f"explains: {explanation.target}{score}"
 
 
 def _item(explanation: Explanation, truth: str | None) -> GalleryItem:

@@ -16,6 +16,8 @@ from vitreous.tasks.saved import CONFIG, is_ours, load_classifier, read_json
 
 Note = Callable[[str], object]
 
+FACTORY = "factory:"
+
 
 def log(text: str) -> None:
     """Say something beside the results: on standard error, unless the user's logging says otherwise."""
@@ -37,7 +39,8 @@ def load(
             a file that another library wrote (.safetensors, .pt, .pth, .bin, .ckpt, .npz) in any known layout, which
             is recognised by its names and shapes, or a folder with model.safetensors and config.json;
             "origin:name": "timm:vit_base_patch16_224.augreg_in21k_ft_in1k", "hf:OWNER/NAME" (of a certain revision
-            with "@REVISION"), "dinov2:vits14", "dino:vits16", "torchvision:vit_b_16".
+            with "@REVISION"), "dinov2:vits14", "dino:vits16", "torchvision:vit_b_16";
+            "factory:MODULE:FUNCTION", a function of your own that builds a module, and "@weights.pt" after it.
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
         size: the pictures' side, or (height, width), in pixels that the model is given, if another than its origin
             says; where pictures keep their shape, their area. A file that comes alone says nothing: it gets the size
@@ -92,6 +95,11 @@ def note_resampling(classifier: Classifier, on_note: Note) -> None:
 
 def _find(model: str, device: torch.device, on_note: Note) -> Classifier:
     """The model of this name, path or origin."""
+    if model.startswith(FACTORY):
+        from vitreous.workflows.factory import load_factory
+
+        function, _, weights = model.removeprefix(FACTORY).partition("@")
+        return load_factory(function, weights or None, str(device))
     path = Path(model)
     if (path / CONFIG).is_file() and is_ours(read_json(path / CONFIG)):
         return load_classifier(path, device)

@@ -3,7 +3,7 @@
 import platform
 import subprocess
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from vitreous.records import from_dict, override, to_dict
 from vitreous.render.figure import curves
 from vitreous.runtime import choose_precision, describe_device, find_device, seed_for
 from vitreous.tasks.classification import Classifier
-from vitreous.tasks.saved import save_config
+from vitreous.tasks.saved import CONFIG, read_json, save_config
 from vitreous.training import loop
 from vitreous.training.loop import Progress, Run
+from vitreous.training.metrics_log import MetricsLog, summary_writer
+from vitreous.training.processes import Processes, together
 from vitreous.training.recipe import Recipe
 from vitreous.training.run_folder import (
     RunFolder,
@@ -34,8 +36,9 @@ from vitreous.training.run_folder import (
     open_run,
     read_metrics,
     start_run,
+    write_header,
 )
-from vitreous.training.state import load_state, new_state
+from vitreous.training.state import TrainingState, new_state, read_state, restore
 
 FEW_STEPS = 50
 """Of shorter runs the user is told, who may have a small folder and a recipe meant for a large one."""
@@ -64,6 +67,23 @@ class Listener:
     """Entered while steps are taken; what it gives is asked between them: True has the run saved and stopped."""
 
 
+@dataclass(frozen=True)
+class Session:
+    """Where and with whom a run is worked on this time."""
+
+    path: Path
+    device: torch.device
+    processes: Processes
+    listener: Listener
+    """Nobody, but for the first process."""
+
+    @property
+    def place(self) -> str:
+        """What the run's bits depend on besides its seed."""
+        count = self.processes.count
+        return describe_device(self.device) + (f", {count} processes" if count > 1 else "")
+
+
 def train(
     recipe: str | Recipe,
     out: str | Path | None = None,
@@ -71,10 +91,13 @@ def train(
     data: str | None = None,
     settings: Mapping[str, str] | None = None,
     resume: bool = False,
+    accept_changed_data: bool = False,
     device: str = "auto",
     listener: Listener | None = None,
 ) -> TrainingResult:
     """Train a model; the run folder then holds weights, recipe, metrics, curves and a checkpoint.
+
+    Under torchrun all processes call this and train one model together; the first one writes and tells.
 
     Args:
         recipe: a recipe's name, or a whole `Recipe`.
@@ -82,6 +105,7 @@ def train(
         data: another source than the recipe's: cifar10, mnist, shapes, folder:DIR, parquet:DIR ... .
         settings: changes to the recipe: {"epochs": "20", "optimizer.learning_rate": "1e-3"}.
         resume: go on with the run in `out`; its own recipe counts, to the same bits as if it had never stopped.
+        accept_changed_data: resume although the pictures are others than at the start.
         device: "auto", "cpu" or "cuda".
         listener: whom to tell.
 
@@ -89,29 +113,37 @@ def train(
         InputError: an unknown recipe or setting, data that can't be read, a folder that can't be used.
     """
     listener = listener or Listener()
-    chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
-    path = Path(out) if out is not None else Path("runs") / chosen.name
-    if resume:
-        return _resume(path, chosen, data, settings, device, listener)
-    chosen = override(replace(chosen, data=data) if data else chosen, settings or {})
-    return _start(path, chosen, find_device(device), listener)
+    found = find_device(device)
+    with together(found) as processes:
+        chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
+        path = Path(out) if out is not None else Path("runs") / chosen.name
+        session = Session(
+            path, found, processes, listener if processes.is_first else Listener(stoppable=listener.stoppable)
+        )
+        if resume:
+            return _resume(session, chosen, data, settings, accept_changed_data=accept_changed_data)
+        return _start(session, override(replace(chosen, data=data) if data else chosen, settings or {}))
 
 
-def _start(path: Path, recipe: Recipe, device: torch.device, listener: Listener) -> TrainingResult:
-    check_free(path)
-    training, validation = _pictures(recipe, device, listener)
+def _start(session: Session, recipe: Recipe) -> TrainingResult:
+    session.processes.from_first(lambda: check_free(session.path))
+    if recipe.tensorboard:
+        summary_writer()
+    training, validation = _pictures(recipe, session)
     classes, channels = len(training.class_names), training.images_u8.shape[1]
     recipe = replace(recipe, model=replace(recipe.model, classes=classes, channels=channels))
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(training)))
-    recipe = replace(recipe, precision=choose_precision(recipe.precision, device), data=absolute(recipe.data))
-    folder = start_run(path, _header(recipe, training, validation, device))
-    return _train(folder, recipe, (training, validation), device, listener)
+    recipe = replace(recipe, precision=choose_precision(recipe.precision, session.device), data=absolute(recipe.data))
+    header = _header(recipe, training, validation, session)
+    folder = session.processes.from_first(lambda: start_run(session.path, header))
+    return _train(folder, recipe, (training, validation), session)
 
 
 def _resume(
-    path: Path, asked: Recipe, data: str | None, settings: Mapping[str, str] | None, device: str, listener: Listener
+    session: Session, asked: Recipe, data: str | None, settings: Mapping[str, str] | None, *, accept_changed_data: bool
 ) -> TrainingResult:
-    folder, header = open_run(path)
+    path = session.path
+    folder, header = session.processes.from_first(lambda: open_run(path))
     recipe = from_dict(Recipe, header.get("recipe", {}), str(folder.recipe))
     if asked.name != recipe.name:
         raise InputError(f"{path} is a run of '{recipe.name}', not of '{asked.name}': choose another --out")
@@ -119,49 +151,93 @@ def _resume(
         raise InputError(
             f"the run in {path} keeps its data and settings: leave out --data and --set, or start a new one"
         )
-    training, validation = _pictures(recipe, find_device(device), listener)
+    training, validation = _pictures(recipe, session)
     if training.fingerprint() != header.get("data", {}).get("fingerprint"):
-        raise InputError(f"the pictures of '{recipe.data}' aren't those that {path} was started with: start a new run")
-    if header.get("device") != describe_device(find_device(device)):
-        listener.note(f"begun on {header.get('device')}: what follows may differ from an uninterrupted run in rounding")
-    return _train(folder, recipe, (training, validation), find_device(device), listener)
+        if not accept_changed_data:
+            raise InputError(
+                f"the pictures of '{recipe.data}' aren't those that {path} was started with: start a new run, "
+                "or go on with them by --accept-changed-data"
+            )
+        _check_fits(training, recipe, folder)
+        session.listener.note(f"the pictures of '{recipe.data}' have changed: going on with what they are now")
+        facts = _data_facts(recipe, training, validation)
+        session.processes.from_first(lambda: write_header(folder, {**header, "data": facts}))
+    if header.get("device") != session.place:
+        begun = f"begun on {header.get('device')}"
+        session.listener.note(f"{begun}: what follows may differ from an uninterrupted run in rounding")
+    return _train(folder, recipe, (training, validation), session)
 
 
-def _train(
-    folder: RunFolder, recipe: Recipe, data: tuple[Pictures, Pictures], device: torch.device, listener: Listener
-) -> TrainingResult:
-    training, validation = data
+def _check_fits(pictures: Pictures, recipe: Recipe, folder: RunFolder) -> None:
+    """Refuse other pictures that the model of a run can't learn from."""
+    names = tuple(read_json(folder.path / CONFIG).get("class_names", ())) if (folder.path / CONFIG).exists() else None
+    if names not in (None, pictures.class_names) or len(pictures.class_names) != recipe.model.classes:
+        raise InputError(f"the classes of '{recipe.data}' aren't those of {folder.path}: start a new run")
+    if len(pictures) < recipe.batch_size:
+        raise InputError(
+            f"'{recipe.data}' has only {len(pictures)} pictures left for batches of {recipe.batch_size}: "
+            "start a new run"
+        )
+
+
+def _train(folder: RunFolder, recipe: Recipe, data: tuple[Pictures, Pictures], session: Session) -> TrainingResult:
+    training, _ = data
+    processes, listener = session.processes, session.listener
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(recipe.seed, "weights"))
-        model = ViT(recipe.model).to(device)
+        model = ViT(recipe.model).to(session.device)
     preprocessing = _preprocessing(recipe, training)
-    save_config(Classifier(model, preprocessing, training.class_names), folder.path)
-    state = new_state(model, recipe)
-    if folder.checkpoint.exists():
-        load_state(state, folder.checkpoint)
-        listener.note(f"going on after step {state.step}")
-    forget_metrics_after(folder, state.step)
+    classifier = Classifier(model, preprocessing, training.class_names)
+    processes.from_first(lambda: save_config(classifier, folder.path))
+    sentence = _sentence(model, recipe, data, session)
+    state = new_state(model, recipe, processes.count)
+    _go_back(state, folder, session)
     normalise = Normalise(preprocessing.mean, preprocessing.std)
     batches = TrainingBatches(training, recipe.batch_size, recipe.augment, recipe.seed, normalise=normalise)
-    listener.note(_sentence(model, recipe, data, device))
-    with listener.stoppable() as stop_requested:
+    listener.note(sentence)
+    finished, steps = _steps(state, (recipe, batches, data[1]), folder, session)
+    top1 = processes.from_first(lambda: _last_validation(folder))
+    return TrainingResult(folder.path, finished, state.step, steps, top1)
+
+
+def _go_back(state: TrainingState, folder: RunFolder, session: Session) -> None:
+    """Bring a new state to where the checkpoint is, if there is one, and the metrics too."""
+    from_first = session.processes.from_first
+    saved = from_first(lambda: read_state(folder.checkpoint) if folder.checkpoint.exists() else None)
+    if saved is not None:
+        restore(state, saved, folder.checkpoint)
+        session.listener.note(f"going on after step {state.step}")
+    from_first(lambda: forget_metrics_after(folder, state.step))
+
+
+def _steps(
+    state: TrainingState, learned: tuple[Recipe, TrainingBatches, Pictures], folder: RunFolder, session: Session
+) -> tuple[bool, int]:
+    """Take all steps that are left; whether none is, and how many there are in all."""
+    recipe, batches, validation = learned
+    listener, processes = session.listener, session.processes
+    log = MetricsLog(folder, step=state.step, tensorboard=recipe.tensorboard, silent=not processes.is_first)
+    with listener.stoppable() as stop_requested, closing(log):
         run = Run(
             recipe, batches, validation, folder, recipe.precision, listener.progress, lambda: draw_curves(folder),
-            stop_requested,
+            stop_requested, log, processes,
         )  # fmt: skip
         if state.step == run.steps:
             listener.note("the run is finished: nothing to do")
         elif run.steps < FEW_STEPS:
             listener.note(f"{run.steps} steps are few: raise epochs or lower batch_size (--set) to learn more")
-        finished = loop.train(state, run)
-    return TrainingResult(folder.path, finished, state.step, run.steps, _last_validation(folder))
+        return loop.train(state, run), run.steps
 
 
-def _pictures(recipe: Recipe, device: torch.device, listener: Listener) -> tuple[Pictures, Pictures]:
+def _pictures(recipe: Recipe, session: Session) -> tuple[Pictures, Pictures]:
     source = absolute(recipe.data)
-    listener.note(f"reading {source}")
-    training, validation = load_training(source, recipe.model.image_size_hw, recipe.validation_fraction)
-    return training.to(device), validation.to(device)
+    session.listener.note(f"reading {source}")
+    training, validation = session.processes.one_reads_first(
+        lambda: load_training(source, recipe.model.image_size_hw, recipe.validation_fraction)
+    )
+    if session.processes.count > 1 and len(set(session.processes.all_of(training.fingerprint()))) > 1:
+        raise InputError(f"the pictures of '{source}' aren't the same in all processes: give each host the same data")
+    return training.to(session.device), validation.to(session.device)
 
 
 def _preprocessing(recipe: Recipe, pictures: Pictures) -> Preprocessing:
@@ -169,18 +245,22 @@ def _preprocessing(recipe: Recipe, pictures: Pictures) -> Preprocessing:
     return Preprocessing(recipe.model.image_size_hw, "stretch", mean, std, recipe.model.patch_size)
 
 
-def _header(recipe: Recipe, training: Pictures, validation: Pictures, device: torch.device) -> dict[str, Any]:
+def _header(recipe: Recipe, training: Pictures, validation: Pictures, session: Session) -> dict[str, Any]:
     """What recipe.json says: every value, the versions, and which data it was."""
-    sizes = {"training": len(training), "validation": len(validation)}
     return {
         "vitreous": vitreous.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "commit": _commit(),
-        "device": describe_device(device),
-        "data": {"source": recipe.data, "fingerprint": training.fingerprint(), **sizes},
+        "device": session.place,
+        "data": _data_facts(recipe, training, validation),
         "recipe": to_dict(recipe),
     }
+
+
+def _data_facts(recipe: Recipe, training: Pictures, validation: Pictures) -> dict[str, Any]:
+    sizes = {"training": len(training), "validation": len(validation)}
+    return {"source": recipe.data, "fingerprint": training.fingerprint(), **sizes}
 
 
 def _commit() -> str | None:
@@ -193,10 +273,11 @@ def _commit() -> str | None:
     return answer.stdout.strip() or None
 
 
-def _sentence(model: ViT, recipe: Recipe, data: tuple[Pictures, Pictures], device: torch.device) -> str:
+def _sentence(model: ViT, recipe: Recipe, data: tuple[Pictures, Pictures], session: Session) -> str:
     parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
     counts = f"{len(data[0]):,} pictures to learn from, {len(data[1]):,} to validate"
-    return f"{counts} · ViT of {parameters:.2f} M parameters · {recipe.precision} on {device.type}"
+    together = f" · {session.processes.count} processes" if session.processes.count > 1 else ""
+    return f"{counts} · ViT of {parameters:.2f} M parameters · {recipe.precision} on {session.device.type}{together}"
 
 
 def draw_curves(folder: RunFolder) -> None:

@@ -1,0 +1,152 @@
+"""Every layout of the table draws any frame: at one even size, with words, and without touching what it was given."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vitreous.errors import InputError
+from vitreous.render.color import Scale
+from vitreous.render.contours import contour_lines, draw_contours
+from vitreous.render.frame_layouts import LAYOUTS, OF_ONE_PICTURE, OF_SEVERAL_MAPS, draw_frame, frame_size
+from vitreous.render.legend import draw_legend
+from vitreous.render.overlay import overlay
+from vitreous.render.panels import LARGEST_HW, panel_grid
+from vitreous.render.shown import Look, Shot, ShownMap
+from vitreous.render.spotlight import spotlight
+
+SIZES = [(256, 340), (340, 256), (64, 900), (900, 64), (31, 33), (6, 5), (1, 1)]
+RNG = np.random.default_rng(0)
+
+
+def shot(size_hw, maps=1, *, signed=False, seed=0, box=None, colors=None):
+    rng = np.random.default_rng(seed)
+    grids = [rng.normal(size=(7, 9)).astype(np.float32) for _ in range(maps)]
+    grids = grids if signed else [np.abs(grid) for grid in grids]
+    shown = (
+        ShownMap(grid, Scale.fitting(grid, signed=signed), f"head {i}", box, signed) for i, grid in enumerate(grids)
+    )
+    image = rng.integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    return Shot(
+        image, tuple(replace(one, colors=colors) for one in shown), "golden retriever 87 %", "rollout · all layers"
+    )
+
+
+@pytest.mark.parametrize("size_hw", SIZES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("signed", [False, True])
+def test_every_layout_draws_frames_of_any_size_at_one_size_and_leaves_them_as_they_were(layout, size_hw, signed):
+    count = 5 if layout in OF_SEVERAL_MAPS else 1
+    for look in (Look(), Look(0.5, edges=True, legend=False)):
+        sizes = set()
+        for seed in range(2):
+            given = shot(size_hw, count, signed=signed, seed=seed)
+            before = given.image_u8.copy(), [one.heat.copy() for one in given.maps]
+            drawn = draw_frame(given, layout, look)
+            assert drawn.dtype == np.uint8 and drawn.flags.c_contiguous
+            assert not np.shares_memory(drawn, given.image_u8)
+            assert np.array_equal(given.image_u8, before[0])
+            assert all(np.array_equal(one.heat, heat) for one, heat in zip(given.maps, before[1], strict=True))
+            assert np.array_equal(drawn, draw_frame(given, layout, look))
+            sizes.add(drawn.shape)
+        assert sizes == {(*frame_size(size_hw, layout, count, look), 3)}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size_hw", [(720, 1280), (1281, 721), (2160, 3840), (255, 341)])
+def test_panels_have_even_sizes_within_bounds_and_single_pictures_keep_theirs(layout, size_hw):
+    for count in (1, 2, 3, 5, 6, 12, 16):
+        height, width = frame_size(size_hw, layout, count)
+        if layout in OF_ONE_PICTURE:
+            assert (height, width) == size_hw
+        else:
+            assert height % 2 == width % 2 == 0 and width <= LARGEST_HW[1]
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "count", "expected"),
+    [((720, 1280), 6, (3, 2)), ((720, 1280), 12, (4, 3)), ((1280, 720), 6, (3, 2)), ((256, 340), 4, (2, 2)),
+     ((256, 340), 3, (2, 2)), ((720, 1280), 16, (4, 4))],
+)  # fmt: skip
+def test_panels_make_a_whole_about_as_wide_for_its_height_as_the_clip(size_hw, count, expected):
+    grid = panel_grid(size_hw, count)
+    assert (grid.columns, grid.rows) == expected
+    assert abs(grid.panel_hw[1] / grid.panel_hw[0] - size_hw[1] / size_hw[0]) < 0.02
+
+
+def test_panels_show_their_own_maps():
+    given = shot((200, 300), 4)
+    grid, drawn = panel_grid((200, 300), 4), draw_frame(given, "heads")
+    top = grid.header_height + grid.title_height
+    first = drawn[top : top + 200, :300]
+    second = drawn[top : top + 200, 300 + grid.gap : 600 + grid.gap]
+    for panel, one in ((first, given.maps[0]), (second, given.maps[1])):
+        alone = draw_frame(Shot(given.image_u8, (one,)), "overlay", Look(legend=False))
+        assert np.array_equal(panel, alone)
+
+
+def test_side_by_side_shows_the_picture_as_it_is_on_the_left():
+    given = shot((100, 150))
+    drawn = draw_frame(given, "side-by-side")
+    top = drawn.shape[0] - 100 - (drawn.shape[0] - 100 - panel_grid((100, 150), 2, 2, titles=False).header_height)
+    assert np.array_equal(drawn[top : top + 100, :150], given.image_u8)
+
+
+def test_beyond_the_box_nothing_glows():
+    given = shot((120, 200), box=(0, 50, 120, 150))
+    drawn = draw_frame(replace(given, answer="", words=""), "overlay", Look(legend=False))
+    blank = overlay(given.image_u8, np.zeros((120, 200)), Scale(0, 1))
+    below = replace(given.maps[0], scale=Scale(0, given.maps[0].scale.high))
+    drawn = draw_frame(Shot(given.image_u8, (below,)), "overlay", Look(legend=False))
+    assert np.array_equal(drawn[:, :50], blank[:, :50]) and np.array_equal(drawn[:, 150:], blank[:, 150:])
+    assert not np.array_equal(drawn[:, 50:150], blank[:, 50:150])
+
+
+def test_a_map_with_colours_of_its_own_is_painted_and_has_no_colour_bar():
+    colors = RNG.random((7, 9, 3)).astype(np.float32)
+    given = shot((120, 200), colors=colors)
+    drawn = draw_frame(given)
+    assert drawn.shape == (120, 200, 3) and not np.array_equal(drawn, draw_frame(shot((120, 200))))
+    assert draw_frame(shot((120, 200), 4, colors=colors), "methods").shape[2] == 3
+
+
+def test_no_strength_leaves_the_picture_and_a_spotlight_only_dims():
+    given = shot((90, 160))
+    for layout in ("overlay", "spotlight"):
+        plain = draw_frame(Shot(given.image_u8, given.maps), layout, Look(0.0, legend=False))
+        assert np.array_equal(plain, given.image_u8)
+    lit = spotlight(given.image_u8, RNG.integers(0, 256, (90, 160), dtype=np.uint8))
+    assert (lit <= given.image_u8).all()
+    assert np.array_equal(spotlight(given.image_u8, np.full((90, 160), 255, np.uint8)), given.image_u8)
+
+
+def test_contours_go_round_the_peak_and_leave_the_rest_alone():
+    y, x = np.mgrid[:16, :16]
+    heat = np.exp(-((y - 4) ** 2 + (x - 11) ** 2) / 6).astype(np.float32)
+    (line,) = contour_lines(heat, 0.5)
+    radii = np.hypot(line[:, 0] * 16 - 11.5, line[:, 1] * 16 - 4.5)
+    assert np.allclose(radii, np.sqrt(6 * np.log(2)), atol=0.15) and np.array_equal(line[0], line[-1])
+    grey = np.full((160, 320, 3), 128, np.uint8)
+    changed = (draw_contours(grey, heat, Scale.robust(heat)) != grey).any(axis=2)
+    assert 0.005 < changed.mean() < 0.1 and not changed[:, :120].any() and not changed[100:].any()
+    assert np.array_equal(draw_contours(grey, np.ones((4, 4)), Scale(1, 1)), grey)
+
+
+def test_a_legend_grows_with_the_picture_and_gives_way_where_there_is_no_room():
+    large, small = np.full((720, 1280, 3), 90, np.uint8), np.full((20, 24, 3), 90, np.uint8)
+    changed = (draw_legend(large, "rollout", "overlay") != large).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert rows.min() > 600 and columns.max() < 640
+    assert np.array_equal(draw_legend(small, "rollout", "overlay"), small)
+    assert np.array_equal(draw_legend(large, "", "own"), large)
+
+
+def test_what_cannot_be_drawn_is_said():
+    with pytest.raises(InputError, match="did you mean 'overlay'"):
+        draw_frame(shot((9, 9)), "overlya")
+    with pytest.raises(InputError, match="draws one map, not 3"):
+        draw_frame(shot((9, 9), 3), "contour")
+    with pytest.raises(InputError, match="at least one"):
+        Shot(np.zeros((4, 4, 3), np.uint8), ())
+    with pytest.raises(InputError, match="strength"):
+        Look(1.5)

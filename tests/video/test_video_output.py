@@ -1,0 +1,220 @@
+import csv
+import io
+import itertools
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from video_clips import description, moving_square, record_with_sound, sound_of, stamps_of
+
+from vitreous.errors import InputError
+from vitreous.video import pipe
+from vitreous.video.check import IncompleteClipError
+from vitreous.video.decode import read_frames
+from vitreous.video.encode import VideoWriter, write_clip
+from vitreous.video.formats import FORMATS, format_name
+from vitreous.video.info import Frame, read_info
+from vitreous.video.options import VideoOptions
+from vitreous.video.output import check_target
+from vitreous.video.stream import transform_video
+
+
+def same(frames):
+    return [frame.image_u8 for frame in frames]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """30 frames with AAC sound, 36 by 64 pixels."""
+    return record_with_sound(tmp_path_factory.mktemp("source") / "in.mp4", "aac", seconds=1.2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    size_hw=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    gaps=st.lists(st.integers(20, 900), min_size=1, max_size=10),
+)
+def test_gif_times_and_duration_are_right_to_a_hundredth(tmp_path_factory, size_hw, gaps):
+    path = tmp_path_factory.mktemp("gif") / "clip.gif"
+    time_base = Fraction(1, 1000)
+    times = [sum(gaps[:number]) * time_base for number in range(len(gaps))]
+    with VideoWriter(path, description(size_hw, time_base), size_hw) as writer:
+        for image, time, gap in zip(moving_square(len(gaps), size_hw), times, gaps, strict=True):
+            writer.write(Frame(image, time, gap * time_base))
+    read = list(read_frames(path))
+    assert len(read) == len(gaps)
+    assert all(abs(frame.time_seconds - time) <= Fraction(1, 200) for frame, time in zip(read, times, strict=True))
+    if len(gaps) > 1:
+        end = read[-1].time_seconds + read[-1].duration_seconds
+        assert abs(end - sum(gaps) * time_base) <= Fraction(1, 100)
+        assert b"NETSCAPE2.0\x03\x01\x00\x00" in path.read_bytes()  # loops for ever
+    assert read[0].image_u8.shape[:2] == size_hw
+
+
+def test_the_colours_of_a_gif_are_near_and_change_with_the_frame(tmp_path):
+    slope = np.linspace(0, 255, 64).astype(np.uint8)
+    images = [np.zeros((48, 64, 3), np.uint8) for _ in range(3)]
+    for channel, image in enumerate(images):
+        image[..., channel] = slope
+    write_clip(tmp_path / "c.gif", images, Fraction(10))
+    for image, frame in zip(images, read_frames(tmp_path / "c.gif"), strict=True):
+        assert abs(frame.image_u8.astype(int) - image).mean() < 2
+
+
+def test_a_gif_keeps_its_speed_above_50_frames_a_second(tmp_path):
+    write_clip(tmp_path / "in.mp4", moving_square(60), Fraction(60))
+    result = transform_video(tmp_path / "in.mp4", tmp_path / "out.gif", same)
+    times = [frame.time_seconds for frame in read_frames(tmp_path / "out.gif")]
+    assert min(b - a for a, b in itertools.pairwise(times)) == Fraction(2, 100)
+    assert abs(result.info.duration_seconds - 1) <= Fraction(2, 100)
+    assert f"{60 - len(times)} frames were left out" in result.notes[0]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".webm", "vp9"), (".gif", "gif")])
+def test_odd_sizes_stay_where_the_codec_takes_them(tmp_path, suffix, codec):
+    write_clip(tmp_path / f"odd{suffix}", moving_square(3, (21, 33)), Fraction(25))
+    info = read_info(tmp_path / f"odd{suffix}")
+    assert (info.size_hw, info.codec) == ((21, 33), codec)
+
+
+def test_an_odd_size_that_grows_is_said(tmp_path):
+    write_clip(tmp_path / "in.webm", moving_square(3, (21, 33)), Fraction(25))
+    result = transform_video(tmp_path / "in.webm", tmp_path / "out.mp4", same)
+    assert "33 x 21" in result.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "expected"), [("libopus", "a.mkv", "opus"), ("aac", "a.mp4", "opus"), ("flac", "b.mkv", "opus")]
+)
+def test_webm_takes_opus_and_makes_it_of_the_rest(tmp_path, codec, name, expected):
+    source = record_with_sound(tmp_path / name, codec)
+    result = transform_video(source, tmp_path / "out.webm", same)
+    assert (result.info.sound, result.info.codec) == (expected, "vp9")
+    if codec == "libopus":
+        assert sound_of(tmp_path / "out.webm").payloads == sound_of(source).payloads
+    assert all(
+        abs(a - b) <= Fraction(1, 500)
+        for a, b in zip(stamps_of(tmp_path / "out.webm"), stamps_of(source), strict=False)
+    )
+
+
+def test_a_folder_of_png_holds_the_frames_to_the_bit_and_their_times(clip, tmp_path):
+    result = transform_video(clip, f"{tmp_path}/frames/", same)
+    frames = list(read_frames(clip))
+    files = sorted((tmp_path / "frames").glob("*.png"))
+    assert [file.name for file in files] == [f"frame-{number:06d}.png" for number in range(len(frames))]
+    for file, frame in zip(files, frames, strict=True):
+        with Image.open(file) as image:
+            assert (np.asarray(image) == frame.image_u8).all()
+    with (tmp_path / "frames" / "times.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["time_seconds"]) for row in rows] == [float(frame.time_seconds) for frame in frames]
+    assert sum(float(row["duration_seconds"]) for row in rows) == pytest.approx(1.2)
+    assert (result.info.codec, result.info.frame_count, result.info.duration_seconds) == ("png", 30, Fraction(12, 10))
+    assert "no sound" in result.notes[0]
+
+
+def test_a_folder_may_be_there_empty_or_be_asked_for_by_format(clip, tmp_path):
+    (tmp_path / "empty").mkdir()
+    transform_video(clip, tmp_path / "empty", same)
+    transform_video(clip, tmp_path / "named", same, options=VideoOptions(format="png"))
+    assert len(list((tmp_path / "empty").iterdir())) == len(list((tmp_path / "named").iterdir())) == 31
+    for refused in ["empty", "named/"]:
+        with pytest.raises(InputError, match="is not empty"):
+            transform_video(clip, f"{tmp_path}/{refused}", lambda frames: pytest.fail("drawn"))
+
+
+@pytest.mark.parametrize("target", ["frames/", "out.gif", "out.webm"])
+def test_an_error_leaves_neither_file_nor_folder(clip, tmp_path, target):
+    calls = []
+
+    def draw(frames):
+        calls.append(1)
+        if len(calls) == 3:
+            raise ZeroDivisionError
+        return same(frames)
+
+    with pytest.raises(ZeroDivisionError):
+        transform_video(clip, f"{tmp_path}/{target}", draw)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_a_file_missing_is_not_called_done(clip, tmp_path):
+    def draw(frames):
+        for path in tmp_path.rglob("frame-000003.png"):
+            path.unlink()
+        return same(frames)
+
+    with pytest.raises(IncompleteClipError, match="number of files"):
+        transform_video(clip, f"{tmp_path}/frames/", draw)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_raw_frames_go_to_a_pipe_with_their_size_and_rate_told(clip, tmp_path):
+    code = (
+        "import sys; from vitreous.video.stream import transform_video;"
+        "transform_video(sys.argv[1], '-', lambda frames: [frame.image_u8 for frame in frames])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, clip], capture_output=True, check=True)
+    frames = list(read_frames(clip))
+    assert done.stdout == b"".join(frame.image_u8.tobytes() for frame in frames)
+    said = done.stderr.decode()
+    assert said.count("\n") == 1
+    assert "-f rawvideo -pixel_format rgb24 -video_size 64x36 -framerate 25 -i -" in said
+
+
+def test_a_pipe_whose_reader_ends_is_told_in_one_line(clip, monkeypatch, capsys):
+    class Closed(io.RawIOBase):
+        def write(self, _):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    writer = pipe.PipeWriter(read_info(clip), (36, 64), Closed())
+    with pytest.raises(InputError, match="after 0 frames: broken pipe"), writer:
+        writer.write(next(read_frames(clip)))
+    assert "raw frames follow" in capsys.readouterr().err
+
+
+def test_every_format_is_written_and_read_back(clip, tmp_path):
+    for name in FORMATS:
+        if name.startswith("."):
+            result = transform_video(clip, tmp_path / f"out{name}", same)
+            assert len(stamps_of(tmp_path / f"out{name}")) == result.frames == 30
+            assert (result.info.sound is None) == (FORMATS[name].sound is None)
+
+
+def test_what_a_format_cannot_do_names_those_that_can(clip, tmp_path):
+    cases = [
+        ("out.gif", {"quality": 20}, r"gif has no quality.*\.mp4, \.m4v, \.mov, \.mkv, \.webm"),
+        ("out.mp4", {"quality": 60}, "from 0 .best. to 51"),
+        ("out.mp4", {"format": "webm"}, "its name asks for mp4"),
+        ("out", {"format": "webmm"}, "did you mean 'webm'"),
+        ("/proc/no/out.mp4", {}, "can't"),
+    ]
+    for target, values, said in cases:
+        with pytest.raises(InputError, match=said):
+            transform_video(clip, tmp_path / target, same, options=VideoOptions(**values))
+    assert format_name("clip", "WEBM") == ".webm"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_under_a_file_or_in_a_read_only_folder(clip, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is not a folder"):
+        check_target(tmp_path / "file" / "out.mp4", clip)
+    monkeypatch.setattr("os.access", lambda *_: False)  # the tests may run as root, who writes everywhere
+    for target in ["out.mp4", "frames/"]:
+        with pytest.raises(InputError, match="is read-only"):
+            check_target(f"{tmp_path}/{target}", clip)
+    with pytest.raises(InputError, match="it is a file"):
+        check_target(f"{tmp_path}/file/", clip)
+
+
+def test_av_knows_every_encoder_of_the_table():
+    for kind in FORMATS.values():
+        assert kind.encoder is None or kind.encoder.name in av.codecs_available

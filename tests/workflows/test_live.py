@@ -1,0 +1,344 @@
+"""A live view, looked at through real requests: newest first, no lag, nobody holds up another, nothing is left."""
+
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from PIL import Image
+from video_clips import record_with_sound
+
+from vitreous.cli import run
+from vitreous.data.preprocessing import Preprocessing
+from vitreous.errors import InputError
+from vitreous.model.config import ViTConfig
+from vitreous.model.vit import ViT
+from vitreous.tasks.classification import Classifier, Prediction
+from vitreous.tasks.saved import save_config, save_weights
+from vitreous.video.camera import Camera, Clip, LiveFrame, fitting
+from vitreous.video.decode import read_frames
+from vitreous.workflows import live_server
+from vitreous.workflows.live import LiveView, Seen
+from vitreous.workflows.live_latest import Latest
+from vitreous.workflows.live_page import live_page
+from vitreous.workflows.live_server import LiveServer
+
+RANKING = (("dog", 0.87), ("cat", 0.11), ("cow", 0.02))
+
+
+class Noise:
+    """A camera that gives large pictures, which compress badly, at 50 a second."""
+
+    name = "noise"
+
+    def __init__(self):
+        self.image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+        self.closed = False
+
+    def frames(self, stop):
+        while not stop.wait(0.02):
+            yield LiveFrame(self.image, time.monotonic())
+
+    def close(self):
+        self.closed = True
+
+
+def look(frame):
+    return Seen(frame.image_u8, Prediction(RANKING), "stand-in")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A second of 25 frames, 36 x 64 pixels."""
+    return record_with_sound(tmp_path_factory.mktemp("clips") / "clip.mp4", "aac")
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory):
+    """The folder of a small model that has learned nothing."""
+    folder = tmp_path_factory.mktemp("model")
+    vit = ViT(ViTConfig(image_size_hw=(16, 16), patch_size=4, classes=3, width=16, depth=2, heads=2))
+    save_config(Classifier(vit, Preprocessing((16, 16)), ("red", "green", "blue")), folder)
+    save_weights(vit, folder)
+    return folder
+
+
+@contextmanager
+def showing(source, look=look):
+    """A live view on a thread, ended at the end, after which nothing may be left of it."""
+    view, results = LiveView(source, look, LiveServer(port=0)), []
+    started = threading.Event()
+    arguments = (live_page("model", source.name, has_classes=True), lambda url: started.set())
+    thread = threading.Thread(target=lambda: results.append(view.run(*arguments)), name="live test")
+    thread.start()
+    assert started.wait(5)
+    try:
+        yield view, results
+    finally:
+        view.stop.set()
+        thread.join(5)
+    assert results and not left_over()
+
+
+def left_over():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("live")]
+
+
+def get(view, path, **headers):
+    request = urllib.request.Request(view.server.url + path.lstrip("/"), headers=headers)
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return answer.headers.get_content_type(), answer.read()
+
+
+def state(view):
+    return json.loads(get(view, "/state")[1])
+
+
+def until(condition, seconds=5.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "this did not come about in time"
+        time.sleep(0.01)
+
+
+def streamed(view, count):
+    """The first pictures of the stream, as a browser takes them apart."""
+    with urllib.request.urlopen(view.server.url + "stream", timeout=5) as answer:
+        boundary = answer.headers.get_boundary().encode()
+        assert answer.readline().strip() == b"--" + boundary
+        for _ in range(count):
+            head = dict(line.split(b": ") for line in iter(lambda: answer.readline().strip(), b""))
+            assert head[b"Content-Type"] == b"image/jpeg"
+            yield Image.open(io.BytesIO(answer.read(int(head[b"Content-Length"]))))
+            assert (answer.readline(), answer.readline().strip()) == (b"\r\n", b"--" + boundary)
+
+
+def connected(view, path="/stream", receive_bytes=None):
+    """A viewer that asks for the stream, and does nothing more."""
+    viewer = socket.socket()
+    if receive_bytes:
+        viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    viewer.connect(view.server.server_address)
+    viewer.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+    return viewer
+
+
+def test_pictures_and_numbers_are_served(clip):
+    with showing(Clip(clip, loop=True)) as (view, _):
+        pictures = list(streamed(view, 3))
+        for picture in pictures:
+            assert (picture.format, picture.size) == ("JPEG", (64, 36))
+            picture.load()
+        assert len({picture.tobytes() for picture in pictures}) == 3, "the square moves"
+        kind, data = get(view, "/frame.jpg")
+        assert kind == "image/jpeg" and Image.open(io.BytesIO(data)).size == (64, 36)
+        told = state(view)
+        assert told["ranking"] == [list(one) for one in RANKING] and told["words"] == "stand-in"
+        assert told["seen"] >= told["shown"] >= 3 and told["dropped"] == told["seen"] - told["shown"]
+        assert 0 < told["latency_ms"] < 1000
+        until(lambda: state(view)["fps"] > 10)
+
+
+def test_the_page_is_whole_in_itself_and_takes_names_as_words(clip):
+    with showing(Clip(clip, loop=True)) as (view, _):
+        kind, data = get(view, "/")
+    assert kind == "text/html" and b"/stream" in data and b"clip.mp4" in data
+    assert not re.search(rb"https?:|<link rel=.stylesheet|<script src", data)
+    assert "<b>" not in live_page("<b>model", "<b>clip", has_classes=False)
+
+
+def test_a_clip_plays_at_its_own_rate_and_ends(clip):
+    with showing(Clip(clip)) as (view, results):
+        started = time.monotonic()
+        last = list(streamed(view, 5))[-1]
+        until(lambda: results)
+        assert 0.5 < time.monotonic() - started < 3 and last.size == (64, 36)
+    (summary,) = results
+    assert summary.seen == 25 and summary.shown + summary.dropped == 25 and summary.shown >= 5
+    assert not summary.interrupted and summary.broke_off is None and summary.latency_ms is not None
+
+
+def test_a_slow_model_drops_frames_and_does_not_lag(clip):
+    ages = []
+
+    def slow(frame):
+        ages.append(time.monotonic() - frame.taken_seconds)
+        time.sleep(0.2)
+        return look(frame)
+
+    with showing(Clip(clip, loop=True), slow) as (view, results):
+        until(lambda: view.pictures.count >= 6)
+        assert state(view)["latency_ms"] < 400
+    summary = results[0]
+    assert summary.dropped > 2 * summary.shown and summary.latency_ms < 400 and np.median(ages) < 0.1
+
+
+def test_a_viewer_that_stops_reading_holds_up_nobody():
+    with showing(Noise()) as (view, _), connected(view, receive_bytes=4096):
+        until(lambda: view.server.viewers == 1 and view.pictures.count > 10)
+        before = view.pictures.count
+        assert sum(picture.size == (640, 480) for picture in streamed(view, 10)) == 10
+        assert view.pictures.count >= before + 9
+        started = time.monotonic()
+        view.stop.set()
+        until(lambda: not left_over() or left_over() == ["live test"])
+        assert time.monotonic() - started < 2
+    assert view.source.closed
+
+
+def test_a_viewer_that_vanishes_leaves_its_place():
+    with showing(Noise()) as (view, _):
+        with connected(view) as viewer:
+            assert viewer.recv(100)
+            until(lambda: view.server.viewers == 1)
+        until(lambda: view.server.viewers == 0)
+
+
+def test_one_viewer_too_many_is_told_so(monkeypatch):
+    monkeypatch.setattr(live_server, "MOST_VIEWERS", 1)
+    with showing(Noise()) as (view, _), connected(view):
+        until(lambda: view.server.viewers == 1)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            get(view, "/stream")
+        assert refused.value.code == 503 and b"1 viewers" in refused.value.read()
+        refused.value.close()
+
+
+@pytest.mark.parametrize(("path", "host", "code"), [("/", "evil.example", 403), ("/etc/passwd", "localhost", 404)])
+def test_what_is_not_served(path, host, code):
+    with showing(Noise()) as (view, _), pytest.raises(urllib.error.HTTPError) as refused:
+        get(view, path, Host=f"{host}:{view.server.server_port}")
+    assert refused.value.code == code
+    refused.value.close()
+
+
+def test_a_model_that_fails_ends_everything():
+    def fails(frame):
+        raise InputError("there is no class 'dgo'")
+
+    source = Noise()
+    with pytest.raises(InputError, match="dgo"):
+        LiveView(source, fails, LiveServer(port=0)).run()
+    assert source.closed and not left_over()
+
+
+def test_a_clip_that_breaks_off(tmp_path):
+    broken = record_with_sound(tmp_path / "clip.mkv", "aac", seconds=2)
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size * 3 // 10])
+    summary = LiveView(Clip(broken), look, LiveServer(port=0)).run()
+    assert "breaks off after" in summary.broke_off and summary.shown > 3 and not left_over()
+
+
+def test_frames_of_a_clip_come_when_they_are_due_and_upright(shared):
+    path = shared / "video" / "variable-rate-rotated-180.mp4"
+    stop, start, frames = threading.Event(), time.monotonic(), []
+    for frame in Clip(path, 320).frames(stop):
+        frames.append(frame)
+        if len(frames) == 8:
+            stop.set()
+    intended = [float(frame.time_seconds) for frame, _ in zip(read_frames(path), range(8), strict=False)]
+    taken = [frame.taken_seconds - start for frame in frames]
+    assert len(frames) == 8 and all(0 <= t - due < 0.5 for t, due in zip(taken, intended, strict=True))
+    assert frames[0].image_u8.shape == (180, 320, 3)
+    sideways = next(Clip(shared / "video" / "rotated-sound.mp4").frames(threading.Event()))
+    assert sideways.image_u8.shape == (480, 270, 3)
+
+
+def test_pixels_become_square():
+    assert fitting((256, 340), 640, Fraction(1024, 765)) == (256, 455)
+    with pytest.raises(InputError, match="size 3"):
+        fitting((100, 100), 3)
+
+
+def test_latest_keeps_the_newest_alone():
+    latest = Latest[str]()
+    assert latest.after(0, 0.001) is None and latest.newest is None
+    for item in ("a", "b", "c"):
+        latest.put(item)
+    assert latest.after(0, 0.001) == (3, "c") and latest.after(3, 0.001) is None
+    latest.put("d")
+    latest.finish(ValueError("broken"))
+    assert latest.after(3, 0.001) == (4, "d") and not latest.has_ended(4)
+    with pytest.raises(ValueError, match="broken"):
+        latest.after(4, 0.001)
+
+
+def test_ports_and_hosts_that_cannot_be_used(clip, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert run(["live", "no-model", "--source", str(clip), "--port", str(port)]) == 2
+        said = capsys.readouterr().err
+        another = int(re.fullmatch(rf"vitreous: port {port} is in use: take another with --port (\d+)\n", said)[1])
+    LiveServer(port=another).close()
+    for host, port, words in [("127.0.0.1", 70_000, "port 70000"), ("192.0.2.1", 0, "host '192.0.2.1'")]:
+        with pytest.raises(InputError, match=words):
+            LiveServer(host, port)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--camera", "9"], "there is no camera 9: "),
+        (["--camera", "/dev/null"], "camera /dev/null can't be opened"),
+        (["--source", "missing.mp4"], "missing.mp4"),
+        (["--camera", "0", "--source", "a.mp4"], "can't both"),
+        (["--loop"], "--loop"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="cameras are called otherwise elsewhere")
+def test_sources_that_are_none(arguments, words, capsys):
+    assert run(["live", "no-model", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1 and "Traceback" not in said
+
+
+def test_a_missing_camera_names_those_there(monkeypatch):
+    monkeypatch.setattr("vitreous.video.camera.cameras", lambda: [("/dev/video4", "Webcam")])
+    with pytest.raises(InputError, match=r"there are /dev/video4 \(Webcam\)"):
+        Camera("9")
+
+
+def test_ctrl_c_ends_the_process_within_a_second(tiny_model, clip):
+    command = [
+        sys.executable,
+        "-m",
+        "vitreous",
+        "live",
+        str(tiny_model),
+        "--source",
+        str(clip),
+        "--loop",
+        "--port",
+        "0",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        url = next(found[0] for line in process.stderr if (found := re.search(r"http://\S+", line)))
+        with urllib.request.urlopen(url + "stream", timeout=10) as answer:
+            answer.read(1000)
+            process.send_signal(signal.SIGINT)
+            started = time.monotonic()
+            out, err = process.communicate(timeout=10)
+        assert time.monotonic() - started < 2.5 and process.returncode == 0, err
+    assert re.search(r"^clip.mp4: \d+ frames seen, \d+ shown, \d+ dropped, median latency \d+ ms", out)
+    assert "Traceback" not in err
+
+
+def test_a_model_is_shown(tiny_model, clip, capsys):
+    assert run(["live", str(tiny_model), "--source", str(clip), "--port", "0", "--method", "rollout", "--label"]) == 0
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"clip.mp4: 25 frames seen, \d+ shown, \d+ dropped, median latency .* pictures/s\n", out), err
+    assert run(["live", str(tiny_model), "--source", str(clip), "--port", "0", "--method", "rolout"]) == 2
+    assert "did you mean 'rollout'" in capsys.readouterr().err and not left_over()

@@ -1,0 +1,136 @@
+"""vitreous live"""
+
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from vitreous.cli import EXIT_BROKE_OFF, complain
+from vitreous.cli.screen import note, say
+from vitreous.errors import InputError
+
+if TYPE_CHECKING:
+    from vitreous.video.camera import LiveSource
+    from vitreous.workflows.live_numbers import LiveState, LiveSummary
+
+LINE_SECONDS = 5.0
+
+
+def live(
+    model: str,
+    /,
+    *,
+    camera: str | None = None,
+    source: Path | None = None,
+    loop: Annotated[bool, Parameter(negative="")] = False,
+    method: str = "attention",
+    target: str | None = None,
+    layer: int | None = None,
+    head: int | None = None,
+    size: int = 640,
+    model_size: int | None = None,
+    label: Annotated[bool, Parameter(negative="")] = False,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+) -> int:
+    """Show in the browser what a model looks at, live: through a camera, or a clip played as if it were one.
+
+    Frames that come while the model is busy are dropped, so the picture never lags. Ctrl-C ends the view and prints
+    its summary; as this is the way to end it, the exit code is 0.
+
+    Args:
+        model: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small.
+        camera: Camera by number from 0, name or path such as /dev/video2; 0 by default.
+        source: Clip to play at its own rate instead of a camera.
+        loop: Play the clip again and again.
+        method: How to explain; `vitreous methods` lists them and the settings that each one takes.
+        target: What the maps shall explain: a class, or "cat - dog"; each picture's predicted class by default.
+        layer: Layer to show, counted from 0; -1 is the last.
+        head: Head to show, counted from 0; all of them by default.
+        size: Long side of the pictures in pixels, at most.
+        model_size: Side in pixels that the model is given; its own by default.
+        label: Write class, confidence and method on the picture too, for a stream that is shown elsewhere.
+        host: Address to serve at; by default only this machine can watch.
+        port: Port to serve at; 0 for any that is free.
+    """
+    from vitreous.workflows.live import live as run
+    from vitreous.workflows.live_server import LiveServer
+
+    chosen = live_source(camera, source, size, loop=loop)
+    try:
+        server = LiveServer(host, port)
+    except InputError:
+        chosen.close()
+        raise
+
+    def tell_start(url: str) -> None:
+        note(f"{chosen.name} at {url} (Ctrl-C ends)")
+        if not server.is_private:
+            note("everyone who reaches this machine over the network can watch: there is no password")
+
+    with display() as tell:
+        summary = run(
+            model, chosen, method, explained=target, size=model_size, label=label, server=server,
+            on_start=tell_start, on_state=tell, layer=layer, head=head,
+        )  # fmt: skip
+    say(f"{chosen.name}: {in_words(summary)}")
+    if summary.broke_off is not None:
+        complain(f"{chosen.name}: {summary.broke_off}")
+        return EXIT_BROKE_OFF
+    return 0
+
+
+def live_source(camera: str | None, source: Path | None, size: int, *, loop: bool) -> "LiveSource":
+    """The camera or clip that was asked for."""
+    from vitreous.video.camera import Camera, Clip
+
+    if source is None:
+        if loop:
+            raise InputError("a camera has no end to begin again after: leave out --loop, or give a clip with --source")
+        return Camera("0" if camera is None else camera, size)
+    if camera is not None:
+        raise InputError("--camera and --source can't both be shown: give one of them")
+    return Clip(source, size, loop=loop)
+
+
+@contextmanager
+def display() -> Generator[Callable[["LiveState"], None]]:
+    """Where the numbers are shown: in one line that changes on a terminal, else in a line every few seconds."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        with Console(stderr=True).status("waiting for the first picture") as status:
+            yield lambda state: status.update(Text(state_words(state)))
+        return
+    last = [time.monotonic()]
+
+    def line(state: "LiveState") -> None:
+        if time.monotonic() - last[0] >= LINE_SECONDS:
+            last[0] = time.monotonic()
+            note(state_words(state))
+
+    yield line
+
+
+def state_words(state: "LiveState") -> str:
+    """The numbers of a live view in one line."""
+    answer = [f"{name} {100 * share:.0f} %" for name, share in state.ranking[:1]]
+    latency = "no picture" if state.latency_ms is None else f"latency {state.latency_ms:.0f} ms"
+    viewers = f"{state.viewers} viewer{'' if state.viewers == 1 else 's'}"
+    return " · ".join(
+        [*answer, f"{state.fps:.1f} pictures/s", latency, f"{state.dropped} of {state.seen} dropped", viewers]
+    )
+
+
+def in_words(summary: "LiveSummary") -> str:
+    """What came of a live view, in one line."""
+    latency = "" if summary.latency_ms is None else f", median latency {summary.latency_ms:.0f} ms"
+    return (
+        f"{summary.seen} frames seen, {summary.shown} shown, {summary.dropped} dropped{latency}, "
+        f"{summary.fps:.1f} pictures/s"
+    )

@@ -1,0 +1,44 @@
+"""How sure a number is: the same number of pictures drawn again with replacement (percentile bootstrap, Efron 1979)."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vitreous.evaluation.score import CONFIDENCE, RESAMPLES, Score
+
+Interval = tuple[float, float]
+"""From where to where a number lies at 95 %."""
+
+
+def resampled(statistic: Callable[[np.ndarray], np.ndarray], count: int, seed: int = 0) -> np.ndarray:
+    """What a statistic of `count` pictures gives for 2000 resamples of them: float64 (resamples, numbers).
+
+    `statistic` takes the indexes of the pictures drawn, int64 (count), and gives one or more numbers. The draws are the
+    same for the same count and seed, so numbers that are resampled together vary together.
+    """
+    assert count > 0, "no pictures to draw from"
+    random = np.random.default_rng(seed)
+    return np.stack([np.atleast_1d(statistic(random.integers(0, count, count))) for _ in range(RESAMPLES)])
+
+
+def resampled_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """The means of numbers (pictures, numbers) over 2000 resamples of the pictures: float64 (resamples, numbers)."""
+    count, numbers = len(values), np.asarray(values, np.float64)
+    return resampled(lambda draws: np.bincount(draws, minlength=count) @ numbers / count, count, seed)
+
+
+def intervals(samples: np.ndarray) -> list[Interval]:
+    """The middle 95 % of each column of samples (resamples, numbers).
+
+    Where all pictures agree, as when each is told right, there is nothing to resample and the interval is a point.
+    """
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def shares(hits: np.ndarray, seed: int = 0) -> list[Score]:
+    """The mean of each column of hits (pictures, columns), 0 to 1 and higher is better, with its interval."""
+    sure = intervals(resampled_means(hits, seed))
+    means = np.asarray(hits, np.float64).mean(0).tolist()
+    return [Score(mean, *interval, len(hits), "higher") for mean, interval in zip(means, sure, strict=True)]

@@ -1,0 +1,82 @@
+"""Whether a model is right as often as it says: expected calibration error, and the bins of a reliability diagram."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitreous.evaluation.score import CONFIDENCE
+
+BINS = 15
+TRIALS = 1000
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The pictures whose confidence lies above `low` and up to `high`; there is at least one."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    """Mean probability of the answers given."""
+    accuracy: float
+    """Share of them that are right."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidence and accuracy are apart: 0 is perfect, lower is better."""
+
+    error: float
+    """Expected calibration error over 15 bins of equal width (Guo et al. 2017, equation 3)."""
+    error_by_chance: float
+    """What 95 % of perfectly calibrated models with the same confidences stay below on as many pictures: the error of
+    finite bins is never 0, so only what is above this says something (Bröcker and Smith 2007, section 3)."""
+    adaptive_error: float
+    """The same over 15 bins of equally many pictures (Nguyen and O'Connor 2015, section 3)."""
+    bins: tuple[Bin, ...]
+    """The bins of equal width that hold pictures, from low to high confidence."""
+
+
+def calibration(confidence: np.ndarray, right: np.ndarray, seed: int = 0) -> Calibration:
+    """Calibration of answers given with `confidence`, float (pictures) in 0 to 1, that were `right`, bool (pictures).
+
+    >>> round(calibration(np.array([0.8, 0.8, 0.8, 0.8]), np.array([True, True, True, False])).error, 6)
+    0.05
+    """
+    assert confidence.shape == right.shape == (right.size,) and right.size, (confidence.shape, right.shape)
+    confidence, bins = np.asarray(confidence, np.float64), equal_width_bins(confidence)
+    counts = np.bincount(bins, minlength=BINS)
+    sums = np.bincount(bins, confidence, BINS), np.bincount(bins, right, BINS)
+    parts = [
+        Bin(i / BINS, (i + 1) / BINS, int(counts[i]), *(float(total[i] / counts[i]) for total in sums))
+        for i in np.flatnonzero(counts)
+    ]
+    return Calibration(
+        error=binned_error(confidence, right, bins),
+        error_by_chance=_error_by_chance(confidence, bins, seed),
+        adaptive_error=binned_error(confidence, right, equal_count_bins(confidence)),
+        bins=tuple(parts),
+    )
+
+
+def equal_width_bins(confidence: np.ndarray) -> np.ndarray:
+    """Which of 15 bins of equal width, (0, 1/15] to (14/15, 1], each confidence falls into: int64 (pictures)."""
+    return np.clip(np.ceil(np.asarray(confidence, np.float64) * BINS).astype(np.int64) - 1, 0, BINS - 1)
+
+
+def equal_count_bins(confidence: np.ndarray) -> np.ndarray:
+    """Which of up to 15 bins of equally many pictures each falls into, by rank; equal confidences stay together."""
+    ordered = np.sort(confidence)
+    return np.searchsorted(ordered, confidence) * BINS // confidence.size
+
+
+def binned_error(confidence: np.ndarray, right: np.ndarray, bins: np.ndarray) -> float:
+    """The distance between mean confidence and accuracy of each bin, weighted by its share of the pictures."""
+    return float(np.abs(np.bincount(bins, confidence - right)).sum() / right.size)
+
+
+def _error_by_chance(confidence: np.ndarray, bins: np.ndarray, seed: int) -> float:
+    random = np.random.default_rng(seed)
+    errors = [binned_error(confidence, random.random(confidence.size) < confidence, bins) for _ in range(TRIALS)]
+    return float(np.quantile(errors, CONFIDENCE))

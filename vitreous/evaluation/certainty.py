@@ -1,0 +1,147 @@
+"""The scores of a set of pictures with all that says how far they can be believed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vitreous.evaluation.bootstrap import Interval, intervals, resampled, resampled_means
+from vitreous.evaluation.calibration import Calibration, calibration
+from vitreous.evaluation.classification import ClassScore, Scores, score
+from vitreous.evaluation.selective import Selective, selective
+from vitreous.evaluation.temperature import fit_temperature
+
+
+@dataclass(frozen=True)
+class ClassEstimate(ClassScore):
+    """How well one class was told, and how sure that is."""
+
+    precision_interval: Interval
+    recall_interval: Interval
+    f1_interval: Interval
+
+
+@dataclass(frozen=True)
+class TemperatureScaling:
+    """What dividing the logits by one number, fitted on other pictures, does to loss and calibration."""
+
+    value: float
+    """The temperature; above 1 the model was too sure of itself."""
+    fitted_on: int
+    """Validation pictures that it was fitted on."""
+    loss_before: float
+    loss_after: float
+    error_before: float
+    """Expected calibration error."""
+    error_after: float
+    calibration: Calibration
+    """Calibration with the temperature."""
+
+
+@dataclass(frozen=True)
+class Evaluation(Scores):
+    """Scores with their intervals at 95 % (percentile bootstrap over pictures), calibration and selective prediction."""
+
+    classes: tuple[ClassEstimate, ...]
+    top1_interval: Interval
+    top5_interval: Interval
+    loss_interval: Interval
+    calibration: Calibration
+    selective: Selective
+    temperature: TemperatureScaling | None = None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said of each picture, beside the truth, as numpy arrays."""
+
+    logits: np.ndarray
+    """float64 (pictures, classes)."""
+    labels: np.ndarray
+    """int64 (pictures)."""
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """The class each picture was taken for: int64 (pictures)."""
+        return self.logits.argmax(1)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each picture was told right: bool (pictures)."""
+        return self.predictions == self.labels
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """The probability of the class it was taken for: float64 (pictures)."""
+        return 1 / np.exp(self.logits - self.logits.max(1, keepdims=True)).sum(1)
+
+    @property
+    def losses(self) -> np.ndarray:
+        """Cross-entropy of each picture in nats: float64 (pictures)."""
+        logits, labels = torch.from_numpy(self.logits), torch.from_numpy(self.labels)
+        return functional.cross_entropy(logits, labels, reduction="none").numpy()
+
+    def at(self, temperature: float) -> "Answers":
+        """The same answers with the logits divided by a temperature."""
+        return Answers(self.logits / temperature, self.labels)
+
+
+def answers(logits: Tensor, labels: Tensor) -> Answers:
+    """Logits (pictures, classes) and labels (pictures) on any device as `Answers`."""
+    return Answers(logits.detach().double().cpu().numpy(), labels.cpu().numpy())
+
+
+def judge(given: Answers, class_names: tuple[str, ...], seed: int = 0) -> Evaluation:
+    """All scores of what a model said, with intervals."""
+    plain = score(torch.from_numpy(given.logits), torch.from_numpy(given.labels), class_names)
+    top5 = torch.from_numpy(given.logits).topk(min(5, given.logits.shape[1]), 1).indices.numpy()
+    values = np.stack([given.right, (top5 == given.labels[:, None]).any(1), given.losses], 1)
+    means = intervals(resampled_means(values, seed))
+    classes = tuple(
+        ClassEstimate(**vars(one), precision_interval=precision, recall_interval=recall, f1_interval=f1)
+        for one, (precision, recall, f1) in zip(plain.classes, class_intervals(given, seed), strict=True)
+    )
+    return Evaluation(
+        **{**vars(plain), "classes": classes},
+        top1_interval=means[0],
+        top5_interval=means[1],
+        loss_interval=means[2],
+        calibration=calibration(given.confidence, given.right, seed),
+        selective=selective(given.confidence, given.right, seed),
+    )
+
+
+def class_intervals(given: Answers, seed: int = 0) -> list[list[Interval]]:
+    """The intervals of precision, recall and F1 of each class."""
+    labels, predictions, classes = given.labels, given.predictions, given.logits.shape[1]
+    samples = resampled(
+        lambda draws: class_values(labels[draws], predictions[draws], classes).ravel(), len(labels), seed
+    )
+    flat = intervals(samples)
+    return [flat[i : i + 3] for i in range(0, len(flat), 3)]
+
+
+def class_values(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+    """Precision, recall and F1 of each class, 0 where there is nothing to divide by: float64 (classes, 3)."""
+    truths, predicted = np.bincount(labels, minlength=classes), np.bincount(predictions, minlength=classes)
+    right = np.bincount(labels[labels == predictions], minlength=classes)
+    parts = np.stack([right, right, 2 * right]), np.stack([predicted, truths, truths + predicted])
+    return (parts[0] / np.maximum(parts[1], 1)).T
+
+
+def temperature_scaling(validation: Answers, test: Answers) -> TemperatureScaling:
+    """Fit a temperature on the answers for validation pictures, and say what it does on the test pictures."""
+    value = fit_temperature(validation.logits, validation.labels)
+    scaled = test.at(value)
+    before, after = (calibration(one.confidence, one.right) for one in (test, scaled))
+    return TemperatureScaling(
+        value,
+        len(validation.labels),
+        float(test.losses.mean()),
+        float(scaled.losses.mean()),
+        before.error,
+        after.error,
+        after,
+    )

@@ -1,0 +1,69 @@
+"""How a model holds out on changed pictures: which pictures it tells right under each change, to accuracies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitreous.evaluation.bootstrap import shares
+from vitreous.evaluation.score import Score
+
+
+@dataclass(frozen=True)
+class CorruptionScore:
+    """Accuracy under one kind of corruption."""
+
+    kind: str
+    strengths: tuple[float, ...]
+    """At each strength, from the weakest."""
+    mean: Score
+    """Over all strengths."""
+
+
+@dataclass(frozen=True)
+class CorruptionScores:
+    """Accuracy under corruption; every kind and strength counts alike."""
+
+    clean: Score
+    """On the same pictures as they are."""
+    mean: Score
+    """Mean corruption accuracy. 1 minus it is the mean corruption error, not divided by AlexNet's, as usual for CIFAR-10-C
+    (Hendrycks and Dietterich 2019, section 4.2)."""
+    kinds: tuple[CorruptionScore, ...]
+
+
+@dataclass(frozen=True)
+class ChangePoint:
+    """Accuracy when pictures are changed by `amount`."""
+
+    amount: float
+    accuracy: Score
+
+
+@dataclass(frozen=True)
+class ShiftScores:
+    """Accuracy on pictures moved and turned."""
+
+    shifts: tuple[ChangePoint, ...]
+    """Over pixels, the mean of the four directions."""
+    rotations: tuple[ChangePoint, ...]
+    """Over degrees, counter-clockwise above 0."""
+
+
+def corruption_scores(clean: np.ndarray, rights: Mapping[str, np.ndarray]) -> CorruptionScores:
+    """Accuracies from which pictures were told right: bool (pictures) as they are, (strengths, pictures) a kind.
+
+    The intervals are over pictures: all changed copies of one are drawn together.
+    """
+    hits = np.stack([clean, *(right.mean(0) for right in rights.values())], 1)
+    own, *means = shares(np.column_stack([hits, hits[:, 1:].mean(1)]))
+    kinds = [
+        CorruptionScore(kind, tuple(right.mean(1).tolist()), mean)
+        for (kind, right), mean in zip(rights.items(), means[:-1], strict=True)
+    ]
+    return CorruptionScores(own, means[-1], tuple(kinds))
+
+
+def change_points(amounts: Sequence[float], hits: np.ndarray) -> tuple[ChangePoint, ...]:
+    """Accuracy at each amount from hits (pictures, amounts), 0 to 1."""
+    return tuple(ChangePoint(*pair) for pair in zip(amounts, shares(hits), strict=True))

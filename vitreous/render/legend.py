@@ -1,0 +1,80 @@
+"""What the colours of a video mean, and what they show: a slim colour bar beside the words, in a corner of a frame."""
+
+from functools import lru_cache
+from math import ceil
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from vitreous.render.contours import HALO, HEIGHTS, LINE_COLORS
+from vitreous.render.letters import ellipsise, font
+from vitreous.render.overlay import AGAINST, FOR, overlay_levels
+from vitreous.render.spotlight import spotlight
+from vitreous.render.text import LABEL_SHARE, SMALLEST_LABEL, draw_box, translucent
+from vitreous.render.theme import LABEL_MUTED, LABEL_PAPER
+
+GREY = 128
+BAR_LETTERS = 6.5
+"""The bar's length in heights of letters."""
+
+
+@lru_cache(maxsize=64)
+def bar_pixels(length: int, thickness: int, kind: str = "overlay") -> np.ndarray:
+    """The colours from little to much as the kind of drawing has them on a grey surface: uint8 (thickness, length, 3).
+
+    `kind` is "overlay", "signed", "spotlight", "contour" or "signed contour", whose bar is its lines' colours, or "own"
+    for a map whose colours mean nothing on a bar, which gets an empty one.
+    """
+    if kind == "own":
+        return np.empty((thickness, 0, 3), np.uint8)
+    length, thickness = max(8, length), max(3, thickness)
+    if "contour" in kind:
+        colors = (AGAINST, FOR) if "signed" in kind else LINE_COLORS
+        bar = np.empty((thickness, length, 3), np.uint8)
+        bar[:] = HALO
+        edges = np.linspace(0, length, len(colors) + 1).astype(int)
+        for color, first, last in zip(colors, edges[:-1], edges[1:], strict=True):
+            bar[:, first + (first > 0) : last - (last < length)] = color
+        return bar
+    levels = np.tile(np.linspace(0, 255, length).astype(np.uint8), (thickness, 1))
+    grey = np.full((thickness, length, 3), GREY, np.uint8)
+    return spotlight(grey, levels) if kind == "spotlight" else overlay_levels(grey, levels, signed=kind == "signed")
+
+
+def bar_words(kind: str) -> str:
+    """What the two ends of the bar mean, where that must be said."""
+    if kind == "contour":
+        return "lines at " + ", ".join(f"{100 * height:.0f}" for height in HEIGHTS) + " %"
+    return "against / for" if "signed" in kind else ""
+
+
+def draw_legend(image_u8: np.ndarray, words: str, kind: str, corner: str = "bottom left") -> np.ndarray:
+    """A copy of the picture, uint8 (height, width, 3), with the words and a colour bar in a translucent box.
+
+    Too long words are ellipsised; a picture too small for the box comes back as it was.
+    """
+    return draw_box(image_u8, legend_box(words, kind, (image_u8.shape[0], image_u8.shape[1])), corner)
+
+
+@lru_cache(maxsize=64)
+def legend_box(words: str, kind: str, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int] | None:
+    """The box for these words on pictures of this size, as `label_box` gives it."""
+    letters = max(SMALLEST_LABEL, round(0.86 * LABEL_SHARE * (size_hw[0] * size_hw[1]) ** 0.5))
+    margin, padding, face = round(letters * 0.8), round(letters * 0.62), font(letters)
+    bar = bar_pixels(round(BAR_LETTERS * letters), max(4, round(0.42 * letters)), kind)
+    room = size_hw[1] - 2 * (margin + padding) - bar.shape[1]
+    said = " · ".join(text for text in (words, bar_words(kind)) if text)
+    shown = ellipsise(said, face, room - padding) if room > 3 * letters else ""
+    gap = padding if shown and bar.size else 0
+    text_width = ceil(face.getlength(shown))
+    height, width = round(1.9 * letters), 2 * padding + text_width + gap + bar.shape[1]
+    if room < text_width + gap or height + 2 * margin > size_hw[0] or not (shown or bar.size):
+        return None
+    box = Image.new("RGB", (width, height), LABEL_PAPER)
+    if shown:
+        ImageDraw.Draw(box).text((padding, height // 2), shown, fill=LABEL_MUTED, font=face, anchor="lm")
+    added, see_through = translucent(box, round(letters * 0.45))
+    top, left = (height - bar.shape[0]) // 2, padding + text_width + gap
+    added[top : top + bar.shape[0], left : left + bar.shape[1]] = bar.astype(np.uint16) << 8
+    see_through[top : top + bar.shape[0], left : left + bar.shape[1]] = 0
+    return added, see_through, margin

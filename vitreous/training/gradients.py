@@ -1,0 +1,148 @@
+"""The gradient of a whole batch, from as many parts and processes as it takes."""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
+
+from vitreous.errors import InputError
+from vitreous.model.vit import ViT
+from vitreous.runtime import autocast
+from vitreous.tasks.classification import loss as classification_loss
+from vitreous.training.processes import Processes, part_of
+from vitreous.training.recipe import Recipe
+from vitreous.training.sharding import is_sharded
+
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
+
+
+class Learner:
+    """A model from which gradients are taken: in parts one after the other, and in step with the other processes."""
+
+    def __init__(self, model: ViT, recipe: Recipe, processes: Processes) -> None:
+        smallest = recipe.accumulate * processes.count
+        if recipe.batch_size < smallest:
+            raise InputError(
+                f"batch_size is {recipe.batch_size}: it can't be shared by {processes.count} process(es) in "
+                f"{recipe.accumulate} part(s) each: raise it to {smallest} or lower accumulate"
+            )
+        self.model, self.recipe, self.processes = model, recipe, processes
+        self.forward: nn.Module = model
+        self.drawing: AbstractContextManager = nullcontext()
+        if processes.count > 1 and not is_sharded(model):
+            self.forward = DistributedDataParallel(model, broadcast_buffers=False)
+            self.forward.register_comm_hook(None, _summed)
+
+    def gradients(self, pictures: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Add the gradient of the mean loss of a batch to the weights.
+
+        Args:
+            pictures: The whole batch (batch, channels, height, width), the same in all processes.
+            labels: int64 (batch).
+            seed: Of the model's random numbers.
+
+        Returns:
+            What this process adds to the mean loss and to the number of pictures told right, still on the device.
+        """
+        mine = self.processes.share(len(labels))
+        results = []
+        for index in range(self.recipe.accumulate):
+            piece = part_of(mine.stop - mine.start, index, self.recipe.accumulate)
+            part = slice(mine.start + piece.start, mine.start + piece.stop)
+            last = index == self.recipe.accumulate - 1
+            torch.manual_seed(seed)
+            self.drawing = drawn_for(part, len(labels))
+            with self._exchange(last=last), self.drawing:
+                results.append(self._part(pictures[part], labels[part], (part.stop - part.start) / len(labels)))
+        losses, rights = zip(*results, strict=True)
+        return (sum_of(losses), sum_of(rights))
+
+    @contextmanager
+    def checkpointing(self) -> Generator[None]:
+        """Within, if the recipe says so, the blocks keep their input alone and compute the rest again for the
+        gradients, with the same random numbers (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost")."""
+        blocks = list(self.model.blocks) if self.recipe.checkpoint_activations else []
+        for block in blocks:
+            options = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), self.drawing)}
+            block.forward = partial(checkpoint, block.forward, **options)
+        try:
+            yield
+        finally:
+            for block in blocks:
+                del block.forward
+
+    def _part(self, pictures: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        with autocast(pictures.device, self.recipe.precision):
+            logits = self.forward(pictures)
+        loss = classification_loss(logits, labels, self.recipe.label_smoothing) * share
+        loss.backward()
+        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+    def _exchange(self, *, last: bool) -> AbstractContextManager:
+        """The context in which gradients are added up over the processes after the last part, and only then."""
+        if isinstance(self.forward, DistributedDataParallel) and not last:
+            return self.forward.no_sync()
+        if is_sharded(self.model):
+            self.model.set_requires_gradient_sync(last)  # ty: ignore[not-callable]
+        return nullcontext()
+
+
+def sum_of(parts: Sequence[Tensor]) -> Tensor:
+    """The parts added up; a single one as it is."""
+    return parts[0] if len(parts) == 1 else torch.stack(list(parts)).sum(0)
+
+
+def _summed(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """Add up a bucket of gradients: each process has weighed its own by its number of pictures."""
+    work = dist.all_reduce(bucket.buffer(), async_op=True)
+    return work.get_future().then(lambda future: future.value()[0])
+
+
+def drawn_for(part: slice, whole: int) -> AbstractContextManager:
+    """The context in which a part of a batch gets the random numbers that it would get within the whole."""
+    return nullcontext() if part == slice(0, whole) else DrawnForWhole(part, whole)
+
+
+class DrawnForWhole(TorchFunctionMode):
+    """Has `torch.rand` draw for the whole batch of `whole` pictures and keep what is for those of `part`.
+
+    The model draws patch dropout and stochastic depth with a first axis of pictures, and nothing else.
+    """
+
+    def __init__(self, part: slice, whole: int) -> None:
+        super().__init__()
+        self.part, self.whole = part, whole
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """Called by torch in place of each of its functions."""
+        if func is torch.rand:
+            assert args[0] == self.part.stop - self.part.start, "random numbers that are no picture's"
+            return func(self.whole, *args[1:], **kwargs or {})[self.part]
+        return func(*args, **kwargs or {})
+
+
+@contextmanager
+def memory_advice(recipe: Recipe) -> Generator[None]:
+    """Say which setting to change where a batch doesn't fit.
+
+    Raises:
+        InputError: there was too little memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_MEMORY):
+            raise
+        more = min(2 * recipe.accumulate, recipe.batch_size)
+        activations = "" if recipe.checkpoint_activations else " or --set checkpoint_activations=true"
+        raise InputError(
+            f"a batch of {recipe.batch_size} pictures in {recipe.accumulate} part(s) doesn't fit into memory: start "
+            f"again with --set accumulate={more}{activations}, which change nothing but speed"
+        ) from error

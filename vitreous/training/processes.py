@@ -1,0 +1,143 @@
+"""The processes that train one model together, as torchrun starts them: who is who, and what they tell each other."""
+
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from vitreous import runtime
+from vitreous.errors import InputError
+from vitreous.training.last_words import LastWords
+
+Result = TypeVar("Result")
+
+JOINING = timedelta(minutes=2)
+TIMEOUTS = {"cuda": timedelta(seconds=50), "cpu": timedelta(minutes=10)}
+"""How long a process waits for the others within a step. gloo (on the processor) learns at once that a process has
+ended; nccl (on GPUs) learns it only by waiting."""
+PATIENCE = timedelta(hours=2)
+"""How long the others wait while the first process reads, writes or draws."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run, each of which holds one of these; a run by itself has one, and nothing to wait for."""
+
+    rank: int = 0
+    count: int = 1
+    patient: dist.ProcessGroup | None = None
+    """All of them, on the processor, with a long timeout."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """This process' part of `count` things in a row; the parts differ by one at most."""
+        return part_of(count, self.rank, self.count)
+
+    def from_first(self, action: Callable[[], Result]) -> Result:
+        """Do something in the first process alone; all get its result, or the InputError that it raised."""
+        if self.count == 1:
+            return action()
+        said: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                said[0] = action()
+            except InputError as error:
+                said[1] = error
+        dist.broadcast_object_list(said, src=0, group=self.patient)
+        if said[1] is not None:
+            raise said[1]
+        return said[0]
+
+    def one_reads_first(self, action: Callable[[], Result]) -> Result:
+        """Do something in each process, in one of each host before the others, so that they find what it downloaded."""
+        result = action() if self.count == 1 or runtime.local_rank() == 0 else None
+        if self.count > 1:
+            dist.barrier(group=self.patient)
+        return action() if result is None else result
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in one of them at least."""
+        if self.count == 1:
+            return flag
+        found = torch.tensor([flag], dtype=torch.int32)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return bool(found)
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over the processes, element by element."""
+        if self.count > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def all_of(self, value: Result) -> list[Result]:
+        """What each process has, by rank."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value, group=self.patient)
+        return values
+
+
+def part_of(count: int, index: int, parts: int) -> slice:
+    """The part `index` of `parts` nearly equal ones of `count` things in a row.
+
+    >>> [part_of(10, index, 4) for index in range(4)]
+    [slice(0, 2, None), slice(2, 5, None), slice(5, 7, None), slice(7, 10, None)]
+    """
+    return slice(count * index // parts, count * (index + 1) // parts)
+
+
+@contextmanager
+def together(device: torch.device) -> Generator[Processes]:
+    """Join the processes that torchrun has started, if it has, and part in good order.
+
+    One that fails tells the others why; they end too, and the error is said once on each host.
+
+    Raises:
+        InputError: the processes can't find each other.
+    """
+    count = runtime.processes()
+    if count == 1:
+        yield Processes()
+        return
+    store, rank = join(device)
+    patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+    try:
+        yield Processes(rank, count, patient)
+        dist.barrier(group=patient)
+    except Exception as error:
+        LastWords(store, rank).end(error)
+        raise
+    finally:
+        if device.type == "cpu":  # nccl would wait here for those that are dead
+            dist.destroy_process_group()
+
+
+def join(device: torch.device) -> tuple[dist.Store, int]:
+    """Meet the other processes where the environment says, and make the group of all of them."""
+    place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    try:
+        store, rank, count = next(dist.rendezvous("env://", timeout=JOINING))
+        store.set_timeout(JOINING)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "cpu:gloo"
+        timeout = TIMEOUTS[device.type]
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
+    except (dist.DistError, ValueError) as error:
+        if "EADDRINUSE" in str(error):
+            raise InputError(f"the port of {place} is in use: give torchrun another --master-port") from None
+        detail = str(error).splitlines()[0]
+        raise InputError(
+            f"the processes of this run can't meet at {place}: start them by torchrun ({detail})"
+        ) from None
+    return store, rank

@@ -1,0 +1,53 @@
+"""What all writers of clips have in common, whatever they write: one frame after the other, and then what was made."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from vitreous.video.info import Frame, VideoInfo
+
+
+class Writer:
+    """Writes the frames of one clip, uint8 RGB (height, width, 3) of `size_hw`; used as a context manager.
+
+    `notes` holds what a user should know about the output, `sound_broke_off` why and when the source's sound ended.
+    """
+
+    codec = "none"
+
+    def __init__(self, path: Path | str, source: VideoInfo, size_hw: tuple[int, int]) -> None:
+        self.path, self.source, self.size_hw = Path(path), source, size_hw
+        self.frames, self.end_seconds = 0, Fraction(0)
+        self.notes: list[str] = []
+        self.sound_broke_off: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, frame: Frame) -> None:
+        """Count one frame; those who write it call this after it."""
+        self.frames += 1
+        self.end_seconds = frame.time_seconds + (frame.duration_seconds or 1 / self.source.fps)
+
+    def cut_sound(self) -> None:
+        """Let the sound end with the picture, because the source breaks off there."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+    def info(self) -> VideoInfo:
+        """What was written, once it is whole."""
+        return replace(
+            self.source,
+            path=self.path,
+            size_hw=self.size_hw,
+            frame_count=self.frames,
+            duration_seconds=self.end_seconds,
+            rotation_degrees=0,
+            sound=None,
+            codec=self.codec,
+        )

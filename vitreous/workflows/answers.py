@@ -1,0 +1,30 @@
+"""What a model says of labelled pictures, for the statistics of `evaluation`."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vitreous.data.loader import Normalise
+from vitreous.data.pictures import Pictures
+from vitreous.evaluation.certainty import Answers, answers
+from vitreous.runtime import autocast
+from vitreous.tasks.classification import Classifier
+
+AT_ONCE = 500
+
+Change = Callable[[Tensor, int], Tensor]
+"""Other pictures in the place of some, uint8 (count, channels, height, width), given the place of the first one."""
+
+
+@torch.no_grad()
+def answers_for(
+    classifier: Classifier, pictures: Pictures, precision: str = "fp32", change: Change = lambda images_u8, first: images_u8
+) -> Answers:
+    """The answers of a model for pictures already at its size, changed on the way if `change` is given."""
+    normalise, logits = Normalise(classifier.preprocessing.mean, classifier.preprocessing.std), []
+    for first in range(0, len(pictures), AT_ONCE):
+        shown = change(pictures.images_u8[first : first + AT_ONCE], first).to(classifier.device)
+        with autocast(classifier.device, precision):
+            logits.append(classifier.vit(normalise(shown)).float())
+    return answers(torch.cat(logits), pictures.labels)

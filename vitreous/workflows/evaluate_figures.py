@@ -1,0 +1,71 @@
+"""The figures of `evaluate`: confusion, reliability, selective prediction, and the most confident mistakes."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vitreous.data.pictures import Pictures
+from vitreous.evaluation.calibration import Calibration
+from vitreous.evaluation.certainty import Answers, Evaluation
+from vitreous.evaluation.selective import risk_coverage
+from vitreous.files import written_beside
+from vitreous.render.figure import confusion_matrix
+from vitreous.render.reliability import Reliability, reliability_diagram
+from vitreous.render.selective import SelectiveCurve, selective_figure
+from vitreous.render.sheet import Tile, tile
+from vitreous.render.theme import WRONG
+
+FIGURES = ("confusion.png", "reliability.png", "selective.png", "mistakes.png")
+MISTAKES_SHOWN, MISTAKES_ACROSS = 24, 6
+
+
+def draw_evaluation(scores: Evaluation, given: Answers, pictures: Pictures, folder: Path) -> None:
+    """Write `FIGURES` into a folder; mistakes.png only where there is one."""
+    confusion_matrix(np.array(scores.confusion), pictures.class_names, folder / "confusion.png")
+    diagrams = [reliability("as it answers", scores.calibration)]
+    if scores.temperature is not None:
+        title = f"with temperature {scores.temperature.value:.2f}"
+        diagrams.append(reliability(title, scores.temperature.calibration))
+    reliability_diagram(diagrams, scores.count, folder / "reliability.png")
+    areas = scores.selective
+    curve = SelectiveCurve(*risk_coverage(given.confidence, given.right), areas.aurc, areas.aurc_best)
+    selective_figure(curve, folder / "selective.png")
+    image = mistakes_image(given, pictures)
+    if image is None:
+        (folder / "mistakes.png").unlink(missing_ok=True)
+    else:
+        with written_beside(folder / "mistakes.png") as temporary:
+            image.save(temporary)
+
+
+def reliability(title: str, calibration: Calibration) -> Reliability:
+    """A calibration as the diagram wants it."""
+    rows = [(one.low, one.high, one.count, one.confidence, one.accuracy) for one in calibration.bins]
+    return Reliability(title, np.array(rows), calibration.error, calibration.error_by_chance)
+
+
+def mistakes_image(given: Answers, pictures: Pictures) -> Image.Image | None:
+    """The wrong answers given with the most confidence, the surest first; None if all are right."""
+    wrong = np.flatnonzero(~given.right)
+    if not wrong.size:
+        return None
+    surest = wrong[np.argsort(-given.confidence[wrong], kind="stable")][:MISTAKES_SHOWN]
+    names, tiles = pictures.class_names, []
+    for place in surest.tolist():
+        picture = pictures.images_u8[place].expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
+        said = f"{names[given.predictions[place]]} {percent(given.confidence[place])}"
+        tiles.append(Tile(picture, (said, f"truth: {names[pictures.labels[place]]}"), WRONG))
+    title = f"The surest of {wrong.size:,} mistakes among {len(pictures):,} pictures"
+    return tile(tiles, min(MISTAKES_ACROSS, len(tiles)), title=title)
+
+
+def percent(share: float) -> str:
+    """A probability in per cent, never rounded to a certainty that it is not.
+
+    >>> percent(0.874), percent(0.99996)
+    ('87 %', '>99.9 %')
+    """
+    if share > 0.999:
+        return ">99.9 %"
+    return f"{100 * share:.1f} %" if share > 0.99 else f"{100 * share:.0f} %"

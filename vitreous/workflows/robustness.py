@@ -1,0 +1,176 @@
+"""Measure a model on pictures made worse, shifted and turned."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vitreous.evaluation.corruption import KINDS, STRENGTHS, corrupt
+from vitreous.evaluation.robustness import (
+    ChangePoint,
+    CorruptionScores,
+    ShiftScores,
+    change_points,
+    corruption_scores,
+)
+from vitreous.evaluation.transformation import DIRECTIONS, rotated, shifted
+from vitreous.files import write_text
+from vitreous.render.robustness import CurvePanel, Heat, corruption_figure, curve_figure
+from vitreous.runtime import choose_precision
+from vitreous.tasks.classification import Classifier
+from vitreous.workflows.answers import Change, answers_for
+from vitreous.workflows.evaluate import Examination, examination
+
+FARTHEST_SHIFT = 8
+ANGLES = tuple(range(-45, 46, 5))
+
+Listener = Callable[[int, int, str], object]
+"""Told how many passes are done, of how many, and what was measured last."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Where robustness was measured, and where the results were written (nowhere if not the run's own test pictures)."""
+
+    data: str
+    split: str
+    count: int
+    precision: str
+    seed: int
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class CorruptionResult:
+    """Accuracy under corruption, and where it was measured."""
+
+    measured: Measured
+    scores: CorruptionScores
+
+
+@dataclass(frozen=True)
+class ShiftResult:
+    """Accuracy on shifted and turned pictures, and where it was measured."""
+
+    measured: Measured
+    scores: ShiftScores
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which pictures to take: of which source (by default the run's own), which split, and how many (all by default)."""
+
+    data: str | None = None
+    split: str = "test"
+    count: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    """ "auto" is bf16 where the hardware has it: the passes are many, and accuracy hardly depends on it."""
+    seed: int = 0
+
+
+def measure_corruptions(
+    model: str | Path | Classifier, sample: Sample | None = None, on_progress: Listener = lambda *words: None
+) -> CorruptionResult:
+    """Accuracy on 15 kinds of corruption at 5 strengths, in the manner of CIFAR-10-C; the same for the same seed.
+
+    Of a run's own test pictures it is also written to corruptions.json and figures/corruptions.png.
+
+    Raises:
+        InputError: no such model or data, or classes that don't match.
+    """
+    sample = sample or Sample()
+    exam, precision = _prepared(model, sample)
+    passes = Passes(exam, precision, 1 + len(KINDS) * len(STRENGTHS), on_progress)
+    clean = passes.right("as they are", lambda images_u8, first: images_u8)
+    rights = {
+        kind: np.stack([passes.right(f"{kind} {strength}", _worse(kind, strength, sample.seed)) for strength in STRENGTHS])
+        for kind in KINDS
+    }
+    scores = corruption_scores(clean, rights)
+    result = CorruptionResult(_measured(exam, precision, sample, "corruptions"), scores)
+    if exam.folder is not None:
+        places = result.measured.files
+        write_text(places[0], json.dumps(as_json(result), indent=2) + "\n")
+        heats = [Heat(one.kind, KINDS[one.kind].group, one.strengths, one.mean.value) for one in scores.kinds]
+        corruption_figure(heats, scores.clean.value, _title(scores, exam), places[1])
+    return result
+
+
+def measure_shifts(
+    model: str | Path | Classifier, sample: Sample | None = None, on_progress: Listener = lambda *words: None
+) -> ShiftResult:
+    """Accuracy on pictures moved by 0 to 8 pixels (mean of four directions) and turned by up to 45° either way.
+
+    What comes in at the border is mirrored. Of a run's own test pictures it is also written to shifts.json and
+    figures/shifts.png.
+
+    Raises:
+        InputError: no such model or data, or classes that don't match.
+    """
+    sample = sample or Sample()
+    exam, precision = _prepared(model, sample)
+    shifts = tuple(range(min(FARTHEST_SHIFT + 1, *exam.pictures.images_u8.shape[-2:])))
+    passes = Passes(exam, precision, len(DIRECTIONS) * (len(shifts) - 1) + len(ANGLES), on_progress)
+    turned = [passes.right(f"turned {angle}°", lambda u8, _, angle=angle: rotated(u8, angle)) for angle in ANGLES]
+    moved = [turned[ANGLES.index(0)].astype(np.float64)]
+    for shift in shifts[1:]:
+        changes = [lambda u8, _, y=y * shift, x=x * shift: shifted(u8, y, x) for y, x in DIRECTIONS]
+        moved.append(np.mean([passes.right(f"moved {shift} pixels", change) for change in changes], 0))
+    scores = ShiftScores(change_points(shifts, np.stack(moved, 1)), change_points(ANGLES, np.stack(turned, 1)))
+    result = ShiftResult(_measured(exam, precision, sample, "shifts"), scores)
+    if exam.folder is not None:
+        write_text(result.measured.files[0], json.dumps(as_json(result), indent=2) + "\n")
+        panels = [_panel("moved, in pixels", scores.shifts), _panel("turned, in degrees", scores.rotations)]
+        title = f"Does it follow?  accuracy on {len(exam.pictures):,} pictures, with 95 % intervals"
+        curve_figure(panels, title, result.measured.files[1])
+    return result
+
+
+class Passes:
+    """Passes of a model over the same pictures, each changed in another way, with progress told after each."""
+
+    def __init__(self, exam: Examination, precision: str, count: int, on_progress: Listener) -> None:
+        self.exam, self.precision, self.count, self.on_progress = exam, precision, count, on_progress
+        self.done = 0
+
+    def right(self, words: str, change: Change) -> np.ndarray:
+        """Which pictures are told right when they are changed so: bool (pictures)."""
+        right = answers_for(self.exam.classifier, self.exam.pictures, self.precision, change).right
+        self.done += 1
+        self.on_progress(self.done, self.count, f"{words}: {right.mean():.1%}")
+        return right
+
+
+def as_json(result: CorruptionResult | ShiftResult) -> dict:
+    """A result as one flat JSON object, without the files."""
+    measured = asdict(result.measured)
+    del measured["files"]
+    return {**measured, **asdict(result.scores)}
+
+
+def _prepared(model: str | Path | Classifier, sample: Sample) -> tuple[Examination, str]:
+    exam = examination(model, sample.data, sample.split, sample.device, sample.count)
+    return exam, choose_precision(sample.precision, exam.classifier.device)
+
+
+def _measured(exam: Examination, precision: str, sample: Sample, name: str) -> Measured:
+    files = () if exam.folder is None else (exam.folder.path / f"{name}.json", exam.folder.figures / f"{name}.png")
+    return Measured(exam.source, exam.split, len(exam.pictures), precision, sample.seed, files)
+
+
+def _worse(kind: str, strength: int, seed: int) -> Change:
+    return lambda images_u8, first: corrupt(images_u8, kind, strength, seed, first)
+
+
+def _title(scores: CorruptionScores, exam: Examination) -> str:
+    mean = scores.mean
+    interval = f"95 %: {100 * mean.low:.1f} to {100 * mean.high:.1f}"
+    return f"{mean.value:.1%} right on corrupted pictures ({interval}), {len(exam.pictures):,} pictures"
+
+
+def _panel(title: str, several: tuple[ChangePoint, ...]) -> CurvePanel:
+    rows = [(one.amount, one.accuracy.value, one.accuracy.low, one.accuracy.high) for one in several]
+    return CurvePanel(title, np.array(rows))
