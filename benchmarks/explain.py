@@ -8,6 +8,7 @@ its own (VmHWM) less that of the plain pass. The usual way is transformers' ViT 
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -17,17 +18,19 @@ from statistics import median
 
 import torch
 
-from vitreous.explanation.attention import layer_attention
+from vitreous.explanation.attention import attention, layer_attention
 from vitreous.explanation.lean import LeanTrace
 from vitreous.explanation.rollout import plain_rollout, rollout
 from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Predicted
-from vitreous.model.config import size
+from vitreous.model.config import ViTConfig, size
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 
 ROUNDS = 15
 CASES = (("Ti/16", 224, 1), ("S/16", 224, 1), ("S/16", 224, 8), ("S/16", 512, 1))
+FRUGAL = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""Have glibc give back what is freed, so that peaks are those of the tensors in use."""
 USUAL = "usual way: transformers, eager, matrices"
 
 
@@ -52,32 +55,44 @@ def ways(name: str, side: int, batch: int) -> dict[str, Callable[[], object]]:
         "class row, last layer": lambda: class_rows(range(config.depth - 1, config.depth)),
         "class row, all layers": lambda: class_rows(range(config.depth)),
         "rollout": lambda: rollout(model, pictures, Predicted(), Settings()),
+        "attention": lambda: attention(model, pictures, Predicted(), Settings()),
         "rollout by matrices, our ViT": by_matrices,
         USUAL: usual(config, pictures),
+        "plain, transformers": plain_of_theirs(config, pictures),
     }
 
 
-def usual(config, pictures: torch.Tensor) -> Callable[[], object]:
-    """Rollout as it is written over transformers' ViT of the same size."""
-    from transformers import ViTConfig, ViTModel
+def plain_of_theirs(config: ViTConfig, pictures: torch.Tensor) -> Callable[[], object]:
+    """transformers' ViT as it runs by default."""
+    theirs = theirs_like(config, "sdpa")
+    return lambda: theirs(pictures)
 
-    theirs = ViTModel(
-        ViTConfig(
-            hidden_size=config.width, num_hidden_layers=config.depth, num_attention_heads=config.heads,
-            intermediate_size=4 * config.width, image_size=config.image_size_hw[0], patch_size=config.patch_size,
-            attn_implementation="eager",
-        ),
-        add_pooling_layer=False,
-    ).eval()  # fmt: skip
+
+def usual(config: ViTConfig, pictures: torch.Tensor) -> Callable[[], object]:
+    """Rollout as it is written over transformers' ViT of the same size."""
+    theirs = theirs_like(config, "eager")
 
     def run() -> object:
         attentions = theirs(pictures, output_attentions=True).attentions
         product = torch.eye(attentions[0].shape[-1])
-        for attention in attentions:
-            product = (torch.eye(product.shape[-1]) + attention.mean(1)) / 2 @ product
+        for matrix in attentions:
+            product = (torch.eye(product.shape[-1]) + matrix.mean(1)) / 2 @ product
         return product[:, 0]
 
     return run
+
+
+def theirs_like(config: ViTConfig, attention: str) -> torch.nn.Module:
+    """A ViT of transformers, of the same size as ours."""
+    from transformers import ViTConfig as TheirConfig
+    from transformers import ViTModel
+
+    theirs = TheirConfig(
+        hidden_size=config.width, num_hidden_layers=config.depth, num_attention_heads=config.heads,
+        intermediate_size=4 * config.width, image_size=config.image_size_hw[0], patch_size=config.patch_size,
+        attn_implementation=attention,
+    )  # fmt: skip
+    return ViTModel(theirs, add_pooling_layer=False).eval()
 
 
 @torch.no_grad()
@@ -100,41 +115,37 @@ def compare(name: str, side: int, batch: int) -> None:
     print(f"  the usual way takes {median(times[USUAL]) / median(times['rollout']):.1f} times our rollout's time")
 
 
-def peak_mebibytes() -> float:
-    """The most memory that this program ever held (Linux)."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+def peak_mebibytes(run: Callable[[], object]) -> float:
+    """The most memory that this process held during a run beyond what it held before (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = status("VmRSS")
+    run()
+    return status("VmHWM") - before
+
+
+def status(name: str) -> float:
+    """A figure of this process in MiB."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)]
     return int(line.split()[1]) / 1024
 
 
 def memory(name: str, side: int, batch: int) -> None:
     """Print what rollout takes beyond a plain pass, in both ways."""
     peaks = {}
-    for way in ("plain", "rollout", USUAL, "plain, transformers"):
+    for way in ("plain", "attention", "rollout", USUAL, "plain, transformers"):
         command = [sys.executable, __file__, "--run", way, name, str(side), str(batch)]
-        peaks[way] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-    ours, theirs = peaks["rollout"] - peaks["plain"], peaks[USUAL] - peaks["plain, transformers"]
-    print(f"{name} at {side} x {side}: memory beyond the plain pass {ours:.0f} MiB, the usual way {theirs:.0f} MiB")
+        result = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | FRUGAL)
+        peaks[way] = float(result.stdout.split()[-1])
+    whole, rows = peaks["rollout"] - peaks["plain"], peaks["attention"] - peaks["plain"]
+    theirs = peaks[USUAL] - peaks["plain, transformers"]
+    print(f"{name} at {side} x {side}: memory beyond the plain pass: rollout {whole:.0f} MiB, class row of a layer")
+    print(f"  {rows:.1f} MiB; the usual way, for either, {theirs:.0f} MiB")
 
 
 @torch.no_grad()
 def run_one(way: str, name: str, side: int, batch: int) -> None:
-    """Run one way twice and print the peak."""
-    if way == "plain, transformers":
-        from transformers import ViTConfig, ViTModel
-
-        config = size(name, image_size_hw=(side, side))
-        theirs = ViTModel(
-            ViTConfig(
-                hidden_size=config.width, num_hidden_layers=config.depth, num_attention_heads=config.heads,
-                intermediate_size=4 * config.width, image_size=side, patch_size=config.patch_size,
-            ),
-            add_pooling_layer=False,
-        ).eval()  # fmt: skip
-        pictures = torch.randn(batch, 3, side, side)
-        theirs(pictures)
-    else:
-        ways(name, side, batch)[way]()
-    print(peak_mebibytes())
+    """Print the peak of one way."""
+    print(peak_mebibytes(ways(name, side, batch)[way]))
 
 
 if __name__ == "__main__":

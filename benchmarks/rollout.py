@@ -8,8 +8,10 @@ in the plain one, over N x heads x layers. Queries and keys alone would be 512 b
 
 import argparse
 import math
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,7 +24,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord, Trace
 from vitreous.model.vit import ViT
 
-HEADS, HEAD_WIDTH, LAYERS, PATCH = 3, 64, 4, 4
+HEADS, HEAD_WIDTH, LAYERS, PATCH = 3, 64, 12, 4
 TOKENS = (4096, 16_384, 65_536)
 
 
@@ -58,9 +60,17 @@ def model_for(tokens: int) -> tuple[Model, torch.Tensor]:
     return ViT(config).eval(), torch.randn(1, 3, side, side)
 
 
-def peak_mebibytes() -> float:
-    """The most memory that this program ever held (Linux; ru_maxrss would count what the parent held, too)."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+def peak_mebibytes(run: Callable[[], object]) -> float:
+    """The most memory that this process held during a run beyond what it held before (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = status("VmRSS")
+    run()
+    return status("VmHWM") - before
+
+
+def status(name: str) -> float:
+    """A figure of this process in MiB."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)]
     return int(line.split()[1]) / 1024
 
 
@@ -69,10 +79,9 @@ def run(tokens: int, way: str) -> None:
     """Print the peak of one pass, plain or explained."""
     model, picture = model_for(tokens)
     if way == "plain":
-        model(picture)
+        print(peak_mebibytes(lambda: model(picture)))
     else:
-        rollout(model, picture, Predicted(), Settings())
-    print(peak_mebibytes())
+        print(peak_mebibytes(lambda: rollout(model, picture, Predicted(), Settings())))
 
 
 def measure(tokens: int) -> None:
@@ -80,7 +89,9 @@ def measure(tokens: int) -> None:
     peaks = {}
     for way in ("plain", "rollout"):
         command = [sys.executable, __file__, "--run", way, "--tokens", str(tokens)]
-        peaks[way] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # glibc gives back what is freed
+        result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        peaks[way] = float(result.stdout)
     extra = peaks["rollout"] - peaks["plain"]
     matrices = HEADS * LAYERS * tokens**2 * 4 / 2**20
     print(

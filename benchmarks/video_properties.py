@@ -23,10 +23,10 @@ OUTPUTS = {".mp4": WHOLE, ".webm": WHOLE, ".gif": VideoOptions(size=120)}
 COLUMNS = ["file", "frames", "duration s", "size", "frames/s", "turn", "picture", "sound", "pixels, range, matrix"]
 INTRODUCTION = """# What goes in and what comes out
 
-Every clip of the test data through `transform_video`, with nothing drawn on it, to MP4, WebM and GIF (of 120
-lines); as ffprobe sees the files. Made by `python benchmarks/video_properties.py`. The duration is that of the picture: from the first frame to
-the end of the last one. A turn of the picture is carried out, so no output has one. H.264 needs even sides. GIF has no
-sound, and at most 50 frames a second.
+Every clip of the test data through `transform_video`, with nothing drawn on it, to MP4, WebM and GIF (of 120 lines); as
+ffprobe sees the files. Made by `python benchmarks/video_properties.py`. The duration is that of the picture: from the
+first frame to the end of the last one. A turn of the picture is carried out, so no output has one. H.264 needs even
+sides. GIF has no sound, and at most 50 frames a second.
 """
 
 

@@ -1,12 +1,11 @@
 """A process of a run of several, as torchrun starts it: several.py PICTURES OUT CHANGES-AS-JSON [CALAMITY].
 
-A calamity is a Python expression that is evaluated with `step` and `rank` before each step.
+A calamity is an expression that is evaluated before each step, with its `step` and the process' `rank`; true stops the
+run in good order.
 """
 
 import json
 import os
-import signal
-import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,34 +18,39 @@ from vitreous.training.run_folder import RunFolder
 from vitreous.workflows.train import Listener, train
 
 
-def torchrun(
-    pictures: Path, out: Path, processes: int = 2, calamity: str = "", options: tuple[str, ...] = (), **changes: str
-) -> subprocess.Popen:
-    """Start a run of the tiny recipe on so many processes; it goes on where there is one already."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    environment["PYTHONPATH"] = str(Path(__file__).parent)
-    launch = [sys.executable, "-m", "torch.distributed.run", *(options or (f"--nproc-per-node={processes}",))]
-    command = [*launch, __file__, str(pictures), str(out), json.dumps(changes), calamity]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def several_command(pictures: Path, out: Path, options: tuple[str, ...], calamity: str, **changes: str) -> list[str]:
+    """The command line that starts a run of the tiny recipe by torchrun, or goes on where there is one already."""
+    launch = [sys.executable, "-m", "torch.distributed.run", *options]
+    return [*launch, __file__, str(pictures), str(out), json.dumps(changes), calamity]
+
+
+def several_environment() -> dict[str, str]:
+    """The environment for it: one thread a process, and this folder to import from."""
+    quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    return {**os.environ, **quiet, "PYTHONPATH": str(Path(__file__).parent)}
+
+
+def losses_listener(into: list[float], **options) -> Listener:
+    """Whoever notes each reported loss."""
+    return Listener(progress=lambda at: into.append(at.loss), **options)
 
 
 def main(pictures: str, out: str, changes: str, calamity: str) -> int:
-    rank = int(os.environ["RANK"])
-    resume = RunFolder(Path(out)).recipe.exists()
+    rank, losses, steps = int(os.environ["RANK"]), [], iter(range(10**6))
     recipe = override(tiny_recipe(Path(pictures), precision="fp32"), json.loads(changes))
-    steps = iter(range(10**6))
 
     def stop() -> bool:
-        names = {"step": next(steps), "rank": rank, "os": os, "signal": signal, "fail": fail}
-        return bool(calamity and eval(calamity, names))
+        return bool(calamity and eval(calamity, {"step": next(steps), "rank": rank, "os": os, "fail": fail}))
 
-    listener = Listener(lambda text: sys.stderr.write(f"note: {text}\n"), stoppable=lambda: nullcontext(stop))
+    listener = losses_listener(losses, stoppable=lambda: nullcontext(stop))
     try:
-        result = train(recipe, out, resume=resume, listener=listener)
+        train(recipe, out, resume=RunFolder(Path(out)).recipe.exists(), listener=listener)
     except InputError as error:
         sys.stderr.write(f"vitreous: {error}\n")
         return 2
-    return 0 if result.finished else 130
+    if rank == 0:
+        sys.stdout.write(json.dumps(losses) + "\n")
+    return 0
 
 
 def fail(error: Exception) -> None:

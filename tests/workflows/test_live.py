@@ -69,7 +69,9 @@ def tiny_model(tmp_path_factory):
     """The folder of a small model that has learned nothing."""
     folder = tmp_path_factory.mktemp("model")
     vit = ViT(ViTConfig(image_size_hw=(16, 16), patch_size=4, classes=3, width=16, depth=2, heads=2))
-    save_config(Classifier(vit, Preprocessing((16, 16)), ("red", "green", "blue")), folder)
+    save_config(
+        Classifier(vit, Preprocessing((16, 16), "stretch", (0.5,) * 3, (0.5,) * 3, 4), ("red", "green", "blue")), folder
+    )
     save_weights(vit, folder)
     return folder
 
@@ -305,15 +307,28 @@ def test_sources_that_are_none(arguments, words, capsys):
     assert words in said and said.count("\n") == 1 and "Traceback" not in said
 
 
+def test_a_camera_is_read_until_it_is_enough(monkeypatch):
+    monkeypatch.setattr("vitreous.video.camera.FORMATS", {sys.platform: "lavfi"})
+    camera, stop, frames = Camera("testsrc=size=1280x720:rate=25", 320), threading.Event(), []
+    for frame in camera.frames(stop):
+        frames.append(frame)
+        if len(frames) == 3:
+            stop.set()
+    camera.close()
+    assert len(frames) == 3 and all(frame.image_u8.shape == (180, 320, 3) for frame in frames)
+    assert frames[0].taken_seconds < frames[2].taken_seconds and frames[0].image_u8.std() > 50
+
+
 def test_a_missing_camera_names_those_there(monkeypatch):
     monkeypatch.setattr("vitreous.video.camera.cameras", lambda: [("/dev/video4", "Webcam")])
     with pytest.raises(InputError, match=r"there are /dev/video4 \(Webcam\)"):
         Camera("9")
 
 
-def test_ctrl_c_ends_the_process_within_a_second(tiny_model, clip):
+def test_ctrl_c_ends_the_view_within_a_second_and_leaves_no_process(tiny_model, clip):
     command = [
         sys.executable,
+        "-u",
         "-m",
         "vitreous",
         "live",
@@ -330,8 +345,10 @@ def test_ctrl_c_ends_the_process_within_a_second(tiny_model, clip):
             answer.read(1000)
             process.send_signal(signal.SIGINT)
             started = time.monotonic()
-            out, err = process.communicate(timeout=10)
-        assert time.monotonic() - started < 2.5 and process.returncode == 0, err
+            out = process.stdout.readline()
+            assert time.monotonic() - started < 1.5
+            _, err = process.communicate(timeout=20)  # PyTorch alone may take seconds to end on a busy machine.
+        assert process.returncode == 0, err
     assert re.search(r"^clip.mp4: \d+ frames seen, \d+ shown, \d+ dropped, median latency \d+ ms", out)
     assert "Traceback" not in err
 

@@ -15,6 +15,8 @@ VERBS = {
     "demo": "Run the whole chain: train, evaluate, explain, video.",
     "train": "Train a model by a recipe, or go on with a run.",
     "evaluate": "Measure a model on pictures it has not learned from.",
+    "compare": "Say which of two runs is better, and how sure that is.",
+    "models": "List the sizes of models and what they cost.",
     "explain": "Show what a model looks at on pictures.",
     "methods": "List the ways to explain.",
     "video": "Lay over a clip what a model looks at.",

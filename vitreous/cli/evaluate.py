@@ -30,7 +30,7 @@ def evaluate(
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     device: str = "auto",
 ) -> int:
-    """Measure a model on pictures it has not learned from: accuracy, loss, precision and recall, confusion, calibration.
+    """Measure a model on pictures it has not learned from: accuracy, loss, precision, recall, confusion, calibration.
 
     Every score has its interval at 95 % beside it. A run's own scores are kept in its folder, with figures.
 

@@ -104,8 +104,16 @@ def display() -> Generator[Callable[["LiveState"], None]]:
         from rich.console import Console
         from rich.text import Text
 
-        with Console(stderr=True).status("waiting for the first picture") as status:
-            yield lambda state: status.update(Text(state_words(state)))
+        status = Console(stderr=True).status("")
+
+        def update(state: "LiveState") -> None:
+            status.update(Text(state_words(state)))
+            status.start()
+
+        try:
+            yield update
+        finally:
+            status.stop()
         return
     last = [time.monotonic()]
 

@@ -42,7 +42,7 @@ class TemperatureScaling:
 
 @dataclass(frozen=True)
 class Evaluation(Scores):
-    """Scores with their intervals at 95 % (percentile bootstrap over pictures), calibration and selective prediction."""
+    """Scores with their intervals at 95 % (percentile bootstrap over pictures), and how far its confidence holds."""
 
     classes: tuple[ClassEstimate, ...]
     top1_interval: Interval
@@ -104,7 +104,12 @@ def judge(given: Answers, class_names: tuple[str, ...], seed: int = 0) -> Evalua
         for one, (precision, recall, f1) in zip(plain.classes, class_intervals(given, seed), strict=True)
     )
     return Evaluation(
-        **{**vars(plain), "classes": classes},
+        plain.top1,
+        plain.top5,
+        plain.loss,
+        plain.count,
+        classes,
+        plain.confusion,
         top1_interval=means[0],
         top5_interval=means[1],
         loss_interval=means[2],

@@ -64,9 +64,7 @@ def compare(first: Answers, second: Answers, class_names: tuple[str, ...], seed:
     only_first, only_second = int((rights[0] & ~rights[1]).sum()), int((rights[1] & ~rights[0]).sum())
     both, neither = int((rights[0] & rights[1]).sum()), int((~rights[0] & ~rights[1]).sum())
     p_value = mcnemar(only_first, only_second)
-    return Comparison(
-        len(labels), top1, loss, tuple(recall), both, only_first, only_second, neither, p_value
-    )
+    return Comparison(len(labels), top1, loss, tuple(recall), both, only_first, only_second, neither, p_value)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -93,8 +91,9 @@ def in_words(comparison: Comparison, first: str, second: str) -> str:
     sure = f"(95 %: {low:.1f} to {high:.1f}), McNemar p {p_words(comparison.p_value)}"
     if points == 0:
         return f"{first} and {second} tell equally many pictures right {sure}"
-    doubt = "" if top1.is_sure else "; too little to tell them apart"
-    return f"{better} is better by {points:.1f} points {sure}{doubt}"
+    if not top1.is_sure:
+        return f"{better} is ahead by {points:.1f} points {sure}: too little to tell them apart"
+    return f"{better} is better by {points:.1f} points {sure}"
 
 
 def p_words(p_value: float) -> str:

@@ -1,8 +1,8 @@
 """Pictures made worse on purpose: 15 kinds at 5 strengths, in the manner of CIFAR-10-C.
 
-Kinds and strengths are those of Hendrycks and Dietterich 2019 (section 4.1) for 32-pixel pictures; lengths in pixels
-grow with the picture. Each kind is computed for a whole batch at once and drawn anew here, frost without their photographs,
-so accuracies are close to those on the published files but not the same.
+Kinds are those of Hendrycks and Dietterich 2019 (section 4.1), strengths near theirs for 32-pixel pictures; lengths in
+pixels grow with the picture. Each kind is computed here for a whole batch at once, frost without their photographs, and
+every strength changes more than the one before. So accuracies are not those on the published files.
 """
 
 from collections.abc import Callable

@@ -15,7 +15,7 @@ def scale_of(pictures: Tensor) -> float:
 
 def filtered(pictures: Tensor, kernels: Tensor) -> Tensor:
     """Each picture filtered with its own kernel: kernels (count, side, side) or (1, side, side), side odd."""
-    count, channels, height, width = pictures.shape
+    count, channels = pictures.shape[:2]
     reach = kernels.shape[-1] // 2
     padded = mirrored(pictures, reach)
     if len(kernels) == 1:
@@ -28,13 +28,10 @@ def filtered(pictures: Tensor, kernels: Tensor) -> Tensor:
 
 def mirrored(pictures: Tensor, reach: int) -> Tensor:
     """Pictures with `reach` pixels more on every side, mirrored as often as it takes."""
-    while reach:
-        step = min(reach, pictures.shape[-1], pictures.shape[-2])
-        top, bottom = pictures[..., :step, :].flip(-2), pictures[..., -step:, :].flip(-2)
-        pictures = torch.cat([top, pictures, bottom], -2)
-        left, right = pictures[..., :step].flip(-1), pictures[..., -step:].flip(-1)
-        pictures = torch.cat([left, pictures, right], -1)
-        reach -= step
+    for axis in (-2, -1):
+        length = pictures.shape[axis]
+        places = torch.arange(-reach, length + reach, device=pictures.device) % (2 * length)
+        pictures = pictures.index_select(axis, torch.minimum(places, 2 * length - 1 - places))
     return pictures
 
 

@@ -27,8 +27,8 @@ class CorruptionScores:
     clean: Score
     """On the same pictures as they are."""
     mean: Score
-    """Mean corruption accuracy. 1 minus it is the mean corruption error, not divided by AlexNet's, as usual for CIFAR-10-C
-    (Hendrycks and Dietterich 2019, section 4.2)."""
+    """Mean corruption accuracy. 1 minus it is the mean corruption error (Hendrycks and Dietterich 2019, section 4.2),
+    not divided by AlexNet's."""
     kinds: tuple[CorruptionScore, ...]
 
 

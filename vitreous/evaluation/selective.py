@@ -44,9 +44,7 @@ def selective(confidence: np.ndarray, right: np.ndarray, seed: int = 0) -> Selec
         return np.array([risk.mean(), *(1 - risk[places])])
 
     own = statistic(wrong).tolist()
-    drawn = resampled(
-        lambda draws: statistic(np.repeat(wrong, np.bincount(rank[draws], minlength=count))), count, seed
-    )
+    drawn = resampled(lambda draws: statistic(np.repeat(wrong, np.bincount(rank[draws], minlength=count))), count, seed)
     sure = intervals(drawn)
     return Selective(
         aurc=own[0],

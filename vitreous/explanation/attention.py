@@ -12,10 +12,10 @@ from vitreous.explanation.tokens import on_grid, starting_row
 
 def attention(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
     """One layer's attention, for one head or joined over heads; the same for every target."""
-    trace = LeanTrace()
+    trace = LeanTrace(only=-1 if settings.layer is None else settings.layer)
     logits = model(pictures, trace)
-    layer = index("layer", -1 if settings.layer is None else settings.layer, len(trace.layers))
-    heads = row_times_attention(starting_row(trace, settings), trace.layers[layer])
+    layer = index("layer", -1 if settings.layer is None else settings.layer, trace.depth)
+    heads = row_times_attention(starting_row(trace, settings), trace.layers[0])
     head = None if settings.head is None else index("head", settings.head, heads.shape[1])
     return Maps(on_grid(joined(heads, settings), trace), logits, layer, head)
 

@@ -27,10 +27,19 @@ class LeanRecord:
 class LeanTrace(Trace):
     """Fills `layers` instead of `records`, and keeps no residual stream."""
 
+    only: int | None = None
+    """The one layer to keep, counted from 0, negative ones from the end; None for all."""
     layers: list[LeanRecord] = field(default_factory=list)
+    depth: int = 0
+    """Layers seen."""
 
     def attended(self, record: AttentionRecord) -> None:
         """Called by each attention layer, the first layer first."""
+        self.depth += 1
+        if self.only is not None and self.only >= 0 and self.only != self.depth - 1:
+            return
+        if self.only is not None and self.only < 0 and len(self.layers) == -self.only:
+            del self.layers[0]
         weights = record.weights if _is_small(record) else None
         self.layers.append(LeanRecord(_queries_and_keys(record), record.scale, weights, record.log_sums))
 

@@ -77,8 +77,8 @@ class AttentionRows:
         if told and layer.log_sums is not None and self._weights is None:
             sums = layer.log_sums if every else layer.log_sums[:, :, used]
             self._sums = sums.flatten(0, 1)[:, :, None] / math.log(2)
-        unit = layer.scale if self._sums is None else layer.scale / math.log(2)
-        self._query = (exact(query if every else query[:, :, used]) * unit).flatten(0, 1)
+        self._unit = layer.scale if self._sums is None else layer.scale / math.log(2)
+        self._query = exact(query if every else query[:, :, used]).flatten(0, 1)
         self._key = exact(key).flatten(0, 1).transpose(1, 2)
         self._numbers = self._key.new_empty(0)
 
@@ -96,8 +96,9 @@ class AttentionRows:
             self._numbers = self._key.new_empty(size)
         block = self._numbers[:size].view(len(query), query.shape[1], -1)
         if self._sums is None:
-            return torch.softmax(torch.bmm(query, self._key, out=block), -1)
-        return torch.baddbmm(self._sums[:, chosen], query, self._key, beta=-1, out=block).exp2_()
+            return torch.softmax(torch.baddbmm(block, query, self._key, beta=0, alpha=self._unit, out=block), -1)
+        sums = self._sums[:, chosen]
+        return torch.baddbmm(sums, query, self._key, beta=-1, alpha=self._unit, out=block).exp2_()
 
 
 def exact(tensor: Tensor) -> Tensor:

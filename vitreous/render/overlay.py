@@ -16,7 +16,7 @@ DIMMING, GREYING, GLOW, TINT = 0.64, 0.8, 0.58, 0.6
 FOR, AGAINST = (255, 138, 40), (40, 150, 255)
 UNSHADED = 0.45  # the light that a map's own colours keep where the picture is black
 HOTTEST = 0.76  # beyond it inferno is so pale that it would wash the picture out
-PIXELS_PER_BAND = 32_768
+PIXELS_PER_BAND = 65_536
 
 
 def overlay(
@@ -51,42 +51,42 @@ def overlay(
 def overlay_levels(
     image_u8: np.ndarray, levels: np.ndarray, strength: float = 1.0, *, signed: bool = False
 ) -> np.ndarray:
-    """The overlay from a map's 256 levels, uint8 (height, width), or one for each square of pixels."""
-    table = blend_table(float(strength), signed=signed)
+    """The overlay from a map's 256 levels, uint8 (height, width), or one for each 2 x 2 pixels (halves rounded up)."""
+    table = for_levels(blend_table(float(strength), signed=signed), image_u8, levels)
     drawn = np.empty(image_u8.shape, np.uint8)
     for image, level, target in bands(image_u8, levels, drawn):
         blend(image, level, table, target)
     return drawn
 
 
+def for_levels(table: np.ndarray, image_u8: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """The table, uint16, or for levels of 2 x 2 pixels one of pairs, uint32: then one look-up serves two columns."""
+    height, width = image_u8.shape[:2]
+    if levels.shape == (height, width):
+        return table
+    assert levels.shape == (-(-height // 2), -(-width // 2)), (levels.shape, image_u8.shape)
+    return table * np.uint32(0x10001)
+
+
+def looked_up(row: np.ndarray, levels: np.ndarray, width: int) -> np.ndarray:
+    """What a table from `for_levels` says of these levels, for each column of pixels: uint16."""
+    return np.take(row, levels).view(np.uint16)[..., :width]
+
+
 def bands(image: np.ndarray, levels: np.ndarray, drawn: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
     """Picture, levels and target in pieces that fit the processor's cache.
 
-    Each level serves a square of `step` times `step` pixels, the last ones in rows and columns what is left. Pictures
-    are (step, step, rows, columns, 3) views, such that they broadcast with levels (rows, columns).
+    Pictures are (rows, step, width, 3) views, levels (rows, 1, ...): a row of them serves `step` rows of pixels, 1 or
+    2, the last one those that are left.
     """
     height, width = image.shape[:2]
-    step = max(-(-height // levels.shape[0]), -(-width // levels.shape[1]))
-    assert levels.shape == (-(-height // step), -(-width // step)), (levels.shape, image.shape)
-    rows = max(1, PIXELS_PER_BAND // (step * width))
-    for top, bottom in _spans(height, step, rows):
-        for left, right in _spans(width, step, width):
-            piece = levels[top // step : -(-bottom // step), left // step : -(-right // step)]
-            area = (slice(top, bottom), slice(left, right))
-            yield _by_level(image[area], piece.shape), piece, _by_level(drawn[area], piece.shape)
-
-
-def _spans(side: int, step: int, most: int) -> list[tuple[int, int]]:
-    """The pieces of a side of so many pixels, each of up to `most` whole steps; the rest of the last step by itself."""
-    whole, long = side // step * step, most * step
-    pieces = [(first, min(first + long, whole)) for first in range(0, whole, long)]
-    return pieces + [(whole, side)] * (whole < side)
-
-
-def _by_level(picture: np.ndarray, shape_hw: tuple[int, ...]) -> np.ndarray:
-    """A view of a picture as (pixels of a level down, across, levels down, across, 3)."""
-    rows, columns = shape_hw
-    return picture.reshape(rows, -1, columns, picture.shape[1] // columns, 3).transpose(1, 3, 0, 2, 4)
+    step = 1 if levels.shape[0] == height else 2
+    whole, rows = height // step, max(1, PIXELS_PER_BAND // (step * width))
+    for first in [*range(0, whole, rows), *([whole] if height % step else [])]:
+        last = min(first + rows, whole) if first < whole else levels.shape[0]
+        pixels = slice(first * step, min(last * step, height))
+        shape = (last - first, -1, width, 3)
+        yield image[pixels].reshape(shape), levels[first:last, None], drawn[pixels].reshape(shape)
 
 
 def paint(image_u8: np.ndarray, colors: np.ndarray) -> np.ndarray:
@@ -134,13 +134,13 @@ def signed_hues() -> np.ndarray:
 
 def blend(image: np.ndarray, levels: np.ndarray, table: np.ndarray, drawn: np.ndarray) -> None:
     """Write one band of the overlay into `drawn`, in 16-bit fixed point."""
-    channels = [image[..., channel].astype(np.uint16, order="C") for channel in range(3)]
+    channels = [image[..., channel].astype(np.uint16) for channel in range(3)]
     grey, work = channels[0] * 77, channels[1] * 150
     grey += work
     grey += np.multiply(channels[2], 29, out=work)
     grey >>= 8
     for channel, values in enumerate(channels):
-        own_share, grey_share, added = (np.take(row, levels) for row in table[channel])
+        own_share, grey_share, added = (looked_up(row, levels, image.shape[2]) for row in table[channel])
         added += 128
         values *= own_share
         values += np.multiply(grey, grey_share, out=work)

@@ -45,7 +45,7 @@ def corruption_figure(rows: Sequence[Heat], clean: float, title: str, path: Path
         top = HEAD + CELL_HIGH * place
         _write(axes, MARGIN + NAMES - 20, top + CELL_HIGH / 2, row.kind, ("right", INK))
         for left, value in zip(lefts, (clean, *row.strengths, row.mean), strict=True):
-            _cell(axes, left, top, value)
+            _cell(axes, (left, top), value, value / max(clean, 1e-9))
     top = HEAD
     for group, members in groupby(rows, key=lambda row: row.group):
         _write(axes, MARGIN, top + CELL_HIGH / 2, group, ("left", MUTED))
@@ -53,13 +53,14 @@ def corruption_figure(rows: Sequence[Heat], clean: float, title: str, path: Path
     save(figure, path)
 
 
-def _cell(axes: "Axes", left: float, top: float, value: float) -> None:
-    """One accuracy in per cent on its colour, dark for high."""
+def _cell(axes: "Axes", place: tuple[float, float], value: float, of_clean: float) -> None:
+    """One accuracy in per cent, on a colour that says how much of the clean accuracy is left."""
     from matplotlib.patches import Rectangle
 
-    color = tinted(np.array(value**3), COOL)
+    left, top = place
+    color = tinted(np.array(min(1.0, of_clean) ** 5), COOL)
     axes.add_patch(Rectangle((left + 1, top + 1), CELL_WIDE - 2, CELL_HIGH - 2, facecolor=color, linewidth=0))
-    ink = PAPER if value > 0.62 else INK
+    ink = PAPER if of_clean > 0.75 else INK
     _write(axes, left + CELL_WIDE / 2, top + CELL_HIGH / 2, f"{100 * value:.1f}", ("center", ink))
 
 

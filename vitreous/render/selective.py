@@ -44,8 +44,8 @@ def selective_figure(curve: SelectiveCurve, path: Path | str) -> None:
     axes.tick_params(labelsize=points(19))
     # Below the line of the random order, which nearly always is the highest.
     axes.legend(loc="upper left", bbox_to_anchor=(0, 0.87), frameon=False, fontsize=points(20), labelcolor=INK)
-    figure.text(0.036, 0.93, "What if it answered only where it is sure?", fontsize=points(32), weight="bold", color=INK,
-                va="center")  # fmt: skip
+    title = "What if it answered only where it is sure?"
+    figure.text(0.036, 0.93, title, fontsize=points(32), weight="bold", color=INK, va="center")
     words = f"area {100 * curve.area:.2f} %, at best {100 * curve.best_area:.2f} %; {count:,} pictures"
     figure.text(0.036, 0.855, words, fontsize=points(22), color=MUTED, va="center")
     save(figure, path)

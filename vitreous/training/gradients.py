@@ -37,7 +37,7 @@ class Learner:
         self.forward: nn.Module = model
         self.drawing: AbstractContextManager = nullcontext()
         if processes.count > 1 and not is_sharded(model):
-            self.forward = DistributedDataParallel(model, broadcast_buffers=False)
+            self.forward = DistributedDataParallel(model)
             self.forward.register_comm_hook(None, _summed)
 
     def gradients(self, pictures: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:

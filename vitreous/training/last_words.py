@@ -4,15 +4,14 @@ import json
 import os
 import re
 import time
-from datetime import timedelta
 
 import torch.distributed as dist
 
 from vitreous.errors import InputError
 
 KEY = "vitreous/last-words"
-GRACE = timedelta(seconds=3)
-"""Time for the words to arrive, and for the first to fail to print them before torchrun ends it."""
+GRACE = 3.0
+"""Seconds for the words to arrive, and for the first to fail to print them before torchrun ends it."""
 BROKEN_CONNECTION = re.compile(r"gloo|nccl|connection|socket|peer|broken pipe|timed? ?out", re.IGNORECASE)
 
 
@@ -41,7 +40,7 @@ class LastWords:
             return
         if first["rank"] == self.rank:
             return
-        time.sleep(GRACE.total_seconds())
+        time.sleep(GRACE)
         if first["host"] == self.host:
             raise SystemExit(2) from error
         raise InputError(f"process {first['rank']}, on another host, failed: {first['words']}") from error
@@ -58,8 +57,13 @@ class LastWords:
         return first if first["words"] == f"{kind}{error}" else None
 
     def _heard(self) -> dict | None:
+        """What another process said, for which there may be a moment to wait."""
+        deadline = time.monotonic() + GRACE
         try:
-            self.store.wait([KEY], GRACE)
+            while not self.store.check([KEY]):
+                if time.monotonic() > deadline:
+                    return None
+                time.sleep(0.1)
             return json.loads(self.store.get(KEY))
         except (RuntimeError, ValueError):
             return None

@@ -145,7 +145,7 @@ def place_of(device: str, system: str) -> str:
     if system == "dshow":
         names = [name for name, _ in cameras()]
         return "video=" + (names[int(device)] if device.isdigit() and int(device) < len(names) else device)
-    return f"{device}:none"
+    return f"{device}:none" if system == "avfoundation" else device
 
 
 def cameras() -> list[tuple[str, str]]:

@@ -7,6 +7,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import av
+
 from vitreous.errors import InputError
 from vitreous.video.info import VideoInfo, opened, packets, start_seconds, tick_seconds
 from vitreous.video.options import WHOLE, VideoOptions
@@ -93,7 +95,10 @@ def expected_frames(info: VideoInfo, options: VideoOptions) -> int | None:
         return None
     if not options.start and options.end is None:
         return ceil(info.frame_count / options.every)
-    return ceil(sum(1 for _ in stamps_within(info.path, options)) / options.every)
+    try:
+        return ceil(sum(1 for _ in stamps_within(info.path, options)) / options.every)
+    except av.error.FFmpegError:  # The clip breaks off, which is told where its frames are read.
+        return None
 
 
 def stamps_within(path: Path, options: VideoOptions) -> Iterator[Fraction]:

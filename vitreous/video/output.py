@@ -1,6 +1,7 @@
 """Choosing the writer for a target, and refusing what can't be written before any work is done."""
 
 import os
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def check_target(target: Path | str, source: Path | str, options: VideoOptions =
     name, path = format_name(target, options.format), Path(target)
     crf_of(name, options.quality)
     if name == "-":
+        if sys.stdout.isatty():
+            raise InputError("raw frames would flood this terminal: pipe them into a program, such as 'ffplay'")
         return
     if path.exists() and Path(source).exists() and path.samefile(source):
         raise InputError(f"{path} is the video that is being read: choose another name for the one to write")

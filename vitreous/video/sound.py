@@ -13,6 +13,7 @@ from vitreous.video.info import opened, packets, sound_stream, start_seconds, ti
 BITS_PER_SECOND_A_CHANNEL = 96_000
 USUAL_RATE_HZ = 48_000
 DECODER_RUN_IN_SECONDS = 1
+MILLISECOND = Fraction(1, 1000)
 
 
 class SoundTrack:
@@ -62,14 +63,20 @@ def sound_of(
         assert stream is not None, f"{source} has no sound"
         start = start_seconds(source_container, picture) + zero_seconds
         codec = stream.codec_context.codec.canonical_name
-        # Matroska has no time before zero, and states the run-in of Opus alone.
-        needs_zero = zero_seconds > 0 or (kind.container in {"matroska", "webm"} and codec != "opus")
-        earliest = Fraction(0) if needs_zero else None
+        earliest = Fraction(0) if zero_seconds > 0 else None
+        if earliest is None and kind.container in {"matroska", "webm"}:
+            # Matroska has no time before zero, and states the run-in of Opus alone.
+            earliest = -opus_run_in(stream) - MILLISECOND if codec == "opus" else Fraction(0)
         if codec in kind.copied:
             written = copied(stream, container.add_stream_from_template(stream), start, earliest)
         else:
             written = encoded(stream, encoded_stream(container, stream, kind.sound), start, zero_seconds > 0)
         yield SoundTrack(container, written)
+
+
+def opus_run_in(stream: av.AudioStream) -> Fraction:
+    """How much before its zero a stream of Opus begins, in seconds, as its header says (RFC 7845, 5.1)."""
+    return Fraction(int.from_bytes((stream.codec_context.extradata or b"")[10:12], "little"), USUAL_RATE_HZ)
 
 
 def rising(written: Iterator[av.Packet]) -> Iterator[av.Packet]:
@@ -139,7 +146,7 @@ def sound_packets(stream: av.AudioStream) -> Iterator[av.Packet]:
             if packet.dts is not None:
                 packet.pts = packet.dts if packet.pts is None else packet.pts
                 yield packet
-    except av.error.InvalidDataError as error:
+    except av.error.FFmpegError as error:
         raise broken_after(packet, error.strerror) from error
 
 
@@ -154,9 +161,14 @@ def sound_frames(stream: av.AudioStream, begin: Fraction | None = None) -> Itera
             continue
         try:
             yield from packet.decode()
-        except av.error.InvalidDataError as error:
+        except av.error.FFmpegError as error:
             raise broken_after(packet, error.strerror) from error
-    yield from stream.codec_context.decode(None)
+    try:
+        yield from stream.codec_context.decode(None)
+    except av.error.FFmpegError as error:
+        raise BrokenSoundError(
+            f"the end of the sound can't be decoded: {(error.strerror or 'unknown').lower()}"
+        ) from error
 
 
 def start_of(packet: av.Packet) -> Fraction:

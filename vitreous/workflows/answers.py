@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vitreous.data.loader import Normalise
 from vitreous.data.pictures import Pictures
+from vitreous.errors import InputError
 from vitreous.evaluation.certainty import Answers, answers
 from vitreous.runtime import autocast
 from vitreous.tasks.classification import Classifier
@@ -19,12 +20,22 @@ Change = Callable[[Tensor, int], Tensor]
 
 @torch.no_grad()
 def answers_for(
-    classifier: Classifier, pictures: Pictures, precision: str = "fp32", change: Change = lambda images_u8, first: images_u8
+    classifier: Classifier,
+    pictures: Pictures,
+    precision: str = "fp32",
+    change: Change = lambda images_u8, first: images_u8,
 ) -> Answers:
-    """The answers of a model for pictures already at its size, changed on the way if `change` is given."""
+    """The answers of a model for pictures already at its size, changed on the way if `change` is given.
+
+    Raises:
+        InputError: the model answers with numbers that aren't finite.
+    """
     normalise, logits = Normalise(classifier.preprocessing.mean, classifier.preprocessing.std), []
     for first in range(0, len(pictures), AT_ONCE):
         shown = change(pictures.images_u8[first : first + AT_ONCE], first).to(classifier.device)
         with autocast(classifier.device, precision):
             logits.append(classifier.vit(normalise(shown)).float())
-    return answers(torch.cat(logits), pictures.labels)
+    answered = torch.cat(logits)
+    if not answered.isfinite().all():
+        raise InputError(f"the model answers with numbers that aren't finite (in {precision}): its weights are broken")
+    return answers(answered, pictures.labels)

@@ -12,7 +12,7 @@ from vitreous.data.pictures import Pictures
 from vitreous.data.shapes import draw_clip
 from vitreous.data.sources import load_pictures
 from vitreous.errors import unknown
-from vitreous.evaluation.classification import Scores
+from vitreous.evaluation.certainty import Evaluation
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.settings import Settings
 from vitreous.tasks.classification import Classifier
@@ -43,7 +43,7 @@ GALLERY_PICTURES = 16
 class DemoResult:
     """What the demo made: the scores, and each file with a few words."""
 
-    scores: Scores
+    scores: Evaluation
     files: tuple[tuple[Path, str], ...]
 
 

@@ -32,7 +32,7 @@ Listener = Callable[[int, int, str], object]
 
 @dataclass(frozen=True)
 class Measured:
-    """Where robustness was measured, and where the results were written (nowhere if not the run's own test pictures)."""
+    """Where robustness was measured, and the files written: none if these aren't a run's own test pictures."""
 
     data: str
     split: str
@@ -60,7 +60,7 @@ class ShiftResult:
 
 @dataclass(frozen=True)
 class Sample:
-    """Which pictures to take: of which source (by default the run's own), which split, and how many (all by default)."""
+    """Which pictures to take: of which source (the run's own by default), which split, how many (all by default)."""
 
     data: str | None = None
     split: str = "test"
@@ -86,7 +86,9 @@ def measure_corruptions(
     passes = Passes(exam, precision, 1 + len(KINDS) * len(STRENGTHS), on_progress)
     clean = passes.right("as they are", lambda images_u8, first: images_u8)
     rights = {
-        kind: np.stack([passes.right(f"{kind} {strength}", _worse(kind, strength, sample.seed)) for strength in STRENGTHS])
+        kind: np.stack(
+            [passes.right(f"{kind} {strength}", _worse(kind, strength, sample.seed)) for strength in STRENGTHS]
+        )
         for kind in KINDS
     }
     scores = corruption_scores(clean, rights)

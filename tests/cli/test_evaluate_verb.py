@@ -1,0 +1,147 @@
+"""vitreous evaluate, compare and models, from the command line to the files."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from runs import make_folder, tiny_recipe
+from safetensors.torch import load_file, save_file
+
+from vitreous.cli import run
+from vitreous.evaluation.corruption import KINDS
+from vitreous.workflows.train import train
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, trained_run) -> Path:
+    """A folder to stand in, with a copy of a run."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained_run, "run")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def worse_run(colored_folder, tmp_path_factory) -> Path:
+    """A run on the same data that learned less."""
+    path = tmp_path_factory.mktemp("worse") / "less"
+    train(tiny_recipe(colored_folder, epochs=0.3, seed=1), path)
+    return path
+
+
+def said(capsys, *arguments: object, code: int = 0) -> str:
+    """What the command line printed; on standard error if it refused."""
+    assert run([str(argument) for argument in arguments]) == code
+    captured = capsys.readouterr()
+    return captured.err if code else captured.out
+
+
+def size(path: str) -> tuple[int, int]:
+    """A picture file's width and height."""
+    with Image.open(path) as image:
+        image.load()
+        return image.size
+
+
+def test_evaluate_keeps_the_plain_keys_and_adds_intervals(here, capsys):
+    scores = json.loads(said(capsys, "evaluate", "run", "--json"))
+    assert all(isinstance(scores[key], float) for key in ("top1", "top5", "loss"))
+    for key in ("top1", "top5", "loss"):
+        low, high = scores[f"{key}_interval"]
+        assert low <= scores[key] <= high
+    assert {"precision", "precision_interval", "f1_interval", "recall_interval"} <= set(scores["classes"][0])
+    assert scores["calibration"]["bins"] and scores["temperature"] is None
+    written = json.loads(Path("run/evaluation.json").read_text())
+    assert {key: written[key] for key in scores} == scores
+    for name in ("confusion", "reliability", "selective"):
+        assert min(size(f"run/figures/{name}.png")) > 600
+    assert scores["top1"] == 1 and not Path("run/figures/mistakes.png").exists()
+
+
+def test_mistakes_are_shown_where_there_are_some(here, worse_run, capsys):
+    shutil.copytree(worse_run, "less")
+    words = said(capsys, "evaluate", "less")
+    assert "95 %:" in words and "calibration error" in words and "surest 50%" in words
+    assert size("less/figures/mistakes.png")[0] > 200
+    assert np.ptp(np.asarray(Image.open("less/figures/mistakes.png").convert("L"))) > 100
+
+
+def test_temperature_is_fitted_on_validation_and_kept(here, capsys):
+    words = said(capsys, "evaluate", "run", "--temperature")
+    assert "fitted on 6 validation pictures" in words
+    kept = json.loads(Path("run/evaluation.json").read_text())
+    scaling = kept["temperature"]
+    assert scaling["loss_after"] < scaling["loss_before"] == pytest.approx(kept["loss"], rel=1e-6)
+    assert scaling["error_before"] == kept["calibration"]["error"] and scaling["fitted_on"] == 6
+    assert "can't be judged on validation" in said(
+        capsys, "evaluate", "run", "--temperature", "--split", "validation", code=2
+    )
+
+
+def test_corruptions_and_shifts(here, capsys):
+    arguments = ("evaluate", "run", "--corruptions", "--shifts", "--count", "12")
+    result = json.loads(said(capsys, *arguments, "--json"))
+    first = result["corruptions"]
+    assert [one["kind"] for one in first["kinds"]] == list(KINDS) and first["count"] == 12
+    assert first["mean"]["value"] == pytest.approx(np.mean([one["strengths"] for one in first["kinds"]]))
+    assert [one["amount"] for one in result["shifts"]["shifts"]] == list(range(9))
+    assert result["shifts"]["shifts"][0] == next(one for one in result["shifts"]["rotations"] if one["amount"] == 0)
+    assert json.loads(Path("run/corruptions.json").read_text()) == first
+    assert json.loads(Path("run/shifts.json").read_text()) == result["shifts"]
+    assert size("run/figures/corruptions.png")[0] > 1000 and size("run/figures/shifts.png")[0] == 1600
+    words = said(capsys, *arguments)
+    assert "mean corruption accuracy" in words and "turned, degrees" in words and "12 test pictures" in words
+
+
+REFUSED = {
+    "run --count 3": "--count is for --corruptions and --shifts",
+    "run --corruptions --count 0": "0 pictures can't be measured",
+    "run --corruptions --temperature": "--temperature is for the pictures as they are",
+    "run/model.safetensors --temperature": "name the pictures with --data",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_evaluations_that_cannot_be(arguments, here, capsys):
+    assert REFUSED[arguments] in said(capsys, "evaluate", *arguments.split(), code=2)
+
+
+def test_compare_says_which_is_better(here, worse_run, capsys):
+    result = json.loads(said(capsys, "compare", worse_run, "run", "--json"))
+    one = result["comparison"]
+    assert one["top1"]["value"] > 0 and one["count"] == 30 and one["p_value"] < 0.05
+    assert one["only_second_right"] + one["both_right"] == 30
+    assert result["words"].startswith("run is better by")
+    assert size("comparison.png")[0] == 1600
+    assert "run is better by" in said(capsys, "compare", "run", worse_run, "-o", "other.png")
+
+
+def test_comparisons_that_cannot_be(here, tmp_path, capsys):
+    assert "are the same run" in said(capsys, "compare", "run", "../" + here.name + "/run", code=2)
+    assert "let its name end in .png" in said(capsys, "compare", "run", "run", "-o", "x.jpg", code=2)
+    assert "there is no model at nowhere" in said(capsys, "compare", "run", "nowhere", code=2)
+    make_folder(tmp_path / "pictures", 20)
+    train(tiny_recipe(tmp_path / "pictures", epochs=0.2), tmp_path / "elsewhere")
+    assert "name with --data what to compare them on" in said(capsys, "compare", "run", "elsewhere", code=2)
+    for part in ("train", "test"):
+        (tmp_path / "pictures" / part / "red").rename(tmp_path / "pictures" / part / "pink")
+    train(tiny_recipe(tmp_path / "pictures", epochs=0.2), tmp_path / "pink")
+    complaint = said(capsys, "compare", "elsewhere", "pink", code=2)
+    assert "has other classes" in complaint
+    assert not Path("comparison.png").exists()
+
+
+def test_models_are_listed(capsys):
+    words = said(capsys, "models", "Ti/16", "nano/4-28", "--measure")
+    assert "5.72 M" in words and "1.25" in words and "pictures/s: in" in words
+    listed = json.loads(said(capsys, "models", "--json"))
+    assert {"name", "parameters", "multiply_adds", "config"} <= set(listed[0]) and len(listed) > 20
+    assert "no size 'Ti/61'" in said(capsys, "models", "Ti/61", code=2)
+
+
+def test_broken_weights_are_no_scores(here, capsys):
+    weights = load_file("run/model.safetensors")
+    save_file({name: value * float("nan") for name, value in weights.items()}, "run/model.safetensors")
+    assert "aren't finite" in said(capsys, "evaluate", "run", code=2)

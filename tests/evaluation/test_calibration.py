@@ -1,0 +1,123 @@
+"""Calibration, temperature and selective prediction: known values, scikit-learn and SciPy as oracles."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import log_loss
+
+from vitreous.evaluation.calibration import BINS, calibration, equal_count_bins
+from vitreous.evaluation.certainty import Answers, judge, temperature_scaling
+from vitreous.evaluation.selective import risk_coverage, selective
+from vitreous.evaluation.temperature import LOWEST, fit_temperature, is_at_limit
+
+
+def made_up(count: int, classes: int, seed: int = 0, sharper: float = 1.0) -> Answers:
+    """Logits whose labels are drawn from their own softmax, then made `sharper`: perfectly calibrated at 1."""
+    random = np.random.default_rng(seed)
+    logits = 2 * random.normal(size=(count, classes))
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (random.random((count, 1)) > chances.cumsum(1)).sum(1).clip(max=classes - 1)
+    return Answers(sharper * logits, labels)
+
+
+def test_known_errors():
+    right = np.array([True] * 6 + [False] * 4)
+    assert calibration(np.full(10, 0.6), right).error == pytest.approx(0)
+    assert calibration(np.full(10, 0.9), right).error == pytest.approx(0.3)
+    halves = calibration(np.repeat([0.95, 0.55], 10), np.concatenate([right, right]))
+    assert halves.error == pytest.approx((0.35 + 0.05) / 2)
+    assert [(one.count, one.confidence) for one in halves.bins] == [
+        (10, pytest.approx(0.55)),
+        (10, pytest.approx(0.95)),
+    ]
+
+
+def test_edges_belong_to_the_lower_bin_and_the_ends_to_the_last():
+    bins = calibration(np.array([1 / BINS, 1.0, 0.0]), np.array([True, True, False])).bins
+    assert [(one.low, one.count) for one in bins] == [(0.0, 2), (pytest.approx(14 / 15), 1)]
+
+
+@pytest.mark.parametrize("sharper", [0.5, 1.0, 3.0])
+def test_bins_agree_with_scikit_learn(sharper):
+    made = made_up(3000, 4, 1, sharper)
+    accuracy, confidence = calibration_curve(made.right, made.confidence, n_bins=BINS)
+    ours = calibration(made.confidence, made.right).bins
+    assert [one.accuracy for one in ours] == pytest.approx(accuracy)
+    assert [one.confidence for one in ours] == pytest.approx(confidence)
+
+
+def test_a_calibrated_model_mostly_stays_below_what_chance_explains():
+    results = [calibration(one.confidence, one.right) for one in (made_up(500, 5, seed) for seed in range(60))]
+    below = np.mean([one.error <= one.error_by_chance for one in results])
+    assert 0.85 <= below <= 1
+    sharp = made_up(500, 5, 0, 3.0)
+    assert calibration(sharp.confidence, sharp.right).error > 0.1
+
+
+def test_adaptive_bins_hold_equally_many():
+    confidence = np.random.default_rng(0).random(1500)
+    assert set(np.bincount(equal_count_bins(confidence))) == {100}
+    assert len(set(equal_count_bins(np.full(50, 0.3)))) == 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 6), st.floats(0.3, 4), st.integers(0, 10**6))
+def test_the_temperature_is_the_best_one_and_changes_no_answer(classes, sharper, seed):
+    made = made_up(200, classes, seed, sharper)
+    value = fit_temperature(made.logits, made.labels)
+    best = minimize_scalar(
+        lambda t: made.at(np.exp(t)).losses.mean(), bounds=(np.log(0.05), np.log(20)), method="bounded"
+    )
+    assert made.at(value).losses.mean() <= best.fun + 1e-6
+    assert made.at(value).losses.mean() <= made.losses.mean() + 1e-12
+    assert np.array_equal(made.at(value).predictions, made.predictions)
+
+
+@pytest.mark.parametrize("sharper", [0.5, 2.0])
+def test_the_temperature_undoes_what_was_done(sharper):
+    scaling = temperature_scaling(made_up(20_000, 5, 1, sharper), made_up(5000, 5, 2, sharper))
+    assert scaling.value == pytest.approx(sharper, rel=0.05) and scaling.fitted_on == 20_000
+    assert scaling.error_after < 0.3 * scaling.error_before and scaling.loss_after < scaling.loss_before
+    assert scaling.calibration.error == scaling.error_after
+
+
+def test_a_temperature_that_has_no_best_says_so():
+    logits = np.eye(3)
+    assert fit_temperature(logits, np.arange(3)) == pytest.approx(LOWEST, rel=1e-6)
+    assert is_at_limit(fit_temperature(logits, np.arange(3))) and is_at_limit(
+        fit_temperature(logits, np.arange(3)[::-1])
+    )
+    assert not is_at_limit(1.3)
+
+
+def test_the_area_under_risk_and_coverage():
+    confidence, right = np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, True, True, False])
+    one = selective(confidence, right)
+    assert one.aurc == one.aurc_best == pytest.approx(0.25 / 4) and one.aurc_random == 0.25
+    turned = selective(1 - confidence, right)
+    assert turned.aurc == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4) and turned.aurc > turned.aurc_random
+    assert [point.accuracy for point in one.covered] == pytest.approx([1, 1, 0.75, 0.75])
+
+
+def test_equal_confidence_is_a_random_order():
+    right = np.random.default_rng(0).random(40) < 0.6
+    coverage, risk = risk_coverage(np.full(40, 0.5), right)
+    assert risk == pytest.approx(np.full(40, 1 - right.mean())) and coverage[-1] == 1
+    assert selective(np.full(40, 0.5), right).aurc == pytest.approx(1 - right.mean())
+
+
+def test_confidence_and_losses_are_softmax_and_cross_entropy():
+    made = made_up(50, 4)
+    chances = np.exp(made.logits) / np.exp(made.logits).sum(1, keepdims=True)
+    assert made.confidence == pytest.approx(chances.max(1))
+    assert made.losses.mean() == pytest.approx(log_loss(made.labels, chances, labels=range(4)))
+
+
+def test_everything_right_is_no_error_anywhere():
+    given_right = Answers(20 * np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 0]))
+    scores = judge(given_right, ("a", "b", "c"))
+    assert scores.top1 == 1 and scores.top1_interval == (1, 1) and scores.selective.aurc == 0
+    assert scores.calibration.error == pytest.approx(0, abs=1e-6)

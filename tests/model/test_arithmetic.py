@@ -1,0 +1,61 @@
+"""What a model costs, by formula, is what torch counts."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitreous.errors import InputError
+from vitreous.model.arithmetic import multiply_adds, parameters
+from vitreous.model.config import SIZES, ViTConfig, size
+from vitreous.model.vit import ViT
+from vitreous.workflows.models import model_sizes
+
+TINY = {"width": 16, "depth": 2, "heads": 2, "classes": 5}
+CONFIGS = {
+    "plain": {},
+    "conv stem": {"stem": "conv"},
+    "mean": {"pooling": "mean"},
+    "attention": {"pooling": "attention"},
+    "map": {"pooling": "map"},
+    "two vectors": {"pooling": "class-and-mean"},
+    "swiglu": {"mlp": "swiglu", "registers": 3},
+    "ratio": {"mlp_ratio": 2.5, "positions": "rotary"},
+    "features": {"classes": 0},
+    "one channel": {"channels": 1, "qk_norm": True},
+}
+
+
+def counted(config: ViTConfig) -> int:
+    """Multiply-adds as torch counts them, which counts two operations for each."""
+    model = ViT(config).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.rand(1, config.channels, *config.image_size_hw))
+    assert counter.get_total_flops() % 2 == 0
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_formula_is_what_torch_counts(name):
+    config = ViTConfig((16, 24), 4, **{**TINY, **CONFIGS[name]})
+    assert multiply_adds(config) == counted(config)
+    assert parameters(config) == sum(weight.numel() for weight in ViT(config).parameters())
+
+
+@pytest.mark.parametrize("name", ["nano/4-28", "mini/4-32", "Ti/32"])
+def test_sizes_are_what_torch_counts(name):
+    assert multiply_adds(SIZES[name]) == counted(SIZES[name])
+
+
+def test_published_figures():
+    # Here the class token has no position of its own, which it needs none for.
+    assert parameters(size("B/16")) == 86_567_656 - 768 and parameters(size("S/16")) == 22_050_664 - 384
+    assert multiply_adds(size("B/16")) / 1e9 == pytest.approx(17.6, abs=0.05)
+
+
+def test_sizes_are_listed_and_measured():
+    assert [one.name for one in model_sizes()] == list(SIZES)
+    one = model_sizes(["nano/4-28"], measure=True, device="cpu", precision="fp32")[0]
+    assert one.speed is not None and one.speed.pictures_per_second > 1 and one.speed.precision == "fp32"
+    assert one.speed.batch == 128 and "cpu" in one.speed.device
+    with pytest.raises(InputError, match="no size 'b/16'"):
+        model_sizes(["b/16"])

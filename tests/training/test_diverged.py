@@ -1,0 +1,78 @@
+"""A run whose numbers are none any more stops, and takes nothing good with it."""
+
+import pytest
+import torch
+from runs import tiny_recipe
+
+from vitreous.cli import EXIT_BAD_INPUT, run
+from vitreous.errors import InputError
+from vitreous.training import loop
+from vitreous.training.optimizer import OptimizerSettings
+from vitreous.training.run_folder import RunFolder, read_metrics
+from vitreous.workflows.train import train
+
+
+def poison(monkeypatch, step, what):
+    """Have a number of the model, or of its average, become NaN right after a step; nothing else tells of it yet."""
+    plain = loop.training_step
+
+    def poisoned(state, run, learner):
+        result = plain(state, run, learner)
+        if state.step == step:
+            model = state.model if what == "weight" else state.average.model
+            with torch.no_grad():
+                model.head.bias[0] = float("nan")
+        return result
+
+    monkeypatch.setattr(loop, "training_step", poisoned)
+
+
+def left(path):
+    return [(path / "model.safetensors").read_bytes(), RunFolder(path).checkpoint.read_bytes()]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("step", "what", "words"),
+    [
+        (20, "weight", "the last step left weights that are no numbers at step 20"),
+        (20, "average", "the last step left weights that are no numbers at step 20"),
+        (21, "average", "the validation loss is nan at step 22"),
+        (23, "weight", "the loss is nan at step 28"),
+    ],
+)
+def test_the_last_good_checkpoint_is_named_and_stays(
+    precision, step, what, words, monkeypatch, colored_folder, tmp_path
+):
+    recipe, path, kept = tiny_recipe(colored_folder, precision=precision), tmp_path / "run", []
+    poison(monkeypatch, step, what)
+    plain = loop.save_state
+    monkeypatch.setattr(loop, "save_state", lambda *saved: (plain(*saved), kept.append(left(path))))
+    with pytest.raises(InputError, match=f"{words}: the last good checkpoint is .*state.safetensors, start again"):
+        train(recipe, path)
+    assert left(path) == kept[-1]
+    lines = read_metrics(RunFolder(path))
+    assert all(line["loss"] is not None for line in lines) and lines[-1]["step"] < 30
+    monkeypatch.undo()
+    assert train(recipe, path, resume=True).finished
+
+
+def test_a_loss_that_is_no_number_stops_the_run_from_the_first(colored_folder, tmp_path):
+    recipe = tiny_recipe(
+        colored_folder, validation_fraction=0.0, optimizer=OptimizerSettings("adamw", learning_rate=1e30)
+    )
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step 10: start again with a lower optimizer"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_the_command_line_says_it_in_one_line_and_leaves_with_2(colored_folder, tmp_path, capsys):
+    settings = {
+        "epochs": "6", "model.image_size_hw": "16x16", "model.depth": "1", "model.width": "16", "model.heads": "2",
+        "batch_size": "16", "optimizer.learning_rate": "1e30", "optimizer.adamw_learning_rate": "1e30",
+    }  # fmt: skip
+    flags = [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
+    place = ["--data", f"folder:{colored_folder}", "--out", str(tmp_path / "run")]
+    assert run(["train", "cifar10-quick", *place, *flags]) == EXIT_BAD_INPUT
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vitreous: ")]
+    assert len(said) == 1 and "start again with a lower optimizer.learning_rate" in said[0]

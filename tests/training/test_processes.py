@@ -1,0 +1,141 @@
+"""Several processes under torchrun train as one does, and end together."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from runs import tiny_recipe
+from safetensors.torch import load_file
+from several import losses_listener, several_command, several_environment
+
+from vitreous.errors import InputError
+from vitreous.records import override
+from vitreous.training.processes import Processes, part_of
+from vitreous.training.run_folder import RunFolder, read_metrics
+from vitreous.workflows.train import train
+
+SHORT = {"epochs": "1.5", "checkpoint_seconds": "1000", "batch_size": "17"}
+"""Ten steps of 17 pictures, which two processes can't halve. (Not of 15: in the first, five of each class, the gradient
+of the head's bias is zero but for rounding, of which AdamW makes whole steps.)"""
+
+
+slow = pytest.mark.skipif("VITREOUS_SLOW" not in os.environ, reason="slow: set VITREOUS_SLOW=1")
+
+
+def start(*arguments, **changes):
+    """Start a run of several processes."""
+    command = several_command(*arguments, **changes)
+    return subprocess.Popen(
+        command, env=several_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def alone(folder, out, **changes):
+    """The losses of the same run in this process, and all that it leaves in its checkpoint."""
+    losses = []
+    recipe = override(tiny_recipe(folder, precision="fp32"), changes)
+    train(recipe, out, resume=RunFolder(out).recipe.exists(), listener=losses_listener(losses))
+    return losses, load_file(RunFolder(out).checkpoint)
+
+
+def furthest(tensors, others):
+    assert tensors.keys() == others.keys()
+    return max((tensors[name] - others[name]).abs().max().item() for name in tensors)
+
+
+def test_parts_cover_the_whole():
+    for count in (1, 7, 16):
+        for parts in (1, 2, 3, 7):
+            places = [place for index in range(parts) for place in range(count)[part_of(count, index, parts)]]
+            assert places == list(range(count))
+
+
+def test_a_process_by_itself_has_nobody_to_ask():
+    processes = Processes()
+    assert processes.is_first and processes.share(5) == slice(0, 5)
+    assert processes.from_first(lambda: 3) == 3 and processes.all_of(4) == [4] and processes.any(True)
+
+
+@pytest.mark.parametrize("changes", [{"accumulate": "2", "optimizer.clip_norm": "0.5"}, {"shard_weights": "true"}])
+def test_two_processes_are_one_to_rounding(changes, colored_folder, tmp_path):
+    """Stopped by the second process after four steps, and finished on one."""
+    whole, theirs = alone(colored_folder, tmp_path / "whole", **SHORT, **{**changes, "accumulate": "1"})
+    torchrun = start(
+        colored_folder, tmp_path / "parts", ("--nproc-per-node=2",), "rank == 1 and step == 4", **SHORT, **changes
+    )
+    said, errors = torchrun.communicate(timeout=120)
+    assert torchrun.returncode == 0, errors
+    assert json.loads(RunFolder(tmp_path / "parts").recipe.read_text())["device"].endswith("2 processes")
+    first = json.loads(said)
+    assert len(first) == 1
+    losses, mine = alone(colored_folder, tmp_path / "parts", **SHORT, **changes)
+    assert (4 * first[0] + 6 * losses[0]) / 10 == pytest.approx(whole[0], abs=1e-6)
+    assert furthest(mine, theirs) < 1e-3
+    steps = [line["step"] for line in read_metrics(RunFolder(tmp_path / "parts")) if line["split"] == "train"]
+    assert steps == [4, 10]
+
+
+def test_one_that_fails_ends_those_on_another_host_and_tells_them_why(colored_folder, tmp_path):
+    """Two hosts by the documented command, both of them this one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    calamity, started = "rank == 1 and step == 3 and fail(KeyError('out of luck'))", time.monotonic()
+    place = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}")
+    hosts = [
+        start(colored_folder, tmp_path / "run", (*place, f"--node-rank={number}"), calamity, **SHORT)
+        for number in (0, 1)
+    ]
+    first, second = [host.communicate(timeout=120)[1] for host in hosts]
+    assert time.monotonic() - started < 60
+    assert "vitreous: process 1, on another host, failed: KeyError: 'out of luck'" in first
+    assert "KeyError: 'out of luck'" in second and "Traceback" in second
+    assert all(host.returncode == 1 for host in hosts)
+
+
+@slow
+@pytest.mark.parametrize(
+    ("calamity", "changes", "words"),
+    [
+        ("rank == 1 and step == 3 and os.kill(os.getpid(), 9)", {}, "(SIGKILL)"),
+        ("rank == 0 and step == 3 and fail(KeyError('out of luck'))", {}, "KeyError: 'out of luck'"),
+        ("", {"batch_size": "1"}, "vitreous: batch_size is 1: it can't be shared by 2 process(es)"),
+        ("", {"data": "folder:/nowhere"}, "vitreous: there is no folder /nowhere"),
+    ],
+)
+def test_what_ends_one_ends_all_and_is_said_once(calamity, changes, words, colored_folder, tmp_path):
+    started = time.monotonic()
+    torchrun = start(colored_folder, tmp_path / "run", ("--nproc-per-node=2",), calamity, **{**SHORT, **changes})
+    errors = torchrun.communicate(timeout=120)[1]
+    assert torchrun.returncode == 1 and time.monotonic() - started < 60
+    assert words in errors and errors.count("vitreous: ") <= 1
+
+
+def test_a_port_in_use_is_one_line(monkeypatch, colored_folder, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        for name, value in {**place, "MASTER_PORT": str(taken.getsockname()[1])}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(InputError, match=r"the port of 127.0.0.1:\d+ is in use: give torchrun another"):
+            train(tiny_recipe(colored_folder), tmp_path / "run")
+    monkeypatch.delenv("RANK")
+    with pytest.raises(InputError, match=r"can't meet at .*: start them by torchrun"):
+        train(tiny_recipe(colored_folder), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@slow
+def test_the_command_line_runs_under_torchrun(colored_folder, tmp_path):
+    """`torchrun -m vitreous train`, what the documented command does and says, once."""
+    small = ["--set", "epochs=0.2", "--set", "model.depth=1", "--set", "model.image_size_hw=16x16"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "vitreous", "train"]
+    command = [*launch, "cifar10-quick", "--data", f"folder:{colored_folder}", "--out", str(tmp_path / "run"), *small]
+    result = subprocess.run(command, env=several_environment(), capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("validation top-1") == 1 and result.stdout.count("next: vitreous evaluate") == 1

@@ -1,0 +1,95 @@
+"""The gradient of a batch is the same in parts as in one, and one that doesn't fit says what to change."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runs import tiny_recipe
+
+from vitreous.errors import InputError
+from vitreous.model.vit import ViT
+from vitreous.training.gradients import Learner, drawn_for, memory_advice
+from vitreous.training.processes import Processes
+from vitreous.workflows.train import train
+
+
+def gradients(**changes):
+    """Loss, pictures told right, and the gradient of a batch of 13, on a model with all random numbers there are."""
+    torch.manual_seed(0)
+    recipe = tiny_recipe("", precision="fp32", batch_size=13)
+    recipe = replace(recipe, model=replace(recipe.model, classes=3, stochastic_depth=0.4), **changes)
+    model = ViT(recipe.model).train()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+    pictures, labels = torch.randn(13, 3, 12, 20), torch.randint(3, (13,))
+    learner = Learner(model, recipe, Processes())
+    with learner.checkpointing():
+        loss, right = learner.gradients(pictures, labels, 5)
+    assert "forward" not in vars(model.blocks[0])
+    return loss, right, torch.cat([weight.grad.flatten() for weight in model.parameters()])
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(2, 13), st.booleans())
+def test_parts_make_the_whole(parts, again):
+    loss, right, gradient = gradients()
+    loss_in_parts, right_in_parts, gradient_in_parts = gradients(accumulate=parts, checkpoint_activations=again)
+    assert torch.allclose(loss, loss_in_parts, atol=1e-6) and right == right_in_parts
+    assert torch.allclose(gradient, gradient_in_parts, atol=1e-5)
+
+
+def test_activations_computed_again_change_no_bit():
+    assert all(map(torch.equal, gradients(), gradients(checkpoint_activations=True)))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_that_computes_activations_again_gives_the_same_bytes(precision, colored_folder, tmp_path):
+    for name, again in (("a", False), ("b", True)):
+        train(tiny_recipe(colored_folder, epochs=1, precision=precision, checkpoint_activations=again), tmp_path / name)
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
+
+
+def test_random_numbers_of_a_part_are_those_of_the_whole():
+    torch.manual_seed(3)
+    whole, next_whole = torch.rand(10, 4), torch.rand(10, 1, 1)
+    for part in (slice(0, 3), slice(3, 10)):
+        torch.manual_seed(3)
+        with drawn_for(part, 10):
+            count = part.stop - part.start
+            assert torch.equal(torch.rand(count, 4), whole[part])
+            assert torch.equal(torch.rand(count, 1, 1), next_whole[part])
+    with drawn_for(slice(0, 3), 10), pytest.raises(AssertionError, match="no picture's"):
+        torch.rand(4)
+
+
+def test_more_parts_than_pictures_are_refused(colored_folder, tmp_path):
+    with pytest.raises(InputError, match=r"batch_size is 3: .* in 4 part\(s\) each: raise it to 4 or lower accumulate"):
+        train(tiny_recipe(colored_folder, batch_size=3, accumulate=4), tmp_path / "run")
+
+
+def allocate(*arguments):
+    return torch.empty(2**61, dtype=torch.uint8)
+
+
+def on_a_gpu(*arguments):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+def in_python(*arguments):
+    raise MemoryError
+
+
+@pytest.mark.parametrize("failing", [allocate, on_a_gpu, in_python])
+def test_a_batch_that_does_not_fit_says_what_to_change(failing, monkeypatch, colored_folder, tmp_path):
+    monkeypatch.setattr(ViT, "forward", failing)
+    words = r"a batch of 16 pictures in 1 part\(s\) doesn't fit .* accumulate=2 or --set checkpoint_activations=true"
+    with pytest.raises(InputError, match=words):
+        train(tiny_recipe(colored_folder), tmp_path / "run")
+
+
+def test_other_errors_are_not_taken_for_want_of_memory():
+    with pytest.raises(RuntimeError, match="shape"), memory_advice(tiny_recipe("")):
+        raise RuntimeError("shape mismatch")

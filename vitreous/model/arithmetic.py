@@ -1,0 +1,57 @@
+"""What a ViT costs, from its configuration alone: parameters and multiply-adds for one picture."""
+
+import torch
+
+from vitreous.model.config import ViTConfig
+from vitreous.model.vit import ViT
+
+
+def parameters(config: ViTConfig) -> int:
+    """How many numbers are learned; nothing is allocated to count them."""
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in ViT(config).parameters())
+
+
+def multiply_adds(config: ViTConfig) -> int:
+    """Multiply-adds of one forward pass for one picture of `image_size_hw`, in matrix products and convolutions.
+
+    One is two floating point operations. What is done to each number by itself (normalisation, softmax, GELU) isn't
+    counted, as usual.
+    """
+    patches = config.grid_hw[0] * config.grid_hw[1]
+    tokens, width = patches + config.prefix, config.width
+    attention = tokens * 4 * width**2 + 2 * tokens**2 * width
+    blocks = config.depth * (attention + tokens * _mlp(config))
+    return _stem(config, patches) + blocks + _pooling(config, patches) + config.pooled_width * config.classes
+
+
+def _mlp(config: ViTConfig) -> int:
+    """Multiply-adds of a block's MLP for one token."""
+    return config.width * (3 * config.gated_width if config.mlp == "swiglu" else _plain_mlp(config))
+
+
+def _plain_mlp(config: ViTConfig) -> int:
+    """The same for the MLP without a gate, over the width."""
+    return 2 * int(config.mlp_ratio * config.width)
+
+
+def _stem(config: ViTConfig, patches: int) -> int:
+    """Multiply-adds of the patch embedding, or of the convolutions, whose pictures are halved one after the other."""
+    if config.stem == "patch":
+        return patches * config.channels * config.patch_size**2 * config.width
+    total, narrow, halvings = 0, config.channels, config.patch_size.bit_length() - 1
+    for left in reversed(range(halvings)):
+        wide = max(16, config.width >> left)
+        total += patches * 4**left * 9 * narrow * wide
+        narrow = wide
+    return total + patches * narrow * config.width
+
+
+def _pooling(config: ViTConfig, patches: int) -> int:
+    """Multiply-adds of what turns tokens into one vector; taking a token or a mean costs none."""
+    width = config.width
+    if config.pooling == "attention":
+        return 2 * patches * width
+    if config.pooling == "map":
+        return 2 * width**2 + patches * 2 * width**2 + 2 * patches * width + width * _plain_mlp(config)
+    return 0
