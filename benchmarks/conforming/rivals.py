@@ -107,7 +107,7 @@ def undrawn(drawn: np.ndarray) -> Tensor:
     return torch.from_numpy(distance.argmin(-1)).float() / 255
 
 
-OBSERVE = "`with vitreous.observe(model) as trace: model(pictures)`"
+OBSERVE = "`with vitreous.observe(model, LeanTrace()) as trace: model(pictures)`"
 EXTRACT = "`timm.utils.AttentionExtract(model)(pictures)`"
 HOOKS = '`timm.utils.AttentionExtract(model, method="hook")(pictures)`'
 OUTPUT = "`model(pictures, output_attentions=True).attentions`"
