@@ -47,6 +47,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0")) if processes() > 1 else 0
 
 
+def restarts() -> int:
+    """How often torchrun (--max-restarts) has started this program again after a failure."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
 def describe_device(device: torch.device) -> str:
     """What a run's bits depend on besides its seed: the GPU's name, or the number of processor threads."""
     if device.type == "cuda":

@@ -14,6 +14,7 @@ from runs import tiny_recipe
 
 from vitreous.errors import InputError
 from vitreous.records import override
+from vitreous.runtime import restarts
 from vitreous.training.run_folder import RunFolder
 from vitreous.workflows.train import Listener, train
 
@@ -44,7 +45,8 @@ def main(pictures: str, out: str, changes: str, calamity: str) -> int:
 
     listener = losses_listener(losses, stoppable=lambda: nullcontext(stop))
     try:
-        train(recipe, out, resume=RunFolder(Path(out)).recipe.exists(), listener=listener)
+        resume = RunFolder(Path(out)).recipe.exists() and restarts() == 0
+        train(recipe, out, resume=resume, listener=listener)
     except InputError as error:
         sys.stderr.write(f"vitreous: {error}\n")
         return 2

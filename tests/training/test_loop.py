@@ -1,6 +1,7 @@
 """What a training run does, leaves behind, and refuses."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from runs import tiny_recipe
 from safetensors.torch import load_file
 
+from vitreous.data.sources import load_training
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
 from vitreous.records import from_dict, override, setting_names, to_dict
@@ -16,6 +18,7 @@ from vitreous.training.optimizer import Muon, OptimizerSettings, build_optimizer
 from vitreous.training.recipe import Recipe
 from vitreous.training.run_folder import RunFolder, read_metrics
 from vitreous.training.schedule import ScheduleSettings, factor
+from vitreous.workflows import train as workflow
 from vitreous.workflows.evaluate import evaluate
 from vitreous.workflows.load import load
 from vitreous.workflows.train import Listener, train
@@ -69,6 +72,26 @@ def test_random_numbers_of_the_process_are_left_alone(colored_folder, tmp_path):
     torch.manual_seed(5)
     train(tiny_recipe(colored_folder, epochs=1), tmp_path / "run")
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_single_class_is_refused_and_an_empty_one_told(colored_folder, tmp_path, monkeypatch):
+    def with_names(*names):
+        def load(source, *options):
+            training, validation = load_training(source, *options)
+            kept = training.select((training.labels == 0).nonzero().flatten())
+            return replace(kept, class_names=names), replace(validation.select([]), class_names=names)
+
+        return load
+
+    monkeypatch.setattr(workflow, "load_training", with_names("blue"))
+    with pytest.raises(InputError, match=r"has 1 class\(es\): there is nothing to tell apart"):
+        train(tiny_recipe(colored_folder), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    notes = []
+    monkeypatch.setattr(workflow, "load_training", with_names("blue", "green"))
+    train(tiny_recipe(colored_folder, epochs=1, batch_size=50), tmp_path / "run", listener=Listener(notes.append))
+    assert "no pictures to learn from of 1 class(es): green" in notes
+    assert any(note.startswith("batches of 3") for note in notes)
 
 
 def test_folders_that_are_not_free(colored_folder, tmp_path):

@@ -115,6 +115,19 @@ def test_what_ends_one_ends_all_and_is_said_once(calamity, changes, words, color
     assert words in errors and errors.count("vitreous: ") <= 1
 
 
+@slow
+def test_torchrun_starts_it_again_where_it_was(colored_folder, tmp_path):
+    whole, theirs = alone(colored_folder, tmp_path / "whole", epochs="4", batch_size="17", checkpoint_seconds="0")
+    once = "rank == 1 and step == 15 and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0' and os.kill(os.getpid(), 9)"
+    options = ("--nproc-per-node=2", "--max-restarts=1")
+    again = start(colored_folder, tmp_path / "run", options, once, epochs="4", batch_size="17", checkpoint_seconds="0")
+    said, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    losses = json.loads(said.splitlines()[-1])
+    assert len(losses) < len(whole) and losses == pytest.approx(whole[-len(losses) :], abs=1e-4)
+    assert furthest(load_file(RunFolder(tmp_path / "run").checkpoint), theirs) < 1e-2
+
+
 def test_a_port_in_use_is_one_line(monkeypatch, colored_folder, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -165,15 +165,15 @@ def test_killed_25_times_and_in_the_middle_of_saves_gives_the_same_bytes(colored
     """Every second time at a random instant, else at one of the steps of writing, files half written included."""
     command = [sys.executable, __file__, str(colored_folder)]
     quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(Path(__file__).parent)}
-    environment = {**os.environ, **quiet, "EPOCHS": "60"}
+    environment = {**os.environ, **quiet, "EPOCHS": "100"}
     subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment)
     random, parts, reached = np.random.default_rng(0), tmp_path / "parts", []
     for kill in range(25):
-        mortal = {**environment, "DIE_AT_WRITE": str(random.integers(60))} if kill % 2 else environment
+        mortal = {**environment, "DIE_AT_WRITE": str(random.integers(30))} if kill % 2 else environment
         process = subprocess.Popen([*command, str(parts)], env=mortal, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None and (kill % 2 or process.stdout.readline() == "training\n")
         if kill % 2 == 0:
-            time.sleep(random.uniform(0, 0.8))
+            time.sleep(random.uniform(0, 0.6))
             process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL, "it was finished too early for a kill"

@@ -1,13 +1,28 @@
 """vitreous video"""
 
+import math
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vitreous.cli import EXIT_BROKE_OFF, complain
-from vitreous.cli.screen import clock, progress, say
+from vitreous.cli import EXIT_BROKE_OFF, EXIT_INTERRUPTED, complain
+from vitreous.cli.screen import clock, note, progress, say
+from vitreous.errors import InputError
+
+if TYPE_CHECKING:
+    from vitreous.tasks.classification import Classifier
+    from vitreous.workflows.video import ExplainedVideo
+    from vitreous.workflows.video_batch import ClipJob
+    from vitreous.workflows.video_request import VideoRequest
+
+Flag = Annotated[bool, Parameter(negative="")]
+Tell = Callable[[int, int | None], None]
+ORDER = ("written", "skipped", "broke off", "failed", "interrupted")
+MOST_SEGMENTS = 20
 
 
 def video(
@@ -15,48 +30,172 @@ def video(
     clip: Path,
     /,
     *,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    output: Annotated[str | None, Parameter(name=["--output", "-o"], allow_leading_hyphen=True)] = None,
     method: str = "rollout",
+    layout: Literal["contour", "heads", "layers", "methods", "overlay", "side-by-side", "spotlight"] | None = None,
     target: str | None = None,
     query: str | None = None,
+    track: Flag = False,
     layer: int | None = None,
     head: int | None = None,
+    fusion: Literal["mean", "max", "min"] = "mean",
+    discard: float = 0.0,
+    view: Literal["colors", "similarity", "norms"] = "colors",
+    strength: float = 1.0,
+    edges: Flag = False,
+    legend: bool = True,
+    smooth: float = 0.12,
+    strip: Flag = False,
+    timeline: Path | None = None,
+    data_out: Path | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+    every: int = 1,
+    size: int | None = None,
+    quality: int | None = None,
+    format: str | None = None,  # noqa: A002 - the name of the option
+    model_size: int | None = None,
     batch_size: int = 16,
+    resume: Flag = False,
 ) -> int:
-    """Lay over a clip what a model looks at: same frames, times, size and sound.
+    """Lay over a clip what a model looks at: same frames, times, size and sound. Or over every clip of a folder.
+
+    Of a folder, each clip is written into the folder --output with a record NAME.json beside it; one that can't be
+    read doesn't stop the others. The exit code is 3 where a clip broke off or, in a folder, failed.
 
     Args:
         model: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small.
-        clip: Video file, or an animated GIF.
-        output: File to write: .mp4, .mov or .mkv; the clip's name with "-attention.mp4" by default.
-        method: How to explain; `vitreous methods` lists them and the settings that each one takes.
+        clip: Video file, an animated GIF, or a folder of them.
+        output: File to write: .mp4, .mov, .mkv, .webm, .gif, a folder "frames/" of PNG files, or "-" for raw frames;
+            the clip's name with "-attention.mp4" by default. Of a folder of clips: a folder.
+        method: How to explain; `vitreous methods` lists them and the settings that each one takes. Several, with
+            commas between, get a panel each.
+        layout: How it is shown: the map over the picture by default; heads and layers show each one of the attention.
         target: What the maps shall explain: a class, or "cat - dog"; each frame's predicted class by default.
         query: A place X,Y in the clip's pixels, whose patch is followed instead of what the model's head reads.
+        track: Carry the query along with what lies there in the first frame, until a cut.
         layer: Layer to show, counted from 0; -1 is the last.
         head: Head to show, counted from 0; all of them by default.
+        fusion: How heads are joined.
+        discard: Share of each layer's smallest weights that rollout leaves out.
+        view: What the method features shows: PCA as colors, similarity to --query, or norms.
+        strength: Of the effect, 0 to 1.
+        edges: Bring the map to the picture's edges.
+        legend: Write method and colours on the picture.
+        smooth: Half-life in seconds of the smoothing over time; 0 for none.
+        strip: Draw the classes over time under the clip.
+        timeline: PNG file of classes, segments and the map's entropy over time. Of a folder of clips: a folder.
+        data_out: NPZ file for the maps, with a CSV file of predictions beside it. Of a folder of clips: a folder.
+        start: Second of the clip to begin at.
+        end: Second of the clip to end at.
+        every: Take each so-manieth frame, and show it until the next.
+        size: Height of the output in pixels.
+        quality: The encoder's crf: lower is better and larger.
+        format: Of an output whose name has no ending, such as webm or png.
+        model_size: Side in pixels that the model is given; its own by default.
         batch_size: Frames that go through the model at a time.
+        resume: Of a folder of clips: skip those that were written before, by the same model and request.
     """
+    from vitreous.workflows.load import load
     from vitreous.workflows.places import place
-    from vitreous.workflows.video import explain_video
+    from vitreous.workflows.video_request import request_from
 
-    path = output or Path(f"{clip.stem}-attention.mp4")
-    started = time.monotonic()
+    followed = place(query)
+    given: dict[str, Any] = {
+        "layout": layout, "explained": target, "query": followed and followed[::-1], "track": track, "layer": layer,
+        "head": head, "fusion": fusion, "discard": discard, "view": view, "strength": strength, "edges": edges,
+        "legend": legend, "smooth": smooth, "strip": strip, "timeline": timeline, "data_out": data_out, "start": start,
+        "end": end, "every": every, "size": size, "quality": quality, "format": format, "batch_size": batch_size,
+    }  # fmt: skip
+    request = request_from([name.strip() for name in method.split(",")], given)
+    if clip.is_dir():
+        if output is None:
+            raise InputError(f"{clip} is a folder: name another one for the output with -o")
+        return folder(load(model, size=model_size), clip, Path(output), request, resume=resume)
+    if resume:
+        raise InputError("--resume is for a folder of clips: leave it out")
+    return single(load(model, size=model_size), clip, output or f"{clip.stem}-attention.mp4", request)
+
+
+def single(classifier: "Classifier", clip: Path, output: str, request: "VideoRequest") -> int:
+    """Explain one clip, and say what came of it."""
+    from vitreous.workflows.video import write_explained
+
+    tell_all = note if output == "-" else say
     with progress("video") as display:
+        explained = write_explained(classifier, clip, output, request, teller(display))
+    for line in findings(explained, output):
+        tell_all(line)
+    for line in explained.notes:
+        note(line)
+    return exit_code(explained, clip)
 
-        def tell(done: int, total: int | None) -> None:
-            rate = done / max(1e-9, time.monotonic() - started)
-            left = f" · {clock((total - done) / rate)} left" if total and done else ""
-            display(done, total, f"frame {done} · {rate:.1f} frames/s{left}")
 
-        followed = place(query)
-        result = explain_video(
-            model, clip, path, method, explained=target, query=followed and followed[::-1], batch_size=batch_size,
-            on_progress=tell, layer=layer, head=head,
-        )  # fmt: skip
-    height, width = result.info.size_hw
-    seconds, sound = float(result.info.duration_seconds or 0), result.info.sound or "none"
-    say(f"{path}: {result.frames} frames, {seconds:.2f} s, {width} × {height} pixels, sound: {sound}")
-    if result.broke_off is not None:
-        complain(f"{clip} broke off after {result.frames} frames ({result.broke_off.reason}): these were written")
+def exit_code(explained: "ExplainedVideo", clip: Path) -> int:
+    """0, or what a clip that ended early means; said in a line."""
+    video = explained.video
+    if video.is_interrupted:
+        note(f"interrupted after {video.frames} frames: these were written")
+        return EXIT_INTERRUPTED
+    if video.broke_off is not None:
+        complain(f"{clip} broke off after {video.frames} frames ({video.broke_off.reason}): these were written")
         return EXIT_BROKE_OFF
     return 0
+
+
+def folder(classifier: "Classifier", clips: Path, output: Path, request: "VideoRequest", *, resume: bool) -> int:
+    """Explain every clip of a folder, and say what came of each, and of all."""
+    from vitreous.workflows.video_batch import explain_folder
+
+    states: Counter[str] = Counter()
+    with progress("video") as display:
+        tellers: dict[Path, Tell] = {}
+
+        def tell(job: "ClipJob", done: int, total: int | None) -> None:
+            tellers.setdefault(job.source, teller(display, f"{job.source.name} · "))(done, total)
+
+        for outcome in explain_folder(classifier, clips, output, request, tell, resume=resume):
+            states[outcome.state] += 1
+            name = outcome.job.source
+            if outcome.explained is not None:
+                for line in findings(outcome.explained, str(outcome.job.target)):
+                    say(line)
+                for line in outcome.explained.notes:
+                    note(f"{name}: {line}")
+            if outcome.state == "skipped":
+                say(f"{outcome.job.target}: {outcome.words}")
+            elif outcome.words:
+                complain(f"{name}: {outcome.state} {outcome.words}" if outcome.explained else outcome.words)
+    say(", ".join(f"{count} {state}" for state, count in sorted(states.items(), key=lambda pair: ORDER.index(pair[0]))))
+    if states["interrupted"]:
+        return EXIT_INTERRUPTED
+    return EXIT_BROKE_OFF if states["failed"] or states["broke off"] else 0
+
+
+def teller(display: Callable[[float, float | None, str], None], name: str = "") -> Tell:
+    """What is called with frames done and in all, and shows them with the rate and the time that is left."""
+    started = time.monotonic()
+
+    def tell(done: int, total: int | None) -> None:
+        rate = done / max(1e-9, time.monotonic() - started)
+        left = f" · {clock(max(0, total - done) / rate)} left" if total and done else ""
+        display(done, total, f"{name}frame {done} · {rate:.1f} frames/s{left}")
+
+    return tell
+
+
+def findings(explained: "ExplainedVideo", output: str) -> list[str]:
+    """What was written and found, in lines."""
+    info, video = explained.video.info, explained.video
+    height, width = info.size_hw
+    seconds, sound = float(info.duration_seconds or 0), info.sound or "none"
+    lines = [f"{output}: {video.frames} frames, {seconds:.2f} s, {width} × {height} pixels, sound: {sound}"]
+    if explained.answers:
+        lines.append("the clip: " + ", ".join(answer.words() for answer in explained.answers))
+    lines += [f"  {segment.words()}" for segment in explained.segments[:MOST_SEGMENTS]]
+    if len(explained.segments) > MOST_SEGMENTS:
+        lines.append(f"  ... and {len(explained.segments) - MOST_SEGMENTS} segments more")
+    before, after = explained.flicker
+    if not (math.isnan(before) or math.isnan(after)):
+        lines.append(f"flicker where the picture is still: {before:.4f} a frame in the maps, {after:.4f} as drawn")
+    return lines + [f"{path}" for path in explained.files]

@@ -19,7 +19,7 @@ from vitreous.evaluation.corruption_weather import brightness, fog, frost, snow
 from vitreous.runtime import seed_for
 
 STRENGTHS = (1, 2, 3, 4, 5)
-AT_ONCE = 500
+AT_ONCE = 100
 """Pictures that share a stream of random numbers; they are corrupted together."""
 
 
@@ -55,7 +55,7 @@ def corrupt(images_u8: Tensor, kind: str, strength: int, seed: int = 0, first: i
     """Pictures, uint8 (count, 1 or 3 channels, height, width), made worse: the same shape and type, on the same device.
 
     Strength 0 leaves them as they are. What is random depends on the kind, the seed and a picture's place alone:
-    `first` is the place of the first one here in the whole set, a multiple of 500. All strengths of a kind share it.
+    `first` is the place of the first one here in the whole set, a multiple of 100. All strengths of a kind share it.
 
     Raises:
         InputError: there is no such kind or strength.

@@ -149,22 +149,16 @@ def _explanations(
     results = []
     for i, (image_u8, geometry) in enumerate(sources):
         grid = maps.grids[i].float().cpu().numpy()
-        heat = geometry.to_source(grid * (grid.size if question.method.kind == "share" else 1))
         named = target.name if told or question.method.asks_target else None
         gap = None if maps.gap is None else float(maps.gap[i])
-        colors = None if maps.colors is None else colors_to_source(maps.colors[i], geometry)
+        colors = None if maps.colors is None else maps.colors[i].float().cpu().numpy()
         results.append(
             Explanation(
-                heat, grid, image_u8, question.method_name, question.method.kind, predictions[i], question.settings,
-                maps.layer, maps.head, named, scores[i], gap, colors,
+                grid, geometry, image_u8, question.method_name, question.method.kind, predictions[i],
+                question.settings, maps.layer, maps.head, named, scores[i], gap, colors,
             )
         )  # fmt: skip
     return results
-
-
-def colors_to_source(colors: Tensor, geometry: Geometry) -> np.ndarray:
-    """Colours (rows, columns, 3) of a grid in source pixels: float32 (height, width, 3)."""
-    return np.stack([geometry.to_source(plane) for plane in colors.float().cpu().numpy().transpose(2, 0, 1)], -1)
 
 
 @torch.no_grad()

@@ -1,11 +1,13 @@
 """What an explanation says, and of what: the record that every method returns."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from vitreous.data.preprocessing import Geometry
 from vitreous.explanation.methods import METHODS
 from vitreous.explanation.settings import Settings
 from vitreous.render.color import Scale
@@ -17,12 +19,11 @@ from vitreous.tasks.classification import Prediction
 class Explanation:
     """A map over one picture, with the words that belong to it."""
 
-    heat: np.ndarray = field(repr=False)
-    """float32 (height, width) in the picture's own pixels. For attention ("share"), 1 is what a patch would get if all
-    got the same; other maps are in units of the method's own, signed where it is."""
     grid: np.ndarray = field(repr=False)
     """float32 (rows, columns) over what the model saw, a number a patch or a pixel: for "share" the share of attention
     on each patch, which adds to 1 with the prefix tokens'."""
+    geometry: Geometry = field(repr=False)
+    """Which part of the picture the grid lies on."""
     picture_u8: np.ndarray = field(repr=False)
     """The picture itself, uint8 (height, width, 3)."""
     method: str
@@ -40,8 +41,29 @@ class Explanation:
     """How much of the target there is, if one was asked for: a class's probability (0 to 1), or a margin of logits."""
     gap: float | None = None
     """By how much the map's sum misses what it ought to explain, in units of the score; None if it promises nothing."""
-    colors: np.ndarray | None = field(default=None, repr=False)
-    """float32 (height, width, 3) in [0, 1], where the map has colours of its own; drawn instead of the heat."""
+    grid_colors: np.ndarray | None = field(default=None, repr=False)
+    """float32 (rows, columns, 3) in [0, 1], where the map has colours of its own."""
+
+    @cached_property
+    def heat(self) -> np.ndarray:
+        """float32 (height, width) in the picture's own pixels, computed when it is first asked for.
+
+        For attention ("share"), 1 is what a patch would get if all got the same; other maps are in units of the
+        method's own, signed where it is.
+        """
+        return self.geometry.to_source(self.grid_heat)
+
+    @property
+    def grid_heat(self) -> np.ndarray:
+        """The same numbers on the grid: float32 (rows, columns)."""
+        return self.grid * np.float32(self.grid.size) if self.kind == "share" else self.grid
+
+    @cached_property
+    def colors(self) -> np.ndarray | None:
+        """The map's own colours, drawn instead of the heat: float32 (height, width, 3) in [0, 1], or None."""
+        if self.grid_colors is None:
+            return None
+        return np.stack([self.geometry.to_source(plane) for plane in self.grid_colors.transpose(2, 0, 1)], -1)
 
     def overlay(self, scale: Scale | None = None) -> Image.Image:
         """The picture with the map laid over it, at the picture's own size."""

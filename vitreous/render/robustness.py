@@ -60,7 +60,7 @@ def _cell(axes: "Axes", place: tuple[float, float], value: float, of_clean: floa
     left, top = place
     color = tinted(np.array(min(1.0, of_clean) ** 5), COOL)
     axes.add_patch(Rectangle((left + 1, top + 1), CELL_WIDE - 2, CELL_HIGH - 2, facecolor=color, linewidth=0))
-    ink = PAPER if of_clean > 0.75 else INK
+    ink = PAPER if of_clean > 0.82 else INK
     _write(axes, left + CELL_WIDE / 2, top + CELL_HIGH / 2, f"{100 * value:.1f}", ("center", ink))
 
 

@@ -119,9 +119,7 @@ def together(device: torch.device) -> Generator[Processes]:
     except Exception as error:
         LastWords(store, rank).end(error)
         raise
-    finally:
-        if device.type == "cpu":  # nccl would wait here for those that are dead
-            dist.destroy_process_group()
+    dist.destroy_process_group()
 
 
 def join(device: torch.device) -> tuple[dist.Store, int]:
@@ -130,8 +128,12 @@ def join(device: torch.device) -> tuple[dist.Store, int]:
     try:
         store, rank, count = next(dist.rendezvous("env://", timeout=JOINING))
         store.set_timeout(JOINING)
+        # Where torchrun starts a run again, the store still holds the addresses of the processes that are dead.
+        store = dist.PrefixStore(f"attempt {runtime.restarts()}", store)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "cpu:gloo"
         timeout = TIMEOUTS[device.type]
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
     except (dist.DistError, ValueError) as error:
         if "EADDRINUSE" in str(error):

@@ -21,7 +21,7 @@ from vitreous.model.vit import ViT
 from vitreous.recipes import find_recipe
 from vitreous.records import from_dict, override, to_dict
 from vitreous.render.figure import curves
-from vitreous.runtime import choose_precision, describe_device, find_device, seed_for
+from vitreous.runtime import choose_precision, describe_device, find_device, restarts, seed_for
 from vitreous.tasks.classification import Classifier
 from vitreous.tasks.saved import CONFIG, read_json, save_config
 from vitreous.training import loop
@@ -120,7 +120,10 @@ def train(
         session = Session(
             path, found, processes, listener if processes.is_first else Listener(stoppable=listener.stoppable)
         )
-        if resume:
+        begun = restarts() > 0 and processes.from_first(RunFolder(path).recipe.exists)
+        if begun and not resume:  # by this very command, which torchrun repeats with the same --data and --set
+            data, settings = None, None
+        if begun or resume:
             return _resume(session, chosen, data, settings, accept_changed_data=accept_changed_data)
         return _start(session, override(replace(chosen, data=data) if data else chosen, settings or {}))
 
@@ -130,6 +133,7 @@ def _start(session: Session, recipe: Recipe) -> TrainingResult:
     if recipe.tensorboard:
         summary_writer()
     training, validation = _pictures(recipe, session)
+    _check_classes(training, recipe, session)
     classes, channels = len(training.class_names), training.images_u8.shape[1]
     recipe = replace(recipe, model=replace(recipe.model, classes=classes, channels=channels))
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(training)))
@@ -238,6 +242,18 @@ def _pictures(recipe: Recipe, session: Session) -> tuple[Pictures, Pictures]:
     if session.processes.count > 1 and len(set(session.processes.all_of(training.fingerprint()))) > 1:
         raise InputError(f"the pictures of '{source}' aren't the same in all processes: give each host the same data")
     return training.to(session.device), validation.to(session.device)
+
+
+def _check_classes(pictures: Pictures, recipe: Recipe, session: Session) -> None:
+    """Refuse pictures of a single class, and tell of classes without any."""
+    if len(pictures.class_names) < 2:
+        raise InputError(f"'{recipe.data}' has {len(pictures.class_names)} class(es): there is nothing to tell apart")
+    counts = pictures.labels.bincount(minlength=len(pictures.class_names)).tolist()
+    empty = [name for name, count in zip(pictures.class_names, counts, strict=True) if count == 0]
+    if empty:
+        session.listener.note(f"no pictures to learn from of {len(empty)} class(es): {', '.join(empty[:5])}")
+    if len(pictures) < recipe.batch_size:
+        session.listener.note(f"batches of {len(pictures)} in place of {recipe.batch_size}: there are no more pictures")
 
 
 def _preprocessing(recipe: Recipe, pictures: Pictures) -> Preprocessing:

@@ -1,36 +1,63 @@
-"""Lay over a clip what a model looks at, frame by frame."""
+"""Lay over a clip what a model looks at, frame by frame, and say what the clip shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vitreous.errors import InputError
-from vitreous.explanation.methods import find_method
-from vitreous.explanation.pictures import explain_batch
-from vitreous.explanation.targets import Target
-from vitreous.render.color import SteadyScale
-from vitreous.render.text import draw_label
+from vitreous.explanation.pictures import find_target
+from vitreous.files import make_folder
+from vitreous.render.timeline import Segment, timeline
 from vitreous.tasks.classification import Classifier
-from vitreous.video.info import Frame
+from vitreous.video.info import Frame, VideoInfo, read_info
+from vitreous.video.options import VideoOptions
 from vitreous.video.stream import VideoResult, transform_video
-from vitreous.workflows.explain import settings_from, verdict
 from vitreous.workflows.load import load
+from vitreous.workflows.video_answers import Pooled
+from vitreous.workflows.video_drawing import ClipDrawing
+from vitreous.workflows.video_maps import Seen, see
+from vitreous.workflows.video_request import VideoRequest, request_from
+from vitreous.workflows.video_table import ClipTable
+from vitreous.workflows.video_track import Tracker
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class ExplainedVideo:
+    """A clip that was explained and written, and what was found on the way.
+
+    Attributes:
+        video: what was written.
+        answers: what the whole clip shows, by each rule; none for a model without classes.
+        segments: what it shows when, in seconds of the written clip.
+        flicker: of the maps as they came and as they are drawn, mean over the panels: see `Flicker`.
+        files: what was written beside the clip.
+        notes: lines for the user.
+    """
+
+    video: VideoResult
+    answers: tuple[Pooled, ...]
+    segments: tuple[Segment, ...]
+    flicker: tuple[float, float]
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
 
 
 def explain_video(
     model: str | Path | Classifier,
     source: str | Path,
     target: str | Path,
-    method: str = "rollout",
+    method: str | Sequence[str] = "rollout",
     *,
-    explained: str | Target | None = None,
-    query: tuple[float, float] | None = None,
-    batch_size: int = 16,
-    on_progress: Callable[[int, int | None], None] | None = None,
-    **settings: Any,
-) -> VideoResult:
+    model_size: int | None = None,
+    on_progress: Progress | None = None,
+    **given: Any,
+) -> ExplainedVideo:
     """Write a clip with the model's attention laid over it: same frames, times, size and sound.
 
     Frames are streamed: memory doesn't grow with the clip. The written file is read back and checked before this
@@ -39,30 +66,142 @@ def explain_video(
     Args:
         model: whatever `load` takes, or a loaded model.
         source: the clip to read.
-        target: the clip to write, .mp4 (H.264), .mov or .mkv.
-        method: a name in the table of methods.
-        explained: what the maps shall explain, as `target` of `explain`; each frame's predicted class by default.
-        query: (x, y) in the clip's pixels: the patch there is followed.
-        batch_size: frames that go through the model at a time.
+        target: the clip to write: .mp4, .mov, .mkv, .webm, .gif, a folder ("frames/") of PNG files, or "-".
+        method: a name in the table of methods, or several, each of which gets a panel.
+        model_size: the side in pixels that the model is given, as `size` of `load`.
         on_progress: called with frames done and frames in all (None where the file doesn't say).
-        **settings: further ones by name, as in `explain`.
+        **given: by name, what VideoRequest holds (layout, explained, query, track, smooth, strip, timeline, data_out,
+            batch_size), how it looks (strength, edges, legend), which part of the clip (start, end, every, size,
+            quality, format), and settings of the method as in `explain` (layer, head ...).
 
     Raises:
         InputError: a clip that can't be read or written, or an unknown method, setting, layer or head.
     """
-    if batch_size < 1:
-        raise InputError(f"batch size {batch_size} is none: give 1 or more")
-    classifier, chosen = load(model), settings_from(settings)
-    scale = SteadyScale(signed=find_method(method, chosen).kind == "signed")
-    place = None if query is None else (query[1], query[0])
+    return write_explained(load(model, size=model_size), source, target, request_from(method, given), on_progress)
 
-    def draw(frames: list[Frame]) -> list[np.ndarray]:
+
+def write_explained(
+    classifier: Classifier,
+    source: str | Path,
+    target: str | Path,
+    request: VideoRequest,
+    on_progress: Progress | None = None,
+) -> ExplainedVideo:
+    """The same for a loaded model and a request in one piece."""
+    check_model(classifier, request)
+    check_files(request)
+    info = read_info(source)
+    place = place_in_frame(request, info)
+    tracker = Tracker(classifier, place) if request.track and place is not None else None
+    looking = Looking(classifier, request, place, tracker)
+    with ExitStack() as stack:
+        table = stack.enter_context(ClipTable(classifier.class_names, request, info.size_hw))
+        drawing = ClipDrawing(request, duration_of(info, request.options), table.add)
+        video = transform_video(
+            source, target, drawing.draw, request.batch_size, on_progress, look=looking.look, options=request.options
+        )
+        files = table.save()
+        answers, segments = table.answers.pooled(), table.answers.segments()
+        if request.timeline is not None:
+            write_timeline(table, segments, request.timeline, Path(source).name)
+            files.append(request.timeline)
+    notes = [*video.notes, *looking.notes()]
+    return ExplainedVideo(video, tuple(answers), tuple(segments), drawing.flicker(), tuple(files), tuple(notes))
+
+
+def check_model(classifier: Classifier, request: VideoRequest) -> None:
+    """Refuse what this model can't give.
+
+    Raises:
+        InputError: says what.
+    """
+    find_target(classifier, request.explained)
+    for wanted, name in ((request.strip, "the strip"), (request.timeline is not None, "the timeline")):
+        if wanted and not classifier.class_names:
+            raise InputError(f"{name} shows classes over time, and this model has none, only features: leave it out")
+
+
+def check_files(request: VideoRequest) -> None:
+    """Refuse files beside the clip that have another name than what they are, and make their folders.
+
+    Raises:
+        InputError: says which.
+    """
+    for path, suffix in ((request.data_out, ".npz"), (request.timeline, ".png")):
+        if path is not None and path.suffix.lower() != suffix:
+            raise InputError(f"can't write {path}: let its name end in {suffix}")
+        if path is not None and path.is_dir():
+            raise InputError(f"can't write {path}: it is a folder; add a file name")
+        if path is not None:
+            make_folder(path.parent)
+
+
+def place_in_frame(request: VideoRequest, info: VideoInfo) -> tuple[float, float] | None:
+    """The query, (x, y) in pixels of the source, as (y, x) in pixels of the frames that are looked at.
+
+    Raises:
+        InputError: it is not on the clip.
+    """
+    if request.query is None:
+        return None
+    (x, y), (height, width) = request.query, info.size_hw
+    if not (0 <= x < width and 0 <= y < height):
+        raise InputError(f"the place {x:g},{y:g} (x, y) is not on the clip, which is {width} × {height} pixels")
+    frame_hw = request.options.size_of(info.size_hw)
+    return y * frame_hw[0] / height, x * frame_hw[1] / width
+
+
+def duration_of(info: VideoInfo, options: VideoOptions) -> float | None:
+    """How many seconds will be written, or None where the clip doesn't say how long it is."""
+    if info.duration_seconds is None:
+        return None
+    end = info.duration_seconds if options.end_seconds is None else min(info.duration_seconds, options.end_seconds)
+    return float(end - options.start_seconds) if end > options.start_seconds else None
+
+
+def write_timeline(table: ClipTable, segments: Sequence[Segment], path: Path, title: str) -> None:
+    """The picture of classes, segments and the first map's entropy over time."""
+    entropy = np.array(table.entropies)
+    shown = None if np.isnan(entropy).all() else np.nan_to_num(entropy)
+    timeline(table.answers.times, table.most_shown(), segments, path, entropy=shown, title=title)
+
+
+class Looking:
+    """The stage that runs the model: frames to what it sees in them."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        request: VideoRequest,
+        place: tuple[float, float] | None,
+        tracker: Tracker | None,
+    ) -> None:
+        self._classifier, self._request, self._place, self._tracker = classifier, request, place, tracker
+        self._last: Seen | None = None
+
+    def look(self, frames: list[Frame]) -> list[Seen]:
+        """What the model sees in the next frames."""
         images = [frame.image_u8 for frame in frames]
-        drawn = []
-        for explanation in explain_batch(classifier, images, method, chosen, explained, place):
-            shown = explanation.drawn(scale.update(explanation.heat))
-            lines = [verdict(explanation.prediction), explanation.words()]
-            drawn.append(draw_label(shown, [line for line in lines if line], "top left"))
-        return drawn
+        if self._tracker is None:
+            return see(self._classifier, images, self._request, [self._place] * len(images))
+        places = self._tracker.follow(frames)
+        followed = [i for i, place in enumerate(places) if place is not None]
+        seen = see(self._classifier, [images[i] for i in followed], self._request, [places[i] for i in followed])
+        lost = [i for i, place in enumerate(places) if place is None]
+        last = seen[-1] if seen else self._last
+        assert last is not None, "what is followed is always there in a clip's first frame"
+        self._last = last
+        answers = self._classifier.predict_batch([images[i] for i in lost]) if lost else []
+        found = dict(zip(followed, seen, strict=True))
+        found |= {i: last.empty(answer) for i, answer in zip(lost, answers, strict=True)}
+        return [found[i] for i in range(len(frames))]
 
-    return transform_video(source, target, draw, batch_size, on_progress)
+    def notes(self) -> list[str]:
+        """What the user should know."""
+        tracker = self._tracker
+        if tracker is None or tracker.lost_seconds is None:
+            return []
+        if tracker.ended_seconds == tracker.lost_seconds:
+            return [f"the tracking ends with a cut at {tracker.ended_seconds:.2f} s: from there on the maps are empty"]
+        ended = "" if tracker.ended_seconds is None else f", and for good with a cut at {tracker.ended_seconds:.2f} s"
+        return [f"what is tracked was first lost at {tracker.lost_seconds:.2f} s{ended}: the maps are empty without it"]

@@ -1,0 +1,182 @@
+"""An explained clip: every layout, the data beside it against the methods themselves, and what can't be asked."""
+
+import csv
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from video_clips import moving_square
+
+from vitreous.cli import run
+from vitreous.data.preprocessing import Preprocessing
+from vitreous.errors import InputError
+from vitreous.explanation.pictures import explain_batch
+from vitreous.explanation.settings import Settings
+from vitreous.model.config import ViTConfig
+from vitreous.model.vit import ViT
+from vitreous.render.frame_layouts import LAYOUTS, frame_size
+from vitreous.tasks.classification import Classifier
+from vitreous.video.decode import read_frames
+from vitreous.video.encode import write_clip
+from vitreous.video.info import read_info
+from vitreous.video.options import VideoOptions
+from vitreous.workflows.load import load
+from vitreous.workflows.video import duration_of, explain_video, place_in_frame
+from vitreous.workflows.video_maps import see
+from vitreous.workflows.video_request import request_from
+
+HW = (72, 128)
+FRAMES = 10
+
+
+def small_model(classes: int = 3) -> Classifier:
+    torch.manual_seed(0)
+    vit = ViT(ViTConfig((24, 32), 8, width=16, depth=3, heads=2, classes=classes, stem="patch"))
+    preprocessing = Preprocessing((24, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8)
+    return Classifier(vit, preprocessing, ("dog", "cat", "cow")[:classes])
+
+
+@pytest.fixture(scope="module")
+def model() -> Classifier:
+    return small_model()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    write_clip(path, moving_square(FRAMES, HW), Fraction(10))
+    return path
+
+
+def rows_of(path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_writes_every_frame_at_its_own_size(model, clip, layout, tmp_path):
+    methods = ["attention", "rollout", "grad-cam"] if layout == "methods" else "attention"
+    panels = {"heads": 2, "layers": 3, "methods": 3}.get(layout, 1)
+    result = explain_video(model, clip, tmp_path / "out.mkv", methods, layout=layout, batch_size=4)
+    assert result.video.frames == FRAMES and result.video.info.size_hw == frame_size(HW, layout, panels)
+    assert result.flicker[1] < result.flicker[0]
+
+
+def test_strip_and_excerpt_and_size(model, clip, tmp_path):
+    result = explain_video(model, clip, tmp_path / "a.webm", strip=True, start=0.2, end=0.8, every=2, size=144)
+    height, width = result.video.info.size_hw
+    assert result.video.frames == 3 and width == 256 and height > 144 and (height + 144) % 2 == 0
+    assert duration_of(read_info(clip), VideoOptions(start=0.2, end=8)) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("place", [None, (40.0, 60.0)])
+def test_heads_and_layers_are_those_of_the_method_itself(model, clip, place):
+    images = [frame.image_u8 for frame in read_frames(clip)]
+    for layout, panels in (("heads", 2), ("layers", 3)):
+        seen = see(model, images, request_from("attention", {"layout": layout}), [place] * len(images))
+        for number in range(panels):
+            settings = Settings(head=number) if layout == "heads" else Settings(layer=number)
+            alone = explain_batch(model, images, "attention", settings, query_yx=place)
+            for one, whole in zip(alone, seen, strict=True):
+                assert np.allclose(whole.maps[number].heat, one.grid_heat, atol=1e-5)
+                assert whole.box == one.geometry.box and whole.prediction.name == one.prediction.name
+        assert [one.title for one in seen[0].maps] == [f"{layout[:-1]} {i}" for i in range(panels)]
+
+
+def test_data_beside_the_clip_is_what_the_method_gives(model, clip, tmp_path):
+    result = explain_video(model, clip, tmp_path / "o.mp4", "grad-cam", data_out=tmp_path / "deep/o.npz", batch_size=3)
+    assert result.files == (tmp_path / "deep/o.npz", tmp_path / "deep/o.csv")
+    frames = list(read_frames(clip))
+    wanted = explain_batch(model, [frame.image_u8 for frame in frames], "grad-cam")
+    with np.load(tmp_path / "deep/o.npz", allow_pickle=False) as data:
+        maps = data["maps"] * data["peaks"][..., None, None]
+        assert data["maps"].dtype == np.float16 and data["titles"].tolist() == ["grad-cam"]
+        assert data["times"].tolist() == [float(frame.time_seconds) for frame in frames]
+        assert data["box"].tolist() == list(wanted[0].geometry.box)
+    for one, values, row in zip(wanted, maps, rows_of(tmp_path / "deep/o.csv"), strict=True):
+        assert np.allclose(values[0], one.grid_heat, atol=1e-3 * np.abs(one.grid_heat).max())
+        assert row["class_1"] == one.prediction.name
+        assert float(row["probability_1"]) == pytest.approx(one.prediction.probability, abs=1e-6)
+        assert 0 <= float(row["entropy"]) <= 1 or row["entropy"] == "nan"
+
+
+def test_numbers_are_in_pixels_of_the_source_whatever_is_written(model, clip, tmp_path):
+    for name, size in (("own", None), ("twice", 144)):
+        explain_video(model, clip, tmp_path / f"{name}.mkv", "attention", size=size, data_out=tmp_path / f"{name}.npz")
+    own, twice = ([float(row["centre_x"]) for row in rows_of(tmp_path / f"{name}.csv")] for name in ("own", "twice"))
+    assert np.allclose(own, twice, atol=2) and min(own) > 16 and max(own) < 112
+    request = request_from("attention", {"query": (64, 18), "size": 144})
+    assert place_in_frame(request, read_info(clip)) == (36, 128)
+
+
+def test_panels_have_columns_of_their_own(model, clip, tmp_path):
+    explain_video(model, clip, tmp_path / "o.mp4", ["attention", "rollout"], data_out=tmp_path / "o.npz")
+    assert {"entropy_attention", "centre_y_rollout"} <= rows_of(tmp_path / "o.csv")[0].keys()
+    with np.load(tmp_path / "o.npz") as data:
+        assert data["maps"].shape == (FRAMES, 2, 3, 4)
+
+
+def test_timeline_is_a_picture(model, clip, tmp_path):
+    result = explain_video(model, clip, tmp_path / "o.mp4", "attention", timeline=tmp_path / "o.png")
+    assert result.files == (tmp_path / "o.png",) and (tmp_path / "o.png").stat().st_size > 10_000
+
+
+def test_a_model_without_classes_answers_nothing_and_refuses_the_strip(clip, tmp_path):
+    headless = small_model(0)
+    result = explain_video(headless, clip, tmp_path / "o.mp4", "attention", data_out=tmp_path / "o.npz")
+    assert result.answers == () and result.segments == ()
+    assert list(rows_of(tmp_path / "o.csv")[0]) == ["time_seconds", "entropy", "centre_x", "centre_y"]
+    for wanted in ({"strip": True}, {"timeline": tmp_path / "t.png"}):
+        with pytest.raises(InputError, match="this model has none"):
+            explain_video(headless, clip, tmp_path / "p.mp4", **wanted)
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "words"),
+    [
+        ("rollout", {"layout": "heads"}, "shows the method 'attention'"),
+        ("attention", {"layout": "heads", "head": 1}, "leave the setting head out"),
+        ("attention", {"layout": "layers", "layer": 1}, "leave the setting layer out"),
+        ("attention", {"layout": "heds"}, "did you mean 'heads'"),
+        (["attention", "rollout"], {"layout": "overlay"}, "takes one method, not 2"),
+        (["rollout", "grad-cam"], {"head": 1}, "none of rollout, grad-cam has a use for the setting head"),
+        ("attention", {"track": True}, "nothing to track"),
+        ("attention", {"query": (128, 5)}, "not on the clip, which is 128 × 72"),
+        ("attention", {"data_out": "maps.zip"}, "let its name end in .npz"),
+        ("attention", {"smooth": -1}, "give 0 for no smoothing"),
+        ("attention", {"batch_size": 0}, "give 1 or more"),
+        ("attention", {"colour": 1}, "no setting 'colour'"),
+        ("attention", {"layer": 3}, "there is no layer 3"),
+        ("grad-cam", {"explained": "dgo"}, "did you mean 'dog'"),
+        ("attention", {"strength": 2}, "outside \\[0, 1\\]"),
+    ],
+)
+def test_what_can_not_be_asked_is_said_and_leaves_nothing(model, clip, tmp_path, method, given, words):
+    with pytest.raises(InputError, match=words):
+        explain_video(model, clip, tmp_path / "out.mp4", method, **given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_fails_midway_leaves_no_file(clip, tmp_path):
+    model, calls = small_model(), []
+
+    def fail(*_):
+        calls.append(1)
+        if len(calls) > 2:
+            raise RuntimeError("broken")
+
+    model.vit.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="broken"):
+        explain_video(model, clip, tmp_path / "o.mp4", batch_size=2, data_out=tmp_path / "o.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_says_what_the_clip_shows(trained_run, tmp_path, capsys):
+    blue = np.full((36, 64, 3), (40, 60, 220), np.uint8)
+    red = np.full((36, 64, 3), (220, 50, 40), np.uint8)
+    write_clip(tmp_path / "c.mp4", [blue] * 12 + [red] * 8, Fraction(10))
+    code = run(["video", str(trained_run), str(tmp_path / "c.mp4"), "-o", str(tmp_path / "o.mp4"), "--strip"])
+    said = capsys.readouterr().out
+    assert code == 0 and "0.0-1.2 s blue" in said and "1.2-2.0 s red" in said and "mean of logits" in said
+    assert load(trained_run).class_names == ("blue", "green", "red")

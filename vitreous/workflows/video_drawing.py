@@ -1,0 +1,85 @@
+"""The stage that draws a clip: what the model saw in a frame, made steady and laid out."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from vitreous.render.class_strip import ClassStrip, with_strip
+from vitreous.render.frame_layouts import draw_frame
+from vitreous.render.scenes import SceneWatch
+from vitreous.render.shown import Shot, ShownMap
+from vitreous.render.steady import SteadyMap
+from vitreous.video.info import Frame
+from vitreous.workflows.explain import verdict
+from vitreous.workflows.video_maps import Seen
+from vitreous.workflows.video_request import VideoRequest
+
+RING_SHARE = 0.022
+"""Of the frame's shorter side: the radius of the ring around the place that is followed."""
+
+
+class ClipDrawing:
+    """Draws the frames of one clip, batch by batch, and tells `on_frame` of each what was seen in it."""
+
+    def __init__(
+        self, request: VideoRequest, duration_seconds: float | None, on_frame: Callable[[Frame, Seen], None]
+    ) -> None:
+        self._request, self._duration, self._on_frame = request, duration_seconds, on_frame
+        self._watch = SceneWatch()
+        self._steady: list[SteadyMap] = []
+        self._strip: ClassStrip | None = None
+
+    def draw(self, frames: list[Frame], seen: list[Seen]) -> list[np.ndarray]:
+        """The frames as they are written: uint8 (height, width, 3), all of one size."""
+        for frame, one in zip(frames, seen, strict=True):
+            self._on_frame(frame, one)
+        panels = self._shown(frames, seen)
+        return [self._drawn(*one) for one in zip(frames, seen, zip(*panels, strict=True), strict=True)]
+
+    def flicker(self) -> tuple[float, float]:
+        """The mean over the panels of the maps' flicker, as they came and as they are drawn."""
+        pairs = [(steady.flicker_before.value, steady.flicker_after.value) for steady in self._steady]
+        before, after = np.mean(pairs, axis=0)
+        return float(before), float(after)
+
+    def _shown(self, frames: Sequence[Frame], seen: Sequence[Seen]) -> list[list[ShownMap]]:
+        """For each panel its map of every frame, smoothed and with a scale."""
+        changes = [self._watch.update(frame.image_u8) for frame in frames]
+        times = [float(frame.time_seconds) for frame in frames]
+        if not self._steady:
+            self._steady = [SteadyMap(self._request.smooth, signed=one.signed) for one in seen[0].maps]
+        panels = []
+        for number, steady in enumerate(self._steady):
+            maps = [one.maps[number] for one in seen]
+            heats = steady.update([one.heat for one in maps], times, changes)
+            panels.append(
+                [
+                    ShownMap(heat.heat, heat.scale, one.title, whole.box, one.signed, one.colors)
+                    for heat, one, whole in zip(heats, maps, seen, strict=True)
+                ]
+            )
+        return panels
+
+    def _drawn(self, frame: Frame, seen: Seen, maps: tuple[ShownMap, ...]) -> np.ndarray:
+        """One frame in the layout, with the strip under it if wanted."""
+        image_u8 = frame.image_u8 if seen.place is None else ringed(frame.image_u8, seen.place)
+        shot = Shot(image_u8, maps, verdict(seen.prediction), seen.words)
+        drawn = draw_frame(shot, self._request.layout, self._request.look)
+        if not self._request.strip:
+            return drawn
+        if self._strip is None:
+            self._strip = ClassStrip((drawn.shape[0], drawn.shape[1]), self._duration)
+        return with_strip(drawn, self._strip.update(float(frame.time_seconds), seen.prediction.ranking))
+
+
+def ringed(image_u8: np.ndarray, place_yx: tuple[float, float]) -> np.ndarray:
+    """A copy of the picture, uint8 (height, width, 3), with a light ring in a dark one around a place."""
+    picture = Image.fromarray(np.ascontiguousarray(image_u8))
+    radius = max(4.0, RING_SHARE * min(picture.size))
+    width = max(1, round(radius / 4))
+    y, x = place_yx
+    draw = ImageDraw.Draw(picture)
+    for reach, color, line in ((radius + width, "black", 3 * width), (radius, "white", width)):
+        draw.ellipse((x - reach, y - reach, x + reach, y + reach), outline=color, width=line)
+    return np.asarray(picture)
