@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.tasks.classification import Classifier
-from vitreous.workflows.faithfulness import FaithfulnessRequest, faithfulness
+from vitreous.workflows.faithfulness import FaithfulnessRequest, faithfulness, output_folder
+from vitreous.workflows.faithfulness_values import open_values
 from vitreous.workflows.wrap import wrap
 
 FILES = ["faithfulness-values.jsonl", "faithfulness.json", "faithfulness.png"]
@@ -122,6 +125,31 @@ DAMAGE = {
 }
 
 
+def changed(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
+    """A file whose second method's values are still JSON, but not what is measured."""
+
+    def damage(text: str) -> str:
+        lines = [json.loads(line) for line in text.splitlines()]
+        change(lines[2]["values"])
+        return "".join(json.dumps(line) + "\n" for line in lines)
+
+    return damage
+
+
+DAMAGE |= {
+    "no insertion": changed(lambda values: values.pop("insertion")),
+    "no map": changed(lambda values: values.pop("map")),
+    "short maps": changed(lambda values: values.update(map=[row[:-1] for row in values["map"]])),
+    "no patches": changed(lambda values: values.update(map=[[] for _ in values["map"]])),
+    "short curves": changed(lambda values: values.update(deletion=[row[:3] for row in values["deletion"]])),
+    "short shares": changed(lambda values: values.update({"road-most": [row[:2] for row in values["road-most"]]})),
+    "a number, no curve": changed(lambda values: values.update(insertion=[0.5] * 7)),
+    "no random weights": changed(lambda values: values.pop("randomised-all")),
+    "unknown": changed(lambda values: values.update(more=[[1, 2]] * 7)),
+    "huge": changed(lambda values: values.update({"randomised-all": [10**400] * 7})),
+}
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_file_of_values(damage, measured, trained_run, tmp_path, capsys):
     text = (measured / FILES[0]).read_text()
@@ -160,6 +188,30 @@ def test_what_cannot_be_measured(flags, trained_run, tmp_path, capsys, monkeypat
     output = [] if "-o" in flags else ["-o", "out"]
     assert said in complaint(capsys, "faithfulness", trained_run, *flags.split(), *output)
     assert [path.name for path in Path().rglob("*")] == ["FILE"]
+
+
+def test_values_of_another_model_are_noticed_as_soon_as_one_more_method_is_measured(measured, tmp_path):
+    text = (measured / FILES[0]).read_text()
+    (tmp_path / FILES[0]).write_text(text)
+    asked = json.loads(text.splitlines()[0])
+    file = open_values(tmp_path / FILES[0], asked)
+    one = file.methods["attention"]
+    with pytest.raises(InputError, match="is damaged .another has another map than random map.*--restart"):
+        file.add("another", {**one, "map": np.pad(one["map"], ((0, 0), (0, 1)))})
+    file.add("another", one)
+    assert "another" in open_values(tmp_path / FILES[0], asked).methods
+
+
+def test_results_of_a_lone_file_lie_where_the_user_stands(trained_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lone = tmp_path / "shared" / "model.safetensors"
+    lone.parent.mkdir()
+    lone.touch()
+    assert output_folder(lone, None) == output_folder("hf:owner/name", None) == Path("faithfulness")
+    assert output_folder(trained_run, None) == trained_run and output_folder(lone, "out") == Path("out")
+    Path("faithfulness").touch()
+    with pytest.raises(InputError, match="faithfulness is a file: name a folder with --output"):
+        output_folder(lone, None)
 
 
 def test_models_that_are_none(tmp_path, capsys):

@@ -64,11 +64,12 @@ def test_better_is_said_of_paired_differences_and_of_enough_pictures():
     assert not is_better(hard + random.normal(size=50) * 0.1, hard, "higher")
     assert not is_better(hard, hard, "higher")
     few = hard[: FEWEST_PICTURES - 1]
-    assert not is_better(few + 1, few, "higher") and is_better(hard[:FEWEST_PICTURES] + 1, hard[:6], "higher")
+    enough = hard[:FEWEST_PICTURES]
+    assert not is_better(few + 1, few, "higher") and is_better(enough + 1, enough, "higher")
     assert gain_over(hard - 1, hard, "lower").value == pytest.approx(1)
 
 
-def values(quality: float, likeness: float, seed: int, count: int = 20) -> dict[str, np.ndarray]:
+def values(quality: float, likeness: float, seed: int, count: int = 40) -> dict[str, np.ndarray]:
     """What might be measured of a method: the greater `quality` the better."""
     random = np.random.default_rng(seed)
     rise = quality * np.linspace(0, 1, 5) + 0.01 * random.random((count, 5))
@@ -89,13 +90,22 @@ def test_a_report_says_who_is_no_better_than_a_baseline():
     assert verdict([random, blob, fair, good, stubborn]) == "Better than both baselines in all 5 comparisons: good."
     assert verdict([random, fair]).endswith("comparisons: none.")
     assert [one.unchanged for one in (random, blob, fair, good, stubborn)] == [False] * 4 + [True]
-    assert good.scores["insertion"].value == pytest.approx(0.455, abs=0.01) and good.scores["insertion"].n == 20
+    assert good.scores["insertion"].value == pytest.approx(0.455, abs=0.01) and good.scores["insertion"].n == 40
     assert {name: score.direction for name, score in good.scores.items()} == {
         "insertion": "higher", "deletion": "lower", "road-most": "lower", "road-least": "higher",
         "sensitivity": "higher", "sensitivity-2": "higher", "sensitivity-4": "higher", "randomised-all": "lower",
     }  # fmt: skip
     assert len(good.shares["road-most"]) == 3 and "road-most-same" in good.shares
     assert "road-most-same" not in report(measured, ["random map"], SHARES, has_classes=False)[3].shares
+
+
+def test_of_few_pictures_nothing_is_claimed():
+    """Values that are equal but for chance: intervals of few pictures would call too many of them better."""
+    assert FEWEST_PICTURES == 32
+    measured = {"random map": values(0.2, 0, 0, 31), "good": values(0.9, 0.2, 3, 31)}
+    reports = report(measured, ["random map"], SHARES)
+    assert verdict(reports) == "Of 31 pictures nothing can be claimed: give at least 32."
+    assert set(reports[1].not_better.values()) == {("random map",)}
 
 
 def test_agreement_of_each_two():

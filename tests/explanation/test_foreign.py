@@ -18,6 +18,7 @@ from vitreous.workflows.wrap import wrap
 
 REFUSED = {
     "grad-cam": "tokens between",
+    "hires-cam": "tokens between",
     "legrad": "read each layer's tokens",
     "features": "tokens",
 }

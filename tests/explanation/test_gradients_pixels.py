@@ -9,6 +9,7 @@ from torch import nn
 from vitreous.errors import InputError
 from vitreous.explanation import gradients
 from vitreous.explanation.grad_cam import grad_cam
+from vitreous.explanation.hires_cam import hires_cam
 from vitreous.explanation.input_x_gradient import input_x_gradient
 from vitreous.explanation.integrated_gradients import integrated_gradients, quadrature
 from vitreous.explanation.legrad import legrad
@@ -22,8 +23,8 @@ from vitreous.model.vit import ViT
 
 EEL, CAT = ClassTarget(1, "eel"), ClassTarget(0, "cat")
 OURS = [
-    "attention-gradient", "grad-cam", "gradient-rollout", "input-x-gradient", "integrated-gradients", "legrad",
-    "smoothgrad",
+    "attention-gradient", "grad-cam", "gradient-rollout", "hires-cam", "input-x-gradient", "integrated-gradients",
+    "legrad", "smoothgrad",
 ]  # fmt: skip
 FEW = {"integrated-gradients": Settings(steps=3), "smoothgrad": Settings(samples=3, noise=0.05)}
 ON_PIXELS = ["input-x-gradient", "integrated-gradients", "smoothgrad"]
@@ -108,13 +109,28 @@ def test_grad_cam_is_its_definition():
     model, images, trace = vit(), pictures(), Trace()
     with torch.enable_grad():
         model(images, trace)
-        tokens = trace.tokens[1].detach().requires_grad_()
-        (slope,) = torch.autograd.grad(model.read(model.blocks[2](model.blocks[1](tokens)))[:, 1].sum(), tokens)
-    patches, weights = tokens[:, 3:], slope[:, 3:].mean(1, keepdim=True)
-    expected = torch.relu((patches * weights).sum(-1)).unflatten(1, (4, 6))
-    maps = grad_cam(model, images, EEL, Settings(layer=1))
-    assert torch.allclose(maps.grids, expected) and maps.layer == 1 and maps.grids.max() > 0
-    assert grad_cam(model, images, EEL, Settings()).layer == 2
+        block, tokens = model.blocks[1], trace.tokens[1].detach()
+        normed = block.attention_norm(tokens).detach().requires_grad_()
+        tokens = tokens + block.attention_branch(block.attention(normed))
+        tokens = tokens + block.mlp_branch(block.mlp(block.mlp_norm(tokens)))
+        (slope,) = torch.autograd.grad(model.read(model.blocks[2](tokens))[:, 1].sum(), normed)
+    patches, slope = normed[:, 3:], slope[:, 3:]
+    for method, weights in ((grad_cam, slope.mean(1, keepdim=True)), (hires_cam, slope)):
+        expected = torch.relu((patches * weights).sum(-1)).unflatten(1, (4, 6))
+        maps = method(model, images, EEL, Settings(layer=1))
+        assert torch.allclose(maps.grids, expected) and maps.layer == 1 and maps.grids.max() > 0
+        assert method(model, images, EEL, Settings()).layer == 2
+
+
+def test_the_norm_hides_lengths_so_activations_are_read_behind_it():
+    """To a class token a patch's length before the norm is nothing: gradient and token are at right angles there."""
+    model, images, trace = vit(pooling="class", depth=2), pictures(), Trace()
+    with torch.enable_grad():
+        score = model(images, trace)[:, 1].sum()
+        slope, behind = torch.autograd.grad(score, [trace.tokens[-2], trace.records[-1].inputs])
+    prefix = trace.layout.prefix
+    before = (slope * trace.tokens[-2])[:, prefix:].sum(-1).abs().max()
+    assert before < 1e-3 * (behind * trace.records[-1].inputs)[:, prefix:].sum(-1).abs().max()
 
 
 def test_the_patch_that_decides_is_found():
@@ -131,7 +147,7 @@ def test_the_patch_that_decides_is_found():
     image[0, 2] = 5
     image[0, 0, 4:8, 16:20] = 5
     image[0, 1, 8:12, 4:8] = 5
-    for name in (*ON_PIXELS, "grad-cam"):
+    for name in (*ON_PIXELS, "grad-cam", "hires-cam"):
         for target, place in ((CAT, (1, 4)), (EEL, (2, 1))):
             grid = METHODS[name].explain(model, image, target, FEW.get(name, Settings())).grids[0]
             if name in ON_PIXELS:
@@ -239,7 +255,7 @@ def test_what_cannot_be_asked_is_said():
 
     with pytest.raises(InputError, match=r"legrad needs a model that can read.*gradient-rollout"):
         legrad(Bare(), pictures(), EEL, Settings())
-    with pytest.raises(InputError, match=r"grad-cam needs the tokens between.*gradient-rollout"):
+    with pytest.raises(InputError, match=r"needs the tokens between.*gradient-rollout"):
         grad_cam(Bare(), pictures(), EEL, Settings())
     with pytest.raises(InputError, match="no layer 3: this model has layers 0 to 2"):
         grad_cam(vit(), pictures(), EEL, Settings(layer=3))

@@ -138,7 +138,7 @@ def damage(path: Path, kind: str) -> None:
         damage(path, "tensors")
         path.write_bytes(path.read_bytes()[:5000])
     else:
-        held = {"code": Runs(), "module": nn.Linear(2, 2), "list": [1, 2], "number": {"epoch": 1}}
+        held: dict[str, object] = {"nothing": {}, "code": Runs(), "module": nn.Linear(2, 2), "list": [1, 2], "number": {"epoch": 1}}
         held["arguments"] = {"model": tensors, "args": argparse.Namespace(lr=1)}
         torch.save(held[kind], path)
 
@@ -159,6 +159,7 @@ BAD = {
     ("arguments", ".pth"): "holds argparse.Namespace, which only code could read",
     ("list", ".pt"): "holds no tensors by name",
     ("number", ".pt"): "there are no weights in this checkpoint",
+    ("nothing", ".pt"): "there are no weights in this checkpoint: it is empty",
     ("tensors", ".pt"): "in no known layout",
 }
 

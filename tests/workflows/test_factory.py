@@ -50,6 +50,22 @@ def broken():
     raise ValueError("no such thing\\nand more")
 
 
+def quits():
+    raise SystemExit("wrong arguments")
+
+
+def lazy():
+    model = bare()
+    model.forward = lambda pictures: __import__("own_late_one").answer(pictures)
+    return model
+
+
+def fails_later():
+    model = bare()
+    model.forward = lambda pictures: {}["tokens"]
+    return model
+
+
 number = 3
 """
 
@@ -62,9 +78,10 @@ def own(tmp_path, monkeypatch):
     (tmp_path / "own_parts_of_it.py").write_text("WIDTH = 8\n")
     (tmp_path / "own_broken_one.py").write_text("import not_there_at_all\n")
     (tmp_path / "own_wrong_one.py").write_text("1 / 0\n")
-    before = list(sys.path)
+    (tmp_path / "own_program.py").write_text("import sys\nsys.exit(2)\n")
+    (tmp_path / "own_late_one.py").write_text("def answer(pictures):\n    return pictures.mean((2, 3))\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path
-    assert sys.path == before
     for name in [name for name in sys.modules if name.startswith("own_")]:
         del sys.modules[name]
 
@@ -102,6 +119,9 @@ def test_weights_are_loaded_whatever_stands_around_them(own, function, kind):
         ("own_missing:build", "there is no module 'own_missing' here"),
         ("own_broken_one:build", "own_broken_one can't be imported: it needs not_there_at_all"),
         ("own_wrong_one:build", "own_wrong_one can't be imported: ZeroDivisionError: division by zero"),
+        ("own_program:build", "own_program can't be imported: SystemExit: 2$"),
+        ("own_model_here:quits", "own_model_here:quits failed: SystemExit: wrong arguments$"),
+        ("own_model_here:fails_later", "Model can't be run on a picture of 8 x 12 .* channels: KeyError: 'tokens'$"),
         ("own_model_here:biuld", "did you mean 'build'"),
         ("own_model_here:number", "no function in own_model_here 'number'"),
         ("own_model_here:nothing", "gives int"),
@@ -111,6 +131,14 @@ def test_weights_are_loaded_whatever_stands_around_them(own, function, kind):
 def test_what_is_no_factory(own, factory, message):
     with pytest.raises(InputError, match=message):
         load_factory(factory, device="cpu")
+
+
+def test_what_a_model_imports_as_it_runs_is_found_here(own):
+    for _ in range(2):
+        classifier = load_factory("own_model_here:lazy", device="cpu")
+    assert sys.path.count(str(own)) == 1 and sys.path[0] == str(own)
+    del sys.modules["own_late_one"]
+    assert classifier.vit(torch.zeros(1, 3, 8, 12)).shape == (1, 3)
 
 
 def test_weights_that_do_not_fit_are_named(own):

@@ -102,6 +102,7 @@ def test_the_command_writes_table_json_and_figures(trained_run, tmp_path, capsys
     arguments = ["localisation", str(trained_run), "--data", f"masks:{clip(tmp_path, 7, (32, 64))}", "-o", str(out)]
     assert run([*arguments, "--methods", "attention,rollout", "--layer", "0"]) == 0
     said = capsys.readouterr().out
+    assert "frames of one clip are not independent" in said
     assert "7 pictures" in said and "centred blob" in said and "overlap at best threshold (oracle)" in said
     content = json.loads((out / "localisation.json").read_text())
     assert content["pictures"] == 7 and content["methods"]["random map"]["baseline"]
@@ -117,6 +118,7 @@ def test_the_command_writes_table_json_and_figures(trained_run, tmp_path, capsys
     ("arguments", "words"),
     [
         (["--methods", "rolout"], "did you mean 'rollout'"),
+        (["--methods", "attention,features"], "features shows what patches hold, and no place that counts"),
         (["--data", "cifar10"], "source with masks"),
         (["--data", "masks:nowhere"], "no folder nowhere"),
         (["--count", "0"], "--count 0"),

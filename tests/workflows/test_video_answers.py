@@ -71,6 +71,13 @@ def test_segments_cover_the_clip_without_gaps(frames):
     assert not frames or (found[0].start_seconds == 0 and found[-1].end_seconds == time)
 
 
+def test_the_classes_shown_are_the_highest_in_the_order_of_their_appearance():
+    answers = answers_of(torch.tensor([[0.0, 1, 0], [3, 0, 0], [3, 0, 0]]))
+    shares = np.array([[0.2, 0.6, 0.2], [0.9, 0.05, 0.05], [0.9, 0.05, 0.05]])
+    shown = answers.most_shown(shares, 2)
+    assert list(shown) == ["cat", "dog"] and np.array_equal(shown["dog"], shares[:, 0])
+
+
 def test_classes_of_one_name_are_one():
     answers = ClipAnswers(("crane", "dog", "crane"))
     shares = answers.add(Prediction((("crane", 0.5), ("crane", 0.3), ("dog", 0.2))), 0.5, 0.0, 0.1)

@@ -97,6 +97,8 @@ def print_localisation(result: "LocalisationResult") -> None:
         table.add_row(Text(maps.name, style="dim" if maps.baseline else "bold"), *cells)
     Console(width=None if sys.stdout.isatty() else NARROWEST).print(table)
     say("higher is better everywhere; under each value its interval at 95 %")
+    if result.data.startswith("masks:"):
+        say("frames of one clip are not independent: over such frames these intervals are too narrow")
     for measure, words in COLUMNS.items():
         say(f"  {words}: {SHOWN[measure]}")
 

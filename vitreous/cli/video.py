@@ -88,13 +88,13 @@ def video(
         data_out: NPZ file for the maps, with a CSV file of predictions beside it. Of a folder of clips: a folder.
         start: Second of the clip to begin at.
         end: Second of the clip to end at.
-        every: Take each so-manieth frame, and show it until the next.
+        every: Take one frame of so many, and show it until the next one taken.
         size: Height of the output in pixels.
         quality: The encoder's crf: lower is better and larger.
         format: Of an output whose name has no ending, such as webm or png.
         model_size: Side in pixels that the model is given; its own by default.
         batch_size: Frames that go through the model at a time.
-        resume: Of a folder of clips: skip those that were written before, by the same model and request.
+        resume: Of a folder of clips: skip those that this model and request wrote before, or the good part of.
     """
     from vitreous.workflows.load import load
     from vitreous.workflows.places import place

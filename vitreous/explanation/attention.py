@@ -11,13 +11,28 @@ from vitreous.explanation.tokens import on_grid, starting_row
 
 
 def attention(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
-    """One layer's attention, for one head or joined over heads; the same for every target."""
+    """One layer's attention, for one head or joined over heads; the same for every target.
+
+    A model whose head weighs the patches itself (attention pooling) shows these weights where no layer, head or query
+    is asked for.
+    """
     trace = LeanTrace(only=-1 if settings.layer is None else settings.layer)
     logits = model(pictures, trace)
+    asked = settings.layer, settings.head, settings.query
+    if asked == (None, None, None) and is_learned(trace):
+        assert trace.readout is not None
+        return Maps(on_grid(trace.readout, trace), logits)
     layer = index("layer", -1 if settings.layer is None else settings.layer, trace.depth)
     heads = row_times_attention(starting_row(trace, settings), trace.layers[0])
     head = None if settings.head is None else index("head", settings.head, heads.shape[1])
     return Maps(on_grid(joined(heads, settings), trace), logits, layer, head)
+
+
+def is_learned(trace: LeanTrace) -> bool:
+    """Whether the head reads the patches with weights of its own, which differ."""
+    assert trace.readout is not None and trace.layout is not None
+    patches = trace.readout[:, trace.layout.prefix :]
+    return bool((patches != patches[:, :1]).any())
 
 
 def layer_attention(layer: Layer, row: Tensor, settings: Settings) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitreous.errors import InputError
 from vitreous.explanation.row_blocks import row_blocks
-from vitreous.explanation.rows import exact, plain_attention
+from vitreous.explanation.rows import exact, exactly, plain_attention
 from vitreous.explanation.settings import Settings
 from vitreous.model.trace import Trace
 
@@ -33,6 +33,7 @@ def joined_rows(attention: Tensor, settings: Settings) -> Tensor:
     return joined / joined.sum(-1, keepdim=True).clamp_min(torch.finfo(joined.dtype).tiny)
 
 
+@exactly
 def roll_joined(trace: Trace, row: Tensor, settings: Settings) -> Tensor:
     """The share of each input token in a weighting of the last layer's: both (batch, tokens); rows sum to 1.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from vitreous.explanation.rows import AttentionRows, exact, plain_attention
+from vitreous.explanation.rows import AttentionRows, exact, exactly, plain_attention
 from vitreous.model.trace import AttentionRecord
 
 BLOCK_NUMBERS = 2**19
@@ -35,6 +35,7 @@ def plain_row_times_positive(row: Tensor, record: AttentionRecord, gradient: Ten
     return (row.to(weights.dtype)[:, None, None] @ (weights * slope).clamp(min=0)).squeeze(2)
 
 
+@exactly
 def row_times_positive(row: Tensor, record: AttentionRecord, gradient: Tensor) -> Tensor:
     """r (∇A ∘ A)⁺ of each head: `row` (batch, tokens) to (batch, heads, tokens), exactly and in memory linear in N.
 
@@ -56,6 +57,7 @@ def plain_mean_positive(record: AttentionRecord, gradient: Tensor) -> Tensor:
     return plain_gradient(record, gradient)[1].clamp(min=0).mean(2)
 
 
+@exactly
 def mean_positive(record: AttentionRecord, gradient: Tensor) -> Tensor:
     """The mean over queries of (∇A)⁺ of each head, (batch, heads, tokens), in memory linear in N.
 

@@ -18,9 +18,10 @@ from vitreous.explanation.tokens import on_grid
 def legrad(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
     """The mean over layers, heads and queries of (∂s_l / ∂A_l)⁺, s_l the score that is read from layer l's own tokens.
 
-    The paper's section 3, but for its last step: the map keeps its scale, so that two pictures' maps can be compared,
-    where the paper brings each one's least and greatest value to 0 and 1. What a layer's tokens are worth is read by
-    the model's own pooling, norm and head. As s_l sees A_l through the layer's output alone, ∂s_l / ∂A_l is g_i · v_j.
+    As in the authors' code, s_l is what the model's norm and head read from the mean of all of that layer's tokens, so
+    that every query counts, whatever the model's own pooling. Unlike there, the map keeps its scale, so that two
+    pictures' maps can be compared, and all layers are taken. As s_l sees A_l through the layer's output alone,
+    ∂s_l / ∂A_l is g_i · v_j.
 
     Raises:
         InputError: the model can't read a layer's tokens, or gives no gradient.
@@ -54,5 +55,6 @@ def reader(model: Model) -> Callable[[Tensor], Tensor]:
 def _slope(run: Scored, read: Callable[[Tensor], Tensor], fixed: Target, layer: int) -> Tensor:
     """The gradient of a layer's own score with respect to its attention's output, as that output."""
     with torch.enable_grad():
-        scores = fixed(read(run.trace.tokens[layer + 1]))
+        tokens = run.trace.tokens[layer + 1]
+        scores = fixed(read(tokens.mean(1, keepdim=True).expand_as(tokens)))
     return gradients(scores, [run.trace.records[layer].output], keep=True)[0]

@@ -50,7 +50,8 @@ class Method:
     summary: str
     """What the map shows, in one line."""
     kind: Literal["share", "evidence", "signed"]
-    """share: weights of tokens that add to 1, prefix tokens included; evidence: 0 or above; signed: for and against."""
+    """share: weights of tokens that add to 1, prefix tokens included (but where heads are joined by maximum or
+    minimum); evidence: 0 or above; signed: for and against."""
     settings: frozenset[str] = frozenset()
     """The names of the settings it uses."""
     asks_target: bool = True

@@ -6,6 +6,7 @@ from vitreous.explanation.attention_gradient import attention_gradient
 from vitreous.explanation.features import features
 from vitreous.explanation.grad_cam import grad_cam
 from vitreous.explanation.gradient_rollout import gradient_rollout
+from vitreous.explanation.hires_cam import hires_cam
 from vitreous.explanation.input_x_gradient import input_x_gradient
 from vitreous.explanation.integrated_gradients import integrated_gradients
 from vitreous.explanation.legrad import legrad
@@ -46,6 +47,12 @@ METHODS = {
     "grad-cam": Method(
         grad_cam,
         "patches that hold what the target's score rises with (Selvaraju et al. 2017)",
+        "evidence",
+        frozenset({"layer"}),
+    ),
+    "hires-cam": Method(
+        hires_cam,
+        "patches that raise the target's score by what they hold (Draelos and Carin 2020)",
         "evidence",
         frozenset({"layer"}),
     ),

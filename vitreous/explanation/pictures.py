@@ -16,7 +16,7 @@ from vitreous.explanation.regions import SourceRegion, parse_region
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.rows import row_times_attention
 from vitreous.explanation.settings import Settings
-from vitreous.explanation.targets import ClassTarget, Feature, Margin, Predicted, Region, Target
+from vitreous.explanation.targets import Along, ClassTarget, Feature, Margin, Predicted, Region, Target
 from vitreous.explanation.texts import text_target
 from vitreous.explanation.tokens import on_grid
 from vitreous.model.trace import Trace
@@ -72,7 +72,7 @@ def explain_batch(
         for (inputs, _), query, one in zip(prepared, queries, targets, strict=True)
     ]
     for places in alike(keys, [inputs.shape[1] * inputs.shape[2] for inputs, _ in prepared]):
-        asked = _Question(method, chosen, settings, targets[places[0]])
+        asked = _Question(method, chosen, settings, share_of(targets[places[0]], places, len(images)))
         if query_yx is not None:
             asked = replace(asked, settings=replace(settings, query=queries[places[0]]))
         inputs = torch.stack([prepared[i][0] for i in places])
@@ -82,6 +82,13 @@ def explain_batch(
         for i, one in zip(places, explained, strict=True):
             results[i] = one
     return [result for result in results if result is not None]
+
+
+def share_of(target: Target, places: Sequence[int], count: int) -> Target:
+    """The part of a target with a direction for each of `count` pictures that is about those at `places`."""
+    if isinstance(target, Along) and len(target.directions) == count:
+        return replace(target, directions=target.directions[list(places)])
+    return target
 
 
 def look(classifier: Classifier, inputs: Tensor, question: _Question) -> Maps:
@@ -99,7 +106,7 @@ def find_target(classifier: Classifier, target: str | Target | None) -> Target |
     if target is None:
         return Predicted() if classifier.class_names else Feature()
     if not isinstance(target, str):
-        return target
+        return checked_target(classifier, target)
     if target not in classifier.class_names and target.startswith("text:"):
         return text_target(classifier, target.removeprefix("text:").strip())
     if target not in classifier.class_names and target.startswith("region:"):
@@ -108,6 +115,19 @@ def find_target(classifier: Classifier, target: str | Target | None) -> Target |
         first, second = (ClassTarget(classifier.class_index(name), name) for name in target.split(" - ", 1))
         return Margin(first, second)
     return ClassTarget(classifier.class_index(target), target)
+
+
+def checked_target(classifier: Classifier, target: Target) -> Target:
+    """A target that was given as an object.
+
+    Raises:
+        InputError: it is none, or its class is beyond the model's.
+    """
+    if not callable(target) or not hasattr(target, "fixed"):
+        raise InputError(f"{target!r} is no target: give a class by name, or a Target")
+    if isinstance(target, ClassTarget) and classifier.class_names and target.index >= len(classifier.class_names):
+        raise InputError(f"there is no class {target.index}: the model has {len(classifier.class_names)}, from 0")
+    return target
 
 
 def _placed(target: Target | SourceRegion, classifier: Classifier, geometry: Geometry) -> Target:
@@ -145,10 +165,15 @@ def _explanations(
     told = told and not isinstance(target, Region)  # a region's score is read from tokens, which are gone by now
     scores = target(maps.logits).float().tolist() if told else [None] * len(sources)
     if told and isinstance(target, ClassTarget):
-        scores = [dict(prediction.ranking)[target.name] for prediction in predictions]
+        name = classifier.class_names[target.index] if classifier.class_names else target.name
+        scores = [dict(prediction.ranking)[name] for prediction in predictions]
     results = []
     for i, (image_u8, geometry) in enumerate(sources):
         grid = maps.grids[i].float().cpu().numpy()
+        if not np.isfinite(grid).all():
+            raise InputError(
+                f"{question.method_name} gives numbers that are not finite: look for nan in the model's weights"
+            )
         named = target.name if told or question.method.asks_target else None
         gap = None if maps.gap is None else float(maps.gap[i])
         colors = None if maps.colors is None else maps.colors[i].float().cpu().numpy()

@@ -79,6 +79,8 @@ class Explanation:
         """Method and what of the model it shows, in words: "attention · layer 5 · mean over heads"."""
         uses, settings = METHODS[self.method].settings, self.settings
         parts = [self.method]
+        if "layer" in uses and self.layer is None and self.kind == "share":
+            return f"{self.method} · the pooling's own weights"
         if self.layer is not None or self.kind == "share":
             parts.append("all layers" if self.layer is None else f"layer {self.layer}")
         if "view" in uses:

@@ -8,7 +8,7 @@ from vitreous.errors import InputError
 from vitreous.explanation.black_box import ask, scores
 from vitreous.explanation.method import Maps, Model
 from vitreous.explanation.settings import Settings
-from vitreous.explanation.targets import ClassTarget, Predicted, Target
+from vitreous.explanation.targets import ClassTarget, Target
 from vitreous.model.trace import Trace
 from vitreous.runtime import generator
 
@@ -79,8 +79,8 @@ class _Certainty:
     """A target held fixed, read from probabilities where it is a class."""
 
     def __init__(self, target: Target, logits: Tensor, trace: Trace) -> None:
-        self.a_class = isinstance(target, ClassTarget | Predicted)
         self.fixed_target = target.fixed(logits, trace)
+        self.a_class = isinstance(target, ClassTarget) or getattr(self.fixed_target, "is_class", False)
         self.name = target.name
 
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:

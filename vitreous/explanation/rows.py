@@ -6,16 +6,33 @@ streamed one works through A in blocks of rows that are forgotten at once, so it
 """
 
 import math
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from vitreous.model.trace import AttentionRecord
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
 BLOCK_NUMBERS = 2**20
 """Numbers of the attention matrix that the streamed form holds at a time: 4 MiB in float32, which caches hold."""
+
+
+def exactly(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Have a map's arithmetic run in the precision of its numbers and off the graph, whatever the caller has on."""
+
+    @wraps(function)
+    def run(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        first = next((value for value in arguments if isinstance(value, Tensor)), None)
+        device = "cpu" if first is None else first.device.type
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            return function(*arguments, **named)
+
+    return run
 
 
 class Layer(Protocol):
@@ -40,7 +57,7 @@ def plain_row_times_attention(row: Tensor, record: AttentionRecord) -> Tensor:
     return (exact(row)[:, None, None] @ plain_attention(record)).squeeze(2)
 
 
-@torch.no_grad()
+@exactly
 def row_times_attention(row: Tensor, layer: Layer) -> Tensor:
     """r A of each head: `row` (batch, tokens) to (batch, heads, tokens), exactly and in memory linear in N.
 

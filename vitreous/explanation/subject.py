@@ -64,7 +64,7 @@ def subject(
         logits = classifier.vit(inputs)
     if labels is not None:
         chosen = torch.tensor(list(labels), device=logits.device)[:, None]
-        target: Target = Along(torch.zeros_like(logits).scatter_(1, chosen, 1), "true class")
+        target: Target = Along(torch.zeros_like(logits).scatter_(1, chosen, 1), "true class", is_class=True)
     else:
         target = (Predicted() if classifier.class_names else Feature()).fixed(logits)
     assert isinstance(target, Along)

@@ -70,9 +70,15 @@ class Along:
 
     directions: Tensor
     name: str
+    is_class: bool = False
+    """Whether each direction is that of one class."""
 
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
         """Logits (batch, classes), or that of several copies of the batch in turn, to scores (batch)."""
+        if len(self.directions) not in (1, len(logits)):
+            raise InputError(
+                f"the target '{self.name}' has {len(self.directions)} directions for {len(logits)} pictures"
+            )
         return (logits * self.directions.to(logits.dtype)).sum(-1)
 
     def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
@@ -93,7 +99,7 @@ class Predicted:
     def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
         """The logit of the class that is the most probable one now."""
         chosen = logits.detach().argmax(-1, keepdim=True)
-        return Along(logits.detach().new_zeros(logits.shape).scatter_(-1, chosen, 1), self.name)
+        return Along(logits.detach().new_zeros(logits.shape).scatter_(-1, chosen, 1), self.name, is_class=True)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from torch import Tensor
 from vitreous.errors import InputError
 from vitreous.explanation.method import Maps, Model
 from vitreous.explanation.row_blocks import row_blocks
-from vitreous.explanation.rows import exact, plain_attention, row_times_attention
+from vitreous.explanation.rows import exact, exactly, plain_attention, row_times_attention
 from vitreous.explanation.settings import Settings, index
 from vitreous.explanation.targets import Target
 from vitreous.explanation.tokens import on_grid, starting_row
@@ -48,6 +48,7 @@ def head_norms(row: Tensor, record: AttentionRecord) -> Tensor:
     return row_times_attention(row, record) * norms
 
 
+@exactly
 def joined_norms(row: Tensor, record: AttentionRecord) -> Tensor:
     """Σ_i r_i ‖Σ_h α^h_ij f^h(v_j)‖: `row` (batch, tokens) to (batch, tokens), in memory linear in N.
 

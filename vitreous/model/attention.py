@@ -43,7 +43,7 @@ class Attention(nn.Module):
         if trace is not None:
             record = AttentionRecord(
                 query, key, value, attended.output, self.head_width**-0.5, attended.weights, attended.log_sums,
-                self.projection.weight, lambda: self.query_and_key(tokens, rotation),
+                self.projection.weight, tokens, lambda: self.query_and_key(tokens, rotation),
             )  # fmt: skip
             trace.attended(record)
         return self.projection(attended.output.transpose(1, 2).flatten(2))

@@ -128,7 +128,8 @@ def grid_for(size_hw: tuple[int, int], patch_size: int) -> tuple[int, int]:
     if height > 0 and width > 0 and height % patch_size == 0 and width % patch_size == 0:
         return height // patch_size, width // patch_size
     fits = [
-        sorted({max(1, side // patch_size) * patch_size, -(-side // patch_size) * patch_size} - {0}) for side in size_hw
+        [patch_size * patches for patches in sorted({max(1, side // patch_size), max(1, -(-side // patch_size))})]
+        for side in size_hw
     ]
     choices = ", ".join(f"{h} × {w}" for h in fits[0] for w in fits[1])
     raise InputError(

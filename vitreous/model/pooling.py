@@ -8,6 +8,11 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.norms import build_norm
 
 
+def _zeros(tokens: Tensor) -> Tensor:
+    """A nought a token (batch, tokens), in float32 at least: in bfloat16 1 / N times N isn't 1."""
+    return tokens.new_zeros(tokens.shape[:2], dtype=torch.promote_types(tokens.dtype, torch.float32))
+
+
 class ClassPooling(nn.Module):
     """One token alone: the class token (Dosovitskiy et al. 2021, equation 4), which is token 0."""
 
@@ -17,7 +22,7 @@ class ClassPooling(nn.Module):
 
     def forward(self, tokens: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
         """Tokens (batch, tokens, width) to vectors (batch, width) and the readout (batch, tokens)."""
-        readout = tokens.new_zeros(tokens.shape[:2])
+        readout = _zeros(tokens)
         readout[:, self.index] = 1
         return tokens[:, self.index], readout
 
@@ -27,7 +32,7 @@ class MeanPooling(nn.Module):
 
     def forward(self, tokens: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
         """Tokens (batch, tokens, width) to vectors (batch, width) and the readout (batch, tokens)."""
-        readout = tokens.new_zeros(tokens.shape[:2])
+        readout = _zeros(tokens)
         readout[:, prefix:] = 1 / (tokens.shape[1] - prefix)
         return tokens[:, prefix:].mean(1), readout
 

@@ -27,6 +27,8 @@ class AttentionRecord:
     """Logarithm of the sum of exp(scale · query keyᵀ) over the keys (batch, heads, tokens): the fused kernel's."""
     projection: Tensor | None = None
     """Weight of the linear map that joins the heads: (width, heads × head width)."""
+    inputs: Tensor | None = None
+    """The layer's input, normalised (batch, tokens, width)."""
     again: Callable[[], tuple[Tensor, Tensor]] | None = None
     """Computes query and key once more from the layer's input, for those who keep nothing but this."""
 

@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from vitreous.data.images import as_image_u8
@@ -24,6 +25,7 @@ from vitreous.tasks.classification import Classifier, Picture, Prediction
 from vitreous.workflows.evaluate import check_classes
 from vitreous.workflows.load import load
 
+METHODS_ACROSS = 5
 PICTURE_FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
@@ -50,6 +52,8 @@ def explain(
     Raises:
         InputError: no such model, picture, method, setting, layer, head or class.
     """
+    if query is not None and (isinstance(query, str) or len(query) != 2):
+        raise InputError(f"query {query!r} is no place on a picture: give (x, y) in pixels")
     place = None if query is None else (query[1], query[0])
     return explain_batch(load(model), [picture], method, settings_from(settings), target, place)[0]
 
@@ -95,7 +99,7 @@ def layers_and_heads_image(model: str | Path | Classifier, picture: Picture) -> 
 def methods_image(
     model: str | Path | Classifier, pictures: Sequence[Picture], target: str | Target | None = None
 ) -> tuple[Image.Image, dict[str, str]]:
-    """A row a picture and a column a method, and the methods that don't apply to this model, with the reason."""
+    """Every method's map of each picture, and the methods that don't apply to this model, with the reason."""
     classifier, images = load(model), [as_image_u8(picture) for picture in pictures]
     columns, refused = {}, {}
     for name in METHODS:
@@ -108,8 +112,9 @@ def methods_image(
     tiles = []
     for image, row in zip(images, zip(*columns.values(), strict=True), strict=True):
         words = verdict(row[0].prediction)
-        tiles += [Tile(image, (words,) if words else ()), *(Tile(one.drawn()) for one in row)]
-    return tile(tiles, 1 + len(columns), column_titles=["input", *columns]), refused
+        tiles += [Tile(image, (words or "input",)), *(Tile(one.drawn(), (one.method,)) for one in row)]
+        tiles += [Tile(np.full_like(image, 255))] * (-len(tiles) % METHODS_ACROSS)
+    return tile(tiles, METHODS_ACROSS), refused
 
 
 def gallery_image(explanations: Sequence[Explanation], truths: Sequence[str | None]) -> Image.Image:

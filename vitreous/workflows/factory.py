@@ -2,8 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,28 @@ from vitreous.model.pretrained.wrappers import AROUND
 from vitreous.runtime import find_device
 from vitreous.tasks.classification import Classifier
 from vitreous.tasks.weight_files import read_tensors
-from vitreous.workflows.wrap import wrap
+from vitreous.workflows.wrap import in_one_line, wrap
 
 
 def load_factory(factory: str, checkpoint: str | Path | None = None, device: str = "auto") -> Classifier:
     """The model that a function of the user's builds, with the weights of a checkpoint.
 
+    The current folder becomes the first place where Python looks for modules and stays so, as with `python -m`: what
+    the model imports only once it runs is then found too.
+
     Args:
-        factory: "module:function". The module is looked for in the current folder first; the function takes nothing
-            and gives a torch.nn.Module, or a Classifier as `vitreous.wrap` makes (to say what its pictures are like).
+        factory: "module:function". The function takes nothing and gives a torch.nn.Module, or a Classifier as
+            `vitreous.wrap` makes (to say what its pictures are like).
         checkpoint: a .safetensors file, or what torch.save wrote (read without running anything); every name and
             shape must fit. None to keep the weights that the function made.
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        InputError: no such module or function, it fails or gives something else, or the checkpoint doesn't fit.
+        InputError: no such module or function, it fails, ends the program or gives something else, the checkpoint doesn't
+            fit, or the model can't be run.
     """
-    with _current_folder():
-        built = _run(_find(factory), factory)
+    _look_in_current_folder()
+    built = _run(_find(factory), factory)
     if not isinstance(built, (nn.Module, Classifier)):
         raise InputError(f"{factory} gives {type(built).__name__}: it must give a torch.nn.Module or a Classifier")
     module = built if isinstance(built, nn.Module) else getattr(built.vit, "module", built.vit)
@@ -87,8 +90,8 @@ def _find(factory: str) -> Callable[[], Any]:
         if error.name != module_name and not module_name.startswith(f"{error.name}."):
             raise InputError(f"{module_name} can't be imported: it needs {error.name}, which isn't there") from error
         raise InputError(f"there is no module '{module_name}' here ({Path.cwd()}) or installed") from None
-    except Exception as error:  # whatever the user's own code raises
-        raise InputError(f"{module_name} can't be imported: {_words(error)}") from error
+    except (Exception, SystemExit) as error:  # whatever the user's own code raises
+        raise InputError(f"{module_name} can't be imported: {in_one_line(error)}") from error
     if not callable(getattr(module, name, None)):
         raise unknown(f"function in {module_name}", name, [one for one, it in vars(module).items() if _own(it, module)])
     return getattr(module, name)
@@ -103,23 +106,13 @@ def _run(build: Callable[[], Any], factory: str) -> Any:
         return build()
     except InputError:
         raise
-    except Exception as error:  # whatever the user's own code raises
-        raise InputError(f"{factory} failed: {_words(error)}") from error
+    except (Exception, SystemExit) as error:  # whatever the user's own code raises
+        raise InputError(f"{factory} failed: {in_one_line(error)}") from error
 
 
-def _words(error: Exception) -> str:
-    """An error of someone else's in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-@contextmanager
-def _current_folder() -> Generator[None]:
-    """The current folder as the first place where Python looks for modules."""
+def _look_in_current_folder() -> None:
+    """Make the current folder the first place where Python looks for modules; a second time changes nothing."""
     folder = str(Path.cwd())
-    sys.path.insert(0, folder)
+    if sys.path[:1] != [folder]:
+        sys.path.insert(0, folder)
     importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)

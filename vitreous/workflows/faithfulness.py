@@ -17,6 +17,7 @@ from vitreous.explanation.removal import ROAD_SHARES, steps
 from vitreous.files import write_text
 from vitreous.runtime import generator
 from vitreous.tasks.classification import Classifier
+from vitreous.training.run_folder import RunFolder
 from vitreous.workflows.evaluate import check_classes, training_recipe, training_source
 from vitreous.workflows.faithfulness_figure import draw
 from vitreous.workflows.faithfulness_run import FaithfulnessListener, FaithfulnessRequest, Measurement, measure
@@ -66,7 +67,8 @@ def faithfulness(
         model: a run folder, a model.safetensors file, or a loaded model.
         data: a source such as "cifar10"; by default the one that the run was trained on.
         request: which methods, how many pictures, and so on.
-        output: the folder to write to; the run folder by default.
+        output: the folder to write to; by default the run folder, or "faithfulness" in the current folder for a model
+            that is no run folder.
         restart: forget what an earlier call has left there.
         device: "auto", "cpu" or "cuda".
         listener: whom to tell.
@@ -90,21 +92,19 @@ def faithfulness(
 
 
 def output_folder(model: str | Path | Classifier, output: str | Path | None) -> Path:
-    """Where results go: the folder named, or that of the model.
+    """Where results go: the folder named, the run's own, or "faithfulness" where the user stands.
 
     Raises:
-        InputError: the model has no folder of its own and none is named, or the one named is a file.
+        InputError: the model is one in memory and no folder is named, or the folder is a file.
     """
-    place = None if isinstance(model, Classifier) else Path(model)
-    if output is not None:
-        if Path(output).exists() and not Path(output).is_dir():
-            raise InputError(f"{output} is a file: name a folder with --output")
-        return Path(output)
-    if place is not None and place.exists():
-        return place if place.is_dir() else place.parent
-    if place is not None and ":" not in str(model):
-        return place  # there is no such model: let loading say so
-    raise InputError("this model has no folder of its own: name one for the results with --output")
+    if output is None:
+        if isinstance(model, Classifier):
+            raise InputError("this model has no folder of its own: name one for the results with --output")
+        output = model if RunFolder(Path(model)).recipe.is_file() else "faithfulness"
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: name a folder with --output")
+    return folder
 
 
 def _pictures(

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from vitreous.errors import InputError
+from vitreous.explanation.removal import ROAD_SHARES, steps
+from vitreous.explanation.sensitivity import set_sizes
 from vitreous.files import reason, write_text
 
 DIGITS = 6
@@ -26,7 +28,15 @@ class ValuesFile:
     """By method and measure; the first axis is the pictures."""
 
     def add(self, method: str, values: Mapping[str, np.ndarray]) -> None:
-        """Keep a method's values, and have them on the disk before going on."""
+        """Keep a method's values, and have them on the disk before going on.
+
+        Raises:
+            InputError: what was there is of another model's shapes, so that it can't be right.
+        """
+        try:
+            _check_alike({**self.methods, method: values})
+        except ValueError as error:
+            raise _damaged(self.path, error) from None
         self.methods[method] = {name: rounded(found) for name, found in values.items()}
         lines = [{"method": name, "values": _lists(found)} for name, found in self.methods.items()]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in [self.asked, *lines]))
@@ -50,13 +60,13 @@ def open_values(path: Path, asked: dict[str, Any], *, restart: bool = False) -> 
             raise TypeError("no settings")
         _check_same(path, first, asked)
         methods = {line["method"]: _arrays(line["values"], asked["count"]) for line in lines}
+        _check_alike(methods)
     except OSError as error:
         raise InputError(f"can't read {path}: {reason(error)}") from error
     except InputError:
         raise
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        words = " ".join(str(error).split())
-        raise InputError(f"{path} is damaged ({words}): add --restart to measure anew, or delete it") from None
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        raise _damaged(path, error) from None
     return ValuesFile(path, asked, methods)
 
 
@@ -64,6 +74,11 @@ def rounded(values: np.ndarray) -> np.ndarray:
     """Values to DIGITS significant digits, float64."""
     values = np.asarray(values, np.float64)
     return np.array([float(f"{value:.{DIGITS}g}") for value in values.ravel()]).reshape(values.shape)
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    words = " ".join(str(error).split())
+    return InputError(f"{path} is damaged ({words}): add --restart to measure anew, or delete it")
 
 
 def _check_same(path: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
@@ -76,11 +91,43 @@ def _check_same(path: Path, there: dict[str, Any], asked: dict[str, Any]) -> Non
 
 
 def _arrays(values: dict[str, Any], count: int) -> dict[str, np.ndarray]:
+    """One method's values as arrays, if they are what `judge` measures of so many pictures."""
     arrays = {name: np.array(found, np.float64) for name, found in values.items()}
     for name, found in arrays.items():
-        if found.ndim not in (1, 2) or len(found) != count or not np.isfinite(found).all():
+        if found.ndim not in (1, 2) or len(found) != count or not found.size or not np.isfinite(found).all():
             raise ValueError(f"{name} is not a finite value for each of {count} pictures")
+    wanted = _shapes(arrays["map"])
+    for name in [*wanted, *arrays]:
+        if name not in arrays:
+            raise ValueError(f"{name} is missing")
+        if arrays[name].shape[1:] != wanted.get(name, ()):
+            raise ValueError(f"{name} is of another length than it must be")
     return arrays
+
+
+def _shapes(maps: np.ndarray) -> dict[str, tuple[int, ...]]:
+    """What is measured of every map, by name, and its shape without the pictures; the rest is a number a picture."""
+    patches = maps.shape[-1]
+    points, shares = (len(steps(patches)),), (len(ROAD_SHARES),)
+    roads = ("road-most", "road-least", "road-most-same", "road-least-same")
+    return {
+        "map": (patches,),
+        **dict.fromkeys(("insertion", "deletion"), points),
+        **dict.fromkeys(roads, shares),
+        **{f"sensitivity-{size}": () for size in set_sizes(patches)},
+    }
+
+
+def _check_alike(methods: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """All methods have maps of as many patches, and what was measured of one was measured of all."""
+    kinds = {
+        method: {name: found.shape[1:] for name, found in values.items() if not name.endswith("-absolute")}
+        for method, values in methods.items()
+    }
+    for method, kind in kinds.items():
+        if kind != (first := next(iter(kinds.values()))):
+            names = sorted(name for name in {*kind, *first} if kind.get(name) != first.get(name))
+            raise ValueError(f"{method} has another {names[0]} than {next(iter(kinds))}")
 
 
 def _lists(values: Mapping[str, np.ndarray]) -> dict[str, Any]:

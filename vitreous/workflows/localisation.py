@@ -124,13 +124,15 @@ def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
     """The methods, each once, in the order given.
 
     Raises:
-        InputError: there is no such method, or none at all.
+        InputError: there is no such method, or none at all, or it shows no place that counts.
     """
     names = tuple(dict.fromkeys(methods))
     if not names:
         raise InputError(f"no method is named: choose from {', '.join(METHODS)}")
     for name in names:
         find_method(name, Settings())
+    if "features" in names:
+        raise InputError("features shows what patches hold, and no place that counts: leave it out of --methods")
     return names
 
 

@@ -78,12 +78,17 @@ class ClipAnswers:
         return [Segment(self.times[i], end, voted[i]) for i, end in zip(starts, ends, strict=True)]
 
     def most_shown(self, probabilities: np.ndarray, count: int = 5) -> Mapping[str, np.ndarray]:
-        """Of probabilities (frames, classes), those of the classes with the highest means, each float (frames)."""
+        """Of probabilities (frames, classes), those of the classes with the highest means, each float (frames).
+
+        Those that were ever first come in the order in which they were: the strip colours them so too.
+        """
         means = np.zeros(len(self.class_names))
         for first in range(0, len(probabilities), 1024):
             means += probabilities[first : first + 1024].astype(np.float64).sum(0)
-        order = np.argsort(-means, kind="stable")[:count]
-        return {self.class_names[i]: np.asarray(probabilities[:, i], np.float64) for i in order}
+        firsts = {name: place for place, name in enumerate(dict.fromkeys(self.names))}
+        highest = [self.class_names[i] for i in np.argsort(-means, kind="stable")[:count]]
+        ordered = sorted(highest, key=lambda name: firsts.get(name, len(firsts)))
+        return {name: np.asarray(probabilities[:, self._places[name]], np.float64) for name in ordered}
 
 
 def votes(times: Sequence[float], names: Sequence[str]) -> list[str]:

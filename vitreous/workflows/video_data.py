@@ -1,16 +1,31 @@
 """The numbers behind an explained clip, for other programs: the maps as NPZ, and a CSV file with a row a frame."""
 
 import csv
+import io
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from vitreous.errors import InputError
 from vitreous.files import make_folder, reason, written_beside
+
+
+def nameless_file(folder: Path) -> BinaryIO:
+    """A new file without a name on the disk of a folder, which is gone when it is closed, and when we are.
+
+    Raises:
+        InputError: the folder can't be made or written.
+    """
+    make_folder(folder)
+    try:
+        return tempfile.TemporaryFile(dir=folder)
+    except OSError as error:
+        raise InputError(f"can't write into {folder}: {reason(error)}; choose another place") from error
 
 
 class Spool:
@@ -21,11 +36,7 @@ class Spool:
     """
 
     def __init__(self, folder: Path, dtype: str) -> None:
-        make_folder(folder)
-        try:
-            self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `close`
-        except OSError as error:
-            raise InputError(f"can't write into {folder}: {reason(error)}; choose another place") from error
+        self.file = nameless_file(folder)
         self.dtype, self.row_shape, self.rows = np.dtype(dtype), (), 0
 
     def append(self, row: np.ndarray) -> None:
@@ -69,21 +80,31 @@ class DataOut:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.maps, self.peaks = Spool(path.parent, "<f2"), Spool(path.parent, "<f4")
-        self.rows: list[dict[str, object]] = []
+        self.times: list[float] = []
+        self.table = io.TextIOWrapper(nameless_file(path.parent), encoding="utf-8", newline="")
+        self.writer: csv.DictWriter | None = None
         self.titles: Sequence[str] = ()
         self.box: Sequence[float] = ()
 
-    def add(self, maps: np.ndarray, row: Mapping[str, object]) -> None:
-        """Take in the next frame: its maps, float32 (maps, rows, columns), and its row of the table, time first."""
+    def add(self, time_seconds: float, maps: np.ndarray, numbers: Mapping[str, object]) -> None:
+        """Take in the next frame: its maps, float32 (maps, rows, columns), and its row of the table.
+
+        The first row's names are the table's columns; what later ones leave out stays empty.
+        """
         peaks = np.abs(maps).max(axis=(1, 2))
         self.maps.append(maps / np.where(peaks > 0, peaks, 1)[:, None, None])
         self.peaks.append(peaks)
-        self.rows.append(dict(row))
+        self.times.append(time_seconds)
+        row = {"time_seconds": time_seconds, **numbers}
+        if self.writer is None:
+            self.writer = csv.DictWriter(self.table, list(row), restval="")
+            self.writer.writeheader()
+        self.writer.writerow(row)
 
     def close(self) -> None:
         """Give the disk back."""
-        self.maps.close()
-        self.peaks.close()
+        for kept in (self.maps, self.peaks, self.table):
+            kept.close()
 
     def save(self) -> list[Path]:
         """Write both files, each whole or not at all; return their paths."""
@@ -91,13 +112,13 @@ class DataOut:
         with written_beside(self.path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             self.maps.save(archive, "maps")
             self.peaks.save(archive, "peaks")
-            times = np.array([row["time_seconds"] for row in self.rows], np.float64)
+            times = np.array(self.times, np.float64)
             small = {"times": times, "titles": np.array(self.titles), "box": np.array(self.box, np.float64)}
             for name, values in small.items():
                 with archive.open(f"{name}.npy", "w") as member:
                     np.lib.format.write_array(member, values, allow_pickle=False)
-        with written_beside(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(self.rows[0]), restval="")
-            writer.writeheader()
-            writer.writerows(self.rows)
+        self.table.flush()
+        self.table.buffer.seek(0)
+        with written_beside(table) as temporary, temporary.open("wb") as file:
+            shutil.copyfileobj(self.table.buffer, file)
         return [self.path, table]

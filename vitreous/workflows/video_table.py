@@ -65,7 +65,7 @@ class ClipTable:
                     "query_x": round(seen.place[1] * factors[1], 2),
                     "query_y": round(seen.place[0] * factors[0], 2),
                 }
-            self._data.add(np.stack([one.heat for one in seen.maps]), row)
+            self._data.add(float(frame.time_seconds), np.stack([one.heat for one in seen.maps]), row)
 
     def most_shown(self) -> Mapping[str, np.ndarray]:
         """The probabilities over time of the classes that are highest on average."""

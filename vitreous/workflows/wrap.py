@@ -35,8 +35,8 @@ def wrap(
             those of transformers' `config.id2label`, else "class 0", "class 1" ...
 
     Raises:
-        InputError: the module says nothing of its pictures and nothing was given, it can't be run on such pictures, or
-            its patches are of another size than the preprocessing says.
+        InputError: the module says nothing of its pictures and nothing was given, it can't be run on such pictures
+            (whatever it raises), or its patches are of another size than the preprocessing says.
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"a torch.nn.Module is wanted, not {type(module).__name__}: give the model itself")
@@ -129,13 +129,22 @@ def _first_answer(module: nn.Module, preprocessing: Preprocessing) -> Any:
     """What the module answers to a grey picture of its size."""
     try:
         return module(_grey(module, preprocessing))
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        line = str(error).strip().splitlines()
+    except Exception as error:  # whatever the user's own code raises
         height, width = preprocessing.size_hw
         raise InputError(
             f"{type(module).__name__} can't be run on a picture of {height} x {width} pixels with "
-            f"{len(preprocessing.mean)} channels: {line[0] if line else type(error).__name__}"
+            f"{len(preprocessing.mean)} channels: {in_one_line(error)}"
         ) from error
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error of someone else's: its type, and the first line of what it says.
+
+    >>> in_one_line(KeyError("size")), in_one_line(AssertionError())
+    ("KeyError: 'size'", 'AssertionError')
+    """
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _class_names(module: nn.Module, outputs: Any, classes: int) -> tuple[str, ...]:

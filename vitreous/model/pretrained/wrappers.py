@@ -37,7 +37,8 @@ def flat(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
             return flat(inner)
     tensors = {name: tensor for name, tensor in checkpoint.items() if isinstance(tensor, Tensor)}
     if not tensors:
-        raise InputError(f"there are no weights in this checkpoint, only {', '.join(map(str, list(checkpoint)[:8]))}")
+        held = f", only {', '.join(map(str, list(checkpoint)[:8]))}" if checkpoint else ": it is empty"
+        raise InputError(f"there are no weights in this checkpoint{held}")
     return tensors
 
 

@@ -1,0 +1,53 @@
+"""The tokens of one layer and a score's gradient there: what class activation maps are made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vitreous.errors import InputError
+from vitreous.explanation.gradients import Scored, gradients, scored
+from vitreous.explanation.method import Maps, Model
+from vitreous.explanation.rows import exact
+from vitreous.explanation.settings import Settings, index
+from vitreous.explanation.targets import Target
+
+
+@dataclass(frozen=True)
+class Activations:
+    """The patches' tokens and their gradient, both (batch, patches, width), of one pass."""
+
+    tokens: Tensor
+    gradient: Tensor
+    layer: int
+    run: Scored
+
+    def maps(self, weighed: Callable[["Activations"], Tensor]) -> Maps:
+        """The positive part of a number a patch (batch, patches)."""
+        layout = self.run.trace.layout
+        assert layout is not None
+        evidence = weighed(self).clamp(min=0).unflatten(1, (layout.grid_height, layout.grid_width))
+        return Maps(evidence, self.run.logits, self.layer)
+
+
+def activations(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Activations:
+    """The tokens that enter the layer that the settings name, the last by default.
+
+    Where the head reads patches, these are the residual stream's. Where it reads a class token alone, patches count only
+    through what attention sees of them, behind the norm: before it their lengths don't matter to the score, so that
+    token and gradient are at right angles there.
+
+    Raises:
+        InputError: there is no such layer, or the model's tokens between its blocks are not seen.
+    """
+    run = scored(model, pictures, target)
+    trace, wanted = run.trace, -1 if settings.layer is None else settings.layer
+    assert trace.layout is not None and trace.readout is not None
+    if not trace.tokens:
+        raise InputError("it needs the tokens between a model's blocks, which are not seen: try gradient-rollout")
+    layer, patches = index("layer", wanted, len(trace.records)), slice(trace.layout.prefix, None)
+    reads_patches = bool(trace.readout[:, patches].any())
+    tokens = trace.tokens[layer] if reads_patches else trace.records[layer].inputs
+    assert tokens is not None
+    (gradient,) = gradients(run.scores, [tokens])
+    return Activations(exact(tokens.detach())[:, patches], exact(gradient)[:, patches], layer, run)
