@@ -155,7 +155,7 @@ def test_sizes_that_do_not_fit_name_the_nearest():
     with pytest.raises(InputError, match=r"33 × 46 .* patches of 16: use 32 × 32, 32 × 48, 48 × 32, 48 × 48"):
         grid_for((33, 46), 16)
     for size_hw in ((-33, 0), (0, 8), (-16, 1)):
-        with pytest.raises(InputError, match="patches of 16: use 16 × 16$"):
+        with pytest.raises(InputError, match=r"patches of 16: use 16 × 16$"):
             grid_for(size_hw, 16)
     with pytest.raises(InputError, match="use 4 × 4"):
         build()(torch.randn(1, 3, 1, 1))

@@ -138,7 +138,13 @@ def damage(path: Path, kind: str) -> None:
         damage(path, "tensors")
         path.write_bytes(path.read_bytes()[:5000])
     else:
-        held: dict[str, object] = {"nothing": {}, "code": Runs(), "module": nn.Linear(2, 2), "list": [1, 2], "number": {"epoch": 1}}
+        held: dict[str, object] = {
+            "nothing": {},
+            "code": Runs(),
+            "module": nn.Linear(2, 2),
+            "list": [1, 2],
+            "number": {"epoch": 1},
+        }
         held["arguments"] = {"model": tensors, "args": argparse.Namespace(lr=1)}
         torch.save(held[kind], path)
 

@@ -56,7 +56,7 @@ def faithfulness(
         target: Follow the predicted class or the true one.
         split: test, or validation while settings are still being chosen.
         seed: Of all that is drawn by lot.
-        output: Folder for the results; the run folder by default. A stopped measurement is taken up from it.
+        output: Folder for the results; the run folder, or "faithfulness", by default. A stopped measurement is taken up from it.
         restart: Forget what an earlier call has left there.
         json_: Print the results as one JSON object.
         device: auto, cpu or cuda.

@@ -30,8 +30,8 @@ def load_factory(factory: str, checkpoint: str | Path | None = None, device: str
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        InputError: no such module or function, it fails, ends the program or gives something else, the checkpoint doesn't
-            fit, or the model can't be run.
+        InputError: no such module or function, it fails, ends the program or gives something else, the checkpoint
+            doesn't fit, or the model can't be run.
     """
     _look_in_current_folder()
     built = _run(_find(factory), factory)

@@ -25,7 +25,7 @@ from vitreous.workflows.faithfulness_values import open_values
 from vitreous.workflows.load import load
 
 DEFAULT_COUNT = 64
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised whenever the same settings would give other values."""
 VALUES, SUMMARY, FIGURE = "faithfulness-values.jsonl", "faithfulness.json", "faithfulness.png"
 
