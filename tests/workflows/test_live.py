@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -339,7 +340,11 @@ def test_ctrl_c_ends_the_view_within_a_second_and_leaves_no_process(tiny_model, 
         "--port",
         "0",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # A shell that starts the tests in the background has them, and all they start, ignore Ctrl-C.
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listening
+    ) as process:
         url = next(found[0] for line in process.stderr if (found := re.search(r"http://\S+", line)))
         with urllib.request.urlopen(url + "stream", timeout=10) as answer:
             answer.read(1000)

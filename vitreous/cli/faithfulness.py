@@ -56,7 +56,8 @@ def faithfulness(
         target: Follow the predicted class or the true one.
         split: test, or validation while settings are still being chosen.
         seed: Of all that is drawn by lot.
-        output: Folder for the results; the run folder, or "faithfulness", by default. A stopped measurement is taken up from it.
+        output: Folder for the results; the run folder, or "faithfulness", by default. An earlier, stopped measurement
+            there is taken up.
         restart: Forget what an earlier call has left there.
         json_: Print the results as one JSON object.
         device: auto, cpu or cuda.
@@ -153,7 +154,7 @@ def legend(result: "Faithfulness") -> list[str]:
         "",
         f"{asked['count']} {asked['split']} pictures of {asked['data']} · target: {followed} · 95 % intervals beneath",
         f"insertion, deletion: area under the {unit}; ROAD: its mean, patches imputed; the rest: correlations",
-        "r, b: not better than the random map, than the centred blob (interval of the paired difference holds 0)",
+        "r, b: not better than the random map, than the centred blob (the difference may be 0), or too few pictures",
         verdict(result.methods),
     ]
     if any(method.unchanged for method in result.methods):

@@ -33,9 +33,9 @@ class Activations:
 def activations(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Activations:
     """The tokens that enter the layer that the settings name, the last by default.
 
-    Where the head reads patches, these are the residual stream's. Where it reads a class token alone, patches count only
-    through what attention sees of them, behind the norm: before it their lengths don't matter to the score, so that
-    token and gradient are at right angles there.
+    Where the head reads patches, these are the residual stream's. Where it reads a class token alone, patches count
+    only through what attention sees of them, behind the norm: before it their lengths don't matter to the score, so
+    that token and gradient are at right angles there.
 
     Raises:
         InputError: there is no such layer, or the model's tokens between its blocks are not seen.

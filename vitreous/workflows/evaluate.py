@@ -91,10 +91,11 @@ def examination(
 
 
 def training_recipe(model: str | Path | Classifier) -> dict[str, Any] | None:
-    """What a run folder's recipe.json says of the recipe; None for a model without one."""
-    if isinstance(model, Classifier) or not RunFolder(Path(model)).recipe.is_file():
+    """What the recipe.json of a run folder, or of the one a model came from, says; None for a model without one."""
+    place = model.origin if isinstance(model, Classifier) else model
+    if place is None or not RunFolder(Path(place)).recipe.is_file():
         return None
-    return read_json(RunFolder(Path(model)).recipe)["recipe"]
+    return read_json(RunFolder(Path(place)).recipe)["recipe"]
 
 
 def training_source(model: str | Path | Classifier) -> str:
