@@ -30,12 +30,14 @@ class Activations:
         return Maps(evidence, self.run.logits, self.layer)
 
 
-def activations(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Activations:
+def activations(
+    model: Model, pictures: Tensor, target: Target, settings: Settings, *, behind_norm: bool = False
+) -> Activations:
     """The tokens that enter the layer that the settings name, the last by default.
 
-    Where the head reads patches, these are the residual stream's. Where it reads a class token alone, patches count
-    only through what attention sees of them, behind the norm: before it their lengths don't matter to the score, so
-    that token and gradient are at right angles there.
+    Where the head reads patches, these are the residual stream's. Where it reads a class token alone, and where
+    `behind_norm` asks for it, they are what attention sees, behind the norm: before a norm lengths don't matter to the
+    score, so that a token and its own gradient are at right angles there.
 
     Raises:
         InputError: there is no such layer, or the model's tokens between its blocks are not seen.
@@ -47,7 +49,7 @@ def activations(model: Model, pictures: Tensor, target: Target, settings: Settin
         raise InputError("it needs the tokens between a model's blocks, which are not seen: try gradient-rollout")
     layer, patches = index("layer", wanted, len(trace.records)), slice(trace.layout.prefix, None)
     reads_patches = bool(trace.readout[:, patches].any())
-    tokens = trace.tokens[layer] if reads_patches else trace.records[layer].inputs
+    tokens = trace.tokens[layer] if reads_patches and not behind_norm else trace.records[layer].inputs
     assert tokens is not None
     (gradient,) = gradients(run.scores, [tokens])
     return Activations(exact(tokens.detach())[:, patches], exact(gradient)[:, patches], layer, run)

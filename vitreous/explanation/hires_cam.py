@@ -21,4 +21,4 @@ def hires_cam(model: Model, pictures: Tensor, target: Target, settings: Settings
     def weighed(found: Activations) -> Tensor:
         return (found.tokens * found.gradient).sum(-1)
 
-    return activations(model, pictures, target, settings).maps(weighed)
+    return activations(model, pictures, target, settings, behind_norm=True).maps(weighed)
