@@ -20,8 +20,9 @@ from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.tasks.classification import Classifier
-from vitreous.workflows.faithfulness import FaithfulnessRequest, faithfulness, output_folder
+from vitreous.workflows.faithfulness import FaithfulnessRequest, faithfulness
 from vitreous.workflows.faithfulness_values import open_values
+from vitreous.workflows.results import results_folder
 from vitreous.workflows.wrap import wrap
 
 FILES = ["faithfulness-values.jsonl", "faithfulness.json", "faithfulness.png"]
@@ -207,11 +208,17 @@ def test_results_of_a_lone_file_lie_where_the_user_stands(trained_run, tmp_path,
     lone = tmp_path / "shared" / "model.safetensors"
     lone.parent.mkdir()
     lone.touch()
-    assert output_folder(lone, None) == output_folder("hf:owner/name", None) == Path("faithfulness")
-    assert output_folder(trained_run, None) == trained_run and output_folder(lone, "out") == Path("out")
+    assert (
+        results_folder(lone, None, "faithfulness")
+        == results_folder("hf:owner/name", None, "faithfulness")
+        == Path("faithfulness")
+    )
+    assert results_folder(trained_run, None, "faithfulness") == trained_run and results_folder(
+        lone, "out", "faithfulness"
+    ) == Path("out")
     Path("faithfulness").touch()
     with pytest.raises(InputError, match="faithfulness is a file: name a folder with --output"):
-        output_folder(lone, None)
+        results_folder(lone, None, "faithfulness")
 
 
 def test_models_that_are_none(tmp_path, capsys):

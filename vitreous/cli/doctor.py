@@ -34,9 +34,10 @@ def doctor(
         output: Folder for doctor.json and doctor.html: the run folder, or "doctor", by default.
         json_: Print what was found as one JSON object.
     """
-    from vitreous.workflows.doctor import as_json, doctor_folder, write_doctor
+    from vitreous.workflows.doctor import as_json, write_doctor
     from vitreous.workflows.doctor import doctor as run
     from vitreous.workflows.doctor_page import write_doctor_page
+    from vitreous.workflows.results import results_folder
 
     with progress("looking inside") as display:
 
@@ -44,7 +45,7 @@ def doctor(
             display(done, total, f"picture {done} of {total}")
 
         found = run(model, pictures or [], data=data, count=count, on_progress=tell)
-    folder = doctor_folder(model, output)
+    folder = results_folder(model, output, "doctor")
     written = [write_doctor(found, folder), write_doctor_page(found, folder)]
     if json_:
         say(json.dumps(as_json(found)))

@@ -62,13 +62,14 @@ def faithfulness(
         json_: Print the results as one JSON object.
         device: auto, cpu or cuda.
     """
-    from vitreous.workflows.faithfulness import FIGURE, SUMMARY, VALUES, output_folder
+    from vitreous.workflows.faithfulness import FIGURE, SUMMARY, VALUES
     from vitreous.workflows.faithfulness import faithfulness as run
     from vitreous.workflows.faithfulness_run import FaithfulnessListener, FaithfulnessRequest
+    from vitreous.workflows.results import results_folder
 
     names = None if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip())
     request = FaithfulnessRequest(names, count, target, split, seed)
-    folder = output_folder(model, output)
+    folder = results_folder(model, output, "faithfulness")
     try:
         with progress("measuring") as display:
             listener = FaithfulnessListener(

@@ -54,9 +54,10 @@ def localisation(
     """
     from vitreous.explanation.settings import Settings
     from vitreous.workflows.load import load
-    from vitreous.workflows.localisation import as_json, localisation_folder, write_localisation
+    from vitreous.workflows.localisation import as_json, write_localisation
     from vitreous.workflows.localisation import localisation as run
     from vitreous.workflows.localisation_figures import draw_localisation
+    from vitreous.workflows.results import results_folder
 
     classifier = load(model)
     settings = Settings(layer=layer, head=head)
@@ -67,7 +68,7 @@ def localisation(
             display(done, total, f"picture {done} of {total} · {clock(left)} left")
 
         result = run(classifier, data, names, settings=settings, count=count, on_progress=tell)
-    folder = localisation_folder(model, output)
+    folder = results_folder(model, output, "localisation")
     written = [write_localisation(result, folder)]
     written += draw_localisation(result, classifier, folder, settings=settings, count=count)
     if json_:

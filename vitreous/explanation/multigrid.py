@@ -9,8 +9,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-DIRECT, DIAGONAL = 1 / 6, 1 / 12
-"""Weights of the four nearest and the four diagonal neighbours (Rong et al. 2022, section 4)."""
+DIAGONAL = 1 / 12
+"""Weight of a diagonal neighbour; a nearest one has twice as much (Rong et al. 2022, section 4)."""
 DAMPING = 0.8
 SMOOTHINGS = 2
 COARSEST_SIDE, COARSEST_SMOOTHINGS = 4, 8

@@ -13,7 +13,6 @@ from torch.nn import functional
 from vitreous.data.images import as_image_u8
 from vitreous.data.preprocessing import Geometry, Preprocessing, prepare
 from vitreous.errors import InputError, unknown
-from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 
 Picture = str | Path | Image.Image | np.ndarray
@@ -99,11 +98,6 @@ class Classifier:
         if len({pixels.shape for pixels in inputs}) == 1:
             return self.read(self.vit(torch.stack(inputs)))
         return [self.read(self.vit(pixels[None]))[0] for pixels in inputs]
-
-    def observe(self, inputs: Tensor) -> tuple[Tensor, Trace]:
-        """Logits (batch, classes) of prepared pictures, and the trace of how they came about."""
-        trace = Trace()
-        return self.vit(inputs, trace), trace
 
     def read(self, logits: Tensor) -> list[Prediction]:
         """Logits (batch, classes) as predictions; empty ones if the classes have no names."""

@@ -17,7 +17,6 @@ from vitreous.evaluation.finding import Finding
 from vitreous.explanation.anatomy import dissect
 from vitreous.files import write_text
 from vitreous.tasks.classification import Classifier, Picture
-from vitreous.training.run_folder import RunFolder
 from vitreous.workflows.evaluate import training_recipe, training_source
 from vitreous.workflows.load import load
 
@@ -87,13 +86,6 @@ def source_images(
     pictures = load_pictures(source, "test", classifier.preprocessing.size_hw)
     chosen = pictures.images_u8[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
     return list(chosen)
-
-
-def doctor_folder(model: str | Path, output: Path | None) -> Path:
-    """Where the results go: the folder asked for, the run's own, or "doctor" where the user stands."""
-    if output is not None:
-        return output
-    return Path(model) if RunFolder(Path(model)).recipe.is_file() else Path("doctor")
 
 
 def write_doctor(examination: Examination, folder: Path) -> Path:

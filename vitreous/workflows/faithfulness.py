@@ -17,12 +17,12 @@ from vitreous.explanation.removal import ROAD_SHARES, steps
 from vitreous.files import write_text
 from vitreous.runtime import generator
 from vitreous.tasks.classification import Classifier
-from vitreous.training.run_folder import RunFolder
 from vitreous.workflows.evaluate import check_classes, training_recipe, training_source
 from vitreous.workflows.faithfulness_figure import draw
 from vitreous.workflows.faithfulness_run import FaithfulnessListener, FaithfulnessRequest, Measurement, measure
 from vitreous.workflows.faithfulness_values import open_values
 from vitreous.workflows.load import load
+from vitreous.workflows.results import results_folder
 
 DEFAULT_COUNT = 64
 PROTOCOL = 2
@@ -77,7 +77,7 @@ def faithfulness(
         InputError: no such model, data or method, classes that don't match, no method that can explain the model, or a
             file of values that is damaged or of other settings.
     """
-    request, folder = request or FaithfulnessRequest(), output_folder(model, output)
+    request, folder = request or FaithfulnessRequest(), results_folder(model, output, "faithfulness")
     classifier = load(model, device)
     source = absolute(data or training_source(model))
     pictures, numbers = _pictures(classifier, model, source, request)
@@ -89,22 +89,6 @@ def faithfulness(
     write_text(folder / SUMMARY, json.dumps(asdict(result), indent=2) + "\n")
     draw(result, folder / FIGURE)
     return result
-
-
-def output_folder(model: str | Path | Classifier, output: str | Path | None) -> Path:
-    """Where results go: the folder named, the run's own, or "faithfulness" where the user stands.
-
-    Raises:
-        InputError: the model is one in memory and no folder is named, or the folder is a file.
-    """
-    if output is None:
-        if isinstance(model, Classifier):
-            raise InputError("this model has no folder of its own: name one for the results with --output")
-        output = model if RunFolder(Path(model)).recipe.is_file() else "faithfulness"
-    folder = Path(output)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: name a folder with --output")
-    return folder
 
 
 def _pictures(

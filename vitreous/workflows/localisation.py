@@ -18,7 +18,6 @@ from vitreous.explanation.pictures import explain_batch
 from vitreous.explanation.settings import Settings
 from vitreous.files import write_text
 from vitreous.tasks.classification import Classifier
-from vitreous.training.run_folder import RunFolder
 from vitreous.workflows.load import load
 
 MANY_PASSES = ("integrated-gradients", "smoothgrad", "occlusion", "rise")
@@ -205,13 +204,6 @@ def baseline_heat(name: str, classifier: Classifier, image_u8: np.ndarray, numbe
 def _summed(name: str, measured: list[Localisation]) -> MapScores:
     threshold = float(np.mean([one.best_threshold for one in measured]))
     return MapScores(name, localisation_scores(measured), threshold, tuple(measured))
-
-
-def localisation_folder(model: str | Path, output: Path | None) -> Path:
-    """Where the results go: the folder asked for, the run's own, or "localisation" where the user stands."""
-    if output is not None:
-        return output
-    return Path(model) if RunFolder(Path(model)).recipe.is_file() else Path("localisation")
 
 
 def write_localisation(result: LocalisationResult, folder: Path) -> Path:
