@@ -16,7 +16,7 @@ from vitreous.explanation.gradient_rollout import gradient_rollout
 from vitreous.explanation.gradients import gradients, scored
 from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Predicted
-from vitreous.model import attention
+from vitreous.model import kernels
 from vitreous.model.config import size
 from vitreous.model.vit import ViT
 
@@ -33,12 +33,12 @@ def forward_and_backward(model: ViT, pictures: torch.Tensor) -> torch.Tensor:
 
 def usual_way(model: ViT, pictures: torch.Tensor) -> torch.Tensor:
     """Chefer et al. 2021 by the matrices: each layer's attention and its gradient, and their product."""
-    before = dict(attention.WRITTEN_OUT_TOKENS)
-    attention.WRITTEN_OUT_TOKENS[torch.float32] = 10**9
+    before = dict(kernels.WRITTEN_OUT_TOKENS)
+    kernels.WRITTEN_OUT_TOKENS[torch.float32] = 10**9
     try:
         run = scored(model, pictures, Predicted())
     finally:
-        attention.WRITTEN_OUT_TOKENS.update(before)
+        kernels.WRITTEN_OUT_TOKENS.update(before)
     weights = [record.weights for record in run.trace.records]
     relevance = torch.eye(weights[0].shape[-1]).expand(len(pictures), -1, -1)
     for one, slope in zip(weights, gradients(run.scores, weights), strict=True):

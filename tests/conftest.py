@@ -1,6 +1,7 @@
 """What the tests share: where the real data lies, and a fixed seed."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real test data not found at {SHARED} (set VITREOUS_SHARED)")
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory) -> Iterator[None]:
+    """Decoded pictures go into a cache of the tests' own, not into the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VITREOUS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,7 @@ def test_pictures_are_fitted_to_the_size_asked_for(folder):
 
 def test_the_second_time_comes_from_the_cache(folder, monkeypatch):
     first = load_parquet(folder, "train")
-    monkeypatch.setattr(parquet, "decode_files", None)
+    monkeypatch.setattr(parquet, "read_files", None)
     second = load_parquet(folder, "train")
     assert second.fingerprint() == first.fingerprint() and second.class_names == first.class_names
     assert second.images_u8.is_contiguous() and torch.equal(second.labels, first.labels)

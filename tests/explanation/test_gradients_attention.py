@@ -24,7 +24,7 @@ from vitreous.explanation.legrad import legrad
 from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import ClassTarget
 from vitreous.explanation.tokens import on_grid
-from vitreous.model import attention
+from vitreous.model import kernels
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord
 from vitreous.model.vit import ViT
@@ -134,7 +134,7 @@ def same(ours, expected, tolerance):
 
 def by_autograd(model, images, monkeypatch):
     """The trace of a pass through attention written out, and autograd's gradients of its matrices."""
-    monkeypatch.setattr(attention, "WRITTEN_OUT_TOKENS", dict.fromkeys((torch.float32, torch.float64), 10**6))
+    monkeypatch.setattr(kernels, "WRITTEN_OUT_TOKENS", dict.fromkeys((torch.float32, torch.float64), 10**6))
     run = scored(model, images, EEL)
     matrices = [record.weights for record in run.trace.records]
     return run.trace, [matrix.detach() for matrix in matrices], gradients(run.scores, matrices)
@@ -145,7 +145,7 @@ def by_autograd(model, images, monkeypatch):
 def test_maps_are_those_of_the_whole_models_own_matrices(pooling, dtype, tolerance, monkeypatch):
     """Through the whole model, in the fused kernel's way: layer order, gradients and heads are autograd's."""
     model, images = vit(dtype, pooling=pooling), pictures(dtype)
-    monkeypatch.setattr(attention, "WRITTEN_OUT_TOKENS", {})
+    monkeypatch.setattr(kernels, "WRITTEN_OUT_TOKENS", {})
     rolled = gradient_rollout(model, images, EEL, Settings()).grids
     single = attention_gradient(model, images, EEL, Settings(layer=1)).grids
     headed = attention_gradient(model, images, EEL, Settings(layer=1, head=-1)).grids
@@ -170,7 +170,7 @@ def test_maps_are_those_of_the_whole_models_own_matrices(pooling, dtype, toleran
 def test_legrad_is_the_gradient_of_each_layers_own_score(pooling, monkeypatch):
     model, images = vit(pooling=pooling), pictures()
     ours = legrad(model, images, EEL, Settings()).grids
-    monkeypatch.setattr(attention, "WRITTEN_OUT_TOKENS", {torch.float64: 10**6})
+    monkeypatch.setattr(kernels, "WRITTEN_OUT_TOKENS", {torch.float64: 10**6})
     total = 0
     for layer in range(3):
         run = scored(model, images, EEL)

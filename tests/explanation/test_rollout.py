@@ -10,8 +10,8 @@ from vitreous.explanation.attention import layer_attention
 from vitreous.explanation.rollout import plain_rollout, roll
 from vitreous.explanation.rows import plain_attention, plain_row_times_attention, row_times_attention
 from vitreous.explanation.settings import Settings
-from vitreous.model import attention
-from vitreous.model.attention import attend
+from vitreous.model import kernels
+from vitreous.model.kernels import attend
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
 
 
@@ -43,7 +43,9 @@ def random_trace(
 @pytest.mark.parametrize("kernel", ["unknown", "written out", "fused"])
 def test_streamed_rollout_is_the_plain_one(readout, dtype, tolerance, block, kernel, monkeypatch):
     monkeypatch.setattr(rows, "BLOCK_NUMBERS", block)
-    monkeypatch.setattr(attention, "WRITTEN_OUT_TOKENS", {})
+    monkeypatch.setattr(rows, "HEAD_BY_HEAD_TOKENS", 2)
+    monkeypatch.setattr(kernels, "WRITTEN_OUT_TOKENS", {})
+    monkeypatch.setattr(kernels, "GRADIENTLESS_WRITTEN_OUT_TOKENS", 0)
     trace = random_trace(dtype=dtype, readout=readout, kernel=kernel)
     assert kernel != "fused" or trace.records[0].log_sums is not None
     assert (roll(trace.records, trace.readout) - plain_rollout(trace, trace.readout)).abs().max() < tolerance

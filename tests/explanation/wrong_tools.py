@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitreous.explanation.rows import plain_attention
 from vitreous.explanation.tokens import on_grid
-from vitreous.model import attention
+from vitreous.model import kernels
 from vitreous.model.trace import Trace
 
 RIGHT = OURS[1]
@@ -162,12 +162,12 @@ def written_out(model: nn.Module, known: Known) -> Tool:
     tool = RIGHT.open(model, known)
 
     def look(pictures: Tensor) -> Seen:
-        usual = attention.WRITTEN_OUT_TOKENS.copy()
-        attention.WRITTEN_OUT_TOKENS.update(dict.fromkeys(usual, 10**9))
+        usual = kernels.WRITTEN_OUT_TOKENS.copy()
+        kernels.WRITTEN_OUT_TOKENS.update(dict.fromkeys(usual, 10**9))
         try:
             return tool.look(pictures)
         finally:
-            attention.WRITTEN_OUT_TOKENS.update(usual)
+            kernels.WRITTEN_OUT_TOKENS.update(usual)
 
     return Tool(look)
 

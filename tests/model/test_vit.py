@@ -92,11 +92,11 @@ def test_record_is_what_the_layer_computed_and_stays_on_the_graph():
 
 
 def test_both_kernels_agree(monkeypatch):
-    from vitreous.model import attention
+    from vitreous.model import kernels
 
     model, pictures = build(), torch.randn(2, 3, 16, 24)
     written_out = model(pictures)
-    monkeypatch.setattr(attention, "WRITTEN_OUT_TOKENS", {})
+    monkeypatch.setattr(kernels, "WRITTEN_OUT_TOKENS", {})
     assert torch.allclose(model(pictures), written_out, atol=1e-5)
 
 

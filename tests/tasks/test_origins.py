@@ -8,10 +8,10 @@ import threading
 import pytest
 
 from vitreous.data.preprocessing import Preprocessing
+from vitreous.data.repositories import HubRepository
 from vitreous.errors import InputError
 from vitreous.model.config import grid_for
 from vitreous.tasks.origins import ORIGINS, TORCHVISION, Address, find_origin, is_origin
-from vitreous.tasks.repositories import HubRepository
 from vitreous.workflows.load import load
 
 CONTENT = bytes(range(256)) * 100

@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from vitreous.data.repositories import HubRepository
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.pretrained.layouts import LAYOUTS
 from vitreous.model.vit import ViT
-from vitreous.tasks.repositories import HubRepository
 from vitreous.tasks.saved import save_config, save_weights
 from vitreous.workflows.load import load
 

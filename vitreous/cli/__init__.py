@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 import vitreous
+from vitreous.allocator import keep_freed_memory
 from vitreous.errors import InputError
 from vitreous.files import reason
 
@@ -13,6 +14,7 @@ EXIT_BAD_INPUT, EXIT_BROKE_OFF, EXIT_INTERRUPTED = 2, 3, 130
 
 VERBS = {
     "demo": "Run the whole chain: train, evaluate, explain, video.",
+    "data": "Look at pictures before learning from them.",
     "train": "Train a model by a recipe, or go on with a run.",
     "evaluate": "Measure a model on pictures it has not learned from.",
     "compare": "Say which of two runs is better, and how sure that is.",
@@ -34,6 +36,7 @@ app = App(
     help="Vision Transformers you can see through: train them, measure them, and see where they look.",
     version=vitreous.__version__,
     exit_on_error=False,
+    suppress_keyboard_interrupt=False,
     print_error=False,
     result_action="return_value",
 )
@@ -46,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     0: done; 2: bad input, said in one line; 3: a clip broke off and its good part was written; 130: interrupted.
     """
+    keep_freed_memory()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -27,6 +27,7 @@ def evaluate(
     corruptions: Annotated[bool, Parameter(negative="")] = False,
     shifts: Annotated[bool, Parameter(negative="")] = False,
     count: int | None = None,
+    skip_unreadable: Annotated[bool, Parameter(negative="")] = False,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     device: str = "auto",
 ) -> int:
@@ -42,6 +43,7 @@ def evaluate(
         corruptions: Instead, measure on pictures made worse: 15 kinds at 5 strengths, as in CIFAR-10-C.
         shifts: Instead, measure on pictures shifted by 0 to 8 pixels and turned by up to 45 degrees.
         count: Pictures to take for --corruptions and --shifts; all by default.
+        skip_unreadable: Leave out pictures that can't be read, and list them, in place of refusing the data.
         json_: Print the scores as one JSON object.
         device: auto, cpu or cuda.
     """
@@ -49,15 +51,16 @@ def evaluate(
         from vitreous.cli.robustness import robustness
         from vitreous.workflows.robustness import Sample
 
-        if temperature:
-            raise InputError("--temperature is for the pictures as they are: leave it out, or measure them apart")
+        if temperature or skip_unreadable:
+            option = "--temperature" if temperature else "--skip-unreadable"
+            raise InputError(f"{option} is for the pictures as they are: leave it out, or measure them apart")
         sample = Sample(data, split, count, device)
         return robustness(model, sample, corruptions=corruptions, shifts=shifts, in_json=json_)
     if count is not None:
         raise InputError("--count is for --corruptions and --shifts: leave it out")
     from vitreous.workflows.evaluate import evaluate as run
 
-    scores = run(model, data, split=split, temperature=temperature, device=device)
+    scores = run(model, data, split=split, temperature=temperature, skip_unreadable=skip_unreadable, device=device)
     if json_:
         say(json.dumps(asdict(scores)))
         return 0

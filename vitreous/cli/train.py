@@ -21,6 +21,7 @@ def train(
     *,
     out: Path | None = None,
     data: str | None = None,
+    skip_unreadable: Annotated[bool, Parameter(negative="")] = False,
     resume: Annotated[bool, Parameter(negative="")] = False,
     accept_changed_data: Annotated[bool, Parameter(negative="")] = False,
     settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
@@ -33,7 +34,9 @@ def train(
     Args:
         recipe: Name of a recipe.
         out: Run folder to make; runs/RECIPE by default.
-        data: Other pictures than the recipe's: cifar10, cifar100, mnist, shapes, folder:DIR or parquet:DIR.
+        data: Pictures in place of the recipe's: cifar10, cifar100, mnist, shapes, folder:DIR, parquet:DIR or
+            hf:OWNER/NAME.
+        skip_unreadable: Leave out pictures that can't be read, and list them, in place of refusing the data.
         resume: Go on with the run in --out, to the same bits as if it had never stopped.
         accept_changed_data: With --resume, go on although the pictures are others than at the start.
         settings: Change a setting: --set epochs=20 --set optimizer.learning_rate=1e-3.
@@ -46,7 +49,7 @@ def train(
     first = rank() == 0
     with progress("training") if first else nullcontext(lambda *_: None) as display:
         listener = Listener(note, lambda at: display(at.step, at.steps, training_words(at)), stop_on_interrupt)
-        chosen = parse_settings(settings or [])
+        chosen = parse_settings(settings or []) | ({"skip_unreadable": "true"} if skip_unreadable else {})
         result = run(
             recipe, out, data=data, settings=chosen, resume=resume, accept_changed_data=accept_changed_data,
             device=device, listener=listener,

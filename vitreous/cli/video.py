@@ -1,9 +1,12 @@
 """vitreous video"""
 
 import math
+import signal
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,12 +19,12 @@ from vitreous.errors import InputError
 if TYPE_CHECKING:
     from vitreous.tasks.classification import Classifier
     from vitreous.workflows.video import ExplainedVideo
-    from vitreous.workflows.video_batch import ClipJob
+    from vitreous.workflows.video_batch import ClipJob, ClipOutcome
     from vitreous.workflows.video_request import VideoRequest
 
 Flag = Annotated[bool, Parameter(negative="")]
 Tell = Callable[[int, int | None], None]
-ORDER = ("written", "skipped", "broke off", "failed", "interrupted")
+ORDER = ("written", "skipped", "broke off", "failed", "interrupted", "missing")
 MOST_SEGMENTS = 20
 
 
@@ -57,6 +60,7 @@ def video(
     model_size: int | None = None,
     batch_size: int = 16,
     resume: Flag = False,
+    shared: Flag = False,
 ) -> int:
     """Lay over a clip what a model looks at: same frames, times, size and sound. Or over every clip of a folder.
 
@@ -95,6 +99,8 @@ def video(
         model_size: Side in pixels that the model is given; its own by default.
         batch_size: Frames that go through the model at a time.
         resume: Of a folder of clips: skip those that this model and request wrote before, or the good part of.
+        shared: Of a folder of clips: share it with all who run the same command, on machines that see the same
+            folders, and resume. Clips of a worker that dies are done by another; those that failed are not tried again.
     """
     from vitreous.workflows.load import load
     from vitreous.workflows.places import place
@@ -111,9 +117,10 @@ def video(
     if clip.is_dir():
         if output is None:
             raise InputError(f"{clip} is a folder: name another one for the output with -o")
-        return folder(load(model, size=model_size), clip, Path(output), request, resume=resume)
-    if resume:
-        raise InputError("--resume is for a folder of clips: leave it out")
+        check_launch(shared=shared)
+        return folder(load(model, size=model_size), clip, Path(output), request, resume=resume, shared=shared)
+    if resume or shared:
+        raise InputError(f"--{'resume' if resume else 'shared'} is for a folder of clips: leave it out")
     return single(load(model, size=model_size), clip, output or f"{clip.stem}-attention.mp4", request)
 
 
@@ -143,9 +150,24 @@ def exit_code(explained: "ExplainedVideo", clip: Path) -> int:
     return 0
 
 
-def folder(classifier: "Classifier", clips: Path, output: Path, request: "VideoRequest", *, resume: bool) -> int:
-    """Explain every clip of a folder, and say what came of each, and of all."""
+def check_launch(*, shared: bool) -> None:
+    """Refuse several processes under torchrun that would each do all clips.
+
+    Raises:
+        InputError: there are several.
+    """
+    from vitreous.runtime import processes
+
+    if processes() > 1 and not shared:
+        raise InputError(f"{processes()} processes would each do every clip: add --shared, and they share them")
+
+
+def folder(
+    classifier: "Classifier", clips: Path, output: Path, request: "VideoRequest", *, resume: bool, shared: bool
+) -> int:
+    """Explain every clip of a folder, or this worker's share of them, and say what came of each, and of all."""
     from vitreous.workflows.video_batch import explain_folder
+    from vitreous.workflows.video_shared import share_folder
 
     states: Counter[str] = Counter()
     with progress("video") as display:
@@ -154,22 +176,64 @@ def folder(classifier: "Classifier", clips: Path, output: Path, request: "VideoR
         def tell(job: "ClipJob", done: int, total: int | None) -> None:
             tellers.setdefault(job.source, teller(display, f"{job.source.name} · "))(done, total)
 
-        for outcome in explain_folder(classifier, clips, output, request, tell, resume=resume):
-            states[outcome.state] += 1
-            name = outcome.job.source
-            if outcome.explained is not None:
-                for line in findings(outcome.explained, str(outcome.job.target)):
-                    say(line)
-                for line in outcome.explained.notes:
-                    note(f"{name}: {line}")
-            if outcome.state == "skipped":
-                say(f"{outcome.job.target}: {outcome.words}")
-            elif outcome.words:
-                complain(f"{name}: {outcome.state} {outcome.words}" if outcome.explained else outcome.words)
-    say(", ".join(f"{count} {state}" for state, count in sorted(states.items(), key=lambda pair: ORDER.index(pair[0]))))
+        if shared:
+            outcomes = share_folder(classifier, clips, output, request, tell, on_note=note)
+        else:
+            outcomes = explain_folder(classifier, clips, output, request, tell, resume=resume)
+        try:
+            with interrupted_by_termination():
+                for outcome in outcomes:
+                    states[outcome.state] += 1
+                    report(outcome)
+        except KeyboardInterrupt:
+            states["interrupted"] += 1
+    say(in_words(states))
     if states["interrupted"]:
         return EXIT_INTERRUPTED
-    return EXIT_BROKE_OFF if states["failed"] or states["broke off"] else 0
+    if shared:
+        states = in_all(output)
+    return EXIT_BROKE_OFF if states["failed"] or states["broke off"] or states["missing"] else 0
+
+
+def report(outcome: "ClipOutcome") -> None:
+    """Say what came of one clip of a folder."""
+    name = outcome.job.source
+    if outcome.explained is not None:
+        for line in findings(outcome.explained, str(outcome.job.target)):
+            say(line)
+        for line in outcome.explained.notes:
+            note(f"{name}: {line}")
+    if outcome.state == "skipped":
+        say(f"{outcome.job.target}: {outcome.words}")
+    elif outcome.words:
+        complain(f"{name}: {outcome.state} {outcome.words}" if outcome.explained else outcome.words)
+
+
+def in_all(output: Path) -> Counter[str]:
+    """Say how the clips of a shared folder ended, whoever did them; return how many in which state."""
+    from vitreous.workflows.video_shared import SUMMARY, summary_of
+
+    states = summary_of(output)
+    say(f"{output / SUMMARY}: {states.total()} clips in all: {in_words(states)}")
+    return states
+
+
+def in_words(states: Counter[str]) -> str:
+    """How many clips are in which state: "2 written, 1 failed"."""
+    return ", ".join(f"{count} {name}" for name, count in sorted(states.items(), key=lambda pair: ORDER.index(pair[0])))
+
+
+@contextmanager
+def interrupted_by_termination() -> Generator[None]:
+    """Let SIGTERM, with which schedulers and torchrun end a process, do what Ctrl-C does: tidy up and go."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def teller(display: Callable[[float, float | None, str], None], name: str = "") -> Tell:

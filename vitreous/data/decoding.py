@@ -1,8 +1,10 @@
 """Many picture files to one tensor, on all cores: Pillow's decoders let go of Python's lock."""
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,51 +12,124 @@ import torch
 
 from vitreous.data.images import decode_picture
 from vitreous.data.preprocessing import fit_picture
+from vitreous.data.reading import OneSize, Reading
 from vitreous.errors import InputError
 from vitreous.files import reason
 
-CHUNK = 128  # pictures a task: a task for each would cost more than decoding a small picture
-NAMED = 3  # of the pictures that can't be read, how many the error names
+MOST_AT_ONCE = 128  # pictures a task: a task for each would cost more than decoding a small picture
+BYTES_AT_ONCE = 1 << 24  # decoded, a task: what bounds the memory that decoding takes
+THREADS = min(8, os.cpu_count() or 1)
+TOLD_EVERY_SECONDS = 10.0
 
 
-def decode_all(read: Callable[[int], tuple[str, bytes]], count: int, size_hw: tuple[int, int] | None) -> torch.Tensor:
-    """Decode `count` (1 or more) encoded pictures to uint8 (count, 3, height, width).
+@dataclass(frozen=True)
+class Encoded:
+    """Labelled pictures as they are stored: `read(index)` gives a picture's name and its bytes.
 
-    `read(index)` gives a picture's name and its bytes. With `size_hw` a picture is stretched to that size,
-    so that nothing of it is lost; without, all must have the size of the first.
+    `read` raises InputError where it can't; there are as many pictures as labels, one or more.
+    """
+
+    read: Callable[[int], tuple[str, bytes]]
+    labels: Sequence[int]
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The size of all decoded pictures, (height, width), and how they are brought to it; None: they must have it."""
+
+    size_hw: tuple[int, int]
+    rule: OneSize | None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some pictures, one after the other: those that could be decoded, and a line on each that could not."""
+
+    images_u8: np.ndarray
+    """uint8 (readable, 3, height, width)."""
+    readable: list[int]
+    unreadable: list[tuple[int, str]]
+
+
+def decode_all(encoded: Encoded, target: Target, reading: Reading) -> tuple[torch.Tensor, list[int]]:
+    """Decode pictures in memory: uint8 (readable, 3, height, width), and the indexes of those that are readable.
 
     Raises:
-        InputError: some can't be decoded (one line for all of them), or they differ in size.
+        InputError: some can't be decoded or differ in size (one line for all of them), unless they are to be skipped.
     """
-    name, data = read(0)
-    height, width = size_hw or decode_picture(data, name).shape[:2]
-    images_u8 = np.empty((count, 3, height, width), np.uint8)
+    images_u8 = np.empty((len(encoded), 3, *target.size_hw), np.uint8)
+    readable: list[int] = []
+    unreadable: list[str] = []
+    for chunk in decoded_chunks(encoded, target, reading.note):
+        images_u8[len(readable) : len(readable) + len(chunk.readable)] = chunk.images_u8
+        readable += chunk.readable
+        unreadable += [line for _, line in chunk.unreadable]
+    reading.accept(unreadable, len(encoded))
+    return torch.from_numpy(images_u8[: len(readable)]), readable
 
-    def decode_chunk(start: int) -> list[str]:
-        failures = []
-        for index in range(start, min(start + CHUNK, count)):
+
+def decoded_chunks(encoded: Encoded, target: Target, note: Callable[[str], object]) -> Iterator[Chunk]:
+    """Decode pictures on all cores and give them in their order, in memory that doesn't grow with their number.
+
+    `note` is told now and then how far it is.
+    """
+    at_once = max(1, min(MOST_AT_ONCE, BYTES_AT_ONCE // (3 * target.size_hw[0] * target.size_hw[1])))
+    starts, told = range(0, len(encoded), at_once), time.monotonic()
+
+    def decode_chunk(start: int) -> Chunk:
+        images_u8, readable, unreadable = np.empty((at_once, 3, *target.size_hw), np.uint8), [], []
+        for index in range(start, min(start + at_once, len(encoded))):
             try:
-                images_u8[index] = decode_one(*read(index), (height, width), fit=size_hw is not None)
+                images_u8[len(readable)] = decode_one(*encoded.read(index), target)
+                readable.append(index)
             except InputError as error:
-                failures.append(str(error))
-        return failures
+                unreadable.append((index, str(error)))
+        return Chunk(images_u8[: len(readable)], readable, unreadable)
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        failures = [line for lines in pool.map(decode_chunk, range(0, count, CHUNK)) for line in lines]
-    if failures:
-        more = f"; and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
-        raise InputError(f"{len(failures)} of {count} pictures can't be used: {'; '.join(failures[:NAMED])}{more}")
-    return torch.from_numpy(images_u8)
+    with ThreadPoolExecutor(THREADS) as pool:
+        for first in range(0, len(starts), 2 * THREADS):
+            wave = starts[first : first + 2 * THREADS]
+            yield from pool.map(decode_chunk, wave)
+            if time.monotonic() - told > TOLD_EVERY_SECONDS:
+                told = time.monotonic()
+                note(f"decoded {min(wave[-1] + at_once, len(encoded)):,} of {len(encoded):,} pictures")
 
 
-def decode_one(name: str, data: bytes, size_hw: tuple[int, int], *, fit: bool) -> np.ndarray:
-    """Decode a picture to uint8 (3, height, width), made to fit or else required to have that size."""
+def target_for(encoded: Encoded, size_hw: tuple[int, int] | None, reading: Reading) -> Target:
+    """The size asked for, or else that of the first picture, which all must have."""
+    return Target(size_hw, reading.resize) if size_hw else Target(own_size(encoded), None)
+
+
+def own_size(encoded: Encoded) -> tuple[int, int]:
+    """The (height, width) of the first picture that can be read.
+
+    Raises:
+        InputError: none can.
+    """
+    failed: InputError | None = None
+    for index in range(len(encoded)):
+        try:
+            name, data = encoded.read(index)
+            height, width, _ = decode_picture(data, name).shape
+            return height, width
+        except InputError as error:
+            failed = failed or error
+    assert failed is not None, "no pictures to decode"
+    raise failed
+
+
+def decode_one(name: str, data: bytes, target: Target) -> np.ndarray:
+    """Decode a picture to uint8 (3, height, width) of the target's size."""
     image_u8 = decode_picture(data, name)
-    if fit:
-        image_u8 = fit_picture(image_u8, size_hw, "stretch")
-    if image_u8.shape[:2] != size_hw:
-        height, width = image_u8.shape[:2]
-        raise InputError(f"{name} has {height} x {width} pixels, others {size_hw[0]} x {size_hw[1]}: name one size")
+    if target.rule is not None:
+        image_u8 = fit_picture(image_u8, target.size_hw, target.rule)
+    if image_u8.shape[:2] != target.size_hw:
+        own, others = (f"{height} x {width}" for height, width in (image_u8.shape[:2], target.size_hw))
+        raise InputError(f"{name} has {own} pixels, others {others}: name one size")
     return image_u8.transpose(2, 0, 1)
 
 

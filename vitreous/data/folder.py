@@ -5,13 +5,15 @@ removed or renamed, and copies of a picture never land on both sides.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-import torch
-
-from vitreous.data.decoding import decode_all, read_file
+from vitreous.data.decoded import decoded_once
+from vitreous.data.decoding import Encoded, read_file
 from vitreous.data.pictures import Pictures
-from vitreous.data.splits import falls_into_test
+from vitreous.data.reading import Reading
+from vitreous.data.splits import falls_into_test, hold_out
 from vitreous.errors import InputError
 from vitreous.files import reason
 
@@ -19,27 +21,84 @@ SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".
 FOLDER_NAMES = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 
 
-def load_folder(folder: Path, part: str, size_hw: tuple[int, int] | None = None) -> Pictures:
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture of a class, and by which size and time (in nanoseconds) a change of its content is noticed."""
+
+    path: Path
+    label: int
+    size_bytes: int
+    changed_ns: int
+
+
+def load_folder(
+    folder: Path,
+    part: str,
+    size_hw: tuple[int, int] | None = None,
+    reading: Reading | None = None,
+    held_out: float = 0.0,
+) -> Pictures:
     """The "train", "validation" or "test" pictures of `folder`, in RGB; classes are numbered by name.
 
-    Pictures are stretched to `size_hw`; without it all must be of one size.
+    They are decoded once, into the cache folder, and brought to `size_hw`; without it all must be of one size.
+    Where the folder brings no validation pictures, the share `held_out` of the training pictures are these.
 
     Raises:
         InputError: the folder is not laid out as above, a class is empty, or pictures can't be read.
     """
+    class_names, files = class_names_of(folder), candidates(folder, part)
+    state = (class_names, [(str(one.path.relative_to(folder)), one.size_bytes, one.changed_ns) for one in files])
+
+    def encoded() -> Encoded:
+        chosen = files_of(folder, part, held_out)
+        return Encoded(lambda index: read_file(chosen[index].path), [one.label for one in chosen], class_names)
+
+    identity = ("folder", str(folder.resolve()), part, held_out)
+    return decoded_once(identity, state, encoded, size_hw, reading or Reading())
+
+
+def load_training_folder(
+    folder: Path, size_hw: tuple[int, int] | None, reading: Reading, held_out: float
+) -> tuple[Pictures, Pictures]:
+    """The "train" and the "validation" pictures, each left on the disk; the latter are none where none are held out."""
+    training = load_folder(folder, "train", size_hw, reading, held_out)
+    if held_out == 0 and not has_validation(folder):
+        return training, training.select([])
+    return training, load_folder(folder, "validation", size_hw, reading, held_out)
+
+
+def class_names_of(folder: Path) -> tuple[str, ...]:
+    """The names of the classes, in the order of their numbers.
+
+    Raises:
+        InputError: the folder isn't there, or holds less than two.
+    """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: give the folder that holds one folder of pictures a class")
-    trained = part_folder(folder, "train")
-    class_names = tuple(child.name for child in class_folders(trained or folder))
-    if len(class_names) < 2:
-        raise InputError(f"{trained or folder} holds {len(class_names)} class folder(s), 2 or more are needed")
-    if trained:
-        files = files_of_part(folder, part, class_names)
-    else:
-        files = divided(files_by_class(folder, class_names), part, folder)
-    images_u8 = decode_all(lambda index: read_file(files[index][0]), len(files), size_hw)
-    labels = torch.tensor([label for _, label in files], dtype=torch.int64)
-    return Pictures(images_u8, labels, class_names)
+    place = part_folder(folder, "train") or folder
+    names = tuple(child.name for child in class_folders(place))
+    if len(names) < 2:
+        raise InputError(f"{place} holds {len(names)} class folder(s), 2 or more are needed")
+    return names
+
+
+def files_of(folder: Path, part: str, held_out: float = 0.0) -> list[PictureFile]:
+    """The files of a part; a simple DIR/CLASS is read for it."""
+    files = candidates(folder, part)
+    if part_folder(folder, "train") is None:
+        files = divided(files, "test" if part == "test" else "train", folder)
+    if part == "test" or has_validation(folder):
+        return files
+    kept, held = hold_out(len(files), held_out)
+    return [files[index] for index in (held if part == "validation" else kept)]
+
+
+def candidates(folder: Path, part: str) -> list[PictureFile]:
+    """The files among which those of a part are, found without reading them."""
+    names = class_names_of(folder)
+    if part_folder(folder, "train") is None:
+        return files_by_class(folder, names)
+    return files_of_part(folder, "train" if part == "validation" and not has_validation(folder) else part, names)
 
 
 def has_validation(folder: Path) -> bool:
@@ -61,8 +120,8 @@ def class_folders(folder: Path) -> list[Path]:
         raise InputError(f"can't read the folder {folder}: {reason(error)}") from error
 
 
-def files_by_class(folder: Path, class_names: tuple[str, ...]) -> list[tuple[Path, int]]:
-    """The picture files under each class's folder, in a fixed order, with the class's index."""
+def files_by_class(folder: Path, class_names: tuple[str, ...]) -> list[PictureFile]:
+    """The picture files under each class's folder, in a fixed order."""
     files = []
     for label, name in enumerate(class_names):
         found = sorted(
@@ -70,11 +129,12 @@ def files_by_class(folder: Path, class_names: tuple[str, ...]) -> list[tuple[Pat
         )
         if not found:
             raise InputError(f"{folder / name} holds no pictures: add some or remove the folder")
-        files += [(path, label) for path in found]
+        stats = [path.stat() for path in found]
+        files += [PictureFile(path, label, s.st_size, s.st_mtime_ns) for path, s in zip(found, stats, strict=True)]
     return files
 
 
-def files_of_part(folder: Path, part: str, class_names: tuple[str, ...]) -> list[tuple[Path, int]]:
+def files_of_part(folder: Path, part: str, class_names: tuple[str, ...]) -> list[PictureFile]:
     """The files of a part that has a folder of its own, which must hold the same classes as the training folder."""
     place = part_folder(folder, part)
     if place is None:
@@ -87,15 +147,27 @@ def files_of_part(folder: Path, part: str, class_names: tuple[str, ...]) -> list
     return files_by_class(place, class_names)
 
 
-def divided(files: list[tuple[Path, int]], part: str, folder: Path) -> list[tuple[Path, int]]:
+def divided(files: list[PictureFile], part: str, folder: Path) -> list[PictureFile]:
     """The files whose content falls into `part`; each class keeps some to train on, and no part is empty."""
-    with ThreadPoolExecutor() as pool:
-        tests = list(pool.map(lambda file: falls_into_test(read_file(file[0])[1]), files))
-    chosen = [file for file, for_test in zip(files, tests, strict=True) if for_test == (part == "test")]
-    classes = {label for _, label in files} if part == "train" else set()
-    if not chosen or classes - {label for _, label in chosen}:
+    chosen = [file for file, test in zip(files, are_for_testing(tuple(files)), strict=True) if test == (part == "test")]
+    classes = {file.label for file in files} if part == "train" else set()
+    if not chosen or classes - {file.label for file in chosen}:
         raise InputError(
             f"{folder} has too few pictures to set about 15 % of them aside for testing: "
             f"add some, or make {folder / 'train'} and {folder / 'test'}"
         )
     return chosen
+
+
+@lru_cache(maxsize=1)
+def are_for_testing(files: tuple[PictureFile, ...]) -> list[bool]:
+    """Whether each file's content falls into the test part; what can't be read is left to those who decode it."""
+
+    def is_for_testing(file: PictureFile) -> bool:
+        try:
+            return falls_into_test(read_file(file.path)[1])
+        except InputError:
+            return False
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(is_for_testing, files))

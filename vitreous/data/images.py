@@ -51,6 +51,16 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
     return _read(io.BytesIO(data), name)
 
 
+def kind_of(data: bytes, name: str) -> str:
+    """The format and mode of an encoded picture, from its header: "JPEG RGB", "PNG P".
+
+    Raises:
+        InputError: the bytes are no picture.
+    """
+    with _named_damage(name), _opened(io.BytesIO(data), data[:32], name) as image:
+        return f"{image.format} {image.mode}"
+
+
 def as_image_u8(picture: Path | str | Image.Image | np.ndarray) -> np.ndarray:
     """Take a path, a PIL image or a uint8 array of (h, w, 3), (h, w, 1) or (h, w); give uint8 (h, w, 3).
 

@@ -25,6 +25,8 @@ class TrainingBatches:
     augment: Augment
     seed: int
     normalise: "Normalise" = field(kw_only=True)
+    device: torch.device | None = field(default=None, kw_only=True)
+    """Where batches are wanted, if the pictures lie elsewhere because they don't fit there."""
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Batch `step`: normalised pictures (batch, channels, height, width) and labels (batch), on the device."""
@@ -35,7 +37,9 @@ class TrainingBatches:
             [epoch_order(count, self.seed, int(e))[places[epochs == e] % count] for e in epochs.unique()]
         )
         shown = augment(self.pictures.images_u8, indexes, epochs, self.augment, self.seed, step)
-        return self.normalise(shown), self.pictures.labels[indexes.to(self.pictures.labels.device)]
+        labels = self.pictures.labels[indexes.to(self.pictures.labels.device)]
+        device = self.device or labels.device
+        return self.normalise(shown.to(device)), labels.to(device)
 
 
 @lru_cache(maxsize=2)

@@ -3,35 +3,30 @@
 A part consists of the files in the folder whose names begin with it: train-00000-of-00004.parquet, test-....
 """
 
-import hashlib
 import json
-import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from vitreous.data.archives import cache_folder
-from vitreous.data.decoding import decode_all
+from vitreous.data.decoded import decoded_once
+from vitreous.data.decoding import Encoded
 from vitreous.data.pictures import Pictures
+from vitreous.data.reading import Reading
 from vitreous.errors import InputError
-from vitreous.files import written_beside
 
-CACHE_VERSION = 1  # raise it when the same files would be decoded to other pixels
 PREFIXES = {"train": "train", "validation": "val", "test": "test"}
 IMAGE_NAMES = ("img", "image")
 MOST_CLASSES = 100_000  # without names for them; more must be some other number
 LABEL_NAMES = ("label", "fine_label", "labels")
 
 
-def load_parquet(folder: Path, part: str, size_hw: tuple[int, int] | None = None) -> Pictures:
+def load_parquet(
+    folder: Path, part: str, size_hw: tuple[int, int] | None = None, reading: Reading | None = None
+) -> Pictures:
     """The "train", "validation" or "test" pictures of `folder`, in RGB and in the order of the files.
 
-    Pictures are stretched to `size_hw`; without it all must be of one size. Decoded pictures
-    are kept in the cache folder, under the names, sizes and times of the files, and come from there the next time.
+    Pictures are brought to `size_hw`; without it all must be of one size. They are decoded once, into the cache folder.
 
     Raises:
         InputError: the folder has no such files, or they lack a column of pictures or labels, or can't be decoded.
@@ -41,12 +36,8 @@ def load_parquet(folder: Path, part: str, size_hw: tuple[int, int] | None = None
         raise InputError(
             f"{folder} has no {PREFIXES[part]}*.parquet: give a folder with train*.parquet and test*.parquet"
         )
-    kept = cache_folder() / "decoded" / f"{cache_key(folder, part, size_hw)}.safetensors"
-    if kept.exists() and (pictures := read_kept(kept)):
-        return pictures
-    pictures = decode_files(files, size_hw)
-    keep(pictures, kept)
-    return pictures
+    identity = ("parquet", str(folder.resolve()), part)
+    return decoded_once(identity, files_state(folder), lambda: read_files(files), size_hw, reading or Reading())
 
 
 def has_parquet(folder: Path, part: str) -> bool:
@@ -59,10 +50,18 @@ def files_of_part(folder: Path, part: str) -> list[Path]:
     return sorted(path for path in folder.glob("*.parquet") if path.name.lower().startswith(PREFIXES[part]))
 
 
-def decode_files(files: list[Path], size_hw: tuple[int, int] | None) -> Pictures:
-    """Read and decode the given files, which hold the same columns."""
+def read_files(files: list[Path]) -> Encoded:
+    """The encoded pictures in the given files, which hold the same columns."""
     schema = read_schema(files[0])
     image_name, label_name = image_column(schema, files[0]), label_column(schema, files[0])
+    class_names = class_names_of(schema, label_name) or numbered_classes(
+        sorted(files[0].parent.glob("*.parquet")), label_name
+    )
+    return read_rows(files, image_name, label_name, class_names)
+
+
+def read_rows(files: list[Path], image_name: str, label_name: str, class_names: tuple[str, ...]) -> Encoded:
+    """The encoded pictures in two columns of the given files."""
     tables = [read_columns(file, [image_name, label_name]) for file in files]
     encoded = [data for table in tables for data in encoded_pictures(table[image_name])]
     labels = [label for table in tables for label in table[label_name].to_pylist()]
@@ -71,11 +70,9 @@ def decode_files(files: list[Path], size_hw: tuple[int, int] | None) -> Pictures
         raise InputError(
             f"{files[0]}: {unusable} of {len(labels)} rows lack picture bytes or a label: mend or remove them"
         )
-    class_names = class_names_of(schema, label_name) or numbered_classes(files[0].parent, label_name)
     if max(labels) >= len(class_names):
         raise InputError(f"{files[0]} has {len(class_names)} class names but a label {max(labels)}: mend its metadata")
-    images_u8 = decode_all(lambda index: (f"{files[0].parent}: picture {index}", encoded[index]), len(labels), size_hw)
-    return Pictures(images_u8, torch.tensor(labels, dtype=torch.int64), class_names)
+    return Encoded(lambda index: (f"{files[0].parent}: picture {index}", encoded[index]), labels, class_names)
 
 
 def read_schema(file: Path) -> pa.Schema:
@@ -138,46 +135,21 @@ def class_names_of(schema: pa.Schema, label_name: str) -> tuple[str, ...]:
         return ()
 
 
-def numbered_classes(folder: Path, label_name: str) -> tuple[str, ...]:
-    """The numbers from 0 to the largest label in any file of the folder, so that all parts have the same classes."""
-    tables = (read_columns(file, [label_name]) for file in folder.glob("*.parquet"))
-    largest = max(label or 0 for table in tables for label in table[label_name].to_pylist())
+def numbered_classes(files: list[Path], label_name: str) -> tuple[str, ...]:
+    """The numbers from 0 to the largest label in any of the files: give those of all parts, they have one numbering."""
+    tables = (read_columns(file, [label_name]) for file in files)
+    largest = max((label or 0 for table in tables for label in table[label_name].to_pylist()), default=0)
     if largest >= MOST_CLASSES:
-        raise InputError(f"{folder}: the column {label_name} reaches {largest}, it holds no class numbers: rename it")
+        raise InputError(
+            f"{files[0].parent}: the column {label_name} reaches {largest}, it holds no class numbers: rename it"
+        )
     return tuple(str(number) for number in range(largest + 1))
 
 
-def cache_key(folder: Path, part: str, size_hw: tuple[int, int] | None) -> str:
-    """A name for what this part decodes to, new whenever a file of the folder is replaced."""
+def files_state(folder: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of the Parquet files, others whenever one is replaced."""
     stats = {file.name: file.stat() for file in sorted(folder.glob("*.parquet"))}
-    facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()]
-    return hashlib.sha256(repr((CACHE_VERSION, facts, part, size_hw)).encode()).hexdigest()[:32]
-
-
-def keep(pictures: Pictures, path: Path) -> None:
-    """Write decoded pictures to the cache; where that fails, say so, as they can be used all the same."""
-    facts = {"class_names": json.dumps(pictures.class_names), "fingerprint": pictures.fingerprint()}
-    try:
-        with written_beside(path) as temporary:
-            save_file({"images_u8": pictures.images_u8, "labels": pictures.labels}, temporary, facts)
-    except (InputError, SafetensorError) as error:
-        sys.stderr.write(f"decoded pictures are not kept for the next time: {one_line(error)}\n")
-
-
-def read_kept(path: Path) -> Pictures | None:
-    """Pictures from the cache, or None, with a note, where the file is not what was written."""
-    try:
-        with safe_open(path, "pt") as file:
-            facts = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in ("images_u8", "labels")}
-        pictures = Pictures(class_names=tuple(json.loads(facts["class_names"])), **tensors)
-        if pictures.fingerprint() == facts["fingerprint"]:
-            return pictures
-        trouble = "its content has changed"
-    except (SafetensorError, OSError, LookupError, TypeError, ValueError, AssertionError) as error:
-        trouble = one_line(error)
-    sys.stderr.write(f"decoding again, as {path} is damaged: {trouble}\n")
-    return None
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()]
 
 
 def one_line(error: Exception) -> str:

@@ -89,7 +89,7 @@ def prepare(image_u8: np.ndarray, preprocessing: Preprocessing) -> tuple[Tensor,
     """Resize and normalise uint8 (height, width, 3) for a model: float32 (channels, height, width), with geometry."""
     source_hw = (image_u8.shape[0], image_u8.shape[1])
     model_hw = _model_size(source_hw, preprocessing)
-    box = _central(_box(source_hw, model_hw, preprocessing.resize), preprocessing.central)
+    box = _central(seen_box(source_hw, model_hw, preprocessing.resize), preprocessing.central)
     image = _resized(image_u8, box, model_hw, preprocessing.interpolation)
     if len(preprocessing.mean) == 1:
         image = image.convert("L")
@@ -103,7 +103,7 @@ def fit_picture(image_u8: np.ndarray, size_hw: tuple[int, int], resize: Literal[
     if resize not in ("stretch", "crop"):
         raise unknown("resize rule for pictures of one size", resize, ("stretch", "crop"))
     source_hw = (image_u8.shape[0], image_u8.shape[1])
-    return np.array(_resized(image_u8, _box(source_hw, size_hw, resize), size_hw))
+    return np.array(_resized(image_u8, seen_box(source_hw, size_hw, resize), size_hw))
 
 
 def _model_size(source_hw: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
@@ -118,7 +118,7 @@ def _model_size(source_hw: tuple[int, int], preprocessing: Preprocessing) -> tup
     return height, width
 
 
-def _box(source_hw: tuple[int, int], model_hw: tuple[int, int], resize: str) -> tuple[float, float, float, float]:
+def seen_box(source_hw: tuple[int, int], model_hw: tuple[int, int], resize: str) -> tuple[float, float, float, float]:
     """The (top, left, bottom, right) that the model sees, in whole source pixels."""
     height, width = source_hw
     if resize != "crop":

@@ -8,10 +8,13 @@ import torch
 from torch.nn.functional import interpolate
 
 from vitreous.data.cifar import load_cifar
-from vitreous.data.folder import has_validation, load_folder
+from vitreous.data.folder import load_folder, load_training_folder
+from vitreous.data.hub import has_hub_validation, load_hub
 from vitreous.data.idx import load_mnist
 from vitreous.data.parquet import has_parquet, load_parquet
 from vitreous.data.pictures import Pictures
+from vitreous.data.preprocessing import seen_box
+from vitreous.data.reading import Reading
 from vitreous.data.shapes import draw_shapes
 from vitreous.data.splits import SPLITS, hold_out
 from vitreous.errors import InputError, unknown
@@ -25,57 +28,70 @@ RESIZED_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: `load(part, folder, size_hw)` gives its official "train" or "test" part, or its own "validation".
+    """A data set: `load(part, folder, size_hw, reading)` gives its "train", "test" or own "validation" part.
 
     Attributes:
         description: one line for listings.
-        load: the folder is None unless the source's name ends in ":DIR".
+        load: the folder is what stands after the colon, for names that have one.
         has_validation: whether the folder brings validation pictures; else they are held out of the training part.
+        load_training: `(folder, size_hw, reading, fraction)` gives training and validation pictures at once, where
+            they can be left on the disk.
     """
 
     description: str
-    load: Callable[[str, Path, SizeHW], Pictures]
+    load: Callable[[str, Path, SizeHW, Reading], Pictures]
     has_validation: Callable[[Path], bool] = lambda folder: False
+    load_training: Callable[[Path, SizeHW, Reading, float], tuple[Pictures, Pictures]] | None = None
 
 
 SOURCES = {
     "cifar10": Source(
         "60,000 colour pictures of 10 classes, 32 x 32",
-        lambda part, _, size_hw: resized(load_cifar("cifar10", part), size_hw),
+        lambda part, _, size_hw, reading: resized(load_cifar("cifar10", part), size_hw, reading),
     ),
     "cifar100": Source(
         "60,000 colour pictures of 100 classes, 32 x 32",
-        lambda part, _, size_hw: resized(load_cifar("cifar100", part), size_hw),
+        lambda part, _, size_hw, reading: resized(load_cifar("cifar100", part), size_hw, reading),
     ),
     "mnist": Source(
         "70,000 handwritten digits, one channel, 28 x 28",
-        lambda part, _, size_hw: resized(load_mnist(part), size_hw),
+        lambda part, _, size_hw, reading: resized(load_mnist(part), size_hw, reading),
     ),
     "shapes": Source(
         "12,000 drawn shapes whose place is known; made on the spot",
-        lambda part, _, size_hw: drawn_shapes(part, size_hw),
+        lambda part, _, size_hw, reading: drawn_shapes(part, size_hw),
     ),
     "folder:DIR": Source(
         "your own pictures, one folder a class",
-        lambda part, folder, size_hw: load_folder(folder, part, size_hw),
-        has_validation,
+        lambda part, folder, size_hw, reading: load_folder(folder, part, size_hw, reading),
+        load_training=load_training_folder,
     ),
     "parquet:DIR": Source(
         "a data set as train*.parquet and test*.parquet, as the Hugging Face hub has them",
-        lambda part, folder, size_hw: load_parquet(folder, part, size_hw),
+        lambda part, folder, size_hw, reading: load_parquet(folder, part, size_hw, reading),
         lambda folder: has_parquet(folder, "validation"),
+    ),
+    "hf:OWNER/NAME": Source(
+        "pictures with labels from the Hugging Face hub, :CONFIGURATION if there are several; or hf:./FOLDER",
+        load_hub,
+        has_hub_validation,
     ),
 }
 
 
 def load_pictures(
-    source: str, split: str, size_hw: SizeHW = None, validation_fraction: float = DEFAULT_FRACTION
+    source: str,
+    split: str,
+    size_hw: SizeHW = None,
+    validation_fraction: float = DEFAULT_FRACTION,
+    reading: Reading | None = None,
 ) -> Pictures:
     """Load "train", "validation", "test" or "train+validation" of a source: uint8 (count, channels, *size_hw).
 
     The validation split is what the source brings as such, or else `validation_fraction` of its training part, chosen
     once and for all, whatever the seed of a run. The test part is read for "test" only. With `size_hw` (height, width)
-    pictures are stretched to it, so that nothing of them is lost; without it they keep the size they have.
+    pictures are brought to it as `reading` says (stretched by default, so that nothing of them is lost); without it
+    they keep the size they have.
 
     Raises:
         InputError: there is no such source or split, or its data can't be found, downloaded or read.
@@ -84,8 +100,8 @@ def load_pictures(
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     if split == "test":
-        return SOURCES[name].load("test", folder, size_hw)
-    training, validation = load_training(source, size_hw, validation_fraction)
+        return SOURCES[name].load("test", folder, size_hw, reading or Reading())
+    training, validation = load_training(source, size_hw, validation_fraction, reading)
     if split == "train+validation":
         return joined(training, validation)
     if split == "validation" and len(validation) == 0:
@@ -94,31 +110,41 @@ def load_pictures(
 
 
 def load_training(
-    source: str, size_hw: SizeHW = None, validation_fraction: float = DEFAULT_FRACTION
+    source: str,
+    size_hw: SizeHW = None,
+    validation_fraction: float = DEFAULT_FRACTION,
+    reading: Reading | None = None,
 ) -> tuple[Pictures, Pictures]:
     """The "train" and the "validation" pictures of a source, read once; the latter may be none."""
-    name, folder = parse(source)
+    (name, folder), reading = parse(source), reading or Reading()
     chosen = SOURCES[name]
-    training = chosen.load("train", folder, size_hw)
+    if chosen.load_training is not None:
+        return chosen.load_training(folder, size_hw, reading, validation_fraction)
+    training = chosen.load("train", folder, size_hw, reading)
     if chosen.has_validation(folder):
-        return training, chosen.load("validation", folder, size_hw)
+        return training, chosen.load("validation", folder, size_hw, reading)
     kept, held = hold_out(len(training), validation_fraction)
     return training.select(kept), training.select(held)
 
 
 def parse(source: str) -> tuple[str, Path]:
-    """A source's name in SOURCES and the folder that it names (the current one where it takes none)."""
+    """A source's name in SOURCES and the folder that it names (the current one where it takes none).
+
+    Of the hub's sources the path of a local folder is absolute, OWNER/NAME is not.
+    """
     name, colon, folder = source.partition(":")
-    key = f"{name}:DIR" if colon or f"{name}:DIR" in SOURCES else name
-    if key not in SOURCES:
+    key = next((key for key in SOURCES if key.startswith(f"{name}:")), name)
+    if key not in SOURCES or (colon and ":" not in key):
         if source and Path(source).expanduser().is_dir():
             raise InputError(
                 f"'{source}' is a folder: write folder:{source} for pictures, parquet:{source} for Parquet files"
             )
         raise unknown("source", source, SOURCES)
-    if key.endswith(":DIR") and not folder:
-        raise InputError(f"the source '{source}' names no folder: write {name}:DIR with the folder's path")
-    return key, Path(folder).expanduser()
+    if ":" in key and not folder:
+        what = "data set: write" if name == "hf" else "folder: write"
+        raise InputError(f"the source '{source}' names no {what} {key}")
+    path = Path(folder).expanduser()
+    return key, path.absolute() if name == "hf" and folder.startswith((".", "/", "~")) else path
 
 
 def absolute(source: str) -> str:
@@ -128,7 +154,9 @@ def absolute(source: str) -> str:
         InputError: there is no such source.
     """
     name, folder = parse(source)
-    return f"{name.removesuffix('DIR')}{folder.resolve()}" if name.endswith(":DIR") else source
+    if name.endswith(":DIR") or folder.is_absolute():
+        return f"{name.partition(':')[0]}:{folder.resolve()}"
+    return source
 
 
 def joined(first: Pictures, second: Pictures) -> Pictures:
@@ -141,15 +169,17 @@ def joined(first: Pictures, second: Pictures) -> Pictures:
     return Pictures(images_u8, torch.cat([first.labels, second.labels]), first.class_names)
 
 
-def resized(pictures: Pictures, size_hw: SizeHW) -> Pictures:
-    """Stretch pictures to (height, width), by antialiased bilinear interpolation."""
-    count, channels, *own_size = pictures.images_u8.shape
-    if size_hw is None or tuple(own_size) == size_hw:
+def resized(pictures: Pictures, size_hw: SizeHW, reading: Reading) -> Pictures:
+    """Bring pictures to (height, width), by antialiased bilinear interpolation."""
+    count, channels, height, width = pictures.images_u8.shape
+    if size_hw is None or (height, width) == size_hw:
         return pictures
+    top, left, bottom, right = map(int, seen_box((height, width), size_hw, reading.resize))
     images_u8 = torch.empty((count, channels, *size_hw), dtype=torch.uint8)
     for start in range(0, count, RESIZED_AT_ONCE):
         part = slice(start, start + RESIZED_AT_ONCE)
-        images_u8[part] = interpolate(pictures.images_u8[part], size_hw, mode="bilinear", antialias=True)
+        seen = pictures.images_u8[part, :, top:bottom, left:right]
+        images_u8[part] = interpolate(seen, size_hw, mode="bilinear", antialias=True)
     return replace(pictures, images_u8=images_u8)
 
 

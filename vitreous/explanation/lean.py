@@ -48,9 +48,11 @@ class LeanTrace(Trace):
 
 
 def _is_small(record: AttentionRecord) -> bool:
-    """Whether the whole matrix, where the kernel wrote it out, takes no more memory than queries and keys."""
+    """Whether the whole matrix, where the kernel wrote it out, takes little more memory than queries and keys."""
     weights = record.weights
-    return weights is not None and is_exact(weights) and weights.numel() <= record.query.numel() + record.key.numel()
+    return (
+        weights is not None and is_exact(weights) and weights.numel() <= 2 * (record.query.numel() + record.key.numel())
+    )
 
 
 def _queries_and_keys(record: AttentionRecord) -> Callable[[], tuple[Tensor, Tensor]]:

@@ -1,26 +1,12 @@
 """Multi-head self-attention (Vaswani et al. 2017, section 3.2), observed through a trace."""
 
-from typing import NamedTuple
-
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vitreous.model.config import ViTConfig
+from vitreous.model.kernels import attend
+from vitreous.model.linear import Linear, linear
 from vitreous.model.positions import rotate
 from vitreous.model.trace import AttentionRecord, Trace
-
-# Up to this many tokens, attention written out beats the fused kernel on a CPU (forward and backward, 2 cores with
-# AVX512-BF16, torch 2.13; LOG.md 2026-11-21). Elsewhere the fused kernel always wins.
-WRITTEN_OUT_TOKENS = {torch.bfloat16: 1024, torch.float32: 160}
-
-
-class Attended(NamedTuple):
-    """What attention gives: the values gathered, and the by-products of the kernel that ran (see AttentionRecord)."""
-
-    output: Tensor
-    weights: Tensor | None = None
-    log_sums: Tensor | None = None
 
 
 class Attention(nn.Module):
@@ -29,8 +15,8 @@ class Attention(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.heads, self.head_width = config.heads, config.head_width
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.projection = nn.Linear(config.width, config.width)
+        self.qkv = Linear(config.width, 3 * config.width)
+        self.projection = Linear(config.width, config.width)
         self.query_norm = nn.LayerNorm(self.head_width, config.norm_epsilon) if config.qk_norm else nn.Identity()
         self.key_norm = nn.LayerNorm(self.head_width, config.norm_epsilon) if config.qk_norm else nn.Identity()
 
@@ -51,7 +37,7 @@ class Attention(nn.Module):
     def query_and_key(self, tokens: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor]:
         """The layer's queries and keys (batch, heads, tokens, head width), for its input."""
         width = self.heads * self.head_width
-        both = functional.linear(tokens, self.qkv.weight[: 2 * width], self.qkv.bias[: 2 * width])
+        both = linear(tokens, self.qkv.weight[: 2 * width], self.qkv.bias[: 2 * width])
         query, key = both.unflatten(-1, (2, self.heads, self.head_width)).permute(2, 0, 3, 1, 4)
         return self._placed(query, key, rotation)
 
@@ -62,18 +48,3 @@ class Attention(nn.Module):
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
         return query.to(precision), key.to(precision)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Attended:
-    """softmax(query keyᵀ / √d) value by the fastest kernel for this device, precision and number of tokens.
-
-    All are (batch, heads, tokens, head width d). This is the one place where a kernel is chosen.
-    """
-    if query.device.type != "cpu":
-        return Attended(functional.scaled_dot_product_attention(query, key, value))
-    if query.shape[-2] <= WRITTEN_OUT_TOKENS.get(query.dtype, 0):
-        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        weights = torch.softmax(scores, -1, dtype=value.dtype)
-        return Attended(weights @ value, weights)
-    output, log_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value)
-    return Attended(output, None, log_sums)

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from vitreous.model.attention import Attention
 from vitreous.model.config import ViTConfig
+from vitreous.model.linear import Linear
 from vitreous.model.norms import build_norm
 from vitreous.model.trace import Trace
 
@@ -36,8 +37,8 @@ class MLP(nn.Module):
         super().__init__()
         self.kind = config.mlp
         hidden = int(config.mlp_ratio * config.width)
-        self.expand = nn.Linear(config.width, hidden)
-        self.contract = nn.Linear(hidden, config.width)
+        self.expand = Linear(config.width, hidden)
+        self.contract = Linear(hidden, config.width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (batch, tokens, width) to tokens."""
@@ -52,8 +53,8 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.gate_and_value = nn.Linear(config.width, 2 * config.gated_width)
-        self.contract = nn.Linear(config.gated_width, config.width)
+        self.gate_and_value = Linear(config.width, 2 * config.gated_width)
+        self.contract = Linear(config.gated_width, config.width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (batch, tokens, width) to tokens."""

@@ -6,6 +6,7 @@ import math
 from torch import Tensor, nn
 
 from vitreous.model.config import ViTConfig
+from vitreous.model.linear import Linear
 
 
 class PatchEmbedding(nn.Module):
@@ -14,7 +15,7 @@ class PatchEmbedding(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.patch_size = config.patch_size
-        self.linear = nn.Linear(config.channels * config.patch_size**2, config.width)
+        self.linear = Linear(config.channels * config.patch_size**2, config.width)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Pictures (batch, channels, height, width) to tokens (batch, patches, width)."""

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from vitreous.model.blocks import MLP
 from vitreous.model.config import ViTConfig
+from vitreous.model.linear import Linear
 from vitreous.model.norms import build_norm
 
 
@@ -57,7 +58,7 @@ class AttentionPooling(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.score = nn.Linear(config.width, 1)
+        self.score = Linear(config.width, 1)
 
     def forward(self, tokens: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
         """Tokens (batch, tokens, width) to vectors (batch, width) and the readout (batch, tokens)."""
@@ -74,9 +75,9 @@ class MultiHeadPooling(nn.Module):
         super().__init__()
         self.heads, self.head_width = config.heads, config.head_width
         self.query = nn.Parameter(torch.zeros(config.width))
-        self.query_map = nn.Linear(config.width, config.width)
-        self.key_value_map = nn.Linear(config.width, 2 * config.width)
-        self.projection = nn.Linear(config.width, config.width)
+        self.query_map = Linear(config.width, config.width)
+        self.key_value_map = Linear(config.width, 2 * config.width)
+        self.projection = Linear(config.width, config.width)
         self.norm = build_norm(config)
         self.mlp = MLP(config)
 

@@ -7,6 +7,7 @@ from vitreous.errors import InputError
 from vitreous.model.blocks import Block
 from vitreous.model.config import ViTConfig, grid_for
 from vitreous.model.initialization import initialize
+from vitreous.model.linear import Linear
 from vitreous.model.norms import build_norm
 from vitreous.model.patches import ConvStem, PatchEmbedding
 from vitreous.model.pooling import build_pooling
@@ -27,7 +28,7 @@ class ViT(nn.Module):
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
         self.norm = build_norm(config)
         self.pooling = build_pooling(config)
-        self.head = nn.Linear(config.pooled_width, config.classes) if config.classes else nn.Identity()
+        self.head = Linear(config.pooled_width, config.classes) if config.classes else nn.Identity()
         # On the meta device there is nothing to set, and torch would import seconds of compiler for its random numbers.
         if not next(self.parameters()).is_meta:
             initialize(self)

@@ -1,6 +1,7 @@
 """Curves of a training run and the confusion matrix, as PNG files about 1600 pixels wide."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,17 +25,27 @@ MATRIX_SIDE, LARGEST_CELL, LONGEST_NAME = 1280, 420, 230
 NARROWEST_MATRIX, MATRIX_HEAD = 1100, 160
 
 
-def curves(metrics: Sequence[Mapping[str, Any]], path: Path | str) -> None:
+@dataclass(frozen=True)
+class Band:
+    """What other runs reached: validation accuracies and their spread (0 to 1) over epochs, each (points,)."""
+
+    epochs: np.ndarray
+    means: np.ndarray
+    spreads: np.ndarray
+    label: str
+
+
+def curves(metrics: Sequence[Mapping[str, Any]], path: Path | str, reference: Band | None = None) -> None:
     """Write a PNG of loss and accuracy over the epochs, from the lines of metrics.jsonl; there may be none yet.
 
     Each line's `split` says whether its `loss` and `top1` (0 to 1) are of "train" or "validation" pictures. Values
-    that are not finite leave a gap.
+    that are not finite leave a gap. A `reference` lies behind the accuracies as a band.
     """
     figure = new_figure(WIDTH_PIXELS, 700)
     loss, accuracy = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.07, right=0.97, top=0.86, bottom=0.15, wspace=0.2)
     plot_loss(loss, series(metrics, "train", "loss"), series(metrics, "validation", "loss"))
-    plot_accuracy(accuracy, series(metrics, "train", "top1"), series(metrics, "validation", "top1"))
+    plot_accuracy(accuracy, series(metrics, "train", "top1"), series(metrics, "validation", "top1"), reference)
     save(figure, path)
 
 
@@ -91,7 +102,10 @@ def extremes(parts: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def plot_accuracy(
-    axes: "Axes", training: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]
+    axes: "Axes",
+    training: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray],
+    reference: Band | None = None,
 ) -> None:
     """Draw accuracy in per cent: of the augmented training pictures faintly, of the validation ones with a label."""
     style_axes(axes, "accuracy in %")
@@ -99,26 +113,38 @@ def plot_accuracy(
         say_nothing_yet(axes)
         return
     epochs, share = smoothed(*training)
+    ends = plot_band(axes, reference) if reference else (np.zeros(0), np.zeros(0))
     axes.plot(epochs, 100 * share, color=COOL, linewidth=1.2, alpha=0.6, label="training (augmented)")
     marker = dots(validation)
     axes.plot(
         validation[0], 100 * validation[1], color=WARM, linewidth=1.5, marker=marker, markersize=3, label="validation"
     )
-    low, high = extremes([100 * share, 100 * validation[1]])
+    low, high = extremes([100 * share, 100 * validation[1], ends[1]])
     room = max(4.0, 0.08 * (high - low))
     axes.set_ylim(max(0.0, low - room), min(100.0, high + room))
-    axes.set_xlim(0, 1.25 * extremes([epochs, validation[0]])[1] or 1.0)
+    axes.set_xlim(0, 1.25 * extremes([epochs, validation[0], ends[0]])[1] or 1.0)
     axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="lower right")
     if is_measured(validation):
-        name_last(axes, validation[0], 100 * validation[1])
+        ahead = reference is not None and reference.epochs[-1] > 1.02 * np.nanmax(validation[0])
+        name_last(axes, validation[0], 100 * validation[1], (4, -13) if ahead else (8, 0))
 
 
-def name_last(axes: "Axes", epochs: np.ndarray, percent: np.ndarray) -> None:
-    """Mark the last finite value of a curve and write it beside it."""
+def plot_band(axes: "Axes", reference: Band) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a reference in grey; the epochs and per cents that it reaches."""
+    epochs, means = reference.epochs, 100 * reference.means
+    low, high = means - 100 * reference.spreads, means + 100 * reference.spreads
+    axes.fill_between(epochs, low, high, color=MUTED, alpha=0.25, linewidth=0, label=reference.label)
+    axes.vlines(epochs, low, high, color=MUTED, alpha=0.6, linewidth=1.0)
+    axes.plot(epochs, means, color=MUTED, linewidth=1.0, linestyle=(0, (4, 2)))
+    return epochs, np.concatenate([low, high])
+
+
+def name_last(axes: "Axes", epochs: np.ndarray, percent: np.ndarray, offset: tuple[int, int]) -> None:
+    """Mark the last finite value of a curve and write it beside it, so many points to the right and above."""
     last = np.flatnonzero(np.isfinite(epochs + percent))[-1]
     axes.plot(epochs[last], percent[last], "o", color=WARM, markersize=5, clip_on=False)
     point, text = (epochs[last], percent[last]), f"{percent[last]:.1f} %"
-    axes.annotate(text, point, (8, 0), textcoords="offset points", va="center", color=INK, weight="bold")
+    axes.annotate(text, point, offset, textcoords="offset points", va="center", color=INK, weight="bold")
 
 
 def dots(curve: tuple[np.ndarray, np.ndarray]) -> str:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
+from vitreous.data.repositories import Folder, HubRepository
 from vitreous.errors import InputError
 from vitreous.tasks.classification import Classifier
 from vitreous.tasks.foreign import WEIGHT_FILES, Foreign, Note, build_classifier, read_repository
 from vitreous.tasks.origins import Address, find_origin, is_origin
-from vitreous.tasks.repositories import Folder, HubRepository
 from vitreous.tasks.saved import CONFIG, WEIGHTS, is_ours, load_classifier, read_json
 from vitreous.tasks.weight_files import check_file, read_tensors
 

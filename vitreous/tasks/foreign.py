@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from vitreous.data.preprocessing import Preprocessing
+from vitreous.data.repositories import HubRepository, Repository
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.pretrained.layout import Layout
 from vitreous.model.pretrained.layouts import recognise
 from vitreous.model.vit import ViT
 from vitreous.tasks.classification import Classifier
-from vitreous.tasks.repositories import HubRepository, Repository
 from vitreous.tasks.saved import read_json
 from vitreous.tasks.their_preprocessing import assumed, from_processor, from_timm
 from vitreous.tasks.weight_files import read_tensors

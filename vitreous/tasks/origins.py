@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from vitreous.data.preprocessing import Preprocessing
+from vitreous.data.repositories import HubRepository
 from vitreous.errors import InputError, unknown
 from vitreous.files import make_folder, reason
-from vitreous.tasks.repositories import HubRepository
 from vitreous.tasks.their_preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 

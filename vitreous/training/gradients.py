@@ -26,14 +26,15 @@ NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Can
 class Learner:
     """A model from which gradients are taken: in parts one after the other, and in step with the other processes."""
 
-    def __init__(self, model: ViT, recipe: Recipe, processes: Processes) -> None:
+    def __init__(self, model: ViT, recipe: Recipe, processes: Processes, weights: Tensor | None = None) -> None:
+        """With `weights` (classes), on the model's device, each picture counts as much as its class."""
         smallest = recipe.accumulate * processes.count
         if recipe.batch_size < smallest:
             raise InputError(
                 f"batch_size is {recipe.batch_size}: it can't be shared by {processes.count} process(es) in "
                 f"{recipe.accumulate} part(s) each: raise it to {smallest} or lower accumulate"
             )
-        self.model, self.recipe, self.processes = model, recipe, processes
+        self.model, self.recipe, self.processes, self.weights = model, recipe, processes, weights
         self.forward: nn.Module = model
         self.drawing: AbstractContextManager = nullcontext()
         if processes.count > 1 and not is_sharded(model):
@@ -41,7 +42,7 @@ class Learner:
             self.forward.register_comm_hook(None, _summed)
 
     def gradients(self, pictures: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Add the gradient of the mean loss of a batch to the weights.
+        """Add the gradient of the (weighted) mean loss of a batch to the weights.
 
         Args:
             pictures: The whole batch (batch, channels, height, width), the same in all processes.
@@ -60,7 +61,7 @@ class Learner:
             torch.manual_seed(seed)
             self.drawing = drawn_for(part, len(labels))
             with self._exchange(last=last), self.drawing:
-                results.append(self._part(pictures[part], labels[part], (part.stop - part.start) / len(labels)))
+                results.append(self._part(pictures[part], labels[part], self._share(labels, part)))
         losses, rights = zip(*results, strict=True)
         return (sum_of(losses), sum_of(rights))
 
@@ -78,10 +79,16 @@ class Learner:
             for block in blocks:
                 del block.forward
 
-    def _part(self, pictures: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    def _share(self, labels: Tensor, part: slice) -> float | Tensor:
+        """Of the mean over a whole batch, how much the mean over a part of it makes up."""
+        if self.weights is None:
+            return (part.stop - part.start) / len(labels)
+        return self.weights[labels[part]].sum() / self.weights[labels].sum()
+
+    def _part(self, pictures: Tensor, labels: Tensor, share: float | Tensor) -> tuple[Tensor, Tensor]:
         with autocast(pictures.device, self.recipe.precision):
             logits = self.forward(pictures)
-        loss = classification_loss(logits, labels, self.recipe.label_smoothing) * share
+        loss = classification_loss(logits, labels, self.recipe.label_smoothing, self.weights) * share
         loss.backward()
         return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from vitreous.data.balance import class_weights
 from vitreous.data.loader import Normalise, TrainingBatches, plain_batches
 from vitreous.data.pictures import Pictures
 from vitreous.errors import InputError
@@ -58,6 +59,8 @@ class Run:
     stop_requested: Callable[[], bool]
     log: MetricsLog
     processes: Processes = field(default_factory=Processes)
+    on_validated: Callable[[int, float], None] = lambda step, top1: None
+    """Called after each validation with the step and the accuracy, 0 to 1."""
     validation_top1: float | None = field(default=None, init=False)
 
     @property
@@ -76,7 +79,7 @@ def train(state: TrainingState, run: Run) -> bool:
     Raises:
         InputError: the loss is no number any more (names the last good checkpoint), or a batch doesn't fit into memory.
     """
-    learner = Learner(state.model, run.recipe, run.processes)
+    learner = Learner(state.model, run.recipe, run.processes, weights_of(run))
     with torch.random.fork_rng(), learner.checkpointing():
         window = Window(run)
         while state.step < run.steps:
@@ -93,6 +96,15 @@ def train(state: TrainingState, run: Run) -> bool:
             if window.checkpoint_due() or state.step == run.steps:
                 window.pause(keep, state, run)
     return True
+
+
+def weights_of(run: Run) -> Tensor | None:
+    """What each class counts in the loss, if the recipe weighs them."""
+    if run.recipe.class_weights == "none":
+        return None
+    pictures = run.batches.pictures
+    weights = class_weights(pictures.labels.bincount(minlength=len(pictures.class_names)))
+    return weights.to(run.batches.device or pictures.labels.device)
 
 
 def training_step(state: TrainingState, run: Run, learner: Learner) -> tuple[Tensor, Tensor]:
@@ -179,6 +191,7 @@ def validate(state: TrainingState, run: Run) -> None:
         raise no_number(f"the validation loss is {scores.loss}", state, run)
     run.validation_top1 = scores.top1
     run.log.write(step=state.step, epoch=run.epoch(state.step), split="validation", loss=scores.loss, top1=scores.top1)
+    run.on_validated(state.step, scores.top1)
 
 
 def logits_of(model: nn.Module, pictures: Pictures, run: Run) -> Tensor:
@@ -206,9 +219,10 @@ def predict(model: nn.Module, pictures: Pictures, normalise: Normalise, precisio
     training = model.training
     model.eval()
     logits = []
+    device = next(model.parameters()).device
     for inputs, _ in plain_batches(pictures, EVALUATION_BATCH, normalise):
-        with autocast(inputs.device, precision):
-            logits.append(model(inputs).float())
+        with autocast(device, precision):
+            logits.append(model(inputs.to(device)).float())
     model.train(training)
     return torch.cat(logits).cpu()
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vitreous.data.augment import Augment
+from vitreous.data.reading import OneSize
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.training.optimizer import OptimizerSettings
@@ -28,6 +29,13 @@ class Recipe:
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     augment: Augment = field(default_factory=Augment)
     label_smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    """Weigh each picture in the loss by its class: "balanced" inversely to the class's number of training pictures."""
+    resize: OneSize = "stretch"
+    """How pictures are brought to `model.image_size_hw`: "stretch" squashes all of a picture, "crop" fits the shorter
+    side and cuts out the centre. The model keeps to it for good: at evaluation and explanation too."""
+    skip_unreadable: bool = False
+    """Leave out pictures that can't be read, and list them, in place of refusing the data."""
     average_decay: float | None = None
     """Keep an exponential moving average of the weights with this decay a step, and evaluate that; none if null."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitreous.data.repositories import Folder
 from vitreous.errors import InputError, unknown
 from vitreous.files import flush_to_disk, make_folder, reason, write_text
 from vitreous.model.config import ViTConfig
@@ -19,7 +20,6 @@ from vitreous.model.pretrained.layout import Layout
 from vitreous.model.pretrained.layouts import LAYOUTS
 from vitreous.tasks.classification import Classifier
 from vitreous.tasks.foreign import PROCESSORS, build_classifier, read_repository
-from vitreous.tasks.repositories import Folder
 from vitreous.tasks.saved import CONFIG, WEIGHTS, write_tensors
 from vitreous.tasks.their_preprocessing import expressible, to_processor, to_timm
 from vitreous.workflows.load import Note, load, log

@@ -17,7 +17,7 @@ from vitreous.evaluation.finding import Finding
 from vitreous.explanation.anatomy import dissect
 from vitreous.files import write_text
 from vitreous.tasks.classification import Classifier, Picture
-from vitreous.workflows.evaluate import training_recipe, training_source
+from vitreous.workflows.evaluate import reading_of, training_recipe, training_source
 from vitreous.workflows.load import load
 
 USUAL_COUNT = 16
@@ -83,7 +83,7 @@ def source_images(
             "this model doesn't say what it was trained on: name pictures after it, or a source with --data"
         )
     source = data or training_source(model)
-    pictures = load_pictures(source, "test", classifier.preprocessing.size_hw)
+    pictures = load_pictures(source, "test", classifier.preprocessing.size_hw, reading=reading_of(classifier, source))
     chosen = pictures.images_u8[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
     return list(chosen)
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from vitreous.data.pictures import Pictures
-from vitreous.data.sources import DEFAULT_FRACTION, load_pictures
+from vitreous.data.reading import Reading, reading_for
+from vitreous.data.sources import DEFAULT_FRACTION, absolute, load_pictures
 from vitreous.errors import InputError
 from vitreous.evaluation.certainty import Answers, Evaluation, judge, temperature_scaling
 from vitreous.files import write_text
@@ -39,6 +40,7 @@ def evaluate(
     *,
     split: str = "test",
     temperature: bool = False,
+    skip_unreadable: bool = False,
     device: str = "auto",
 ) -> Evaluation:
     """Scores of a model on a split of its own data, or of other data with the same classes; in float32.
@@ -52,12 +54,13 @@ def evaluate(
         data: a source such as "cifar10"; by default the one that the run was trained on.
         split: "test", or "validation" while settings are still being chosen.
         temperature: fit a temperature on the run's validation pictures and say what it does to the test pictures.
+        skip_unreadable: leave out pictures that can't be read, and list them; a run that did so does it anyhow.
         device: "auto", "cpu" or "cuda".
 
     Raises:
         InputError: no such model or data, classes that don't match, or nothing to fit a temperature on.
     """
-    exam = examination(model, data, split, device)
+    exam = examination(model, data, split, device, skip_unreadable=skip_unreadable)
     validation = _validation_answers(model, exam) if temperature else None
     given = answers_for(exam.classifier, exam.pictures)
     scores = judge(given, exam.classifier.class_names)
@@ -69,7 +72,13 @@ def evaluate(
 
 
 def examination(
-    model: str | Path | Classifier, data: str | None, split: str, device: str, count: int | None = None
+    model: str | Path | Classifier,
+    data: str | None,
+    split: str,
+    device: str,
+    count: int | None = None,
+    *,
+    skip_unreadable: bool = False,
 ) -> Examination:
     """A model with the pictures of a split: all, or `count` of them, evenly from the first to the last.
 
@@ -82,7 +91,8 @@ def examination(
     recipe, source = training_recipe(model), data or training_source(model)
     own = recipe is not None and source == recipe["data"]
     fraction = recipe["validation_fraction"] if recipe is not None and own else DEFAULT_FRACTION
-    pictures = load_pictures(source, split, classifier.preprocessing.size_hw, fraction)
+    reading = reading_of(classifier, source, skip_unreadable=skip_unreadable)
+    pictures = load_pictures(source, split, classifier.preprocessing.size_hw, fraction, reading)
     check_classes(classifier, pictures, source)
     if count is not None and count < len(pictures):
         pictures = pictures.select(torch.linspace(0, len(pictures) - 1, count).round().long())
@@ -96,6 +106,14 @@ def training_recipe(model: str | Path | Classifier) -> dict[str, Any] | None:
     if place is None or not RunFolder(Path(place)).recipe.is_file():
         return None
     return read_json(RunFolder(Path(place)).recipe)["recipe"]
+
+
+def reading_of(classifier: Classifier, source: str, *, skip_unreadable: bool = False) -> Reading:
+    """How pictures of a source are read for a model: in its own shape, and as its run read them if they are its own."""
+    recipe = training_recipe(classifier)
+    own = recipe is not None and absolute(source) == absolute(recipe["data"])
+    skips = recipe is not None and own and recipe.get("skip_unreadable", False)
+    return reading_for(classifier.preprocessing, skip_unreadable=skip_unreadable or skips)
 
 
 def training_source(model: str | Path | Classifier) -> str:
@@ -128,8 +146,8 @@ def _validation_answers(model: str | Path | Classifier, exam: Examination) -> An
                          "leave out --split")  # fmt: skip
     if recipe is None:
         raise InputError("a temperature is fitted on a run's own validation pictures, and this model is no run folder")
-    size_hw = exam.classifier.preprocessing.size_hw
-    pictures = load_pictures(recipe["data"], "validation", size_hw, recipe["validation_fraction"])
+    size_hw, reading = exam.classifier.preprocessing.size_hw, reading_of(exam.classifier, recipe["data"])
+    pictures = load_pictures(recipe["data"], "validation", size_hw, recipe["validation_fraction"], reading)
     return answers_for(exam.classifier, pictures)
 
 

@@ -22,7 +22,7 @@ from vitreous.records import from_dict
 from vitreous.render.overlay import overlay
 from vitreous.render.sheet import GalleryItem, Legend, Tile, explanation_picture, gallery, layers_by_heads, tile
 from vitreous.tasks.classification import Classifier, Picture, Prediction
-from vitreous.workflows.evaluate import check_classes
+from vitreous.workflows.evaluate import check_classes, reading_of
 from vitreous.workflows.load import load
 
 METHODS_ACROSS = 5
@@ -128,7 +128,7 @@ def explain_test_pictures(
     classifier: Classifier, count: int, method: str, settings: Settings, source: str
 ) -> tuple[list[Explanation], list[str]]:
     """Explanations of the first pictures of a source's test split, and the truth about each."""
-    pictures = load_pictures(source, "test", classifier.preprocessing.size_hw)
+    pictures = load_pictures(source, "test", classifier.preprocessing.size_hw, reading=reading_of(classifier, source))
     check_classes(classifier, pictures, source)
     chosen = pictures.select(list(range(min(count, len(pictures)))))
     images = chosen.images_u8.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()

@@ -17,7 +17,7 @@ from vitreous.explanation.removal import ROAD_SHARES, steps
 from vitreous.files import write_text
 from vitreous.runtime import generator
 from vitreous.tasks.classification import Classifier
-from vitreous.workflows.evaluate import check_classes, training_recipe, training_source
+from vitreous.workflows.evaluate import check_classes, reading_of, training_recipe, training_source
 from vitreous.workflows.faithfulness_figure import draw
 from vitreous.workflows.faithfulness_run import FaithfulnessListener, FaithfulnessRequest, Measurement, measure
 from vitreous.workflows.faithfulness_values import open_values
@@ -98,7 +98,8 @@ def _pictures(
     recipe = training_recipe(model)
     own = recipe is not None and source == absolute(recipe["data"])
     fraction = recipe["validation_fraction"] if recipe is not None and own else DEFAULT_FRACTION
-    pictures = load_pictures(source, request.split, classifier.preprocessing.size_hw, fraction)
+    size_hw, reading = classifier.preprocessing.size_hw, reading_of(classifier, source)
+    pictures = load_pictures(source, request.split, size_hw, fraction, reading)
     if classifier.class_names:
         check_classes(classifier, pictures, source)
     elif request.target == "true":

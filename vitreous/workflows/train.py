@@ -12,13 +12,16 @@ import torch
 
 import vitreous
 from vitreous.data.loader import Normalise, TrainingBatches
+from vitreous.data.memory import budget_bytes
 from vitreous.data.pictures import Pictures
 from vitreous.data.preprocessing import Preprocessing
+from vitreous.data.reading import Reading
 from vitreous.data.sources import absolute, load_training
 from vitreous.data.statistics import channel_statistics
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
 from vitreous.recipes import find_recipe
+from vitreous.recipes.reference import ReferenceCurve
 from vitreous.records import from_dict, override, to_dict
 from vitreous.render.figure import curves
 from vitreous.runtime import choose_precision, describe_device, find_device, restarts, seed_for
@@ -39,6 +42,7 @@ from vitreous.training.run_folder import (
     write_header,
 )
 from vitreous.training.state import TrainingState, new_state, read_state, restore
+from vitreous.workflows.standing import band, reference_for, teller
 
 FEW_STEPS = 50
 """Of shorter runs the user is told, who may have a small folder and a recipe meant for a large one."""
@@ -102,7 +106,7 @@ def train(
     Args:
         recipe: a recipe's name, or a whole `Recipe`.
         out: the run folder; "runs/" and the recipe's name by default.
-        data: another source than the recipe's: cifar10, mnist, shapes, folder:DIR, parquet:DIR ... .
+        data: another source than the recipe's: cifar10, mnist, shapes, folder:DIR, parquet:DIR, hf:OWNER/NAME.
         settings: changes to the recipe: {"epochs": "20", "optimizer.learning_rate": "1e-3"}.
         resume: go on with the run in `out`; its own recipe counts, to the same bits as if it had never stopped.
         accept_changed_data: resume although the pictures are others than at the start.
@@ -151,7 +155,7 @@ def _resume(
     recipe = from_dict(Recipe, header.get("recipe", {}), str(folder.recipe))
     if asked.name != recipe.name:
         raise InputError(f"{path} is a run of '{recipe.name}', not of '{asked.name}': choose another --out")
-    if (data is not None and absolute(data) != recipe.data) or settings:
+    if (data is not None and absolute(data) != recipe.data) or override(recipe, settings or {}) != recipe:
         raise InputError(
             f"the run in {path} keeps its data and settings: leave out --data and --set, or start a new one"
         )
@@ -197,7 +201,9 @@ def _train(folder: RunFolder, recipe: Recipe, data: tuple[Pictures, Pictures], s
     state = new_state(model, recipe, processes.count)
     _go_back(state, folder, session)
     normalise = Normalise(preprocessing.mean, preprocessing.std)
-    batches = TrainingBatches(training, recipe.batch_size, recipe.augment, recipe.seed, normalise=normalise)
+    batches = TrainingBatches(
+        training, recipe.batch_size, recipe.augment, recipe.seed, normalise=normalise, device=session.device
+    )
     listener.note(sentence)
     finished, steps = _steps(state, (recipe, batches, data[1]), folder, session)
     top1 = processes.from_first(lambda: _last_validation(folder))
@@ -222,9 +228,10 @@ def _steps(
     listener, processes = session.listener, session.processes
     log = MetricsLog(folder, step=state.step, tensorboard=recipe.tensorboard, silent=not processes.is_first)
     with listener.stoppable() as stop_requested, closing(log):
+        reference = processes.from_first(lambda: reference_for(folder, recipe, listener.note))
         run = Run(
-            recipe, batches, validation, folder, recipe.precision, listener.progress, lambda: draw_curves(folder),
-            stop_requested, log, processes,
+            recipe, batches, validation, folder, recipe.precision, listener.progress,
+            lambda: draw_curves(folder, reference), stop_requested, log, processes, teller(reference, listener.note),
         )  # fmt: skip
         if state.step == run.steps:
             listener.note("the run is finished: nothing to do")
@@ -234,14 +241,26 @@ def _steps(
 
 
 def _pictures(recipe: Recipe, session: Session) -> tuple[Pictures, Pictures]:
-    source = absolute(recipe.data)
-    session.listener.note(f"reading {source}")
+    source, note = absolute(recipe.data), session.listener.note
+    reading = Reading(recipe.resize, recipe.skip_unreadable, note)
+    note(f"reading {source}")
     training, validation = session.processes.one_reads_first(
-        lambda: load_training(source, recipe.model.image_size_hw, recipe.validation_fraction)
+        lambda: load_training(source, recipe.model.image_size_hw, recipe.validation_fraction, reading)
     )
     if session.processes.count > 1 and len(set(session.processes.all_of(training.fingerprint()))) > 1:
         raise InputError(f"the pictures of '{source}' aren't the same in all processes: give each host the same data")
-    return training.to(session.device), validation.to(session.device)
+    return _placed(training, session), _placed(validation, session)
+
+
+def _placed(pictures: Pictures, session: Session) -> Pictures:
+    """The pictures in the device's memory, or left where they are if that is too small for them."""
+    needed, room = pictures.images_u8.nbytes, budget_bytes(session.device)
+    if session.device.type == "cpu" or needed <= room:
+        return pictures.to(session.device)
+    session.listener.note(
+        f"{needed / 1e9:.1f} GB of pictures stay in main memory: {session.device} has {room / 1e9:.1f} GB for them"
+    )
+    return pictures
 
 
 def _check_classes(pictures: Pictures, recipe: Recipe, session: Session) -> None:
@@ -258,7 +277,7 @@ def _check_classes(pictures: Pictures, recipe: Recipe, session: Session) -> None
 
 def _preprocessing(recipe: Recipe, pictures: Pictures) -> Preprocessing:
     mean, std = channel_statistics(pictures)
-    return Preprocessing(recipe.model.image_size_hw, "stretch", mean, std, recipe.model.patch_size)
+    return Preprocessing(recipe.model.image_size_hw, recipe.resize, mean, std, recipe.model.patch_size)
 
 
 def _header(recipe: Recipe, training: Pictures, validation: Pictures, session: Session) -> dict[str, Any]:
@@ -296,9 +315,9 @@ def _sentence(model: ViT, recipe: Recipe, data: tuple[Pictures, Pictures], sessi
     return f"{counts} · ViT of {parameters:.2f} M parameters · {recipe.precision} on {session.device.type}{together}"
 
 
-def draw_curves(folder: RunFolder) -> None:
-    """Draw loss and accuracy so far to figures/curves.png."""
-    curves(read_metrics(folder), folder.figures / "curves.png")
+def draw_curves(folder: RunFolder, reference: ReferenceCurve | None = None) -> None:
+    """Draw loss and accuracy so far to figures/curves.png, with the reference that the run is held against."""
+    curves(read_metrics(folder), folder.figures / "curves.png", band(reference))
 
 
 def _last_validation(folder: RunFolder) -> float | None:

@@ -139,22 +139,30 @@ def fingerprint(job: ClipJob, classifier: Classifier, request: VideoRequest) -> 
 
 def is_done(job: ClipJob, mark: str) -> bool:
     """Whether the record says so, and what it speaks of is there."""
+    record = settled(job, mark)
+    return record is not None and record.get("state") != "failed"
+
+
+def settled(job: ClipJob, mark: str) -> dict[str, object] | None:
+    """The record of a clip that was written by this model and request, and is there still, or that failed."""
     try:
         record = json.loads(job.record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    files = [job.target, *(Path(name) for name in record.get("files", []))] if isinstance(record, dict) else []
-    return bool(files) and record.get("request") == mark and all(file.exists() for file in files)
+        return None
+    if not isinstance(record, dict) or record.get("request") != mark or "state" not in record:
+        return None
+    files = [] if record["state"] == "failed" else [job.target, *(Path(name) for name in record.get("files", []))]
+    return record if all(file.exists() for file in files) else None
 
 
 def record_of(outcome: ClipOutcome, mark: str) -> dict[str, object]:
-    """What the record of a written clip holds."""
-    explained = outcome.explained
-    assert explained is not None
+    """What the record of a clip holds that was written, or failed."""
+    explained, clip = outcome.explained, {"clip": outcome.job.source.name, "state": outcome.state}
+    if explained is None:
+        return {**clip, "notes": [outcome.words], "files": [], "request": mark}
     video = explained.video
     return {
-        "clip": outcome.job.source.name,
-        "state": outcome.state,
+        **clip,
         "frames": video.frames,
         "seconds": float(video.info.duration_seconds or 0),
         "size_hw": list(video.info.size_hw),

@@ -1,0 +1,145 @@
+"""vitreous data, and training and measuring on a folder that isn't sound."""
+
+import json
+import shutil
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from runs import make_folder, tiny_recipe
+
+from vitreous.cli import run
+from vitreous.data.images import open_picture
+from vitreous.errors import InputError
+from vitreous.recipes import RECIPES
+from vitreous.workflows.data import inspect_data
+from vitreous.workflows.evaluate import evaluate, examination
+from vitreous.workflows.train import Listener, train
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Six red, twelve green and twelve blue pictures to train on, and three a class to test with."""
+    folder = make_folder(tmp_path / "photos", 12)
+    for index in range(6):
+        (folder / "train" / "red" / f"{index}.png").unlink()
+    return folder
+
+
+@pytest.fixture
+def unsound(photos):
+    """The same with faults of all kinds."""
+    (photos / "train" / "red" / "words.png").write_text("words")
+    (photos / "test" / "blue" / "empty.jpg").touch()
+    Image.open(photos / "train" / "green" / "3.png").save(photos / "test" / "green" / "copy.bmp")
+    shutil.copy(photos / "train" / "green" / "4.png", photos / "train" / "blue" / "copy.png")
+    Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(photos / "train" / "red" / "square.gif")
+    return photos
+
+
+def test_a_sound_folder(photos, capsys):
+    assert run(["data", f"folder:{photos}"]) == 0
+    out = capsys.readouterr().out
+    assert "28 train, 2 validation, 9 test, 3 classes" in out and "copies: none" in out
+    assert "sizes: all 12 × 20" in out and "39 of 39 not square" in out
+    report = inspect_data(f"folder:{photos}", "shapes")
+    assert [one.size_hw for one in report.decoded] == [(64, 64)]
+    assert report.decoded[0].gigabytes == 3 * 64 * 64 * 39 / 1e9 and report.decoded[0].fits
+    red = report.classes[2]
+    assert red.weight == max(one.weight for one in report.classes) and report.faults == []
+    assert report.imbalance == pytest.approx(2, abs=0.4)
+
+
+def test_faults_are_named_and_the_exit_code_says_so(unsound, capsys):
+    assert run(["data", f"folder:{unsound}", "--json"]) == 2
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    assert "2 unreadable file(s)" in said.err and "1 picture(s) in more than one split" in said.err
+    assert sorted(line.split(" is ")[0].rpartition("/")[2] for line in report["unreadable"]) == [
+        "empty.jpg", "words.png",
+    ]  # fmt: skip
+    assert [name.rpartition("photos/")[2] for name in report["leaks"][0]] == [
+        "train/green/3.png",
+        "test/green/copy.bmp",
+    ]
+    assert len(report["contradictions"]) == 1 and len(report["copies"]) == 2
+    assert report["sizes"]["largest_hw"] == [30, 30] and report["sizes"]["not_square"] == 41
+    assert report["kinds"] == {"PNG RGB": 40, "BMP RGB": 1, "GIF P": 1} or report["kinds"]["BMP RGB"] == 1
+    assert run(["data", f"folder:{unsound}"]) == 2
+    assert "words.png is not a picture" in capsys.readouterr().out
+
+
+def test_validation_pictures_of_the_folder_are_a_split(photos):
+    shutil.copytree(photos / "test", photos / "val")
+    report = inspect_data(f"folder:{photos}")
+    assert report.held_out is None and report.splits == {"train": 30, "validation": 9, "test": 9}
+    assert len(report.leaks) == 9
+    shutil.rmtree(photos / "test")
+    assert inspect_data(f"folder:{photos}").splits == {"train": 30, "validation": 9}
+
+
+def test_a_simple_folder_and_a_ready_made_source(tmp_path, monkeypatch):
+    report = inspect_data(f"folder:{make_folder(tmp_path / 'more', 40) / 'train'}")
+    assert sum(report.splits.values()) == 120 and min(report.splits.values()) > 0
+    monkeypatch.setattr("vitreous.data.sources.SHAPES_COUNTS_AND_SEEDS", {"train": (40, 1), "test": (20, 1)})
+    shapes = inspect_data("shapes")
+    assert shapes.splits == {"train": 38, "validation": 2, "test": 20} and shapes.kinds == {"decoded RGB": 60}
+    assert len(shapes.leaks) == 20  # drawn from the same seed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["folder:/nowhere"], "there is no folder"), (["cifr10"], "cifar10"), (["shapes", "--recipe", "shaps"], "shapes")],
+)
+def test_what_is_not_there(arguments, words, capsys):
+    assert run(["data", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_nothing_readable(photos, capsys):
+    for path in photos.rglob("*.png"):
+        path.write_text("words")
+    assert run(["data", f"folder:{photos}"]) == 2
+    assert "none of the 39 pictures can be read" in capsys.readouterr().err
+
+
+def test_training_and_measuring_skip_what_they_are_told_to(unsound, tmp_path, monkeypatch, capsys):
+    recipe = tiny_recipe(unsound, epochs=0.5)
+    with pytest.raises(InputError, match=r"1 of 31 pictures can't be used: .*words.png .* --skip-unreadable"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setitem(RECIPES, "tiny", lambda: recipe)
+    assert run(["train", "tiny", "--out", str(tmp_path / "run"), "--skip-unreadable"]) == 0
+    assert "words.png" in capsys.readouterr().err
+    scores = evaluate(tmp_path / "run")
+    assert scores.count == 10 and "empty.jpg" in capsys.readouterr().err
+    other = make_folder(tmp_path / "others", 8)
+    (other / "test" / "red" / "bad.png").write_text("words")
+    options = ["evaluate", str(tmp_path / "run"), "--data", f"folder:{other}"]
+    assert run(options) == 2 and "--skip-unreadable" in capsys.readouterr().err
+    assert run([*options, "--skip-unreadable"]) == 0 and "6 pictures" in capsys.readouterr().out
+
+
+def test_a_run_that_skips_resumes_to_the_same_bytes_from_the_cache_or_from_memory(unsound, tmp_path, monkeypatch):
+    recipe = replace(tiny_recipe(unsound, epochs=3), skip_unreadable=True, class_weights="balanced", resize="crop")
+    train(recipe, tmp_path / "whole")
+    asked = iter(range(100))
+    stopping = Listener(stoppable=lambda: nullcontext(lambda: next(asked) >= 3))
+    assert not train(recipe, tmp_path / "parts", listener=stopping).finished
+    monkeypatch.setenv("VITREOUS_CACHE", "/dev/null")
+    train(recipe, tmp_path / "parts", resume=True, settings={"skip_unreadable": "true"})
+    for name in ("model.safetensors", "checkpoint/state.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_a_cropping_run_sees_the_same_at_evaluation_as_on_a_picture(photos, tmp_path):
+    recipe = replace(tiny_recipe(photos, epochs=1), resize="crop")
+    train(replace(recipe, model=replace(recipe.model, image_size_hw=(12, 12))), tmp_path / "run")
+    exam = examination(tmp_path / "run", None, "test", "cpu")
+    assert exam.classifier.preprocessing.resize == "crop"
+    for path, shown in zip(sorted((photos / "test").rglob("*.png")), exam.pictures.images_u8, strict=True):
+        assert np.array_equal(shown.permute(1, 2, 0).numpy(), np.asarray(open_picture(path))[:, 4:16])
+        _, geometry = exam.classifier.prepare(path)
+        assert geometry.box == (0, 4, 12, 16)

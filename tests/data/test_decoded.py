@@ -1,0 +1,160 @@
+"""Pictures decoded once: the same from the disk as from memory, made anew when they must be, else one line."""
+
+import io
+import resource
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vitreous.data import decoded, decoding
+from vitreous.data.decoded import decoded_once, in_memory
+from vitreous.data.decoding import Encoded
+from vitreous.data.reading import Reading
+from vitreous.errors import InputError
+
+SKIP = Reading(skip_unreadable=True, note=lambda text: None)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "decoded"
+
+
+def picture(height: int, width: int) -> bytes:
+    stream, random = io.BytesIO(), np.random.default_rng((height, width))
+    Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(stream, "png")
+    return stream.getvalue()
+
+
+def encoded(count: int = 9, bad: tuple[int, ...] = ()) -> Encoded:
+    """Pictures of all sizes, some of them no pictures."""
+    data = [b"words" if index in bad else picture(4 + index, 12 - index % 3) for index in range(count)]
+    return Encoded(lambda index: (f"{index}.png", data[index]), [index % 3 for index in range(count)], ("a", "b", "c"))
+
+
+def load(source: Encoded, state: object = 1, reading: Reading = SKIP, size_hw=(5, 8)):
+    return decoded_once("some", state, lambda: source, size_hw, reading)
+
+
+def test_from_the_disk_as_from_memory(cache):
+    source, notes = encoded(), []
+    once, again = load(source), decoded_once("some", 1, never, (5, 8), SKIP)
+    plain = in_memory(source, (5, 8), Reading(note=notes.append), InputError("no room"))
+    assert once.fingerprint() == again.fingerprint() == plain.fingerprint()
+    assert torch.equal(again.images_u8, plain.images_u8) and torch.equal(again.labels, plain.labels)
+    assert notes == ["decoded pictures are not kept for the next time: no room"]
+    assert [path.suffix for path in sorted(cache.iterdir())] == [".lock", ".safetensors"]
+
+
+def never() -> Encoded:
+    raise AssertionError("decoded again")
+
+
+@given(st.integers(1, 14), st.sets(st.integers(0, 13), max_size=6), st.integers(1, 5))
+@settings(max_examples=25, deadline=None)
+def test_what_can_be_read_keeps_its_label_and_place(count, bad, at_once):
+    source, notes = encoded(count, tuple(bad)), []
+    good = [index for index in range(count) if index not in bad]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "MOST_AT_ONCE", at_once)
+        reading = Reading(skip_unreadable=True, note=notes.append)
+        if not good:
+            with pytest.raises(InputError, match="there is nothing to learn from"):
+                load(source, bad, reading)
+            return
+        pictures = load(source, (count, bad), reading)
+    assert pictures.labels.tolist() == [index % 3 for index in good]
+    for place, index in enumerate(good):
+        alone = Encoded(lambda _, index=index: source.read(index), [0], ("a",))
+        assert torch.equal(pictures.images_u8[place], in_memory(alone, (5, 8), SKIP, InputError("")).images_u8[0])
+    skipped = sorted(bad & set(range(count)))
+    assert [line.split(".png")[0].strip() for line in notes[1:]] == [str(index) for index in skipped]
+
+
+def test_unreadable_pictures_are_refused_or_listed_also_from_the_cache():
+    source, notes = encoded(9, (2, 5)), []
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"^2 of 9 pictures can't be used: 2.png is not .*; 5.png .*--skip-unread"):
+            load(source, reading=Reading())
+    assert len(decoded_once("some", 1, never, (5, 8), Reading(skip_unreadable=True, note=notes.append))) == 7
+    assert notes[0] == "2 of 9 pictures can't be read and are skipped:" and notes[2].startswith("  5.png")
+
+
+def test_many_unreadable_pictures_are_not_all_listed():
+    notes = []
+    load(encoded(40, tuple(range(1, 31))), reading=Reading(skip_unreadable=True, note=notes.append))
+    assert len(notes) == 22 and notes[-1] == "  and 10 more"
+
+
+def test_pictures_of_another_state_take_the_place_of_the_old(cache):
+    assert len(load(encoded(4))) == 4 and len(load(encoded(6), state=2)) == 6
+    assert len(list(cache.glob("*.safetensors"))) == 1
+    shapes = {load(encoded(4), size_hw=size_hw).images_u8.shape[2:] for size_hw in ((5, 8), (8, 5))}
+    assert shapes == {(5, 8), (8, 5)} and len(list(cache.glob("*.safetensors"))) == 2
+
+
+@pytest.mark.parametrize("place", [0, 3, 20, 300, -400, -150, -60, -2])
+@pytest.mark.parametrize("damage", ["changed", "cut"])
+def test_damage_anywhere_is_found(cache, place, damage):
+    source, notes = encoded(9, (4,)), []
+    whole = load(source).fingerprint()
+    (kept,) = cache.glob("*.safetensors")
+    data = bytearray(kept.read_bytes())
+    data[place] ^= 5
+    kept.write_bytes(data if damage == "changed" else data[:place])
+    again = load(source, reading=Reading(skip_unreadable=True, note=notes.append))
+    assert again.fingerprint() == whole and notes[0].startswith(f"decoding again, as {kept} is damaged: ")
+    decoded_once("some", 1, never, (5, 8), SKIP)
+
+
+def test_what_a_killed_process_left_is_removed(cache):
+    load(encoded())
+    (kept,) = cache.glob("*.safetensors")
+    left = kept.with_name(f".{kept.stem}.99999.part.safetensors")
+    left.write_bytes(b"half")
+    load(encoded(), state=2)
+    assert not left.exists()
+
+
+@pytest.fixture
+def full_disk():
+    """No file can grow beyond 3 kB."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_one_line_or_no_obstacle_and_leaves_nothing(cache, full_disk, monkeypatch):
+    source, notes = encoded(90), []
+    pictures = load(source, reading=Reading(note=notes.append))
+    assert len(pictures) == 90 and notes[0].startswith("decoded pictures are not kept for the next time: can't write")
+    monkeypatch.setattr(decoded, "budget_bytes", lambda: 3 * 5 * 8 * 90 - 1)
+    with pytest.raises(InputError, match=r"^can't write .*: the 90 pictures take .* set VITREOUS_CACHE to a folder"):
+        load(source, reading=Reading())
+    assert [path.suffix for path in cache.iterdir()] == [".lock"]
+
+
+def test_pixels_stay_on_the_disk():
+    images_u8 = load(encoded(), size_hw=(64, 64)).images_u8
+    mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if ".safetensors" in line]
+    ranges = [tuple(int(end, 16) for end in line.split()[0].split("-")) for line in mapped]
+    assert any(start <= images_u8.data_ptr() < stop for start, stop in ranges)
+
+
+def test_pictures_are_cropped_where_it_is_asked_for():
+    image = np.zeros((10, 30, 3), np.uint8)
+    image[:, 10:20] = 255
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "png")
+    source = Encoded(lambda index: ("wide.png", stream.getvalue()), [0], ("a",))
+    cropped, stretched = (load(source, reading=Reading(rule), size_hw=(8, 8)) for rule in ("crop", "stretch"))
+    assert (cropped.images_u8 == 255).all() and stretched.images_u8.float().mean() < 128

@@ -1,0 +1,36 @@
+"""What pictures are, one by one, and which are the same."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vitreous.data.folder import PictureFile
+from vitreous.data.inspection import copies, inspect_files, inspect_pictures
+from vitreous.data.pictures import Pictures
+
+
+def test_files_are_told_by_their_pixels_whatever_their_format(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    Image.fromarray(image).save(tmp_path / "b.bmp")
+    Image.fromarray(image.reshape(9, 6, 3)).save(tmp_path / "c.png")
+    turned, exif = Image.fromarray(np.rot90(image)), Image.Exif()
+    exif[0x0112] = 6  # to be turned back by a quarter
+    turned.save(tmp_path / "d.png", exif=exif)
+    Image.fromarray(image[..., 0]).save(tmp_path / "e.png")
+    (tmp_path / "f.jpg").write_text("words")
+    files = [PictureFile(path, 1, 0, 0) for path in sorted(tmp_path.iterdir())]
+    told = []
+    found = inspect_files(files, "test", told.append)
+    assert [one.kind for one in found] == ["PNG RGB", "BMP RGB", "PNG RGB", "PNG RGB", "PNG L", ""]
+    assert [one.size_hw for one in found] == [(6, 9), (6, 9), (9, 6), (6, 9), (6, 9), None]
+    assert found[5].trouble is not None and "f.jpg is not a picture" in found[5].trouble and sum(told) == 6
+    assert [[one.name[-5:] for one in group] for group in copies(found)] == [["a.png", "b.bmp", "d.png"]]
+
+
+def test_decoded_pictures_are_looked_at_too():
+    images_u8 = torch.arange(4 * 6, dtype=torch.uint8).reshape(4, 1, 2, 3)
+    images_u8[3] = images_u8[1]
+    found = inspect_pictures(Pictures(images_u8, torch.tensor([0, 1, 1, 0]), ("a", "b")), "train")
+    assert found[0].size_hw == (2, 3) and found[0].kind == "decoded L"
+    assert [[one.name for one in group] for group in copies(found)] == [["train picture 1", "train picture 3"]]

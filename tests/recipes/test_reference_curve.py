@@ -1,0 +1,150 @@
+"""Reference curves: those stored fit their recipes, and a run is held against one only where they are alike."""
+
+from dataclasses import replace
+from statistics import mean, stdev
+
+import numpy as np
+import pytest
+from PIL import Image
+from runs import tiny_recipe
+
+from vitreous.errors import InputError
+from vitreous.recipes import RECIPES, reference
+from vitreous.recipes.reference import find_curve, measured_curve, store_curve
+from vitreous.training.run_folder import RunFolder, read_metrics
+from vitreous.workflows.standing import origin, reference_for
+from vitreous.workflows.train import Listener, train
+
+STORED = sorted(path.stem for path in reference.CURVES.glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def measured(colored_folder, tmp_path_factory):
+    """Two runs that differ in the seed, four epochs each."""
+    runs = [tmp_path_factory.mktemp("measured") / str(seed) for seed in (0, 1)]
+    for seed, run in enumerate(runs):
+        train(tiny_recipe(colored_folder, seed=seed), run)
+    return runs
+
+
+@pytest.fixture
+def stored(measured, tmp_path, monkeypatch):
+    """Their reference curve, where runs look for it."""
+    monkeypatch.setattr(reference, "CURVES", tmp_path / "curves")
+    curve = measured_curve(measured, "a test")
+    assert store_curve(curve) == tmp_path / "curves" / "tiny.json"
+    return curve
+
+
+def scores_of(run) -> dict[int, float]:
+    return {line["step"]: line["top1"] for line in read_metrics(RunFolder(run)) if line["split"] == "validation"}
+
+
+def notes_of(recipe, path, **options) -> list[str]:
+    notes = []
+    train(recipe, path, listener=Listener(notes.append), **options)
+    return [note for note in notes if "reference" in note]
+
+
+def test_there_is_a_curve_of_a_recipe_that_is_run():
+    assert "cifar10-quick" in STORED and set(STORED) <= set(RECIPES)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_stored_curves_are_of_the_recipes_as_they_are(name):
+    curve, recipe = find_curve(name), RECIPES[name]()
+    as_run = replace(recipe.model, classes=curve.recipe.model.classes, channels=curve.recipe.model.channels)
+    data = {**curve.data, "source": recipe.data}
+    different = curve.difference(replace(recipe, model=as_run), data)
+    assert different is None, f"{name} has changed ({different}): measure again by benchmarks/reference_curve.py"
+    assert curve.points[-1].step == recipe.steps(curve.data["training"]) and len(curve.seeds) >= 2
+    assert all(0 < point.mean < 1 and 0 <= point.std < 0.1 for point in curve.points)
+
+
+def test_a_curve_is_the_mean_and_spread_of_its_runs(stored, measured):
+    scores = [scores_of(run) for run in measured]
+    assert len(stored.points) == 4 and stored.seeds == (0, 1) and stored.machine == "a test"
+    for point in stored.points:
+        pair = [score[point.step] for score in scores]
+        assert point.mean == pytest.approx(mean(pair), abs=1e-6) and point.std == pytest.approx(stdev(pair), abs=1e-6)
+    assert find_curve("tiny") == stored, "written and read again"
+    assert find_curve("other") is None
+
+
+def test_a_run_says_after_each_validation_how_it_stands(stored, colored_folder, tmp_path):
+    first, *lines = notes_of(tiny_recipe(colored_folder, seed=7), tmp_path / "run")
+    assert first.startswith("reference: mean ± standard deviation of 2 seeds, 20") and "other validation" not in first
+    own = scores_of(tmp_path / "run")
+    assert [line.split(":")[0] for line in lines] == ["epoch 1.1", "epoch 2.1", "epoch 3.1", "epoch 3.9"]
+    for line, point in zip(lines, stored.points, strict=True):
+        reference = f"reference {100 * point.mean:.1f} ± {100 * point.std:.1f}"
+        assert line.split(": ")[1] == f"{100 * own[point.step]:.1f} %, {reference}"
+
+
+def test_a_run_with_other_settings_says_so_once_and_is_not_held_against_it(stored, colored_folder, tmp_path):
+    notes = notes_of(tiny_recipe(colored_folder, epochs=1, label_smoothing=0.2, batch_size=8), tmp_path / "run")
+    assert notes == [
+        "no reference curve to hold this run against: tiny's was measured with "
+        "epochs 4, not 1; batch_size 16, not 8; label_smoothing 0.1, not 0.2"
+    ]
+    assert not notes_of(replace(tiny_recipe(colored_folder, epochs=1), name="unmeasured"), tmp_path / "unmeasured")
+
+
+def test_settings_that_leave_the_curve_alone_may_differ(stored, colored_folder):
+    own = replace(stored.recipe, seed=9, accumulate=2, checkpoint_seconds=5.0, precision="fp32")
+    assert stored.difference(own, stored.data) is None
+    assert "model.width 16, not 32" in stored.difference(replace(own, model=replace(own.model, width=32)), stored.data)
+    assert "training pictures" in stored.difference(own, {**stored.data, "training": 3})
+    assert "data folder" in stored.difference(own, {**stored.data, "source": "mnist"})
+
+
+def test_other_held_out_pictures_widen_what_can_be_expected(stored):
+    curve = replace(stored, data={**stored.data, "validation": 2500})
+    curve = replace(curve, points=(replace(curve.points[-1], mean=0.77),))
+    assert origin(curve, "another").endswith("on other validation pictures, which moves a score by ± 0.8 more")
+
+
+def test_a_resumed_run_goes_on_being_told(stored, colored_folder, tmp_path):
+    from contextlib import nullcontext
+
+    notes, calls = [], iter([False] * 20 + [True] * 99)
+    listener = Listener(notes.append, stoppable=lambda: nullcontext(lambda: next(calls)))
+    assert not train(tiny_recipe(colored_folder), tmp_path / "run", listener=listener).finished
+    lines = [note for note in notes if note.startswith("epoch")]
+    lines += notes_of(tiny_recipe(colored_folder), tmp_path / "run", resume=True)[1:]
+    assert [line[:7] for line in lines] == ["epoch 1", "epoch 2", "epoch 3", "epoch 3"]
+
+
+def test_the_reference_is_a_band_in_the_picture(stored, colored_folder, tmp_path, measured):
+    train(tiny_recipe(colored_folder, seed=7), tmp_path / "run")
+
+    def greys(run):
+        with Image.open(run / "figures" / "curves.png") as image:
+            pixels = np.asarray(image.convert("RGB")).astype(int)
+        return int((np.abs(pixels - (217, 219, 224)).max(2) <= 2).sum())  # MUTED at a quarter on white
+
+    assert greys(tmp_path / "run") > greys(measured[0]) + 500
+
+
+def test_runs_that_make_no_curve_are_refused(measured, colored_folder, tmp_path, monkeypatch):
+    def refused(*runs):
+        with pytest.raises(InputError) as caught:
+            measured_curve(runs)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    first, second = measured
+    assert "1 run(s) have no spread" in refused(first)
+    assert "have the seeds 0, 0" in refused(first, first)
+    assert "is no run of Vitreous" in refused(first, tmp_path / "nothing")
+    train(tiny_recipe(colored_folder, epochs=1, seed=5), tmp_path / "short")
+    assert "differ in more than the seed" in refused(first, tmp_path / "short")
+    lines = (second / "metrics.jsonl").read_text()
+    monkeypatch.setattr(reference, "read_metrics", lambda folder: read_metrics(folder)[:-1])
+    assert "isn't finished" in refused(first, second) and (second / "metrics.jsonl").read_text() == lines
+
+
+def test_a_damaged_curve_is_one_line(stored, tmp_path):
+    (tmp_path / "curves" / "tiny.json").write_text("{")
+    with pytest.raises(InputError, match=r"tiny.json is no JSON"):
+        reference_for(RunFolder(tmp_path), stored.recipe, lambda text: None)

@@ -1,0 +1,96 @@
+"""Weighted classes: the loss and gradient of torch's own weighted loss, also in parts and over processes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from runs import tiny_recipe
+from safetensors.torch import load_file
+from torch import nn
+
+from vitreous.data.balance import class_weights
+from vitreous.data.pictures import Pictures
+from vitreous.model.vit import ViT
+from vitreous.records import override
+from vitreous.training.gradients import Learner
+from vitreous.training.processes import Processes
+from vitreous.workflows import train as workflow
+from vitreous.workflows.train import train
+
+WEIGHTS = torch.tensor([0.3, 2.0, 0.7])
+LABELS = torch.tensor([0, 0, 1, 2, 0, 2, 0, 0, 1, 0, 0, 2, 0])
+
+
+class OneOfTwo(Processes):
+    """One process' share of a batch, without another process to talk to."""
+
+    def share(self, count: int) -> slice:
+        return slice(0, 6) if self.rank == 0 else slice(6, count)
+
+
+def model_and_pictures(smoothing: float):
+    torch.manual_seed(0)
+    recipe = tiny_recipe("", precision="fp32", batch_size=13, label_smoothing=smoothing)
+    plain = replace(recipe.model, classes=3, stochastic_depth=0.0, patch_dropout=0.0)
+    model = ViT(plain).train()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+    return recipe, model, torch.randn(13, 3, 12, 20)
+
+
+def gradient_of(model: ViT) -> torch.Tensor:
+    gradient = torch.cat([weight.grad.flatten() for weight in model.parameters()])
+    model.zero_grad()
+    return gradient
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("parts", [1, 3, 5])
+def test_as_torch_has_it_in_any_number_of_parts_and_processes(smoothing, parts):
+    recipe, model, pictures = model_and_pictures(smoothing)
+    wanted = nn.CrossEntropyLoss(WEIGHTS, label_smoothing=smoothing)(model(pictures), LABELS)
+    wanted.backward()
+    gradient = gradient_of(model)
+    unweighted = nn.CrossEntropyLoss(label_smoothing=smoothing)(model(pictures), LABELS)
+    assert abs(wanted - unweighted) > 0.01
+    cut = replace(recipe, accumulate=parts)
+    loss, _ = Learner(model, cut, Processes(), WEIGHTS).gradients(pictures, LABELS, 0)
+    assert loss.item() == pytest.approx(wanted.item(), abs=1e-5)
+    assert torch.allclose(gradient_of(model), gradient, atol=1e-5)
+    losses = [Learner(model, cut, OneOfTwo(rank), WEIGHTS).gradients(pictures, LABELS, 0)[0] for rank in (0, 1)]
+    assert sum(losses).item() == pytest.approx(wanted.item(), abs=1e-5)
+    assert torch.allclose(gradient_of(model), gradient, atol=1e-5)
+
+
+def test_equal_weights_change_nothing():
+    recipe, model, pictures = model_and_pictures(0.1)
+    losses = [Learner(model, recipe, Processes(), w).gradients(pictures, LABELS, 0)[0] for w in (None, torch.ones(3))]
+    assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-6)
+
+
+def unbalanced(source, *options):
+    """Half of the red ones, a tenth of the green ones."""
+    training, validation = load(source, *options)
+    kept = [i for i, label in enumerate(training.labels.tolist()) if label == 0 or i % (10 if label == 1 else 2) == 0]
+    return training.select(kept), validation
+
+
+load = workflow.load_training
+
+
+def test_a_run_weighs_by_its_training_pictures(colored_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(workflow, "load_training", unbalanced)
+    seen, plain = [], Learner.__init__
+
+    def watched(self, model, recipe, processes, weights=None):
+        seen.append(weights)
+        plain(self, model, recipe, processes, weights)
+
+    monkeypatch.setattr(Learner, "__init__", watched)
+    for name, how in (("a", "none"), ("b", "balanced")):
+        train(override(tiny_recipe(colored_folder, epochs=1), {"class_weights": how}), tmp_path / name)
+    training: Pictures = unbalanced(f"folder:{colored_folder}", (12, 20))[0]
+    assert seen[0] is None and torch.equal(seen[1], class_weights(training.labels.bincount()))
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
+    assert any(not torch.equal(first[name], second[name]) for name in first)

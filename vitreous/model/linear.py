@@ -1,0 +1,80 @@
+"""Linear maps by the fastest product of matrices that PyTorch carries for this processor.
+
+PyTorch multiplies float32 matrices on a CPU by MKL, which keeps to AVX2 on processors of other makers. Its other
+library, oneDNN, uses AVX-512 on all that have it: on an AMD Zen 5, 430 against 195 GFLOP/s (`benchmarks/products.py`).
+PyTorch reaches it in float32 only through the operator below, which its own compiler uses too.
+"""
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+FEWEST_ROWS = 8
+"""Below so many rows there is too little to multiply, and the usual call starts sooner."""
+
+
+class Linear(nn.Linear):
+    """nn.Linear, with the same parameters and result up to rounding, and sooner done."""
+
+    def forward(self, tokens: Tensor) -> Tensor:  # ty: ignore[lost-keyword-for-regular-parameter]
+        """(..., in) to (..., out)."""
+        return linear(tokens, self.weight, self.bias)
+
+
+def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """tokens weightᵀ + bias: (..., in), (out, in) and (out,) to (..., out), differentiable any number of times."""
+    if tokens.numel() < FEWEST_ROWS * tokens.shape[-1] or not multiplies(tokens, weight):
+        return functional.linear(tokens, weight, bias)
+    if torch.is_grad_enabled():
+        return _Linear.apply(tokens, weight, bias)
+    return product(tokens, weight, bias)
+
+
+def multiplies(left: Tensor, right: Tensor) -> bool:
+    """Whether `product` takes these tensors, and is the faster for it."""
+    plain = left.dtype == right.dtype == torch.float32 and left.device.type == right.device.type == "cpu"
+    if not plain or not _has_wide_products() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    if is_in_torch_dispatch_mode():
+        return False  # whoever counts or watches operators knows the usual ones
+    # Another kind of tensor (sharded, fake) has products of its own.
+    return all(type(tensor) in (Tensor, nn.Parameter) for tensor in (left, right))
+
+
+def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    """left rightᵀ + bias, off the graph: (..., n), (m, n) and (m,) to (..., m). Only where `multiplies` says so."""
+    # Rows apart from each other (a view of joined queries, keys and values) would cost a hundredfold.
+    left, right = (
+        side if side.dim() == 2 and side.t().is_contiguous() else side.contiguous() for side in (left, right)
+    )
+    return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
+
+
+@cache
+def _has_wide_products() -> bool:
+    """Whether this processor has AVX-512 and this PyTorch the operator."""
+    wide = "AVX512" in torch.backends.cpu.get_cpu_capability()
+    return wide and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class _Linear(torch.autograd.Function):
+    """`product` on the graph."""
+
+    @staticmethod
+    def forward(context: Any, tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        context.save_for_backward(tokens, weight)
+        return product(tokens, weight, bias)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # ty: ignore[incompatible-method-override]
+        tokens, weight = context.saved_tensors
+        needs, rows = context.needs_input_grad, gradient.flatten(0, -2)
+        return (
+            linear(gradient, weight.t(), None) if needs[0] else None,
+            linear(rows.t(), tokens.flatten(0, -2).t(), None) if needs[1] else None,
+            rows.sum(0) if needs[2] else None,
+        )

@@ -1,0 +1,196 @@
+"""Look at a data set before anything is learned from it: what is in it, and what is wrong with it."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vitreous.data.balance import class_weights
+from vitreous.data.folder import class_names_of, files_of, has_validation, part_folder
+from vitreous.data.inspection import DECODED_GREY, Inspected, copies, inspect_files, inspect_pictures
+from vitreous.data.memory import budget_bytes
+from vitreous.data.sources import DEFAULT_FRACTION, SOURCES, load_pictures, load_training, parse
+from vitreous.errors import InputError
+from vitreous.recipes import find_recipe
+
+SPLITS = ("train", "validation", "test")
+SIZES = (32, 64, 224)
+"""Of decoded pictures, in pixels a side, for which the memory is told where no recipe says one."""
+Done = Callable[[int, int, str], object]
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """One class: how many readable pictures it has in each split, and its weight with class_weights=balanced."""
+
+    name: str
+    counts: dict[str, int]
+    weight: float
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of all readable pictures, (height, width) in pixels, upright; smallest and largest by area."""
+
+    smallest_hw: tuple[int, int]
+    median_hw: tuple[int, int]
+    largest_hw: tuple[int, int]
+    not_square: int
+    different: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the pictures of all splits take once they are decoded at one size."""
+
+    size_hw: tuple[int, int]
+    gigabytes: float
+    fits: bool
+    """Into half of the memory that is free; else training reads them from the disk as it goes."""
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What a data set holds.
+
+    Attributes:
+        source, recipe: what was looked at, and for which recipe, if any.
+        classes: in the order of their numbers.
+        splits: how many readable pictures each has.
+        held_out: the share of the training pictures that the validation split was taken from; None if it has its own.
+        sizes, kinds: of the readable pictures; how many of each format and mode.
+        unreadable: the others, a line on each with its file and what is wrong with it.
+        copies: groups of pictures with exactly the same pixels.
+        leaks: those of these groups that lie in more than one split.
+        contradictions: those of these groups that lie in more than one class.
+        imbalance: training pictures of the largest class for each one of the smallest; None if that has none.
+        decoded: the memory that they take.
+    """
+
+    source: str
+    recipe: str | None
+    classes: list[ClassCount]
+    splits: dict[str, int]
+    held_out: float | None
+    sizes: Sizes
+    kinds: dict[str, int]
+    unreadable: list[str]
+    copies: list[list[str]]
+    leaks: list[list[str]]
+    contradictions: list[list[str]]
+    imbalance: float | None
+    decoded: list[Decoded]
+
+    @property
+    def faults(self) -> list[str]:
+        """What must be mended before a score means anything, in words; empty for sound data."""
+        found = []
+        if self.unreadable:
+            found.append(f"{len(self.unreadable)} unreadable file(s): mend or remove them, or use --skip-unreadable")
+        if self.leaks:
+            found.append(f"{len(self.leaks)} picture(s) in more than one split: keep each in one of them")
+        return found
+
+
+def inspect_data(source: str, recipe: str | None = None, on_progress: Done = lambda *words: None) -> DataReport:
+    """Look at every picture of a source: counts, sizes, unreadable files, exact copies, balance, memory.
+
+    Two pictures are copies if their upright RGB pixels are the same, whatever format they are in.
+
+    Args:
+        source: "folder:DIR" above all, or any other.
+        recipe: for which the memory is told, and how much is held out to validate on.
+        on_progress: told how many pictures are done, of how many, and which split they are of.
+
+    Raises:
+        InputError: there is no such source or recipe, or no picture can be read.
+    """
+    chosen = find_recipe(recipe) if recipe is not None else None
+    fraction = chosen.validation_fraction if chosen is not None else DEFAULT_FRACTION
+    sides = [chosen.model.image_size_hw] if chosen is not None else [(side, side) for side in SIZES]
+    look = _files if parse(source)[0] == "folder:DIR" else _ready_made
+    contents = look(source, fraction, on_progress)
+    if all(one.trouble is not None for one in contents.pictures):
+        first = contents.pictures[0].trouble
+        raise InputError(f"{source}: none of the {len(contents.pictures)} pictures can be read, the first: {first}")
+    return _report(source, recipe, contents, sides)
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """All pictures of a source, and the share of the training pictures that is held out, if one is."""
+
+    class_names: tuple[str, ...]
+    splits: tuple[str, ...]
+    pictures: list[Inspected]
+    held_out: float | None
+
+
+def _files(source: str, fraction: float, on_progress: Done) -> _Contents:
+    folder = parse(source)[1]
+    names, own = class_names_of(folder), has_validation(folder)
+    has_test = part_folder(folder, "train") is None or part_folder(folder, "test") is not None
+    splits = SPLITS if has_test else SPLITS[:2]
+    parts = {split: files_of(folder, split, fraction) for split in splits}
+    done, total, found = [0], sum(map(len, parts.values())), []
+    for split, files in parts.items():
+
+        def tell(count: int, split: str = split) -> None:
+            done[0] += count
+            on_progress(done[0], total, split)
+
+        found += inspect_files(files, split, tell)
+    return _Contents(names, splits, found, None if own else fraction)
+
+
+def _ready_made(source: str, fraction: float, on_progress: Done) -> _Contents:
+    name, folder = parse(source)
+    training, validation = load_training(source, None, fraction)
+    parts, found = dict(zip(SPLITS, (training, validation, load_pictures(source, "test")), strict=True)), []
+    for number, (split, pictures) in enumerate(parts.items(), 1):
+        found += inspect_pictures(pictures, split)
+        on_progress(number, len(parts), split)
+    own = SOURCES[name].has_validation(folder)
+    return _Contents(training.class_names, SPLITS, found, None if own else fraction)
+
+
+def _report(source: str, recipe: str | None, contents: _Contents, sides: Sequence[tuple[int, int]]) -> DataReport:
+    readable = [one for one in contents.pictures if one.trouble is None]
+    groups = copies(readable)
+    counts = Counter((one.label, one.split) for one in readable)
+    training = [counts[label, "train"] for label in range(len(contents.class_names))]
+    weights = class_weights(training).tolist() if any(training) else [0.0] * len(training)
+    budget = budget_bytes()
+    return DataReport(
+        source=source,
+        recipe=recipe,
+        classes=[
+            ClassCount(name, {split: counts[label, split] for split in contents.splits}, weights[label])
+            for label, name in enumerate(contents.class_names)
+        ],
+        splits={split: sum(one.split == split for one in readable) for split in contents.splits},
+        held_out=contents.held_out,
+        sizes=_sizes([one.size_hw for one in readable if one.size_hw is not None]),
+        kinds=dict(Counter(one.kind for one in readable).most_common()),
+        unreadable=[one.trouble for one in contents.pictures if one.trouble is not None],
+        copies=_names(groups),
+        leaks=_names([group for group in groups if len({one.split for one in group}) > 1]),
+        contradictions=_names([group for group in groups if len({one.label for one in group}) > 1]),
+        imbalance=max(training) / min(training) if min(training) else None,
+        decoded=[_decoded(size_hw, readable, budget) for size_hw in sides],
+    )
+
+
+def _names(groups: Sequence[Sequence[Inspected]]) -> list[list[str]]:
+    return [[one.name for one in group] for group in groups]
+
+
+def _sizes(sizes: list[tuple[int, int]]) -> Sizes:
+    ordered = sorted(sizes, key=lambda size_hw: (size_hw[0] * size_hw[1], size_hw))
+    not_square = sum(height != width for height, width in ordered)
+    return Sizes(ordered[0], ordered[len(ordered) // 2], ordered[-1], not_square, len(set(ordered)))
+
+
+def _decoded(size_hw: tuple[int, int], readable: Sequence[Inspected], budget: int) -> Decoded:
+    channels = 1 if readable[0].kind == DECODED_GREY else 3
+    needed = channels * size_hw[0] * size_hw[1] * len(readable)
+    return Decoded(size_hw, needed / 1e9, needed <= budget)

@@ -1,0 +1,59 @@
+"""How a run stands against the reference curve of its recipe: told after each validation, drawn as a band."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from vitreous.recipes.reference import ReferenceCurve, find_curve, standing
+from vitreous.render.figure import Band
+from vitreous.tasks.saved import read_json
+from vitreous.training.recipe import Recipe
+from vitreous.training.run_folder import RunFolder
+
+Note = Callable[[str], None]
+
+
+def reference_for(folder: RunFolder, recipe: Recipe, note: Note) -> ReferenceCurve | None:
+    """The reference curve that a run can be held against, which is said, or None: no curve, or one of other settings.
+
+    Raises:
+        InputError: the file of the curve is damaged.
+    """
+    curve = find_curve(recipe.name)
+    if curve is None:
+        return None
+    data = read_json(folder.recipe)["data"]
+    if difference := curve.difference(recipe, data):
+        note(f"no reference curve to hold this run against: {recipe.name}'s was measured with {difference}")
+        return None
+    note(origin(curve, data["fingerprint"]))
+    return curve
+
+
+def origin(curve: ReferenceCurve, fingerprint: str) -> str:
+    """Where a reference comes from, in words, and how far other held-out pictures alone can take a run from it."""
+    words = f"reference: mean ± standard deviation of {len(curve.seeds)} seeds, {curve.date}, {curve.machine}"
+    if fingerprint == curve.data["fingerprint"]:
+        return words
+    final = curve.points[-1].mean
+    chance = math.sqrt(final * (1 - final) / curve.data["validation"])
+    return f"{words}; on other validation pictures, which moves a score by ± {100 * chance:.1f} more"
+
+
+def teller(curve: ReferenceCurve | None, note: Note) -> Callable[[int, float], None]:
+    """What a run is to call after a validation, with its step and its accuracy; silent where nothing was measured."""
+
+    def tell(step: int, top1: float) -> None:
+        if curve is not None and (point := curve.at(step)):
+            note(standing(point, top1))
+
+    return tell
+
+
+def band(curve: ReferenceCurve | None) -> Band | None:
+    """A reference curve as the picture of a run draws it."""
+    if curve is None:
+        return None
+    epochs, means, spreads = np.array([(point.epoch, point.mean, point.std) for point in curve.points]).T
+    return Band(epochs, means, spreads, f"reference ± standard deviation (n = {len(curve.seeds)})")
