@@ -18,12 +18,12 @@ from statistics import median
 
 import torch
 
-from vitreous.allocator import keep_freed_memory
 from vitreous.explanation.attention import attention, layer_attention
 from vitreous.explanation.lean import LeanTrace
 from vitreous.explanation.rollout import plain_rollout, rollout
 from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Predicted
+from vitreous.machine import keep_freed_memory
 from vitreous.model.config import ViTConfig, size
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT

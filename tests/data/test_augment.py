@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vitreous.data import statistics
 from vitreous.data.augment import Augment, augment
 from vitreous.data.loader import Normalise, TrainingBatches, epoch_order, plain_batches
 from vitreous.data.pictures import Pictures
@@ -89,3 +90,18 @@ def test_statistics_are_numpys():
     numbers = whole.images_u8.double() / 255
     assert mean == pytest.approx(numbers.mean((0, 2, 3)).tolist(), abs=1e-6)
     assert std == pytest.approx(numbers.std((0, 2, 3), correction=0).tolist(), abs=1e-6)
+
+
+def test_batches_come_where_they_are_wanted_and_the_pictures_stay():
+    here = batches()
+    there = TrainingBatches(
+        here.pictures, 4, Augment(flip=True), 0, normalise=Normalise((0,) * 3, (1,) * 3), device=torch.device("meta")
+    )
+    assert [tensor.device.type for tensor in there.batch(0)] == ["meta", "meta"]
+    assert there.pictures.images_u8.device.type == here.batch(0)[0].device.type == "cpu"
+
+
+def test_statistics_counted_in_parts_are_those_of_the_whole(monkeypatch):
+    whole = channel_statistics(pictures())
+    monkeypatch.setattr(statistics, "COUNTED_AT_ONCE", 3)
+    assert channel_statistics(pictures()) == whole

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 import vitreous
-from vitreous.allocator import keep_freed_memory
 from vitreous.errors import InputError
 from vitreous.files import reason
+from vitreous.machine import keep_freed_memory
 
 EXIT_BAD_INPUT, EXIT_BROKE_OFF, EXIT_INTERRUPTED = 2, 3, 130
 

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from vitreous.cli import EXIT_BROKE_OFF, complain
 from vitreous.cli.screen import note, say
 from vitreous.errors import InputError
+from vitreous.machine import share_cores
 
 if TYPE_CHECKING:
     from vitreous.video.camera import LiveSource
@@ -57,6 +58,7 @@ def live(
         host: Address to serve at; by default only this machine can watch.
         port: Port to serve at; 0 for any that is free.
     """
+    share_cores()
     from vitreous.workflows.live import live as run
     from vitreous.workflows.live_server import LiveServer
 

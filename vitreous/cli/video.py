@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from vitreous.cli import EXIT_BROKE_OFF, EXIT_INTERRUPTED, complain
 from vitreous.cli.screen import clock, note, progress, say
 from vitreous.errors import InputError
+from vitreous.machine import share_cores
 
 if TYPE_CHECKING:
     from vitreous.tasks.classification import Classifier
@@ -59,6 +60,7 @@ def video(
     format: str | None = None,  # noqa: A002 - the name of the option
     model_size: int | None = None,
     batch_size: int = 16,
+    precision: Literal["auto", "bf16", "fp32"] = "fp32",
     resume: Flag = False,
     shared: Flag = False,
 ) -> int:
@@ -98,10 +100,13 @@ def video(
         format: Of an output whose name has no ending, such as webm or png.
         model_size: Side in pixels that the model is given; its own by default.
         batch_size: Frames that go through the model at a time.
+        precision: bf16 is up to 1.8 times as fast where the hardware has it, and moves maps by little; auto takes it
+            there.
         resume: Of a folder of clips: skip those that this model and request wrote before, or the good part of.
         shared: Of a folder of clips: share it with all who run the same command, on machines that see the same
             folders, and resume. Clips of a worker that dies are done by another; those that failed are not tried again.
     """
+    share_cores()
     from vitreous.workflows.load import load
     from vitreous.workflows.places import place
     from vitreous.workflows.video_request import request_from
@@ -112,6 +117,7 @@ def video(
         "head": head, "fusion": fusion, "discard": discard, "view": view, "strength": strength, "edges": edges,
         "legend": legend, "smooth": smooth, "strip": strip, "timeline": timeline, "data_out": data_out, "start": start,
         "end": end, "every": every, "size": size, "quality": quality, "format": format, "batch_size": batch_size,
+        "precision": precision,
     }  # fmt: skip
     request = request_from([name.strip() for name in method.split(",")], given)
     if clip.is_dir():

@@ -12,6 +12,7 @@ from vitreous.errors import InputError
 from vitreous.explanation.pictures import find_target
 from vitreous.files import make_folder
 from vitreous.render.timeline import Segment, timeline
+from vitreous.runtime import autocast, choose_precision
 from vitreous.tasks.classification import Classifier
 from vitreous.video.info import Frame, VideoInfo, read_info
 from vitreous.video.options import VideoOptions
@@ -70,9 +71,9 @@ def explain_video(
         method: a name in the table of methods, or several, each of which gets a panel.
         model_size: the side in pixels that the model is given, as `size` of `load`.
         on_progress: called with frames done and frames in all (None where the file doesn't say).
-        **given: by name, what VideoRequest holds (layout, explained, query, track, smooth, strip, timeline, data_out,
-            batch_size), how it looks (strength, edges, legend), which part of the clip (start, end, every, size,
-            quality, format), and settings of the method as in `explain` (layer, head ...).
+        **given: by name, what VideoRequest holds (layout, explained, query, track, smooth, strip, timeline,
+            data_out, batch_size, precision), how it looks (strength, edges, legend), which part of the clip (start,
+            end, every, size, quality, format), and settings of the method as in `explain` (layer, head ...).
 
     Raises:
         InputError: a clip that can't be read or written, or an unknown method, setting, layer or head.
@@ -97,9 +98,17 @@ def write_explained(
     with ExitStack() as stack:
         table = stack.enter_context(ClipTable(classifier.class_names, request, info.size_hw))
         drawing = ClipDrawing(request, duration_of(info, request.options), table.add)
-        video = transform_video(
-            source, target, drawing.draw, request.batch_size, on_progress, look=looking.look, options=request.options
-        )
+        precision = choose_precision(request.precision, classifier.device)
+        with autocast(classifier.device, precision):  # over the whole clip: weights are brought to it once
+            video = transform_video(
+                source,
+                target,
+                drawing.draw,
+                request.batch_size,
+                on_progress,
+                look=looking.look,
+                options=request.options,
+            )
         files = table.save()
         answers, segments = table.answers.pooled(), table.answers.segments()
         if request.timeline is not None:

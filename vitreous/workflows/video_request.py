@@ -12,6 +12,7 @@ from vitreous.explanation.targets import Target
 from vitreous.records import from_dict
 from vitreous.render.frame_layouts import LAYOUTS
 from vitreous.render.shown import Look
+from vitreous.runtime import PRECISIONS
 from vitreous.video.options import WHOLE, VideoOptions
 
 OF_ATTENTION = ("heads", "layers")
@@ -50,10 +51,14 @@ class VideoRequest:
     """An NPZ file for the maps; predictions and statistics go to a CSV file beside it."""
     batch_size: int = 16
     """Frames that go through the model at a time."""
+    precision: str = "fp32"
+    """fp32, bf16, or auto for bf16 where the hardware has it: sooner done, with a correlation of maps above 0.99."""
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             raise unknown("layout", self.layout, LAYOUTS)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
         if self.batch_size < 1:
             raise InputError(f"batch size {self.batch_size} is none: give 1 or more")
         if not 0 <= self.smooth < float("inf"):

@@ -1,0 +1,294 @@
+"""The video pipeline against its stages, against DINO's script, over long clips, and in lower precision.
+
+Command:  python benchmarks/video.py [--clip FILE] [--weights FILE] [--frames N] [PART ...]
+
+Parts: stages, script, memory, precision, small. Times are ratios within one run, and what is compared takes turns.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vitreous import load
+from vitreous.data.preprocessing import Preprocessing
+from vitreous.explanation.pictures import explain_batch
+from vitreous.explanation.rows import plain_attention
+from vitreous.machine import keep_freed_memory, share_cores
+from vitreous.model import linear
+from vitreous.model.config import size
+from vitreous.model.trace import Trace
+from vitreous.model.vit import ViT
+from vitreous.runtime import autocast
+from vitreous.tasks.classification import Classifier
+from vitreous.video.decode import read_frames
+from vitreous.video.info import Frame, read_info
+from vitreous.video.options import WHOLE, VideoOptions
+from vitreous.video.output import writer_for
+from vitreous.workflows.video import Looking, write_explained
+from vitreous.workflows.video_drawing import ClipDrawing
+from vitreous.workflows.video_maps import Seen
+from vitreous.workflows.video_request import VideoRequest
+
+SHARED = Path(os.environ.get("VITREOUS_SHARED", "../shared/data"))
+TURNS = 3
+
+
+def plainly(size_hw: tuple[int, int], patch: int) -> Preprocessing:
+    """Whole pictures, stretched to the model's size."""
+    return Preprocessing(size_hw, "stretch", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), patch)
+
+
+def batches(frames: list[Frame], count: int) -> Iterator[list[Frame]]:
+    """The frames, so many at a time."""
+    return (frames[start : start + count] for start in range(0, len(frames), count))
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """How long a call takes."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def until(frames: list[Frame]) -> VideoOptions:
+    """The part of the clip that these first frames are."""
+    return VideoOptions(end=float(frames[-1].time_seconds) + 1e-3)
+
+
+def read(clip: Path, count: int) -> list[Frame]:
+    """The clip's first frames."""
+    with closing(read_frames(clip, WHOLE)) as reader:
+        return list(islice(reader, count))
+
+
+def write(clip: Path, frames: list[Frame], folder: Path) -> None:
+    """Write frames as the pipeline does."""
+    with writer_for(folder / "out.mp4", read_info(clip), frames[0].image_u8.shape[:2], WHOLE) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+
+def stages(classifier: Classifier, clip: Path, count: int, request: VideoRequest) -> None:
+    """Print each stage alone, and the pipeline over the slowest."""
+    frames = read(clip, count)
+    looking = Looking(classifier, request, None, None)
+    seen: list[Seen] = []
+    drawn: list[Frame] = []
+
+    def look() -> None:
+        with autocast(classifier.device, request.precision):
+            seen[:] = [one for batch in batches(frames, request.batch_size) for one in looking.look(batch)]
+
+    def draw() -> None:
+        drawing = ClipDrawing(request, None, lambda *_: None)
+        step = request.batch_size
+        images = [
+            image
+            for start in range(0, len(frames), step)
+            for image in drawing.draw(frames[start : start + step], seen[start : start + step])
+        ]
+        drawn[:] = [Frame(image, frame.time_seconds) for image, frame in zip(images, frames, strict=True)]
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        end = until(frames)
+        whole = replace(request, options=end)
+        parts: dict[str, Callable[[], object]] = {
+            "decode": lambda: read(clip, count),
+            "model": look,
+            "draw": draw,
+            "encode": lambda: write(clip, drawn, folder),
+            "pipeline": lambda: write_explained(classifier, clip, folder / "whole.mp4", whole),
+        }
+        times = {name: [seconds(run) for _ in range(TURNS)] for name, run in parts.items()}
+    least = {name: min(values) / len(frames) * 1000 for name, values in times.items()}
+    print(f"{request.methods[0]}, {request.precision}: ", end="")
+    print(", ".join(f"{name} {value:.1f} ms a frame" for name, value in least.items()))
+    slowest = max(value for name, value in least.items() if name != "pipeline")
+    print(f"  the pipeline runs at {slowest / least['pipeline']:.0%} of its slowest stage alone")
+
+
+def script(classifier: Classifier, clip: Path, count: int) -> None:
+    """Print what the way of DINO's video script takes over our pipeline: same weights, same size for the model.
+
+    That script (facebookresearch/dino, video_generation.py) writes every frame as JPEG, reads each again, passes it
+    through the model alone, takes the last layer's attention as matrices, has matplotlib write the picture, and makes
+    the film of all files in the end.
+    """
+    frames = read(clip, count)
+    end = until(frames)
+    request = VideoRequest(methods=("attention",), options=end)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        ours, theirs = [], []
+        for _ in range(TURNS):
+            ours.append(seconds(lambda: write_explained(classifier, clip, folder / "ours.mp4", request)))
+            theirs.append(seconds(lambda: with_usual_products(lambda: by_script(classifier, clip, count, folder))))
+    print(
+        f"DINO's script: {min(theirs) / count * 1000:.0f} ms a frame, {min(theirs) / min(ours):.1f} times our pipeline"
+    )
+
+
+@torch.no_grad()
+def by_script(classifier: Classifier, clip: Path, count: int, folder: Path) -> None:
+    """A film by that script's steps, as large as the clip."""
+    from matplotlib import pyplot
+    from PIL import Image
+
+    for number, frame in enumerate(read(clip, count)):
+        Image.fromarray(frame.image_u8).save(folder / f"frame-{number:06d}.jpg")
+    for number in range(count):
+        with Image.open(folder / f"frame-{number:06d}.jpg") as image:
+            inputs, _ = classifier.prepare(np.asarray(image.convert("RGB")))
+            size_hw = (image.height, image.width)
+        trace = Trace()
+        classifier.vit(inputs[None], trace)
+        assert trace.layout is not None
+        matrices = plain_attention(trace.records[-1])
+        grid = (trace.layout.grid_height, trace.layout.grid_width)
+        heads = matrices[0, :, 0, trace.layout.prefix :].unflatten(1, grid)
+        large = torch.nn.functional.interpolate(heads[None], size=size_hw, mode="nearest")[0]
+        pyplot.imsave(folder / f"attention-{number:06d}.jpg", large.mean(0).numpy(), cmap="inferno")
+    kept = []
+    for path in sorted(folder.glob("attention-*.jpg")):
+        with Image.open(path) as image:
+            kept.append(Frame(np.asarray(image.convert("RGB")), Fraction(len(kept), 30)))
+    write(clip, kept, folder)
+
+
+def with_usual_products(run: Callable[[], object]) -> None:
+    """Run with the matrix products that PyTorch takes by itself."""
+    ours = linear._has_wide_products
+    linear._has_wide_products = lambda: False
+    try:
+        run()
+    finally:
+        linear._has_wide_products = ours
+
+
+def precision(classifier: Classifier, clip: Path, count: int) -> None:
+    """Print what the model's stage takes in each precision, and how alike the maps are to those in fp32."""
+    frames = [frame.image_u8 for frame in read(clip, count)]
+    for method in ("attention", "rollout"):
+        maps: dict[str, list[np.ndarray]] = {}
+
+        def see(name: str, kind: str, method: str = method, maps: dict[str, list[np.ndarray]] = maps) -> None:
+            with autocast(classifier.device, kind):
+                parts = [explain_batch(classifier, frames[i : i + 16], method) for i in range(0, count, 16)]
+            maps[name] = [one.grid_heat for part in parts for one in part]
+
+        ways: dict[str, Callable[[], object]] = {
+            "fp32, PyTorch's products": lambda see=see: with_usual_products(lambda: see("usual", "fp32")),
+            "fp32": lambda see=see: see("fp32", "fp32"),
+            "bf16": lambda see=see: see("bf16", "bf16"),
+        }
+        times = {name: min(seconds(run) for _ in range(TURNS)) for name, run in ways.items()}
+        alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(maps["fp32"], maps["bf16"], strict=True)]
+        print(f"{method}: " + ", ".join(f"{name} {value / count * 1000:.1f} ms" for name, value in times.items()))
+        usual, full, half = times.values()
+        print(
+            f"  bf16 is {usual / half:.2f} times as fast as PyTorch's fp32, {full / half:.2f} times as ours; maps' "
+            f"correlation at least {min(alike):.4f}, mean {np.mean(alike):.4f}"
+        )
+
+
+def small(clip: Path, count: int) -> None:
+    """Print the frames a second of a small ViT at 224 pixels on the clip at its own size, from file to file."""
+    torch.manual_seed(0)
+    frames = read(clip, count)
+    height, width = frames[0].image_u8.shape[:2]
+    for name in ("Ti/16", "S/16"):
+        config = size(name, image_size_hw=(224, 224))
+        names = tuple(f"class {i}" for i in range(config.classes))
+        classifier = Classifier(ViT(config), plainly((224, 224), 16), names)
+        for kind in ("fp32", "bf16"):
+            request = VideoRequest(options=until(frames), precision=kind)
+            least = min(whole_seconds(classifier, clip, request) for _ in range(TURNS))
+            print(f"ViT-{name} at 224 on {width} x {height}, rollout, {kind}: {count / least:.1f} frames a second")
+
+
+def whole_seconds(classifier: Classifier, clip: Path, request: VideoRequest) -> float:
+    """How long the pipeline takes from file to file."""
+    with tempfile.TemporaryDirectory() as place:
+        return seconds(lambda: write_explained(classifier, clip, Path(place) / "out.mp4", request))
+
+
+def memory(clip: Path) -> None:
+    """Print the peak of the whole program over 300 and over 3,000 frames of one clip (its own size, a tiny model)."""
+    frames = read(clip, 300)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        peaks = []
+        for repeats in (1, 10):
+            path = folder / f"{repeats}.mp4"
+            with writer_for(path, read_info(clip), frames[0].image_u8.shape[:2], WHOLE) as writer:
+                for number in range(repeats * len(frames)):
+                    writer.write(Frame(frames[number % len(frames)].image_u8, Fraction(number, 30)))
+            command = [sys.executable, __file__, "--peak", str(path)]
+            peaks.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]))
+    shorter, longer = peaks
+    print(f"peak memory: {len(frames)} frames {shorter:.0f} MiB, {10 * len(frames)} frames {longer:.0f} MiB: "
+          f"{longer / shorter - 1:+.1%}")  # fmt: skip
+
+
+def peak(clip: Path) -> None:
+    """Print the peak memory of this process after it has explained a clip."""
+    torch.manual_seed(0)
+    config = size("micro/4-32")
+    names = tuple(f"class {i}" for i in range(config.classes))
+    classifier = Classifier(ViT(config), plainly((32, 32), 4), names)
+    write_explained(classifier, clip, clip.with_name("out.mp4"), VideoRequest())
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+PARTS = ("stages", "script", "precision", "small", "memory")
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--clip", type=Path, default=SHARED / "video" / "dog.mp4")
+    parser.add_argument("--weights", default=str(SHARED / "weights" / "dinov2-vits14.safetensors"))
+    parser.add_argument("--frames", type=int, default=96)
+    parser.add_argument("--peak", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if "GOMP_SPINCOUNT" not in os.environ:  # as the command line does, before torch is loaded
+        share_cores()
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+    keep_freed_memory()
+    if given.peak:
+        peak(given.peak)
+        return
+    wanted = given.parts or PARTS
+    if any(part not in PARTS for part in wanted):
+        parser.error(f"parts are {', '.join(PARTS)}")
+    classifier = load(given.weights, on_note=lambda _: None)
+    count = given.frames
+    chosen: dict[str, Callable[[], None]] = {
+        "stages": lambda: [stages(classifier, given.clip, count, VideoRequest(methods=(method,), precision=kind))
+                           for method in ("attention", "rollout") for kind in ("fp32", "bf16")] and None,
+        "script": lambda: script(classifier, given.clip, count),
+        "precision": lambda: precision(classifier, given.clip, count),
+        "small": lambda: small(given.clip, count),
+        "memory": lambda: memory(given.clip),
+    }  # fmt: skip
+    for part in wanted:
+        chosen[part]()
+
+
+if __name__ == "__main__":
+    main()
