@@ -1,0 +1,156 @@
+"""A training step of ours beside a plain loop over transformers' ViT of the same size with a DataLoader.
+
+Command:  python benchmarks/training_step.py
+
+Both see CIFAR-10 (random pictures of its shape: what is on them costs nothing), the same batch, width, depth, heads and
+patch, AdamW with fused=True, random flips and shifts. Ours keeps the pictures in memory and augments a batch at a time;
+theirs has a Dataset that augments and normalises one picture at a time, in the two worker processes that help it most.
+Times are medians of steps in processes of their own that take turns; ours keeps freed memory, as its command line does.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vitreous.data.augment import Augment
+from vitreous.data.loader import Normalise, TrainingBatches
+from vitreous.data.pictures import Pictures
+from vitreous.machine import keep_freed_memory
+from vitreous.model.arithmetic import multiply_adds
+from vitreous.model.config import size
+from vitreous.model.vit import ViT
+from vitreous.recipes.cifar10_quick import cifar10_quick
+from vitreous.runtime import autocast, seed_for
+from vitreous.training.gradients import Learner
+from vitreous.training.optimizer import OptimizerSettings, build_optimizers
+from vitreous.training.processes import Processes
+
+BATCH, STEPS, PICTURES = 256, 25, 20_000
+CPU = torch.device("cpu")
+
+
+def pictures() -> tuple[Tensor, Tensor]:
+    """As many as a part of CIFAR-10, uint8 (n, 3, 32, 32), and labels."""
+    draw = torch.Generator().manual_seed(0)
+    shape = (PICTURES, 3, 32, 32)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=draw), torch.arange(PICTURES) % 10
+
+
+def our_step(precision: str) -> Callable[[], None]:
+    """A step of the library's own parts."""
+    from dataclasses import replace
+
+    images, labels = pictures()
+    recipe = replace(cifar10_quick(), batch_size=BATCH, optimizer=OptimizerSettings(kind="adamw"), label_smoothing=0.0)
+    data = Pictures(images, labels, tuple("0123456789"))
+    batches = TrainingBatches(data, BATCH, Augment(flip=True, shift=3), 0, normalise=Normalise((0.5,) * 3, (0.25,) * 3))
+    model = ViT(recipe.model).train()
+    learner, (optimizer,) = Learner(model, recipe, Processes()), build_optimizers(model, recipe.optimizer).values()
+    steps = iter(range(10**9))
+
+    def step() -> None:
+        number = next(steps)
+        shown, answers = batches.batch(number)
+        with autocast(CPU, precision):
+            learner.gradients(shown, answers, seed_for(0, "model", number))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+class TheirPictures(torch.utils.data.Dataset):
+    """One picture at a time, flipped and shifted at random."""
+
+    def __init__(self) -> None:
+        self.images, self.labels = pictures()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = self.images[index].float().div_(255).sub_(0.5).div_(0.25)
+        if torch.rand(()) < 0.5:
+            image = image.flip(-1)
+        padded = functional.pad(image, (3, 3, 3, 3))
+        down, across = torch.randint(0, 7, (2,)).tolist()
+        return padded[:, down : down + 32, across : across + 32], int(self.labels[index])
+
+
+def their_step(precision: str) -> Callable[[], None]:
+    """A step of the plain loop."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    own = size("micro/4-32")
+    theirs = ViTConfig(
+        hidden_size=own.width, num_hidden_layers=own.depth, num_attention_heads=own.heads, num_labels=10,
+        intermediate_size=int(own.mlp_ratio * own.width), image_size=32, patch_size=4,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    model = ViTForImageClassification(theirs).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)
+    loader = torch.utils.data.DataLoader(
+        TheirPictures(), BATCH, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
+    )
+    batches = endless(loader)
+
+    def step() -> None:
+        shown, answers = next(batches)
+        with autocast(CPU, precision):
+            loss = functional.cross_entropy(model(shown).logits.float(), answers)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def endless(loader: torch.utils.data.DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
+    """Epoch after epoch."""
+    while True:
+        yield from loader
+
+
+def measure(step: Callable[[], None]) -> None:
+    """Print the median seconds of a step."""
+    times = []
+    for _ in range(STEPS + 3):
+        started = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - started)
+    print(median(times[3:]))
+
+
+def main() -> None:
+    """Print both, in each precision."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.run:
+        if given.run[0] == "ours":
+            keep_freed_memory()
+        measure((our_step if given.run[0] == "ours" else their_step)(given.run[1]))
+        return
+    operations = 6 * multiply_adds(size("micro/4-32")) * BATCH  # forward and twice as much backward
+    for precision in ("fp32", "bf16"):
+        times: dict[str, list[float]] = {"ours": [], "theirs": []}
+        for _ in range(3):
+            for who, taken in times.items():
+                command = [sys.executable, __file__, "--run", who, precision]
+                taken.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        ours, theirs = (min(times[who]) for who in ("ours", "theirs"))
+        print(
+            f"{precision}: a step of {BATCH} takes us {ours * 1000:.0f} ms ({BATCH / ours:.0f} pictures/s, "
+            f"{operations / ours / 1e9:.0f} GFLOP/s), the plain loop {theirs * 1000:.0f} ms: {theirs / ours:.2f} times"
+        )
+
+
+if __name__ == "__main__":
+    main()
