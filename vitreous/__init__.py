@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vitreous.data.preprocessing import Preprocessing
     from vitreous.errors import InputError
-    from vitreous.explanation.observe import observe
+    from vitreous.explanation.observation.observe import observe
     from vitreous.workflows.evaluate import evaluate
     from vitreous.workflows.explain import explain
     from vitreous.workflows.load import load
@@ -27,7 +27,7 @@ _HOMES = {
     "explain": "workflows.explain",
     "explain_video": "workflows.video",
     "load": "workflows.load",
-    "observe": "explanation.observe",
+    "observe": "explanation.observation.observe",
     "train": "workflows.train",
     "wrap": "workflows.wrap",
 }

@@ -10,7 +10,7 @@ from conforming.subject import Seen, Subject, Tool
 from vitreous.explanation.attention import layer_attention
 from vitreous.explanation.lean import LeanTrace
 from vitreous.explanation.methods import METHODS
-from vitreous.explanation.observe import observe
+from vitreous.explanation.observation.observe import observe
 from vitreous.explanation.rollout import roll
 from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Predicted

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from vitreous.explanation.foreign import ForeignModel
 from vitreous.explanation.gradient_rollout import gradient_rollout
+from vitreous.explanation.observation.foreign import ForeignModel
 from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import ClassTarget
 

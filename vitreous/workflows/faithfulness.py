@@ -12,8 +12,8 @@ from vitreous.data.pictures import Pictures
 from vitreous.data.sources import DEFAULT_FRACTION, absolute, load_pictures
 from vitreous.errors import InputError
 from vitreous.evaluation.faithfulness_report import Agreement, MethodReport, agreements, report
-from vitreous.explanation.patch_maps import BASELINES
-from vitreous.explanation.removal import ROAD_SHARES, steps
+from vitreous.explanation.faithfulness.patch_maps import BASELINES
+from vitreous.explanation.faithfulness.removal import ROAD_SHARES, steps
 from vitreous.files import write_text
 from vitreous.runtime import generator
 from vitreous.tasks.classification import Classifier

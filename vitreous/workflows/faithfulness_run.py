@@ -9,13 +9,13 @@ import numpy as np
 
 from vitreous.data.pictures import Pictures
 from vitreous.errors import InputError, unknown
-from vitreous.explanation.faithfulness import judge
+from vitreous.explanation.faithfulness.measures import judge
+from vitreous.explanation.faithfulness.patch_maps import BASELINES
+from vitreous.explanation.faithfulness.randomised import STAGES, randomised
+from vitreous.explanation.faithfulness.removal import removal
+from vitreous.explanation.faithfulness.sensitivity import score_changes
+from vitreous.explanation.faithfulness.subject import Subject, subject
 from vitreous.explanation.methods import METHODS
-from vitreous.explanation.patch_maps import BASELINES
-from vitreous.explanation.randomised import STAGES, randomised
-from vitreous.explanation.removal import removal
-from vitreous.explanation.sensitivity import score_changes
-from vitreous.explanation.subject import Subject, subject
 from vitreous.tasks.classification import Classifier
 from vitreous.workflows.faithfulness_values import ValuesFile
 

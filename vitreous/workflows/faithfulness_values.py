@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from vitreous.errors import InputError
-from vitreous.explanation.removal import ROAD_SHARES, steps
-from vitreous.explanation.sensitivity import set_sizes
+from vitreous.explanation.faithfulness.removal import ROAD_SHARES, steps
+from vitreous.explanation.faithfulness.sensitivity import set_sizes
 from vitreous.files import reason, write_text
 
 DIGITS = 6

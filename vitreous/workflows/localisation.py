@@ -12,8 +12,8 @@ from vitreous.data.masks import Masked, load_masked
 from vitreous.errors import InputError
 from vitreous.evaluation.localisation import SHOWN, Localisation, localisation_scores, localise, widened
 from vitreous.evaluation.score import Score
+from vitreous.explanation.faithfulness.patch_maps import BASELINES, baseline_map
 from vitreous.explanation.methods import METHODS, find_method
-from vitreous.explanation.patch_maps import BASELINES, baseline_map
 from vitreous.explanation.pictures import explain_batch
 from vitreous.explanation.settings import Settings
 from vitreous.files import write_text

@@ -7,7 +7,7 @@ from PIL import Image
 
 from vitreous.data.masks import Masked, load_masked
 from vitreous.evaluation.localisation import SHOWN
-from vitreous.explanation.patch_maps import BASELINES
+from vitreous.explanation.faithfulness.patch_maps import BASELINES
 from vitreous.explanation.settings import Settings
 from vitreous.render.bars import Bar, Panel, score_bars
 from vitreous.render.outline import outline

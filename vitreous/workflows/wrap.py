@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
-from vitreous.explanation.answer import answer_of, is_features
-from vitreous.explanation.foreign import ForeignModel
+from vitreous.explanation.observation.answer import answer_of, is_features
+from vitreous.explanation.observation.foreign import ForeignModel
 from vitreous.model.vit import ViT
 from vitreous.tasks.classification import Classifier
 from vitreous.tasks.foreign import told_apart

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from vitreous.explanation.imputation import impute
-from vitreous.explanation.multigrid import neighbour_sum
+from vitreous.explanation.faithfulness.imputation import impute
+from vitreous.explanation.faithfulness.multigrid import neighbour_sum
 
 
 def hole(height: int, width: int, share: float, seed: int = 0) -> torch.Tensor:

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from vitreous.evaluation.faithfulness import correlation
-from vitreous.explanation.filling import mean_color
-from vitreous.explanation.subject import Subject
+from vitreous.explanation.faithfulness.filling import mean_color
+from vitreous.explanation.faithfulness.subject import Subject
 
 SHARES = (1 / 8, 1 / 4, 1 / 2)
 """Of the patches: the sizes n of the sets that are removed."""

@@ -8,8 +8,8 @@ from torch import nn
 
 from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
-from vitreous.explanation.foreign import ForeignModel
 from vitreous.explanation.methods import METHODS
+from vitreous.explanation.observation.foreign import ForeignModel
 from vitreous.explanation.pictures import explain_batch
 from vitreous.explanation.settings import Settings
 from vitreous.model.config import ViTConfig

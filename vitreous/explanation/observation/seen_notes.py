@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vitreous.errors import InputError
-from vitreous.explanation.products import Product
-from vitreous.explanation.seen_sdpa import random_attention
+from vitreous.explanation.observation.products import Product
+from vitreous.explanation.observation.seen_sdpa import random_attention
 
 SOFTMAX = frozenset({"softmax", "_softmax", "special_softmax"})
 DROPOUT = frozenset({"dropout", "dropout_", "alpha_dropout", "feature_dropout"})

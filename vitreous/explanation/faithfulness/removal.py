@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vitreous.evaluation.faithfulness import most_relevant_first
-from vitreous.explanation.filling import blurred, imputed, mean_color
-from vitreous.explanation.subject import Subject
+from vitreous.explanation.faithfulness.filling import blurred, imputed, mean_color
+from vitreous.explanation.faithfulness.subject import Subject
 
 STEPS = 16
 """Equal steps (as equal as whole patches allow) of the insertion and deletion curves."""

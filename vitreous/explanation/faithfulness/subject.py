@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitreous.explanation.asking import Asked
+from vitreous.explanation.faithfulness.asking import Asked
+from vitreous.explanation.faithfulness.patch_maps import BASELINES, baseline_map, patch_maps
 from vitreous.explanation.method import Model
-from vitreous.explanation.patch_maps import BASELINES, baseline_map, patch_maps
 from vitreous.explanation.targets import Along, Feature, Predicted, Target
 from vitreous.runtime import generator
 from vitreous.tasks.classification import Classifier

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from vitreous.evaluation.faithfulness import rank_correlation
+from vitreous.explanation.faithfulness.removal import removal
+from vitreous.explanation.faithfulness.sensitivity import sensitivity, set_sizes
+from vitreous.explanation.faithfulness.subject import Subject
 from vitreous.explanation.method import Model
-from vitreous.explanation.removal import removal
-from vitreous.explanation.sensitivity import sensitivity, set_sizes
-from vitreous.explanation.subject import Subject
 
 
 def judge(subject: Subject, method: str, copies: Mapping[str, Model], changes: np.ndarray) -> dict[str, np.ndarray]:

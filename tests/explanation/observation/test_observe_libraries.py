@@ -9,8 +9,8 @@ from torch import nn
 
 from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
-from vitreous.explanation.foreign import ForeignModel
-from vitreous.explanation.observe import observe
+from vitreous.explanation.observation.foreign import ForeignModel
+from vitreous.explanation.observation.observe import observe
 from vitreous.explanation.pictures import explain_batch
 from vitreous.explanation.rollout import plain_rollout, roll
 from vitreous.explanation.rows import plain_attention

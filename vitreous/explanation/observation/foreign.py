@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from vitreous.explanation.answer import answer_of
-from vitreous.explanation.seen_model import Structure, refuse_unseen, study
+from vitreous.explanation.observation.answer import answer_of
+from vitreous.explanation.observation.seen_model import Structure, refuse_unseen, study
 from vitreous.model.trace import Trace
 
 

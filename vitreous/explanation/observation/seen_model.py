@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
-from vitreous.explanation.answer import answer_of
-from vitreous.explanation.seen_attention import AttentionWatch
-from vitreous.explanation.seen_heads import Fold
-from vitreous.explanation.seen_patches import Grid, choose_grid, find_grid, find_layout
-from vitreous.explanation.seen_readout import find_readout, pooled_readout
+from vitreous.explanation.observation.answer import answer_of
+from vitreous.explanation.observation.seen_attention import AttentionWatch
+from vitreous.explanation.observation.seen_heads import Fold
+from vitreous.explanation.observation.seen_patches import Grid, choose_grid, find_grid, find_layout
+from vitreous.explanation.observation.seen_readout import find_readout, pooled_readout
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
 
 STREAMS = 64

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vitreous.explanation.imputation import impute
+from vitreous.explanation.faithfulness.imputation import impute
 
 Filling = Callable[[Tensor, Tensor], Tensor]
 """(which picture each row is of: int64 (rows), which pixels are kept: bool (rows, height, width)) to pictures

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from vitreous.errors import InputError
-from vitreous.explanation.products import Product, product
-from vitreous.explanation.seen_heads import Fold, Heads, find_heads
-from vitreous.explanation.seen_notes import Notes, Softmaxed, follow
-from vitreous.explanation.seen_sdpa import kernel_call, kernel_weights
+from vitreous.explanation.observation.products import Product, product
+from vitreous.explanation.observation.seen_heads import Fold, Heads, find_heads
+from vitreous.explanation.observation.seen_notes import Notes, Softmaxed, follow
+from vitreous.explanation.observation.seen_sdpa import kernel_call, kernel_weights
 from vitreous.model.trace import AttentionRecord
 
 FUSED_LAYERS = frozenset({"_transformer_encoder_layer_fwd", "_native_multi_head_attention"})

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from vitreous.errors import InputError
-from vitreous.explanation.observe import observe
+from vitreous.explanation.observation.observe import observe
 from vitreous.model.trace import TokenLayout, Trace
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vitreous.explanation.filling import Filling
+from vitreous.explanation.faithfulness.filling import Filling
 from vitreous.explanation.method import Model
 from vitreous.explanation.targets import Along
 

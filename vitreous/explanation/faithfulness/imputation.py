@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vitreous.explanation.multigrid import neighbour_sum, solve
+from vitreous.explanation.faithfulness.multigrid import neighbour_sum, solve
 
 TOLERANCE = 1e-3
 """Of the equations, relative to the length of their right-hand side: no worse than the noise that is added."""

@@ -9,14 +9,14 @@ from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
 from vitreous.evaluation.faithfulness import area
 from vitreous.evaluation.score import mean_score
-from vitreous.explanation.asking import Asked
-from vitreous.explanation.faithfulness import judge
-from vitreous.explanation.filling import mean_color
-from vitreous.explanation.patch_maps import BASELINES, baseline_map, patch_maps, to_patches
-from vitreous.explanation.randomised import STAGES, randomised
-from vitreous.explanation.removal import removal, road_counts, steps
-from vitreous.explanation.sensitivity import removed_sets, score_changes, sensitivity, set_sizes
-from vitreous.explanation.subject import Subject, subject, unit_side
+from vitreous.explanation.faithfulness.asking import Asked
+from vitreous.explanation.faithfulness.filling import mean_color
+from vitreous.explanation.faithfulness.measures import judge
+from vitreous.explanation.faithfulness.patch_maps import BASELINES, baseline_map, patch_maps, to_patches
+from vitreous.explanation.faithfulness.randomised import STAGES, randomised
+from vitreous.explanation.faithfulness.removal import removal, road_counts, steps
+from vitreous.explanation.faithfulness.sensitivity import removed_sets, score_changes, sensitivity, set_sizes
+from vitreous.explanation.faithfulness.subject import Subject, subject, unit_side
 from vitreous.explanation.targets import Along, ClassTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT

@@ -9,7 +9,7 @@ from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 
 from vitreous.errors import InputError
-from vitreous.explanation.observe import observe
+from vitreous.explanation.observation.observe import observe
 from vitreous.explanation.rows import plain_attention, plain_row_times_attention, row_times_attention
 from vitreous.model.trace import TokenLayout
 

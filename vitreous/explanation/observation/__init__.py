@@ -1,0 +1,1 @@
+"""Anyone's model: what its attention does is seen while it runs."""
