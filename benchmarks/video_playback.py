@@ -10,13 +10,14 @@ import argparse
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -54,18 +55,22 @@ EVERY_FORMAT = ("dog.mp4", "odd-314x273.gif", "variable-rate-rotated-180.mp4")
 """Clips that are written as WebM and GIF too."""
 FULL_RANGE = "bt709-full-range.mp4"
 PATIENCE_SECONDS = 60
-COLUMNS = ("file", "width × height", "duration s", "played to the end", "frames decoded", "frames presented",
-           "colours off by", "error")  # fmt: skip
+COLUMNS = ("file", "width × height", "duration s", "played to the end", "frames", "presented",
+           "colours off: mean", "field", "error")  # fmt: skip
 HEADING = "# In a browser\n"
 INTRODUCTION = """
 Every clip of the test data with a map over it, and three of them as WebM and GIF (of 240 lines) too, each opened in
-headless Chromium {version} and played at {rate} times its speed. Made by `python benchmarks/video_playback.py`. Width,
-height and duration are what the browser says. Of the frames that it decoded it presents as many as the machine
-({cores} cores, no GPU) can draw in time. Colours: the mean red, green and blue of each of 4 × 4 fields of the frame in
-the middle, drawn to a canvas, against the same frame decoded by PyAV; the largest difference, of 255 levels. A GIF is
-decoded by the browser's own decoder; how many of its frames differ from the one before stands for those presented.
-The last line is a clip with nothing drawn on it, whose colours are compared with those of the source, which has the
-full range.
+headless Chromium {version} and played at {rate} times its speed, served by ranges from 127.0.0.1. Made by
+`python benchmarks/video_playback.py`. Width, height and duration are what the browser says: people.mp4 has pixels
+that are not square, as its source, and a duration includes the sound.
+Frames are those of the file, as PyAV counts them; of these the browser presented as many as the
+machine ({cores} cores, shared, no GPU) drew in time. A GIF goes through the browser's own image decoder; presented are
+its frames that differ from the one before.
+
+Colours are those of the frame in the middle, drawn to a canvas, against the same frame decoded by PyAV: the mean red,
+green and blue of the whole frame, and of each of 4 × 4 fields; the largest difference, of 255 levels. Of the last two
+lines one is a clip with nothing drawn on it, against its source, and one is that source itself, which has the full
+range. This Chromium shows the most saturated blue and yellow of limited range by up to 11 levels paler than they are.
 """
 PAGE = """<!doctype html><meta charset="utf-8"><title>played</title><body></body><script>
 const {name, rate} = Object.fromEntries(new URLSearchParams(location.search))
@@ -107,15 +112,14 @@ async function film() {
   found.fields = fields(video, found.width, found.height)
   found.at = last.mediaTime
   await seek(0)
-  const before = [video.getVideoPlaybackQuality().totalVideoFrames, last.presentedFrames]
+  const before = last.presentedFrames - 1  // the first frame is there already
   const ended = event(video, "ended")
   video.playbackRate = rate
   await Promise.race([video.play(), failed])
   await Promise.race([ended, failed, pause(2 * video.duration + 10)])
   await pause(0.1)
   found.ended = video.ended
-  found.decoded = video.getVideoPlaybackQuality().totalVideoFrames - before[0]
-  found.presented = last.presentedFrames - before[1]
+  found.presented = last.presentedFrames - before
   return found
 }
 
@@ -126,7 +130,7 @@ async function animation() {
   const decoder = new ImageDecoder({data: (await fetch(name)).body, type: "image/gif"})
   await decoder.tracks.ready
   await decoder.completed
-  const found = {width: image.naturalWidth, height: image.naturalHeight, duration: 0, decoded: 0, presented: 0}
+  const found = {width: image.naturalWidth, height: image.naturalHeight, duration: 0, presented: 0}
   const count = decoder.tracks.selectedTrack.frameCount
   let before = ""
   for (let index = 0; index < count; index++) {
@@ -134,12 +138,11 @@ async function animation() {
     const means = fields(frame, found.width, found.height), now = JSON.stringify(means)
     if (index === Math.floor(count / 2)) [found.fields, found.at] = [means, frame.timestamp / 1e6]
     found.duration += frame.duration / 1e6
-    found.decoded++
     found.presented += now !== before
     before = now
     frame.close()
   }
-  found.ended = found.decoded === count
+  found.ended = true
   return found
 }
 
@@ -156,6 +159,10 @@ class Site(BaseHTTPRequestHandler):
     def __init__(self, folder: Path, found: "queue.Queue[dict[str, Any]]", *rest: Any) -> None:
         self.folder, self.found = folder, found
         super().__init__(*rest)
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # the browser has enough, or was ended
+            super().handle()
 
     def do_GET(self) -> None:
         path = self.folder / self.path.strip("/")
@@ -188,10 +195,7 @@ class Site(BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(len(data))}.items():
             self.send_header(name, value)
         self.end_headers()
-        try:
-            self.wfile.write(data)
-        except ConnectionError:  # the browser has enough
-            self.close_connection = True
+        self.wfile.write(data)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -246,30 +250,41 @@ def unchanged(frames: list[Frame]) -> list[np.ndarray]:
     return [frame.image_u8 for frame in frames]
 
 
-def decoded_fields(path: Path, seconds: float) -> np.ndarray:
-    """The mean colours of 4 × 4 fields of a clip's frame nearest to a time, by PyAV: [4, 4, 3], 0 to 255."""
+def decoded(path: Path, seconds: float) -> tuple[int, np.ndarray]:
+    """How many frames a clip has, and the mean colours of 4 × 4 fields of the one nearest to a time, by PyAV."""
+    count, nearest, best = 0, None, float("inf")
     with av.open(path) as container:
-        start = container.streams.video[0].start_time or 0
-        base = container.streams.video[0].time_base or 1
-        frame = min(container.decode(video=0), key=lambda frame: abs(float((frame.pts - start) * base) - seconds))
-        if frame.format.is_rgb or path.suffix == ".gif":
-            image = frame.to_ndarray(format="rgb24")
-        else:
-            image = frame.to_ndarray(format="rgb24", src_colorspace="ITU709", dst_colorspace="ITU709")
+        for frame in container.decode(video=0):
+            count += 1
+            distance = abs(float(frame.time or 0) - seconds)
+            if distance < best:
+                nearest, best = frame, distance
+        assert nearest is not None
+        matrix = "DEFAULT" if path.suffix == ".gif" else "ITU709"
+        image = nearest.to_ndarray(format="rgb24", src_colorspace=matrix, dst_colorspace=matrix)
     rows = np.arange(image.shape[0]) * 4 // image.shape[0]
     columns = np.arange(image.shape[1]) * 4 // image.shape[1]
-    return np.array([[image[rows == y][:, columns == x].mean((0, 1)) for x in range(4)] for y in range(4)])
+    return count, np.array([[image[rows == y][:, columns == x].mean((0, 1)) for x in range(4)] for y in range(4)])
 
 
 def row(name: str, reference: Path, found: dict[str, Any]) -> list[str]:
     """One line of the table."""
     if "error" in found:
-        return [name, "-", "-", "no", "-", "-", "-", found["error"]]
-    off = np.abs(np.reshape(found["fields"], (4, 4, 3)) - decoded_fields(reference, found["at"])).max()
-    ended = "yes" if found["ended"] else "no"
-    shape = f"{found['width']} × {found['height']}"
-    return [name, shape, f"{found['duration']:.3f}", ended, str(found["decoded"]), str(found["presented"]),
-            f"{off:.1f}", "none"]  # fmt: skip
+        return [name, *"-------", found["error"]]
+    frames, fields = decoded(reference, found["at"])
+    off = np.reshape(found["fields"], (4, 4, 3)) - fields
+    shape, ended = f"{found['width']} × {found['height']}", "yes" if found["ended"] else "no"
+    mean, field = np.abs(off.mean((0, 1))).max(), np.abs(off).max()
+    return [name, shape, f"{found['duration']:.3f}", ended, str(frames), str(found["presented"]),
+            f"{mean:.1f}", f"{field:.1f}", "none"]  # fmt: skip
+
+
+def section(rows: list[list[str]], rate: float) -> str:
+    """The report's section."""
+    version = subprocess.run([CHROMIUM, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    introduction = INTRODUCTION.format(version=version, rate=f"{rate:g}", cores=os.cpu_count())
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
+    return f"{HEADING}{introduction}\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def main() -> None:
@@ -284,24 +299,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = given.folder or Path(place)
         folder.mkdir(exist_ok=True)
-        names = explained(clips, folder)
-        references = {name: folder / name for name in names}
+        references = {name: folder / name for name in explained(clips, folder)}
         if any(clip.name == FULL_RANGE for clip in clips):
-            plain = folder / f"plain-{FULL_RANGE}"
-            transform_video(CLIPS / FULL_RANGE, plain, unchanged)
-            references[plain.name] = CLIPS / FULL_RANGE
+            transform_video(CLIPS / FULL_RANGE, folder / f"plain-{FULL_RANGE}", unchanged)
+            shutil.copyfile(CLIPS / FULL_RANGE, folder / f"source-{FULL_RANGE}")
+            references |= {f"{kind}-{FULL_RANGE}": CLIPS / FULL_RANGE for kind in ("plain", "source")}
         rows = []
-        for (name, reference), found in zip(
-            references.items(), played(folder, list(references), given.rate), strict=True
-        ):
+        findings = played(folder, list(references), given.rate)
+        for (name, reference), found in zip(references.items(), findings, strict=True):
             rows.append(row(name, reference, found))
-            print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
-    version = subprocess.run([CHROMIUM, "--version"], capture_output=True, text=True).stdout.split()[1]
-    introduction = INTRODUCTION.format(version=version, rate=f"{given.rate:g}", cores=os.cpu_count())
-    table = "".join(f"| {' | '.join(cells)} |\n" for cells in [COLUMNS, ["---"] * len(COLUMNS), *rows])
+            print(*rows[-1], sep=" | ", flush=True)
     before = given.report.read_text(encoding="utf-8").partition("\n" + HEADING)[0] if given.report.exists() else ""
-    given.report.write_text(f"{before}\n{HEADING}{introduction}\n{table}", encoding="utf-8")
-    print(table, end="")
+    given.report.write_text(f"{before}\n{section(rows, given.rate)}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def random_trace(
 def test_streamed_rollout_is_the_plain_one(readout, dtype, tolerance, block, kernel, monkeypatch):
     monkeypatch.setattr(rows, "BLOCK_NUMBERS", block)
     monkeypatch.setattr(rows, "HEAD_BY_HEAD_TOKENS", 2)
+    monkeypatch.setattr(rows, "FEWEST_ROWS", 1)
     monkeypatch.setattr(kernels, "WRITTEN_OUT_TOKENS", {})
     monkeypatch.setattr(kernels, "GRADIENTLESS_WRITTEN_OUT_TOKENS", 0)
     trace = random_trace(dtype=dtype, readout=readout, kernel=kernel)

@@ -25,6 +25,9 @@ BLOCK_NUMBERS = 2**20
 HEAD_BY_HEAD_TOKENS = 512
 """From so many tokens on a product a head is worth its start: 1.4 to 1.6 times as fast as one of all heads."""
 
+FEWEST_ROWS = 128
+"""Of one head in one product: with fewer it would be slow at very many tokens."""
+
 
 def exactly(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Have a map's arithmetic run in the precision of its numbers and off the graph, whatever the caller has on."""
@@ -89,7 +92,7 @@ def _head_by_head(row: Tensor, query: Tensor, key: Tensor, log_sums: Tensor | No
     """r A of each head by the fastest product, for `row` (batch, tokens), where A's rows are in proportion to powers of
     2: of query keyᵀ, less the logarithm to the base 2 of their sum (batch, heads, tokens, 1), where it is known."""
     result = query.new_zeros(*query.shape[:2], key.shape[2])
-    step = max(1, BLOCK_NUMBERS // key.shape[2])
+    step = max(FEWEST_ROWS, BLOCK_NUMBERS // key.shape[2])
     for picture, asking in enumerate(row.to(query.dtype)):
         for head, gathered in enumerate(result[picture]):
             keys = key[picture, head].contiguous()
