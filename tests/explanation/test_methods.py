@@ -126,3 +126,22 @@ def test_target_tells_its_probability():
     model, image = classifier(), picture(20, 30)
     one = explain_batch(model, [image], "rollout", None, "eel")[0]
     assert one.target == "eel" and one.score == dict(one.prediction.ranking)["eel"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_inference_mode_changes_nothing(method):
+    model, image = classifier(), picture(16, 24)
+    usual = explain_batch(model, [image], method)[0]
+    with torch.inference_mode():
+        found = explain_batch(model, [image], method)[0]
+    assert np.allclose(found.heat, usual.heat, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_models_of_another_precision_get_pictures_of_it(dtype):
+    model, image = classifier(), picture(16, 24)
+    exact = explain_batch(model, [image], "rollout")[0]
+    model.vit.to(dtype)
+    assert model.prepare(image)[0].dtype == dtype
+    found = explain_batch(model, [image], "rollout")[0]
+    assert np.corrcoef(found.heat.ravel(), exact.heat.ravel())[0, 1] > 0.95

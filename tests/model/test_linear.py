@@ -121,3 +121,52 @@ def test_what_runs_off_the_graph_leaves_its_by_product(tokens, by_product):
     assert getattr(attend(query, query, query), by_product) is not None
     query.requires_grad_()
     assert attend(query, query, query).output.requires_grad
+
+
+def transforms():
+    """What torch can do with a function of one tensor, besides calling it."""
+    tokens, way = torch.randn(12, 6), torch.randn(12, 6)
+
+    def forward_mode(function):
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(tokens, way)
+            return torch.autograd.forward_ad.unpack_dual(function(dual)).tangent
+
+    def batched_gradients(function):
+        start = tokens.clone().requires_grad_()
+        result = function(start)
+        given = torch.stack([torch.ones_like(result), torch.zeros_like(result)])
+        return torch.autograd.grad(result, start, given, is_grads_batched=True)[0]
+
+    return {
+        "jvp": lambda function: torch.func.jvp(function, (tokens,), (way,))[1],
+        "grad": lambda function: torch.func.grad(lambda x: function(x).sum())(tokens),
+        "vmap": lambda function: torch.func.vmap(function)(torch.stack([tokens, way])),
+        "forward mode": forward_mode,
+        "batched gradients": batched_gradients,
+        "trace": lambda function: torch.jit.trace(function, tokens)(way),
+    }
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("name", transforms())
+@pytest.mark.parametrize("grad", [True, False])
+def test_torchs_transforms_see_the_usual_operators(name, grad):
+    torch.manual_seed(0)
+    weight = torch.randn(9, 6)
+    with torch.set_grad_enabled(grad or name == "batched gradients"):
+        ours = transforms()[name](lambda tokens: linear(tokens, weight, None))
+        torch.manual_seed(0)
+        torch.randn(9, 6)
+        theirs = transforms()[name](lambda tokens: functional.linear(tokens, weight))
+    assert ours is not None
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [200, 400])
+@pytest.mark.parametrize("learning", [0, 1, 2])
+def test_any_of_the_three_may_learn_alone(tokens, learning):
+    parts = [random(1, 2, tokens, 8) for _ in range(3)]
+    parts[learning].requires_grad_()
+    attend(*parts).output.sum().backward()
+    assert parts[learning].grad is not None

@@ -57,7 +57,8 @@ def _is_small(record: AttentionRecord) -> bool:
 
 def _queries_and_keys(record: AttentionRecord) -> Callable[[], tuple[Tensor, Tensor]]:
     """A way to the layer's queries and keys that holds on to as little as pays."""
-    if record.again is not None and record.query.shape[2] >= RECOMPUTED_TOKENS:
+    # Of a pass in half precision queries and keys are small, and what is computed again would be others.
+    if record.again is not None and record.query.shape[2] >= RECOMPUTED_TOKENS and is_exact(record.query):
         return record.again
     if record.again is not None and _is_small(record):
         return record.again  # never called: the weights are at hand

@@ -93,8 +93,10 @@ def share_of(target: Target, places: Sequence[int], count: int) -> Target:
 
 def look(classifier: Classifier, inputs: Tensor, question: _Question) -> Maps:
     """What the method finds, with gradients where it asks for them, and no trace of it left on the model."""
-    with torch.no_grad():
-        return question.method.explain(classifier.vit, inputs, question.target, question.settings)
+    with torch.inference_mode(False), torch.no_grad():
+        # What was made in inference mode can't be part of a graph.
+        pictures = inputs.clone() if inputs.is_inference() else inputs
+        return question.method.explain(classifier.vit, pictures, question.target, question.settings)
 
 
 def find_target(classifier: Classifier, target: str | Target | None) -> Target | SourceRegion:

@@ -123,9 +123,8 @@ class AttentionRows:
         self._weights = layer.weights[:, :, used].flatten(0, 1) if told and layer.weights is not None else None
         self._sums = None
         every = self.count == len(used)
-        if told and layer.log_sums is not None and self._weights is None:
-            sums = layer.log_sums if every else layer.log_sums[:, :, used]
-            self._sums = sums.flatten(0, 1)[:, :, None] / math.log(2)
+        if told and every and layer.log_sums is not None and self._weights is None:
+            self._sums = layer.log_sums.flatten(0, 1)[:, :, None] / math.log(2)
         self._unit = layer.scale if self._sums is None else layer.scale / math.log(2)
         self._query = exact(query if every else query[:, :, used]).flatten(0, 1)
         self._key = exact(key).flatten(0, 1).transpose(1, 2)

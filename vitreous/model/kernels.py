@@ -18,7 +18,7 @@ for whoever explains the pass."""
 BLOCK_NUMBERS = 2**20
 """Numbers of one head's matrix that the blocked form holds at a time: 4 MiB, which caches hold."""
 FEWEST_ROWS = 128
-"""But never fewer rows, or the product of so few with very many keys would be slow (65,536 tokens: 11.1 against 5.3 s)."""
+"""But never fewer rows: the product of so few with very many keys would be slow (65,536 tokens: 11.1, not 5.3 s)."""
 
 
 class Attended(NamedTuple):
@@ -41,7 +41,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Attended:
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         weights = torch.softmax(scores, -1, dtype=value.dtype)
         return Attended(weights @ value, weights)
-    if multiplies(query, key) and not (torch.is_grad_enabled() and query.requires_grad):
+    on_graph = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
+    if not on_graph and multiplies(query, key) and multiplies(key, value):
         return (
             written_out(query, key, value) if tokens <= GRADIENTLESS_WRITTEN_OUT_TOKENS else blocked(query, key, value)
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
@@ -27,7 +28,7 @@ class Linear(nn.Linear):
 
 def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """tokens weightᵀ + bias: (..., in), (out, in) and (out,) to (..., out), differentiable any number of times."""
-    if tokens.numel() < FEWEST_ROWS * tokens.shape[-1] or not multiplies(tokens, weight):
+    if not multiplies(tokens, weight) or tokens.numel() < FEWEST_ROWS * tokens.shape[-1]:
         return functional.linear(tokens, weight, bias)
     if torch.is_grad_enabled():
         return _Linear.apply(tokens, weight, bias)
@@ -37,10 +38,8 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def multiplies(left: Tensor, right: Tensor) -> bool:
     """Whether `product` takes these tensors, and is the faster for it."""
     plain = left.dtype == right.dtype == torch.float32 and left.device.type == right.device.type == "cpu"
-    if not plain or not _has_wide_products() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+    if not plain or not _has_wide_products() or torch.is_autocast_enabled("cpu") or _is_transformed():
         return False
-    if is_in_torch_dispatch_mode():
-        return False  # whoever counts or watches operators knows the usual ones
     # Another kind of tensor (sharded, fake) has products of its own.
     return all(type(tensor) in (Tensor, nn.Parameter) for tensor in (left, right))
 
@@ -52,6 +51,17 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
         side if side.dim() == 2 and side.t().is_contiguous() else side.contiguous() for side in (left, right)
     )
     return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
+
+
+def _is_transformed() -> bool:
+    """Whether someone compiles, traces, counts, batches or differentiates forward: they know the usual operators."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or is_in_torch_dispatch_mode()
+        or forward_ad._current_level >= 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
 
 
 @cache
@@ -72,9 +82,9 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # ty: ignore[incompatible-method-override]
         tokens, weight = context.saved_tensors
-        needs, rows = context.needs_input_grad, gradient.flatten(0, -2)
+        needs, rows = context.needs_input_grad, gradient.reshape(-1, gradient.shape[-1])
         return (
             linear(gradient, weight.t(), None) if needs[0] else None,
-            linear(rows.t(), tokens.flatten(0, -2).t(), None) if needs[1] else None,
+            linear(rows.t(), tokens.reshape(-1, tokens.shape[-1]).t(), None) if needs[1] else None,
             rows.sum(0) if needs[2] else None,
         )

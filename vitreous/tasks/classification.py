@@ -81,7 +81,8 @@ class Classifier:
     def prepare(self, picture: Picture) -> tuple[Tensor, Geometry]:
         """A picture of any size as the model's input (channels, height, width), and where its pixels came from."""
         pixels, geometry = prepare(as_image_u8(picture), self.preprocessing)
-        return pixels.to(self.device), geometry
+        weight = next(self.vit.parameters())
+        return pixels.to(weight.device, weight.dtype if weight.is_floating_point() else pixels.dtype), geometry
 
     def predict(self, picture: Picture) -> Prediction:
         """What the picture shows.

@@ -1,0 +1,63 @@
+"""A lean trace keeps less and says the same."""
+
+import pytest
+import torch
+
+from vitreous.explanation import lean
+from vitreous.explanation.lean import LeanTrace
+from vitreous.explanation.methods import METHODS
+from vitreous.explanation.rollout import roll
+from vitreous.explanation.rows import row_times_attention
+from vitreous.explanation.settings import Settings
+from vitreous.model.config import ViTConfig
+from vitreous.model.trace import Trace
+from vitreous.model.vit import ViT
+
+
+def model(**options) -> ViT:
+    torch.manual_seed(0)
+    return ViT(ViTConfig((16, 24), 4, width=24, depth=3, heads=2, classes=3, registers=1, **options)).eval()
+
+
+@pytest.mark.parametrize("layer_scale", [None, 0.5])
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("method", ["attention", "rollout"])
+def test_half_precision_keeps_queries_and_keys_at_any_number_of_tokens(method, positions, layer_scale, monkeypatch):
+    monkeypatch.setattr(lean, "RECOMPUTED_TOKENS", 2)
+    vit, pictures = model(layer_scale=layer_scale, positions=positions), torch.rand(2, 3, 16, 24)
+    with torch.no_grad():
+        exact = METHODS[method].explain(vit, pictures, None, Settings()).grids
+        with torch.autocast("cpu", torch.bfloat16):
+            found = METHODS[method].explain(vit, pictures, None, Settings()).grids
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, exact, rtol=0.1, atol=1e-2)
+
+
+@pytest.mark.parametrize("layer_scale", [None, 0.5])
+def test_rows_under_autocast_sum_to_one(layer_scale, monkeypatch):
+    monkeypatch.setattr(lean, "RECOMPUTED_TOKENS", 2)
+    trace = LeanTrace()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        model(layer_scale=layer_scale)(torch.rand(2, 3, 16, 24), trace)
+    for layer in trace.layers:
+        row = torch.rand(2, 26)
+        assert torch.allclose(row_times_attention(row, layer).sum(-1), row.sum(-1)[:, None].expand(2, 2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("recomputed_from", [2, 4096])
+def test_the_same_rows_as_from_a_whole_trace(recomputed_from, monkeypatch):
+    monkeypatch.setattr(lean, "RECOMPUTED_TOKENS", recomputed_from)
+    vit, pictures, whole, less = model(), torch.rand(2, 3, 16, 24), Trace(), LeanTrace()
+    with torch.no_grad():
+        vit(pictures, whole)
+        vit(pictures, less)
+    assert torch.allclose(roll(less.layers, less.readout), roll(whole.records, whole.readout), atol=1e-6)
+
+
+@pytest.mark.parametrize("kept", [0, 2, -1, -3])
+def test_the_first_record_is_the_layer_asked_for(kept):
+    vit, pictures, whole, less = model(), torch.rand(1, 3, 16, 24), Trace(), LeanTrace(only=kept)
+    with torch.no_grad():
+        vit(pictures, whole)
+        vit(pictures, less)
+    assert torch.equal(less.layers[0].query_and_key()[0], whole.records[kept].query)
