@@ -211,6 +211,10 @@ def test_schedule_ends_at_zero_and_never_leaves_its_range():
             assert values[peak:] == sorted(values[peak:], reverse=True)
 
 
+def test_a_constant_schedule_stays_at_its_peak():
+    assert [factor(step, 10, ScheduleSettings(0.2, "constant")) for step in (0, 1, 2, 9)] == [0.5, 1, 1, 1]
+
+
 def test_average_follows_the_weights():
     model = torch.nn.Linear(2, 2)
     average = WeightAverage(model, 0.5)

@@ -6,9 +6,15 @@ from vitreous.errors import unknown
 from vitreous.recipes.cifar10_quick import cifar10_quick
 from vitreous.recipes.mnist import mnist
 from vitreous.recipes.shapes import shapes
+from vitreous.recipes.tutorial import tutorial
 from vitreous.training.recipe import Recipe
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"cifar10-quick": cifar10_quick, "mnist": mnist, "shapes": shapes}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "cifar10-quick": cifar10_quick,
+    "mnist": mnist,
+    "shapes": shapes,
+    "tutorial": tutorial,
+}
 
 
 def find_recipe(name: str) -> Recipe:
