@@ -61,7 +61,7 @@ EXPLAIN = {
     "--method occlusion --query 3,4": "has no use for the setting query",
     "--query 3;4": "no place on a picture",
     "--query 99,4": "not on the part of the picture that the model sees",
-    "--target red-blue": "no class 'red-blue'",
+    "--target red-blue": "no class 'red-blue': for what speaks for one rather than the other, write 'red - blue'",
     "--layout methods --truth red": "leave out all but target and picture",
     "-o letters/to-mother.txt": "let its name end in .png",
     "-o black.png": "black.png is one of the pictures themselves",

@@ -1,13 +1,17 @@
 """`vitreous convert` writes what the other library loads without a word, or says in one line why it can't."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vitreous.cli import run
 from vitreous.data.preprocessing import Preprocessing
+from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.pretrained.layouts import LAYOUTS
 from vitreous.model.vit import ViT
@@ -25,6 +29,7 @@ MODELS = {
     "plain": PLAIN,
     "features": replace(PLAIN, classes=0),
     "mean": replace(PLAIN, pooling="mean"),
+    "square-mean": replace(PLAIN, image_size_hw=(32, 32), pooling="mean"),
     "sequence": replace(PLAIN, pooling="attention"),
     "scaled": SCALED,
     "scaled-features": replace(SCALED, classes=0),
@@ -57,6 +62,7 @@ CAN = {
     "plain": ("hf", "timm"),
     "features": ("hf", "timm"),
     "mean": ("timm",),
+    "square-mean": ("hf", "timm"),
     "sequence": (),
     "scaled": ("hf", "timm"),
     "scaled-features": ("hf", "timm", "dinov2"),
@@ -90,6 +96,7 @@ def test_what_can_be_written_is_read_alike_and_the_rest_refused(name, to, here, 
 ARCHITECTURES = {
     "plain": "ViTForImageClassification",
     "features": "ViTModel",
+    "square-mean": "SiglipForImageClassification",
     "scaled": "Dinov2ForImageClassification",
     "scaled-features": "Dinov2Model",
     "registers": "Dinov2WithRegistersModel",
@@ -113,6 +120,68 @@ def test_transformers_loads_it_strictly_and_answers_alike(name, here):
         found = answer.logits if expected.class_names else answer.last_hidden_state[:, 0]
         assert (found - expected.vit(pictures)).abs().max() < 1e-5
     assert list(transformers.AutoImageProcessor.from_pretrained("out").image_mean) == [0.1, 0.2, 0.3]
+
+
+WHOLE = Preprocessing((32, 32), "aspect", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 8)
+
+
+@pytest.mark.parametrize("asked", [WHOLE, replace(WHOLE, resize="stretch", central=0.9)], ids=["aspect", "central"])
+@pytest.mark.parametrize(
+    ("name", "to"), [(name, to) for name in ("square-mean", "scaled", "scaled-features") for to in CAN[name]]
+)
+def test_what_others_have_no_words_for_comes_back(name, to, asked, here, capsys):
+    vit = save(MODELS[name], here / "run").vit
+    names = ["cat", "dog", "eel"][: MODELS[name].classes]
+    save_config(Classifier(vit, asked, names), here / "run")
+    assert run(["convert", "run", "--to", to, "-o", "out"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "other libraries can't say 'aspect'" in line]
+    assert len(lines) == (asked.resize == "aspect")
+    first, again = (load(folder, "cpu", on_note=lambda _: None) for folder in ("run", "out"))
+    assert (again.preprocessing, again.class_names) == (asked, tuple(names))
+    picture = np.random.default_rng(0).integers(0, 256, (50, 90, 3), np.uint8)
+    pixels, expected = again.prepare(picture)[0], first.prepare(picture)[0]
+    assert torch.equal(pixels, expected)
+    Image.fromarray(picture).save("picture.png")
+    assert run(["explain", "out", "picture.png", "--method", "attention", "-o", "map.png"]) == 0
+    if names and to == "hf":
+        for (found, share), (wanted, other) in zip(
+            again.predict(picture).ranking, first.predict(picture).ranking, strict=True
+        ):
+            assert found == wanted and abs(share - other) < 1e-5
+    transformers = pytest.importorskip("transformers")
+    if to == "hf":
+        transformers.AutoConfig.from_pretrained("out")  # passes over what we keep there
+
+
+def test_what_a_user_changed_in_their_words_counts(here):
+    save(MODELS["scaled"], here / "run")
+    classifier = load("run", "cpu")
+    convert(Classifier(classifier.vit, WHOLE, classifier.class_names), "hf", "out", on_note=lambda _: None)
+    processor = json.loads(Path("out/preprocessor_config.json").read_text())
+    Path("out/preprocessor_config.json").write_text(json.dumps(processor | {"image_mean": [0.7, 0.7, 0.7]}))
+    found = load("out", "cpu", on_note=lambda _: None).preprocessing
+    assert (found.resize, found.mean) == ("crop", (0.7, 0.7, 0.7))
+    config = json.loads(Path("out/config.json").read_text())
+    Path("out/config.json").write_text(json.dumps(config | {"vitreous_preprocessing": {"resize": 3}}))
+    with pytest.raises(InputError, match="vitreous_preprocessing"):
+        load("out", "cpu")
+
+
+def test_names_of_a_head_in_clips_form_come_back(here):
+    config = replace(SCALED, layer_scale=None, embedding_norm=True, norm_epsilon=1e-5)
+    classifier = save(config, here / "run")
+    torch.nn.init.zeros_(classifier.ours.head.bias)
+    torch.nn.init.zeros_(classifier.ours.stem.linear.bias)
+    assert convert(classifier, "hf", "out", on_note=lambda _: None).layout == "clip"
+    assert load("out", "cpu", on_note=lambda _: None).class_names == ("cat", "dog", "eel")
+
+
+def test_a_folder_is_no_name_at_an_origin(here, capsys):
+    save(MODELS["square-mean"], here / "run")
+    assert run(["convert", "run", "--to", "hf", "-o", "own/out"]) == 0
+    for origin in ("hf", "timm"):
+        assert run(["explain", f"{origin}:own/out", "picture.png"]) == 2
+        assert f"write own/out alone, without '{origin}:'" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_there_is_left_alone(here, capsys):

@@ -8,6 +8,7 @@ from torch import nn
 from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
 from vitreous.evaluation.diagnosis import CHECKS, diagnose
+from vitreous.evaluation.diagnosis_of_maps import share_of_spots
 from vitreous.explanation import head_statistics as statistics
 from vitreous.explanation.anatomy import dissect, mean_cosine
 from vitreous.explanation.head_statistics import even_queries, head_statistics, uniform_distance
@@ -126,7 +127,7 @@ def test_even_rollout_says_nothing():
         for block in model.vit.blocks:
             block.attention.qkv.weight[:32] = 0
     found = examine(model)
-    assert found["rollout"].level == "fault" and "nearly even" in found["rollout"].words
+    assert found["collapse of rollout"].level == "fault" and "nearly even" in found["collapse of rollout"].words
     assert len(found["uniform heads"].places) == 12
 
 
@@ -135,11 +136,11 @@ def test_a_rollout_that_never_changes_says_nothing():
     with torch.no_grad():
         model.vit.stem.linear.weight.zero_()
     found = examine(model)
-    assert found["rollout"].level == "fault" and "correlate 1.00" in found["rollout"].words
+    assert found["collapse of rollout"].level == "fault" and "correlate 1.00" in found["collapse of rollout"].words
 
 
 def test_one_picture_does_not_tell_whether_rollout_changes():
-    assert examine(healthy(), pictures(1))["rollout"].level == "unknown"
+    assert examine(healthy(), pictures(1))["collapse of rollout"].level == "unknown"
 
 
 def test_idle_blocks_and_weak_layer_scale():
@@ -283,4 +284,32 @@ def test_a_spot_in_rollout_is_traced_to_its_head():
     assert float(plain_attention(trace.records[0])[0, 1, :, 1].detach().min()) > 0.9
     one = examine(model, images)["spots in rollout"]
     assert one.level == "fault" and one.places == ((0, 1),)
-    assert "In 3 of 3 pictures 1.0 patches" in one.words and "layer 0: head 1" in one.meaning
+    assert "in 3 of 3 pictures a single patch, far above all around it, holds" in one.words
+    assert "a head in which one patch gets" in one.meaning and "layer 0: head 1" in one.meaning
+    assert examine(model, images)["same for every query"].places == ((0, 1),), "neither denies what the other says"
+
+
+def test_without_blind_heads_the_least_dependent_one_is_named():
+    assert (
+        "In every head it matters which patch asks: least in layer" in examine(healthy())["same for every query"].words
+    )
+
+
+def test_heads_that_are_even_are_not_held_against_the_rest():
+    model = healthy()
+    with torch.no_grad():
+        qkv, rows = head_rows(model, 2, 3, 0)
+        qkv.weight[rows], qkv.bias[rows] = 0, 0
+    said = examine(model)["same for every query"]
+    assert (
+        said.level == "well" and "In every other head it matters" in said.words and "layer 2 head 3" not in said.words
+    )
+
+
+def test_the_share_of_spots_is_that_of_patches_that_stand_alone():
+    heat = np.ones((4, 6))
+    assert share_of_spots(heat) == 0
+    heat[1, 2] = 23
+    assert share_of_spots(heat) == 0.5
+    heat[1, 3] = 23
+    assert share_of_spots(heat) == 0 and share_of_spots(0 * heat) == 0

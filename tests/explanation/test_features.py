@@ -6,7 +6,8 @@ from sklearn.decomposition import PCA
 from torch.nn import functional
 
 from vitreous.errors import InputError
-from vitreous.explanation.features import as_colors, components, features
+from vitreous.explanation.features import SameColors, features
+from vitreous.explanation.patch_colors import PatchColors
 from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Predicted
 from vitreous.model.config import ViTConfig
@@ -27,6 +28,11 @@ def small_vit(pooling="class", **options) -> ViT:
 def show(vit, pictures, **chosen):
     with torch.no_grad():
         return features(vit, pictures, Predicted(), Settings(**chosen))
+
+
+def components(patches, grid_hw):
+    pictures = patches.view(1, *grid_hw, -1)
+    return PatchColors.fitted(pictures).scores(patches)
 
 
 def test_components_are_scikit_learns_up_to_sign():
@@ -56,13 +62,41 @@ def test_an_object_in_the_middle_is_above_the_mean_whatever_its_sign():
 
 
 def test_colors_stretch_each_component_and_let_no_outlier_take_the_scale():
-    scores = torch.rand(2, 10, 20, 3, dtype=torch.float64) * torch.tensor([1, 10, 100])
-    plain = as_colors(scores)
-    assert plain.min() == 0 and plain.max() == 1
-    scores[0, 3, 4] = 1e6
-    colors = as_colors(scores)
-    assert (colors[0, 3, 4] == 1).all() and (colors[0] - plain[0]).abs().mean() < 0.02
-    assert torch.equal(colors[1], plain[1])
+    patches = torch.rand(1, 10, 20, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1, 10, 100])
+    for outlying in (0, 1e4):
+        patches[0, 3, 4, 2] += outlying
+        chosen = PatchColors.fitted(patches)
+        colors = chosen.colors(chosen.scores(patches)).flatten(0, 2)
+        assert colors.min() == 0 and colors.max() == 1
+        assert (colors.std(0) > 0.25).all()  # an even spread has 0.29; stretched to the outlier it would have 0.07
+
+
+def test_a_part_keeps_its_color_from_picture_to_picture_until_a_restart():
+    vit, pictures = small_vit(), torch.randn(4, 3, 12, 20)
+    kept = SameColors()
+
+    def show_kept(some):
+        with torch.no_grad():
+            return kept(vit, some, Predicted(), Settings())
+
+    first = show_kept(pictures[:2])
+    later = show_kept(torch.cat([pictures[2:], pictures[:1]]))
+    assert torch.allclose(later.colors[2], first.colors[0], atol=1e-5)
+    assert torch.allclose(later.grids[2], first.grids[0], atol=1e-5)
+    by_itself = show(vit, pictures[2:3])
+    assert not torch.allclose(later.colors[0], by_itself.colors[0], atol=0.1)
+    kept.restart()
+    assert torch.allclose(show_kept(pictures[2:3]).colors, by_itself.colors, atol=1e-5)
+
+
+def test_colors_that_show_little_of_what_came_later_are_taken_anew():
+    kept, rng = SameColors(), torch.Generator().manual_seed(0)
+    black = torch.randn(1, 5, 7, 12, generator=rng) * torch.tensor([1.0] * 3 + [1e-3] * 9)
+    usual = torch.randn(1, 5, 7, 12, generator=rng) * torch.tensor([1e-2] * 9 + [1.0] * 3)
+    (first,) = kept._choose(black)
+    assert kept._choose(black + 1)[0] is first
+    (second,) = kept._choose(usual)
+    assert second is not first and second.share_shown(usual) > 0.9 > 0.1 > first.share_shown(usual)
 
 
 @pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])

@@ -12,7 +12,7 @@ from vitreous.errors import InputError
 from vitreous.explanation.pictures import explain_batch, find_target
 from vitreous.explanation.regions import SourceRegion, parse_region
 from vitreous.explanation.settings import Settings
-from vitreous.explanation.targets import Feature, Predicted, Text, region_of_box, region_of_mask
+from vitreous.explanation.targets import Feature, Predicted, Text, region_of_box
 from vitreous.explanation.texts import embed_text, text_target
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
@@ -58,14 +58,6 @@ def test_the_gradient_of_a_region_is_the_direction_alone():
     wanted = torch.zeros_like(gradient)
     wanted[:, 3] = functional.normalize(trace.tokens[-1][:, 3], dim=-1)
     assert torch.allclose(gradient, wanted, atol=1e-6)
-
-
-def test_a_mask_is_the_region_where_it_is_true():
-    mask = torch.zeros(4, 6, dtype=torch.bool)
-    mask[1:3, 2:5] = True
-    assert region_of_mask(mask) == region_of_box((1, 2, 3, 5), (4, 6))
-    with pytest.raises(InputError, match="empty"):
-        region_of_mask(~mask & mask)
 
 
 @pytest.mark.parametrize("box", [(0, 0, 5, 1), (1, 1, 1, 2), (-1, 0, 1, 1), (0, 0, 1, 7)])

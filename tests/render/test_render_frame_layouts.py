@@ -9,7 +9,8 @@ from vitreous.errors import InputError
 from vitreous.render.color import Scale
 from vitreous.render.contours import contour_lines, draw_contours
 from vitreous.render.frame_layouts import LAYOUTS, OF_ONE_PICTURE, OF_SEVERAL_MAPS, draw_frame, frame_size
-from vitreous.render.legend import draw_legend
+from vitreous.render.legend import draw_legend, legend_box, parts_within
+from vitreous.render.letters import font
 from vitreous.render.overlay import overlay
 from vitreous.render.panels import LARGEST_HW, panel_grid
 from vitreous.render.shown import Look, Shot, ShownMap
@@ -139,6 +140,25 @@ def test_a_legend_grows_with_the_picture_and_gives_way_where_there_is_no_room():
     assert rows.min() > 600 and columns.max() < 640
     assert np.array_equal(draw_legend(small, "rollout", "overlay"), small)
     assert np.array_equal(draw_legend(large, "", "own"), large)
+
+
+@pytest.mark.parametrize("kind", ["overlay", "signed", "contour", "own"])
+@pytest.mark.parametrize("size_hw", [(256, 340), (240, 426), (120, 160), (480, 270)])
+def test_a_legend_takes_about_as_much_of_a_small_picture_as_of_a_large_one(size_hw, kind):
+    words = "attention · layer 11 · mean over heads"
+    shares = []
+    for times in (1, 6):
+        box = legend_box(words, kind, (times * size_hw[0], times * size_hw[1]))
+        assert box is not None
+        shares.append(box[1].shape[1] / (times * size_hw[1]))
+    assert shares[0] <= max(1.25 * shares[1], 130 / size_hw[1])  # the method's name and the bar need so much
+
+
+def test_of_a_legend_without_room_the_method_name_stays():
+    face, words = font(9), "attention · layer 11 · mean over heads"
+    said = [parts_within(words, "against / for", face, width) for width in (400, 220, 140, 60, 5)]
+    assert said[0] == f"{words} · against / for" and said[-2:] == ["attention", "attention"]
+    assert said[1] == "attention · layer 11 · against / for" and said[2] == "attention · against / for"
 
 
 def test_what_cannot_be_drawn_is_said():

@@ -11,7 +11,9 @@ from vitreous.render.layout import beside, grid, stacked
 from vitreous.render.picture import as_image, fitted
 from vitreous.render.sheet import (
     GalleryItem,
+    Legend,
     Tile,
+    _shown,
     color_bar,
     explanation_picture,
     gallery,
@@ -82,11 +84,52 @@ def test_nothing_touches_the_edge_of_a_sheet():
 
 
 def test_the_colour_bar_goes_from_dim_to_glowing():
-    row = np.asarray(color_bar(400, ("little", "much"))).astype(int)
+    row = np.asarray(color_bar(400, Legend("map", ("little", "much")))).astype(int)
     bar = row[row.shape[0] // 2]
     dark = np.flatnonzero(bar.max(axis=1) < 60)
     glowing = np.flatnonzero((bar[:, 0] - bar[:, 2] > 80) & (bar[:, 0] > 120))
     assert dark.size and glowing.size and dark.mean() < glowing.mean()
+
+
+def test_values_stand_under_the_ends_of_the_colour_bar():
+    plain = color_bar(400, Legend())
+    valued = color_bar(400, Legend(values=("0.1", "12 × even")))
+    assert valued.height > plain.height and valued.width == plain.width
+    below = np.argwhere((np.asarray(valued)[plain.height :] < 200).any(axis=(0, 2)))
+    assert below.min() > 20 and below.max() < valued.width - 20, "under the bar, not under its words"
+
+
+@pytest.mark.parametrize("ground", [(0, 0, 0), (255, 255, 255), (128, 128, 128)])
+@pytest.mark.parametrize("part", [(slice(1, 2), slice(2, 3)), (slice(0, 4), slice(0, 3))])
+def test_what_is_marked_is_outlined_on_any_ground_and_little_is_hidden(ground, part):
+    mask = np.zeros((4, 6), bool)
+    mask[part] = True
+    pictures = picture((4, 6), ground), picture((4, 6), ground)
+    plain, drawn = (np.asarray(explanation_picture(pictures, "cat", [], marked=one)) for one in (None, mask))
+    assert plain.shape == drawn.shape
+    changed = (plain != drawn).any(axis=2)
+    assert 500 < changed.sum() < 0.05 * changed.size
+    line = drawn[changed].astype(int).mean(axis=1)
+    assert np.abs(line - ground[0]).max() > 120, "seen on this ground"
+
+
+def test_a_mark_at_the_border_is_closed_on_all_sides():
+    mask, image = np.zeros((40, 60), bool), picture((40, 60), (90, 90, 90))
+    mask[:20] = True
+    shown = np.asarray(_shown(image, (400, 600), mask))
+    assert (shown[0] == 255).all() and (shown[:190, 0] == 255).all() and (shown[:190, -1] == 255).all()
+    assert (shown[-1] == 90).all()
+
+
+def test_sheets_say_what_their_colours_mean():
+    item = GalleryItem(picture((32, 48)), picture((32, 48)), None, "cat", 0.5)
+    legends = [Legend(), Legend("map", ("against", "for"), signed=True), Legend("features: alike", None)]
+    for draw in (
+        lambda shown: gallery([item], legends=shown),
+        lambda shown: tile([Tile(item.image_u8)], 1, legends=shown),
+    ):
+        heights = [draw(legends[:count]).height for count in range(4)]
+        assert heights[0] < heights[1] < heights[2] == heights[3], "narrow sheets put bars under each other"
 
 
 def test_layers_are_rows_and_heads_are_columns():

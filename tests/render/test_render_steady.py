@@ -13,8 +13,8 @@ from PIL import Image
 from vitreous.errors import InputError
 from vitreous.render.flicker import Flicker
 from vitreous.render.scenes import SIDE, Change, SceneWatch
-from vitreous.render.smooth import MOVING, MapSmoothing
-from vitreous.render.steady import SteadyMap
+from vitreous.render.smooth import NOTABLE, MapSmoothing
+from vitreous.render.steady import SteadyColors, SteadyMap
 
 MAPS = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.floats(-1e3, 1e3, width=32))
 STILL = Change(cut=False, amount=0.0, stillness=np.ones((SIDE, SIDE), np.float32))
@@ -37,12 +37,59 @@ def test_what_is_left_of_a_step_depends_on_the_seconds_and_not_on_the_frames(fra
     assert np.allclose(seen, 1 - 0.5 ** (seconds / half_life), atol=1e-4)
 
 
-def test_where_the_picture_moves_the_map_follows_sooner():
+def test_great_changes_are_followed_where_the_picture_moves_and_nowhere_else():
     smoothing, stillness = MapSmoothing(0.1), np.ones((32, 32), np.float32)
-    stillness[:, 16:] = 0
+    stillness[:, 20:] = 0
     smoothing.update(np.zeros((4, 8)), 0)
-    seen = smoothing.update(np.ones((4, 8)), 0.05, stillness)
-    assert np.allclose(seen[:, 0], 1 - 0.5**0.5) and np.allclose(seen[:, -1], 1 - 0.5 ** (0.5 / MOVING))
+    seen = smoothing.update(np.full((4, 8), 3 * NOTABLE), 0.05, stillness, 1.0)
+    assert np.allclose(seen[:, 0], 3 * NOTABLE * (1 - 0.5**0.5))
+    assert np.allclose(seen[:, -1], 3 * NOTABLE * (1 - 0.5 ** (0.5 * (1 + 3**2))), rtol=1e-5)
+
+
+def test_colours_are_smoothed_as_maps_are():
+    plain, colored, rng = MapSmoothing(), MapSmoothing(), np.random.default_rng(0)
+    for _ in range(3):
+        heat, stillness = rng.random((4, 7), np.float32), rng.random((32, 32), np.float32)
+        expected = plain.update(heat, 0.04, stillness, 1.0)
+        assert np.array_equal(colored.update(np.stack([heat] * 3, 2), 0.04, stillness, 1.0)[..., 1], expected)
+
+
+@pytest.mark.parametrize("span", [0.0, 1e-44, 1e-30, 1e30, math.inf])
+def test_any_scale_and_any_change_give_numbers(span):
+    smoothing, stillness = MapSmoothing(), np.zeros((32, 32), np.float32)
+    for heat in (np.zeros((3, 5)), np.full((3, 5), 3e30), np.full((3, 5), -3e30)):
+        for moves in (stillness, stillness + 1, None):
+            assert np.isfinite(smoothing.update(heat, 0.0, moves, span)).all()
+            assert np.isfinite(smoothing.update(heat, 0.04, moves, span)).all()
+
+
+def passing(frames=40, per_frame=0.7):
+    """Maps and changes of a spot that crosses a still picture from left to right, on noise of 2 % of its height."""
+    rng, columns, maps, changes = np.random.default_rng(0), np.arange(21), [], []
+    for i in range(frames):
+        spot = np.exp(-(((columns - per_frame * i) / 1.2) ** 2))
+        maps.append((np.tile(spot, (12, 1)) + 0.02 * rng.standard_normal((12, 21))).astype(np.float32))
+        place = (np.arange(SIDE) + 0.5) * 21 / SIDE - 0.5
+        stillness = (np.abs(place - per_frame * i) > 2.5).astype(np.float32)
+        changes.append(Change(cut=False, amount=0.1, stillness=np.tile(stillness, (SIDE, 1))))
+    return maps, changes
+
+
+def test_the_map_of_what_moves_trails_nothing_and_flickers_no_more():
+    maps, changes = passing()
+    steady = SteadyMap()
+    drawn = np.stack([one.heat for one in steady.update(maps, np.arange(len(maps)) / 30, changes)])
+    behind = np.stack([np.arange(21) < 0.7 * i - 3 for i in range(len(maps))])
+    left = np.where(behind, drawn.mean(1) - np.stack(maps).mean(1), 0)[10:30].max()
+    assert left < 0.15  # by the picture's motion alone, half-lives shortened to a fifth, it was 0.24
+    assert steady.flicker_after.value < 0.5 * steady.flicker_before.value
+
+
+def test_a_speck_on_a_still_picture_is_not_let_through():
+    steady, maps = SteadyMap(), [np.eye(12, 21, dtype=np.float32) for _ in range(20)]
+    maps[12][3, 15] = 1
+    drawn = [one.heat[3, 15] for one in steady.update(maps, np.arange(20) / 30, [STILL] * 20)]
+    assert max(drawn) < 0.15
 
 
 def test_a_reset_another_shape_and_no_half_life_begin_anew():
@@ -113,10 +160,21 @@ def test_a_cut_inside_a_batch_begins_the_map_and_its_scale_anew():
     assert drawn[8].scale.high < 3 and drawn[9].scale.low > 990
 
 
+def test_colors_of_a_still_picture_are_steady_and_those_of_a_cut_are_new():
+    rng, steady = np.random.default_rng(0), SteadyColors()
+    raw = [0.5 + 0.1 * rng.standard_normal((4, 7, 3)).astype(np.float32) for _ in range(31)]
+    shown = [steady.update(one, i / 30, STILL) for i, one in enumerate(raw[:30])]
+    jumps = [np.abs(np.diff(some, axis=0)).mean() for some in (raw[:30], shown)]
+    assert jumps[1] < 0.25 * jumps[0]
+    assert np.array_equal(steady.update(raw[30], 1.0, CUT), raw[30])
+
+
 def test_batches_of_any_size_smooth_alike():
-    whole, parts, maps, times = SteadyMap(), SteadyMap(), noise_clip(12), np.arange(12) / 30
-    together = whole.update(maps, times, [STILL] * 12)
-    apart = [one for i in range(12) for one in parts.update(maps[i : i + 1], times[i : i + 1], [STILL])]
+    maps, times = noise_clip(24), np.arange(24) / 30
+    whole, parts = SteadyMap(), SteadyMap()
+    together = [one for i in (0, 12) for one in whole.update(maps[i : i + 12], times[i : i + 12], [STILL] * 12)]
+    apart = parts.update(maps[:12], times[:12], [STILL] * 12)
+    apart += [one for i in range(12, 24) for one in parts.update(maps[i : i + 1], times[i : i + 1], [STILL])]
     assert all(np.array_equal(first.heat, second.heat) for first, second in zip(together, apart, strict=True))
 
 

@@ -76,6 +76,14 @@ def test_a_gif_keeps_its_speed_above_50_frames_a_second(tmp_path):
     assert f"{60 - len(times)} frames were left out" in result.notes[0]
 
 
+@pytest.mark.parametrize(("height", "told"), [(720, ["a GIF of 40 x 720 pixels"]), (480, [])])
+def test_how_a_large_gif_gets_smaller_is_said_once(tmp_path, height, told):
+    write_clip(tmp_path / "in.mp4", [np.full((height, 40, 3), 9 * i, np.uint8) for i in range(4)], Fraction(10))
+    notes = transform_video(tmp_path / "in.mp4", tmp_path / "out.gif", same).notes
+    said = [note for note in notes if "--size 360" in note]
+    assert len(said) == len(told) and all(note.startswith(start) for note, start in zip(said, told, strict=True))
+
+
 @pytest.mark.parametrize(("suffix", "codec"), [(".webm", "vp9"), (".gif", "gif")])
 def test_odd_sizes_stay_where_the_codec_takes_them(tmp_path, suffix, codec):
     write_clip(tmp_path / f"odd{suffix}", moving_square(3, (21, 33)), Fraction(25))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from vitreous.cli import run
 from vitreous.data.preprocessing import Geometry
-from vitreous.workflows.doctor_page import cells
+from vitreous.workflows.cells import cells
 
 LEVELS = {"fault", "note", "well", "unknown"}
 
@@ -76,6 +76,21 @@ def test_cells_lie_where_the_model_looked():
     drawn = cells(grid, geometry)
     assert drawn.shape == (10, 30) and (drawn[:, :10] == 1).all() and (drawn[:, 20:] == 1).all()
     assert (drawn[:5, 15:20] == 2).all() and (drawn[5:, 10:15] == 3).all() and (drawn[5:, 15:20] == 4).all()
+
+
+def test_folders_of_pictures_and_of_masks_are_looked_at_too(trained_run, tmp_path, capsys):
+    clip = tmp_path / "square"
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    for i in range(3):
+        for place, image in ((f"frames/{i}.png", pixels), (f"masks/{i}.png", pixels[..., 0])):
+            (clip / place).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(clip / place)
+    (clip / "frames/notes.txt").write_text("no picture")
+    for data, count in ((f"masks:{tmp_path}", 3), (clip / "frames", 3), (f"folder:{clip / 'frames'}", 3)):
+        assert run(["doctor", str(trained_run), "--data", str(data), "-o", str(tmp_path / "out"), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["pictures"] == count
+    assert run(["doctor", str(trained_run), "--data", f"masks:{tmp_path / 'none'}"]) == 2
+    assert "there is no folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

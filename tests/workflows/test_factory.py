@@ -42,6 +42,10 @@ def bare():
     return model
 
 
+def raw():
+    return Model()
+
+
 def nothing():
     return 3
 
@@ -124,7 +128,8 @@ def test_weights_are_loaded_whatever_stands_around_them(own, function, kind):
         ("own_model_here:fails_later", "Model can't be run on a picture of 8 x 12 .* channels: KeyError: 'tokens'$"),
         ("own_model_here:biuld", "did you mean 'build'"),
         ("own_model_here:number", "no function in own_model_here 'number'"),
-        ("own_model_here:nothing", "gives int"),
+        ("own_model_here:nothing", r"gives int: let it return a torch.nn.Module, or vitreous.wrap\(model"),
+        ("own_model_here:raw", r"let a factory return it, as vitreous.wrap\(model, preprocessing=vitreous.Prep"),
         ("own_model_here:broken", "own_model_here:broken failed: ValueError: no such thing$"),
     ],
 )

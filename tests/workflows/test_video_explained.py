@@ -19,10 +19,10 @@ from vitreous.render.frame_layouts import LAYOUTS, frame_size
 from vitreous.tasks.classification import Classifier
 from vitreous.video.decode import read_frames
 from vitreous.video.encode import write_clip
-from vitreous.video.info import read_info
+from vitreous.video.info import Frame, read_info
 from vitreous.video.options import VideoOptions
 from vitreous.workflows.load import load
-from vitreous.workflows.video import duration_of, explain_video, place_in_frame
+from vitreous.workflows.video import Looking, duration_of, explain_video, place_in_frame
 from vitreous.workflows.video_maps import see
 from vitreous.workflows.video_request import request_from
 
@@ -61,6 +61,24 @@ def test_every_layout_writes_every_frame_at_its_own_size(model, clip, layout, tm
     result = explain_video(model, clip, tmp_path / "out.mkv", methods, layout=layout, batch_size=4)
     assert result.video.frames == FRAMES and result.video.info.size_hw == frame_size(HW, layout, panels)
     assert result.flicker[1] < result.flicker[0]
+
+
+def test_features_keep_their_colors_from_batch_to_batch_until_a_cut(model):
+    rng = np.random.default_rng(0)
+    blocks = [rng.integers(0, 120, (6, 8, 3)) + tint for tint in ((0, 60, 130), (130, 0, 20))]
+    first, second = (np.kron(one, np.ones((12, 16, 1))).astype(np.uint8) for one in blocks)
+    looking = Looking(model, request_from("features", {}), None, None)
+
+    def colors(*images):
+        seen = looking.look([Frame(image, Fraction(i, 25)) for i, image in enumerate(images)])
+        return [one.maps[0].colors for one in seen]
+
+    begun = colors(first, np.roll(first, 16, 1))
+    assert np.allclose(colors(first)[0], begun[0], atol=1e-4)
+    later = colors(first, second, second)
+    assert np.allclose(later[0], begun[0], atol=1e-4) and np.allclose(later[1], later[2], atol=1e-4)
+    (alone,) = see(model, [second], request_from("features", {}), [None])
+    assert np.allclose(later[1], alone.maps[0].colors, atol=0.03)  # of two pictures, quantiles lie a little elsewhere
 
 
 def test_strip_and_excerpt_and_size(model, clip, tmp_path):

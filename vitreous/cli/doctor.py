@@ -29,7 +29,7 @@ def doctor(
     Args:
         model: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small.
         pictures: Picture files to look at; without any, test pictures of --data.
-        data: Source of pictures; by default the one the run was trained on.
+        data: Source of pictures, a folder of pictures, or masks:DIR; by default what the run was trained on.
         count: How many pictures of the source.
         output: Folder for doctor.json and doctor.html: the run folder, or "doctor", by default.
         json_: Print what was found as one JSON object.

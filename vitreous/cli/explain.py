@@ -40,7 +40,9 @@ def explain(
     Args:
         model_and_pictures: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small; then pictures.
         method: How to explain; `vitreous methods` lists them and the settings that each one takes.
-        target: What the map shall explain: a class, or "cat - dog" for what speaks for one rather than the other.
+        target: What the map shall explain: a class; "cat - dog" for what speaks for one rather than the other;
+            "text:a photo of a cat" for an image-text model; "region:x0,y0,x1,y1" for a part of the picture, in its
+            pixels. By default the predicted class.
         layer: Layer to show, counted from 0; -1 is the last.
         head: Head to show, counted from 0; all of them by default.
         fusion: How heads are joined.
@@ -57,7 +59,8 @@ def explain(
         data: Source of test pictures; by default the one the run was trained on.
         count: How many test pictures to show.
         size: Side in pixels of what the model is given, if another than its own.
-        factory: A function of your own that builds the model, as MODULE:FUNCTION; all arguments are pictures then.
+        factory: A function of your own, as MODULE:FUNCTION, that returns the model: one of timm, torchvision or
+            transformers as it is, others as vitreous.wrap(model, preprocessing=...); all arguments are pictures then.
         checkpoint: Weights for the factory's model.
         device: auto, cpu or cuda.
         output: File to write; several pictures with a folder here are written one by one.

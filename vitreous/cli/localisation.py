@@ -44,7 +44,7 @@ def localisation(
 
     Args:
         model: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small.
-        data: shapes (drawn, truth known), or masks:DIR with DIR/NAME/frames/*.jpg and DIR/NAME/masks/*.png.
+        data: shapes (drawn, truth known), or masks:DIR with `DIR/NAME/frames/*.jpg` and `DIR/NAME/masks/*.png`.
         methods: Methods, separated by commas; by default those that need one pass or two.
         layer: Layer, counted from 0; for the methods that show one, by default their own choice.
         head: Head, counted from 0; for the methods that show one, by default all.
@@ -54,14 +54,14 @@ def localisation(
     """
     from vitreous.explanation.settings import Settings
     from vitreous.workflows.load import load
-    from vitreous.workflows.localisation import as_json, write_localisation
+    from vitreous.workflows.localisation import as_json, check_methods, write_localisation
     from vitreous.workflows.localisation import localisation as run
     from vitreous.workflows.localisation_figures import draw_localisation
     from vitreous.workflows.results import results_folder
 
-    classifier = load(model)
+    names = None if methods is None else check_methods([name.strip() for name in methods.split(",")])
     settings = Settings(layer=layer, head=head)
-    names = None if methods is None else [name.strip() for name in methods.split(",")]
+    classifier = load(model)
     with progress("localisation") as display:
 
         def tell(done: int, total: int, left: float) -> None:

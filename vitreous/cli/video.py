@@ -48,7 +48,7 @@ def video(
     strength: float = 1.0,
     edges: Flag = False,
     legend: bool = True,
-    smooth: float = 0.12,
+    smooth: float = 0.2,
     strip: Flag = False,
     timeline: Path | None = None,
     data_out: Path | None = None,
@@ -88,7 +88,7 @@ def video(
         strength: Of the effect, 0 to 1.
         edges: Bring the map to the picture's edges.
         legend: Write method and colours on the picture.
-        smooth: Half-life in seconds of the smoothing over time; 0 for none.
+        smooth: Half-life in seconds of the smoothing over time, which what moves is spared; 0 for none.
         strip: Draw the classes over time under the clip.
         timeline: PNG file of classes, segments and the map's entropy over time. Of a folder of clips: a folder.
         data_out: NPZ file for the maps, with a CSV file of predictions beside it. Of a folder of clips: a folder.

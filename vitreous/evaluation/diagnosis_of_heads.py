@@ -17,8 +17,8 @@ BLIND_DEPENDENCE = 0.02
 """Below it a head's patches all attend to the same places; measured: 0.05 at least."""
 ALIKE = 0.97
 """Two heads of a layer whose attention correlates more than this do the same; measured: 0.94 at most."""
-LOCAL_SHARE, GLOBAL_SHARE = 0.4, 0.9
-"""Of the distance that even attention has: what counts as looking nearby, and as looking everywhere."""
+NEAR_SHARE, FAR_SHARE = 0.4, 0.9
+"""Of the distance that even attention has: what counts as looking nearby, and as looking far."""
 
 
 def dead_heads(anatomy: Anatomy) -> Finding:
@@ -45,9 +45,7 @@ def uniform_heads(anatomy: Anatomy) -> Finding:
     topic, numbers = "uniform heads", {"most even": float(anatomy.entropy.max()), "threshold": UNIFORM_ENTROPY}
     places = places_where(anatomy.entropy > UNIFORM_ENTROPY)
     if not places:
-        words = (
-            f"No head attends evenly to everything: the widest has {numbers['most even']:.0%} of the greatest entropy."
-        )
+        words = f"No head attends evenly to everything: the widest's entropy is {numbers['most even']:.0%} of that."
         return Finding(topic, "well", words, numbers=numbers)
     words = f"{_of(places, anatomy, 'attend')} to all tokens alike: {heads_in_words(places)}."
     meaning = "They only average: their maps say nothing about where, and they blur the mean over heads."
@@ -63,7 +61,7 @@ def prefix_heads(anatomy: Anatomy) -> Finding:
     numbers = {"greatest share": float(share.max()), "threshold": PREFIX_SHARE}
     places = places_where(share > PREFIX_SHARE)
     if not places:
-        words = f"No head rests on a prefix token: at most {share.max():.0%} of its patches' attention goes to one."
+        words = f"No head rests on a prefix token: at most {share.max():.0%} of a head's attention goes to one."
         return Finding(topic, "well", words, numbers=numbers)
     words = f"{_of(places, anatomy, 'give')} over {PREFIX_SHARE:.0%} of the attention to one prefix token: "
     meaning = "A head rests so when it finds nothing to do; what is left on the patches is small, however it is drawn."
@@ -75,12 +73,18 @@ def blind_heads(anatomy: Anatomy) -> Finding:
     topic = "same for every query"
     even = anatomy.entropy > UNIFORM_ENTROPY
     resting = anatomy.prefix_attention.max(-1) > PREFIX_SHARE if anatomy.prefix else np.zeros_like(even)
+    others = np.where(even | resting, np.inf, anatomy.query_dependence)
     numbers = {"least": float(anatomy.query_dependence.min()), "threshold": BLIND_DEPENDENCE}
-    places = places_where((anatomy.query_dependence < BLIND_DEPENDENCE) & ~even & ~resting)
+    places = places_where(others < BLIND_DEPENDENCE)
+    if np.isinf(others).all():
+        return Finding(topic, "well", "Every head attends evenly or rests on a prefix token.", numbers=numbers)
     if not places:
-        words = "No head attends to the same places from everywhere"
-        return Finding(topic, "well", f"{words}, but for even or resting ones." if _any(even, resting) else f"{words}.",
-                       numbers=numbers)  # fmt: skip
+        layer, head = np.unravel_index(others.argmin(), others.shape)
+        words = (
+            f"In {'every other head' if _any(even, resting) else 'every head'} it matters which patch asks: least in "
+        )
+        words += f"layer {layer} head {head}, where {others.min():.0%} of the attention's variation comes from that."
+        return Finding(topic, "well", words, numbers=numbers)
     words = f"{_of(places, anatomy, 'attend')} to the same places whichever patch asks: {heads_in_words(places)}."
     meaning = "Such a head gathers one summary for all tokens; its map for a chosen patch says nothing of that patch."
     return Finding(topic, "note", words, meaning, places, numbers)
@@ -106,17 +110,17 @@ def redundant_heads(anatomy: Anatomy) -> Finding:
 def distance_of_heads(anatomy: Anatomy) -> Finding:
     """How far the heads look, layer by layer: no fault, but what the model is like."""
     share = anatomy.distance / anatomy.uniform_distance
-    near, far = int((share < LOCAL_SHARE).sum()), int((share > GLOBAL_SHARE).sum())
+    near, far = int((share < NEAR_SHARE).sum()), int((share > FAR_SHARE).sum())
     pixels = anatomy.patch_size
     low, high = float(anatomy.distance.min()), float(anatomy.distance.max())
     total = anatomy.layers * anatomy.heads
     words = (
-        f"Heads look {low:.1f} to {high:.1f} patches far ({low * pixels:.0f} to {high * pixels:.0f} of the model's "
-        f"pixels; even attention: {anatomy.uniform_distance:.1f} patches). "
-        f"{near} of {total} look nearby, {far} everywhere."
+        f"Heads look {low:.1f} to {high:.1f} patches far on average ({low * pixels:.0f} to {high * pixels:.0f} of the "
+        f"model's pixels); even attention would look {anatomy.uniform_distance:.1f}. Of {counted(total, 'head')} "
+        f"{near} look nearby (under {NEAR_SHARE:.0%} of that), {far} far (over {FAR_SHARE:.0%})."
     )
     numbers = {"patches": anatomy.distance.tolist(), "of even attention": anatomy.uniform_distance}
-    places = places_where(share < LOCAL_SHARE)
+    places = places_where(share < NEAR_SHARE)
     return Finding("attention distance", "well", words, places=places, numbers=numbers)
 
 

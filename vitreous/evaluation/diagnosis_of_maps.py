@@ -3,7 +3,7 @@
 import numpy as np
 
 from vitreous.evaluation.anatomy import Anatomy, agreement, evenness, isolated_spots
-from vitreous.evaluation.finding import Finding, heads_in_words, places_where
+from vitreous.evaluation.finding import Finding, counted, heads_in_words, places_where
 
 EVEN_ROLLOUT = 0.99
 """A rollout whose entropy is above this share of the greatest is even; measured: 0.97 at most."""
@@ -15,8 +15,8 @@ SPOT_SHARE, SPOT_PICTURES = 0.05, 0.5
 """Spots are a fault where they hold this share of the map in so many of the pictures; measured: on DINOv2 ViT-S/14 one
 to three patches hold 9 to 13 % of every rollout; on `shapes` one picture in eight has any, on CIFAR-10 none."""
 ONE_PATCH = 0.3
-"""A head whose patches all together give one patch this share of their attention makes a spot; measured: 57 % in
-layer 0, head 5 of that DINOv2, 7 % at most in its other heads."""
+"""A head in which one patch gets this share of all patches' attention makes a spot; measured: 57 % in layer 0, head 5
+of that DINOv2, 7 % at most in its other heads."""
 
 
 def rollout_collapse(anatomy: Anatomy) -> Finding:
@@ -24,39 +24,50 @@ def rollout_collapse(anatomy: Anatomy) -> Finding:
     maps = [one.rollout for one in anatomy.pictures]
     even, same = float(np.mean([evenness(one) for one in maps])), agreement(maps)
     numbers = {"evenness": even, "correlation between pictures": same}
-    topic = "rollout"
+    topic = "collapse of rollout"
     if even > EVEN_ROLLOUT:
         words = f"Rollout is nearly even: its entropy is {even:.1%} of the greatest."
         return Finding(topic, "fault", words, "It says nothing about where; use another method.", numbers=numbers)
     if same is None:
-        words = (
-            f"Rollout isn't even (entropy {even:.0%} of the greatest); whether it differs between pictures can't be "
-        )
-        return Finding(topic, "unknown", words + "told from one picture of each size: give more.", numbers=numbers)
-    words = f"Rollouts of different pictures correlate {same:.2f}, their entropy is {even:.0%} of the greatest."
+        words = f"Rollout isn't even: its entropy is {even:.0%} of the greatest. Whether it differs between pictures "
+        return Finding(topic, "unknown", words + "needs two of one size to tell: give more.", numbers=numbers)
     if same > SAME_ROLLOUT:
-        meaning = "It is nearly the same map for every picture and says nothing of any; use another method."
-        return Finding(topic, "fault", words, meaning, numbers=numbers)
-    return Finding(topic, "well", words, numbers=numbers)
+        words = f"Rollout is nearly the same map for every picture: those of different ones correlate {same:.2f}."
+        return Finding(topic, "fault", words, "It says nothing of any picture; use another method.", numbers=numbers)
+    words = f"Rollout differs from picture to picture (correlation {same:.2f}) and isn't even "
+    return Finding(topic, "well", f"{words}(its entropy is {even:.0%} of the greatest).", numbers=numbers)
+
+
+def spots(heat: np.ndarray) -> np.ndarray:
+    """Which patches of a map, float (rows, columns), are spots: bool (rows, columns)."""
+    return isolated_spots(heat, SPOT_RATIO, SPOT_ALONE)
+
+
+def share_of_spots(heat: np.ndarray) -> float:
+    """The share of a map, float (rows, columns) without signs, in its spots; above `SPOT_SHARE` they spoil it."""
+    total = float(heat.sum())
+    return float(heat[spots(heat)].sum()) / total if total > 0 else 0.0
 
 
 def rollout_spots(anatomy: Anatomy) -> Finding:
     """Single patches that hold much of the rollout, though nothing around them does, and which heads make them."""
     topic = "spots in rollout"
-    found = [isolated_spots(one.rollout.reshape(one.grid_hw), SPOT_RATIO, SPOT_ALONE) for one in anatomy.pictures]
-    shares = [
-        one.rollout[marks.ravel()].sum() / one.rollout.sum() for one, marks in zip(anatomy.pictures, found, strict=True)
-    ]
+    maps = [one.rollout.reshape(one.grid_hw) for one in anatomy.pictures]
+    shares = [share_of_spots(one) for one in maps]
     spotted = [i for i, share in enumerate(shares) if share > SPOT_SHARE]
-    numbers = {"share of the map, by picture": [float(share) for share in shares]}
-    if len(spotted) < max(1, SPOT_PICTURES * len(found)):
-        words = f"Rollout isn't made of spots: {len(spotted)} of {len(found)} pictures have some."
+    numbers = {"share of the map, by picture": shares}
+    places = f"in {len(spotted)} of {counted(len(maps), 'picture')}"
+    if len(spotted) < max(1, SPOT_PICTURES * len(maps)):
+        words = f"Rollout has no spots that spoil it: {places} single patches hold over {SPOT_SHARE:.0%} of it."
         return Finding(topic, "well", words, numbers=numbers)
-    count, share = (float(np.mean([values[i] for i in spotted])) for values in ([m.sum() for m in found], shares))
-    words = f"In {len(spotted)} of {len(found)} pictures {count:.1f} patches (mean), each with nothing like it around, "
-    words += f"hold {share:.0%} of the rollout."
+    count = float(np.mean([spots(maps[i]).sum() for i in spotted]))
+    share = float(np.mean([shares[i] for i in spotted]))
+    which = f"{count:.1f} patches (mean), far above all around them, hold"
+    which = "a single patch, far above all around it, holds" if count == 1 else which
     makers = places_where(anatomy.one_patch > ONE_PATCH)
-    meaning = "They draw the eye and hide the rest; attention of the last layer, or a map with gradients, shows more. "
+    meaning = "They draw the eye and hide the rest: use attention of the last layer, or a map with gradients."
     if makers:
-        meaning += f"They come from heads that look at one patch from everywhere: {heads_in_words(makers)}."
-    return Finding(topic, "fault", words, meaning, makers, numbers)
+        heads = "a head in which one patch gets" if len(makers) == 1 else "heads in which one patch gets up to"
+        most = float(anatomy.one_patch.max())
+        meaning += f" They come from {heads} {most:.0%} of all patches' attention: {heads_in_words(makers)}."
+    return Finding(topic, "fault", f"Rollout has spots: {places} {which} {share:.0%} of it.", meaning, makers, numbers)

@@ -37,8 +37,10 @@ def outliers(anatomy: Anatomy) -> Finding:
         "pictures with them, by layer": present.tolist(),
     }
     if not layers:
-        words = f"No outlier tokens: a layer's longest patch is {ratios.mean(0).max():.1f} times the median at most, "
-        return Finding("outlier tokens", "well", words + "mean over the pictures.", numbers=numbers)
+        few = f"Outlier tokens in {present.max():.0%} of the pictures only" if present.any() else "No outlier tokens"
+        words = f"{few}: in no layer is the longest patch's token more than {ratios.mean(0).max():.1f} times "
+        words += "as long as the median (mean over the pictures)."
+        return Finding("outlier tokens", "well", words, numbers=numbers)
     worst = max(layers, key=lambda layer: ratios[:, layer].mean())
     drawn = attention_drawn(anatomy, found)
     spoiled = [int(layer) for layer in np.flatnonzero(drawn > DRAWN) if layer >= layers[0]]
@@ -109,7 +111,7 @@ def token_collapse(anatomy: Anatomy) -> Finding:
     numbers = {"mean cosine, by layer": similarity.tolist()}
     layers = [int(layer) for layer in np.flatnonzero(similarity > SAME_TOKENS)]
     if not layers:
-        words = f"A picture's patches stay apart: their mean cosine is {similarity.max():.2f} at most."
+        words = f"The patches of a picture stay different: their mean cosine is {similarity.max():.2f} at most."
         return Finding(topic, "well", words, numbers=numbers)
     words = f"Out of {layers_in_words(layers)} all patches of a picture come nearly the same: "
     words += f"mean cosine {similarity.max():.3f}."

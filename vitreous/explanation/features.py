@@ -1,11 +1,14 @@
 """What the tokens of patches hold: their main differences as colours, their likeness to one patch, their lengths."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from vitreous.errors import InputError
 from vitreous.explanation.method import Maps, Model
+from vitreous.explanation.patch_colors import PatchColors
 from vitreous.explanation.rows import exact
 from vitreous.explanation.settings import Settings, index
 from vitreous.explanation.targets import Target
@@ -13,8 +16,10 @@ from vitreous.explanation.tokens import on_grid, patch_token
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 
-TAILS = 0.01
-"""Share of the patches at each end whose colour is saturated, so that a few outliers don't take the whole scale."""
+Choice = Callable[[Tensor], Sequence[PatchColors]]
+"""From patches (pictures, rows, columns, width) to the colours of each picture's."""
+LEAST_SHOWN = 1 / 3
+"""Of the variance that components showed of the pictures they are from: what they show of later ones to be kept."""
 
 
 def features(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
@@ -27,6 +32,41 @@ def features(model: Model, pictures: Tensor, target: Target, settings: Settings)
     Raises:
         InputError: no such layer or patch, no patch to compare with, or the model's tokens can't be seen.
     """
+    return _shown(model, pictures, settings, each_by_itself)
+
+
+def each_by_itself(patches: Tensor) -> list[PatchColors]:
+    """The colours of each picture from its own patches alone."""
+    return [PatchColors.fitted(picture[None]) for picture in patches]
+
+
+class SameColors:
+    """The method `features`, called as it is, with one set of colours: a part keeps its hue from picture to picture.
+
+    The components and their ranges are those of the first pictures that it is given together, until `restart`, or until
+    they show less than a third as much of what is there, as those of a black beginning do.
+    """
+
+    def __init__(self) -> None:
+        self._kept: PatchColors | None = None
+        self._shown = 0.0
+
+    def restart(self) -> None:
+        """Take the colours from the next pictures, at a scene cut."""
+        self._kept = None
+
+    def __call__(self, model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+        """As `features`."""
+        return _shown(model, pictures, settings, self._choose)
+
+    def _choose(self, patches: Tensor) -> list[PatchColors]:
+        if self._kept is None or self._kept.share_shown(patches) < LEAST_SHOWN * self._shown:
+            self._kept = PatchColors.fitted(patches)
+            self._shown = self._kept.share_shown(patches)
+        return [self._kept] * len(patches)
+
+
+def _shown(model: Model, pictures: Tensor, settings: Settings, choose: Choice) -> Maps:
     _check(settings)
     trace = Trace()
     logits = model(pictures, trace)
@@ -45,10 +85,11 @@ def features(model: Model, pictures: Tensor, target: Target, settings: Settings)
     if settings.query is not None:
         one = level[:, patch_token(settings.query, trace.layout), None]
         return Maps(on_grid(functional.cosine_similarity(level, one, -1), trace), logits, layer)
-    grid_hw = trace.layout.grid_height, trace.layout.grid_width
-    scores = torch.stack([components(picture[trace.layout.prefix :], grid_hw) for picture in level])
-    scores = scores.unflatten(1, grid_hw)
-    return Maps(scores[..., 0].to(tokens.dtype), logits, layer, colors=as_colors(scores).to(tokens.dtype))
+    patches = level[:, trace.layout.prefix :].unflatten(1, (trace.layout.grid_height, trace.layout.grid_width))
+    chosen = choose(patches)
+    scores = [one.scores(picture) for one, picture in zip(chosen, patches, strict=True)]
+    colors = torch.stack([one.colors(score) for one, score in zip(chosen, scores, strict=True)])
+    return Maps(torch.stack(scores)[..., 0].to(tokens.dtype), logits, layer, colors=colors.to(tokens.dtype))
 
 
 def _check(settings: Settings) -> None:
@@ -66,30 +107,3 @@ def normalised(model: Model, tokens: Tensor) -> Tensor:
     if isinstance(model, ViT):
         return exact(model.norm(tokens))
     return functional.layer_norm(tokens, tokens.shape[-1:])
-
-
-def components(patches: Tensor, grid_hw: tuple[int, int]) -> Tensor:
-    """The first three principal components of a picture's patches (patches, width): float64 (patches, 3).
-
-    A component's sign means nothing by itself. Here the first is turned so that the patches along the picture's border,
-    which are mostly background, are below the mean; the others so that their largest loading is positive.
-    """
-    centred = patches.double() - patches.double().mean(0)
-    strengths, vectors = torch.linalg.eigh(centred.T @ centred)  # the smallest first
-    loadings = (vectors * (strengths > 1e-12 * strengths[-1])).T.flip(0)[:3]  # fewer patches have fewer components
-    loadings = functional.pad(loadings, (0, 0, 0, 3 - len(loadings)))
-    largest = loadings.gather(1, loadings.abs().argmax(1, keepdim=True))
-    scores = centred @ (loadings * torch.where(largest < 0, -1, 1)).T
-    border = torch.ones(grid_hw, dtype=torch.bool)
-    border[1:-1, 1:-1] = False
-    if scores[border.flatten().to(scores.device), 0].mean() > 0 and not border.all():
-        scores[:, 0] *= -1
-    return scores
-
-
-def as_colors(scores: Tensor) -> Tensor:
-    """Components (batch, rows, columns, 3) as red, green and blue in [0, 1], each stretched over its own range."""
-    flat = scores.flatten(1, 2)
-    low, high = flat.quantile(TAILS, 1, keepdim=True), flat.quantile(1 - TAILS, 1, keepdim=True)
-    stretched = (flat - low) / (high - low).clamp_min(1e-12)
-    return stretched.clamp(0, 1).view(scores.shape)

@@ -41,12 +41,16 @@ class Maps:
     """(batch, rows, columns, 3) in [0, 1], for a map that is drawn in colours of its own."""
 
 
+Explain = Callable[[Model, Tensor, Target, Settings], Maps]
+"""(model, pictures (batch, channels, height, width), target, settings) to maps."""
+
+
 @dataclass(frozen=True)
 class Method:
     """One way to explain, and what there is to know of it before it runs."""
 
-    explain: Callable[[Model, Tensor, Target, Settings], Maps]
-    """(model, pictures (batch, channels, height, width), target, settings) to maps."""
+    explain: Explain
+    """What finds the maps."""
     summary: str
     """What the map shows, in one line."""
     kind: Literal["share", "evidence", "signed"]

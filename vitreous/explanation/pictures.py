@@ -10,13 +10,22 @@ from torch import Tensor
 from vitreous.data.images import as_image_u8
 from vitreous.data.preprocessing import Geometry
 from vitreous.errors import InputError
-from vitreous.explanation.method import Maps, Method
+from vitreous.explanation.method import Explain, Maps, Method
 from vitreous.explanation.methods import find_method
 from vitreous.explanation.regions import SourceRegion, parse_region
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.rows import row_times_attention
 from vitreous.explanation.settings import Settings
-from vitreous.explanation.targets import Along, ClassTarget, Feature, Margin, Predicted, Region, Target
+from vitreous.explanation.targets import (
+    Along,
+    ClassTarget,
+    Feature,
+    Margin,
+    Predicted,
+    Region,
+    Target,
+    margin_without_spaces,
+)
 from vitreous.explanation.texts import text_target
 from vitreous.explanation.tokens import on_grid
 from vitreous.model.trace import Trace
@@ -43,6 +52,8 @@ def explain_batch(
     settings: Settings | None = None,
     target: str | Target | None = None,
     query_yx: tuple[float, float] | None = None,
+    *,
+    by: Explain | None = None,
 ) -> list[Explanation]:
     """Explanations of pictures, which may differ in size; those that the model sees at one size run as one batch.
 
@@ -54,6 +65,7 @@ def explain_batch(
         target: a class, two classes as "cat - dog" for the margin between them, "text:a photo of a cat" for an
             image-text model, "region:x0,y0,x1,y1" in source pixels, or any Target; the predicted class by default.
         query_yx: a place in source pixels, down and across: the patch there becomes `settings.query`.
+        by: asked in place of the method's own function, such as one that remembers pictures from call to call.
 
     Raises:
         InputError: unknown method, layer, head or class, or a setting that the method has no use for.
@@ -62,6 +74,7 @@ def explain_batch(
     if query_yx is not None:
         settings = replace(settings, query=(0, 0))  # the method is asked now whether it has a use for one
     chosen, wanted = find_method(method, settings), find_target(classifier, target)
+    chosen = chosen if by is None else replace(chosen, explain=by)
     images = [as_image_u8(picture) for picture in pictures]
     prepared = [classifier.prepare(image) for image in images]
     queries = [None if query_yx is None else query_patch(classifier, query_yx, geometry) for _, geometry in prepared]
@@ -113,6 +126,10 @@ def find_target(classifier: Classifier, target: str | Target | None) -> Target |
         return text_target(classifier, target.removeprefix("text:").strip())
     if target not in classifier.class_names and target.startswith("region:"):
         return parse_region(target)
+    if target not in classifier.class_names and (meant := margin_without_spaces(target, classifier.class_names)):
+        raise InputError(
+            f"there is no class '{target}': for what speaks for one rather than the other, write '{meant}'"
+        )
     if target not in classifier.class_names and " - " in target:
         first, second = (ClassTarget(classifier.class_index(name), name) for name in target.split(" - ", 1))
         return Margin(first, second)
@@ -182,10 +199,17 @@ def _explanations(
         results.append(
             Explanation(
                 grid, geometry, image_u8, question.method_name, question.method.kind, predictions[i],
-                question.settings, maps.layer, maps.head, named, scores[i], gap, colors,
+                question.settings, maps.layer, maps.head, named, scores[i], gap, colors, asked_patches(question, grid),
             )
         )  # fmt: skip
     return results
+
+
+def asked_patches(question: _Question, grid: np.ndarray) -> Region | None:
+    """The patches of a target that is a region, or the one that the map starts from."""
+    if isinstance(question.target, Region) or question.settings.query is None:
+        return question.target if isinstance(question.target, Region) else None
+    return Region((question.settings.query,), (grid.shape[0], grid.shape[1]), "query")
 
 
 @torch.no_grad()

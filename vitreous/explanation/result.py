@@ -10,6 +10,7 @@ from PIL import Image
 from vitreous.data.preprocessing import Geometry
 from vitreous.explanation.methods import METHODS
 from vitreous.explanation.settings import Settings
+from vitreous.explanation.targets import Region
 from vitreous.render.color import Scale
 from vitreous.render.overlay import overlay, paint
 from vitreous.tasks.classification import Prediction
@@ -43,6 +44,8 @@ class Explanation:
     """By how much the map's sum misses what it ought to explain, in units of the score; None if it promises nothing."""
     grid_colors: np.ndarray | None = field(default=None, repr=False)
     """float32 (rows, columns, 3) in [0, 1], where the map has colours of its own."""
+    asked: Region | None = field(default=None, repr=False)
+    """The patches that the map starts from, or that it explains; None where it is about the whole picture."""
 
     @cached_property
     def heat(self) -> np.ndarray:

@@ -1,5 +1,7 @@
 """What a map shall explain: a number read from the model's answer, with a name."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +52,12 @@ class Margin:
     first: ClassTarget
     second: ClassTarget
 
+    def __post_init__(self) -> None:
+        if self.first.index == self.second.index:
+            raise InputError(
+                f"'{self.first.name}' can't be set against itself, the margin is always 0: name two different classes"
+            )
+
     @property
     def name(self) -> str:
         """In words."""
@@ -88,18 +96,23 @@ class Along:
 
 @dataclass(frozen=True)
 class Predicted:
-    """The logit of each picture's most probable class."""
+    """The logit of each picture's most probable class, the first of those that are equally so."""
 
     name: str = "predicted class"
 
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
         """Logits (batch, classes) to scores (batch)."""
-        return logits.amax(-1)
+        return logits.gather(-1, _first_greatest(logits)).squeeze(-1)
 
     def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
         """The logit of the class that is the most probable one now."""
-        chosen = logits.detach().argmax(-1, keepdim=True)
+        chosen = _first_greatest(logits)
         return Along(logits.detach().new_zeros(logits.shape).scatter_(-1, chosen, 1), self.name, is_class=True)
+
+
+def _first_greatest(logits: Tensor) -> Tensor:
+    """The index (batch, 1) of the greatest logit; argmax gives the first of several."""
+    return logits.detach().argmax(-1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -220,14 +233,15 @@ def region_of_box(box: tuple[int, int, int, int], grid_hw: tuple[int, int], name
     return Region(tuple((i, j) for i in range(top, bottom) for j in range(left, right)), grid_hw, name)
 
 
-def region_of_mask(mask: Tensor, name: str = "region") -> Region:
-    """The patches where a mask (grid height, grid width) is true.
+def margin_without_spaces(text: str, class_names: Sequence[str]) -> str | None:
+    """The margin that was meant by a text such as "cat-dog" with two classes' names: "cat - dog"; else None.
 
-    Raises:
-        InputError: it is true nowhere.
+    >>> margin_without_spaces("cat-dog", ["cat", "dog"])
+    'cat - dog'
     """
-    assert mask.ndim == 2, f"one mask of (grid height, grid width), not {tuple(mask.shape)}"
-    if not mask.any():
-        raise InputError("the mask of a region is empty: it must hold a patch at least")
-    places = [(int(i), int(j)) for i, j in mask.nonzero().tolist()]
-    return Region(tuple(places), (mask.shape[0], mask.shape[1]), name)
+    for dash in re.finditer("[-–−]", text):
+        names = text[: dash.start()].strip(), text[dash.end() :].strip()
+        meant = " - ".join(names)
+        if meant != text and all(name in class_names for name in names):
+            return meant
+    return None

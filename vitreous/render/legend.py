@@ -4,18 +4,20 @@ from functools import lru_cache
 from math import ceil
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from vitreous.render.contours import HALO, HEIGHTS, LINE_COLORS
-from vitreous.render.letters import ellipsise, font
+from vitreous.render.letters import drawable, ellipsise, font
 from vitreous.render.overlay import AGAINST, FOR, overlay_levels
 from vitreous.render.spotlight import spotlight
-from vitreous.render.text import LABEL_SHARE, SMALLEST_LABEL, draw_box, translucent
+from vitreous.render.text import LABEL_SHARE, draw_box, translucent
 from vitreous.render.theme import LABEL_MUTED, LABEL_PAPER
 
 GREY = 128
 BAR_LETTERS = 6.5
 """The bar's length in heights of letters."""
+SMALLEST_LETTERS = 9
+SEPARATOR = " · "
 
 
 @lru_cache(maxsize=64)
@@ -51,7 +53,9 @@ def bar_words(kind: str) -> str:
 def draw_legend(image_u8: np.ndarray, words: str, kind: str, corner: str = "bottom left") -> np.ndarray:
     """A copy of the picture, uint8 (height, width, 3), with the words and a colour bar in a translucent box.
 
-    Too long words are ellipsised; a picture too small for the box comes back as it was.
+    The letters grow with the picture. Where it is so small that they would be too small to read, parts of the words are
+    left out, from the last on, then the bar, so that the box takes about as much of a small picture as of a large one.
+    The method's name stays, ellipsised if need be; a picture too small for that comes back as it was.
     """
     return draw_box(image_u8, legend_box(words, kind, (image_u8.shape[0], image_u8.shape[1])), corner)
 
@@ -59,16 +63,22 @@ def draw_legend(image_u8: np.ndarray, words: str, kind: str, corner: str = "bott
 @lru_cache(maxsize=64)
 def legend_box(words: str, kind: str, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int] | None:
     """The box for these words on pictures of this size, as `label_box` gives it."""
-    letters = max(SMALLEST_LABEL, round(0.86 * LABEL_SHARE * (size_hw[0] * size_hw[1]) ** 0.5))
+    natural = 0.86 * LABEL_SHARE * (size_hw[0] * size_hw[1]) ** 0.5
+    letters = max(SMALLEST_LETTERS, round(natural))
     margin, padding, face = round(letters * 0.8), round(letters * 0.62), font(letters)
     bar = bar_pixels(round(BAR_LETTERS * letters), max(4, round(0.42 * letters)), kind)
-    room = size_hw[1] - 2 * (margin + padding) - bar.shape[1]
-    said = " · ".join(text for text in (words, bar_words(kind)) if text)
-    shown = ellipsise(said, face, room - padding) if room > 3 * letters else ""
+    room = size_hw[1] - 2 * (margin + padding)
+    taken = padding + bar.shape[1]
+    whole = taken + face.getlength(drawable(SEPARATOR.join(text for text in (words, bar_words(kind)) if text)))
+    share = min(1, (natural + 0.5) / SMALLEST_LETTERS)
+    said = parts_within(words, bar_words(kind), face, ceil(share * min(room, whole)) - taken)
+    if face.getlength(said) + taken > room:
+        bar = bar_pixels(0, 0, "own")
+    shown = ellipsise(said, face, room) if room > 3 * letters else ""
     gap = padding if shown and bar.size else 0
     text_width = ceil(face.getlength(shown))
     height, width = round(1.9 * letters), 2 * padding + text_width + gap + bar.shape[1]
-    if room < text_width + gap or height + 2 * margin > size_hw[0] or not (shown or bar.size):
+    if height + 2 * margin > size_hw[0] or width + 2 * margin > size_hw[1] or not (shown or bar.size):
         return None
     box = Image.new("RGB", (width, height), LABEL_PAPER)
     if shown:
@@ -78,3 +88,14 @@ def legend_box(words: str, kind: str, size_hw: tuple[int, int]) -> tuple[np.ndar
     added[top : top + bar.shape[0], left : left + bar.shape[1]] = bar.astype(np.uint16) << 8
     see_through[top : top + bar.shape[0], left : left + bar.shape[1]] = 0
     return added, see_through, margin
+
+
+def parts_within(words: str, of_bar: str, face: ImageFont.FreeTypeFont, width_pixels: float) -> str:
+    """As many of the words' parts, from the first, as fit before the bar's own words; the first one in any case.
+
+    The bar's own words go last, after all other parts but the method's name.
+    """
+    parts = words.split(SEPARATOR)
+    shorter = [[*parts[:count], of_bar] for count in range(len(parts), 0, -1)] + [parts[:1]]
+    joined = [SEPARATOR.join(part for part in some if part) for some in shorter]
+    return next((said for said in joined if face.getlength(drawable(said)) <= width_pixels), joined[-1])

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from vitreous.errors import InputError
 from vitreous.render.layout import beside, grid, margined, outlined, placed, stacked
 from vitreous.render.letters import RIGHT_MARK, WRONG_MARK, font
+from vitreous.render.outline import outline
 from vitreous.render.overlay import overlay
 from vitreous.render.picture import as_image, fitted
 from vitreous.render.text import Line, text_block
@@ -25,6 +26,23 @@ ROW_TITLE_WIDTH = 140
 PATCHES_PANEL_HW = (820, 640)
 ROOM_FOR_NUMBER = 54
 GALLERY_SIDE = 172
+FOOT_BAR = 380
+SHORT_TITLE = 24
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What a map is called, what its colours mean from the one end to the other, and whether 0 is in the middle."""
+
+    name: str = "attention"
+    ends: tuple[str, str] | None = ("little", "much attention")
+    """None where colours have no order."""
+    signed: bool = False
+    values: tuple[str, str] | None = None
+    """The numbers at the two ends, where one scale holds for all that the legend stands beside."""
+
+
+ATTENTION = Legend()
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,8 @@ class Tile:
     picture: np.ndarray | Image.Image
     lines: tuple[str, ...] = ()
     color: str = INK
+    marked: np.ndarray | None = None
+    """What of the picture is outlined: bool (height, width)."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,8 @@ class GalleryItem:
     truth: str | None
     prediction: str
     probability: float
+    marked: np.ndarray | None = None
+    """What of both is outlined: bool (height, width)."""
 
 
 def tile(
@@ -56,8 +78,12 @@ def tile(
     row_titles: Sequence[str] = (),
     column_titles: Sequence[str] = (),
     title: str = "",
+    *,
+    legends: Sequence[Legend] = (),
 ) -> Image.Image:
     """The tiles in rows of `columns`, each as large as fits a sheet about 1600 pixels wide, with titles if given.
+
+    Colour bars for `legends` stand under them.
 
     Raises:
         InputError: there are no tiles, or `columns` is below 1.
@@ -78,12 +104,12 @@ def tile(
         names = [text_block([Line(text, size, MUTED)], ROW_TITLE_WIDTH, shrink=True) for text in row_titles]
         titles = [*([None] if headings else []), *names, *[None] * len(rows)]
         rows = [[name, *row] for name, row in zip(titles, rows, strict=False)]
-    return _sheet([grid(rows, (gap, gap), (0.5, 0))], title)
+    return _sheet([grid(rows, (gap, gap), (0.5, 0))], title, legends)
 
 
 def _row(tiles: Sequence[Tile], width: int, size_pixels: int) -> list[Image.Image | None]:
     """One row of tiles, equally high, their pictures centred on one line and their captions starting on another."""
-    pictures = [fitted(each.picture, (round(width * 1.5), width)) for each in tiles]
+    pictures = [_shown(each.picture, (round(width * 1.5), width), each.marked) for each in tiles]
     height = max(picture.height for picture in pictures)
     cells = [placed(picture, (height, width), (0.5, 0.5)) for picture in pictures]
     for i, each in enumerate(tiles):
@@ -106,20 +132,7 @@ def layers_by_heads(overlays: Sequence[Sequence[np.ndarray]], title: str = "laye
     columns = heads.pop()
     tiles = [Tile(overlay_u8) for row in overlays for overlay_u8 in row]
     names = [f"layer {layer}" for layer in range(len(overlays))]
-    return tile(tiles, columns, names, [f"head {head}" for head in range(columns)], title)
-
-
-@dataclass(frozen=True)
-class Legend:
-    """What a map is called, what its colours mean from the one end to the other, and whether 0 is in the middle."""
-
-    name: str = "attention"
-    ends: tuple[str, str] | None = ("little", "much attention")
-    """None where colours have no order."""
-    signed: bool = False
-
-
-ATTENTION = Legend()
+    return tile(tiles, columns, names, [f"head {head}" for head in range(columns)], title, legends=[ATTENTION])
 
 
 def explanation_picture(
@@ -129,17 +142,18 @@ def explanation_picture(
     legend: Legend = ATTENTION,
     *,
     right: bool | None = None,
+    marked: np.ndarray | None = None,
 ) -> Image.Image:
     """The picture and its overlay side by side, a title and a colour bar: an Image at most 1600 pixels wide.
 
     `title` is the prediction and its probability, marked as `right` or wrong where the truth is known; `lines` say
-    the rest: the truth, the method, the layer, the head.
+    the rest: the truth, the method, the layer, the head. What is `marked`, bool (height, width), is outlined in both.
     """
-    panels = [_panel(picture, name) for picture, name in zip(pictures_u8, ("input", legend.name), strict=True)]
+    panels = [_panel(picture, name, marked) for picture, name in zip(pictures_u8, ("input", legend.name), strict=True)]
     pictures = beside(panels, gap=36)
     width = max(NARROWEST_TEXT, pictures.width)
     heading = text_block([_verdict(title, right, 30, most_lines=2)], width)
-    bar = color_bar(min(380, width // 2), legend.ends, signed=legend.signed) if legend.ends else None
+    bar = color_bar(min(380, width // 2), legend) if legend.ends else None
     written = [Line(line, 19, MUTED, most_lines=2) for line in lines]
     notes = text_block(written, width if bar is None else width - bar.width - 36)
     foot = notes if bar is None else placed(bar, (max(bar.height, notes.height), width), (0, 1))
@@ -147,25 +161,45 @@ def explanation_picture(
     return margined(stacked([heading, pictures, foot], gap=20), MARGIN)
 
 
-def _panel(picture: np.ndarray, name: str) -> Image.Image:
+def _panel(picture: np.ndarray, name: str, marked: np.ndarray | None) -> Image.Image:
     image = as_image(picture)
     factor = max(1.0, COMFORTABLE_PANEL / max(image.size))
     box_hw = (round(image.height * factor), round(image.width * factor))
-    shown = fitted(image, (min(LARGEST_PANEL_HW[0], box_hw[0]), min(LARGEST_PANEL_HW[1], box_hw[1])))
+    shown = _shown(image, (min(LARGEST_PANEL_HW[0], box_hw[0]), min(LARGEST_PANEL_HW[1], box_hw[1])), marked)
     return _named(name, outlined(shown))
+
+
+def _shown(picture: np.ndarray | Image.Image, box_hw: tuple[int, int], marked: np.ndarray | None) -> Image.Image:
+    """The picture fitted into a box, and on it a thin line around what is marked, closed at the picture's border."""
+    shown = fitted(picture, box_hw)
+    if marked is None:
+        return shown
+    mask = np.asarray(Image.fromarray(marked).resize(shown.size, Image.Resampling.NEAREST))
+    framed = np.pad(np.asarray(shown), ((1, 1), (1, 1), (0, 0)), mode="edge")
+    return Image.fromarray(outline(framed, np.pad(mask, 1))[1:-1, 1:-1])
 
 
 def _named(name: str, block: Image.Image) -> Image.Image:
     return stacked([text_block([Line(name, 17, MUTED)], 300, shrink=True), block], gap=8)
 
 
-def color_bar(width_pixels: int, ends: tuple[str, str], *, signed: bool = False) -> Image.Image:
-    """A slim bar between two words, drawn as the overlay draws a plain grey surface."""
-    words = [text_block([Line(text, 17, MUTED)], width_pixels, shrink=True) for text in ends]
+def color_bar(width_pixels: int, legend: Legend) -> Image.Image:
+    """A slim bar between two words, drawn as the overlay draws a plain grey surface, and the values at its ends.
+
+    The legend's colours must have an order.
+    """
+    assert legend.ends is not None, legend
+    words = [text_block([Line(text, 17, MUTED)], width_pixels, shrink=True) for text in legend.ends]
     length = max(16, width_pixels - sum(word.width for word in words) - 24)
-    heat = np.tile(np.linspace(-1 if signed else 0, 1, length, dtype=np.float32), (12, 1))
-    bar = Image.fromarray(overlay(np.full((12, length, 3), 110, np.uint8), heat, signed=signed))
-    return beside([words[0], bar, words[1]], gap=12, align=0.5)
+    heat = np.tile(np.linspace(-1 if legend.signed else 0, 1, length, dtype=np.float32), (12, 1))
+    bar = Image.fromarray(overlay(np.full((12, length, 3), 110, np.uint8), heat, signed=legend.signed))
+    rows: list[list[Image.Image | None]] = [[words[0], bar, words[1]]]
+    if legend.values:
+        low, high = (text_block([Line(text, 14, MUTED)], length, shrink=True) for text in legend.values)
+        ticks = placed(high, (high.height, max(length, low.width + high.width + 16)), (0, 1))
+        ticks.paste(low, (0, 0))
+        rows.append([None, ticks])
+    return grid(rows, (2, 12), (0.5, 0.5))
 
 
 def _verdict(text: str, right: bool | None, size_pixels: int, most_lines: int = 1) -> Line:
@@ -175,22 +209,26 @@ def _verdict(text: str, right: bool | None, size_pixels: int, most_lines: int = 
     return Line(mark + text, size_pixels, color, bold=True, most_lines=most_lines)
 
 
-def gallery(rows: Sequence[GalleryItem], title: str = "truth / prediction / attention") -> Image.Image:
+def gallery(
+    rows: Sequence[GalleryItem], title: str = "truth / prediction / attention", *, legends: Sequence[Legend] = ()
+) -> Image.Image:
     """All items in a grid: the picture left, its explanation right, the answer and the truth under them.
 
-    Right answers are green with a check, wrong ones red with a cross, unknown ones plain.
+    Right answers are green with a check, wrong ones red with a cross, unknown ones plain. Colour bars for `legends`
+    stand under them.
 
     Raises:
         InputError: there are no items.
     """
     if not rows:
         raise InputError("a gallery of no pictures can't be drawn: give at least one item")
-    pictures = [[fitted(u8, (GALLERY_SIDE, GALLERY_SIDE)) for u8 in (item.image_u8, item.overlay_u8)] for item in rows]
+    box_hw = (GALLERY_SIDE, GALLERY_SIDE)
+    pictures = [[_shown(u8, box_hw, item.marked) for u8 in (item.image_u8, item.overlay_u8)] for item in rows]
     height = max(picture.height for pair in pictures for picture in pair)
     blocks = [_answer(item, pair, height) for item, pair in zip(rows, pictures, strict=True)]
     columns = min(4, len(blocks))
     table = [blocks[i : i + columns] for i in range(0, len(blocks), columns)]
-    return _sheet([grid(table, (28, 32))], title)
+    return _sheet([grid(table, (28, 32))], title, legends)
 
 
 def _answer(item: GalleryItem, pair: Sequence[Image.Image], height: int) -> Image.Image:
@@ -202,9 +240,22 @@ def _answer(item: GalleryItem, pair: Sequence[Image.Image], height: int) -> Imag
     return stacked([pictures, text_block(lines, pictures.width)], gap=8) if lines else pictures
 
 
-def _sheet(blocks: list[Image.Image], title: str) -> Image.Image:
-    heading = [text_block([Line(title, 24, bold=True, most_lines=2)], max(240, blocks[0].width))] if title else []
-    return margined(stacked([*heading, *blocks], gap=24), MARGIN)
+def _sheet(blocks: list[Image.Image], title: str, legends: Sequence[Legend]) -> Image.Image:
+    width = max(NARROWEST_TEXT if legends or len(title) > SHORT_TITLE else 240, blocks[0].width)
+    heading = [text_block([Line(title, 24, bold=True, most_lines=2)], width)] if title else []
+    return margined(stacked([*heading, *blocks, *_foot(legends, width)], gap=24), MARGIN)
+
+
+def _foot(legends: Sequence[Legend], width_pixels: int) -> list[Image.Image]:
+    """The colour bars beside each other, or under each other where there is no room, and what holds for all of them."""
+    if not legends:
+        return []
+    bars = [color_bar(FOOT_BAR, legend) for legend in legends if legend.ends]
+    words = [legend.name for legend in legends if not legend.ends]
+    words += ["each map on a scale of its own"] if bars else []
+    notes = text_block([Line(" · ".join(words), 17, MUTED, most_lines=3)], width_pixels)
+    wide = sum(bar.width for bar in bars) + 48 * (len(bars) - 1)
+    return [stacked([*([beside(bars, gap=48)] if bars and wide <= width_pixels else bars), notes], gap=8)]
 
 
 def patches_picture(image_u8: np.ndarray, patch_size_hw: tuple[float, float], grid_hw: tuple[int, int]) -> Image.Image:

@@ -9,7 +9,7 @@ import numpy as np
 from vitreous.render.color import Scale, SteadyScale
 from vitreous.render.flicker import Flicker
 from vitreous.render.scenes import Change
-from vitreous.render.smooth import MapSmoothing
+from vitreous.render.smooth import HALF_LIFE_SECONDS, MapSmoothing
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,17 @@ class SteadyMap:
     """
 
     def __init__(
-        self, smooth_seconds: float = 0.12, scale_half_life_seconds: float = 4.0, *, signed: bool = False
+        self,
+        smooth_seconds: float = HALF_LIFE_SECONDS,
+        scale_half_life_seconds: float = 4.0,
+        *,
+        signed: bool = False,
     ) -> None:
         self._smoothing = MapSmoothing(smooth_seconds)
         self._scale = SteadyScale(scale_half_life_seconds, signed=signed)
         self._signed = signed
         self._last_seconds: float | None = None
+        self._drawn: Scale | None = None
         self.flicker_before, self.flicker_after = Flicker(), Flicker()
 
     def update(
@@ -53,16 +58,33 @@ class SteadyMap:
         self, heats: Sequence[np.ndarray], times_seconds: Sequence[float], changes: Sequence[Change]
     ) -> list[SteadyHeat]:
         """The frames of a batch that belong to one scene."""
-        begins = bool(heats) and (self._last_seconds is None or changes[0].cut)
-        if begins:
+        if heats and (self._drawn is None or changes[0].cut):
             self._smoothing.reset()
+            self._last_seconds, self._drawn = None, self._scale.begin(heats)
         results = []
-        for i, (heat, time) in enumerate(zip(heats, map(float, times_seconds), strict=True)):
-            step = time - (time if self._last_seconds is None else self._last_seconds)
+        for heat, time, change in zip(heats, map(float, times_seconds), changes, strict=True):
+            assert self._drawn is not None
+            step = 0.0 if self._last_seconds is None else time - self._last_seconds
+            smooth = self._smoothing.update(heat, step, change.stillness, self._drawn.high - self._drawn.low)
+            if self._last_seconds is not None:
+                self._drawn = self._scale.update(smooth, step)
             self._last_seconds = time
-            smooth = self._smoothing.update(heat, step, changes[i].stillness)
-            scale = self._scale.begin(heats) if begins and not i else self._scale.update(smooth, step)
-            results.append(SteadyHeat(smooth, scale))
-            self.flicker_before.update(Scale.fitting(heat, signed=self._signed).apply(heat), changes[i])
-            self.flicker_after.update(scale.apply(smooth), changes[i])
+            results.append(SteadyHeat(smooth, self._drawn))
+            self.flicker_before.update(Scale.fitting(heat, signed=self._signed).apply(heat), change)
+            self.flicker_after.update(self._drawn.apply(smooth), change)
         return results
+
+
+class SteadyColors:
+    """Follows the colours of a map that is drawn in its own: smoothed as maps are, begun anew at a cut."""
+
+    def __init__(self, smooth_seconds: float = HALF_LIFE_SECONDS) -> None:
+        self._smoothing = MapSmoothing(smooth_seconds)
+        self._last_seconds = 0.0
+
+    def update(self, colors: np.ndarray, time_seconds: float, change: Change) -> np.ndarray:
+        """Take in the next frame's, float (rows, columns, 3) in [0, 1], its time and change: float32, smoothed."""
+        if change.cut:
+            self._smoothing.reset()
+        step, self._last_seconds = time_seconds - self._last_seconds, time_seconds
+        return self._smoothing.update(colors, step, change.stillness, 1.0)

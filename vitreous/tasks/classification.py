@@ -104,7 +104,7 @@ class Classifier:
         """Logits (batch, classes) as predictions; empty ones if the classes have no names."""
         if not self.class_names:
             return [Prediction(())] * len(logits)
-        probabilities, order = torch.softmax(logits.float(), -1).sort(-1, descending=True)
+        probabilities, order = torch.softmax(logits.float(), -1).sort(dim=-1, descending=True, stable=True)
         rows = zip(order.tolist(), probabilities.tolist(), strict=True)
         return [Prediction(tuple((self.class_names[i], p) for i, p in zip(*row, strict=True))) for row in rows]
 

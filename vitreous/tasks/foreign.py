@@ -14,11 +14,12 @@ from vitreous.data.repositories import HubRepository, Repository
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.pretrained.layout import Layout
-from vitreous.model.pretrained.layouts import recognise
+from vitreous.model.pretrained.layouts import recognise, strange_beginning
+from vitreous.model.pretrained.wrappers import bare_names
 from vitreous.model.vit import ViT
 from vitreous.tasks.classification import Classifier
 from vitreous.tasks.saved import read_json
-from vitreous.tasks.their_preprocessing import assumed, from_processor, from_timm
+from vitreous.tasks.their_preprocessing import assumed, from_processor, from_timm, restored
 from vitreous.tasks.weight_files import read_tensors
 
 Note = Callable[[str], object]
@@ -27,8 +28,11 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """The files that hold a repository's weights, the safer first; each may be cut into several, with an index."""
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 LABELS = HubRepository("huggingface/label-files", kind="dataset"), "imagenet-1k-id2label.json"
-EMBEDDINGS = ("clip", "open-clip", "siglip")
-"""Layouts of picture towers whose answer is a vector to be compared with a text's, not a number a class."""
+EMBEDDINGS = ("clip", "open-clip")
+"""Layouts whose head makes a vector to be compared with a text's, unless the weights come with a name for each number.
+
+SigLIP's towers answer with their pooled vector, and a head of theirs is a classifier.
+"""
 
 
 @dataclass(frozen=True)
@@ -86,15 +90,32 @@ def build_classifier(foreign: Foreign, device: torch.device, note: Note) -> Clas
     """
     if "stem.linear.weight" in foreign.tensors or "stem.layers.0.weight" in foreign.tensors:
         raise InputError(f"{foreign.name} is a model of Vitreous without its config.json: put that beside it")
+    foreign = without_beginning(foreign, note)
     try:
         layout = recognise({name: tuple(tensor.shape) for name, tensor in foreign.tensors.items()})
+    except InputError as error:
+        raise InputError(f"{foreign.name}: {error}") from None
+    try:
         config = layout.read_config(foreign.tensors, foreign.config)
         vit = fill(config, layout.to_ours(foreign.tensors, config))
         preprocessing = preprocessing_of(foreign, layout, config, note)
-        names = () if layout.name in EMBEDDINGS else class_names_of(foreign, config.classes, note)
+        embedding = layout.name in EMBEDDINGS and _names(foreign.config, config.classes) is None
+        names = () if embedding else class_names_of(foreign, config.classes, note)
         return Classifier(vit.to(device), preprocessing, names)
     except InputError as error:
-        raise InputError(f"{foreign.name}: {error}") from None
+        raise InputError(f"{foreign.name}, read as {layout.name}: {error}") from None
+
+
+def without_beginning(foreign: Foreign, note: Note) -> Foreign:
+    """Weights by names without what a model around theirs put before all of them, with a note where there is such."""
+    bare = bare_names(foreign.tensors)
+    beginning = strange_beginning(bare)
+    if not beginning:
+        return foreign
+    note(f"{foreign.name}: '{beginning}' stands before the names of all its weights, and is left out")
+    return replace(
+        foreign, tensors={name.removeprefix(beginning): foreign.tensors[given] for name, given in bare.items()}
+    )
 
 
 def fill(config: ViTConfig, tensors: Mapping[str, Tensor]) -> ViT:
@@ -112,9 +133,9 @@ def preprocessing_of(foreign: Foreign, layout: Layout, config: ViTConfig, note: 
     if foreign.preprocessing is not None:
         found = foreign.preprocessing
     elif foreign.processor is not None:
-        found = from_processor(foreign.processor, likely)
+        found = restored(from_processor(foreign.processor, likely), foreign.config, in_timm=False)
     elif description := foreign.config.get("pretrained_cfg"):
-        found = from_timm(description, likely)
+        found = restored(from_timm(description, likely), foreign.config, in_timm=True)
     else:
         found = likely
         sides, mean = " × ".join(map(str, found.size_hw)), ", ".join(f"{value:.3g}" for value in found.mean)
@@ -129,8 +150,8 @@ def preprocessing_of(foreign: Foreign, layout: Layout, config: ViTConfig, note: 
 def whole_patches(preprocessing: Preprocessing, patch_size: int, note: Note) -> Preprocessing:
     """Pictures without what is left beside the last patch, as a convolution takes them (SigLIP: 384 by 14)."""
     height, width = (max(1, side // patch_size) * patch_size for side in preprocessing.size_hw)
-    if (height, width) == preprocessing.size_hw:
-        return preprocessing
+    if (height, width) == preprocessing.size_hw or preprocessing.resize == "aspect":
+        return preprocessing  # "aspect" makes whole patches itself
     note(f"pictures are taken at {height} × {width} pixels, the whole patches of {preprocessing.size_hw}")
     return replace(preprocessing, size_hw=(height, width))
 

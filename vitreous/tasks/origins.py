@@ -147,9 +147,11 @@ def find_origin(model: str) -> HubRepository | Address:
     """Where the model called "origin:name" lies.
 
     Raises:
-        InputError: there is no such origin, or it knows no such name; names the nearest.
+        InputError: there is no such origin, or it knows no such name; names the nearest. Or the name is a folder's.
     """
     origin, _, name = model.partition(":")
     if origin not in ORIGINS:
         raise unknown("origin", origin, ORIGINS)
+    if (Path(name) / "config.json").is_file():
+        raise InputError(f"'{name}' is a model's folder here: write {name} alone, without '{origin}:'")
     return ORIGINS[origin].find(name)

@@ -7,6 +7,7 @@ from typing import Any
 from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
+from vitreous.records import from_dict, to_dict
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
@@ -28,6 +29,9 @@ ASSUMED = {
 """Mean and std of a layout's best-known models, for weights that come alone; ImageNet's for all other layouts."""
 
 USUAL_SIDE = 224
+
+KEPT = "vitreous_preprocessing"
+"""Where a config.json that we write for others keeps what they have no words for; they pass over it."""
 
 
 def assumed(layout: str, config: ViTConfig) -> Preprocessing:
@@ -128,8 +132,37 @@ def expressible(preprocessing: Preprocessing, note: Callable[[str], object]) -> 
     if preprocessing.resize == "stretch" or (preprocessing.resize == "crop" and height == width):
         return preprocessing
     resize = "crop" if height == width else "stretch"
-    note(f"other libraries can't say '{preprocessing.resize}' at {height} × {width}: they are told '{resize}'")
+    note(
+        f"other libraries can't say '{preprocessing.resize}' at {height} × {width}: they are told '{resize}', and will "
+        f"see other pixels than Vitreous, which reads its own rule back from config.json ({KEPT})"
+    )
     return replace(preprocessing, resize=resize)
+
+
+def kept(preprocessing: Preprocessing, *, in_timm: bool) -> dict[str, Any]:
+    """What config.json holds beside the other library's words, where they don't say it all; else nothing."""
+    heard = _heard(preprocessing, preprocessing, in_timm=in_timm)
+    return {} if heard == preprocessing else {KEPT: to_dict(preprocessing)}
+
+
+def restored(found: Preprocessing, description: Mapping[str, Any], *, in_timm: bool) -> Preprocessing:
+    """What `kept` put into a config.json, if the other library's words, read as `found`, still stand for it.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    if KEPT not in description:
+        return found
+    own = from_dict(Preprocessing, description[KEPT], f"config.json: {KEPT}")
+    return own if _heard(own, found, in_timm=in_timm) == found else found
+
+
+def _heard(preprocessing: Preprocessing, likely: Preprocessing, *, in_timm: bool) -> Preprocessing:
+    """What is read of a preprocessing that was written in another library's words."""
+    nearest = expressible(preprocessing, lambda _: None)
+    if in_timm:
+        return from_timm(to_timm(nearest), likely)
+    return from_processor(to_processor(nearest), likely)
 
 
 def to_timm(preprocessing: Preprocessing) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from vitreous.video.info import Frame
 
 TICK_SECONDS = Fraction(1, 100)
 SHORTEST_DELAY, LONGEST_DELAY = 2, 65_535  # ticks; browsers show anything shorter for ten
+LARGE_HEIGHT, SMALLER_HEIGHT = 480, 360  # pixels
 # The colours are chosen from a thumbnail: a third of the time, and no difference to be seen.
 THUMBNAIL_WIDTH = 240
 # An ordered pattern stands still where the picture does, which error diffusion does not.
@@ -47,9 +48,18 @@ class GifTrack:
 
     @property
     def notes(self) -> list[str]:
-        if not self.left_out:
-            return []
-        return [f"GIF shows at most 50 frames a second: {self.left_out} frames were left out, the speed is unchanged"]
+        notes = []
+        if self.left_out:
+            left_out = f"{self.left_out} frames were left out, the speed is unchanged"
+            notes.append(f"GIF shows at most 50 frames a second: {left_out}")
+        height, width = self.size_hw
+        if len(self.ticks) > 1 and height > LARGE_HEIGHT:
+            share = f"{SMALLER_HEIGHT**2 / height**2:.0%}"
+            notes.append(
+                f"a GIF of {width} x {height} pixels is slow to write and large: with --size {SMALLER_HEIGHT} it takes "
+                f"about {share} of the space, as .mp4 far less"
+            )
+        return notes
 
     def write(self, frame: Frame) -> None:
         """Encode one frame; times must rise from frame to frame."""

@@ -21,7 +21,7 @@ from vitreous.model.pretrained.layouts import LAYOUTS
 from vitreous.tasks.classification import Classifier
 from vitreous.tasks.foreign import PROCESSORS, build_classifier, read_repository
 from vitreous.tasks.saved import CONFIG, WEIGHTS, write_tensors
-from vitreous.tasks.their_preprocessing import expressible, to_processor, to_timm
+from vitreous.tasks.their_preprocessing import expressible, kept, to_processor, to_timm
 from vitreous.workflows.load import Note, load, log
 
 LARGEST_DIFFERENCE = 1e-5
@@ -49,7 +49,7 @@ class Converted:
 
 
 def convert(model: str | Path | Classifier, to: str, output: str | Path, *, on_note: Note = log) -> Converted:
-    """Write a model as a folder that another library loads, and read it back: same answers, same class names.
+    """Write a model as a folder that another library loads, and read it back: same answers, classes and preprocessing.
 
     Args:
         model: anything that `load` takes.
@@ -118,6 +118,7 @@ def write_folder(
 ) -> None:
     """Write weights, config.json and what the library reads of pictures."""
     description, preprocessing = describe(classifier, layout), expressible(classifier.preprocessing, on_note)
+    description |= kept(classifier.preprocessing, in_timm=layout.name == "timm")
     if layout.name == "timm":
         description["pretrained_cfg"] |= to_timm(preprocessing)
     else:
@@ -138,6 +139,8 @@ def check(classifier: Classifier, folder: Path) -> None:
         raise AssertionError(f"what was written answers otherwise: {difference:.1e} of the largest number apart")
     if written.class_names != classifier.class_names:
         raise AssertionError("what was written has other class names")
+    if written.preprocessing != classifier.preprocessing:
+        raise AssertionError("what was written takes other pictures")
 
 
 @contextmanager

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vitreous.data.images import as_image_u8
+from vitreous.data.folder import SUFFIXES
+from vitreous.data.images import as_image_u8, open_picture
+from vitreous.data.masks import load_masked
 from vitreous.data.preprocessing import Geometry
 from vitreous.data.sources import load_pictures
 from vitreous.errors import InputError
@@ -55,7 +57,8 @@ def doctor(
     Args:
         model: a run folder, a weights file, or a loaded model.
         pictures: the pictures to look at; by default the first of `data`.
-        data: a source; by default the one that the run was trained on, its test pictures.
+        data: a source, of which the test pictures are taken, a folder of pictures, or "masks:DIR"; by default the
+            source that the run was trained on.
         count: how many pictures of the source.
         on_progress: told pictures done and pictures in all.
 
@@ -77,15 +80,30 @@ def doctor(
 def source_images(
     model: str | Path | Classifier, classifier: Classifier, data: str | None, count: int
 ) -> list[np.ndarray]:
-    """The first test pictures of a source, by default the one that the run was trained on."""
+    """Pictures of a source, by default the one that the run was trained on.
+
+    The first of a folder that holds pictures, frames evenly over all of "masks:DIR", the first test pictures of others.
+    """
     if data is None and training_recipe(model) is None:
         raise InputError(
             "this model doesn't say what it was trained on: name pictures after it, or a source with --data"
         )
     source = data or training_source(model)
+    files = picture_files(source)
+    if files:
+        return [open_picture(path) for path in files[:count]]
+    if source.startswith("masks:"):
+        frames = load_masked(source, classifier.preprocessing.size_hw, count).pictures
+        return [frame.read()[0] for frame in frames]
     pictures = load_pictures(source, "test", classifier.preprocessing.size_hw, reading=reading_of(classifier, source))
     chosen = pictures.images_u8[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
     return list(chosen)
+
+
+def picture_files(source: str) -> list[Path]:
+    """The pictures directly in a folder, sorted by name: of "DIR" or "folder:DIR", none of anything else."""
+    folder = Path(source.removeprefix("folder:")).expanduser()
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
 
 
 def write_doctor(examination: Examination, folder: Path) -> Path:

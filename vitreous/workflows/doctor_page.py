@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitreous.data.preprocessing import Geometry
 from vitreous.evaluation.anatomy import Anatomy
 from vitreous.evaluation.diagnosis_of_tokens import outliers_by_layer, relative_lengths
 from vitreous.evaluation.finding import counted
@@ -17,6 +16,7 @@ from vitreous.render.overlay import overlay
 from vitreous.render.page import Card, Section, figure, page, panel, picture
 from vitreous.render.picture import fitted
 from vitreous.render.theme import WARM
+from vitreous.workflows.cells import cells
 from vitreous.workflows.doctor import Examination
 
 SAMPLES = 2
@@ -54,8 +54,9 @@ def tokens_section(examination: Examination) -> Section:
     layer, found = shown_layer(examination.anatomy)
     rows = "".join(panel(_sample(examination, i, layer), "pictures") for i in chosen_samples(found))
     words = (
-        f"Length of each patch's token out of layer {layer} (the layer with the longest, over the median), where the "
-        "model's readout attends in the last layer, and rollout through all layers. Each map has its own colour scale."
+        f"Length of each patch's token out of layer {layer} (the one with the longest, over the median), "
+        "where the model's readout attends in the last layer, and rollout through all layers. Each map has its own "
+        "colour scale."
     )
     if any(marks.any() for marks in found):
         words += " Outlier tokens are outlined in orange."
@@ -99,18 +100,6 @@ def small(image_u8: np.ndarray) -> Image.Image:
     return fitted(image_u8, (PICTURE_SIDE, PICTURE_SIDE))
 
 
-def cells(grid: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """A grid (rows, columns) on the picture's pixels, each patch in one value: float32 (height, width)."""
-    top, left, bottom, right = geometry.box
-    heat = np.full(geometry.source_hw, float(grid.min()), np.float32)
-    sides = ((top, bottom, grid.shape[0]), (left, right, grid.shape[1]))
-    rows, columns = (
-        ((np.arange(int(stop - start)) + 0.5) / (stop - start) * count).astype(int) for start, stop, count in sides
-    )
-    heat[int(top) : int(bottom), int(left) : int(right)] = grid[rows][:, columns]
-    return heat
-
-
 def heads_section(examination: Examination) -> Section:
     """A small chart a layer: how far (across) and how widely (up) each head looks."""
     anatomy = examination.anatomy
@@ -128,9 +117,10 @@ def heads_section(examination: Examination) -> Section:
     ]
     words = (
         f"Each dot is a head. Across: how far it looks, 0 to {limit:.1f} patches, even attention at the dashed line. "
-        "Up: how widely, from one token (bottom) to all alike (top). "
-        "Red: dead, even, resting on a prefix token, or making spots."
+        "Up: how widely, from one token (bottom) to all alike (top)."
     )
+    if marked:
+        words += " Red: dead, even, resting on a prefix token, or making spots."
     return Section("Heads: how far and how widely they look", words, panel("".join(charts), "multiples"))
 
 

@@ -1,7 +1,7 @@
 """Show what a model looks at on pictures."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,18 @@ from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Target
 from vitreous.files import written_beside
 from vitreous.records import from_dict
+from vitreous.render.color import Scale
 from vitreous.render.overlay import overlay
 from vitreous.render.sheet import GalleryItem, Legend, Tile, explanation_picture, gallery, layers_by_heads, tile
 from vitreous.tasks.classification import Classifier, Picture, Prediction
+from vitreous.workflows.cells import covered
 from vitreous.workflows.evaluate import check_classes, reading_of
 from vitreous.workflows.load import load
 
 METHODS_ACROSS = 5
+ALIKE = "patches of like colour hold like features"
+Progress = Callable[[int, int, str], object]
+"""Told how much is done, how much there is in all, and what begins now."""
 PICTURE_FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
@@ -76,17 +81,32 @@ def explanation_image(explanation: Explanation, truth: str | None = None) -> Ima
     right = None if truth is None else truth == explanation.prediction.name
     title, lines = verdict(explanation.prediction) or "what the model looks at", caption(explanation, truth)
     pictures = explanation.picture_u8, explanation.drawn()
-    return explanation_picture(pictures, title, lines, legend(explanation), right=right)
+    shown = replace(legend(explanation), values=scale_values(explanation))
+    return explanation_picture(pictures, title, lines, shown, right=right, marked=marked(explanation))
+
+
+def marked(explanation: Explanation) -> np.ndarray | None:
+    """Which pixels belong to the patches that were asked about, bool (height, width); None for the whole picture."""
+    return None if explanation.asked is None else covered(explanation.asked, explanation.geometry)
 
 
 def legend(explanation: Explanation) -> Legend:
     """What the map is called, and what its colours mean."""
-    if explanation.colors is not None:
+    if explanation.grid_colors is not None:
         return Legend(explanation.method, None)
     if explanation.kind == "signed":
         ends = ("against", "for") if explanation.target else ("less", "more")
         return Legend(explanation.method, ends, signed=True)
     return Legend(explanation.method, ("little", "much attention" if explanation.kind == "share" else "much"))
+
+
+def scale_values(explanation: Explanation) -> tuple[str, str] | None:
+    """The numbers at the ends of the map's colours; attention as a multiple of what is even over the patches."""
+    if explanation.grid_colors is not None:
+        return None
+    scale = Scale.fitting(explanation.heat, signed=explanation.kind == "signed")
+    low, high = (f"{value:.2g}".replace("-", "−") for value in (scale.low, scale.high))
+    return low, f"{high} × even" if explanation.kind == "share" else high
 
 
 def layers_and_heads_image(model: str | Path | Classifier, picture: Picture) -> Image.Image:
@@ -97,31 +117,65 @@ def layers_and_heads_image(model: str | Path | Classifier, picture: Picture) -> 
 
 
 def methods_image(
-    model: str | Path | Classifier, pictures: Sequence[Picture], target: str | Target | None = None
+    model: str | Path | Classifier,
+    pictures: Sequence[Picture],
+    target: str | Target | None = None,
+    *,
+    on_progress: Progress = lambda done, total, words: None,
 ) -> tuple[Image.Image, dict[str, str]]:
-    """Every method's map of each picture, and the methods that don't apply to this model, with the reason."""
+    """Every method's map of each picture, and the methods that don't apply to this model, with the reason.
+
+    `on_progress` is told methods done, methods in all, and which one begins.
+    """
     classifier, images = load(model), [as_image_u8(picture) for picture in pictures]
     columns, refused = {}, {}
-    for name in METHODS:
+    for i, name in enumerate(METHODS):
+        on_progress(i, len(METHODS), f"{name}, method {i + 1} of {len(METHODS)}")
         try:
             columns[name] = explain_batch(classifier, images, name, target=target)
         except InputError as error:
             refused[name] = str(error)
+    on_progress(len(METHODS), len(METHODS), "all methods")
     if not columns:
         raise InputError("no method applies to this model: " + "; ".join(refused.values()))
     tiles = []
     for image, row in zip(images, zip(*columns.values(), strict=True), strict=True):
-        words = verdict(row[0].prediction)
-        tiles += [Tile(image, (words or "input",)), *(Tile(one.drawn(), (one.method,)) for one in row)]
-        tiles += [Tile(np.full_like(image, 255))] * (-len(tiles) % METHODS_ACROSS)
-    return tile(tiles, METHODS_ACROSS), refused
+        tiles += _methods_row(image, row)
+    shown = [explanations[0] for explanations in columns.values()]
+    told = next((one.target for one in shown if one.target), None)
+    title = "every method" + (f" · explains: {told}" if told else "")
+    return tile(tiles, METHODS_ACROSS, title=title, legends=common_legends(shown)), refused
+
+
+def _methods_row(image_u8: np.ndarray, row: Sequence[Explanation]) -> list[Tile]:
+    """A picture and all its maps, and white where the sheet's last row has room left."""
+    mask = next((marked(one) for one in row if one.asked), None)
+    tiles = [Tile(image_u8, (verdict(row[0].prediction) or "input",), marked=mask)]
+    tiles += [Tile(one.drawn(), (one.method,), marked=marked(one)) for one in row]
+    return tiles + [Tile(np.full_like(image_u8, 255))] * (-len(tiles) % METHODS_ACROSS)
+
+
+def common_legends(explanations: Sequence[Explanation]) -> list[Legend]:
+    """What the colours mean on a sheet with maps of several methods, once for each way to colour."""
+    found = [legend(one) for one in explanations]
+    legends = [Legend("", ("little", "much"))] if any(one.ends and not one.signed for one in found) else []
+    signed = next((one for one in found if one.signed), None)
+    legends += [signed] if signed else []
+    return legends + [Legend(f"{one.name}: {ALIKE}", None) for one in found if one.ends is None]
 
 
 def gallery_image(explanations: Sequence[Explanation], truths: Sequence[str | None]) -> Image.Image:
     """Several explanations side by side with truth and prediction, right and wrong ones marked."""
     pairs = zip(explanations, truths, strict=True)
-    answered = "truth / prediction / " if explanations[0].prediction.ranking else ""
-    return gallery([_item(explanation, truth) for explanation, truth in pairs], answered + explanations[0].words())
+    first = explanations[0]
+    parts = ["truth / "] if any(truths) else []
+    parts += ["prediction / "] if first.prediction.ranking else []
+    if first.settings.query is None:
+        parts += [first.words()]
+    else:  # which patch it is differs with the picture's shape
+        parts += [replace(first, settings=replace(first.settings, query=None)).words(), " · from the outlined patch"]
+    items = [_item(explanation, truth) for explanation, truth in pairs]
+    return gallery(items, "".join(parts), legends=common_legends([first]))
 
 
 def explain_test_pictures(
@@ -165,6 +219,8 @@ def caption(explanation: Explanation, truth: str | None) -> list[str]:
     method = METHODS[explanation.method]
     if explanation.target is not None and (method.asks_target or explanation.score is not None):
         lines.append(target_words(explanation, method))
+    if explanation.grid_colors is not None:
+        lines.append(ALIKE)
     if explanation.gap is not None:
         lines.append(f"the map's sum misses the score by {explanation.gap:+.2g}")
     return lines
@@ -183,4 +239,4 @@ def target_words(explanation: Explanation, method: Method) -> str:
 def _item(explanation: Explanation, truth: str | None) -> GalleryItem:
     ranking = explanation.prediction.ranking
     name, probability = ranking[0] if ranking else ("", 0.0)
-    return GalleryItem(explanation.picture_u8, explanation.drawn(), truth, name, probability)
+    return GalleryItem(explanation.picture_u8, explanation.drawn(), truth, name, probability, marked(explanation))

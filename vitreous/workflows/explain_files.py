@@ -1,7 +1,7 @@
 """Write pictures of what a model looks at: one explained picture each, all layers and heads, or many in a grid."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,13 +9,16 @@ import numpy as np
 
 from vitreous.data.images import open_picture
 from vitreous.errors import InputError
+from vitreous.evaluation.diagnosis_of_maps import SPOT_SHARE, share_of_spots
 from vitreous.explanation.methods import find_method
 from vitreous.explanation.pictures import explain_batch, find_target
+from vitreous.explanation.regions import parse_region
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.settings import Settings
 from vitreous.tasks.classification import Classifier
 from vitreous.workflows.evaluate import training_source
 from vitreous.workflows.explain import (
+    Progress,
     explain_test_pictures,
     explanation_image,
     gallery_image,
@@ -25,12 +28,16 @@ from vitreous.workflows.explain import (
     truth_from_folder,
     verdict,
 )
-from vitreous.workflows.load import load
+from vitreous.workflows.load import load, log
 
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """What is to be shown, and how."""
+    """What is to be shown, and how.
+
+    Raises:
+        InputError: what is wrong whatever the model: no such method, a setting that it has no use for, no region.
+    """
 
     method: str = "rollout"
     settings: Settings = field(default_factory=Settings)
@@ -46,6 +53,14 @@ class ExplainRequest:
     count: int = 16
     """Test pictures to show."""
 
+    def __post_init__(self) -> None:
+        query = (0, 0) if self.query_yx is not None else None
+        find_method(self.method, replace(self.settings, query=query))
+        if self.target is not None and self.target.startswith("region:"):
+            parse_region(self.target)
+        if self.count < 1:
+            raise InputError(f"--count {self.count} shows nothing: give 1 or more")
+
 
 @dataclass(frozen=True)
 class WrittenPicture:
@@ -55,12 +70,45 @@ class WrittenPicture:
     words: str
 
 
+def log_method(done: int, total: int, words: str) -> None:
+    """Write to the log which method begins."""
+    if done < total:
+        log(words)
+
+
+def note_spots(explanations: Sequence[Explanation]) -> None:
+    """Say so in one line to the log where single patches outshine the rest of a rollout: the doctor's measure."""
+    rolled = [one.grid for one in explanations if one.method == "rollout"]
+    shares = [share for share in map(share_of_spots, rolled) if share > SPOT_SHARE]
+    if not shares:
+        return
+    where = "this rollout" if len(rolled) == 1 else f"the rollouts of {len(shares)} of {len(rolled)} pictures"
+    log(
+        f"in {where} single patches that stand alone hold {np.mean(shares):.0%} of the map and outshine the rest: "
+        "--method attention or legrad shows more, and vitreous doctor looks for the cause"
+    )
+
+
 def write_explanations(
-    model: str | Path | Classifier, pictures: Sequence[Path], request: ExplainRequest, output: Path | None
+    model: str | Path | Classifier,
+    pictures: Sequence[Path],
+    request: ExplainRequest,
+    output: Path | None,
+    *,
+    on_progress: Progress = log_method,
 ) -> list[WrittenPicture]:
     """Explain picture files, or test pictures where none are named, and write what the request asks for.
 
-    Several pictures become one grid, unless `output` is a folder (a name without an ending).
+    Several pictures become one grid, unless `output` is a folder (a name without an ending). What is to be known of
+    the maps beside them is written to the log, as `load` does.
+
+    Args:
+        model: whatever `load` takes, or a loaded model.
+        pictures: their files.
+        request: what is to be shown.
+        output: the file or folder to write.
+        on_progress: told methods done, methods in all, and which one begins, where all are shown; by default a line
+            each is written to the log.
 
     Raises:
         InputError: something can't be read, found or written; nothing is written then.
@@ -71,7 +119,7 @@ def write_explanations(
         return [_grid(*_test_pictures(model, classifier, request), request, output)]
     images = [open_picture(path) for path in pictures]
     if request.layout == "methods":
-        return [_methods(classifier, images, request, output)]
+        return [_methods(classifier, images, request, output, on_progress)]
     one_file = output is None or bool(output.suffix)
     if request.layout == "grid" or (request.layout is None and len(pictures) > 1 and one_file):
         return [_grid(*_explain(classifier, pictures, images, request), request, output)]
@@ -89,7 +137,6 @@ def check_request(classifier: Classifier, pictures: Sequence[Path], request: Exp
     Raises:
         InputError: says which.
     """
-    find_method(request.method, request.settings)
     find_target(classifier, request.target)
     if request.truth is not None:
         classifier.class_index(request.truth)
@@ -103,21 +150,22 @@ def check_request(classifier: Classifier, pictures: Sequence[Path], request: Exp
         raise InputError(f"--layout {request.layout} needs a picture: name one after the model")
     if not pictures and (request.truth or request.target or request.query_yx):
         raise InputError("--truth, --target and --query are about pictures of your own: name them after the model")
-    if request.count < 1:
-        raise InputError(f"--count {request.count} shows nothing: give 1 or more")
 
 
 def _test_pictures(
     model: str | Path | Classifier, classifier: Classifier, request: ExplainRequest
 ) -> tuple[list[Explanation], list[str]]:
     source = request.data or training_source(model)
-    return explain_test_pictures(classifier, request.count, request.method, request.settings, source)
+    explanations, truths = explain_test_pictures(classifier, request.count, request.method, request.settings, source)
+    note_spots(explanations)
+    return explanations, truths
 
 
 def _explain(
     classifier: Classifier, pictures: Sequence[Path], images: Sequence[np.ndarray], request: ExplainRequest
 ) -> tuple[list[Explanation], list[str | None]]:
     explanations = explain_batch(classifier, images, request.method, request.settings, request.target, request.query_yx)
+    note_spots(explanations)
     truths = [request.truth or truth_from_folder(path, classifier.class_names) for path in pictures]
     return explanations, truths
 
@@ -139,10 +187,14 @@ def _sheet(classifier: Classifier, image_u8: np.ndarray, path: Path) -> WrittenP
 
 
 def _methods(
-    classifier: Classifier, images: Sequence[np.ndarray], request: ExplainRequest, output: Path | None
+    classifier: Classifier,
+    images: Sequence[np.ndarray],
+    request: ExplainRequest,
+    output: Path | None,
+    on_progress: Progress,
 ) -> WrittenPicture:
     path = output or Path("explanations-methods.png")
-    image, refused = methods_image(classifier, images, request.target)
+    image, refused = methods_image(classifier, images, request.target, on_progress=on_progress)
     save_picture(image, path)
     without = f"; without {', '.join(refused)}, which don't apply to this model" if refused else ""
     return WrittenPicture(path, f"every method{without}")

@@ -36,7 +36,9 @@ def load_factory(factory: str, checkpoint: str | Path | None = None, device: str
     _look_in_current_folder()
     built = _run(_find(factory), factory)
     if not isinstance(built, (nn.Module, Classifier)):
-        raise InputError(f"{factory} gives {type(built).__name__}: it must give a torch.nn.Module or a Classifier")
+        raise InputError(
+            f"{factory} gives {type(built).__name__}: let it return a torch.nn.Module, or vitreous.wrap(model, ...)"
+        )
     module = built if isinstance(built, nn.Module) else getattr(built.vit, "module", built.vit)
     if checkpoint is not None:
         fill(module, read_tensors(Path(checkpoint)), str(checkpoint))

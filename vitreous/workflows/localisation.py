@@ -94,8 +94,8 @@ def localisation(
     Raises:
         InputError: no such model, source or method, a mask of another size than its picture, or only empty masks.
     """
-    classifier = load(model)
     names = USUAL_METHODS if methods is None else check_methods(methods)
+    classifier = load(model)
     asked = {name: settings_of(name, settings) for name in names}
     source = load_masked(data, classifier.preprocessing.size_hw, count)
     skipped = {} if methods is not None else cannot(classifier, source.pictures[0].read()[0], asked)

@@ -3,14 +3,17 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vitreous.errors import InputError
+from vitreous.explanation.features import SameColors
 from vitreous.explanation.pictures import find_target
 from vitreous.files import make_folder
+from vitreous.render.scenes import SceneWatch
 from vitreous.render.timeline import Segment, timeline
 from vitreous.runtime import autocast, choose_precision
 from vitreous.tasks.classification import Classifier
@@ -20,7 +23,7 @@ from vitreous.video.stream import VideoResult, transform_video
 from vitreous.workflows.load import load
 from vitreous.workflows.video_answers import Pooled
 from vitreous.workflows.video_drawing import ClipDrawing
-from vitreous.workflows.video_maps import Seen, see
+from vitreous.workflows.video_maps import Place, Seen, see
 from vitreous.workflows.video_request import VideoRequest, request_from
 from vitreous.workflows.video_table import ClipTable
 from vitreous.workflows.video_track import Tracker
@@ -187,15 +190,16 @@ class Looking:
     ) -> None:
         self._classifier, self._request, self._place, self._tracker = classifier, request, place, tracker
         self._last: Seen | None = None
+        self._colors, self._watch = SameColors(), SceneWatch()
 
     def look(self, frames: list[Frame]) -> list[Seen]:
         """What the model sees in the next frames."""
         images = [frame.image_u8 for frame in frames]
         if self._tracker is None:
-            return see(self._classifier, images, self._request, [self._place] * len(images))
+            return self._see(images, [self._place] * len(images))
         places = self._tracker.follow(frames)
         followed = [i for i, place in enumerate(places) if place is not None]
-        seen = see(self._classifier, [images[i] for i in followed], self._request, [places[i] for i in followed])
+        seen = self._see([images[i] for i in followed], [places[i] for i in followed])
         lost = [i for i, place in enumerate(places) if place is None]
         last = seen[-1] if seen else self._last
         assert last is not None, "what is followed is always there in a clip's first frame"
@@ -204,6 +208,19 @@ class Looking:
         found = dict(zip(followed, seen, strict=True))
         found |= {i: last.empty(answer) for i, answer in zip(lost, answers, strict=True)}
         return [found[i] for i in range(len(frames))]
+
+    def _see(self, images: list[np.ndarray], places: list[Place]) -> list[Seen]:
+        """What it sees in frames at these places; in one scene the same parts have the same colours."""
+        if "features" not in self._request.methods:
+            return see(self._classifier, images, self._request, places)
+        cuts = [i for i, image in enumerate(images) if self._watch.update(image).cut]
+        seen: list[Seen] = []
+        for first, end in pairwise([0, *cuts, len(images)]):
+            if first in cuts:
+                self._colors.restart()
+            kept = {"features": self._colors}
+            seen += see(self._classifier, images[first:end], self._request, places[first:end], kept)
+        return seen
 
     def notes(self) -> list[str]:
         """What the user should know."""

@@ -9,7 +9,7 @@ from vitreous.render.class_strip import ClassStrip, with_strip
 from vitreous.render.frame_layouts import draw_frame
 from vitreous.render.scenes import SceneWatch
 from vitreous.render.shown import Shot, ShownMap
-from vitreous.render.steady import SteadyMap
+from vitreous.render.steady import SteadyColors, SteadyMap
 from vitreous.video.info import Frame
 from vitreous.workflows.explain import verdict
 from vitreous.workflows.video_maps import Seen
@@ -28,6 +28,7 @@ class ClipDrawing:
         self._request, self._duration, self._on_frame = request, duration_seconds, on_frame
         self._watch = SceneWatch()
         self._steady: list[SteadyMap] = []
+        self._colors: list[SteadyColors] = []
         self._strip: ClassStrip | None = None
 
     def draw(self, frames: list[Frame], seen: list[Seen]) -> list[np.ndarray]:
@@ -49,14 +50,19 @@ class ClipDrawing:
         times = [float(frame.time_seconds) for frame in frames]
         if not self._steady:
             self._steady = [SteadyMap(self._request.smooth, signed=one.signed) for one in seen[0].maps]
+            self._colors = [SteadyColors(self._request.smooth) for _ in seen[0].maps]
         panels = []
-        for number, steady in enumerate(self._steady):
+        for number, (steady, smooth) in enumerate(zip(self._steady, self._colors, strict=True)):
             maps = [one.maps[number] for one in seen]
             heats = steady.update([one.heat for one in maps], times, changes)
+            colors = [
+                None if one.colors is None else smooth.update(one.colors, time, change)
+                for one, time, change in zip(maps, times, changes, strict=True)
+            ]
             panels.append(
                 [
-                    ShownMap(heat.heat, heat.scale, one.title, whole.box, one.signed, one.colors)
-                    for heat, one, whole in zip(heats, maps, seen, strict=True)
+                    ShownMap(heat.heat, heat.scale, one.title, whole.box, one.signed, color)
+                    for heat, one, whole, color in zip(heats, maps, seen, colors, strict=True)
                 ]
             )
         return panels

@@ -1,6 +1,6 @@
 """What a model sees in a batch of frames: the maps of each, at their own resolution, and its answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -9,6 +9,7 @@ import torch
 
 from vitreous.explanation.attention import joined
 from vitreous.explanation.lean import LeanTrace
+from vitreous.explanation.method import Explain
 from vitreous.explanation.pictures import alike, explain_batch, query_patch
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.rows import row_times_attention
@@ -20,6 +21,8 @@ from vitreous.workflows.video_request import OF_ATTENTION, VideoRequest
 Box = tuple[float, float, float, float]
 Place = tuple[float, float] | None
 """Down and across, in pixels of the frame."""
+Memories = Mapping[str, Explain]
+NO_MEMORIES: Memories = {}
 
 
 @dataclass(frozen=True)
@@ -50,27 +53,40 @@ class Seen:
 
 
 def see(
-    classifier: Classifier, images: Sequence[np.ndarray], request: VideoRequest, places: Sequence[Place]
+    classifier: Classifier,
+    images: Sequence[np.ndarray],
+    request: VideoRequest,
+    places: Sequence[Place],
+    memories: Memories = NO_MEMORIES,
 ) -> list[Seen]:
-    """What the model sees in frames of one size, uint8 (height, width, 3), each asked about its own place, if any."""
+    """What the model sees in frames of one size, uint8 (height, width, 3), each asked about its own place, if any.
+
+    Methods that `memories` names are asked through what stands there, which may know earlier frames.
+    """
     results, first = [], 0
     for place, same in groupby(places):
         count = len(list(same))
         part = images[first : first + count]
-        several = attention_panels if request.layout in OF_ATTENTION else method_panels
-        results += several(classifier, part, request, place)
+        if request.layout in OF_ATTENTION:
+            results += attention_panels(classifier, part, request, place)
+        else:
+            results += method_panels(classifier, part, request, place, memories)
         first += count
     return results
 
 
 def method_panels(
-    classifier: Classifier, images: Sequence[np.ndarray], request: VideoRequest, place: Place
+    classifier: Classifier,
+    images: Sequence[np.ndarray],
+    request: VideoRequest,
+    place: Place,
+    memories: Memories = NO_MEMORIES,
 ) -> list[Seen]:
     """The map of each method."""
-    columns = [
-        explain_batch(classifier, images, method, request.settings_of(method), request.explained, place)
-        for method in request.methods
-    ]
+    columns = []
+    for method in request.methods:
+        settings, by = request.settings_of(method), memories.get(method)
+        columns.append(explain_batch(classifier, images, method, settings, request.explained, place, by=by))
     results = []
     for row in zip(*columns, strict=True):
         maps = tuple(SeenMap(one.grid_heat, one.method, one.kind == "signed", one.grid_colors) for one in row)

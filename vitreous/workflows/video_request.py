@@ -7,11 +7,13 @@ from typing import Any
 
 from vitreous.errors import InputError, unknown
 from vitreous.explanation.methods import METHODS, find_method
+from vitreous.explanation.regions import parse_region
 from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Target
 from vitreous.records import from_dict
 from vitreous.render.frame_layouts import LAYOUTS
 from vitreous.render.shown import Look
+from vitreous.render.smooth import HALF_LIFE_SECONDS
 from vitreous.runtime import PRECISIONS
 from vitreous.video.options import WHOLE, VideoOptions
 
@@ -41,8 +43,8 @@ class VideoRequest:
     """A name in LAYOUTS."""
     look: Look = field(default_factory=Look)
     options: VideoOptions = WHOLE
-    smooth: float = 0.12
-    """Half-life in seconds of the smoothing over time; 0 for none."""
+    smooth: float = HALF_LIFE_SECONDS
+    """Half-life in seconds of the smoothing over time, which what moves is spared; 0 for none."""
     strip: bool = False
     """Whether the classes over time are drawn under the clip."""
     timeline: Path | None = None
@@ -65,6 +67,8 @@ class VideoRequest:
             raise InputError(f"a smoothing of {self.smooth} seconds is none: give 0 for no smoothing, or more")
         if self.track and self.query is None:
             raise InputError("there is nothing to track: give its place in the first frame as query, such as 320,180")
+        if isinstance(self.explained, str) and self.explained.startswith("region:"):
+            parse_region(self.explained)
         self._check_methods()
 
     def settings_of(self, method: str) -> Settings:

@@ -70,8 +70,8 @@ def find_preprocessing(module: nn.Module) -> Preprocessing:
     if size_hw and type(module).__module__.startswith("torchvision."):
         return Preprocessing(size_hw, "crop", IMAGENET_MEAN, IMAGENET_STD, 1, central=224 / 256)
     raise InputError(
-        f"{type(module).__name__} doesn't say what its pictures must be like: give "
-        "preprocessing=vitreous.Preprocessing(size_hw, resize, mean, std, patch size)"
+        f"{type(module).__name__} doesn't say what its pictures must be like: use it, or let a factory return it, as "
+        "vitreous.wrap(model, preprocessing=vitreous.Preprocessing((height, width), 'stretch', mean, std, patch_size))"
     )
 
 

@@ -94,12 +94,22 @@ def tower_description(config: ViTConfig) -> dict[str, Any]:
     }
 
 
+def labels(class_names: Sequence[str]) -> dict[str, Any]:
+    """How transformers' config.json names the classes; nothing where there are none."""
+    if not class_names:
+        return {}
+    return {
+        "id2label": {str(index): name for index, name in enumerate(class_names)},
+        "label2id": {name: index for index, name in enumerate(class_names)},
+    }
+
+
 def _describe(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
     projected = {"projection_dim": config.classes} if config.classes else {}
     return tower_description(config) | projected | {
         "architectures": ["CLIPVisionModelWithProjection" if config.classes else "CLIPVisionModel"],
         "model_type": "clip_vision_model",
-    }  # fmt: skip
+    } | labels(class_names)  # fmt: skip
 
 
 def _configure_open(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> ViTConfig:

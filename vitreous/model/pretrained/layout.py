@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
+from vitreous.model.pretrained.reading import depth_said
 from vitreous.model.pretrained.wrappers import bare_names
 from vitreous.model.vit import ViT
 
@@ -17,6 +18,8 @@ ANY = object()
 """In `Layout.holds`: every value of this option."""
 GIVEN = object()
 """In `Layout.holds`: every value but none and zero."""
+MISFITS = (RuntimeError, ValueError, IndexError, TypeError, ZeroDivisionError)
+"""What tensors of strange shapes, and strange words in a config.json, make Python and torch raise."""
 
 FREE = {
     "image_size_hw", "patch_size", "channels", "classes", "width", "depth", "heads", "mlp_ratio", "norm_epsilon",
@@ -100,11 +103,38 @@ class Layout:
         """The configuration of the model that these weights belong to.
 
         Raises:
-            InputError: a tensor that it is read from is missing, or the model has a part that ours can't express.
+            InputError: a tensor that it is read from is missing or of a strange shape, config.json says another depth,
+                or the model has a part that ours can't express.
         """
         named = {name: tensors[given] for name, given in self.bare(tensors).items()}
         self._require(named, self.marks)
-        return self.configure(named, their_config)
+        try:
+            config = self.configure(named, their_config)
+        except InputError:
+            raise
+        except KeyError as error:
+            raise InputError(
+                f"these weights or their config.json lack '{error.args[0]}' of {self.name} models"
+            ) from error
+        except MISFITS as error:
+            raise InputError(
+                f"these shapes, or the numbers in config.json, make no {self.name} model: {_shaped(self.marks, named)}"
+            ) from error
+        self._check_depth(config, named, their_config)
+        return config
+
+    def _check_depth(self, config: ViTConfig, names: Iterable[str], their_config: Mapping[str, Any]) -> None:
+        """Refuse weights that lack their last blocks, or have more than config.json says."""
+        said = depth_said(their_config)
+        if said is None or said == config.depth:
+            return
+        if said < config.depth:
+            raise InputError(
+                f"these weights have {config.depth} blocks, their config.json says {said}: fetch both again"
+            )
+        rules = [rule for pattern in self.rules(config) for rule in pattern.for_blocks(said)]
+        lacking = [name for rule in rules for name in rule.needed if name not in names]
+        raise InputError(f"these weights lack {listed(lacking)}: their config.json says {said} blocks")
 
     def to_ours(self, tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
         """Their tensors under our names, each of the shape that `ViT(config)` has, in float32 or finer.
@@ -112,13 +142,13 @@ class Layout:
         Raises:
             InputError: a tensor is missing, of another shape, or known to neither side.
         """
-        theirs = {name: _wide(tensors[given]) for name, given in self.bare(tensors).items() if not self._ignores(name)}
+        theirs = {name: _wide(tensors[given]) for name, given in self.bare(tensors).items() if not self.ignores(name)}
         shapes = our_shapes(config)
         rules = [rule for pattern in self.rules(config) for rule in pattern.for_blocks(config.depth)]
         self._require(theirs, [name for rule in rules for name in rule.needed])
         ours: dict[str, Tensor] = {}
         for rule in rules:
-            ours |= rule.to_ours(theirs, shapes)
+            ours |= self._read(rule, theirs, shapes)
         unknown = theirs.keys() - {name for rule in rules for name in rule.names}
         if unknown:
             raise InputError(
@@ -126,6 +156,22 @@ class Layout:
             )
         _check_shapes(ours, shapes)
         return ours
+
+    def _read(self, rule: Rule, theirs: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+        """What a rule makes of their tensors, each of the shape that ours has."""
+        try:
+            ours = rule.to_ours(theirs, shapes)
+        except InputError:
+            raise
+        except MISFITS:
+            ours = {}
+        expected = {name: shapes[name] for name in rule.ours_names if name in shapes}
+        if {name: tensor.shape for name, tensor in ours.items() if name in shapes} == expected:
+            return ours
+        wanted = " and ".join(str(tuple(shape)) for shape in expected.values())
+        raise InputError(
+            f"{_shaped(rule.names, theirs)} can't become the {wanted} that a {self.name} model of these widths has"
+        )
 
     def to_theirs(self, tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
         """Our tensors (the state of `ViT(config)`) under their names.
@@ -178,12 +224,18 @@ class Layout:
         if missing:
             raise InputError(f"these weights lack {listed(missing)}, which {self.name} models have")
 
-    def _ignores(self, name: str) -> bool:
+    def ignores(self, name: str) -> bool:
+        """Whether a bare name is of something that the picture tower doesn't need."""
         return any(re.fullmatch(pattern, name) for pattern in self.ignored)
 
 
 def _wide(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32)) if tensor.is_floating_point() else tensor
+
+
+def _shaped(names: Iterable[str], tensors: Mapping[str, Tensor]) -> str:
+    """Tensors with their shapes: "'cls_token' (1, 1, 384), ..."."""
+    return ", ".join(f"'{name}' {tuple(tensors[name].shape)}" for name in names if name in tensors)
 
 
 def our_shapes(config: ViTConfig) -> dict[str, torch.Size]:

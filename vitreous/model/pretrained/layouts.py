@@ -1,7 +1,9 @@
 """All layouts by name, and the one that some weights are in."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
@@ -16,6 +18,7 @@ from vitreous.model.pretrained.npz import BIG_VISION, NPZ
 from vitreous.model.pretrained.siglip import SIGLIP
 from vitreous.model.pretrained.timm import TIMM
 from vitreous.model.pretrained.torchvision import TORCHVISION
+from vitreous.model.pretrained.wrappers import bare_names
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
@@ -41,6 +44,8 @@ LAYOUTS: dict[str, Layout] = {
 
 EVERYTHING = [ViTConfig(layer_scale=1.0, qk_norm=True, registers=1, depth=1, mlp=mlp) for mlp in ("gelu", "swiglu")]
 """Models with all parts, for the names that a layout may have."""
+FEWEST_MARKS = 0.5
+"""Share of a layout's marks behind a beginning with which it is worth naming: one "norm.weight" is none."""
 
 
 def recognise(keys_and_shapes: Mapping[str, Sequence[int]]) -> Layout:
@@ -54,33 +59,100 @@ def recognise(keys_and_shapes: Mapping[str, Sequence[int]]) -> Layout:
     fitting = [layout for layout in LAYOUTS.values() if _fits(layout, keys_and_shapes)]
     if fitting:
         return max(fitting, key=lambda layout: len(layout.marks))
-    raise _no_layout(keys_and_shapes)
+    raise _no_layout(list(bare_names(keys_and_shapes)))
 
 
-def _fits(layout: Layout, names: Mapping[str, Sequence[int]]) -> bool:
+def strange_beginning(names: Iterable[str]) -> str:
+    """What stands before all names, in the words of a model around this one, and hides a layout: "net.encoder.".
+
+    Nothing where a layout fits as it is, or none fits behind any such beginning.
+    """
+    names = list(names)
+    if any(_fits(layout, names) for layout in LAYOUTS.values()):
+        return ""
+    first, last = (name.split(".")[:-1] for name in (min(names, default=""), max(names, default="")))
+    beginning = ""
+    for word, other in zip(first, last, strict=False):
+        if word != other:
+            break
+        beginning += f"{word}."
+        behind = [name.removeprefix(beginning) for name in names]
+        if any(_fits(layout, behind) for layout in LAYOUTS.values()):
+            return beginning
+    return ""
+
+
+def _fits(layout: Layout, names: Iterable[str]) -> bool:
     bare = layout.bare(names)
     return all(mark in bare for mark in layout.marks) and not any(name in bare for name in layout.without)
 
 
-def _no_layout(names: Mapping[str, Sequence[int]]) -> InputError:
-    def share(layout: Layout) -> float:
-        bare = layout.bare(names)
-        return sum(mark in bare for mark in layout.marks) / len(layout.marks)
+@dataclass(frozen=True)
+class _Difference:
+    """In what weights differ from a layout, behind a beginning of their names."""
 
-    nearest = max(LAYOUTS.values(), key=share)
-    if share(nearest) == 0:
+    layout: Layout
+    beginning: str
+    has_marks: bool
+    missing: list[str]
+    unexpected: list[str]
+    beside: list[str]
+    """Names without the beginning."""
+
+    @property
+    def size(self) -> int:
+        """Names that are wrong."""
+        return len(self.missing) + len(self.unexpected) + len(self.beside)
+
+    def __str__(self) -> str:
+        where = f", behind '{self.beginning}'" if self.beginning else ""
+        complaints = [
+            f"it has {listed(self.missing)}, which are missing here" if self.missing else "",
+            f"it has no {listed(self.unexpected)}" if self.unexpected else "",
+            f"leave out {listed(self.beside)}, which stand beside it" if self.beside else "",
+        ]
+        return f"{self.layout.name}{where}: {'; '.join(filter(None, complaints))}"
+
+
+def _no_layout(names: Sequence[str]) -> InputError:
+    """What is wrong with weights of these bare names: the layout that they differ least from, and in what."""
+    beginnings = ["", *sorted(_beginnings(names))]
+    found = [_difference(layout, names, one) for layout in LAYOUTS.values() for one in beginnings]
+    near = [one for one in found if one.has_marks]
+    if not near:
         return InputError(f"these weights are in no known layout ({', '.join(LAYOUTS)}): they have {listed(names)}")
-    bare = nearest.bare(names)
-    rules = [block for config in EVERYTHING for rule in nearest.rules(config) for block in rule.for_blocks(1)]
-    known = {name for rule in rules for name in rule.names}
-    unexpected = [name for name in bare if re.sub(r"\.\d+\.", ".0.", name, count=1) not in known]
-    complaints = [f"these weights are in no known layout; the nearest is {nearest.name}"]
-    missing = [mark for mark in nearest.marks if mark not in bare]
-    if missing:
-        complaints.append(f"it has {listed(missing)}, which are missing here")
-    if unexpected:
-        complaints.append(f"it has no {listed(unexpected)}")
-    return InputError(": ".join([complaints[0], "; ".join(complaints[1:])]))
+    return InputError(f"these weights are in no known layout; the nearest is {min(near, key=lambda one: one.size)}")
+
+
+def _difference(layout: Layout, names: Sequence[str], beginning: str) -> _Difference:
+    bare = layout.bare(name.removeprefix(beginning) for name in names if name.startswith(beginning))
+    missing, known = [mark for mark in layout.marks if mark not in bare], _known(layout.name)
+    unexpected = [
+        name for name in bare if name in layout.without or not (_first(name) in known or layout.ignores(name))
+    ]
+    share = 1 - len(missing) / len(layout.marks)
+    has_marks = share >= FEWEST_MARKS if beginning else share > 0
+    beside = [name for name in names if not name.startswith(beginning)]
+    return _Difference(layout, beginning, has_marks, missing, unexpected, beside)
+
+
+def _first(name: str) -> str:
+    """A name as it would be in the first block."""
+    return re.sub(r"\.\d+\.", ".0.", name, count=1)
+
+
+def _beginnings(names: Iterable[str]) -> set[str]:
+    """What stands before the marks of layouts."""
+    ends = tuple(f".{mark}" for layout in LAYOUTS.values() for mark in layout.marks)
+    marked = [name for name in names if name.endswith(ends)]
+    return {name.removesuffix(end) + "." for name in marked for end in ends if name.endswith(end)}
+
+
+@cache
+def _known(layout: str) -> set[str]:
+    """The names that a layout may have, in the first block."""
+    rules = [block for config in EVERYTHING for rule in LAYOUTS[layout].rules(config) for block in rule.for_blocks(1)]
+    return {name for rule in rules for name in rule.names}
 
 
 def holding(config: ViTConfig) -> list[str]:

@@ -26,14 +26,23 @@ def blocks_in(names: Iterable[str], name: str) -> int:
     """How many blocks there are, by the numbers at the "{}" of `name`: "blocks.{}.norm1.weight".
 
     Raises:
-        InputError: a number below the highest is missing.
+        InputError: a block up to the highest of which there is anything has none of that name.
     """
-    pattern = re.escape(name).replace(r"\{\}", r"(\d+)")
-    found = {int(match[1]) for match in (re.fullmatch(pattern, other) for other in names) if match}
-    missing = set(range(max(found, default=0) + 1)) - found
-    if missing:
-        raise InputError(f"these weights lack '{name.format(min(missing))}': a block is missing")
-    return len(found)
+    names, (start, _, end) = set(names), name.partition("{}")
+    pattern = rf"{re.escape(start)}(\d+){re.escape(end[0])}"
+    numbers = {int(match[1]) for match in (re.match(pattern, other) for other in names) if match}
+    depth = max(numbers, default=0) + 1
+    missing = next((block for block in range(depth) if name.format(block) not in names), None)
+    if missing is not None:
+        raise InputError(f"these weights lack '{name.format(missing)}': a block, or a part of it, is missing")
+    return depth
+
+
+def depth_said(theirs: Mapping[str, Any]) -> int | None:
+    """The number of blocks that config.json names, if it names one."""
+    tower = theirs.get("vision_config") or theirs.get("model_args") or theirs
+    said = tower.get("num_hidden_layers", tower.get("depth"))
+    return said if isinstance(said, int) else None
 
 
 def heads_of(width: int, theirs: Mapping[str, Any], key: str = "num_attention_heads") -> int:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.model.pretrained.clip import LAYER, tower_description, tower_rules
+from vitreous.model.pretrained.clip import LAYER, labels, tower_description, tower_rules
 from vitreous.model.pretrained.entries import Entry, Shapes, Tokens, linear_entries, patch_entry
 from vitreous.model.pretrained.layout import Layout, Rule
 from vitreous.model.pretrained.reading import activation_of, blocks_in, heads_of, mlp_ratio_of, patch_of, size_of
@@ -101,10 +101,8 @@ def _describe(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
         "architectures": ["SiglipForImageClassification"],
         "model_type": "siglip",
         "vision_config": tower,
-        "id2label": {str(index): name for index, name in enumerate(class_names)},
-        "label2id": {name: index for index, name in enumerate(class_names)},
         "dtype": "float32",
-    }
+    } | labels(class_names)
 
 
 SIGLIP = Layout(

@@ -1,0 +1,51 @@
+"""Margins as users write them, and classes that are equally probable."""
+
+import pytest
+import torch
+
+from vitreous.data.preprocessing import Preprocessing
+from vitreous.errors import InputError
+from vitreous.explanation.pictures import find_target
+from vitreous.explanation.targets import ClassTarget, Margin, Predicted
+from vitreous.model.config import ViTConfig
+from vitreous.model.vit import ViT
+from vitreous.tasks.classification import Classifier
+
+
+def classifier(*names: str) -> Classifier:
+    vit = ViT(ViTConfig((8, 8), 4, width=8, depth=1, heads=1, classes=len(names)))
+    return Classifier(vit, Preprocessing((8, 8), "stretch", (0.5,) * 3, (0.25,) * 3, 4), names)
+
+
+def test_a_class_is_not_set_against_itself():
+    with pytest.raises(InputError, match="'cat' can't be set against itself"):
+        find_target(classifier("cat", "dog"), "cat - cat")
+    with pytest.raises(InputError, match="set against itself"):
+        Margin(ClassTarget(1, "dog"), ClassTarget(1, "dog"))
+
+
+@pytest.mark.parametrize("text", ["cat-dog", "cat -dog", "cat- dog", "cat–dog", "cat − dog"])
+def test_a_margin_without_spaces_is_told_how_to_be_written(text):
+    with pytest.raises(InputError, match="write 'cat - dog'"):
+        find_target(classifier("cat", "dog"), text)
+
+
+def test_dashes_in_names_are_the_names_own():
+    model = classifier("cat", "dog", "cat-dog", "x-ray")
+    assert find_target(model, "cat-dog") == ClassTarget(2, "cat-dog")
+    assert find_target(model, "x-ray - cat") == Margin(ClassTarget(3, "x-ray"), ClassTarget(0, "cat"))
+    with pytest.raises(InputError, match="write 'x-ray - cat'"):
+        find_target(model, "x-ray-cat")
+    with pytest.raises(InputError, match="there is no class 'x-rays'"):
+        find_target(model, "x-rays")
+
+
+def test_of_equally_probable_classes_the_first_is_explained():
+    logits = torch.tensor([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]], requires_grad=True)
+    target = Predicted()
+    scores = target(logits)
+    (gradient,) = torch.autograd.grad(scores.sum(), logits)
+    assert scores.tolist() == [3, 2] and gradient.tolist() == [[0, 1, 0], [1, 0, 0]]
+    held = target.fixed(logits)
+    (again,) = torch.autograd.grad(held(logits).sum(), logits)
+    assert torch.equal(gradient, again)
