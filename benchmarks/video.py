@@ -6,6 +6,7 @@ Parts: stages, script, memory, precision, small. Times are ratios within one run
 """
 
 import argparse
+import math
 import os
 import resource
 import subprocess
@@ -18,6 +19,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -27,7 +29,7 @@ from vitreous.data.preprocessing import Preprocessing
 from vitreous.explanation.pictures import explain_batch
 from vitreous.explanation.rows import plain_attention
 from vitreous.machine import keep_freed_memory, share_cores
-from vitreous.model import linear
+from vitreous.model import kernels, linear
 from vitreous.model.config import size
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
@@ -37,6 +39,7 @@ from vitreous.video.decode import read_frames
 from vitreous.video.info import Frame, read_info
 from vitreous.video.options import WHOLE, VideoOptions
 from vitreous.video.output import writer_for
+from vitreous.workflows.load import at_size
 from vitreous.workflows.video import Looking, write_explained
 from vitreous.workflows.video_drawing import ClipDrawing
 from vitreous.workflows.video_maps import Seen
@@ -61,6 +64,13 @@ def seconds(run: Callable[[], object]) -> float:
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
+
+
+def core_seconds(run: Callable[[], object]) -> float:
+    """How long a call keeps cores busy, all threads together."""
+    started = time.process_time()
+    run()
+    return time.process_time() - started
 
 
 def until(frames: list[Frame]) -> VideoOptions:
@@ -114,32 +124,42 @@ def stages(classifier: Classifier, clip: Path, count: int, request: VideoRequest
             "pipeline": lambda: write_explained(classifier, clip, folder / "whole.mp4", whole),
         }
         times = {name: [seconds(run) for _ in range(TURNS)] for name, run in parts.items()}
+        busy = {name: core_seconds(run) / len(frames) * 1000 for name, run in parts.items() if name != "pipeline"}
     least = {name: min(values) / len(frames) * 1000 for name, values in times.items()}
     print(f"{request.methods[0]}, {request.precision}: ", end="")
     print(", ".join(f"{name} {value:.1f} ms a frame" for name, value in least.items()))
     slowest = max(value for name, value in least.items() if name != "pipeline")
     print(f"  the pipeline runs at {slowest / least['pipeline']:.0%} of its slowest stage alone")
+    cores, total = os.cpu_count() or 1, sum(busy.values())
+    print(f"  core time: {', '.join(f'{value:.1f}' for value in busy.values())} ms a frame, in all "
+          f"{total:.1f}: {total / cores:.1f} ms on {cores} cores, at most {slowest * cores / total:.0%}")  # fmt: skip
 
 
 def script(classifier: Classifier, clip: Path, count: int) -> None:
     """Print what the way of DINO's video script takes over our pipeline: same weights, same size for the model.
 
     That script (facebookresearch/dino, video_generation.py) writes every frame as JPEG, reads each again, passes it
-    through the model alone, takes the last layer's attention as matrices, has matplotlib write the picture, and makes
-    the film of all files in the end.
+    through the model alone with attention written out in every layer, has matplotlib write the last layer's, and
+    makes the film of all files in the end.
     """
     frames = read(clip, count)
     end = until(frames)
-    request = VideoRequest(methods=("attention",), options=end)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        ours, theirs = [], []
+        ways: dict[str, Callable[[], object]] = {
+            kind: lambda kind=kind: write_explained(
+                classifier, clip, folder / "ours.mp4", VideoRequest(("attention",), options=end, precision=kind)
+            )
+            for kind in ("fp32", "bf16")
+        }
+        ways["script"] = lambda: in_the_usual_way(lambda: by_script(classifier, clip, count, folder))
+        times = {name: [] for name in ways}
         for _ in range(TURNS):
-            ours.append(seconds(lambda: write_explained(classifier, clip, folder / "ours.mp4", request)))
-            theirs.append(seconds(lambda: with_usual_products(lambda: by_script(classifier, clip, count, folder))))
-    print(
-        f"DINO's script: {min(theirs) / count * 1000:.0f} ms a frame, {min(theirs) / min(ours):.1f} times our pipeline"
-    )
+            for name, run in ways.items():
+                times[name].append(seconds(run))
+    full, half, theirs = (min(values) / count * 1000 for values in times.values())
+    print(f"DINO's script at {classifier.preprocessing.size_hw[0]}: {theirs:.0f} ms a frame, {theirs / full:.1f} times "
+          f"our pipeline in fp32, {theirs / half:.1f} times in bf16")  # fmt: skip
 
 
 @torch.no_grad()
@@ -171,12 +191,14 @@ def by_script(classifier: Classifier, clip: Path, count: int, folder: Path) -> N
 
 def with_usual_products(run: Callable[[], object]) -> None:
     """Run with the matrix products that PyTorch takes by itself."""
-    ours = linear._has_wide_products
-    linear._has_wide_products = lambda: False
-    try:
+    with patch.object(linear, "_has_wide_products", lambda: False):
         run()
-    finally:
-        linear._has_wide_products = ours
+
+
+def in_the_usual_way(run: Callable[[], object]) -> None:
+    """Run with PyTorch's own products, and attention written out."""
+    with patch.object(kernels, "WRITTEN_OUT_TOKENS", {torch.float32: math.inf}):
+        with_usual_products(run)
 
 
 def precision(classifier: Classifier, clip: Path, count: int) -> None:
@@ -281,7 +303,8 @@ def main() -> None:
     chosen: dict[str, Callable[[], None]] = {
         "stages": lambda: [stages(classifier, given.clip, count, VideoRequest(methods=(method,), precision=kind))
                            for method in ("attention", "rollout") for kind in ("fp32", "bf16")] and None,
-        "script": lambda: script(classifier, given.clip, count),
+        "script": lambda: [script(at_size(classifier, side, lambda _: None), given.clip, count)
+                           for side in (224, 448)] and None,
         "precision": lambda: precision(classifier, given.clip, count),
         "small": lambda: small(given.clip, count),
         "memory": lambda: memory(given.clip),
