@@ -18,9 +18,10 @@ from statistics import median
 
 import torch
 
-from vitreous.explanation.attention import attention, layer_attention
+from vitreous.explanation.attention import attention
 from vitreous.explanation.lean import LeanTrace
 from vitreous.explanation.rollout import plain_rollout, rollout
+from vitreous.explanation.rows import row_times_attention
 from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Predicted
 from vitreous.machine import keep_freed_memory
@@ -44,7 +45,7 @@ def ways(name: str, side: int, batch: int) -> dict[str, Callable[[], object]]:
     def class_rows(layers: range) -> object:
         trace = LeanTrace()
         model(pictures, trace)
-        return [layer_attention(trace.layers[layer], trace.readout, Settings()) for layer in layers]
+        return [row_times_attention(trace.readout, trace.layers[layer]) for layer in layers]
 
     def by_matrices() -> object:
         trace = Trace()

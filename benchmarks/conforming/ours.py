@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from conforming.known_models import Known
 from conforming.subject import Seen, Subject, Tool
-from vitreous.explanation.attention import layer_attention
+from vitreous.explanation.attention import joined
 from vitreous.explanation.lean import LeanTrace
 from vitreous.explanation.methods import METHODS
 from vitreous.explanation.observation.observe import observe
 from vitreous.explanation.rollout import roll
+from vitreous.explanation.rows import row_times_attention
 from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Predicted
 from vitreous.explanation.tokens import on_grid
@@ -55,7 +56,7 @@ def observed(model: nn.Module, known: Known) -> Tool:
 def _seen(trace: LeanTrace, kinds: tuple[str, ...], grids: dict[str, Tensor]) -> Seen:
     """Weights over all tokens, prefix included, beside the grids."""
     assert trace.readout is not None
-    layers = [layer_attention(layer, trace.readout, Settings()) for layer in trace.layers]
+    layers = [joined(row_times_attention(trace.readout, layer), Settings()) for layer in trace.layers]
     rows = {kind: layers[-1] if kind == "attention" else roll(trace.layers, trace.readout) for kind in kinds}
     return Seen(rows, grids, layers if "attention" in kinds else ())
 

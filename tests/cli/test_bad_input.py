@@ -67,6 +67,7 @@ EXPLAIN = {
     "-o black.png": "black.png is one of the pictures themselves",
     "--layout sheet --method banana": "no method 'banana'",
     "--layout sheet --target red": "leave out all but the picture",
+    "--layout sheet --method rise": "leave out all but the picture",
     "-o black.png/inside.png": "can't make the folder black.png",
     "--no-such-flag": "--no-such-flag",
 }

@@ -144,4 +144,4 @@ def test_models_are_listed(capsys):
 def test_broken_weights_are_no_scores(here, capsys):
     weights = load_file("run/model.safetensors")
     save_file({name: value * float("nan") for name, value in weights.items()}, "run/model.safetensors")
-    assert "aren't finite" in said(capsys, "evaluate", "run", code=2)
+    assert "holds what is no number" in said(capsys, "evaluate", "run", code=2)

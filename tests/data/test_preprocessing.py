@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from vitreous.data.preprocessing import RESIZES, Geometry, Preprocessing, fit_picture, prepare
 from vitreous.errors import InputError
@@ -184,3 +185,12 @@ def test_impossible_settings_are_refused(changes, message):
 def test_one_size_needs_a_rule_that_gives_one_size():
     with pytest.raises(InputError, match="aspect"):
         fit_picture(noise(4, 4), (8, 8), "aspect")
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_large_pictures_become_what_other_libraries_make_of_them(interpolation):
+    image = noise(900, 1300)
+    pixels, _ = prepare(image, Preprocessing((64, 96), "stretch", (0.0,), (1.0,), 8, interpolation=interpolation))
+    rule_of_pillow = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[interpolation]
+    theirs = np.array(Image.fromarray(image).resize((96, 64), rule_of_pillow).convert("L"))
+    assert np.array_equal((pixels[0].numpy() * 255).round(), theirs)

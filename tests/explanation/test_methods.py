@@ -97,6 +97,19 @@ def test_every_head_is_what_attention_gives_for_it():
     assert (one.layer, one.head) == (1, 1) and one.words() == "attention · layer 1 · head 1"
 
 
+@pytest.mark.parametrize("pooling", ["attention", "map"])
+@pytest.mark.parametrize("fusion", ["max", "min"])
+def test_a_way_to_join_heads_is_honoured_where_the_head_pools_by_attention(pooling, fusion):
+    model, image = classifier(pooling=pooling), picture(20, 30)
+    plain, joined, last = (
+        explain_batch(model, [image], "attention", chosen)[0]
+        for chosen in (Settings(), Settings(fusion=fusion), Settings(-1, fusion=fusion))
+    )
+    assert plain.words() == "attention · the pooling's own weights"
+    assert joined.words() == last.words() == f"attention · layer 2 · {fusion} over heads"
+    assert np.array_equal(joined.grid, last.grid) and not np.allclose(joined.grid, plain.grid)
+
+
 def test_uniform_attention_is_one_everywhere():
     model = classifier(pooling="mean", registers=0)
     with torch.no_grad():
@@ -137,11 +150,28 @@ def test_inference_mode_changes_nothing(method):
     assert np.allclose(found.heat, usual.heat, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_models_of_another_precision_get_pictures_of_it(dtype):
+@pytest.mark.parametrize(("dtype", "least"), [(torch.float64, 0.999), (torch.bfloat16, 0.6)])
+@pytest.mark.parametrize("method", METHODS)
+def test_models_of_another_precision_get_pictures_of_it(method, dtype, least):
     model, image = classifier(), picture(16, 24)
-    exact = explain_batch(model, [image], "rollout")[0]
+    exact = explain_batch(model, [image], method, target="cat")[0]
     model.vit.to(dtype)
     assert model.prepare(image)[0].dtype == dtype
-    found = explain_batch(model, [image], "rollout")[0]
-    assert np.corrcoef(found.heat.ravel(), exact.heat.ravel())[0, 1] > 0.95
+    found = explain_batch(model, [image], method, target="cat")[0]
+    assert np.corrcoef(found.heat.ravel(), exact.heat.ravel())[0, 1] > least
+
+
+@pytest.mark.parametrize("method", ["rollout", "occlusion"])
+def test_a_model_in_training_mode_is_refused(method):
+    model = classifier()
+    model.vit.blocks[1].train()
+    with pytest.raises(InputError, match="training mode"):
+        explain_batch(model, [picture(16, 24)], method)
+
+
+def test_answers_that_are_no_numbers_are_refused():
+    model = classifier()
+    with torch.no_grad():
+        model.vit.head.bias[1] = float("nan")
+    with pytest.raises(InputError, match="no number"):
+        explain_batch(model, [picture(16, 24)], "rollout")

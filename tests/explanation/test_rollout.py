@@ -6,13 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitreous.explanation import rows
-from vitreous.explanation.attention import layer_attention
+from vitreous.explanation.attention import joined
 from vitreous.explanation.rollout import plain_rollout, roll
 from vitreous.explanation.rows import plain_attention, plain_row_times_attention, row_times_attention
 from vitreous.explanation.settings import Settings
 from vitreous.model import kernels
 from vitreous.model.kernels import attend
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
+
+
+def rows_joined(trace: Trace, layer: int, head: int | None = None) -> torch.Tensor:
+    """What the readout's tokens attend to in a layer."""
+    return joined(row_times_attention(trace.readout, trace.records[layer]), Settings(head=head))
 
 
 def random_trace(
@@ -77,18 +82,18 @@ def test_rows_sum_to_one(readout):
     ones = torch.ones(2, dtype=torch.float64)
     assert torch.allclose(roll(trace.records, trace.readout).sum(1), ones)
     for head in (None, 0, 2):
-        assert torch.allclose(layer_attention(trace.records[1], trace.readout, Settings(head=head)).sum(1), ones)
+        assert torch.allclose(rows_joined(trace, 1, head).sum(1), ones)
 
 
 def test_attention_of_the_class_token_is_its_row():
     trace = random_trace()
     for layer in range(4):
         whole = plain_attention(trace.records[layer])
-        assert torch.allclose(layer_attention(trace.records[layer], trace.readout, Settings()), whole[:, :, 0].mean(1))
-        assert torch.allclose(layer_attention(trace.records[layer], trace.readout, Settings(head=1)), whole[:, 1, 0])
+        assert torch.allclose(rows_joined(trace, layer), whole[:, :, 0].mean(1))
+        assert torch.allclose(rows_joined(trace, layer, 1), whole[:, 1, 0])
     assert torch.equal(
-        layer_attention(trace.records[-1], trace.readout, Settings()),
-        layer_attention(trace.records[3], trace.readout, Settings()),
+        rows_joined(trace, -1),
+        rows_joined(trace, 3),
     )
 
 

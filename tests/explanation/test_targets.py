@@ -69,7 +69,7 @@ def test_a_box_that_leaves_the_grid_is_refused(box):
 def test_a_region_without_tokens_or_on_another_grid_is_refused():
     vit, trace = classifier().vit, Trace()
     logits = vit(torch.randn(1, 3, 16, 24), trace)
-    with pytest.raises(InputError, match="can't be seen"):
+    with pytest.raises(InputError, match="this method can't see"):
         region_of_box((0, 0, 1, 1), (4, 6))(logits)
     with pytest.raises(InputError, match="grid of 6 × 4 patches, the model's has 4 × 6"):
         region_of_box((0, 0, 1, 1), (6, 4))(logits, trace)

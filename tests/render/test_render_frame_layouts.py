@@ -8,11 +8,11 @@ import pytest
 from vitreous.errors import InputError
 from vitreous.render.color import Scale
 from vitreous.render.contours import contour_lines, draw_contours
-from vitreous.render.frame_layouts import LAYOUTS, OF_ONE_PICTURE, OF_SEVERAL_MAPS, draw_frame, frame_size
-from vitreous.render.legend import draw_legend, legend_box, parts_within
+from vitreous.render.frame_layouts import LAYOUTS, OF_ONE_PICTURE, OF_SEVERAL_MAPS, draw_frame, frame_size, grid_of
+from vitreous.render.legend import bar_words, draw_legend, legend_box, parts_within
 from vitreous.render.letters import font
-from vitreous.render.overlay import overlay
-from vitreous.render.panels import LARGEST_HW, panel_grid
+from vitreous.render.overlay import overlay_levels
+from vitreous.render.panels import LARGEST_HW, corner, panel_grid
 from vitreous.render.shown import Look, Shot, ShownMap
 from vitreous.render.spotlight import spotlight
 
@@ -96,7 +96,7 @@ def test_side_by_side_shows_the_picture_as_it_is_on_the_left():
 def test_beyond_the_box_nothing_glows():
     given = shot((120, 200), box=(0, 50, 120, 150))
     drawn = draw_frame(replace(given, answer="", words=""), "overlay", Look(legend=False))
-    blank = overlay(given.image_u8, np.zeros((120, 200)), Scale(0, 1))
+    blank = overlay_levels(given.image_u8, np.zeros((120, 200), np.uint8))
     below = replace(given.maps[0], scale=Scale(0, given.maps[0].scale.high))
     drawn = draw_frame(Shot(given.image_u8, (below,)), "overlay", Look(legend=False))
     assert np.array_equal(drawn[:, :50], blank[:, :50]) and np.array_equal(drawn[:, 150:], blank[:, 150:])
@@ -159,6 +159,36 @@ def test_of_a_legend_without_room_the_method_name_stays():
     said = [parts_within(words, "against / for", face, width) for width in (400, 220, 140, 60, 5)]
     assert said[0] == f"{words} · against / for" and said[-2:] == ["attention", "attention"]
     assert said[1] == "attention · layer 11 · against / for" and said[2] == "attention · against / for"
+
+
+def test_what_the_ends_of_a_signed_map_mean_is_said():
+    grey = np.full((720, 1280, 3), 128, np.uint8)
+    assert bar_words("signed", "unlike / alike") == "unlike / alike" == bar_words("signed contour", "unlike / alike")
+    assert bar_words("overlay", "unlike / alike") == bar_words("own", "unlike / alike") == ""
+    said, plain = (draw_legend(grey, "features", "signed", ends=ends) for ends in ("unlike / alike", ""))
+    assert (said != grey).any(axis=(0, 2)).sum() > 1.3 * (plain != grey).any(axis=(0, 2)).sum()
+    given = shot((720, 1280), signed=True)
+    told = replace(given, maps=(replace(given.maps[0], ends="short / long"),))
+    for layout in ("overlay", "contour", "side-by-side", "methods"):
+        assert not np.array_equal(draw_frame(given, layout), draw_frame(told, layout))
+
+
+def test_panels_drawn_in_different_ways_have_no_bar_over_all_but_one_each_where_it_means_something():
+    alike = replace(shot((240, 320), 3), answer="", words="")
+    own = replace(alike.maps[2], colors=np.full((7, 9, 3), 0.5, np.float32))
+    mixed = replace(alike, maps=(*alike.maps[:2], own))
+    grid = grid_of((240, 320), "methods", 3, Look())
+    heads = [draw_frame(one, "methods")[: grid.header_height] for one in (alike, mixed)]
+    assert len(np.unique(heads[0].reshape(-1, 3), axis=0)) > 20 and (heads[1] == heads[1][0, 0]).all()
+    bare = draw_frame(mixed, "methods", Look(legend=False))
+    drawn = draw_frame(mixed, "methods")[grid.header_height :][: len(bare)]
+    changed = []
+    for i in range(3):
+        top, left = corner(grid, i)
+        rows = slice(top - grid.header_height, top - grid.header_height + grid.panel_hw[0])
+        columns = slice(left, left + grid.panel_hw[1])
+        changed.append(bool((drawn[rows, columns] != bare[rows, columns]).any()))
+    assert changed == [True, True, False]
 
 
 def test_what_cannot_be_drawn_is_said():

@@ -12,8 +12,10 @@ from PIL import Image, ImageFilter
 from vitreous.data.preprocessing import Geometry
 from vitreous.errors import InputError
 from vitreous.render.color import Scale
+from vitreous.render.dimming import SteadyDimming
 from vitreous.render.enlarge import enlarged_levels
-from vitreous.render.overlay import blend_table, overlay, overlay_levels
+from vitreous.render.overlay import DIMMING, blend_table, brightness, dimming_for, overlay, overlay_levels
+from vitreous.render.scenes import Change
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
@@ -65,6 +67,9 @@ def test_the_peak_is_brighter_and_more_saturated_than_the_rest(color):
     assert luma[20, 130] > 2 * luma[80, 10] and saturation[0] > saturation[1]
 
 
+BRIGHT = (30, 90, 120, 200)
+
+
 def test_a_given_scale_is_used_and_a_slice_or_flipped_picture_works():
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     heat = np.tile(np.linspace(0, 1, 60, dtype=np.float32), (40, 1))
@@ -112,7 +117,8 @@ def test_the_fast_way_from_a_grid_draws_what_the_plain_one_does(signed):
     grid = rng.normal(size=(12, 21)).astype(np.float32)
     box = (40.0, 100.0, 680.0, 1200.0)
     heat, scale = Geometry((720, 1280), (224, 224), box).to_source(grid), Scale.fitting(grid, signed=signed)
-    fast = overlay_levels(image, enlarged_levels(grid, scale, (720, 1280), box, step=2), signed=signed)
+    levels = enlarged_levels(grid, scale, (720, 1280), box, step=2)
+    fast = overlay_levels(image, levels, dimming=dimming_for(brightness(image)), signed=signed)
     apart = np.abs(fast.astype(int) - overlay(image, heat, scale, signed=signed))
     assert apart.mean() < 1 and np.percentile(apart, 99.9) <= 8
 
@@ -126,3 +132,24 @@ def test_on_a_real_frame_the_object_outshines_what_surrounds_it(shared):
     kept = overlay(image, heat).mean(axis=2) / np.maximum(image.mean(axis=2), 1)
     inside = np.asarray(mask) > 0
     assert kept[inside].mean() > 2 * kept[~inside].mean()
+
+
+def test_a_dark_picture_is_dimmed_less_and_a_bright_one_as_usual():
+    kept = {
+        value: overlay(np.full((40, 60, 3), value, np.uint8), np.zeros((40, 60))).mean() / value for value in BRIGHT
+    }
+    assert kept[30] == pytest.approx(0.7, abs=0.02) and kept[200] == pytest.approx(1 - DIMMING, abs=0.02)
+    assert kept[30] > kept[90] > kept[120] > kept[200]
+    assert dimming_for(0.0) == dimming_for(0.1) < dimming_for(0.4) < dimming_for(0.9) == DIMMING
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (501, 777, 3), dtype=np.uint8)
+    assert brightness(image) == pytest.approx(image.mean() / 255, abs=0.01)
+
+
+def test_the_dimming_of_a_clip_changes_slowly_and_anew_at_a_cut():
+    dark, bright = np.full((9, 9, 3), 40, np.uint8), np.full((9, 9, 3), 220, np.uint8)
+    still, cut = (Change(cut=cut, amount=0.0, stillness=np.ones((32, 32), np.float32)) for cut in (False, True))
+    found = SteadyDimming().update([dark] + [bright] * 200, [still] * 201)
+    assert found[0] == dimming_for(40 / 255) and found[-1] == DIMMING
+    assert max(np.abs(np.diff(found))) < 0.05
+    assert SteadyDimming().update([dark, bright], [still, cut]) == [found[0], DIMMING]

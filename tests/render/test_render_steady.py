@@ -11,10 +11,10 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.render.flicker import Flicker
+from vitreous.render.flicker import Flicker, FlickerFound
 from vitreous.render.scenes import SIDE, Change, SceneWatch
-from vitreous.render.smooth import NOTABLE, MapSmoothing
-from vitreous.render.steady import SteadyColors, SteadyMap
+from vitreous.render.smooth import NOTABLE, MapSmoothing, without_flashes
+from vitreous.render.steady import WINDOW, SteadyColors, SteadyMap
 
 MAPS = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.floats(-1e3, 1e3, width=32))
 STILL = Change(cut=False, amount=0.0, stillness=np.ones((SIDE, SIDE), np.float32))
@@ -169,13 +169,62 @@ def test_colors_of_a_still_picture_are_steady_and_those_of_a_cut_are_new():
     assert np.array_equal(steady.update(raw[30], 1.0, CUT), raw[30])
 
 
-def test_batches_of_any_size_smooth_alike():
-    maps, times = noise_clip(24), np.arange(24) / 30
-    whole, parts = SteadyMap(), SteadyMap()
-    together = [one for i in (0, 12) for one in whole.update(maps[i : i + 12], times[i : i + 12], [STILL] * 12)]
-    apart = parts.update(maps[:12], times[:12], [STILL] * 12)
-    apart += [one for i in range(12, 24) for one in parts.update(maps[i : i + 1], times[i : i + 1], [STILL])]
-    assert all(np.array_equal(first.heat, second.heat) for first, second in zip(together, apart, strict=True))
+def test_windows_give_the_same_however_many_come_at_a_time():
+    maps, times, changes = noise_clip(70), np.arange(70) / 30, [STILL] * 31 + [CUT] + [STILL] * 38
+    drawn = []
+    for size in (WINDOW, 2 * WINDOW, 80):
+        steady = SteadyMap()
+        parts = [slice(i, i + size) for i in range(0, 70, size)]
+        drawn.append([one for part in parts for one in steady.update(maps[part], times[part], changes[part])])
+    for other in drawn[1:]:
+        assert all(np.array_equal(a.heat, b.heat) and a.scale == b.scale for a, b in zip(drawn[0], other, strict=True))
+
+
+def test_a_cut_on_a_windows_last_frame_leaves_the_scale_to_the_next_window():
+    maps, changes = noise_clip(32), [STILL] * 15 + [CUT] + [STILL] * 16
+    maps[15] = 0.1 * maps[15]
+    drawn = SteadyMap().update(maps, np.arange(32) / 30, changes)
+    fresh = SteadyMap().update(maps[16:], np.arange(16) / 30, [STILL] * 16)
+    assert drawn[15].scale.high < 0.3
+    assert drawn[16].scale.high == pytest.approx(fresh[0].scale.high, rel=0.25)
+
+
+def test_a_flash_of_one_frame_is_gone_also_where_the_picture_moves():
+    moves, base = Change(cut=False, amount=0.1, stillness=np.zeros((SIDE, SIDE), np.float32)), np.eye(12, 21)
+    maps = [base.astype(np.float32) for _ in range(16)]
+    maps[7] = maps[7] + 0.8
+    for per_second, left in ((30, 0.0), (5, 0.5)):  # of five frames a second one is no flash
+        drawn = SteadyMap().update(maps, np.arange(16) / per_second, [moves] * 16)
+        assert (drawn[7].heat - base).max() >= left and (left > 0 or np.allclose(drawn[7].heat, base))
+    as_they_are = SteadyMap(0).update(maps, np.arange(16) / 30, [moves] * 16)
+    assert all(np.array_equal(one.heat, heat) for one, heat in zip(as_they_are, maps, strict=True))
+
+
+@given(st.lists(arrays(np.float32, (2, 3), elements=st.floats(-9, 9, width=32)), min_size=1, max_size=6))
+def test_without_flashes_every_map_is_the_median_of_three(maps):
+    timed = [(i / 30, heat) for i, heat in enumerate(maps)]
+    evened = without_flashes(timed, 0.2)
+    for i, one in enumerate(evened):
+        inside = 0 < i < len(maps) - 1
+        assert np.array_equal(one, np.median(maps[i - 1 : i + 2], axis=0) if inside else maps[i])
+
+
+def test_before_and_after_are_measured_on_one_scale_and_everywhere():
+    steady, maps = SteadyMap(0), noise_clip()
+    steady.update(maps, np.arange(48) / 30, [STILL] * 48)
+    assert steady.flicker_before.value == steady.flicker_after.value  # the scale alone is no gain
+    flicker, moves = Flicker(), Change(cut=False, amount=0.1, stillness=np.zeros((SIDE, SIDE), np.float32))
+    for value in (0.0, 0.3, 0.0):
+        flicker.update(np.full((7, 9), value), moves)
+    assert math.isnan(flicker.value) and flicker.everywhere == pytest.approx(0.3)
+    flicker.update(np.ones((7, 9)), CUT)
+    assert flicker.everywhere == pytest.approx(0.3)
+    found = FlickerFound.of([(steady.flicker_before, steady.flicker_after)] * 2)
+    assert (
+        found.still == pytest.approx((steady.flicker_before.value,) * 2)
+        and "where the picture is still" in found.words()
+    )
+    assert FlickerFound.of([(Flicker(), Flicker())]).words() == ""
 
 
 def moving(image, frames=24, step=9):

@@ -1,6 +1,7 @@
 import itertools
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
@@ -71,6 +72,20 @@ def test_jumping_into_a_clip_gives_the_frames_of_reading_it_through(shared, monk
         assert zero == expected
         assert [frame.time_seconds for frame in jumped] == [frame.time_seconds for frame in through]
         assert all((a.image_u8 == b.image_u8).all() for a, b in zip(jumped, through, strict=True))
+
+
+def test_a_raw_stream_without_an_index_is_read_from_its_beginning(tmp_path, monkeypatch):
+    path = tmp_path / "raw.h264"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, width=64, height=36, pix_fmt="yuv420p")
+        for image in moving_square(50):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    whole = [frame.image_u8 for frame in read_frames(path)]
+    monkeypatch.setattr(pictures, "SEEK_FROM_SECONDS", 0)
+    part = list(read_frames(path, VideoOptions(start=1)))
+    assert len(part) == len(whole) - 25 > 20 and part[0].time_seconds == 0
+    assert all((a.image_u8 == b).all() for a, b in zip(part, whole[25:], strict=True))
 
 
 @pytest.mark.parametrize("target", ["out.mp4", "out.mkv", "out.webm", "out.mov"])

@@ -3,6 +3,7 @@ import io
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -110,6 +111,62 @@ def test_webm_takes_opus_and_makes_it_of_the_rest(tmp_path, codec, name, expecte
         abs(a - b) <= Fraction(1, 500)
         for a, b in zip(stamps_of(tmp_path / "out.webm"), stamps_of(source), strict=False)
     )
+
+
+@pytest.mark.parametrize(
+    ("layout", "mixed"), [("mono", ""), ("stereo", ""), ("5.1", ", and its 6 channels mixed down to 2")]
+)
+def test_sound_that_is_not_copied_is_told(tmp_path, layout, mixed):
+    source = record_with_sound(tmp_path / "in.mkv", "flac", layout=layout)
+    told = transform_video(source, tmp_path / "out.mov", same).notes
+    assert told == (f"the format doesn't take flac: the sound was encoded anew as aac{mixed}",)
+    assert transform_video(source, tmp_path / "out.mkv", same).notes == ()
+
+
+@pytest.fixture(scope="module")
+def wide_pixels(tmp_path_factory):
+    """36 by 64 pixels, each 4/3 as wide as high, without sound."""
+    return record_squeezed(tmp_path_factory.mktemp("wide") / "in.mp4", Fraction(4, 3))
+
+
+def record_squeezed(path, aspect):
+    source = replace(description((36, 64), Fraction(1, 25)), pixel_aspect=aspect)
+    with VideoWriter(path, source, (36, 64)) as writer:
+        for number, image in enumerate(moving_square(6)):
+            writer.write(Frame(image, Fraction(number, 25)))
+    assert read_info(path).pixel_aspect == aspect
+    return path
+
+
+@pytest.mark.parametrize(
+    ("target", "spoken"), [("out.gif", "GIF"), ("out.webm", "WebM"), ("out/", "a folder"), ("-", "a pipe")]
+)
+def test_a_format_of_square_pixels_gets_them_and_it_is_said_once(
+    wide_pixels, tmp_path, target, spoken, monkeypatch, capsys
+):
+    out = io.BytesIO()
+    monkeypatch.setattr(pipe.sys, "stdout", io.TextIOWrapper(out))
+    result = transform_video(wide_pixels, "-" if target == "-" else f"{tmp_path}/{target}", same)
+    assert (result.info.size_hw, result.info.pixel_aspect) == ((36, 85), 1)
+    (note,) = result.notes
+    assert note.startswith(spoken) and "1.33 times" in note and note.endswith("64 x 36 of them became 85 x 36")
+    assert target != "-" or (len(out.getvalue()) == 6 * 36 * 85 * 3 and "85x36" in capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size", "expected"),
+    [(Fraction(1, 2), None, (72, 64)), (Fraction(4, 3), 18, (18, 42)), (Fraction(4, 3), (10, 10), (10, 10))],
+)
+def test_square_pixels_of_other_sizes(tmp_path, aspect, size, expected):
+    source, options = record_squeezed(tmp_path / "in.mp4", aspect), VideoOptions(size=size)
+    result = transform_video(source, tmp_path / "out.gif", same, options=options)
+    assert result.info.size_hw == expected and bool(result.notes) == (not isinstance(size, tuple))
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.mov"])
+def test_other_formats_say_that_pixels_are_wide(wide_pixels, tmp_path, name):
+    result = transform_video(wide_pixels, tmp_path / name, same)
+    assert (result.info.size_hw, result.info.pixel_aspect, result.notes) == ((36, 64), Fraction(4, 3), ())
 
 
 def test_a_folder_of_png_holds_the_frames_to_the_bit_and_their_times(clip, tmp_path):

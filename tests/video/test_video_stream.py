@@ -252,6 +252,21 @@ def test_control_c_while_waiting_ends_the_output_properly_with_its_sound(tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "out.mp4"}
 
 
+def test_control_c_while_the_rest_of_the_clip_waits_ends_the_output_properly(clip_300, tmp_path, control_c):
+    """The reader then stands at the last batch, which is not full."""
+    source, calls = beginning(clip_300, tmp_path / "in.mp4", 40 / 30), []
+
+    def look(frames):
+        calls.append(len(frames))
+        time.sleep(0.3)
+        control_c(0)
+        until_true(lambda: signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+
+    result = transform_video(source, tmp_path / "out.mp4", lambda frames, _: same(frames), 16, look=look)
+    assert calls == [16] and (result.frames, result.is_interrupted) == (16, True)
+    assert len(stamps_of(tmp_path / "out.mp4")) == 16
+
+
 @pytest.mark.parametrize("name", ["out.mp4", "out/"])
 def test_a_second_control_c_gives_up_at_once_and_leaves_nothing(clip_300, tmp_path, control_c, name):
     calls = []
@@ -319,6 +334,34 @@ def test_few_frames_are_in_memory_at_a_time(clip_300, tmp_path, monkeypatch):
     transform_video(clip_300, tmp_path / "out.mp4", same, batch_size=5)
     assert len(read) == len(written) == 300
     assert max(between) <= 5 * 5
+
+
+@pytest.mark.parametrize(("pixels", "most"), [(1, 5), (3 * 5 * 24 * 32, 15)])
+def test_fewer_large_frames_are_in_memory_and_batches_stay(clip_300, tmp_path, monkeypatch, pixels, most):
+    """However large, one batch is on its way at least; the writer may be at the next frame already when it counts."""
+    monkeypatch.setattr(stream, "PIXELS_AT_ONCE", pixels)
+    real_read, real_write, read, written, between, batches = stream.read_frames, PictureTrack.write, [], [], [], []
+
+    def read_frames(path, *rest):
+        for frame in real_read(path, *rest):
+            read.append(1)
+            between.append(len(read) - len(written))
+            yield frame
+
+    def write(self, frame):
+        real_write(self, frame)
+        written.append(1)
+
+    monkeypatch.setattr(stream, "read_frames", read_frames)
+    monkeypatch.setattr(PictureTrack, "write", write)
+    transform_video(
+        clip_300,
+        tmp_path / "out.mp4",
+        lambda frames, _: same(frames),
+        5,
+        look=lambda frames: batches.append(len(frames)),
+    )
+    assert batches == [5] * 60 and len(written) == 300 and max(between) <= most
 
 
 def test_no_thread_of_the_codecs_is_left(clip_300, tmp_path):

@@ -70,11 +70,11 @@ def heard_at(path: Path) -> float:
     raise AssertionError(f"{path} is silent")
 
 
-def record_with_sound(path: Path, codec: str, seconds: float = 1.0, late: float = 0.0) -> Path:
+def record_with_sound(path: Path, codec: str, seconds: float = 1.0, late: float = 0.0, layout: str = "stereo") -> Path:
     """Write a clip of 25 frames a second whose tone sets in at half its time; everything starts `late` seconds late."""
     with av.open(str(path), "w") as container:
         picture = container.add_stream("mpeg4", rate=25, width=64, height=36, pix_fmt="yuv420p")
-        sound = container.add_stream(codec, rate=48_000, layout="stereo")
+        sound = container.add_stream(codec, rate=48_000, layout=layout)
         for number, image in enumerate(moving_square(round(25 * seconds))):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = number + round(late * 25), Fraction(1, 25)
@@ -83,8 +83,8 @@ def record_with_sound(path: Path, codec: str, seconds: float = 1.0, late: float 
         samples = np.arange(round(seconds * 48_000))
         tone = 0.5 * np.sin(samples / 10) * (samples > samples.size // 2)
         for first in range(0, samples.size, 960):
-            part = np.tile(tone[first : first + 960], (2, 1)).astype(np.float32)
-            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="stereo")
+            part = np.tile(tone[first : first + 960], (av.AudioLayout(layout).nb_channels, 1)).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = 48_000, first + round(late * 48_000), Fraction(1, 48_000)
             container.mux(sound.encode(frame))
         container.mux(sound.encode(None))

@@ -1,14 +1,22 @@
 """What `explain` writes beside its maps: marks, values, notes and progress."""
 
 import logging
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 from vitreous.cli import run
+from vitreous.data.preprocessing import Preprocessing
+from vitreous.errors import InputError
+from vitreous.explanation.black_box import WITHOUT_ATTENTION
 from vitreous.explanation.methods import METHODS
+from vitreous.tasks.classification import Classifier
 from vitreous.workflows.explain import (
+    caption,
     common_legends,
     explain,
     explanation_image,
@@ -17,7 +25,9 @@ from vitreous.workflows.explain import (
     methods_image,
     scale_values,
 )
-from vitreous.workflows.explain_files import ExplainRequest, note_spots, write_explanations
+from vitreous.workflows.explain_files import ExplainRequest, note_spots, without, write_explanations
+from vitreous.workflows.load import load
+from vitreous.workflows.wrap import wrap
 
 
 @pytest.fixture
@@ -47,7 +57,8 @@ def test_a_region_is_marked_for_every_method_that_takes_one(trained_run, photo):
 def test_the_colours_ends_are_in_numbers(trained_run, photo):
     attention = explain(trained_run, photo, "attention")
     low, high = scale_values(attention)
-    assert high.endswith(" × even") and float(low) < 1 < float(high.removesuffix(" × even"))
+    assert float(low.removesuffix(" × even")) < 1 < float(high.removesuffix(" × even"))
+    assert low.endswith(" × even") and high.endswith(" × even")
     low, high = scale_values(explain(trained_run, photo, "input-x-gradient"))
     assert low == f"−{high}" and float(high) > 0
     assert scale_values(explain(trained_run, photo, "features")) is None
@@ -58,6 +69,108 @@ def test_a_sheet_explains_each_way_to_colour_once(trained_run, photo):
     legends = common_legends(shown)
     assert [one.ends for one in legends] == [("little", "much"), ("against", "for"), None]
     assert "features: patches of like colour" in legends[-1].name
+
+
+REGION = "region:20,10,40,30"
+SAME = "this method's map is the same for every target"
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.asks_target])
+def test_a_region_that_a_method_has_no_use_for_is_said_and_not_outlined(trained_run, photo, method):
+    plain, asked = explain(trained_run, photo, method), explain(trained_run, photo, method, target=REGION)
+    assert np.array_equal(plain.grid, asked.grid)
+    assert marked(asked) is None and f"region 20,10 to 40,30 · {SAME}" in caption(asked, None)
+    assert not any(SAME in line for line in caption(plain, None))
+
+
+def test_beside_a_region_without_use_the_patch_that_is_followed_is_outlined(trained_run, photo):
+    both, query = (explain(trained_run, photo, target=target, query=(3, 3)) for target in (REGION, None))
+    assert np.array_equal(marked(both), marked(query)) and marked(both)[3, 3] and not marked(both)[20, 30]
+    assert f"region 20,10 to 40,30 · {SAME}" in caption(both, None)
+    assert not any(SAME in line for line in caption(query, None))
+
+
+def test_a_margin_that_a_method_has_no_use_for_is_said(trained_run, photo):
+    lines = caption(explain(trained_run, photo, target="red - blue"), None)
+    assert lines[-1].startswith("red rather than blue ") and lines[-1].endswith(SAME)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "title"),
+    [
+        ("gradient-rollout", "green", "prediction / gradient-rollout · explains: green"),
+        ("grad-cam", REGION, " · explains: region 20,10 to 40,30"),
+        ("attention", REGION, f" · region 20,10 to 40,30 · {SAME}"),
+        ("rollout", "green", f" · green · {SAME}"),
+        ("rollout", None, "prediction / rollout · all layers · mean over heads"),
+    ],
+)
+def test_a_grids_title_names_the_target(trained_run, photo, monkeypatch, method, target, title):
+    titles = []
+    monkeypatch.setattr("vitreous.workflows.explain.gallery", lambda items, words, legends: titles.append(words))
+    gallery_image([explain(trained_run, photo, method, target=target)] * 2, [None, None])
+    assert titles[0].endswith(title)
+
+
+def test_the_methods_sheet_outlines_a_region_where_it_is_explained(trained_run, photo, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("vitreous.workflows.explain.tile", lambda tiles, *_, **words: drawn.extend(tiles))
+    methods_image(trained_run, [photo], REGION)
+    found = {one.lines[0]: one for one in drawn if one.lines}
+    named = [name for name in METHODS if name in found]
+    assert len(named) > 6 and all((found[name].marked is not None) == METHODS[name].asks_target for name in named)
+    alike = {name for name in named if found[name].lines[1:] == ("same for every target",)}
+    assert alike == {name for name in named if not METHODS[name].asks_target}
+    assert drawn[0].marked[20, 30]
+
+
+def test_methods_that_a_target_excludes_are_named_with_the_reason(trained_run, photo, tmp_path):
+    request = ExplainRequest(layout="methods", target=REGION)
+    (written,) = write_explanations(trained_run, [photo], request, tmp_path / "methods.png")
+    assert written.words.count("without") == 1 and "legrad, input-x-gradient, integrated-gradients" in written.words
+    assert written.words.endswith(": the target 'region 20,10 to 40,30' is read from the model's last tokens, which "
+                                  "this method can't see")  # fmt: skip
+    assert "apply" not in written.words
+    assert without({}) == ""
+
+
+def test_the_gap_is_to_what_the_score_gains(trained_run, photo):
+    shown = explain(trained_run, photo, "integrated-gradients")
+    assert f"the map's sum misses the score's gain over the mean colour by {shown.gap:+.2g}" in caption(shown, None)
+
+
+def test_without_pictures_what_helps_is_said(trained_run):
+    loaded = load(trained_run)
+    without_recipe, features = (
+        Classifier(loaded.vit, loaded.preprocessing, names) for names in (loaded.class_names, ())
+    )
+    with pytest.raises(InputError, match=r"give pictures after the model, or test pictures with --data"):
+        write_explanations(without_recipe, [], ExplainRequest(), None)
+    for data in (None, "cifar10"):
+        with pytest.raises(InputError, match=r"no classes, .*: give pictures after the model$"):
+            write_explanations(features, [], ExplainRequest(data=data), None)
+
+
+def test_pictures_may_stand_behind_options(trained_run, photo, tmp_path):
+    other = tmp_path / "other.png"
+    other.write_bytes(photo.read_bytes())
+    words = ["explain", str(trained_run), str(photo), "--layout", "grid", str(other), "-o", str(tmp_path / "x.png")]
+    assert run(words) == 0 and (tmp_path / "x.png").is_file()
+
+
+def test_where_no_attention_is_seen_what_works_is_named(photo):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    classifier = wrap(network, preprocessing=Preprocessing((16, 16), "stretch", (0.5,) * 3, (0.5,) * 3, 1))
+    refused, works = {}, []
+    for name in METHODS:
+        try:
+            explain(classifier, photo, name)
+            works.append(name)
+        except InputError as error:
+            refused[name] = str(error)
+    assert works == re.split(", | or ", WITHOUT_ATTENTION)
+    assert len(refused) == len(METHODS) - len(works)
+    assert all(words.endswith(f"choose {WITHOUT_ATTENTION}") for words in refused.values())
 
 
 def test_a_grid_of_pictures_of_several_shapes_is_drawn_with_its_marks(trained_run, photo):
@@ -83,8 +196,6 @@ def test_all_methods_on_one_sheet_say_which_is_running(trained_run, photo, tmp_p
 
 
 def with_grid(explanation, grid):
-    from dataclasses import replace
-
     return replace(explanation, grid=grid)
 
 

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vitreous.render.timeline import Segment
 from vitreous.tasks.classification import Prediction
-from vitreous.workflows.video_answers import ClipAnswers, votes
+from vitreous.workflows.video_answers import ClipAnswers, lasting, votes
 from vitreous.workflows.video_data import Spool
 from vitreous.workflows.video_numbers import centre_of_mass, entropy
 
@@ -56,6 +57,22 @@ def test_one_odd_frame_is_no_segment():
     names = ["dog"] * 20 + ["cat"] + ["dog"] * 10 + ["cow"] * 20
     times = [i / 10 for i in range(len(names))]
     assert votes(times, names) == ["dog"] * 31 + ["cow"] * 20
+
+
+def test_where_as_many_frames_have_each_of_two_classes_the_one_before_stays():
+    times = [i / 10 for i in range(20)]
+    assert votes(times, ["deer"] * 17 + ["cat"] * 3) == ["deer"] * 17 + ["deer"] * 3
+    assert votes([0.0, 0.1, 0.2, 0.3], ["cow", "cow", "dog", "dog"]) == ["cow"] * 4
+
+
+def test_a_segment_too_short_to_be_told_of_goes_to_the_one_before_or_else_the_one_after():
+    def told(*segments):
+        return [(one.start_seconds, one.end_seconds, one.name) for one in lasting([Segment(*one) for one in segments])]
+
+    assert told((0, 2, "deer"), (2, 2.03, "cat")) == [(0, 2.03, "deer")]
+    assert told((0, 0.05, "cat"), (0.05, 2, "deer")) == [(0, 2, "deer")]
+    assert told((0, 1, "cow"), (1, 1.04, "cat"), (1.04, 2, "cow")) == [(0, 2, "cow")]
+    assert told((0, 0.04, "cow"), (0.04, 0.09, "cat")) == [(0, 0.09, "cat")] and told() == []
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,14 +1,20 @@
 """A folder of clips: all but the bad ones are written, and what is complete is not done again."""
 
 import json
+import os
+import signal
+import time
 from fractions import Fraction
 
 import pytest
+import torch
 from video_clips import moving_square
 
 from vitreous.cli import run
+from vitreous.cli.video import interrupted_by_termination
 from vitreous.errors import InputError
 from vitreous.video.encode import write_clip
+from vitreous.video.info import read_info
 from vitreous.workflows.load import load
 from vitreous.workflows.video_batch import explain_folder, jobs_of
 from vitreous.workflows.video_request import request_from
@@ -50,6 +56,69 @@ def test_what_changed_is_done_again(trained_run, clips, tmp_path):
     (output / "a.json").write_text("{")
     assert states(model, clips, output) == ["written", "skipped"]
     assert states(model, clips, output, strip=True) == ["written"] * 2
+
+
+def test_other_weights_under_the_same_name_are_another_model(trained_run, clips, tmp_path):
+    (clips / "b.mp4").unlink()
+    model, output = load(trained_run), tmp_path / "out"
+    assert states(model, clips, output) == ["written"] * 2
+    assert states(load(trained_run), clips, output) == ["skipped"] * 2
+    with torch.no_grad():
+        list(model.vit.parameters())[-1].view(-1)[0] += 1e-3
+    assert states(model, clips, output) == ["written"] * 2
+
+
+def test_what_is_cut_short_by_control_c_is_done_again(trained_run, tmp_path):
+    """Its record of a whole clip must not speak for the short one; the reader waits with a batch that is not full."""
+    clips, output, model = tmp_path / "clips", tmp_path / "out", load(trained_run)
+    clips.mkdir()
+    write_clip(clips / "a.mp4", moving_square(40), Fraction(10))
+    assert states(model, clips, output) == ["written"]
+
+    def interrupt(*_):
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        request = request_from("attention", {})
+        assert [one.state for one in explain_folder(model, clips, output, request, interrupt)] == ["interrupted"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert read_info(output / "a.mp4").frame_count == 16 and not (output / "a.json").exists()
+    assert states(model, clips, output) == ["written"] and read_info(output / "a.mp4").frame_count == 40
+
+
+@pytest.mark.parametrize("by", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_the_end_of_one_clip_leaves_no_partial_file(by, trained_run, clips, tmp_path, monkeypatch, capsys):
+    """What the system sends leaves nothing; Ctrl-C leaves a whole file with what was drawn."""
+    write_clip(clips / "a.mp4", moving_square(40), Fraction(10))
+    number = getattr(signal, by)
+
+    def end(*_):
+        while not list((tmp_path / "out").glob(".a.*.part.mp4")) and by != "SIGINT":
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("vitreous.cli.video.teller", lambda *_: end)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run(["video", str(trained_run), str(clips / "a.mp4"), "-o", str(tmp_path / "out" / "a.mp4")]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == (["a.mp4"] if by == "SIGINT" else [])
+    assert "Traceback" not in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupted_by_termination():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_data_and_timelines_go_into_folders(trained_run, clips, tmp_path):

@@ -24,7 +24,7 @@ from vitreous.video.options import VideoOptions
 from vitreous.workflows.load import load
 from vitreous.workflows.video import Looking, duration_of, explain_video, place_in_frame
 from vitreous.workflows.video_maps import see
-from vitreous.workflows.video_request import request_from
+from vitreous.workflows.video_request import VideoRequest, request_from
 
 HW = (72, 128)
 FRAMES = 10
@@ -60,7 +60,34 @@ def test_every_layout_writes_every_frame_at_its_own_size(model, clip, layout, tm
     panels = {"heads": 2, "layers": 3, "methods": 3}.get(layout, 1)
     result = explain_video(model, clip, tmp_path / "out.mkv", methods, layout=layout, batch_size=4)
     assert result.video.frames == FRAMES and result.video.info.size_hw == frame_size(HW, layout, panels)
-    assert result.flicker[1] < result.flicker[0]
+    assert result.flicker.still[1] < result.flicker.still[0]
+    assert result.flicker.everywhere[1] < result.flicker.everywhere[0]
+
+
+def test_the_picture_does_not_change_with_the_batch_size(model, tmp_path):
+    write_clip(tmp_path / "clip.mp4", moving_square(37, HW), Fraction(30))
+    pictures = []
+    for size in (1, 5, 16, 64):
+        target = tmp_path / f"{size}.mkv"
+        explain_video(model, tmp_path / "clip.mp4", target, batch_size=size, quality=0)
+        pictures.append(np.stack([frame.image_u8 for frame in read_frames(target)]).astype(int))
+    assert all(len(one) == 37 and np.abs(one - pictures[0]).max() <= 2 for one in pictures)
+
+
+def test_attention_is_shown_unless_something_else_is_asked_for():
+    assert request_from("attention", {}) == VideoRequest()
+
+
+@pytest.mark.parametrize(
+    ("view", "ends"), [("similarity", "unlike / alike"), ("norms", "short / long"), ("colors", "")]
+)
+def test_the_legend_knows_what_a_view_of_features_shows(model, view, ends):
+    place = (36.0, 64.0) if view == "similarity" else None
+    request = request_from("features", {"view": view})
+    (seen,) = see(model, moving_square(1, HW), request, [place])
+    assert seen.maps[0].ends == ends
+    (seen,) = see(model, moving_square(1, HW), request_from("input-x-gradient", {}), [None])
+    assert seen.maps[0].ends == ("against / for" if seen.maps[0].signed else "")
 
 
 def test_features_keep_their_colors_from_batch_to_batch_until_a_cut(model):

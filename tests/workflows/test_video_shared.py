@@ -168,7 +168,7 @@ def test_a_lost_claim_ends_the_work_at_the_next_batch(model_folder, two_clips, t
 
     request = request_from("attention", {"batch_size": 4})
     found = [one.state for one in share_folder(load(model_folder), two_clips, tmp_path / "out", request, lose)]
-    assert found == ["written"] * 2 and seen[:2] == [("a", 4), ("b", 4)] and seen[-1] == ("a", FRAMES)
+    assert found == ["written"] * 2 and seen[:2] == [("a", 16), ("b", 16)] and seen[-1] == ("a", FRAMES)
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])

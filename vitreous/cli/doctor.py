@@ -27,7 +27,8 @@ def doctor(
     """Say in words what is wrong inside a model: outlier tokens, dead heads, maps that say nothing.
 
     Args:
-        model: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small.
+        model: Run folder, weights file, origin:name such as hf:facebook/dinov2-small, or
+            factory:MODULE:FUNCTION of your own, with @WEIGHTS after it.
         pictures: Picture files to look at; without any, test pictures of --data.
         data: Source of pictures, a folder of pictures, or masks:DIR; by default what the run was trained on.
         count: How many pictures of the source.

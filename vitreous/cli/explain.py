@@ -9,9 +9,7 @@ from vitreous.cli.screen import say
 
 
 def explain(
-    model_and_pictures: Annotated[list[str] | None, Parameter(negative="")] = None,
-    /,
-    *,
+    *model_and_pictures: str,
     method: str = "rollout",
     target: str | None = None,
     layer: int | None = None,
@@ -46,7 +44,8 @@ def explain(
         layer: Layer to show, counted from 0; -1 is the last.
         head: Head to show, counted from 0; all of them by default.
         fusion: How heads are joined.
-        query: A place X,Y in the picture's pixels, whose patch is followed instead of what the model's head reads.
+        query: A place X,Y in the picture's pixels, or a box X0,Y0,X1,Y1, whose patches are followed instead of what the
+            model's head reads.
         discard: Share of each layer's smallest weights that rollout leaves out.
         steps: Points on the path of integrated-gradients.
         samples: Random draws of rise and smoothgrad.
@@ -76,7 +75,7 @@ def explain(
     )  # fmt: skip
     request = ExplainRequest(method, settings, target, place(query), truth, layout, data, count)
     model, pictures = open_model(
-        model_and_pictures or [], factory=factory, checkpoint=checkpoint, size=size, device=device
+        list(model_and_pictures), factory=factory, checkpoint=checkpoint, size=size, device=device
     )
     for written in write_explanations(model, pictures, request, output):
         say(f"{written.path}: {written.words}")

@@ -49,7 +49,8 @@ def faithfulness(
     """Measure how far the maps of a model can be believed: every method beside a random map and a centred blob.
 
     Args:
-        model: Run folder, weights file, or origin:name.
+        model: Run folder, weights file, origin:name, or factory:MODULE:FUNCTION of your own, with @WEIGHTS
+            after it.
         data: Pictures to measure on; by default those the run was trained on.
         methods: Methods, separated by commas; all of them by default.
         count: How many pictures, drawn by lot; 64 by default, or all if there are fewer.
@@ -62,6 +63,7 @@ def faithfulness(
         json_: Print the results as one JSON object.
         device: auto, cpu or cuda.
     """
+    from vitreous.evaluation.finding import counted
     from vitreous.workflows.faithfulness import FIGURE, SUMMARY, VALUES
     from vitreous.workflows.faithfulness import faithfulness as run
     from vitreous.workflows.faithfulness_run import FaithfulnessListener, FaithfulnessRequest
@@ -73,7 +75,9 @@ def faithfulness(
     try:
         with progress("measuring") as display:
             listener = FaithfulnessListener(
-                lambda able, pictures, seconds: note(f"{able} methods, {pictures} pictures: about {clock(seconds)}"),
+                lambda able, pictures, seconds: note(
+                    f"{counted(able, 'method')}, {counted(pictures, 'picture')}: about {clock(seconds)}"
+                ),
                 lambda share, step, left: display(share, 1.0, f"{step} · {clock(left)} left"),
             )
             result = run(model, data, request, output=output, restart=restart, device=device, listener=listener)

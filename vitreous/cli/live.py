@@ -44,7 +44,8 @@ def live(
     its summary; as this is the way to end it, the exit code is 0.
 
     Args:
-        model: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small.
+        model: Run folder, weights file, origin:name such as hf:facebook/dinov2-small, or
+            factory:MODULE:FUNCTION of your own, with @WEIGHTS after it.
         camera: Camera by number from 0, name or path such as /dev/video2; 0 by default.
         source: Clip to play at its own rate instead of a camera.
         loop: Play the clip again and again.

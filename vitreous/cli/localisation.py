@@ -43,7 +43,8 @@ def localisation(
     """Measure whether maps fall on the object, on pictures whose objects are known, beside maps that know nothing.
 
     Args:
-        model: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small.
+        model: Run folder, weights file, origin:name such as hf:facebook/dinov2-small, or
+            factory:MODULE:FUNCTION of your own, with @WEIGHTS after it.
         data: shapes (drawn, truth known), or masks:DIR with `DIR/NAME/frames/*.jpg` and `DIR/NAME/masks/*.png`.
         methods: Methods, separated by commas; by default those that need one pass or two.
         layer: Layer, counted from 0; for the methods that show one, by default their own choice.

@@ -1,6 +1,5 @@
 """vitreous video"""
 
-import math
 import signal
 import threading
 import time
@@ -35,7 +34,7 @@ def video(
     /,
     *,
     output: Annotated[str | None, Parameter(name=["--output", "-o"], allow_leading_hyphen=True)] = None,
-    method: str = "rollout",
+    method: str = "attention",
     layout: Literal["contour", "heads", "layers", "methods", "overlay", "side-by-side", "spotlight"] | None = None,
     target: str | None = None,
     query: str | None = None,
@@ -78,7 +77,8 @@ def video(
             commas between, get a panel each.
         layout: How it is shown: the map over the picture by default; heads and layers show each one of the attention.
         target: What the maps shall explain: a class, or "cat - dog"; each frame's predicted class by default.
-        query: A place X,Y in the clip's pixels, whose patch is followed instead of what the model's head reads.
+        query: A place X,Y in the clip's pixels, or a box X0,Y0,X1,Y1, whose patches are followed instead of what the
+            model's head reads.
         track: Carry the query along with what lies there in the first frame, until a cut.
         layer: Layer to show, counted from 0; -1 is the last.
         head: Head to show, counted from 0; all of them by default.
@@ -108,12 +108,12 @@ def video(
     """
     share_cores()
     from vitreous.workflows.load import load
-    from vitreous.workflows.places import place
+    from vitreous.workflows.places import place, swapped
     from vitreous.workflows.video_request import request_from
 
     followed = place(query)
     given: dict[str, Any] = {
-        "layout": layout, "explained": target, "query": followed and followed[::-1], "track": track, "layer": layer,
+        "layout": layout, "explained": target, "query": followed and swapped(followed), "track": track, "layer": layer,
         "head": head, "fusion": fusion, "discard": discard, "view": view, "strength": strength, "edges": edges,
         "legend": legend, "smooth": smooth, "strip": strip, "timeline": timeline, "data_out": data_out, "start": start,
         "end": end, "every": every, "size": size, "quality": quality, "format": format, "batch_size": batch_size,
@@ -135,7 +135,7 @@ def single(classifier: "Classifier", clip: Path, output: str, request: "VideoReq
     from vitreous.workflows.video import write_explained
 
     tell_all = note if output == "-" else say
-    with progress("video") as display:
+    with progress("video") as display, interrupted_by_termination():
         explained = write_explained(classifier, clip, output, request, teller(display))
     for line in findings(explained, output):
         tell_all(line)
@@ -231,15 +231,23 @@ def in_words(states: Counter[str]) -> str:
 
 @contextmanager
 def interrupted_by_termination() -> Generator[None]:
-    """Let SIGTERM, with which schedulers and torchrun end a process, do what Ctrl-C does: tidy up and go."""
+    """Let the signals with which schedulers, torchrun and a terminal that closes end a process tidy up first.
+
+    They raise KeyboardInterrupt at once: there may be no time to complete a file. What is ignored (by nohup) stays so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def teller(display: Callable[[float, float | None, str], None], name: str = "") -> Tell:
@@ -265,7 +273,6 @@ def findings(explained: "ExplainedVideo", output: str) -> list[str]:
     lines += [f"  {segment.words()}" for segment in explained.segments[:MOST_SEGMENTS]]
     if len(explained.segments) > MOST_SEGMENTS:
         lines.append(f"  ... and {len(explained.segments) - MOST_SEGMENTS} segments more")
-    before, after = explained.flicker
-    if not (math.isnan(before) or math.isnan(after)):
-        lines.append(f"flicker where the picture is still: {before:.4f} a frame in the maps, {after:.4f} as drawn")
+    if words := explained.flicker.words():
+        lines.append(words)
     return lines + [f"{path}" for path in explained.files]

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from vitreous.explanation.lean import LeanTrace
 from vitreous.explanation.method import Maps, Model
-from vitreous.explanation.rows import Layer, row_times_attention
+from vitreous.explanation.rows import row_times_attention
 from vitreous.explanation.settings import Settings, index
 from vitreous.explanation.targets import Target
 from vitreous.explanation.tokens import on_grid, starting_row
@@ -13,13 +13,13 @@ from vitreous.explanation.tokens import on_grid, starting_row
 def attention(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
     """One layer's attention, for one head or joined over heads; the same for every target.
 
-    A model whose head weighs the patches itself (attention pooling) shows these weights where no layer, head or query
-    is asked for.
+    A model whose head weighs the patches itself (attention pooling) shows these weights where no layer, head, query or
+    way to join heads but their mean is asked for.
     """
     trace = LeanTrace(only=-1 if settings.layer is None else settings.layer)
     logits = model(pictures, trace)
-    asked = settings.layer, settings.head, settings.query
-    if asked == (None, None, None) and is_learned(trace):
+    asked = settings.layer, settings.head, settings.query, settings.fusion
+    if asked == (None, None, None, "mean") and is_learned(trace):
         assert trace.readout is not None
         return Maps(on_grid(trace.readout, trace), logits)
     layer = index("layer", -1 if settings.layer is None else settings.layer, trace.depth)
@@ -33,15 +33,6 @@ def is_learned(trace: LeanTrace) -> bool:
     assert trace.readout is not None and trace.layout is not None
     patches = trace.readout[:, trace.layout.prefix :]
     return bool((patches != patches[:, :1]).any())
-
-
-def layer_attention(layer: Layer, row: Tensor, settings: Settings) -> Tensor:
-    """The attention of a layer over all tokens, from a row (both (batch, tokens)); sums to 1, but for max and min.
-
-    It starts from what the head reads: for a class token this is that token's row of softmax(q kᵀ / √d); for mean
-    pooling, the mean of the patches' rows; for attention pooling, their mean with the pooling's own weights.
-    """
-    return joined(row_times_attention(row, layer), settings)
 
 
 def joined(heads: Tensor, settings: Settings) -> Tensor:

@@ -15,6 +15,9 @@ from vitreous.model.trace import AttentionRecord, Trace
 CELLS = 14
 """Cells along the shorter side of a picture, for a model that has no patches."""
 
+WITHOUT_ATTENTION = "input-x-gradient, integrated-gradients, smoothgrad, occlusion or rise"
+"""Methods for a model in which no attention is seen, as errors name them."""
+
 PIXELS_AT_ONCE = {"cpu": 32 * 224**2, "cuda": 512 * 224**2}
 """How much of changed pictures goes through the model in one pass; on a device that can't hold it, half of it."""
 

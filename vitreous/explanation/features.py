@@ -10,7 +10,7 @@ from vitreous.errors import InputError
 from vitreous.explanation.method import Maps, Model
 from vitreous.explanation.patch_colors import PatchColors
 from vitreous.explanation.rows import exact
-from vitreous.explanation.settings import Settings, index
+from vitreous.explanation.settings import Settings, asked_places, index
 from vitreous.explanation.targets import Target
 from vitreous.explanation.tokens import on_grid, patch_token
 from vitreous.model.trace import Trace
@@ -83,7 +83,8 @@ def _shown(model: Model, pictures: Tensor, settings: Settings, choose: Choice) -
         return Maps(norms / usual.clamp_min(torch.finfo(norms.dtype).tiny) - 1, logits, layer)
     level = normalised(model, tokens)
     if settings.query is not None:
-        one = level[:, patch_token(settings.query, trace.layout), None]
+        asked = [patch_token(place, trace.layout) for place in asked_places(settings.query)]
+        one = level[:, asked].mean(1, keepdim=True)
         return Maps(on_grid(functional.cosine_similarity(level, one, -1), trace), logits, layer)
     patches = level[:, trace.layout.prefix :].unflatten(1, (trace.layout.grid_height, trace.layout.grid_width))
     chosen = choose(patches)
@@ -105,5 +106,5 @@ def _check(settings: Settings) -> None:
 def normalised(model: Model, tokens: Tensor) -> Tensor:
     """Tokens (batch, tokens, width) after the model's last normalisation, or a plain one where there is none."""
     if isinstance(model, ViT):
-        return exact(model.norm(tokens))
+        return exact(model.norm(tokens.to(next(model.parameters()).dtype)))
     return functional.layer_norm(tokens, tokens.shape[-1:])

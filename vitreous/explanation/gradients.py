@@ -18,7 +18,7 @@ from vitreous.model.trace import Trace
 CHUNK_NUMBERS = 2**20
 """Numbers of pictures in one pass of copies: seven pictures of 224 pixels, or 340 of 32."""
 
-WITHOUT_GRADIENT = ("attention", "rollout", "occlusion", "rise")
+WITHOUT_GRADIENT = "occlusion or rise, and where attention is seen attention or rollout"
 """Methods that ask for no gradient, as the error names them."""
 
 
@@ -57,7 +57,7 @@ def gradients(scores: Tensor, tensors: Sequence[Tensor], *, keep: bool = False) 
     if len(given) < len(tensors):
         raise InputError(
             "this model gives no gradient (it runs under no_grad, or detaches what it computes): let it, or choose a "
-            f"method that needs none: {', '.join(WITHOUT_GRADIENT)}"
+            f"method that needs none: {WITHOUT_GRADIENT}"
         )
     return given
 

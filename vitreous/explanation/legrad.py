@@ -26,8 +26,8 @@ def legrad(model: Model, pictures: Tensor, target: Target, settings: Settings) -
     Raises:
         InputError: the model can't read a layer's tokens, or gives no gradient.
     """
-    read = reader(model)
     run = scored(model, pictures, target)
+    read = reader(model)  # asked second: where no attention is seen, other methods can help
     fixed, total = target.fixed(run.logits, run.trace), None
     for layer, record in enumerate(run.trace.records):
         slope = _slope(run, read, fixed, layer)

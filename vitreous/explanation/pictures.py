@@ -10,12 +10,13 @@ from torch import Tensor
 from vitreous.data.images import as_image_u8
 from vitreous.data.preprocessing import Geometry
 from vitreous.errors import InputError
+from vitreous.explanation.lean import LeanTrace
 from vitreous.explanation.method import Explain, Maps, Method
 from vitreous.explanation.methods import find_method
 from vitreous.explanation.regions import SourceRegion, parse_region
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.rows import row_times_attention
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.settings import Settings, asked_places
 from vitreous.explanation.targets import (
     Along,
     ClassTarget,
@@ -28,9 +29,10 @@ from vitreous.explanation.targets import (
 )
 from vitreous.explanation.texts import text_target
 from vitreous.explanation.tokens import on_grid
-from vitreous.model.trace import Trace
 from vitreous.tasks.classification import Classifier, Picture
 
+Asked = tuple[float, float] | tuple[float, float, float, float]
+"""A place (down, across), or a box (top, left, bottom, right), in source pixels."""
 AT_ONCE_PIXELS = 16 * 224 * 224
 """Pixels in one pass of the model, whose trace, or graph for gradients, is kept until they are explained."""
 
@@ -51,7 +53,7 @@ def explain_batch(
     method: str = "rollout",
     settings: Settings | None = None,
     target: str | Target | None = None,
-    query_yx: tuple[float, float] | None = None,
+    query_yx: Asked | None = None,
     *,
     by: Explain | None = None,
 ) -> list[Explanation]:
@@ -64,7 +66,8 @@ def explain_batch(
         settings: what the method is told; its own choices by default.
         target: a class, two classes as "cat - dog" for the margin between them, "text:a photo of a cat" for an
             image-text model, "region:x0,y0,x1,y1" in source pixels, or any Target; the predicted class by default.
-        query_yx: a place in source pixels, down and across: the patch there becomes `settings.query`.
+        query_yx: a place in source pixels, down and across: the patch there becomes `settings.query`; or a box (top,
+            left, bottom, right), of whose patches the mean is taken.
         by: asked in place of the method's own function, such as one that remembers pictures from call to call.
 
     Raises:
@@ -77,7 +80,7 @@ def explain_batch(
     chosen = chosen if by is None else replace(chosen, explain=by)
     images = [as_image_u8(picture) for picture in pictures]
     prepared = [classifier.prepare(image) for image in images]
-    queries = [None if query_yx is None else query_patch(classifier, query_yx, geometry) for _, geometry in prepared]
+    queries = [None if query_yx is None else query_patches(classifier, query_yx, geometry) for _, geometry in prepared]
     targets = [_placed(wanted, classifier, geometry) for _, geometry in prepared]
     results: list[Explanation | None] = [None] * len(images)
     keys = [
@@ -106,6 +109,8 @@ def share_of(target: Target, places: Sequence[int], count: int) -> Target:
 
 def look(classifier: Classifier, inputs: Tensor, question: _Question) -> Maps:
     """What the method finds, with gradients where it asks for them, and no trace of it left on the model."""
+    if any(part.training for part in classifier.vit.modules()):
+        raise InputError("the model is in training mode, in which its answers are random: call model.vit.eval() first")
     with torch.inference_mode(False), torch.no_grad():
         # What was made in inference mode can't be part of a graph.
         pictures = inputs.clone() if inputs.is_inference() else inputs
@@ -152,6 +157,21 @@ def checked_target(classifier: Classifier, target: Target) -> Target:
 def _placed(target: Target | SourceRegion, classifier: Classifier, geometry: Geometry) -> Target:
     """The target on one picture."""
     return target.on(geometry, classifier.preprocessing.multiple) if isinstance(target, SourceRegion) else target
+
+
+def query_patches(
+    classifier: Classifier, query_yx: Asked, geometry: Geometry
+) -> tuple[int, int] | tuple[int, int, int, int]:
+    """The patch under a place in source pixels, or the box of patches whose borders are nearest to a box.
+
+    Raises:
+        InputError: the place or box is on no part of the picture that the model sees.
+    """
+    if len(query_yx) == 2:
+        return query_patch(classifier, query_yx, geometry)
+    top, left, bottom, right = query_yx
+    patches = SourceRegion(left, top, right, bottom).on(geometry, classifier.preprocessing.multiple).patches
+    return *patches[0], patches[-1][0] + 1, patches[-1][1] + 1
 
 
 def query_patch(classifier: Classifier, query_yx: tuple[float, float], geometry: Geometry) -> tuple[int, int]:
@@ -209,18 +229,18 @@ def asked_patches(question: _Question, grid: np.ndarray) -> Region | None:
     """The patches of a target that is a region, or the one that the map starts from."""
     if isinstance(question.target, Region) or question.settings.query is None:
         return question.target if isinstance(question.target, Region) else None
-    return Region((question.settings.query,), (grid.shape[0], grid.shape[1]), "query")
+    return Region(asked_places(question.settings.query), (grid.shape[0], grid.shape[1]), "query")
 
 
 @torch.no_grad()
 def every_head(classifier: Classifier, picture: Picture) -> list[list[np.ndarray]]:
     """Attention of each layer (outer list) and head (inner list) as heat on the picture, all from one pass."""
     inputs, geometry = classifier.prepare(picture)
-    trace = Trace()
+    trace = LeanTrace()
     classifier.vit(inputs[None], trace)
     assert trace.readout is not None
     layers = []
-    for record in trace.records:
+    for record in trace.layers:
         heads = on_grid(row_times_attention(trace.readout, record)[0], trace)
         layers.append([geometry.to_source(grid * grid.size) for grid in heads.float().cpu().numpy()])
     return layers

@@ -37,7 +37,8 @@ class Explanation:
     head: int | None = None
     """Counted from 0; None for all heads joined."""
     target: str | None = None
-    """What the map explains, such as a class; None where the method's map is the same for every target."""
+    """What the map explains, such as a class. Of a method whose map is the same for every target, what was asked for,
+    if anything was and it is no region; else None."""
     score: float | None = None
     """How much of the target there is, if one was asked for: a class's probability (0 to 1), or a margin of logits."""
     gap: float | None = None
@@ -45,7 +46,11 @@ class Explanation:
     grid_colors: np.ndarray | None = field(default=None, repr=False)
     """float32 (rows, columns, 3) in [0, 1], where the map has colours of its own."""
     asked: Region | None = field(default=None, repr=False)
-    """The patches that the map starts from, or that it explains; None where it is about the whole picture."""
+    """The patches of a target that is a region, or else the patch that the map starts from; None without either.
+
+    A method that asks for no target (`Method.asks_target`) leaves a region out of account: its map explains all of the
+    picture, or starts from `settings.query`.
+    """
 
     @cached_property
     def heat(self) -> np.ndarray:
@@ -91,5 +96,13 @@ class Explanation:
         if "fusion" in uses or "head" in uses:
             parts.append(f"{settings.fusion} over heads" if self.head is None else f"head {self.head}")
         if settings.query is not None:
-            parts.append(f"from the patch in row {settings.query[0]}, column {settings.query[1]}")
+            parts.append(f"from the {words_of_query(settings.query)}")
         return " · ".join(parts)
+
+
+def words_of_query(query: tuple[int, int] | tuple[int, int, int, int]) -> str:
+    """The patch, or the box of patches, in words."""
+    if len(query) == 2:
+        return f"patch in row {query[0]}, column {query[1]}"
+    top, left, bottom, right = query
+    return f"patches in rows {top} to {bottom - 1}, columns {left} to {right - 1}"

@@ -7,6 +7,7 @@ from torch.nn import functional
 from vitreous.errors import InputError
 from vitreous.explanation.black_box import ask, scores
 from vitreous.explanation.method import Maps, Model
+from vitreous.explanation.rows import exact
 from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import ClassTarget, Target
 from vitreous.model.trace import Trace
@@ -41,7 +42,7 @@ def rise(model: Model, pictures: Tensor, target: Target, settings: Settings) -> 
     def shown(start: int, stop: int) -> Tensor:
         return masks.drawn(start, stop).to(pictures)[:, None, None] * pictures
 
-    total = torch.zeros_like(pictures[:, 0])
+    total = torch.zeros_like(exact(pictures[:, 0]))
     for start, stop, found in scores(asked, fixed, count, shown):
         total += torch.einsum("cb,chw->bhw", found.to(total), masks.drawn(start, stop).to(total) - 0.5)
     return Maps(total * (2 / count), asked.logits)

@@ -18,8 +18,9 @@ class Settings:
     """How the heads are joined."""
     discard: float = 0.0
     """Share of each row's weights, the smallest, that is set to nought: 0 to below 1."""
-    query: tuple[int, int] | None = None
-    """The patch (row, column on the model's grid) whose own attention or likeness is shown; None for the readout's."""
+    query: tuple[int, int] | tuple[int, int, int, int] | None = None
+    """The patch (row, column on the model's grid) whose own attention or likeness is shown; None for the readout's. Or
+    the patches from (row, column) up to but without another (row, column), whose mean is taken."""
     steps: int | None = None
     """Points on the path of an integral; None for the method's own number."""
     samples: int | None = None
@@ -32,6 +33,14 @@ class Settings:
     """What of the patches' features is shown."""
     seed: int = 0
     """Of the random draws."""
+
+
+def asked_places(query: tuple[int, int] | tuple[int, int, int, int]) -> tuple[tuple[int, int], ...]:
+    """The patches (row, column) that a query names."""
+    if len(query) == 2:
+        return (query,)
+    top, left, bottom, right = query
+    return tuple((row, column) for row in range(top, bottom) for column in range(left, right))
 
 
 def index(kind: str, number: int, count: int) -> int:

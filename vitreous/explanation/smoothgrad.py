@@ -1,5 +1,7 @@
 """SmoothGrad (Smilkov et al. 2017): input times gradient, with the gradient averaged over noisy copies."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -39,5 +41,5 @@ def smoothgrad(model: Model, pictures: Tensor, target: Target, settings: Setting
 def _check(samples: int, noise: float) -> None:
     if samples < 1:
         raise InputError(f"a mean over {samples} samples can't be taken: give 1 or more")
-    if not noise >= 0:
+    if not 0 <= noise < math.inf:
         raise InputError(f"noise {noise} is no standard deviation: give 0 or more, such as 0.15")

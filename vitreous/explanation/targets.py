@@ -36,6 +36,10 @@ class ClassTarget:
     index: int
     name: str
 
+    def __post_init__(self) -> None:
+        if self.index < 0:
+            raise InputError(f"there is no class {self.index}: classes are counted from 0")
+
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
         """Logits (batch, classes) to scores (batch)."""
         return logits[:, self.index]
@@ -183,7 +187,7 @@ class Region:
         """The tokens of the patches, out of the last block: (batch, patches, width)."""
         if trace is None or not trace.tokens or trace.layout is None:
             raise InputError(
-                f"the target '{self.name}' is read from the model's last tokens, which can't be seen here: choose "
+                f"the target '{self.name}' is read from the model's last tokens, which this method can't see: choose "
                 "grad-cam or occlusion, and a model that is loaded as Vitreous's own"
             )
         layout = trace.layout

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.settings import Settings, asked_places
 from vitreous.explanation.targets import Region, Target
 from vitreous.model.trace import TokenLayout, Trace
 
@@ -12,7 +12,7 @@ from vitreous.model.trace import TokenLayout, Trace
 def starting_row(trace: Trace, settings: Settings, target: Target | None = None) -> Tensor:
     """The weighting of tokens (batch, tokens) that a map starts from, which sums to 1.
 
-    It is one at the chosen patch, equal over the patches of a target that is a region, or else the readout.
+    It is equal over the chosen patches (most often one), over those of a target that is a region, or else the readout.
     """
     assert trace.readout is not None and trace.layout is not None
     if isinstance(target, Region):
@@ -21,8 +21,8 @@ def starting_row(trace: Trace, settings: Settings, target: Target | None = None)
         return row
     if settings.query is None:
         return trace.readout
-    row = torch.zeros_like(trace.readout)
-    row[:, patch_token(settings.query, trace.layout)] = 1
+    row, places = torch.zeros_like(trace.readout), asked_places(settings.query)
+    row[:, [patch_token(place, trace.layout) for place in places]] = 1 / len(places)
     return row
 
 

@@ -39,6 +39,7 @@ def value_norm(model: Model, pictures: Tensor, target: Target, settings: Setting
     return Maps(on_grid(head_norms(row, record)[:, head], trace), logits, layer, head)
 
 
+@exactly
 def head_norms(row: Tensor, record: AttentionRecord) -> Tensor:
     """Σ_i r_i ‖α_ij f(v_j)‖ of each head: `row` (batch, tokens) to (batch, heads, tokens), in memory linear in N.
 

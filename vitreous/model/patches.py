@@ -45,10 +45,3 @@ def patchify(pictures: Tensor, patch_size: int) -> Tensor:
     rows, columns = height // patch_size, width // patch_size
     cut = pictures.reshape(batch, channels, rows, patch_size, columns, patch_size)
     return cut.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, channels * patch_size**2)
-
-
-def unpatchify(patches: Tensor, patch_size: int, grid_hw: tuple[int, int]) -> Tensor:
-    """The inverse of `patchify`: (batch, patches, channels × patch × patch) to (batch, channels, height, width)."""
-    rows, columns = grid_hw
-    cut = patches.reshape(len(patches), rows, columns, -1, patch_size, patch_size)
-    return cut.permute(0, 3, 1, 4, 2, 5).reshape(len(patches), -1, rows * patch_size, columns * patch_size)

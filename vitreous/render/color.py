@@ -29,19 +29,6 @@ def color_table(colormap: str = "inferno") -> np.ndarray:
     return table
 
 
-def colorize(values: np.ndarray, colormap: str = "inferno") -> np.ndarray:
-    """The colours of `values`, a float (height, width) map in [0, 1]: uint8 (height, width, 3).
-
-    Raises:
-        InputError: a value is outside [0, 1] or not a number (apply a `Scale` first), or the colormap is unknown.
-    """
-    values = checked_map(values)
-    low, high = values.min(), values.max()
-    if not (low >= 0 and high <= 1):
-        raise InputError(f"values from {low} to {high} can't be coloured: bring them into [0, 1] with a Scale first")
-    return np.take(color_table(colormap), to_levels(values), axis=0)
-
-
 def to_levels(values: np.ndarray) -> np.ndarray:
     """Values in [0, 1] as the nearest of 256 levels: uint8 of the same shape."""
     levels = values * np.float32(255)

@@ -51,17 +51,18 @@ def grid_of(picture_hw: tuple[int, int], layout: str, maps: int, look: Look) -> 
     return panel_grid(picture_hw, maps, titles=True, header=look.legend)
 
 
-def laid(image_u8: np.ndarray, shown: ShownMap, look: Look) -> np.ndarray:
+def laid(image_u8: np.ndarray, shown: ShownMap, look: Look, dimming: float) -> np.ndarray:
     """The map over the picture, nothing else."""
     if shown.colors is not None:
         return paint(image_u8, colors_on(image_u8, shown))
-    return overlay_levels(image_u8, levels_on(image_u8, shown, look), look.strength, signed=shown.signed)
+    levels = levels_on(image_u8, shown, look)
+    return overlay_levels(image_u8, levels, look.strength, dimming, signed=shown.signed)
 
 
 def with_words(drawn: np.ndarray, shot: Shot, kind: str, look: Look) -> np.ndarray:
     """The answer in the upper left corner; words and legend, if wanted, in the lower left one."""
     drawn = draw_label(drawn, [shot.answer], "top left") if shot.answer else drawn
-    return draw_legend(drawn, shot.words, kind, "bottom left") if look.legend else drawn
+    return draw_legend(drawn, shot.words, kind, "bottom left", shot.maps[0].ends) if look.legend else drawn
 
 
 def kind_of(shown: ShownMap) -> str:
@@ -71,7 +72,7 @@ def kind_of(shown: ShownMap) -> str:
 
 def overlay_layout(shot: Shot, look: Look) -> np.ndarray:
     """The map over the picture."""
-    return with_words(laid(shot.image_u8, shot.maps[0], look), shot, kind_of(shot.maps[0]), look)
+    return with_words(laid(shot.image_u8, shot.maps[0], look, shot.dimming), shot, kind_of(shot.maps[0]), look)
 
 
 def contour_layout(shot: Shot, look: Look) -> np.ndarray:
@@ -93,17 +94,22 @@ def side_by_side_layout(shot: Shot, look: Look) -> np.ndarray:
     """The picture, and beside it the map over it."""
     grid = grid_of(_size(shot), "side-by-side", 1, look)
     image, factors = fitted_to(shot.image_u8, grid.panel_hw)
-    pictures = [image, laid(image, moved(shot.maps[0], factors), look)]
-    return composed(grid, pictures, (), Header(shot.answer, shot.words, kind_of(shot.maps[0])))
+    pictures = [image, laid(image, moved(shot.maps[0], factors), look, shot.dimming)]
+    return composed(grid, pictures, (), Header(shot.answer, shot.words, kind_of(shot.maps[0]), shot.maps[0].ends))
 
 
 def panels_layout(shot: Shot, look: Look) -> np.ndarray:
-    """A panel for every map, with its title."""
+    """A panel for every map, with its title; a colour bar over all, or in each where they are not drawn alike."""
     grid = grid_of(_size(shot), "heads", len(shot.maps), look)
     image, factors = fitted_to(shot.image_u8, grid.panel_hw)
-    pictures = [laid(image, moved(shown, factors), look) for shown in shot.maps]
-    kinds = {kind_of(shown) for shown in shot.maps}
-    header = Header(shot.answer, shot.words, kinds.pop() if len(kinds) == 1 else "overlay")
+    pictures = [laid(image, moved(shown, factors), look, shot.dimming) for shown in shot.maps]
+    kinds = [(kind_of(shown), shown.ends) for shown in shot.maps]
+    alike = len(set(kinds)) == 1
+    if look.legend and not alike:
+        pictures = [
+            draw_legend(picture, "", kind, ends=ends) for picture, (kind, ends) in zip(pictures, kinds, strict=True)
+        ]
+    header = Header(shot.answer, shot.words, *(kinds[0] if alike else ("own", "")))
     return composed(grid, pictures, [shown.title for shown in shot.maps], header)
 
 

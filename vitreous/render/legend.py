@@ -43,25 +43,27 @@ def bar_pixels(length: int, thickness: int, kind: str = "overlay") -> np.ndarray
     return spotlight(grey, levels) if kind == "spotlight" else overlay_levels(grey, levels, signed=kind == "signed")
 
 
-def bar_words(kind: str) -> str:
-    """What the two ends of the bar mean, where that must be said."""
+def bar_words(kind: str, ends: str = "") -> str:
+    """What must be said about the bar: `ends`, the meanings of a signed map's two, or where contours run."""
     if kind == "contour":
         return "lines at " + ", ".join(f"{100 * height:.0f}" for height in HEIGHTS) + " %"
-    return "against / for" if "signed" in kind else ""
+    return ends if "signed" in kind else ""
 
 
-def draw_legend(image_u8: np.ndarray, words: str, kind: str, corner: str = "bottom left") -> np.ndarray:
+def draw_legend(image_u8: np.ndarray, words: str, kind: str, corner: str = "bottom left", ends: str = "") -> np.ndarray:
     """A copy of the picture, uint8 (height, width, 3), with the words and a colour bar in a translucent box.
 
     The letters grow with the picture. Where it is so small that they would be too small to read, parts of the words are
     left out, from the last on, then the bar, so that the box takes about as much of a small picture as of a large one.
     The method's name stays, ellipsised if need be; a picture too small for that comes back as it was.
     """
-    return draw_box(image_u8, legend_box(words, kind, (image_u8.shape[0], image_u8.shape[1])), corner)
+    return draw_box(image_u8, legend_box(words, kind, (image_u8.shape[0], image_u8.shape[1]), ends), corner)
 
 
 @lru_cache(maxsize=64)
-def legend_box(words: str, kind: str, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int] | None:
+def legend_box(
+    words: str, kind: str, size_hw: tuple[int, int], ends: str = ""
+) -> tuple[np.ndarray, np.ndarray, int] | None:
     """The box for these words on pictures of this size, as `label_box` gives it."""
     natural = 0.86 * LABEL_SHARE * (size_hw[0] * size_hw[1]) ** 0.5
     letters = max(SMALLEST_LETTERS, round(natural))
@@ -69,9 +71,10 @@ def legend_box(words: str, kind: str, size_hw: tuple[int, int]) -> tuple[np.ndar
     bar = bar_pixels(round(BAR_LETTERS * letters), max(4, round(0.42 * letters)), kind)
     room = size_hw[1] - 2 * (margin + padding)
     taken = padding + bar.shape[1]
-    whole = taken + face.getlength(drawable(SEPARATOR.join(text for text in (words, bar_words(kind)) if text)))
+    of_bar = bar_words(kind, ends)
+    whole = taken + face.getlength(drawable(SEPARATOR.join(text for text in (words, of_bar) if text)))
     share = min(1, (natural + 0.5) / SMALLEST_LETTERS)
-    said = parts_within(words, bar_words(kind), face, ceil(share * min(room, whole)) - taken)
+    said = parts_within(words, of_bar, face, ceil(share * min(room, whole)) - taken)
     if face.getlength(said) + taken > room:
         bar = bar_pixels(0, 0, "own")
     shown = ellipsise(said, face, room) if room > 3 * letters else ""

@@ -3,6 +3,7 @@
 What speaks for something glows warm, what speaks against it glows cool.
 """
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -16,6 +17,9 @@ DIMMING, GREYING, GLOW, TINT = 0.64, 0.8, 0.58, 0.6
 FOR, AGAINST = (255, 138, 40), (40, 150, 255)
 UNSHADED = 0.45  # the light that a map's own colours keep where the picture is black
 HOTTEST = 0.76  # beyond it inferno is so pale that it would wash the picture out
+DIMMED_BRIGHTNESS, LEAST_DIMMING = 0.2, 0.3
+"""The mean brightness that dimming leaves a picture at least, as far as it may be so mild."""
+SAMPLED_PIXELS = 4096
 PIXELS_PER_BAND = 65_536
 
 
@@ -29,10 +33,10 @@ def overlay(
 ) -> np.ndarray:
     """Draw `heat`, float (height, width), over `image_u8`, uint8 (height, width, 3): a new uint8 picture.
 
-    What is not looked at is dimmed and partly desaturated; what is looked at keeps its own colours under a glow of
-    the inferno colormap whose opacity grows with the heat. A `signed` map glows orange above 0 and blue below it.
-    Without a `scale` the map's own robust one is taken, from −m to m for a signed one. A `strength` of 0 returns the
-    picture as it was, 1 the full effect.
+    What is not looked at is dimmed, less so in a dark picture, and partly desaturated; what is looked at keeps its own
+    colours under a glow of the inferno colormap whose opacity grows with the heat. A `signed` map glows orange above 0
+    and blue below it. Without a `scale` the map's own robust one is taken, from −m to m for a signed one. A `strength`
+    of 0 returns the picture as it was, 1 the full effect.
 
     Raises:
         InputError: picture and map differ in size, are of the wrong kind or not finite, or strength is outside [0, 1].
@@ -45,14 +49,33 @@ def overlay(
             f"{image_u8.shape[0]}x{image_u8.shape[1]} (height x width): resize the map to the picture first"
         )
     levels = to_levels((scale or Scale.fitting(heat, signed=signed)).apply(heat))
-    return overlay_levels(image_u8, levels, strength, signed=signed)
+    return overlay_levels(image_u8, levels, strength, dimming_for(brightness(image_u8)), signed=signed)
+
+
+def brightness(image_u8: np.ndarray) -> float:
+    """The mean of a picture's values, 0 to 1, from some of its pixels."""
+    step = max(1, math.isqrt(image_u8.shape[0] * image_u8.shape[1] // SAMPLED_PIXELS))
+    return float(image_u8[::step, ::step].mean()) / 255
+
+
+def dimming_for(bright: float) -> float:
+    """What of its light a picture of this brightness loses where it is not looked at, so that a dark one stays seen.
+
+    In steps of a hundredth, which can't be seen, so that few tables are made.
+    """
+    return round(min(DIMMING, max(LEAST_DIMMING, 1 - DIMMED_BRIGHTNESS / max(bright, 1e-6))), 2)
 
 
 def overlay_levels(
-    image_u8: np.ndarray, levels: np.ndarray, strength: float = 1.0, *, signed: bool = False
+    image_u8: np.ndarray,
+    levels: np.ndarray,
+    strength: float = 1.0,
+    dimming: float = DIMMING,
+    *,
+    signed: bool = False,
 ) -> np.ndarray:
     """The overlay from a map's 256 levels, uint8 (height, width), or one for each 2 x 2 pixels (halves rounded up)."""
-    table = for_levels(blend_table(float(strength), signed=signed), image_u8, levels)
+    table = for_levels(blend_table(float(strength), dimming, signed=signed), image_u8, levels)
     drawn = np.empty(image_u8.shape, np.uint8)
     for image, level, target in bands(image_u8, levels, drawn):
         blend(image, level, table, target)
@@ -105,8 +128,8 @@ def paint(image_u8: np.ndarray, colors: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(colors, 0, 1) * shade * 255).astype(np.uint8)
 
 
-@lru_cache(maxsize=16)
-def blend_table(strength: float, *, signed: bool = False) -> np.ndarray:
+@lru_cache(maxsize=64)
+def blend_table(strength: float, dimming: float = DIMMING, *, signed: bool = False) -> np.ndarray:
     """What each of the 256 levels of heat does to a pixel, in 256ths: uint16 (3, 3, 256), channel first.
 
     For each channel: the share of the pixel's own value, the share of its grey value, and what is added. The glow is
@@ -120,7 +143,7 @@ def blend_table(strength: float, *, signed: bool = False) -> np.ndarray:
     hues = signed_hues() if signed else color_table()[np.rint(heat * HOTTEST * 255).astype(int)].T / 255
     opacity = strength * GLOW * heat**1.5
     glow, tint = opacity * hues, 1 - TINT * opacity * (1 - hues)
-    light = (1 - glow) * tint * (1 - DIMMING * unseen)
+    light = (1 - glow) * tint * (1 - dimming * unseen)
     own = light * (1 - GREYING * unseen)
     table = np.stack([own, light - own, glow * 255], axis=1)
     return np.floor(table * 256 + 1e-9).astype(np.uint16)

@@ -25,6 +25,7 @@ class Header:
     answer: str = ""
     words: str = ""
     kind: str = "overlay"
+    ends: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,6 @@ def write_header(paper: Image.Image, grid: PanelGrid, header: Header) -> None:
     room = width - 4 * margin - bar.shape[1]
     answer = ellipsise(header.answer, bold, room)
     draw.text((margin, middle), answer, fill=LABEL_INK, font=bold, anchor="lm")
-    said = " · ".join(text for text in (header.words, bar_words(header.kind)) if text)
+    said = " · ".join(text for text in (header.words, bar_words(header.kind, header.ends)) if text)
     words = ellipsise(said, font(letters), max(0, room - bold.getlength(answer)))
     draw.text((width - 2 * margin - bar.shape[1], middle), words, fill=LABEL_MUTED, font=font(letters), anchor="rm")

@@ -9,6 +9,7 @@ from vitreous.errors import InputError
 from vitreous.render.color import Scale, checked_map
 from vitreous.render.enlarge import Box, enlarged_levels, inner_box
 from vitreous.render.guided import follow_edges
+from vitreous.render.overlay import DIMMING
 from vitreous.render.picture import check_picture
 
 LARGE_FROM = 480
@@ -24,7 +25,8 @@ class ShownMap:
         scale: the values drawn as nothing and as most.
         title: which method, layer or head it is, in a few words.
         box: (top, left, bottom, right) that the map spans, in the picture's pixels; None for all of it.
-        signed: whether values below 0 speak against.
+        signed: whether there are values below 0, drawn in colours of their own.
+        ends: what the least and the greatest value of a signed map mean, such as "against / for".
         colors: float (rows, columns, 3) in [0, 1], drawn instead of the heat where the map has colours of its own.
     """
 
@@ -33,6 +35,7 @@ class ShownMap:
     title: str = ""
     box: Box | None = None
     signed: bool = False
+    ends: str = ""
     colors: np.ndarray | None = field(default=None, repr=False)
 
 
@@ -45,12 +48,14 @@ class Shot:
         maps: one or more, in the order of the panels.
         answer: class and confidence, such as "dog 87 %"; "" for none.
         words: which method, layer and head; "" for none.
+        dimming: what of its light the overlay takes from what is not looked at: see `dimming_for`.
     """
 
     image_u8: np.ndarray = field(repr=False)
     maps: tuple[ShownMap, ...]
     answer: str = ""
     words: str = ""
+    dimming: float = DIMMING
 
     def __post_init__(self) -> None:
         check_picture(self.image_u8)

@@ -1,6 +1,7 @@
 """Maps of a clip smoothed over time, at map resolution and not across cuts."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -53,6 +54,19 @@ class MapSmoothing:
         share = 1 - np.float32(0.5) ** (np.float32(max(step_seconds, 0.0)) * speed)
         self._mean = self._mean + share * change
         return self._mean
+
+
+def without_flashes(maps: Sequence[tuple[float, np.ndarray]], within_seconds: float) -> list[np.ndarray]:
+    """Maps (each with its time) of one shape, every one the median of itself and its neighbours: no one-frame flashes.
+
+    The first and the last stay, and each whose neighbours are more than `within_seconds` apart.
+    """
+    evened = [heat for _, heat in maps]
+    for i in range(1, len(maps) - 1):
+        (earlier, before), (_, heat), (later, after) = maps[i - 1 : i + 2]
+        if later - earlier <= within_seconds and before.shape == heat.shape == after.shape:
+            evened[i] = np.maximum(np.minimum(before, heat), np.minimum(np.maximum(before, heat), after))
+    return evened
 
 
 def urgency(change: np.ndarray, stillness: np.ndarray | None, span: float) -> np.ndarray:

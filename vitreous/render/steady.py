@@ -9,7 +9,12 @@ import numpy as np
 from vitreous.render.color import Scale, SteadyScale
 from vitreous.render.flicker import Flicker
 from vitreous.render.scenes import Change
-from vitreous.render.smooth import HALF_LIFE_SECONDS, MapSmoothing
+from vitreous.render.smooth import HALF_LIFE_SECONDS, MapSmoothing, without_flashes
+
+WINDOW = 16
+"""Frames that are seen together: a new scene's scale is that of those of them that belong to it."""
+LEAST_WINDOW = 4
+"""Of a scene: after fewer frames, its scale is taken again from the next window."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class SteadyHeat:
 class SteadyMap:
     """Follows one map of a clip (a method, a head, a layer): smoothed, on one scale, both begun anew at a cut.
 
-    `flicker_before` is that of the maps as they came, each on its own scale; `flicker_after` that of what is returned.
+    `flicker_before` is that of the maps as they came, `flicker_after` that of what is returned, both on its scale.
     """
 
     def __init__(
@@ -35,7 +40,9 @@ class SteadyMap:
     ) -> None:
         self._smoothing = MapSmoothing(smooth_seconds)
         self._scale = SteadyScale(scale_half_life_seconds, signed=signed)
-        self._signed = signed
+        self._half_life = smooth_seconds
+        self._came: list[tuple[float, np.ndarray]] = []
+        self._in_scene = 0
         self._last_seconds: float | None = None
         self._drawn: Scale | None = None
         self.flicker_before, self.flicker_after = Flicker(), Flicker()
@@ -43,26 +50,31 @@ class SteadyMap:
     def update(
         self, heats: Sequence[np.ndarray], times_seconds: Sequence[float], changes: Sequence[Change]
     ) -> list[SteadyHeat]:
-        """Take in the next batch of maps, float (rows, columns), their frames' times and changes (from a `SceneWatch`).
+        """Take in the next maps, float (rows, columns), their frames' times and changes (from a `SceneWatch`).
 
-        The frames of a batch up to the next cut are the window that a new scene's scale is taken from.
+        They are taken in windows of 16, so that it doesn't matter how many windows come at a time.
         """
-        starts = [0, *(i for i, change in enumerate(changes) if change.cut and i), len(heats)]
+        cuts = {i for i, change in enumerate(changes) if change.cut}
+        starts = [*sorted({*range(0, len(heats), WINDOW), *cuts}), len(heats)]
         return [
             steady
             for first, end in pairwise(starts)
-            for steady in self._scene(heats[first:end], times_seconds[first:end], changes[first:end])
+            for steady in self._window(heats[first:end], times_seconds[first:end], changes[first:end])
         ]
 
-    def _scene(
+    def _window(
         self, heats: Sequence[np.ndarray], times_seconds: Sequence[float], changes: Sequence[Change]
     ) -> list[SteadyHeat]:
-        """The frames of a batch that belong to one scene."""
-        if heats and (self._drawn is None or changes[0].cut):
+        """The frames of a window that belong to one scene."""
+        if changes[0].cut:
             self._smoothing.reset()
-            self._last_seconds, self._drawn = None, self._scale.begin(heats)
+            self._last_seconds, self._in_scene, self._came = None, 0, []
+        evened = self._evened(heats, times_seconds)
+        if self._in_scene < LEAST_WINDOW:
+            self._drawn = self._scale.begin(evened)
+        self._in_scene += len(heats)
         results = []
-        for heat, time, change in zip(heats, map(float, times_seconds), changes, strict=True):
+        for came, heat, time, change in zip(heats, evened, map(float, times_seconds), changes, strict=True):
             assert self._drawn is not None
             step = 0.0 if self._last_seconds is None else time - self._last_seconds
             smooth = self._smoothing.update(heat, step, change.stillness, self._drawn.high - self._drawn.low)
@@ -70,9 +82,15 @@ class SteadyMap:
                 self._drawn = self._scale.update(smooth, step)
             self._last_seconds = time
             results.append(SteadyHeat(smooth, self._drawn))
-            self.flicker_before.update(Scale.fitting(heat, signed=self._signed).apply(heat), change)
+            self.flicker_before.update(self._drawn.apply(came), change)
             self.flicker_after.update(self._drawn.apply(smooth), change)
         return results
+
+    def _evened(self, heats: Sequence[np.ndarray], times_seconds: Sequence[float]) -> list[np.ndarray]:
+        """The maps without flashes shorter than the half-life; the last one, whose next is not known, as it came."""
+        known = [*self._came, *zip(map(float, times_seconds), heats, strict=True)]
+        self._came = known[-1:]
+        return without_flashes(known, self._half_life)[-len(heats) :]
 
 
 class SteadyColors:

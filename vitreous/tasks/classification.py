@@ -104,6 +104,8 @@ class Classifier:
         """Logits (batch, classes) as predictions; empty ones if the classes have no names."""
         if not self.class_names:
             return [Prediction(())] * len(logits)
+        if not logits.isfinite().all():
+            raise InputError("the model's answer is no number (NaN or infinite): its weights are damaged, or too large")
         probabilities, order = torch.softmax(logits.float(), -1).sort(dim=-1, descending=True, stable=True)
         rows = zip(order.tolist(), probabilities.tolist(), strict=True)
         return [Prediction(tuple((self.class_names[i], p) for i, p in zip(*row, strict=True))) for row in rows]

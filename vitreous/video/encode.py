@@ -57,6 +57,7 @@ class VideoWriter(Writer):
             self.picture = picture_track(self.new, self.kind, self.size_hw, source, self.crf)
             if source.sound and self.kind.sound:
                 self.sound = stack.enter_context(sound_of(source.path, self.new, self.kind, self.zero_seconds))
+                self.notes += [self.sound.note] if self.sound.note else []
             self.stack = stack.pop_all()
         return self
 

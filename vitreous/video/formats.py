@@ -40,6 +40,11 @@ class Format:
     copied: frozenset[str] = frozenset()
     sound: str | None = None
 
+    @property
+    def has_aspect(self) -> bool:
+        """Whether our files say it where pixels are no squares: H.264 does, and PyAV tells it to no WebM."""
+        return self.encoder is H264
+
 
 IN_MP4 = frozenset({"aac", "mp3", "opus", "ac3", "eac3", "alac", "flac"})
 IN_MOV = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s24le"})

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -40,6 +41,38 @@ def check_target(target: Path | str, source: Path | str, options: VideoOptions =
         raise InputError(f"can't write {path}: {existing} is {what}; choose another place")
 
 
+def with_square_pixels(options: VideoOptions, target: Path | str, source: VideoInfo) -> VideoOptions:
+    """The options with a size of square pixels, where the source's are not and the target can't say so.
+
+    Without a size the picture is enlarged, never made smaller; one of (height, width) is what was asked for.
+    """
+    aspect = source.pixel_aspect
+    if aspect == 1 or isinstance(options.size, tuple) or FORMATS[format_name(target, options.format)].has_aspect:
+        return options
+    height, width = source.size_hw
+    if options.size is not None:
+        return replace(options, size=options.size_of((height, round(width * aspect))))
+    wide = aspect > 1
+    return replace(options, size=(height, round(width * aspect)) if wide else (round(height / aspect), width))
+
+
+def stretched(source: VideoInfo, target: Path | str, options: VideoOptions) -> str:
+    """The line that says so."""
+    (height, width), (new_height, new_width) = (
+        one.size_of(source.size_hw) for one in (options, with_square_pixels(options, target, source))
+    )
+    return (
+        f"{spoken(format_name(target, options.format))} gets square pixels: the clip's are "
+        f"{float(source.pixel_aspect):.3g} times as wide as high, so {width} x {height} of them became "
+        f"{new_width} x {new_height}"
+    )
+
+
+def spoken(name: str) -> str:
+    """What a message calls a format that is no usual file."""
+    return {"-": "a pipe of raw frames", "png": "a folder of PNG files", ".gif": "GIF", ".webm": "WebM"}[name]
+
+
 def writer_for(
     target: Path | str,
     source: VideoInfo,
@@ -61,8 +94,7 @@ def writer_for(
     else:
         writer = VideoWriter(target, source, size_hw, options, zero_seconds)
     if source.sound and not kind.sound:
-        what = {"-": "a pipe of raw frames", "png": "a folder of PNG files", ".gif": "GIF"}[name]
-        writer.notes.append(f"{what} holds no sound: the clip's is left out; {those_with_sound()} keep it")
+        writer.notes.append(f"{spoken(name)} holds no sound: the clip's is left out; {those_with_sound()} keep it")
     if kind.encoder and kind.encoder.needs_even_sides and (size_hw[0] % 2 or size_hw[1] % 2):
         height, width = size_hw
         writer.notes.append(f"H.264 needs even sides: {width} x {height} got a repeated edge; .webm keeps odd ones")

@@ -7,7 +7,7 @@ from itertools import chain
 import av
 
 from vitreous.video.excerpt import Moment
-from vitreous.video.info import MICROSECOND, average_rate, packets, start_seconds, tick_seconds
+from vitreous.video.info import MICROSECOND, average_rate, opened, packets, start_seconds, tick_seconds
 
 # Only Matroska ends a cut file as if it were whole; how much of its stated duration may be missing from a sound one.
 DURATION_TOLERANCE_SECONDS = Fraction(1, 2)
@@ -46,8 +46,13 @@ def pictures_near(
         first = None
     if first is not None and first.pts is not None and first.pts * tick_seconds(stream) <= start + zero:
         return chain([first], found)
-    container.seek(0)
-    return pictures(container, stream)
+    return pictures_from_beginning(container.name)
+
+
+def pictures_from_beginning(path: str) -> Iterator[av.VideoFrame]:
+    """All pictures of a clip that is opened anew: raw streams can't be wound back (FFmpeg: "not permitted")."""
+    with opened(path) as (container, stream):
+        yield from pictures(container, stream)
 
 
 def pictures(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:

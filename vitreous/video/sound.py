@@ -20,10 +20,13 @@ class SoundTrack:
     """The stream of sound in an output container, written along with the picture so that neither waits in memory.
 
     `broke_off` says why and when, where the source's sound can't be read to its end; what came before is written.
+    `note` says what was changed about the sound, if anything was.
     """
 
-    def __init__(self, container: av.container.OutputContainer, written: Iterator[av.Packet]) -> None:
-        self.container, self.packets = container, rising(written)
+    def __init__(
+        self, container: av.container.OutputContainer, written: Iterator[av.Packet], note: str | None = None
+    ) -> None:
+        self.container, self.packets, self.note = container, rising(written), note
         self.broke_off: str | None = None
         self.is_heard = False
         self.packet = self.following()
@@ -67,11 +70,22 @@ def sound_of(
         if earliest is None and kind.container in {"matroska", "webm"}:
             # Matroska has no time before zero, and states the run-in of Opus alone.
             earliest = -opus_run_in(stream) - MILLISECOND if codec == "opus" else Fraction(0)
+        note = None
         if codec in kind.copied:
             written = copied(stream, container.add_stream_from_template(stream), start, earliest)
         else:
-            written = encoded(stream, encoded_stream(container, stream, kind.sound), start, zero_seconds > 0)
-        yield SoundTrack(container, written)
+            target = encoded_stream(container, stream, kind.sound)
+            written, note = encoded(stream, target, start, zero_seconds > 0), encoded_anew(stream, target)
+        yield SoundTrack(container, written, note)
+
+
+def encoded_anew(stream: av.AudioStream, target: av.AudioStream) -> str:
+    """The line that says what becomes of sound that can't be copied."""
+    codec, new = (one.codec_context.codec.canonical_name for one in (stream, target))
+    mixed = f", and its {stream.channels} channels mixed down to {target.channels}"
+    return f"the format doesn't take {codec}: the sound was encoded anew as {new}" + (
+        mixed if stream.channels > target.channels else ""
+    )
 
 
 def opus_run_in(stream: av.AudioStream) -> Fraction:

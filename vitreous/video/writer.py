@@ -48,6 +48,7 @@ class Writer:
             frame_count=self.frames,
             duration_seconds=self.end_seconds,
             rotation_degrees=0,
+            pixel_aspect=Fraction(1),
             sound=None,
             codec=self.codec,
         )

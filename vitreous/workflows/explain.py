@@ -13,10 +13,10 @@ from vitreous.data.sources import load_pictures
 from vitreous.errors import InputError, unknown
 from vitreous.explanation.method import Method
 from vitreous.explanation.methods import METHODS
-from vitreous.explanation.pictures import every_head, explain_batch
+from vitreous.explanation.pictures import Asked, every_head, explain_batch
 from vitreous.explanation.result import Explanation
-from vitreous.explanation.settings import Settings
-from vitreous.explanation.targets import Target
+from vitreous.explanation.settings import Settings, asked_places
+from vitreous.explanation.targets import Region, Target
 from vitreous.files import written_beside
 from vitreous.records import from_dict
 from vitreous.render.color import Scale
@@ -26,6 +26,7 @@ from vitreous.tasks.classification import Classifier, Picture, Prediction
 from vitreous.workflows.cells import covered
 from vitreous.workflows.evaluate import check_classes, reading_of
 from vitreous.workflows.load import load
+from vitreous.workflows.places import swapped
 
 METHODS_ACROSS = 5
 ALIKE = "patches of like colour hold like features"
@@ -40,7 +41,7 @@ def explain(
     method: str = "rollout",
     *,
     target: str | Target | None = None,
-    query: tuple[float, float] | None = None,
+    query: Asked | None = None,
     **settings: Any,
 ) -> Explanation:
     """What the model looks at on one picture, in the picture's own pixels.
@@ -51,15 +52,16 @@ def explain(
         method: a name in the table of methods, such as "attention", "rollout" or "gradient-rollout".
         target: what the map shall explain: a class, "one class - another" for the margin between them, or a Target;
             the predicted class by default. A method that is the same for every target tells only its probability.
-        query: (x, y) in the picture's pixels: the patch there is followed instead of what the head reads.
+        query: (x, y) in the picture's pixels: the patch there is followed instead of what the head reads; or a box
+            (x0, y0, x1, y1), whose patches are.
         **settings: further ones by name, such as layer=-1, head=0, steps=64: see `Settings`.
 
     Raises:
         InputError: no such model, picture, method, setting, layer, head or class.
     """
-    if query is not None and (isinstance(query, str) or len(query) != 2):
-        raise InputError(f"query {query!r} is no place on a picture: give (x, y) in pixels")
-    place = None if query is None else (query[1], query[0])
+    if query is not None and (isinstance(query, str) or len(query) not in (2, 4)):
+        raise InputError(f"query {query!r} is no place on a picture: give (x, y) or a box (x0, y0, x1, y1) in pixels")
+    place = None if query is None else swapped(query)
     return explain_batch(load(model), [picture], method, settings_from(settings), target, place)[0]
 
 
@@ -86,8 +88,18 @@ def explanation_image(explanation: Explanation, truth: str | None = None) -> Ima
 
 
 def marked(explanation: Explanation) -> np.ndarray | None:
-    """Which pixels belong to the patches that were asked about, bool (height, width); None for the whole picture."""
-    return None if explanation.asked is None else covered(explanation.asked, explanation.geometry)
+    """Which pixels the map starts from, or explains, bool (height, width); None for the whole picture."""
+    query, patches = explanation.settings.query, explanation.asked
+    if ignored_region(explanation) is not None:
+        rows, columns = explanation.grid.shape
+        patches = None if query is None else Region(asked_places(query), (rows, columns), "query")
+    return None if patches is None else covered(patches, explanation.geometry)
+
+
+def ignored_region(explanation: Explanation) -> Region | None:
+    """The region that was asked for, where the method's map is the same for every target."""
+    asked, method = explanation.asked, METHODS[explanation.method]
+    return None if asked is None or method.asks_target or asked.name == "query" else asked
 
 
 def legend(explanation: Explanation) -> Legend:
@@ -101,12 +113,12 @@ def legend(explanation: Explanation) -> Legend:
 
 
 def scale_values(explanation: Explanation) -> tuple[str, str] | None:
-    """The numbers at the ends of the map's colours; attention as a multiple of what is even over the patches."""
+    """The numbers at the ends of the map's colours; attention in multiples of what is even over the patches."""
     if explanation.grid_colors is not None:
         return None
     scale = Scale.fitting(explanation.heat, signed=explanation.kind == "signed")
     low, high = (f"{value:.2g}".replace("-", "−") for value in (scale.low, scale.high))
-    return low, f"{high} × even" if explanation.kind == "share" else high
+    return (f"{low} × even", f"{high} × even") if explanation.kind == "share" else (low, high)
 
 
 def layers_and_heads_image(model: str | Path | Classifier, picture: Picture) -> Image.Image:
@@ -123,7 +135,7 @@ def methods_image(
     *,
     on_progress: Progress = lambda done, total, words: None,
 ) -> tuple[Image.Image, dict[str, str]]:
-    """Every method's map of each picture, and the methods that don't apply to this model, with the reason.
+    """Every method's map of each picture, and the methods that refused this model or target, with the reason.
 
     `on_progress` is told methods done, methods in all, and which one begins.
     """
@@ -137,21 +149,27 @@ def methods_image(
             refused[name] = str(error)
     on_progress(len(METHODS), len(METHODS), "all methods")
     if not columns:
-        raise InputError("no method applies to this model: " + "; ".join(refused.values()))
+        raise InputError("no method applies: " + "; ".join(dict.fromkeys(refused.values())))
     tiles = []
     for image, row in zip(images, zip(*columns.values(), strict=True), strict=True):
-        tiles += _methods_row(image, row)
+        tiles += _methods_row(image, row, told=target is not None)
     shown = [explanations[0] for explanations in columns.values()]
     told = next((one.target for one in shown if one.target), None)
     title = "every method" + (f" · explains: {told}" if told else "")
     return tile(tiles, METHODS_ACROSS, title=title, legends=common_legends(shown)), refused
 
 
-def _methods_row(image_u8: np.ndarray, row: Sequence[Explanation]) -> list[Tile]:
-    """A picture and all its maps, and white where the sheet's last row has room left."""
-    mask = next((marked(one) for one in row if one.asked), None)
+def _methods_row(image_u8: np.ndarray, row: Sequence[Explanation], *, told: bool) -> list[Tile]:
+    """A picture and all its maps, and white where the sheet's last row has room left.
+
+    `told` is whether a target was given: a map that is the same for every target says so then.
+    """
+    masks = [marked(one) for one in row]
+    mask = next((each for each in masks if each is not None), None)
     tiles = [Tile(image_u8, (verdict(row[0].prediction) or "input",), marked=mask)]
-    tiles += [Tile(one.drawn(), (one.method,), marked=marked(one)) for one in row]
+    for one, each in zip(row, masks, strict=True):
+        alike = told and not METHODS[one.method].asks_target
+        tiles.append(Tile(one.drawn(), (one.method, "same for every target") if alike else (one.method,), marked=each))
     return tiles + [Tile(np.full_like(image_u8, 255))] * (-len(tiles) % METHODS_ACROSS)
 
 
@@ -165,7 +183,7 @@ def common_legends(explanations: Sequence[Explanation]) -> list[Legend]:
 
 
 def gallery_image(explanations: Sequence[Explanation], truths: Sequence[str | None]) -> Image.Image:
-    """Several explanations side by side with truth and prediction, right and wrong ones marked."""
+    """Several explanations side by side with truth and prediction, right and wrong ones marked, and their target."""
     pairs = zip(explanations, truths, strict=True)
     first = explanations[0]
     parts = ["truth / "] if any(truths) else []
@@ -173,7 +191,9 @@ def gallery_image(explanations: Sequence[Explanation], truths: Sequence[str | No
     if first.settings.query is None:
         parts += [first.words()]
     else:  # which patch it is differs with the picture's shape
-        parts += [replace(first, settings=replace(first.settings, query=None)).words(), " · from the outlined patch"]
+        parts += [replace(first, settings=replace(first.settings, query=None)).words(), " · from what is outlined"]
+    about = target_words(replace(first, score=None), METHODS[first.method]) if says_target(first) else ""
+    parts += [f" · {about}"] if about else []
     items = [_item(explanation, truth) for explanation, truth in pairs]
     return gallery(items, "".join(parts), legends=common_legends([first]))
 
@@ -216,14 +236,19 @@ def caption(explanation: Explanation, truth: str | None) -> list[str]:
     """The lines under a picture: truth if known; method, layer and head; what the map explains, and how well."""
     lines = [] if truth is None else [f"truth: {truth}"]
     lines.append(explanation.words())
-    method = METHODS[explanation.method]
-    if explanation.target is not None and (method.asks_target or explanation.score is not None):
-        lines.append(target_words(explanation, method))
+    if says_target(explanation):
+        lines.append(target_words(explanation, METHODS[explanation.method]))
     if explanation.grid_colors is not None:
         lines.append(ALIKE)
     if explanation.gap is not None:
-        lines.append(f"the map's sum misses the score by {explanation.gap:+.2g}")
+        lines.append(f"the map's sum misses the score's gain over the mean colour by {explanation.gap:+.2g}")
     return lines
+
+
+def says_target(explanation: Explanation) -> bool:
+    """Whether there is a target to speak of: one that the map explains, or one that was asked for in vain."""
+    explained = explanation.target is not None and METHODS[explanation.method].asks_target
+    return explained or explanation.score is not None or ignored_region(explanation) is not None
 
 
 def target_words(explanation: Explanation, method: Method) -> str:
@@ -232,7 +257,9 @@ def target_words(explanation: Explanation, method: Method) -> str:
     if explanation.score is not None and explanation.target in dict(explanation.prediction.ranking):
         score = f" {100 * explanation.score:.1f} %"
     if not method.asks_target:
-        return f"{explanation.target}{score} · this method's map is the same for every class"
+        region = ignored_region(explanation)
+        name = explanation.target if region is None else region.name
+        return f"{name}{score} · this method's map is the same for every target"
     return f"explains: {explanation.target}{score}"
 
 

@@ -1,6 +1,7 @@
 """Write pictures of what a model looks at: one explained picture each, all layers and heads, or many in a grid."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -11,12 +12,12 @@ from vitreous.data.images import open_picture
 from vitreous.errors import InputError
 from vitreous.evaluation.diagnosis_of_maps import SPOT_SHARE, share_of_spots
 from vitreous.explanation.methods import find_method
-from vitreous.explanation.pictures import explain_batch, find_target
+from vitreous.explanation.pictures import Asked, explain_batch, find_target
 from vitreous.explanation.regions import parse_region
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.settings import Settings
 from vitreous.tasks.classification import Classifier
-from vitreous.workflows.evaluate import training_source
+from vitreous.workflows.evaluate import training_recipe, training_source
 from vitreous.workflows.explain import (
     Progress,
     explain_test_pictures,
@@ -42,7 +43,7 @@ class ExplainRequest:
     method: str = "rollout"
     settings: Settings = field(default_factory=Settings)
     target: str | None = None
-    query_yx: tuple[float, float] | None = None
+    query_yx: Asked | None = None
     """A place in source pixels, down and across."""
     truth: str | None = None
     """What the pictures show; None: the name of a picture's folder, where that is a class."""
@@ -140,7 +141,7 @@ def check_request(classifier: Classifier, pictures: Sequence[Path], request: Exp
     find_target(classifier, request.target)
     if request.truth is not None:
         classifier.class_index(request.truth)
-    if request.layout == "sheet" and request != ExplainRequest(layout="sheet", method=request.method):
+    if request.layout == "sheet" and request != ExplainRequest(layout="sheet"):
         raise InputError("--layout sheet shows the attention of every layer and head: leave out all but the picture")
     if request.layout == "methods" and request != ExplainRequest(layout="methods", target=request.target):
         raise InputError(
@@ -150,11 +151,17 @@ def check_request(classifier: Classifier, pictures: Sequence[Path], request: Exp
         raise InputError(f"--layout {request.layout} needs a picture: name one after the model")
     if not pictures and (request.truth or request.target or request.query_yx):
         raise InputError("--truth, --target and --query are about pictures of your own: name them after the model")
+    if not pictures and not classifier.class_names:
+        raise InputError("this model has no classes, so no test pictures go with it: give pictures after the model")
 
 
 def _test_pictures(
     model: str | Path | Classifier, classifier: Classifier, request: ExplainRequest
 ) -> tuple[list[Explanation], list[str]]:
+    if request.data is None and training_recipe(model) is None:
+        raise InputError(
+            "this model doesn't say what it was trained on: give pictures after the model, or test pictures with --data"
+        )
     source = request.data or training_source(model)
     explanations, truths = explain_test_pictures(classifier, request.count, request.method, request.settings, source)
     note_spots(explanations)
@@ -196,8 +203,19 @@ def _methods(
     path = output or Path("explanations-methods.png")
     image, refused = methods_image(classifier, images, request.target, on_progress=on_progress)
     save_picture(image, path)
-    without = f"; without {', '.join(refused)}, which don't apply to this model" if refused else ""
-    return WrittenPicture(path, f"every method{without}")
+    return WrittenPicture(path, f"every method{without(refused)}")
+
+
+def without(refused: Mapping[str, str]) -> str:
+    """Which methods are not shown, those with one reason together, and what each complained of, less its advice.
+
+    >>> without({"legrad": "no norm: try rollout", "rise": "no norm: try rollout", "grad-cam": "no tokens"})
+    '; without legrad, rise: no norm; without grad-cam: no tokens'
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in refused.items():
+        names.setdefault(re.split("[:;] ", reason)[0], []).append(name)
+    return "".join(f"; without {', '.join(each)}: {reason}" for reason, each in names.items())
 
 
 def _single(explanation: Explanation, truth: str | None, path: Path) -> WrittenPicture:

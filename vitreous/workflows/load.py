@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import isqrt
 from pathlib import Path
 
 import torch
@@ -17,6 +18,8 @@ from vitreous.tasks.saved import CONFIG, is_ours, load_classifier, read_json
 Note = Callable[[str], object]
 
 FACTORY = "factory:"
+MOST_PATCHES = 256 * 256
+"""Of a picture; attention over more of them would take 17 GB a head and layer."""
 
 
 def log(text: str) -> None:
@@ -24,6 +27,7 @@ def log(text: str) -> None:
     logging.getLogger("vitreous").warning(text)
 
 
+@torch.inference_mode(mode=False)
 def load(
     model: str | Path | Classifier,
     device: str = "auto",
@@ -55,6 +59,7 @@ def load(
         return model if size is None else at_size(model, size, on_note)
     classifier = _find(str(model), find_device(device), on_note)
     classifier.origin = str(model)
+    _check_finite(classifier)
     if size is not None:
         return at_size(classifier, size, on_note)
     note_resampling(classifier, on_note)
@@ -65,17 +70,41 @@ def at_size(classifier: Classifier, size: int | Sequence[int], on_note: Note = l
     """The same model, given pictures of another size.
 
     Raises:
-        InputError: the size is none, or its patches don't divide it; names the nearest that fit.
+        InputError: the size is none, too large, or its patches don't divide it; names the nearest that fit.
     """
     size_hw = (size, size) if isinstance(size, int) else tuple(size)
     if len(size_hw) != 2 or not all(isinstance(side, int) for side in size_hw):
         raise InputError(f"{size} is no size: give a side or (height, width) in pixels")
-    grid_for((size_hw[0], size_hw[1]), classifier.preprocessing.multiple)
+    check_patches(grid_for((size_hw[0], size_hw[1]), classifier.preprocessing.multiple), classifier)
     preprocessing = replace(classifier.preprocessing, size_hw=(size_hw[0], size_hw[1]))
     sized = Classifier(classifier.vit, preprocessing, classifier.class_names)
     sized.origin = classifier.origin
     note_resampling(sized, on_note)
     return sized
+
+
+def check_patches(grid_hw: tuple[int, int], classifier: Classifier) -> None:
+    """Refuse a size before a picture of it fills the memory.
+
+    Raises:
+        InputError: it has more patches than MOST_PATCHES.
+    """
+    multiple, patches = classifier.preprocessing.multiple, grid_hw[0] * grid_hw[1]
+    if patches > MOST_PATCHES:
+        side = isqrt(MOST_PATCHES) * multiple
+        raise InputError(
+            f"a picture of {grid_hw[0] * multiple} × {grid_hw[1] * multiple} would have {patches} patches of "
+            f"{multiple}, more than {MOST_PATCHES}, which is the limit: choose {side} × {side} or less"
+        )
+
+
+def _check_finite(classifier: Classifier) -> None:
+    for name, weight in classifier.vit.state_dict().items():
+        if weight.is_floating_point() and not weight.isfinite().all():
+            raise InputError(
+                f"{classifier.origin}: the weight {name} holds what is no number (NaN or infinite): "
+                "the file is damaged, or its training diverged"
+            )
 
 
 def note_resampling(classifier: Classifier, on_note: Note) -> None:

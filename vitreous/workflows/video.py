@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,18 @@ import numpy as np
 from vitreous.errors import InputError
 from vitreous.explanation.features import SameColors
 from vitreous.explanation.pictures import find_target
-from vitreous.files import make_folder
+from vitreous.render.flicker import FlickerFound
 from vitreous.render.scenes import SceneWatch
+from vitreous.render.steady import WINDOW
 from vitreous.render.timeline import Segment, timeline
 from vitreous.runtime import autocast, choose_precision
 from vitreous.tasks.classification import Classifier
 from vitreous.video.info import Frame, VideoInfo, read_info
 from vitreous.video.options import VideoOptions
+from vitreous.video.output import check_target, with_square_pixels
 from vitreous.video.stream import VideoResult, transform_video
 from vitreous.workflows.load import load
+from vitreous.workflows.places import middle, swapped
 from vitreous.workflows.video_answers import Pooled
 from vitreous.workflows.video_drawing import ClipDrawing
 from vitreous.workflows.video_maps import Place, Seen, see
@@ -39,7 +42,7 @@ class ExplainedVideo:
         video: what was written.
         answers: what the whole clip shows, by each rule; none for a model without classes.
         segments: what it shows when, in seconds of the written clip.
-        flicker: of the maps as they came and as they are drawn, mean over the panels: see `Flicker`.
+        flicker: of the maps as they came and as they are drawn, on the same scale: see `Flicker`.
         files: what was written beside the clip.
         notes: lines for the user.
     """
@@ -47,7 +50,7 @@ class ExplainedVideo:
     video: VideoResult
     answers: tuple[Pooled, ...]
     segments: tuple[Segment, ...]
-    flicker: tuple[float, float]
+    flicker: FlickerFound
     files: tuple[Path, ...]
     notes: tuple[str, ...]
 
@@ -56,7 +59,7 @@ def explain_video(
     model: str | Path | Classifier,
     source: str | Path,
     target: str | Path,
-    method: str | Sequence[str] = "rollout",
+    method: str | Sequence[str] = "attention",
     *,
     model_size: int | None = None,
     on_progress: Progress | None = None,
@@ -95,8 +98,10 @@ def write_explained(
     check_model(classifier, request)
     check_files(request)
     info = read_info(source)
-    place = place_in_frame(request, info)
-    tracker = Tracker(classifier, place) if request.track and place is not None else None
+    check_target(target, source, request.options)
+    seen_as = replace(request, options=with_square_pixels(request.options, target, info))
+    place = place_in_frame(seen_as, info)
+    tracker = Tracker(classifier, middle(place)) if request.track and place is not None else None
     looking = Looking(classifier, request, place, tracker)
     with ExitStack() as stack:
         table = stack.enter_context(ClipTable(classifier.class_names, request, info.size_hw))
@@ -107,7 +112,7 @@ def write_explained(
                 source,
                 target,
                 drawing.draw,
-                request.batch_size,
+                streamed_at_once(request.batch_size),
                 on_progress,
                 look=looking.look,
                 options=request.options,
@@ -134,7 +139,7 @@ def check_model(classifier: Classifier, request: VideoRequest) -> None:
 
 
 def check_files(request: VideoRequest) -> None:
-    """Refuse files beside the clip that have another name than what they are, and make their folders.
+    """Refuse files beside the clip that have another name than what they are.
 
     Raises:
         InputError: says which.
@@ -144,23 +149,25 @@ def check_files(request: VideoRequest) -> None:
             raise InputError(f"can't write {path}: let its name end in {suffix}")
         if path is not None and path.is_dir():
             raise InputError(f"can't write {path}: it is a folder; add a file name")
-        if path is not None:
-            make_folder(path.parent)
 
 
-def place_in_frame(request: VideoRequest, info: VideoInfo) -> tuple[float, float] | None:
-    """The query, (x, y) in pixels of the source, as (y, x) in pixels of the frames that are looked at.
+def place_in_frame(request: VideoRequest, info: VideoInfo) -> Place:
+    """The query in pixels of the frames that are looked at: (y, x), or a box (top, left, bottom, right).
 
     Raises:
         InputError: it is not on the clip.
     """
     if request.query is None:
         return None
-    (x, y), (height, width) = request.query, info.size_hw
+    (x, y), (height, width) = middle(request.query), info.size_hw
     if not (0 <= x < width and 0 <= y < height):
         raise InputError(f"the place {x:g},{y:g} (x, y) is not on the clip, which is {width} × {height} pixels")
     frame_hw = request.options.size_of(info.size_hw)
-    return y * frame_hw[0] / height, x * frame_hw[1] / width
+    down, across = frame_hw[0] / height, frame_hw[1] / width
+    asked = swapped(request.query)
+    if len(asked) == 2:
+        return asked[0] * down, asked[1] * across
+    return asked[0] * down, asked[1] * across, asked[2] * down, asked[3] * across
 
 
 def duration_of(info: VideoInfo, options: VideoOptions) -> float | None:
@@ -169,6 +176,11 @@ def duration_of(info: VideoInfo, options: VideoOptions) -> float | None:
         return None
     end = info.duration_seconds if options.end_seconds is None else min(info.duration_seconds, options.end_seconds)
     return float(end - options.start_seconds) if end > options.start_seconds else None
+
+
+def streamed_at_once(batch_size: int) -> int:
+    """Frames in a step of the stream: whole windows, so that what is drawn doesn't change with the batch size."""
+    return WINDOW * -(-batch_size // WINDOW)
 
 
 def write_timeline(table: ClipTable, segments: Sequence[Segment], path: Path, title: str) -> None:
@@ -185,7 +197,7 @@ class Looking:
         self,
         classifier: Classifier,
         request: VideoRequest,
-        place: tuple[float, float] | None,
+        place: Place,
         tracker: Tracker | None,
     ) -> None:
         self._classifier, self._request, self._place, self._tracker = classifier, request, place, tracker
@@ -193,7 +205,12 @@ class Looking:
         self._colors, self._watch = SameColors(), SceneWatch()
 
     def look(self, frames: list[Frame]) -> list[Seen]:
-        """What the model sees in the next frames."""
+        """What the model sees in the next frames, a batch of the request's size at a time."""
+        size = self._request.batch_size
+        return [seen for first in range(0, len(frames), size) for seen in self._look(frames[first : first + size])]
+
+    def _look(self, frames: list[Frame]) -> list[Seen]:
+        """What it sees in one batch."""
         images = [frame.image_u8 for frame in frames]
         if self._tracker is None:
             return self._see(images, [self._place] * len(images))

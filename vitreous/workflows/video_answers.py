@@ -12,6 +12,7 @@ from vitreous.tasks.classification import Prediction
 
 VOTE_SECONDS = 0.5
 """A segment's class is the one that most frames so near, before and after, were taken for."""
+SHORTEST_SECONDS = 0.1
 LEAST_PROBABILITY = 1e-30
 
 
@@ -75,7 +76,7 @@ class ClipAnswers:
         voted = votes(self.times, self.names)
         starts = [i for i in range(len(voted)) if not i or voted[i] != voted[i - 1]]
         ends = [*(self.times[i] for i in starts[1:]), self.end_seconds][: len(starts)]
-        return [Segment(self.times[i], end, voted[i]) for i, end in zip(starts, ends, strict=True)]
+        return lasting([Segment(self.times[i], end, voted[i]) for i, end in zip(starts, ends, strict=True)])
 
     def most_shown(self, probabilities: np.ndarray, count: int = 5) -> Mapping[str, np.ndarray]:
         """Of probabilities (frames, classes), those of the classes with the highest means, each float (frames).
@@ -92,7 +93,10 @@ class ClipAnswers:
 
 
 def votes(times: Sequence[float], names: Sequence[str]) -> list[str]:
-    """For each frame the name that most frames within half a second before and after have; its own where even."""
+    """For each frame the name that most frames within half a second before and after have.
+
+    Where several have as many it is the one that the frame before got, if that is among them, or else the frame's own.
+    """
     counts: Counter[str] = Counter()
     voted, first, last = [], 0, 0
     for time, own in zip(times, names, strict=True):
@@ -102,5 +106,16 @@ def votes(times: Sequence[float], names: Sequence[str]) -> list[str]:
         while times[first] < time - VOTE_SECONDS:
             counts[names[first]] -= 1
             first += 1
-        voted.append(max(counts, key=lambda name: (counts[name], name == own)))
+        before = voted[-1] if voted else own
+        voted.append(max(counts, key=lambda name: (counts[name], name == before, name == own)))
     return voted
+
+
+def lasting(segments: Sequence[Segment]) -> list[Segment]:
+    """The segments without those too short to be told of, whose time the one before takes, or else the one after."""
+    kept = [one for one in segments if one.end_seconds - one.start_seconds >= SHORTEST_SECONDS]
+    kept = kept or sorted(segments, key=lambda one: one.start_seconds - one.end_seconds)[:1]
+    kept = [one for i, one in enumerate(kept) if not i or one.name != kept[i - 1].name]
+    starts = [segments[0].start_seconds, *(one.start_seconds for one in kept[1:])] if kept else []
+    ends = [*starts[1:], segments[-1].end_seconds] if kept else []
+    return [Segment(start, end, one.name) for start, end, one in zip(starts, ends, kept, strict=True)]

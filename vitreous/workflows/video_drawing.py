@@ -5,9 +5,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from vitreous.explanation.pictures import Asked
 from vitreous.render.class_strip import ClassStrip, with_strip
+from vitreous.render.dimming import SteadyDimming
+from vitreous.render.flicker import FlickerFound
 from vitreous.render.frame_layouts import draw_frame
-from vitreous.render.scenes import SceneWatch
+from vitreous.render.scenes import Change, SceneWatch
 from vitreous.render.shown import Shot, ShownMap
 from vitreous.render.steady import SteadyColors, SteadyMap
 from vitreous.video.info import Frame
@@ -26,7 +29,7 @@ class ClipDrawing:
         self, request: VideoRequest, duration_seconds: float | None, on_frame: Callable[[Frame, Seen], None]
     ) -> None:
         self._request, self._duration, self._on_frame = request, duration_seconds, on_frame
-        self._watch = SceneWatch()
+        self._watch, self._dimming = SceneWatch(), SteadyDimming()
         self._steady: list[SteadyMap] = []
         self._colors: list[SteadyColors] = []
         self._strip: ClassStrip | None = None
@@ -35,18 +38,17 @@ class ClipDrawing:
         """The frames as they are written: uint8 (height, width, 3), all of one size."""
         for frame, one in zip(frames, seen, strict=True):
             self._on_frame(frame, one)
-        panels = self._shown(frames, seen)
-        return [self._drawn(*one) for one in zip(frames, seen, zip(*panels, strict=True), strict=True)]
-
-    def flicker(self) -> tuple[float, float]:
-        """The mean over the panels of the maps' flicker, as they came and as they are drawn."""
-        pairs = [(steady.flicker_before.value, steady.flicker_after.value) for steady in self._steady]
-        before, after = np.mean(pairs, axis=0)
-        return float(before), float(after)
-
-    def _shown(self, frames: Sequence[Frame], seen: Sequence[Seen]) -> list[list[ShownMap]]:
-        """For each panel its map of every frame, smoothed and with a scale."""
         changes = [self._watch.update(frame.image_u8) for frame in frames]
+        panels = self._shown(frames, seen, changes)
+        dimmings = self._dimming.update([frame.image_u8 for frame in frames], changes)
+        return [self._drawn(*one) for one in zip(frames, seen, zip(*panels, strict=True), dimmings, strict=True)]
+
+    def flicker(self) -> FlickerFound:
+        """The mean over the panels of the maps' flicker, as they came and as they are drawn."""
+        return FlickerFound.of([(steady.flicker_before, steady.flicker_after) for steady in self._steady])
+
+    def _shown(self, frames: Sequence[Frame], seen: Sequence[Seen], changes: Sequence[Change]) -> list[list[ShownMap]]:
+        """For each panel its map of every frame, smoothed and with a scale."""
         times = [float(frame.time_seconds) for frame in frames]
         if not self._steady:
             self._steady = [SteadyMap(self._request.smooth, signed=one.signed) for one in seen[0].maps]
@@ -61,16 +63,16 @@ class ClipDrawing:
             ]
             panels.append(
                 [
-                    ShownMap(heat.heat, heat.scale, one.title, whole.box, one.signed, color)
+                    ShownMap(heat.heat, heat.scale, one.title, whole.box, one.signed, one.ends, color)
                     for heat, one, whole, color in zip(heats, maps, seen, colors, strict=True)
                 ]
             )
         return panels
 
-    def _drawn(self, frame: Frame, seen: Seen, maps: tuple[ShownMap, ...]) -> np.ndarray:
+    def _drawn(self, frame: Frame, seen: Seen, maps: tuple[ShownMap, ...], dimming: float) -> np.ndarray:
         """One frame in the layout, with the strip under it if wanted."""
         image_u8 = frame.image_u8 if seen.place is None else ringed(frame.image_u8, seen.place)
-        shot = Shot(image_u8, maps, verdict(seen.prediction), seen.words)
+        shot = Shot(image_u8, maps, verdict(seen.prediction), seen.words, dimming)
         drawn = draw_frame(shot, self._request.layout, self._request.look)
         if not self._request.strip:
             return drawn
@@ -79,13 +81,17 @@ class ClipDrawing:
         return with_strip(drawn, self._strip.update(float(frame.time_seconds), seen.prediction.ranking))
 
 
-def ringed(image_u8: np.ndarray, place_yx: tuple[float, float]) -> np.ndarray:
-    """A copy of the picture, uint8 (height, width, 3), with a light ring in a dark one around a place."""
+def ringed(image_u8: np.ndarray, place_yx: Asked) -> np.ndarray:
+    """A copy of the picture, uint8 (height, width, 3), with a light ring in a dark one around a place, or a box."""
     picture = Image.fromarray(np.ascontiguousarray(image_u8))
     radius = max(4.0, RING_SHARE * min(picture.size))
     width = max(1, round(radius / 4))
-    y, x = place_yx
     draw = ImageDraw.Draw(picture)
-    for reach, color, line in ((radius + width, "black", 3 * width), (radius, "white", width)):
-        draw.ellipse((x - reach, y - reach, x + reach, y + reach), outline=color, width=line)
+    for more, color, line in ((width, "black", 3 * width), (0, "white", width)):
+        if len(place_yx) == 2:
+            (y, x), reach = place_yx, radius + more
+            draw.ellipse((x - reach, y - reach, x + reach, y + reach), outline=color, width=line)
+        else:
+            top, left, bottom, right = place_yx
+            draw.rectangle((left - more, top - more, right + more, bottom + more), outline=color, width=line)
     return np.asarray(picture)

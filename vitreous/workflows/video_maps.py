@@ -10,7 +10,7 @@ import torch
 from vitreous.explanation.attention import joined
 from vitreous.explanation.lean import LeanTrace
 from vitreous.explanation.method import Explain
-from vitreous.explanation.pictures import alike, explain_batch, query_patch
+from vitreous.explanation.pictures import Asked, alike, explain_batch, query_patches
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.rows import row_times_attention
 from vitreous.explanation.settings import Settings, index
@@ -19,10 +19,11 @@ from vitreous.tasks.classification import Classifier, Prediction
 from vitreous.workflows.video_request import OF_ATTENTION, VideoRequest
 
 Box = tuple[float, float, float, float]
-Place = tuple[float, float] | None
-"""Down and across, in pixels of the frame."""
+Place = Asked | None
+"""Down and across, in pixels of the frame; or a box, top, left, bottom, right."""
 Memories = Mapping[str, Explain]
 NO_MEMORIES: Memories = {}
+ENDS_OF_VIEWS = {"colors": "", "similarity": "unlike / alike", "norms": "short / long"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class SeenMap:
     heat: np.ndarray = field(repr=False)
     title: str
     signed: bool = False
+    ends: str = ""
     colors: np.ndarray | None = field(default=None, repr=False)
 
 
@@ -89,10 +91,19 @@ def method_panels(
         columns.append(explain_batch(classifier, images, method, settings, request.explained, place, by=by))
     results = []
     for row in zip(*columns, strict=True):
-        maps = tuple(SeenMap(one.grid_heat, one.method, one.kind == "signed", one.grid_colors) for one in row)
+        maps = tuple(
+            SeenMap(one.grid_heat, one.method, one.kind == "signed", ends_of(one), one.grid_colors) for one in row
+        )
         words = words_of(row[0], request) if len(row) == 1 else ""
         results.append(Seen(maps, row[0].geometry.box, row[0].prediction, words, place))
     return results
+
+
+def ends_of(explanation: Explanation) -> str:
+    """What the least and the greatest of a signed map mean."""
+    if explanation.kind != "signed":
+        return ""
+    return ENDS_OF_VIEWS[explanation.settings.view] if explanation.method == "features" else "against / for"
 
 
 def words_of(explanation: Explanation, request: VideoRequest) -> str:
@@ -109,7 +120,7 @@ def attention_panels(
 ) -> list[Seen]:
     """The attention of every head of a layer, or of every layer, all from one pass of the model."""
     prepared = [classifier.prepare(image) for image in images]
-    patch = None if place is None else query_patch(classifier, place, prepared[0][1])
+    patch = None if place is None else query_patches(classifier, place, prepared[0][1])
     settings, results = replace(request.settings, query=patch), []
     sizes = [inputs.shape[1] * inputs.shape[2] for inputs, _ in prepared]
     for chosen in alike([0] * len(prepared), sizes):

@@ -7,6 +7,7 @@ from typing import Any
 
 from vitreous.errors import InputError, unknown
 from vitreous.explanation.methods import METHODS, find_method
+from vitreous.explanation.pictures import Asked
 from vitreous.explanation.regions import parse_region
 from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Target
@@ -29,14 +30,15 @@ class VideoRequest:
         InputError: an unknown name, or parts that don't go together; says which.
     """
 
-    methods: tuple[str, ...] = ("rollout",)
+    methods: tuple[str, ...] = ("attention",)
     """Names in the table of methods; several for the layout "methods"."""
     settings: Settings = field(default_factory=Settings)
     """Without `query`; of several methods each gets those that it uses."""
     explained: str | Target | None = None
     """What the maps explain, as `target` of `explain`; each frame's predicted class by default."""
-    query: tuple[float, float] | None = None
-    """(x, y) in the clip's pixels: the patch there is followed instead of what the model's head reads."""
+    query: Asked | None = None
+    """(x, y) in the clip's pixels: the patch there is followed instead of what the model's head reads. Or a box
+    (x0, y0, x1, y1), of whose patches the mean is."""
     track: bool = False
     """Whether the query goes with what lies there in the first frame."""
     layout: str = "overlay"
@@ -67,6 +69,8 @@ class VideoRequest:
             raise InputError(f"a smoothing of {self.smooth} seconds is none: give 0 for no smoothing, or more")
         if self.track and self.query is None:
             raise InputError("there is nothing to track: give its place in the first frame as query, such as 320,180")
+        if self.track and self.query is not None and len(self.query) == 4:
+            raise InputError("one patch is tracked, not a box: give its place in the first frame, such as 320,180")
         if isinstance(self.explained, str) and self.explained.startswith("region:"):
             parse_region(self.explained)
         self._check_methods()

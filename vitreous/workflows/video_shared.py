@@ -20,6 +20,7 @@ from vitreous.workflows.video_batch import (
     explained,
     fingerprint,
     jobs_of,
+    model_mark,
     record_of,
     settled,
 )
@@ -58,7 +59,8 @@ def share_folder(
     make_folder(output)
     others = [place for place in (request.data_out, request.timeline) if place is not None]
     worker = Worker(classifier, request, Claims(output, [output, *others], on_note), on_progress)
-    marks = {job: fingerprint(job, classifier, request) for job in jobs}
+    model = model_mark(classifier)
+    marks = {job: fingerprint(job, model, request) for job in jobs}
     pending, is_waiting = dict(marks), False
     while pending:
         before = len(pending)
@@ -125,6 +127,7 @@ class Worker:
             raise ClaimLostError(claim.name)
         try:
             if outcome.explained is not None:
+                job.record.unlink(missing_ok=True)  # it speaks of the files that are replaced now
                 self.publish(claim)
         except OSError as error:
             if not claim.is_mine():

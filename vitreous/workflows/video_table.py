@@ -8,6 +8,7 @@ import numpy as np
 
 from vitreous.tasks.classification import Prediction
 from vitreous.video.info import Frame
+from vitreous.workflows.places import middle
 from vitreous.workflows.video_answers import ClipAnswers
 from vitreous.workflows.video_data import DataOut, Spool
 from vitreous.workflows.video_maps import Seen
@@ -61,9 +62,10 @@ class ClipTable:
                 **statistics(seen, spread, box),
             }
             if seen.place is not None:
+                y, x = middle(seen.place)
                 row |= {
-                    "query_x": round(seen.place[1] * factors[1], 2),
-                    "query_y": round(seen.place[0] * factors[0], 2),
+                    "query_x": round(x * factors[1], 2),
+                    "query_y": round(y * factors[0], 2),
                 }
             self._data.add(float(frame.time_seconds), np.stack([one.heat for one in seen.maps]), row)
 

@@ -20,6 +20,7 @@ MODEL_TYPES = {"vit": "hf-vit", "clip_vision_model": "clip", "siglip_vision_mode
 """transformers' kinds of models whose usual mean and std aren't ImageNet's, as ASSUMED calls them."""
 
 
+@torch.inference_mode(mode=False)
 def wrap(
     module: nn.Module, preprocessing: Preprocessing | None = None, class_names: Sequence[str] | None = None
 ) -> Classifier:
@@ -40,6 +41,10 @@ def wrap(
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"a torch.nn.Module is wanted, not {type(module).__name__}: give the model itself")
+    if any(weight.is_inference() for weight in module.parameters()):
+        raise InputError(
+            "the model was made in torch.inference_mode, where no gradient passes: make it outside of that"
+        )
     module.eval()
     found = preprocessing or find_preprocessing(module)
     outputs = _first_answer(module, found)
@@ -87,7 +92,7 @@ def _size(module: nn.Module) -> tuple[int, int] | None:
     return None
 
 
-def _patch(model: ForeignModel | ViT, grey: Tensor) -> int | None:
+def _patch(model: ForeignModel | ViT, noise: Tensor) -> int | None:
     """The side of a patch in pixels; None where the model's tokens can't be seen, so that it has none.
 
     Raises:
@@ -96,10 +101,10 @@ def _patch(model: ForeignModel | ViT, grey: Tensor) -> int | None:
     if isinstance(model, ViT):
         return model.config.patch_size
     try:
-        layout = model.structure(grey).layout
+        layout = model.structure(noise).layout
     except InputError:
         return None
-    height, width = grey.shape[2] // layout.grid_height, grey.shape[3] // layout.grid_width
+    height, width = noise.shape[2] // layout.grid_height, noise.shape[3] // layout.grid_width
     if height != width:
         raise InputError(f"the model's patches are {height} x {width} pixels: only square ones can be wrapped")
     return height
@@ -107,7 +112,7 @@ def _patch(model: ForeignModel | ViT, grey: Tensor) -> int | None:
 
 def _checked(model: ForeignModel | ViT, preprocessing: Preprocessing, *, given: bool) -> Preprocessing:
     """The preprocessing with the model's own patch size."""
-    patch = _patch(model, _grey(model, preprocessing))
+    patch = _patch(model, _noise(model, preprocessing))
     if patch is None or patch == preprocessing.multiple:
         return preprocessing
     if given:
@@ -118,17 +123,18 @@ def _checked(model: ForeignModel | ViT, preprocessing: Preprocessing, *, given: 
     return replace(preprocessing, multiple=patch)
 
 
-def _grey(model: nn.Module, preprocessing: Preprocessing) -> Tensor:
-    """A grey picture of the model's size, on its device."""
+def _noise(model: nn.Module, preprocessing: Preprocessing) -> Tensor:
+    """A picture of the model's size, on its device, in which no patch is like another."""
     weight = next(model.parameters(), torch.zeros(1))
-    return weight.new_zeros(1, len(preprocessing.mean), *preprocessing.size_hw)
+    shape = (1, len(preprocessing.mean), *preprocessing.size_hw)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
 
 
 @torch.no_grad()
 def _first_answer(module: nn.Module, preprocessing: Preprocessing) -> Any:
-    """What the module answers to a grey picture of its size."""
+    """What the module answers to some picture of its size."""
     try:
-        return module(_grey(module, preprocessing))
+        return module(_noise(module, preprocessing))
     except Exception as error:  # whatever the user's own code raises
         height, width = preprocessing.size_hw
         raise InputError(

@@ -158,3 +158,38 @@ def test_wrap_takes_a_model_without_attention_for_black_box_methods():
 def test_what_wrap_refuses(arguments, message):
     with pytest.raises(InputError, match=message):
         wrap(*arguments)
+
+
+class Unplaced(nn.Module):
+    """Patches without positions, of which a grey picture's are all equal, read by `pool`."""
+
+    def __init__(self, pool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches, self.attention = nn.Conv2d(3, 16, PATCH, PATCH), nn.MultiheadAttention(16, 2, batch_first=True)
+        self.pool, self.head = pool, nn.Linear(16, 5)
+
+    def forward(self, pictures):
+        tokens = self.patches(pictures).flatten(2).transpose(1, 2)
+        return self.head(self.pool(tokens + self.attention(tokens, tokens, tokens)[0]))
+
+
+@pytest.mark.parametrize("pool", [lambda tokens: tokens.amax(1), lambda tokens: tokens.max(1).values])
+def test_a_pooling_that_a_grey_picture_would_hide_is_refused(pool):
+    with pytest.raises(InputError, match="read"):
+        explain_batch(wrap(Unplaced(pool), LOOK), [photo()], "attention")
+    assert explain_batch(wrap(Unplaced(lambda tokens: tokens.mean(1)), LOOK), [photo()], "attention")
+
+
+def test_models_and_inference_mode():
+    with torch.inference_mode():
+        inside, found = Tutorial(), wrap(module := without_gradients(), LOOK)
+    with pytest.raises(InputError, match="inference_mode"):
+        wrap(inside, LOOK)
+    assert found.preprocessing.multiple == wrap(module, LOOK).preprocessing.multiple == PATCH
+    assert np.isfinite(explain_batch(found, [photo()], "gradient-rollout")[0].heat).all()
+
+
+def without_gradients() -> Tutorial:
+    with torch.inference_mode(mode=False):
+        return Tutorial()

@@ -315,3 +315,6 @@ def test_scripted_and_compiled_models_are_refused():
     holder.add_module("_orig_mod", model)  # as torch.compile holds it, without its four seconds of import
     with pytest.raises(InputError, match="compiled or scripted"), observe(holder):
         pass
+    model._compiled_call_impl = lambda *_: None  # as nn.Module.compile() leaves it
+    with pytest.raises(InputError, match="compiled or scripted"), observe(model):
+        pass

@@ -230,7 +230,7 @@ def test_other_models_of_timm(timm, name, prefix, expected):
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "cait_xxs24_224", "xcit_nano_12_p16_224"])
 def test_models_of_timm_that_are_no_plain_vits_are_refused(timm, name):
-    with pytest.raises(InputError, match="choose occlusion or rise"):
+    with pytest.raises(InputError, match=r"choose input-x-gradient, .*, occlusion or rise"):
         looked_at(timm.create_model(name, num_classes=5), (224, 224))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from vitreous.errors import InputError
+from vitreous.explanation.black_box import WITHOUT_ATTENTION
 from vitreous.explanation.observation.products import Product, product
 from vitreous.explanation.observation.seen_heads import Fold, Heads, find_heads
 from vitreous.explanation.observation.seen_notes import Notes, Softmaxed, follow
@@ -82,13 +83,13 @@ class AttentionWatch(TorchFunctionMode):
             shape = next(iter(self._notes.open.values()))
             raise InputError(
                 f"a softmax over {shape} was seen, but no product of it with values: the weights are changed on the "
-                "way (as in talking heads), or it is no attention; choose occlusion or rise"
+                f"way (as in talking heads), or it is no attention; choose {WITHOUT_ATTENTION}"
             )
         if not self.layers:
             raise InputError(
                 "no attention was seen in this model: it has none, or runs it where torch functions can't be seen "
                 "(compiled, scripted, a kernel of its own); give the plain module, with scaled_dot_product_attention "
-                "or softmax written out, or choose occlusion or rise"
+                f"or softmax written out, or choose {WITHOUT_ATTENTION}"
             )
 
     def _enter(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -171,7 +172,7 @@ class AttentionWatch(TorchFunctionMode):
             raise InputError(
                 f"the layers attend over {self.tokens} and over {tokens} tokens: models of windows, of several scales "
                 "or of several towers (as Swin or CLIP as a whole) can't be explained here; give one plain tower, or "
-                "choose occlusion or rise"
+                f"choose {WITHOUT_ATTENTION}"
             )
         if self.pooling is not None:
             raise InputError("self-attention follows the attention of a single query: such models aren't supported")
@@ -201,7 +202,7 @@ class AttentionWatch(TorchFunctionMode):
         if queries != 1 or not self.layers or self.pooling is not None:
             raise InputError(
                 f"attention of {queries} queries over {keys} keys was seen: cross-attention can't be explained here, "
-                "but for one pooling of all tokens at the end; choose occlusion or rise"
+                f"but for one pooling of all tokens at the end; choose {WITHOUT_ATTENTION}"
             )
         heads = find_heads(tuple(weights.shape[:-2]), self.batch, self.fold, 0)
         self.pooling = heads.open(weights, ()).detach().mean(1).squeeze(1)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import InputError
+from vitreous.explanation.black_box import WITHOUT_ATTENTION
 
 Fold = Literal["pictures", "heads"]
 """Which of the two comes first, where pictures and heads share one axis or have axes of equal length."""
@@ -66,7 +67,7 @@ def find_heads(lead: tuple[int, ...], batch: int, fold: Fold | None, last: int) 
     if len(lead) > 2 or (len(lead) == 2 and batch not in lead) or (len(lead) == 1 and lead[0] % batch):
         raise InputError(
             f"the attention seen has axes {shape}: it works in windows or over something else than one sequence of "
-            "tokens a picture (as Swin does), which can't be explained here; choose occlusion or rise"
+            f"tokens a picture (as Swin does), which can't be explained here; choose {WITHOUT_ATTENTION}"
         )
     if len(lead) == 0 and batch != 1:
         raise InputError(f"the attention seen has no axis for the {batch} pictures: give one picture at a time")

@@ -137,13 +137,19 @@ def _fold(call: Callable[[Tensor], Any], picture: Tensor, alone: _Study) -> Fold
     return "pictures" if alike["pictures"] else "heads"
 
 
+def is_compiled(part: nn.Module) -> bool:
+    """Whether torch.compile or torch.jit made something of a module that runs in its place."""
+    in_place = getattr(part, "_compiled_call_impl", None) is not None  # nn.Module.compile()
+    return in_place or isinstance(part, torch.jit.ScriptModule) or hasattr(part, "_orig_mod")
+
+
 def refuse_unseen(model: nn.Module) -> None:
     """Refuse a model that can't be seen through as it is.
 
     Raises:
         InputError: it is compiled, scripted or training, or the pass would run in inference mode.
     """
-    if any(isinstance(part, torch.jit.ScriptModule) or hasattr(part, "_orig_mod") for part in model.modules()):
+    if any(is_compiled(part) for part in model.modules()):
         raise InputError(
             "the model is compiled or scripted, so its torch functions can't be seen: give the plain module"
         )

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitreous.errors import InputError
+from vitreous.explanation.black_box import WITHOUT_ATTENTION
 from vitreous.model.trace import TokenLayout
 
 
@@ -94,7 +95,7 @@ def choose_grid(grids: Sequence[Grid], tokens: int, picture_hw: tuple[int, int])
     if not fitting:
         raise InputError(
             f"{where}, but they are cut into {seen} places: fewer tokens than places means windows or pooling (as in "
-            "Swin), which can't be explained here; choose occlusion or rise"
+            f"Swin), which can't be explained here; choose {WITHOUT_ATTENTION}"
         )
     if len({grid.grid_hw for grid in fitting}) > 1:
         raise InputError(f"{where}, which are cut into {seen} places: it isn't clear which of these are the patches")
@@ -128,7 +129,7 @@ def find_layout(grid: Grid, value: Tensor) -> tuple[TokenLayout, bool]:
             return TokenLayout(prefix, rows, columns), behind
     raise InputError(
         f"of the model's {value.shape[2]} tokens, {rows} x {columns} should be patches row by row, with {prefix} "
-        "others before or behind them, but they stand in another order; choose occlusion or rise"
+        f"others before or behind them, but they stand in another order; choose {WITHOUT_ATTENTION}"
     )
 
 

@@ -7,12 +7,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitreous.errors import InputError
+from vitreous.explanation.black_box import WITHOUT_ATTENTION
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """How far two directions may differ and still be the same, relative to the larger; 0.05 in other precisions."""
 READ_OTHERWISE = (
     "the model's head reads its tokens in a way that is no fixed weighted sum of them (a maximum, or weights that "
-    "depend on the tokens), so no map can start from it; choose occlusion or rise"
+    f"depend on the tokens), so no map can start from it; choose {WITHOUT_ATTENTION}"
 )
 
 

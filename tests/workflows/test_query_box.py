@@ -1,0 +1,96 @@
+"""A query that is a box: the patches inside are followed together, on pictures and clips."""
+
+import csv
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from video_clips import moving_square
+
+from vitreous.data.preprocessing import Preprocessing
+from vitreous.errors import InputError
+from vitreous.model.config import ViTConfig
+from vitreous.model.vit import ViT
+from vitreous.tasks.classification import Classifier
+from vitreous.video.decode import read_frames
+from vitreous.video.encode import write_clip
+from vitreous.workflows.explain import explain, marked
+from vitreous.workflows.places import middle, place, swapped
+from vitreous.workflows.video import explain_video
+from vitreous.workflows.video_drawing import ringed
+from vitreous.workflows.video_maps import see
+from vitreous.workflows.video_request import request_from
+
+HW = (72, 96)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    vit = ViT(ViTConfig((24, 32), 8, width=16, depth=3, heads=2, classes=3, stem="patch"))
+    return Classifier(vit, Preprocessing((24, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8), ("dog", "cat", "cow"))
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (*HW, 3), dtype=np.uint8)
+
+
+def test_a_place_or_a_box_is_read_as_it_is_written():
+    assert place("320,180") == (180, 320) and place(None) is None
+    assert place("600,300,700,500") == (300, 600, 500, 700)
+    assert swapped((300, 600, 500, 700)) == (600, 300, 700, 500) and middle((300, 600, 500, 700)) == (400, 650)
+    for wrong in ("3", "1,2,3", "1,2,3,x", "1,2,3,4,5"):
+        with pytest.raises(InputError, match="no place on a picture"):
+            place(wrong)
+    with pytest.raises(InputError, match="holds nothing"):
+        place("700,300,600,500")
+
+
+def test_attention_from_a_box_is_the_mean_of_that_from_its_patches(model, picture):
+    box = explain(model, picture, "attention", query=(24, 0, 72, 48))  # a patch is 24 x 24 of the picture
+    each = [explain(model, picture, "attention", query=(x, y)) for y in (12, 36) for x in (36, 60)]
+    assert box.settings.query == (0, 1, 2, 3) and "rows 0 to 1, columns 1 to 2" in box.words()
+    assert np.allclose(box.grid, np.mean([one.grid for one in each], axis=0), atol=1e-6)
+    outlined = marked(box)
+    assert outlined is not None and outlined[:48, 24:72].all() and outlined.sum() == 48 * 48
+
+
+def test_a_box_of_one_patch_is_that_patch_for_every_method_that_takes_one(model, picture):
+    for method, given in (("attention", {}), ("rollout", {}), ("features", {"view": "similarity"})):
+        box = explain(model, picture, method, query=(26, 25, 46, 47), **given)
+        one = explain(model, picture, method, query=(36, 36), **given)
+        assert np.allclose(box.grid, one.grid, atol=1e-6)
+
+
+def test_a_box_beyond_the_picture_or_one_to_track_is_refused(model, picture):
+    with pytest.raises(InputError, match="is not on the part of the picture"):
+        explain(model, picture, "attention", query=(200, 0, 300, 40))
+    with pytest.raises(InputError, match="not a box"):
+        request_from("attention", {"query": (0.0, 0.0, 9.0, 9.0), "track": True})
+
+
+@pytest.mark.parametrize("layout", ["overlay", "heads"])
+def test_a_clip_follows_the_box_in_pixels_of_the_clip(model, picture, layout):
+    request = request_from("attention", {"layout": layout})
+    (seen,) = see(model, [picture], request, [(0.0, 24.0, 48.0, 72.0)])
+    found = np.mean([one.heat for one in seen.maps], axis=0)
+    assert np.allclose(found, explain(model, picture, "attention", query=(24, 0, 72, 48)).grid_heat, atol=1e-5)
+
+
+def test_a_written_clip_shows_the_box_and_names_its_middle(model, tmp_path):
+    write_clip(tmp_path / "c.mp4", moving_square(4, HW), Fraction(10))
+    given = {"query": (24.0, 0.0, 72.0, 48.0), "size": 36, "legend": False, "data_out": tmp_path / "n.npz"}
+    explain_video(model, tmp_path / "c.mp4", tmp_path / "o.mkv", **given)
+    assert len(list(read_frames(tmp_path / "o.mkv"))) == 4
+    with (tmp_path / "n.csv").open(newline="") as file:
+        assert [(float(row["query_x"]), float(row["query_y"])) for row in csv.DictReader(file)] == [(48, 24)] * 4
+
+
+def test_the_box_is_outlined():
+    grey = np.full((120, 160, 3), 128, np.uint8)
+    changed = (ringed(grey, (30.0, 40.0, 90.0, 120.0)) != grey).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert 24 <= rows.min() <= 30 and 90 <= rows.max() <= 96 and 34 <= columns.min() <= 40
+    assert not changed[40:80, 50:110].any()
