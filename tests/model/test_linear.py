@@ -123,6 +123,25 @@ def test_what_runs_off_the_graph_leaves_its_by_product(tokens, by_product):
     assert attend(query, query, query).output.requires_grad
 
 
+@pytest.mark.parametrize("numbers", [10**9, 3 * 37 * 37, 37 * 10, 1], ids=["all", "a picture", "rows", "a row"])
+def test_attention_in_bfloat16_is_the_definition(numbers, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(kernels, "BFLOAT16_NUMBERS", numbers)
+    monkeypatch.setattr(kernels, "FEWEST_ROWS", 1)
+    query, key, value = torch.randn(3, 37, 3, 3, 8).bfloat16().permute(2, 0, 3, 1, 4)
+    scores = query.double() @ key.double().transpose(-2, -1) * 8**-0.5
+    output = attend(query, key, value).output
+    assert output.dtype == torch.bfloat16
+    assert torch.allclose(output.double(), torch.softmax(scores, -1) @ value.double(), atol=0.02)
+
+
+def test_attention_in_bfloat16_can_be_batched_by_torch():
+    query = torch.randn(4, 1, 2, 300, 8).bfloat16()
+    with torch.no_grad():
+        mapped = torch.func.vmap(lambda one: attend(one, one, one).output)(query)
+    assert torch.allclose(mapped[3].float(), attend(*[query[3]] * 3).output.float(), atol=0.02)
+
+
 def transforms():
     """What torch can do with a function of one tensor, besides calling it."""
     tokens, way = torch.randn(12, 6), torch.randn(12, 6)

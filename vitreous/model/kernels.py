@@ -7,16 +7,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vitreous.model.linear import multiplies, product
+from vitreous.model.linear import is_transformed, multiplies, product
 
 # Up to this many tokens, attention written out beats the fused kernel on a CPU (forward and backward, 2 cores with
-# AVX512-BF16, torch 2.13; LOG.md 2026-11-21). Elsewhere the fused kernel always wins.
+# AVX512-BF16, torch 2.13; LOG.md 2026-11-21). In bfloat16 off the graph it always does, on other devices never.
 WRITTEN_OUT_TOKENS = {torch.bfloat16: 1024, torch.float32: 160}
 GRADIENTLESS_WRITTEN_OUT_TOKENS = 256
 """The same off the graph in float32: written out a picture at a time it takes the fused kernel's time, and A is there
 for whoever explains the pass."""
 BLOCK_NUMBERS = 2**20
 """Numbers of one head's matrix that the blocked form holds at a time: 4 MiB, which caches hold."""
+BFLOAT16_NUMBERS = 2**21
+"""The same for attention in bfloat16, of all heads and pictures that are taken together."""
 FEWEST_ROWS = 128
 """But never fewer rows: the product of so few with very many keys would be slow (65,536 tokens: 11.1, not 5.3 s)."""
 
@@ -37,11 +39,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Attended:
     if query.device.type != "cpu":
         return Attended(functional.scaled_dot_product_attention(query, key, value))
     tokens = query.shape[-2]
+    on_graph = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
+    if query.dtype == torch.bfloat16 and not on_graph and not is_transformed():
+        return Attended(in_bfloat16(query, key, value))
     if tokens <= WRITTEN_OUT_TOKENS.get(query.dtype, 0):
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         weights = torch.softmax(scores, -1, dtype=value.dtype)
         return Attended(weights @ value, weights)
-    on_graph = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
     if not on_graph and multiplies(query, key) and multiplies(key, value):
         return (
             written_out(query, key, value) if tokens <= GRADIENTLESS_WRITTEN_OUT_TOKENS else blocked(query, key, value)
@@ -80,6 +84,26 @@ def blocked(query: Tensor, key: Tensor, value: Tensor) -> Attended:
             torch.div(product(weights, values), sums, out=output[picture, head, chosen])
             log_sums[picture, head, chosen] = (largest + sums.log2_()).squeeze(1).mul_(math.log(2))
     return Attended(output, None, log_sums)
+
+
+def in_bfloat16(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """By the definition, as many pictures, or rows of one head, at a time as caches hold: in linear memory."""
+    output = joined_heads(query)
+    tensors = (output, query * query.shape[-1] ** -0.5, key, value)
+    pictures = BFLOAT16_NUMBERS // (query.shape[1] * query.shape[2] * key.shape[2])
+    if pictures:
+        blocks = zip(*(tensor.split(pictures) for tensor in tensors), strict=True)
+    else:
+        rows = max(FEWEST_ROWS, BFLOAT16_NUMBERS // key.shape[2])
+        blocks = (
+            (gathered, asking, keys, values)
+            for picture in zip(*tensors, strict=True)
+            for filled, queries, keys, values in zip(*picture, strict=True)
+            for gathered, asking in zip(filled.split(rows), queries.split(rows), strict=True)
+        )
+    for gathered, asking, keys, values in blocks:
+        gathered.copy_(torch.softmax(asking @ keys.transpose(-2, -1), -1, dtype=value.dtype) @ values)
+    return output
 
 
 def joined_heads(query: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def multiplies(left: Tensor, right: Tensor) -> bool:
     """Whether `product` takes these tensors, and is the faster for it."""
     plain = left.dtype == right.dtype == torch.float32 and left.device.type == right.device.type == "cpu"
-    if not plain or not _has_wide_products() or torch.is_autocast_enabled("cpu") or _is_transformed():
+    if not plain or not _has_wide_products() or torch.is_autocast_enabled("cpu") or is_transformed():
         return False
     # Another kind of tensor (sharded, fake) has products of its own.
     return all(type(tensor) in (Tensor, nn.Parameter) for tensor in (left, right))
@@ -53,7 +53,7 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """Whether someone compiles, traces, counts, batches or differentiates forward: they know the usual operators."""
     return (
         torch.compiler.is_compiling()
