@@ -100,8 +100,8 @@ def video(
         format: Of an output whose name has no ending, such as webm or png.
         model_size: Side in pixels that the model is given; its own by default.
         batch_size: Frames that go through the model at a time.
-        precision: bf16 is up to 1.8 times as fast where the hardware has it, and moves maps by little; auto takes it
-            there.
+        precision: bf16 makes the model about 1.5 times as fast where the hardware has it, and moves maps by little;
+            auto takes it there.
         resume: Of a folder of clips: skip those that this model and request wrote before, or the good part of.
         shared: Of a folder of clips: share it with all who run the same command, on machines that see the same
             folders, and resume. Clips of a worker that dies are done by another; those that failed are not tried again.
