@@ -94,7 +94,7 @@ def write(clip: Path, frames: list[Frame], folder: Path) -> None:
 def stages(classifier: Classifier, clip: Path, count: int, request: VideoRequest) -> None:
     """Print each stage alone, and the pipeline over the slowest."""
     frames = read(clip, count)
-    looking = Looking(classifier, request, None, None)
+    looking = Looking(classifier, request, None)
     seen: list[Seen] = []
     drawn: list[Frame] = []
 

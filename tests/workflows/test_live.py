@@ -359,7 +359,7 @@ def test_ctrl_c_ends_the_view_within_a_second_and_leaves_no_process(tiny_model, 
 
 
 def test_a_model_is_shown(tiny_model, clip, capsys):
-    assert run(["live", str(tiny_model), "--source", str(clip), "--port", "0", "--method", "rollout", "--label"]) == 0
+    assert run(["live", str(tiny_model), "--source", str(clip), "--port", "0", "--method", "rollout"]) == 0
     out, err = capsys.readouterr()
     assert re.fullmatch(r"clip.mp4: 25 frames seen, \d+ shown, \d+ dropped, median latency .* pictures/s\n", out), err
     assert run(["live", str(tiny_model), "--source", str(clip), "--port", "0", "--method", "rolout"]) == 2

@@ -94,7 +94,7 @@ def test_features_keep_their_colors_from_batch_to_batch_until_a_cut(model):
     rng = np.random.default_rng(0)
     blocks = [rng.integers(0, 120, (6, 8, 3)) + tint for tint in ((0, 60, 130), (130, 0, 20))]
     first, second = (np.kron(one, np.ones((12, 16, 1))).astype(np.uint8) for one in blocks)
-    looking = Looking(model, request_from("features", {}), None, None)
+    looking = Looking(model, request_from("features", {}), None)
 
     def colors(*images):
         seen = looking.look([Frame(image, Fraction(i, 25)) for i, image in enumerate(images)])
@@ -152,7 +152,7 @@ def test_numbers_are_in_pixels_of_the_source_whatever_is_written(model, clip, tm
     own, twice = ([float(row["centre_x"]) for row in rows_of(tmp_path / f"{name}.csv")] for name in ("own", "twice"))
     assert np.allclose(own, twice, atol=2) and min(own) > 16 and max(own) < 112
     request = request_from("attention", {"query": (64, 18), "size": 144})
-    assert place_in_frame(request, read_info(clip)) == (36, 128)
+    assert place_in_frame(request, read_info(clip).size_hw) == (36, 128)
 
 
 def test_panels_have_columns_of_their_own(model, clip, tmp_path):
@@ -187,7 +187,7 @@ def test_a_model_without_classes_answers_nothing_and_refuses_the_strip(clip, tmp
         (["attention", "rollout"], {"layout": "overlay"}, "takes one method, not 2"),
         (["rollout", "grad-cam"], {"head": 1}, "none of rollout, grad-cam has a use for the setting head"),
         ("attention", {"track": True}, "nothing to track"),
-        ("attention", {"query": (128, 5)}, "not on the clip, which is 128 × 72"),
+        ("attention", {"query": (128, 5)}, "not on the picture, which is 128 × 72"),
         ("attention", {"data_out": "maps.zip"}, "let its name end in .npz"),
         ("attention", {"smooth": -1}, "give 0 for no smoothing"),
         ("attention", {"batch_size": 0}, "give 1 or more"),

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 5.0
 
+Flag = Annotated[bool, Parameter(negative="")]
+
 
 def live(
     model: str,
@@ -27,19 +29,31 @@ def live(
     *,
     camera: str | None = None,
     source: Path | None = None,
-    loop: Annotated[bool, Parameter(negative="")] = False,
+    loop: Flag = False,
     method: str = "attention",
+    layout: Literal["contour", "heads", "layers", "methods", "overlay", "side-by-side", "spotlight"] | None = None,
     target: str | None = None,
+    query: str | None = None,
+    track: Flag = False,
     layer: int | None = None,
     head: int | None = None,
+    fusion: Literal["mean", "max", "min"] = "mean",
+    discard: float = 0.0,
+    view: Literal["colors", "similarity", "norms"] = "colors",
+    strength: float = 1.0,
+    edges: Flag = False,
+    legend: bool = True,
+    smooth: float = 0.2,
+    strip: Flag = False,
     size: int = 640,
     model_size: int | None = None,
-    label: Annotated[bool, Parameter(negative="")] = False,
+    precision: Literal["auto", "bf16", "fp32"] = "auto",
     host: str = "127.0.0.1",
     port: int = 8765,
 ) -> int:
     """Show in the browser what a model looks at, live: through a camera, or a clip played as if it were one.
 
+    It is the picture that `vitreous video` writes, layouts, legend and smoothing over time included.
     Frames that come while the model is busy are dropped, so the picture never lags. Ctrl-C ends the view and prints
     its summary; as this is the way to end it, the exit code is 0.
 
@@ -49,20 +63,35 @@ def live(
         camera: Camera by number from 0, name or path such as /dev/video2; 0 by default.
         source: Clip to play at its own rate instead of a camera.
         loop: Play the clip again and again.
-        method: How to explain; `vitreous methods` lists them and the settings that each one takes.
+        method: How to explain; `vitreous methods` lists them and the settings that each one takes. Several, with
+            commas between, get a panel each.
+        layout: How it is shown: the map over the picture by default; heads and layers show each one of the attention.
         target: What the maps shall explain: a class, or "cat - dog"; each picture's predicted class by default.
+        query: A place X,Y in the picture's pixels, or a box X0,Y0,X1,Y1, whose patches are followed instead of what the
+            model's head reads.
+        track: Carry the query along with what lies there in the first picture, until the scene changes.
         layer: Layer to show, counted from 0; -1 is the last.
         head: Head to show, counted from 0; all of them by default.
+        fusion: How heads are joined.
+        discard: Share of each layer's smallest weights that rollout leaves out.
+        view: What the method features shows: PCA as colors, similarity to --query, or norms.
+        strength: Of the effect, 0 to 1.
+        edges: Bring the map to the picture's edges.
+        legend: Write method and colours on the picture.
+        smooth: Half-life in seconds of the smoothing over time, which what moves is spared; 0 for none.
+        strip: Draw the classes over time under the picture.
         size: Long side of the pictures in pixels, at most.
         model_size: Side in pixels that the model is given; its own by default.
-        label: Write class, confidence and method on the picture too, for a stream that is shown elsewhere.
+        precision: bf16 makes the model about 1.5 times as fast where the hardware has it; auto takes it there.
         host: Address to serve at; by default only this machine can watch.
         port: Port to serve at; 0 for any that is free.
     """
     share_cores()
     from vitreous.workflows.live import live as run
     from vitreous.workflows.live_server import LiveServer
+    from vitreous.workflows.places import place, swapped
 
+    followed, methods = place(query), [name.strip() for name in method.split(",")]
     chosen = live_source(camera, source, size, loop=loop)
     try:
         server = LiveServer(host, port)
@@ -77,8 +106,10 @@ def live(
 
     with display() as tell:
         summary = run(
-            model, chosen, method, explained=target, size=model_size, label=label, server=server,
-            on_start=tell_start, on_state=tell, layer=layer, head=head,
+            model, chosen, methods, model_size=model_size, server=server, on_start=tell_start, on_state=tell,
+            layout=layout, explained=target, query=followed and swapped(followed), track=track, layer=layer, head=head,
+            fusion=fusion, discard=discard, view=view, strength=strength, edges=edges, legend=legend, smooth=smooth,
+            strip=strip, precision=precision,
         )  # fmt: skip
     say(f"{chosen.name}: {in_words(summary)}")
     if summary.broke_off is not None:

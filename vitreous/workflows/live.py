@@ -2,9 +2,10 @@
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from fractions import Fraction
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -12,23 +13,28 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitreous.explanation.methods import find_method
-from vitreous.explanation.pictures import explain_batch
-from vitreous.explanation.targets import Target
-from vitreous.render.color import SteadyScale
-from vitreous.render.text import draw_label
+from vitreous.errors import unknown
+from vitreous.explanation.settings import Settings
+from vitreous.render.shown import Look
+from vitreous.runtime import autocast, choose_precision
 from vitreous.tasks.classification import Classifier, Prediction
 from vitreous.video.camera import LiveFrame, LiveSource
 from vitreous.video.decode import ClipBrokeOff
-from vitreous.workflows.explain import settings_from, verdict
+from vitreous.video.info import Frame
+from vitreous.video.options import VideoOptions
 from vitreous.workflows.live_latest import Latest
 from vitreous.workflows.live_numbers import LiveState, LiveSummary, Meter
 from vitreous.workflows.live_page import live_page
 from vitreous.workflows.live_server import LivePicture, LiveServer, Programme
 from vitreous.workflows.load import load
+from vitreous.workflows.video import Looking, check_model, place_in_frame
+from vitreous.workflows.video_drawing import ClipDrawing
+from vitreous.workflows.video_request import VideoRequest, request_from
 
 QUALITY = 85
 TELL_SECONDS = 0.5
+OF_FILES = {"timeline", "data_out", "batch_size", *(field.name for field in fields(VideoOptions))}
+"""What can be asked of a clip that is written, and not of a live view."""
 CAPTURE_ENDS_SECONDS = 0.5  # a camera that hangs is left behind then: its thread dies with the process
 
 
@@ -41,7 +47,7 @@ class Seen:
     words: str
 
 
-Look = Callable[[LiveFrame], Seen]
+Sight = Callable[[LiveFrame], Seen]
 Start = Callable[[str], object]
 Tell = Callable[[LiveState], object]
 
@@ -49,11 +55,9 @@ Tell = Callable[[LiveState], object]
 def live(
     model: str | Path | Classifier,
     source: LiveSource,
-    method: str = "attention",
+    method: str | Sequence[str] = "attention",
     *,
-    explained: str | Target | None = None,
-    size: int | None = None,
-    label: bool = False,
+    model_size: int | None = None,
     server: LiveServer | None = None,
     on_start: Start | None = None,
     on_state: Tell | None = None,
@@ -69,54 +73,75 @@ def live(
         model: whatever `load` takes, or a loaded model.
         source: a `Camera` or `Clip`; it is closed at the end.
         method: a name in the table of methods. The default costs little and lies steadily on the things there.
-        explained: what the maps shall explain, as `target` of `explain`; each picture's predicted class by default.
-        size: the side in pixels that the model is given, as in `load`.
-        label: whether class, confidence and method are written on the picture too, and not only under it.
+            Several are shown side by side.
+        model_size: the side in pixels that the model is given, as `size` in `load`.
         server: where it is served, by default 127.0.0.1:8765; it is closed at the end.
         on_start: told the page's address, once it answers.
         on_state: told the numbers, twice a second.
         stop: ends it when set, for callers on another thread.
-        **settings: further ones by name, as in `explain`.
+        **settings: further ones by name, as in `explain_video`: layout, explained, query in pixels of the picture,
+            track, smooth, layer and so on. What only a written file can have is none of them.
 
     Raises:
-        InputError: no such model, method, setting, layer, head or class, a port in use, or a camera that failed.
+        InputError: no such model, method, setting, layer, head, class or place, a port in use, a camera that failed.
     """
     with ExitStack() as unused:
         unused.callback(source.close)
         server = server or LiveServer()
         unused.callback(server.close)
-        find_method(method, settings_from(settings))
-        classifier = load(model, size=size)
-        look = looker(classifier, method, explained, settings, label=label)
+        request = live_request(method, settings)
+        classifier = load(model, size=model_size)
+        look = Drawn(classifier, request)
+        precision = choose_precision(request.precision, classifier.device)
         page = live_page(classifier.origin or "a model", source.name, has_classes=bool(classifier.class_names))
         unused.pop_all()
-    return LiveView(source, look, server, stop).run(page, on_start, on_state)
+    with autocast(classifier.device, precision):  # over the whole view: weights are brought to it once
+        return LiveView(source, look, server, stop).run(page, on_start, on_state)
 
 
-def looker(
-    classifier: Classifier, method: str, explained: str | Target | None, given: dict[str, Any], *, label: bool
-) -> Look:
-    """What draws on a frame what the model looks at, on one colour scale that adapts slowly."""
-    settings = settings_from(given)
-    scale = SteadyScale(signed=find_method(method, settings).kind == "signed")
-    last = [0.0]
+def live_request(method: str | Sequence[str], settings: dict[str, Any]) -> VideoRequest:
+    """The request that a user spells out by name.
 
-    def look(frame: LiveFrame) -> Seen:
-        explanation = explain_batch(classifier, [frame.image_u8], method, settings, explained)[0]
-        shown = explanation.drawn(scale.update(explanation.heat, frame.taken_seconds - last[0]))
-        last[0] = frame.taken_seconds
-        if label:
-            lines = [verdict(explanation.prediction), explanation.words()]
-            shown = draw_label(shown, [line for line in lines if line], "top left")
-        return Seen(shown, explanation.prediction, explanation.words())
+    Raises:
+        InputError: there is no such method or setting, or its value doesn't fit.
+    """
+    for name in settings:
+        if name in OF_FILES:
+            known = {one.name for kind in (VideoRequest, Look, Settings) for one in fields(kind)}
+            raise unknown("setting of a live view", name, sorted(known - OF_FILES - {"methods", "settings", "options"}))
+    return request_from(method, settings)
 
-    return look
+
+class Drawn:
+    """What is shown of each picture: the frame that `vitreous video` would draw, smoothed over those shown before."""
+
+    def __init__(self, classifier: Classifier, request: VideoRequest) -> None:
+        check_model(classifier, request)
+        self._classifier, self._request = classifier, request
+        self._drawing = ClipDrawing(request, None, lambda *_: None)
+        self._looking: Looking | None = None
+        self._began = 0.0
+
+    def __call__(self, taken: LiveFrame) -> Seen:
+        """Look at a picture and draw it.
+
+        Raises:
+            InputError: the place that was asked for is not on it.
+        """
+        if self._looking is None:
+            place = place_in_frame(self._request, taken.image_u8.shape[:2])
+            self._looking = Looking(self._classifier, self._request, place)
+            self._began = taken.taken_seconds
+        frame = Frame(taken.image_u8, Fraction(taken.taken_seconds - self._began))
+        seen = self._looking.look([frame])
+        words = seen[0].words or ", ".join(self._request.methods)
+        return Seen(self._drawing.draw([frame], seen)[0], seen[0].prediction, words)
 
 
 class LiveView:
     """One thread takes pictures, this one looks at the newest, and the server's threads send what came of it."""
 
-    def __init__(self, source: LiveSource, look: Look, server: LiveServer, stop: Event | None = None) -> None:
+    def __init__(self, source: LiveSource, look: Sight, server: LiveServer, stop: Event | None = None) -> None:
         self.source, self.look, self.server = source, look, server
         self.frames, self.pictures, self.meter = Latest[LiveFrame](), Latest[LivePicture](), Meter()
         self.stop = stop or Event()

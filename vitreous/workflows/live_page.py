@@ -24,7 +24,7 @@ h1 i {{ display: inline-block; width: 9px; height: 9px; border-radius: 50%; marg
 .ended h1 i {{ background: {QUIET}; }}
 .cut {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap; min-width: 0; }}
 img {{ display: block; margin: 0 auto; width: min(100%, max(var(--width), 240px)); aspect-ratio: var(--ratio);
-  border-radius: 10px; background: #080a10; }}
+  object-fit: contain; border-radius: 10px; background: #080a10; }}
 .ended img {{ opacity: .5; }}
 dl {{ display: grid; grid-template-columns: minmax(0, 1fr) auto auto; gap: 0 44px; margin-top: 18px; }}
 dt, dd {{ font-size: 13px; color: {QUIET}; }}

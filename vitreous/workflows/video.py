@@ -100,9 +100,7 @@ def write_explained(
     info = read_info(source)
     check_target(target, source, request.options)
     seen_as = replace(request, options=with_square_pixels(request.options, target, info))
-    place = place_in_frame(seen_as, info)
-    tracker = Tracker(classifier, middle(place)) if request.track and place is not None else None
-    looking = Looking(classifier, request, place, tracker)
+    looking = Looking(classifier, request, place_in_frame(seen_as, info.size_hw))
     with ExitStack() as stack:
         table = stack.enter_context(ClipTable(classifier.class_names, request, info.size_hw))
         drawing = ClipDrawing(request, duration_of(info, request.options), table.add)
@@ -151,18 +149,20 @@ def check_files(request: VideoRequest) -> None:
             raise InputError(f"can't write {path}: it is a folder; add a file name")
 
 
-def place_in_frame(request: VideoRequest, info: VideoInfo) -> Place:
-    """The query in pixels of the frames that are looked at: (y, x), or a box (top, left, bottom, right).
+def place_in_frame(request: VideoRequest, source_hw: tuple[int, int]) -> Place:
+    """The query, given in pixels of a source of this (height, width), in pixels of the frames that are looked at.
+
+    It is (y, x), or a box (top, left, bottom, right).
 
     Raises:
         InputError: it is not on the clip.
     """
     if request.query is None:
         return None
-    (x, y), (height, width) = middle(request.query), info.size_hw
+    (x, y), (height, width) = middle(request.query), source_hw
     if not (0 <= x < width and 0 <= y < height):
-        raise InputError(f"the place {x:g},{y:g} (x, y) is not on the clip, which is {width} × {height} pixels")
-    frame_hw = request.options.size_of(info.size_hw)
+        raise InputError(f"the place {x:g},{y:g} (x, y) is not on the picture, which is {width} × {height} pixels")
+    frame_hw = request.options.size_of(source_hw)
     down, across = frame_hw[0] / height, frame_hw[1] / width
     asked = swapped(request.query)
     if len(asked) == 2:
@@ -193,14 +193,9 @@ def write_timeline(table: ClipTable, segments: Sequence[Segment], path: Path, ti
 class Looking:
     """The stage that runs the model: frames to what it sees in them."""
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        request: VideoRequest,
-        place: Place,
-        tracker: Tracker | None,
-    ) -> None:
-        self._classifier, self._request, self._place, self._tracker = classifier, request, place, tracker
+    def __init__(self, classifier: Classifier, request: VideoRequest, place: Place) -> None:
+        self._classifier, self._request, self._place = classifier, request, place
+        self._tracker = Tracker(classifier, middle(place)) if request.track and place is not None else None
         self._last: Seen | None = None
         self._colors, self._watch = SameColors(), SceneWatch()
 
