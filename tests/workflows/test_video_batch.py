@@ -101,24 +101,29 @@ def test_the_end_of_one_clip_leaves_no_partial_file(by, trained_run, clips, tmp_
         os.kill(os.getpid(), number)
 
     monkeypatch.setattr("vitreous.cli.video.teller", lambda *_: end)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What started the tests may have them ignore any of these: a shell in the background, nohup, a service.
+    usual = {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL}
+    before = {name: signal.signal(getattr(signal, name), handler) for name, handler in usual.items()}
     try:
         assert run(["video", str(trained_run), str(clips / "a.mp4"), "-o", str(tmp_path / "out" / "a.mp4")]) == 130
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
-        signal.signal(signal.SIGINT, before)
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
     assert [path.name for path in (tmp_path / "out").iterdir()] == (["a.mp4"] if by == "SIGINT" else [])
     assert "Traceback" not in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_signal_that_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ended = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         with interrupted_by_termination():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGTERM, ended)
 
 
 def test_data_and_timelines_go_into_folders(trained_run, clips, tmp_path):
