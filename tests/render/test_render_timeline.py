@@ -44,6 +44,13 @@ def test_without_a_duration_the_strip_fills_and_then_scrolls():
     assert (middle[:158] == FIRST).all() and (middle[164:] == SECOND).all()
 
 
+def test_a_strip_that_scrolls_has_no_gap_however_rarely_a_picture_comes():
+    strip = ClassStrip((256, 340), None)
+    for i in range(14):
+        drawn = strip.update(1.07 * i, [("dog", 1.0)])
+    assert (band(drawn)[9:-9] == FIRST).all()
+
+
 def test_a_class_keeps_its_colour_and_times_beyond_the_end_do_no_harm():
     strip = ClassStrip((256, 340), 1.0)
     for name in [f"class {i}" for i in range(12)] * 2:

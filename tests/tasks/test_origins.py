@@ -21,7 +21,7 @@ NO_WORD = Preprocessing((32, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8)
 @pytest.mark.parametrize("origin", ORIGINS)
 def test_every_origin_finds_its_own_example(origin):
     place = find_origin(f"{origin}:{ORIGINS[origin].example}")
-    assert isinstance(place, HubRepository | Address)
+    assert isinstance(place, HubRepository | Address) or place.is_dir()
 
 
 def test_what_names_stand_for():

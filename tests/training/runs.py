@@ -7,6 +7,7 @@ from PIL import Image
 
 from vitreous.model.config import ViTConfig
 from vitreous.training.recipe import Recipe
+from vitreous.training.resolution import ResolutionSettings
 
 COLORS = {"blue": (40, 60, 220), "green": (50, 190, 60), "red": (220, 50, 40)}
 
@@ -26,5 +27,13 @@ def make_folder(path: Path, count: int = 40) -> Path:
 def tiny_recipe(folder: Path, **changes) -> Recipe:
     """A recipe that uses all random numbers there are: dropout of patches, stochastic depth, augmentation."""
     model = ViTConfig((12, 20), 4, width=16, depth=2, heads=2, stochastic_depth=0.2, patch_dropout=0.3, stem="patch")
-    options = {"epochs": 4, "batch_size": 16, "average_decay": 0.9, "checkpoint_seconds": 0.0, "label_smoothing": 0.1}
+    options = {
+        "epochs": 4,
+        "batch_size": 16,
+        "average_decay": 0.9,
+        "checkpoint_seconds": 0.0,
+        "label_smoothing": 0.1,
+        "resolution": ResolutionSettings(0.4),
+        "whitened_patches": True,
+    }
     return Recipe("tiny", f"folder:{folder}", model, **{**options, **changes})

@@ -77,6 +77,7 @@ def test_what_is_shown_is_what_a_written_clip_shows(tiny_model, clip, tmp_path, 
         (["--query", "100,5"], "not on the picture, which is 64 × 36"),
         (["--query", "here"], "'here' is no place"),
         (["--track"], "nothing to track"),
+        (["--track", "--loop", "--query", "5,5"], "leave out --loop"),
         (["--method", "attention,rollout", "--layout", "overlay"], "takes one method"),
         (["--layer", "7"], "layer"),
         (["--smooth", "-1"], "no smoothing"),
@@ -92,3 +93,5 @@ def test_what_cannot_be_shown_live(options, words, tiny_model, clip, capsys):
 def test_what_only_a_file_can_have_is_refused():
     with pytest.raises(InputError, match="no setting of a live view 'timeline'"):
         live_request("attention", {"timeline": "t.png"})
+    with pytest.raises(InputError, match="no setting of a live view 'look'"):
+        live_request("attention", {"look": None})

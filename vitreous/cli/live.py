@@ -53,7 +53,8 @@ def live(
 ) -> int:
     """Show in the browser what a model looks at, live: through a camera, or a clip played as if it were one.
 
-    It is the picture that `vitreous video` writes, layouts, legend and smoothing over time included.
+    Pictures are drawn as `vitreous video` draws them, layouts, legend and smoothing over time included; their colours
+    settle in the first ones of a scene.
     Frames that come while the model is busy are dropped, so the picture never lags. Ctrl-C ends the view and prints
     its summary; as this is the way to end it, the exit code is 0.
 
@@ -67,8 +68,8 @@ def live(
             commas between, get a panel each.
         layout: How it is shown: the map over the picture by default; heads and layers show each one of the attention.
         target: What the maps shall explain: a class, or "cat - dog"; each picture's predicted class by default.
-        query: A place X,Y in the picture's pixels, or a box X0,Y0,X1,Y1, whose patches are followed instead of what the
-            model's head reads.
+        query: A place X,Y in pixels of the picture shown (see --size), or a box X0,Y0,X1,Y1, whose patches are followed
+            instead of what the model's head reads.
         track: Carry the query along with what lies there in the first picture, until the scene changes.
         layer: Layer to show, counted from 0; -1 is the last.
         head: Head to show, counted from 0; all of them by default.
@@ -91,6 +92,8 @@ def live(
     from vitreous.workflows.live_server import LiveServer
     from vitreous.workflows.places import place, swapped
 
+    if track and loop:
+        raise InputError("what is tracked is lost where the clip begins again: leave out --loop or --track")
     followed, methods = place(query), [name.strip() for name in method.split(",")]
     chosen = live_source(camera, source, size, loop=loop)
     try:

@@ -22,7 +22,7 @@ from vitreous.data.reading import Reading
 from vitreous.errors import InputError
 from vitreous.files import make_folder, written_beside
 
-CACHE_VERSION = 2  # raise it when the same files would be decoded to other pixels
+CACHE_VERSION = 3  # raise it when the same files would be decoded to other pixels
 UNSEALED = "-" * 64
 MOST_BYTES = 10**15  # of reasons why pictures can't be read: so many digits the header has room for
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from vitreous.errors import unknown
+from vitreous.recipes.cifar10_70 import cifar10_70
 from vitreous.recipes.cifar10_quick import cifar10_quick
 from vitreous.recipes.mnist import mnist
 from vitreous.recipes.shapes import shapes
@@ -10,6 +11,7 @@ from vitreous.recipes.tutorial import tutorial
 from vitreous.training.recipe import Recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
+    "cifar10-70": cifar10_70,
     "cifar10-quick": cifar10_quick,
     "mnist": mnist,
     "shapes": shapes,

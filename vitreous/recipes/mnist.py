@@ -2,8 +2,8 @@
 
 Command:   vitreous train mnist --out runs/mnist
 Hardware:  2 cores of an AMD EPYC (Zen 5, AVX512-BF16), torch 2.13.0 CPU
-Time:      not yet measured on an idle machine
-Measured:  98.94 % top-1 on the 10,000 test pictures (n = 1; 2026-11-21, LOG.md)
+Time:      about 12 minutes
+Measured:  99.33 % top-1 on 3,000 validation pictures (n = 1; 2026-11-21, LOG.md)
 """
 
 from vitreous.data.augment import Augment
@@ -13,11 +13,11 @@ from vitreous.training.recipe import Recipe
 
 
 def mnist() -> Recipe:
-    """Width 64, depth 4, patch 4, mean pooling; five passes with Muon. Digits are shifted but never mirrored."""
+    """Width 128, depth 6, patch 4, mean pooling; five passes with Muon. Digits are shifted but never mirrored."""
     return Recipe(
         name="mnist",
         data="mnist",
-        model=size("nano/4-28"),
+        model=size("micro/4-32", image_size_hw=(28, 28), channels=1, qk_norm=True),
         epochs=5,
         optimizer=OptimizerSettings(learning_rate=5e-3, adamw_learning_rate=5e-3),
         augment=Augment(shift=2),

@@ -73,6 +73,7 @@ class ClassStrip:
         if self._duration is None and now > width:
             passed = min(width, now - max(self._reached, width))
             if passed > 0:
+                self._band[:, min(self._reached, width) :] = self._column(shares)[:, None]
                 self._band[:, : width - passed] = self._band[:, passed:].copy()
             first, last = width - max(passed, 1), width
         else:

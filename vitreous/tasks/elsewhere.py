@@ -24,6 +24,8 @@ def find_elsewhere(model: str, device: torch.device, note: Note) -> Classifier:
         place = find_origin(model)
         if isinstance(place, HubRepository):
             return from_hub(place, device, note)
+        if isinstance(place, Path):
+            return load_classifier(place, device)
         foreign = from_address(model, place)
     elif (path / CONFIG).is_file():
         foreign = read_repository(Folder(path))

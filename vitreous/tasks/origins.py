@@ -54,6 +54,10 @@ class Address:
         return path
 
 
+Place = HubRepository | Address | Path
+"""A repository of the hub, a file on the web, or a folder here that is a run of ours."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """One kind of name, and what each stands for."""
@@ -61,7 +65,7 @@ class Origin:
     summary: str
     """What is found there, in words."""
     example: str
-    find: Callable[[str], HubRepository | Address]
+    find: Callable[[str], "Place"]
 
 
 def hub(text: str) -> HubRepository:
@@ -80,11 +84,11 @@ def timm(text: str) -> HubRepository:
 
 
 def listed(
-    origin: str, table: dict[str, HubRepository] | dict[str, Address]
-) -> Callable[[str], HubRepository | Address]:
+    origin: str, table: dict[str, HubRepository] | dict[str, Address] | dict[str, Path]
+) -> Callable[[str], Place]:
     """Look a name up in a table."""
 
-    def find(text: str) -> HubRepository | Address:
+    def find(text: str) -> Place:
         if text not in table:
             raise unknown(f"{origin} model", text, table)
         return table[text]
@@ -128,7 +132,10 @@ TORCHVISION = {
     "vit_h_14_lc_swag": torchvision("vit_h_14_lc_swag-c1eb923e.pth", 14, 224, 224),
 }
 
+SHIPPED = {"cifar10": Path(__file__).parents[1] / "shipped" / "cifar10"}
+
 ORIGINS = {
+    "vitreous": Origin("models that come with Vitreous", "cifar10", listed("vitreous", SHIPPED)),
     "timm": Origin("timm's models", "vit_base_patch16_224.augreg_in21k_ft_in1k", timm),
     "hf": Origin("any repository of the Hugging Face hub", "google/vit-base-patch16-224", hub),
     "dinov2": Origin("DINOv2 (Oquab et al. 2024)", "vits14", listed("dinov2", DINOV2)),
@@ -143,7 +150,7 @@ def is_origin(model: str) -> bool:
     return bool(re.match(r"[A-Za-z][\w-]+:", model)) and not Path(model).exists()  # one letter is a drive of Windows
 
 
-def find_origin(model: str) -> HubRepository | Address:
+def find_origin(model: str) -> Place:
     """Where the model called "origin:name" lies.
 
     Raises:

@@ -19,6 +19,7 @@ from vitreous.training.gradients import Learner, memory_advice
 from vitreous.training.metrics_log import MetricsLog
 from vitreous.training.processes import Processes
 from vitreous.training.recipe import Recipe
+from vitreous.training.resolution import shown_at, work
 from vitreous.training.run_folder import RunFolder
 from vitreous.training.schedule import factor
 from vitreous.training.sharding import is_sharded
@@ -111,6 +112,8 @@ def training_step(state: TrainingState, run: Run, learner: Learner) -> tuple[Ten
     """One optimizer step; this process' part of the loss and of the pictures told right, still on the device."""
     state.model.train()
     pictures, labels = run.batches.batch(state.step)
+    recipe = run.recipe
+    pictures = shown_at(state.step, run.steps, pictures, recipe.resolution, recipe.model.patch_size)
     result = learner.gradients(pictures, labels, seed_for(run.recipe.seed, "model", state.step))
     if run.recipe.optimizer.clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), run.recipe.optimizer.clip_norm)
@@ -155,9 +158,17 @@ class Window:
         rates = {"learning_rate": learning_rate, "pictures_per_second": self.rate}
         epoch = run.epoch(state.step)
         run.log.write(step=state.step, epoch=epoch, split="train", loss=loss, top1=top1, **rates)
-        left = (run.steps - state.step) * batch / self.rate
+        left = self.seconds_left(state.step)
         run.on_progress(Progress(state.step, run.steps, epoch, loss, top1, self.rate, left, run.validation_top1))
         self.results = []
+
+    def seconds_left(self, step: int) -> float:
+        """How long the rest of the run takes, at the pace so far."""
+        done, now, whole = (
+            work(at, self.run.steps, self.run.recipe.resolution)
+            for at in (step - self.steps_timed, step, self.run.steps)
+        )
+        return (time.monotonic() - self.started) * (whole - now) / (now - done)
 
     def checkpoint_due(self) -> bool:
         """Whether the last checkpoint is too long ago; only right after a report, when the loss is known to be good."""

@@ -9,6 +9,7 @@ from vitreous.data.reading import OneSize
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.training.optimizer import OptimizerSettings
+from vitreous.training.resolution import ResolutionSettings, small_size
 from vitreous.training.schedule import ScheduleSettings
 
 
@@ -27,7 +28,10 @@ class Recipe:
     seed: int = 0
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    resolution: ResolutionSettings = field(default_factory=ResolutionSettings)
     augment: Augment = field(default_factory=Augment)
+    whitened_patches: bool = False
+    """Start the patch embedding from the principal components of the training set's patches."""
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     """Weigh each picture in the loss by its class: "balanced" inversely to the class's number of training pictures."""
@@ -57,6 +61,16 @@ class Recipe:
         for name in ("epochs", "batch_size", "validate_every_epochs", "accumulate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
+        if self.whitened_patches and self.model.stem != "patch":
+            raise InputError(
+                f"whitened_patches is for the stem 'patch', not '{self.model.stem}': leave one of them out"
+            )
+        size_hw, multiple = self.model.image_size_hw, self.model.patch_size
+        if self.resolution.share and small_size(size_hw, self.resolution, multiple) == size_hw:
+            raise InputError(
+                f"resolution.scale is {self.resolution.scale}: pictures of {size_hw[0]} × {size_hw[1]} in whole "
+                f"patches of {multiple} don't get smaller by it; choose less, or resolution.share=0"
+            )
         if self.augment.shift >= min(self.model.image_size_hw):
             raise InputError(f"augment.shift is {self.augment.shift}: it must be less than the picture's sides")
         if not 0 <= self.checkpoint_seconds < math.inf:

@@ -105,15 +105,19 @@ def live_request(method: str | Sequence[str], settings: dict[str, Any]) -> Video
     Raises:
         InputError: there is no such method or setting, or its value doesn't fit.
     """
+    known = {one.name for kind in (VideoRequest, Look, Settings) for one in fields(kind)}
+    known -= OF_FILES | {"methods", "settings", "look", "options"}
     for name in settings:
-        if name in OF_FILES:
-            known = {one.name for kind in (VideoRequest, Look, Settings) for one in fields(kind)}
-            raise unknown("setting of a live view", name, sorted(known - OF_FILES - {"methods", "settings", "options"}))
+        if name not in known:
+            raise unknown("setting of a live view", name, sorted(known))
     return request_from(method, settings)
 
 
 class Drawn:
-    """What is shown of each picture: the frame that `vitreous video` would draw, smoothed over those shown before."""
+    """What is shown of each picture: the frame that `vitreous video` would draw, smoothed over those shown before.
+
+    Those to come are not known: a scene's colour scale settles in its first pictures, and a flash is only smoothed.
+    """
 
     def __init__(self, classifier: Classifier, request: VideoRequest) -> None:
         check_model(classifier, request)

@@ -19,6 +19,7 @@ from vitreous.data.reading import Reading
 from vitreous.data.sources import absolute, load_training
 from vitreous.data.statistics import channel_statistics
 from vitreous.errors import InputError
+from vitreous.model.patches import PatchEmbedding
 from vitreous.model.vit import ViT
 from vitreous.recipes import find_recipe
 from vitreous.recipes.reference import ReferenceCurve
@@ -42,6 +43,7 @@ from vitreous.training.run_folder import (
     write_header,
 )
 from vitreous.training.state import TrainingState, new_state, read_state, restore
+from vitreous.training.whitening import whitened
 from vitreous.workflows.standing import band, reference_for, teller
 
 FEW_STEPS = 50
@@ -195,12 +197,18 @@ def _train(folder: RunFolder, recipe: Recipe, data: tuple[Pictures, Pictures], s
         torch.manual_seed(seed_for(recipe.seed, "weights"))
         model = ViT(recipe.model).to(session.device)
     preprocessing = _preprocessing(recipe, training)
+    normalise = Normalise(preprocessing.mean, preprocessing.std)
+    stem = model.stem
+    if recipe.whitened_patches and isinstance(stem, PatchEmbedding) and not folder.checkpoint.exists():
+        weight, bias = processes.from_first(lambda: whitened(stem, training, normalise, recipe.seed))
+        with torch.no_grad():
+            stem.linear.weight.copy_(weight)
+            stem.linear.bias.copy_(bias)
     classifier = Classifier(model, preprocessing, training.class_names)
     processes.from_first(lambda: save_config(classifier, folder.path))
     sentence = _sentence(model, recipe, data, session)
     state = new_state(model, recipe, processes.count)
     _go_back(state, folder, session)
-    normalise = Normalise(preprocessing.mean, preprocessing.std)
     batches = TrainingBatches(
         training, recipe.batch_size, recipe.augment, recipe.seed, normalise=normalise, device=session.device
     )

@@ -1,0 +1,68 @@
+"""Validation accuracy against training time of several runs, as a picture and a table.
+
+Command:  python benchmarks/accuracy_against_time.py RUN [RUN ...] [-o docs/accuracy.png]
+
+Time is that of the training steps alone, so runs with more validations aren't worse off. Runs are named by recipe; they
+must have run in one go.
+"""
+
+import argparse
+from pathlib import Path
+
+from vitreous.render.figure import new_figure, save, style_axes
+from vitreous.render.theme import COOL, MUTED, WARM
+from vitreous.tasks.saved import read_json
+from vitreous.training.run_folder import RunFolder, read_metrics
+
+COLORS = (WARM, COOL, "#7a5ea8", "#3f8f5f")
+
+
+def points(run: Path) -> tuple[str, list[float], list[float]]:
+    """A run's recipe, and its validations: minutes of training and accuracies in per cent, from nothing on."""
+    recipe = read_json(RunFolder(run).recipe)["recipe"]
+    minutes, accuracies, now = [0.0], [10.0], 0.0
+    for line in read_metrics(RunFolder(run)):
+        if line["split"] == "train":
+            now = line["step"] * recipe["batch_size"] / line["pictures_per_second"] / 60
+        elif line["split"] == "validation":
+            minutes.append(now)
+            accuracies.append(100 * line["top1"])
+    return recipe["name"], minutes, accuracies
+
+
+def main() -> None:
+    """Draw and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--output", "-o", type=Path, default=Path("docs/accuracy.png"))
+    asked = parser.parse_args()
+    figure = new_figure(1400, 760)
+    axes = figure.subplots()
+    figure.subplots_adjust(left=0.08, right=0.97, top=0.9, bottom=0.13)
+    style_axes(axes, "CIFAR-10 from scratch: validation accuracy, %")
+    colors: dict[str, str] = {}
+    for run in asked.runs:
+        name, minutes, accuracies = points(run)
+        seen = name in colors
+        color = colors.setdefault(name, COLORS[len(colors) % len(COLORS)])
+        axes.plot(minutes, accuracies, color=color, marker="o", markersize=3, linewidth=1.4)
+        if not seen:
+            axes.annotate(
+                name,
+                (minutes[-1], accuracies[-1]),
+                (0, 8),
+                textcoords="offset points",
+                ha="center",
+                color=color,
+                fontsize=8,
+            )
+        print(f"{run}: {name}, {accuracies[-1]:.1f} % after {minutes[-1]:.1f} min of training")
+    axes.set_xlabel("minutes of training on 2 cores", color=MUTED, fontsize=8)
+    axes.set_xlim(0, axes.get_xlim()[1] * 1.1)
+    axes.set_ylim(10, 90)
+    save(figure, asked.output)
+    print(asked.output)
+
+
+if __name__ == "__main__":
+    main()

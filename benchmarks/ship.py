@@ -1,0 +1,79 @@
+"""Put a run's model into the package, with a card made from the run: what `vitreous:NAME` loads.
+
+Command:  python benchmarks/ship.py RUN NAME
+
+Weights go in half precision, which moves no answer on the test pictures by more than rounding; the card says what
+`vitreous evaluate` says of the model as it is shipped. It writes vitreous/shipped/NAME.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from vitreous.evaluation.certainty import Evaluation
+from vitreous.files import make_folder, write_text
+from vitreous.tasks.origins import SHIPPED
+from vitreous.tasks.saved import CONFIG, WEIGHTS, read_json, write_tensors
+from vitreous.training.run_folder import RunFolder
+from vitreous.workflows.evaluate import evaluate
+
+LARGEST_BYTES = 6_000_000
+
+
+def card(name: str, header: dict[str, Any], scores: Evaluation, parameters: int) -> str:
+    """What the model is, from the run that made it."""
+    recipe = header["recipe"]
+    model, data = recipe["model"], header["data"]
+    low, high = scores.top1_interval
+    side, patch = model["image_size_hw"][0], model["patch_size"]
+    return f"""---
+license: apache-2.0
+library_name: vitreous
+pipeline_tag: image-classification
+datasets: [cifar10]
+---
+
+# vitreous:{name}
+
+A Vision Transformer of {parameters / 1e6:.2f} M parameters, made to be looked into: pictures of {side} × {side},
+patches of {patch}, width {model["width"]}, depth {model["depth"]}, {model["heads"]} heads, {model["pooling"]} pooling.
+
+| | |
+|---|---|
+| recipe | `vitreous train {recipe["name"]} --set seed={recipe["seed"]}` |
+| learned from | {data["training"]:,} training pictures of {data["source"]}, and no other data |
+| passes | {recipe["epochs"]:g} |
+| top-1 on the {scores.count:,} test pictures | {scores.top1:.2%} (95 % interval {low:.2%} to {high:.2%}) |
+| made with | vitreous {header["vitreous"]}, torch {header["torch"]}, {header["device"]} |
+
+It knows ten classes and pictures of 32 × 32. Of any other picture it says one of the ten all the same, often
+surely. It is a specimen, not a tool for decisions. CIFAR-10 is by Krizhevsky (2009).
+"""
+
+
+def main() -> None:
+    """Copy configuration and weights, evaluate them, write the card."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name", choices=SHIPPED)
+    asked = parser.parse_args()
+    folder = SHIPPED[asked.name]
+    make_folder(folder)
+    shutil.copyfile(asked.run / CONFIG, folder / CONFIG)
+    weights = load_file(asked.run / WEIGHTS)
+    write_tensors({name: value.to(torch.float16) for name, value in weights.items()}, folder / WEIGHTS)
+    size = (folder / WEIGHTS).stat().st_size
+    if size > LARGEST_BYTES:
+        parser.error(f"{size} bytes are more than {LARGEST_BYTES}: ship a smaller model")
+    header = read_json(RunFolder(asked.run).recipe)
+    scores = evaluate(f"vitreous:{asked.name}", header["data"]["source"])
+    write_text(folder / "README.md", card(asked.name, header, scores, sum(value.numel() for value in weights.values())))
+    print(f"{folder}: {size / 1e6:.1f} MB, top-1 {scores.top1:.2%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""The models that come with the package."""
+
+import pytest
+
+from vitreous.errors import InputError
+from vitreous.tasks.origins import SHIPPED
+from vitreous.workflows.evaluate import evaluate
+from vitreous.workflows.load import load
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_is_shipped_is_small_and_has_a_card(name):
+    files = {path.name for path in SHIPPED[name].iterdir()}
+    assert files == {"README.md", "config.json", "model.safetensors"}
+    assert (SHIPPED[name] / "model.safetensors").stat().st_size <= 6_000_000
+    assert f"vitreous:{name}" in (SHIPPED[name] / "README.md").read_text()
+
+
+def test_the_card_says_what_the_model_reaches(shared, monkeypatch):
+    monkeypatch.setenv("VITREOUS_DATA", str(shared))
+    reached = evaluate("vitreous:cifar10", "cifar10").top1
+    assert f"{reached:.2%}" in (SHIPPED["cifar10"] / "README.md").read_text()
+    assert reached > 0.77
+
+
+def test_it_tells_classes_by_name():
+    model = load("vitreous:cifar10")
+    assert model.class_names[:3] == ("airplane", "automobile", "bird")
+    assert {str(weight.dtype) for weight in model.vit.parameters()} == {"torch.float32"}
+    with pytest.raises(InputError, match="no vitreous model 'cifar'"):
+        load("vitreous:cifar")

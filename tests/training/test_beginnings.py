@@ -1,0 +1,87 @@
+"""How a run begins: with small pictures, and with an embedding made from the pictures' patches."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from runs import tiny_recipe
+
+from vitreous.data.loader import Normalise
+from vitreous.data.pictures import Pictures
+from vitreous.errors import InputError
+from vitreous.model.config import ViTConfig
+from vitreous.model.patches import patchify
+from vitreous.model.vit import ViT
+from vitreous.training.resolution import ResolutionSettings
+from vitreous.training.whitening import whitened
+from vitreous.workflows.train import train
+
+PLAIN = Normalise((0.5,) * 3, (0.25,) * 3)
+
+
+def some_pictures(count: int = 500) -> Pictures:
+    """Smooth pictures, whose pixels beside each other hardly differ."""
+    torch.manual_seed(0)
+    coarse = torch.rand(count, 3, 4, 6) * 255
+    images = torch.nn.functional.interpolate(coarse, (12, 20), mode="bicubic").clamp(0, 255)
+    return Pictures(images.to(torch.uint8), torch.zeros(count, dtype=torch.long), ("one", "other"))
+
+
+@torch.no_grad()
+def begin(model: ViT, pictures: Pictures, seed: int) -> None:
+    """Give the model's embedding its first weights."""
+    weight, bias = whitened(model.stem, pictures, PLAIN, seed)
+    model.stem.linear.weight.copy_(weight)
+    model.stem.linear.bias.copy_(bias)
+
+
+@pytest.mark.parametrize("width", [64, 48, 16])
+def test_tokens_vary_alike_in_all_directions(width):
+    pictures, model = some_pictures(), ViT(ViTConfig((12, 20), 4, width=width, depth=1, heads=2))
+    before = torch.linalg.eigvalsh(model.stem(PLAIN(pictures.images_u8)).flatten(0, 1).T.cov())[-16:]
+    begin(model, pictures, 0)
+    tokens = model.stem(PLAIN(pictures.images_u8)).flatten(0, 1)
+    patches = patchify(PLAIN(pictures.images_u8), 4).flatten(0, 1)
+    variances = torch.linalg.eigvalsh(patches.T.cov())
+    after = torch.linalg.eigvalsh(tokens.T.cov())[-16:]
+    assert tokens.mean(0).abs().max() < 1e-3
+    assert torch.allclose(after, (variances / (variances + 0.01))[-16:].sort().values, atol=1e-2)
+    assert after[0] / after[-1] > 3 * before[0] / before[-1]
+
+
+def test_the_seed_decides_the_rotation():
+    weights = []
+    for seed in (0, 0, 1):
+        model = ViT(ViTConfig((12, 20), 4, width=16, depth=1, heads=2))
+        begin(model, some_pictures(), seed)
+        weights.append(model.stem.linear.weight.detach())
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_pictures_grow_when_their_time_has_come(colored_folder, tmp_path, monkeypatch):
+    sizes, forward = [], ViT.forward
+
+    def noted(self, pictures, trace=None):
+        if self.training:
+            sizes.append(tuple(pictures.shape[2:]))
+        return forward(self, pictures, trace)
+
+    monkeypatch.setattr(ViT, "forward", noted)
+    recipe = tiny_recipe(colored_folder, resolution=ResolutionSettings(share=0.5, scale=0.7), whitened_patches=True)
+    assert train(recipe, tmp_path / "run").finished
+    half = len(sizes) // 2
+    assert sizes[0] == (12, 20)  # What doesn't fit into memory is known at once.
+    assert set(sizes[1:half]) == {(8, 16)}
+    assert set(sizes[half:]) == {(12, 20)}
+
+
+def test_what_cannot_begin(colored_folder):
+    recipe = tiny_recipe(colored_folder)
+    with pytest.raises(InputError, match="stem 'patch', not 'conv'"):
+        replace(recipe, whitened_patches=True, model=replace(recipe.model, stem="conv"))
+    for wrong in ({"share": 1.0}, {"share": -0.1}, {"scale": 0.0}, {"scale": 1.0}):
+        with pytest.raises(InputError, match=f"resolution.{next(iter(wrong))}"):
+            ResolutionSettings(**wrong)
+    with pytest.raises(InputError, match="don't get smaller"):
+        replace(recipe, resolution=ResolutionSettings(share=0.5, scale=0.95))
