@@ -3,6 +3,7 @@
 import io
 import resource
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -123,22 +124,26 @@ def test_what_a_killed_process_left_is_removed(cache):
     assert not left.exists()
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """No file can grow beyond 3 kB."""
+    """No file can grow beyond 3 kB; not even that which the tests' own output may go to, so no longer than needed."""
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_is_one_line_or_no_obstacle_and_leaves_nothing(cache, full_disk, monkeypatch):
+def test_a_full_disk_is_one_line_or_no_obstacle_and_leaves_nothing(cache, monkeypatch):
     source, notes = encoded(90), []
-    pictures = load(source, reading=Reading(note=notes.append))
+    with full_disk():
+        pictures = load(source, reading=Reading(note=notes.append))
     assert len(pictures) == 90 and notes[0].startswith("decoded pictures are not kept for the next time: can't write")
     monkeypatch.setattr(decoded, "budget_bytes", lambda: 3 * 5 * 8 * 90 - 1)
-    with pytest.raises(InputError, match=r"^can't write .*: the 90 pictures take .* set VITREOUS_CACHE to a folder"):
+    words = r"^can't write .*: the 90 pictures take .* set VITREOUS_CACHE to a folder"
+    with full_disk(), pytest.raises(InputError, match=words):
         load(source, reading=Reading())
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
 
