@@ -313,8 +313,8 @@ def test_a_draw_that_breaks_its_promise_is_stopped(clip_300, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_few_frames_are_in_memory_at_a_time(clip_300, tmp_path, monkeypatch):
-    """A slow writer holds the reader back: at most four batches are between the two."""
+def traffic(monkeypatch, pause_seconds=0.0):
+    """Lists that fill as frames are read and written: one entry each, and at each reading how many are in between."""
     real_read, real_write = stream.read_frames, PictureTrack.write
     read, written, between = [], [], []
 
@@ -325,12 +325,18 @@ def test_few_frames_are_in_memory_at_a_time(clip_300, tmp_path, monkeypatch):
             yield frame
 
     def write(self, frame):
-        time.sleep(0.001)
+        time.sleep(pause_seconds)
         written.append(1)
         real_write(self, frame)
 
     monkeypatch.setattr(stream, "read_frames", read_frames)
     monkeypatch.setattr(PictureTrack, "write", write)
+    return read, written, between
+
+
+def test_few_frames_are_in_memory_at_a_time(clip_300, tmp_path, monkeypatch):
+    """A slow writer holds the reader back: at most four batches are between the two."""
+    read, written, between = traffic(monkeypatch, 0.001)
     transform_video(clip_300, tmp_path / "out.mp4", same, batch_size=5)
     assert len(read) == len(written) == 300
     assert max(between) <= 5 * 5
@@ -338,22 +344,10 @@ def test_few_frames_are_in_memory_at_a_time(clip_300, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("pixels", "most"), [(1, 5), (3 * 5 * 24 * 32, 15)])
 def test_fewer_large_frames_are_in_memory_and_batches_stay(clip_300, tmp_path, monkeypatch, pixels, most):
-    """However large, one batch is on its way at least; the writer may be at the next frame already when it counts."""
+    """However large, one batch is on its way at least."""
     monkeypatch.setattr(stream, "PIXELS_AT_ONCE", pixels)
-    real_read, real_write, read, written, between, batches = stream.read_frames, PictureTrack.write, [], [], [], []
-
-    def read_frames(path, *rest):
-        for frame in real_read(path, *rest):
-            read.append(1)
-            between.append(len(read) - len(written))
-            yield frame
-
-    def write(self, frame):
-        real_write(self, frame)
-        written.append(1)
-
-    monkeypatch.setattr(stream, "read_frames", read_frames)
-    monkeypatch.setattr(PictureTrack, "write", write)
+    _, written, between = traffic(monkeypatch)
+    batches = []
     transform_video(
         clip_300,
         tmp_path / "out.mp4",

@@ -21,12 +21,8 @@ from PIL import Image
 from video_clips import record_with_sound
 
 from vitreous.cli import run
-from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
-from vitreous.model.config import ViTConfig
-from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier, Prediction
-from vitreous.tasks.saved import save_config, save_weights
+from vitreous.tasks.classification import Prediction
 from vitreous.video.camera import Camera, Clip, LiveFrame, fitting
 from vitreous.video.decode import read_frames
 from vitreous.workflows import live_server
@@ -57,24 +53,6 @@ class Noise:
 
 def look(frame):
     return Seen(frame.image_u8, Prediction(RANKING), "stand-in")
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    """A second of 25 frames, 36 x 64 pixels."""
-    return record_with_sound(tmp_path_factory.mktemp("clips") / "clip.mp4", "aac")
-
-
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory):
-    """The folder of a small model that has learned nothing."""
-    folder = tmp_path_factory.mktemp("model")
-    vit = ViT(ViTConfig(image_size_hw=(16, 16), patch_size=4, classes=3, width=16, depth=2, heads=2))
-    save_config(
-        Classifier(vit, Preprocessing((16, 16), "stretch", (0.5,) * 3, (0.5,) * 3, 4), ("red", "green", "blue")), folder
-    )
-    save_weights(vit, folder)
-    return folder
 
 
 @contextmanager

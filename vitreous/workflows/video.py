@@ -155,7 +155,7 @@ def place_in_frame(request: VideoRequest, source_hw: tuple[int, int]) -> Place:
     It is (y, x), or a box (top, left, bottom, right).
 
     Raises:
-        InputError: it is not on the clip.
+        InputError: it is not on the picture.
     """
     if request.query is None:
         return None

@@ -1,0 +1,30 @@
+"""What the tests of the live view share."""
+
+import pytest
+import torch
+from video_clips import record_with_sound
+
+from vitreous.data.preprocessing import Preprocessing
+from vitreous.model.config import ViTConfig
+from vitreous.model.vit import ViT
+from vitreous.tasks.classification import Classifier
+from vitreous.tasks.saved import save_config, save_weights
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A second of 25 frames, 36 x 64 pixels."""
+    return record_with_sound(tmp_path_factory.mktemp("clips") / "clip.mp4", "aac")
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory):
+    """The folder of a small model that has learned nothing."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    vit = ViT(ViTConfig(image_size_hw=(16, 16), patch_size=4, classes=3, width=16, depth=2, heads=2))
+    save_config(
+        Classifier(vit, Preprocessing((16, 16), "stretch", (0.5,) * 3, (0.5,) * 3, 4), ("red", "green", "blue")), folder
+    )
+    save_weights(vit, folder)
+    return folder
