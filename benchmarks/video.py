@@ -33,7 +33,7 @@ from vitreous.model import kernels, linear
 from vitreous.model.config import size
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
-from vitreous.runtime import autocast
+from vitreous.runtime import autocast, choose_precision
 from vitreous.tasks.classification import Classifier
 from vitreous.video.decode import read_frames
 from vitreous.video.info import Frame, read_info
@@ -42,11 +42,12 @@ from vitreous.video.output import writer_for
 from vitreous.workflows.load import at_size
 from vitreous.workflows.video import Looking, write_explained
 from vitreous.workflows.video_drawing import ClipDrawing
-from vitreous.workflows.video_maps import Seen
+from vitreous.workflows.video_maps import Seen, with_steps_for
 from vitreous.workflows.video_request import VideoRequest
 
 SHARED = Path(os.environ.get("VITREOUS_SHARED", "../shared/data"))
 TURNS = 3
+KINDS = ("fp32", "bf16", "int8")
 
 
 def plainly(size_hw: tuple[int, int], patch: int) -> Preprocessing:
@@ -99,7 +100,7 @@ def stages(classifier: Classifier, clip: Path, count: int, request: VideoRequest
     drawn: list[Frame] = []
 
     def look() -> None:
-        with autocast(classifier.device, request.precision):
+        with autocast(classifier.device, choose_precision(request.float_precision, classifier.device)):
             seen[:] = [one for batch in batches(frames, request.batch_size) for one in looking.look(batch)]
 
     def draw() -> None:
@@ -150,16 +151,16 @@ def script(classifier: Classifier, clip: Path, count: int) -> None:
             kind: lambda kind=kind: write_explained(
                 classifier, clip, folder / "ours.mp4", VideoRequest(("attention",), options=end, precision=kind)
             )
-            for kind in ("fp32", "bf16")
+            for kind in KINDS
         }
         ways["script"] = lambda: in_the_usual_way(lambda: by_script(classifier, clip, count, folder))
         times = {name: [] for name in ways}
         for _ in range(TURNS):
             for name, run in ways.items():
                 times[name].append(seconds(run))
-    full, half, theirs = (min(values) / count * 1000 for values in times.values())
-    print(f"DINO's script at {classifier.preprocessing.size_hw[0]}: {theirs:.0f} ms a frame, {theirs / full:.1f} times "
-          f"our pipeline in fp32, {theirs / half:.1f} times in bf16")  # fmt: skip
+    *ours, theirs = (min(values) / count * 1000 for values in times.values())
+    ratios = ", ".join(f"{theirs / one:.1f} times in {kind}" for kind, one in zip(KINDS, ours, strict=True))
+    print(f"DINO's script at {classifier.preprocessing.size_hw[0]}: {theirs:.0f} ms a frame, our pipeline's {ratios}")
 
 
 @torch.no_grad()
@@ -204,27 +205,31 @@ def in_the_usual_way(run: Callable[[], object]) -> None:
 def precision(classifier: Classifier, clip: Path, count: int) -> None:
     """Print what the model's stage takes in each precision, and how alike the maps are to those in fp32."""
     frames = [frame.image_u8 for frame in read(clip, count)]
+    around = choose_precision("auto", classifier.device)
+    with autocast(classifier.device, around):
+        coarse = with_steps_for(classifier, frames[:16])
     for method in ("attention", "rollout"):
         maps: dict[str, list[np.ndarray]] = {}
 
         def see(name: str, kind: str, method: str = method, maps: dict[str, list[np.ndarray]] = maps) -> None:
-            with autocast(classifier.device, kind):
-                parts = [explain_batch(classifier, frames[i : i + 16], method) for i in range(0, count, 16)]
+            model, floats = (coarse, around) if kind == "int8" else (classifier, kind)
+            with autocast(classifier.device, floats):
+                parts = [explain_batch(model, frames[i : i + 16], method) for i in range(0, count, 16)]
             maps[name] = [one.grid_heat for part in parts for one in part]
 
         ways: dict[str, Callable[[], object]] = {
             "fp32, PyTorch's products": lambda see=see: with_usual_products(lambda: see("usual", "fp32")),
-            "fp32": lambda see=see: see("fp32", "fp32"),
-            "bf16": lambda see=see: see("bf16", "bf16"),
+            **{kind: lambda see=see, kind=kind: see(kind, kind) for kind in KINDS},
         }
         times = {name: min(seconds(run) for _ in range(TURNS)) for name, run in ways.items()}
-        alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(maps["fp32"], maps["bf16"], strict=True)]
         print(f"{method}: " + ", ".join(f"{name} {value / count * 1000:.1f} ms" for name, value in times.items()))
-        usual, full, half = times.values()
-        print(
-            f"  bf16 is {usual / half:.2f} times as fast as PyTorch's fp32, {full / half:.2f} times as ours; maps' "
-            f"correlation at least {min(alike):.4f}, mean {np.mean(alike):.4f}"
-        )
+        usual, full = list(times.values())[:2]
+        for kind in KINDS[1:]:
+            alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(maps["fp32"], maps[kind], strict=True)]
+            print(
+                f"  {kind} is {usual / times[kind]:.2f} times as fast as PyTorch's fp32, {full / times[kind]:.2f} as "
+                f"ours; maps' correlation at least {min(alike):.4f}, mean {np.mean(alike):.4f}"
+            )
 
 
 def small(clip: Path, count: int) -> None:
@@ -236,7 +241,7 @@ def small(clip: Path, count: int) -> None:
         config = size(name, image_size_hw=(224, 224))
         names = tuple(f"class {i}" for i in range(config.classes))
         classifier = Classifier(ViT(config), plainly((224, 224), 16), names)
-        for kind in ("fp32", "bf16"):
+        for kind in KINDS:
             request = VideoRequest(options=until(frames), precision=kind)
             least = min(whole_seconds(classifier, clip, request) for _ in range(TURNS))
             print(f"ViT-{name} at 224 on {width} x {height}, rollout, {kind}: {count / least:.1f} frames a second")
@@ -302,7 +307,7 @@ def main() -> None:
     count = given.frames
     chosen: dict[str, Callable[[], None]] = {
         "stages": lambda: [stages(classifier, given.clip, count, VideoRequest(methods=(method,), precision=kind))
-                           for method in ("attention", "rollout") for kind in ("fp32", "bf16")] and None,
+                           for method in ("attention", "rollout") for kind in KINDS] and None,
         "script": lambda: [script(at_size(classifier, side, lambda _: None), given.clip, count)
                            for side in (224, 448)] and None,
         "precision": lambda: precision(classifier, given.clip, count),

@@ -47,7 +47,7 @@ def live(
     strip: Flag = False,
     size: int = 640,
     model_size: int | None = None,
-    precision: Literal["auto", "bf16", "fp32"] = "auto",
+    precision: Literal["auto", "bf16", "fp32", "int8"] = "auto",
     host: str = "127.0.0.1",
     port: int = 8765,
 ) -> int:
@@ -83,7 +83,8 @@ def live(
         strip: Draw the classes over time under the picture.
         size: Long side of the pictures in pixels, at most.
         model_size: Side in pixels that the model is given; its own by default.
-        precision: bf16 makes the model about 1.5 times as fast where the hardware has it; auto takes it there.
+        precision: bf16 makes the model about 1.5 times as fast where the hardware has it, and auto takes it there;
+            int8 about 2.3 times, for methods without gradients.
         host: Address to serve at; by default only this machine can watch.
         port: Port to serve at; 0 for any that is free.
     """

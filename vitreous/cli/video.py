@@ -59,7 +59,7 @@ def video(
     format: str | None = None,  # noqa: A002 - the name of the option
     model_size: int | None = None,
     batch_size: int = 16,
-    precision: Literal["auto", "bf16", "fp32"] = "fp32",
+    precision: Literal["auto", "bf16", "fp32", "int8"] = "fp32",
     resume: Flag = False,
     shared: Flag = False,
 ) -> int:
@@ -101,7 +101,7 @@ def video(
         model_size: Side in pixels that the model is given; its own by default.
         batch_size: Frames that go through the model at a time.
         precision: bf16 makes the model about 1.5 times as fast where the hardware has it, and moves maps by little;
-            auto takes it there.
+            auto takes it there. int8 makes it about 2.3 times as fast, for methods without gradients.
         resume: Of a folder of clips: skip those that this model and request wrote before, or the good part of.
         shared: Of a folder of clips: share it with all who run the same command, on machines that see the same
             folders, and resume. Clips of a worker that dies are done by another; those that failed are not tried again.

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from vitreous.model.config import ViTConfig
 from vitreous.model.kernels import attend
-from vitreous.model.linear import Linear, linear
+from vitreous.model.linear import Linear
 from vitreous.model.positions import rotate
 from vitreous.model.trace import AttentionRecord, Trace
 
@@ -37,7 +37,7 @@ class Attention(nn.Module):
     def query_and_key(self, tokens: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor]:
         """The layer's queries and keys (batch, heads, tokens, head width), for its input."""
         width = self.heads * self.head_width
-        both = linear(tokens, self.qkv.weight[: 2 * width], self.qkv.bias[: 2 * width])
+        both = self.qkv.first(tokens, 2 * width)
         query, key = both.unflatten(-1, (2, self.heads, self.head_width)).permute(2, 0, 3, 1, 4)
         return self._placed(query, key, rotation)
 

@@ -25,6 +25,10 @@ class Linear(nn.Linear):
         """(..., in) to (..., out)."""
         return linear(tokens, self.weight, self.bias)
 
+    def first(self, tokens: Tensor, count: int) -> Tensor:
+        """The first `count` of a token's numbers, (..., in) to (..., count), without the rest."""
+        return linear(tokens, self.weight[:count], None if self.bias is None else self.bias[:count])
+
 
 def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """tokens weightᵀ + bias: (..., in), (out, in) and (out,) to (..., out), differentiable any number of times."""

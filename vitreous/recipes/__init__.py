@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from vitreous.errors import unknown
+from vitreous.recipes.cifar10_20 import cifar10_20
 from vitreous.recipes.cifar10_70 import cifar10_70
 from vitreous.recipes.cifar10_quick import cifar10_quick
 from vitreous.recipes.mnist import mnist
@@ -11,6 +12,7 @@ from vitreous.recipes.tutorial import tutorial
 from vitreous.training.recipe import Recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
+    "cifar10-20": cifar10_20,
     "cifar10-70": cifar10_70,
     "cifar10-quick": cifar10_quick,
     "mnist": mnist,

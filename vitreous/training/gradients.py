@@ -19,6 +19,7 @@ from vitreous.tasks.classification import loss as classification_loss
 from vitreous.training.processes import Processes, part_of
 from vitreous.training.recipe import Recipe
 from vitreous.training.sharding import is_sharded
+from vitreous.training.teacher import Taught, Teacher, distillation
 
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
 
@@ -26,8 +27,18 @@ NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Can
 class Learner:
     """A model from which gradients are taken: in parts one after the other, and in step with the other processes."""
 
-    def __init__(self, model: ViT, recipe: Recipe, processes: Processes, weights: Tensor | None = None) -> None:
-        """With `weights` (classes), on the model's device, each picture counts as much as its class."""
+    def __init__(
+        self,
+        model: ViT,
+        recipe: Recipe,
+        processes: Processes,
+        weights: Tensor | None = None,
+        teacher: Teacher | None = None,
+    ) -> None:
+        """With `weights` (classes), on the model's device, each picture counts as much as its class.
+
+        A `teacher` learns too, and the model from it.
+        """
         smallest = recipe.accumulate * processes.count
         if recipe.batch_size < smallest:
             raise InputError(
@@ -35,10 +46,10 @@ class Learner:
                 f"{recipe.accumulate} part(s) each: raise it to {smallest} or lower accumulate"
             )
         self.model, self.recipe, self.processes, self.weights = model, recipe, processes, weights
-        self.forward: nn.Module = model
+        self.forward: nn.Module = Taught(model, teacher) if teacher else model
         self.drawing: AbstractContextManager = nullcontext()
         if processes.count > 1 and not is_sharded(model):
-            self.forward = DistributedDataParallel(model)
+            self.forward = DistributedDataParallel(self.forward)
             self.forward.register_comm_hook(None, _summed)
 
     def gradients(self, pictures: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -87,10 +98,20 @@ class Learner:
 
     def _part(self, pictures: Tensor, labels: Tensor, share: float | Tensor) -> tuple[Tensor, Tensor]:
         with autocast(pictures.device, self.recipe.precision):
-            logits = self.forward(pictures)
+            answers = self.forward(pictures)
+        logits = answers[0] if isinstance(answers, tuple) else answers
         loss = classification_loss(logits, labels, self.recipe.label_smoothing, self.weights) * share
-        loss.backward()
+        total = self._taught(loss, *answers, labels, share) if isinstance(answers, tuple) else loss
+        total.backward()
         return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+    def _taught(self, loss: Tensor, logits: Tensor, told: Tensor, labels: Tensor, share: float | Tensor) -> Tensor:
+        """What is minimised where a teacher, who answers `told`, has its share of the model's loss, and its own."""
+        settings = self.recipe.teacher
+        counts = None if self.weights is None else self.weights[labels]
+        heard = distillation(logits, told, settings.temperature, counts) * share
+        own = classification_loss(told, labels, weights=self.weights) * share
+        return (1 - settings.share) * loss + settings.share * heard + own
 
     def _exchange(self, *, last: bool) -> AbstractContextManager:
         """The context in which gradients are added up over the processes after the last part, and only then."""

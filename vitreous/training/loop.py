@@ -80,7 +80,7 @@ def train(state: TrainingState, run: Run) -> bool:
     Raises:
         InputError: the loss is no number any more (names the last good checkpoint), or a batch doesn't fit into memory.
     """
-    learner = Learner(state.model, run.recipe, run.processes, weights_of(run))
+    learner = Learner(state.model, run.recipe, run.processes, weights_of(run), state.teacher)
     with torch.random.fork_rng(), learner.checkpointing():
         window = Window(run)
         while state.step < run.steps:

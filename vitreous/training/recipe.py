@@ -11,6 +11,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.training.optimizer import OptimizerSettings
 from vitreous.training.resolution import ResolutionSettings, small_size
 from vitreous.training.schedule import ScheduleSettings
+from vitreous.training.teacher import TeacherSettings
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Recipe:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     resolution: ResolutionSettings = field(default_factory=ResolutionSettings)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
     augment: Augment = field(default_factory=Augment)
     whitened_patches: bool = False
     """Start the patch embedding from the principal components of the training set's patches."""
@@ -65,6 +67,8 @@ class Recipe:
             raise InputError(
                 f"whitened_patches is for the stem 'patch', not '{self.model.stem}': leave one of them out"
             )
+        if self.teacher.share and self.shard_weights:
+            raise InputError("a teacher's weights are not spread: leave out shard_weights, or set teacher.share=0")
         size_hw, multiple = self.model.image_size_hw, self.model.patch_size
         if self.resolution.share and small_size(size_hw, self.resolution, multiple) == size_hw:
             raise InputError(

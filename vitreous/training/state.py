@@ -11,11 +11,13 @@ from torch import Tensor
 
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
+from vitreous.runtime import seed_for
 from vitreous.tasks.saved import write_tensors
 from vitreous.training.average import WeightAverage
 from vitreous.training.optimizer import build_optimizers
 from vitreous.training.recipe import Recipe
 from vitreous.training.sharding import fill, own_part, shard, spread_like, whole
+from vitreous.training.teacher import Teacher
 
 
 @dataclass
@@ -29,7 +31,9 @@ class TrainingState:
     model: ViT
     average: WeightAverage | None
     optimizers: dict[str, torch.optim.Optimizer]
+    """By kind; those of the teacher's weights begin with "teacher-"."""
     step: int = 0
+    teacher: Teacher | None = None
 
     @property
     def best_model(self) -> ViT:
@@ -56,7 +60,14 @@ def new_state(model: ViT, recipe: Recipe, processes: int = 1) -> TrainingState:
     if recipe.shard_weights and processes > 1:
         for each in [model, average.model] if average else [model]:
             shard(each, processes)
-    return TrainingState(model, average, build_optimizers(model, recipe.optimizer))
+    state = TrainingState(model, average, build_optimizers(model, recipe.optimizer))
+    if recipe.teacher.share:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_for(recipe.seed, "teacher"))
+            state.teacher = Teacher(recipe.teacher, model.config).to(next(model.parameters()).device)
+        theirs = build_optimizers(state.teacher, recipe.teacher.optimizer())
+        state.optimizers |= {f"teacher-{kind}": optimizer for kind, optimizer in theirs.items()}
+    return state
 
 
 def to_save(state: TrainingState) -> Saved:
@@ -109,6 +120,8 @@ def restore(state: TrainingState, saved: Saved, path: Path) -> None:
     fill(state.model, _below("model/", saved.tensors))
     if state.average:
         fill(state.average.model, _below("average/", saved.tensors))
+    if state.teacher:
+        fill(state.teacher, _below("teacher/", saved.tensors))
     for kind, optimizer, name, weight in _owned(state):
         memory = _below(f"optimizer/{kind}/{name}/", saved.tensors)
         if memory:
@@ -128,12 +141,15 @@ def _weights(state: TrainingState) -> dict[str, Tensor]:
     tensors = {f"model/{name}": tensor for name, tensor in state.model.state_dict().items()}
     if state.average:
         tensors |= {f"average/{name}": tensor for name, tensor in state.average.model.state_dict().items()}
+    if state.teacher:
+        tensors |= {f"teacher/{name}": tensor for name, tensor in state.teacher.state_dict().items()}
     return tensors
 
 
 def _owned(state: TrainingState) -> list[tuple[str, torch.optim.Optimizer, str, Tensor]]:
     """Each optimizer's kind, itself, and each weight that it moves, with its name."""
-    names = {id(weight): name for name, weight in state.model.named_parameters()}
+    models = (state.model, state.teacher) if state.teacher else (state.model,)
+    names = {id(weight): name for model in models for name, weight in model.named_parameters()}
     return [
         (kind, optimizer, names[id(weight)], weight)
         for kind, optimizer in state.optimizers.items()
@@ -149,7 +165,8 @@ def _shapes(state: TrainingState, step: int) -> dict[str, torch.Size]:
     """The names and shapes that a checkpoint of this state has after `step` steps."""
     shapes = {name: tensor.shape for name, tensor in _weights(state).items()}
     for kind, _, name, weight in _owned(state) if step else []:
-        memories = {key: torch.Size() if key == "step" else weight.shape for key in MEMORIES[kind]}
+        keys = MEMORIES[kind.removeprefix("teacher-")]
+        memories = {key: torch.Size() if key == "step" else weight.shape for key in keys}
         shapes |= {f"optimizer/{kind}/{name}/{key}": shape for key, shape in memories.items()}
     return shapes
 

@@ -92,7 +92,7 @@ def live(
         request = live_request(method, settings)
         classifier = load(model, size=model_size)
         look = Drawn(classifier, request)
-        precision = choose_precision(request.precision, classifier.device)
+        precision = choose_precision(request.float_precision, classifier.device)
         page = live_page(classifier.origin or "a model", source.name, has_classes=bool(classifier.class_names))
         unused.pop_all()
     with autocast(classifier.device, precision):  # over the whole view: weights are brought to it once

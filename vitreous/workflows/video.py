@@ -12,6 +12,7 @@ import numpy as np
 from vitreous.errors import InputError
 from vitreous.explanation.features import SameColors
 from vitreous.explanation.pictures import find_target
+from vitreous.model.eight_bit import check_eight_bits
 from vitreous.render.flicker import FlickerFound
 from vitreous.render.scenes import SceneWatch
 from vitreous.render.steady import WINDOW
@@ -26,7 +27,7 @@ from vitreous.workflows.load import load
 from vitreous.workflows.places import middle, swapped
 from vitreous.workflows.video_answers import Pooled
 from vitreous.workflows.video_drawing import ClipDrawing
-from vitreous.workflows.video_maps import Place, Seen, see
+from vitreous.workflows.video_maps import Place, Seen, see, with_steps_for
 from vitreous.workflows.video_request import VideoRequest, request_from
 from vitreous.workflows.video_table import ClipTable
 from vitreous.workflows.video_track import Tracker
@@ -104,7 +105,7 @@ def write_explained(
     with ExitStack() as stack:
         table = stack.enter_context(ClipTable(classifier.class_names, request, info.size_hw))
         drawing = ClipDrawing(request, duration_of(info, request.options), table.add)
-        precision = choose_precision(request.precision, classifier.device)
+        precision = choose_precision(request.float_precision, classifier.device)
         with autocast(classifier.device, precision):  # over the whole clip: weights are brought to it once
             video = transform_video(
                 source,
@@ -131,6 +132,8 @@ def check_model(classifier: Classifier, request: VideoRequest) -> None:
         InputError: says what.
     """
     find_target(classifier, request.explained)
+    if request.precision == "int8":
+        check_eight_bits(classifier.vit)
     for wanted, name in ((request.strip, "the strip"), (request.timeline is not None, "the timeline")):
         if wanted and not classifier.class_names:
             raise InputError(f"{name} shows classes over time, and this model has none, only features: leave it out")
@@ -197,6 +200,7 @@ class Looking:
         self._classifier, self._request, self._place = classifier, request, place
         self._tracker = Tracker(classifier, middle(place)) if request.track and place is not None else None
         self._last: Seen | None = None
+        self._has_steps = False
         self._colors, self._watch = SameColors(), SceneWatch()
 
     def look(self, frames: list[Frame]) -> list[Seen]:
@@ -223,6 +227,8 @@ class Looking:
 
     def _see(self, images: list[np.ndarray], places: list[Place]) -> list[Seen]:
         """What it sees in frames at these places; in one scene the same parts have the same colours."""
+        if self._request.precision == "int8" and not self._has_steps:
+            self._classifier, self._has_steps = with_steps_for(self._classifier, images), True
         if "features" not in self._request.methods:
             return see(self._classifier, images, self._request, places)
         cuts = [i for i, image in enumerate(images) if self._watch.update(image).cut]

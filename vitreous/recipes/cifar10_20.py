@@ -1,0 +1,24 @@
+"""A plain ViT on CIFAR-10 in 20 passes, beside a small convolutional network that it learns from."""
+
+from vitreous.data.augment import Augment
+from vitreous.model.config import size
+from vitreous.training.optimizer import OptimizerSettings
+from vitreous.training.recipe import Recipe
+from vitreous.training.resolution import ResolutionSettings
+from vitreous.training.teacher import TeacherSettings
+
+
+def cifar10_20() -> Recipe:
+    """Width 192, depth 6, patch 4, mean pooling; Muon, half of the passes at 24 × 24, a teacher with 0.7 of the say."""
+    return Recipe(
+        name="cifar10-20",
+        data="cifar10",
+        model=size("mini/4-32", qk_norm=True),
+        epochs=20,
+        optimizer=OptimizerSettings(learning_rate=4e-3, adamw_learning_rate=3e-3),
+        resolution=ResolutionSettings(share=0.5),
+        teacher=TeacherSettings(share=0.7),
+        augment=Augment(flip=True, shift=3),
+        whitened_patches=True,
+        label_smoothing=0.1,
+    )

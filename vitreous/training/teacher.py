@@ -1,0 +1,125 @@
+"""A small convolutional network that learns beside the model, on the same batches, and that the model learns from.
+
+It knows from the start that pixels belong to their neighbours, which a plain ViT has to find out. It is left behind
+with the run: what is kept and evaluated is the ViT alone.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vitreous.errors import InputError
+from vitreous.model.config import ViTConfig
+from vitreous.training.optimizer import OptimizerSettings
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """How much of a model's loss is its teacher's word, and what that teacher is."""
+
+    share: float = 0.0
+    """Of the model's loss; 0 for no teacher."""
+    temperature: float = 2.0
+    """What both logits are divided by, so that more is heard of classes that are unlikely."""
+    width: int = 48
+    """Channels of the first of three stages; the others have 8/3 as many. Each stage halves the sides."""
+    learning_rate: float = 2.5e-2
+    """Peak rate of Muon for its convolutions."""
+    adamw_learning_rate: float = 1e-2
+    """Peak rate of AdamW for the rest of it."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1:
+            raise InputError(f"teacher.share is {self.share}: it must be at least 0 and below 1")
+        if not 0 < self.temperature < math.inf:
+            raise InputError(f"teacher.temperature is {self.temperature}: it must be above 0")
+        if self.width < 1:
+            raise InputError(f"teacher.width is {self.width}: give channels, 1 or more")
+        self.optimizer()
+
+    def optimizer(self) -> OptimizerSettings:
+        """How the teacher's gradients become steps."""
+        return OptimizerSettings(
+            learning_rate=self.learning_rate,
+            adamw_learning_rate=self.adamw_learning_rate,
+            weight_decay=0,
+            momentum=0.85,
+        )
+
+
+class Teacher(nn.Module):
+    """Six 3 × 3 convolutions in three stages, the largest answer of each channel anywhere, and a linear map.
+
+    After the network of Jordan 2024, "94% on CIFAR-10 in 3.29 seconds", section 3, smaller, and normalised a picture
+    at a time, so that nothing depends on how a batch is cut up.
+    """
+
+    def __init__(self, settings: TeacherSettings, model: ViTConfig) -> None:
+        super().__init__()
+        wide = round(settings.width * 8 / 3)
+        widths = [model.channels, settings.width, wide, wide]
+        self.blocks = nn.ModuleList()
+        for entering, leaving in itertools.pairwise(widths):
+            self.blocks += [Convolution(entering, leaving, halves=True), Convolution(leaving, leaving, halves=False)]
+        self.head = nn.Linear(wide, model.classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Normalised pictures (batch, channels, height, width) to logits (batch, classes)."""
+        features = pictures.contiguous(memory_format=torch.channels_last)
+        for block in self.blocks:
+            features = block(features)
+        return self.head(features.amax((2, 3)))
+
+
+class Convolution(nn.Module):
+    """A 3 × 3 convolution, perhaps halved sides, and GELU of what is normalised over the picture.
+
+    Its weights are a matrix (out, 3 × 3 × in), which is what Muon orthogonalises.
+    """
+
+    def __init__(self, entering: int, leaving: int, *, halves: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(leaving, 9 * entering))
+        nn.init.trunc_normal_(self.weight, std=(27 * entering) ** -0.5)
+        if leaving >= entering:  # the first channels begin as those that enter
+            nn.init.zeros_(self.weight[:entering])
+            nn.init.eye_(self.weight[:entering, 4 * entering : 5 * entering])
+        self.norm = nn.GroupNorm(1, leaving)
+        self.halves = halves
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, in, height, width) to (batch, out, height, width), or half of both."""
+        kernel = self.weight.unflatten(1, (3, 3, -1)).permute(0, 3, 1, 2)
+        features = functional.conv2d(features, kernel, padding=1)
+        if self.halves:
+            features = functional.max_pool2d(features, 2, ceil_mode=True)
+        return functional.gelu(self.norm(features))
+
+
+class Taught(nn.Module):
+    """A model and its teacher, asked together."""
+
+    def __init__(self, model: nn.Module, teacher: Teacher) -> None:
+        super().__init__()
+        self.model, self.teacher = model, teacher
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures to the model's logits and the teacher's, (batch, classes) each."""
+        return self.model(pictures), self.teacher(pictures)
+
+
+def distillation(logits: Tensor, told: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
+    """The mean cross-entropy in nats of a model's softened logits with its teacher's, both (batch, classes).
+
+    Times the temperature squared, so that its gradients don't shrink with it (Hinton et al. 2015, "Distilling the
+    Knowledge in a Neural Network", section 2). With `weights` (batch), a weighted mean.
+    """
+    truth = (told.detach().float() / temperature).softmax(1)
+    terms = functional.cross_entropy(logits.float() / temperature, truth, reduction="none") * temperature**2
+    return terms.mean() if weights is None else (terms * weights).sum() / weights.sum()
