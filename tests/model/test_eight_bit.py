@@ -127,7 +127,7 @@ def test_evening_out_channels_changes_no_answer():
 def test_gradients_are_refused():
     vit = model()
     coarse = in_eight_bits(vit, pictures(vit))
-    with pytest.raises(InputError, match="no gradients.*bf16"):
+    with pytest.raises(InputError, match=r"no gradients.*bf16"):
         coarse(pictures(vit))
 
 

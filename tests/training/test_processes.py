@@ -60,7 +60,13 @@ def test_a_process_by_itself_has_nobody_to_ask():
     assert processes.from_first(lambda: 3) == 3 and processes.all_of(4) == [4] and processes.any(True)
 
 
-@pytest.mark.parametrize("changes", [{"accumulate": "2", "optimizer.clip_norm": "0.5"}, {"shard_weights": "true"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"accumulate": "2", "optimizer.clip_norm": "0.5", "teacher.share": "0.6", "teacher.width": "3"},
+        {"shard_weights": "true"},
+    ],
+)
 def test_two_processes_are_one_to_rounding(changes, colored_folder, tmp_path):
     """Stopped by the second process after four steps, and finished on one."""
     whole, theirs = alone(colored_folder, tmp_path / "whole", **SHORT, **{**changes, "accumulate": "1"})

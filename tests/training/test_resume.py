@@ -21,6 +21,7 @@ from vitreous.records import override
 from vitreous.training import loop
 from vitreous.training.optimizer import OptimizerSettings
 from vitreous.training.run_folder import RunFolder, read_metrics
+from vitreous.training.teacher import TeacherSettings
 from vitreous.workflows.train import Listener, train
 
 
@@ -38,6 +39,7 @@ def stop_after(steps):
 VARIANTS = {
     "muon": {"augment": Augment(flip=True, shift=2, cutout=4)},
     "adamw": {"optimizer": OptimizerSettings("adamw", clip_norm=0.5)},
+    "teacher": {"teacher": TeacherSettings(share=0.6, width=3)},
     "no average": {"average_decay": None, "precision": "fp32"},
 }
 

@@ -1,4 +1,4 @@
-"""Clips explained with 8-bit products: maps nearly those of float32, and what has none refused before a file is made."""
+"""Clips explained with 8-bit products: maps nearly those of float32, and what has none is refused."""
 
 from contextlib import closing
 from dataclasses import replace

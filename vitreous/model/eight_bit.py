@@ -59,7 +59,7 @@ class EightBitLinear(Linear):
         self.packed = torch.ops.onednn.qlinear_prepack(rounded, None)
         self.zeros = torch.zeros(source.out_features, dtype=torch.int64)
 
-    def forward(self, tokens: Tensor) -> Tensor:  # ty: ignore[lost-keyword-for-regular-parameter]
+    def forward(self, tokens: Tensor) -> Tensor:
         """(..., in), or the same rounded already, to (..., out): in autocast's precision, or rounded by `then`.
 
         Raises:
@@ -124,7 +124,7 @@ def in_eight_bits(vit: nn.Module, pictures: Tensor) -> ViT:
         attention.qkv = EightBitLinear(attention.qkv, seen[attention.qkv].steps())
         attention.projection = EightBitLinear(attention.projection, seen[attention.projection].steps())
         if isinstance(mlp, MLP) and mlp.kind in FUSED_GELUS:
-            block.mlp = EightBitMLP(mlp, seen)
+            block.register_module("mlp", EightBitMLP(mlp, seen))
             continue
         for name, linear in list(_linears(mlp)):
             setattr(mlp, name, EightBitLinear(linear, seen[linear].steps()))

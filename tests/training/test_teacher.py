@@ -1,0 +1,133 @@
+"""A teacher's word is weighed as its paper says, is a matter of each picture alone, and is left behind with the run."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runs import tiny_recipe
+from safetensors.torch import load_file
+from torch.nn import functional
+
+from vitreous.errors import InputError
+from vitreous.model.vit import ViT
+from vitreous.records import override
+from vitreous.training.gradients import Learner
+from vitreous.training.processes import Processes
+from vitreous.training.recipe import Recipe
+from vitreous.training.run_folder import RunFolder
+from vitreous.training.state import new_state
+from vitreous.training.teacher import Teacher, TeacherSettings, distillation
+from vitreous.workflows.train import train
+
+TAUGHT = TeacherSettings(share=0.6, width=3)
+
+
+def recipe_with(**changes) -> Recipe:
+    return tiny_recipe("", precision="fp32", batch_size=13, **{"teacher": TAUGHT, **changes})
+
+
+def teacher(**changes) -> Teacher:
+    torch.manual_seed(0)
+    one = Teacher(TeacherSettings(share=0.5, width=4, **changes), recipe_with().model)
+    torch.nn.init.normal_(one.head.weight)
+    return one
+
+
+@given(st.floats(0.5, 8), st.integers(0, 2**31))
+@settings(max_examples=20, deadline=None)
+def test_distillation_is_the_divergence_times_the_temperature_squared(temperature, seed):
+    torch.manual_seed(seed)
+    logits, told = torch.randn(6, 4, dtype=torch.float64, requires_grad=True), torch.randn(6, 4, dtype=torch.float64)
+    (ours,) = torch.autograd.grad(distillation(logits, told, temperature), logits)
+    terms = functional.kl_div(
+        (logits / temperature).log_softmax(1), (told / temperature).softmax(1), reduction="batchmean"
+    )
+    (theirs,) = torch.autograd.grad(terms * temperature**2, logits)
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_weights_make_a_weighted_mean_and_the_teacher_gets_no_gradient():
+    torch.manual_seed(0)
+    logits, told = torch.randn(3, 4), torch.randn(3, 4, requires_grad=True)
+    each = torch.stack([distillation(logits[i : i + 1], told[i : i + 1], 2.0) for i in range(3)])
+    weights = torch.tensor([1.0, 0.0, 3.0])
+    assert distillation(logits, told, 2.0, weights) == pytest.approx((each[0] + 3 * each[2]).item() / 4)
+    assert not distillation(logits, told, 2.0).requires_grad
+
+
+@pytest.mark.parametrize("size_hw", [(12, 20), (4, 8), (5, 3)])
+def test_a_teacher_sees_each_picture_by_itself_at_any_size(size_hw):
+    one, pictures = teacher(), torch.randn(5, 3, *size_hw)
+    together = one(pictures)
+    assert together.shape == (5, recipe_with().model.classes) and together.std() > 0.01
+    assert torch.allclose(torch.cat([one(picture[None]) for picture in pictures]), together, atol=1e-5)
+
+
+def test_its_first_channels_begin_as_those_that_enter():
+    block = teacher().blocks[0]
+    kernel = block.weight.unflatten(1, (3, 3, -1)).permute(0, 3, 1, 2)
+    pictures = torch.randn(2, 3, 6, 6)
+    assert torch.allclose(functional.conv2d(pictures, kernel, padding=1)[:, :3], pictures)
+
+
+@pytest.mark.parametrize("parts", [2, 5, 13])
+def test_parts_make_the_whole(parts):
+    found = []
+    for accumulate in (1, parts):
+        torch.manual_seed(0)
+        recipe = override(recipe_with(), {"accumulate": str(accumulate), "model.classes": "3"})
+        model, pictures, labels = ViT(recipe.model).train(), torch.randn(13, 3, 12, 20), torch.randint(3, (13,))
+        state = new_state(model, recipe)
+        assert state.teacher is not None
+        learner = Learner(model, recipe, Processes(), torch.tensor([1.0, 2.0, 0.5]), state.teacher)
+        loss, _ = learner.gradients(pictures, labels, 5)
+        weights = [*model.parameters(), *state.teacher.parameters()]
+        found.append((loss, torch.cat([weight.grad.flatten() for weight in weights])))
+    (loss, gradient), (loss_in_parts, gradient_in_parts) = found
+    assert torch.allclose(loss, loss_in_parts, atol=1e-6) and torch.allclose(gradient, gradient_in_parts, atol=1e-5)
+
+
+def test_the_share_is_that_of_the_teachers_word():
+    torch.manual_seed(0)
+    recipe = override(recipe_with(), {"model.classes": "3", "label_smoothing": "0"})
+    recipe = override(recipe, {"model.patch_dropout": "0", "model.stochastic_depth": "0"})
+    model, pictures, labels = ViT(recipe.model).train(), torch.randn(13, 3, 12, 20), torch.randint(3, (13,))
+    torch.nn.init.normal_(model.head.weight)
+    state = new_state(model, recipe)
+    assert state.teacher is not None
+    torch.nn.init.normal_(state.teacher.head.weight)
+    loss, _ = Learner(model, recipe, Processes(), None, state.teacher).gradients(pictures, labels, 5)
+    ours = torch.cat([weight.grad.flatten() for weight in (*model.parameters(), *state.teacher.parameters())])
+    model.zero_grad()
+    state.teacher.zero_grad()
+    logits, told = model(pictures), state.teacher(pictures)
+    hard = functional.cross_entropy(logits, labels)
+    (0.4 * hard + 0.6 * distillation(logits, told, 2.0) + functional.cross_entropy(told, labels)).backward()
+    theirs = torch.cat([weight.grad.flatten() for weight in (*model.parameters(), *state.teacher.parameters())])
+    assert loss == pytest.approx(hard.item(), abs=1e-6)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_it_is_in_the_checkpoint_and_not_in_what_is_kept(colored_folder, tmp_path):
+    recipe = tiny_recipe(colored_folder, epochs=1, teacher=TAUGHT, average_decay=None)
+    train(recipe, tmp_path / "run")
+    kept, saved = load_file(tmp_path / "run" / "model.safetensors"), load_file(RunFolder(tmp_path / "run").checkpoint)
+    assert {name.removeprefix("model/") for name in saved if name.startswith("model/")} == set(kept)
+    assert any(name.startswith("teacher/") for name in saved)
+    assert any(name.startswith("optimizer/teacher-muon/") for name in saved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"teacher.share": "1"}, "teacher.share is 1"),
+        ({"teacher.share": "-0.1"}, "at least 0"),
+        ({"teacher.temperature": "0"}, "above 0"),
+        ({"teacher.width": "0"}, "1 or more"),
+        ({"teacher.learning_rate": "-1"}, "learning_rate"),
+        ({"shard_weights": "true"}, "leave out shard_weights"),
+    ],
+)
+def test_what_can_not_be_is_said(changes, words):
+    with pytest.raises(InputError, match=words):
+        override(recipe_with(), changes)
