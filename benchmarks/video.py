@@ -42,7 +42,7 @@ from vitreous.video.output import writer_for
 from vitreous.workflows.load import at_size
 from vitreous.workflows.video import Looking, write_explained
 from vitreous.workflows.video_drawing import ClipDrawing
-from vitreous.workflows.video_maps import Seen, with_steps_for
+from vitreous.workflows.video_maps import Seen, with_eight_bits
 from vitreous.workflows.video_request import VideoRequest
 
 SHARED = Path(os.environ.get("VITREOUS_SHARED", "../shared/data"))
@@ -206,8 +206,7 @@ def precision(classifier: Classifier, clip: Path, count: int) -> None:
     """Print what the model's stage takes in each precision, and how alike the maps are to those in fp32."""
     frames = [frame.image_u8 for frame in read(clip, count)]
     around = choose_precision("auto", classifier.device)
-    with autocast(classifier.device, around):
-        coarse = with_steps_for(classifier, frames[:16])
+    coarse = with_eight_bits(classifier)
     for method in ("attention", "rollout"):
         maps: dict[str, list[np.ndarray]] = {}
 

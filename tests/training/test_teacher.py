@@ -70,42 +70,53 @@ def test_its_first_channels_begin_as_those_that_enter():
     assert torch.allclose(functional.conv2d(pictures, kernel, padding=1)[:, :3], pictures)
 
 
+def taught(recipe: Recipe) -> tuple[ViT, Teacher, torch.Tensor, torch.Tensor]:
+    """A model and a teacher that don't answer all alike, pictures and labels."""
+    torch.manual_seed(0)
+    model = ViT(recipe.model).train()
+    state = new_state(model, recipe)
+    assert state.teacher is not None
+    with torch.no_grad():
+        for weight in (*model.parameters(), *state.teacher.parameters()):
+            weight.add_(0.2 * torch.randn_like(weight))
+    return model, state.teacher, torch.randn(13, 3, 12, 20), torch.randint(3, (13,))
+
+
+def gradients_of(*models: torch.nn.Module) -> torch.Tensor:
+    found = [weight.grad.flatten() for model in models for weight in model.parameters() if weight.grad is not None]
+    assert len(found) == sum(len(list(model.parameters())) for model in models)
+    assert all(gradient.abs().max() > 0 for gradient in found)
+    return torch.cat(found)
+
+
 @pytest.mark.parametrize("parts", [2, 5, 13])
 def test_parts_make_the_whole(parts):
     found = []
     for accumulate in (1, parts):
-        torch.manual_seed(0)
         recipe = override(recipe_with(), {"accumulate": str(accumulate), "model.classes": "3"})
-        model, pictures, labels = ViT(recipe.model).train(), torch.randn(13, 3, 12, 20), torch.randint(3, (13,))
-        state = new_state(model, recipe)
-        assert state.teacher is not None
-        learner = Learner(model, recipe, Processes(), torch.tensor([1.0, 2.0, 0.5]), state.teacher)
+        model, own, pictures, labels = taught(recipe)
+        learner = Learner(model, recipe, Processes(), torch.tensor([1.0, 2.0, 0.5]), own)
         loss, _ = learner.gradients(pictures, labels, 5)
-        weights = [*model.parameters(), *state.teacher.parameters()]
-        found.append((loss, torch.cat([weight.grad.flatten() for weight in weights])))
+        found.append((loss, gradients_of(model, own)))
     (loss, gradient), (loss_in_parts, gradient_in_parts) = found
     assert torch.allclose(loss, loss_in_parts, atol=1e-6) and torch.allclose(gradient, gradient_in_parts, atol=1e-5)
 
 
-def test_the_share_is_that_of_the_teachers_word():
-    torch.manual_seed(0)
-    recipe = override(recipe_with(), {"model.classes": "3", "label_smoothing": "0"})
-    recipe = override(recipe, {"model.patch_dropout": "0", "model.stochastic_depth": "0"})
-    model, pictures, labels = ViT(recipe.model).train(), torch.randn(13, 3, 12, 20), torch.randint(3, (13,))
-    torch.nn.init.normal_(model.head.weight)
-    state = new_state(model, recipe)
-    assert state.teacher is not None
-    torch.nn.init.normal_(state.teacher.head.weight)
-    loss, _ = Learner(model, recipe, Processes(), None, state.teacher).gradients(pictures, labels, 5)
-    ours = torch.cat([weight.grad.flatten() for weight in (*model.parameters(), *state.teacher.parameters())])
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 0.5])])
+def test_the_share_is_that_of_the_teachers_word(weights):
+    changes = {"model.classes": "3", "model.patch_dropout": "0", "model.stochastic_depth": "0"}
+    recipe = override(recipe_with(), changes)
+    model, own, pictures, labels = taught(recipe)
+    loss, _ = Learner(model, recipe, Processes(), weights, own).gradients(pictures, labels, 5)
+    ours = gradients_of(model, own)
     model.zero_grad()
-    state.teacher.zero_grad()
-    logits, told = model(pictures), state.teacher(pictures)
-    hard = functional.cross_entropy(logits, labels)
-    (0.4 * hard + 0.6 * distillation(logits, told, 2.0) + functional.cross_entropy(told, labels)).backward()
-    theirs = torch.cat([weight.grad.flatten() for weight in (*model.parameters(), *state.teacher.parameters())])
+    own.zero_grad()
+    logits, told = model(pictures), own(pictures)
+    hard = functional.cross_entropy(logits, labels, weights, label_smoothing=recipe.label_smoothing)
+    heard = distillation(logits, told, 2.0, None if weights is None else weights[labels])
+    (0.4 * hard + 0.6 * heard + functional.cross_entropy(told, labels, weights)).backward()
     assert loss == pytest.approx(hard.item(), abs=1e-6)
-    assert torch.allclose(ours, theirs, atol=1e-5)
+    assert torch.allclose(ours, gradients_of(model, own), atol=1e-5)
 
 
 def test_it_is_in_the_checkpoint_and_not_in_what_is_kept(colored_folder, tmp_path):
@@ -124,7 +135,8 @@ def test_it_is_in_the_checkpoint_and_not_in_what_is_kept(colored_folder, tmp_pat
         ({"teacher.share": "-0.1"}, "at least 0"),
         ({"teacher.temperature": "0"}, "above 0"),
         ({"teacher.width": "0"}, "1 or more"),
-        ({"teacher.learning_rate": "-1"}, "learning_rate"),
+        ({"teacher.learning_rate": "-1"}, r"teacher\.learning_rate is -1"),
+        ({"teacher.adamw_learning_rate": "nan"}, r"teacher\.adamw_learning_rate is nan"),
         ({"shard_weights": "true"}, "leave out shard_weights"),
     ],
 )

@@ -13,19 +13,21 @@ from video_clips import moving_square
 from vitreous.cli import run
 from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
+from vitreous.explanation.methods import METHODS
 from vitreous.model.config import size
 from vitreous.model.vit import ViT
 from vitreous.tasks.classification import Classifier
+from vitreous.video.camera import LiveFrame
 from vitreous.video.decode import read_frames
 from vitreous.video.encode import write_clip
 from vitreous.video.info import read_info
 from vitreous.video.options import WHOLE
-from vitreous.workflows.live import live_request
+from vitreous.workflows.live import Drawn, live_request
 from vitreous.workflows.load import load
 from vitreous.workflows.video import Looking, explain_video
-from vitreous.workflows.video_request import VideoRequest
+from vitreous.workflows.video_request import VideoRequest, request_from
 
-pytestmark = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no AVX-512 VNNI: no 8-bit products")
+needs_vnni = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no AVX-512 VNNI: no 8-bit products")
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,7 @@ def clip(tmp_path_factory):
     return path
 
 
+@needs_vnni
 @pytest.mark.parametrize("name", ["dog", "people"])
 def test_maps_of_dinov2_keep_to_those_of_float32(name, shared):
     dinov2 = load(shared / "weights" / "dinov2-vits14.safetensors", on_note=lambda _: None)
@@ -55,6 +58,7 @@ def test_maps_of_dinov2_keep_to_those_of_float32(name, shared):
     assert 0.99 < min(alike) < 1 - 1e-6
 
 
+@needs_vnni
 @pytest.mark.parametrize("layout", ["overlay", "layers"])
 def test_a_clip_is_explained_and_the_model_left_as_it_was(layout, model, clip, tmp_path):
     before = {name: weight.clone() for name, weight in model.vit.state_dict().items()}
@@ -63,14 +67,45 @@ def test_a_clip_is_explained_and_the_model_left_as_it_was(layout, model, clip, t
     assert all(torch.equal(weight, before[name]) for name, weight in model.vit.state_dict().items())
 
 
-def test_methods_with_gradients_are_refused_and_nothing_is_left(model, clip, tmp_path):
-    with pytest.raises(InputError, match="no gradients"):
-        explain_video(model, clip, tmp_path / "out.mp4", "grad-cam", precision="int8")
-    assert not list(tmp_path.iterdir())
+@needs_vnni
+@pytest.mark.parametrize("method", sorted(name for name, one in METHODS.items() if not one.takes_gradients))
+def test_every_method_without_gradients_sees_what_it_sees_in_float32(method, model, clip):
+    with closing(read_frames(clip, WHOLE)) as reader:
+        frames = list(islice(reader, 4))
+    heats = [
+        [one.maps[0].heat for one in Looking(model, VideoRequest((method,), precision=kind), None).look(frames)]
+        for kind in ("fp32", "int8")
+    ]
+    for exact, coarse in zip(*heats, strict=True):
+        assert np.abs(exact - coarse).max() < 0.1 * max(np.abs(exact).max(), 1e-6) + 1e-3
 
 
-def test_a_live_view_may_ask_for_it():
-    assert live_request("attention", {"precision": "int8"}).float_precision == "auto"
+@needs_vnni
+def test_what_is_seen_does_not_depend_on_the_frames_before(model, clip):
+    """Nor on how many go through the model together, nor on a black beginning."""
+    with closing(read_frames(clip, WHOLE)) as reader:
+        frames = list(islice(reader, 6))
+    black = replace(frames[0], image_u8=np.zeros_like(frames[0].image_u8))
+    found = [
+        [one.maps[0].heat for one in Looking(model, VideoRequest(precision="int8", batch_size=size), None).look(shown)]
+        for size, shown in ((6, frames), (1, frames), (2, [black, *frames]))
+    ]
+    for one, two, three in zip(found[0], found[1], found[2][1:], strict=True):
+        assert np.allclose(one, two, atol=1e-3) and np.allclose(one, three, atol=1e-3)
+
+
+@pytest.mark.parametrize("ask", [request_from, live_request])
+def test_methods_with_gradients_are_refused_before_anything_is_read(ask):
+    with pytest.raises(InputError, match="no gradients, which grad-cam takes: choose the precision bf16"):
+        ask(["attention", "grad-cam"], {"precision": "int8"})
+
+
+@needs_vnni
+def test_a_live_view_shows_what_a_clip_does(model, clip):
+    with closing(read_frames(clip, WHOLE)) as reader:
+        taken = [LiveFrame(frame.image_u8, i / 10) for i, frame in enumerate(islice(reader, 3))]
+    draw = Drawn(model, live_request("attention", {"precision": "int8"}))
+    assert all(draw(one).image_u8.shape == one.image_u8.shape for one in taken)
 
 
 def test_the_command_line_says_what_can_not_be(clip, tmp_path, monkeypatch, capsys):

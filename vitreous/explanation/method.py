@@ -60,3 +60,5 @@ class Method:
     """The names of the settings it uses."""
     asks_target: bool = True
     """Whether the map is another one for another target."""
+    takes_gradients: bool = False
+    """Whether it needs a model that has them."""

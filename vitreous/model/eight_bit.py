@@ -5,6 +5,7 @@ Weights are rounded by output channel, what is multiplied with them by tensor, b
 """
 
 import copy
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -33,15 +34,21 @@ class Steps(NamedTuple):
 
 
 @dataclass
-class Seen:
+class Reach:
     """The least and the greatest number of each channel that came into a linear map, (in) each."""
 
     least: Tensor
     greatest: Tensor
 
     def steps(self) -> Steps:
-        """The finest steps from the least to the greatest, one of which is 0."""
+        """The finest steps from the least to the greatest, one of which is 0.
+
+        Raises:
+            InputError: there is no least and greatest.
+        """
         least, greatest = min(self.least.min().item(), 0.0), max(self.greatest.max().item(), 1e-6)
+        if not math.isfinite(greatest - least):
+            raise InputError("the model's numbers aren't finite: its weights are broken")
         size = (greatest - least) / 255
         return Steps(size, round(-least / size))
 
@@ -50,9 +57,12 @@ class EightBitLinear(Linear):
     """A linear map, and perhaps the activation behind it, by a product of 8-bit integers. Off the graph only."""
 
     def __init__(self, source: nn.Linear, steps: Steps, gelu: str | None = None, then: Steps | None = None) -> None:
-        """`gelu` is the form of the activation; with `then`, the answer is rounded for the next map."""
+        """`gelu` is the form of the activation; with `then`, the answer is rounded for the next map.
+
+        The float weights are left on the device "meta": nothing multiplies them any more.
+        """
         super().__init__(source.in_features, source.out_features, bias=source.bias is not None, device="meta")
-        self.weight, self.bias = source.weight, source.bias
+        self.bias = source.bias
         self.steps, self.gelu, self.then = steps, gelu, then
         self.sizes = source.weight.abs().amax(1).clamp(min=1e-12) / 127
         rounded = (source.weight / self.sizes[:, None]).round().to(torch.int8)
@@ -66,7 +76,9 @@ class EightBitLinear(Linear):
             InputError: gradients are asked for.
         """
         if torch.is_grad_enabled():
-            raise InputError("8-bit products have no gradients, which this method takes: choose the precision bf16")
+            raise InputError(
+                "8-bit products have no gradients: choose the precision bf16, or call under torch.no_grad()"
+            )
         rounded = tokens if tokens.dtype == torch.uint8 else self.steps.round(tokens)
         size, zero, kind = (*self.then, torch.uint8) if self.then else (1.0, 0, _precision())
         after = ("none", "") if self.gelu is None else ("gelu", self.gelu)
@@ -83,7 +95,7 @@ class EightBitLinear(Linear):
 class EightBitMLP(nn.Module):
     """Linear, GELU, linear; what is between them exists in 8 bits only."""
 
-    def __init__(self, source: MLP, seen: dict[nn.Module, Seen]) -> None:
+    def __init__(self, source: MLP, seen: dict[nn.Module, Reach]) -> None:
         super().__init__()
         then = seen[source.contract].steps()
         self.expand = EightBitLinear(source.expand, seen[source.expand].steps(), FUSED_GELUS[source.kind], then)
@@ -96,12 +108,12 @@ class EightBitMLP(nn.Module):
 
 @torch.no_grad()
 def in_eight_bits(vit: nn.Module, pictures: Tensor) -> ViT:
-    """A copy of a model whose blocks multiply 8-bit integers, with steps fit for pictures like these.
+    """A copy of a model whose blocks multiply 8-bit integers, in steps that reach as far as its numbers on pictures.
 
-    Where the pictures come from matters little, since what is rounded is normalised before: LOG.md, 2026-11-21.
+    Pictures of one kind are not enough: what one black frame makes of a model says little of what others do.
 
     Args:
-        vit: our ViT, on the processor.
+        vit: our ViT, in float32 on the processor.
         pictures: (batch, channels, height, width), normalised, as the model takes them.
 
     Raises:
@@ -122,7 +134,9 @@ def in_eight_bits(vit: nn.Module, pictures: Tensor) -> ViT:
         ):
             even_out(writers, linear, seen[linear])
         attention.qkv = EightBitLinear(attention.qkv, seen[attention.qkv].steps())
-        attention.projection = EightBitLinear(attention.projection, seen[attention.projection].steps())
+        projection = EightBitLinear(attention.projection, seen[attention.projection].steps())
+        projection.weight = attention.projection.weight  # methods read it from the trace
+        attention.projection = projection
         if isinstance(mlp, MLP) and mlp.kind in FUSED_GELUS:
             block.register_module("mlp", EightBitMLP(mlp, seen))
             continue
@@ -140,19 +154,22 @@ def check_eight_bits(vit: nn.Module) -> None:
     instead = "choose the precision bf16 or fp32"
     if not isinstance(vit, ViT):
         raise InputError(f"int8 is for models in Vitreous' own form, not for wrapped ones: {instead}")
-    if next(vit.parameters()).device.type != "cpu":
+    weight = next(vit.parameters())
+    if weight.device.type != "cpu":
         raise InputError(f"int8 is for processors, not for GPUs: {instead}")
+    if weight.dtype != torch.float32:
+        raise InputError(f"int8 is for weights in float32, not in {str(weight.dtype).removeprefix('torch.')}")
     if not torch.cpu._is_vnni_supported() or not hasattr(torch.ops.onednn, "qlinear_pointwise"):
         raise InputError(f"this processor (or this PyTorch) has no 8-bit products (AVX-512 VNNI): {instead}")
 
 
-def channels_seen(vit: ViT, pictures: Tensor) -> dict[nn.Module, Seen]:
+def channels_seen(vit: ViT, pictures: Tensor) -> dict[nn.Module, Reach]:
     """For each linear map of the blocks, what comes into it when the model looks at pictures."""
-    seen: dict[nn.Module, Seen] = {}
+    seen: dict[nn.Module, Reach] = {}
 
     def note(linear: nn.Module, given: tuple[Any, ...], _: object) -> None:
         tokens = given[0].float().flatten(0, -2)
-        seen[linear] = Seen(tokens.amin(0), tokens.amax(0))
+        seen[linear] = Reach(tokens.amin(0), tokens.amax(0))
 
     hooks = [linear.register_forward_hook(note) for _, linear in _linears(vit.blocks)]
     vit(pictures)
@@ -161,7 +178,7 @@ def channels_seen(vit: ViT, pictures: Tensor) -> dict[nn.Module, Seen]:
     return seen
 
 
-def even_out(writers: Iterable[Tensor], linear: nn.Linear, seen: Seen) -> None:
+def even_out(writers: Iterable[Tensor], linear: nn.Linear, seen: Reach) -> None:
     """Shrink channels that reach far where they are written, and let the map's weights grow for it: nothing changes.
 
     Then one size of steps fits all channels better (Xiao et al. 2023, "SmoothQuant", equation 4, with α = 1/2).

@@ -53,7 +53,7 @@ class Learner:
             self.forward.register_comm_hook(None, _summed)
 
     def gradients(self, pictures: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Add the gradient of the (weighted) mean loss of a batch to the weights.
+        """Add the gradient of the (weighted) mean loss of a batch to the weights; with a teacher, of what it says too.
 
         Args:
             pictures: The whole batch (batch, channels, height, width), the same in all processes.
@@ -61,7 +61,7 @@ class Learner:
             seed: Of the model's random numbers.
 
         Returns:
-            What this process adds to the mean loss and to the number of pictures told right, still on the device.
+            What this process adds to the mean loss on the labels and to the number of pictures told right, on the device.
         """
         mine = self.processes.share(len(labels))
         results = []

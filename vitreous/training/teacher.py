@@ -19,7 +19,11 @@ from vitreous.training.optimizer import OptimizerSettings
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """How much of a model's loss is its teacher's word, and what that teacher is."""
+    """How much of a model's loss is its teacher's word, and what that teacher is.
+
+    The teacher's own loss is plain cross-entropy, without label smoothing, which would blur what it says of unlikely
+    classes (Müller et al. 2019, section 4). `optimizer.clip_norm` is about the model's gradients alone.
+    """
 
     share: float = 0.0
     """Of the model's loss; 0 for no teacher."""
@@ -39,7 +43,9 @@ class TeacherSettings:
             raise InputError(f"teacher.temperature is {self.temperature}: it must be above 0")
         if self.width < 1:
             raise InputError(f"teacher.width is {self.width}: give channels, 1 or more")
-        self.optimizer()
+        for name in ("learning_rate", "adamw_learning_rate"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"teacher.{name} is {getattr(self, name)}: it must be at least 0")
 
     def optimizer(self) -> OptimizerSettings:
         """How the teacher's gradients become steps."""

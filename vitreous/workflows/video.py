@@ -27,7 +27,7 @@ from vitreous.workflows.load import load
 from vitreous.workflows.places import middle, swapped
 from vitreous.workflows.video_answers import Pooled
 from vitreous.workflows.video_drawing import ClipDrawing
-from vitreous.workflows.video_maps import Place, Seen, see, with_steps_for
+from vitreous.workflows.video_maps import Place, Seen, see, with_eight_bits
 from vitreous.workflows.video_request import VideoRequest, request_from
 from vitreous.workflows.video_table import ClipTable
 from vitreous.workflows.video_track import Tracker
@@ -197,10 +197,11 @@ class Looking:
     """The stage that runs the model: frames to what it sees in them."""
 
     def __init__(self, classifier: Classifier, request: VideoRequest, place: Place) -> None:
+        if request.precision == "int8":
+            classifier = with_eight_bits(classifier)
         self._classifier, self._request, self._place = classifier, request, place
         self._tracker = Tracker(classifier, middle(place)) if request.track and place is not None else None
         self._last: Seen | None = None
-        self._has_steps = False
         self._colors, self._watch = SameColors(), SceneWatch()
 
     def look(self, frames: list[Frame]) -> list[Seen]:
@@ -227,8 +228,6 @@ class Looking:
 
     def _see(self, images: list[np.ndarray], places: list[Place]) -> list[Seen]:
         """What it sees in frames at these places; in one scene the same parts have the same colours."""
-        if self._request.precision == "int8" and not self._has_steps:
-            self._classifier, self._has_steps = with_steps_for(self._classifier, images), True
         if "features" not in self._request.methods:
             return see(self._classifier, images, self._request, places)
         cuts = [i for i, image in enumerate(images) if self._watch.update(image).cut]

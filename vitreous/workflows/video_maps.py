@@ -7,6 +7,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
+from vitreous.data.textures import natural_textures
 from vitreous.explanation.attention import joined
 from vitreous.explanation.lean import LeanTrace
 from vitreous.explanation.method import Explain
@@ -15,7 +16,7 @@ from vitreous.explanation.result import Explanation
 from vitreous.explanation.rows import row_times_attention
 from vitreous.explanation.settings import Settings, index
 from vitreous.explanation.tokens import on_grid, starting_row
-from vitreous.model.eight_bit import in_eight_bits
+from vitreous.model.eight_bit import check_eight_bits, in_eight_bits
 from vitreous.tasks.classification import Classifier, Prediction
 from vitreous.workflows.video_request import OF_ATTENTION, VideoRequest
 
@@ -24,8 +25,6 @@ Place = Asked | None
 """Down and across, in pixels of the frame; or a box, top, left, bottom, right."""
 Memories = Mapping[str, Explain]
 NO_MEMORIES: Memories = {}
-MEASURED = 4
-"""Frames that 8-bit steps are measured on, about: a quarter of a second for ViT-S."""
 ENDS_OF_VIEWS = {"colors": "", "similarity": "unlike / alike", "norms": "short / long"}
 
 
@@ -80,10 +79,15 @@ def see(
     return results
 
 
-def with_steps_for(classifier: Classifier, images: Sequence[np.ndarray]) -> Classifier:
-    """The same model with 8-bit products, in steps measured on a few of these frames of one size, uint8."""
-    measured = images[:: max(1, len(images) // MEASURED)]
-    vit = in_eight_bits(classifier.vit, torch.stack([classifier.prepare(image)[0] for image in measured]))
+def with_eight_bits(classifier: Classifier) -> Classifier:
+    """The same model with 8-bit products in its blocks, in steps that don't depend on what it is shown later.
+
+    Raises:
+        InputError: the model or the machine has no such products.
+    """
+    check_eight_bits(classifier.vit)
+    pictures = natural_textures(classifier.preprocessing.size_hw)
+    vit = in_eight_bits(classifier.vit, torch.stack([classifier.prepare(picture)[0] for picture in pictures]))
     coarse = Classifier(vit, classifier.preprocessing, classifier.class_names)
     coarse.origin = classifier.origin
     return coarse

@@ -57,8 +57,8 @@ class VideoRequest:
     batch_size: int = 16
     """Frames that go through the model at a time."""
     precision: str = "fp32"
-    """fp32, bf16, or auto for bf16 where the hardware has it; int8 for 8-bit products, with steps measured on the first
-    frames. Sooner done, with a correlation of maps above 0.99."""
+    """fp32, bf16, or auto for bf16 where the hardware has it; int8 for 8-bit products in the blocks and auto elsewhere.
+    Sooner done, with maps that correlate with those in fp32 by about 0.99 or more (docs/video.md)."""
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
@@ -76,6 +76,9 @@ class VideoRequest:
         if isinstance(self.explained, str) and self.explained.startswith("region:"):
             parse_region(self.explained)
         self._check_methods()
+        slow = [method for method in self.methods if METHODS[method].takes_gradients]
+        if self.precision == "int8" and slow:
+            raise InputError(f"8-bit products have no gradients, which {slow[0]} takes: choose the precision bf16")
 
     @property
     def float_precision(self) -> str:
