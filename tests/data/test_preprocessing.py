@@ -9,8 +9,10 @@ from PIL import Image
 
 from vitreous.data.preprocessing import RESIZES, Geometry, Preprocessing, fit_picture, prepare
 from vitreous.errors import InputError
+from vitreous.render.enlarge import on_picture
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+WITHOUT_BARS = [name for name in RESIZES if name != "letterbox"]
 sides = st.integers(1, 150)
 grids = st.tuples(st.integers(1, 24), st.integers(1, 24))
 
@@ -30,15 +32,47 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 def test_any_picture_fits_any_model(height, width, resize, size):
     pixels, geometry = prepare(noise(height, width), rule(size, resize))
     assert pixels.shape == (3, *geometry.model_hw) and pixels.dtype == torch.float32 and pixels.is_contiguous()
-    top, left, bottom, right = geometry.box
+    top, left, bottom, right = geometry.seen
     assert 0 <= top < bottom <= height and 0 <= left < right <= width
+    assert resize == "letterbox" or geometry.seen == geometry.box
     assert geometry.source_hw == (height, width)
     assert geometry.model_hw == size or resize == "aspect"
     if resize != "crop":
-        assert geometry.box == (0, 0, height, width)
+        assert geometry.seen == pytest.approx((0, 0, height, width))
 
 
-@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize(
+    ("source_hw", "size_hw", "inner"),
+    [
+        ((90, 160), (64, 64), (16, 0, 48, 64)),  # 36 rows would fit: 32 are whole patches
+        ((160, 90), (64, 64), (0, 16, 64, 48)),
+        ((50, 50), (32, 64), (0, 16, 32, 48)),
+        ((4, 400), (64, 64), (24, 0, 32, 64)),
+        ((64, 64), (64, 64), (0, 0, 64, 64)),
+    ],
+)
+def test_a_letterbox_keeps_the_shape_between_bars_of_whole_patches(source_hw, size_hw, inner):
+    image = np.full((*source_hw, 3), 255, np.uint8)
+    pixels, geometry = prepare(image, rule(size_hw, "letterbox"))
+    shown = (pixels != 0).all(0)
+    rows, columns = shown.any(1).nonzero(), shown.any(0).nonzero()
+    top, left, bottom, right = rows[0].item(), columns[0].item(), rows[-1].item() + 1, columns[-1].item() + 1
+    assert (top, left, bottom, right) == inner and shown[top:bottom, left:right].all()
+    heat = np.zeros((size_hw[0] // 8, size_hw[1] // 8), np.float32)
+    heat[top // 8 : bottom // 8, left // 8 : right // 8] = 1
+    part, box = on_picture(heat, geometry.box, source_hw)
+    assert part.shape == ((bottom - top) // 8, (right - left) // 8) and (part == 1).all()
+    assert box == pytest.approx((0, 0, *source_hw)) and geometry.seen == pytest.approx((0, 0, *source_hw))
+
+
+def test_what_lies_on_no_bars_is_kept_whole():
+    heat = np.arange(12.0).reshape(3, 4)
+    for box in ((0, 0, 30, 40), (5, 6, 20, 30)):
+        part, kept = on_picture(heat, box, (30, 40))
+        assert part is not heat and np.array_equal(part, heat) and kept == pytest.approx(box)
+
+
+@pytest.mark.parametrize("resize", WITHOUT_BARS)
 def test_the_colour_of_a_plain_picture_is_normalised(resize):
     image = np.full((70, 90, 3), (51, 102, 204), np.uint8)
     pixels, _ = prepare(image, rule(resize=resize))
@@ -94,7 +128,7 @@ def test_shrinking_a_large_picture_is_antialiased():
     assert np.abs(fitted - 127).max() <= 4
 
 
-@given(height=sides, width=sides, grid=grids, resize=st.sampled_from(RESIZES), data=st.data())
+@given(height=sides, width=sides, grid=grids, resize=st.sampled_from(WITHOUT_BARS), data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_a_hot_cell_is_hot_inside_its_own_rectangle(height, width, grid, resize, data):
     _, geometry = prepare(np.zeros((height, width, 3), np.uint8), rule((32, 48), resize))

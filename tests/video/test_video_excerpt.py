@@ -181,3 +181,14 @@ def test_nothing_in_an_excerpt_is_bad_input(tmp_path):
 def test_options_that_no_clip_can_have(values):
     with pytest.raises(InputError):
         VideoOptions(**values)
+
+
+@pytest.mark.parametrize("tenths", range(1, 10))
+def test_seconds_are_taken_as_they_are_written(tenths):
+    """0.1 as a float lies above a tenth: the frame that begins there would belong to both sides."""
+    moments = [Moment(Fraction(number, 30), Fraction(1, 30)) for number in range(40)]
+    cut = tenths / 10
+    before = list(excerpted(moments, VideoOptions(end=cut), Told()))
+    after = list(excerpted(moments, VideoOptions(start=cut), Told()))
+    assert len(before) == 3 * tenths and len(after) == 40 - 3 * tenths
+    assert all(moment.duration_seconds == Fraction(1, 30) for moment in (*before, *after))

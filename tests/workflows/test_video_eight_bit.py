@@ -96,7 +96,7 @@ def test_what_is_seen_does_not_depend_on_the_frames_before(model, clip):
 
 @pytest.mark.parametrize("ask", [request_from, live_request])
 def test_methods_with_gradients_are_refused_before_anything_is_read(ask):
-    with pytest.raises(InputError, match="no gradients, which grad-cam takes: choose the precision bf16"):
+    with pytest.raises(InputError, match="no gradients, which grad-cam takes: choose fp32 or bf16"):
         ask(["attention", "grad-cam"], {"precision": "int8"})
 
 

@@ -47,7 +47,8 @@ for _order, (_verb, _summary) in enumerate(VERBS.items()):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code.
 
-    0: done; 2: bad input, said in one line; 3: a clip broke off and its good part was written; 130: interrupted.
+    0: done; 2: bad input, said in one line; 3: a clip broke off and its good part was written, or one of several
+    failed; 130: interrupted.
     """
     keep_freed_memory()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))

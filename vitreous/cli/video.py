@@ -58,6 +58,7 @@ def video(
     quality: int | None = None,
     format: str | None = None,  # noqa: A002 - the name of the option
     model_size: int | None = None,
+    model_fit: Literal["stretch", "crop", "aspect", "letterbox"] | None = None,
     batch_size: int = 16,
     precision: Literal["auto", "bf16", "fp32", "int8"] = "fp32",
     resume: Flag = False,
@@ -99,9 +100,12 @@ def video(
         quality: The encoder's crf: lower is better and larger.
         format: Of an output whose name has no ending, such as webm or png.
         model_size: Side in pixels that the model is given; its own by default.
+        model_fit: How frames are brought to that size: squashed, their centre cut out, in their own shape with about
+            its area, or with bars around them; the model's own way by default.
         batch_size: Frames that go through the model at a time.
         precision: bf16 makes the model about 1.5 times as fast where the hardware has it, and moves maps by little;
-            auto takes it there. int8 makes it about 2.3 times as fast, for methods without gradients.
+            auto takes it there. int8 makes it about 2.2 times as fast, with AVX-512 VNNI and for methods without
+            gradients.
         resume: Of a folder of clips: skip those that this model and request wrote before, or the good part of.
         shared: Of a folder of clips: share it with all who run the same command, on machines that see the same
             folders, and resume. Clips of a worker that dies are done by another; those that failed are not tried again.
@@ -124,10 +128,12 @@ def video(
         if output is None:
             raise InputError(f"{clip} is a folder: name another one for the output with -o")
         check_launch(shared=shared)
-        return folder(load(model, size=model_size), clip, Path(output), request, resume=resume, shared=shared)
+        return folder(
+            load(model, size=model_size, fit=model_fit), clip, Path(output), request, resume=resume, shared=shared
+        )
     if resume or shared:
         raise InputError(f"--{'resume' if resume else 'shared'} is for a folder of clips: leave it out")
-    return single(load(model, size=model_size), clip, output or f"{clip.stem}-attention.mp4", request)
+    return single(load(model, size=model_size, fit=model_fit), clip, output or f"{clip.stem}-attention.mp4", request)
 
 
 def single(classifier: "Classifier", clip: Path, output: str, request: "VideoRequest") -> int:
@@ -141,17 +147,21 @@ def single(classifier: "Classifier", clip: Path, output: str, request: "VideoReq
         tell_all(line)
     for line in explained.notes:
         note(line)
-    return exit_code(explained, clip)
+    return exit_code(explained, clip, request)
 
 
-def exit_code(explained: "ExplainedVideo", clip: Path) -> int:
+def exit_code(explained: "ExplainedVideo", clip: Path, request: "VideoRequest") -> int:
     """0, or what a clip that ended early means; said in a line."""
+    from vitreous.video.info import in_frames
+    from vitreous.workflows.video_batch import frames_of
+
     video = explained.video
     if video.is_interrupted:
-        note(f"interrupted after {video.frames} frames: these were written")
+        note(f"interrupted after {in_frames(video.frames)}: these were written")
         return EXIT_INTERRUPTED
     if video.broke_off is not None:
-        complain(f"{clip} broke off after {video.frames} frames ({video.broke_off.reason}): these were written")
+        frames = frames_of(explained, clip, request)
+        complain(f"{clip} broke off after {frames} ({video.broke_off.reason}): these were written")
         return EXIT_BROKE_OFF
     return 0
 
@@ -172,10 +182,13 @@ def folder(
     classifier: "Classifier", clips: Path, output: Path, request: "VideoRequest", *, resume: bool, shared: bool
 ) -> int:
     """Explain every clip of a folder, or this worker's share of them, and say what came of each, and of all."""
-    from vitreous.workflows.video_batch import explain_folder
+    from vitreous.workflows.video_batch import explain_folder, folders_left_out
     from vitreous.workflows.video_shared import share_folder
 
     states: Counter[str] = Counter()
+    failed: list[str] = []
+    for inner in folders_left_out(clips, output):
+        note(f"the clips in {inner} are left out: give that folder by itself")
     with progress("video") as display:
         tellers: dict[Path, Tell] = {}
 
@@ -190,10 +203,11 @@ def folder(
             with interrupted_by_termination():
                 for outcome in outcomes:
                     states[outcome.state] += 1
+                    failed += [outcome.job.source.name] if outcome.state == "failed" else []
                     report(outcome)
         except KeyboardInterrupt:
             states["interrupted"] += 1
-    say(in_words(states))
+    say(in_words(states) + (f": {', '.join(failed)}" if failed else ""))
     if states["interrupted"]:
         return EXIT_INTERRUPTED
     if shared:

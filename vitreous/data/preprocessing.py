@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from vitreous.errors import InputError, unknown
 
-Resize = Literal["stretch", "crop", "aspect"]
+Resize = Literal["stretch", "crop", "aspect", "letterbox"]
 RESIZES: tuple[str, ...] = get_args(Resize)
 INTERPOLATIONS = ("bicubic", "bilinear")
 
@@ -24,11 +24,12 @@ class Preprocessing:
     Attributes:
         size_hw: the model's own (height, width) in pixels; for "aspect" it sets the area only.
         resize: "stretch" squashes the whole picture to `size_hw`; "crop" fits the shorter side and cuts out the
-            centre; "aspect" keeps the whole picture and its aspect ratio, with both sides multiples of `multiple`.
+            centre; "aspect" keeps the whole picture and its aspect ratio, with both sides multiples of `multiple`;
+            "letterbox" does so within `size_hw`, the rest of which is filled with the mean colour in whole patches.
         mean, std: one number a channel, for pixels scaled to 0..1; one channel means luma.
         multiple: the patch size in pixels.
         central: share of the height and width that "stretch" or "crop" would show which is kept, around the centre:
-            0.875 is the usual "resize to 256, crop 224". 1 for "aspect".
+            0.875 is the usual "resize to 256, crop 224". 1 for "aspect" and "letterbox".
         interpolation: "bicubic" or "bilinear", antialiased either way.
     """
 
@@ -47,8 +48,10 @@ class Preprocessing:
             raise InputError(f"size {self.size_hw} and multiple {self.multiple} must be positive: give pixels")
         if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean) or min(self.std) <= 0:
             raise InputError(f"mean {self.mean} and std {self.std} don't fit: give 1 or 3 numbers each, std above 0")
-        if not 0 < self.central <= 1 or (self.resize == "aspect" and self.central != 1):
-            raise InputError(f"the central share {self.central} must be above 0 and at most 1, and 1 for 'aspect'")
+        if not 0 < self.central <= 1 or (self.resize in ("aspect", "letterbox") and self.central != 1):
+            raise InputError(
+                f"the central share {self.central} must be above 0 and at most 1, and 1 for '{self.resize}'"
+            )
         if self.interpolation not in INTERPOLATIONS:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
 
@@ -60,12 +63,18 @@ class Geometry:
     Attributes:
         source_hw: (height, width) of the picture in pixels.
         model_hw: (height, width) of what the model was given, in pixels.
-        box: (top, left, bottom, right) of what it saw, in source pixels.
+        box: (top, left, bottom, right) of what it saw, in source pixels; with bars around the picture, beyond it.
     """
 
     source_hw: tuple[int, int]
     model_hw: tuple[int, int]
     box: tuple[float, float, float, float]
+
+    @property
+    def seen(self) -> tuple[float, float, float, float]:
+        """The (top, left, bottom, right) of the part of the picture that the model saw, without bars around it."""
+        (top, left, bottom, right), (height, width) = self.box, self.source_hw
+        return max(0.0, top), max(0.0, left), min(float(height), bottom), min(float(width), right)
 
     def to_source(self, heat: np.ndarray) -> np.ndarray:
         """Lay a map on the model's grid back onto the picture: float32 (source height, width), 0 outside the box.
@@ -87,13 +96,21 @@ def prepare(image_u8: np.ndarray, preprocessing: Preprocessing) -> tuple[Tensor,
     """Resize and normalise uint8 (height, width, 3) for a model: float32 (channels, height, width), with geometry."""
     source_hw = (image_u8.shape[0], image_u8.shape[1])
     model_hw = _model_size(source_hw, preprocessing)
+    inner = _inner(source_hw, preprocessing)
     box = _central(seen_box(source_hw, model_hw, preprocessing.resize), preprocessing.central)
-    image = _resized(image_u8, box, model_hw, preprocessing.interpolation)
+    image = _resized(image_u8, box, (inner[2] - inner[0], inner[3] - inner[1]), preprocessing.interpolation)
     if len(preprocessing.mean) == 1:
         image = np.array(Image.fromarray(image).convert("L"))[..., None]
     pixels = torch.from_numpy(image).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
-    return ((pixels - mean) / std).contiguous(), Geometry(source_hw, model_hw, box)
+    inputs = ((pixels - mean) / std).contiguous()
+    if preprocessing.resize != "letterbox":
+        return inputs, Geometry(source_hw, model_hw, box)
+    (top, left, bottom, right), (height, width) = inner, model_hw
+    inputs = functional.pad(inputs, (left, width - right, top, height - bottom))  # 0 is the mean
+    tall, wide = source_hw[0] / (bottom - top), source_hw[1] / (right - left)  # source pixels a pixel
+    box = (-top * tall, -left * wide, (height - top) * tall, (width - left) * wide)
+    return inputs, Geometry(source_hw, model_hw, box)
 
 
 def fit_picture(image_u8: np.ndarray, size_hw: tuple[int, int], resize: Literal["stretch", "crop"]) -> np.ndarray:
@@ -114,6 +131,20 @@ def _model_size(source_hw: tuple[int, int], preprocessing: Preprocessing) -> tup
     longest = max(1, area // multiple**2)  # in patches: a strip one patch wide has no more of them than any other
     height, width = (min(max(1, round(side * scale / multiple)), longest) * multiple for side in source_hw)
     return height, width
+
+
+def _inner(source_hw: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
+    """The (top, left, bottom, right) of the picture within what the model is given, in its pixels."""
+    model_hw, multiple = _model_size(source_hw, preprocessing), preprocessing.multiple
+    if preprocessing.resize != "letterbox":
+        return 0, 0, *model_hw
+    scale = min(model / source for model, source in zip(model_hw, source_hw, strict=True))
+    sides = [
+        min(max(1, round(source * scale / multiple)), model // multiple) * multiple
+        for source, model in zip(source_hw, model_hw, strict=True)
+    ]
+    top, left = ((model - side) // multiple // 2 * multiple for model, side in zip(model_hw, sides, strict=True))
+    return top, left, top + sides[0], left + sides[1]
 
 
 def seen_box(source_hw: tuple[int, int], model_hw: tuple[int, int], resize: str) -> tuple[float, float, float, float]:

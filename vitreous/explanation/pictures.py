@@ -182,10 +182,11 @@ def query_patch(classifier: Classifier, query_yx: tuple[float, float], geometry:
     """
     patch, (top, left, bottom, right) = classifier.preprocessing.multiple, geometry.box
     y, x = query_yx
-    if not (top <= y < bottom and left <= x < right):
+    first_y, first_x, last_y, last_x = geometry.seen
+    if not (first_y <= y < last_y and first_x <= x < last_x):
         raise InputError(
             f"the place {x:g},{y:g} (x, y) is not on the part of the picture that the model sees: "
-            f"x {left:g} to {right:g}, y {top:g} to {bottom:g}"
+            f"x {first_x:g} to {last_x:g}, y {first_y:g} to {last_y:g}"
         )
     row = int((y - top) / (bottom - top) * geometry.model_hw[0]) // patch
     column = int((x - left) / (right - left) * geometry.model_hw[1]) // patch

@@ -31,12 +31,13 @@ class SourceRegion:
         Raises:
             InputError: the box is on no part of the picture that the model sees.
         """
-        top, left, bottom, right = geometry.box
+        top, left, bottom, right = geometry.seen
         if not (self.top < bottom and self.bottom > top and self.left < right and self.right > left):
             raise InputError(
                 f"the {self.name} (x, y) is not on the part of the picture that the model sees: "
                 f"x {left:g} to {right:g}, y {top:g} to {bottom:g}"
             )
+        top, left, bottom, right = geometry.box
         grid_hw = geometry.model_hw[0] // patch, geometry.model_hw[1] // patch
         rows = _nearest((self.top - top) / (bottom - top), (self.bottom - top) / (bottom - top), grid_hw[0])
         columns = _nearest((self.left - left) / (right - left), (self.right - left) / (right - left), grid_hw[1])

@@ -33,6 +33,20 @@ def enlarged_levels(
     return whole
 
 
+def on_picture(heat: np.ndarray, box: Box, size_hw: tuple[int, int]) -> tuple[np.ndarray, Box]:
+    """The part of a map (rows, columns, ...) over `box` that lies on a picture, and the box of that part.
+
+    Cells are kept or left out whole: where there are bars around a picture, they are as wide as some cells.
+    """
+    (top, left, bottom, right), (rows, columns) = box, heat.shape[:2]
+    tall, wide = (bottom - top) / rows, (right - left) / columns
+    down, across = slice(round(max(0.0, -top) / tall), rows), slice(round(max(0.0, -left) / wide), columns)
+    down = slice(down.start, rows - round(max(0.0, bottom - size_hw[0]) / tall))
+    across = slice(across.start, columns - round(max(0.0, right - size_hw[1]) / wide))
+    kept = (top + down.start * tall, left + across.start * wide, top + down.stop * tall, left + across.stop * wide)
+    return heat[down, across], kept
+
+
 def inner_box(box: Box | None, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
     """The box in whole pixels, at least one wide and high and inside the picture."""
     if box is None:

@@ -138,9 +138,11 @@ def preprocessing_of(foreign: Foreign, layout: Layout, config: ViTConfig, note: 
         found = restored(from_timm(description, likely), foreign.config, in_timm=True)
     else:
         found = likely
-        sides, mean = " × ".join(map(str, found.size_hw)), ", ".join(f"{value:.3g}" for value in found.mean)
-        how = {"crop": "cropped to", "stretch": "squashed to", "aspect": "taken whole, with the area of"}[found.resize]
-        note(f"{foreign.name} says nothing of its pictures: they are {how} {sides} pixels, with mean {mean}")
+        sides = " × ".join(map(str, found.size_hw))
+        mean, std = (", ".join(f"{value:.3g}" for value in values) for values in (found.mean, found.std))
+        how = {"crop": "cropped to", "stretch": "squashed to"}.get(found.resize, "taken whole, with the area of")
+        pixels = f"{sides} pixels, with mean {mean} and deviation {std}"
+        note(f"{foreign.name} says nothing of its pictures: they are {how} {pixels}")
     found = whole_patches(found, config.patch_size, note)
     if len(found.mean) != config.channels:
         raise InputError(f"its pictures have {len(found.mean)} channels by their mean, its weights {config.channels}")

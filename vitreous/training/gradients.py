@@ -61,7 +61,7 @@ class Learner:
             seed: Of the model's random numbers.
 
         Returns:
-            What this process adds to the mean loss on the labels and to the number of pictures told right, on the device.
+            What this one adds to the mean loss on the labels and to the number of pictures told right, on the device.
         """
         mine = self.processes.share(len(labels))
         results = []

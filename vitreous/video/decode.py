@@ -8,7 +8,7 @@ import av
 
 from vitreous.video.color import ToRGB
 from vitreous.video.excerpt import Moment, Told, excerpted, nothing_there
-from vitreous.video.info import Frame, nothing_decodes, opened
+from vitreous.video.info import Frame, in_frames, nothing_decodes, opened
 from vitreous.video.options import WHOLE, VideoOptions
 from vitreous.video.orientation import display_matrix, is_sideways, upright
 from vitreous.video.pictures import BrokenDataError, moments
@@ -24,7 +24,7 @@ class ClipBrokeOff(Exception):  # noqa: N818 - it is no error of ours: what came
         self.time_seconds = time_seconds
 
     def __str__(self) -> str:
-        return f"the clip breaks off after {self.frames} frames, at {float(self.time_seconds):.2f} s: {self.reason}"
+        return f"the clip breaks off after {in_frames(self.frames)}, at {float(self.time_seconds):.2f} s: {self.reason}"
 
 
 def read_frames(path: Path | str, options: VideoOptions = WHOLE, told: Told | None = None) -> Generator[Frame]:

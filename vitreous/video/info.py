@@ -181,6 +181,16 @@ def duration_seconds(container: av.container.InputContainer, stream: av.VideoStr
     return container.duration * MICROSECOND if container.duration is not None else None
 
 
+def in_frames(count: int, whole: int | None = None) -> str:
+    """A number of frames in words, perhaps of all.
+
+    >>> in_frames(1), in_frames(28), in_frames(28, 50)
+    ('1 frame', '28 frames', '28 of 50 frames')
+    """
+    of_all = f" of {whole}" if whole is not None and whole > count else ""
+    return f"{count}{of_all} frame{'' if (whole if of_all else count) == 1 else 's'}"
+
+
 def start_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction:
     """The instant of the file that is our time zero: where picture or sound starts, whichever is first.
 

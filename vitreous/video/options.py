@@ -41,11 +41,13 @@ class VideoOptions:
 
     @property
     def start_seconds(self) -> Fraction:
-        return Fraction(self.start)
+        """The start as it is written: 0.1 is a tenth, not the float next to it."""
+        return Fraction(str(self.start))
 
     @property
     def end_seconds(self) -> Fraction | None:
-        return None if self.end is None else Fraction(self.end)
+        """The end as it is written."""
+        return None if self.end is None else Fraction(str(self.end))
 
     def size_of(self, source_hw: tuple[int, int]) -> tuple[int, int]:
         """The (height, width) of the output of a clip of `source_hw`; a width that follows is even.

@@ -8,7 +8,7 @@ import numpy as np
 
 from vitreous.errors import InputError
 from vitreous.files import reason
-from vitreous.video.info import Frame, VideoInfo
+from vitreous.video.info import Frame, VideoInfo, in_frames
 from vitreous.video.writer import Writer
 
 
@@ -40,7 +40,7 @@ class PipeWriter(Writer):
             self.out.flush()
         except OSError as error:
             raise InputError(
-                f"standard output takes no more after {self.frames} frames: {reason(error)}; did its reader end?"
+                f"standard output takes no more after {in_frames(self.frames)}: {reason(error)}; did its reader end?"
             ) from error
         super().write(frame)
 

@@ -13,12 +13,16 @@ def cells(grid: np.ndarray, geometry: Geometry, outside: float | None = None) ->
     """
     top, left, bottom, right = geometry.box
     heat = np.full(geometry.source_hw, float(grid.min()) if outside is None else outside, np.float32)
-    sides = ((top, bottom, grid.shape[0]), (left, right, grid.shape[1]))
-    rows, columns = (
-        np.clip((np.arange(int(start), int(stop)) + 0.5 - start) / (stop - start) * count, 0, count - 1).astype(int)
-        for start, stop, count in sides
+    first_row, first_column, last_row, last_column = map(int, geometry.seen)
+    sides = (
+        (first_row, last_row, top, bottom, grid.shape[0]),
+        (first_column, last_column, left, right, grid.shape[1]),
     )
-    heat[int(top) : int(bottom), int(left) : int(right)] = grid[rows][:, columns]
+    rows, columns = (
+        np.clip((np.arange(first, last) + 0.5 - start) / (stop - start) * count, 0, count - 1).astype(int)
+        for first, last, start, stop, count in sides
+    )
+    heat[first_row:last_row, first_column:last_column] = grid[rows][:, columns]
     return heat
 
 

@@ -58,6 +58,7 @@ def live(
     method: str | Sequence[str] = "attention",
     *,
     model_size: int | None = None,
+    model_fit: str | None = None,
     server: LiveServer | None = None,
     on_start: Start | None = None,
     on_state: Tell | None = None,
@@ -75,6 +76,7 @@ def live(
         method: a name in the table of methods. The default costs little and lies steadily on the things there.
             Several are shown side by side.
         model_size: the side in pixels that the model is given, as `size` in `load`.
+        model_fit: how pictures are brought to that size, as `fit` in `load`.
         server: where it is served, by default 127.0.0.1:8765; it is closed at the end.
         on_start: told the page's address, once it answers.
         on_state: told the numbers, twice a second.
@@ -90,7 +92,7 @@ def live(
         server = server or LiveServer()
         unused.callback(server.close)
         request = live_request(method, settings)
-        classifier = load(model, size=model_size)
+        classifier = load(model, size=model_size, fit=model_fit)
         look = Drawn(classifier, request)
         precision = choose_precision(request.float_precision, classifier.device)
         page = live_page(classifier.origin or "a model", source.name, has_classes=bool(classifier.class_names))

@@ -33,6 +33,7 @@ def load(
     device: str = "auto",
     *,
     size: int | Sequence[int] | None = None,
+    fit: str | None = None,
     on_note: Note = log,
 ) -> Classifier:
     """The model in a run folder, a weights file or a public place; one that is loaded already is returned as it is.
@@ -50,33 +51,41 @@ def load(
             says; where pictures keep their shape, their area. A file that comes alone says nothing: it gets the size
             its positions were learned for, or 224 if that is more than twice as large (DINOv2: 518); of models with
             classes the central square of a picture, of others the whole picture in its own shape.
+        fit: how pictures are brought to that size, if in another way than the model's own: "stretch" squashes them,
+            "crop" cuts out their centre, "aspect" keeps their shape and about the area, "letterbox" adds bars.
         on_note: told, in a line each, what was assumed or changed on the way; written to the log by default.
 
     Raises:
         InputError: there is no model, its files are damaged, in no known layout, or can't be downloaded.
     """
     if isinstance(model, Classifier):
-        return model if size is None else at_size(model, size, on_note)
+        return model if size is None and fit is None else at_size(model, size, on_note, fit)
     classifier = _find(str(model), find_device(device), on_note)
     classifier.origin = str(model)
     _check_finite(classifier)
-    if size is not None:
-        return at_size(classifier, size, on_note)
+    if size is not None or fit is not None:
+        return at_size(classifier, size, on_note, fit)
     note_resampling(classifier, on_note)
     return classifier
 
 
-def at_size(classifier: Classifier, size: int | Sequence[int], on_note: Note = log) -> Classifier:
-    """The same model, given pictures of another size.
+def at_size(
+    classifier: Classifier, size: int | Sequence[int] | None, on_note: Note = log, fit: str | None = None
+) -> Classifier:
+    """The same model, given pictures of another size, or brought to its size in another way: as `load` takes them.
 
     Raises:
         InputError: the size is none, too large, or its patches don't divide it; names the nearest that fit.
     """
+    own = classifier.preprocessing
+    size = own.size_hw if size is None else size
     size_hw = (size, size) if isinstance(size, int) else tuple(size)
     if len(size_hw) != 2 or not all(isinstance(side, int) for side in size_hw):
         raise InputError(f"{size} is no size: give a side or (height, width) in pixels")
     check_patches(grid_for((size_hw[0], size_hw[1]), classifier.preprocessing.multiple), classifier)
-    preprocessing = replace(classifier.preprocessing, size_hw=(size_hw[0], size_hw[1]))
+    preprocessing = replace(own, size_hw=(size_hw[0], size_hw[1]))
+    if fit is not None and fit != own.resize:
+        preprocessing = replace(preprocessing, resize=fit, central=1.0)
     sized = Classifier(classifier.vit, preprocessing, classifier.class_names)
     sized.origin = classifier.origin
     note_resampling(sized, on_note)

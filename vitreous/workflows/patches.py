@@ -34,8 +34,10 @@ def patches_image(
         classifier = load(model)
         inputs, geometry = classifier.prepare(pixels)
         rows, columns = grid_for((inputs.shape[1], inputs.shape[2]), classifier.preprocessing.multiple)
-        top, left, bottom, right = (round(side) for side in geometry.box)
+        top, left, bottom, right = (round(side) for side in geometry.seen)
         seen = pixels[top:bottom, left:right]
+        rows = round(rows * (bottom - top) / (geometry.box[2] - geometry.box[0]))
+        columns = round(columns * (right - left) / (geometry.box[3] - geometry.box[1]))
     cell = (seen.shape[0] / rows, seen.shape[1] / columns)
     return patches_picture(seen, cell, (rows, columns))
 

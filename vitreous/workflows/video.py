@@ -63,6 +63,7 @@ def explain_video(
     method: str | Sequence[str] = "attention",
     *,
     model_size: int | None = None,
+    model_fit: str | None = None,
     on_progress: Progress | None = None,
     **given: Any,
 ) -> ExplainedVideo:
@@ -77,6 +78,7 @@ def explain_video(
         target: the clip to write: .mp4, .mov, .mkv, .webm, .gif, a folder ("frames/") of PNG files, or "-".
         method: a name in the table of methods, or several, each of which gets a panel.
         model_size: the side in pixels that the model is given, as `size` of `load`.
+        model_fit: how frames are brought to that size, as `fit` of `load`.
         on_progress: called with frames done and frames in all (None where the file doesn't say).
         **given: by name, what VideoRequest holds (layout, explained, query, track, smooth, strip, timeline,
             data_out, batch_size, precision), how it looks (strength, edges, legend), which part of the clip (start,
@@ -85,7 +87,9 @@ def explain_video(
     Raises:
         InputError: a clip that can't be read or written, or an unknown method, setting, layer or head.
     """
-    return write_explained(load(model, size=model_size), source, target, request_from(method, given), on_progress)
+    return write_explained(
+        load(model, size=model_size, fit=model_fit), source, target, request_from(method, given), on_progress
+    )
 
 
 def write_explained(

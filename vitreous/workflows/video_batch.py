@@ -15,7 +15,9 @@ from vitreous.files import make_folder, reason, write_text
 from vitreous.model.vit import ViT
 from vitreous.tasks.classification import Classifier
 from vitreous.video.check import IncompleteClipError
+from vitreous.video.excerpt import expected_frames
 from vitreous.video.formats import FORMATS, named
+from vitreous.video.info import in_frames, read_info
 from vitreous.workflows.video import ExplainedVideo, check_model, write_explained
 from vitreous.workflows.video_request import VideoRequest
 
@@ -95,6 +97,8 @@ def jobs_of(folder: Path, output: Path, request: VideoRequest) -> list[ClipJob]:
     )
     if not clips:
         raise InputError(f"there is no clip in {folder}: its files' names must end in {', '.join(CLIP_SUFFIXES)}")
+    if output.suffix.lower() in FORMATS and not output.is_dir():
+        raise InputError(f"{output} is the name of a file, and {folder} is a folder of clips: name a folder")
     if output.resolve() == folder.resolve():
         raise InputError(f"{output} is the folder of the clips themselves: choose another one for the output")
     if output.exists() and not output.is_dir():
@@ -108,6 +112,12 @@ def jobs_of(folder: Path, output: Path, request: VideoRequest) -> list[ClipJob]:
     return [ClipJob(clip, output / f"{n}{ending}", output / f"{n}.json") for clip, n in zip(clips, names, strict=True)]
 
 
+def folders_left_out(folder: Path, output: Path) -> list[Path]:
+    """The folders within one, and beside the output, whose clips are not looked for."""
+    inner = [one for one in folder.iterdir() if one.is_dir() and one.resolve() != output.resolve()]
+    return sorted(one for one in inner if any(clip.suffix.lower() in CLIP_SUFFIXES for clip in one.iterdir()))
+
+
 def explained(classifier: Classifier, job: ClipJob, request: VideoRequest, on_progress: Progress | None) -> ClipOutcome:
     """Do one clip; what is wrong with it, or with writing it, becomes its outcome."""
     tell = None if on_progress is None else lambda done, total: on_progress(job, done, total)
@@ -118,11 +128,16 @@ def explained(classifier: Classifier, job: ClipJob, request: VideoRequest, on_pr
     except OSError as error:
         return ClipOutcome(job, "failed", reason(error))
     if result.video.is_interrupted:
-        return ClipOutcome(job, "interrupted", f"after {result.video.frames} frames", result)
+        return ClipOutcome(job, "interrupted", f"after {in_frames(result.video.frames)}", result)
     if result.video.broke_off is not None:
-        why = f"after {result.video.frames} frames ({result.video.broke_off.reason}): these were written"
+        why = f"after {frames_of(result, job.source, request)} ({result.video.broke_off.reason}): these were written"
         return ClipOutcome(job, "broke off", why, result)
     return ClipOutcome(job, "written", "", result)
+
+
+def frames_of(result: ExplainedVideo, source: Path, request: VideoRequest) -> str:
+    """How many frames were written of a clip that broke off, in words, and of how many if the clip says so."""
+    return in_frames(result.video.frames, expected_frames(read_info(source), request.options))
 
 
 def request_of(job: ClipJob, request: VideoRequest) -> VideoRequest:

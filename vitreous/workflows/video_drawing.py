@@ -8,14 +8,15 @@ from PIL import Image, ImageDraw
 from vitreous.explanation.pictures import Asked
 from vitreous.render.class_strip import ClassStrip, with_strip
 from vitreous.render.dimming import SteadyDimming
+from vitreous.render.enlarge import on_picture
 from vitreous.render.flicker import FlickerFound
 from vitreous.render.frame_layouts import draw_frame
 from vitreous.render.scenes import Change, SceneWatch
 from vitreous.render.shown import Shot, ShownMap
-from vitreous.render.steady import SteadyColors, SteadyMap
+from vitreous.render.steady import SteadyColors, SteadyHeat, SteadyMap
 from vitreous.video.info import Frame
 from vitreous.workflows.explain import verdict
-from vitreous.workflows.video_maps import Seen
+from vitreous.workflows.video_maps import Box, Seen, SeenMap
 from vitreous.workflows.video_request import VideoRequest
 
 RING_SHARE = 0.022
@@ -63,8 +64,8 @@ class ClipDrawing:
             ]
             panels.append(
                 [
-                    ShownMap(heat.heat, heat.scale, one.title, whole.box, one.signed, one.ends, color)
-                    for heat, one, whole, color in zip(heats, maps, seen, colors, strict=True)
+                    laid_on(frame.image_u8, whole.box, one, heat, color)
+                    for frame, heat, one, whole, color in zip(frames, heats, maps, seen, colors, strict=True)
                 ]
             )
         return panels
@@ -79,6 +80,14 @@ class ClipDrawing:
         if self._strip is None:
             self._strip = ClassStrip((drawn.shape[0], drawn.shape[1]), self._duration)
         return with_strip(drawn, self._strip.update(float(frame.time_seconds), seen.prediction.ranking))
+
+
+def laid_on(image_u8: np.ndarray, box: Box, one: SeenMap, steady: SteadyHeat, colors: np.ndarray | None) -> ShownMap:
+    """A map, made steady, over a picture, without what lies on bars around it."""
+    size_hw = (image_u8.shape[0], image_u8.shape[1])
+    heat, inner = on_picture(steady.heat, box, size_hw)
+    colors = None if colors is None else on_picture(colors, box, size_hw)[0]
+    return ShownMap(heat, steady.scale, one.label or one.title, inner, one.signed, one.ends, colors)
 
 
 def ringed(image_u8: np.ndarray, place_yx: Asked) -> np.ndarray:

@@ -11,6 +11,7 @@ from vitreous.data.textures import natural_textures
 from vitreous.explanation.attention import joined
 from vitreous.explanation.lean import LeanTrace
 from vitreous.explanation.method import Explain
+from vitreous.explanation.methods import METHODS
 from vitreous.explanation.pictures import Asked, alike, explain_batch, query_patches
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.rows import row_times_attention
@@ -37,6 +38,8 @@ class SeenMap:
     signed: bool = False
     ends: str = ""
     colors: np.ndarray | None = field(default=None, repr=False)
+    label: str = ""
+    """What is written on its panel, if not the title."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,10 @@ def method_panels(
     results = []
     for row in zip(*columns, strict=True):
         maps = tuple(
-            SeenMap(one.grid_heat, one.method, one.kind == "signed", ends_of(one), one.grid_colors) for one in row
+            SeenMap(
+                one.grid_heat, one.method, one.kind == "signed", ends_of(one), one.grid_colors, words_of(one, request)
+            )
+            for one in row
         )
         words = words_of(row[0], request) if len(row) == 1 else ""
         results.append(Seen(maps, row[0].geometry.box, row[0].prediction, words, place))
@@ -123,11 +129,13 @@ def ends_of(explanation: Explanation) -> str:
 
 
 def words_of(explanation: Explanation, request: VideoRequest) -> str:
-    """The words about a map, which stay the same while its patch wanders."""
+    """The words about a map, which stay the same while its patch wanders and the predicted class changes."""
+    told = request.explained is not None or not explanation.prediction.ranking
+    target = f" · for {explanation.target}" if told and METHODS[explanation.method].asks_target else ""
     if not request.track:
-        return explanation.words()
+        return explanation.words() + target
     unplaced = replace(explanation, settings=replace(explanation.settings, query=None))
-    return f"{unplaced.words()} · from the tracked patch"
+    return f"{unplaced.words()}{target} · from the tracked patch"
 
 
 @torch.no_grad()

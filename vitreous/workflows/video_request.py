@@ -78,7 +78,7 @@ class VideoRequest:
         self._check_methods()
         slow = [method for method in self.methods if METHODS[method].takes_gradients]
         if self.precision == "int8" and slow:
-            raise InputError(f"8-bit products have no gradients, which {slow[0]} takes: choose the precision bf16")
+            raise InputError(f"8-bit products have no gradients, which {slow[0]} takes: choose fp32 or bf16")
 
     @property
     def float_precision(self) -> str:
