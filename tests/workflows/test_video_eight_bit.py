@@ -55,7 +55,7 @@ def test_maps_of_dinov2_keep_to_those_of_float32(name, shared):
         seen = Looking(dinov2, VideoRequest(precision=precision, batch_size=4), None).look(frames)
         maps[precision] = [one.maps[0].heat for one in seen]
     alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(maps["fp32"], maps["int8"], strict=True)]
-    assert 0.99 < min(alike) < 1 - 1e-6
+    assert min(alike) > 0.985 and 0.995 < np.mean(alike) < 1 - 1e-6
 
 
 @needs_vnni

@@ -21,6 +21,10 @@ from vitreous.model.vit import ViT
 FUSED_GELUS = {"gelu": "none", "gelu-tanh": "tanh"}
 """Kinds of MLP whose activation the product computes with it, and its name for the form."""
 
+HEADROOM = 1.2
+"""How much further than on the pictures measured steps reach, but for what is within an MLP, whose few far numbers make
+steps coarse enough (LOG.md, 2026-11-21)."""
+
 
 class Steps(NamedTuple):
     """How a tensor becomes unsigned integers: q = x / size + zero, rounded, from 0 to 255."""
@@ -40,8 +44,8 @@ class Reach:
     least: Tensor
     greatest: Tensor
 
-    def steps(self) -> Steps:
-        """The finest steps from the least to the greatest, one of which is 0.
+    def steps(self, headroom: float = HEADROOM) -> Steps:
+        """The finest steps from the least to the greatest, times `headroom`, one of which is 0.
 
         Raises:
             InputError: there is no least and greatest.
@@ -49,8 +53,8 @@ class Reach:
         least, greatest = min(self.least.min().item(), 0.0), max(self.greatest.max().item(), 1e-6)
         if not math.isfinite(greatest - least):
             raise InputError("the model's numbers aren't finite: its weights are broken")
-        size = (greatest - least) / 255
-        return Steps(size, round(-least / size))
+        size = headroom * (greatest - least) / 254
+        return Steps(size, math.ceil(-headroom * least / size))
 
 
 class EightBitLinear(Linear):
@@ -97,7 +101,7 @@ class EightBitMLP(nn.Module):
 
     def __init__(self, source: MLP, seen: dict[nn.Module, Reach]) -> None:
         super().__init__()
-        then = seen[source.contract].steps()
+        then = seen[source.contract].steps(headroom=1)
         self.expand = EightBitLinear(source.expand, seen[source.expand].steps(), FUSED_GELUS[source.kind], then)
         self.contract = EightBitLinear(source.contract, then)
 
@@ -141,7 +145,7 @@ def in_eight_bits(vit: nn.Module, pictures: Tensor) -> ViT:
             block.register_module("mlp", EightBitMLP(mlp, seen))
             continue
         for name, linear in list(_linears(mlp)):
-            setattr(mlp, name, EightBitLinear(linear, seen[linear].steps()))
+            setattr(mlp, name, EightBitLinear(linear, seen[linear].steps(1 if linear is mlp.contract else HEADROOM)))
     return coarse
 
 

@@ -89,7 +89,8 @@ def with_eight_bits(classifier: Classifier) -> Classifier:
         InputError: the model or the machine has no such products.
     """
     check_eight_bits(classifier.vit)
-    pictures = natural_textures(classifier.preprocessing.size_hw)
+    height, width = classifier.preprocessing.size_hw
+    pictures = natural_textures((2 * height, 2 * width))  # shrunk again, they have no harder edges than photos
     vit = in_eight_bits(classifier.vit, torch.stack([classifier.prepare(picture)[0] for picture in pictures]))
     coarse = Classifier(vit, classifier.preprocessing, classifier.class_names)
     coarse.origin = classifier.origin
