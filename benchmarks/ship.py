@@ -29,8 +29,8 @@ def card(name: str, header: dict[str, Any], scores: Evaluation, parameters: int)
     recipe = header["recipe"]
     model, data = recipe["model"], header["data"]
     low, high = scores.top1_interval
-    taught = recipe["teacher"]["share"]
-    beside = " beside a small convolutional network that it learned from, which did so too" if taught else ""
+    taught = "a small convolutional network, trained in the same run on the same pictures"
+    taught = f"\n| taught by | {taught} |" if recipe["teacher"]["share"] else ""
     side, patch = model["image_size_hw"][0], model["patch_size"]
     return f"""---
 license: apache-2.0
@@ -47,7 +47,7 @@ patches of {patch}, width {model["width"]}, depth {model["depth"]}, {model["head
 | | |
 |---|---|
 | recipe | `vitreous train {recipe["name"]} --set seed={recipe["seed"]}` |
-| learned from | {data["training"]:,} training pictures of {data["source"]}, and no other data{beside} |
+| learned from | {data["training"]:,} training pictures of {data["source"]}, and no other data |{taught}
 | passes | {recipe["epochs"]:g} |
 | top-1 on the {scores.count:,} test pictures | {scores.top1:.2%} (95 % interval {low:.2%} to {high:.2%}) |
 | made with | vitreous {header["vitreous"]}, torch {header["torch"]}, {header["device"]} |

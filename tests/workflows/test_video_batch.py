@@ -150,6 +150,8 @@ def test_what_can_not_be_asked_of_a_folder(trained_run, clips, tmp_path, capsys)
         jobs_of(clips, clips, request)
     with pytest.raises(InputError, match="there is no clip in"):
         jobs_of(tmp_path, tmp_path / "out", request)
+    with pytest.raises(InputError, match=r"out\.mp4 is the name of a file"):
+        jobs_of(clips, tmp_path / "out.mp4", request)
     with pytest.raises(InputError, match="is a file, and there are 3 clips"):
         jobs_of(clips, clips / "a.mp4", request)
     with pytest.raises(InputError, match="one pipe"):

@@ -97,7 +97,7 @@ def jobs_of(folder: Path, output: Path, request: VideoRequest) -> list[ClipJob]:
     )
     if not clips:
         raise InputError(f"there is no clip in {folder}: its files' names must end in {', '.join(CLIP_SUFFIXES)}")
-    if output.suffix.lower() in FORMATS and not output.is_dir():
+    if output.suffix.lower() in FORMATS and not output.exists():
         raise InputError(f"{output} is the name of a file, and {folder} is a folder of clips: name a folder")
     if output.resolve() == folder.resolve():
         raise InputError(f"{output} is the folder of the clips themselves: choose another one for the output")
