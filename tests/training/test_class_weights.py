@@ -83,9 +83,9 @@ def test_a_run_weighs_by_its_training_pictures(colored_folder, tmp_path, monkeyp
     monkeypatch.setattr(workflow, "load_training", unbalanced)
     seen, plain = [], Learner.__init__
 
-    def watched(self, model, recipe, processes, weights=None):
+    def watched(self, model, recipe, processes, weights=None, teacher=None):
         seen.append(weights)
-        plain(self, model, recipe, processes, weights)
+        plain(self, model, recipe, processes, weights, teacher)
 
     monkeypatch.setattr(Learner, "__init__", watched)
     for name, how in (("a", "none"), ("b", "balanced")):
