@@ -87,7 +87,7 @@ def live(
         model_fit: How frames are brought to that size: squashed, their centre cut out, in their own shape with about
             its area, or with bars around them; the model's own way by default.
         precision: bf16 makes the model about 1.5 times as fast where the hardware has it, and auto takes it there;
-            int8 about 2.2 times, with AVX-512 VNNI and for methods without gradients. A written clip is
+            int8 about twice, with AVX-512 VNNI and for methods without gradients. A written clip is
             fp32 by default, since there nobody waits.
         host: Address to serve at; by default only this machine can watch.
         port: Port to serve at; 0 for any that is free.

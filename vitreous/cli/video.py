@@ -104,7 +104,7 @@ def video(
             its area, or with bars around them; the model's own way by default.
         batch_size: Frames that go through the model at a time.
         precision: bf16 makes the model about 1.5 times as fast where the hardware has it, and moves maps by little;
-            auto takes it there. int8 makes it about 2.2 times as fast, with AVX-512 VNNI and for methods without
+            auto takes it there. int8 makes it about twice as fast, with AVX-512 VNNI and for methods without
             gradients.
         resume: Of a folder of clips: skip those that this model and request wrote before, or the good part of.
         shared: Of a folder of clips: share it with all who run the same command, on machines that see the same
