@@ -101,7 +101,7 @@ def test_methods_with_gradients_are_refused_before_anything_is_read(ask):
 
 
 @needs_vnni
-def test_a_live_view_shows_what_a_clip_does(model, clip):
+def test_a_live_view_is_drawn_in_eight_bits(model, clip):
     with closing(read_frames(clip, WHOLE)) as reader:
         taken = [LiveFrame(frame.image_u8, i / 10) for i, frame in enumerate(islice(reader, 3))]
     draw = Drawn(model, live_request("attention", {"precision": "int8"}))
