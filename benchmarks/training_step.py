@@ -26,11 +26,11 @@ from vitreous.machine import keep_freed_memory
 from vitreous.model.arithmetic import multiply_adds
 from vitreous.model.config import size
 from vitreous.model.vit import ViT
-from vitreous.recipes.cifar10_quick import cifar10_quick
 from vitreous.runtime import autocast, seed_for
 from vitreous.training.gradients import Learner
 from vitreous.training.optimizer import OptimizerSettings, build_optimizers
 from vitreous.training.processes import Processes
+from vitreous.training.recipe import Recipe
 
 BATCH, STEPS, PICTURES = 256, 25, 20_000
 CPU = torch.device("cpu")
@@ -45,14 +45,14 @@ def pictures() -> tuple[Tensor, Tensor]:
 
 def our_step(precision: str) -> Callable[[], None]:
     """A step of the library's own parts."""
-    from dataclasses import replace
-
     images, labels = pictures()
-    recipe = replace(cifar10_quick(), batch_size=BATCH, optimizer=OptimizerSettings(kind="adamw"), label_smoothing=0.0)
+    model = size("micro/4-32", qk_norm=True)
+    adamw = OptimizerSettings(kind="adamw")
+    recipe = Recipe("step", "cifar10", model, epochs=1, batch_size=BATCH, optimizer=adamw)
     data = Pictures(images, labels, tuple("0123456789"))
     batches = TrainingBatches(data, BATCH, Augment(flip=True, shift=3), 0, normalise=Normalise((0.5,) * 3, (0.25,) * 3))
-    model = ViT(recipe.model).train()
-    learner, (optimizer,) = Learner(model, recipe, Processes()), build_optimizers(model, recipe.optimizer).values()
+    vit = ViT(recipe.model).train()
+    learner, (optimizer,) = Learner(vit, recipe, Processes()), build_optimizers(vit, recipe.optimizer).values()
     steps = iter(range(10**9))
 
     def step() -> None:

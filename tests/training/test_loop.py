@@ -14,7 +14,7 @@ from vitreous.errors import InputError
 from vitreous.model.vit import ViT
 from vitreous.records import from_dict, override, setting_names, to_dict
 from vitreous.training.average import WeightAverage
-from vitreous.training.optimizer import Muon, OptimizerSettings, build_optimizers, orthogonalize
+from vitreous.training.optimizer import Matrix, Muon, OptimizerSettings, build_optimizers, orthogonalize
 from vitreous.training.recipe import Recipe
 from vitreous.training.run_folder import RunFolder, read_metrics
 from vitreous.training.schedule import ScheduleSettings, factor
@@ -180,7 +180,7 @@ def test_muon_is_torchs_muon_on_single_matrices():
     ours, theirs = start.clone().requires_grad_(), start.clone().requires_grad_()
     options = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}
     reference = torch.optim.Muon([theirs], **options, adjust_lr_fn="match_rms_adamw")
-    mine = Muon([(ours, 1)], 0.1, 0.9, 0.1)
+    mine = Muon([Matrix(ours)], 0.1, 0.9, 0.1)
     for gradient in gradients:
         for weight, optimizer in ((ours, mine), (theirs, reference)):
             weight.grad = gradient.clone()
@@ -196,8 +196,8 @@ def test_muon_takes_query_key_and_value_apart():
     joint.grad = gradient.clone()
     for part, its in zip(parts, gradient.chunk(3), strict=True):
         part.grad = its.clone()
-    Muon([(joint, 3)], 0.1, 0.9, 0.0).step()
-    Muon([(part, 1) for part in parts], 0.1, 0.9, 0.0).step()
+    Muon([Matrix(joint, 3)], 0.1, 0.9, 0.0).step()
+    Muon([Matrix(part) for part in parts], 0.1, 0.9, 0.0).step()
     assert torch.allclose(joint, torch.cat(parts), atol=1e-6)
 
 

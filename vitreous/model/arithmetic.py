@@ -36,14 +36,13 @@ def _plain_mlp(config: ViTConfig) -> int:
 
 
 def _stem(config: ViTConfig, patches: int) -> int:
-    """Multiply-adds of the patch embedding, or of the convolutions, whose pictures are halved one after the other."""
+    """Multiply-adds of the patch embedding, or of the convolutions, whose first in a stage sees pixels of the last."""
     if config.stem == "patch":
         return patches * config.channels * config.patch_size**2 * config.width
-    total, narrow, halvings = 0, config.channels, config.patch_size.bit_length() - 1
-    for left in reversed(range(halvings)):
-        wide = max(16, config.width >> left)
-        total += patches * 4**left * 9 * narrow * wide
-        narrow = wide
+    total, narrow, pixels = 0, config.channels, patches * config.patch_size**2
+    for wide in config.stem_widths:
+        total += 9 * wide * (pixels * narrow + pixels // 4 * wide)
+        narrow, pixels = wide, pixels // 4
     return total + patches * narrow * config.width
 
 

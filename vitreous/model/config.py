@@ -26,8 +26,8 @@ class ViTConfig:
     mlp_ratio: float = 4.0
     """Hidden width of the MLP over `width` (SwiGLU takes two thirds of it, for equal cost)."""
     stem: Literal["patch", "conv"] = "patch"
-    """How pixels become tokens: one linear map a patch (Dosovitskiy et al. 2021), or strided 3 × 3 convolutions
-    (Xiao et al. 2021)."""
+    """How pixels become tokens: one linear map a patch (Dosovitskiy et al. 2021), or 3 × 3 convolutions that halve the
+    sides again and again (Xiao et al. 2021), at the cost of about two blocks."""
     embedding_norm: bool = False
     """Layer-normalise the tokens before the first block, as CLIP does (Radford et al. 2021, section 2.4)."""
     pooling: Literal["class", "mean", "attention", "map", "class-and-mean", "class-and-distillation"] = "class"
@@ -106,6 +106,16 @@ class ViTConfig:
     def prefix(self) -> int:
         """Tokens before the patches: the class token, if there is one, then the registers."""
         return self.pooling.startswith("class") + self.registers
+
+    @property
+    def stem_widths(self) -> list[int]:
+        """Channels after each halving of the sides by the convolutional stem: four times as many, up to `width`.
+
+        >>> ViTConfig(patch_size=8, width=192, stem="conv").stem_widths
+        [16, 48, 192]
+        """
+        halvings = self.patch_size.bit_length() - 1
+        return [max(min(16, self.width), self.width >> 2 * left) for left in reversed(range(halvings))]
 
     @property
     def gated_width(self) -> int:

@@ -7,6 +7,7 @@ from torch import nn
 
 from vitreous.model.attention import Attention
 from vitreous.model.blocks import MLP, SwiGLU
+from vitreous.model.convolution import Convolution
 from vitreous.model.pooling import MultiHeadPooling
 from vitreous.model.positions import LearnedPositions, sincos_table
 
@@ -30,6 +31,8 @@ def initialize(model: "ViT") -> None:
             nn.init.zeros_(module.projection.weight)
         elif isinstance(module, MLP | SwiGLU):
             nn.init.zeros_(module.contract.weight)
+        elif isinstance(module, Convolution):
+            module.reset_parameters()
         elif isinstance(module, LearnedPositions):
             height, width, channels = module.table.shape
             module.table.copy_(sincos_table((height, width), channels, (height, width)))

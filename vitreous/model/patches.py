@@ -1,11 +1,10 @@
 """Pixels to tokens: one linear map a patch, or a small stack of convolutions."""
 
-import itertools
-import math
-
+import torch
 from torch import Tensor, nn
 
 from vitreous.model.config import ViTConfig
+from vitreous.model.convolution import stages
 from vitreous.model.linear import Linear
 
 
@@ -23,20 +22,23 @@ class PatchEmbedding(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """Strided 3 × 3 convolutions down to the patch grid, then 1 × 1 (Xiao et al. 2021, section 4)."""
+    """3 × 3 convolutions, two for each halving of the sides down to the patch grid, then one linear map.
+
+    After Xiao et al. 2021, "Early convolutions help transformers see better", section 4, with two differences: sides
+    are halved by keeping the largest of 2 × 2 answers, and each picture is normalised by itself, not with its batch.
+    """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        halvings = int(math.log2(config.patch_size))
-        widths = [config.channels, *(max(16, config.width >> (halvings - 1 - i)) for i in range(halvings))]
-        for narrow, wide in itertools.pairwise(widths):
-            layers += [nn.Conv2d(narrow, wide, 3, 2, 1, bias=False), nn.BatchNorm2d(wide), nn.GELU()]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], config.width, 1))
+        self.blocks = stages([config.channels, *config.stem_widths])
+        self.linear = Linear(config.stem_widths[-1], config.width)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Pictures (batch, channels, height, width) to tokens (batch, patches, width)."""
-        return self.layers(pictures).flatten(2).transpose(1, 2)
+        features = pictures.contiguous(memory_format=torch.channels_last)
+        for block in self.blocks:
+            features = block(features)
+        return self.linear(features.flatten(2).transpose(1, 2))
 
 
 def patchify(pictures: Tensor, patch_size: int) -> Tensor:

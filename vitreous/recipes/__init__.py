@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from vitreous.errors import unknown
 from vitreous.recipes.cifar10_20 import cifar10_20
+from vitreous.recipes.cifar10_20_stem import cifar10_20_stem
 from vitreous.recipes.cifar10_70 import cifar10_70
 from vitreous.recipes.cifar10_quick import cifar10_quick
 from vitreous.recipes.mnist import mnist
@@ -13,6 +14,7 @@ from vitreous.training.recipe import Recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "cifar10-20": cifar10_20,
+    "cifar10-20-stem": cifar10_20_stem,
     "cifar10-70": cifar10_70,
     "cifar10-quick": cifar10_quick,
     "mnist": mnist,

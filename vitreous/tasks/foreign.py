@@ -88,7 +88,7 @@ def build_classifier(foreign: Foreign, device: torch.device, note: Note) -> Clas
     Raises:
         InputError: the weights are in no layout that we know, or ours can't express the model.
     """
-    if "stem.linear.weight" in foreign.tensors or "stem.layers.0.weight" in foreign.tensors:
+    if "stem.linear.weight" in foreign.tensors:
         raise InputError(f"{foreign.name} is a model of Vitreous without its config.json: put that beside it")
     foreign = without_beginning(foreign, note)
     try:

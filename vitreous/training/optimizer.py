@@ -1,10 +1,10 @@
-"""Muon for the matrices of the blocks, AdamW for everything else."""
+"""Muon for the matrices of blocks and convolutions, AdamW for everything else."""
 
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from vitreous.errors import InputError
 from vitreous.training.sharding import spread_like, whole
 
 Key = TypeVar("Key", bound=Hashable)
+
+BLOCKS = ("blocks.", "stem.blocks.")
+"""What the names of weights begin with that Muon is for, where they are matrices."""
 
 STACKED = {"qkv": 3, "gate_and_value": 2}
 """Maps that hold several matrices in their rows, by name; Muon orthogonalises each by itself."""
@@ -25,6 +28,8 @@ class OptimizerSettings:
     kind: Literal["muon", "adamw"] = "muon"
     learning_rate: float = 3e-3
     """Peak rate of Muon; of AdamW if `kind` is adamw."""
+    stem_pace: float = 4.0
+    """Times `learning_rate`: the peak rate of Muon for the convolutions of a stem, which learn best at more."""
     adamw_learning_rate: float = 3e-3
     """Peak rate of AdamW for what Muon leaves: biases, norms, embeddings, head."""
     weight_decay: float = 0.05
@@ -34,7 +39,7 @@ class OptimizerSettings:
     """Longest gradient (norm over all weights); longer ones are shortened to it."""
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "adamw_learning_rate", "weight_decay"):
+        for name in ("learning_rate", "stem_pace", "adamw_learning_rate", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0")
         for name, share in (("momentum", self.momentum), ("betas", self.betas[0]), ("betas", self.betas[1])):
@@ -50,9 +55,8 @@ def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> dict[str,
     Weights with one axis (biases, norms, factors), position tables and prefix tokens get no weight decay.
     """
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-    hidden = {
-        name for name, weight in named if settings.kind == "muon" and name.startswith("blocks.") and weight.ndim == 2
-    }
+    muon = settings.kind == "muon"
+    hidden = {name for name, weight in named if muon and name.startswith(BLOCKS) and weight.ndim == 2}
     rest = [(name, weight) for name, weight in named if name not in hidden]
     rate = settings.adamw_learning_rate if settings.kind == "muon" else settings.learning_rate
     groups = [
@@ -63,7 +67,8 @@ def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> dict[str,
         "adamw": torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, betas=settings.betas, fused=True)
     }
     if hidden:
-        matrices = [(weight, stacked_in(name)) for name, weight in named if name in hidden]
+        paces = {name: settings.stem_pace if name.startswith("stem.") else 1.0 for name in hidden}
+        matrices = [Matrix(weight, stacked_in(name), paces[name]) for name, weight in named if name in hidden]
         optimizers["muon"] = Muon(matrices, settings.learning_rate, settings.momentum, settings.weight_decay)
     return optimizers
 
@@ -78,21 +83,31 @@ def stacked_in(name: str) -> int:
     return next((count for part, count in STACKED.items() if f".{part}." in name), 1)
 
 
+class Matrix(NamedTuple):
+    """A weight that Muon is for."""
+
+    weight: Tensor
+    stacked: int = 1
+    """Matrices one below the other in its rows: 3 in a joint query-key-value map. They are orthogonalised separately,
+    where torch.optim.Muon would take them as one."""
+    pace: float = 1.0
+    """Times the learning rate."""
+
+
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is orthogonalised (Jordan et al. 2024), scaled to AdamW's size (Liu et al. 2025).
 
-    `matrices` pairs each weight with the number of matrices stacked in its rows: 3 for a joint query-key-value map,
-    whose parts are orthogonalised separately: torch.optim.Muon would take them as one. Matrices of one shape go
-    through the iteration as one batch.
+    Matrices of one shape go through the iteration as one batch.
     """
 
-    def __init__(
-        self, matrices: Iterable[tuple[Tensor, int]], learning_rate: float, momentum: float, weight_decay: float
-    ) -> None:
-        groups: defaultdict[int, list[Tensor]] = defaultdict(list)
-        for weight, stacked in matrices:
-            groups[stacked].append(weight)
-        params = [{"params": weights, "stacked": stacked} for stacked, weights in groups.items()]
+    def __init__(self, matrices: Iterable[Matrix], learning_rate: float, momentum: float, weight_decay: float) -> None:
+        groups: defaultdict[tuple[int, float], list[Tensor]] = defaultdict(list)
+        for matrix in matrices:
+            groups[matrix.stacked, matrix.pace].append(matrix.weight)
+        params = [
+            {"params": weights, "stacked": stacked, "lr": pace * learning_rate}
+            for (stacked, pace), weights in groups.items()
+        ]
         super().__init__(params, {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

@@ -4,7 +4,6 @@ It knows from the start that pixels belong to their neighbours, which a plain Vi
 with the run: what is kept and evaluated is the ViT alone.
 """
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from torch.nn import functional
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
+from vitreous.model.convolution import stages
 from vitreous.training.optimizer import OptimizerSettings
 
 
@@ -68,9 +68,9 @@ class Teacher(nn.Module):
         super().__init__()
         wide = round(settings.width * 8 / 3)
         widths = [model.channels, settings.width, wide, wide]
-        self.blocks = nn.ModuleList()
-        for entering, leaving in itertools.pairwise(widths):
-            self.blocks += [Convolution(entering, leaving, halves=True), Convolution(leaving, leaving, halves=False)]
+        self.blocks = stages(widths)
+        for block in self.blocks:
+            block.reset_parameters()
         self.head = nn.Linear(wide, model.classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -81,31 +81,6 @@ class Teacher(nn.Module):
         for block in self.blocks:
             features = block(features)
         return self.head(features.amax((2, 3)))
-
-
-class Convolution(nn.Module):
-    """A 3 × 3 convolution, perhaps halved sides, and GELU of what is normalised over the picture.
-
-    Its weights are a matrix (out, 3 × 3 × in), which is what Muon orthogonalises.
-    """
-
-    def __init__(self, entering: int, leaving: int, *, halves: bool) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(leaving, 9 * entering))
-        nn.init.trunc_normal_(self.weight, std=(27 * entering) ** -0.5)
-        if leaving >= entering:  # the first channels begin as those that enter
-            nn.init.zeros_(self.weight[:entering])
-            nn.init.eye_(self.weight[:entering, 4 * entering : 5 * entering])
-        self.norm = nn.GroupNorm(1, leaving)
-        self.halves = halves
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(batch, in, height, width) to (batch, out, height, width), or half of both."""
-        kernel = self.weight.unflatten(1, (3, 3, -1)).permute(0, 3, 1, 2)
-        features = functional.conv2d(features, kernel, padding=1)
-        if self.halves:
-            features = functional.max_pool2d(features, 2, ceil_mode=True)
-        return functional.gelu(self.norm(features))
 
 
 class Taught(nn.Module):

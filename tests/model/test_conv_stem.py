@@ -1,0 +1,68 @@
+"""The convolutional stem: tokens lie where their patches do, a picture is seen by itself, its matrices are Muon's."""
+
+import pytest
+import torch
+
+from vitreous.model.arithmetic import multiply_adds
+from vitreous.model.config import ViTConfig, size
+from vitreous.model.vit import ViT
+from vitreous.training.optimizer import OptimizerSettings, build_optimizers
+
+HW = (24, 32)
+
+
+def built(patch_size: int = 4, **options) -> ViT:
+    torch.manual_seed(0)
+    return ViT(ViTConfig(HW, patch_size, classes=3, width=32, depth=1, heads=2, stem="conv", **options))
+
+
+@pytest.mark.parametrize("patch_size", [2, 4, 8])
+def test_a_token_is_at_its_patch(patch_size):
+    stem = built(patch_size).stem.double()
+    pictures = torch.zeros(1, 3, *HW, dtype=torch.float64)
+    plain = stem(pictures).square().sum(2)
+    rows, columns = HW[0] // patch_size, HW[1] // patch_size
+    for row, column in [(0, 0), (1, 2), (rows - 1, columns - 1)]:
+        seen = pictures.clone()
+        place = (slice(row * patch_size, (row + 1) * patch_size), slice(column * patch_size, (column + 1) * patch_size))
+        seen[..., *place] = torch.randn(3, patch_size, patch_size, dtype=torch.float64)
+        changed = (stem(seen).square().sum(2) - plain).abs().view(rows, columns)
+        assert changed.argmax() == row * columns + column
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_picture_is_seen_by_itself(training):
+    model, pictures = built().train(training), torch.randn(4, 3, *HW)
+    torch.nn.init.normal_(model.head.weight)
+    alone = torch.cat([model(picture[None]) for picture in pictures])
+    assert alone.std() > 0.1 and torch.allclose(model(pictures), alone, atol=1e-5)
+
+
+def test_its_matrices_are_muons_and_its_linear_map_is_not():
+    model = built()
+    optimizers = build_optimizers(model, OptimizerSettings())
+    by_muon = {id(weight) for group in optimizers["muon"].param_groups for weight in group["params"]}
+    convolutions = [block.weight for block in model.stem.blocks]
+    assert len(convolutions) == 4 and all(id(weight) in by_muon for weight in convolutions)
+    assert id(model.stem.linear.weight) not in by_muon
+
+
+@pytest.mark.parametrize("name", ["mini/4-32", "Ti/16", "S/8", "B/16"])
+def test_it_costs_about_two_blocks(name):
+    plain = multiply_adds(size(name))
+    block = plain - multiply_adds(size(name, depth=size(name).depth - 1))
+    assert 0 < multiply_adds(size(name, stem="conv")) - plain < 2.5 * block
+
+
+def test_its_matrices_take_steps_of_their_own_pace():
+    model = built()
+    muon = build_optimizers(model, OptimizerSettings(learning_rate=0.01, stem_pace=3, weight_decay=0))["muon"]
+    stem, block = model.stem.blocks[1].weight, model.blocks[0].mlp.contract.weight
+    before = [weight.detach().clone() for weight in (stem, block)]
+    for group in muon.param_groups:
+        for weight in group["params"]:
+            weight.grad = torch.randn_like(weight)
+    muon.step()
+    with torch.no_grad():
+        steps = [(new - old).square().mean() ** 0.5 for new, old in zip((stem, block), before, strict=True)]
+    assert (steps[0] / steps[1]).item() == pytest.approx(3, rel=0.2)

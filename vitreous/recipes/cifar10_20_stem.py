@@ -1,0 +1,25 @@
+"""A ViT with a convolutional stem on CIFAR-10 in 20 passes.
+
+Command:   vitreous train cifar10-20-stem --out runs/stem
+Hardware:  2 cores of an AMD EPYC (Zen 5, AVX512-BF16), torch 2.13.0 CPU
+"""
+
+from vitreous.data.augment import Augment
+from vitreous.model.config import size
+from vitreous.training.optimizer import OptimizerSettings
+from vitreous.training.recipe import Recipe
+from vitreous.training.resolution import ResolutionSettings
+
+
+def cifar10_20_stem() -> Recipe:
+    """Width 256, depth 4, patch 4, mean pooling, four convolutions before it; Muon, half of the passes at 24 × 24."""
+    return Recipe(
+        name="cifar10-20-stem",
+        data="cifar10",
+        model=size("small/4-32", depth=4, stem="conv", qk_norm=True),
+        epochs=20,
+        optimizer=OptimizerSettings(learning_rate=4e-3, adamw_learning_rate=3e-3),
+        resolution=ResolutionSettings(share=0.5),
+        augment=Augment(flip=True, shift=3),
+        label_smoothing=0.1,
+    )
