@@ -4,7 +4,7 @@ Command:  for seed in 0 1 2; do vitreous train NAME --out RUN$seed --set seed=$s
           python benchmarks/reference_curve.py RUN0 RUN1 RUN2 [--machine "2 cores of an AMD EPYC"]
 
 It writes vitreous/recipes/curves/NAME.json. A run of the recipe then says after each validation how it stands against
-it: "epoch 4: 71.2 %, reference 72.0 ± 0.4", mean and standard deviation over the seeds.
+it: "epoch 4: 71.2 %, reference 72.0 ± 0.4", mean and standard deviation over the seeds, or "72.0 (one run)".
 """
 
 import argparse
@@ -24,5 +24,5 @@ if __name__ == "__main__":
         parser.error(str(error))
     print(f"{curve.recipe.name}, validation top-1, n = {len(curve.seeds)}, {curve.date}, {curve.machine}")
     for point in curve.points:
-        print(f"epoch {point.epoch:6.2f}  {point.mean:7.2%} ± {point.std:.2%}")
+        print(f"epoch {point.epoch:6.2f}  {point.mean:7.2%}" + ("" if point.std is None else f" ± {point.std:.2%}"))
     print(path)

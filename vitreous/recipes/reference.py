@@ -37,12 +37,13 @@ class Point:
     step: int
     epoch: float
     mean: float
-    std: float
+    std: float | None
+    """None where there is one run alone."""
 
 
 @dataclass(frozen=True)
 class ReferenceCurve:
-    """The validation accuracy of `len(seeds)` runs of one recipe, and where it was measured."""
+    """The validation accuracy of `len(seeds)` runs of one recipe, one or more, and where it was measured."""
 
     recipe: Recipe
     data: dict[str, Any]
@@ -87,7 +88,8 @@ def standing(point: Point, top1: float) -> str:
     'epoch 4: 71.2 %, reference 72.0 ± 0.4'
     """
     epoch = f"{point.epoch:.1f}".removesuffix(".0")
-    return f"epoch {epoch}: {100 * top1:.1f} %, reference {100 * point.mean:.1f} ± {100 * point.std:.1f}"
+    spread = " (one run)" if point.std is None else f" ± {100 * point.std:.1f}"
+    return f"epoch {epoch}: {100 * top1:.1f} %, reference {100 * point.mean:.1f}{spread}"
 
 
 def plain(value: Any) -> str:
@@ -106,14 +108,12 @@ def measured_curve(runs: Sequence[Path | str], machine: str | None = None) -> Re
     """The reference curve of finished runs of one recipe, on one machine, that differ in nothing but the seed.
 
     Args:
-        runs: two run folders or more.
+        runs: run folders; one alone has no spread.
         machine: what the runs were made on; by default what their recipe.json says.
 
     Raises:
-        InputError: there are fewer than two runs, a folder is no finished run, or the runs can't be averaged.
+        InputError: a folder is no finished run, or the runs can't be averaged.
     """
-    if len(runs) < 2:
-        raise InputError(f"{len(runs)} run(s) have no spread: give the folders of two or more, each of another seed")
     headers = [read_json(RunFolder(Path(run)).recipe) for run in runs]
     recipes = [from_dict(Recipe, header["recipe"], str(run)) for run, header in zip(runs, headers, strict=True)]
     first, data = recipes[0], headers[0]["data"]
@@ -140,7 +140,7 @@ def mean_points(runs: Sequence[Path | str], recipe: Recipe, pictures: int) -> tu
     points = []
     for step, (epoch, _) in curves[0].items():
         scores = [curve[step][1] for curve in curves]
-        points.append(Point(step, epoch, round(mean(scores), 6), round(stdev(scores), 6)))
+        points.append(Point(step, epoch, round(mean(scores), 6), round(stdev(scores), 6) if len(scores) > 1 else None))
     return tuple(points)
 
 

@@ -33,7 +33,9 @@ def reference_for(folder: RunFolder, recipe: Recipe, note: Note) -> ReferenceCur
 
 def origin(curve: ReferenceCurve, fingerprint: str) -> str:
     """Where a reference comes from, in words, and how far other held-out pictures alone can take a run from it."""
-    words = f"reference: mean ± standard deviation of {len(curve.seeds)} seeds, {curve.date}, {curve.machine}"
+    count = len(curve.seeds)
+    runs = f"mean ± standard deviation of {count} seeds" if count > 1 else f"one run, seed {curve.seeds[0]}"
+    words = f"reference: {runs}, {curve.date}, {curve.machine}"
     if fingerprint == curve.data["fingerprint"]:
         return words
     final = curve.points[-1].mean
@@ -55,5 +57,8 @@ def band(curve: ReferenceCurve | None) -> Band | None:
     """A reference curve as the picture of a run draws it."""
     if curve is None:
         return None
-    epochs, means, spreads = np.array([(point.epoch, point.mean, point.std) for point in curve.points]).T
-    return Band(epochs, means, spreads, f"reference ± standard deviation (n = {len(curve.seeds)})")
+    epochs, means, spreads = np.array([(point.epoch, point.mean, point.std or 0) for point in curve.points]).T
+    count = len(curve.seeds)
+    return Band(
+        epochs, means, spreads, f"reference ± standard deviation (n = {count})" if count > 1 else "reference (n = 1)"
+    )
