@@ -5,12 +5,14 @@ DATA ?= shapes
 BIN := $(VENV)/bin
 # Waiting threads must not spin: on shared cores that costs more than everything else (docs of OpenMP, OMP_WAIT_POLICY).
 QUIET := OMP_WAIT_POLICY=PASSIVE
+# Those that need no argument and nothing that isn't installed.
+FIGURES := conformance explain gradient_rollout products rollout step_profile training_step video video_properties
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench
+.PHONY: help setup demo test test-slow check format bench
 
 help: ## list these targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## make .venv with all that Vitreous and its tests need
 
@@ -25,6 +27,9 @@ demo: setup ## train, evaluate, explain, video: the whole chain (DATA=shapes, ci
 test: setup ## all tests
 	$(QUIET) $(BIN)/python -m pytest
 
+test-slow: setup ## all tests, with those that kill runs and start several processes
+	VITREOUS_SLOW=1 $(QUIET) $(BIN)/python -m pytest
+
 check: setup ## format, lint, types, import contracts, house test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -36,5 +41,7 @@ format: setup ## put the source into its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## the figures that Vitreous claims, each with its baseline
-	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: setup ## the figures that Vitreous claims, each with its baseline (an hour; some need shared/data)
+	for script in $(FIGURES); do echo "== $$script"; $(BIN)/python benchmarks/$$script.py || exit 1; done
+	$(BIN)/python benchmarks/recipes.py cifar10-70 --baseline tutorial
+	$(BIN)/python benchmarks/recipes.py cifar10-quick

@@ -1,17 +1,23 @@
 """vitreous data, and training and measuring on a folder that isn't sound."""
 
+import io
 import json
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from runs import make_folder, tiny_recipe
 
 from vitreous.cli import run
 from vitreous.data.images import open_picture
+from vitreous.data.reading import Reading
+from vitreous.data.sources import load_training
 from vitreous.errors import InputError
 from vitreous.recipes import RECIPES
 from vitreous.workflows.data import inspect_data
@@ -56,7 +62,7 @@ def test_faults_are_named_and_the_exit_code_says_so(unsound, capsys):
     assert run(["data", f"folder:{unsound}", "--json"]) == 2
     said = capsys.readouterr()
     report = json.loads(said.out)
-    assert "2 unreadable file(s)" in said.err and "1 picture(s) in more than one split" in said.err
+    assert "2 unreadable picture(s)" in said.err and "1 picture(s) in more than one split" in said.err
     assert sorted(line.split(" is ")[0].rpartition("/")[2] for line in report["unreadable"]) == [
         "empty.jpg", "words.png",
     ]  # fmt: skip
@@ -87,6 +93,59 @@ def test_a_simple_folder_and_a_ready_made_source(tmp_path, monkeypatch):
     shapes = inspect_data("shapes")
     assert shapes.splits == {"train": 38, "validation": 2, "test": 20} and shapes.kinds == {"decoded RGB": 60}
     assert len(shapes.leaks) == 20  # drawn from the same seed
+
+
+def photo_table(path: Path, sizes_hw: list[tuple[int, int]], seed: int) -> list[bytes]:
+    """Write a Parquet file of photos of these sizes, a class in turn, the last one no picture; give their bytes."""
+    random, encoded = np.random.default_rng(seed), []
+    for size_hw in sizes_hw:
+        stream = io.BytesIO()
+        Image.fromarray(random.integers(0, 256, (*size_hw, 3), dtype=np.uint8)).save(stream, "PNG")
+        encoded.append(stream.getvalue())
+    rows = [*encoded, b"words"]
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"image": rows, "label": [row % 2 for row in range(len(rows))]}), path)
+    return encoded
+
+
+@pytest.mark.parametrize("kind", ["hf", "parquet"])
+def test_stored_photos_of_any_size_without_a_test_part(tmp_path, kind, capsys):
+    sizes_hw = [(10 + row % 3, 8 + row % 5) for row in range(30)]
+    photo_table(tmp_path / "photos" / "train-0.parquet", sizes_hw, 1)
+    source = f"{kind}:{tmp_path / 'photos'}"
+    assert run(["data", source, "--json"]) == 2
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    assert "1 unreadable picture(s)" in said.err and report["copies"] == []
+    assert len(report["unreadable"]) == 1 and "train-0.parquet: row 30 is not a picture" in report["unreadable"][0]
+    assert report["sizes"]["different"] == 15 and report["sizes"]["largest_hw"] == [12, 12]
+    assert report["splits"] == {"train": 28, "validation": 2} and report["kinds"] == {"PNG RGB": 30}
+    _, validation = load_training(source, (8, 8), report["held_out"], Reading(skip_unreadable=True))
+    held = [one["counts"]["validation"] for one in report["classes"]]
+    assert held == np.bincount(validation.labels.numpy(), minlength=2).tolist()
+    assert run(["data", source]) == 2 and "30 is not a picture" in capsys.readouterr().out
+
+
+def test_leaks_between_stored_parts_are_named_by_file_and_row(tmp_path):
+    for name in ("train", "test", "val"):
+        photo_table(tmp_path / f"{name}-0.parquet", [(9, 7), (5, 5)], seed=len(name) % 2)
+    report = inspect_data(f"parquet:{tmp_path}")
+    assert report.splits == {"train": 2, "validation": 2, "test": 2} and report.held_out is None
+    places = {tuple(name.removeprefix(f"{tmp_path}/") for name in group) for group in report.leaks}
+    assert places == {
+        ("train-0.parquet: row 0", "val-0.parquet: row 0"), ("train-0.parquet: row 1", "val-0.parquet: row 1"),
+    }  # fmt: skip
+
+
+def test_files_left_out_are_named_but_no_fault(photos, capsys):
+    for name in ("train/red/1.heic", "train/red/2.heic", "train/red/3", "valid/red/1.png"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).touch()
+    assert run(["data", f"folder:{photos}"]) == 0
+    out = capsys.readouterr().out
+    assert "left out, without a picture's ending or in no class (.heic 2, .png 1, none 1): 4" in out
+    assert "train/red/1.heic" in out and "valid/red/1.png" in out
+    assert len(inspect_data(f"folder:{photos}").left_out) == 4
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from vitreous.cli import run
 from vitreous.evaluation.corruption import KINDS
+from vitreous.workflows.evaluate import evaluate
 from vitreous.workflows.train import train
 
 
@@ -85,7 +87,9 @@ def test_corruptions_and_shifts(here, capsys):
     result = json.loads(said(capsys, *arguments, "--json"))
     first = result["corruptions"]
     assert [one["kind"] for one in first["kinds"]] == list(KINDS) and first["count"] == 12
-    assert first["mean"]["value"] == pytest.approx(np.mean([one["strengths"] for one in first["kinds"]]))
+    strengths = [each for one in first["kinds"] for each in one["strengths"]]
+    assert first["mean"]["value"] == pytest.approx(np.mean([each["value"] for each in strengths]))
+    assert len(strengths) == 75 and all(each["low"] <= each["value"] <= each["high"] for each in strengths)
     assert [one["amount"] for one in result["shifts"]["shifts"]] == list(range(9))
     assert result["shifts"]["shifts"][0] == next(one for one in result["shifts"]["rotations"] if one["amount"] == 0)
     assert json.loads(Path("run/corruptions.json").read_text()) == first
@@ -93,6 +97,43 @@ def test_corruptions_and_shifts(here, capsys):
     assert size("run/figures/corruptions.png")[0] > 1000 and size("run/figures/shifts.png")[0] == 1600
     words = said(capsys, *arguments)
     assert "mean corruption accuracy" in words and "turned, degrees" in words and "12 test pictures" in words
+
+
+def test_a_smaller_sample_does_not_replace_a_larger_one(here, capsys):
+    assert run(["evaluate", "run", "--shifts", "--count", "12"]) == 0
+    assert "run/shifts.json and run/figures/shifts.png written" in capsys.readouterr().err
+    for name in ("corruptions", "shifts"):
+        Path(f"run/{name}.json").write_text('{"count": 7}')
+    assert run(["evaluate", "run", "--corruptions", "--shifts", "--count", "6"]) == 0
+    said = capsys.readouterr()
+    for name in ("corruptions", "shifts"):
+        assert f"nothing written: run/{name}.json is of more pictures and stays" in said.err
+        assert Path(f"run/{name}.json").read_text() == '{"count": 7}'
+    assert "6 test pictures" in said.out and not Path("run/figures/corruptions.png").exists()
+    assert run(["evaluate", "run", "--shifts"]) == 0
+    assert json.loads(Path("run/shifts.json").read_text())["count"] == 30
+
+
+def test_only_what_is_written_is_said_to_be(here, tmp_path, capsys):
+    assert run(["evaluate", "run"]) == 0
+    assert "run/evaluation.json and 3 pictures in run/figures written" in capsys.readouterr().err
+    Path("run/evaluation.json").write_text("kept")
+    others = make_folder(tmp_path / "others", 8)
+    assert run(["evaluate", "run", "--data", f"folder:{others}"]) == 0
+    assert "written" not in capsys.readouterr().err and Path("run/evaluation.json").read_text() == "kept"
+    assert evaluate("run", f"folder:{others}").files == ()
+    assert evaluate("run", split="validation").files == ()
+    assert all(path.is_file() for path in evaluate("run").files)
+
+
+def test_own_pictures_are_known_by_a_relative_name(here, worse_run, colored_folder, monkeypatch, capsys):
+    own = evaluate("run")
+    monkeypatch.chdir(colored_folder.parent)
+    named = evaluate(here / "run", f"folder:{colored_folder.name}")
+    assert named == replace(own, files=named.files) and len(named.files) == 4
+    assert named.data == f"folder:{colored_folder}"
+    out = str(here / "comparison.png")
+    said(capsys, "compare", here / "run", worse_run, "--data", f"folder:{colored_folder.name}", "-o", out)
 
 
 REFUSED = {

@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vitreous.data.folder import has_validation, load_folder
+from vitreous.data.folder import SUFFIXES, has_validation, left_out, load_folder, load_training_folder
+from vitreous.data.images import FORMATS
+from vitreous.data.reading import Reading
 from vitreous.errors import InputError
 
 
@@ -97,6 +99,47 @@ def test_other_files_are_passed_over(flat):
     (flat / "cat" / "notes.txt").write_text("about")
     (flat / ".cache").mkdir()
     assert load_folder(flat, "train").class_names == ("cat", "dog")
+
+
+def test_every_ending_of_what_is_decoded_is_known():
+    Image.init()
+    readable = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
+    assert readable <= SUFFIXES and SUFFIXES - readable <= {".avif", ".avifs", ".mpo"}
+
+
+def test_less_usual_endings_are_pictures(flat):
+    for ending in ("jfif", "JP2", "pbm"):
+        image = Image.fromarray(np.zeros((6, 9, 3), np.uint8))
+        image.convert("1" if ending == "pbm" else "RGB").save(flat / "cat" / f"more.{ending}")
+    count = len(load_folder(flat, "train")) + len(load_folder(flat, "test"))
+    assert count == 73 and left_out(flat) == []
+
+
+def test_files_in_no_part_are_named_and_noted(parted):
+    (parted / "README.md").touch()
+    (parted / "loose.png").touch()
+    (parted / "train" / "cat" / ".DS_Store").touch()
+    (parted / "train" / "loose.jpg").touch()
+    for name in ("1.heic", "2.HEIC", "3", "more/4.heic"):
+        (parted / "train" / "cat" / name).parent.mkdir(exist_ok=True)
+        (parted / "train" / "cat" / name).touch()
+    add_pictures(parted / "valid" / "cat", 2, 1)
+    shutil.rmtree(parted / "test" / "dog")  # of no concern to training
+    names = [path.relative_to(parted).as_posix() for path in left_out(parted)]
+    assert names == [
+        "loose.png", "train/cat/1.heic", "train/cat/2.HEIC", "train/cat/3", "train/cat/more/4.heic", "train/loose.jpg",
+        "valid/cat/000.png", "valid/cat/001.png",
+    ]  # fmt: skip
+    notes = []
+    load_training_folder(parted, None, Reading(note=notes.append), 0.0)
+    assert notes == [f"8 file(s) in {parted} are left out: .heic 3, .png 3, .jpg 1, none 1; `vitreous data` names them"]
+
+
+def test_a_class_of_other_files_says_of_which(flat):
+    for name in ("zebra/1.heic", "zebra/2.heic"):
+        (flat / name).parent.mkdir(exist_ok=True)
+        (flat / name).touch()
+    assert "zebra holds no pictures, only .heic 2" in refused(flat)
 
 
 def test_unreadable_pictures_are_counted_and_the_first_are_named(flat):

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitreous.data.folder import PictureFile
-from vitreous.data.inspection import copies, inspect_files, inspect_pictures
+from vitreous.data.decoding import Encoded, read_file
+from vitreous.data.inspection import copies, inspect_encoded, inspect_pictures
 from vitreous.data.pictures import Pictures
 
 
@@ -19,12 +19,13 @@ def test_files_are_told_by_their_pixels_whatever_their_format(tmp_path):
     turned.save(tmp_path / "d.png", exif=exif)
     Image.fromarray(image[..., 0]).save(tmp_path / "e.png")
     (tmp_path / "f.jpg").write_text("words")
-    files = [PictureFile(path, 1, 0, 0) for path in sorted(tmp_path.iterdir())]
+    files = sorted(tmp_path.iterdir())
     told = []
-    found = inspect_files(files, "test", told.append)
+    encoded = Encoded(lambda index: read_file(files[index]), [1] * 6, ("a", "b"))
+    found = inspect_encoded(encoded, "test", lambda *words: told.append(words))
     assert [one.kind for one in found] == ["PNG RGB", "BMP RGB", "PNG RGB", "PNG RGB", "PNG L", ""]
     assert [one.size_hw for one in found] == [(6, 9), (6, 9), (9, 6), (6, 9), (6, 9), None]
-    assert found[5].trouble is not None and "f.jpg is not a picture" in found[5].trouble and sum(told) == 6
+    assert found[5].trouble is not None and "f.jpg is not a picture" in found[5].trouble and told == [(6, 6)]
     assert [[one.name[-5:] for one in group] for group in copies(found)] == [["a.png", "b.bmp", "d.png"]]
 
 

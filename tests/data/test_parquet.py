@@ -12,6 +12,7 @@ from PIL import Image
 
 from vitreous.data import parquet
 from vitreous.data.parquet import load_parquet
+from vitreous.data.reading import Reading
 from vitreous.errors import InputError
 
 RANDOM = np.random.default_rng(3)
@@ -124,16 +125,25 @@ def test_missing_and_damaged_files_are_one_line(folder):
     assert "can't read" in refused(folder) and "00001" in refused(folder)
 
 
-@pytest.mark.parametrize(
-    ("column", "values", "unusable"),
-    [("label", [-1, 0, None], 2), ("img", [None, {"bytes": None, "path": None}, {"bytes": b"", "path": None}], 3)],
-)
-def test_rows_that_can_not_be_used_are_refused(tmp_path, column, values, unusable):
-    content = table(slice(0, 3))
-    replacement = pa.array(values, content.schema.field(column).type)
-    index = content.column_names.index(column)
-    pq.write_table(content.set_column(index, column, replacement), tmp_path / "train.parquet")
-    assert f"{unusable} of 3 rows lack" in refused(tmp_path)
+def with_column(content: pa.Table, name: str, values: list) -> pa.Table:
+    """A table with other values in a column."""
+    replacement = pa.array(values, content.schema.field(name).type)
+    return content.set_column(content.column_names.index(name), name, replacement)
+
+
+def test_rows_without_a_label_are_refused(tmp_path):
+    pq.write_table(with_column(table(slice(0, 3)), "label", [-1, 0, None]), tmp_path / "train.parquet")
+    assert "2 of 3 rows lack a label" in refused(tmp_path)
+
+
+def test_rows_without_a_picture_are_unreadable_pictures(tmp_path, capsys):
+    pq.write_table(table(slice(0, 2)), tmp_path / "train-0.parquet")
+    missing: list = [None, {"bytes": None, "path": None}, {"bytes": b"", "path": None}]
+    pq.write_table(with_column(table(slice(2, 5)), "img", missing), tmp_path / "train-1.parquet")
+    assert "3 of 5 pictures can't be used" in (line := refused(tmp_path))
+    assert f"{tmp_path / 'train-1.parquet'}: row 0 holds no picture" in line
+    kept = load_parquet(tmp_path, "train", None, Reading(skip_unreadable=True))
+    assert kept.labels.tolist() == LABELS[:2] and "row 2 holds no picture" in capsys.readouterr().err
 
 
 def test_labels_without_a_name_are_refused(tmp_path):

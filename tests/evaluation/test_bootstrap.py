@@ -40,6 +40,9 @@ def test_every_score_of_an_evaluation_lies_in_its_interval():
         pairs += [(getattr(one, name), getattr(one, f"{name}_interval")) for name in ("precision", "recall", "f1")]
     pairs += [(scores.selective.aurc, scores.selective.aurc_interval)]
     assert len(pairs) == 28 and all(low < value < high for value, (low, high) in pairs)
+    own = scores.calibration
+    errors = [(own.error, own.error_interval), (own.adaptive_error, own.adaptive_error_interval)]
+    assert all(0 < low < value < high for value, (low, high) in errors)
     spread = np.sqrt(scores.top1 * (1 - scores.top1) / 600)
     assert scores.top1_interval == pytest.approx((scores.top1 - 1.96 * spread, scores.top1 + 1.96 * spread), abs=0.006)
 

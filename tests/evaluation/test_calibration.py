@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
+from vitreous.evaluation.bootstrap import intervals, resampled
 from vitreous.evaluation.calibration import BINS, calibration, equal_count_bins
 from vitreous.evaluation.certainty import Answers, judge, temperature_scaling
 from vitreous.evaluation.selective import risk_coverage, selective
@@ -57,6 +58,21 @@ def test_a_calibrated_model_mostly_stays_below_what_chance_explains():
     assert calibration(sharp.confidence, sharp.right).error > 0.1
 
 
+@pytest.mark.parametrize("gap", [0.0, 0.03, 0.1])
+def test_ninety_five_of_a_hundred_intervals_hold_the_true_error(gap, monkeypatch):
+    monkeypatch.setattr("vitreous.evaluation.bootstrap.RESAMPLES", 300)
+    monkeypatch.setattr("vitreous.evaluation.calibration.TRIALS", 300)
+    held = []
+    for seed in range(50):
+        random = np.random.default_rng(seed)
+        confidence = random.uniform(0.4, 1, 800)
+        one = calibration(confidence, random.random(800) < confidence - gap)
+        sure = ((one.error, one.error_interval), (one.adaptive_error, one.adaptive_error_interval))
+        assert all(low <= error <= high for error, (low, high) in sure)
+        held += [low <= gap <= high for _, (low, high) in sure]
+    assert np.mean(held) >= 0.85, "percentiles of resamples never hold a gap of 0"
+
+
 def test_adaptive_bins_hold_equally_many():
     confidence = np.random.default_rng(0).random(1500)
     assert set(np.bincount(equal_count_bins(confidence))) == {100}
@@ -82,6 +98,11 @@ def test_the_temperature_undoes_what_was_done(sharper):
     assert scaling.value == pytest.approx(sharper, rel=0.05) and scaling.fitted_on == 20_000
     assert scaling.error_after < 0.3 * scaling.error_before and scaling.loss_after < scaling.loss_before
     assert scaling.calibration.error == scaling.error_after
+    assert scaling.error_after_interval == scaling.calibration.error_interval
+    for name in ("loss_before", "loss_after", "error_before", "error_after"):
+        low, high = getattr(scaling, f"{name}_interval")
+        assert low <= getattr(scaling, name) <= high and low < high
+    assert scaling.error_before_interval[0] > scaling.error_after_interval[1]
 
 
 def test_a_temperature_that_has_no_best_says_so():
@@ -107,6 +128,31 @@ def test_equal_confidence_is_a_random_order():
     coverage, risk = risk_coverage(np.full(40, 0.5), right)
     assert risk == pytest.approx(np.full(40, 1 - right.mean())) and coverage[-1] == 1
     assert selective(np.full(40, 0.5), right).aurc == pytest.approx(1 - right.mean())
+
+
+def test_pictures_of_equal_confidence_are_drawn_again_one_by_one():
+    right = np.random.default_rng(0).random(400) < 0.7
+    half = selective(np.full(400, 0.5), right).covered[0].accuracy_interval
+    spread = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / 400)
+    assert half == pytest.approx((right.mean() - spread, right.mean() + spread), abs=0.012)
+
+
+def test_ties_are_averaged_within_each_resample(monkeypatch):
+    monkeypatch.setattr("vitreous.evaluation.bootstrap.RESAMPLES", 200)
+    random = np.random.default_rng(1)
+    confidence, right = random.integers(0, 6, 60) / 6, random.random(60) < 0.6
+
+    def area(draws: np.ndarray) -> float:
+        wrong = []
+        for level in sorted(set(confidence[draws]), reverse=True):
+            group = right[draws][confidence[draws] == level]
+            wrong += [1 - group.mean()] * len(group)
+        return sum(sum(wrong[:end]) / end for end in range(1, 61)) / 60
+
+    drawn = resampled(area, 60)
+    ours = selective(confidence, right)
+    assert ours.aurc == pytest.approx(area(np.arange(60)))
+    assert ours.aurc_interval == pytest.approx(intervals(drawn)[0])
 
 
 def test_confidence_and_losses_are_softmax_and_cross_entropy():

@@ -122,6 +122,9 @@ def test_accuracies_under_corruption():
     scores = corruption_scores(random.random(200) < 0.9, rights)
     assert scores.mean.value == pytest.approx(np.mean([right.mean() for right in rights.values()]))
     assert [one.kind for one in scores.kinds] == ["fog", "snow"]
-    for one in (scores.clean, scores.mean, *(kind.mean for kind in scores.kinds)):
+    every = [one for kind in scores.kinds for one in (kind.mean, *kind.strengths)]
+    assert len(every) == 12
+    for one in (scores.clean, scores.mean, *every):
         assert one.low < one.value < one.high and one.n == 200
-    assert scores.kinds[0].strengths == pytest.approx(rights["fog"].mean(1))
+    assert [one.value for one in scores.kinds[0].strengths] == pytest.approx(rights["fog"].mean(1))
+    assert scores.kinds[1].mean.value == pytest.approx(rights["snow"].mean())

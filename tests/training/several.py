@@ -25,10 +25,10 @@ def several_command(pictures: Path, out: Path, options: tuple[str, ...], calamit
     return [*launch, __file__, str(pictures), str(out), json.dumps(changes), calamity]
 
 
-def several_environment() -> dict[str, str]:
-    """The environment for it: one thread a process, and this folder to import from."""
+def several_environment(resume: str = "if begun") -> dict[str, str]:
+    """The environment for it: one thread a process, this folder to import from, and whether to resume: yes or no."""
     quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    return {**os.environ, **quiet, "PYTHONPATH": str(Path(__file__).parent)}
+    return {**os.environ, **quiet, "PYTHONPATH": str(Path(__file__).parent), "RESUME": resume}
 
 
 def losses_listener(into: list[float], **options) -> Listener:
@@ -45,7 +45,8 @@ def main(pictures: str, out: str, changes: str, calamity: str) -> int:
 
     listener = losses_listener(losses, stoppable=lambda: nullcontext(stop))
     try:
-        resume = RunFolder(Path(out)).recipe.exists() and restarts() == 0
+        begun = RunFolder(Path(out)).recipe.exists() and restarts() == 0
+        resume = {"yes": True, "no": False}.get(os.environ["RESUME"], begun)
         train(recipe, out, resume=resume, listener=listener)
     except InputError as error:
         sys.stderr.write(f"vitreous: {error}\n")

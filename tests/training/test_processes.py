@@ -6,17 +6,20 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 from runs import tiny_recipe
 from safetensors.torch import load_file
 from several import losses_listener, several_command, several_environment
+from torch.distributed import TCPStore
 
 from vitreous.errors import InputError
 from vitreous.records import override
 from vitreous.training.processes import Processes, part_of
 from vitreous.training.run_folder import RunFolder, read_metrics
-from vitreous.workflows.train import train
+from vitreous.workflows.train import Listener, train
 
 SHORT = {"epochs": "1.5", "checkpoint_seconds": "1000", "batch_size": "17"}
 """Ten steps of 17 pictures, which two processes can't halve. (Not of 15: in the first, five of each class, the gradient
@@ -26,12 +29,34 @@ of the head's bias is zero but for rounding, of which AdamW makes whole steps.)"
 slow = pytest.mark.skipif("VITREOUS_SLOW" not in os.environ, reason="slow: set VITREOUS_SLOW=1")
 
 
-def start(*arguments, **changes):
-    """Start a run of several processes."""
+def start(*arguments, resume="if begun", home=None, **changes):
+    """Start a run of several processes, from the folder `home`."""
     command = several_command(*arguments, **changes)
     return subprocess.Popen(
-        command, env=several_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=several_environment(resume), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home
     )
+
+
+def two_hosts(pictures, homes, calamity, resume="if begun", **changes):
+    """What two hosts, both of them this one, print and leave with, by the documented command; each in its folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}")
+    hosts = [
+        start(pictures, Path("run"), (*place, f"--node-rank={number}"), calamity, resume=resume, home=home, **changes)
+        for number, home in enumerate(homes)
+    ]
+    said = [host.communicate(timeout=120) for host in hosts]
+    return [(*texts, host.returncode) for texts, host in zip(said, hosts, strict=True)]
+
+
+def make_homes(tmp_path):
+    """The folders that two hosts work in, of which neither sees the other's."""
+    homes = [tmp_path / "here", tmp_path / "there"]
+    for home in homes:
+        home.mkdir()
+    return homes
 
 
 def alone(folder, out, **changes):
@@ -64,7 +89,7 @@ def test_a_process_by_itself_has_nobody_to_ask():
     "changes",
     [
         {"accumulate": "2", "optimizer.clip_norm": "0.5", "teacher.share": "0.6", "teacher.width": "3"},
-        {"shard_weights": "true"},
+        {"shard_weights": "true", "optimizer.clip_norm": "0.5"},
     ],
 )
 def test_two_processes_are_one_to_rounding(changes, colored_folder, tmp_path):
@@ -85,22 +110,41 @@ def test_two_processes_are_one_to_rounding(changes, colored_folder, tmp_path):
     assert steps == [4, 10]
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_hosts_with_other_training_or_validation_pictures_are_refused(which, monkeypatch, colored_folder, tmp_path):
+    def all_of(self, mine):
+        return [mine, tuple("others" if place == which else print_ for place, print_ in enumerate(mine))]
+
+    monkeypatch.setattr(Processes, "all_of", all_of)
+    with pytest.raises(InputError, match="aren't the same in all processes: give each host the same data"):
+        train(tiny_recipe(colored_folder), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_one_that_fails_ends_those_on_another_host_and_tells_them_why(colored_folder, tmp_path):
-    """Two hosts by the documented command, both of them this one."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     calamity, started = "rank == 1 and step == 3 and fail(KeyError('out of luck'))", time.monotonic()
-    place = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}")
-    hosts = [
-        start(colored_folder, tmp_path / "run", (*place, f"--node-rank={number}"), calamity, **SHORT)
-        for number in (0, 1)
-    ]
-    first, second = [host.communicate(timeout=120)[1] for host in hosts]
+    first, second = two_hosts(colored_folder, [tmp_path] * 2, calamity, **SHORT)
     assert time.monotonic() - started < 60
-    assert "vitreous: process 1, on another host, failed: KeyError: 'out of luck'" in first
-    assert "KeyError: 'out of luck'" in second and "Traceback" in second
-    assert all(host.returncode == 1 for host in hosts)
+    assert "vitreous: process 1, on another host, failed: KeyError: 'out of luck'" in first[1]
+    assert "KeyError: 'out of luck'" in second[1] and "Traceback" in second[1]
+    assert first[2] == second[2] == 1
+
+
+def test_hosts_that_share_no_disk_go_on_with_a_run(colored_folder, tmp_path):
+    """Begun in one process, and gone on with by two hosts, each with a part of the weights; one has the folder."""
+    changes = {**SHORT, "shard_weights": "true"}
+    whole, theirs = alone(colored_folder, tmp_path / "whole", **changes)
+    recipe, asked = override(tiny_recipe(colored_folder, precision="fp32"), changes), iter(range(100))
+    homes, losses = make_homes(tmp_path), []
+    train(
+        recipe, homes[0] / "run",
+        listener=losses_listener(losses, stoppable=lambda: nullcontext(lambda: next(asked) >= 4)),
+    )  # fmt: skip
+    first, second = two_hosts(colored_folder, homes, "", "yes", **changes)
+    assert first[2] == second[2] == 0, first[1] + second[1]
+    assert (4 * losses[0] + 6 * json.loads(first[0])[0]) / 10 == pytest.approx(whole[0], abs=1e-6)
+    assert furthest(load_file(RunFolder(homes[0] / "run").checkpoint), theirs) < 1e-3
+    assert not list(homes[1].iterdir())
 
 
 @slow
@@ -122,6 +166,28 @@ def test_what_ends_one_ends_all_and_is_said_once(calamity, changes, words, color
 
 
 @slow
+def test_hosts_that_share_no_disk_train_together_from_the_first(colored_folder, tmp_path):
+    _, theirs = alone(colored_folder, tmp_path / "whole", **SHORT)
+    homes = make_homes(tmp_path)
+    for calamity, resume in (("rank == 1 and step == 4", "no"), ("", "yes")):
+        first, second = two_hosts(colored_folder, homes, calamity, resume, **SHORT)
+        assert first[2] == second[2] == 0, first[1] + second[1]
+    assert furthest(load_file(RunFolder(homes[0] / "run").checkpoint), theirs) < 1e-3
+    assert not list(homes[1].iterdir())
+
+
+@slow
+def test_torchrun_starts_no_run_of_another_again(colored_folder, tmp_path):
+    alone(colored_folder, tmp_path / "run", **SHORT)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*") if path.is_file()}
+    options = ("--nproc-per-node=2", "--max-restarts=1")
+    again = start(colored_folder, tmp_path / "run", options, "", resume="no", **{**SHORT, "epochs": "3"})
+    errors = again.communicate(timeout=120)[1]
+    assert again.returncode == 1 and errors.count("holds a run already: add --resume") == 2
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@slow
 def test_torchrun_starts_it_again_where_it_was(colored_folder, tmp_path):
     whole, theirs = alone(colored_folder, tmp_path / "whole", epochs="4", batch_size="17", checkpoint_seconds="0")
     once = "rank == 1 and step == 15 and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0' and os.kill(os.getpid(), 9)"
@@ -134,14 +200,50 @@ def test_torchrun_starts_it_again_where_it_was(colored_folder, tmp_path):
     assert furthest(load_file(RunFolder(tmp_path / "run").checkpoint), theirs) < 1e-2
 
 
+@pytest.fixture
+def torchrun(monkeypatch):
+    """Has this process be one that torchrun starts by itself, or starts again: a call a start of torchrun."""
+    kept = []
+
+    def started(store=None, *, restart=0):
+        kept.append(store or TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False))
+        names = {"WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": kept[-1].port}
+        theirs = {"RUN_ID": "none", "RESTART_COUNT": restart, "USE_AGENT_STORE": True}
+        for name, value in {**names, **{f"TORCHELASTIC_{name}": value for name, value in theirs.items()}}.items():
+            monkeypatch.setenv(name, str(value))
+        return kept[-1]
+
+    return started
+
+
+def test_started_again_it_goes_on_with_its_own_run_only(torchrun, colored_folder, tmp_path):
+    recipe, path = override(tiny_recipe(colored_folder, precision="fp32"), SHORT), tmp_path / "run"
+
+    def unlucky(progress):
+        raise KeyError("out of luck")
+
+    store = torchrun()
+    with pytest.raises(KeyError):
+        train(recipe, path, settings={"epochs": "2"}, listener=Listener(progress=unlucky))
+    torchrun()
+    for restart in (0, 1):
+        torchrun(restart=restart)
+        with pytest.raises(InputError, match="holds a run already: add --resume"):
+            train(recipe, path, settings={"epochs": "2"})
+    torchrun(store, restart=1)
+    result = train(recipe, path, settings={"epochs": "2"})
+    assert result.finished and result.steps == 13
+
+
 def test_a_port_in_use_is_one_line(monkeypatch, colored_folder, tmp_path):
+    """Where the processes are started by other means than torchrun, which takes the port itself."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
         for name, value in {**place, "MASTER_PORT": str(taken.getsockname()[1])}.items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(InputError, match=r"the port of 127.0.0.1:\d+ is in use: give torchrun another"):
+        with pytest.raises(InputError, match=r"the port of 127.0.0.1:\d+ is in use: choose another MASTER_PORT"):
             train(tiny_recipe(colored_folder), tmp_path / "run")
     monkeypatch.delenv("RANK")
     with pytest.raises(InputError, match=r"can't meet at .*: start them by torchrun"):

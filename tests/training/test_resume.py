@@ -1,7 +1,9 @@
 """A run that was stopped, at whatever moment, ends with the same bytes as one that never was."""
 
+import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,8 @@ from runs import make_folder, tiny_recipe
 
 from vitreous.data.augment import Augment
 from vitreous.errors import InputError
-from vitreous.records import override
+from vitreous.files import written_beside
+from vitreous.records import override, to_dict
 from vitreous.training import loop
 from vitreous.training.optimizer import OptimizerSettings
 from vitreous.training.run_folder import RunFolder, read_metrics
@@ -34,6 +37,11 @@ def stop_after(steps):
     """A listener that asks for a stop after so many questions."""
     asked = iter(range(10**6))
     return Listener(stoppable=lambda: nullcontext(lambda: next(asked) >= steps))
+
+
+def read_header(path):
+    """The settings in a run's recipe.json."""
+    return json.loads(RunFolder(path).recipe.read_text())["recipe"]
 
 
 VARIANTS = {
@@ -138,10 +146,54 @@ def test_data_that_changed_is_refused_until_accepted(tmp_path):
     again = {"resume": True, "listener": Listener(notes.append, stoppable=stop_after(1).stoppable)}
     assert train(recipe, tmp_path / "run", accept_changed_data=True, **again).step == 2
     assert any("have changed" in note for note in notes)
+    assert any("validation accuracy flatters from here on" in note for note in notes)
     assert train(recipe, tmp_path / "run", resume=True).finished
     (pictures / "train" / "red").rename(pictures / "train" / "rouge")
     with pytest.raises(InputError, match=r"classes of .* aren't those of"):
         train(recipe, tmp_path / "run", resume=True, accept_changed_data=True)
+
+
+def test_validation_pictures_that_changed_are_refused_too(tmp_path):
+    pictures = make_folder(tmp_path / "pictures", 12)
+    shutil.copytree(pictures / "test", pictures / "validation")
+    recipe, path = tiny_recipe(pictures, epochs=2), tmp_path / "run"
+    train(recipe, path, listener=stop_after(1))
+    next((pictures / "validation" / "red").iterdir()).unlink()
+    with pytest.raises(InputError, match=r"aren't those that .* or go on with them by --accept-changed-data"):
+        train(recipe, path, resume=True)
+    header = json.loads(RunFolder(path).recipe.read_text())
+    older = {name: value for name, value in header["data"].items() if name != "validation_fingerprint"}
+    RunFolder(path).recipe.write_text(json.dumps({**header, "data": older}))
+    assert train(recipe, path, resume=True, listener=stop_after(1)).step == 2
+
+
+def test_what_only_costs_time_or_memory_may_change_on_the_way(colored_folder, tmp_path):
+    recipe, path = tiny_recipe(colored_folder, precision="fp32"), tmp_path / "run"
+    train(recipe, tmp_path / "whole")
+    train(recipe, path, listener=stop_after(5))
+    changes = {"checkpoint_activations": "true", "shard_weights": "true", "checkpoint_seconds": "5"}
+    with pytest.raises(InputError, match=r"can't be shared by 1 process\(es\) in 17 part\(s\) each"):
+        train(recipe, path, resume=True, settings={"accumulate": "17"})
+    with pytest.raises(InputError, match="keeps its data and settings, but for accumulate, "):
+        train(recipe, path, resume=True, settings={**changes, "seed": "1"})
+    assert not read_header(path)["checkpoint_activations"]
+    assert not train(recipe, path, resume=True, settings=changes, listener=stop_after(3)).finished
+    known = {name: read_header(tmp_path / "whole")[name] for name in ("data", "model")}
+    assert read_header(path) == json.loads(json.dumps(to_dict(override(recipe, changes)))) | known
+    assert train(recipe, path, resume=True).finished
+    assert results(path) == results(tmp_path / "whole")
+
+
+def test_a_folder_in_which_a_run_had_hardly_begun_is_free(colored_folder, tmp_path):
+    path = tmp_path / "run"
+    with written_beside(RunFolder(path).recipe) as unfinished:
+        unfinished.write_text("{")
+    RunFolder(path).recipe.unlink()
+    unfinished.write_text("{")
+    with pytest.raises(InputError, match="leave out --resume to start one"):
+        train(tiny_recipe(colored_folder, epochs=1), path, resume=True)
+    assert train(tiny_recipe(colored_folder, epochs=1), path).finished
+    assert not list(path.rglob("*.part*"))
 
 
 @pytest.mark.parametrize(

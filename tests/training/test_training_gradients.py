@@ -1,5 +1,6 @@
 """The gradient of a batch is the same in parts as in one, and one that doesn't fit says what to change."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import tiny_recipe
 
+from vitreous.data import loader
+from vitreous.data.pictures import Pictures
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
 from vitreous.training.gradients import Learner, drawn_for, memory_advice
+from vitreous.training.loop import validated_at_once
 from vitreous.training.processes import Processes
 from vitreous.workflows.train import train
 
@@ -68,6 +72,9 @@ def test_random_numbers_of_a_part_are_those_of_the_whole():
 def test_more_parts_than_pictures_are_refused(colored_folder, tmp_path):
     with pytest.raises(InputError, match=r"batch_size is 3: .* in 4 part\(s\) each: raise it to 4 or lower accumulate"):
         train(tiny_recipe(colored_folder, batch_size=3, accumulate=4), tmp_path / "run")
+    with pytest.raises(InputError, match="batch_size is 114: "):  # which is all that there are
+        train(tiny_recipe(colored_folder, batch_size=200, accumulate=150), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def allocate(*arguments):
@@ -90,6 +97,62 @@ def test_a_batch_that_does_not_fit_says_what_to_change(failing, monkeypatch, col
         train(tiny_recipe(colored_folder), tmp_path / "run")
 
 
+def short_of_memory(monkeypatch, most, *, training):
+    """Have a model in training, or else in validation, fail for more than `most` pictures."""
+    forward = ViT.forward
+
+    def limited(self, pictures, trace=None):
+        if self.training == training and len(pictures) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return forward(self, pictures, trace)
+
+    monkeypatch.setattr(ViT, "forward", limited)
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        (True, r"a batch of 16 pictures in 1 part\(s\) .* or --set checkpoint_activations=true, which"),
+        (
+            False,
+            "a part of 4 validation pictures doesn't fit into memory: go on with --resume --set accumulate=2, which",
+        ),
+    ],
+)
+def test_the_advice_can_be_followed(training, words, monkeypatch, colored_folder, tmp_path):
+    monkeypatch.setattr(loader, "AT_ONCE", 4)
+    short_of_memory(monkeypatch, 8 if training else 2, training=training)
+    recipe = tiny_recipe(colored_folder, epochs=1)
+    with pytest.raises(InputError, match=words) as caught:
+        train(recipe, tmp_path / "run")
+    advised = re.search(r"go on with --resume --set (\w+)=(\w+)", str(caught.value))
+    assert train(recipe, tmp_path / "run", resume=True, settings=dict([advised.groups()])).finished
+
+
+@pytest.mark.parametrize(
+    ("changes", "processes", "gradients", "advice"),
+    [
+        ({"accumulate": 3}, 2, True, r"--set accumulate=6 or --set checkpoint_activations=true"),
+        ({"accumulate": 6, "checkpoint_activations": True}, 2, True, r"--set accumulate=8,"),
+        ({"accumulate": 16}, 1, True, r"--resume --set checkpoint_activations=true"),
+        ({"accumulate": 8}, 2, False, r"start a new run with a smaller model"),
+    ],
+)
+def test_nothing_is_advised_that_is_done_already(changes, processes, gradients, advice):
+    recipe = tiny_recipe("", **changes)
+    with pytest.raises(InputError, match=advice), memory_advice("all", recipe, processes, gradients=gradients):
+        raise MemoryError
+
+
+def test_large_pictures_are_validated_fewer_at_once():
+    counts = []
+    for size_hw in ((12, 20), (100, 180), (224, 224)):
+        images = torch.zeros((1, 3, *size_hw), dtype=torch.uint8)
+        pictures = Pictures(images, torch.zeros(1, dtype=torch.int64), ("a", "b"))
+        counts.append([validated_at_once(pictures, tiny_recipe("", accumulate=parts)) for parts in (1, 2, 16)])
+    assert counts == [[500, 250, 31], [100, 50, 6], [100, 50, 6]]
+
+
 def test_other_errors_are_not_taken_for_want_of_memory():
-    with pytest.raises(RuntimeError, match="shape"), memory_advice(tiny_recipe("")):
+    with pytest.raises(RuntimeError, match="shape"), memory_advice("all", tiny_recipe("")):
         raise RuntimeError("shape mismatch")

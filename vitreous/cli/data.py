@@ -55,6 +55,8 @@ def print_report(report: "DataReport") -> None:
     print_balance(report)
     print_sizes(report)
     print_groups("unreadable", [[line] for line in report.unreadable])
+    ending = f"left out, without a picture's ending or in no class ({report.left_out_endings})"
+    print_groups(ending, [[line] for line in report.left_out])
     print_groups("in more than one split (the same pixels)", report.leaks)
     print_groups("in more than one class (the same pixels)", report.contradictions)
     others = [one for one in report.copies if one not in report.leaks and one not in report.contradictions]

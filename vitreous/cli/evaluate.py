@@ -1,8 +1,6 @@
 """vitreous evaluate"""
 
 import json
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -33,14 +31,16 @@ def evaluate(
 ) -> int:
     """Measure a model on pictures it has not learned from: accuracy, loss, precision, recall, confusion, calibration.
 
-    Every score has its interval at 95 % beside it. A run's own scores are kept in its folder, with figures.
+    Every score has its interval at 95 % beside it. A run's scores on its own test pictures are kept in its folder, with
+    figures.
 
     Args:
         model: Run folder or model.safetensors.
         data: Pictures to measure on; by default those the run was trained on.
         split: test, or validation while settings are still being chosen.
         temperature: Also fit a temperature on the validation pictures, and say what it does.
-        corruptions: Instead, measure on pictures made worse: 15 kinds at 5 strengths, as in CIFAR-10-C.
+        corruptions: Instead, measure on pictures made worse: 15 kinds at 5 strengths, in the manner of CIFAR-10-C, but
+            not comparable with its published files.
         shifts: Instead, measure on pictures shifted by 0 to 8 pixels and turned by up to 45 degrees.
         count: Pictures to take for --corruptions and --shifts; all by default.
         skip_unreadable: Leave out pictures that can't be read, and list them, in place of refusing the data.
@@ -58,15 +58,16 @@ def evaluate(
         return robustness(model, sample, corruptions=corruptions, shifts=shifts, in_json=json_)
     if count is not None:
         raise InputError("--count is for --corruptions and --shifts: leave it out")
+    from vitreous.workflows.evaluate import as_json
     from vitreous.workflows.evaluate import evaluate as run
 
     scores = run(model, data, split=split, temperature=temperature, skip_unreadable=skip_unreadable, device=device)
     if json_:
-        say(json.dumps(asdict(scores)))
+        say(json.dumps(as_json(scores)))
         return 0
     print_scores(scores)
-    if (Path(model) / "evaluation.json").is_file():
-        note(f"{Path(model) / 'evaluation.json'} and pictures in {Path(model) / 'figures'} written")
+    if scores.files:
+        note(f"{scores.files[0]} and {len(scores.files) - 1} pictures in {scores.files[1].parent} written")
     return 0
 
 
@@ -114,23 +115,30 @@ def print_confusion(scores: "Evaluation") -> None:
 
 
 def print_certainty(scores: "Evaluation") -> None:
-    """Calibration and selective prediction in two lines, and the temperature in a third."""
+    """Calibration, selective prediction and temperature, a few lines each."""
     own, sure = scores.calibration, scores.selective
-    say(f"\ncalibration error {own.error:.2%} (up to {own.error_by_chance:.2%} could be chance)")
-    shares = ", ".join(f"{one.accuracy:.1%} of the surest {one.coverage:.0%}" for one in sure.covered[:-1])
-    say(f"right: {shares} · area under risk-coverage {sure.aurc:.2%} (at best {sure.aurc_best:.2%})")
+    say(
+        f"\ncalibration error {own.error:.2%} (95 %: {span(own.error_interval, 2)}; up to {own.error_by_chance:.2%} "
+        f"could be chance)"
+    )
+    for one in sure.covered[:-1]:
+        say(f"right: {one.accuracy:.1%} of the surest {one.coverage:.0%} (95 %: {span(one.accuracy_interval)})")
+    area = span(sure.aurc_interval, 2)
+    say(f"area under risk-coverage {sure.aurc:.2%} (95 %: {area}), at best {sure.aurc_best:.2%}")
     if scores.temperature is not None:
         print_temperature(scores.temperature)
 
 
 def print_temperature(scaling: "TemperatureScaling") -> None:
-    """What temperature scaling does, in one line."""
+    """What temperature scaling does, a line for each of what it changes."""
     from vitreous.evaluation.temperature import is_at_limit
 
-    say(
-        f"temperature {scaling.value:.3f}, fitted on {scaling.fitted_on:,} validation pictures: calibration error "
-        f"{scaling.error_before:.2%} → {scaling.error_after:.2%}, loss {scaling.loss_before:.4f} → "
-        f"{scaling.loss_after:.4f}"
+    say(f"temperature {scaling.value:.3f}, fitted on {scaling.fitted_on:,} validation pictures; before and after:")
+    before, after = (
+        f"{low:.4f} to {high:.4f}" for low, high in (scaling.loss_before_interval, scaling.loss_after_interval)
     )
+    say(f"  loss {scaling.loss_before:.4f} (95 %: {before}) → {scaling.loss_after:.4f} ({after})")
+    before, after = (span(one, 2) for one in (scaling.error_before_interval, scaling.error_after_interval))
+    say(f"  calibration error {scaling.error_before:.2%} (95 %: {before}) → {scaling.error_after:.2%} ({after})")
     if is_at_limit(scaling.value):
         note("the temperature is at the end of what is tried: the validation pictures are too few or too easy for one")

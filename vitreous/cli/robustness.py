@@ -29,6 +29,8 @@ def robustness(model: str, sample: "Sample", *, corruptions: bool, shifts: bool,
         print_corruptions(result.scores) if name == "corruptions" else print_shifts(result.scores)
         if result.measured.files:
             note(" and ".join(map(str, result.measured.files)) + " written")
+        if result.measured.stays is not None:
+            note(f"nothing written: {result.measured.stays} is of more pictures and stays")
     return 0
 
 
@@ -48,13 +50,12 @@ def print_corruptions(scores: "CorruptionScores") -> None:
     from rich.table import Column, Table
 
     strengths = [str(place + 1) for place in range(len(scores.kinds[0].strengths))]
-    table = Table("corruption", *(Column(name, justify="right") for name in [*strengths, "mean", "95 %"]))
+    table = Table(Column("corruption", no_wrap=True), *(Column(name, justify="right") for name in [*strengths, "mean"]))
     for one in scores.kinds:
-        values = [f"{100 * value:.1f}" for value in one.strengths]
-        table.add_row(one.kind, *values, f"{100 * one.mean.value:.1f}", _span(one.mean))
+        table.add_row(one.kind, *map(_cell, (*one.strengths, one.mean)))
     Console().print(table)
     clean, mean = scores.clean, scores.mean
-    say(f"right in %, by strength · as they are {clean.value:.1%} ({_span(clean)})")
+    say(f"right in %, with intervals at 95 %, by strength · as they are {clean.value:.1%} ({_span(clean)})")
     say(f"mean corruption accuracy {mean.value:.1%} (95 %: {_span(mean)})")
 
 
@@ -73,6 +74,10 @@ def _print_points(title: str, several: "tuple[ChangePoint, ...]") -> None:
     for one in several:
         table.add_row(f"{one.amount:g}", f"{100 * one.accuracy.value:.1f}", _span(one.accuracy))
     Console().print(table)
+
+
+def _cell(score: "Score") -> str:
+    return f"{100 * score.value:.1f} [dim]{100 * score.low:.0f}–{100 * score.high:.0f}[/]"
 
 
 def _span(score: "Score") -> str:

@@ -29,7 +29,8 @@ def train(
 ) -> int:
     """Train a model by a recipe: cifar10-quick, cifar10-70, cifar10-20, mnist, shapes, or tutorial, the baseline.
 
-    On several GPUs or hosts, start it by torchrun: torchrun --nproc-per-node=2 -m vitreous train RECIPE.
+    On several GPUs or hosts, start it by torchrun: torchrun --nproc-per-node=2 -m vitreous train RECIPE
+    (docs/distributed.md).
 
     Args:
         recipe: Name of a recipe.
@@ -39,7 +40,8 @@ def train(
         skip_unreadable: Leave out pictures that can't be read, and list them, in place of refusing the data.
         resume: Go on with the run in --out, to the same bits as if it had never stopped.
         accept_changed_data: With --resume, go on although the pictures are others than at the start.
-        settings: Change a setting: --set epochs=20 --set optimizer.learning_rate=1e-3.
+        settings: Change a setting: --set epochs=20 --set optimizer.learning_rate=1e-3. With --resume only accumulate,
+            checkpoint_activations, shard_weights, checkpoint_seconds and tensorboard.
         device: auto, cpu or cuda.
     """
     from vitreous.runtime import rank

@@ -4,6 +4,8 @@ A simple DIR/CLASS is divided by a hash of each file's content, so a picture sta
 removed or renamed, and copies of a picture never land on both sides.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +19,11 @@ from vitreous.data.splits import falls_into_test, hold_out
 from vitreous.errors import InputError
 from vitreous.files import reason
 
-SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+SUFFIXES = {
+    *(".apng", ".avif", ".avifs", ".bmp", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf"),
+    *(".jpg", ".jpx", ".mpo", ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+}
+"""By which a file is known as a picture that can be read."""
 FOLDER_NAMES = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 
 
@@ -60,7 +66,12 @@ def load_folder(
 def load_training_folder(
     folder: Path, size_hw: tuple[int, int] | None, reading: Reading, held_out: float
 ) -> tuple[Pictures, Pictures]:
-    """The "train" and the "validation" pictures, each left on the disk; the latter are none where none are held out."""
+    """The "train" and the "validation" pictures, each left on the disk; the latter are none where none are held out.
+
+    A note tells how many files of the folder are in no part.
+    """
+    if files := left_out(folder):
+        reading.note(f"{len(files):,} file(s) in {folder} are left out: {endings(files)}; `vitreous data` names them")
     training = load_folder(folder, "train", size_hw, reading, held_out)
     if held_out == 0 and not has_validation(folder):
         return training, training.select([])
@@ -101,6 +112,32 @@ def candidates(folder: Path, part: str) -> list[PictureFile]:
     return files_of_part(folder, "train" if part == "validation" and not has_validation(folder) else part, names)
 
 
+def left_out(folder: Path) -> list[Path]:
+    """The files that are in no part, as they have no picture's ending, or lie in no class; sorted.
+
+    Hidden files are none of them, nor what lies directly in `folder` and is no picture, such as a README.
+    """
+    places = [place for part in FOLDER_NAMES if (place := part_folder(folder, part))]
+    places = places if part_folder(folder, "train") else [folder]
+
+    def is_left_out(path: Path) -> bool:
+        names, is_picture = path.relative_to(folder).parts, path.suffix.lower() in SUFFIXES
+        in_class = any(path.is_relative_to(place) and place != path.parent for place in places)
+        return (
+            path.is_file()
+            and not any(name.startswith(".") for name in names)
+            and (not in_class if is_picture else len(names) > 1)
+        )
+
+    return sorted(filter(is_left_out, folder.rglob("*")))
+
+
+def endings(files: Sequence[Path]) -> str:
+    """How many files have which ending, the most frequent first: ".heic 12, none 3"."""
+    counts = Counter(path.suffix.lower() or "none" for path in files)
+    return ", ".join(f"{ending} {counts[ending]:,}" for ending in sorted(counts, key=lambda one: (-counts[one], one)))
+
+
 def has_validation(folder: Path) -> bool:
     """Whether `folder` brings validation pictures of its own."""
     return part_folder(folder, "train") is not None and part_folder(folder, "validation") is not None
@@ -124,11 +161,11 @@ def files_by_class(folder: Path, class_names: tuple[str, ...]) -> list[PictureFi
     """The picture files under each class's folder, in a fixed order."""
     files = []
     for label, name in enumerate(class_names):
-        found = sorted(
-            path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
-        )
+        inside = [path for path in (folder / name).rglob("*") if path.is_file()]
+        found = sorted(path for path in inside if path.suffix.lower() in SUFFIXES)
         if not found:
-            raise InputError(f"{folder / name} holds no pictures: add some or remove the folder")
+            others = f", only {endings(inside)}" if inside else ""
+            raise InputError(f"{folder / name} holds no pictures{others}: add some or remove the folder")
         stats = [path.stat() for path in found]
         files += [PictureFile(path, label, s.st_size, s.st_mtime_ns) for path, s in zip(found, stats, strict=True)]
     return files

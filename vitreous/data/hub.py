@@ -73,16 +73,29 @@ def load_hub(
         InputError: there is no such data set or part, it can't be fetched, or it isn't one of pictures with labels.
     """
     data = open_hub(place)
-    names = data.names(part)
-    class_names, encoded, files = (picture_files if is_picture(names[0]) else parquet_files)(data, part)
-    stats = [(name, file.stat()) for name, file in zip(names, files, strict=True)]
+    class_names, encoded, files = stored(data, part)
+    stats = [(name, file.stat()) for name, file in zip(data.names(part), files, strict=True)]
     state = (class_names, [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
     return decoded_once(("hub", str(place), part), state, encoded, size_hw, reading or Reading())
 
 
-def has_hub_validation(place: Path) -> bool:
-    """Whether a data set brings validation pictures of its own."""
-    return "validation" in open_hub(place).configuration.parts
+def encoded_hub(part: str, place: Path) -> Encoded:
+    """The pictures of a part as they are stored; as `load_hub`.
+
+    Raises:
+        InputError: there is no such data set or part, it can't be fetched, or it isn't one of pictures with labels.
+    """
+    return stored(open_hub(place), part)[1]()
+
+
+def hub_parts(place: Path) -> list[str]:
+    """The parts that a data set has."""
+    return list(open_hub(place).configuration.parts)
+
+
+def stored(data: HubData, part: str) -> Found:
+    """What a part holds, all of its files fetched."""
+    return (picture_files if is_picture(data.names(part)[0]) else parquet_files)(data, part)
 
 
 def open_hub(place: Path) -> HubData:

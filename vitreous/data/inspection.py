@@ -5,12 +5,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from vitreous.data.decoding import THREADS, read_file
-from vitreous.data.folder import PictureFile
+from vitreous.data.decoding import THREADS, Encoded
 from vitreous.data.images import decode_picture, kind_of
 from vitreous.data.pictures import Pictures
 from vitreous.errors import InputError
@@ -24,7 +22,7 @@ class Inspected:
     """One picture.
 
     Attributes:
-        name: its file, or its split and number.
+        name: its file, with its row in a Parquet file; or its split and number.
         split: "train", "validation" or "test".
         label: its class.
         size_hw: (height, width) in pixels, upright; None if it can't be read.
@@ -42,27 +40,27 @@ class Inspected:
     trouble: str | None = None
 
 
-def inspect_files(
-    files: Sequence[PictureFile], split: str, on_progress: Callable[[int], object] = lambda count: None
+def inspect_encoded(
+    encoded: Encoded, split: str, on_progress: Callable[[int, int], object] = lambda done, total: None
 ) -> list[Inspected]:
-    """Decode each file, on all cores; `on_progress` is told how many more are done."""
+    """Decode each picture, on all cores; `on_progress` is told how many are done, of how many."""
     found: list[Inspected] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for first in range(0, len(files), AT_ONCE):
-            part = files[first : first + AT_ONCE]
-            found += pool.map(lambda file: inspect_file(file.path, split, file.label), part)
-            on_progress(len(part))
+        for first in range(0, len(encoded), AT_ONCE):
+            found += pool.map(lambda i: inspect_one(encoded, i, split), range(len(encoded))[first : first + AT_ONCE])
+            on_progress(len(found), len(encoded))
     return found
 
 
-def inspect_file(path: Path, split: str, label: int) -> Inspected:
-    """Decode one file."""
+def inspect_one(encoded: Encoded, index: int, split: str) -> Inspected:
+    """Decode one picture."""
+    label = encoded.labels[index]
     try:
-        name, data = read_file(path)
+        name, data = encoded.read(index)
         image_u8 = decode_picture(data, name)
         return Inspected(name, split, label, image_u8.shape[:2], kind_of(data, name), content_of(image_u8))
     except InputError as error:
-        return Inspected(str(path), split, label, trouble=str(error))
+        return Inspected(f"{split} picture {index}", split, label, trouble=str(error))
 
 
 def inspect_pictures(pictures: Pictures, split: str) -> list[Inspected]:

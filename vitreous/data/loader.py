@@ -11,6 +11,10 @@ from vitreous.data.augment import Augment, augment
 from vitreous.data.pictures import Pictures
 from vitreous.runtime import generator
 
+AT_ONCE, LARGE_AT_ONCE = 500, 100
+LARGE_PIXELS = 128 * 128
+"""From so many pixels on a picture is large: fewer go together, for the memory they take."""
+
 
 @dataclass(frozen=True)
 class TrainingBatches:
@@ -60,6 +64,12 @@ class Normalise:
         mean = torch.tensor(self.mean, device=images_u8.device).view(-1, 1, 1) * 255
         std = torch.tensor(self.std, device=images_u8.device).view(-1, 1, 1) * 255
         return (images_u8 - mean) / std
+
+
+def at_once(pictures: Pictures) -> int:
+    """How many pictures go through a model together where no gradients are wanted."""
+    height, width = pictures.images_u8.shape[2:]
+    return AT_ONCE if height * width < LARGE_PIXELS else LARGE_AT_ONCE
 
 
 def plain_batches(pictures: Pictures, batch_size: int, normalise: Normalise) -> Iterator[tuple[Tensor, Tensor]]:

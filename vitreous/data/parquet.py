@@ -31,18 +31,42 @@ def load_parquet(
     Raises:
         InputError: the folder has no such files, or they lack a column of pictures or labels, or can't be decoded.
     """
-    files = files_of_part(folder, part)
-    if not files:
-        raise InputError(
-            f"{folder} has no {PREFIXES[part]}*.parquet: give a folder with train*.parquet and test*.parquet"
-        )
+    files = found_files(folder, part)
     identity = ("parquet", str(folder.resolve()), part)
     return decoded_once(identity, files_state(folder), lambda: read_files(files), size_hw, reading or Reading())
+
+
+def encoded_parquet(part: str, folder: Path) -> Encoded:
+    """The pictures of a part as they are stored.
+
+    Raises:
+        InputError: the folder has no such files, or they lack a column of pictures or labels.
+    """
+    return read_files(found_files(folder, part))
+
+
+def parquet_parts(folder: Path) -> list[str]:
+    """The parts that `folder` holds Parquet files of."""
+    return [part for part in PREFIXES if has_parquet(folder, part)]
 
 
 def has_parquet(folder: Path, part: str) -> bool:
     """Whether `folder` holds Parquet files of `part`."""
     return bool(files_of_part(folder, part))
+
+
+def found_files(folder: Path, part: str) -> list[Path]:
+    """The Parquet files of a part, by name.
+
+    Raises:
+        InputError: there are none.
+    """
+    files = files_of_part(folder, part)
+    if not files:
+        raise InputError(
+            f"{folder} has no {PREFIXES[part]}*.parquet: give a folder with train*.parquet and test*.parquet"
+        )
+    return files
 
 
 def files_of_part(folder: Path, part: str) -> list[Path]:
@@ -61,18 +85,24 @@ def read_files(files: list[Path]) -> Encoded:
 
 
 def read_rows(files: list[Path], image_name: str, label_name: str, class_names: tuple[str, ...]) -> Encoded:
-    """The encoded pictures in two columns of the given files."""
+    """The encoded pictures in two columns of the given files; where one is missing, reading it says so."""
     tables = [read_columns(file, [image_name, label_name]) for file in files]
     encoded = [data for table in tables for data in encoded_pictures(table[image_name])]
     labels = [label for table in tables for label in table[label_name].to_pylist()]
-    unusable = sum(not data or label is None or label < 0 for data, label in zip(encoded, labels, strict=True))
+    places = [(file, row) for file, table in zip(files, tables, strict=True) for row in range(len(table))]
+    unusable = sum(label is None or label < 0 for label in labels)
     if unusable or not labels:
-        raise InputError(
-            f"{files[0]}: {unusable} of {len(labels)} rows lack picture bytes or a label: mend or remove them"
-        )
+        raise InputError(f"{files[0]}: {unusable} of {len(labels)} rows lack a label: mend or remove them")
     if max(labels) >= len(class_names):
         raise InputError(f"{files[0]} has {len(class_names)} class names but a label {max(labels)}: mend its metadata")
-    return Encoded(lambda index: (f"{files[0].parent}: picture {index}", encoded[index]), labels, class_names)
+
+    def read(index: int) -> tuple[str, bytes]:
+        file, row = places[index]
+        if not encoded[index]:
+            raise InputError(f"{file}: row {row} holds no picture: mend or remove it")
+        return f"{file}: row {row}", encoded[index]
+
+    return Encoded(read, labels, class_names)
 
 
 def read_schema(file: Path) -> pa.Schema:

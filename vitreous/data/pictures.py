@@ -56,5 +56,6 @@ class Pictures:
         """The SHA-256, in hex, of sizes, pixels, labels and class names: equal for equal data on every machine."""
         digest = hashlib.sha256(repr((tuple(self.images_u8.shape), self.class_names)).encode())
         for tensor in (self.images_u8, self.labels):
-            digest.update(memoryview(tensor.cpu().contiguous().numpy()).cast("B"))
+            if tensor.numel():  # a memoryview of nothing can't be cast
+                digest.update(memoryview(tensor.cpu().contiguous().numpy()).cast("B"))
         return digest.hexdigest()

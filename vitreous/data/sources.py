@@ -1,6 +1,6 @@
 """Every data set that can be asked for by name, and the one function that loads a split of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,10 +8,11 @@ import torch
 from torch.nn.functional import interpolate
 
 from vitreous.data.cifar import load_cifar
+from vitreous.data.decoding import Encoded
 from vitreous.data.folder import load_folder, load_training_folder
-from vitreous.data.hub import has_hub_validation, load_hub
+from vitreous.data.hub import encoded_hub, hub_parts, load_hub
 from vitreous.data.idx import load_mnist
-from vitreous.data.parquet import has_parquet, load_parquet
+from vitreous.data.parquet import encoded_parquet, load_parquet, parquet_parts
 from vitreous.data.pictures import Pictures
 from vitreous.data.preprocessing import seen_box
 from vitreous.data.reading import Reading
@@ -33,15 +34,17 @@ class Source:
     Attributes:
         description: one line for listings.
         load: the folder is what stands after the colon, for names that have one.
-        has_validation: whether the folder brings validation pictures; else they are held out of the training part.
+        parts: those that the folder brings; where "validation" is none of them, it is held out of "train".
         load_training: `(folder, size_hw, reading, fraction)` gives training and validation pictures at once, where
             they can be left on the disk.
+        encoded: `(part, folder)` gives the pictures of a part as they are stored, where these may differ in size.
     """
 
     description: str
     load: Callable[[str, Path, SizeHW, Reading], Pictures]
-    has_validation: Callable[[Path], bool] = lambda folder: False
+    parts: Callable[[Path], Sequence[str]] = lambda folder: ("train", "test")
     load_training: Callable[[Path, SizeHW, Reading, float], tuple[Pictures, Pictures]] | None = None
+    encoded: Callable[[str, Path], Encoded] | None = None
 
 
 SOURCES = {
@@ -69,12 +72,14 @@ SOURCES = {
     "parquet:DIR": Source(
         "a data set as train*.parquet and test*.parquet, as the Hugging Face hub has them",
         lambda part, folder, size_hw, reading: load_parquet(folder, part, size_hw, reading),
-        lambda folder: has_parquet(folder, "validation"),
+        parquet_parts,
+        encoded=encoded_parquet,
     ),
     "hf:OWNER/NAME": Source(
         "pictures with labels from the Hugging Face hub, :CONFIGURATION if there are several; or hf:./FOLDER",
         load_hub,
-        has_hub_validation,
+        hub_parts,
+        encoded=encoded_hub,
     ),
 }
 
@@ -121,7 +126,7 @@ def load_training(
     if chosen.load_training is not None:
         return chosen.load_training(folder, size_hw, reading, validation_fraction)
     training = chosen.load("train", folder, size_hw, reading)
-    if chosen.has_validation(folder):
+    if "validation" in chosen.parts(folder):
         return training, chosen.load("validation", folder, size_hw, reading)
     kept, held = hold_out(len(training), validation_fraction)
     return training.select(kept), training.select(held)

@@ -37,6 +37,16 @@ def intervals(samples: np.ndarray) -> list[Interval]:
     return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
+def reflected(own: float, samples: np.ndarray) -> Interval:
+    """The middle 95 % of samples (resamples), mirrored at a measured value that is 0 or more: the basic bootstrap.
+
+    For a value that noise only ever raises, as a sum of distances: resamples have that noise twice, so they lie too
+    high by as much as the value itself (Davison and Hinkley 1997, equation 5.6). The value stays inside.
+    """
+    ((low, high),) = intervals(samples[:, None])
+    return min(own, max(0.0, 2 * own - high)), max(own, 2 * own - low)
+
+
 def shares(hits: np.ndarray, seed: int = 0) -> list[Score]:
     """The mean of each column of hits (pictures, columns), 0 to 1 and higher is better, with its interval."""
     sure = intervals(resampled_means(hits, seed))

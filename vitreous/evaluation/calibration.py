@@ -1,9 +1,11 @@
 """Whether a model is right as often as it says: expected calibration error, and the bins of a reliability diagram."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from vitreous.evaluation.bootstrap import Interval, reflected, resampled_means
 from vitreous.evaluation.score import CONFIDENCE
 
 BINS = 15
@@ -29,11 +31,14 @@ class Calibration:
 
     error: float
     """Expected calibration error over 15 bins of equal width (Guo et al. 2017, equation 3)."""
+    error_interval: Interval
+    """From 0 where the error could be chance. Pictures are drawn again, the bins stay."""
     error_by_chance: float
     """What 95 % of perfectly calibrated models with the same confidences stay below on as many pictures: the error of
     finite bins is never 0, so only what is above this says something (Bröcker and Smith 2007, section 3)."""
     adaptive_error: float
-    """The same over 15 bins of equally many pictures (Nguyen and O'Connor 2015, section 3)."""
+    """The error over 15 bins of equally many pictures (Nguyen and O'Connor 2015, section 3)."""
+    adaptive_error_interval: Interval
     bins: tuple[Bin, ...]
     """The bins of equal width that hold pictures, from low to high confidence."""
 
@@ -52,10 +57,16 @@ def calibration(confidence: np.ndarray, right: np.ndarray, seed: int = 0) -> Cal
         Bin(i / BINS, (i + 1) / BINS, int(counts[i]), *(float(total[i] / counts[i]) for total in sums))
         for i in np.flatnonzero(counts)
     ]
+    adaptive_bins = equal_count_bins(confidence)
+    error, adaptive_error = (binned_error(confidence, right, each) for each in (bins, adaptive_bins))
+    by_chance, adaptive_by_chance = _errors_by_chance(confidence, (bins, adaptive_bins), seed)
+    drawn, adaptive_drawn = _resampled_errors(confidence - right, (bins, adaptive_bins), seed)
     return Calibration(
-        error=binned_error(confidence, right, bins),
-        error_by_chance=_error_by_chance(confidence, bins, seed),
-        adaptive_error=binned_error(confidence, right, equal_count_bins(confidence)),
+        error=error,
+        error_interval=_interval(error, drawn, by_chance),
+        error_by_chance=by_chance,
+        adaptive_error=adaptive_error,
+        adaptive_error_interval=_interval(adaptive_error, adaptive_drawn, adaptive_by_chance),
         bins=tuple(parts),
     )
 
@@ -76,7 +87,25 @@ def binned_error(confidence: np.ndarray, right: np.ndarray, bins: np.ndarray) ->
     return float(np.abs(np.bincount(bins, confidence - right)).sum() / right.size)
 
 
-def _error_by_chance(confidence: np.ndarray, bins: np.ndarray, seed: int) -> float:
-    random = np.random.default_rng(seed)
-    errors = [binned_error(confidence, random.random(confidence.size) < confidence, bins) for _ in range(TRIALS)]
-    return float(np.quantile(errors, CONFIDENCE))
+def _errors_by_chance(confidence: np.ndarray, several: Sequence[np.ndarray], seed: int) -> list[float]:
+    """For each way of binning, the error that 95 % of perfectly calibrated models stay below."""
+    random, errors = np.random.default_rng(seed), []
+    for _ in range(TRIALS):
+        right = random.random(confidence.size) < confidence
+        errors.append([binned_error(confidence, right, bins) for bins in several])
+    return np.quantile(errors, CONFIDENCE, axis=0).tolist()
+
+
+def _resampled_errors(gaps: np.ndarray, several: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
+    """For each way of binning, the error of resamples of the pictures, by confidence minus truth of each."""
+    values = np.zeros((gaps.size, len(several), BINS))
+    for way, bins in enumerate(several):
+        values[np.arange(gaps.size), way, bins] = gaps
+    means = resampled_means(values.reshape(gaps.size, -1), seed)
+    return list(np.abs(means.reshape(len(means), len(several), BINS)).sum(2).T)
+
+
+def _interval(error: float, drawn: np.ndarray, by_chance: float) -> Interval:
+    """The interval of an error; what could be chance could be 0."""
+    low, high = reflected(error, drawn)
+    return (0.0 if error <= by_chance else low), high

@@ -32,10 +32,14 @@ class TemperatureScaling:
     fitted_on: int
     """Validation pictures that it was fitted on."""
     loss_before: float
+    loss_before_interval: Interval
     loss_after: float
+    loss_after_interval: Interval
     error_before: float
     """Expected calibration error."""
+    error_before_interval: Interval
     error_after: float
+    error_after_interval: Interval
     calibration: Calibration
     """Calibration with the temperature."""
 
@@ -136,17 +140,26 @@ def class_values(labels: np.ndarray, predictions: np.ndarray, classes: int) -> n
     return (parts[0] / np.maximum(parts[1], 1)).T
 
 
-def temperature_scaling(validation: Answers, test: Answers) -> TemperatureScaling:
-    """Fit a temperature on the answers for validation pictures, and say what it does on the test pictures."""
+def temperature_scaling(validation: Answers, test: Answers, seed: int = 0) -> TemperatureScaling:
+    """Fit a temperature on the answers for validation pictures, and say what it does on the test pictures.
+
+    The intervals are over the test pictures, for the temperature as it was fitted.
+    """
     value = fit_temperature(validation.logits, validation.labels)
     scaled = test.at(value)
-    before, after = (calibration(one.confidence, one.right) for one in (test, scaled))
+    before, after = (calibration(one.confidence, one.right, seed) for one in (test, scaled))
+    losses = np.stack([test.losses, scaled.losses], 1)
+    sure = intervals(resampled_means(losses, seed))
     return TemperatureScaling(
         value,
         len(validation.labels),
-        float(test.losses.mean()),
-        float(scaled.losses.mean()),
-        before.error,
-        after.error,
-        after,
+        loss_before=float(losses[:, 0].mean()),
+        loss_before_interval=sure[0],
+        loss_after=float(losses[:, 1].mean()),
+        loss_after_interval=sure[1],
+        error_before=before.error,
+        error_before_interval=before.error_interval,
+        error_after=after.error,
+        error_after_interval=after.error_interval,
+        calibration=after,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -14,7 +15,7 @@ class CorruptionScore:
     """Accuracy under one kind of corruption."""
 
     kind: str
-    strengths: tuple[float, ...]
+    strengths: tuple[Score, ...]
     """At each strength, from the weakest."""
     mean: Score
     """Over all strengths."""
@@ -55,13 +56,15 @@ def corruption_scores(clean: np.ndarray, rights: Mapping[str, np.ndarray]) -> Co
 
     The intervals are over pictures: all changed copies of one are drawn together.
     """
-    hits = np.stack([clean, *(right.mean(0) for right in rights.values())], 1)
-    own, *means = shares(np.column_stack([hits, hits[:, 1:].mean(1)]))
-    kinds = [
-        CorruptionScore(kind, tuple(right.mean(1).tolist()), mean)
-        for (kind, right), mean in zip(rights.items(), means[:-1], strict=True)
+    kinds = np.stack([right.mean(0) for right in rights.values()])
+    hits = np.concatenate([clean[None], kinds.mean(0, keepdims=True), kinds, *rights.values()])
+    own, mean, *several = shares(hits.T)
+    means, strengths = several[: len(kinds)], iter(several[len(kinds) :])
+    scores = [
+        CorruptionScore(kind, tuple(islice(strengths, len(right))), each)
+        for (kind, right), each in zip(rights.items(), means, strict=True)
     ]
-    return CorruptionScores(own, means[-1], tuple(kinds))
+    return CorruptionScores(own, mean, tuple(scores))
 
 
 def change_points(amounts: Sequence[float], hits: np.ndarray) -> tuple[ChangePoint, ...]:

@@ -36,16 +36,17 @@ class Selective:
 
 def selective(confidence: np.ndarray, right: np.ndarray, seed: int = 0) -> Selective:
     """Selective prediction by `confidence`, float (pictures), of answers that were `right`, bool (pictures)."""
-    wrong, rank, count = wrong_by_rank(confidence, right), ranks(confidence), right.size
+    order, firsts = by_confidence(confidence)
+    wrong, count = ~right[order], right.size
     places = [max(1, round(coverage * count)) - 1 for coverage in COVERAGES]
+    rank = np.argsort(order)
 
-    def statistic(wrong: np.ndarray) -> np.ndarray:
-        risk = risks(wrong)
+    def statistic(draws: np.ndarray) -> np.ndarray:
+        risk = risks(wrong_by_rank(wrong, np.bincount(rank[draws], minlength=count), firsts))
         return np.array([risk.mean(), *(1 - risk[places])])
 
-    own = statistic(wrong).tolist()
-    drawn = resampled(lambda draws: statistic(np.repeat(wrong, np.bincount(rank[draws], minlength=count))), count, seed)
-    sure = intervals(drawn)
+    own = statistic(np.arange(count)).tolist()
+    sure = intervals(resampled(statistic, count, seed))
     return Selective(
         aurc=own[0],
         aurc_interval=sure[0],
@@ -61,24 +62,29 @@ def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray
     >>> risk_coverage(np.array([0.9, 0.6, 0.8, 0.7]), np.array([True, False, True, True]))[1]
     array([0.  , 0.  , 0.  , 0.25])
     """
-    return np.arange(1, right.size + 1) / right.size, risks(wrong_by_rank(confidence, right))
+    order, firsts = by_confidence(confidence)
+    wrong = wrong_by_rank(~right[order], np.ones(right.size, np.int64), firsts)
+    return np.arange(1, right.size + 1) / right.size, risks(wrong)
 
 
-def ranks(confidence: np.ndarray) -> np.ndarray:
-    """The place of each picture, from the surest (0) to the least sure: int64 (pictures)."""
-    rank = np.empty(confidence.size, np.int64)
-    rank[np.argsort(-confidence, kind="stable")] = np.arange(confidence.size)
-    return rank
+def by_confidence(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pictures from the surest to the least sure, and where in that order each other confidence begins: int64."""
+    order = np.argsort(-np.asarray(confidence), kind="stable")
+    return order, np.flatnonzero(np.diff(confidence[order], prepend=np.inf))
 
 
-def wrong_by_rank(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """How wrong each picture was told (0 or 1), from the surest to the least sure: float64 (pictures).
+def wrong_by_rank(wrong: np.ndarray, times: np.ndarray, firsts: np.ndarray) -> np.ndarray:
+    """How wrong each drawn picture was told (0 to 1), from the surest to the least sure: float64 (drawn pictures).
 
     Pictures of equal confidence, whose order is arbitrary, share the mean of theirs.
+
+    Args:
+        wrong: bool (pictures), from the surest to the least sure.
+        times: how often each is drawn, int64 (pictures).
+        firsts: where each other confidence begins.
     """
-    _, group = np.unique(-np.asarray(confidence), return_inverse=True)
-    shared = np.bincount(group, ~right) / np.bincount(group)
-    return np.repeat(shared, np.bincount(group))
+    drawn, faults = np.add.reduceat(times, firsts), np.add.reduceat(times * wrong, firsts)
+    return np.repeat(faults / np.maximum(drawn, 1), drawn)
 
 
 def risks(wrong: np.ndarray) -> np.ndarray:

@@ -39,9 +39,9 @@ class Convolution(nn.Module):
         return functional.gelu(self.norm(features))
 
 
-def stages(widths: Sequence[int]) -> nn.ModuleList:
+def stages(widths: Sequence[int]) -> list[Convolution]:
     """Two convolutions from each of the widths to the next, of which the first halves the sides."""
-    blocks = nn.ModuleList()
+    blocks = []
     for entering, leaving in itertools.pairwise(widths):
         blocks += [Convolution(entering, leaving, halves=True), Convolution(leaving, leaving, halves=False)]
     return blocks

@@ -30,7 +30,7 @@ class ConvStem(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.blocks = stages([config.channels, *config.stem_widths])
+        self.blocks = nn.ModuleList(stages([config.channels, *config.stem_widths]))
         self.linear = Linear(config.stem_widths[-1], config.width)
 
     def forward(self, pictures: Tensor) -> Tensor:

@@ -14,16 +14,15 @@ from vitreous.training.resolution import ResolutionSettings
 
 
 def cifar10_70() -> Recipe:
-    """Width 128, depth 4, patch 4, mean pooling; two passes with Muon, of which most at 24 × 24 pixels."""
+    """Width 128, depth 2, convolutional stem, mean pooling; 0.9 passes with Muon, of which most at 24 × 24 pixels."""
     return Recipe(
         name="cifar10-70",
         data="cifar10",
-        model=size("micro/4-32", depth=4, qk_norm=True),
-        epochs=2,
-        optimizer=OptimizerSettings(learning_rate=6e-3, adamw_learning_rate=3e-3),
+        model=size("micro/4-32", depth=2, stem="conv", qk_norm=True),
+        epochs=0.9,
+        batch_size=128,
+        optimizer=OptimizerSettings(learning_rate=6e-3, stem_pace=8, adamw_learning_rate=3e-3),
         resolution=ResolutionSettings(share=0.6),
         augment=Augment(flip=True, shift=3),
-        whitened_patches=True,
         label_smoothing=0.1,
-        validate_every_epochs=2,
     )

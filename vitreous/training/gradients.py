@@ -39,12 +39,7 @@ class Learner:
 
         A `teacher` learns too, and the model from it.
         """
-        smallest = recipe.accumulate * processes.count
-        if recipe.batch_size < smallest:
-            raise InputError(
-                f"batch_size is {recipe.batch_size}: it can't be shared by {processes.count} process(es) in "
-                f"{recipe.accumulate} part(s) each: raise it to {smallest} or lower accumulate"
-            )
+        check_shares(recipe, processes.count)
         self.model, self.recipe, self.processes, self.weights = model, recipe, processes, weights
         self.forward: nn.Module = Taught(model, teacher) if teacher else model
         self.drawing: AbstractContextManager = nullcontext()
@@ -122,6 +117,20 @@ class Learner:
         return nullcontext()
 
 
+def check_shares(recipe: Recipe, processes: int) -> None:
+    """Refuse a batch that can't be cut into a part or more for each process.
+
+    Raises:
+        InputError: it has too few pictures.
+    """
+    smallest = recipe.accumulate * processes
+    if recipe.batch_size < smallest:
+        raise InputError(
+            f"batch_size is {recipe.batch_size}: it can't be shared by {processes} process(es) in "
+            f"{recipe.accumulate} part(s) each: raise it to {smallest} or lower accumulate"
+        )
+
+
 def sum_of(parts: Sequence[Tensor]) -> Tensor:
     """The parts added up; a single one as it is."""
     return parts[0] if len(parts) == 1 else torch.stack(list(parts)).sum(0)
@@ -157,8 +166,8 @@ class DrawnForWhole(TorchFunctionMode):
 
 
 @contextmanager
-def memory_advice(recipe: Recipe) -> Generator[None]:
-    """Say which setting to change where a batch doesn't fit.
+def memory_advice(what: str, recipe: Recipe, processes: int = 1, *, gradients: bool = True) -> Generator[None]:
+    """Say which setting to go on with where there is too little memory for `what`, with or without its gradients.
 
     Raises:
         InputError: there was too little memory.
@@ -168,9 +177,10 @@ def memory_advice(recipe: Recipe) -> Generator[None]:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_MEMORY):
             raise
-        more = min(2 * recipe.accumulate, recipe.batch_size)
-        activations = "" if recipe.checkpoint_activations else " or --set checkpoint_activations=true"
-        raise InputError(
-            f"a batch of {recipe.batch_size} pictures in {recipe.accumulate} part(s) doesn't fit into memory: start "
-            f"again with --set accumulate={more}{activations}, which change nothing but speed"
-        ) from error
+        more = min(2 * recipe.accumulate, recipe.batch_size // processes)
+        settings = [f"accumulate={more}"] if more > recipe.accumulate else []
+        settings += ["checkpoint_activations=true"] if gradients and not recipe.checkpoint_activations else []
+        advice = "start a new run with a smaller model"
+        if settings:
+            advice = f"go on with --resume --set {' or --set '.join(settings)}, which change nothing but speed"
+        raise InputError(f"{what} doesn't fit into memory: {advice}") from error

@@ -3,16 +3,17 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from vitreous.data.balance import class_weights
-from vitreous.data.loader import Normalise, TrainingBatches, plain_batches
+from vitreous.data.loader import TrainingBatches, at_once, plain_batches
 from vitreous.data.pictures import Pictures
 from vitreous.errors import InputError
-from vitreous.evaluation.classification import Scores, score
+from vitreous.evaluation.classification import score
 from vitreous.runtime import autocast, seed_for
 from vitreous.tasks.saved import WEIGHTS, write_tensors
 from vitreous.training.gradients import Learner, memory_advice
@@ -26,7 +27,6 @@ from vitreous.training.sharding import is_sharded
 from vitreous.training.state import Saved, TrainingState, is_finite, save_state, to_save
 
 LOG_EVERY_STEPS = 10
-EVALUATION_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def train(state: TrainingState, run: Run) -> bool:
                 window.report(state)
                 keep(state, run)
                 return False
-            with memory_advice(run.recipe):
+            with advice_on_batches(run):
                 window.add(training_step(state, run, learner))
             if state.step % LOG_EVERY_STEPS == 0 or state.step == run.steps:
                 window.report(state)
@@ -97,6 +97,14 @@ def train(state: TrainingState, run: Run) -> bool:
             if window.checkpoint_due() or state.step == run.steps:
                 window.pause(keep, state, run)
     return True
+
+
+def advice_on_batches(run: Run) -> AbstractContextManager[None]:
+    """The context that says what to change where a batch doesn't fit into memory."""
+    recipe = run.recipe
+    return memory_advice(
+        f"a batch of {recipe.batch_size} pictures in {recipe.accumulate} part(s)", recipe, run.processes.count
+    )
 
 
 def weights_of(run: Run) -> Tensor | None:
@@ -195,8 +203,14 @@ def is_due(step: int, run: Run) -> bool:
 
 
 def validate(state: TrainingState, run: Run) -> None:
-    """Score the validation pictures and write a line of metrics.jsonl."""
-    logits = logits_of(state.best_model, run.validation, run)
+    """Score the validation pictures and write a line of metrics.jsonl.
+
+    Raises:
+        InputError: the loss is no number any more, or so many pictures don't fit into memory.
+    """
+    what = f"a part of {validated_at_once(run.validation, run.recipe)} validation pictures"
+    with memory_advice(what, run.recipe, run.processes.count, gradients=False):
+        logits = logits_of(state.best_model, run.validation, run)
     scores = score(logits, run.validation.labels.cpu(), run.validation.class_names)
     if not math.isfinite(scores.loss):
         raise no_number(f"the validation loss is {scores.loss}", state, run)
@@ -211,31 +225,30 @@ def logits_of(model: nn.Module, pictures: Pictures, run: Run) -> Tensor:
     Where weights are spread, each computes all: gathering them takes all processes at once.
     """
     if is_sharded(model) or len(pictures) < run.processes.count:
-        return predict(model, pictures, run.batches.normalise, run.precision)
+        return predict(model, pictures, run)
     part = run.processes.share(len(pictures))
     mine = replace(pictures, images_u8=pictures.images_u8[part], labels=pictures.labels[part], boxes=None, masks=None)
-    answered = predict(model, mine, run.batches.normalise, run.precision)
+    answered = predict(model, mine, run)
     return torch.cat(run.processes.all_of(answered))
 
 
-def score_pictures(model: nn.Module, pictures: Pictures, normalise: Normalise, precision: str) -> Scores:
-    """The scores of a model on pictures already at its size; the model is left in the mode it was in."""
-    logits = predict(model, pictures, normalise, precision)
-    return score(logits, pictures.labels.cpu(), pictures.class_names)
-
-
 @torch.no_grad()
-def predict(model: nn.Module, pictures: Pictures, normalise: Normalise, precision: str) -> Tensor:
+def predict(model: nn.Module, pictures: Pictures, run: Run) -> Tensor:
     """The logits (count, classes), float32 on the processor; the model is left in the mode it was in."""
     training = model.training
     model.eval()
     logits = []
     device = next(model.parameters()).device
-    for inputs, _ in plain_batches(pictures, EVALUATION_BATCH, normalise):
-        with autocast(device, precision):
+    for inputs, _ in plain_batches(pictures, validated_at_once(pictures, run.recipe), run.batches.normalise):
+        with autocast(device, run.precision):
             logits.append(model(inputs.to(device)).float())
     model.train(training)
     return torch.cat(logits).cpu()
+
+
+def validated_at_once(pictures: Pictures, recipe: Recipe) -> int:
+    """How many validation pictures go through the model together: fewer where batches are cut into parts too."""
+    return max(1, at_once(pictures) // recipe.accumulate)
 
 
 def keep(state: TrainingState, run: Run) -> None:
@@ -248,7 +261,7 @@ def keep(state: TrainingState, run: Run) -> None:
     """
     if run.processes.any(not is_finite(state)):
         raise no_number("the last step left weights that are no numbers", state, run)
-    saved = to_save(state)
+    saved = to_save(state, kept=run.processes.is_first)
     run.processes.from_first(lambda: write(saved, run))
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
@@ -23,6 +24,7 @@ TIMEOUTS = {"cuda": timedelta(seconds=50), "cpu": timedelta(minutes=10)}
 ended; nccl (on GPUs) learns it only by waiting."""
 PATIENCE = timedelta(hours=2)
 """How long the others wait while the first process reads, writes or draws."""
+LAUNCH = "vitreous/launch"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Processes:
     count: int = 1
     patient: dist.ProcessGroup | None = None
     """All of them, on the processor, with a long timeout."""
+    launch: str | None = None
+    """A mark that torchrun's start has to itself, and keeps when it starts the processes again (--max-restarts)."""
 
     @property
     def is_first(self) -> bool:
@@ -108,13 +112,16 @@ def together(device: torch.device) -> Generator[Processes]:
         InputError: the processes can't find each other.
     """
     count = runtime.processes()
-    if count == 1:
+    if count == 1 and not dist.is_torchelastic_launched():
         yield Processes()
         return
-    store, rank = join(device)
+    store, rank, launch = join(device)
+    if count == 1:
+        yield Processes(launch=launch)
+        return
     patient = dist.new_group(backend="gloo", timeout=PATIENCE)
     try:
-        yield Processes(rank, count, patient)
+        yield Processes(rank, count, patient, launch)
         dist.barrier(group=patient)
     except Exception as error:
         LastWords(store, rank).end(error)
@@ -122,12 +129,18 @@ def together(device: torch.device) -> Generator[Processes]:
     dist.destroy_process_group()
 
 
-def join(device: torch.device) -> tuple[dist.Store, int]:
-    """Meet the other processes where the environment says, and make the group of all of them."""
+def join(device: torch.device) -> tuple[dist.Store, int, str]:
+    """Meet the other processes where the environment says, and make the group of all of them, if there are others.
+
+    Where they meet, which process this is, and the mark of torchrun's start.
+    """
     place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     try:
         store, rank, count = next(dist.rendezvous("env://", timeout=JOINING))
         store.set_timeout(JOINING)
+        launch = store.compare_set(LAUNCH, "", uuid4().hex).decode()
+        if count == 1:
+            return store, rank, launch
         # Where torchrun starts a run again, the store still holds the addresses of the processes that are dead.
         store = dist.PrefixStore(f"attempt {runtime.restarts()}", store)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "cpu:gloo"
@@ -137,9 +150,9 @@ def join(device: torch.device) -> tuple[dist.Store, int]:
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
     except (dist.DistError, ValueError) as error:
         if "EADDRINUSE" in str(error):
-            raise InputError(f"the port of {place} is in use: give torchrun another --master-port") from None
+            raise InputError(f"the port of {place} is in use: choose another MASTER_PORT") from None
         detail = str(error).splitlines()[0]
         raise InputError(
             f"the processes of this run can't meet at {place}: start them by torchrun ({detail})"
         ) from None
-    return store, rank
+    return store, rank, launch

@@ -11,6 +11,9 @@ from vitreous.errors import InputError
 from vitreous.files import make_folder, reason, write_text
 from vitreous.tasks.saved import read_json
 
+UNFINISHED_HEADER = ".recipe.*.part.json"
+"""What a kill leaves of a run that has only just begun."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -53,6 +56,8 @@ def start_run(path: Path | str, header: Mapping[str, Any]) -> RunFolder:
     check_free(path)
     folder = RunFolder(Path(path))
     make_folder(folder.path)
+    for unfinished in folder.path.glob(UNFINISHED_HEADER):
+        unfinished.unlink()
     write_header(folder, header)
     return folder
 
@@ -73,7 +78,7 @@ def check_free(path: Path | str) -> None:
         raise InputError(f"{path} is a file: choose another --out")
     if folder.recipe.exists():
         raise InputError(f"{path} holds a run already: add --resume to go on with it, or choose another --out")
-    if folder.path.is_dir() and any(folder.path.iterdir()):
+    if folder.path.is_dir() and any(not path.match(UNFINISHED_HEADER) for path in folder.path.iterdir()):
         raise InputError(f"{path} exists and is no run of Vitreous: choose another --out")
 
 

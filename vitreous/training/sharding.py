@@ -1,9 +1,9 @@
-"""Weights spread over the processes (FSDP2), for models that don't fit into one; whole ones again for the disk.
+"""Weights spread over the processes (FSDP2), for models that can't be trained in one; whole ones again for the disk.
 
 torch takes almost two seconds to import what this needs, so it is imported where it is used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ def spread_like(tensor: Tensor, weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give a model whole weights, of its own names and shapes."""
+def fill(model: nn.Module, tensor: Callable[[str], Tensor]) -> None:
+    """Give a model whole weights, of its own names and shapes, one after the other."""
     for name, own in model.state_dict().items():
-        own.copy_(spread_like(tensors[name], own))
+        own.copy_(spread_like(tensor(name), own))

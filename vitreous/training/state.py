@@ -1,7 +1,8 @@
 """Everything that changes while a model is trained, and its one file on disk."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from vitreous.runtime import seed_for
 from vitreous.tasks.saved import write_tensors
 from vitreous.training.average import WeightAverage
 from vitreous.training.optimizer import build_optimizers
+from vitreous.training.processes import Processes
 from vitreous.training.recipe import Recipe
 from vitreous.training.sharding import fill, own_part, shard, spread_like, whole
 from vitreous.training.teacher import Teacher
@@ -70,9 +72,18 @@ def new_state(model: ViT, recipe: Recipe, processes: int = 1) -> TrainingState:
     return state
 
 
-def to_save(state: TrainingState) -> Saved:
-    """What to write; where weights are spread, all processes have to ask at once."""
-    return Saved({name: whole(tensor) for name, tensor in _tensors(state).items()}, state.step)
+def to_save(state: TrainingState, *, kept: bool = True) -> Saved:
+    """What to write, on the processor, or nothing where it isn't to be kept.
+
+    Where weights are spread, all processes have to ask at once; each has one whole tensor at a time on its device.
+    """
+    tensors = {}
+    for name, tensor in _tensors(state).items():
+        gathered = whole(tensor).detach()
+        if kept:
+            tensors[name] = gathered.cpu()
+        del gathered  # before the next one is gathered
+    return Saved(tensors, state.step)
 
 
 def is_finite(state: TrainingState) -> bool:
@@ -89,44 +100,69 @@ def save_state(saved: Saved, path: Path) -> None:
     write_tensors(saved.tensors, path, {"state": json.dumps({"step": saved.step})})
 
 
-def read_state(path: Path) -> Saved:
-    """What the checkpoint at `path` holds.
+class Checkpoint:
+    """A checkpoint on the disk, of which a tensor is read at a time.
 
     Raises:
         InputError: the file is cut short or damaged.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            step = json.loads(file.metadata()["state"])["step"]
-            return Saved({name: file.get_tensor(name) for name in file.keys()}, step)  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        detail = str(error).splitlines()[0]
-        raise InputError(
-            f"the checkpoint {path} is cut short or damaged ({detail}): start again in a new --out"
-        ) from None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._damage_told():
+            self.file = safe_open(path, "pt")
+            self.step: int = json.loads(self.file.metadata()["state"])["step"]
+            names = self.file.keys()
+            self.shapes = {name: torch.Size(self.file.get_slice(name).get_shape()) for name in names}
+
+    def tensor(self, name: str) -> Tensor:
+        """One of the tensors, by its name."""
+        with self._damage_told():
+            return self.file.get_tensor(name)
+
+    @contextmanager
+    def _damage_told(self) -> Generator[None]:
+        try:
+            yield
+        except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+            detail = str(error).splitlines()[0]
+            raise InputError(
+                f"the checkpoint {self.path} is cut short or damaged ({detail}): start again in a new --out"
+            ) from None
 
 
-def restore(state: TrainingState, saved: Saved, path: Path) -> None:
+def restore(state: TrainingState, path: Path, processes: Processes) -> None:
     """Bring a new state to where the one saved at `path` was, on any number of processes.
 
+    The first process reads, a tensor at a time.
+
     Raises:
-        InputError: it is of another model, of other optimizers, or with another average.
+        InputError: the file is damaged, of another model, of other optimizers, or with another average.
     """
-    complaint = _difference(_shapes(state, saved.step), {name: value.shape for name, value in saved.tensors.items()})
+    opened: list[Checkpoint] = []
+
+    def outline() -> tuple[int, dict[str, torch.Size]]:
+        opened.append(Checkpoint(path))
+        return opened[0].step, opened[0].shapes
+
+    def read(name: str) -> Tensor:
+        return processes.from_first(lambda: opened[0].tensor(name))
+
+    step, shapes = processes.from_first(outline)
+    complaint = _difference(_shapes(state, step), shapes)
     if complaint:
         raise InputError(
             f"the checkpoint {path} is of another model or recipe ({complaint}): start again in a new --out"
         )
-    fill(state.model, _below("model/", saved.tensors))
-    if state.average:
-        fill(state.average.model, _below("average/", saved.tensors))
-    if state.teacher:
-        fill(state.teacher, _below("teacher/", saved.tensors))
-    for kind, optimizer, name, weight in _owned(state):
-        memory = _below(f"optimizer/{kind}/{name}/", saved.tensors)
-        if memory:
-            optimizer.state[weight] = {key: spread_like(value, weight) for key, value in memory.items()}
-    state.step = saved.step
+    averaged = state.average.model if state.average else None
+    for kind, model in {"model": state.model, "average": averaged, "teacher": state.teacher}.items():
+        if model is not None:
+            fill(model, lambda name, kind=kind: read(f"{kind}/{name}"))
+    for kind, optimizer, name, weight in _owned(state) if step else []:
+        optimizer.state[weight] = {
+            key: spread_like(read(f"optimizer/{kind}/{name}/{key}"), weight) for key in _memories(kind)
+        }
+    state.step = step
 
 
 def _tensors(state: TrainingState) -> dict[str, Tensor]:
@@ -161,12 +197,16 @@ def _owned(state: TrainingState) -> list[tuple[str, torch.optim.Optimizer, str, 
 MEMORIES = {"muon": ("momentum",), "adamw": ("exp_avg", "exp_avg_sq", "step")}
 
 
+def _memories(kind: str) -> tuple[str, ...]:
+    """What an optimizer remembers of each weight, after a step or more."""
+    return MEMORIES[kind.removeprefix("teacher-")]
+
+
 def _shapes(state: TrainingState, step: int) -> dict[str, torch.Size]:
     """The names and shapes that a checkpoint of this state has after `step` steps."""
     shapes = {name: tensor.shape for name, tensor in _weights(state).items()}
     for kind, _, name, weight in _owned(state) if step else []:
-        keys = MEMORIES[kind.removeprefix("teacher-")]
-        memories = {key: torch.Size() if key == "step" else weight.shape for key in keys}
+        memories = {key: torch.Size() if key == "step" else weight.shape for key in _memories(kind)}
         shapes |= {f"optimizer/{kind}/{name}/{key}": shape for key, shape in memories.items()}
     return shapes
 

@@ -68,9 +68,10 @@ class Teacher(nn.Module):
         super().__init__()
         wide = round(settings.width * 8 / 3)
         widths = [model.channels, settings.width, wide, wide]
-        self.blocks = stages(widths)
-        for block in self.blocks:
+        blocks = stages(widths)
+        for block in blocks:
             block.reset_parameters()
+        self.blocks = nn.ModuleList(blocks)
         self.head = nn.Linear(wide, model.classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

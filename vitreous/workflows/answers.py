@@ -5,16 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vitreous.data.loader import Normalise
+from vitreous.data.loader import Normalise, at_once
 from vitreous.data.pictures import Pictures
 from vitreous.errors import InputError
 from vitreous.evaluation.certainty import Answers, answers
 from vitreous.runtime import autocast
 from vitreous.tasks.classification import Classifier
-
-AT_ONCE, LARGE_AT_ONCE = 500, 100
-LARGE_PIXELS = 128 * 128
-"""From so many pixels on a picture is large: fewer go together, for the memory they take."""
 
 Change = Callable[[Tensor, int], Tensor]
 """Other pictures in the place of some, uint8 (count, channels, height, width), given the place of the first one."""
@@ -33,7 +29,7 @@ def answers_for(
         InputError: the model answers with numbers that aren't finite.
     """
     normalise, logits = Normalise(classifier.preprocessing.mean, classifier.preprocessing.std), []
-    step = AT_ONCE if pictures.images_u8[0, 0].numel() < LARGE_PIXELS else LARGE_AT_ONCE
+    step = at_once(pictures)
     for first in range(0, len(pictures), step):
         shown = change(pictures.images_u8[first : first + step], first).to(classifier.device)
         with autocast(classifier.device, precision):

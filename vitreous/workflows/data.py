@@ -2,13 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from vitreous.data.balance import class_weights
-from vitreous.data.folder import class_names_of, files_of, has_validation, part_folder
-from vitreous.data.inspection import DECODED_GREY, Inspected, copies, inspect_files, inspect_pictures
+from vitreous.data.decoding import Encoded, read_file
+from vitreous.data.folder import PictureFile, class_names_of, endings, files_of, has_validation, left_out, part_folder
+from vitreous.data.inspection import DECODED_GREY, Inspected, copies, inspect_encoded, inspect_pictures
 from vitreous.data.memory import budget_bytes
 from vitreous.data.sources import DEFAULT_FRACTION, SOURCES, load_pictures, load_training, parse
+from vitreous.data.splits import hold_out
 from vitreous.errors import InputError
 from vitreous.recipes import find_recipe
 
@@ -59,6 +62,8 @@ class DataReport:
         held_out: the share of the training pictures that the validation split was taken from; None if it has its own.
         sizes, kinds: of the readable pictures; how many of each format and mode.
         unreadable: the others, a line on each with its file and what is wrong with it.
+        left_out: files of a folder that are in no split: without a picture's ending, or in no class.
+        left_out_endings: how many of them have which: ".heic 12, none 3".
         copies: groups of pictures with exactly the same pixels.
         leaks: those of these groups that lie in more than one split.
         contradictions: those of these groups that lie in more than one class.
@@ -74,6 +79,8 @@ class DataReport:
     sizes: Sizes
     kinds: dict[str, int]
     unreadable: list[str]
+    left_out: list[str]
+    left_out_endings: str
     copies: list[list[str]]
     leaks: list[list[str]]
     contradictions: list[list[str]]
@@ -85,7 +92,7 @@ class DataReport:
         """What must be mended before a score means anything, in words; empty for sound data."""
         found = []
         if self.unreadable:
-            found.append(f"{len(self.unreadable)} unreadable file(s): mend or remove them, or use --skip-unreadable")
+            found.append(f"{len(self.unreadable)} unreadable picture(s): mend or remove them, or use --skip-unreadable")
         if self.leaks:
             found.append(f"{len(self.leaks)} picture(s) in more than one split: keep each in one of them")
         return found
@@ -107,7 +114,7 @@ def inspect_data(source: str, recipe: str | None = None, on_progress: Done = lam
     chosen = find_recipe(recipe) if recipe is not None else None
     fraction = chosen.validation_fraction if chosen is not None else DEFAULT_FRACTION
     sides = [chosen.model.image_size_hw] if chosen is not None else [(side, side) for side in SIZES]
-    look = _files if parse(source)[0] == "folder:DIR" else _ready_made
+    look = _files if parse(source)[0] == "folder:DIR" else _stored
     contents = look(source, fraction, on_progress)
     if all(one.trouble is not None for one in contents.pictures):
         first = contents.pictures[0].trouble
@@ -117,12 +124,13 @@ def inspect_data(source: str, recipe: str | None = None, on_progress: Done = lam
 
 @dataclass(frozen=True)
 class _Contents:
-    """All pictures of a source, and the share of the training pictures that is held out, if one is."""
+    """All pictures of a source, the share of the training pictures that is held out, if one is, and files left out."""
 
     class_names: tuple[str, ...]
     splits: tuple[str, ...]
     pictures: list[Inspected]
     held_out: float | None
+    left_out: Sequence[Path] = ()
 
 
 def _files(source: str, fraction: float, on_progress: Done) -> _Contents:
@@ -130,27 +138,50 @@ def _files(source: str, fraction: float, on_progress: Done) -> _Contents:
     names, own = class_names_of(folder), has_validation(folder)
     has_test = part_folder(folder, "train") is None or part_folder(folder, "test") is not None
     splits = SPLITS if has_test else SPLITS[:2]
-    parts = {split: files_of(folder, split, fraction) for split in splits}
-    done, total, found = [0], sum(map(len, parts.values())), []
-    for split, files in parts.items():
+    found = []
+    for split in splits:
+        files = files_of(folder, split, fraction)
+        found += _inspected(_encoded(files, names), split, on_progress)
+    return _Contents(names, splits, found, None if own else fraction, left_out(folder))
 
-        def tell(count: int, split: str = split) -> None:
-            done[0] += count
-            on_progress(done[0], total, split)
 
-        found += inspect_files(files, split, tell)
+def _encoded(files: Sequence[PictureFile], class_names: tuple[str, ...]) -> Encoded:
+    return Encoded(lambda index: read_file(files[index].path), [file.label for file in files], class_names)
+
+
+def _stored(source: str, fraction: float, on_progress: Done) -> _Contents:
+    """Pictures looked at as they are stored, whatever their sizes; the held-out ones are those of a training run."""
+    name, folder = parse(source)
+    encoded = SOURCES[name].encoded
+    if encoded is None:
+        return _ready_made(source, fraction, on_progress)
+    parts = SOURCES[name].parts(folder)
+    training = encoded("train", folder)
+    found, names = _inspected(training, "train", on_progress), training.class_names
+    del training  # its bytes are in memory
+    readable = [index for index, one in enumerate(found) if one.trouble is None]
+    own = "validation" in parts
+    if readable and not own:
+        for place in hold_out(len(readable), fraction)[1]:
+            found[readable[place]] = replace(found[readable[place]], split="validation")
+    for split in (split for split in SPLITS[1:] if split in parts):
+        found += _inspected(encoded(split, folder), split, on_progress)
+    splits = tuple(split for split in SPLITS if split != "test" or split in parts)
     return _Contents(names, splits, found, None if own else fraction)
 
 
+def _inspected(encoded: Encoded, split: str, on_progress: Done) -> list[Inspected]:
+    return inspect_encoded(encoded, split, lambda done, total: on_progress(done, total, split))
+
+
 def _ready_made(source: str, fraction: float, on_progress: Done) -> _Contents:
-    name, folder = parse(source)
+    """Pictures that come decoded and of one size."""
     training, validation = load_training(source, None, fraction)
     parts, found = dict(zip(SPLITS, (training, validation, load_pictures(source, "test")), strict=True)), []
     for number, (split, pictures) in enumerate(parts.items(), 1):
         found += inspect_pictures(pictures, split)
         on_progress(number, len(parts), split)
-    own = SOURCES[name].has_validation(folder)
-    return _Contents(training.class_names, SPLITS, found, None if own else fraction)
+    return _Contents(training.class_names, SPLITS, found, fraction)
 
 
 def _report(source: str, recipe: str | None, contents: _Contents, sides: Sequence[tuple[int, int]]) -> DataReport:
@@ -172,6 +203,8 @@ def _report(source: str, recipe: str | None, contents: _Contents, sides: Sequenc
         sizes=_sizes([one.size_hw for one in readable if one.size_hw is not None]),
         kinds=dict(Counter(one.kind for one in readable).most_common()),
         unreadable=[one.trouble for one in contents.pictures if one.trouble is not None],
+        left_out=[str(path) for path in contents.left_out],
+        left_out_endings=endings(contents.left_out),
         copies=_names(groups),
         leaks=_names([group for group in groups if len({one.split for one in group}) > 1]),
         contradictions=_names([group for group in groups if len({one.label for one in group}) > 1]),

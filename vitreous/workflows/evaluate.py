@@ -34,6 +34,16 @@ class Examination:
     """Where results are kept: the run's folder, if these are its own test pictures."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evaluated(Evaluation):
+    """The scores of a model, and where it was measured."""
+
+    data: str
+    split: str
+    files: tuple[Path, ...]
+    """What was written, evaluation.json first: none if these aren't a run's own test pictures."""
+
+
 def evaluate(
     model: str | Path | Classifier,
     data: str | None = None,
@@ -42,7 +52,7 @@ def evaluate(
     temperature: bool = False,
     skip_unreadable: bool = False,
     device: str = "auto",
-) -> Evaluation:
+) -> Evaluated:
     """Scores of a model on a split of its own data, or of other data with the same classes; in float32.
 
     Each score has an interval at 95 % beside it (percentile bootstrap over pictures). Scores of a run folder on its own
@@ -66,9 +76,19 @@ def evaluate(
     scores = judge(given, exam.classifier.class_names)
     if validation is not None:
         scores = replace(scores, temperature=temperature_scaling(validation, given))
-    if exam.folder is not None:
-        _write(exam.folder, exam, scores, given)
-    return scores
+    result = Evaluated(**vars(scores), data=exam.source, split=exam.split, files=())
+    if exam.folder is None:
+        return result
+    path = exam.folder.path / "evaluation.json"
+    write_text(path, json.dumps(as_json(result), indent=2) + "\n")
+    return replace(result, files=(path, *draw_evaluation(scores, given, exam.pictures, exam.folder.figures)))
+
+
+def as_json(result: Evaluated) -> dict[str, Any]:
+    """Scores as plain dictionaries, without the files."""
+    content = {"data": result.data, "split": result.split, **asdict(result)}
+    del content["files"]
+    return content
 
 
 def examination(
@@ -88,8 +108,8 @@ def examination(
     if count is not None and count < 1:
         raise InputError(f"{count} pictures can't be measured: give a count of 1 or more")
     classifier = load(model, device)
-    recipe, source = training_recipe(model), data or training_source(model)
-    own = recipe is not None and source == recipe["data"]
+    recipe, source = training_recipe(model), absolute(data or training_source(model))
+    own = recipe is not None and source == absolute(recipe["data"])
     fraction = recipe["validation_fraction"] if recipe is not None and own else DEFAULT_FRACTION
     reading = reading_of(classifier, source, skip_unreadable=skip_unreadable)
     pictures = load_pictures(source, split, classifier.preprocessing.size_hw, fraction, reading)
@@ -149,9 +169,3 @@ def _validation_answers(model: str | Path | Classifier, exam: Examination) -> An
     size_hw, reading = exam.classifier.preprocessing.size_hw, reading_of(exam.classifier, recipe["data"])
     pictures = load_pictures(recipe["data"], "validation", size_hw, recipe["validation_fraction"], reading)
     return answers_for(exam.classifier, pictures)
-
-
-def _write(folder: RunFolder, exam: Examination, scores: Evaluation, given: Answers) -> None:
-    content = {"data": exam.source, "split": exam.split, **asdict(scores)}
-    write_text(folder.path / "evaluation.json", json.dumps(content, indent=2) + "\n")
-    draw_evaluation(scores, given, exam.pictures, folder.figures)

@@ -20,23 +20,25 @@ FIGURES = ("confusion.png", "reliability.png", "selective.png", "mistakes.png")
 MISTAKES_SHOWN, MISTAKES_ACROSS = 24, 6
 
 
-def draw_evaluation(scores: Evaluation, given: Answers, pictures: Pictures, folder: Path) -> None:
-    """Write `FIGURES` into a folder; mistakes.png only where there is one."""
-    confusion_matrix(np.array(scores.confusion), pictures.class_names, folder / "confusion.png")
+def draw_evaluation(scores: Evaluation, given: Answers, pictures: Pictures, folder: Path) -> tuple[Path, ...]:
+    """Write `FIGURES` into a folder, mistakes.png only where there is one, and give the paths of those written."""
+    paths = {name: folder / name for name in FIGURES}
+    confusion_matrix(np.array(scores.confusion), pictures.class_names, paths["confusion.png"])
     diagrams = [reliability("as it answers", scores.calibration)]
     if scores.temperature is not None:
         title = f"with temperature {scores.temperature.value:.2f}"
         diagrams.append(reliability(title, scores.temperature.calibration))
-    reliability_diagram(diagrams, scores.count, folder / "reliability.png")
+    reliability_diagram(diagrams, scores.count, paths["reliability.png"])
     areas = scores.selective
     curve = SelectiveCurve(*risk_coverage(given.confidence, given.right), areas.aurc, areas.aurc_best)
-    selective_figure(curve, folder / "selective.png")
+    selective_figure(curve, paths["selective.png"])
     image = mistakes_image(given, pictures)
     if image is None:
-        (folder / "mistakes.png").unlink(missing_ok=True)
+        paths.pop("mistakes.png").unlink(missing_ok=True)
     else:
-        with written_beside(folder / "mistakes.png") as temporary:
+        with written_beside(paths["mistakes.png"]) as temporary:
             image.save(temporary)
+    return tuple(paths.values())
 
 
 def reliability(title: str, calibration: Calibration) -> Reliability:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from vitreous.files import write_text
 from vitreous.render.robustness import CurvePanel, Heat, corruption_figure, curve_figure
 from vitreous.runtime import choose_precision
 from vitreous.tasks.classification import Classifier
+from vitreous.tasks.saved import read_json
 from vitreous.workflows.answers import Change, answers_for
 from vitreous.workflows.evaluate import Examination, examination
 
@@ -40,6 +41,8 @@ class Measured:
     precision: str
     seed: int
     files: tuple[Path, ...]
+    stays: Path | None = None
+    """The file of an earlier measurement on more pictures, which a smaller sample doesn't replace."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,15 @@ def measure_corruptions(
 ) -> CorruptionResult:
     """Accuracy on 15 kinds of corruption at 5 strengths, in the manner of CIFAR-10-C; the same for the same seed.
 
-    Of a run's own test pictures it is also written to corruptions.json and figures/corruptions.png.
+    Of a run's own test pictures it is also written to corruptions.json and figures/corruptions.png, if these aren't of
+    more pictures already.
 
     Raises:
         InputError: no such model or data, or classes that don't match.
     """
     sample = sample or Sample()
     exam, precision = _prepared(model, sample)
+    measured = _measured(exam, precision, sample, "corruptions")
     passes = Passes(exam, precision, 1 + len(KINDS) * len(STRENGTHS), on_progress)
     clean = passes.right("as they are", lambda images_u8, first: images_u8)
     rights = {
@@ -92,12 +97,14 @@ def measure_corruptions(
         for kind in KINDS
     }
     scores = corruption_scores(clean, rights)
-    result = CorruptionResult(_measured(exam, precision, sample, "corruptions"), scores)
-    if exam.folder is not None:
-        places = result.measured.files
-        write_text(places[0], json.dumps(as_json(result), indent=2) + "\n")
-        heats = [Heat(one.kind, KINDS[one.kind].group, one.strengths, one.mean.value) for one in scores.kinds]
-        corruption_figure(heats, scores.clean.value, _title(scores, exam), places[1])
+    result = CorruptionResult(measured, scores)
+    if measured.files:
+        write_text(measured.files[0], json.dumps(as_json(result), indent=2) + "\n")
+        heats = [
+            Heat(one.kind, KINDS[one.kind].group, tuple(each.value for each in one.strengths), one.mean.value)
+            for one in scores.kinds
+        ]
+        corruption_figure(heats, scores.clean.value, _title(scores, exam), measured.files[1])
     return result
 
 
@@ -107,13 +114,14 @@ def measure_shifts(
     """Accuracy on pictures moved by 0 to 8 pixels (mean of four directions) and turned by up to 45° either way.
 
     What comes in at the border is mirrored. Of a run's own test pictures it is also written to shifts.json and
-    figures/shifts.png.
+    figures/shifts.png, if these aren't of more pictures already.
 
     Raises:
         InputError: no such model or data, or classes that don't match.
     """
     sample = sample or Sample()
     exam, precision = _prepared(model, sample)
+    measured = _measured(exam, precision, sample, "shifts")
     shifts = tuple(range(min(FARTHEST_SHIFT + 1, *exam.pictures.images_u8.shape[-2:])))
     passes = Passes(exam, precision, len(DIRECTIONS) * (len(shifts) - 1) + len(ANGLES), on_progress)
     turned = [passes.right(f"turned {angle}°", lambda u8, _, angle=angle: rotated(u8, angle)) for angle in ANGLES]
@@ -122,12 +130,12 @@ def measure_shifts(
         changes = [lambda u8, _, y=y * shift, x=x * shift: shifted(u8, y, x) for y, x in DIRECTIONS]
         moved.append(np.mean([passes.right(f"moved {shift} pixels", change) for change in changes], 0))
     scores = ShiftScores(change_points(shifts, np.stack(moved, 1)), change_points(ANGLES, np.stack(turned, 1)))
-    result = ShiftResult(_measured(exam, precision, sample, "shifts"), scores)
-    if exam.folder is not None:
-        write_text(result.measured.files[0], json.dumps(as_json(result), indent=2) + "\n")
+    result = ShiftResult(measured, scores)
+    if measured.files:
+        write_text(measured.files[0], json.dumps(as_json(result), indent=2) + "\n")
         panels = [_panel("moved, in pixels", scores.shifts), _panel("turned, in degrees", scores.rotations)]
         title = f"Does it follow?  accuracy on {len(exam.pictures):,} pictures, with 95 % intervals"
-        curve_figure(panels, title, result.measured.files[1])
+        curve_figure(panels, title, measured.files[1])
     return result
 
 
@@ -149,7 +157,7 @@ class Passes:
 def as_json(result: CorruptionResult | ShiftResult) -> dict:
     """A result as one flat JSON object, without the files."""
     measured = asdict(result.measured)
-    del measured["files"]
+    del measured["files"], measured["stays"]
     return {**measured, **asdict(result.scores)}
 
 
@@ -159,8 +167,18 @@ def _prepared(model: str | Path | Classifier, sample: Sample) -> tuple[Examinati
 
 
 def _measured(exam: Examination, precision: str, sample: Sample, name: str) -> Measured:
-    files = () if exam.folder is None else (exam.folder.path / f"{name}.json", exam.folder.figures / f"{name}.png")
-    return Measured(exam.source, exam.split, len(exam.pictures), precision, sample.seed, files)
+    measured = Measured(exam.source, exam.split, len(exam.pictures), precision, sample.seed, ())
+    if exam.folder is None:
+        return measured
+    path = exam.folder.path / f"{name}.json"
+    if _count_in(path) > measured.count:
+        return replace(measured, stays=path)
+    return replace(measured, files=(path, exam.folder.figures / f"{name}.png"))
+
+
+def _count_in(path: Path) -> int:
+    """Of how many pictures a measurement is that was written earlier; 0 if there is none."""
+    return read_json(path).get("count", 0) if path.is_file() else 0
 
 
 def _worse(kind: str, strength: int, seed: int) -> Change:

@@ -1,7 +1,5 @@
 """Train a model by a recipe, in a run folder, from the start or from where it stopped."""
 
-import platform
-import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
@@ -10,7 +8,6 @@ from typing import Any
 
 import torch
 
-import vitreous
 from vitreous.data.loader import Normalise, TrainingBatches
 from vitreous.data.memory import budget_bytes
 from vitreous.data.pictures import Pictures
@@ -23,12 +20,13 @@ from vitreous.model.patches import PatchEmbedding
 from vitreous.model.vit import ViT
 from vitreous.recipes import find_recipe
 from vitreous.recipes.reference import ReferenceCurve
-from vitreous.records import from_dict, override, to_dict
+from vitreous.records import override, to_dict
 from vitreous.render.figure import curves
-from vitreous.runtime import choose_precision, describe_device, find_device, restarts, seed_for
+from vitreous.runtime import choose_precision, describe_device, find_device, seed_for
 from vitreous.tasks.classification import Classifier
 from vitreous.tasks.saved import CONFIG, read_json, save_config
 from vitreous.training import loop
+from vitreous.training.gradients import check_shares
 from vitreous.training.loop import Progress, Run
 from vitreous.training.metrics_log import MetricsLog, summary_writer
 from vitreous.training.processes import Processes, together
@@ -42,9 +40,15 @@ from vitreous.training.run_folder import (
     start_run,
     write_header,
 )
-from vitreous.training.state import TrainingState, new_state, read_state, restore
+from vitreous.training.state import TrainingState, new_state, restore
 from vitreous.training.whitening import whitened
+from vitreous.workflows.run_header import data_facts, header_of, is_other_data, renewed, was_begun_by
 from vitreous.workflows.standing import band, reference_for, teller
+
+LEARNED_BEFORE = (
+    "where validation pictures are held out of the training pictures, others are now: some may have been learned, and "
+    "the validation accuracy flatters from here on"
+)
 
 FEW_STEPS = 50
 """Of shorter runs the user is told, who may have a small folder and a recipe meant for a large one."""
@@ -110,7 +114,8 @@ def train(
         out: the run folder; "runs/" and the recipe's name by default.
         data: another source than the recipe's: cifar10, mnist, shapes, folder:DIR, parquet:DIR, hf:OWNER/NAME.
         settings: changes to the recipe: {"epochs": "20", "optimizer.learning_rate": "1e-3"}.
-        resume: go on with the run in `out`; its own recipe counts, to the same bits as if it had never stopped.
+        resume: go on with the run in `out`; its own recipe counts, to the same bits as if it had never stopped. Only
+            accumulate, checkpoint_activations, shard_weights, checkpoint_seconds and tensorboard may then be changed.
         accept_changed_data: resume although the pictures are others than at the start.
         device: "auto", "cpu" or "cuda".
         listener: whom to tell.
@@ -126,7 +131,7 @@ def train(
         session = Session(
             path, found, processes, listener if processes.is_first else Listener(stoppable=listener.stoppable)
         )
-        begun = restarts() > 0 and processes.from_first(RunFolder(path).recipe.exists)
+        begun = processes.from_first(lambda: was_begun_by(processes.launch, RunFolder(path)))
         if begun and not resume:  # by this very command, which torchrun repeats with the same --data and --set
             data, settings = None, None
         if begun or resume:
@@ -136,15 +141,15 @@ def train(
 
 def _start(session: Session, recipe: Recipe) -> TrainingResult:
     session.processes.from_first(lambda: check_free(session.path))
-    if recipe.tensorboard:
-        summary_writer()
-    training, validation = _pictures(recipe, session)
+    _check_settings(recipe, session)
+    training, validation, facts = _pictures(recipe, session)
     _check_classes(training, recipe, session)
     classes, channels = len(training.class_names), training.images_u8.shape[1]
     recipe = replace(recipe, model=replace(recipe.model, classes=classes, channels=channels))
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(training)))
     recipe = replace(recipe, precision=choose_precision(recipe.precision, session.device), data=absolute(recipe.data))
-    header = _header(recipe, training, validation, session)
+    check_shares(recipe, session.processes.count)  # again: fewer pictures make smaller batches
+    header = header_of(recipe, facts, session.place, session.processes.launch)
     folder = session.processes.from_first(lambda: start_run(session.path, header))
     return _train(folder, recipe, (training, validation), session)
 
@@ -152,30 +157,32 @@ def _start(session: Session, recipe: Recipe) -> TrainingResult:
 def _resume(
     session: Session, asked: Recipe, data: str | None, settings: Mapping[str, str] | None, *, accept_changed_data: bool
 ) -> TrainingResult:
-    path = session.path
-    folder, header = session.processes.from_first(lambda: open_run(path))
-    recipe = from_dict(Recipe, header.get("recipe", {}), str(folder.recipe))
-    if asked.name != recipe.name:
-        raise InputError(f"{path} is a run of '{recipe.name}', not of '{asked.name}': choose another --out")
-    if (data is not None and absolute(data) != recipe.data) or override(recipe, settings or {}) != recipe:
-        raise InputError(
-            f"the run in {path} keeps its data and settings: leave out --data and --set, or start a new one"
-        )
-    training, validation = _pictures(recipe, session)
-    if training.fingerprint() != header.get("data", {}).get("fingerprint"):
+    from_first, note = session.processes.from_first, session.listener.note
+    folder, header = from_first(lambda: open_run(session.path))
+    recipe = renewed(header, asked.name, data, settings or {}, folder)
+    _check_settings(recipe, session)
+    training, validation, facts = _pictures(recipe, session)
+    if changed := is_other_data(facts, header):
         if not accept_changed_data:
             raise InputError(
-                f"the pictures of '{recipe.data}' aren't those that {path} was started with: start a new run, "
+                f"the pictures of '{recipe.data}' aren't those that {folder.path} was started with: start a new run, "
                 "or go on with them by --accept-changed-data"
             )
-        _check_fits(training, recipe, folder)
-        session.listener.note(f"the pictures of '{recipe.data}' have changed: going on with what they are now")
-        facts = _data_facts(recipe, training, validation)
-        session.processes.from_first(lambda: write_header(folder, {**header, "data": facts}))
+        from_first(lambda: _check_fits(training, recipe, folder))
+        note(f"the pictures of '{recipe.data}' have changed: going on with what they are now")
+        note(LEARNED_BEFORE)
+    if changed or settings:
+        from_first(lambda: write_header(folder, {**header, "data": facts, "recipe": to_dict(recipe)}))
     if header.get("device") != session.place:
-        begun = f"begun on {header.get('device')}"
-        session.listener.note(f"{begun}: what follows may differ from an uninterrupted run in rounding")
+        note(f"begun on {header.get('device')}: what follows may differ from an uninterrupted run in rounding")
     return _train(folder, recipe, (training, validation), session)
+
+
+def _check_settings(recipe: Recipe, session: Session) -> None:
+    """Refuse what can't be done by so many processes, or without a package, before anything is read or written."""
+    check_shares(recipe, session.processes.count)
+    if recipe.tensorboard:
+        session.processes.from_first(lambda: bool(summary_writer()))
 
 
 def _check_fits(pictures: Pictures, recipe: Recipe, folder: RunFolder) -> None:
@@ -199,7 +206,8 @@ def _train(folder: RunFolder, recipe: Recipe, data: tuple[Pictures, Pictures], s
     preprocessing = _preprocessing(recipe, training)
     normalise = Normalise(preprocessing.mean, preprocessing.std)
     stem = model.stem
-    if recipe.whitened_patches and isinstance(stem, PatchEmbedding) and not folder.checkpoint.exists():
+    new = processes.from_first(lambda: not folder.checkpoint.exists())  # on other hosts there may be no such folder
+    if new and recipe.whitened_patches and isinstance(stem, PatchEmbedding):
         weight, bias = processes.from_first(lambda: whitened(stem, training, normalise, recipe.seed))
         with torch.no_grad():
             stem.linear.weight.copy_(weight)
@@ -221,9 +229,8 @@ def _train(folder: RunFolder, recipe: Recipe, data: tuple[Pictures, Pictures], s
 def _go_back(state: TrainingState, folder: RunFolder, session: Session) -> None:
     """Bring a new state to where the checkpoint is, if there is one, and the metrics too."""
     from_first = session.processes.from_first
-    saved = from_first(lambda: read_state(folder.checkpoint) if folder.checkpoint.exists() else None)
-    if saved is not None:
-        restore(state, saved, folder.checkpoint)
+    if from_first(folder.checkpoint.exists):
+        restore(state, folder.checkpoint, session.processes)
         session.listener.note(f"going on after step {state.step}")
     from_first(lambda: forget_metrics_after(folder, state.step))
 
@@ -248,16 +255,19 @@ def _steps(
         return loop.train(state, run), run.steps
 
 
-def _pictures(recipe: Recipe, session: Session) -> tuple[Pictures, Pictures]:
+def _pictures(recipe: Recipe, session: Session) -> tuple[Pictures, Pictures, dict[str, Any]]:
+    """The pictures to learn from and those to validate on, and by what they are known again."""
     source, note = absolute(recipe.data), session.listener.note
     reading = Reading(recipe.resize, recipe.skip_unreadable, note)
     note(f"reading {source}")
     training, validation = session.processes.one_reads_first(
         lambda: load_training(source, recipe.model.image_size_hw, recipe.validation_fraction, reading)
     )
-    if session.processes.count > 1 and len(set(session.processes.all_of(training.fingerprint()))) > 1:
+    facts = data_facts(source, training, validation)
+    mine = (facts["fingerprint"], facts["validation_fingerprint"])
+    if any(theirs != mine for theirs in session.processes.all_of(mine)):
         raise InputError(f"the pictures of '{source}' aren't the same in all processes: give each host the same data")
-    return _placed(training, session), _placed(validation, session)
+    return _placed(training, session), _placed(validation, session), facts
 
 
 def _placed(pictures: Pictures, session: Session) -> Pictures:
@@ -286,34 +296,6 @@ def _check_classes(pictures: Pictures, recipe: Recipe, session: Session) -> None
 def _preprocessing(recipe: Recipe, pictures: Pictures) -> Preprocessing:
     mean, std = channel_statistics(pictures)
     return Preprocessing(recipe.model.image_size_hw, recipe.resize, mean, std, recipe.model.patch_size)
-
-
-def _header(recipe: Recipe, training: Pictures, validation: Pictures, session: Session) -> dict[str, Any]:
-    """What recipe.json says: every value, the versions, and which data it was."""
-    return {
-        "vitreous": vitreous.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "commit": _commit(),
-        "device": session.place,
-        "data": _data_facts(recipe, training, validation),
-        "recipe": to_dict(recipe),
-    }
-
-
-def _data_facts(recipe: Recipe, training: Pictures, validation: Pictures) -> dict[str, Any]:
-    sizes = {"training": len(training), "validation": len(validation)}
-    return {"source": recipe.data, "fingerprint": training.fingerprint(), **sizes}
-
-
-def _commit() -> str | None:
-    """The git commit of the source that runs, where it runs from a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return answer.stdout.strip() or None
 
 
 def _sentence(model: ViT, recipe: Recipe, data: tuple[Pictures, Pictures], session: Session) -> str:

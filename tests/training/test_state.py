@@ -1,0 +1,63 @@
+"""What a checkpoint costs: one whole tensor at a time, whoever writes or reads it."""
+
+import gc
+import weakref
+from dataclasses import replace
+
+import torch
+from runs import tiny_recipe
+
+from vitreous.model.vit import ViT
+from vitreous.training import state as states
+from vitreous.training.processes import Processes
+from vitreous.training.state import new_state, restore, save_state, to_save
+
+
+def a_state(seed=0):
+    recipe = tiny_recipe("")
+    recipe = replace(recipe, model=replace(recipe.model, classes=3))
+    torch.manual_seed(seed)
+    state = new_state(ViT(recipe.model), recipe)
+    for weight in state.model.parameters():
+        weight.grad = torch.randn_like(weight)
+    for optimizer in state.optimizers.values():
+        optimizer.step()
+    state.step = 1
+    return state
+
+
+def test_who_keeps_nothing_holds_one_whole_tensor_at_a_time(monkeypatch):
+    held = []
+
+    def gathered(tensor):
+        gc.collect()
+        assert all(other() is None for other in held)
+        copy = tensor.detach().clone()
+        held.append(weakref.ref(copy))
+        return copy
+
+    monkeypatch.setattr(states, "whole", gathered)
+    state = a_state()
+    assert to_save(state, kept=False).tensors == {} and len(held) > 50
+
+
+class Careful(Processes):
+    """A process that notes how many numbers are told to the others at once."""
+
+    most, told = 0, 0
+
+    def from_first(self, action):
+        result = action()
+        if isinstance(result, torch.Tensor):
+            assert result.untyped_storage().nbytes() == result.nbytes, "the rest of the file would be sent with it"
+            type(self).most, type(self).told = max(self.most, result.numel()), self.told + 1
+        return result
+
+
+def test_a_checkpoint_is_told_a_tensor_at_a_time(tmp_path):
+    first, second = a_state(0), a_state(1)
+    save_state(to_save(first), tmp_path / "state.safetensors")
+    restore(second, tmp_path / "state.safetensors", Careful())
+    one, other = to_save(first).tensors, to_save(second).tensors
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert Careful.told == len(one) and Careful.most == max(tensor.numel() for tensor in one.values())
