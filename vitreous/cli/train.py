@@ -27,7 +27,7 @@ def train(
     settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     device: str = "auto",
 ) -> int:
-    """Train a model by a recipe: cifar10-quick, cifar10-70, cifar10-20, mnist, shapes, or tutorial, the baseline.
+    """Train a model by a recipe: cifar10-quick, cifar10-70, cifar10-20, cifar10-20-stem, mnist, shapes, or tutorial.
 
     On several GPUs or hosts, start it by torchrun: torchrun --nproc-per-node=2 -m vitreous train RECIPE
     (docs/distributed.md).
