@@ -1,6 +1,7 @@
 """vitreous evaluate, compare and models, from the command line to the files."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,9 @@ def test_a_smaller_sample_does_not_replace_a_larger_one(here, capsys):
     assert "6 test pictures" in said.out and not Path("run/figures/corruptions.png").exists()
     assert run(["evaluate", "run", "--shifts"]) == 0
     assert json.loads(Path("run/shifts.json").read_text())["count"] == 30
+    os.utime("run/model.safetensors", (4e9, 4e9))  # trained on since
+    assert run(["evaluate", "run", "--shifts", "--count", "6"]) == 0
+    assert json.loads(Path("run/shifts.json").read_text())["count"] == 6
 
 
 def test_only_what_is_written_is_said_to_be(here, tmp_path, capsys):

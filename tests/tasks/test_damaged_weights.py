@@ -10,6 +10,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.pretrained.layouts import LAYOUTS
 from vitreous.model.vit import ViT
 from vitreous.tasks.foreign import Foreign, build_classifier
+from vitreous.tasks.saved import load_weights
 
 CONFIG = ViTConfig((16, 16), 4, classes=3, width=64, depth=3, heads=1)
 SCALED = ViTConfig((16, 16), 4, classes=0, width=64, depth=3, heads=1, layer_scale=1.0)
@@ -114,3 +115,10 @@ def test_the_command_line_says_it_in_one_line(tmp_path, capsys):
     assert run(["explain", str(path), "picture.png"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "read as timm: these weights lack 'blocks.1.norm1.weight'" in said
+
+
+def test_a_stem_of_an_earlier_version_is_named(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"stem.layers.0.weight": torch.zeros(3)}, path)
+    with pytest.raises(InputError, match="has the convolutional stem of an earlier Vitreous, no longer known: train"):
+        load_weights(ViT(CONFIG), path)

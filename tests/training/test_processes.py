@@ -89,7 +89,7 @@ def test_a_process_by_itself_has_nobody_to_ask():
     "changes",
     [
         {"accumulate": "2", "optimizer.clip_norm": "0.5", "teacher.share": "0.6", "teacher.width": "3"},
-        {"shard_weights": "true", "optimizer.clip_norm": "0.5"},
+        {"shard_weights": "true", "optimizer.clip_norm": "0.5", "model.stem": "conv", "whitened_patches": "false"},
     ],
 )
 def test_two_processes_are_one_to_rounding(changes, colored_folder, tmp_path):

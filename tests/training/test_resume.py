@@ -48,6 +48,7 @@ VARIANTS = {
     "muon": {"augment": Augment(flip=True, shift=2, cutout=4)},
     "adamw": {"optimizer": OptimizerSettings("adamw", clip_norm=0.5)},
     "teacher": {"teacher": TeacherSettings(share=0.6, width=3)},
+    "stem": {"model": replace(tiny_recipe("").model, stem="conv"), "whitened_patches": False},
     "no average": {"average_decay": None, "precision": "fp32"},
 }
 

@@ -118,7 +118,10 @@ def measured_curve(runs: Sequence[Path | str], machine: str | None = None) -> Re
     recipes = [from_dict(Recipe, header["recipe"], str(run)) for run, header in zip(runs, headers, strict=True)]
     first, data = recipes[0], headers[0]["data"]
     for run, recipe, header in zip(runs, recipes, headers, strict=True):
-        if replace(recipe, seed=first.seed) != first or header["data"] != data:
+        others = header["data"]
+        if replace(recipe, seed=first.seed) != first or any(
+            others.get(name, data[name]) != data[name] for name in data
+        ):
             raise InputError(f"{run} and {runs[0]} differ in more than the seed: give runs of one recipe and one data")
     seeds = tuple(recipe.seed for recipe in recipes)
     if len(set(seeds)) < len(seeds):

@@ -75,7 +75,12 @@ def load_weights(vit: ViT, path: Path) -> None:
     if not path.is_file():
         raise InputError(f"{path} is not there: the run has no weights yet, train it first")
     try:
-        vit.load_state_dict(load_file(path))
+        tensors = load_file(path)
+        if any(name.startswith("stem.layers.") for name in tensors):
+            raise InputError(
+                f"{path} has the convolutional stem of an earlier Vitreous, no longer known: train it again"
+            )
+        vit.load_state_dict(tensors)
     except SafetensorError as error:
         raise InputError(f"{path} is damaged or no safetensors file ({error}): copy or train it again") from None
     except RuntimeError as error:

@@ -182,5 +182,5 @@ def memory_advice(what: str, recipe: Recipe, processes: int = 1, *, gradients: b
         settings += ["checkpoint_activations=true"] if gradients and not recipe.checkpoint_activations else []
         advice = "start a new run with a smaller model"
         if settings:
-            advice = f"go on with --resume --set {' or --set '.join(settings)}, which change nothing but speed"
+            advice = f"go on with --resume --set {' or --set '.join(settings)}, which change speed and rounding alone"
         raise InputError(f"{what} doesn't fit into memory: {advice}") from error

@@ -20,7 +20,8 @@ from vitreous.files import write_text
 from vitreous.render.robustness import CurvePanel, Heat, corruption_figure, curve_figure
 from vitreous.runtime import choose_precision
 from vitreous.tasks.classification import Classifier
-from vitreous.tasks.saved import read_json
+from vitreous.tasks.saved import WEIGHTS, read_json
+from vitreous.training.run_folder import RunFolder
 from vitreous.workflows.answers import Change, answers_for
 from vitreous.workflows.evaluate import Examination, examination
 
@@ -171,14 +172,17 @@ def _measured(exam: Examination, precision: str, sample: Sample, name: str) -> M
     if exam.folder is None:
         return measured
     path = exam.folder.path / f"{name}.json"
-    if _count_in(path) > measured.count:
+    if _count_in(path, exam.folder) > measured.count:
         return replace(measured, stays=path)
     return replace(measured, files=(path, exam.folder.figures / f"{name}.png"))
 
 
-def _count_in(path: Path) -> int:
-    """Of how many pictures a measurement is that was written earlier; 0 if there is none."""
-    return read_json(path).get("count", 0) if path.is_file() else 0
+def _count_in(path: Path, folder: RunFolder) -> int:
+    """Of how many pictures a measurement is that was written earlier; 0 if there is none of the weights as they are."""
+    weights = folder.path / WEIGHTS
+    if not path.is_file() or (weights.exists() and weights.stat().st_mtime > path.stat().st_mtime):
+        return 0
+    return read_json(path).get("count", 0)
 
 
 def _worse(kind: str, strength: int, seed: int) -> Change:

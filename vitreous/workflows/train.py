@@ -175,6 +175,8 @@ def _resume(
         from_first(lambda: write_header(folder, {**header, "data": facts, "recipe": to_dict(recipe)}))
     if header.get("device") != session.place:
         note(f"begun on {header.get('device')}: what follows may differ from an uninterrupted run in rounding")
+    elif recipe.accumulate != header["recipe"].get("accumulate"):
+        note("another accumulate: what follows may differ from an uninterrupted run in rounding")
     return _train(folder, recipe, (training, validation), session)
 
 
