@@ -28,6 +28,7 @@ def tiny_recipe(folder: Path, **changes) -> Recipe:
     """A recipe that uses all random numbers there are: dropout of patches, stochastic depth, augmentation."""
     model = ViTConfig((12, 20), 4, width=16, depth=2, heads=2, stochastic_depth=0.2, patch_dropout=0.3, stem="patch")
     options = {
+        "model": model,
         "epochs": 4,
         "batch_size": 16,
         "average_decay": 0.9,
@@ -36,4 +37,4 @@ def tiny_recipe(folder: Path, **changes) -> Recipe:
         "resolution": ResolutionSettings(0.4),
         "whitened_patches": True,
     }
-    return Recipe("tiny", f"folder:{folder}", model, **{**options, **changes})
+    return Recipe("tiny", f"folder:{folder}", **{**options, **changes})
