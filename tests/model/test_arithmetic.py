@@ -14,6 +14,8 @@ TINY = {"width": 16, "depth": 2, "heads": 2, "classes": 5}
 CONFIGS = {
     "plain": {},
     "conv stem": {"stem": "conv"},
+    "conv stem, one": {"stem": "conv", "stem_convolutions": 1},
+    "conv stem, three": {"stem": "conv", "stem_convolutions": 3},
     "mean": {"pooling": "mean"},
     "attention": {"pooling": "attention"},
     "map": {"pooling": "map"},

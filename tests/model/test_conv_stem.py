@@ -16,9 +16,9 @@ def built(patch_size: int = 4, **options) -> ViT:
     return ViT(ViTConfig(HW, patch_size, classes=3, width=32, depth=1, heads=2, stem="conv", **options))
 
 
-@pytest.mark.parametrize("patch_size", [2, 4, 8])
-def test_a_token_is_at_its_patch(patch_size):
-    stem = built(patch_size).stem.double()
+@pytest.mark.parametrize(("patch_size", "convolutions"), [(2, 2), (4, 2), (8, 2), (8, 1), (4, 3)])
+def test_a_token_is_at_its_patch(patch_size, convolutions):
+    stem = built(patch_size, stem_convolutions=convolutions).stem.double()
     pictures = torch.zeros(1, 3, *HW, dtype=torch.float64)
     plain = stem(pictures).square().sum(2)
     rows, columns = HW[0] // patch_size, HW[1] // patch_size

@@ -169,6 +169,7 @@ def test_sizes_that_do_not_fit_name_the_nearest():
         ({"heads": 5}, "can't be shared by 5 heads"),
         ({"stochastic_depth": 1.0}, "below 1"),
         ({"width": 0}, "must be above 0"),
+        ({"stem": "conv", "stem_convolutions": 0}, "stem_convolutions is 0: it must be above 0"),
         ({"stem": "conv", "patch_size": 6, "image_size_hw": (12, 12)}, "power of two"),
         ({"positions": "rotary", "width": 12, "heads": 2}, "multiple of 4"),
     ],

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from runs import make_folder, tiny_recipe
 
 from vitreous.data.augment import Augment
@@ -67,23 +66,49 @@ def test_stopped_anywhere_and_resumed_gives_the_same_bytes(variant, colored_fold
     assert steps == sorted(steps)
 
 
-@pytest.mark.parametrize("seed", range(1))
-def test_killed_at_random_instants_gives_the_same_bytes(seed, colored_folder, tmp_path):
-    command = [sys.executable, __file__, str(colored_folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment)
-    random = torch.Generator().manual_seed(seed)
-    parts, kills = tmp_path / "parts", 0
-    while kills < 4:
-        process = subprocess.Popen([*command, str(parts)], env=environment, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None and process.stdout.readline() == "training\n"
-        time.sleep(torch.rand(1, generator=random).item() * 0.15)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        kills += 1
-    subprocess.run([*command, str(parts)], check=True, env=environment, stdout=subprocess.DEVNULL)
+class Starter:
+    """Starts runs in `parts` that are killed, each in a process of its own (see mortal.py)."""
+
+    def __init__(self, folder: Path, epochs: float) -> None:
+        quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(Path(__file__).parent)}
+        script = [sys.executable, str(Path(__file__).with_name("mortal.py")), str(folder)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+        self.process = subprocess.Popen(script, env={**os.environ, **quiet}, **pipes)
+        self.epochs = epochs
+
+    def __enter__(self) -> "Starter":
+        return self
+
+    def __exit__(self, *_) -> None:
+        with self.process:
+            self.process.stdin.close()
+        assert self.process.returncode == 0
+
+    def run(self, out: Path, *, after: float | None = None, die_at: int | None = None) -> int:
+        """The status that a run ended with; it is killed so many seconds after it began, if that is given."""
+        self.process.stdin.write(json.dumps({"out": str(out), "epochs": self.epochs, "die_at": die_at}) + "\n")
+        process, said = int(self.process.stdout.readline()), self.process.stdout.readline()
+        if after is not None and said == "training\n":
+            time.sleep(after)
+            os.kill(process, signal.SIGKILL)
+        while not said.startswith("ended"):
+            said = self.process.stdout.readline()
+        return int(said.split()[1])
+
+
+def test_killed_25_times_and_in_the_middle_of_saves_gives_the_same_bytes(colored_folder, tmp_path):
+    """Every second time at a random instant, else at one of the steps of writing, files half written included."""
+    random, parts, reached = np.random.default_rng(0), tmp_path / "parts", []
+    with Starter(colored_folder, epochs=50) as starter:
+        assert starter.run(tmp_path / "whole") == 0
+        for kill in range(25):
+            how = {"die_at": int(random.integers(30))} if kill % 2 else {"after": random.uniform(0, 0.3)}
+            assert starter.run(parts, **how) == signal.SIGKILL, "it was finished too early for a kill"
+            reached.append(max((line["step"] for line in read_metrics(RunFolder(parts))), default=0))
+        assert starter.run(parts) == 0
     assert results(parts) == results(tmp_path / "whole")
     assert not list(parts.rglob("*.part*"))
+    assert len(set(reached)) > 8, f"the kills fell too close together: {reached}"
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(colored_folder, tmp_path):
@@ -213,61 +238,3 @@ def test_a_checkpoint_of_another_model_is_refused(changes, words, colored_folder
     RunFolder(tmp_path / "run").checkpoint.write_bytes(RunFolder(tmp_path / "other").checkpoint.read_bytes())
     with pytest.raises(InputError, match=f"is of another model or recipe .*{words}"):
         train(recipe, tmp_path / "run", resume=True)
-
-
-@pytest.mark.skipif("VITREOUS_SLOW" not in os.environ, reason="slow: set VITREOUS_SLOW=1")
-def test_killed_25_times_and_in_the_middle_of_saves_gives_the_same_bytes(colored_folder, tmp_path):
-    """Every second time at a random instant, else at one of the steps of writing, files half written included."""
-    command = [sys.executable, __file__, str(colored_folder)]
-    quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(Path(__file__).parent)}
-    environment = {**os.environ, **quiet, "EPOCHS": "100"}
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment)
-    random, parts, reached = np.random.default_rng(0), tmp_path / "parts", []
-    for kill in range(25):
-        mortal = {**environment, "DIE_AT_WRITE": str(random.integers(30))} if kill % 2 else environment
-        process = subprocess.Popen([*command, str(parts)], env=mortal, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None and (kill % 2 or process.stdout.readline() == "training\n")
-        if kill % 2 == 0:
-            time.sleep(random.uniform(0, 0.6))
-            process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL, "it was finished too early for a kill"
-        reached.append(max((line["step"] for line in read_metrics(RunFolder(parts))), default=0))
-    subprocess.run([*command, str(parts)], check=True, env=environment, stdout=subprocess.DEVNULL)
-    assert results(parts) == results(tmp_path / "whole")
-    assert not list(parts.rglob("*.part*"))
-    assert len(set(reached)) > 8, f"the kills fell too close together: {reached}"
-
-
-def die_at_write(number: int) -> None:
-    """Have the process kill itself at the write, flush or renaming of that number, in the midst of what it writes."""
-    left = iter(range(number))
-    plain = {name: getattr(Path, name) for name in ("write_bytes", "write_text", "replace")}
-
-    def mortal(name: str):
-        def act(path: Path, content, *arguments, **options):
-            if next(left, None) is None:
-                if name != "replace":
-                    plain[name](path, content[: len(content) // 2], *arguments, **options)
-                os.kill(os.getpid(), signal.SIGKILL)
-            return plain[name](path, content, *arguments, **options)
-
-        return act
-
-    for name in plain:
-        setattr(Path, name, mortal(name))
-
-
-if __name__ == "__main__":
-    target = sys.argv[2]
-    chosen = tiny_recipe(sys.argv[1], epochs=int(os.environ.get("EPOCHS", "12")))
-    if "DIE_AT_WRITE" in os.environ:
-        die_at_write(int(os.environ["DIE_AT_WRITE"]))
-    resume = RunFolder(Path(target)).recipe.exists()
-
-    def tell(text: str) -> None:
-        if "learn from" in text:
-            sys.stdout.write("training\n")
-            sys.stdout.flush()
-
-    train(chosen, target, resume=resume, listener=Listener(tell))

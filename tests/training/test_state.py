@@ -1,6 +1,5 @@
 """What a checkpoint costs: one whole tensor at a time, whoever writes or reads it."""
 
-import gc
 import weakref
 from dataclasses import replace
 
@@ -30,7 +29,6 @@ def test_who_keeps_nothing_holds_one_whole_tensor_at_a_time(monkeypatch):
     held = []
 
     def gathered(tensor):
-        gc.collect()
         assert all(other() is None for other in held)
         numbers = tensor.detach().numpy().copy()  # which live as long as any tensor that shows them
         held.append(weakref.ref(numbers))

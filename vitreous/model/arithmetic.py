@@ -41,7 +41,7 @@ def _stem(config: ViTConfig, patches: int) -> int:
         return patches * config.channels * config.patch_size**2 * config.width
     total, narrow, pixels = 0, config.channels, patches * config.patch_size**2
     for wide in config.stem_widths:
-        total += 9 * wide * (pixels * narrow + pixels // 4 * wide)
+        total += 9 * wide * (pixels * narrow + (config.stem_convolutions - 1) * (pixels // 4) * wide)
         narrow, pixels = wide, pixels // 4
     return total + patches * narrow * config.width
 

@@ -28,6 +28,9 @@ class ViTConfig:
     stem: Literal["patch", "conv"] = "patch"
     """How pixels become tokens: one linear map a patch (Dosovitskiy et al. 2021), or 3 × 3 convolutions that halve the
     sides again and again (Xiao et al. 2021), at the cost of about two blocks."""
+    stem_convolutions: int = 2
+    """Convolutions of such a stem to each halving: more learn sooner, and let each token see further around its patch,
+    so that a map of tokens says less about where the pixels lie that mattered."""
     embedding_norm: bool = False
     """Layer-normalise the tokens before the first block, as CLIP does (Radford et al. 2021, section 2.4)."""
     pooling: Literal["class", "mean", "attention", "map", "class-and-mean", "class-and-distillation"] = "class"
@@ -68,7 +71,7 @@ class ViTConfig:
                 raise unknown(name, getattr(self, name), choices)
 
     def _check_ranges(self) -> None:
-        for name in ("patch_size", "channels", "width", "depth", "heads", "mlp_ratio"):
+        for name in ("patch_size", "stem_convolutions", "channels", "width", "depth", "heads", "mlp_ratio"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
         for name in ("stochastic_depth", "patch_dropout"):

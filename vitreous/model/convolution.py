@@ -39,9 +39,10 @@ class Convolution(nn.Module):
         return functional.gelu(self.norm(features))
 
 
-def stages(widths: Sequence[int]) -> list[Convolution]:
-    """Two convolutions from each of the widths to the next, of which the first halves the sides."""
+def stages(widths: Sequence[int], each: int = 2) -> list[Convolution]:
+    """So many convolutions from each of the widths to the next, of which the first halves the sides."""
     blocks = []
     for entering, leaving in itertools.pairwise(widths):
-        blocks += [Convolution(entering, leaving, halves=True), Convolution(leaving, leaving, halves=False)]
+        further = [Convolution(leaving, leaving, halves=False) for _ in range(each - 1)]
+        blocks += [Convolution(entering, leaving, halves=True), *further]
     return blocks

@@ -22,7 +22,7 @@ class PatchEmbedding(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """3 × 3 convolutions, two for each halving of the sides down to the patch grid, then one linear map.
+    """3 × 3 convolutions, one or more for each halving of the sides down to the patch grid, then one linear map.
 
     After Xiao et al. 2021, "Early convolutions help transformers see better", section 4, with two differences: sides
     are halved by keeping the largest of 2 × 2 answers, and each picture is normalised by itself, not with its batch.
@@ -30,7 +30,7 @@ class ConvStem(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(stages([config.channels, *config.stem_widths]))
+        self.blocks = nn.ModuleList(stages([config.channels, *config.stem_widths], config.stem_convolutions))
         self.linear = Linear(config.stem_widths[-1], config.width)
 
     def forward(self, pictures: Tensor) -> Tensor:

@@ -13,12 +13,14 @@ from vitreous.training.recipe import Recipe
 
 
 def shapes() -> Recipe:
-    """Width 96, depth 4, convolutional stem, class token, 64 × 64 pixels in patches of 8; five passes with Muon."""
+    """Width 96, depth 4, one convolution to each halving, class token, 64 × 64 pixels in patches of 8; six passes with Muon."""
     return Recipe(
         name="shapes",
         data="shapes",
-        model=ViTConfig((64, 64), 8, classes=8, width=96, depth=4, heads=3, stem="conv", qk_norm=True),
-        epochs=5,
+        model=ViTConfig(
+            (64, 64), 8, classes=8, width=96, depth=4, heads=3, stem="conv", stem_convolutions=1, qk_norm=True
+        ),
+        epochs=6,
         batch_size=128,
         optimizer=OptimizerSettings(learning_rate=6e-3, adamw_learning_rate=3e-3),
         augment=Augment(flip=True, shift=4),
