@@ -24,5 +24,6 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:
     nearest = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
     question = f"did you mean '{nearest[0]}'?" if nearest else "choose one of"
     if len(names) > MOST_NAMES:
-        names = [*difflib.get_close_matches(str(name).lower(), names, n=5, cutoff=0.3), "..."]
+        close = difflib.get_close_matches(str(name).lower(), names, n=5, cutoff=0.3)
+        names = [*(close or names[:MOST_NAMES]), "..."]
     return InputError(f"there is no {kind} '{name}': {question} ({', '.join(names)})")

@@ -2,7 +2,7 @@
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from functools import reduce
 from typing import Any, TypeVar
@@ -41,18 +41,41 @@ def override(record: Record, settings: Mapping[str, str]) -> Record:
     for name, text in settings.items():
         names = setting_names(record)
         if name not in names:
-            raise unknown("setting", name, names)
+            raise _unknown_setting(name, names)
         *outer, last = name.split(".")
         owner, place = reduce(getattr, outer, record), reduce(dict.__getitem__, outer, values)
         place[last] = _checked(text, typing.get_type_hints(type(owner))[last], name)
     return from_dict(type(record), values)
 
 
+def _unknown_setting(name: str, names: Sequence[str]) -> InputError:
+    """The error for a setting that isn't there: those of that name elsewhere, or else the nearest of its group."""
+    group, _, last = name.rpartition(".")
+    elsewhere = [one for one in names if one.rpartition(".")[2] == last]
+    if elsewhere:
+        return InputError(f"there is no setting '{name}': did you mean {' or '.join(elsewhere)}?")
+    beside = [inner for outer, _, inner in (one.rpartition(".") for one in names) if outer == group]
+    return (
+        unknown(f"setting of {group}" if group else "setting", last, beside)
+        if beside
+        else unknown("setting", name, names)
+    )
+
+
 def _checked(text: str, hint: Any, name: str) -> Any:
+    value = _parse(text, hint)
+    if isinstance(value, list) and len(value) != (needed := _length(hint, value)):
+        raise InputError(f"setting {name}={text}: give {needed} values, such as {','.join(value[:1] * needed)}")
     try:
-        return TypeAdapter(hint).validate_python(_parse(text, hint))
+        return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
         raise InputError(f"setting {name}={text}: {_first_complaint(error)}") from None
+
+
+def _length(hint: Any, value: list) -> int:
+    """How many values a tuple of this type holds."""
+    kinds = typing.get_args(hint)
+    return len(value) if Ellipsis in kinds else len(kinds)
 
 
 def _parse(text: str, hint: Any) -> Any:
@@ -82,4 +105,4 @@ def _first_complaint(error: ValidationError) -> str:
     where = ".".join(map(str, first["loc"]))
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    return f"{where}: {message}" if where else message
+    return message if message.startswith(f"{where}.") or not where else f"{where}: {message}"

@@ -1,9 +1,15 @@
 """The models that come with the package."""
 
+import os
+import re
+from dataclasses import replace
+
 import pytest
 
+from vitreous.data.sources import load_pictures
 from vitreous.errors import InputError
 from vitreous.tasks.origins import SHIPPED
+from vitreous.workflows.answers import answers_for
 from vitreous.workflows.evaluate import evaluate
 from vitreous.workflows.load import load
 
@@ -16,7 +22,17 @@ def test_what_is_shipped_is_small_and_has_a_card(name):
     assert f"vitreous:{name}" in (SHIPPED[name] / "README.md").read_text()
 
 
-def test_the_card_says_what_the_model_reaches(shared, monkeypatch):
+def test_the_card_says_about_what_the_model_reaches(shared, monkeypatch):
+    monkeypatch.setenv("VITREOUS_DATA", str(shared))
+    pictures = load_pictures("cifar10", "test")
+    some = replace(pictures, images_u8=pictures.images_u8[:2000], labels=pictures.labels[:2000])
+    right = answers_for(load("vitreous:cifar10"), some).right
+    said = re.search(r"top-1 .* \| ([0-9.]+)%", (SHIPPED["cifar10"] / "README.md").read_text())
+    assert said and right.mean() == pytest.approx(float(said[1]) / 100, abs=0.02)
+
+
+@pytest.mark.skipif("VITREOUS_SLOW" not in os.environ, reason="slow: set VITREOUS_SLOW=1")
+def test_the_card_says_to_the_digit_what_the_model_reaches(shared, monkeypatch):
     monkeypatch.setenv("VITREOUS_DATA", str(shared))
     reached = evaluate("vitreous:cifar10", "cifar10").top1
     assert f"{reached:.2%}" in (SHIPPED["cifar10"] / "README.md").read_text()

@@ -23,7 +23,7 @@ def say(words: object) -> None:
 
 
 def learn(folder: str, out: str, epochs: float, die_at: int | None = None) -> None:
-    """Train on the folder's pictures, or go on, in `out`; with `die_at` up to the write, flush or renaming of that number."""
+    """Train, or go on, in `out`; with `die_at` up to the write, flush or renaming of that number."""
     if die_at is not None:
         die_at_write(die_at)
     listener = Listener(lambda text: say("training") if "learn from" in text else None)

@@ -4,17 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from runs import tiny_recipe
+from runs import make_folder, tiny_recipe
 
 from vitreous.data.loader import Normalise
 from vitreous.data.pictures import Pictures
+from vitreous.data.sources import load_training
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.patches import patchify
 from vitreous.model.vit import ViT
 from vitreous.training.resolution import ResolutionSettings
 from vitreous.training.whitening import whitened
-from vitreous.workflows.train import train
+from vitreous.workflows.train import Listener, train
 
 PLAIN = Normalise((0.5,) * 3, (0.25,) * 3)
 
@@ -85,3 +86,30 @@ def test_what_cannot_begin(colored_folder):
             ResolutionSettings(**wrong)
     with pytest.raises(InputError, match="don't get smaller"):
         replace(recipe, resolution=ResolutionSettings(share=0.5, scale=0.95))
+
+
+def test_a_place_that_cant_be_written_is_told_before_anything_is_read(colored_folder, tmp_path):
+    notes = []
+    recipe, listener = tiny_recipe(colored_folder, epochs=1), Listener(notes.append)
+    with pytest.raises(InputError, match="can't make the folder /proc/new/run"):
+        train(recipe, "/proc/new/run", listener=listener)
+    name = "n" * 300
+    with pytest.raises(InputError, match="file name too long"):
+        train(recipe, tmp_path / "new" / name, listener=listener)
+    assert notes == [] and list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match="there is no folder"):
+        train(tiny_recipe(tmp_path / "nowhere"), tmp_path / "new" / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_without_a_picture_to_validate_on_are_named(tmp_path):
+    notes = []
+    folder = make_folder(tmp_path / "pictures", 12)
+    train(tiny_recipe(folder, epochs=0.5), tmp_path / "run", listener=Listener(notes.append))
+    (note,) = [note for note in notes if note.startswith("no pictures to validate on of ")]
+    _, validation = load_training(f"folder:{folder}", (12, 20))
+    missing = set(validation.class_names) - {validation.class_names[label] for label in validation.labels}
+    assert note == f"no pictures to validate on of {len(missing)} class(es): {', '.join(sorted(missing))}"
+    notes.clear()
+    train(tiny_recipe(folder, epochs=0.5, validation_fraction=0.0), tmp_path / "none", listener=Listener(notes.append))
+    assert not any("to validate on" in note for note in notes)

@@ -61,7 +61,9 @@ def test_a_loss_that_is_no_number_stops_the_run_from_the_first(colored_folder, t
     recipe = tiny_recipe(
         colored_folder, validation_fraction=0.0, optimizer=OptimizerSettings("adamw", learning_rate=1e30)
     )
-    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step 10: start again with a lower optimizer"):
+    with pytest.raises(
+        InputError, match=r"the loss is (nan|inf) at step 10: start again, in another --out, with a lower"
+    ):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
@@ -75,4 +77,4 @@ def test_the_command_line_says_it_in_one_line_and_leaves_with_2(colored_folder, 
     place = ["--data", f"folder:{colored_folder}", "--out", str(tmp_path / "run")]
     assert run(["train", "cifar10-quick", *place, *flags]) == EXIT_BAD_INPUT
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vitreous: ")]
-    assert len(said) == 1 and "start again with a lower optimizer.learning_rate" in said[0]
+    assert len(said) == 1 and "with a lower optimizer.learning_rate" in said[0]

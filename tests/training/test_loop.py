@@ -108,7 +108,7 @@ def test_folders_that_are_not_free(colored_folder, tmp_path):
     ("settings", "words"),
     [
         ({"epoch": "3"}, "did you mean 'epochs'"),
-        ({"optimizer.learning_rat": "3"}, "did you mean 'optimizer.learning_rate'"),
+        ({"optimizer.learning_rat": "3"}, "did you mean 'learning_rate'"),
         ({"epochs.more": "3"}, "no setting 'epochs.more'"),
         ({"epochs": "many"}, "setting epochs=many: .*number"),
         ({"epochs": "-1"}, "must be above 0"),

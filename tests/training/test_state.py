@@ -1,7 +1,9 @@
 """What a checkpoint costs: one whole tensor at a time, whoever writes or reads it."""
 
+import os
 import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from runs import tiny_recipe
@@ -59,3 +61,13 @@ def test_a_checkpoint_is_told_a_tensor_at_a_time(tmp_path):
     one, other = to_save(first).tensors, to_save(second).tensors
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     assert Careful.told == len(one) and Careful.most == max(tensor.numel() for tensor in one.values())
+
+
+def test_the_file_of_a_checkpoint_is_let_go_of_once_it_is_read(tmp_path):
+    """Else a checkpoint that was replaced keeps its room on the disk to the run's end."""
+    path = tmp_path / "state.safetensors"
+    save_state(to_save(a_state(0)), path)
+    state = a_state(1)
+    restore(state, path, Processes())
+    assert state.step == 1 and str(path) not in Path("/proc/self/maps").read_text()
+    assert not [one for one in Path("/proc/self/fd").iterdir() if os.path.realpath(one) == str(path)]

@@ -77,6 +77,8 @@ class ViTConfig:
         for name in ("stochastic_depth", "patch_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
+        if self.layer_scale is not None and not self.layer_scale > 0:
+            raise InputError(f"layer_scale is {self.layer_scale}: it must be above 0, or none")
         if self.mlp_ratio * self.width < 2:
             raise InputError(f"mlp_ratio {self.mlp_ratio} leaves no hidden numbers in the MLP: raise it")
         for name in ("classes", "registers"):

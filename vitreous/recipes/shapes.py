@@ -13,7 +13,7 @@ from vitreous.training.recipe import Recipe
 
 
 def shapes() -> Recipe:
-    """Width 96, depth 4, one convolution to each halving, class token, 64 × 64 pixels in patches of 8; six passes with Muon."""
+    """Width 96, depth 4, one convolution a halving, class token, patches of 8 × 8 of 64 × 64 pixels; six passes."""
     return Recipe(
         name="shapes",
         data="shapes",

@@ -94,6 +94,7 @@ def train(state: TrainingState, run: Run) -> bool:
                 window.report(state)
             if is_due(state.step, run):
                 window.pause(validate, state, run)
+                window.tell()
             if window.checkpoint_due() or state.step == run.steps:
                 window.pause(keep, state, run)
     return True
@@ -145,6 +146,7 @@ class Window:
         self.started = self.saved = time.monotonic()
         self.steps_timed = 0
         self.rate = 0.0
+        self.progress: Progress | None = None
 
     def add(self, result: tuple[Tensor, Tensor]) -> None:
         """Take in one step's loss and number of right answers."""
@@ -167,8 +169,14 @@ class Window:
         epoch = run.epoch(state.step)
         run.log.write(step=state.step, epoch=epoch, split="train", loss=loss, top1=top1, **rates)
         left = self.seconds_left(state.step)
-        run.on_progress(Progress(state.step, run.steps, epoch, loss, top1, self.rate, left, run.validation_top1))
+        self.progress = Progress(state.step, run.steps, epoch, loss, top1, self.rate, left)
         self.results = []
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell the caller how things stood at the last report, with the newest validation."""
+        if self.progress is not None:
+            self.run.on_progress(replace(self.progress, validation_top1=self.run.validation_top1))
 
     def seconds_left(self, step: int) -> float:
         """How long the rest of the run takes, at the pace so far."""
@@ -277,6 +285,6 @@ def no_number(what: str, state: TrainingState, run: Run) -> InputError:
     checkpoint = run.folder.checkpoint
     kept = f"the last good checkpoint is {checkpoint}, " if checkpoint.exists() else ""
     return InputError(
-        f"{what} at step {state.step}: {kept}start again with a lower optimizer.learning_rate "
-        "or with optimizer.clip_norm=1"
+        f"{what} at step {state.step}: {kept}start again, in another --out, with a lower "
+        "optimizer.learning_rate or with optimizer.clip_norm=1"
     )

@@ -75,8 +75,12 @@ class Recipe:
                 f"resolution.scale is {self.resolution.scale}: pictures of {size_hw[0]} × {size_hw[1]} in whole "
                 f"patches of {multiple} don't get smaller by it; choose less, or resolution.share=0"
             )
-        if self.augment.shift >= min(self.model.image_size_hw):
-            raise InputError(f"augment.shift is {self.augment.shift}: it must be less than the picture's sides")
+        for name in ("shift", "cutout"):
+            if getattr(self.augment, name) >= min(self.model.image_size_hw):
+                pixels = getattr(self.augment, name)
+                raise InputError(f"augment.{name} is {pixels}: it must be less than the picture's sides")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}: it must be at least 0")
         if not 0 <= self.checkpoint_seconds < math.inf:
             raise InputError(f"checkpoint_seconds is {self.checkpoint_seconds}: it must be at least 0")
         for name in ("label_smoothing", "validation_fraction"):
