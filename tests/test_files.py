@@ -1,5 +1,8 @@
 """Files are whole or absent, whatever happens while they are written."""
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from vitreous.errors import InputError
@@ -20,6 +23,16 @@ def test_a_full_disk_is_said_in_one_line(tmp_path):
         temporary.write_text("half")
         raise OSError(28, "No space left on device")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_cannot_be_written_is_said_of_the_file_that_was_asked_for(tmp_path, monkeypatch):
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(InputError, match=r"can't write .*/a\.txt: read-only file system"):
+        write_text(tmp_path / "a.txt", "new")
 
 
 def test_errors_about_other_files_are_passed_on(tmp_path):

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vitreous.errors import InputError
@@ -33,7 +33,8 @@ def written_beside(path: Path | str) -> Generator[Path]:
             raise InputError(f"can't write {target}: {reason(error)}") from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that can't be written: what is told is the error that led here
+            temporary.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:

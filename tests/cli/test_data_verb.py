@@ -67,14 +67,49 @@ def test_faults_are_named_and_the_exit_code_says_so(unsound, capsys):
         "empty.jpg", "words.png",
     ]  # fmt: skip
     assert [name.rpartition("photos/")[2] for name in report["leaks"][0]] == [
-        "train/green/3.png",
-        "test/green/copy.bmp",
+        "train/green/3.png (validation)",
+        "test/green/copy.bmp (test)",
     ]
     assert len(report["contradictions"]) == 1 and len(report["copies"]) == 2
     assert report["sizes"]["largest_hw"] == [30, 30] and report["sizes"]["not_square"] == 41
     assert report["kinds"] == {"PNG RGB": 40, "BMP RGB": 1, "GIF P": 1} or report["kinds"]["BMP RGB"] == 1
     assert run(["data", f"folder:{unsound}"]) == 2
     assert "words.png is not a picture" in capsys.readouterr().out
+
+
+def test_of_a_picture_in_several_splits_one_file_of_each_is_shown_first(photos, capsys):
+    for number in range(4):
+        shutil.copy(photos / "train" / "green" / "3.png", photos / "train" / "blue" / f"a copy {number}.png")
+    shutil.copytree(photos / "test", photos / "validation")
+    for part in ("test", "validation"):
+        shutil.copy(photos / "train" / "green" / "3.png", photos / part / "green" / "z.png")
+    leak = next(one for one in inspect_data(f"folder:{photos}").leaks if len(one) == 7)
+    splits = [name.rpartition(" (")[2] for name in leak]
+    assert splits == ["train)", "validation)", "test)", "train)", "train)", "train)", "train)"]
+    assert run(["data", f"folder:{photos}"]) == 2
+    said = capsys.readouterr()
+    assert "validation/green/z.png (validation) = " in said.out and "delete the copies of each but one" in said.err
+    contradiction = inspect_data(f"folder:{photos}").contradictions[0]
+    assert "/blue/" in contradiction[0] and "/green/" in contradiction[1]
+    assert "more than once in one class" not in said.out
+
+
+def test_little_memory_is_told_in_megabytes(photos, capsys):
+    assert run(["data", f"folder:{photos}"]) == 0
+    out = capsys.readouterr().out
+    assert "decoded at 32 × 32: 0.1 MB, " in out and "decoded at 224 × 224: 5.9 MB, " in out
+
+
+def test_links_and_hidden_files_are_counted_as_they_are_learned(photos, tmp_path, capsys):
+    more = make_folder(tmp_path / "store", 5) / "train" / "red"
+    (photos / "train" / "red" / "more").symlink_to(more)
+    (photos / "train" / "blue" / "lost.png").symlink_to("/gone.png")
+    (photos / "train" / "blue" / "._0.png").write_text("words")
+    assert run(["data", f"folder:{photos}", "--json"]) == 2
+    report = json.loads(capsys.readouterr().out)
+    assert sum(report["splits"].values()) == 39 + 5 and report["left_out"] == []
+    (line,) = report["unreadable"]
+    assert line.endswith("blue/lost.png: it is a link to /gone.png, which isn't there")
 
 
 def test_validation_pictures_of_the_folder_are_a_split(photos):
@@ -133,7 +168,7 @@ def test_leaks_between_stored_parts_are_named_by_file_and_row(tmp_path):
     assert report.splits == {"train": 2, "validation": 2, "test": 2} and report.held_out is None
     places = {tuple(name.removeprefix(f"{tmp_path}/") for name in group) for group in report.leaks}
     assert places == {
-        ("train-0.parquet: row 0", "val-0.parquet: row 0"), ("train-0.parquet: row 1", "val-0.parquet: row 1"),
+        (f"train-0.parquet: row {row} (train)", f"val-0.parquet: row {row} (validation)") for row in range(2)
     }  # fmt: skip
 
 
@@ -166,7 +201,7 @@ def test_nothing_readable(photos, capsys):
 
 def test_training_and_measuring_skip_what_they_are_told_to(unsound, tmp_path, monkeypatch, capsys):
     recipe = tiny_recipe(unsound, epochs=0.5)
-    with pytest.raises(InputError, match=r"1 of 31 pictures can't be used: .*words.png .* --skip-unreadable"):
+    with pytest.raises(InputError, match=r"1 of 31 training pictures can't be used: .*words.png .* --skip-unreadable"):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     monkeypatch.setitem(RECIPES, "tiny", lambda: recipe)

@@ -1,8 +1,10 @@
 """vitreous evaluate, compare and models, from the command line to the files."""
 
+import errno
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from vitreous.cli import run
 from vitreous.evaluation.corruption import KINDS
 from vitreous.workflows.evaluate import evaluate
-from vitreous.workflows.train import train
+from vitreous.workflows.train import Listener, train
 
 
 @pytest.fixture
@@ -50,8 +52,10 @@ def size(path: str) -> tuple[int, int]:
 
 def test_evaluate_keeps_the_plain_keys_and_adds_intervals(here, capsys):
     scores = json.loads(said(capsys, "evaluate", "run", "--json"))
-    assert all(isinstance(scores[key], float) for key in ("top1", "top5", "loss"))
-    for key in ("top1", "top5", "loss"):
+    assert all(isinstance(scores[key], float) for key in ("top1", "loss"))
+    assert "top5" not in scores and "top5_interval" not in scores, "of three classes it says nothing"
+    assert scores["step"] == scores["steps"]
+    for key in ("top1", "loss"):
         low, high = scores[f"{key}_interval"]
         assert low <= scores[key] <= high
     assert {"precision", "precision_interval", "f1_interval", "recall_interval"} <= set(scores["classes"][0])
@@ -140,6 +144,59 @@ def test_own_pictures_are_known_by_a_relative_name(here, worse_run, colored_fold
     said(capsys, "compare", here / "run", worse_run, "--data", f"folder:{colored_folder.name}", "-o", out)
 
 
+def test_own_pictures_are_known_wherever_they_lie(here, colored_folder, capsys):
+    own = evaluate("run", split="validation")
+    shutil.copytree(colored_folder, "moved")
+    header = json.loads(Path("run/recipe.json").read_text())
+    header["recipe"]["data"] = header["data"]["source"] = "folder:/gone"
+    Path("run/recipe.json").write_text(json.dumps(header))
+    words = said(capsys, "evaluate", "run", "--data", "folder:moved", "--temperature")
+    assert "fitted on 6 validation pictures" in words
+    assert json.loads(Path("run/evaluation.json").read_text())["data"] == f"folder:{here / 'moved'}"
+    assert evaluate("run", "folder:moved", split="validation") == replace(own, data=f"folder:{here / 'moved'}")
+
+
+def refuse_to_write(monkeypatch) -> None:
+    """Let the disk be one that can't be written."""
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+
+@pytest.mark.parametrize("options", ["", "--json", "--corruptions --count 2", "--shifts --count 2 --json"])
+def test_scores_that_cannot_be_kept_are_printed(options, here, monkeypatch, capsys):
+    refuse_to_write(monkeypatch)
+    assert run(["evaluate", "run", *options.split()]) == 2
+    captured = capsys.readouterr()
+    assert "top-1 100.00%" in captured.out or "right in %" in captured.out or json.loads(captured.out)
+    assert captured.err.splitlines()[-1].startswith("vitreous: can't write run/")
+    assert captured.err.endswith("read-only file system\n") and ".part" not in captured.err
+    assert evaluate("run").files == ()
+
+
+def test_a_comparison_that_cannot_be_drawn_is_printed(here, worse_run, monkeypatch, capsys):
+    refuse_to_write(monkeypatch)
+    assert run(["compare", "run", str(worse_run)]) == 2
+    captured = capsys.readouterr()
+    assert "run is better by" in captured.out and "can't write comparison.png: read-only" in captured.err
+
+
+def test_an_unfinished_run_says_so(tmp_path, monkeypatch, colored_folder, capsys):
+    monkeypatch.chdir(tmp_path)
+    asked = iter([False] * 5 + [True] * 9)
+    stopper = Listener(stoppable=lambda: nullcontext(lambda: next(asked)))
+    result = train(tiny_recipe(colored_folder, epochs=2), tmp_path / "run", listener=stopper)
+    words = f"unfinished: step 5 of {result.steps}"
+    assert not result.finished and words in said(capsys, "evaluate", "run")
+    kept = json.loads(Path("run/evaluation.json").read_text())
+    assert (kept["step"], kept["steps"]) == (5, result.steps)
+    assert words in said(capsys, "evaluate", "run", "--shifts", "--count", "2")
+    train(tiny_recipe(colored_folder), tmp_path / "run", resume=True)
+    assert "unfinished" not in said(capsys, "evaluate", "run")
+
+
 REFUSED = {
     "run --count 3": "--count is for --corruptions and --shifts",
     "run --corruptions --count 0": "0 pictures can't be measured",
@@ -174,7 +231,12 @@ def test_comparisons_that_cannot_be(here, tmp_path, capsys):
         (tmp_path / "pictures" / part / "red").rename(tmp_path / "pictures" / part / "pink")
     train(tiny_recipe(tmp_path / "pictures", epochs=0.2), tmp_path / "pink")
     complaint = said(capsys, "compare", "elsewhere", "pink", code=2)
-    assert "has other classes" in complaint
+    assert "different classes (3 and 3; only in elsewhere: red; only in pink: pink)" in complaint
+    mixed = said(capsys, "compare", "run", "pink", code=2)
+    assert "they can't be compared" in mixed and "--data" not in mixed
+    assert "(3 and 3; only in the data: pink; only in the model: red)" in said(
+        capsys, "evaluate", "run", "--data", f"folder:{tmp_path / 'pictures'}", code=2
+    )
     assert not Path("comparison.png").exists()
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vitreous.data.folder import SUFFIXES, has_validation, left_out, load_folder, load_training_folder
+from vitreous.data.folder import SUFFIXES, candidates, has_validation, left_out, load_folder, load_training_folder
 from vitreous.data.images import FORMATS
 from vitreous.data.reading import Reading
 from vitreous.errors import InputError
@@ -181,3 +181,66 @@ def test_too_few_pictures_to_divide_are_refused(tmp_path):
         except InputError as error:
             lines.append(str(error))
     assert lines and all("too few pictures" in line for line in lines)
+
+
+def test_hidden_files_are_no_pictures(flat):
+    before = {part: load_folder(flat, part).fingerprint() for part in ("train", "test")}
+    add_pictures(flat / "dog" / ".ipynb_checkpoints", 3, seed=9)
+    (flat / "cat" / "._000.png").write_bytes(b"what a Mac leaves beside a picture")
+    assert {part: load_folder(flat, part).fingerprint() for part in ("train", "test")} == before
+    assert left_out(flat) == []
+
+
+def test_links_to_folders_are_followed_wherever_they_lead(flat, tmp_path):
+    add_pictures(tmp_path / "store" / "deep", 25, seed=3)
+    add_pictures(tmp_path / "owls", 9, seed=4)
+    add_pictures(flat / "cat" / "real", 1, seed=5)
+    before = candidates(flat, "train")
+    (flat / "cat" / "real" / "again").symlink_to(flat / "cat")
+    (flat / "dog" / "up").symlink_to("..")
+    (flat / "cat" / "also").symlink_to("real")
+    assert candidates(flat, "train") == before, "nothing is new there"
+    (flat / "cat" / "more").symlink_to(tmp_path / "store")
+    (tmp_path / "store" / "deep" / "back").symlink_to(tmp_path / "store")
+    (flat / "owl").symlink_to(tmp_path / "owls")
+    paths = [one.path.relative_to(flat).as_posix() for one in candidates(flat, "train")]
+    assert len(paths) == 71 + 25 + 9 and "cat/more/deep/024.png" in paths and "owl/000.png" in paths
+    assert len(load_folder(flat, "train")) + len(load_folder(flat, "test")) == 105
+
+
+def test_links_that_lead_to_nothing_are_pictures_that_cant_be_read(flat, tmp_path):
+    for name, place in {"lost.jpg": "/gone/lost.jpg", "self": "self", "more": "/gone"}.items():
+        (flat / "dog" / name).symlink_to(place)
+    line = refused(flat)
+    assert line.startswith("3 of ") and "training pictures can't be used" in line
+    assert "dog/lost.jpg: it is a link to /gone/lost.jpg, which isn't there" in line
+    notes = []
+    assert len(load_folder(flat, "train", reading=Reading(skip_unreadable=True, note=notes.append))) > 50
+    assert len(notes) == 4
+    (flat / "fox").symlink_to("/gone/fox")
+    assert left_out(flat) == [flat / "fox"]
+
+
+def test_what_a_class_has_a_link_to_is_not_left_out(parted, tmp_path):
+    add_pictures(parted / "raw" / "cats", 3, seed=7)
+    shutil.copy(parted / "raw" / "cats" / "000.png", parted / "raw" / "000.png")
+    (parted / "train" / "cat" / "more").symlink_to(parted / "raw" / "cats")
+    assert left_out(parted) == [parted / "raw" / "000.png"]
+    assert len(load_folder(parted, "train")) == 3 + 3 + 2
+
+
+def test_the_order_of_pictures_is_that_of_their_paths(flat):
+    """On it stand the splits and the fingerprints of earlier runs."""
+    for number, place in enumerate(["b", "a/c", "a", "Z", "a b"]):
+        add_pictures(flat / "cat" / place, 2, seed=number)
+    (flat / "cat" / "linked.png").symlink_to("000.png")
+    earlier = [path for name in ("cat", "dog") for path in sorted((flat / name).rglob("*")) if path.is_file()]
+    assert [one.path for one in candidates(flat, "train")] == earlier
+
+
+def test_faults_are_told_with_the_part_that_has_them(parted):
+    (parted / "val" / "cat" / "words.png").write_text("words")
+    (parted / "test" / "cat" / "words.png").write_text("words")
+    assert len(load_folder(parted, "train")) == 5
+    assert refused(parted, "validation").startswith("1 of 8 validation pictures can't be used")
+    assert refused(parted, "test").startswith("1 of 7 test pictures can't be used")

@@ -34,4 +34,4 @@ def test_decoded_pictures_are_looked_at_too():
     images_u8[3] = images_u8[1]
     found = inspect_pictures(Pictures(images_u8, torch.tensor([0, 1, 1, 0]), ("a", "b")), "train")
     assert found[0].size_hw == (2, 3) and found[0].kind == "decoded L"
-    assert [[one.name for one in group] for group in copies(found)] == [["train picture 1", "train picture 3"]]
+    assert [[one.name for one in group] for group in copies(found)] == [["picture 1", "picture 3"]]

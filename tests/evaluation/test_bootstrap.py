@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from vitreous.evaluation.bootstrap import intervals, resampled, resampled_means, shares
+from vitreous.evaluation.bootstrap import intervals, resampled, resampled_means
 from vitreous.evaluation.certainty import Answers, judge
-from vitreous.evaluation.comparison import compare, in_words, mcnemar, p_words
+from vitreous.evaluation.comparison import compare, in_words, mcnemar, p_words, share_difference
+from vitreous.evaluation.share import f1_interval, shares, wilson
 
 
 def answers_with(right: np.ndarray, seed: int = 0) -> Answers:
@@ -29,6 +30,74 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_truth():
     truths = random.random(150) * 0.6 + 0.2
     held = [shares(random.random((400, 1)) < p)[0] for p in truths]
     assert 0.89 <= np.mean([one.low <= p <= one.high for one, p in zip(held, truths, strict=True)]) <= 0.99
+
+
+@pytest.mark.parametrize("pair", [(0, 5), (5, 5), (3, 3), (7, 9), (9186, 10_000)])
+def test_wilson_is_scipys(pair):
+    theirs = binomtest(*pair).proportion_ci(method="wilson")
+    assert wilson(*pair) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_a_share_lies_in_its_interval_to_the_last_bit():
+    pairs = [(hits, count) for count in range(1, 80) for hits in range(count + 1)]
+    assert all(wilson(*pair)[0] <= pair[0] / pair[1] <= wilson(*pair)[1] for pair in pairs)
+    assert {wilson(count, count)[1] for count in range(80)} == {1} and {wilson(0, n)[0] for n in range(80)} == {0}
+
+
+def test_large_counts_give_what_resampling_gives():
+    right = np.arange(10_000) < 9186
+    assert wilson(9186, 10_000) == pytest.approx(intervals(resampled_means(right[:, None]))[0], abs=0.0005)
+
+
+def test_intervals_of_few_pictures_hold_the_truth():
+    random = np.random.default_rng(3)
+    held = [low <= 0.9 <= high for low, high in (wilson(k, 5) for k in random.binomial(5, 0.9, 2000).tolist())]
+    assert np.mean(held) > 0.9, "of resamples, 4 in 10: 5 of 5 right is a point at 1"
+
+
+def test_a_class_of_few_pictures_is_not_certain_and_an_absent_one_says_nothing():
+    labels = np.repeat([0, 1], [5, 60])
+    scores = judge(Answers(9.0 * np.eye(3)[labels], labels), ("few", "many", "none"))
+    few, many, none = scores.classes
+    for name in ("precision", "recall", "f1"):
+        assert getattr(few, name) == 1 and 0.5 < getattr(few, f"{name}_interval")[0] < 0.75
+        assert getattr(many, f"{name}_interval")[0] > 0.9 and getattr(none, f"{name}_interval") == (0, 1)
+    assert 0.9 < scores.top1_interval[0] < 1 == pytest.approx(scores.top1_interval[1])
+    assert all(one.accuracy == 1 and one.accuracy_interval[0] < 0.99 for one in scores.selective.covered)
+    assert scores.selective.aurc == 0 and 0.02 < scores.selective.aurc_interval[1] < 0.1
+
+
+def test_the_interval_of_f1_is_that_of_resampled_pictures():
+    random = np.random.default_rng(6)
+    truth = random.random(4000) < 0.3
+    said = np.where(random.random(4000) < 0.85, truth, ~truth)
+
+    def f1(draws: np.ndarray) -> float:
+        return 2 * (truth & said)[draws].sum() / (truth[draws].sum() + said[draws].sum())
+
+    ours = f1_interval(int((truth & said).sum()), int(truth.sum()), int(said.sum()))
+    assert ours == pytest.approx(intervals(resampled(f1, 4000))[0], abs=0.004)
+
+
+def test_several_tries_a_picture_are_resampled_and_single_ones_are_not():
+    hits = np.array([[1, 1.0], [1, 0.5], [1, 0.75], [1, 1.0]])
+    plain, mean = shares(hits)
+    assert (plain.low, plain.high) == wilson(4, 4) and plain.low < 0.6
+    assert (mean.low, mean.high) == intervals(resampled_means(hits[:, 1:]))[0]
+
+
+def test_differences_on_few_pictures_are_not_sure():
+    yes, no = np.ones(3, bool), np.zeros(3, bool)
+    assert not share_difference("x", no, yes).is_sure and share_difference("x", no, yes).value == 1
+    low, high = share_difference("x", yes, yes).interval
+    assert low < -0.3 and high > 0.3
+    assert share_difference("x", yes[:0], yes[:0]).interval == (-1, 1)
+    first, second = (
+        np.repeat([1, 1, 0, 0], [7192, 423, 557, 1828]) > 0,
+        np.repeat([1, 0, 1, 0], [7192, 423, 557, 1828]) > 0,
+    )
+    plain = intervals(resampled_means((second * 1.0 - first)[:, None]))[0]
+    assert share_difference("x", first, second).interval == pytest.approx(plain, abs=0.0005)
 
 
 def test_every_score_of_an_evaluation_lies_in_its_interval():
@@ -89,7 +158,7 @@ def test_pairing_makes_the_interval_narrower():
 def test_equal_models_are_told_to_be_so():
     right = np.random.default_rng(0).random(300) < 0.5
     result = compare(answers_with(right), answers_with(right), ("a", "b", "c"))
-    assert result.p_value == 1 and result.top1.interval == (0, 0) and not result.top1.is_sure
+    assert result.p_value == 1 and result.top1.interval == pytest.approx((-0.01, 0.01), abs=0.003)
     assert "tell equally many pictures right" in in_words(result, "x", "y")
     other = right.copy()
     other[:3] = True

@@ -130,10 +130,10 @@ def test_equal_confidence_is_a_random_order():
     assert selective(np.full(40, 0.5), right).aurc == pytest.approx(1 - right.mean())
 
 
-def test_pictures_of_equal_confidence_are_drawn_again_one_by_one():
+def test_the_surest_half_of_equally_sure_pictures_is_a_share_of_half_as_many():
     right = np.random.default_rng(0).random(400) < 0.7
     half = selective(np.full(400, 0.5), right).covered[0].accuracy_interval
-    spread = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / 400)
+    spread = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / 200)
     assert half == pytest.approx((right.mean() - spread, right.mean() + spread), abs=0.012)
 
 
@@ -165,5 +165,5 @@ def test_confidence_and_losses_are_softmax_and_cross_entropy():
 def test_everything_right_is_no_error_anywhere():
     given_right = Answers(20 * np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 0]))
     scores = judge(given_right, ("a", "b", "c"))
-    assert scores.top1 == 1 and scores.top1_interval == (1, 1) and scores.selective.aurc == 0
+    assert scores.top1 == 1 and scores.top1_interval[0] < 0.6 and scores.selective.aurc == 0
     assert scores.calibration.error == pytest.approx(0, abs=1e-6)

@@ -1,5 +1,6 @@
 """Reference curves: those stored fit their recipes, and a run is held against one only where they are alike."""
 
+import shutil
 from dataclasses import replace
 from statistics import mean, stdev
 
@@ -98,6 +99,11 @@ def test_a_run_with_other_settings_says_so_once_and_is_not_held_against_it(store
         "epochs 4, not 1; batch_size 16, not 8; label_smoothing 0.1, not 0.2"
     ]
     assert not notes_of(replace(tiny_recipe(colored_folder, epochs=1), name="unmeasured"), tmp_path / "unmeasured")
+
+
+def test_of_a_run_on_other_data_nothing_is_said(stored, colored_folder, tmp_path):
+    own = shutil.copytree(colored_folder, tmp_path / "own")
+    assert notes_of(tiny_recipe(own, epochs=1), tmp_path / "run") == []
 
 
 def test_settings_that_leave_the_curve_alone_may_differ(stored, colored_folder):

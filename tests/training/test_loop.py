@@ -108,6 +108,7 @@ def test_folders_that_are_not_free(colored_folder, tmp_path):
     ("settings", "words"),
     [
         ({"epoch": "3"}, "did you mean 'epochs'"),
+        ({"model.classes": "7"}, "model.classes is taken from the pictures: leave it out"),
         ({"optimizer.learning_rat": "3"}, "did you mean 'learning_rate'"),
         ({"epochs.more": "3"}, "no setting 'epochs.more'"),
         ({"epochs": "many"}, "setting epochs=many: .*number"),

@@ -42,11 +42,11 @@ def compare(
     if output.suffix.lower() != ".png":
         raise InputError(f"{output} is no PNG: let its name end in .png")
     result = compare_runs(first, second, data, split=split, device=device)
-    draw_comparison(result, first, second, output)
     if json_:
         say(json.dumps({**asdict(result), "words": result.words}))
     else:
         print_comparison(result)
+    draw_comparison(result, first, second, output)
     note(f"{output} written")
     return 0
 
@@ -59,6 +59,8 @@ def print_comparison(result: "ComparisonResult") -> None:
 
     one = result.comparison
     say(result.words)
+    for line in result.unfinished:
+        say(line)
     say(
         f"{one.count:,} {result.split} pictures of {result.data} · both right {one.both_right:,} · only {result.first} "
         f"{one.only_first_right:,} · only {result.second} {one.only_second_right:,} · neither {one.both_wrong:,}"

@@ -13,6 +13,7 @@ MOST_LINES = 20
 """Of classes, files or groups of copies on the screen; --json has all."""
 UNEQUAL_FROM = 1.5
 """So many times as many pictures in the largest class as in the smallest are worth a hint."""
+MEGABYTES_BELOW = 0.1  # gigabytes
 
 if TYPE_CHECKING:
     from vitreous.workflows.data import DataReport
@@ -59,7 +60,8 @@ def print_report(report: "DataReport") -> None:
     print_groups(ending, [[line] for line in report.left_out])
     print_groups("in more than one split (the same pixels)", report.leaks)
     print_groups("in more than one class (the same pixels)", report.contradictions)
-    others = [one for one in report.copies if one not in report.leaks and one not in report.contradictions]
+    told = {frozenset(one) for one in (*report.leaks, *report.contradictions)}
+    others = [one for one in report.copies if frozenset(one) not in told]
     print_groups("more than once in one class of one split (the same pixels)", others)
     if not report.copies:
         say("copies: none (no two pictures have the same pixels)")
@@ -105,7 +107,8 @@ def print_sizes(report: "DataReport") -> None:
     say(f"kinds: {', '.join(f'{kind} {count:,}' for kind, count in report.kinds.items())}")
     for one in report.decoded:
         place = "fits into memory" if one.fits else "more than half of the free memory: read from the disk as it goes"
-        say(f"decoded at {_by(one.size_hw)}: {one.gigabytes:.2f} GB, {place}")
+        size = f"{one.gigabytes:.2f} GB" if one.gigabytes >= MEGABYTES_BELOW else f"{1000 * one.gigabytes:.1f} MB"
+        say(f"decoded at {_by(one.size_hw)}: {size}, {place}")
 
 
 def print_groups(title: str, groups: list[list[str]]) -> None:

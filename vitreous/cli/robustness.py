@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.screen import note, progress, say
+from vitreous.errors import InputError
 
 if TYPE_CHECKING:
     from vitreous.evaluation.robustness import ChangePoint, CorruptionScores, ShiftScores
@@ -23,14 +24,15 @@ def robustness(model: str, sample: "Sample", *, corruptions: bool, shifts: bool,
         results["shifts"] = _told("shifts", measure_shifts, model, sample)
     if in_json:
         say(json.dumps({name: as_json(result) for name, result in results.items()}))
-        return 0
-    for name, result in results.items():
+    for name, result in results.items() if not in_json else ():
         say(where(result.measured))
         print_corruptions(result.scores) if name == "corruptions" else print_shifts(result.scores)
-        if result.measured.files:
+        if result.measured.files and result.measured.not_kept is None:
             note(" and ".join(map(str, result.measured.files)) + " written")
         if result.measured.stays is not None:
             note(f"nothing written: {result.measured.stays} is of more pictures and stays")
+    if lost := [result.measured.not_kept for result in results.values() if result.measured.not_kept is not None]:
+        raise InputError("; ".join(lost))
     return 0
 
 
@@ -41,7 +43,9 @@ def _told(words: str, measure: Callable[..., Any], model: str, sample: "Sample")
 
 def where(measured: "Measured") -> str:
     """What was measured on, in one line."""
-    return f"{measured.count:,} {measured.split} pictures of {measured.data} · {measured.precision}"
+    unfinished = measured.reached.words if measured.reached is not None else None
+    words = [f"{measured.count:,} {measured.split} pictures of {measured.data}", measured.precision, unfinished]
+    return " · ".join(word for word in words if word)
 
 
 def print_corruptions(scores: "CorruptionScores") -> None:

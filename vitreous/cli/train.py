@@ -36,7 +36,7 @@ def train(
         recipe: Name of a recipe.
         out: Run folder to make; runs/RECIPE by default.
         data: Pictures in place of the recipe's: cifar10, cifar100, mnist, shapes, folder:DIR, parquet:DIR or
-            hf:OWNER/NAME.
+            hf:OWNER/NAME. With --resume, where the run's pictures are now, if they were moved.
         skip_unreadable: Leave out pictures that can't be read, and list them, in place of refusing the data.
         resume: Go on with the run in --out, to the same bits as if it had never stopped.
         accept_changed_data: With --resume, go on although the pictures are others than at the start.

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vitreous.data.file_tree import is_lost
 from vitreous.data.images import decode_picture
 from vitreous.data.preprocessing import fit_picture
 from vitreous.data.reading import OneSize, Reading
@@ -142,4 +143,5 @@ def read_file(path: Path) -> tuple[str, bytes]:
     try:
         return str(path), path.read_bytes()
     except OSError as error:
-        raise InputError(f"can't read {path}: {reason(error)}") from error
+        why = f"it is a link to {path.readlink()}, which isn't there" if is_lost(path) else reason(error)
+        raise InputError(f"can't read {path}: {why}") from error

@@ -1,9 +1,13 @@
 """A folder of one's own pictures, one folder a class: DIR/train/CLASS and DIR/test/CLASS, or simply DIR/CLASS.
 
+Hidden files and folders are no part of it; links to files and folders are followed, and one that leads to nothing
+counts as a picture that can't be read.
+
 A simple DIR/CLASS is divided by a hash of each file's content, so a picture stays in its part when others are added,
 removed or renamed, and copies of a picture never land on both sides.
 """
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +17,7 @@ from pathlib import Path
 
 from vitreous.data.decoded import decoded_once
 from vitreous.data.decoding import Encoded, read_file
+from vitreous.data.file_tree import files_under, is_lost
 from vitreous.data.pictures import Pictures
 from vitreous.data.reading import Reading
 from vitreous.data.splits import falls_into_test, hold_out
@@ -60,7 +65,7 @@ def load_folder(
         return Encoded(lambda index: read_file(chosen[index].path), [one.label for one in chosen], class_names)
 
     identity = ("folder", str(folder.resolve()), part, held_out)
-    return decoded_once(identity, state, encoded, size_hw, reading or Reading())
+    return decoded_once(identity, state, encoded, size_hw, (reading or Reading()).of(part))
 
 
 def load_training_folder(
@@ -70,6 +75,7 @@ def load_training_folder(
 
     A note tells how many files of the folder are in no part.
     """
+    class_names_of(folder)  # before all else: whether it is such a folder
     if files := left_out(folder):
         reading.note(f"{len(files):,} file(s) in {folder} are left out: {endings(files)}; `vitreous data` names them")
     training = load_folder(folder, "train", size_hw, reading, held_out)
@@ -115,21 +121,28 @@ def candidates(folder: Path, part: str) -> list[PictureFile]:
 def left_out(folder: Path) -> list[Path]:
     """The files that are in no part, as they have no picture's ending, or lie in no class; sorted.
 
-    Hidden files are none of them, nor what lies directly in `folder` and is no picture, such as a README.
+    What lies directly in `folder` and is no picture, such as a README, is none of them; nor is what a class has a link
+    to.
     """
     places = [place for part in FOLDER_NAMES if (place := part_folder(folder, part))]
     places = places if part_folder(folder, "train") else [folder]
 
     def is_left_out(path: Path) -> bool:
-        names, is_picture = path.relative_to(folder).parts, path.suffix.lower() in SUFFIXES
+        names = path.relative_to(folder).parts
         in_class = any(path.is_relative_to(place) and place != path.parent for place in places)
-        return (
-            path.is_file()
-            and not any(name.startswith(".") for name in names)
-            and (not in_class if is_picture else len(names) > 1)
-        )
+        return not in_class if is_picture(path) else len(names) > 1
 
-    return sorted(filter(is_left_out, folder.rglob("*")))
+    found = list(filter(is_left_out, files_under(folder)))
+    if not found:
+        return []
+    classes = [one for place in places for one in class_folders(place)]
+    taken = {os.path.realpath(path) for one in classes for path in files_under(one) if is_picture(path)}
+    return [path for path in found if os.path.realpath(path) not in taken]
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file in a class counts as one of its pictures, be it that one learns that it can't be read."""
+    return path.suffix.lower() in SUFFIXES or is_lost(path)
 
 
 def endings(files: Sequence[Path]) -> str:
@@ -158,17 +171,25 @@ def class_folders(folder: Path) -> list[Path]:
 
 
 def files_by_class(folder: Path, class_names: tuple[str, ...]) -> list[PictureFile]:
-    """The picture files under each class's folder, in a fixed order."""
+    """The picture files under each class's folder, in a fixed order: by their paths."""
     files = []
     for label, name in enumerate(class_names):
-        inside = [path for path in (folder / name).rglob("*") if path.is_file()]
-        found = sorted(path for path in inside if path.suffix.lower() in SUFFIXES)
+        inside = files_under(folder / name)
+        found = [path for path in inside if is_picture(path)]
         if not found:
             others = f", only {endings(inside)}" if inside else ""
             raise InputError(f"{folder / name} holds no pictures{others}: add some or remove the folder")
-        stats = [path.stat() for path in found]
-        files += [PictureFile(path, label, s.st_size, s.st_mtime_ns) for path, s in zip(found, stats, strict=True)]
+        files += [picture_file(path, label) for path in found]
     return files
+
+
+def picture_file(path: Path, label: int) -> PictureFile:
+    """A picture and its state; what can't be read is left to those who decode it."""
+    try:
+        state = path.stat()
+    except OSError:
+        return PictureFile(path, label, 0, 0)
+    return PictureFile(path, label, state.st_size, state.st_mtime_ns)
 
 
 def files_of_part(folder: Path, part: str, class_names: tuple[str, ...]) -> list[PictureFile]:

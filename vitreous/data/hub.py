@@ -76,7 +76,7 @@ def load_hub(
     class_names, encoded, files = stored(data, part)
     stats = [(name, file.stat()) for name, file in zip(data.names(part), files, strict=True)]
     state = (class_names, [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
-    return decoded_once(("hub", str(place), part), state, encoded, size_hw, reading or Reading())
+    return decoded_once(("hub", str(place), part), state, encoded, size_hw, (reading or Reading()).of(part))
 
 
 def encoded_hub(part: str, place: Path) -> Encoded:

@@ -22,7 +22,7 @@ class Inspected:
     """One picture.
 
     Attributes:
-        name: its file, with its row in a Parquet file; or its split and number.
+        name: its file, with its row in a Parquet file; or its number in its split.
         split: "train", "validation" or "test".
         label: its class.
         size_hw: (height, width) in pixels, upright; None if it can't be read.
@@ -60,7 +60,7 @@ def inspect_one(encoded: Encoded, index: int, split: str) -> Inspected:
         image_u8 = decode_picture(data, name)
         return Inspected(name, split, label, image_u8.shape[:2], kind_of(data, name), content_of(image_u8))
     except InputError as error:
-        return Inspected(f"{split} picture {index}", split, label, trouble=str(error))
+        return Inspected(f"picture {index}", split, label, trouble=str(error))
 
 
 def inspect_pictures(pictures: Pictures, split: str) -> list[Inspected]:
@@ -68,7 +68,7 @@ def inspect_pictures(pictures: Pictures, split: str) -> list[Inspected]:
     kind = DECODED_GREY if pictures.images_u8.shape[1] == 1 else "decoded RGB"
     height, width = pictures.images_u8.shape[2:]
     return [
-        Inspected(f"{split} picture {number}", split, label, (height, width), kind, content_of(image))
+        Inspected(f"picture {number}", split, label, (height, width), kind, content_of(image))
         for number, (image, label) in enumerate(zip(pictures.images_u8.numpy(), pictures.labels.tolist(), strict=True))
     ]
 

@@ -33,7 +33,9 @@ def load_parquet(
     """
     files = found_files(folder, part)
     identity = ("parquet", str(folder.resolve()), part)
-    return decoded_once(identity, files_state(folder), lambda: read_files(files), size_hw, reading or Reading())
+    return decoded_once(
+        identity, files_state(folder), lambda: read_files(files), size_hw, (reading or Reading()).of(part)
+    )
 
 
 def encoded_parquet(part: str, folder: Path) -> Encoded:

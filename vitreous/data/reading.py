@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from vitreous.data.preprocessing import Preprocessing
@@ -22,11 +22,17 @@ class Reading:
             side and cuts out the centre. As in `Preprocessing`.
         skip_unreadable: leave out pictures that can't be read, and list them, in place of refusing.
         note: told what happens, a line at a time; standard error by default.
+        part: of the data set, as messages name it: "training"; empty for pictures that are all there are.
     """
 
     resize: OneSize = "stretch"
     skip_unreadable: bool = False
     note: Callable[[str], object] = lambda text: sys.stderr.write(f"{text}\n")
+    part: str = ""
+
+    def of(self, part: str) -> "Reading":
+        """The same for a part of a data set: "train", "validation" or "test"."""
+        return replace(self, part="training" if part == "train" else part)
 
     def accept(self, unreadable: Sequence[str], count: int) -> None:
         """Refuse or list the pictures, of `count`, that can't be read; a line each.
@@ -36,13 +42,12 @@ class Reading:
         """
         if not unreadable:
             return
+        pictures = f"{count} {self.part} pictures" if self.part else f"{count} pictures"
         if not self.skip_unreadable or len(unreadable) == count:
-            remedy = "mend or remove them, or leave them out by --skip-unreadable"
+            remedy = "mend or remove them (`vitreous data` names all), or leave them out by --skip-unreadable"
             remedy = remedy if len(unreadable) < count else "there is nothing to learn from"
-            raise InputError(
-                f"{len(unreadable)} of {count} pictures can't be used: {listed(unreadable, NAMED)}: {remedy}"
-            )
-        self.note(f"{len(unreadable)} of {count} pictures can't be read and are skipped:")
+            raise InputError(f"{len(unreadable)} of {pictures} can't be used: {listed(unreadable, NAMED)}: {remedy}")
+        self.note(f"{len(unreadable)} of {pictures} can't be read and are skipped:")
         for line in unreadable[:LISTED]:
             self.note(f"  {line}")
         if len(unreadable) > LISTED:

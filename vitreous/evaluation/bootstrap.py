@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vitreous.evaluation.score import CONFIDENCE, RESAMPLES, Score
+from vitreous.evaluation.score import CONFIDENCE, RESAMPLES
 
 Interval = tuple[float, float]
 """From where to where a number lies at 95 %."""
@@ -30,7 +30,8 @@ def resampled_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
 def intervals(samples: np.ndarray) -> list[Interval]:
     """The middle 95 % of each column of samples (resamples, numbers).
 
-    Where all pictures agree, as when each is told right, there is nothing to resample and the interval is a point.
+    Where all pictures agree, as when each is told right, there is nothing to resample and the interval is a point:
+    shares have that of `share.wilson`.
     """
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
@@ -45,10 +46,3 @@ def reflected(own: float, samples: np.ndarray) -> Interval:
     """
     ((low, high),) = intervals(samples[:, None])
     return min(own, max(0.0, 2 * own - high)), max(own, 2 * own - low)
-
-
-def shares(hits: np.ndarray, seed: int = 0) -> list[Score]:
-    """The mean of each column of hits (pictures, columns), 0 to 1 and higher is better, with its interval."""
-    sure = intervals(resampled_means(hits, seed))
-    means = np.asarray(hits, np.float64).mean(0).tolist()
-    return [Score(mean, *interval, len(hits), "higher") for mean, interval in zip(means, sure, strict=True)]

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vitreous.evaluation.bootstrap import Interval, intervals, resampled, resampled_means
+from vitreous.evaluation.bootstrap import Interval, intervals, resampled_means
 from vitreous.evaluation.calibration import Calibration, calibration
 from vitreous.evaluation.classification import ClassScore, Scores, score
 from vitreous.evaluation.selective import Selective, selective
+from vitreous.evaluation.share import f1_interval, wilson
 from vitreous.evaluation.temperature import fit_temperature
 
 
@@ -46,11 +47,14 @@ class TemperatureScaling:
 
 @dataclass(frozen=True)
 class Evaluation(Scores):
-    """Scores with their intervals at 95 % (percentile bootstrap over pictures), and how far its confidence holds."""
+    """Scores with their intervals at 95 %, and how far its confidence holds.
+
+    Those of shares are Wilson's (`share.wilson`), the others are by bootstrap over pictures.
+    """
 
     classes: tuple[ClassEstimate, ...]
     top1_interval: Interval
-    top5_interval: Interval
+    top5_interval: Interval | None
     loss_interval: Interval
     calibration: Calibration
     selective: Selective
@@ -100,44 +104,35 @@ def answers(logits: Tensor, labels: Tensor) -> Answers:
 def judge(given: Answers, class_names: tuple[str, ...], seed: int = 0) -> Evaluation:
     """All scores of what a model said, with intervals."""
     plain = score(torch.from_numpy(given.logits), torch.from_numpy(given.labels), class_names)
-    top5 = torch.from_numpy(given.logits).topk(min(5, given.logits.shape[1]), 1).indices.numpy()
-    values = np.stack([given.right, (top5 == given.labels[:, None]).any(1), given.losses], 1)
-    means = intervals(resampled_means(values, seed))
-    classes = tuple(
-        ClassEstimate(**vars(one), precision_interval=precision, recall_interval=recall, f1_interval=f1)
-        for one, (precision, recall, f1) in zip(plain.classes, class_intervals(given, seed), strict=True)
-    )
+    (loss_interval,) = intervals(resampled_means(given.losses[:, None], seed))
     return Evaluation(
         plain.top1,
         plain.top5,
         plain.loss,
         plain.count,
-        classes,
+        class_estimates(plain),
         plain.confusion,
-        top1_interval=means[0],
-        top5_interval=means[1],
-        loss_interval=means[2],
+        top1_interval=wilson(plain.top1 * plain.count, plain.count),
+        top5_interval=None if plain.top5 is None else wilson(plain.top5 * plain.count, plain.count),
+        loss_interval=loss_interval,
         calibration=calibration(given.confidence, given.right, seed),
         selective=selective(given.confidence, given.right, seed),
     )
 
 
-def class_intervals(given: Answers, seed: int = 0) -> list[list[Interval]]:
-    """The intervals of precision, recall and F1 of each class."""
-    labels, predictions, classes = given.labels, given.predictions, given.logits.shape[1]
-    samples = resampled(
-        lambda draws: class_values(labels[draws], predictions[draws], classes).ravel(), len(labels), seed
+def class_estimates(scores: Scores) -> tuple[ClassEstimate, ...]:
+    """The scores of each class with their intervals; all of 0 to 1 for what no picture tells of."""
+    confusion = np.array(scores.confusion)
+    counts = zip(confusion.diagonal().tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist(), strict=True)
+    return tuple(
+        ClassEstimate(
+            **vars(one),
+            precision_interval=wilson(right, predicted),
+            recall_interval=wilson(right, truths),
+            f1_interval=f1_interval(right, truths, predicted),
+        )
+        for one, (right, truths, predicted) in zip(scores.classes, counts, strict=True)
     )
-    flat = intervals(samples)
-    return [flat[i : i + 3] for i in range(0, len(flat), 3)]
-
-
-def class_values(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """Precision, recall and F1 of each class, 0 where there is nothing to divide by: float64 (classes, 3)."""
-    truths, predicted = np.bincount(labels, minlength=classes), np.bincount(predictions, minlength=classes)
-    right = np.bincount(labels[labels == predictions], minlength=classes)
-    parts = np.stack([right, right, 2 * right]), np.stack([predicted, truths, truths + predicted])
-    return (parts[0] / np.maximum(parts[1], 1)).T
 
 
 def temperature_scaling(validation: Answers, test: Answers, seed: int = 0) -> TemperatureScaling:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+TOP = 5
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -24,7 +26,8 @@ class Scores:
     """How well a set of pictures was told. Shares are between 0 and 1."""
 
     top1: float
-    top5: float
+    top5: float | None
+    """None with five classes or fewer, where it says nothing."""
     loss: float
     """Mean cross-entropy in nats, without label smoothing."""
     count: int
@@ -34,18 +37,15 @@ class Scores:
 
 
 def score(logits: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> Scores:
-    """Scores of logits (count, classes) against labels (count).
-
-    With fewer than five classes, `top5` counts among all of them and is 1.
-    """
+    """Scores of logits (count, classes) against labels (count)."""
     assert len(logits) == len(labels) > 0, "no predictions to score"
     logits = logits.float()
-    ranked = logits.topk(min(5, logits.shape[1]), 1).indices
+    ranked = logits.topk(min(TOP, logits.shape[1]), 1).indices
     hits = ranked == labels[:, None]
     matrix = confusion_matrix(ranked[:, 0], labels, len(class_names))
     return Scores(
         top1=hits[:, 0].double().mean().item(),
-        top5=hits.any(1).double().mean().item(),
+        top5=hits.any(1).double().mean().item() if len(class_names) > TOP else None,
         loss=functional.cross_entropy(logits, labels).item(),
         count=len(labels),
         classes=class_scores(matrix, class_names),

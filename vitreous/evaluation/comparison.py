@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitreous.evaluation.bootstrap import Interval, intervals, resampled, resampled_means
-from vitreous.evaluation.certainty import Answers, class_values
+from vitreous.evaluation.bootstrap import Interval, intervals, resampled_means
+from vitreous.evaluation.certainty import Answers
+from vitreous.evaluation.score import RESAMPLES
 
 
 @dataclass(frozen=True)
@@ -45,26 +46,35 @@ class Comparison:
 def compare(first: Answers, second: Answers, class_names: tuple[str, ...], seed: int = 0) -> Comparison:
     """Compare the answers of two models for the same pictures, in the same order."""
     assert np.array_equal(first.labels, second.labels), "two models are compared on the same pictures"
-    rights, losses = (first.right, second.right), (first.losses, second.losses)
-    values = np.stack([*rights, *losses], 1).astype(np.float64)
-    labels, classes = first.labels, len(class_names)
-    predictions = first.predictions, second.predictions
-
-    def recalls(draws: np.ndarray) -> np.ndarray:
-        return np.concatenate([class_values(labels[draws], each[draws], classes)[:, 1] for each in predictions])
-
-    own = np.concatenate([values.mean(0), recalls(np.arange(len(labels)))])
-    drawn = np.concatenate([resampled_means(values, seed), resampled(recalls, len(labels), seed)], 1)
-    pairs = [("top-1", 0, 1), ("loss", 2, 3), *((n, 4 + i, 4 + classes + i) for i, n in enumerate(class_names))]
-    sure = intervals(np.stack([drawn[:, b] - drawn[:, a] for _, a, b in pairs], 1))
-    top1, loss, *recall = (
-        Difference(name, float(own[a]), float(own[b]), float(own[b] - own[a]), interval)
-        for (name, a, b), interval in zip(pairs, sure, strict=True)
-    )
+    rights, losses = (first.right, second.right), np.stack([first.losses, second.losses], 1)
+    (loss_interval,) = intervals(resampled_means(losses[:, 1:] - losses[:, :1], seed))
+    own = losses.mean(0).tolist()
+    loss = Difference("loss", *own, own[1] - own[0], loss_interval)
+    of_class = [first.labels == label for label in range(len(class_names))]
+    recall = [
+        share_difference(name, rights[0][mine], rights[1][mine], seed)
+        for name, mine in zip(class_names, of_class, strict=True)
+    ]
     only_first, only_second = int((rights[0] & ~rights[1]).sum()), int((rights[1] & ~rights[0]).sum())
     both, neither = int((rights[0] & rights[1]).sum()), int((~rights[0] & ~rights[1]).sum())
-    p_value = mcnemar(only_first, only_second)
-    return Comparison(len(labels), top1, loss, tuple(recall), both, only_first, only_second, neither, p_value)
+    top1, p_value = share_difference("top-1", *rights, seed), mcnemar(only_first, only_second)
+    return Comparison(len(losses), top1, loss, tuple(recall), both, only_first, only_second, neither, p_value)
+
+
+def share_difference(name: str, first: np.ndarray, second: np.ndarray, seed: int = 0) -> Difference:
+    """How much more of some pictures the second model tells right: bool (pictures) each; 0 of none.
+
+    Two pictures are added to those that are drawn again, one that only the first and one that only the second tells
+    right (as Bonett and Price 2012, section 2, for a formula), so that few pictures that agree aren't taken for proof.
+    """
+    count = len(first)
+    lost, won = int((first & ~second).sum()) + 1, int((second & ~first).sum()) + 1
+    sign = 1 if won >= lost else -1  # the draws are the same whichever model comes first
+    chances = np.array([min(lost, won), max(lost, won), count + 2 - lost - won]) / (count + 2)
+    drawn = np.random.default_rng(seed).multinomial(count + 2, chances, RESAMPLES)
+    (interval,) = intervals(sign * (drawn[:, 1:2] - drawn[:, :1]) / (count + 2))
+    own = [float(each.sum() / max(count, 1)) for each in (first, second)]
+    return Difference(name, *own, own[1] - own[0], interval)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

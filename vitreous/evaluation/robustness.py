@@ -6,8 +6,8 @@ from itertools import islice
 
 import numpy as np
 
-from vitreous.evaluation.bootstrap import shares
 from vitreous.evaluation.score import Score
+from vitreous.evaluation.share import shares
 
 
 @dataclass(frozen=True)

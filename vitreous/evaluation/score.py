@@ -1,4 +1,4 @@
-"""A number that says how sure it is: a mean over pictures with a bootstrap interval and a direction."""
+"""A number that says how sure it is: a mean over pictures with an interval and a direction."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ NUMBERS_AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class Score:
-    """A measured mean. `low` to `high` is its bootstrap interval at 95 %; `n` is how many pictures it is a mean of."""
+    """A measured mean. `low` to `high` is its interval at 95 %; `n` is how many pictures it is a mean of."""
 
     value: float
     low: float

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitreous.evaluation.bootstrap import Interval, intervals, resampled
+from vitreous.evaluation.share import wilson
 
 COVERAGES = (0.5, 0.8, 0.9, 1.0)
 
@@ -16,6 +17,7 @@ class Covered:
     coverage: float
     accuracy: float
     accuracy_interval: Interval
+    """Of what is right above the confidence that divides these pictures from the others, if it is kept for new ones."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Selective:
     2017, section 2; Geifman et al. 2019, equation 3). Lower is better; it lies between `aurc_best` and `aurc_random`
     unless confidence misleads."""
     aurc_interval: Interval
+    """By bootstrap; where no answer is wrong, up to what it may be if confidence said nothing."""
     aurc_best: float
     """The area if every wrong answer had lower confidence than every right one."""
     aurc_random: float
@@ -38,22 +41,30 @@ def selective(confidence: np.ndarray, right: np.ndarray, seed: int = 0) -> Selec
     """Selective prediction by `confidence`, float (pictures), of answers that were `right`, bool (pictures)."""
     order, firsts = by_confidence(confidence)
     wrong, count = ~right[order], right.size
-    places = [max(1, round(coverage * count)) - 1 for coverage in COVERAGES]
     rank = np.argsort(order)
 
-    def statistic(draws: np.ndarray) -> np.ndarray:
-        risk = risks(wrong_by_rank(wrong, np.bincount(rank[draws], minlength=count), firsts))
-        return np.array([risk.mean(), *(1 - risk[places])])
+    def risk(draws: np.ndarray) -> np.ndarray:
+        return risks(wrong_by_rank(wrong, np.bincount(rank[draws], minlength=count), firsts))
 
-    own = statistic(np.arange(count)).tolist()
-    sure = intervals(resampled(statistic, count, seed))
+    own = risk(np.arange(count))
+    ((low, high),) = intervals(resampled(lambda draws: risk(draws).mean(), count, seed))
     return Selective(
-        aurc=own[0],
-        aurc_interval=sure[0],
+        aurc=float(own.mean()),
+        aurc_interval=(low, high if wrong.any() else wilson(0, count)[1]),
         aurc_best=float(risks(np.sort(~right)).mean()),
         aurc_random=float(1 - right.mean()),
-        covered=tuple(Covered(*row) for row in zip(COVERAGES, own[1:], sure[1:], strict=True)),
+        covered=tuple(covered(own, coverage) for coverage in COVERAGES),
     )
+
+
+def covered(risk: np.ndarray, coverage: float) -> Covered:
+    """A point of the risk-coverage curve.
+
+    Which pictures are surest is told by confidence alone; of these, the number right is binomial, or spread less.
+    """
+    answered = max(1, round(coverage * risk.size))
+    right = float(1 - risk[answered - 1])
+    return Covered(coverage, right, wilson(right * answered, answered))
 
 
 def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

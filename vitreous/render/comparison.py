@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HEIGHT, NAMES_PIXELS, TITLE_PIXELS = 860, 190, 27
+CLASSES_HW = (0.66, 0.46 - NAMES_PIXELS / WIDTH_PIXELS)
+"""The plot of the classes, as shares of the picture's height and width."""
+SIDE_PIXELS = 56
 MOST_CLASSES = 20
 
 
@@ -43,14 +46,15 @@ def comparison_figure(
 ) -> None:
     """Write a PNG: curves of both runs on one plot, and a dot with its interval for each class, or for the 20 furthest.
 
-    The first run is blue, the second orange.
+    The first run is blue, the second orange: so are their curves, their halves of the classes' plot, and the classes
+    where the difference is sure.
     """
     figure = new_figure(WIDTH_PIXELS, HEIGHT)
     lines = wrap(title, font(TITLE_PIXELS, bold=True), WIDTH_PIXELS - 80, 2)
     figure.text(40 / WIDTH_PIXELS, 1 - 34 / HEIGHT, "\n".join(lines), fontsize=points(TITLE_PIXELS), weight="bold",
                 color=INK, va="top", parse_math=False)  # fmt: skip
     left = figure.add_axes((0.055, 0.11, 0.42, 0.66))
-    right = figure.add_axes((0.5 + NAMES_PIXELS / WIDTH_PIXELS, 0.11, 0.46 - NAMES_PIXELS / WIDTH_PIXELS, 0.66))
+    right = figure.add_axes((0.5 + NAMES_PIXELS / WIDTH_PIXELS, 0.11, CLASSES_HW[1], CLASSES_HW[0]))
     _draw_histories(left, histories)
     _draw_classes(right, classes, [history.name for history in histories])
     for axes in (left, right):
@@ -77,11 +81,12 @@ def _draw_classes(axes: "Axes", classes: Sequence[DifferenceDot], names: Sequenc
     furthest = sorted(classes, key=lambda one: -abs(one.value))[:MOST_CLASSES]
     shown = sorted(furthest, key=lambda one: one.value)
     style_axes(axes, "")
-    few = f", the {len(shown)} that differ most of {len(classes)}" if len(shown) < len(classes) else ""
-    axes.set_title(f"more of each class told right, in points{few}", loc="left", fontsize=points(22), color=INK, pad=10)
+    what = "which tells more right, in points"
+    if len(shown) < len(classes):
+        what = f"more right, in points: the {len(shown)} furthest of {len(classes)}"
+    axes.set_title(what, loc="left", fontsize=points(22), color=INK, pad=10)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", color=HAIRLINE, linewidth=0.6)
-    axes.axvline(0, color=INK, linewidth=0.8)
     for place, one in enumerate(shown):
         color = MUTED if not one.is_sure else WARM if one.value > 0 else COOL
         axes.plot([100 * one.low, 100 * one.high], [place, place], color=color, linewidth=1.4)
@@ -89,5 +94,22 @@ def _draw_classes(axes: "Axes", classes: Sequence[DifferenceDot], names: Sequenc
     axes.set_yticks(range(len(shown)), [ellipsise(one.name, font(20), NAMES_PIXELS - 20) for one in shown],
                     parse_math=False)  # fmt: skip
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    first, second = (ellipsise(name, font(20), 250) for name in names)
-    axes.set_xlabel(f"← {first}        {second} →", fontsize=points(20), color=MUTED, parse_math=False)
+    _draw_sides(axes, names, 106 * max(max(-one.low, one.high) for one in shown))
+    axes.set_xlabel("coloured where the interval leaves out 0", fontsize=points(20), color=MUTED)
+
+
+def _draw_sides(axes: "Axes", names: Sequence[str], reach: float) -> None:
+    """Give each run a half of the plot, as wide as the other's, in its colour and under its name."""
+    reach = reach or 1.0
+    head = SIDE_PIXELS / (CLASSES_HW[0] * HEIGHT)  # of the height
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, low + (high - low) / (1 - head))
+    axes.set_xlim(-reach, reach)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+    axes.axvline(0, color=INK, linewidth=0.8)
+    for side, name, color in ((-1, names[0], COOL), (1, names[1], WARM)):
+        axes.axvspan(0, side * reach, color=color, alpha=0.06, linewidth=0, zorder=0)
+        words = ellipsise(name, font(20, bold=True), int(CLASSES_HW[1] * WIDTH_PIXELS / 2) - 50)
+        axes.text(0.5 + side / 4, 1 - head / 2, f"← {words}" if side < 0 else f"{words} →", transform=axes.transAxes,
+                  ha="center", va="center", fontsize=points(20), weight="bold", color=color,
+                  parse_math=False)  # fmt: skip

@@ -3,8 +3,10 @@
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from vitreous.errors import InputError
@@ -71,7 +73,7 @@ def check_free(path: Path | str) -> None:
     """Refuse a folder that can't take a new run.
 
     Raises:
-        InputError: the folder holds a run, or something else.
+        InputError: the folder holds a run, or something else; or it can't be made or written into.
     """
     folder = RunFolder(Path(path))
     if folder.path.exists() and not folder.path.is_dir():
@@ -80,6 +82,26 @@ def check_free(path: Path | str) -> None:
         raise InputError(f"{path} holds a run already: add --resume to go on with it, or choose another --out")
     if folder.path.is_dir() and any(not path.match(UNFINISHED_HEADER) for path in folder.path.iterdir()):
         raise InputError(f"{path} exists and is no run of Vitreous: choose another --out")
+    check_writable(folder.path)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that can't be made or written into; it is found out by doing so, and nothing is left.
+
+    Raises:
+        InputError: it can't.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        make_folder(folder)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"can't write into {folder}: {reason(error)}; choose another --out") from error
+    finally:
+        for place in missing:
+            with suppress(OSError):  # it was not made, or is in use by now
+                place.rmdir()
 
 
 def open_run(path: Path | str) -> tuple[RunFolder, dict[str, Any]]:

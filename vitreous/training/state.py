@@ -116,9 +116,9 @@ class Checkpoint:
             self.shapes = {name: torch.Size(self.file.get_slice(name).get_shape()) for name in names}
 
     def tensor(self, name: str) -> Tensor:
-        """One of the tensors, by its name."""
+        """One of the tensors, by its name, in memory of its own: the file's would hold on to its room on the disk."""
         with self._damage_told():
-            return self.file.get_tensor(name)
+            return self.file.get_tensor(name).clone()
 
     @contextmanager
     def _damage_told(self) -> Generator[None]:

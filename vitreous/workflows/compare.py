@@ -11,7 +11,8 @@ from vitreous.evaluation.comparison import in_words as sentence
 from vitreous.render.comparison import DifferenceDot, History, comparison_figure
 from vitreous.training.run_folder import RunFolder, read_metrics
 from vitreous.workflows.answers import answers_for
-from vitreous.workflows.evaluate import Examination, examination
+from vitreous.workflows.evaluate import Examination, class_difference, examination
+from vitreous.workflows.load import load
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class ComparisonResult:
     data: str
     split: str
     comparison: Comparison
+    unfinished: tuple[str, ...] = ()
+    """A line on each run whose training isn't done."""
 
     @property
     def words(self) -> str:
@@ -48,24 +51,30 @@ def compare_runs(
     """
     if Path(first).resolve() == Path(second).resolve():
         raise InputError(f"{first} and {second} are the same run: name two")
-    exams = [examination(model, data, split, device) for model in (first, second)]
+    classifiers, names = [load(model, device) for model in (first, second)], names_of(Path(first), Path(second))
+    classes = [classifier.class_names for classifier in classifiers]
+    if classes[0] != classes[1]:
+        words = class_difference(classes[0], classes[1], names)
+        raise InputError(f"the runs have different classes ({words}): they can't be compared")
+    exams = [examination(classifier, data, split, device) for classifier in classifiers]
     check_alike(exams[0], exams[1])
     answers = [answers_for(exam.classifier, exam.pictures) for exam in exams]
-    result = compare(answers[0], answers[1], exams[0].classifier.class_names)
-    return ComparisonResult(*names_of(Path(first), Path(second)), exams[0].source, split, result)
+    unfinished = tuple(
+        f"{name} is {exam.reached.words}"
+        for name, exam in zip(names, exams, strict=True)
+        if exam.reached and exam.reached.words
+    )
+    result = compare(answers[0], answers[1], classes[0])
+    return ComparisonResult(*names, exams[0].source, split, result, unfinished)
 
 
 def check_alike(first: Examination, second: Examination) -> None:
-    """Refuse two examinations that aren't of the same classes and pictures."""
+    """Refuse two examinations that aren't of the same pictures."""
     if first.source != second.source:
         raise InputError(
             f"the runs were trained on different pictures, '{first.source}' and '{second.source}': "
             "name with --data what to compare them on"
         )
-    names = [exam.classifier.class_names for exam in (first, second)]
-    if names[0] != names[1]:
-        theirs, ours = (", ".join(some[:4]) for some in names)
-        raise InputError(f"the runs have different classes ({theirs} ... and {ours} ...): they can't be compared")
     if not first.pictures.labels.equal(second.pictures.labels):
         counts = " and ".join(f"{len(exam.pictures):,}" for exam in (first, second))
         raise InputError(

@@ -64,9 +64,9 @@ class DataReport:
         unreadable: the others, a line on each with its file and what is wrong with it.
         left_out: files of a folder that are in no split: without a picture's ending, or in no class.
         left_out_endings: how many of them have which: ".heic 12, none 3".
-        copies: groups of pictures with exactly the same pixels.
-        leaks: those of these groups that lie in more than one split.
-        contradictions: those of these groups that lie in more than one class.
+        copies: groups of pictures with exactly the same pixels, each picture with its split: "a/1.png (validation)".
+        leaks: those of these groups that lie in more than one split; one picture of each split comes first.
+        contradictions: those of these groups that lie in more than one class; one picture of each comes first.
         imbalance: training pictures of the largest class for each one of the smallest; None if that has none.
         decoded: the memory that they take.
     """
@@ -94,7 +94,7 @@ class DataReport:
         if self.unreadable:
             found.append(f"{len(self.unreadable)} unreadable picture(s): mend or remove them, or use --skip-unreadable")
         if self.leaks:
-            found.append(f"{len(self.leaks)} picture(s) in more than one split: keep each in one of them")
+            found.append(f"{len(self.leaks)} picture(s) in more than one split: delete the copies of each but one")
         return found
 
 
@@ -206,15 +206,25 @@ def _report(source: str, recipe: str | None, contents: _Contents, sides: Sequenc
         left_out=[str(path) for path in contents.left_out],
         left_out_endings=endings(contents.left_out),
         copies=_names(groups),
-        leaks=_names([group for group in groups if len({one.split for one in group}) > 1]),
-        contradictions=_names([group for group in groups if len({one.label for one in group}) > 1]),
+        leaks=_names(_spread(groups, lambda one: one.split)),
+        contradictions=_names(_spread(groups, lambda one: one.label)),
         imbalance=max(training) / min(training) if min(training) else None,
         decoded=[_decoded(size_hw, readable, budget) for size_hw in sides],
     )
 
 
 def _names(groups: Sequence[Sequence[Inspected]]) -> list[list[str]]:
-    return [[one.name for one in group] for group in groups]
+    return [[f"{one.name} ({one.split})" for one in group] for group in groups]
+
+
+def _spread(groups: Sequence[Sequence[Inspected]], of: Callable[[Inspected], str | int]) -> list[list[Inspected]]:
+    """The groups that lie in more than one split or class; in each, the first picture of each of these comes first."""
+    spread = []
+    for group in groups:
+        firsts = {of(one): one for one in reversed(group)}
+        if len(firsts) > 1:
+            spread.append(sorted(group, key=lambda one, firsts=firsts: firsts[of(one)] is not one))
+    return spread
 
 
 def _sizes(sizes: list[tuple[int, int]]) -> Sizes:

@@ -1,6 +1,7 @@
 """Measure a model on pictures it has not learned from."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,20 @@ import torch
 
 from vitreous.data.pictures import Pictures
 from vitreous.data.reading import Reading, reading_for
-from vitreous.data.sources import DEFAULT_FRACTION, absolute, load_pictures
+from vitreous.data.sources import DEFAULT_FRACTION, absolute, load_pictures, load_training
 from vitreous.errors import InputError
 from vitreous.evaluation.certainty import Answers, Evaluation, judge, temperature_scaling
 from vitreous.files import write_text
 from vitreous.tasks.classification import Classifier
 from vitreous.tasks.saved import read_json
-from vitreous.training.run_folder import RunFolder
+from vitreous.training.run_folder import RunFolder, read_metrics
+from vitreous.training.state import Checkpoint
 from vitreous.workflows.answers import answers_for
 from vitreous.workflows.evaluate_figures import draw_evaluation
 from vitreous.workflows.load import load
+from vitreous.workflows.run_header import data_facts, is_other_data
+
+NAMED = 4  # of the classes that differ, how many an error names
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,25 @@ class Examination:
     """At the model's size."""
     source: str
     split: str
+    is_own: bool
+    """Whether the source holds the pictures that the model was trained with."""
     folder: RunFolder | None
     """Where results are kept: the run's folder, if these are its own test pictures."""
+    reached: "Reached | None"
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far the training of a run came whose model is measured."""
+
+    step: int
+    steps: int
+    """Of the whole run."""
+
+    @property
+    def words(self) -> str | None:
+        """What is to be said of it; nothing of a finished run."""
+        return f"unfinished: step {self.step:,} of {self.steps:,}" if self.step < self.steps else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +64,10 @@ class Evaluated(Evaluation):
     split: str
     files: tuple[Path, ...]
     """What was written, evaluation.json first: none if these aren't a run's own test pictures."""
+    not_kept: str | None = None
+    """What couldn't be written, and why, in one line."""
+    reached: Reached | None = None
+    """Where the run was; None for a model that is no run folder."""
 
 
 def evaluate(
@@ -55,9 +81,9 @@ def evaluate(
 ) -> Evaluated:
     """Scores of a model on a split of its own data, or of other data with the same classes; in float32.
 
-    Each score has an interval at 95 % beside it (percentile bootstrap over pictures). Scores of a run folder on its own
-    test pictures are also written there: evaluation.json and, in figures/, confusion.png, reliability.png,
-    selective.png and mistakes.png.
+    Each score has an interval at 95 % beside it. Scores of a run folder on its own test pictures, wherever they lie
+    now, are also written there: evaluation.json and, in figures/, confusion.png, reliability.png, selective.png and
+    mistakes.png. Where that can't be done, `not_kept` of the result says why.
 
     Args:
         model: a run folder, a model.safetensors file, or a loaded model.
@@ -76,19 +102,31 @@ def evaluate(
     scores = judge(given, exam.classifier.class_names)
     if validation is not None:
         scores = replace(scores, temperature=temperature_scaling(validation, given))
-    result = Evaluated(**vars(scores), data=exam.source, split=exam.split, files=())
-    if exam.folder is None:
-        return result
-    path = exam.folder.path / "evaluation.json"
-    write_text(path, json.dumps(as_json(result), indent=2) + "\n")
-    return replace(result, files=(path, *draw_evaluation(scores, given, exam.pictures, exam.folder.figures)))
+    result = Evaluated(**vars(scores), data=exam.source, split=exam.split, files=(), reached=exam.reached)
+    return result if exam.folder is None else _kept(result, given, exam.pictures, exam.folder)
+
+
+def _kept(result: Evaluated, given: Answers, pictures: Pictures, folder: RunFolder) -> Evaluated:
+    """The result with the files that were written of it, and what hindered it if it couldn't be."""
+    path, files = folder.path / "evaluation.json", ()
+    try:
+        write_text(path, json.dumps(as_json(result), indent=2) + "\n")
+        files = (path,)
+        return replace(result, files=(path, *draw_evaluation(result, given, pictures, folder.figures)))
+    except InputError as error:
+        return replace(result, files=files, not_kept=str(error))
 
 
 def as_json(result: Evaluated) -> dict[str, Any]:
-    """Scores as plain dictionaries, without the files."""
-    content = {"data": result.data, "split": result.split, **asdict(result)}
-    del content["files"]
-    return content
+    """Scores as plain dictionaries, without the files; without top-5 where it says nothing."""
+    content = {"data": result.data, "split": result.split, **told(result.reached), **asdict(result)}
+    left_out = {"files", "not_kept", "reached"} | ({"top5", "top5_interval"} if result.top5 is None else set())
+    return {key: value for key, value in content.items() if key not in left_out}
+
+
+def told(reached: Reached | None) -> dict[str, int]:
+    """Where a run was, as a JSON object has it."""
+    return {} if reached is None else asdict(reached)
 
 
 def examination(
@@ -108,24 +146,68 @@ def examination(
     if count is not None and count < 1:
         raise InputError(f"{count} pictures can't be measured: give a count of 1 or more")
     classifier = load(model, device)
-    recipe, source = training_recipe(model), absolute(data or training_source(model))
-    own = recipe is not None and source == absolute(recipe["data"])
+    header, source = training_header(model), absolute(data or training_source(model))
+    recipe, own = (None, False) if header is None else (header["recipe"], is_own_data(header, source, classifier))
     fraction = recipe["validation_fraction"] if recipe is not None and own else DEFAULT_FRACTION
-    reading = reading_of(classifier, source, skip_unreadable=skip_unreadable)
+    reading = reading_of(classifier, recipe["data"] if own and recipe else source, skip_unreadable=skip_unreadable)
     pictures = load_pictures(source, split, classifier.preprocessing.size_hw, fraction, reading)
     check_classes(classifier, pictures, source)
     if count is not None and count < len(pictures):
         pictures = pictures.select(torch.linspace(0, len(pictures) - 1, count).round().long())
     kept = own and split == "test" and not isinstance(model, Classifier)
-    return Examination(classifier, pictures, source, split, RunFolder(Path(model)) if kept else None)
+    folder = RunFolder(Path(model)) if kept else None
+    return Examination(classifier, pictures, source, split, own, folder, reached_by(model))
+
+
+def run_of(model: str | Path | Classifier) -> RunFolder | None:
+    """The run folder that this is, or that a model came from; None for a model without one."""
+    place = model.origin if isinstance(model, Classifier) else model
+    return None if place is None or not RunFolder(Path(place)).recipe.is_file() else RunFolder(Path(place))
+
+
+def training_header(model: str | Path | Classifier) -> dict[str, Any] | None:
+    """What the recipe.json of a run folder, or of the one a model came from, says; None for a model without one."""
+    folder = run_of(model)
+    return None if folder is None else read_json(folder.recipe)
 
 
 def training_recipe(model: str | Path | Classifier) -> dict[str, Any] | None:
-    """What the recipe.json of a run folder, or of the one a model came from, says; None for a model without one."""
-    place = model.origin if isinstance(model, Classifier) else model
-    if place is None or not RunFolder(Path(place)).recipe.is_file():
+    """The settings in it."""
+    header = training_header(model)
+    return None if header is None else header["recipe"]
+
+
+def is_own_data(header: dict[str, Any], source: str, classifier: Classifier) -> bool:
+    """Whether a source holds the pictures that a run was trained with: by its name, or else by their fingerprint.
+
+    Of another folder, the training pictures are read for that, if it has any.
+    """
+    recipe = header["recipe"]
+    if source == absolute(recipe["data"]):
+        return True
+    if source.partition(":")[0] != recipe["data"].partition(":")[0]:
+        return False
+    reading = reading_of(classifier, recipe["data"])
+    try:
+        read = load_training(source, classifier.preprocessing.size_hw, recipe["validation_fraction"], reading)
+    except InputError:  # no training pictures, as in a folder that is only for tests
+        return False
+    return not is_other_data(data_facts(source, *read), header)
+
+
+def reached_by(model: str | Path | Classifier) -> Reached | None:
+    """Which step the weights of a run are of; None for a model that is no run folder."""
+    folder, header = run_of(model), training_header(model)
+    pictures = header.get("data", {}).get("training") if header is not None else None
+    if folder is None or header is None or pictures is None:
         return None
-    return read_json(RunFolder(Path(place)).recipe)["recipe"]
+    logged = [line["step"] for line in read_metrics(folder)]
+    step = logged[-1] if logged else 0
+    if folder.checkpoint.is_file():
+        with suppress(InputError):  # damaged: the weights needn't be
+            step = Checkpoint(folder.checkpoint).step
+    recipe = header["recipe"]
+    return Reached(step, max(1, round(recipe["epochs"] * pictures / recipe["batch_size"])))  # as Recipe.steps
 
 
 def reading_of(classifier: Classifier, source: str, *, skip_unreadable: bool = False) -> Reading:
@@ -149,13 +231,30 @@ def check_classes(classifier: Classifier, pictures: Pictures, source: str) -> No
     if not classifier.class_names:
         raise InputError("this model has no classes, only features: there is nothing to hold against the truth")
     if pictures.class_names != classifier.class_names:
-        theirs, ours = (", ".join(names[:4]) for names in (pictures.class_names, classifier.class_names))
-        raise InputError(
-            f"'{source}' has other classes ({theirs} ...) than the model ({ours} ...): choose other --data"
-        )
+        words = class_difference(pictures.class_names, classifier.class_names, ("the data", "the model"))
+        raise InputError(f"'{source}' has other classes than the model ({words}): choose other --data")
     channels = len(classifier.preprocessing.mean)
     if pictures.images_u8.shape[1] != channels:
         raise InputError(f"'{source}' has {pictures.images_u8.shape[1]} channels, the model takes {channels}")
+
+
+def class_difference(first: tuple[str, ...], second: tuple[str, ...], owners: tuple[str, str]) -> str:
+    """In what two lists of classes differ: how many there are of each, and the first that only one has.
+
+    >>> class_difference(("cat", "dog", "elk"), ("cat", "dog"), ("the data", "the model"))
+    '3 and 2; only in the data: elk'
+    >>> class_difference(("cat", "dog"), ("dog", "cat"), ("the data", "the model"))
+    'the same ones in another order, the first cat in the data, dog in the model'
+    """
+    if set(first) == set(second) and len(first) == len(second):
+        one, other = next(pair for pair in zip(first, second, strict=True) if pair[0] != pair[1])
+        return f"the same ones in another order, the first {one} in {owners[0]}, {other} in {owners[1]}"
+    words = [f"{len(first)} and {len(second)}"]
+    for owner, own, theirs in ((owners[0], first, second), (owners[1], second, first)):
+        if only := [name for name in own if name not in theirs]:
+            more = f" and {len(only) - NAMED} more" if len(only) > NAMED else ""
+            words.append(f"only in {owner}: {', '.join(only[:NAMED])}{more}")
+    return "; ".join(words)
 
 
 def _validation_answers(model: str | Path | Classifier, exam: Examination) -> Answers:
@@ -166,6 +265,7 @@ def _validation_answers(model: str | Path | Classifier, exam: Examination) -> An
                          "leave out --split")  # fmt: skip
     if recipe is None:
         raise InputError("a temperature is fitted on a run's own validation pictures, and this model is no run folder")
+    source = exam.source if exam.is_own else recipe["data"]
     size_hw, reading = exam.classifier.preprocessing.size_hw, reading_of(exam.classifier, recipe["data"])
-    pictures = load_pictures(recipe["data"], "validation", size_hw, recipe["validation_fraction"], reading)
+    pictures = load_pictures(source, "validation", size_hw, recipe["validation_fraction"], reading)
     return answers_for(exam.classifier, pictures)

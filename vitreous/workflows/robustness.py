@@ -4,9 +4,11 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
+from vitreous.errors import InputError
 from vitreous.evaluation.corruption import KINDS, STRENGTHS, corrupt
 from vitreous.evaluation.robustness import (
     ChangePoint,
@@ -23,7 +25,7 @@ from vitreous.tasks.classification import Classifier
 from vitreous.tasks.saved import WEIGHTS, read_json
 from vitreous.training.run_folder import RunFolder
 from vitreous.workflows.answers import Change, answers_for
-from vitreous.workflows.evaluate import Examination, examination
+from vitreous.workflows.evaluate import Examination, Reached, examination, told
 
 FARTHEST_SHIFT = 8
 ANGLES = tuple(range(-45, 46, 5))
@@ -44,6 +46,10 @@ class Measured:
     files: tuple[Path, ...]
     stays: Path | None = None
     """The file of an earlier measurement on more pictures, which a smaller sample doesn't replace."""
+    not_kept: str | None = None
+    """What couldn't be written, and why, in one line."""
+    reached: Reached | None = None
+    """Where the run was; None for a model that is no run folder."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,9 @@ class ShiftResult:
 
     measured: Measured
     scores: ShiftScores
+
+
+Result = TypeVar("Result", CorruptionResult, ShiftResult)
 
 
 @dataclass(frozen=True)
@@ -98,15 +107,14 @@ def measure_corruptions(
         for kind in KINDS
     }
     scores = corruption_scores(clean, rights)
-    result = CorruptionResult(measured, scores)
-    if measured.files:
-        write_text(measured.files[0], json.dumps(as_json(result), indent=2) + "\n")
-        heats = [
-            Heat(one.kind, KINDS[one.kind].group, tuple(each.value for each in one.strengths), one.mean.value)
-            for one in scores.kinds
-        ]
-        corruption_figure(heats, scores.clean.value, _title(scores, exam), measured.files[1])
-    return result
+    heats = [
+        Heat(one.kind, KINDS[one.kind].group, tuple(each.value for each in one.strengths), one.mean.value)
+        for one in scores.kinds
+    ]
+    return _kept(
+        CorruptionResult(measured, scores),
+        lambda path: corruption_figure(heats, scores.clean.value, _title(scores, exam), path),
+    )
 
 
 def measure_shifts(
@@ -131,12 +139,22 @@ def measure_shifts(
         changes = [lambda u8, _, y=y * shift, x=x * shift: shifted(u8, y, x) for y, x in DIRECTIONS]
         moved.append(np.mean([passes.right(f"moved {shift} pixels", change) for change in changes], 0))
     scores = ShiftScores(change_points(shifts, np.stack(moved, 1)), change_points(ANGLES, np.stack(turned, 1)))
-    result = ShiftResult(measured, scores)
-    if measured.files:
-        write_text(measured.files[0], json.dumps(as_json(result), indent=2) + "\n")
-        panels = [_panel("moved, in pixels", scores.shifts), _panel("turned, in degrees", scores.rotations)]
-        title = f"Does it follow?  accuracy on {len(exam.pictures):,} pictures, with 95 % intervals"
-        curve_figure(panels, title, measured.files[1])
+    panels = [_panel("moved, in pixels", scores.shifts), _panel("turned, in degrees", scores.rotations)]
+    title = f"Does it follow?  accuracy on {len(exam.pictures):,} pictures, with 95 % intervals"
+    return _kept(ShiftResult(measured, scores), lambda path: curve_figure(panels, title, path))
+
+
+def _kept(result: Result, draw: Callable[[Path], object]) -> Result:
+    """The result, written where its files are to be; if that can't be done, with what hindered it."""
+    written: tuple[Path, ...] = ()
+    try:
+        if result.measured.files:
+            values, figure = result.measured.files
+            write_text(values, json.dumps(as_json(result), indent=2) + "\n")
+            written = (values,)
+            draw(figure)
+    except InputError as error:
+        return replace(result, measured=replace(result.measured, files=written, not_kept=str(error)))
     return result
 
 
@@ -158,8 +176,8 @@ class Passes:
 def as_json(result: CorruptionResult | ShiftResult) -> dict:
     """A result as one flat JSON object, without the files."""
     measured = asdict(result.measured)
-    del measured["files"], measured["stays"]
-    return {**measured, **asdict(result.scores)}
+    del measured["files"], measured["stays"], measured["not_kept"], measured["reached"]
+    return {**measured, **told(result.measured.reached), **asdict(result.scores)}
 
 
 def _prepared(model: str | Path | Classifier, sample: Sample) -> tuple[Examination, str]:
@@ -168,7 +186,7 @@ def _prepared(model: str | Path | Classifier, sample: Sample) -> tuple[Examinati
 
 
 def _measured(exam: Examination, precision: str, sample: Sample, name: str) -> Measured:
-    measured = Measured(exam.source, exam.split, len(exam.pictures), precision, sample.seed, ())
+    measured = Measured(exam.source, exam.split, len(exam.pictures), precision, sample.seed, (), reached=exam.reached)
     if exam.folder is None:
         return measured
     path = exam.folder.path / f"{name}.json"

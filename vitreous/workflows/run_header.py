@@ -2,8 +2,8 @@
 
 import platform
 import subprocess
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 import vitreous
 from vitreous.data.pictures import Pictures
-from vitreous.data.sources import absolute
+from vitreous.data.sources import absolute, parse
 from vitreous.errors import InputError
 from vitreous.records import from_dict, override, to_dict
 from vitreous.tasks.saved import read_json
@@ -64,24 +64,79 @@ def renewed(
     Args:
         header: what the run's recipe.json says.
         asked: the name of the recipe that was asked for.
-        data: the source that was asked for.
+        data: the source that was asked for, which may be another place of the same pictures.
         settings: the changes that were asked for.
         folder: of the run.
 
     Raises:
-        InputError: it is a run of another recipe, of other data or with other settings.
+        InputError: it is a run of another recipe or with other settings.
     """
     recipe = from_dict(Recipe, header.get("recipe", {}), str(folder.recipe))
     if asked != recipe.name:
         raise InputError(f"{folder.path} is a run of '{recipe.name}', not of '{asked}': choose another --out")
     changed = override(recipe, settings)
     as_it_was = replace(changed, **{name: getattr(recipe, name) for name in CHANGEABLE})
-    if (data is not None and absolute(data) != recipe.data) or as_it_was != recipe:
+    if as_it_was != recipe:
         raise InputError(
-            f"the run in {folder.path} keeps its data and settings, but for {', '.join(CHANGEABLE)}: leave out --data "
-            "and --set, or start a new one"
+            f"the run in {folder.path} keeps its settings, but for {', '.join(CHANGEABLE)}: leave out the others, or "
+            "start a new run in another --out"
         )
-    return changed
+    return replace(changed, data=absolute(data)) if data is not None else changed
+
+
+def check_there(source: str, folder: RunFolder) -> None:
+    """Refuse a run whose folder of pictures is gone, before it is read.
+
+    Raises:
+        InputError: there is no such folder; says how to name another.
+    """
+    name, place = parse(source)
+    if (name.endswith(":DIR") or place.is_absolute()) and not place.is_dir():
+        raise InputError(
+            f"there is no folder {place}, from which the run in {folder.path} learns: "
+            f"if it was moved, add --data {name.partition(':')[0]}:NEW"
+        )
+
+
+def moved(header: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """What recipe.json says of a run whose pictures are the same, but in another place."""
+    recipe, data = ({**header.get(part, {})} for part in ("recipe", "data"))
+    return {**header, "data": {**data, "source": source}, "recipe": {**recipe, "data": source}}
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """A run that was left and is to go on.
+
+    Attributes:
+        header: what its recipe.json says.
+        recipe, facts: with which recipe and pictures it is to go on.
+        notes: what there is to say about it, if it does.
+    """
+
+    header: Mapping[str, Any]
+    recipe: Recipe
+    facts: Mapping[str, Any]
+    notes: Sequence[str]
+
+    @property
+    def is_other(self) -> bool:
+        """Whether recipe.json isn't true of the run any more once it goes on."""
+        return is_other_data(self.facts, self.header) or self.recipe != from_dict(Recipe, self.header["recipe"])
+
+    def is_over(self, step: int) -> bool:
+        """Whether `step` was the last one with the pictures that recipe.json knows, whatever they are now."""
+        pictures = self.header.get("data", {}).get("training")
+        return pictures is not None and step >= self.recipe.steps(pictures)
+
+    def header_after(self, step: int) -> dict[str, Any]:
+        """What recipe.json is to say from `step` on; pictures that were learned until then are kept in a list."""
+        header = {**self.header, "data": dict(self.facts), "recipe": to_dict(self.recipe)}
+        earlier = self.header.get("earlier_data", [])
+        learned_from = earlier[-1]["until_step"] if earlier else 0
+        if is_other_data(self.facts, self.header) and step > learned_from:
+            header["earlier_data"] = [*earlier, {"until_step": step, **self.header.get("data", {})}]
+        return header
 
 
 def _commit() -> str | None:

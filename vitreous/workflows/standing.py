@@ -17,6 +17,8 @@ Note = Callable[[str], None]
 def reference_for(folder: RunFolder, recipe: Recipe, note: Note) -> ReferenceCurve | None:
     """The reference curve that a run can be held against, which is said, or None: no curve, or one of other settings.
 
+    Nothing is said of a run on other data than the reference's: it was never meant to be held against it.
+
     Raises:
         InputError: the file of the curve is damaged.
     """
@@ -24,6 +26,8 @@ def reference_for(folder: RunFolder, recipe: Recipe, note: Note) -> ReferenceCur
     if curve is None:
         return None
     data = read_json(folder.recipe)["data"]
+    if data["source"] != curve.data["source"]:
+        return None
     if difference := curve.difference(recipe, data):
         note(f"no reference curve to hold this run against: {recipe.name}'s was measured with {difference}")
         return None

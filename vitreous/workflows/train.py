@@ -20,7 +20,7 @@ from vitreous.model.patches import PatchEmbedding
 from vitreous.model.vit import ViT
 from vitreous.recipes import find_recipe
 from vitreous.recipes.reference import ReferenceCurve
-from vitreous.records import override, to_dict
+from vitreous.records import override
 from vitreous.render.figure import curves
 from vitreous.runtime import choose_precision, describe_device, find_device, seed_for
 from vitreous.tasks.classification import Classifier
@@ -42,7 +42,16 @@ from vitreous.training.run_folder import (
 )
 from vitreous.training.state import TrainingState, new_state, restore
 from vitreous.training.whitening import whitened
-from vitreous.workflows.run_header import data_facts, header_of, is_other_data, renewed, was_begun_by
+from vitreous.workflows.run_header import (
+    Renewal,
+    check_there,
+    data_facts,
+    header_of,
+    is_other_data,
+    moved,
+    renewed,
+    was_begun_by,
+)
 from vitreous.workflows.standing import band, reference_for, teller
 
 LEARNED_BEFORE = (
@@ -112,7 +121,8 @@ def train(
     Args:
         recipe: a recipe's name, or a whole `Recipe`.
         out: the run folder; "runs/" and the recipe's name by default.
-        data: another source than the recipe's: cifar10, mnist, shapes, folder:DIR, parquet:DIR, hf:OWNER/NAME.
+        data: another source than the recipe's: cifar10, mnist, shapes, folder:DIR, parquet:DIR, hf:OWNER/NAME; with
+            `resume`, where the same pictures are now.
         settings: changes to the recipe: {"epochs": "20", "optimizer.learning_rate": "1e-3"}.
         resume: go on with the run in `out`; its own recipe counts, to the same bits as if it had never stopped. Only
             accumulate, checkpoint_activations, shard_weights, checkpoint_seconds and tensorboard may then be changed.
@@ -136,14 +146,22 @@ def train(
             data, settings = None, None
         if begun or resume:
             return _resume(session, chosen, data, settings, accept_changed_data=accept_changed_data)
-        return _start(session, override(replace(chosen, data=data) if data else chosen, settings or {}))
+        return _start(session, _changed(replace(chosen, data=data) if data else chosen, settings or {}))
+
+
+def _changed(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
+    """The recipe with other settings, none of which the data decide."""
+    for name in settings:
+        if name in ("model.classes", "model.channels"):
+            raise InputError(f"{name} is taken from the pictures: leave it out")
+    return override(recipe, settings)
 
 
 def _start(session: Session, recipe: Recipe) -> TrainingResult:
     session.processes.from_first(lambda: check_free(session.path))
     _check_settings(recipe, session)
     training, validation, facts = _pictures(recipe, session)
-    _check_classes(training, recipe, session)
+    _check_classes(training, validation, recipe, session)
     classes, channels = len(training.class_names), training.images_u8.shape[1]
     recipe = replace(recipe, model=replace(recipe.model, classes=classes, channels=channels))
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(training)))
@@ -157,27 +175,31 @@ def _start(session: Session, recipe: Recipe) -> TrainingResult:
 def _resume(
     session: Session, asked: Recipe, data: str | None, settings: Mapping[str, str] | None, *, accept_changed_data: bool
 ) -> TrainingResult:
-    from_first, note = session.processes.from_first, session.listener.note
+    from_first = session.processes.from_first
     folder, header = from_first(lambda: open_run(session.path))
     recipe = renewed(header, asked.name, data, settings or {}, folder)
     _check_settings(recipe, session)
+    if data is None:
+        check_there(recipe.data, folder)
     training, validation, facts = _pictures(recipe, session)
-    if changed := is_other_data(facts, header):
+    notes = []
+    if is_other_data(facts, header):
         if not accept_changed_data:
             raise InputError(
                 f"the pictures of '{recipe.data}' aren't those that {folder.path} was started with: start a new run, "
                 "or go on with them by --accept-changed-data"
             )
         from_first(lambda: _check_fits(training, recipe, folder))
-        note(f"the pictures of '{recipe.data}' have changed: going on with what they are now")
-        note(LEARNED_BEFORE)
-    if changed or settings:
-        from_first(lambda: write_header(folder, {**header, "data": facts, "recipe": to_dict(recipe)}))
+        notes += [f"the pictures of '{recipe.data}' have changed: going on with what they are now", LEARNED_BEFORE]
+    elif recipe.data != header["recipe"]["data"]:
+        header = moved(header, recipe.data)
+        from_first(lambda: write_header(folder, header))
+        session.listener.note(f"the pictures are in {recipe.data} now: {folder.recipe} says so too")
     if header.get("device") != session.place:
-        note(f"begun on {header.get('device')}: what follows may differ from an uninterrupted run in rounding")
+        notes.append(f"begun on {header.get('device')}: what follows may differ from an uninterrupted run in rounding")
     elif recipe.accumulate != header["recipe"].get("accumulate"):
-        note("another accumulate: what follows may differ from an uninterrupted run in rounding")
-    return _train(folder, recipe, (training, validation), session)
+        notes.append("another accumulate: what follows may differ from an uninterrupted run in rounding")
+    return _train(folder, recipe, (training, validation), session, Renewal(header, recipe, facts, notes))
 
 
 def _check_settings(recipe: Recipe, session: Session) -> None:
@@ -199,7 +221,13 @@ def _check_fits(pictures: Pictures, recipe: Recipe, folder: RunFolder) -> None:
         )
 
 
-def _train(folder: RunFolder, recipe: Recipe, data: tuple[Pictures, Pictures], session: Session) -> TrainingResult:
+def _train(
+    folder: RunFolder,
+    recipe: Recipe,
+    data: tuple[Pictures, Pictures],
+    session: Session,
+    renewal: Renewal | None = None,
+) -> TrainingResult:
     training, _ = data
     processes, listener = session.processes, session.listener
     with torch.random.fork_rng():
@@ -215,10 +243,15 @@ def _train(folder: RunFolder, recipe: Recipe, data: tuple[Pictures, Pictures], s
             stem.linear.weight.copy_(weight)
             stem.linear.bias.copy_(bias)
     classifier = Classifier(model, preprocessing, training.class_names)
-    processes.from_first(lambda: save_config(classifier, folder.path))
     sentence = _sentence(model, recipe, data, session)
     state = new_state(model, recipe, processes.count)
     _go_back(state, folder, session)
+    if _is_over(state.step, recipe.steps(len(training)), renewal):
+        listener.note("the run is finished: nothing to do")
+        top1 = processes.from_first(lambda: _last_validation(folder))
+        return TrainingResult(folder.path, finished=True, step=state.step, steps=state.step, validation_top1=top1)
+    _renew(renewal, state.step, folder, session)
+    processes.from_first(lambda: save_config(classifier, folder.path))
     batches = TrainingBatches(
         training, recipe.batch_size, recipe.augment, recipe.seed, normalise=normalise, device=session.device
     )
@@ -226,6 +259,21 @@ def _train(folder: RunFolder, recipe: Recipe, data: tuple[Pictures, Pictures], s
     finished, steps = _steps(state, (recipe, batches, data[1]), folder, session)
     top1 = processes.from_first(lambda: _last_validation(folder))
     return TrainingResult(folder.path, finished, state.step, steps, top1)
+
+
+def _is_over(step: int, steps: int, renewal: Renewal | None) -> bool:
+    """Whether no step is left: all were taken with the pictures as they are now, or as they were when it ended."""
+    return step >= steps or (renewal is not None and renewal.is_over(step))
+
+
+def _renew(renewal: Renewal | None, step: int, folder: RunFolder, session: Session) -> None:
+    """Say and record what is other about a run from here on: only now is it known that it does go on."""
+    if renewal is None:
+        return
+    for note in renewal.notes:
+        session.listener.note(note)
+    if renewal.is_other:
+        session.processes.from_first(lambda: write_header(folder, renewal.header_after(step)))
 
 
 def _go_back(state: TrainingState, folder: RunFolder, session: Session) -> None:
@@ -250,9 +298,7 @@ def _steps(
             recipe, batches, validation, folder, recipe.precision, listener.progress,
             lambda: draw_curves(folder, reference), stop_requested, log, processes, teller(reference, listener.note),
         )  # fmt: skip
-        if state.step == run.steps:
-            listener.note("the run is finished: nothing to do")
-        elif run.steps < FEW_STEPS:
+        if run.steps < FEW_STEPS:
             listener.note(f"{run.steps} steps are few: raise epochs or lower batch_size (--set) to learn more")
         return loop.train(state, run), run.steps
 
@@ -283,16 +329,18 @@ def _placed(pictures: Pictures, session: Session) -> Pictures:
     return pictures
 
 
-def _check_classes(pictures: Pictures, recipe: Recipe, session: Session) -> None:
-    """Refuse pictures of a single class, and tell of classes without any."""
-    if len(pictures.class_names) < 2:
-        raise InputError(f"'{recipe.data}' has {len(pictures.class_names)} class(es): there is nothing to tell apart")
-    counts = pictures.labels.bincount(minlength=len(pictures.class_names)).tolist()
-    empty = [name for name, count in zip(pictures.class_names, counts, strict=True) if count == 0]
-    if empty:
-        session.listener.note(f"no pictures to learn from of {len(empty)} class(es): {', '.join(empty[:5])}")
-    if len(pictures) < recipe.batch_size:
-        session.listener.note(f"batches of {len(pictures)} in place of {recipe.batch_size}: there are no more pictures")
+def _check_classes(training: Pictures, validation: Pictures, recipe: Recipe, session: Session) -> None:
+    """Refuse pictures of a single class, and tell of classes without any to learn from, or to validate on."""
+    note = session.listener.note
+    if len(training.class_names) < 2:
+        raise InputError(f"'{recipe.data}' has {len(training.class_names)} class(es): there is nothing to tell apart")
+    for pictures, purpose in ((training, "learn from"), (validation, "validate on")):
+        counts = pictures.labels.bincount(minlength=len(pictures.class_names)).tolist()
+        empty = [name for name, count in zip(pictures.class_names, counts, strict=True) if count == 0]
+        if empty and len(pictures) > 0:
+            note(f"no pictures to {purpose} of {len(empty)} class(es): {', '.join(empty[:5])}")
+    if len(training) < recipe.batch_size:
+        note(f"batches of {len(training)} in place of {recipe.batch_size}: there are no more pictures")
 
 
 def _preprocessing(recipe: Recipe, pictures: Pictures) -> Preprocessing:
