@@ -140,7 +140,7 @@ def test_rows_without_a_picture_are_unreadable_pictures(tmp_path, capsys):
     pq.write_table(table(slice(0, 2)), tmp_path / "train-0.parquet")
     missing: list = [None, {"bytes": None, "path": None}, {"bytes": b"", "path": None}]
     pq.write_table(with_column(table(slice(2, 5)), "img", missing), tmp_path / "train-1.parquet")
-    assert "3 of 5 pictures can't be used" in (line := refused(tmp_path))
+    assert "3 of 5 training pictures can't be used" in (line := refused(tmp_path))
     assert f"{tmp_path / 'train-1.parquet'}: row 0 holds no picture" in line
     kept = load_parquet(tmp_path, "train", None, Reading(skip_unreadable=True))
     assert kept.labels.tolist() == LABELS[:2] and "row 2 holds no picture" in capsys.readouterr().err
@@ -167,7 +167,7 @@ def test_missing_columns_are_named(folder):
 def test_damaged_pictures_are_counted(tmp_path):
     content = table(slice(0, 3)).set_column(1, "img", [[{"bytes": b"nonsense", "path": None}] * 3])
     pq.write_table(content, tmp_path / "train.parquet")
-    assert "3 of 3 pictures can't be used" in refused(tmp_path, size_hw=(7, 5))
+    assert "3 of 3 training pictures can't be used" in refused(tmp_path, size_hw=(7, 5))
 
 
 def test_the_real_cifar10(shared):

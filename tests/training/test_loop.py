@@ -108,7 +108,6 @@ def test_folders_that_are_not_free(colored_folder, tmp_path):
     ("settings", "words"),
     [
         ({"epoch": "3"}, "did you mean 'epochs'"),
-        ({"model.classes": "7"}, "model.classes is taken from the pictures: leave it out"),
         ({"optimizer.learning_rat": "3"}, "did you mean 'learning_rate'"),
         ({"epochs.more": "3"}, "no setting 'epochs.more'"),
         ({"epochs": "many"}, "setting epochs=many: .*number"),
@@ -134,6 +133,12 @@ def test_folders_that_are_not_free(colored_folder, tmp_path):
 def test_settings_that_do_not_fit(settings, words, colored_folder):
     with pytest.raises(InputError, match=words):
         override(tiny_recipe(colored_folder), settings)
+
+
+def test_what_the_pictures_decide_cannot_be_set(colored_folder, tmp_path):
+    with pytest.raises(InputError, match=r"model\.classes is taken from the pictures: leave it out"):
+        train(tiny_recipe(colored_folder), tmp_path / "run", settings={"model.classes": "7"})
+    assert not (tmp_path / "run").exists()
 
 
 def test_settings_are_checked_together(colored_folder):

@@ -2,13 +2,14 @@
 
 import sys
 import types
+from contextlib import nullcontext
 
 import pytest
 from runs import tiny_recipe
 
 from vitreous.errors import InputError
 from vitreous.training.run_folder import RunFolder, read_metrics
-from vitreous.workflows.train import train
+from vitreous.workflows.train import Listener, train
 
 
 class Recorder:
@@ -41,13 +42,15 @@ def tensorboard(monkeypatch):
 
 def test_tensorboard_gets_what_the_lines_hold(tensorboard, colored_folder, tmp_path):
     recipe = tiny_recipe(colored_folder, epochs=2, tensorboard=True)
-    train(recipe, tmp_path / "run")
+    asked = iter(range(100))
+    train(recipe, tmp_path / "run", listener=Listener(stoppable=lambda: nullcontext(lambda: next(asked) >= 5)))
     train(recipe, tmp_path / "run", resume=True)
     first, second = tensorboard
     lines = read_metrics(RunFolder(tmp_path / "run"))
     assert first.folder == str(tmp_path / "run" / "tensorboard") and first.closed and second.closed
-    assert (first.purge_step, second.purge_step) == (1, lines[-1]["step"] + 1) and not second.points
-    points = {(name, step): value for name, value, step in first.points}
+    assert (first.purge_step, second.purge_step) == (1, 6)
+    assert max(step for *_, step in first.points) == 5 < min(step for *_, step in second.points)
+    points = {(name, step): value for name, value, step in first.points + second.points}
     for line in lines:
         for name in ("loss", "top1"):
             assert points[f"{line['split']}/{name}", line["step"]] == pytest.approx(line[name], rel=1e-5)

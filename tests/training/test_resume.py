@@ -99,11 +99,11 @@ class Starter:
 def test_killed_25_times_and_in_the_middle_of_saves_gives_the_same_bytes(colored_folder, tmp_path):
     """Every second time at a random instant, else at one of the steps of writing, files half written included."""
     random, parts, reached = np.random.default_rng(0), tmp_path / "parts", []
-    with Starter(colored_folder, epochs=50) as starter:
+    with Starter(colored_folder, epochs=100) as starter:
         assert starter.run(tmp_path / "whole") == 0
         for kill in range(25):
-            how = {"die_at": int(random.integers(30))} if kill % 2 else {"after": random.uniform(0, 0.3)}
-            assert starter.run(parts, **how) == signal.SIGKILL, "it was finished too early for a kill"
+            how = {"die_at": int(random.integers(30))} if kill % 2 else {"after": random.uniform(0, 0.2)}
+            assert starter.run(parts, **how) == signal.SIGKILL, f"it was finished too early for a kill: {reached}"
             reached.append(max((line["step"] for line in read_metrics(RunFolder(parts))), default=0))
         assert starter.run(parts) == 0
     assert results(parts) == results(tmp_path / "whole")
