@@ -229,6 +229,14 @@ def test_what_a_class_has_a_link_to_is_not_left_out(parted, tmp_path):
     assert len(load_folder(parted, "train")) == 3 + 3 + 2
 
 
+def test_links_beside_the_parts_are_not_walked(parted, tmp_path):
+    add_pictures(tmp_path / "archive", 3, seed=9)
+    (parted / "archive").symlink_to(tmp_path / "archive")
+    (parted / "valid").mkdir()
+    shutil.copy(parted / "train" / "cat" / "000.png", parted / "valid" / "one.png")
+    assert left_out(parted) == [parted / "valid" / "one.png"]
+
+
 def test_the_order_of_pictures_is_that_of_their_paths(flat):
     """On it stand the splits and the fingerprints of earlier runs."""
     for number, place in enumerate(["b", "a/c", "a", "Z", "a b"]):

@@ -111,7 +111,6 @@ def test_settings_that_leave_the_curve_alone_may_differ(stored, colored_folder):
     assert stored.difference(own, stored.data) is None
     assert "model.width 16, not 32" in stored.difference(replace(own, model=replace(own.model, width=32)), stored.data)
     assert "training pictures" in stored.difference(own, {**stored.data, "training": 3})
-    assert "data folder" in stored.difference(own, {**stored.data, "source": "mnist"})
 
 
 def test_other_held_out_pictures_widen_what_can_be_expected(stored):

@@ -23,7 +23,7 @@ def say(words: object) -> None:
 
 
 def learn(folder: str, out: str, epochs: float, die_at: int | None = None) -> None:
-    """Train, or go on, in `out`; with `die_at` up to the write, flush or renaming of that number."""
+    """Train, or go on, in `out`; with `die_at` up to the write or renaming of that number."""
     if die_at is not None:
         die_at_write(die_at)
     listener = Listener(lambda text: say("training") if "learn from" in text else None)
@@ -31,7 +31,7 @@ def learn(folder: str, out: str, epochs: float, die_at: int | None = None) -> No
 
 
 def die_at_write(number: int) -> None:
-    """Have the process kill itself at the write, flush or renaming of that number, in the midst of what it writes."""
+    """Have the process kill itself at the write or renaming of that number, in the midst of what it writes."""
     left = iter(range(number))
     plain = {name: getattr(Path, name) for name in ("write_bytes", "write_text", "replace")}
 

@@ -47,7 +47,7 @@ def main(pictures: str, out: str, changes: str, calamity: str) -> int:
     try:
         begun = RunFolder(Path(out)).recipe.exists() and restarts() == 0
         resume = {"yes": True, "no": False}.get(os.environ["RESUME"], begun)
-        train(recipe, out, resume=resume, listener=listener)
+        train(recipe, out, data=os.environ.get("PICTURES"), resume=resume, listener=listener)
     except InputError as error:
         sys.stderr.write(f"vitreous: {error}\n")
         return 2

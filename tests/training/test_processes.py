@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -130,8 +131,11 @@ def test_one_that_fails_ends_those_on_another_host_and_tells_them_why(colored_fo
     assert first[2] == second[2] == 1
 
 
-def test_hosts_that_share_no_disk_go_on_with_a_run(colored_folder, tmp_path):
-    """Begun in one process, and gone on with by two hosts, each with a part of the weights; one has the folder."""
+def test_hosts_that_share_no_disk_go_on_with_a_run(colored_folder, tmp_path, monkeypatch):
+    """Begun in one process, and gone on with by two hosts, each with a part of the weights; one has the run's folder.
+
+    Each has the pictures in a place of its own.
+    """
     changes = {**SHORT, "shard_weights": "true"}
     whole, theirs = alone(colored_folder, tmp_path / "whole", **changes)
     recipe, asked = override(tiny_recipe(colored_folder, precision="fp32"), changes), iter(range(100))
@@ -140,11 +144,16 @@ def test_hosts_that_share_no_disk_go_on_with_a_run(colored_folder, tmp_path):
         recipe, homes[0] / "run",
         listener=losses_listener(losses, stoppable=lambda: nullcontext(lambda: next(asked) >= 4)),
     )  # fmt: skip
+    for home in homes:
+        shutil.copytree(colored_folder, home / "pictures")
+    monkeypatch.setenv("PICTURES", "folder:pictures")
     first, second = two_hosts(colored_folder, homes, "", "yes", **changes)
     assert first[2] == second[2] == 0, first[1] + second[1]
     assert (4 * losses[0] + 6 * json.loads(first[0])[0]) / 10 == pytest.approx(whole[0], abs=1e-6)
     assert furthest(load_file(RunFolder(homes[0] / "run").checkpoint), theirs) < 1e-3
-    assert not list(homes[1].iterdir())
+    header = json.loads(RunFolder(homes[0] / "run").recipe.read_text())
+    assert header["recipe"]["data"] == f"folder:{homes[0] / 'pictures'}" and "earlier_data" not in header
+    assert [path.name for path in homes[1].iterdir()] == ["pictures"]
 
 
 @slow

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,7 +90,8 @@ class Starter:
         process, said = int(self.process.stdout.readline()), self.process.stdout.readline()
         if after is not None and said == "training\n":
             time.sleep(after)
-            os.kill(process, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended, and says so
+                os.kill(process, signal.SIGKILL)
         while not said.startswith("ended"):
             said = self.process.stdout.readline()
         return int(said.split()[1])

@@ -143,5 +143,6 @@ def read_file(path: Path) -> tuple[str, bytes]:
     try:
         return str(path), path.read_bytes()
     except OSError as error:
-        why = f"it is a link to {path.readlink()}, which isn't there" if is_lost(path) else reason(error)
+        lost = isinstance(error, FileNotFoundError) and is_lost(path)
+        why = f"it is a link to {path.readlink()}, which isn't there" if lost else reason(error)
         raise InputError(f"can't read {path}: {why}") from error

@@ -1,7 +1,7 @@
 """All files under a folder: through links to folders too, without hidden ones, each folder once."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
@@ -29,6 +29,16 @@ def files_under(folder: Path) -> list[Path]:
                 files += _inside(link, seen, ways)
         links = ways
     return sorted(files)
+
+
+def files_beside(folder: Path, classes: Collection[Path]) -> Iterator[Path]:
+    """The files below `folder` that lie in none of the folders `classes`, without hidden ones.
+
+    Links to folders aren't followed, and what can't be read is passed over: from here nothing is learned.
+    """
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and Path(place, name) not in classes]
+        yield from (Path(place, name) for name in files if not name.startswith("."))
 
 
 def is_lost(path: Path) -> bool:

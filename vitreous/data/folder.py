@@ -17,7 +17,7 @@ from pathlib import Path
 
 from vitreous.data.decoded import decoded_once
 from vitreous.data.decoding import Encoded, read_file
-from vitreous.data.file_tree import files_under, is_lost
+from vitreous.data.file_tree import files_beside, files_under, is_lost
 from vitreous.data.pictures import Pictures
 from vitreous.data.reading import Reading
 from vitreous.data.splits import falls_into_test, hold_out
@@ -126,18 +126,12 @@ def left_out(folder: Path) -> list[Path]:
     """
     places = [place for part in FOLDER_NAMES if (place := part_folder(folder, part))]
     places = places if part_folder(folder, "train") else [folder]
-
-    def is_left_out(path: Path) -> bool:
-        names = path.relative_to(folder).parts
-        in_class = any(path.is_relative_to(place) and place != path.parent for place in places)
-        return not in_class if is_picture(path) else len(names) > 1
-
-    found = list(filter(is_left_out, files_under(folder)))
-    if not found:
-        return []
     classes = [one for place in places for one in class_folders(place)]
-    taken = {os.path.realpath(path) for one in classes for path in files_under(one) if is_picture(path)}
-    return [path for path in found if os.path.realpath(path) not in taken]
+    within = [path for one in classes for path in files_under(one)]
+    beside = [path for path in files_beside(folder, set(classes)) if is_picture(path) or path.parent != folder]
+    strange = [*beside, *(path for path in within if not is_picture(path))]
+    taken = {os.path.realpath(path) for path in within if is_picture(path)} if strange else ()
+    return sorted(path for path in strange if os.path.realpath(path) not in taken)
 
 
 def is_picture(path: Path) -> bool:

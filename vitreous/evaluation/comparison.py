@@ -11,7 +11,10 @@ from vitreous.evaluation.score import RESAMPLES
 
 @dataclass(frozen=True)
 class Difference:
-    """A value of the second model minus the first one's, with its paired bootstrap interval at 95 %."""
+    """A value of the second model minus the first one's, with its paired bootstrap interval at 95 %.
+
+    Of a share, with two pictures added to those that are drawn (see `share_difference`).
+    """
 
     name: str
     first: float

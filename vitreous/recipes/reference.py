@@ -61,10 +61,9 @@ class ReferenceCurve:
         return next((point for point in self.points if point.step == step), None)
 
     def difference(self, recipe: Recipe, data: Mapping[str, Any]) -> str | None:
-        """In which settings or data a run differs from the reference, in words; None where they can be compared."""
+        """In which settings or numbers of pictures a run on the same data differs from the reference, in words."""
         names = [name for name in setting_names(self.recipe) if name not in FREE]
         pairs = [(name, setting(self.recipe, name), setting(recipe, name)) for name in names]
-        pairs = [("data", self.data["source"], data["source"]), *pairs]
         pairs += [(f"{part} pictures", self.data[part], data[part]) for part in ("training", "validation")]
         different = [f"{name} {plain(theirs)}, not {plain(ours)}" for name, theirs, ours in pairs if theirs != ours]
         more = f" and {len(different) - NAMED} more" if len(different) > NAMED else ""

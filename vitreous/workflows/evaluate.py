@@ -67,7 +67,7 @@ class Evaluated(Evaluation):
     not_kept: str | None = None
     """What couldn't be written, and why, in one line."""
     reached: Reached | None = None
-    """Where the run was; None for a model that is no run folder."""
+    """Where the run was; None for a model that is no run folder, or where it isn't told."""
 
 
 def evaluate(
@@ -185,8 +185,9 @@ def is_own_data(header: dict[str, Any], source: str, classifier: Classifier) -> 
     recipe = header["recipe"]
     if source == absolute(recipe["data"]):
         return True
-    if source.partition(":")[0] != recipe["data"].partition(":")[0]:
-        return False
+    kind, _, place = source.partition(":")
+    if kind != recipe["data"].partition(":")[0] or not place.startswith("/"):
+        return False  # only a folder can have been moved
     reading = reading_of(classifier, recipe["data"])
     try:
         read = load_training(source, classifier.preprocessing.size_hw, recipe["validation_fraction"], reading)
@@ -202,6 +203,8 @@ def reached_by(model: str | Path | Classifier) -> Reached | None:
     if folder is None or header is None or pictures is None:
         return None
     logged = [line["step"] for line in read_metrics(folder)]
+    if not logged and not folder.checkpoint.is_file():
+        return None
     step = logged[-1] if logged else 0
     if folder.checkpoint.is_file():
         with suppress(InputError):  # damaged: the weights needn't be

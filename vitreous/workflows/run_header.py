@@ -91,7 +91,8 @@ def check_there(source: str, folder: RunFolder) -> None:
         InputError: there is no such folder; says how to name another.
     """
     name, place = parse(source)
-    if (name.endswith(":DIR") or place.is_absolute()) and not place.is_dir():
+    there = place.is_dir() or (name.startswith("hf:") and Path(str(place).rpartition(":")[0]).is_dir())
+    if (name.endswith(":DIR") or place.is_absolute()) and not there:
         raise InputError(
             f"there is no folder {place}, from which the run in {folder.path} learns: "
             f"if it was moved, add --data {name.partition(':')[0]}:NEW"
@@ -124,10 +125,20 @@ class Renewal:
         """Whether recipe.json isn't true of the run any more once it goes on."""
         return is_other_data(self.facts, self.header) or self.recipe != from_dict(Recipe, self.header["recipe"])
 
-    def is_over(self, step: int) -> bool:
-        """Whether `step` was the last one with the pictures that recipe.json knows, whatever they are now."""
+    def is_over(self, step: int, steps: int) -> bool:
+        """Whether `step` was the last one with the pictures that recipe.json knows; now there would be `steps`.
+
+        Raises:
+            InputError: it wasn't, but with the pictures as they are now there is none left.
+        """
         pictures = self.header.get("data", {}).get("training")
-        return pictures is not None and step >= self.recipe.steps(pictures)
+        last = steps if pictures is None else self.recipe.steps(pictures)
+        if step < last and step >= steps:
+            raise InputError(
+                f"the run took {step} steps, and with the pictures of '{self.recipe.data}' as they are now it has "
+                f"only {steps}: start a new run, or bring the others back"
+            )
+        return step >= last
 
     def header_after(self, step: int) -> dict[str, Any]:
         """What recipe.json is to say from `step` on; pictures that were learned until then are kept in a list."""

@@ -142,8 +142,8 @@ def train(
             path, found, processes, listener if processes.is_first else Listener(stoppable=listener.stoppable)
         )
         begun = processes.from_first(lambda: was_begun_by(processes.launch, RunFolder(path)))
-        if begun and not resume:  # by this very command, which torchrun repeats with the same --data and --set
-            data, settings = None, None
+        if begun and not resume:  # by this very command, which torchrun repeats with the same --set
+            settings = None
         if begun or resume:
             return _resume(session, chosen, data, settings, accept_changed_data=accept_changed_data)
         return _start(session, _changed(replace(chosen, data=data) if data else chosen, settings or {}))
@@ -182,7 +182,8 @@ def _resume(
     if data is None:
         check_there(recipe.data, folder)
     training, validation, facts = _pictures(recipe, session)
-    notes = []
+    place = from_first(lambda: recipe.data)  # in which each host may have them elsewhere
+    recipe, notes = replace(recipe, data=place), []
     if is_other_data(facts, header):
         if not accept_changed_data:
             raise InputError(
@@ -246,7 +247,8 @@ def _train(
     sentence = _sentence(model, recipe, data, session)
     state = new_state(model, recipe, processes.count)
     _go_back(state, folder, session)
-    if _is_over(state.step, recipe.steps(len(training)), renewal):
+    steps = recipe.steps(len(training))
+    if renewal.is_over(state.step, steps) if renewal is not None else state.step >= steps:
         listener.note("the run is finished: nothing to do")
         top1 = processes.from_first(lambda: _last_validation(folder))
         return TrainingResult(folder.path, finished=True, step=state.step, steps=state.step, validation_top1=top1)
@@ -259,11 +261,6 @@ def _train(
     finished, steps = _steps(state, (recipe, batches, data[1]), folder, session)
     top1 = processes.from_first(lambda: _last_validation(folder))
     return TrainingResult(folder.path, finished, state.step, steps, top1)
-
-
-def _is_over(step: int, steps: int, renewal: Renewal | None) -> bool:
-    """Whether no step is left: all were taken with the pictures as they are now, or as they were when it ended."""
-    return step >= steps or (renewal is not None and renewal.is_over(step))
 
 
 def _renew(renewal: Renewal | None, step: int, folder: RunFolder, session: Session) -> None:
