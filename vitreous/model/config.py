@@ -29,8 +29,7 @@ class ViTConfig:
     """How pixels become tokens: one linear map a patch (Dosovitskiy et al. 2021), or 3 × 3 convolutions that halve the
     sides again and again (Xiao et al. 2021), at the cost of about two blocks."""
     stem_convolutions: int = 2
-    """Convolutions of such a stem to each halving: more learn sooner, and let each token see further around its patch,
-    so that a map of tokens says less about where the pixels lie that mattered."""
+    """Convolutions of such a stem to each halving; the more, the further each token sees around its patch."""
     embedding_norm: bool = False
     """Layer-normalise the tokens before the first block, as CLIP does (Radford et al. 2021, section 2.4)."""
     pooling: Literal["class", "mean", "attention", "map", "class-and-mean", "class-and-distillation"] = "class"

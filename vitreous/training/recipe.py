@@ -91,4 +91,9 @@ class Recipe:
 
     def steps(self, pictures: int) -> int:
         """Optimizer steps in the whole run over so many training pictures."""
-        return max(1, round(self.epochs * pictures / self.batch_size))
+        return steps_in(self.epochs, pictures, self.batch_size)
+
+
+def steps_in(epochs: float, pictures: int, batch_size: int) -> int:
+    """Optimizer steps in so many passes over so many pictures: at least one."""
+    return max(1, round(epochs * pictures / batch_size))

@@ -16,6 +16,7 @@ from vitreous.evaluation.certainty import Answers, Evaluation, judge, temperatur
 from vitreous.files import write_text
 from vitreous.tasks.classification import Classifier
 from vitreous.tasks.saved import read_json
+from vitreous.training.recipe import steps_in
 from vitreous.training.run_folder import RunFolder, read_metrics
 from vitreous.training.state import Checkpoint
 from vitreous.workflows.answers import answers_for
@@ -210,7 +211,7 @@ def reached_by(model: str | Path | Classifier) -> Reached | None:
         with suppress(InputError):  # damaged: the weights needn't be
             step = Checkpoint(folder.checkpoint).step
     recipe = header["recipe"]
-    return Reached(step, max(1, round(recipe["epochs"] * pictures / recipe["batch_size"])))  # as Recipe.steps
+    return Reached(step, steps_in(recipe["epochs"], pictures, recipe["batch_size"]))
 
 
 def reading_of(classifier: Classifier, source: str, *, skip_unreadable: bool = False) -> Reading:
