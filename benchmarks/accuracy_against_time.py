@@ -1,4 +1,4 @@
-"""Validation accuracy against training time of several runs, as a picture and a table.
+"""Validation accuracy against training time of several runs, as an image and a table.
 
 Command:  python benchmarks/accuracy_against_time.py RUN [RUN ...] [-o docs/accuracy.png]
 
@@ -23,7 +23,7 @@ def points(run: Path) -> tuple[str, list[float], list[float]]:
     minutes, accuracies, now = [0.0], [10.0], 0.0
     for line in read_metrics(RunFolder(run)):
         if line["split"] == "train":
-            now = line["step"] * recipe["batch_size"] / line["pictures_per_second"] / 60
+            now = line["step"] * recipe["batch_size"] / line["images_per_second"] / 60
         elif line["split"] == "validation":
             minutes.append(now)
             accuracies.append(100 * line["top1"])

@@ -1,4 +1,4 @@
-"""Where a model looks in clips, as one picture: a row of frames for each clip, from the written videos.
+"""Where a model looks in clips, as one image: a row of frames for each clip, from the written videos.
 
 Command:  python benchmarks/contact_sheets.py [CLIP ...] [--weights FILE] [-o docs/clips.jpg]
 """
@@ -37,7 +37,7 @@ def row_of(video: Path) -> Image.Image:
 
 
 def main() -> None:
-    """Make the picture."""
+    """Make the image."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", nargs="*", type=Path, default=CLIPS)
     parser.add_argument("--weights", default=str(SHARED / "weights" / "dinov2-vits14.safetensors"))

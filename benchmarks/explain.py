@@ -40,42 +40,42 @@ def ways(name: str, side: int, batch: int) -> dict[str, Callable[[], object]]:
     """Every way to be measured, the plain pass first."""
     torch.manual_seed(0)
     config = size(name, image_size_hw=(side, side))
-    model, pictures = ViT(config).eval(), torch.randn(batch, 3, side, side)
+    model, images = ViT(config).eval(), torch.randn(batch, 3, side, side)
 
     def class_rows(layers: range) -> object:
         trace = LeanTrace()
-        model(pictures, trace)
+        model(images, trace)
         return [row_times_attention(trace.readout, trace.layers[layer]) for layer in layers]
 
     def by_matrices() -> object:
         trace = Trace()
-        model(pictures, trace)
+        model(images, trace)
         return plain_rollout(trace, trace.readout)
 
     return {
-        "plain": lambda: model(pictures),
+        "plain": lambda: model(images),
         "class row, last layer": lambda: class_rows(range(config.depth - 1, config.depth)),
         "class row, all layers": lambda: class_rows(range(config.depth)),
-        "rollout": lambda: rollout(model, pictures, Predicted(), Settings()),
-        "attention": lambda: attention(model, pictures, Predicted(), Settings()),
+        "rollout": lambda: rollout(model, images, Predicted(), Settings()),
+        "attention": lambda: attention(model, images, Predicted(), Settings()),
         "rollout by matrices, our ViT": by_matrices,
-        USUAL: usual(config, pictures),
-        "plain, transformers": plain_of_theirs(config, pictures),
+        USUAL: usual(config, images),
+        "plain, transformers": plain_of_theirs(config, images),
     }
 
 
-def plain_of_theirs(config: ViTConfig, pictures: torch.Tensor) -> Callable[[], object]:
+def plain_of_theirs(config: ViTConfig, images: torch.Tensor) -> Callable[[], object]:
     """transformers' ViT as it runs by default."""
     theirs = theirs_like(config, "sdpa")
-    return lambda: theirs(pictures)
+    return lambda: theirs(images)
 
 
-def usual(config: ViTConfig, pictures: torch.Tensor) -> Callable[[], object]:
+def usual(config: ViTConfig, images: torch.Tensor) -> Callable[[], object]:
     """Rollout as it is written over transformers' ViT of the same size."""
     theirs = theirs_like(config, "eager")
 
     def run() -> object:
-        attentions = theirs(pictures, output_attentions=True).attentions
+        attentions = theirs(images, output_attentions=True).attentions
         product = torch.eye(attentions[0].shape[-1])
         for matrix in attentions:
             product = (torch.eye(product.shape[-1]) + matrix.mean(1)) / 2 @ product

@@ -24,34 +24,34 @@ ROUNDS = 7
 CASES = (("S/16", (224, 224), 1), ("S/16", (224, 224), 4), ("S/16", (512, 512), 1))
 
 
-def forward_and_backward(model: ViT, pictures: torch.Tensor) -> torch.Tensor:
-    """The gradient of the predicted class's logit with respect to the pictures."""
+def forward_and_backward(model: ViT, images: torch.Tensor) -> torch.Tensor:
+    """The gradient of the predicted class's logit with respect to the images."""
     with torch.enable_grad():
-        start = pictures.detach().requires_grad_()
+        start = images.detach().requires_grad_()
         return gradients(Predicted()(model(start)), [start])[0]
 
 
-def usual_way(model: ViT, pictures: torch.Tensor) -> torch.Tensor:
+def usual_way(model: ViT, images: torch.Tensor) -> torch.Tensor:
     """Chefer et al. 2021 by the matrices: each layer's attention and its gradient, and their product."""
     before = dict(kernels.WRITTEN_OUT_TOKENS)
     kernels.WRITTEN_OUT_TOKENS[torch.float32] = 10**9
     try:
-        run = scored(model, pictures, Predicted())
+        run = scored(model, images, Predicted())
     finally:
         kernels.WRITTEN_OUT_TOKENS.update(before)
     weights = [record.weights for record in run.trace.records]
-    relevance = torch.eye(weights[0].shape[-1]).expand(len(pictures), -1, -1)
+    relevance = torch.eye(weights[0].shape[-1]).expand(len(images), -1, -1)
     for one, slope in zip(weights, gradients(run.scores, weights), strict=True):
         relevance = relevance + (slope * one.detach()).clamp(min=0).mean(1) @ relevance
     return relevance[:, 0, 1:]
 
 
-def ways(model: ViT, pictures: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
+def ways(model: ViT, images: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
     """The pass there and back, our map, and the usual one."""
     return {
-        "forward and backward": lambda: forward_and_backward(model, pictures),
-        "gradient-rollout": lambda: gradient_rollout(model, pictures, Predicted(), Settings()).grids.flatten(1),
-        "usual way: all matrices kept": lambda: usual_way(model, pictures),
+        "forward and backward": lambda: forward_and_backward(model, images),
+        "gradient-rollout": lambda: gradient_rollout(model, images, Predicted(), Settings()).grids.flatten(1),
+        "usual way: all matrices kept": lambda: usual_way(model, images),
     }
 
 

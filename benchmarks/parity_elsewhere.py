@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
-from vitreous.model.pretrained.layouts import LAYOUTS, recognise
+from vitreous.model.pretrained.layouts import LAYOUTS, recognize
 from vitreous.model.vit import ViT
 
 for _operator in ("nms", "qnms"):  # torchvision's CUDA build has them compiled; only their names are needed here
@@ -61,7 +61,7 @@ TIMM = {
 
 
 @torch.no_grad()
-def randomise(model: nn.Module) -> nn.Module:
+def randomize(model: nn.Module) -> nn.Module:
     """The model with random weights: none is an initial value that hides another, and answers are about 1."""
     torch.manual_seed(0)
     for name, weight in model.named_parameters():
@@ -73,7 +73,7 @@ def randomise(model: nn.Module) -> nn.Module:
 
 def converted(tensors: dict[str, Tensor], their_config: dict) -> ViT:
     """Our model with their weights."""
-    layout = recognise({name: tensor.shape for name, tensor in tensors.items()})
+    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
     config = layout.read_config(tensors, their_config)
     ours = ViT(config).eval()
     ours.load_state_dict(layout.to_ours(tensors, config))
@@ -82,11 +82,11 @@ def converted(tensors: dict[str, Tensor], their_config: dict) -> ViT:
 
 @torch.no_grad()
 def largest_difference(theirs: Callable, ours: Callable, sizes: tuple) -> float:
-    """Over pictures of several sizes, the largest difference of two models' answers."""
+    """Over images of several sizes, the largest difference of two models' answers."""
     differences = []
     for size_hw in sizes:
-        pictures = torch.randn(2, 3, *size_hw)
-        expected, found = theirs(pictures), ours(pictures)
+        images = torch.randn(2, 3, *size_hw)
+        expected, found = theirs(images), ours(images)
         assert expected.shape == found.shape, (expected.shape, found.shape)
         differences.append((expected - found).abs().max().item())
     return max(differences)
@@ -105,13 +105,13 @@ def timm_loaded(ours: ViT) -> nn.Module:
 def timm_cases() -> Iterator[tuple[str, float, float]]:
     """timm's VisionTransformer with each of its options that we know, and its distilled DeiT."""
     for name, options in TIMM.items():
-        theirs = randomise(VisionTransformer(**(SIZE | options)))
+        theirs = randomize(VisionTransformer(**(SIZE | options)))
         arguments = {"img_size": SIZE["img_size"], "num_heads": 4, "act_layer": options.get("act_layer", "gelu")}
         said = {"architecture": "vit", "global_pool": theirs.global_pool, "model_args": arguments}
         ours = converted(theirs.state_dict(), said)
         back = largest_difference(timm_loaded(ours), ours, SIZES)
         yield f"timm: {name}", largest_difference(theirs, ours, SIZES), back
-    theirs = randomise(VisionTransformerDistilled(**SIZE))
+    theirs = randomize(VisionTransformerDistilled(**SIZE))
     ours = converted(theirs.state_dict(), {"model_args": {"img_size": SIZE["img_size"], "num_heads": 4}})
     back = largest_difference(timm_loaded(ours), ours, SIZES)
     yield "timm: distilled DeiT", largest_difference(theirs, ours, SIZES), back
@@ -124,9 +124,9 @@ def torchvision_cases() -> Iterator[tuple[str, float, float]]:
         ("small", lambda: torchvision.models.VisionTransformer(**small, num_classes=7), 32),
         ("vit_b_16", torchvision.models.vit_b_16, 224),
     ):
-        theirs = randomise(build())
+        theirs = randomize(build())
         ours, again = converted(theirs.state_dict(), {}), build().eval()
-        layout = recognise({name: tensor.shape for name, tensor in theirs.state_dict().items()})
+        layout = recognize({name: tensor.shape for name, tensor in theirs.state_dict().items()})
         forth = largest_difference(theirs, ours, ((side, side),))
         again.load_state_dict(layout.to_theirs(ours.state_dict(), ours.config), strict=True)
         yield f"torchvision: {name}", forth, largest_difference(again, ours, ((side, side),))
@@ -135,9 +135,9 @@ def torchvision_cases() -> Iterator[tuple[str, float, float]]:
 def open_clip_cases() -> Iterator[tuple[str, float, float]]:
     """open_clip's image towers, whose file holds the text tower too."""
     for name in ("ViT-B-32-quickgelu", "ViT-B-16"):
-        theirs = randomise(open_clip.create_model(name))
+        theirs = randomize(open_clip.create_model(name))
         ours = converted(theirs.state_dict(), {"model_cfg": open_clip.get_model_config(name)})
-        layout = recognise({name: tensor.shape for name, tensor in theirs.state_dict().items()})
+        layout = recognize({name: tensor.shape for name, tensor in theirs.state_dict().items()})
         forth = largest_difference(theirs.encode_image, ours, ((224, 224),))
         again = open_clip.create_model(name).visual.eval()
         written = layout.to_theirs(ours.state_dict(), ours.config)
@@ -150,7 +150,7 @@ def every_timm_vit() -> Iterator[tuple[str, float, None]]:
     for name in timm.list_models(module="vision_transformer") + timm.list_models("deit*"):
         with torch.device("meta"):
             theirs = timm.create_model(name, depth=2, num_classes=5)
-        theirs = randomise(theirs.to_empty(device="cpu"))
+        theirs = randomize(theirs.to_empty(device="cpu"))
         try:
             ours = converted(theirs.state_dict(), {"architecture": name, "global_pool": theirs.global_pool})
         except InputError as error:
@@ -161,9 +161,9 @@ def every_timm_vit() -> Iterator[tuple[str, float, None]]:
         yield name, largest_difference(theirs, cut, (theirs.patch_embed.img_size,)), None
 
 
-def cropped(model: nn.Module, height: int, width: int, pictures: Tensor) -> Tensor:
-    """A model's answer on the upper left part of the pictures."""
-    return model(pictures[..., :height, :width])
+def cropped(model: nn.Module, height: int, width: int, images: Tensor) -> Tensor:
+    """A model's answer on the upper left part of the images."""
+    return model(images[..., :height, :width])
 
 
 def main() -> None:

@@ -56,16 +56,16 @@ def rates() -> None:
 
 @torch.no_grad()
 def run_pass(own_products: bool) -> None:
-    """Print what a pass of ViT-S/16 takes, one picture and eight."""
+    """Print what a pass of ViT-S/16 takes, one image and eight."""
     if not own_products:
         linear._has_wide_products = lambda: False
     config = size("S/16", image_size_hw=(224, 224))
     model = ViT(config).eval()
     for batch in (1, 8):
-        pictures = torch.randn(batch, 3, 224, 224)
-        took = milliseconds(lambda pictures=pictures: model(pictures))
+        images = torch.randn(batch, 3, 224, 224)
+        took = milliseconds(lambda images=images: model(images))
         rate = 2 * multiply_adds(config) * batch / took / 1e6
-        print(f"    {batch} pictures: {took:6.1f} ms, {rate:4.0f} GFLOP/s")
+        print(f"    {batch} images: {took:6.1f} ms, {rate:4.0f} GFLOP/s")
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from vitreous.workflows.evaluate import evaluate
 
 
 def timed_run(recipe: str, seed: int, folder: Path, settings: list[str]) -> tuple[float, float]:
-    """Train in a process of its own, as a user would; wall time in seconds, and top-1 on the test pictures."""
+    """Train in a process of its own, as a user would; wall time in seconds, and top-1 on the test images."""
     changes = [word for setting in [f"seed={seed}", *settings] for word in ("--set", setting)]
     command = [sys.executable, "-m", "vitreous", "train", recipe, "--out", str(folder), *changes]
     started = time.monotonic()

@@ -53,7 +53,7 @@ def compare() -> None:
 
 
 def model_for(tokens: int, layers: int) -> tuple[Model, torch.Tensor]:
-    """A ViT of heads of 64, mean-pooled, so that every row of every layer counts, and a picture of so many patches."""
+    """A ViT of heads of 64, mean-pooled, so that every row of every layer counts, and an image of so many patches."""
     torch.manual_seed(0)
     side = math.isqrt(tokens) * PATCH
     width = HEADS * HEAD_WIDTH
@@ -78,11 +78,11 @@ def status(name: str) -> float:
 @torch.no_grad()
 def run(tokens: int, layers: int, way: str) -> None:
     """Print the peak of one pass, plain or explained."""
-    model, picture = model_for(tokens, layers)
+    model, image = model_for(tokens, layers)
     if way == "plain":
-        print(peak_mebibytes(lambda: model(picture)))
+        print(peak_mebibytes(lambda: model(image)))
     else:
-        print(peak_mebibytes(lambda: rollout(model, picture, Predicted(), Settings())))
+        print(peak_mebibytes(lambda: rollout(model, image, Predicted(), Settings())))
 
 
 def measure(tokens: int, layers: int) -> None:

@@ -2,7 +2,7 @@
 
 Command:  python benchmarks/ship.py RUN NAME
 
-Weights go in half precision, which moves no answer on the test pictures by more than rounding; the card says what
+Weights go in half precision, which moves no answer on the test images by more than rounding; the card says what
 `vitreous evaluate` says of the model as it is shipped. It writes vitreous/shipped/NAME.
 """
 
@@ -29,7 +29,7 @@ def card(name: str, header: dict[str, Any], scores: Evaluation, parameters: int)
     recipe = header["recipe"]
     model, data = recipe["model"], header["data"]
     low, high = scores.top1_interval
-    taught = "a small convolutional network, trained in the same run on the same pictures"
+    taught = "a small convolutional network, trained in the same run on the same images"
     taught = f"\n| taught by | {taught} |" if recipe["teacher"]["share"] else ""
     side, patch = model["image_size_hw"][0], model["patch_size"]
     return f"""---
@@ -41,18 +41,18 @@ datasets: [cifar10]
 
 # vitreous:{name}
 
-A Vision Transformer of {parameters / 1e6:.2f} M parameters, made to be looked into: pictures of {side} × {side},
+A Vision Transformer of {parameters / 1e6:.2f} M parameters, made to be looked into: images of {side} × {side},
 patches of {patch}, width {model["width"]}, depth {model["depth"]}, {model["heads"]} heads, {model["pooling"]} pooling.
 
 | | |
 |---|---|
 | recipe | `vitreous train {recipe["name"]} --set seed={recipe["seed"]}` |
-| learned from | {data["training"]:,} training pictures of {data["source"]}, and no other data |{taught}
+| learned from | {data["training"]:,} training images of {data["source"]}, and no other data |{taught}
 | passes | {recipe["epochs"]:g} |
-| top-1 on the {scores.count:,} test pictures | {scores.top1:.2%} (95 % interval {low:.2%} to {high:.2%}) |
+| top-1 on the {scores.count:,} test images | {scores.top1:.2%} (95 % interval {low:.2%} to {high:.2%}) |
 | made with | vitreous {header["vitreous"]}, torch {header["torch"]}, {header["device"]} |
 
-It knows ten classes and pictures of 32 × 32. Of any other picture it says one of the ten all the same, often
+It knows ten classes and images of 32 × 32. Of any other image it says one of the ten all the same, often
 surely. It is a specimen, not a tool for decisions. CIFAR-10 is by Krizhevsky (2009).
 """
 

@@ -21,7 +21,7 @@ KINDS = {
     "norms": ("norm",),
     "softmax": ("softmax",),
     "AdamW": ("adam",),
-    "flips and shifts, order of the pictures": ("gather", "index", "randperm", "randint"),
+    "flips and shifts, order of the images": ("gather", "index", "randperm", "randint"),
     "copies and conversions": ("copy_", "cat", "to", "clone", "contiguous", "empty", "zero"),
     "sums and products of single numbers": ("add", "mul", "sum", "mean", "div", "sub", "where"),
 }

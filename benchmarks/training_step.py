@@ -2,9 +2,9 @@
 
 Command:  python benchmarks/training_step.py
 
-Both see CIFAR-10 (random pictures of its shape: what is on them costs nothing), the same batch, width, depth, heads and
-patch, AdamW with fused=True, random flips and shifts. Ours keeps the pictures in memory and augments a batch at a time;
-theirs has a Dataset that augments and normalises one picture at a time, in the two worker processes that help it most.
+Both see CIFAR-10 (random images of its shape: what is on them costs nothing), the same batch, width, depth, heads and
+patch, AdamW with fused=True, random flips and shifts. Ours keeps the images in memory and augments a batch at a time;
+theirs has a Dataset that augments and normalizes one image at a time, in the two worker processes that help it most.
 Times are medians of steps in processes of their own that take turns; ours keeps freed memory, as its command line does.
 """
 
@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitreous.data.augment import Augment
-from vitreous.data.loader import Normalise, TrainingBatches
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
+from vitreous.data.loader import Normalize, TrainingBatches
 from vitreous.machine import keep_freed_memory
 from vitreous.model.arithmetic import multiply_adds
 from vitreous.model.config import size
@@ -32,25 +32,25 @@ from vitreous.training.optimizer import OptimizerSettings, build_optimizers
 from vitreous.training.processes import Processes
 from vitreous.training.recipe import Recipe
 
-BATCH, STEPS, PICTURES = 256, 25, 20_000
+BATCH, STEPS, IMAGES = 256, 25, 20_000
 CPU = torch.device("cpu")
 
 
-def pictures() -> tuple[Tensor, Tensor]:
+def make_images() -> tuple[Tensor, Tensor]:
     """As many as a part of CIFAR-10, uint8 (n, 3, 32, 32), and labels."""
     draw = torch.Generator().manual_seed(0)
-    shape = (PICTURES, 3, 32, 32)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=draw), torch.arange(PICTURES) % 10
+    shape = (IMAGES, 3, 32, 32)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=draw), torch.arange(IMAGES) % 10
 
 
 def our_step(precision: str) -> Callable[[], None]:
     """A step of the library's own parts."""
-    images, labels = pictures()
+    images, labels = make_images()
     model = size("micro/4-32", qk_norm=True)
     adamw = OptimizerSettings(kind="adamw")
     recipe = Recipe("step", "cifar10", model, epochs=1, batch_size=BATCH, optimizer=adamw)
-    data = Pictures(images, labels, tuple("0123456789"))
-    batches = TrainingBatches(data, BATCH, Augment(flip=True, shift=3), 0, normalise=Normalise((0.5,) * 3, (0.25,) * 3))
+    data = ImageSet(images, labels, tuple("0123456789"))
+    batches = TrainingBatches(data, BATCH, Augment(flip=True, shift=3), 0, normalize=Normalize((0.5,) * 3, (0.25,) * 3))
     vit = ViT(recipe.model).train()
     learner, (optimizer,) = Learner(vit, recipe, Processes()), build_optimizers(vit, recipe.optimizer).values()
     steps = iter(range(10**9))
@@ -66,11 +66,11 @@ def our_step(precision: str) -> Callable[[], None]:
     return step
 
 
-class TheirPictures(torch.utils.data.Dataset):
-    """One picture at a time, flipped and shifted at random."""
+class TheirImages(torch.utils.data.Dataset):
+    """One image at a time, flipped and shifted at random."""
 
     def __init__(self) -> None:
-        self.images, self.labels = pictures()
+        self.images, self.labels = make_images()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -97,7 +97,7 @@ def their_step(precision: str) -> Callable[[], None]:
     model = ViTForImageClassification(theirs).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)
     loader = torch.utils.data.DataLoader(
-        TheirPictures(), BATCH, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
+        TheirImages(), BATCH, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
     )
     batches = endless(loader)
 
@@ -147,7 +147,7 @@ def main() -> None:
                 taken.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
         ours, theirs = (min(times[who]) for who in ("ours", "theirs"))
         print(
-            f"{precision}: a step of {BATCH} takes us {ours * 1000:.0f} ms ({BATCH / ours:.0f} pictures/s, "
+            f"{precision}: a step of {BATCH} takes us {ours * 1000:.0f} ms ({BATCH / ours:.0f} images/s, "
             f"{operations / ours / 1e9:.0f} GFLOP/s), the plain loop {theirs * 1000:.0f} ms: {theirs / ours:.2f} times"
         )
 

@@ -26,7 +26,7 @@ import torch
 
 from vitreous import load
 from vitreous.data.preprocessing import Preprocessing
-from vitreous.explanation.pictures import explain_batch
+from vitreous.explanation.images import explain_batch
 from vitreous.explanation.rows import plain_attention
 from vitreous.machine import keep_freed_memory, share_cores
 from vitreous.model import kernels, linear
@@ -51,7 +51,7 @@ KINDS = ("fp32", "bf16", "int8")
 
 
 def plainly(size_hw: tuple[int, int], patch: int) -> Preprocessing:
-    """Whole pictures, stretched to the model's size."""
+    """Whole images, stretched to the model's size."""
     return Preprocessing(size_hw, "stretch", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), patch)
 
 

@@ -1,4 +1,4 @@
-"""Explained clips in a browser: whether headless Chromium plays each to its end, and what colours it shows.
+"""Explained clips in a browser: whether headless Chromium plays each to its end, and what colors it shows.
 
 Usage: python benchmarks/video_playback.py [--folder FOLDER] [--report REPORT.md]; needs Chromium.
 
@@ -56,7 +56,7 @@ EVERY_FORMAT = ("dog.mp4", "odd-314x273.gif", "variable-rate-rotated-180.mp4")
 FULL_RANGE = "bt709-full-range.mp4"
 PATIENCE_SECONDS = 60
 COLUMNS = ("file", "width × height", "duration s", "played to the end", "frames", "presented",
-           "colours off: mean", "field", "error")  # fmt: skip
+           "colors off: mean", "field", "error")  # fmt: skip
 HEADING = "# In a browser\n"
 INTRODUCTION = """
 Every clip of the test data with a map over it, and three of them as WebM and GIF (of 240 lines) too, each opened in
@@ -67,7 +67,7 @@ Frames are those of the file, as PyAV counts them; of these the browser presente
 machine ({cores} cores, shared, no GPU) drew in time. A GIF goes through the browser's own image decoder; presented are
 its frames that differ from the one before.
 
-Colours are those of the frame in the middle, drawn to a canvas, against the same frame decoded by PyAV: the mean red,
+Colors are those of the frame in the middle, drawn to a canvas, against the same frame decoded by PyAV: the mean red,
 green and blue of the whole frame, and of each of 4 × 4 fields; the largest difference, of 255 levels. Of the last two
 lines one is a clip with nothing drawn on it, against its source, and one is that source itself, which has the full
 range. This Chromium shows the most saturated blue and yellow of limited range by up to 11 levels paler than they are.
@@ -78,10 +78,10 @@ const canvas = document.createElement("canvas"), ROWS = 4, COLUMNS = 4
 const event = (target, kind) => new Promise(done => target.addEventListener(kind, done, {once: true}))
 const pause = seconds => new Promise(done => setTimeout(done, 1000 * seconds))
 
-function fields(picture, width, height) {
+function fields(image, width, height) {
   [canvas.width, canvas.height] = [width, height]
   const context = canvas.getContext("2d", {willReadFrequently: true})
-  context.drawImage(picture, 0, 0)
+  context.drawImage(image, 0, 0)
   const pixels = context.getImageData(0, 0, width, height).data
   const sums = Array.from({length: ROWS * COLUMNS}, () => [0, 0, 0, 0])
   for (let y = 0, at = 0; y < height; y++) for (let x = 0; x < width; x++, at += 4) {
@@ -251,7 +251,7 @@ def unchanged(frames: list[Frame]) -> list[np.ndarray]:
 
 
 def decoded(path: Path, seconds: float) -> tuple[int, np.ndarray]:
-    """How many frames a clip has, and the mean colours of 4 × 4 fields of the one nearest to a time, by PyAV."""
+    """How many frames a clip has, and the mean colors of 4 × 4 fields of the one nearest to a time, by PyAV."""
     count, nearest, best = 0, None, float("inf")
     with av.open(path) as container:
         for frame in container.decode(video=0):

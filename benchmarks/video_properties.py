@@ -20,12 +20,12 @@ from vitreous.video.stream import transform_video
 CLIPS = Path(__file__).parents[2] / "shared" / "data" / "video"
 REPORT = Path(__file__).parents[1] / "docs" / "video-properties.md"
 OUTPUTS = {".mp4": WHOLE, ".webm": WHOLE, ".gif": VideoOptions(size=120)}
-COLUMNS = ["file", "frames", "duration s", "size", "frames/s", "turn", "picture", "sound", "pixels, range, matrix"]
+COLUMNS = ["file", "frames", "duration s", "size", "frames/s", "turn", "image", "sound", "pixels, range, matrix"]
 INTRODUCTION = """# What goes in and what comes out
 
 Every clip of the test data through `transform_video`, with nothing drawn on it, to MP4, WebM and GIF (of 120 lines); as
-ffprobe sees the files. Made by `python benchmarks/video_properties.py`. The duration is that of the picture: from the
-first frame to the end of the last one. A turn of the picture is carried out, so no output has one. H.264 needs even
+ffprobe sees the files. Made by `python benchmarks/video_properties.py`. The duration is that of the image: from the
+first frame to the end of the last one. A turn of the image is carried out, so no output has one. H.264 needs even
 sides. GIF has no sound, and at most 50 frames a second.
 """
 
@@ -53,18 +53,18 @@ def unchanged(frames: list[Frame]) -> list[np.ndarray]:
 def row(path: Path, name: str) -> list[str]:
     """One line of the table, from ffprobe alone."""
     streams = probe(path, "-show_streams")["streams"]
-    picture = next(stream for stream in streams if stream["codec_type"] == "video")
+    image = next(stream for stream in streams if stream["codec_type"] == "video")
     sound = next((stream["codec_name"] for stream in streams if stream["codec_type"] == "audio"), "none")
     frames = probe(path, "-select_streams", "v:0", "-show_frames", "-show_entries", "frame=pts_time,duration_time")
     shown = [frame for frame in frames["frames"] if "pts_time" in frame]
     last = shown[-1]
-    step = 1 / Fraction(picture["avg_frame_rate"]) if not picture["avg_frame_rate"].startswith("0") else Fraction(0)
+    step = 1 / Fraction(image["avg_frame_rate"]) if not image["avg_frame_rate"].startswith("0") else Fraction(0)
     length = float(last["pts_time"]) + float(last.get("duration_time", step)) - float(shown[0]["pts_time"])
-    turn = next((data["rotation"] for data in picture.get("side_data_list", []) if "rotation" in data), 0)
-    colors = [str(picture.get(key, "-")) for key in ("pix_fmt", "color_range", "color_space")]
-    rate = f"{float(Fraction(picture['avg_frame_rate'])):.3f}" if step else "-"
-    size = f"{picture['width']} × {picture['height']}"
-    kind = picture["codec_name"]
+    turn = next((data["rotation"] for data in image.get("side_data_list", []) if "rotation" in data), 0)
+    colors = [str(image.get(key, "-")) for key in ("pix_fmt", "color_range", "color_space")]
+    rate = f"{float(Fraction(image['avg_frame_rate'])):.3f}" if step else "-"
+    size = f"{image['width']} × {image['height']}"
+    kind = image["codec_name"]
     return [name, str(len(frames["frames"])), f"{length:.3f}", size, rate, str(turn), kind, sound, ", ".join(colors)]
 
 

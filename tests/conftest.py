@@ -19,7 +19,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory) -> Iterator[None]:
-    """Decoded pictures go into a cache of the tests' own, not into the user's."""
+    """Decoded images go into a cache of the tests' own, not into the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VITREOUS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -27,10 +27,10 @@ def own_cache(tmp_path_factory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def colored_folder(tmp_path_factory) -> Path:
-    """Pictures of three classes told apart by colour: enough for a model that trains in a second."""
+    """Images of three classes told apart by color: enough for a model that trains in a second."""
     from runs import make_folder
 
-    return make_folder(tmp_path_factory.mktemp("pictures"))
+    return make_folder(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from conforming.definition import Truth, answer, truth
 from conforming.known_models import CHAIN, LARGE, MEAN, OBLONG, PLAIN, REGISTERS, SQUARE, Known
 from conforming.left_behind import stopping, what_stands
-from conforming.meter import Meter, fused_pictures_of
+from conforming.meter import Meter, fused_images_of
 from conforming.subject import NoMap, NotApplicable, OtherModelError, Seen, Subject
 from vitreous.explanation.observation.answer import answer_of
 
@@ -39,7 +39,7 @@ def opened(subject: Subject, known: Known) -> Seen:
     """What a tool newly opened on the model sees."""
     tool = subject.open(built(subject, known), known)
     try:
-        return tool.look(known.pictures)
+        return tool.look(known.images)
     finally:
         tool.close()
 
@@ -52,14 +52,14 @@ def built(subject: Subject, known: Known) -> nn.Module:
     """
     model = subject.build(known)
     with torch.no_grad():
-        answers = answer_of(model(known.pictures)).double()
+        answers = answer_of(model(known.images)).double()
     if not torch.allclose(answers, answer(known), atol=1e-3):
         raise OtherModelError(f"{subject.name}: not the model that is known")
     return model
 
 
 def patches_of(grid: Tensor, known: Known) -> Tensor:
-    """A map (batch, rows, columns), of patches or of the picture's pixels, as one number a patch.
+    """A map (batch, rows, columns), of patches or of the image's pixels, as one number a patch.
 
     Raises:
         ValueError: it is neither.
@@ -80,7 +80,7 @@ def definition(subject: Subject) -> Outcome:
 
 def _agreement(seen: Seen, known: Known) -> Outcome:
     """Rows, and grids that hold the same weights, against the definition."""
-    exact = truth(known, known.pictures)
+    exact = truth(known, known.images)
     prefix, grid_hw = known.config.prefix, known.config.grid_hw
     pairs = [(kind, row, exact.row(kind)) for kind, row in seen.rows.items()]
     for kind, grid in seen.grids.items():
@@ -122,9 +122,9 @@ def layer_order(subject: Subject) -> Outcome:
 
 
 def chain() -> tuple[Tensor, Truth]:
-    """The chain's definition on pictures, on the autograd graph."""
-    pictures = CHAIN.pictures.double().requires_grad_()
-    return pictures, truth(CHAIN, pictures)
+    """The chain's definition on images, on the autograd graph."""
+    images = CHAIN.images.double().requires_grad_()
+    return images, truth(CHAIN, images)
 
 
 def mover(layer: int) -> int:
@@ -149,7 +149,7 @@ def orientation(subject: Subject) -> Outcome:
 
 
 def oblong(subject: Subject) -> Outcome:
-    """The same on a picture of 16 × 24 pixels, and weights agree with the definition there."""
+    """The same on an image of 16 × 24 pixels, and weights agree with the definition there."""
     seen = opened(subject, OBLONG)
     weights = _agreement(seen, OBLONG)
     return _peak_of(seen, OBLONG, subject) if weights.mark == "pass" and seen.grids else weights
@@ -187,16 +187,16 @@ def mean_pooled(subject: Subject) -> Outcome:
 
 
 def second_call(subject: Subject) -> Outcome:
-    """Pictures give the same after others were looked at with the same tool."""
+    """Images give the same after others were looked at with the same tool."""
     tool = subject.open(built(subject, PLAIN), PLAIN)
     try:
-        first = {kind: row.clone() for kind, row in tool.look(PLAIN.pictures).rows.items()}
-        tool.look(-PLAIN.pictures)
-        again = tool.look(PLAIN.pictures).rows
+        first = {kind: row.clone() for kind, row in tool.look(PLAIN.images).rows.items()}
+        tool.look(-PLAIN.images)
+        again = tool.look(PLAIN.images).rows
     finally:
         tool.close()
     worst = max((again[kind] - row).abs().max().item() for kind, row in first.items())
-    return judged(worst == 0, f"{worst:.0e}", f"the same pictures give another map, by up to {worst:.2g}")
+    return judged(worst == 0, f"{worst:.0e}", f"the same images give another map, by up to {worst:.2g}")
 
 
 def clean_up(subject: Subject) -> Outcome:
@@ -221,17 +221,17 @@ def _look_and_close(subject: Subject, model: nn.Module, *, raising: bool) -> Non
     tool = subject.open(model, PLAIN)
     try:
         with stopping(model, stop=raising):
-            tool.look(PLAIN.pictures)
+            tool.look(PLAIN.images)
     finally:
         tool.close()
 
 
 def half(subject: Subject) -> Outcome:
-    """Weights and pictures in bfloat16: finite maps whose rows add to 1 within a hundredth."""
+    """Weights and images in bfloat16: finite maps whose rows add to 1 within a hundredth."""
     model = built(subject, PLAIN).to(torch.bfloat16)
     tool = subject.open(model, PLAIN)
     try:
-        rows = tool.look(PLAIN.pictures.to(torch.bfloat16)).rows
+        rows = tool.look(PLAIN.images.to(torch.bfloat16)).rows
     finally:
         tool.close()
     if not all(row.isfinite().all() for row in rows.values()):
@@ -243,29 +243,27 @@ def half(subject: Subject) -> Outcome:
 def fused(subject: Subject) -> Outcome:
     """Where the model runs the fused kernel, it still does while it is looked at, and there is a map."""
     model = built(subject, LARGE)
-    plain = fused_pictures_of(lambda: model(LARGE.pictures))
+    plain = fused_images_of(lambda: model(LARGE.images))
     if not plain:
         raise NotApplicable("this model runs no fused kernel, so there is none to keep")
     tool = subject.open(model, LARGE)
     try:
-        looked_at = fused_pictures_of(lambda: tool.look(LARGE.pictures))
+        looked_at = fused_images_of(lambda: tool.look(LARGE.images))
     finally:
         tool.close()
-    return judged(
-        looked_at >= plain, "", f"pictures × layers through the fused kernel: {plain} before, {looked_at} now"
-    )
+    return judged(looked_at >= plain, "", f"images × layers through the fused kernel: {plain} before, {looked_at} now")
 
 
 def memory(subject: Subject) -> Outcome:
     """The peak of memory at 1,090 tokens (model, tool and recipe) over that of all attention matrices: below 1."""
-    model, pictures = built(subject, LARGE), LARGE.pictures
+    model, images = built(subject, LARGE), LARGE.images
     with Meter() as meter:
         tool = subject.open(model, LARGE)
-        tool.look(pictures)
+        tool.look(images)
         tool.close()
     config, count = LARGE.config, LARGE.config.prefix + LARGE.config.grid_hw[0] * LARGE.config.grid_hw[1]
-    share = meter.peak_bytes / (len(pictures) * config.depth * config.heads * count**2 * 4)
-    note = f"the peak is {share:.2f} times pictures × layers × heads × tokens² × 4 bytes"
+    share = meter.peak_bytes / (len(images) * config.depth * config.heads * count**2 * 4)
+    note = f"the peak is {share:.2f} times images × layers × heads × tokens² × 4 bytes"
     return judged(share < 1, f"{share:.2f}", note)
 
 
@@ -317,7 +315,7 @@ def run_all(subject: Subject) -> dict[str, Outcome]:
 def _blame(subject: Subject, error: Exception) -> dict[str, Outcome]:
     """The first check fails if the model runs the fused kernel."""
     model = subject.build(LARGE)
-    if not fused_pictures_of(lambda: model(LARGE.pictures)):
+    if not fused_images_of(lambda: model(LARGE.images)):
         return {}
     return {"fused kernel on": Outcome("FAIL", "", came_back(error))}
 

@@ -41,13 +41,13 @@ class Truth:
         return self.readout @ product
 
 
-def truth(known: Known, pictures: Tensor) -> Truth:
-    """Run the model by its definition on pictures (batch, 3, height, width)."""
+def truth(known: Known, images: Tensor) -> Truth:
+    """Run the model by its definition on images (batch, 3, height, width)."""
     state = {name: tensor.double() for name, tensor in known.state.items()}
-    config, pictures = known.config, pictures.double()
-    patches = functional.unfold(pictures, config.patch_size, stride=config.patch_size).transpose(1, 2)
+    config, images = known.config, images.double()
+    patches = functional.unfold(images, config.patch_size, stride=config.patch_size).transpose(1, 2)
     patches = _linear(state, "stem.linear", patches) + state["positions.table"].flatten(0, 1)
-    prefix = [state["prefix"].expand(len(pictures), -1, -1)] if config.prefix else []
+    prefix = [state["prefix"].expand(len(images), -1, -1)] if config.prefix else []
     tokens, attention = [torch.cat([*prefix, patches], 1)], []
     for layer in range(config.depth):
         after, weights = _block(state, f"blocks.{layer}.", tokens[-1], config.heads)
@@ -66,8 +66,8 @@ def truth(known: Known, pictures: Tensor) -> Truth:
 
 @cache
 def answer(known: Known) -> Tensor:
-    """What the model must answer to its own pictures: (batch, classes) or (batch, width)."""
-    return truth(known, known.pictures).answer
+    """What the model must answer to its own images: (batch, classes) or (batch, width)."""
+    return truth(known, known.images).answer
 
 
 def _block(state: dict[str, Tensor], name: str, tokens: Tensor, heads: int) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ Wires = Mapping[str, str]
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """A model of known weights, the pictures that it is asked about, and what is known of its maps."""
+    """A model of known weights, the images that it is asked about, and what is known of its maps."""
 
     config: ViTConfig
     state: Mapping[str, Tensor] = field(repr=False)
@@ -30,8 +30,8 @@ class Known:
     """Patches by their tags."""
 
     @property
-    def pictures(self) -> Tensor:
-        """Two pictures (2, 3, height, width), float32."""
+    def images(self) -> Tensor:
+        """Two images (2, 3, height, width), float32."""
         return torch.randn(2, 3, *self.config.image_size_hw, generator=torch.Generator().manual_seed(1))
 
     def token(self, tag: str) -> int:

@@ -19,7 +19,7 @@ class Meter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.peak_bytes = self.fused_pictures = 0
+        self.peak_bytes = self.fused_images = 0
         self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(
@@ -28,7 +28,7 @@ class Meter(TorchDispatchMode):
         """Run the operation and count what it made."""
         given = {one.untyped_storage()._cdata for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)}
         result = func(*args, **(kwargs or {}))
-        self.fused_pictures += len(args[0]) if "scaled_dot_product" in str(func) else 0
+        self.fused_images += len(args[0]) if "scaled_dot_product" in str(func) else 0
         self._alive = {place: kept for place, kept in self._alive.items() if not kept[0].expired()}
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in given:
@@ -38,8 +38,8 @@ class Meter(TorchDispatchMode):
         return result
 
 
-def fused_pictures_of(run: Callable[[], object]) -> int:
-    """How many pictures go through fused attention, each counted once a layer."""
+def fused_images_of(run: Callable[[], object]) -> int:
+    """How many images go through fused attention, each counted once a layer."""
     with torch.no_grad(), Meter() as meter:
         run()
-    return meter.fused_pictures
+    return meter.fused_images

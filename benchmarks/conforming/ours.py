@@ -30,10 +30,10 @@ def method(name: str) -> Callable[[nn.Module, Known], Tool]:
     """A method of the table METHODS, in its usual settings."""
 
     def open_tool(model: nn.Module, known: Known) -> Tool:
-        def look(pictures: Tensor) -> Seen:
+        def look(images: Tensor) -> Seen:
             with torch.no_grad():
-                grids = METHODS[name].explain(model, pictures, Predicted(), Settings()).grids
-                model(pictures, trace := LeanTrace())
+                grids = METHODS[name].explain(model, images, Predicted(), Settings()).grids
+                model(images, trace := LeanTrace())
             return _seen(trace, (name,), {name: grids})
 
         return Tool(look)
@@ -44,9 +44,9 @@ def method(name: str) -> Callable[[nn.Module, Known], Tool]:
 def observed(model: nn.Module, known: Known) -> Tool:
     """`observe`: attention and rollout from one pass of anyone's model."""
 
-    def look(pictures: Tensor) -> Seen:
+    def look(images: Tensor) -> Seen:
         with torch.no_grad(), observe(model, trace := LeanTrace()):
-            model(pictures)
+            model(images)
         seen = _seen(trace, ("attention", "rollout"), {})
         return Seen(seen.rows, {kind: on_grid(row, trace) for kind, row in seen.rows.items()}, seen.layers)
 

@@ -49,9 +49,9 @@ def timm_extract(method: str):
     def open_tool(model: nn.Module, known: Known) -> Tool:
         extract = AttentionExtract(model, method=method, mode="train" if model.training else "eval")
 
-        def look(pictures: Tensor) -> Seen:
+        def look(images: Tensor) -> Seen:
             with torch.no_grad():
-                found = extract(pictures)
+                found = extract(images)
             if not found:
                 raise NoMap("an empty dictionary, and no error")
             return seen_in(list(found.values()), known)
@@ -64,9 +64,9 @@ def timm_extract(method: str):
 def output_attentions(model: nn.Module, known: Known) -> Tool:
     """transformers' documented way."""
 
-    def look(pictures: Tensor) -> Seen:
+    def look(images: Tensor) -> Seen:
         with torch.no_grad():
-            attentions = model(pictures, output_attentions=True).attentions
+            attentions = model(images, output_attentions=True).attentions
         if not attentions:
             raise NoMap(f"{attentions!r} for `attentions`, and a line in the log that asks for eager attention")
         return seen_in(attentions, known)
@@ -78,9 +78,9 @@ def recorder(model: nn.Module, known: Known) -> Tool:
     """vit-pytorch's Recorder, ejected at the end, as its README shows."""
     wrapped = Recorder(model)
 
-    def look(pictures: Tensor) -> Seen:
+    def look(images: Tensor) -> Seen:
         with torch.no_grad():
-            _, attentions = wrapped(pictures)
+            _, attentions = wrapped(images)
         if attentions is None:
             raise NoMap("None instead of attention")
         return seen_in(attentions.unbind(1), known)
@@ -92,26 +92,26 @@ def fast_vit_rollout(model: nn.Module, known: Known) -> Tool:
     """ViTAttentionRollout with its matrix and its heat map; discarding is off, so that it is the defined rollout."""
     tool = ViTAttentionRollout(model, discard_ratio=0.0)
 
-    def look(pictures: Tensor) -> Seen:
-        black = np.zeros((*pictures.shape[2:], 3), np.uint8)
-        matrix, drawn = tool(pictures, original_image=black, return_vis=True)
+    def look(images: Tensor) -> Seen:
+        black = np.zeros((*images.shape[2:], 3), np.uint8)
+        matrix, drawn = tool(images, original_image=black, return_vis=True)
         return Seen({"rollout": read_from(matrix, known)}, {"rollout": undrawn(drawn)[None]})
 
     return Tool(look)
 
 
 def undrawn(drawn: np.ndarray) -> Tensor:
-    """A heat map in OpenCV's colours over black (height, width, 3) back to numbers from 0 to 1 (height, width)."""
+    """A heat map in OpenCV's colors over black (height, width, 3) back to numbers from 0 to 1 (height, width)."""
     colors = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_JET).reshape(256, 3).astype(np.int32)
     distance = np.abs(drawn.astype(np.int32)[:, :, None] - colors).sum(-1)
     return torch.from_numpy(distance.argmin(-1)).float() / 255
 
 
-OBSERVE = "`with vitreous.observe(model, LeanTrace()) as trace: model(pictures)`"
-EXTRACT = "`timm.utils.AttentionExtract(model)(pictures)`"
-HOOKS = '`timm.utils.AttentionExtract(model, method="hook")(pictures)`'
-OUTPUT = "`model(pictures, output_attentions=True).attentions`"
-ROLLOUT = "`ViTAttentionRollout(model, discard_ratio=0)(pictures, original_image=..., return_vis=True)`"
+OBSERVE = "`with vitreous.observe(model, LeanTrace()) as trace: model(images)`"
+EXTRACT = "`timm.utils.AttentionExtract(model)(images)`"
+HOOKS = '`timm.utils.AttentionExtract(model, method="hook")(images)`'
+OUTPUT = "`model(images, output_attentions=True).attentions`"
+ROLLOUT = "`ViTAttentionRollout(model, discard_ratio=0)(images, original_image=..., return_vis=True)`"
 WRITTEN_OUT = "`timm.layers.set_fused_attn(False)` before the model is built; "
 EAGER = '`from_pretrained(..., attn_implementation="eager")`; '
 BARE = "; the two norms around the model's patch embedding, which the other ViTs lack, are taken out"
@@ -147,9 +147,7 @@ RIVALS = (
         observed,
         remarks={"memory": "this model writes every matrix out, and the trace holds on to it"},
     ),
-    Subject(
-        "vit-pytorch `Recorder`", "`Recorder(model)(pictures)`, then `.eject()`" + BARE, vit_pytorch_model, recorder
-    ),
+    Subject("vit-pytorch `Recorder`", "`Recorder(model)(images)`, then `.eject()`" + BARE, vit_pytorch_model, recorder),
 )
 """Every tool that installs and runs here, and `observe` on the very same models."""
 

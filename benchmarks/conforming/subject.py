@@ -1,4 +1,4 @@
-"""Who is checked: a tool on a model of known weights, opened as its own documentation says, looking at pictures."""
+"""Who is checked: a tool on a model of known weights, opened as its own documentation says, looking at images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class OtherModelError(Exception):
 
 @dataclass(frozen=True)
 class Seen:
-    """What a tool told of a batch of pictures."""
+    """What a tool told of a batch of images."""
 
     rows: Mapping[str, Tensor]
     """By kind of map ("attention": of the last layer; "rollout"): weights over all tokens (batch, tokens)."""
@@ -37,7 +37,7 @@ class Tool:
     """A tool held open on a model."""
 
     look: Callable[[Tensor], Seen]
-    """Pictures (batch, 3, height, width) to what is seen; called several times."""
+    """Images (batch, 3, height, width) to what is seen; called several times."""
     close: Callable[[], object] = lambda: None
     """What its documentation has to say about being done with it; nothing, mostly."""
 

@@ -34,7 +34,7 @@ def complaint(capsys, *arguments: object) -> str:
     return lines[0]
 
 
-PICTURES = {
+IMAGES = {
     "missing.png": "missing.png",
     "empty.png": "empty",
     "words.png": "words.png",
@@ -43,10 +43,10 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("picture", PICTURES)
-def test_pictures_that_are_none(picture, here, trained_run, capsys):
-    assert PICTURES[picture] in complaint(capsys, "explain", trained_run, picture)
-    assert PICTURES[picture] in complaint(capsys, "patches", picture)
+@pytest.mark.parametrize("image", IMAGES)
+def test_images_that_are_none(image, here, trained_run, capsys):
+    assert IMAGES[image] in complaint(capsys, "explain", trained_run, image)
+    assert IMAGES[image] in complaint(capsys, "patches", image)
 
 
 EXPLAIN = {
@@ -59,15 +59,15 @@ EXPLAIN = {
     "--layout shet": "shet",
     "--layer two": "two",
     "--method occlusion --query 3,4": "has no use for the setting query",
-    "--query 3;4": "no place on a picture",
-    "--query 99,4": "not on the part of the picture that the model sees",
+    "--query 3;4": "no place on an image",
+    "--query 99,4": "not on the part of the image that the model sees",
     "--target red-blue": "no class 'red-blue': for what speaks for one rather than the other, write 'red - blue'",
-    "--layout methods --truth red": "leave out all but target and picture",
+    "--layout methods --truth red": "leave out all but target and image",
     "-o letters/to-mother.txt": "let its name end in .png",
-    "-o black.png": "black.png is one of the pictures themselves",
+    "-o black.png": "black.png is one of the images themselves",
     "--layout sheet --method banana": "no method 'banana'",
-    "--layout sheet --target red": "leave out all but the picture",
-    "--layout sheet --method rise": "leave out all but the picture",
+    "--layout sheet --target red": "leave out all but the image",
+    "--layout sheet --method rise": "leave out all but the image",
     "-o black.png/inside.png": "can't make the folder black.png",
     "--no-such-flag": "--no-such-flag",
 }
@@ -78,7 +78,7 @@ def test_explanations_that_cannot_be(flags, here, trained_run, capsys):
     assert EXPLAIN[flags] in complaint(capsys, "explain", trained_run, "black.png", *flags.split())
 
 
-def test_two_pictures_of_one_name_are_not_written_over_each_other(here, trained_run, capsys):
+def test_two_images_of_one_name_are_not_written_over_each_other(here, trained_run, capsys):
     Path("a").mkdir()
     shutil.copy("black.png", "a/black.png")
     assert "would both be written to out/black-rollout.png" in complaint(
@@ -86,13 +86,13 @@ def test_two_pictures_of_one_name_are_not_written_over_each_other(here, trained_
     )
 
 
-def test_nothing_is_written_if_one_picture_is_bad(here, trained_run, capsys):
+def test_nothing_is_written_if_one_image_is_bad(here, trained_run, capsys):
     for layout in ("single", "sheet", "grid"):
         complaint(capsys, "explain", trained_run, "black.png", "missing.png", "-o", "out", "--layout", layout)
 
 
-def test_patches_do_not_overwrite_their_picture(here, capsys):
-    assert "is the picture itself" in complaint(capsys, "patches", "black.png", "-o", "black.png")
+def test_patches_do_not_overwrite_their_image(here, capsys):
+    assert "is the image itself" in complaint(capsys, "patches", "black.png", "-o", "black.png")
 
 
 MODELS = {
@@ -139,7 +139,7 @@ TRAIN = {
     "shapes --device toaster": "no device 'toaster'",
     "shapes --device meta": "no device 'meta'",
     "shapes --device cuda:7": "is not there: torch sees",
-    "shapes --set augment.shift=64": "less than the picture's sides",
+    "shapes --set augment.shift=64": "less than the image's sides",
     "shapes --set precision=fp8": "precision=fp8",
 }
 
@@ -149,7 +149,7 @@ def test_runs_that_cannot_start(arguments, here, capsys):
     assert TRAIN[arguments] in complaint(capsys, "train", *arguments.split())
 
 
-def test_test_pictures_that_are_not_the_models(here, trained_run, capsys):
+def test_test_images_that_are_not_the_models(here, trained_run, capsys):
     for name in ("cat", "dog"):
         (here / "others" / name).mkdir(parents=True)
         for shade in range(20):

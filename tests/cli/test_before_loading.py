@@ -17,7 +17,7 @@ from vitreous.cli import run
         (["explain", "MODEL", "--count", "0"], "--count 0 shows nothing"),
         (["video", "MODEL", "clip.mp4", "--method", "nonsense"], "there is no method 'nonsense'"),
         (["video", "MODEL", "clip.mp4", "--target", "region:4,4,1,1"], "holds nothing"),
-        (["localisation", "MODEL", "--methods", "nonsense"], "there is no method 'nonsense'"),
+        (["localization", "MODEL", "--methods", "nonsense"], "there is no method 'nonsense'"),
         (["faithfulness", "MODEL", "--methods", "nonsense"], "there is no method 'nonsense'"),
     ],
 )

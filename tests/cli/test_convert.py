@@ -86,9 +86,9 @@ def test_what_can_be_written_is_read_alike_and_the_rest_refused(name, to, here, 
         return
     assert code == 0 and printed.out.startswith("out: written for") and "same answers" in printed.out
     assert sorted(path.name for path in here.iterdir()) == ["out", "run"]
-    written, pictures = load("out", "cpu", on_note=lambda _: None), torch.randn(1, 3, *PIXELS.size_hw)
+    written, images = load("out", "cpu", on_note=lambda _: None), torch.randn(1, 3, *PIXELS.size_hw)
     with torch.no_grad():
-        assert (written.vit(pictures) - expected.vit(pictures)).abs().max() < (1e-6 if to != "timm" else 1e-2)
+        assert (written.vit(images) - expected.vit(images)).abs().max() < (1e-6 if to != "timm" else 1e-2)
     assert written.class_names == expected.class_names
     assert written.preprocessing == expected.preprocessing
 
@@ -114,11 +114,11 @@ def test_transformers_loads_it_strictly_and_answers_alike(name, here):
     theirs, report = kind.from_pretrained("out", output_loading_info=True, **bare)
     assert not any(report.values()), report
     assert [theirs.config.id2label[i] for i in range(len(expected.class_names))] == list(expected.class_names)
-    pictures = torch.randn(2, 3, *MODELS[name].image_size_hw)
+    images = torch.randn(2, 3, *MODELS[name].image_size_hw)
     with torch.no_grad():
-        answer = theirs.eval()(pictures)
+        answer = theirs.eval()(images)
         found = answer.logits if expected.class_names else answer.last_hidden_state[:, 0]
-        assert (found - expected.vit(pictures)).abs().max() < 1e-5
+        assert (found - expected.vit(images)).abs().max() < 1e-5
     assert list(transformers.AutoImageProcessor.from_pretrained("out").image_mean) == [0.1, 0.2, 0.3]
 
 
@@ -138,14 +138,14 @@ def test_what_others_have_no_words_for_comes_back(name, to, asked, here, capsys)
     assert len(lines) == (asked.resize == "aspect")
     first, again = (load(folder, "cpu", on_note=lambda _: None) for folder in ("run", "out"))
     assert (again.preprocessing, again.class_names) == (asked, tuple(names))
-    picture = np.random.default_rng(0).integers(0, 256, (50, 90, 3), np.uint8)
-    pixels, expected = again.prepare(picture)[0], first.prepare(picture)[0]
+    image = np.random.default_rng(0).integers(0, 256, (50, 90, 3), np.uint8)
+    pixels, expected = again.prepare(image)[0], first.prepare(image)[0]
     assert torch.equal(pixels, expected)
-    Image.fromarray(picture).save("picture.png")
-    assert run(["explain", "out", "picture.png", "--method", "attention", "-o", "map.png"]) == 0
+    Image.fromarray(image).save("image.png")
+    assert run(["explain", "out", "image.png", "--method", "attention", "-o", "map.png"]) == 0
     if names and to == "hf":
         for (found, share), (wanted, other) in zip(
-            again.predict(picture).ranking, first.predict(picture).ranking, strict=True
+            again.predict(image).ranking, first.predict(image).ranking, strict=True
         ):
             assert found == wanted and abs(share - other) < 1e-5
     transformers = pytest.importorskip("transformers")
@@ -180,7 +180,7 @@ def test_a_folder_is_no_name_at_an_origin(here, capsys):
     save(MODELS["square-mean"], here / "run")
     assert run(["convert", "run", "--to", "hf", "-o", "own/out"]) == 0
     for origin in ("hf", "timm"):
-        assert run(["explain", f"{origin}:own/out", "picture.png"]) == 2
+        assert run(["explain", f"{origin}:own/out", "image.png"]) == 2
         assert f"write own/out alone, without '{origin}:'" in capsys.readouterr().err
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from runs import make_folder, tiny_recipe
 
 from vitreous.cli import run
-from vitreous.data.images import open_picture
+from vitreous.data.images import open_image
 from vitreous.data.reading import Reading
 from vitreous.data.sources import load_training
 from vitreous.errors import InputError
@@ -27,7 +27,7 @@ from vitreous.workflows.train import Listener, train
 
 @pytest.fixture
 def photos(tmp_path):
-    """Six red, twelve green and twelve blue pictures to train on, and three a class to test with."""
+    """Six red, twelve green and twelve blue images to train on, and three a class to test with."""
     folder = make_folder(tmp_path / "photos", 12)
     for index in range(6):
         (folder / "train" / "red" / f"{index}.png").unlink()
@@ -62,7 +62,7 @@ def test_faults_are_named_and_the_exit_code_says_so(unsound, capsys):
     assert run(["data", f"folder:{unsound}", "--json"]) == 2
     said = capsys.readouterr()
     report = json.loads(said.out)
-    assert "2 unreadable picture(s)" in said.err and "1 picture(s) in more than one split" in said.err
+    assert "2 unreadable image(s)" in said.err and "1 image(s) in more than one split" in said.err
     assert sorted(line.split(" is ")[0].rpartition("/")[2] for line in report["unreadable"]) == [
         "empty.jpg", "words.png",
     ]  # fmt: skip
@@ -74,10 +74,10 @@ def test_faults_are_named_and_the_exit_code_says_so(unsound, capsys):
     assert report["sizes"]["largest_hw"] == [30, 30] and report["sizes"]["not_square"] == 41
     assert report["kinds"] == {"PNG RGB": 40, "BMP RGB": 1, "GIF P": 1} or report["kinds"]["BMP RGB"] == 1
     assert run(["data", f"folder:{unsound}"]) == 2
-    assert "words.png is not a picture" in capsys.readouterr().out
+    assert "words.png is not an image" in capsys.readouterr().out
 
 
-def test_of_a_picture_in_several_splits_one_file_of_each_is_shown_first(photos, capsys):
+def test_of_an_image_in_several_splits_one_file_of_each_is_shown_first(photos, capsys):
     for number in range(4):
         shutil.copy(photos / "train" / "green" / "3.png", photos / "train" / "blue" / f"a copy {number}.png")
     shutil.copytree(photos / "test", photos / "validation")
@@ -112,7 +112,7 @@ def test_links_and_hidden_files_are_counted_as_they_are_learned(photos, tmp_path
     assert line.endswith("blue/lost.png: it is a link to /gone.png, which isn't there")
 
 
-def test_validation_pictures_of_the_folder_are_a_split(photos):
+def test_validation_images_of_the_folder_are_a_split(photos):
     shutil.copytree(photos / "test", photos / "val")
     report = inspect_data(f"folder:{photos}")
     assert report.held_out is None and report.splits == {"train": 30, "validation": 9, "test": 9}
@@ -131,7 +131,7 @@ def test_a_simple_folder_and_a_ready_made_source(tmp_path, monkeypatch):
 
 
 def photo_table(path: Path, sizes_hw: list[tuple[int, int]], seed: int) -> list[bytes]:
-    """Write a Parquet file of photos of these sizes, a class in turn, the last one no picture; give their bytes."""
+    """Write a Parquet file of photos of these sizes, a class in turn, the last one no image; give their bytes."""
     random, encoded = np.random.default_rng(seed), []
     for size_hw in sizes_hw:
         stream = io.BytesIO()
@@ -151,14 +151,14 @@ def test_stored_photos_of_any_size_without_a_test_part(tmp_path, kind, capsys):
     assert run(["data", source, "--json"]) == 2
     said = capsys.readouterr()
     report = json.loads(said.out)
-    assert "1 unreadable picture(s)" in said.err and report["copies"] == []
-    assert len(report["unreadable"]) == 1 and "train-0.parquet: row 30 is not a picture" in report["unreadable"][0]
+    assert "1 unreadable image(s)" in said.err and report["copies"] == []
+    assert len(report["unreadable"]) == 1 and "train-0.parquet: row 30 is not an image" in report["unreadable"][0]
     assert report["sizes"]["different"] == 15 and report["sizes"]["largest_hw"] == [12, 12]
     assert report["splits"] == {"train": 28, "validation": 2} and report["kinds"] == {"PNG RGB": 30}
     _, validation = load_training(source, (8, 8), report["held_out"], Reading(skip_unreadable=True))
     held = [one["counts"]["validation"] for one in report["classes"]]
     assert held == np.bincount(validation.labels.numpy(), minlength=2).tolist()
-    assert run(["data", source]) == 2 and "30 is not a picture" in capsys.readouterr().out
+    assert run(["data", source]) == 2 and "30 is not an image" in capsys.readouterr().out
 
 
 def test_leaks_between_stored_parts_are_named_by_file_and_row(tmp_path):
@@ -178,7 +178,7 @@ def test_files_left_out_are_named_but_no_fault(photos, capsys):
         (photos / name).touch()
     assert run(["data", f"folder:{photos}"]) == 0
     out = capsys.readouterr().out
-    assert "left out, without a picture's ending or in no class (.heic 2, .png 1, none 1): 4" in out
+    assert "left out, without an image's ending or in no class (.heic 2, .png 1, none 1): 4" in out
     assert "train/red/1.heic" in out and "valid/red/1.png" in out
     assert len(inspect_data(f"folder:{photos}").left_out) == 4
 
@@ -196,12 +196,12 @@ def test_nothing_readable(photos, capsys):
     for path in photos.rglob("*.png"):
         path.write_text("words")
     assert run(["data", f"folder:{photos}"]) == 2
-    assert "none of the 39 pictures can be read" in capsys.readouterr().err
+    assert "none of the 39 images can be read" in capsys.readouterr().err
 
 
 def test_training_and_measuring_skip_what_they_are_told_to(unsound, tmp_path, monkeypatch, capsys):
     recipe = tiny_recipe(unsound, epochs=0.5)
-    with pytest.raises(InputError, match=r"1 of 31 training pictures can't be used: .*words.png .* --skip-unreadable"):
+    with pytest.raises(InputError, match=r"1 of 31 training images can't be used: .*words.png .* --skip-unreadable"):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     monkeypatch.setitem(RECIPES, "tiny", lambda: recipe)
@@ -213,7 +213,7 @@ def test_training_and_measuring_skip_what_they_are_told_to(unsound, tmp_path, mo
     (other / "test" / "red" / "bad.png").write_text("words")
     options = ["evaluate", str(tmp_path / "run"), "--data", f"folder:{other}"]
     assert run(options) == 2 and "--skip-unreadable" in capsys.readouterr().err
-    assert run([*options, "--skip-unreadable"]) == 0 and "6 pictures" in capsys.readouterr().out
+    assert run([*options, "--skip-unreadable"]) == 0 and "6 images" in capsys.readouterr().out
 
 
 def test_a_run_that_skips_resumes_to_the_same_bytes_from_the_cache_or_from_memory(unsound, tmp_path, monkeypatch):
@@ -228,12 +228,12 @@ def test_a_run_that_skips_resumes_to_the_same_bytes_from_the_cache_or_from_memor
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
 
 
-def test_a_cropping_run_sees_the_same_at_evaluation_as_on_a_picture(photos, tmp_path):
+def test_a_cropping_run_sees_the_same_at_evaluation_as_on_an_image(photos, tmp_path):
     recipe = replace(tiny_recipe(photos, epochs=1), resize="crop")
     train(replace(recipe, model=replace(recipe.model, image_size_hw=(12, 12))), tmp_path / "run")
     exam = examination(tmp_path / "run", None, "test", "cpu")
     assert exam.classifier.preprocessing.resize == "crop"
-    for path, shown in zip(sorted((photos / "test").rglob("*.png")), exam.pictures.images_u8, strict=True):
-        assert np.array_equal(shown.permute(1, 2, 0).numpy(), np.asarray(open_picture(path))[:, 4:16])
+    for path, shown in zip(sorted((photos / "test").rglob("*.png")), exam.images.images_u8, strict=True):
+        assert np.array_equal(shown.permute(1, 2, 0).numpy(), np.asarray(open_image(path))[:, 4:16])
         _, geometry = exam.classifier.prepare(path)
         assert geometry.box == (0, 4, 12, 16)

@@ -44,7 +44,7 @@ def said(capsys, *arguments: object, code: int = 0) -> str:
 
 
 def size(path: str) -> tuple[int, int]:
-    """A picture file's width and height."""
+    """An image file's width and height."""
     with Image.open(path) as image:
         image.load()
         return image.size
@@ -77,7 +77,7 @@ def test_mistakes_are_shown_where_there_are_some(here, worse_run, capsys):
 
 def test_temperature_is_fitted_on_validation_and_kept(here, capsys):
     words = said(capsys, "evaluate", "run", "--temperature")
-    assert "fitted on 6 validation pictures" in words
+    assert "fitted on 6 validation images" in words
     kept = json.loads(Path("run/evaluation.json").read_text())
     scaling = kept["temperature"]
     assert scaling["loss_after"] < scaling["loss_before"] == pytest.approx(kept["loss"], rel=1e-6)
@@ -101,7 +101,7 @@ def test_corruptions_and_shifts(here, capsys):
     assert json.loads(Path("run/shifts.json").read_text()) == result["shifts"]
     assert size("run/figures/corruptions.png")[0] > 1000 and size("run/figures/shifts.png")[0] == 1600
     words = said(capsys, *arguments)
-    assert "mean corruption accuracy" in words and "turned, degrees" in words and "12 test pictures" in words
+    assert "mean corruption accuracy" in words and "turned, degrees" in words and "12 test images" in words
 
 
 def test_a_smaller_sample_does_not_replace_a_larger_one(here, capsys):
@@ -112,9 +112,9 @@ def test_a_smaller_sample_does_not_replace_a_larger_one(here, capsys):
     assert run(["evaluate", "run", "--corruptions", "--shifts", "--count", "6"]) == 0
     said = capsys.readouterr()
     for name in ("corruptions", "shifts"):
-        assert f"nothing written: run/{name}.json is of more pictures and stays" in said.err
+        assert f"nothing written: run/{name}.json is of more images and stays" in said.err
         assert Path(f"run/{name}.json").read_text() == '{"count": 7}'
-    assert "6 test pictures" in said.out and not Path("run/figures/corruptions.png").exists()
+    assert "6 test images" in said.out and not Path("run/figures/corruptions.png").exists()
     assert run(["evaluate", "run", "--shifts"]) == 0
     assert json.loads(Path("run/shifts.json").read_text())["count"] == 30
     os.utime("run/model.safetensors", (4e9, 4e9))  # trained on since
@@ -124,7 +124,7 @@ def test_a_smaller_sample_does_not_replace_a_larger_one(here, capsys):
 
 def test_only_what_is_written_is_said_to_be(here, tmp_path, capsys):
     assert run(["evaluate", "run"]) == 0
-    assert "run/evaluation.json and 3 pictures in run/figures written" in capsys.readouterr().err
+    assert "run/evaluation.json and 3 images in run/figures written" in capsys.readouterr().err
     Path("run/evaluation.json").write_text("kept")
     others = make_folder(tmp_path / "others", 8)
     assert run(["evaluate", "run", "--data", f"folder:{others}"]) == 0
@@ -134,7 +134,7 @@ def test_only_what_is_written_is_said_to_be(here, tmp_path, capsys):
     assert all(path.is_file() for path in evaluate("run").files)
 
 
-def test_own_pictures_are_known_by_a_relative_name(here, worse_run, colored_folder, monkeypatch, capsys):
+def test_own_images_are_known_by_a_relative_name(here, worse_run, colored_folder, monkeypatch, capsys):
     own = evaluate("run")
     monkeypatch.chdir(colored_folder.parent)
     named = evaluate(here / "run", f"folder:{colored_folder.name}")
@@ -144,14 +144,14 @@ def test_own_pictures_are_known_by_a_relative_name(here, worse_run, colored_fold
     said(capsys, "compare", here / "run", worse_run, "--data", f"folder:{colored_folder.name}", "-o", out)
 
 
-def test_own_pictures_are_known_wherever_they_lie(here, colored_folder, capsys):
+def test_own_images_are_known_wherever_they_lie(here, colored_folder, capsys):
     own = evaluate("run", split="validation")
     shutil.copytree(colored_folder, "moved")
     header = json.loads(Path("run/recipe.json").read_text())
     header["recipe"]["data"] = header["data"]["source"] = "folder:/gone"
     Path("run/recipe.json").write_text(json.dumps(header))
     words = said(capsys, "evaluate", "run", "--data", "folder:moved", "--temperature")
-    assert "fitted on 6 validation pictures" in words
+    assert "fitted on 6 validation images" in words
     assert json.loads(Path("run/evaluation.json").read_text())["data"] == f"folder:{here / 'moved'}"
     assert evaluate("run", "folder:moved", split="validation") == replace(own, data=f"folder:{here / 'moved'}")
 
@@ -199,9 +199,9 @@ def test_an_unfinished_run_says_so(tmp_path, monkeypatch, colored_folder, capsys
 
 REFUSED = {
     "run --count 3": "--count is for --corruptions and --shifts",
-    "run --corruptions --count 0": "0 pictures can't be measured",
-    "run --corruptions --temperature": "--temperature is for the pictures as they are",
-    "run/model.safetensors --temperature": "name the pictures with --data",
+    "run --corruptions --count 0": "0 images can't be measured",
+    "run --corruptions --temperature": "--temperature is for the images as they are",
+    "run/model.safetensors --temperature": "name the images with --data",
 }
 
 
@@ -224,25 +224,25 @@ def test_comparisons_that_cannot_be(here, tmp_path, capsys):
     assert "are the same run" in said(capsys, "compare", "run", "../" + here.name + "/run", code=2)
     assert "let its name end in .png" in said(capsys, "compare", "run", "run", "-o", "x.jpg", code=2)
     assert "there is no model at nowhere" in said(capsys, "compare", "run", "nowhere", code=2)
-    make_folder(tmp_path / "pictures", 20)
-    train(tiny_recipe(tmp_path / "pictures", epochs=0.2), tmp_path / "elsewhere")
+    make_folder(tmp_path / "images", 20)
+    train(tiny_recipe(tmp_path / "images", epochs=0.2), tmp_path / "elsewhere")
     assert "name with --data what to compare them on" in said(capsys, "compare", "run", "elsewhere", code=2)
     for part in ("train", "test"):
-        (tmp_path / "pictures" / part / "red").rename(tmp_path / "pictures" / part / "pink")
-    train(tiny_recipe(tmp_path / "pictures", epochs=0.2), tmp_path / "pink")
+        (tmp_path / "images" / part / "red").rename(tmp_path / "images" / part / "pink")
+    train(tiny_recipe(tmp_path / "images", epochs=0.2), tmp_path / "pink")
     complaint = said(capsys, "compare", "elsewhere", "pink", code=2)
     assert "different classes (3 and 3; only in elsewhere: red; only in pink: pink)" in complaint
     mixed = said(capsys, "compare", "run", "pink", code=2)
     assert "they can't be compared" in mixed and "--data" not in mixed
     assert "(3 and 3; only in the data: pink; only in the model: red)" in said(
-        capsys, "evaluate", "run", "--data", f"folder:{tmp_path / 'pictures'}", code=2
+        capsys, "evaluate", "run", "--data", f"folder:{tmp_path / 'images'}", code=2
     )
     assert not Path("comparison.png").exists()
 
 
 def test_models_are_listed(capsys):
     words = said(capsys, "models", "Ti/16", "nano/4-28", "--measure")
-    assert "5.72 M" in words and "1.25" in words and "pictures/s: in" in words
+    assert "5.72 M" in words and "1.25" in words and "images/s: in" in words
     listed = json.loads(said(capsys, "models", "--json"))
     assert {"name", "parameters", "multiply_adds", "config"} <= set(listed[0]) and len(listed) > 20
     assert "no size 'Ti/61'" in said(capsys, "models", "Ti/61", code=2)

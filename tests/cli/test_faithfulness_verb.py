@@ -31,7 +31,7 @@ CHEAP = ["--methods", "attention,input-x-gradient", "--count", "7"]
 
 @pytest.fixture(scope="module")
 def measured(trained_run, tmp_path_factory) -> Path:
-    """The folder of a finished measurement of two methods on seven pictures."""
+    """The folder of a finished measurement of two methods on seven images."""
     folder = tmp_path_factory.mktemp("measured")
     assert run(["faithfulness", str(trained_run), "-o", str(folder), *CHEAP]) == 0
     return folder
@@ -48,14 +48,14 @@ def test_table_json_and_figure(trained_run, tmp_path, capsys):
     assert run(["faithfulness", str(trained_run), "-o", str(tmp_path / "new"), *CHEAP]) == 0
     said = capsys.readouterr()
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == FILES
-    for words in ("random map", "centred blob", "attention", "input-x-gradient", "tivity ↑", "7 test pictures"):
+    for words in ("random map", "centerd blob", "attention", "input-x-gradient", "tivity ↑", "7 test images"):
         assert words in said.out
-    assert "2 methods, 7 pictures: about" in said.err and "faithfulness.png written" in said.err
+    assert "2 methods, 7 images: about" in said.err and "faithfulness.png written" in said.err
     with Image.open(tmp_path / "new" / FILES[2]) as image:
         assert image.width == 1600
     result = json.loads((tmp_path / "new" / FILES[1]).read_text())
     assert [method["name"] for method in result["methods"]] == [
-        "random map", "centred blob", "attention", "input-x-gradient",
+        "random map", "centerd blob", "attention", "input-x-gradient",
     ]  # fmt: skip
     assert result["unit"] == "probability" and result["asked"]["count"] == 7
     for method in result["methods"]:
@@ -98,7 +98,7 @@ def test_more_methods_are_added_to_those_that_are_there(measured, trained_run, t
     flags = ["--count", "7", "--methods", "rollout", "--json"]
     assert run(["faithfulness", str(trained_run), "-o", str(folder), *flags]) == 0
     assert [one["name"] for one in json.loads(capsys.readouterr().out)["methods"]] == [
-        "random map", "centred blob", "rollout",
+        "random map", "centerd blob", "rollout",
     ]  # fmt: skip
     kept = [json.loads(line).get("method") for line in (folder / FILES[0]).read_text().splitlines()]
     assert {"attention", "rollout"} <= set(kept)
@@ -145,9 +145,9 @@ DAMAGE |= {
     "short curves": changed(lambda values: values.update(deletion=[row[:3] for row in values["deletion"]])),
     "short shares": changed(lambda values: values.update({"road-most": [row[:2] for row in values["road-most"]]})),
     "a number, no curve": changed(lambda values: values.update(insertion=[0.5] * 7)),
-    "no random weights": changed(lambda values: values.pop("randomised-all")),
+    "no random weights": changed(lambda values: values.pop("randomized-all")),
     "unknown": changed(lambda values: values.update(more=[[1, 2]] * 7)),
-    "huge": changed(lambda values: values.update({"randomised-all": [10**400] * 7})),
+    "huge": changed(lambda values: values.update({"randomized-all": [10**400] * 7})),
 }
 
 
@@ -238,7 +238,7 @@ def test_a_model_without_classes_and_one_in_memory(colored_folder, tmp_path):
         faithfulness(model, source, request)
     result = faithfulness(model, source, request, output=tmp_path)
     assert result.unit == "score"
-    assert "randomised-head" not in result.methods[2].scores and "road-most-same" not in result.methods[2].shares
+    assert "randomized-head" not in result.methods[2].scores and "road-most-same" not in result.methods[2].shares
     assert all(np.isfinite(score.value) for method in result.methods for score in method.scores.values())
     with pytest.raises(InputError, match="no classes"):
         faithfulness(model, source, FaithfulnessRequest(target="true"), output=tmp_path)
@@ -253,9 +253,9 @@ def test_what_a_method_cannot_explain_is_left_out_with_the_reason(colored_folder
     )
     request = FaithfulnessRequest(("attention", "occlusion", "features"), 2)
     result = faithfulness(model, f"folder:{colored_folder}", request, output=tmp_path)
-    assert [method.name for method in result.methods] == ["random map", "centred blob", "occlusion"]
+    assert [method.name for method in result.methods] == ["random map", "centerd blob", "occlusion"]
     assert set(result.skipped) == {"attention", "features"} and "attention" in result.skipped["attention"]
-    assert "randomised-head" in result.methods[2].scores
+    assert "randomized-head" in result.methods[2].scores
 
 
 def test_too_few_patches(colored_folder, tmp_path):

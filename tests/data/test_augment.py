@@ -7,30 +7,30 @@ from hypothesis import strategies as st
 
 from vitreous.data import statistics
 from vitreous.data.augment import Augment, augment
-from vitreous.data.loader import Normalise, TrainingBatches, epoch_order, plain_batches
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
+from vitreous.data.loader import Normalize, TrainingBatches, epoch_order, plain_batches
 from vitreous.data.statistics import channel_statistics
 
 
-def pictures(count=10, height=6, width=9) -> Pictures:
+def make_images(count=10, height=6, width=9) -> ImageSet:
     torch.manual_seed(0)
     images = torch.randint(256, (count, 3, height, width), dtype=torch.uint8)
-    return Pictures(images, torch.arange(count) % 2, ("a", "b"))
+    return ImageSet(images, torch.arange(count) % 2, ("a", "b"))
 
 
 def batches(count=10, batch_size=4, **augmentation) -> TrainingBatches:
     return TrainingBatches(
-        pictures(count), batch_size, Augment(**augmentation), 0, normalise=Normalise((0,) * 3, (1,) * 3)
+        make_images(count), batch_size, Augment(**augmentation), 0, normalize=Normalize((0,) * 3, (1,) * 3)
     )
 
 
-def test_without_augmentation_pictures_are_as_they_were():
-    images, indexes = pictures().images_u8, torch.tensor([3, 1, 3])
+def test_without_augmentation_images_are_as_they_were():
+    images, indexes = make_images().images_u8, torch.tensor([3, 1, 3])
     assert torch.equal(augment(images, indexes, torch.zeros(3), Augment(), 0, 0), images[indexes])
 
 
 def test_every_second_showing_is_mirrored():
-    images, indexes = pictures().images_u8, torch.arange(10)
+    images, indexes = make_images().images_u8, torch.arange(10)
     shown = [augment(images, indexes, torch.full((10,), epoch), Augment(flip=True), 0, epoch) for epoch in range(4)]
     assert torch.equal(shown[0], shown[2]) and torch.equal(shown[1], shown[3])
     assert torch.equal(shown[0].flip(3), shown[1])
@@ -40,8 +40,8 @@ def test_every_second_showing_is_mirrored():
 
 @given(shift=st.integers(1, 5), step=st.integers(0, 50))
 @settings(max_examples=20, deadline=None)
-def test_shifts_are_windows_of_the_reflected_picture(shift, step):
-    images = pictures().images_u8
+def test_shifts_are_windows_of_the_reflected_image(shift, step):
+    images = make_images().images_u8
     shown = augment(images, torch.arange(10), torch.zeros(10), Augment(shift=shift), 0, step)
     padded = torch.nn.functional.pad(images.float(), (shift,) * 4, "reflect").to(torch.uint8)
     for i in range(10):
@@ -49,19 +49,19 @@ def test_shifts_are_windows_of_the_reflected_picture(shift, step):
         assert (windows == shown[i]).flatten(1).all(1).any()
 
 
-def test_cutout_greys_a_square_of_that_side_at_most():
+def test_cutout_grays_a_square_of_that_side_at_most():
     images = torch.zeros(200, 1, 12, 12, dtype=torch.uint8)
-    grey = augment(images, torch.arange(200), torch.zeros(200), Augment(cutout=4), 0, 0) == 128
-    areas = grey.flatten(1).sum(1)
+    gray = augment(images, torch.arange(200), torch.zeros(200), Augment(cutout=4), 0, 0) == 128
+    areas = gray.flatten(1).sum(1)
     assert areas.max() == 16 and areas.min() >= 1
-    assert grey.any(0).all()
+    assert gray.any(0).all()
 
 
-def test_an_epoch_shows_each_picture_once_and_epochs_follow_without_a_gap():
+def test_an_epoch_shows_each_image_once_and_epochs_follow_without_a_gap():
     whole = batches(count=10, batch_size=4)
     order = torch.cat([whole.batch(step)[0] for step in range(5)])
-    images = whole.pictures.images_u8 / 255
-    shown = [int((images == picture).flatten(1).all(1).nonzero()) for picture in order]
+    images = whole.images.images_u8 / 255
+    shown = [int((images == image).flatten(1).all(1).nonzero()) for image in order]
     assert sorted(shown[:10]) == sorted(shown[10:]) == list(range(10)) and shown[:10] != shown[10:]
     assert shown[:10] == epoch_order(10, 0, 0).tolist()
 
@@ -78,30 +78,30 @@ def test_a_batch_may_be_larger_than_the_set():
     assert len(inputs) == len(labels) == 8
 
 
-def test_evaluation_reads_all_pictures_in_order():
-    whole = pictures()
-    inputs = torch.cat([part for part, _ in plain_batches(whole, 4, Normalise((0.5,) * 3, (0.5,) * 3))])
+def test_evaluation_reads_all_images_in_order():
+    whole = make_images()
+    inputs = torch.cat([part for part, _ in plain_batches(whole, 4, Normalize((0.5,) * 3, (0.5,) * 3))])
     assert torch.allclose(inputs, whole.images_u8 / 127.5 - 1, atol=1e-5)
 
 
 def test_statistics_are_numpys():
-    whole = pictures()
+    whole = make_images()
     mean, std = channel_statistics(whole)
     numbers = whole.images_u8.double() / 255
     assert mean == pytest.approx(numbers.mean((0, 2, 3)).tolist(), abs=1e-6)
     assert std == pytest.approx(numbers.std((0, 2, 3), correction=0).tolist(), abs=1e-6)
 
 
-def test_batches_come_where_they_are_wanted_and_the_pictures_stay():
+def test_batches_come_where_they_are_wanted_and_the_images_stay():
     here = batches()
     there = TrainingBatches(
-        here.pictures, 4, Augment(flip=True), 0, normalise=Normalise((0,) * 3, (1,) * 3), device=torch.device("meta")
+        here.images, 4, Augment(flip=True), 0, normalize=Normalize((0,) * 3, (1,) * 3), device=torch.device("meta")
     )
     assert [tensor.device.type for tensor in there.batch(0)] == ["meta", "meta"]
-    assert there.pictures.images_u8.device.type == here.batch(0)[0].device.type == "cpu"
+    assert there.images.images_u8.device.type == here.batch(0)[0].device.type == "cpu"
 
 
 def test_statistics_counted_in_parts_are_those_of_the_whole(monkeypatch):
-    whole = channel_statistics(pictures())
+    whole = channel_statistics(make_images())
     monkeypatch.setattr(statistics, "COUNTED_AT_ONCE", 3)
-    assert channel_statistics(pictures()) == whole
+    assert channel_statistics(make_images()) == whole

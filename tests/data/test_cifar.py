@@ -16,7 +16,7 @@ PER_FILE = 3
 
 
 def tiny_archive(dataset: str, root: Path, *, left_out: str = "") -> tuple[np.ndarray, np.ndarray, Path]:
-    """Write the archive of a data set with 3 pictures a file; return all its training pictures and labels."""
+    """Write the archive of a data set with 3 images a file; return all its training images and labels."""
     layout = LAYOUTS[dataset]
     random = np.random.default_rng(7)
     contents = {layout.names_member: "\n".join(NAMES[dataset]).encode() + b"\n\n", "readme.html": b"<p>"}
@@ -47,11 +47,11 @@ def own_data(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("dataset", LAYOUTS)
-def test_pictures_labels_and_names_are_read_in_order(dataset, tmp_path):
+def test_images_labels_and_names_are_read_in_order(dataset, tmp_path):
     images, labels, _ = tiny_archive(dataset, tmp_path)
-    pictures = load_cifar(dataset, "train")
-    assert np.array_equal(pictures.images_u8.numpy(), images)
-    assert pictures.labels.tolist() == labels.tolist() and pictures.class_names == NAMES[dataset]
+    loaded = load_cifar(dataset, "train")
+    assert np.array_equal(loaded.images_u8.numpy(), images)
+    assert loaded.labels.tolist() == labels.tolist() and loaded.class_names == NAMES[dataset]
     assert len(load_cifar(dataset, "test")) == PER_FILE
 
 

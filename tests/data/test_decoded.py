@@ -1,4 +1,4 @@
-"""Pictures decoded once: the same from the disk as from memory, made anew when they must be, else one line."""
+"""Images decoded once: the same from the disk as from memory, made anew when they must be, else one line."""
 
 import io
 import resource
@@ -28,15 +28,15 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache" / "decoded"
 
 
-def picture(height: int, width: int) -> bytes:
+def make_image(height: int, width: int) -> bytes:
     stream, random = io.BytesIO(), np.random.default_rng((height, width))
     Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(stream, "png")
     return stream.getvalue()
 
 
 def encoded(count: int = 9, bad: tuple[int, ...] = ()) -> Encoded:
-    """Pictures of all sizes, some of them no pictures."""
-    data = [b"words" if index in bad else picture(4 + index, 12 - index % 3) for index in range(count)]
+    """Images of all sizes, some of them no images."""
+    data = [b"words" if index in bad else make_image(4 + index, 12 - index % 3) for index in range(count)]
     return Encoded(lambda index: (f"{index}.png", data[index]), [index % 3 for index in range(count)], ("a", "b", "c"))
 
 
@@ -50,7 +50,7 @@ def test_from_the_disk_as_from_memory(cache):
     plain = in_memory(source, (5, 8), Reading(note=notes.append), InputError("no room"))
     assert once.fingerprint() == again.fingerprint() == plain.fingerprint()
     assert torch.equal(again.images_u8, plain.images_u8) and torch.equal(again.labels, plain.labels)
-    assert notes == ["decoded pictures are not kept for the next time: no room"]
+    assert notes == ["decoded images are not kept for the next time: no room"]
     assert [path.suffix for path in sorted(cache.iterdir())] == [".lock", ".safetensors"]
 
 
@@ -70,31 +70,31 @@ def test_what_can_be_read_keeps_its_label_and_place(count, bad, at_once):
             with pytest.raises(InputError, match="there is nothing to learn from"):
                 load(source, bad, reading)
             return
-        pictures = load(source, (count, bad), reading)
-    assert pictures.labels.tolist() == [index % 3 for index in good]
+        images = load(source, (count, bad), reading)
+    assert images.labels.tolist() == [index % 3 for index in good]
     for place, index in enumerate(good):
         alone = Encoded(lambda _, index=index: source.read(index), [0], ("a",))
-        assert torch.equal(pictures.images_u8[place], in_memory(alone, (5, 8), SKIP, InputError("")).images_u8[0])
+        assert torch.equal(images.images_u8[place], in_memory(alone, (5, 8), SKIP, InputError("")).images_u8[0])
     skipped = sorted(bad & set(range(count)))
     assert [line.split(".png")[0].strip() for line in notes[1:]] == [str(index) for index in skipped]
 
 
-def test_unreadable_pictures_are_refused_or_listed_also_from_the_cache():
+def test_unreadable_images_are_refused_or_listed_also_from_the_cache():
     source, notes = encoded(9, (2, 5)), []
     for _ in range(2):
-        with pytest.raises(InputError, match=r"^2 of 9 pictures can't be used: 2.png is not .*; 5.png .*--skip-unread"):
+        with pytest.raises(InputError, match=r"^2 of 9 images can't be used: 2.png is not .*; 5.png .*--skip-unread"):
             load(source, reading=Reading())
     assert len(decoded_once("some", 1, never, (5, 8), Reading(skip_unreadable=True, note=notes.append))) == 7
-    assert notes[0] == "2 of 9 pictures can't be read and are skipped:" and notes[2].startswith("  5.png")
+    assert notes[0] == "2 of 9 images can't be read and are skipped:" and notes[2].startswith("  5.png")
 
 
-def test_many_unreadable_pictures_are_not_all_listed():
+def test_many_unreadable_images_are_not_all_listed():
     notes = []
     load(encoded(40, tuple(range(1, 31))), reading=Reading(skip_unreadable=True, note=notes.append))
     assert len(notes) == 22 and notes[-1] == "  and 10 more"
 
 
-def test_pictures_of_another_state_take_the_place_of_the_old(cache):
+def test_images_of_another_state_take_the_place_of_the_old(cache):
     assert len(load(encoded(4))) == 4 and len(load(encoded(6), state=2)) == 6
     assert len(list(cache.glob("*.safetensors"))) == 1
     shapes = {load(encoded(4), size_hw=size_hw).images_u8.shape[2:] for size_hw in ((5, 8), (8, 5))}
@@ -139,10 +139,10 @@ def full_disk():
 def test_a_full_disk_is_one_line_or_no_obstacle_and_leaves_nothing(cache, monkeypatch):
     source, notes = encoded(90), []
     with full_disk():
-        pictures = load(source, reading=Reading(note=notes.append))
-    assert len(pictures) == 90 and notes[0].startswith("decoded pictures are not kept for the next time: can't write")
+        images = load(source, reading=Reading(note=notes.append))
+    assert len(images) == 90 and notes[0].startswith("decoded images are not kept for the next time: can't write")
     monkeypatch.setattr(decoded, "budget_bytes", lambda: 3 * 5 * 8 * 90 - 1)
-    words = r"^can't write .*: the 90 pictures take .* set VITREOUS_CACHE to a folder"
+    words = r"^can't write .*: the 90 images take .* set VITREOUS_CACHE to a folder"
     with full_disk(), pytest.raises(InputError, match=words):
         load(source, reading=Reading())
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
@@ -155,7 +155,7 @@ def test_pixels_stay_on_the_disk():
     assert any(start <= images_u8.data_ptr() < stop for start, stop in ranges)
 
 
-def test_pictures_are_cropped_where_it_is_asked_for():
+def test_images_are_cropped_where_it_is_asked_for():
     image = np.zeros((10, 30, 3), np.uint8)
     image[:, 10:20] = 255
     stream = io.BytesIO()

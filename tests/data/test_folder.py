@@ -1,4 +1,4 @@
-"""Folders of one's own pictures."""
+"""Folders of one's own images."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ from vitreous.data.reading import Reading
 from vitreous.errors import InputError
 
 
-def add_pictures(folder: Path, count: int, seed: int, size_hw: tuple[int, int] = (6, 9)) -> None:
+def add_images(folder: Path, count: int, seed: int, size_hw: tuple[int, int] = (6, 9)) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     for number in range(count):
@@ -24,21 +24,21 @@ def add_pictures(folder: Path, count: int, seed: int, size_hw: tuple[int, int] =
 
 @pytest.fixture
 def flat(tmp_path):
-    add_pictures(tmp_path / "photos" / "cat", 40, seed=1)
-    add_pictures(tmp_path / "photos" / "dog", 30, seed=2)
+    add_images(tmp_path / "photos" / "cat", 40, seed=1)
+    add_images(tmp_path / "photos" / "dog", 30, seed=2)
     return tmp_path / "photos"
 
 
 @pytest.fixture
 def parted(tmp_path):
     for seed, part in enumerate(["train", "test", "val"]):
-        add_pictures(tmp_path / "photos" / part / "cat", 3 + seed, seed)
-        add_pictures(tmp_path / "photos" / part / "dog", 2, seed + 10)
+        add_images(tmp_path / "photos" / part / "cat", 3 + seed, seed)
+        add_images(tmp_path / "photos" / part / "dog", 2, seed + 10)
     return tmp_path / "photos"
 
 
-def contents(pictures) -> set[bytes]:
-    return {image.numpy().tobytes() for image in pictures.images_u8}
+def contents(images) -> set[bytes]:
+    return {image.numpy().tobytes() for image in images.images_u8}
 
 
 def refused(folder: Path, part: str = "train", size_hw=(6, 9)) -> str:
@@ -64,11 +64,11 @@ def test_pixels_and_labels_belong_together(flat):
         assert contents(train.select(torch.nonzero(train.labels == label)[:, 0])) <= own
 
 
-def test_a_picture_keeps_its_part_when_others_come_and_names_change(flat):
+def test_an_image_keeps_its_part_when_others_come_and_names_change(flat):
     before = contents(load_folder(flat, "test"))
     for path in (flat / "cat").iterdir():
         path.rename(path.with_name(f"renamed-{path.name}"))
-    add_pictures(flat / "dog" / "more", 25, seed=3)
+    add_images(flat / "dog" / "more", 25, seed=3)
     after = load_folder(flat, "test")
     assert before <= contents(after)
     assert len(after) + len(load_folder(flat, "train")) == 95
@@ -82,14 +82,14 @@ def test_folders_of_their_own_are_kept_apart(parted):
 
 
 def test_a_class_may_be_called_train(tmp_path):
-    add_pictures(tmp_path / "train", 30, seed=1)
-    add_pictures(tmp_path / "car", 30, seed=2)
+    add_images(tmp_path / "train", 30, seed=1)
+    add_images(tmp_path / "car", 30, seed=2)
     assert load_folder(tmp_path, "train").class_names == ("car", "train")
     assert not has_validation(tmp_path)
 
 
-def test_pictures_of_any_size_are_fitted(flat):
-    add_pictures(flat / "cat", 3, seed=5, size_hw=(50, 20))
+def test_images_of_any_size_are_fitted(flat):
+    add_images(flat / "cat", 3, seed=5, size_hw=(50, 20))
     assert load_folder(flat, "train", (8, 12)).images_u8.shape[1:] == (3, 8, 12)
     assert "name one size" in refused(flat, size_hw=None)
 
@@ -107,7 +107,7 @@ def test_every_ending_of_what_is_decoded_is_known():
     assert readable <= SUFFIXES and SUFFIXES - readable <= {".avif", ".avifs", ".mpo"}
 
 
-def test_less_usual_endings_are_pictures(flat):
+def test_less_usual_endings_are_images(flat):
     for ending in ("jfif", "JP2", "pbm"):
         image = Image.fromarray(np.zeros((6, 9, 3), np.uint8))
         image.convert("1" if ending == "pbm" else "RGB").save(flat / "cat" / f"more.{ending}")
@@ -123,7 +123,7 @@ def test_files_in_no_part_are_named_and_noted(parted):
     for name in ("1.heic", "2.HEIC", "3", "more/4.heic"):
         (parted / "train" / "cat" / name).parent.mkdir(exist_ok=True)
         (parted / "train" / "cat" / name).touch()
-    add_pictures(parted / "valid" / "cat", 2, 1)
+    add_images(parted / "valid" / "cat", 2, 1)
     shutil.rmtree(parted / "test" / "dog")  # of no concern to training
     names = [path.relative_to(parted).as_posix() for path in left_out(parted)]
     assert names == [
@@ -139,12 +139,12 @@ def test_a_class_of_other_files_says_of_which(flat):
     for name in ("zebra/1.heic", "zebra/2.heic"):
         (flat / name).parent.mkdir(exist_ok=True)
         (flat / name).touch()
-    assert "zebra holds no pictures, only .heic 2" in refused(flat)
+    assert "zebra holds no images, only .heic 2" in refused(flat)
 
 
-def test_unreadable_pictures_are_counted_and_the_first_are_named(flat):
+def test_unreadable_images_are_counted_and_the_first_are_named(flat):
     for number in range(40):
-        (flat / "cat" / f"bad{number:02}.jpg").write_bytes(b"no picture %d" % number)
+        (flat / "cat" / f"bad{number:02}.jpg").write_bytes(b"no image %d" % number)
     (flat / "dog" / "short.png").write_bytes((flat / "dog" / "000.png").read_bytes()[:60])
     line = refused(flat)
     count = int(line.split(" of ")[0])
@@ -161,40 +161,40 @@ def test_what_is_no_folder_of_classes_is_refused(tmp_path, flat):
 
 def test_an_empty_class_is_refused(flat):
     (flat / "zebra").mkdir()
-    assert "zebra holds no pictures" in refused(flat)
+    assert "zebra holds no images" in refused(flat)
 
 
 def test_parts_with_different_classes_are_refused(parted):
-    add_pictures(parted / "test" / "owl", 1, seed=9)
+    add_images(parted / "test" / "owl", 1, seed=9)
     assert "differ in the class(es) owl" in refused(parted, "test")
     shutil.rmtree(parted / "test")
     assert "no test folder" in refused(parted, "test")
 
 
-def test_too_few_pictures_to_divide_are_refused(tmp_path):
+def test_too_few_images_to_divide_are_refused(tmp_path):
     for name in ("cat", "dog"):
-        add_pictures(tmp_path / name, 1, seed=len(name) + ord(name[0]))
+        add_images(tmp_path / name, 1, seed=len(name) + ord(name[0]))
     lines = []
     for part in ("train", "test"):
         try:
             load_folder(tmp_path, part)
         except InputError as error:
             lines.append(str(error))
-    assert lines and all("too few pictures" in line for line in lines)
+    assert lines and all("too few images" in line for line in lines)
 
 
-def test_hidden_files_are_no_pictures(flat):
+def test_hidden_files_are_no_images(flat):
     before = {part: load_folder(flat, part).fingerprint() for part in ("train", "test")}
-    add_pictures(flat / "dog" / ".ipynb_checkpoints", 3, seed=9)
-    (flat / "cat" / "._000.png").write_bytes(b"what a Mac leaves beside a picture")
+    add_images(flat / "dog" / ".ipynb_checkpoints", 3, seed=9)
+    (flat / "cat" / "._000.png").write_bytes(b"what a Mac leaves beside an image")
     assert {part: load_folder(flat, part).fingerprint() for part in ("train", "test")} == before
     assert left_out(flat) == []
 
 
 def test_links_to_folders_are_followed_wherever_they_lead(flat, tmp_path):
-    add_pictures(tmp_path / "store" / "deep", 25, seed=3)
-    add_pictures(tmp_path / "owls", 9, seed=4)
-    add_pictures(flat / "cat" / "real", 1, seed=5)
+    add_images(tmp_path / "store" / "deep", 25, seed=3)
+    add_images(tmp_path / "owls", 9, seed=4)
+    add_images(flat / "cat" / "real", 1, seed=5)
     before = candidates(flat, "train")
     (flat / "cat" / "real" / "again").symlink_to(flat / "cat")
     (flat / "dog" / "up").symlink_to("..")
@@ -208,11 +208,11 @@ def test_links_to_folders_are_followed_wherever_they_lead(flat, tmp_path):
     assert len(load_folder(flat, "train")) + len(load_folder(flat, "test")) == 105
 
 
-def test_links_that_lead_to_nothing_are_pictures_that_cant_be_read(flat, tmp_path):
+def test_links_that_lead_to_nothing_are_images_that_cant_be_read(flat, tmp_path):
     for name, place in {"lost.jpg": "/gone/lost.jpg", "self": "self", "more": "/gone"}.items():
         (flat / "dog" / name).symlink_to(place)
     line = refused(flat)
-    assert line.startswith("3 of ") and "training pictures can't be used" in line
+    assert line.startswith("3 of ") and "training images can't be used" in line
     assert "dog/lost.jpg: it is a link to /gone/lost.jpg, which isn't there" in line
     notes = []
     assert len(load_folder(flat, "train", reading=Reading(skip_unreadable=True, note=notes.append))) > 50
@@ -222,7 +222,7 @@ def test_links_that_lead_to_nothing_are_pictures_that_cant_be_read(flat, tmp_pat
 
 
 def test_what_a_class_has_a_link_to_is_not_left_out(parted, tmp_path):
-    add_pictures(parted / "raw" / "cats", 3, seed=7)
+    add_images(parted / "raw" / "cats", 3, seed=7)
     shutil.copy(parted / "raw" / "cats" / "000.png", parted / "raw" / "000.png")
     (parted / "train" / "cat" / "more").symlink_to(parted / "raw" / "cats")
     assert left_out(parted) == [parted / "raw" / "000.png"]
@@ -230,17 +230,17 @@ def test_what_a_class_has_a_link_to_is_not_left_out(parted, tmp_path):
 
 
 def test_links_beside_the_parts_are_not_walked(parted, tmp_path):
-    add_pictures(tmp_path / "archive", 3, seed=9)
+    add_images(tmp_path / "archive", 3, seed=9)
     (parted / "archive").symlink_to(tmp_path / "archive")
     (parted / "valid").mkdir()
     shutil.copy(parted / "train" / "cat" / "000.png", parted / "valid" / "one.png")
     assert left_out(parted) == [parted / "valid" / "one.png"]
 
 
-def test_the_order_of_pictures_is_that_of_their_paths(flat):
+def test_the_order_of_images_is_that_of_their_paths(flat):
     """On it stand the splits and the fingerprints of earlier runs."""
     for number, place in enumerate(["b", "a/c", "a", "Z", "a b"]):
-        add_pictures(flat / "cat" / place, 2, seed=number)
+        add_images(flat / "cat" / place, 2, seed=number)
     (flat / "cat" / "linked.png").symlink_to("000.png")
     earlier = [path for name in ("cat", "dog") for path in sorted((flat / name).rglob("*")) if path.is_file()]
     assert [one.path for one in candidates(flat, "train")] == earlier
@@ -250,5 +250,5 @@ def test_faults_are_told_with_the_part_that_has_them(parted):
     (parted / "val" / "cat" / "words.png").write_text("words")
     (parted / "test" / "cat" / "words.png").write_text("words")
     assert len(load_folder(parted, "train")) == 5
-    assert refused(parted, "validation").startswith("1 of 8 validation pictures can't be used")
-    assert refused(parted, "test").startswith("1 of 7 test pictures can't be used")
+    assert refused(parted, "validation").startswith("1 of 8 validation images can't be used")
+    assert refused(parted, "test").startswith("1 of 7 test images can't be used")

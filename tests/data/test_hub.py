@@ -16,7 +16,7 @@ from PIL import Image
 
 from vitreous.data import hub as module
 from vitreous.data.reading import Reading
-from vitreous.data.sources import absolute, load_pictures
+from vitreous.data.sources import absolute, load_images
 from vitreous.errors import InputError
 
 COMMIT = "0123456789012345678901234567890123456789"
@@ -33,7 +33,7 @@ def png(index: int) -> bytes:
 
 
 def parquet(rows: range, *, names=NAMES, image="image", label="label", more=None, labels=LABELS) -> bytes:
-    """A Parquet file of some of the pictures, as `datasets` writes it."""
+    """A Parquet file of some of the images, as `datasets` writes it."""
     columns = {image: [{"bytes": png(row), "path": f"{row}.png"} for row in rows], **(more or {})}
     features: dict = {image: {"_type": "Image"}}
     if label:
@@ -139,11 +139,9 @@ def lay_out(files: dict[str, bytes], folder):
     return folder
 
 
-def rows_of(pictures) -> list[int]:
-    """Which of the pictures these are, to the pixel."""
-    found = [
-        np.flatnonzero((image.transpose(1, 2, 0) == IMAGES).all((1, 2, 3))) for image in pictures.images_u8.numpy()
-    ]
+def rows_of(images) -> list[int]:
+    """Which of the images these are, to the pixel."""
+    found = [np.flatnonzero((image.transpose(1, 2, 0) == IMAGES).all((1, 2, 3))) for image in images.images_u8.numpy()]
     assert all(len(rows) == 1 for rows in found)
     return [int(rows[0]) for rows in found]
 
@@ -156,29 +154,29 @@ def fetched(server) -> list[str]:
 
 def refused(source: str, part: str = "train") -> str:
     with pytest.raises(InputError) as caught:
-        load_pictures(source, part, None, 0.0)
+        load_images(source, part, None, 0.0)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_shards_are_read_in_order_and_only_those_of_the_part_are_fetched(hub, capfd):
-    test = load_pictures("hf:me/shards", "test")
+    test = load_images("hf:me/shards", "test")
     assert rows_of(test) == [8, 9, 10, 11] and test.labels.tolist() == LABELS[8:] and test.class_names == tuple(NAMES)
     assert fetched(hub) == ["README.md", "data/test-00000-of-00001.parquet"]
-    train = load_pictures("hf:me/shards", "train", None, 0.0)
+    train = load_images("hf:me/shards", "train", None, 0.0)
     assert rows_of(train) == list(range(8)) and train.labels.tolist() == LABELS[:8]
     assert len(fetched(hub)) == 4, "each file once"
     assert capfd.readouterr() == ("", ""), "no progress bars where there is no terminal"
 
 
-def test_validation_pictures_are_held_out_where_the_data_set_has_none(hub):
-    train, validation = (load_pictures("hf:me/shards", split, None, 0.25) for split in ("train", "validation"))
+def test_validation_images_are_held_out_where_the_data_set_has_none(hub):
+    train, validation = (load_images("hf:me/shards", split, None, 0.25) for split in ("train", "validation"))
     assert len(train) == 6 and len(validation) == 2
     assert sorted(rows_of(train) + rows_of(validation)) == list(range(8))
 
 
-def test_folders_of_pictures_bring_their_own_validation(hub):
-    parts = {split: load_pictures("hf:me/pics", split) for split in ("train", "validation", "test")}
+def test_folders_of_images_bring_their_own_validation(hub):
+    parts = {split: load_images("hf:me/pics", split) for split in ("train", "validation", "test")}
     assert {split: sorted(rows_of(part)) for split, part in parts.items()} == {
         "train": [0, 1, 2, 4], "validation": [3, 5], "test": [8, 9],
     }  # fmt: skip
@@ -191,17 +189,17 @@ def test_a_local_folder_of_the_same_layout_gives_the_same(hub, tmp_path, files, 
     folder = lay_out(files, tmp_path / "copy")
     name = "me/shards" if files is SHARDS else "me/pics"
     for split in ("train", "validation", "test"):
-        here, there = (load_pictures(source, split, None, 0.25) for source in (f"hf:{folder}", f"hf:{name}"))
+        here, there = (load_images(source, split, None, 0.25) for source in (f"hf:{folder}", f"hf:{name}"))
         assert here.fingerprint() == there.fingerprint()
     monkeypatch.chdir(tmp_path)
-    assert load_pictures("hf:./copy", "test").fingerprint() == load_pictures(f"hf:{name}", "test").fingerprint()
+    assert load_images("hf:./copy", "test").fingerprint() == load_images(f"hf:{name}", "test").fingerprint()
     assert absolute("hf:./copy") == f"hf:{folder}" and absolute(f"hf:{name}") == f"hf:{name}"
 
 
 def test_what_was_fetched_serves_without_a_network(hub):
-    first = load_pictures("hf:me/pics", "train")
+    first = load_images("hf:me/pics", "train")
     hub.refuse = "503 "
-    assert load_pictures("hf:me/pics", "train").fingerprint() == first.fingerprint()
+    assert load_images("hf:me/pics", "train").fingerprint() == first.fingerprint()
     line = refused("hf:me/pics", "test")
     assert "for me/pics, and its test/" in line and "was not downloaded before" in line
 
@@ -214,17 +212,17 @@ def test_offline_says_so_in_one_line(hub, monkeypatch):
 
 def test_a_revision_and_the_hubs_own_conversion(hub):
     hub.files["me/shards"] = {"big/train/0000.parquet": SHARDS["data/train-00000-of-00002.parquet"]}
-    assert len(load_pictures("hf:me/shards@refs/convert/parquet", "train", None, 0.0)) == 4
+    assert len(load_images("hf:me/shards@refs/convert/parquet", "train", None, 0.0)) == 4
     assert any("revision/refs/convert/parquet" in line for line in hub.asked)
-    assert len(load_pictures("hf:me/shards@v1:big", "train", None, 0.0)) == 4
+    assert len(load_images("hf:me/shards@v1:big", "train", None, 0.0)) == 4
     assert "me/shards has no revision 'v7'" in refused("hf:me/shards@v7")
 
 
 def test_changed_files_are_read_again(tmp_path):
     folder = lay_out(SHARDS, tmp_path / "copy")
-    assert rows_of(load_pictures(f"hf:{folder}", "test")) == [8, 9, 10, 11]
+    assert rows_of(load_images(f"hf:{folder}", "test")) == [8, 9, 10, 11]
     (folder / "data/test-00000-of-00001.parquet").write_bytes(parquet(range(3)))
-    assert rows_of(load_pictures(f"hf:{folder}", "test")) == [0, 1, 2]
+    assert rows_of(load_images(f"hf:{folder}", "test")) == [0, 1, 2]
 
 
 CARD = """---
@@ -257,20 +255,20 @@ def test_configurations_of_the_readme(tmp_path):
     assert "there is no configuration of" in refused(f"hf:{folder}:smal") and "did you mean 'small'" in refused(
         f"hf:{folder}:smal"
     )
-    small = load_pictures(f"hf:{folder}:small", "train", None, 0.0)
+    small = load_images(f"hf:{folder}:small", "train", None, 0.0)
     assert rows_of(small) == [0, 1] and small.class_names == ("ape", "bat", "cat", "k")
-    assert rows_of(load_pictures(f"hf:{folder}:small", "test")) == [4, 5]
+    assert rows_of(load_images(f"hf:{folder}:small", "test")) == [4, 5]
     lay_out({"README.md": CARD.format(default="\n  default: true").encode()}, folder)
-    assert rows_of(load_pictures(f"hf:{folder}", "train", None, 0.0)) == [0, 1, 2, 3]
-    assert load_pictures(f"hf:{folder}:large", "train", None, 0.0).class_names == ("0", "1", "2")
+    assert rows_of(load_images(f"hf:{folder}", "train", None, 0.0)) == [0, 1, 2, 3]
+    assert load_images(f"hf:{folder}:large", "train", None, 0.0).class_names == ("0", "1", "2")
 
 
 def test_configurations_by_folders(tmp_path):
     files = {"one/train-0.parquet": parquet(range(3)), "two/train/0000.parquet": parquet(range(3, 6))}
     folder = lay_out(files, tmp_path / "copy")
     assert "has several configurations" in refused(f"hf:{folder}") and "one, two" in refused(f"hf:{folder}")
-    assert rows_of(load_pictures(f"hf:{folder}:two", "train", None, 0.0)) == [3, 4, 5]
-    assert "copy:two has no test pictures, only train" in refused(f"hf:{folder}:two", "test")
+    assert rows_of(load_images(f"hf:{folder}:two", "train", None, 0.0)) == [3, 4, 5]
+    assert "copy:two has no test images, only train" in refused(f"hf:{folder}:two", "test")
 
 
 def test_classes_without_names_are_numbered_over_all_parts(tmp_path):
@@ -280,18 +278,18 @@ def test_classes_without_names_are_numbered_over_all_parts(tmp_path):
     }
     folder = lay_out(files, tmp_path / "copy")
     for split in ("train", "test"):
-        assert load_pictures(f"hf:{folder}", split, None, 0.0).class_names == tuple("012345")
+        assert load_images(f"hf:{folder}", split, None, 0.0).class_names == tuple("012345")
 
 
 UNUSABLE = {
-    "no pictures": ({"train.parquet": "words"}, "has no column of pictures, only text (string), label (int64)"),
+    "no images": ({"train.parquet": "words"}, "has no column of images, only text (string), label (int64)"),
     "no labels": ({"train.parquet": parquet(range(3), label="")}, "has no column of labels, as whole numbers, only"),
-    "several pictures": (
+    "several images": (
         {"train.parquet": parquet(range(3), image="left", more={"right": [{"bytes": b"", "path": ""}] * 3})},
         None,
     ),
-    "two of a kind": ({"train.parquet": "stereo"}, "has several columns of pictures (left, right) and none is called"),
-    "nothing": ({"README.md": b"# Words", "words.csv": b"a,b"}, "holds no Parquet files, and no pictures in folders"),
+    "two of a kind": ({"train.parquet": "stereo"}, "has several columns of images (left, right) and none is called"),
+    "nothing": ({"README.md": b"# Words", "words.csv": b"a,b"}, "holds no Parquet files, and no images in folders"),
     "no classes": ({"train/1.png": png(1), "train/2.png": png(2)}, "in no folder of a class, as train/1.png"),
     "metadata": ({**SHARDS, "README.md": b"---\na: [\n---\n"}, "the metadata of its README.md can't be read"),
     "no Parquet": ({"train.parquet": b"nonsense"}, "can't read"),
@@ -316,9 +314,9 @@ def test_data_sets_that_can_not_be_used_are_one_line(hub, tmp_path, case):
     files, said = UNUSABLE[case]
     files = {name: {"words": words, "stereo": stereo}[data]() if data in ("words", "stereo") else data
              for name, data in files.items()}  # fmt: skip
-    if said is None:  # the metadata declare one of them to be the picture
+    if said is None:  # the metadata declare one of them to be the image
         lay_out(files, tmp_path / "copy")
-        assert rows_of(load_pictures(f"hf:{tmp_path / 'copy'}", "train", None, 0.0)) == [0, 1, 2]
+        assert rows_of(load_images(f"hf:{tmp_path / 'copy'}", "train", None, 0.0)) == [0, 1, 2]
         return
     hub.files["me/bad"] = files
     lay_out(files, tmp_path / "copy")
@@ -362,22 +360,22 @@ def test_cifar10_from_a_hub_is_cifar10(hub, shared, monkeypatch):
     monkeypatch.setenv("VITREOUS_DATA", str(shared))
     (shard,) = (shared / "cifar10").glob("test-*.parquet")
     hub.files["me/cifar"] = {f"plain_text/{shard.name}": shard.read_bytes()}
-    own = load_pictures("cifar10", "test")
+    own = load_images("cifar10", "test")
     assert len(own) == 10_000 and own.class_names[:2] == ("airplane", "automobile")
     for source in ("hf:me/cifar", f"hf:{shared / 'cifar10'}"):
-        assert load_pictures(source, "test").fingerprint() == own.fingerprint()
+        assert load_images(source, "test").fingerprint() == own.fingerprint()
 
 
-def test_an_unreadable_picture_is_named_as_the_repository_names_it(hub, tmp_path):
+def test_an_unreadable_image_is_named_as_the_repository_names_it(hub, tmp_path):
     folder = lay_out(FOLDERS, tmp_path / "copy")
     (folder / "train/ant/0.png").write_bytes(b"nothing")
-    assert f"{folder}: train/ant/0.png is not a picture" in refused(f"hf:{folder}")
+    assert f"{folder}: train/ant/0.png is not an image" in refused(f"hf:{folder}")
     shutil.rmtree(folder)
     assert "there is no folder" in refused(f"hf:{folder}")
 
 
-def test_unreadable_pictures_are_skipped_where_that_is_asked_for(tmp_path):
+def test_unreadable_images_are_skipped_where_that_is_asked_for(tmp_path):
     lines: list[str] = []
     folder = lay_out({**FOLDERS, "train/ant/0.png": b"nothing"}, tmp_path / "copy")
-    kept = load_pictures(f"hf:{folder}", "train", None, 0.0, Reading(skip_unreadable=True, note=lines.append))
+    kept = load_images(f"hf:{folder}", "train", None, 0.0, Reading(skip_unreadable=True, note=lines.append))
     assert sorted(rows_of(kept)) == [1, 2, 4] and "train/ant/0.png" in "".join(lines)

@@ -66,9 +66,9 @@ def test_mnist_keeps_its_one_channel(tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (6, 28, 28), dtype=np.uint8)
     write_part(tmp_path / "mnist", images, np.array([5, 0, 4, 1, 9, 2], np.uint8))
     monkeypatch.setenv("VITREOUS_DATA", str(tmp_path))
-    pictures = load_mnist("train")
-    assert pictures.images_u8.shape == (6, 1, 28, 28) and np.array_equal(pictures.images_u8[:, 0].numpy(), images)
-    assert pictures.labels.tolist() == [5, 0, 4, 1, 9, 2] and pictures.class_names[9] == "9"
+    loaded = load_mnist("train")
+    assert loaded.images_u8.shape == (6, 1, 28, 28) and np.array_equal(loaded.images_u8[:, 0].numpy(), images)
+    assert loaded.labels.tolist() == [5, 0, 4, 1, 9, 2] and loaded.class_names[9] == "9"
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path, monkeypatch):
@@ -80,7 +80,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path, monkeypatch):
 
 def test_the_real_mnist(shared, monkeypatch):
     monkeypatch.setenv("VITREOUS_DATA", str(shared))
-    pictures = load_mnist("test")
-    assert len(pictures) == 10_000
-    assert torch.bincount(pictures.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    assert pictures.images_u8.double().mean().item() / 255 == pytest.approx(0.13251, abs=1e-5)
+    images = load_mnist("test")
+    assert len(images) == 10_000
+    assert torch.bincount(images.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert images.images_u8.double().mean().item() / 255 == pytest.approx(0.13251, abs=1e-5)

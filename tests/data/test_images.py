@@ -1,4 +1,4 @@
-"""Every kind of picture file comes out as upright RGB; every broken one as one line that names it."""
+"""Every kind of image file comes out as upright RGB; every broken one as one line that names it."""
 
 import io
 import struct
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitreous.data.images import PIXEL_LIMIT, as_image_u8, decode_picture, open_picture
+from vitreous.data.images import PIXEL_LIMIT, as_image_u8, decode_image, open_image
 from vitreous.errors import InputError
 
 
@@ -36,21 +36,21 @@ def png_header(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
 def test_lossless_formats_keep_every_pixel(kind, tmp_path):
-    path = tmp_path / "picture.bin"  # the name says nothing: the content decides
+    path = tmp_path / "image.bin"  # the name says nothing: the content decides
     path.write_bytes(encoded(Image.fromarray(gradient()), kind))
-    assert np.array_equal(open_picture(path), gradient())
-    assert np.array_equal(open_picture(str(path)), gradient())
+    assert np.array_equal(open_image(path), gradient())
+    assert np.array_equal(open_image(str(path)), gradient())
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF", "JPEG2000"])
 def test_lossy_formats_come_close(kind):
-    image = decode_picture(encoded(Image.fromarray(gradient()), kind, quality=95), "x")
+    image = decode_image(encoded(Image.fromarray(gradient()), kind, quality=95), "x")
     assert image.shape == (20, 30, 3)
     assert np.abs(image.astype(int) - gradient()).mean() < 12
 
 
 def test_one_pixel():
-    assert decode_picture(encoded(Image.new("RGB", (1, 1), (1, 2, 3))), "x").tolist() == [[[1, 2, 3]]]
+    assert decode_image(encoded(Image.new("RGB", (1, 1), (1, 2, 3))), "x").tolist() == [[[1, 2, 3]]]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_one_pixel():
     ids=["L", "1", "LA", "RGBA", "P", "I;16", "I;16 white"],
 )
 def test_every_mode_becomes_rgb(image, expected):
-    result = decode_picture(encoded(image), "x")
+    result = decode_image(encoded(image), "x")
     assert result.shape == (2, 3, 3) and result.dtype == np.uint8
     assert (result == expected).all()
     assert np.array_equal(as_image_u8(image), result)
@@ -77,18 +77,18 @@ def test_transparent_palette_is_put_on_white():
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 0, 0])
     image.putdata([0, 1])
-    assert decode_picture(encoded(image, transparency=0), "x").tolist() == [[[255] * 3, [200, 0, 0]]]
+    assert decode_image(encoded(image, transparency=0), "x").tolist() == [[[255] * 3, [200, 0, 0]]]
 
 
 def test_cmyk_jpeg():
     image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
-    assert np.abs(decode_picture(encoded(image, "JPEG"), "x").astype(int) - (255, 0, 0)).max() < 6
+    assert np.abs(decode_image(encoded(image, "JPEG"), "x").astype(int) - (255, 0, 0)).max() < 6
 
 
 @pytest.mark.parametrize("scale", [1.0, 255.0, 65535.0])
 def test_fractions_are_scaled_by_their_full_scale_not_clipped(scale):
     values = np.array([[0.0, 0.5, 1.0]], np.float32) * np.float32(scale)
-    assert decode_picture(encoded(Image.fromarray(values), "TIFF"), "x")[0, :, 0].tolist() == [0, 128, 255]
+    assert decode_image(encoded(Image.fromarray(values), "TIFF"), "x")[0, :, 0].tolist() == [0, 128, 255]
 
 
 def test_values_of_no_usual_scale_are_stretched():
@@ -108,7 +108,7 @@ def test_exif_orientation_is_undone(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
-    assert np.array_equal(decode_picture(data, "x"), upright)
+    assert np.array_equal(decode_image(data, "x"), upright)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
@@ -116,7 +116,7 @@ def test_animations_give_their_first_frame(kind):
     frames = [Image.new("RGB", (8, 6), color) for color in ["red", "lime", "blue"]]
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-    assert (decode_picture(data, "x") == (255, 0, 0)).all()
+    assert (decode_image(data, "x") == (255, 0, 0)).all()
 
 
 def test_a_giant_is_refused_from_its_header(tmp_path):
@@ -126,7 +126,7 @@ def test_a_giant_is_refused_from_its_header(tmp_path):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             with pytest.raises(InputError, match=r"giant.png has .*pixels, the limit is 100 million"):
-                open_picture(path)
+                open_image(path)
         assert not caught
     assert PIXEL_LIMIT == 10_000**2
 
@@ -142,8 +142,8 @@ def test_a_giant_pil_image_is_refused_too(monkeypatch):
     [
         (b"", "is empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "git lfs pull"),
-        (b"hello, I am a text file", "not a picture that can be read"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture that can be read"),
+        (b"hello, I am a text file", "not an image that can be read"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image that can be read"),
         (encoded(Image.fromarray(gradient()))[:60], "damaged or cut short"),
         (encoded(Image.fromarray(gradient()), "JPEG")[:500], "damaged or cut short"),
         (png_header(0, 10), "damaged|0 x 10"),
@@ -154,15 +154,15 @@ def test_broken_files_are_named_in_one_line(data, message, tmp_path):
     path = tmp_path / "broken.png"
     path.write_bytes(data)
     with pytest.raises(InputError, match=message) as caught:
-        open_picture(path)
+        open_image(path)
     assert "broken.png" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_missing_files_and_folders_are_named(tmp_path):
     with pytest.raises(InputError, match=r"there is no file .*nowhere\.jpg"):
-        open_picture(tmp_path / "nowhere.jpg")
+        open_image(tmp_path / "nowhere.jpg")
     with pytest.raises(InputError, match="is a folder"):
-        open_picture(tmp_path)
+        open_image(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow remarks on damage it can read past
@@ -173,12 +173,12 @@ def test_missing_files_and_folders_are_named(tmp_path):
     junk=st.binary(min_size=1, max_size=6),
     cut=st.booleans(),
 )
-def test_damage_anywhere_gives_a_picture_or_an_input_error(kind, place, junk, cut):
+def test_damage_anywhere_gives_an_image_or_an_input_error(kind, place, junk, cut):
     data = bytearray(encoded(Image.fromarray(gradient()), kind))
     start = int(place * (len(data) - 1))
     data[start : start + len(junk)] = junk
     try:
-        image = decode_picture(bytes(data[:start] if cut else data), "x")
+        image = decode_image(bytes(data[:start] if cut else data), "x")
     except InputError as error:
         assert "\n" not in str(error)
     else:
@@ -203,14 +203,14 @@ def test_arrays_of_one_or_three_channels():
         (None, "NoneType"),
     ],
 )
-def test_what_is_no_picture_is_named(thing, named):
+def test_what_is_no_image_is_named(thing, named):
     with pytest.raises(InputError, match=named):
         as_image_u8(thing)
 
 
 def test_many_threads_may_read_at_once():
     data, results = encoded(Image.fromarray(gradient())), []
-    threads = [threading.Thread(target=lambda: results.append(decode_picture(data, "x"))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: results.append(decode_image(data, "x"))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -219,5 +219,5 @@ def test_many_threads_may_read_at_once():
 
 
 def test_a_real_photo(shared):
-    image = open_picture(next((shared / "photos").glob("two-cats.*")))
+    image = open_image(next((shared / "photos").glob("two-cats.*")))
     assert image.shape[2] == 3 and image.std() > 20

@@ -1,12 +1,12 @@
-"""What pictures are, one by one, and which are the same."""
+"""What images are, one by one, and which are the same."""
 
 import numpy as np
 import torch
 from PIL import Image
 
 from vitreous.data.decoding import Encoded, read_file
-from vitreous.data.inspection import copies, inspect_encoded, inspect_pictures
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
+from vitreous.data.inspection import copies, inspect_encoded, inspect_images
 
 
 def test_files_are_told_by_their_pixels_whatever_their_format(tmp_path):
@@ -25,13 +25,13 @@ def test_files_are_told_by_their_pixels_whatever_their_format(tmp_path):
     found = inspect_encoded(encoded, "test", lambda *words: told.append(words))
     assert [one.kind for one in found] == ["PNG RGB", "BMP RGB", "PNG RGB", "PNG RGB", "PNG L", ""]
     assert [one.size_hw for one in found] == [(6, 9), (6, 9), (9, 6), (6, 9), (6, 9), None]
-    assert found[5].trouble is not None and "f.jpg is not a picture" in found[5].trouble and told == [(6, 6)]
+    assert found[5].trouble is not None and "f.jpg is not an image" in found[5].trouble and told == [(6, 6)]
     assert [[one.name[-5:] for one in group] for group in copies(found)] == [["a.png", "b.bmp", "d.png"]]
 
 
-def test_decoded_pictures_are_looked_at_too():
+def test_decoded_images_are_looked_at_too():
     images_u8 = torch.arange(4 * 6, dtype=torch.uint8).reshape(4, 1, 2, 3)
     images_u8[3] = images_u8[1]
-    found = inspect_pictures(Pictures(images_u8, torch.tensor([0, 1, 1, 0]), ("a", "b")), "train")
+    found = inspect_images(ImageSet(images_u8, torch.tensor([0, 1, 1, 0]), ("a", "b")), "train")
     assert found[0].size_hw == (2, 3) and found[0].kind == "decoded L"
-    assert [[one.name for one in group] for group in copies(found)] == [["picture 1", "picture 3"]]
+    assert [[one.name for one in group] for group in copies(found)] == [["image 1", "image 3"]]

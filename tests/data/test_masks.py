@@ -1,4 +1,4 @@
-"""Pictures with masks: the layout of DAVIS, drawn shapes, and everything that can be wrong with a folder."""
+"""Images with masks: the layout of DAVIS, drawn shapes, and everything that can be wrong with a folder."""
 
 import numpy as np
 import pytest
@@ -28,12 +28,12 @@ def clip(folder, name="dog", frames=3, masks=3, size_hw=SIZE_HW):
 def test_folders_of_clips_and_a_clip_itself(tmp_path):
     clip(clip(tmp_path), "swan", frames=4, masks=2)
     found = load_masked(f"masks:{tmp_path}", SIZE_HW)
-    assert [one.name for one in found.pictures][:3] == ["dog/00000.jpg", "dog/00001.jpg", "dog/00002.jpg"]
-    assert len(found.pictures) == 5 and found.unmarked == 2
-    image, mask = found.pictures[1].read()
+    assert [one.name for one in found.images][:3] == ["dog/00000.jpg", "dog/00001.jpg", "dog/00002.jpg"]
+    assert len(found.images) == 5 and found.unmarked == 2
+    image, mask = found.images[1].read()
     assert image.shape == (*SIZE_HW, 3) and mask.dtype == bool and mask.sum() == 3 * 5 and mask[2, 4] and not mask[2, 3]
-    assert len(load_masked(f"masks:{tmp_path / 'dog'}", SIZE_HW).pictures) == 3
-    assert len(load_masked(f"masks:{tmp_path}", SIZE_HW, 2).pictures) == 2
+    assert len(load_masked(f"masks:{tmp_path / 'dog'}", SIZE_HW).images) == 3
+    assert len(load_masked(f"masks:{tmp_path}", SIZE_HW, 2).images) == 2
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "1", "I;16"])
@@ -52,9 +52,9 @@ def test_all_that_is_not_0_is_the_object_in_every_kind_of_mask(tmp_path, mode):
     assert read_mask(tmp_path / "mask.png").shape == SIZE_HW
 
 
-def test_shapes_are_the_test_pictures_with_their_masks():
-    found = load_masked("shapes", (32, 32), 5).pictures
-    more = load_masked("shapes", (32, 32), 7).pictures
+def test_shapes_are_the_test_images_with_their_masks():
+    found = load_masked("shapes", (32, 32), 5).images
+    more = load_masked("shapes", (32, 32), 7).images
     image, mask = found[4].read()
     assert len(found) == 5 and image.shape == (32, 32, 3) and 0 < mask.mean() < 0.5
     assert np.array_equal(more[4].read()[0], image)
@@ -70,7 +70,7 @@ def mask_without_frame(folder):
 
 def damaged_mask(folder):
     clip(folder)
-    (folder / "dog" / "masks" / "00001.png").write_bytes(b"no picture")
+    (folder / "dog" / "masks" / "00001.png").write_bytes(b"no image")
 
 
 @pytest.mark.parametrize(
@@ -78,15 +78,15 @@ def damaged_mask(folder):
     [
         (wrong_size, r"masks/00000.png has 12 × 24 pixels .* 12 × 20"),
         (mask_without_frame, r"masks/00002.png has no frame of its name"),
-        (damaged_mask, r"00001.png is not a picture"),
+        (damaged_mask, r"00001.png is not an image"),
         (lambda folder: (folder / "dog").mkdir(), "holds no frames beside masks"),
-        (lambda folder: clip(folder, masks=0) and (folder / "dog" / "masks").mkdir(), "holds no pictures"),
+        (lambda folder: clip(folder, masks=0) and (folder / "dog" / "masks").mkdir(), "holds no images"),
     ],
 )
 def test_a_spoilt_folder_is_named(tmp_path, spoil, words):
     spoil(tmp_path)
     with pytest.raises(InputError, match=words):
-        for one in load_masked(f"masks:{tmp_path}", SIZE_HW).pictures:
+        for one in load_masked(f"masks:{tmp_path}", SIZE_HW).images:
             one.read()
 
 

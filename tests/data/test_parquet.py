@@ -66,10 +66,10 @@ def test_pixels_labels_and_names_are_read_in_order(folder):
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_columns_are_found_by_type_and_classes_without_names_are_numbered(tmp_path, plain):
-    content = table(slice(0, 4), image="picture", names=(), plain=plain).drop_columns("id")
-    pq.write_table(content.rename_columns(["picture", "kind"]), tmp_path / "train.parquet")
-    more = table(slice(0, 1), image="picture", plain=plain).drop_columns("id")
-    pq.write_table(more.rename_columns(["picture", "kind"]).set_column(1, "kind", [[7]]), tmp_path / "test.parquet")
+    content = table(slice(0, 4), image="image", names=(), plain=plain).drop_columns("id")
+    pq.write_table(content.rename_columns(["image", "kind"]), tmp_path / "train.parquet")
+    more = table(slice(0, 1), image="image", plain=plain).drop_columns("id")
+    pq.write_table(more.rename_columns(["image", "kind"]).set_column(1, "kind", [[7]]), tmp_path / "test.parquet")
     train = load_parquet(tmp_path, "train")
     assert np.array_equal(train.images_u8.numpy(), IMAGES[:4].transpose(0, 3, 1, 2))
     assert train.class_names == tuple("01234567")  # the test part knows a class more
@@ -81,7 +81,7 @@ def test_fine_labels_are_chosen_over_coarse_ones(tmp_path):
     assert load_parquet(tmp_path, "train").labels.tolist() == LABELS[:4]
 
 
-def test_pictures_are_fitted_to_the_size_asked_for(folder):
+def test_images_are_fitted_to_the_size_asked_for(folder):
     assert load_parquet(folder, "train", (4, 6)).images_u8.shape == (8, 3, 4, 6)
     assert load_parquet(folder, "train").images_u8.shape == (8, 3, 7, 5)
 
@@ -136,14 +136,14 @@ def test_rows_without_a_label_are_refused(tmp_path):
     assert "2 of 3 rows lack a label" in refused(tmp_path)
 
 
-def test_rows_without_a_picture_are_unreadable_pictures(tmp_path, capsys):
+def test_rows_without_an_image_are_unreadable_images(tmp_path, capsys):
     pq.write_table(table(slice(0, 2)), tmp_path / "train-0.parquet")
     missing: list = [None, {"bytes": None, "path": None}, {"bytes": b"", "path": None}]
     pq.write_table(with_column(table(slice(2, 5)), "img", missing), tmp_path / "train-1.parquet")
-    assert "3 of 5 training pictures can't be used" in (line := refused(tmp_path))
-    assert f"{tmp_path / 'train-1.parquet'}: row 0 holds no picture" in line
+    assert "3 of 5 training images can't be used" in (line := refused(tmp_path))
+    assert f"{tmp_path / 'train-1.parquet'}: row 0 holds no image" in line
     kept = load_parquet(tmp_path, "train", None, Reading(skip_unreadable=True))
-    assert kept.labels.tolist() == LABELS[:2] and "row 2 holds no picture" in capsys.readouterr().err
+    assert kept.labels.tolist() == LABELS[:2] and "row 2 holds no image" in capsys.readouterr().err
 
 
 def test_labels_without_a_name_are_refused(tmp_path):
@@ -161,13 +161,13 @@ def test_missing_columns_are_named(folder):
     pq.write_table(table(slice(0, 3)).drop_columns("img"), folder / "train-00001-of-00002.parquet")
     assert "lacks the column img" in refused(folder)
     pq.write_table(table(slice(0, 3)).drop_columns("img"), folder / "train-00000-of-00002.parquet")
-    assert "no clear column of pictures" in refused(folder)
+    assert "no clear column of images" in refused(folder)
 
 
-def test_damaged_pictures_are_counted(tmp_path):
+def test_damaged_images_are_counted(tmp_path):
     content = table(slice(0, 3)).set_column(1, "img", [[{"bytes": b"nonsense", "path": None}] * 3])
     pq.write_table(content, tmp_path / "train.parquet")
-    assert "3 of 3 training pictures can't be used" in refused(tmp_path, size_hw=(7, 5))
+    assert "3 of 3 training images can't be used" in refused(tmp_path, size_hw=(7, 5))
 
 
 def test_the_real_cifar10(shared):

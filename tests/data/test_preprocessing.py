@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitreous.data.preprocessing import RESIZES, Geometry, Preprocessing, fit_picture, prepare
+from vitreous.data.preprocessing import RESIZES, Geometry, Preprocessing, fit_image, prepare
 from vitreous.errors import InputError
-from vitreous.render.enlarge import on_picture
+from vitreous.render.enlarge import on_image
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 WITHOUT_BARS = [name for name in RESIZES if name != "letterbox"]
@@ -29,7 +29,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     height=sides, width=sides, resize=st.sampled_from(RESIZES), size=st.tuples(st.integers(8, 64), st.integers(8, 64))
 )
 @settings(max_examples=60, deadline=None)
-def test_any_picture_fits_any_model(height, width, resize, size):
+def test_any_image_fits_any_model(height, width, resize, size):
     pixels, geometry = prepare(noise(height, width), rule(size, resize))
     assert pixels.shape == (3, *geometry.model_hw) and pixels.dtype == torch.float32 and pixels.is_contiguous()
     top, left, bottom, right = geometry.seen
@@ -60,7 +60,7 @@ def test_a_letterbox_keeps_the_shape_between_bars_of_whole_patches(source_hw, si
     assert (top, left, bottom, right) == inner and shown[top:bottom, left:right].all()
     heat = np.zeros((size_hw[0] // 8, size_hw[1] // 8), np.float32)
     heat[top // 8 : bottom // 8, left // 8 : right // 8] = 1
-    part, box = on_picture(heat, geometry.box, source_hw)
+    part, box = on_image(heat, geometry.box, source_hw)
     assert part.shape == ((bottom - top) // 8, (right - left) // 8) and (part == 1).all()
     assert box == pytest.approx((0, 0, *source_hw)) and geometry.seen == pytest.approx((0, 0, *source_hw))
 
@@ -68,12 +68,12 @@ def test_a_letterbox_keeps_the_shape_between_bars_of_whole_patches(source_hw, si
 def test_what_lies_on_no_bars_is_kept_whole():
     heat = np.arange(12.0).reshape(3, 4)
     for box in ((0, 0, 30, 40), (5, 6, 20, 30)):
-        part, kept = on_picture(heat, box, (30, 40))
+        part, kept = on_image(heat, box, (30, 40))
         assert part is not heat and np.array_equal(part, heat) and kept == pytest.approx(box)
 
 
 @pytest.mark.parametrize("resize", WITHOUT_BARS)
-def test_the_colour_of_a_plain_picture_is_normalised(resize):
+def test_the_color_of_a_plain_image_is_normalized(resize):
     image = np.full((70, 90, 3), (51, 102, 204), np.uint8)
     pixels, _ = prepare(image, rule(resize=resize))
     expected = (torch.tensor([0.2, 0.4, 0.8]) - torch.tensor(MEAN)) / torch.tensor(STD)
@@ -87,10 +87,10 @@ def test_one_channel_is_luma():
     assert pixels.mean().item() == pytest.approx(0.299, abs=0.01)
 
 
-def test_crop_takes_the_centre_at_the_model_s_aspect():
+def test_crop_takes_the_center_at_the_model_s_aspect():
     image = np.zeros((100, 300, 3), np.uint8)
     image[:, 100:200] = 255
-    assert (fit_picture(image, (20, 20), "crop") == 255).all()
+    assert (fit_image(image, (20, 20), "crop") == 255).all()
     assert prepare(image, rule((20, 20), "crop"))[1].box == (0, 100, 100, 200)
     assert prepare(image, rule((20, 40), "crop"))[1].box == (0, 50, 100, 250)
     assert prepare(image.transpose(1, 0, 2), rule((20, 20), "crop"))[1].box == (100, 0, 200, 100)
@@ -99,7 +99,7 @@ def test_crop_takes_the_centre_at_the_model_s_aspect():
 def test_stretch_keeps_everything_in_its_place():
     image = np.zeros((40, 120, 3), np.uint8)
     image[:20, 60:] = 255
-    fitted = fit_picture(image, (32, 32), "stretch")
+    fitted = fit_image(image, (32, 32), "stretch")
     assert (fitted[:14, 18:] > 240).all() and (fitted[18:] < 15).all() and (fitted[:, :14] < 15).all()
 
 
@@ -121,10 +121,10 @@ def test_aspect_never_asks_for_many_more_patches(height, width):
         assert 0.75 < geometry.model_hw[0] / geometry.model_hw[1] * width / height < 1.34
 
 
-def test_shrinking_a_large_picture_is_antialiased():
+def test_shrinking_a_large_image_is_antialiased():
     stripes = np.zeros((720, 1280, 3), np.uint8)
     stripes[:, ::2] = 255
-    fitted = fit_picture(stripes, (32, 32), "stretch").astype(int)
+    fitted = fit_image(stripes, (32, 32), "stretch").astype(int)
     assert np.abs(fitted - 127).max() <= 4
 
 
@@ -191,7 +191,7 @@ def test_a_map_equals_bilinear_interpolation_and_stays_in_its_box():
     assert (found[:, :10] == 0).all() and (found[:, 80:] == 0).all()
 
 
-def test_a_picture_and_its_map_agree():
+def test_an_image_and_its_map_agree():
     """A bright spot, prepared as the model sees it, averaged over patches and laid back, is where it was."""
     for resize in RESIZES:
         image = np.zeros((90, 160, 3), np.uint8)
@@ -218,12 +218,12 @@ def test_impossible_settings_are_refused(changes, message):
 
 def test_one_size_needs_a_rule_that_gives_one_size():
     with pytest.raises(InputError, match="aspect"):
-        fit_picture(noise(4, 4), (8, 8), "aspect")
+        fit_image(noise(4, 4), (8, 8), "aspect")
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("source_hw", [(900, 1300), (4000, 90), (31, 47), (64, 96), (3, 200), (1, 1)])
-def test_pictures_become_what_pillow_makes_of_them(interpolation, source_hw):
+def test_images_become_what_pillow_makes_of_them(interpolation, source_hw):
     image = noise(*source_hw)
     pixels, _ = prepare(
         image, Preprocessing((64, 96), "stretch", (0.0,) * 3, (1.0,) * 3, 8, interpolation=interpolation)

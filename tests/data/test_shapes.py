@@ -1,4 +1,4 @@
-"""Drawn pictures: reproducible, truthful about where the object is, and silent about its class but for its shape."""
+"""Drawn images: reproducible, truthful about where the object is, and silent about its class but for its shape."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -15,33 +15,33 @@ from vitreous.errors import InputError
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return draw_shapes(1_600, seed=11)
 
 
-def test_record(pictures):
-    assert pictures.images_u8.shape == (1_600, 3, 64, 64)
-    assert pictures.class_names == SHAPE_NAMES == tuple(OUTLINES)
-    assert pictures.boxes is not None and pictures.masks is not None
+def test_record(images):
+    assert images.images_u8.shape == (1_600, 3, 64, 64)
+    assert images.class_names == SHAPE_NAMES == tuple(OUTLINES)
+    assert images.boxes is not None and images.masks is not None
 
 
 @given(count=st.integers(0, 2 * CHUNK + 1), seed=st.integers(0, 2**32))
 @settings(max_examples=10, deadline=None)
-def test_a_picture_is_the_same_whatever_the_count(count, seed):
+def test_an_image_is_the_same_whatever_the_count(count, seed):
     few, many = draw_shapes(count, seed, 24), draw_shapes(2 * CHUNK + 5, seed, 24)
     for name in ("images_u8", "labels", "boxes", "masks"):
         assert torch.equal(getattr(few, name), getattr(many, name)[:count]), name
 
 
-def test_pictures_and_seeds_differ():
+def test_images_and_seeds_differ():
     images = torch.cat([draw_shapes(40, seed, 16).images_u8 for seed in (1, 2)]).flatten(1)
     assert len(torch.unique(images, dim=0)) == 80
 
 
-def test_classes_are_balanced_and_their_order_is_not_a_pattern(pictures):
-    counts = torch.bincount(pictures.labels, minlength=len(SHAPE_NAMES))
+def test_classes_are_balanced_and_their_order_is_not_a_pattern(images):
+    counts = torch.bincount(images.labels, minlength=len(SHAPE_NAMES))
     assert counts.tolist() == [200] * 8
-    by_place = pictures.labels.reshape(-1, CHUNK)
+    by_place = images.labels.reshape(-1, CHUNK)
     assert (by_place != by_place[0]).any(dim=0).all()
 
 
@@ -55,18 +55,18 @@ def test_boxes_are_tight_around_masks(size):
             assert edge.any()
 
 
-def test_objects_span_a_quarter_to_a_half_of_the_side_and_lie_anywhere(pictures):
-    boxes = pictures.boxes.double()
+def test_objects_span_a_quarter_to_a_half_of_the_side_and_lie_anywhere(images):
+    boxes = images.boxes.double()
     longer = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1) / 64
     assert 0.25 < longer.min() < 0.34 and 0.45 < longer.max() < 0.6
-    share = pictures.masks.double().mean(dim=(1, 2))
+    share = images.masks.double().mean(dim=(1, 2))
     assert share.min() > 0.01 and share.max() < 0.25
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 128
-    assert (centres.amin(dim=0) < 0.25).all() and (centres.amax(dim=0) > 0.75).all()
-    assert ((centres.mean(dim=0) - 0.5).abs() < 0.03).all()
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 128
+    assert (centers.amin(dim=0) < 0.25).all() and (centers.amax(dim=0) > 0.75).all()
+    assert ((centers.mean(dim=0) - 0.5).abs() < 0.03).all()
 
 
-def test_every_outline_fits_the_circle_it_is_placed_by(pictures):
+def test_every_outline_fits_the_circle_it_is_placed_by(images):
     v, u = np.mgrid[-1.5:1.5:301j, -1.5:1.5:301j].astype(np.float32)
     for name, outline in OUTLINES.items():
         outside = outline(u, v)
@@ -77,18 +77,18 @@ def test_every_outline_fits_the_circle_it_is_placed_by(pictures):
         assert np.median(slope) == pytest.approx(1, abs=0.03), f"{name} is not a distance near its rim"
 
 
-def test_the_object_stands_out_from_what_surrounds_it(pictures):
-    images, masks = pictures.images_u8.double() / 255, pictures.masks
+def test_the_object_stands_out_from_what_surrounds_it(images):
+    pixels, masks = images.images_u8.double() / 255, images.masks
     grown = torch.nn.functional.max_pool2d(masks[:, None].float(), 7, 1, 3)[:, 0].bool() & ~masks
     inside, around = (
-        (images * chosen[:, None]).sum(dim=(2, 3)) / chosen.sum(dim=(1, 2))[:, None] for chosen in (masks, grown)
+        (pixels * chosen[:, None]).sum(dim=(2, 3)) / chosen.sum(dim=(1, 2))[:, None] for chosen in (masks, grown)
     )
     contrast = (inside - around).norm(dim=1)
     assert contrast.quantile(0.02) > 0.25 and contrast.median() > 0.45
 
 
-@pytest.mark.parametrize("where", ["whole picture", "object"])
-def test_colour_does_not_give_the_class_away(where):
+@pytest.mark.parametrize("where", ["whole image", "object"])
+def test_color_does_not_give_the_class_away(where):
     features = []
     for drawn in (draw_shapes(1_600, 21, 32), draw_shapes(1_600, 22, 32)):
         weights = drawn.masks[:, None].double() if where == "object" else torch.ones(1, 1, 32, 32).double()
@@ -101,8 +101,8 @@ def test_colour_does_not_give_the_class_away(where):
 
 
 @pytest.mark.parametrize(("count", "seed", "size"), [(-1, 0, 64), (1, -1, 64), (1, 0, 15)])
-def test_impossible_pictures_are_refused(count, seed, size):
-    with pytest.raises(InputError, match=f"{count} pictures of {size} pixels from seed {seed}"):
+def test_impossible_images_are_refused(count, seed, size):
+    with pytest.raises(InputError, match=f"{count} images of {size} pixels from seed {seed}"):
         draw_shapes(count, seed, size)
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitreous.data.sources import load_pictures
+from vitreous.data.sources import load_images
 from vitreous.evaluation.classification import Scores
+from vitreous.explanation.images import explain_batch
 from vitreous.explanation.methods import METHODS
-from vitreous.explanation.pictures import explain_batch
 from vitreous.workflows.evaluate import evaluate
 from vitreous.workflows.load import load
 
-PICTURES = 128
+IMAGES = 128
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def vitreous(*arguments: str) -> str:
 
 
 def energy_over_area(heat: np.ndarray, mask: np.ndarray) -> float:
-    """The share of a map that lies on the object, over the share of the picture that the object covers: 1 by chance."""
+    """The share of a map that lies on the object, over the share of the image that the object covers: 1 by chance."""
     return float(heat[mask].sum() / max(heat.sum(), 1e-9) / mask.mean())
 
 
@@ -48,10 +48,10 @@ def energy_over_area(heat: np.ndarray, mask: np.ndarray) -> float:
 def test_the_demos_model_found_the_shapes_and_its_maps_fall_on_them(demo):
     scores: Scores = evaluate(demo / "run")
     assert scores.top1 > 0.7
-    model, pictures = load(demo / "run"), load_pictures("shapes", "test")
-    assert pictures.masks is not None
-    images = list(pictures.images_u8[:PICTURES].permute(0, 2, 3, 1).numpy())
-    masks = pictures.masks[:PICTURES].numpy()
+    model, test_set = load(demo / "run"), load_images("shapes", "test")
+    assert test_set.masks is not None
+    images = list(test_set.images_u8[:IMAGES].permute(0, 2, 3, 1).numpy())
+    masks = test_set.masks[:IMAGES].numpy()
     random = np.random.default_rng(0)
     chance = np.mean([energy_over_area(random.random(mask.shape), mask) for mask in masks])
     assert chance == pytest.approx(1, abs=0.1)

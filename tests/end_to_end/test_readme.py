@@ -28,20 +28,20 @@ def vitreous(*arguments: object, cwd: Path, code: int = 0) -> str:
 
 
 def pixels(path: Path) -> np.ndarray:
-    """A picture file as uint8 (height, width, 3)."""
+    """An image file as uint8 (height, width, 3)."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory) -> Path:
-    """A folder with a run made by the command line, a picture and a clip."""
+    """A folder with a run made by the command line, an image and a clip."""
     from vitreous.data.shapes import draw_clip, draw_shapes
     from vitreous.video.encode import write_clip
 
     path = tmp_path_factory.mktemp("user")
     vitreous("train", "shapes", "--out", "runs/shapes", *SMALL, cwd=path)
-    Image.fromarray(draw_shapes(1, 9, 96).images_u8[0].permute(1, 2, 0).numpy()[:, :70]).save(path / "picture.png")
+    Image.fromarray(draw_shapes(1, 9, 96).images_u8[0].permute(1, 2, 0).numpy()[:, :70]).save(path / "image.png")
     from fractions import Fraction
 
     write_clip(path / "clip.mp4", draw_clip(1, 24, (90, 122), 1), Fraction(24))
@@ -60,16 +60,16 @@ def test_evaluate_prints_and_writes_the_same_scores(here):
 @pytest.mark.parametrize(
     ("flags", "name"),
     [
-        (["picture.png"], "picture-rollout.png"),
-        (["picture.png", "--method", "attention", "--layer", "1", "--head", "0", "-o", "one.jpg"], "one.jpg"),
-        (["picture.png", "--layout", "sheet"], "picture-layers.png"),
-        (["picture.png", "picture.png"], "explanations-rollout.png"),
+        (["image.png"], "image-rollout.png"),
+        (["image.png", "--method", "attention", "--layer", "1", "--head", "0", "-o", "one.jpg"], "one.jpg"),
+        (["image.png", "--layout", "sheet"], "image-layers.png"),
+        (["image.png", "image.png"], "explanations-rollout.png"),
         (["--count", "4", "-o", "grid.png"], "grid.png"),
-        (["picture.png", "-o", "folder"], "folder/picture-rollout.png"),
-        (["picture.png", "--target", "star", "--truth", "heart", "-o", "target.png"], "target.png"),
+        (["image.png", "-o", "folder"], "folder/image-rollout.png"),
+        (["image.png", "--target", "star", "--truth", "heart", "-o", "target.png"], "target.png"),
     ],
 )
-def test_explain_writes_a_picture_and_names_it(flags, name, here):
+def test_explain_writes_an_image_and_names_it(flags, name, here):
     assert vitreous("explain", "runs/shapes", *flags, cwd=here).startswith(f"{name}: ")
     written = pixels(here / name)
     assert min(written.shape[:2]) > 100 and written.std() > 10
@@ -87,7 +87,7 @@ def test_video_keeps_frames_times_and_size(here):
 
 
 def test_patches(here):
-    vitreous("patches", "picture.png", "--model", "runs/shapes", "-o", "cut.png", cwd=here)
+    vitreous("patches", "image.png", "--model", "runs/shapes", "-o", "cut.png", cwd=here)
     assert min(pixels(here / "cut.png").shape[:2]) > 100
 
 

@@ -49,13 +49,13 @@ def test_large_counts_give_what_resampling_gives():
     assert wilson(9186, 10_000) == pytest.approx(intervals(resampled_means(right[:, None]))[0], abs=0.0005)
 
 
-def test_intervals_of_few_pictures_hold_the_truth():
+def test_intervals_of_few_images_hold_the_truth():
     random = np.random.default_rng(3)
     held = [low <= 0.9 <= high for low, high in (wilson(k, 5) for k in random.binomial(5, 0.9, 2000).tolist())]
     assert np.mean(held) > 0.9, "of resamples, 4 in 10: 5 of 5 right is a point at 1"
 
 
-def test_a_class_of_few_pictures_is_not_certain_and_an_absent_one_says_nothing():
+def test_a_class_of_few_images_is_not_certain_and_an_absent_one_says_nothing():
     labels = np.repeat([0, 1], [5, 60])
     scores = judge(Answers(9.0 * np.eye(3)[labels], labels), ("few", "many", "none"))
     few, many, none = scores.classes
@@ -67,7 +67,7 @@ def test_a_class_of_few_pictures_is_not_certain_and_an_absent_one_says_nothing()
     assert scores.selective.aurc == 0 and 0.02 < scores.selective.aurc_interval[1] < 0.1
 
 
-def test_the_interval_of_f1_is_that_of_resampled_pictures():
+def test_the_interval_of_f1_is_that_of_resampled_images():
     random = np.random.default_rng(6)
     truth = random.random(4000) < 0.3
     said = np.where(random.random(4000) < 0.85, truth, ~truth)
@@ -79,14 +79,14 @@ def test_the_interval_of_f1_is_that_of_resampled_pictures():
     assert ours == pytest.approx(intervals(resampled(f1, 4000))[0], abs=0.004)
 
 
-def test_several_tries_a_picture_are_resampled_and_single_ones_are_not():
+def test_several_tries_an_image_are_resampled_and_single_ones_are_not():
     hits = np.array([[1, 1.0], [1, 0.5], [1, 0.75], [1, 1.0]])
     plain, mean = shares(hits)
     assert (plain.low, plain.high) == wilson(4, 4) and plain.low < 0.6
     assert (mean.low, mean.high) == intervals(resampled_means(hits[:, 1:]))[0]
 
 
-def test_differences_on_few_pictures_are_not_sure():
+def test_differences_on_few_images_are_not_sure():
     yes, no = np.ones(3, bool), np.zeros(3, bool)
     assert not share_difference("x", no, yes).is_sure and share_difference("x", no, yes).value == 1
     low, high = share_difference("x", yes, yes).interval
@@ -116,7 +116,7 @@ def test_every_score_of_an_evaluation_lies_in_its_interval():
     assert scores.top1_interval == pytest.approx((scores.top1 - 1.96 * spread, scores.top1 + 1.96 * spread), abs=0.006)
 
 
-def test_ten_thousand_pictures_are_judged_in_a_second():
+def test_ten_thousand_images_are_judged_in_a_second():
     random = np.random.default_rng(0)
     given = Answers(random.normal(size=(10_000, 10)), random.integers(0, 10, 10_000))
     started = time.process_time()
@@ -159,7 +159,7 @@ def test_equal_models_are_told_to_be_so():
     right = np.random.default_rng(0).random(300) < 0.5
     result = compare(answers_with(right), answers_with(right), ("a", "b", "c"))
     assert result.p_value == 1 and result.top1.interval == pytest.approx((-0.01, 0.01), abs=0.003)
-    assert "tell equally many pictures right" in in_words(result, "x", "y")
+    assert "tell equally many images right" in in_words(result, "x", "y")
     other = right.copy()
     other[:3] = True
     assert "too little to tell them apart" in in_words(

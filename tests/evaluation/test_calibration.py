@@ -130,7 +130,7 @@ def test_equal_confidence_is_a_random_order():
     assert selective(np.full(40, 0.5), right).aurc == pytest.approx(1 - right.mean())
 
 
-def test_the_surest_half_of_equally_sure_pictures_is_a_share_of_half_as_many():
+def test_the_surest_half_of_equally_sure_images_is_a_share_of_half_as_many():
     right = np.random.default_rng(0).random(400) < 0.7
     half = selective(np.full(400, 0.5), right).covered[0].accuracy_interval
     spread = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / 200)

@@ -48,7 +48,7 @@ def test_any_size_and_one_channel(kind, shape):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pictures_place_decides_not_the_batch(kind):
+def test_an_images_place_decides_not_the_batch(kind):
     many = SHAPES[:2, :, ::2, ::2].repeat(AT_ONCE // 2 + 3, 1, 1, 1)
     whole = corrupt(many, kind, 3)
     last = corrupt(many[AT_ONCE:], kind, 3, first=AT_ONCE)
@@ -68,20 +68,20 @@ def test_unknown_kinds_and_strengths_are_refused():
 
 
 def test_filters_are_scipys():
-    picture = torch.rand(1, 1, 17, 11)
-    plain = picture[0, 0].double().numpy()
-    ours = blurred(picture, 1.4)[0, 0].numpy()
+    image = torch.rand(1, 1, 17, 11)
+    plain = image[0, 0].double().numpy()
+    ours = blurred(image, 1.4)[0, 0].numpy()
     assert ours == pytest.approx(ndimage.gaussian_filter(plain, 1.4, mode="reflect", radius=4), abs=1e-5)
     kernel = torch.rand(1, 5, 5)
     expected = ndimage.correlate(plain, kernel[0].numpy(), mode="reflect")
-    assert filtered(picture, kernel)[0, 0].numpy() == pytest.approx(expected, abs=1e-5)
-    assert mirrored(picture, 40)[0, 0].numpy() == pytest.approx(np.pad(picture[0, 0].numpy(), 40, mode="symmetric"))
+    assert filtered(image, kernel)[0, 0].numpy() == pytest.approx(expected, abs=1e-5)
+    assert mirrored(image, 40)[0, 0].numpy() == pytest.approx(np.pad(image[0, 0].numpy(), 40, mode="symmetric"))
 
 
-def test_each_picture_is_filtered_by_its_own_kernel():
-    pictures, kernels = torch.rand(3, 3, 9, 8), torch.rand(3, 3, 3)
-    alone = [filtered(pictures[i : i + 1], kernels[i : i + 1]) for i in range(3)]
-    assert torch.allclose(filtered(pictures, kernels), torch.cat(alone), atol=1e-6)
+def test_each_image_is_filtered_by_its_own_kernel():
+    images, kernels = torch.rand(3, 3, 9, 8), torch.rand(3, 3, 3)
+    alone = [filtered(images[i : i + 1], kernels[i : i + 1]) for i in range(3)]
+    assert torch.allclose(filtered(images, kernels), torch.cat(alone), atol=1e-6)
 
 
 def test_kernels_weigh_one():
@@ -92,19 +92,19 @@ def test_kernels_weigh_one():
 
 
 def test_resizing_by_area_keeps_the_mean_and_repeats_whole_pixels():
-    picture = torch.rand(1, 1, 12, 20)
-    assert resized_by_area(picture, (7, 9)).mean().item() == pytest.approx(picture.mean().item(), abs=1e-6)
-    halved = resized_by_area(picture, (6, 10))
-    assert torch.allclose(halved, torch.nn.functional.avg_pool2d(picture, 2), atol=1e-6)
+    image = torch.rand(1, 1, 12, 20)
+    assert resized_by_area(image, (7, 9)).mean().item() == pytest.approx(image.mean().item(), abs=1e-6)
+    halved = resized_by_area(image, (6, 10))
+    assert torch.allclose(halved, torch.nn.functional.avg_pool2d(image, 2), atol=1e-6)
     assert torch.allclose(resized_by_area(halved, (12, 20)), halved.repeat_interleave(2, 2).repeat_interleave(2, 3))
 
 
 def test_shifts_move_by_whole_pixels():
-    picture = torch.randint(0, 256, (2, 3, 7, 10), dtype=torch.uint8)
-    assert torch.equal(shifted(picture, 0, 0), picture)
-    moved = shifted(picture, 2, -3)
-    assert torch.equal(moved[..., 2:, :-3], picture[..., :-2, 3:])
-    assert torch.equal(moved[..., 1, :-3], picture[..., 0, 3:]), "the border is mirrored"
+    image = torch.randint(0, 256, (2, 3, 7, 10), dtype=torch.uint8)
+    assert torch.equal(shifted(image, 0, 0), image)
+    moved = shifted(image, 2, -3)
+    assert torch.equal(moved[..., 2:, :-3], image[..., :-2, 3:])
+    assert torch.equal(moved[..., 1, :-3], image[..., 0, 3:]), "the border is mirrored"
 
 
 def test_rotations_turn_counter_clockwise_about_the_middle():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from vitreous.evaluation.faithfulness import (
-    FEWEST_PICTURES,
+    FEWEST_IMAGES,
     area,
     correlation,
     gain_over,
@@ -56,15 +56,15 @@ def test_lots_decide_between_equal_patches_only():
     assert most_relevant_first(maps, lots).tolist() == [[1, 3, 2, 0], [1, 3, 2, 0]]
 
 
-def test_better_is_said_of_paired_differences_and_of_enough_pictures():
+def test_better_is_said_of_paired_differences_and_of_enough_images():
     random = np.random.default_rng(0)
-    hard = random.normal(0, 10, 50)  # pictures differ much more than methods do
+    hard = random.normal(0, 10, 50)  # images differ much more than methods do
     assert is_better(hard + 0.1 + 0.01 * random.normal(size=50), hard, "higher")
     assert not is_better(hard + 0.1, hard, "lower")
     assert not is_better(hard + random.normal(size=50) * 0.1, hard, "higher")
     assert not is_better(hard, hard, "higher")
-    few = hard[: FEWEST_PICTURES - 1]
-    enough = hard[:FEWEST_PICTURES]
+    few = hard[: FEWEST_IMAGES - 1]
+    enough = hard[:FEWEST_IMAGES]
     assert not is_better(few + 1, few, "higher") and is_better(enough + 1, enough, "higher")
     assert gain_over(hard - 1, hard, "lower").value == pytest.approx(1)
 
@@ -76,16 +76,16 @@ def values(quality: float, likeness: float, seed: int, count: int = 40) -> dict[
     return {
         "map": random.random((count, 9)), "insertion": rise, "deletion": 1 - rise, "road-most": 1 - rise[:, :3],
         "road-least": rise[:, :3], "road-most-same": 1 - rise[:, :3].round(), "road-least-same": rise[:, :3].round(),
-        "sensitivity-2": rise[:, 4], "sensitivity-4": rise[:, 4], "randomised-all": np.full(count, likeness),
+        "sensitivity-2": rise[:, 4], "sensitivity-4": rise[:, 4], "randomized-all": np.full(count, likeness),
     }  # fmt: skip
 
 
 def test_a_report_says_who_is_no_better_than_a_baseline():
-    measured = {"random map": values(0.2, 0, 0), "centred blob": values(0.5, 1, 1), "fair": values(0.35, 0.1, 2),
+    measured = {"random map": values(0.2, 0, 0), "centerd blob": values(0.5, 1, 1), "fair": values(0.35, 0.1, 2),
                 "good": values(0.9, 0.2, 3), "stubborn": values(0.9, 0.8, 4)}  # fmt: skip
-    random, blob, fair, good, stubborn = report(measured, ["random map", "centred blob"], SHARES)
+    random, blob, fair, good, stubborn = report(measured, ["random map", "centerd blob"], SHARES)
     compared = {name for name, measure in MEASURES.items() if measure.compared}
-    assert good.not_better == {} and fair.not_better == dict.fromkeys(compared, ("centred blob",))
+    assert good.not_better == {} and fair.not_better == dict.fromkeys(compared, ("centerd blob",))
     assert random.not_better == blob.not_better == {} and random.baseline and blob.baseline and not good.baseline
     assert verdict([random, blob, fair, good, stubborn]) == "Better than both baselines in all 5 comparisons: good."
     assert verdict([random, fair]).endswith("comparisons: none.")
@@ -93,18 +93,18 @@ def test_a_report_says_who_is_no_better_than_a_baseline():
     assert good.scores["insertion"].value == pytest.approx(0.455, abs=0.01) and good.scores["insertion"].n == 40
     assert {name: score.direction for name, score in good.scores.items()} == {
         "insertion": "higher", "deletion": "lower", "road-most": "lower", "road-least": "higher",
-        "sensitivity": "higher", "sensitivity-2": "higher", "sensitivity-4": "higher", "randomised-all": "lower",
+        "sensitivity": "higher", "sensitivity-2": "higher", "sensitivity-4": "higher", "randomized-all": "lower",
     }  # fmt: skip
     assert len(good.shares["road-most"]) == 3 and "road-most-same" in good.shares
     assert "road-most-same" not in report(measured, ["random map"], SHARES, has_classes=False)[3].shares
 
 
-def test_of_few_pictures_nothing_is_claimed():
-    """Values that are equal but for chance: intervals of few pictures would call too many of them better."""
-    assert FEWEST_PICTURES == 32
+def test_of_few_images_nothing_is_claimed():
+    """Values that are equal but for chance: intervals of few images would call too many of them better."""
+    assert FEWEST_IMAGES == 32
     measured = {"random map": values(0.2, 0, 0, 31), "good": values(0.9, 0.2, 3, 31)}
     reports = report(measured, ["random map"], SHARES)
-    assert verdict(reports) == "Of 31 pictures nothing can be claimed: give at least 32."
+    assert verdict(reports) == "Of 31 images nothing can be claimed: give at least 32."
     assert set(reports[1].not_better.values()) == {("random map",)}
 
 

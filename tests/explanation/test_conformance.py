@@ -38,7 +38,7 @@ def test_every_check_can_fail():
 
 @pytest.mark.parametrize("known", [SQUARE, OBLONG, MEAN, REGISTERS], ids=["square", "oblong", "mean", "registers"])
 def test_attention_falls_where_the_models_are_wired_to(known):
-    exact = truth(known, known.pictures)
+    exact = truth(known, known.images)
     for kind in ("attention", "rollout"):
         grid = exact.row(kind)[:, known.config.prefix :].unflatten(1, known.config.grid_hw)
         for one in grid:
@@ -56,7 +56,7 @@ def test_autograd_sees_the_chain_of_two_layers():
 @pytest.mark.parametrize("known", [PLAIN, OBLONG, MEAN, REGISTERS], ids=["plain", "oblong", "mean", "registers"])
 def test_the_definition_is_that_of_our_model(known):
     model = build_ours(known).double()
-    assert torch.allclose(model(known.pictures.double()), answer(known), atol=1e-10)
+    assert torch.allclose(model(known.images.double()), answer(known), atol=1e-10)
 
 
 def test_another_model_under_the_same_name_is_no_failure_of_the_tool():
@@ -82,7 +82,7 @@ def test_a_map_in_pixels_is_read_like_one_of_patches(side):
 
 def test_a_tool_without_a_map_is_blamed_once():
     def open_tool(model: nn.Module, known: Known) -> Tool:
-        def look(pictures: torch.Tensor) -> Seen:
+        def look(images: torch.Tensor) -> Seen:
             raise NoMap("nothing")
 
         return Tool(look)

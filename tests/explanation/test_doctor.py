@@ -34,13 +34,13 @@ def healthy(seed=0, resize="stretch", **options) -> Classifier:
     return Classifier(vit, Preprocessing((16, 24), resize, (0.5,) * 3, (0.25,) * 3, 4), ["cat", "dog", "eel"])
 
 
-def pictures(count=4, size_hw=(30, 40)):
+def make_images(count=4, size_hw=(30, 40)):
     random = np.random.default_rng(0)
     return [random.integers(0, 256, (*size_hw, 3), np.uint8) for _ in range(count)]
 
 
 def examine(model, images=None):
-    return {one.topic: one for one in diagnose(dissect(model, images or pictures()))}
+    return {one.topic: one for one in diagnose(dissect(model, images or make_images()))}
 
 
 def faults(found):
@@ -108,8 +108,8 @@ def test_an_outlier_token_is_found_with_its_layer_and_place():
     found = examine(model)
     one = found["outlier tokens"]
     assert one.level == "fault" and one.places == ((1,), (2,)) and one.numbers["patches"] == 1
-    assert f"1 of {PATCHES} patches (4.2%)" in one.words and "in 100% of the pictures" in one.words
-    assert "mostly the patch in row 1, column 1, whatever the picture" in one.words
+    assert f"1 of {PATCHES} patches (4.2%)" in one.words and "in 100% of the images" in one.words
+    assert "mostly the patch in row 1, column 1, whatever the image" in one.words
     assert "0% of them at the border" in one.words and "They are there in layers 1-2." in one.words
 
 
@@ -139,8 +139,8 @@ def test_a_rollout_that_never_changes_says_nothing():
     assert found["collapse of rollout"].level == "fault" and "correlate 1.00" in found["collapse of rollout"].words
 
 
-def test_one_picture_does_not_tell_whether_rollout_changes():
-    assert examine(healthy(), pictures(1))["collapse of rollout"].level == "unknown"
+def test_one_image_does_not_tell_whether_rollout_changes():
+    assert examine(healthy(), make_images(1))["collapse of rollout"].level == "unknown"
 
 
 def test_idle_blocks_and_weak_layer_scale():
@@ -203,10 +203,10 @@ def test_statistics_in_blocks_are_those_of_the_whole_matrix(monkeypatch):
     whole = plain_attention(record)[0][:, 2:]
     entropy = -(whole * whole.log()).sum(-1).mean(-1) / np.log(LAYOUT.tokens)
     assert torch.allclose(found.entropy, entropy)
-    centred = whole - 1 / LAYOUT.tokens
-    flat = centred.flatten(1)
+    centerd = whole - 1 / LAYOUT.tokens
+    flat = centerd.flatten(1)
     assert torch.allclose(found.likeness, torch.corrcoef(flat), atol=1e-10)
-    spread = (whole - whole.mean(1, keepdim=True)).square().sum((1, 2)) / centred.square().sum((1, 2))
+    spread = (whole - whole.mean(1, keepdim=True)).square().sum((1, 2)) / centerd.square().sum((1, 2))
     assert torch.allclose(found.query_dependence, spread)
 
 
@@ -235,31 +235,31 @@ def test_mean_cosine_is_that_of_all_pairs():
 
 
 def test_few_queries_stand_for_all():
-    everything = dissect(healthy(), pictures(2))
+    everything = dissect(healthy(), make_images(2))
     assert everything.queries == PATCHES
     assert even_queries(TokenLayout(0, 37, 37), 256).shape == (256,)
     assert even_queries(TokenLayout(0, 1, 1), 256).tolist() == [0]
 
 
-def test_pictures_of_several_shapes_and_nothing_left_behind():
+def test_images_of_several_shapes_and_nothing_left_behind():
     model = healthy(resize="aspect")
     before = {name: value.clone() for name, value in model.vit.state_dict().items()}
-    anatomy = dissect(model, [*pictures(2), *pictures(2, (60, 20))])
-    assert {one.grid_hw for one in anatomy.pictures} == {(4, 6), (8, 3)} or len(
-        {one.grid_hw for one in anatomy.pictures}
+    anatomy = dissect(model, [*make_images(2), *make_images(2, (60, 20))])
+    assert {one.grid_hw for one in anatomy.images} == {(4, 6), (8, 3)} or len(
+        {one.grid_hw for one in anatomy.images}
     ) == 2
     assert len(diagnose(anatomy)) == len(CHECKS)
     assert all(torch.equal(before[name], value) for name, value in model.vit.state_dict().items())
     assert torch.is_grad_enabled() and all(weight.grad is None for weight in model.vit.parameters())
 
 
-def test_no_picture_is_an_error():
-    with pytest.raises(InputError, match="no picture was given"):
+def test_no_image_is_an_error():
+    with pytest.raises(InputError, match="no image was given"):
         dissect(healthy(), [])
 
 
 def test_a_spot_in_rollout_is_traced_to_its_head():
-    """One head of the first layer looks from everywhere at the one white patch of a dark picture."""
+    """One head of the first layer looks from everywhere at the one white patch of a dark image."""
     model = healthy(depth=2, registers=0)
     with torch.no_grad():
         model.vit.stem.linear.weight[0] = 1
@@ -284,7 +284,7 @@ def test_a_spot_in_rollout_is_traced_to_its_head():
     assert float(plain_attention(trace.records[0])[0, 1, :, 1].detach().min()) > 0.9
     one = examine(model, images)["spots in rollout"]
     assert one.level == "fault" and one.places == ((0, 1),)
-    assert "in 3 of 3 pictures a single patch, far above all around it, holds" in one.words
+    assert "in 3 of 3 images a single patch, far above all around it, holds" in one.words
     assert "a head in which one patch gets" in one.meaning and "layer 0: head 1" in one.meaning
     assert examine(model, images)["same for every query"].places == ((0, 1),), "neither denies what the other says"
 

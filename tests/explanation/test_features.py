@@ -1,4 +1,4 @@
-"""Features: the components are the principal ones, stable, in colours; likeness and lengths as defined."""
+"""Features: the components are the principal ones, stable, in colors; likeness and lengths as defined."""
 
 import pytest
 import torch
@@ -25,14 +25,14 @@ def small_vit(pooling="class", **options) -> ViT:
     return vit
 
 
-def show(vit, pictures, **chosen):
+def show(vit, images, **chosen):
     with torch.no_grad():
-        return features(vit, pictures, Predicted(), Settings(**chosen))
+        return features(vit, images, Predicted(), Settings(**chosen))
 
 
 def components(patches, grid_hw):
-    pictures = patches.view(1, *grid_hw, -1)
-    return PatchColors.fitted(pictures).scores(patches)
+    images = patches.view(1, *grid_hw, -1)
+    return PatchColors.fitted(images).scores(patches)
 
 
 def test_components_are_scikit_learns_up_to_sign():
@@ -71,22 +71,22 @@ def test_colors_stretch_each_component_and_let_no_outlier_take_the_scale():
         assert (colors.std(0) > 0.25).all()  # an even spread has 0.29; stretched to the outlier it would have 0.07
 
 
-def test_a_part_keeps_its_color_from_picture_to_picture_until_a_restart():
-    vit, pictures = small_vit(), torch.randn(4, 3, 12, 20)
+def test_a_part_keeps_its_color_from_image_to_image_until_a_restart():
+    vit, images = small_vit(), torch.randn(4, 3, 12, 20)
     kept = SameColors()
 
     def show_kept(some):
         with torch.no_grad():
             return kept(vit, some, Predicted(), Settings())
 
-    first = show_kept(pictures[:2])
-    later = show_kept(torch.cat([pictures[2:], pictures[:1]]))
+    first = show_kept(images[:2])
+    later = show_kept(torch.cat([images[2:], images[:1]]))
     assert torch.allclose(later.colors[2], first.colors[0], atol=1e-5)
     assert torch.allclose(later.grids[2], first.grids[0], atol=1e-5)
-    by_itself = show(vit, pictures[2:3])
+    by_itself = show(vit, images[2:3])
     assert not torch.allclose(later.colors[0], by_itself.colors[0], atol=0.1)
     kept.restart()
-    assert torch.allclose(show_kept(pictures[2:3]).colors, by_itself.colors, atol=1e-5)
+    assert torch.allclose(show_kept(images[2:3]).colors, by_itself.colors, atol=1e-5)
 
 
 def test_colors_that_show_little_of_what_came_later_are_taken_anew():
@@ -100,23 +100,23 @@ def test_colors_that_show_little_of_what_came_later_are_taken_anew():
 
 
 @pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
-def test_maps_of_every_model_lie_on_its_grid_picture_by_picture(pooling):
-    vit, pictures = small_vit(pooling), torch.randn(3, 3, 12, 20)
-    maps = show(vit, pictures)
+def test_maps_of_every_model_lie_on_its_grid_image_by_image(pooling):
+    vit, images = small_vit(pooling), torch.randn(3, 3, 12, 20)
+    maps = show(vit, images)
     assert maps.grids.shape == (3, 3, 5) and maps.colors.shape == (3, 3, 5, 3) and maps.layer == 1
     assert maps.colors.min() >= 0 and maps.colors.max() <= 1
-    alone = show(vit, pictures[1:2])
+    alone = show(vit, images[1:2])
     assert torch.allclose(alone.colors[0], maps.colors[1], atol=1e-3)
     assert torch.allclose(maps.grids.mean((1, 2)), torch.zeros(3), atol=1e-4)
 
 
 @pytest.mark.parametrize("layer", [0, 1, -1])
-def test_similarity_is_the_cosine_of_normalised_tokens(layer):
-    vit, pictures = small_vit(), torch.randn(2, 3, 12, 20)
-    maps = show(vit, pictures, view="similarity", query=(1, 3), layer=layer)
+def test_similarity_is_the_cosine_of_normalized_tokens(layer):
+    vit, images = small_vit(), torch.randn(2, 3, 12, 20)
+    maps = show(vit, images, view="similarity", query=(1, 3), layer=layer)
     trace = Trace()
     with torch.no_grad():
-        vit(pictures, trace)
+        vit(images, trace)
         tokens = vit.norm(trace.tokens[1:][layer])[:, 3:]
     wanted = functional.cosine_similarity(tokens, tokens[:, 8:9], -1).view(2, 3, 5)
     assert torch.allclose(maps.grids, wanted, atol=1e-6) and maps.colors is None
@@ -124,15 +124,15 @@ def test_similarity_is_the_cosine_of_normalised_tokens(layer):
 
 
 def test_norms_are_shares_of_the_median():
-    vit, pictures = small_vit(), torch.randn(2, 3, 12, 20)
-    grids, trace = show(vit, pictures, view="norms").grids, Trace()
+    vit, images = small_vit(), torch.randn(2, 3, 12, 20)
+    grids, trace = show(vit, images, view="norms").grids, Trace()
     with torch.no_grad():
-        vit(pictures, trace)
+        vit(images, trace)
     norms = trace.tokens[-1][:, 3:].norm(dim=-1)
     assert torch.allclose(grids.flatten(1), norms / norms.median(1, keepdim=True).values - 1, atol=1e-6)
 
 
-def test_few_patches_and_flat_pictures_have_colors_too():
+def test_few_patches_and_flat_images_have_colors_too():
     vit = small_vit()
     for size in ((4, 4), (4, 8), (8, 8)):
         assert torch.isfinite(show(vit, torch.randn(1, 3, *size)).colors).all()
@@ -156,8 +156,8 @@ def test_what_cannot_be_shown_is_said(chosen, words):
 def test_a_model_that_hides_its_tokens_is_refused():
     vit = small_vit()
 
-    def hiding(pictures, trace=None):
-        logits = vit(pictures, trace)
+    def hiding(images, trace=None):
+        logits = vit(images, trace)
         trace.tokens.clear()
         return logits
 

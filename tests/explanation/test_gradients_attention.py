@@ -49,7 +49,7 @@ def vit(dtype=torch.float64, **options) -> ViT:
     return model
 
 
-def pictures(dtype=torch.float64, count=2) -> torch.Tensor:
+def make_images(dtype=torch.float64, count=2) -> torch.Tensor:
     return torch.randn(count, 3, 16, 24, dtype=dtype, generator=torch.Generator().manual_seed(1))
 
 
@@ -144,7 +144,7 @@ def by_autograd(model, images, monkeypatch):
 @pytest.mark.parametrize(("dtype", "tolerance"), TIGHT)
 def test_maps_are_those_of_the_whole_models_own_matrices(pooling, dtype, tolerance, monkeypatch):
     """Through the whole model, in the fused kernel's way: layer order, gradients and heads are autograd's."""
-    model, images = vit(dtype, pooling=pooling), pictures(dtype)
+    model, images = vit(dtype, pooling=pooling), make_images(dtype)
     monkeypatch.setattr(kernels, "WRITTEN_OUT_TOKENS", {})
     rolled = gradient_rollout(model, images, EEL, Settings()).grids
     single = attention_gradient(model, images, EEL, Settings(layer=1)).grids
@@ -168,7 +168,7 @@ def test_maps_are_those_of_the_whole_models_own_matrices(pooling, dtype, toleran
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_legrad_is_the_gradient_of_each_layers_own_score(pooling, monkeypatch):
-    model, images = vit(pooling=pooling), pictures()
+    model, images = vit(pooling=pooling), make_images()
     ours = legrad(model, images, EEL, Settings()).grids
     monkeypatch.setattr(kernels, "WRITTEN_OUT_TOKENS", {torch.float64: 10**6})
     total = 0
@@ -219,6 +219,6 @@ def test_attention_on_the_patch_that_decides_is_found(method):
 
 def test_a_layer_or_head_that_is_not_there_is_said():
     with pytest.raises(InputError, match="no layer 3: this model has layers 0 to 2"):
-        attention_gradient(vit(), pictures(), EEL, Settings(layer=3))
+        attention_gradient(vit(), make_images(), EEL, Settings(layer=3))
     with pytest.raises(InputError, match="no head 2"):
-        attention_gradient(vit(), pictures(), EEL, Settings(head=2))
+        attention_gradient(vit(), make_images(), EEL, Settings(head=2))

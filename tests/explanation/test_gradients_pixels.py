@@ -46,24 +46,24 @@ def vit(dtype=torch.float64, **options) -> ViT:
     return model
 
 
-def pictures(dtype=torch.float64, count=2) -> torch.Tensor:
+def make_images(dtype=torch.float64, count=2) -> torch.Tensor:
     return torch.randn(count, 3, 16, 24, dtype=dtype, generator=torch.Generator().manual_seed(1))
 
 
 class Linear(nn.Module):
-    """Not a ViT at all: a model that is linear in its pictures, and takes no trace."""
+    """Not a ViT at all: a model that is linear in its images, and takes no trace."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(3, 3, 16, 24, dtype=torch.float64))
 
-    def forward(self, pictures, trace=None):
-        return torch.einsum("bchw,kchw->bk", pictures, self.weight) + 0.7
+    def forward(self, images, trace=None):
+        return torch.einsum("bchw,kchw->bk", images, self.weight) + 0.7
 
 
 def test_of_a_linear_model_all_pixel_methods_are_exact():
     torch.manual_seed(0)
-    model, images = Linear(), pictures()
+    model, images = Linear(), make_images()
     expected = (images * model.weight[1]).sum(1)
     for method, settings in (
         (input_x_gradient, Settings()),
@@ -79,7 +79,7 @@ def test_of_a_linear_model_all_pixel_methods_are_exact():
 @pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
 def test_integrated_gradients_add_up_to_the_score(pooling):
     """Completeness (Sundararajan et al. 2017, proposition 1); the gap that is told is the true one."""
-    model, images = vit(pooling=pooling), pictures()
+    model, images = vit(pooling=pooling), make_images()
     gain = (model(images) - model(torch.zeros_like(images)))[:, 1]
     gaps = []
     for steps in (2, 8, 64):
@@ -97,7 +97,7 @@ def test_the_rule_is_exact_for_polynomials():
 
 
 def test_input_x_gradient_is_that_of_finite_differences():
-    model, images = vit(), pictures()
+    model, images = vit(), make_images()
     grids = input_x_gradient(model, images, Margin(EEL, CAT), Settings()).grids
     for row, column in ((0, 0), (7, 20)):
         nudge = torch.zeros_like(images)
@@ -107,7 +107,7 @@ def test_input_x_gradient_is_that_of_finite_differences():
 
 
 def test_grad_cam_is_its_definition():
-    model, images, trace = vit(), pictures(), Trace()
+    model, images, trace = vit(), make_images(), Trace()
     with torch.enable_grad():
         model(images, trace)
         block, tokens = model.blocks[1], trace.tokens[1].detach()
@@ -125,7 +125,7 @@ def test_grad_cam_is_its_definition():
 
 def test_the_norm_hides_lengths_so_activations_are_read_behind_it():
     """To a class token a patch's length before the norm is nothing: gradient and token are at right angles there."""
-    model, images, trace = vit(pooling="class", depth=2), pictures(), Trace()
+    model, images, trace = vit(pooling="class", depth=2), make_images(), Trace()
     with torch.enable_grad():
         score = model(images, trace)[:, 1].sum()
         slope, behind = torch.autograd.grad(score, [trace.tokens[-2], trace.records[-1].inputs])
@@ -160,7 +160,7 @@ def test_the_patch_that_decides_is_found():
 @pytest.mark.parametrize("name", OURS)
 @pytest.mark.parametrize("target", [EEL, Margin(EEL, CAT), Predicted(), Feature()], ids=lambda target: target.name)
 def test_weights_are_left_alone_frozen_or_not(name, target):
-    model, images = vit(), pictures()
+    model, images = vit(), make_images()
     frozen = copy.deepcopy(model).requires_grad_(False)
     free = METHODS[name].explain(model, images, target, FEW.get(name, Settings()))
     bound = METHODS[name].explain(frozen, images, target, FEW.get(name, Settings()))
@@ -172,8 +172,8 @@ def test_weights_are_left_alone_frozen_or_not(name, target):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_picture_alone_gives_what_it_gives_in_a_batch(name):
-    model, images, few = vit(), pictures(count=3), FEW.get(name, Settings())
+def test_an_image_alone_gives_what_it_gives_in_a_batch(name):
+    model, images, few = vit(), make_images(count=3), FEW.get(name, Settings())
     together = METHODS[name].explain(model, images, Predicted(), few).grids
     for i in range(3):
         alone = METHODS[name].explain(model, images[i : i + 1], Predicted(), few).grids[0]
@@ -182,7 +182,7 @@ def test_a_picture_alone_gives_what_it_gives_in_a_batch(name):
 
 @pytest.mark.parametrize("name", OURS)
 def test_half_precision(name):
-    model, images = vit(torch.float32), pictures(torch.float32)
+    model, images = vit(torch.float32), make_images(torch.float32)
     exact = METHODS[name].explain(model, images, EEL, FEW.get(name, Settings())).grids.flatten(1)
     maps = METHODS[name].explain(model.bfloat16(), images.bfloat16(), EEL, FEW.get(name, Settings()))
     assert maps.grids.dtype == torch.float32 and maps.grids.isfinite().all()
@@ -192,7 +192,7 @@ def test_half_precision(name):
 
 @pytest.mark.parametrize("name", ["integrated-gradients", "smoothgrad"])
 def test_chunks_change_nothing(name, monkeypatch):
-    model, images, settings = vit(), pictures(), Settings(steps=5, samples=5)
+    model, images, settings = vit(), make_images(), Settings(steps=5, samples=5)
     monkeypatch.setattr(gradients, "CHUNK_NUMBERS", 3 * images.numel())
     several = METHODS[name].explain(model, images, Predicted(), settings)
     monkeypatch.setattr(gradients, "CHUNK_NUMBERS", 1)
@@ -201,7 +201,7 @@ def test_chunks_change_nothing(name, monkeypatch):
 
 
 def test_smoothgrad_is_drawn_from_its_seed():
-    model, images = vit(), pictures()
+    model, images = vit(), make_images()
     first = smoothgrad(model, images, EEL, Settings(samples=4)).grids
     assert torch.equal(first, smoothgrad(model, images, EEL, Settings(samples=4)).grids)
     assert not torch.allclose(first, smoothgrad(model, images, EEL, Settings(samples=4, seed=1)).grids)
@@ -210,15 +210,15 @@ def test_smoothgrad_is_drawn_from_its_seed():
     assert torch.allclose(smoothgrad(model, images, EEL, Settings(samples=4, noise=0.0)).grids, plain)
 
 
-def test_smoothgrads_noise_follows_the_range_of_the_picture():
-    """A brighter copy of a picture, in front of a model that answers alike, gets the same map but for brightness."""
+def test_smoothgrads_noise_follows_the_range_of_the_image():
+    """A brighter copy of an image, in front of a model that answers alike, gets the same map but for brightness."""
     model = vit()
 
     class Scaled(nn.Module):
         def forward(self, inputs, trace=None):
             return model(inputs / 7)
 
-    images = pictures()
+    images = make_images()
     usual = smoothgrad(model, images, EEL, Settings(samples=3)).grids
     assert torch.allclose(smoothgrad(Scaled(), images * 7, EEL, Settings(samples=3)).grids, usual)
 
@@ -241,7 +241,7 @@ class Closed(nn.Module):
 @pytest.mark.parametrize("name", OURS)
 def test_a_model_without_gradient_is_refused(name):
     with pytest.raises(InputError, match="gives no gradient") as caught:
-        METHODS[name].explain(Closed(), pictures(), EEL, Settings())
+        METHODS[name].explain(Closed(), make_images(), EEL, Settings())
     named = {name for name in METHODS if re.search(rf" {name}\b", gradients.WITHOUT_GRADIENT)}
     assert named == {"attention", "rollout", "rise"} and gradients.WITHOUT_GRADIENT.startswith("occlusion or rise, ")
     assert str(caught.value).endswith(f"that needs none: {gradients.WITHOUT_GRADIENT}")
@@ -257,14 +257,14 @@ def test_what_cannot_be_asked_is_said():
             return logits
 
     with pytest.raises(InputError, match=r"legrad needs a model that can read.*gradient-rollout"):
-        legrad(Bare(), pictures(), EEL, Settings())
+        legrad(Bare(), make_images(), EEL, Settings())
     with pytest.raises(InputError, match=r"needs the tokens between.*gradient-rollout"):
-        grad_cam(Bare(), pictures(), EEL, Settings())
+        grad_cam(Bare(), make_images(), EEL, Settings())
     with pytest.raises(InputError, match="no layer 3: this model has layers 0 to 2"):
-        grad_cam(vit(), pictures(), EEL, Settings(layer=3))
+        grad_cam(vit(), make_images(), EEL, Settings(layer=3))
     with pytest.raises(InputError, match="an integral in 0 steps"):
-        integrated_gradients(vit(), pictures(), EEL, Settings(steps=0))
+        integrated_gradients(vit(), make_images(), EEL, Settings(steps=0))
     with pytest.raises(InputError, match="a mean over 0 samples"):
-        smoothgrad(vit(), pictures(), EEL, Settings(samples=0))
+        smoothgrad(vit(), make_images(), EEL, Settings(samples=0))
     with pytest.raises(InputError, match=r"noise -0\.1 is no standard deviation"):
-        smoothgrad(vit(), pictures(), EEL, Settings(noise=-0.1))
+        smoothgrad(vit(), make_images(), EEL, Settings(noise=-0.1))

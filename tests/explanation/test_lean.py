@@ -24,11 +24,11 @@ def model(**options) -> ViT:
 @pytest.mark.parametrize("method", ["attention", "rollout"])
 def test_half_precision_keeps_queries_and_keys_at_any_number_of_tokens(method, positions, layer_scale, monkeypatch):
     monkeypatch.setattr(lean, "RECOMPUTED_TOKENS", 2)
-    vit, pictures = model(layer_scale=layer_scale, positions=positions), torch.rand(2, 3, 16, 24)
+    vit, images = model(layer_scale=layer_scale, positions=positions), torch.rand(2, 3, 16, 24)
     with torch.no_grad():
-        exact = METHODS[method].explain(vit, pictures, None, Settings()).grids
+        exact = METHODS[method].explain(vit, images, None, Settings()).grids
         with torch.autocast("cpu", torch.bfloat16):
-            found = METHODS[method].explain(vit, pictures, None, Settings()).grids
+            found = METHODS[method].explain(vit, images, None, Settings()).grids
     assert found.dtype == torch.float32
     assert torch.allclose(found, exact, rtol=0.1, atol=1e-2)
 
@@ -47,17 +47,17 @@ def test_rows_under_autocast_sum_to_one(layer_scale, monkeypatch):
 @pytest.mark.parametrize("recomputed_from", [2, 4096])
 def test_the_same_rows_as_from_a_whole_trace(recomputed_from, monkeypatch):
     monkeypatch.setattr(lean, "RECOMPUTED_TOKENS", recomputed_from)
-    vit, pictures, whole, less = model(), torch.rand(2, 3, 16, 24), Trace(), LeanTrace()
+    vit, images, whole, less = model(), torch.rand(2, 3, 16, 24), Trace(), LeanTrace()
     with torch.no_grad():
-        vit(pictures, whole)
-        vit(pictures, less)
+        vit(images, whole)
+        vit(images, less)
     assert torch.allclose(roll(less.layers, less.readout), roll(whole.records, whole.readout), atol=1e-6)
 
 
 @pytest.mark.parametrize("kept", [0, 2, -1, -3])
 def test_the_first_record_is_the_layer_asked_for(kept):
-    vit, pictures, whole, less = model(), torch.rand(1, 3, 16, 24), Trace(), LeanTrace(only=kept)
+    vit, images, whole, less = model(), torch.rand(1, 3, 16, 24), Trace(), LeanTrace(only=kept)
     with torch.no_grad():
-        vit(pictures, whole)
-        vit(pictures, less)
+        vit(images, whole)
+        vit(images, less)
     assert torch.equal(less.layers[0].query_and_key()[0], whole.records[kept].query)

@@ -5,7 +5,7 @@ import torch
 
 from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
-from vitreous.explanation.pictures import find_target
+from vitreous.explanation.images import find_target
 from vitreous.explanation.targets import ClassTarget, Margin, Predicted
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT

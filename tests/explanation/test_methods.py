@@ -1,4 +1,4 @@
-"""A contract over the table of methods: whatever the picture, the model and the way of reading."""
+"""A contract over the table of methods: whatever the image, the model and the way of reading."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ import torch
 
 from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
+from vitreous.explanation.images import every_head, explain_batch
 from vitreous.explanation.methods import METHODS
-from vitreous.explanation.pictures import every_head, explain_batch
 from vitreous.explanation.settings import Settings
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
@@ -24,16 +24,16 @@ def classifier(resize="stretch", **options) -> Classifier:
     return Classifier(vit, Preprocessing((16, 24), resize, (0.5,) * 3, (0.25,) * 3, 4), ["cat", "dog", "eel"])
 
 
-def picture(height, width, seed=0):
+def make_image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("pooling", ["class", "mean", "attention"])
 @pytest.mark.parametrize("resize", ["stretch", "crop", "aspect"])
-def test_every_method_gives_a_finite_map_in_the_pictures_own_pixels(method, pooling, resize):
+def test_every_method_gives_a_finite_map_in_the_images_own_pixels(method, pooling, resize):
     model = classifier(resize, pooling=pooling)
-    images = [picture(30, 50), picture(50, 30), picture(1, 1), picture(16, 24)]
+    images = [make_image(30, 50), make_image(50, 30), make_image(1, 1), make_image(16, 24)]
     explained = explain_batch(model, images, method)
     for image, one in zip(images, explained, strict=True):
         assert one.heat.shape == image.shape[:2] and one.heat.dtype == np.float32
@@ -47,7 +47,7 @@ def test_every_method_gives_a_finite_map_in_the_pictures_own_pixels(method, pool
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_is_left_behind(method):
-    model, image = classifier(stochastic_depth=0.5), picture(20, 30)
+    model, image = classifier(stochastic_depth=0.5), make_image(20, 30)
     model.vit.train()
     model.vit.eval()
     before = {name: value.clone() for name, value in model.vit.state_dict().items()}
@@ -61,8 +61,8 @@ def test_nothing_is_left_behind(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_batch_says_what_each_picture_alone_says(method):
-    model, images = classifier(), [picture(20, 30, seed) for seed in range(3)]
+def test_a_batch_says_what_each_image_alone_says(method):
+    model, images = classifier(), [make_image(20, 30, seed) for seed in range(3)]
     together = explain_batch(model, images, method)
     for image, one in zip(images, together, strict=True):
         alone = explain_batch(model, [image], method)[0]
@@ -89,7 +89,7 @@ def test_attention_looks_where_the_key_is():
 
 
 def test_every_head_is_what_attention_gives_for_it():
-    model, image = classifier(), picture(20, 30)
+    model, image = classifier(), make_image(20, 30)
     maps = every_head(model, image)
     assert len(maps) == 3 and len(maps[0]) == 2
     one = explain_batch(model, [image], "attention", Settings(1, 1))[0]
@@ -99,8 +99,8 @@ def test_every_head_is_what_attention_gives_for_it():
 
 @pytest.mark.parametrize("pooling", ["attention", "map"])
 @pytest.mark.parametrize("fusion", ["max", "min"])
-def test_a_way_to_join_heads_is_honoured_where_the_head_pools_by_attention(pooling, fusion):
-    model, image = classifier(pooling=pooling), picture(20, 30)
+def test_a_way_to_join_heads_is_honored_where_the_head_pools_by_attention(pooling, fusion):
+    model, image = classifier(pooling=pooling), make_image(20, 30)
     plain, joined, last = (
         explain_batch(model, [image], "attention", chosen)[0]
         for chosen in (Settings(), Settings(fusion=fusion), Settings(-1, fusion=fusion))
@@ -116,7 +116,7 @@ def test_uniform_attention_is_one_everywhere():
         for block in model.vit.blocks:
             block.attention.qkv.weight.zero_()
     for method in [name for name, one in METHODS.items() if one.kind == "share"]:
-        assert np.allclose(explain_batch(model, [picture(40, 20)], method)[0].heat, 1, atol=1e-4)
+        assert np.allclose(explain_batch(model, [make_image(40, 20)], method)[0].heat, 1, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -132,18 +132,18 @@ def test_uniform_attention_is_one_everywhere():
 )
 def test_what_cannot_be_shown_is_said(arguments, words):
     with pytest.raises(InputError, match=words):
-        explain_batch(classifier(), [picture(8, 8)], *arguments)
+        explain_batch(classifier(), [make_image(8, 8)], *arguments)
 
 
 def test_target_tells_its_probability():
-    model, image = classifier(), picture(20, 30)
+    model, image = classifier(), make_image(20, 30)
     one = explain_batch(model, [image], "rollout", None, "eel")[0]
     assert one.target == "eel" and one.score == dict(one.prediction.ranking)["eel"]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_inference_mode_changes_nothing(method):
-    model, image = classifier(), picture(16, 24)
+    model, image = classifier(), make_image(16, 24)
     usual = explain_batch(model, [image], method)[0]
     with torch.inference_mode():
         found = explain_batch(model, [image], method)[0]
@@ -152,8 +152,8 @@ def test_inference_mode_changes_nothing(method):
 
 @pytest.mark.parametrize(("dtype", "least"), [(torch.float64, 0.999), (torch.bfloat16, 0.6)])
 @pytest.mark.parametrize("method", METHODS)
-def test_models_of_another_precision_get_pictures_of_it(method, dtype, least):
-    model, image = classifier(), picture(16, 24)
+def test_models_of_another_precision_get_images_of_it(method, dtype, least):
+    model, image = classifier(), make_image(16, 24)
     exact = explain_batch(model, [image], method, target="cat")[0]
     model.vit.to(dtype)
     assert model.prepare(image)[0].dtype == dtype
@@ -166,7 +166,7 @@ def test_a_model_in_training_mode_is_refused(method):
     model = classifier()
     model.vit.blocks[1].train()
     with pytest.raises(InputError, match="training mode"):
-        explain_batch(model, [picture(16, 24)], method)
+        explain_batch(model, [make_image(16, 24)], method)
 
 
 def test_answers_that_are_no_numbers_are_refused():
@@ -174,4 +174,4 @@ def test_answers_that_are_no_numbers_are_refused():
     with torch.no_grad():
         model.vit.head.bias[1] = float("nan")
     with pytest.raises(InputError, match="no number"):
-        explain_batch(model, [picture(16, 24)], "rollout")
+        explain_batch(model, [make_image(16, 24)], "rollout")

@@ -24,16 +24,16 @@ def small_vit(pooling="class") -> ViT:
     return vit
 
 
-def bright_there(pictures: Tensor) -> Tensor:
+def bright_there(images: Tensor) -> Tensor:
     """Class 1 is as probable as rows 8 to 11, columns 16 to 19 are bright; class 0 as they are dark."""
-    light = pictures[:, :, 8:12, 16:20].mean((1, 2, 3))
+    light = images[:, :, 8:12, 16:20].mean((1, 2, 3))
     return torch.stack([-light, light], 1)
 
 
 def spot(height=28, width=42) -> Tensor:
-    picture = torch.zeros(1, 3, height, width)
-    picture[:, :, 8:12, 16:20] = 2
-    return picture
+    image = torch.zeros(1, 3, height, width)
+    image[:, :, 8:12, 16:20] = 2
+    return image
 
 
 @pytest.mark.parametrize("window", [None, 1, 2, 3, 4])
@@ -52,45 +52,45 @@ def test_the_one_place_that_the_answer_depends_on_is_found_and_nothing_else(wind
 
 
 def test_every_value_is_the_mean_drop_of_the_windows_over_it():
-    vit, pictures = small_vit(), torch.randn(2, 3, 12, 20)
+    vit, images = small_vit(), torch.randn(2, 3, 12, 20)
     target = ClassTarget(1, "dog")
-    found = occlusion(vit, pictures, target, Settings(window=2)).grids
+    found = occlusion(vit, images, target, Settings(window=2)).grids
     with torch.no_grad():
-        before = target(vit(pictures))
+        before = target(vit(images))
         sums, count = torch.zeros(2, 3, 5), torch.zeros(3, 5)
         for i in range(2):
             for j in range(4):
-                copy = hide(pictures, slice(4 * i, 4 * i + 8), slice(4 * j, 4 * j + 8))
+                copy = hide(images, slice(4 * i, 4 * i + 8), slice(4 * j, 4 * j + 8))
                 sums[:, i : i + 2, j : j + 2] += (before - target(vit(copy)))[:, None, None]
                 count[i : i + 2, j : j + 2] += 1
     assert torch.allclose(found, sums / count, atol=1e-5)
 
 
 def test_nothing_remains_of_what_is_hidden_and_nothing_else_is_changed():
-    pictures = torch.randn(2, 3, 20, 30)
-    others = pictures.clone()
+    images = torch.randn(2, 3, 20, 30)
+    others = images.clone()
     others[..., 4:12, 10:18] = torch.randn(2, 3, 8, 8) * 50
     down, across = slice(4, 12), slice(10, 18)
-    copy = hide(pictures, down, across)
+    copy = hide(images, down, across)
     assert torch.equal(copy, hide(others, down, across))
-    copy[..., down, across] = pictures[..., down, across]
-    assert torch.equal(copy, pictures)
+    copy[..., down, across] = images[..., down, across]
+    assert torch.equal(copy, images)
 
 
 @pytest.mark.parametrize(("down", "across"), [((0, 20), (0, 8)), ((12, 20), (22, 30)), ((0, 20), (1, 30))])
-def test_a_flat_picture_stays_flat_when_hidden(down, across):
+def test_a_flat_image_stays_flat_when_hidden(down, across):
     flat = torch.full((1, 3, 20, 30), 0.7)
     assert torch.allclose(hide(flat, slice(*down), slice(*across)), flat, atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
 def test_a_batch_says_what_each_alone_says_however_many_go_at_once(pooling, monkeypatch):
-    vit, pictures = small_vit(pooling), torch.randn(3, 3, 12, 20)
-    together = occlusion(vit, pictures, Predicted(), Settings())
+    vit, images = small_vit(pooling), torch.randn(3, 3, 12, 20)
+    together = occlusion(vit, images, Predicted(), Settings())
     assert together.grids.shape == (3, 3, 5) and together.logits.shape == (3, 3)
     monkeypatch.setitem(black_box.PIXELS_AT_ONCE, "cpu", 1)
     for i in range(3):
-        alone = occlusion(vit, pictures[i : i + 1], Predicted(), Settings())
+        alone = occlusion(vit, images[i : i + 1], Predicted(), Settings())
         assert torch.allclose(alone.grids[0], together.grids[i], atol=1e-4)
 
 
@@ -99,21 +99,21 @@ def test_any_module_will_do():
     cnn = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).eval()
     grids = occlusion(cnn, torch.randn(2, 3, 28, 56), Predicted(), Settings(window=4)).grids
     assert grids.shape == (2, 14, 28) and torch.isfinite(grids).all() and grids.abs().max() > 0
-    tiny = occlusion(lambda pictures: pictures.mean((2, 3)), torch.randn(1, 3, 3, 5), Feature(), Settings(window=1))
+    tiny = occlusion(lambda images: images.mean((2, 3)), torch.randn(1, 3, 3, 5), Feature(), Settings(window=1))
     assert tiny.grids.shape == (1, 3, 5)
 
 
 def test_a_model_whose_trace_cannot_be_filled_is_a_black_box():
-    def unseen(pictures: Tensor, trace: Trace | None = None) -> Tensor:
+    def unseen(images: Tensor, trace: Trace | None = None) -> Tensor:
         if trace is not None:
             raise InputError("no attention is seen")
-        return bright_there(pictures)
+        return bright_there(images)
 
     assert occlusion(unseen, spot(), Predicted(), Settings()).grids.shape == (1, 14, 21)
 
 
 def test_less_is_asked_at_once_where_memory_runs_out():
-    vit, pictures, largest = small_vit(), torch.randn(2, 3, 12, 20), []
+    vit, images, largest = small_vit(), torch.randn(2, 3, 12, 20), []
 
     def full(inputs: Tensor) -> Tensor:
         if len(inputs) > 4:
@@ -121,19 +121,19 @@ def test_less_is_asked_at_once_where_memory_runs_out():
         largest.append(len(inputs))
         return vit(inputs)
 
-    found = occlusion(full, pictures, Predicted(), Settings(window=4)).grids
+    found = occlusion(full, images, Predicted(), Settings(window=4)).grids
     assert max(largest) == 4 and torch.isfinite(found).all()
     with pytest.raises(torch.OutOfMemoryError):
-        occlusion(lambda inputs: full(inputs.repeat(5, 1, 1, 1)), pictures[:1], Predicted(), Settings())
+        occlusion(lambda inputs: full(inputs.repeat(5, 1, 1, 1)), images[:1], Predicted(), Settings())
 
 
 def test_a_region_is_asked_for_in_every_copy():
-    vit, pictures = small_vit(), torch.randn(2, 3, 12, 20)
+    vit, images = small_vit(), torch.randn(2, 3, 12, 20)
     region = region_of_box((1, 1, 2, 3), (3, 5))
-    found = occlusion(vit, pictures, region, Settings(window=1)).grids
-    trace = ask(vit, pictures).trace
+    found = occlusion(vit, images, region, Settings(window=1)).grids
+    trace = ask(vit, images).trace
     held = region.fixed(torch.empty(0), trace)
-    copy, seen = hide(pictures, slice(4, 8), slice(8, 12)), Trace()
+    copy, seen = hide(images, slice(4, 8), slice(8, 12)), Trace()
     with torch.no_grad():
         vit(copy, seen)
     drop = held(torch.empty(0), trace) - held(torch.empty(0), seen)
@@ -141,9 +141,9 @@ def test_a_region_is_asked_for_in_every_copy():
 
 
 def test_windows_that_hide_nothing_or_all_are_refused():
-    vit, pictures = small_vit(), torch.randn(1, 3, 12, 20)
+    vit, images = small_vit(), torch.randn(1, 3, 12, 20)
     with pytest.raises(InputError, match="window is 0"):
-        occlusion(vit, pictures, Predicted(), Settings(window=0))
-    with pytest.raises(InputError, match="hides the whole picture of 3 × 5"):
-        occlusion(vit, pictures, Predicted(), Settings(window=5))
-    assert occlusion(vit, pictures, Predicted(), Settings(window=4)).grids.shape == (1, 3, 5)
+        occlusion(vit, images, Predicted(), Settings(window=0))
+    with pytest.raises(InputError, match="hides the whole image of 3 × 5"):
+        occlusion(vit, images, Predicted(), Settings(window=5))
+    assert occlusion(vit, images, Predicted(), Settings(window=4)).grids.shape == (1, 3, 5)

@@ -13,15 +13,15 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 
 
-def bright_there(pictures: Tensor) -> Tensor:
-    light = pictures[:, :, 8:12, 28:32].mean((1, 2, 3))
+def bright_there(images: Tensor) -> Tensor:
+    light = images[:, :, 8:12, 28:32].mean((1, 2, 3))
     return torch.stack([-light, light], 1)
 
 
 def spot() -> Tensor:
-    picture = torch.randn(1, 3, 28, 42, generator=torch.Generator().manual_seed(0)) * 0.1
-    picture[:, :, 8:12, 28:32] = 2
-    return picture
+    image = torch.randn(1, 3, 28, 42, generator=torch.Generator().manual_seed(0)) * 0.1
+    image[:, :, 8:12, 28:32] = 2
+    return image
 
 
 def small_vit(pooling="class") -> ViT:
@@ -45,22 +45,20 @@ def test_the_one_place_that_the_answer_depends_on_is_found(target):
 
 
 def test_it_is_petsiuks_mean_of_masks_less_the_mean_score():
-    vit, pictures = small_vit(), torch.randn(2, 3, 12, 20)
+    vit, images = small_vit(), torch.randn(2, 3, 12, 20)
     dog, eel = ClassTarget(1, "dog"), ClassTarget(2, "eel")
     masks = Masks(40, (12, 20), 5).drawn(0, 40).double()
     vit.double()
     with torch.no_grad():
-        answers = torch.stack([vit(pictures.double() * mask) for mask in masks])
+        answers = torch.stack([vit(images.double() * mask) for mask in masks])
     for target, scores in ((dog, answers.softmax(-1)[..., 1]), (Margin(dog, eel), answers[..., 1] - answers[..., 2])):
         paper = torch.einsum("nb,nhw->bhw", scores, masks) / (40 * 0.5)
-        found = rise(vit, pictures.double(), target, Settings(samples=40, seed=5)).grids
+        found = rise(vit, images.double(), target, Settings(samples=40, seed=5)).grids
         assert torch.allclose(found, paper - scores.mean(0)[:, None, None], atol=1e-6)
 
 
 def test_an_answer_that_never_changes_has_no_reasons():
-    found = rise(
-        lambda pictures: torch.ones(len(pictures), 2), torch.randn(1, 3, 9, 14), Predicted(), Settings(samples=10)
-    )
+    found = rise(lambda images: torch.ones(len(images), 2), torch.randn(1, 3, 9, 14), Predicted(), Settings(samples=10))
     assert found.grids.abs().max() < 1e-6
 
 
@@ -78,13 +76,13 @@ def test_masks_complete_each_other_and_half_of_everything_is_shown(size_hw):
 
 @pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
 def test_a_batch_says_what_each_alone_says_however_many_go_at_once(pooling, monkeypatch):
-    vit, pictures, settings = small_vit(pooling), torch.randn(3, 3, 12, 20), Settings(samples=30)
-    together = rise(vit, pictures, Predicted(), settings).grids
-    assert torch.equal(rise(vit, pictures, Predicted(), settings).grids, together)
-    assert not torch.allclose(rise(vit, pictures, Predicted(), Settings(samples=30, seed=1)).grids, together)
+    vit, images, settings = small_vit(pooling), torch.randn(3, 3, 12, 20), Settings(samples=30)
+    together = rise(vit, images, Predicted(), settings).grids
+    assert torch.equal(rise(vit, images, Predicted(), settings).grids, together)
+    assert not torch.allclose(rise(vit, images, Predicted(), Settings(samples=30, seed=1)).grids, together)
     monkeypatch.setitem(black_box.PIXELS_AT_ONCE, "cpu", 12 * 20 * 7)
     for i in range(3):
-        alone = rise(vit, pictures[i : i + 1], Predicted(), settings).grids
+        alone = rise(vit, images[i : i + 1], Predicted(), settings).grids
         assert torch.allclose(alone[0], together[i], atol=1e-5)
 
 

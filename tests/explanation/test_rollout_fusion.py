@@ -89,8 +89,8 @@ def test_the_method_takes_the_settings():
     with torch.no_grad():
         for weight in vit.parameters():
             weight.normal_(std=0.3)
-    pictures = torch.randn(2, 3, 12, 20)
-    grids = [rollout(vit, pictures, Predicted(), way).grids for way in WAYS]
+    images = torch.randn(2, 3, 12, 20)
+    grids = [rollout(vit, images, Predicted(), way).grids for way in WAYS]
     assert all(grid.shape == (2, 3, 5) for grid in grids)
     assert not any(torch.allclose(grids[0], other) for other in grids[1:])
 

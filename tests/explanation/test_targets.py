@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from vitreous.data.preprocessing import Geometry, Preprocessing
 from vitreous.errors import InputError
-from vitreous.explanation.pictures import explain_batch, find_target
+from vitreous.explanation.images import explain_batch, find_target
 from vitreous.explanation.regions import SourceRegion, parse_region
 from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Feature, Predicted, Text, region_of_box
@@ -30,7 +30,7 @@ def classifier(names=("cat", "dog", "text:x"), resize="stretch", **options) -> C
     return Classifier(vit, Preprocessing((16, 24), resize, (0.5,) * 3, (0.25,) * 3, 4), names)
 
 
-def picture(height=40, width=60):
+def make_image(height=40, width=60):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -38,13 +38,13 @@ def picture(height=40, width=60):
 def test_a_region_is_the_length_of_its_last_tokens_along_their_present_directions(pooling):
     vit, region = classifier(pooling=pooling).vit, region_of_box((1, 2, 3, 5), (4, 6))
     trace, changed = Trace(), Trace()
-    pictures = torch.randn(2, 3, 16, 24)
-    logits = vit(pictures, trace)
+    images = torch.randn(2, 3, 16, 24)
+    logits = vit(images, trace)
     prefix = trace.layout.prefix
     tokens = trace.tokens[-1][:, prefix:].unflatten(1, (4, 6))[:, 1:3, 2:5].flatten(1, 2)
     assert torch.allclose(region(logits, trace), tokens.norm(dim=-1).sum(1), rtol=1e-5)
     held = region.fixed(logits, trace)
-    vit(pictures + torch.randn_like(pictures), changed)
+    vit(images + torch.randn_like(images), changed)
     others = changed.tokens[-1][:, prefix:].unflatten(1, (4, 6))[:, 1:3, 2:5].flatten(1, 2)
     wanted = (others * functional.normalize(tokens, dim=-1)).sum((1, 2))
     assert torch.allclose(held(logits, changed), wanted, rtol=1e-4)
@@ -93,7 +93,7 @@ def test_a_box_in_source_pixels_becomes_the_nearest_patches(box, patches):
 def test_only_what_the_model_sees_counts():
     cropped = Geometry((40, 100), (16, 24), (0.0, 20.0, 40.0, 80.0))
     assert SourceRegion(20, 0, 30, 10).on(cropped, 4).patches == ((0, 0),)
-    with pytest.raises(InputError, match="not on the part of the picture that the model sees: x 20 to 80"):
+    with pytest.raises(InputError, match="not on the part of the image that the model sees: x 20 to 80"):
         SourceRegion(0, 0, 10, 10).on(cropped, 4)
 
 
@@ -104,9 +104,9 @@ def test_what_is_no_region_is_said(text):
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "occlusion"])
-def test_pictures_of_any_size_are_asked_for_their_own_patches(method):
+def test_images_of_any_size_are_asked_for_their_own_patches(method):
     model = classifier(resize="aspect")
-    wide, high = picture(40, 60), picture(60, 40)
+    wide, high = make_image(40, 60), make_image(60, 40)
     settings = Settings(window=1) if method == "occlusion" else None
     both = explain_batch(model, [wide, high, wide], method, settings, target="region:0,0,10,10")
     assert all(np.isfinite(one.heat).all() and one.target == "region 0,0 to 10,10" for one in both)
@@ -179,11 +179,11 @@ def test_texts_are_embedded_as_transformers_compares_them(clip_folder):
 
     theirs, tokenizer = CLIPModel.from_pretrained(clip_folder).eval(), CLIPTokenizer.from_pretrained(clip_folder)
     model = load(clip_folder, "cpu", on_note=lambda note: None)
-    pictures, texts = torch.randn(3, 3, 16, 16), ["a cat", "the longest dog"]
+    images, texts = torch.randn(3, 3, 16, 16), ["a cat", "the longest dog"]
     with torch.no_grad():
         tokens = tokenizer(texts, return_tensors="pt", padding=True)
-        wanted = theirs(pixel_values=pictures, **tokens).logits_per_image / theirs.logit_scale.exp()
-        found = [text_target(model, text, clip_folder)(model.vit(pictures)) for text in texts]
+        wanted = theirs(pixel_values=images, **tokens).logits_per_image / theirs.logit_scale.exp()
+        found = [text_target(model, text, clip_folder)(model.vit(images)) for text in texts]
     assert torch.allclose(torch.stack(found, 1), wanted, atol=1e-5)
     assert torch.equal(embed_text(str(clip_folder), "a cat"), embed_text(str(clip_folder / "config.json"), "a cat"))
 
@@ -201,14 +201,14 @@ def test_siglip_reads_its_padding_too(tmp_path):
     theirs.save_pretrained(tmp_path)
     from vitreous.workflows.load import load
 
-    model, pictures = load(tmp_path, "cpu", on_note=lambda note: None), torch.randn(3, 3, 16, 16)
+    model, images = load(tmp_path, "cpu", on_note=lambda note: None), torch.randn(3, 3, 16, 16)
     tokens = transformers.CLIPTokenizer.from_pretrained(tmp_path)(
         "a cat", return_tensors="pt", padding="max_length", max_length=20
     )
     with torch.no_grad():
-        answer = theirs(pixel_values=pictures, input_ids=tokens["input_ids"])
+        answer = theirs(pixel_values=images, input_ids=tokens["input_ids"])
         wanted = (answer.logits_per_image[:, 0] - theirs.logit_bias) / theirs.logit_scale.exp()
-        found = text_target(model, "a cat", tmp_path)(model.vit(pictures))
+        found = text_target(model, "a cat", tmp_path)(model.vit(images))
     assert tokens["input_ids"].shape == (1, 20) and torch.allclose(found, wanted, atol=1e-5)
 
 
@@ -218,7 +218,9 @@ def test_texts_explain_and_differ(clip_folder):
     model = load(clip_folder, "cpu", on_note=lambda note: None)
     model.origin = str(clip_folder)
     settings = Settings(window=1)
-    cat, dog = (explain_batch(model, [picture()], "occlusion", settings, f"text:{word}")[0] for word in ("cat", "dog"))
+    cat, dog = (
+        explain_batch(model, [make_image()], "occlusion", settings, f"text:{word}")[0] for word in ("cat", "dog")
+    )
     assert cat.target == "text 'cat'" and not np.allclose(cat.heat, dog.heat) and -1 <= cat.score <= 1
 
 

@@ -57,23 +57,23 @@ def test_what_carries_nothing_counts_for_nothing_however_much_it_is_looked_at():
 def test_a_model_is_read_as_the_definition_says(pooling):
     torch.manual_seed(0)
     config = ViTConfig((12, 20), 4, width=24, depth=2, heads=2, classes=3, registers=2, pooling=pooling)
-    vit, pictures = ViT(config).eval(), torch.randn(2, 3, 12, 20)
-    maps = value_norm(vit, pictures, Predicted(), Settings(layer=0, query=(2, 3)))
+    vit, images = ViT(config).eval(), torch.randn(2, 3, 12, 20)
+    maps = value_norm(vit, images, Predicted(), Settings(layer=0, query=(2, 3)))
     assert maps.grids.shape == (2, 3, 5) and (maps.layer, maps.head) == (0, None)
     trace = Trace()
-    vit(pictures, trace)
+    vit(images, trace)
     row = torch.zeros(2, trace.layout.tokens)
     row[:, trace.layout.prefix + 2 * 5 + 3] = 1
     wanted = plain_norms(row, trace.records[0], None)[:, trace.layout.prefix :]
     assert torch.allclose(maps.grids.flatten(1), wanted, atol=1e-6)
-    assert value_norm(vit, pictures, Predicted(), Settings(head=-1)).head == 1
+    assert value_norm(vit, images, Predicted(), Settings(head=-1)).head == 1
 
 
 def test_a_model_that_hides_its_projection_is_refused():
     vit = ViT(ViTConfig((8, 8), 4, width=8, depth=1, heads=2, classes=2))
 
-    def hiding(pictures, trace=None):
-        logits = vit(pictures, trace)
+    def hiding(images, trace=None):
+        logits = vit(images, trace)
         trace.records[:] = [replace(one, projection=None) for one in trace.records]
         return logits
 

@@ -22,7 +22,7 @@ def altered(change: Callable[[Seen, Known], Seen]) -> Subject:
 
     def open_tool(model: nn.Module, known: Known) -> Tool:
         tool = RIGHT.open(model, known)
-        return Tool(lambda pictures: change(tool.look(pictures), known))
+        return Tool(lambda images: change(tool.look(images), known))
 
     return replace(RIGHT, open=open_tool)
 
@@ -32,7 +32,7 @@ def with_row(seen: Seen, row: Tensor, known: Known) -> Seen:
     return Seen({"rollout": row}, {"rollout": row[:, known.config.prefix :].unflatten(1, known.config.grid_hw)})
 
 
-def not_normalised(seen: Seen, known: Known) -> Seen:
+def not_normalized(seen: Seen, known: Known) -> Seen:
     return with_row(seen, seen.rows["rollout"] * 1.1, known)
 
 
@@ -63,9 +63,9 @@ def from_matrices(join: Callable[[list[Tensor]], list[Tensor]], readout: Callabl
     """Rollout from all matrices kept, as `join` arranges them and `readout` reads their product."""
 
     def open_tool(model: nn.Module, known: Known) -> Tool:
-        def look(pictures: Tensor) -> Seen:
+        def look(images: Tensor) -> Seen:
             with torch.no_grad():
-                model(pictures, trace := Trace())
+                model(images, trace := Trace())
                 row = readout(trace).float()[:, None]
                 for matrix in reversed(join([plain_attention(record) for record in trace.records])):
                     row = (row + row @ matrix.mean(1)) / 2
@@ -101,8 +101,8 @@ def by_layer(model: nn.Module, known: Known) -> Tool:
     """Our attention, its layers counted from the end."""
     tool = OURS[0].open(model, known)
 
-    def look(pictures: Tensor) -> Seen:
-        seen = tool.look(pictures)
+    def look(images: Tensor) -> Seen:
+        seen = tool.look(images)
         return Seen(seen.rows, seen.grids, seen.layers[::-1])
 
     return Tool(look)
@@ -112,8 +112,8 @@ def appending(model: nn.Module, known: Known) -> Tool:
     """Adds what it sees to what it saw."""
     tool, sums = RIGHT.open(model, known), []
 
-    def look(pictures: Tensor) -> Seen:
-        seen = tool.look(pictures)
+    def look(images: Tensor) -> Seen:
+        seen = tool.look(images)
         sums.append(seen.rows["rollout"])
         return with_row(seen, torch.stack(sums).mean(0), known)
 
@@ -128,9 +128,9 @@ def leaving_a_hook(model: nn.Module, known: Known) -> Tool:
 def leaving_a_hook_after_an_error(model: nn.Module, known: Known) -> Tool:
     tool = RIGHT.open(model, known)
 
-    def look(pictures: Tensor) -> Seen:
+    def look(images: Tensor) -> Seen:
         hook = model.register_forward_hook(lambda *_: None)
-        seen = tool.look(pictures)
+        seen = tool.look(images)
         hook.remove()
         return seen
 
@@ -149,8 +149,8 @@ def rounding(model: nn.Module, known: Known) -> Tool:
     """Rounds its weights if the model is in bfloat16."""
     tool, half = RIGHT.open(model, known), next(model.parameters()).dtype == torch.bfloat16
 
-    def look(pictures: Tensor) -> Seen:
-        seen = tool.look(pictures)
+    def look(images: Tensor) -> Seen:
+        seen = tool.look(images)
         row = seen.rows["rollout"]
         return with_row(seen, (row * 64).round() / 64 if half else row, known)
 
@@ -161,11 +161,11 @@ def written_out(model: nn.Module, known: Known) -> Tool:
     """Looks with the fused kernel off."""
     tool = RIGHT.open(model, known)
 
-    def look(pictures: Tensor) -> Seen:
+    def look(images: Tensor) -> Seen:
         usual = kernels.WRITTEN_OUT_TOKENS.copy()
         kernels.WRITTEN_OUT_TOKENS.update(dict.fromkeys(usual, 10**9))
         try:
-            return tool.look(pictures)
+            return tool.look(images)
         finally:
             kernels.WRITTEN_OUT_TOKENS.update(usual)
 
@@ -176,7 +176,7 @@ ALL_ROWS = {"definition", "height ≠ width", "registers", "mean pooling"}
 """Checks that compare weights with the definition's."""
 
 WRONG: dict[str, tuple[Subject, str, set[str]]] = {
-    "rows not normalised": (altered(not_normalised), "row sums", ALL_ROWS | {"half precision"}),
+    "rows not normalized": (altered(not_normalized), "row sums", ALL_ROWS | {"half precision"}),
     "layers reversed": (from_matrices(lambda them: them[::-1], their_readout), "layer order", ALL_ROWS | {"memory"}),
     "layers counted from the end": (replace(OURS[0], open=by_layer), "layer order", set()),
     "heads joined by the maximum": (from_matrices(joined_by_maximum, their_readout), "definition", {"memory"}),

@@ -57,7 +57,7 @@ def test_published_figures():
 def test_sizes_are_listed_and_measured():
     assert [one.name for one in model_sizes()] == list(SIZES)
     one = model_sizes(["nano/4-28"], measure=True, device="cpu", precision="fp32")[0]
-    assert one.speed is not None and one.speed.pictures_per_second > 1 and one.speed.precision == "fp32"
+    assert one.speed is not None and one.speed.images_per_second > 1 and one.speed.precision == "fp32"
     assert one.speed.batch == 128 and "cpu" in one.speed.device
     with pytest.raises(InputError, match="no size 'b/16'"):
         model_sizes(["b/16"])

@@ -1,4 +1,4 @@
-"""The convolutional stem: tokens lie where their patches do, a picture is seen by itself, its matrices are Muon's."""
+"""The convolutional stem: tokens lie where their patches do, an image is seen by itself, its matrices are Muon's."""
 
 import pytest
 import torch
@@ -19,11 +19,11 @@ def built(patch_size: int = 4, **options) -> ViT:
 @pytest.mark.parametrize(("patch_size", "convolutions"), [(2, 2), (4, 2), (8, 2), (8, 1), (4, 3)])
 def test_a_token_is_at_its_patch(patch_size, convolutions):
     stem = built(patch_size, stem_convolutions=convolutions).stem.double()
-    pictures = torch.zeros(1, 3, *HW, dtype=torch.float64)
-    plain = stem(pictures).square().sum(2)
+    images = torch.zeros(1, 3, *HW, dtype=torch.float64)
+    plain = stem(images).square().sum(2)
     rows, columns = HW[0] // patch_size, HW[1] // patch_size
     for row, column in [(0, 0), (1, 2), (rows - 1, columns - 1)]:
-        seen = pictures.clone()
+        seen = images.clone()
         place = (slice(row * patch_size, (row + 1) * patch_size), slice(column * patch_size, (column + 1) * patch_size))
         seen[..., *place] = torch.randn(3, patch_size, patch_size, dtype=torch.float64)
         changed = (stem(seen).square().sum(2) - plain).abs().view(rows, columns)
@@ -31,11 +31,11 @@ def test_a_token_is_at_its_patch(patch_size, convolutions):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_picture_is_seen_by_itself(training):
-    model, pictures = built().train(training), torch.randn(4, 3, *HW)
+def test_an_image_is_seen_by_itself(training):
+    model, images = built().train(training), torch.randn(4, 3, *HW)
     torch.nn.init.normal_(model.head.weight)
-    alone = torch.cat([model(picture[None]) for picture in pictures])
-    assert alone.std() > 0.1 and torch.allclose(model(pictures), alone, atol=1e-5)
+    alone = torch.cat([model(image[None]) for image in images])
+    assert alone.std() > 0.1 and torch.allclose(model(images), alone, atol=1e-5)
 
 
 def test_its_matrices_are_muons_and_its_linear_map_is_not():

@@ -35,7 +35,7 @@ def model(**changes) -> ViT:
     return vit
 
 
-def pictures(vit: ViT, count: int = 4) -> torch.Tensor:
+def make_images(vit: ViT, count: int = 4) -> torch.Tensor:
     return torch.randn(
         count, vit.config.channels, *vit.config.image_size_hw, generator=torch.Generator().manual_seed(1)
     )
@@ -96,7 +96,7 @@ def test_a_map_in_eight_bits_is_as_exact_as_its_steps(gelu, has_bias):
 @torch.no_grad()
 def test_tokens_stay_nearly_what_they_were(changes, precision):
     vit = model(**changes)
-    shown, before = pictures(vit), {name: weight.clone() for name, weight in vit.state_dict().items()}
+    shown, before = make_images(vit), {name: weight.clone() for name, weight in vit.state_dict().items()}
     coarse = in_eight_bits(vit, shown)
     with torch.autocast("cpu", precision, enabled=precision != torch.float32):
         found = tokens_of(coarse, shown).float()
@@ -111,7 +111,7 @@ def test_tokens_stay_nearly_what_they_were(changes, precision):
 @torch.no_grad()
 def test_evening_out_channels_changes_no_answer():
     vit = model()
-    shown = pictures(vit)
+    shown = make_images(vit)
     expected, seen = tokens_of(vit, shown), channels_seen(vit, shown)
     for block in vit.blocks:
         width = vit.config.width
@@ -134,7 +134,7 @@ def test_channels_that_reach_far_cost_little(monkeypatch):
         for norm, linear in ((block.attention_norm, block.attention.qkv), (block.mlp_norm, block.mlp.expand)):
             norm.weight[3] *= 50
             linear.weight[:, 3] /= 50
-    shown = pictures(vit)
+    shown = make_images(vit)
     expected, evened = tokens_of(vit, shown), error(tokens_of(in_eight_bits(vit, shown), shown), tokens_of(vit, shown))
     monkeypatch.setattr(eight_bit, "even_out", lambda *_: None)
     assert error(tokens_of(in_eight_bits(vit, shown), shown), expected) > 3 * evened
@@ -143,9 +143,9 @@ def test_channels_that_reach_far_cost_little(monkeypatch):
 @needs_vnni
 def test_gradients_are_refused():
     vit = model()
-    coarse = in_eight_bits(vit, pictures(vit))
+    coarse = in_eight_bits(vit, make_images(vit))
     with pytest.raises(InputError, match=r"no gradients.*bf16"):
-        coarse(pictures(vit))
+        coarse(make_images(vit))
 
 
 @needs_vnni
@@ -153,7 +153,7 @@ def test_weights_that_are_no_numbers_are_said_to_be_broken():
     vit = model()
     vit.blocks[0].mlp.expand.weight.data[0, 0] = float("nan")
     with pytest.raises(InputError, match="weights are broken"):
-        in_eight_bits(vit, pictures(vit))
+        in_eight_bits(vit, make_images(vit))
 
 
 @pytest.mark.parametrize("case", ["wrapped", "gpu", "old processor", "half precision"])

@@ -123,7 +123,7 @@ def test_what_runs_off_the_graph_leaves_its_by_product(tokens, by_product):
     assert attend(query, query, query).output.requires_grad
 
 
-@pytest.mark.parametrize("numbers", [10**9, 3 * 37 * 37, 37 * 10, 1], ids=["all", "a picture", "rows", "a row"])
+@pytest.mark.parametrize("numbers", [10**9, 3 * 37 * 37, 37 * 10, 1], ids=["all", "an image", "rows", "a row"])
 def test_attention_in_bfloat16_is_the_definition(numbers, monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(kernels, "BFLOAT16_NUMBERS", numbers)

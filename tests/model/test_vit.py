@@ -47,9 +47,9 @@ def build(**options) -> ViT:
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_every_variant_runs_learns_and_is_observed_to_the_bit(options):
     model = build(**options)
-    pictures = torch.randn(3, 3, 16, 24)
-    plain, trace = model(pictures), Trace()
-    assert torch.equal(model(pictures, trace), plain)
+    images = torch.randn(3, 3, 16, 24)
+    plain, trace = model(images), Trace()
+    assert torch.equal(model(images, trace), plain)
     assert plain.shape == (3, 5) and plain.isfinite().all()
     assert len(trace.records) == 2 and len(trace.tokens) == 3
     assert torch.equal(model.read(trace.tokens[-1]), plain)
@@ -57,7 +57,7 @@ def test_every_variant_runs_learns_and_is_observed_to_the_bit(options):
         assert torch.equal(record.again()[0], record.query) and torch.equal(record.again()[1], record.key)
     assert trace.layout.tokens == trace.readout.shape[1] == trace.records[0].query.shape[2]
     assert torch.allclose(trace.readout.sum(1), torch.ones(3))
-    model.train()(pictures).square().sum().backward()
+    model.train()(images).square().sum().backward()
     # A class token whose model pools otherwise doesn't exist; every weight there is takes part.
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
 
@@ -76,9 +76,9 @@ def test_any_size_that_the_patch_divides(options, size_hw):
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_observed_pass_returns_the_same_bits_in_every_precision(precision):
-    model, pictures = build(pooling="mean"), torch.randn(2, 3, 16, 24)
+    model, images = build(pooling="mean"), torch.randn(2, 3, 16, 24)
     with torch.no_grad(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
-        assert torch.equal(model(pictures), model(pictures, Trace()))
+        assert torch.equal(model(images), model(images, Trace()))
 
 
 def test_record_is_what_the_layer_computed_and_stays_on_the_graph():
@@ -94,10 +94,10 @@ def test_record_is_what_the_layer_computed_and_stays_on_the_graph():
 def test_both_kernels_agree(monkeypatch):
     from vitreous.model import kernels
 
-    model, pictures = build(), torch.randn(2, 3, 16, 24)
-    written_out = model(pictures)
+    model, images = build(), torch.randn(2, 3, 16, 24)
+    written_out = model(images)
     monkeypatch.setattr(kernels, "WRITTEN_OUT_TOKENS", {})
-    assert torch.allclose(model(pictures), written_out, atol=1e-5)
+    assert torch.allclose(model(images), written_out, atol=1e-5)
 
 
 def test_rotary_positions_turn_with_the_distance_only():
@@ -119,16 +119,16 @@ def test_sincos_positions_on_a_finer_grid_lie_between_the_trained_ones():
 
 
 def test_patches_are_cut_row_by_row():
-    pictures = torch.randn(2, 3, 12, 20)
-    patches = patchify(pictures, 4)
-    assert torch.equal(patches[0, 6].reshape(3, 4, 4), pictures[0, :, 4:8, 4:8])
+    images = torch.randn(2, 3, 12, 20)
+    patches = patchify(images, 4)
+    assert torch.equal(patches[0, 6].reshape(3, 4, 4), images[0, :, 4:8, 4:8])
 
 
 def test_patch_dropout_keeps_each_patch_with_its_own_position():
     model = build(patch_dropout=0.75, pooling="mean").train()
-    pictures = torch.randn(4, 3, 16, 24)
-    whole = model.positions(model.stem(pictures), (4, 6))
-    kept, _ = model.embed(pictures)
+    images = torch.randn(4, 3, 16, 24)
+    whole = model.positions(model.stem(images), (4, 6))
+    kept, _ = model.embed(images)
     assert kept.shape == (4, 6, 24)
     assert all((kept[i, j] == whole[i]).all(-1).any() for i in range(4) for j in range(6))
 
@@ -144,10 +144,10 @@ def test_every_size_has_the_parameters_it_is_known_for(name):
 
 
 def test_weights_learned_at_another_size_are_resampled_on_load():
-    small, large, pictures = build(), build(image_size_hw=(24, 40)), torch.randn(2, 3, 24, 40)
+    small, large, images = build(), build(image_size_hw=(24, 40)), torch.randn(2, 3, 24, 40)
     large.load_state_dict(small.state_dict())
     assert large.positions.table.shape == (6, 10, 24)
-    assert torch.allclose(large(pictures), small(pictures), atol=1e-5)
+    assert torch.allclose(large(images), small(images), atol=1e-5)
 
 
 def test_sizes_that_do_not_fit_name_the_nearest():
@@ -165,7 +165,7 @@ def test_sizes_that_do_not_fit_name_the_nearest():
     [
         ({"pooling": "men"}, "did you mean 'mean'"),
         ({"pooling": "class-and-distillation"}, "the distillation token is the first register"),
-        ({"pooling": "class-and-mean", "norm_after_pooling": True}, "normalised before, not after"),
+        ({"pooling": "class-and-mean", "norm_after_pooling": True}, "normalized before, not after"),
         ({"heads": 5}, "can't be shared by 5 heads"),
         ({"stochastic_depth": 1.0}, "below 1"),
         ({"width": 0}, "must be above 0"),
@@ -185,5 +185,5 @@ def test_unknown_size_names_the_nearest():
 
 
 def test_wrong_channels_are_an_error():
-    with pytest.raises(InputError, match=r"expected pictures \(batch, 3"):
+    with pytest.raises(InputError, match=r"expected images \(batch, 3"):
         build()(torch.randn(1, 1, 16, 24))

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.model.pretrained.layouts import LAYOUTS, recognise
+from vitreous.model.pretrained.layouts import LAYOUTS, recognize
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 
@@ -88,16 +88,16 @@ def written(ours: ViT, layout, folder: Path, reader: str):
 
 
 @torch.no_grad()
-def answer(model, case: Case, pictures: torch.Tensor) -> torch.Tensor:
+def answer(model, case: Case, images: torch.Tensor) -> torch.Tensor:
     if case.kind == "CLIPModel" and isinstance(model, transformers.CLIPModel):
-        pooled = model.vision_model(pictures, interpolate_pos_encoding=True).pooler_output
+        pooled = model.vision_model(images, interpolate_pos_encoding=True).pooler_output
         return model.visual_projection(pooled)
     model = model.vision_model if isinstance(model, transformers.SiglipModel) else model
-    return getattr(model(pictures, interpolate_pos_encoding=True), case.answer)
+    return getattr(model(images, interpolate_pos_encoding=True), case.answer)
 
 
 def converted(tensors, theirs) -> tuple[ViT, object]:
-    layout = recognise({name: tensor.shape for name, tensor in tensors.items()})
+    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
     config = layout.read_config(tensors, theirs)
     ours = ViT(config).eval()
     ours.load_state_dict(layout.to_ours(tensors, config))
@@ -112,14 +112,14 @@ def test_same_answers_both_ways(case, tmp_path):
     assert not layout.caveats(ours.config)
     again = written(ours, layout, tmp_path / "ours", case.reader)
     for size_hw in SIZES:
-        pictures = torch.randn(2, 3, *size_hw)
+        images = torch.randn(2, 3, *size_hw)
         with torch.no_grad():
-            found = ours(pictures)
-        expected = answer(theirs, case, pictures)
+            found = ours(images)
+        expected = answer(theirs, case, images)
         assert found.shape == expected.shape
         assert expected.std() > 0.1
         assert (found - expected).abs().max() < 1e-5
-        assert (answer(again, case, pictures) - expected).abs().max() < 1e-5
+        assert (answer(again, case, images) - expected).abs().max() < 1e-5
 
 
 def test_a_bias_of_our_patch_embedding_goes_into_their_positions(tmp_path):
@@ -129,19 +129,19 @@ def test_a_bias_of_our_patch_embedding_goes_into_their_positions(tmp_path):
         ours.stem.linear.bias.normal_()
     theirs = written(ours, layout, tmp_path / "ours", case.reader)
     for size_hw in SIZES:
-        pictures = torch.randn(2, 3, *size_hw)
+        images = torch.randn(2, 3, *size_hw)
         with torch.no_grad():
-            assert (ours(pictures) - answer(theirs, case, pictures)).abs().max() < 1e-5
+            assert (ours(images) - answer(theirs, case, images)).abs().max() < 1e-5
 
 
 def test_the_pooling_heads_weights_are_the_readout(tmp_path):
     """SigLIP's pooling head is torch's attention: the weights that it gives are our readout."""
     theirs = reference(CASES[4])
     ours, _ = converted(*saved(theirs, tmp_path))
-    pictures, trace = torch.randn(2, 3, 32, 32), Trace()
+    images, trace = torch.randn(2, 3, 32, 32), Trace()
     with torch.no_grad():
-        ours(pictures, trace)
-        tokens = theirs(pictures).last_hidden_state
+        ours(images, trace)
+        tokens = theirs(images).last_hidden_state
         _, weights = theirs.head.attention(theirs.head.probe.expand(2, -1, -1), tokens, tokens)
     assert (trace.readout - weights[:, 0]).abs().max() < 1e-6
 
@@ -166,7 +166,7 @@ def open_clip_tensors(*, quick: bool) -> dict[str, torch.Tensor]:
     return tensors | ({"input_resolution": torch.tensor(32), "logit_scale": torch.tensor(1.0)} if quick else {})
 
 
-def plain_open_clip(tensors: dict[str, torch.Tensor], pictures: torch.Tensor, *, quick: bool) -> torch.Tensor:
+def plain_open_clip(tensors: dict[str, torch.Tensor], images: torch.Tensor, *, quick: bool) -> torch.Tensor:
     """CLIP's image tower, written down from open_clip's names; two heads of 64."""
 
     def norm(name: str, numbers: torch.Tensor) -> torch.Tensor:
@@ -175,8 +175,8 @@ def plain_open_clip(tensors: dict[str, torch.Tensor], pictures: torch.Tensor, *,
     def linear(name: str, numbers: torch.Tensor) -> torch.Tensor:
         return functional.linear(numbers, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
-    patches = functional.conv2d(pictures, tensors["visual.conv1.weight"], stride=8).flatten(2).transpose(1, 2)
-    first = tensors["visual.class_embedding"].expand(len(pictures), 1, -1)
+    patches = functional.conv2d(images, tensors["visual.conv1.weight"], stride=8).flatten(2).transpose(1, 2)
+    first = tensors["visual.class_embedding"].expand(len(images), 1, -1)
     tokens = norm("visual.ln_pre", torch.cat([first, patches], 1) + tensors["visual.positional_embedding"])
     for block in ("visual.transformer.resblocks.0", "visual.transformer.resblocks.1"):
         rows = torch.einsum("bnc,dc->bnd", norm(f"{block}.ln_1", tokens), tensors[f"{block}.attn.in_proj_weight"])
@@ -199,11 +199,11 @@ def test_open_clip_names_follow_the_formulas_and_come_back(quick, theirs):
     ours, layout = converted(tensors, theirs)
     assert layout is LAYOUTS["open-clip"]
     back = layout.to_theirs(ours.state_dict(), ours.config)
-    pictures = torch.randn(2, 3, 32, 32)
-    expected = plain_open_clip(tensors, pictures, quick=quick)
+    images = torch.randn(2, 3, 32, 32)
+    expected = plain_open_clip(tensors, images, quick=quick)
     with torch.no_grad():
-        assert (ours(pictures) - expected).abs().max() < 1e-5
-    assert (plain_open_clip(back, pictures, quick=quick) - expected).abs().max() < 1e-5
+        assert (ours(images) - expected).abs().max() < 1e-5
+    assert (plain_open_clip(back, images, quick=quick) - expected).abs().max() < 1e-5
     assert layout.their_config(ours.config, [])["model_cfg"]["quick_gelu"] is quick
 
 
@@ -216,7 +216,7 @@ def test_an_unknown_gelu_is_asked_for(name, tmp_path):
 
 def test_what_their_models_cannot_be_is_refused(tmp_path):
     wide = ViTConfig((32, 48), 8, width=48, depth=1, heads=4, pooling="map", classes=0)
-    with pytest.raises(InputError, match="made for square pictures, not for 32 × 48"):
+    with pytest.raises(InputError, match="made for square images, not for 32 × 48"):
         LAYOUTS["siglip"].their_config(wide, [])
     with pytest.raises(InputError, match="only True"):
         LAYOUTS["clip"].to_theirs(ViT(wide).state_dict(), wide)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from vitreous.explanation.rows import plain_attention
 from vitreous.model.config import ViTConfig
-from vitreous.model.pretrained.layouts import LAYOUTS, recognise
+from vitreous.model.pretrained.layouts import LAYOUTS, recognize
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 
@@ -40,8 +40,8 @@ def random_tensors(*, depth: int = 2, registers: int = 0, gated: bool = False) -
     return {name: torch.randn(shape) * 0.1 for name, shape in shapes.items()}
 
 
-def plain_dinov2(tensors: dict[str, torch.Tensor], pictures: torch.Tensor) -> torch.Tensor:
-    """The normalised last tokens (batch, tokens, width)."""
+def plain_dinov2(tensors: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+    """The normalized last tokens (batch, tokens, width)."""
 
     def linear(name: str, numbers: torch.Tensor) -> torch.Tensor:
         return functional.linear(numbers, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
@@ -56,14 +56,14 @@ def plain_dinov2(tensors: dict[str, torch.Tensor], pictures: torch.Tensor) -> to
         return linear(f"{block}.mlp.w3", functional.silu(gate) * value)
 
     kernel, bias = tensors["patch_embed.proj.weight"], tensors["patch_embed.proj.bias"]
-    grid = functional.conv2d(pictures, kernel, bias, stride=PATCH)
+    grid = functional.conv2d(images, kernel, bias, stride=PATCH)
     table, registers = tensors["pos_embed"], tensors.get("register_tokens")
     learned = table[:, 1:].reshape(1, 4, 4, WIDTH).permute(0, 3, 1, 2)
     if grid.shape[2:] != (4, 4):
         learned = functional.interpolate(learned, grid.shape[2:], mode="bicubic", antialias=registers is not None)
     patches = (grid + learned).flatten(2).transpose(1, 2)
     prefix = [tensors["cls_token"] + table[:, :1], *([] if registers is None else [registers])]
-    tokens = torch.cat([*(token.expand(len(pictures), -1, -1) for token in prefix), patches], 1)
+    tokens = torch.cat([*(token.expand(len(images), -1, -1) for token in prefix), patches], 1)
     for block in (f"blocks.{index}" for index in range(2)):
         qkv = linear(f"{block}.attn.qkv", norm(f"{block}.norm1", tokens))
         query, key, value = qkv.unflatten(-1, (3, HEADS, WIDTH // HEADS)).permute(2, 0, 3, 1, 4)
@@ -75,7 +75,7 @@ def plain_dinov2(tensors: dict[str, torch.Tensor], pictures: torch.Tensor) -> to
 
 
 def converted(tensors) -> ViT:
-    layout = recognise({name: tensor.shape for name, tensor in tensors.items()})
+    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
     assert layout is LAYOUTS["dinov2"]
     config = layout.read_config(tensors, {})
     model = ViT(config).eval()
@@ -84,11 +84,11 @@ def converted(tensors) -> ViT:
 
 
 @torch.no_grad()
-def last_tokens(model: ViT, pictures: torch.Tensor) -> tuple[torch.Tensor, Trace]:
+def last_tokens(model: ViT, images: torch.Tensor) -> tuple[torch.Tensor, Trace]:
     trace = Trace()
-    pooled = model(pictures, trace)
+    pooled = model(images, trace)
     tokens = model.norm(trace.tokens[-1])
-    assert torch.equal(pooled, tokens[:, 0])  # without a head the answer is the normalised class token
+    assert torch.equal(pooled, tokens[:, 0])  # without a head the answer is the normalized class token
     return tokens, trace
 
 
@@ -97,11 +97,11 @@ def test_random_weights_follow_the_formulas_and_come_back(options):
     tensors = random_tensors(**options)
     ours = converted(tensors)
     for size_hw in (SQUARE, WIDE, TALL):
-        pictures = torch.randn(2, 3, *size_hw)
-        assert (last_tokens(ours, pictures)[0] - plain_dinov2(tensors, pictures)).abs().max() < 1e-5
+        images = torch.randn(2, 3, *size_hw)
+        assert (last_tokens(ours, images)[0] - plain_dinov2(tensors, images)).abs().max() < 1e-5
     written = LAYOUTS["dinov2"].to_theirs(ours.state_dict(), ours.config)
     assert {name: tensor.shape for name, tensor in written.items()} == {n: t.shape for n, t in tensors.items()}
-    assert torch.allclose(plain_dinov2(written, pictures), plain_dinov2(tensors, pictures), atol=1e-6)
+    assert torch.allclose(plain_dinov2(written, images), plain_dinov2(tensors, images), atol=1e-6)
     again = converted(written).state_dict()
     assert all(torch.equal(again[name], tensor) for name, tensor in ours.state_dict().items())
     folded = {"cls_token", "pos_embed", "mask_token"}
@@ -155,8 +155,8 @@ def test_real_weights_agree_with_transformers(real, tmp_path):
     assert not any(loading.values())
     torch.manual_seed(0)
     for size_hw in ((224, 224), (140, 196)):
-        pictures = torch.randn(1, 3, *size_hw)
+        images = torch.randn(1, 3, *size_hw)
         with torch.no_grad():
-            expected = theirs.eval()(pictures).last_hidden_state
+            expected = theirs.eval()(images).last_hidden_state
         # Tokens reach 8: measured 1.4e-5.
-        assert (last_tokens(ours, pictures)[0] - expected).abs().max() < 1e-4
+        assert (last_tokens(ours, images)[0] - expected).abs().max() < 1e-4

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vitreous.errors import InputError
-from vitreous.model.pretrained.layouts import LAYOUTS, recognise
+from vitreous.model.pretrained.layouts import LAYOUTS, recognize
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 
@@ -66,16 +66,16 @@ def by_transformers(tensors: dict[str, torch.Tensor], hidden: int, *, gated: boo
 @pytest.mark.parametrize(("hidden", "gated"), [(256, False), (176, True)])
 def test_same_tokens_and_back(hidden, gated):
     tensors = random_tensors(hidden, gated=gated)
-    layout = recognise({name: tensor.shape for name, tensor in tensors.items()})
+    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
     assert layout is LAYOUTS["dinov3"]
     config = layout.read_config(tensors, {})
     ours = ViT(config).eval()
     ours.load_state_dict(layout.to_ours(tensors, config))
     theirs = by_transformers(tensors, hidden, gated=gated)
     for size_hw in ((32, 32), (32, 48), (64, 24)):
-        pictures, trace = torch.randn(2, 3, *size_hw), Trace()
+        images, trace = torch.randn(2, 3, *size_hw), Trace()
         with torch.no_grad():
-            pooled, expected = ours(pictures, trace), theirs(pictures)
+            pooled, expected = ours(images, trace), theirs(images)
             assert (ours.norm(trace.tokens[-1]) - expected.last_hidden_state).abs().max() < 1e-5
             assert (pooled - expected.pooler_output).abs().max() < 1e-5
     written = layout.to_theirs(ours.state_dict(), config)

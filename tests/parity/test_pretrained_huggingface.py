@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from vitreous.errors import InputError
 from vitreous.explanation.rows import plain_attention
-from vitreous.model.pretrained.layouts import LAYOUTS, recognise
+from vitreous.model.pretrained.layouts import LAYOUTS, recognize
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 
@@ -85,7 +85,7 @@ def saved(model, folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
 
 
 def converted(tensors, theirs) -> ViT:
-    layout = recognise({name: tensor.shape for name, tensor in tensors.items()})
+    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
     config = layout.read_config(tensors, theirs)
     ours = ViT(config).eval()
     ours.load_state_dict(layout.to_ours(tensors, config))
@@ -93,22 +93,22 @@ def converted(tensors, theirs) -> ViT:
 
 
 @torch.no_grad()
-def answers(case: Case, model, pictures: torch.Tensor) -> list[torch.Tensor]:
+def answers(case: Case, model, images: torch.Tensor) -> list[torch.Tensor]:
     """Their logits, or without a head the class token and all last tokens; and the attention in each layer."""
     call = {**case.call, "output_attentions": True}
     if case.kind == "ViTMAEModel":  # it shuffles the patches by this noise: ascending keeps their order
-        count = pictures.shape[2] // 8 * (pictures.shape[3] // 8)
-        call["noise"] = torch.arange(count).expand(len(pictures), -1)
-    output = model(pictures, **call)
+        count = images.shape[2] // 8 * (images.shape[3] // 8)
+        call["noise"] = torch.arange(count).expand(len(images), -1)
+    output = model(images, **call)
     if "ForImage" in case.kind:
         return [output.logits, *output.attentions]
     return [output.last_hidden_state[:, 0], output.last_hidden_state, *output.attentions]
 
 
 @torch.no_grad()
-def our_answers(case: Case, model: ViT, pictures: torch.Tensor) -> list[torch.Tensor]:
+def our_answers(case: Case, model: ViT, images: torch.Tensor) -> list[torch.Tensor]:
     trace = Trace()
-    answer = model(pictures, trace)
+    answer = model(images, trace)
     attention = [plain_attention(record) for record in trace.records]
     return [answer, *attention] if "ForImage" in case.kind else [answer, model.norm(trace.tokens[-1]), *attention]
 
@@ -123,16 +123,16 @@ def assert_same(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None
 def test_theirs_to_ours_and_back(case, tmp_path):
     theirs = reference(case)
     tensors, config = saved(theirs, tmp_path / "theirs")
-    layout = recognise({name: tensor.shape for name, tensor in tensors.items()})
+    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
     assert layout is LAYOUTS[case.layout]
     ours = converted(tensors, config)
     written = layout.to_theirs(ours.state_dict(), ours.config)
     loaded = written_back(case, layout, ours, written, tmp_path / "ours")
     for size_hw in case.shown:
-        pictures = torch.randn(2, 3, *size_hw)
-        expected = answers(case, theirs, pictures)
-        assert_same(our_answers(case, ours, pictures), expected)
-        assert_same(answers(case, loaded, pictures), expected)
+        images = torch.randn(2, 3, *size_hw)
+        expected = answers(case, theirs, images)
+        assert_same(our_answers(case, ours, images), expected)
+        assert_same(answers(case, loaded, images), expected)
     assert not layout.caveats(ours.config)
     assert_same_weights(case, tensors, written)
     again = layout.to_ours(written, ours.config)

@@ -11,7 +11,7 @@ from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.pretrained.entries import Entry, Fixed
 from vitreous.model.pretrained.layout import our_shapes
-from vitreous.model.pretrained.layouts import LAYOUTS, holding, recognise
+from vitreous.model.pretrained.layouts import LAYOUTS, holding, recognize
 from vitreous.model.pretrained.reading import activation_of, blocks_in, mlp_ratio_of, size_of
 from vitreous.model.pretrained.wrappers import bare_names, flat
 from vitreous.model.vit import ViT
@@ -52,10 +52,10 @@ def test_layouts_are_called_by_their_names():
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_what_we_write_is_recognised_and_comes_back_to_the_bit(name):
+def test_what_we_write_is_recognized_and_comes_back_to_the_bit(name):
     layout, config = LAYOUTS[name], CONFIGS[name]
     theirs = written(name)
-    assert recognise(shapes_of(theirs)) is layout
+    assert recognize(shapes_of(theirs)) is layout
     description = layout.their_config(config, [f"class {index}" for index in range(config.classes)])
     description.setdefault("num_heads", config.heads)
     read = layout.read_config(theirs, description)
@@ -101,8 +101,8 @@ def test_a_head_on_the_class_token_reads_no_mean_in_dinov2():
     assert read.pooling == "class-and-mean"
     again = ViT(read).eval()
     again.load_state_dict(layout.to_ours(theirs, read))
-    pictures = torch.randn(2, 3, 16, 24)
-    assert torch.allclose(again(pictures), ours(pictures), rtol=1e-4)
+    images = torch.randn(2, 3, 16, 24)
+    assert torch.allclose(again(images), ours(images), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -124,19 +124,19 @@ def test_weights_of_no_layout_name_the_nearest_and_what_is_missing():
     shapes = shapes_of(written("hf-vit"))
     without = {name: shape for name, shape in shapes.items() if "position_embeddings" not in name}
     with pytest.raises(InputError) as raised:
-        recognise(without | {"vit.embeddings.rotary.angles": (3,)})
+        recognize(without | {"vit.embeddings.rotary.angles": (3,)})
     assert "nearest is hf-vit: it has 'embeddings.position_embeddings', which are missing here" in str(raised.value)
     assert "it has no 'embeddings.rotary.angles'" in str(raised.value)
     resnet = {"conv1.weight": (64, 3, 7, 7), "layer1.0.conv1.weight": (64, 64, 3, 3)}
     with pytest.raises(InputError, match=r"in no known layout \(.*hf-vit.*\): they have 'conv1.weight', 'layer1"):
-        recognise(resnet)
+        recognize(resnet)
 
 
 @pytest.mark.parametrize("around", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "model.module."])
 def test_what_trainers_put_around_a_model_is_taken_off(around):
     theirs, config = written("hf-vit"), CONFIGS["hf-vit"]
     wrapped = {around + name: tensor for name, tensor in theirs.items()}
-    layout = recognise(shapes_of(wrapped))
+    layout = recognize(shapes_of(wrapped))
     assert layout is LAYOUTS["hf-vit"]
     plain, other = layout.to_ours(theirs, config), layout.to_ours(wrapped, config)
     assert all(torch.equal(plain[name], other[name]) for name in plain)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from vitreous.errors import InputError
-from vitreous.model.pretrained.layouts import LAYOUTS, recognise
+from vitreous.model.pretrained.layouts import LAYOUTS, recognize
 from vitreous.model.pretrained.npz import read_npz
 from vitreous.model.vit import ViT
 
@@ -70,8 +70,8 @@ class Plain:
         self.layout = layout
 
     def norm(self, name: str, x: np.ndarray) -> np.ndarray:
-        centred = x - x.mean(-1, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+        centerd = x - x.mean(-1, keepdims=True)
+        scaled = centerd / np.sqrt((centerd**2).mean(-1, keepdims=True) + 1e-6)
         return scaled * self.arrays[f"{name}/scale"] + self.arrays[f"{name}/bias"]
 
     def dense(self, name: str, x: np.ndarray, axes: str) -> np.ndarray:
@@ -89,10 +89,10 @@ class Plain:
         weights = scores / scores.sum(-1, keepdims=True)
         return self.dense(f"{name}/out", np.einsum("bhqk,bkhd->bqhd", weights, value), "bqhd,hdc->bqc")
 
-    def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """Pictures (batch, height, width, channels), as in JAX."""
-        batch = len(pictures)
-        cut = pictures.reshape(batch, GRID[0], PATCH, GRID[1], PATCH, 3)
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Images (batch, height, width, channels), as in JAX."""
+        batch = len(images)
+        cut = images.reshape(batch, GRID[0], PATCH, GRID[1], PATCH, 3)
         kernel, bias = self.arrays["embedding/kernel"], self.arrays["embedding/bias"]
         x = np.einsum("brychw,yhwd->brcd", cut, kernel).reshape(batch, -1, WIDTH) + bias
         first = [np.broadcast_to(self.arrays["cls"], (batch, 1, WIDTH))] if "cls" in self.arrays else []
@@ -120,7 +120,7 @@ class Plain:
 
 
 def converted(tensors: dict[str, torch.Tensor]) -> tuple[ViT, str]:
-    layout = recognise({name: tensor.shape for name, tensor in tensors.items()})
+    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
     config = layout.read_config(tensors, SAID)
     ours = ViT(config).eval()
     ours.load_state_dict(layout.to_ours(tensors, config))
@@ -128,10 +128,10 @@ def converted(tensors: dict[str, torch.Tensor]) -> tuple[ViT, str]:
 
 
 def assert_same(ours: ViT, theirs: Plain) -> None:
-    pictures = torch.randn(2, 3, 32, 48)
-    expected = theirs(pictures.permute(0, 2, 3, 1).double().numpy())
+    images = torch.randn(2, 3, 32, 48)
+    expected = theirs(images.permute(0, 2, 3, 1).double().numpy())
     with torch.no_grad():
-        found = ours(pictures).numpy()
+        found = ours(images).numpy()
     assert found.shape == expected.shape
     assert expected.std() > 0.1
     assert np.abs(found - expected).max() < 1e-5
@@ -163,7 +163,7 @@ def test_files_are_read_and_written_the_same(name, pooling, head, tmp_path):
         ),
     ],
 )
-def test_optimisers_and_text_towers_around_the_weights(name, pooling, start, beside, tmp_path):
+def test_optimizers_and_text_towers_around_the_weights(name, pooling, start, beside, tmp_path):
     arrays = random_arrays(name, pooling)
     np.savez(tmp_path / "theirs.npz", **{start + key: array for key, array in arrays.items()}, **beside)
     assert_same(converted(read_npz(tmp_path / "theirs.npz"))[0], Plain(arrays, name))
@@ -199,8 +199,8 @@ def test_the_same_weights_agree_with_transformers_vit(tmp_path):
     written = layout.to_theirs(ours.state_dict(), ours.config)
     save_file(written, tmp_path / "model.safetensors", {"format": "pt"})
     theirs = transformers.ViTForImageClassification.from_pretrained(tmp_path).eval()
-    pictures = torch.randn(2, 3, 32, 48)
+    images = torch.randn(2, 3, 32, 48)
     with torch.no_grad():
-        expected = theirs(pictures).logits
-    found = Plain(arrays, "npz")(pictures.permute(0, 2, 3, 1).double().numpy())
+        expected = theirs(images).logits
+    found = Plain(arrays, "npz")(images.permute(0, 2, 3, 1).double().numpy())
     assert np.abs(found - expected.numpy()).max() < 1e-5

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.model.pretrained.layouts import LAYOUTS, recognise
+from vitreous.model.pretrained.layouts import LAYOUTS, recognize
 from vitreous.model.vit import ViT
 
 WIDTH, HEADS, PATCH, GRID = 48, 4, 8, (4, 6)
@@ -163,10 +163,10 @@ class Plain:
         pooled = self.linear("attn_pool.proj", gathered)
         return (pooled + self.mlp("attn_pool.mlp", self.norm("attn_pool.norm", pooled)))[:, 0]
 
-    def __call__(self, pictures: Tensor) -> Tensor:
-        grid = pictures.shape[2] // PATCH, pictures.shape[3] // PATCH
+    def __call__(self, images: Tensor) -> Tensor:
+        grid = images.shape[2] // PATCH, images.shape[3] // PATCH
         kernel, bias = self.tensors["patch_embed.proj.weight"], self.tensors.get("patch_embed.proj.bias")
-        patches = functional.conv2d(pictures, kernel, bias, stride=PATCH).flatten(2).transpose(1, 2)
+        patches = functional.conv2d(images, kernel, bias, stride=PATCH).flatten(2).transpose(1, 2)
         tokens = self.norm("norm_pre", self.placed(patches, grid))
         before = tokens.shape[1] - patches.shape[1]
         for name in ("blocks.0", "blocks.1"):
@@ -185,7 +185,7 @@ def said(case: Case) -> dict:
 
 
 def converted(tensors: dict[str, Tensor], theirs: dict) -> ViT:
-    layout = recognise({name: tensor.shape for name, tensor in tensors.items()})
+    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
     config = layout.read_config(tensors, theirs)
     ours = ViT(config).eval()
     ours.load_state_dict(layout.to_ours(tensors, config))
@@ -194,10 +194,10 @@ def converted(tensors: dict[str, Tensor], theirs: dict) -> ViT:
 
 def assert_same(ours: ViT, theirs: Plain, sizes=(SIZE, (64, 24), (40, 40))) -> None:
     for size_hw in sizes:
-        pictures = torch.randn(2, 3, *size_hw)
-        expected = theirs(pictures)
+        images = torch.randn(2, 3, *size_hw)
+        expected = theirs(images)
         with torch.no_grad():
-            found = ours(pictures)
+            found = ours(images)
         assert found.shape == expected.shape
         assert expected.std() > 0.1
         assert (found - expected).abs().max() < 1e-5
@@ -206,7 +206,7 @@ def assert_same(ours: ViT, theirs: Plain, sizes=(SIZE, (64, 24), (40, 40))) -> N
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_same_answers_both_ways(case):
     tensors = random_tensors(case)
-    layout = recognise({name: tensor.shape for name, tensor in tensors.items()})
+    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
     assert layout is LAYOUTS[case.layout]
     ours = converted(tensors, said(case))
     assert_same(ours, Plain(tensors, case))
@@ -258,7 +258,7 @@ def test_a_model_of_ours_can_be_timms():
             {"model_args": {"img_size": [32, 48]}},
             "width 48 don't tell the number of heads",
         ),
-        ("class", {"architecture": "vit_base_patch16_rpn_224"}, "normalises after each branch"),
+        ("class", {"architecture": "vit_base_patch16_rpn_224"}, "normalizes after each branch"),
         (
             "map",
             {"architecture": "vit", "model_args": {"pool_include_prefix": True}},

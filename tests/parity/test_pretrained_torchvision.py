@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.model.pretrained.layouts import LAYOUTS, recognise
+from vitreous.model.pretrained.layouts import LAYOUTS, recognize
 from vitreous.model.vit import ViT
 
 WIDTH, HEADS, PATCH = 128, 2, 8
@@ -18,7 +18,7 @@ LAYERS = ("encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_1")
 
 
 def random_tensors(*, head: bool = True) -> dict[str, Tensor]:
-    """Weights for pictures of 32 × 32 under torchvision's names."""
+    """Weights for images of 32 × 32 under torchvision's names."""
     shapes = {
         "class_token": (1, 1, WIDTH), "encoder.pos_embedding": (1, 17, WIDTH),
         "conv_proj.weight": (WIDTH, 3, PATCH, PATCH), "conv_proj.bias": (WIDTH,),
@@ -40,7 +40,7 @@ def random_tensors(*, head: bool = True) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def plain(tensors: dict[str, Tensor], pictures: Tensor) -> Tensor:
+def plain(tensors: dict[str, Tensor], images: Tensor) -> Tensor:
     """torchvision's VisionTransformer, in the words of its keys."""
 
     def norm(name: str, tokens: Tensor) -> Tensor:
@@ -49,8 +49,8 @@ def plain(tensors: dict[str, Tensor], pictures: Tensor) -> Tensor:
     def linear(name: str, tokens: Tensor) -> Tensor:
         return functional.linear(tokens, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
-    patches = functional.conv2d(pictures, tensors["conv_proj.weight"], tensors["conv_proj.bias"], stride=PATCH)
-    first = tensors["class_token"].expand(len(pictures), -1, -1)
+    patches = functional.conv2d(images, tensors["conv_proj.weight"], tensors["conv_proj.bias"], stride=PATCH)
+    first = tensors["class_token"].expand(len(images), -1, -1)
     tokens = torch.cat([first, patches.flatten(2).transpose(1, 2)], 1) + tensors["encoder.pos_embedding"]
     for layer in LAYERS:
         attention = torch.nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
@@ -65,7 +65,7 @@ def plain(tensors: dict[str, Tensor], pictures: Tensor) -> Tensor:
 
 
 def converted(tensors: dict[str, Tensor], theirs: dict | None = None) -> ViT:
-    layout = recognise({name: tensor.shape for name, tensor in tensors.items()})
+    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
     assert layout is LAYOUTS["torchvision"]
     config = layout.read_config(tensors, theirs or {})
     ours = ViT(config).eval()
@@ -74,10 +74,10 @@ def converted(tensors: dict[str, Tensor], theirs: dict | None = None) -> ViT:
 
 
 def assert_same(ours: ViT, tensors: dict[str, Tensor], size_hw=(32, 32)) -> None:
-    pictures = torch.randn(2, 3, *size_hw)
+    images = torch.randn(2, 3, *size_hw)
     with torch.no_grad():
-        found = ours(pictures)
-    expected = plain(tensors, pictures)
+        found = ours(images)
+    expected = plain(tensors, images)
     assert found.shape == expected.shape
     assert expected.std() > 0.1
     assert (found - expected).abs().max() < 1e-5

@@ -69,9 +69,9 @@ SQUARE, WIDE, TALL = (32, 32), (32, 48), (64, 24)
 def test_same_logits_and_attention(trained, shown):
     theirs = reference(trained)
     ours, trace = converted(theirs), Trace()
-    pictures = torch.randn(2, 3, *shown)
+    images = torch.randn(2, 3, *shown)
     with torch.no_grad():
-        expected = theirs(pictures, interpolate_pos_encoding=shown != trained, output_attentions=True)
-        assert (ours(pictures, trace) - expected.logits).abs().max() < 1e-5
+        expected = theirs(images, interpolate_pos_encoding=shown != trained, output_attentions=True)
+        assert (ours(images, trace) - expected.logits).abs().max() < 1e-5
         for record, attention in zip(trace.records, expected.attentions, strict=True):
             assert (plain_attention(record) - attention).abs().max() < 1e-5

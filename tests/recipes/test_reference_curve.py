@@ -110,13 +110,13 @@ def test_settings_that_leave_the_curve_alone_may_differ(stored, colored_folder):
     own = replace(stored.recipe, seed=9, accumulate=2, checkpoint_seconds=5.0, precision="fp32")
     assert stored.difference(own, stored.data) is None
     assert "model.width 16, not 32" in stored.difference(replace(own, model=replace(own.model, width=32)), stored.data)
-    assert "training pictures" in stored.difference(own, {**stored.data, "training": 3})
+    assert "training images" in stored.difference(own, {**stored.data, "training": 3})
 
 
-def test_other_held_out_pictures_widen_what_can_be_expected(stored):
+def test_other_held_out_images_widen_what_can_be_expected(stored):
     curve = replace(stored, data={**stored.data, "validation": 2500})
     curve = replace(curve, points=(replace(curve.points[-1], mean=0.77),))
-    assert origin(curve, "another").endswith("on other validation pictures, which moves a score by ± 0.8 more")
+    assert origin(curve, "another").endswith("on other validation images, which moves a score by ± 0.8 more")
 
 
 def test_a_resumed_run_goes_on_being_told(stored, colored_folder, tmp_path):
@@ -130,15 +130,15 @@ def test_a_resumed_run_goes_on_being_told(stored, colored_folder, tmp_path):
     assert [line[:7] for line in lines] == ["epoch 1", "epoch 2", "epoch 3", "epoch 3"]
 
 
-def test_the_reference_is_a_band_in_the_picture(stored, colored_folder, tmp_path, measured):
+def test_the_reference_is_a_band_in_the_image(stored, colored_folder, tmp_path, measured):
     train(tiny_recipe(colored_folder, seed=7), tmp_path / "run")
 
-    def greys(run):
+    def grays(run):
         with Image.open(run / "figures" / "curves.png") as image:
             pixels = np.asarray(image.convert("RGB")).astype(int)
         return int((np.abs(pixels - (217, 219, 224)).max(2) <= 2).sum())  # MUTED at a quarter on white
 
-    assert greys(tmp_path / "run") > greys(measured[0]) + 500
+    assert grays(tmp_path / "run") > grays(measured[0]) + 500
 
 
 def test_runs_that_make_no_curve_are_refused(measured, colored_folder, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Scales keep order and stay in [0, 1]; the steady one moves slowly; colours are those of the table."""
+"""Scales keep order and stay in [0, 1]; the steady one moves slowly; colors are those of the table."""
 
 import numpy as np
 import pytest
@@ -138,7 +138,7 @@ def test_a_half_life_that_is_none_is_refused(half_life):
 
 
 @pytest.mark.parametrize("colormap", COLORMAPS)
-def test_colours_are_those_of_matplotlib(colormap):
+def test_colors_are_those_of_matplotlib(colormap):
     from matplotlib import colormaps
 
     table = color_table(colormap)

@@ -11,7 +11,7 @@ WORDS = Words("A title", "a subtitle", [("one", "higher"), ("two", "lower")], ["
 
 def rows(methods: int) -> list[Row]:
     random = np.random.default_rng(0)
-    names = [*(f"method-{'long-' * (i % 5)}{i}" for i in range(methods)), "random map", "centred blob"]
+    names = [*(f"method-{'long-' * (i % 5)}{i}" for i in range(methods)), "random map", "centerd blob"]
     return [
         Row(name, i >= methods, [random.random(9), random.random(5)], [Dot(0.5, 0.4, 0.7, i % 2 == 0), None])
         for i, name in enumerate(names)

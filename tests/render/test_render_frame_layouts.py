@@ -8,7 +8,7 @@ import pytest
 from vitreous.errors import InputError
 from vitreous.render.color import Scale
 from vitreous.render.contours import contour_lines, draw_contours
-from vitreous.render.frame_layouts import LAYOUTS, OF_ONE_PICTURE, OF_SEVERAL_MAPS, draw_frame, frame_size, grid_of
+from vitreous.render.frame_layouts import LAYOUTS, OF_ONE_IMAGE, OF_SEVERAL_MAPS, draw_frame, frame_size, grid_of
 from vitreous.render.legend import bar_words, draw_legend, legend_box, parts_within
 from vitreous.render.letters import font
 from vitreous.render.overlay import overlay_levels
@@ -55,10 +55,10 @@ def test_every_layout_draws_frames_of_any_size_at_one_size_and_leaves_them_as_th
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("size_hw", [(720, 1280), (1281, 721), (2160, 3840), (255, 341)])
-def test_panels_have_even_sizes_within_bounds_and_single_pictures_keep_theirs(layout, size_hw):
+def test_panels_have_even_sizes_within_bounds_and_single_images_keep_theirs(layout, size_hw):
     for count in (1, 2, 3, 5, 6, 12, 16):
         height, width = frame_size(size_hw, layout, count)
-        if layout in OF_ONE_PICTURE:
+        if layout in OF_ONE_IMAGE:
             assert (height, width) == size_hw
         else:
             assert height % 2 == width % 2 == 0 and width <= LARGEST_HW[1]
@@ -86,7 +86,7 @@ def test_panels_show_their_own_maps():
         assert np.array_equal(panel, alone)
 
 
-def test_side_by_side_shows_the_picture_as_it_is_on_the_left():
+def test_side_by_side_shows_the_image_as_it_is_on_the_left():
     given = shot((100, 150))
     drawn = draw_frame(given, "side-by-side")
     top = drawn.shape[0] - 100 - (drawn.shape[0] - 100 - panel_grid((100, 150), 2, 2, titles=False).header_height)
@@ -103,7 +103,7 @@ def test_beyond_the_box_nothing_glows():
     assert not np.array_equal(drawn[:, 50:150], blank[:, 50:150])
 
 
-def test_a_map_with_colours_of_its_own_is_painted_and_has_no_colour_bar():
+def test_a_map_with_colors_of_its_own_is_painted_and_has_no_color_bar():
     colors = RNG.random((7, 9, 3)).astype(np.float32)
     given = shot((120, 200), colors=colors)
     drawn = draw_frame(given)
@@ -111,7 +111,7 @@ def test_a_map_with_colours_of_its_own_is_painted_and_has_no_colour_bar():
     assert draw_frame(shot((120, 200), 4, colors=colors), "methods").shape[2] == 3
 
 
-def test_no_strength_leaves_the_picture_and_a_spotlight_only_dims():
+def test_no_strength_leaves_the_image_and_a_spotlight_only_dims():
     given = shot((90, 160))
     for layout in ("overlay", "spotlight"):
         plain = draw_frame(Shot(given.image_u8, given.maps), layout, Look(0.0, legend=False))
@@ -127,13 +127,13 @@ def test_contours_go_round_the_peak_and_leave_the_rest_alone():
     (line,) = contour_lines(heat, 0.5)
     radii = np.hypot(line[:, 0] * 16 - 11.5, line[:, 1] * 16 - 4.5)
     assert np.allclose(radii, np.sqrt(6 * np.log(2)), atol=0.15) and np.array_equal(line[0], line[-1])
-    grey = np.full((160, 320, 3), 128, np.uint8)
-    changed = (draw_contours(grey, heat, Scale.robust(heat)) != grey).any(axis=2)
+    gray = np.full((160, 320, 3), 128, np.uint8)
+    changed = (draw_contours(gray, heat, Scale.robust(heat)) != gray).any(axis=2)
     assert 0.005 < changed.mean() < 0.1 and not changed[:, :120].any() and not changed[100:].any()
-    assert np.array_equal(draw_contours(grey, np.ones((4, 4)), Scale(1, 1)), grey)
+    assert np.array_equal(draw_contours(gray, np.ones((4, 4)), Scale(1, 1)), gray)
 
 
-def test_a_legend_grows_with_the_picture_and_gives_way_where_there_is_no_room():
+def test_a_legend_grows_with_the_image_and_gives_way_where_there_is_no_room():
     large, small = np.full((720, 1280, 3), 90, np.uint8), np.full((20, 24, 3), 90, np.uint8)
     changed = (draw_legend(large, "rollout", "overlay") != large).any(axis=2)
     rows, columns = np.nonzero(changed)
@@ -144,7 +144,7 @@ def test_a_legend_grows_with_the_picture_and_gives_way_where_there_is_no_room():
 
 @pytest.mark.parametrize("kind", ["overlay", "signed", "contour", "own"])
 @pytest.mark.parametrize("size_hw", [(256, 340), (240, 426), (120, 160), (480, 270)])
-def test_a_legend_takes_about_as_much_of_a_small_picture_as_of_a_large_one(size_hw, kind):
+def test_a_legend_takes_about_as_much_of_a_small_image_as_of_a_large_one(size_hw, kind):
     words = "attention · layer 11 · mean over heads"
     shares = []
     for times in (1, 6):
@@ -162,11 +162,11 @@ def test_of_a_legend_without_room_the_method_name_stays():
 
 
 def test_what_the_ends_of_a_signed_map_mean_is_said():
-    grey = np.full((720, 1280, 3), 128, np.uint8)
+    gray = np.full((720, 1280, 3), 128, np.uint8)
     assert bar_words("signed", "unlike / alike") == "unlike / alike" == bar_words("signed contour", "unlike / alike")
     assert bar_words("overlay", "unlike / alike") == bar_words("own", "unlike / alike") == ""
-    said, plain = (draw_legend(grey, "features", "signed", ends=ends) for ends in ("unlike / alike", ""))
-    assert (said != grey).any(axis=(0, 2)).sum() > 1.3 * (plain != grey).any(axis=(0, 2)).sum()
+    said, plain = (draw_legend(gray, "features", "signed", ends=ends) for ends in ("unlike / alike", ""))
+    assert (said != gray).any(axis=(0, 2)).sum() > 1.3 * (plain != gray).any(axis=(0, 2)).sum()
     given = shot((720, 1280), signed=True)
     told = replace(given, maps=(replace(given.maps[0], ends="short / long"),))
     for layout in ("overlay", "contour", "side-by-side", "methods"):

@@ -1,4 +1,4 @@
-"""A map brought to a picture's edges keeps its range and its mean, and does follow them."""
+"""A map brought to an image's edges keeps its range and its mean, and does follow them."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from vitreous.render.guided import RESULT_SIDE, follow_edges
 
 
 @st.composite
-def pictures_with_maps(draw):
+def images_with_maps(draw):
     size_hw = draw(st.tuples(st.integers(1, 60), st.integers(1, 60)))
     grid_hw = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
     image = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
@@ -20,7 +20,7 @@ def pictures_with_maps(draw):
 
 
 @settings(deadline=None, max_examples=60)
-@given(pictures_with_maps())
+@given(images_with_maps())
 def test_range_and_mean_are_kept_and_inputs_untouched(pair):
     heat, image = pair
     before = heat.copy(), image.copy()
@@ -44,7 +44,7 @@ def test_a_map_that_is_not_negative_stays_so():
     assert follow_edges(rng.random((9, 16)) ** 4, image).min() >= 0
 
 
-def test_the_edges_of_the_picture_are_followed():
+def test_the_edges_of_the_image_are_followed():
     image = np.full((180, 320, 3), (40, 90, 40), np.uint8)
     image[50:130, 103:217] = (200, 180, 150)
     inside = image[..., 0] == 200
@@ -56,7 +56,7 @@ def test_the_edges_of_the_picture_are_followed():
     assert np.abs(result - inside).mean() < np.abs(plain - inside).mean()
 
 
-def test_only_what_the_map_spans_is_looked_at_and_large_pictures_give_bounded_results():
+def test_only_what_the_map_spans_is_looked_at_and_large_images_give_bounded_results():
     image = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
     heat = np.eye(12, dtype=np.float32)
     assert max(follow_edges(heat, image).shape) <= RESULT_SIDE

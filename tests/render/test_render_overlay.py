@@ -21,15 +21,15 @@ SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
 
 @st.composite
-def pictures_with_maps(draw):
+def images_with_maps(draw):
     height, width = draw(SIZES)
     heat = draw(arrays(np.float32, (height, width), elements=st.floats(-10, 10, width=32)))
     return draw(arrays(np.uint8, (height, width, 3))), heat
 
 
-@given(pictures_with_maps(), st.floats(0, 1))
-def test_same_in_same_out_and_inputs_untouched(picture_and_map, strength):
-    image, heat = picture_and_map
+@given(images_with_maps(), st.floats(0, 1))
+def test_same_in_same_out_and_inputs_untouched(image_and_map, strength):
+    image, heat = image_and_map
     image_before, heat_before = image.copy(), heat.copy()
     drawn = overlay(image, heat, strength=strength)
     assert drawn.dtype == np.uint8 and drawn.shape == image.shape and not np.shares_memory(drawn, image)
@@ -37,15 +37,15 @@ def test_same_in_same_out_and_inputs_untouched(picture_and_map, strength):
     assert np.array_equal(image, image_before) and np.array_equal(heat, heat_before)
 
 
-@given(pictures_with_maps())
-def test_no_strength_returns_the_picture(picture_and_map):
-    assert np.array_equal(overlay(*picture_and_map, strength=0.0), picture_and_map[0])
+@given(images_with_maps())
+def test_no_strength_returns_the_image(image_and_map):
+    assert np.array_equal(overlay(*image_and_map, strength=0.0), image_and_map[0])
 
 
 @pytest.mark.parametrize("strength", [0, 0.25, 0.5, 1])
 def test_the_fixed_point_shares_never_exceed_sixteen_bits(strength):
-    own, grey, added = blend_table(float(strength)).astype(int).swapaxes(0, 1)
-    assert (own >= 0).all() and (255 * (own + grey) + added + 128 < 2**16).all()
+    own, gray, added = blend_table(float(strength)).astype(int).swapaxes(0, 1)
+    assert (own >= 0).all() and (255 * (own + gray) + added + 128 < 2**16).all()
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 3000), (3000, 1), (33, 77)])
@@ -70,7 +70,7 @@ def test_the_peak_is_brighter_and_more_saturated_than_the_rest(color):
 BRIGHT = (30, 90, 120, 200)
 
 
-def test_a_given_scale_is_used_and_a_slice_or_flipped_picture_works():
+def test_a_given_scale_is_used_and_a_slice_or_flipped_image_works():
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     heat = np.tile(np.linspace(0, 1, 60, dtype=np.float32), (40, 1))
     low = overlay(image, heat, Scale(10, 20))
@@ -81,7 +81,7 @@ def test_a_given_scale_is_used_and_a_slice_or_flipped_picture_works():
 @pytest.mark.parametrize(
     ("image", "heat", "words"),
     [
-        (np.zeros((4, 6, 3), np.uint8), np.zeros((6, 4)), "6x4 does not fit a picture of 4x6"),
+        (np.zeros((4, 6, 3), np.uint8), np.zeros((6, 4)), "6x4 does not fit an image of 4x6"),
         (np.zeros((4, 6), np.uint8), np.zeros((4, 6)), "uint8"),
         (np.zeros((4, 6, 3), np.float32), np.zeros((4, 6)), "float32"),
         (np.zeros((4, 6, 3), np.uint8), np.full((4, 6), np.nan), "24 values that are not finite"),
@@ -134,7 +134,7 @@ def test_on_a_real_frame_the_object_outshines_what_surrounds_it(shared):
     assert kept[inside].mean() > 2 * kept[~inside].mean()
 
 
-def test_a_dark_picture_is_dimmed_less_and_a_bright_one_as_usual():
+def test_a_dark_image_is_dimmed_less_and_a_bright_one_as_usual():
     kept = {
         value: overlay(np.full((40, 60, 3), value, np.uint8), np.zeros((40, 60))).mean() / value for value in BRIGHT
     }

@@ -1,4 +1,4 @@
-"""A clip's picture is steady: maps smoothed over time but not over cuts, one scale, and a figure that tells."""
+"""A clip's image is steady: maps smoothed over time but not over cuts, one scale, and a figure that tells."""
 
 import math
 
@@ -37,7 +37,7 @@ def test_what_is_left_of_a_step_depends_on_the_seconds_and_not_on_the_frames(fra
     assert np.allclose(seen, 1 - 0.5 ** (seconds / half_life), atol=1e-4)
 
 
-def test_great_changes_are_followed_where_the_picture_moves_and_nowhere_else():
+def test_great_changes_are_followed_where_the_image_moves_and_nowhere_else():
     smoothing, stillness = MapSmoothing(0.1), np.ones((32, 32), np.float32)
     stillness[:, 20:] = 0
     smoothing.update(np.zeros((4, 8)), 0)
@@ -46,7 +46,7 @@ def test_great_changes_are_followed_where_the_picture_moves_and_nowhere_else():
     assert np.allclose(seen[:, -1], 3 * NOTABLE * (1 - 0.5 ** (0.5 * (1 + 3**2))), rtol=1e-5)
 
 
-def test_colours_are_smoothed_as_maps_are():
+def test_colors_are_smoothed_as_maps_are():
     plain, colored, rng = MapSmoothing(), MapSmoothing(), np.random.default_rng(0)
     for _ in range(3):
         heat, stillness = rng.random((4, 7), np.float32), rng.random((32, 32), np.float32)
@@ -64,7 +64,7 @@ def test_any_scale_and_any_change_give_numbers(span):
 
 
 def passing(frames=40, per_frame=0.7):
-    """Maps and changes of a spot that crosses a still picture from left to right, on noise of 2 % of its height."""
+    """Maps and changes of a spot that crosses a still image from left to right, on noise of 2 % of its height."""
     rng, columns, maps, changes = np.random.default_rng(0), np.arange(21), [], []
     for i in range(frames):
         spot = np.exp(-(((columns - per_frame * i) / 1.2) ** 2))
@@ -81,11 +81,11 @@ def test_the_map_of_what_moves_trails_nothing_and_flickers_no_more():
     drawn = np.stack([one.heat for one in steady.update(maps, np.arange(len(maps)) / 30, changes)])
     behind = np.stack([np.arange(21) < 0.7 * i - 3 for i in range(len(maps))])
     left = np.where(behind, drawn.mean(1) - np.stack(maps).mean(1), 0)[10:30].max()
-    assert left < 0.15  # by the picture's motion alone, half-lives shortened to a fifth, it was 0.24
+    assert left < 0.15  # by the image's motion alone, half-lives shortened to a fifth, it was 0.24
     assert steady.flicker_after.value < 0.5 * steady.flicker_before.value
 
 
-def test_a_speck_on_a_still_picture_is_not_let_through():
+def test_a_speck_on_a_still_image_is_not_let_through():
     steady, maps = SteadyMap(), [np.eye(12, 21, dtype=np.float32) for _ in range(20)]
     maps[12][3, 15] = 1
     drawn = [one.heat[3, 15] for one in steady.update(maps, np.arange(20) / 30, [STILL] * 20)]
@@ -126,7 +126,7 @@ def test_a_still_clip_with_a_steady_map_does_not_flicker():
     assert flicker.value == 0
 
 
-def test_the_flicker_is_the_mean_change_where_the_picture_is_still_and_counts_no_cut():
+def test_the_flicker_is_the_mean_change_where_the_image_is_still_and_counts_no_cut():
     flicker, half_still = Flicker(), np.zeros((SIDE, SIDE), np.float32)
     half_still[:, : SIDE // 2] = 1
     drawn = np.zeros((SIDE, SIDE), np.float32)
@@ -160,7 +160,7 @@ def test_a_cut_inside_a_batch_begins_the_map_and_its_scale_anew():
     assert drawn[8].scale.high < 3 and drawn[9].scale.low > 990
 
 
-def test_colors_of_a_still_picture_are_steady_and_those_of_a_cut_are_new():
+def test_colors_of_a_still_image_are_steady_and_those_of_a_cut_are_new():
     rng, steady = np.random.default_rng(0), SteadyColors()
     raw = [0.5 + 0.1 * rng.standard_normal((4, 7, 3)).astype(np.float32) for _ in range(31)]
     shown = [steady.update(one, i / 30, STILL) for i, one in enumerate(raw[:30])]
@@ -189,7 +189,7 @@ def test_a_cut_on_a_windows_last_frame_leaves_the_scale_to_the_next_window():
     assert drawn[16].scale.high == pytest.approx(fresh[0].scale.high, rel=0.25)
 
 
-def test_a_flash_of_one_frame_is_gone_also_where_the_picture_moves():
+def test_a_flash_of_one_frame_is_gone_also_where_the_image_moves():
     moves, base = Change(cut=False, amount=0.1, stillness=np.zeros((SIDE, SIDE), np.float32)), np.eye(12, 21)
     maps = [base.astype(np.float32) for _ in range(16)]
     maps[7] = maps[7] + 0.8
@@ -221,8 +221,7 @@ def test_before_and_after_are_measured_on_one_scale_and_everywhere():
     assert flicker.everywhere == pytest.approx(0.3)
     found = FlickerFound.of([(steady.flicker_before, steady.flicker_after)] * 2)
     assert (
-        found.still == pytest.approx((steady.flicker_before.value,) * 2)
-        and "where the picture is still" in found.words()
+        found.still == pytest.approx((steady.flicker_before.value,) * 2) and "where the image is still" in found.words()
     )
     assert FlickerFound.of([(Flicker(), Flicker())]).words() == ""
 
@@ -238,8 +237,8 @@ def cuts(frames):
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    """Three pictures of soft blobs of their own colours, 200 x 640."""
+def images():
+    """Three images of soft blobs of their own colors, 200 x 640."""
     rng = np.random.default_rng(0)
     small = [rng.integers(0, 256, (6, 16, 3), dtype=np.uint8) // 2 + tint for tint in ((0, 60, 120), (120, 0, 20), 60)]
     return [
@@ -247,12 +246,12 @@ def pictures():
     ]
 
 
-def test_spliced_clips_are_cut_where_they_were_spliced_and_pans_are_not(pictures):
-    assert cuts([frame for picture in pictures for frame in moving(picture)]) == [24, 48]
+def test_spliced_clips_are_cut_where_they_were_spliced_and_pans_are_not(images):
+    assert cuts([frame for image in images for frame in moving(image)]) == [24, 48]
 
 
-def test_flashes_fades_and_shaking_are_no_cuts(pictures):
-    image, rng = pictures[0], np.random.default_rng(0)
+def test_flashes_fades_and_shaking_are_no_cuts(images):
+    image, rng = images[0], np.random.default_rng(0)
     flash = [np.clip(image * (1.4 if i == 5 else 1.0), 0, 255).astype(np.uint8) for i in range(10)]
     fade = [(image * (1 - i / 12)).astype(np.uint8) for i in range(13)]
     shaking = [np.roll(image, tuple(rng.integers(-12, 13, 2)), (0, 1)) for _ in range(20)]

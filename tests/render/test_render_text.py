@@ -9,7 +9,7 @@ from vitreous.errors import InputError
 from vitreous.render.letters import drawable, ellipsise, font, wrap
 from vitreous.render.text import CORNERS, Line, draw_label, text_block
 
-GREY = np.full((240, 400, 3), 128, np.uint8)
+GRAY = np.full((240, 400, 3), 128, np.uint8)
 
 
 @settings(deadline=None)
@@ -38,42 +38,42 @@ def test_what_the_font_lacks_becomes_a_box_and_what_it_has_stays():
 
 @pytest.mark.parametrize("corner", CORNERS)
 def test_a_label_lies_in_its_corner_and_nowhere_else(corner):
-    drawn = draw_label(GREY, ["dog 87 %", "rollout"], corner)
-    rows, columns = np.nonzero((drawn != GREY).any(axis=2))
+    drawn = draw_label(GRAY, ["dog 87 %", "rollout"], corner)
+    rows, columns = np.nonzero((drawn != GRAY).any(axis=2))
     assert (rows.max() < 120) == ("top" in corner) and (rows.min() >= 120) == ("bottom" in corner)
     assert (columns.max() < 200) == ("left" in corner) and (columns.min() >= 200) == ("right" in corner)
     assert drawn.max() > 230 and drawn.min() < 60, "white letters on a dark box"
-    assert (GREY == 128).all()
+    assert (GRAY == 128).all()
 
 
-def test_the_picture_shows_through_the_box():
-    stripes = GREY.copy()
+def test_the_image_shows_through_the_box():
+    stripes = GRAY.copy()
     stripes[:, ::2] = 255
     drawn = draw_label(stripes, ["dog"])
     assert (drawn[15, 13:16] != drawn[15, 14:17]).any(axis=1).all()
 
 
-def test_the_label_grows_with_the_picture():
+def test_the_label_grows_with_the_image():
     small, large = (draw_label(np.full((h, 2 * h, 3), 128, np.uint8), ["dog"]) != 128 for h in (400, 1200))
     assert large.sum() > 6 * small.sum()
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 500), (500, 1), (32, 32), (30, 2000), (2000, 40)])
-def test_a_label_never_breaks_a_picture_however_small(size_hw):
+def test_a_label_never_breaks_an_image_however_small(size_hw):
     image = np.zeros((*size_hw, 3), np.uint8)
     drawn = draw_label(image, ["cat " * 50, "猫", ""], "bottom right")
     assert drawn.shape == image.shape and drawn.dtype == np.uint8 and not np.shares_memory(drawn, image)
 
 
-def test_no_lines_or_no_room_leave_the_picture_as_it_was():
-    assert np.array_equal(draw_label(GREY, []), GREY)
-    assert np.array_equal(draw_label(GREY, [""]), GREY)
-    assert np.array_equal(draw_label(GREY[:9, :9], ["dog"]), GREY[:9, :9])
+def test_no_lines_or_no_room_leave_the_image_as_it_was():
+    assert np.array_equal(draw_label(GRAY, []), GRAY)
+    assert np.array_equal(draw_label(GRAY, [""]), GRAY)
+    assert np.array_equal(draw_label(GRAY[:9, :9], ["dog"]), GRAY[:9, :9])
 
 
 def test_a_corner_that_is_none_is_refused():
     with pytest.raises(InputError, match="did you mean 'top left'"):
-        draw_label(GREY, ["dog"], "topleft")
+        draw_label(GRAY, ["dog"], "topleft")
 
 
 def test_a_block_is_as_wide_as_asked_or_as_needed():

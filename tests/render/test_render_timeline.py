@@ -13,13 +13,13 @@ FIRST, SECOND = (lightened(hue) for hue in HUES[:2])
 
 
 def band(strip_u8, letters=11):
-    """The middle row of the coloured band."""
+    """The middle row of the colored band."""
     return strip_u8[round(1.9 * letters) + round(0.75 * letters)]
 
 
 @pytest.mark.parametrize("size_hw", [(256, 340), (255, 341), (721, 1280), (9, 9), (1, 1)])
 @pytest.mark.parametrize("duration", [None, 4.0])
-def test_picture_and_strip_together_have_an_even_height_at_all_times(size_hw, duration):
+def test_image_and_strip_together_have_an_even_height_at_all_times(size_hw, duration):
     strip, frame = ClassStrip(size_hw, duration), np.zeros((*size_hw, 3), np.uint8)
     for i in range(30):
         drawn = strip.update(i / 2, [("dog", 0.7), ("猫 $x$", 0.2)] if i % 3 else [])
@@ -27,7 +27,7 @@ def test_picture_and_strip_together_have_an_even_height_at_all_times(size_hw, du
         assert with_strip(frame, drawn).shape[0] % 2 == 0
 
 
-def test_the_strip_fills_with_time_in_the_colours_of_the_classes():
+def test_the_strip_fills_with_time_in_the_colors_of_the_classes():
     strip = ClassStrip((256, 340), 10.0)
     for i in range(50):
         drawn = strip.update(i / 10, [("dog", 0.9), ("cat", 0.1)] if i < 25 else [("cat", 0.9), ("dog", 0.1)])
@@ -44,14 +44,14 @@ def test_without_a_duration_the_strip_fills_and_then_scrolls():
     assert (middle[:158] == FIRST).all() and (middle[164:] == SECOND).all()
 
 
-def test_a_strip_that_scrolls_has_no_gap_however_rarely_a_picture_comes():
+def test_a_strip_that_scrolls_has_no_gap_however_rarely_an_image_comes():
     strip = ClassStrip((256, 340), None)
     for i in range(14):
         drawn = strip.update(1.07 * i, [("dog", 1.0)])
     assert (band(drawn)[9:-9] == FIRST).all()
 
 
-def test_a_class_keeps_its_colour_and_times_beyond_the_end_do_no_harm():
+def test_a_class_keeps_its_color_and_times_beyond_the_end_do_no_harm():
     strip = ClassStrip((256, 340), 1.0)
     for name in [f"class {i}" for i in range(12)] * 2:
         drawn = strip.update(1.5, [(name, 1.0)])
@@ -67,8 +67,8 @@ def test_the_timeline_is_a_png_1600_pixels_wide(tmp_path, frames, entropy):
     shares = {"golden retriever $2": np.linspace(1, 0, frames), "cat" * 30: np.linspace(0, 1, frames)}
     segments = [Segment(0, 2, "golden retriever $2"), Segment(2, 2.05, "cat")]
     timeline(times, shares, segments, path, entropy=np.full(frames, 0.5) if entropy else None)
-    with Image.open(path) as picture:
-        assert picture.width == 1600 and picture.format == "PNG" and picture.height > (800 if entropy else 600)
+    with Image.open(path) as image:
+        assert image.width == 1600 and image.format == "PNG" and image.height > (800 if entropy else 600)
 
 
 def test_a_segment_is_said_as_in_the_design():

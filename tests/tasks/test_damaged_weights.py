@@ -112,7 +112,7 @@ def test_the_tensor_that_does_not_fit_is_named_with_its_shape():
 def test_the_command_line_says_it_in_one_line(tmp_path, capsys):
     path = tmp_path / "weights.safetensors"
     save_file({name: tensor for name, tensor in weights("timm").items() if "blocks.1." not in name}, path)
-    assert run(["explain", str(path), "picture.png"]) == 2
+    assert run(["explain", str(path), "image.png"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "read as timm: these weights lack 'blocks.1.norm1.weight'" in said
 

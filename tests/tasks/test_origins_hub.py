@@ -101,14 +101,14 @@ def refused(model: str) -> str:
 
 
 def test_a_repository_becomes_a_classifier_with_all_that_belongs_to_it(hub, capfd):
-    classifier, pictures = load("hf:me/tiny", "cpu"), torch.randn(2, 3, 32, 48)
+    classifier, images = load("hf:me/tiny", "cpu"), torch.randn(2, 3, 32, 48)
     assert classifier.class_names == ("cat", "crane (class 1)", "crane (class 2)")
     preprocessing = classifier.preprocessing
     assert (preprocessing.size_hw, preprocessing.resize, preprocessing.mean) == ((32, 48), "stretch", (0.1, 0.2, 0.3))
     assert {weight.dtype for weight in classifier.vit.parameters()} == {torch.float32}
     assert not classifier.vit.training and all(weight.requires_grad for weight in classifier.vit.parameters())
     with torch.no_grad():
-        assert (classifier.vit(pictures) - hub.vit(pictures)).abs().max() < 2e-3  # stored as float16
+        assert (classifier.vit(images) - hub.vit(images)).abs().max() < 2e-3  # stored as float16
     assert capfd.readouterr() == ("", ""), "no progress bars where there is no terminal"
 
 

@@ -1,4 +1,4 @@
-"""What others say of a model's pictures, read and written, and held against transformers' own processors."""
+"""What others say of a model's images, read and written, and held against transformers' own processors."""
 
 import json
 from dataclasses import replace
@@ -52,7 +52,7 @@ def test_transformers_descriptions(name):
     assert (found.mean, found.std, found.multiple) == (LIKELY.mean, LIKELY.std, 14)
 
 
-def test_other_scales_and_no_normalisation():
+def test_other_scales_and_no_normalization():
     doubled = from_processor({"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3}, LIKELY)
     assert np.allclose(doubled.mean, 0.5) and np.allclose(doubled.std, 0.5)  # v / 127.5 − 1 = (v / 255 − ½) / ½
     plain = from_processor({"do_normalize": False, "image_mean": [0.5] * 3}, LIKELY)
@@ -85,15 +85,15 @@ def test_written_and_read_again(preprocessing):
     assert np.allclose(again.mean + again.std, preprocessing.mean + preprocessing.std)
 
 
-# Where the picture is cropped, transformers rounds the resized sides and the corner to whole pixels of its own.
+# Where the image is cropped, transformers rounds the resized sides and the corner to whole pixels of its own.
 @pytest.mark.parametrize(("variant", "most", "mean"), [(0, 1.0, 0.03), (1, 2.0, 0.12), (2, 1e-5, 1e-6), (3, 0.2, 1e-3)])
 def test_transformers_makes_the_same_pixels(variant, most, mean, shared, tmp_path):
     transformers, preprocessing = pytest.importorskip("transformers"), VARIANTS[variant]
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(to_processor(preprocessing)))
     with Image.open(shared / "photos" / "two-cats.png") as file:
-        picture = file.convert("RGB")
-    theirs = transformers.AutoImageProcessor.from_pretrained(tmp_path)(picture, return_tensors="pt")["pixel_values"][0]
-    ours = prepare(np.array(picture), preprocessing)[0]
+        image = file.convert("RGB")
+    theirs = transformers.AutoImageProcessor.from_pretrained(tmp_path)(image, return_tensors="pt")["pixel_values"][0]
+    ours = prepare(np.array(image), preprocessing)[0]
     assert theirs.shape == ours.shape
     assert (theirs - ours).abs().max() < most and (theirs - ours).abs().mean() < mean
 

@@ -1,4 +1,4 @@
-"""Weights that come as a file or a folder, from anyone: recognised and ready, or refused in one clear line."""
+"""Weights that come as a file or a folder, from anyone: recognized and ready, or refused in one clear line."""
 
 import argparse
 import logging
@@ -46,9 +46,9 @@ def test_any_kind_of_file_gives_the_same_model(ending, tmp_path):
         np.savez(path, **{name: tensor.numpy() for name, tensor in tensors.items()})
     else:
         torch.save({"epoch": 3, "model": {f"module.{name}": tensor for name, tensor in tensors.items()}}, path)
-    classifier, pictures = load(path, "cpu", on_note=silent), torch.randn(2, 3, 64, 64)
+    classifier, images = load(path, "cpu", on_note=silent), torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        assert (classifier.vit(pictures) - vit(pictures)).abs().max() < 1e-6
+        assert (classifier.vit(images) - vit(images)).abs().max() < 1e-6
     assert classifier.class_names == ("class 0", "class 1", "class 2")
 
 
@@ -65,7 +65,7 @@ def test_what_is_assumed_of_a_lone_file_is_said(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "vitreous"):
         classifier = load(tmp_path / "lone.safetensors", "cpu")
     assert "they are taken whole, with the area of 224 × 224 pixels, with mean 0.485" in caplog.messages[0]
-    assert "37 × 37 patches are resampled to each picture's own grid, of about 16 × 16" in caplog.messages[1]
+    assert "37 × 37 patches are resampled to each image's own grid, of about 16 × 16" in caplog.messages[1]
     assert classifier.class_names == () and classifier.preprocessing.resize == "aspect"
 
 
@@ -74,10 +74,10 @@ def test_a_size_can_be_asked_for(tmp_path):
     save_file(state("timm", WIDE)[1], tmp_path / "weights.safetensors")
     classifier = load(tmp_path / "weights.safetensors", "cpu", size=(48, 80), on_note=notes.append)
     assert classifier.preprocessing.size_hw == (48, 80)
-    assert "8 × 8 patches are resampled to 6 × 10 (pictures of 48 × 80 pixels)" in notes[-1]
-    picture = np.zeros((30, 50, 3), np.uint8)
-    assert classifier.prepare(picture)[0].shape == (3, 48, 80)
-    assert len(classifier.predict(picture).ranking) == 3
+    assert "8 × 8 patches are resampled to 6 × 10 (images of 48 × 80 pixels)" in notes[-1]
+    image = np.zeros((30, 50, 3), np.uint8)
+    assert classifier.prepare(image)[0].shape == (3, 48, 80)
+    assert len(classifier.predict(image).ranking) == 3
     assert load(classifier, size=32, on_note=silent).preprocessing.size_hw == (32, 32)
     with pytest.raises(InputError, match="can't be cut into patches of 8: use 48 × 48"):
         load(classifier, size=50)

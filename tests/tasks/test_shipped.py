@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from vitreous.data.sources import load_pictures
+from vitreous.data.sources import load_images
 from vitreous.errors import InputError
 from vitreous.tasks.origins import SHIPPED
 from vitreous.workflows.answers import answers_for
@@ -24,8 +24,8 @@ def test_what_is_shipped_is_small_and_has_a_card(name):
 
 def test_the_card_says_about_what_the_model_reaches(shared, monkeypatch):
     monkeypatch.setenv("VITREOUS_DATA", str(shared))
-    pictures = load_pictures("cifar10", "test")
-    some = replace(pictures, images_u8=pictures.images_u8[:2000], labels=pictures.labels[:2000])
+    images = load_images("cifar10", "test")
+    some = replace(images, images_u8=images.images_u8[:2000], labels=images.labels[:2000])
     right = answers_for(load("vitreous:cifar10"), some).right
     said = re.search(r"top-1 .* \| ([0-9.]+)%", (SHIPPED["cifar10"] / "README.md").read_text())
     assert said and right.mean() == pytest.approx(float(said[1]) / 100, abs=0.02)

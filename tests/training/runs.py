@@ -1,4 +1,4 @@
-"""A task small enough to train on in a second: pictures in a folder, three classes told apart by colour."""
+"""A task small enough to train on in a second: images in a folder, three classes told apart by color."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ COLORS = {"blue": (40, 60, 220), "green": (50, 190, 60), "red": (220, 50, 40)}
 
 
 def make_folder(path: Path, count: int = 40) -> Path:
-    """Write `count` noisy pictures a class under train and a quarter of that under test."""
+    """Write `count` noisy images a class under train and a quarter of that under test."""
     random = np.random.default_rng(0)
     for part, number in (("train", count), ("test", count // 4)):
         for name, color in COLORS.items():

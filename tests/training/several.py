@@ -1,4 +1,4 @@
-"""A process of a run of several, as torchrun starts it: several.py PICTURES OUT CHANGES-AS-JSON [CALAMITY].
+"""A process of a run of several, as torchrun starts it: several.py IMAGES OUT CHANGES-AS-JSON [CALAMITY].
 
 A calamity is an expression that is evaluated before each step, with its `step` and the process' `rank`; true stops the
 run in good order.
@@ -19,10 +19,10 @@ from vitreous.training.run_folder import RunFolder
 from vitreous.workflows.train import Listener, train
 
 
-def several_command(pictures: Path, out: Path, options: tuple[str, ...], calamity: str, **changes: str) -> list[str]:
+def several_command(images: Path, out: Path, options: tuple[str, ...], calamity: str, **changes: str) -> list[str]:
     """The command line that starts a run of the tiny recipe by torchrun, or goes on where there is one already."""
     launch = [sys.executable, "-m", "torch.distributed.run", *options]
-    return [*launch, __file__, str(pictures), str(out), json.dumps(changes), calamity]
+    return [*launch, __file__, str(images), str(out), json.dumps(changes), calamity]
 
 
 def several_environment(resume: str = "if begun") -> dict[str, str]:
@@ -36,9 +36,9 @@ def losses_listener(into: list[float], **options) -> Listener:
     return Listener(progress=lambda at: into.append(at.loss), **options)
 
 
-def main(pictures: str, out: str, changes: str, calamity: str) -> int:
+def main(images: str, out: str, changes: str, calamity: str) -> int:
     rank, losses, steps = int(os.environ["RANK"]), [], iter(range(10**6))
-    recipe = override(tiny_recipe(Path(pictures), precision="fp32"), json.loads(changes))
+    recipe = override(tiny_recipe(Path(images), precision="fp32"), json.loads(changes))
 
     def stop() -> bool:
         return bool(calamity and eval(calamity, {"step": next(steps), "rank": rank, "os": os, "fail": fail}))
@@ -47,7 +47,7 @@ def main(pictures: str, out: str, changes: str, calamity: str) -> int:
     try:
         begun = RunFolder(Path(out)).recipe.exists() and restarts() == 0
         resume = {"yes": True, "no": False}.get(os.environ["RESUME"], begun)
-        train(recipe, out, data=os.environ.get("PICTURES"), resume=resume, listener=listener)
+        train(recipe, out, data=os.environ.get("IMAGES"), resume=resume, listener=listener)
     except InputError as error:
         sys.stderr.write(f"vitreous: {error}\n")
         return 2

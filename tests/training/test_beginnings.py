@@ -1,4 +1,4 @@
-"""How a run begins: with small pictures, and with an embedding made from the pictures' patches."""
+"""How a run begins: with small images, and with an embedding made from the images' patches."""
 
 from dataclasses import replace
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from runs import make_folder, tiny_recipe
 
-from vitreous.data.loader import Normalise
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
+from vitreous.data.loader import Normalize
 from vitreous.data.sources import load_training
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
@@ -17,32 +17,32 @@ from vitreous.training.resolution import ResolutionSettings
 from vitreous.training.whitening import whitened
 from vitreous.workflows.train import Listener, train
 
-PLAIN = Normalise((0.5,) * 3, (0.25,) * 3)
+PLAIN = Normalize((0.5,) * 3, (0.25,) * 3)
 
 
-def some_pictures(count: int = 500) -> Pictures:
-    """Smooth pictures, whose pixels beside each other hardly differ."""
+def some_images(count: int = 500) -> ImageSet:
+    """Smooth images, whose pixels beside each other hardly differ."""
     torch.manual_seed(0)
     coarse = torch.rand(count, 3, 4, 6) * 255
     images = torch.nn.functional.interpolate(coarse, (12, 20), mode="bicubic").clamp(0, 255)
-    return Pictures(images.to(torch.uint8), torch.zeros(count, dtype=torch.long), ("one", "other"))
+    return ImageSet(images.to(torch.uint8), torch.zeros(count, dtype=torch.long), ("one", "other"))
 
 
 @torch.no_grad()
-def begin(model: ViT, pictures: Pictures, seed: int) -> None:
+def begin(model: ViT, images: ImageSet, seed: int) -> None:
     """Give the model's embedding its first weights."""
-    weight, bias = whitened(model.stem, pictures, PLAIN, seed)
+    weight, bias = whitened(model.stem, images, PLAIN, seed)
     model.stem.linear.weight.copy_(weight)
     model.stem.linear.bias.copy_(bias)
 
 
 @pytest.mark.parametrize("width", [64, 48, 16])
 def test_tokens_vary_alike_in_all_directions(width):
-    pictures, model = some_pictures(), ViT(ViTConfig((12, 20), 4, width=width, depth=1, heads=2))
-    before = torch.linalg.eigvalsh(model.stem(PLAIN(pictures.images_u8)).flatten(0, 1).T.cov())[-16:]
-    begin(model, pictures, 0)
-    tokens = model.stem(PLAIN(pictures.images_u8)).flatten(0, 1)
-    patches = patchify(PLAIN(pictures.images_u8), 4).flatten(0, 1)
+    images, model = some_images(), ViT(ViTConfig((12, 20), 4, width=width, depth=1, heads=2))
+    before = torch.linalg.eigvalsh(model.stem(PLAIN(images.images_u8)).flatten(0, 1).T.cov())[-16:]
+    begin(model, images, 0)
+    tokens = model.stem(PLAIN(images.images_u8)).flatten(0, 1)
+    patches = patchify(PLAIN(images.images_u8), 4).flatten(0, 1)
     variances = torch.linalg.eigvalsh(patches.T.cov())
     after = torch.linalg.eigvalsh(tokens.T.cov())[-16:]
     assert tokens.mean(0).abs().max() < 1e-3
@@ -54,19 +54,19 @@ def test_the_seed_decides_the_rotation():
     weights = []
     for seed in (0, 0, 1):
         model = ViT(ViTConfig((12, 20), 4, width=16, depth=1, heads=2))
-        begin(model, some_pictures(), seed)
+        begin(model, some_images(), seed)
         weights.append(model.stem.linear.weight.detach())
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_pictures_grow_when_their_time_has_come(colored_folder, tmp_path, monkeypatch):
+def test_images_grow_when_their_time_has_come(colored_folder, tmp_path, monkeypatch):
     sizes, forward = [], ViT.forward
 
-    def noted(self, pictures, trace=None):
+    def noted(self, images, trace=None):
         if self.training:
-            sizes.append(tuple(pictures.shape[2:]))
-        return forward(self, pictures, trace)
+            sizes.append(tuple(images.shape[2:]))
+        return forward(self, images, trace)
 
     monkeypatch.setattr(ViT, "forward", noted)
     recipe = tiny_recipe(colored_folder, resolution=ResolutionSettings(share=0.5, scale=0.7), whitened_patches=True)
@@ -102,14 +102,14 @@ def test_a_place_that_cant_be_written_is_told_before_anything_is_read(colored_fo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_classes_without_a_picture_to_validate_on_are_named(tmp_path):
+def test_classes_without_an_image_to_validate_on_are_named(tmp_path):
     notes = []
-    folder = make_folder(tmp_path / "pictures", 12)
+    folder = make_folder(tmp_path / "images", 12)
     train(tiny_recipe(folder, epochs=0.5), tmp_path / "run", listener=Listener(notes.append))
-    (note,) = [note for note in notes if note.startswith("no pictures to validate on of ")]
+    (note,) = [note for note in notes if note.startswith("no images to validate on of ")]
     _, validation = load_training(f"folder:{folder}", (12, 20))
     missing = set(validation.class_names) - {validation.class_names[label] for label in validation.labels}
-    assert note == f"no pictures to validate on of {len(missing)} class(es): {', '.join(sorted(missing))}"
+    assert note == f"no images to validate on of {len(missing)} class(es): {', '.join(sorted(missing))}"
     notes.clear()
     train(tiny_recipe(folder, epochs=0.5, validation_fraction=0.0), tmp_path / "none", listener=Listener(notes.append))
     assert not any("to validate on" in note for note in notes)

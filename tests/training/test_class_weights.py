@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from vitreous.data.balance import class_weights
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
 from vitreous.model.vit import ViT
 from vitreous.records import override
 from vitreous.training.gradients import Learner
@@ -28,7 +28,7 @@ class OneOfTwo(Processes):
         return slice(0, 6) if self.rank == 0 else slice(6, count)
 
 
-def model_and_pictures(smoothing: float):
+def model_and_images(smoothing: float):
     torch.manual_seed(0)
     recipe = tiny_recipe("", precision="fp32", batch_size=13, label_smoothing=smoothing)
     plain = replace(recipe.model, classes=3, stochastic_depth=0.0, patch_dropout=0.0)
@@ -48,24 +48,24 @@ def gradient_of(model: ViT) -> torch.Tensor:
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("parts", [1, 3, 5])
 def test_as_torch_has_it_in_any_number_of_parts_and_processes(smoothing, parts):
-    recipe, model, pictures = model_and_pictures(smoothing)
-    wanted = nn.CrossEntropyLoss(WEIGHTS, label_smoothing=smoothing)(model(pictures), LABELS)
+    recipe, model, images = model_and_images(smoothing)
+    wanted = nn.CrossEntropyLoss(WEIGHTS, label_smoothing=smoothing)(model(images), LABELS)
     wanted.backward()
     gradient = gradient_of(model)
-    unweighted = nn.CrossEntropyLoss(label_smoothing=smoothing)(model(pictures), LABELS)
+    unweighted = nn.CrossEntropyLoss(label_smoothing=smoothing)(model(images), LABELS)
     assert abs(wanted - unweighted) > 0.01
     cut = replace(recipe, accumulate=parts)
-    loss, _ = Learner(model, cut, Processes(), WEIGHTS).gradients(pictures, LABELS, 0)
+    loss, _ = Learner(model, cut, Processes(), WEIGHTS).gradients(images, LABELS, 0)
     assert loss.item() == pytest.approx(wanted.item(), abs=1e-5)
     assert torch.allclose(gradient_of(model), gradient, atol=1e-5)
-    losses = [Learner(model, cut, OneOfTwo(rank), WEIGHTS).gradients(pictures, LABELS, 0)[0] for rank in (0, 1)]
+    losses = [Learner(model, cut, OneOfTwo(rank), WEIGHTS).gradients(images, LABELS, 0)[0] for rank in (0, 1)]
     assert sum(losses).item() == pytest.approx(wanted.item(), abs=1e-5)
     assert torch.allclose(gradient_of(model), gradient, atol=1e-5)
 
 
 def test_equal_weights_change_nothing():
-    recipe, model, pictures = model_and_pictures(0.1)
-    losses = [Learner(model, recipe, Processes(), w).gradients(pictures, LABELS, 0)[0] for w in (None, torch.ones(3))]
+    recipe, model, images = model_and_images(0.1)
+    losses = [Learner(model, recipe, Processes(), w).gradients(images, LABELS, 0)[0] for w in (None, torch.ones(3))]
     assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-6)
 
 
@@ -79,7 +79,7 @@ def unbalanced(source, *options):
 load = workflow.load_training
 
 
-def test_a_run_weighs_by_its_training_pictures(colored_folder, tmp_path, monkeypatch):
+def test_a_run_weighs_by_its_training_images(colored_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(workflow, "load_training", unbalanced)
     seen, plain = [], Learner.__init__
 
@@ -90,7 +90,7 @@ def test_a_run_weighs_by_its_training_pictures(colored_folder, tmp_path, monkeyp
     monkeypatch.setattr(Learner, "__init__", watched)
     for name, how in (("a", "none"), ("b", "balanced")):
         train(override(tiny_recipe(colored_folder, epochs=1), {"class_weights": how}), tmp_path / name)
-    training: Pictures = unbalanced(f"folder:{colored_folder}", (12, 20))[0]
+    training: ImageSet = unbalanced(f"folder:{colored_folder}", (12, 20))[0]
     assert seen[0] is None and torch.equal(seen[1], class_weights(training.labels.bincount()))
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
     assert any(not torch.equal(first[name], second[name]) for name in first)

@@ -38,7 +38,7 @@ def test_it_learns_and_leaves_all_that_a_run_is(trained_run):
 def test_metrics_have_plain_keys(trained_run):
     lines = read_metrics(RunFolder(trained_run))
     training = [line for line in lines if line["split"] == "train"]
-    assert {"step", "epoch", "loss", "top1", "learning_rate", "pictures_per_second"} <= set(training[0])
+    assert {"step", "epoch", "loss", "top1", "learning_rate", "images_per_second"} <= set(training[0])
     assert training[-1]["loss"] < training[0]["loss"]
     assert training[-1]["learning_rate"] < training[len(training) // 2]["learning_rate"]
     validation = [line for line in lines if line["split"] == "validation"]
@@ -52,7 +52,7 @@ def test_the_average_is_what_is_kept(trained_run):
     assert any(not torch.equal(value, checkpoint[f"model/{name}"]) for name, value in model.items())
 
 
-def test_a_loaded_model_tells_real_pictures(trained_run):
+def test_a_loaded_model_tells_real_images(trained_run):
     model = load(trained_run)
     red = model.predict(np.full((300, 500, 3), (220, 50, 40), np.uint8))
     assert red.name == "red" and red.probability > 0.5
@@ -90,7 +90,7 @@ def test_a_single_class_is_refused_and_an_empty_one_told(colored_folder, tmp_pat
     notes = []
     monkeypatch.setattr(workflow, "load_training", with_names("blue", "green"))
     train(tiny_recipe(colored_folder, epochs=1, batch_size=50), tmp_path / "run", listener=Listener(notes.append))
-    assert "no pictures to learn from of 1 class(es): green" in notes
+    assert "no images to learn from of 1 class(es): green" in notes
     assert any(note.startswith("batches of 3") for note in notes)
 
 
@@ -122,7 +122,7 @@ def test_folders_that_are_not_free(colored_folder, tmp_path):
         ({"optimizer.betas": "1,2"}, "betas is 1.0: it must be at least 0 and below 1"),
         ({"optimizer.clip_norm": "-1"}, "clip_norm is -1.0"),
         ({"augment.shift": "-1"}, "shift is -1"),
-        ({"augment.shift": "40"}, "less than the picture's sides"),
+        ({"augment.shift": "40"}, "less than the image's sides"),
         ({"model.mlp_ratio": "0.001"}, "leaves no hidden numbers"),
         ({"accumulate": "0"}, "accumulate is 0: it must be above 0"),
         ({"accumulate": "1.5"}, "setting accumulate=1.5: .*integer"),
@@ -135,8 +135,8 @@ def test_settings_that_do_not_fit(settings, words, colored_folder):
         override(tiny_recipe(colored_folder), settings)
 
 
-def test_what_the_pictures_decide_cannot_be_set(colored_folder, tmp_path):
-    with pytest.raises(InputError, match=r"model\.classes is taken from the pictures: leave it out"):
+def test_what_the_images_decide_cannot_be_set(colored_folder, tmp_path):
+    with pytest.raises(InputError, match=r"model\.classes is taken from the images: leave it out"):
         train(tiny_recipe(colored_folder), tmp_path / "run", settings={"model.classes": "7"})
     assert not (tmp_path / "run").exists()
 
@@ -235,4 +235,4 @@ def test_listener_hears_notes_and_progress(colored_folder, tmp_path):
     notes, seen = [], []
     train(tiny_recipe(colored_folder, epochs=3), tmp_path / "run", listener=Listener(notes.append, seen.append))
     assert any("learn from" in text for text in notes)
-    assert seen[-1].step == seen[-1].steps and seen[-1].seconds_left == 0 and seen[-1].pictures_per_second > 0
+    assert seen[-1].step == seen[-1].steps and seen[-1].seconds_left == 0 and seen[-1].images_per_second > 0

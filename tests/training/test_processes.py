@@ -23,7 +23,7 @@ from vitreous.training.run_folder import RunFolder, read_metrics
 from vitreous.workflows.train import Listener, train
 
 SHORT = {"epochs": "1.5", "checkpoint_seconds": "1000", "batch_size": "17"}
-"""Ten steps of 17 pictures, which two processes can't halve. (Not of 15: in the first, five of each class, the gradient
+"""Ten steps of 17 images, which two processes can't halve. (Not of 15: in the first, five of each class, the gradient
 of the head's bias is zero but for rounding, of which AdamW makes whole steps.)"""
 
 
@@ -38,14 +38,14 @@ def start(*arguments, resume="if begun", home=None, **changes):
     )
 
 
-def two_hosts(pictures, homes, calamity, resume="if begun", **changes):
+def two_hosts(images, homes, calamity, resume="if begun", **changes):
     """What two hosts, both of them this one, print and leave with, by the documented command; each in its folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     place = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}")
     hosts = [
-        start(pictures, Path("run"), (*place, f"--node-rank={number}"), calamity, resume=resume, home=home, **changes)
+        start(images, Path("run"), (*place, f"--node-rank={number}"), calamity, resume=resume, home=home, **changes)
         for number, home in enumerate(homes)
     ]
     said = [host.communicate(timeout=120) for host in hosts]
@@ -112,7 +112,7 @@ def test_two_processes_are_one_to_rounding(changes, colored_folder, tmp_path):
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_hosts_with_other_training_or_validation_pictures_are_refused(which, monkeypatch, colored_folder, tmp_path):
+def test_hosts_with_other_training_or_validation_images_are_refused(which, monkeypatch, colored_folder, tmp_path):
     def all_of(self, mine):
         return [mine, tuple("others" if place == which else print_ for place, print_ in enumerate(mine))]
 
@@ -134,7 +134,7 @@ def test_one_that_fails_ends_those_on_another_host_and_tells_them_why(colored_fo
 def test_hosts_that_share_no_disk_go_on_with_a_run(colored_folder, tmp_path, monkeypatch):
     """Begun in one process, and gone on with by two hosts, each with a part of the weights; one has the run's folder.
 
-    Each has the pictures in a place of its own.
+    Each has the images in a place of its own.
     """
     changes = {**SHORT, "shard_weights": "true"}
     whole, theirs = alone(colored_folder, tmp_path / "whole", **changes)
@@ -145,15 +145,15 @@ def test_hosts_that_share_no_disk_go_on_with_a_run(colored_folder, tmp_path, mon
         listener=losses_listener(losses, stoppable=lambda: nullcontext(lambda: next(asked) >= 4)),
     )  # fmt: skip
     for home in homes:
-        shutil.copytree(colored_folder, home / "pictures")
-    monkeypatch.setenv("PICTURES", "folder:pictures")
+        shutil.copytree(colored_folder, home / "images")
+    monkeypatch.setenv("IMAGES", "folder:images")
     first, second = two_hosts(colored_folder, homes, "", "yes", **changes)
     assert first[2] == second[2] == 0, first[1] + second[1]
     assert (4 * losses[0] + 6 * json.loads(first[0])[0]) / 10 == pytest.approx(whole[0], abs=1e-6)
     assert furthest(load_file(RunFolder(homes[0] / "run").checkpoint), theirs) < 1e-3
     header = json.loads(RunFolder(homes[0] / "run").recipe.read_text())
-    assert header["recipe"]["data"] == f"folder:{homes[0] / 'pictures'}" and "earlier_data" not in header
-    assert [path.name for path in homes[1].iterdir()] == ["pictures"]
+    assert header["recipe"]["data"] == f"folder:{homes[0] / 'images'}" and "earlier_data" not in header
+    assert [path.name for path in homes[1].iterdir()] == ["images"]
 
 
 @slow

@@ -161,10 +161,10 @@ def test_what_resume_refuses(colored_folder, tmp_path):
 
 
 def test_data_that_changed_is_refused_until_accepted(tmp_path):
-    pictures = make_folder(tmp_path / "pictures", 12)
-    recipe = tiny_recipe(pictures, epochs=2)
+    images = make_folder(tmp_path / "images", 12)
+    recipe = tiny_recipe(images, epochs=2)
     train(recipe, tmp_path / "run", listener=stop_after(1))
-    next((pictures / "train" / "red").iterdir()).unlink()
+    next((images / "train" / "red").iterdir()).unlink()
     before = results(tmp_path / "run")
     with pytest.raises(InputError, match=r"aren't those that .* or go on with them by --accept-changed-data"):
         train(recipe, tmp_path / "run", resume=True)
@@ -175,7 +175,7 @@ def test_data_that_changed_is_refused_until_accepted(tmp_path):
     assert any("have changed" in note for note in notes)
     assert any("validation accuracy flatters from here on" in note for note in notes)
     assert train(recipe, tmp_path / "run", resume=True).finished
-    (pictures / "train" / "red").rename(pictures / "train" / "rouge")
+    (images / "train" / "red").rename(images / "train" / "rouge")
     with pytest.raises(InputError, match=r"classes of .* aren't those of"):
         train(recipe, tmp_path / "run", resume=True, accept_changed_data=True)
 
@@ -185,36 +185,36 @@ def stored_header(path):
     return json.loads(RunFolder(path).recipe.read_text())
 
 
-def test_a_run_goes_on_with_pictures_that_were_moved(tmp_path):
-    pictures = make_folder(tmp_path / "pictures", 12)
-    recipe, path = tiny_recipe(pictures, epochs=2), tmp_path / "run"
+def test_a_run_goes_on_with_images_that_were_moved(tmp_path):
+    images = make_folder(tmp_path / "images", 12)
+    recipe, path = tiny_recipe(images, epochs=2), tmp_path / "run"
     train(recipe, tmp_path / "whole")
     train(recipe, path, listener=stop_after(1))
-    moved = pictures.rename(tmp_path / "moved")
-    with pytest.raises(InputError, match=r"there is no folder .*pictures, .* if it was moved, add --data folder:NEW"):
+    moved = images.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match=r"there is no folder .*images, .* if it was moved, add --data folder:NEW"):
         train(recipe, path, resume=True)
     other = make_folder(tmp_path / "others", 13)
     with pytest.raises(InputError, match=r"others' aren't those that .* --accept-changed-data"):
         train(recipe, path, data=f"folder:{other}", resume=True)
-    assert stored_header(path)["recipe"]["data"] == f"folder:{pictures}"
+    assert stored_header(path)["recipe"]["data"] == f"folder:{images}"
     assert not train(recipe, path, data=f"folder:{moved}", resume=True, listener=stop_after(1)).finished
     header = stored_header(path)
     assert header["recipe"]["data"] == header["data"]["source"] == f"folder:{moved}"
     assert "earlier_data" not in header
     assert train(recipe, path, resume=True).finished  # as the new place is known
     assert results(path) == results(tmp_path / "whole")
-    again = moved.rename(pictures)
+    again = moved.rename(images)
     assert train(recipe, path, data=f"folder:{again}", resume=True).finished
     assert stored_header(path)["recipe"]["data"] == f"folder:{again}", "evaluate looks there"
 
 
 def test_a_finished_run_keeps_the_record_of_what_it_learned_from(tmp_path):
-    pictures = make_folder(tmp_path / "pictures", 12)
-    recipe, path = tiny_recipe(pictures, epochs=2), tmp_path / "run"
+    images = make_folder(tmp_path / "images", 12)
+    recipe, path = tiny_recipe(images, epochs=2), tmp_path / "run"
     train(recipe, path)
     before = [*results(path), (path / "config.json").read_bytes(), RunFolder(path).recipe.read_bytes()]
     for number in range(20):  # as many as make more steps
-        shutil.copy(pictures / "train" / "red" / "0.png", pictures / "train" / "red" / f"more{number}.png")
+        shutil.copy(images / "train" / "red" / "0.png", images / "train" / "red" / f"more{number}.png")
     notes = []
     result = train(recipe, path, resume=True, accept_changed_data=True, listener=Listener(notes.append))
     assert result.finished and result.step == result.steps and notes[-1] == "the run is finished: nothing to do"
@@ -222,38 +222,38 @@ def test_a_finished_run_keeps_the_record_of_what_it_learned_from(tmp_path):
     assert [*results(path), (path / "config.json").read_bytes(), RunFolder(path).recipe.read_bytes()] == before
 
 
-def test_the_record_says_until_which_step_which_pictures_were_learned(tmp_path):
-    pictures = make_folder(tmp_path / "pictures", 12)
-    recipe, path = tiny_recipe(pictures, epochs=8), tmp_path / "run"
+def test_the_record_says_until_which_step_which_images_were_learned(tmp_path):
+    images = make_folder(tmp_path / "images", 12)
+    recipe, path = tiny_recipe(images, epochs=8), tmp_path / "run"
     train(recipe, path, listener=stop_after(2))
     first = stored_header(path)
     accepted = {"resume": True, "accept_changed_data": True}
-    next((pictures / "train" / "red").iterdir()).unlink()
+    next((images / "train" / "red").iterdir()).unlink()
     whole = RunFolder(path).checkpoint.read_bytes()
     RunFolder(path).checkpoint.write_bytes(whole[:-1000])
     with pytest.raises(InputError, match="cut short or damaged"):
         train(recipe, path, **accepted)
     assert stored_header(path) == first
     RunFolder(path).checkpoint.write_bytes(whole)
-    for steps in (0, 3):  # the second time the pictures are those that are known
+    for steps in (0, 3):  # the second time the images are those that are known
         train(recipe, path, **accepted, listener=stop_after(steps))
     second = stored_header(path)
     assert second["earlier_data"] == [{"until_step": 2, **first["data"]}]
     assert second["data"]["fingerprint"] != first["data"]["fingerprint"]
-    next((pictures / "train" / "blue").iterdir()).unlink()
+    next((images / "train" / "blue").iterdir()).unlink()
     train(recipe, path, **accepted, listener=stop_after(0))
-    next((pictures / "train" / "blue").iterdir()).unlink()
+    next((images / "train" / "blue").iterdir()).unlink()
     train(recipe, path, **accepted, listener=stop_after(0))  # no step was taken with the third
     steps = [one["until_step"] for one in stored_header(path)["earlier_data"]]
     assert steps == [2, 5] and stored_header(path)["earlier_data"][1] == {"until_step": 5, **second["data"]}
 
 
-def test_validation_pictures_that_changed_are_refused_too(tmp_path):
-    pictures = make_folder(tmp_path / "pictures", 12)
-    shutil.copytree(pictures / "test", pictures / "validation")
-    recipe, path = tiny_recipe(pictures, epochs=2), tmp_path / "run"
+def test_validation_images_that_changed_are_refused_too(tmp_path):
+    images = make_folder(tmp_path / "images", 12)
+    shutil.copytree(images / "test", images / "validation")
+    recipe, path = tiny_recipe(images, epochs=2), tmp_path / "run"
     train(recipe, path, listener=stop_after(1))
-    next((pictures / "validation" / "red").iterdir()).unlink()
+    next((images / "validation" / "red").iterdir()).unlink()
     with pytest.raises(InputError, match=r"aren't those that .* or go on with them by --accept-changed-data"):
         train(recipe, path, resume=True)
     header = json.loads(RunFolder(path).recipe.read_text())

@@ -1,4 +1,4 @@
-"""A teacher's word is weighed as its paper says, is a matter of each picture alone, and is left behind with the run."""
+"""A teacher's word is weighed as its paper says, is a matter of each image alone, and is left behind with the run."""
 
 import pytest
 import torch
@@ -56,22 +56,22 @@ def test_weights_make_a_weighted_mean_and_the_teacher_gets_no_gradient():
 
 
 @pytest.mark.parametrize("size_hw", [(12, 20), (4, 8), (5, 3)])
-def test_a_teacher_sees_each_picture_by_itself_at_any_size(size_hw):
-    one, pictures = teacher(), torch.randn(5, 3, *size_hw)
-    together = one(pictures)
+def test_a_teacher_sees_each_image_by_itself_at_any_size(size_hw):
+    one, images = teacher(), torch.randn(5, 3, *size_hw)
+    together = one(images)
     assert together.shape == (5, recipe_with().model.classes) and together.std() > 0.01
-    assert torch.allclose(torch.cat([one(picture[None]) for picture in pictures]), together, atol=1e-5)
+    assert torch.allclose(torch.cat([one(image[None]) for image in images]), together, atol=1e-5)
 
 
 def test_its_first_channels_begin_as_those_that_enter():
     block = teacher().blocks[0]
     kernel = block.weight.unflatten(1, (3, 3, -1)).permute(0, 3, 1, 2)
-    pictures = torch.randn(2, 3, 6, 6)
-    assert torch.allclose(functional.conv2d(pictures, kernel, padding=1)[:, :3], pictures)
+    images = torch.randn(2, 3, 6, 6)
+    assert torch.allclose(functional.conv2d(images, kernel, padding=1)[:, :3], images)
 
 
 def taught(recipe: Recipe) -> tuple[ViT, Teacher, torch.Tensor, torch.Tensor]:
-    """A model and a teacher that don't answer all alike, pictures and labels."""
+    """A model and a teacher that don't answer all alike, images and labels."""
     torch.manual_seed(0)
     model = ViT(recipe.model).train()
     state = new_state(model, recipe)
@@ -94,9 +94,9 @@ def test_parts_make_the_whole(parts):
     found = []
     for accumulate in (1, parts):
         recipe = override(recipe_with(), {"accumulate": str(accumulate), "model.classes": "3"})
-        model, own, pictures, labels = taught(recipe)
+        model, own, images, labels = taught(recipe)
         learner = Learner(model, recipe, Processes(), torch.tensor([1.0, 2.0, 0.5]), own)
-        loss, _ = learner.gradients(pictures, labels, 5)
+        loss, _ = learner.gradients(images, labels, 5)
         found.append((loss, gradients_of(model, own)))
     (loss, gradient), (loss_in_parts, gradient_in_parts) = found
     assert torch.allclose(loss, loss_in_parts, atol=1e-6) and torch.allclose(gradient, gradient_in_parts, atol=1e-5)
@@ -106,12 +106,12 @@ def test_parts_make_the_whole(parts):
 def test_the_share_is_that_of_the_teachers_word(weights):
     changes = {"model.classes": "3", "model.patch_dropout": "0", "model.stochastic_depth": "0"}
     recipe = override(recipe_with(), changes)
-    model, own, pictures, labels = taught(recipe)
-    loss, _ = Learner(model, recipe, Processes(), weights, own).gradients(pictures, labels, 5)
+    model, own, images, labels = taught(recipe)
+    loss, _ = Learner(model, recipe, Processes(), weights, own).gradients(images, labels, 5)
     ours = gradients_of(model, own)
     model.zero_grad()
     own.zero_grad()
-    logits, told = model(pictures), own(pictures)
+    logits, told = model(images), own(images)
     hard = functional.cross_entropy(logits, labels, weights, label_smoothing=recipe.label_smoothing)
     heard = distillation(logits, told, 2.0, None if weights is None else weights[labels])
     (0.4 * hard + 0.6 * heard + functional.cross_entropy(told, labels, weights)).backward()

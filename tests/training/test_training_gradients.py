@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from runs import tiny_recipe
 
 from vitreous.data import loader
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
 from vitreous.training.gradients import Learner, drawn_for, memory_advice
@@ -20,7 +20,7 @@ from vitreous.workflows.train import train
 
 
 def gradients(**changes):
-    """Loss, pictures told right, and the gradient of a batch of 13, on a model with all random numbers there are."""
+    """Loss, images told right, and the gradient of a batch of 13, on a model with all random numbers there are."""
     torch.manual_seed(0)
     recipe = tiny_recipe("", precision="fp32", batch_size=13)
     recipe = replace(recipe, model=replace(recipe.model, classes=3, stochastic_depth=0.4), **changes)
@@ -28,10 +28,10 @@ def gradients(**changes):
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.2 * torch.randn_like(weight))
-    pictures, labels = torch.randn(13, 3, 12, 20), torch.randint(3, (13,))
+    images, labels = torch.randn(13, 3, 12, 20), torch.randint(3, (13,))
     learner = Learner(model, recipe, Processes())
     with learner.checkpointing():
-        loss, right = learner.gradients(pictures, labels, 5)
+        loss, right = learner.gradients(images, labels, 5)
     assert "forward" not in vars(model.blocks[0])
     return loss, right, torch.cat([weight.grad.flatten() for weight in model.parameters()])
 
@@ -65,11 +65,11 @@ def test_random_numbers_of_a_part_are_those_of_the_whole():
             count = part.stop - part.start
             assert torch.equal(torch.rand(count, 4), whole[part])
             assert torch.equal(torch.rand(count, 1, 1), next_whole[part])
-    with drawn_for(slice(0, 3), 10), pytest.raises(AssertionError, match="no picture's"):
+    with drawn_for(slice(0, 3), 10), pytest.raises(AssertionError, match="no image's"):
         torch.rand(4)
 
 
-def test_more_parts_than_pictures_are_refused(colored_folder, tmp_path):
+def test_more_parts_than_images_are_refused(colored_folder, tmp_path):
     with pytest.raises(InputError, match=r"batch_size is 3: .* in 4 part\(s\) each: raise it to 4 or lower accumulate"):
         train(tiny_recipe(colored_folder, batch_size=3, accumulate=4), tmp_path / "run")
     with pytest.raises(InputError, match="batch_size is 114: "):  # which is all that there are
@@ -92,19 +92,19 @@ def in_python(*arguments):
 @pytest.mark.parametrize("failing", [allocate, on_a_gpu, in_python])
 def test_a_batch_that_does_not_fit_says_what_to_change(failing, monkeypatch, colored_folder, tmp_path):
     monkeypatch.setattr(ViT, "forward", failing)
-    words = r"a batch of 16 pictures in 1 part\(s\) doesn't fit .* accumulate=2 or --set checkpoint_activations=true"
+    words = r"a batch of 16 images in 1 part\(s\) doesn't fit .* accumulate=2 or --set checkpoint_activations=true"
     with pytest.raises(InputError, match=words):
         train(tiny_recipe(colored_folder), tmp_path / "run")
 
 
 def short_of_memory(monkeypatch, most, *, training):
-    """Have a model in training, or else in validation, fail for more than `most` pictures."""
+    """Have a model in training, or else in validation, fail for more than `most` images."""
     forward = ViT.forward
 
-    def limited(self, pictures, trace=None):
-        if self.training == training and len(pictures) > most:
+    def limited(self, images, trace=None):
+        if self.training == training and len(images) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-        return forward(self, pictures, trace)
+        return forward(self, images, trace)
 
     monkeypatch.setattr(ViT, "forward", limited)
 
@@ -112,10 +112,10 @@ def short_of_memory(monkeypatch, most, *, training):
 @pytest.mark.parametrize(
     ("training", "words"),
     [
-        (True, r"a batch of 16 pictures in 1 part\(s\) .* or --set checkpoint_activations=true, which"),
+        (True, r"a batch of 16 images in 1 part\(s\) .* or --set checkpoint_activations=true, which"),
         (
             False,
-            "a part of 4 validation pictures doesn't fit into memory: go on with --resume --set accumulate=2, which",
+            "a part of 4 validation images doesn't fit into memory: go on with --resume --set accumulate=2, which",
         ),
     ],
 )
@@ -144,12 +144,12 @@ def test_nothing_is_advised_that_is_done_already(changes, processes, gradients, 
         raise MemoryError
 
 
-def test_large_pictures_are_validated_fewer_at_once():
+def test_large_images_are_validated_fewer_at_once():
     counts = []
     for size_hw in ((12, 20), (100, 180), (224, 224)):
         images = torch.zeros((1, 3, *size_hw), dtype=torch.uint8)
-        pictures = Pictures(images, torch.zeros(1, dtype=torch.int64), ("a", "b"))
-        counts.append([validated_at_once(pictures, tiny_recipe("", accumulate=parts)) for parts in (1, 2, 16)])
+        image_set = ImageSet(images, torch.zeros(1, dtype=torch.int64), ("a", "b"))
+        counts.append([validated_at_once(image_set, tiny_recipe("", accumulate=parts)) for parts in (1, 2, 16)])
     assert counts == [[500, 250, 31], [100, 50, 6], [100, 50, 6]]
 
 

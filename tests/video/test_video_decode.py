@@ -10,16 +10,16 @@ from video_clips import beginning, record_with_sound, stamps_of
 from vitreous.errors import InputError
 from vitreous.video.color import ToRGB
 from vitreous.video.decode import ClipBrokeOff, read_frames
+from vitreous.video.images import FrameTimes
 from vitreous.video.info import opened, read_info
 from vitreous.video.orientation import ONE, upright
-from vitreous.video.pictures import FrameTimes
 
 
 @pytest.mark.parametrize(
     ("name", "quarter_turns", "frames"),
     [("rotated-90.mov", -1, 3), ("rotated-sound.mp4", 1, 17), ("variable-rate-rotated-180.mp4", 2, 25)],
 )
-def test_rotation_makes_the_picture_upright(shared, name, quarter_turns, frames):
+def test_rotation_makes_the_image_upright(shared, name, quarter_turns, frames):
     path = shared / "video" / name
     read = list(islice(read_frames(path), 5))
     with av.open(str(path)) as container:
@@ -50,7 +50,7 @@ def test_times_are_those_of_the_file(shared, name):
     assert [frame.time_seconds for frame in read_frames(path)] == stamps_of(path)
 
 
-def test_sound_and_picture_keep_their_relation(shared):
+def test_sound_and_image_keep_their_relation(shared):
     first = next(read_frames(shared / "video" / "bunny-sound.webm"))
     assert first.time_seconds == Fraction(3, 1000)  # the sound starts at 0
 
@@ -75,9 +75,9 @@ def test_odd_stamps_still_rise(shared):
         times = FrameTimes(container, stream)
         given = []
         for stamp in [0, 1001, 1001, 900, None, 9000]:
-            picture = av.VideoFrame(2, 2)
-            picture.pts = stamp
-            given.append(times.next(picture)[0] * 30000)
+            image = av.VideoFrame(2, 2)
+            image.pts = stamp
+            given.append(times.next(image)[0] * 30000)
     assert given == [0, 1001, 1002, 1003, 2004, 9000]
 
 
@@ -91,7 +91,7 @@ def test_transparent_pixels_are_white(shared):
     assert (image[raw[..., 3] == 255] == raw[raw[..., 3] == 255][:, :3]).all()
 
 
-def test_full_range_and_matrix_are_honoured(shared):
+def test_full_range_and_matrix_are_honored(shared):
     """The clip's stored values, put through BT.709's own equations for full range."""
     path = shared / "video" / "bt709-full-range.mp4"
     with av.open(str(path)) as container:
@@ -104,7 +104,7 @@ def test_full_range_and_matrix_are_honoured(shared):
 
 
 @pytest.mark.parametrize(("height", "weights"), [(240, (0.299, 0.114)), (720, (0.2126, 0.0722))])
-def test_untagged_colours_are_bt601_below_720_lines_and_bt709_from_there(tmp_path, height, weights):
+def test_untagged_colors_are_bt601_below_720_lines_and_bt709_from_there(tmp_path, height, weights):
     path = tmp_path / "untagged.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25, width=64, height=height, pix_fmt="yuv420p")
@@ -120,10 +120,10 @@ def test_untagged_colours_are_bt601_below_720_lines_and_bt709_from_there(tmp_pat
 
 
 def test_a_matrix_that_is_reserved_counts_as_untagged():
-    picture = av.VideoFrame.from_ndarray(np.full((54, 64), 128, np.uint8), format="yuv420p")
-    untagged = ToRGB(picture)(picture)
-    picture.colorspace = 3
-    assert (ToRGB(picture)(picture) == untagged).all()
+    image = av.VideoFrame.from_ndarray(np.full((54, 64), 128, np.uint8), format="yuv420p")
+    untagged = ToRGB(image)(image)
+    image.colorspace = 3
+    assert (ToRGB(image)(image) == untagged).all()
 
 
 def test_a_clip_that_breaks_off_gives_its_good_frames_first(shared):

@@ -72,7 +72,7 @@ def test_pq_is_brought_to_the_brightness_of_ordinary_screens(tmp_path):
     shown = frames[0].image_u8[32, 16::32].astype(int)
     assert shown.max() - shown.min() > 150
     assert (np.diff(shown[..., 0]) > 10).all()  # all brightnesses stay apart
-    assert np.ptp(shown, axis=1).max() <= 2  # grey stays grey
+    assert np.ptp(shown, axis=1).max() <= 2  # gray stays gray
     assert 140 <= shown[NITS.index(203), 0] <= 235  # white paper
     assert len(frames) == 3
     assert told.notes == ["the clip is HDR (PQ): it was tone-mapped to ordinary brightness (BT.709)"]
@@ -87,7 +87,7 @@ def test_hlg_is_tone_mapped_and_said(tmp_path):
 
 
 def changing_clip(path, sizes):
-    """A raw H.264 stream whose pictures change their size: streams of each of `sizes`, one after the other."""
+    """A raw H.264 stream whose images change their size: streams of each of `sizes`, one after the other."""
     streams = []
     for number, size_hw in enumerate(sizes):
         part = path.with_name(f"part{number}.h264")

@@ -54,7 +54,7 @@ def test_matroska_keeps_times_to_its_millisecond(tmp_path):
     assert all(abs(a - b) <= Fraction(1, 2000) for a, b in zip(stamps_of(path), times, strict=True))
 
 
-def test_an_odd_picture_is_kept_and_its_edge_repeated(tmp_path):
+def test_an_odd_image_is_kept_and_its_edge_repeated(tmp_path):
     image = np.zeros((21, 33, 3), np.uint8)
     image[:, 20:] = (200, 200, 200)
     image[12:] = (90, 90, 90)
@@ -67,15 +67,15 @@ def test_an_odd_picture_is_kept_and_its_edge_repeated(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_saturated_colours_survive_and_are_tagged_as_bt709(tmp_path, suffix):
-    path = tmp_path / f"colours{suffix}"
-    colours = [(r, g, b) for r in (10, 245) for g in (10, 245) for b in (10, 245)] + [(0, 0, 0), (255, 255, 255)]
-    image = np.concatenate([np.full((32, 32, 3), colour, np.uint8) for colour in colours], axis=1)
+def test_saturated_colors_survive_and_are_tagged_as_bt709(tmp_path, suffix):
+    path = tmp_path / f"colors{suffix}"
+    colors = [(r, g, b) for r in (10, 245) for g in (10, 245) for b in (10, 245)] + [(0, 0, 0), (255, 255, 255)]
+    image = np.concatenate([np.full((32, 32, 3), color, np.uint8) for color in colors], axis=1)
     write_clip(path, [image] * 3, Fraction(25))
     decoded = list(read_frames(path))[-1].image_u8.astype(int)
-    for number, colour in enumerate(colours):
+    for number, color in enumerate(colors):
         patch = decoded[8:24, 32 * number + 8 : 32 * number + 24]
-        assert abs(patch - np.array(colour)).max() <= 5, colour
+        assert abs(patch - np.array(color)).max() <= 5, color
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
         assert (frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc) == (1, 1, 1, 1)
@@ -142,7 +142,7 @@ def test_vorbis_is_for_matroska_only(tmp_path, shared, suffix, expected):
     assert expected == "aac" or after.payloads == before.payloads
 
 
-def test_a_late_start_keeps_sound_and_picture_together(tmp_path):
+def test_a_late_start_keeps_sound_and_image_together(tmp_path):
     source, target = record_with_sound(tmp_path / "late.ts", "mp2", late=20), tmp_path / "out.mp4"
     copy_frames(source, target)
     assert stamps_of(target)[0] < Fraction(1, 10)
@@ -150,7 +150,7 @@ def test_a_late_start_keeps_sound_and_picture_together(tmp_path):
     assert abs(end_of(target) - 1) < Fraction(1, 10)
 
 
-def test_sound_can_be_cut_with_the_picture(tmp_path):
+def test_sound_can_be_cut_with_the_image(tmp_path):
     source, target = record_with_sound(tmp_path / "a.mp4", "aac", seconds=2), tmp_path / "out.mp4"
     with VideoWriter(target, read_info(source), (36, 64)) as writer:
         for frame in list(read_frames(source))[:20]:
@@ -217,7 +217,7 @@ def test_no_space_left_is_told_in_those_words(tmp_path, monkeypatch):
     def no_space(*_):
         raise av.error.OSError(28, "No space left on device")
 
-    monkeypatch.setattr(encode.PictureTrack, "finish", no_space)
+    monkeypatch.setattr(encode.VideoTrack, "finish", no_space)
     with pytest.raises(InputError, match=r"out.mp4: no space left on device$"):
         write_clip(tmp_path / "out.mp4", moving_square(3), Fraction(25))
     assert list(tmp_path.iterdir()) == []
@@ -234,13 +234,13 @@ def test_a_clip_that_reads_back_otherwise_is_not_called_done(tmp_path, monkeypat
         monkeypatch.setattr(
             encode,
             "check_clip",
-            lambda path, picture, *, has_sound, change=change: real(
-                path, SimpleNamespace(**change(picture)), has_sound=has_sound
+            lambda path, image, *, has_sound, change=change: real(
+                path, SimpleNamespace(**change(image)), has_sound=has_sound
             ),
         )
         with pytest.raises(IncompleteClipError, match=said):
             write_clip(tmp_path / "out.mp4", moving_square(6), Fraction(25))
-    monkeypatch.setattr(encode, "check_clip", lambda path, picture, *, has_sound: real(path, picture, has_sound=True))
+    monkeypatch.setattr(encode, "check_clip", lambda path, image, *, has_sound: real(path, image, has_sound=True))
     with pytest.raises(IncompleteClipError, match="sound"):
         write_clip(tmp_path / "out.mp4", moving_square(6), Fraction(25))
     assert list(tmp_path.iterdir()) == []

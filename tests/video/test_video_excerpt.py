@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from video_clips import beginning, end_of, heard_at, moving_square, record_with_sound, sound_of, stamps_of
 
 from vitreous.errors import InputError
-from vitreous.video import pictures
+from vitreous.video import images
 from vitreous.video.decode import ClipBrokeOff, read_frames
 from vitreous.video.encode import write_clip
 from vitreous.video.excerpt import Moment, Told, excerpted, expected_frames
@@ -35,7 +35,7 @@ def test_an_excerpt_is_what_its_definition_says(gaps, start, length, every):
     told = Told()
     found = list(excerpted(moments, VideoOptions(start=start, end=end, every=every), told))
     inside = [number for number, time in enumerate(times) if time >= start and (end is None or time < end)]
-    assert [moment.picture for moment in found] == inside[::every]
+    assert [moment.image for moment in found] == inside[::every]
     if inside:
         zero = times[inside[0]] if start else 0
         assert told.zero_seconds == zero
@@ -65,7 +65,7 @@ def test_jumping_into_a_clip_gives_the_frames_of_reading_it_through(shared, monk
         options = VideoOptions(start=part * length, end=part * length + 0.3, size=16)
         found = []
         for seek_from in (0, 10_000):
-            monkeypatch.setattr(pictures, "SEEK_FROM_SECONDS", seek_from)
+            monkeypatch.setattr(images, "SEEK_FROM_SECONDS", seek_from)
             told = Told()
             found.append((list(read_frames(path, options, told)), told.zero_seconds))
         (jumped, zero), (through, expected) = found
@@ -82,14 +82,14 @@ def test_a_raw_stream_without_an_index_is_read_from_its_beginning(tmp_path, monk
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
     whole = [frame.image_u8 for frame in read_frames(path)]
-    monkeypatch.setattr(pictures, "SEEK_FROM_SECONDS", 0)
+    monkeypatch.setattr(images, "SEEK_FROM_SECONDS", 0)
     part = list(read_frames(path, VideoOptions(start=1)))
     assert len(part) == len(whole) - 25 > 20 and part[0].time_seconds == 0
     assert all((a.image_u8 == b).all() for a, b in zip(part, whole[25:], strict=True))
 
 
 @pytest.mark.parametrize("target", ["out.mp4", "out.mkv", "out.webm", "out.mov"])
-def test_sound_is_cut_with_the_picture_and_stays_in_time(tmp_path, target):
+def test_sound_is_cut_with_the_image_and_stays_in_time(tmp_path, target):
     source = record_with_sound(tmp_path / "in.mkv", "flac", seconds=4)  # its tone sets in at 2 s
     progress = []
     options = VideoOptions(start=1.5, end=3, every=3)
@@ -118,7 +118,7 @@ def test_totals_are_right_with_all_options(tmp_path):
         assert expected_frames(info, options) == sum(1 for _ in read_frames(source, options)), options
 
 
-def test_the_picture_gets_its_size_before_it_is_drawn_on(shared, tmp_path):
+def test_the_image_gets_its_size_before_it_is_drawn_on(shared, tmp_path):
     source = beginning(shared / "video" / "dog.mp4", tmp_path / "dog.mp4", 0.5)
     seen = []
 

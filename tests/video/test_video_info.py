@@ -59,7 +59,7 @@ def test_a_song_and_a_photo_are_no_videos(tmp_path):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.float32), format="fltp", layout="mono")
         frame.sample_rate = 48_000
         container.mux([*stream.encode(frame), *stream.encode(None)])
-    refused(song, "no moving picture, only audio")
+    refused(song, "no moving image, only audio")
     photo = tmp_path / "photo.png"
     av.VideoFrame.from_ndarray(np.zeros((8, 8, 3), np.uint8)).to_image().save(photo)
     refused(photo, "can't be read as a video")

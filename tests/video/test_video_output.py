@@ -58,7 +58,7 @@ def test_gif_times_and_duration_are_right_to_a_hundredth(tmp_path_factory, size_
     assert read[0].image_u8.shape[:2] == size_hw
 
 
-def test_the_colours_of_a_gif_are_near_and_change_with_the_frame(tmp_path):
+def test_the_colors_of_a_gif_are_near_and_change_with_the_frame(tmp_path):
     slope = np.linspace(0, 255, 64).astype(np.uint8)
     images = [np.zeros((48, 64, 3), np.uint8) for _ in range(3)]
     for channel, image in enumerate(images):

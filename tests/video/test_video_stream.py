@@ -16,7 +16,7 @@ from vitreous.video import stream
 from vitreous.video.encode import write_clip
 from vitreous.video.info import read_info
 from vitreous.video.stream import transform_video
-from vitreous.video.track import PictureTrack
+from vitreous.video.track import VideoTrack
 
 CLIPS = [
     "bikes.mp4",
@@ -87,7 +87,7 @@ def test_real_clips_keep_frames_times_duration_size_and_sound(shared, tmp_path, 
     assert {path.name for path in tmp_path.iterdir()} <= {"out.mp4", source.name}
 
 
-def test_pictures_arrive_in_order_and_in_batches(clip_300, tmp_path):
+def test_images_arrive_in_order_and_in_batches(clip_300, tmp_path):
     seen, batches, progress = [], [], []
 
     def draw(frames):
@@ -103,10 +103,10 @@ def test_pictures_arrive_in_order_and_in_batches(clip_300, tmp_path):
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 7), (3, 2), (50, 17)])
-def test_pictures_may_have_any_size(clip_300, tmp_path, size_hw):
+def test_images_may_have_any_size(clip_300, tmp_path, size_hw):
     source = beginning(clip_300, tmp_path / "short.mp4", 0.3)
-    picture = np.full((*size_hw, 3), 99, np.uint8)
-    result = transform_video(source, tmp_path / "out.mp4", lambda frames: [picture] * len(frames))
+    image = np.full((*size_hw, 3), 99, np.uint8)
+    result = transform_video(source, tmp_path / "out.mp4", lambda frames: [image] * len(frames))
     assert result.info.size_hw == tuple(side + side % 2 for side in size_hw)
 
 
@@ -117,7 +117,7 @@ def test_the_good_part_of_a_clip_that_breaks_off_is_written(shared, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dog.mp4", "pancake-sound.mkv"])
-def test_sound_ends_where_the_picture_breaks_off(shared, tmp_path, name):
+def test_sound_ends_where_the_image_breaks_off(shared, tmp_path, name):
     whole = (shared / "video" / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 5])
     result = transform_video(tmp_path / name, tmp_path / "out.mp4", quarter)
@@ -170,14 +170,14 @@ def test_an_error_in_draw_surfaces_at_once_and_leaves_nothing(clip_300, tmp_path
 
 
 def test_an_error_in_the_writer_surfaces_at_once_and_leaves_nothing(clip_300, tmp_path, monkeypatch):
-    real, drawn = PictureTrack.write, []
+    real, drawn = VideoTrack.write, []
 
     def write(self, frame):
         if len(self.ticks) == 50:
             raise ZeroDivisionError("in the writer")
         real(self, frame)
 
-    monkeypatch.setattr(PictureTrack, "write", write)
+    monkeypatch.setattr(VideoTrack, "write", write)
     with pytest.raises(ZeroDivisionError, match="in the writer"):
         transform_video(clip_300, tmp_path / "out.mp4", lambda frames: drawn.extend(frames) or same(frames))
     assert len(drawn) < 100
@@ -303,7 +303,7 @@ def test_control_c_before_the_first_batch_leaves_nothing(clip_300, tmp_path, con
 def test_a_draw_that_breaks_its_promise_is_stopped(clip_300, tmp_path):
     sizes = iter(range(8, 100))
     promises = {
-        "pictures came back": lambda frames: same(frames)[1:],
+        "images came back": lambda frames: same(frames)[1:],
         "uint8": lambda frames: [frame.image_u8.astype(np.float32) for frame in frames],
         "is not": lambda frames: [np.zeros((next(sizes), 9, 3), np.uint8) for _ in frames],
     }
@@ -315,7 +315,7 @@ def test_a_draw_that_breaks_its_promise_is_stopped(clip_300, tmp_path):
 
 def traffic(monkeypatch, pause_seconds=0.0):
     """Lists that fill as frames are read and written: one entry each, and at each reading how many are in between."""
-    real_read, real_write = stream.read_frames, PictureTrack.write
+    real_read, real_write = stream.read_frames, VideoTrack.write
     read, written, between = [], [], []
 
     def read_frames(path, *rest):
@@ -330,7 +330,7 @@ def traffic(monkeypatch, pause_seconds=0.0):
         real_write(self, frame)
 
     monkeypatch.setattr(stream, "read_frames", read_frames)
-    monkeypatch.setattr(PictureTrack, "write", write)
+    monkeypatch.setattr(VideoTrack, "write", write)
     return read, written, between
 
 

@@ -37,14 +37,14 @@ def description(size_hw: tuple[int, int], time_base: Fraction, fps: Fraction = F
 
 
 def stamps_of(path: Path) -> list[Fraction]:
-    """The times of a file's pictures in seconds, by demuxing."""
+    """The times of a file's images in seconds, by demuxing."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         return sorted(p.pts * p.time_base for p in container.demux(stream) if p.pts is not None)
 
 
 def end_of(path: Path) -> Fraction:
-    """When the last picture of a file ends, in seconds, by decoding."""
+    """When the last image of a file ends, in seconds, by decoding."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         step = 1 / stream.average_rate
@@ -73,13 +73,13 @@ def heard_at(path: Path) -> float:
 def record_with_sound(path: Path, codec: str, seconds: float = 1.0, late: float = 0.0, layout: str = "stereo") -> Path:
     """Write a clip of 25 frames a second whose tone sets in at half its time; everything starts `late` seconds late."""
     with av.open(str(path), "w") as container:
-        picture = container.add_stream("mpeg4", rate=25, width=64, height=36, pix_fmt="yuv420p")
+        video = container.add_stream("mpeg4", rate=25, width=64, height=36, pix_fmt="yuv420p")
         sound = container.add_stream(codec, rate=48_000, layout=layout)
         for number, image in enumerate(moving_square(round(25 * seconds))):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = number + round(late * 25), Fraction(1, 25)
-            container.mux(picture.encode(frame))
-        container.mux(picture.encode(None))
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
         samples = np.arange(round(seconds * 48_000))
         tone = 0.5 * np.sin(samples / 10) * (samples > samples.size // 2)
         for first in range(0, samples.size, 960):

@@ -43,14 +43,14 @@ def test_words_on_screen(trained_run, tmp_path, capsys):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 50, 3), np.uint8)).save(tmp_path / "a.png")
     assert run(["doctor", str(trained_run), str(tmp_path / "a.png"), "-o", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "2 layers of 2 heads, 1 picture ·" in said
+    assert "2 layers of 2 heads, 1 image ·" in said
     for topic in ("outlier tokens", "dead heads", "rollout", "attention distance"):
         assert topic in said
 
 
 def test_json_holds_the_findings_and_the_numbers(examined):
     content = json.loads((examined / "doctor.json").read_text())
-    assert content["pictures"] == 3 and {one["level"] for one in content["findings"]} <= LEVELS
+    assert content["images"] == 3 and {one["level"] for one in content["findings"]} <= LEVELS
     assert content["faults"] == sum(one["level"] == "fault" for one in content["findings"])
     assert np.array(content["anatomy"]["entropy"]).shape == (2, 2)
 
@@ -67,7 +67,7 @@ def test_the_page_is_whole_and_loads_nothing(examined):
 
 def test_json_on_screen(trained_run, tmp_path, capsys):
     assert run(["doctor", str(trained_run), "--count", "2", "-o", str(tmp_path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["pictures"] == 2
+    assert json.loads(capsys.readouterr().out)["images"] == 2
 
 
 def test_cells_lie_where_the_model_looked():
@@ -78,17 +78,17 @@ def test_cells_lie_where_the_model_looked():
     assert (drawn[:5, 15:20] == 2).all() and (drawn[5:, 10:15] == 3).all() and (drawn[5:, 15:20] == 4).all()
 
 
-def test_folders_of_pictures_and_of_masks_are_looked_at_too(trained_run, tmp_path, capsys):
+def test_folders_of_images_and_of_masks_are_looked_at_too(trained_run, tmp_path, capsys):
     clip = tmp_path / "square"
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     for i in range(3):
         for place, image in ((f"frames/{i}.png", pixels), (f"masks/{i}.png", pixels[..., 0])):
             (clip / place).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(clip / place)
-    (clip / "frames/notes.txt").write_text("no picture")
+    (clip / "frames/notes.txt").write_text("no image")
     for data, count in ((f"masks:{tmp_path}", 3), (clip / "frames", 3), (f"folder:{clip / 'frames'}", 3)):
         assert run(["doctor", str(trained_run), "--data", str(data), "-o", str(tmp_path / "out"), "--json"]) == 0
-        assert json.loads(capsys.readouterr().out)["pictures"] == count
+        assert json.loads(capsys.readouterr().out)["images"] == count
     assert run(["doctor", str(trained_run), "--data", f"masks:{tmp_path / 'none'}"]) == 2
     assert "there is no folder" in capsys.readouterr().err
 
@@ -108,8 +108,8 @@ def test_bad_input_is_one_line_and_nothing_is_written(arguments, words, trained_
     assert words in said and "Traceback" not in said and not list(tmp_path.iterdir())
 
 
-def test_a_model_that_names_no_data_asks_for_pictures(trained_run, tmp_path, capsys):
+def test_a_model_that_names_no_data_asks_for_images(trained_run, tmp_path, capsys):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((trained_run / name).read_bytes())
     assert run(["doctor", str(tmp_path)]) == 2
-    assert "name pictures after it, or a source with --data" in " ".join(capsys.readouterr().err.split())
+    assert "name images after it, or a source with --data" in " ".join(capsys.readouterr().err.split())

@@ -54,7 +54,7 @@ def test_a_region_is_marked_for_every_method_that_takes_one(trained_run, photo):
         assert mask[20, 30] and not mask[0, 0] and not mask[-1, -1]
 
 
-def test_the_colours_ends_are_in_numbers(trained_run, photo):
+def test_the_colors_ends_are_in_numbers(trained_run, photo):
     attention = explain(trained_run, photo, "attention")
     low, high = scale_values(attention)
     assert float(low.removesuffix(" × even")) < 1 < float(high.removesuffix(" × even"))
@@ -64,11 +64,11 @@ def test_the_colours_ends_are_in_numbers(trained_run, photo):
     assert scale_values(explain(trained_run, photo, "features")) is None
 
 
-def test_a_sheet_explains_each_way_to_colour_once(trained_run, photo):
+def test_a_sheet_explains_each_way_to_color_once(trained_run, photo):
     shown = [explain(trained_run, photo, name) for name in ("rollout", "grad-cam", "input-x-gradient", "features")]
     legends = common_legends(shown)
     assert [one.ends for one in legends] == [("little", "much"), ("against", "for"), None]
-    assert "features: patches of like colour" in legends[-1].name
+    assert "features: patches of like color" in legends[-1].name
 
 
 REGION = "region:20,10,40,30"
@@ -136,22 +136,22 @@ def test_methods_that_a_target_excludes_are_named_with_the_reason(trained_run, p
 
 def test_the_gap_is_to_what_the_score_gains(trained_run, photo):
     shown = explain(trained_run, photo, "integrated-gradients")
-    assert f"the map's sum misses the score's gain over the mean colour by {shown.gap:+.2g}" in caption(shown, None)
+    assert f"the map's sum misses the score's gain over the mean color by {shown.gap:+.2g}" in caption(shown, None)
 
 
-def test_without_pictures_what_helps_is_said(trained_run):
+def test_without_images_what_helps_is_said(trained_run):
     loaded = load(trained_run)
     without_recipe, features = (
         Classifier(loaded.vit, loaded.preprocessing, names) for names in (loaded.class_names, ())
     )
-    with pytest.raises(InputError, match=r"give pictures after the model, or test pictures with --data"):
+    with pytest.raises(InputError, match=r"give images after the model, or test images with --data"):
         write_explanations(without_recipe, [], ExplainRequest(), None)
     for data in (None, "cifar10"):
-        with pytest.raises(InputError, match=r"no classes, .*: give pictures after the model$"):
+        with pytest.raises(InputError, match=r"no classes, .*: give images after the model$"):
             write_explanations(features, [], ExplainRequest(data=data), None)
 
 
-def test_pictures_may_stand_behind_options(trained_run, photo, tmp_path):
+def test_images_may_stand_behind_options(trained_run, photo, tmp_path):
     other = tmp_path / "other.png"
     other.write_bytes(photo.read_bytes())
     words = ["explain", str(trained_run), str(photo), "--layout", "grid", str(other), "-o", str(tmp_path / "x.png")]
@@ -173,7 +173,7 @@ def test_where_no_attention_is_seen_what_works_is_named(photo):
     assert all(words.endswith(f"choose {WITHOUT_ATTENTION}") for words in refused.values())
 
 
-def test_a_grid_of_pictures_of_several_shapes_is_drawn_with_its_marks(trained_run, photo):
+def test_a_grid_of_images_of_several_shapes_is_drawn_with_its_marks(trained_run, photo):
     shown = [explain(trained_run, photo, "attention", query=(31, 9))] * 2
     bare = [explain(trained_run, photo, "attention")] * 2
     sizes = [gallery_image(each, [None, None]).size for each in (shown, bare)]
@@ -211,7 +211,7 @@ def test_rollouts_made_of_single_patches_are_noted_once(trained_run, photo, capl
         note_spots([with_grid(rolled, spot), with_grid(rolled, even)])
     assert len(caplog.messages) == 2 and "in this rollout single patches" in caplog.messages[0]
     assert "hold 40% of the map" in caplog.messages[0]
-    assert "the rollouts of 1 of 2 pictures" in caplog.messages[1] and "--method attention" in caplog.messages[1]
+    assert "the rollouts of 1 of 2 images" in caplog.messages[1] and "--method attention" in caplog.messages[1]
 
 
 def test_dinov2_is_noted_on_the_command_line(shared, tmp_path, capsys, caplog):

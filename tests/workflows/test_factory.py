@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from vitreous.errors import InputError
-from vitreous.explanation.pictures import explain_batch
+from vitreous.explanation.images import explain_batch
 from vitreous.tasks.classification import Classifier
 from vitreous.workflows.factory import load_factory
 
@@ -26,8 +26,8 @@ class Model(nn.Module):
         self.stem = nn.Conv2d(3, WIDTH, 4, 4)
         self.head = nn.Linear(WIDTH, 3)
 
-    def forward(self, pictures):
-        tokens = self.stem(pictures).flatten(2).transpose(1, 2)
+    def forward(self, images):
+        tokens = self.stem(images).flatten(2).transpose(1, 2)
         tokens = tokens + functional.scaled_dot_product_attention(tokens, tokens, tokens)
         return self.head(tokens.mean(1))
 
@@ -60,13 +60,13 @@ def quits():
 
 def lazy():
     model = bare()
-    model.forward = lambda pictures: __import__("own_late_one").answer(pictures)
+    model.forward = lambda images: __import__("own_late_one").answer(images)
     return model
 
 
 def fails_later():
     model = bare()
-    model.forward = lambda pictures: {}["tokens"]
+    model.forward = lambda images: {}["tokens"]
     return model
 
 
@@ -83,7 +83,7 @@ def own(tmp_path, monkeypatch):
     (tmp_path / "own_broken_one.py").write_text("import not_there_at_all\n")
     (tmp_path / "own_wrong_one.py").write_text("1 / 0\n")
     (tmp_path / "own_program.py").write_text("import sys\nsys.exit(2)\n")
-    (tmp_path / "own_late_one.py").write_text("def answer(pictures):\n    return pictures.mean((2, 3))\n")
+    (tmp_path / "own_late_one.py").write_text("def answer(images):\n    return images.mean((2, 3))\n")
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path
     for name in [name for name in sys.modules if name.startswith("own_")]:
@@ -110,8 +110,8 @@ def test_weights_are_loaded_whatever_stands_around_them(own, function, kind):
     assert isinstance(classifier, Classifier) and classifier.preprocessing.size_hw == (8, 12)
     for name, tensor in classifier.vit.module.state_dict().items():
         assert torch.equal(tensor, tensors[name])
-    picture = torch.randint(0, 256, (20, 30, 3), dtype=torch.uint8).numpy()
-    assert explain_batch(classifier, [picture], "attention")[0].heat.shape == (20, 30)
+    image = torch.randint(0, 256, (20, 30, 3), dtype=torch.uint8).numpy()
+    assert explain_batch(classifier, [image], "attention")[0].heat.shape == (20, 30)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_weights_are_loaded_whatever_stands_around_them(own, function, kind):
         ("own_wrong_one:build", "own_wrong_one can't be imported: ZeroDivisionError: division by zero"),
         ("own_program:build", "own_program can't be imported: SystemExit: 2$"),
         ("own_model_here:quits", "own_model_here:quits failed: SystemExit: wrong arguments$"),
-        ("own_model_here:fails_later", "Model can't be run on a picture of 8 x 12 .* channels: KeyError: 'tokens'$"),
+        ("own_model_here:fails_later", "Model can't be run on an image of 8 x 12 .* channels: KeyError: 'tokens'$"),
         ("own_model_here:biuld", "did you mean 'build'"),
         ("own_model_here:number", "no function in own_model_here 'number'"),
         ("own_model_here:nothing", r"gives int: let it return a torch.nn.Module, or vitreous.wrap\(model"),

@@ -35,7 +35,7 @@ RANKING = (("dog", 0.87), ("cat", 0.11), ("cow", 0.02))
 
 
 class Noise:
-    """A camera that gives large pictures, which compress badly, at 50 a second."""
+    """A camera that gives large images, which compress badly, at 50 a second."""
 
     name = "noise"
 
@@ -94,7 +94,7 @@ def until(condition, seconds=5.0):
 
 
 def streamed(view, count):
-    """The first pictures of the stream, as a browser takes them apart."""
+    """The first images of the stream, as a browser takes them apart."""
     with urllib.request.urlopen(view.server.url + "stream", timeout=5) as answer:
         boundary = answer.headers.get_boundary().encode()
         assert answer.readline().strip() == b"--" + boundary
@@ -115,13 +115,13 @@ def connected(view, path="/stream", receive_bytes=None):
     return viewer
 
 
-def test_pictures_and_numbers_are_served(clip):
+def test_images_and_numbers_are_served(clip):
     with showing(Clip(clip, loop=True)) as (view, _):
-        pictures = list(streamed(view, 3))
-        for picture in pictures:
-            assert (picture.format, picture.size) == ("JPEG", (64, 36))
-            picture.load()
-        assert len({picture.tobytes() for picture in pictures}) == 3, "the square moves"
+        images = list(streamed(view, 3))
+        for image in images:
+            assert (image.format, image.size) == ("JPEG", (64, 36))
+            image.load()
+        assert len({image.tobytes() for image in images}) == 3, "the square moves"
         kind, data = get(view, "/frame.jpg")
         assert kind == "image/jpeg" and Image.open(io.BytesIO(data)).size == (64, 36)
         told = state(view)
@@ -159,7 +159,7 @@ def test_a_slow_model_drops_frames_and_does_not_lag(clip):
         return look(frame)
 
     with showing(Clip(clip, loop=True), slow) as (view, results):
-        until(lambda: view.pictures.count >= 6)
+        until(lambda: view.images.count >= 6)
         assert state(view)["latency_ms"] < 400
     summary = results[0]
     assert summary.dropped > 2 * summary.shown and summary.latency_ms < 400 and np.median(ages) < 0.1
@@ -167,10 +167,10 @@ def test_a_slow_model_drops_frames_and_does_not_lag(clip):
 
 def test_a_viewer_that_stops_reading_holds_up_nobody():
     with showing(Noise()) as (view, _), connected(view, receive_bytes=4096):
-        until(lambda: view.server.viewers == 1 and view.pictures.count > 10)
-        before = view.pictures.count
-        assert sum(picture.size == (640, 480) for picture in streamed(view, 10)) == 10
-        assert view.pictures.count >= before + 9
+        until(lambda: view.server.viewers == 1 and view.images.count > 10)
+        before = view.images.count
+        assert sum(image.size == (640, 480) for image in streamed(view, 10)) == 10
+        assert view.images.count >= before + 9
         started = time.monotonic()
         view.stop.set()
         until(lambda: not left_over() or left_over() == ["live test"])
@@ -339,6 +339,6 @@ def test_ctrl_c_ends_the_view_within_a_second_and_leaves_no_process(tiny_model, 
 def test_a_model_is_shown(tiny_model, clip, capsys):
     assert run(["live", str(tiny_model), "--source", str(clip), "--port", "0", "--method", "rollout"]) == 0
     out, err = capsys.readouterr()
-    assert re.fullmatch(r"clip.mp4: 25 frames seen, \d+ shown, \d+ dropped, median latency .* pictures/s\n", out), err
+    assert re.fullmatch(r"clip.mp4: 25 frames seen, \d+ shown, \d+ dropped, median latency .* images/s\n", out), err
     assert run(["live", str(tiny_model), "--source", str(clip), "--port", "0", "--method", "rolout"]) == 2
     assert "did you mean 'rollout'" in capsys.readouterr().err and not left_over()

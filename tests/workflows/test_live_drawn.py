@@ -38,7 +38,7 @@ def test_what_is_shown_is_what_a_written_clip_shows(tiny_model, clip, tmp_path, 
     assert all(one.prediction.name in ("red", "green", "blue") for one in shown)
     if options.get("strip"):  # of a live view it tells of the last ten seconds
         shown, written = [replace(one, image_u8=one.image_u8[:36]) for one in shown], [one[:36] for one in written]
-    # The colour scale of a written clip is taken from frames to come as well, which a live view can't know.
+    # The color scale of a written clip is taken from frames to come as well, which a live view can't know.
     likeness = [
         np.corrcoef(one.image_u8.ravel(), other.ravel())[0, 1] for one, other in zip(shown, written, strict=True)
     ]
@@ -48,7 +48,7 @@ def test_what_is_shown_is_what_a_written_clip_shows(tiny_model, clip, tmp_path, 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--query", "100,5"], "not on the picture, which is 64 × 36"),
+        (["--query", "100,5"], "not on the image, which is 64 × 36"),
         (["--query", "here"], "'here' is no place"),
         (["--track"], "nothing to track"),
         (["--track", "--loop", "--query", "5,5"], "leave out --loop"),

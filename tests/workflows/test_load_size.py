@@ -1,4 +1,4 @@
-"""The size of pictures that a model is given: refused before it fills the memory."""
+"""The size of images that a model is given: refused before it fills the memory."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from vitreous.cli import run
 from vitreous.data.preprocessing import RESIZES, Preprocessing
 from vitreous.errors import InputError
-from vitreous.explanation.pictures import explain_batch, query_patch
+from vitreous.explanation.images import explain_batch, query_patch
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.tasks.classification import Classifier
@@ -43,11 +43,11 @@ def test_the_commands_refuse_it_in_one_line(trained_run, capsys, command, shared
 
 
 @pytest.mark.parametrize("fit", RESIZES)
-def test_pictures_are_brought_to_the_size_as_one_says(model, fit):
+def test_images_are_brought_to_the_size_as_one_says(model, fit):
     given = load(model, fit=fit).preprocessing
     assert (given.resize, given.size_hw, model.preprocessing.resize) == (fit, (24, 32), "crop")
-    picture = np.random.default_rng(0).integers(0, 256, (40, 90, 3), np.uint8)
-    explained = explain_batch(load(model, size=64, fit=fit), [picture], "attention")[0]
+    image = np.random.default_rng(0).integers(0, 256, (40, 90, 3), np.uint8)
+    explained = explain_batch(load(model, size=64, fit=fit), [image], "attention")[0]
     assert explained.heat.shape == (40, 90) and np.isfinite(explained.heat).all()
 
 
@@ -58,7 +58,7 @@ def test_a_way_that_there_is_not_is_refused(model):
 
 @pytest.mark.parametrize("place", [(0.5, 0.5), (39, 89), (20, 45)])
 def test_a_place_is_found_between_the_bars(model, place):
-    """The patch under a place of the picture is the one that its map is laid back onto there."""
+    """The patch under a place of the image is the one that its map is laid back onto there."""
     boxed = load(model, size=64, fit="letterbox")
     _, geometry = boxed.prepare(np.zeros((40, 90, 3), np.uint8))
     row, column = query_patch(boxed, place, geometry)

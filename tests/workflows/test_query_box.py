@@ -1,4 +1,4 @@
-"""A query that is a box: the patches inside are followed together, on pictures and clips."""
+"""A query that is a box: the patches inside are followed together, on images and clips."""
 
 import csv
 from fractions import Fraction
@@ -33,7 +33,7 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     return np.random.default_rng(0).integers(0, 256, (*HW, 3), dtype=np.uint8)
 
 
@@ -42,41 +42,41 @@ def test_a_place_or_a_box_is_read_as_it_is_written():
     assert place("600,300,700,500") == (300, 600, 500, 700)
     assert swapped((300, 600, 500, 700)) == (600, 300, 700, 500) and middle((300, 600, 500, 700)) == (400, 650)
     for wrong in ("3", "1,2,3", "1,2,3,x", "1,2,3,4,5"):
-        with pytest.raises(InputError, match="no place on a picture"):
+        with pytest.raises(InputError, match="no place on an image"):
             place(wrong)
     with pytest.raises(InputError, match="holds nothing"):
         place("700,300,600,500")
 
 
-def test_attention_from_a_box_is_the_mean_of_that_from_its_patches(model, picture):
-    box = explain(model, picture, "attention", query=(24, 0, 72, 48))  # a patch is 24 x 24 of the picture
-    each = [explain(model, picture, "attention", query=(x, y)) for y in (12, 36) for x in (36, 60)]
+def test_attention_from_a_box_is_the_mean_of_that_from_its_patches(model, image):
+    box = explain(model, image, "attention", query=(24, 0, 72, 48))  # a patch is 24 x 24 of the image
+    each = [explain(model, image, "attention", query=(x, y)) for y in (12, 36) for x in (36, 60)]
     assert box.settings.query == (0, 1, 2, 3) and "rows 0 to 1, columns 1 to 2" in box.words()
     assert np.allclose(box.grid, np.mean([one.grid for one in each], axis=0), atol=1e-6)
     outlined = marked(box)
     assert outlined is not None and outlined[:48, 24:72].all() and outlined.sum() == 48 * 48
 
 
-def test_a_box_of_one_patch_is_that_patch_for_every_method_that_takes_one(model, picture):
+def test_a_box_of_one_patch_is_that_patch_for_every_method_that_takes_one(model, image):
     for method, given in (("attention", {}), ("rollout", {}), ("features", {"view": "similarity"})):
-        box = explain(model, picture, method, query=(26, 25, 46, 47), **given)
-        one = explain(model, picture, method, query=(36, 36), **given)
+        box = explain(model, image, method, query=(26, 25, 46, 47), **given)
+        one = explain(model, image, method, query=(36, 36), **given)
         assert np.allclose(box.grid, one.grid, atol=1e-6)
 
 
-def test_a_box_beyond_the_picture_or_one_to_track_is_refused(model, picture):
-    with pytest.raises(InputError, match="is not on the part of the picture"):
-        explain(model, picture, "attention", query=(200, 0, 300, 40))
+def test_a_box_beyond_the_image_or_one_to_track_is_refused(model, image):
+    with pytest.raises(InputError, match="is not on the part of the image"):
+        explain(model, image, "attention", query=(200, 0, 300, 40))
     with pytest.raises(InputError, match="not a box"):
         request_from("attention", {"query": (0.0, 0.0, 9.0, 9.0), "track": True})
 
 
 @pytest.mark.parametrize("layout", ["overlay", "heads"])
-def test_a_clip_follows_the_box_in_pixels_of_the_clip(model, picture, layout):
+def test_a_clip_follows_the_box_in_pixels_of_the_clip(model, image, layout):
     request = request_from("attention", {"layout": layout})
-    (seen,) = see(model, [picture], request, [(0.0, 24.0, 48.0, 72.0)])
+    (seen,) = see(model, [image], request, [(0.0, 24.0, 48.0, 72.0)])
     found = np.mean([one.heat for one in seen.maps], axis=0)
-    assert np.allclose(found, explain(model, picture, "attention", query=(24, 0, 72, 48)).grid_heat, atol=1e-5)
+    assert np.allclose(found, explain(model, image, "attention", query=(24, 0, 72, 48)).grid_heat, atol=1e-5)
 
 
 def test_a_written_clip_shows_the_box_and_names_its_middle(model, tmp_path):
@@ -89,8 +89,8 @@ def test_a_written_clip_shows_the_box_and_names_its_middle(model, tmp_path):
 
 
 def test_the_box_is_outlined():
-    grey = np.full((120, 160, 3), 128, np.uint8)
-    changed = (ringed(grey, (30.0, 40.0, 90.0, 120.0)) != grey).any(axis=2)
+    gray = np.full((120, 160, 3), 128, np.uint8)
+    changed = (ringed(gray, (30.0, 40.0, 90.0, 120.0)) != gray).any(axis=2)
     rows, columns = np.nonzero(changed)
     assert 24 <= rows.min() <= 30 and 90 <= rows.max() <= 96 and 34 <= columns.min() <= 40
     assert not changed[40:80, 50:110].any()

@@ -1,4 +1,4 @@
-"""What a run's recipe.json says of where its pictures are and which step was the last."""
+"""What a run's recipe.json says of where its images are and which step was the last."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def test_a_folder_that_is_there_is_there(tmp_path):
             check_there(source, run)
 
 
-def test_the_last_step_is_that_of_the_pictures_that_were_learned():
+def test_the_last_step_is_that_of_the_images_that_were_learned():
     recipe = find_recipe("mnist")
     renewal = Renewal({"data": {"training": 2560}}, recipe, {}, ())
     assert recipe.steps(2560) == 50

@@ -13,7 +13,7 @@ from vitreous.render.timeline import Segment
 from vitreous.tasks.classification import Prediction
 from vitreous.workflows.video_answers import ClipAnswers, lasting, votes
 from vitreous.workflows.video_data import Spool
-from vitreous.workflows.video_numbers import centre_of_mass, entropy
+from vitreous.workflows.video_numbers import center_of_mass, entropy
 
 NAMES = ("dog", "cat", "cow")
 
@@ -101,14 +101,14 @@ def test_classes_of_one_name_are_one():
     assert answers.class_names == ("crane", "dog") and shares == pytest.approx([0.8, 0.2])
 
 
-def test_entropy_and_centre_of_mass():
+def test_entropy_and_center_of_mass():
     one = np.zeros((4, 6), np.float32)
     one[1, 4] = 3
     assert entropy(one) == 0 and entropy(np.ones((4, 6))) == pytest.approx(1)
     assert math.isnan(entropy(np.zeros((4, 6)))) and math.isnan(entropy(-np.ones((4, 6))))
-    assert centre_of_mass(one, (10.0, 0.0, 50.0, 120.0)) == pytest.approx((25, 90))
-    assert centre_of_mass(np.ones((4, 6)), (10.0, 0.0, 50.0, 120.0)) == pytest.approx((30, 60))
-    assert np.isnan(centre_of_mass(0 * one, (0.0, 0.0, 1.0, 1.0))).all()
+    assert center_of_mass(one, (10.0, 0.0, 50.0, 120.0)) == pytest.approx((25, 90))
+    assert center_of_mass(np.ones((4, 6)), (10.0, 0.0, 50.0, 120.0)) == pytest.approx((30, 60))
+    assert np.isnan(center_of_mass(0 * one, (0.0, 0.0, 1.0, 1.0))).all()
 
 
 def test_a_spool_gives_back_what_it_got_and_leaves_nothing(tmp_path):

@@ -11,7 +11,7 @@ from video_clips import moving_square
 from vitreous.cli import run
 from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
-from vitreous.explanation.pictures import explain_batch
+from vitreous.explanation.images import explain_batch
 from vitreous.explanation.settings import Settings
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
@@ -64,14 +64,14 @@ def test_every_layout_writes_every_frame_at_its_own_size(model, clip, layout, tm
     assert result.flicker.everywhere[1] < result.flicker.everywhere[0]
 
 
-def test_the_picture_does_not_change_with_the_batch_size(model, tmp_path):
+def test_the_image_does_not_change_with_the_batch_size(model, tmp_path):
     write_clip(tmp_path / "clip.mp4", moving_square(37, HW), Fraction(30))
-    pictures = []
+    images = []
     for size in (1, 5, 16, 64):
         target = tmp_path / f"{size}.mkv"
         explain_video(model, tmp_path / "clip.mp4", target, batch_size=size, quality=0)
-        pictures.append(np.stack([frame.image_u8 for frame in read_frames(target)]).astype(int))
-    assert all(len(one) == 37 and np.abs(one - pictures[0]).max() <= 2 for one in pictures)
+        images.append(np.stack([frame.image_u8 for frame in read_frames(target)]).astype(int))
+    assert all(len(one) == 37 and np.abs(one - images[0]).max() <= 2 for one in images)
 
 
 def test_attention_is_shown_unless_something_else_is_asked_for():
@@ -105,7 +105,7 @@ def test_features_keep_their_colors_from_batch_to_batch_until_a_cut(model):
     later = colors(first, second, second)
     assert np.allclose(later[0], begun[0], atol=1e-4) and np.allclose(later[1], later[2], atol=1e-4)
     (alone,) = see(model, [second], request_from("features", {}), [None])
-    assert np.allclose(later[1], alone.maps[0].colors, atol=0.03)  # of two pictures, quantiles lie a little elsewhere
+    assert np.allclose(later[1], alone.maps[0].colors, atol=0.03)  # of two images, quantiles lie a little elsewhere
 
 
 def test_strip_and_excerpt_and_size(model, clip, tmp_path):
@@ -149,7 +149,7 @@ def test_data_beside_the_clip_is_what_the_method_gives(model, clip, tmp_path):
 def test_numbers_are_in_pixels_of_the_source_whatever_is_written(model, clip, tmp_path):
     for name, size in (("own", None), ("twice", 144)):
         explain_video(model, clip, tmp_path / f"{name}.mkv", "attention", size=size, data_out=tmp_path / f"{name}.npz")
-    own, twice = ([float(row["centre_x"]) for row in rows_of(tmp_path / f"{name}.csv")] for name in ("own", "twice"))
+    own, twice = ([float(row["center_x"]) for row in rows_of(tmp_path / f"{name}.csv")] for name in ("own", "twice"))
     assert np.allclose(own, twice, atol=2) and min(own) > 16 and max(own) < 112
     request = request_from("attention", {"query": (64, 18), "size": 144})
     assert place_in_frame(request, read_info(clip).size_hw) == (36, 128)
@@ -157,12 +157,12 @@ def test_numbers_are_in_pixels_of_the_source_whatever_is_written(model, clip, tm
 
 def test_panels_have_columns_of_their_own(model, clip, tmp_path):
     explain_video(model, clip, tmp_path / "o.mp4", ["attention", "rollout"], data_out=tmp_path / "o.npz")
-    assert {"entropy_attention", "centre_y_rollout"} <= rows_of(tmp_path / "o.csv")[0].keys()
+    assert {"entropy_attention", "center_y_rollout"} <= rows_of(tmp_path / "o.csv")[0].keys()
     with np.load(tmp_path / "o.npz") as data:
         assert data["maps"].shape == (FRAMES, 2, 3, 4)
 
 
-def test_timeline_is_a_picture(model, clip, tmp_path):
+def test_timeline_is_an_image(model, clip, tmp_path):
     result = explain_video(model, clip, tmp_path / "o.mp4", "attention", timeline=tmp_path / "o.png")
     assert result.files == (tmp_path / "o.png",) and (tmp_path / "o.png").stat().st_size > 10_000
 
@@ -171,7 +171,7 @@ def test_a_model_without_classes_answers_nothing_and_refuses_the_strip(clip, tmp
     headless = small_model(0)
     result = explain_video(headless, clip, tmp_path / "o.mp4", "attention", data_out=tmp_path / "o.npz")
     assert result.answers == () and result.segments == ()
-    assert list(rows_of(tmp_path / "o.csv")[0]) == ["time_seconds", "entropy", "centre_x", "centre_y"]
+    assert list(rows_of(tmp_path / "o.csv")[0]) == ["time_seconds", "entropy", "center_x", "center_y"]
     for wanted in ({"strip": True}, {"timeline": tmp_path / "t.png"}):
         with pytest.raises(InputError, match="this model has none"):
             explain_video(headless, clip, tmp_path / "p.mp4", **wanted)
@@ -187,11 +187,11 @@ def test_a_model_without_classes_answers_nothing_and_refuses_the_strip(clip, tmp
         (["attention", "rollout"], {"layout": "overlay"}, "takes one method, not 2"),
         (["rollout", "grad-cam"], {"head": 1}, "none of rollout, grad-cam has a use for the setting head"),
         ("attention", {"track": True}, "nothing to track"),
-        ("attention", {"query": (128, 5)}, "not on the picture, which is 128 × 72"),
+        ("attention", {"query": (128, 5)}, "not on the image, which is 128 × 72"),
         ("attention", {"data_out": "maps.zip"}, "let its name end in .npz"),
         ("attention", {"smooth": -1}, "give 0 for no smoothing"),
         ("attention", {"batch_size": 0}, "give 1 or more"),
-        ("attention", {"colour": 1}, "no setting 'colour'"),
+        ("attention", {"color": 1}, "no setting 'color'"),
         ("attention", {"layer": 3}, "there is no layer 3"),
         ("grad-cam", {"explained": "dgo"}, "did you mean 'dog'"),
         ("attention", {"strength": 2}, "outside \\[0, 1\\]"),

@@ -115,7 +115,7 @@ def test_a_clip_that_kills_its_workers_is_given_up(model_folder, two_clips, tmp_
     assert second.state == "written" and left(tmp_path / "out") == ["a.json", "b.json", "b.mp4", "summary.jsonl"]
 
 
-def test_a_folder_of_pictures_is_replaced_only_after_a_death(model_folder, two_clips, tmp_path):
+def test_a_folder_of_images_is_replaced_only_after_a_death(model_folder, two_clips, tmp_path):
     output = tmp_path / "out"
     (output / "a").mkdir(parents=True)
     (output / "a" / "frame-000000.png").write_text("old")

@@ -22,7 +22,7 @@ HW, CELL = (64, 96), 8
 
 @pytest.fixture
 def seeing_colors(monkeypatch):
-    """A stand-in for the model's tokens: each patch's mean colour."""
+    """A stand-in for the model's tokens: each patch's mean color."""
 
     def patch_tokens(classifier, images):
         found = []
@@ -99,7 +99,7 @@ def test_a_clip_in_which_it_is_lost_gets_empty_maps_and_a_note(seeing_colors, tm
     assert rows[0].endswith("query_x,query_y") and rows[1].endswith("28.0,20.0") and rows[4].endswith(",,")
 
 
-def test_the_models_own_tokens_find_the_same_picture(tmp_path):
+def test_the_models_own_tokens_find_the_same_image(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (*HW, 3), np.uint8)
     places = Tracker(model(), (20.0, 28.0)).follow(frames_of([image] * 3))
     assert places == [(20.0, 28.0)] * 3

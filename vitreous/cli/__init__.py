@@ -14,18 +14,18 @@ EXIT_BAD_INPUT, EXIT_BROKE_OFF, EXIT_INTERRUPTED = 2, 3, 130
 
 VERBS = {
     "demo": "Run the whole chain: train, evaluate, explain, video.",
-    "data": "Look at pictures before learning from them.",
+    "data": "Look at images before learning from them.",
     "train": "Train a model by a recipe, or go on with a run.",
-    "evaluate": "Measure a model on pictures it has not learned from.",
+    "evaluate": "Measure a model on images it has not learned from.",
     "compare": "Say which of two runs is better, and how sure that is.",
     "models": "List the sizes of models and what they cost.",
-    "explain": "Show what a model looks at on pictures.",
+    "explain": "Show what a model looks at on images.",
     "methods": "List the ways to explain.",
     "video": "Lay over a clip what a model looks at.",
     "live": "Show in the browser what a model looks at, live.",
-    "patches": "Show how a picture is cut into patches.",
+    "patches": "Show how an image is cut into patches.",
     "convert": "Write a model in the form that another library loads.",
-    "localisation": "Measure whether maps fall on the object.",
+    "localization": "Measure whether maps fall on the object.",
     "faithfulness": "Measure how far maps can be believed.",
     "doctor": "Say in words what is wrong inside a model.",
 }

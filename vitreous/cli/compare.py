@@ -25,12 +25,12 @@ def compare(
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     device: str = "auto",
 ) -> int:
-    """Say which of two runs is better on the same pictures, and how sure that is: paired bootstrap, McNemar's test.
+    """Say which of two runs is better on the same images, and how sure that is: paired bootstrap, McNemar's test.
 
     Args:
         first: Run folder.
         second: Another run folder, with the same classes.
-        data: Pictures to compare on; by default those that both runs were trained on.
+        data: Images to compare on; by default those that both runs were trained on.
         split: test, or validation while settings are still being chosen.
         output: PNG of both runs' curves and the difference of each class.
         json_: Print the comparison as one JSON object.
@@ -62,7 +62,7 @@ def print_comparison(result: "ComparisonResult") -> None:
     for line in result.unfinished:
         say(line)
     say(
-        f"{one.count:,} {result.split} pictures of {result.data} · both right {one.both_right:,} · only {result.first} "
+        f"{one.count:,} {result.split} images of {result.data} · both right {one.both_right:,} · only {result.first} "
         f"{one.only_first_right:,} · only {result.second} {one.only_second_right:,} · neither {one.both_wrong:,}"
     )
     headings = (result.first, result.second, "difference", "95 %")

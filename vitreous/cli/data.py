@@ -12,7 +12,7 @@ from vitreous.cli.screen import progress, say
 MOST_LINES = 20
 """Of classes, files or groups of copies on the screen; --json has all."""
 UNEQUAL_FROM = 1.5
-"""So many times as many pictures in the largest class as in the smallest are worth a hint."""
+"""So many times as many images in the largest class as in the smallest are worth a hint."""
 MEGABYTES_BELOW = 0.1  # gigabytes
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ def data(
     recipe: str | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Look at pictures before learning from them: counts, sizes, unreadable files, copies across splits, balance.
+    """Look at images before learning from them: counts, sizes, unreadable files, copies across splits, balance.
 
-    Exit code 2 if files can't be read, or if a picture lies in more than one split.
+    Exit code 2 if files can't be read, or if an image lies in more than one split.
 
     Args:
         source: folder:DIR above all; also cifar10, cifar100, mnist, shapes, parquet:DIR or hf:OWNER/NAME.
-        recipe: Tell the memory that the pictures take at this recipe's size.
+        recipe: Tell the memory that the images take at this recipe's size.
         json_: Print everything as one JSON object.
     """
     from vitreous.workflows.data import inspect_data
@@ -51,12 +51,12 @@ def print_report(report: "DataReport") -> None:
     counts = ", ".join(f"{count:,} {split}" for split, count in report.splits.items())
     say(f"{report.source}: {counts}, {len(report.classes):,} classes")
     if report.held_out is not None:
-        say(f"validation: {report.held_out:.0%} of the training pictures, held out")
+        say(f"validation: {report.held_out:.0%} of the training images, held out")
     print_classes(report)
     print_balance(report)
     print_sizes(report)
     print_groups("unreadable", [[line] for line in report.unreadable])
-    ending = f"left out, without a picture's ending or in no class ({report.left_out_endings})"
+    ending = f"left out, without an image's ending or in no class ({report.left_out_endings})"
     print_groups(ending, [[line] for line in report.left_out])
     print_groups("in more than one split (the same pixels)", report.leaks)
     print_groups("in more than one class (the same pixels)", report.contradictions)
@@ -64,7 +64,7 @@ def print_report(report: "DataReport") -> None:
     others = [one for one in report.copies if frozenset(one) not in told]
     print_groups("more than once in one class of one split (the same pixels)", others)
     if not report.copies:
-        say("copies: none (no two pictures have the same pixels)")
+        say("copies: none (no two images have the same pixels)")
 
 
 def print_classes(report: "DataReport") -> None:
@@ -88,9 +88,7 @@ def print_balance(report: "DataReport") -> None:
         say(f"balance: nothing to train on in {', '.join(empty[:MOST_LINES])}")
         return
     hint = " (weight: what --set class_weights=balanced gives)" if report.imbalance >= UNEQUAL_FROM else ""
-    say(
-        f"balance: {report.imbalance:.2f} times as many training pictures in the largest class as in the smallest{hint}"
-    )
+    say(f"balance: {report.imbalance:.2f} times as many training images in the largest class as in the smallest{hint}")
 
 
 def print_sizes(report: "DataReport") -> None:

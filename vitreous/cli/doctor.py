@@ -16,7 +16,7 @@ MARKS = {"fault": ("✗", "bold red"), "note": ("!", "yellow"), "well": ("✓", 
 
 def doctor(
     model: str,
-    pictures: Annotated[list[Path] | None, Parameter(negative="")] = None,
+    images: Annotated[list[Path] | None, Parameter(negative="")] = None,
     /,
     *,
     data: str | None = None,
@@ -29,9 +29,9 @@ def doctor(
     Args:
         model: Run folder, weights file, origin:name such as hf:facebook/dinov2-small, or
             factory:MODULE:FUNCTION of your own, with @WEIGHTS after it.
-        pictures: Picture files to look at; without any, test pictures of --data.
-        data: Source of pictures, a folder of pictures, or masks:DIR; by default what the run was trained on.
-        count: How many pictures of the source.
+        images: Image files to look at; without any, test images of --data.
+        data: Source of images, a folder of images, or masks:DIR; by default what the run was trained on.
+        count: How many images of the source.
         output: Folder for doctor.json and doctor.html: the run folder, or "doctor", by default.
         json_: Print what was found as one JSON object.
     """
@@ -43,9 +43,9 @@ def doctor(
     with progress("looking inside") as display:
 
         def tell(done: int, total: int) -> None:
-            display(done, total, f"picture {done} of {total}")
+            display(done, total, f"image {done} of {total}")
 
-        found = run(model, pictures or [], data=data, count=count, on_progress=tell)
+        found = run(model, images or [], data=data, count=count, on_progress=tell)
     folder = results_folder(model, output, "doctor")
     written = [write_doctor(found, folder), write_doctor_page(found, folder)]
     if json_:
@@ -66,7 +66,7 @@ def print_findings(found: "Examination") -> None:
     from vitreous.evaluation.finding import counted
 
     anatomy = found.anatomy
-    sizes = f"{anatomy.layers} layers of {counted(anatomy.heads, 'head')}, {counted(len(found.images_u8), 'picture')}"
+    sizes = f"{anatomy.layers} layers of {counted(anatomy.heads, 'head')}, {counted(len(found.images_u8), 'image')}"
     say(f"{found.model}: {sizes} · {counted(found.faults, 'fault') if found.faults else 'no faults'}")
     table = Table.grid(padding=(0, 1))
     for one in found.findings:

@@ -29,22 +29,22 @@ def evaluate(
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     device: str = "auto",
 ) -> int:
-    """Measure a model on pictures it has not learned from: accuracy, loss, precision, recall, confusion, calibration.
+    """Measure a model on images it has not learned from: accuracy, loss, precision, recall, confusion, calibration.
 
-    Every score has its interval at 95 % beside it. A run's scores on its own test pictures are kept in its folder, with
+    Every score has its interval at 95 % beside it. A run's scores on its own test images are kept in its folder, with
     figures.
 
     Args:
         model: Run folder or model.safetensors.
-        data: Pictures to measure on; by default those the run was trained on.
+        data: Images to measure on; by default those the run was trained on.
         split: test, or validation while settings are still being chosen.
-        temperature: Also fit a temperature on the validation pictures, and say what it does.
-        corruptions: Instead, measure on pictures made worse: 15 kinds at 5 strengths, in the manner of CIFAR-10-C, but
-            not comparable with its published files. That is 76 passes: of 10,000 pictures about half an hour on two
+        temperature: Also fit a temperature on the validation images, and say what it does.
+        corruptions: Instead, measure on images made worse: 15 kinds at 5 strengths, in the manner of CIFAR-10-C, but
+            not comparable with its published files. That is 76 passes: of 10,000 images about half an hour on two
             cores; --count takes fewer.
-        shifts: Instead, measure on pictures shifted by 0 to 8 pixels and turned by up to 45 degrees.
-        count: Pictures to take for --corruptions and --shifts; all by default.
-        skip_unreadable: Leave out pictures that can't be read, and list them, in place of refusing the data.
+        shifts: Instead, measure on images shifted by 0 to 8 pixels and turned by up to 45 degrees.
+        count: Images to take for --corruptions and --shifts; all by default.
+        skip_unreadable: Leave out images that can't be read, and list them, in place of refusing the data.
         json_: Print the scores as one JSON object.
         device: auto, cpu or cuda.
     """
@@ -54,7 +54,7 @@ def evaluate(
 
         if temperature or skip_unreadable:
             option = "--temperature" if temperature else "--skip-unreadable"
-            raise InputError(f"{option} is for the pictures as they are: leave it out, or measure them apart")
+            raise InputError(f"{option} is for the images as they are: leave it out, or measure them apart")
         sample = Sample(data, split, count, device)
         return robustness(model, sample, corruptions=corruptions, shifts=shifts, in_json=json_)
     if count is not None:
@@ -72,7 +72,7 @@ def evaluate(
     if scores.not_kept is not None:
         raise InputError(scores.not_kept)
     if scores.files and not json_:
-        note(f"{scores.files[0]} and {len(scores.files) - 1} pictures in {scores.files[1].parent} written")
+        note(f"{scores.files[0]} and {len(scores.files) - 1} images in {scores.files[1].parent} written")
     return 0
 
 
@@ -86,10 +86,10 @@ def print_scores(scores: "Evaluation") -> None:
     if scores.top5 is not None and scores.top5_interval is not None:
         shares.append(("top-5", scores.top5, scores.top5_interval))
     values = " · ".join(f"{name} {value:.2%}" for name, value, _ in shares)
-    say(f"{values} · loss {scores.loss:.4f} · {scores.count:,} pictures")
+    say(f"{values} · loss {scores.loss:.4f} · {scores.count:,} images")
     low, high = scores.loss_interval
     say(f"95 %: {' · '.join(span(interval) for _, _, interval in shares)} · {low:.4f} to {high:.4f}")
-    table = Table("class", *(Column(name, justify="right") for name in ("precision", "recall", "F1", "pictures")))
+    table = Table("class", *(Column(name, justify="right") for name in ("precision", "recall", "F1", "images")))
     for one in scores.classes:
         pairs = [(one.precision, one.precision_interval), (one.recall, one.recall_interval), (one.f1, one.f1_interval)]
         table.add_row(Text(one.name), *(_cell(*pair) for pair in pairs), f"{one.count:,}")
@@ -142,7 +142,7 @@ def print_temperature(scaling: "TemperatureScaling") -> None:
     """What temperature scaling does, a line for each of what it changes."""
     from vitreous.evaluation.temperature import is_at_limit
 
-    say(f"temperature {scaling.value:.3f}, fitted on {scaling.fitted_on:,} validation pictures; before and after:")
+    say(f"temperature {scaling.value:.3f}, fitted on {scaling.fitted_on:,} validation images; before and after:")
     before, after = (
         f"{low:.4f} to {high:.4f}" for low, high in (scaling.loss_before_interval, scaling.loss_after_interval)
     )
@@ -150,4 +150,4 @@ def print_temperature(scaling: "TemperatureScaling") -> None:
     before, after = (span(one, 2) for one in (scaling.error_before_interval, scaling.error_after_interval))
     say(f"  calibration error {scaling.error_before:.2%} (95 %: {before}) → {scaling.error_after:.2%} ({after})")
     if is_at_limit(scaling.value):
-        note("the temperature is at the end of what is tried: the validation pictures are too few or too easy for one")
+        note("the temperature is at the end of what is tried: the validation images are too few or too easy for one")

@@ -9,7 +9,7 @@ from vitreous.cli.screen import say
 
 
 def explain(
-    *model_and_pictures: str,
+    *model_and_images: str,
     method: str = "rollout",
     target: str | None = None,
     layer: int | None = None,
@@ -33,18 +33,18 @@ def explain(
     device: str = "auto",
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
 ) -> int:
-    """Show what a model looks at on pictures; without pictures, on the test pictures of its own data.
+    """Show what a model looks at on images; without images, on the test images of its own data.
 
     Args:
-        model_and_pictures: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small; then pictures.
+        model_and_images: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small; then images.
         method: How to explain; `vitreous methods` lists them and the settings that each one takes.
         target: What the map shall explain: a class; "cat - dog" for what speaks for one rather than the other;
-            "text:a photo of a cat" for an image-text model; "region:x0,y0,x1,y1" for a part of the picture, in its
+            "text:a photo of a cat" for an image-text model; "region:x0,y0,x1,y1" for a part of the image, in its
             pixels. By default the predicted class.
         layer: Layer to show, counted from 0; -1 is the last.
         head: Head to show, counted from 0; all of them by default.
         fusion: How heads are joined.
-        query: A place X,Y in the picture's pixels, or a box X0,Y0,X1,Y1, whose patches are followed instead of what the
+        query: A place X,Y in the image's pixels, or a box X0,Y0,X1,Y1, whose patches are followed instead of what the
             model's head reads.
         discard: Share of each layer's smallest weights that rollout leaves out.
         steps: Points on the path of integrated-gradients.
@@ -53,16 +53,16 @@ def explain(
         window: Side in patches of what occlusion hides.
         view: What features shows: PCA as colors, similarity to --query, or norms.
         seed: Of the random draws.
-        truth: What the picture really shows; by default its folder's name, where that is a class.
-        layout: single: one explained picture; sheet: every layer and head; methods: every method; grid: all pictures.
-        data: Source of test pictures; by default the one the run was trained on.
-        count: How many test pictures to show.
+        truth: What the image really shows; by default its folder's name, where that is a class.
+        layout: single: one explained image; sheet: every layer and head; methods: every method; grid: all images.
+        data: Source of test images; by default the one the run was trained on.
+        count: How many test images to show.
         size: Side in pixels of what the model is given, if another than its own.
         factory: A function of your own, as MODULE:FUNCTION, that returns the model: one of timm, torchvision or
-            transformers as it is, others as vitreous.wrap(model, preprocessing=...); all arguments are pictures then.
+            transformers as it is, others as vitreous.wrap(model, preprocessing=...); all arguments are images then.
         checkpoint: Weights for the factory's model.
         device: auto, cpu or cuda.
-        output: File to write; several pictures with a folder here are written one by one.
+        output: File to write; several images with a folder here are written one by one.
     """
     from vitreous.cli.model import open_model
     from vitreous.explanation.settings import Settings
@@ -74,9 +74,7 @@ def explain(
         window=window, view=view, seed=seed,
     )  # fmt: skip
     request = ExplainRequest(method, settings, target, place(query), truth, layout, data, count)
-    model, pictures = open_model(
-        list(model_and_pictures), factory=factory, checkpoint=checkpoint, size=size, device=device
-    )
-    for written in write_explanations(model, pictures, request, output):
+    model, images = open_model(list(model_and_images), factory=factory, checkpoint=checkpoint, size=size, device=device)
+    for written in write_explanations(model, images, request, output):
         say(f"{written.path}: {written.words}")
     return 0

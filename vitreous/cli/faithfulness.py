@@ -23,10 +23,10 @@ COLUMNS = {
     "road-most": "ROAD\nmost",
     "road-least": "ROAD\nleast",
     "sensitivity": "sensi-\ntivity",
-    "randomised-head": "head\nrandom",
-    "randomised-all": "all\nrandom",
+    "randomized-head": "head\nrandom",
+    "randomized-all": "all\nrandom",
 }
-MARKS = {"random map": "r", "centred blob": "b"}
+MARKS = {"random map": "r", "centerd blob": "b"}
 NARROWEST = 100
 """Columns that the table takes where there is no terminal."""
 
@@ -46,14 +46,14 @@ def faithfulness(
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     device: str = "auto",
 ) -> int:
-    """Measure how far the maps of a model can be believed: every method beside a random map and a centred blob.
+    """Measure how far the maps of a model can be believed: every method beside a random map and a centerd blob.
 
     Args:
         model: Run folder, weights file, origin:name, or factory:MODULE:FUNCTION of your own, with @WEIGHTS
             after it.
-        data: Pictures to measure on; by default those the run was trained on.
+        data: Images to measure on; by default those the run was trained on.
         methods: Methods, separated by commas; all of them by default.
-        count: How many pictures, drawn by lot; 64 by default, or all if there are fewer.
+        count: How many images, drawn by lot; 64 by default, or all if there are fewer.
         target: Follow the predicted class or the true one.
         split: test, or validation while settings are still being chosen.
         seed: Of all that is drawn by lot.
@@ -75,8 +75,8 @@ def faithfulness(
     try:
         with progress("measuring") as display:
             listener = FaithfulnessListener(
-                lambda able, pictures, seconds: note(
-                    f"{counted(able, 'method')}, {counted(pictures, 'picture')}: about {clock(seconds)}"
+                lambda able, images, seconds: note(
+                    f"{counted(able, 'method')}, {counted(images, 'image')}: about {clock(seconds)}"
                 ),
                 lambda share, step, left: display(share, 1.0, f"{step} · {clock(left)} left"),
             )
@@ -109,7 +109,7 @@ def print_table(result: "Faithfulness") -> None:
     table = Table("method", *headings, box=None, padding=(0, 1, 0, 0))
     for method in result.methods:
         name = Text(method.name + (" !" if method.unchanged else ""), style="dim" if method.baseline else "")
-        table.add_row(name, *(cell(method, measure) for measure in shown), end_section=method.name == "centred blob")
+        table.add_row(name, *(cell(method, measure) for measure in shown), end_section=method.name == "centerd blob")
     console.print(table)
     for line in legend(result):
         say(line)
@@ -154,12 +154,12 @@ def legend(result: "Faithfulness") -> list[str]:
     asked, unit = result.asked, "probability"
     followed = f"the {asked['target']} class"
     if result.unit == "score":
-        followed, unit = "the picture's own vector (the model has no classes)", "score over the whole picture's"
+        followed, unit = "the image's own vector (the model has no classes)", "score over the whole image's"
     lines = [
         "",
-        f"{asked['count']} {asked['split']} pictures of {asked['data']} · target: {followed} · 95 % intervals beneath",
+        f"{asked['count']} {asked['split']} images of {asked['data']} · target: {followed} · 95 % intervals beneath",
         f"insertion, deletion: area under the {unit}; ROAD: its mean, patches imputed; the rest: correlations",
-        "r, b: not better than the random map, than the centred blob (the difference may be 0), or too few pictures",
+        "r, b: not better than the random map, than the centerd blob (the difference may be 0), or too few images",
         verdict(result.methods),
     ]
     if any(method.unchanged for method in result.methods):

@@ -54,9 +54,9 @@ def live(
 ) -> int:
     """Show in the browser what a model looks at, live: through a camera, or a clip played as if it were one.
 
-    Pictures are drawn as `vitreous video` draws them, layouts, legend and smoothing over time included; their colours
+    Images are drawn as `vitreous video` draws them, layouts, legend and smoothing over time included; their colors
     settle in the first ones of a scene.
-    Frames that come while the model is busy are dropped, so the picture never lags. Ctrl-C ends the view and prints
+    Frames that come while the model is busy are dropped, so the image never lags. Ctrl-C ends the view and prints
     its summary; as this is the way to end it, the exit code is 0.
 
     Args:
@@ -67,24 +67,24 @@ def live(
         loop: Play the clip again and again.
         method: How to explain; `vitreous methods` lists them and the settings that each one takes. Several, with
             commas between, get a panel each.
-        layout: How it is shown: the map over the picture by default; heads and layers show each one of the attention.
-        target: What the maps shall explain: a class, or "cat - dog"; each picture's predicted class by default.
-        query: A place X,Y in pixels of the picture shown (see --size), or a box X0,Y0,X1,Y1, whose patches are followed
+        layout: How it is shown: the map over the image by default; heads and layers show each one of the attention.
+        target: What the maps shall explain: a class, or "cat - dog"; each image's predicted class by default.
+        query: A place X,Y in pixels of the image shown (see --size), or a box X0,Y0,X1,Y1, whose patches are followed
             instead of what the model's head reads.
-        track: Carry the query along with what lies there in the first picture, until the scene changes.
+        track: Carry the query along with what lies there in the first image, until the scene changes.
         layer: Layer to show, counted from 0; -1 is the last.
         head: Head to show, counted from 0; all of them by default.
         fusion: How heads are joined.
         discard: Share of each layer's smallest weights that rollout leaves out.
         view: What the method features shows: PCA as colors, similarity to --query, or norms.
         strength: Of the effect, 0 to 1.
-        edges: Bring the map to the picture's edges.
-        legend: Write method and colours on the picture.
+        edges: Bring the map to the image's edges.
+        legend: Write method and colors on the image.
         smooth: Half-life in seconds of the smoothing over time, which what moves is spared; 0 for none.
-        strip: Draw the classes over time under the picture.
-        size: Long side of the pictures in pixels, at most.
+        strip: Draw the classes over time under the image.
+        size: Long side of the images in pixels, at most.
         model_size: Side in pixels that the model is given; its own by default.
-        model_fit: How frames are brought to that size: squashed, their centre cut out, in their own shape with about
+        model_fit: How frames are brought to that size: squashed, their center cut out, in their own shape with about
             its area, or with bars around them; the model's own way by default.
         precision: bf16 makes the model about 1.5 times as fast where the hardware has it, and auto takes it there;
             int8 about twice, with AVX-512 VNNI and for methods without gradients. A written clip is
@@ -170,10 +170,10 @@ def display() -> Generator[Callable[["LiveState"], None]]:
 def state_words(state: "LiveState") -> str:
     """The numbers of a live view in one line."""
     answer = [f"{name} {100 * share:.0f} %" for name, share in state.ranking[:1]]
-    latency = "no picture" if state.latency_ms is None else f"latency {state.latency_ms:.0f} ms"
+    latency = "no image" if state.latency_ms is None else f"latency {state.latency_ms:.0f} ms"
     viewers = f"{state.viewers} viewer{'' if state.viewers == 1 else 's'}"
     return " · ".join(
-        [*answer, f"{state.fps:.1f} pictures/s", latency, f"{state.dropped} of {state.seen} dropped", viewers]
+        [*answer, f"{state.fps:.1f} images/s", latency, f"{state.dropped} of {state.seen} dropped", viewers]
     )
 
 
@@ -182,5 +182,5 @@ def in_words(summary: "LiveSummary") -> str:
     latency = "" if summary.latency_ms is None else f", median latency {summary.latency_ms:.0f} ms"
     return (
         f"{summary.seen} frames seen, {summary.shown} shown, {summary.dropped} dropped{latency}, "
-        f"{summary.fps:.1f} pictures/s"
+        f"{summary.fps:.1f} images/s"
     )

@@ -23,11 +23,11 @@ def models(
     device: str = "auto",
     precision: str = "auto",
 ) -> int:
-    """List the sizes of models: parameters, arithmetic for a picture, and how many pictures a second here.
+    """List the sizes of models: parameters, arithmetic for an image, and how many images a second here.
 
     Args:
         names: Sizes such as Ti/16; all by default.
-        measure: Measure pictures a second, half a second each; large sizes only when they are named.
+        measure: Measure images a second, half a second each; large sizes only when they are named.
         json_: Print the list as JSON.
         device: auto, cpu or cuda; for measuring.
         precision: auto, bf16 or fp32; for measuring.
@@ -51,19 +51,19 @@ def print_sizes(sizes: "list[ModelSize]", *, measured: bool) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    more = ("pictures/s", "batch") if measured else ()
-    names = ("picture", "tokens", "width", "depth", "heads", "parameters", "GMAC", *more)
+    more = ("images/s", "batch") if measured else ()
+    names = ("image", "tokens", "width", "depth", "heads", "parameters", "GMAC", *more)
     table = Table(Column("size", no_wrap=True), *(Column(name, justify="right", no_wrap=True) for name in names))
     for one in sizes:
         config, grid_hw = one.config, one.config.grid_hw
-        speed = (f"{one.speed.pictures_per_second:,.0f}", str(one.speed.batch)) if one.speed else ("", "")
+        speed = (f"{one.speed.images_per_second:,.0f}", str(one.speed.batch)) if one.speed else ("", "")
         table.add_row(
             one.name, " × ".join(map(str, config.image_size_hw)), f"{config.prefix + grid_hw[0] * grid_hw[1]:,}",
             str(config.width), str(config.depth), str(config.heads), f"{one.parameters / 1e6:.2f} M",
             f"{one.multiply_adds / 1e9:#.3g}".rstrip("."), *(speed if measured else ()),
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else NARROWEST).print(table)
-    say("GMAC: thousand million multiply-adds for one picture of this size")
+    say("GMAC: thousand million multiply-adds for one image of this size")
     speed = next((one.speed for one in sizes if one.speed), None)
     if speed is not None:
-        say(f"pictures/s: in {speed.precision} on {speed.device}; name a size without a number to measure it")
+        say(f"images/s: in {speed.precision} on {speed.device}; name a size without a number to measure it")

@@ -10,7 +10,7 @@ from vitreous.errors import InputError
 
 
 def patches(
-    picture: Path,
+    image: Path,
     /,
     *,
     model: str | None = None,
@@ -18,22 +18,22 @@ def patches(
     size: str = "224x224",
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
 ) -> int:
-    """Show how a picture is cut into patches.
+    """Show how an image is cut into patches.
 
     Args:
-        picture: Picture file.
+        image: Image file.
         model: Cut as this model does; then --patch-size and --size don't count.
         patch_size: Side of a patch in pixels.
-        size: Height and width in pixels that the picture is brought to first, as 224x224.
-        output: File to write; the picture's name with "-patches.png" by default.
+        size: Height and width in pixels that the image is brought to first, as 224x224.
+        output: File to write; the image's name with "-patches.png" by default.
     """
-    from vitreous.workflows.explain import save_picture
+    from vitreous.workflows.explain import save_image
     from vitreous.workflows.patches import parse_size, patches_image
 
-    path = output or Path(f"{picture.stem}-patches.png")
-    if path.resolve() == picture.resolve():
-        raise InputError(f"{path} is the picture itself: choose another --output")
-    image = patches_image(picture, model, patch_size=patch_size, size_hw=parse_size(size))
-    save_picture(image, path)
+    path = output or Path(f"{image.stem}-patches.png")
+    if path.resolve() == image.resolve():
+        raise InputError(f"{path} is the image itself: choose another --output")
+    drawing = patches_image(image, model, patch_size=patch_size, size_hw=parse_size(size))
+    save_image(drawing, path)
     say(f"{path}: written")
     return 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def robustness(model: str, sample: "Sample", *, corruptions: bool, shifts: bool, in_json: bool) -> int:
-    """Measure accuracy on corrupted, or on shifted and turned pictures, or both, and print it."""
+    """Measure accuracy on corrupted, or on shifted and turned images, or both, and print it."""
     from vitreous.workflows.robustness import as_json, measure_corruptions, measure_shifts
 
     results = {}
@@ -30,7 +30,7 @@ def robustness(model: str, sample: "Sample", *, corruptions: bool, shifts: bool,
         if result.measured.files and result.measured.not_kept is None:
             note(" and ".join(map(str, result.measured.files)) + " written")
         if result.measured.stays is not None:
-            note(f"nothing written: {result.measured.stays} is of more pictures and stays")
+            note(f"nothing written: {result.measured.stays} is of more images and stays")
     if lost := [result.measured.not_kept for result in results.values() if result.measured.not_kept is not None]:
         raise InputError("; ".join(lost))
     return 0
@@ -44,7 +44,7 @@ def _told(words: str, measure: Callable[..., Any], model: str, sample: "Sample")
 def where(measured: "Measured") -> str:
     """What was measured on, in one line."""
     unfinished = measured.reached.words if measured.reached is not None else None
-    words = [f"{measured.count:,} {measured.split} pictures of {measured.data}", measured.precision, unfinished]
+    words = [f"{measured.count:,} {measured.split} images of {measured.data}", measured.precision, unfinished]
     return " · ".join(word for word in words if word)
 
 

@@ -35,11 +35,11 @@ def train(
     Args:
         recipe: Name of a recipe.
         out: Run folder to make; runs/RECIPE by default.
-        data: Pictures in place of the recipe's: cifar10, cifar100, mnist, shapes, folder:DIR, parquet:DIR or
-            hf:OWNER/NAME. With --resume, where the run's pictures are now, if they were moved.
-        skip_unreadable: Leave out pictures that can't be read, and list them, in place of refusing the data.
+        data: Images in place of the recipe's: cifar10, cifar100, mnist, shapes, folder:DIR, parquet:DIR or
+            hf:OWNER/NAME. With --resume, where the run's images are now, if they were moved.
+        skip_unreadable: Leave out images that can't be read, and list them, in place of refusing the data.
         resume: Go on with the run in --out, to the same bits as if it had never stopped.
-        accept_changed_data: With --resume, go on although the pictures are others than at the start.
+        accept_changed_data: With --resume, go on although the images are others than at the start.
         settings: Change a setting: --set epochs=20 --set optimizer.learning_rate=1e-3. With --resume only accumulate,
             checkpoint_activations, shard_weights, checkpoint_seconds and tensorboard.
         device: auto, cpu or cuda.
@@ -84,5 +84,5 @@ def parse_settings(texts: list[str]) -> dict[str, str]:
 def training_words(at: "Progress") -> str:
     """Where a run is, in words."""
     validation = "" if at.validation_top1 is None else f" · validation {at.validation_top1:.1%}"
-    rates = f"{at.pictures_per_second:,.0f} pictures/s · {clock(at.seconds_left)} left"
+    rates = f"{at.images_per_second:,.0f} images/s · {clock(at.seconds_left)} left"
     return f"epoch {at.epoch:.2f} · loss {at.loss:.3f} · top-1 {at.top1:.1%}{validation} · {rates}"

@@ -76,7 +76,7 @@ def video(
             the clip's name with "-attention.mp4" by default. Of a folder of clips: a folder.
         method: How to explain; `vitreous methods` lists them and the settings that each one takes. Several, with
             commas between, get a panel each.
-        layout: How it is shown: the map over the picture by default; heads and layers show each one of the attention.
+        layout: How it is shown: the map over the image by default; heads and layers show each one of the attention.
         target: What the maps shall explain: a class, or "cat - dog"; each frame's predicted class by default.
         query: A place X,Y in the clip's pixels, or a box X0,Y0,X1,Y1, whose patches are followed instead of what the
             model's head reads.
@@ -87,8 +87,8 @@ def video(
         discard: Share of each layer's smallest weights that rollout leaves out.
         view: What the method features shows: PCA as colors, similarity to --query, or norms.
         strength: Of the effect, 0 to 1.
-        edges: Bring the map to the picture's edges.
-        legend: Write method and colours on the picture.
+        edges: Bring the map to the image's edges.
+        legend: Write method and colors on the image.
         smooth: Half-life in seconds of the smoothing over time, which what moves is spared; 0 for none.
         strip: Draw the classes over time under the clip.
         timeline: PNG file of classes, segments and the map's entropy over time. Of a folder of clips: a folder.
@@ -100,7 +100,7 @@ def video(
         quality: The encoder's crf: lower is better and larger.
         format: Of an output whose name has no ending, such as webm or png.
         model_size: Side in pixels that the model is given; its own by default.
-        model_fit: How frames are brought to that size: squashed, their centre cut out, in their own shape with about
+        model_fit: How frames are brought to that size: squashed, their center cut out, in their own shape with about
             its area, or with bars around them; the model's own way by default.
         batch_size: Frames that go through the model at a time.
         precision: bf16 makes the model about 1.5 times as fast where the hardware has it, and moves maps by little;

@@ -44,7 +44,7 @@ class Archive:
 
 
 def cache_folder() -> Path:
-    """Where downloads and decoded pictures are kept: VITREOUS_CACHE, or vitreous/ in the user's cache folder."""
+    """Where downloads and decoded images are kept: VITREOUS_CACHE, or vitreous/ in the user's cache folder."""
     if own := os.environ.get("VITREOUS_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitreous"

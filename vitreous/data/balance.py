@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def class_weights(counts: Sequence[int] | Tensor) -> Tensor:
-    """A weight a class, inverse to its number of pictures, with a mean of 1: float32 (classes).
+    """A weight a class, inverse to its number of images, with a mean of 1: float32 (classes).
 
-    Classes without pictures get 0 and don't count in the mean.
+    Classes without images get 0 and don't count in the mean.
     """
     numbers = torch.as_tensor(counts, dtype=torch.float64)
     assert numbers.ndim == 1 and (numbers >= 0).all() and numbers.any(), counts

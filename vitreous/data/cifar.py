@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from vitreous.data.archives import Archive, given_folder, obtain
+from vitreous.data.image_set import ImageSet
 from vitreous.data.parquet import has_parquet, load_parquet
-from vitreous.data.pictures import Pictures
 from vitreous.errors import InputError
 
 HOME = "https://www.cs.toronto.edu/~kriz"
@@ -43,7 +43,7 @@ LAYOUTS = {
 }
 
 
-def load_cifar(dataset: str, part: str) -> Pictures:
+def load_cifar(dataset: str, part: str) -> ImageSet:
     """The official "train" (50,000) or "test" (10,000) part of "cifar10" or "cifar100", 32 x 32 (Krizhevsky 2009).
 
     Parquet files in the data set's folder of VITREOUS_DATA come first, then the archive there, cached or downloaded.
@@ -58,7 +58,7 @@ def load_cifar(dataset: str, part: str) -> Pictures:
     return read_cifar(obtain(layout.archive, dataset), layout, part)
 
 
-def read_cifar(path: Path, layout: CifarLayout, part: str) -> Pictures:
+def read_cifar(path: Path, layout: CifarLayout, part: str) -> ImageSet:
     """Read one part of the archive at `path`, packed or plain, without unpacking it to disk.
 
     Raises:
@@ -73,9 +73,9 @@ def read_cifar(path: Path, layout: CifarLayout, part: str) -> Pictures:
     records = np.frombuffer(data, np.uint8).reshape(-1, record_bytes)
     labels = records[:, layout.label_bytes - 1].astype(np.int64)
     if labels.max() >= len(names):
-        raise InputError(f"{path} has a picture of class {labels.max()} but {len(names)} class names: replace it")
+        raise InputError(f"{path} has an image of class {labels.max()} but {len(names)} class names: replace it")
     images_u8 = records[:, layout.label_bytes :].reshape(-1, *SHAPE).copy()
-    return Pictures(torch.from_numpy(images_u8), torch.from_numpy(labels), names)
+    return ImageSet(torch.from_numpy(images_u8), torch.from_numpy(labels), names)
 
 
 def read_members(path: Path, wanted: set[str]) -> dict[str, bytes]:

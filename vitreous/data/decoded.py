@@ -1,4 +1,4 @@
-"""Pictures decoded once, into a file of the cache folder that is then read in place.
+"""Images decoded once, into a file of the cache folder that is then read in place.
 
 The file is mapped into memory: what is looked at comes from the disk, and stays in the system's own cache as long as
 there is room. So a data set may be much larger than the memory, and the second start decodes nothing.
@@ -16,44 +16,44 @@ from safetensors import SafetensorError, safe_open
 
 from vitreous.data.archives import cache_folder, locked
 from vitreous.data.decoding import Encoded, Target, decode_all, decoded_chunks, target_for
+from vitreous.data.image_set import ImageSet
 from vitreous.data.memory import budget_bytes
-from vitreous.data.pictures import Pictures
 from vitreous.data.reading import Reading
 from vitreous.errors import InputError
 from vitreous.files import make_folder, written_beside
 
 CACHE_VERSION = 3  # raise it when the same files would be decoded to other pixels
 UNSEALED = "-" * 64
-MOST_BYTES = 10**15  # of reasons why pictures can't be read: so many digits the header has room for
+MOST_BYTES = 10**15  # of reasons why images can't be read: so many digits the header has room for
 
 
 @dataclass(frozen=True)
 class Kept:
     """What a file of the cache holds."""
 
-    pictures: Pictures
+    images: ImageSet
     unreadable: list[str]
-    """A line on each picture that can't be read."""
+    """A line on each image that can't be read."""
 
     def seal(self) -> str:
         """A digest of all of it, by which damage is found."""
-        return digest((self.pictures.fingerprint(), self.unreadable))
+        return digest((self.images.fingerprint(), self.unreadable))
 
 
 def decoded_once(
     identity: object, state: object, encoded: Callable[[], Encoded], size_hw: tuple[int, int] | None, reading: Reading
-) -> Pictures:
-    """Pictures from the cache; decoded into it first where it hasn't them, or has them of another state.
+) -> ImageSet:
+    """Images from the cache; decoded into it first where it hasn't them, or has them of another state.
 
     Args:
-        identity: what the pictures are called: a folder, a part of it ...; a new state takes the place of the old one.
+        identity: what the images are called: a folder, a part of it ...; a new state takes the place of the old one.
         state: all that decides what they are, beside the size and the way of resizing.
-        encoded: gives the encoded pictures; called only if they have to be decoded.
+        encoded: gives the encoded images; called only if they have to be decoded.
         size_hw: (height, width) in pixels; None if they all have one size.
         reading: how, and whether unreadable ones are skipped.
 
     Raises:
-        InputError: pictures can't be used; or the cache can't be written and they don't fit into memory either.
+        InputError: images can't be used; or the cache can't be written and they don't fit into memory either.
     """
     name, made_of = digest((CACHE_VERSION, identity, size_hw, reading.resize))[:32], digest(state)
     path = cache_folder() / "decoded" / f"{name}.safetensors"
@@ -67,12 +67,12 @@ def decoded_once(
         if not isinstance(error.__cause__, OSError):
             raise
         return in_memory(encoded(), size_hw, reading, error)
-    reading.accept(kept.unreadable, len(kept.pictures) + len(kept.unreadable))
-    return kept.pictures
+    reading.accept(kept.unreadable, len(kept.images) + len(kept.unreadable))
+    return kept.images
 
 
-def in_memory(encoded: Encoded, size_hw: tuple[int, int] | None, reading: Reading, refusal: InputError) -> Pictures:
-    """Pictures decoded for this time only, because the cache can't be written.
+def in_memory(encoded: Encoded, size_hw: tuple[int, int] | None, reading: Reading, refusal: InputError) -> ImageSet:
+    """Images decoded for this time only, because the cache can't be written.
 
     Raises:
         InputError: they don't fit into the memory, or can't be used.
@@ -81,16 +81,16 @@ def in_memory(encoded: Encoded, size_hw: tuple[int, int] | None, reading: Readin
     needed = 3 * target.size_hw[0] * target.size_hw[1] * len(encoded)
     if needed > budget_bytes():
         raise InputError(
-            f"{refusal}: the {len(encoded):,} pictures take {needed / 1e9:.1f} GB, too much for the memory here: "
+            f"{refusal}: the {len(encoded):,} images take {needed / 1e9:.1f} GB, too much for the memory here: "
             "make room there, or set VITREOUS_CACHE to a folder that has it"
         ) from refusal
-    reading.note(f"decoded pictures are not kept for the next time: {refusal}")
+    reading.note(f"decoded images are not kept for the next time: {refusal}")
     images_u8, readable = decode_all(encoded, target, reading)
-    return Pictures(images_u8, torch.tensor(encoded.labels, dtype=torch.int64)[readable], encoded.class_names)
+    return ImageSet(images_u8, torch.tensor(encoded.labels, dtype=torch.int64)[readable], encoded.class_names)
 
 
 def write_kept(path: Path, state: str, encoded: Encoded, size_hw: tuple[int, int] | None, reading: Reading) -> Kept:
-    """Decode pictures into the file, a piece at a time, and give what can then be read from it.
+    """Decode images into the file, a piece at a time, and give what can then be read from it.
 
     Raises:
         InputError: none can be read, or the file can't be written.
@@ -105,7 +105,7 @@ def write_kept(path: Path, state: str, encoded: Encoded, size_hw: tuple[int, int
         with temporary.open("wb") as file:
             file.write(bytes(room))
             file.write(torch.tensor(encoded.labels, dtype=torch.int64).numpy().tobytes())
-            readable, unreadable = write_pictures(file, encoded, target, reading)
+            readable, unreadable = write_images(file, encoded, target, reading)
             why = json.dumps(unreadable).encode()
             file.write(why)
             write_header(file, header(facts, len(encoded), (readable, target), len(why)), room)
@@ -116,10 +116,10 @@ def write_kept(path: Path, state: str, encoded: Encoded, size_hw: tuple[int, int
     return kept
 
 
-def write_pictures(
+def write_images(
     file: BinaryIO, encoded: Encoded, target: Target, reading: Reading
 ) -> tuple[int, list[tuple[int, str]]]:
-    """Write the pixels of all pictures that can be read; how many these are, and index and reason of the others."""
+    """Write the pixels of all images that can be read; how many these are, and index and reason of the others."""
     readable, unreadable = 0, []
     for chunk in decoded_chunks(encoded, target, reading.note):
         file.write(chunk.images_u8.tobytes())
@@ -130,9 +130,9 @@ def write_pictures(
     return readable, unreadable
 
 
-def header(facts: dict[str, str], labels: int, pictures: tuple[int, Target], why_bytes: int) -> bytes:
-    """The beginning of a safetensors file of labels, pixels, and why the other pictures can't be read."""
-    count, target = pictures
+def header(facts: dict[str, str], labels: int, images: tuple[int, Target], why_bytes: int) -> bytes:
+    """The beginning of a safetensors file of labels, pixels, and why the other images can't be read."""
+    count, target = images
     shapes = {
         "labels": ("I64", [labels], 8 * labels),
         "images_u8": ("U8", [count, 3, *target.size_hw], 3 * target.size_hw[0] * target.size_hw[1] * count),
@@ -177,8 +177,8 @@ def opened(path: Path) -> tuple[Kept, dict[str, str]]:
     unreadable = json.loads(why.numpy().tobytes())
     readable = torch.ones(len(labels), dtype=torch.bool)
     readable[[index for index, _ in unreadable]] = False
-    pictures = Pictures(images_u8, labels[readable], tuple(json.loads(facts["class_names"])))
-    return Kept(pictures, [line for _, line in unreadable]), facts
+    images = ImageSet(images_u8, labels[readable], tuple(json.loads(facts["class_names"])))
+    return Kept(images, [line for _, line in unreadable]), facts
 
 
 def digest(facts: object) -> str:

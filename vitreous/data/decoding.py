@@ -1,4 +1,4 @@
-"""Many picture files to one tensor, on all cores: Pillow's decoders let go of Python's lock."""
+"""Many image files to one tensor, on all cores: Pillow's decoders let go of Python's lock."""
 
 import os
 import time
@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from vitreous.data.file_tree import is_lost
-from vitreous.data.images import decode_picture
-from vitreous.data.preprocessing import fit_picture
+from vitreous.data.images import decode_image
+from vitreous.data.preprocessing import fit_image
 from vitreous.data.reading import OneSize, Reading
 from vitreous.errors import InputError
 from vitreous.files import reason
 
-MOST_AT_ONCE = 128  # pictures a task: a task for each would cost more than decoding a small picture
+MOST_AT_ONCE = 128  # images a task: a task for each would cost more than decoding a small image
 BYTES_AT_ONCE = 1 << 24  # decoded, a task: what bounds the memory that decoding takes
 THREADS = min(8, os.cpu_count() or 1)
 TOLD_EVERY_SECONDS = 10.0
@@ -25,9 +25,9 @@ TOLD_EVERY_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Encoded:
-    """Labelled pictures as they are stored: `read(index)` gives a picture's name and its bytes.
+    """Labeled images as they are stored: `read(index)` gives an image's name and its bytes.
 
-    `read` raises InputError where it can't; there are as many pictures as labels, one or more.
+    `read` raises InputError where it can't; there are as many images as labels, one or more.
     """
 
     read: Callable[[int], tuple[str, bytes]]
@@ -40,7 +40,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Target:
-    """The size of all decoded pictures, (height, width), and how they are brought to it; None: they must have it."""
+    """The size of all decoded images, (height, width), and how they are brought to it; None: they must have it."""
 
     size_hw: tuple[int, int]
     rule: OneSize | None
@@ -48,7 +48,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some pictures, one after the other: those that could be decoded, and a line on each that could not."""
+    """Some images, one after the other: those that could be decoded, and a line on each that could not."""
 
     images_u8: np.ndarray
     """uint8 (readable, 3, height, width)."""
@@ -57,7 +57,7 @@ class Chunk:
 
 
 def decode_all(encoded: Encoded, target: Target, reading: Reading) -> tuple[torch.Tensor, list[int]]:
-    """Decode pictures in memory: uint8 (readable, 3, height, width), and the indexes of those that are readable.
+    """Decode images in memory: uint8 (readable, 3, height, width), and the indexes of those that are readable.
 
     Raises:
         InputError: some can't be decoded or differ in size (one line for all of them), unless they are to be skipped.
@@ -74,7 +74,7 @@ def decode_all(encoded: Encoded, target: Target, reading: Reading) -> tuple[torc
 
 
 def decoded_chunks(encoded: Encoded, target: Target, note: Callable[[str], object]) -> Iterator[Chunk]:
-    """Decode pictures on all cores and give them in their order, in memory that doesn't grow with their number.
+    """Decode images on all cores and give them in their order, in memory that doesn't grow with their number.
 
     `note` is told now and then how far it is.
     """
@@ -97,16 +97,16 @@ def decoded_chunks(encoded: Encoded, target: Target, note: Callable[[str], objec
             yield from pool.map(decode_chunk, wave)
             if time.monotonic() - told > TOLD_EVERY_SECONDS:
                 told = time.monotonic()
-                note(f"decoded {min(wave[-1] + at_once, len(encoded)):,} of {len(encoded):,} pictures")
+                note(f"decoded {min(wave[-1] + at_once, len(encoded)):,} of {len(encoded):,} images")
 
 
 def target_for(encoded: Encoded, size_hw: tuple[int, int] | None, reading: Reading) -> Target:
-    """The size asked for, or else that of the first picture, which all must have."""
+    """The size asked for, or else that of the first image, which all must have."""
     return Target(size_hw, reading.resize) if size_hw else Target(own_size(encoded), None)
 
 
 def own_size(encoded: Encoded) -> tuple[int, int]:
-    """The (height, width) of the first picture that can be read.
+    """The (height, width) of the first image that can be read.
 
     Raises:
         InputError: none can.
@@ -115,19 +115,19 @@ def own_size(encoded: Encoded) -> tuple[int, int]:
     for index in range(len(encoded)):
         try:
             name, data = encoded.read(index)
-            height, width, _ = decode_picture(data, name).shape
+            height, width, _ = decode_image(data, name).shape
             return height, width
         except InputError as error:
             failed = failed or error
-    assert failed is not None, "no pictures to decode"
+    assert failed is not None, "no images to decode"
     raise failed
 
 
 def decode_one(name: str, data: bytes, target: Target) -> np.ndarray:
-    """Decode a picture to uint8 (3, height, width) of the target's size."""
-    image_u8 = decode_picture(data, name)
+    """Decode an image to uint8 (3, height, width) of the target's size."""
+    image_u8 = decode_image(data, name)
     if target.rule is not None:
-        image_u8 = fit_picture(image_u8, target.size_hw, target.rule)
+        image_u8 = fit_image(image_u8, target.size_hw, target.rule)
     if image_u8.shape[:2] != target.size_hw:
         own, others = (f"{height} x {width}" for height, width in (image_u8.shape[:2], target.size_hw))
         raise InputError(f"{name} has {own} pixels, others {others}: name one size")

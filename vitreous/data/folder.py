@@ -1,10 +1,10 @@
-"""A folder of one's own pictures, one folder a class: DIR/train/CLASS and DIR/test/CLASS, or simply DIR/CLASS.
+"""A folder of one's own images, one folder a class: DIR/train/CLASS and DIR/test/CLASS, or simply DIR/CLASS.
 
 Hidden files and folders are no part of it; links to files and folders are followed, and one that leads to nothing
-counts as a picture that can't be read.
+counts as an image that can't be read.
 
-A simple DIR/CLASS is divided by a hash of each file's content, so a picture stays in its part when others are added,
-removed or renamed, and copies of a picture never land on both sides.
+A simple DIR/CLASS is divided by a hash of each file's content, so an image stays in its part when others are added,
+removed or renamed, and copies of an image never land on both sides.
 """
 
 import os
@@ -18,7 +18,7 @@ from pathlib import Path
 from vitreous.data.decoded import decoded_once
 from vitreous.data.decoding import Encoded, read_file
 from vitreous.data.file_tree import files_beside, files_under, is_lost
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
 from vitreous.data.reading import Reading
 from vitreous.data.splits import falls_into_test, hold_out
 from vitreous.errors import InputError
@@ -28,13 +28,13 @@ SUFFIXES = {
     *(".apng", ".avif", ".avifs", ".bmp", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf"),
     *(".jpg", ".jpx", ".mpo", ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
-"""By which a file is known as a picture that can be read."""
+"""By which a file is known as an image that can be read."""
 FOLDER_NAMES = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 
 
 @dataclass(frozen=True)
-class PictureFile:
-    """A picture of a class, and by which size and time (in nanoseconds) a change of its content is noticed."""
+class ImageFile:
+    """An image of a class, and by which size and time (in nanoseconds) a change of its content is noticed."""
 
     path: Path
     label: int
@@ -48,14 +48,14 @@ def load_folder(
     size_hw: tuple[int, int] | None = None,
     reading: Reading | None = None,
     held_out: float = 0.0,
-) -> Pictures:
-    """The "train", "validation" or "test" pictures of `folder`, in RGB; classes are numbered by name.
+) -> ImageSet:
+    """The "train", "validation" or "test" images of `folder`, in RGB; classes are numbered by name.
 
     They are decoded once, into the cache folder, and brought to `size_hw`; without it all must be of one size.
-    Where the folder brings no validation pictures, the share `held_out` of the training pictures are these.
+    Where the folder brings no validation images, the share `held_out` of the training images are these.
 
     Raises:
-        InputError: the folder is not laid out as above, a class is empty, or pictures can't be read.
+        InputError: the folder is not laid out as above, a class is empty, or images can't be read.
     """
     class_names, files = class_names_of(folder), candidates(folder, part)
     state = (class_names, [(str(one.path.relative_to(folder)), one.size_bytes, one.changed_ns) for one in files])
@@ -70,8 +70,8 @@ def load_folder(
 
 def load_training_folder(
     folder: Path, size_hw: tuple[int, int] | None, reading: Reading, held_out: float
-) -> tuple[Pictures, Pictures]:
-    """The "train" and the "validation" pictures, each left on the disk; the latter are none where none are held out.
+) -> tuple[ImageSet, ImageSet]:
+    """The "train" and the "validation" images, each left on the disk; the latter are none where none are held out.
 
     A note tells how many files of the folder are in no part.
     """
@@ -91,7 +91,7 @@ def class_names_of(folder: Path) -> tuple[str, ...]:
         InputError: the folder isn't there, or holds less than two.
     """
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}: give the folder that holds one folder of pictures a class")
+        raise InputError(f"there is no folder {folder}: give the folder that holds one folder of images a class")
     place = part_folder(folder, "train") or folder
     names = tuple(child.name for child in class_folders(place))
     if len(names) < 2:
@@ -99,7 +99,7 @@ def class_names_of(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def files_of(folder: Path, part: str, held_out: float = 0.0) -> list[PictureFile]:
+def files_of(folder: Path, part: str, held_out: float = 0.0) -> list[ImageFile]:
     """The files of a part; a simple DIR/CLASS is read for it."""
     files = candidates(folder, part)
     if part_folder(folder, "train") is None:
@@ -110,7 +110,7 @@ def files_of(folder: Path, part: str, held_out: float = 0.0) -> list[PictureFile
     return [files[index] for index in (held if part == "validation" else kept)]
 
 
-def candidates(folder: Path, part: str) -> list[PictureFile]:
+def candidates(folder: Path, part: str) -> list[ImageFile]:
     """The files among which those of a part are, found without reading them."""
     names = class_names_of(folder)
     if part_folder(folder, "train") is None:
@@ -119,23 +119,23 @@ def candidates(folder: Path, part: str) -> list[PictureFile]:
 
 
 def left_out(folder: Path) -> list[Path]:
-    """The files that are in no part, as they have no picture's ending, or lie in no class; sorted.
+    """The files that are in no part, as they have no image's ending, or lie in no class; sorted.
 
-    What lies directly in `folder` and is no picture, such as a README, is none of them; nor is what a class has a link
+    What lies directly in `folder` and is no image, such as a README, is none of them; nor is what a class has a link
     to.
     """
     places = [place for part in FOLDER_NAMES if (place := part_folder(folder, part))]
     places = places if part_folder(folder, "train") else [folder]
     classes = [one for place in places for one in class_folders(place)]
     within = [path for one in classes for path in files_under(one)]
-    beside = [path for path in files_beside(folder, set(classes)) if is_picture(path) or path.parent != folder]
-    strange = [*beside, *(path for path in within if not is_picture(path))]
-    taken = {os.path.realpath(path) for path in within if is_picture(path)} if strange else ()
+    beside = [path for path in files_beside(folder, set(classes)) if is_image(path) or path.parent != folder]
+    strange = [*beside, *(path for path in within if not is_image(path))]
+    taken = {os.path.realpath(path) for path in within if is_image(path)} if strange else ()
     return sorted(path for path in strange if os.path.realpath(path) not in taken)
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file in a class counts as one of its pictures, be it that one learns that it can't be read."""
+def is_image(path: Path) -> bool:
+    """Whether a file in a class counts as one of its images, be it that one learns that it can't be read."""
     return path.suffix.lower() in SUFFIXES or is_lost(path)
 
 
@@ -146,7 +146,7 @@ def endings(files: Sequence[Path]) -> str:
 
 
 def has_validation(folder: Path) -> bool:
-    """Whether `folder` brings validation pictures of its own."""
+    """Whether `folder` brings validation images of its own."""
     return part_folder(folder, "train") is not None and part_folder(folder, "validation") is not None
 
 
@@ -164,29 +164,29 @@ def class_folders(folder: Path) -> list[Path]:
         raise InputError(f"can't read the folder {folder}: {reason(error)}") from error
 
 
-def files_by_class(folder: Path, class_names: tuple[str, ...]) -> list[PictureFile]:
-    """The picture files under each class's folder, in a fixed order: by their paths."""
+def files_by_class(folder: Path, class_names: tuple[str, ...]) -> list[ImageFile]:
+    """The image files under each class's folder, in a fixed order: by their paths."""
     files = []
     for label, name in enumerate(class_names):
         inside = files_under(folder / name)
-        found = [path for path in inside if is_picture(path)]
+        found = [path for path in inside if is_image(path)]
         if not found:
             others = f", only {endings(inside)}" if inside else ""
-            raise InputError(f"{folder / name} holds no pictures{others}: add some or remove the folder")
-        files += [picture_file(path, label) for path in found]
+            raise InputError(f"{folder / name} holds no images{others}: add some or remove the folder")
+        files += [image_file(path, label) for path in found]
     return files
 
 
-def picture_file(path: Path, label: int) -> PictureFile:
-    """A picture and its state; what can't be read is left to those who decode it."""
+def image_file(path: Path, label: int) -> ImageFile:
+    """An image and its state; what can't be read is left to those who decode it."""
     try:
         state = path.stat()
     except OSError:
-        return PictureFile(path, label, 0, 0)
-    return PictureFile(path, label, state.st_size, state.st_mtime_ns)
+        return ImageFile(path, label, 0, 0)
+    return ImageFile(path, label, state.st_size, state.st_mtime_ns)
 
 
-def files_of_part(folder: Path, part: str, class_names: tuple[str, ...]) -> list[PictureFile]:
+def files_of_part(folder: Path, part: str, class_names: tuple[str, ...]) -> list[ImageFile]:
     """The files of a part that has a folder of its own, which must hold the same classes as the training folder."""
     place = part_folder(folder, part)
     if place is None:
@@ -199,23 +199,23 @@ def files_of_part(folder: Path, part: str, class_names: tuple[str, ...]) -> list
     return files_by_class(place, class_names)
 
 
-def divided(files: list[PictureFile], part: str, folder: Path) -> list[PictureFile]:
+def divided(files: list[ImageFile], part: str, folder: Path) -> list[ImageFile]:
     """The files whose content falls into `part`; each class keeps some to train on, and no part is empty."""
     chosen = [file for file, test in zip(files, are_for_testing(tuple(files)), strict=True) if test == (part == "test")]
     classes = {file.label for file in files} if part == "train" else set()
     if not chosen or classes - {file.label for file in chosen}:
         raise InputError(
-            f"{folder} has too few pictures to set about 15 % of them aside for testing: "
+            f"{folder} has too few images to set about 15 % of them aside for testing: "
             f"add some, or make {folder / 'train'} and {folder / 'test'}"
         )
     return chosen
 
 
 @lru_cache(maxsize=1)
-def are_for_testing(files: tuple[PictureFile, ...]) -> list[bool]:
+def are_for_testing(files: tuple[ImageFile, ...]) -> list[bool]:
     """Whether each file's content falls into the test part; what can't be read is left to those who decode it."""
 
-    def is_for_testing(file: PictureFile) -> bool:
+    def is_for_testing(file: ImageFile) -> bool:
         try:
             return falls_into_test(read_file(file.path)[1])
         except InputError:

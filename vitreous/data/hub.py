@@ -1,6 +1,6 @@
 """Image data sets of the Hugging Face hub: "hf:OWNER/NAME", or a folder laid out like one of its repositories.
 
-Pictures and labels are in Parquet files, or pictures lie in a folder a class. Only the files of the part that is asked
+Images and labels are in Parquet files, or images lie in a folder a class. Only the files of the part that is asked
 for are fetched, once, into the hub's own cache.
 """
 
@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from vitreous.data.decoded import decoded_once
 from vitreous.data.decoding import Encoded, read_file
-from vitreous.data.hub_layout import Configuration, chosen, class_of, configurations, is_picture, named_classes
+from vitreous.data.hub_layout import Configuration, chosen, class_of, configurations, is_image, named_classes
+from vitreous.data.image_set import ImageSet
 from vitreous.data.parquet import (
     IMAGE_NAMES,
     LABEL_NAMES,
@@ -25,13 +26,12 @@ from vitreous.data.parquet import (
     read_rows,
     read_schema,
 )
-from vitreous.data.pictures import Pictures
 from vitreous.data.reading import Reading
 from vitreous.data.repositories import Folder, HubRepository
 from vitreous.errors import InputError, unknown
 
 Found = tuple[tuple[str, ...], Callable[[], Encoded], list[Path]]
-"""The names of the classes, what gives the encoded pictures, and the files that they are in."""
+"""The names of the classes, what gives the encoded images, and the files that they are in."""
 
 CARD = "README.md"
 CONVERTED = "refs/convert/parquet"  # where the hub keeps its own Parquet files of most data sets
@@ -54,23 +54,23 @@ class HubData:
         """
         parts = self.configuration.parts
         if part not in parts:
-            raise InputError(f"{self.name} has no {part} pictures, only {', '.join(sorted(parts))}: ask for these")
+            raise InputError(f"{self.name} has no {part} images, only {', '.join(sorted(parts))}: ask for these")
         return parts[part]
 
 
 def load_hub(
     part: str, place: Path, size_hw: tuple[int, int] | None = None, reading: Reading | None = None
-) -> Pictures:
-    """The "train", "validation" or "test" pictures of a data set, in RGB and in the order of its files.
+) -> ImageSet:
+    """The "train", "validation" or "test" images of a data set, in RGB and in the order of its files.
 
     Args:
         part: which.
         place: OWNER/NAME, further @REVISION and :CONFIGURATION where they are needed; or an absolute path of a folder.
-        size_hw: (height, width) that pictures are brought to; without it all must be of one size.
+        size_hw: (height, width) that images are brought to; without it all must be of one size.
         reading: how they are brought to it, and whether unreadable ones are skipped.
 
     Raises:
-        InputError: there is no such data set or part, it can't be fetched, or it isn't one of pictures with labels.
+        InputError: there is no such data set or part, it can't be fetched, or it isn't one of images with labels.
     """
     data = open_hub(place)
     class_names, encoded, files = stored(data, part)
@@ -80,10 +80,10 @@ def load_hub(
 
 
 def encoded_hub(part: str, place: Path) -> Encoded:
-    """The pictures of a part as they are stored; as `load_hub`.
+    """The images of a part as they are stored; as `load_hub`.
 
     Raises:
-        InputError: there is no such data set or part, it can't be fetched, or it isn't one of pictures with labels.
+        InputError: there is no such data set or part, it can't be fetched, or it isn't one of images with labels.
     """
     return stored(open_hub(place), part)[1]()
 
@@ -95,14 +95,14 @@ def hub_parts(place: Path) -> list[str]:
 
 def stored(data: HubData, part: str) -> Found:
     """What a part holds, all of its files fetched."""
-    return (picture_files if is_picture(data.names(part)[0]) else parquet_files)(data, part)
+    return (image_files if is_image(data.names(part)[0]) else parquet_files)(data, part)
 
 
 def open_hub(place: Path) -> HubData:
-    """The data set at a place, none of its pictures fetched yet.
+    """The data set at a place, none of its images fetched yet.
 
     Raises:
-        InputError: there is none, or none of pictures, or several and none is chosen.
+        InputError: there is none, or none of images, or several and none is chosen.
     """
     repository, wanted = repository_of(place)
     repository, names = repository.files()
@@ -113,7 +113,7 @@ def open_hub(place: Path) -> HubData:
         if isinstance(repository, HubRepository):
             remedy = f"try hf:{repository.id}@{CONVERTED}, which the hub makes of most data sets"
         raise InputError(
-            f"{repository.name} holds no Parquet files, and no pictures in folders such as train/CLASS: {remedy}"
+            f"{repository.name} holds no Parquet files, and no images in folders such as train/CLASS: {remedy}"
         )
     configuration = chosen(found, wanted)
     if configuration is None:
@@ -174,8 +174,8 @@ def parquet_files(data: HubData, part: str) -> Found:
     return class_names, lambda: read_rows(files, image_name, label_name, class_names), files
 
 
-def picture_files(data: HubData, part: str) -> Found:
-    """The pictures of a part that lie in a folder a class, all of them fetched."""
+def image_files(data: HubData, part: str) -> Found:
+    """The images of a part that lie in a folder a class, all of them fetched."""
     labels, class_names = labels_of(data, part)
     names = data.names(part)
     files = data.repository.find_all(names)
@@ -187,9 +187,9 @@ def picture_files(data: HubData, part: str) -> Found:
 
 
 def columns_of(data: HubData, file: Path) -> tuple[str, str, tuple[str, ...]]:
-    """The column of pictures and that of labels in the data set's Parquet files, and the names of the classes.
+    """The column of images and that of labels in the data set's Parquet files, and the names of the classes.
 
-    What the file's own metadata or the README declare as pictures and classes goes before what could be that by type.
+    What the file's own metadata or the README declare as images and classes goes before what could be that by type.
 
     Raises:
         InputError: there is none, or it isn't clear which.
@@ -204,7 +204,7 @@ def columns_of(data: HubData, file: Path) -> tuple[str, str, tuple[str, ...]]:
     }
     images = [name for name in images if kinds.get(name) == "Image"] or images
     labels = [label for label in labels if names[label]] or labels
-    image = one_of(images, IMAGE_NAMES, "pictures", schema, data)
+    image = one_of(images, IMAGE_NAMES, "images", schema, data)
     label = one_of(labels, LABEL_NAMES, "labels, as whole numbers", schema, data)
     return image, label, names[label] or numbered_classes(all_files(data), label)
 
@@ -224,7 +224,7 @@ def one_of(candidates: Sequence[str], usual: Sequence[str], what: str, schema: p
         return candidates[0]
     if not candidates:
         columns = ", ".join(f"{field.name} ({kind_in_words(field.type)})" for field in schema)
-        raise InputError(f"{data.name} has no column of {what}, only {columns}: choose a data set of labelled pictures")
+        raise InputError(f"{data.name} has no column of {what}, only {columns}: choose a data set of labeled images")
     if found := next((name for name in usual if name in candidates), None):
         return found
     raise InputError(
@@ -244,17 +244,17 @@ def all_files(data: HubData) -> list[Path]:
 
 
 def labels_of(data: HubData, part: str) -> tuple[list[int], tuple[str, ...]]:
-    """The label of each picture of a part, and the names of the classes, which are the folders of the training part.
+    """The label of each image of a part, and the names of the classes, which are the folders of the training part.
 
     Raises:
-        InputError: a picture lies in no class, or in one that the training part lacks.
+        InputError: an image lies in no class, or in one that the training part lacks.
     """
     parts = data.configuration.parts
     training = [class_of(name) for name in parts.get("train", parts[part])]
     own = [class_of(name) for name in parts[part]]
     if None in training or None in own:
         loose = next(name for name in (*parts.get("train", ()), *parts[part]) if class_of(name) is None)
-        raise InputError(f"{data.name} has pictures in no folder of a class, as {loose}: it states no labels for them")
+        raise InputError(f"{data.name} has images in no folder of a class, as {loose}: it states no labels for them")
     class_names = tuple(sorted({name for name in training if name is not None}))
     numbers: dict[str | None, int] = {name: number for number, name in enumerate(class_names)}
     if new := sorted({str(name) for name in own if name not in numbers}):

@@ -33,13 +33,13 @@ class Configuration:
 
 
 def configurations(names: Sequence[str], card: Mapping[str, Any]) -> list[Configuration]:
-    """What a repository holds that can be read: Parquet files or, where there are none, pictures in folders.
+    """What a repository holds that can be read: Parquet files or, where there are none, images in folders.
 
     Args:
         names: its files.
         card: the metadata of its README.
     """
-    files = [name for name in names if name.endswith(PARQUET)] or [name for name in names if is_picture(name)]
+    files = [name for name in names if name.endswith(PARQUET)] or [name for name in names if is_image(name)]
     listed = [from_card(entry, files) for entry in entries(card.get("configs")) if "config_name" in entry]
     if found := [configuration for configuration in listed if configuration.parts]:
         return found
@@ -93,7 +93,7 @@ def by_name(files: Iterable[str]) -> dict[str, tuple[str, ...]]:
 def part_of(name: str) -> str | None:
     """The part that a file's name tells, by its own name before its folders', or None.
 
-    Of a picture only the outermost folder counts, as those below are its class and its own.
+    Of an image only the outermost folder counts, as those below are its class and its own.
 
     >>> part_of("data/train-00000-of-00002.parquet"), part_of("cats/test/0000.parquet"), part_of("all/1.parquet")
     ('train', 'test', None)
@@ -101,7 +101,7 @@ def part_of(name: str) -> str | None:
     ('validation', 'train')
     """
     folders = folders_of(name)
-    if is_picture(name):
+    if is_image(name):
         return PART_OF_WORD.get(folders[0].lower()) if folders else None
     words = re.split(r"[^a-z]+", PurePosixPath(name).stem.lower())
     tellers = [*words, *(folder.lower() for folder in reversed(folders))]
@@ -114,12 +114,12 @@ def group_of(name: str) -> str:
     >>> group_of("data/train-0.parquet"), group_of("large/train/0.parquet"), group_of("train/cat/1.png")
     ('default', 'large', 'default')
     """
-    folders = [] if is_picture(name) else folders_of(name)
+    folders = [] if is_image(name) else folders_of(name)
     return "/".join(folder for folder in folders if folder.lower() not in PART_OF_WORD) or DEFAULT
 
 
 def class_of(name: str) -> str | None:
-    """The class of a picture: the folder below its part's, or below "data"; None where it lies in none.
+    """The class of an image: the folder below its part's, or below "data"; None where it lies in none.
 
     >>> [class_of(name) for name in ("train/cat/1.png", "data/test/dog/more/1.png", "fox/1.png", "train/1.png")]
     ['cat', 'dog', 'fox', None]
@@ -163,6 +163,6 @@ def entries(value: Any) -> list[Mapping[str, Any]]:
     return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Mapping)]
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file's name says that it is a picture."""
+def is_image(name: str) -> bool:
+    """Whether a file's name says that it is an image."""
     return PurePosixPath(name).suffix.lower() in SUFFIXES

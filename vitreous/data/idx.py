@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from vitreous.data.archives import Archive, obtain
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
 from vitreous.errors import InputError
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist"
-ARCHIVES = {  # part: (pictures, labels)
+ARCHIVES = {  # part: (images, labels)
     "train": (
         Archive(f"{MIRROR}/train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873", 9_912_422),
         Archive(f"{MIRROR}/train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432", 28_881),
@@ -28,7 +28,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 UNSIGNED_BYTE = 8  # the idx code for the type of the values
 
 
-def load_mnist(part: str) -> Pictures:
+def load_mnist(part: str) -> ImageSet:
     """MNIST's official "train" (60,000) or "test" (10,000) part: one channel, 28 x 28 (LeCun et al. 1998).
 
     Raises:
@@ -38,7 +38,7 @@ def load_mnist(part: str) -> Pictures:
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.ndim != 3 or labels.shape != images.shape[:1] or labels.max(initial=0) >= len(DIGITS):
         raise InputError(f"{images_path} and {labels_path} do not belong together: replace both")
-    return Pictures(torch.from_numpy(images)[:, None], torch.from_numpy(labels.astype(np.int64)), DIGITS)
+    return ImageSet(torch.from_numpy(images)[:, None], torch.from_numpy(labels.astype(np.int64)), DIGITS)
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Any picture file to upright RGB: whatever its mode, depth, orientation or damage."""
+"""Any image file to upright RGB: whatever its mode, depth, orientation or damage."""
 
 import io
 import struct
@@ -15,7 +15,7 @@ from PIL.ImageFile import ImageFile
 from vitreous.errors import InputError
 from vitreous.files import reason
 
-PIXEL_LIMIT = 100_000_000  # the largest picture decoded, in pixels: 300 MB as RGB
+PIXEL_LIMIT = 100_000_000  # the largest image decoded, in pixels: 300 MB as RGB
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 LFS_POINTER = b"version https://git-lfs"
 # What Pillow's plugins raise on files cut short or scribbled over; found by fuzzing them.
@@ -25,11 +25,11 @@ DAMAGE = (
 )
 
 
-def open_picture(path: Path | str) -> np.ndarray:
-    """Read one picture file: uint8 (height, width, 3), RGB, upright.
+def open_image(path: Path | str) -> np.ndarray:
+    """Read one image file: uint8 (height, width, 3), RGB, upright.
 
     Raises:
-        InputError: there is no such file, or it is not a whole picture of at most `PIXEL_LIMIT` pixels.
+        InputError: there is no such file, or it is not a whole image of at most `PIXEL_LIMIT` pixels.
     """
     try:
         with Path(path).open("rb") as stream:
@@ -37,48 +37,48 @@ def open_picture(path: Path | str) -> np.ndarray:
     except FileNotFoundError:
         raise InputError(f"there is no file {path}: check the path") from None
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder: give the path of one picture in it") from None
+        raise InputError(f"{path} is a folder: give the path of one image in it") from None
     except OSError as error:
         raise InputError(f"can't read {path}: {reason(error)}") from error
 
 
-def decode_picture(data: bytes, name: str) -> np.ndarray:
-    """Decode the bytes of one picture file: uint8 (height, width, 3), RGB, upright; `name` is for the error.
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Decode the bytes of one image file: uint8 (height, width, 3), RGB, upright; `name` is for the error.
 
     Raises:
-        InputError: the bytes are not a whole picture of at most `PIXEL_LIMIT` pixels.
+        InputError: the bytes are not a whole image of at most `PIXEL_LIMIT` pixels.
     """
     return _read(io.BytesIO(data), name)
 
 
 def kind_of(data: bytes, name: str) -> str:
-    """The format and mode of an encoded picture, from its header: "JPEG RGB", "PNG P".
+    """The format and mode of an encoded image, from its header: "JPEG RGB", "PNG P".
 
     Raises:
-        InputError: the bytes are no picture.
+        InputError: the bytes are no image.
     """
     with _named_damage(name), _opened(io.BytesIO(data), data[:32], name) as image:
         return f"{image.format} {image.mode}"
 
 
-def as_image_u8(picture: Path | str | Image.Image | np.ndarray) -> np.ndarray:
+def as_image_u8(image: Path | str | Image.Image | np.ndarray) -> np.ndarray:
     """Take a path, a PIL image or a uint8 array of (h, w, 3), (h, w, 1) or (h, w); give uint8 (h, w, 3).
 
     Raises:
         InputError: it is something else, has no pixels, or its file can't be read.
     """
-    if isinstance(picture, Path | str):
-        return open_picture(picture)
-    if isinstance(picture, Image.Image):
-        with _named_damage("the picture"):
-            return _upright_rgb(picture, "the picture")
-    if not isinstance(picture, np.ndarray):
-        raise InputError(f"a picture can't be a {type(picture).__name__}: give a path, a PIL image or a uint8 array")
-    shape = picture.shape
+    if isinstance(image, Path | str):
+        return open_image(image)
+    if isinstance(image, Image.Image):
+        with _named_damage("the image"):
+            return _upright_rgb(image, "the image")
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"an image can't be a {type(image).__name__}: give a path, a PIL image or a uint8 array")
+    shape = image.shape
     channels = shape[2] if len(shape) == 3 else 1
-    if picture.dtype != np.uint8 or picture.size == 0 or len(shape) not in (2, 3) or channels not in (1, 3):
-        raise InputError(f"a picture can't be a {picture.dtype} array of shape {shape}: give uint8 (height, width, 3)")
-    return np.array(np.broadcast_to(picture.reshape(*shape[:2], channels), (*shape[:2], 3)))
+    if image.dtype != np.uint8 or image.size == 0 or len(shape) not in (2, 3) or channels not in (1, 3):
+        raise InputError(f"an image can't be a {image.dtype} array of shape {shape}: give uint8 (height, width, 3)")
+    return np.array(np.broadcast_to(image.reshape(*shape[:2], channels), (*shape[:2], 3)))
 
 
 def _read(stream: BinaryIO, name: str) -> np.ndarray:
@@ -87,7 +87,7 @@ def _read(stream: BinaryIO, name: str) -> np.ndarray:
     if not prefix:
         raise InputError(f"{name} is empty (0 bytes): copy or download it again")
     if prefix.startswith(LFS_POINTER):
-        raise InputError(f"{name} is a Git LFS pointer, not the picture itself: run `git lfs pull` first")
+        raise InputError(f"{name} is a Git LFS pointer, not the image itself: run `git lfs pull` first")
     with _named_damage(name), _opened(stream, prefix, name) as image:
         return _upright_rgb(image, name)
 
@@ -107,7 +107,7 @@ def _named_damage(name: str) -> Generator[None, None, None]:
 
 
 def _opened(stream: BinaryIO, prefix: bytes, name: str) -> ImageFile:
-    """The picture behind the stream, header read only.
+    """The image behind the stream, header read only.
 
     `Image.open` is not used, because between its own limit and twice that it prints a warning which only a
     process-wide filter could silence, and because it would hand a PostScript file to Ghostscript.
@@ -118,7 +118,7 @@ def _opened(stream: BinaryIO, prefix: bytes, name: str) -> ImageFile:
         if factory and accept and accept(prefix) is True:
             stream.seek(0)
             return factory(stream, "")
-    raise InputError(f"{name} is not a picture that can be read: give a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF file")
+    raise InputError(f"{name} is not an image that can be read: give a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF file")
 
 
 def _too_large(name: str, size: str) -> InputError:

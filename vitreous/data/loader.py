@@ -1,4 +1,4 @@
-"""The order in which pictures are shown, and the batches that come of it."""
+"""The order in which images are shown, and the batches that come of it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,53 +8,53 @@ import torch
 from torch import Tensor
 
 from vitreous.data.augment import Augment, augment
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
 from vitreous.runtime import generator
 
 AT_ONCE, LARGE_AT_ONCE = 500, 100
 LARGE_PIXELS = 128 * 128
-"""From so many pixels on a picture is large: fewer go together, for the memory they take."""
+"""From so many pixels on an image is large: fewer go together, for the memory they take."""
 
 
 @dataclass(frozen=True)
 class TrainingBatches:
-    """An endless row of batches in which every epoch shows each picture once, in a new order.
+    """An endless row of batches in which every epoch shows each image once, in a new order.
 
     The epochs' orders follow each other without a gap, so all batches are full. Batch n is a function of the seed
     and n alone: there is no position to save.
     """
 
-    pictures: Pictures
+    images: ImageSet
     batch_size: int
     augment: Augment
     seed: int
-    normalise: "Normalise" = field(kw_only=True)
+    normalize: "Normalize" = field(kw_only=True)
     device: torch.device | None = field(default=None, kw_only=True)
-    """Where batches are wanted, if the pictures lie elsewhere because they don't fit there."""
+    """Where batches are wanted, if the images lie elsewhere because they don't fit there."""
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Batch `step`: normalised pictures (batch, channels, height, width) and labels (batch), on the device."""
+        """Batch `step`: normalized images (batch, channels, height, width) and labels (batch), on the device."""
         places = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        count = len(self.pictures)
+        count = len(self.images)
         epochs = places // count
         indexes = torch.cat(
             [epoch_order(count, self.seed, int(e))[places[epochs == e] % count] for e in epochs.unique()]
         )
-        shown = augment(self.pictures.images_u8, indexes, epochs, self.augment, self.seed, step)
-        labels = self.pictures.labels[indexes.to(self.pictures.labels.device)]
+        shown = augment(self.images.images_u8, indexes, epochs, self.augment, self.seed, step)
+        labels = self.images.labels[indexes.to(self.images.labels.device)]
         device = self.device or labels.device
-        return self.normalise(shown.to(device)), labels.to(device)
+        return self.normalize(shown.to(device)), labels.to(device)
 
 
 @lru_cache(maxsize=2)
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    """The order of `count` pictures in one epoch."""
+    """The order of `count` images in one epoch."""
     return torch.randperm(count, generator=generator(seed, "order", epoch))
 
 
 @dataclass(frozen=True)
-class Normalise:
-    """uint8 pictures to float32: (value / 255 − mean) / standard deviation, a channel at a time."""
+class Normalize:
+    """uint8 images to float32: (value / 255 − mean) / standard deviation, a channel at a time."""
 
     mean: Sequence[float]
     std: Sequence[float]
@@ -66,14 +66,14 @@ class Normalise:
         return (images_u8 - mean) / std
 
 
-def at_once(pictures: Pictures) -> int:
-    """How many pictures go through a model together where no gradients are wanted."""
-    height, width = pictures.images_u8.shape[2:]
+def at_once(images: ImageSet) -> int:
+    """How many images go through a model together where no gradients are wanted."""
+    height, width = images.images_u8.shape[2:]
     return AT_ONCE if height * width < LARGE_PIXELS else LARGE_AT_ONCE
 
 
-def plain_batches(pictures: Pictures, batch_size: int, normalise: Normalise) -> Iterator[tuple[Tensor, Tensor]]:
-    """All pictures once, in order and as they are: what evaluation reads."""
-    for first in range(0, len(pictures), batch_size):
+def plain_batches(images: ImageSet, batch_size: int, normalize: Normalize) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images once, in order and as they are: what evaluation reads."""
+    for first in range(0, len(images), batch_size):
         chosen = slice(first, first + batch_size)
-        yield normalise(pictures.images_u8[chosen]), pictures.labels[chosen]
+        yield normalize(images.images_u8[chosen]), images.labels[chosen]

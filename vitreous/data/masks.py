@@ -1,4 +1,4 @@
-"""Pictures with a mask of the object: drawn shapes, or folders of frames and masks in the layout of DAVIS."""
+"""Images with a mask of the object: drawn shapes, or folders of frames and masks in the layout of DAVIS."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,36 +8,36 @@ import numpy as np
 from PIL import Image
 
 from vitreous.data.folder import SUFFIXES, class_folders
-from vitreous.data.images import open_picture
+from vitreous.data.images import open_image
 from vitreous.data.shapes import draw_shapes
 from vitreous.data.sources import SHAPES_COUNTS_AND_SEEDS, SHAPES_SIZE
 from vitreous.errors import InputError, unknown
 from vitreous.files import reason
 
 SHAPES_SHOWN = 500
-"""Of the 2,000 drawn test pictures, unless the user asks for another number."""
+"""Of the 2,000 drawn test images, unless the user asks for another number."""
 MASKED_SOURCES = ("shapes", "masks:DIR")
 
 
 @dataclass(frozen=True)
 class Masked:
-    """One picture whose object's place is known, read when it is asked for."""
+    """One image whose object's place is known, read when it is asked for."""
 
     name: str
     read: Callable[[], tuple[np.ndarray, np.ndarray]]
-    """Gives the picture, uint8 (height, width, 3), and its mask, bool (height, width), true on the object."""
+    """Gives the image, uint8 (height, width, 3), and its mask, bool (height, width), true on the object."""
 
 
 @dataclass(frozen=True)
-class MaskedPictures:
-    """All pictures of a source, and how many more frames there are that nobody has drawn a mask for."""
+class MaskedImages:
+    """All images of a source, and how many more frames there are that nobody has drawn a mask for."""
 
-    pictures: tuple[Masked, ...]
+    images: tuple[Masked, ...]
     unmarked: int = 0
 
 
-def load_masked(source: str, size_hw: tuple[int, int], count: int | None = None) -> MaskedPictures:
-    """The pictures of "shapes" (the test ones, drawn) or of "masks:DIR".
+def load_masked(source: str, size_hw: tuple[int, int], count: int | None = None) -> MaskedImages:
+    """The images of "shapes" (the test ones, drawn) or of "masks:DIR".
 
     DIR/NAME/frames/*.jpg with DIR/NAME/masks/*.png for each NAME, or one such folder itself; a mask belongs to the
     frame of the same name, and its pixels that aren't 0 are the object, however many objects they are.
@@ -54,7 +54,7 @@ def load_masked(source: str, size_hw: tuple[int, int], count: int | None = None)
     if count is not None and count < 1:
         raise InputError(f"--count {count} measures nothing: give 1 or more")
     if source == "shapes":
-        return MaskedPictures(_shapes(size_hw, SHAPES_SHOWN if count is None else count))
+        return MaskedImages(_shapes(size_hw, SHAPES_SHOWN if count is None else count))
     name, colon, folder = source.partition(":")
     if name != "masks":
         raise unknown("source with masks", source, MASKED_SOURCES)
@@ -66,7 +66,7 @@ def load_masked(source: str, size_hw: tuple[int, int], count: int | None = None)
 def _shapes(size_hw: tuple[int, int], count: int) -> tuple[Masked, ...]:
     most, seed = SHAPES_COUNTS_AND_SEEDS["test"]
     if count > most:
-        raise InputError(f"--count {count} is more than the {most} drawn test pictures: give at most that")
+        raise InputError(f"--count {count} is more than the {most} drawn test images: give at most that")
     drawn = draw_shapes(count, seed, size_hw[0] if size_hw[0] == size_hw[1] else SHAPES_SIZE)
     assert drawn.masks is not None
     images, masks = drawn.images_u8.permute(0, 2, 3, 1).numpy(), drawn.masks.numpy()
@@ -76,23 +76,21 @@ def _shapes(size_hw: tuple[int, int], count: int) -> tuple[Masked, ...]:
     )
 
 
-def _folders(folder: Path, count: int | None) -> MaskedPictures:
+def _folders(folder: Path, count: int | None) -> MaskedImages:
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: give one that holds NAME/frames and NAME/masks")
     clips = [place for place in [folder, *class_folders(folder)] if is_clip(place)]
     if not clips:
         raise InputError(f"{folder} holds no frames beside masks: lay them out as NAME/frames/*.jpg, NAME/masks/*.png")
-    pictures, unmarked = [], 0
+    images, unmarked = [], 0
     for clip in clips:
         pairs, more = _pairs(clip)
-        pictures += [
+        images += [
             Masked(f"{clip.name}/{frame.name}", lambda pair=(frame, mask): _read(*pair)) for frame, mask in pairs
         ]
         unmarked += more
-    places = np.unique(
-        np.linspace(0, len(pictures) - 1, min(count or len(pictures), len(pictures))).round().astype(int)
-    )
-    return MaskedPictures(tuple(pictures[i] for i in places), unmarked)
+    places = np.unique(np.linspace(0, len(images) - 1, min(count or len(images), len(images))).round().astype(int))
+    return MaskedImages(tuple(images[i] for i in places), unmarked)
 
 
 def is_clip(folder: Path) -> bool:
@@ -102,16 +100,16 @@ def is_clip(folder: Path) -> bool:
 
 def _pairs(clip: Path) -> tuple[list[tuple[Path, Path]], int]:
     """Each mask with its frame, and how many frames have none."""
-    frames, masks = ({path.stem: path for path in _pictures(clip / part)} for part in ("frames", "masks"))
+    frames, masks = ({path.stem: path for path in _images(clip / part)} for part in ("frames", "masks"))
     if not masks:
-        raise InputError(f"{clip / 'masks'} holds no pictures: add masks named like the frames")
+        raise InputError(f"{clip / 'masks'} holds no images: add masks named like the frames")
     for stem, mask in masks.items():
         if stem not in frames:
             raise InputError(f"{mask} has no frame of its name in {clip / 'frames'}: add it or remove the mask")
     return [(frames[stem], mask) for stem, mask in masks.items()], len(frames) - len(masks)
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     except OSError as error:
@@ -124,23 +122,23 @@ def _read(frame: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: one can't be read, or they differ in size.
     """
-    image_u8, marked = open_picture(frame), read_mask(mask)
+    image_u8, marked = open_image(frame), read_mask(mask)
     if marked.shape != image_u8.shape[:2]:
         sizes = [f"{height} × {width}" for height, width in (marked.shape, image_u8.shape[:2])]
         raise InputError(
-            f"{mask} has {sizes[0]} pixels (height × width), its picture {frame} has {sizes[1]}: "
-            f"make the mask for the picture's own size"
+            f"{mask} has {sizes[0]} pixels (height × width), its image {frame} has {sizes[1]}: "
+            f"make the mask for the image's own size"
         )
     return image_u8, marked
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A mask file as bool (height, width): true where a pixel's colour, or its number in a palette, isn't 0.
+    """A mask file as bool (height, width): true where a pixel's color, or its number in a palette, isn't 0.
 
     Raises:
-        InputError: it can't be read as a picture.
+        InputError: it can't be read as an image.
     """
-    open_picture(path)  # says in words what is wrong with a file
+    open_image(path)  # says in words what is wrong with a file
     with Image.open(path) as image:
         values = np.asarray(image)
         colors = len(image.getbands()) - ("A" in image.getbands())

@@ -1,16 +1,16 @@
-"""How much memory decoded pictures may take, here and on a GPU."""
+"""How much memory decoded images may take, here and on a GPU."""
 
 import os
 from pathlib import Path
 
 import torch
 
-SHARE = 0.5  # of the memory that is free, for pictures; the rest is for the model and everybody else
+SHARE = 0.5  # of the memory that is free, for images; the rest is for the model and everybody else
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def budget_bytes(device: torch.device | None = None) -> int:
-    """The memory that pictures may take in bytes: half of what is free, on the processor or on a GPU."""
+    """The memory that images may take in bytes: half of what is free, on the processor or on a GPU."""
     if device is not None and device.type == "cuda":
         return int(SHARE * torch.cuda.mem_get_info(device)[0])
     return int(SHARE * free_bytes())

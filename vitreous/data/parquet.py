@@ -1,4 +1,4 @@
-"""Parquet files in the Hugging Face layout: pictures as encoded bytes, labels as numbers, class names in the metadata.
+"""Parquet files in the Hugging Face layout: images as encoded bytes, labels as numbers, class names in the metadata.
 
 A part consists of the files in the folder whose names begin with it: train-00000-of-00004.parquet, test-....
 """
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from vitreous.data.decoded import decoded_once
 from vitreous.data.decoding import Encoded
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
 from vitreous.data.reading import Reading
 from vitreous.errors import InputError
 
@@ -23,13 +23,13 @@ LABEL_NAMES = ("label", "fine_label", "labels")
 
 def load_parquet(
     folder: Path, part: str, size_hw: tuple[int, int] | None = None, reading: Reading | None = None
-) -> Pictures:
-    """The "train", "validation" or "test" pictures of `folder`, in RGB and in the order of the files.
+) -> ImageSet:
+    """The "train", "validation" or "test" images of `folder`, in RGB and in the order of the files.
 
-    Pictures are brought to `size_hw`; without it all must be of one size. They are decoded once, into the cache folder.
+    Images are brought to `size_hw`; without it all must be of one size. They are decoded once, into the cache folder.
 
     Raises:
-        InputError: the folder has no such files, or they lack a column of pictures or labels, or can't be decoded.
+        InputError: the folder has no such files, or they lack a column of images or labels, or can't be decoded.
     """
     files = found_files(folder, part)
     identity = ("parquet", str(folder.resolve()), part)
@@ -39,10 +39,10 @@ def load_parquet(
 
 
 def encoded_parquet(part: str, folder: Path) -> Encoded:
-    """The pictures of a part as they are stored.
+    """The images of a part as they are stored.
 
     Raises:
-        InputError: the folder has no such files, or they lack a column of pictures or labels.
+        InputError: the folder has no such files, or they lack a column of images or labels.
     """
     return read_files(found_files(folder, part))
 
@@ -77,7 +77,7 @@ def files_of_part(folder: Path, part: str) -> list[Path]:
 
 
 def read_files(files: list[Path]) -> Encoded:
-    """The encoded pictures in the given files, which hold the same columns."""
+    """The encoded images in the given files, which hold the same columns."""
     schema = read_schema(files[0])
     image_name, label_name = image_column(schema, files[0]), label_column(schema, files[0])
     class_names = class_names_of(schema, label_name) or numbered_classes(
@@ -87,9 +87,9 @@ def read_files(files: list[Path]) -> Encoded:
 
 
 def read_rows(files: list[Path], image_name: str, label_name: str, class_names: tuple[str, ...]) -> Encoded:
-    """The encoded pictures in two columns of the given files; where one is missing, reading it says so."""
+    """The encoded images in two columns of the given files; where one is missing, reading it says so."""
     tables = [read_columns(file, [image_name, label_name]) for file in files]
-    encoded = [data for table in tables for data in encoded_pictures(table[image_name])]
+    encoded = [data for table in tables for data in encoded_images(table[image_name])]
     labels = [label for table in tables for label in table[label_name].to_pylist()]
     places = [(file, row) for file, table in zip(files, tables, strict=True) for row in range(len(table))]
     unusable = sum(label is None or label < 0 for label in labels)
@@ -101,7 +101,7 @@ def read_rows(files: list[Path], image_name: str, label_name: str, class_names: 
     def read(index: int) -> tuple[str, bytes]:
         file, row = places[index]
         if not encoded[index]:
-            raise InputError(f"{file}: row {row} holds no picture: mend or remove it")
+            raise InputError(f"{file}: row {row} holds no image: mend or remove it")
         return f"{file}: row {row}", encoded[index]
 
     return Encoded(read, labels, class_names)
@@ -125,8 +125,8 @@ def read_columns(file: Path, names: list[str]) -> pa.Table:
         raise InputError(f"can't read {file} as Parquet: replace it ({one_line(error)})") from error
 
 
-def encoded_pictures(column: pa.ChunkedArray) -> list[bytes]:
-    """The encoded bytes of each picture, empty where missing, from a column of bytes or of structs that hold them."""
+def encoded_images(column: pa.ChunkedArray) -> list[bytes]:
+    """The encoded bytes of each image, empty where missing, from a column of bytes or of structs that hold them."""
     if not pa.types.is_struct(column.type):
         return [data or b"" for data in column.to_pylist()]
     index = column.type.get_field_index("bytes")
@@ -134,8 +134,8 @@ def encoded_pictures(column: pa.ChunkedArray) -> list[bytes]:
 
 
 def image_column(schema: pa.Schema, file: Path) -> str:
-    """The column whose type can hold encoded pictures; among several the one with the usual name."""
-    return chosen([field.name for field in schema if holds_bytes(field.type)], IMAGE_NAMES, "pictures", schema, file)
+    """The column whose type can hold encoded images; among several the one with the usual name."""
+    return chosen([field.name for field in schema if holds_bytes(field.type)], IMAGE_NAMES, "images", schema, file)
 
 
 def label_column(schema: pa.Schema, file: Path) -> str:
@@ -153,7 +153,7 @@ def chosen(names: list[str], usual: tuple[str, ...], kind: str, schema: pa.Schem
 
 
 def holds_bytes(kind: pa.DataType) -> bool:
-    """Whether a column of this type can hold encoded pictures: bytes, or a struct with a field of that name."""
+    """Whether a column of this type can hold encoded images: bytes, or a struct with a field of that name."""
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)

@@ -1,4 +1,4 @@
-"""From a picture's pixels to a model's and back: what the model saw, and where on the picture its map belongs."""
+"""From an image's pixels to a model's and back: what the model saw, and where on the image its map belongs."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,16 +19,16 @@ INTERPOLATIONS = ("bicubic", "bilinear")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a model wants its pictures.
+    """How a model wants its images.
 
     Attributes:
         size_hw: the model's own (height, width) in pixels; for "aspect" it sets the area only.
-        resize: "stretch" squashes the whole picture to `size_hw`; "crop" fits the shorter side and cuts out the
-            centre; "aspect" keeps the whole picture and its aspect ratio, with both sides multiples of `multiple`;
-            "letterbox" does so within `size_hw`, the rest of which is filled with the mean colour in whole patches.
+        resize: "stretch" squashes the whole image to `size_hw`; "crop" fits the shorter side and cuts out the
+            center; "aspect" keeps the whole image and its aspect ratio, with both sides multiples of `multiple`;
+            "letterbox" does so within `size_hw`, the rest of which is filled with the mean color in whole patches.
         mean, std: one number a channel, for pixels scaled to 0..1; one channel means luma.
         multiple: the patch size in pixels.
-        central: share of the height and width that "stretch" or "crop" would show which is kept, around the centre:
+        central: share of the height and width that "stretch" or "crop" would show which is kept, around the center:
             0.875 is the usual "resize to 256, crop 224". 1 for "aspect" and "letterbox".
         interpolation: "bicubic" or "bilinear", antialiased either way.
     """
@@ -58,12 +58,12 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Which part of a picture a model saw, and at which size.
+    """Which part of an image a model saw, and at which size.
 
     Attributes:
-        source_hw: (height, width) of the picture in pixels.
+        source_hw: (height, width) of the image in pixels.
         model_hw: (height, width) of what the model was given, in pixels.
-        box: (top, left, bottom, right) of what it saw, in source pixels; with bars around the picture, beyond it.
+        box: (top, left, bottom, right) of what it saw, in source pixels; with bars around the image, beyond it.
     """
 
     source_hw: tuple[int, int]
@@ -72,14 +72,14 @@ class Geometry:
 
     @property
     def seen(self) -> tuple[float, float, float, float]:
-        """The (top, left, bottom, right) of the part of the picture that the model saw, without bars around it."""
+        """The (top, left, bottom, right) of the part of the image that the model saw, without bars around it."""
         (top, left, bottom, right), (height, width) = self.box, self.source_hw
         return max(0.0, top), max(0.0, left), min(float(height), bottom), min(float(width), right)
 
     def to_source(self, heat: np.ndarray) -> np.ndarray:
-        """Lay a map on the model's grid back onto the picture: float32 (source height, width), 0 outside the box.
+        """Lay a map on the model's grid back onto the image: float32 (source height, width), 0 outside the box.
 
-        Bilinear with half-pixel centres (a triangle as wide as the coarser of the two rasters, so that shrinking
+        Bilinear with half-pixel centers (a triangle as wide as the coarser of the two rasters, so that shrinking
         averages): weights are never negative and sum to 1, so the map's range and its mean are kept.
 
         Args:
@@ -93,7 +93,7 @@ class Geometry:
 
 
 def prepare(image_u8: np.ndarray, preprocessing: Preprocessing) -> tuple[Tensor, Geometry]:
-    """Resize and normalise uint8 (height, width, 3) for a model: float32 (channels, height, width), with geometry."""
+    """Resize and normalize uint8 (height, width, 3) for a model: float32 (channels, height, width), with geometry."""
     source_hw = (image_u8.shape[0], image_u8.shape[1])
     model_hw = _model_size(source_hw, preprocessing)
     inner = _inner(source_hw, preprocessing)
@@ -113,10 +113,10 @@ def prepare(image_u8: np.ndarray, preprocessing: Preprocessing) -> tuple[Tensor,
     return inputs, Geometry(source_hw, model_hw, box)
 
 
-def fit_picture(image_u8: np.ndarray, size_hw: tuple[int, int], resize: Literal["stretch", "crop"]) -> np.ndarray:
-    """Bring uint8 (height, width, 3) to uint8 (*size_hw, 3) as `Preprocessing` would, without normalising."""
+def fit_image(image_u8: np.ndarray, size_hw: tuple[int, int], resize: Literal["stretch", "crop"]) -> np.ndarray:
+    """Bring uint8 (height, width, 3) to uint8 (*size_hw, 3) as `Preprocessing` would, without normalizing."""
     if resize not in ("stretch", "crop"):
-        raise unknown("resize rule for pictures of one size", resize, ("stretch", "crop"))
+        raise unknown("resize rule for images of one size", resize, ("stretch", "crop"))
     source_hw = (image_u8.shape[0], image_u8.shape[1])
     return _resized(image_u8, seen_box(source_hw, size_hw, resize), size_hw)
 
@@ -134,7 +134,7 @@ def _model_size(source_hw: tuple[int, int], preprocessing: Preprocessing) -> tup
 
 
 def _inner(source_hw: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
-    """The (top, left, bottom, right) of the picture within what the model is given, in its pixels."""
+    """The (top, left, bottom, right) of the image within what the model is given, in its pixels."""
     model_hw, multiple = _model_size(source_hw, preprocessing), preprocessing.multiple
     if preprocessing.resize != "letterbox":
         return 0, 0, *model_hw
@@ -172,9 +172,9 @@ def _resized(
     size_hw: tuple[int, int],
     interpolation: str = "bicubic",
 ) -> np.ndarray:
-    """The part of the picture inside the box at `size_hw`, uint8, antialiased.
+    """The part of the image inside the box at `size_hw`, uint8, antialiased.
 
-    As Pillow does it, but for a grey level where roundings differ, in a tenth of its time.
+    As Pillow does it, but for a gray level where roundings differ, in a tenth of its time.
     """
     assert image_u8.dtype == np.uint8 and image_u8.ndim == 3 and image_u8.shape[2] == 3, image_u8.shape
     top, left, bottom, right = (int(side) for side in box)
@@ -187,16 +187,16 @@ def _resized(
 def _weights(pixels: int, start: float, stop: float, cells: int) -> np.ndarray:
     """How much each of `cells` equal cells between `start` and `stop` adds to each pixel: float32 (pixels, cells).
 
-    Rows sum to 1 where the pixel's centre lies between `start` and `stop`, and to 0 elsewhere.
+    Rows sum to 1 where the pixel's center lies between `start` and `stop`, and to 0 elsewhere.
     """
     cell = (stop - start) / cells
-    centres = np.arange(pixels) + 0.5
-    positions = (centres - start) / cell - 0.5  # in cells, cell 0's centre at 0
+    centers = np.arange(pixels) + 0.5
+    positions = (centers - start) / cell - 0.5  # in cells, cell 0's center at 0
     reach = max(1.0, 1.0 / cell)
     distances = np.abs(np.clip(positions, 0, cells - 1)[:, None] - np.arange(cells))
     weights = np.maximum(0.0, 1.0 - distances / reach)
     weights /= weights.sum(axis=1, keepdims=True)
-    weights[(centres < start) | (centres >= stop)] = 0.0
+    weights[(centers < start) | (centers >= stop)] = 0.0
     weights = weights.astype(np.float32)
     weights.setflags(write=False)  # the cache hands the same array to every caller
     return weights

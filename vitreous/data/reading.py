@@ -1,4 +1,4 @@
-"""How encoded pictures become a tensor: made to which shape, and what becomes of those that can't be read."""
+"""How encoded images become a tensor: made to which shape, and what becomes of those that can't be read."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -9,20 +9,20 @@ from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
 
 OneSize = Literal["stretch", "crop"]
-NAMED = 3  # of the pictures that can't be read, how many the error names
+NAMED = 3  # of the images that can't be read, how many the error names
 LISTED = 20  # and how many are listed where they are skipped
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How pictures are read.
+    """How images are read.
 
     Attributes:
-        resize: how a picture is brought to the size asked for: "stretch" squashes all of it, "crop" fits the shorter
-            side and cuts out the centre. As in `Preprocessing`.
-        skip_unreadable: leave out pictures that can't be read, and list them, in place of refusing.
+        resize: how an image is brought to the size asked for: "stretch" squashes all of it, "crop" fits the shorter
+            side and cuts out the center. As in `Preprocessing`.
+        skip_unreadable: leave out images that can't be read, and list them, in place of refusing.
         note: told what happens, a line at a time; standard error by default.
-        part: of the data set, as messages name it: "training"; empty for pictures that are all there are.
+        part: of the data set, as messages name it: "training"; empty for images that are all there are.
     """
 
     resize: OneSize = "stretch"
@@ -35,19 +35,19 @@ class Reading:
         return replace(self, part="training" if part == "train" else part)
 
     def accept(self, unreadable: Sequence[str], count: int) -> None:
-        """Refuse or list the pictures, of `count`, that can't be read; a line each.
+        """Refuse or list the images, of `count`, that can't be read; a line each.
 
         Raises:
             InputError: there are some and they are not to be skipped, or there are no others.
         """
         if not unreadable:
             return
-        pictures = f"{count} {self.part} pictures" if self.part else f"{count} pictures"
+        images = f"{count} {self.part} images" if self.part else f"{count} images"
         if not self.skip_unreadable or len(unreadable) == count:
             remedy = "mend or remove them (`vitreous data` names all), or leave them out by --skip-unreadable"
             remedy = remedy if len(unreadable) < count else "there is nothing to learn from"
-            raise InputError(f"{len(unreadable)} of {pictures} can't be used: {listed(unreadable, NAMED)}: {remedy}")
-        self.note(f"{len(unreadable)} of {pictures} can't be read and are skipped:")
+            raise InputError(f"{len(unreadable)} of {images} can't be used: {listed(unreadable, NAMED)}: {remedy}")
+        self.note(f"{len(unreadable)} of {images} can't be read and are skipped:")
         for line in unreadable[:LISTED]:
             self.note(f"  {line}")
         if len(unreadable) > LISTED:
@@ -55,7 +55,7 @@ class Reading:
 
 
 def reading_for(preprocessing: Preprocessing, *, skip_unreadable: bool = False) -> Reading:
-    """How pictures of one size are read for a model; "aspect", which gives many sizes, becomes "stretch"."""
+    """How images of one size are read for a model; "aspect", which gives many sizes, becomes "stretch"."""
     return Reading("crop" if preprocessing.resize == "crop" else "stretch", skip_unreadable)
 
 

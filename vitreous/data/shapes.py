@@ -1,6 +1,6 @@
-"""Pictures drawn by our own code, without end: one shape on a cluttered background, its place exactly known.
+"""Images drawn by our own code, without end: one shape on a cluttered background, its place exactly known.
 
-The class is the shape. Size, place, rotation and colour are drawn by lot and say nothing about it, so a model has to
+The class is the shape. Size, place, rotation and color are drawn by lot and say nothing about it, so a model has to
 find the object before it can name it, and a map of where the model looked can be held against the mask.
 """
 
@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
 from vitreous.data.shapes_drawing import contrasting, draw
 from vitreous.data.shapes_outlines import OUTLINES
 from vitreous.data.shapes_scene import random_scene, scene_at
@@ -19,20 +19,18 @@ from vitreous.errors import InputError
 
 SHAPE_NAMES = tuple(OUTLINES)
 SMALLEST_SIDE = 16
-CHUNK = (
-    32  # pictures drawn at once, always whole, so that picture i is the same whatever the count: 1.5 MB at 64 pixels
-)
+CHUNK = 32  # images drawn at once, always whole, so that image i is the same whatever the count: 1.5 MB at 64 pixels
 
 
-def draw_shapes(count: int, seed: int, size: int = 64) -> Pictures:
-    """Draw `count` square pictures of `size` pixels, with boxes and masks; picture i of a seed is always the same.
+def draw_shapes(count: int, seed: int, size: int = 64) -> ImageSet:
+    """Draw `count` square images of `size` pixels, with boxes and masks; image i of a seed is always the same.
 
     Raises:
         InputError: `count` or `seed` is negative, or `size` is too small for a shape to be told.
     """
     if count < 0 or seed < 0 or size < SMALLEST_SIDE:
         raise InputError(
-            f"can't draw {count} pictures of {size} pixels from seed {seed}: "
+            f"can't draw {count} images of {size} pixels from seed {seed}: "
             f"give a count and a seed of at least 0 and a size of at least {SMALLEST_SIDE}"
         )
     images = np.empty((count, 3, size, size), np.uint8)
@@ -46,11 +44,11 @@ def draw_shapes(count: int, seed: int, size: int = 64) -> Pictures:
         for whole, part in zip((images, masks, labels), (*drawn, scene.labels), strict=True):
             whole[kept] = part[: kept.stop - start]
     tensors = [torch.from_numpy(array) for array in (images, labels)]
-    return Pictures(*tensors, SHAPE_NAMES, torch.from_numpy(_boxes(masks)), torch.from_numpy(masks))
+    return ImageSet(*tensors, SHAPE_NAMES, torch.from_numpy(_boxes(masks)), torch.from_numpy(masks))
 
 
 def draw_clip(seconds: float, fps: Fraction | float, size_hw: tuple[int, int], seed: int) -> Iterator[np.ndarray]:
-    """Draw a moving picture, frame by frame: uint8 (height, width, 3); its object is shape number `seed` modulo 8.
+    """Draw a moving image, frame by frame: uint8 (height, width, 3); its object is shape number `seed` modulo 8.
 
     The object wanders from edge to edge and turns slowly, over a background that sways.
 
@@ -73,7 +71,7 @@ def _frames(count: int, fps: Fraction, size_hw: tuple[int, int], seed: int) -> I
         labels=np.array([seed % len(SHAPE_NAMES)]),
         grain=np.array([0.01]),
         ink=contrasting(scene.ink, scene.ground.mean(axis=1), np.array([0.6])),
-        contrast=np.zeros(1),  # one colour throughout: what lies behind it changes as it moves
+        contrast=np.zeros(1),  # one color throughout: what lies behind it changes as it moves
     )
     for index in range(count):
         image, _ = draw(scene_at(scene, float(index / fps)), size_hw, random)

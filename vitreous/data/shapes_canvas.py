@@ -1,4 +1,4 @@
-"""A stack of pictures to paint on: coordinates, distances, antialiased covers and smooth surfaces, in float32."""
+"""A stack of images to paint on: coordinates, distances, antialiased covers and smooth surfaces, in float32."""
 
 from functools import lru_cache
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Canvas:
-    """Pictures in the making: float32 (count, 3, height, width), and the coordinates of their pixels' centres."""
+    """Images in the making: float32 (count, 3, height, width), and the coordinates of their pixels' centers."""
 
     def __init__(self, count: int, size_hw: tuple[int, int]) -> None:
         self.size_hw = size_hw
@@ -39,7 +39,7 @@ class Canvas:
         return np.clip(outside, 0, 1, out=outside)
 
     def paint(self, cover: np.ndarray, color: np.ndarray) -> None:
-        """Blend a colour, (count, 3) or (count, 3, height, width), over the pictures where `cover` says."""
+        """Blend a color, (count, 3) or (count, 3, height, width), over the images where `cover` says."""
         color = color.reshape(*color.shape[:2], *color.shape[2:] or (1, 1)).astype(np.float32, copy=False)
         change = color - self.pixels
         change *= cover[:, None]
@@ -47,7 +47,7 @@ class Canvas:
 
 
 def smooth(grid: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Values on a coarse grid (..., cells, cells) as a smooth surface over the picture: (..., height, width)."""
+    """Values on a coarse grid (..., cells, cells) as a smooth surface over the image: (..., height, width)."""
     rows, columns = (_spread(side, grid.shape[-1]) for side in size_hw)
     return rows @ grid @ columns.T
 
@@ -56,7 +56,7 @@ def smooth(grid: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
 def _spread(pixels: int, cells: int) -> np.ndarray:
     """Weights (pixels, cells) of the cubic B-spline, two cells to either side; rows sum to 1.
 
-    The picture lies inside the outermost ring of cells, so that every pixel has all four of its neighbours.
+    The image lies inside the outermost ring of cells, so that every pixel has all four of its neighbors.
     """
     positions = 1 + (np.arange(pixels) + 0.5) / pixels * (cells - 3)
     away = np.abs(positions[:, None] - np.arange(cells))
@@ -66,5 +66,5 @@ def _spread(pixels: int, cells: int) -> np.ndarray:
 
 
 def column(values: np.ndarray) -> np.ndarray:
-    """One number a picture, ready to meet its pixels: float32 (count, 1, 1)."""
+    """One number an image, ready to meet its pixels: float32 (count, 1, 1)."""
     return values.astype(np.float32)[:, None, None]

@@ -34,19 +34,19 @@ def _pieces(kind: str, outside: Callable[[Canvas, Item, int], np.ndarray]) -> Ca
 
 
 def _between(least: float, most: float, values: np.ndarray) -> np.ndarray:
-    """Numbers drawn between 0 and 1, one a picture, stretched to a range: float32 (count, 1, 1)."""
+    """Numbers drawn between 0 and 1, one an image, stretched to a range: float32 (count, 1, 1)."""
     return column(least + (most - least) * values)
 
 
 def _wedge(canvas: Canvas, item: Item, index: int) -> np.ndarray:
-    """Everything beyond two lines that meet at a point: a corner of a big rectangle that the picture cuts off."""
+    """Everything beyond two lines that meet at a point: a corner of a big rectangle that the image cuts off."""
     place, angle = item.place[:, index], item.angle[:, index]
     one = canvas.across(place, angle)
     return np.maximum(one, canvas.across(place, angle + np.pi / 2), out=one)
 
 
 def _stroke(canvas: Canvas, item: Item, index: int) -> np.ndarray:
-    """A straight line right across the picture."""
+    """A straight line right across the image."""
     line = canvas.across(item.place[:, index], item.angle[:, index])
     return np.abs(line, out=line) - _between(0.006, 0.022, item.thickness[:, index])
 

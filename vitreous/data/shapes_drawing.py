@@ -1,4 +1,4 @@
-"""Scenes to pixels: background, clutter, object, light and grain, painted back to front on many pictures at once."""
+"""Scenes to pixels: background, clutter, object, light and grain, painted back to front on many images at once."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def draw(scene: Scene, size_hw: tuple[int, int], random: np.random.Generator) ->
 
 
 def _ground(scene: Scene, size_hw: tuple[int, int]) -> np.ndarray:
-    """Soft clouds in three colours, from coarse to fine."""
+    """Soft clouds in three colors, from coarse to fine."""
     base, *others = np.moveaxis(scene.ground, 1, 0)
     towards = np.stack([other - base for other in others], axis=1)  # (count, 2, 3)
     clouds = (base + towards.sum(axis=1) / 2)[:, :, None, None].astype(np.float32)
@@ -45,27 +45,27 @@ def _object(canvas: Canvas, scene: Scene) -> np.ndarray:
     return mask
 
 
-def _outside(canvas: Canvas, scene: Scene, centre: np.ndarray) -> np.ndarray:
-    """Each pixel's signed distance from its picture's object: (count, height, width)."""
+def _outside(canvas: Canvas, scene: Scene, center: np.ndarray) -> np.ndarray:
+    """Each pixel's signed distance from its image's object: (count, height, width)."""
     outside = np.empty((len(scene.labels), *canvas.size_hw), np.float32)
     for label, outline in enumerate(OUTLINES.values()):
         chosen = np.flatnonzero(scene.labels == label)
         if len(chosen):
             radius = column(scene.radius[chosen])
-            place, angle = centre[chosen], scene.angle[chosen]
+            place, angle = center[chosen], scene.angle[chosen]
             u, v = canvas.across(place, angle) / radius, canvas.across(place, angle + np.pi / 2) / radius
             outside[chosen] = outline(u, v) * radius
     return outside
 
 
 def _mean_behind(pixels: np.ndarray, cover: np.ndarray) -> np.ndarray:
-    """The mean colour of what the object will hide: (count, 3)."""
+    """The mean color of what the object will hide: (count, 3)."""
     weights = cover.reshape(len(cover), -1, 1)
     return (pixels.reshape(*pixels.shape[:2], -1) @ weights)[..., 0] / weights.sum(axis=1)
 
 
 def contrasting(ink: np.ndarray, behind: np.ndarray, contrast: np.ndarray) -> np.ndarray:
-    """The inks (count, 3), each moved straight away from the colour behind if nearer to it than `contrast` (count,)."""
+    """The inks (count, 3), each moved straight away from the color behind if nearer to it than `contrast` (count,)."""
     away = ink - behind
     gap = np.linalg.norm(away, axis=1, keepdims=True)
     away *= np.maximum(gap, contrast[:, None]) / np.maximum(gap, 1e-6)

@@ -1,7 +1,7 @@
-"""What is in a drawn picture, as numbers: the object, its cluttered background, light and noise; nothing is drawn here.
+"""What is in a drawn image, as numbers: the object, its cluttered background, light and noise; nothing is drawn here.
 
-Lengths are in units of the picture's shorter side, places are (down, right), angles are in radians, and the first axis
-of every array is the picture.
+Lengths are in units of the image's shorter side, places are (down, right), angles are in radians, and the first axis
+of every array is the image.
 """
 
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 RADIUS = (0.21, 0.29)  # of the circle around the object, which so spans a quarter to a half of the side
-GRIDS = (6, 9, 16)  # cells a side of the background's clouds, coarse to fine, the outermost outside the picture
+GRIDS = (6, 9, 16)  # cells a side of the background's clouds, coarse to fine, the outermost outside the image
 # With smaller objects, less contrast or stronger clouds and clutter a small ViT needs many passes to learn at all.
 STRENGTHS = (1.0, 0.4, 0.2)
 BLOB_GRID = 8
@@ -30,17 +30,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that was drawn by lot for some pictures.
+    """Everything that was drawn by lot for some images.
 
     Attributes:
         labels: int64 (count,), which outline the object has.
-        place: (count, 2), the object's centre as a fraction of the room it has.
+        place: (count, 2), the object's center as a fraction of the room it has.
         radius, angle: (count,), the object's.
         phases: for each of `GRIDS` (count, 2, cells, cells), for the blobs (count, 1, cells, cells); in turns.
-        ground: (count, 3, 3), three colours (red, green, blue, 0 to 1) the background blends.
+        ground: (count, 3, 3), three colors (red, green, blue, 0 to 1) the background blends.
         colors: (count, layers, 3), one for each of `LAYERS`.
         opacity: (count, layers).
-        ink: (count, 3), the object's colour before it is held against what lies behind it.
+        ink: (count, 3), the object's color before it is held against what lies behind it.
         contrast: (count,), the least distance the two are given, in RGB units of 0 to 1.
         rim: (count,), how much brighter the object's rim is than its middle.
         light: (count, 2), how much brighter it gets per unit down and right.
@@ -108,7 +108,7 @@ def _turns(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Colours from hue (turns), saturation and value (0 to 1), by three cosines a third of a turn apart: (..., 3)."""
+    """Colors from hue (turns), saturation and value (0 to 1), by three cosines a third of a turn apart: (..., 3)."""
     waves = 0.5 + 0.5 * np.cos(2 * np.pi * (hue[..., None] - np.arange(3) / 3))
     return value[..., None] * (1 - saturation[..., None] * (1 - waves))
 

@@ -12,8 +12,8 @@ from vitreous.data.decoding import Encoded
 from vitreous.data.folder import load_folder, load_training_folder
 from vitreous.data.hub import encoded_hub, hub_parts, load_hub
 from vitreous.data.idx import load_mnist
+from vitreous.data.image_set import ImageSet
 from vitreous.data.parquet import encoded_parquet, load_parquet, parquet_parts
-from vitreous.data.pictures import Pictures
 from vitreous.data.preprocessing import seen_box
 from vitreous.data.reading import Reading
 from vitreous.data.shapes import draw_shapes
@@ -23,7 +23,7 @@ from vitreous.errors import InputError, unknown
 SizeHW = tuple[int, int] | None
 SHAPES_COUNTS_AND_SEEDS = {"train": (10_000, 1), "test": (2_000, 2)}
 SHAPES_SIZE = 64
-DEFAULT_FRACTION = 0.05  # of the training pictures, held out to validate on
+DEFAULT_FRACTION = 0.05  # of the training images, held out to validate on
 RESIZED_AT_ONCE = 1024
 
 
@@ -35,25 +35,25 @@ class Source:
         description: one line for listings.
         load: the folder is what stands after the colon, for names that have one.
         parts: those that the folder brings; where "validation" is none of them, it is held out of "train".
-        load_training: `(folder, size_hw, reading, fraction)` gives training and validation pictures at once, where
+        load_training: `(folder, size_hw, reading, fraction)` gives training and validation images at once, where
             they can be left on the disk.
-        encoded: `(part, folder)` gives the pictures of a part as they are stored, where these may differ in size.
+        encoded: `(part, folder)` gives the images of a part as they are stored, where these may differ in size.
     """
 
     description: str
-    load: Callable[[str, Path, SizeHW, Reading], Pictures]
+    load: Callable[[str, Path, SizeHW, Reading], ImageSet]
     parts: Callable[[Path], Sequence[str]] = lambda folder: ("train", "test")
-    load_training: Callable[[Path, SizeHW, Reading, float], tuple[Pictures, Pictures]] | None = None
+    load_training: Callable[[Path, SizeHW, Reading, float], tuple[ImageSet, ImageSet]] | None = None
     encoded: Callable[[str, Path], Encoded] | None = None
 
 
 SOURCES = {
     "cifar10": Source(
-        "60,000 colour pictures of 10 classes, 32 x 32",
+        "60,000 color images of 10 classes, 32 x 32",
         lambda part, _, size_hw, reading: resized(load_cifar("cifar10", part), size_hw, reading),
     ),
     "cifar100": Source(
-        "60,000 colour pictures of 100 classes, 32 x 32",
+        "60,000 color images of 100 classes, 32 x 32",
         lambda part, _, size_hw, reading: resized(load_cifar("cifar100", part), size_hw, reading),
     ),
     "mnist": Source(
@@ -65,7 +65,7 @@ SOURCES = {
         lambda part, _, size_hw, reading: drawn_shapes(part, size_hw),
     ),
     "folder:DIR": Source(
-        "your own pictures, one folder a class",
+        "your own images, one folder a class",
         lambda part, folder, size_hw, reading: load_folder(folder, part, size_hw, reading),
         load_training=load_training_folder,
     ),
@@ -76,7 +76,7 @@ SOURCES = {
         encoded=encoded_parquet,
     ),
     "hf:OWNER/NAME": Source(
-        "pictures with labels from the Hugging Face hub, :CONFIGURATION if there are several; or hf:./FOLDER",
+        "images with labels from the Hugging Face hub, :CONFIGURATION if there are several; or hf:./FOLDER",
         load_hub,
         hub_parts,
         encoded=encoded_hub,
@@ -84,18 +84,18 @@ SOURCES = {
 }
 
 
-def load_pictures(
+def load_images(
     source: str,
     split: str,
     size_hw: SizeHW = None,
     validation_fraction: float = DEFAULT_FRACTION,
     reading: Reading | None = None,
-) -> Pictures:
+) -> ImageSet:
     """Load "train", "validation", "test" or "train+validation" of a source: uint8 (count, channels, *size_hw).
 
     The validation split is what the source brings as such, or else `validation_fraction` of its training part, chosen
     once and for all, whatever the seed of a run. The test part is read for "test" only. With `size_hw` (height, width)
-    pictures are brought to it as `reading` says (stretched by default, so that nothing of them is lost); without it
+    images are brought to it as `reading` says (stretched by default, so that nothing of them is lost); without it
     they keep the size they have.
 
     Raises:
@@ -110,7 +110,7 @@ def load_pictures(
     if split == "train+validation":
         return joined(training, validation)
     if split == "validation" and len(validation) == 0:
-        raise InputError(f"validation_fraction {validation_fraction} leaves no validation pictures: raise it")
+        raise InputError(f"validation_fraction {validation_fraction} leaves no validation images: raise it")
     return training if split == "train" else validation
 
 
@@ -119,8 +119,8 @@ def load_training(
     size_hw: SizeHW = None,
     validation_fraction: float = DEFAULT_FRACTION,
     reading: Reading | None = None,
-) -> tuple[Pictures, Pictures]:
-    """The "train" and the "validation" pictures of a source, read once; the latter may be none."""
+) -> tuple[ImageSet, ImageSet]:
+    """The "train" and the "validation" images of a source, read once; the latter may be none."""
     (name, folder), reading = parse(source), reading or Reading()
     chosen = SOURCES[name]
     if chosen.load_training is not None:
@@ -142,7 +142,7 @@ def parse(source: str) -> tuple[str, Path]:
     if key not in SOURCES or (colon and ":" not in key):
         if source and Path(source).expanduser().is_dir():
             raise InputError(
-                f"'{source}' is a folder: write folder:{source} for pictures, parquet:{source} for Parquet files"
+                f"'{source}' is a folder: write folder:{source} for images, parquet:{source} for Parquet files"
             )
         raise unknown("source", source, SOURCES)
     if ":" in key and not folder:
@@ -164,31 +164,31 @@ def absolute(source: str) -> str:
     return source
 
 
-def joined(first: Pictures, second: Pictures) -> Pictures:
+def joined(first: ImageSet, second: ImageSet) -> ImageSet:
     """Two parts of one data set, one after the other."""
     assert first.class_names == second.class_names, (first.class_names, second.class_names)
     if first.images_u8.shape[1:] != second.images_u8.shape[1:]:
         sizes = " and ".join(str(tuple(part.images_u8.shape[2:])) for part in (first, second))
-        raise InputError(f"training and validation pictures differ in size, {sizes} pixels: name one size")
+        raise InputError(f"training and validation images differ in size, {sizes} pixels: name one size")
     images_u8 = torch.cat([first.images_u8, second.images_u8])
-    return Pictures(images_u8, torch.cat([first.labels, second.labels]), first.class_names)
+    return ImageSet(images_u8, torch.cat([first.labels, second.labels]), first.class_names)
 
 
-def resized(pictures: Pictures, size_hw: SizeHW, reading: Reading) -> Pictures:
-    """Bring pictures to (height, width), by antialiased bilinear interpolation."""
-    count, channels, height, width = pictures.images_u8.shape
+def resized(images: ImageSet, size_hw: SizeHW, reading: Reading) -> ImageSet:
+    """Bring images to (height, width), by antialiased bilinear interpolation."""
+    count, channels, height, width = images.images_u8.shape
     if size_hw is None or (height, width) == size_hw:
-        return pictures
+        return images
     top, left, bottom, right = map(int, seen_box((height, width), size_hw, reading.resize))
     images_u8 = torch.empty((count, channels, *size_hw), dtype=torch.uint8)
     for start in range(0, count, RESIZED_AT_ONCE):
         part = slice(start, start + RESIZED_AT_ONCE)
-        seen = pictures.images_u8[part, :, top:bottom, left:right]
+        seen = images.images_u8[part, :, top:bottom, left:right]
         images_u8[part] = interpolate(seen, size_hw, mode="bilinear", antialias=True)
-    return replace(pictures, images_u8=images_u8)
+    return replace(images, images_u8=images_u8)
 
 
-def drawn_shapes(part: str, size_hw: SizeHW) -> Pictures:
+def drawn_shapes(part: str, size_hw: SizeHW) -> ImageSet:
     """Shapes drawn at the wanted size, so that their boxes and masks are exact."""
     height, width = size_hw or (SHAPES_SIZE, SHAPES_SIZE)
     if height != width:

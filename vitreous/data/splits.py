@@ -1,4 +1,4 @@
-"""Which picture belongs to which split: decided once, the same on every machine, whatever seed a run has."""
+"""Which image belongs to which split: decided once, the same on every machine, whatever seed a run has."""
 
 import hashlib
 
@@ -7,14 +7,14 @@ import numpy as np
 from vitreous.errors import InputError
 
 SPLITS = ("train", "validation", "test", "train+validation")
-TEST_SHARE = 0.15  # of a folder of pictures that brings no test folder of its own
+TEST_SHARE = 0.15  # of a folder of images that brings no test folder of its own
 VALIDATION_SEED = 20_240_229
 
 
 def hold_out(count: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Divide the indexes of `count` training pictures into those to train on and those to validate on, both ascending.
+    """Divide the indexes of `count` training images into those to train on and those to validate on, both ascending.
 
-    A fraction above 0 holds out at least one picture. The shuffle is drawn from PCG64's raw output, which numpy keeps
+    A fraction above 0 holds out at least one image. The shuffle is drawn from PCG64's raw output, which numpy keeps
     the same in every version, as it does not promise for `Generator.permutation` (NEP 19).
 
     Raises:
@@ -24,7 +24,7 @@ def hold_out(count: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"validation_fraction {fraction} must be at least 0 and less than 1")
     held = max(1, round(count * fraction)) if fraction > 0 else 0
     if held >= count:
-        raise InputError(f"validation_fraction {fraction} of {count} pictures leaves none to train on: lower it")
+        raise InputError(f"validation_fraction {fraction} of {count} images leaves none to train on: lower it")
     order = np.argsort(np.random.PCG64(VALIDATION_SEED).random_raw(count), kind="stable")
     return np.sort(order[held:]), np.sort(order[:held])
 

@@ -1,20 +1,20 @@
-"""Brightness and contrast of a set of pictures, which a model's input is normalised with."""
+"""Brightness and contrast of a set of images, which a model's input is normalized with."""
 
 import torch
 
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
 
-COUNTED_AT_ONCE = 256  # pictures
+COUNTED_AT_ONCE = 256  # images
 
 
-def channel_statistics(pictures: Pictures) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel over all pixels, on a scale of 0 to 1, exact.
 
-    Pixels are counted a part at a time, so that pictures left on the disk stay there.
+    Pixels are counted a part at a time, so that images left on the disk stay there.
     """
     means, stds = [], []
     levels = torch.arange(256, dtype=torch.float64) / 255
-    for channel in pictures.images_u8.unbind(1):
+    for channel in images.images_u8.unbind(1):
         counts = torch.zeros(256, dtype=torch.int64)
         for part in channel.split(COUNTED_AT_ONCE):
             counts += part.cpu().flatten().bincount(minlength=256)

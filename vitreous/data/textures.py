@@ -1,4 +1,4 @@
-"""Pictures with the statistics of natural ones, for whoever has to know how far a model's numbers reach."""
+"""Images with the statistics of natural ones, for whoever has to know how far a model's numbers reach."""
 
 import numpy as np
 
@@ -10,13 +10,13 @@ SEED = 0
 
 
 def natural_textures(size_hw: tuple[int, int]) -> list[np.ndarray]:
-    """Nine pictures, uint8 (height, width, 3), always the same for a size: dead leaves, pink noise, and plain black.
+    """Nine images, uint8 (height, width, 3), always the same for a size: dead leaves, pink noise, and plain black.
 
     Raises:
         InputError: the size is none.
     """
     if min(size_hw) < 1:
-        raise InputError(f"can't draw pictures of {size_hw[0]} × {size_hw[1]} pixels")
+        raise InputError(f"can't draw images of {size_hw[0]} × {size_hw[1]} pixels")
     random = np.random.default_rng(SEED)
     leaves = [dead_leaves(size_hw, random) for _ in range(LEAVES)]
     noises = [pink_noise(size_hw, random) for _ in range(NOISES)]
@@ -24,21 +24,21 @@ def natural_textures(size_hw: tuple[int, int]) -> list[np.ndarray]:
 
 
 def dead_leaves(size_hw: tuple[int, int], random: np.random.Generator) -> np.ndarray:
-    """Discs of any colour that hide one another, as objects do: uint8 (height, width, 3).
+    """Discs of any color that hide one another, as objects do: uint8 (height, width, 3).
 
     Their radii r are as frequent as r⁻³ (Lee, Mumford and Huang 2001, "Occlusion Models for Natural Images"), from a
     75th of the larger side to half of it.
     """
-    picture, side = np.zeros((*size_hw, 3), np.uint8), max(size_hw)
+    image, side = np.zeros((*size_hw, 3), np.uint8), max(size_hw)
     radii = np.minimum(side / 75 / np.sqrt(1 - random.random(DISCS)), side / 2)
-    centres = random.random((DISCS, 2)) * size_hw
+    centers = random.random((DISCS, 2)) * size_hw
     colors = random.integers(0, 256, (DISCS, 3))
-    for radius, (y, x), color in zip(radii, centres, colors, strict=True):
+    for radius, (y, x), color in zip(radii, centers, colors, strict=True):
         top, left = max(0, int(y - radius)), max(0, int(x - radius))
-        part = picture[top : int(y + radius) + 2, left : int(x + radius) + 2]
+        part = image[top : int(y + radius) + 2, left : int(x + radius) + 2]
         rows, columns = (np.arange(length) for length in part.shape[:2])
         part[(rows[:, None] + top - y) ** 2 + (columns + left - x) ** 2 < radius**2] = color
-    return picture
+    return image
 
 
 def pink_noise(size_hw: tuple[int, int], random: np.random.Generator) -> np.ndarray:
@@ -47,5 +47,5 @@ def pink_noise(size_hw: tuple[int, int], random: np.random.Generator) -> np.ndar
     frequency = np.hypot(rows[:, None], columns)
     frequency[0, 0] = np.inf
     waves = np.fft.ifft2(np.fft.fft2(random.normal(size=(3, *size_hw))) / frequency).real
-    grey = 120 + 50 * waves / max(waves.std(), 1e-9)
-    return np.ascontiguousarray(grey.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
+    gray = 120 + 50 * waves / max(waves.std(), 1e-9)
+    return np.ascontiguousarray(gray.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))

@@ -6,8 +6,8 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class PictureAnatomy:
-    """What one picture's tokens did. P is the picture's number of patches, L the number of layers."""
+class ImageAnatomy:
+    """What one image's tokens did. P is the image's number of patches, L the number of layers."""
 
     grid_hw: tuple[int, int]
     norms: np.ndarray
@@ -20,7 +20,7 @@ class PictureAnatomy:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What was measured inside a model, over several pictures; means over them unless said otherwise.
+    """What was measured inside a model, over several images; means over them unless said otherwise.
 
     Arrays are float64; L is the number of layers, H of heads.
     """
@@ -49,12 +49,12 @@ class Anatomy:
     contribution: np.ndarray | None
     """(L, H): length of what a head adds to a token, over that token's length; None where it can't be known."""
     similarity: np.ndarray
-    """(L + 1): mean cosine between different patches of a picture, into the first block, then out of each."""
+    """(L + 1): mean cosine between different patches of an image, into the first block, then out of each."""
     change: np.ndarray
     """(L): length of what a block adds to a token, over that token's length."""
     layer_scale: np.ndarray | None
     """(L, 2): mean absolute factor on each block's attention and MLP; None for a model without LayerScale."""
-    pictures: tuple[PictureAnatomy, ...]
+    images: tuple[ImageAnatomy, ...]
 
     @property
     def layers(self) -> int:
@@ -81,7 +81,7 @@ def outlier_tokens(norms: np.ndarray, ratio: float, deviations: float) -> np.nda
 def isolated_spots(heat: np.ndarray, ratio: float, alone: float) -> np.ndarray:
     """Which cells of a map, float (rows, columns), stand alone: bool (rows, columns).
 
-    Beyond `ratio` times the map's median, and beyond `alone` times the greatest of the eight neighbours.
+    Beyond `ratio` times the map's median, and beyond `alone` times the greatest of the eight neighbors.
     """
     rows, columns = heat.shape
     padded = np.pad(heat, 1)
@@ -98,7 +98,7 @@ def evenness(weights: np.ndarray) -> float:
 
 
 def agreement(maps: list[np.ndarray]) -> float | None:
-    """Mean correlation between the maps of different pictures, each (places); None if no two have one size.
+    """Mean correlation between the maps of different images, each (places); None if no two have one size.
 
     A map that is the same everywhere is like any other.
     """

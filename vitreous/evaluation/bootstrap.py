@@ -1,4 +1,4 @@
-"""How sure a number is: the same number of pictures drawn again with replacement (percentile bootstrap, Efron 1979)."""
+"""How sure a number is: the same number of images drawn again with replacement (percentile bootstrap, Efron 1979)."""
 
 from collections.abc import Callable
 
@@ -11,18 +11,18 @@ Interval = tuple[float, float]
 
 
 def resampled(statistic: Callable[[np.ndarray], np.ndarray], count: int, seed: int = 0) -> np.ndarray:
-    """What a statistic of `count` pictures gives for 2000 resamples of them: float64 (resamples, numbers).
+    """What a statistic of `count` images gives for 2000 resamples of them: float64 (resamples, numbers).
 
-    `statistic` takes the indexes of the pictures drawn, int64 (count), and gives one or more numbers. The draws are the
+    `statistic` takes the indexes of the images drawn, int64 (count), and gives one or more numbers. The draws are the
     same for the same count and seed, so numbers that are resampled together vary together.
     """
-    assert count > 0, "no pictures to draw from"
+    assert count > 0, "no images to draw from"
     random = np.random.default_rng(seed)
     return np.stack([np.atleast_1d(statistic(random.integers(0, count, count))) for _ in range(RESAMPLES)])
 
 
 def resampled_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """The means of numbers (pictures, numbers) over 2000 resamples of the pictures: float64 (resamples, numbers)."""
+    """The means of numbers (images, numbers) over 2000 resamples of the images: float64 (resamples, numbers)."""
     count, numbers = len(values), np.asarray(values, np.float64)
     return resampled(lambda draws: np.bincount(draws, minlength=count) @ numbers / count, count, seed)
 
@@ -30,7 +30,7 @@ def resampled_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
 def intervals(samples: np.ndarray) -> list[Interval]:
     """The middle 95 % of each column of samples (resamples, numbers).
 
-    Where all pictures agree, as when each is told right, there is nothing to resample and the interval is a point:
+    Where all images agree, as when each is told right, there is nothing to resample and the interval is a point:
     shares have that of `share.wilson`.
     """
     tail = (1 - CONFIDENCE) / 2

@@ -14,7 +14,7 @@ TRIALS = 1000
 
 @dataclass(frozen=True)
 class Bin:
-    """The pictures whose confidence lies above `low` and up to `high`; there is at least one."""
+    """The images whose confidence lies above `low` and up to `high`; there is at least one."""
 
     low: float
     high: float
@@ -32,19 +32,19 @@ class Calibration:
     error: float
     """Expected calibration error over 15 bins of equal width (Guo et al. 2017, equation 3)."""
     error_interval: Interval
-    """From 0 where the error could be chance. Pictures are drawn again, the bins stay."""
+    """From 0 where the error could be chance. Images are drawn again, the bins stay."""
     error_by_chance: float
-    """What 95 % of perfectly calibrated models with the same confidences stay below on as many pictures: the error of
+    """What 95 % of perfectly calibrated models with the same confidences stay below on as many images: the error of
     finite bins is never 0, so only what is above this says something (Bröcker and Smith 2007, section 3)."""
     adaptive_error: float
-    """The error over 15 bins of equally many pictures (Nguyen and O'Connor 2015, section 3)."""
+    """The error over 15 bins of equally many images (Nguyen and O'Connor 2015, section 3)."""
     adaptive_error_interval: Interval
     bins: tuple[Bin, ...]
-    """The bins of equal width that hold pictures, from low to high confidence."""
+    """The bins of equal width that hold images, from low to high confidence."""
 
 
 def calibration(confidence: np.ndarray, right: np.ndarray, seed: int = 0) -> Calibration:
-    """Calibration of answers given with `confidence`, float (pictures) in 0 to 1, that were `right`, bool (pictures).
+    """Calibration of answers given with `confidence`, float (images) in 0 to 1, that were `right`, bool (images).
 
     >>> round(calibration(np.array([0.8, 0.8, 0.8, 0.8]), np.array([True, True, True, False])).error, 6)
     0.05
@@ -72,18 +72,18 @@ def calibration(confidence: np.ndarray, right: np.ndarray, seed: int = 0) -> Cal
 
 
 def equal_width_bins(confidence: np.ndarray) -> np.ndarray:
-    """Which of 15 bins of equal width, (0, 1/15] to (14/15, 1], each confidence falls into: int64 (pictures)."""
+    """Which of 15 bins of equal width, (0, 1/15] to (14/15, 1], each confidence falls into: int64 (images)."""
     return np.clip(np.ceil(np.asarray(confidence, np.float64) * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
 def equal_count_bins(confidence: np.ndarray) -> np.ndarray:
-    """Which of up to 15 bins of equally many pictures each falls into, by rank; equal confidences stay together."""
+    """Which of up to 15 bins of equally many images each falls into, by rank; equal confidences stay together."""
     ordered = np.sort(confidence)
     return np.searchsorted(ordered, confidence) * BINS // confidence.size
 
 
 def binned_error(confidence: np.ndarray, right: np.ndarray, bins: np.ndarray) -> float:
-    """The distance between mean confidence and accuracy of each bin, weighted by its share of the pictures."""
+    """The distance between mean confidence and accuracy of each bin, weighted by its share of the images."""
     return float(np.abs(np.bincount(bins, confidence - right)).sum() / right.size)
 
 
@@ -97,7 +97,7 @@ def _errors_by_chance(confidence: np.ndarray, several: Sequence[np.ndarray], see
 
 
 def _resampled_errors(gaps: np.ndarray, several: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
-    """For each way of binning, the error of resamples of the pictures, by confidence minus truth of each."""
+    """For each way of binning, the error of resamples of the images, by confidence minus truth of each."""
     values = np.zeros((gaps.size, len(several), BINS))
     for way, bins in enumerate(several):
         values[np.arange(gaps.size), way, bins] = gaps

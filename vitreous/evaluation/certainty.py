@@ -1,4 +1,4 @@
-"""The scores of a set of pictures with all that says how far they can be believed."""
+"""The scores of a set of images with all that says how far they can be believed."""
 
 from dataclasses import dataclass
 
@@ -26,12 +26,12 @@ class ClassEstimate(ClassScore):
 
 @dataclass(frozen=True)
 class TemperatureScaling:
-    """What dividing the logits by one number, fitted on other pictures, does to loss and calibration."""
+    """What dividing the logits by one number, fitted on other images, does to loss and calibration."""
 
     value: float
     """The temperature; above 1 the model was too sure of itself."""
     fitted_on: int
-    """Validation pictures that it was fitted on."""
+    """Validation images that it was fitted on."""
     loss_before: float
     loss_before_interval: Interval
     loss_after: float
@@ -49,7 +49,7 @@ class TemperatureScaling:
 class Evaluation(Scores):
     """Scores with their intervals at 95 %, and how far its confidence holds.
 
-    Those of shares are Wilson's (`share.wilson`), the others are by bootstrap over pictures.
+    Those of shares are Wilson's (`share.wilson`), the others are by bootstrap over images.
     """
 
     classes: tuple[ClassEstimate, ...]
@@ -63,31 +63,31 @@ class Evaluation(Scores):
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model said of each picture, beside the truth, as numpy arrays."""
+    """What a model said of each image, beside the truth, as numpy arrays."""
 
     logits: np.ndarray
-    """float64 (pictures, classes)."""
+    """float64 (images, classes)."""
     labels: np.ndarray
-    """int64 (pictures)."""
+    """int64 (images)."""
 
     @property
     def predictions(self) -> np.ndarray:
-        """The class each picture was taken for: int64 (pictures)."""
+        """The class each image was taken for: int64 (images)."""
         return self.logits.argmax(1)
 
     @property
     def right(self) -> np.ndarray:
-        """Whether each picture was told right: bool (pictures)."""
+        """Whether each image was told right: bool (images)."""
         return self.predictions == self.labels
 
     @property
     def confidence(self) -> np.ndarray:
-        """The probability of the class it was taken for: float64 (pictures)."""
+        """The probability of the class it was taken for: float64 (images)."""
         return 1 / np.exp(self.logits - self.logits.max(1, keepdims=True)).sum(1)
 
     @property
     def losses(self) -> np.ndarray:
-        """Cross-entropy of each picture in nats: float64 (pictures)."""
+        """Cross-entropy of each image in nats: float64 (images)."""
         logits, labels = torch.from_numpy(self.logits), torch.from_numpy(self.labels)
         return functional.cross_entropy(logits, labels, reduction="none").numpy()
 
@@ -97,7 +97,7 @@ class Answers:
 
 
 def answers(logits: Tensor, labels: Tensor) -> Answers:
-    """Logits (pictures, classes) and labels (pictures) on any device as `Answers`."""
+    """Logits (images, classes) and labels (images) on any device as `Answers`."""
     return Answers(logits.detach().double().cpu().numpy(), labels.cpu().numpy())
 
 
@@ -121,7 +121,7 @@ def judge(given: Answers, class_names: tuple[str, ...], seed: int = 0) -> Evalua
 
 
 def class_estimates(scores: Scores) -> tuple[ClassEstimate, ...]:
-    """The scores of each class with their intervals; all of 0 to 1 for what no picture tells of."""
+    """The scores of each class with their intervals; all of 0 to 1 for what no image tells of."""
     confusion = np.array(scores.confusion)
     counts = zip(confusion.diagonal().tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist(), strict=True)
     return tuple(
@@ -136,9 +136,9 @@ def class_estimates(scores: Scores) -> tuple[ClassEstimate, ...]:
 
 
 def temperature_scaling(validation: Answers, test: Answers, seed: int = 0) -> TemperatureScaling:
-    """Fit a temperature on the answers for validation pictures, and say what it does on the test pictures.
+    """Fit a temperature on the answers for validation images, and say what it does on the test images.
 
-    The intervals are over the test pictures, for the temperature as it was fitted.
+    The intervals are over the test images, for the temperature as it was fitted.
     """
     value = fit_temperature(validation.logits, validation.labels)
     scaled = test.at(value)

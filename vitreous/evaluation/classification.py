@@ -18,12 +18,12 @@ class ClassScore:
     recall: float
     f1: float
     count: int
-    """Pictures that are of this class."""
+    """Images that are of this class."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How well a set of pictures was told. Shares are between 0 and 1."""
+    """How well a set of images was told. Shares are between 0 and 1."""
 
     top1: float
     top5: float | None
@@ -33,7 +33,7 @@ class Scores:
     count: int
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
-    """Row: the truth; column: the prediction; value: pictures."""
+    """Row: the truth; column: the prediction; value: images."""
 
 
 def score(logits: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> Scores:
@@ -54,7 +54,7 @@ def score(logits: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> Score
 
 
 def confusion_matrix(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Pictures by truth (row) and prediction (column): int64 (classes, classes)."""
+    """Images by truth (row) and prediction (column): int64 (classes, classes)."""
     return torch.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
 
 

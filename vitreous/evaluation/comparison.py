@@ -1,4 +1,4 @@
-"""Which of two models is better, from their answers for the same pictures: paired bootstrap and McNemar's test."""
+"""Which of two models is better, from their answers for the same images: paired bootstrap and McNemar's test."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from vitreous.evaluation.score import RESAMPLES
 class Difference:
     """A value of the second model minus the first one's, with its paired bootstrap interval at 95 %.
 
-    Of a share, with two pictures added to those that are drawn (see `share_difference`).
+    Of a share, with two images added to those that are drawn (see `share_difference`).
     """
 
     name: str
@@ -30,25 +30,25 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same pictures. Both are resampled together, so what makes a picture hard cancels out."""
+    """Two models on the same images. Both are resampled together, so what makes an image hard cancels out."""
 
     count: int
     top1: Difference
     loss: Difference
     recall: tuple[Difference, ...]
-    """Of each class: the share of its pictures told right."""
+    """Of each class: the share of its images told right."""
     both_right: int
     only_first_right: int
     only_second_right: int
     both_wrong: int
     p_value: float
-    """McNemar's exact test (McNemar 1947): how probable so uneven a split of the pictures that only one of the two
+    """McNemar's exact test (McNemar 1947): how probable so uneven a split of the images that only one of the two
     tells right is, or a more uneven one, if both are equally good."""
 
 
 def compare(first: Answers, second: Answers, class_names: tuple[str, ...], seed: int = 0) -> Comparison:
-    """Compare the answers of two models for the same pictures, in the same order."""
-    assert np.array_equal(first.labels, second.labels), "two models are compared on the same pictures"
+    """Compare the answers of two models for the same images, in the same order."""
+    assert np.array_equal(first.labels, second.labels), "two models are compared on the same images"
     rights, losses = (first.right, second.right), np.stack([first.losses, second.losses], 1)
     (loss_interval,) = intervals(resampled_means(losses[:, 1:] - losses[:, :1], seed))
     own = losses.mean(0).tolist()
@@ -65,10 +65,10 @@ def compare(first: Answers, second: Answers, class_names: tuple[str, ...], seed:
 
 
 def share_difference(name: str, first: np.ndarray, second: np.ndarray, seed: int = 0) -> Difference:
-    """How much more of some pictures the second model tells right: bool (pictures) each; 0 of none.
+    """How much more of some images the second model tells right: bool (images) each; 0 of none.
 
-    Two pictures are added to those that are drawn again, one that only the first and one that only the second tells
-    right (as Bonett and Price 2012, section 2, for a formula), so that few pictures that agree aren't taken for proof.
+    Two images are added to those that are drawn again, one that only the first and one that only the second tells
+    right (as Bonett and Price 2012, section 2, for a formula), so that few images that agree aren't taken for proof.
     """
     count = len(first)
     lost, won = int((first & ~second).sum()) + 1, int((second & ~first).sum()) + 1
@@ -103,7 +103,7 @@ def in_words(comparison: Comparison, first: str, second: str) -> str:
         better, points, low, high = first, -points, -high, -low
     sure = f"(95 %: {low:.1f} to {high:.1f}), McNemar p {p_words(comparison.p_value)}"
     if points == 0:
-        return f"{first} and {second} tell equally many pictures right {sure}"
+        return f"{first} and {second} tell equally many images right {sure}"
     if not top1.is_sure:
         return f"{better} is ahead by {points:.1f} points {sure}: too little to tell them apart"
     return f"{better} is better by {points:.1f} points {sure}"

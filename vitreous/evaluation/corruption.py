@@ -1,7 +1,7 @@
-"""Pictures made worse on purpose: 15 kinds at 5 strengths, in the manner of CIFAR-10-C.
+"""Images made worse on purpose: 15 kinds at 5 strengths, in the manner of CIFAR-10-C.
 
-Kinds are those of Hendrycks and Dietterich 2019 (section 4.1), strengths near theirs for 32-pixel pictures; lengths in
-pixels grow with the picture. Each kind is computed here for a whole batch at once, frost without their photographs, and
+Kinds are those of Hendrycks and Dietterich 2019 (section 4.1), strengths near theirs for 32-pixel images; lengths in
+pixels grow with the image. Each kind is computed here for a whole batch at once, frost without their photographs, and
 every strength changes more than the one before. So accuracies are not those on the published files.
 """
 
@@ -20,12 +20,12 @@ from vitreous.runtime import seed_for
 
 STRENGTHS = (1, 2, 3, 4, 5)
 AT_ONCE = 100
-"""Pictures that share a stream of random numbers; they are corrupted together."""
+"""Images that share a stream of random numbers; they are corrupted together."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to make a picture worse: `corrupt(pictures, strength, random)`, float32 0 to 1 in and out."""
+    """One way to make an image worse: `corrupt(images, strength, random)`, float32 0 to 1 in and out."""
 
     group: str
     corrupt: Callable[[Tensor, int, torch.Generator], Tensor]
@@ -52,9 +52,9 @@ KINDS: dict[str, Kind] = {
 
 
 def corrupt(images_u8: Tensor, kind: str, strength: int, seed: int = 0, first: int = 0) -> Tensor:
-    """Pictures, uint8 (count, 1 or 3 channels, height, width), made worse: the same shape and type, on the same device.
+    """Images, uint8 (count, 1 or 3 channels, height, width), made worse: the same shape and type, on the same device.
 
-    Strength 0 leaves them as they are. What is random depends on the kind, the seed and a picture's place alone:
+    Strength 0 leaves them as they are. What is random depends on the kind, the seed and an image's place alone:
     `first` is the place of the first one here in the whole set, a multiple of 100. All strengths of a kind share it.
 
     Raises:
@@ -63,7 +63,7 @@ def corrupt(images_u8: Tensor, kind: str, strength: int, seed: int = 0, first: i
     if kind not in KINDS:
         raise unknown("corruption", kind, KINDS)
     if strength not in (0, *STRENGTHS):
-        raise InputError(f"there is no strength {strength}: choose 1 to 5, or 0 for the picture as it is")
+        raise InputError(f"there is no strength {strength}: choose 1 to 5, or 0 for the image as it is")
     assert images_u8.dtype == torch.uint8 and images_u8.ndim == 4 and images_u8.shape[1] in (1, 3), images_u8.shape
     assert first % AT_ONCE == 0, first
     if strength == 0:
@@ -71,7 +71,7 @@ def corrupt(images_u8: Tensor, kind: str, strength: int, seed: int = 0, first: i
     parts = []
     for start in range(0, len(images_u8), AT_ONCE):
         random = torch.Generator().manual_seed(seed_for(seed, "corruption", kind, first + start))
-        pictures = images_u8[start : start + AT_ONCE].float() / 255
-        worse = KINDS[kind].corrupt(pictures.cpu(), strength, random)
+        images = images_u8[start : start + AT_ONCE].float() / 255
+        worse = KINDS[kind].corrupt(images.cpu(), strength, random)
         parts.append((worse.clamp(0, 1) * 255).round().to(torch.uint8))
     return torch.cat(parts).to(images_u8.device)

@@ -1,7 +1,7 @@
 """Blur: out of focus, through frosted glass, moved, zoomed (Hendrycks and Dietterich 2019, section 4.1).
 
-All take pictures, float32 (count, channels, height, width) in 0 to 1, a strength of 1 to 5 and a generator. Lengths
-are in pixels of a 32-pixel picture.
+All take images, float32 (count, channels, height, width) in 0 to 1, a strength of 1 to 5 and a generator. Lengths
+are in pixels of a 32-pixel image.
 """
 
 import torch
@@ -16,9 +16,9 @@ ZOOM_STEPS = (6, 11, 16, 21, 26)
 FINE = 8
 
 
-def defocus_blur(pictures: Tensor, strength: int, random: torch.Generator) -> Tensor:
+def defocus_blur(images: Tensor, strength: int, random: torch.Generator) -> Tensor:
     """Each point spread over a disk, as by a lens out of focus."""
-    return filtered(pictures, disk(FOCUS_RADIUS[strength - 1] * scale_of(pictures))[None])
+    return filtered(images, disk(FOCUS_RADIUS[strength - 1] * scale_of(images))[None])
 
 
 def disk(radius: float) -> Tensor:
@@ -30,28 +30,28 @@ def disk(radius: float) -> Tensor:
     return kernel / kernel.sum()
 
 
-def glass_blur(pictures: Tensor, strength: int, random: torch.Generator) -> Tensor:
-    """Neighbouring pixels mixed up, between two light blurs, as through frosted glass."""
-    deviation, reach = (length * scale_of(pictures) for length in GLASS[strength - 1])
-    down, across = places_of(pictures)
-    moves = 2 * torch.rand(2, len(pictures), *pictures.shape[-2:], generator=random) - 1
-    mixed = read_at(blurred(pictures, deviation), down + reach * moves[0], across + reach * moves[1])
+def glass_blur(images: Tensor, strength: int, random: torch.Generator) -> Tensor:
+    """Neighboring pixels mixed up, between two light blurs, as through frosted glass."""
+    deviation, reach = (length * scale_of(images) for length in GLASS[strength - 1])
+    down, across = places_of(images)
+    moves = 2 * torch.rand(2, len(images), *images.shape[-2:], generator=random) - 1
+    mixed = read_at(blurred(images, deviation), down + reach * moves[0], across + reach * moves[1])
     return blurred(mixed, deviation)
 
 
-def motion_blur(pictures: Tensor, strength: int, random: torch.Generator) -> Tensor:
-    """Moved while the shutter was open, in a direction within 45° of level, another for each picture."""
-    length, deviation = (value * scale_of(pictures) for value in MOTION[strength - 1])
-    angles = (torch.rand(len(pictures), generator=random) - 0.5) * torch.pi / 2
-    return filtered(pictures, line_kernels(length, deviation, angles))
+def motion_blur(images: Tensor, strength: int, random: torch.Generator) -> Tensor:
+    """Moved while the shutter was open, in a direction within 45° of level, another for each image."""
+    length, deviation = (value * scale_of(images) for value in MOTION[strength - 1])
+    angles = (torch.rand(len(images), generator=random) - 0.5) * torch.pi / 2
+    return filtered(images, line_kernels(length, deviation, angles))
 
 
-def zoom_blur(pictures: Tensor, strength: int, random: torch.Generator) -> Tensor:
-    """Moved towards the picture: the mean of it enlarged by 0, 1, 2, ... per cent."""
-    down, across = places_of(pictures)
-    middle = (pictures.shape[-2] - 1) / 2, (pictures.shape[-1] - 1) / 2
-    total = pictures.clone()
+def zoom_blur(images: Tensor, strength: int, random: torch.Generator) -> Tensor:
+    """Moved towards the image: the mean of it enlarged by 0, 1, 2, ... per cent."""
+    down, across = places_of(images)
+    middle = (images.shape[-2] - 1) / 2, (images.shape[-1] - 1) / 2
+    total = images.clone()
     for percent in range(ZOOM_STEPS[strength - 1]):
         factor = 1 + percent / 100
-        total += read_at(pictures, middle[0] + (down - middle[0]) / factor, middle[1] + (across - middle[1]) / factor)
+        total += read_at(images, middle[0] + (down - middle[0]) / factor, middle[1] + (across - middle[1]) / factor)
     return total / (ZOOM_STEPS[strength - 1] + 1)

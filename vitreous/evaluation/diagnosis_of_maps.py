@@ -1,4 +1,4 @@
-"""What is wrong with a model's maps: a rollout that is even, the same for every picture, or made of spots."""
+"""What is wrong with a model's maps: a rollout that is even, the same for every image, or made of spots."""
 
 import numpy as np
 
@@ -8,33 +8,33 @@ from vitreous.evaluation.finding import Finding, counted, heads_in_words, places
 EVEN_ROLLOUT = 0.99
 """A rollout whose entropy is above this share of the greatest is even; measured: 0.97 at most."""
 SAME_ROLLOUT = 0.9
-"""Rollouts of different pictures that correlate more say nothing of the picture; measured: 0.5 at most."""
+"""Rollouts of different images that correlate more say nothing of the image; measured: 0.5 at most."""
 SPOT_RATIO, SPOT_ALONE = 5.0, 3.0
-"""A spot is a patch with this many times the map's median and so many times the most of its eight neighbours."""
-SPOT_SHARE, SPOT_PICTURES = 0.05, 0.5
-"""Spots are a fault where they hold this share of the map in so many of the pictures; measured: on DINOv2 ViT-S/14 one
-to three patches hold 9 to 13 % of every rollout; on `shapes` one picture in eight has any, on CIFAR-10 none."""
+"""A spot is a patch with this many times the map's median and so many times the most of its eight neighbors."""
+SPOT_SHARE, SPOT_IMAGES = 0.05, 0.5
+"""Spots are a fault where they hold this share of the map in so many of the images; measured: on DINOv2 ViT-S/14 one
+to three patches hold 9 to 13 % of every rollout; on `shapes` one image in eight has any, on CIFAR-10 none."""
 ONE_PATCH = 0.3
 """A head in which one patch gets this share of all patches' attention makes a spot; measured: 57 % in layer 0, head 5
 of that DINOv2, 7 % at most in its other heads."""
 
 
 def rollout_collapse(anatomy: Anatomy) -> Finding:
-    """Whether rollout says anything: not when it is even, or the same for every picture."""
-    maps = [one.rollout for one in anatomy.pictures]
+    """Whether rollout says anything: not when it is even, or the same for every image."""
+    maps = [one.rollout for one in anatomy.images]
     even, same = float(np.mean([evenness(one) for one in maps])), agreement(maps)
-    numbers = {"evenness": even, "correlation between pictures": same}
+    numbers = {"evenness": even, "correlation between images": same}
     topic = "collapse of rollout"
     if even > EVEN_ROLLOUT:
         words = f"Rollout is nearly even: its entropy is {even:.1%} of the greatest."
         return Finding(topic, "fault", words, "It says nothing about where; use another method.", numbers=numbers)
     if same is None:
-        words = f"Rollout isn't even: its entropy is {even:.0%} of the greatest. Whether it differs between pictures "
+        words = f"Rollout isn't even: its entropy is {even:.0%} of the greatest. Whether it differs between images "
         return Finding(topic, "unknown", words + "needs two of one size to tell: give more.", numbers=numbers)
     if same > SAME_ROLLOUT:
-        words = f"Rollout is nearly the same map for every picture: those of different ones correlate {same:.2f}."
-        return Finding(topic, "fault", words, "It says nothing of any picture; use another method.", numbers=numbers)
-    words = f"Rollout differs from picture to picture (correlation {same:.2f}) and isn't even "
+        words = f"Rollout is nearly the same map for every image: those of different ones correlate {same:.2f}."
+        return Finding(topic, "fault", words, "It says nothing of any image; use another method.", numbers=numbers)
+    words = f"Rollout differs from image to image (correlation {same:.2f}) and isn't even "
     return Finding(topic, "well", f"{words}(its entropy is {even:.0%} of the greatest).", numbers=numbers)
 
 
@@ -52,12 +52,12 @@ def share_of_spots(heat: np.ndarray) -> float:
 def rollout_spots(anatomy: Anatomy) -> Finding:
     """Single patches that hold much of the rollout, though nothing around them does, and which heads make them."""
     topic = "spots in rollout"
-    maps = [one.rollout.reshape(one.grid_hw) for one in anatomy.pictures]
+    maps = [one.rollout.reshape(one.grid_hw) for one in anatomy.images]
     shares = [share_of_spots(one) for one in maps]
     spotted = [i for i, share in enumerate(shares) if share > SPOT_SHARE]
-    numbers = {"share of the map, by picture": shares}
-    places = f"in {len(spotted)} of {counted(len(maps), 'picture')}"
-    if len(spotted) < max(1, SPOT_PICTURES * len(maps)):
+    numbers = {"share of the map, by image": shares}
+    places = f"in {len(spotted)} of {counted(len(maps), 'image')}"
+    if len(spotted) < max(1, SPOT_IMAGES * len(maps)):
         words = f"Rollout has no spots that spoil it: {places} single patches hold over {SPOT_SHARE:.0%} of it."
         return Finding(topic, "well", words, numbers=numbers)
     count = float(np.mean([spots(maps[i]).sum() for i in spotted]))

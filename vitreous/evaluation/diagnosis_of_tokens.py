@@ -11,13 +11,13 @@ Darcet et al. (2024, section 2.1) are some 10 times as long; measured: 1.6 times
 DINOv2 ViT-S/14, which has none."""
 OUTLIER_GROWTH = 2.0
 """And its length over the median has grown by this since the embedding: the model has made it so. On MNIST, strokes are
-longer than blank paper from the start, and up to 3.9 times the median later; that is the picture, not an outlier."""
-OUTLIER_PICTURES = 0.25
-"""Share of the pictures that must have outliers in a layer before the layer is said to have them."""
+longer than blank paper from the start, and up to 3.9 times the median later; that is the image, not an outlier."""
+OUTLIER_IMAGES = 0.25
+"""Share of the images that must have outliers in a layer before the layer is said to have them."""
 DRAWN = 3.0
 """Outliers spoil a layer's map where they draw this many times their share of its attention."""
 SAME_TOKENS = 0.95
-"""Mean cosine between a picture's patches from where they are all the same (Dong et al. 2021); measured: 0.67."""
+"""Mean cosine between an image's patches from where they are all the same (Dong et al. 2021); measured: 0.67."""
 IDLE_CHANGE = 0.01
 """A block that adds less than this share of a token's length does nothing; measured: 0.2 at least."""
 WEAK_SCALE = 1e-3
@@ -27,19 +27,19 @@ measured: 0.14 at least."""
 
 def outliers(anatomy: Anatomy) -> Finding:
     """Patches whose tokens are far longer than the rest, in which the model keeps what isn't theirs."""
-    found = [outliers_by_layer(one.norms) for one in anatomy.pictures]
+    found = [outliers_by_layer(one.norms) for one in anatomy.images]
     present = np.array([[layer.any() for layer in one] for one in found]).mean(0)
-    layers = [int(layer) for layer in np.flatnonzero(present >= OUTLIER_PICTURES)]
-    ratios = np.array([relative_lengths(one.norms)[1:].max(1) for one in anatomy.pictures])
+    layers = [int(layer) for layer in np.flatnonzero(present >= OUTLIER_IMAGES)]
+    ratios = np.array([relative_lengths(one.norms)[1:].max(1) for one in anatomy.images])
     numbers = {
         "greatest ratio": float(ratios.max()),
         "layers": layers,
-        "pictures with them, by layer": present.tolist(),
+        "images with them, by layer": present.tolist(),
     }
     if not layers:
-        few = f"Outlier tokens in {present.max():.0%} of the pictures only" if present.any() else "No outlier tokens"
+        few = f"Outlier tokens in {present.max():.0%} of the images only" if present.any() else "No outlier tokens"
         words = f"{few}: in no layer is the longest patch's token more than {ratios.mean(0).max():.1f} times "
-        words += "as long as the median (mean over the pictures)."
+        words += "as long as the median (mean over the images)."
         return Finding("outlier tokens", "well", words, numbers=numbers)
     worst = max(layers, key=lambda layer: ratios[:, layer].mean())
     drawn = attention_drawn(anatomy, found)
@@ -48,7 +48,7 @@ def outliers(anatomy: Anatomy) -> Finding:
     numbers |= {"worst layer": worst, "patches": count, "share": share, "attention over share": drawn.tolist()}
     words = (
         f"{_number(count)} of {_patches(anatomy)} patches ({share:.1%}) are up to {ratios[:, worst].mean():.1f} times "
-        f"as long as the median in layer {worst}, in {present[worst]:.0%} of the pictures: outlier tokens, "
+        f"as long as the median in layer {worst}, in {present[worst]:.0%} of the images: outlier tokens, "
         f"{where(found, worst, anatomy)}. They are there in {layers_in_words(layers)}."
     )
     meaning = "The readout's attention isn't drawn to them. "
@@ -75,22 +75,22 @@ def outliers_by_layer(norms: np.ndarray) -> list[np.ndarray]:
 
 
 def attention_drawn(anatomy: Anatomy, found: list[list[np.ndarray]]) -> np.ndarray:
-    """Attention on a layer's outliers over their share of the patches, mean over pictures that have some: (layers).
+    """Attention on a layer's outliers over their share of the patches, mean over images that have some: (layers).
 
     A layer attends to the tokens that it was given, so the outliers are those out of the layer before it.
     """
     drawn = np.zeros(anatomy.layers)
     for layer in range(1, anatomy.layers):
-        pairs = [(one.attention[layer], marks[layer - 1]) for one, marks in zip(anatomy.pictures, found, strict=True)]
+        pairs = [(one.attention[layer], marks[layer - 1]) for one, marks in zip(anatomy.images, found, strict=True)]
         shares = [row[marks].sum() / row.sum() / marks.mean() for row, marks in pairs if marks.any() and row.sum() > 0]
         drawn[layer] = np.mean(shares) if shares else 0
     return drawn
 
 
 def where(found: list[list[np.ndarray]], layer: int, anatomy: Anatomy) -> str:
-    """Whether a layer's outliers are at the picture's border, and whether at the same place in every picture."""
+    """Whether a layer's outliers are at the image's border, and whether at the same place in every image."""
     at_border, places, border = [], [], []
-    for one, marks in zip(anatomy.pictures, found, strict=True):
+    for one, marks in zip(anatomy.images, found, strict=True):
         edge = np.ones(one.grid_hw, bool)
         edge[1:-1, 1:-1] = False
         at_border += edge.ravel()[marks[layer]].tolist()
@@ -101,19 +101,19 @@ def where(found: list[list[np.ndarray]], layer: int, anatomy: Anatomy) -> str:
     (grid_hw, place), times = max(((place, places.count(place)) for place in set(places)), key=lambda pair: pair[1])
     if with_some > 2 and times > 0.8 * with_some:
         row, column = divmod(place, grid_hw[1])
-        words += f", mostly the patch in row {row}, column {column}, whatever the picture"
+        words += f", mostly the patch in row {row}, column {column}, whatever the image"
     return words
 
 
 def token_collapse(anatomy: Anatomy) -> Finding:
-    """Layers out of which all patches of a picture come nearly the same."""
+    """Layers out of which all patches of an image come nearly the same."""
     topic, similarity = "collapse of tokens", anatomy.similarity[1:]
     numbers = {"mean cosine, by layer": similarity.tolist()}
     layers = [int(layer) for layer in np.flatnonzero(similarity > SAME_TOKENS)]
     if not layers:
-        words = f"The patches of a picture stay different: their mean cosine is {similarity.max():.2f} at most."
+        words = f"The patches of an image stay different: their mean cosine is {similarity.max():.2f} at most."
         return Finding(topic, "well", words, numbers=numbers)
-    words = f"Out of {layers_in_words(layers)} all patches of a picture come nearly the same: "
+    words = f"Out of {layers_in_words(layers)} all patches of an image come nearly the same: "
     words += f"mean cosine {similarity.max():.3f}."
     meaning = "Later attention can hardly tell them apart: maps of later layers don't belong to places any more."
     return Finding(topic, "fault", words, meaning, tuple((layer,) for layer in layers), numbers)
@@ -161,5 +161,5 @@ def _number(count: float) -> str:
 
 
 def _patches(anatomy: Anatomy) -> str:
-    sizes = sorted({one.grid_hw[0] * one.grid_hw[1] for one in anatomy.pictures})
+    sizes = sorted({one.grid_hw[0] * one.grid_hw[1] for one in anatomy.images})
     return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"

@@ -1,4 +1,4 @@
-"""What was measured of maps, a value a picture, turned into scores, comparisons and verdicts."""
+"""What was measured of maps, a value an image, turned into scores, comparisons and verdicts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from typing import Literal
 
 import numpy as np
 
-from vitreous.evaluation.faithfulness import FEWEST_PICTURES, area, is_better, rank_correlation
+from vitreous.evaluation.faithfulness import FEWEST_IMAGES, area, is_better, rank_correlation
 from vitreous.evaluation.score import Score, mean_score
 
 UNCHANGED = 0.5
 """Rank correlation with the map of a model of random weights, above which maps hardly depend on what was learned."""
 
 Values = Mapping[str, np.ndarray]
-"""What was measured of one method, by name; the first axis is the pictures."""
+"""What was measured of one method, by name; the first axis is the images."""
 Direction = Literal["higher", "lower"]
 
 
@@ -30,13 +30,13 @@ class Measure:
 
 
 MEASURES: dict[str, Measure] = {
-    "insertion": Measure("higher", "patches brought back into the blurred picture, most relevant first"),
-    "deletion": Measure("lower", "patches replaced by the mean colour, most relevant first"),
+    "insertion": Measure("higher", "patches brought back into the blurred image, most relevant first"),
+    "deletion": Measure("lower", "patches replaced by the mean color, most relevant first"),
     "road-most": Measure("lower", "patches imputed, most relevant first"),
     "road-least": Measure("higher", "patches imputed, least relevant first"),
     "sensitivity": Measure("higher", "what random sets weigh in the map, against what removing them does"),
-    "randomised-head": Measure("lower", "likeness to the map of the model with a random head", compared=False),
-    "randomised-all": Measure("lower", "likeness to the map of the model with random weights", compared=False),
+    "randomized-head": Measure("lower", "likeness to the map of the model with a random head", compared=False),
+    "randomized-all": Measure("lower", "likeness to the map of the model with random weights", compared=False),
 }
 """Every measure that a table shows, in its order: four mean probabilities (areas under curves), then correlations."""
 
@@ -50,16 +50,16 @@ class MethodReport:
     """Whether it is no method, but something for methods to be better than."""
     scores: dict[str, Score]
     """Those of MEASURES that could be measured, and their parts: "sensitivity-N" for sets of N patches, and for signed
-    maps "randomised-STAGE-absolute", of their absolute values."""
+    maps "randomized-STAGE-absolute", of their absolute values."""
     not_better: dict[str, tuple[str, ...]]
     """By measure, the baselines that it isn't better than by more than chance: the interval of the paired difference
     holds 0. Measures with none are left out."""
     unchanged: bool
     """Whether its maps stay much the same (rank correlation above UNCHANGED) when all weights are drawn by lot."""
     curves: dict[str, tuple[float, ...]]
-    """"insertion", "deletion": the means over the pictures at each point."""
+    """"insertion", "deletion": the means over the images at each point."""
     shares: dict[str, tuple[Score, ...]]
-    """"road-most", "road-least": probability at each share removed; with "-same" the share of pictures whose target is
+    """"road-most", "road-least": probability at each share removed; with "-same" the share of images whose target is
     still the prediction (Rong et al.'s accuracy)."""
 
 
@@ -88,7 +88,7 @@ def report(
 
 
 def judged_values(values: Values, shares: np.ndarray) -> dict[str, np.ndarray]:
-    """One value a picture for each measure and its parts, from what was measured of a method: each (pictures)."""
+    """One value an image for each measure and its parts, from what was measured of a method: each (images)."""
     parts = {name: found for name, found in values.items() if found.ndim == 1}
     sensitivities = [found for name, found in parts.items() if name.startswith("sensitivity-")]
     whole = {
@@ -106,8 +106,8 @@ def verdict(reports: Sequence[MethodReport]) -> str:
     believed = [one.name for one in reports if not (one.baseline or one.not_better or one.unchanged)]
     comparisons = sum(measure.compared for measure in MEASURES.values())
     judged = max(score.n for one in reports for score in one.scores.values())
-    if judged < FEWEST_PICTURES:
-        return f"Of {judged} pictures nothing can be claimed: give at least {FEWEST_PICTURES}."
+    if judged < FEWEST_IMAGES:
+        return f"Of {judged} images nothing can be claimed: give at least {FEWEST_IMAGES}."
     return f"Better than both baselines in all {comparisons} comparisons: {', '.join(believed) or 'none'}."
 
 
@@ -140,7 +140,7 @@ def _report(
         if measure in judged and MEASURES[measure].compared
     }
     scores = {measure: mean_score(found, direction(measure)) for measure, found in judged.items()}
-    likenesses = [scores[key].value for key in ("randomised-all", "randomised-all-absolute") if key in scores]
+    likenesses = [scores[key].value for key in ("randomized-all", "randomized-all-absolute") if key in scores]
     shares = {
         key: tuple(mean_score(column, direction(key.removesuffix("-same"))) for column in values[key].T)
         for key in ("road-most", "road-least", "road-most-same", "road-least-same")

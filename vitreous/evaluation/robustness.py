@@ -1,4 +1,4 @@
-"""How a model holds out on changed pictures: which pictures it tells right under each change, to accuracies."""
+"""How a model holds out on changed images: which images it tells right under each change, to accuracies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class CorruptionScores:
     """Accuracy under corruption; every kind and strength counts alike."""
 
     clean: Score
-    """On the same pictures as they are."""
+    """On the same images as they are."""
     mean: Score
     """Mean corruption accuracy. 1 minus it is the mean corruption error (Hendrycks and Dietterich 2019, section 4.2),
     not divided by AlexNet's."""
@@ -35,7 +35,7 @@ class CorruptionScores:
 
 @dataclass(frozen=True)
 class ChangePoint:
-    """Accuracy when pictures are changed by `amount`."""
+    """Accuracy when images are changed by `amount`."""
 
     amount: float
     accuracy: Score
@@ -43,7 +43,7 @@ class ChangePoint:
 
 @dataclass(frozen=True)
 class ShiftScores:
-    """Accuracy on pictures moved and turned."""
+    """Accuracy on images moved and turned."""
 
     shifts: tuple[ChangePoint, ...]
     """Over pixels, the mean of the four directions."""
@@ -52,9 +52,9 @@ class ShiftScores:
 
 
 def corruption_scores(clean: np.ndarray, rights: Mapping[str, np.ndarray]) -> CorruptionScores:
-    """Accuracies from which pictures were told right: bool (pictures) as they are, (strengths, pictures) a kind.
+    """Accuracies from which images were told right: bool (images) as they are, (strengths, images) a kind.
 
-    The intervals are over pictures: all changed copies of one are drawn together.
+    The intervals are over images: all changed copies of one are drawn together.
     """
     kinds = np.stack([right.mean(0) for right in rights.values()])
     hits = np.concatenate([clean[None], kinds.mean(0, keepdims=True), kinds, *rights.values()])
@@ -68,5 +68,5 @@ def corruption_scores(clean: np.ndarray, rights: Mapping[str, np.ndarray]) -> Co
 
 
 def change_points(amounts: Sequence[float], hits: np.ndarray) -> tuple[ChangePoint, ...]:
-    """Accuracy at each amount from hits (pictures, amounts), 0 to 1."""
+    """Accuracy at each amount from hits (images, amounts), 0 to 1."""
     return tuple(ChangePoint(*pair) for pair in zip(amounts, shares(hits), strict=True))

@@ -12,12 +12,12 @@ COVERAGES = (0.5, 0.8, 0.9, 1.0)
 
 @dataclass(frozen=True)
 class Covered:
-    """What is right among the share `coverage` of the pictures that the model is surest of."""
+    """What is right among the share `coverage` of the images that the model is surest of."""
 
     coverage: float
     accuracy: float
     accuracy_interval: Interval
-    """Of what is right above the confidence that divides these pictures from the others, if it is kept for new ones."""
+    """Of what is right above the confidence that divides these images from the others, if it is kept for new ones."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Selective:
 
 
 def selective(confidence: np.ndarray, right: np.ndarray, seed: int = 0) -> Selective:
-    """Selective prediction by `confidence`, float (pictures), of answers that were `right`, bool (pictures)."""
+    """Selective prediction by `confidence`, float (images), of answers that were `right`, bool (images)."""
     order, firsts = by_confidence(confidence)
     wrong, count = ~right[order], right.size
     rank = np.argsort(order)
@@ -60,7 +60,7 @@ def selective(confidence: np.ndarray, right: np.ndarray, seed: int = 0) -> Selec
 def covered(risk: np.ndarray, coverage: float) -> Covered:
     """A point of the risk-coverage curve.
 
-    Which pictures are surest is told by confidence alone; of these, the number right is binomial, or spread less.
+    Which images are surest is told by confidence alone; of these, the number right is binomial, or spread less.
     """
     answered = max(1, round(coverage * risk.size))
     right = float(1 - risk[answered - 1])
@@ -68,7 +68,7 @@ def covered(risk: np.ndarray, coverage: float) -> Covered:
 
 
 def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coverage and risk when the 1, 2, ... all surest pictures are answered: both float64 (pictures).
+    """Coverage and risk when the 1, 2, ... all surest images are answered: both float64 (images).
 
     >>> risk_coverage(np.array([0.9, 0.6, 0.8, 0.7]), np.array([True, False, True, True]))[1]
     array([0.  , 0.  , 0.  , 0.25])
@@ -79,19 +79,19 @@ def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray
 
 
 def by_confidence(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pictures from the surest to the least sure, and where in that order each other confidence begins: int64."""
+    """The images from the surest to the least sure, and where in that order each other confidence begins: int64."""
     order = np.argsort(-np.asarray(confidence), kind="stable")
     return order, np.flatnonzero(np.diff(confidence[order], prepend=np.inf))
 
 
 def wrong_by_rank(wrong: np.ndarray, times: np.ndarray, firsts: np.ndarray) -> np.ndarray:
-    """How wrong each drawn picture was told (0 to 1), from the surest to the least sure: float64 (drawn pictures).
+    """How wrong each drawn image was told (0 to 1), from the surest to the least sure: float64 (drawn images).
 
-    Pictures of equal confidence, whose order is arbitrary, share the mean of theirs.
+    Images of equal confidence, whose order is arbitrary, share the mean of theirs.
 
     Args:
-        wrong: bool (pictures), from the surest to the least sure.
-        times: how often each is drawn, int64 (pictures).
+        wrong: bool (images), from the surest to the least sure.
+        times: how often each is drawn, int64 (images).
         firsts: where each other confidence begins.
     """
     drawn, faults = np.add.reduceat(times, firsts), np.add.reduceat(times * wrong, firsts)
@@ -99,5 +99,5 @@ def wrong_by_rank(wrong: np.ndarray, times: np.ndarray, firsts: np.ndarray) -> n
 
 
 def risks(wrong: np.ndarray) -> np.ndarray:
-    """The share of wrong answers among the first 1, 2, ... all: float64 (pictures)."""
+    """The share of wrong answers among the first 1, 2, ... all: float64 (images)."""
     return np.cumsum(wrong) / np.arange(1, wrong.size + 1)

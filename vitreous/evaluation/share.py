@@ -1,4 +1,4 @@
-"""How sure a share is: the Wilson score interval, which stays wide where few pictures agree, as resamples don't."""
+"""How sure a share is: the Wilson score interval, which stays wide where few images agree, as resamples don't."""
 
 from statistics import NormalDist
 
@@ -11,7 +11,7 @@ DEVIATIONS = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
 def wilson(hits: float, count: int) -> Interval:
-    """Where the share of which `hits` of `count` pictures were seen lies at 95 %; of no pictures, anywhere in 0 to 1.
+    """Where the share of which `hits` of `count` images were seen lies at 95 %; of no images, anywhere in 0 to 1.
 
     The shares p with |hits / count − p| ≤ z √(p (1 − p) / count), z = 1.96 (Wilson 1927, equation 1).
 
@@ -20,16 +20,16 @@ def wilson(hits: float, count: int) -> Interval:
     """
     assert 0 <= hits <= count, (hits, count)
     squared = DEVIATIONS**2
-    centre = hits + squared / 2
+    center = hits + squared / 2
     reach = DEVIATIONS * (hits * (count - hits) / max(count, 1) + squared / 4) ** 0.5
-    low, high = (centre - reach) / (count + squared), (centre + reach) / (count + squared)
+    low, high = (center - reach) / (count + squared), (center + reach) / (count + squared)
     return 0.0 if hits == 0 else low, 1.0 if hits == count else high  # not a rounding error beside them
 
 
 def f1_interval(right: int, truths: int, predicted: int) -> Interval:
-    """The interval of an F1 score, from the pictures told right, those of the class, and those taken for it.
+    """The interval of an F1 score, from the images told right, those of the class, and those taken for it.
 
-    F1 is 2 s / (1 + s) of the share s told right of all pictures that are of the class or taken for it, and rises with
+    F1 is 2 s / (1 + s) of the share s told right of all images that are of the class or taken for it, and rises with
     it; so the ends are those of that share.
     """
     low, high = wilson(right, truths + predicted - right)
@@ -37,9 +37,9 @@ def f1_interval(right: int, truths: int, predicted: int) -> Interval:
 
 
 def shares(hits: np.ndarray, seed: int = 0) -> list[Score]:
-    """The mean of each column of hits (pictures, columns), 0 to 1 and higher is better, with its interval.
+    """The mean of each column of hits (images, columns), 0 to 1 and higher is better, with its interval.
 
-    Columns of only 0 and 1 have Wilson's; of means over several tries of a picture, that of the bootstrap.
+    Columns of only 0 and 1 have Wilson's; of means over several tries of an image, that of the bootstrap.
     """
     hits = np.asarray(hits, np.float64)
     count, means = len(hits), hits.mean(0).tolist()

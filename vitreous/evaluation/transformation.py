@@ -1,4 +1,4 @@
-"""Pictures shifted and turned, to see how far a model follows."""
+"""Images shifted and turned, to see how far a model follows."""
 
 import math
 
@@ -11,7 +11,7 @@ DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 
 def shifted(images_u8: Tensor, down: int, across: int) -> Tensor:
-    """Pictures, uint8 (count, channels, height, width), moved by whole pixels; what comes in is mirrored."""
+    """Images, uint8 (count, channels, height, width), moved by whole pixels; what comes in is mirrored."""
     height, width = images_u8.shape[-2:]
     reach = max(abs(down), abs(across))
     padded = mirrored(images_u8, reach)
@@ -19,7 +19,7 @@ def shifted(images_u8: Tensor, down: int, across: int) -> Tensor:
 
 
 def rotated(images_u8: Tensor, degrees: float) -> Tensor:
-    """Pictures turned about their middle, counter-clockwise, read bilinearly; the corners that come in are mirrored."""
+    """Images turned about their middle, counter-clockwise, read bilinearly; the corners that come in are mirrored."""
     if degrees == 0:
         return images_u8
     down, across = places_of(images_u8)

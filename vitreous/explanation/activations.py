@@ -31,7 +31,7 @@ class Activations:
 
 
 def activations(
-    model: Model, pictures: Tensor, target: Target, settings: Settings, *, behind_norm: bool = False
+    model: Model, images: Tensor, target: Target, settings: Settings, *, behind_norm: bool = False
 ) -> Activations:
     """The tokens that enter the layer that the settings name, the last by default.
 
@@ -42,7 +42,7 @@ def activations(
     Raises:
         InputError: there is no such layer, or the model's tokens between its blocks are not seen.
     """
-    run = scored(model, pictures, target)
+    run = scored(model, images, target)
     trace, wanted = run.trace, -1 if settings.layer is None else settings.layer
     assert trace.layout is not None and trace.readout is not None
     if not trace.tokens:

@@ -1,4 +1,4 @@
-"""Look inside a model on some pictures: all that the doctor measures, from one pass each."""
+"""Look inside a model on some images: all that the doctor measures, from one pass each."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.evaluation.anatomy import Anatomy, PictureAnatomy
+from vitreous.evaluation.anatomy import Anatomy, ImageAnatomy
 from vitreous.explanation.head_statistics import (
     HeadStatistics,
     even_queries,
@@ -21,16 +21,16 @@ from vitreous.explanation.rollout import roll
 from vitreous.explanation.rows import exact, row_times_attention
 from vitreous.model.blocks import Block
 from vitreous.model.trace import Trace
-from vitreous.tasks.classification import Classifier, Picture
+from vitreous.tasks.classification import Classifier, ImageInput
 
 MOST_QUERIES = 256
 """Rows looked at of each attention matrix. On DINOv2 ViT-S/14 with 1,372 patches, entropy from 256 rows is within 0.01
-of that from all, distance within 0.3 patches (4 %), on the worst of 72 heads of one picture."""
+of that from all, distance within 0.3 patches (4 %), on the worst of 72 heads of one image."""
 
 
 @dataclass(frozen=True)
 class _Looked:
-    """One picture's share of the anatomy."""
+    """One image's share of the anatomy."""
 
     heads: list[HeadStatistics]
     contributions: list[Tensor] | None
@@ -38,25 +38,25 @@ class _Looked:
     change: Tensor
     queries: int
     uniform_distance: float
-    picture: PictureAnatomy
+    image: ImageAnatomy
 
 
 @torch.no_grad()
 def dissect(
-    classifier: Classifier, pictures: Sequence[Picture], on_progress: Callable[[int, int], None] | None = None
+    classifier: Classifier, images: Sequence[ImageInput], on_progress: Callable[[int, int], None] | None = None
 ) -> Anatomy:
-    """Measure a model's tokens, heads and blocks on pictures, one after the other.
+    """Measure a model's tokens, heads and blocks on images, one after the other.
 
     Raises:
-        InputError: there are no pictures, or the model's tokens are no grid of one picture.
+        InputError: there are no images, or the model's tokens are no grid of one image.
     """
-    if not pictures:
-        raise InputError("no picture was given: name some, or a source with --data")
+    if not images:
+        raise InputError("no image was given: name some, or a source with --data")
     looked = []
-    for done, picture in enumerate(pictures, 1):
-        looked.append(_look(classifier, classifier.prepare(picture)[0]))
+    for done, image in enumerate(images, 1):
+        looked.append(_look(classifier, classifier.prepare(image)[0]))
         if on_progress is not None:
-            on_progress(done, len(pictures))
+            on_progress(done, len(images))
     return _joined(classifier, looked)
 
 
@@ -66,12 +66,12 @@ def _look(classifier: Classifier, inputs: Tensor) -> _Looked:
     layout, readout = trace.layout, trace.readout
     assert layout is not None and readout is not None
     if layout.frames != 1 or len(trace.tokens) != len(trace.records) + 1:
-        raise InputError("the doctor knows models of single pictures that hand out their tokens: this one does not")
+        raise InputError("the doctor knows models of single images that hand out their tokens: this one does not")
     queries = even_queries(layout, MOST_QUERIES).to(inputs.device)
     heads = [head_statistics(record, layout, queries) for record in trace.records]
     patches = [exact(tokens[0, layout.prefix :]) for tokens in trace.tokens]
     attention = [row_times_attention(readout, record)[0].mean(0)[layout.prefix :] for record in trace.records]
-    picture = PictureAnatomy(
+    image = ImageAnatomy(
         (layout.grid_height, layout.grid_width),
         as_array(torch.stack([tokens.norm(dim=-1) for tokens in patches])),
         as_array(torch.stack(attention)),
@@ -81,7 +81,7 @@ def _look(classifier: Classifier, inputs: Tensor) -> _Looked:
     change = torch.stack([relative_change(*two) for two in itertools.pairwise(patches)])
     distance = uniform_distance(layout, queries)
     contributions = _contributions(classifier, trace)
-    return _Looked(heads, contributions, similarity, change, len(queries), distance, picture)
+    return _Looked(heads, contributions, similarity, change, len(queries), distance, image)
 
 
 def _contributions(classifier: Classifier, trace: Trace) -> list[Tensor] | None:
@@ -127,7 +127,7 @@ def relative_change(before: Tensor, after: Tensor) -> Tensor:
 
 
 def _joined(classifier: Classifier, looked: Sequence[_Looked]) -> Anatomy:
-    """The means over the pictures."""
+    """The means over the images."""
 
     def heads(name: str) -> np.ndarray:
         return mean_of([torch.stack([getattr(layer, name) for layer in one.heads]) for one in looked])
@@ -149,7 +149,7 @@ def _joined(classifier: Classifier, looked: Sequence[_Looked]) -> Anatomy:
         similarity=mean_of([one.similarity for one in looked]),
         change=mean_of([one.change for one in looked]),
         layer_scale=layer_scales(classifier),
-        pictures=tuple(one.picture for one in looked),
+        images=tuple(one.image for one in looked),
     )
 
 

@@ -10,14 +10,14 @@ from vitreous.explanation.targets import Target
 from vitreous.explanation.tokens import on_grid, starting_row
 
 
-def attention(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+def attention(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
     """One layer's attention, for one head or joined over heads; the same for every target.
 
     A model whose head weighs the patches itself (attention pooling) shows these weights where no layer, head, query or
     way to join heads but their mean is asked for.
     """
     trace = LeanTrace(only=-1 if settings.layer is None else settings.layer)
-    logits = model(pictures, trace)
+    logits = model(images, trace)
     asked = settings.layer, settings.head, settings.query, settings.fusion
     if asked == (None, None, None, "mean") and is_learned(trace):
         assert trace.readout is not None

@@ -10,9 +10,9 @@ from vitreous.explanation.targets import Target
 from vitreous.explanation.tokens import on_grid, starting_row
 
 
-def attention_gradient(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+def attention_gradient(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
     """The readout's row of the mean over heads of (∇A ∘ A)⁺ in one layer (Chefer et al. 2021, equation 5)."""
-    run = scored(model, pictures, target)
+    run = scored(model, images, target)
     records = run.trace.records
     layer = index("layer", -1 if settings.layer is None else settings.layer, len(records))
     (gradient,) = gradients(run.scores, [records[layer].output])

@@ -1,4 +1,4 @@
-"""A model of which nothing is used but its answers: for methods that change the picture and ask again."""
+"""A model of which nothing is used but its answers: for methods that change the image and ask again."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -13,13 +13,13 @@ from vitreous.explanation.targets import Target
 from vitreous.model.trace import AttentionRecord, Trace
 
 CELLS = 14
-"""Cells along the shorter side of a picture, for a model that has no patches."""
+"""Cells along the shorter side of an image, for a model that has no patches."""
 
 WITHOUT_ATTENTION = "input-x-gradient, integrated-gradients, smoothgrad, occlusion or rise"
 """Methods for a model in which no attention is seen, as errors name them."""
 
 PIXELS_AT_ONCE = {"cpu": 32 * 224**2, "cuda": 512 * 224**2}
-"""How much of changed pictures goes through the model in one pass; on a device that can't hold it, half of it."""
+"""How much of changed images goes through the model in one pass; on a device that can't hold it, half of it."""
 
 
 class Glance(Trace):
@@ -35,10 +35,10 @@ class Glance(Trace):
 
 @dataclass(frozen=True)
 class Asked:
-    """A model, some pictures, what it answered, and what little was seen on the way."""
+    """A model, some images, what it answered, and what little was seen on the way."""
 
     model: Model
-    pictures: Tensor
+    images: Tensor
     """(batch, channels, height, width)."""
     logits: Tensor
     """(batch, classes)."""
@@ -47,7 +47,7 @@ class Asked:
 
 
 @torch.no_grad()
-def ask(model: Model, pictures: Tensor) -> Asked:
+def ask(model: Model, images: Tensor) -> Asked:
     """What the model answers.
 
     One that takes no trace, or refuses to fill it (it has no attention that can be seen), is asked without: a black box
@@ -57,10 +57,10 @@ def ask(model: Model, pictures: Tensor) -> Asked:
     if "trace" in inspect.signature(call).parameters:
         trace = Glance()
         try:
-            return Asked(model, pictures, model(pictures, trace), trace)
+            return Asked(model, images, model(images, trace), trace)
         except InputError:
-            pass  # a fault of the pictures' is said again by the call without a trace
-    return Asked(model, pictures, model(pictures), Trace())
+            pass  # a fault of the images' is said again by the call without a trace
+    return Asked(model, images, model(images), Trace())
 
 
 def edges(asked: Asked) -> tuple[Tensor, Tensor]:
@@ -68,7 +68,7 @@ def edges(asked: Asked) -> tuple[Tensor, Tensor]:
 
     Cells are the model's patches where it told of them, else squares of 1/14 of the shorter side, or nearly.
     """
-    height, width = asked.pictures.shape[-2:]
+    height, width = asked.images.shape[-2:]
     layout = asked.trace.layout
     if layout is None:
         side = max(1.0, min(height, width) / CELLS)
@@ -82,20 +82,20 @@ def edges(asked: Asked) -> tuple[Tensor, Tensor]:
 def scores(
     asked: Asked, target: Target, count: int, copies: Callable[[int, int], Tensor]
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """The scores of `count` changed copies of a batch of pictures, as many at once as the device holds.
+    """The scores of `count` changed copies of a batch of images, as many at once as the device holds.
 
     Args:
-        asked: the model, and the pictures as they are.
+        asked: the model, and the images as they are.
         target: already fixed, so that it reads every copy alike.
-        count: how many copies there are of each picture.
+        count: how many copies there are of each image.
         copies: from `start` and `stop` to those copies (stop - start, batch, channels, height, width).
 
     Yields:
         `start`, `stop` and the scores (stop - start, batch), of all copies in turn.
     """
-    pictures = asked.pictures
-    held = PIXELS_AT_ONCE.get(pictures.device.type, PIXELS_AT_ONCE["cpu"])
-    at_once, start = max(1, min(count, held // pictures[:, 0].numel())), 0
+    images = asked.images
+    held = PIXELS_AT_ONCE.get(images.device.type, PIXELS_AT_ONCE["cpu"])
+    at_once, start = max(1, min(count, held // images[:, 0].numel())), 0
     while start < count:
         stop = min(count, start + at_once)
         try:

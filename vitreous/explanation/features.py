@@ -1,4 +1,4 @@
-"""What the tokens of patches hold: their main differences as colours, their likeness to one patch, their lengths."""
+"""What the tokens of patches hold: their main differences as colors, their likeness to one patch, their lengths."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,33 +17,33 @@ from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 
 Choice = Callable[[Tensor], Sequence[PatchColors]]
-"""From patches (pictures, rows, columns, width) to the colours of each picture's."""
+"""From patches (images, rows, columns, width) to the colors of each image's."""
 LEAST_SHOWN = 1 / 3
-"""Of the variance that components showed of the pictures they are from: what they show of later ones to be kept."""
+"""Of the variance that components showed of the images they are from: what they show of later ones to be kept."""
 
 
-def features(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
-    """Of one block's tokens: principal components as colours, the cosine with the patch at `query`, or norms.
+def features(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
+    """Of one block's tokens: principal components as colors, the cosine with the patch at `query`, or norms.
 
-    Components and cosines are those of tokens after the model's last normalisation, whatever the block: it takes the
+    Components and cosines are those of tokens after the model's last normalization, whatever the block: it takes the
     few numbers that are large in every token back to the size of the others. Norms are those before it, as a share of
-    the picture's median, less 1: 0 for a usual token, 2 for one three times as long.
+    the image's median, less 1: 0 for a usual token, 2 for one three times as long.
 
     Raises:
         InputError: no such layer or patch, no patch to compare with, or the model's tokens can't be seen.
     """
-    return _shown(model, pictures, settings, each_by_itself)
+    return _shown(model, images, settings, each_by_itself)
 
 
 def each_by_itself(patches: Tensor) -> list[PatchColors]:
-    """The colours of each picture from its own patches alone."""
-    return [PatchColors.fitted(picture[None]) for picture in patches]
+    """The colors of each image from its own patches alone."""
+    return [PatchColors.fitted(image[None]) for image in patches]
 
 
 class SameColors:
-    """The method `features`, called as it is, with one set of colours: a part keeps its hue from picture to picture.
+    """The method `features`, called as it is, with one set of colors: a part keeps its hue from image to image.
 
-    The components and their ranges are those of the first pictures that it is given together, until `restart`, or until
+    The components and their ranges are those of the first images that it is given together, until `restart`, or until
     they show less than a third as much of what is there, as those of a black beginning do.
     """
 
@@ -52,12 +52,12 @@ class SameColors:
         self._shown = 0.0
 
     def restart(self) -> None:
-        """Take the colours from the next pictures, at a scene cut."""
+        """Take the colors from the next images, at a scene cut."""
         self._kept = None
 
-    def __call__(self, model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+    def __call__(self, model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
         """As `features`."""
-        return _shown(model, pictures, settings, self._choose)
+        return _shown(model, images, settings, self._choose)
 
     def _choose(self, patches: Tensor) -> list[PatchColors]:
         if self._kept is None or self._kept.share_shown(patches) < LEAST_SHOWN * self._shown:
@@ -66,10 +66,10 @@ class SameColors:
         return [self._kept] * len(patches)
 
 
-def _shown(model: Model, pictures: Tensor, settings: Settings, choose: Choice) -> Maps:
+def _shown(model: Model, images: Tensor, settings: Settings, choose: Choice) -> Maps:
     _check(settings)
     trace = Trace()
-    logits = model(pictures, trace)
+    logits = model(images, trace)
     if not trace.tokens or trace.layout is None:
         raise InputError(
             "method 'features' needs the tokens between the blocks, which can't be seen in this model: "
@@ -81,14 +81,14 @@ def _shown(model: Model, pictures: Tensor, settings: Settings, choose: Choice) -
         norms = on_grid(tokens.norm(dim=-1), trace)
         usual = norms.flatten(1).median(1).values[:, None, None]
         return Maps(norms / usual.clamp_min(torch.finfo(norms.dtype).tiny) - 1, logits, layer)
-    level = normalised(model, tokens)
+    level = normalized(model, tokens)
     if settings.query is not None:
         asked = [patch_token(place, trace.layout) for place in asked_places(settings.query)]
         one = level[:, asked].mean(1, keepdim=True)
         return Maps(on_grid(functional.cosine_similarity(level, one, -1), trace), logits, layer)
     patches = level[:, trace.layout.prefix :].unflatten(1, (trace.layout.grid_height, trace.layout.grid_width))
     chosen = choose(patches)
-    scores = [one.scores(picture) for one, picture in zip(chosen, patches, strict=True)]
+    scores = [one.scores(image) for one, image in zip(chosen, patches, strict=True)]
     colors = torch.stack([one.colors(score) for one, score in zip(chosen, scores, strict=True)])
     return Maps(torch.stack(scores)[..., 0].to(tokens.dtype), logits, layer, colors=colors.to(tokens.dtype))
 
@@ -103,8 +103,8 @@ def _check(settings: Settings) -> None:
         )
 
 
-def normalised(model: Model, tokens: Tensor) -> Tensor:
-    """Tokens (batch, tokens, width) after the model's last normalisation, or a plain one where there is none."""
+def normalized(model: Model, tokens: Tensor) -> Tensor:
+    """Tokens (batch, tokens, width) after the model's last normalization, or a plain one where there is none."""
     if isinstance(model, ViT):
         return exact(model.norm(tokens.to(next(model.parameters()).dtype)))
     return functional.layer_norm(tokens, tokens.shape[-1:])

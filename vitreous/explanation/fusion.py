@@ -22,7 +22,7 @@ def joined_rows(attention: Tensor, settings: Settings) -> Tensor:
     in Abnar and Zuidema's ½ I + ½ A the residual connection keeps its half. A row of which nothing is left stays 0.
 
     The idea of maximum, minimum and discarding is from vit-explain (Gildenblat 2020), which differs: it discards over
-    the whole matrix at once, and normalises after adding I, so that there the residual's part depends on the fusion.
+    the whole matrix at once, and normalizes after adding I, so that there the residual's part depends on the fusion.
     """
     joined = {"mean": attention.mean, "max": attention.amax, "min": attention.amin}[settings.fusion](1)
     tokens = joined.shape[-1]

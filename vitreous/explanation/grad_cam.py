@@ -8,7 +8,7 @@ from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Target
 
 
-def grad_cam(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+def grad_cam(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
     """(Σ_c w_c t_c)⁺ of each patch's token t into one layer, w the mean over patches of its gradient.
 
     Equations 1 and 2 of the paper, with a layer's tokens (the last layer by default) in place of a convolution's
@@ -22,4 +22,4 @@ def grad_cam(model: Model, pictures: Tensor, target: Target, settings: Settings)
     def weighed(found: Activations) -> Tensor:
         return (found.tokens * found.gradient.mean(1, keepdim=True)).sum(-1)
 
-    return activations(model, pictures, target, settings).maps(weighed)
+    return activations(model, images, target, settings).maps(weighed)

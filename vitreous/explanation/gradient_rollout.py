@@ -18,9 +18,9 @@ from vitreous.explanation.tokens import on_grid, starting_row
 from vitreous.model.trace import AttentionRecord
 
 
-def gradient_rollout(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+def gradient_rollout(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
     """How much of each patch reaches the readout through attention that raises the score, over all layers."""
-    run = scored(model, pictures, target)
+    run = scored(model, images, target)
     slopes = gradients(run.scores, [record.output for record in run.trace.records])
     brought = roll_gradient(run.trace.records, slopes, starting_row(run.trace, settings, target))
     return Maps(on_grid(brought, run.trace), run.logits)

@@ -39,7 +39,7 @@ def plain_row_times_positive(row: Tensor, record: AttentionRecord, gradient: Ten
 def row_times_positive(row: Tensor, record: AttentionRecord, gradient: Tensor) -> Tensor:
     """r (∇A ∘ A)⁺ of each head: `row` (batch, tokens) to (batch, heads, tokens), exactly and in memory linear in N.
 
-    Rows whose weight is 0 in every picture are never computed: for the class token, one row is.
+    Rows whose weight is 0 in every image are never computed: for the class token, one row is.
     """
     used = row.ne(0).any(0)
     attention, value = AttentionRows(record, used), _flat(record.value).transpose(1, 2)

@@ -1,6 +1,6 @@
-"""Gradients of a score: with respect to what a forward pass left in its trace, and with respect to its pictures.
+"""Gradients of a score: with respect to what a forward pass left in its trace, and with respect to its images.
 
-A gradient starts at a copy of the pictures, so weights may be frozen or not, and nothing is ever added to their `grad`.
+A gradient starts at a copy of the images, so weights may be frozen or not, and nothing is ever added to their `grad`.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from vitreous.explanation.targets import Target
 from vitreous.model.trace import Trace
 
 CHUNK_NUMBERS = 2**20
-"""Numbers of pictures in one pass of copies: seven pictures of 224 pixels, or 340 of 32."""
+"""Numbers of images in one pass of copies: seven images of 224 pixels, or 340 of 32."""
 
 WITHOUT_GRADIENT = "occlusion or rise, and where attention is seen attention or rollout"
 """Methods that ask for no gradient, as the error names them."""
@@ -33,19 +33,19 @@ class Scored:
     trace: Trace
 
 
-def scored(model: Model, pictures: Tensor, target: Target) -> Scored:
-    """The model's answer to pictures (batch, channels, height, width), observed, with gradients on."""
+def scored(model: Model, images: Tensor, target: Target) -> Scored:
+    """The model's answer to images (batch, channels, height, width), observed, with gradients on."""
     trace = Trace()
     with torch.enable_grad():
-        logits = model(pictures.detach().requires_grad_(), trace)
+        logits = model(images.detach().requires_grad_(), trace)
         scores = target(logits, trace)
     return Scored(scores, logits.detach(), trace)
 
 
 def gradients(scores: Tensor, tensors: Sequence[Tensor], *, keep: bool = False) -> tuple[Tensor, ...]:
-    """The gradient of each picture's score (batch) with respect to each tensor, in its own shape.
+    """The gradient of each image's score (batch) with respect to each tensor, in its own shape.
 
-    Pictures don't see each other, so the gradient of their sum holds each one's. `keep` leaves the graph for more.
+    Images don't see each other, so the gradient of their sum holds each one's. `keep` leaves the graph for more.
 
     Raises:
         InputError: the scores don't depend on one of them in a way that autograd knows.

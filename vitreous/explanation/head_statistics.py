@@ -1,6 +1,6 @@
 """What each head of a layer does: how wide and how far it looks, whether at all, and how much it adds.
 
-Every number is a mean over rows of the attention matrix, so some rows evenly over the picture stand for all; they are
+Every number is a mean over rows of the attention matrix, so some rows evenly over the image stand for all; they are
 made in blocks and forgotten, and memory and time grow with the number of tokens alone.
 """
 
@@ -16,7 +16,7 @@ from vitreous.model.trace import AttentionRecord, TokenLayout
 
 @dataclass(frozen=True)
 class HeadStatistics:
-    """One layer's heads on one picture; every tensor begins with (heads); see `evaluation.anatomy.Anatomy`."""
+    """One layer's heads on one image; every tensor begins with (heads); see `evaluation.anatomy.Anatomy`."""
 
     entropy: Tensor
     distance: Tensor
@@ -29,7 +29,7 @@ class HeadStatistics:
 def head_statistics(record: AttentionRecord, layout: TokenLayout, queries: Tensor) -> HeadStatistics:
     """Statistics of the heads, from the attention of the patches `queries`, int (count), counted without the prefix.
 
-    The record is one of a single picture.
+    The record is one of a single image.
     """
     key = exact(record.key[0]).transpose(-2, -1)
     heads, _, tokens = key.shape
@@ -65,7 +65,7 @@ def patch_places(layout: TokenLayout, device: torch.device) -> Tensor:
 
 
 def even_queries(layout: TokenLayout, most: int) -> Tensor:
-    """At most `most` patches evenly over the picture, all where there are no more: int (count)."""
+    """At most `most` patches evenly over the image, all where there are no more: int (count)."""
     patches = layout.grid_height * layout.grid_width
     return torch.linspace(0, patches - 1, min(most, patches)).round().long().unique()
 

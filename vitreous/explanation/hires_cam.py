@@ -8,7 +8,7 @@ from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Target
 
 
-def hires_cam(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+def hires_cam(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
     """(Σ_c g_c t_c)⁺ of each patch's token t into one layer, g the score's gradient there.
 
     Grad-CAM without the mean over places, with a layer's tokens (the last layer by default) in place of a convolution's
@@ -21,4 +21,4 @@ def hires_cam(model: Model, pictures: Tensor, target: Target, settings: Settings
     def weighed(found: Activations) -> Tensor:
         return (found.tokens * found.gradient).sum(-1)
 
-    return activations(model, pictures, target, settings, behind_norm=True).maps(weighed)
+    return activations(model, images, target, settings, behind_norm=True).maps(weighed)

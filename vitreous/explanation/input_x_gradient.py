@@ -9,10 +9,10 @@ from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Target
 
 
-def input_x_gradient(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+def input_x_gradient(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
     """Σ over channels of x · ∂s/∂x, a signed number a pixel.
 
-    x is the normalised picture, so a pixel of the training data's mean colour counts for nothing.
+    x is the normalized image, so a pixel of the training data's mean color counts for nothing.
     """
-    logits, gradient = input_gradient(model, pictures[None], target)
-    return Maps((exact(pictures) * gradient[0]).sum(1), logits[0])
+    logits, gradient = input_gradient(model, images[None], target)
+    return Maps((exact(images) * gradient[0]).sum(1), logits[0])

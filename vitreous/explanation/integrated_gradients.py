@@ -16,20 +16,20 @@ STEPS = 50
 a gap of 1 to 2 % of what is explained, 32 one of 2 to 20 %; with 50 equally spaced ones it was 9 to 45 %."""
 
 
-def integrated_gradients(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+def integrated_gradients(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
     """Σ over channels of x · ∫ ∂s(αx)/∂x dα from α = 0 to 1 (equation 1), a signed number a pixel.
 
-    The path starts at 0, which in normalised pictures is the training data's mean colour: grey, nothing to see. Black
-    would be just another colour, to which a model answers, and every dark pixel of a picture would count for nothing.
+    The path starts at 0, which in normalized images is the training data's mean color: gray, nothing to see. Black
+    would be just another color, to which a model answers, and every dark pixel of an image would count for nothing.
     `gap` is what the sum misses of s(x) − s(0), to which it would add up with ever more steps (completeness).
     """
     steps = STEPS if settings.steps is None else settings.steps
-    logits = model(pictures)
+    logits = model(images)
     fixed = target.fixed(logits)
     places, weights = quadrature(steps)
-    gradient = weighted_gradient(model, fixed, lambda i: pictures * places[i].item(), weights)
-    grids = (exact(pictures) * gradient).sum(1)
-    gain = exact(fixed(logits)) - exact(fixed(model(torch.zeros_like(pictures))))
+    gradient = weighted_gradient(model, fixed, lambda i: images * places[i].item(), weights)
+    grids = (exact(images) * gradient).sum(1)
+    gain = exact(fixed(logits)) - exact(fixed(model(torch.zeros_like(images))))
     return Maps(grids, logits, gap=gain - grids.sum((1, 2)))
 
 

@@ -15,18 +15,18 @@ from vitreous.explanation.targets import Target
 from vitreous.explanation.tokens import on_grid
 
 
-def legrad(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+def legrad(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
     """The mean over layers, heads and queries of (∂s_l / ∂A_l)⁺, s_l the score that is read from layer l's own tokens.
 
     As in the authors' code, s_l is what the model's norm and head read from the mean of all of that layer's tokens, so
     that every query counts, whatever the model's own pooling. Unlike there, the map keeps its scale, so that two
-    pictures' maps can be compared, and all layers are taken. As s_l sees A_l through the layer's output alone,
+    images' maps can be compared, and all layers are taken. As s_l sees A_l through the layer's output alone,
     ∂s_l / ∂A_l is g_i · v_j.
 
     Raises:
         InputError: the model can't read a layer's tokens, or gives no gradient.
     """
-    run = scored(model, pictures, target)
+    run = scored(model, images, target)
     read = reader(model)  # asked second: where no attention is seen, other methods can help
     fixed, total = target.fixed(run.logits, run.trace), None
     for layer, record in enumerate(run.trace.records):

@@ -12,20 +12,20 @@ from vitreous.model.trace import Trace
 
 
 class Model(Protocol):
-    """A model as methods see it: prepared pictures in, logits out; given a trace, it fills it.
+    """A model as methods see it: prepared images in, logits out; given a trace, it fills it.
 
     Our ViT is one, and so is anyone's model seen through `observe`. Some methods also need `read`, from a layer's
     tokens to logits, which our ViT has; `reader` asks for it.
     """
 
-    def __call__(self, pictures: Tensor, trace: Trace | None = None) -> Tensor:
-        """Pictures (batch, channels, height, width), normalised, to logits (batch, classes)."""
+    def __call__(self, images: Tensor, trace: Trace | None = None) -> Tensor:
+        """Images (batch, channels, height, width), normalized, to logits (batch, classes)."""
         ...
 
 
 @dataclass(frozen=True)
 class Maps:
-    """What a method found for a batch of pictures."""
+    """What a method found for a batch of images."""
 
     grids: Tensor
     """(batch, rows, columns) over what the model saw: a number a patch, or a number a pixel."""
@@ -38,11 +38,11 @@ class Maps:
     gap: Tensor | None = None
     """(batch): by how much the map's sum misses what it ought to explain, in units of the target's score."""
     colors: Tensor | None = None
-    """(batch, rows, columns, 3) in [0, 1], for a map that is drawn in colours of its own."""
+    """(batch, rows, columns, 3) in [0, 1], for a map that is drawn in colors of its own."""
 
 
 Explain = Callable[[Model, Tensor, Target, Settings], Maps]
-"""(model, pictures (batch, channels, height, width), target, settings) to maps."""
+"""(model, images (batch, channels, height, width), target, settings) to maps."""
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ METHODS = {
     ),
     "features": Method(
         features,
-        "what the patches hold: principal components as colours, likeness to a patch, or lengths",
+        "what the patches hold: principal components as colors, likeness to a patch, or lengths",
         "signed",
         frozenset({"layer", "query", "view"}),
         asks_target=False,

@@ -16,28 +16,28 @@ Window = tuple[slice, slice]
 """Rows and columns, of cells or of pixels."""
 
 
-def occlusion(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+def occlusion(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
     """By how much the target's score drops where a window is hidden: the mean over all windows that cover a cell.
 
-    The model is a black box: anything that takes pictures and answers. The window moves by half its side, at least by
-    one cell; it never leaves the picture, so the border is hidden as much at a time as the rest. Negative where hiding
+    The model is a black box: anything that takes images and answers. The window moves by half its side, at least by
+    one cell; it never leaves the image, so the border is hidden as much at a time as the rest. Negative where hiding
     raises the score.
 
     Raises:
-        InputError: the window is no window, or hides the whole picture.
+        InputError: the window is no window, or hides the whole image.
     """
-    asked = ask(model, pictures)
+    asked = ask(model, images)
     rows, columns = edges(asked)
     fixed = target.fixed(asked.logits, asked.trace)
     before = fixed(asked.logits, asked.trace)
     side = WINDOW if settings.window is None else settings.window
     windows = _windows(len(rows) - 1, len(columns) - 1, side)
     places = [_pixels(window, rows, columns) for window in windows]
-    drops = pictures.new_zeros(len(pictures), len(rows) - 1, len(columns) - 1)
+    drops = images.new_zeros(len(images), len(rows) - 1, len(columns) - 1)
     cover = torch.zeros_like(drops[0])
 
     def hidden(start: int, stop: int) -> Tensor:
-        return torch.stack([hide(pictures, *place) for place in places[start:stop]])
+        return torch.stack([hide(images, *place) for place in places[start:stop]])
 
     for start, _, after in scores(asked, fixed, len(windows), hidden):
         for window, score in zip(windows[start:], after, strict=False):
@@ -46,14 +46,14 @@ def occlusion(model: Model, pictures: Tensor, target: Target, settings: Settings
     return Maps(drops / cover, asked.logits)
 
 
-def hide(pictures: Tensor, down: slice, across: slice) -> Tensor:
-    """Pictures (batch, channels, height, width) with a window replaced by what surrounds it.
+def hide(images: Tensor, down: slice, across: slice) -> Tensor:
+    """Images (batch, channels, height, width) with a window replaced by what surrounds it.
 
     Each hidden pixel becomes the mean of all pixels outside, weighted by a Gaussian of half the window's side: nothing
-    of what is hidden remains, as it would in a blurred copy, and the patch has the colours of its place, where one
-    grey would be a new edge that the model was never shown.
+    of what is hidden remains, as it would in a blurred copy, and the patch has the colors of its place, where one
+    gray would be a new edge that the model was never shown.
     """
-    copy = pictures.clone()
+    copy = images.clone()
     copy[..., down, across] = 0
     outside = torch.ones_like(copy[:1, :1])
     outside[..., down, across] = 0
@@ -75,7 +75,7 @@ def _windows(rows: int, columns: int, side: int) -> list[Window]:
         raise InputError(f"window is {side}: give its side in patches, 1 or more")
     if side >= rows and side >= columns:
         raise InputError(
-            f"a window of {side} × {side} patches hides the whole picture of {rows} × {columns}: give a smaller one"
+            f"a window of {side} × {side} patches hides the whole image of {rows} × {columns}: give a smaller one"
         )
     return [(down, across) for down in _starts(rows, side) for across in _starts(columns, side)]
 

@@ -1,4 +1,4 @@
-"""The colours of patches: the three directions in which they differ most as red, green and blue."""
+"""The colors of patches: the three directions in which they differ most as red, green and blue."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from torch import Tensor
 from torch.nn import functional
 
 TAILS = 0.01
-"""Share of the patches at each end whose colour is saturated, so that a few outliers don't take the whole scale."""
+"""Share of the patches at each end whose color is saturated, so that a few outliers don't take the whole scale."""
 
 
 @dataclass(frozen=True)
 class PatchColors:
-    """What gives patches their colours: a mean, the first three principal components and the range of each.
+    """What gives patches their colors: a mean, the first three principal components and the range of each.
 
     Attributes:
         mean: float64 (width).
@@ -27,9 +27,9 @@ class PatchColors:
 
     @classmethod
     def fitted(cls, patches: Tensor) -> "PatchColors":
-        """Those of one or several pictures' patches together, (pictures, rows, columns, width).
+        """Those of one or several images' patches together, (images, rows, columns, width).
 
-        A component's sign means nothing by itself. Here the first is turned so that the patches along the pictures'
+        A component's sign means nothing by itself. Here the first is turned so that the patches along the images'
         border, which are mostly background, are below the mean; the others so that their largest loading is positive.
         """
         flat = patches.double().flatten(0, 2)
@@ -46,10 +46,10 @@ class PatchColors:
 
     def share_shown(self, patches: Tensor) -> float:
         """Of how patches (..., width) differ from each other, their variance, the share that the components show."""
-        centred = patches.double().flatten(0, -2)
-        centred = centred - centred.mean(0)
-        whole = float(centred.square().sum())
-        return float((centred @ self.loadings).square().sum()) / whole if whole > 0 else 1.0
+        centerd = patches.double().flatten(0, -2)
+        centerd = centerd - centerd.mean(0)
+        whole = float(centerd.square().sum())
+        return float((centerd @ self.loadings).square().sum()) / whole if whole > 0 else 1.0
 
     def scores(self, patches: Tensor) -> Tensor:
         """The components of patches (..., width): float64 (..., 3)."""
@@ -60,9 +60,9 @@ class PatchColors:
         return ((scores - self.low) / (self.high - self.low).clamp_min(1e-12)).clamp(0, 1)
 
 
-def principal_components(centred: Tensor) -> Tensor:
+def principal_components(centerd: Tensor) -> Tensor:
     """The first three of patches (patches, width) whose mean is 0: float64 (width, 3), largest loadings above 0."""
-    strengths, vectors = torch.linalg.eigh(centred.T @ centred)  # the smallest first
+    strengths, vectors = torch.linalg.eigh(centerd.T @ centerd)  # the smallest first
     loadings = (vectors * (strengths > 1e-12 * strengths[-1])).flip(1)[:, :3]  # fewer patches have fewer components
     loadings = functional.pad(loadings, (0, 3 - loadings.shape[1]))
     largest = loadings.gather(0, loadings.abs().argmax(0, keepdim=True))

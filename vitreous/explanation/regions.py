@@ -1,4 +1,4 @@
-"""A part of a source picture as a target: which patches of the model's grid it is depends on the picture's geometry."""
+"""A part of a source image as a target: which patches of the model's grid it is depends on the image's geometry."""
 
 import math
 import re
@@ -26,15 +26,15 @@ class SourceRegion:
         return f"region {self.left:g},{self.top:g} to {self.right:g},{self.bottom:g}"
 
     def on(self, geometry: Geometry, patch: int) -> Region:
-        """The patches (of `patch` pixels) whose borders are nearest to the box's, one at least, on one picture.
+        """The patches (of `patch` pixels) whose borders are nearest to the box's, one at least, on one image.
 
         Raises:
-            InputError: the box is on no part of the picture that the model sees.
+            InputError: the box is on no part of the image that the model sees.
         """
         top, left, bottom, right = geometry.seen
         if not (self.top < bottom and self.bottom > top and self.left < right and self.right > left):
             raise InputError(
-                f"the {self.name} (x, y) is not on the part of the picture that the model sees: "
+                f"the {self.name} (x, y) is not on the part of the image that the model sees: "
                 f"x {left:g} to {right:g}, y {top:g} to {bottom:g}"
             )
         top, left, bottom, right = geometry.box
@@ -52,7 +52,7 @@ def parse_region(text: str) -> SourceRegion:
     """
     parts = text.removeprefix("region:").split(",")
     if len(parts) != 4 or not all(re.fullmatch(r"\s*\d+(\.\d*)?\s*", part) for part in parts):
-        raise InputError(f"'{text}' is no region: write {FORM}, in the picture's own pixels from its top left")
+        raise InputError(f"'{text}' is no region: write {FORM}, in the image's own pixels from its top left")
     left, top, right, bottom = map(float, parts)
     if not (left < right and top < bottom):
         raise InputError(f"'{text}' holds nothing: x1 must be above x0 and y1 above y0 in {FORM}")

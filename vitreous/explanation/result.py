@@ -18,15 +18,15 @@ from vitreous.tasks.classification import Prediction
 
 @dataclass(frozen=True)
 class Explanation:
-    """A map over one picture, with the words that belong to it."""
+    """A map over one image, with the words that belong to it."""
 
     grid: np.ndarray = field(repr=False)
     """float32 (rows, columns) over what the model saw, a number a patch or a pixel: for "share" the share of attention
     on each patch, which adds to 1 with the prefix tokens'."""
     geometry: Geometry = field(repr=False)
-    """Which part of the picture the grid lies on."""
-    picture_u8: np.ndarray = field(repr=False)
-    """The picture itself, uint8 (height, width, 3)."""
+    """Which part of the image the grid lies on."""
+    image_u8: np.ndarray = field(repr=False)
+    """The image itself, uint8 (height, width, 3)."""
     method: str
     kind: Literal["share", "evidence", "signed"]
     """share: adds to 1; evidence: 0 or above; signed: above 0 for the target, below it against."""
@@ -44,17 +44,17 @@ class Explanation:
     gap: float | None = None
     """By how much the map's sum misses what it ought to explain, in units of the score; None if it promises nothing."""
     grid_colors: np.ndarray | None = field(default=None, repr=False)
-    """float32 (rows, columns, 3) in [0, 1], where the map has colours of its own."""
+    """float32 (rows, columns, 3) in [0, 1], where the map has colors of its own."""
     asked: Region | None = field(default=None, repr=False)
     """The patches of a target that is a region, or else the patch that the map starts from; None without either.
 
     A method that asks for no target (`Method.asks_target`) leaves a region out of account: its map explains all of the
-    picture, or starts from `settings.query`.
+    image, or starts from `settings.query`.
     """
 
     @cached_property
     def heat(self) -> np.ndarray:
-        """float32 (height, width) in the picture's own pixels, computed when it is first asked for.
+        """float32 (height, width) in the image's own pixels, computed when it is first asked for.
 
         For attention ("share"), 1 is what a patch would get if all got the same; other maps are in units of the
         method's own, signed where it is.
@@ -68,20 +68,20 @@ class Explanation:
 
     @cached_property
     def colors(self) -> np.ndarray | None:
-        """The map's own colours, drawn instead of the heat: float32 (height, width, 3) in [0, 1], or None."""
+        """The map's own colors, drawn instead of the heat: float32 (height, width, 3) in [0, 1], or None."""
         if self.grid_colors is None:
             return None
         return np.stack([self.geometry.to_source(plane) for plane in self.grid_colors.transpose(2, 0, 1)], -1)
 
     def overlay(self, scale: Scale | None = None) -> Image.Image:
-        """The picture with the map laid over it, at the picture's own size."""
+        """The image with the map laid over it, at the image's own size."""
         return Image.fromarray(self.drawn(scale))
 
     def drawn(self, scale: Scale | None = None) -> np.ndarray:
         """The same as uint8 (height, width, 3)."""
         if self.colors is not None:
-            return paint(self.picture_u8, self.colors)
-        return overlay(self.picture_u8, self.heat, scale, signed=self.kind == "signed")
+            return paint(self.image_u8, self.colors)
+        return overlay(self.image_u8, self.heat, scale, signed=self.kind == "signed")
 
     def words(self) -> str:
         """Method and what of the model it shows, in words: "attention · layer 5 · mean over heads"."""

@@ -1,4 +1,4 @@
-"""RISE (Petsiuk et al. 2018): the model is shown random parts of the picture, and asked which of them helped."""
+"""RISE (Petsiuk et al. 2018): the model is shown random parts of the image, and asked which of them helped."""
 
 import torch
 from torch import Tensor
@@ -14,20 +14,20 @@ from vitreous.model.trace import Trace
 from vitreous.runtime import generator
 
 SAMPLES = 1000
-"""Masks, and so passes of the model for each picture, where no number is asked for; the paper takes 4000 to 8000, in
+"""Masks, and so passes of the model for each image, where no number is asked for; the paper takes 4000 to 8000, in
 which nothing falls out."""
 
 CELLS = 7
 """Cells of a mask along the shorter side (Petsiuk et al. 2018, section 4)."""
 
 
-def rise(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+def rise(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
     """How much seeing each pixel raises the score: 2 (E[score · mask] - E[score] · ½), with random smooth masks.
 
     This is Petsiuk et al.'s equation 6 at p = ½ less the mean score, so that a pixel that makes no difference is at 0
     rather than at the mean, and one that hinders is below. The masks come in pairs that complete each other: each pixel
     is shown equally often, and what the pair has in common falls out, so far fewer masks are needed. A mask fades the
-    picture to the mean of the data. For a class the score is its probability, for other targets the target's own.
+    image to the mean of the data. For a class the score is its probability, for other targets the target's own.
 
     Raises:
         InputError: fewer than 2 samples.
@@ -35,14 +35,14 @@ def rise(model: Model, pictures: Tensor, target: Target, settings: Settings) -> 
     count = SAMPLES if settings.samples is None else settings.samples
     if count < 2 or count % 2:
         raise InputError(f"samples is {count}: give an even number, for masks come in pairs")
-    asked = ask(model, pictures)
+    asked = ask(model, images)
     fixed = _Certainty(target, asked.logits, asked.trace)
-    masks = Masks(count, (pictures.shape[2], pictures.shape[3]), settings.seed)
+    masks = Masks(count, (images.shape[2], images.shape[3]), settings.seed)
 
     def shown(start: int, stop: int) -> Tensor:
-        return masks.drawn(start, stop).to(pictures)[:, None, None] * pictures
+        return masks.drawn(start, stop).to(images)[:, None, None] * images
 
-    total = torch.zeros_like(exact(pictures[:, 0]))
+    total = torch.zeros_like(exact(images[:, 0]))
     for start, stop, found in scores(asked, fixed, count, shown):
         total += torch.einsum("cb,chw->bhw", found.to(total), masks.drawn(start, stop).to(total) - 0.5)
     return Maps(total * (2 / count), asked.logits)

@@ -15,17 +15,17 @@ from vitreous.explanation.tokens import on_grid, starting_row
 from vitreous.model.trace import Trace
 
 
-def rollout(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+def rollout(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
     """How much of each patch reaches the readout through all layers; the same for every target.
 
     The mean over heads with nothing discarded is Abnar and Zuidema's; see `joined_rows` for the others.
     """
     if settings.fusion == "mean" and settings.discard == 0:
         lean = LeanTrace()
-        logits = model(pictures, lean)
+        logits = model(images, lean)
         return Maps(on_grid(roll(lean.layers, starting_row(lean, settings)), lean), logits)
     trace = Trace()
-    logits = model(pictures, trace)
+    logits = model(images, trace)
     return Maps(on_grid(roll_joined(trace, starting_row(trace, settings), settings), trace), logits)
 
 

@@ -16,7 +16,7 @@ def row_blocks(row: Tensor, record: AttentionRecord) -> Iterator[tuple[Tensor, T
 
     Yields:
         Which rows (rows), and those rows of every head (batch, heads, rows, tokens), each summing to 1. Rows whose
-        weight is 0 in every picture are left out, so the memory grows with N alone.
+        weight is 0 in every image are left out, so the memory grows with N alone.
     """
     used = row.ne(0).any(0)
     places, attention = used.nonzero().squeeze(1), AttentionRows(record, used)

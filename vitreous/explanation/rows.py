@@ -68,7 +68,7 @@ def plain_row_times_attention(row: Tensor, record: AttentionRecord) -> Tensor:
 def row_times_attention(row: Tensor, layer: Layer) -> Tensor:
     """r A of each head: `row` (batch, tokens) to (batch, heads, tokens), exactly and in memory linear in N.
 
-    Where the kernel wrote A out, it is there to be used. Else rows of A whose weight is 0 in every picture are never
+    Where the kernel wrote A out, it is there to be used. Else rows of A whose weight is 0 in every image are never
     computed: for the class token, one row is.
     """
     if layer.weights is not None and is_exact(layer.weights):
@@ -93,16 +93,16 @@ def _head_by_head(row: Tensor, query: Tensor, key: Tensor, log_sums: Tensor | No
     2: of query keyᵀ, less the logarithm to the base 2 of their sum (batch, heads, tokens, 1), where it is known."""
     result = query.new_zeros(*query.shape[:2], key.shape[2])
     step = max(FEWEST_ROWS, BLOCK_NUMBERS // key.shape[2])
-    for picture, asking in enumerate(row.to(query.dtype)):
-        for head, gathered in enumerate(result[picture]):
-            keys = key[picture, head].contiguous()
+    for image, asking in enumerate(row.to(query.dtype)):
+        for head, gathered in enumerate(result[image]):
+            keys = key[image, head].contiguous()
             for start in range(0, len(asking), step):
                 chosen = slice(start, start + step)
-                block, asked = product(query[picture, head, chosen], keys), asking[chosen]
+                block, asked = product(query[image, head, chosen], keys), asking[chosen]
                 if log_sums is None:
                     asked = asked / block.sub_(block.amax(1, keepdim=True)).exp2_().sum(1)
                 else:
-                    block.sub_(log_sums[picture, head, chosen]).exp2_()
+                    block.sub_(log_sums[image, head, chosen]).exp2_()
                 gathered.addmv_(block.t(), asked)
     return result
 
@@ -110,7 +110,7 @@ def _head_by_head(row: Tensor, query: Tensor, key: Tensor, log_sums: Tensor | No
 class AttentionRows:
     """Rows of a layer's attention matrix, computed a block at a time: those that are `used` (tokens, boolean).
 
-    They are taken as the kernel wrote them, if it did, or normalised by the row sums that the fused kernel told, in
+    They are taken as the kernel wrote them, if it did, or normalized by the row sums that the fused kernel told, in
     powers of 2, which are faster than those of e. Of a pass in half precision neither is exact: there, and where
     nothing is told, a block goes through a softmax.
     """
@@ -131,7 +131,7 @@ class AttentionRows:
         self._numbers = self._key.new_empty(0)
 
     def slices(self, numbers: int) -> Iterator[slice]:
-        """Slices of the used rows whose blocks hold about so many numbers, over all pictures and heads."""
+        """Slices of the used rows whose blocks hold about so many numbers, over all images and heads."""
         step = max(1, numbers // self.columns)
         return (slice(start, min(start + step, self.count)) for start in range(0, self.count, step))
 

@@ -1,4 +1,4 @@
-"""What a method may be told beyond the model, the pictures and the target."""
+"""What a method may be told beyond the model, the images and the target."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -16,26 +16,26 @@ from vitreous.runtime import seed_for
 SAMPLES, NOISE = 32, 0.15
 
 
-def smoothgrad(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+def smoothgrad(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
     """Σ over channels of x · mean of ∂s/∂x over copies x + noise (section 3), a signed number a pixel.
 
-    The noise is normal, with a standard deviation of `noise` times the range of the picture's values. All pictures
+    The noise is normal, with a standard deviation of `noise` times the range of the image's values. All images
     get the same draws, so what one gets doesn't depend on those beside it.
     """
     samples = SAMPLES if settings.samples is None else settings.samples
     noise = NOISE if settings.noise is None else settings.noise
     _check(samples, noise)
-    logits = model(pictures)
-    spread = noise * (pictures.amax((1, 2, 3), keepdim=True) - pictures.amin((1, 2, 3), keepdim=True))
+    logits = model(images)
+    spread = noise * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
 
     def copy(sample: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed_for(settings.seed, "smoothgrad", sample))
-        return pictures + spread * torch.randn(pictures.shape[1:], generator=generator).to(pictures)
+        return images + spread * torch.randn(images.shape[1:], generator=generator).to(images)
 
     gradient = weighted_gradient(
         model, target.fixed(logits), copy, torch.full((samples,), 1 / samples, dtype=torch.float64)
     )
-    return Maps((exact(pictures) * gradient).sum(1), logits)
+    return Maps((exact(images) * gradient).sum(1), logits)
 
 
 def _check(samples: int, noise: float) -> None:

@@ -13,7 +13,7 @@ from vitreous.model.trace import Trace
 
 
 class Target(Protocol):
-    """A score for each picture, differentiable, and what it is called."""
+    """A score for each image, differentiable, and what it is called."""
 
     @property
     def name(self) -> str:
@@ -25,7 +25,7 @@ class Target(Protocol):
         ...
 
     def fixed(self, logits: Tensor, trace: Trace | None = None) -> "Target":
-        """The same target where the pictures are about to be changed: what it reads of their answer is held fixed."""
+        """The same target where the images are about to be changed: what it reads of their answer is held fixed."""
         ...
 
 
@@ -78,7 +78,7 @@ class Margin:
 
 @dataclass(frozen=True)
 class Along:
-    """The answer along a direction of its own for each picture: (batch, classes), one at a class for its logit."""
+    """The answer along a direction of its own for each image: (batch, classes), one at a class for its logit."""
 
     directions: Tensor
     name: str
@@ -88,9 +88,7 @@ class Along:
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
         """Logits (batch, classes), or that of several copies of the batch in turn, to scores (batch)."""
         if len(self.directions) not in (1, len(logits)):
-            raise InputError(
-                f"the target '{self.name}' has {len(self.directions)} directions for {len(logits)} pictures"
-            )
+            raise InputError(f"the target '{self.name}' has {len(self.directions)} directions for {len(logits)} images")
         return (logits * self.directions.to(logits.dtype)).sum(-1)
 
     def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
@@ -100,7 +98,7 @@ class Along:
 
 @dataclass(frozen=True)
 class Predicted:
-    """The logit of each picture's most probable class, the first of those that are equally so."""
+    """The logit of each image's most probable class, the first of those that are equally so."""
 
     name: str = "predicted class"
 
@@ -123,7 +121,7 @@ def _first_greatest(logits: Tensor) -> Tensor:
 class Feature:
     """How far the model's vector reaches in the direction that it has now: the score of a model without classes."""
 
-    name: str = "the picture's own features"
+    name: str = "the image's own features"
 
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
         """Pooled vectors (batch, width) to scores (batch)."""
@@ -137,14 +135,14 @@ class Feature:
 
 @dataclass(frozen=True)
 class Text:
-    """How well the picture fits a text: the cosine between the model's vector and the text's."""
+    """How well the image fits a text: the cosine between the model's vector and the text's."""
 
     embedding: Tensor
     """The text's vector (width), from the text tower that belongs to the model."""
     name: str
 
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
-        """Picture vectors (batch, width) to scores (batch), −1 to 1.
+        """Image vectors (batch, width) to scores (batch), −1 to 1.
 
         Raises:
             InputError: the model's vector is of another width than the text's.
@@ -176,7 +174,7 @@ class Region:
         return self.fixed(logits, trace)(logits, trace)
 
     def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
-        """The same with each picture's present directions.
+        """The same with each image's present directions.
 
         Raises:
             InputError: the tokens aren't seen, or lie on another grid.

@@ -14,7 +14,7 @@ from vitreous.tasks.classification import Classifier
 
 
 def text_target(classifier: Classifier, text: str, place: str | Path | None = None) -> Text:
-    """How well a picture fits a text, for a model that answers with image-text embeddings (CLIP, SigLIP).
+    """How well an image fits a text, for a model that answers with image-text embeddings (CLIP, SigLIP).
 
     Args:
         classifier: the image tower, as an image-text model.

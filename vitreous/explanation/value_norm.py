@@ -13,7 +13,7 @@ from vitreous.explanation.tokens import on_grid, starting_row
 from vitreous.model.trace import AttentionRecord, Trace
 
 
-def value_norm(model: Model, pictures: Tensor, target: Target, settings: Settings) -> Maps:
+def value_norm(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
     """How long the vectors are that one layer's attention brings to the readout, or to a chosen patch.
 
     Token i receives Σ_j α_ij f(v_j), where f is the part of the output projection that belongs to the head; the map at
@@ -25,7 +25,7 @@ def value_norm(model: Model, pictures: Tensor, target: Target, settings: Setting
         InputError: no such layer or head, or the model doesn't show the projection that joins its heads.
     """
     trace = Trace()
-    logits = model(pictures, trace)
+    logits = model(images, trace)
     layer = index("layer", -1 if settings.layer is None else settings.layer, len(trace.records))
     record, row = trace.records[layer], exact(starting_row(trace, settings))
     if record.projection is None:

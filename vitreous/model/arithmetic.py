@@ -1,4 +1,4 @@
-"""What a ViT costs, from its configuration alone: parameters and multiply-adds for one picture."""
+"""What a ViT costs, from its configuration alone: parameters and multiply-adds for one image."""
 
 import torch
 
@@ -13,9 +13,9 @@ def parameters(config: ViTConfig) -> int:
 
 
 def multiply_adds(config: ViTConfig) -> int:
-    """Multiply-adds of one forward pass for one picture of `image_size_hw`, in matrix products and convolutions.
+    """Multiply-adds of one forward pass for one image of `image_size_hw`, in matrix products and convolutions.
 
-    One is two floating point operations. What is done to each number by itself (normalisation, softmax, GELU) isn't
+    One is two floating point operations. What is done to each number by itself (normalization, softmax, GELU) isn't
     counted, as usual.
     """
     patches = config.grid_hw[0] * config.grid_hw[1]

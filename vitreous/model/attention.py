@@ -42,7 +42,7 @@ class Attention(nn.Module):
         return self._placed(query, key, rotation)
 
     def _placed(self, query: Tensor, key: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Queries and keys normalised, if the model does, and turned by position."""
+        """Queries and keys normalized, if the model does, and turned by position."""
         precision = query.dtype
         query, key = self.query_norm(query), self.key_norm(key)
         if rotation is not None:

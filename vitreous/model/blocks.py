@@ -1,4 +1,4 @@
-"""A transformer block: attention and an MLP, each normalised first and added to what came in."""
+"""A transformer block: attention and an MLP, each normalized first and added to what came in."""
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class ResidualBranch(nn.Module):
         self.factor = nn.Parameter(torch.full((config.width,), float(config.layer_scale or 0))) if scaled else None
 
     def forward(self, branch: Tensor) -> Tensor:
-        """(batch, tokens, width) to the same; in training a picture's whole branch is dropped at random."""
+        """(batch, tokens, width) to the same; in training an image's whole branch is dropped at random."""
         if self.factor is not None:
             branch = branch * self.factor
         if not self.training or self.drop == 0:

@@ -31,14 +31,14 @@ class ViTConfig:
     stem_convolutions: int = 2
     """Convolutions of such a stem to each halving; the more, the further each token sees around its patch."""
     embedding_norm: bool = False
-    """Layer-normalise the tokens before the first block, as CLIP does (Radford et al. 2021, section 2.4)."""
+    """Layer-normalize the tokens before the first block, as CLIP does (Radford et al. 2021, section 2.4)."""
     pooling: Literal["class", "mean", "attention", "map", "class-and-mean", "class-and-distillation"] = "class"
     """How tokens become one vector: class token, mean over patches, a learned weighting (sequence pooling, Hassani
     et al. 2021), or multi-head attention of a learned query (Zhai et al. 2022, section 3). Or two vectors, joined: the
     class token and the patches' mean (Oquab et al. 2024, linear evaluation), or the class token and the first
     register, which was trained to answer as a teacher does (Touvron et al. 2021, section 4)."""
     norm_after_pooling: bool = False
-    """Normalise the pooled vector instead of every token, as timm's average-pooled models do."""
+    """Normalize the pooled vector instead of every token, as timm's average-pooled models do."""
     positions: Literal["learned", "sincos", "rotary"] = "learned"
     positions_antialias: bool = False
     """Resample learned positions with an antialiasing filter, as timm does and DINOv2 with registers."""
@@ -51,7 +51,7 @@ class ViTConfig:
     layer_scale: float | None = None
     """Initial value of a learned factor a channel on each residual branch (Touvron et al. 2021); none if null."""
     qk_norm: bool = False
-    """Layer-normalise queries and keys, a head at a time (Dehghani et al. 2023, section 2.1)."""
+    """Layer-normalize queries and keys, a head at a time (Dehghani et al. 2023, section 2.1)."""
     stochastic_depth: float = 0.0
     """Probability with which the last block is skipped in training, rising linearly from 0 (Huang et al. 2016)."""
     patch_dropout: float = 0.0
@@ -88,7 +88,7 @@ class ViTConfig:
         if self.pooling == "class-and-distillation" and not self.registers:
             raise InputError("the distillation token is the first register: raise registers, or choose another pooling")
         if self.pooled_width != self.width and self.norm_after_pooling:
-            raise InputError(f"pooling {self.pooling} joins two vectors: they are normalised before, not after")
+            raise InputError(f"pooling {self.pooling} joins two vectors: they are normalized before, not after")
         if self.positions == "sincos" and self.width % 4:
             raise InputError(f"sine-cosine positions need a width that is a multiple of 4, not {self.width}")
         if self.positions == "rotary" and self.head_width % 4:
@@ -103,7 +103,7 @@ class ViTConfig:
 
     @property
     def grid_hw(self) -> tuple[int, int]:
-        """Patches down and across a picture of `image_size_hw`."""
+        """Patches down and across an image of `image_size_hw`."""
         return grid_for(self.image_size_hw, self.patch_size)
 
     @property
@@ -133,7 +133,7 @@ class ViTConfig:
 
 
 def grid_for(size_hw: tuple[int, int], patch_size: int) -> tuple[int, int]:
-    """Patches down and across a picture of `size_hw` pixels.
+    """Patches down and across an image of `size_hw` pixels.
 
     Raises:
         InputError: the patch doesn't divide both sides; names the nearest sizes that fit.
@@ -147,7 +147,7 @@ def grid_for(size_hw: tuple[int, int], patch_size: int) -> tuple[int, int]:
     ]
     choices = ", ".join(f"{h} × {w}" for h in fits[0] for w in fits[1])
     raise InputError(
-        f"a picture of {height} × {width} (height × width) can't be cut into patches of {patch_size}: use {choices}"
+        f"an image of {height} × {width} (height × width) can't be cut into patches of {patch_size}: use {choices}"
     )
 
 

@@ -9,10 +9,10 @@ from torch.nn import functional
 
 
 class Convolution(nn.Module):
-    """A 3 × 3 convolution, perhaps halved sides, and GELU of what is normalised over the picture.
+    """A 3 × 3 convolution, perhaps halved sides, and GELU of what is normalized over the image.
 
-    Nothing depends on how a batch is cut up, as it would with batch normalisation. The weights are a matrix
-    (out, 3 × 3 × in), which is what Muon orthogonalises.
+    Nothing depends on how a batch is cut up, as it would with batch normalization. The weights are a matrix
+    (out, 3 × 3 × in), which is what Muon orthogonalizes.
     """
 
     def __init__(self, entering: int, leaving: int, *, halves: bool) -> None:

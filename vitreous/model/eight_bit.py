@@ -22,7 +22,7 @@ FUSED_GELUS = {"gelu": "none", "gelu-tanh": "tanh"}
 """Kinds of MLP whose activation the product computes with it, and its name for the form."""
 
 HEADROOM = 1.2
-"""How much further than on the pictures measured steps reach, but for what is within an MLP, whose few far numbers make
+"""How much further than on the images measured steps reach, but for what is within an MLP, whose few far numbers make
 steps coarse enough (LOG.md, 2026-11-21)."""
 
 
@@ -111,14 +111,14 @@ class EightBitMLP(nn.Module):
 
 
 @torch.no_grad()
-def in_eight_bits(vit: nn.Module, pictures: Tensor) -> ViT:
-    """A copy of a model whose blocks multiply 8-bit integers, in steps that reach as far as its numbers on pictures.
+def in_eight_bits(vit: nn.Module, images: Tensor) -> ViT:
+    """A copy of a model whose blocks multiply 8-bit integers, in steps that reach as far as its numbers on images.
 
-    Pictures of one kind are not enough: what one black frame makes of a model says little of what others do.
+    Images of one kind are not enough: what one black frame makes of a model says little of what others do.
 
     Args:
         vit: our ViT, in float32 on the processor.
-        pictures: (batch, channels, height, width), normalised, as the model takes them.
+        images: (batch, channels, height, width), normalized, as the model takes them.
 
     Raises:
         InputError: the model or the machine has no such products; says which precision to take.
@@ -126,7 +126,7 @@ def in_eight_bits(vit: nn.Module, pictures: Tensor) -> ViT:
     check_eight_bits(vit)
     assert isinstance(vit, ViT)
     coarse = copy.deepcopy(vit)
-    seen = channels_seen(coarse, pictures)
+    seen = channels_seen(coarse, images)
     for block in coarse.blocks:
         assert isinstance(block, Block)
         attention, mlp = block.attention, block.mlp
@@ -167,8 +167,8 @@ def check_eight_bits(vit: nn.Module) -> None:
         raise InputError(f"this processor (or this PyTorch) has no 8-bit products (AVX-512 VNNI): {instead}")
 
 
-def channels_seen(vit: ViT, pictures: Tensor) -> dict[nn.Module, Reach]:
-    """For each linear map of the blocks, what comes into it when the model looks at pictures."""
+def channels_seen(vit: ViT, images: Tensor) -> dict[nn.Module, Reach]:
+    """For each linear map of the blocks, what comes into it when the model looks at images."""
     seen: dict[nn.Module, Reach] = {}
 
     def note(linear: nn.Module, given: tuple[Any, ...], _: object) -> None:
@@ -176,7 +176,7 @@ def channels_seen(vit: ViT, pictures: Tensor) -> dict[nn.Module, Reach]:
         seen[linear] = Reach(tokens.amin(0), tokens.amax(0))
 
     hooks = [linear.register_forward_hook(note) for _, linear in _linears(vit.blocks)]
-    vit(pictures)
+    vit(images)
     for hook in hooks:
         hook.remove()
     return seen
@@ -197,7 +197,7 @@ def even_out(writers: Iterable[Tensor], linear: nn.Linear, seen: Reach) -> None:
 
 
 def _first(mlp: nn.Module) -> nn.Linear:
-    """The map that reads the normalised tokens."""
+    """The map that reads the normalized tokens."""
     assert isinstance(mlp, MLP | SwiGLU)
     return mlp.expand if isinstance(mlp, MLP) else mlp.gate_and_value
 

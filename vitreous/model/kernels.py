@@ -13,12 +13,12 @@ from vitreous.model.linear import is_transformed, multiplies, product
 # AVX512-BF16, torch 2.13; LOG.md 2026-11-21). In bfloat16 off the graph it always does, on other devices never.
 WRITTEN_OUT_TOKENS = {torch.bfloat16: 1024, torch.float32: 160}
 GRADIENTLESS_WRITTEN_OUT_TOKENS = 256
-"""The same off the graph in float32: written out a picture at a time it takes the fused kernel's time, and A is there
+"""The same off the graph in float32: written out an image at a time it takes the fused kernel's time, and A is there
 for whoever explains the pass."""
 BLOCK_NUMBERS = 2**20
 """Numbers of one head's matrix that the blocked form holds at a time: 4 MiB, which caches hold."""
 BFLOAT16_NUMBERS = 2**21
-"""The same for attention in bfloat16, of all heads and pictures that are taken together."""
+"""The same for attention in bfloat16, of all heads and images that are taken together."""
 FEWEST_ROWS = 128
 """But never fewer rows: the product of so few with very many keys would be slow (65,536 tokens: 11.1, not 5.3 s)."""
 
@@ -55,13 +55,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Attended:
 
 
 def written_out(query: Tensor, key: Tensor, value: Tensor) -> Attended:
-    """By the definition, a picture at a time, so that its matrices stay in the cache."""
+    """By the definition, an image at a time, so that its matrices stay in the cache."""
     output, scale = joined_heads(query), query.shape[-1] ** -0.5
     weights = query.new_empty(*query.shape[:3], key.shape[2])
-    for picture, matrices in enumerate(weights):
-        torch.baddbmm(matrices, query[picture], key[picture].transpose(1, 2), beta=0, alpha=scale, out=matrices)
+    for image, matrices in enumerate(weights):
+        torch.baddbmm(matrices, query[image], key[image].transpose(1, 2), beta=0, alpha=scale, out=matrices)
         torch.softmax(matrices, -1, out=matrices)
-        output[picture] = matrices @ value[picture]
+        output[image] = matrices @ value[image]
     return Attended(output, weights)
 
 
@@ -73,32 +73,32 @@ def blocked(query: Tensor, key: Tensor, value: Tensor) -> Attended:
     """
     output, log_sums = joined_heads(query), query.new_empty(query.shape[:3])
     rows = max(FEWEST_ROWS, BLOCK_NUMBERS // key.shape[2])
-    for picture, head in torch.cartesian_prod(*(torch.arange(size) for size in query.shape[:2])).tolist():
-        asking = query[picture, head] * (query.shape[-1] ** -0.5 / math.log(2))
-        keys, values = key[picture, head].contiguous(), value[picture, head].contiguous().t()
+    for image, head in torch.cartesian_prod(*(torch.arange(size) for size in query.shape[:2])).tolist():
+        asking = query[image, head] * (query.shape[-1] ** -0.5 / math.log(2))
+        keys, values = key[image, head].contiguous(), value[image, head].contiguous().t()
         for start in range(0, len(asking), rows):
             chosen = slice(start, start + rows)
             weights = product(asking[chosen], keys)
             largest = weights.amax(-1, keepdim=True)
             sums = weights.sub_(largest).exp2_().sum(-1, keepdim=True)
-            torch.div(product(weights, values), sums, out=output[picture, head, chosen])
-            log_sums[picture, head, chosen] = (largest + sums.log2_()).squeeze(1).mul_(math.log(2))
+            torch.div(product(weights, values), sums, out=output[image, head, chosen])
+            log_sums[image, head, chosen] = (largest + sums.log2_()).squeeze(1).mul_(math.log(2))
     return Attended(output, None, log_sums)
 
 
 def in_bfloat16(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """By the definition, as many pictures, or rows of one head, at a time as caches hold: in linear memory."""
+    """By the definition, as many images, or rows of one head, at a time as caches hold: in linear memory."""
     output = joined_heads(query)
     tensors = (output, query * query.shape[-1] ** -0.5, key, value)
-    pictures = BFLOAT16_NUMBERS // (query.shape[1] * query.shape[2] * key.shape[2])
-    if pictures:
-        blocks = zip(*(tensor.split(pictures) for tensor in tensors), strict=True)
+    images = BFLOAT16_NUMBERS // (query.shape[1] * query.shape[2] * key.shape[2])
+    if images:
+        blocks = zip(*(tensor.split(images) for tensor in tensors), strict=True)
     else:
         rows = max(FEWEST_ROWS, BFLOAT16_NUMBERS // key.shape[2])
         blocks = (
             (gathered, asking, keys, values)
-            for picture in zip(*tensors, strict=True)
-            for filled, queries, keys, values in zip(*picture, strict=True)
+            for image in zip(*tensors, strict=True)
+            for filled, queries, keys, values in zip(*image, strict=True)
             for gathered, asking in zip(filled.split(rows), queries.split(rows), strict=True)
         )
     for gathered, asking, keys, values in blocks:

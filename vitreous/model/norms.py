@@ -1,4 +1,4 @@
-"""Normalisation of the numbers in a token, or in a head."""
+"""Normalization of the numbers in a token, or in a head."""
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,6 @@ class RMSNorm(nn.Module):
 
 
 def build_norm(config: ViTConfig) -> nn.Module:
-    """The normalisation that the configuration names, over the channels of a token."""
+    """The normalization that the configuration names, over the channels of a token."""
     norm = nn.LayerNorm if config.norm == "layer" else RMSNorm
     return norm(config.width, config.norm_epsilon)

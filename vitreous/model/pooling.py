@@ -1,4 +1,4 @@
-"""Tokens to one vector a picture. Each way also says with which weight it read each token: the readout."""
+"""Tokens to one vector an image. Each way also says with which weight it read each token: the readout."""
 
 import torch
 from torch import Tensor, nn

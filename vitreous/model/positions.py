@@ -45,9 +45,9 @@ def build_positions(config: ViTConfig) -> nn.Module | None:
 
 
 def resample(table: Tensor, grid_hw: tuple[int, int], *, antialias: bool = False) -> Tensor:
-    """A table (grid height, grid width, width) on another grid, by bicubic interpolation of the places' centres.
+    """A table (grid height, grid width, width) on another grid, by bicubic interpolation of the places' centers.
 
-    This is what transformers' ViT does, so converted weights agree on every picture size.
+    This is what transformers' ViT does, so converted weights agree on every image size.
     """
     if tuple(table.shape[:2]) == tuple(grid_hw):
         return table
@@ -69,14 +69,14 @@ def sincos_table(
     """Sine-cosine positions (grid height, grid width, width): half for the row, half for the column.
 
     Frequencies 10000^(−4i/width) as in Vaswani et al. 2017 (section 3.5), an axis at a time as in MAE (He et al.
-    2022). On another grid the same picture is covered by more or fewer places: coordinates are those of their
-    centres on the trained grid, so nothing is interpolated.
+    2022). On another grid the same image is covered by more or fewer places: coordinates are those of their
+    centers on the trained grid, so nothing is interpolated.
     """
     axes = []
     for places, trained in zip(grid_hw, trained_grid_hw, strict=True):
-        centres = (torch.arange(places, device=device) + 0.5) * (trained / places) - 0.5
+        centers = (torch.arange(places, device=device) + 0.5) * (trained / places) - 0.5
         frequencies = 10000.0 ** (-torch.arange(width // 4, device=device) / (width // 4))
-        angles = centres[:, None] * frequencies
+        angles = centers[:, None] * frequencies
         axes.append(torch.cat([angles.sin(), angles.cos()], -1))
     rows = axes[0][:, None].expand(-1, grid_hw[1], -1)
     columns = axes[1][None].expand(grid_hw[0], -1, -1)
@@ -88,14 +88,14 @@ def rotation_table(
 ) -> Tensor:
     """Rotary angles (tokens, head width / 2): a quarter of the head turns with the row, a quarter with the column.
 
-    Rotary positions are Su et al. 2021 (section 3.2); centres in −1 … 1 and periods 100^(4i/head width) follow
+    Rotary positions are Su et al. 2021 (section 3.2); centers in −1 … 1 and periods 100^(4i/head width) follow
     DINOv3 (Siméoni et al. 2025), so that any grid covers the same range. Prefix tokens aren't turned.
     """
     axes = []
     for places in grid_hw:
-        centres = 2 * (torch.arange(places, device=device) + 0.5) / places - 1
+        centers = 2 * (torch.arange(places, device=device) + 0.5) / places - 1
         periods = 100.0 ** (torch.arange(head_width // 4, device=device) / (head_width // 4))
-        axes.append(2 * math.pi * centres[:, None] / periods)
+        axes.append(2 * math.pi * centers[:, None] / periods)
     rows = axes[0][:, None].expand(-1, grid_hw[1], -1)
     columns = axes[1][None].expand(grid_hw[0], -1, -1)
     patches = torch.cat([rows, columns], -1).flatten(0, 1)
@@ -105,7 +105,7 @@ def rotation_table(
 def rotate(heads: Tensor, angles: Tensor) -> Tensor:
     """Turn each pair (i, i + d/2) of (batch, heads, tokens, d) by its angle (Su et al. 2021, equation 34).
 
-    `angles` is (tokens, d / 2), or (batch, 1, tokens, d / 2) where each picture keeps other patches.
+    `angles` is (tokens, d / 2), or (batch, 1, tokens, d / 2) where each image keeps other patches.
     """
     sine, cosine = angles.sin(), angles.cos()
     first, second = heads.chunk(2, -1)

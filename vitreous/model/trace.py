@@ -28,7 +28,7 @@ class AttentionRecord:
     projection: Tensor | None = None
     """Weight of the linear map that joins the heads: (width, heads × head width)."""
     inputs: Tensor | None = None
-    """The layer's input, normalised (batch, tokens, width)."""
+    """The layer's input, normalized (batch, tokens, width)."""
     again: Callable[[], tuple[Tensor, Tensor]] | None = None
     """Computes query and key once more from the layer's input, for those who keep nothing but this."""
 

@@ -33,8 +33,8 @@ class ViT(nn.Module):
         if not next(self.parameters()).is_meta:
             initialize(self)
 
-    def forward(self, pictures: Tensor, trace: Trace | None = None) -> Tensor:
-        """Normalised pictures (batch, channels, height, width) to logits (batch, classes).
+    def forward(self, images: Tensor, trace: Trace | None = None) -> Tensor:
+        """Normalized images (batch, channels, height, width) to logits (batch, classes).
 
         A model without classes answers with its pooled vector (batch, pooled width). With a `trace`, each attention
         layer leaves its record there; the logits are the same to the bit.
@@ -42,7 +42,7 @@ class ViT(nn.Module):
         Raises:
             InputError: the channels are others than the model's, or the patch doesn't divide the sides.
         """
-        tokens, rotation = self.embed(pictures, trace)
+        tokens, rotation = self.embed(images, trace)
         for block in self.blocks:
             tokens = block(tokens, rotation, trace)
             if trace is not None:
@@ -60,15 +60,15 @@ class ViT(nn.Module):
             trace.readout = readout
         return self.head(pooled)
 
-    def embed(self, pictures: Tensor, trace: Trace | None = None) -> tuple[Tensor, Tensor | None]:
-        """Pictures to the first block's tokens (batch, prefix + patches, width) and the rotary angles, if any."""
-        grid_hw = self._grid(pictures)
-        tokens = self.stem(pictures)
+    def embed(self, images: Tensor, trace: Trace | None = None) -> tuple[Tensor, Tensor | None]:
+        """Images to the first block's tokens (batch, prefix + patches, width) and the rotary angles, if any."""
+        grid_hw = self._grid(images)
+        tokens = self.stem(images)
         rotation = None
         if self.positions is not None:
             tokens = self.positions(tokens, grid_hw)
         if self.config.positions == "rotary":
-            rotation = rotation_table(grid_hw, self.config.head_width, self.config.prefix, pictures.device)
+            rotation = rotation_table(grid_hw, self.config.head_width, self.config.prefix, images.device)
         if self.training and self.config.patch_dropout:
             tokens, rotation = self._drop_patches(tokens, rotation)
         if self.prefix is not None:
@@ -79,14 +79,14 @@ class ViT(nn.Module):
             trace.passed(tokens)
         return tokens, rotation
 
-    def _grid(self, pictures: Tensor) -> tuple[int, int]:
-        if pictures.ndim != 4 or pictures.shape[1] != self.config.channels:
-            shape = tuple(pictures.shape)
-            raise InputError(f"expected pictures (batch, {self.config.channels}, height, width), got {shape}")
-        return grid_for((pictures.shape[2], pictures.shape[3]), self.config.patch_size)
+    def _grid(self, images: Tensor) -> tuple[int, int]:
+        if images.ndim != 4 or images.shape[1] != self.config.channels:
+            shape = tuple(images.shape)
+            raise InputError(f"expected images (batch, {self.config.channels}, height, width), got {shape}")
+        return grid_for((images.shape[2], images.shape[3]), self.config.patch_size)
 
     def _drop_patches(self, patches: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Keep a random share of the patches, other ones for each picture (Liu et al. 2022)."""
+        """Keep a random share of the patches, other ones for each image (Liu et al. 2022)."""
         batch, count, width = patches.shape
         keep = max(1, round(count * (1 - self.config.patch_dropout)))
         kept = torch.rand(batch, count, device=patches.device).topk(keep, 1).indices

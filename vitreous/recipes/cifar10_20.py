@@ -3,7 +3,7 @@
 Command:   vitreous train cifar10-20 --out runs/twenty
 Hardware:  2 cores of an AMD EPYC (Zen 5, AVX512-BF16), torch 2.13.0 CPU
 Time:      about 46 minutes on idle cores (56 beside other work)
-Measured:  90.36 % top-1 on the 10,000 test pictures, 95 % interval 89.8 to 90.9 % (n = 1 seed; 2026-11-21, LOG.md)
+Measured:  90.36 % top-1 on the 10,000 test images, 95 % interval 89.8 to 90.9 % (n = 1 seed; 2026-11-21, LOG.md)
 """
 
 from vitreous.data.augment import Augment

@@ -2,8 +2,8 @@
 
 Command:   vitreous train cifar10-20-stem --out runs/stem
 Hardware:  2 cores of an AMD EPYC (Zen 5, AVX512-BF16), torch 2.13.0 CPU
-Time:      about an hour, by its pace (341, then 213 pictures a second); the run was stopped in between
-Measured:  91.86 % top-1 on the 10,000 test pictures, 95 % interval 91.3 to 92.4 % (n = 1 seed; 2026-11-22, LOG.md)
+Time:      about an hour, by its pace (341, then 213 images a second); the run was stopped in between
+Measured:  91.86 % top-1 on the 10,000 test images, 95 % interval 91.3 to 92.4 % (n = 1 seed; 2026-11-22, LOG.md)
 """
 
 from vitreous.data.augment import Augment

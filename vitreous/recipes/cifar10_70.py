@@ -3,7 +3,7 @@
 Command:   vitreous train cifar10-70 --out runs/seventy
 Hardware:  2 cores of an AMD EPYC (Zen 5, AVX512-BF16), torch 2.13.0 CPU
 Time:      42 to 56 s, reading the data included; 1/19.8 of the recipe `tutorial`'s 20 epochs, in one run of both
-Measured:  71.38 % ± 0.90 top-1 on the 10,000 test pictures (n = 3 seeds; 2026-11-22, LOG.md)
+Measured:  71.38 % ± 0.90 top-1 on the 10,000 test images (n = 3 seeds; 2026-11-22, LOG.md)
 """
 
 from vitreous.data.augment import Augment

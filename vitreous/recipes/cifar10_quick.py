@@ -3,7 +3,7 @@
 Command:   vitreous train cifar10-quick --out runs/quick
 Hardware:  2 cores of an AMD EPYC (Zen 5, AVX512-BF16), torch 2.13.0 CPU
 Time:      279 s, reading the data included (n = 1; the other seeds ran beside other work)
-Measured:  85.91 % ± 0.48 top-1 on the 10,000 test pictures (n = 3 seeds; 2026-11-22, LOG.md)
+Measured:  85.91 % ± 0.48 top-1 on the 10,000 test images (n = 3 seeds; 2026-11-22, LOG.md)
 """
 
 from vitreous.data.augment import Augment

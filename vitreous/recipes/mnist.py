@@ -3,7 +3,7 @@
 Command:   vitreous train mnist --out runs/mnist
 Hardware:  2 cores of an AMD EPYC (Zen 5, AVX512-BF16), torch 2.13.0 CPU
 Time:      366 s, reading the data included
-Measured:  99.39 % top-1 on the 10,000 test pictures, 95 % interval 99.2 to 99.5 % (n = 1 seed; 2026-11-21, LOG.md)
+Measured:  99.39 % top-1 on the 10,000 test images, 95 % interval 99.2 to 99.5 % (n = 1 seed; 2026-11-21, LOG.md)
 """
 
 from vitreous.data.augment import Augment

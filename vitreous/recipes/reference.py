@@ -26,7 +26,7 @@ FREE = frozenset(
         "checkpoint_activations", "shard_weights", "tensorboard",
     )
 )  # fmt: skip
-"""Settings that may differ from the reference's; the data are compared by name and by their numbers of pictures."""
+"""Settings that may differ from the reference's; the data are compared by name and by their numbers of images."""
 NAMED = 3  # of the settings that differ, how many are named
 
 
@@ -47,7 +47,7 @@ class ReferenceCurve:
 
     recipe: Recipe
     data: dict[str, Any]
-    """As in recipe.json: `source`, `fingerprint`, and the numbers of `training` and `validation` pictures."""
+    """As in recipe.json: `source`, `fingerprint`, and the numbers of `training` and `validation` images."""
     command: str
     machine: str
     torch: str
@@ -61,10 +61,10 @@ class ReferenceCurve:
         return next((point for point in self.points if point.step == step), None)
 
     def difference(self, recipe: Recipe, data: Mapping[str, Any]) -> str | None:
-        """In which settings or numbers of pictures a run on the same data differs from the reference, in words."""
+        """In which settings or numbers of images a run on the same data differs from the reference, in words."""
         names = [name for name in setting_names(self.recipe) if name not in FREE]
         pairs = [(name, setting(self.recipe, name), setting(recipe, name)) for name in names]
-        pairs += [(f"{part} pictures", self.data[part], data[part]) for part in ("training", "validation")]
+        pairs += [(f"{part} images", self.data[part], data[part]) for part in ("training", "validation")]
         different = [f"{name} {plain(theirs)}, not {plain(ours)}" for name, theirs, ours in pairs if theirs != ours]
         more = f" and {len(different) - NAMED} more" if len(different) > NAMED else ""
         return "; ".join(different[:NAMED]) + more if different else None
@@ -131,12 +131,12 @@ def measured_curve(runs: Sequence[Path | str], machine: str | None = None) -> Re
     )  # fmt: skip
 
 
-def mean_points(runs: Sequence[Path | str], recipe: Recipe, pictures: int) -> tuple[Point, ...]:
+def mean_points(runs: Sequence[Path | str], recipe: Recipe, images: int) -> tuple[Point, ...]:
     """Mean and standard deviation of the runs' validation accuracies, which all have at the same steps."""
     curves = []
     for run in runs:
         lines = [line for line in read_metrics(RunFolder(Path(run))) if line["split"] == "validation"]
-        if not lines or lines[-1]["step"] != recipe.steps(pictures):
+        if not lines or lines[-1]["step"] != recipe.steps(images):
             raise InputError(f"{run} isn't finished, or without validation: go on with it by --resume first")
         curves.append({line["step"]: (line["epoch"], line["top1"]) for line in lines})
     points = []

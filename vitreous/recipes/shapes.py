@@ -2,8 +2,8 @@
 
 Command:   vitreous train shapes --out runs/shapes
 Hardware:  2 cores of an AMD EPYC (Zen 5, AVX512-BF16), torch 2.13.0 CPU
-Time:      136 s on a slow day (five passes took 77 s on a fast one), drawing the pictures included
-Measured:  98.6 % top-1 on the 2,000 test pictures (95 %: 98.1 to 99.1; n = 1 seed; 2026-11-22, LOG.md)
+Time:      136 s on a slow day (five passes took 77 s on a fast one), drawing the images included
+Measured:  98.6 % top-1 on the 2,000 test images (95 %: 98.1 to 99.1; n = 1 seed; 2026-11-22, LOG.md)
 """
 
 from vitreous.data.augment import Augment

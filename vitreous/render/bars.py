@@ -1,4 +1,4 @@
-"""Scores with their intervals as bars: one panel a measure, one bar a method, the baselines in grey."""
+"""Scores with their intervals as bars: one panel a measure, one bar a method, the baselines in gray."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

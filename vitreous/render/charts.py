@@ -1,4 +1,4 @@
-"""Small charts as SVG for a page: dots of one layer's heads, a table of numbers by colour, lines over the layers."""
+"""Small charts as SVG for a page: dots of one layer's heads, a table of numbers by color, lines over the layers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,7 +103,7 @@ def lines(title: str, several: Sequence[Line], low: float, high: float, *, first
 
 
 def _names(several: Sequence[Line]) -> list[str]:
-    """The lines' names in their colours, where there is more than one."""
+    """The lines' names in their colors, where there is more than one."""
     if len(several) == 1:
         return []
     step = (RIGHT_EDGE - LEFT) / len(several)

@@ -1,4 +1,4 @@
-"""A thin strip under a clip: the classes it was taken for so far, as coloured shares over time, with their names."""
+"""A thin strip under a clip: the classes it was taken for so far, as colored shares over time, with their names."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,7 +14,7 @@ from vitreous.render.theme import LABEL_INK, LABEL_MUTED, LABEL_PAPER, MUTED
 LETTERS_SHARE = 0.021
 SMALLEST_LETTERS = 11
 COLOR_FROM = 0.15
-"""The probability from which on a class that was never first gets a colour."""
+"""The probability from which on a class that was never first gets a color."""
 NAMES_AT_ONCE = 4
 NAMED_FROM = 0.05
 WINDOW_SECONDS = 10.0
@@ -26,21 +26,21 @@ Ranking = Sequence[tuple[str, float]]
 class ClassStrip:
     """Draws the strip of one clip, frame by frame.
 
-    A class gets its colour when it is first the most probable, or has at least 15 %; six of them, then no more. Each
-    moment's probabilities lie on each other in the order in which classes got their colours. With a known duration the
+    A class gets its color when it is first the most probable, or has at least 15 %; six of them, then no more. Each
+    moment's probabilities lie on each other in the order in which classes got their colors. With a known duration the
     strip fills from left to right over the clip; without one, the last ten seconds pass by.
     """
 
-    def __init__(self, picture_hw: tuple[int, int], duration_seconds: float | None = None) -> None:
+    def __init__(self, image_hw: tuple[int, int], duration_seconds: float | None = None) -> None:
         if duration_seconds is not None and not duration_seconds > 0:
             raise InputError(f"a duration of {duration_seconds} seconds is none: give a positive one, or None")
         self._duration = duration_seconds
-        self._letters = max(SMALLEST_LETTERS, round(LETTERS_SHARE * (picture_hw[0] * picture_hw[1]) ** 0.5))
-        self._width = picture_hw[1]
+        self._letters = max(SMALLEST_LETTERS, round(LETTERS_SHARE * (image_hw[0] * image_hw[1]) ** 0.5))
+        self._width = image_hw[1]
         self._margin, self._words_height = round(0.8 * self._letters), round(1.9 * self._letters)
         height = self._words_height + round(1.5 * self._letters) + self._margin
-        self.height = height + (height + picture_hw[0]) % 2
-        """In pixels, such that picture and strip together are even."""
+        self.height = height + (height + image_hw[0]) % 2
+        """In pixels, such that image and strip together are even."""
         self._band = np.empty((round(1.5 * self._letters), max(1, self._width - 2 * self._margin), 3), np.uint8)
         self._band[:] = EMPTY
         self._reached = 0
@@ -82,7 +82,7 @@ class ClassStrip:
         self._reached = now
 
     def _column(self, shares: dict[str, float]) -> np.ndarray:
-        """The colours of one moment, from the bottom up: uint8 (height, 3)."""
+        """The colors of one moment, from the bottom up: uint8 (height, 3)."""
         height = self._band.shape[0]
         column = np.empty((height, 3), np.uint8)
         column[:], level = EMPTY, 0.0
@@ -104,7 +104,7 @@ class ClassStrip:
 def words_line(
     words: tuple[tuple[str, tuple[int, int, int] | None], ...], size_hw: tuple[int, int], letters: int, margin: int
 ) -> np.ndarray:
-    """The empty strip with the classes' names after squares of their colours: uint8, read-only."""
+    """The empty strip with the classes' names after squares of their colors: uint8, read-only."""
     paper = Image.new("RGB", (size_hw[1], size_hw[0]), LABEL_PAPER)
     draw, left, middle = ImageDraw.Draw(paper), margin, round(0.98 * letters)
     for place, (text, color) in enumerate(words):
@@ -124,7 +124,7 @@ def words_line(
 
 
 def lightened(hue: str) -> tuple[int, int, int]:
-    """A colour made for white paper, as light as a dark ground needs it."""
+    """A color made for white paper, as light as a dark ground needs it."""
     red, green, blue = (round(value + LIGHTENED * (255 - value)) for value in ImageColor.getrgb(hue)[:3])
     return red, green, blue
 

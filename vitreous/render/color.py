@@ -1,4 +1,4 @@
-"""Numbers to colours: a scale that brings a map into [0, 1], and a table that turns that into pixels."""
+"""Numbers to colors: a scale that brings a map into [0, 1], and a table that turns that into pixels."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ LEAST_SIDE = 64
 
 @lru_cache(maxsize=len(COLORMAPS))
 def color_table(colormap: str = "inferno") -> np.ndarray:
-    """The 256 colours of one of matplotlib's perceptually uniform colormaps: uint8 (256, 3), read-only."""
+    """The 256 colors of one of matplotlib's perceptually uniform colormaps: uint8 (256, 3), read-only."""
     if colormap not in COLORMAPS:
         raise unknown("colormap", colormap, COLORMAPS)
     from matplotlib import colormaps

@@ -1,4 +1,4 @@
-"""Two runs in one picture: their accuracy during training, and how they differ class by class."""
+"""Two runs in one image: their accuracy during training, and how they differ class by class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 HEIGHT, NAMES_PIXELS, TITLE_PIXELS = 860, 190, 27
 CLASSES_HW = (0.66, 0.46 - NAMES_PIXELS / WIDTH_PIXELS)
-"""The plot of the classes, as shares of the picture's height and width."""
+"""The plot of the classes, as shares of the image's height and width."""
 SIDE_PIXELS = 56
 MOST_CLASSES = 20
 
 
 @dataclass(frozen=True)
 class History:
-    """A run's accuracy on its validation pictures (0 to 1) over its epochs, both float64 (validations)."""
+    """A run's accuracy on its validation images (0 to 1) over its epochs, both float64 (validations)."""
 
     name: str
     epochs: np.ndarray
@@ -64,7 +64,7 @@ def comparison_figure(
 
 def _draw_histories(axes: "Axes", histories: Sequence[History]) -> None:
     style_axes(axes, "")
-    axes.set_title("accuracy on validation pictures, in %", loc="left", fontsize=points(22), color=INK, pad=10)
+    axes.set_title("accuracy on validation images, in %", loc="left", fontsize=points(22), color=INK, pad=10)
     if not any(history.epochs.size for history in histories):
         say_nothing_yet(axes)
         return
@@ -95,11 +95,11 @@ def _draw_classes(axes: "Axes", classes: Sequence[DifferenceDot], names: Sequenc
                     parse_math=False)  # fmt: skip
     axes.set_ylim(-0.6, len(shown) - 0.4)
     _draw_sides(axes, names, 106 * max(max(-one.low, one.high) for one in shown))
-    axes.set_xlabel("coloured where the interval leaves out 0", fontsize=points(20), color=MUTED)
+    axes.set_xlabel("colored where the interval leaves out 0", fontsize=points(20), color=MUTED)
 
 
 def _draw_sides(axes: "Axes", names: Sequence[str], reach: float) -> None:
-    """Give each run a half of the plot, as wide as the other's, in its colour and under its name."""
+    """Give each run a half of the plot, as wide as the other's, in its color and under its name."""
     reach = reach or 1.0
     head = SIDE_PIXELS / (CLASSES_HW[0] * HEIGHT)  # of the height
     low, high = axes.get_ylim()

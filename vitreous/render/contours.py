@@ -1,4 +1,4 @@
-"""Lines at fixed heights of a map's scale, on a picture that is otherwise left as it is."""
+"""Lines at fixed heights of a map's scale, on an image that is otherwise left as it is."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ def rounded(heat: np.ndarray) -> np.ndarray:
 def draw_contours(
     image_u8: np.ndarray, heat: np.ndarray, scale: Scale, box: Box | None = None, *, signed: bool = False
 ) -> np.ndarray:
-    """A copy of the picture, uint8 (height, width, 3), with lines at 25, 50 and 75 % of the scale.
+    """A copy of the image, uint8 (height, width, 3), with lines at 25, 50 and 75 % of the scale.
 
     The map is float (rows, columns) over `box`. A signed one gets orange lines for what speaks for and blue ones for
     what speaks against.
@@ -90,7 +90,7 @@ def drawn_lines(strokes: Sequence[Stroke], size_hw: tuple[int, int], box: tuple[
 
 
 def laid_over(image_u8: np.ndarray, layer: np.ndarray) -> np.ndarray:
-    """A copy of the picture with a layer, uint8 RGBA of its size, over it; fast where most of the layer is clear."""
+    """A copy of the image with a layer, uint8 RGBA of its size, over it; fast where most of the layer is clear."""
     drawn = np.array(image_u8, order="C")
     places = np.flatnonzero(layer[..., 3])
     inks = layer.reshape(-1, 4)[places].astype(np.int32)
@@ -101,5 +101,5 @@ def laid_over(image_u8: np.ndarray, layer: np.ndarray) -> np.ndarray:
 
 
 def line_width(size_hw: tuple[int, int]) -> float:
-    """How wide a line is on a picture of this size, in pixels."""
+    """How wide a line is on an image of this size, in pixels."""
     return max(1.0, WIDTH_SHARE * (size_hw[0] * size_hw[1]) ** 0.5)

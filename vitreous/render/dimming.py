@@ -8,7 +8,7 @@ from vitreous.render.overlay import brightness, dimming_for
 from vitreous.render.scenes import Change
 
 KEPT = 0.98
-"""Weight of the frames before, at each frame: dimming follows a picture's brightness within a second or two."""
+"""Weight of the frames before, at each frame: dimming follows an image's brightness within a second or two."""
 
 
 class SteadyDimming:

@@ -1,4 +1,4 @@
-"""A map at the resolution of a model's grid as levels of colour at the size of a picture: what is enlarged last."""
+"""A map at the resolution of a model's grid as levels of color at the size of an image: what is enlarged last."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ Box = Sequence[float]
 def enlarged_levels(
     heat: np.ndarray, scale: Scale, size_hw: tuple[int, int], box: Box | None = None, *, step: int = 1
 ) -> np.ndarray:
-    """The levels, uint8 (⌈height / step⌉, ⌈width / step⌉), of a float (rows, columns) map laid over a picture.
+    """The levels, uint8 (⌈height / step⌉, ⌈width / step⌉), of a float (rows, columns) map laid over an image.
 
-    Bilinear with half-pixel centres. The map spans `box`, (top, left, bottom, right) in pixels, or the whole picture;
+    Bilinear with half-pixel centers. The map spans `box`, (top, left, bottom, right) in pixels, or the whole image;
     beyond the box the heat is 0.
 
     Raises:
@@ -33,10 +33,10 @@ def enlarged_levels(
     return whole
 
 
-def on_picture(heat: np.ndarray, box: Box, size_hw: tuple[int, int]) -> tuple[np.ndarray, Box]:
-    """The part of a map (rows, columns, ...) over `box` that lies on a picture, and the box of that part.
+def on_image(heat: np.ndarray, box: Box, size_hw: tuple[int, int]) -> tuple[np.ndarray, Box]:
+    """The part of a map (rows, columns, ...) over `box` that lies on an image, and the box of that part.
 
-    Cells are kept or left out whole: where there are bars around a picture, they are as wide as some cells.
+    Cells are kept or left out whole: where there are bars around an image, they are as wide as some cells.
     """
     (top, left, bottom, right), (rows, columns) = box, heat.shape[:2]
     tall, wide = (bottom - top) / rows, (right - left) / columns
@@ -48,7 +48,7 @@ def on_picture(heat: np.ndarray, box: Box, size_hw: tuple[int, int]) -> tuple[np
 
 
 def inner_box(box: Box | None, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box in whole pixels, at least one wide and high and inside the picture."""
+    """The box in whole pixels, at least one wide and high and inside the image."""
     if box is None:
         return 0, 0, *size_hw
     top, left = (min(max(0, round(low)), side - 1) for low, side in zip(box[:2], size_hw, strict=True))
@@ -60,5 +60,5 @@ def inner_box(box: Box | None, size_hw: tuple[int, int]) -> tuple[int, int, int,
 
 def enlarged(plane: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
     """The plane at another size, bilinear."""
-    picture = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
-    return np.asarray(picture.resize((size_hw[1], size_hw[0]), Image.Resampling.BILINEAR))
+    image = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
+    return np.asarray(image.resize((size_hw[1], size_hw[0]), Image.Resampling.BILINEAR))

@@ -93,7 +93,7 @@ def rows_before(rows: Sequence[Row]) -> list[int]:
 
 
 def look(row: Row, number: int) -> dict[str, Any]:
-    """Colour, line style and marker of the `number`th method or baseline; seven hues, then the same ones dashed."""
+    """Color, line style and marker of the `number`th method or baseline; seven hues, then the same ones dashed."""
     if row.baseline:
         style = BASELINE_STYLES[number % len(BASELINE_STYLES)]
         return {"color": BASELINE_COLOR, "linestyle": style, "marker": MARKERS[number % len(MARKERS)]}
@@ -131,7 +131,7 @@ def draw_scores(
     looks: Sequence[dict[str, Any]],
     top: float,
 ) -> None:
-    """Draw a column of dots with intervals for each measure; grey lines carry the baselines' values down it."""
+    """Draw a column of dots with intervals for each measure; gray lines carry the baselines' values down it."""
     width = (WIDTH_PIXELS - 2 * MARGIN - NAMES_WIDTH - GAP * (len(columns) - 1)) / len(columns)
     for i, row in enumerate(rows):
         y = top + (i + 0.5) * ROW
@@ -219,7 +219,7 @@ def write(
 
 
 def calm(axes: "Axes") -> None:
-    """The calm look: no ticks, small grey numbers, one faint spine."""
+    """The calm look: no ticks, small gray numbers, one faint spine."""
     axes.tick_params(colors=MUTED, labelsize=points(17), length=0, pad=5)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(HAIRLINE)

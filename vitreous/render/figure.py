@@ -38,7 +38,7 @@ class Band:
 def curves(metrics: Sequence[Mapping[str, Any]], path: Path | str, reference: Band | None = None) -> None:
     """Write a PNG of loss and accuracy over the epochs, from the lines of metrics.jsonl; there may be none yet.
 
-    Each line's `split` says whether its `loss` and `top1` (0 to 1) are of "train" or "validation" pictures. Values
+    Each line's `split` says whether its `loss` and `top1` (0 to 1) are of "train" or "validation" images. Values
     that are not finite leave a gap. A `reference` lies behind the accuracies as a band.
     """
     figure = new_figure(WIDTH_PIXELS, 700)
@@ -107,7 +107,7 @@ def plot_accuracy(
     validation: tuple[np.ndarray, np.ndarray],
     reference: Band | None = None,
 ) -> None:
-    """Draw accuracy in per cent: of the augmented training pictures faintly, of the validation ones with a label."""
+    """Draw accuracy in per cent: of the augmented training images faintly, of the validation ones with a label."""
     style_axes(axes, "accuracy in %")
     if not (is_measured(training) or is_measured(validation)):
         say_nothing_yet(axes)
@@ -130,7 +130,7 @@ def plot_accuracy(
 
 
 def plot_band(axes: "Axes", reference: Band) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a reference in grey; the epochs and per cents that it reaches."""
+    """Draw a reference in gray; the epochs and per cents that it reaches."""
     epochs, means = reference.epochs, 100 * reference.means
     low, high = means - 100 * reference.spreads, means + 100 * reference.spreads
     axes.fill_between(epochs, low, high, color=MUTED, alpha=0.25, linewidth=0, label=reference.label)
@@ -159,7 +159,7 @@ def say_nothing_yet(axes: "Axes") -> None:
 
 
 def style_axes(axes: "Axes", title: str) -> None:
-    """Give the panel its title and the calm look: two thin spines, faint horizontal lines, small grey numbers."""
+    """Give the panel its title and the calm look: two thin spines, faint horizontal lines, small gray numbers."""
     axes.set_title(title, loc="left", fontsize=10, color=INK, weight="bold", pad=10)
     axes.set_xlabel("epoch", fontsize=8, color=MUTED)
     axes.grid(axis="y", color=HAIRLINE, linewidth=0.6)
@@ -183,7 +183,7 @@ def new_figure(width_pixels: int, height_pixels: int) -> "Figure":
 def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], path: Path | str) -> None:
     """Write a PNG of a confusion matrix, counts (classes, classes) with truth in rows and answers in columns.
 
-    Colours show the share of the row on a square-root scale, blue where right and orange where wrong; up to
+    Colors show the share of the row on a square-root scale, blue where right and orange where wrong; up to
     20 classes the cells also hold it in per cent, up to 10 the counts as well.
 
     Raises:
@@ -267,12 +267,12 @@ def percent_text(percent: float, decimals: int) -> str:
 
 
 def head(figure: "Figure", counts: np.ndarray) -> None:
-    """Write the accuracy above the matrix and, to its right, what the colours mean."""
+    """Write the accuracy above the matrix and, to its right, what the colors mean."""
     width, height = figure.get_size_inches() * DOTS_PER_INCH
     total, top = int(counts.sum()), 1 - 62 / height
     accuracy = f"{100 * np.trace(counts) / total:.1f} % right" if total else "nothing measured yet"
     figure.text(40 / width, top, accuracy, fontsize=points(34), weight="bold", color=INK, va="center")
-    figure.text(40 / width, 1 - 108 / height, f"{total:,} pictures", fontsize=points(22), color=MUTED, va="center")
+    figure.text(40 / width, 1 - 108 / height, f"{total:,} images", fontsize=points(22), color=MUTED, va="center")
     ramp = np.tile(np.linspace(0, 1, 256), (2, 1))
     for i, (name, color) in enumerate((("right", COOL), ("wrong", WARM))):
         bar = figure.add_axes(((width - 320) / width, 1 - (66 + 36 * i) / height, 260 / width, 14 / height))

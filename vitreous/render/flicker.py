@@ -1,4 +1,4 @@
-"""How much a drawn map flickers: its changes, most of all where the picture itself hardly changes."""
+"""How much a drawn map flickers: its changes, most of all where the image itself hardly changes."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from vitreous.render.scenes import SIDE, Change
 
 
 class Flicker:
-    """The mean change of a drawn map from frame to frame, weighted by how still the picture is there.
+    """The mean change of a drawn map from frame to frame, weighted by how still the image is there.
 
-    With m_t the map as drawn (0 to 1 over the colour scale, on 32 x 32 cells) and w_t the stillness of the picture in
+    With m_t the map as drawn (0 to 1 over the color scale, on 32 x 32 cells) and w_t the stillness of the image in
     each cell, 1 / (1 + (change / 3 steps of 255)²): flicker = Σ w_t |m_t - m_(t-1)| / Σ w_t over all cells and frames
-    but the first and those at a cut. 0 is steady; 0.01 means that where nothing moves the colours jump by one per cent
+    but the first and those at a cut. 0 is steady; 0.01 means that where nothing moves the colors jump by one per cent
     of the scale with every frame. Lower is better. `everywhere` is the same with every weight 1: what moves counts too,
-    so it is never 0 in a moving picture.
+    so it is never 0 in a moving image.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Flicker:
 
     @property
     def everywhere(self) -> float:
-        """The mean change over all of the picture; not a number before there were two frames of one scene."""
+        """The mean change over all of the image; not a number before there were two frames of one scene."""
         return self._all_changes / self._cells if self._cells else math.nan
 
     def update(self, drawn: np.ndarray, change: Change) -> None:
@@ -51,7 +51,7 @@ class Flicker:
 class FlickerFound:
     """The flicker of a clip's maps, mean over its panels: (as they came, as drawn), both on the scale of the drawing.
 
-    `still` is weighted by how still the picture is, `everywhere` counts all of it alike; not numbers for a single
+    `still` is weighted by how still the image is, `everywhere` counts all of it alike; not numbers for a single
     frame.
     """
 
@@ -70,4 +70,4 @@ class FlickerFound:
         if any(map(math.isnan, (*self.still, *self.everywhere))):
             return ""
         still, everywhere = (f"{drawn:.4f} (as it came: {came:.4f})" for came, drawn in (self.still, self.everywhere))
-        return f"change of the map from frame to frame: {still} where the picture is still, {everywhere} in all of it"
+        return f"change of the map from frame to frame: {still} where the image is still, {everywhere} in all of it"

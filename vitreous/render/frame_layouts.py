@@ -34,25 +34,25 @@ def draw_frame(shot: Shot, layout: str = "overlay", look: Look | None = None) ->
 
 
 def frame_size(
-    picture_hw: tuple[int, int], layout: str = "overlay", maps: int = 1, look: Look | None = None
+    image_hw: tuple[int, int], layout: str = "overlay", maps: int = 1, look: Look | None = None
 ) -> tuple[int, int]:
     """The (height, width) that a layout gives a clip of this size: its own, or that of all panels, which is even."""
     if layout not in LAYOUTS:
         raise unknown("layout", layout, tuple(LAYOUTS))
-    if layout in OF_ONE_PICTURE:
-        return picture_hw
-    return grid_of(picture_hw, layout, maps, look or Look()).size_hw
+    if layout in OF_ONE_IMAGE:
+        return image_hw
+    return grid_of(image_hw, layout, maps, look or Look()).size_hw
 
 
-def grid_of(picture_hw: tuple[int, int], layout: str, maps: int, look: Look) -> PanelGrid:
+def grid_of(image_hw: tuple[int, int], layout: str, maps: int, look: Look) -> PanelGrid:
     """The grid of panels of a layout that has one."""
     if layout == "side-by-side":
-        return panel_grid(picture_hw, 2, 2, titles=False, header=look.legend)
-    return panel_grid(picture_hw, maps, titles=True, header=look.legend)
+        return panel_grid(image_hw, 2, 2, titles=False, header=look.legend)
+    return panel_grid(image_hw, maps, titles=True, header=look.legend)
 
 
 def laid(image_u8: np.ndarray, shown: ShownMap, look: Look, dimming: float) -> np.ndarray:
-    """The map over the picture, nothing else."""
+    """The map over the image, nothing else."""
     if shown.colors is not None:
         return paint(image_u8, colors_on(image_u8, shown))
     levels = levels_on(image_u8, shown, look)
@@ -66,17 +66,17 @@ def with_words(drawn: np.ndarray, shot: Shot, kind: str, look: Look) -> np.ndarr
 
 
 def kind_of(shown: ShownMap) -> str:
-    """Which colours the map is drawn in, as the legend calls them."""
+    """Which colors the map is drawn in, as the legend calls them."""
     return "own" if shown.colors is not None else "signed" if shown.signed else "overlay"
 
 
 def overlay_layout(shot: Shot, look: Look) -> np.ndarray:
-    """The map over the picture."""
+    """The map over the image."""
     return with_words(laid(shot.image_u8, shot.maps[0], look, shot.dimming), shot, kind_of(shot.maps[0]), look)
 
 
 def contour_layout(shot: Shot, look: Look) -> np.ndarray:
-    """The picture as it is, with lines at 25, 50 and 75 % of the scale."""
+    """The image as it is, with lines at 25, 50 and 75 % of the scale."""
     shown = shot.maps[0]
     heat = fine_heat(shot.image_u8, shown, look)
     drawn = draw_contours(shot.image_u8, heat, shown.scale, shown.box, signed=shown.signed)
@@ -84,46 +84,44 @@ def contour_layout(shot: Shot, look: Look) -> np.ndarray:
 
 
 def spotlight_layout(shot: Shot, look: Look) -> np.ndarray:
-    """The picture with what is not looked at in the dark."""
+    """The image with what is not looked at in the dark."""
     levels = levels_on(shot.image_u8, shot.maps[0], look)
     drawn = spotlight(shot.image_u8, levels, look.strength, signed=shot.maps[0].signed)
     return with_words(drawn, shot, "spotlight", look)
 
 
 def side_by_side_layout(shot: Shot, look: Look) -> np.ndarray:
-    """The picture, and beside it the map over it."""
+    """The image, and beside it the map over it."""
     grid = grid_of(_size(shot), "side-by-side", 1, look)
     image, factors = fitted_to(shot.image_u8, grid.panel_hw)
-    pictures = [image, laid(image, moved(shot.maps[0], factors), look, shot.dimming)]
-    return composed(grid, pictures, (), Header(shot.answer, shot.words, kind_of(shot.maps[0]), shot.maps[0].ends))
+    images = [image, laid(image, moved(shot.maps[0], factors), look, shot.dimming)]
+    return composed(grid, images, (), Header(shot.answer, shot.words, kind_of(shot.maps[0]), shot.maps[0].ends))
 
 
 def panels_layout(shot: Shot, look: Look) -> np.ndarray:
-    """A panel for every map, with its title; a colour bar over all, or in each where they are not drawn alike."""
+    """A panel for every map, with its title; a color bar over all, or in each where they are not drawn alike."""
     grid = grid_of(_size(shot), "heads", len(shot.maps), look)
-    image, factors = fitted_to(shot.image_u8, grid.panel_hw)
-    pictures = [laid(image, moved(shown, factors), look, shot.dimming) for shown in shot.maps]
+    resized, factors = fitted_to(shot.image_u8, grid.panel_hw)
+    images = [laid(resized, moved(shown, factors), look, shot.dimming) for shown in shot.maps]
     kinds = [(kind_of(shown), shown.ends) for shown in shot.maps]
     alike = len(set(kinds)) == 1
     if look.legend and not alike:
-        pictures = [
-            draw_legend(picture, "", kind, ends=ends) for picture, (kind, ends) in zip(pictures, kinds, strict=True)
-        ]
+        images = [draw_legend(image, "", kind, ends=ends) for image, (kind, ends) in zip(images, kinds, strict=True)]
     header = Header(shot.answer, shot.words, *(kinds[0] if alike else ("own", "")))
-    return composed(grid, pictures, [shown.title for shown in shot.maps], header)
+    return composed(grid, images, [shown.title for shown in shot.maps], header)
 
 
 def fitted_to(image_u8: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray, tuple[float, float]]:
-    """The picture at another size, and the factors (down, across) that brought it there."""
+    """The image at another size, and the factors (down, across) that brought it there."""
     if image_u8.shape[:2] == size_hw:
         return image_u8, (1.0, 1.0)
-    picture = Image.fromarray(np.ascontiguousarray(image_u8))
-    small = picture.resize((size_hw[1], size_hw[0]), Image.Resampling.BILINEAR, reducing_gap=1.0)
+    image = Image.fromarray(np.ascontiguousarray(image_u8))
+    small = image.resize((size_hw[1], size_hw[0]), Image.Resampling.BILINEAR, reducing_gap=1.0)
     return np.asarray(small), (size_hw[0] / image_u8.shape[0], size_hw[1] / image_u8.shape[1])
 
 
 def moved(shown: ShownMap, factors: tuple[float, float]) -> ShownMap:
-    """The map on a picture that was resized by these factors."""
+    """The map on an image that was resized by these factors."""
     if shown.box is None:
         return shown
     box: Box = [side * factor for side, factor in zip(shown.box, (*factors, *factors), strict=True)]
@@ -143,5 +141,5 @@ LAYOUTS: dict[str, Layout] = {
     "side-by-side": side_by_side_layout,
     "spotlight": spotlight_layout,
 }
-OF_ONE_PICTURE: Sequence[str] = ("contour", "overlay", "spotlight")
+OF_ONE_IMAGE: Sequence[str] = ("contour", "overlay", "spotlight")
 OF_SEVERAL_MAPS: Sequence[str] = ("heads", "layers", "methods")

@@ -1,4 +1,4 @@
-"""A coarse map brought to the edges of its picture: the fast guided filter."""
+"""A coarse map brought to the edges of its image: the fast guided filter."""
 
 import numpy as np
 from PIL import Image
@@ -12,11 +12,11 @@ SMOOTHNESS = 0.02**2
 
 
 def follow_edges(heat: np.ndarray, image_u8: np.ndarray, box: Box | None = None) -> np.ndarray:
-    """A float (rows, columns) map enlarged so that it follows the picture's edges: float32, longest side at most 480.
+    """A float (rows, columns) map enlarged so that it follows the image's edges: float32, longest side at most 480.
 
-    The map spans `box`, (top, left, bottom, right) in pixels of the picture, uint8 (height, width, 3), or all of it;
-    so does the result. The map's least and greatest value and its mean are kept. A local linear model of the picture's
-    colour, fitted at 96 pixels and applied at 480 (He, Sun and Tang, "Guided image filtering", 2013, equation 19;
+    The map spans `box`, (top, left, bottom, right) in pixels of the image, uint8 (height, width, 3), or all of it;
+    so does the result. The map's least and greatest value and its mean are kept. A local linear model of the image's
+    color, fitted at 96 pixels and applied at 480 (He, Sun and Tang, "Guided image filtering", 2013, equation 19;
     He and Sun, "Fast guided filter", 2015).
 
     Raises:
@@ -39,7 +39,7 @@ def follow_edges(heat: np.ndarray, image_u8: np.ndarray, box: Box | None = None)
 
 
 def local_fit(guide: np.ndarray, target: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
-    """Slope (height, width, 3) and offset (height, width) of the target's local fit to the guide's colours."""
+    """Slope (height, width, 3) and offset (height, width) of the target's local fit to the guide's colors."""
     mean_guide, mean_target = box_mean(guide, radius), box_mean(target[..., None], radius)
     covariance = box_mean(guide * target[..., None], radius) - mean_guide * mean_target
     products = box_mean((guide[..., :, None] * guide[..., None, :]).reshape(*target.shape, 9), radius)
@@ -74,6 +74,6 @@ def with_mean(result: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def shrunk(image_u8: np.ndarray, longest: int) -> np.ndarray:
-    """The picture reduced by a whole factor, each pixel the mean of those it stands for, to at most `longest`."""
+    """The image reduced by a whole factor, each pixel the mean of those it stands for, to at most `longest`."""
     factor = -(-max(image_u8.shape[:2]) // longest)
     return np.asarray(Image.fromarray(np.ascontiguousarray(image_u8)).reduce(factor)) if factor > 1 else image_u8

@@ -1,4 +1,4 @@
-"""Blocks on paper: pictures and texts put beside each other, under each other and into a grid."""
+"""Blocks on paper: images and texts put beside each other, under each other and into a grid."""
 
 from collections.abc import Sequence
 
@@ -55,5 +55,5 @@ def margined(block: Image.Image, margin: int) -> Image.Image:
 
 
 def outlined(block: Image.Image) -> Image.Image:
-    """The block in a hairline one pixel wide, so that a white picture has an edge on white paper."""
+    """The block in a hairline one pixel wide, so that a white image has an edge on white paper."""
     return ImageOps.expand(block, 1, HAIRLINE)

@@ -1,4 +1,4 @@
-"""What the colours of a video mean, and what they show: a slim colour bar beside the words, in a corner of a frame."""
+"""What the colors of a video mean, and what they show: a slim color bar beside the words, in a corner of a frame."""
 
 from functools import lru_cache
 from math import ceil
@@ -13,7 +13,7 @@ from vitreous.render.spotlight import spotlight
 from vitreous.render.text import LABEL_SHARE, draw_box, translucent
 from vitreous.render.theme import LABEL_MUTED, LABEL_PAPER
 
-GREY = 128
+GRAY = 128
 BAR_LETTERS = 6.5
 """The bar's length in heights of letters."""
 SMALLEST_LETTERS = 9
@@ -22,10 +22,10 @@ SEPARATOR = " · "
 
 @lru_cache(maxsize=64)
 def bar_pixels(length: int, thickness: int, kind: str = "overlay") -> np.ndarray:
-    """The colours from little to much as the kind of drawing has them on a grey surface: uint8 (thickness, length, 3).
+    """The colors from little to much as the kind of drawing has them on a gray surface: uint8 (thickness, length, 3).
 
-    `kind` is "overlay", "signed", "spotlight", "contour" or "signed contour", whose bar is its lines' colours, or "own"
-    for a map whose colours mean nothing on a bar, which gets an empty one.
+    `kind` is "overlay", "signed", "spotlight", "contour" or "signed contour", whose bar is its lines' colors, or "own"
+    for a map whose colors mean nothing on a bar, which gets an empty one.
     """
     if kind == "own":
         return np.empty((thickness, 0, 3), np.uint8)
@@ -39,8 +39,8 @@ def bar_pixels(length: int, thickness: int, kind: str = "overlay") -> np.ndarray
             bar[:, first + (first > 0) : last - (last < length)] = color
         return bar
     levels = np.tile(np.linspace(0, 255, length).astype(np.uint8), (thickness, 1))
-    grey = np.full((thickness, length, 3), GREY, np.uint8)
-    return spotlight(grey, levels) if kind == "spotlight" else overlay_levels(grey, levels, signed=kind == "signed")
+    gray = np.full((thickness, length, 3), GRAY, np.uint8)
+    return spotlight(gray, levels) if kind == "spotlight" else overlay_levels(gray, levels, signed=kind == "signed")
 
 
 def bar_words(kind: str, ends: str = "") -> str:
@@ -51,11 +51,11 @@ def bar_words(kind: str, ends: str = "") -> str:
 
 
 def draw_legend(image_u8: np.ndarray, words: str, kind: str, corner: str = "bottom left", ends: str = "") -> np.ndarray:
-    """A copy of the picture, uint8 (height, width, 3), with the words and a colour bar in a translucent box.
+    """A copy of the image, uint8 (height, width, 3), with the words and a color bar in a translucent box.
 
-    The letters grow with the picture. Where it is so small that they would be too small to read, parts of the words are
-    left out, from the last on, then the bar, so that the box takes about as much of a small picture as of a large one.
-    The method's name stays, ellipsised if need be; a picture too small for that comes back as it was.
+    The letters grow with the image. Where it is so small that they would be too small to read, parts of the words are
+    left out, from the last on, then the bar, so that the box takes about as much of a small image as of a large one.
+    The method's name stays, ellipsised if need be; an image too small for that comes back as it was.
     """
     return draw_box(image_u8, legend_box(words, kind, (image_u8.shape[0], image_u8.shape[1]), ends), corner)
 
@@ -64,7 +64,7 @@ def draw_legend(image_u8: np.ndarray, words: str, kind: str, corner: str = "bott
 def legend_box(
     words: str, kind: str, size_hw: tuple[int, int], ends: str = ""
 ) -> tuple[np.ndarray, np.ndarray, int] | None:
-    """The box for these words on pictures of this size, as `label_box` gives it."""
+    """The box for these words on images of this size, as `label_box` gives it."""
     natural = 0.86 * LABEL_SHARE * (size_hw[0] * size_hw[1]) ** 0.5
     letters = max(SMALLEST_LETTERS, round(natural))
     margin, padding, face = round(letters * 0.8), round(letters * 0.62), font(letters)

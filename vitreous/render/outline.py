@@ -1,10 +1,10 @@
-"""The outline of an object, drawn on a picture."""
+"""The outline of an object, drawn on an image."""
 
 import numpy as np
 from PIL import ImageColor
 
 from vitreous.errors import InputError
-from vitreous.render.picture import check_picture
+from vitreous.render.image import check_image
 from vitreous.render.theme import INK, PAPER
 
 WIDTH_SHARE = 0.007
@@ -12,16 +12,16 @@ WIDTH_SHARE = 0.007
 
 
 def outline(image_u8: np.ndarray, mask: np.ndarray, color: str = PAPER) -> np.ndarray:
-    """A copy of the picture, uint8 (height, width, 3), with a line around the mask, bool (height, width).
+    """A copy of the image, uint8 (height, width, 3), with a line around the mask, bool (height, width).
 
     The line lies inside the object and a dark one around it outside, so that it is seen on any ground.
 
     Raises:
-        InputError: picture and mask differ in size.
+        InputError: image and mask differ in size.
     """
-    check_picture(image_u8)
+    check_image(image_u8)
     if mask.shape != image_u8.shape[:2]:
-        raise InputError(f"a mask of {mask.shape} doesn't fit a picture of {image_u8.shape[:2]} (height, width)")
+        raise InputError(f"a mask of {mask.shape} doesn't fit an image of {image_u8.shape[:2]} (height, width)")
     width = max(1, round(WIDTH_SHARE * min(mask.shape)))
     drawn = image_u8.copy()
     drawn[grown(mask, width) & ~mask] = ImageColor.getrgb(INK)
@@ -30,7 +30,7 @@ def outline(image_u8: np.ndarray, mask: np.ndarray, color: str = PAPER) -> np.nd
 
 
 def grown(mask: np.ndarray, steps: int) -> np.ndarray:
-    """The mask with its neighbours, the four beside and eight around in turns: an octagon of so many steps."""
+    """The mask with its neighbors, the four beside and eight around in turns: an octagon of so many steps."""
     for step in range(steps):
         padded = np.pad(mask, 1)
         wide = padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]

@@ -1,4 +1,4 @@
-"""A picture and where it was looked at, in one: the rest grows dim and grey, the looked-at glows.
+"""An image and where it was looked at, in one: the rest grows dim and gray, the looked-at glows.
 
 What speaks for something glows warm, what speaks against it glows cool.
 """
@@ -11,14 +11,14 @@ import numpy as np
 
 from vitreous.errors import InputError
 from vitreous.render.color import Scale, checked_map, color_table, to_levels
-from vitreous.render.picture import check_picture
+from vitreous.render.image import check_image
 
-DIMMING, GREYING, GLOW, TINT = 0.64, 0.8, 0.58, 0.6
+DIMMING, GRAYING, GLOW, TINT = 0.64, 0.8, 0.58, 0.6
 FOR, AGAINST = (255, 138, 40), (40, 150, 255)
-UNSHADED = 0.45  # the light that a map's own colours keep where the picture is black
-HOTTEST = 0.76  # beyond it inferno is so pale that it would wash the picture out
+UNSHADED = 0.45  # the light that a map's own colors keep where the image is black
+HOTTEST = 0.76  # beyond it inferno is so pale that it would wash the image out
 DIMMED_BRIGHTNESS, LEAST_DIMMING = 0.2, 0.3
-"""The mean brightness that dimming leaves a picture at least, as far as it may be so mild."""
+"""The mean brightness that dimming leaves an image at least, as far as it may be so mild."""
 SAMPLED_PIXELS = 4096
 PIXELS_PER_BAND = 65_536
 
@@ -31,35 +31,35 @@ def overlay(
     *,
     signed: bool = False,
 ) -> np.ndarray:
-    """Draw `heat`, float (height, width), over `image_u8`, uint8 (height, width, 3): a new uint8 picture.
+    """Draw `heat`, float (height, width), over `image_u8`, uint8 (height, width, 3): a new uint8 image.
 
-    What is not looked at is dimmed, less so in a dark picture, and partly desaturated; what is looked at keeps its own
-    colours under a glow of the inferno colormap whose opacity grows with the heat. A `signed` map glows orange above 0
+    What is not looked at is dimmed, less so in a dark image, and partly desaturated; what is looked at keeps its own
+    colors under a glow of the inferno colormap whose opacity grows with the heat. A `signed` map glows orange above 0
     and blue below it. Without a `scale` the map's own robust one is taken, from −m to m for a signed one. A `strength`
-    of 0 returns the picture as it was, 1 the full effect.
+    of 0 returns the image as it was, 1 the full effect.
 
     Raises:
-        InputError: picture and map differ in size, are of the wrong kind or not finite, or strength is outside [0, 1].
+        InputError: image and map differ in size, are of the wrong kind or not finite, or strength is outside [0, 1].
     """
-    check_picture(image_u8)
+    check_image(image_u8)
     heat = checked_map(heat)
     if heat.shape != image_u8.shape[:2]:
         raise InputError(
-            f"a map of {heat.shape[0]}x{heat.shape[1]} does not fit a picture of "
-            f"{image_u8.shape[0]}x{image_u8.shape[1]} (height x width): resize the map to the picture first"
+            f"a map of {heat.shape[0]}x{heat.shape[1]} does not fit an image of "
+            f"{image_u8.shape[0]}x{image_u8.shape[1]} (height x width): resize the map to the image first"
         )
     levels = to_levels((scale or Scale.fitting(heat, signed=signed)).apply(heat))
     return overlay_levels(image_u8, levels, strength, dimming_for(brightness(image_u8)), signed=signed)
 
 
 def brightness(image_u8: np.ndarray) -> float:
-    """The mean of a picture's values, 0 to 1, from some of its pixels."""
+    """The mean of an image's values, 0 to 1, from some of its pixels."""
     step = max(1, math.isqrt(image_u8.shape[0] * image_u8.shape[1] // SAMPLED_PIXELS))
     return float(image_u8[::step, ::step].mean()) / 255
 
 
 def dimming_for(bright: float) -> float:
-    """What of its light a picture of this brightness loses where it is not looked at, so that a dark one stays seen.
+    """What of its light an image of this brightness loses where it is not looked at, so that a dark one stays seen.
 
     In steps of a hundredth, which can't be seen, so that few tables are made.
     """
@@ -97,9 +97,9 @@ def looked_up(row: np.ndarray, levels: np.ndarray, width: int) -> np.ndarray:
 
 
 def bands(image: np.ndarray, levels: np.ndarray, drawn: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    """Picture, levels and target in pieces that fit the processor's cache.
+    """Image, levels and target in pieces that fit the processor's cache.
 
-    Pictures are (rows, step, width, 3) views, levels (rows, 1, ...): a row of them serves `step` rows of pixels, 1 or
+    Images are (rows, step, width, 3) views, levels (rows, 1, ...): a row of them serves `step` rows of pixels, 1 or
     2, the last one those that are left.
     """
     height, width = image.shape[:2]
@@ -113,18 +113,18 @@ def bands(image: np.ndarray, levels: np.ndarray, drawn: np.ndarray) -> Iterator[
 
 
 def paint(image_u8: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """Lay colours of a map's own, float (height, width, 3) in [0, 1], over `image_u8`, uint8 of the same shape.
+    """Lay colors of a map's own, float (height, width, 3) in [0, 1], over `image_u8`, uint8 of the same shape.
 
-    The picture shows through as light and shade.
+    The image shows through as light and shade.
 
     Raises:
-        InputError: picture and colours differ in shape.
+        InputError: image and colors differ in shape.
     """
-    check_picture(image_u8)
+    check_image(image_u8)
     if colors.shape != image_u8.shape:
-        raise InputError(f"colours of shape {colors.shape} do not fit a picture of shape {image_u8.shape}: resize them")
-    grey = image_u8 @ np.array([0.299, 0.587, 0.114], np.float32) / 255
-    shade = UNSHADED + (1 - UNSHADED) * grey[..., None]
+        raise InputError(f"colors of shape {colors.shape} do not fit an image of shape {image_u8.shape}: resize them")
+    gray = image_u8 @ np.array([0.299, 0.587, 0.114], np.float32) / 255
+    shade = UNSHADED + (1 - UNSHADED) * gray[..., None]
     return np.rint(np.clip(colors, 0, 1) * shade * 255).astype(np.uint8)
 
 
@@ -132,7 +132,7 @@ def paint(image_u8: np.ndarray, colors: np.ndarray) -> np.ndarray:
 def blend_table(strength: float, dimming: float = DIMMING, *, signed: bool = False) -> np.ndarray:
     """What each of the 256 levels of heat does to a pixel, in 256ths: uint16 (3, 3, 256), channel first.
 
-    For each channel: the share of the pixel's own value, the share of its grey value, and what is added. The glow is
+    For each channel: the share of the pixel's own value, the share of its gray value, and what is added. The glow is
     light upon light ("screen": 1 - (1 - a)(1 - b)), so shares and addition never exceed 16 bits together; as light
     can't be seen on white, the channels that the glow lacks are lowered a little (tint).
     """
@@ -144,7 +144,7 @@ def blend_table(strength: float, dimming: float = DIMMING, *, signed: bool = Fal
     opacity = strength * GLOW * heat**1.5
     glow, tint = opacity * hues, 1 - TINT * opacity * (1 - hues)
     light = (1 - glow) * tint * (1 - dimming * unseen)
-    own = light * (1 - GREYING * unseen)
+    own = light * (1 - GRAYING * unseen)
     table = np.stack([own, light - own, glow * 255], axis=1)
     return np.floor(table * 256 + 1e-9).astype(np.uint16)
 
@@ -158,15 +158,15 @@ def signed_hues() -> np.ndarray:
 def blend(image: np.ndarray, levels: np.ndarray, table: np.ndarray, drawn: np.ndarray) -> None:
     """Write one band of the overlay into `drawn`, in 16-bit fixed point."""
     channels = [image[..., channel].astype(np.uint16) for channel in range(3)]
-    grey, work = channels[0] * 77, channels[1] * 150
-    grey += work
-    grey += np.multiply(channels[2], 29, out=work)
-    grey >>= 8
+    gray, work = channels[0] * 77, channels[1] * 150
+    gray += work
+    gray += np.multiply(channels[2], 29, out=work)
+    gray >>= 8
     for channel, values in enumerate(channels):
-        own_share, grey_share, added = (looked_up(row, levels, image.shape[2]) for row in table[channel])
+        own_share, gray_share, added = (looked_up(row, levels, image.shape[2]) for row in table[channel])
         added += 128
         values *= own_share
-        values += np.multiply(grey, grey_share, out=work)
+        values += np.multiply(gray, gray_share, out=work)
         values += added
         values >>= 8
         drawn[..., channel] = values

@@ -1,6 +1,6 @@
-"""One self-contained HTML page: a title, cards that say something, and sections with charts and pictures.
+"""One self-contained HTML page: a title, cards that say something, and sections with charts and images.
 
-Nothing is loaded from elsewhere and nothing runs: styles are inside, pictures too, charts are SVG. What comes from
+Nothing is loaded from elsewhere and nothing runs: styles are inside, images too, charts are SVG. What comes from
 outside (names, words) is escaped here; only `Section.body` is taken as HTML.
 """
 
@@ -38,8 +38,8 @@ p {{ margin: 0 0 8px; max-width: 76ch; }}
 .panel {{ background: {PAPER}; border: 1px solid {HAIRLINE}; border-radius: 8px; padding: 16px; margin-top: 12px; }}
 .multiples {{ display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }}
 .wide-multiples {{ display: grid; gap: 16px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 280px), 1fr)); }}
-.pictures {{ display: grid; gap: 12px; grid-template-columns: repeat(4, 1fr); }}
-@media (max-width: 640px) {{ .pictures {{ grid-template-columns: repeat(2, 1fr); }} main {{ padding-top: 24px; }} }}
+.images {{ display: grid; gap: 12px; grid-template-columns: repeat(4, 1fr); }}
+@media (max-width: 640px) {{ .images {{ grid-template-columns: repeat(2, 1fr); }} main {{ padding-top: 24px; }} }}
 figure {{ margin: 0; }}
 figcaption {{ font-size: 13px; color: {MUTED}; margin-top: 4px; }}
 img, svg {{ display: block; max-width: 100%; height: auto; }}
@@ -95,17 +95,17 @@ def card_html(card: Card) -> str:
 
 
 def panel(content: str, kind: str = "") -> str:
-    """HTML on a white panel; `kind` is how it is laid out: "multiples", "wide-multiples", "pictures" or "scroll"."""
+    """HTML on a white panel; `kind` is how it is laid out: "multiples", "wide-multiples", "images" or "scroll"."""
     return f'<div class="panel"><div class="{kind}">{content}</div></div>'
 
 
 def figure(content: str, caption: str) -> str:
-    """A picture or chart with words under it."""
+    """An image or chart with words under it."""
     return f"<figure>{content}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def picture(image: Image.Image, words: str) -> str:
-    """A picture inside the page, as PNG; `words` are for those who can't see it."""
+def img_tag(image: Image.Image, words: str) -> str:
+    """An image inside the page, as PNG; `words` are for those who can't see it."""
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
     data = base64.b64encode(stream.getvalue()).decode("ascii")

@@ -20,7 +20,7 @@ BALANCED = 16 / 9
 
 @dataclass(frozen=True)
 class Header:
-    """The line over all panels: the answer on its left; on its right the words and a bar of this kind of colours."""
+    """The line over all panels: the answer on its left; on its right the words and a bar of this kind of colors."""
 
     answer: str = ""
     words: str = ""
@@ -54,13 +54,13 @@ class PanelGrid:
 
 @lru_cache(maxsize=64)
 def panel_grid(
-    picture_hw: tuple[int, int], count: int, columns: int | None = None, *, titles: bool = True, header: bool = True
+    image_hw: tuple[int, int], count: int, columns: int | None = None, *, titles: bool = True, header: bool = True
 ) -> PanelGrid:
     """The grid of `count` panels of a clip of this size: about as wide for its height as the clip, at most 1920 wide.
 
-    Panels are never larger than the picture.
+    Panels are never larger than the image.
     """
-    height, width = picture_hw
+    height, width = image_hw
     columns = columns or min(range(1, count + 1), key=lambda n: _imbalance(n, count, width / height))
     rows = ceil(count / columns)
     gap = max(2, round(0.004 * columns * width))
@@ -83,17 +83,17 @@ def letters_of_title(letters: int, panel_hw: tuple[int, int]) -> int:
     return min(letters, max(SMALLEST_LETTERS, round(0.05 * (panel_hw[0] * panel_hw[1]) ** 0.5)))
 
 
-def composed(grid: PanelGrid, pictures: Sequence[np.ndarray], titles: Sequence[str], header: Header) -> np.ndarray:
+def composed(grid: PanelGrid, images: Sequence[np.ndarray], titles: Sequence[str], header: Header) -> np.ndarray:
     """The panels, uint8 of the grid's size, on their ground: a new uint8 (height, width, 3)."""
     frame = ground(grid, tuple(titles), header).copy()
-    for i, picture in enumerate(pictures):
+    for i, image in enumerate(images):
         top, left = corner(grid, i)
-        frame[top : top + grid.panel_hw[0], left : left + grid.panel_hw[1]] = picture
+        frame[top : top + grid.panel_hw[0], left : left + grid.panel_hw[1]] = image
     return frame
 
 
 def corner(grid: PanelGrid, index: int) -> tuple[int, int]:
-    """The (top, left) of a panel's picture; a short last row leaves its last places empty."""
+    """The (top, left) of a panel's image; a short last row leaves its last places empty."""
     row, column = divmod(index, grid.columns)
     top = grid.header_height + grid.title_height + row * (grid.title_height + grid.panel_hw[0] + grid.gap)
     return top, column * (grid.panel_hw[1] + grid.gap)
@@ -124,7 +124,7 @@ def titled(grid: PanelGrid, titles: tuple[str, ...]) -> np.ndarray:
 
 
 def write_header(paper: Image.Image, grid: PanelGrid, header: Header) -> None:
-    """Write the answer, the words and the colour bar into the header, as far as there is room."""
+    """Write the answer, the words and the color bar into the header, as far as there is room."""
     draw, middle, letters = ImageDraw.Draw(paper), grid.header_height // 2, grid.letters
     margin, width = round(0.8 * letters), paper.width
     bar = bar_pixels(min(9 * letters, width // 5), max(4, round(0.42 * letters)), header.kind)

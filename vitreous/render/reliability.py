@@ -19,7 +19,7 @@ MARGIN, PANEL, GAP, TOP, HISTOGRAM, BOTTOM = 110, 620, 130, 200, 190, 90
 
 @dataclass(frozen=True)
 class Reliability:
-    """One diagram: `bins` (bins, 5) are from, to, pictures, mean confidence and accuracy of each that holds some."""
+    """One diagram: `bins` (bins, 5) are from, to, images, mean confidence and accuracy of each that holds some."""
 
     title: str
     bins: np.ndarray
@@ -76,10 +76,10 @@ def _draw_bins(axes: "Axes", diagram: Reliability) -> None:
 
 
 def _draw_histogram(axes: "Axes", diagram: Reliability, count: int) -> None:
-    """The share of the pictures in each bin."""
-    low, high, pictures = diagram.bins.T[:3]
-    axes.bar(50 * (low + high), 100 * pictures / count, 100 * (high - low) - 0.6, color=MUTED, alpha=0.6)
-    axes.set_ylim(0, max(1.0, 108 * pictures.max() / count))
+    """The share of the images in each bin."""
+    low, high, images = diagram.bins.T[:3]
+    axes.bar(50 * (low + high), 100 * images / count, 100 * (high - low) - 0.6, color=MUTED, alpha=0.6)
+    axes.set_ylim(0, max(1.0, 108 * images.max() / count))
     axes.set_xlabel("confidence in %", fontsize=points(20), color=MUTED)
     axes.set_ylabel(f"% of {count:,}", fontsize=points(20), color=MUTED)
     axes.locator_params(axis="y", nbins=3)

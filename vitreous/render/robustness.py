@@ -1,4 +1,4 @@
-"""Accuracy on changed pictures: a table of kinds by strengths in colour, and curves over the amount of change."""
+"""Accuracy on changed images: a table of kinds by strengths in color, and curves over the amount of change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ def corruption_figure(rows: Sequence[Heat], clean: float, title: str, path: Path
 
 
 def _cell(axes: "Axes", place: tuple[float, float], value: float, of_clean: float) -> None:
-    """One accuracy in per cent, on a colour that says how much of the clean accuracy is left."""
+    """One accuracy in per cent, on a color that says how much of the clean accuracy is left."""
     from matplotlib.patches import Rectangle
 
     left, top = place

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitreous.render.picture import check_picture
+from vitreous.render.image import check_image
 
 SIDE = 32
 SAMPLES = 4
@@ -21,7 +21,7 @@ class Change:
 
     Attributes:
         cut: whether another scene begins with it (never for a clip's first frame).
-        amount: 0 for the same picture, up to 1 for one that shares neither its layout nor its colours.
+        amount: 0 for the same image, up to 1 for one that shares neither its layout nor its colors.
         stillness: float32 (32, 32) in [0, 1]: 1 where nothing changed, 0.5 where a thumbnail's pixel changed by 3 of
             255 steps; zeros for a first frame and at a cut.
     """
@@ -32,11 +32,11 @@ class Change:
 
 
 class SceneWatch:
-    """Tells cuts from motion: a cut changes a picture's layout and its colours, and far more than the frames before.
+    """Tells cuts from motion: a cut changes an image's layout and its colors, and far more than the frames before.
 
-    A pan or a shake moves the layout and keeps most colours, a flash or a fade changes the brightness and keeps the
+    A pan or a shake moves the layout and keeps most colors, a flash or a fade changes the brightness and keeps the
     layout: so the amount of change is the geometric mean of two distances, one minus the correlation of the thumbnails
-    (at least 0) and half the L1 distance of their colour histograms. It is a cut if it exceeds both a fixed least and a
+    (at least 0) and half the L1 distance of their color histograms. It is a cut if it exceeds both a fixed least and a
     multiple of its running mean.
     """
 
@@ -63,8 +63,8 @@ class SceneWatch:
 
 
 def thumbnail(image_u8: np.ndarray) -> np.ndarray:
-    """The picture on 32 x 32 pixels whatever its shape: float32 (32, 32, 3) in [0, 1], each the mean of 16 samples."""
-    check_picture(image_u8)
+    """The image on 32 x 32 pixels whatever its shape: float32 (32, 32, 3) in [0, 1], each the mean of 16 samples."""
+    check_image(image_u8)
     rows, columns = (
         ((np.arange(SIDE * SAMPLES) + 0.5) * side / (SIDE * SAMPLES)).astype(int) for side in _hw(image_u8)
     )
@@ -74,19 +74,19 @@ def thumbnail(image_u8: np.ndarray) -> np.ndarray:
 
 def layout_distance(before: np.ndarray, after: np.ndarray) -> float:
     """One minus the correlation of two thumbnails' brightness, between 0 and 1; 0 where both are even surfaces."""
-    first, second = (picture.mean(axis=2) - picture.mean() for picture in (before, after))
+    first, second = (image.mean(axis=2) - image.mean() for image in (before, after))
     spread = float(np.sqrt((first**2).sum() * (second**2).sum()))
     even = SIDE * SIDE * STILL**2
     return float(np.clip(1 - ((first * second).sum() + even) / (spread + even), 0, 1))
 
 
 def color_histogram(small: np.ndarray) -> np.ndarray:
-    """The shares of a thumbnail's pixels in 4 x 4 x 4 cells of colour, softly counted: float64 (64,), sum 1."""
+    """The shares of a thumbnail's pixels in 4 x 4 x 4 cells of color, softly counted: float64 (64,), sum 1."""
     shares = np.ones((SIDE * SIDE, 1))
-    centres = (np.arange(BINS) + 0.5) / BINS
+    centers = (np.arange(BINS) + 0.5) / BINS
     for channel in range(3):
-        values = np.clip(small[..., channel].reshape(-1, 1), centres[0], centres[-1])
-        weights = np.maximum(0, 1 - np.abs(values - centres) * BINS)
+        values = np.clip(small[..., channel].reshape(-1, 1), centers[0], centers[-1])
+        weights = np.maximum(0, 1 - np.abs(values - centers) * BINS)
         shares = (shares[:, :, None] * weights[:, None]).reshape(SIDE * SIDE, -1)
     return shares.mean(axis=0)
 

@@ -14,7 +14,7 @@ MOST_POINTS = 600
 
 @dataclass(frozen=True)
 class SelectiveCurve:
-    """Risk over coverage, both float64 (pictures) in 0 to 1, the area under it, and the least area possible."""
+    """Risk over coverage, both float64 (images) in 0 to 1, the area under it, and the least area possible."""
 
     coverage: np.ndarray
     risk: np.ndarray
@@ -35,17 +35,17 @@ def selective_figure(curve: SelectiveCurve, path: Path | str) -> None:
     axes.plot(percent, 100 * best[places], color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="perfect order")
     axes.plot(percent, 100 * curve.risk[places], color=COOL, linewidth=1.8, label="by its confidence")
     axes.fill_between(percent, 100 * curve.risk[places], color=COOL, alpha=0.1)
-    # A single mistake among the very surest pictures would else set the scale.
+    # A single mistake among the very surest images would else set the scale.
     steady = curve.risk[curve.coverage >= 0.02]
     axes.set_ylim(0, 112 * max(error, steady.max(), 1e-3))
     axes.set_xlim(0, 100)
-    axes.set_xlabel("answered, surest first, in % of the pictures", fontsize=points(20), color=MUTED)
+    axes.set_xlabel("answered, surest first, in % of the images", fontsize=points(20), color=MUTED)
     axes.set_ylabel("wrong among them, in %", fontsize=points(20), color=MUTED)
     axes.tick_params(labelsize=points(19))
     # Below the line of the random order, which nearly always is the highest.
     axes.legend(loc="upper left", bbox_to_anchor=(0, 0.87), frameon=False, fontsize=points(20), labelcolor=INK)
     title = "What if it answered only where it is sure?"
     figure.text(0.036, 0.93, title, fontsize=points(32), weight="bold", color=INK, va="center")
-    words = f"area {100 * curve.area:.2f} %, at best {100 * curve.best_area:.2f} %; {count:,} pictures"
+    words = f"area {100 * curve.area:.2f} %, at best {100 * curve.best_area:.2f} %; {count:,} images"
     figure.text(0.036, 0.855, words, fontsize=points(22), color=MUTED, va="center")
     save(figure, path)

@@ -1,4 +1,4 @@
-"""Several pictures on one sheet: a picture and its explanation, layers by heads, a gallery, the patches."""
+"""Several images on one sheet: an image and its explanation, layers by heads, a gallery, the patches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vitreous.errors import InputError
+from vitreous.render.image import as_image, fitted
 from vitreous.render.layout import beside, grid, margined, outlined, placed, stacked
 from vitreous.render.letters import RIGHT_MARK, WRONG_MARK, font
 from vitreous.render.outline import outline
 from vitreous.render.overlay import overlay
-from vitreous.render.picture import as_image, fitted
 from vitreous.render.text import Line, text_block
 from vitreous.render.theme import INK, MUTED, PAPER, RIGHT, WRONG
 
@@ -32,11 +32,11 @@ SHORT_TITLE = 24
 
 @dataclass(frozen=True)
 class Legend:
-    """What a map is called, what its colours mean from the one end to the other, and whether 0 is in the middle."""
+    """What a map is called, what its colors mean from the one end to the other, and whether 0 is in the middle."""
 
     name: str = "attention"
     ends: tuple[str, str] | None = ("little", "much attention")
-    """None where colours have no order."""
+    """None where colors have no order."""
     signed: bool = False
     values: tuple[str, str] | None = None
     """The numbers at the two ends, where one scale holds for all that the legend stands beside."""
@@ -47,18 +47,18 @@ ATTENTION = Legend()
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture, uint8 (height, width, 3) or an Image, and the lines under it, the first one in `color`."""
+    """One image, uint8 (height, width, 3) or an Image, and the lines under it, the first one in `color`."""
 
-    picture: np.ndarray | Image.Image
+    image: np.ndarray | Image.Image
     lines: tuple[str, ...] = ()
     color: str = INK
     marked: np.ndarray | None = None
-    """What of the picture is outlined: bool (height, width)."""
+    """What of the image is outlined: bool (height, width)."""
 
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """A picture and its explanation, both uint8 (height, width, 3), and the answer: probability in [0, 1].
+    """An image and its explanation, both uint8 (height, width, 3), and the answer: probability in [0, 1].
 
     The prediction is empty for a model without classes.
     """
@@ -83,13 +83,13 @@ def tile(
 ) -> Image.Image:
     """The tiles in rows of `columns`, each as large as fits a sheet about 1600 pixels wide, with titles if given.
 
-    Colour bars for `legends` stand under them.
+    Color bars for `legends` stand under them.
 
     Raises:
         InputError: there are no tiles, or `columns` is below 1.
     """
     if not tiles or columns < 1:
-        raise InputError(f"{len(tiles)} pictures in {columns} columns make no sheet: give at least one of each")
+        raise InputError(f"{len(tiles)} images in {columns} columns make no sheet: give at least one of each")
     room = SHEET_WIDTH - 2 * MARGIN - (ROW_TITLE_WIDTH if row_titles else 0)
     gap = 8 if columns > 5 else 20
     width = min(LARGEST_TILE, max(SMALLEST_TILE, (room - gap * (columns - 1)) // columns))
@@ -108,10 +108,10 @@ def tile(
 
 
 def _row(tiles: Sequence[Tile], width: int, size_pixels: int) -> list[Image.Image | None]:
-    """One row of tiles, equally high, their pictures centred on one line and their captions starting on another."""
-    pictures = [_shown(each.picture, (round(width * 1.5), width), each.marked) for each in tiles]
-    height = max(picture.height for picture in pictures)
-    cells = [placed(picture, (height, width), (0.5, 0.5)) for picture in pictures]
+    """One row of tiles, equally high, their images centerd on one line and their captions starting on another."""
+    images = [_shown(each.image, (round(width * 1.5), width), each.marked) for each in tiles]
+    height = max(image.height for image in images)
+    cells = [placed(image, (height, width), (0.5, 0.5)) for image in images]
     for i, each in enumerate(tiles):
         lines = [Line(text, size_pixels, MUTED if k else each.color, bold=not k) for k, text in enumerate(each.lines)]
         if lines:
@@ -135,8 +135,8 @@ def layers_by_heads(overlays: Sequence[Sequence[np.ndarray]], title: str = "laye
     return tile(tiles, columns, names, [f"head {head}" for head in range(columns)], title, legends=[ATTENTION])
 
 
-def explanation_picture(
-    pictures_u8: tuple[np.ndarray, np.ndarray],
+def draw_explanation(
+    images_u8: tuple[np.ndarray, np.ndarray],
     title: str,
     lines: Sequence[str],
     legend: Legend = ATTENTION,
@@ -144,34 +144,34 @@ def explanation_picture(
     right: bool | None = None,
     marked: np.ndarray | None = None,
 ) -> Image.Image:
-    """The picture and its overlay side by side, a title and a colour bar: an Image at most 1600 pixels wide.
+    """The image and its overlay side by side, a title and a color bar: an Image at most 1600 pixels wide.
 
     `title` is the prediction and its probability, marked as `right` or wrong where the truth is known; `lines` say
     the rest: the truth, the method, the layer, the head. What is `marked`, bool (height, width), is outlined in both.
     """
-    panels = [_panel(picture, name, marked) for picture, name in zip(pictures_u8, ("input", legend.name), strict=True)]
-    pictures = beside(panels, gap=36)
-    width = max(NARROWEST_TEXT, pictures.width)
+    panels = [_panel(image, name, marked) for image, name in zip(images_u8, ("input", legend.name), strict=True)]
+    images = beside(panels, gap=36)
+    width = max(NARROWEST_TEXT, images.width)
     heading = text_block([_verdict(title, right, 30, most_lines=2)], width)
     bar = color_bar(min(380, width // 2), legend) if legend.ends else None
     written = [Line(line, 19, MUTED, most_lines=2) for line in lines]
     notes = text_block(written, width if bar is None else width - bar.width - 36)
     foot = notes if bar is None else placed(bar, (max(bar.height, notes.height), width), (0, 1))
     foot.paste(notes, (0, 0))
-    return margined(stacked([heading, pictures, foot], gap=20), MARGIN)
+    return margined(stacked([heading, images, foot], gap=20), MARGIN)
 
 
-def _panel(picture: np.ndarray, name: str, marked: np.ndarray | None) -> Image.Image:
-    image = as_image(picture)
-    factor = max(1.0, COMFORTABLE_PANEL / max(image.size))
-    box_hw = (round(image.height * factor), round(image.width * factor))
-    shown = _shown(image, (min(LARGEST_PANEL_HW[0], box_hw[0]), min(LARGEST_PANEL_HW[1], box_hw[1])), marked)
+def _panel(image: np.ndarray, name: str, marked: np.ndarray | None) -> Image.Image:
+    rgb = as_image(image)
+    factor = max(1.0, COMFORTABLE_PANEL / max(rgb.size))
+    box_hw = (round(rgb.height * factor), round(rgb.width * factor))
+    shown = _shown(rgb, (min(LARGEST_PANEL_HW[0], box_hw[0]), min(LARGEST_PANEL_HW[1], box_hw[1])), marked)
     return _named(name, outlined(shown))
 
 
-def _shown(picture: np.ndarray | Image.Image, box_hw: tuple[int, int], marked: np.ndarray | None) -> Image.Image:
-    """The picture fitted into a box, and on it a thin line around what is marked, closed at the picture's border."""
-    shown = fitted(picture, box_hw)
+def _shown(image: np.ndarray | Image.Image, box_hw: tuple[int, int], marked: np.ndarray | None) -> Image.Image:
+    """The image fitted into a box, and on it a thin line around what is marked, closed at the image's border."""
+    shown = fitted(image, box_hw)
     if marked is None:
         return shown
     mask = np.asarray(Image.fromarray(marked).resize(shown.size, Image.Resampling.NEAREST))
@@ -184,9 +184,9 @@ def _named(name: str, block: Image.Image) -> Image.Image:
 
 
 def color_bar(width_pixels: int, legend: Legend) -> Image.Image:
-    """A slim bar between two words, drawn as the overlay draws a plain grey surface, and the values at its ends.
+    """A slim bar between two words, drawn as the overlay draws a plain gray surface, and the values at its ends.
 
-    The legend's colours must have an order.
+    The legend's colors must have an order.
     """
     assert legend.ends is not None, legend
     words = [text_block([Line(text, 17, MUTED)], width_pixels, shrink=True) for text in legend.ends]
@@ -203,7 +203,7 @@ def color_bar(width_pixels: int, legend: Legend) -> Image.Image:
 
 
 def _verdict(text: str, right: bool | None, size_pixels: int, most_lines: int = 1) -> Line:
-    """The text with the mark and in the colour of a right or a wrong answer; plain where the truth is not known."""
+    """The text with the mark and in the color of a right or a wrong answer; plain where the truth is not known."""
     mark = "" if right is None else f"{RIGHT_MARK if right else WRONG_MARK} "
     color = INK if right is None else RIGHT if right else WRONG
     return Line(mark + text, size_pixels, color, bold=True, most_lines=most_lines)
@@ -212,32 +212,32 @@ def _verdict(text: str, right: bool | None, size_pixels: int, most_lines: int = 
 def gallery(
     rows: Sequence[GalleryItem], title: str = "truth / prediction / attention", *, legends: Sequence[Legend] = ()
 ) -> Image.Image:
-    """All items in a grid: the picture left, its explanation right, the answer and the truth under them.
+    """All items in a grid: the image left, its explanation right, the answer and the truth under them.
 
-    Right answers are green with a check, wrong ones red with a cross, unknown ones plain. Colour bars for `legends`
+    Right answers are green with a check, wrong ones red with a cross, unknown ones plain. Color bars for `legends`
     stand under them.
 
     Raises:
         InputError: there are no items.
     """
     if not rows:
-        raise InputError("a gallery of no pictures can't be drawn: give at least one item")
+        raise InputError("a gallery of no images can't be drawn: give at least one item")
     box_hw = (GALLERY_SIDE, GALLERY_SIDE)
-    pictures = [[_shown(u8, box_hw, item.marked) for u8 in (item.image_u8, item.overlay_u8)] for item in rows]
-    height = max(picture.height for pair in pictures for picture in pair)
-    blocks = [_answer(item, pair, height) for item, pair in zip(rows, pictures, strict=True)]
+    images = [[_shown(u8, box_hw, item.marked) for u8 in (item.image_u8, item.overlay_u8)] for item in rows]
+    height = max(image.height for pair in images for image in pair)
+    blocks = [_answer(item, pair, height) for item, pair in zip(rows, images, strict=True)]
     columns = min(4, len(blocks))
     table = [blocks[i : i + columns] for i in range(0, len(blocks), columns)]
     return _sheet([grid(table, (28, 32))], title, legends)
 
 
 def _answer(item: GalleryItem, pair: Sequence[Image.Image], height: int) -> Image.Image:
-    pictures = beside([placed(picture, (height, GALLERY_SIDE), (0.5, 0.5)) for picture in pair], gap=4)
+    images = beside([placed(image, (height, GALLERY_SIDE), (0.5, 0.5)) for image in pair], gap=4)
     right = None if item.truth is None else item.truth == item.prediction
     lines = [_verdict(f"{item.prediction} {100 * item.probability:.0f} %", right, 17)] if item.prediction else []
     if item.truth is not None:
         lines.append(Line(f"truth: {item.truth}", 15, MUTED))
-    return stacked([pictures, text_block(lines, pictures.width)], gap=8) if lines else pictures
+    return stacked([images, text_block(lines, images.width)], gap=8) if lines else images
 
 
 def _sheet(blocks: list[Image.Image], title: str, legends: Sequence[Legend]) -> Image.Image:
@@ -247,7 +247,7 @@ def _sheet(blocks: list[Image.Image], title: str, legends: Sequence[Legend]) -> 
 
 
 def _foot(legends: Sequence[Legend], width_pixels: int) -> list[Image.Image]:
-    """The colour bars beside each other, or under each other where there is no room, and what holds for all of them."""
+    """The color bars beside each other, or under each other where there is no room, and what holds for all of them."""
     if not legends:
         return []
     bars = [color_bar(FOOT_BAR, legend) for legend in legends if legend.ends]
@@ -258,28 +258,28 @@ def _foot(legends: Sequence[Legend], width_pixels: int) -> list[Image.Image]:
     return [stacked([*([beside(bars, gap=48)] if bars and wide <= width_pixels else bars), notes], gap=8)]
 
 
-def patches_picture(image_u8: np.ndarray, patch_size_hw: tuple[float, float], grid_hw: tuple[int, int]) -> Image.Image:
-    """How the model cuts a picture, uint8 (height, width, 3): left with thin cuts, right pulled apart and numbered.
+def draw_patches(image_u8: np.ndarray, patch_size_hw: tuple[float, float], grid_hw: tuple[int, int]) -> Image.Image:
+    """How the model cuts an image, uint8 (height, width, 3): left with thin cuts, right pulled apart and numbered.
 
-    `patch_size_hw` is in pixels of this picture and may be fractional, `grid_hw` the number of patches down and
+    `patch_size_hw` is in pixels of this image and may be fractional, `grid_hw` the number of patches down and
     across. Patches are numbered from 0, row by row, where there is room for it; what no patch covers is left pale.
 
     Raises:
-        InputError: the grid is empty, or reaches beyond the picture by more than a pixel.
+        InputError: the grid is empty, or reaches beyond the image by more than a pixel.
     """
     image = as_image(image_u8)
     covered = (patch_size_hw[0] * grid_hw[0], patch_size_hw[1] * grid_hw[1])
     if min(*covered, *grid_hw) <= 0 or covered[0] > image.height + 1 or covered[1] > image.width + 1:
         raise InputError(
             f"{grid_hw[0]}x{grid_hw[1]} patches of {patch_size_hw[0]:g}x{patch_size_hw[1]:g} pixels do not fit a "
-            f"picture of {image.height}x{image.width} (height x width): give the patch size in this picture's pixels"
+            f"image of {image.height}x{image.width} (height x width): give the patch size in this image's pixels"
         )
     shown = fitted(image, PATCHES_PANEL_HW)
     rows = _edges(patch_size_hw[0] * shown.height / image.height, grid_hw[0], shown.height)
     columns = _edges(patch_size_hw[1] * shown.width / image.width, grid_hw[1], shown.width)
     apart = _pulled_apart(shown, rows, columns)
     count = f"{grid_hw[0]} × {grid_hw[1]} = {grid_hw[0] * grid_hw[1]} patches"
-    panels = [_named("picture", outlined(_cut(shown, rows, columns))), _named(count, margined(apart, 1))]
+    panels = [_named("image", outlined(_cut(shown, rows, columns))), _named(count, margined(apart, 1))]
     return margined(beside(panels, gap=44), MARGIN)
 
 
@@ -288,7 +288,7 @@ def _edges(step_pixels: float, count: int, limit: int) -> list[int]:
 
 
 def _cut(shown: Image.Image, rows: list[int], columns: list[int]) -> Image.Image:
-    """The picture with a light line and its shadow along every cut, and a pale rest where no patch reaches."""
+    """The image with a light line and its shadow along every cut, and a pale rest where no patch reaches."""
     cut = Image.blend(shown, Image.new("RGB", shown.size, PAPER), 0.7)
     cut.paste(shown.crop((0, 0, columns[-1], rows[-1])), (0, 0))
     lines = Image.new("L", shown.size)

@@ -1,4 +1,4 @@
-"""What a frame of a clip is drawn from: its picture, its maps with the scales to draw them on, its words."""
+"""What a frame of a clip is drawn from: its image, its maps with the scales to draw them on, its words."""
 
 from dataclasses import dataclass, field
 
@@ -9,8 +9,8 @@ from vitreous.errors import InputError
 from vitreous.render.color import Scale, checked_map
 from vitreous.render.enlarge import Box, enlarged_levels, inner_box
 from vitreous.render.guided import follow_edges
+from vitreous.render.image import check_image
 from vitreous.render.overlay import DIMMING
-from vitreous.render.picture import check_picture
 
 LARGE_FROM = 480
 """The shorter side in pixels from which on 2 x 2 share a level: a map is then so much coarser that nobody sees it."""
@@ -18,16 +18,16 @@ LARGE_FROM = 480
 
 @dataclass(frozen=True)
 class ShownMap:
-    """One map over a picture.
+    """One map over an image.
 
     Attributes:
         heat: float (rows, columns) at any resolution, best that of the model's grid.
         scale: the values drawn as nothing and as most.
         title: which method, layer or head it is, in a few words.
-        box: (top, left, bottom, right) that the map spans, in the picture's pixels; None for all of it.
-        signed: whether there are values below 0, drawn in colours of their own.
+        box: (top, left, bottom, right) that the map spans, in the image's pixels; None for all of it.
+        signed: whether there are values below 0, drawn in colors of their own.
         ends: what the least and the greatest value of a signed map mean, such as "against / for".
-        colors: float (rows, columns, 3) in [0, 1], drawn instead of the heat where the map has colours of its own.
+        colors: float (rows, columns, 3) in [0, 1], drawn instead of the heat where the map has colors of its own.
     """
 
     heat: np.ndarray = field(repr=False)
@@ -44,7 +44,7 @@ class Shot:
     """One frame to be drawn.
 
     Attributes:
-        image_u8: the picture, uint8 (height, width, 3).
+        image_u8: the image, uint8 (height, width, 3).
         maps: one or more, in the order of the panels.
         answer: class and confidence, such as "dog 87 %"; "" for none.
         words: which method, layer and head; "" for none.
@@ -58,14 +58,14 @@ class Shot:
     dimming: float = DIMMING
 
     def __post_init__(self) -> None:
-        check_picture(self.image_u8)
+        check_image(self.image_u8)
         if not self.maps:
             raise InputError("a frame without a map can't be drawn: give at least one")
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a clip is drawn: strength of the effect (0 to 1), maps brought to the picture's edges, names and legend."""
+    """How a clip is drawn: strength of the effect (0 to 1), maps brought to the image's edges, names and legend."""
 
     strength: float = 1.0
     edges: bool = False
@@ -77,18 +77,18 @@ class Look:
 
 
 def fine_heat(image_u8: np.ndarray, shown: ShownMap, look: Look) -> np.ndarray:
-    """The map at the resolution it is to be enlarged from: its own, or finer and along the picture's edges."""
+    """The map at the resolution it is to be enlarged from: its own, or finer and along the image's edges."""
     return follow_edges(shown.heat, image_u8, shown.box) if look.edges else checked_map(shown.heat)
 
 
 def levels_on(image_u8: np.ndarray, shown: ShownMap, look: Look) -> np.ndarray:
-    """The map's levels on the picture, uint8, one for each pixel or for 2 x 2: as `overlay_levels` takes them."""
+    """The map's levels on the image, uint8, one for each pixel or for 2 x 2: as `overlay_levels` takes them."""
     heat, size_hw = fine_heat(image_u8, shown, look), (image_u8.shape[0], image_u8.shape[1])
     return enlarged_levels(heat, shown.scale, size_hw, shown.box, step=2 if min(size_hw) >= LARGE_FROM else 1)
 
 
 def colors_on(image_u8: np.ndarray, shown: ShownMap) -> np.ndarray:
-    """The map's own colours on the picture: float32 of its shape in [0, 1], bilinear; black beyond the box."""
+    """The map's own colors on the image: float32 of its shape in [0, 1], bilinear; black beyond the box."""
     assert shown.colors is not None
     top, left, bottom, right = inner_box(shown.box, (image_u8.shape[0], image_u8.shape[1]))
     colors = np.zeros(image_u8.shape, np.float32)

@@ -10,16 +10,16 @@ from vitreous.render.enlarge import enlarged
 
 HALF_LIFE_SECONDS = 0.2
 NOTABLE = 0.1
-"""Of the colour scale: the change that is followed at twice the usual speed where the picture moves."""
+"""Of the color scale: the change that is followed at twice the usual speed where the image moves."""
 MOST = np.float32(1000)
 NEAR = 16
 
 
 class MapSmoothing:
-    """An exponential mean of a clip's maps that stands still where the picture does, and keeps up with what moves.
+    """An exponential mean of a clip's maps that stands still where the image does, and keeps up with what moves.
 
-    After `half_life_seconds` half of what a map was is gone; where it differs from its mean by a share d of the colour
-    scale, and the picture there moves by m (1 - its stillness), after 1 / (1 + m (d / 0.1)²) of that. So flicker is
+    After `half_life_seconds` half of what a map was is gone; where it differs from its mean by a share d of the color
+    scale, and the image there moves by m (1 - its stillness), after 1 / (1 + m (d / 0.1)²) of that. So flicker is
     evened out, and what goes with an object follows it at once: the one euro filter's idea, a cutoff that rises with
     speed (Casiez, Roussel and Vogel, "1€ filter", CHI 2012), with the distance in place of the speed. It is told the
     time from map to map, so that neither the frame rate nor a changing one matters. A half-life of 0 returns the maps
@@ -41,7 +41,7 @@ class MapSmoothing:
     ) -> np.ndarray:
         """Take in the next map, float (rows, columns, ...), shown `step_seconds` after the last: float32, smoothed.
 
-        `stillness` is the picture's, float (height, width) in [0, 1] at any resolution; without it all of it may move.
+        `stillness` is the image's, float (height, width) in [0, 1] at any resolution; without it all of it may move.
         `span` is the length of the scale that the map is drawn on, in the map's unit; without it no change is great.
         A map of another shape than the last begins anew.
         """
@@ -57,9 +57,9 @@ class MapSmoothing:
 
 
 def without_flashes(maps: Sequence[tuple[float, np.ndarray]], within_seconds: float) -> list[np.ndarray]:
-    """Maps (each with its time) of one shape, every one the median of itself and its neighbours: no one-frame flashes.
+    """Maps (each with its time) of one shape, every one the median of itself and its neighbors: no one-frame flashes.
 
-    The first and the last stay, and each whose neighbours are more than `within_seconds` apart.
+    The first and the last stay, and each whose neighbors are more than `within_seconds` apart.
     """
     evened = [heat for _, heat in maps]
     for i in range(1, len(maps) - 1):

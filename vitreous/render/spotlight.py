@@ -1,4 +1,4 @@
-"""A picture in which what is not looked at lies in the dark, without any colour of its own."""
+"""An image in which what is not looked at lies in the dark, without any color of its own."""
 
 from functools import lru_cache
 
@@ -8,11 +8,11 @@ from vitreous.render.overlay import bands, for_levels, looked_up
 
 DARKEST = 0.2
 LIT_FROM = 0.62
-"""The level from which on the picture keeps all of its light."""
+"""The level from which on the image keeps all of its light."""
 
 
 def spotlight(image_u8: np.ndarray, levels: np.ndarray, strength: float = 1.0, *, signed: bool = False) -> np.ndarray:
-    """The picture, uint8 (height, width, 3), lit by a map's levels as `overlay_levels` takes them.
+    """The image, uint8 (height, width, 3), lit by a map's levels as `overlay_levels` takes them.
 
     Of a signed map, what speaks for and what speaks against is lit alike.
     """

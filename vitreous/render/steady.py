@@ -1,4 +1,4 @@
-"""What keeps a clip's picture steady: one map's way from the model's grid to what is drawn, batch by batch."""
+"""What keeps a clip's image steady: one map's way from the model's grid to what is drawn, batch by batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,7 +94,7 @@ class SteadyMap:
 
 
 class SteadyColors:
-    """Follows the colours of a map that is drawn in its own: smoothed as maps are, begun anew at a cut."""
+    """Follows the colors of a map that is drawn in its own: smoothed as maps are, begun anew at a cut."""
 
     def __init__(self, smooth_seconds: float = HALF_LIFE_SECONDS) -> None:
         self._smoothing = MapSmoothing(smooth_seconds)

@@ -1,4 +1,4 @@
-"""Words on pictures: blocks of text, a caption under a picture, a label in a corner of a video frame."""
+"""Words on images: blocks of text, a caption under an image, a label in a corner of a video frame."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
 from vitreous.errors import unknown
+from vitreous.render.image import check_image
 from vitreous.render.letters import ellipsise, font, wrap
-from vitreous.render.picture import check_picture
 from vitreous.render.theme import INK, LABEL_INK, LABEL_MUTED, LABEL_PAPER, PAPER
 
 LINE_SPACING = 1.45
@@ -23,7 +23,7 @@ SMOOTHING = 4
 
 @dataclass(frozen=True)
 class Line:
-    """One paragraph of text: its size in pixels, its colour and weight, and the most lines it may be wrapped to."""
+    """One paragraph of text: its size in pixels, its color and weight, and the most lines it may be wrapped to."""
 
     text: str
     size_pixels: int = 18
@@ -60,17 +60,17 @@ def text_block(lines: Sequence[Line], width_pixels: int, *, shrink: bool = False
 
 
 def draw_label(image_u8: np.ndarray, lines: Sequence[str], corner: str = "top left") -> np.ndarray:
-    """A copy of the picture, uint8 (height, width, 3), with the lines in a translucent box in one of the `CORNERS`.
+    """A copy of the image, uint8 (height, width, 3), with the lines in a translucent box in one of the `CORNERS`.
 
-    The letters grow with the picture. Lines too wide are ellipsised, lines for which there is no room left out;
-    a picture too small for any comes back as it was.
+    The letters grow with the image. Lines too wide are ellipsised, lines for which there is no room left out;
+    an image too small for any comes back as it was.
     """
-    check_picture(image_u8)
+    check_image(image_u8)
     return draw_box(image_u8, label_box(tuple(lines), (image_u8.shape[0], image_u8.shape[1])), corner)
 
 
 def draw_box(image_u8: np.ndarray, box: tuple[np.ndarray, np.ndarray, int] | None, corner: str) -> np.ndarray:
-    """A copy of the picture with a box as `label_box` makes them in a corner; without one, if there is none."""
+    """A copy of the image with a box as `label_box` makes them in a corner; without one, if there is none."""
     if corner not in CORNERS:
         raise unknown("corner", corner, CORNERS)
     drawn = image_u8.copy()
@@ -87,9 +87,9 @@ def draw_box(image_u8: np.ndarray, box: tuple[np.ndarray, np.ndarray, int] | Non
 
 @lru_cache(maxsize=64)
 def label_box(lines: tuple[str, ...], size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int] | None:
-    """The box for these lines on pictures of this size: what it adds, what shows through (256ths), its margin.
+    """The box for these lines on images of this size: what it adds, what shows through (256ths), its margin.
 
-    Both arrays are uint16, (height, width, 3) and (height, width, 1). None if the picture has no room for it.
+    Both arrays are uint16, (height, width, 3) and (height, width, 1). None if the image has no room for it.
     """
     size = max(SMALLEST_LABEL, round(LABEL_SHARE * (size_hw[0] * size_hw[1]) ** 0.5))
     margin, padding, step = round(size * 0.8), round(size * 0.62), line_height(size)

@@ -1,4 +1,4 @@
-"""The literal colours that every drawing shares: dark ink on white paper, one cool and one warm accent."""
+"""The literal colors that every drawing shares: dark ink on white paper, one cool and one warm accent."""
 
 PAPER = "#ffffff"
 HAIRLINE = "#dde1e8"

@@ -50,7 +50,7 @@ def timeline(
 
     Args:
         times_seconds: of each frame, rising.
-        probabilities: for each class to be drawn (at most six are told apart by colour), in [0, 1], one a frame.
+        probabilities: for each class to be drawn (at most six are told apart by color), in [0, 1], one a frame.
         segments: what the clip shows when.
         path: the file to write.
         entropy: of each frame's map, 0 (all on one patch) to 1 (even), or None.
@@ -98,7 +98,7 @@ def place(figure: "Figure", top: float, height: float, span: tuple[float, float]
 def draw_curves(
     axes: "Axes", times: np.ndarray, probabilities: Mapping[str, np.ndarray], colors: Mapping[str, str]
 ) -> None:
-    """A line a class, in per cent, named at its end in its colour; names make room for each other."""
+    """A line a class, in per cent, named at its end in its color; names make room for each other."""
     axes.set_title("probability in %", loc="left", fontsize=points(SMALL), color=MUTED, pad=6)
     axes.set_ylim(0, 104)
     axes.set_yticks([0, 25, 50, 75, 100])
@@ -133,7 +133,7 @@ def apart(heights: Sequence[float], step: float, most: float) -> list[float]:
 
 
 def draw_segments(axes: "Axes", segments: Sequence[Segment], colors: Mapping[str, str]) -> None:
-    """A bar a segment in its class's colour, with its words inside where there is room for them."""
+    """A bar a segment in its class's color, with its words inside where there is room for them."""
     axes.set_title("segments", loc="left", fontsize=points(SMALL), color=MUTED, pad=6)
     axes.set(ylim=(0, 1), yticks=[])
     first, last = axes.get_xlim()

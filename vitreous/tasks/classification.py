@@ -1,4 +1,4 @@
-"""Which of some classes a picture shows: loss, prediction, and a model that answers on real pictures."""
+"""Which of some classes an image shows: loss, prediction, and a model that answers on real images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from vitreous.data.preprocessing import Geometry, Preprocessing, prepare
 from vitreous.errors import InputError, unknown
 from vitreous.model.vit import ViT
 
-Picture = str | Path | Image.Image | np.ndarray
-"""A picture as users have it: a file's path, a Pillow image, or uint8 (height, width, 3)."""
+ImageInput = str | Path | Image.Image | np.ndarray
+"""An image as users have it: a file's path, a Pillow image, or uint8 (height, width, 3)."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one picture: classes and probabilities (0 to 1), most probable first.
+    """What a model says of one image: classes and probabilities (0 to 1), most probable first.
 
     A model without classes, which answers with a vector of features, says nothing: its ranking is empty.
     """
@@ -46,9 +46,9 @@ class Prediction:
 
 
 class Classifier:
-    """A ViT with all it needs to answer on real pictures: preprocessing and the names of its classes.
+    """A ViT with all it needs to answer on real images: preprocessing and the names of its classes.
 
-    `vit` is our ViT or, from `vitreous.wrap`, anyone's model in the same form: pictures and a trace to logits.
+    `vit` is our ViT or, from `vitreous.wrap`, anyone's model in the same form: images and a trace to logits.
     Without names, what the ViT answers with is a vector of features (its pooled token, or an image-text embedding).
     `origin` is where it was loaded from, if it was.
     """
@@ -75,27 +75,27 @@ class Classifier:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie, and where pictures are taken to."""
+        """Where the weights lie, and where images are taken to."""
         return next(self.vit.parameters()).device
 
-    def prepare(self, picture: Picture) -> tuple[Tensor, Geometry]:
-        """A picture of any size as the model's input (channels, height, width), and where its pixels came from."""
-        pixels, geometry = prepare(as_image_u8(picture), self.preprocessing)
+    def prepare(self, image: ImageInput) -> tuple[Tensor, Geometry]:
+        """An image of any size as the model's input (channels, height, width), and where its pixels came from."""
+        pixels, geometry = prepare(as_image_u8(image), self.preprocessing)
         weight = next(self.vit.parameters())
         return pixels.to(weight.device, weight.dtype if weight.is_floating_point() else pixels.dtype), geometry
 
-    def predict(self, picture: Picture) -> Prediction:
-        """What the picture shows.
+    def predict(self, image: ImageInput) -> Prediction:
+        """What the image shows.
 
         Raises:
-            InputError: the file can't be read as a picture.
+            InputError: the file can't be read as an image.
         """
-        return self.predict_batch([picture])[0]
+        return self.predict_batch([image])[0]
 
     @torch.no_grad()
-    def predict_batch(self, pictures: Sequence[Picture]) -> list[Prediction]:
-        """What each of several pictures shows; they may differ in size."""
-        inputs = [self.prepare(picture)[0] for picture in pictures]
+    def predict_batch(self, images: Sequence[ImageInput]) -> list[Prediction]:
+        """What each of several images shows; they may differ in size."""
+        inputs = [self.prepare(image)[0] for image in images]
         if len({pixels.shape for pixels in inputs}) == 1:
             return self.read(self.vit(torch.stack(inputs)))
         return [self.read(self.vit(pixels[None]))[0] for pixels in inputs]

@@ -14,7 +14,7 @@ from vitreous.data.repositories import HubRepository, Repository
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.pretrained.layout import Layout
-from vitreous.model.pretrained.layouts import recognise, strange_beginning
+from vitreous.model.pretrained.layouts import recognize, strange_beginning
 from vitreous.model.pretrained.wrappers import bare_names
 from vitreous.model.vit import ViT
 from vitreous.tasks.classification import Classifier
@@ -47,7 +47,7 @@ class Foreign:
     processor: Mapping[str, Any] | None = None
     """Its preprocessor_config.json."""
     preprocessing: Preprocessing | None = None
-    """What its publisher says of the pictures, where no file does."""
+    """What its publisher says of the images, where no file does."""
     published: bool = False
     """Whether it comes from the web, so that the names of ImageNet's classes may be fetched from there too."""
 
@@ -92,7 +92,7 @@ def build_classifier(foreign: Foreign, device: torch.device, note: Note) -> Clas
         raise InputError(f"{foreign.name} is a model of Vitreous without its config.json: put that beside it")
     foreign = without_beginning(foreign, note)
     try:
-        layout = recognise({name: tuple(tensor.shape) for name, tensor in foreign.tensors.items()})
+        layout = recognize({name: tuple(tensor.shape) for name, tensor in foreign.tensors.items()})
     except InputError as error:
         raise InputError(f"{foreign.name}: {error}") from None
     try:
@@ -127,8 +127,8 @@ def fill(config: ViTConfig, tensors: Mapping[str, Tensor]) -> ViT:
 
 
 def preprocessing_of(foreign: Foreign, layout: Layout, config: ViTConfig, note: Note) -> Preprocessing:
-    """What is said of the pictures, by the publisher or in the files; where nothing is, what is usual, with a note."""
-    kind = "mae" if foreign.config.get("model_type") == "vit_mae" else layout.name  # the same names, other pictures
+    """What is said of the images, by the publisher or in the files; where nothing is, what is usual, with a note."""
+    kind = "mae" if foreign.config.get("model_type") == "vit_mae" else layout.name  # the same names, other images
     likely = assumed(kind, config)
     if foreign.preprocessing is not None:
         found = foreign.preprocessing
@@ -142,19 +142,19 @@ def preprocessing_of(foreign: Foreign, layout: Layout, config: ViTConfig, note: 
         mean, std = (", ".join(f"{value:.3g}" for value in values) for values in (found.mean, found.std))
         how = {"crop": "cropped to", "stretch": "squashed to"}.get(found.resize, "taken whole, with the area of")
         pixels = f"{sides} pixels, with mean {mean} and deviation {std}"
-        note(f"{foreign.name} says nothing of its pictures: they are {how} {pixels}")
+        note(f"{foreign.name} says nothing of its images: they are {how} {pixels}")
     found = whole_patches(found, config.patch_size, note)
     if len(found.mean) != config.channels:
-        raise InputError(f"its pictures have {len(found.mean)} channels by their mean, its weights {config.channels}")
+        raise InputError(f"its images have {len(found.mean)} channels by their mean, its weights {config.channels}")
     return found
 
 
 def whole_patches(preprocessing: Preprocessing, patch_size: int, note: Note) -> Preprocessing:
-    """Pictures without what is left beside the last patch, as a convolution takes them (SigLIP: 384 by 14)."""
+    """Images without what is left beside the last patch, as a convolution takes them (SigLIP: 384 by 14)."""
     height, width = (max(1, side // patch_size) * patch_size for side in preprocessing.size_hw)
     if (height, width) == preprocessing.size_hw or preprocessing.resize == "aspect":
         return preprocessing  # "aspect" makes whole patches itself
-    note(f"pictures are taken at {height} × {width} pixels, the whole patches of {preprocessing.size_hw}")
+    note(f"images are taken at {height} × {width} pixels, the whole patches of {preprocessing.size_hw}")
     return replace(preprocessing, size_hw=(height, width))
 
 

@@ -18,7 +18,7 @@ from vitreous.tasks.their_preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 @dataclass(frozen=True)
 class Address:
-    """A weights file on the web, and what its publisher says of the pictures.
+    """A weights file on the web, and what its publisher says of the images.
 
     The eight letters before its ending are the first of its SHA-256 (hex), as PyTorch's own model files have them.
     """

@@ -1,4 +1,4 @@
-"""How other libraries say what a model's pictures must be like, as our Preprocessing and back."""
+"""How other libraries say what a model's images must be like, as our Preprocessing and back."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,7 +11,7 @@ from vitreous.records import from_dict, to_dict
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
-# Radford et al. 2021: the statistics of CLIP's own training pictures, as in its published code.
+# Radford et al. 2021: the statistics of CLIP's own training images, as in its published code.
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 PILLOW_FILTERS = {2: "bilinear", 3: "bicubic"}
@@ -38,7 +38,7 @@ def assumed(layout: str, config: ViTConfig) -> Preprocessing:
     """What weights want that come without a word about it, at the size that their positions were learned for.
 
     A larger table than twice 224 pixels a side is used at 224, as DINOv2's is (518 learned, evaluated at 224). Models
-    with classes see the central square, SigLIP the whole picture squashed, as they learned to; features alone have no
+    with classes see the central square, SigLIP the whole image squashed, as they learned to; features alone have no
     reason to lose anything: "aspect".
     """
     mean, std = ASSUMED.get(layout, (IMAGENET_MEAN, IMAGENET_STD))
@@ -75,7 +75,7 @@ def from_timm(description: Mapping[str, Any], likely: Preprocessing) -> Preproce
 def from_processor(description: Mapping[str, Any], likely: Preprocessing) -> Preprocessing:
     """From transformers' preprocessor_config.json; what it leaves out is taken from `likely`.
 
-    A shorter side without a crop (pictures of any shape) becomes the central square.
+    A shorter side without a crop (images of any shape) becomes the central square.
     """
     description = description.get("image_processor", description)
     resize, size_hw, central = _resizing(description, likely)

@@ -35,7 +35,7 @@ class Learner:
         weights: Tensor | None = None,
         teacher: Teacher | None = None,
     ) -> None:
-        """With `weights` (classes), on the model's device, each picture counts as much as its class.
+        """With `weights` (classes), on the model's device, each image counts as much as its class.
 
         A `teacher` learns too, and the model from it.
         """
@@ -47,16 +47,16 @@ class Learner:
             self.forward = DistributedDataParallel(self.forward)
             self.forward.register_comm_hook(None, _summed)
 
-    def gradients(self, pictures: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    def gradients(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Add the gradient of the (weighted) mean loss of a batch to the weights; with a teacher, of what it says too.
 
         Args:
-            pictures: The whole batch (batch, channels, height, width), the same in all processes.
+            images: The whole batch (batch, channels, height, width), the same in all processes.
             labels: int64 (batch).
             seed: Of the model's random numbers.
 
         Returns:
-            What this one adds to the mean loss on the labels and to the number of pictures told right, on the device.
+            What this one adds to the mean loss on the labels and to the number of images told right, on the device.
         """
         mine = self.processes.share(len(labels))
         results = []
@@ -67,7 +67,7 @@ class Learner:
             torch.manual_seed(seed)
             self.drawing = drawn_for(part, len(labels))
             with self._exchange(last=last), self.drawing:
-                results.append(self._part(pictures[part], labels[part], self._share(labels, part)))
+                results.append(self._part(images[part], labels[part], self._share(labels, part)))
         losses, rights = zip(*results, strict=True)
         return (sum_of(losses), sum_of(rights))
 
@@ -91,9 +91,9 @@ class Learner:
             return (part.stop - part.start) / len(labels)
         return self.weights[labels[part]].sum() / self.weights[labels].sum()
 
-    def _part(self, pictures: Tensor, labels: Tensor, share: float | Tensor) -> tuple[Tensor, Tensor]:
-        with autocast(pictures.device, self.recipe.precision):
-            answers = self.forward(pictures)
+    def _part(self, images: Tensor, labels: Tensor, share: float | Tensor) -> tuple[Tensor, Tensor]:
+        with autocast(images.device, self.recipe.precision):
+            answers = self.forward(images)
         logits = answers[0] if isinstance(answers, tuple) else answers
         loss = classification_loss(logits, labels, self.recipe.label_smoothing, self.weights) * share
         total = self._taught(loss, *answers, labels, share) if isinstance(answers, tuple) else loss
@@ -101,7 +101,7 @@ class Learner:
         return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 
     def _taught(self, loss: Tensor, logits: Tensor, told: Tensor, labels: Tensor, share: float | Tensor) -> Tensor:
-        """What is minimised where a teacher, who answers `told`, has its share of the model's loss, and its own."""
+        """What is minimized where a teacher, who answers `told`, has its share of the model's loss, and its own."""
         settings = self.recipe.teacher
         counts = None if self.weights is None else self.weights[labels]
         heard = distillation(logits, told, settings.temperature, counts) * share
@@ -121,7 +121,7 @@ def check_shares(recipe: Recipe, processes: int) -> None:
     """Refuse a batch that can't be cut into a part or more for each process.
 
     Raises:
-        InputError: it has too few pictures.
+        InputError: it has too few images.
     """
     smallest = recipe.accumulate * processes
     if recipe.batch_size < smallest:
@@ -137,7 +137,7 @@ def sum_of(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _summed(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """Add up a bucket of gradients: each process has weighed its own by its number of pictures."""
+    """Add up a bucket of gradients: each process has weighed its own by its number of images."""
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     return work.get_future().then(lambda future: future.value()[0])
 
@@ -148,9 +148,9 @@ def drawn_for(part: slice, whole: int) -> AbstractContextManager:
 
 
 class DrawnForWhole(TorchFunctionMode):
-    """Has `torch.rand` draw for the whole batch of `whole` pictures and keep what is for those of `part`.
+    """Has `torch.rand` draw for the whole batch of `whole` images and keep what is for those of `part`.
 
-    The model draws patch dropout and stochastic depth with a first axis of pictures, and nothing else.
+    The model draws patch dropout and stochastic depth with a first axis of images, and nothing else.
     """
 
     def __init__(self, part: slice, whole: int) -> None:
@@ -160,7 +160,7 @@ class DrawnForWhole(TorchFunctionMode):
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """Called by torch in place of each of its functions."""
         if func is torch.rand:
-            assert args[0] == self.part.stop - self.part.start, "random numbers that are no picture's"
+            assert args[0] == self.part.stop - self.part.start, "random numbers that are no image's"
             return func(self.whole, *args[1:], **kwargs or {})[self.part]
         return func(*args, **kwargs or {})
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.data.balance import class_weights
+from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import TrainingBatches, at_once, plain_batches
-from vitreous.data.pictures import Pictures
 from vitreous.errors import InputError
 from vitreous.evaluation.classification import score
 from vitreous.runtime import autocast, seed_for
@@ -38,8 +38,8 @@ class Progress:
     epoch: float
     loss: float
     top1: float
-    """Of the (augmented) training pictures since the last report."""
-    pictures_per_second: float
+    """Of the (augmented) training images since the last report."""
+    images_per_second: float
     seconds_left: float
     validation_top1: float | None = None
     """Of the last validation in this session, if there was one."""
@@ -51,7 +51,7 @@ class Run:
 
     recipe: Recipe
     batches: TrainingBatches
-    validation: Pictures
+    validation: ImageSet
     folder: RunFolder
     precision: str
     on_progress: Callable[[Progress], None]
@@ -67,11 +67,11 @@ class Run:
     @property
     def steps(self) -> int:
         """Steps in the whole run."""
-        return self.recipe.steps(len(self.batches.pictures))
+        return self.recipe.steps(len(self.batches.images))
 
     def epoch(self, step: int) -> float:
         """Passes over the data after `step` steps."""
-        return step * self.recipe.batch_size / len(self.batches.pictures)
+        return step * self.recipe.batch_size / len(self.batches.images)
 
 
 def train(state: TrainingState, run: Run) -> bool:
@@ -104,7 +104,7 @@ def advice_on_batches(run: Run) -> AbstractContextManager[None]:
     """The context that says what to change where a batch doesn't fit into memory."""
     recipe = run.recipe
     return memory_advice(
-        f"a batch of {recipe.batch_size} pictures in {recipe.accumulate} part(s)", recipe, run.processes.count
+        f"a batch of {recipe.batch_size} images in {recipe.accumulate} part(s)", recipe, run.processes.count
     )
 
 
@@ -112,18 +112,18 @@ def weights_of(run: Run) -> Tensor | None:
     """What each class counts in the loss, if the recipe weighs them."""
     if run.recipe.class_weights == "none":
         return None
-    pictures = run.batches.pictures
-    weights = class_weights(pictures.labels.bincount(minlength=len(pictures.class_names)))
-    return weights.to(run.batches.device or pictures.labels.device)
+    images = run.batches.images
+    weights = class_weights(images.labels.bincount(minlength=len(images.class_names)))
+    return weights.to(run.batches.device or images.labels.device)
 
 
 def training_step(state: TrainingState, run: Run, learner: Learner) -> tuple[Tensor, Tensor]:
-    """One optimizer step; this process' part of the loss and of the pictures told right, still on the device."""
+    """One optimizer step; this process' part of the loss and of the images told right, still on the device."""
     state.model.train()
-    pictures, labels = run.batches.batch(state.step)
+    images, labels = run.batches.batch(state.step)
     recipe = run.recipe
-    pictures = shown_at(state.step, run.steps, pictures, recipe.resolution, recipe.model.patch_size)
-    result = learner.gradients(pictures, labels, seed_for(run.recipe.seed, "model", state.step))
+    images = shown_at(state.step, run.steps, images, recipe.resolution, recipe.model.patch_size)
+    result = learner.gradients(images, labels, seed_for(run.recipe.seed, "model", state.step))
     if run.recipe.optimizer.clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), run.recipe.optimizer.clip_norm)
     share = factor(state.step, run.steps, run.recipe.schedule)
@@ -165,7 +165,7 @@ class Window:
             raise no_number(f"the loss is {loss}", state, run)
         self.rate = self.steps_timed * batch / (time.monotonic() - self.started)
         learning_rate = run.recipe.optimizer.learning_rate * factor(state.step - 1, run.steps, run.recipe.schedule)
-        rates = {"learning_rate": learning_rate, "pictures_per_second": self.rate}
+        rates = {"learning_rate": learning_rate, "images_per_second": self.rate}
         epoch = run.epoch(state.step)
         run.log.write(step=state.step, epoch=epoch, split="train", loss=loss, top1=top1, **rates)
         left = self.seconds_left(state.step)
@@ -211,12 +211,12 @@ def is_due(step: int, run: Run) -> bool:
 
 
 def validate(state: TrainingState, run: Run) -> None:
-    """Score the validation pictures and write a line of metrics.jsonl.
+    """Score the validation images and write a line of metrics.jsonl.
 
     Raises:
-        InputError: the loss is no number any more, or so many pictures don't fit into memory.
+        InputError: the loss is no number any more, or so many images don't fit into memory.
     """
-    what = f"a part of {validated_at_once(run.validation, run.recipe)} validation pictures"
+    what = f"a part of {validated_at_once(run.validation, run.recipe)} validation images"
     with memory_advice(what, run.recipe, run.processes.count, gradients=False):
         logits = logits_of(state.best_model, run.validation, run)
     scores = score(logits, run.validation.labels.cpu(), run.validation.class_names)
@@ -227,36 +227,36 @@ def validate(state: TrainingState, run: Run) -> None:
     run.on_validated(state.step, scores.top1)
 
 
-def logits_of(model: nn.Module, pictures: Pictures, run: Run) -> Tensor:
-    """The logits (count, classes) of pictures, of which each process computes a part, on the processor.
+def logits_of(model: nn.Module, images: ImageSet, run: Run) -> Tensor:
+    """The logits (count, classes) of images, of which each process computes a part, on the processor.
 
     Where weights are spread, each computes all: gathering them takes all processes at once.
     """
-    if is_sharded(model) or len(pictures) < run.processes.count:
-        return predict(model, pictures, run)
-    part = run.processes.share(len(pictures))
-    mine = replace(pictures, images_u8=pictures.images_u8[part], labels=pictures.labels[part], boxes=None, masks=None)
+    if is_sharded(model) or len(images) < run.processes.count:
+        return predict(model, images, run)
+    part = run.processes.share(len(images))
+    mine = replace(images, images_u8=images.images_u8[part], labels=images.labels[part], boxes=None, masks=None)
     answered = predict(model, mine, run)
     return torch.cat(run.processes.all_of(answered))
 
 
 @torch.no_grad()
-def predict(model: nn.Module, pictures: Pictures, run: Run) -> Tensor:
+def predict(model: nn.Module, images: ImageSet, run: Run) -> Tensor:
     """The logits (count, classes), float32 on the processor; the model is left in the mode it was in."""
     training = model.training
     model.eval()
     logits = []
     device = next(model.parameters()).device
-    for inputs, _ in plain_batches(pictures, validated_at_once(pictures, run.recipe), run.batches.normalise):
+    for inputs, _ in plain_batches(images, validated_at_once(images, run.recipe), run.batches.normalize):
         with autocast(device, run.precision):
             logits.append(model(inputs.to(device)).float())
     model.train(training)
     return torch.cat(logits).cpu()
 
 
-def validated_at_once(pictures: Pictures, recipe: Recipe) -> int:
-    """How many validation pictures go through the model together: fewer where batches are cut into parts too."""
-    return max(1, at_once(pictures) // recipe.accumulate)
+def validated_at_once(images: ImageSet, recipe: Recipe) -> int:
+    """How many validation images go through the model together: fewer where batches are cut into parts too."""
+    return max(1, at_once(images) // recipe.accumulate)
 
 
 def keep(state: TrainingState, run: Run) -> None:

@@ -18,7 +18,7 @@ BLOCKS = ("blocks.", "stem.blocks.")
 """What the names of weights begin with that Muon is for, where they are matrices."""
 
 STACKED = {"qkv": 3, "gate_and_value": 2}
-"""Maps that hold several matrices in their rows, by name; Muon orthogonalises each by itself."""
+"""Maps that hold several matrices in their rows, by name; Muon orthogonalizes each by itself."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ class Matrix(NamedTuple):
 
     weight: Tensor
     stacked: int = 1
-    """Matrices one below the other in its rows: 3 in a joint query-key-value map. They are orthogonalised separately,
+    """Matrices one below the other in its rows: 3 in a joint query-key-value map. They are orthogonalized separately,
     where torch.optim.Muon would take them as one."""
     pace: float = 1.0
     """Times the learning rate."""
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalised (Jordan et al. 2024), scaled to AdamW's size (Liu et al. 2025).
+    """Momentum whose update is orthogonalized (Jordan et al. 2024), scaled to AdamW's size (Liu et al. 2025).
 
     Matrices of one shape go through the iteration as one batch.
     """
@@ -137,7 +137,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalized(matrices: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
-    """Each matrix orthogonalised; those of one shape as one batch."""
+    """Each matrix orthogonalized; those of one shape as one batch."""
     by_shape: defaultdict[tuple[int, ...], list[Key]] = defaultdict(list)
     for key, matrix in matrices.items():
         by_shape[tuple(matrix.shape)].append(key)

@@ -16,7 +16,7 @@ from vitreous.training.teacher import TeacherSettings
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is learned from which pictures, by which model, how and for how long."""
+    """What is learned from which images, by which model, how and for how long."""
 
     name: str
     data: str
@@ -36,12 +36,12 @@ class Recipe:
     """Start the patch embedding from the principal components of the training set's patches."""
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
-    """Weigh each picture in the loss by its class: "balanced" inversely to the class's number of training pictures."""
+    """Weigh each image in the loss by its class: "balanced" inversely to the class's number of training images."""
     resize: OneSize = "stretch"
-    """How pictures are brought to `model.image_size_hw`: "stretch" squashes all of a picture, "crop" fits the shorter
-    side and cuts out the centre. The model keeps to it for good: at evaluation and explanation too."""
+    """How images are brought to `model.image_size_hw`: "stretch" squashes all of an image, "crop" fits the shorter
+    side and cuts out the center. The model keeps to it for good: at evaluation and explanation too."""
     skip_unreadable: bool = False
-    """Leave out pictures that can't be read, and list them, in place of refusing the data."""
+    """Leave out images that can't be read, and list them, in place of refusing the data."""
     average_decay: float | None = None
     """Keep an exponential moving average of the weights with this decay a step, and evaluate that; none if null."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -72,13 +72,13 @@ class Recipe:
         size_hw, multiple = self.model.image_size_hw, self.model.patch_size
         if self.resolution.share and small_size(size_hw, self.resolution, multiple) == size_hw:
             raise InputError(
-                f"resolution.scale is {self.resolution.scale}: pictures of {size_hw[0]} × {size_hw[1]} in whole "
+                f"resolution.scale is {self.resolution.scale}: images of {size_hw[0]} × {size_hw[1]} in whole "
                 f"patches of {multiple} don't get smaller by it; choose less, or resolution.share=0"
             )
         for name in ("shift", "cutout"):
             if getattr(self.augment, name) >= min(self.model.image_size_hw):
                 pixels = getattr(self.augment, name)
-                raise InputError(f"augment.{name} is {pixels}: it must be less than the picture's sides")
+                raise InputError(f"augment.{name} is {pixels}: it must be less than the image's sides")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}: it must be at least 0")
         if not 0 <= self.checkpoint_seconds < math.inf:
@@ -89,11 +89,11 @@ class Recipe:
         if self.average_decay is not None and not 0 < self.average_decay < 1:
             raise InputError(f"average_decay is {self.average_decay}: it must be between 0 and 1")
 
-    def steps(self, pictures: int) -> int:
-        """Optimizer steps in the whole run over so many training pictures."""
-        return steps_in(self.epochs, pictures, self.batch_size)
+    def steps(self, images: int) -> int:
+        """Optimizer steps in the whole run over so many training images."""
+        return steps_in(self.epochs, images, self.batch_size)
 
 
-def steps_in(epochs: float, pictures: int, batch_size: int) -> int:
-    """Optimizer steps in so many passes over so many pictures: at least one."""
-    return max(1, round(epochs * pictures / batch_size))
+def steps_in(epochs: float, images: int, batch_size: int) -> int:
+    """Optimizer steps in so many passes over so many images: at least one."""
+    return max(1, round(epochs * images / batch_size))

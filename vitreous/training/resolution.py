@@ -1,4 +1,4 @@
-"""Smaller pictures at the beginning of a run: fewer tokens, so more passes in the same time."""
+"""Smaller images at the beginning of a run: fewer tokens, so more passes in the same time."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from vitreous.errors import InputError
 
 @dataclass(frozen=True)
 class ResolutionSettings:
-    """Pictures are shown at `scale` of their height and width over the first `share` of the steps; 0 for never.
+    """Images are shown at `scale` of their height and width over the first `share` of the steps; 0 for never.
 
     Few tokens suffice for what is learned first (Touvron et al. 2019, "Fixing the train-test resolution discrepancy";
-    Tan and Le 2021, section 4, grow the pictures as well). Positions are resampled to the smaller grid.
+    Tan and Le 2021, section 4, grow the images as well). Positions are resampled to the smaller grid.
     """
 
     share: float = 0.0
@@ -27,7 +27,7 @@ class ResolutionSettings:
 
 
 def small_size(size_hw: tuple[int, int], settings: ResolutionSettings, multiple: int) -> tuple[int, int]:
-    """The (height, width) that pictures are shown at in the beginning: whole patches of `multiple` pixels."""
+    """The (height, width) that images are shown at in the beginning: whole patches of `multiple` pixels."""
     height, width = (max(1, round(settings.scale * side / multiple)) * multiple for side in size_hw)
     return height, width
 
@@ -42,7 +42,7 @@ def work(step: int, steps: int, settings: ResolutionSettings) -> float:
     return step - small * (1 - settings.scale**2)
 
 
-def shown_at(step: int, steps: int, pictures: Tensor, settings: ResolutionSettings, multiple: int) -> Tensor:
+def shown_at(step: int, steps: int, images: Tensor, settings: ResolutionSettings, multiple: int) -> Tensor:
     """The batch (count, channels, height, width) as it is shown at `step` of `steps`, in whole patches of `multiple`.
 
     The very first step is at full size, so that a batch which doesn't fit into memory is known of at once.
@@ -53,6 +53,6 @@ def shown_at(step: int, steps: int, pictures: Tensor, settings: ResolutionSettin
     [torch.Size([32, 64]), torch.Size([24, 48]), torch.Size([32, 64])]
     """
     if step == 0 or step >= settings.share * steps:
-        return pictures
-    size_hw = small_size((pictures.shape[2], pictures.shape[3]), settings, multiple)
-    return functional.interpolate(pictures, size_hw, mode="bilinear", align_corners=False, antialias=True)
+        return images
+    size_hw = small_size((images.shape[2], images.shape[3]), settings, multiple)
+    return functional.interpolate(images, size_hw, mode="bilinear", align_corners=False, antialias=True)

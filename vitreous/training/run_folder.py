@@ -45,7 +45,7 @@ class RunFolder:
 
     @property
     def figures(self) -> Path:
-        """Pictures that the run made of itself."""
+        """Images that the run made of itself."""
         return self.path / "figures"
 
 

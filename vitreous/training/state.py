@@ -26,7 +26,7 @@ from vitreous.training.teacher import Teacher
 class TrainingState:
     """Weights, their average, the optimizers' memory and the number of steps done.
 
-    Schedule, order of the pictures and random numbers are functions of the recipe's seed and of `step`: they need
+    Schedule, order of the images and random numbers are functions of the recipe's seed and of `step`: they need
     no state of their own.
     """
 

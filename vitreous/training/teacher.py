@@ -1,6 +1,6 @@
 """A small convolutional network that learns beside the model, on the same batches, and that the model learns from.
 
-It knows from the start that pixels belong to their neighbours, which a plain ViT has to find out. It is left behind
+It knows from the start that pixels belong to their neighbors, which a plain ViT has to find out. It is left behind
 with the run: what is kept and evaluated is the ViT alone.
 """
 
@@ -60,7 +60,7 @@ class TeacherSettings:
 class Teacher(nn.Module):
     """Six 3 × 3 convolutions in three stages, the largest answer of each channel anywhere, and a linear map.
 
-    After the network of Jordan 2024, "94% on CIFAR-10 in 3.29 seconds", section 3, smaller, and normalised a picture
+    After the network of Jordan 2024, "94% on CIFAR-10 in 3.29 seconds", section 3, smaller, and normalized an image
     at a time, so that nothing depends on how a batch is cut up.
     """
 
@@ -76,9 +76,9 @@ class Teacher(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Normalised pictures (batch, channels, height, width) to logits (batch, classes)."""
-        features = pictures.contiguous(memory_format=torch.channels_last)
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalized images (batch, channels, height, width) to logits (batch, classes)."""
+        features = images.contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             features = block(features)
         return self.head(features.amax((2, 3)))
@@ -91,9 +91,9 @@ class Taught(nn.Module):
         super().__init__()
         self.model, self.teacher = model, teacher
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures to the model's logits and the teacher's, (batch, classes) each."""
-        return self.model(pictures), self.teacher(pictures)
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images to the model's logits and the teacher's, (batch, classes) each."""
+        return self.model(images), self.teacher(images)
 
 
 def distillation(logits: Tensor, told: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:

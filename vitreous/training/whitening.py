@@ -1,10 +1,10 @@
-"""Patch embeddings that start from what the pictures are made of."""
+"""Patch embeddings that start from what the images are made of."""
 
 import torch
 from torch import Tensor
 
-from vitreous.data.loader import Normalise
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
+from vitreous.data.loader import Normalize
 from vitreous.model.patches import PatchEmbedding, patchify
 from vitreous.runtime import generator
 
@@ -15,16 +15,16 @@ EPSILON = 0.01
 
 
 @torch.no_grad()
-def whitened(stem: PatchEmbedding, pictures: Pictures, normalise: Normalise, seed: int) -> tuple[Tensor, Tensor]:
+def whitened(stem: PatchEmbedding, images: ImageSet, normalize: Normalize, seed: int) -> tuple[Tensor, Tensor]:
     """Weight and bias, float64, that make the embedding a rotation of the patches' whitened principal components.
 
     Tokens then vary alike in all directions at first, where pixels beside each other hardly differ (Jordan 2024, "94%
     on CIFAR-10 in 3.29 seconds", section 3.2, does so for a convolution and keeps it fixed; here it is learned on).
     """
     device = stem.linear.weight.device
-    count = max(1, NUMBERS // pictures.images_u8[0].numel())
-    sample = pictures.images_u8[:: max(1, -(-len(pictures) // count))].to(device)
-    patches = patchify(normalise(sample), stem.patch_size).flatten(0, 1)
+    count = max(1, NUMBERS // images.images_u8[0].numel())
+    sample = images.images_u8[:: max(1, -(-len(images) // count))].to(device)
+    patches = patchify(normalize(sample), stem.patch_size).flatten(0, 1)
     mean = patches.mean(0)
     apart = (patches - mean).double().cpu()
     variances, directions = torch.linalg.eigh(apart.T @ apart / len(apart))

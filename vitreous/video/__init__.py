@@ -1,1 +1,1 @@
-"""File to frames to file: reading, drawing on and writing clips with their times, colours and sound kept."""
+"""File to frames to file: reading, drawing on and writing clips with their times, colors and sound kept."""

@@ -1,4 +1,4 @@
-"""Live pictures: from a camera, or from a clip that is played at its own rate as if it were one."""
+"""Live images: from a camera, or from a clip that is played at its own rate as if it were one."""
 
 import errno
 import sys
@@ -28,19 +28,19 @@ LATE_SECONDS = 0.5  # a clip that decodes slower than it plays falls back by so 
 
 @dataclass(frozen=True)
 class LiveFrame:
-    """One picture, uint8 RGB (height, width, 3), upright, and when it was there, on the clock `time.monotonic`."""
+    """One image, uint8 RGB (height, width, 3), upright, and when it was there, on the clock `time.monotonic`."""
 
     image_u8: np.ndarray
     taken_seconds: float
 
 
 class LiveSource(Protocol):
-    """What pictures come from while they are made."""
+    """What images come from while they are made."""
 
     name: str
 
     def frames(self, stop: Event) -> Generator[LiveFrame]:
-        """Yield pictures as they come, until there are no more or `stop` is set."""
+        """Yield images as they come, until there are no more or `stop` is set."""
         ...
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class Camera:
             raise refusal(device, error) from error
 
     def frames(self, stop: Event) -> Generator[LiveFrame]:
-        """Yield pictures as the camera gives them.
+        """Yield images as the camera gives them.
 
         Raises:
             InputError: it was unplugged, or failed.
@@ -111,14 +111,14 @@ class Camera:
         try:
             for packet in self.container.demux(video=0):
                 arrived = time.monotonic()
-                for picture in packet.decode():
-                    assert isinstance(picture, av.VideoFrame)
-                    to_rgb = to_rgb or ToRGB(picture, fitting((picture.height, picture.width), self.side))
-                    yield LiveFrame(to_rgb(picture), arrived)
+                for image in packet.decode():
+                    assert isinstance(image, av.VideoFrame)
+                    to_rgb = to_rgb or ToRGB(image, fitting((image.height, image.width), self.side))
+                    yield LiveFrame(to_rgb(image), arrived)
                 if stop.is_set():
                     return
         except FAILURES as error:
-            raise InputError(f"{self.name} gives no more pictures ({words(error)}): is it still there?") from error
+            raise InputError(f"{self.name} gives no more images ({words(error)}): is it still there?") from error
 
     def close(self) -> None:
         """Give the camera free."""
@@ -126,13 +126,13 @@ class Camera:
 
 
 def fitting(size_hw: tuple[int, int], side: int, pixel_aspect: Fraction = Fraction(1)) -> tuple[int, int]:
-    """The size with square pixels whose long side is `side`, or less where the picture is smaller.
+    """The size with square pixels whose long side is `side`, or less where the image is smaller.
 
     >>> fitting((720, 1280), 640), fitting((241, 321), 640), fitting((240, 320), 640, Fraction(4, 3))
     ((360, 640), (241, 321), (240, 427))
     """
     if side < 16:
-        raise InputError(f"size {side} is too small for a picture: give the long side in pixels, 16 or more")
+        raise InputError(f"size {side} is too small for an image: give the long side in pixels, 16 or more")
     height, width = size_hw[0], size_hw[1] * pixel_aspect
     scale = min(Fraction(1), side / max(Fraction(height), width))
     return max(1, round(height * scale)), max(1, round(width * scale))

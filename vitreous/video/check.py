@@ -6,14 +6,14 @@ from pathlib import Path
 from vitreous.errors import InputError
 from vitreous.video.gif import GifTrack
 from vitreous.video.info import opened, packets, read_info, sound_stream
-from vitreous.video.track import PictureTrack
+from vitreous.video.track import VideoTrack
 
 
 class IncompleteClipError(RuntimeError):
     """A clip that was written is not what it should be: a bug of ours or of the encoder; says what differs."""
 
 
-def check_clip(path: Path, picture: PictureTrack | GifTrack, *, has_sound: bool) -> None:
+def check_clip(path: Path, image: VideoTrack | GifTrack, *, has_sound: bool) -> None:
     """Hold the file at `path` against what was given to the encoder: frames, times to a tick, size, sound.
 
     Raises:
@@ -25,12 +25,12 @@ def check_clip(path: Path, picture: PictureTrack | GifTrack, *, has_sound: bool)
         found_sound = holds_sound(path)
     except InputError as error:
         raise IncompleteClipError(f"the written clip can't be read back: {error}") from error
-    expect("size (height, width)", info.size_hw, picture.stored_hw)
-    expect("number of frames", len(stamps), len(picture.ticks))
+    expect("size (height, width)", info.size_hw, image.stored_hw)
+    expect("number of frames", len(stamps), len(image.ticks))
     expect("presence of sound", found_sound, has_sound)
-    tolerance = max(info.time_base, picture.time_base)
-    for number, (stamp, tick) in enumerate(zip(stamps, picture.ticks, strict=True)):
-        found, intended = stamp * info.time_base, tick * picture.time_base
+    tolerance = max(info.time_base, image.time_base)
+    for number, (stamp, tick) in enumerate(zip(stamps, image.ticks, strict=True)):
+        found, intended = stamp * info.time_base, tick * image.time_base
         if abs(found - intended) > tolerance:
             raise IncompleteClipError(f"frame {number} of the written clip is at {found} s, not at {intended} s")
 

@@ -1,4 +1,4 @@
-"""Between FFmpeg's pictures and RGB arrays, with the right matrix (BT.601, 709, 2020) and range (limited, full)."""
+"""Between FFmpeg's images and RGB arrays, with the right matrix (BT.601, 709, 2020) and range (limited, full)."""
 
 from fractions import Fraction
 
@@ -15,10 +15,10 @@ HEIGHT_OF_HD = 720
 
 
 class ToRGB:
-    """Turns the decoded pictures of one clip into uint8 RGB (height, width, 3), not yet upright.
+    """Turns the decoded images of one clip into uint8 RGB (height, width, 3), not yet upright.
 
     They get the size `size_hw`, by default that of the first one. Where a clip changes its size on the way, later
-    pictures are fitted into it, on black where their shape differs. Transparent pictures (GIF) are laid on white, HDR
+    images are fitted into it, on black where their shape differs. Transparent images (GIF) are laid on white, HDR
     ones brought to ordinary brightness. `told` receives a line for each of these changes.
     """
 
@@ -32,40 +32,40 @@ class ToRGB:
                 f"the clip is HDR ({hdr_kind(first)}): it was tone-mapped to ordinary brightness (BT.709)"
             )
 
-    def __call__(self, picture: av.VideoFrame) -> np.ndarray:
-        if (picture.height, picture.width) != self.current_hw:
-            self.tell_new_size(picture)
+    def __call__(self, image: av.VideoFrame) -> np.ndarray:
+        if (image.height, image.width) != self.current_hw:
+            self.tell_new_size(image)
         inner_hw = fitted(self.current_hw, self.first_hw, self.size_hw)
-        image_u8 = self.converted(picture, inner_hw)
+        image_u8 = self.converted(image, inner_hw)
         return image_u8 if inner_hw == self.size_hw else on_black(image_u8, self.size_hw)
 
-    def converted(self, picture: av.VideoFrame, size_hw: tuple[int, int]) -> np.ndarray:
-        if hdr_kind(picture):
-            picture = self.to_sdr(picture)
-        transparent = any(component.is_alpha for component in picture.format.components)
-        image = self.reformatter.reformat(
-            picture,
+    def converted(self, image: av.VideoFrame, size_hw: tuple[int, int]) -> np.ndarray:
+        if hdr_kind(image):
+            image = self.to_sdr(image)
+        transparent = any(component.is_alpha for component in image.format.components)
+        rgb = self.reformatter.reformat(
+            image,
             width=size_hw[1],
             height=size_hw[0],
             format="rgba" if transparent else "gbrp",
-            src_colorspace=matrix_of(picture),
+            src_colorspace=matrix_of(image),
             interpolation=QUALITY,
             threads=1,
         )
         if transparent:
-            return laid_on_white(image.to_ndarray())
+            return laid_on_white(rgb.to_ndarray())
         # By way of planes the same bits come three times as fast: swscale has no vectors for its exact packed RGB.
-        return self.joining.reformat(image, format="rgb24", interpolation=Interpolation.POINT, threads=1).to_ndarray()
+        return self.joining.reformat(rgb, format="rgb24", interpolation=Interpolation.POINT, threads=1).to_ndarray()
 
-    def tell_new_size(self, picture: av.VideoFrame) -> None:
+    def tell_new_size(self, image: av.VideoFrame) -> None:
         if self.current_hw == self.first_hw:
-            first, new = (f"{width} x {height}" for height, width in (self.first_hw, (picture.height, picture.width)))
+            first, new = (f"{width} x {height}" for height, width in (self.first_hw, (image.height, image.width)))
             self.notes.append(f"the clip changes its size from {first} to {new}: all frames are fitted to the first")
-        self.current_hw = (picture.height, picture.width)
+        self.current_hw = (image.height, image.width)
 
 
 def fitted(stored_hw: tuple[int, int], first_hw: tuple[int, int], size_hw: tuple[int, int]) -> tuple[int, int]:
-    """The part (height, width) of `size_hw` that a picture of `stored_hw` fills, where one of `first_hw` fills all.
+    """The part (height, width) of `size_hw` that an image of `stored_hw` fills, where one of `first_hw` fills all.
 
     >>> fitted((100, 100), (90, 160), (90, 160)), fitted((180, 320), (90, 160), (90, 160))
     ((90, 90), (90, 160))
@@ -80,7 +80,7 @@ def fitted(stored_hw: tuple[int, int], first_hw: tuple[int, int], size_hw: tuple
 
 
 def on_black(image_u8: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """The picture in the middle of a black one of `size_hw`."""
+    """The image in the middle of a black one of `size_hw`."""
     height, width, _ = image_u8.shape
     top, left = (size_hw[0] - height) // 2, (size_hw[1] - width) // 2
     canvas = np.zeros((*size_hw, 3), np.uint8)
@@ -88,11 +88,11 @@ def on_black(image_u8: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     return canvas
 
 
-def matrix_of(picture: av.VideoFrame) -> int:
-    """The matrix a picture was coded with; where it states none, BT.709 for HD and BT.601 below, as players do."""
-    if picture.colorspace in MATRICES:
-        return picture.colorspace
-    return int(Colorspace.ITU709 if picture.height >= HEIGHT_OF_HD else Colorspace.ITU601)
+def matrix_of(image: av.VideoFrame) -> int:
+    """The matrix an image was coded with; where it states none, BT.709 for HD and BT.601 below, as players do."""
+    if image.colorspace in MATRICES:
+        return image.colorspace
+    return int(Colorspace.ITU709 if image.height >= HEIGHT_OF_HD else Colorspace.ITU601)
 
 
 def laid_on_white(image_rgba: np.ndarray) -> np.ndarray:
@@ -103,7 +103,7 @@ def laid_on_white(image_rgba: np.ndarray) -> np.ndarray:
 
 
 class ToYUV:
-    """Turns uint8 RGB (height, width, 3) into yuv420p pictures of `stored_hw` in BT.709, limited range.
+    """Turns uint8 RGB (height, width, 3) into yuv420p images of `stored_hw` in BT.709, limited range.
 
     Where that is larger by a row or a column, these repeat the edge.
     """
@@ -126,7 +126,7 @@ class ToYUV:
 
 
 def tag_as_bt709(codec: av.VideoCodecContext) -> None:
-    """Write into the file that its pictures are BT.709 in limited range, so that no player has to guess."""
+    """Write into the file that its images are BT.709 in limited range, so that no player has to guess."""
     codec.colorspace = Colorspace.ITU709
     codec.color_range = ColorRange.MPEG
     codec.color_primaries = ColorPrimaries.BT709

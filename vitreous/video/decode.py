@@ -8,10 +8,10 @@ import av
 
 from vitreous.video.color import ToRGB
 from vitreous.video.excerpt import Moment, Told, excerpted, nothing_there
+from vitreous.video.images import BrokenDataError, moments
 from vitreous.video.info import Frame, in_frames, nothing_decodes, opened
 from vitreous.video.options import WHOLE, VideoOptions
 from vitreous.video.orientation import display_matrix, is_sideways, upright
-from vitreous.video.pictures import BrokenDataError, moments
 
 
 class ClipBrokeOff(Exception):  # noqa: N818 - it is no error of ours: what came before is good
@@ -30,7 +30,7 @@ class ClipBrokeOff(Exception):  # noqa: N818 - it is no error of ours: what came
 def read_frames(path: Path | str, options: VideoOptions = WHOLE, told: Told | None = None) -> Generator[Frame]:
     """Yield the frames of a clip in the order they are shown; the file is closed when the iterator is.
 
-    Time zero is where picture or sound starts, whichever is first; with a `start`, it is the first frame there. A frame
+    Time zero is where image or sound starts, whichever is first; with a `start`, it is the first frame there. A frame
     without a time stamp follows the one before by its duration; one that does not come after the one before is moved to
     one tick after it. `told` receives what else there is to say.
 
@@ -72,19 +72,19 @@ class Watched:
 
 
 def converted(chosen: Iterable[Moment], options: VideoOptions, told: Told) -> Iterator[Frame]:
-    """The chosen pictures as RGB, upright and of the output's size."""
+    """The chosen images as RGB, upright and of the output's size."""
     to_rgb, matrix = None, None
     for moment in chosen:
         if to_rgb is None or matrix is None:
             to_rgb, matrix = (
-                ToRGB(moment.picture, stored_hw(moment.picture, options), told),
-                display_matrix(moment.picture),
+                ToRGB(moment.image, stored_hw(moment.image, options), told),
+                display_matrix(moment.image),
             )
-        yield Frame(upright(to_rgb(moment.picture), matrix), moment.time_seconds, moment.duration_seconds)
+        yield Frame(upright(to_rgb(moment.image), matrix), moment.time_seconds, moment.duration_seconds)
 
 
 def stored_hw(first: av.VideoFrame, options: VideoOptions) -> tuple[int, int]:
-    """The (height, width) that pictures like `first` get before they are turned upright."""
+    """The (height, width) that images like `first` get before they are turned upright."""
     if not is_sideways(first):
         return options.size_of((first.height, first.width))
     height, width = options.size_of((first.width, first.height))

@@ -18,7 +18,7 @@ from vitreous.video.gif import GifTrack
 from vitreous.video.info import Frame, VideoInfo, read_info
 from vitreous.video.options import WHOLE, VideoOptions
 from vitreous.video.sound import SoundTrack, sound_of
-from vitreous.video.track import PictureTrack, ticks_per_second
+from vitreous.video.track import VideoTrack, ticks_per_second
 from vitreous.video.writer import Writer
 
 
@@ -26,7 +26,7 @@ class VideoWriter(Writer):
     """Writes the frames of one clip, with the rate, the time stamps and the sound of `source`.
 
     Use it as a context manager: at its end the file is closed, read back, and only then given its name; on an error
-    nothing is left. Pictures are uint8 RGB (height, width, 3) of `size_hw`; in an H.264 file an odd side has one row or
+    nothing is left. Images are uint8 RGB (height, width, 3) of `size_hw`; in an H.264 file an odd side has one row or
     column more. `zero_seconds` is the time of the source that is zero here.
 
     Raises:
@@ -54,7 +54,7 @@ class VideoWriter(Writer):
         source = self.source
         with ExitStack() as stack:
             self.new = stack.enter_context(new_clip(self.path, self.kind, source.time_base))
-            self.picture = picture_track(self.new, self.kind, self.size_hw, source, self.crf)
+            self.image = video_track(self.new, self.kind, self.size_hw, source, self.crf)
             if source.sound and self.kind.sound:
                 self.sound = stack.enter_context(sound_of(source.path, self.new, self.kind, self.zero_seconds))
                 self.notes += [self.sound.note] if self.sound.note else []
@@ -63,13 +63,13 @@ class VideoWriter(Writer):
 
     def write(self, frame: Frame) -> None:
         """Write one frame, and the sound up to it; times must rise from frame to frame."""
-        self.picture.write(frame)
+        self.image.write(frame)
         super().write(frame)
         if self.sound:
             self.sound.write_until(frame.time_seconds)
 
     def cut_sound(self) -> None:
-        """Let the sound end with the picture, because the source breaks off there."""
+        """Let the sound end with the image, because the source breaks off there."""
         self.is_sound_cut = True
 
     def __exit__(
@@ -79,12 +79,12 @@ class VideoWriter(Writer):
             self.stack.__exit__(kind, error, trace)
             return
         with self.stack:
-            self.picture.finish()
+            self.image.finish()
             if self.sound:
-                self.sound.write_until(self.picture.end_seconds if self.is_sound_cut else self.sound_end)
+                self.sound.write_until(self.image.end_seconds if self.is_sound_cut else self.sound_end)
                 self.sound_broke_off = self.sound.broke_off
-            self.notes += self.picture.notes
-            complete(self.new, self.picture, has_sound=self.sound is not None and self.sound.is_heard)
+            self.notes += self.image.notes
+            complete(self.new, self.image, has_sound=self.sound is not None and self.sound.is_heard)
 
     def info(self) -> VideoInfo:
         """What was written, once it is whole."""
@@ -92,7 +92,7 @@ class VideoWriter(Writer):
 
 
 def write_clip(path: Path | str, frames: Iterable[np.ndarray], fps: Fraction) -> None:
-    """Write pictures that we drew, uint8 RGB (height, width, 3) of one size, as a silent clip of `fps` frames a second.
+    """Write images that we drew, uint8 RGB (height, width, 3) of one size, as a silent clip of `fps` frames a second.
 
     Raises:
         InputError: the name asks for no file format, or the disk can't take it.
@@ -104,11 +104,11 @@ def write_clip(path: Path | str, frames: Iterable[np.ndarray], fps: Fraction) ->
     assert first is not None, "a clip needs one frame at least"
     drawn = VideoInfo(Path(path), first.shape[:2], fps, 1 / fps, None, None, 0, None, "none")
     with new_clip(Path(path), kind, 1 / fps) as new:
-        picture = picture_track(new, kind, first.shape[:2], drawn)
+        image = video_track(new, kind, first.shape[:2], drawn)
         for number, image_u8 in enumerate(chain([first], images)):
-            picture.write(Frame(image_u8, number / fps))
-        picture.finish()
-        complete(new, picture, has_sound=False)
+            image.write(Frame(image_u8, number / fps))
+        image.finish()
+        complete(new, image, has_sound=False)
 
 
 def file_format(path: Path | str) -> Format:
@@ -123,18 +123,18 @@ def file_format(path: Path | str) -> Format:
     return FORMATS[name]
 
 
-def picture_track(
+def video_track(
     container: av.container.OutputContainer,
     kind: Format,
     size_hw: tuple[int, int],
     source: VideoInfo,
     crf: int | None = None,
-) -> PictureTrack | GifTrack:
-    """The stream of pictures that a format takes."""
+) -> VideoTrack | GifTrack:
+    """The stream of images that a format takes."""
     assert kind.encoder
     if kind.encoder.name == "gif":
         return GifTrack(container, size_hw, source.fps)
-    return PictureTrack(
+    return VideoTrack(
         container,
         size_hw,
         source.fps,
@@ -145,13 +145,13 @@ def picture_track(
     )
 
 
-def complete(container: av.container.OutputContainer, picture: PictureTrack | GifTrack, *, has_sound: bool) -> None:
+def complete(container: av.container.OutputContainer, image: VideoTrack | GifTrack, *, has_sound: bool) -> None:
     """Close the file and hold it against what was given to the encoder."""
     path = Path(container.name)
     container.close()
-    if isinstance(picture, GifTrack):
-        picture.set_last_delay(path)
-    check_clip(path, picture, has_sound=has_sound)
+    if isinstance(image, GifTrack):
+        image.set_last_delay(path)
+    check_clip(path, image, has_sound=has_sound)
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from vitreous.video.options import WHOLE, VideoOptions
 
 @dataclass(frozen=True)
 class Moment:
-    """A decoded picture (or whatever stands for it) with its time and duration in seconds."""
+    """A decoded image (or whatever stands for it) with its time and duration in seconds."""
 
     time_seconds: Fraction
     duration_seconds: Fraction
-    picture: Any = None
+    image: Any = None
 
     @property
     def end_seconds(self) -> Fraction:

@@ -9,7 +9,7 @@ from vitreous.errors import InputError, unknown
 
 @dataclass(frozen=True)
 class Encoder:
-    """FFmpeg's encoder of pictures: its settings, and the crf it takes (lowest, usual, highest), if any."""
+    """FFmpeg's encoder of images: its settings, and the crf it takes (lowest, usual, highest), if any."""
 
     name: str
     settings: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""The picture of an animated GIF that is being written: 256 colours a frame, times in hundredths of a second."""
+"""The image of an animated GIF that is being written: 256 colors a frame, times in hundredths of a second."""
 
 import os
 from array import array
@@ -16,15 +16,15 @@ from vitreous.video.info import Frame
 TICK_SECONDS = Fraction(1, 100)
 SHORTEST_DELAY, LONGEST_DELAY = 2, 65_535  # ticks; browsers show anything shorter for ten
 LARGE_HEIGHT, SMALLER_HEIGHT = 480, 360  # pixels
-# The colours are chosen from a thumbnail: a third of the time, and no difference to be seen.
+# The colors are chosen from a thumbnail: a third of the time, and no difference to be seen.
 THUMBNAIL_WIDTH = 240
-# An ordered pattern stands still where the picture does, which error diffusion does not.
+# An ordered pattern stands still where the image does, which error diffusion does not.
 DITHERING = "new=1:dither=bayer:bayer_scale=4"
 GRAPHIC_CONTROL = b"\x21\xf9\x04"  # GIF89a, 23: then a byte of flags and two of delay
 
 
 class GifTrack:
-    """The stream of pictures in an opened GIF: uint8 RGB frames of one size in, each with a palette of its own.
+    """The stream of images in an opened GIF: uint8 RGB frames of one size in, each with a palette of its own.
 
     The first frame is at zero. A frame that would follow the one before in less than 1/50 s is left out, and counted
     in `left_out`; rounding doesn't add up, since each time is rounded by itself. `ticks` are in `time_base` seconds.
@@ -73,10 +73,10 @@ class GifTrack:
             return
         if self.ticks and tick > self.ticks[-1] + LONGEST_DELAY:
             raise InputError("a GIF shows no frame for longer than 655 s: write .mp4, .mkv or .webm")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.image_u8), format="rgb24")
-        picture.pts, picture.time_base = tick, TICK_SECONDS
+        image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.image_u8), format="rgb24")
+        image.pts, image.time_base = tick, TICK_SECONDS
         self.ticks.append(tick)
-        self.graph.push(picture)
+        self.graph.push(image)
         self.encode()
 
     def finish(self) -> None:
@@ -87,9 +87,9 @@ class GifTrack:
         self.mux(self.stream.encode(None))
 
     def encode(self) -> None:
-        for picture in waiting(self.graph):
-            picture.time_base = TICK_SECONDS
-            self.mux(self.stream.encode(picture))
+        for image in waiting(self.graph):
+            image.time_base = TICK_SECONDS
+            self.mux(self.stream.encode(image))
 
     def mux(self, packets: list[av.Packet]) -> None:
         for packet in packets:
@@ -111,7 +111,7 @@ class GifTrack:
 
 
 def palette_graph(size_hw: tuple[int, int]) -> Graph:
-    """The filters that choose up to 255 colours for each frame by itself, and lay them on it."""
+    """The filters that choose up to 255 colors for each frame by itself, and lay them on it."""
     height, width = size_hw
     small_width = min(width, THUMBNAIL_WIDTH)
     small_height = max(1, height * small_width // width)
@@ -131,11 +131,11 @@ def palette_graph(size_hw: tuple[int, int]) -> Graph:
 
 
 def waiting(graph: Graph) -> Iterator[av.VideoFrame]:
-    """The pictures that a graph has ready."""
+    """The images that a graph has ready."""
     while True:
         try:
-            picture = graph.pull()
+            image = graph.pull()
         except (BlockingIOError, av.error.EOFError):
             return
-        assert isinstance(picture, av.VideoFrame)
-        yield picture
+        assert isinstance(image, av.VideoFrame)
+        yield image

@@ -14,7 +14,7 @@ from vitreous.errors import InputError
 from vitreous.files import reason
 from vitreous.video.orientation import is_sideways, rotation_degrees
 
-# Demuxers that hold one clip in one file. Playlists (HLS, concat) could open other files, and pictures are no video.
+# Demuxers that hold one clip in one file. Playlists (HLS, concat) could open other files, and images are no video.
 DEMUXERS = (
     "mov,mp4,matroska,webm,gif,apng,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,mxf,nut,ivf,obu,dv,rm,h264,hevc,"
     "m4v,yuv4mpegpipe"
@@ -26,7 +26,7 @@ RATE_OF_RAW_STREAMS = Fraction(25)
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a clip: uint8 RGB (height, width, 3), upright, shown from `time_seconds` on.
+    """One image of a clip: uint8 RGB (height, width, 3), upright, shown from `time_seconds` on.
 
     `duration_seconds` is how long the file shows it; None means until the next frame, or one average step at the end.
     """
@@ -41,7 +41,7 @@ class VideoInfo:
     """What the header of a clip says, and its first frame's size.
 
     `size_hw` is (height, width) in pixels, upright; `pixel_aspect` the width of an upright pixel over its height.
-    `fps` is the average; `time_base` the tick of the time stamps in seconds. `duration_seconds` is that of the picture,
+    `fps` is the average; `time_base` the tick of the time stamps in seconds. `duration_seconds` is that of the image,
     or of the whole file where only that is stated. `rotation_degrees` is the counter-clockwise turn that the file asks
     of its player. `sound` and `codec` are FFmpeg's names ("aac", "h264").
     """
@@ -62,14 +62,14 @@ def read_info(path: Path | str) -> VideoInfo:
     """Read what the clip at `path` is.
 
     Raises:
-        InputError: there is no such file, it is no video, it has no picture, or not one frame of it can be decoded.
+        InputError: there is no such file, it is no video, it has no image, or not one frame of it can be decoded.
     """
     with opened(path) as (container, stream):
-        picture = first_picture(Path(path), container, stream)
+        image = first_image(Path(path), container, stream)
         sound = sound_stream(container)
-        size_hw, aspect = (picture.height, picture.width), Fraction(stream.sample_aspect_ratio or 1)
-        if is_sideways(picture):
-            size_hw, aspect = (picture.width, picture.height), 1 / aspect
+        size_hw, aspect = (image.height, image.width), Fraction(stream.sample_aspect_ratio or 1)
+        if is_sideways(image):
+            size_hw, aspect = (image.width, image.height), 1 / aspect
         return VideoInfo(
             path=Path(path),
             size_hw=size_hw,
@@ -77,7 +77,7 @@ def read_info(path: Path | str) -> VideoInfo:
             time_base=tick_seconds(stream),
             frame_count=stream.frames or None,
             duration_seconds=duration_seconds(container, stream),
-            rotation_degrees=rotation_degrees(picture),
+            rotation_degrees=rotation_degrees(image),
             sound=sound.codec_context.codec.canonical_name if sound else None,
             codec=stream.codec_context.codec.canonical_name,
             pixel_aspect=aspect,
@@ -86,7 +86,7 @@ def read_info(path: Path | str) -> VideoInfo:
 
 @contextmanager
 def opened(path: Path | str) -> Generator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """Open a clip and yield its container and its stream of pictures; closed at the end, whatever happens.
+    """Open a clip and yield its container and its stream of images; closed at the end, whatever happens.
 
     Raises:
         InputError: in one line, why this is no clip.
@@ -105,7 +105,7 @@ def opened(path: Path | str) -> Generator[tuple[av.container.InputContainer, av.
             "give a whole MP4, MOV, MKV, WebM, AVI or GIF file"
         ) from error
     with container:
-        yield container, picture_stream(path, container)
+        yield container, video_stream(path, container)
 
 
 def refuse_what_is_no_video(path: Path) -> None:
@@ -125,12 +125,12 @@ def refuse_what_is_no_video(path: Path) -> None:
         raise InputError(f"{path} is a Git LFS pointer, not the video itself: fetch it with 'git lfs pull'")
 
 
-def picture_stream(path: Path, container: av.container.InputContainer) -> av.VideoStream:
-    """The first stream of moving pictures; the cover picture of a song is none."""
+def video_stream(path: Path, container: av.container.InputContainer) -> av.VideoStream:
+    """The first stream of moving images; the cover image of a song is none."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
             return stream
-    raise InputError(f"{path} has no moving picture, only {', '.join(s.type for s in container.streams) or 'nothing'}")
+    raise InputError(f"{path} has no moving image, only {', '.join(s.type for s in container.streams) or 'nothing'}")
 
 
 def packets(container: av.container.InputContainer, *streams: Stream) -> Iterator[av.Packet]:
@@ -147,15 +147,15 @@ def sound_stream(container: av.container.InputContainer) -> av.AudioStream | Non
     return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
 
 
-def first_picture(path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> av.VideoFrame:
-    """The first picture that can be decoded, as FFmpeg gives it (not yet upright)."""
+def first_image(path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> av.VideoFrame:
+    """The first image that can be decoded, as FFmpeg gives it (not yet upright)."""
     try:
-        picture = next(container.decode(stream), None)
+        image = next(container.decode(stream), None)
     except av.error.FFmpegError as error:
         raise nothing_decodes(path, error.strerror) from error
-    if picture is None:
+    if image is None:
         raise nothing_decodes(path, "the file ends before the first one")
-    return picture
+    return image
 
 
 def nothing_decodes(path: Path | str, why: str | None) -> InputError:
@@ -175,7 +175,7 @@ def tick_seconds(stream: Stream) -> Fraction:
 
 
 def duration_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:
-    """The duration of the picture as the header gives it, else that of the file, else None."""
+    """The duration of the image as the header gives it, else that of the file, else None."""
     if stream.duration is not None:
         return stream.duration * tick_seconds(stream)
     return container.duration * MICROSECOND if container.duration is not None else None
@@ -192,14 +192,14 @@ def in_frames(count: int, whole: int | None = None) -> str:
 
 
 def start_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction:
-    """The instant of the file that is our time zero: where picture or sound starts, whichever is first.
+    """The instant of the file that is our time zero: where image or sound starts, whichever is first.
 
-    It is the same for both, so that they keep their relation, and a whole number of picture ticks, so that picture
+    It is the same for both, so that they keep their relation, and a whole number of image ticks, so that image
     times stay exact. Sound before zero is the codec's run-in, which is no part of the clip.
     """
     tick = tick_seconds(stream)
-    picture = (stream.start_time or 0) * tick
+    image = (stream.start_time or 0) * tick
     sound = sound_stream(container)
     if sound is None or sound.start_time is None:
-        return picture
-    return min(picture, max(Fraction(0), sound.start_time * tick_seconds(sound))) // tick * tick
+        return image
+    return min(image, max(Fraction(0), sound.start_time * tick_seconds(sound))) // tick * tick

@@ -10,7 +10,7 @@ LARGEST_SIDE = 16384  # pixels; what H.264 and VP9 take
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """What `transform_video` changes about a clip beside its pictures; by default nothing.
+    """What `transform_video` changes about a clip beside its images; by default nothing.
 
     `start` and `end` are in seconds of the source: the first frame at or after `start` becomes time zero, and
     everything ends at `end`. Of these frames each `every`-th is kept, and shown until the next one. `size` is the

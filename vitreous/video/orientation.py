@@ -1,4 +1,4 @@
-"""Turning a stored picture upright, as the display matrix of its file asks.
+"""Turning a stored image upright, as the display matrix of its file asks.
 
 The matrix sends the stored pixel (x, y) to (a x + c y, b x + d y); see libavutil/display.h. Files hold right angles and
 mirrorings; anything between is taken for the nearest of these.
@@ -12,24 +12,24 @@ import numpy as np
 ONE = 1 << 16  # The matrix is in 16.16 fixed point.
 
 
-def display_matrix(picture: av.VideoFrame) -> tuple[int, int, int, int]:
-    """The (a, b, c, d) of a decoded picture; the identity where the file asks for no turn."""
-    stored = picture.side_data.get("DISPLAYMATRIX")
+def display_matrix(image: av.VideoFrame) -> tuple[int, int, int, int]:
+    """The (a, b, c, d) of a decoded image; the identity where the file asks for no turn."""
+    stored = image.side_data.get("DISPLAYMATRIX")
     if stored is None:
         return (ONE, 0, 0, ONE)
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(stored))
     return (a, b, c, d)
 
 
-def is_sideways(picture: av.VideoFrame) -> bool:
-    """Whether height and width change places when the picture is turned upright."""
-    a, b, _, _ = display_matrix(picture)
+def is_sideways(image: av.VideoFrame) -> bool:
+    """Whether height and width change places when the image is turned upright."""
+    a, b, _, _ = display_matrix(image)
     return abs(b) > abs(a)
 
 
-def rotation_degrees(picture: av.VideoFrame) -> int:
-    """The counter-clockwise turn that makes the picture upright, in (-180, 180]."""
-    return 180 if picture.rotation == -180 else picture.rotation
+def rotation_degrees(image: av.VideoFrame) -> int:
+    """The counter-clockwise turn that makes the image upright, in (-180, 180]."""
+    return 180 if image.rotation == -180 else image.rotation
 
 
 def upright(image_u8: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:

@@ -44,7 +44,7 @@ def check_target(target: Path | str, source: Path | str, options: VideoOptions =
 def with_square_pixels(options: VideoOptions, target: Path | str, source: VideoInfo) -> VideoOptions:
     """The options with a size of square pixels, where the source's are not and the target can't say so.
 
-    Without a size the picture is enlarged, never made smaller; one of (height, width) is what was asked for.
+    Without a size the image is enlarged, never made smaller; one of (height, width) is what was asked for.
     """
     aspect = source.pixel_aspect
     if aspect == 1 or isinstance(options.size, tuple) or FORMATS[format_name(target, options.format)].has_aspect:

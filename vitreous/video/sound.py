@@ -17,7 +17,7 @@ MILLISECOND = Fraction(1, 1000)
 
 
 class SoundTrack:
-    """The stream of sound in an output container, written along with the picture so that neither waits in memory.
+    """The stream of sound in an output container, written along with the image so that neither waits in memory.
 
     `broke_off` says why and when, where the source's sound can't be read to its end; what came before is written.
     `note` says what was changed about the sound, if anything was.
@@ -61,10 +61,10 @@ def sound_of(
     `zero_seconds` is the time of the clip that is zero in the output; what is heard before is left out.
     """
     assert kind.sound
-    with opened(source) as (source_container, picture):
+    with opened(source) as (source_container, image):
         stream = sound_stream(source_container)
         assert stream is not None, f"{source} has no sound"
-        start = start_seconds(source_container, picture) + zero_seconds
+        start = start_seconds(source_container, image) + zero_seconds
         codec = stream.codec_context.codec.canonical_name
         earliest = Fraction(0) if zero_seconds > 0 else None
         if earliest is None and kind.container in {"matroska", "webm"}:

@@ -55,7 +55,7 @@ def transform_video(
     """Write to `target` the clip at `source` with each frame replaced by what `draw` makes of it.
 
     `target` is a file with a suffix of FORMATS, a folder (its name ends in "/") for PNG files, or "-" for raw frames on
-    standard output. `draw(frames)` takes up to `batch_size` frames and returns as many pictures, uint8 RGB (height,
+    standard output. `draw(frames)` takes up to `batch_size` frames and returns as many images, uint8 RGB (height,
     width, 3), all of one size over the whole clip. With `look`, `seen = look(frames)` runs on the calling thread, and
     `draw(frames, seen)` on another one beside the next `look`. Frames have the size that `options` ask for, so what is
     drawn stays sharp; with square pixels, where the target can't say that the source's are none.
@@ -84,14 +84,14 @@ def transform_video(
             if look:
                 run.looked.put((batch, look(batch)))
             else:
-                run.pictures.put(drawn_on(batch, draw(batch)))
+                run.images.put(drawn_on(batch, draw(batch)))
             done += len(batch)
             if on_progress:
                 on_progress(done, total)
         run.is_drawn = True
         if run.is_stopped and not done:
             raise KeyboardInterrupt
-        (run.looked if look else run.pictures).finish()
+        (run.looked if look else run.images).finish()
         if drawing:
             drawing.result()
         broke_off, written, notes = writing.result()
@@ -108,13 +108,13 @@ class Run:
         self.on_their_way = Channel[None](batches_at_once(batch_size, self.options.size_of(info.size_hw)))
         self.frames = Channel[list[Frame]](BATCHES_WAITING)
         self.looked = Channel[tuple[list[Frame], Any]](BATCHES_WAITING)
-        self.pictures = Channel[list[Frame]](BATCHES_WAITING)
+        self.images = Channel[list[Frame]](BATCHES_WAITING)
         self.told = Told(notes=[stretched(info, target, options)] if self.options != options else [])
         self.is_stopped = self.is_drawn = False
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        return (self.on_their_way, self.frames, self.looked, self.pictures)
+        return (self.on_their_way, self.frames, self.looked, self.images)
 
     def stop(self) -> None:
         """Read no further, unless all is drawn; what was drawn is written."""
@@ -157,10 +157,10 @@ class Run:
 
     def draw(self, draw: Draw) -> None:
         """Draw what was seen on the frames that it was seen in."""
-        with aborting(self.looked, self.pictures):
+        with aborting(self.looked, self.images):
             for batch, seen in self.looked:
-                self.pictures.put(drawn_on(batch, draw(batch, seen)))
-            self.pictures.finish()
+                self.images.put(drawn_on(batch, draw(batch, seen)))
+            self.images.finish()
 
     def write(self, reading: Future[ClipBrokeOff | None]) -> tuple[ClipBrokeOff | None, VideoInfo, tuple[str, ...]]:
         """Write what the channel brings; return where the source broke off, if it did, and what was written."""
@@ -183,7 +183,7 @@ class Run:
     def drawn(self) -> Iterator[Frame]:
         """The frames to be written; once a batch is, another may be read."""
         done = iter(self.on_their_way)
-        for batch in self.pictures:
+        for batch in self.images:
             yield from batch
             batch.clear()
             next(done, None)
@@ -211,7 +211,7 @@ def aborting(*channels: Channel) -> Generator[None]:
 
 
 def drawn_on(batch: list[Frame], images: list[np.ndarray]) -> list[Frame]:
-    """The frames of a batch with their pictures replaced by those that were drawn."""
-    assert len(images) == len(batch), f"{len(batch)} frames were given to draw, {len(images)} pictures came back"
-    assert all(image.dtype == np.uint8 and image.ndim == 3 for image in images), "draw must return uint8 RGB pictures"
+    """The frames of a batch with their images replaced by those that were drawn."""
+    assert len(images) == len(batch), f"{len(batch)} frames were given to draw, {len(images)} images came back"
+    assert all(image.dtype == np.uint8 and image.ndim == 3 for image in images), "draw must return uint8 RGB images"
     return [replace(frame, image_u8=image) for frame, image in zip(batch, images, strict=True)]

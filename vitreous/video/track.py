@@ -1,4 +1,4 @@
-"""The picture of a clip that is being written: H.264 or VP9 frames, each with its own time stamp."""
+"""The image of a clip that is being written: H.264 or VP9 frames, each with its own time stamp."""
 
 import os
 from array import array
@@ -15,8 +15,8 @@ SHORTEST_TICKS_PER_SECOND = 10_000
 MOST_THREADS = 4  # of one encoder: it is fast enough with one, and each holds frames in memory
 
 
-class PictureTrack:
-    """The stream of pictures in an opened output container: uint8 RGB frames of one size in, packets out.
+class VideoTrack:
+    """The stream of images in an opened output container: uint8 RGB frames of one size in, packets out.
 
     `ticks` holds the time stamps that were written, in units of `time_base` seconds, `stored_hw` the size in the file.
     """
@@ -60,14 +60,14 @@ class PictureTrack:
         """Encode one frame; times must rise from frame to frame, by a tick at least."""
         height, width, channels = frame.image_u8.shape
         assert ((height, width), channels) == (self.size_hw, 3), f"{frame.image_u8.shape} is not {self.size_hw} in RGB"
-        picture = self.to_yuv(frame.image_u8)
-        picture.pts = round(frame.time_seconds / self.time_base)
-        picture.time_base = self.time_base
-        assert not self.ticks or picture.pts > self.ticks[-1], f"frame at {frame.time_seconds} s does not come later"
-        self.ticks.append(picture.pts)
+        image = self.to_yuv(frame.image_u8)
+        image.pts = round(frame.time_seconds / self.time_base)
+        image.time_base = self.time_base
+        assert not self.ticks or image.pts > self.ticks[-1], f"frame at {frame.time_seconds} s does not come later"
+        self.ticks.append(image.pts)
         self.last_duration = max(1, round((frame.duration_seconds or self.step) / self.time_base))
         self.durations.append(self.last_duration)
-        self.mux(self.stream.encode(picture))
+        self.mux(self.stream.encode(image))
 
     def finish(self) -> None:
         """Write what the encoder still holds."""
@@ -82,7 +82,7 @@ class PictureTrack:
 
 
 def stored_size(size_hw: tuple[int, int]) -> tuple[int, int]:
-    """The (height, width) in the file of pictures of `size_hw`: even, as yuv420p demands.
+    """The (height, width) in the file of images of `size_hw`: even, as yuv420p demands.
 
     >>> stored_size((241, 320))
     (242, 320)
@@ -92,7 +92,7 @@ def stored_size(size_hw: tuple[int, int]) -> tuple[int, int]:
 
 
 def ticks_per_second(time_base: Fraction) -> int:
-    """A clock for a whole MP4 file on which each time of the picture falls on a tick, so that a late start is exact.
+    """A clock for a whole MP4 file on which each time of the image falls on a tick, so that a late start is exact.
 
     >>> ticks_per_second(Fraction(1001, 30000))
     30000

@@ -32,7 +32,7 @@ class Writer:
         self.end_seconds = frame.time_seconds + (frame.duration_seconds or 1 / self.source.fps)
 
     def cut_sound(self) -> None:
-        """Let the sound end with the picture, because the source breaks off there."""
+        """Let the sound end with the image, because the source breaks off there."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

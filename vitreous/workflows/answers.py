@@ -1,40 +1,40 @@
-"""What a model says of labelled pictures, for the statistics of `evaluation`."""
+"""What a model says of labeled images, for the statistics of `evaluation`."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from vitreous.data.loader import Normalise, at_once
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
+from vitreous.data.loader import Normalize, at_once
 from vitreous.errors import InputError
 from vitreous.evaluation.certainty import Answers, answers
 from vitreous.runtime import autocast
 from vitreous.tasks.classification import Classifier
 
 Change = Callable[[Tensor, int], Tensor]
-"""Other pictures in the place of some, uint8 (count, channels, height, width), given the place of the first one."""
+"""Other images in the place of some, uint8 (count, channels, height, width), given the place of the first one."""
 
 
 @torch.no_grad()
 def answers_for(
     classifier: Classifier,
-    pictures: Pictures,
+    images: ImageSet,
     precision: str = "fp32",
     change: Change = lambda images_u8, first: images_u8,
 ) -> Answers:
-    """The answers of a model for pictures already at its size, changed on the way if `change` is given.
+    """The answers of a model for images already at its size, changed on the way if `change` is given.
 
     Raises:
         InputError: the model answers with numbers that aren't finite.
     """
-    normalise, logits = Normalise(classifier.preprocessing.mean, classifier.preprocessing.std), []
-    step = at_once(pictures)
-    for first in range(0, len(pictures), step):
-        shown = change(pictures.images_u8[first : first + step], first).to(classifier.device)
+    normalize, logits = Normalize(classifier.preprocessing.mean, classifier.preprocessing.std), []
+    step = at_once(images)
+    for first in range(0, len(images), step):
+        shown = change(images.images_u8[first : first + step], first).to(classifier.device)
         with autocast(classifier.device, precision):
-            logits.append(classifier.vit(normalise(shown)).float())
+            logits.append(classifier.vit(normalize(shown)).float())
     answered = torch.cat(logits)
     if not answered.isfinite().all():
         raise InputError(f"the model answers with numbers that aren't finite (in {precision}): its weights are broken")
-    return answers(answered, pictures.labels)
+    return answers(answered, images.labels)

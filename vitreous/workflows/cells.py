@@ -1,4 +1,4 @@
-"""Patches as squares on the picture that they were cut from."""
+"""Patches as squares on the image that they were cut from."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from vitreous.explanation.targets import Region
 
 
 def cells(grid: np.ndarray, geometry: Geometry, outside: float | None = None) -> np.ndarray:
-    """A grid (rows, columns) on the picture's pixels, each patch in one value: float32 (height, width).
+    """A grid (rows, columns) on the image's pixels, each patch in one value: float32 (height, width).
 
     Where the model saw nothing, it is `outside`, by default the least of the grid.
     """
@@ -27,7 +27,7 @@ def cells(grid: np.ndarray, geometry: Geometry, outside: float | None = None) ->
 
 
 def covered(region: Region, geometry: Geometry) -> np.ndarray:
-    """Which of the picture's pixels a region's patches cover: bool (height, width)."""
+    """Which of the image's pixels a region's patches cover: bool (height, width)."""
     grid = np.zeros(region.grid_hw, np.float32)
     grid[tuple(np.transpose(region.patches))] = 1
     return cells(grid, geometry, outside=0) > 0

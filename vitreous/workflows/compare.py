@@ -17,7 +17,7 @@ from vitreous.workflows.load import load
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """Two models compared on the same pictures."""
+    """Two models compared on the same images."""
 
     first: str
     """The first run's name: the shortest end of its path that tells the two apart."""
@@ -37,7 +37,7 @@ class ComparisonResult:
 def compare_runs(
     first: str | Path, second: str | Path, data: str | None = None, *, split: str = "test", device: str = "auto"
 ) -> ComparisonResult:
-    """Compare two runs on the same pictures: both are asked anew, in float32.
+    """Compare two runs on the same images: both are asked anew, in float32.
 
     Args:
         first: a run folder; differences are the second's value minus this one's.
@@ -58,7 +58,7 @@ def compare_runs(
         raise InputError(f"the runs have different classes ({words}): they can't be compared")
     exams = [examination(classifier, data, split, device) for classifier in classifiers]
     check_alike(exams[0], exams[1])
-    answers = [answers_for(exam.classifier, exam.pictures) for exam in exams]
+    answers = [answers_for(exam.classifier, exam.images) for exam in exams]
     unfinished = tuple(
         f"{name} is {exam.reached.words}"
         for name, exam in zip(names, exams, strict=True)
@@ -69,17 +69,15 @@ def compare_runs(
 
 
 def check_alike(first: Examination, second: Examination) -> None:
-    """Refuse two examinations that aren't of the same pictures."""
+    """Refuse two examinations that aren't of the same images."""
     if first.source != second.source:
         raise InputError(
-            f"the runs were trained on different pictures, '{first.source}' and '{second.source}': "
+            f"the runs were trained on different images, '{first.source}' and '{second.source}': "
             "name with --data what to compare them on"
         )
-    if not first.pictures.labels.equal(second.pictures.labels):
-        counts = " and ".join(f"{len(exam.pictures):,}" for exam in (first, second))
-        raise InputError(
-            f"the runs hold out different {first.split} pictures ({counts}): compare them on the test split"
-        )
+    if not first.images.labels.equal(second.images.labels):
+        counts = " and ".join(f"{len(exam.images):,}" for exam in (first, second))
+        raise InputError(f"the runs hold out different {first.split} images ({counts}): compare them on the test split")
 
 
 def names_of(first: Path, second: Path) -> tuple[str, str]:

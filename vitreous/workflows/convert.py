@@ -116,7 +116,7 @@ def describe(classifier: Classifier, layout: Layout) -> dict[str, Any]:
 def write_folder(
     classifier: Classifier, layout: Layout, tensors: Mapping[str, Tensor], folder: Path, on_note: Note
 ) -> None:
-    """Write weights, config.json and what the library reads of pictures."""
+    """Write weights, config.json and what the library reads of images."""
     description, preprocessing = describe(classifier, layout), expressible(classifier.preprocessing, on_note)
     description |= kept(classifier.preprocessing, in_timm=layout.name == "timm")
     if layout.name == "timm":
@@ -131,16 +131,16 @@ def check(classifier: Classifier, folder: Path) -> None:
     """Read a written folder back and compare it with the model, which must answer alike."""
     written = build_classifier(read_repository(Folder(folder)), classifier.device, lambda _: None)
     config = classifier.ours.config
-    pictures = torch.randn(2, config.channels, *config.image_size_hw, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(2, config.channels, *config.image_size_hw, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected, found = classifier.vit(pictures.to(classifier.device)), written.vit(pictures.to(classifier.device))
+        expected, found = classifier.vit(images.to(classifier.device)), written.vit(images.to(classifier.device))
     difference = float((expected - found).abs().max() / expected.abs().max().clamp_min(1e-6))
     if not difference <= LARGEST_DIFFERENCE:
         raise AssertionError(f"what was written answers otherwise: {difference:.1e} of the largest number apart")
     if written.class_names != classifier.class_names:
         raise AssertionError("what was written has other class names")
     if written.preprocessing != classifier.preprocessing:
-        raise AssertionError("what was written takes other pictures")
+        raise AssertionError("what was written takes other images")
 
 
 @contextmanager

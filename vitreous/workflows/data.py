@@ -7,23 +7,23 @@ from pathlib import Path
 
 from vitreous.data.balance import class_weights
 from vitreous.data.decoding import Encoded, read_file
-from vitreous.data.folder import PictureFile, class_names_of, endings, files_of, has_validation, left_out, part_folder
-from vitreous.data.inspection import DECODED_GREY, Inspected, copies, inspect_encoded, inspect_pictures
+from vitreous.data.folder import ImageFile, class_names_of, endings, files_of, has_validation, left_out, part_folder
+from vitreous.data.inspection import DECODED_GRAY, Inspected, copies, inspect_encoded, inspect_images
 from vitreous.data.memory import budget_bytes
-from vitreous.data.sources import DEFAULT_FRACTION, SOURCES, load_pictures, load_training, parse
+from vitreous.data.sources import DEFAULT_FRACTION, SOURCES, load_images, load_training, parse
 from vitreous.data.splits import hold_out
 from vitreous.errors import InputError
 from vitreous.recipes import find_recipe
 
 SPLITS = ("train", "validation", "test")
 SIZES = (32, 64, 224)
-"""Of decoded pictures, in pixels a side, for which the memory is told where no recipe says one."""
+"""Of decoded images, in pixels a side, for which the memory is told where no recipe says one."""
 Done = Callable[[int, int, str], object]
 
 
 @dataclass(frozen=True)
 class ClassCount:
-    """One class: how many readable pictures it has in each split, and its weight with class_weights=balanced."""
+    """One class: how many readable images it has in each split, and its weight with class_weights=balanced."""
 
     name: str
     counts: dict[str, int]
@@ -32,7 +32,7 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of all readable pictures, (height, width) in pixels, upright; smallest and largest by area."""
+    """The sizes of all readable images, (height, width) in pixels, upright; smallest and largest by area."""
 
     smallest_hw: tuple[int, int]
     median_hw: tuple[int, int]
@@ -43,7 +43,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What the pictures of all splits take once they are decoded at one size."""
+    """What the images of all splits take once they are decoded at one size."""
 
     size_hw: tuple[int, int]
     gigabytes: float
@@ -58,16 +58,16 @@ class DataReport:
     Attributes:
         source, recipe: what was looked at, and for which recipe, if any.
         classes: in the order of their numbers.
-        splits: how many readable pictures each has.
-        held_out: the share of the training pictures that the validation split was taken from; None if it has its own.
-        sizes, kinds: of the readable pictures; how many of each format and mode.
+        splits: how many readable images each has.
+        held_out: the share of the training images that the validation split was taken from; None if it has its own.
+        sizes, kinds: of the readable images; how many of each format and mode.
         unreadable: the others, a line on each with its file and what is wrong with it.
-        left_out: files of a folder that are in no split: without a picture's ending, or in no class.
+        left_out: files of a folder that are in no split: without an image's ending, or in no class.
         left_out_endings: how many of them have which: ".heic 12, none 3".
-        copies: groups of pictures with exactly the same pixels, each picture with its split: "a/1.png (validation)".
-        leaks: those of these groups that lie in more than one split; one picture of each split comes first.
-        contradictions: those of these groups that lie in more than one class; one picture of each comes first.
-        imbalance: training pictures of the largest class for each one of the smallest; None if that has none.
+        copies: groups of images with exactly the same pixels, each image with its split: "a/1.png (validation)".
+        leaks: those of these groups that lie in more than one split; one image of each split comes first.
+        contradictions: those of these groups that lie in more than one class; one image of each comes first.
+        imbalance: training images of the largest class for each one of the smallest; None if that has none.
         decoded: the memory that they take.
     """
 
@@ -92,43 +92,43 @@ class DataReport:
         """What must be mended before a score means anything, in words; empty for sound data."""
         found = []
         if self.unreadable:
-            found.append(f"{len(self.unreadable)} unreadable picture(s): mend or remove them, or use --skip-unreadable")
+            found.append(f"{len(self.unreadable)} unreadable image(s): mend or remove them, or use --skip-unreadable")
         if self.leaks:
-            found.append(f"{len(self.leaks)} picture(s) in more than one split: delete the copies of each but one")
+            found.append(f"{len(self.leaks)} image(s) in more than one split: delete the copies of each but one")
         return found
 
 
 def inspect_data(source: str, recipe: str | None = None, on_progress: Done = lambda *words: None) -> DataReport:
-    """Look at every picture of a source: counts, sizes, unreadable files, exact copies, balance, memory.
+    """Look at every image of a source: counts, sizes, unreadable files, exact copies, balance, memory.
 
-    Two pictures are copies if their upright RGB pixels are the same, whatever format they are in.
+    Two images are copies if their upright RGB pixels are the same, whatever format they are in.
 
     Args:
         source: "folder:DIR" above all, or any other.
         recipe: for which the memory is told, and how much is held out to validate on.
-        on_progress: told how many pictures are done, of how many, and which split they are of.
+        on_progress: told how many images are done, of how many, and which split they are of.
 
     Raises:
-        InputError: there is no such source or recipe, or no picture can be read.
+        InputError: there is no such source or recipe, or no image can be read.
     """
     chosen = find_recipe(recipe) if recipe is not None else None
     fraction = chosen.validation_fraction if chosen is not None else DEFAULT_FRACTION
     sides = [chosen.model.image_size_hw] if chosen is not None else [(side, side) for side in SIZES]
     look = _files if parse(source)[0] == "folder:DIR" else _stored
     contents = look(source, fraction, on_progress)
-    if all(one.trouble is not None for one in contents.pictures):
-        first = contents.pictures[0].trouble
-        raise InputError(f"{source}: none of the {len(contents.pictures)} pictures can be read, the first: {first}")
+    if all(one.trouble is not None for one in contents.images):
+        first = contents.images[0].trouble
+        raise InputError(f"{source}: none of the {len(contents.images)} images can be read, the first: {first}")
     return _report(source, recipe, contents, sides)
 
 
 @dataclass(frozen=True)
 class _Contents:
-    """All pictures of a source, the share of the training pictures that is held out, if one is, and files left out."""
+    """All images of a source, the share of the training images that is held out, if one is, and files left out."""
 
     class_names: tuple[str, ...]
     splits: tuple[str, ...]
-    pictures: list[Inspected]
+    images: list[Inspected]
     held_out: float | None
     left_out: Sequence[Path] = ()
 
@@ -145,12 +145,12 @@ def _files(source: str, fraction: float, on_progress: Done) -> _Contents:
     return _Contents(names, splits, found, None if own else fraction, left_out(folder))
 
 
-def _encoded(files: Sequence[PictureFile], class_names: tuple[str, ...]) -> Encoded:
+def _encoded(files: Sequence[ImageFile], class_names: tuple[str, ...]) -> Encoded:
     return Encoded(lambda index: read_file(files[index].path), [file.label for file in files], class_names)
 
 
 def _stored(source: str, fraction: float, on_progress: Done) -> _Contents:
-    """Pictures looked at as they are stored, whatever their sizes; the held-out ones are those of a training run."""
+    """Images looked at as they are stored, whatever their sizes; the held-out ones are those of a training run."""
     name, folder = parse(source)
     encoded = SOURCES[name].encoded
     if encoded is None:
@@ -175,17 +175,17 @@ def _inspected(encoded: Encoded, split: str, on_progress: Done) -> list[Inspecte
 
 
 def _ready_made(source: str, fraction: float, on_progress: Done) -> _Contents:
-    """Pictures that come decoded and of one size."""
+    """Images that come decoded and of one size."""
     training, validation = load_training(source, None, fraction)
-    parts, found = dict(zip(SPLITS, (training, validation, load_pictures(source, "test")), strict=True)), []
-    for number, (split, pictures) in enumerate(parts.items(), 1):
-        found += inspect_pictures(pictures, split)
+    parts, found = dict(zip(SPLITS, (training, validation, load_images(source, "test")), strict=True)), []
+    for number, (split, images) in enumerate(parts.items(), 1):
+        found += inspect_images(images, split)
         on_progress(number, len(parts), split)
     return _Contents(training.class_names, SPLITS, found, fraction)
 
 
 def _report(source: str, recipe: str | None, contents: _Contents, sides: Sequence[tuple[int, int]]) -> DataReport:
-    readable = [one for one in contents.pictures if one.trouble is None]
+    readable = [one for one in contents.images if one.trouble is None]
     groups = copies(readable)
     counts = Counter((one.label, one.split) for one in readable)
     training = [counts[label, "train"] for label in range(len(contents.class_names))]
@@ -202,7 +202,7 @@ def _report(source: str, recipe: str | None, contents: _Contents, sides: Sequenc
         held_out=contents.held_out,
         sizes=_sizes([one.size_hw for one in readable if one.size_hw is not None]),
         kinds=dict(Counter(one.kind for one in readable).most_common()),
-        unreadable=[one.trouble for one in contents.pictures if one.trouble is not None],
+        unreadable=[one.trouble for one in contents.images if one.trouble is not None],
         left_out=[str(path) for path in contents.left_out],
         left_out_endings=endings(contents.left_out),
         copies=_names(groups),
@@ -218,7 +218,7 @@ def _names(groups: Sequence[Sequence[Inspected]]) -> list[list[str]]:
 
 
 def _spread(groups: Sequence[Sequence[Inspected]], of: Callable[[Inspected], str | int]) -> list[list[Inspected]]:
-    """The groups that lie in more than one split or class; in each, the first picture of each of these comes first."""
+    """The groups that lie in more than one split or class; in each, the first image of each of these comes first."""
     spread = []
     for group in groups:
         firsts = {of(one): one for one in reversed(group)}
@@ -234,6 +234,6 @@ def _sizes(sizes: list[tuple[int, int]]) -> Sizes:
 
 
 def _decoded(size_hw: tuple[int, int], readable: Sequence[Inspected], budget: int) -> Decoded:
-    channels = 1 if readable[0].kind == DECODED_GREY else 3
+    channels = 1 if readable[0].kind == DECODED_GRAY else 3
     needed = channels * size_hw[0] * size_hw[1] * len(readable)
     return Decoded(size_hw, needed / 1e9, needed <= budget)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
 from vitreous.data.shapes import draw_clip
-from vitreous.data.sources import load_pictures
+from vitreous.data.sources import load_images
 from vitreous.errors import unknown
 from vitreous.evaluation.certainty import Evaluation
 from vitreous.explanation.result import Explanation
@@ -20,11 +20,11 @@ from vitreous.training.run_folder import RunFolder
 from vitreous.video.encode import write_clip
 from vitreous.workflows.evaluate import evaluate
 from vitreous.workflows.explain import (
-    explain_test_pictures,
+    explain_test_images,
     explanation_image,
     gallery_image,
     layers_and_heads_image,
-    save_picture,
+    save_image,
 )
 from vitreous.workflows.load import load
 from vitreous.workflows.patches import patches_image
@@ -36,7 +36,7 @@ CLIP_FPS = Fraction(24)
 CLIP_SECONDS = 6
 CLIP_SEED = 3
 CLIP_SIZE_HW = (360, 432)
-GALLERY_PICTURES = 16
+GALLERY_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class DemoResult:
 
 
 def demo(out: str | Path = "demo", data: str = "shapes", listener: Listener | None = None) -> DemoResult | None:
-    """Train a model, measure it, and make pictures and a video of what it looks at, all in the folder `out`.
+    """Train a model, measure it, and make images and a video of what it looks at, all in the folder `out`.
 
     A run that is there already is taken up where it stopped. None if the listener had the training stopped.
 
@@ -62,34 +62,34 @@ def demo(out: str | Path = "demo", data: str = "shapes", listener: Listener | No
     result = train(DEMO_RECIPES[data], run, resume=RunFolder(run).recipe.exists(), listener=listener)
     if not result.finished:
         return None
-    listener.note("measuring on the test pictures")
+    listener.note("measuring on the test images")
     scores = evaluate(run)
-    classifier, pictures = load(run), load_pictures(data, "test", None)
+    classifier, images = load(run), load_images(data, "test", None)
     files = [
         (run / "figures" / "curves.png", "loss and accuracy during training"),
         (run / "figures" / "confusion.png", "which classes it confuses"),
-        *_pictures(classifier, pictures, data, folder, listener.note),
-        *_video(classifier, pictures, data, folder, listener.note),
+        *_images(classifier, images, data, folder, listener.note),
+        *_video(classifier, images, data, folder, listener.note),
     ]
     return DemoResult(scores, tuple(files))
 
 
-def _pictures(
-    classifier: Classifier, pictures: Pictures, data: str, folder: Path, note: Callable[[str], None]
+def _images(
+    classifier: Classifier, images: ImageSet, data: str, folder: Path, note: Callable[[str], None]
 ) -> list[tuple[Path, str]]:
     note("drawing what it looks at")
-    explanations, truths = explain_test_pictures(classifier, GALLERY_PICTURES, "rollout", Settings(), data)
+    explanations, truths = explain_test_images(classifier, GALLERY_IMAGES, "rollout", Settings(), data)
     surest = max(range(len(truths)), key=lambda i: told_right(explanations[i], truths[i]))
     shown, truth = explanations[surest], truths[surest]
-    heads = layers_and_heads_image(classifier, shown.picture_u8)
+    heads = layers_and_heads_image(classifier, shown.image_u8)
     drawn = {
-        "gallery.png": (gallery_image(explanations, truths), "truth, prediction and attention of test pictures"),
-        "explanation.png": (explanation_image(shown, truth), "a picture it is sure of, and what it looks at"),
-        "layers-and-heads.png": (heads, "every layer and head of that picture"),
-        "patches.png": (patches_image(shown.picture_u8, classifier), "how that picture is cut into patches"),
+        "gallery.png": (gallery_image(explanations, truths), "truth, prediction and attention of test images"),
+        "explanation.png": (explanation_image(shown, truth), "an image it is sure of, and what it looks at"),
+        "layers-and-heads.png": (heads, "every layer and head of that image"),
+        "patches.png": (patches_image(shown.image_u8, classifier), "how that image is cut into patches"),
     }
     for name, (image, _) in drawn.items():
-        save_picture(image, folder / name)
+        save_image(image, folder / name)
     return [(folder / name, words) for name, (_, words) in drawn.items()]
 
 
@@ -99,21 +99,21 @@ def told_right(explanation: Explanation, truth: str) -> float:
 
 
 def _video(
-    classifier: Classifier, pictures: Pictures, data: str, folder: Path, note: Callable[[str], None]
+    classifier: Classifier, images: ImageSet, data: str, folder: Path, note: Callable[[str], None]
 ) -> list[tuple[Path, str]]:
     note("drawing a moving clip, and the attention over it")
     clip, target = folder / "clip.mp4", folder / "clip-attention.mp4"
-    frames = draw_clip(CLIP_SECONDS, CLIP_FPS, CLIP_SIZE_HW, CLIP_SEED) if data == "shapes" else _pan(pictures)
+    frames = draw_clip(CLIP_SECONDS, CLIP_FPS, CLIP_SIZE_HW, CLIP_SEED) if data == "shapes" else _pan(images)
     write_clip(clip, frames, CLIP_FPS)
     explain_video(classifier, clip, target)
     return [(clip, "a moving clip, drawn by the demo"), (target, "the same with what the model looks at")]
 
 
-def _pan(pictures: Pictures) -> Iterator[np.ndarray]:
-    """Test pictures passing by: a window glides over a strip of them, uint8 (*CLIP_SIZE_HW, 3)."""
+def _pan(images: ImageSet) -> Iterator[np.ndarray]:
+    """Test images passing by: a window glides over a strip of them, uint8 (*CLIP_SIZE_HW, 3)."""
     height, width = CLIP_SIZE_HW
-    chosen = pictures.images_u8[:8].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
-    tiles = [Image.fromarray(picture).resize((height, height), Image.Resampling.BICUBIC) for picture in chosen]
+    chosen = images.images_u8[:8].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
+    tiles = [Image.fromarray(image).resize((height, height), Image.Resampling.BICUBIC) for image in chosen]
     strip = np.concatenate([np.asarray(tile) for tile in tiles], 1)
     frames = int(CLIP_SECONDS * CLIP_FPS)
     for frame in range(frames):

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from vitreous.data.folder import SUFFIXES
-from vitreous.data.images import as_image_u8, open_picture
+from vitreous.data.images import as_image_u8, open_image
 from vitreous.data.masks import load_masked
 from vitreous.data.preprocessing import Geometry
-from vitreous.data.sources import load_pictures
+from vitreous.data.sources import load_images
 from vitreous.errors import InputError
 from vitreous.evaluation.anatomy import Anatomy
 from vitreous.evaluation.diagnosis import diagnose
 from vitreous.evaluation.finding import Finding
 from vitreous.explanation.anatomy import dissect
 from vitreous.files import write_text
-from vitreous.tasks.classification import Classifier, Picture
+from vitreous.tasks.classification import Classifier, ImageInput
 from vitreous.workflows.evaluate import reading_of, training_recipe, training_source
 from vitreous.workflows.load import load
 
@@ -34,7 +34,7 @@ class Examination:
     """Faults first."""
     anatomy: Anatomy = field(repr=False)
     images_u8: tuple[np.ndarray, ...] = field(repr=False)
-    """The pictures that the model was looked at on, uint8 (height, width, 3)."""
+    """The images that the model was looked at on, uint8 (height, width, 3)."""
     geometries: tuple[Geometry, ...] = field(repr=False)
     """What the model saw of each."""
 
@@ -46,7 +46,7 @@ class Examination:
 
 def doctor(
     model: str | Path | Classifier,
-    pictures: Sequence[Picture] = (),
+    images: Sequence[ImageInput] = (),
     *,
     data: str | None = None,
     count: int = USUAL_COUNT,
@@ -56,52 +56,50 @@ def doctor(
 
     Args:
         model: a run folder, a weights file, or a loaded model.
-        pictures: the pictures to look at; by default the first of `data`.
-        data: a source, of which the test pictures are taken, a folder of pictures, or "masks:DIR"; by default the
+        images: the images to look at; by default the first of `data`.
+        data: a source, of which the test images are taken, a folder of images, or "masks:DIR"; by default the
             source that the run was trained on.
-        count: how many pictures of the source.
-        on_progress: told pictures done and pictures in all.
+        count: how many images of the source.
+        on_progress: told images done and images in all.
 
     Raises:
-        InputError: no such model, picture or source; or neither pictures nor data for a model that names none.
+        InputError: no such model, image or source; or neither images nor data for a model that names none.
     """
-    if pictures and data:
-        raise InputError("both pictures and --data were given: leave one out")
+    if images and data:
+        raise InputError("both images and --data were given: leave one out")
     if count < 1:
         raise InputError(f"--count {count} looks at nothing: give 1 or more")
     classifier = load(model)
-    images = [as_image_u8(picture) for picture in pictures] or source_images(model, classifier, data, count)
-    anatomy = dissect(classifier, images, on_progress)
-    geometries = tuple(classifier.prepare(image)[1] for image in images)
+    images_u8 = [as_image_u8(image) for image in images] or source_images(model, classifier, data, count)
+    anatomy = dissect(classifier, images_u8, on_progress)
+    geometries = tuple(classifier.prepare(image_u8)[1] for image_u8 in images_u8)
     name = "the model" if isinstance(model, Classifier) else str(model)
-    return Examination(name, diagnose(anatomy), anatomy, tuple(images), geometries)
+    return Examination(name, diagnose(anatomy), anatomy, tuple(images_u8), geometries)
 
 
 def source_images(
     model: str | Path | Classifier, classifier: Classifier, data: str | None, count: int
 ) -> list[np.ndarray]:
-    """Pictures of a source, by default the one that the run was trained on.
+    """Images of a source, by default the one that the run was trained on.
 
-    The first of a folder that holds pictures, frames evenly over all of "masks:DIR", the first test pictures of others.
+    The first of a folder that holds images, frames evenly over all of "masks:DIR", the first test images of others.
     """
     if data is None and training_recipe(model) is None:
-        raise InputError(
-            "this model doesn't say what it was trained on: name pictures after it, or a source with --data"
-        )
+        raise InputError("this model doesn't say what it was trained on: name images after it, or a source with --data")
     source = data or training_source(model)
-    files = picture_files(source)
+    files = image_files(source)
     if files:
-        return [open_picture(path) for path in files[:count]]
+        return [open_image(path) for path in files[:count]]
     if source.startswith("masks:"):
-        frames = load_masked(source, classifier.preprocessing.size_hw, count).pictures
+        frames = load_masked(source, classifier.preprocessing.size_hw, count).images
         return [frame.read()[0] for frame in frames]
-    pictures = load_pictures(source, "test", classifier.preprocessing.size_hw, reading=reading_of(classifier, source))
-    chosen = pictures.images_u8[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
+    images = load_images(source, "test", classifier.preprocessing.size_hw, reading=reading_of(classifier, source))
+    chosen = images.images_u8[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
     return list(chosen)
 
 
-def picture_files(source: str) -> list[Path]:
-    """The pictures directly in a folder, sorted by name: of "DIR" or "folder:DIR", none of anything else."""
+def image_files(source: str) -> list[Path]:
+    """The images directly in a folder, sorted by name: of "DIR" or "folder:DIR", none of anything else."""
     folder = Path(source.removeprefix("folder:")).expanduser()
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
 
@@ -118,11 +116,11 @@ def as_json(examination: Examination) -> dict:
     anatomy = {
         name: value.tolist() if isinstance(value, np.ndarray) else value
         for name, value in vars(examination.anatomy).items()
-        if name != "pictures"
+        if name != "images"
     }
     return {
         "model": examination.model,
-        "pictures": len(examination.images_u8),
+        "images": len(examination.images_u8),
         "faults": examination.faults,
         "findings": [asdict(one) for one in examination.findings],
         "anatomy": anatomy,

@@ -1,4 +1,4 @@
-"""The doctor's page: what was found in words, and under it the charts and pictures that show it."""
+"""The doctor's page: what was found in words, and under it the charts and images that show it."""
 
 from pathlib import Path
 
@@ -11,16 +11,16 @@ from vitreous.evaluation.finding import counted
 from vitreous.files import write_text
 from vitreous.render.charts import Line, dots, lines, table
 from vitreous.render.color import Scale
+from vitreous.render.image import fitted
 from vitreous.render.outline import outline
 from vitreous.render.overlay import overlay
-from vitreous.render.page import Card, Section, figure, page, panel, picture
-from vitreous.render.picture import fitted
+from vitreous.render.page import Card, Section, figure, img_tag, page, panel
 from vitreous.render.theme import WARM
 from vitreous.workflows.cells import cells
 from vitreous.workflows.doctor import Examination
 
 SAMPLES = 2
-PICTURE_SIDE = 360
+IMAGE_SIDE = 360
 HEAD_TOPICS = ("dead heads", "uniform heads", "resting heads", "spots in rollout")
 """Of these, the heads are marked in the charts."""
 
@@ -35,9 +35,9 @@ def write_doctor_page(examination: Examination, folder: Path) -> Path:
 def doctor_page(examination: Examination) -> str:
     """The page as HTML."""
     anatomy, faults = examination.anatomy, examination.faults
-    heads, pictures = counted(anatomy.heads, "head"), counted(len(examination.images_u8), "picture")
+    heads, images = counted(anatomy.heads, "head"), counted(len(examination.images_u8), "image")
     found = f"{counted(faults, 'fault') if faults else 'No faults'} found."
-    lead = f"{anatomy.layers} layers of {heads}, looked at on {pictures}. {found}"
+    lead = f"{anatomy.layers} layers of {heads}, looked at on {images}. {found}"
     cards = [Card(one.topic, one.words, one.meaning, one.level) for one in examination.findings]
     sections = [
         tokens_section(examination),
@@ -50,54 +50,54 @@ def doctor_page(examination: Examination) -> str:
 
 
 def tokens_section(examination: Examination) -> Section:
-    """Sample pictures with the lengths of their tokens and the maps."""
+    """Sample images with the lengths of their tokens and the maps."""
     layer, found = shown_layer(examination.anatomy)
-    rows = "".join(panel(_sample(examination, i, layer), "pictures") for i in chosen_samples(found))
+    rows = "".join(panel(_sample(examination, i, layer), "images") for i in chosen_samples(found))
     words = (
         f"Length of each patch's token out of layer {layer} (the one with the longest, over the median), "
         "where the model's readout attends in the last layer, and rollout through all layers. Each map has its own "
-        "colour scale."
+        "color scale."
     )
     if any(marks.any() for marks in found):
         words += " Outlier tokens are outlined in orange."
-    return Section("The tokens on the picture", words, rows)
+    return Section("The tokens on the image", words, rows)
 
 
 def shown_layer(anatomy: Anatomy) -> tuple[int, list[np.ndarray]]:
-    """The layer whose longest token is farthest beyond the median, and its outliers in each picture."""
-    ratios = np.mean([relative_lengths(one.norms)[1:].max(1) for one in anatomy.pictures], 0)
-    by_layer = [outliers_by_layer(one.norms) for one in anatomy.pictures]
+    """The layer whose longest token is farthest beyond the median, and its outliers in each image."""
+    ratios = np.mean([relative_lengths(one.norms)[1:].max(1) for one in anatomy.images], 0)
+    by_layer = [outliers_by_layer(one.norms) for one in anatomy.images]
     counts = np.mean([[marks.any() for marks in one] for one in by_layer], 0)
     layer = int(np.argmax(np.where(counts == counts.max(), ratios, 0)))
     return layer, [one[layer] for one in by_layer]
 
 
 def chosen_samples(found: list[np.ndarray]) -> list[int]:
-    """The pictures to show: those with outliers first."""
+    """The images to show: those with outliers first."""
     return sorted(range(len(found)), key=lambda i: not found[i].any())[:SAMPLES]
 
 
 def _sample(examination: Examination, place: int, layer: int) -> str:
-    image, geometry = examination.images_u8[place], examination.geometries[place]
-    one = examination.anatomy.pictures[place]
+    image_u8, geometry = examination.images_u8[place], examination.geometries[place]
+    one = examination.anatomy.images[place]
     lengths = one.norms[layer + 1].reshape(one.grid_hw)
     scale = Scale(float(lengths.min()), float(lengths.max()))
-    drawn = overlay(image, cells(lengths, geometry), scale)
+    drawn = overlay(image_u8, cells(lengths, geometry), scale)
     marks = outliers_by_layer(one.norms)[layer].reshape(one.grid_hw)
     drawn = outline(drawn, cells(marks, geometry) > 0, WARM) if marks.any() else drawn
     maps = [geometry.to_source(weights.reshape(one.grid_hw)) for weights in (one.attention[-1], one.rollout)]
     shown = [
-        (image, "picture"),
+        (image_u8, "image"),
         (drawn, f"token lengths, {lengths.min():.3g} to {lengths.max():.3g}"),
-        (overlay(image, maps[0]), "attention, last layer"),
-        (overlay(image, maps[1]), "rollout"),
+        (overlay(image_u8, maps[0]), "attention, last layer"),
+        (overlay(image_u8, maps[1]), "rollout"),
     ]
-    return "".join(figure(picture(small(pixels), words), words) for pixels, words in shown)
+    return "".join(figure(img_tag(small(pixels), words), words) for pixels, words in shown)
 
 
 def small(image_u8: np.ndarray) -> Image.Image:
-    """A picture as large as the page shows it."""
-    return fitted(image_u8, (PICTURE_SIDE, PICTURE_SIDE))
+    """An image as large as the page shows it."""
+    return fitted(image_u8, (IMAGE_SIDE, IMAGE_SIDE))
 
 
 def heads_section(examination: Examination) -> Section:
@@ -131,7 +131,7 @@ def contribution_section(anatomy: Anatomy) -> list[Section]:
     columns = [f"layer {layer}" if layer == 0 else str(layer) for layer in range(anatomy.layers)]
     rows = [f"head {head}" for head in range(anatomy.heads)]
     words = (
-        "Length of what a head adds to a token, in per cent of that token's length, mean over tokens and pictures. "
+        "Length of what a head adds to a token, in per cent of that token's length, mean over tokens and images. "
         "The darker, the less; a head near 0 could be removed."
     )
     drawn = table(100 * anatomy.contribution.T, rows, columns, "{:.3g}", "what each head adds")
@@ -140,8 +140,8 @@ def contribution_section(anatomy: Anatomy) -> list[Section]:
 
 def layers_section(anatomy: Anatomy) -> Section:
     """What changes from layer to layer."""
-    longest = np.mean([relative_lengths(one.norms).max(1) for one in anatomy.pictures], 0)
-    shortest = np.mean([relative_lengths(one.norms).min(1) for one in anatomy.pictures], 0)
+    longest = np.mean([relative_lengths(one.norms).max(1) for one in anatomy.images], 0)
+    shortest = np.mean([relative_lengths(one.norms).min(1) for one in anatomy.images], 0)
     charts = [
         lines(
             "token length over the median",
@@ -169,7 +169,7 @@ def layers_section(anatomy: Anatomy) -> Section:
             1.05 * max(anatomy.uniform_distance, float(anatomy.distance.max())),
         ),
     ]
-    words = "Across: layers, counted from 0; “in” is what the first block is given. Means over the pictures."
+    words = "Across: layers, counted from 0; “in” is what the first block is given. Means over the images."
     return Section("From layer to layer", words, panel("".join(charts), "wide-multiples"))
 
 
@@ -177,7 +177,7 @@ def how_section(anatomy: Anatomy) -> Section:
     """How the numbers were made."""
     words = (
         f"Entropy, distance and likeness are means over {anatomy.queries} rows of each attention matrix, evenly over "
-        "the patches. Distance counts patches only, between their centres, weighted by "
+        "the patches. Distance counts patches only, between their centers, weighted by "
         "attention (Dosovitskiy et al. 2021, figure 7). What a head adds is its output through its part of the "
         "projection, and LayerScale where there is one (Kobayashi et al. 2020). All numbers are in doctor.json; the "
         "thresholds, with their reasons, are constants in vitreous/evaluation: diagnosis_of_heads.py, "

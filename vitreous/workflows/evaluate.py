@@ -1,4 +1,4 @@
-"""Measure a model on pictures it has not learned from."""
+"""Measure a model on images it has not learned from."""
 
 import json
 from contextlib import suppress
@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
 from vitreous.data.reading import Reading, reading_for
-from vitreous.data.sources import DEFAULT_FRACTION, absolute, load_pictures, load_training
+from vitreous.data.sources import DEFAULT_FRACTION, absolute, load_images, load_training
 from vitreous.errors import InputError
 from vitreous.evaluation.certainty import Answers, Evaluation, judge, temperature_scaling
 from vitreous.files import write_text
@@ -29,17 +29,17 @@ NAMED = 4  # of the classes that differ, how many an error names
 
 @dataclass(frozen=True)
 class Examination:
-    """A model and the pictures that it is measured on."""
+    """A model and the images that it is measured on."""
 
     classifier: Classifier
-    pictures: Pictures
+    images: ImageSet
     """At the model's size."""
     source: str
     split: str
     is_own: bool
-    """Whether the source holds the pictures that the model was trained with."""
+    """Whether the source holds the images that the model was trained with."""
     folder: RunFolder | None
-    """Where results are kept: the run's folder, if these are its own test pictures."""
+    """Where results are kept: the run's folder, if these are its own test images."""
     reached: "Reached | None"
 
 
@@ -64,7 +64,7 @@ class Evaluated(Evaluation):
     data: str
     split: str
     files: tuple[Path, ...]
-    """What was written, evaluation.json first: none if these aren't a run's own test pictures."""
+    """What was written, evaluation.json first: none if these aren't a run's own test images."""
     not_kept: str | None = None
     """What couldn't be written, and why, in one line."""
     reached: Reached | None = None
@@ -82,7 +82,7 @@ def evaluate(
 ) -> Evaluated:
     """Scores of a model on a split of its own data, or of other data with the same classes; in float32.
 
-    Each score has an interval at 95 % beside it. Scores of a run folder on its own test pictures, wherever they lie
+    Each score has an interval at 95 % beside it. Scores of a run folder on its own test images, wherever they lie
     now, are also written there: evaluation.json and, in figures/, confusion.png, reliability.png, selective.png and
     mistakes.png. Where that can't be done, `not_kept` of the result says why.
 
@@ -90,8 +90,8 @@ def evaluate(
         model: a run folder, a model.safetensors file, or a loaded model.
         data: a source such as "cifar10"; by default the one that the run was trained on.
         split: "test", or "validation" while settings are still being chosen.
-        temperature: fit a temperature on the run's validation pictures and say what it does to the test pictures.
-        skip_unreadable: leave out pictures that can't be read, and list them; a run that did so does it anyhow.
+        temperature: fit a temperature on the run's validation images and say what it does to the test images.
+        skip_unreadable: leave out images that can't be read, and list them; a run that did so does it anyhow.
         device: "auto", "cpu" or "cuda".
 
     Raises:
@@ -99,21 +99,21 @@ def evaluate(
     """
     exam = examination(model, data, split, device, skip_unreadable=skip_unreadable)
     validation = _validation_answers(model, exam) if temperature else None
-    given = answers_for(exam.classifier, exam.pictures)
+    given = answers_for(exam.classifier, exam.images)
     scores = judge(given, exam.classifier.class_names)
     if validation is not None:
         scores = replace(scores, temperature=temperature_scaling(validation, given))
     result = Evaluated(**vars(scores), data=exam.source, split=exam.split, files=(), reached=exam.reached)
-    return result if exam.folder is None else _kept(result, given, exam.pictures, exam.folder)
+    return result if exam.folder is None else _kept(result, given, exam.images, exam.folder)
 
 
-def _kept(result: Evaluated, given: Answers, pictures: Pictures, folder: RunFolder) -> Evaluated:
+def _kept(result: Evaluated, given: Answers, images: ImageSet, folder: RunFolder) -> Evaluated:
     """The result with the files that were written of it, and what hindered it if it couldn't be."""
     path, files = folder.path / "evaluation.json", ()
     try:
         write_text(path, json.dumps(as_json(result), indent=2) + "\n")
         files = (path,)
-        return replace(result, files=(path, *draw_evaluation(result, given, pictures, folder.figures)))
+        return replace(result, files=(path, *draw_evaluation(result, given, images, folder.figures)))
     except InputError as error:
         return replace(result, files=files, not_kept=str(error))
 
@@ -139,25 +139,25 @@ def examination(
     *,
     skip_unreadable: bool = False,
 ) -> Examination:
-    """A model with the pictures of a split: all, or `count` of them, evenly from the first to the last.
+    """A model with the images of a split: all, or `count` of them, evenly from the first to the last.
 
     Raises:
         InputError: no such model or data, classes that don't match, or a count below 1.
     """
     if count is not None and count < 1:
-        raise InputError(f"{count} pictures can't be measured: give a count of 1 or more")
+        raise InputError(f"{count} images can't be measured: give a count of 1 or more")
     classifier = load(model, device)
     header, source = training_header(model), absolute(data or training_source(model))
     recipe, own = (None, False) if header is None else (header["recipe"], is_own_data(header, source, classifier))
     fraction = recipe["validation_fraction"] if recipe is not None and own else DEFAULT_FRACTION
     reading = reading_of(classifier, recipe["data"] if own and recipe else source, skip_unreadable=skip_unreadable)
-    pictures = load_pictures(source, split, classifier.preprocessing.size_hw, fraction, reading)
-    check_classes(classifier, pictures, source)
-    if count is not None and count < len(pictures):
-        pictures = pictures.select(torch.linspace(0, len(pictures) - 1, count).round().long())
+    images = load_images(source, split, classifier.preprocessing.size_hw, fraction, reading)
+    check_classes(classifier, images, source)
+    if count is not None and count < len(images):
+        images = images.select(torch.linspace(0, len(images) - 1, count).round().long())
     kept = own and split == "test" and not isinstance(model, Classifier)
     folder = RunFolder(Path(model)) if kept else None
-    return Examination(classifier, pictures, source, split, own, folder, reached_by(model))
+    return Examination(classifier, images, source, split, own, folder, reached_by(model))
 
 
 def run_of(model: str | Path | Classifier) -> RunFolder | None:
@@ -179,9 +179,9 @@ def training_recipe(model: str | Path | Classifier) -> dict[str, Any] | None:
 
 
 def is_own_data(header: dict[str, Any], source: str, classifier: Classifier) -> bool:
-    """Whether a source holds the pictures that a run was trained with: by its name, or else by their fingerprint.
+    """Whether a source holds the images that a run was trained with: by its name, or else by their fingerprint.
 
-    Of another folder, the training pictures are read for that, if it has any.
+    Of another folder, the training images are read for that, if it has any.
     """
     recipe = header["recipe"]
     if source == absolute(recipe["data"]):
@@ -192,7 +192,7 @@ def is_own_data(header: dict[str, Any], source: str, classifier: Classifier) -> 
     reading = reading_of(classifier, recipe["data"])
     try:
         read = load_training(source, classifier.preprocessing.size_hw, recipe["validation_fraction"], reading)
-    except InputError:  # no training pictures, as in a folder that is only for tests
+    except InputError:  # no training images, as in a folder that is only for tests
         return False
     return not is_other_data(data_facts(source, *read), header)
 
@@ -200,8 +200,8 @@ def is_own_data(header: dict[str, Any], source: str, classifier: Classifier) -> 
 def reached_by(model: str | Path | Classifier) -> Reached | None:
     """Which step the weights of a run are of; None for a model that is no run folder."""
     folder, header = run_of(model), training_header(model)
-    pictures = header.get("data", {}).get("training") if header is not None else None
-    if folder is None or header is None or pictures is None:
+    images = header.get("data", {}).get("training") if header is not None else None
+    if folder is None or header is None or images is None:
         return None
     logged = [line["step"] for line in read_metrics(folder)]
     if not logged and not folder.checkpoint.is_file():
@@ -211,11 +211,11 @@ def reached_by(model: str | Path | Classifier) -> Reached | None:
         with suppress(InputError):  # damaged: the weights needn't be
             step = Checkpoint(folder.checkpoint).step
     recipe = header["recipe"]
-    return Reached(step, steps_in(recipe["epochs"], pictures, recipe["batch_size"]))
+    return Reached(step, steps_in(recipe["epochs"], images, recipe["batch_size"]))
 
 
 def reading_of(classifier: Classifier, source: str, *, skip_unreadable: bool = False) -> Reading:
-    """How pictures of a source are read for a model: in its own shape, and as its run read them if they are its own."""
+    """How images of a source are read for a model: in its own shape, and as its run read them if they are its own."""
     recipe = training_recipe(classifier)
     own = recipe is not None and absolute(source) == absolute(recipe["data"])
     skips = recipe is not None and own and recipe.get("skip_unreadable", False)
@@ -223,23 +223,23 @@ def reading_of(classifier: Classifier, source: str, *, skip_unreadable: bool = F
 
 
 def training_source(model: str | Path | Classifier) -> str:
-    """The source of pictures that a run was trained on."""
+    """The source of images that a run was trained on."""
     recipe = training_recipe(model)
     if recipe is None:
-        raise InputError("this model doesn't say what it was trained on: name the pictures with --data")
+        raise InputError("this model doesn't say what it was trained on: name the images with --data")
     return recipe["data"]
 
 
-def check_classes(classifier: Classifier, pictures: Pictures, source: str) -> None:
-    """Refuse pictures whose classes or channels aren't the model's."""
+def check_classes(classifier: Classifier, images: ImageSet, source: str) -> None:
+    """Refuse images whose classes or channels aren't the model's."""
     if not classifier.class_names:
         raise InputError("this model has no classes, only features: there is nothing to hold against the truth")
-    if pictures.class_names != classifier.class_names:
-        words = class_difference(pictures.class_names, classifier.class_names, ("the data", "the model"))
+    if images.class_names != classifier.class_names:
+        words = class_difference(images.class_names, classifier.class_names, ("the data", "the model"))
         raise InputError(f"'{source}' has other classes than the model ({words}): choose other --data")
     channels = len(classifier.preprocessing.mean)
-    if pictures.images_u8.shape[1] != channels:
-        raise InputError(f"'{source}' has {pictures.images_u8.shape[1]} channels, the model takes {channels}")
+    if images.images_u8.shape[1] != channels:
+        raise InputError(f"'{source}' has {images.images_u8.shape[1]} channels, the model takes {channels}")
 
 
 def class_difference(first: tuple[str, ...], second: tuple[str, ...], owners: tuple[str, str]) -> str:
@@ -262,14 +262,14 @@ def class_difference(first: tuple[str, ...], second: tuple[str, ...], owners: tu
 
 
 def _validation_answers(model: str | Path | Classifier, exam: Examination) -> Answers:
-    """The answers for the pictures that a temperature may be fitted on: the run's own validation split."""
+    """The answers for the images that a temperature may be fitted on: the run's own validation split."""
     recipe = training_recipe(model)
     if exam.split != "test":
-        raise InputError(f"a temperature is fitted on the validation pictures, so it can't be judged on {exam.split}: "
+        raise InputError(f"a temperature is fitted on the validation images, so it can't be judged on {exam.split}: "
                          "leave out --split")  # fmt: skip
     if recipe is None:
-        raise InputError("a temperature is fitted on a run's own validation pictures, and this model is no run folder")
+        raise InputError("a temperature is fitted on a run's own validation images, and this model is no run folder")
     source = exam.source if exam.is_own else recipe["data"]
     size_hw, reading = exam.classifier.preprocessing.size_hw, reading_of(exam.classifier, recipe["data"])
-    pictures = load_pictures(source, "validation", size_hw, recipe["validation_fraction"], reading)
-    return answers_for(exam.classifier, pictures)
+    images = load_images(source, "validation", size_hw, recipe["validation_fraction"], reading)
+    return answers_for(exam.classifier, images)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
 from vitreous.evaluation.calibration import Calibration
 from vitreous.evaluation.certainty import Answers, Evaluation
 from vitreous.evaluation.selective import risk_coverage
@@ -20,10 +20,10 @@ FIGURES = ("confusion.png", "reliability.png", "selective.png", "mistakes.png")
 MISTAKES_SHOWN, MISTAKES_ACROSS = 24, 6
 
 
-def draw_evaluation(scores: Evaluation, given: Answers, pictures: Pictures, folder: Path) -> tuple[Path, ...]:
+def draw_evaluation(scores: Evaluation, given: Answers, images: ImageSet, folder: Path) -> tuple[Path, ...]:
     """Write `FIGURES` into a folder, mistakes.png only where there is one, and give the paths of those written."""
     paths = {name: folder / name for name in FIGURES}
-    confusion_matrix(np.array(scores.confusion), pictures.class_names, paths["confusion.png"])
+    confusion_matrix(np.array(scores.confusion), images.class_names, paths["confusion.png"])
     diagrams = [reliability("as it answers", scores.calibration)]
     if scores.temperature is not None:
         title = f"with temperature {scores.temperature.value:.2f}"
@@ -32,7 +32,7 @@ def draw_evaluation(scores: Evaluation, given: Answers, pictures: Pictures, fold
     areas = scores.selective
     curve = SelectiveCurve(*risk_coverage(given.confidence, given.right), areas.aurc, areas.aurc_best)
     selective_figure(curve, paths["selective.png"])
-    image = mistakes_image(given, pictures)
+    image = mistakes_image(given, images)
     if image is None:
         paths.pop("mistakes.png").unlink(missing_ok=True)
     else:
@@ -47,18 +47,18 @@ def reliability(title: str, calibration: Calibration) -> Reliability:
     return Reliability(title, np.array(rows), calibration.error, calibration.error_by_chance)
 
 
-def mistakes_image(given: Answers, pictures: Pictures) -> Image.Image | None:
+def mistakes_image(given: Answers, images: ImageSet) -> Image.Image | None:
     """The wrong answers given with the most confidence, the surest first; None if all are right."""
     wrong = np.flatnonzero(~given.right)
     if not wrong.size:
         return None
     surest = wrong[np.argsort(-given.confidence[wrong], kind="stable")][:MISTAKES_SHOWN]
-    names, tiles = pictures.class_names, []
+    names, tiles = images.class_names, []
     for place in surest.tolist():
-        picture = pictures.images_u8[place].expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
+        image = images.images_u8[place].expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
         said = f"{names[given.predictions[place]]} {percent(given.confidence[place])}"
-        tiles.append(Tile(picture, (said, f"truth: {names[pictures.labels[place]]}"), WRONG))
-    title = f"The surest of {wrong.size:,} mistakes among {len(pictures):,} pictures"
+        tiles.append(Tile(image, (said, f"truth: {names[images.labels[place]]}"), WRONG))
+    title = f"The surest of {wrong.size:,} mistakes among {len(images):,} images"
     return tile(tiles, min(MISTAKES_ACROSS, len(tiles)), title=title)
 
 

@@ -1,4 +1,4 @@
-"""Write pictures of what a model looks at: one explained picture each, all layers and heads, or many in a grid."""
+"""Write images of what a model looks at: one explained image each, all layers and heads, or many in a grid."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,11 @@ from typing import Literal
 
 import numpy as np
 
-from vitreous.data.images import open_picture
+from vitreous.data.images import open_image
 from vitreous.errors import InputError
 from vitreous.evaluation.diagnosis_of_maps import SPOT_SHARE, share_of_spots
+from vitreous.explanation.images import Asked, explain_batch, find_target
 from vitreous.explanation.methods import find_method
-from vitreous.explanation.pictures import Asked, explain_batch, find_target
 from vitreous.explanation.regions import parse_region
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.settings import Settings
@@ -20,12 +20,12 @@ from vitreous.tasks.classification import Classifier
 from vitreous.workflows.evaluate import training_recipe, training_source
 from vitreous.workflows.explain import (
     Progress,
-    explain_test_pictures,
+    explain_test_images,
     explanation_image,
     gallery_image,
     layers_and_heads_image,
     methods_image,
-    save_picture,
+    save_image,
     truth_from_folder,
     verdict,
 )
@@ -46,13 +46,13 @@ class ExplainRequest:
     query_yx: Asked | None = None
     """A place in source pixels, down and across."""
     truth: str | None = None
-    """What the pictures show; None: the name of a picture's folder, where that is a class."""
+    """What the images show; None: the name of an image's folder, where that is a class."""
     layout: Literal["single", "sheet", "grid", "methods"] | None = None
-    """None: single for one picture, grid for several."""
+    """None: single for one image, grid for several."""
     data: str | None = None
-    """Source of test pictures, used where no files are named; None: the run's own."""
+    """Source of test images, used where no files are named; None: the run's own."""
     count: int = 16
-    """Test pictures to show."""
+    """Test images to show."""
 
     def __post_init__(self) -> None:
         query = (0, 0) if self.query_yx is not None else None
@@ -64,7 +64,7 @@ class ExplainRequest:
 
 
 @dataclass(frozen=True)
-class WrittenPicture:
+class WrittenImage:
     """A file that was written, and what it says in a few words."""
 
     path: Path
@@ -83,7 +83,7 @@ def note_spots(explanations: Sequence[Explanation]) -> None:
     shares = [share for share in map(share_of_spots, rolled) if share > SPOT_SHARE]
     if not shares:
         return
-    where = "this rollout" if len(rolled) == 1 else f"the rollouts of {len(shares)} of {len(rolled)} pictures"
+    where = "this rollout" if len(rolled) == 1 else f"the rollouts of {len(shares)} of {len(rolled)} images"
     log(
         f"in {where} single patches that stand alone hold {np.mean(shares):.0%} of the map and outshine the rest: "
         "--method attention or legrad shows more, and vitreous doctor looks for the cause"
@@ -92,20 +92,20 @@ def note_spots(explanations: Sequence[Explanation]) -> None:
 
 def write_explanations(
     model: str | Path | Classifier,
-    pictures: Sequence[Path],
+    paths: Sequence[Path],
     request: ExplainRequest,
     output: Path | None,
     *,
     on_progress: Progress = log_method,
-) -> list[WrittenPicture]:
-    """Explain picture files, or test pictures where none are named, and write what the request asks for.
+) -> list[WrittenImage]:
+    """Explain image files, or test images where none are named, and write what the request asks for.
 
-    Several pictures become one grid, unless `output` is a folder (a name without an ending). What is to be known of
+    Several images become one grid, unless `output` is a folder (a name without an ending). What is to be known of
     the maps beside them is written to the log, as `load` does.
 
     Args:
         model: whatever `load` takes, or a loaded model.
-        pictures: their files.
+        images: their files.
         request: what is to be shown.
         output: the file or folder to write.
         on_progress: told methods done, methods in all, and which one begins, where all are shown; by default a line
@@ -115,24 +115,24 @@ def write_explanations(
         InputError: something can't be read, found or written; nothing is written then.
     """
     classifier = load(model)
-    check_request(classifier, pictures, request)
-    if not pictures:
-        return [_grid(*_test_pictures(model, classifier, request), request, output)]
-    images = [open_picture(path) for path in pictures]
+    check_request(classifier, paths, request)
+    if not paths:
+        return [_grid(*_test_images(model, classifier, request), request, output)]
+    images = [open_image(path) for path in paths]
     if request.layout == "methods":
         return [_methods(classifier, images, request, output, on_progress)]
     one_file = output is None or bool(output.suffix)
-    if request.layout == "grid" or (request.layout is None and len(pictures) > 1 and one_file):
-        return [_grid(*_explain(classifier, pictures, images, request), request, output)]
+    if request.layout == "grid" or (request.layout is None and len(paths) > 1 and one_file):
+        return [_grid(*_explain(classifier, paths, images, request), request, output)]
     kind = "layers" if request.layout == "sheet" else request.method
-    targets = _targets(pictures, kind, output)
+    targets = _targets(paths, kind, output)
     if request.layout == "sheet":
         return [_sheet(classifier, image, target) for image, target in zip(images, targets, strict=True)]
-    explanations, truths = _explain(classifier, pictures, images, request)
+    explanations, truths = _explain(classifier, paths, images, request)
     return [_single(*one) for one in zip(explanations, truths, targets, strict=True)]
 
 
-def check_request(classifier: Classifier, pictures: Sequence[Path], request: ExplainRequest) -> None:
+def check_request(classifier: Classifier, images: Sequence[Path], request: ExplainRequest) -> None:
     """Refuse what can't be shown, and settings that what is asked for has no use for.
 
     Raises:
@@ -142,55 +142,53 @@ def check_request(classifier: Classifier, pictures: Sequence[Path], request: Exp
     if request.truth is not None:
         classifier.class_index(request.truth)
     if request.layout == "sheet" and request != ExplainRequest(layout="sheet"):
-        raise InputError("--layout sheet shows the attention of every layer and head: leave out all but the picture")
+        raise InputError("--layout sheet shows the attention of every layer and head: leave out all but the image")
     if request.layout == "methods" and request != ExplainRequest(layout="methods", target=request.target):
-        raise InputError(
-            "--layout methods shows every method as it is by default: leave out all but target and picture"
-        )
-    if not pictures and request.layout in ("single", "sheet", "methods"):
-        raise InputError(f"--layout {request.layout} needs a picture: name one after the model")
-    if not pictures and (request.truth or request.target or request.query_yx):
-        raise InputError("--truth, --target and --query are about pictures of your own: name them after the model")
-    if not pictures and not classifier.class_names:
-        raise InputError("this model has no classes, so no test pictures go with it: give pictures after the model")
+        raise InputError("--layout methods shows every method as it is by default: leave out all but target and image")
+    if not images and request.layout in ("single", "sheet", "methods"):
+        raise InputError(f"--layout {request.layout} needs an image: name one after the model")
+    if not images and (request.truth or request.target or request.query_yx):
+        raise InputError("--truth, --target and --query are about images of your own: name them after the model")
+    if not images and not classifier.class_names:
+        raise InputError("this model has no classes, so no test images go with it: give images after the model")
 
 
-def _test_pictures(
+def _test_images(
     model: str | Path | Classifier, classifier: Classifier, request: ExplainRequest
 ) -> tuple[list[Explanation], list[str]]:
     if request.data is None and training_recipe(model) is None:
         raise InputError(
-            "this model doesn't say what it was trained on: give pictures after the model, or test pictures with --data"
+            "this model doesn't say what it was trained on: give images after the model, or test images with --data"
         )
     source = request.data or training_source(model)
-    explanations, truths = explain_test_pictures(classifier, request.count, request.method, request.settings, source)
+    explanations, truths = explain_test_images(classifier, request.count, request.method, request.settings, source)
     note_spots(explanations)
     return explanations, truths
 
 
 def _explain(
-    classifier: Classifier, pictures: Sequence[Path], images: Sequence[np.ndarray], request: ExplainRequest
+    classifier: Classifier, paths: Sequence[Path], images: Sequence[np.ndarray], request: ExplainRequest
 ) -> tuple[list[Explanation], list[str | None]]:
     explanations = explain_batch(classifier, images, request.method, request.settings, request.target, request.query_yx)
     note_spots(explanations)
-    truths = [request.truth or truth_from_folder(path, classifier.class_names) for path in pictures]
+    truths = [request.truth or truth_from_folder(path, classifier.class_names) for path in paths]
     return explanations, truths
 
 
 def _grid(
     explanations: Sequence[Explanation], truths: Sequence[str | None], request: ExplainRequest, output: Path | None
-) -> WrittenPicture:
+) -> WrittenImage:
     path = output or Path(f"explanations-{request.method}.png")
-    save_picture(gallery_image(explanations, truths), path)
+    save_image(gallery_image(explanations, truths), path)
     known = [(one.prediction.name, truth) for one, truth in zip(explanations, truths, strict=True) if truth]
     right = sum(name == truth for name, truth in known)
-    words = f"{len(explanations)} pictures" + (f", {right} of {len(known)} told right" if known else "")
-    return WrittenPicture(path, words)
+    words = f"{len(explanations)} images" + (f", {right} of {len(known)} told right" if known else "")
+    return WrittenImage(path, words)
 
 
-def _sheet(classifier: Classifier, image_u8: np.ndarray, path: Path) -> WrittenPicture:
-    save_picture(layers_and_heads_image(classifier, image_u8), path)
-    return WrittenPicture(path, "every layer and head")
+def _sheet(classifier: Classifier, image_u8: np.ndarray, path: Path) -> WrittenImage:
+    save_image(layers_and_heads_image(classifier, image_u8), path)
+    return WrittenImage(path, "every layer and head")
 
 
 def _methods(
@@ -199,11 +197,11 @@ def _methods(
     request: ExplainRequest,
     output: Path | None,
     on_progress: Progress,
-) -> WrittenPicture:
+) -> WrittenImage:
     path = output or Path("explanations-methods.png")
     image, refused = methods_image(classifier, images, request.target, on_progress=on_progress)
-    save_picture(image, path)
-    return WrittenPicture(path, f"every method{without(refused)}")
+    save_image(image, path)
+    return WrittenImage(path, f"every method{without(refused)}")
 
 
 def without(refused: Mapping[str, str]) -> str:
@@ -218,24 +216,24 @@ def without(refused: Mapping[str, str]) -> str:
     return "".join(f"; without {', '.join(each)}: {reason}" for reason, each in names.items())
 
 
-def _single(explanation: Explanation, truth: str | None, path: Path) -> WrittenPicture:
-    save_picture(explanation_image(explanation, truth), path)
-    return WrittenPicture(path, verdict(explanation.prediction) or explanation.words())
+def _single(explanation: Explanation, truth: str | None, path: Path) -> WrittenImage:
+    save_image(explanation_image(explanation, truth), path)
+    return WrittenImage(path, verdict(explanation.prediction) or explanation.words())
 
 
-def _targets(pictures: Sequence[Path], kind: str, output: Path | None) -> list[Path]:
-    """Where each picture's explanation goes: the file or folder asked for, or the folder the user stands in."""
+def _targets(images: Sequence[Path], kind: str, output: Path | None) -> list[Path]:
+    """Where each image's explanation goes: the file or folder asked for, or the folder the user stands in."""
     if output is not None and output.suffix:
-        if len(pictures) > 1:
-            raise InputError(f"{len(pictures)} pictures don't fit into {output}: name a folder, or use --layout grid")
+        if len(images) > 1:
+            raise InputError(f"{len(images)} images don't fit into {output}: name a folder, or use --layout grid")
         targets = [output]
     else:
-        targets = [(output or Path()) / f"{picture.stem}-{kind}.png" for picture in pictures]
+        targets = [(output or Path()) / f"{image.stem}-{kind}.png" for image in images]
     twice = next((target for target in targets if targets.count(target) > 1), None)
     if twice is not None:
-        raise InputError(f"two of the pictures would both be written to {twice}: rename one, or use --layout grid")
-    inputs = {picture.resolve() for picture in pictures}
+        raise InputError(f"two of the images would both be written to {twice}: rename one, or use --layout grid")
+    inputs = {image.resolve() for image in images}
     over = next((target for target in targets if target.resolve() in inputs), None)
     if over is not None:
-        raise InputError(f"{over} is one of the pictures themselves: choose another --output")
+        raise InputError(f"{over} is one of the images themselves: choose another --output")
     return targets

@@ -24,7 +24,7 @@ def load_factory(factory: str, checkpoint: str | Path | None = None, device: str
 
     Args:
         factory: "module:function". The function takes nothing and gives a torch.nn.Module, or a Classifier as
-            `vitreous.wrap` makes (to say what its pictures are like).
+            `vitreous.wrap` makes (to say what its images are like).
         checkpoint: a .safetensors file, or what torch.save wrote (read without running anything); every name and
             shape must fit. None to keep the weights that the function made.
         device: "auto", "cpu" or "cuda".

@@ -1,4 +1,4 @@
-"""Measure how far a model's maps can be believed: every method, beside a random map and a centred blob."""
+"""Measure how far a model's maps can be believed: every method, beside a random map and a centerd blob."""
 
 import hashlib
 import json
@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import torch
 
-from vitreous.data.pictures import Pictures
-from vitreous.data.sources import DEFAULT_FRACTION, absolute, load_pictures
+from vitreous.data.image_set import ImageSet
+from vitreous.data.sources import DEFAULT_FRACTION, absolute, load_images
 from vitreous.errors import InputError
 from vitreous.evaluation.faithfulness_report import Agreement, MethodReport, agreements, report
 from vitreous.explanation.faithfulness.patch_maps import BASELINES
@@ -35,10 +35,10 @@ class Faithfulness:
     """What was measured, baselines first."""
 
     asked: dict[str, Any]
-    """Data, split, count, target and seed, and what identifies model and pictures."""
+    """Data, split, count, target and seed, and what identifies model and images."""
     unit: Literal["probability", "score"]
-    """What areas and ROAD are means of: the target's probability, not normalised further; for a model without classes,
-    the target's score over that of the whole picture."""
+    """What areas and ROAD are means of: the target's probability, not normalized further; for a model without classes,
+    the target's score over that of the whole image."""
     methods: tuple[MethodReport, ...]
     skipped: dict[str, str]
     """Methods that can't explain this model, with the reason."""
@@ -66,7 +66,7 @@ def faithfulness(
     Args:
         model: a run folder, a model.safetensors file, or a loaded model.
         data: a source such as "cifar10"; by default the one that the run was trained on.
-        request: which methods, how many pictures, and so on.
+        request: which methods, how many images, and so on.
         output: the folder to write to; by default the run folder, or "faithfulness" in the current folder for a model
             that is no run folder.
         restart: forget what an earlier call has left there.
@@ -80,10 +80,10 @@ def faithfulness(
     request, folder = request or FaithfulnessRequest(), results_folder(model, output, "faithfulness")
     classifier = load(model, device)
     source = absolute(data or training_source(model))
-    pictures, numbers = _pictures(classifier, model, source, request)
-    asked = _asked(classifier, pictures, source, request)
+    images, numbers = _images(classifier, model, source, request)
+    asked = _asked(classifier, images, source, request)
     file = open_values(folder / VALUES, asked, restart=restart)
-    work = Measurement(classifier, pictures, numbers, request, file, listener or FaithfulnessListener())
+    work = Measurement(classifier, images, numbers, request, file, listener or FaithfulnessListener())
     measure(work)
     result = _result(work)
     write_text(folder / SUMMARY, json.dumps(asdict(result), indent=2) + "\n")
@@ -91,38 +91,38 @@ def faithfulness(
     return result
 
 
-def _pictures(
+def _images(
     classifier: Classifier, model: str | Path | Classifier, source: str, request: FaithfulnessRequest
-) -> tuple[Pictures, list[int]]:
-    """The pictures drawn by lot, and their numbers in the data, ascending."""
+) -> tuple[ImageSet, list[int]]:
+    """The images drawn by lot, and their numbers in the data, ascending."""
     recipe = training_recipe(model)
     own = recipe is not None and source == absolute(recipe["data"])
     fraction = recipe["validation_fraction"] if recipe is not None and own else DEFAULT_FRACTION
     size_hw, reading = classifier.preprocessing.size_hw, reading_of(classifier, source)
-    pictures = load_pictures(source, request.split, size_hw, fraction, reading)
+    images = load_images(source, request.split, size_hw, fraction, reading)
     if classifier.class_names:
-        check_classes(classifier, pictures, source)
+        check_classes(classifier, images, source)
     elif request.target == "true":
         raise InputError("this model has no classes: leave out --target true")
-    count = min(DEFAULT_COUNT, len(pictures)) if request.count is None else request.count
-    if count > len(pictures):
-        raise InputError(f"'{source}' has only {len(pictures)} {request.split} pictures: lower --count {count}")
-    order = torch.randperm(len(pictures), generator=generator(request.seed, "faithfulness pictures"))
+    count = min(DEFAULT_COUNT, len(images)) if request.count is None else request.count
+    if count > len(images):
+        raise InputError(f"'{source}' has only {len(images)} {request.split} images: lower --count {count}")
+    order = torch.randperm(len(images), generator=generator(request.seed, "faithfulness images"))
     numbers = sorted(order[:count].tolist())
-    return pictures.select(numbers), numbers
+    return images.select(numbers), numbers
 
 
-def _asked(classifier: Classifier, pictures: Pictures, source: str, request: FaithfulnessRequest) -> dict[str, Any]:
+def _asked(classifier: Classifier, images: ImageSet, source: str, request: FaithfulnessRequest) -> dict[str, Any]:
     """All that the values depend on."""
     return {
         "protocol": PROTOCOL,
         "data": source,
         "split": request.split,
-        "count": len(pictures),
+        "count": len(images),
         "target": request.target,
         "seed": request.seed,
         "model": weights_fingerprint(classifier),
-        "pictures": pictures.fingerprint()[:16],
+        "images": images.fingerprint()[:16],
     }
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 PANELS = {
     "insertion": ("insertion, most relevant first", "% of patches added to a blur"),
-    "deletion": ("deletion, most relevant first", "% of patches made grey"),
+    "deletion": ("deletion, most relevant first", "% of patches made gray"),
     "road-most": ("ROAD, most relevant first", "% of patches imputed"),
     "road-least": ("ROAD, least relevant first", "% of patches imputed"),
 }
@@ -24,8 +24,8 @@ COLUMNS = {
     "road-most": "ROAD most",
     "road-least": "ROAD least",
     "sensitivity": "sensitivity",
-    "randomised-head": "head random",
-    "randomised-all": "all random",
+    "randomized-head": "head random",
+    "randomized-all": "all random",
 }
 
 
@@ -44,7 +44,7 @@ def draw(result: "Faithfulness", path: Path) -> None:
     ]
     asked = result.asked
     subtitle = (
-        f"{asked['data']} · {asked['count']} {asked['split']} pictures · "
+        f"{asked['data']} · {asked['count']} {asked['split']} images · "
         f"{'probability' if result.unit == 'probability' else 'score'} of the {_target(result)}"
     )
     words = Words("Can these maps be believed?", subtitle, columns, _notes(result))
@@ -76,18 +76,18 @@ def _matrix(result: "Faithfulness", names: list[str]) -> np.ndarray:
 
 def _target(result: "Faithfulness") -> str:
     if result.unit == "score":
-        return "picture's own features"
+        return "image's own features"
     return "true class" if result.asked["target"] == "true" else "predicted class"
 
 
 def _notes(result: "Faithfulness") -> list[str]:
-    unit = "probability" if result.unit == "probability" else "score over the whole picture's"
+    unit = "probability" if result.unit == "probability" else "score over the whole image's"
     unchanged = [method.name for method in result.methods if method.unchanged]
     notes = [
-        "A hollow mark: not better than the random map or than the centred blob (95 % interval of the paired "
-        "difference). Grey lines are these two baselines.",
+        "A hollow mark: not better than the random map or than the centerd blob (95 % interval of the paired "
+        "difference). Gray lines are these two baselines.",
         f"Insertion and deletion are areas under the mean {unit}, ROAD is its mean over the shares removed; none is "
-        "normalised further. Sensitivity is a correlation.",
+        "normalized further. Sensitivity is a correlation.",
         "Head random, all random: rank correlation with the map of the same model with its head's or all its weights "
         "drawn by lot. Near 1 the map does not show what was learned; for the head, that is by design where a map is "
         "the same for every class.",

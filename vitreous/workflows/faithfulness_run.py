@@ -1,4 +1,4 @@
-"""The measuring itself: every method that is still missing, on all pictures, with a word on how long it will take."""
+"""The measuring itself: every method that is still missing, on all images, with a word on how long it will take."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
 from vitreous.errors import InputError, unknown
 from vitreous.explanation.faithfulness.measures import judge
 from vitreous.explanation.faithfulness.patch_maps import BASELINES
-from vitreous.explanation.faithfulness.randomised import STAGES, randomised
+from vitreous.explanation.faithfulness.randomized import STAGES, randomized
 from vitreous.explanation.faithfulness.removal import removal
 from vitreous.explanation.faithfulness.sensitivity import score_changes
 from vitreous.explanation.faithfulness.subject import Subject, subject
@@ -20,11 +20,11 @@ from vitreous.tasks.classification import Classifier
 from vitreous.workflows.faithfulness_values import ValuesFile
 
 AT_ONCE = 16
-"""Pictures explained at once: always so many, since a method's random draws may hang on it."""
+"""Images explained at once: always so many, since a method's random draws may hang on it."""
 FEWEST_PATCHES = 4
 SETS = "sets of patches"
 SETS_OVER_REMOVAL = 5
-"""How many times longer sensitivity's sets take than the curves of one map: 300 variants of a picture, not 54."""
+"""How many times longer sensitivity's sets take than the curves of one map: 300 variants of an image, not 54."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class FaithfulnessRequest:
     methods: tuple[str, ...] | None = None
     """Names in METHODS; None for all."""
     count: int | None = None
-    """Pictures, drawn from the data by lot; None for the usual number, or all if there are fewer."""
+    """Images, drawn from the data by lot; None for the usual number, or all if there are fewer."""
     target: Literal["predicted", "true"] = "predicted"
     """The class whose probability is followed."""
     split: str = "test"
@@ -47,7 +47,7 @@ class FaithfulnessRequest:
         if self.methods is not None and not self.methods:
             raise InputError("no method is named: leave out --methods for all of them")
         if self.count is not None and self.count < 1:
-            raise InputError(f"count is {self.count}: give at least 1 picture")
+            raise InputError(f"count is {self.count}: give at least 1 image")
         if self.target not in ("predicted", "true"):
             raise unknown("target", self.target, ("predicted", "true"))
 
@@ -56,8 +56,8 @@ class FaithfulnessRequest:
 class FaithfulnessListener:
     """Whom a measurement tells what it does; by default nobody."""
 
-    expect: Callable[[int, int, float], None] = lambda methods, pictures, seconds: None
-    """Before the work: how many methods on how many pictures, and about how long it will take."""
+    expect: Callable[[int, int, float], None] = lambda methods, images, seconds: None
+    """Before the work: how many methods on how many images, and about how long it will take."""
     progress: Callable[[float, str, float], None] = lambda share_done, step, seconds_left: None
 
 
@@ -66,9 +66,9 @@ class Measurement:
     """A measurement under way."""
 
     classifier: Classifier
-    pictures: Pictures
+    images: ImageSet
     numbers: Sequence[int]
-    """Each picture's number in the data."""
+    """Each image's number in the data."""
     request: FaithfulnessRequest
     file: ValuesFile
     listener: FaithfulnessListener
@@ -84,9 +84,9 @@ class Measurement:
         return [name for name in self.wanted() if name not in self.file.methods and name not in self.skipped]
 
     def subjects(self, at_once: int = AT_ONCE) -> Iterator[Subject]:
-        """The pictures under examination, so many at once."""
-        images = self.pictures.images_u8.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
-        labels = self.pictures.labels.tolist() if self.request.target == "true" else None
+        """The images under examination, so many at once."""
+        images = self.images.images_u8.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
+        labels = self.images.labels.tolist() if self.request.target == "true" else None
         for start in range(0, len(images), at_once):
             part = slice(start, start + at_once)
             chosen = None if labels is None else labels[part]
@@ -102,7 +102,7 @@ def measure(work: Measurement) -> None:
     if not work.missing():
         return
     model, classes = work.classifier.vit, len(work.classifier.class_names)
-    drawn = {stage: randomised(model, stage, classes, work.request.seed) for stage in STAGES}
+    drawn = {stage: randomized(model, stage, classes, work.request.seed) for stage in STAGES}
     copies = {stage: copy for stage, copy in drawn.items() if copy is not None}
     costs = trial(work, 1 + len(copies))
     if not any(name in costs or name in work.file.methods for name in work.wanted() if name in METHODS):
@@ -110,7 +110,7 @@ def measure(work: Measurement) -> None:
         raise InputError(f"none of the methods asked for can explain this model ({reasons}): choose other --methods")
     if not work.missing():
         return
-    clock = Clock(costs, len(work.pictures), work.listener)
+    clock = Clock(costs, len(work.images), work.listener)
     changes = []
     for asked in work.subjects():
         changes.append(score_changes(asked))
@@ -128,10 +128,10 @@ def measure(work: Measurement) -> None:
 
 
 def trial(work: Measurement, models: int) -> dict[str, float]:
-    """About how many seconds each method takes for a picture; one that can't explain the model is noted as skipped.
+    """About how many seconds each method takes for an image; one that can't explain the model is noted as skipped.
 
     Args:
-        models: how many models each picture's map is made of: the model itself and its randomised copies.
+        models: how many models each image's map is made of: the model itself and its randomized copies.
     """
     first = next(work.subjects(at_once=1))
     patches = first.asked.grid_hw[0] * first.asked.grid_hw[1]
@@ -159,16 +159,16 @@ def seconds(step: Callable[[], object]) -> float:
 class Clock:
     """Tells a listener how much is done and how long the rest will take, by the trial's costs."""
 
-    def __init__(self, costs: dict[str, float], pictures: int, listener: FaithfulnessListener) -> None:
+    def __init__(self, costs: dict[str, float], images: int, listener: FaithfulnessListener) -> None:
         self.costs, self.listener = costs, listener
-        self.total, self.done = pictures * sum(costs.values()), 0.0
+        self.total, self.done = images * sum(costs.values()), 0.0
         self.start = time.perf_counter()
         methods = len(costs.keys() - {SETS, *BASELINES})
-        listener.expect(methods, pictures, self.total)
+        listener.expect(methods, images, self.total)
 
-    def tick(self, step: str, pictures: int) -> None:
-        """So many pictures more have gone through a step."""
-        self.done += pictures * self.costs[step]
+    def tick(self, step: str, images: int) -> None:
+        """So many images more have gone through a step."""
+        self.done += images * self.costs[step]
         passed = time.perf_counter() - self.start
         left = passed * max(0.0, self.total - self.done) / self.done
         self.listener.progress(self.done / self.total, step, left)

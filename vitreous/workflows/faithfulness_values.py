@@ -25,7 +25,7 @@ class ValuesFile:
     asked: dict[str, Any]
     """All that the values depend on."""
     methods: dict[str, dict[str, np.ndarray]]
-    """By method and measure; the first axis is the pictures."""
+    """By method and measure; the first axis is the images."""
 
     def add(self, method: str, values: Mapping[str, np.ndarray]) -> None:
         """Keep a method's values, and have them on the disk before going on.
@@ -91,11 +91,11 @@ def _check_same(path: Path, there: dict[str, Any], asked: dict[str, Any]) -> Non
 
 
 def _arrays(values: dict[str, Any], count: int) -> dict[str, np.ndarray]:
-    """One method's values as arrays, if they are what `judge` measures of so many pictures."""
+    """One method's values as arrays, if they are what `judge` measures of so many images."""
     arrays = {name: np.array(found, np.float64) for name, found in values.items()}
     for name, found in arrays.items():
         if found.ndim not in (1, 2) or len(found) != count or not found.size or not np.isfinite(found).all():
-            raise ValueError(f"{name} is not a finite value for each of {count} pictures")
+            raise ValueError(f"{name} is not a finite value for each of {count} images")
     wanted = _shapes(arrays["map"])
     for name in [*wanted, *arrays]:
         if name not in arrays:
@@ -106,7 +106,7 @@ def _arrays(values: dict[str, Any], count: int) -> dict[str, np.ndarray]:
 
 
 def _shapes(maps: np.ndarray) -> dict[str, tuple[int, ...]]:
-    """What is measured of every map, by name, and its shape without the pictures; the rest is a number a picture."""
+    """What is measured of every map, by name, and its shape without the images; the rest is a number an image."""
     patches = maps.shape[-1]
     points, shares = (len(steps(patches)),), (len(ROAD_SHARES),)
     roads = ("road-most", "road-least", "road-most-same", "road-least-same")

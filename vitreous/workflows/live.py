@@ -1,4 +1,4 @@
-"""Show what a model looks at while it looks: pictures of a camera, drawn on and served as they come."""
+"""Show what a model looks at while it looks: images of a camera, drawn on and served as they come."""
 
 import io
 import time
@@ -25,7 +25,7 @@ from vitreous.video.options import VideoOptions
 from vitreous.workflows.live_latest import Latest
 from vitreous.workflows.live_numbers import LiveState, LiveSummary, Meter
 from vitreous.workflows.live_page import live_page
-from vitreous.workflows.live_server import LivePicture, LiveServer, Programme
+from vitreous.workflows.live_server import LiveImage, LiveServer, Program
 from vitreous.workflows.load import load
 from vitreous.workflows.video import Looking, check_model, place_in_frame
 from vitreous.workflows.video_drawing import ClipDrawing
@@ -40,7 +40,7 @@ CAPTURE_ENDS_SECONDS = 0.5  # a camera that hangs is left behind then: its threa
 
 @dataclass(frozen=True)
 class Seen:
-    """What became of a frame: the picture to show, uint8 (height, width, 3), the model's answer, what the map is."""
+    """What became of a frame: the image to show, uint8 (height, width, 3), the model's answer, what the map is."""
 
     image_u8: np.ndarray
     prediction: Prediction
@@ -65,9 +65,9 @@ def live(
     stop: Event | None = None,
     **settings: Any,
 ) -> LiveSummary:
-    """Serve what a model looks at in the pictures of a camera or clip, until these end, or Ctrl-C.
+    """Serve what a model looks at in the images of a camera or clip, until these end, or Ctrl-C.
 
-    The model always takes the newest picture; those that came while it was busy are dropped. Neither it nor any viewer
+    The model always takes the newest image; those that came while it was busy are dropped. Neither it nor any viewer
     ever waits for another viewer.
 
     Args:
@@ -76,12 +76,12 @@ def live(
         method: a name in the table of methods. The default costs little and lies steadily on the things there.
             Several are shown side by side.
         model_size: the side in pixels that the model is given, as `size` in `load`.
-        model_fit: how pictures are brought to that size, as `fit` in `load`.
+        model_fit: how images are brought to that size, as `fit` in `load`.
         server: where it is served, by default 127.0.0.1:8765; it is closed at the end.
         on_start: told the page's address, once it answers.
         on_state: told the numbers, twice a second.
         stop: ends it when set, for callers on another thread.
-        **settings: further ones by name, as in `explain_video`: layout, explained, query in pixels of the picture,
+        **settings: further ones by name, as in `explain_video`: layout, explained, query in pixels of the image,
             track, smooth, layer and so on. What only a written file can have is none of them.
 
     Raises:
@@ -116,9 +116,9 @@ def live_request(method: str | Sequence[str], settings: dict[str, Any]) -> Video
 
 
 class Drawn:
-    """What is shown of each picture: the frame that `vitreous video` would draw, smoothed over those shown before.
+    """What is shown of each image: the frame that `vitreous video` would draw, smoothed over those shown before.
 
-    Those to come are not known: a scene's colour scale settles in its first pictures, and a flash is only smoothed.
+    Those to come are not known: a scene's color scale settles in its first images, and a flash is only smoothed.
     """
 
     def __init__(self, classifier: Classifier, request: VideoRequest) -> None:
@@ -129,7 +129,7 @@ class Drawn:
         self._began = 0.0
 
     def __call__(self, taken: LiveFrame) -> Seen:
-        """Look at a picture and draw it.
+        """Look at an image and draw it.
 
         Raises:
             InputError: the place that was asked for is not on it.
@@ -145,11 +145,11 @@ class Drawn:
 
 
 class LiveView:
-    """One thread takes pictures, this one looks at the newest, and the server's threads send what came of it."""
+    """One thread takes images, this one looks at the newest, and the server's threads send what came of it."""
 
     def __init__(self, source: LiveSource, look: Sight, server: LiveServer, stop: Event | None = None) -> None:
         self.source, self.look, self.server = source, look, server
-        self.frames, self.pictures, self.meter = Latest[LiveFrame](), Latest[LivePicture](), Meter()
+        self.frames, self.images, self.meter = Latest[LiveFrame](), Latest[LiveImage](), Meter()
         self.stop = stop or Event()
         self.capturing = Thread(target=self.capture, name="live camera", daemon=True)
 
@@ -157,7 +157,7 @@ class LiveView:
         """Show until the source ends, `stop` is set or Ctrl-C; then close source and server, and leave no thread."""
         broke_off, interrupted = None, False
         try:
-            self.server.start(Programme(page, self.pictures, self.state, self.meter.latency))
+            self.server.start(Program(page, self.images, self.state, self.meter.latency))
             self.capturing.start()
             if on_start:
                 on_start(self.server.url)
@@ -171,17 +171,17 @@ class LiveView:
         return self.meter.summary(self.frames.count, broke_off, interrupted=interrupted)
 
     def capture(self) -> None:
-        """Take pictures until there are no more."""
+        """Take images until there are no more."""
         try:
             with closing(self.source.frames(self.stop)) as frames:
                 for frame in frames:
                     self.frames.put(frame)
             self.frames.finish()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the pictures are looked at
+        except BaseException as error:  # noqa: BLE001 - it is raised where the images are looked at
             self.frames.finish(error)
 
     def look_at_all(self, on_state: Tell | None) -> None:
-        """Look at the newest picture, again and again."""
+        """Look at the newest image, again and again."""
         number, told = 0, time.monotonic()
         while not self.stop.is_set() and not self.frames.has_ended(number):
             newest = self.frames.after(number, TELL_SECONDS)
@@ -193,12 +193,12 @@ class LiveView:
                 on_state(self.state())
 
     def show(self, seen: Seen, taken_seconds: float) -> None:
-        """Give a picture to whoever watches; where nobody does, it is timed now."""
-        picture = LivePicture(as_jpeg(seen.image_u8), taken_seconds)
-        self.meter.picture(seen.prediction, seen.words)
-        self.pictures.put(picture)
+        """Give an image to whoever watches; where nobody does, it is timed now."""
+        image = LiveImage(as_jpeg(seen.image_u8), taken_seconds)
+        self.meter.image(seen.prediction, seen.words)
+        self.images.put(image)
         if not self.server.viewers:
-            self.meter.latency(self.pictures.count, taken_seconds)
+            self.meter.latency(self.images.count, taken_seconds)
 
     def state(self) -> LiveState:
         """The numbers at this moment."""
@@ -215,7 +215,7 @@ class LiveView:
 
 
 def as_jpeg(image_u8: np.ndarray) -> bytes:
-    """A picture, uint8 (height, width, 3), as the bytes of a JPEG file."""
+    """An image, uint8 (height, width, 3), as the bytes of a JPEG file."""
     stream = io.BytesIO()
     Image.fromarray(image_u8).save(stream, "JPEG", quality=QUALITY)
     return stream.getvalue()

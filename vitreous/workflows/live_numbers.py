@@ -20,11 +20,11 @@ class LiveState:
     Attributes:
         ranking: the most probable classes and their probabilities; empty for a model without classes.
         words: which method, layer and head the map shows.
-        latency_ms: milliseconds from a camera's frame to its picture being sent, or ready where nobody watches:
-            the median of the last two seconds; None if there was no picture in them.
-        fps: pictures a second over the last two seconds.
+        latency_ms: milliseconds from a camera's frame to its image being sent, or ready where nobody watches:
+            the median of the last two seconds; None if there was no image in them.
+        fps: images a second over the last two seconds.
         seen: frames that came from the source.
-        shown: frames that became a picture.
+        shown: frames that became an image.
         viewers: how many are watching.
     """
 
@@ -44,7 +44,7 @@ class LiveState:
 
 @dataclass(frozen=True)
 class LiveSummary:
-    """A live view that has ended: frames, median latency in milliseconds, pictures a second, and what ended it.
+    """A live view that has ended: frames, median latency in milliseconds, images a second, and what ended it.
 
     `broke_off` says where the clip could not be read further; `interrupted` is whether Ctrl-C ended it.
     """
@@ -63,7 +63,7 @@ class LiveSummary:
 
 
 class Meter:
-    """Counts pictures and times them, from several threads; its memory doesn't grow with them."""
+    """Counts images and times them, from several threads; its memory doesn't grow with them."""
 
     def __init__(self) -> None:
         self.shown = 0
@@ -77,8 +77,8 @@ class Meter:
         self._ranking: tuple[tuple[str, float], ...] = ()
         self._words = ""
 
-    def picture(self, prediction: Prediction, words: str) -> None:
-        """Count a picture that is ready, and remember what the model said."""
+    def image(self, prediction: Prediction, words: str) -> None:
+        """Count an image that is ready, and remember what the model said."""
         with self._lock:
             now = time.monotonic()
             self.shown += 1
@@ -88,7 +88,7 @@ class Meter:
             self._ranking, self._words = prediction.ranking[:TOLD_CLASSES], words
 
     def latency(self, number: int, taken_seconds: float) -> None:
-        """Time picture `number`, whose frame was taken then, as sent now; only the first time counts."""
+        """Time image `number`, whose frame was taken then, as sent now; only the first time counts."""
         with self._lock:
             if number > self._timed:
                 self._timed, now = number, time.monotonic()
@@ -115,7 +115,7 @@ class Meter:
 
 
 def rate_of(count: int, span_seconds: float) -> float:
-    """Pictures a second, if `count` of them were ready within this span from the first to the last."""
+    """Images a second, if `count` of them were ready within this span from the first to the last."""
     return round((count - 1) / span_seconds, 2) if count > 1 and span_seconds > 0 else 0.0
 
 

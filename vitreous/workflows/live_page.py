@@ -1,6 +1,6 @@
-"""The page of a live view: the picture as large as the window allows, and under it what the model says and how fast.
+"""The page of a live view: the image as large as the window allows, and under it what the model says and how fast.
 
-It is whole in itself: no other file, no build step, nothing from elsewhere. The picture is one endless stream; the
+It is whole in itself: no other file, no build step, nothing from elsewhere. The image is one endless stream; the
 numbers are asked for four times a second, which costs a viewer that went away nothing.
 """
 
@@ -9,7 +9,7 @@ from html import escape
 
 from vitreous.render.theme import LABEL_INK, LABEL_MUTED, LABEL_PAPER
 
-ROOM_PIXELS = 212  # what is above and below the picture
+ROOM_PIXELS = 212  # what is above and below the image
 GLOW, QUIET, EDGE, LIVELY = "#ffb454", "#8b95a7", "#232a38", "#4ade80"
 
 STYLE = f"""
@@ -51,9 +51,9 @@ dt, dd {{ font-size: 13px; color: {QUIET}; }}
 """
 
 SCRIPT = """
-const at = id => document.getElementById(id), picture = at("picture");
+const at = id => document.getElementById(id), image = at("image");
 let alive = true;
-function watch() { picture.src = "/stream?" + Date.now(); }
+function watch() { image.src = "/stream?" + Date.now(); }
 function percent(share) { return Math.round(100 * share) + " %"; }
 function tell(state) {
   const [first, ...others] = state.ranking;
@@ -64,8 +64,8 @@ function tell(state) {
   at("latency").textContent = state.latency_ms === null ? "–" : Math.round(state.latency_ms);
   at("fps").textContent = state.fps ? state.fps.toFixed(1) : "–";
   at("words").textContent = HAS_CLASSES ? state.words : "";
-  if (picture.naturalWidth) {
-    document.documentElement.style.setProperty("--ratio", picture.naturalWidth / picture.naturalHeight);
+  if (image.naturalWidth) {
+    document.documentElement.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
   }
   const share = state.seen ? state.dropped / state.seen : 0;
   at("dropped").textContent = percent(share) + " of frames dropped";
@@ -80,8 +80,8 @@ async function ask() {
   at("status").textContent = alive ? "Live" : "Ended";
   setTimeout(ask, alive ? 250 : 1000);
 }
-picture.onerror = () => setTimeout(() => alive && !document.hidden && watch(), 1000);
-document.addEventListener("visibilitychange", () => document.hidden ? picture.removeAttribute("src") : watch());
+image.onerror = () => setTimeout(() => alive && !document.hidden && watch(), 1000);
+document.addEventListener("visibilitychange", () => document.hidden ? image.removeAttribute("src") : watch());
 watch();
 ask();
 """
@@ -98,7 +98,7 @@ def live_page(model: str, source: str, *, has_classes: bool) -> str:
 <title>Vitreous live · {escape(source)}</title><style>{STYLE}</style></head>
 <body class="{"" if has_classes else "featureless"}"><main>
 <header><h1><i></i><span id="status">Live</span></h1><span class="cut">{about}</span></header>
-<img id="picture" alt="What the model looks at, live">
+<img id="image" alt="What the model looks at, live">
 <dl>
 <div><dt>{"The model sees" if has_classes else "The map shows"}</dt>
 <dd class="large answer"><span id="name" class="cut">…</span><span id="confidence"></span></dd>
@@ -106,7 +106,7 @@ def live_page(model: str, source: str, *, has_classes: bool) -> str:
 <dd id="others" class="cut"></dd><dd id="words" class="cut"></dd></div>
 <div class="numbers"><dt>Latency</dt><dd class="large"><span id="latency">–</span> <small>ms</small></dd>
 <dd>camera to browser</dd></div>
-<div class="numbers"><dt>Pictures</dt><dd class="large"><span id="fps">–</span> <small>a second</small></dd>
+<div class="numbers"><dt>Images</dt><dd class="large"><span id="fps">–</span> <small>a second</small></dd>
 <dd id="dropped"></dd></div>
 </dl>
 </main><script>const HAS_CLASSES = {json.dumps(has_classes)};{SCRIPT}</script></body></html>

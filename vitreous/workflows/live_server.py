@@ -1,4 +1,4 @@
-"""A live view over HTTP: a page, the pictures as one endless stream (MJPEG), the newest alone, the numbers as JSON."""
+"""A live view over HTTP: a page, the images as one endless stream (MJPEG), the newest alone, the numbers as JSON."""
 
 import errno
 import json
@@ -23,33 +23,33 @@ from vitreous.workflows.live_numbers import LiveState
 MOST_VIEWERS = 8
 MOST_CONNECTIONS = 64
 STALLED_SECONDS = 10.0  # a viewer that takes nothing for so long is let go
-GRACE_SECONDS = 0.4  # at the end, for viewers to get the last picture
-SEND_BUFFER_BYTES = 65_536  # a picture or two: more waiting to be sent would be lag, not safety
+GRACE_SECONDS = 0.4  # at the end, for viewers to get the last image
+SEND_BUFFER_BYTES = 65_536  # an image or two: more waiting to be sent would be lag, not safety
 BOUNDARY = b"--frame\r\n"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CLIENT_LEFT = (ConnectionError, TimeoutError)
 
 
 @dataclass(frozen=True)
-class LivePicture:
-    """A picture as JPEG, and when its frame was taken, on the clock `time.monotonic`."""
+class LiveImage:
+    """An image as JPEG, and when its frame was taken, on the clock `time.monotonic`."""
 
     jpeg: bytes
     taken_seconds: float
 
 
 @dataclass(frozen=True)
-class Programme:
-    """What a server shows: the page (HTML), the pictures, the numbers; `sent` is told what viewers were sent."""
+class Program:
+    """What a server shows: the page (HTML), the images, the numbers; `sent` is told what viewers were sent."""
 
     page: str
-    pictures: Latest[LivePicture]
+    images: Latest[LiveImage]
     state: Callable[[], LiveState]
     sent: Callable[[int, float], object]
 
 
 class LiveServer(ThreadingHTTPServer):
-    """Serves one live view; each viewer has a thread of its own and takes the newest picture whenever it can.
+    """Serves one live view; each viewer has a thread of its own and takes the newest image whenever it can.
 
     It listens from the start, and answers from `start` on; `close` ends it and every connection within a second.
 
@@ -61,7 +61,7 @@ class LiveServer(ThreadingHTTPServer):
     allow_reuse_address = os.name == "posix"  # Elsewhere it would take a port from the program that has it.
 
     def __init__(self, host: str = "127.0.0.1", port: int = 8765) -> None:
-        self.host, self.programme, self.viewers = host, None, 0
+        self.host, self.program, self.viewers = host, None, 0
         self.lock, self.connections, self.threads = Lock(), set(), []
         if not 0 <= port <= 65_535:
             raise InputError(f"port {port} is none: give one from 1024 to 65535, or 0 for any that is free")
@@ -71,7 +71,7 @@ class LiveServer(ThreadingHTTPServer):
         except OSError as error:
             raise unusable(host, port, error) from error
 
-    programme: Programme | None
+    program: Program | None
     connections: set[socket.socket]
     threads: list[Thread]
 
@@ -91,16 +91,16 @@ class LiveServer(ThreadingHTTPServer):
         """Whether only programs on this machine can reach it."""
         return self.host in LOOPBACK
 
-    def start(self, programme: Programme) -> None:
+    def start(self, program: Program) -> None:
         """Begin to answer, on a thread of its own."""
-        self.programme = programme
+        self.program = program
         self.threads.append(Thread(target=self.serve_forever, args=(0.1,), name="live server", daemon=True))
         self.threads[0].start()
 
     def close(self) -> None:
         """End what is served; connections that don't end by themselves are cut."""
-        if self.programme is not None:
-            self.programme.pictures.finish()
+        if self.program is not None:
+            self.program.images.finish()
             self.shutdown()
         self.server_close()
         deadline = time.monotonic() + GRACE_SECONDS
@@ -151,36 +151,36 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a path, to whoever is meant to see it."""
-        programme = self.ours.programme
-        assert programme is not None
+        program = self.ours.program
+        assert program is not None
         path = urlsplit(self.path).path
         if not self.is_meant_for_us():
             self.refuse(HTTPStatus.FORBIDDEN, "ask for this page by the address that vitreous live printed")
         elif path == "/":
-            self.whole(programme.page.encode(), "text/html; charset=utf-8")
+            self.whole(program.page.encode(), "text/html; charset=utf-8")
         elif path == "/state":
-            state = programme.state()
+            state = program.state()
             self.whole(json.dumps({**asdict(state), "dropped": state.dropped}).encode(), "application/json")
         elif path == "/frame.jpg":
-            newest = programme.pictures.newest
+            newest = program.images.newest
             if newest is None:
-                self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "there is no picture yet")
+                self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "there is no image yet")
             else:
                 self.whole(newest.jpeg, "image/jpeg")
         elif path == "/stream":
-            self.watched(programme)
+            self.watched(program)
         else:
             self.refuse(HTTPStatus.NOT_FOUND, "there are /, /stream, /frame.jpg and /state")
 
     def is_meant_for_us(self) -> bool:
-        """Whether the address asked for is this machine's own, where only this machine may see the pictures.
+        """Whether the address asked for is this machine's own, where only this machine may see the images.
 
         Otherwise a page from elsewhere could have its own name point here, and read the camera (DNS rebinding).
         """
         name = urlsplit(f"//{self.headers.get('Host', '')}").hostname
         return not self.ours.is_private or name in LOOPBACK
 
-    def watched(self, programme: Programme) -> None:
+    def watched(self, program: Program) -> None:
         """Let one viewer watch, if there is a place."""
         with self.ours.lock:
             is_full = self.ours.viewers >= MOST_VIEWERS
@@ -189,26 +189,26 @@ class Answer(BaseHTTPRequestHandler):
             self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{MOST_VIEWERS} viewers are watching, no more fit")
             return
         try:
-            self.stream(programme)
+            self.stream(program)
         finally:
             with self.ours.lock:
                 self.ours.viewers -= 1
 
-    def stream(self, programme: Programme) -> None:
-        """Send the newest picture, each after the last one was taken, until there are no more."""
+    def stream(self, program: Program) -> None:
+        """Send the newest image, each after the last one was taken, until there are no more."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.begin(HTTPStatus.OK, "multipart/x-mixed-replace; boundary=frame")
         self.wfile.write(BOUNDARY)
         number = 0
-        while not programme.pictures.has_ended(number):
-            newest = programme.pictures.after(number, 1.0)
+        while not program.images.has_ended(number):
+            newest = program.images.after(number, 1.0)
             if newest is not None:
-                number, picture = newest
-                head = f"Content-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n\r\n".encode()
-                # The boundary comes with the picture: a browser shows none before it.
-                self.wfile.write(head + picture.jpeg + b"\r\n" + BOUNDARY)
-                programme.sent(number, picture.taken_seconds)
+                number, image = newest
+                head = f"Content-Type: image/jpeg\r\nContent-Length: {len(image.jpeg)}\r\n\r\n".encode()
+                # The boundary comes with the image: a browser shows none before it.
+                self.wfile.write(head + image.jpeg + b"\r\n" + BOUNDARY)
+                program.sent(number, image.taken_seconds)
 
     def whole(self, content: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
         """Send something of known length."""

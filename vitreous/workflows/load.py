@@ -1,4 +1,4 @@
-"""A model from wherever it lies, ready to answer on real pictures."""
+"""A model from wherever it lies, ready to answer on real images."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ Note = Callable[[str], object]
 
 FACTORY = "factory:"
 MOST_PATCHES = 256 * 256
-"""Of a picture; attention over more of them would take 17 GB a head and layer."""
+"""Of an image; attention over more of them would take 17 GB a head and layer."""
 
 
 def log(text: str) -> None:
@@ -42,17 +42,17 @@ def load(
         model: one of
             a run folder such as "runs/quick", or the path of a model.safetensors beside its config.json;
             a file that another library wrote (.safetensors, .pt, .pth, .bin, .ckpt, .npz) in any known layout, which
-            is recognised by its names and shapes, or a folder with model.safetensors and config.json;
+            is recognized by its names and shapes, or a folder with model.safetensors and config.json;
             "origin:name": "timm:vit_base_patch16_224.augreg_in21k_ft_in1k", "hf:OWNER/NAME" (of a certain revision
             with "@REVISION"), "dinov2:vits14", "dino:vits16", "torchvision:vit_b_16";
             "factory:MODULE:FUNCTION", a function of your own that builds a module, and "@weights.pt" after it.
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
-        size: the pictures' side, or (height, width), in pixels that the model is given, if another than its origin
-            says; where pictures keep their shape, their area. A file that comes alone says nothing: it gets the size
+        size: the images' side, or (height, width), in pixels that the model is given, if another than its origin
+            says; where images keep their shape, their area. A file that comes alone says nothing: it gets the size
             its positions were learned for, or 224 if that is more than twice as large (DINOv2: 518); of models with
-            classes the central square of a picture, of others the whole picture in its own shape.
-        fit: how pictures are brought to that size, if in another way than the model's own: "stretch" squashes them,
-            "crop" cuts out their centre, "aspect" keeps their shape and about the area, "letterbox" adds bars.
+            classes the central square of an image, of others the whole image in its own shape.
+        fit: how images are brought to that size, if in another way than the model's own: "stretch" squashes them,
+            "crop" cuts out their center, "aspect" keeps their shape and about the area, "letterbox" adds bars.
         on_note: told, in a line each, what was assumed or changed on the way; written to the log by default.
 
     Raises:
@@ -72,7 +72,7 @@ def load(
 def at_size(
     classifier: Classifier, size: int | Sequence[int] | None, on_note: Note = log, fit: str | None = None
 ) -> Classifier:
-    """The same model, given pictures of another size, or brought to its size in another way: as `load` takes them.
+    """The same model, given images of another size, or brought to its size in another way: as `load` takes them.
 
     Raises:
         InputError: the size is none, too large, or its patches don't divide it; names the nearest that fit.
@@ -93,7 +93,7 @@ def at_size(
 
 
 def check_patches(grid_hw: tuple[int, int], classifier: Classifier) -> None:
-    """Refuse a size before a picture of it fills the memory.
+    """Refuse a size before an image of it fills the memory.
 
     Raises:
         InputError: it has more patches than MOST_PATCHES.
@@ -102,7 +102,7 @@ def check_patches(grid_hw: tuple[int, int], classifier: Classifier) -> None:
     if patches > MOST_PATCHES:
         side = isqrt(MOST_PATCHES) * multiple
         raise InputError(
-            f"a picture of {grid_hw[0] * multiple} × {grid_hw[1] * multiple} would have {patches} patches of "
+            f"an image of {grid_hw[0] * multiple} × {grid_hw[1] * multiple} would have {patches} patches of "
             f"{multiple}, more than {MOST_PATCHES}, which is the limit: choose {side} × {side} or less"
         )
 
@@ -117,17 +117,17 @@ def _check_finite(classifier: Classifier) -> None:
 
 
 def note_resampling(classifier: Classifier, on_note: Note) -> None:
-    """Say so where a model's learned positions are resampled for the pictures that it is given."""
+    """Say so where a model's learned positions are resampled for the images that it is given."""
     if not isinstance(classifier.vit, ViT):
         return
     config, preprocessing = classifier.vit.config, classifier.preprocessing
     learned, seen = config.grid_hw, grid_for(preprocessing.size_hw, config.patch_size)
     if config.positions == "learned" and (learned != seen or preprocessing.resize == "aspect"):
-        kept = "each picture's own grid, of about " if preprocessing.resize == "aspect" else ""
+        kept = "each image's own grid, of about " if preprocessing.resize == "aspect" else ""
         height, width = preprocessing.size_hw
         on_note(
             f"positions learned for {learned[0]} × {learned[1]} patches are resampled to {kept}{seen[0]} × {seen[1]} "
-            f"(pictures of {height} × {width} pixels)"
+            f"(images of {height} × {width} pixels)"
         )
 
 

@@ -14,16 +14,16 @@ from vitreous.runtime import autocast, choose_precision, describe_device, find_d
 
 MEASURED_SECONDS, FEWEST_PASSES = 0.4, 3
 BATCH_GIGA, LARGEST_BATCH = 10.0, 128
-"""A batch takes about so many multiply-adds, in thousand millions, and holds at most so many pictures."""
+"""A batch takes about so many multiply-adds, in thousand millions, and holds at most so many images."""
 MEASURED_GIGA = 5.0
-"""Sizes that cost more for a picture are measured only when they are named: they take long and much memory."""
+"""Sizes that cost more for an image are measured only when they are named: they take long and much memory."""
 
 
 @dataclass(frozen=True)
 class Speed:
     """How fast a model answers here, in evaluation mode without gradients."""
 
-    pictures_per_second: float
+    images_per_second: float
     batch: int
     precision: str
     device: str
@@ -37,7 +37,7 @@ class ModelSize:
     config: ViTConfig
     parameters: int
     multiply_adds: int
-    """For one picture of the configuration's size."""
+    """For one image of the configuration's size."""
     speed: Speed | None = None
 
 
@@ -51,7 +51,7 @@ def model_sizes(
 ) -> list[ModelSize]:
     """The sizes of these names, or all, with parameters and arithmetic; measured too, if asked.
 
-    Without names, only sizes of up to 5 thousand million multiply-adds a picture are measured.
+    Without names, only sizes of up to 5 thousand million multiply-adds an image are measured.
 
     Raises:
         InputError: there is no such size, device or precision.
@@ -72,15 +72,15 @@ def model_sizes(
 
 @torch.no_grad()
 def measured_speed(config: ViTConfig, device: torch.device, precision: str) -> Speed:
-    """Pictures a second of a model of random weights: the median of passes over about half a second, three at least."""
+    """Images a second of a model of random weights: the median of passes over about half a second, three at least."""
     batch = max(1, min(LARGEST_BATCH, round(BATCH_GIGA * 1e9 / multiply_adds(config))))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = ViT(config).to(device).eval()
-        pictures = torch.randn(batch, config.channels, *config.image_size_hw).to(device)
+        images = torch.randn(batch, config.channels, *config.image_size_hw).to(device)
     with autocast(device, precision):
-        model(pictures)
-        seconds = list(_passes(lambda: model(pictures), device))
+        model(images)
+        seconds = list(_passes(lambda: model(images), device))
     median = sorted(seconds)[len(seconds) // 2]
     return Speed(batch / median, batch, precision, describe_device(device))
 

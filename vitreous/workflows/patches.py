@@ -1,4 +1,4 @@
-"""Show how a picture is cut into patches."""
+"""Show how an image is cut into patches."""
 
 from pathlib import Path
 
@@ -7,24 +7,24 @@ from PIL import Image
 from vitreous.data.images import as_image_u8
 from vitreous.errors import InputError
 from vitreous.model.config import grid_for
-from vitreous.render.sheet import patches_picture
-from vitreous.tasks.classification import Classifier, Picture
+from vitreous.render.sheet import draw_patches
+from vitreous.tasks.classification import Classifier, ImageInput
 from vitreous.workflows.load import load
 
 
 def patches_image(
-    picture: Picture,
+    image: ImageInput,
     model: str | Path | Classifier | None = None,
     *,
     patch_size: int = 16,
     size_hw: tuple[int, int] = (224, 224),
 ) -> Image.Image:
-    """A drawing of the picture and of its patches: as a model cuts it, or by patch and picture size in pixels.
+    """A drawing of the image and of its patches: as a model cuts it, or by patch and image size in pixels.
 
     Raises:
-        InputError: a picture or model that can't be read, or a patch that doesn't divide the size.
+        InputError: an image or model that can't be read, or a patch that doesn't divide the size.
     """
-    pixels = as_image_u8(picture)
+    pixels = as_image_u8(image)
     if model is None:
         if patch_size < 1:
             raise InputError(f"patch size {patch_size} is none: give pixels, 1 or more")
@@ -39,7 +39,7 @@ def patches_image(
         rows = round(rows * (bottom - top) / (geometry.box[2] - geometry.box[0]))
         columns = round(columns * (right - left) / (geometry.box[3] - geometry.box[1]))
     cell = (seen.shape[0] / rows, seen.shape[1] / columns)
-    return patches_picture(seen, cell, (rows, columns))
+    return draw_patches(seen, cell, (rows, columns))
 
 
 def parse_size(text: str) -> tuple[int, int]:

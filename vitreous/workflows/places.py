@@ -1,7 +1,7 @@
-"""Places and boxes on a picture as users write them."""
+"""Places and boxes on an image as users write them."""
 
 from vitreous.errors import InputError
-from vitreous.explanation.pictures import Asked
+from vitreous.explanation.images import Asked
 
 
 def place(text: str | None) -> Asked | None:
@@ -17,7 +17,7 @@ def place(text: str | None) -> Asked | None:
     """
     if text is None:
         return None
-    wrong = InputError(f"'{text}' is no place on a picture: give X,Y such as 320,180, or a box X0,Y0,X1,Y1")
+    wrong = InputError(f"'{text}' is no place on an image: give X,Y such as 320,180, or a box X0,Y0,X1,Y1")
     try:
         numbers = [float(number) for number in text.split(",")]
     except ValueError:

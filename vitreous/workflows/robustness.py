@@ -1,4 +1,4 @@
-"""Measure a model on pictures made worse, shifted and turned."""
+"""Measure a model on images made worse, shifted and turned."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ Listener = Callable[[int, int, str], object]
 
 @dataclass(frozen=True)
 class Measured:
-    """Where robustness was measured, and the files written: none if these aren't a run's own test pictures."""
+    """Where robustness was measured, and the files written: none if these aren't a run's own test images."""
 
     data: str
     split: str
@@ -45,7 +45,7 @@ class Measured:
     seed: int
     files: tuple[Path, ...]
     stays: Path | None = None
-    """The file of an earlier measurement on more pictures, which a smaller sample doesn't replace."""
+    """The file of an earlier measurement on more images, which a smaller sample doesn't replace."""
     not_kept: str | None = None
     """What couldn't be written, and why, in one line."""
     reached: Reached | None = None
@@ -62,7 +62,7 @@ class CorruptionResult:
 
 @dataclass(frozen=True)
 class ShiftResult:
-    """Accuracy on shifted and turned pictures, and where it was measured."""
+    """Accuracy on shifted and turned images, and where it was measured."""
 
     measured: Measured
     scores: ShiftScores
@@ -73,7 +73,7 @@ Result = TypeVar("Result", CorruptionResult, ShiftResult)
 
 @dataclass(frozen=True)
 class Sample:
-    """Which pictures to take: of which source (the run's own by default), which split, how many (all by default)."""
+    """Which images to take: of which source (the run's own by default), which split, how many (all by default)."""
 
     data: str | None = None
     split: str = "test"
@@ -89,8 +89,8 @@ def measure_corruptions(
 ) -> CorruptionResult:
     """Accuracy on 15 kinds of corruption at 5 strengths, in the manner of CIFAR-10-C; the same for the same seed.
 
-    Of a run's own test pictures it is also written to corruptions.json and figures/corruptions.png, if these aren't of
-    more pictures already.
+    Of a run's own test images it is also written to corruptions.json and figures/corruptions.png, if these aren't of
+    more images already.
 
     Raises:
         InputError: no such model or data, or classes that don't match.
@@ -120,10 +120,10 @@ def measure_corruptions(
 def measure_shifts(
     model: str | Path | Classifier, sample: Sample | None = None, on_progress: Listener = lambda *words: None
 ) -> ShiftResult:
-    """Accuracy on pictures moved by 0 to 8 pixels (mean of four directions) and turned by up to 45° either way.
+    """Accuracy on images moved by 0 to 8 pixels (mean of four directions) and turned by up to 45° either way.
 
-    What comes in at the border is mirrored. Of a run's own test pictures it is also written to shifts.json and
-    figures/shifts.png, if these aren't of more pictures already.
+    What comes in at the border is mirrored. Of a run's own test images it is also written to shifts.json and
+    figures/shifts.png, if these aren't of more images already.
 
     Raises:
         InputError: no such model or data, or classes that don't match.
@@ -131,7 +131,7 @@ def measure_shifts(
     sample = sample or Sample()
     exam, precision = _prepared(model, sample)
     measured = _measured(exam, precision, sample, "shifts")
-    shifts = tuple(range(min(FARTHEST_SHIFT + 1, *exam.pictures.images_u8.shape[-2:])))
+    shifts = tuple(range(min(FARTHEST_SHIFT + 1, *exam.images.images_u8.shape[-2:])))
     passes = Passes(exam, precision, len(DIRECTIONS) * (len(shifts) - 1) + len(ANGLES), on_progress)
     turned = [passes.right(f"turned {angle}°", lambda u8, _, angle=angle: rotated(u8, angle)) for angle in ANGLES]
     moved = [turned[ANGLES.index(0)].astype(np.float64)]
@@ -140,7 +140,7 @@ def measure_shifts(
         moved.append(np.mean([passes.right(f"moved {shift} pixels", change) for change in changes], 0))
     scores = ShiftScores(change_points(shifts, np.stack(moved, 1)), change_points(ANGLES, np.stack(turned, 1)))
     panels = [_panel("moved, in pixels", scores.shifts), _panel("turned, in degrees", scores.rotations)]
-    title = f"Does it follow?  accuracy on {len(exam.pictures):,} pictures, with 95 % intervals"
+    title = f"Does it follow?  accuracy on {len(exam.images):,} images, with 95 % intervals"
     return _kept(ShiftResult(measured, scores), lambda path: curve_figure(panels, title, path))
 
 
@@ -159,15 +159,15 @@ def _kept(result: Result, draw: Callable[[Path], object]) -> Result:
 
 
 class Passes:
-    """Passes of a model over the same pictures, each changed in another way, with progress told after each."""
+    """Passes of a model over the same images, each changed in another way, with progress told after each."""
 
     def __init__(self, exam: Examination, precision: str, count: int, on_progress: Listener) -> None:
         self.exam, self.precision, self.count, self.on_progress = exam, precision, count, on_progress
         self.done = 0
 
     def right(self, words: str, change: Change) -> np.ndarray:
-        """Which pictures are told right when they are changed so: bool (pictures)."""
-        right = answers_for(self.exam.classifier, self.exam.pictures, self.precision, change).right
+        """Which images are told right when they are changed so: bool (images)."""
+        right = answers_for(self.exam.classifier, self.exam.images, self.precision, change).right
         self.done += 1
         self.on_progress(self.done, self.count, f"{words}: {right.mean():.1%}")
         return right
@@ -186,7 +186,7 @@ def _prepared(model: str | Path | Classifier, sample: Sample) -> tuple[Examinati
 
 
 def _measured(exam: Examination, precision: str, sample: Sample, name: str) -> Measured:
-    measured = Measured(exam.source, exam.split, len(exam.pictures), precision, sample.seed, (), reached=exam.reached)
+    measured = Measured(exam.source, exam.split, len(exam.images), precision, sample.seed, (), reached=exam.reached)
     if exam.folder is None:
         return measured
     path = exam.folder.path / f"{name}.json"
@@ -196,7 +196,7 @@ def _measured(exam: Examination, precision: str, sample: Sample, name: str) -> M
 
 
 def _count_in(path: Path, folder: RunFolder) -> int:
-    """Of how many pictures a measurement is that was written earlier; 0 if there is none of the weights as they are."""
+    """Of how many images a measurement is that was written earlier; 0 if there is none of the weights as they are."""
     weights = folder.path / WEIGHTS
     if not path.is_file() or (weights.exists() and weights.stat().st_mtime > path.stat().st_mtime):
         return 0
@@ -210,7 +210,7 @@ def _worse(kind: str, strength: int, seed: int) -> Change:
 def _title(scores: CorruptionScores, exam: Examination) -> str:
     mean = scores.mean
     interval = f"95 %: {100 * mean.low:.1f} to {100 * mean.high:.1f}"
-    return f"{mean.value:.1%} right on corrupted pictures ({interval}), {len(exam.pictures):,} pictures"
+    return f"{mean.value:.1%} right on corrupted images ({interval}), {len(exam.images):,} images"
 
 
 def _panel(title: str, several: tuple[ChangePoint, ...]) -> CurvePanel:

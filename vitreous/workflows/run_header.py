@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import vitreous
-from vitreous.data.pictures import Pictures
+from vitreous.data.image_set import ImageSet
 from vitreous.data.sources import absolute, parse
 from vitreous.errors import InputError
 from vitreous.records import from_dict, override, to_dict
@@ -36,7 +36,7 @@ def header_of(recipe: Recipe, facts: Mapping[str, Any], place: str, launch: str 
     }
 
 
-def data_facts(source: str, training: Pictures, validation: Pictures) -> dict[str, Any]:
+def data_facts(source: str, training: ImageSet, validation: ImageSet) -> dict[str, Any]:
     """By which a run knows its data again."""
     sizes = {"training": len(training), "validation": len(validation)}
     prints = {"fingerprint": training.fingerprint(), "validation_fingerprint": validation.fingerprint()}
@@ -44,7 +44,7 @@ def data_facts(source: str, training: Pictures, validation: Pictures) -> dict[st
 
 
 def is_other_data(facts: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
-    """Whether a run was started with other pictures; older ones know of the training pictures alone."""
+    """Whether a run was started with other images; older ones know of the training images alone."""
     known = header.get("data", {})
     return facts["fingerprint"] != known.get("fingerprint") or (
         facts["validation_fingerprint"] != known.get("validation_fingerprint", facts["validation_fingerprint"])
@@ -64,7 +64,7 @@ def renewed(
     Args:
         header: what the run's recipe.json says.
         asked: the name of the recipe that was asked for.
-        data: the source that was asked for, which may be another place of the same pictures.
+        data: the source that was asked for, which may be another place of the same images.
         settings: the changes that were asked for.
         folder: of the run.
 
@@ -85,7 +85,7 @@ def renewed(
 
 
 def check_there(source: str, folder: RunFolder) -> None:
-    """Refuse a run whose folder of pictures is gone, before it is read.
+    """Refuse a run whose folder of images is gone, before it is read.
 
     Raises:
         InputError: there is no such folder; says how to name another.
@@ -100,7 +100,7 @@ def check_there(source: str, folder: RunFolder) -> None:
 
 
 def moved(header: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What recipe.json says of a run whose pictures are the same, but in another place."""
+    """What recipe.json says of a run whose images are the same, but in another place."""
     recipe, data = ({**header.get(part, {})} for part in ("recipe", "data"))
     return {**header, "data": {**data, "source": source}, "recipe": {**recipe, "data": source}}
 
@@ -111,7 +111,7 @@ class Renewal:
 
     Attributes:
         header: what its recipe.json says.
-        recipe, facts: with which recipe and pictures it is to go on.
+        recipe, facts: with which recipe and images it is to go on.
         notes: what there is to say about it, if it does.
     """
 
@@ -126,22 +126,22 @@ class Renewal:
         return is_other_data(self.facts, self.header) or self.recipe != from_dict(Recipe, self.header["recipe"])
 
     def is_over(self, step: int, steps: int) -> bool:
-        """Whether `step` was the last one with the pictures that recipe.json knows; now there would be `steps`.
+        """Whether `step` was the last one with the images that recipe.json knows; now there would be `steps`.
 
         Raises:
-            InputError: it wasn't, but with the pictures as they are now there is none left.
+            InputError: it wasn't, but with the images as they are now there is none left.
         """
-        pictures = self.header.get("data", {}).get("training")
-        last = steps if pictures is None else self.recipe.steps(pictures)
+        images = self.header.get("data", {}).get("training")
+        last = steps if images is None else self.recipe.steps(images)
         if step < last and step >= steps:
             raise InputError(
-                f"the run took {step} steps, and with the pictures of '{self.recipe.data}' as they are now it has "
+                f"the run took {step} steps, and with the images of '{self.recipe.data}' as they are now it has "
                 f"only {steps}: start a new run, or bring the others back"
             )
         return step >= last
 
     def header_after(self, step: int) -> dict[str, Any]:
-        """What recipe.json is to say from `step` on; pictures that were learned until then are kept in a list."""
+        """What recipe.json is to say from `step` on; images that were learned until then are kept in a list."""
         header = {**self.header, "data": dict(self.facts), "recipe": to_dict(self.recipe)}
         earlier = self.header.get("earlier_data", [])
         learned_from = earlier[-1]["until_step"] if earlier else 0

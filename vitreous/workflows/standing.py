@@ -36,7 +36,7 @@ def reference_for(folder: RunFolder, recipe: Recipe, note: Note) -> ReferenceCur
 
 
 def origin(curve: ReferenceCurve, fingerprint: str) -> str:
-    """Where a reference comes from, in words, and how far other held-out pictures alone can take a run from it."""
+    """Where a reference comes from, in words, and how far other held-out images alone can take a run from it."""
     count = len(curve.seeds)
     runs = f"mean ± standard deviation of {count} seeds" if count > 1 else f"one run, seed {curve.seeds[0]}"
     words = f"reference: {runs}, {curve.date}, {curve.machine}"
@@ -44,7 +44,7 @@ def origin(curve: ReferenceCurve, fingerprint: str) -> str:
         return words
     final = curve.points[-1].mean
     chance = math.sqrt(final * (1 - final) / curve.data["validation"])
-    return f"{words}; on other validation pictures, which moves a score by ± {100 * chance:.1f} more"
+    return f"{words}; on other validation images, which moves a score by ± {100 * chance:.1f} more"
 
 
 def teller(curve: ReferenceCurve | None, note: Note) -> Callable[[int, float], None]:
@@ -58,7 +58,7 @@ def teller(curve: ReferenceCurve | None, note: Note) -> Callable[[int, float], N
 
 
 def band(curve: ReferenceCurve | None) -> Band | None:
-    """A reference curve as the picture of a run draws it."""
+    """A reference curve as the image of a run draws it."""
     if curve is None:
         return None
     epochs, means, spreads = np.array([(point.epoch, point.mean, point.std or 0) for point in curve.points]).T

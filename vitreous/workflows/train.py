@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from vitreous.data.loader import Normalise, TrainingBatches
+from vitreous.data.image_set import ImageSet
+from vitreous.data.loader import Normalize, TrainingBatches
 from vitreous.data.memory import budget_bytes
-from vitreous.data.pictures import Pictures
 from vitreous.data.preprocessing import Preprocessing
 from vitreous.data.reading import Reading
 from vitreous.data.sources import absolute, load_training
@@ -55,7 +55,7 @@ from vitreous.workflows.run_header import (
 from vitreous.workflows.standing import band, reference_for, teller
 
 LEARNED_BEFORE = (
-    "where validation pictures are held out of the training pictures, others are now: some may have been learned, and "
+    "where validation images are held out of the training images, others are now: some may have been learned, and "
     "the validation accuracy flatters from here on"
 )
 
@@ -73,7 +73,7 @@ class TrainingResult:
     step: int
     steps: int
     validation_top1: float | None
-    """Between 0 and 1; None without validation pictures."""
+    """Between 0 and 1; None without validation images."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,11 @@ def train(
         recipe: a recipe's name, or a whole `Recipe`.
         out: the run folder; "runs/" and the recipe's name by default.
         data: another source than the recipe's: cifar10, mnist, shapes, folder:DIR, parquet:DIR, hf:OWNER/NAME; with
-            `resume`, where the same pictures are now.
+            `resume`, where the same images are now.
         settings: changes to the recipe: {"epochs": "20", "optimizer.learning_rate": "1e-3"}.
         resume: go on with the run in `out`; its own recipe counts, to the same bits as if it had never stopped. Only
             accumulate, checkpoint_activations, shard_weights, checkpoint_seconds and tensorboard may then be changed.
-        accept_changed_data: resume although the pictures are others than at the start.
+        accept_changed_data: resume although the images are others than at the start.
         device: "auto", "cpu" or "cuda".
         listener: whom to tell.
 
@@ -153,20 +153,20 @@ def _changed(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
     """The recipe with other settings, none of which the data decide."""
     for name in settings:
         if name in ("model.classes", "model.channels"):
-            raise InputError(f"{name} is taken from the pictures: leave it out")
+            raise InputError(f"{name} is taken from the images: leave it out")
     return override(recipe, settings)
 
 
 def _start(session: Session, recipe: Recipe) -> TrainingResult:
     session.processes.from_first(lambda: check_free(session.path))
     _check_settings(recipe, session)
-    training, validation, facts = _pictures(recipe, session)
+    training, validation, facts = _images(recipe, session)
     _check_classes(training, validation, recipe, session)
     classes, channels = len(training.class_names), training.images_u8.shape[1]
     recipe = replace(recipe, model=replace(recipe.model, classes=classes, channels=channels))
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(training)))
     recipe = replace(recipe, precision=choose_precision(recipe.precision, session.device), data=absolute(recipe.data))
-    check_shares(recipe, session.processes.count)  # again: fewer pictures make smaller batches
+    check_shares(recipe, session.processes.count)  # again: fewer images make smaller batches
     header = header_of(recipe, facts, session.place, session.processes.launch)
     folder = session.processes.from_first(lambda: start_run(session.path, header))
     return _train(folder, recipe, (training, validation), session)
@@ -181,21 +181,21 @@ def _resume(
     _check_settings(recipe, session)
     if data is None:
         check_there(recipe.data, folder)
-    training, validation, facts = _pictures(recipe, session)
+    training, validation, facts = _images(recipe, session)
     place = from_first(lambda: recipe.data)  # in which each host may have them elsewhere
     recipe, notes = replace(recipe, data=place), []
     if is_other_data(facts, header):
         if not accept_changed_data:
             raise InputError(
-                f"the pictures of '{recipe.data}' aren't those that {folder.path} was started with: start a new run, "
+                f"the images of '{recipe.data}' aren't those that {folder.path} was started with: start a new run, "
                 "or go on with them by --accept-changed-data"
             )
         from_first(lambda: _check_fits(training, recipe, folder))
-        notes += [f"the pictures of '{recipe.data}' have changed: going on with what they are now", LEARNED_BEFORE]
+        notes += [f"the images of '{recipe.data}' have changed: going on with what they are now", LEARNED_BEFORE]
     elif recipe.data != header["recipe"]["data"]:
         header = moved(header, recipe.data)
         from_first(lambda: write_header(folder, header))
-        session.listener.note(f"the pictures are in {recipe.data} now: {folder.recipe} says so too")
+        session.listener.note(f"the images are in {recipe.data} now: {folder.recipe} says so too")
     if header.get("device") != session.place:
         notes.append(f"begun on {header.get('device')}: what follows may differ from an uninterrupted run in rounding")
     elif recipe.accumulate != header["recipe"].get("accumulate"):
@@ -210,22 +210,21 @@ def _check_settings(recipe: Recipe, session: Session) -> None:
         session.processes.from_first(lambda: bool(summary_writer()))
 
 
-def _check_fits(pictures: Pictures, recipe: Recipe, folder: RunFolder) -> None:
-    """Refuse other pictures that the model of a run can't learn from."""
+def _check_fits(images: ImageSet, recipe: Recipe, folder: RunFolder) -> None:
+    """Refuse other images that the model of a run can't learn from."""
     names = tuple(read_json(folder.path / CONFIG).get("class_names", ())) if (folder.path / CONFIG).exists() else None
-    if names not in (None, pictures.class_names) or len(pictures.class_names) != recipe.model.classes:
+    if names not in (None, images.class_names) or len(images.class_names) != recipe.model.classes:
         raise InputError(f"the classes of '{recipe.data}' aren't those of {folder.path}: start a new run")
-    if len(pictures) < recipe.batch_size:
+    if len(images) < recipe.batch_size:
         raise InputError(
-            f"'{recipe.data}' has only {len(pictures)} pictures left for batches of {recipe.batch_size}: "
-            "start a new run"
+            f"'{recipe.data}' has only {len(images)} images left for batches of {recipe.batch_size}: start a new run"
         )
 
 
 def _train(
     folder: RunFolder,
     recipe: Recipe,
-    data: tuple[Pictures, Pictures],
+    data: tuple[ImageSet, ImageSet],
     session: Session,
     renewal: Renewal | None = None,
 ) -> TrainingResult:
@@ -235,11 +234,11 @@ def _train(
         torch.manual_seed(seed_for(recipe.seed, "weights"))
         model = ViT(recipe.model).to(session.device)
     preprocessing = _preprocessing(recipe, training)
-    normalise = Normalise(preprocessing.mean, preprocessing.std)
+    normalize = Normalize(preprocessing.mean, preprocessing.std)
     stem = model.stem
     new = processes.from_first(lambda: not folder.checkpoint.exists())  # on other hosts there may be no such folder
     if new and recipe.whitened_patches and isinstance(stem, PatchEmbedding):
-        weight, bias = processes.from_first(lambda: whitened(stem, training, normalise, recipe.seed))
+        weight, bias = processes.from_first(lambda: whitened(stem, training, normalize, recipe.seed))
         with torch.no_grad():
             stem.linear.weight.copy_(weight)
             stem.linear.bias.copy_(bias)
@@ -255,7 +254,7 @@ def _train(
     _renew(renewal, state.step, folder, session)
     processes.from_first(lambda: save_config(classifier, folder.path))
     batches = TrainingBatches(
-        training, recipe.batch_size, recipe.augment, recipe.seed, normalise=normalise, device=session.device
+        training, recipe.batch_size, recipe.augment, recipe.seed, normalize=normalize, device=session.device
     )
     listener.note(sentence)
     finished, steps = _steps(state, (recipe, batches, data[1]), folder, session)
@@ -283,7 +282,7 @@ def _go_back(state: TrainingState, folder: RunFolder, session: Session) -> None:
 
 
 def _steps(
-    state: TrainingState, learned: tuple[Recipe, TrainingBatches, Pictures], folder: RunFolder, session: Session
+    state: TrainingState, learned: tuple[Recipe, TrainingBatches, ImageSet], folder: RunFolder, session: Session
 ) -> tuple[bool, int]:
     """Take all steps that are left; whether none is, and how many there are in all."""
     recipe, batches, validation = learned
@@ -300,8 +299,8 @@ def _steps(
         return loop.train(state, run), run.steps
 
 
-def _pictures(recipe: Recipe, session: Session) -> tuple[Pictures, Pictures, dict[str, Any]]:
-    """The pictures to learn from and those to validate on, and by what they are known again."""
+def _images(recipe: Recipe, session: Session) -> tuple[ImageSet, ImageSet, dict[str, Any]]:
+    """The images to learn from and those to validate on, and by what they are known again."""
     source, note = absolute(recipe.data), session.listener.note
     reading = Reading(recipe.resize, recipe.skip_unreadable, note)
     note(f"reading {source}")
@@ -311,43 +310,43 @@ def _pictures(recipe: Recipe, session: Session) -> tuple[Pictures, Pictures, dic
     facts = data_facts(source, training, validation)
     mine = (facts["fingerprint"], facts["validation_fingerprint"])
     if any(theirs != mine for theirs in session.processes.all_of(mine)):
-        raise InputError(f"the pictures of '{source}' aren't the same in all processes: give each host the same data")
+        raise InputError(f"the images of '{source}' aren't the same in all processes: give each host the same data")
     return _placed(training, session), _placed(validation, session), facts
 
 
-def _placed(pictures: Pictures, session: Session) -> Pictures:
-    """The pictures in the device's memory, or left where they are if that is too small for them."""
-    needed, room = pictures.images_u8.nbytes, budget_bytes(session.device)
+def _placed(images: ImageSet, session: Session) -> ImageSet:
+    """The images in the device's memory, or left where they are if that is too small for them."""
+    needed, room = images.images_u8.nbytes, budget_bytes(session.device)
     if session.device.type == "cpu" or needed <= room:
-        return pictures.to(session.device)
+        return images.to(session.device)
     session.listener.note(
-        f"{needed / 1e9:.1f} GB of pictures stay in main memory: {session.device} has {room / 1e9:.1f} GB for them"
+        f"{needed / 1e9:.1f} GB of images stay in main memory: {session.device} has {room / 1e9:.1f} GB for them"
     )
-    return pictures
+    return images
 
 
-def _check_classes(training: Pictures, validation: Pictures, recipe: Recipe, session: Session) -> None:
-    """Refuse pictures of a single class, and tell of classes without any to learn from, or to validate on."""
+def _check_classes(training: ImageSet, validation: ImageSet, recipe: Recipe, session: Session) -> None:
+    """Refuse images of a single class, and tell of classes without any to learn from, or to validate on."""
     note = session.listener.note
     if len(training.class_names) < 2:
         raise InputError(f"'{recipe.data}' has {len(training.class_names)} class(es): there is nothing to tell apart")
-    for pictures, purpose in ((training, "learn from"), (validation, "validate on")):
-        counts = pictures.labels.bincount(minlength=len(pictures.class_names)).tolist()
-        empty = [name for name, count in zip(pictures.class_names, counts, strict=True) if count == 0]
-        if empty and len(pictures) > 0:
-            note(f"no pictures to {purpose} of {len(empty)} class(es): {', '.join(empty[:5])}")
+    for images, purpose in ((training, "learn from"), (validation, "validate on")):
+        counts = images.labels.bincount(minlength=len(images.class_names)).tolist()
+        empty = [name for name, count in zip(images.class_names, counts, strict=True) if count == 0]
+        if empty and len(images) > 0:
+            note(f"no images to {purpose} of {len(empty)} class(es): {', '.join(empty[:5])}")
     if len(training) < recipe.batch_size:
-        note(f"batches of {len(training)} in place of {recipe.batch_size}: there are no more pictures")
+        note(f"batches of {len(training)} in place of {recipe.batch_size}: there are no more images")
 
 
-def _preprocessing(recipe: Recipe, pictures: Pictures) -> Preprocessing:
-    mean, std = channel_statistics(pictures)
+def _preprocessing(recipe: Recipe, images: ImageSet) -> Preprocessing:
+    mean, std = channel_statistics(images)
     return Preprocessing(recipe.model.image_size_hw, recipe.resize, mean, std, recipe.model.patch_size)
 
 
-def _sentence(model: ViT, recipe: Recipe, data: tuple[Pictures, Pictures], session: Session) -> str:
+def _sentence(model: ViT, recipe: Recipe, data: tuple[ImageSet, ImageSet], session: Session) -> str:
     parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
-    counts = f"{len(data[0]):,} pictures to learn from, {len(data[1]):,} to validate"
+    counts = f"{len(data[0]):,} images to learn from, {len(data[1]):,} to validate"
     together = f" · {session.processes.count} processes" if session.processes.count > 1 else ""
     return f"{counts} · ViT of {parameters:.2f} M parameters · {recipe.precision} on {session.device.type}{together}"
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from vitreous.errors import InputError
 from vitreous.explanation.features import SameColors
-from vitreous.explanation.pictures import find_target
+from vitreous.explanation.images import find_target
 from vitreous.model.eight_bit import check_eight_bits
 from vitreous.render.flicker import FlickerFound
 from vitreous.render.scenes import SceneWatch
@@ -162,13 +162,13 @@ def place_in_frame(request: VideoRequest, source_hw: tuple[int, int]) -> Place:
     It is (y, x), or a box (top, left, bottom, right).
 
     Raises:
-        InputError: it is not on the picture.
+        InputError: it is not on the image.
     """
     if request.query is None:
         return None
     (x, y), (height, width) = middle(request.query), source_hw
     if not (0 <= x < width and 0 <= y < height):
-        raise InputError(f"the place {x:g},{y:g} (x, y) is not on the picture, which is {width} × {height} pixels")
+        raise InputError(f"the place {x:g},{y:g} (x, y) is not on the image, which is {width} × {height} pixels")
     frame_hw = request.options.size_of(source_hw)
     down, across = frame_hw[0] / height, frame_hw[1] / width
     asked = swapped(request.query)
@@ -191,7 +191,7 @@ def streamed_at_once(batch_size: int) -> int:
 
 
 def write_timeline(table: ClipTable, segments: Sequence[Segment], path: Path, title: str) -> None:
-    """The picture of classes, segments and the first map's entropy over time."""
+    """The image of classes, segments and the first map's entropy over time."""
     entropy = np.array(table.entropies)
     shown = None if np.isnan(entropy).all() else np.nan_to_num(entropy)
     timeline(table.answers.times, table.most_shown(), segments, path, entropy=shown, title=title)
@@ -231,7 +231,7 @@ class Looking:
         return [found[i] for i in range(len(frames))]
 
     def _see(self, images: list[np.ndarray], places: list[Place]) -> list[Seen]:
-        """What it sees in frames at these places; in one scene the same parts have the same colours."""
+        """What it sees in frames at these places; in one scene the same parts have the same colors."""
         if "features" not in self._request.methods:
             return see(self._classifier, images, self._request, places)
         cuts = [i for i, image in enumerate(images) if self._watch.update(image).cut]

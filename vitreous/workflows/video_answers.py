@@ -81,7 +81,7 @@ class ClipAnswers:
     def most_shown(self, probabilities: np.ndarray, count: int = 5) -> Mapping[str, np.ndarray]:
         """Of probabilities (frames, classes), those of the classes with the highest means, each float (frames).
 
-        Those that were ever first come in the order in which they were: the strip colours them so too.
+        Those that were ever first come in the order in which they were: the strip colors them so too.
         """
         means = np.zeros(len(self.class_names))
         for first in range(0, len(probabilities), 1024):

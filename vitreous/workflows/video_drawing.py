@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vitreous.explanation.pictures import Asked
+from vitreous.explanation.images import Asked
 from vitreous.render.class_strip import ClassStrip, with_strip
 from vitreous.render.dimming import SteadyDimming
-from vitreous.render.enlarge import on_picture
+from vitreous.render.enlarge import on_image
 from vitreous.render.flicker import FlickerFound
 from vitreous.render.frame_layouts import draw_frame
 from vitreous.render.scenes import Change, SceneWatch
@@ -83,19 +83,19 @@ class ClipDrawing:
 
 
 def laid_on(image_u8: np.ndarray, box: Box, one: SeenMap, steady: SteadyHeat, colors: np.ndarray | None) -> ShownMap:
-    """A map, made steady, over a picture, without what lies on bars around it."""
+    """A map, made steady, over an image, without what lies on bars around it."""
     size_hw = (image_u8.shape[0], image_u8.shape[1])
-    heat, inner = on_picture(steady.heat, box, size_hw)
-    colors = None if colors is None else on_picture(colors, box, size_hw)[0]
+    heat, inner = on_image(steady.heat, box, size_hw)
+    colors = None if colors is None else on_image(colors, box, size_hw)[0]
     return ShownMap(heat, steady.scale, one.label or one.title, inner, one.signed, one.ends, colors)
 
 
 def ringed(image_u8: np.ndarray, place_yx: Asked) -> np.ndarray:
-    """A copy of the picture, uint8 (height, width, 3), with a light ring in a dark one around a place, or a box."""
-    picture = Image.fromarray(np.ascontiguousarray(image_u8))
-    radius = max(4.0, RING_SHARE * min(picture.size))
+    """A copy of the image, uint8 (height, width, 3), with a light ring in a dark one around a place, or a box."""
+    image = Image.fromarray(np.ascontiguousarray(image_u8))
+    radius = max(4.0, RING_SHARE * min(image.size))
     width = max(1, round(radius / 4))
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(image)
     for more, color, line in ((width, "black", 3 * width), (0, "white", width)):
         if len(place_yx) == 2:
             (y, x), reach = place_yx, radius + more
@@ -103,4 +103,4 @@ def ringed(image_u8: np.ndarray, place_yx: Asked) -> np.ndarray:
         else:
             top, left, bottom, right = place_yx
             draw.rectangle((left - more, top - more, right + more, bottom + more), outline=color, width=line)
-    return np.asarray(picture)
+    return np.asarray(image)

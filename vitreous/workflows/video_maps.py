@@ -9,10 +9,10 @@ import torch
 
 from vitreous.data.textures import natural_textures
 from vitreous.explanation.attention import joined
+from vitreous.explanation.images import Asked, alike, explain_batch, query_patches
 from vitreous.explanation.lean import LeanTrace
 from vitreous.explanation.method import Explain
 from vitreous.explanation.methods import METHODS
-from vitreous.explanation.pictures import Asked, alike, explain_batch, query_patches
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.rows import row_times_attention
 from vitreous.explanation.settings import Settings, index
@@ -90,8 +90,8 @@ def with_eight_bits(classifier: Classifier) -> Classifier:
     """
     check_eight_bits(classifier.vit)
     height, width = classifier.preprocessing.size_hw
-    pictures = natural_textures((2 * height, 2 * width))  # shrunk again, they have no harder edges than photos
-    vit = in_eight_bits(classifier.vit, torch.stack([classifier.prepare(picture)[0] for picture in pictures]))
+    images = natural_textures((2 * height, 2 * width))  # shrunk again, they have no harder edges than photos
+    vit = in_eight_bits(classifier.vit, torch.stack([classifier.prepare(image)[0] for image in images]))
     coarse = Classifier(vit, classifier.preprocessing, classifier.class_names)
     coarse.origin = classifier.origin
     return coarse

@@ -21,7 +21,7 @@ def entropy(heat: np.ndarray) -> float:
     return abs(float(-(present * np.log(present)).sum() / math.log(shares.size)))
 
 
-def centre_of_mass(heat: np.ndarray, box: tuple[float, float, float, float]) -> tuple[float, float]:
+def center_of_mass(heat: np.ndarray, box: tuple[float, float, float, float]) -> tuple[float, float]:
     """The mean place of a map over `box` (top, left, bottom, right): (y, x) in its pixels; not numbers if empty."""
     shares, (top, left, bottom, right) = mass(heat), box
     if not shares.any():

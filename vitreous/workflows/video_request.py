@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.errors import InputError, unknown
+from vitreous.explanation.images import Asked
 from vitreous.explanation.methods import METHODS, find_method
-from vitreous.explanation.pictures import Asked
 from vitreous.explanation.regions import parse_region
 from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Target

@@ -12,7 +12,7 @@ from vitreous.workflows.places import middle
 from vitreous.workflows.video_answers import ClipAnswers
 from vitreous.workflows.video_data import DataOut, Spool
 from vitreous.workflows.video_maps import Seen
-from vitreous.workflows.video_numbers import centre_of_mass, entropy
+from vitreous.workflows.video_numbers import center_of_mass, entropy
 from vitreous.workflows.video_request import VideoRequest
 
 TOP = 3
@@ -96,6 +96,6 @@ def statistics(seen: Seen, spread: Sequence[float], box: Sequence[float]) -> dic
     columns: dict[str, object] = {}
     for one, value in zip(seen.maps, spread, strict=True):
         end = f"_{one.title.replace(' ', '_')}" if len(seen.maps) > 1 else ""
-        y, x = centre_of_mass(one.heat, (box[0], box[1], box[2], box[3]))
-        columns |= {f"entropy{end}": round(value, 6), f"centre_x{end}": round(x, 2), f"centre_y{end}": round(y, 2)}
+        y, x = center_of_mass(one.heat, (box[0], box[1], box[2], box[3]))
+        columns |= {f"entropy{end}": round(value, 6), f"center_x{end}": round(x, 2), f"center_y{end}": round(y, 2)}
     return columns

@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from vitreous.data.preprocessing import Geometry
 from vitreous.errors import InputError
-from vitreous.explanation.features import normalised
-from vitreous.explanation.pictures import alike, query_patch
+from vitreous.explanation.features import normalized
+from vitreous.explanation.images import alike, query_patch
 from vitreous.model.trace import Trace
 from vitreous.render.scenes import SceneWatch
 from vitreous.tasks.classification import Classifier
@@ -29,7 +29,7 @@ followed is not there."""
 class Tracker:
     """Follows what lies at a place of the first frame: in each next one the most similar patch not far from the last.
 
-    Patches are compared by the cosine of their tokens out of the last block, after the model's last normalisation. The
+    Patches are compared by the cosine of their tokens out of the last block, after the model's last normalization. The
     reference is a mean of the patch in the first and in the last frame. While no patch there is like the first one,
     there is no place; it goes on where it comes back. A cut ends it. `lost_seconds` and `ended_seconds` say when it was
     first lost, and when it ended.
@@ -45,7 +45,7 @@ class Tracker:
         self.ended_seconds: float | None = None
 
     def follow(self, frames: Sequence[Frame]) -> list[Place]:
-        """The place in each of the next frames, in pixels of the frame, at its patch's centre; None after a cut."""
+        """The place in each of the next frames, in pixels of the frame, at its patch's center; None after a cut."""
         places: list[Place] = []
         images = [frame.image_u8 for frame in frames]
         tokens, geometries = patch_tokens(self._classifier, images)
@@ -56,7 +56,7 @@ class Tracker:
                 places.append(None)
                 self.lost_seconds = float(frame.time_seconds) if self.lost_seconds is None else self.lost_seconds
                 continue
-            places.append(centre_of(self._at, patches.shape[:2], geometry))
+            places.append(center_of(self._at, patches.shape[:2], geometry))
         return places
 
     def _step(self, patches: torch.Tensor, geometry: Geometry) -> bool:
@@ -85,7 +85,7 @@ def within_reach(at: tuple[int, int], grid_hw: tuple[int, int]) -> torch.Tensor:
     return near[0][:, None] & near[1][None, :]
 
 
-def centre_of(at: tuple[int, int], grid_hw: Sequence[int], geometry: Geometry) -> tuple[float, float]:
+def center_of(at: tuple[int, int], grid_hw: Sequence[int], geometry: Geometry) -> tuple[float, float]:
     """The middle of a patch in pixels of the frame, down and across."""
     top, left, bottom, right = geometry.box
     y = top + (at[0] + 0.5) / grid_hw[0] * (bottom - top)
@@ -108,6 +108,6 @@ def patch_tokens(classifier: Classifier, images: Sequence[np.ndarray]) -> tuple[
         layout = trace.layout
         if not trace.tokens or layout is None:
             raise InputError("a patch is tracked by the model's last tokens, which can't be seen here: leave out track")
-        level = functional.normalize(normalised(classifier.vit, trace.tokens[-1]), dim=-1)
+        level = functional.normalize(normalized(classifier.vit, trace.tokens[-1]), dim=-1)
         tokens += level[:, layout.prefix :].unflatten(1, (layout.grid_height, layout.grid_width))
     return tokens, [geometry for _, geometry in prepared]

@@ -1,4 +1,4 @@
-"""A module of anyone's as a Classifier that answers on real pictures and can be explained."""
+"""A module of anyone's as a Classifier that answers on real images and can be explained."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,19 +24,19 @@ MODEL_TYPES = {"vit": "hf-vit", "clip_vision_model": "clip", "siglip_vision_mode
 def wrap(
     module: nn.Module, preprocessing: Preprocessing | None = None, class_names: Sequence[str] | None = None
 ) -> Classifier:
-    """A Classifier around any module that takes pictures (batch, channels, height, width), used as it is.
+    """A Classifier around any module that takes images (batch, channels, height, width), used as it is.
 
     The module is put in evaluation mode. Every method works on the result that needs no more than what `observe` sees.
 
     Args:
         module: the model.
-        preprocessing: what its pictures must be like. By default as the module itself says: timm's `pretrained_cfg`,
+        preprocessing: what its images must be like. By default as the module itself says: timm's `pretrained_cfg`,
             transformers' `config.image_size` with that model type's usual mean, torchvision's `image_size`.
         class_names: one a class, in order; an empty list for a model whose answer is a vector of features. By default
             those of transformers' `config.id2label`, else "class 0", "class 1" ...
 
     Raises:
-        InputError: the module says nothing of its pictures and nothing was given, it can't be run on such pictures
+        InputError: the module says nothing of its images and nothing was given, it can't be run on such images
             (whatever it raises), or its patches are of another size than the preprocessing says.
     """
     if not isinstance(module, nn.Module):
@@ -57,7 +57,7 @@ def wrap(
 
 
 def find_preprocessing(module: nn.Module) -> Preprocessing:
-    """What a module says of its own pictures; the patch size is left at 1.
+    """What a module says of its own images; the patch size is left at 1.
 
     Raises:
         InputError: nothing.
@@ -75,13 +75,13 @@ def find_preprocessing(module: nn.Module) -> Preprocessing:
     if size_hw and type(module).__module__.startswith("torchvision."):
         return Preprocessing(size_hw, "crop", IMAGENET_MEAN, IMAGENET_STD, 1, central=224 / 256)
     raise InputError(
-        f"{type(module).__name__} doesn't say what its pictures must be like: use it, or let a factory return it, as "
+        f"{type(module).__name__} doesn't say what its images must be like: use it, or let a factory return it, as "
         "vitreous.wrap(model, preprocessing=vitreous.Preprocessing((height, width), 'stretch', mean, std, patch_size))"
     )
 
 
 def _size(module: nn.Module) -> tuple[int, int] | None:
-    """The (height, width) of its pictures in pixels, as transformers, timm and torchvision keep it."""
+    """The (height, width) of its images in pixels, as transformers, timm and torchvision keep it."""
     places = (getattr(module, "config", None), getattr(module, "patch_embed", None), module)
     for place, name in zip(places, ("image_size", "img_size", "image_size"), strict=True):
         size = getattr(place, name, None)
@@ -124,7 +124,7 @@ def _checked(model: ForeignModel | ViT, preprocessing: Preprocessing, *, given: 
 
 
 def _noise(model: nn.Module, preprocessing: Preprocessing) -> Tensor:
-    """A picture of the model's size, on its device, in which no patch is like another."""
+    """An image of the model's size, on its device, in which no patch is like another."""
     weight = next(model.parameters(), torch.zeros(1))
     shape = (1, len(preprocessing.mean), *preprocessing.size_hw)
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
@@ -132,13 +132,13 @@ def _noise(model: nn.Module, preprocessing: Preprocessing) -> Tensor:
 
 @torch.no_grad()
 def _first_answer(module: nn.Module, preprocessing: Preprocessing) -> Any:
-    """What the module answers to some picture of its size."""
+    """What the module answers to some image of its size."""
     try:
         return module(_noise(module, preprocessing))
     except Exception as error:  # whatever the user's own code raises
         height, width = preprocessing.size_hw
         raise InputError(
-            f"{type(module).__name__} can't be run on a picture of {height} x {width} pixels with "
+            f"{type(module).__name__} can't be run on an image of {height} x {width} pixels with "
             f"{len(preprocessing.mean)} channels: {in_one_line(error)}"
         ) from error
 

@@ -13,7 +13,7 @@ from vitreous.explanation.faithfulness.asking import Asked
 from vitreous.explanation.faithfulness.filling import mean_color
 from vitreous.explanation.faithfulness.measures import judge
 from vitreous.explanation.faithfulness.patch_maps import BASELINES, baseline_map, patch_maps, to_patches
-from vitreous.explanation.faithfulness.randomised import STAGES, randomised
+from vitreous.explanation.faithfulness.randomized import STAGES, randomized
 from vitreous.explanation.faithfulness.removal import removal, road_counts, steps
 from vitreous.explanation.faithfulness.sensitivity import removed_sets, score_changes, sensitivity, set_sizes
 from vitreous.explanation.faithfulness.subject import Subject, subject, unit_side
@@ -34,15 +34,15 @@ class Adding(nn.Module):
         super().__init__()
         self.weights = torch.rand(PATCHES, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 0.1
 
-    def parts(self, pictures):
-        return nn.functional.avg_pool2d(pictures.double().mean(1), PATCH).flatten(1) * self.weights
+    def parts(self, images):
+        return nn.functional.avg_pool2d(images.double().mean(1), PATCH).flatten(1) * self.weights
 
-    def forward(self, pictures, trace=None):
-        return self.parts(pictures).sum(1, keepdim=True)
+    def forward(self, images, trace=None):
+        return self.parts(images).sum(1, keepdim=True)
 
 
 def adding() -> tuple[Subject, np.ndarray]:
-    """Pictures under examination by the adding model, and its true maps (pictures, patches)."""
+    """Images under examination by the adding model, and its true maps (images, patches)."""
     model, random = Adding(), torch.Generator().manual_seed(2)
     inputs = torch.rand(COUNT, 3, GRID[0] * PATCH, GRID[1] * PATCH, generator=random) + 0.2
     asked = Asked(model, inputs, Along(torch.ones(COUNT, 1), "sum"), PATCH, has_classes=False)
@@ -82,7 +82,7 @@ def orders(truth: np.ndarray) -> dict[str, np.ndarray]:
     return {"true": truth, "reversed": -truth, "random": np.random.default_rng(3).random(truth.shape)}
 
 
-def test_insertion_starts_from_the_blurred_picture_and_ends_at_the_whole():
+def test_insertion_starts_from_the_blurred_image_and_ends_at_the_whole():
     examined, truth = adding()
     model, inputs = examined.asked.model, examined.asked.inputs
     soft = model.parts(plainly_blurred(inputs)).numpy()
@@ -150,7 +150,7 @@ def test_how_many_are_asked_at_once_changes_nothing():
     assert np.allclose(score_changes(examined), score_changes(few), atol=1e-6)
 
 
-def test_a_picture_alone_is_judged_as_in_company():
+def test_an_image_alone_is_judged_as_in_company():
     examined, truth = adding()
     asked = examined.asked
     alone = Asked(asked.model, asked.inputs[5:6], Along(torch.ones(1, 1), "sum"), PATCH, has_classes=False)
@@ -162,10 +162,10 @@ def test_a_picture_alone_is_judged_as_in_company():
 
 def test_memory_that_is_short_halves_the_batch():
     class Narrow(Adding):
-        def forward(self, pictures, trace=None):
-            if len(pictures) > COUNT:
+        def forward(self, images, trace=None):
+            if len(images) > COUNT:
                 raise torch.OutOfMemoryError("too many at once")
-            return super().forward(pictures)
+            return super().forward(images)
 
     examined, truth = adding()
     asked = Asked(**{**vars(examined.asked), "model": Narrow(), "at_once": 100})
@@ -179,17 +179,17 @@ def test_everything_is_measured_and_nothing_is_left_on_the_model(method):
     model = tiny()
     before = {name: value.clone() for name, value in model.vit.state_dict().items()}
     examined = subject(model, images(), [3, 1, 4])
-    copies = {stage: randomised(model.vit, stage, 3, 0) for stage in STAGES}
+    copies = {stage: randomized(model.vit, stage, 3, 0) for stage in STAGES}
     found = judge(examined, method, copies, score_changes(examined))
     assert all(np.isfinite(values).all() and len(values) == 3 for values in found.values())
-    assert {"map", "insertion", "road-least-same", "randomised-head", "randomised-all"} <= set(found)
-    assert ("randomised-all-absolute" in found) == (method == "input-x-gradient")
+    assert {"map", "insertion", "road-least-same", "randomized-head", "randomized-all"} <= set(found)
+    assert ("randomized-all-absolute" in found) == (method == "input-x-gradient")
     assert all(torch.equal(before[name], value) for name, value in model.vit.state_dict().items())
     assert all(weight.grad is None for weight in model.vit.parameters())
     assert not model.vit.training and torch.is_grad_enabled()
     assert not any(module._forward_hooks or module._backward_hooks for module in model.vit.modules())
-    if method in ("attention", "centred blob"):
-        assert np.allclose(found["randomised-head"], 1), "its map is the same whatever the head"
+    if method in ("attention", "centerd blob"):
+        assert np.allclose(found["randomized-head"], 1), "its map is the same whatever the head"
 
 
 def test_the_target_stays_the_class_that_was_predicted_at_first():
@@ -208,16 +208,16 @@ def test_the_target_stays_the_class_that_was_predicted_at_first():
 def test_a_model_without_classes_is_asked_for_its_own_vector():
     model = tiny(classes=0)
     examined = subject(model, images(), range(3))
-    copies = {stage: copy for stage in STAGES if (copy := randomised(model.vit, stage, 0, 0)) is not None}
+    copies = {stage: copy for stage in STAGES if (copy := randomized(model.vit, stage, 0, 0)) is not None}
     assert list(copies) == ["all"], "there is no head to forget"
     found = judge(examined, "grad-cam", copies, score_changes(examined))
     assert np.allclose(found["insertion"][:, -1], 1) and np.allclose(found["deletion"][:, 0], 1)
 
 
-def test_a_randomised_model_keeps_the_size_of_its_weights_and_nothing_else():
+def test_a_randomized_model_keeps_the_size_of_its_weights_and_nothing_else():
     model = tiny()
     for stage in STAGES:
-        copy, again = (randomised(model.vit, stage, 3, 0) for _ in range(2))
+        copy, again = (randomized(model.vit, stage, 3, 0) for _ in range(2))
         assert copy is not None and again is not None
         pairs = list(zip(model.vit.named_parameters(), copy.parameters(), again.parameters(), strict=True))
         for (name, old), new, same in pairs:
@@ -246,7 +246,7 @@ def test_maps_are_averaged_over_patches_and_refused_where_they_do_not_fit():
 
 
 def test_baselines_know_the_grid_and_nothing_else():
-    blob = baseline_map("centred blob", (3, 5), 0, 0).reshape(3, 5)
+    blob = baseline_map("centerd blob", (3, 5), 0, 0).reshape(3, 5)
     assert np.unravel_index(blob.argmax(), blob.shape) == (1, 2)
     assert np.allclose(blob, blob[::-1, ::-1]) and blob[0, 2] == blob[2, 2] < blob[1, 2]
     draws = [baseline_map("random map", (3, 5), *key) for key in [(0, 0), (0, 1), (1, 0), (0, 0, "all"), (0, 0)]]

@@ -1,4 +1,4 @@
-"""Holes are filled with the neighbours' weighted mean: against the dense system, and where the answer is known."""
+"""Holes are filled with the neighbors' weighted mean: against the dense system, and where the answer is known."""
 
 import itertools
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vitreous.explanation.faithfulness.imputation import impute
-from vitreous.explanation.faithfulness.multigrid import neighbour_sum
+from vitreous.explanation.faithfulness.multigrid import neighbor_sum
 
 
 def hole(height: int, width: int, share: float, seed: int = 0) -> torch.Tensor:
@@ -17,7 +17,7 @@ def hole(height: int, width: int, share: float, seed: int = 0) -> torch.Tensor:
     return kept
 
 
-def picture(height: int, width: int, channels: int = 3, seed: int = 0) -> torch.Tensor:
+def make_image(height: int, width: int, channels: int = 3, seed: int = 0) -> torch.Tensor:
     return torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
@@ -39,14 +39,14 @@ def dense(plane: np.ndarray, kept: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("height", "width"), [(1, 7), (2, 2), (9, 16), (14, 11), (20, 5)])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 def test_it_solves_the_linear_system(height, width, share):
-    original, kept = picture(height, width), hole(height, width, share)
+    original, kept = make_image(height, width), hole(height, width, share)
     filled = impute(original, kept, tolerance=1e-12)[0].numpy()
     expected = [dense(plane, kept[0].numpy()) for plane in original[0].numpy()]
     assert np.allclose(filled, expected, atol=1e-9)
 
 
 def test_a_linear_gradient_is_filled_exactly():
-    """Inside, where the neighbours lie all around; a mean over half of them can't know a slope."""
+    """Inside, where the neighbors lie all around; a mean over half of them can't know a slope."""
     y, x = torch.meshgrid(torch.arange(24.0), torch.arange(36.0), indexing="ij")
     ramp = (2 * y - 3 * x + 5).expand(1, 3, 24, 36).double()
     kept = hole(24, 36, 0.7)
@@ -57,7 +57,7 @@ def test_a_linear_gradient_is_filled_exactly():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_kept_pixels_stay_to_the_bit_and_filled_ones_in_their_range(dtype):
-    original, kept = picture(32, 48).to(dtype), hole(32, 48, 0.8)
+    original, kept = make_image(32, 48).to(dtype), hole(32, 48, 0.8)
     filled = impute(original, kept)
     assert filled.dtype == dtype
     mask = kept[:, None].expand_as(original)
@@ -66,30 +66,30 @@ def test_kept_pixels_stay_to_the_bit_and_filled_ones_in_their_range(dtype):
 
 
 def test_the_usual_tolerance_is_finer_than_the_noise():
-    original, kept = picture(56, 56).float(), hole(56, 56, 0.9).repeat_interleave(1, 0)
+    original, kept = make_image(56, 56).float(), hole(56, 56, 0.9).repeat_interleave(1, 0)
     assert (impute(original, kept) - impute(original.double(), kept, tolerance=1e-12)).abs().max() < 0.01
 
 
-def test_a_picture_is_filled_alone_as_in_company():
-    together = torch.cat([picture(16, 24, seed=seed) for seed in range(3)])
+def test_an_image_is_filled_alone_as_in_company():
+    together = torch.cat([make_image(16, 24, seed=seed) for seed in range(3)])
     kept = torch.cat([hole(16, 24, share, seed=7) for share in (0.1, 0.9, 0.5)])
     filled = impute(together, kept)
     for i in range(3):
         assert torch.allclose(impute(together[i : i + 1], kept[i : i + 1]), filled[i : i + 1], atol=1e-12)
 
 
-def test_a_constant_picture_and_one_without_holes():
-    grey, kept = torch.full((1, 3, 12, 20), 0.3), hole(12, 20, 0.9)
-    assert torch.allclose(impute(grey, kept), grey)
+def test_a_constant_image_and_one_without_holes():
+    gray, kept = torch.full((1, 3, 12, 20), 0.3), hole(12, 20, 0.9)
+    assert torch.allclose(impute(gray, kept), gray)
     whole = torch.ones(1, 12, 20, dtype=torch.bool)
-    original = picture(12, 20)
+    original = make_image(12, 20)
     assert torch.equal(impute(original, whole), original)
     with pytest.raises(AssertionError, match="nothing is kept"):
         impute(original, ~whole)
 
 
-def test_weights_of_the_eight_neighbours():
+def test_weights_of_the_eight_neighbors():
     point = torch.zeros(1, 1, 5, 5)
     point[0, 0, 2, 2] = 12
     expected = [[1, 2, 1], [2, 0, 2], [1, 2, 1]]
-    assert torch.allclose(neighbour_sum(point)[0, 0, 1:4, 1:4], torch.tensor(expected, dtype=torch.float32), atol=1e-6)
+    assert torch.allclose(neighbor_sum(point)[0, 0, 1:4, 1:4], torch.tensor(expected, dtype=torch.float32), atol=1e-6)

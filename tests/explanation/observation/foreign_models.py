@@ -20,8 +20,8 @@ class Tutorial(nn.Module):
         self.head = nn.Linear(WIDTH, CLASSES)
         self.pooling, self.behind = pooling, behind
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        patches = self.stem(pictures).flatten(2).transpose(1, 2)
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.stem(images).flatten(2).transpose(1, 2)
         prefix = self.prefix.expand(len(patches), -1, -1)
         tokens = torch.cat([patches, prefix] if self.behind else [prefix, patches], 1)
         tokens = tokens + self.positions[:, : tokens.shape[1]]
@@ -43,7 +43,7 @@ class Tutorial(nn.Module):
 
 
 class PostNormBlock(nn.Module):
-    """Attention and MLP, normalised after they are added (Vaswani et al. 2017)."""
+    """Attention and MLP, normalized after they are added (Vaswani et al. 2017)."""
 
     def __init__(self, attention: str) -> None:
         super().__init__()
@@ -187,21 +187,21 @@ class FromEncoder(nn.Module):
         self.head = nn.Linear(WIDTH, CLASSES)
         self.batch_first = batch_first
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        patches = self.stem(pictures).flatten(2).transpose(1, 2)
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.stem(images).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.token.expand(len(patches), -1, -1), patches], 1)
         if not self.batch_first:
             return self.head(self.encoder(tokens.transpose(0, 1))[0])
         return self.head(self.encoder(tokens)[:, 0])
 
 
-def weights_of(model: nn.Module, forward, pictures: Tensor) -> list[Tensor]:
+def weights_of(model: nn.Module, forward, images: Tensor) -> list[Tensor]:
     """The attention of a Tutorial's layers by the definition, in the precision of the model."""
     found = []
     hooks = [
         block.register_forward_hook(lambda block, given, out: found.append((block, *given))) for block in model.blocks
     ]
-    forward(pictures)
+    forward(images)
     for hook in hooks:
         hook.remove()
     return [torch.softmax(scores_of(block, tokens), -1) for block, tokens in found]

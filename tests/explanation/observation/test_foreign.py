@@ -1,4 +1,4 @@
-"""A wrapped module of anyone's answers on real pictures, and every method explains it or says by name why not."""
+"""A wrapped module of anyone's answers on real images, and every method explains it or says by name why not."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,9 @@ from torch import nn
 
 from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
+from vitreous.explanation.images import explain_batch
 from vitreous.explanation.methods import METHODS
 from vitreous.explanation.observation.foreign import ForeignModel
-from vitreous.explanation.pictures import explain_batch
 from vitreous.explanation.settings import Settings
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
@@ -37,12 +37,12 @@ def test_every_method_explains_a_foreign_model_or_refuses_by_name(method, attent
     classifier = wrap(Tutorial(attention, prefix=2, pooling="two"), LOOK, list("abcde"))
     settings = Settings(steps=4) if "steps" in METHODS[method].settings else Settings()
     settings = Settings(samples=4) if "samples" in METHODS[method].settings else settings
-    pictures = [photo(), photo(20, 50), photo()]
+    images = [photo(), photo(20, 50), photo()]
     if method in REFUSED:
         with pytest.raises(InputError, match=REFUSED[method]):
-            explain_batch(classifier, pictures, method, settings)
+            explain_batch(classifier, images, method, settings)
         return
-    found = explain_batch(classifier, pictures, method, settings)
+    found = explain_batch(classifier, images, method, settings)
     assert [one.heat.shape for one in found] == [(40, 30), (20, 50), (40, 30)]
     assert all(np.isfinite(one.heat).all() and np.ptp(one.heat) > 0 for one in found)
     assert np.allclose(found[0].heat, found[2].heat, atol=1e-5)
@@ -57,7 +57,7 @@ def test_a_foreign_model_remembers_each_size_and_is_seen_anew_for_another():
     assert foreign.structure(torch.randn(5, 3, 24, 16)).layout.grid_height == 6
 
 
-def test_a_model_that_treats_pictures_otherwise_than_one_alone_is_refused():
+def test_a_model_that_treats_images_otherwise_than_one_alone_is_refused():
     model = Tutorial().eval()
     block = model.blocks[2]
     block.forward = lambda tokens, own=block.forward: own(tokens) if len(tokens) == 1 else tokens
@@ -65,7 +65,7 @@ def test_a_model_that_treats_pictures_otherwise_than_one_alone_is_refused():
 
     with (
         torch.no_grad(),
-        pytest.raises(InputError, match="this pass had 2 layers of attention over 25 tokens, one picture"),
+        pytest.raises(InputError, match="this pass had 2 layers of attention over 25 tokens, one image"),
     ):
         ForeignModel(model).eval()(torch.randn(2, 3, 16, 24), Trace())
 
@@ -77,8 +77,8 @@ class Answers(nn.Module):
         super().__init__()
         self.answer = answer
 
-    def forward(self, pictures):
-        return self.answer(pictures)
+    def forward(self, images):
+        return self.answer(images)
 
 
 class Record:
@@ -97,13 +97,13 @@ class Record:
     ],
 )
 def test_the_answer_among_several_outputs(answer, expected):
-    pictures = torch.randn(2, 3, 16, 24)
-    assert torch.equal(ForeignModel(Answers(answer))(pictures), pictures[:, expected, 0])
+    images = torch.randn(2, 3, 16, 24)
+    assert torch.equal(ForeignModel(Answers(answer))(images), images[:, expected, 0])
 
 
 @pytest.mark.parametrize("answer", [lambda p: p, lambda p: None, lambda p: {"boxes": p}, lambda p: p.sum()])
 def test_other_answers_are_refused(answer):
-    with pytest.raises(InputError, match="not with one row of numbers for each picture"):
+    with pytest.raises(InputError, match="not with one row of numbers for each image"):
         ForeignModel(Answers(answer))(torch.randn(2, 3, 16, 24))
 
 
@@ -148,7 +148,7 @@ def test_wrap_takes_a_model_without_attention_for_black_box_methods():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((Tutorial(),), "Tutorial doesn't say what its pictures must be like"),
+        ((Tutorial(),), "Tutorial doesn't say what its images must be like"),
         ((Tutorial(), LOOK, ["a"]), "1 class names were given, but the model answers with 5"),
         ((Tutorial(), Preprocessing((16, 24), "stretch", (0.5,), (0.5,), PATCH)), "can't be run .* with 1 channels"),
         ((Tutorial(), Preprocessing((16, 24), "stretch", (0.5,) * 3, (0.5,) * 3, 8)), "multiple=8, .* are 4 pixels"),
@@ -161,7 +161,7 @@ def test_what_wrap_refuses(arguments, message):
 
 
 class Unplaced(nn.Module):
-    """Patches without positions, of which a grey picture's are all equal, read by `pool`."""
+    """Patches without positions, of which a gray image's are all equal, read by `pool`."""
 
     def __init__(self, pool) -> None:
         super().__init__()
@@ -169,13 +169,13 @@ class Unplaced(nn.Module):
         self.patches, self.attention = nn.Conv2d(3, 16, PATCH, PATCH), nn.MultiheadAttention(16, 2, batch_first=True)
         self.pool, self.head = pool, nn.Linear(16, 5)
 
-    def forward(self, pictures):
-        tokens = self.patches(pictures).flatten(2).transpose(1, 2)
+    def forward(self, images):
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
         return self.head(self.pool(tokens + self.attention(tokens, tokens, tokens)[0]))
 
 
 @pytest.mark.parametrize("pool", [lambda tokens: tokens.amax(1), lambda tokens: tokens.max(1).values])
-def test_a_pooling_that_a_grey_picture_would_hide_is_refused(pool):
+def test_a_pooling_that_a_gray_image_would_hide_is_refused(pool):
     with pytest.raises(InputError, match="read"):
         explain_batch(wrap(Unplaced(pool), LOOK), [photo()], "attention")
     assert explain_batch(wrap(Unplaced(lambda tokens: tokens.mean(1)), LOOK), [photo()], "attention")

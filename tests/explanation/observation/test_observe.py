@@ -16,7 +16,7 @@ from vitreous.model.trace import TokenLayout
 WRITTEN = ("matmul", "einsum", "einsum-heads-first", "einsum-heads-last", "bmm", "bmm-heads-first")
 
 
-def pictures(batch: int = 2, height: int = 16, width: int = 24) -> torch.Tensor:
+def make_images(batch: int = 2, height: int = 16, width: int = 24) -> torch.Tensor:
     return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
@@ -35,7 +35,7 @@ def seen(model: nn.Module, given: torch.Tensor):
 @pytest.mark.parametrize("gradients", [True, False])
 def test_attention_written_by_hand_is_the_definition_in_float64(attention, gradients):
     torch.manual_seed(0)
-    model, given = Tutorial(attention).double(), pictures().double()
+    model, given = Tutorial(attention).double(), make_images().double()
     with torch.set_grad_enabled(gradients):
         _, trace = seen(model, given)
     assert trace.layout == TokenLayout(1, 4, 6)
@@ -50,15 +50,15 @@ def test_attention_written_by_hand_is_the_definition_in_float64(attention, gradi
 
 
 def test_query_and_key_are_told_where_the_scores_are_nothing_else():
-    _, trace = seen(Tutorial("matmul"), pictures())
+    _, trace = seen(Tutorial("matmul"), make_images())
     assert trace.records[0].query.shape == (2, 2, 25, 8) and trace.records[0].scale == pytest.approx(8**-0.5)
-    _, trace = seen(Tutorial("mask"), pictures())
+    _, trace = seen(Tutorial("mask"), make_images())
     assert trace.records[0].query.shape == (2, 2, 25, 25), "log A stands for a query that can't be known"
 
 
 def test_one_head_has_no_axis_of_its_own():
     model = Tutorial("one-head").double()
-    _, trace = seen(model, pictures(3).double())
+    _, trace = seen(model, make_images(3).double())
     block, tokens = model.blocks[0], trace.records[0]
     assert tokens.value.shape == (3, 1, 25, 16)
     assert torch.allclose(plain_attention(tokens) @ tokens.value, tokens.output, atol=1e-10)
@@ -68,7 +68,7 @@ def test_one_head_has_no_axis_of_its_own():
 @pytest.mark.parametrize("attention", ["mask", "masked-kernel", "causal-kernel"])
 def test_masks_are_obeyed(attention):
     torch.manual_seed(0)
-    model, given = Tutorial(attention).double(), pictures().double()
+    model, given = Tutorial(attention).double(), make_images().double()
     _, trace = seen(model, given)
     inputs = []
     hooks = [block.register_forward_hook(lambda block, given, out: inputs.append(given[0])) for block in model.blocks]
@@ -87,7 +87,7 @@ def test_masks_are_obeyed(attention):
 
 def test_the_kernels_own_scale_counts():
     model = Tutorial("kernel").double()
-    _, trace = seen(model, pictures().double())
+    _, trace = seen(model, make_images().double())
     assert all(record.scale == 0.3 and record.weights is None for record in trace.records)
     assert all(torch.allclose(plain_attention(r) @ r.value, r.output, atol=1e-10) for r in trace.records)
 
@@ -96,7 +96,7 @@ def test_the_kernels_own_scale_counts():
 @pytest.mark.parametrize("norm_first", [True, False])
 def test_the_encoders_fused_path_is_not_taken_while_it_is_observed(norm_first, batch_first):
     torch.manual_seed(0)
-    model, given = FromEncoder(norm_first=norm_first, batch_first=batch_first).eval(), pictures()
+    model, given = FromEncoder(norm_first=norm_first, batch_first=batch_first).eval(), make_images()
     slow = model(given)
     with torch.no_grad():
         fused = model(given)
@@ -139,7 +139,7 @@ def test_multihead_attention_that_gives_its_weights_is_seen():
 
     model = Tutorial()
     model.blocks = nn.ModuleList(Block() for _ in range(2))
-    _, trace = seen(model, pictures(3))
+    _, trace = seen(model, make_images(3))
     for record, weights in zip(trace.records, told[-2:], strict=True):
         assert torch.allclose(plain_attention(record), weights, atol=1e-6) and record.output.shape == (3, 2, 25, 8)
 
@@ -151,7 +151,7 @@ def test_gradients_flow_through_the_records(attention, behind):
     torch.manual_seed(0)
     model, given = (
         Tutorial(attention, behind=behind, pooling="last" if behind else "first").double(),
-        pictures().double(),
+        make_images().double(),
     )
     logits, trace = seen(model, given)
     record = trace.records[1]
@@ -165,7 +165,7 @@ def test_gradients_flow_through_the_records(attention, behind):
 
 def test_a_class_token_behind_the_patches_is_brought_before_them():
     torch.manual_seed(0)
-    model, given = Tutorial("matmul", behind=True, pooling="last").double(), pictures().double()
+    model, given = Tutorial("matmul", behind=True, pooling="last").double(), make_images().double()
     _, trace = seen(model, given)
     assert trace.layout == TokenLayout(1, 4, 6)
     assert torch.equal(trace.readout, torch.eye(25, dtype=torch.float64)[:1].expand(2, -1))
@@ -179,7 +179,7 @@ def test_a_class_token_behind_the_patches_is_brought_before_them():
 @pytest.mark.parametrize("attention", [*WRITTEN, "kernel", "mask"])
 def test_the_projection_that_joins_the_heads_is_seen(attention, behind):
     model = Tutorial(attention, behind=behind, pooling="last" if behind else "first")
-    _, trace = seen(model, pictures())
+    _, trace = seen(model, make_images())
     for record, block in zip(trace.records, model.blocks, strict=True):
         assert record.projection is block.join.weight
 
@@ -188,14 +188,14 @@ def test_a_map_that_reads_something_else_than_the_heads_is_no_projection():
     model = Tutorial("kernel")
     for block in model.blocks:
         block.join = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 16))
-    _, trace = seen(model, pictures())
+    _, trace = seen(model, make_images())
     assert [record.projection for record in trace.records] == [None, None, None]
 
 
 def test_two_threads_see_their_own_models():
     torch.manual_seed(0)
     models = [Tutorial("matmul").eval(), FromEncoder(norm_first=True).eval()]
-    given, traces, barrier = pictures(), [[], []], threading.Barrier(2)
+    given, traces, barrier = make_images(), [[], []], threading.Barrier(2)
 
     def look(index):
         with torch.no_grad():
@@ -220,7 +220,7 @@ def test_two_threads_see_their_own_models():
 
 
 def test_a_model_shared_by_threads_is_seen_by_the_one_that_observes():
-    model, given = Tutorial("matmul").eval(), pictures()
+    model, given = Tutorial("matmul").eval(), make_images()
     with torch.no_grad(), observe(model) as trace:
         thread = threading.Thread(target=lambda: [model(given[:1]) for _ in range(3)])
         thread.start()
@@ -231,7 +231,7 @@ def test_a_model_shared_by_threads_is_seen_by_the_one_that_observes():
 
 
 def test_nothing_is_left_behind_by_an_error():
-    model, given = Tutorial("kernel").eval(), pictures()
+    model, given = Tutorial("kernel").eval(), make_images()
     before = dict(vars(model))
     with pytest.raises(ZeroDivisionError), observe(model):
         model(given)
@@ -247,8 +247,8 @@ def test_nothing_is_left_behind_by_an_error():
     assert len(trace.records) == count and all(one.grad is None for one in model.parameters())
 
 
-def test_the_models_answer_can_be_a_gradient_away_from_the_pictures():
-    model, given = Tutorial("matmul").eval(), pictures().requires_grad_()
+def test_the_models_answer_can_be_a_gradient_away_from_the_images():
+    model, given = Tutorial("matmul").eval(), make_images().requires_grad_()
     with observe(model) as trace:
         logits = model(given)
     (expected,) = torch.autograd.grad(model(given)[:, 0].sum(), given)
@@ -257,7 +257,7 @@ def test_the_models_answer_can_be_a_gradient_away_from_the_pictures():
 
 
 def test_no_graph_is_kept_where_gradients_are_off():
-    model, given = Tutorial("matmul").eval(), pictures()
+    model, given = Tutorial("matmul").eval(), make_images()
     with torch.no_grad(), observe(model) as trace:
         logits = model(given)
         assert not torch.is_grad_enabled()
@@ -279,7 +279,7 @@ def test_no_graph_is_kept_where_gradients_are_off():
 def test_what_cannot_be_followed_is_refused(attention, message):
     model = Tutorial(attention, prefix=0).eval()
     with pytest.raises(InputError, match=message), observe(model):
-        model(pictures())
+        model(make_images())
     assert _get_current_function_mode_stack() == [] and not model._forward_hooks
 
 
@@ -287,11 +287,11 @@ def test_layers_over_differing_tokens_are_refused():
     model = Tutorial("matmul").eval()
     model.blocks[2].forward = lambda tokens, block=model.blocks[0]: block(tokens[:, ::2])
     with pytest.raises(InputError, match="over 25 and over 13 tokens"), observe(model):
-        model(pictures())
+        model(make_images())
 
 
 def test_a_context_wants_just_one_call_in_evaluation_mode():
-    model, given = Tutorial(), pictures()
+    model, given = Tutorial(), make_images()
     with pytest.raises(InputError, match=r"call model.eval"), observe(model):
         model(given)
     model.eval()
@@ -300,7 +300,7 @@ def test_a_context_wants_just_one_call_in_evaluation_mode():
     with pytest.raises(InputError, match="called twice"), observe(model):
         model(given)
         model(given)
-    with pytest.raises(InputError, match=r"expected pictures .* got \[\(2, 3\)\]"), observe(model):
+    with pytest.raises(InputError, match=r"expected images .* got \[\(2, 3\)\]"), observe(model):
         model(torch.zeros(2, 3))
     with pytest.raises(InputError, match=r"use torch.no_grad\(\)"), torch.inference_mode(), observe(model):
         model(given)
@@ -309,7 +309,7 @@ def test_a_context_wants_just_one_call_in_evaluation_mode():
 @pytest.mark.filterwarnings("ignore")
 def test_scripted_and_compiled_models_are_refused():
     model = Tutorial("kernel").eval()
-    with pytest.raises(InputError, match="compiled or scripted"), observe(torch.jit.trace(model, pictures())):
+    with pytest.raises(InputError, match="compiled or scripted"), observe(torch.jit.trace(model, make_images())):
         pass
     holder = nn.Module()
     holder.add_module("_orig_mod", model)  # as torch.compile holds it, without its four seconds of import

@@ -9,9 +9,9 @@ from torch import nn
 
 from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
+from vitreous.explanation.images import explain_batch
 from vitreous.explanation.observation.foreign import ForeignModel
 from vitreous.explanation.observation.observe import observe
-from vitreous.explanation.pictures import explain_batch
 from vitreous.explanation.rollout import plain_rollout, roll
 from vitreous.explanation.rows import plain_attention
 from vitreous.model.config import ViTConfig
@@ -61,19 +61,19 @@ def imported(name: str):
         pytest.skip(f"{name} can't be imported here: {error}")
 
 
-def some_pictures(size_hw: tuple[int, int] = (16, 24)) -> torch.Tensor:
+def some_images(size_hw: tuple[int, int] = (16, 24)) -> torch.Tensor:
     return torch.randn(2, 3, *size_hw, generator=torch.Generator().manual_seed(1))
 
 
 def looked_at(model: nn.Module, size_hw: tuple[int, int] = (16, 24)) -> Trace:
-    """A trace of random pictures; logits are the unobserved ones, and every output is A value."""
+    """A trace of random images; logits are the unobserved ones, and every output is A value."""
     torch.manual_seed(0)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)  # libraries begin with a head of zeros and attention that is nearly even
-    pictures = some_pictures(size_hw)
-    alone = model.eval()(pictures)
+    images = some_images(size_hw)
+    alone = model.eval()(images)
     with observe(model) as trace:
-        logits = model(pictures)
+        logits = model(images)
     first, second = (one if isinstance(one, torch.Tensor) else one[0] for one in (alone, logits))
     assert torch.equal(first, second)
     for record in trace.records:
@@ -95,7 +95,7 @@ def test_transformers_vit_fused_and_written_out_see_what_eager_tells():
     config = transformers.ViTConfig(**SMALL, intermediate_size=64, attn_implementation="eager")
     model = transformers.ViTForImageClassification(config)
     eager = looked_at(model)
-    told = model(some_pictures(), output_attentions=True).attentions
+    told = model(some_images(), output_attentions=True).attentions
     assert told[0].std() > 0.003
     model.set_attn_implementation("sdpa")
     fused = looked_at(model)
@@ -111,12 +111,12 @@ def test_transformers_vit_rollout_is_that_of_its_own_maps():
     transformers = pytest.importorskip("transformers")
     config = transformers.ViTConfig(**SMALL, intermediate_size=64, attn_implementation="eager")
     model = transformers.ViTForImageClassification(config).double().eval()
-    pictures, product = torch.randn(1, 3, 16, 24, dtype=torch.float64), torch.eye(25, dtype=torch.float64)
-    for weights in model(pictures, output_attentions=True).attentions:
+    images, product = torch.randn(1, 3, 16, 24, dtype=torch.float64), torch.eye(25, dtype=torch.float64)
+    for weights in model(images, output_attentions=True).attentions:
         product = (weights[0].mean(0) + torch.eye(25)) / 2 @ product
     model.set_attn_implementation("sdpa")
     with torch.no_grad(), observe(model) as trace:
-        model(pixel_values=pictures)
+        model(pixel_values=images)
     assert trace.readout is not None
     assert torch.allclose(roll(trace.records, trace.readout), product[:1], atol=1e-10)
     assert torch.allclose(plain_rollout(trace, trace.readout), product[:1], atol=1e-10)
@@ -149,7 +149,7 @@ def test_transformers_siglip_pools_by_attention(implementation):
     trace = looked_at(model, (16, 16))
     assert trace.layout == TokenLayout(0, 4, 4)
     head = model.vision_model.head if hasattr(model, "vision_model") else model.head
-    tokens = model(some_pictures((16, 16))).last_hidden_state
+    tokens = model(some_images((16, 16))).last_hidden_state
     _, weights = head.attention(head.probe.expand(2, -1, -1), tokens, tokens)
     assert torch.allclose(trace.readout, weights[:, 0], atol=1e-6)
 
@@ -179,11 +179,11 @@ def test_transformers_swin_is_refused():
 def test_our_own_vit_is_seen_as_it_traces_itself(side, pooling):
     torch.manual_seed(0)
     config = ViTConfig((side, side), patch_size=4, width=16, depth=2, heads=2, classes=5, registers=2, pooling=pooling)
-    model, pictures, own = ViT(config).double().eval(), torch.randn(2, 3, side, side, dtype=torch.float64), Trace()
+    model, images, own = ViT(config).double().eval(), torch.randn(2, 3, side, side, dtype=torch.float64), Trace()
     nn.init.normal_(model.head.weight)
-    model(pictures, own)
+    model(images, own)
     with torch.no_grad(), observe(model) as trace:
-        model(pictures)
+        model(images)
     assert trace.layout == own.layout and trace.readout is not None
     assert torch.allclose(trace.readout, own.readout.to(trace.readout), atol=1e-6)
     for one, other in zip(trace.records, own.records, strict=True):
@@ -289,12 +289,12 @@ def test_talking_heads_of_vit_pytorch_are_refused(vit_pytorch):
 def test_a_foreign_model_gives_the_same_trace_as_observe():
     transformers = pytest.importorskip("transformers")
     model = transformers.ViTForImageClassification(transformers.ViTConfig(**SMALL, intermediate_size=64)).eval()
-    foreign, trace, pictures = ForeignModel(model).eval(), Trace(), torch.randn(3, 3, 16, 24)
+    foreign, trace, images = ForeignModel(model).eval(), Trace(), torch.randn(3, 3, 16, 24)
     with torch.no_grad():
-        logits = foreign(pictures, trace)
-        assert torch.equal(logits, foreign(pictures)) and logits.shape == (3, 2)
+        logits = foreign(images, trace)
+        assert torch.equal(logits, foreign(images)) and logits.shape == (3, 2)
         with observe(model) as seen:
-            model(pictures)
+            model(images)
     assert trace.layout == seen.layout and torch.equal(trace.readout, seen.readout)
     for one, other in zip(trace.records, seen.records, strict=True):
         assert torch.equal(one.query, other.query) and torch.equal(one.output, other.output)

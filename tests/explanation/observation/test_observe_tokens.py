@@ -19,7 +19,7 @@ def looked_at(model: nn.Module, height: int = 16, width: int = 24, batch: int = 
 
 
 def shares(trace: Trace) -> list[float]:
-    """The readout of the first picture; all pictures of these models have the same."""
+    """The readout of the first image; all images of these models have the same."""
     assert trace.readout is not None and torch.equal(trace.readout[0], trace.readout[1])
     assert trace.readout.sum(-1).tolist() == pytest.approx([1, 1])
     return trace.readout[0].tolist()
@@ -106,17 +106,17 @@ class Cut(nn.Module):
         self.how, self.columns_first = how, columns_first
         self.project = nn.Linear(3 * PATCH * PATCH, WIDTH)
 
-    def forward(self, pictures):
-        batch, _, height, width = pictures.shape
+    def forward(self, images):
+        batch, _, height, width = images.shape
         rows, columns = height // PATCH, width // PATCH
         if self.how == "reshape":
-            cut = pictures.reshape(batch, 3, rows, PATCH, columns, PATCH).permute(0, 2, 4, 3, 5, 1)
+            cut = images.reshape(batch, 3, rows, PATCH, columns, PATCH).permute(0, 2, 4, 3, 5, 1)
         elif self.how == "channels-last":
-            cut = pictures.permute(0, 2, 3, 1).reshape(batch, rows, PATCH, columns, PATCH, 3).transpose(2, 3)
+            cut = images.permute(0, 2, 3, 1).reshape(batch, rows, PATCH, columns, PATCH, 3).transpose(2, 3)
         elif self.how == "two-unfolds":
-            cut = pictures.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH).permute(0, 2, 3, 4, 5, 1)
+            cut = images.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH).permute(0, 2, 3, 4, 5, 1)
         else:
-            cut = functional.unfold(pictures, PATCH, stride=PATCH).transpose(1, 2).unflatten(1, (rows, columns))
+            cut = functional.unfold(images, PATCH, stride=PATCH).transpose(1, 2).unflatten(1, (rows, columns))
         if self.columns_first:
             cut = cut.transpose(1, 2)
         # As a convolution's result, which Tutorial flattens again.
@@ -188,8 +188,8 @@ def test_pixels_left_over_are_refused():
 
 def test_no_patch_embedding_is_refused():
     class Rows(nn.Module):
-        def forward(self, pictures):
-            return pictures.mean(1).flatten(1)[:, : 2 * WIDTH].view(len(pictures), WIDTH, 2, 1)
+        def forward(self, images):
+            return images.mean(1).flatten(1)[:, : 2 * WIDTH].view(len(images), WIDTH, 2, 1)
 
     model = Tutorial()
     model.stem = Rows()

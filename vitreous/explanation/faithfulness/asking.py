@@ -1,4 +1,4 @@
-"""Asking a model about very many variants of a few pictures, from each of which patches were removed."""
+"""Asking a model about very many variants of a few images, from each of which patches were removed."""
 
 from dataclasses import dataclass, field
 
@@ -10,31 +10,31 @@ from vitreous.explanation.method import Model
 from vitreous.explanation.targets import Along
 
 PIXELS_AT_ONCE = {"cpu": 2**17, "cuda": 2**24}
-"""Pixels of one batch: 128 pictures of 32 × 32 on a processor, where more gain nothing; 334 of 224 × 224 on a GPU."""
+"""Pixels of one batch: 128 images of 32 × 32 on a processor, where more gain nothing; 334 of 224 × 224 on a GPU."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says of variants of pictures; each is (pictures, variants)."""
+    """What a model says of variants of images; each is (images, variants)."""
 
     amount: Tensor
     """How much of the target there is: a class's probability; for a model without classes, the score over that of the
-    whole picture."""
+    whole image."""
     score: Tensor
-    """The target's own score: a class's logit, or how far the model's vector reaches in the picture's direction."""
+    """The target's own score: a class's logit, or how far the model's vector reaches in the image's direction."""
     same: Tensor
     """1 where the target is the most probable class, else 0; zeros for a model without classes."""
 
 
 @dataclass
 class Asked:
-    """Some pictures and the model that is asked about them."""
+    """Some images and the model that is asked about them."""
 
     model: Model
     inputs: Tensor
-    """Prepared pictures (pictures, channels, height, width)."""
+    """Prepared images (images, channels, height, width)."""
     target: Along
-    """What each picture is asked for: a direction (pictures, classes), one at the class."""
+    """What each image is asked for: a direction (images, classes), one at the class."""
     patch: int
     """Side of a patch in pixels."""
     has_classes: bool = True
@@ -48,15 +48,15 @@ class Asked:
 
     @torch.no_grad()
     def whole(self) -> Tensor:
-        """The target's score (pictures, 1) on the pictures as they are."""
+        """The target's score (images, 1) on the images as they are."""
         return self.target(self.model(self.inputs))[:, None]
 
     @torch.no_grad()
     def about(self, kept: Tensor, filling: Filling) -> Answers:
-        """The model's answers where only some patches are kept: bool (pictures, variants, patches)."""
-        pictures, variants, patches = kept.shape
-        assert pictures == len(self.inputs) and patches == self.grid_hw[0] * self.grid_hw[1], kept.shape
-        places = torch.arange(pictures, device=kept.device).repeat_interleave(variants)
+        """The model's answers where only some patches are kept: bool (images, variants, patches)."""
+        images, variants, patches = kept.shape
+        assert images == len(self.inputs) and patches == self.grid_hw[0] * self.grid_hw[1], kept.shape
+        places = torch.arange(images, device=kept.device).repeat_interleave(variants)
         logits = self._logits(places, kept.flatten(0, 1), filling)
         directions = self.target.directions[places].to(logits)
         score = (logits * directions).sum(1)
@@ -65,7 +65,7 @@ class Asked:
             same = (logits.argmax(1) == directions.argmax(1)).to(score)
         else:
             amount, same = score / self.whole().flatten()[places], torch.zeros_like(score)
-        return Answers(*(values.view(pictures, variants) for values in (amount, score, same)))
+        return Answers(*(values.view(images, variants) for values in (amount, score, same)))
 
     def _logits(self, places: Tensor, kept: Tensor, filling: Filling) -> Tensor:
         """Logits (rows, classes), in batches that are halved for good if the GPU's memory can't hold them."""

@@ -1,4 +1,4 @@
-"""What stands in a picture where patches were removed: the mean colour, a blur, or what the neighbours suggest."""
+"""What stands in an image where patches were removed: the mean color, a blur, or what the neighbors suggest."""
 
 from collections.abc import Callable
 
@@ -8,27 +8,27 @@ from torch import Tensor
 from vitreous.explanation.faithfulness.imputation import impute
 
 Filling = Callable[[Tensor, Tensor], Tensor]
-"""(which picture each row is of: int64 (rows), which pixels are kept: bool (rows, height, width)) to pictures
+"""(which image each row is of: int64 (rows), which pixels are kept: bool (rows, height, width)) to images
 (rows, channels, height, width)."""
 
 
 def mean_color(inputs: Tensor) -> Filling:
-    """Nought, which after normalisation is the mean colour of the pictures that the model learned from.
+    """Nought, which after normalization is the mean color of the images that the model learned from.
 
-    `inputs` are prepared pictures (pictures, channels, height, width), here as below.
+    `inputs` are prepared images (images, channels, height, width), here as below.
     """
     return lambda places, kept: inputs[places] * kept[:, None]
 
 
 def blurred(inputs: Tensor, patch: int) -> Filling:
-    """The same picture out of focus: a Gaussian whose standard deviation is a patch's side, weights summing to 1."""
+    """The same image out of focus: a Gaussian whose standard deviation is a patch's side, weights summing to 1."""
     down, across = (blur_matrix(side, patch).to(inputs) for side in inputs.shape[2:])
     soft = down @ inputs @ across.T
     return lambda places, kept: torch.where(kept[:, None], inputs[places], soft[places])
 
 
 def imputed(inputs: Tensor, noise: Tensor) -> Filling:
-    """Each removed pixel is the weighted mean of its neighbours, plus noise (as `inputs`): see imputation.py."""
+    """Each removed pixel is the weighted mean of its neighbors, plus noise (as `inputs`): see imputation.py."""
     return lambda places, kept: impute(inputs[places], kept) + noise[places] * ~kept[:, None]
 
 

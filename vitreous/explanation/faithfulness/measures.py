@@ -1,4 +1,4 @@
-"""One map after the other, judged: all that is measured of a method on a batch of pictures."""
+"""One map after the other, judged: all that is measured of a method on a batch of images."""
 
 from collections.abc import Mapping
 
@@ -12,14 +12,14 @@ from vitreous.explanation.method import Model
 
 
 def judge(subject: Subject, method: str, copies: Mapping[str, Model], changes: np.ndarray) -> dict[str, np.ndarray]:
-    """Everything measured of a method's (or a baseline's) maps, by name; the first axis is the pictures.
+    """Everything measured of a method's (or a baseline's) maps, by name; the first axis is the images.
 
-    Beside what `removal` returns: "map" (pictures, patches) itself; "sensitivity-N" for each set size; and for each
-    randomised copy "randomised-STAGE", the rank correlation of its map with the model's own, for signed maps also of
-    their absolute values, "randomised-STAGE-absolute".
+    Beside what `removal` returns: "map" (images, patches) itself; "sensitivity-N" for each set size; and for each
+    randomized copy "randomized-STAGE", the rank correlation of its map with the model's own, for signed maps also of
+    their absolute values, "randomized-STAGE-absolute".
 
     Args:
-        copies: the model with randomised weights, by stage (randomised.py).
+        copies: the model with randomized weights, by stage (randomized.py).
         changes: what `score_changes` found, the same for every method.
 
     Raises:
@@ -31,7 +31,7 @@ def judge(subject: Subject, method: str, copies: Mapping[str, Model], changes: n
         found[f"sensitivity-{size}"] = column
     for stage, copy in copies.items():
         forgot, _ = subject.maps(method, copy, stage)
-        found[f"randomised-{stage}"] = rank_correlation(maps, forgot)
+        found[f"randomized-{stage}"] = rank_correlation(maps, forgot)
         if signed:
-            found[f"randomised-{stage}-absolute"] = rank_correlation(np.abs(maps), np.abs(forgot))
+            found[f"randomized-{stage}-absolute"] = rank_correlation(np.abs(maps), np.abs(forgot))
     return found

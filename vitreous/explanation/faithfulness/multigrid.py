@@ -1,6 +1,6 @@
-"""Solving many pictures' Laplace equations at once: conjugate gradients, each step helped by ever coarser grids.
+"""Solving many images' Laplace equations at once: conjugate gradients, each step helped by ever coarser grids.
 
-Conjugate gradients alone (Hestenes and Stiefel 1952) need a thousand steps for a large hole in a picture of 224 pixels;
+Conjugate gradients alone (Hestenes and Stiefel 1952) need a thousand steps for a large hole in an image of 224 pixels;
 preconditioned by one multigrid cycle a step (Tatebe 1993) they need about ten, whatever the size.
 """
 
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 DIAGONAL = 1 / 12
-"""Weight of a diagonal neighbour; a nearest one has twice as much (Rong et al. 2022, section 4)."""
+"""Weight of a diagonal neighbor; a nearest one has twice as much (Rong et al. 2022, section 4)."""
 DAMPING = 0.8
 SMOOTHINGS = 2
 COARSEST_SIDE, COARSEST_SMOOTHINGS = 4, 8
 
 
-def neighbour_sum(planes: Tensor) -> Tensor:
-    """The weighted sum of each pixel's up to eight neighbours (..., height, width); there are none beyond the border.
+def neighbor_sum(planes: Tensor) -> Tensor:
+    """The weighted sum of each pixel's up to eight neighbors (..., height, width); there are none beyond the border.
 
     The weights are a product of (1, 2, 1) / √12 down and across, but for the middle.
     """
@@ -25,9 +25,9 @@ def neighbour_sum(planes: Tensor) -> Tensor:
 
 
 def laplacian(planes: Tensor) -> Tensor:
-    """Each pixel times the sum of its neighbours' weights, less the weighted sum of its neighbours."""
+    """Each pixel times the sum of its neighbors' weights, less the weighted sum of its neighbors."""
     height, width = planes.shape[-2:]
-    return _degree(height, width, planes.dtype, planes.device) * planes - neighbour_sum(planes)
+    return _degree(height, width, planes.dtype, planes.device) * planes - neighbor_sum(planes)
 
 
 def solve(right: Tensor, unknown: Tensor, start: Tensor, tolerance: float) -> Tensor:
@@ -95,8 +95,8 @@ def _one_two_one(planes: Tensor, axis: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _degree(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The sum of the weights of each pixel's neighbours (height, width): 1, but less at the border."""
-    return neighbour_sum(torch.ones(height, width, dtype=dtype, device=device))
+    """The sum of the weights of each pixel's neighbors (height, width): 1, but less at the border."""
+    return neighbor_sum(torch.ones(height, width, dtype=dtype, device=device))
 
 
 @lru_cache(maxsize=64)

@@ -11,15 +11,15 @@ from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Target
 from vitreous.runtime import seed_for
 
-BASELINES = ("random map", "centred blob")
+BASELINES = ("random map", "centerd blob")
 BLOB_DEVIATION = 0.25
-"""Of the blob, over the picture's sides."""
+"""Of the blob, over the image's sides."""
 
 
 def patch_maps(
     model: Model, inputs: Tensor, method: str, target: Target, grid_hw: tuple[int, int]
 ) -> tuple[np.ndarray, bool]:
-    """A method's maps of prepared pictures (pictures, channels, height, width): float64 (pictures, patches).
+    """A method's maps of prepared images (images, channels, height, width): float64 (images, patches).
 
     Patches row by row; also whether the maps are signed. A number a pixel is averaged over the patch, so that all
     methods rank equal units.
@@ -31,7 +31,7 @@ def patch_maps(
     with torch.no_grad():
         maps = chosen.explain(model, inputs, target, settings)
     if maps.colors is not None:
-        raise InputError("its maps are colours, which rank no patches")
+        raise InputError("its maps are colors, which rank no patches")
     if not maps.grids.isfinite().all():
         raise InputError("its values on this model are not finite")
     grids = maps.grids.detach().double().cpu().numpy()
@@ -50,13 +50,13 @@ def to_patches(grid: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:
     return grid.reshape(high, rows // high, wide, columns // wide).mean((1, 3)).ravel()
 
 
-def baseline_map(name: str, grid_hw: tuple[int, int], seed: int, picture: int, stage: str = "trained") -> np.ndarray:
-    """One of BASELINES for a picture: float64 (patches).
+def baseline_map(name: str, grid_hw: tuple[int, int], seed: int, image: int, stage: str = "trained") -> np.ndarray:
+    """One of BASELINES for an image: float64 (patches).
 
-    The random map is drawn anew for each picture and each stage of the model; the blob is always the same.
+    The random map is drawn anew for each image and each stage of the model; the blob is always the same.
     """
     assert name in BASELINES, name
     if name == "random map":
-        return np.random.default_rng(seed_for(seed, name, picture, stage)).random(grid_hw[0] * grid_hw[1])
+        return np.random.default_rng(seed_for(seed, name, image, stage)).random(grid_hw[0] * grid_hw[1])
     down, across = (np.exp(-((((np.arange(side) + 0.5) / side - 0.5) / BLOB_DEVIATION) ** 2) / 2) for side in grid_hw)
     return np.outer(down, across).ravel()

@@ -17,7 +17,7 @@ STEPS = 16
 ROAD_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Of the patches, removed and imputed."""
 NOISE = 0.01
-"""Standard deviation of what is added to imputed pixels, in units of the normalised picture."""
+"""Standard deviation of what is added to imputed pixels, in units of the normalized image."""
 
 
 def steps(patches: int) -> np.ndarray:
@@ -31,11 +31,11 @@ def road_counts(patches: int) -> np.ndarray:
 
 
 def removal(subject: Subject, maps: np.ndarray) -> dict[str, np.ndarray]:
-    """How much of the target there is as patches are added or removed in the order of maps (pictures, patches).
+    """How much of the target there is as patches are added or removed in the order of maps (images, patches).
 
-    "insertion" and "deletion" are (pictures, points) at `steps`; insertion starts from the blurred picture, deletion
-    ends with the mean colour. "road-most" and "road-least", the most and the least relevant patches first, are
-    (pictures, shares), and so are "road-most-same" and "road-least-same": 1 where the target is still the prediction.
+    "insertion" and "deletion" are (images, points) at `steps`; insertion starts from the blurred image, deletion
+    ends with the mean color. "road-most" and "road-least", the most and the least relevant patches first, are
+    (images, shares), and so are "road-most-same" and "road-least-same": 1 where the target is still the prediction.
     """
     asked, patches = subject.asked, maps.shape[1]
     lots = subject.drawn("lots between equal patches", lambda random: torch.rand(patches, generator=random))
@@ -55,5 +55,5 @@ def removal(subject: Subject, maps: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def first(place: Tensor, counts: np.ndarray) -> Tensor:
-    """Whether a patch is among the first so many: place (pictures, patches) to bool (pictures, counts, patches)."""
+    """Whether a patch is among the first so many: place (images, patches) to bool (images, counts, patches)."""
     return place[:, None] < torch.from_numpy(counts).to(place)[None, :, None]

@@ -20,14 +20,14 @@ def set_sizes(patches: int) -> tuple[int, ...]:
 
 
 def removed_sets(subject: Subject, patches: int) -> Tensor:
-    """Random sets of patches, each picture's own, the same for every method: bool (pictures, sizes, SETS, patches)."""
+    """Random sets of patches, each image's own, the same for every method: bool (images, sizes, SETS, patches)."""
     lots = subject.drawn("sets", lambda random: torch.rand(len(set_sizes(patches)), SETS, patches, generator=random))
     sizes = torch.tensor(set_sizes(patches), device=lots.device)[:, None, None]
     return lots.argsort(-1).argsort(-1) < sizes
 
 
 def score_changes(subject: Subject) -> np.ndarray:
-    """By how much the target's score falls when a set is removed, to the mean colour: (pictures, sizes, SETS)."""
+    """By how much the target's score falls when a set is removed, to the mean color: (images, sizes, SETS)."""
     rows, columns = subject.asked.grid_hw
     removed = removed_sets(subject, rows * columns)
     scores = subject.asked.about(~removed.flatten(1, 2), mean_color(subject.asked.inputs)).score
@@ -35,8 +35,8 @@ def score_changes(subject: Subject) -> np.ndarray:
 
 
 def sensitivity(subject: Subject, maps: np.ndarray, changes: np.ndarray) -> np.ndarray:
-    """Correlation of the map's sum over a set with the score's change, over the sets of a size: (pictures, sizes)."""
+    """Correlation of the map's sum over a set with the score's change, over the sets of a size: (images, sizes)."""
     removed = removed_sets(subject, maps.shape[1]).cpu().numpy()
     sums = np.einsum("pskn,pn->psk", removed.astype(np.float64), maps)
-    pictures, sizes, sets = sums.shape
-    return correlation(sums.reshape(-1, sets), changes.reshape(-1, sets)).reshape(pictures, sizes)
+    images, sizes, sets = sums.shape
+    return correlation(sums.reshape(-1, sets), changes.reshape(-1, sets)).reshape(images, sizes)

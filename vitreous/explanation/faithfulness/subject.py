@@ -1,4 +1,4 @@
-"""Pictures under examination: what is asked of the model about them, and the maps that are to be judged."""
+"""Images under examination: what is asked of the model about them, and the maps that are to be judged."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,17 +18,17 @@ from vitreous.tasks.classification import Classifier
 
 @dataclass(frozen=True)
 class Subject:
-    """A batch of pictures that a model sees at one size."""
+    """A batch of images that a model sees at one size."""
 
     numbers: Sequence[int]
-    """Each picture's number in the data: its random draws hang on that, and not on its place in the batch."""
+    """Each image's number in the data: its random draws hang on that, and not on its place in the batch."""
     asked: Asked
     seed: int
 
     def maps(self, method: str, model: Model | None = None, stage: str = "trained") -> tuple[np.ndarray, bool]:
-        """A method's or a baseline's maps, float64 (pictures, patches), and whether they are signed.
+        """A method's or a baseline's maps, float64 (images, patches), and whether they are signed.
 
-        Of the model itself, or of a randomised copy and the stage that it is at.
+        Of the model itself, or of a randomized copy and the stage that it is at.
 
         Raises:
             InputError: the method can't explain this model.
@@ -42,7 +42,7 @@ class Subject:
         return patch_maps(model or self.asked.model, self.asked.inputs, method, target, self.asked.grid_hw)
 
     def drawn(self, purpose: str, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
-        """Random numbers for a purpose, each picture's own, on the device: (pictures, ...)."""
+        """Random numbers for a purpose, each image's own, on the device: (images, ...)."""
         return torch.stack([draw(generator(self.seed, purpose, number)) for number in self.numbers]).to(
             self.asked.inputs.device
         )
@@ -55,7 +55,7 @@ def subject(
     labels: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Subject:
-    """Pictures (uint8 (height, width, 3), all alike) under examination for the predicted class, or for these labels.
+    """Images (uint8 (height, width, 3), all alike) under examination for the predicted class, or for these labels.
 
     A model without classes is examined for its own vector's direction.
     """

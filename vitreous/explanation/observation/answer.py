@@ -1,4 +1,4 @@
-"""A foreign model's answer to pictures, whatever it comes wrapped in."""
+"""A foreign model's answer to images, whatever it comes wrapped in."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ def answer_of(outputs: Any) -> Tensor:
     `logits`, else `image_embeds`, else `pooler_output`, else token 0 of `last_hidden_state`.
 
     Raises:
-        InputError: there is none of these, or it isn't one row a picture.
+        InputError: there is none of these, or it isn't one row an image.
     """
     answer = outputs
     if any(_get(outputs, name) is not None for name in NAMES):
@@ -28,7 +28,7 @@ def answer_of(outputs: Any) -> Tensor:
     if not isinstance(answer, Tensor) or answer.ndim != 2:
         shape = f"a tensor of shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
         raise InputError(
-            f"the model answers with {shape}, not with one row of numbers for each picture (batch, classes): wrap it "
+            f"the model answers with {shape}, not with one row of numbers for each image (batch, classes): wrap it "
             "in a module that does"
         )
     return answer

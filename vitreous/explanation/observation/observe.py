@@ -18,20 +18,20 @@ def observe(model: nn.Module, trace: Trace | None = None) -> Generator[Trace]:
     """Fill a trace from one pass of a model that is no ViT of ours.
 
         with observe(model) as trace:
-            logits = model(pictures)
+            logits = model(images)
 
     Records hold the very tensors that flow on, so that gradients through them work; the logits are the same to the bit
     as without observing (where a `nn.TransformerEncoderLayer` would take its fused path, as on the usual one).
-    Prefix tokens, grid and readout are found from a pass of its own over the first picture. Nothing of PyTorch is
+    Prefix tokens, grid and readout are found from a pass of its own over the first image. Nothing of PyTorch is
     patched; other threads see nothing; two hooks on the model are gone when the context ends, also by an error.
 
     Args:
-        model: a module in evaluation mode, called once inside the context with pictures (batch, channels, height,
+        model: a module in evaluation mode, called once inside the context with images (batch, channels, height,
             width) as its first argument or any named one.
         trace: what is filled; a new one by default.
 
     Raises:
-        InputError: the model isn't called just once, or its attention can't be seen or laid on the picture; says why.
+        InputError: the model isn't called just once, or its attention can't be seen or laid on the image; says why.
     """
     refuse_unseen(model)
     one_pass = _Pass(model, Trace() if trace is None else trace)
@@ -65,13 +65,11 @@ class _Pass:
             return
         if self.done:
             raise InputError("the model was called twice while it was observed: observe each call on its own")
-        pictures = find_pictures(args, kwargs)
+        images = find_images(args, kwargs)
         self.busy = True
-        self.structure = study(
-            lambda one: model(*_with(args, pictures, one), **_named(kwargs, pictures, one)), pictures
-        )
+        self.structure = study(lambda one: model(*_with(args, images, one), **_named(kwargs, images, one)), images)
         self.trace.layout = self.structure.layout
-        self.watch = self.structure.watch(len(pictures), self.trace.attended)
+        self.watch = self.structure.watch(len(images), self.trace.attended)
         self.watch.__enter__()
 
     def after(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], outputs: Any) -> None:
@@ -91,8 +89,8 @@ class _Pass:
             watch.__exit__(None, None, None)
 
 
-def find_pictures(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-    """The pictures among a model's arguments.
+def find_images(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+    """The images among a model's arguments.
 
     Raises:
         InputError: none or several of them are (batch, channels, height, width).
@@ -100,15 +98,15 @@ def find_pictures(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
     found = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor) and one.ndim == 4]
     if len(found) != 1 or not len(found[0]):
         shapes = [tuple(one.shape) for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
-        raise InputError(f"expected pictures (batch, channels, height, width) as one argument, got {shapes}")
+        raise InputError(f"expected images (batch, channels, height, width) as one argument, got {shapes}")
     return found[0]
 
 
-def _with(args: Sequence[Any], pictures: Tensor, others: Tensor) -> list[Any]:
-    """The arguments, with other pictures."""
-    return [others if one is pictures else one for one in args]
+def _with(args: Sequence[Any], images: Tensor, others: Tensor) -> list[Any]:
+    """The arguments, with other images."""
+    return [others if one is images else one for one in args]
 
 
-def _named(kwargs: Mapping[str, Any], pictures: Tensor, others: Tensor) -> dict[str, Any]:
-    """The named arguments, with other pictures."""
-    return {name: others if one is pictures else one for name, one in kwargs.items()}
+def _named(kwargs: Mapping[str, Any], images: Tensor, others: Tensor) -> dict[str, Any]:
+    """The named arguments, with other images."""
+    return {name: others if one is images else one for name, one in kwargs.items()}

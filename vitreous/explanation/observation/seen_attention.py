@@ -40,9 +40,9 @@ class AttentionWatch(TorchFunctionMode):
         self.tokens: int | None = None
         self.layers = 0
         self.heads_first = False
-        """Whether heads were seen to have an axis before the pictures'."""
+        """Whether heads were seen to have an axis before the images'."""
         self.folded = False
-        """Whether pictures and heads shared one axis in a way that one picture doesn't tell."""
+        """Whether images and heads shared one axis in a way that one image doesn't tell."""
         self.pooling: Tensor | None = None
         """(batch, keys): the weights of the pooling attention, its heads' mean, in the model's own order of tokens."""
         self._notes = Notes()
@@ -93,7 +93,7 @@ class AttentionWatch(TorchFunctionMode):
             )
 
     def _enter(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        fold, self.fold, self._entered = self.fold, "pictures", True
+        fold, self.fold, self._entered = self.fold, "images", True
         try:
             with self:
                 return _unasked(func)(*args, **kwargs)

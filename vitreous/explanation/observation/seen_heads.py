@@ -1,4 +1,4 @@
-"""Where a foreign tensor of attention keeps its pictures, heads and tokens, and the way to our order and back."""
+"""Where a foreign tensor of attention keeps its images, heads and tokens, and the way to our order and back."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,8 +9,8 @@ from torch import Tensor
 from vitreous.errors import InputError
 from vitreous.explanation.black_box import WITHOUT_ATTENTION
 
-Fold = Literal["pictures", "heads"]
-"""Which of the two comes first, where pictures and heads share one axis or have axes of equal length."""
+Fold = Literal["images", "heads"]
+"""Which of the two comes first, where images and heads share one axis or have axes of equal length."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Heads:
     lead: tuple[int, ...]
     """The axes before the last two."""
     batch: int
-    fold: Fold = "pictures"
+    fold: Fold = "images"
     last: int = 0
     """How many prefix tokens stand behind the patches: they are brought before them."""
 
     @property
     def heads_first(self) -> bool:
-        """Whether the heads' axis stands before the pictures'."""
+        """Whether the heads' axis stands before the images'."""
         alike = self.lead == (self.batch, self.batch)
         return len(self.lead) == 2 and (self.fold == "heads" if alike else self.lead[0] != self.batch)
 
@@ -39,7 +39,7 @@ class Heads:
             tensor = tensor[None, None]
         elif len(self.lead) == 1:
             heads = self.lead[0] // self.batch
-            sizes = (self.batch, heads) if self.fold == "pictures" else (heads, self.batch)
+            sizes = (self.batch, heads) if self.fold == "images" else (heads, self.batch)
             tensor = tensor.unflatten(0, sizes)
         if self.heads_first or (len(self.lead) == 1 and self.fold == "heads"):
             tensor = tensor.transpose(0, 1)
@@ -55,10 +55,10 @@ class Heads:
 
 
 def find_heads(lead: tuple[int, ...], batch: int, fold: Fold | None, last: int) -> Heads:
-    """How attention whose axes before (tokens, tokens) are `lead` belongs to `batch` pictures.
+    """How attention whose axes before (tokens, tokens) are `lead` belongs to `batch` images.
 
     `fold` says what comes first where the lengths don't tell; None where that isn't known, and two axes of equal
-    length are then taken for pictures and heads.
+    length are then taken for images and heads.
 
     Raises:
         InputError: the axes are those of windows, or can't be told.
@@ -67,13 +67,13 @@ def find_heads(lead: tuple[int, ...], batch: int, fold: Fold | None, last: int) 
     if len(lead) > 2 or (len(lead) == 2 and batch not in lead) or (len(lead) == 1 and lead[0] % batch):
         raise InputError(
             f"the attention seen has axes {shape}: it works in windows or over something else than one sequence of "
-            f"tokens a picture (as Swin does), which can't be explained here; choose {WITHOUT_ATTENTION}"
+            f"tokens an image (as Swin does), which can't be explained here; choose {WITHOUT_ATTENTION}"
         )
     if len(lead) == 0 and batch != 1:
-        raise InputError(f"the attention seen has no axis for the {batch} pictures: give one picture at a time")
+        raise InputError(f"the attention seen has no axis for the {batch} images: give one image at a time")
     if len(lead) == 1 and fold is None and batch != 1 and lead[0] != batch:
         raise InputError(
-            f"the attention seen has axes {shape}, and it isn't known whether pictures or heads come first: "
-            "give one picture at a time"
+            f"the attention seen has axes {shape}, and it isn't known whether images or heads come first: "
+            "give one image at a time"
         )
-    return Heads(lead, batch, fold or "pictures", last)
+    return Heads(lead, batch, fold or "images", last)

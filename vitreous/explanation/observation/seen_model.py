@@ -1,4 +1,4 @@
-"""What must be known of a foreign model before its attention can be laid on a picture; found from one picture."""
+"""What must be known of a foreign model before its attention can be laid on an image; found from one image."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -22,19 +22,19 @@ STREAMS = 64
 
 @dataclass(frozen=True)
 class Structure:
-    """How a model takes pictures of one size apart."""
+    """How a model takes images of one size apart."""
 
     layout: TokenLayout
     behind: bool
     """Whether the prefix tokens stand behind the patches in the model; traces have them in front."""
     readout: Tensor | None
-    """(tokens): the weight with which the head reads each; None where attention pools, differently for each picture."""
+    """(tokens): the weight with which the head reads each; None where attention pools, differently for each image."""
     layers: int
     fold: Fold | None
-    """What comes first where the lengths of pictures' and heads' axes don't tell; None where pictures do."""
+    """What comes first where the lengths of images' and heads' axes don't tell; None where images do."""
 
     def watch(self, batch: int, report: Callable[[AttentionRecord], None]) -> AttentionWatch:
-        """A mode for a pass over a batch of pictures."""
+        """A mode for a pass over a batch of images."""
         return AttentionWatch(batch, report, self.fold, self.layout.prefix if self.behind else 0)
 
     def fill(self, trace: Trace, watch: AttentionWatch) -> None:
@@ -46,8 +46,8 @@ class Structure:
         watch.finish()
         if (watch.layers, watch.tokens) != (self.layers, self.layout.tokens):
             raise InputError(
-                f"this pass had {watch.layers} layers of attention over {watch.tokens} tokens, one picture alone "
-                f"{self.layers} over {self.layout.tokens}: the model must treat every picture alike"
+                f"this pass had {watch.layers} layers of attention over {watch.tokens} tokens, one image alone "
+                f"{self.layers} over {self.layout.tokens}: the model must treat every image alike"
             )
         trace.layout, tokens = self.layout, self.layout.tokens
         if watch.pooling is not None:
@@ -57,12 +57,12 @@ class Structure:
 
 
 class _Study(AttentionWatch):
-    """A watch that also keeps the grids laid over the picture and the last tensors of tokens."""
+    """A watch that also keeps the grids laid over the image and the last tensors of tokens."""
 
-    def __init__(self, batch: int, picture_hw: tuple[int, int], fold: Fold | None = None) -> None:
+    def __init__(self, batch: int, image_hw: tuple[int, int], fold: Fold | None = None) -> None:
         self.records: list[AttentionRecord] = []
         super().__init__(batch, self.records.append, fold)
-        self.picture_hw = picture_hw
+        self.image_hw = image_hw
         self.grids: list[Grid] = []
         self.streams: deque[Tensor] = deque(maxlen=STREAMS)
 
@@ -76,7 +76,7 @@ class _Study(AttentionWatch):
         """Watch, and look at what comes before the first attention and after the last."""
         result = super().__torch_function__(func, types, args, kwargs)
         if not self.layers:
-            grid = find_grid(func, args, result, self.picture_hw)
+            grid = find_grid(func, args, result, self.image_hw)
             if grid is not None and grid.tensor.requires_grad:
                 self.grids.append(grid)
         elif isinstance(result, Tensor) and result.ndim == 3 and result.requires_grad:
@@ -85,29 +85,29 @@ class _Study(AttentionWatch):
         return result
 
 
-def study(call: Callable[[Tensor], Any], pictures: Tensor) -> Structure:
-    """Find a model's structure from one pass over the first of some pictures (batch, channels, height, width).
+def study(call: Callable[[Tensor], Any], images: Tensor) -> Structure:
+    """Find a model's structure from one pass over the first of some images (batch, channels, height, width).
 
-    `call` runs the model on pictures; its parameters' gradients are left as they are.
+    `call` runs the model on images; its parameters' gradients are left as they are.
 
     Raises:
         InputError: the model can't be observed; says why.
     """
     with torch.enable_grad():
-        picture = pictures[:1].detach().clone().requires_grad_()
-        watch = _Study(1, (picture.shape[2], picture.shape[3]))
+        image = images[:1].detach().clone().requires_grad_()
+        watch = _Study(1, (image.shape[2], image.shape[3]))
         with watch:
-            logits = answer_of(call(picture))
+            logits = answer_of(call(image))
         watch.finish()
         first = watch.records[0]
-        grid = choose_grid(watch.grids, first.value.shape[2], watch.picture_hw)
+        grid = choose_grid(watch.grids, first.value.shape[2], watch.image_hw)
         if not first.value.requires_grad:
             raise InputError(
                 "the model runs under no_grad of its own or detaches what it computes: let it give gradients"
             )
         layout, behind = find_layout(grid, first.value)
         readout = None if watch.pooling is not None else _readout(logits, watch, layout, behind=behind)
-        fold = _fold(call, picture, watch) if watch.folded else "heads" if watch.heads_first else None
+        fold = _fold(call, image, watch) if watch.folded else "heads" if watch.heads_first else None
     return Structure(layout, behind, readout, watch.layers, fold)
 
 
@@ -117,24 +117,24 @@ def _readout(logits: Tensor, watch: _Study, layout: TokenLayout, *, behind: bool
     return readout.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def _fold(call: Callable[[Tensor], Any], picture: Tensor, alone: _Study) -> Fold:
-    """Whether pictures or heads come first where they share an axis: in two equal pictures, equal things are pictures.
+def _fold(call: Callable[[Tensor], Any], image: Tensor, alone: _Study) -> Fold:
+    """Whether images or heads come first where they share an axis: in two equal images, equal things are images.
 
     Raises:
         InputError: it can't be told.
     """
-    twice = _Study(2, alone.picture_hw, "pictures")
+    twice = _Study(2, alone.image_hw, "images")
     with torch.no_grad(), twice:
-        call(torch.cat([picture, picture]).detach())
+        call(torch.cat([image, image]).detach())
     values = twice.records[0].value
     turned = values.flatten(0, 1).unflatten(0, (-1, 2)).transpose(0, 1)
     alike = {
         fold: torch.allclose(pair[0], pair[1], rtol=1e-3, atol=1e-5)
-        for fold, pair in (("pictures", values), ("heads", turned))
+        for fold, pair in (("images", values), ("heads", turned))
     }
-    if alike["pictures"] == alike["heads"]:
-        raise InputError("pictures and heads share an axis of the attention, and it can't be told which comes first")
-    return "pictures" if alike["pictures"] else "heads"
+    if alike["images"] == alike["heads"]:
+        raise InputError("images and heads share an axis of the attention, and it can't be told which comes first")
+    return "images" if alike["images"] else "heads"
 
 
 def is_compiled(part: nn.Module) -> bool:

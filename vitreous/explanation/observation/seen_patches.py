@@ -1,4 +1,4 @@
-"""Where a foreign model cuts its pictures into patches, and which of its tokens is which patch."""
+"""Where a foreign model cuts its images into patches, and which of its tokens is which patch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from vitreous.model.trace import TokenLayout
 
 @dataclass(frozen=True)
 class Grid:
-    """A tensor that holds a number or more for each place of a grid laid over the picture."""
+    """A tensor that holds a number or more for each place of a grid laid over the image."""
 
     tensor: Tensor
     grid_hw: tuple[int, int]
@@ -31,26 +31,26 @@ class Grid:
         return squares.sum(others).sqrt().view(self.grid_hw)
 
 
-def find_grid(func: Callable[..., Any], args: Sequence[Any], result: Any, picture_hw: tuple[int, int]) -> Grid | None:
-    """The grid that a torch function call lays over a picture, if it does: a convolution, unfold or rearrangement."""
+def find_grid(func: Callable[..., Any], args: Sequence[Any], result: Any, image_hw: tuple[int, int]) -> Grid | None:
+    """The grid that a torch function call lays over an image, if it does: a convolution, unfold or rearrangement."""
     name = getattr(func, "__name__", "")
     if not isinstance(result, Tensor) or not args or not isinstance(args[0], Tensor):
         return None
     if name == "conv2d":
         return Grid(result, _hw(result.shape[-2:]), _touching(args)) if result.ndim == 4 else None
     if name == "unfold":
-        return _unfolded(func, args, result, picture_hw)
+        return _unfolded(func, args, result, image_hw)
     if args[0].ndim == 4 and result.ndim == 6 and name in ("reshape", "view"):
-        return _cut(args[0], result, picture_hw)
+        return _cut(args[0], result, image_hw)
     return None
 
 
-def _cut(pictures: Tensor, result: Tensor, picture_hw: tuple[int, int]) -> Grid | None:
-    """The grid where both sides of the pictures become two axes each; channels may stand first or last."""
+def _cut(images: Tensor, result: Tensor, image_hw: tuple[int, int]) -> Grid | None:
+    """The grid where both sides of the images become two axes each; channels may stand first or last."""
     for first in (2, 1):
         rows, row, columns, column = result.shape[first : first + 4]
-        sides = _hw(pictures.shape[first : first + 2])
-        if sides == picture_hw == (rows * row, columns * column):
+        sides = _hw(images.shape[first : first + 2])
+        if sides == image_hw == (rows * row, columns * column):
             return Grid(result, (rows, columns), True, (first, first + 2))
     return None
 
@@ -66,21 +66,21 @@ def _touching(args: Sequence[Any]) -> bool:
     return tuple(args[1].shape[-2:]) == stride
 
 
-def _unfolded(func: Any, args: Sequence[Any], result: Tensor, picture_hw: tuple[int, int]) -> Grid | None:
+def _unfolded(func: Any, args: Sequence[Any], result: Tensor, image_hw: tuple[int, int]) -> Grid | None:
     if func is functional.unfold:  # (batch, channels × patch × patch, patches)
-        pixels, places = picture_hw[0] * picture_hw[1], result.shape[-1]
+        pixels, places = image_hw[0] * image_hw[1], result.shape[-1]
         numbers = args[0].shape[1]
         side = round((result.shape[1] / numbers) ** 0.5)
         fits = side * side * numbers == result.shape[1] and side * side * places == pixels
-        return Grid(result, (picture_hw[0] // side, picture_hw[1] // side), True, (2, 2)) if fits else None
+        return Grid(result, (image_hw[0] // side, image_hw[1] // side), True, (2, 2)) if fits else None
     if args[0].ndim != 5 or result.ndim != 6:  # the second of two unfolds: (batch, channels, rows, columns, ...)
         return None
     grid_hw = _hw(result.shape[2:4])
-    fits = (grid_hw[0] * result.shape[4], grid_hw[1] * result.shape[5]) == picture_hw
+    fits = (grid_hw[0] * result.shape[4], grid_hw[1] * result.shape[5]) == image_hw
     return Grid(result, grid_hw, True) if fits else None
 
 
-def choose_grid(grids: Sequence[Grid], tokens: int, picture_hw: tuple[int, int]) -> Grid:
+def choose_grid(grids: Sequence[Grid], tokens: int, image_hw: tuple[int, int]) -> Grid:
     """The grid whose places are the tokens of the first attention.
 
     Raises:
@@ -89,7 +89,7 @@ def choose_grid(grids: Sequence[Grid], tokens: int, picture_hw: tuple[int, int])
     fitting = [grid for grid in grids if grid.grid_hw[0] * grid.grid_hw[1] <= tokens]
     fitting = [grid for grid in fitting if grid.patches] or fitting[-1:]
     seen = " or ".join(f"{rows} x {columns}" for rows, columns in dict.fromkeys(grid.grid_hw for grid in grids))
-    where = f"{tokens} tokens attend to each other, for pictures of {picture_hw[0]} x {picture_hw[1]} pixels"
+    where = f"{tokens} tokens attend to each other, for images of {image_hw[0]} x {image_hw[1]} pixels"
     if not grids:
         raise InputError(f"{where}, but no patch embedding was seen (a convolution, unfold or rearrangement)")
     if not fitting:
@@ -99,10 +99,10 @@ def choose_grid(grids: Sequence[Grid], tokens: int, picture_hw: tuple[int, int])
         )
     if len({grid.grid_hw for grid in fitting}) > 1:
         raise InputError(f"{where}, which are cut into {seen} places: it isn't clear which of these are the patches")
-    (rows, columns), (height, width) = fitting[-1].grid_hw, picture_hw
+    (rows, columns), (height, width) = fitting[-1].grid_hw, image_hw
     if height % rows or width % columns:
         raise InputError(
-            f"pictures of {height} x {width} pixels are cut into {rows} x {columns} patches, of which "
+            f"images of {height} x {width} pixels are cut into {rows} x {columns} patches, of which "
             "some pixels are left over: choose a size that the patch divides"
         )
     return fitting[-1]
@@ -112,7 +112,7 @@ def find_layout(grid: Grid, value: Tensor) -> tuple[TokenLayout, bool]:
     """Which tokens are patches, and whether the others stand behind them instead of before.
 
     Args:
-        grid: of the picture's patches.
+        grid: of the image's patches.
         value: (1, heads, tokens, head width), the first attention's, a function of `grid.tensor`.
 
     Token i is the patch on whose place it depends the most, by autograd.

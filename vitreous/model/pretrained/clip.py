@@ -75,11 +75,11 @@ def tower_description(config: ViTConfig) -> dict[str, Any]:
     """What CLIP's and SigLIP's vision configurations have alike in transformers.
 
     Raises:
-        InputError: the model is made for pictures that aren't square.
+        InputError: the model is made for images that aren't square.
     """
     height, width = config.image_size_hw
     if height != width:
-        raise InputError(f"transformers' CLIP and SigLIP are made for square pictures, not for {height} × {width}")
+        raise InputError(f"transformers' CLIP and SigLIP are made for square images, not for {height} × {width}")
     return {
         "hidden_size": config.width,
         "intermediate_size": int(config.mlp_ratio * config.width),

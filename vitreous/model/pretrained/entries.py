@@ -259,7 +259,7 @@ def patch_entry(theirs: str, config: ViTConfig, *, bias: bool = True) -> tuple[E
 
 
 def linear_entries(ours: str, theirs: str) -> tuple[Entry, Entry]:
-    """Weight and bias of a linear map or a normalisation that is alike on both sides."""
+    """Weight and bias of a linear map or a normalization that is alike on both sides."""
     return Entry(f"{ours}.weight", f"{theirs}.weight"), Entry(f"{ours}.bias", f"{theirs}.bias")
 
 

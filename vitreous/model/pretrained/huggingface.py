@@ -39,7 +39,7 @@ def trunk_config(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any], rows:
 
 
 def trunk_rules(config: ViTConfig) -> list[Rule]:
-    """Patches, attention and the last normalisation, which all families name alike."""
+    """Patches, attention and the last normalization, which all families name alike."""
     attention = f"{LAYER}.attention.attention"
     query_key_value = (f"{attention}.query", f"{attention}.key", f"{attention}.value")
     return [

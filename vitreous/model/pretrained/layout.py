@@ -70,7 +70,7 @@ class Layout:
 
     name: str
     marks: tuple[str, ...]
-    """Names that weights in this layout always have (without `prefix`). They recognise it."""
+    """Names that weights in this layout always have (without `prefix`). They recognize it."""
     configure: Callable[[Mapping[str, Tensor], Mapping[str, Any]], ViTConfig]
     """From tensors, by bare names, and their config.json (empty if there is none) to our configuration."""
     rules: Callable[[ViTConfig], Sequence[Rule]]
@@ -84,7 +84,7 @@ class Layout:
     without: tuple[str, ...] = ()
     """Names whose presence says that it is another layout."""
     ignored: tuple[str, ...] = ()
-    """Regular expressions, for whole names, of what the picture tower doesn't need: text towers, mask tokens."""
+    """Regular expressions, for whole names, of what the image tower doesn't need: text towers, mask tokens."""
     prefix: str = ""
     """Stands before all names but those in `outside`: left out in reading, added in writing."""
     prefix_needs_classes: bool = False
@@ -225,7 +225,7 @@ class Layout:
             raise InputError(f"these weights lack {listed(missing)}, which {self.name} models have")
 
     def ignores(self, name: str) -> bool:
-        """Whether a bare name is of something that the picture tower doesn't need."""
+        """Whether a bare name is of something that the image tower doesn't need."""
         return any(re.fullmatch(pattern, name) for pattern in self.ignored)
 
 

@@ -48,7 +48,7 @@ FEWEST_MARKS = 0.5
 """Share of a layout's marks behind a beginning with which it is worth naming: one "norm.weight" is none."""
 
 
-def recognise(keys_and_shapes: Mapping[str, Sequence[int]]) -> Layout:
+def recognize(keys_and_shapes: Mapping[str, Sequence[int]]) -> Layout:
     """The layout of weights with these names and shapes.
 
     Of several whose marks are all there, it is the one with the most marks.

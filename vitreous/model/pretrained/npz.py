@@ -42,7 +42,7 @@ NEWER = Names("LayerNorm_0", "MultiHeadDotProductAttention_0", "LayerNorm_1", "M
 
 
 def read_npz(path: Path) -> dict[str, Tensor]:
-    """The arrays of an .npz file as tensors, by name; bfloat16, which numpy lacks, is recognised by its two bytes.
+    """The arrays of an .npz file as tensors, by name; bfloat16, which numpy lacks, is recognized by its two bytes.
 
     Raises:
         InputError: it is no such file, is cut short, or holds objects (pickles), which aren't read.

@@ -74,7 +74,7 @@ def patch_of(kernel: Tensor) -> int:
 
 
 def size_of(places: int, patch_size: int, theirs: Mapping[str, Any], key: str = "image_size") -> tuple[int, int]:
-    """Height and width in pixels of the pictures that a table of so many `places` was learned on.
+    """Height and width in pixels of the images that a table of so many `places` was learned on.
 
     Pixels that make no whole patch are cut off. Without a size in config.json the grid must be square.
 

@@ -1,4 +1,4 @@
-"""transformers' image towers of SigLIP (Zhai et al. 2023) and of SigLIP 2's models for one size of picture."""
+"""transformers' image towers of SigLIP (Zhai et al. 2023) and of SigLIP 2's models for one size of image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

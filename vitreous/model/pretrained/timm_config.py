@@ -17,7 +17,7 @@ TANH_GELU = (
 HEADS = {"vit_giantopt_": 16, "vit_base_patch16_gap_224": 16, "test_vit": 2}
 """Heads by the beginnings of architectures, where the width doesn't tell them (timm 1.0.31)."""
 EPSILONS = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224"}
-"""The architecture to write for each epsilon of the normalisations, which model_args can't say."""
+"""The architecture to write for each epsilon of the normalizations, which model_args can't say."""
 GATED = "vit_giant_patch14_dinov2"
 """The architecture to write for a gated MLP, which model_args can't say either; its epsilon is 1e-6."""
 DISTILLED = "deit_base_distilled_patch16_224"
@@ -28,17 +28,17 @@ def check_known(theirs: Mapping[str, Any]) -> None:
     """Refuse what weights don't tell and we don't compute.
 
     Raises:
-        InputError: the architecture normalises after each branch, or pools the tokens before the patches too.
+        InputError: the architecture normalizes after each branch, or pools the tokens before the patches too.
     """
     architecture = theirs.get("architecture", "")
     if "_rpn_" in architecture:
-        raise InputError(f"{architecture} normalises after each branch, which our blocks don't")
+        raise InputError(f"{architecture} normalizes after each branch, which our blocks don't")
     if (theirs.get("model_args") or {}).get("pool_include_prefix") or architecture == "test_vit3":
         raise InputError(f"{architecture} pools class token and registers with the patches, which our ViT doesn't")
 
 
 def their_size(theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """The size of the pictures that timm's config.json names, as {"image_size": ...}; empty if it names none."""
+    """The size of the images that timm's config.json names, as {"image_size": ...}; empty if it names none."""
     said = (theirs.get("model_args") or {}).get("img_size", theirs.get("image_size"))
     if said is None:
         said = (theirs.get("pretrained_cfg") or {}).get("input_size", (None,))[1:] or None

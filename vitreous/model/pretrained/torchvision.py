@@ -58,7 +58,7 @@ TORCHVISION = Layout(
     _configure, _rules,
     assumes={"norm_epsilon": 1e-6}, rename=_newer,
 )  # fmt: skip
-"""torchvision.models.VisionTransformer; it takes square pictures of one size only, so it resamples nothing.
+"""torchvision.models.VisionTransformer; it takes square images of one size only, so it resamples nothing.
 
 There is no config.json; one written by hand may have "num_heads" and "image_size".
 """

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, jaccard_score
 
-from vitreous.evaluation.localisation import SHOWN, TOLERANCE, localisation_scores, localise, pointing, widened
+from vitreous.evaluation.localization import SHOWN, TOLERANCE, localization_scores, localize, pointing, widened
 
 
 def scene(seed=0, size_hw=(12, 20)):
@@ -18,14 +18,14 @@ def scene(seed=0, size_hw=(12, 20)):
 
 def test_a_map_that_is_the_mask_is_perfect():
     _, mask = scene()
-    one = localise(mask.astype(np.float32), mask)
+    one = localize(mask.astype(np.float32), mask)
     assert (one.pointing, one.energy, one.precision, one.best_overlap, one.best_threshold) == (1, 1, 1, 1, 1)
     assert one.energy_over_chance == pytest.approx(1 / mask.mean())
 
 
 def test_a_map_that_is_the_rest_is_as_bad_as_can_be():
     _, mask = scene()
-    one = localise((~mask).astype(np.float32), mask)
+    one = localize((~mask).astype(np.float32), mask)
     assert (one.pointing, one.energy) == (0, 0)
     assert one.precision == pytest.approx(mask.mean()) and one.best_overlap == pytest.approx(mask.mean())
 
@@ -33,7 +33,7 @@ def test_a_map_that_is_the_rest_is_as_bad_as_can_be():
 @pytest.mark.parametrize("heat", [np.zeros, np.ones, lambda size: -np.ones(size)])
 def test_a_map_that_says_nothing_scores_what_chance_gives(heat):
     _, mask = scene()
-    one = localise(heat(mask.shape), mask)
+    one = localize(heat(mask.shape), mask)
     for value in (one.pointing, one.energy, one.precision, one.best_overlap):
         assert value == pytest.approx(mask.mean())
     assert one.energy_over_chance == pytest.approx(1)
@@ -42,7 +42,7 @@ def test_a_map_that_says_nothing_scores_what_chance_gives(heat):
 def test_only_the_positive_part_of_a_signed_map_counts():
     heat, mask = scene()
     signed = heat - 0.5
-    assert localise(signed, mask) == localise(np.maximum(signed, 0), mask)
+    assert localize(signed, mask) == localize(np.maximum(signed, 0), mask)
 
 
 @settings(max_examples=30, deadline=None)
@@ -51,7 +51,7 @@ def test_only_the_positive_part_of_a_signed_map_counts():
 def test_ranking_agrees_with_scikit_learn(seed, levels):
     heat, mask = scene(seed)
     heat = (np.ceil(heat * levels) / levels).astype(np.float64)  # a cut in float32 would round to either side
-    one = localise(heat, mask)
+    one = localize(heat, mask)
     assert one.precision == pytest.approx(average_precision_score(mask.ravel(), heat.ravel()))
     overlaps = [jaccard_score(mask.ravel(), (heat >= cut).ravel()) for cut in np.unique(heat)]
     assert one.best_overlap == pytest.approx(max(overlaps))
@@ -63,7 +63,7 @@ def test_ranking_agrees_with_scikit_learn(seed, levels):
 @given(seed=st.integers(0, 10**6), factor=st.sampled_from([1e-6, 2.0, 1e9]))
 def test_units_do_not_matter(seed, factor):
     heat, mask = scene(seed)
-    first, second = (vars(localise(one, mask)) for one in (heat, heat.astype(np.float64) * factor))
+    first, second = (vars(localize(one, mask)) for one in (heat, heat.astype(np.float64) * factor))
     assert first == pytest.approx(second, rel=1e-6)
 
 
@@ -91,9 +91,9 @@ def test_widened_is_what_the_distance_says(seed):
     assert np.array_equal(widened(mask, 0.1), apart <= 4)
 
 
-def test_scores_are_means_over_the_pictures():
-    ones = [localise(*scene(seed)) for seed in range(5)]
-    scores = localisation_scores(ones)
+def test_scores_are_means_over_the_images():
+    ones = [localize(*scene(seed)) for seed in range(5)]
+    scores = localization_scores(ones)
     assert list(scores) == list(SHOWN)
     assert scores["energy"].value == pytest.approx(np.mean([one.energy for one in ones])) and scores["energy"].n == 5
     assert all(score.low <= score.value <= score.high and score.direction == "higher" for score in scores.values())

@@ -1,4 +1,4 @@
-"""Decoding: the pictures of a clip in the order they are shown, as FFmpeg gives them, with exact and rising times."""
+"""Decoding: the images of a clip in the order they are shown, as FFmpeg gives them, with exact and rising times."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -22,23 +22,23 @@ class BrokenDataError(Exception):
 def moments(
     container: av.container.InputContainer, stream: av.VideoStream, start: Fraction = Fraction(0)
 ) -> Iterator[Moment]:
-    """The pictures of a stream with their times; those long before `start` (seconds) may be left out.
+    """The images of a stream with their times; those long before `start` (seconds) may be left out.
 
     Raises:
         BrokenDataError: the data are damaged, or end long before the header's duration.
     """
     times = FrameTimes(container, stream)
-    for picture in pictures_near(container, stream, start, times.start):
-        yield Moment(*times.next(picture), picture)
+    for image in images_near(container, stream, start, times.start):
+        yield Moment(*times.next(image), image)
 
 
-def pictures_near(
+def images_near(
     container: av.container.InputContainer, stream: av.VideoStream, start: Fraction, zero: Fraction
 ) -> Iterator[av.VideoFrame]:
-    """The pictures from some way before `start` on where the file has an index that leads there, else all of them."""
+    """The images from some way before `start` on where the file has an index that leads there, else all of them."""
     if start <= SEEK_FROM_SECONDS:
-        return pictures(container, stream)
-    found = pictures(container, stream)
+        return images(container, stream)
+    found = images(container, stream)
     try:
         container.seek(int((start + zero - SEEK_MARGIN_SECONDS) / tick_seconds(stream)), stream=stream)
         first = next(found, None)
@@ -46,19 +46,19 @@ def pictures_near(
         first = None
     if first is not None and first.pts is not None and first.pts * tick_seconds(stream) <= start + zero:
         return chain([first], found)
-    return pictures_from_beginning(container.name)
+    return images_from_beginning(container.name)
 
 
-def pictures_from_beginning(path: str) -> Iterator[av.VideoFrame]:
-    """All pictures of a clip that is opened anew: raw streams can't be wound back (FFmpeg: "not permitted")."""
+def images_from_beginning(path: str) -> Iterator[av.VideoFrame]:
+    """All images of a clip that is opened anew: raw streams can't be wound back (FFmpeg: "not permitted")."""
     with opened(path) as (container, stream):
-        yield from pictures(container, stream)
+        yield from images(container, stream)
 
 
-def pictures(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    """Decode the pictures of a stream in the order they are shown.
+def images(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """Decode the images of a stream in the order they are shown.
 
-    Pictures that are still inside the decoder when it fails are not trusted, and not given out.
+    Images that are still inside the decoder when it fails are not trusted, and not given out.
 
     Raises:
         BrokenDataError: the data are damaged, or end long before the header's duration.
@@ -82,7 +82,7 @@ def end_seconds(packet: av.Packet) -> Fraction:
 
 
 class FrameTimes:
-    """Gives each decoded picture its time and duration in seconds, exact and strictly rising."""
+    """Gives each decoded image its time and duration in seconds, exact and strictly rising."""
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
         self.tick = tick_seconds(stream)
@@ -91,14 +91,14 @@ class FrameTimes:
         self.expected = Fraction(0)
         self.earliest: Fraction | None = None
 
-    def next(self, picture: av.VideoFrame) -> tuple[Fraction, Fraction]:
-        """The (time, duration) of the picture that follows."""
-        stamp = picture.pts if picture.pts is not None else picture.dts
+    def next(self, image: av.VideoFrame) -> tuple[Fraction, Fraction]:
+        """The (time, duration) of the image that follows."""
+        stamp = image.pts if image.pts is not None else image.dts
         if self.earliest is None and stamp is not None:
-            self.start = min(self.start, stamp * self.tick)  # A damaged index may give a start after the first picture.
+            self.start = min(self.start, stamp * self.tick)  # A damaged index may give a start after the first image.
         time = self.expected if stamp is None else stamp * self.tick - self.start
         if self.earliest is not None:
             time = max(time, self.earliest)
-        duration = picture.duration * self.tick if picture.duration else self.step
+        duration = image.duration * self.tick if image.duration else self.step
         self.expected, self.earliest = time + duration, time + self.tick
         return time, duration

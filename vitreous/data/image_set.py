@@ -1,4 +1,4 @@
-"""The one record in which labelled pictures travel: pixels, labels, class names and, if known, the objects' places."""
+"""The one record in which labeled images travel: pixels, labels, class names and, if known, the objects' places."""
 
 import hashlib
 from dataclasses import dataclass, fields, replace
@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Labelled pictures of one size, in memory.
+class ImageSet:
+    """Labeled images of one size, in memory.
 
     Attributes:
         images_u8: uint8 (count, channels, height, width), values 0 to 255.
@@ -41,14 +41,14 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def select(self, indexes: Tensor | np.ndarray | list[int]) -> "Pictures":
-        """The pictures at `indexes` (integers), in that order, with their labels, boxes and masks."""
+    def select(self, indexes: Tensor | np.ndarray | list[int]) -> "ImageSet":
+        """The images at `indexes` (integers), in that order, with their labels, boxes and masks."""
         chosen = torch.as_tensor(indexes, dtype=torch.int64)
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: value[chosen] for name, value in tensors.items() if isinstance(value, Tensor)})
 
-    def to(self, device: torch.device) -> "Pictures":
-        """The same pictures in the memory of `device`."""
+    def to(self, device: torch.device) -> "ImageSet":
+        """The same images in the memory of `device`."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)})
 

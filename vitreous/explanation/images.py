@@ -1,4 +1,4 @@
-"""From pictures to explanations: the way that all methods share."""
+"""From images to explanations: the way that all methods share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ from vitreous.explanation.targets import (
 )
 from vitreous.explanation.texts import text_target
 from vitreous.explanation.tokens import on_grid
-from vitreous.tasks.classification import Classifier, Picture
+from vitreous.tasks.classification import Classifier, ImageInput
 
 Asked = tuple[float, float] | tuple[float, float, float, float]
 """A place (down, across), or a box (top, left, bottom, right), in source pixels."""
@@ -39,7 +39,7 @@ AT_ONCE_PIXELS = 16 * 224 * 224
 
 @dataclass(frozen=True)
 class _Question:
-    """What is asked of each of several pictures."""
+    """What is asked of each of several images."""
 
     method_name: str
     method: Method
@@ -49,7 +49,7 @@ class _Question:
 
 def explain_batch(
     classifier: Classifier,
-    pictures: Sequence[Picture],
+    images: Sequence[ImageInput],
     method: str = "rollout",
     settings: Settings | None = None,
     target: str | Target | None = None,
@@ -57,18 +57,18 @@ def explain_batch(
     *,
     by: Explain | None = None,
 ) -> list[Explanation]:
-    """Explanations of pictures, which may differ in size; those that the model sees at one size run as one batch.
+    """Explanations of images, which may differ in size; those that the model sees at one size run as one batch.
 
     Args:
         classifier: the model.
-        pictures: files, Pillow images or uint8 (height, width, 3).
+        images: files, Pillow images or uint8 (height, width, 3).
         method: a name in METHODS.
         settings: what the method is told; its own choices by default.
         target: a class, two classes as "cat - dog" for the margin between them, "text:a photo of a cat" for an
             image-text model, "region:x0,y0,x1,y1" in source pixels, or any Target; the predicted class by default.
         query_yx: a place in source pixels, down and across: the patch there becomes `settings.query`; or a box (top,
             left, bottom, right), of whose patches the mean is taken.
-        by: asked in place of the method's own function, such as one that remembers pictures from call to call.
+        by: asked in place of the method's own function, such as one that remembers images from call to call.
 
     Raises:
         InputError: unknown method, layer, head or class, or a setting that the method has no use for.
@@ -78,30 +78,30 @@ def explain_batch(
         settings = replace(settings, query=(0, 0))  # the method is asked now whether it has a use for one
     chosen, wanted = find_method(method, settings), find_target(classifier, target)
     chosen = chosen if by is None else replace(chosen, explain=by)
-    images = [as_image_u8(picture) for picture in pictures]
-    prepared = [classifier.prepare(image) for image in images]
+    images_u8 = [as_image_u8(image) for image in images]
+    prepared = [classifier.prepare(image_u8) for image_u8 in images_u8]
     queries = [None if query_yx is None else query_patches(classifier, query_yx, geometry) for _, geometry in prepared]
     targets = [_placed(wanted, classifier, geometry) for _, geometry in prepared]
-    results: list[Explanation | None] = [None] * len(images)
+    results: list[Explanation | None] = [None] * len(images_u8)
     keys = [
         (inputs.shape, query, one if isinstance(one, Region) else None)
         for (inputs, _), query, one in zip(prepared, queries, targets, strict=True)
     ]
     for places in alike(keys, [inputs.shape[1] * inputs.shape[2] for inputs, _ in prepared]):
-        asked = _Question(method, chosen, settings, share_of(targets[places[0]], places, len(images)))
+        asked = _Question(method, chosen, settings, share_of(targets[places[0]], places, len(images_u8)))
         if query_yx is not None:
             asked = replace(asked, settings=replace(settings, query=queries[places[0]]))
         inputs = torch.stack([prepared[i][0] for i in places])
         maps = look(classifier, inputs, asked)
         told = target is not None
-        explained = _explanations(classifier, asked, maps, [(images[i], prepared[i][1]) for i in places], told)
+        explained = _explanations(classifier, asked, maps, [(images_u8[i], prepared[i][1]) for i in places], told)
         for i, one in zip(places, explained, strict=True):
             results[i] = one
     return [result for result in results if result is not None]
 
 
 def share_of(target: Target, places: Sequence[int], count: int) -> Target:
-    """The part of a target with a direction for each of `count` pictures that is about those at `places`."""
+    """The part of a target with a direction for each of `count` images that is about those at `places`."""
     if isinstance(target, Along) and len(target.directions) == count:
         return replace(target, directions=target.directions[list(places)])
     return target
@@ -113,8 +113,8 @@ def look(classifier: Classifier, inputs: Tensor, question: _Question) -> Maps:
         raise InputError("the model is in training mode, in which its answers are random: call model.vit.eval() first")
     with torch.inference_mode(False), torch.no_grad():
         # What was made in inference mode can't be part of a graph.
-        pictures = inputs.clone() if inputs.is_inference() else inputs
-        return question.method.explain(classifier.vit, pictures, question.target, question.settings)
+        images = inputs.clone() if inputs.is_inference() else inputs
+        return question.method.explain(classifier.vit, images, question.target, question.settings)
 
 
 def find_target(classifier: Classifier, target: str | Target | None) -> Target | SourceRegion:
@@ -155,7 +155,7 @@ def checked_target(classifier: Classifier, target: Target) -> Target:
 
 
 def _placed(target: Target | SourceRegion, classifier: Classifier, geometry: Geometry) -> Target:
-    """The target on one picture."""
+    """The target on one image."""
     return target.on(geometry, classifier.preprocessing.multiple) if isinstance(target, SourceRegion) else target
 
 
@@ -165,7 +165,7 @@ def query_patches(
     """The patch under a place in source pixels, or the box of patches whose borders are nearest to a box.
 
     Raises:
-        InputError: the place or box is on no part of the picture that the model sees.
+        InputError: the place or box is on no part of the image that the model sees.
     """
     if len(query_yx) == 2:
         return query_patch(classifier, query_yx, geometry)
@@ -178,14 +178,14 @@ def query_patch(classifier: Classifier, query_yx: tuple[float, float], geometry:
     """The patch (row, column) under a place in source pixels.
 
     Raises:
-        InputError: the place is not on the picture, or on no part of it that the model sees.
+        InputError: the place is not on the image, or on no part of it that the model sees.
     """
     patch, (top, left, bottom, right) = classifier.preprocessing.multiple, geometry.box
     y, x = query_yx
     first_y, first_x, last_y, last_x = geometry.seen
     if not (first_y <= y < last_y and first_x <= x < last_x):
         raise InputError(
-            f"the place {x:g},{y:g} (x, y) is not on the part of the picture that the model sees: "
+            f"the place {x:g},{y:g} (x, y) is not on the part of the image that the model sees: "
             f"x {first_x:g} to {last_x:g}, y {first_y:g} to {last_y:g}"
         )
     row = int((y - top) / (bottom - top) * geometry.model_hw[0]) // patch
@@ -200,7 +200,7 @@ def _explanations(
     sources: Sequence[tuple[np.ndarray, Geometry]],
     told: bool,
 ) -> list[Explanation]:
-    """One explanation a picture, in its own pixels."""
+    """One explanation an image, in its own pixels."""
     predictions, target = classifier.read(maps.logits), question.target
     told = told and not isinstance(target, Region)  # a region's score is read from tokens, which are gone by now
     scores = target(maps.logits).float().tolist() if told else [None] * len(sources)
@@ -234,9 +234,9 @@ def asked_patches(question: _Question, grid: np.ndarray) -> Region | None:
 
 
 @torch.no_grad()
-def every_head(classifier: Classifier, picture: Picture) -> list[list[np.ndarray]]:
-    """Attention of each layer (outer list) and head (inner list) as heat on the picture, all from one pass."""
-    inputs, geometry = classifier.prepare(picture)
+def every_head(classifier: Classifier, image: ImageInput) -> list[list[np.ndarray]]:
+    """Attention of each layer (outer list) and head (inner list) as heat on the image, all from one pass."""
+    inputs, geometry = classifier.prepare(image)
     trace = LeanTrace()
     classifier.vit(inputs[None], trace)
     assert trace.readout is not None

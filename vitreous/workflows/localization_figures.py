@@ -1,4 +1,4 @@
-"""The figures of `localisation`: scores as bars, and the pictures that the maps fall on best and worst."""
+"""The figures of `localization`: scores as bars, and the images that the maps fall on best and worst."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from vitreous.data.masks import Masked, load_masked
-from vitreous.evaluation.localisation import SHOWN
+from vitreous.evaluation.localization import SHOWN
 from vitreous.explanation.faithfulness.patch_maps import BASELINES
 from vitreous.explanation.settings import Settings
 from vitreous.render.bars import Bar, Panel, score_bars
@@ -14,16 +14,16 @@ from vitreous.render.outline import outline
 from vitreous.render.overlay import overlay
 from vitreous.render.sheet import Tile, tile
 from vitreous.tasks.classification import Classifier
-from vitreous.workflows.explain import save_picture
+from vitreous.workflows.explain import save_image
 from vitreous.workflows.load import load
-from vitreous.workflows.localisation import LocalisationResult, maps_of, settings_of
+from vitreous.workflows.localization import LocalisationResult, maps_of, settings_of
 
 RANDOM = BASELINES[0]
 EACH = 3
-"""Pictures shown of the best, and as many of the worst."""
+"""Images shown of the best, and as many of the worst."""
 
 
-def draw_localisation(
+def draw_localization(
     result: LocalisationResult,
     model: str | Path | Classifier,
     folder: Path,
@@ -31,12 +31,12 @@ def draw_localisation(
     settings: Settings | None = None,
     count: int | None = None,
 ) -> list[Path]:
-    """Write localisation.png (bars) and localisation-maps.png (best and worst pictures) into a folder."""
-    bars, maps = folder / "localisation.png", folder / "localisation-maps.png"
+    """Write localization.png (bars) and localization-maps.png (best and worst images) into a folder."""
+    bars, maps = folder / "localization.png", folder / "localization-maps.png"
     draw_bars(result, bars)
     classifier = load(model)
     source = load_masked(result.data, classifier.preprocessing.size_hw, count)
-    save_picture(best_and_worst(result, classifier, source.pictures, settings), maps)
+    save_image(best_and_worst(result, classifier, source.images, settings), maps)
     return [bars, maps]
 
 
@@ -47,8 +47,8 @@ def draw_bars(result: LocalisationResult, path: Path) -> None:
         scores = [(maps, maps.scores[measure]) for maps in result.maps]
         bars = tuple(Bar(maps.name, one.value, one.low, one.high, maps.baseline) for maps, one in scores)
         panels.append(Panel(words, bars, "{:.1f} ×" if measure == "energy_over_chance" else "{:.0%}"))
-    pictures = f"{len(result.names):,} pictures of {source_words(result.data)}"
-    score_bars(panels, f"Do the maps fall on the object?  {pictures}, higher is better", path)
+    images = f"{len(result.names):,} images of {source_words(result.data)}"
+    score_bars(panels, f"Do the maps fall on the object?  {images}, higher is better", path)
 
 
 def source_words(source: str) -> str:
@@ -58,11 +58,11 @@ def source_words(source: str) -> str:
 
 
 def best_and_worst(
-    result: LocalisationResult, classifier: Classifier, pictures: Sequence[Masked], settings: Settings | None
+    result: LocalisationResult, classifier: Classifier, images: Sequence[Masked], settings: Settings | None
 ) -> Image.Image:
-    """Rows: pictures with the object's outline; columns: the picture itself, then the map of each method."""
+    """Rows: images with the object's outline; columns: the image itself, then the map of each method."""
     methods = [maps.name for maps in result.maps if not maps.baseline]
-    by_name = {one.name: (number, one) for number, one in enumerate(pictures)}
+    by_name = {one.name: (number, one) for number, one in enumerate(images)}
     order = result.ordered()
     places = order if len(order) <= 2 * EACH else [*order[:EACH], *order[-EACH:]]
     asked = {name: settings_of(name, settings) for name in methods}
@@ -71,7 +71,7 @@ def best_and_worst(
         name = result.names[place]
         tiles += _row(result, place, classifier, by_name[name], asked)
         rows.append("" if whole else "best" if rank < EACH else "worst")
-    columns = ["picture", *methods, RANDOM]
+    columns = ["image", *methods, RANDOM]
     title = "Where the maps fall, by average precision of their pixels; the object is outlined"
     return tile(tiles, len(columns), [] if whole else rows, columns, title)
 
@@ -83,14 +83,14 @@ def _row(
     numbered: tuple[int, Masked],
     asked: dict[str, Settings],
 ) -> list[Tile]:
-    number, picture = numbered
-    image, mask = picture.read()
-    words = (*picture.name.replace("/", ", ").split(", "), f"object {mask.mean():.0%}")
-    tiles = [Tile(outline(image, mask), words)]
-    heats = maps_of(classifier, [(number, image)], asked)
-    measured = {maps.name: maps.pictures[place] for maps in result.maps}
+    number, image = numbered
+    image_u8, mask = image.read()
+    words = (*image.name.replace("/", ", ").split(", "), f"object {mask.mean():.0%}")
+    tiles = [Tile(outline(image_u8, mask), words)]
+    heats = maps_of(classifier, [(number, image_u8)], asked)
+    measured = {maps.name: maps.images[place] for maps in result.maps}
     for name in [*asked, RANDOM]:
         one = measured[name]
         words = (f"precision {one.precision:.0%}", f"{one.energy:.0%} on it", f"peak {'on' if one.pointing else 'off'}")
-        tiles.append(Tile(outline(overlay(image, heats[name][0]), mask), words))
+        tiles.append(Tile(outline(overlay(image_u8, heats[name][0]), mask), words))
     return tiles

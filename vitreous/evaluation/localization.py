@@ -12,13 +12,13 @@ import numpy as np
 from vitreous.evaluation.score import Score, mean_score
 
 TOLERANCE = 0.03
-"""How far beside the object the peak may lie, over the picture's longer side, for `pointing_near`: the 15 pixels of
-Zhang et al. (2018, section 4.1) on pictures of about 500."""
+"""How far beside the object the peak may lie, over the image's longer side, for `pointing_near`: the 15 pixels of
+Zhang et al. (2018, section 4.1) on images of about 500."""
 
 
 @dataclass(frozen=True)
-class Localisation:
-    """How one map falls on one picture's object."""
+class Localization:
+    """How one map falls on one image's object."""
 
     pointing: float
     """1 if the map's highest pixel is on the object, else 0 (the pointing game, Zhang et al. 2018, section 4.1); of
@@ -28,7 +28,7 @@ class Localisation:
     energy: float
     """Share of the positive map that is on the object (Wang et al. 2020, equation 5), 0 to 1."""
     energy_over_chance: float
-    """That share over the object's share of the picture's area: 1 for a map that knows nothing."""
+    """That share over the object's share of the image's area: 1 for a map that knows nothing."""
     precision: float
     """Average precision of the pixels, ranked by the map: the mean precision over recall, 0 to 1; by chance the
     object's share of the area."""
@@ -50,7 +50,7 @@ SHOWN = {
 """The measures in words, in the order in which they are told; the threshold is no measure of quality."""
 
 
-def localise(heat: np.ndarray, mask: np.ndarray, near: np.ndarray | None = None) -> Localisation:
+def localize(heat: np.ndarray, mask: np.ndarray, near: np.ndarray | None = None) -> Localization:
     """All measures of a map, float (height, width), against a mask, bool (height, width), true on the object.
 
     `near` is `widened(mask)` where the caller has it already. The mask has pixels on and off the object.
@@ -61,7 +61,7 @@ def localise(heat: np.ndarray, mask: np.ndarray, near: np.ndarray | None = None)
     energy = energy_inside(weights, mask)
     heights, hits, counts = ranked(weights, mask)
     overlap, place = best_overlap(hits, counts)
-    return Localisation(
+    return Localization(
         pointing=pointing(weights, mask),
         pointing_near=pointing(weights, widened(mask) if near is None else near),
         energy=energy,
@@ -85,7 +85,7 @@ def pointing(weights: np.ndarray, mask: np.ndarray) -> float:
 
 
 def widened(mask: np.ndarray, share: float = TOLERANCE) -> np.ndarray:
-    """The object and all pixels whose centre is at most `share` of the longer side from one of its own."""
+    """The object and all pixels whose center is at most `share` of the longer side from one of its own."""
     radius = int(share * max(mask.shape))
     wide = np.zeros_like(mask)
     for down in range(-radius, radius + 1):
@@ -126,7 +126,7 @@ def average_precision(hits: np.ndarray, counts: np.ndarray) -> float:
     return float(np.sum(np.diff(hits, prepend=0) / hits[-1] * hits / counts))
 
 
-def localisation_scores(measured: list[Localisation]) -> dict[str, Score]:
-    """The mean of each measure over pictures, with its bootstrap interval; the threshold left out."""
-    names = [field.name for field in fields(Localisation) if field.name in SHOWN]
+def localization_scores(measured: list[Localization]) -> dict[str, Score]:
+    """The mean of each measure over images, with its bootstrap interval; the threshold left out."""
+    names = [field.name for field in fields(Localization) if field.name in SHOWN]
     return {name: mean_score(np.array([getattr(one, name) for one in measured]), "higher") for name in names}

@@ -1,4 +1,4 @@
-"""Localisation from the command line and from Python: known truth, baselines, files, and all that can be wrong."""
+"""Localization from the command line and from Python: known truth, baselines, files, and all that can be wrong."""
 
 import json
 from dataclasses import replace
@@ -16,7 +16,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.tasks.classification import Classifier
 from vitreous.workflows.load import load
-from vitreous.workflows.localisation import BASELINES, USUAL_METHODS, baseline_heat, localisation
+from vitreous.workflows.localization import BASELINES, USUAL_METHODS, baseline_heat, localization
 
 
 def bright_seeker(resize="stretch") -> Classifier:
@@ -47,7 +47,7 @@ def clip(folder, frames=4, size_hw=(32, 48), empty=0):
 
 def test_a_model_that_looks_at_the_object_is_told_from_maps_that_know_nothing(tmp_path):
     told = []
-    result = localisation(
+    result = localization(
         bright_seeker(), f"masks:{clip(tmp_path)}", ["attention"], on_progress=lambda *now: told.append(now)
     )
     by_name = {maps.name: maps.scores for maps in result.maps}
@@ -59,10 +59,10 @@ def test_a_model_that_looks_at_the_object_is_told_from_maps_that_know_nothing(tm
 
 
 def test_empty_masks_are_left_out_and_counted(tmp_path):
-    result = localisation(bright_seeker(), f"masks:{clip(tmp_path, empty=1)}", ["attention"])
+    result = localization(bright_seeker(), f"masks:{clip(tmp_path, empty=1)}", ["attention"])
     assert len(result.names) == 3 and result.empty == 1
     with pytest.raises(InputError, match=r"all 2 masks of .* are empty"):
-        localisation(bright_seeker(), f"masks:{clip(tmp_path / 'more', 2, empty=2)}", ["attention"])
+        localization(bright_seeker(), f"masks:{clip(tmp_path / 'more', 2, empty=2)}", ["attention"])
 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop", "aspect"])
@@ -83,35 +83,35 @@ def test_usual_methods_that_cannot_explain_the_model_are_named(tmp_path, monkeyp
         raise InputError("no gradient here")
 
     monkeypatch.setitem(METHODS, "legrad", replace(METHODS["legrad"], explain=refuse))
-    result = localisation(bright_seeker(), f"masks:{clip(tmp_path, 1)}")
+    result = localization(bright_seeker(), f"masks:{clip(tmp_path, 1)}")
     assert result.skipped == {"legrad": "no gradient here"}
     assert [maps.name for maps in result.maps] == [*(n for n in USUAL_METHODS if n != "legrad"), *BASELINES]
     with pytest.raises(InputError, match="no gradient here"):
-        localisation(bright_seeker(), f"masks:{tmp_path}", ["legrad"])
+        localization(bright_seeker(), f"masks:{tmp_path}", ["legrad"])
 
 
-def test_pictures_are_ordered_by_how_well_the_methods_do_on_them(tmp_path):
-    result = localisation(bright_seeker(), f"masks:{clip(tmp_path)}", ["attention", "rollout"])
-    rows = {maps.name: maps.pictures for maps in result.maps}
+def test_images_are_ordered_by_how_well_the_methods_do_on_them(tmp_path):
+    result = localization(bright_seeker(), f"masks:{clip(tmp_path)}", ["attention", "rollout"])
+    rows = {maps.name: maps.images for maps in result.maps}
     values = [rows["attention"][i].precision + rows["rollout"][i].precision for i in result.ordered()]
     assert values == sorted(values, reverse=True)
 
 
 def test_the_command_writes_table_json_and_figures(trained_run, tmp_path, capsys):
     out = tmp_path / "out"
-    arguments = ["localisation", str(trained_run), "--data", f"masks:{clip(tmp_path, 7, (32, 64))}", "-o", str(out)]
+    arguments = ["localization", str(trained_run), "--data", f"masks:{clip(tmp_path, 7, (32, 64))}", "-o", str(out)]
     assert run([*arguments, "--methods", "attention,rollout", "--layer", "0"]) == 0
     said = capsys.readouterr().out
     assert "frames of one clip are not independent" in said
-    assert "7 pictures" in said and "centred blob" in said and "overlap at best threshold (oracle)" in said
-    content = json.loads((out / "localisation.json").read_text())
-    assert content["pictures"] == 7 and content["methods"]["random map"]["baseline"]
-    assert set(content["methods"]["rollout"]["pictures"]) == {f"square/{i}.png" for i in range(7)}
-    for name in ("localisation.png", "localisation-maps.png"):
+    assert "7 images" in said and "centerd blob" in said and "overlap at best threshold (oracle)" in said
+    content = json.loads((out / "localization.json").read_text())
+    assert content["images"] == 7 and content["methods"]["random map"]["baseline"]
+    assert set(content["methods"]["rollout"]["images"]) == {f"square/{i}.png" for i in range(7)}
+    for name in ("localization.png", "localization-maps.png"):
         with Image.open(out / name) as image:
             assert image.width > 600
     assert run([*arguments, "--json", "--count", "2"]) == 0
-    assert json.loads(capsys.readouterr().out)["pictures"] == 2
+    assert json.loads(capsys.readouterr().out)["images"] == 2
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_the_command_writes_table_json_and_figures(trained_run, tmp_path, capsys
 )
 def test_bad_input_is_one_line_and_nothing_is_written(arguments, words, trained_run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert run(["localisation", str(trained_run), *arguments]) == 2
+    assert run(["localization", str(trained_run), *arguments]) == 2
     said = capsys.readouterr().err
     assert words in said and "Traceback" not in said and not list(tmp_path.iterdir())
 
@@ -135,7 +135,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(arguments, words, trained_
 def test_dinov2_looks_at_the_dog_and_the_swan(shared):
     """A sample of issue 4's measure; on all 110 frames the peak is on the object (LOG.md)."""
     model = load(shared / "weights" / "dinov2-vits14.safetensors", on_note=lambda text: None)
-    result = localisation(model, f"masks:{shared / 'davis'}", ["attention"], count=8)
+    result = localization(model, f"masks:{shared / 'davis'}", ["attention"], count=8)
     assert {name.split("/")[0] for name in result.names} == {"dog", "blackswan"}
     assert result.maps[0].scores["pointing"].value >= 0.85
     assert result.maps[0].scores["precision"].low > max(maps.scores["precision"].high for maps in result.maps[1:])

@@ -1,4 +1,4 @@
-"""Does the map fall on the object: every method against masks, beside a random map and a centred blob."""
+"""Does the map fall on the object: every method against masks, beside a random map and a centerd blob."""
 
 import json
 import time
@@ -10,18 +10,18 @@ import numpy as np
 
 from vitreous.data.masks import Masked, load_masked
 from vitreous.errors import InputError
-from vitreous.evaluation.localisation import SHOWN, Localisation, localisation_scores, localise, widened
+from vitreous.evaluation.localization import SHOWN, Localization, localization_scores, localize, widened
 from vitreous.evaluation.score import Score
 from vitreous.explanation.faithfulness.patch_maps import BASELINES, baseline_map
+from vitreous.explanation.images import explain_batch
 from vitreous.explanation.methods import METHODS, find_method
-from vitreous.explanation.pictures import explain_batch
 from vitreous.explanation.settings import Settings
 from vitreous.files import write_text
 from vitreous.tasks.classification import Classifier
 from vitreous.workflows.load import load
 
 MANY_PASSES = ("integrated-gradients", "smoothgrad", "occlusion", "rise")
-"""Methods that ask the model many times for each picture: measured only where they are named."""
+"""Methods that ask the model many times for each image: measured only where they are named."""
 USUAL_METHODS = tuple(name for name in METHODS if name not in (*MANY_PASSES, "features"))
 """Measured where none is named; `features` shows what patches hold, and no place that counts."""
 AT_ONCE = 8
@@ -35,44 +35,44 @@ class MapScores:
     scores: dict[str, Score]
     """Mean and interval of each measure in `SHOWN`."""
     best_threshold: float
-    """Mean over the pictures of the threshold that overlaps best, over the map's maximum."""
-    pictures: tuple[Localisation, ...] = field(repr=False)
-    """Each picture's own, in the order of `LocalisationResult.names`."""
+    """Mean over the images of the threshold that overlaps best, over the map's maximum."""
+    images: tuple[Localization, ...] = field(repr=False)
+    """Each image's own, in the order of `LocalisationResult.names`."""
 
     @property
     def baseline(self) -> bool:
-        """Whether it knows nothing of the picture."""
+        """Whether it knows nothing of the image."""
         return self.name in BASELINES
 
 
 @dataclass(frozen=True)
 class LocalisationResult:
-    """All methods on the same pictures."""
+    """All methods on the same images."""
 
     data: str
     names: tuple[str, ...]
-    """The pictures that were measured."""
+    """The images that were measured."""
     empty: int
-    """Pictures left out because their mask is empty."""
+    """Images left out because their mask is empty."""
     unmarked: int
     """Frames left out because they have no mask."""
     object_share: float
-    """Mean share of the picture's area that is object."""
+    """Mean share of the image's area that is object."""
     maps: tuple[MapScores, ...]
     skipped: dict[str, str] = field(default_factory=dict)
     """Usual methods that can't explain this model, with the reason."""
 
     def ordered(self) -> list[int]:
-        """The pictures' places from the best to the worst: by average precision, mean over the methods."""
-        rows = [[one.precision for one in maps.pictures] for maps in self.maps if not maps.baseline]
+        """The images' places from the best to the worst: by average precision, mean over the methods."""
+        rows = [[one.precision for one in maps.images] for maps in self.maps if not maps.baseline]
         return np.argsort(-np.mean(rows, 0), kind="stable").tolist()
 
 
 Progress = Callable[[int, int, float], None]
-"""Told pictures done, pictures in all, and seconds left."""
+"""Told images done, images in all, and seconds left."""
 
 
-def localisation(
+def localization(
     model: str | Path | Classifier,
     data: str = "shapes",
     methods: Sequence[str] | None = None,
@@ -88,34 +88,34 @@ def localisation(
         data: "shapes", or "masks:DIR" with DIR/NAME/frames and DIR/NAME/masks.
         methods: names in METHODS; by default those of one pass or two that can explain this model.
         settings: what the methods are told that have a use for it.
-        count: how many pictures; 500 shapes or all frames by default.
+        count: how many images; 500 shapes or all frames by default.
         on_progress: told after each batch.
 
     Raises:
-        InputError: no such model, source or method, a mask of another size than its picture, or only empty masks.
+        InputError: no such model, source or method, a mask of another size than its image, or only empty masks.
     """
     names = USUAL_METHODS if methods is None else check_methods(methods)
     classifier = load(model)
     asked = {name: settings_of(name, settings) for name in names}
     source = load_masked(data, classifier.preprocessing.size_hw, count)
-    skipped = {} if methods is not None else cannot(classifier, source.pictures[0].read()[0], asked)
+    skipped = {} if methods is not None else cannot(classifier, source.images[0].read()[0], asked)
     asked = {name: one for name, one in asked.items() if name not in skipped}
-    measured: dict[str, list[Localisation]] = {name: [] for name in [*asked, *BASELINES]}
+    measured: dict[str, list[Localization]] = {name: [] for name in [*asked, *BASELINES]}
     kept, shares, started = [], [], time.monotonic()
-    for start in range(0, len(source.pictures), AT_ONCE):
-        batch = [one for one in _read(source.pictures, start) if one.mask.any()]
+    for start in range(0, len(source.images), AT_ONCE):
+        batch = [one for one in _read(source.images, start) if one.mask.any()]
         for name, ones in _measure(classifier, batch, asked).items():
             measured[name] += ones
         kept += [one.name for one in batch]
         shares += [float(one.mask.mean()) for one in batch]
         if on_progress is not None:
-            done = min(start + AT_ONCE, len(source.pictures))
-            left = (time.monotonic() - started) / done * (len(source.pictures) - done)
-            on_progress(done, len(source.pictures), left)
+            done = min(start + AT_ONCE, len(source.images))
+            left = (time.monotonic() - started) / done * (len(source.images) - done)
+            on_progress(done, len(source.images), left)
     if not kept:
-        raise InputError(f"all {len(source.pictures)} masks of '{data}' are empty: there is no object to fall on")
+        raise InputError(f"all {len(source.images)} masks of '{data}' are empty: there is no object to fall on")
     maps = tuple(_summed(name, ones) for name, ones in measured.items())
-    empty, share = len(source.pictures) - len(kept), float(np.mean(shares))
+    empty, share = len(source.images) - len(kept), float(np.mean(shares))
     return LocalisationResult(data, tuple(kept), empty, source.unmarked, share, maps, skipped)
 
 
@@ -143,7 +143,7 @@ def settings_of(method: str, settings: Settings | None) -> Settings:
 
 
 def cannot(classifier: Classifier, image_u8: np.ndarray, asked: dict[str, Settings]) -> dict[str, str]:
-    """The methods that can't explain this model, with the reason, tried on one picture."""
+    """The methods that can't explain this model, with the reason, tried on one image."""
     reasons = {}
     for name, settings in asked.items():
         try:
@@ -157,7 +157,7 @@ def cannot(classifier: Classifier, image_u8: np.ndarray, asked: dict[str, Settin
 
 @dataclass(frozen=True)
 class _Read:
-    """One picture in memory, and its place in the source."""
+    """One image in memory, and its place in the source."""
 
     number: int
     name: str
@@ -165,50 +165,50 @@ class _Read:
     mask: np.ndarray
 
 
-def _read(pictures: Sequence[Masked], start: int) -> Iterator[_Read]:
-    for number, one in enumerate(pictures[start : start + AT_ONCE], start):
+def _read(images: Sequence[Masked], start: int) -> Iterator[_Read]:
+    for number, one in enumerate(images[start : start + AT_ONCE], start):
         yield _Read(number, one.name, *one.read())
 
 
 def _measure(
     classifier: Classifier, batch: Sequence[_Read], asked: dict[str, Settings]
-) -> dict[str, list[Localisation]]:
-    """The measures of every kind of map on some pictures."""
+) -> dict[str, list[Localization]]:
+    """The measures of every kind of map on some images."""
     if not batch:
         return {}
     near = [widened(one.mask) for one in batch]
     heats = maps_of(classifier, [(one.number, one.image_u8) for one in batch], asked)
     masks = [one.mask for one in batch]
-    return {kind: [localise(*one) for one in zip(several, masks, near, strict=True)] for kind, several in heats.items()}
+    return {kind: [localize(*one) for one in zip(several, masks, near, strict=True)] for kind, several in heats.items()}
 
 
 def maps_of(
-    classifier: Classifier, pictures: Sequence[tuple[int, np.ndarray]], asked: dict[str, Settings]
+    classifier: Classifier, numbered: Sequence[tuple[int, np.ndarray]], asked: dict[str, Settings]
 ) -> dict[str, list[np.ndarray]]:
-    """The maps of the methods and of the baselines over each picture, given by number: float32 (height, width)."""
-    images = [image for _, image in pictures]
+    """The maps of the methods and of the baselines over each image, given by number: float32 (height, width)."""
+    images = [image for _, image in numbered]
     heats = {
         method: [one.heat for one in explain_batch(classifier, images, method, settings)]
         for method, settings in asked.items()
     }
-    return heats | {name: [baseline_heat(name, classifier, image, i) for i, image in pictures] for name in BASELINES}
+    return heats | {name: [baseline_heat(name, classifier, image, i) for i, image in numbered] for name in BASELINES}
 
 
 def baseline_heat(name: str, classifier: Classifier, image_u8: np.ndarray, number: int) -> np.ndarray:
-    """One of BASELINES for the picture of that number, on the model's own grid and laid back as any map is."""
+    """One of BASELINES for the image of that number, on the model's own grid and laid back as any map is."""
     geometry, patch = classifier.prepare(image_u8)[1], classifier.preprocessing.multiple
     grid_hw = geometry.model_hw[0] // patch, geometry.model_hw[1] // patch
     return geometry.to_source(baseline_map(name, grid_hw, 0, number).reshape(grid_hw))
 
 
-def _summed(name: str, measured: list[Localisation]) -> MapScores:
+def _summed(name: str, measured: list[Localization]) -> MapScores:
     threshold = float(np.mean([one.best_threshold for one in measured]))
-    return MapScores(name, localisation_scores(measured), threshold, tuple(measured))
+    return MapScores(name, localization_scores(measured), threshold, tuple(measured))
 
 
-def write_localisation(result: LocalisationResult, folder: Path) -> Path:
-    """Write localisation.json: the scores, and every picture's own values."""
-    path = folder / "localisation.json"
+def write_localization(result: LocalisationResult, folder: Path) -> Path:
+    """Write localization.json: the scores, and every image's own values."""
+    path = folder / "localization.json"
     write_text(path, json.dumps(as_json(result), indent=2) + "\n")
     return path
 
@@ -217,7 +217,7 @@ def as_json(result: LocalisationResult) -> dict:
     """The result as plain dictionaries."""
     return {
         "data": result.data,
-        "pictures": len(result.names),
+        "images": len(result.names),
         "left_out": {"empty masks": result.empty, "frames without a mask": result.unmarked},
         "object_share": result.object_share,
         "skipped": result.skipped,
@@ -227,7 +227,7 @@ def as_json(result: LocalisationResult) -> dict:
                 "baseline": maps.baseline,
                 "best_threshold": maps.best_threshold,
                 "scores": {name: asdict(score) for name, score in maps.scores.items()},
-                "pictures": dict(zip(result.names, map(asdict, maps.pictures), strict=True)),
+                "images": dict(zip(result.names, map(asdict, maps.images), strict=True)),
             }
             for maps in result.maps
         },

@@ -1,4 +1,4 @@
-"""vitreous localisation"""
+"""vitreous localization"""
 
 import json
 import sys
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from vitreous.evaluation.score import Score
-    from vitreous.workflows.localisation import LocalisationResult
+    from vitreous.workflows.localization import LocalisationResult
 
 
-def localisation(
+def localization(
     model: str,
     /,
     *,
@@ -40,7 +40,7 @@ def localisation(
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Measure whether maps fall on the object, on pictures whose objects are known, beside maps that know nothing.
+    """Measure whether maps fall on the object, on images whose objects are known, beside maps that know nothing.
 
     Args:
         model: Run folder, weights file, origin:name such as hf:facebook/dinov2-small, or
@@ -49,50 +49,50 @@ def localisation(
         methods: Methods, separated by commas; by default those that need one pass or two.
         layer: Layer, counted from 0; for the methods that show one, by default their own choice.
         head: Head, counted from 0; for the methods that show one, by default all.
-        count: Pictures to measure on: 500 shapes or all frames by default.
-        output: Folder for localisation.json and the figures: the run folder, or "localisation", by default.
+        count: Images to measure on: 500 shapes or all frames by default.
+        output: Folder for localization.json and the figures: the run folder, or "localization", by default.
         json_: Print the scores as one JSON object.
     """
     from vitreous.explanation.settings import Settings
     from vitreous.workflows.load import load
-    from vitreous.workflows.localisation import as_json, check_methods, write_localisation
-    from vitreous.workflows.localisation import localisation as run
-    from vitreous.workflows.localisation_figures import draw_localisation
+    from vitreous.workflows.localization import as_json, check_methods, write_localization
+    from vitreous.workflows.localization import localization as run
+    from vitreous.workflows.localization_figures import draw_localization
     from vitreous.workflows.results import results_folder
 
     names = None if methods is None else check_methods([name.strip() for name in methods.split(",")])
     settings = Settings(layer=layer, head=head)
     classifier = load(model)
-    with progress("localisation") as display:
+    with progress("localization") as display:
 
         def tell(done: int, total: int, left: float) -> None:
-            display(done, total, f"picture {done} of {total} · {clock(left)} left")
+            display(done, total, f"image {done} of {total} · {clock(left)} left")
 
         result = run(classifier, data, names, settings=settings, count=count, on_progress=tell)
-    folder = results_folder(model, output, "localisation")
-    written = [write_localisation(result, folder)]
-    written += draw_localisation(result, classifier, folder, settings=settings, count=count)
+    folder = results_folder(model, output, "localization")
+    written = [write_localization(result, folder)]
+    written += draw_localization(result, classifier, folder, settings=settings, count=count)
     if json_:
         say(json.dumps(as_json(result)))
     else:
-        print_localisation(result)
+        print_localization(result)
     for name, reason in result.skipped.items():
         note(f"{name} was left out: {reason}")
     note(", ".join(map(str, written)) + " written")
     return 0
 
 
-def print_localisation(result: "LocalisationResult") -> None:
+def print_localization(result: "LocalisationResult") -> None:
     """The scores as a table on standard output: a row a method, each value with its interval at 95 %."""
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
-    from vitreous.evaluation.localisation import SHOWN
+    from vitreous.evaluation.localization import SHOWN
 
     left_out = [(result.empty, "empty masks left out"), (result.unmarked, "frames without a mask left out")]
     more = "".join(f" · {number:,} {words}" for number, words in left_out if number)
-    say(f"{len(result.names):,} pictures · the object fills {result.object_share:.1%} of the area{more}")
+    say(f"{len(result.names):,} images · the object fills {result.object_share:.1%} of the area{more}")
     table = Table("map", *(Column(words, justify="right") for words in COLUMNS.values()))
     for maps in result.maps:
         cells = [_cell(score, measure) for measure, score in maps.scores.items()]

@@ -8,10 +8,10 @@ from torch import nn
 from vitreous.runtime import generator
 
 STAGES = ("head", "all")
-"""What is randomised: the classification head alone, or every weight."""
+"""What is randomized: the classification head alone, or every weight."""
 
 
-def randomised(model: nn.Module, stage: str, classes: int, seed: int) -> nn.Module | None:
+def randomized(model: nn.Module, stage: str, classes: int, seed: int) -> nn.Module | None:
     """A copy of the model whose weights are drawn by lot; None for the head of a model in which none is found.
 
     Each weight tensor keeps its mean and its standard deviation, so that the layers still work in the range that they
@@ -22,7 +22,7 @@ def randomised(model: nn.Module, stage: str, classes: int, seed: int) -> nn.Modu
     part = forgetful if stage == "all" else head(forgetful, classes)
     if part is None:
         return None
-    forget(part, generator(seed, "randomised weights", stage))
+    forget(part, generator(seed, "randomized weights", stage))
     return forgetful
 
 

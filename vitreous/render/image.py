@@ -1,0 +1,41 @@
+"""What counts as an image here, and how one is brought to a comfortable size."""
+
+from math import ceil
+
+import numpy as np
+from PIL import Image
+
+from vitreous.errors import InputError
+
+PIXELATED_FROM = 4
+
+
+def check_image(image_u8: np.ndarray) -> None:
+    """Raise InputError unless `image_u8` is uint8 of shape (height, width, 3) with at least one pixel."""
+    shape = np.shape(image_u8)
+    if len(shape) != 3 or shape[2] != 3 or 0 in shape or getattr(image_u8, "dtype", None) != np.uint8:
+        kind = getattr(image_u8, "dtype", type(image_u8).__name__)
+        raise InputError(f"an image of shape {shape} and type {kind} can't be drawn: give uint8 (height, width, 3)")
+
+
+def as_image(image: np.ndarray | Image.Image) -> Image.Image:
+    """The image, an array uint8 (height, width, 3) or an Image, as an RGB Image; never a view that is written to."""
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    check_image(image)
+    return Image.fromarray(np.ascontiguousarray(image))
+
+
+def fitted(image: np.ndarray | Image.Image, box_hw: tuple[int, int]) -> Image.Image:
+    """The image as large as fits into `box_hw` pixels, its proportions kept (each side at least one pixel).
+
+    An image much smaller than the box keeps its pixels visible as squares; any other is resampled smoothly.
+    """
+    rgb = as_image(image)
+    factor = min(box_hw[0] / rgb.height, box_hw[1] / rgb.width)
+    size_wh = (max(1, round(rgb.width * factor)), max(1, round(rgb.height * factor)))
+    if factor < PIXELATED_FROM:
+        return rgb if size_wh == rgb.size else rgb.resize(size_wh, Image.Resampling.LANCZOS)
+    whole = ceil(factor)
+    squares = rgb.resize((rgb.width * whole, rgb.height * whole), Image.Resampling.NEAREST)
+    return squares.resize(size_wh, Image.Resampling.BOX)
