@@ -1,0 +1,37 @@
+"""The one callback protocol of every long-running use case: progress, notes and a request to stop."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How much of a task is done."""
+
+    done: int
+    total: int | None
+    """None where the total is unknown, such as on a live stream."""
+    message: str = ""
+    """What runs now, such as the name of a method."""
+
+
+class Callback:
+    """Receives the events of a use case such as `train` or `explain_video`; every method does nothing by default.
+
+    Override the methods that you need and pass an instance as `callback`.
+
+    >>> class Printer(Callback):
+    ...     def on_note(self, text: str) -> None:
+    ...         print(text)
+    >>> Printer().on_note("reading cifar10")
+    reading cifar10
+    """
+
+    def on_progress(self, progress: Progress) -> None:
+        """Report progress; called from the thread that does the work."""
+
+    def on_note(self, text: str) -> None:
+        """Report one line that the user should read, such as an assumption about a checkpoint."""
+
+    def should_stop(self) -> bool:
+        """Return True to stop at the next safe point; what is done so far is kept."""
+        return False
