@@ -9,10 +9,10 @@ must have run in one go.
 import argparse
 from pathlib import Path
 
-from vitreous.render.figure import new_figure, save, style_axes
+from vitreous.files import read_json
+from vitreous.render.plots.curves import new_figure, save, style_axes
 from vitreous.render.theme import COOL, MUTED, WARM
-from vitreous.tasks.saved import read_json
-from vitreous.training.run_folder import RunFolder, read_metrics
+from vitreous.runs.run_folder import RunFolder, read_metrics
 
 COLORS = (WARM, COOL, "#7a5ea8", "#3f8f5f")
 

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from vitreous import load
-from vitreous.machine import keep_freed_memory, share_cores
+from vitreous.clips.explain import write_explained
+from vitreous.clips.request import VideoRequest
+from vitreous.process_tuning import keep_freed_memory, share_cores
 from vitreous.video.decode import read_frames
 from vitreous.video.options import VideoOptions
-from vitreous.workflows.video import write_explained
-from vitreous.workflows.video_request import VideoRequest
 
 SHARED = Path(os.environ.get("VITREOUS_SHARED", "../shared/data"))
 CLIPS = [SHARED / "video" / name for name in ("dog.mp4", "juggle.mp4", "people.mp4", "pancake-sound.mkv")]

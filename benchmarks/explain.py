@@ -18,16 +18,16 @@ from statistics import median
 
 import torch
 
-from vitreous.explanation.attention import attention
-from vitreous.explanation.lean import LeanTrace
-from vitreous.explanation.rollout import plain_rollout, rollout
-from vitreous.explanation.rows import row_times_attention
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.methods.attention import attention
+from vitreous.explanation.methods.rollout import plain_rollout, rollout
+from vitreous.explanation.options import Settings
+from vitreous.explanation.streaming.attention_products import row_times_attention
+from vitreous.explanation.streaming.light_trace import LeanTrace
 from vitreous.explanation.targets import Predicted
-from vitreous.machine import keep_freed_memory
 from vitreous.model.config import ViTConfig, size
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
+from vitreous.process_tuning import keep_freed_memory
 
 ROUNDS = 25
 CASES = (("Ti/16", 224, 1), ("S/16", 224, 1), ("S/16", 224, 8), ("S/16", 512, 1))

@@ -12,9 +12,9 @@ from statistics import median
 
 import torch
 
-from vitreous.explanation.gradient_rollout import gradient_rollout
-from vitreous.explanation.gradients import gradients, scored
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.methods.gradient_rollout import gradient_rollout
+from vitreous.explanation.options import Settings
+from vitreous.explanation.streaming.gradients import gradients, scored
 from vitreous.explanation.targets import Predicted
 from vitreous.model import kernels
 from vitreous.model.config import size

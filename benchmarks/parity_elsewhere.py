@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
-from vitreous.model.pretrained.layouts import LAYOUTS, recognize
 from vitreous.model.vit import ViT
+from vitreous.pretrained.formats.registry import LAYOUTS, recognize
 
 for _operator in ("nms", "qnms"):  # torchvision's CUDA build has them compiled; only their names are needed here
     torch.library.define(f"torchvision::{_operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

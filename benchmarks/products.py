@@ -16,12 +16,12 @@ from statistics import median
 import torch
 from torch.nn import functional
 
-from vitreous.machine import keep_freed_memory
 from vitreous.model import linear
-from vitreous.model.arithmetic import multiply_adds
 from vitreous.model.config import size
+from vitreous.model.flops import multiply_adds
 from vitreous.model.linear import multiplies, product
 from vitreous.model.vit import ViT
+from vitreous.process_tuning import keep_freed_memory
 
 SHAPES = ((384, 1152), (384, 384), (384, 1536), (1536, 384)) * 12
 ROUNDS = 15

@@ -10,7 +10,7 @@ it: "epoch 4: 71.2 %, reference 72.0 ± 0.4", mean and standard deviation over t
 import argparse
 
 from vitreous.errors import InputError
-from vitreous.recipes.reference import measured_curve, store_curve
+from vitreous.training.reference_curve import measured_curve, store_curve
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Make a recipe's reference curve from its runs.")

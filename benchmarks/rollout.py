@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from vitreous.explanation.method import Model
-from vitreous.explanation.rollout import plain_rollout, roll, rollout
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.methods.rollout import plain_rollout, roll, rollout
+from vitreous.explanation.options import Settings
 from vitreous.explanation.targets import Predicted
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord, Trace

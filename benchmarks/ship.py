@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from vitreous.evaluation.certainty import Evaluation
-from vitreous.files import make_folder, write_text
-from vitreous.tasks.origins import SHIPPED
-from vitreous.tasks.saved import CONFIG, WEIGHTS, read_json, write_tensors
-from vitreous.training.run_folder import RunFolder
+from vitreous.evaluation.report import Evaluation
+from vitreous.files import make_folder, read_json, write_text
+from vitreous.model.serialization import CONFIG, WEIGHTS, write_tensors
+from vitreous.pretrained.registry import SHIPPED
+from vitreous.runs.run_folder import RunFolder
 from vitreous.workflows.evaluate import evaluate
 
 LARGEST_BYTES = 6_000_000

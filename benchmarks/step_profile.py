@@ -12,7 +12,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from training_step import our_step
 
-from vitreous.machine import keep_freed_memory
+from vitreous.process_tuning import keep_freed_memory
 
 STEPS = 10
 KINDS = {

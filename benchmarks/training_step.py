@@ -22,14 +22,14 @@ from torch.nn import functional
 from vitreous.data.augment import Augment
 from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import Normalize, TrainingBatches
-from vitreous.machine import keep_freed_memory
-from vitreous.model.arithmetic import multiply_adds
 from vitreous.model.config import size
+from vitreous.model.flops import multiply_adds
 from vitreous.model.vit import ViT
+from vitreous.process_tuning import keep_freed_memory
 from vitreous.runtime import autocast, seed_for
-from vitreous.training.gradients import Learner
+from vitreous.training.accumulation import Learner
+from vitreous.training.distributed import Processes
 from vitreous.training.optimizer import OptimizerSettings, build_optimizers
-from vitreous.training.processes import Processes
 from vitreous.training.recipe import Recipe
 
 BATCH, STEPS, IMAGES = 256, 25, 20_000

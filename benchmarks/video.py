@@ -25,25 +25,25 @@ import numpy as np
 import torch
 
 from vitreous import load
-from vitreous.data.preprocessing import Preprocessing
-from vitreous.explanation.images import explain_batch
-from vitreous.explanation.rows import plain_attention
-from vitreous.machine import keep_freed_memory, share_cores
+from vitreous.clips.drawing import ClipDrawing
+from vitreous.clips.explain import Looking, write_explained
+from vitreous.clips.maps import Seen, with_eight_bits
+from vitreous.clips.request import VideoRequest
+from vitreous.explanation.explain import explain_batch
+from vitreous.explanation.streaming.attention_products import plain_attention
+from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model import kernels, linear
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import size
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
+from vitreous.pretrained.load import at_size
+from vitreous.process_tuning import keep_freed_memory, share_cores
 from vitreous.runtime import autocast, choose_precision
-from vitreous.tasks.classification import Classifier
 from vitreous.video.decode import read_frames
 from vitreous.video.info import Frame, read_info
 from vitreous.video.options import WHOLE, VideoOptions
 from vitreous.video.output import writer_for
-from vitreous.workflows.load import at_size
-from vitreous.workflows.video import Looking, write_explained
-from vitreous.workflows.video_drawing import ClipDrawing
-from vitreous.workflows.video_maps import Seen, with_eight_bits
-from vitreous.workflows.video_request import VideoRequest
 
 SHARED = Path(os.environ.get("VITREOUS_SHARED", "../shared/data"))
 TURNS = 3

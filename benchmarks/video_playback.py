@@ -27,15 +27,15 @@ import av
 import numpy as np
 import torch
 
-from vitreous.data.preprocessing import Preprocessing
+from vitreous.clips.explain import write_explained
+from vitreous.clips.request import VideoRequest
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import size
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
 from vitreous.video.info import Frame
 from vitreous.video.options import WHOLE, VideoOptions
 from vitreous.video.stream import transform_video
-from vitreous.workflows.video import write_explained
-from vitreous.workflows.video_request import VideoRequest
 
 CLIPS = Path(os.environ.get("VITREOUS_SHARED", "../shared/data")) / "video"
 REPORT = Path(__file__).parents[1] / "docs" / "video-properties.md"

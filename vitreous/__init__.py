@@ -4,32 +4,33 @@ The public names are loaded when they are first used, so that `vitreous --help` 
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitreous.data.preprocessing import Preprocessing
+    from vitreous.clips.explain import explain_video
     from vitreous.errors import InputError
     from vitreous.explanation.observation.observe import observe
+    from vitreous.imaging.preprocessing import Preprocessing
+    from vitreous.pretrained.load import load
+    from vitreous.pretrained.wrap import wrap
     from vitreous.workflows.evaluate import evaluate
     from vitreous.workflows.explain import explain
-    from vitreous.workflows.load import load
     from vitreous.workflows.train import train
-    from vitreous.workflows.video import explain_video
-    from vitreous.workflows.wrap import wrap
 
-__version__ = "0.1.0"
+__version__ = version("vitreous")
 __all__ = ["InputError", "Preprocessing", "evaluate", "explain", "explain_video", "load", "observe", "train", "wrap"]
 
 _HOMES = {
     "InputError": "errors",
-    "Preprocessing": "data.preprocessing",
+    "Preprocessing": "imaging.preprocessing",
     "evaluate": "workflows.evaluate",
     "explain": "workflows.explain",
-    "explain_video": "workflows.video",
-    "load": "workflows.load",
+    "explain_video": "clips.explain",
+    "load": "pretrained.load",
     "observe": "explanation.observation.observe",
     "train": "workflows.train",
-    "wrap": "workflows.wrap",
+    "wrap": "pretrained.wrap",
 }
 
 

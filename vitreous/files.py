@@ -1,5 +1,6 @@
 """Files that are either whole or absent: written beside their place, flushed to the disk, then renamed."""
 
+import json
 import os
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -63,3 +64,20 @@ def flush_to_disk(path: Path) -> None:
 def reason(error: OSError) -> str:
     """The system's own words for an error, in lower case: "no space left on device"."""
     return (error.strerror or str(error)).lower()
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file.
+
+    Raises:
+        InputError: the file isn't there or isn't a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there: {path.parent} is no run of Vitreous") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no JSON ({error}): restore or delete it") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no JSON object: restore or delete it")
+    return content

@@ -13,7 +13,7 @@ from conforming.known_models import CHAIN, LARGE, MEAN, OBLONG, PLAIN, REGISTERS
 from conforming.left_behind import stopping, what_stands
 from conforming.meter import Meter, fused_images_of
 from conforming.subject import NoMap, NotApplicable, OtherModelError, Seen, Subject
-from vitreous.explanation.observation.answer import answer_of
+from vitreous.explanation.observation.model_output import answer_of
 
 EXACT, HALF = 1e-5, 1e-2
 """Largest difference of a float32 map from the definition in float64; largest error of a bfloat16 map's row sum."""

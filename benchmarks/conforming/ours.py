@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 from conforming.known_models import Known
 from conforming.subject import Seen, Subject, Tool
-from vitreous.explanation.attention import joined
-from vitreous.explanation.lean import LeanTrace
-from vitreous.explanation.methods import METHODS
+from vitreous.explanation.methods.attention import joined
+from vitreous.explanation.methods.rollout import roll
 from vitreous.explanation.observation.observe import observe
-from vitreous.explanation.rollout import roll
-from vitreous.explanation.rows import row_times_attention
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.options import Settings
+from vitreous.explanation.registry import METHODS
+from vitreous.explanation.streaming.attention_products import row_times_attention
+from vitreous.explanation.streaming.light_trace import LeanTrace
+from vitreous.explanation.streaming.tokens import on_grid
 from vitreous.explanation.targets import Predicted
-from vitreous.explanation.tokens import on_grid
 from vitreous.model.vit import ViT
 
 

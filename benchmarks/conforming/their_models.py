@@ -16,7 +16,7 @@ from torch import nn
 from conforming.known_models import Known
 from conforming.ours import build_ours
 from conforming.subject import NotApplicable
-from vitreous.model.pretrained.layouts import LAYOUTS
+from vitreous.pretrained.formats.registry import LAYOUTS
 
 
 def timm_model(known: Known, *, fused: bool = True) -> nn.Module:

@@ -10,16 +10,16 @@ import torch
 from PIL import Image
 
 from vitreous.cli import run
-from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
-from vitreous.model.pretrained.layouts import LAYOUTS
+from vitreous.model.serialization import save_config, save_weights
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
-from vitreous.tasks.saved import save_config, save_weights
+from vitreous.pretrained.formats.registry import LAYOUTS
+from vitreous.pretrained.load import load
 from vitreous.workflows import convert as workflow
 from vitreous.workflows.convert import TARGETS, choose_layout, convert
-from vitreous.workflows.load import load
 
 PLAIN = ViTConfig((32, 48), 8, classes=3, width=32, depth=2, heads=2)
 SCALED = replace(PLAIN, image_size_hw=(32, 32), layer_scale=1.0)

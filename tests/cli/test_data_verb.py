@@ -15,13 +15,14 @@ from PIL import Image
 from runs import make_folder, tiny_recipe
 
 from vitreous.cli import run
-from vitreous.data.images import open_image
-from vitreous.data.reading import Reading
+from vitreous.data.read_options import Reading
 from vitreous.data.sources import load_training
+from vitreous.diagnostics.test_set import examination
 from vitreous.errors import InputError
+from vitreous.imaging.reading import open_image
 from vitreous.recipes import RECIPES
 from vitreous.workflows.data import inspect_data
-from vitreous.workflows.evaluate import evaluate, examination
+from vitreous.workflows.evaluate import evaluate
 from vitreous.workflows.train import Listener, train
 
 

@@ -15,7 +15,7 @@ from runs import make_folder, tiny_recipe
 from safetensors.torch import load_file, save_file
 
 from vitreous.cli import run
-from vitreous.evaluation.corruption import KINDS
+from vitreous.diagnostics.robustness.corruptions import KINDS
 from vitreous.workflows.evaluate import evaluate
 from vitreous.workflows.train import Listener, train
 

@@ -13,17 +13,17 @@ from PIL import Image
 from runs import make_folder
 from torch import nn
 
-import vitreous.workflows.faithfulness_run as measuring
 from vitreous.cli import run
-from vitreous.data.preprocessing import Preprocessing
+from vitreous.diagnostics.faithfulness import measurement as measuring
+from vitreous.diagnostics.faithfulness.run import FaithfulnessRequest, faithfulness
+from vitreous.diagnostics.faithfulness.values_file import open_values
 from vitreous.errors import InputError
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
-from vitreous.workflows.faithfulness import FaithfulnessRequest, faithfulness
-from vitreous.workflows.faithfulness_values import open_values
-from vitreous.workflows.results import results_folder
-from vitreous.workflows.wrap import wrap
+from vitreous.pretrained.wrap import wrap
+from vitreous.runs.run_folder import results_folder
 
 FILES = ["faithfulness-values.jsonl", "faithfulness.json", "faithfulness.png"]
 CHEAP = ["--methods", "attention,input-x-gradient", "--count", "7"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from vitreous.data import archives
-from vitreous.data.archives import Archive, cache_folder, fetch, given_folder, obtain
+from vitreous import downloads
+from vitreous.downloads import Archive, cache_folder, fetch, given_folder, obtain
 from vitreous.errors import InputError
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB: several blocks
@@ -79,7 +79,7 @@ def test_progress_is_shown_on_a_terminal_only(archive, tmp_path, monkeypatch, ca
     fetch_at_once(archive, tmp_path / "quiet")
     assert capsys.readouterr() == ("", "")
     shown = io.StringIO()
-    monkeypatch.setattr(archives, "Console", lambda stderr: Console(file=shown, force_terminal=True, width=100))
+    monkeypatch.setattr(downloads, "Console", lambda stderr: Console(file=shown, force_terminal=True, width=100))
     fetch_at_once(archive, tmp_path / "shown")
     assert "set.tar.gz" in shown.getvalue() and "1.0/1.0 MB" in shown.getvalue()
 
@@ -120,7 +120,7 @@ def test_retries_are_bounded_and_the_part_is_kept_for_the_next_time(server, arch
     server.script[:] = ["cut"] * 100
     line = refused(archive, tmp_path)
     assert "the connection closed after" in line and "VITREOUS_DATA" in line
-    assert len(server.asked) == archives.ATTEMPTS
+    assert len(server.asked) == downloads.ATTEMPTS
     assert (tmp_path / "set.tar.gz.part").stat().st_size > len(CONTENT) // 2
 
 
@@ -152,7 +152,7 @@ def test_a_full_disk_is_one_line(archive, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(archives, "flush_to_disk", full)
+    monkeypatch.setattr(downloads, "flush_to_disk", full)
     assert "no space left on device" in refused(archive, tmp_path)
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitreous.data.balance import class_weights
+from vitreous.data.class_weights import class_weights
 
 
 @given(st.lists(st.integers(1, 10_000), min_size=1, max_size=30))

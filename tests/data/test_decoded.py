@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitreous.data import decoded, decoding
-from vitreous.data.decoded import decoded_once, in_memory
+from vitreous.data import decode_cache, decoding
+from vitreous.data.decode_cache import decoded_once, in_memory
 from vitreous.data.decoding import Encoded
-from vitreous.data.reading import Reading
+from vitreous.data.read_options import Reading
 from vitreous.errors import InputError
 
 SKIP = Reading(skip_unreadable=True, note=lambda text: None)
@@ -141,7 +141,7 @@ def test_a_full_disk_is_one_line_or_no_obstacle_and_leaves_nothing(cache, monkey
     with full_disk():
         images = load(source, reading=Reading(note=notes.append))
     assert len(images) == 90 and notes[0].startswith("decoded images are not kept for the next time: can't write")
-    monkeypatch.setattr(decoded, "budget_bytes", lambda: 3 * 5 * 8 * 90 - 1)
+    monkeypatch.setattr(decode_cache, "budget_bytes", lambda: 3 * 5 * 8 * 90 - 1)
     words = r"^can't write .*: the 90 images take .* set VITREOUS_CACHE to a folder"
     with full_disk(), pytest.raises(InputError, match=words):
         load(source, reading=Reading())

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from vitreous.data.folder import SUFFIXES, candidates, has_validation, left_out, load_folder, load_training_folder
-from vitreous.data.images import FORMATS
-from vitreous.data.reading import Reading
+from vitreous.data.read_options import Reading
 from vitreous.errors import InputError
+from vitreous.imaging.reading import FORMATS
 
 
 def add_images(folder: Path, count: int, seed: int, size_hw: tuple[int, int] = (6, 9)) -> None:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from vitreous.data import hub as module
-from vitreous.data.reading import Reading
+from vitreous.data.read_options import Reading
 from vitreous.data.sources import absolute, load_images
 from vitreous.errors import InputError
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from vitreous.data.idx import load_mnist, read_idx
+from vitreous.data.mnist import load_mnist, read_idx
 from vitreous.errors import InputError
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitreous.data.images import PIXEL_LIMIT, as_image_u8, decode_image, open_image
 from vitreous.errors import InputError
+from vitreous.imaging.reading import PIXEL_LIMIT, as_image_u8, decode_image, open_image
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -132,7 +132,7 @@ def test_a_giant_is_refused_from_its_header(tmp_path):
 
 
 def test_a_giant_pil_image_is_refused_too(monkeypatch):
-    monkeypatch.setattr("vitreous.data.images.PIXEL_LIMIT", 100)
+    monkeypatch.setattr("vitreous.imaging.reading.PIXEL_LIMIT", 100)
     with pytest.raises(InputError, match="11 x 10 pixels"):
         as_image_u8(Image.new("RGB", (11, 10)))
 

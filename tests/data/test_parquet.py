@@ -12,7 +12,7 @@ from PIL import Image
 
 from vitreous.data import parquet
 from vitreous.data.parquet import load_parquet
-from vitreous.data.reading import Reading
+from vitreous.data.read_options import Reading
 from vitreous.errors import InputError
 
 RANDOM = np.random.default_rng(3)

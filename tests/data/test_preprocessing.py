@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitreous.data.preprocessing import RESIZES, Geometry, Preprocessing, fit_image, prepare
 from vitreous.errors import InputError
-from vitreous.render.enlarge import on_image
+from vitreous.imaging.preprocessing import RESIZES, Geometry, Preprocessing, fit_image, prepare
+from vitreous.render.upsample import on_image
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 WITHOUT_BARS = [name for name in RESIZES if name != "letterbox"]

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitreous.data.shapes import CHUNK, SHAPE_NAMES, draw_clip, draw_shapes
-from vitreous.data.shapes_outlines import OUTLINES
+from vitreous.data.shapes.dataset import CHUNK, SHAPE_NAMES, draw_clip, draw_shapes
+from vitreous.data.shapes.outlines import OUTLINES
 from vitreous.errors import InputError
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from vitreous.data.sources import load_images
 from vitreous.evaluation.classification import Scores
-from vitreous.explanation.images import explain_batch
-from vitreous.explanation.methods import METHODS
+from vitreous.explanation.explain import explain_batch
+from vitreous.explanation.registry import METHODS
+from vitreous.pretrained.load import load
 from vitreous.workflows.evaluate import evaluate
-from vitreous.workflows.load import load
 
 IMAGES = 128
 

@@ -36,7 +36,7 @@ def pixels(path: Path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def here(tmp_path_factory) -> Path:
     """A folder with a run made by the command line, an image and a clip."""
-    from vitreous.data.shapes import draw_clip, draw_shapes
+    from vitreous.data.shapes.dataset import draw_clip, draw_shapes
     from vitreous.video.encode import write_clip
 
     path = tmp_path_factory.mktemp("user")

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from vitreous.evaluation.bootstrap import intervals, resampled, resampled_means
-from vitreous.evaluation.certainty import Answers, judge
 from vitreous.evaluation.comparison import compare, in_words, mcnemar, p_words, share_difference
-from vitreous.evaluation.share import f1_interval, shares, wilson
+from vitreous.evaluation.intervals import f1_interval, intervals, resampled, resampled_means, shares, wilson
+from vitreous.evaluation.report import Answers, judge
 
 
 def answers_with(right: np.ndarray, seed: int = 0) -> Answers:

@@ -8,11 +8,10 @@ from scipy.optimize import minimize_scalar
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
-from vitreous.evaluation.bootstrap import intervals, resampled
-from vitreous.evaluation.calibration import BINS, calibration, equal_count_bins
-from vitreous.evaluation.certainty import Answers, judge, temperature_scaling
+from vitreous.evaluation.calibration import BINS, LOWEST, calibration, equal_count_bins, fit_temperature, is_at_limit
+from vitreous.evaluation.intervals import intervals, resampled
+from vitreous.evaluation.report import Answers, judge, temperature_scaling
 from vitreous.evaluation.selective import risk_coverage, selective
-from vitreous.evaluation.temperature import LOWEST, fit_temperature, is_at_limit
 
 
 def made_up(count: int, classes: int, seed: int = 0, sharper: float = 1.0) -> Answers:
@@ -60,7 +59,7 @@ def test_a_calibrated_model_mostly_stays_below_what_chance_explains():
 
 @pytest.mark.parametrize("gap", [0.0, 0.03, 0.1])
 def test_ninety_five_of_a_hundred_intervals_hold_the_true_error(gap, monkeypatch):
-    monkeypatch.setattr("vitreous.evaluation.bootstrap.RESAMPLES", 300)
+    monkeypatch.setattr("vitreous.evaluation.intervals.RESAMPLES", 300)
     monkeypatch.setattr("vitreous.evaluation.calibration.TRIALS", 300)
     held = []
     for seed in range(50):
@@ -138,7 +137,7 @@ def test_the_surest_half_of_equally_sure_images_is_a_share_of_half_as_many():
 
 
 def test_ties_are_averaged_within_each_resample(monkeypatch):
-    monkeypatch.setattr("vitreous.evaluation.bootstrap.RESAMPLES", 200)
+    monkeypatch.setattr("vitreous.evaluation.intervals.RESAMPLES", 200)
     random = np.random.default_rng(1)
     confidence, right = random.integers(0, 6, 60) / 6, random.random(60) < 0.6
 

@@ -7,14 +7,11 @@ import pytest
 import torch
 from scipy import ndimage
 
-from vitreous.data.shapes import draw_shapes
+from vitreous.data.shapes.dataset import draw_shapes
+from vitreous.diagnostics.robustness.corruptions import AT_ONCE, KINDS, STRENGTHS, corrupt, disk, resized_by_area
+from vitreous.diagnostics.robustness.filters import blurred, filtered, line_kernels, mirrored, rotated, shifted
+from vitreous.diagnostics.robustness.scores import corruption_scores
 from vitreous.errors import InputError
-from vitreous.evaluation.corruption import AT_ONCE, KINDS, STRENGTHS, corrupt
-from vitreous.evaluation.corruption_blur import disk
-from vitreous.evaluation.corruption_digital import resized_by_area
-from vitreous.evaluation.filtering import blurred, filtered, line_kernels, mirrored
-from vitreous.evaluation.robustness import corruption_scores
-from vitreous.evaluation.transformation import rotated, shifted
 
 SHAPES = draw_shapes(48, 5, 32).images_u8
 

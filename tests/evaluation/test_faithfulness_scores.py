@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from vitreous.evaluation.faithfulness import (
+from vitreous.diagnostics.faithfulness.report import MEASURES, agreements, report, verdict
+from vitreous.diagnostics.faithfulness.statistics import (
     FEWEST_IMAGES,
     area,
     correlation,
@@ -16,7 +17,6 @@ from vitreous.evaluation.faithfulness import (
     rank_correlation,
     ranks,
 )
-from vitreous.evaluation.faithfulness_report import MEASURES, agreements, report, verdict
 
 SHARES = np.linspace(0, 1, 5)
 

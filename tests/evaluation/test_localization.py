@@ -6,7 +6,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, jaccard_score
 
-from vitreous.evaluation.localization import SHOWN, TOLERANCE, localization_scores, localize, pointing, widened
+from vitreous.diagnostics.localization.measures import (
+    SHOWN,
+    TOLERANCE,
+    localization_scores,
+    localize,
+    pointing,
+    widened,
+)
 
 
 def scene(seed=0, size_hw=(12, 20)):

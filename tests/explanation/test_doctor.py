@@ -5,18 +5,18 @@ import pytest
 import torch
 from torch import nn
 
-from vitreous.data.preprocessing import Preprocessing
+from vitreous.diagnostics.doctor import head_statistics as statistics
+from vitreous.diagnostics.doctor.checks_maps import share_of_spots
+from vitreous.diagnostics.doctor.head_statistics import even_queries, head_statistics, uniform_distance
+from vitreous.diagnostics.doctor.measure import dissect, mean_cosine
+from vitreous.diagnostics.doctor.run import CHECKS, diagnose
 from vitreous.errors import InputError
-from vitreous.evaluation.diagnosis import CHECKS, diagnose
-from vitreous.evaluation.diagnosis_of_maps import share_of_spots
-from vitreous.explanation import head_statistics as statistics
-from vitreous.explanation.anatomy import dissect, mean_cosine
-from vitreous.explanation.head_statistics import even_queries, head_statistics, uniform_distance
-from vitreous.explanation.rows import plain_attention
+from vitreous.explanation.streaming.attention_products import plain_attention
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
 
 PATCHES = 4 * 6
 

@@ -6,9 +6,9 @@ from sklearn.decomposition import PCA
 from torch.nn import functional
 
 from vitreous.errors import InputError
-from vitreous.explanation.features import SameColors, features
-from vitreous.explanation.patch_colors import PatchColors
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.methods.features import SameColors, features
+from vitreous.explanation.methods.patch_colors import PatchColors
+from vitreous.explanation.options import Settings
 from vitreous.explanation.targets import Predicted
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace

@@ -9,21 +9,21 @@ from hypothesis import settings as property_settings
 from hypothesis import strategies as st
 
 from vitreous.errors import InputError
-from vitreous.explanation import gradient_rows
-from vitreous.explanation.attention_gradient import attention_gradient
-from vitreous.explanation.gradient_rollout import gradient_rollout, plain_gradient_rollout, roll_gradient
-from vitreous.explanation.gradient_rows import (
+from vitreous.explanation.methods.attention import attention_gradient
+from vitreous.explanation.methods.gradient_rollout import gradient_rollout, plain_gradient_rollout, roll_gradient
+from vitreous.explanation.methods.legrad import legrad
+from vitreous.explanation.options import Settings
+from vitreous.explanation.streaming import attention_products
+from vitreous.explanation.streaming.attention_products import (
     mean_positive,
     plain_gradient,
     plain_mean_positive,
     plain_row_times_positive,
     row_times_positive,
 )
-from vitreous.explanation.gradients import gradients, scored
-from vitreous.explanation.legrad import legrad
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.streaming.gradients import gradients, scored
+from vitreous.explanation.streaming.tokens import on_grid
 from vitreous.explanation.targets import ClassTarget
-from vitreous.explanation.tokens import on_grid
 from vitreous.model import kernels
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord
@@ -61,7 +61,7 @@ def random_layer(batch=2, heads=3, tokens=37, width=8, dtype=torch.float64) -> t
 
 def known(record: AttentionRecord, by_product: str) -> AttentionRecord:
     """The record as a kernel with that by-product leaves it."""
-    weights = gradient_rows.plain_attention(record)
+    weights = attention_products.plain_attention(record)
     if by_product == "weights":
         return replace(record, weights=weights, log_sums=None)
     return record if by_product == "log_sums" else replace(record, log_sums=None)
@@ -71,7 +71,7 @@ def known(record: AttentionRecord, by_product: str) -> AttentionRecord:
 @pytest.mark.parametrize(("dtype", "tolerance"), TIGHT)
 @pytest.mark.parametrize("block", [1, 1000, 2**22])
 def test_streamed_is_plain(by_product, dtype, tolerance, block, monkeypatch):
-    monkeypatch.setattr(gradient_rows, "BLOCK_NUMBERS", block)
+    monkeypatch.setattr(attention_products, "BLOCK_NUMBERS", block)
     torch.manual_seed(0)
     record, gradient = random_layer(dtype=dtype)
     record, row = known(record, by_product), torch.rand(2, 37, dtype=dtype) / 37
@@ -82,14 +82,14 @@ def test_streamed_is_plain(by_product, dtype, tolerance, block, monkeypatch):
     after = (record.query, record.key, record.value, gradient)
     assert all(torch.equal(*pair) for pair in zip(kept, after, strict=True))
     if record.weights is not None:
-        assert torch.equal(record.weights, gradient_rows.plain_attention(record))
+        assert torch.equal(record.weights, attention_products.plain_attention(record))
 
 
 @given(heads=st.integers(1, 3), tokens=st.integers(2, 20), block=st.integers(1, 200), seed=st.integers(0, 99))
 @property_settings(max_examples=30, deadline=None)
 def test_any_shape_any_block(heads, tokens, block, seed):
     torch.manual_seed(seed)
-    before, gradient_rows.BLOCK_NUMBERS = gradient_rows.BLOCK_NUMBERS, block
+    before, attention_products.BLOCK_NUMBERS = attention_products.BLOCK_NUMBERS, block
     try:
         record, gradient = random_layer(2, heads, tokens, 4)
         row = torch.rand(2, tokens, dtype=torch.float64) * (torch.rand(tokens) < 0.5)
@@ -97,7 +97,7 @@ def test_any_shape_any_block(heads, tokens, block, seed):
         expected = plain_row_times_positive(row, record, gradient)
         assert (row_times_positive(row, record, gradient) - expected).abs().max() < 1e-10
     finally:
-        gradient_rows.BLOCK_NUMBERS = before
+        attention_products.BLOCK_NUMBERS = before
 
 
 def test_the_gradient_of_attention_is_that_of_finite_differences():

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from vitreous.explanation.gradient_rollout import gradient_rollout
-from vitreous.explanation.observation.foreign import ForeignModel
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.methods.gradient_rollout import gradient_rollout
+from vitreous.explanation.observation.wrapped_model import ForeignModel
+from vitreous.explanation.options import Settings
 from vitreous.explanation.targets import ClassTarget
 
 transformers = pytest.importorskip("transformers")

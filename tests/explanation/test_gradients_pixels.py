@@ -8,15 +8,12 @@ import torch
 from torch import nn
 
 from vitreous.errors import InputError
-from vitreous.explanation import gradients
-from vitreous.explanation.grad_cam import grad_cam
-from vitreous.explanation.hires_cam import hires_cam
-from vitreous.explanation.input_x_gradient import input_x_gradient
-from vitreous.explanation.integrated_gradients import integrated_gradients, quadrature
-from vitreous.explanation.legrad import legrad
-from vitreous.explanation.methods import METHODS
-from vitreous.explanation.settings import Settings
-from vitreous.explanation.smoothgrad import smoothgrad
+from vitreous.explanation.methods.grad_cam import grad_cam, hires_cam
+from vitreous.explanation.methods.input_gradients import input_x_gradient, integrated_gradients, quadrature, smoothgrad
+from vitreous.explanation.methods.legrad import legrad
+from vitreous.explanation.options import Settings
+from vitreous.explanation.registry import METHODS
+from vitreous.explanation.streaming import gradients
 from vitreous.explanation.targets import ClassTarget, Feature, Margin, Predicted
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace

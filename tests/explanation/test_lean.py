@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from vitreous.explanation import lean
-from vitreous.explanation.lean import LeanTrace
-from vitreous.explanation.methods import METHODS
-from vitreous.explanation.rollout import roll
-from vitreous.explanation.rows import row_times_attention
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.methods.rollout import roll
+from vitreous.explanation.options import Settings
+from vitreous.explanation.registry import METHODS
+from vitreous.explanation.streaming import light_trace
+from vitreous.explanation.streaming.attention_products import row_times_attention
+from vitreous.explanation.streaming.light_trace import LeanTrace
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
@@ -23,7 +23,7 @@ def model(**options) -> ViT:
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
 @pytest.mark.parametrize("method", ["attention", "rollout"])
 def test_half_precision_keeps_queries_and_keys_at_any_number_of_tokens(method, positions, layer_scale, monkeypatch):
-    monkeypatch.setattr(lean, "RECOMPUTED_TOKENS", 2)
+    monkeypatch.setattr(light_trace, "RECOMPUTED_TOKENS", 2)
     vit, images = model(layer_scale=layer_scale, positions=positions), torch.rand(2, 3, 16, 24)
     with torch.no_grad():
         exact = METHODS[method].explain(vit, images, None, Settings()).grids
@@ -35,7 +35,7 @@ def test_half_precision_keeps_queries_and_keys_at_any_number_of_tokens(method, p
 
 @pytest.mark.parametrize("layer_scale", [None, 0.5])
 def test_rows_under_autocast_sum_to_one(layer_scale, monkeypatch):
-    monkeypatch.setattr(lean, "RECOMPUTED_TOKENS", 2)
+    monkeypatch.setattr(light_trace, "RECOMPUTED_TOKENS", 2)
     trace = LeanTrace()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         model(layer_scale=layer_scale)(torch.rand(2, 3, 16, 24), trace)
@@ -46,7 +46,7 @@ def test_rows_under_autocast_sum_to_one(layer_scale, monkeypatch):
 
 @pytest.mark.parametrize("recomputed_from", [2, 4096])
 def test_the_same_rows_as_from_a_whole_trace(recomputed_from, monkeypatch):
-    monkeypatch.setattr(lean, "RECOMPUTED_TOKENS", recomputed_from)
+    monkeypatch.setattr(light_trace, "RECOMPUTED_TOKENS", recomputed_from)
     vit, images, whole, less = model(), torch.rand(2, 3, 16, 24), Trace(), LeanTrace()
     with torch.no_grad():
         vit(images, whole)

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
-from vitreous.explanation.images import find_target
+from vitreous.explanation.explain import find_target
 from vitreous.explanation.targets import ClassTarget, Margin, Predicted
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
 
 
 def classifier(*names: str) -> Classifier:

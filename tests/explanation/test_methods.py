@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
-from vitreous.explanation.images import every_head, explain_batch
-from vitreous.explanation.methods import METHODS
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.explain import every_head, explain_batch
+from vitreous.explanation.options import Settings
+from vitreous.explanation.registry import METHODS
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
 
 
 def classifier(resize="stretch", **options) -> Classifier:

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
-from vitreous.explanation import black_box
-from vitreous.explanation.black_box import ask
-from vitreous.explanation.occlusion import hide, occlusion
-from vitreous.explanation.settings import Settings
+from vitreous.explanation import perturbation
+from vitreous.explanation.methods.occlusion import hide, occlusion
+from vitreous.explanation.options import Settings
+from vitreous.explanation.perturbation import ask
 from vitreous.explanation.targets import ClassTarget, Feature, Predicted, region_of_box
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
@@ -88,7 +88,7 @@ def test_a_batch_says_what_each_alone_says_however_many_go_at_once(pooling, monk
     vit, images = small_vit(pooling), torch.randn(3, 3, 12, 20)
     together = occlusion(vit, images, Predicted(), Settings())
     assert together.grids.shape == (3, 3, 5) and together.logits.shape == (3, 3)
-    monkeypatch.setitem(black_box.PIXELS_AT_ONCE, "cpu", 1)
+    monkeypatch.setitem(perturbation.PIXELS_AT_ONCE, "cpu", 1)
     for i in range(3):
         alone = occlusion(vit, images[i : i + 1], Predicted(), Settings())
         assert torch.allclose(alone.grids[0], together.grids[i], atol=1e-4)

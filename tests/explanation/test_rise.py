@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
-from vitreous.explanation import black_box
-from vitreous.explanation.rise import Masks, rise
-from vitreous.explanation.settings import Settings
+from vitreous.explanation import perturbation
+from vitreous.explanation.methods.rise import Masks, rise
+from vitreous.explanation.options import Settings
 from vitreous.explanation.targets import ClassTarget, Margin, Predicted
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
@@ -80,7 +80,7 @@ def test_a_batch_says_what_each_alone_says_however_many_go_at_once(pooling, monk
     together = rise(vit, images, Predicted(), settings).grids
     assert torch.equal(rise(vit, images, Predicted(), settings).grids, together)
     assert not torch.allclose(rise(vit, images, Predicted(), Settings(samples=30, seed=1)).grids, together)
-    monkeypatch.setitem(black_box.PIXELS_AT_ONCE, "cpu", 12 * 20 * 7)
+    monkeypatch.setitem(perturbation.PIXELS_AT_ONCE, "cpu", 12 * 20 * 7)
     for i in range(3):
         alone = rise(vit, images[i : i + 1], Predicted(), settings).grids
         assert torch.allclose(alone[0], together[i], atol=1e-5)

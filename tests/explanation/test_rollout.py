@@ -5,11 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitreous.explanation import rows
-from vitreous.explanation.attention import joined
-from vitreous.explanation.rollout import plain_rollout, roll
-from vitreous.explanation.rows import plain_attention, plain_row_times_attention, row_times_attention
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.methods.attention import joined
+from vitreous.explanation.methods.rollout import plain_rollout, roll
+from vitreous.explanation.options import Settings
+from vitreous.explanation.streaming import attention_products
+from vitreous.explanation.streaming.attention_products import (
+    plain_attention,
+    plain_row_times_attention,
+    row_times_attention,
+)
 from vitreous.model import kernels
 from vitreous.model.kernels import attend
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
@@ -47,9 +51,9 @@ def random_trace(
 @pytest.mark.parametrize("block", [1, 1000, 2**22])
 @pytest.mark.parametrize("kernel", ["unknown", "written out", "fused"])
 def test_streamed_rollout_is_the_plain_one(readout, dtype, tolerance, block, kernel, monkeypatch):
-    monkeypatch.setattr(rows, "BLOCK_NUMBERS", block)
-    monkeypatch.setattr(rows, "HEAD_BY_HEAD_TOKENS", 2)
-    monkeypatch.setattr(rows, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(attention_products, "BLOCK_NUMBERS", block)
+    monkeypatch.setattr(attention_products, "HEAD_BY_HEAD_TOKENS", 2)
+    monkeypatch.setattr(attention_products, "FEWEST_ROWS", 1)
     monkeypatch.setattr(kernels, "WRITTEN_OUT_TOKENS", {})
     monkeypatch.setattr(kernels, "GRADIENTLESS_WRITTEN_OUT_TOKENS", 0)
     trace = random_trace(dtype=dtype, readout=readout, kernel=kernel)
@@ -68,12 +72,12 @@ def test_streamed_rollout_is_the_plain_one(readout, dtype, tolerance, block, ker
 def test_any_shape_any_block(heads, tokens, layers, block, seed):
     torch.manual_seed(seed)
     trace = random_trace(layers, 2, heads, tokens, 4, readout="random")
-    before = rows.BLOCK_NUMBERS
-    rows.BLOCK_NUMBERS = block
+    before = attention_products.BLOCK_NUMBERS
+    attention_products.BLOCK_NUMBERS = block
     try:
         assert (roll(trace.records, trace.readout) - plain_rollout(trace, trace.readout)).abs().max() < 1e-10
     finally:
-        rows.BLOCK_NUMBERS = before
+        attention_products.BLOCK_NUMBERS = before
 
 
 @pytest.mark.parametrize("readout", ["class", "patches", "random"])

@@ -6,10 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitreous.errors import InputError
-from vitreous.explanation import row_blocks
-from vitreous.explanation.fusion import joined_rows, plain_joined_rollout, roll_joined
-from vitreous.explanation.rollout import plain_rollout, roll, rollout
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.methods.rollout import (
+    joined_rows,
+    plain_joined_rollout,
+    plain_rollout,
+    roll,
+    roll_joined,
+    rollout,
+)
+from vitreous.explanation.options import Settings
+from vitreous.explanation.streaming import attention_products
 from vitreous.explanation.targets import Predicted
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
@@ -30,7 +36,7 @@ def random_trace(layers=3, heads=3, tokens=23, dtype=torch.float64) -> Trace:
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.fusion}-{way.discard}")
 @pytest.mark.parametrize("block", [1, 700, 2**20])
 def test_rollout_in_blocks_is_the_plain_one_and_its_rows_sum_to_one(way, block, monkeypatch):
-    monkeypatch.setattr(row_blocks, "BLOCK_NUMBERS", block)
+    monkeypatch.setattr(attention_products, "BLOCK_NUMBERS", block)
     torch.manual_seed(1)
     trace = random_trace()
     one_token = torch.zeros_like(trace.readout)

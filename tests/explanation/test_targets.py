@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vitreous.data.preprocessing import Geometry, Preprocessing
 from vitreous.errors import InputError
-from vitreous.explanation.images import explain_batch, find_target
+from vitreous.explanation.explain import explain_batch, find_target
+from vitreous.explanation.options import Settings
 from vitreous.explanation.regions import SourceRegion, parse_region
-from vitreous.explanation.settings import Settings
 from vitreous.explanation.targets import Feature, Predicted, Text, region_of_box
-from vitreous.explanation.texts import embed_text, text_target
+from vitreous.explanation.text_targets import embed_text, text_target
+from vitreous.imaging.preprocessing import Geometry, Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
 
 
 def classifier(names=("cat", "dog", "text:x"), resize="stretch", **options) -> Classifier:
@@ -175,7 +175,7 @@ def clip_folder(tmp_path_factory):
 def test_texts_are_embedded_as_transformers_compares_them(clip_folder):
     from transformers import CLIPModel, CLIPTokenizer
 
-    from vitreous.workflows.load import load
+    from vitreous.pretrained.load import load
 
     theirs, tokenizer = CLIPModel.from_pretrained(clip_folder).eval(), CLIPTokenizer.from_pretrained(clip_folder)
     model = load(clip_folder, "cpu", on_note=lambda note: None)
@@ -199,7 +199,7 @@ def test_siglip_reads_its_padding_too(tmp_path):
     )
     theirs = transformers.SiglipModel(config).eval()
     theirs.save_pretrained(tmp_path)
-    from vitreous.workflows.load import load
+    from vitreous.pretrained.load import load
 
     model, images = load(tmp_path, "cpu", on_note=lambda note: None), torch.randn(3, 3, 16, 16)
     tokens = transformers.CLIPTokenizer.from_pretrained(tmp_path)(
@@ -213,7 +213,7 @@ def test_siglip_reads_its_padding_too(tmp_path):
 
 
 def test_texts_explain_and_differ(clip_folder):
-    from vitreous.workflows.load import load
+    from vitreous.pretrained.load import load
 
     model = load(clip_folder, "cpu", on_note=lambda note: None)
     model.origin = str(clip_folder)

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from vitreous.errors import InputError
-from vitreous.explanation import row_blocks
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.methods.value_norm import head_norms, joined_norms, plain_norms, value_norm
+from vitreous.explanation.options import Settings
+from vitreous.explanation.streaming import attention_products
 from vitreous.explanation.targets import Predicted
-from vitreous.explanation.value_norm import head_norms, joined_norms, plain_norms, value_norm
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord, Trace
 from vitreous.model.vit import ViT
@@ -24,7 +24,7 @@ def record(heads=3, tokens=29, width=8, out=20, dtype=torch.float64) -> Attentio
 @pytest.mark.parametrize("block", [1, 500, 2**20])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
 def test_streamed_norms_are_the_plain_ones(block, dtype, tolerance, monkeypatch):
-    monkeypatch.setattr(row_blocks, "BLOCK_NUMBERS", block)
+    monkeypatch.setattr(attention_products, "BLOCK_NUMBERS", block)
     torch.manual_seed(0)
     one, row = record(dtype=dtype), torch.rand(2, 29, dtype=dtype)
     row[:, 5:9] = 0

@@ -9,8 +9,8 @@ from conforming.ours import OURS
 from conforming.subject import Seen, Subject, Tool
 from torch import Tensor, nn
 
-from vitreous.explanation.rows import plain_attention
-from vitreous.explanation.tokens import on_grid
+from vitreous.explanation.streaming.attention_products import plain_attention
+from vitreous.explanation.streaming.tokens import on_grid
 from vitreous.model import kernels
 from vitreous.model.trace import Trace
 

@@ -5,8 +5,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitreous.errors import InputError
-from vitreous.model.arithmetic import multiply_adds, parameters
 from vitreous.model.config import SIZES, ViTConfig, size
+from vitreous.model.flops import multiply_adds, parameters
 from vitreous.model.vit import ViT
 from vitreous.workflows.models import model_sizes
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from vitreous.model.arithmetic import multiply_adds
 from vitreous.model.config import ViTConfig, size
+from vitreous.model.flops import multiply_adds
 from vitreous.model.vit import ViT
 from vitreous.training.optimizer import OptimizerSettings, build_optimizers
 

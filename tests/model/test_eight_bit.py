@@ -7,10 +7,18 @@ import torch
 from torch import nn
 
 from vitreous.errors import InputError
-from vitreous.model import eight_bit
+from vitreous.model import quantization
 from vitreous.model.config import size
-from vitreous.model.eight_bit import EightBitLinear, EightBitMLP, Reach, Steps, channels_seen, even_out, in_eight_bits
 from vitreous.model.linear import Linear
+from vitreous.model.quantization import (
+    EightBitLinear,
+    EightBitMLP,
+    Reach,
+    Steps,
+    channels_seen,
+    even_out,
+    in_eight_bits,
+)
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 
@@ -105,7 +113,7 @@ def test_tokens_stay_nearly_what_they_were(changes, precision):
     assert all(torch.equal(weight, before[name]) for name, weight in vit.state_dict().items())
     kinds = {type(module) for module in coarse.blocks.modules()}
     assert EightBitLinear in kinds and not {Linear, nn.Linear} & kinds
-    assert (EightBitMLP in kinds) == (changes.get("mlp", "gelu") in eight_bit.FUSED_GELUS)
+    assert (EightBitMLP in kinds) == (changes.get("mlp", "gelu") in quantization.FUSED_GELUS)
 
 
 @torch.no_grad()
@@ -136,7 +144,7 @@ def test_channels_that_reach_far_cost_little(monkeypatch):
             linear.weight[:, 3] /= 50
     shown = make_images(vit)
     expected, evened = tokens_of(vit, shown), error(tokens_of(in_eight_bits(vit, shown), shown), tokens_of(vit, shown))
-    monkeypatch.setattr(eight_bit, "even_out", lambda *_: None)
+    monkeypatch.setattr(quantization, "even_out", lambda *_: None)
     assert error(tokens_of(in_eight_bits(vit, shown), shown), expected) > 3 * evened
 
 

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from vitreous.explanation.rows import plain_attention
+from vitreous.explanation.streaming.attention_products import plain_attention
 from vitreous.model.config import ViTConfig
-from vitreous.model.pretrained.layouts import LAYOUTS, recognize
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
+from vitreous.pretrained.formats.registry import LAYOUTS, recognize
 
 WIDTH, HEADS, PATCH = 64, 1, 4
 SQUARE, WIDE, TALL = (16, 16), (16, 24), (32, 12)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from vitreous.errors import InputError
-from vitreous.model.pretrained.layouts import LAYOUTS, recognize
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
+from vitreous.pretrained.formats.registry import LAYOUTS, recognize
 
 transformers = pytest.importorskip("transformers")
 

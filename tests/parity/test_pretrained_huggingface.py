@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vitreous.errors import InputError
-from vitreous.explanation.rows import plain_attention
-from vitreous.model.pretrained.layouts import LAYOUTS, recognize
+from vitreous.explanation.streaming.attention_products import plain_attention
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
+from vitreous.pretrained.formats.registry import LAYOUTS, recognize
 
 transformers = pytest.importorskip("transformers")
 

@@ -9,12 +9,12 @@ from torch import nn
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.model.pretrained.entries import Entry, Fixed
-from vitreous.model.pretrained.layout import our_shapes
-from vitreous.model.pretrained.layouts import LAYOUTS, holding, recognize
-from vitreous.model.pretrained.reading import activation_of, blocks_in, mlp_ratio_of, size_of
-from vitreous.model.pretrained.wrappers import bare_names, flat
 from vitreous.model.vit import ViT
+from vitreous.pretrained.formats.checkpoint_keys import bare_names, flat
+from vitreous.pretrained.formats.infer_config import activation_of, blocks_in, mlp_ratio_of, size_of
+from vitreous.pretrained.formats.registry import LAYOUTS, holding, recognize
+from vitreous.pretrained.formats.rules import Entry, Fixed
+from vitreous.pretrained.formats.state_dict_format import our_shapes
 
 PLAIN = ViTConfig((16, 16), 4, classes=5, width=64, depth=2, heads=1)
 SCALED = replace(PLAIN, classes=0, layer_scale=1.0)

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from vitreous.errors import InputError
-from vitreous.model.pretrained.layouts import LAYOUTS, recognize
-from vitreous.model.pretrained.npz import read_npz
 from vitreous.model.vit import ViT
+from vitreous.pretrained.formats.npz import read_npz
+from vitreous.pretrained.formats.registry import LAYOUTS, recognize
 
 WIDTH, HEADS, EACH, PATCH, GRID = 48, 4, 12, 8, (4, 6)
 SAID = {"image_size": [32, 48]}

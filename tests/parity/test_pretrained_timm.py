@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.model.pretrained.layouts import LAYOUTS, recognize
 from vitreous.model.vit import ViT
+from vitreous.pretrained.formats.registry import LAYOUTS, recognize
 
 WIDTH, HEADS, PATCH, GRID = 48, 4, 8, (4, 6)
 SIZE = (32, 48)

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.model.pretrained.layouts import LAYOUTS, recognize
 from vitreous.model.vit import ViT
+from vitreous.pretrained.formats.registry import LAYOUTS, recognize
 
 WIDTH, HEADS, PATCH = 128, 2, 8
 LAYERS = ("encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_1")

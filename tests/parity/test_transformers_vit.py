@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vitreous.explanation.rows import plain_attention
+from vitreous.explanation.streaming.attention_products import plain_attention
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT

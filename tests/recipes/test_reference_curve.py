@@ -10,13 +10,14 @@ from PIL import Image
 from runs import tiny_recipe
 
 from vitreous.errors import InputError
-from vitreous.recipes import RECIPES, reference
-from vitreous.recipes.reference import find_curve, measured_curve, store_curve
-from vitreous.training.run_folder import RunFolder, read_metrics
-from vitreous.workflows.standing import origin, reference_for
+from vitreous.recipes import RECIPES
+from vitreous.runs.run_folder import RunFolder, read_metrics
+from vitreous.training import reference_curve
+from vitreous.training.reference_comparison import origin, reference_for
+from vitreous.training.reference_curve import find_curve, measured_curve, store_curve
 from vitreous.workflows.train import Listener, train
 
-STORED = sorted(path.stem for path in reference.CURVES.glob("*.json"))
+STORED = sorted(path.stem for path in reference_curve.CURVES.glob("*.json"))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def measured(colored_folder, tmp_path_factory):
 @pytest.fixture
 def stored(measured, tmp_path, monkeypatch):
     """Their reference curve, where runs look for it."""
-    monkeypatch.setattr(reference, "CURVES", tmp_path / "curves")
+    monkeypatch.setattr(reference_curve, "CURVES", tmp_path / "curves")
     curve = measured_curve(measured, "a test")
     assert store_curve(curve) == tmp_path / "curves" / "tiny.json"
     return curve
@@ -85,7 +86,7 @@ def test_a_run_says_after_each_validation_how_it_stands(stored, colored_folder, 
 
 
 def test_one_run_is_a_reference_without_a_spread(measured, colored_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(reference, "CURVES", tmp_path / "curves")
+    monkeypatch.setattr(reference_curve, "CURVES", tmp_path / "curves")
     store_curve(measured_curve(measured[:1], "a test"))
     first, *lines = notes_of(tiny_recipe(colored_folder, seed=7), tmp_path / "run")
     assert first.startswith("reference: one run, seed 0, 20") and len(lines) == 4
@@ -154,7 +155,7 @@ def test_runs_that_make_no_curve_are_refused(measured, colored_folder, tmp_path,
     train(tiny_recipe(colored_folder, epochs=1, seed=5), tmp_path / "short")
     assert "differ in more than the seed" in refused(first, tmp_path / "short")
     lines = (second / "metrics.jsonl").read_text()
-    monkeypatch.setattr(reference, "read_metrics", lambda folder: read_metrics(folder)[:-1])
+    monkeypatch.setattr(reference_curve, "read_metrics", lambda folder: read_metrics(folder)[:-1])
     assert "isn't finished" in refused(first, second) and (second / "metrics.jsonl").read_text() == lines
 
 

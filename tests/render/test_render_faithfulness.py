@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitreous.render.faithfulness import Dot, Panel, Row, Words, faithfulness_figure, look
+from vitreous.diagnostics.faithfulness.plot import Dot, Panel, Row, Words, faithfulness_figure, look
 
 WORDS = Words("A title", "a subtitle", [("one", "higher"), ("two", "lower")], ["A note. " * 30, "Another one."])
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.render.figure import confusion_colors, confusion_matrix, curves, percent_text, series, smoothed
+from vitreous.render.plots.curves import confusion_colors, confusion_matrix, curves, percent_text, series, smoothed
 
 
 def read(path) -> np.ndarray:

@@ -8,12 +8,12 @@ import pytest
 from vitreous.errors import InputError
 from vitreous.render.color import Scale
 from vitreous.render.contours import contour_lines, draw_contours
+from vitreous.render.fonts import font
 from vitreous.render.frame_layouts import LAYOUTS, OF_ONE_IMAGE, OF_SEVERAL_MAPS, draw_frame, frame_size, grid_of
+from vitreous.render.frame_view import Look, Shot, ShownMap
 from vitreous.render.legend import bar_words, draw_legend, legend_box, parts_within
-from vitreous.render.letters import font
 from vitreous.render.overlay import overlay_levels
 from vitreous.render.panels import LARGEST_HW, corner, panel_grid
-from vitreous.render.shown import Look, Shot, ShownMap
 from vitreous.render.spotlight import spotlight
 
 SIZES = [(256, 340), (340, 256), (64, 900), (900, 64), (31, 33), (6, 5), (1, 1)]

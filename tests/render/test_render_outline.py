@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitreous.diagnostics.localization.bars import Bar, Panel, score_bars
 from vitreous.errors import InputError
-from vitreous.render.bars import Bar, Panel, score_bars
 from vitreous.render.outline import grown, outline
 
 

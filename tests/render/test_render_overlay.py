@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageFilter
 
-from vitreous.data.preprocessing import Geometry
 from vitreous.errors import InputError
+from vitreous.imaging.preprocessing import Geometry
 from vitreous.render.color import Scale
-from vitreous.render.dimming import SteadyDimming
-from vitreous.render.enlarge import enlarged_levels
 from vitreous.render.overlay import DIMMING, blend_table, brightness, dimming_for, overlay, overlay_levels
-from vitreous.render.scenes import Change
+from vitreous.render.temporal.scenes import Change
+from vitreous.render.temporal.stabilize import SteadyDimming
+from vitreous.render.upsample import enlarged_levels
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 

@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from vitreous.render.charts import Line, dots, lines, table
-from vitreous.render.page import Card, Section, page
+from vitreous.render.html import Card, Section, page
+from vitreous.render.plots.svg_charts import Line, dots, lines, table
 
 
 def texts(svg):

@@ -11,10 +11,10 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.render.flicker import Flicker, FlickerFound
-from vitreous.render.scenes import SIDE, Change, SceneWatch
-from vitreous.render.smooth import NOTABLE, MapSmoothing, without_flashes
-from vitreous.render.steady import WINDOW, SteadyColors, SteadyMap
+from vitreous.render.temporal.flicker import Flicker, FlickerFound
+from vitreous.render.temporal.scenes import SIDE, Change, SceneWatch
+from vitreous.render.temporal.smooth import NOTABLE, MapSmoothing, without_flashes
+from vitreous.render.temporal.stabilize import WINDOW, SteadyColors, SteadyMap
 
 MAPS = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.floats(-1e3, 1e3, width=32))
 STILL = Change(cut=False, amount=0.0, stillness=np.ones((SIDE, SIDE), np.float32))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitreous.errors import InputError
-from vitreous.render.letters import drawable, ellipsise, font, wrap
+from vitreous.render.fonts import drawable, ellipsise, font, wrap
 from vitreous.render.text import CORNERS, Line, draw_label, text_block
 
 GRAY = np.full((240, 400, 3), 128, np.uint8)

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.render.class_strip import EMPTY, ClassStrip, lightened, with_strip
-from vitreous.render.faithfulness import HUES
-from vitreous.render.timeline import Segment, apart, timeline
+from vitreous.render.plots.timeline import Segment, apart, timeline
+from vitreous.render.temporal.class_strip import EMPTY, ClassStrip, lightened, with_strip
+from vitreous.render.theme import HUES
 
 FIRST, SECOND = (lightened(hue) for hue in HUES[:2])
 

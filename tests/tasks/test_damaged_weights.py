@@ -7,10 +7,10 @@ from safetensors.torch import save_file
 from vitreous.cli import run
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.model.pretrained.layouts import LAYOUTS
+from vitreous.model.serialization import load_weights
 from vitreous.model.vit import ViT
-from vitreous.tasks.foreign import Foreign, build_classifier
-from vitreous.tasks.saved import load_weights
+from vitreous.pretrained.formats.registry import LAYOUTS
+from vitreous.pretrained.import_weights import Foreign, build_classifier
 
 CONFIG = ViTConfig((16, 16), 4, classes=3, width=64, depth=3, heads=1)
 SCALED = ViTConfig((16, 16), 4, classes=0, width=64, depth=3, heads=1, layer_scale=1.0)

@@ -7,12 +7,12 @@ import threading
 
 import pytest
 
-from vitreous.data.preprocessing import Preprocessing
-from vitreous.data.repositories import HubRepository
 from vitreous.errors import InputError
+from vitreous.hub import HubRepository
+from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.config import grid_for
-from vitreous.tasks.origins import ORIGINS, TORCHVISION, Address, find_origin, is_origin
-from vitreous.workflows.load import load
+from vitreous.pretrained.load import load
+from vitreous.pretrained.registry import ORIGINS, TORCHVISION, Address, find_origin, is_origin
 
 CONTENT = bytes(range(256)) * 100
 NO_WORD = Preprocessing((32, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8)

@@ -13,13 +13,13 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from vitreous.data.repositories import HubRepository
 from vitreous.errors import InputError
+from vitreous.hub import HubRepository
 from vitreous.model.config import ViTConfig
-from vitreous.model.pretrained.layouts import LAYOUTS
+from vitreous.model.serialization import save_config, save_weights
 from vitreous.model.vit import ViT
-from vitreous.tasks.saved import save_config, save_weights
-from vitreous.workflows.load import load
+from vitreous.pretrained.formats.registry import LAYOUTS
+from vitreous.pretrained.load import load
 
 COMMIT = "0123456789012345678901234567890123456789"
 TINY = ViTConfig((32, 48), 8, classes=3, width=32, depth=2, heads=2)

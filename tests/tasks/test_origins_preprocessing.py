@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitreous.data.preprocessing import Preprocessing, prepare
 from vitreous.errors import InputError
+from vitreous.imaging.preprocessing import Preprocessing, prepare
 from vitreous.model.config import ViTConfig
-from vitreous.tasks.their_preprocessing import (
+from vitreous.pretrained.preprocessing_formats import (
     CLIP_MEAN,
     IMAGENET_MEAN,
     PILLOW_FILTERS,

@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
-from vitreous.model.pretrained.layouts import LAYOUTS
+from vitreous.model.serialization import save_config, save_weights
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
-from vitreous.tasks.saved import save_config, save_weights
-from vitreous.tasks.weight_files import read_tensors
-from vitreous.workflows.load import load
+from vitreous.pretrained.formats.registry import LAYOUTS
+from vitreous.pretrained.load import load
+from vitreous.pretrained.weight_files import read_tensors
 
 WIDE = ViTConfig((64, 64), 8, classes=3, width=64, depth=2, heads=1)
 FEATURES = ViTConfig((518, 518), 14, classes=0, width=64, depth=1, heads=1, layer_scale=1.0)

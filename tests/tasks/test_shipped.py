@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from vitreous.data.sources import load_images
+from vitreous.diagnostics.predictions import answers_for
 from vitreous.errors import InputError
-from vitreous.tasks.origins import SHIPPED
-from vitreous.workflows.answers import answers_for
+from vitreous.pretrained.load import load
+from vitreous.pretrained.registry import SHIPPED
 from vitreous.workflows.evaluate import evaluate
-from vitreous.workflows.load import load
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runs import tiny_recipe
 
-from vitreous.training.run_folder import RunFolder
+from vitreous.runs.run_folder import RunFolder
 from vitreous.workflows.train import Listener, train
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from vitreous.model.config import ViTConfig
+from vitreous.training.progressive_resizing import ResolutionSettings
 from vitreous.training.recipe import Recipe
-from vitreous.training.resolution import ResolutionSettings
 
 COLORS = {"blue": (40, 60, 220), "green": (50, 190, 60), "red": (220, 50, 40)}
 

@@ -14,8 +14,8 @@ from runs import tiny_recipe
 
 from vitreous.errors import InputError
 from vitreous.records import override
+from vitreous.runs.run_folder import RunFolder
 from vitreous.runtime import restarts
-from vitreous.training.run_folder import RunFolder
 from vitreous.workflows.train import Listener, train
 
 

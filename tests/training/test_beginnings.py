@@ -13,7 +13,7 @@ from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.patches import patchify
 from vitreous.model.vit import ViT
-from vitreous.training.resolution import ResolutionSettings
+from vitreous.training.progressive_resizing import ResolutionSettings
 from vitreous.training.whitening import whitened
 from vitreous.workflows.train import Listener, train
 

@@ -8,12 +8,12 @@ from runs import tiny_recipe
 from safetensors.torch import load_file
 from torch import nn
 
-from vitreous.data.balance import class_weights
+from vitreous.data.class_weights import class_weights
 from vitreous.data.image_set import ImageSet
 from vitreous.model.vit import ViT
 from vitreous.records import override
-from vitreous.training.gradients import Learner
-from vitreous.training.processes import Processes
+from vitreous.training.accumulation import Learner
+from vitreous.training.distributed import Processes
 from vitreous.workflows import train as workflow
 from vitreous.workflows.train import train
 

@@ -6,9 +6,9 @@ from runs import tiny_recipe
 
 from vitreous.cli import EXIT_BAD_INPUT, run
 from vitreous.errors import InputError
+from vitreous.runs.run_folder import RunFolder, read_metrics
 from vitreous.training import loop
 from vitreous.training.optimizer import OptimizerSettings
-from vitreous.training.run_folder import RunFolder, read_metrics
 from vitreous.workflows.train import train
 
 

@@ -12,15 +12,22 @@ from safetensors.torch import load_file
 from vitreous.data.sources import load_training
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
+from vitreous.pretrained.load import load
 from vitreous.records import from_dict, override, setting_names, to_dict
-from vitreous.training.average import WeightAverage
-from vitreous.training.optimizer import Matrix, Muon, OptimizerSettings, build_optimizers, orthogonalize
+from vitreous.runs.run_folder import RunFolder, read_metrics
+from vitreous.training.ema import WeightAverage
+from vitreous.training.optimizer import (
+    Matrix,
+    Muon,
+    OptimizerSettings,
+    ScheduleSettings,
+    build_optimizers,
+    factor,
+    orthogonalize,
+)
 from vitreous.training.recipe import Recipe
-from vitreous.training.run_folder import RunFolder, read_metrics
-from vitreous.training.schedule import ScheduleSettings, factor
 from vitreous.workflows import train as workflow
 from vitreous.workflows.evaluate import evaluate
-from vitreous.workflows.load import load
 from vitreous.workflows.train import Listener, train
 
 

@@ -8,7 +8,7 @@ import pytest
 from runs import tiny_recipe
 
 from vitreous.errors import InputError
-from vitreous.training.run_folder import RunFolder, read_metrics
+from vitreous.runs.run_folder import RunFolder, read_metrics
 from vitreous.workflows.train import Listener, train
 
 

@@ -18,8 +18,8 @@ from torch.distributed import TCPStore
 
 from vitreous.errors import InputError
 from vitreous.records import override
-from vitreous.training.processes import Processes, part_of
-from vitreous.training.run_folder import RunFolder, read_metrics
+from vitreous.runs.run_folder import RunFolder, read_metrics
+from vitreous.training.distributed import Processes, part_of
 from vitreous.workflows.train import Listener, train
 
 SHORT = {"epochs": "1.5", "checkpoint_seconds": "1000", "batch_size": "17"}

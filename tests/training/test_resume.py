@@ -20,10 +20,10 @@ from vitreous.data.augment import Augment
 from vitreous.errors import InputError
 from vitreous.files import written_beside
 from vitreous.records import override, to_dict
+from vitreous.runs.run_folder import RunFolder, read_metrics
 from vitreous.training import loop
+from vitreous.training.distillation import TeacherSettings
 from vitreous.training.optimizer import OptimizerSettings
-from vitreous.training.run_folder import RunFolder, read_metrics
-from vitreous.training.teacher import TeacherSettings
 from vitreous.workflows.train import Listener, train
 
 

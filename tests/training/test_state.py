@@ -9,9 +9,9 @@ import torch
 from runs import tiny_recipe
 
 from vitreous.model.vit import ViT
-from vitreous.training import state as states
-from vitreous.training.processes import Processes
-from vitreous.training.state import new_state, restore, save_state, to_save
+from vitreous.training import checkpoint as states
+from vitreous.training.checkpoint import new_state, restore, save_state, to_save
+from vitreous.training.distributed import Processes
 
 
 def a_state(seed=0):

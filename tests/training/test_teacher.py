@@ -11,12 +11,12 @@ from torch.nn import functional
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
 from vitreous.records import override
-from vitreous.training.gradients import Learner
-from vitreous.training.processes import Processes
+from vitreous.runs.run_folder import RunFolder
+from vitreous.training.accumulation import Learner
+from vitreous.training.checkpoint import new_state
+from vitreous.training.distillation import Teacher, TeacherSettings, distillation
+from vitreous.training.distributed import Processes
 from vitreous.training.recipe import Recipe
-from vitreous.training.run_folder import RunFolder
-from vitreous.training.state import new_state
-from vitreous.training.teacher import Teacher, TeacherSettings, distillation
 from vitreous.workflows.train import train
 
 TAUGHT = TeacherSettings(share=0.6, width=3)

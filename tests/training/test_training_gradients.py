@@ -13,9 +13,9 @@ from vitreous.data import loader
 from vitreous.data.image_set import ImageSet
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
-from vitreous.training.gradients import Learner, drawn_for, memory_advice
+from vitreous.training.accumulation import Learner, drawn_for, memory_advice
+from vitreous.training.distributed import Processes
 from vitreous.training.loop import validated_at_once
-from vitreous.training.processes import Processes
 from vitreous.workflows.train import train
 
 

@@ -10,7 +10,7 @@ from video_clips import beginning, record_with_sound, stamps_of
 from vitreous.errors import InputError
 from vitreous.video.color import ToRGB
 from vitreous.video.decode import ClipBrokeOff, read_frames
-from vitreous.video.images import FrameTimes
+from vitreous.video.frames import FrameTimes
 from vitreous.video.info import opened, read_info
 from vitreous.video.orientation import ONE, upright
 

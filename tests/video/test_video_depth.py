@@ -8,9 +8,9 @@ import pytest
 from video_clips import moving_square, stamps_of
 
 from vitreous.video.decode import read_frames
-from vitreous.video.excerpt import Told
 from vitreous.video.options import VideoOptions
 from vitreous.video.stream import transform_video
+from vitreous.video.trim import Told
 
 NITS = [0, 5, 20, 50, 100, 203, 400, 1000]
 

@@ -13,13 +13,13 @@ from video_clips import beginning, description, end_of, heard_at, moving_square,
 
 from vitreous.errors import InputError
 from vitreous.video import encode
+from vitreous.video.audio import rising
 from vitreous.video.check import IncompleteClipError
 from vitreous.video.decode import read_frames
 from vitreous.video.encode import VideoWriter, write_clip
 from vitreous.video.folder import FolderWriter
 from vitreous.video.info import Frame, read_info
 from vitreous.video.output import check_target
-from vitreous.video.sound import rising
 
 TIME_BASES = [Fraction(1, 1000), Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 25), Fraction(1, 1200000)]
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from video_clips import beginning, end_of, heard_at, moving_square, record_with_sound, sound_of, stamps_of
 
 from vitreous.errors import InputError
-from vitreous.video import images
+from vitreous.video import frames as images
 from vitreous.video.decode import ClipBrokeOff, read_frames
 from vitreous.video.encode import write_clip
-from vitreous.video.excerpt import Moment, Told, excerpted, expected_frames
 from vitreous.video.info import read_info
 from vitreous.video.options import VideoOptions
 from vitreous.video.stream import transform_video
+from vitreous.video.trim import Moment, Told, excerpted, expected_frames
 
 
 def same(frames):

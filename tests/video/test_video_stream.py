@@ -16,7 +16,7 @@ from vitreous.video import stream
 from vitreous.video.encode import write_clip
 from vitreous.video.info import read_info
 from vitreous.video.stream import transform_video
-from vitreous.video.track import VideoTrack
+from vitreous.video.video_track import VideoTrack
 
 CLIPS = [
     "bikes.mp4",

@@ -4,11 +4,11 @@ import pytest
 import torch
 from video_clips import record_with_sound
 
-from vitreous.data.preprocessing import Preprocessing
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
+from vitreous.model.serialization import save_config, save_weights
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
-from vitreous.tasks.saved import save_config, save_weights
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from vitreous.cli import run
-from vitreous.data.preprocessing import Geometry
-from vitreous.workflows.cells import cells
+from vitreous.explanation.coordinates import cells
+from vitreous.imaging.preprocessing import Geometry
 
 LEVELS = {"fault", "note", "well", "unknown"}
 

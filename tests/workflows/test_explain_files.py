@@ -10,24 +10,16 @@ from PIL import Image
 from torch import nn
 
 from vitreous.cli import run
-from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
-from vitreous.explanation.black_box import WITHOUT_ATTENTION
-from vitreous.explanation.methods import METHODS
-from vitreous.tasks.classification import Classifier
-from vitreous.workflows.explain import (
-    caption,
-    common_legends,
-    explain,
-    explanation_image,
-    gallery_image,
-    marked,
-    methods_image,
-    scale_values,
-)
+from vitreous.explanation.figures import caption, common_legends, explanation_image, gallery_image, marked, scale_values
+from vitreous.explanation.perturbation import WITHOUT_ATTENTION
+from vitreous.explanation.registry import METHODS
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
+from vitreous.pretrained.load import load
+from vitreous.pretrained.wrap import wrap
+from vitreous.workflows.explain import explain, methods_image
 from vitreous.workflows.explain_files import ExplainRequest, note_spots, without, write_explanations
-from vitreous.workflows.load import load
-from vitreous.workflows.wrap import wrap
 
 
 @pytest.fixture

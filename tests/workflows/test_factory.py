@@ -7,17 +7,17 @@ import torch
 from safetensors.torch import save_file
 
 from vitreous.errors import InputError
-from vitreous.explanation.images import explain_batch
-from vitreous.tasks.classification import Classifier
-from vitreous.workflows.factory import load_factory
+from vitreous.explanation.explain import explain_batch
+from vitreous.model.classifier import Classifier
+from vitreous.pretrained.factory import load_factory
 
 SOURCE = """
 import torch
 from torch import nn
 from torch.nn import functional
 from own_parts_of_it import WIDTH
-from vitreous.data.preprocessing import Preprocessing
-from vitreous.workflows.wrap import wrap
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.pretrained.wrap import wrap
 
 
 class Model(nn.Module):

@@ -22,14 +22,14 @@ from video_clips import record_with_sound
 
 from vitreous.cli import run
 from vitreous.errors import InputError
-from vitreous.tasks.classification import Prediction
+from vitreous.model.classifier import Prediction
 from vitreous.video.camera import Camera, Clip, LiveFrame, fitting
 from vitreous.video.decode import read_frames
-from vitreous.workflows import live_server
-from vitreous.workflows.live import LiveView, Seen
-from vitreous.workflows.live_latest import Latest
-from vitreous.workflows.live_page import live_page
-from vitreous.workflows.live_server import LiveServer
+from vitreous.web import server
+from vitreous.web.latest_value import Latest
+from vitreous.web.live import LiveView, Seen
+from vitreous.web.page import live_page
+from vitreous.web.server import LiveServer
 
 RANKING = (("dog", 0.87), ("cat", 0.11), ("cow", 0.02))
 
@@ -187,7 +187,7 @@ def test_a_viewer_that_vanishes_leaves_its_place():
 
 
 def test_one_viewer_too_many_is_told_so(monkeypatch):
-    monkeypatch.setattr(live_server, "MOST_VIEWERS", 1)
+    monkeypatch.setattr(server, "MOST_VIEWERS", 1)
     with showing(Noise()) as (view, _), connected(view):
         until(lambda: view.server.viewers == 1)
         with pytest.raises(urllib.error.HTTPError) as refused:

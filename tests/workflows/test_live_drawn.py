@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from vitreous.cli import run
+from vitreous.clips.explain import explain_video
 from vitreous.errors import InputError
+from vitreous.pretrained.load import load
 from vitreous.video.camera import LiveFrame
 from vitreous.video.decode import read_frames
-from vitreous.workflows.live import Drawn, live_request
-from vitreous.workflows.load import load
-from vitreous.workflows.video import explain_video
+from vitreous.web.live import Drawn, live_request
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from vitreous.cli import run
-from vitreous.data.preprocessing import RESIZES, Preprocessing
 from vitreous.errors import InputError
-from vitreous.explanation.images import explain_batch, query_patch
+from vitreous.explanation.coordinates import cells
+from vitreous.explanation.explain import explain_batch, query_patch
+from vitreous.imaging.preprocessing import RESIZES, Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
-from vitreous.workflows.cells import cells
-from vitreous.workflows.load import at_size, load
+from vitreous.pretrained.load import at_size, load
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 
 from vitreous.cli import run
-from vitreous.data.preprocessing import Preprocessing
+from vitreous.diagnostics.localization.run import BASELINES, USUAL_METHODS, baseline_heat, localization
 from vitreous.errors import InputError
-from vitreous.explanation.methods import METHODS
+from vitreous.explanation.registry import METHODS
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
-from vitreous.workflows.load import load
-from vitreous.workflows.localization import BASELINES, USUAL_METHODS, baseline_heat, localization
+from vitreous.pretrained.load import load
 
 
 def bright_seeker(resize="stretch") -> Classifier:

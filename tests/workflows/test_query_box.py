@@ -8,19 +8,20 @@ import pytest
 import torch
 from video_clips import moving_square
 
-from vitreous.data.preprocessing import Preprocessing
+from vitreous.clips.drawing import ringed
+from vitreous.clips.explain import explain_video
+from vitreous.clips.maps import see
+from vitreous.clips.request import request_from
 from vitreous.errors import InputError
+from vitreous.explanation.coordinates import middle, place, swapped
+from vitreous.explanation.figures import marked
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
 from vitreous.video.decode import read_frames
 from vitreous.video.encode import write_clip
-from vitreous.workflows.explain import explain, marked
-from vitreous.workflows.places import middle, place, swapped
-from vitreous.workflows.video import explain_video
-from vitreous.workflows.video_drawing import ringed
-from vitreous.workflows.video_maps import see
-from vitreous.workflows.video_request import request_from
+from vitreous.workflows.explain import explain
 
 HW = (72, 96)
 

@@ -4,8 +4,8 @@ import pytest
 
 from vitreous.errors import InputError
 from vitreous.recipes import find_recipe
-from vitreous.training.run_folder import RunFolder
-from vitreous.workflows.run_header import Renewal, check_there
+from vitreous.runs.run_folder import RunFolder
+from vitreous.training.provenance import Renewal, check_there
 
 
 def test_a_folder_that_is_there_is_there(tmp_path):

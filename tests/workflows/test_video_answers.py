@@ -9,11 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitreous.render.timeline import Segment
-from vitreous.tasks.classification import Prediction
-from vitreous.workflows.video_answers import ClipAnswers, lasting, votes
-from vitreous.workflows.video_data import Spool
-from vitreous.workflows.video_numbers import center_of_mass, entropy
+from vitreous.clips.predictions import ClipAnswers, lasting, votes
+from vitreous.clips.records import Spool, center_of_mass, entropy
+from vitreous.model.classifier import Prediction
+from vitreous.render.plots.timeline import Segment
 
 NAMES = ("dog", "cat", "cow")
 

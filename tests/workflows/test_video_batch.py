@@ -12,12 +12,12 @@ from video_clips import moving_square
 
 from vitreous.cli import run
 from vitreous.cli.video import interrupted_by_termination
+from vitreous.clips.folder import explain_folder, jobs_of
+from vitreous.clips.request import request_from
 from vitreous.errors import InputError
+from vitreous.pretrained.load import load
 from vitreous.video.encode import write_clip
 from vitreous.video.info import read_info
-from vitreous.workflows.load import load
-from vitreous.workflows.video_batch import explain_folder, jobs_of
-from vitreous.workflows.video_request import request_from
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
+from vitreous.clips import leases
+from vitreous.clips.leases import ClaimLostError, Claims, has_ended, this_process
 from vitreous.errors import InputError
-from vitreous.workflows import video_claims
-from vitreous.workflows.video_claims import ClaimLostError, Claims, has_ended, this_process
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def worker(tmp_path, notes):
 
 @pytest.fixture
 def hasty(monkeypatch):
-    monkeypatch.setattr(video_claims, "DEAD_SECONDS", 0.3)
-    monkeypatch.setattr(video_claims, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(leases, "DEAD_SECONDS", 0.3)
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
 
 
 def left(folder):
@@ -78,7 +78,7 @@ def test_of_many_one_takes_over_from_the_dead(worker, tmp_path):
 
 def test_a_process_of_this_machine_has_ended_when_it_is_a_zombie_or_its_number_is_anothers():
     sleeper = subprocess.Popen(["sleep", "60"])
-    owner = {**this_process(), "process": sleeper.pid, "started": video_claims.started(sleeper.pid)}
+    owner = {**this_process(), "process": sleeper.pid, "started": leases.started(sleeper.pid)}
     assert not has_ended(owner) and has_ended({**owner, "started": "1"})
     sleeper.kill()
     until(lambda: has_ended(owner))
@@ -118,7 +118,7 @@ def test_a_live_claim_beats(worker, hasty):
 
 
 def test_whoever_was_only_slow_learns_that_the_clip_is_lost(worker, tmp_path, hasty, monkeypatch):
-    monkeypatch.setattr(video_claims, "has_ended", lambda owner: True)
+    monkeypatch.setattr(leases, "has_ended", lambda owner: True)
     with worker().take("a", "mark") as slow:
         slow.check()
         quick = worker().take("a", "mark")

@@ -11,21 +11,21 @@ import torch
 from video_clips import moving_square
 
 from vitreous.cli import run
-from vitreous.data.preprocessing import Preprocessing
+from vitreous.clips.explain import Looking, explain_video
+from vitreous.clips.request import VideoRequest, request_from
 from vitreous.errors import InputError
-from vitreous.explanation.methods import METHODS
+from vitreous.explanation.registry import METHODS
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import size
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
+from vitreous.pretrained.load import load
 from vitreous.video.camera import LiveFrame
 from vitreous.video.decode import read_frames
 from vitreous.video.encode import write_clip
 from vitreous.video.info import read_info
 from vitreous.video.options import WHOLE
-from vitreous.workflows.live import Drawn, live_request
-from vitreous.workflows.load import load
-from vitreous.workflows.video import Looking, explain_video
-from vitreous.workflows.video_request import VideoRequest, request_from
+from vitreous.web.live import Drawn, live_request
 
 needs_vnni = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no AVX-512 VNNI: no 8-bit products")
 

@@ -9,22 +9,22 @@ import torch
 from video_clips import moving_square
 
 from vitreous.cli import run
-from vitreous.data.preprocessing import Preprocessing
+from vitreous.clips.explain import Looking, duration_of, explain_video, place_in_frame
+from vitreous.clips.maps import see
+from vitreous.clips.request import VideoRequest, request_from
 from vitreous.errors import InputError
-from vitreous.explanation.images import explain_batch
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.explain import explain_batch
+from vitreous.explanation.options import Settings
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
+from vitreous.pretrained.load import load
 from vitreous.render.frame_layouts import LAYOUTS, frame_size
-from vitreous.tasks.classification import Classifier
 from vitreous.video.decode import read_frames
 from vitreous.video.encode import write_clip
 from vitreous.video.info import Frame, read_info
 from vitreous.video.options import VideoOptions
-from vitreous.workflows.load import load
-from vitreous.workflows.video import Looking, duration_of, explain_video, place_in_frame
-from vitreous.workflows.video_maps import see
-from vitreous.workflows.video_request import VideoRequest, request_from
 
 HW = (72, 128)
 FRAMES = 10

@@ -13,18 +13,19 @@ import torch
 from video_clips import moving_square, stamps_of
 
 from vitreous.cli import run
-from vitreous.data.preprocessing import Preprocessing
+from vitreous.clips import leases
+from vitreous.clips import workers as video_shared
+from vitreous.clips.folder import explain_folder
+from vitreous.clips.leases import this_process
+from vitreous.clips.request import request_from
+from vitreous.clips.workers import share_folder, summary_of
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
+from vitreous.model.serialization import save_config, save_weights
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
-from vitreous.tasks.saved import save_config, save_weights
+from vitreous.pretrained.load import load
 from vitreous.video.encode import write_clip
-from vitreous.workflows import video_claims, video_shared
-from vitreous.workflows.load import load
-from vitreous.workflows.video_batch import explain_folder
-from vitreous.workflows.video_claims import this_process
-from vitreous.workflows.video_request import request_from
-from vitreous.workflows.video_shared import share_folder, summary_of
 
 FRAMES = 40
 
@@ -136,9 +137,9 @@ def test_a_slow_worker_writes_nothing_once_its_clip_is_anothers(model_folder, tw
     def overtaken(*arguments):
         outcome = usual(*arguments)
         if not other:
-            monkeypatch.setattr(video_claims, "has_ended", lambda owner: True)
-            other.append(video_claims.Claims(output, [output], notes.append).take("a", "another"))
-            monkeypatch.setattr(video_claims, "has_ended", lambda owner: False)
+            monkeypatch.setattr(leases, "has_ended", lambda owner: True)
+            other.append(leases.Claims(output, [output], notes.append).take("a", "another"))
+            monkeypatch.setattr(leases, "has_ended", lambda owner: False)
             other[0].__enter__()
         return outcome
 
@@ -158,7 +159,7 @@ def test_a_slow_worker_writes_nothing_once_its_clip_is_anothers(model_folder, tw
 
 def test_a_lost_claim_ends_the_work_at_the_next_batch(model_folder, two_clips, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(video_claims, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.01)
 
     def lose(job, done, total):
         seen.append((job.source.stem, done))
@@ -221,7 +222,7 @@ def until(condition, *workers):
 def claimed_by(worker, output):
     """The clip that a worker is writing."""
     for path in output.glob(".*.claim"):
-        claim = video_claims.values(video_claims.read(path))
+        claim = leases.values(leases.read(path))
         name = path.name[1]
         if claim.get("process") == worker.pid and (output / f".{name}.{claim['token']}.part").exists():
             return name
@@ -272,7 +273,7 @@ def test_torchrun_shares_and_starts_again_after_a_death(model_folder, clips, tmp
 
 def owners(output):
     """The processes that have a clip."""
-    claims = [video_claims.values(video_claims.read(path)) for path in output.glob(".*.claim")]
+    claims = [leases.values(leases.read(path)) for path in output.glob(".*.claim")]
     return [claim["process"] for claim in claims if claim]
 
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vitreous.data.preprocessing import Geometry, Preprocessing
+from vitreous.clips import tracker as video_track
+from vitreous.clips.explain import explain_video
+from vitreous.clips.tracker import Tracker, within_reach
+from vitreous.imaging.preprocessing import Geometry, Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
 from vitreous.video.encode import write_clip
 from vitreous.video.info import Frame
-from vitreous.workflows import video_track
-from vitreous.workflows.video import explain_video
-from vitreous.workflows.video_track import Tracker, within_reach
 
 HW, CELL = (64, 96), 8
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from video_clips import description, moving_square
 
-from vitreous.data.preprocessing import Preprocessing
+from vitreous.clips.explain import explain_video
 from vitreous.errors import InputError
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
 from vitreous.video.encode import VideoWriter
 from vitreous.video.info import Frame
-from vitreous.workflows.video import explain_video
 
 
 @pytest.fixture(scope="module")

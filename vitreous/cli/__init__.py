@@ -8,7 +8,7 @@ from cyclopts import App, CycloptsError
 import vitreous
 from vitreous.errors import InputError
 from vitreous.files import reason
-from vitreous.machine import keep_freed_memory
+from vitreous.process_tuning import keep_freed_memory
 
 EXIT_BAD_INPUT, EXIT_BROKE_OFF, EXIT_INTERRUPTED = 2, 3, 130
 

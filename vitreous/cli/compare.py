@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.screen import note, say
+from vitreous.cli.console import note, say
 
 if TYPE_CHECKING:
     from vitreous.evaluation.comparison import Difference

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.screen import note, say
+from vitreous.cli.console import note, say
 
 
 def convert(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from vitreous.cli import complain
-from vitreous.cli.screen import progress, say
+from vitreous.cli.console import progress, say
 
 MOST_LINES = 20
 """Of classes, files or groups of copies on the screen; --json has all."""

@@ -4,8 +4,8 @@ import shlex
 from pathlib import Path
 
 from vitreous.cli import EXIT_INTERRUPTED
+from vitreous.cli.console import note, progress, say, stop_on_interrupt
 from vitreous.cli.evaluate import print_scores
-from vitreous.cli.screen import note, progress, say, stop_on_interrupt
 from vitreous.cli.train import training_words
 
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.screen import note, progress, say
+from vitreous.cli.console import note, progress, say
 
 if TYPE_CHECKING:
-    from vitreous.workflows.doctor import Examination
+    from vitreous.diagnostics.doctor.run import Examination
 
 MARKS = {"fault": ("✗", "bold red"), "note": ("!", "yellow"), "well": ("✓", "green"), "unknown": ("?", "dim")}
 
@@ -35,10 +35,10 @@ def doctor(
         output: Folder for doctor.json and doctor.html: the run folder, or "doctor", by default.
         json_: Print what was found as one JSON object.
     """
-    from vitreous.workflows.doctor import as_json, write_doctor
-    from vitreous.workflows.doctor import doctor as run
-    from vitreous.workflows.doctor_page import write_doctor_page
-    from vitreous.workflows.results import results_folder
+    from vitreous.diagnostics.doctor.page import write_doctor_page
+    from vitreous.diagnostics.doctor.run import as_json, write_doctor
+    from vitreous.diagnostics.doctor.run import doctor as run
+    from vitreous.runs.run_folder import results_folder
 
     with progress("looking inside") as display:
 
@@ -63,7 +63,7 @@ def print_findings(found: "Examination") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from vitreous.evaluation.finding import counted
+    from vitreous.diagnostics.doctor.finding import counted
 
     anatomy = found.anatomy
     sizes = f"{anatomy.layers} layers of {counted(anatomy.heads, 'head')}, {counted(len(found.images_u8), 'image')}"

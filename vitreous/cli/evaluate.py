@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.screen import note, say
+from vitreous.cli.console import note, say
 from vitreous.errors import InputError
 
 MOST_CLASSES_ON_SCREEN = 10
 
 if TYPE_CHECKING:
-    from vitreous.evaluation.bootstrap import Interval
-    from vitreous.evaluation.certainty import Evaluation, TemperatureScaling
+    from vitreous.evaluation.intervals import Interval
+    from vitreous.evaluation.report import Evaluation, TemperatureScaling
 
 
 def evaluate(
@@ -50,7 +50,7 @@ def evaluate(
     """
     if corruptions or shifts:
         from vitreous.cli.robustness import robustness
-        from vitreous.workflows.robustness import Sample
+        from vitreous.diagnostics.robustness.run import Sample
 
         if temperature or skip_unreadable:
             option = "--temperature" if temperature else "--skip-unreadable"
@@ -140,7 +140,7 @@ def print_certainty(scores: "Evaluation") -> None:
 
 def print_temperature(scaling: "TemperatureScaling") -> None:
     """What temperature scaling does, a line for each of what it changes."""
-    from vitreous.evaluation.temperature import is_at_limit
+    from vitreous.evaluation.calibration import is_at_limit
 
     say(f"temperature {scaling.value:.3f}, fitted on {scaling.fitted_on:,} validation images; before and after:")
     before, after = (

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitreous.cli.screen import say
+from vitreous.cli.console import say
 
 
 def explain(
@@ -64,10 +64,10 @@ def explain(
         device: auto, cpu or cuda.
         output: File to write; several images with a folder here are written one by one.
     """
-    from vitreous.cli.model import open_model
-    from vitreous.explanation.settings import Settings
+    from vitreous.cli.open_model import open_model
+    from vitreous.explanation.coordinates import place
+    from vitreous.explanation.options import Settings
     from vitreous.workflows.explain_files import ExplainRequest, write_explanations
-    from vitreous.workflows.places import place
 
     settings = Settings(
         layer=layer, head=head, fusion=fusion, discard=discard, steps=steps, samples=samples, noise=noise,

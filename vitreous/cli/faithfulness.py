@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from vitreous.cli import EXIT_INTERRUPTED
-from vitreous.cli.screen import clock, note, progress, say
+from vitreous.cli.console import clock, note, progress, say
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from vitreous.evaluation.faithfulness_report import MethodReport
-    from vitreous.evaluation.score import Score
-    from vitreous.workflows.faithfulness import Faithfulness
+    from vitreous.diagnostics.faithfulness.report import MethodReport
+    from vitreous.diagnostics.faithfulness.run import Faithfulness
+    from vitreous.evaluation.intervals import Score
 
 COLUMNS = {
     "insertion": "inser-\ntion",
@@ -63,11 +63,11 @@ def faithfulness(
         json_: Print the results as one JSON object.
         device: auto, cpu or cuda.
     """
-    from vitreous.evaluation.finding import counted
-    from vitreous.workflows.faithfulness import FIGURE, SUMMARY, VALUES
-    from vitreous.workflows.faithfulness import faithfulness as run
-    from vitreous.workflows.faithfulness_run import FaithfulnessListener, FaithfulnessRequest
-    from vitreous.workflows.results import results_folder
+    from vitreous.diagnostics.doctor.finding import counted
+    from vitreous.diagnostics.faithfulness.measurement import FaithfulnessListener, FaithfulnessRequest
+    from vitreous.diagnostics.faithfulness.run import FIGURE, SUMMARY, VALUES
+    from vitreous.diagnostics.faithfulness.run import faithfulness as run
+    from vitreous.runs.run_folder import results_folder
 
     names = None if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip())
     request = FaithfulnessRequest(names, count, target, split, seed)
@@ -98,7 +98,7 @@ def print_table(result: "Faithfulness") -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    from vitreous.evaluation.faithfulness_report import MEASURES
+    from vitreous.diagnostics.faithfulness.report import MEASURES
 
     console = Console()
     if not console.is_terminal:
@@ -131,7 +131,7 @@ def cell(method: "MethodReport", measure: str) -> "Text":
 def interval(score: "Score") -> str:
     """The ends of an interval in few characters.
 
-    >>> from vitreous.evaluation.score import Score
+    >>> from vitreous.evaluation.intervals import Score
     >>> interval(Score(0.5, -0.123, 1.0, 9, "higher"))
     '-.12 1.0'
     """
@@ -149,7 +149,7 @@ def short(value: float) -> str:
 
 def legend(result: "Faithfulness") -> list[str]:
     """What was measured, and what the marks mean."""
-    from vitreous.evaluation.faithfulness_report import UNCHANGED, verdict
+    from vitreous.diagnostics.faithfulness.report import UNCHANGED, verdict
 
     asked, unit = result.asked, "probability"
     followed = f"the {asked['target']} class"

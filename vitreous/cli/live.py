@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from vitreous.cli import EXIT_BROKE_OFF, complain
-from vitreous.cli.screen import note, say
+from vitreous.cli.console import note, say
 from vitreous.errors import InputError
-from vitreous.machine import share_cores
+from vitreous.process_tuning import share_cores
 
 if TYPE_CHECKING:
     from vitreous.video.camera import LiveSource
-    from vitreous.workflows.live_numbers import LiveState, LiveSummary
+    from vitreous.web.stats import LiveState, LiveSummary
 
 LINE_SECONDS = 5.0
 
@@ -93,9 +93,9 @@ def live(
         port: Port to serve at; 0 for any that is free.
     """
     share_cores()
-    from vitreous.workflows.live import live as run
-    from vitreous.workflows.live_server import LiveServer
-    from vitreous.workflows.places import place, swapped
+    from vitreous.explanation.coordinates import place, swapped
+    from vitreous.web.live import live as run
+    from vitreous.web.server import LiveServer
 
     if track and loop:
         raise InputError("what is tracked is lost where the clip begins again: leave out --loop or --track")

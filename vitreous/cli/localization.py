@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.screen import clock, note, progress, say
+from vitreous.cli.console import clock, note, progress, say
 
 COLUMNS = {
     "pointing": "peak",
@@ -24,8 +24,8 @@ NARROWEST = 100
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from vitreous.evaluation.score import Score
-    from vitreous.workflows.localization import LocalisationResult
+    from vitreous.diagnostics.localization.run import LocalisationResult
+    from vitreous.evaluation.intervals import Score
 
 
 def localization(
@@ -53,12 +53,12 @@ def localization(
         output: Folder for localization.json and the figures: the run folder, or "localization", by default.
         json_: Print the scores as one JSON object.
     """
-    from vitreous.explanation.settings import Settings
-    from vitreous.workflows.load import load
-    from vitreous.workflows.localization import as_json, check_methods, write_localization
-    from vitreous.workflows.localization import localization as run
-    from vitreous.workflows.localization_figures import draw_localization
-    from vitreous.workflows.results import results_folder
+    from vitreous.diagnostics.localization.figure import draw_localization
+    from vitreous.diagnostics.localization.run import as_json, check_methods, write_localization
+    from vitreous.diagnostics.localization.run import localization as run
+    from vitreous.explanation.options import Settings
+    from vitreous.pretrained.load import load
+    from vitreous.runs.run_folder import results_folder
 
     names = None if methods is None else check_methods([name.strip() for name in methods.split(",")])
     settings = Settings(layer=layer, head=head)
@@ -88,7 +88,7 @@ def print_localization(result: "LocalisationResult") -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    from vitreous.evaluation.localization import SHOWN
+    from vitreous.diagnostics.localization.measures import SHOWN
 
     left_out = [(result.empty, "empty masks left out"), (result.unmarked, "frames without a mask left out")]
     more = "".join(f" · {number:,} {words}" for number, words in left_out if number)

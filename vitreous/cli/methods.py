@@ -1,11 +1,11 @@
 """vitreous methods"""
 
-from vitreous.cli.screen import say
+from vitreous.cli.console import say
 
 
 def methods() -> int:
     """List the ways to explain: what each map shows, and which settings it takes."""
-    from vitreous.explanation.methods import METHODS
+    from vitreous.explanation.registry import METHODS
 
     for name, method in METHODS.items():
         options = " ".join(f"--{setting}" for setting in sorted(method.settings))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.screen import progress, say
+from vitreous.cli.console import progress, say
 
 NARROWEST = 110
 """Columns that the table takes where there is no terminal."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.screen import say
+from vitreous.cli.console import say
 from vitreous.errors import InputError
 
 
@@ -27,7 +27,7 @@ def patches(
         size: Height and width in pixels that the image is brought to first, as 224x224.
         output: File to write; the image's name with "-patches.png" by default.
     """
-    from vitreous.workflows.explain import save_image
+    from vitreous.imaging.writing import save_image
     from vitreous.workflows.patches import parse_size, patches_image
 
     path = output or Path(f"{image.stem}-patches.png")

@@ -4,18 +4,18 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from vitreous.cli.screen import note, progress, say
+from vitreous.cli.console import note, progress, say
 from vitreous.errors import InputError
 
 if TYPE_CHECKING:
-    from vitreous.evaluation.robustness import ChangePoint, CorruptionScores, ShiftScores
-    from vitreous.evaluation.score import Score
-    from vitreous.workflows.robustness import Measured, Sample
+    from vitreous.diagnostics.robustness.run import Measured, Sample
+    from vitreous.diagnostics.robustness.scores import ChangePoint, CorruptionScores, ShiftScores
+    from vitreous.evaluation.intervals import Score
 
 
 def robustness(model: str, sample: "Sample", *, corruptions: bool, shifts: bool, in_json: bool) -> int:
     """Measure accuracy on corrupted, or on shifted and turned images, or both, and print it."""
-    from vitreous.workflows.robustness import as_json, measure_corruptions, measure_shifts
+    from vitreous.diagnostics.robustness.run import as_json, measure_corruptions, measure_shifts
 
     results = {}
     if corruptions:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from vitreous.cli import EXIT_INTERRUPTED
-from vitreous.cli.screen import clock, note, progress, say, stop_on_interrupt
+from vitreous.cli.console import clock, note, progress, say, stop_on_interrupt
 from vitreous.errors import InputError
 
 if TYPE_CHECKING:

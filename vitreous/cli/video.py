@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from vitreous.cli import EXIT_BROKE_OFF, EXIT_INTERRUPTED, complain
-from vitreous.cli.screen import clock, note, progress, say
+from vitreous.cli.console import clock, note, progress, say
 from vitreous.errors import InputError
-from vitreous.machine import share_cores
+from vitreous.process_tuning import share_cores
 
 if TYPE_CHECKING:
-    from vitreous.tasks.classification import Classifier
-    from vitreous.workflows.video import ExplainedVideo
-    from vitreous.workflows.video_batch import ClipJob, ClipOutcome
-    from vitreous.workflows.video_request import VideoRequest
+    from vitreous.clips.explain import ExplainedVideo
+    from vitreous.clips.folder import ClipJob, ClipOutcome
+    from vitreous.clips.request import VideoRequest
+    from vitreous.model.classifier import Classifier
 
 Flag = Annotated[bool, Parameter(negative="")]
 Tell = Callable[[int, int | None], None]
@@ -111,9 +111,9 @@ def video(
             folders, and resume. Clips of a worker that dies are done by another; those that failed are not tried again.
     """
     share_cores()
-    from vitreous.workflows.load import load
-    from vitreous.workflows.places import place, swapped
-    from vitreous.workflows.video_request import request_from
+    from vitreous.clips.request import request_from
+    from vitreous.explanation.coordinates import place, swapped
+    from vitreous.pretrained.load import load
 
     followed = place(query)
     given: dict[str, Any] = {
@@ -138,7 +138,7 @@ def video(
 
 def single(classifier: "Classifier", clip: Path, output: str, request: "VideoRequest") -> int:
     """Explain one clip, and say what came of it."""
-    from vitreous.workflows.video import write_explained
+    from vitreous.clips.explain import write_explained
 
     tell_all = note if output == "-" else say
     with progress("video") as display, interrupted_by_termination():
@@ -152,8 +152,8 @@ def single(classifier: "Classifier", clip: Path, output: str, request: "VideoReq
 
 def exit_code(explained: "ExplainedVideo", clip: Path, request: "VideoRequest") -> int:
     """0, or what a clip that ended early means; said in a line."""
+    from vitreous.clips.folder import frames_of
     from vitreous.video.info import in_frames
-    from vitreous.workflows.video_batch import frames_of
 
     video = explained.video
     if video.is_interrupted:
@@ -182,8 +182,8 @@ def folder(
     classifier: "Classifier", clips: Path, output: Path, request: "VideoRequest", *, resume: bool, shared: bool
 ) -> int:
     """Explain every clip of a folder, or this worker's share of them, and say what came of each, and of all."""
-    from vitreous.workflows.video_batch import explain_folder, folders_left_out
-    from vitreous.workflows.video_shared import share_folder
+    from vitreous.clips.folder import explain_folder, folders_left_out
+    from vitreous.clips.workers import share_folder
 
     states: Counter[str] = Counter()
     failed: list[str] = []
@@ -231,7 +231,7 @@ def report(outcome: "ClipOutcome") -> None:
 
 def in_all(output: Path) -> Counter[str]:
     """Say how the clips of a shared folder ended, whoever did them; return how many in which state."""
-    from vitreous.workflows.video_shared import SUMMARY, summary_of
+    from vitreous.clips.workers import SUMMARY, summary_of
 
     states = summary_of(output)
     say(f"{output / SUMMARY}: {states.total()} clips in all: {in_words(states)}")

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from vitreous.data.archives import Archive, given_folder, obtain
 from vitreous.data.image_set import ImageSet
 from vitreous.data.parquet import has_parquet, load_parquet
+from vitreous.downloads import Archive, given_folder, obtain
 from vitreous.errors import InputError
 
 HOME = "https://www.cs.toronto.edu/~kriz"

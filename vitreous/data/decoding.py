@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from vitreous.data.file_tree import is_lost
-from vitreous.data.images import decode_image
-from vitreous.data.preprocessing import fit_image
-from vitreous.data.reading import OneSize, Reading
+from vitreous.data.read_options import OneSize, Reading
 from vitreous.errors import InputError
 from vitreous.files import reason
+from vitreous.imaging.preprocessing import fit_image
+from vitreous.imaging.reading import decode_image
 
 MOST_AT_ONCE = 128  # images a task: a task for each would cost more than decoding a small image
 BYTES_AT_ONCE = 1 << 24  # decoded, a task: what bounds the memory that decoding takes

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from vitreous.data.decoded import decoded_once
+from vitreous.data.decode_cache import decoded_once
 from vitreous.data.decoding import Encoded, read_file
 from vitreous.data.file_tree import files_beside, files_under, is_lost
 from vitreous.data.image_set import ImageSet
-from vitreous.data.reading import Reading
+from vitreous.data.read_options import Reading
 from vitreous.data.splits import falls_into_test, hold_out
 from vitreous.errors import InputError
 from vitreous.files import reason

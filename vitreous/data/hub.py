@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vitreous.data.decoded import decoded_once
+from vitreous.data.decode_cache import decoded_once
 from vitreous.data.decoding import Encoded, read_file
 from vitreous.data.hub_layout import Configuration, chosen, class_of, configurations, is_image, named_classes
 from vitreous.data.image_set import ImageSet
@@ -26,9 +26,9 @@ from vitreous.data.parquet import (
     read_rows,
     read_schema,
 )
-from vitreous.data.reading import Reading
-from vitreous.data.repositories import Folder, HubRepository
+from vitreous.data.read_options import Reading
 from vitreous.errors import InputError, unknown
+from vitreous.hub import Folder, HubRepository
 
 Found = tuple[tuple[str, ...], Callable[[], Encoded], list[Path]]
 """The names of the classes, what gives the encoded images, and the files that they are in."""

@@ -10,8 +10,8 @@ import numpy as np
 
 from vitreous.data.decoding import THREADS, Encoded
 from vitreous.data.image_set import ImageSet
-from vitreous.data.images import decode_image, kind_of
 from vitreous.errors import InputError
+from vitreous.imaging.reading import decode_image, kind_of
 
 AT_ONCE = 256  # images between two words on how far it is
 DECODED_GRAY = "decoded L"  # the kind of images of one channel that come decoded

@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image
 
 from vitreous.data.folder import SUFFIXES, class_folders
-from vitreous.data.images import open_image
-from vitreous.data.shapes import draw_shapes
+from vitreous.data.shapes.dataset import draw_shapes
 from vitreous.data.sources import SHAPES_COUNTS_AND_SEEDS, SHAPES_SIZE
 from vitreous.errors import InputError, unknown
 from vitreous.files import reason
+from vitreous.imaging.reading import open_image
 
 SHAPES_SHOWN = 500
 """Of the 2,000 drawn test images, unless the user asks for another number."""

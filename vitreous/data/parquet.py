@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vitreous.data.decoded import decoded_once
+from vitreous.data.decode_cache import decoded_once
 from vitreous.data.decoding import Encoded
 from vitreous.data.image_set import ImageSet
-from vitreous.data.reading import Reading
+from vitreous.data.read_options import Reading
 from vitreous.errors import InputError
 
 PREFIXES = {"train": "train", "validation": "val", "test": "test"}

@@ -11,14 +11,14 @@ from vitreous.data.cifar import load_cifar
 from vitreous.data.decoding import Encoded
 from vitreous.data.folder import load_folder, load_training_folder
 from vitreous.data.hub import encoded_hub, hub_parts, load_hub
-from vitreous.data.idx import load_mnist
 from vitreous.data.image_set import ImageSet
+from vitreous.data.mnist import load_mnist
 from vitreous.data.parquet import encoded_parquet, load_parquet, parquet_parts
-from vitreous.data.preprocessing import seen_box
-from vitreous.data.reading import Reading
-from vitreous.data.shapes import draw_shapes
+from vitreous.data.read_options import Reading
+from vitreous.data.shapes.dataset import draw_shapes
 from vitreous.data.splits import SPLITS, hold_out
 from vitreous.errors import InputError, unknown
+from vitreous.imaging.preprocessing import seen_box
 
 SizeHW = tuple[int, int] | None
 SHAPES_COUNTS_AND_SEEDS = {"train": (10_000, 1), "test": (2_000, 2)}

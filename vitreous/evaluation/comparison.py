@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitreous.evaluation.bootstrap import Interval, intervals, resampled_means
-from vitreous.evaluation.certainty import Answers
-from vitreous.evaluation.score import RESAMPLES
+from vitreous.evaluation.intervals import RESAMPLES, Interval, intervals, resampled_means
+from vitreous.evaluation.report import Answers
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitreous.evaluation.bootstrap import Interval, intervals, resampled
-from vitreous.evaluation.share import wilson
+from vitreous.evaluation.intervals import Interval, intervals, resampled, wilson
 
 COVERAGES = (0.5, 0.8, 0.9, 1.0)
 

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.options import Settings
 from vitreous.explanation.targets import Target
 from vitreous.model.trace import Trace
 

@@ -4,9 +4,9 @@ import math
 import re
 from dataclasses import dataclass
 
-from vitreous.data.preprocessing import Geometry
 from vitreous.errors import InputError
 from vitreous.explanation.targets import Region, region_of_box
+from vitreous.imaging.preprocessing import Geometry
 
 FORM = "region:x0,y0,x1,y1"
 

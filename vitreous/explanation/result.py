@@ -7,13 +7,13 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from vitreous.data.preprocessing import Geometry
-from vitreous.explanation.methods import METHODS
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.options import Settings
+from vitreous.explanation.registry import METHODS
 from vitreous.explanation.targets import Region
+from vitreous.imaging.preprocessing import Geometry
+from vitreous.model.classifier import Prediction
 from vitreous.render.color import Scale
 from vitreous.render.overlay import overlay, paint
-from vitreous.tasks.classification import Prediction
 
 
 @dataclass(frozen=True)

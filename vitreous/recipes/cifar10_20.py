@@ -8,10 +8,10 @@ Measured:  90.36 % top-1 on the 10,000 test images, 95 % interval 89.8 to 90.9 %
 
 from vitreous.data.augment import Augment
 from vitreous.model.config import size
+from vitreous.training.distillation import TeacherSettings
 from vitreous.training.optimizer import OptimizerSettings
+from vitreous.training.progressive_resizing import ResolutionSettings
 from vitreous.training.recipe import Recipe
-from vitreous.training.resolution import ResolutionSettings
-from vitreous.training.teacher import TeacherSettings
 
 
 def cifar10_20() -> Recipe:

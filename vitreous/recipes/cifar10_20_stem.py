@@ -9,8 +9,8 @@ Measured:  91.86 % top-1 on the 10,000 test images, 95 % interval 91.3 to 92.4 %
 from vitreous.data.augment import Augment
 from vitreous.model.config import size
 from vitreous.training.optimizer import OptimizerSettings
+from vitreous.training.progressive_resizing import ResolutionSettings
 from vitreous.training.recipe import Recipe
-from vitreous.training.resolution import ResolutionSettings
 
 
 def cifar10_20_stem() -> Recipe:

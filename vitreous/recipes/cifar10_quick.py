@@ -9,8 +9,8 @@ Measured:  85.91 % ± 0.48 top-1 on the 10,000 test images (n = 3 seeds; 2026-11
 from vitreous.data.augment import Augment
 from vitreous.model.config import size
 from vitreous.training.optimizer import OptimizerSettings
+from vitreous.training.progressive_resizing import ResolutionSettings
 from vitreous.training.recipe import Recipe
-from vitreous.training.resolution import ResolutionSettings
 
 
 def cifar10_quick() -> Recipe:

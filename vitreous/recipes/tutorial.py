@@ -11,9 +11,8 @@ final norm stands before the head, and images are shifted where it crops and str
 
 from vitreous.data.augment import Augment
 from vitreous.model.config import ViTConfig
-from vitreous.training.optimizer import OptimizerSettings
+from vitreous.training.optimizer import OptimizerSettings, ScheduleSettings
 from vitreous.training.recipe import Recipe
-from vitreous.training.schedule import ScheduleSettings
 
 
 def tutorial() -> Recipe:

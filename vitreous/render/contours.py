@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from vitreous.render.color import Scale, checked_map
-from vitreous.render.enlarge import Box, inner_box
 from vitreous.render.overlay import AGAINST, FOR
+from vitreous.render.upsample import Box, inner_box
 
 HEIGHTS = (0.25, 0.5, 0.75)
 """Of the scale: fixed ones, so that noise far below them draws nothing, and the lines stay where they are."""

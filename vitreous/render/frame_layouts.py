@@ -8,13 +8,13 @@ from PIL import Image
 
 from vitreous.errors import InputError, unknown
 from vitreous.render.contours import draw_contours
-from vitreous.render.enlarge import Box
+from vitreous.render.frame_view import Look, Shot, ShownMap, colors_on, fine_heat, levels_on
 from vitreous.render.legend import draw_legend
 from vitreous.render.overlay import overlay_levels, paint
 from vitreous.render.panels import Header, PanelGrid, composed, panel_grid
-from vitreous.render.shown import Look, Shot, ShownMap, colors_on, fine_heat, levels_on
 from vitreous.render.spotlight import spotlight
 from vitreous.render.text import draw_label
+from vitreous.render.upsample import Box
 
 Layout = Callable[[Shot, Look], np.ndarray]
 

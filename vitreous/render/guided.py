@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from vitreous.render.color import checked_map
-from vitreous.render.enlarge import Box, enlarged, inner_box
+from vitreous.render.upsample import Box, enlarged, inner_box
 
 STATISTICS_SIDE = 96
 RESULT_SIDE = 480

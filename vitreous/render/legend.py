@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vitreous.render.contours import HALO, HEIGHTS, LINE_COLORS
-from vitreous.render.letters import drawable, ellipsise, font
+from vitreous.render.fonts import drawable, ellipsise, font
 from vitreous.render.overlay import AGAINST, FOR, overlay_levels
 from vitreous.render.spotlight import spotlight
 from vitreous.render.text import LABEL_SHARE, draw_box, translucent

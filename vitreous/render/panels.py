@@ -8,8 +8,8 @@ from math import ceil, log
 import numpy as np
 from PIL import Image, ImageDraw
 
+from vitreous.render.fonts import ellipsise, font
 from vitreous.render.legend import bar_pixels, bar_words
-from vitreous.render.letters import ellipsise, font
 from vitreous.render.theme import LABEL_INK, LABEL_MUTED, LABEL_PAPER
 
 LARGEST_HW = (1600, 1920)

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vitreous.errors import InputError
+from vitreous.render.fonts import RIGHT_MARK, WRONG_MARK, font
 from vitreous.render.image import as_image, fitted
 from vitreous.render.layout import beside, grid, margined, outlined, placed, stacked
-from vitreous.render.letters import RIGHT_MARK, WRONG_MARK, font
 from vitreous.render.outline import outline
 from vitreous.render.overlay import overlay
 from vitreous.render.text import Line, text_block

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
 from vitreous.errors import unknown
+from vitreous.render.fonts import ellipsise, font, wrap
 from vitreous.render.image import check_image
-from vitreous.render.letters import ellipsise, font, wrap
 from vitreous.render.theme import INK, LABEL_INK, LABEL_MUTED, LABEL_PAPER, PAPER
 
 LINE_SPACING = 1.45

@@ -11,3 +11,5 @@ WARM = "#d9622b"
 LABEL_PAPER = "#11151f"
 LABEL_INK = "#ffffff"
 LABEL_MUTED = "#d3d8e2"
+
+HUES = (COOL, WARM, "#15803d", "#7a4fb5", "#0e93a6", "#c43d83", "#b98900")

@@ -9,22 +9,22 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from vitreous.data.balance import class_weights
+from vitreous.data.class_weights import class_weights
 from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import TrainingBatches, at_once, plain_batches
 from vitreous.errors import InputError
 from vitreous.evaluation.classification import score
+from vitreous.model.serialization import WEIGHTS, write_tensors
+from vitreous.runs.metrics_log import MetricsLog
+from vitreous.runs.run_folder import RunFolder
 from vitreous.runtime import autocast, seed_for
-from vitreous.tasks.saved import WEIGHTS, write_tensors
-from vitreous.training.gradients import Learner, memory_advice
-from vitreous.training.metrics_log import MetricsLog
-from vitreous.training.processes import Processes
+from vitreous.training.accumulation import Learner, memory_advice
+from vitreous.training.checkpoint import Saved, TrainingState, is_finite, save_state, to_save
+from vitreous.training.distributed import Processes
+from vitreous.training.optimizer import factor
+from vitreous.training.progressive_resizing import shown_at, work
 from vitreous.training.recipe import Recipe
-from vitreous.training.resolution import shown_at, work
-from vitreous.training.run_folder import RunFolder
-from vitreous.training.schedule import factor
 from vitreous.training.sharding import is_sharded
-from vitreous.training.state import Saved, TrainingState, is_finite, save_state, to_save
 
 LOG_EVERY_STEPS = 10
 

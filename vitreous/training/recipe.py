@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vitreous.data.augment import Augment
-from vitreous.data.reading import OneSize
+from vitreous.data.read_options import OneSize
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.training.optimizer import OptimizerSettings
-from vitreous.training.resolution import ResolutionSettings, small_size
-from vitreous.training.schedule import ScheduleSettings
-from vitreous.training.teacher import TeacherSettings
+from vitreous.training.distillation import TeacherSettings
+from vitreous.training.optimizer import OptimizerSettings, ScheduleSettings
+from vitreous.training.progressive_resizing import ResolutionSettings, small_size
 
 
 @dataclass(frozen=True)

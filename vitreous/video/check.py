@@ -6,7 +6,7 @@ from pathlib import Path
 from vitreous.errors import InputError
 from vitreous.video.gif import GifTrack
 from vitreous.video.info import opened, packets, read_info, sound_stream
-from vitreous.video.track import VideoTrack
+from vitreous.video.video_track import VideoTrack
 
 
 class IncompleteClipError(RuntimeError):

@@ -7,11 +7,11 @@ from pathlib import Path
 import av
 
 from vitreous.video.color import ToRGB
-from vitreous.video.excerpt import Moment, Told, excerpted, nothing_there
-from vitreous.video.images import BrokenDataError, moments
+from vitreous.video.frames import BrokenDataError, moments
 from vitreous.video.info import Frame, in_frames, nothing_decodes, opened
 from vitreous.video.options import WHOLE, VideoOptions
 from vitreous.video.orientation import display_matrix, is_sideways, upright
+from vitreous.video.trim import Moment, Told, excerpted, nothing_there
 
 
 class ClipBrokeOff(Exception):  # noqa: N818 - it is no error of ours: what came before is good

@@ -12,13 +12,13 @@ import numpy as np
 
 from vitreous.errors import InputError
 from vitreous.files import written_beside
+from vitreous.video.audio import SoundTrack, sound_of
 from vitreous.video.check import check_clip
 from vitreous.video.formats import FORMATS, Format, crf_of, format_name
 from vitreous.video.gif import GifTrack
 from vitreous.video.info import Frame, VideoInfo, read_info
 from vitreous.video.options import WHOLE, VideoOptions
-from vitreous.video.sound import SoundTrack, sound_of
-from vitreous.video.track import VideoTrack, ticks_per_second
+from vitreous.video.video_track import VideoTrack, ticks_per_second
 from vitreous.video.writer import Writer
 
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from vitreous.video.channel import Cancelled, Channel
 from vitreous.video.decode import ClipBrokeOff, read_frames
-from vitreous.video.excerpt import Told, expected_frames
 from vitreous.video.info import Frame, VideoInfo, read_info
 from vitreous.video.interrupt import first_interrupt
 from vitreous.video.options import WHOLE, VideoOptions
 from vitreous.video.output import check_target, stretched, with_square_pixels, writer_for
+from vitreous.video.trim import Told, expected_frames
 
 Draw = Callable[..., list[np.ndarray]]
 Look = Callable[[list[Frame]], Any]

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from vitreous.diagnostics.predictions import answers_for
+from vitreous.diagnostics.test_set import Examination, class_difference, examination
 from vitreous.errors import InputError
 from vitreous.evaluation.comparison import Comparison, compare
 from vitreous.evaluation.comparison import in_words as sentence
-from vitreous.render.comparison import DifferenceDot, History, comparison_figure
-from vitreous.training.run_folder import RunFolder, read_metrics
-from vitreous.workflows.answers import answers_for
-from vitreous.workflows.evaluate import Examination, class_difference, examination
-from vitreous.workflows.load import load
+from vitreous.pretrained.load import load
+from vitreous.render.plots.comparison import DifferenceDot, History, comparison_figure
+from vitreous.runs.run_folder import RunFolder, read_metrics
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitreous.data.repositories import Folder
 from vitreous.errors import InputError, unknown
 from vitreous.files import flush_to_disk, make_folder, reason, write_text
+from vitreous.hub import Folder
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
-from vitreous.model.pretrained.layout import Layout
-from vitreous.model.pretrained.layouts import LAYOUTS
-from vitreous.tasks.classification import Classifier
-from vitreous.tasks.foreign import PROCESSORS, build_classifier, read_repository
-from vitreous.tasks.saved import CONFIG, WEIGHTS, write_tensors
-from vitreous.tasks.their_preprocessing import expressible, kept, to_processor, to_timm
-from vitreous.workflows.load import Note, load, log
+from vitreous.model.serialization import CONFIG, WEIGHTS, write_tensors
+from vitreous.pretrained.formats.registry import LAYOUTS
+from vitreous.pretrained.formats.state_dict_format import Layout
+from vitreous.pretrained.import_weights import PROCESSORS, build_classifier, read_repository
+from vitreous.pretrained.load import Note, load, log
+from vitreous.pretrained.preprocessing_formats import expressible, kept, to_processor, to_timm
 
 LARGEST_DIFFERENCE = 1e-5
 """By how much an answer of the written model may differ, against the largest number in the answer."""

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vitreous.data.balance import class_weights
+from vitreous.data.available_memory import budget_bytes
+from vitreous.data.class_weights import class_weights
 from vitreous.data.decoding import Encoded, read_file
 from vitreous.data.folder import ImageFile, class_names_of, endings, files_of, has_validation, left_out, part_folder
 from vitreous.data.inspection import DECODED_GRAY, Inspected, copies, inspect_encoded, inspect_images
-from vitreous.data.memory import budget_bytes
 from vitreous.data.sources import DEFAULT_FRACTION, SOURCES, load_images, load_training, parse
 from vitreous.data.splits import hold_out
 from vitreous.errors import InputError

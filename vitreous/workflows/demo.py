@@ -8,28 +8,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vitreous.clips.explain import explain_video
 from vitreous.data.image_set import ImageSet
-from vitreous.data.shapes import draw_clip
+from vitreous.data.shapes.dataset import draw_clip
 from vitreous.data.sources import load_images
 from vitreous.errors import unknown
-from vitreous.evaluation.certainty import Evaluation
+from vitreous.evaluation.report import Evaluation
+from vitreous.explanation.figures import explanation_image, gallery_image
+from vitreous.explanation.options import Settings
 from vitreous.explanation.result import Explanation
-from vitreous.explanation.settings import Settings
-from vitreous.tasks.classification import Classifier
-from vitreous.training.run_folder import RunFolder
+from vitreous.imaging.writing import save_image
+from vitreous.model.classifier import Classifier
+from vitreous.pretrained.load import load
+from vitreous.runs.run_folder import RunFolder
 from vitreous.video.encode import write_clip
 from vitreous.workflows.evaluate import evaluate
-from vitreous.workflows.explain import (
-    explain_test_images,
-    explanation_image,
-    gallery_image,
-    layers_and_heads_image,
-    save_image,
-)
-from vitreous.workflows.load import load
+from vitreous.workflows.explain import explain_test_images, layers_and_heads_image
 from vitreous.workflows.patches import patches_image
 from vitreous.workflows.train import Listener, train
-from vitreous.workflows.video import explain_video
 
 DEMO_RECIPES = {"shapes": "shapes", "cifar10": "cifar10-quick", "mnist": "mnist"}
 CLIP_FPS = Fraction(24)

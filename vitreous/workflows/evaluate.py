@@ -1,60 +1,20 @@
 """Measure a model on images it has not learned from."""
 
 import json
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vitreous.data.image_set import ImageSet
-from vitreous.data.reading import Reading, reading_for
-from vitreous.data.sources import DEFAULT_FRACTION, absolute, load_images, load_training
+from vitreous.data.sources import load_images
+from vitreous.diagnostics.predictions import answers_for
+from vitreous.diagnostics.test_set import Examination, Reached, examination, reading_of, told, training_recipe
 from vitreous.errors import InputError
-from vitreous.evaluation.certainty import Answers, Evaluation, judge, temperature_scaling
+from vitreous.evaluation.report import Answers, Evaluation, judge, temperature_scaling
 from vitreous.files import write_text
-from vitreous.tasks.classification import Classifier
-from vitreous.tasks.saved import read_json
-from vitreous.training.recipe import steps_in
-from vitreous.training.run_folder import RunFolder, read_metrics
-from vitreous.training.state import Checkpoint
-from vitreous.workflows.answers import answers_for
+from vitreous.model.classifier import Classifier
+from vitreous.runs.run_folder import RunFolder
 from vitreous.workflows.evaluate_figures import draw_evaluation
-from vitreous.workflows.load import load
-from vitreous.workflows.run_header import data_facts, is_other_data
-
-NAMED = 4  # of the classes that differ, how many an error names
-
-
-@dataclass(frozen=True)
-class Examination:
-    """A model and the images that it is measured on."""
-
-    classifier: Classifier
-    images: ImageSet
-    """At the model's size."""
-    source: str
-    split: str
-    is_own: bool
-    """Whether the source holds the images that the model was trained with."""
-    folder: RunFolder | None
-    """Where results are kept: the run's folder, if these are its own test images."""
-    reached: "Reached | None"
-
-
-@dataclass(frozen=True)
-class Reached:
-    """How far the training of a run came whose model is measured."""
-
-    step: int
-    steps: int
-    """Of the whole run."""
-
-    @property
-    def words(self) -> str | None:
-        """What is to be said of it; nothing of a finished run."""
-        return f"unfinished: step {self.step:,} of {self.steps:,}" if self.step < self.steps else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,142 +83,6 @@ def as_json(result: Evaluated) -> dict[str, Any]:
     content = {"data": result.data, "split": result.split, **told(result.reached), **asdict(result)}
     left_out = {"files", "not_kept", "reached"} | ({"top5", "top5_interval"} if result.top5 is None else set())
     return {key: value for key, value in content.items() if key not in left_out}
-
-
-def told(reached: Reached | None) -> dict[str, int]:
-    """Where a run was, as a JSON object has it."""
-    return {} if reached is None else asdict(reached)
-
-
-def examination(
-    model: str | Path | Classifier,
-    data: str | None,
-    split: str,
-    device: str,
-    count: int | None = None,
-    *,
-    skip_unreadable: bool = False,
-) -> Examination:
-    """A model with the images of a split: all, or `count` of them, evenly from the first to the last.
-
-    Raises:
-        InputError: no such model or data, classes that don't match, or a count below 1.
-    """
-    if count is not None and count < 1:
-        raise InputError(f"{count} images can't be measured: give a count of 1 or more")
-    classifier = load(model, device)
-    header, source = training_header(model), absolute(data or training_source(model))
-    recipe, own = (None, False) if header is None else (header["recipe"], is_own_data(header, source, classifier))
-    fraction = recipe["validation_fraction"] if recipe is not None and own else DEFAULT_FRACTION
-    reading = reading_of(classifier, recipe["data"] if own and recipe else source, skip_unreadable=skip_unreadable)
-    images = load_images(source, split, classifier.preprocessing.size_hw, fraction, reading)
-    check_classes(classifier, images, source)
-    if count is not None and count < len(images):
-        images = images.select(torch.linspace(0, len(images) - 1, count).round().long())
-    kept = own and split == "test" and not isinstance(model, Classifier)
-    folder = RunFolder(Path(model)) if kept else None
-    return Examination(classifier, images, source, split, own, folder, reached_by(model))
-
-
-def run_of(model: str | Path | Classifier) -> RunFolder | None:
-    """The run folder that this is, or that a model came from; None for a model without one."""
-    place = model.origin if isinstance(model, Classifier) else model
-    return None if place is None or not RunFolder(Path(place)).recipe.is_file() else RunFolder(Path(place))
-
-
-def training_header(model: str | Path | Classifier) -> dict[str, Any] | None:
-    """What the recipe.json of a run folder, or of the one a model came from, says; None for a model without one."""
-    folder = run_of(model)
-    return None if folder is None else read_json(folder.recipe)
-
-
-def training_recipe(model: str | Path | Classifier) -> dict[str, Any] | None:
-    """The settings in it."""
-    header = training_header(model)
-    return None if header is None else header["recipe"]
-
-
-def is_own_data(header: dict[str, Any], source: str, classifier: Classifier) -> bool:
-    """Whether a source holds the images that a run was trained with: by its name, or else by their fingerprint.
-
-    Of another folder, the training images are read for that, if it has any.
-    """
-    recipe = header["recipe"]
-    if source == absolute(recipe["data"]):
-        return True
-    kind, _, place = source.partition(":")
-    if kind != recipe["data"].partition(":")[0] or not place.startswith("/"):
-        return False  # only a folder can have been moved
-    reading = reading_of(classifier, recipe["data"])
-    try:
-        read = load_training(source, classifier.preprocessing.size_hw, recipe["validation_fraction"], reading)
-    except InputError:  # no training images, as in a folder that is only for tests
-        return False
-    return not is_other_data(data_facts(source, *read), header)
-
-
-def reached_by(model: str | Path | Classifier) -> Reached | None:
-    """Which step the weights of a run are of; None for a model that is no run folder."""
-    folder, header = run_of(model), training_header(model)
-    images = header.get("data", {}).get("training") if header is not None else None
-    if folder is None or header is None or images is None:
-        return None
-    logged = [line["step"] for line in read_metrics(folder)]
-    if not logged and not folder.checkpoint.is_file():
-        return None
-    step = logged[-1] if logged else 0
-    if folder.checkpoint.is_file():
-        with suppress(InputError):  # damaged: the weights needn't be
-            step = Checkpoint(folder.checkpoint).step
-    recipe = header["recipe"]
-    return Reached(step, steps_in(recipe["epochs"], images, recipe["batch_size"]))
-
-
-def reading_of(classifier: Classifier, source: str, *, skip_unreadable: bool = False) -> Reading:
-    """How images of a source are read for a model: in its own shape, and as its run read them if they are its own."""
-    recipe = training_recipe(classifier)
-    own = recipe is not None and absolute(source) == absolute(recipe["data"])
-    skips = recipe is not None and own and recipe.get("skip_unreadable", False)
-    return reading_for(classifier.preprocessing, skip_unreadable=skip_unreadable or skips)
-
-
-def training_source(model: str | Path | Classifier) -> str:
-    """The source of images that a run was trained on."""
-    recipe = training_recipe(model)
-    if recipe is None:
-        raise InputError("this model doesn't say what it was trained on: name the images with --data")
-    return recipe["data"]
-
-
-def check_classes(classifier: Classifier, images: ImageSet, source: str) -> None:
-    """Refuse images whose classes or channels aren't the model's."""
-    if not classifier.class_names:
-        raise InputError("this model has no classes, only features: there is nothing to hold against the truth")
-    if images.class_names != classifier.class_names:
-        words = class_difference(images.class_names, classifier.class_names, ("the data", "the model"))
-        raise InputError(f"'{source}' has other classes than the model ({words}): choose other --data")
-    channels = len(classifier.preprocessing.mean)
-    if images.images_u8.shape[1] != channels:
-        raise InputError(f"'{source}' has {images.images_u8.shape[1]} channels, the model takes {channels}")
-
-
-def class_difference(first: tuple[str, ...], second: tuple[str, ...], owners: tuple[str, str]) -> str:
-    """In what two lists of classes differ: how many there are of each, and the first that only one has.
-
-    >>> class_difference(("cat", "dog", "elk"), ("cat", "dog"), ("the data", "the model"))
-    '3 and 2; only in the data: elk'
-    >>> class_difference(("cat", "dog"), ("dog", "cat"), ("the data", "the model"))
-    'the same ones in another order, the first cat in the data, dog in the model'
-    """
-    if set(first) == set(second) and len(first) == len(second):
-        one, other = next(pair for pair in zip(first, second, strict=True) if pair[0] != pair[1])
-        return f"the same ones in another order, the first {one} in {owners[0]}, {other} in {owners[1]}"
-    words = [f"{len(first)} and {len(second)}"]
-    for owner, own, theirs in ((owners[0], first, second), (owners[1], second, first)):
-        if only := [name for name in own if name not in theirs]:
-            more = f" and {len(only) - NAMED} more" if len(only) > NAMED else ""
-            words.append(f"only in {owner}: {', '.join(only[:NAMED])}{more}")
-    return "; ".join(words)
 
 
 def _validation_answers(model: str | Path | Classifier, exam: Examination) -> Answers:

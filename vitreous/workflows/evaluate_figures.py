@@ -7,12 +7,12 @@ from PIL import Image
 
 from vitreous.data.image_set import ImageSet
 from vitreous.evaluation.calibration import Calibration
-from vitreous.evaluation.certainty import Answers, Evaluation
+from vitreous.evaluation.report import Answers, Evaluation
 from vitreous.evaluation.selective import risk_coverage
 from vitreous.files import written_beside
-from vitreous.render.figure import confusion_matrix
-from vitreous.render.reliability import Reliability, reliability_diagram
-from vitreous.render.selective import SelectiveCurve, selective_figure
+from vitreous.render.plots.curves import confusion_matrix
+from vitreous.render.plots.reliability import Reliability, reliability_diagram
+from vitreous.render.plots.selective import SelectiveCurve, selective_figure
 from vitreous.render.sheet import Tile, tile
 from vitreous.render.theme import WRONG
 

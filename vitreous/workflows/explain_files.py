@@ -8,28 +8,26 @@ from typing import Literal
 
 import numpy as np
 
-from vitreous.data.images import open_image
+from vitreous.diagnostics.doctor.checks_maps import SPOT_SHARE, share_of_spots
+from vitreous.diagnostics.test_set import training_recipe, training_source
 from vitreous.errors import InputError
-from vitreous.evaluation.diagnosis_of_maps import SPOT_SHARE, share_of_spots
-from vitreous.explanation.images import Asked, explain_batch, find_target
-from vitreous.explanation.methods import find_method
+from vitreous.explanation.explain import Asked, explain_batch, find_target
+from vitreous.explanation.figures import explanation_image, gallery_image, verdict
+from vitreous.explanation.options import Settings
 from vitreous.explanation.regions import parse_region
+from vitreous.explanation.registry import find_method
 from vitreous.explanation.result import Explanation
-from vitreous.explanation.settings import Settings
-from vitreous.tasks.classification import Classifier
-from vitreous.workflows.evaluate import training_recipe, training_source
+from vitreous.imaging.reading import open_image
+from vitreous.imaging.writing import save_image
+from vitreous.model.classifier import Classifier
+from vitreous.pretrained.load import load, log
 from vitreous.workflows.explain import (
     Progress,
     explain_test_images,
-    explanation_image,
-    gallery_image,
     layers_and_heads_image,
     methods_image,
-    save_image,
     truth_from_folder,
-    verdict,
 )
-from vitreous.workflows.load import load, log
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from vitreous.errors import unknown
-from vitreous.model.arithmetic import multiply_adds, parameters
 from vitreous.model.config import SIZES, ViTConfig
+from vitreous.model.flops import multiply_adds, parameters
 from vitreous.model.vit import ViT
 from vitreous.runtime import autocast, choose_precision, describe_device, find_device
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from vitreous.data.images import as_image_u8
 from vitreous.errors import InputError
+from vitreous.imaging.reading import as_image_u8
+from vitreous.model.classifier import Classifier, ImageInput
 from vitreous.model.config import grid_for
+from vitreous.pretrained.load import load
 from vitreous.render.sheet import draw_patches
-from vitreous.tasks.classification import Classifier, ImageInput
-from vitreous.workflows.load import load
 
 
 def patches_image(

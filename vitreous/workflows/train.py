@@ -8,30 +8,24 @@ from typing import Any
 
 import torch
 
+from vitreous.data.available_memory import budget_bytes
 from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import Normalize, TrainingBatches
-from vitreous.data.memory import budget_bytes
-from vitreous.data.preprocessing import Preprocessing
-from vitreous.data.reading import Reading
+from vitreous.data.read_options import Reading
 from vitreous.data.sources import absolute, load_training
 from vitreous.data.statistics import channel_statistics
 from vitreous.errors import InputError
+from vitreous.files import read_json
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.patches import PatchEmbedding
+from vitreous.model.serialization import CONFIG, save_config
 from vitreous.model.vit import ViT
 from vitreous.recipes import find_recipe
-from vitreous.recipes.reference import ReferenceCurve
 from vitreous.records import override
-from vitreous.render.figure import curves
-from vitreous.runtime import choose_precision, describe_device, find_device, seed_for
-from vitreous.tasks.classification import Classifier
-from vitreous.tasks.saved import CONFIG, read_json, save_config
-from vitreous.training import loop
-from vitreous.training.gradients import check_shares
-from vitreous.training.loop import Progress, Run
-from vitreous.training.metrics_log import MetricsLog, summary_writer
-from vitreous.training.processes import Processes, together
-from vitreous.training.recipe import Recipe
-from vitreous.training.run_folder import (
+from vitreous.render.plots.curves import curves
+from vitreous.runs.metrics_log import MetricsLog, summary_writer
+from vitreous.runs.run_folder import (
     RunFolder,
     check_free,
     forget_metrics_after,
@@ -40,9 +34,13 @@ from vitreous.training.run_folder import (
     start_run,
     write_header,
 )
-from vitreous.training.state import TrainingState, new_state, restore
-from vitreous.training.whitening import whitened
-from vitreous.workflows.run_header import (
+from vitreous.runtime import choose_precision, describe_device, find_device, seed_for
+from vitreous.training import loop
+from vitreous.training.accumulation import check_shares
+from vitreous.training.checkpoint import TrainingState, new_state, restore
+from vitreous.training.distributed import Processes, together
+from vitreous.training.loop import Progress, Run
+from vitreous.training.provenance import (
     Renewal,
     check_there,
     data_facts,
@@ -52,7 +50,10 @@ from vitreous.workflows.run_header import (
     renewed,
     was_begun_by,
 )
-from vitreous.workflows.standing import band, reference_for, teller
+from vitreous.training.recipe import Recipe
+from vitreous.training.reference_comparison import band, reference_for, teller
+from vitreous.training.reference_curve import ReferenceCurve
+from vitreous.training.whitening import whitened
 
 LEARNED_BEFORE = (
     "where validation images are held out of the training images, others are now: some may have been learned, and "

@@ -5,22 +5,28 @@ import pytest
 import torch
 from torch import nn
 
-from vitreous.data.preprocessing import Preprocessing
+from vitreous.diagnostics.faithfulness.imputation import mean_color
+from vitreous.diagnostics.faithfulness.metrics import (
+    judge,
+    removal,
+    removed_sets,
+    road_counts,
+    score_changes,
+    sensitivity,
+    set_sizes,
+    steps,
+)
+from vitreous.diagnostics.faithfulness.perturbed_predictor import Asked, Subject, subject, unit_side
+from vitreous.diagnostics.faithfulness.randomization import STAGES, randomized
+from vitreous.diagnostics.faithfulness.statistics import area
 from vitreous.errors import InputError
-from vitreous.evaluation.faithfulness import area
-from vitreous.evaluation.score import mean_score
-from vitreous.explanation.faithfulness.asking import Asked
-from vitreous.explanation.faithfulness.filling import mean_color
-from vitreous.explanation.faithfulness.measures import judge
-from vitreous.explanation.faithfulness.patch_maps import BASELINES, baseline_map, patch_maps, to_patches
-from vitreous.explanation.faithfulness.randomized import STAGES, randomized
-from vitreous.explanation.faithfulness.removal import removal, road_counts, steps
-from vitreous.explanation.faithfulness.sensitivity import removed_sets, score_changes, sensitivity, set_sizes
-from vitreous.explanation.faithfulness.subject import Subject, subject, unit_side
+from vitreous.evaluation.intervals import mean_score
+from vitreous.explanation.patch_maps import BASELINES, baseline_map, patch_maps, to_patches
 from vitreous.explanation.targets import Along, ClassTarget
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import Classifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.tasks.classification import Classifier
 
 PATCH, GRID = 2, (3, 5)
 PATCHES = GRID[0] * GRID[1]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitreous.explanation.faithfulness.imputation import impute
-from vitreous.explanation.faithfulness.multigrid import neighbor_sum
+from vitreous.diagnostics.faithfulness.imputation import impute, neighbor_sum
 
 
 def hole(height: int, width: int, share: float, seed: int = 0) -> torch.Tensor:

@@ -6,15 +6,15 @@ import torch
 from foreign_models import PATCH, Tutorial
 from torch import nn
 
-from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
-from vitreous.explanation.images import explain_batch
-from vitreous.explanation.methods import METHODS
-from vitreous.explanation.observation.foreign import ForeignModel
-from vitreous.explanation.settings import Settings
+from vitreous.explanation.explain import explain_batch
+from vitreous.explanation.observation.wrapped_model import ForeignModel
+from vitreous.explanation.options import Settings
+from vitreous.explanation.registry import METHODS
+from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.workflows.wrap import wrap
+from vitreous.pretrained.wrap import wrap
 
 REFUSED = {
     "grad-cam": "tokens between",

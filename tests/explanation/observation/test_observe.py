@@ -10,7 +10,11 @@ from torch.overrides import _get_current_function_mode_stack
 
 from vitreous.errors import InputError
 from vitreous.explanation.observation.observe import observe
-from vitreous.explanation.rows import plain_attention, plain_row_times_attention, row_times_attention
+from vitreous.explanation.streaming.attention_products import (
+    plain_attention,
+    plain_row_times_attention,
+    row_times_attention,
+)
 from vitreous.model.trace import TokenLayout
 
 WRITTEN = ("matmul", "einsum", "einsum-heads-first", "einsum-heads-last", "bmm", "bmm-heads-first")

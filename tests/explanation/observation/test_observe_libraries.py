@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from vitreous.data.preprocessing import Preprocessing
 from vitreous.errors import InputError
-from vitreous.explanation.images import explain_batch
-from vitreous.explanation.observation.foreign import ForeignModel
+from vitreous.explanation.explain import explain_batch
+from vitreous.explanation.methods.rollout import plain_rollout, roll
 from vitreous.explanation.observation.observe import observe
-from vitreous.explanation.rollout import plain_rollout, roll
-from vitreous.explanation.rows import plain_attention
+from vitreous.explanation.observation.wrapped_model import ForeignModel
+from vitreous.explanation.streaming.attention_products import plain_attention
+from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import TokenLayout, Trace
 from vitreous.model.vit import ViT
-from vitreous.workflows.load import load
-from vitreous.workflows.wrap import wrap
+from vitreous.pretrained.load import load
+from vitreous.pretrained.wrap import wrap
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": (16, 24), "patch_size": 4}
 

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
-from vitreous.explanation.observation.seen_attention import AttentionWatch
-from vitreous.explanation.observation.seen_model import Structure, refuse_unseen, study
+from vitreous.explanation.observation.attention import AttentionWatch
+from vitreous.explanation.observation.structure import Structure, refuse_unseen, study
 from vitreous.model.trace import Trace
 
 

@@ -1,0 +1,178 @@
+"""What a model sees in a batch of frames: the maps of each, at their own resolution, and its answer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+import numpy as np
+import torch
+
+from vitreous.clips.request import OF_ATTENTION, VideoRequest
+from vitreous.data.textures import natural_textures
+from vitreous.explanation.explain import Asked, alike, explain_batch, query_patches
+from vitreous.explanation.method import Explain
+from vitreous.explanation.methods.attention import joined
+from vitreous.explanation.options import Settings, index
+from vitreous.explanation.registry import METHODS
+from vitreous.explanation.result import Explanation
+from vitreous.explanation.streaming.attention_products import row_times_attention
+from vitreous.explanation.streaming.light_trace import LeanTrace
+from vitreous.explanation.streaming.tokens import on_grid, starting_row
+from vitreous.model.classifier import Classifier, Prediction
+from vitreous.model.quantization import check_eight_bits, in_eight_bits
+
+Box = tuple[float, float, float, float]
+Place = Asked | None
+"""Down and across, in pixels of the frame; or a box, top, left, bottom, right."""
+Memories = Mapping[str, Explain]
+NO_MEMORIES: Memories = {}
+ENDS_OF_VIEWS = {"colors": "", "similarity": "unlike / alike", "norms": "short / long"}
+
+
+@dataclass(frozen=True)
+class SeenMap:
+    """One map of a frame: float32 (rows, columns); attention is 1 where a patch gets what all get on average."""
+
+    heat: np.ndarray = field(repr=False)
+    title: str
+    signed: bool = False
+    ends: str = ""
+    colors: np.ndarray | None = field(default=None, repr=False)
+    label: str = ""
+    """What is written on its panel, if not the title."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the model saw in a frame: its maps over `box` (pixels of the frame), its answer, words about the maps."""
+
+    maps: tuple[SeenMap, ...]
+    box: Box
+    prediction: Prediction
+    words: str
+    place: Place = None
+    """The place that is followed."""
+
+    def empty(self, prediction: Prediction) -> "Seen":
+        """The same with nothing in its maps, for a frame in which there is nothing to follow."""
+        maps = tuple(replace(one, heat=np.zeros_like(one.heat), colors=None) for one in self.maps)
+        return replace(self, maps=maps, prediction=prediction, place=None)
+
+
+def see(
+    classifier: Classifier,
+    images: Sequence[np.ndarray],
+    request: VideoRequest,
+    places: Sequence[Place],
+    memories: Memories = NO_MEMORIES,
+) -> list[Seen]:
+    """What the model sees in frames of one size, uint8 (height, width, 3), each asked about its own place, if any.
+
+    Methods that `memories` names are asked through what stands there, which may know earlier frames.
+    """
+    results, first = [], 0
+    for place, same in groupby(places):
+        count = len(list(same))
+        part = images[first : first + count]
+        if request.layout in OF_ATTENTION:
+            results += attention_panels(classifier, part, request, place)
+        else:
+            results += method_panels(classifier, part, request, place, memories)
+        first += count
+    return results
+
+
+def with_eight_bits(classifier: Classifier) -> Classifier:
+    """The same model with 8-bit products in its blocks, in steps that don't depend on what it is shown later.
+
+    Raises:
+        InputError: the model or the machine has no such products.
+    """
+    check_eight_bits(classifier.vit)
+    height, width = classifier.preprocessing.size_hw
+    images = natural_textures((2 * height, 2 * width))  # shrunk again, they have no harder edges than photos
+    vit = in_eight_bits(classifier.vit, torch.stack([classifier.prepare(image)[0] for image in images]))
+    coarse = Classifier(vit, classifier.preprocessing, classifier.class_names)
+    coarse.origin = classifier.origin
+    return coarse
+
+
+def method_panels(
+    classifier: Classifier,
+    images: Sequence[np.ndarray],
+    request: VideoRequest,
+    place: Place,
+    memories: Memories = NO_MEMORIES,
+) -> list[Seen]:
+    """The map of each method."""
+    columns = []
+    for method in request.methods:
+        settings, by = request.settings_of(method), memories.get(method)
+        columns.append(explain_batch(classifier, images, method, settings, request.explained, place, by=by))
+    results = []
+    for row in zip(*columns, strict=True):
+        maps = tuple(
+            SeenMap(
+                one.grid_heat, one.method, one.kind == "signed", ends_of(one), one.grid_colors, words_of(one, request)
+            )
+            for one in row
+        )
+        words = words_of(row[0], request) if len(row) == 1 else ""
+        results.append(Seen(maps, row[0].geometry.box, row[0].prediction, words, place))
+    return results
+
+
+def ends_of(explanation: Explanation) -> str:
+    """What the least and the greatest of a signed map mean."""
+    if explanation.kind != "signed":
+        return ""
+    return ENDS_OF_VIEWS[explanation.settings.view] if explanation.method == "features" else "against / for"
+
+
+def words_of(explanation: Explanation, request: VideoRequest) -> str:
+    """The words about a map, which stay the same while its patch wanders and the predicted class changes."""
+    told = request.explained is not None or not explanation.prediction.ranking
+    target = f" · for {explanation.target}" if told and METHODS[explanation.method].asks_target else ""
+    if not request.track:
+        return explanation.words() + target
+    unplaced = replace(explanation, settings=replace(explanation.settings, query=None))
+    return f"{unplaced.words()}{target} · from the tracked patch"
+
+
+@torch.no_grad()
+def attention_panels(
+    classifier: Classifier, images: Sequence[np.ndarray], request: VideoRequest, place: Place
+) -> list[Seen]:
+    """The attention of every head of a layer, or of every layer, all from one pass of the model."""
+    prepared = [classifier.prepare(image) for image in images]
+    patch = None if place is None else query_patches(classifier, place, prepared[0][1])
+    settings, results = replace(request.settings, query=patch), []
+    sizes = [inputs.shape[1] * inputs.shape[2] for inputs, _ in prepared]
+    for chosen in alike([0] * len(prepared), sizes):
+        inputs = torch.stack([prepared[i][0] for i in chosen])
+        grids, titles, logits, words = panels_of(classifier, inputs, settings, request.layout)
+        for i, grid, prediction in zip(chosen, grids, classifier.read(logits), strict=True):
+            heats = grid * np.float32(grid[0].size)
+            maps = tuple(SeenMap(heat, title) for heat, title in zip(heats, titles, strict=True))
+            results.append(Seen(maps, prepared[i][1].box, prediction, words, place))
+    return results
+
+
+def panels_of(
+    classifier: Classifier, inputs: torch.Tensor, settings: Settings, layout: str
+) -> tuple[np.ndarray, list[str], torch.Tensor, str]:
+    """Shares (batch, panels, rows, columns), the panels' titles, logits (batch, classes) and words about all."""
+    last = -1 if settings.layer is None else settings.layer
+    trace = LeanTrace(only=last if layout == "heads" else None)
+    logits = classifier.vit(inputs, trace)
+    row = starting_row(trace, settings)
+    if layout == "heads":
+        layer = index("layer", last, trace.depth)
+        weights = row_times_attention(row, trace.layers[0])
+        titles, words = [f"head {i}" for i in range(weights.shape[1])], f"attention · layer {layer}"
+    else:
+        weights = torch.stack([joined(row_times_attention(row, layer), settings) for layer in trace.layers], 1)
+        shown = f"head {settings.head}" if settings.head is not None else f"{settings.fusion} over heads"
+        titles, words = [f"layer {i}" for i in range(weights.shape[1])], f"attention · {shown}"
+    grids = on_grid(weights.flatten(0, 1), trace).unflatten(0, weights.shape[:2])
+    return grids.float().cpu().numpy(), titles, logits, words

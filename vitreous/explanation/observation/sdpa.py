@@ -1,0 +1,92 @@
+"""A call of PyTorch's attention kernel: its arguments, and the weights that a mask makes of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitreous.errors import InputError
+from vitreous.explanation.streaming.attention_products import exact
+
+ORDERS = {
+    "scaled_dot_product_attention": ("attn_mask", "dropout_p", "is_causal"),
+    "_scaled_dot_product_flash_attention_for_cpu": ("dropout_p", "is_causal"),
+    "_scaled_dot_product_flash_attention": ("dropout_p", "is_causal", "return_debug_mask"),
+}
+"""What follows query, key and value by position, in those kernels that are understood."""
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """softmax(scale · query keyᵀ + mask) value, as it was asked for; all are (..., tokens, head width)."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    scale: float
+    mask: Tensor | None
+    is_causal: bool
+    others: Sequence[Any]
+    named: Mapping[str, Any]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every token may look at every token as its scores say."""
+        return self.mask is None and not self.is_causal
+
+
+def kernel_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> KernelCall:
+    """The arguments of a call.
+
+    Raises:
+        InputError: attention is dropped at random, keys are shared by several heads, or the kernel isn't known.
+    """
+    if name not in ORDERS:
+        raise InputError(f"the attention kernel {name} isn't known: let the model use scaled_dot_product_attention")
+    tensors = dict(zip(("query", "key", "value"), args, strict=False)) | dict(kwargs)
+    query, key, value = (tensors[one] for one in ("query", "key", "value"))
+    options = dict(zip(ORDERS[name], args[3:], strict=False)) | dict(kwargs)
+    if options.get("dropout_p"):
+        raise random_attention(options["dropout_p"])
+    shared = query.shape[:-2] != key.shape[:-2] and query.shape[-2] > 1
+    if shared or value.shape[:-2] != key.shape[:-2]:
+        raise InputError("the attention seen shares keys among heads (grouped queries), which isn't supported")
+    scale = options.get("scale")
+    named = {one: kept for one, kept in kwargs.items() if one not in ("query", "key", "value")}
+    return KernelCall(
+        query, key, value, query.shape[-1] ** -0.5 if scale is None else float(scale),
+        _real_mask(options.get("attn_mask")), bool(options.get("is_causal")), args[3:], named,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def kernel_weights(call: KernelCall) -> Tensor:
+    """The attention (..., queries, keys) by the definition, its masks obeyed.
+
+    Raises:
+        InputError: a query may look nowhere.
+    """
+    scores = call.scale * exact(call.query) @ exact(call.key).transpose(-2, -1)
+    if call.is_causal:
+        scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).tril().logical_not(), -torch.inf)
+    if call.mask is not None and call.mask.dtype == torch.bool:
+        scores = scores.masked_fill(~call.mask, -torch.inf)
+    elif call.mask is not None:
+        scores = scores + call.mask
+    if scores.amax(-1).eq(-torch.inf).any():
+        raise InputError("the attention seen has a token that may look nowhere (its whole row is masked)")
+    return torch.softmax(scores, -1)
+
+
+def random_attention(probability: float) -> InputError:
+    """The error for attention of which a part is dropped at random."""
+    return InputError(f"attention is dropped at random (probability {probability:g}): call model.eval() first")
+
+
+def _real_mask(mask: Tensor | None) -> Tensor | None:
+    """The mask, or None where it hides nothing."""
+    if mask is None or (mask.dtype == torch.bool and bool(mask.all())):
+        return None
+    return mask

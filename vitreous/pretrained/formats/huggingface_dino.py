@@ -1,0 +1,187 @@
+"""transformers' DINOv2 (Oquab et al. 2024), with registers (Darcet et al. 2024), and DINOv3 (Siméoni et al. 2025)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitreous.errors import InputError
+from vitreous.model.config import ViTConfig
+from vitreous.pretrained.formats.dinov3 import dinov3_heads
+from vitreous.pretrained.formats.huggingface import (
+    EMBEDDINGS,
+    LAYER,
+    PATCHES,
+    TABLE,
+    trunk_config,
+    trunk_description,
+    trunk_rules,
+)
+from vitreous.pretrained.formats.infer_config import activation_of, blocks_in, mlp_ratio_of, pair, patch_of
+from vitreous.pretrained.formats.rules import Entry, Tokens, joined_entries, linear_entries, mask_token, patch_entry
+from vitreous.pretrained.formats.state_dict_format import ANY, GIVEN, Layout, Rule
+
+REGISTERS = f"{EMBEDDINGS}.register_tokens"
+
+
+def _scaled(layer: str) -> list[Rule]:
+    """Norms and layer scales, which DINOv2 and DINOv3 name alike."""
+    return [
+        *linear_entries("blocks.{}.attention_norm", f"{layer}.norm1"),
+        *linear_entries("blocks.{}.mlp_norm", f"{layer}.norm2"),
+        Entry("blocks.{}.attention_branch.factor", f"{layer}.layer_scale1.lambda1"),
+        Entry("blocks.{}.mlp_branch.factor", f"{layer}.layer_scale2.lambda1"),
+    ]
+
+
+def _dinov2_config(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> ViTConfig:
+    mlp = f"{LAYER}.mlp.".format(0)
+    gated = f"{mlp}weights_in.weight" in tensors
+    first = tensors[f"{mlp}weights_in.weight" if gated else f"{mlp}fc1.weight"]
+    config = trunk_config(tensors, {"layer_norm_eps": 1e-6} | dict(theirs), rows=1)
+    registers = tensors[REGISTERS].shape[1] if REGISTERS in tensors else 0
+    return replace(
+        config,
+        mlp="swiglu" if gated else activation_of(theirs),
+        mlp_ratio=mlp_ratio_of(len(first) // 2 if gated else len(first), config.width, gated=gated),
+        pooling="class-and-mean" if config.classes else "class",
+        layer_scale=theirs.get("layerscale_value", 1.0),
+        registers=registers,
+        positions_antialias=REGISTERS in tensors,
+    )
+
+
+def _dinov2_rules(config: ViTConfig) -> list[Rule]:
+    tokens = (f"{EMBEDDINGS}.cls_token",) + (REGISTERS,) * bool(config.registers)
+    mlp = ("gate_and_value", "weights_in", "weights_out") if config.mlp == "swiglu" else ("expand", "fc1", "fc2")
+    return [
+        Tokens(tokens, TABLE, config),
+        mask_token(f"{EMBEDDINGS}.mask_token", 1, config.width),
+        *trunk_rules(config),
+        *_scaled(LAYER),
+        *linear_entries(f"blocks.{{}}.mlp.{mlp[0]}", f"{LAYER}.mlp.{mlp[1]}"),
+        *linear_entries("blocks.{}.mlp.contract", f"{LAYER}.mlp.{mlp[2]}"),
+        *(_head(config) if config.classes else ()),
+    ]
+
+
+def _head(config: ViTConfig) -> list[Rule]:
+    """Their head reads the class token and the patches' mean; one that reads the class token alone gets zeros."""
+    weight, bias = linear_entries("head", "classifier")
+    if config.pooling == "class":
+        weight = replace(weight, back=lambda tensor: torch.cat([tensor, torch.zeros_like(tensor)], 1))
+    return [weight, bias]
+
+
+def _dinov2_description(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
+    family = "Dinov2WithRegisters" if config.registers else "Dinov2"
+    description = {
+        "architectures": [f"{family}{'ForImageClassification' if config.classes else 'Model'}"],
+        "model_type": "dinov2_with_registers" if config.registers else "dinov2",
+        "mlp_ratio": _whole_ratio(config),
+        "use_swiglu_ffn": config.mlp == "swiglu",
+        "layerscale_value": config.layer_scale,
+    } | trunk_description(config, class_names)
+    return description | ({"num_register_tokens": config.registers} if config.registers else {})
+
+
+def _whole_ratio(config: ViTConfig) -> int:
+    """The ratio of the MLP as transformers' DINOv2 has it: a whole number that makes the same hidden width."""
+    whole = replace(config, mlp_ratio=max(1, int(config.mlp_ratio)))
+    gated = config.mlp == "swiglu"
+    if (whole.gated_width != config.gated_width) if gated else (whole.mlp_ratio != config.mlp_ratio):
+        raise InputError(f"hf-dinov2 can't hold a model with mlp_ratio={config.mlp_ratio}, only whole numbers")
+    return int(whole.mlp_ratio)
+
+
+def _dinov3_config(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> ViTConfig:
+    _check_rotation(theirs)
+    gated = "layer.0.mlp.gate_proj.weight" in tensors
+    if gated and theirs.get("hidden_act", "silu") != "silu":
+        raise InputError(f"a gated MLP with {theirs['hidden_act']}: only silu can be converted")
+    kernel = tensors[f"{EMBEDDINGS}.patch_embeddings.weight"]
+    width, patch_size = kernel.shape[0], patch_of(kernel)
+    return ViTConfig(
+        pair(theirs.get("image_size", 14 * patch_size)), patch_size, kernel.shape[1], classes=0, width=width,
+        depth=blocks_in(tensors, "layer.{}.norm1.weight"), heads=dinov3_heads(width, theirs, "num_attention_heads"),
+        mlp="swiglu" if gated else activation_of(theirs),
+        mlp_ratio=mlp_ratio_of(len(tensors["layer.0.mlp.up_proj.weight"]), width, gated=gated),
+        positions="rotary", registers=tensors[REGISTERS].shape[1], layer_scale=theirs.get("layerscale_value", 1.0),
+        norm_epsilon=theirs.get("layer_norm_eps", 1e-5),
+    )  # fmt: skip
+
+
+def _check_rotation(theirs: Mapping[str, Any]) -> None:
+    if theirs.get("rope_theta", 100.0) != 100.0:
+        raise InputError(f"rotary positions with a base of {theirs['rope_theta']}: only 100 can be converted")
+
+
+def _dinov3_rules(config: ViTConfig) -> list[Rule]:
+    attention = "layer.{}.attention"
+    query, key, value = (f"{attention}.{part}_proj" for part in ("q", "k", "v"))
+    gated = config.mlp == "swiglu"
+    mlp = ("layer.{}.mlp.gate_proj", "layer.{}.mlp.up_proj") if gated else ("layer.{}.mlp.up_proj",)
+    return [
+        Tokens((f"{EMBEDDINGS}.cls_token", REGISTERS), None, config),
+        mask_token(f"{EMBEDDINGS}.mask_token", 1, 1, config.width),
+        *patch_entry(f"{EMBEDDINGS}.patch_embeddings", config),
+        Entry("blocks.{}.attention.qkv.weight", (f"{query}.weight", f"{key}.weight", f"{value}.weight")),
+        Entry("blocks.{}.attention.qkv.bias", (f"{query}.bias", None, f"{value}.bias"), may_lack=True),
+        *linear_entries("blocks.{}.attention.projection", f"{attention}.o_proj"),
+        *_scaled("layer.{}"),
+        *joined_entries(f"blocks.{{}}.mlp.{'gate_and_value' if gated else 'expand'}", mlp),
+        *linear_entries("blocks.{}.mlp.contract", "layer.{}.mlp.down_proj"),
+        *linear_entries("norm", "norm"),
+    ]
+
+
+def _dinov3_description(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
+    gated = config.mlp == "swiglu"
+    description = trunk_description(config, class_names) | {
+        "architectures": ["DINOv3ViTModel"],
+        "model_type": "dinov3_vit",
+        "intermediate_size": config.gated_width if gated else int(config.mlp_ratio * config.width),
+        "use_gated_mlp": gated,
+        "num_register_tokens": config.registers,
+        "layerscale_value": config.layer_scale,
+        "rope_theta": 100.0,
+        "query_bias": True,
+        "key_bias": False,
+        "value_bias": True,
+    }
+    del description["qkv_bias"]
+    return description | ({"hidden_act": "silu"} if gated else {})
+
+
+_DINOV2_MARKS = (
+    f"{EMBEDDINGS}.cls_token", TABLE, f"{PATCHES}.weight",
+    f"{LAYER}.attention.attention.query.weight".format(0), f"{LAYER}.layer_scale1.lambda1".format(0),
+)  # fmt: skip
+_MLPS = ("gelu", "gelu-tanh", "quick-gelu", "swiglu")
+
+DINOV2 = Layout(
+    "hf-dinov2", _DINOV2_MARKS, _dinov2_config, _dinov2_rules, _dinov2_description,
+    holds={"mlp": _MLPS, "layer_scale": GIVEN, "pooling": ("class", "class-and-mean")},
+    assumes={"positions_antialias": False}, without=(REGISTERS,),
+    prefix="dinov2.", prefix_needs_classes=True, outside=("classifier.",),
+)  # fmt: skip
+"""Dinov2Model, and Dinov2ForImageClassification, whose head reads the class token and the patches' mean."""
+
+DINOV2_REGISTERS = Layout(
+    "hf-dinov2-registers", (*_DINOV2_MARKS, REGISTERS), _dinov2_config, _dinov2_rules, _dinov2_description,
+    holds={"mlp": _MLPS, "layer_scale": GIVEN, "registers": GIVEN, "pooling": ("class", "class-and-mean")},
+    assumes={"positions_antialias": True},
+    prefix="dinov2_with_registers.", prefix_needs_classes=True, outside=("classifier.",),
+)  # fmt: skip
+"""Dinov2WithRegistersModel and Dinov2WithRegistersForImageClassification."""
+
+DINOV3 = Layout(
+    "hf-dinov3",
+    (f"{EMBEDDINGS}.cls_token", REGISTERS, f"{EMBEDDINGS}.patch_embeddings.weight", "layer.0.attention.q_proj.weight"),
+    _dinov3_config, _dinov3_rules, _dinov3_description,
+    holds={"mlp": _MLPS, "layer_scale": GIVEN, "registers": ANY, "positions": ("rotary",)},
+    rename=lambda name: name.removeprefix("model."),
+)  # fmt: skip
+"""DINOv3ViTModel."""

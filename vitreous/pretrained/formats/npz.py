@@ -1,0 +1,171 @@
+"""Google's original .npz files: those of vision_transformer (Dosovitskiy et al. 2021) and those of big_vision."""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitreous.errors import InputError
+from vitreous.model.config import ViTConfig
+from vitreous.pretrained.formats.infer_config import blocks_in, mlp_ratio_of, size_of
+from vitreous.pretrained.formats.rules import Entry, Tokens
+from vitreous.pretrained.formats.state_dict_format import Layout, Rule
+
+BLOCK = "Transformer/encoderblock_{}"
+
+
+@dataclass(frozen=True)
+class Names:
+    """Where the two repositories differ: one counts all parts of a block, the other each kind by itself."""
+
+    attention_norm: str
+    attention: str
+    mlp_norm: str
+    mlp: str
+    positions: str
+    rows: int
+    """Rows of the positions' table for the class token, if there is one."""
+
+
+OLDER = Names(
+    "LayerNorm_0", "MultiHeadDotProductAttention_1", "LayerNorm_2", "MlpBlock_3",
+    "Transformer/posembed_input/pos_embedding", 1,
+)  # fmt: skip
+NEWER = Names("LayerNorm_0", "MultiHeadDotProductAttention_0", "LayerNorm_1", "MlpBlock_0", "pos_embedding", 0)
+
+
+def read_npz(path: Path) -> dict[str, Tensor]:
+    """The arrays of an .npz file as tensors, by name; bfloat16, which numpy lacks, is recognized by its two bytes.
+
+    Raises:
+        InputError: it is no such file, is cut short, or holds objects (pickles), which aren't read.
+        OSError: it can't be opened.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: _tensor(arrays[name]) for name in arrays.files}
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError, TypeError):
+        raise InputError(f"{path} is damaged or holds more than plain arrays: fetch it again") from None
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    if array.dtype == np.dtype("V2"):
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).float()
+    return torch.from_numpy(array)
+
+
+def _configure(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any], names: Names) -> ViTConfig:
+    if "pre_logits/kernel" in tensors:
+        raise InputError("these weights have a tanh layer before the head (pre_logits), which our ViT has not")
+    patch_size, across, channels, width = tensors["embedding/kernel"].shape
+    if across != patch_size:
+        raise InputError(f"patches of {patch_size} × {across} pixels: only square patches can be converted")
+    pooling = "class" if "cls" in tensors else "map" if "MAPHead_0/probe" in tensors else "mean"
+    places = tensors[names.positions].shape[1] - (names.rows if pooling == "class" else 0)
+    hidden = tensors[f"{BLOCK.format(0)}/{names.mlp}/Dense_0/kernel"].shape[1]
+    return ViTConfig(
+        size_of(places, patch_size, theirs), patch_size, channels,
+        classes=tensors["head/kernel"].shape[1] if "head/kernel" in tensors else 0, width=width,
+        depth=blocks_in(tensors, f"{BLOCK}/{names.attention_norm}/scale"),
+        heads=tensors[f"{BLOCK.format(0)}/{names.attention}/query/kernel"].shape[1],
+        mlp_ratio=mlp_ratio_of(hidden, width), mlp="gelu-tanh", pooling=pooling, norm_epsilon=1e-6,
+    )  # fmt: skip
+
+
+def _rules(config: ViTConfig, names: Names) -> list[Rule]:
+    classed = config.pooling == "class"
+    kernel = (config.width, config.channels, config.patch_size, config.patch_size)
+    query_key_value = tuple(f"{BLOCK}/{names.attention}/{part}" for part in ("query", "key", "value"))
+    return [
+        Tokens(("cls",) * classed, names.positions, config, rows=names.rows * classed),
+        Entry(
+            "stem.linear.weight", "embedding/kernel",
+            lambda t: t.permute(3, 2, 0, 1).flatten(1), lambda t: t.reshape(kernel).permute(2, 3, 1, 0),
+        ),
+        Entry("stem.linear.bias", "embedding/bias"),
+        *_norm("blocks.{}.attention_norm", f"{BLOCK}/{names.attention_norm}"),
+        *_to_heads("blocks.{}.attention.qkv", query_key_value, config),
+        *_from_heads("blocks.{}.attention.projection", f"{BLOCK}/{names.attention}/out", config),
+        *_norm("blocks.{}.mlp_norm", f"{BLOCK}/{names.mlp_norm}"),
+        *_mlp("blocks.{}.mlp", f"{BLOCK}/{names.mlp}"),
+        *_norm("norm", "Transformer/encoder_norm"),
+        *(_map_rules(config) if config.pooling == "map" else ()),
+        *(_dense("head", "head") if config.classes else ()),
+    ]  # fmt: skip
+
+
+def _map_rules(config: ViTConfig) -> list[Rule]:
+    head, attention = "MAPHead_0", "MAPHead_0/MultiHeadDotProductAttention_0"
+    return [
+        Entry("pooling.query", f"{head}/probe", lambda t: t.flatten(), lambda t: t[None, None]),
+        *_to_heads("pooling.query_map", (f"{attention}/query",), config),
+        *_to_heads("pooling.key_value_map", (f"{attention}/key", f"{attention}/value"), config),
+        *_from_heads("pooling.projection", f"{attention}/out", config),
+        *_norm("pooling.norm", f"{head}/LayerNorm_0"),
+        *_mlp("pooling.mlp", f"{head}/MlpBlock_0"),
+    ]
+
+
+def _norm(ours: str, theirs: str) -> list[Rule]:
+    return [Entry(f"{ours}.weight", f"{theirs}/scale"), Entry(f"{ours}.bias", f"{theirs}/bias")]
+
+
+def _dense(ours: str, theirs: str) -> list[Rule]:
+    """A linear map, whose kernel is (inputs, outputs)."""
+    return [Entry(f"{ours}.weight", f"{theirs}/kernel", torch.t, torch.t), Entry(f"{ours}.bias", f"{theirs}/bias")]
+
+
+def _mlp(ours: str, theirs: str) -> list[Rule]:
+    return [*_dense(f"{ours}.expand", f"{theirs}/Dense_0"), *_dense(f"{ours}.contract", f"{theirs}/Dense_1")]
+
+
+def _to_heads(ours: str, theirs: tuple[str, ...], config: ViTConfig) -> list[Rule]:
+    """Maps into heads, whose kernels are (inputs, heads, head width), joined to one of ours."""
+    width, heads, each = config.width, config.heads, config.head_width
+    kernels, biases = (tuple(f"{name}/{kind}" for name in theirs) for kind in ("kernel", "bias"))
+    return [
+        Entry(f"{ours}.weight", kernels, lambda t: t.flatten(1).t(), lambda t: t.t().reshape(width, heads, each)),
+        Entry(f"{ours}.bias", biases, lambda t: t.flatten(), lambda t: t.reshape(heads, each)),
+    ]
+
+
+def _from_heads(ours: str, theirs: str, config: ViTConfig) -> list[Rule]:
+    """A map out of heads, whose kernel is (heads, head width, outputs)."""
+    width, heads, each = config.width, config.heads, config.head_width
+    return [
+        Entry(
+            f"{ours}.weight", f"{theirs}/kernel",
+            lambda t: t.flatten(0, 1).t(), lambda t: t.t().reshape(heads, each, width),
+        ),
+        Entry(f"{ours}.bias", f"{theirs}/bias"),
+    ]  # fmt: skip
+
+
+NPZ = Layout(
+    "npz",
+    (OLDER.positions, "embedding/kernel", f"{BLOCK.format(0)}/{OLDER.attention}/query/kernel"),
+    partial(_configure, names=OLDER), partial(_rules, names=OLDER),
+    holds={"mlp": ("gelu-tanh",), "pooling": ("class", "mean")},
+    assumes={"norm_epsilon": 1e-6}, rename=lambda name: name.removeprefix("opt/target/"),
+)  # fmt: skip
+"""google-research/vision_transformer, whose GELU is the tanh form (as flax's is unless told otherwise).
+
+Its own code resamples positions linearly; ours, like timm's and transformers' for the same weights, bicubically.
+"""
+
+BIG_VISION = Layout(
+    "big-vision",
+    (NEWER.positions, "embedding/kernel", f"{BLOCK.format(0)}/{NEWER.attention}/query/kernel"),
+    partial(_configure, names=NEWER), partial(_rules, names=NEWER),
+    holds={"mlp": ("gelu-tanh",), "pooling": ("class", "mean", "map")},
+    assumes={"norm_epsilon": 1e-6}, ignored=(r"txt/.*", "t", "b"),
+    prefix="params/", rename=lambda name: name.removeprefix("img/"),
+)  # fmt: skip
+"""google-research/big_vision: class token, mean or attention pooling; of image-text models the image tower."""

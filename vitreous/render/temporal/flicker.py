@@ -1,0 +1,73 @@
+"""How much a drawn map flickers: its changes, most of all where the image itself hardly changes."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitreous.render.temporal.scenes import SIDE, Change
+from vitreous.render.upsample import enlarged
+
+
+class Flicker:
+    """The mean change of a drawn map from frame to frame, weighted by how still the image is there.
+
+    With m_t the map as drawn (0 to 1 over the color scale, on 32 x 32 cells) and w_t the stillness of the image in
+    each cell, 1 / (1 + (change / 3 steps of 255)²): flicker = Σ w_t |m_t - m_(t-1)| / Σ w_t over all cells and frames
+    but the first and those at a cut. 0 is steady; 0.01 means that where nothing moves the colors jump by one per cent
+    of the scale with every frame. Lower is better. `everywhere` is the same with every weight 1: what moves counts too,
+    so it is never 0 in a moving image.
+    """
+
+    def __init__(self) -> None:
+        self._before: np.ndarray | None = None
+        self._changes = self._weights = 0.0
+        self._all_changes = self._cells = 0.0
+
+    @property
+    def value(self) -> float:
+        """The figure so far; not a number before there were two frames of one scene."""
+        return self._changes / self._weights if self._weights else math.nan
+
+    @property
+    def everywhere(self) -> float:
+        """The mean change over all of the image; not a number before there were two frames of one scene."""
+        return self._all_changes / self._cells if self._cells else math.nan
+
+    def update(self, drawn: np.ndarray, change: Change) -> None:
+        """Take in the next map as drawn, float (height, width) in [0, 1], and how its frame differs from the last."""
+        small = enlarged(drawn, (SIDE, SIDE))
+        if self._before is not None and not change.cut:
+            jumps = np.abs(small - self._before)
+            self._changes += float((change.stillness * jumps).sum())
+            self._weights += float(change.stillness.sum())
+            self._all_changes += float(jumps.sum())
+            self._cells += jumps.size
+        self._before = small
+
+
+@dataclass(frozen=True)
+class FlickerFound:
+    """The flicker of a clip's maps, mean over its panels: (as they came, as drawn), both on the scale of the drawing.
+
+    `still` is weighted by how still the image is, `everywhere` counts all of it alike; not numbers for a single
+    frame.
+    """
+
+    still: tuple[float, float]
+    everywhere: tuple[float, float]
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[Flicker, Flicker]]) -> "FlickerFound":
+        """The means of what was measured of each panel's maps, as they came and as drawn."""
+        still = np.mean([[one.value for one in pair] for pair in pairs], axis=0)
+        everywhere = np.mean([[one.everywhere for one in pair] for pair in pairs], axis=0)
+        return cls((float(still[0]), float(still[1])), (float(everywhere[0]), float(everywhere[1])))
+
+    def words(self) -> str:
+        """In words; "" where there is nothing to tell."""
+        if any(map(math.isnan, (*self.still, *self.everywhere))):
+            return ""
+        still, everywhere = (f"{drawn:.4f} (as it came: {came:.4f})" for came, drawn in (self.still, self.everywhere))
+        return f"change of the map from frame to frame: {still} where the image is still, {everywhere} in all of it"
