@@ -35,7 +35,7 @@ check: setup ## format, lint, types, import contracts, house test
 	$(BIN)/ruff check .
 	$(BIN)/ty check vitreous
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/test_house.py
+	$(BIN)/python -m pytest tests/house
 
 format: setup ## put the source into its format
 	$(BIN)/ruff format .

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from vitreous.files import read_json
-from vitreous.render.plots.curves import new_figure, save, style_axes
+from vitreous.render.plots.style import new_figure, save_figure, style_axes
 from vitreous.render.theme import COOL, MUTED, WARM
 from vitreous.runs.run_folder import RunFolder, read_metrics
 
@@ -60,7 +60,7 @@ def main() -> None:
     axes.set_xlabel("minutes of training on 2 cores", color=MUTED, fontsize=8)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.1)
     axes.set_ylim(10, 90)
-    save(figure, asked.output)
+    save_figure(figure, asked.output)
     print(asked.output)
 
 

@@ -19,12 +19,12 @@ from statistics import median
 import torch
 
 from vitreous.explanation.methods.attention import attention
-from vitreous.explanation.methods.rollout import plain_rollout, rollout
-from vitreous.explanation.options import Settings
+from vitreous.explanation.methods.rollout import reference_rollout, rollout
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.streaming.attention_products import row_times_attention
-from vitreous.explanation.streaming.light_trace import LeanTrace
-from vitreous.explanation.targets import Predicted
-from vitreous.model.config import ViTConfig, size
+from vitreous.explanation.streaming.light_trace import LightTrace
+from vitreous.explanation.targets import PredictedClassTarget
+from vitreous.model.config import ViTConfig, named_config
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 from vitreous.process_tuning import keep_freed_memory
@@ -39,25 +39,25 @@ USUAL = "usual way: transformers, eager, matrices"
 def ways(name: str, side: int, batch: int) -> dict[str, Callable[[], object]]:
     """Every way to be measured, the plain pass first."""
     torch.manual_seed(0)
-    config = size(name, image_size_hw=(side, side))
+    config = named_config(name, image_size_hw=(side, side))
     model, images = ViT(config).eval(), torch.randn(batch, 3, side, side)
 
     def class_rows(layers: range) -> object:
-        trace = LeanTrace()
+        trace = LightTrace()
         model(images, trace)
         return [row_times_attention(trace.readout, trace.layers[layer]) for layer in layers]
 
     def by_matrices() -> object:
         trace = Trace()
         model(images, trace)
-        return plain_rollout(trace, trace.readout)
+        return reference_rollout(trace, trace.readout)
 
     return {
         "plain": lambda: model(images),
         "class row, last layer": lambda: class_rows(range(config.depth - 1, config.depth)),
         "class row, all layers": lambda: class_rows(range(config.depth)),
-        "rollout": lambda: rollout(model, images, Predicted(), Settings()),
-        "attention": lambda: attention(model, images, Predicted(), Settings()),
+        "rollout": lambda: rollout(model, images, PredictedClassTarget(), MethodOptions()),
+        "attention": lambda: attention(model, images, PredictedClassTarget(), MethodOptions()),
         "rollout by matrices, our ViT": by_matrices,
         USUAL: usual(config, images),
         "plain, transformers": plain_of_theirs(config, images),
@@ -90,8 +90,8 @@ def theirs_like(config: ViTConfig, attention: str) -> torch.nn.Module:
     from transformers import ViTModel
 
     theirs = TheirConfig(
-        hidden_size=config.width, num_hidden_layers=config.depth, num_attention_heads=config.heads,
-        intermediate_size=4 * config.width, image_size=config.image_size_hw[0], patch_size=config.patch_size,
+        hidden_size=config.embed_dim, num_hidden_layers=config.depth, num_attention_heads=config.num_heads,
+        intermediate_size=4 * config.embed_dim, image_size=config.image_size[0], patch_size=config.patch_size,
         attn_implementation=attention,
     )  # fmt: skip
     return ViTModel(theirs, add_pooling_layer=False).eval()

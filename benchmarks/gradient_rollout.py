@@ -13,11 +13,11 @@ from statistics import median
 import torch
 
 from vitreous.explanation.methods.gradient_rollout import gradient_rollout
-from vitreous.explanation.options import Settings
-from vitreous.explanation.streaming.gradients import gradients, scored
-from vitreous.explanation.targets import Predicted
+from vitreous.explanation.options import MethodOptions
+from vitreous.explanation.streaming.gradients import forward_scored, score_gradients
+from vitreous.explanation.targets import PredictedClassTarget
 from vitreous.model import kernels
-from vitreous.model.config import size
+from vitreous.model.config import named_config
 from vitreous.model.vit import ViT
 
 ROUNDS = 7
@@ -28,20 +28,20 @@ def forward_and_backward(model: ViT, images: torch.Tensor) -> torch.Tensor:
     """The gradient of the predicted class's logit with respect to the images."""
     with torch.enable_grad():
         start = images.detach().requires_grad_()
-        return gradients(Predicted()(model(start)), [start])[0]
+        return score_gradients(PredictedClassTarget()(model(start)), [start])[0]
 
 
 def usual_way(model: ViT, images: torch.Tensor) -> torch.Tensor:
     """Chefer et al. 2021 by the matrices: each layer's attention and its gradient, and their product."""
-    before = dict(kernels.WRITTEN_OUT_TOKENS)
-    kernels.WRITTEN_OUT_TOKENS[torch.float32] = 10**9
+    before = dict(kernels.EAGER_MAX_TOKENS)
+    kernels.EAGER_MAX_TOKENS[torch.float32] = 10**9
     try:
-        run = scored(model, images, Predicted())
+        run = forward_scored(model, images, PredictedClassTarget())
     finally:
-        kernels.WRITTEN_OUT_TOKENS.update(before)
+        kernels.EAGER_MAX_TOKENS.update(before)
     weights = [record.weights for record in run.trace.records]
     relevance = torch.eye(weights[0].shape[-1]).expand(len(images), -1, -1)
-    for one, slope in zip(weights, gradients(run.scores, weights), strict=True):
+    for one, slope in zip(weights, score_gradients(run.scores, weights), strict=True):
         relevance = relevance + (slope * one.detach()).clamp(min=0).mean(1) @ relevance
     return relevance[:, 0, 1:]
 
@@ -50,7 +50,9 @@ def ways(model: ViT, images: torch.Tensor) -> dict[str, Callable[[], torch.Tenso
     """The pass there and back, our map, and the usual one."""
     return {
         "forward and backward": lambda: forward_and_backward(model, images),
-        "gradient-rollout": lambda: gradient_rollout(model, images, Predicted(), Settings()).grids.flatten(1),
+        "gradient-rollout": lambda: gradient_rollout(
+            model, images, PredictedClassTarget(), MethodOptions()
+        ).values.flatten(1),
         "usual way: all matrices kept": lambda: usual_way(model, images),
     }
 
@@ -59,7 +61,7 @@ def ways(model: ViT, images: torch.Tensor) -> dict[str, Callable[[], torch.Tenso
 def compare(name: str, size_hw: tuple[int, int], batch: int) -> None:
     """Print the median time of each way over that of the pass there and back, and how far the two maps differ."""
     torch.manual_seed(0)
-    model = ViT(size(name)).eval()
+    model = ViT(named_config(name)).eval()
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):  # a new model's branches and head are 0, and so would be every gradient
             torch.nn.init.normal_(module.weight, std=0.5 * module.in_features**-0.5)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import LAYOUTS, recognize
+from vitreous.pretrained.formats.registry import FORMATS, find_format
 
 for _operator in ("nms", "qnms"):  # torchvision's CUDA build has them compiled; only their names are needed here
     torch.library.define(f"torchvision::{_operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -73,10 +73,10 @@ def randomize(model: nn.Module) -> nn.Module:
 
 def converted(tensors: dict[str, Tensor], their_config: dict) -> ViT:
     """Our model with their weights."""
-    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
+    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
     config = layout.read_config(tensors, their_config)
     ours = ViT(config).eval()
-    ours.load_state_dict(layout.to_ours(tensors, config))
+    ours.load_state_dict(layout.from_external(tensors, config))
     return ours
 
 
@@ -94,11 +94,11 @@ def largest_difference(theirs: Callable, ours: Callable, sizes: tuple) -> float:
 
 def timm_loaded(ours: ViT) -> nn.Module:
     """timm's model from a folder that we write, which timm loads strictly; at other sizes it resamples."""
-    layout = LAYOUTS["timm"]
+    layout = FORMATS["timm"]
     with tempfile.TemporaryDirectory() as folder:
-        config = layout.their_config(ours.config, [f"class {index}" for index in range(ours.config.classes)])
+        config = layout.external_config(ours.config, [f"class {index}" for index in range(ours.config.num_classes)])
         Path(folder, "config.json").write_text(json.dumps(config))
-        save_file(layout.to_theirs(ours.state_dict(), ours.config), Path(folder, "model.safetensors"))
+        save_file(layout.to_external(ours.state_dict(), ours.config), Path(folder, "model.safetensors"))
         return timm.create_model(f"local-dir:{folder}", pretrained=True, dynamic_img_size=True).eval()
 
 
@@ -126,9 +126,9 @@ def torchvision_cases() -> Iterator[tuple[str, float, float]]:
     ):
         theirs = randomize(build())
         ours, again = converted(theirs.state_dict(), {}), build().eval()
-        layout = recognize({name: tensor.shape for name, tensor in theirs.state_dict().items()})
+        layout = find_format({name: tensor.shape for name, tensor in theirs.state_dict().items()})
         forth = largest_difference(theirs, ours, ((side, side),))
-        again.load_state_dict(layout.to_theirs(ours.state_dict(), ours.config), strict=True)
+        again.load_state_dict(layout.to_external(ours.state_dict(), ours.config), strict=True)
         yield f"torchvision: {name}", forth, largest_difference(again, ours, ((side, side),))
 
 
@@ -137,10 +137,10 @@ def open_clip_cases() -> Iterator[tuple[str, float, float]]:
     for name in ("ViT-B-32-quickgelu", "ViT-B-16"):
         theirs = randomize(open_clip.create_model(name))
         ours = converted(theirs.state_dict(), {"model_cfg": open_clip.get_model_config(name)})
-        layout = recognize({name: tensor.shape for name, tensor in theirs.state_dict().items()})
+        layout = find_format({name: tensor.shape for name, tensor in theirs.state_dict().items()})
         forth = largest_difference(theirs.encode_image, ours, ((224, 224),))
         again = open_clip.create_model(name).visual.eval()
-        written = layout.to_theirs(ours.state_dict(), ours.config)
+        written = layout.to_external(ours.state_dict(), ours.config)
         again.load_state_dict({name.removeprefix("visual."): tensor for name, tensor in written.items()}, strict=True)
         yield f"open_clip: {name}", forth, largest_difference(again, ours, ((224, 224),))
 
@@ -156,7 +156,7 @@ def every_timm_vit() -> Iterator[tuple[str, float, None]]:
         except InputError as error:
             print(f"{name}: {error}")
             continue
-        height, width = ours.config.image_size_hw  # timm's own may leave a margin that no patch covers
+        height, width = ours.config.image_size  # timm's own may leave a margin that no patch covers
         cut = partial(cropped, ours, height, width)
         yield name, largest_difference(theirs, cut, (theirs.patch_embed.img_size,)), None
 

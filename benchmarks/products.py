@@ -17,9 +17,9 @@ import torch
 from torch.nn import functional
 
 from vitreous.model import linear
-from vitreous.model.config import size
-from vitreous.model.flops import multiply_adds
-from vitreous.model.linear import multiplies, product
+from vitreous.model.config import named_config
+from vitreous.model.flops import count_macs
+from vitreous.model.linear import is_supported, onednn_linear
 from vitreous.model.vit import ViT
 from vitreous.process_tuning import keep_freed_memory
 
@@ -46,8 +46,8 @@ def rates() -> None:
         halves = [[tensor.bfloat16() for tensor in tensors] for tensors in (inputs, weights)]
         operations = sum(2 * rows * width * out for width, out in SHAPES)
         ways = {"float32, PyTorch's own": (functional.linear, inputs, weights)}
-        if multiplies(inputs[0], weights[0]):
-            ways["float32, oneDNN"] = (product, inputs, weights)
+        if is_supported(inputs[0], weights[0]):
+            ways["float32, oneDNN"] = (onednn_linear, inputs, weights)
         ways["bfloat16"] = (functional.linear, *halves)
         for name, (function, left, right) in ways.items():
             took = milliseconds(lambda f=function, a=left, b=right: [f(x, w) for x, w in zip(a, b, strict=True)])
@@ -59,12 +59,12 @@ def run_pass(own_products: bool) -> None:
     """Print what a pass of ViT-S/16 takes, one image and eight."""
     if not own_products:
         linear._has_wide_products = lambda: False
-    config = size("S/16", image_size_hw=(224, 224))
+    config = named_config("S/16", image_size_hw=(224, 224))
     model = ViT(config).eval()
     for batch in (1, 8):
         images = torch.randn(batch, 3, 224, 224)
         took = milliseconds(lambda images=images: model(images))
-        rate = 2 * multiply_adds(config) * batch / took / 1e6
+        rate = 2 * count_macs(config) * batch / took / 1e6
         print(f"    {batch} images: {took:6.1f} ms, {rate:4.0f} GFLOP/s")
 
 

@@ -10,7 +10,7 @@ it: "epoch 4: 71.2 %, reference 72.0 ± 0.4", mean and standard deviation over t
 import argparse
 
 from vitreous.errors import InputError
-from vitreous.training.reference_curve import measured_curve, store_curve
+from vitreous.training.reference_curve import measure_curve, store_curve
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Make a recipe's reference curve from its runs.")
@@ -18,7 +18,7 @@ if __name__ == "__main__":
     parser.add_argument("--machine", help="what the runs were made on; as recorded by default")
     arguments = parser.parse_args()
     try:
-        curve = measured_curve(arguments.runs, arguments.machine)
+        curve = measure_curve(arguments.runs, arguments.machine)
         path = store_curve(curve)
     except InputError as error:
         parser.error(str(error))

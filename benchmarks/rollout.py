@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-from vitreous.explanation.method import Model
-from vitreous.explanation.methods.rollout import plain_rollout, roll, rollout
-from vitreous.explanation.options import Settings
-from vitreous.explanation.targets import Predicted
+from vitreous.explanation.method import ExplainableModel
+from vitreous.explanation.methods.rollout import propagate, reference_rollout, rollout
+from vitreous.explanation.options import MethodOptions
+from vitreous.explanation.targets import PredictedClassTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord, Trace
 from vitreous.model.vit import ViT
@@ -44,20 +44,22 @@ def compare() -> None:
     """Print the largest difference between the streamed and the plain form, and how far the row's sum is from 1."""
     for dtype in (torch.float64, torch.float32):
         trace = random_trace(1025, dtype)
-        row = roll(trace.records, trace.readout)
-        difference = (row - plain_rollout(trace, trace.readout)).abs().max()
+        row = propagate(trace.records, trace.readout)
+        difference = (row - reference_rollout(trace, trace.readout)).abs().max()
         print(
             f"streamed against plain, 1025 tokens, {str(dtype).removeprefix('torch.')}: {difference:.1e}, "
             f"row sums to 1 within {abs(row.sum() - 1):.1e}"
         )
 
 
-def model_for(tokens: int, layers: int) -> tuple[Model, torch.Tensor]:
+def model_for(tokens: int, layers: int) -> tuple[ExplainableModel, torch.Tensor]:
     """A ViT of heads of 64, mean-pooled, so that every row of every layer counts, and an image of so many patches."""
     torch.manual_seed(0)
     side = math.isqrt(tokens) * PATCH
     width = HEADS * HEAD_WIDTH
-    config = ViTConfig((side, side), PATCH, classes=10, width=width, depth=layers, heads=HEADS, pooling="mean")
+    config = ViTConfig(
+        (side, side), PATCH, num_classes=10, embed_dim=width, depth=layers, num_heads=HEADS, global_pool="mean"
+    )
     return ViT(config).eval(), torch.randn(1, 3, side, side)
 
 
@@ -82,7 +84,7 @@ def run(tokens: int, layers: int, way: str) -> None:
     if way == "plain":
         print(peak_mebibytes(lambda: model(image)))
     else:
-        print(peak_mebibytes(lambda: rollout(model, image, Predicted(), Settings())))
+        print(peak_mebibytes(lambda: rollout(model, image, PredictedClassTarget(), MethodOptions())))
 
 
 def measure(tokens: int, layers: int) -> None:

@@ -22,13 +22,13 @@ from torch.nn import functional
 from vitreous.data.augment import Augment
 from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import Normalize, TrainingBatches
-from vitreous.model.config import size
-from vitreous.model.flops import multiply_adds
+from vitreous.model.config import named_config
+from vitreous.model.flops import count_macs
 from vitreous.model.vit import ViT
 from vitreous.process_tuning import keep_freed_memory
 from vitreous.runtime import autocast, seed_for
-from vitreous.training.accumulation import Learner
-from vitreous.training.distributed import Processes
+from vitreous.training.accumulation import GradientAccumulator
+from vitreous.training.distributed import DistributedContext
 from vitreous.training.optimizer import OptimizerSettings, build_optimizers
 from vitreous.training.recipe import Recipe
 
@@ -46,20 +46,23 @@ def make_images() -> tuple[Tensor, Tensor]:
 def our_step(precision: str) -> Callable[[], None]:
     """A step of the library's own parts."""
     images, labels = make_images()
-    model = size("micro/4-32", qk_norm=True)
+    model = named_config("micro/4-32", qk_norm=True)
     adamw = OptimizerSettings(kind="adamw")
     recipe = Recipe("step", "cifar10", model, epochs=1, batch_size=BATCH, optimizer=adamw)
     data = ImageSet(images, labels, tuple("0123456789"))
     batches = TrainingBatches(data, BATCH, Augment(flip=True, shift=3), 0, normalize=Normalize((0.5,) * 3, (0.25,) * 3))
     vit = ViT(recipe.model).train()
-    learner, (optimizer,) = Learner(vit, recipe, Processes()), build_optimizers(vit, recipe.optimizer).values()
+    learner, (optimizer,) = (
+        GradientAccumulator(vit, recipe, DistributedContext()),
+        build_optimizers(vit, recipe.optimizer).values(),
+    )
     steps = iter(range(10**9))
 
     def step() -> None:
         number = next(steps)
         shown, answers = batches.batch(number)
         with autocast(CPU, precision):
-            learner.gradients(shown, answers, seed_for(0, "model", number))
+            learner.backward(shown, answers, seed_for(0, "model", number))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -88,10 +91,10 @@ def their_step(precision: str) -> Callable[[], None]:
     """A step of the plain loop."""
     from transformers import ViTConfig, ViTForImageClassification
 
-    own = size("micro/4-32")
+    own = named_config("micro/4-32")
     theirs = ViTConfig(
-        hidden_size=own.width, num_hidden_layers=own.depth, num_attention_heads=own.heads, num_labels=10,
-        intermediate_size=int(own.mlp_ratio * own.width), image_size=32, patch_size=4,
+        hidden_size=own.embed_dim, num_hidden_layers=own.depth, num_attention_heads=own.num_heads, num_labels=10,
+        intermediate_size=int(own.mlp_ratio * own.embed_dim), image_size=32, patch_size=4,
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     model = ViTForImageClassification(theirs).train()
@@ -138,7 +141,7 @@ def main() -> None:
             keep_freed_memory()
         measure((our_step if given.run[0] == "ours" else their_step)(given.run[1]))
         return
-    operations = 6 * multiply_adds(size("micro/4-32")) * BATCH  # forward and twice as much backward
+    operations = 6 * count_macs(named_config("micro/4-32")) * BATCH  # forward and twice as much backward
     for precision in ("fp32", "bf16"):
         times: dict[str, list[float]] = {"ours": [], "theirs": []}
         for _ in range(3):

@@ -30,11 +30,11 @@ from vitreous.clips.explain import Looking, write_explained
 from vitreous.clips.maps import Seen, with_eight_bits
 from vitreous.clips.request import VideoRequest
 from vitreous.explanation.explain import explain_batch
-from vitreous.explanation.streaming.attention_products import plain_attention
+from vitreous.explanation.streaming.attention_products import reference_attention
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model import kernels, linear
-from vitreous.model.classifier import Classifier
-from vitreous.model.config import size
+from vitreous.model.classifier import ImageClassifier
+from vitreous.model.config import named_config
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import at_size
@@ -52,7 +52,7 @@ KINDS = ("fp32", "bf16", "int8")
 
 def plainly(size_hw: tuple[int, int], patch: int) -> Preprocessing:
     """Whole images, stretched to the model's size."""
-    return Preprocessing(size_hw, "stretch", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), patch)
+    return Preprocessing(size_hw, "squash", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), patch)
 
 
 def batches(frames: list[Frame], count: int) -> Iterator[list[Frame]]:
@@ -92,7 +92,7 @@ def write(clip: Path, frames: list[Frame], folder: Path) -> None:
             writer.write(frame)
 
 
-def stages(classifier: Classifier, clip: Path, count: int, request: VideoRequest) -> None:
+def stages(classifier: ImageClassifier, clip: Path, count: int, request: VideoRequest) -> None:
     """Print each stage alone, and the pipeline over the slowest."""
     frames = read(clip, count)
     looking = Looking(classifier, request, None)
@@ -136,7 +136,7 @@ def stages(classifier: Classifier, clip: Path, count: int, request: VideoRequest
           f"{total:.1f}: {total / cores:.1f} ms on {cores} cores, at most {slowest * cores / total:.0%}")  # fmt: skip
 
 
-def script(classifier: Classifier, clip: Path, count: int) -> None:
+def script(classifier: ImageClassifier, clip: Path, count: int) -> None:
     """Print what the way of DINO's video script takes over our pipeline: same weights, same size for the model.
 
     That script (facebookresearch/dino, video_generation.py) writes every frame as JPEG, reads each again, passes it
@@ -160,11 +160,13 @@ def script(classifier: Classifier, clip: Path, count: int) -> None:
                 times[name].append(seconds(run))
     *ours, theirs = (min(values) / count * 1000 for values in times.values())
     ratios = ", ".join(f"{theirs / one:.1f} times in {kind}" for kind, one in zip(KINDS, ours, strict=True))
-    print(f"DINO's script at {classifier.preprocessing.size_hw[0]}: {theirs:.0f} ms a frame, our pipeline's {ratios}")
+    print(
+        f"DINO's script at {classifier.preprocessing.input_size[0]}: {theirs:.0f} ms a frame, our pipeline's {ratios}"
+    )
 
 
 @torch.no_grad()
-def by_script(classifier: Classifier, clip: Path, count: int, folder: Path) -> None:
+def by_script(classifier: ImageClassifier, clip: Path, count: int, folder: Path) -> None:
     """A film by that script's steps, as large as the clip."""
     from matplotlib import pyplot
     from PIL import Image
@@ -173,14 +175,14 @@ def by_script(classifier: Classifier, clip: Path, count: int, folder: Path) -> N
         Image.fromarray(frame.image_u8).save(folder / f"frame-{number:06d}.jpg")
     for number in range(count):
         with Image.open(folder / f"frame-{number:06d}.jpg") as image:
-            inputs, _ = classifier.prepare(np.asarray(image.convert("RGB")))
+            inputs, _ = classifier.preprocess(np.asarray(image.convert("RGB")))
             size_hw = (image.height, image.width)
         trace = Trace()
-        classifier.vit(inputs[None], trace)
+        classifier.model(inputs[None], trace)
         assert trace.layout is not None
-        matrices = plain_attention(trace.records[-1])
+        matrices = reference_attention(trace.records[-1])
         grid = (trace.layout.grid_height, trace.layout.grid_width)
-        heads = matrices[0, :, 0, trace.layout.prefix :].unflatten(1, grid)
+        heads = matrices[0, :, 0, trace.layout.num_prefix_tokens :].unflatten(1, grid)
         large = torch.nn.functional.interpolate(heads[None], size=size_hw, mode="nearest")[0]
         pyplot.imsave(folder / f"attention-{number:06d}.jpg", large.mean(0).numpy(), cmap="inferno")
     kept = []
@@ -198,11 +200,11 @@ def with_usual_products(run: Callable[[], object]) -> None:
 
 def in_the_usual_way(run: Callable[[], object]) -> None:
     """Run with PyTorch's own products, and attention written out."""
-    with patch.object(kernels, "WRITTEN_OUT_TOKENS", {torch.float32: math.inf}):
+    with patch.object(kernels, "EAGER_MAX_TOKENS", {torch.float32: math.inf}):
         with_usual_products(run)
 
 
-def precision(classifier: Classifier, clip: Path, count: int) -> None:
+def precision(classifier: ImageClassifier, clip: Path, count: int) -> None:
     """Print what the model's stage takes in each precision, and how alike the maps are to those in fp32."""
     frames = [frame.image_u8 for frame in read(clip, count)]
     around = choose_precision("auto", classifier.device)
@@ -214,7 +216,7 @@ def precision(classifier: Classifier, clip: Path, count: int) -> None:
             model, floats = (coarse, around) if kind == "int8" else (classifier, kind)
             with autocast(classifier.device, floats):
                 parts = [explain_batch(model, frames[i : i + 16], method) for i in range(0, count, 16)]
-            maps[name] = [one.grid_heat for part in parts for one in part]
+            maps[name] = [one.patch_heatmap for part in parts for one in part]
 
         ways: dict[str, Callable[[], object]] = {
             "fp32, PyTorch's products": lambda see=see: with_usual_products(lambda: see("usual", "fp32")),
@@ -237,16 +239,16 @@ def small(clip: Path, count: int) -> None:
     frames = read(clip, count)
     height, width = frames[0].image_u8.shape[:2]
     for name in ("Ti/16", "S/16"):
-        config = size(name, image_size_hw=(224, 224))
-        names = tuple(f"class {i}" for i in range(config.classes))
-        classifier = Classifier(ViT(config), plainly((224, 224), 16), names)
+        config = named_config(name, image_size_hw=(224, 224))
+        names = tuple(f"class {i}" for i in range(config.num_classes))
+        classifier = ImageClassifier(ViT(config), plainly((224, 224), 16), names)
         for kind in KINDS:
             request = VideoRequest(options=until(frames), precision=kind)
             least = min(whole_seconds(classifier, clip, request) for _ in range(TURNS))
             print(f"ViT-{name} at 224 on {width} x {height}, rollout, {kind}: {count / least:.1f} frames a second")
 
 
-def whole_seconds(classifier: Classifier, clip: Path, request: VideoRequest) -> float:
+def whole_seconds(classifier: ImageClassifier, clip: Path, request: VideoRequest) -> float:
     """How long the pipeline takes from file to file."""
     with tempfile.TemporaryDirectory() as place:
         return seconds(lambda: write_explained(classifier, clip, Path(place) / "out.mp4", request))
@@ -273,9 +275,9 @@ def memory(clip: Path) -> None:
 def peak(clip: Path) -> None:
     """Print the peak memory of this process after it has explained a clip."""
     torch.manual_seed(0)
-    config = size("micro/4-32")
-    names = tuple(f"class {i}" for i in range(config.classes))
-    classifier = Classifier(ViT(config), plainly((32, 32), 4), names)
+    config = named_config("micro/4-32")
+    names = tuple(f"class {i}" for i in range(config.num_classes))
+    classifier = ImageClassifier(ViT(config), plainly((32, 32), 4), names)
     write_explained(classifier, clip, clip.with_name("out.mp4"), VideoRequest())
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 

@@ -30,8 +30,8 @@ import torch
 from vitreous.clips.explain import write_explained
 from vitreous.clips.request import VideoRequest
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
-from vitreous.model.config import size
+from vitreous.model.classifier import ImageClassifier
+from vitreous.model.config import named_config
 from vitreous.model.vit import ViT
 from vitreous.video.info import Frame
 from vitreous.video.options import WHOLE, VideoOptions
@@ -232,9 +232,9 @@ def played(folder: Path, names: list[str], rate: float) -> Iterator[dict[str, An
 def explained(clips: list[Path], folder: Path) -> list[str]:
     """Write the clips with maps over them; the files' names."""
     torch.manual_seed(0)
-    config = size("micro/4-32")
-    preprocessing = Preprocessing((32, 32), "stretch", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 4)
-    classifier = Classifier(ViT(config), preprocessing, tuple(f"class {i}" for i in range(config.classes)))
+    config = named_config("micro/4-32")
+    preprocessing = Preprocessing((32, 32), "squash", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 4)
+    classifier = ImageClassifier(ViT(config), preprocessing, tuple(f"class {i}" for i in range(config.num_classes)))
     names = []
     for clip in clips:
         for suffix in (".mp4", ".webm", ".gif")[: 3 if clip.name in EVERY_FORMAT else 1]:

@@ -11,8 +11,8 @@ RECIPE = find_recipe("cifar10-quick")
 
 def test_what_is_given_is_set_and_the_rest_stays():
     changed = override(RECIPE, {"model.image_size_hw": "48x64", "optimizer.betas": "0.8,0.9", "average_decay": "none"})
-    assert changed.model.image_size_hw == (48, 64) and changed.optimizer.betas == (0.8, 0.9)
-    assert changed.average_decay is None and changed.model.width == RECIPE.model.width
+    assert changed.model.image_size == (48, 64) and changed.optimizer.betas == (0.8, 0.9)
+    assert changed.ema_decay is None and changed.model.embed_dim == RECIPE.model.embed_dim
 
 
 @pytest.mark.parametrize(

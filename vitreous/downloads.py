@@ -43,14 +43,14 @@ class Archive:
         return self.url.rpartition("/")[2]
 
 
-def cache_folder() -> Path:
+def cache_dir() -> Path:
     """Where downloads and decoded images are kept: VITREOUS_CACHE, or vitreous/ in the user's cache folder."""
     if own := os.environ.get("VITREOUS_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitreous"
 
 
-def given_folder(dataset: str) -> Path | None:
+def user_data_dir(dataset: str) -> Path | None:
     """The folder of `dataset` in the user's own VITREOUS_DATA, or None where that is not set or holds no such folder.
 
     Raises:
@@ -65,13 +65,13 @@ def given_folder(dataset: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def obtain(archive: Archive, dataset: str) -> Path:
+def fetch_cached(archive: Archive, dataset: str) -> Path:
     """The path of `archive`: the user's own file (packed, or unpacked from .gz), the cached one, or a new download.
 
     A file that the user put there is taken as it is; a download has the published checksum.
     """
-    cached = cache_folder() / dataset
-    for folder in filter(None, (given_folder(dataset), cached)):
+    cached = cache_dir() / dataset
+    for folder in filter(None, (user_data_dir(dataset), cached)):
         for name in (archive.name, archive.name.removesuffix(".gz")):
             if (folder / name).is_file():
                 return folder / name

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from vitreous.downloads import cache_folder
+from vitreous.downloads import cache_dir
 from vitreous.errors import InputError
 from vitreous.files import reason, write_text
 
@@ -34,7 +34,7 @@ class Repository(Protocol):
 
 
 @dataclass(frozen=True)
-class Folder:
+class LocalRepository:
     """A folder that holds what a hub's repository would."""
 
     path: Path
@@ -48,7 +48,7 @@ class Folder:
         """The path of a file, or None where there is none of that name."""
         return self.path / name if (self.path / name).is_file() else None
 
-    def files(self) -> tuple["Folder", tuple[str, ...]]:
+    def files(self) -> tuple["LocalRepository", tuple[str, ...]]:
         """This folder, and the names of the files in it and below it, without hidden ones, sorted."""
         paths = (path for path in self.path.rglob("*") if path.is_file())
         return self, seen(path.relative_to(self.path).as_posix() for path in paths)
@@ -83,7 +83,7 @@ class HubRepository:
         """
         return self._fetched(name, bar=True) if self._online else self._cached(name)
 
-    def files(self) -> tuple["HubRepository", tuple[str, ...]]:
+    def list_files(self) -> tuple["HubRepository", tuple[str, ...]]:
         """This repository at the commit where it stands now, and the names of its files, without hidden ones, sorted.
 
         Where the hub can't be reached they are those of the last time.
@@ -95,7 +95,7 @@ class HubRepository:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
-        kept = cache_folder() / "hub" / f"{hashlib.sha256(repr(self).encode()).hexdigest()[:32]}.json"
+        kept = cache_dir() / "hub" / f"{hashlib.sha256(repr(self).encode()).hexdigest()[:32]}.json"
         try:
             commit = HfApi().repo_info(self.id, repo_type=self.kind, revision=self.revision, timeout=10).sha
             names = seen(HfApi().list_repo_files(self.id, repo_type=self.kind, revision=commit))

@@ -13,7 +13,7 @@ from conforming.known_models import CHAIN, LARGE, MEAN, OBLONG, PLAIN, REGISTERS
 from conforming.left_behind import stopping, what_stands
 from conforming.meter import Meter, fused_images_of
 from conforming.subject import NoMap, NotApplicable, OtherModelError, Seen, Subject
-from vitreous.explanation.observation.model_output import answer_of
+from vitreous.explanation.observation.model_output import extract_logits
 
 EXACT, HALF = 1e-5, 1e-2
 """Largest difference of a float32 map from the definition in float64; largest error of a bfloat16 map's row sum."""
@@ -52,7 +52,7 @@ def built(subject: Subject, known: Known) -> nn.Module:
     """
     model = subject.build(known)
     with torch.no_grad():
-        answers = answer_of(model(known.images)).double()
+        answers = extract_logits(model(known.images)).double()
     if not torch.allclose(answers, answer(known), atol=1e-3):
         raise OtherModelError(f"{subject.name}: not the model that is known")
     return model
@@ -64,8 +64,8 @@ def patches_of(grid: Tensor, known: Known) -> Tensor:
     Raises:
         ValueError: it is neither.
     """
-    rows, columns = known.config.grid_hw
-    if grid.shape[1:] == known.config.image_size_hw:
+    rows, columns = known.config.grid_size
+    if grid.shape[1:] == known.config.image_size:
         grid = grid.unflatten(1, (rows, -1)).unflatten(3, (columns, -1)).mean((2, 4))
     if grid.shape[1:] != (rows, columns):
         raise ValueError(f"a map of {grid.shape[1]} × {grid.shape[2]} for {rows} × {columns} patches")
@@ -81,10 +81,10 @@ def definition(subject: Subject) -> Outcome:
 def _agreement(seen: Seen, known: Known) -> Outcome:
     """Rows, and grids that hold the same weights, against the definition."""
     exact = truth(known, known.images)
-    prefix, grid_hw = known.config.prefix, known.config.grid_hw
+    prefix, grid_hw = known.config.num_prefix_tokens, known.config.grid_size
     pairs = [(kind, row, exact.row(kind)) for kind, row in seen.rows.items()]
     for kind, grid in seen.grids.items():
-        if grid.shape[1:] != known.config.image_size_hw:
+        if grid.shape[1:] != known.config.image_size:
             pairs.append((f"the grid of {kind}", grid, exact.row(kind)[:, prefix:].unflatten(1, grid_hw)))
     for kind, found, expected in pairs:
         if found.shape != expected.shape:
@@ -164,7 +164,7 @@ def _peak_of(seen: Seen, known: Known, subject: Subject) -> Outcome:
     if not seen.grids:
         raise NotApplicable(subject.no_grid)
     for kind, grid in seen.grids.items():
-        found = divmod(int(patches_of(grid, known)[0].argmax()), known.config.grid_hw[1])
+        found = divmod(int(patches_of(grid, known)[0].argmax()), known.config.grid_size[1])
         if found != known.peak:
             return Outcome(
                 "FAIL", "", f"the map of {kind} peaks at (row, column) {found}; attention falls on {known.peak}"
@@ -261,8 +261,8 @@ def memory(subject: Subject) -> Outcome:
         tool = subject.open(model, LARGE)
         tool.look(images)
         tool.close()
-    config, count = LARGE.config, LARGE.config.prefix + LARGE.config.grid_hw[0] * LARGE.config.grid_hw[1]
-    share = meter.peak_bytes / (len(images) * config.depth * config.heads * count**2 * 4)
+    config, count = LARGE.config, LARGE.config.num_prefix_tokens + LARGE.config.grid_size[0] * LARGE.config.grid_size[1]
+    share = meter.peak_bytes / (len(images) * config.depth * config.num_heads * count**2 * 4)
     note = f"the peak is {share:.2f} times images × layers × heads × tokens² × 4 bytes"
     return judged(share < 1, f"{share:.2f}", note)
 

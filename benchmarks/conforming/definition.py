@@ -46,21 +46,21 @@ def truth(known: Known, images: Tensor) -> Truth:
     state = {name: tensor.double() for name, tensor in known.state.items()}
     config, images = known.config, images.double()
     patches = functional.unfold(images, config.patch_size, stride=config.patch_size).transpose(1, 2)
-    patches = _linear(state, "stem.linear", patches) + state["positions.table"].flatten(0, 1)
-    prefix = [state["prefix"].expand(len(images), -1, -1)] if config.prefix else []
+    patches = _linear(state, "patch_embed.proj", patches) + state["positions.table"].flatten(0, 1)
+    prefix = [state["prefix"].expand(len(images), -1, -1)] if config.num_prefix_tokens else []
     tokens, attention = [torch.cat([*prefix, patches], 1)], []
     for layer in range(config.depth):
-        after, weights = _block(state, f"blocks.{layer}.", tokens[-1], config.heads)
+        after, weights = _block(state, f"blocks.{layer}.", tokens[-1], config.num_heads)
         tokens.append(after)
         attention.append(weights)
     count = tokens[0].shape[1]
     readout = torch.zeros(count, dtype=torch.float64)
-    if config.pooling == "class":
+    if config.global_pool == "class":
         readout[0] = 1
     else:
-        readout[config.prefix :] = 1 / (count - config.prefix)
+        readout[config.num_prefix_tokens :] = 1 / (count - config.num_prefix_tokens)
     pooled = readout @ _norm(state, "norm", tokens[-1])
-    answer = _linear(state, "head", pooled) if config.classes else pooled
+    answer = _linear(state, "head", pooled) if config.num_classes else pooled
     return Truth(answer, attention, tokens, readout)
 
 
@@ -81,8 +81,8 @@ def _block(state: dict[str, Tensor], name: str, tokens: Tensor, heads: int) -> t
     weights = torch.softmax(torch.einsum("bhid,bhjd->bhij", query, key) / (width // heads) ** 0.5, -1)
     gathered = torch.einsum("bhij,bhjd->bihd", weights, value).reshape(batch, count, width)
     tokens = tokens + _linear(state, name + "attention.projection", gathered)
-    hidden = functional.gelu(_linear(state, name + "mlp.expand", _norm(state, name + "mlp_norm", tokens)))
-    return tokens + _linear(state, name + "mlp.contract", hidden), weights
+    hidden = functional.gelu(_linear(state, name + "mlp.fc1", _norm(state, name + "mlp_norm", tokens)))
+    return tokens + _linear(state, name + "mlp.fc2", hidden), weights
 
 
 def _linear(state: dict[str, Tensor], name: str, numbers: Tensor) -> Tensor:

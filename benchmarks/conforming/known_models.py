@@ -32,19 +32,19 @@ class Known:
     @property
     def images(self) -> Tensor:
         """Two images (2, 3, height, width), float32."""
-        return torch.randn(2, 3, *self.config.image_size_hw, generator=torch.Generator().manual_seed(1))
+        return torch.randn(2, 3, *self.config.image_size, generator=torch.Generator().manual_seed(1))
 
     def token(self, tag: str) -> int:
         """The token of the patch with this tag."""
         row, column = self.places[tag]
-        return self.config.prefix + row * self.config.grid_hw[1] + column
+        return self.config.num_prefix_tokens + row * self.config.grid_size[1] + column
 
 
 def config_of(grid_hw: tuple[int, int], **more: object) -> ViTConfig:
     """A small configuration with a grid of this height and width."""
     usual: dict[str, object] = {"channels": 3, "classes": 5, "depth": 3, "heads": 2, "mlp_ratio": 2.0}
     size_hw = grid_hw[0] * PATCH, grid_hw[1] * PATCH
-    return ViTConfig(size_hw, PATCH, width=WIDTH, **{**usual, **more})  # ty: ignore[invalid-argument-type]
+    return ViTConfig(size_hw, PATCH, embed_dim=WIDTH, **{**usual, **more})  # ty: ignore[invalid-argument-type]
 
 
 def random_known(config: ViTConfig) -> Known:
@@ -84,19 +84,19 @@ def wired_known(
     state["positions.table"][..., 0] = 2
     for name, place in places.items():
         state["positions.table"][place][tags[name]] = 4
-    if config.prefix:
+    if config.num_prefix_tokens:
         state["prefix"][:, :TAGS] = 0
     for name, number in (others or {}).items():
         state["prefix"][number, tags[name]] = 4
     for layer, looks in enumerate(wires):
-        name = f"blocks.{layer}.attention.qkv.weight"
+        name = f"blocks.{layer}.attn.qkv.weight"
         state[name] = _wire(state[name], config, [(tags[query], tags[key]) for query, key in looks.items()])
     return Known(config, state, places.get("peak"), places)
 
 
 def _wire(weight: Tensor, config: ViTConfig, pairs: Sequence[tuple[int, int]]) -> Tensor:
     """Query and key rows that let tokens with one tag look at tokens with another; values of the content alone."""
-    query, key, value = weight.clone().view(3, config.heads, config.head_width, WIDTH)
+    query, key, value = weight.clone().view(3, config.num_heads, config.head_dim, WIDTH)
     query.zero_()
     key.zero_()
     value[..., :TAGS] = 0

@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 from conforming.known_models import Known
 from conforming.subject import Seen, Subject, Tool
-from vitreous.explanation.methods.attention import joined
-from vitreous.explanation.methods.rollout import roll
+from vitreous.explanation.methods.attention import fuse_heads
+from vitreous.explanation.methods.rollout import propagate
 from vitreous.explanation.observation.observe import observe
-from vitreous.explanation.options import Settings
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.streaming.attention_products import row_times_attention
-from vitreous.explanation.streaming.light_trace import LeanTrace
-from vitreous.explanation.streaming.tokens import on_grid
-from vitreous.explanation.targets import Predicted
+from vitreous.explanation.streaming.light_trace import LightTrace
+from vitreous.explanation.streaming.tokens import to_grid
+from vitreous.explanation.targets import PredictedClassTarget
 from vitreous.model.vit import ViT
 
 
@@ -32,8 +32,8 @@ def method(name: str) -> Callable[[nn.Module, Known], Tool]:
     def open_tool(model: nn.Module, known: Known) -> Tool:
         def look(images: Tensor) -> Seen:
             with torch.no_grad():
-                grids = METHODS[name].explain(model, images, Predicted(), Settings()).grids
-                model(images, trace := LeanTrace())
+                grids = METHODS[name].attribute(model, images, PredictedClassTarget(), MethodOptions()).values
+                model(images, trace := LightTrace())
             return _seen(trace, (name,), {name: grids})
 
         return Tool(look)
@@ -45,19 +45,19 @@ def observed(model: nn.Module, known: Known) -> Tool:
     """`observe`: attention and rollout from one pass of anyone's model."""
 
     def look(images: Tensor) -> Seen:
-        with torch.no_grad(), observe(model, trace := LeanTrace()):
+        with torch.no_grad(), observe(model, trace := LightTrace()):
             model(images)
         seen = _seen(trace, ("attention", "rollout"), {})
-        return Seen(seen.rows, {kind: on_grid(row, trace) for kind, row in seen.rows.items()}, seen.layers)
+        return Seen(seen.rows, {kind: to_grid(row, trace) for kind, row in seen.rows.items()}, seen.layers)
 
     return Tool(look)
 
 
-def _seen(trace: LeanTrace, kinds: tuple[str, ...], grids: dict[str, Tensor]) -> Seen:
+def _seen(trace: LightTrace, kinds: tuple[str, ...], grids: dict[str, Tensor]) -> Seen:
     """Weights over all tokens, prefix included, beside the grids."""
     assert trace.readout is not None
-    layers = [joined(row_times_attention(trace.readout, layer), Settings()) for layer in trace.layers]
-    rows = {kind: layers[-1] if kind == "attention" else roll(trace.layers, trace.readout) for kind in kinds}
+    layers = [fuse_heads(row_times_attention(trace.readout, layer), MethodOptions()) for layer in trace.layers]
+    rows = {kind: layers[-1] if kind == "attention" else propagate(trace.layers, trace.readout) for kind in kinds}
     return Seen(rows, grids, layers if "attention" in kinds else ())
 
 

@@ -28,8 +28,8 @@ def seen_in(matrices: Sequence[Tensor], known: Known) -> Seen:
     The recipe is Abnar and Zuidema's; the user knows which rows the model's head reads.
     """
     shapes = {tuple(matrix.shape[1:]) for matrix in matrices}
-    tokens = known.config.prefix + known.config.grid_hw[0] * known.config.grid_hw[1]
-    if len(matrices) != known.config.depth or shapes != {(known.config.heads, tokens, tokens)}:
+    tokens = known.config.num_prefix_tokens + known.config.grid_size[0] * known.config.grid_size[1]
+    if len(matrices) != known.config.depth or shapes != {(known.config.num_heads, tokens, tokens)}:
         raise NoMap(f"{len(matrices)} tensors of shapes {shapes}")
     layers = [read_from(matrix.mean(1), known) for matrix in matrices]
     product = torch.eye(tokens, dtype=matrices[0].dtype)
@@ -40,7 +40,7 @@ def seen_in(matrices: Sequence[Tensor], known: Known) -> Seen:
 
 def read_from(matrix: Tensor, known: Known) -> Tensor:
     """The rows of a matrix (batch, tokens, tokens) that the model's head reads: (batch, tokens)."""
-    return matrix[:, 0] if known.config.pooling == "class" else matrix[:, known.config.prefix :].mean(1)
+    return matrix[:, 0] if known.config.global_pool == "class" else matrix[:, known.config.num_prefix_tokens :].mean(1)
 
 
 def timm_extract(method: str):
@@ -107,7 +107,7 @@ def undrawn(drawn: np.ndarray) -> Tensor:
     return torch.from_numpy(distance.argmin(-1)).float() / 255
 
 
-OBSERVE = "`with vitreous.observe(model, LeanTrace()) as trace: model(images)`"
+OBSERVE = "`with vitreous.observe(model, LightTrace()) as trace: model(images)`"
 EXTRACT = "`timm.utils.AttentionExtract(model)(images)`"
 HOOKS = '`timm.utils.AttentionExtract(model, method="hook")(images)`'
 OUTPUT = "`model(images, output_attentions=True).attentions`"

@@ -16,7 +16,7 @@ from torch import nn
 from conforming.known_models import Known
 from conforming.ours import build_ours
 from conforming.subject import NotApplicable
-from vitreous.pretrained.formats.registry import LAYOUTS
+from vitreous.pretrained.formats.registry import FORMATS
 
 
 def timm_model(known: Known, *, fused: bool = True) -> nn.Module:
@@ -36,9 +36,9 @@ def timm_written_out(known: Known) -> nn.Module:
 
 def transformers_model(known: Known, implementation: str | None = None) -> nn.Module:
     """ViTForImageClassification, or Dinov2WithRegistersModel for registers, with its default attention or another."""
-    if known.config.pooling != "class":
+    if known.config.global_pool != "class":
         raise NotApplicable("this library's ViT always has a class token")
-    registers = known.config.registers > 0
+    registers = known.config.reg_tokens > 0
     kind = transformers.Dinov2WithRegistersModel if registers else transformers.ViTForImageClassification
     more = {} if implementation is None else {"attn_implementation": implementation}
     layout = "hf-dinov2-registers" if registers else "hf-vit"
@@ -54,9 +54,9 @@ def _loaded(known: Known, layout: str, load: Callable[[str], nn.Module]) -> nn.M
     """The model that a library loads from a folder in its own layout."""
     ours = build_ours(known)
     with tempfile.TemporaryDirectory() as folder:
-        config = LAYOUTS[layout].their_config(known.config, [f"class {i}" for i in range(known.config.classes)])
+        config = FORMATS[layout].external_config(known.config, [f"class {i}" for i in range(known.config.num_classes)])
         Path(folder, "config.json").write_text(json.dumps(config))
-        tensors = LAYOUTS[layout].to_theirs(ours.state_dict(), known.config)
+        tensors = FORMATS[layout].to_external(ours.state_dict(), known.config)
         save_file(tensors, Path(folder, "model.safetensors"), {"format": "pt"})
         return load(folder).eval()
 
@@ -65,23 +65,23 @@ def _loaded(known: Known, layout: str, load: Callable[[str], nn.Module]) -> nn.M
 def vit_pytorch_model(known: Known) -> nn.Module:
     """vit_pytorch.ViT; the two norms around its patch embedding, which other ViTs lack, are taken out."""
     config, state = known.config, known.state
-    if config.registers:
+    if config.reg_tokens:
         raise NotApplicable("this library's `ViT` has no registers")
     model = vit_pytorch.ViT(
-        image_size=config.image_size_hw, patch_size=config.patch_size, num_classes=config.classes, dim=config.width,
-        depth=config.depth, heads=config.heads, dim_head=config.head_width, pool="cls" if config.prefix else "mean",
-        mlp_dim=int(config.mlp_ratio * config.width),
+        image_size=config.image_size, patch_size=config.patch_size, num_classes=config.num_classes, dim=config.embed_dim,
+        depth=config.depth, heads=config.num_heads, dim_head=config.head_dim, pool="cls" if config.num_prefix_tokens else "mean",
+        mlp_dim=int(config.mlp_ratio * config.embed_dim),
     )  # fmt: skip
     model.to_patch_embedding[1], model.to_patch_embedding[3] = nn.Identity(), nn.Identity()
-    sizes = {"c": config.channels, "p1": config.patch_size, "p2": config.patch_size}
+    sizes = {"c": config.in_chans, "p1": config.patch_size, "p2": config.patch_size}
     theirs = {
-        "to_patch_embedding.2.weight": rearrange(state["stem.linear.weight"], "w (c p1 p2) -> w (p1 p2 c)", **sizes),
-        "to_patch_embedding.2.bias": state["stem.linear.bias"],
+        "to_patch_embedding.2.weight": rearrange(state["patch_embed.proj.weight"], "w (c p1 p2) -> w (p1 p2 c)", **sizes),
+        "to_patch_embedding.2.bias": state["patch_embed.proj.bias"],
         "pos_embedding": state["positions.table"].flatten(0, 1),
-        "cls_token": torch.zeros(0, config.width),
+        "cls_token": torch.zeros(0, config.embed_dim),
     }
-    if config.prefix:
-        theirs["pos_embedding"] = torch.cat([torch.zeros(1, config.width), theirs["pos_embedding"]])
+    if config.num_prefix_tokens:
+        theirs["pos_embedding"] = torch.cat([torch.zeros(1, config.embed_dim), theirs["pos_embedding"]])
         theirs["cls_token"] = state["prefix"]
     for name, ours in {"transformer.norm": "norm", "mlp_head": "head"}.items():
         theirs |= {f"{name}.{end}": state[f"{ours}.{end}"] for end in ("weight", "bias")}
@@ -90,7 +90,7 @@ def vit_pytorch_model(known: Known) -> nn.Module:
     model.load_state_dict(theirs, strict=True)
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
-            module.eps = config.norm_epsilon
+            module.eps = config.norm_eps
     return model.eval()
 
 
@@ -99,7 +99,7 @@ def _vit_pytorch_block(known: Known, layer: int) -> dict[str, torch.Tensor]:
     ours, theirs = f"blocks.{layer}.", f"transformer.layers.{layer}."
     names = {
         "0.norm": "attention_norm", "0.to_out.0": "attention.projection", "1.net.0": "mlp_norm",
-        "1.net.1": "mlp.expand", "1.net.4": "mlp.contract",
+        "1.net.1": "mlp.fc1", "1.net.4": "mlp.fc2",
     }  # fmt: skip
     tensors = {
         f"{theirs}{name}.{end}": known.state[f"{ours}{our_name}.{end}"]

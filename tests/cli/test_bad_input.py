@@ -63,7 +63,7 @@ EXPLAIN = {
     "--query 99,4": "not on the part of the image that the model sees",
     "--target red-blue": "no class 'red-blue': for what speaks for one rather than the other, write 'red - blue'",
     "--layout methods --truth red": "leave out all but target and image",
-    "-o letters/to-mother.txt": "let its name end in .png",
+    "-o letters/to-mother.txt": "use one of the extensions .png",
     "-o black.png": "black.png is one of the images themselves",
     "--layout sheet --method banana": "no method 'banana'",
     "--layout sheet --target red": "leave out all but the image",

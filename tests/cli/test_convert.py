@@ -12,41 +12,41 @@ from PIL import Image
 from vitreous.cli import run
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.serialization import save_config, save_weights
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import LAYOUTS
+from vitreous.pretrained.formats.registry import FORMATS
 from vitreous.pretrained.load import load
 from vitreous.workflows import convert as workflow
 from vitreous.workflows.convert import TARGETS, choose_layout, convert
 
-PLAIN = ViTConfig((32, 48), 8, classes=3, width=32, depth=2, heads=2)
-SCALED = replace(PLAIN, image_size_hw=(32, 32), layer_scale=1.0)
-PIXELS = Preprocessing((32, 48), "stretch", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 8)
+PLAIN = ViTConfig((32, 48), 8, num_classes=3, embed_dim=32, depth=2, num_heads=2)
+SCALED = replace(PLAIN, image_size=(32, 32), init_values=1.0)
+PIXELS = Preprocessing((32, 48), "squash", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 8)
 
 MODELS = {
     "plain": PLAIN,
-    "features": replace(PLAIN, classes=0),
-    "mean": replace(PLAIN, pooling="mean"),
-    "square-mean": replace(PLAIN, image_size_hw=(32, 32), pooling="mean"),
-    "sequence": replace(PLAIN, pooling="attention"),
+    "features": replace(PLAIN, num_classes=0),
+    "mean": replace(PLAIN, global_pool="mean"),
+    "square-mean": replace(PLAIN, image_size=(32, 32), global_pool="mean"),
+    "sequence": replace(PLAIN, global_pool="attention"),
     "scaled": SCALED,
-    "scaled-features": replace(SCALED, classes=0),
-    "registers": replace(SCALED, classes=0, registers=4, positions_antialias=True),
-    "wide-scaled": replace(PLAIN, layer_scale=1.0, classes=0),
+    "scaled-features": replace(SCALED, num_classes=0),
+    "registers": replace(SCALED, num_classes=0, reg_tokens=4, pos_embed_antialias=True),
+    "wide-scaled": replace(PLAIN, init_values=1.0, num_classes=0),
 }
 
 
-def save(config: ViTConfig, folder: Path) -> Classifier:
+def save(config: ViTConfig, folder: Path) -> ImageClassifier:
     """Write a random model as a run would."""
     torch.manual_seed(0)
     vit = ViT(config)
     for weight in vit.parameters():
         torch.nn.init.normal_(weight, std=0.1)
-    names = ["cat", "dog", "eel"][: config.classes]
-    square = replace(PIXELS, size_hw=(32, 32), resize="crop", central=0.8)
-    classifier = Classifier(vit, PIXELS if config.image_size_hw == (32, 48) else square, names)
+    names = ["cat", "dog", "eel"][: config.num_classes]
+    square = replace(PIXELS, input_size=(32, 32), resize_mode="crop", crop_pct=0.8)
+    classifier = ImageClassifier(vit, PIXELS if config.image_size == (32, 48) else square, names)
     save_config(classifier, folder)
     save_weights(vit, folder)
     return classifier
@@ -86,9 +86,9 @@ def test_what_can_be_written_is_read_alike_and_the_rest_refused(name, to, here, 
         return
     assert code == 0 and printed.out.startswith("out: written for") and "same answers" in printed.out
     assert sorted(path.name for path in here.iterdir()) == ["out", "run"]
-    written, images = load("out", "cpu", on_note=lambda _: None), torch.randn(1, 3, *PIXELS.size_hw)
+    written, images = load("out", "cpu", on_note=lambda _: None), torch.randn(1, 3, *PIXELS.input_size)
     with torch.no_grad():
-        assert (written.vit(images) - expected.vit(images)).abs().max() < (1e-6 if to != "timm" else 1e-2)
+        assert (written.model(images) - expected.model(images)).abs().max() < (1e-6 if to != "timm" else 1e-2)
     assert written.class_names == expected.class_names
     assert written.preprocessing == expected.preprocessing
 
@@ -114,38 +114,40 @@ def test_transformers_loads_it_strictly_and_answers_alike(name, here):
     theirs, report = kind.from_pretrained("out", output_loading_info=True, **bare)
     assert not any(report.values()), report
     assert [theirs.config.id2label[i] for i in range(len(expected.class_names))] == list(expected.class_names)
-    images = torch.randn(2, 3, *MODELS[name].image_size_hw)
+    images = torch.randn(2, 3, *MODELS[name].image_size)
     with torch.no_grad():
         answer = theirs.eval()(images)
         found = answer.logits if expected.class_names else answer.last_hidden_state[:, 0]
-        assert (found - expected.vit(images)).abs().max() < 1e-5
+        assert (found - expected.model(images)).abs().max() < 1e-5
     assert list(transformers.AutoImageProcessor.from_pretrained("out").image_mean) == [0.1, 0.2, 0.3]
 
 
 WHOLE = Preprocessing((32, 32), "aspect", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 8)
 
 
-@pytest.mark.parametrize("asked", [WHOLE, replace(WHOLE, resize="stretch", central=0.9)], ids=["aspect", "central"])
+@pytest.mark.parametrize(
+    "asked", [WHOLE, replace(WHOLE, resize_mode="squash", crop_pct=0.9)], ids=["aspect", "central"]
+)
 @pytest.mark.parametrize(
     ("name", "to"), [(name, to) for name in ("square-mean", "scaled", "scaled-features") for to in CAN[name]]
 )
 def test_what_others_have_no_words_for_comes_back(name, to, asked, here, capsys):
-    vit = save(MODELS[name], here / "run").vit
-    names = ["cat", "dog", "eel"][: MODELS[name].classes]
-    save_config(Classifier(vit, asked, names), here / "run")
+    vit = save(MODELS[name], here / "run").model
+    names = ["cat", "dog", "eel"][: MODELS[name].num_classes]
+    save_config(ImageClassifier(vit, asked, names), here / "run")
     assert run(["convert", "run", "--to", to, "-o", "out"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "other libraries can't say 'aspect'" in line]
     assert len(lines) == (asked.resize == "aspect")
     first, again = (load(folder, "cpu", on_note=lambda _: None) for folder in ("run", "out"))
     assert (again.preprocessing, again.class_names) == (asked, tuple(names))
     image = np.random.default_rng(0).integers(0, 256, (50, 90, 3), np.uint8)
-    pixels, expected = again.prepare(image)[0], first.prepare(image)[0]
+    pixels, expected = again.preprocess(image)[0], first.preprocess(image)[0]
     assert torch.equal(pixels, expected)
     Image.fromarray(image).save("image.png")
     assert run(["explain", "out", "image.png", "--method", "attention", "-o", "map.png"]) == 0
     if names and to == "hf":
         for (found, share), (wanted, other) in zip(
-            again.predict(image).ranking, first.predict(image).ranking, strict=True
+            again.predict(image).scores, first.predict(image).scores, strict=True
         ):
             assert found == wanted and abs(share - other) < 1e-5
     transformers = pytest.importorskip("transformers")
@@ -156,11 +158,11 @@ def test_what_others_have_no_words_for_comes_back(name, to, asked, here, capsys)
 def test_what_a_user_changed_in_their_words_counts(here):
     save(MODELS["scaled"], here / "run")
     classifier = load("run", "cpu")
-    convert(Classifier(classifier.vit, WHOLE, classifier.class_names), "hf", "out", on_note=lambda _: None)
+    convert(ImageClassifier(classifier.model, WHOLE, classifier.class_names), "hf", "out", on_note=lambda _: None)
     processor = json.loads(Path("out/preprocessor_config.json").read_text())
     Path("out/preprocessor_config.json").write_text(json.dumps(processor | {"image_mean": [0.7, 0.7, 0.7]}))
     found = load("out", "cpu", on_note=lambda _: None).preprocessing
-    assert (found.resize, found.mean) == ("crop", (0.7, 0.7, 0.7))
+    assert (found.resize_mode, found.mean) == ("crop", (0.7, 0.7, 0.7))
     config = json.loads(Path("out/config.json").read_text())
     Path("out/config.json").write_text(json.dumps(config | {"vitreous_preprocessing": {"resize": 3}}))
     with pytest.raises(InputError, match="vitreous_preprocessing"):
@@ -168,10 +170,10 @@ def test_what_a_user_changed_in_their_words_counts(here):
 
 
 def test_names_of_a_head_in_clips_form_come_back(here):
-    config = replace(SCALED, layer_scale=None, embedding_norm=True, norm_epsilon=1e-5)
+    config = replace(SCALED, layer_scale=None, pre_norm=True, norm_eps=1e-5)
     classifier = save(config, here / "run")
-    torch.nn.init.zeros_(classifier.ours.head.bias)
-    torch.nn.init.zeros_(classifier.ours.stem.linear.bias)
+    torch.nn.init.zeros_(classifier.vit.head.bias)
+    torch.nn.init.zeros_(classifier.vit.patch_embed.proj.bias)
     assert convert(classifier, "hf", "out", on_note=lambda _: None).layout == "clip"
     assert load("out", "cpu", on_note=lambda _: None).class_names == ("cat", "dog", "eel")
 
@@ -227,10 +229,10 @@ def test_real_dinov2_weights_go_over_to_transformers_and_back(shared, here):
     assert convert(source, "hf", "out", on_note=notes.append).layout == "hf-dinov2"
     assert any("other libraries can't say 'aspect' at 224 × 224: they are told 'crop'" in note for note in notes)
     convert("out", "dinov2", "back", on_note=lambda _: None)
-    first, last = (load(path, "cpu", on_note=lambda _: None).ours.state_dict() for path in (source, "back"))
+    first, last = (load(path, "cpu", on_note=lambda _: None).vit.state_dict() for path in (source, "back"))
     assert all(torch.equal(first[name], last[name]) for name in first)
 
 
 def test_every_layout_that_we_write_exists():
-    assert {name for names in TARGETS.values() for name in names} <= set(LAYOUTS)
+    assert {name for names in TARGETS.values() for name in names} <= set(FORMATS)
     assert choose_layout(PLAIN, ViT(PLAIN).state_dict(), "hf")[0].name == "hf-vit"

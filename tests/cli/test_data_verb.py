@@ -15,9 +15,9 @@ from PIL import Image
 from runs import make_folder, tiny_recipe
 
 from vitreous.cli import run
-from vitreous.data.read_options import Reading
-from vitreous.data.sources import load_training
-from vitreous.diagnostics.test_set import examination
+from vitreous.data.read_options import ReadOptions
+from vitreous.data.sources import load_train_validation
+from vitreous.diagnostics.test_set import open_test_set
 from vitreous.errors import InputError
 from vitreous.imaging.reading import open_image
 from vitreous.recipes import RECIPES
@@ -156,7 +156,7 @@ def test_stored_photos_of_any_size_without_a_test_part(tmp_path, kind, capsys):
     assert len(report["unreadable"]) == 1 and "train-0.parquet: row 30 is not an image" in report["unreadable"][0]
     assert report["sizes"]["different"] == 15 and report["sizes"]["largest_hw"] == [12, 12]
     assert report["splits"] == {"train": 28, "validation": 2} and report["kinds"] == {"PNG RGB": 30}
-    _, validation = load_training(source, (8, 8), report["held_out"], Reading(skip_unreadable=True))
+    _, validation = load_train_validation(source, (8, 8), report["held_out"], ReadOptions(skip_unreadable=True))
     held = [one["counts"]["validation"] for one in report["classes"]]
     assert held == np.bincount(validation.labels.numpy(), minlength=2).tolist()
     assert run(["data", source]) == 2 and "30 is not an image" in capsys.readouterr().out
@@ -218,7 +218,7 @@ def test_training_and_measuring_skip_what_they_are_told_to(unsound, tmp_path, mo
 
 
 def test_a_run_that_skips_resumes_to_the_same_bytes_from_the_cache_or_from_memory(unsound, tmp_path, monkeypatch):
-    recipe = replace(tiny_recipe(unsound, epochs=3), skip_unreadable=True, class_weights="balanced", resize="crop")
+    recipe = replace(tiny_recipe(unsound, epochs=3), skip_unreadable=True, class_weights="balanced", resize_mode="crop")
     train(recipe, tmp_path / "whole")
     asked = iter(range(100))
     stopping = Listener(stoppable=lambda: nullcontext(lambda: next(asked) >= 3))
@@ -230,11 +230,11 @@ def test_a_run_that_skips_resumes_to_the_same_bytes_from_the_cache_or_from_memor
 
 
 def test_a_cropping_run_sees_the_same_at_evaluation_as_on_an_image(photos, tmp_path):
-    recipe = replace(tiny_recipe(photos, epochs=1), resize="crop")
-    train(replace(recipe, model=replace(recipe.model, image_size_hw=(12, 12))), tmp_path / "run")
-    exam = examination(tmp_path / "run", None, "test", "cpu")
-    assert exam.classifier.preprocessing.resize == "crop"
+    recipe = replace(tiny_recipe(photos, epochs=1), resize_mode="crop")
+    train(replace(recipe, model=replace(recipe.model, image_size=(12, 12))), tmp_path / "run")
+    exam = open_test_set(tmp_path / "run", None, "test", "cpu")
+    assert exam.classifier.preprocessing.resize_mode == "crop"
     for path, shown in zip(sorted((photos / "test").rglob("*.png")), exam.images.images_u8, strict=True):
         assert np.array_equal(shown.permute(1, 2, 0).numpy(), np.asarray(open_image(path))[:, 4:16])
-        _, geometry = exam.classifier.prepare(path)
+        _, geometry = exam.classifier.preprocess(path)
         assert geometry.box == (0, 4, 12, 16)

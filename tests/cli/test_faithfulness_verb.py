@@ -19,7 +19,7 @@ from vitreous.diagnostics.faithfulness.run import FaithfulnessRequest, faithfuln
 from vitreous.diagnostics.faithfulness.values_file import open_values
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.pretrained.wrap import wrap
@@ -225,10 +225,10 @@ def test_models_that_are_none(tmp_path, capsys):
     assert "nowhere" in complaint(capsys, "faithfulness", tmp_path / "nowhere")
 
 
-def tiny(size_hw: tuple[int, int], names: list[str]) -> Classifier:
+def tiny(size_hw: tuple[int, int], names: list[str]) -> ImageClassifier:
     torch.manual_seed(0)
-    vit = ViT(ViTConfig(size_hw, 4, width=16, depth=1, heads=2, classes=len(names)))
-    return Classifier(vit, Preprocessing(size_hw, "stretch", (0.5,) * 3, (0.25,) * 3, 4), names)
+    vit = ViT(ViTConfig(size_hw, 4, embed_dim=16, depth=1, num_heads=2, num_classes=len(names)))
+    return ImageClassifier(vit, Preprocessing(size_hw, "squash", (0.5,) * 3, (0.25,) * 3, 4), names)
 
 
 def test_a_model_without_classes_and_one_in_memory(colored_folder, tmp_path):
@@ -249,7 +249,7 @@ def test_what_a_method_cannot_explain_is_left_out_with_the_reason(colored_folder
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
     model = wrap(
-        nn.Sequential(*layers), Preprocessing((12, 20), "stretch", (0.5,) * 3, (0.25,) * 3, 1), ["blue", "green", "red"]
+        nn.Sequential(*layers), Preprocessing((12, 20), "squash", (0.5,) * 3, (0.25,) * 3, 1), ["blue", "green", "red"]
     )
     request = FaithfulnessRequest(("attention", "occlusion", "features"), 2)
     result = faithfulness(model, f"folder:{colored_folder}", request, output=tmp_path)

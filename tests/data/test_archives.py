@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from vitreous import downloads
-from vitreous.downloads import Archive, cache_folder, fetch, given_folder, obtain
+from vitreous.downloads import Archive, cache_dir, fetch, fetch_cached, user_data_dir
 from vitreous.errors import InputError
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB: several blocks
@@ -178,25 +178,25 @@ def test_two_at_once_download_once(server, archive, tmp_path):
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.delenv("VITREOUS_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "vitreous"
+    assert cache_dir() == tmp_path / "vitreous"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache" / "vitreous"
+    assert cache_dir() == Path.home() / ".cache" / "vitreous"
     monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "own"))
-    assert cache_folder() == tmp_path / "own"
+    assert cache_dir() == tmp_path / "own"
 
 
 def test_own_data_comes_before_the_cache_and_the_cache_before_the_network(server, archive, monkeypatch, tmp_path):
     monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("VITREOUS_DATA", str(tmp_path))
-    assert obtain(archive, "set") == tmp_path / "cache" / "set" / "set.tar.gz"
-    assert obtain(archive, "set") == tmp_path / "cache" / "set" / "set.tar.gz" and len(server.asked) == 1
+    assert fetch_cached(archive, "set") == tmp_path / "cache" / "set" / "set.tar.gz"
+    assert fetch_cached(archive, "set") == tmp_path / "cache" / "set" / "set.tar.gz" and len(server.asked) == 1
     (tmp_path / "set").mkdir()
-    assert given_folder("set") == tmp_path / "set"
+    assert user_data_dir("set") == tmp_path / "set"
     (tmp_path / "set" / "set.tar").write_bytes(b"unpacked")
-    assert obtain(archive, "set") == tmp_path / "set" / "set.tar"
+    assert fetch_cached(archive, "set") == tmp_path / "set" / "set.tar"
 
 
 def test_a_mistyped_data_folder_is_not_passed_over(archive, monkeypatch, tmp_path):
     monkeypatch.setenv("VITREOUS_DATA", str(tmp_path / "typo"))
     with pytest.raises(InputError, match="typo is not a folder"):
-        obtain(archive, "set")
+        fetch_cached(archive, "set")

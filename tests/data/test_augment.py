@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from vitreous.data import statistics
 from vitreous.data.augment import Augment, augment
 from vitreous.data.image_set import ImageSet
-from vitreous.data.loader import Normalize, TrainingBatches, epoch_order, plain_batches
+from vitreous.data.loader import Normalize, TrainingBatches, epoch_order, sequential_batches
 from vitreous.data.statistics import channel_statistics
 
 
@@ -80,7 +80,7 @@ def test_a_batch_may_be_larger_than_the_set():
 
 def test_evaluation_reads_all_images_in_order():
     whole = make_images()
-    inputs = torch.cat([part for part, _ in plain_batches(whole, 4, Normalize((0.5,) * 3, (0.5,) * 3))])
+    inputs = torch.cat([part for part, _ in sequential_batches(whole, 4, Normalize((0.5,) * 3, (0.5,) * 3))])
     assert torch.allclose(inputs, whole.images_u8 / 127.5 - 1, atol=1e-5)
 
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitreous.data import decode_cache, decoding
-from vitreous.data.decode_cache import decoded_once, in_memory
-from vitreous.data.decoding import Encoded
-from vitreous.data.read_options import Reading
+from vitreous.data.decode_cache import decode_cached, in_memory
+from vitreous.data.decoding import EncodedImages
+from vitreous.data.read_options import ReadOptions
 from vitreous.errors import InputError
 
-SKIP = Reading(skip_unreadable=True, note=lambda text: None)
+SKIP = ReadOptions(skip_unreadable=True, on_note=lambda text: None)
 
 
 @pytest.fixture(autouse=True)
@@ -34,27 +34,29 @@ def make_image(height: int, width: int) -> bytes:
     return stream.getvalue()
 
 
-def encoded(count: int = 9, bad: tuple[int, ...] = ()) -> Encoded:
+def encoded(count: int = 9, bad: tuple[int, ...] = ()) -> EncodedImages:
     """Images of all sizes, some of them no images."""
     data = [b"words" if index in bad else make_image(4 + index, 12 - index % 3) for index in range(count)]
-    return Encoded(lambda index: (f"{index}.png", data[index]), [index % 3 for index in range(count)], ("a", "b", "c"))
+    return EncodedImages(
+        lambda index: (f"{index}.png", data[index]), [index % 3 for index in range(count)], ("a", "b", "c")
+    )
 
 
-def load(source: Encoded, state: object = 1, reading: Reading = SKIP, size_hw=(5, 8)):
-    return decoded_once("some", state, lambda: source, size_hw, reading)
+def load(source: EncodedImages, state: object = 1, reading: ReadOptions = SKIP, size_hw=(5, 8)):
+    return decode_cached("some", state, lambda: source, size_hw, reading)
 
 
 def test_from_the_disk_as_from_memory(cache):
     source, notes = encoded(), []
-    once, again = load(source), decoded_once("some", 1, never, (5, 8), SKIP)
-    plain = in_memory(source, (5, 8), Reading(note=notes.append), InputError("no room"))
+    once, again = load(source), decode_cached("some", 1, never, (5, 8), SKIP)
+    plain = in_memory(source, (5, 8), ReadOptions(on_note=notes.append), InputError("no room"))
     assert once.fingerprint() == again.fingerprint() == plain.fingerprint()
     assert torch.equal(again.images_u8, plain.images_u8) and torch.equal(again.labels, plain.labels)
     assert notes == ["decoded images are not kept for the next time: no room"]
     assert [path.suffix for path in sorted(cache.iterdir())] == [".lock", ".safetensors"]
 
 
-def never() -> Encoded:
+def never() -> EncodedImages:
     raise AssertionError("decoded again")
 
 
@@ -65,7 +67,7 @@ def test_what_can_be_read_keeps_its_label_and_place(count, bad, at_once):
     good = [index for index in range(count) if index not in bad]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "MOST_AT_ONCE", at_once)
-        reading = Reading(skip_unreadable=True, note=notes.append)
+        reading = ReadOptions(skip_unreadable=True, on_note=notes.append)
         if not good:
             with pytest.raises(InputError, match="there is nothing to learn from"):
                 load(source, bad, reading)
@@ -73,7 +75,7 @@ def test_what_can_be_read_keeps_its_label_and_place(count, bad, at_once):
         images = load(source, (count, bad), reading)
     assert images.labels.tolist() == [index % 3 for index in good]
     for place, index in enumerate(good):
-        alone = Encoded(lambda _, index=index: source.read(index), [0], ("a",))
+        alone = EncodedImages(lambda _, index=index: source.read(index), [0], ("a",))
         assert torch.equal(images.images_u8[place], in_memory(alone, (5, 8), SKIP, InputError("")).images_u8[0])
     skipped = sorted(bad & set(range(count)))
     assert [line.split(".png")[0].strip() for line in notes[1:]] == [str(index) for index in skipped]
@@ -83,14 +85,14 @@ def test_unreadable_images_are_refused_or_listed_also_from_the_cache():
     source, notes = encoded(9, (2, 5)), []
     for _ in range(2):
         with pytest.raises(InputError, match=r"^2 of 9 images can't be used: 2.png is not .*; 5.png .*--skip-unread"):
-            load(source, reading=Reading())
-    assert len(decoded_once("some", 1, never, (5, 8), Reading(skip_unreadable=True, note=notes.append))) == 7
+            load(source, reading=ReadOptions())
+    assert len(decode_cached("some", 1, never, (5, 8), ReadOptions(skip_unreadable=True, on_note=notes.append))) == 7
     assert notes[0] == "2 of 9 images can't be read and are skipped:" and notes[2].startswith("  5.png")
 
 
 def test_many_unreadable_images_are_not_all_listed():
     notes = []
-    load(encoded(40, tuple(range(1, 31))), reading=Reading(skip_unreadable=True, note=notes.append))
+    load(encoded(40, tuple(range(1, 31))), reading=ReadOptions(skip_unreadable=True, on_note=notes.append))
     assert len(notes) == 22 and notes[-1] == "  and 10 more"
 
 
@@ -110,9 +112,9 @@ def test_damage_anywhere_is_found(cache, place, damage):
     data = bytearray(kept.read_bytes())
     data[place] ^= 5
     kept.write_bytes(data if damage == "changed" else data[:place])
-    again = load(source, reading=Reading(skip_unreadable=True, note=notes.append))
+    again = load(source, reading=ReadOptions(skip_unreadable=True, on_note=notes.append))
     assert again.fingerprint() == whole and notes[0].startswith(f"decoding again, as {kept} is damaged: ")
-    decoded_once("some", 1, never, (5, 8), SKIP)
+    decode_cached("some", 1, never, (5, 8), SKIP)
 
 
 def test_what_a_killed_process_left_is_removed(cache):
@@ -139,12 +141,12 @@ def full_disk():
 def test_a_full_disk_is_one_line_or_no_obstacle_and_leaves_nothing(cache, monkeypatch):
     source, notes = encoded(90), []
     with full_disk():
-        images = load(source, reading=Reading(note=notes.append))
+        images = load(source, reading=ReadOptions(on_note=notes.append))
     assert len(images) == 90 and notes[0].startswith("decoded images are not kept for the next time: can't write")
     monkeypatch.setattr(decode_cache, "budget_bytes", lambda: 3 * 5 * 8 * 90 - 1)
     words = r"^can't write .*: the 90 images take .* set VITREOUS_CACHE to a folder"
     with full_disk(), pytest.raises(InputError, match=words):
-        load(source, reading=Reading())
+        load(source, reading=ReadOptions())
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
 
 
@@ -160,6 +162,6 @@ def test_images_are_cropped_where_it_is_asked_for():
     image[:, 10:20] = 255
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "png")
-    source = Encoded(lambda index: ("wide.png", stream.getvalue()), [0], ("a",))
-    cropped, stretched = (load(source, reading=Reading(rule), size_hw=(8, 8)) for rule in ("crop", "stretch"))
+    source = EncodedImages(lambda index: ("wide.png", stream.getvalue()), [0], ("a",))
+    cropped, stretched = (load(source, reading=ReadOptions(rule), size_hw=(8, 8)) for rule in ("crop", "squash"))
     assert (cropped.images_u8 == 255).all() and stretched.images_u8.float().mean() < 128

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vitreous.data.folder import SUFFIXES, candidates, has_validation, left_out, load_folder, load_training_folder
-from vitreous.data.read_options import Reading
+from vitreous.data.folder import SUFFIXES, has_validation, list_images, load_folder, load_training_folder, skipped_files
+from vitreous.data.read_options import ReadOptions
 from vitreous.errors import InputError
 from vitreous.imaging.reading import FORMATS
 
@@ -112,7 +112,7 @@ def test_less_usual_endings_are_images(flat):
         image = Image.fromarray(np.zeros((6, 9, 3), np.uint8))
         image.convert("1" if ending == "pbm" else "RGB").save(flat / "cat" / f"more.{ending}")
     count = len(load_folder(flat, "train")) + len(load_folder(flat, "test"))
-    assert count == 73 and left_out(flat) == []
+    assert count == 73 and skipped_files(flat) == []
 
 
 def test_files_in_no_part_are_named_and_noted(parted):
@@ -125,13 +125,13 @@ def test_files_in_no_part_are_named_and_noted(parted):
         (parted / "train" / "cat" / name).touch()
     add_images(parted / "valid" / "cat", 2, 1)
     shutil.rmtree(parted / "test" / "dog")  # of no concern to training
-    names = [path.relative_to(parted).as_posix() for path in left_out(parted)]
+    names = [path.relative_to(parted).as_posix() for path in skipped_files(parted)]
     assert names == [
         "loose.png", "train/cat/1.heic", "train/cat/2.HEIC", "train/cat/3", "train/cat/more/4.heic", "train/loose.jpg",
         "valid/cat/000.png", "valid/cat/001.png",
     ]  # fmt: skip
     notes = []
-    load_training_folder(parted, None, Reading(note=notes.append), 0.0)
+    load_training_folder(parted, None, ReadOptions(on_note=notes.append), 0.0)
     assert notes == [f"8 file(s) in {parted} are left out: .heic 3, .png 3, .jpg 1, none 1; `vitreous data` names them"]
 
 
@@ -188,22 +188,22 @@ def test_hidden_files_are_no_images(flat):
     add_images(flat / "dog" / ".ipynb_checkpoints", 3, seed=9)
     (flat / "cat" / "._000.png").write_bytes(b"what a Mac leaves beside an image")
     assert {part: load_folder(flat, part).fingerprint() for part in ("train", "test")} == before
-    assert left_out(flat) == []
+    assert skipped_files(flat) == []
 
 
 def test_links_to_folders_are_followed_wherever_they_lead(flat, tmp_path):
     add_images(tmp_path / "store" / "deep", 25, seed=3)
     add_images(tmp_path / "owls", 9, seed=4)
     add_images(flat / "cat" / "real", 1, seed=5)
-    before = candidates(flat, "train")
+    before = list_images(flat, "train")
     (flat / "cat" / "real" / "again").symlink_to(flat / "cat")
     (flat / "dog" / "up").symlink_to("..")
     (flat / "cat" / "also").symlink_to("real")
-    assert candidates(flat, "train") == before, "nothing is new there"
+    assert list_images(flat, "train") == before, "nothing is new there"
     (flat / "cat" / "more").symlink_to(tmp_path / "store")
     (tmp_path / "store" / "deep" / "back").symlink_to(tmp_path / "store")
     (flat / "owl").symlink_to(tmp_path / "owls")
-    paths = [one.path.relative_to(flat).as_posix() for one in candidates(flat, "train")]
+    paths = [one.path.relative_to(flat).as_posix() for one in list_images(flat, "train")]
     assert len(paths) == 71 + 25 + 9 and "cat/more/deep/024.png" in paths and "owl/000.png" in paths
     assert len(load_folder(flat, "train")) + len(load_folder(flat, "test")) == 105
 
@@ -215,17 +215,17 @@ def test_links_that_lead_to_nothing_are_images_that_cant_be_read(flat, tmp_path)
     assert line.startswith("3 of ") and "training images can't be used" in line
     assert "dog/lost.jpg: it is a link to /gone/lost.jpg, which isn't there" in line
     notes = []
-    assert len(load_folder(flat, "train", reading=Reading(skip_unreadable=True, note=notes.append))) > 50
+    assert len(load_folder(flat, "train", reading=ReadOptions(skip_unreadable=True, on_note=notes.append))) > 50
     assert len(notes) == 4
     (flat / "fox").symlink_to("/gone/fox")
-    assert left_out(flat) == [flat / "fox"]
+    assert skipped_files(flat) == [flat / "fox"]
 
 
 def test_what_a_class_has_a_link_to_is_not_left_out(parted, tmp_path):
     add_images(parted / "raw" / "cats", 3, seed=7)
     shutil.copy(parted / "raw" / "cats" / "000.png", parted / "raw" / "000.png")
     (parted / "train" / "cat" / "more").symlink_to(parted / "raw" / "cats")
-    assert left_out(parted) == [parted / "raw" / "000.png"]
+    assert skipped_files(parted) == [parted / "raw" / "000.png"]
     assert len(load_folder(parted, "train")) == 3 + 3 + 2
 
 
@@ -234,7 +234,7 @@ def test_links_beside_the_parts_are_not_walked(parted, tmp_path):
     (parted / "archive").symlink_to(tmp_path / "archive")
     (parted / "valid").mkdir()
     shutil.copy(parted / "train" / "cat" / "000.png", parted / "valid" / "one.png")
-    assert left_out(parted) == [parted / "valid" / "one.png"]
+    assert skipped_files(parted) == [parted / "valid" / "one.png"]
 
 
 def test_the_order_of_images_is_that_of_their_paths(flat):
@@ -243,7 +243,7 @@ def test_the_order_of_images_is_that_of_their_paths(flat):
         add_images(flat / "cat" / place, 2, seed=number)
     (flat / "cat" / "linked.png").symlink_to("000.png")
     earlier = [path for name in ("cat", "dog") for path in sorted((flat / name).rglob("*")) if path.is_file()]
-    assert [one.path for one in candidates(flat, "train")] == earlier
+    assert [one.path for one in list_images(flat, "train")] == earlier
 
 
 def test_faults_are_told_with_the_part_that_has_them(parted):

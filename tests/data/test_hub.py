@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from vitreous.data import hub as module
-from vitreous.data.read_options import Reading
-from vitreous.data.sources import absolute, load_images
+from vitreous.data.read_options import ReadOptions
+from vitreous.data.sources import absolute_source, load_images
 from vitreous.errors import InputError
 
 COMMIT = "0123456789012345678901234567890123456789"
@@ -193,7 +193,7 @@ def test_a_local_folder_of_the_same_layout_gives_the_same(hub, tmp_path, files, 
         assert here.fingerprint() == there.fingerprint()
     monkeypatch.chdir(tmp_path)
     assert load_images("hf:./copy", "test").fingerprint() == load_images(f"hf:{name}", "test").fingerprint()
-    assert absolute("hf:./copy") == f"hf:{folder}" and absolute(f"hf:{name}") == f"hf:{name}"
+    assert absolute_source("hf:./copy") == f"hf:{folder}" and absolute_source(f"hf:{name}") == f"hf:{name}"
 
 
 def test_what_was_fetched_serves_without_a_network(hub):
@@ -377,5 +377,5 @@ def test_an_unreadable_image_is_named_as_the_repository_names_it(hub, tmp_path):
 def test_unreadable_images_are_skipped_where_that_is_asked_for(tmp_path):
     lines: list[str] = []
     folder = lay_out({**FOLDERS, "train/ant/0.png": b"nothing"}, tmp_path / "copy")
-    kept = load_images(f"hf:{folder}", "train", None, 0.0, Reading(skip_unreadable=True, note=lines.append))
+    kept = load_images(f"hf:{folder}", "train", None, 0.0, ReadOptions(skip_unreadable=True, on_note=lines.append))
     assert sorted(rows_of(kept)) == [1, 2, 4] and "train/ant/0.png" in "".join(lines)

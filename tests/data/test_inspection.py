@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitreous.data.decoding import Encoded, read_file
+from vitreous.data.decoding import EncodedImages, read_file
 from vitreous.data.image_set import ImageSet
-from vitreous.data.inspection import copies, inspect_encoded, inspect_images
+from vitreous.data.inspection import find_duplicates, inspect_encoded, inspect_images
 
 
 def test_files_are_told_by_their_pixels_whatever_their_format(tmp_path):
@@ -21,12 +21,12 @@ def test_files_are_told_by_their_pixels_whatever_their_format(tmp_path):
     (tmp_path / "f.jpg").write_text("words")
     files = sorted(tmp_path.iterdir())
     told = []
-    encoded = Encoded(lambda index: read_file(files[index]), [1] * 6, ("a", "b"))
+    encoded = EncodedImages(lambda index: read_file(files[index]), [1] * 6, ("a", "b"))
     found = inspect_encoded(encoded, "test", lambda *words: told.append(words))
     assert [one.kind for one in found] == ["PNG RGB", "BMP RGB", "PNG RGB", "PNG RGB", "PNG L", ""]
     assert [one.size_hw for one in found] == [(6, 9), (6, 9), (9, 6), (6, 9), (6, 9), None]
-    assert found[5].trouble is not None and "f.jpg is not an image" in found[5].trouble and told == [(6, 6)]
-    assert [[one.name[-5:] for one in group] for group in copies(found)] == [["a.png", "b.bmp", "d.png"]]
+    assert found[5].error is not None and "f.jpg is not an image" in found[5].error and told == [(6, 6)]
+    assert [[one.name[-5:] for one in group] for group in find_duplicates(found)] == [["a.png", "b.bmp", "d.png"]]
 
 
 def test_decoded_images_are_looked_at_too():
@@ -34,4 +34,4 @@ def test_decoded_images_are_looked_at_too():
     images_u8[3] = images_u8[1]
     found = inspect_images(ImageSet(images_u8, torch.tensor([0, 1, 1, 0]), ("a", "b")), "train")
     assert found[0].size_hw == (2, 3) and found[0].kind == "decoded L"
-    assert [[one.name for one in group] for group in copies(found)] == [["image 1", "image 3"]]
+    assert [[one.name for one in group] for group in find_duplicates(found)] == [["image 1", "image 3"]]

@@ -29,7 +29,7 @@ def test_folders_of_clips_and_a_clip_itself(tmp_path):
     clip(clip(tmp_path), "swan", frames=4, masks=2)
     found = load_masked(f"masks:{tmp_path}", SIZE_HW)
     assert [one.name for one in found.images][:3] == ["dog/00000.jpg", "dog/00001.jpg", "dog/00002.jpg"]
-    assert len(found.images) == 5 and found.unmarked == 2
+    assert len(found.images) == 5 and found.frames_without_mask == 2
     image, mask = found.images[1].read()
     assert image.shape == (*SIZE_HW, 3) and mask.dtype == bool and mask.sum() == 3 * 5 and mask[2, 4] and not mask[2, 3]
     assert len(load_masked(f"masks:{tmp_path / 'dog'}", SIZE_HW).images) == 3

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vitreous.data import parquet
 from vitreous.data.parquet import load_parquet
-from vitreous.data.read_options import Reading
+from vitreous.data.read_options import ReadOptions
 from vitreous.errors import InputError
 
 RANDOM = np.random.default_rng(3)
@@ -142,7 +142,7 @@ def test_rows_without_an_image_are_unreadable_images(tmp_path, capsys):
     pq.write_table(with_column(table(slice(2, 5)), "img", missing), tmp_path / "train-1.parquet")
     assert "3 of 5 training images can't be used" in (line := refused(tmp_path))
     assert f"{tmp_path / 'train-1.parquet'}: row 0 holds no image" in line
-    kept = load_parquet(tmp_path, "train", None, Reading(skip_unreadable=True))
+    kept = load_parquet(tmp_path, "train", None, ReadOptions(skip_unreadable=True))
     assert kept.labels.tolist() == LABELS[:2] and "row 2 holds no image" in capsys.readouterr().err
 
 

@@ -8,16 +8,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.imaging.preprocessing import RESIZES, Geometry, Preprocessing, fit_image, prepare
-from vitreous.render.upsample import on_image
+from vitreous.imaging.geometry import Geometry
+from vitreous.imaging.preprocessing import RESIZE_MODES, Preprocessing, preprocess_image, resize_image
+from vitreous.render.upsample import crop_to_image
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
-WITHOUT_BARS = [name for name in RESIZES if name != "letterbox"]
+WITHOUT_BARS = [name for name in RESIZE_MODES if name != "letterbox"]
 sides = st.integers(1, 150)
 grids = st.tuples(st.integers(1, 24), st.integers(1, 24))
 
 
-def rule(size_hw=(32, 48), resize="stretch", multiple=8) -> Preprocessing:
+def rule(size_hw=(32, 48), resize="squash", multiple=8) -> Preprocessing:
     return Preprocessing(size_hw, resize, MEAN, STD, multiple)
 
 
@@ -26,19 +27,22 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 @given(
-    height=sides, width=sides, resize=st.sampled_from(RESIZES), size=st.tuples(st.integers(8, 64), st.integers(8, 64))
+    height=sides,
+    width=sides,
+    resize=st.sampled_from(RESIZE_MODES),
+    size=st.tuples(st.integers(8, 64), st.integers(8, 64)),
 )
 @settings(max_examples=60, deadline=None)
 def test_any_image_fits_any_model(height, width, resize, size):
-    pixels, geometry = prepare(noise(height, width), rule(size, resize))
-    assert pixels.shape == (3, *geometry.model_hw) and pixels.dtype == torch.float32 and pixels.is_contiguous()
-    top, left, bottom, right = geometry.seen
+    pixels, geometry = preprocess_image(noise(height, width), rule(size, resize))
+    assert pixels.shape == (3, *geometry.input_size) and pixels.dtype == torch.float32 and pixels.is_contiguous()
+    top, left, bottom, right = geometry.visible_box
     assert 0 <= top < bottom <= height and 0 <= left < right <= width
-    assert resize == "letterbox" or geometry.seen == geometry.box
-    assert geometry.source_hw == (height, width)
-    assert geometry.model_hw == size or resize == "aspect"
+    assert resize == "letterbox" or geometry.visible_box == geometry.box
+    assert geometry.original_size == (height, width)
+    assert geometry.input_size == size or resize == "aspect"
     if resize != "crop":
-        assert geometry.seen == pytest.approx((0, 0, height, width))
+        assert geometry.visible_box == pytest.approx((0, 0, height, width))
 
 
 @pytest.mark.parametrize(
@@ -53,36 +57,36 @@ def test_any_image_fits_any_model(height, width, resize, size):
 )
 def test_a_letterbox_keeps_the_shape_between_bars_of_whole_patches(source_hw, size_hw, inner):
     image = np.full((*source_hw, 3), 255, np.uint8)
-    pixels, geometry = prepare(image, rule(size_hw, "letterbox"))
+    pixels, geometry = preprocess_image(image, rule(size_hw, "letterbox"))
     shown = (pixels != 0).all(0)
     rows, columns = shown.any(1).nonzero(), shown.any(0).nonzero()
     top, left, bottom, right = rows[0].item(), columns[0].item(), rows[-1].item() + 1, columns[-1].item() + 1
     assert (top, left, bottom, right) == inner and shown[top:bottom, left:right].all()
     heat = np.zeros((size_hw[0] // 8, size_hw[1] // 8), np.float32)
     heat[top // 8 : bottom // 8, left // 8 : right // 8] = 1
-    part, box = on_image(heat, geometry.box, source_hw)
+    part, box = crop_to_image(heat, geometry.box, source_hw)
     assert part.shape == ((bottom - top) // 8, (right - left) // 8) and (part == 1).all()
-    assert box == pytest.approx((0, 0, *source_hw)) and geometry.seen == pytest.approx((0, 0, *source_hw))
+    assert box == pytest.approx((0, 0, *source_hw)) and geometry.visible_box == pytest.approx((0, 0, *source_hw))
 
 
 def test_what_lies_on_no_bars_is_kept_whole():
     heat = np.arange(12.0).reshape(3, 4)
     for box in ((0, 0, 30, 40), (5, 6, 20, 30)):
-        part, kept = on_image(heat, box, (30, 40))
+        part, kept = crop_to_image(heat, box, (30, 40))
         assert part is not heat and np.array_equal(part, heat) and kept == pytest.approx(box)
 
 
 @pytest.mark.parametrize("resize", WITHOUT_BARS)
 def test_the_color_of_a_plain_image_is_normalized(resize):
     image = np.full((70, 90, 3), (51, 102, 204), np.uint8)
-    pixels, _ = prepare(image, rule(resize=resize))
+    pixels, _ = preprocess_image(image, rule(resize=resize))
     expected = (torch.tensor([0.2, 0.4, 0.8]) - torch.tensor(MEAN)) / torch.tensor(STD)
     assert torch.allclose(pixels, expected[:, None, None].expand_as(pixels), atol=1e-6)
 
 
 def test_one_channel_is_luma():
     image = np.full((20, 20, 3), (255, 0, 0), np.uint8)
-    pixels, _ = prepare(image, Preprocessing((8, 12), "stretch", (0.0,), (1.0,), 4))
+    pixels, _ = preprocess_image(image, Preprocessing((8, 12), "squash", (0.0,), (1.0,), 4))
     assert pixels.shape == (1, 8, 12)
     assert pixels.mean().item() == pytest.approx(0.299, abs=0.01)
 
@@ -90,16 +94,16 @@ def test_one_channel_is_luma():
 def test_crop_takes_the_center_at_the_model_s_aspect():
     image = np.zeros((100, 300, 3), np.uint8)
     image[:, 100:200] = 255
-    assert (fit_image(image, (20, 20), "crop") == 255).all()
-    assert prepare(image, rule((20, 20), "crop"))[1].box == (0, 100, 100, 200)
-    assert prepare(image, rule((20, 40), "crop"))[1].box == (0, 50, 100, 250)
-    assert prepare(image.transpose(1, 0, 2), rule((20, 20), "crop"))[1].box == (100, 0, 200, 100)
+    assert (resize_image(image, (20, 20), "crop") == 255).all()
+    assert preprocess_image(image, rule((20, 20), "crop"))[1].box == (0, 100, 100, 200)
+    assert preprocess_image(image, rule((20, 40), "crop"))[1].box == (0, 50, 100, 250)
+    assert preprocess_image(image.transpose(1, 0, 2), rule((20, 20), "crop"))[1].box == (100, 0, 200, 100)
 
 
 def test_stretch_keeps_everything_in_its_place():
     image = np.zeros((40, 120, 3), np.uint8)
     image[:20, 60:] = 255
-    fitted = fit_image(image, (32, 32), "stretch")
+    fitted = resize_image(image, (32, 32), "squash")
     assert (fitted[:14, 18:] > 240).all() and (fitted[18:] < 15).all() and (fitted[:, :14] < 15).all()
 
 
@@ -107,35 +111,35 @@ def test_stretch_keeps_everything_in_its_place():
     ("source_hw", "model_hw"), [((480, 640), (192, 256)), ((720, 1280), (168, 296)), ((64, 64), (224, 224))]
 )
 def test_aspect_keeps_shape_and_area(source_hw, model_hw):
-    _, geometry = prepare(noise(*source_hw), rule((224, 224), "aspect"))
-    assert geometry.model_hw == model_hw
+    _, geometry = preprocess_image(noise(*source_hw), rule((224, 224), "aspect"))
+    assert geometry.input_size == model_hw
 
 
 @given(height=st.integers(1, 3000), width=st.integers(1, 3000))
 @settings(max_examples=40, deadline=None)
 def test_aspect_never_asks_for_many_more_patches(height, width):
-    _, geometry = prepare(np.zeros((height, width, 3), np.uint8), rule((64, 64), "aspect"))
-    assert geometry.model_hw[0] % 8 == 0 == geometry.model_hw[1] % 8
-    assert geometry.model_hw[0] * geometry.model_hw[1] <= 64 * 64 * 1.5
+    _, geometry = preprocess_image(np.zeros((height, width, 3), np.uint8), rule((64, 64), "aspect"))
+    assert geometry.input_size[0] % 8 == 0 == geometry.input_size[1] % 8
+    assert geometry.input_size[0] * geometry.input_size[1] <= 64 * 64 * 1.5
     if 0.5 < height / width < 2:
-        assert 0.75 < geometry.model_hw[0] / geometry.model_hw[1] * width / height < 1.34
+        assert 0.75 < geometry.input_size[0] / geometry.input_size[1] * width / height < 1.34
 
 
 def test_shrinking_a_large_image_is_antialiased():
     stripes = np.zeros((720, 1280, 3), np.uint8)
     stripes[:, ::2] = 255
-    fitted = fit_image(stripes, (32, 32), "stretch").astype(int)
+    fitted = resize_image(stripes, (32, 32), "squash").astype(int)
     assert np.abs(fitted - 127).max() <= 4
 
 
 @given(height=sides, width=sides, grid=grids, resize=st.sampled_from(WITHOUT_BARS), data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_a_hot_cell_is_hot_inside_its_own_rectangle(height, width, grid, resize, data):
-    _, geometry = prepare(np.zeros((height, width, 3), np.uint8), rule((32, 48), resize))
+    _, geometry = preprocess_image(np.zeros((height, width, 3), np.uint8), rule((32, 48), resize))
     row, column = data.draw(st.integers(0, grid[0] - 1)), data.draw(st.integers(0, grid[1] - 1))
     heat = np.zeros(grid, np.float32)
     heat[row, column] = 1
-    found = geometry.to_source(heat)
+    found = geometry.to_image(heat)
     assert found.shape == (height, width) and found.dtype == np.float32
     assert found.min() >= 0 and found.max() <= 1 + 1e-6
     peak = np.unravel_index(found.argmax(), found.shape)
@@ -153,7 +157,7 @@ def test_a_hot_cell_is_hot_inside_its_own_rectangle(height, width, grid, resize,
 @given(height=sides, width=sides, grid=grids, value=st.floats(0, 100, width=32))
 @settings(max_examples=60, deadline=None)
 def test_a_constant_map_stays_constant(height, width, grid, value):
-    found = Geometry((height, width), (32, 32), (0, 0, height, width)).to_source(np.full(grid, value, np.float32))
+    found = Geometry((height, width), (32, 32), (0, 0, height, width)).to_image(np.full(grid, value, np.float32))
     assert np.allclose(found, value, rtol=1e-5)
 
 
@@ -162,14 +166,14 @@ def test_a_constant_map_stays_constant(height, width, grid, value):
 def test_range_and_mean_are_kept(height, width, times, seed):
     heat = np.random.default_rng(seed).random((height, width), dtype=np.float32)
     source_hw = (height * times, width * (times + 3))
-    found = Geometry(source_hw, (32, 32), (0, 0, *source_hw)).to_source(heat)
+    found = Geometry(source_hw, (32, 32), (0, 0, *source_hw)).to_image(heat)
     assert found.mean() == pytest.approx(heat.mean(), rel=1e-3)
     assert heat.min() - 1e-6 <= found.min() and found.max() <= heat.max() + 1e-6
 
 
 def test_shrinking_averages():
     heat = np.random.default_rng(0).random((60, 90)).astype(np.float32)
-    found = Geometry((12, 9), (32, 32), (0, 0, 12, 9)).to_source(heat)
+    found = Geometry((12, 9), (32, 32), (0, 0, 12, 9)).to_image(heat)
     assert found.mean() == pytest.approx(heat.mean(), rel=0.02)
     assert found.std() < 0.1 < heat.std()
 
@@ -179,13 +183,13 @@ def test_shrinking_averages():
 def test_a_mirrored_map_is_a_mirrored_result(height, width, grid, seed):
     geometry = Geometry((height, width), (32, 32), (0, 0, height, width))
     heat = np.random.default_rng(seed).random(grid).astype(np.float32)
-    assert np.allclose(geometry.to_source(heat[:, ::-1])[:, ::-1], geometry.to_source(heat), atol=1e-5)
-    assert np.allclose(geometry.to_source(heat[::-1])[::-1], geometry.to_source(heat), atol=1e-5)
+    assert np.allclose(geometry.to_image(heat[:, ::-1])[:, ::-1], geometry.to_image(heat), atol=1e-5)
+    assert np.allclose(geometry.to_image(heat[::-1])[::-1], geometry.to_image(heat), atol=1e-5)
 
 
 def test_a_map_equals_bilinear_interpolation_and_stays_in_its_box():
     heat = np.random.default_rng(0).random((5, 7)).astype(np.float32)
-    found = Geometry((40, 90), (32, 32), (0, 10, 40, 80)).to_source(heat)
+    found = Geometry((40, 90), (32, 32), (0, 10, 40, 80)).to_image(heat)
     wanted = torch.nn.functional.interpolate(torch.from_numpy(heat)[None, None], (40, 70), mode="bilinear")[0, 0]
     assert np.allclose(found[:, 10:80], wanted, atol=1e-5)
     assert (found[:, :10] == 0).all() and (found[:, 80:] == 0).all()
@@ -193,40 +197,42 @@ def test_a_map_equals_bilinear_interpolation_and_stays_in_its_box():
 
 def test_an_image_and_its_map_agree():
     """A bright spot, prepared as the model sees it, averaged over patches and laid back, is where it was."""
-    for resize in RESIZES:
+    for resize in RESIZE_MODES:
         image = np.zeros((90, 160, 3), np.uint8)
         image[50:60, 100:110] = 255
-        pixels, geometry = prepare(image, Preprocessing((64, 64), resize, (0.0,), (1.0,), 8))
+        pixels, geometry = preprocess_image(image, Preprocessing((64, 64), resize, (0.0,), (1.0,), 8))
         heat = torch.nn.functional.avg_pool2d(pixels[None], 8)[0, 0].numpy()
-        row, column = np.unravel_index(geometry.to_source(heat).argmax(), (90, 160))
+        row, column = np.unravel_index(geometry.to_image(heat).argmax(), (90, 160))
         assert abs(row - 55) <= 8 and abs(column - 105) <= 12, resize
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"resize": "squash"}, "no resize rule 'squash'"),
-        ({"size_hw": (0, 3)}, "must be positive"),
+        ({"resize_mode": "stretch"}, "no resize mode 'stretch'"),
+        ({"input_size": (0, 3)}, "must be positive"),
         ({"mean": (0.5,)}, "don't fit"),
         ({"std": (1.0, 0.0, 1.0)}, "don't fit"),
     ],
 )
 def test_impossible_settings_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
-        Preprocessing(**({"size_hw": (8, 8), "resize": "crop", "mean": MEAN, "std": STD, "multiple": 4} | changes))
+        Preprocessing(
+            **({"input_size": (8, 8), "resize_mode": "crop", "mean": MEAN, "std": STD, "patch_size": 4} | changes)
+        )
 
 
 def test_one_size_needs_a_rule_that_gives_one_size():
     with pytest.raises(InputError, match="aspect"):
-        fit_image(noise(4, 4), (8, 8), "aspect")
+        resize_image(noise(4, 4), (8, 8), "aspect")
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("source_hw", [(900, 1300), (4000, 90), (31, 47), (64, 96), (3, 200), (1, 1)])
 def test_images_become_what_pillow_makes_of_them(interpolation, source_hw):
     image = noise(*source_hw)
-    pixels, _ = prepare(
-        image, Preprocessing((64, 96), "stretch", (0.0,) * 3, (1.0,) * 3, 8, interpolation=interpolation)
+    pixels, _ = preprocess_image(
+        image, Preprocessing((64, 96), "squash", (0.0,) * 3, (1.0,) * 3, 8, interpolation=interpolation)
     )
     rule_of_pillow = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[interpolation]
     theirs = np.array(Image.fromarray(image).resize((96, 64), rule_of_pillow))

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitreous.data.shapes.dataset import CHUNK, SHAPE_NAMES, draw_clip, draw_shapes
+from vitreous.data.shapes.dataset import CHUNK, SHAPE_NAMES, draw_shapes, draw_video
 from vitreous.data.shapes.outlines import OUTLINES
 from vitreous.errors import InputError
 
@@ -107,7 +107,7 @@ def test_impossible_images_are_refused(count, seed, size):
 
 
 def test_a_clip_has_its_length_and_size_and_moves_smoothly():
-    frames = list(draw_clip(2, 15, (48, 72), seed=3))
+    frames = list(draw_video(2, 15, (48, 72), seed=3))
     assert len(frames) == 30
     assert all(frame.shape == (48, 72, 3) and frame.dtype == np.uint8 for frame in frames)
     steps = [np.abs(one.astype(int) - next_one).mean() for one, next_one in pairwise(frames)]
@@ -116,13 +116,13 @@ def test_a_clip_has_its_length_and_size_and_moves_smoothly():
 
 
 def test_a_clip_shows_the_same_at_any_rate_and_is_reproducible():
-    slow = list(draw_clip(1, Fraction(5), (40, 24), seed=2))
-    fast = list(draw_clip(1, Fraction(10), (40, 24), seed=2))
+    slow = list(draw_video(1, Fraction(5), (40, 24), seed=2))
+    fast = list(draw_video(1, Fraction(10), (40, 24), seed=2))
     assert len(fast) == 10
     assert np.abs(slow[2].astype(int) - fast[4]).max() <= 6  # grain differs
-    again = list(draw_clip(1, 5, (40, 24), seed=2))
+    again = list(draw_video(1, 5, (40, 24), seed=2))
     assert all(np.array_equal(one, other) for one, other in zip(slow, again, strict=True))
-    assert len(list(draw_clip(1, Fraction(30_000, 1_001), (16, 16), 0))) == 30
+    assert len(list(draw_video(1, Fraction(30_000, 1_001), (16, 16), 0))) == 30
 
 
 @pytest.mark.parametrize(
@@ -130,4 +130,4 @@ def test_a_clip_shows_the_same_at_any_rate_and_is_reproducible():
 )
 def test_impossible_clips_are_refused_at_once(seconds, fps, size_hw, seed):
     with pytest.raises(InputError, match="can't draw"):
-        draw_clip(seconds, fps, size_hw, seed)
+        draw_video(seconds, fps, size_hw, seed)

@@ -10,7 +10,7 @@ from PIL import Image
 from vitreous.data import sources
 from vitreous.data.image_set import ImageSet
 from vitreous.data.sources import SOURCES, load_images
-from vitreous.data.splits import falls_into_test, hold_out
+from vitreous.data.splits import hold_out, in_test_split
 from vitreous.errors import InputError
 
 
@@ -85,7 +85,7 @@ def test_no_validation_images_are_refused(asked):
 
 
 def test_the_share_of_files_for_testing():
-    share = np.mean([falls_into_test(str(number).encode()) for number in range(20_000)])
+    share = np.mean([in_test_split(str(number).encode()) for number in range(20_000)])
     assert share == pytest.approx(0.15, abs=0.01)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vitreous.data.sources import load_images
-from vitreous.evaluation.classification import Scores
+from vitreous.evaluation.classification import ClassificationMetrics
 from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.registry import METHODS
 from vitreous.pretrained.load import load
@@ -46,7 +46,7 @@ def energy_over_area(heat: np.ndarray, mask: np.ndarray) -> float:
 
 @pytest.mark.timeout(600)
 def test_the_demos_model_found_the_shapes_and_its_maps_fall_on_them(demo):
-    scores: Scores = evaluate(demo / "run")
+    scores: ClassificationMetrics = evaluate(demo / "run")
     assert scores.top1 > 0.7
     model, test_set = load(demo / "run"), load_images("shapes", "test")
     assert test_set.masks is not None
@@ -55,8 +55,8 @@ def test_the_demos_model_found_the_shapes_and_its_maps_fall_on_them(demo):
     random = np.random.default_rng(0)
     chance = np.mean([energy_over_area(random.random(mask.shape), mask) for mask in masks])
     assert chance == pytest.approx(1, abs=0.1)
-    for method in (name for name in METHODS if METHODS[name].kind != "signed"):
-        maps = [one.heat for one in explain_batch(model, images, method)]
+    for method in (name for name in METHODS if METHODS[name].scale_kind != "signed"):
+        maps = [one.heatmap for one in explain_batch(model, images, method)]
         on_the_object = [energy_over_area(heat, mask) for heat, mask in zip(maps, masks, strict=True)]
         elsewhere = [energy_over_area(heat, mask) for heat, mask in zip(maps, np.roll(masks, 1, 0), strict=True)]
         least, beside = (1.15, 1.1) if method == "legrad" else (2, 1.5)  # it spreads over all that is of any use

@@ -36,7 +36,7 @@ def pixels(path: Path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def here(tmp_path_factory) -> Path:
     """A folder with a run made by the command line, an image and a clip."""
-    from vitreous.data.shapes.dataset import draw_clip, draw_shapes
+    from vitreous.data.shapes.dataset import draw_shapes, draw_video
     from vitreous.video.encode import write_clip
 
     path = tmp_path_factory.mktemp("user")
@@ -44,7 +44,7 @@ def here(tmp_path_factory) -> Path:
     Image.fromarray(draw_shapes(1, 9, 96).images_u8[0].permute(1, 2, 0).numpy()[:, :70]).save(path / "image.png")
     from fractions import Fraction
 
-    write_clip(path / "clip.mp4", draw_clip(1, 24, (90, 122), 1), Fraction(24))
+    write_clip(path / "clip.mp4", draw_video(1, 24, (90, 122), 1), Fraction(24))
     return path
 
 

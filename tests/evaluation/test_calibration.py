@@ -8,27 +8,34 @@ from scipy.optimize import minimize_scalar
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
-from vitreous.evaluation.calibration import BINS, LOWEST, calibration, equal_count_bins, fit_temperature, is_at_limit
-from vitreous.evaluation.intervals import intervals, resampled
-from vitreous.evaluation.report import Answers, judge, temperature_scaling
-from vitreous.evaluation.selective import risk_coverage, selective
+from vitreous.evaluation.calibration import (
+    BINS,
+    MIN_TEMPERATURE,
+    equal_count_bins,
+    fit_temperature,
+    is_at_limit,
+    measure_calibration,
+)
+from vitreous.evaluation.intervals import bootstrap, percentile_intervals
+from vitreous.evaluation.report import Predictions, evaluate_predictions, fit_temperature_scaling
+from vitreous.evaluation.selective import measure_selective, risk_coverage
 
 
-def made_up(count: int, classes: int, seed: int = 0, sharper: float = 1.0) -> Answers:
+def made_up(count: int, classes: int, seed: int = 0, sharper: float = 1.0) -> Predictions:
     """Logits whose labels are drawn from their own softmax, then made `sharper`: perfectly calibrated at 1."""
     random = np.random.default_rng(seed)
     logits = 2 * random.normal(size=(count, classes))
     chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     labels = (random.random((count, 1)) > chances.cumsum(1)).sum(1).clip(max=classes - 1)
-    return Answers(sharper * logits, labels)
+    return Predictions(sharper * logits, labels)
 
 
 def test_known_errors():
     right = np.array([True] * 6 + [False] * 4)
-    assert calibration(np.full(10, 0.6), right).error == pytest.approx(0)
-    assert calibration(np.full(10, 0.9), right).error == pytest.approx(0.3)
-    halves = calibration(np.repeat([0.95, 0.55], 10), np.concatenate([right, right]))
-    assert halves.error == pytest.approx((0.35 + 0.05) / 2)
+    assert measure_calibration(np.full(10, 0.6), right).ece == pytest.approx(0)
+    assert measure_calibration(np.full(10, 0.9), right).ece == pytest.approx(0.3)
+    halves = measure_calibration(np.repeat([0.95, 0.55], 10), np.concatenate([right, right]))
+    assert halves.ece == pytest.approx((0.35 + 0.05) / 2)
     assert [(one.count, one.confidence) for one in halves.bins] == [
         (10, pytest.approx(0.55)),
         (10, pytest.approx(0.95)),
@@ -36,25 +43,27 @@ def test_known_errors():
 
 
 def test_edges_belong_to_the_lower_bin_and_the_ends_to_the_last():
-    bins = calibration(np.array([1 / BINS, 1.0, 0.0]), np.array([True, True, False])).bins
+    bins = measure_calibration(np.array([1 / BINS, 1.0, 0.0]), np.array([True, True, False])).bins
     assert [(one.low, one.count) for one in bins] == [(0.0, 2), (pytest.approx(14 / 15), 1)]
 
 
 @pytest.mark.parametrize("sharper", [0.5, 1.0, 3.0])
 def test_bins_agree_with_scikit_learn(sharper):
     made = made_up(3000, 4, 1, sharper)
-    accuracy, confidence = calibration_curve(made.right, made.confidence, n_bins=BINS)
-    ours = calibration(made.confidence, made.right).bins
+    accuracy, confidence = calibration_curve(made.correct, made.confidence, n_bins=BINS)
+    ours = measure_calibration(made.confidence, made.correct).bins
     assert [one.accuracy for one in ours] == pytest.approx(accuracy)
     assert [one.confidence for one in ours] == pytest.approx(confidence)
 
 
 def test_a_calibrated_model_mostly_stays_below_what_chance_explains():
-    results = [calibration(one.confidence, one.right) for one in (made_up(500, 5, seed) for seed in range(60))]
-    below = np.mean([one.error <= one.error_by_chance for one in results])
+    results = [
+        measure_calibration(one.confidence, one.correct) for one in (made_up(500, 5, seed) for seed in range(60))
+    ]
+    below = np.mean([one.ece <= one.ece_by_chance for one in results])
     assert 0.85 <= below <= 1
     sharp = made_up(500, 5, 0, 3.0)
-    assert calibration(sharp.confidence, sharp.right).error > 0.1
+    assert measure_calibration(sharp.confidence, sharp.correct).ece > 0.1
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.03, 0.1])
@@ -65,8 +74,8 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_true_error(gap, monkeypatch
     for seed in range(50):
         random = np.random.default_rng(seed)
         confidence = random.uniform(0.4, 1, 800)
-        one = calibration(confidence, random.random(800) < confidence - gap)
-        sure = ((one.error, one.error_interval), (one.adaptive_error, one.adaptive_error_interval))
+        one = measure_calibration(confidence, random.random(800) < confidence - gap)
+        sure = ((one.ece, one.ece_interval), (one.adaptive_ece, one.adaptive_ece_interval))
         assert all(low <= error <= high for error, (low, high) in sure)
         held += [low <= gap <= high for _, (low, high) in sure]
     assert np.mean(held) >= 0.85, "percentiles of resamples never hold a gap of 0"
@@ -84,29 +93,29 @@ def test_the_temperature_is_the_best_one_and_changes_no_answer(classes, sharper,
     made = made_up(200, classes, seed, sharper)
     value = fit_temperature(made.logits, made.labels)
     best = minimize_scalar(
-        lambda t: made.at(np.exp(t)).losses.mean(), bounds=(np.log(0.05), np.log(20)), method="bounded"
+        lambda t: made.with_temperature(np.exp(t)).losses.mean(), bounds=(np.log(0.05), np.log(20)), method="bounded"
     )
-    assert made.at(value).losses.mean() <= best.fun + 1e-6
-    assert made.at(value).losses.mean() <= made.losses.mean() + 1e-12
-    assert np.array_equal(made.at(value).predictions, made.predictions)
+    assert made.with_temperature(value).losses.mean() <= best.fun + 1e-6
+    assert made.with_temperature(value).losses.mean() <= made.losses.mean() + 1e-12
+    assert np.array_equal(made.with_temperature(value).predicted, made.predicted)
 
 
 @pytest.mark.parametrize("sharper", [0.5, 2.0])
 def test_the_temperature_undoes_what_was_done(sharper):
-    scaling = temperature_scaling(made_up(20_000, 5, 1, sharper), made_up(5000, 5, 2, sharper))
-    assert scaling.value == pytest.approx(sharper, rel=0.05) and scaling.fitted_on == 20_000
-    assert scaling.error_after < 0.3 * scaling.error_before and scaling.loss_after < scaling.loss_before
-    assert scaling.calibration.error == scaling.error_after
-    assert scaling.error_after_interval == scaling.calibration.error_interval
+    scaling = fit_temperature_scaling(made_up(20_000, 5, 1, sharper), made_up(5000, 5, 2, sharper))
+    assert scaling.temperature == pytest.approx(sharper, rel=0.05) and scaling.num_validation_images == 20_000
+    assert scaling.ece_after < 0.3 * scaling.ece_before and scaling.loss_after < scaling.loss_before
+    assert scaling.calibration.ece == scaling.ece_after
+    assert scaling.ece_after_interval == scaling.calibration.ece_interval
     for name in ("loss_before", "loss_after", "error_before", "error_after"):
         low, high = getattr(scaling, f"{name}_interval")
         assert low <= getattr(scaling, name) <= high and low < high
-    assert scaling.error_before_interval[0] > scaling.error_after_interval[1]
+    assert scaling.ece_before_interval[0] > scaling.ece_after_interval[1]
 
 
 def test_a_temperature_that_has_no_best_says_so():
     logits = np.eye(3)
-    assert fit_temperature(logits, np.arange(3)) == pytest.approx(LOWEST, rel=1e-6)
+    assert fit_temperature(logits, np.arange(3)) == pytest.approx(MIN_TEMPERATURE, rel=1e-6)
     assert is_at_limit(fit_temperature(logits, np.arange(3))) and is_at_limit(
         fit_temperature(logits, np.arange(3)[::-1])
     )
@@ -115,23 +124,23 @@ def test_a_temperature_that_has_no_best_says_so():
 
 def test_the_area_under_risk_and_coverage():
     confidence, right = np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, True, True, False])
-    one = selective(confidence, right)
-    assert one.aurc == one.aurc_best == pytest.approx(0.25 / 4) and one.aurc_random == 0.25
-    turned = selective(1 - confidence, right)
+    one = measure_selective(confidence, right)
+    assert one.aurc == one.aurc_optimal == pytest.approx(0.25 / 4) and one.aurc_random == 0.25
+    turned = measure_selective(1 - confidence, right)
     assert turned.aurc == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4) and turned.aurc > turned.aurc_random
-    assert [point.accuracy for point in one.covered] == pytest.approx([1, 1, 0.75, 0.75])
+    assert [point.accuracy for point in one.points] == pytest.approx([1, 1, 0.75, 0.75])
 
 
 def test_equal_confidence_is_a_random_order():
     right = np.random.default_rng(0).random(40) < 0.6
     coverage, risk = risk_coverage(np.full(40, 0.5), right)
     assert risk == pytest.approx(np.full(40, 1 - right.mean())) and coverage[-1] == 1
-    assert selective(np.full(40, 0.5), right).aurc == pytest.approx(1 - right.mean())
+    assert measure_selective(np.full(40, 0.5), right).aurc == pytest.approx(1 - right.mean())
 
 
 def test_the_surest_half_of_equally_sure_images_is_a_share_of_half_as_many():
     right = np.random.default_rng(0).random(400) < 0.7
-    half = selective(np.full(400, 0.5), right).covered[0].accuracy_interval
+    half = measure_selective(np.full(400, 0.5), right).points[0].accuracy_interval
     spread = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / 200)
     assert half == pytest.approx((right.mean() - spread, right.mean() + spread), abs=0.012)
 
@@ -148,10 +157,10 @@ def test_ties_are_averaged_within_each_resample(monkeypatch):
             wrong += [1 - group.mean()] * len(group)
         return sum(sum(wrong[:end]) / end for end in range(1, 61)) / 60
 
-    drawn = resampled(area, 60)
-    ours = selective(confidence, right)
+    drawn = bootstrap(area, 60)
+    ours = measure_selective(confidence, right)
     assert ours.aurc == pytest.approx(area(np.arange(60)))
-    assert ours.aurc_interval == pytest.approx(intervals(drawn)[0])
+    assert ours.aurc_interval == pytest.approx(percentile_intervals(drawn)[0])
 
 
 def test_confidence_and_losses_are_softmax_and_cross_entropy():
@@ -162,7 +171,7 @@ def test_confidence_and_losses_are_softmax_and_cross_entropy():
 
 
 def test_everything_right_is_no_error_anywhere():
-    given_right = Answers(20 * np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 0]))
-    scores = judge(given_right, ("a", "b", "c"))
+    given_right = Predictions(20 * np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 0]))
+    scores = evaluate_predictions(given_right, ("a", "b", "c"))
     assert scores.top1 == 1 and scores.top1_interval[0] < 0.6 and scores.selective.aurc == 0
-    assert scores.calibration.error == pytest.approx(0, abs=1e-6)
+    assert scores.calibration.ece == pytest.approx(0, abs=1e-6)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn import metrics
 
-from vitreous.evaluation.classification import score
+from vitreous.evaluation.classification import compute_metrics
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
@@ -12,7 +12,7 @@ def test_scores_agree_with_scikit_learn(classes):
     torch.manual_seed(classes)
     logits, labels = torch.randn(300, classes), torch.randint(classes, (300,))
     names = tuple(f"class {index}" for index in range(classes))
-    ours = score(logits, labels, names)
+    ours = compute_metrics(logits, labels, names)
     predictions, probabilities = logits.argmax(1).numpy(), torch.softmax(logits.double(), 1).numpy()
     assert ours.top1 == pytest.approx(metrics.accuracy_score(labels, predictions))
     assert ours.loss == pytest.approx(metrics.log_loss(labels, probabilities, labels=range(classes)), rel=1e-5)
@@ -28,6 +28,6 @@ def test_scores_agree_with_scikit_learn(classes):
 
 def test_a_class_that_never_occurs_or_is_never_predicted_scores_zero():
     logits = torch.tensor([[5.0, 0.0, 0.0], [5.0, 0.0, 0.0]])
-    ours = score(logits, torch.tensor([0, 1]), ("a", "b", "c"))
+    ours = compute_metrics(logits, torch.tensor([0, 1]), ("a", "b", "c"))
     assert [one.f1 for one in ours.classes] == pytest.approx([2 / 3, 0, 0])
     assert ours.top1 == 0.5 and ours.top5 is None and ours.classes[2].count == 0

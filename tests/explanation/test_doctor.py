@@ -11,9 +11,9 @@ from vitreous.diagnostics.doctor.head_statistics import even_queries, head_stati
 from vitreous.diagnostics.doctor.measure import dissect, mean_cosine
 from vitreous.diagnostics.doctor.run import CHECKS, diagnose
 from vitreous.errors import InputError
-from vitreous.explanation.streaming.attention_products import plain_attention
+from vitreous.explanation.streaming.attention_products import reference_attention
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
 from vitreous.model.vit import ViT
@@ -21,7 +21,7 @@ from vitreous.model.vit import ViT
 PATCHES = 4 * 6
 
 
-def healthy(seed=0, resize="stretch", **options) -> Classifier:
+def healthy(seed=0, resize="squash", **options) -> ImageClassifier:
     torch.manual_seed(seed)
     chosen = {"width": 32, "depth": 3, "heads": 4, "classes": 3, "registers": 1, **options}
     vit = ViT(ViTConfig((16, 24), 4, **chosen))
@@ -30,8 +30,8 @@ def healthy(seed=0, resize="stretch", **options) -> Classifier:
             if weight.ndim == 2:
                 weight.normal_(std=weight.shape[1] ** -0.5)
         for block in vit.blocks:
-            block.attention.qkv.weight[:64] *= 2
-    return Classifier(vit, Preprocessing((16, 24), resize, (0.5,) * 3, (0.25,) * 3, 4), ["cat", "dog", "eel"])
+            block.attn.qkv.weight[:64] *= 2
+    return ImageClassifier(vit, Preprocessing((16, 24), resize, (0.5,) * 3, (0.25,) * 3, 4), ["cat", "dog", "eel"])
 
 
 def make_images(count=4, size_hw=(30, 40)):
@@ -50,7 +50,7 @@ def faults(found):
 def head_rows(model, layer, head, part):
     """The rows of a block's qkv weight that make the query (0), key (1) or value (2) of a head."""
     width, each = 32, 8
-    return model.vit.blocks[layer].attention.qkv, slice(part * width + head * each, part * width + (head + 1) * each)
+    return model.vit.blocks[layer].attn.qkv, slice(part * width + head * each, part * width + (head + 1) * each)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -63,7 +63,7 @@ def test_a_healthy_model_is_called_well(seed, options):
 def test_a_dead_head_is_found_and_named():
     model = healthy()
     with torch.no_grad():
-        model.vit.blocks[1].attention.projection.weight[:, 16:24] = 0
+        model.model.blocks[1].attn.proj.weight[:, 16:24] = 0
     found = examine(model)
     assert faults(found) == {"dead heads"} and found["dead heads"].places == ((1, 2),)
     assert "1 of 12 heads adds less than 0.5% of a token's length: layer 1: head 2." in found["dead heads"].words
@@ -104,7 +104,7 @@ class Shout(nn.Module):
 
 def test_an_outlier_token_is_found_with_its_layer_and_place():
     model = healthy()
-    model.vit.blocks[1].mlp = Shout(model.vit.blocks[1].mlp, 2 + 7)
+    model.model.blocks[1].mlp = Shout(model.model.blocks[1].mlp, 2 + 7)
     found = examine(model)
     one = found["outlier tokens"]
     assert one.level == "fault" and one.places == ((1,), (2,)) and one.numbers["patches"] == 1
@@ -117,15 +117,15 @@ def test_patches_that_are_long_from_the_start_are_no_outliers():
     model, image = healthy(), np.full((16, 24, 3), 128, np.uint8)
     image[4:8, 8:12] = 255
     with torch.no_grad():
-        model.vit.stem.linear.weight *= 30
+        model.model.patch_embed.proj.weight *= 30
     assert examine(model, [image] * 2)["outlier tokens"].level == "well"
 
 
 def test_even_rollout_says_nothing():
     model = healthy(registers=0)
     with torch.no_grad():
-        for block in model.vit.blocks:
-            block.attention.qkv.weight[:32] = 0
+        for block in model.model.blocks:
+            block.attn.qkv.weight[:32] = 0
     found = examine(model)
     assert found["collapse of rollout"].level == "fault" and "nearly even" in found["collapse of rollout"].words
     assert len(found["uniform heads"].places) == 12
@@ -134,7 +134,7 @@ def test_even_rollout_says_nothing():
 def test_a_rollout_that_never_changes_says_nothing():
     model = healthy()
     with torch.no_grad():
-        model.vit.stem.linear.weight.zero_()
+        model.model.patch_embed.proj.weight.zero_()
     found = examine(model)
     assert found["collapse of rollout"].level == "fault" and "correlate 1.00" in found["collapse of rollout"].words
 
@@ -146,8 +146,8 @@ def test_one_image_does_not_tell_whether_rollout_changes():
 def test_idle_blocks_and_weak_layer_scale():
     model = healthy(layer_scale=1.0)
     with torch.no_grad():
-        model.vit.blocks[1].attention_branch.factor.fill_(1e-5)
-        model.vit.blocks[1].mlp_branch.factor.fill_(-1e-5)
+        model.model.blocks[1].ls1.gamma.fill_(1e-5)
+        model.model.blocks[1].ls2.gamma.fill_(-1e-5)
     found = examine(model)
     assert faults(found) == {"dead heads", "idle blocks", "LayerScale"}
     assert found["idle blocks"].places == found["LayerScale"].places == ((1,),)
@@ -157,7 +157,7 @@ def test_idle_blocks_and_weak_layer_scale():
 def test_tokens_that_are_all_the_same():
     model = healthy(pooling="mean", registers=0)
     with torch.no_grad():
-        model.vit.blocks[0].mlp.contract.bias.fill_(300)
+        model.model.blocks[0].mlp.fc2.bias.fill_(300)
     found = examine(model)
     assert found["collapse of tokens"].level == "fault" and found["collapse of tokens"].places == ((0,), (1,), (2,))
 
@@ -173,7 +173,7 @@ LAYOUT = TokenLayout(2, 3, 5)
 
 
 def test_distance_entropy_and_dependence_of_attention_known_by_hand():
-    tokens, patches = LAYOUT.tokens, 15
+    tokens, patches = LAYOUT.num_tokens, 15
     itself = torch.eye(tokens, dtype=torch.float64)
     across = itself.clone()
     grid = torch.arange(patches).reshape(3, 5)
@@ -195,15 +195,15 @@ def test_distance_entropy_and_dependence_of_attention_known_by_hand():
 
 def test_statistics_in_blocks_are_those_of_the_whole_matrix(monkeypatch):
     torch.manual_seed(0)
-    query, key = torch.randn(2, 1, 3, LAYOUT.tokens, 8, dtype=torch.float64) * 2
+    query, key = torch.randn(2, 1, 3, LAYOUT.num_tokens, 8, dtype=torch.float64) * 2
     record = AttentionRecord(query, key, key, key, 0.5)
-    monkeypatch.setattr(statistics, "BLOCK_NUMBERS", 3 * LAYOUT.tokens * 4)
+    monkeypatch.setattr(statistics, "BLOCK_NUMBERS", 3 * LAYOUT.num_tokens * 4)
     queries = even_queries(LAYOUT, 100)
     found = head_statistics(record, LAYOUT, queries)
-    whole = plain_attention(record)[0][:, 2:]
-    entropy = -(whole * whole.log()).sum(-1).mean(-1) / np.log(LAYOUT.tokens)
+    whole = reference_attention(record)[0][:, 2:]
+    entropy = -(whole * whole.log()).sum(-1).mean(-1) / np.log(LAYOUT.num_tokens)
     assert torch.allclose(found.entropy, entropy)
-    centerd = whole - 1 / LAYOUT.tokens
+    centerd = whole - 1 / LAYOUT.num_tokens
     flat = centerd.flatten(1)
     assert torch.allclose(found.likeness, torch.corrcoef(flat), atol=1e-10)
     spread = (whole - whole.mean(1, keepdim=True)).square().sum((1, 2)) / centerd.square().sum((1, 2))
@@ -218,11 +218,11 @@ def test_a_sink_is_a_note_and_not_a_fault():
                 qkv, rows = head_rows(model, 0, head, part)
                 qkv.weight[rows] = 0
                 qkv.bias[rows] = value
-            model.vit.prefix[0] = 0
-            model.vit.prefix[0, 0] = 50
+            model.model.prefix[0] = 0
+            model.model.prefix[0, 0] = 50
             qkv, rows = head_rows(model, 0, head, 1)
             qkv.weight[rows, 0] = 2
-        model.vit.stem.linear.weight[0], model.vit.positions.table[..., 0] = 0, 0
+        model.model.patch_embed.proj.weight[0], model.model.positions.table[..., 0] = 0, 0
     found = examine(model)
     assert found["resting heads"].level == "note" and len(found["resting heads"].places) == 4
 
@@ -243,14 +243,14 @@ def test_few_queries_stand_for_all():
 
 def test_images_of_several_shapes_and_nothing_left_behind():
     model = healthy(resize="aspect")
-    before = {name: value.clone() for name, value in model.vit.state_dict().items()}
+    before = {name: value.clone() for name, value in model.model.state_dict().items()}
     anatomy = dissect(model, [*make_images(2), *make_images(2, (60, 20))])
     assert {one.grid_hw for one in anatomy.images} == {(4, 6), (8, 3)} or len(
         {one.grid_hw for one in anatomy.images}
     ) == 2
     assert len(diagnose(anatomy)) == len(CHECKS)
-    assert all(torch.equal(before[name], value) for name, value in model.vit.state_dict().items())
-    assert torch.is_grad_enabled() and all(weight.grad is None for weight in model.vit.parameters())
+    assert all(torch.equal(before[name], value) for name, value in model.model.state_dict().items())
+    assert torch.is_grad_enabled() and all(weight.grad is None for weight in model.model.parameters())
 
 
 def test_no_image_is_an_error():
@@ -262,12 +262,12 @@ def test_a_spot_in_rollout_is_traced_to_its_head():
     """One head of the first layer looks from everywhere at the one white patch of a dark image."""
     model = healthy(depth=2, registers=0)
     with torch.no_grad():
-        model.vit.stem.linear.weight[0] = 1
-        model.vit.positions.table[..., 0] = 0
-        model.vit.blocks[0].attention.qkv.weight[8:16] = 0
-        model.vit.blocks[0].attention.qkv.bias[8:16] = 6
-        model.vit.blocks[0].attention.qkv.weight[40:48] = 0
-        model.vit.blocks[0].attention.qkv.weight[40:48, 0] = 1
+        model.model.patch_embed.proj.weight[0] = 1
+        model.model.positions.table[..., 0] = 0
+        model.model.blocks[0].attn.qkv.weight[8:16] = 0
+        model.model.blocks[0].attn.qkv.bias[8:16] = 6
+        model.model.blocks[0].attn.qkv.weight[40:48] = 0
+        model.model.blocks[0].attn.qkv.weight[40:48, 0] = 1
         for layer in (0, 1):
             for head in range(4):
                 if (layer, head) != (0, 1):
@@ -280,8 +280,8 @@ def test_a_spot_in_rollout_is_traced_to_its_head():
         image[4 * place[0] : 4 * place[0] + 4, 4 * place[1] : 4 * place[1] + 4] = 255
         images.append(image)
     trace = Trace()
-    model.vit(model.prepare(images[0])[0][None], trace)
-    assert float(plain_attention(trace.records[0])[0, 1, :, 1].detach().min()) > 0.9
+    model.model(model.preprocess(images[0])[0][None], trace)
+    assert float(reference_attention(trace.records[0])[0, 1, :, 1].detach().min()) > 0.9
     one = examine(model, images)["spots in rollout"]
     assert one.level == "fault" and one.places == ((0, 1),)
     assert "in 3 of 3 images a single patch, far above all around it, holds" in one.words

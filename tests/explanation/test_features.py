@@ -6,10 +6,10 @@ from sklearn.decomposition import PCA
 from torch.nn import functional
 
 from vitreous.errors import InputError
-from vitreous.explanation.methods.features import SameColors, features
+from vitreous.explanation.methods.features import SharedPCA, features
 from vitreous.explanation.methods.patch_colors import PatchColors
-from vitreous.explanation.options import Settings
-from vitreous.explanation.targets import Predicted
+from vitreous.explanation.options import MethodOptions
+from vitreous.explanation.targets import PredictedClassTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
@@ -27,7 +27,7 @@ def small_vit(pooling="class", **options) -> ViT:
 
 def show(vit, images, **chosen):
     with torch.no_grad():
-        return features(vit, images, Predicted(), Settings(**chosen))
+        return features(vit, images, PredictedClassTarget(), MethodOptions(**chosen))
 
 
 def components(patches, grid_hw):
@@ -73,16 +73,16 @@ def test_colors_stretch_each_component_and_let_no_outlier_take_the_scale():
 
 def test_a_part_keeps_its_color_from_image_to_image_until_a_restart():
     vit, images = small_vit(), torch.randn(4, 3, 12, 20)
-    kept = SameColors()
+    kept = SharedPCA()
 
     def show_kept(some):
         with torch.no_grad():
-            return kept(vit, some, Predicted(), Settings())
+            return kept(vit, some, PredictedClassTarget(), MethodOptions())
 
     first = show_kept(images[:2])
     later = show_kept(torch.cat([images[2:], images[:1]]))
     assert torch.allclose(later.colors[2], first.colors[0], atol=1e-5)
-    assert torch.allclose(later.grids[2], first.grids[0], atol=1e-5)
+    assert torch.allclose(later.values[2], first.values[0], atol=1e-5)
     by_itself = show(vit, images[2:3])
     assert not torch.allclose(later.colors[0], by_itself.colors[0], atol=0.1)
     kept.restart()
@@ -90,24 +90,24 @@ def test_a_part_keeps_its_color_from_image_to_image_until_a_restart():
 
 
 def test_colors_that_show_little_of_what_came_later_are_taken_anew():
-    kept, rng = SameColors(), torch.Generator().manual_seed(0)
+    kept, rng = SharedPCA(), torch.Generator().manual_seed(0)
     black = torch.randn(1, 5, 7, 12, generator=rng) * torch.tensor([1.0] * 3 + [1e-3] * 9)
     usual = torch.randn(1, 5, 7, 12, generator=rng) * torch.tensor([1e-2] * 9 + [1.0] * 3)
     (first,) = kept._choose(black)
     assert kept._choose(black + 1)[0] is first
     (second,) = kept._choose(usual)
-    assert second is not first and second.share_shown(usual) > 0.9 > 0.1 > first.share_shown(usual)
+    assert second is not first and second.explained_variance_ratio(usual) > 0.9 > 0.1 > first.explained_variance_ratio(usual)
 
 
 @pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
 def test_maps_of_every_model_lie_on_its_grid_image_by_image(pooling):
     vit, images = small_vit(pooling), torch.randn(3, 3, 12, 20)
     maps = show(vit, images)
-    assert maps.grids.shape == (3, 3, 5) and maps.colors.shape == (3, 3, 5, 3) and maps.layer == 1
+    assert maps.values.shape == (3, 3, 5) and maps.colors.shape == (3, 3, 5, 3) and maps.layer == 1
     assert maps.colors.min() >= 0 and maps.colors.max() <= 1
     alone = show(vit, images[1:2])
     assert torch.allclose(alone.colors[0], maps.colors[1], atol=1e-3)
-    assert torch.allclose(maps.grids.mean((1, 2)), torch.zeros(3), atol=1e-4)
+    assert torch.allclose(maps.values.mean((1, 2)), torch.zeros(3), atol=1e-4)
 
 
 @pytest.mark.parametrize("layer", [0, 1, -1])
@@ -119,13 +119,13 @@ def test_similarity_is_the_cosine_of_normalized_tokens(layer):
         vit(images, trace)
         tokens = vit.norm(trace.tokens[1:][layer])[:, 3:]
     wanted = functional.cosine_similarity(tokens, tokens[:, 8:9], -1).view(2, 3, 5)
-    assert torch.allclose(maps.grids, wanted, atol=1e-6) and maps.colors is None
-    assert torch.allclose(maps.grids[:, 1, 3], torch.ones(2)) and maps.layer == layer % 2
+    assert torch.allclose(maps.values, wanted, atol=1e-6) and maps.colors is None
+    assert torch.allclose(maps.values[:, 1, 3], torch.ones(2)) and maps.layer == layer % 2
 
 
 def test_norms_are_shares_of_the_median():
     vit, images = small_vit(), torch.randn(2, 3, 12, 20)
-    grids, trace = show(vit, images, view="norms").grids, Trace()
+    grids, trace = show(vit, images, view="norms").values, Trace()
     with torch.no_grad():
         vit(images, trace)
     norms = trace.tokens[-1][:, 3:].norm(dim=-1)

@@ -10,19 +10,23 @@ from hypothesis import strategies as st
 
 from vitreous.errors import InputError
 from vitreous.explanation.methods.attention import attention_gradient
-from vitreous.explanation.methods.gradient_rollout import gradient_rollout, plain_gradient_rollout, roll_gradient
+from vitreous.explanation.methods.gradient_rollout import (
+    gradient_rollout,
+    propagate_relevance,
+    reference_gradient_rollout,
+)
 from vitreous.explanation.methods.legrad import legrad
-from vitreous.explanation.options import Settings
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.streaming import attention_products
 from vitreous.explanation.streaming.attention_products import (
     mean_positive,
-    plain_gradient,
-    plain_mean_positive,
-    plain_row_times_positive,
+    reference_attention_gradient,
+    reference_mean_positive,
+    reference_row_times_positive,
     row_times_positive,
 )
-from vitreous.explanation.streaming.gradients import gradients, scored
-from vitreous.explanation.streaming.tokens import on_grid
+from vitreous.explanation.streaming.gradients import forward_scored, score_gradients
+from vitreous.explanation.streaming.tokens import to_grid
 from vitreous.explanation.targets import ClassTarget
 from vitreous.model import kernels
 from vitreous.model.config import ViTConfig
@@ -61,7 +65,7 @@ def random_layer(batch=2, heads=3, tokens=37, width=8, dtype=torch.float64) -> t
 
 def known(record: AttentionRecord, by_product: str) -> AttentionRecord:
     """The record as a kernel with that by-product leaves it."""
-    weights = attention_products.plain_attention(record)
+    weights = attention_products.reference_attention(record)
     if by_product == "weights":
         return replace(record, weights=weights, log_sums=None)
     return record if by_product == "log_sums" else replace(record, log_sums=None)
@@ -71,39 +75,39 @@ def known(record: AttentionRecord, by_product: str) -> AttentionRecord:
 @pytest.mark.parametrize(("dtype", "tolerance"), TIGHT)
 @pytest.mark.parametrize("block", [1, 1000, 2**22])
 def test_streamed_is_plain(by_product, dtype, tolerance, block, monkeypatch):
-    monkeypatch.setattr(attention_products, "BLOCK_NUMBERS", block)
+    monkeypatch.setattr(attention_products, "BLOCK_ELEMENTS", block)
     torch.manual_seed(0)
     record, gradient = random_layer(dtype=dtype)
     record, row = known(record, by_product), torch.rand(2, 37, dtype=dtype) / 37
     kept = [tensor.clone() for tensor in (record.query, record.key, record.value, gradient)]
-    ours, plain = row_times_positive(row, record, gradient), plain_row_times_positive(row, record, gradient)
+    ours, plain = row_times_positive(row, record, gradient), reference_row_times_positive(row, record, gradient)
     assert ours.dtype == dtype and (ours - plain).abs().max() < tolerance
-    assert (mean_positive(record, gradient) - plain_mean_positive(record, gradient)).abs().max() < tolerance
+    assert (mean_positive(record, gradient) - reference_mean_positive(record, gradient)).abs().max() < tolerance
     after = (record.query, record.key, record.value, gradient)
     assert all(torch.equal(*pair) for pair in zip(kept, after, strict=True))
     if record.weights is not None:
-        assert torch.equal(record.weights, attention_products.plain_attention(record))
+        assert torch.equal(record.weights, attention_products.reference_attention(record))
 
 
 @given(heads=st.integers(1, 3), tokens=st.integers(2, 20), block=st.integers(1, 200), seed=st.integers(0, 99))
 @property_settings(max_examples=30, deadline=None)
 def test_any_shape_any_block(heads, tokens, block, seed):
     torch.manual_seed(seed)
-    before, attention_products.BLOCK_NUMBERS = attention_products.BLOCK_NUMBERS, block
+    before, attention_products.BLOCK_ELEMENTS = attention_products.BLOCK_ELEMENTS, block
     try:
         record, gradient = random_layer(2, heads, tokens, 4)
         row = torch.rand(2, tokens, dtype=torch.float64) * (torch.rand(tokens) < 0.5)
         row[:, 0] += 0.1
-        expected = plain_row_times_positive(row, record, gradient)
+        expected = reference_row_times_positive(row, record, gradient)
         assert (row_times_positive(row, record, gradient) - expected).abs().max() < 1e-10
     finally:
-        attention_products.BLOCK_NUMBERS = before
+        attention_products.BLOCK_ELEMENTS = before
 
 
 def test_the_gradient_of_attention_is_that_of_finite_differences():
     """∇A_ij = g_i · v_j: nudge one weight of A, and see by how much a score of A v changes."""
     record, gradient = random_layer(1, 2, 5, 3)
-    weights, slope = plain_gradient(record, gradient)
+    weights, slope = reference_attention_gradient(record, gradient)
     assert torch.allclose(slope, gradient @ record.value.transpose(-2, -1))
 
     def score(matrix):
@@ -121,7 +125,7 @@ def test_rows_that_do_not_count_are_not_computed(monkeypatch):
     row[0, 7], row[1, 9] = 0.3, 0.7
     counted, product = [], torch.bmm
     monkeypatch.setattr(torch, "bmm", lambda rows, columns: counted.append(rows.shape[1]) or product(rows, columns))
-    assert torch.allclose(row_times_positive(row, record, gradient), plain_row_times_positive(row, record, gradient))
+    assert torch.allclose(row_times_positive(row, record, gradient), reference_row_times_positive(row, record, gradient))
     assert counted == [2]
     assert row_times_positive(torch.zeros_like(row), record, gradient).abs().sum() == 0
     assert mean_positive(record, torch.zeros_like(gradient)).abs().sum() == 0
@@ -134,10 +138,10 @@ def same(ours, expected, tolerance):
 
 def by_autograd(model, images, monkeypatch):
     """The trace of a pass through attention written out, and autograd's gradients of its matrices."""
-    monkeypatch.setattr(kernels, "WRITTEN_OUT_TOKENS", dict.fromkeys((torch.float32, torch.float64), 10**6))
-    run = scored(model, images, EEL)
+    monkeypatch.setattr(kernels, "EAGER_MAX_TOKENS", dict.fromkeys((torch.float32, torch.float64), 10**6))
+    run = forward_scored(model, images, EEL)
     matrices = [record.weights for record in run.trace.records]
-    return run.trace, [matrix.detach() for matrix in matrices], gradients(run.scores, matrices)
+    return run.trace, [matrix.detach() for matrix in matrices], score_gradients(run.scores, matrices)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -145,13 +149,13 @@ def by_autograd(model, images, monkeypatch):
 def test_maps_are_those_of_the_whole_models_own_matrices(pooling, dtype, tolerance, monkeypatch):
     """Through the whole model, in the fused kernel's way: layer order, gradients and heads are autograd's."""
     model, images = vit(dtype, pooling=pooling), make_images(dtype)
-    monkeypatch.setattr(kernels, "WRITTEN_OUT_TOKENS", {})
-    rolled = gradient_rollout(model, images, EEL, Settings()).grids
-    single = attention_gradient(model, images, EEL, Settings(layer=1)).grids
-    headed = attention_gradient(model, images, EEL, Settings(layer=1, head=-1)).grids
+    monkeypatch.setattr(kernels, "EAGER_MAX_TOKENS", {})
+    rolled = gradient_rollout(model, images, EEL, MethodOptions()).values
+    single = attention_gradient(model, images, EEL, MethodOptions(layer=1)).values
+    headed = attention_gradient(model, images, EEL, MethodOptions(layer=1, head=-1)).values
     trace, matrices, slopes = by_autograd(model, images, monkeypatch)
     positive = [(one * slope).clamp(min=0) for one, slope in zip(matrices, slopes, strict=True)]
-    brought = torch.zeros(trace.layout.tokens, trace.layout.tokens, dtype=dtype)  # R − I
+    brought = torch.zeros(trace.layout.num_tokens, trace.layout.num_tokens, dtype=dtype)  # R − I
     for one in positive:
         brought = brought + one.mean(1) + one.mean(1) @ brought
     row = trace.readout.to(dtype)[:, None]
@@ -160,34 +164,34 @@ def test_maps_are_those_of_the_whole_models_own_matrices(pooling, dtype, toleran
         tolerance = max(
             tolerance, 1e-6
         )  # these poolings compute their weights in float32, whatever the model's precision
-    same(rolled, on_grid(expected, trace), tolerance)
-    same(single, on_grid((row @ positive[1].mean(1)).squeeze(1), trace), tolerance)
-    same(headed, on_grid((row @ positive[1][:, 1]).squeeze(1), trace), tolerance)
+    same(rolled, to_grid(expected, trace), tolerance)
+    same(single, to_grid((row @ positive[1].mean(1)).squeeze(1), trace), tolerance)
+    same(headed, to_grid((row @ positive[1][:, 1]).squeeze(1), trace), tolerance)
     assert rolled.shape == (2, 4, 6)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_legrad_is_the_gradient_of_each_layers_own_score(pooling, monkeypatch):
     model, images = vit(pooling=pooling), make_images()
-    ours = legrad(model, images, EEL, Settings()).grids
-    monkeypatch.setattr(kernels, "WRITTEN_OUT_TOKENS", {torch.float64: 10**6})
+    ours = legrad(model, images, EEL, MethodOptions()).values
+    monkeypatch.setattr(kernels, "EAGER_MAX_TOKENS", {torch.float64: 10**6})
     total = 0
     for layer in range(3):
-        run = scored(model, images, EEL)
+        run = forward_scored(model, images, EEL)
         with torch.enable_grad():
             tokens = run.trace.tokens[layer + 1]
             scores = EEL(model.read(tokens.mean(1, keepdim=True).expand_as(tokens)))
-        (slope,) = gradients(scores, [run.trace.records[layer].weights])
+        (slope,) = score_gradients(scores, [run.trace.records[layer].weights])
         total = total + slope.clamp(min=0).mean((1, 2)) / 3
-    same(ours, on_grid(total, run.trace), 1e-6 if pooling in ("attention", "map") else 1e-10)
+    same(ours, to_grid(total, run.trace), 1e-6 if pooling in ("attention", "map") else 1e-10)
 
 
 def test_streamed_rollout_is_the_plain_one():
     layers = [random_layer() for _ in range(4)]
     records, slopes = [record for record, _ in layers], [slope / 30 for _, slope in layers]
     row = torch.rand(2, 37, dtype=torch.float64)
-    expected = plain_gradient_rollout(records, slopes, row)
-    assert (roll_gradient(records, slopes, row) - expected).abs().max() < 1e-10 * expected.max()
+    expected = reference_gradient_rollout(records, slopes, row)
+    assert (propagate_relevance(records, slopes, row) - expected).abs().max() < 1e-10 * expected.max()
 
 
 def test_half_precision_records_are_read_in_float32():
@@ -196,7 +200,7 @@ def test_half_precision_records_are_read_in_float32():
     row = torch.rand(2, 37).bfloat16()
     ours = row_times_positive(row, halves, gradient.bfloat16())
     assert ours.dtype == torch.float32
-    assert torch.allclose(ours, plain_row_times_positive(row, halves, gradient.bfloat16()), atol=1e-5)
+    assert torch.allclose(ours, reference_row_times_positive(row, halves, gradient.bfloat16()), atol=1e-5)
 
 
 @pytest.mark.parametrize("method", [gradient_rollout, attention_gradient, legrad])
@@ -205,20 +209,20 @@ def test_attention_on_the_patch_that_decides_is_found(method):
     model = vit(torch.float32, depth=1, heads=1, registers=0, positions="sincos")
     for weight in model.parameters():
         weight.zero_()
-    model.blocks[0].attention_norm.weight.fill_(1)
+    model.blocks[0].norm1.weight.fill_(1)
     model.norm.weight.fill_(1)
-    model.stem.linear.weight[5].fill_(0.2)
-    model.blocks[0].attention.qkv.weight[48, 5] = 1
-    model.blocks[0].attention.projection.weight[3, 0] = 1
+    model.patch_embed.proj.weight[5].fill_(0.2)
+    model.blocks[0].attn.qkv.weight[48, 5] = 1
+    model.blocks[0].attn.proj.weight[3, 0] = 1
     model.head.weight[1, 3] = 1
     image = torch.zeros(1, 3, 16, 24)
     image[:, :, 8:12, 4:8] = 1
-    grid = method(model, image, EEL, Settings()).grids[0]
+    grid = method(model, image, EEL, MethodOptions()).grids[0]
     assert grid.argmax() == 2 * 6 + 1 and grid[2, 1] > 3 * grid.flatten().sort().values[-2]
 
 
 def test_a_layer_or_head_that_is_not_there_is_said():
     with pytest.raises(InputError, match="no layer 3: this model has layers 0 to 2"):
-        attention_gradient(vit(), make_images(), EEL, Settings(layer=3))
+        attention_gradient(vit(), make_images(), EEL, MethodOptions(layer=3))
     with pytest.raises(InputError, match="no head 2"):
-        attention_gradient(vit(), make_images(), EEL, Settings(head=2))
+        attention_gradient(vit(), make_images(), EEL, MethodOptions(head=2))

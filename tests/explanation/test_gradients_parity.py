@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vitreous.explanation.methods.gradient_rollout import gradient_rollout
-from vitreous.explanation.observation.wrapped_model import ForeignModel
-from vitreous.explanation.options import Settings
+from vitreous.explanation.observation.wrapped_model import WrappedModel
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.targets import ClassTarget
 
 transformers = pytest.importorskip("transformers")
@@ -28,7 +28,7 @@ def test_gradient_rollout_of_transformers_vit(attention):
         for weight in theirs.parameters():
             weight.normal_(std=0.3)
         theirs.set_attn_implementation(attention)
-        maps = gradient_rollout(ForeignModel(theirs), images, ClassTarget(1, "eel"), Settings())
+        maps = gradient_rollout(WrappedModel(theirs), images, ClassTarget(1, "eel"), MethodOptions())
     theirs.set_attn_implementation("eager")
     answer = theirs(images, output_attentions=True)
     slopes = torch.autograd.grad(answer.logits[:, 1].sum(), answer.attentions)
@@ -37,4 +37,4 @@ def test_gradient_rollout_of_transformers_vit(attention):
         positive = (weights.detach() * slope).clamp(min=0).mean(1)
         brought = brought + positive + positive @ brought
     expected = brought[:, 0, 1:].unflatten(1, (2, 3))
-    assert expected.max() > 0 and (maps.grids - expected).abs().max() < 1e-5 * expected.max()
+    assert expected.max() > 0 and (maps.values - expected).abs().max() < 1e-5 * expected.max()

@@ -11,10 +11,10 @@ from vitreous.errors import InputError
 from vitreous.explanation.methods.grad_cam import grad_cam, hires_cam
 from vitreous.explanation.methods.input_gradients import input_x_gradient, integrated_gradients, quadrature, smoothgrad
 from vitreous.explanation.methods.legrad import legrad
-from vitreous.explanation.options import Settings
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.streaming import gradients
-from vitreous.explanation.targets import ClassTarget, Feature, Margin, Predicted
+from vitreous.explanation.targets import ClassDifferenceTarget, ClassTarget, FeatureNormTarget, PredictedClassTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
@@ -24,7 +24,7 @@ OURS = [
     "attention-gradient", "grad-cam", "gradient-rollout", "hires-cam", "input-x-gradient", "integrated-gradients",
     "legrad", "smoothgrad",
 ]  # fmt: skip
-FEW = {"integrated-gradients": Settings(steps=3), "smoothgrad": Settings(samples=3, noise=0.05)}
+FEW = {"integrated-gradients": MethodOptions(n_steps=3), "smoothgrad": MethodOptions(n_samples=3, noise_level=0.05)}
 ON_PIXELS = ["input-x-gradient", "integrated-gradients", "smoothgrad"]
 
 
@@ -63,14 +63,14 @@ def test_of_a_linear_model_all_pixel_methods_are_exact():
     model, images = Linear(), make_images()
     expected = (images * model.weight[1]).sum(1)
     for method, settings in (
-        (input_x_gradient, Settings()),
-        (integrated_gradients, Settings(steps=1)),
-        (smoothgrad, Settings(samples=3)),
+        (input_x_gradient, MethodOptions()),
+        (integrated_gradients, MethodOptions(n_steps=1)),
+        (smoothgrad, MethodOptions(n_samples=3)),
     ):
         maps = method(model, images, EEL, settings)
-        assert torch.allclose(maps.grids, expected, atol=1e-10), method
+        assert torch.allclose(maps.values, expected, atol=1e-10), method
         assert torch.equal(maps.logits, model(images))
-    assert integrated_gradients(model, images, EEL, Settings(steps=1)).gap.abs().max() < 1e-10
+    assert integrated_gradients(model, images, EEL, MethodOptions(n_steps=1)).convergence_delta.abs().max() < 1e-10
 
 
 @pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
@@ -80,9 +80,9 @@ def test_integrated_gradients_add_up_to_the_score(pooling):
     gain = (model(images) - model(torch.zeros_like(images)))[:, 1]
     gaps = []
     for steps in (2, 8, 64):
-        maps = integrated_gradients(model, images, EEL, Settings(steps=steps))
-        assert torch.allclose(maps.grids.sum((1, 2)) + maps.gap, gain, atol=1e-6)
-        gaps.append(maps.gap.abs().max().item())
+        maps = integrated_gradients(model, images, EEL, MethodOptions(n_steps=steps))
+        assert torch.allclose(maps.values.sum((1, 2)) + maps.convergence_delta, gain, atol=1e-6)
+        gaps.append(maps.convergence_delta.abs().max().item())
     assert gaps[2] < gaps[1] < gaps[0] and gaps[2] < 1e-3 * gain.abs().max()
 
 
@@ -95,7 +95,7 @@ def test_the_rule_is_exact_for_polynomials():
 
 def test_input_x_gradient_is_that_of_finite_differences():
     model, images = vit(), make_images()
-    grids = input_x_gradient(model, images, Margin(EEL, CAT), Settings()).grids
+    grids = input_x_gradient(model, images, ClassDifferenceTarget(EEL, CAT), MethodOptions()).values
     for row, column in ((0, 0), (7, 20)):
         nudge = torch.zeros_like(images)
         nudge[:, :, row, column] = 1e-5 * images[:, :, row, column]
@@ -108,16 +108,16 @@ def test_grad_cam_is_its_definition():
     with torch.enable_grad():
         model(images, trace)
         block, tokens = model.blocks[1], trace.tokens[1].detach()
-        normed = block.attention_norm(tokens).detach().requires_grad_()
+        normed = block.norm1(tokens).detach().requires_grad_()
         tokens = tokens + block.attention_branch(block.attention(normed))
-        tokens = tokens + block.mlp_branch(block.mlp(block.mlp_norm(tokens)))
+        tokens = tokens + block.mlp_branch(block.mlp(block.norm2(tokens)))
         (slope,) = torch.autograd.grad(model.read(model.blocks[2](tokens))[:, 1].sum(), normed)
     patches, slope = normed[:, 3:], slope[:, 3:]
     for method, weights in ((grad_cam, slope.mean(1, keepdim=True)), (hires_cam, slope)):
         expected = torch.relu((patches * weights).sum(-1)).unflatten(1, (4, 6))
-        maps = method(model, images, EEL, Settings(layer=1))
-        assert torch.allclose(maps.grids, expected) and maps.layer == 1 and maps.grids.max() > 0
-        assert method(model, images, EEL, Settings()).layer == 2
+        maps = method(model, images, EEL, MethodOptions(layer=1))
+        assert torch.allclose(maps.values, expected) and maps.layer == 1 and maps.values.max() > 0
+        assert method(model, images, EEL, MethodOptions()).layer == 2
 
 
 def test_the_norm_hides_lengths_so_activations_are_read_behind_it():
@@ -126,7 +126,7 @@ def test_the_norm_hides_lengths_so_activations_are_read_behind_it():
     with torch.enable_grad():
         score = model(images, trace)[:, 1].sum()
         slope, behind = torch.autograd.grad(score, [trace.tokens[-2], trace.records[-1].inputs])
-    prefix = trace.layout.prefix
+    prefix = trace.layout.num_prefix_tokens
     before = (slope * trace.tokens[-2])[:, prefix:].sum(-1).abs().max()
     assert before < 1e-3 * (behind * trace.records[-1].inputs)[:, prefix:].sum(-1).abs().max()
 
@@ -137,9 +137,9 @@ def test_the_patch_that_decides_is_found():
     for weight in model.parameters():
         weight.zero_()
     model.norm.weight.fill_(1)
-    model.stem.linear.bias[20] = 3  # else the norm makes the score blind to contrast, and x · gradient is 0
+    model.patch_embed.proj.bias[20] = 3  # else the norm makes the score blind to contrast, and x · gradient is 0
     for color in range(3):
-        model.stem.linear.weight.view(24, 3, 16)[5 + color, color] = 0.2 / 16
+        model.patch_embed.proj.weight.view(24, 3, 16)[5 + color, color] = 0.2 / 16
     model.head.weight[0, 5] = model.head.weight[1, 6] = 1
     image = torch.zeros(1, 3, 16, 24)
     image[0, 2] = 5
@@ -147,7 +147,7 @@ def test_the_patch_that_decides_is_found():
     image[0, 1, 8:12, 4:8] = 5
     for name in (*ON_PIXELS, "grad-cam"):
         for target, place in ((CAT, (1, 4)), (EEL, (2, 1))):
-            grid = METHODS[name].explain(model, image, target, FEW.get(name, Settings())).grids[0]
+            grid = METHODS[name].attribute(model, image, target, FEW.get(name, MethodOptions())).values[0]
             if name in ON_PIXELS:
                 assert grid.shape == (16, 24)
                 grid = grid.unflatten(1, (6, 4)).unflatten(0, (4, 4)).sum((1, 3))
@@ -155,56 +155,60 @@ def test_the_patch_that_decides_is_found():
 
 
 @pytest.mark.parametrize("name", OURS)
-@pytest.mark.parametrize("target", [EEL, Margin(EEL, CAT), Predicted(), Feature()], ids=lambda target: target.name)
+@pytest.mark.parametrize(
+    "target",
+    [EEL, ClassDifferenceTarget(EEL, CAT), PredictedClassTarget(), FeatureNormTarget()],
+    ids=lambda target: target.name,
+)
 def test_weights_are_left_alone_frozen_or_not(name, target):
     model, images = vit(), make_images()
     frozen = copy.deepcopy(model).requires_grad_(False)
-    free = METHODS[name].explain(model, images, target, FEW.get(name, Settings()))
-    bound = METHODS[name].explain(frozen, images, target, FEW.get(name, Settings()))
-    assert torch.equal(free.grids, bound.grids) and free.grids.abs().max() > 0
+    free = METHODS[name].attribute(model, images, target, FEW.get(name, MethodOptions()))
+    bound = METHODS[name].attribute(frozen, images, target, FEW.get(name, MethodOptions()))
+    assert torch.equal(free.values, bound.values) and free.values.abs().max() > 0
     assert all(weight.grad is None and weight.requires_grad for weight in model.parameters())
     assert all(weight.grad is None and not weight.requires_grad for weight in frozen.parameters())
-    assert not free.grids.requires_grad and not free.logits.requires_grad and not images.requires_grad
+    assert not free.values.requires_grad and not free.logits.requires_grad and not images.requires_grad
     assert torch.equal(free.logits, model(images))
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_an_image_alone_gives_what_it_gives_in_a_batch(name):
-    model, images, few = vit(), make_images(count=3), FEW.get(name, Settings())
-    together = METHODS[name].explain(model, images, Predicted(), few).grids
+    model, images, few = vit(), make_images(count=3), FEW.get(name, MethodOptions())
+    together = METHODS[name].attribute(model, images, PredictedClassTarget(), few).values
     for i in range(3):
-        alone = METHODS[name].explain(model, images[i : i + 1], Predicted(), few).grids[0]
+        alone = METHODS[name].attribute(model, images[i : i + 1], PredictedClassTarget(), few).values[0]
         assert (together[i] - alone).abs().max() < 1e-10 * together[i].abs().max()
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_half_precision(name):
     model, images = vit(torch.float32), make_images(torch.float32)
-    exact = METHODS[name].explain(model, images, EEL, FEW.get(name, Settings())).grids.flatten(1)
-    maps = METHODS[name].explain(model.bfloat16(), images.bfloat16(), EEL, FEW.get(name, Settings()))
-    assert maps.grids.dtype == torch.float32 and maps.grids.isfinite().all()
-    likeness = torch.cosine_similarity(exact, maps.grids.flatten(1)).min()
+    exact = METHODS[name].attribute(model, images, EEL, FEW.get(name, MethodOptions())).values.flatten(1)
+    maps = METHODS[name].attribute(model.bfloat16(), images.bfloat16(), EEL, FEW.get(name, MethodOptions()))
+    assert maps.values.dtype == torch.float32 and maps.values.isfinite().all()
+    likeness = torch.cosine_similarity(exact, maps.values.flatten(1)).min()
     assert likeness > 0.9, likeness
 
 
 @pytest.mark.parametrize("name", ["integrated-gradients", "smoothgrad"])
 def test_chunks_change_nothing(name, monkeypatch):
-    model, images, settings = vit(), make_images(), Settings(steps=5, samples=5)
-    monkeypatch.setattr(gradients, "CHUNK_NUMBERS", 3 * images.numel())
-    several = METHODS[name].explain(model, images, Predicted(), settings)
-    monkeypatch.setattr(gradients, "CHUNK_NUMBERS", 1)
-    single = METHODS[name].explain(model, images, Predicted(), settings)
-    assert (several.grids - single.grids).abs().max() < 1e-12
+    model, images, settings = vit(), make_images(), MethodOptions(n_steps=5, n_samples=5)
+    monkeypatch.setattr(gradients, "GRADIENT_CHUNK_ELEMENTS", 3 * images.numel())
+    several = METHODS[name].attribute(model, images, PredictedClassTarget(), settings)
+    monkeypatch.setattr(gradients, "GRADIENT_CHUNK_ELEMENTS", 1)
+    single = METHODS[name].attribute(model, images, PredictedClassTarget(), settings)
+    assert (several.values - single.values).abs().max() < 1e-12
 
 
 def test_smoothgrad_is_drawn_from_its_seed():
     model, images = vit(), make_images()
-    first = smoothgrad(model, images, EEL, Settings(samples=4)).grids
-    assert torch.equal(first, smoothgrad(model, images, EEL, Settings(samples=4)).grids)
-    assert not torch.allclose(first, smoothgrad(model, images, EEL, Settings(samples=4, seed=1)).grids)
-    plain = input_x_gradient(model, images, EEL, Settings()).grids
+    first = smoothgrad(model, images, EEL, MethodOptions(n_samples=4)).values
+    assert torch.equal(first, smoothgrad(model, images, EEL, MethodOptions(n_samples=4)).values)
+    assert not torch.allclose(first, smoothgrad(model, images, EEL, MethodOptions(n_samples=4, seed=1)).values)
+    plain = input_x_gradient(model, images, EEL, MethodOptions()).values
     assert not torch.allclose(first, plain)
-    assert torch.allclose(smoothgrad(model, images, EEL, Settings(samples=4, noise=0.0)).grids, plain)
+    assert torch.allclose(smoothgrad(model, images, EEL, MethodOptions(n_samples=4, noise_level=0.0)).values, plain)
 
 
 def test_smoothgrads_noise_follows_the_range_of_the_image():
@@ -216,8 +220,8 @@ def test_smoothgrads_noise_follows_the_range_of_the_image():
             return model(inputs / 7)
 
     images = make_images()
-    usual = smoothgrad(model, images, EEL, Settings(samples=3)).grids
-    assert torch.allclose(smoothgrad(Scaled(), images * 7, EEL, Settings(samples=3)).grids, usual)
+    usual = smoothgrad(model, images, EEL, MethodOptions(n_samples=3)).values
+    assert torch.allclose(smoothgrad(Scaled(), images * 7, EEL, MethodOptions(n_samples=3)).values, usual)
 
 
 class Closed(nn.Module):
@@ -238,10 +242,10 @@ class Closed(nn.Module):
 @pytest.mark.parametrize("name", OURS)
 def test_a_model_without_gradient_is_refused(name):
     with pytest.raises(InputError, match="gives no gradient") as caught:
-        METHODS[name].explain(Closed(), make_images(), EEL, Settings())
-    named = {name for name in METHODS if re.search(rf" {name}\b", gradients.WITHOUT_GRADIENT)}
-    assert named == {"attention", "rollout", "rise"} and gradients.WITHOUT_GRADIENT.startswith("occlusion or rise, ")
-    assert str(caught.value).endswith(f"that needs none: {gradients.WITHOUT_GRADIENT}")
+        METHODS[name].attribute(Closed(), make_images(), EEL, MethodOptions())
+    named = {name for name in METHODS if re.search(rf" {name}\b", gradients.GRADIENT_FREE_METHODS)}
+    assert named == {"attention", "rollout", "rise"} and gradients.GRADIENT_FREE_METHODS.startswith("occlusion or rise, ")
+    assert str(caught.value).endswith(f"that needs none: {gradients.GRADIENT_FREE_METHODS}")
 
 
 def test_what_cannot_be_asked_is_said():
@@ -254,14 +258,14 @@ def test_what_cannot_be_asked_is_said():
             return logits
 
     with pytest.raises(InputError, match=r"legrad needs a model that can read.*gradient-rollout"):
-        legrad(Bare(), make_images(), EEL, Settings())
+        legrad(Bare(), make_images(), EEL, MethodOptions())
     with pytest.raises(InputError, match=r"needs the tokens between.*gradient-rollout"):
-        grad_cam(Bare(), make_images(), EEL, Settings())
+        grad_cam(Bare(), make_images(), EEL, MethodOptions())
     with pytest.raises(InputError, match="no layer 3: this model has layers 0 to 2"):
-        grad_cam(vit(), make_images(), EEL, Settings(layer=3))
+        grad_cam(vit(), make_images(), EEL, MethodOptions(layer=3))
     with pytest.raises(InputError, match="an integral in 0 steps"):
-        integrated_gradients(vit(), make_images(), EEL, Settings(steps=0))
+        integrated_gradients(vit(), make_images(), EEL, MethodOptions(n_steps=0))
     with pytest.raises(InputError, match="a mean over 0 samples"):
-        smoothgrad(vit(), make_images(), EEL, Settings(samples=0))
+        smoothgrad(vit(), make_images(), EEL, MethodOptions(n_samples=0))
     with pytest.raises(InputError, match=r"noise -0\.1 is no standard deviation"):
-        smoothgrad(vit(), make_images(), EEL, Settings(noise=-0.1))
+        smoothgrad(vit(), make_images(), EEL, MethodOptions(noise_level=-0.1))

@@ -5,23 +5,23 @@ import torch
 
 from vitreous.errors import InputError
 from vitreous.explanation.explain import find_target
-from vitreous.explanation.targets import ClassTarget, Margin, Predicted
+from vitreous.explanation.targets import ClassDifferenceTarget, ClassTarget, PredictedClassTarget
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 
 
-def classifier(*names: str) -> Classifier:
-    vit = ViT(ViTConfig((8, 8), 4, width=8, depth=1, heads=1, classes=len(names)))
-    return Classifier(vit, Preprocessing((8, 8), "stretch", (0.5,) * 3, (0.25,) * 3, 4), names)
+def classifier(*names: str) -> ImageClassifier:
+    vit = ViT(ViTConfig((8, 8), 4, embed_dim=8, depth=1, num_heads=1, num_classes=len(names)))
+    return ImageClassifier(vit, Preprocessing((8, 8), "squash", (0.5,) * 3, (0.25,) * 3, 4), names)
 
 
 def test_a_class_is_not_set_against_itself():
     with pytest.raises(InputError, match="'cat' can't be set against itself"):
         find_target(classifier("cat", "dog"), "cat - cat")
     with pytest.raises(InputError, match="set against itself"):
-        Margin(ClassTarget(1, "dog"), ClassTarget(1, "dog"))
+        ClassDifferenceTarget(ClassTarget(1, "dog"), ClassTarget(1, "dog"))
 
 
 @pytest.mark.parametrize("text", ["cat-dog", "cat -dog", "cat- dog", "cat–dog", "cat − dog"])
@@ -33,7 +33,7 @@ def test_a_margin_without_spaces_is_told_how_to_be_written(text):
 def test_dashes_in_names_are_the_names_own():
     model = classifier("cat", "dog", "cat-dog", "x-ray")
     assert find_target(model, "cat-dog") == ClassTarget(2, "cat-dog")
-    assert find_target(model, "x-ray - cat") == Margin(ClassTarget(3, "x-ray"), ClassTarget(0, "cat"))
+    assert find_target(model, "x-ray - cat") == ClassDifferenceTarget(ClassTarget(3, "x-ray"), ClassTarget(0, "cat"))
     with pytest.raises(InputError, match="write 'x-ray - cat'"):
         find_target(model, "x-ray-cat")
     with pytest.raises(InputError, match="there is no class 'x-rays'"):
@@ -42,10 +42,10 @@ def test_dashes_in_names_are_the_names_own():
 
 def test_of_equally_probable_classes_the_first_is_explained():
     logits = torch.tensor([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]], requires_grad=True)
-    target = Predicted()
+    target = PredictedClassTarget()
     scores = target(logits)
     (gradient,) = torch.autograd.grad(scores.sum(), logits)
     assert scores.tolist() == [3, 2] and gradient.tolist() == [[0, 1, 0], [1, 0, 0]]
-    held = target.fixed(logits)
+    held = target.detached(logits)
     (again,) = torch.autograd.grad(held(logits).sum(), logits)
     assert torch.equal(gradient, again)

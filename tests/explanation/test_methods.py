@@ -5,23 +5,23 @@ import pytest
 import torch
 
 from vitreous.errors import InputError
-from vitreous.explanation.explain import every_head, explain_batch
-from vitreous.explanation.options import Settings
+from vitreous.explanation.explain import all_heads, explain_batch
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import METHODS
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 
 
-def classifier(resize="stretch", **options) -> Classifier:
+def classifier(resize="squash", **options) -> ImageClassifier:
     torch.manual_seed(0)
     chosen = {"width": 24, "depth": 3, "heads": 2, "classes": 3, "registers": 2, **options}
     vit = ViT(ViTConfig((16, 24), 4, **chosen))
     with torch.no_grad():
         for weight in vit.parameters():
             weight.normal_(std=0.3)
-    return Classifier(vit, Preprocessing((16, 24), resize, (0.5,) * 3, (0.25,) * 3, 4), ["cat", "dog", "eel"])
+    return ImageClassifier(vit, Preprocessing((16, 24), resize, (0.5,) * 3, (0.25,) * 3, 4), ["cat", "dog", "eel"])
 
 
 def make_image(height, width, seed=0):
@@ -30,34 +30,34 @@ def make_image(height, width, seed=0):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("pooling", ["class", "mean", "attention"])
-@pytest.mark.parametrize("resize", ["stretch", "crop", "aspect"])
+@pytest.mark.parametrize("resize", ["squash", "crop", "aspect"])
 def test_every_method_gives_a_finite_map_in_the_images_own_pixels(method, pooling, resize):
     model = classifier(resize, pooling=pooling)
     images = [make_image(30, 50), make_image(50, 30), make_image(1, 1), make_image(16, 24)]
     explained = explain_batch(model, images, method)
     for image, one in zip(images, explained, strict=True):
-        assert one.heat.shape == image.shape[:2] and one.heat.dtype == np.float32
-        assert np.isfinite(one.heat).all()
-        assert (one.heat >= 0).all() or one.kind == "signed"
-        assert 0 < one.grid.sum() <= 1 + 1e-5 or one.kind != "share"
+        assert one.heatmap.shape == image.shape[:2] and one.heatmap.dtype == np.float32
+        assert np.isfinite(one.heatmap).all()
+        assert (one.heatmap >= 0).all() or one.scale_kind == "signed"
+        assert 0 < one.patch_map.sum() <= 1 + 1e-5 or one.scale_kind != "proportion"
         assert one.overlay().size == (image.shape[1], image.shape[0])
     # The positive part of a class activation map may rightly be empty, for a model of random weights.
-    assert max(np.abs(one.heat).max() for one in explained) > 0 or method.endswith("-cam")
+    assert max(np.abs(one.heatmap).max() for one in explained) > 0 or method.endswith("-cam")
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_is_left_behind(method):
     model, image = classifier(stochastic_depth=0.5), make_image(20, 30)
-    model.vit.train()
-    model.vit.eval()
-    before = {name: value.clone() for name, value in model.vit.state_dict().items()}
+    model.model.train()
+    model.model.eval()
+    before = {name: value.clone() for name, value in model.model.state_dict().items()}
     first = explain_batch(model, [image], method)[0]
     second = explain_batch(model, [image], method)[0]
-    assert np.array_equal(first.heat, second.heat)
-    assert not model.vit.training and torch.is_grad_enabled()
-    assert all(torch.equal(before[name], value) for name, value in model.vit.state_dict().items())
-    assert all(weight.grad is None and weight.requires_grad for weight in model.vit.parameters())
-    assert not any(module._forward_hooks for module in model.vit.modules())
+    assert np.array_equal(first.heatmap, second.heatmap)
+    assert not model.model.training and torch.is_grad_enabled()
+    assert all(torch.equal(before[name], value) for name, value in model.model.state_dict().items())
+    assert all(weight.grad is None and weight.requires_grad for weight in model.model.parameters())
+    assert not any(module._forward_hooks for module in model.model.modules())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -66,35 +66,35 @@ def test_a_batch_says_what_each_image_alone_says(method):
     together = explain_batch(model, images, method)
     for image, one in zip(images, together, strict=True):
         alone = explain_batch(model, [image], method)[0]
-        assert np.abs(one.heat - alone.heat).max() <= 1e-4 * np.abs(one.heat).max()
-        assert one.prediction.name == alone.prediction.name == model.predict(image).name
+        assert np.abs(one.heatmap - alone.heatmap).max() <= 1e-4 * np.abs(one.heatmap).max()
+        assert one.prediction.label == alone.prediction.label == model.predict(image).label
 
 
 def test_attention_looks_where_the_key_is():
     """Known truth: all keys but one patch's are orthogonal to every query, so that patch gets the attention."""
     model = classifier(depth=1, heads=1, registers=0, positions="sincos")
     with torch.no_grad():
-        for weight in model.vit.parameters():
+        for weight in model.model.parameters():
             weight.zero_()
-        model.vit.blocks[0].attention_norm.weight.fill_(1)
-        model.vit.stem.linear.weight[0].fill_(1)
-        model.vit.prefix[0, 1] = 8
-        qkv = model.vit.blocks[0].attention.qkv.weight
+        model.model.blocks[0].norm1.weight.fill_(1)
+        model.model.patch_embed.proj.weight[0].fill_(1)
+        model.model.prefix[0, 1] = 8
+        qkv = model.model.blocks[0].attn.qkv.weight
         qkv[0, 1], qkv[24, 0] = 30, 30
     image = np.zeros((16, 24, 3), np.uint8)
     image[4:8, 16:20] = 255
-    grid = explain_batch(model, [image], "attention")[0].grid
+    grid = explain_batch(model, [image], "attention")[0].patch_map
     assert np.unravel_index(grid.argmax(), grid.shape) == (1, 4)
     assert grid[1, 4] > 2 * np.sort(grid.ravel())[-2]
 
 
 def test_every_head_is_what_attention_gives_for_it():
     model, image = classifier(), make_image(20, 30)
-    maps = every_head(model, image)
+    maps = all_heads(model, image)
     assert len(maps) == 3 and len(maps[0]) == 2
-    one = explain_batch(model, [image], "attention", Settings(1, 1))[0]
-    assert np.allclose(maps[1][1], one.heat, atol=1e-6)
-    assert (one.layer, one.head) == (1, 1) and one.words() == "attention · layer 1 · head 1"
+    one = explain_batch(model, [image], "attention", MethodOptions(1, 1))[0]
+    assert np.allclose(maps[1][1], one.heatmap, atol=1e-6)
+    assert (one.layer, one.head) == (1, 1) and one.caption() == "attention · layer 1 · head 1"
 
 
 @pytest.mark.parametrize("pooling", ["attention", "map"])
@@ -103,30 +103,30 @@ def test_a_way_to_join_heads_is_honored_where_the_head_pools_by_attention(poolin
     model, image = classifier(pooling=pooling), make_image(20, 30)
     plain, joined, last = (
         explain_batch(model, [image], "attention", chosen)[0]
-        for chosen in (Settings(), Settings(fusion=fusion), Settings(-1, fusion=fusion))
+        for chosen in (MethodOptions(), MethodOptions(head_fusion=fusion), MethodOptions(-1, head_fusion=fusion))
     )
-    assert plain.words() == "attention · the pooling's own weights"
-    assert joined.words() == last.words() == f"attention · layer 2 · {fusion} over heads"
-    assert np.array_equal(joined.grid, last.grid) and not np.allclose(joined.grid, plain.grid)
+    assert plain.caption() == "attention · the pooling's own weights"
+    assert joined.caption() == last.caption() == f"attention · layer 2 · {fusion} over heads"
+    assert np.array_equal(joined.patch_map, last.patch_map) and not np.allclose(joined.patch_map, plain.patch_map)
 
 
 def test_uniform_attention_is_one_everywhere():
     model = classifier(pooling="mean", registers=0)
     with torch.no_grad():
-        for block in model.vit.blocks:
-            block.attention.qkv.weight.zero_()
-    for method in [name for name, one in METHODS.items() if one.kind == "share"]:
-        assert np.allclose(explain_batch(model, [make_image(40, 20)], method)[0].heat, 1, atol=1e-4)
+        for block in model.model.blocks:
+            block.attn.qkv.weight.zero_()
+    for method in [name for name, one in METHODS.items() if one.scale_kind == "proportion"]:
+        assert np.allclose(explain_batch(model, [make_image(40, 20)], method)[0].heatmap, 1, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("rolout", None), "did you mean 'rollout'"),
-        (("attention", Settings(3)), r"no layer 3: this model has layers 0 to 2"),
-        (("attention", Settings(-4)), "no layer -4"),
-        (("attention", Settings(0, 2)), "no head 2: this model has heads 0 to 1"),
-        (("rollout", Settings(0)), "has no use for the setting layer"),
+        (("attention", MethodOptions(3)), r"no layer 3: this model has layers 0 to 2"),
+        (("attention", MethodOptions(-4)), "no layer -4"),
+        (("attention", MethodOptions(0, 2)), "no head 2: this model has heads 0 to 1"),
+        (("rollout", MethodOptions(0)), "has no use for the setting layer"),
         (("rollout", None, "dgo"), "did you mean 'dog'"),
     ],
 )
@@ -138,7 +138,7 @@ def test_what_cannot_be_shown_is_said(arguments, words):
 def test_target_tells_its_probability():
     model, image = classifier(), make_image(20, 30)
     one = explain_batch(model, [image], "rollout", None, "eel")[0]
-    assert one.target == "eel" and one.score == dict(one.prediction.ranking)["eel"]
+    assert one.target == "eel" and one.score == dict(one.prediction.scores)["eel"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -147,7 +147,7 @@ def test_inference_mode_changes_nothing(method):
     usual = explain_batch(model, [image], method)[0]
     with torch.inference_mode():
         found = explain_batch(model, [image], method)[0]
-    assert np.allclose(found.heat, usual.heat, atol=1e-5)
+    assert np.allclose(found.heatmap, usual.heatmap, atol=1e-5)
 
 
 @pytest.mark.parametrize(("dtype", "least"), [(torch.float64, 0.999), (torch.bfloat16, 0.6)])
@@ -155,16 +155,16 @@ def test_inference_mode_changes_nothing(method):
 def test_models_of_another_precision_get_images_of_it(method, dtype, least):
     model, image = classifier(), make_image(16, 24)
     exact = explain_batch(model, [image], method, target="cat")[0]
-    model.vit.to(dtype)
-    assert model.prepare(image)[0].dtype == dtype
+    model.model.to(dtype)
+    assert model.preprocess(image)[0].dtype == dtype
     found = explain_batch(model, [image], method, target="cat")[0]
-    assert np.corrcoef(found.heat.ravel(), exact.heat.ravel())[0, 1] > least
+    assert np.corrcoef(found.heatmap.ravel(), exact.heatmap.ravel())[0, 1] > least
 
 
 @pytest.mark.parametrize("method", ["rollout", "occlusion"])
 def test_a_model_in_training_mode_is_refused(method):
     model = classifier()
-    model.vit.blocks[1].train()
+    model.model.blocks[1].train()
     with pytest.raises(InputError, match="training mode"):
         explain_batch(model, [make_image(16, 24)], method)
 
@@ -172,6 +172,6 @@ def test_a_model_in_training_mode_is_refused(method):
 def test_answers_that_are_no_numbers_are_refused():
     model = classifier()
     with torch.no_grad():
-        model.vit.head.bias[1] = float("nan")
+        model.model.head.bias[1] = float("nan")
     with pytest.raises(InputError, match="no number"):
         explain_batch(model, [make_image(16, 24)], "rollout")

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from vitreous.errors import InputError
 from vitreous.explanation import perturbation
-from vitreous.explanation.methods.occlusion import hide, occlusion
-from vitreous.explanation.options import Settings
-from vitreous.explanation.perturbation import ask
-from vitreous.explanation.targets import ClassTarget, Feature, Predicted, region_of_box
+from vitreous.explanation.methods.occlusion import fill_window, occlusion
+from vitreous.explanation.options import MethodOptions
+from vitreous.explanation.perturbation import forward_unperturbed
+from vitreous.explanation.targets import ClassTarget, FeatureNormTarget, PredictedClassTarget, region_target_of_box
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
@@ -17,7 +17,9 @@ from vitreous.model.vit import ViT
 
 def small_vit(pooling="class") -> ViT:
     torch.manual_seed(0)
-    vit = ViT(ViTConfig((12, 20), 4, width=24, depth=2, heads=2, classes=3, registers=2, pooling=pooling)).eval()
+    vit = ViT(
+        ViTConfig((12, 20), 4, embed_dim=24, depth=2, num_heads=2, num_classes=3, reg_tokens=2, global_pool=pooling)
+    ).eval()
     with torch.no_grad():
         for weight in vit.parameters():
             weight.normal_(std=0.3)
@@ -38,29 +40,29 @@ def spot(height=28, width=42) -> Tensor:
 
 @pytest.mark.parametrize("window", [None, 1, 2, 3, 4])
 def test_the_one_place_that_the_answer_depends_on_is_found_and_nothing_else(window):
-    maps = occlusion(bright_there, spot(), Predicted(), Settings(window=window))
-    assert maps.grids.shape == (1, 14, 21)
-    found = maps.grids[0]
+    maps = occlusion(bright_there, spot(), PredictedClassTarget(), MethodOptions(patch_window=window))
+    assert maps.values.shape == (1, 14, 21)
+    found = maps.values[0]
     place = divmod(int(found.argmax()), 21)
     assert 3 <= place[0] <= 6 and 7 <= place[1] <= 10
     reach = window or 2
     far = found.clone()
     far[4 - reach : 6 + reach, 8 - reach : 10 + reach] = 0
     assert far.abs().max() == 0 and found.max() > 0.1
-    against = occlusion(bright_there, spot(), ClassTarget(0, "dark"), Settings(window=window))
-    assert torch.allclose(against.grids, -maps.grids)
+    against = occlusion(bright_there, spot(), ClassTarget(0, "dark"), MethodOptions(patch_window=window))
+    assert torch.allclose(against.values, -maps.values)
 
 
 def test_every_value_is_the_mean_drop_of_the_windows_over_it():
     vit, images = small_vit(), torch.randn(2, 3, 12, 20)
     target = ClassTarget(1, "dog")
-    found = occlusion(vit, images, target, Settings(window=2)).grids
+    found = occlusion(vit, images, target, MethodOptions(patch_window=2)).values
     with torch.no_grad():
         before = target(vit(images))
         sums, count = torch.zeros(2, 3, 5), torch.zeros(3, 5)
         for i in range(2):
             for j in range(4):
-                copy = hide(images, slice(4 * i, 4 * i + 8), slice(4 * j, 4 * j + 8))
+                copy = fill_window(images, slice(4 * i, 4 * i + 8), slice(4 * j, 4 * j + 8))
                 sums[:, i : i + 2, j : j + 2] += (before - target(vit(copy)))[:, None, None]
                 count[i : i + 2, j : j + 2] += 1
     assert torch.allclose(found, sums / count, atol=1e-5)
@@ -71,8 +73,8 @@ def test_nothing_remains_of_what_is_hidden_and_nothing_else_is_changed():
     others = images.clone()
     others[..., 4:12, 10:18] = torch.randn(2, 3, 8, 8) * 50
     down, across = slice(4, 12), slice(10, 18)
-    copy = hide(images, down, across)
-    assert torch.equal(copy, hide(others, down, across))
+    copy = fill_window(images, down, across)
+    assert torch.equal(copy, fill_window(others, down, across))
     copy[..., down, across] = images[..., down, across]
     assert torch.equal(copy, images)
 
@@ -80,27 +82,29 @@ def test_nothing_remains_of_what_is_hidden_and_nothing_else_is_changed():
 @pytest.mark.parametrize(("down", "across"), [((0, 20), (0, 8)), ((12, 20), (22, 30)), ((0, 20), (1, 30))])
 def test_a_flat_image_stays_flat_when_hidden(down, across):
     flat = torch.full((1, 3, 20, 30), 0.7)
-    assert torch.allclose(hide(flat, slice(*down), slice(*across)), flat, atol=1e-5)
+    assert torch.allclose(fill_window(flat, slice(*down), slice(*across)), flat, atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
 def test_a_batch_says_what_each_alone_says_however_many_go_at_once(pooling, monkeypatch):
     vit, images = small_vit(pooling), torch.randn(3, 3, 12, 20)
-    together = occlusion(vit, images, Predicted(), Settings())
-    assert together.grids.shape == (3, 3, 5) and together.logits.shape == (3, 3)
-    monkeypatch.setitem(perturbation.PIXELS_AT_ONCE, "cpu", 1)
+    together = occlusion(vit, images, PredictedClassTarget(), MethodOptions())
+    assert together.values.shape == (3, 3, 5) and together.logits.shape == (3, 3)
+    monkeypatch.setitem(perturbation.MAX_PIXELS_PER_PASS, "cpu", 1)
     for i in range(3):
-        alone = occlusion(vit, images[i : i + 1], Predicted(), Settings())
-        assert torch.allclose(alone.grids[0], together.grids[i], atol=1e-4)
+        alone = occlusion(vit, images[i : i + 1], PredictedClassTarget(), MethodOptions())
+        assert torch.allclose(alone.values[0], together.values[i], atol=1e-4)
 
 
 def test_any_module_will_do():
     torch.manual_seed(0)
     cnn = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).eval()
-    grids = occlusion(cnn, torch.randn(2, 3, 28, 56), Predicted(), Settings(window=4)).grids
+    grids = occlusion(cnn, torch.randn(2, 3, 28, 56), PredictedClassTarget(), MethodOptions(patch_window=4)).values
     assert grids.shape == (2, 14, 28) and torch.isfinite(grids).all() and grids.abs().max() > 0
-    tiny = occlusion(lambda images: images.mean((2, 3)), torch.randn(1, 3, 3, 5), Feature(), Settings(window=1))
-    assert tiny.grids.shape == (1, 3, 5)
+    tiny = occlusion(
+        lambda images: images.mean((2, 3)), torch.randn(1, 3, 3, 5), FeatureNormTarget(), MethodOptions(patch_window=1)
+    )
+    assert tiny.values.shape == (1, 3, 5)
 
 
 def test_a_model_whose_trace_cannot_be_filled_is_a_black_box():
@@ -109,7 +113,7 @@ def test_a_model_whose_trace_cannot_be_filled_is_a_black_box():
             raise InputError("no attention is seen")
         return bright_there(images)
 
-    assert occlusion(unseen, spot(), Predicted(), Settings()).grids.shape == (1, 14, 21)
+    assert occlusion(unseen, spot(), PredictedClassTarget(), MethodOptions()).values.shape == (1, 14, 21)
 
 
 def test_less_is_asked_at_once_where_memory_runs_out():
@@ -121,19 +125,19 @@ def test_less_is_asked_at_once_where_memory_runs_out():
         largest.append(len(inputs))
         return vit(inputs)
 
-    found = occlusion(full, images, Predicted(), Settings(window=4)).grids
+    found = occlusion(full, images, PredictedClassTarget(), MethodOptions(patch_window=4)).values
     assert max(largest) == 4 and torch.isfinite(found).all()
     with pytest.raises(torch.OutOfMemoryError):
-        occlusion(lambda inputs: full(inputs.repeat(5, 1, 1, 1)), images[:1], Predicted(), Settings())
+        occlusion(lambda inputs: full(inputs.repeat(5, 1, 1, 1)), images[:1], PredictedClassTarget(), MethodOptions())
 
 
 def test_a_region_is_asked_for_in_every_copy():
     vit, images = small_vit(), torch.randn(2, 3, 12, 20)
-    region = region_of_box((1, 1, 2, 3), (3, 5))
-    found = occlusion(vit, images, region, Settings(window=1)).grids
-    trace = ask(vit, images).trace
-    held = region.fixed(torch.empty(0), trace)
-    copy, seen = hide(images, slice(4, 8), slice(8, 12)), Trace()
+    region = region_target_of_box((1, 1, 2, 3), (3, 5))
+    found = occlusion(vit, images, region, MethodOptions(patch_window=1)).values
+    trace = forward_unperturbed(vit, images).trace
+    held = region.detached(torch.empty(0), trace)
+    copy, seen = fill_window(images, slice(4, 8), slice(8, 12)), Trace()
     with torch.no_grad():
         vit(copy, seen)
     drop = held(torch.empty(0), trace) - held(torch.empty(0), seen)
@@ -143,7 +147,7 @@ def test_a_region_is_asked_for_in_every_copy():
 def test_windows_that_hide_nothing_or_all_are_refused():
     vit, images = small_vit(), torch.randn(1, 3, 12, 20)
     with pytest.raises(InputError, match="window is 0"):
-        occlusion(vit, images, Predicted(), Settings(window=0))
+        occlusion(vit, images, PredictedClassTarget(), MethodOptions(patch_window=0))
     with pytest.raises(InputError, match="hides the whole image of 3 × 5"):
-        occlusion(vit, images, Predicted(), Settings(window=5))
-    assert occlusion(vit, images, Predicted(), Settings(window=4)).grids.shape == (1, 3, 5)
+        occlusion(vit, images, PredictedClassTarget(), MethodOptions(patch_window=5))
+    assert occlusion(vit, images, PredictedClassTarget(), MethodOptions(patch_window=4)).values.shape == (1, 3, 5)

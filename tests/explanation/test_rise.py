@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from vitreous.errors import InputError
 from vitreous.explanation import perturbation
-from vitreous.explanation.methods.rise import Masks, rise
-from vitreous.explanation.options import Settings
-from vitreous.explanation.targets import ClassTarget, Margin, Predicted
+from vitreous.explanation.methods.rise import RandomMasks, rise
+from vitreous.explanation.options import MethodOptions
+from vitreous.explanation.targets import ClassDifferenceTarget, ClassTarget, PredictedClassTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 
@@ -26,16 +26,18 @@ def spot() -> Tensor:
 
 def small_vit(pooling="class") -> ViT:
     torch.manual_seed(0)
-    vit = ViT(ViTConfig((12, 20), 4, width=24, depth=2, heads=2, classes=3, registers=2, pooling=pooling)).eval()
+    vit = ViT(
+        ViTConfig((12, 20), 4, embed_dim=24, depth=2, num_heads=2, num_classes=3, reg_tokens=2, global_pool=pooling)
+    ).eval()
     with torch.no_grad():
         for weight in vit.parameters():
             weight.normal_(std=0.3)
     return vit
 
 
-@pytest.mark.parametrize("target", [Predicted(), ClassTarget(1, "bright")])
+@pytest.mark.parametrize("target", [PredictedClassTarget(), ClassTarget(1, "bright")])
 def test_the_one_place_that_the_answer_depends_on_is_found(target):
-    found = rise(bright_there, spot(), target, Settings(samples=600)).grids
+    found = rise(bright_there, spot(), target, MethodOptions(n_samples=600)).values
     assert found.shape == (1, 28, 42)
     row, column = divmod(int(found[0].argmax()), 42)
     assert 6 <= row < 14 and 26 <= column < 34
@@ -47,24 +49,32 @@ def test_the_one_place_that_the_answer_depends_on_is_found(target):
 def test_it_is_petsiuks_mean_of_masks_less_the_mean_score():
     vit, images = small_vit(), torch.randn(2, 3, 12, 20)
     dog, eel = ClassTarget(1, "dog"), ClassTarget(2, "eel")
-    masks = Masks(40, (12, 20), 5).drawn(0, 40).double()
+    masks = RandomMasks(40, (12, 20), 5).drawn(0, 40).double()
     vit.double()
     with torch.no_grad():
         answers = torch.stack([vit(images.double() * mask) for mask in masks])
-    for target, scores in ((dog, answers.softmax(-1)[..., 1]), (Margin(dog, eel), answers[..., 1] - answers[..., 2])):
+    for target, scores in (
+        (dog, answers.softmax(-1)[..., 1]),
+        (ClassDifferenceTarget(dog, eel), answers[..., 1] - answers[..., 2]),
+    ):
         paper = torch.einsum("nb,nhw->bhw", scores, masks) / (40 * 0.5)
-        found = rise(vit, images.double(), target, Settings(samples=40, seed=5)).grids
+        found = rise(vit, images.double(), target, MethodOptions(n_samples=40, seed=5)).values
         assert torch.allclose(found, paper - scores.mean(0)[:, None, None], atol=1e-6)
 
 
 def test_an_answer_that_never_changes_has_no_reasons():
-    found = rise(lambda images: torch.ones(len(images), 2), torch.randn(1, 3, 9, 14), Predicted(), Settings(samples=10))
-    assert found.grids.abs().max() < 1e-6
+    found = rise(
+        lambda images: torch.ones(len(images), 2),
+        torch.randn(1, 3, 9, 14),
+        PredictedClassTarget(),
+        MethodOptions(n_samples=10),
+    )
+    assert found.values.abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("size_hw", [(28, 42), (9, 5), (1, 3), (224, 100)])
 def test_masks_complete_each_other_and_half_of_everything_is_shown(size_hw):
-    masks = Masks(200, size_hw, 0)
+    masks = RandomMasks(200, size_hw, 0)
     drawn = masks.drawn(0, 200)
     assert drawn.shape == (200, *size_hw) and drawn.min() >= 0 and drawn.max() <= 1
     assert torch.allclose(drawn[::2] + drawn[1::2], torch.ones(()))
@@ -76,24 +86,26 @@ def test_masks_complete_each_other_and_half_of_everything_is_shown(size_hw):
 
 @pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
 def test_a_batch_says_what_each_alone_says_however_many_go_at_once(pooling, monkeypatch):
-    vit, images, settings = small_vit(pooling), torch.randn(3, 3, 12, 20), Settings(samples=30)
-    together = rise(vit, images, Predicted(), settings).grids
-    assert torch.equal(rise(vit, images, Predicted(), settings).grids, together)
-    assert not torch.allclose(rise(vit, images, Predicted(), Settings(samples=30, seed=1)).grids, together)
-    monkeypatch.setitem(perturbation.PIXELS_AT_ONCE, "cpu", 12 * 20 * 7)
+    vit, images, settings = small_vit(pooling), torch.randn(3, 3, 12, 20), MethodOptions(n_samples=30)
+    together = rise(vit, images, PredictedClassTarget(), settings).values
+    assert torch.equal(rise(vit, images, PredictedClassTarget(), settings).values, together)
+    assert not torch.allclose(
+        rise(vit, images, PredictedClassTarget(), MethodOptions(n_samples=30, seed=1)).values, together
+    )
+    monkeypatch.setitem(perturbation.MAX_PIXELS_PER_PASS, "cpu", 12 * 20 * 7)
     for i in range(3):
-        alone = rise(vit, images[i : i + 1], Predicted(), settings).grids
+        alone = rise(vit, images[i : i + 1], PredictedClassTarget(), settings).values
         assert torch.allclose(alone[0], together[i], atol=1e-5)
 
 
 def test_any_module_will_do():
     torch.manual_seed(0)
     cnn = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).eval()
-    found = rise(cnn, torch.randn(2, 1, 15, 31), Predicted(), Settings(samples=20))
-    assert found.grids.shape == (2, 15, 31) and torch.isfinite(found.grids).all() and found.logits.shape == (2, 5)
+    found = rise(cnn, torch.randn(2, 1, 15, 31), PredictedClassTarget(), MethodOptions(n_samples=20))
+    assert found.values.shape == (2, 15, 31) and torch.isfinite(found.values).all() and found.logits.shape == (2, 5)
 
 
 @pytest.mark.parametrize("samples", [0, 1, -2, 7])
 def test_masks_come_in_pairs(samples):
     with pytest.raises(InputError, match="even number"):
-        rise(small_vit(), torch.randn(1, 3, 12, 20), Predicted(), Settings(samples=samples))
+        rise(small_vit(), torch.randn(1, 3, 12, 20), PredictedClassTarget(), MethodOptions(n_samples=samples))

@@ -5,23 +5,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitreous.explanation.methods.attention import joined
-from vitreous.explanation.methods.rollout import plain_rollout, roll
-from vitreous.explanation.options import Settings
+from vitreous.explanation.methods.attention import fuse_heads
+from vitreous.explanation.methods.rollout import propagate, reference_rollout
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.streaming import attention_products
 from vitreous.explanation.streaming.attention_products import (
-    plain_attention,
-    plain_row_times_attention,
+    reference_attention,
+    reference_row_times_attention,
     row_times_attention,
 )
 from vitreous.model import kernels
-from vitreous.model.kernels import attend
+from vitreous.model.kernels import dot_product_attention
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
 
 
 def rows_joined(trace: Trace, layer: int, head: int | None = None) -> torch.Tensor:
     """What the readout's tokens attend to in a layer."""
-    return joined(row_times_attention(trace.readout, trace.records[layer]), Settings(head=head))
+    return fuse_heads(row_times_attention(trace.readout, trace.records[layer]), MethodOptions(head=head))
 
 
 def random_trace(
@@ -31,7 +31,7 @@ def random_trace(
     records = []
     for _ in range(layers):
         query, key, value = (torch.randn(batch, heads, tokens, width, dtype=dtype) * 3 for _ in range(3))
-        fused = attend(query, key, value)
+        fused = dot_product_attention(query, key, value)
         by_products = {
             "unknown": (None, None),
             "written out": (torch.softmax(query @ key.transpose(-2, -1) * width**-0.5, -1), None),
@@ -51,14 +51,14 @@ def random_trace(
 @pytest.mark.parametrize("block", [1, 1000, 2**22])
 @pytest.mark.parametrize("kernel", ["unknown", "written out", "fused"])
 def test_streamed_rollout_is_the_plain_one(readout, dtype, tolerance, block, kernel, monkeypatch):
-    monkeypatch.setattr(attention_products, "BLOCK_NUMBERS", block)
-    monkeypatch.setattr(attention_products, "HEAD_BY_HEAD_TOKENS", 2)
-    monkeypatch.setattr(attention_products, "FEWEST_ROWS", 1)
-    monkeypatch.setattr(kernels, "WRITTEN_OUT_TOKENS", {})
-    monkeypatch.setattr(kernels, "GRADIENTLESS_WRITTEN_OUT_TOKENS", 0)
+    monkeypatch.setattr(attention_products, "BLOCK_ELEMENTS", block)
+    monkeypatch.setattr(attention_products, "MIN_TOKENS_PER_HEAD", 2)
+    monkeypatch.setattr(attention_products, "MIN_ROWS", 1)
+    monkeypatch.setattr(kernels, "EAGER_MAX_TOKENS", {})
+    monkeypatch.setattr(kernels, "EAGER_MAX_TOKENS_NO_GRAD", 0)
     trace = random_trace(dtype=dtype, readout=readout, kernel=kernel)
     assert kernel != "fused" or trace.records[0].log_sums is not None
-    assert (roll(trace.records, trace.readout) - plain_rollout(trace, trace.readout)).abs().max() < tolerance
+    assert (propagate(trace.records, trace.readout) - reference_rollout(trace, trace.readout)).abs().max() < tolerance
 
 
 @given(
@@ -72,19 +72,19 @@ def test_streamed_rollout_is_the_plain_one(readout, dtype, tolerance, block, ker
 def test_any_shape_any_block(heads, tokens, layers, block, seed):
     torch.manual_seed(seed)
     trace = random_trace(layers, 2, heads, tokens, 4, readout="random")
-    before = attention_products.BLOCK_NUMBERS
-    attention_products.BLOCK_NUMBERS = block
+    before = attention_products.BLOCK_ELEMENTS
+    attention_products.BLOCK_ELEMENTS = block
     try:
-        assert (roll(trace.records, trace.readout) - plain_rollout(trace, trace.readout)).abs().max() < 1e-10
+        assert (propagate(trace.records, trace.readout) - reference_rollout(trace, trace.readout)).abs().max() < 1e-10
     finally:
-        attention_products.BLOCK_NUMBERS = before
+        attention_products.BLOCK_ELEMENTS = before
 
 
 @pytest.mark.parametrize("readout", ["class", "patches", "random"])
 def test_rows_sum_to_one(readout):
     trace = random_trace(readout=readout)
     ones = torch.ones(2, dtype=torch.float64)
-    assert torch.allclose(roll(trace.records, trace.readout).sum(1), ones)
+    assert torch.allclose(propagate(trace.records, trace.readout).sum(1), ones)
     for head in (None, 0, 2):
         assert torch.allclose(rows_joined(trace, 1, head).sum(1), ones)
 
@@ -92,7 +92,7 @@ def test_rows_sum_to_one(readout):
 def test_attention_of_the_class_token_is_its_row():
     trace = random_trace()
     for layer in range(4):
-        whole = plain_attention(trace.records[layer])
+        whole = reference_attention(trace.records[layer])
         assert torch.allclose(rows_joined(trace, layer), whole[:, :, 0].mean(1))
         assert torch.allclose(rows_joined(trace, layer, 1), whole[:, 1, 0])
     assert torch.equal(
@@ -110,16 +110,16 @@ def test_layers_are_taken_in_the_order_of_autograd():
     inputs = torch.randn(2, 37, 1, dtype=torch.float64, requires_grad=True)
     tokens = inputs
     for record in trace.records:
-        tokens = (tokens + plain_attention(record).mean(1) @ tokens) / 2
+        tokens = (tokens + reference_attention(record).mean(1) @ tokens) / 2
     (gradient,) = torch.autograd.grad(tokens[:, 0].sum(), inputs)
-    assert torch.allclose(roll(trace.records, trace.readout), gradient.squeeze(-1), atol=1e-12)
+    assert torch.allclose(propagate(trace.records, trace.readout), gradient.squeeze(-1), atol=1e-12)
 
 
 def test_a_second_call_gives_the_same_and_leaves_the_trace_alone():
     trace = random_trace()
     kept = trace.readout.clone()
-    first = roll(trace.records, trace.readout)
-    assert torch.equal(roll(trace.records, trace.readout), first)
+    first = propagate(trace.records, trace.readout)
+    assert torch.equal(propagate(trace.records, trace.readout), first)
     assert torch.equal(trace.readout, kept) and len(trace.records) == 4
 
 
@@ -129,7 +129,7 @@ def test_half_precision_records_are_read_in_float32():
         AttentionRecord(r.query.bfloat16(), r.key.bfloat16(), r.value.bfloat16(), r.output, r.scale)
         for r in trace.records
     ]
-    row = roll(halves, trace.readout.bfloat16())
+    row = propagate(halves, trace.readout.bfloat16())
     assert row.dtype == torch.float32
     assert torch.allclose(row.sum(1), torch.ones(2), atol=1e-5)
 
@@ -138,5 +138,5 @@ def test_row_times_attention_computes_only_rows_that_count():
     trace = random_trace(tokens=50)
     record, row = trace.records[0], torch.zeros(2, 50, dtype=torch.float64)
     row[0, 7], row[1, 9] = 0.3, 0.7
-    assert torch.allclose(row_times_attention(row, record), plain_row_times_attention(row, record))
+    assert torch.allclose(row_times_attention(row, record), reference_row_times_attention(row, record))
     assert row_times_attention(torch.zeros_like(row), record).abs().sum() == 0

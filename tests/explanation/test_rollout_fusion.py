@@ -7,21 +7,25 @@ from hypothesis import strategies as st
 
 from vitreous.errors import InputError
 from vitreous.explanation.methods.rollout import (
-    joined_rows,
-    plain_joined_rollout,
-    plain_rollout,
-    roll,
-    roll_joined,
+    fuse_rows,
+    propagate,
+    propagate_fused,
+    reference_fused_rollout,
+    reference_rollout,
     rollout,
 )
-from vitreous.explanation.options import Settings
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.streaming import attention_products
-from vitreous.explanation.targets import Predicted
+from vitreous.explanation.targets import PredictedClassTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
 from vitreous.model.vit import ViT
 
-WAYS = [Settings(fusion=fusion, discard=discard) for fusion in ("mean", "max", "min") for discard in (0.0, 0.5, 0.9)]
+WAYS = [
+    MethodOptions(head_fusion=fusion, discard_ratio=discard)
+    for fusion in ("mean", "max", "min")
+    for discard in (0.0, 0.5, 0.9)
+]
 
 
 def random_trace(layers=3, heads=3, tokens=23, dtype=torch.float64) -> Trace:
@@ -33,30 +37,32 @@ def random_trace(layers=3, heads=3, tokens=23, dtype=torch.float64) -> Trace:
     return Trace(records, TokenLayout(1, 1, tokens - 1), row / row.sum(1, keepdim=True))
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.fusion}-{way.discard}")
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.head_fusion}-{way.discard_ratio}")
 @pytest.mark.parametrize("block", [1, 700, 2**20])
 def test_rollout_in_blocks_is_the_plain_one_and_its_rows_sum_to_one(way, block, monkeypatch):
-    monkeypatch.setattr(attention_products, "BLOCK_NUMBERS", block)
+    monkeypatch.setattr(attention_products, "BLOCK_ELEMENTS", block)
     torch.manual_seed(1)
     trace = random_trace()
     one_token = torch.zeros_like(trace.readout)
     one_token[:, 0] = 1
     for row in (trace.readout, one_token):
-        found = roll_joined(trace, row, way)
-        assert (found - plain_joined_rollout(trace, row, way)).abs().max() < 1e-10
+        found = propagate_fused(trace, row, way)
+        assert (found - reference_fused_rollout(trace, row, way)).abs().max() < 1e-10
         assert torch.allclose(found.sum(1), torch.ones(2, dtype=torch.float64), atol=1e-12)
 
 
 def test_the_mean_with_nothing_discarded_is_abnar_and_zuidemas():
     trace = random_trace()
-    assert (roll_joined(trace, trace.readout, Settings()) - roll(trace.records, trace.readout)).abs().max() < 1e-12
-    plain = plain_joined_rollout(trace, trace.readout, Settings())
-    assert (plain - plain_rollout(trace, trace.readout)).abs().max() < 1e-12
+    assert (propagate_fused(trace, trace.readout, MethodOptions()) - propagate(trace.records, trace.readout)).abs().max() < 1e-12
+    plain = reference_fused_rollout(trace, trace.readout, MethodOptions())
+    assert (plain - reference_rollout(trace, trace.readout)).abs().max() < 1e-12
 
 
 def test_one_head_is_its_own_mean_maximum_and_minimum():
     trace = random_trace(heads=1)
-    first, *others = (roll_joined(trace, trace.readout, Settings(fusion=way)) for way in ("mean", "max", "min"))
+    first, *others = (
+        propagate_fused(trace, trace.readout, MethodOptions(head_fusion=way)) for way in ("mean", "max", "min")
+    )
     assert all(torch.allclose(first, other, atol=1e-12) for other in others)
 
 
@@ -64,7 +70,7 @@ def test_one_head_is_its_own_mean_maximum_and_minimum():
 @settings(max_examples=50, deadline=None)
 def test_the_smallest_weights_of_each_row_go_and_at_least_one_stays(tokens, discard, seed):
     attention = torch.rand(2, 2, 4, tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    joined = joined_rows(attention, Settings(fusion="max", discard=discard))
+    joined = fuse_rows(attention, MethodOptions(head_fusion="max", discard_ratio=discard))
     whole = attention.amax(1)
     gone = joined == 0
     assert (gone.sum(-1) == min(tokens - 1, int(discard * tokens + 1e-9))).all()
@@ -74,35 +80,35 @@ def test_the_smallest_weights_of_each_row_go_and_at_least_one_stays(tokens, disc
 
 def test_equal_weights_stay_together():
     even = torch.full((1, 2, 3, 10), 0.1, dtype=torch.float64)
-    assert torch.allclose(joined_rows(even, Settings(discard=0.9)), even[:, 0])
+    assert torch.allclose(fuse_rows(even, MethodOptions(discard_ratio=0.9)), even[:, 0])
 
 
 def test_heads_that_look_at_different_tokens_leave_the_residual_connection():
     """By minimum nothing is left of such a row, and all of it stays where it is."""
     attention = torch.zeros(1, 2, 2, 2)
     attention[:, 0, :, 0] = attention[:, 1, :, 1] = 1
-    assert joined_rows(attention, Settings(fusion="min")).abs().sum() == 0
+    assert fuse_rows(attention, MethodOptions(head_fusion="min")).abs().sum() == 0
     query = torch.tensor([[[[1.0], [1.0]], [[1.0], [1.0]]]])
     key = torch.tensor([[[[900.0], [-900.0]], [[-900.0], [900.0]]]])
     trace = Trace([AttentionRecord(query, key, key, key, 1.0)])
     row = torch.tensor([[0.3, 0.7]])
-    assert torch.allclose(roll_joined(trace, row, Settings(fusion="min")), row)
+    assert torch.allclose(propagate_fused(trace, row, MethodOptions(head_fusion="min")), row)
 
 
 def test_the_method_takes_the_settings():
     torch.manual_seed(0)
-    vit = ViT(ViTConfig((12, 20), 4, width=24, depth=2, heads=2, classes=3, registers=2)).eval()
+    vit = ViT(ViTConfig((12, 20), 4, embed_dim=24, depth=2, num_heads=2, num_classes=3, reg_tokens=2)).eval()
     with torch.no_grad():
         for weight in vit.parameters():
             weight.normal_(std=0.3)
     images = torch.randn(2, 3, 12, 20)
-    grids = [rollout(vit, images, Predicted(), way).grids for way in WAYS]
+    grids = [rollout(vit, images, PredictedClassTarget(), way).values for way in WAYS]
     assert all(grid.shape == (2, 3, 5) for grid in grids)
     assert not any(torch.allclose(grids[0], other) for other in grids[1:])
 
 
 @pytest.mark.parametrize("discard", [-0.1, 1.0, 2.0, float("nan")])
 def test_a_share_that_leaves_nothing_is_refused(discard):
-    vit = ViT(ViTConfig((8, 8), 4, width=8, depth=1, heads=2, classes=2))
+    vit = ViT(ViTConfig((8, 8), 4, embed_dim=8, depth=1, num_heads=2, num_classes=2))
     with pytest.raises(InputError, match="0 to below 1"):
-        rollout(vit, torch.randn(1, 3, 8, 8), Predicted(), Settings(discard=discard))
+        rollout(vit, torch.randn(1, 3, 8, 8), PredictedClassTarget(), MethodOptions(discard_ratio=discard))

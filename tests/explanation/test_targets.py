@@ -9,25 +9,26 @@ from torch.nn import functional
 
 from vitreous.errors import InputError
 from vitreous.explanation.explain import explain_batch, find_target
-from vitreous.explanation.options import Settings
-from vitreous.explanation.regions import SourceRegion, parse_region
-from vitreous.explanation.targets import Feature, Predicted, Text, region_of_box
+from vitreous.explanation.options import MethodOptions
+from vitreous.explanation.regions import PixelRegion, parse_region
+from vitreous.explanation.targets import FeatureNormTarget, PredictedClassTarget, TextTarget, region_target_of_box
 from vitreous.explanation.text_targets import embed_text, text_target
-from vitreous.imaging.preprocessing import Geometry, Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.imaging.geometry import Geometry
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 
 
-def classifier(names=("cat", "dog", "text:x"), resize="stretch", **options) -> Classifier:
+def classifier(names=("cat", "dog", "text:x"), resize="squash", **options) -> ImageClassifier:
     torch.manual_seed(0)
     chosen = {"width": 24, "depth": 2, "heads": 2, "classes": len(names), "registers": 2, **options}
     vit = ViT(ViTConfig((16, 24), 4, **chosen))
     with torch.no_grad():
         for weight in vit.parameters():
             weight.normal_(std=0.3)
-    return Classifier(vit, Preprocessing((16, 24), resize, (0.5,) * 3, (0.25,) * 3, 4), names)
+    return ImageClassifier(vit, Preprocessing((16, 24), resize, (0.5,) * 3, (0.25,) * 3, 4), names)
 
 
 def make_image(height=40, width=60):
@@ -36,24 +37,24 @@ def make_image(height=40, width=60):
 
 @pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
 def test_a_region_is_the_length_of_its_last_tokens_along_their_present_directions(pooling):
-    vit, region = classifier(pooling=pooling).vit, region_of_box((1, 2, 3, 5), (4, 6))
+    vit, region = classifier(pooling=pooling).model, region_target_of_box((1, 2, 3, 5), (4, 6))
     trace, changed = Trace(), Trace()
     images = torch.randn(2, 3, 16, 24)
     logits = vit(images, trace)
-    prefix = trace.layout.prefix
+    prefix = trace.layout.num_prefix_tokens
     tokens = trace.tokens[-1][:, prefix:].unflatten(1, (4, 6))[:, 1:3, 2:5].flatten(1, 2)
     assert torch.allclose(region(logits, trace), tokens.norm(dim=-1).sum(1), rtol=1e-5)
-    held = region.fixed(logits, trace)
+    held = region.detached(logits, trace)
     vit(images + torch.randn_like(images), changed)
     others = changed.tokens[-1][:, prefix:].unflatten(1, (4, 6))[:, 1:3, 2:5].flatten(1, 2)
     wanted = (others * functional.normalize(tokens, dim=-1)).sum((1, 2))
     assert torch.allclose(held(logits, changed), wanted, rtol=1e-4)
-    assert held.fixed(logits, changed) is held and held.name == "region"
+    assert held.detached(logits, changed) is held and held.name == "region"
 
 
 def test_the_gradient_of_a_region_is_the_direction_alone():
-    trace, region = Trace(), region_of_box((0, 0, 1, 1), (4, 6))
-    logits = classifier().vit(torch.randn(1, 3, 16, 24), trace)
+    trace, region = Trace(), region_target_of_box((0, 0, 1, 1), (4, 6))
+    logits = classifier().model(torch.randn(1, 3, 16, 24), trace)
     (gradient,) = torch.autograd.grad(region(logits, trace).sum(), [trace.tokens[-1]])
     wanted = torch.zeros_like(gradient)
     wanted[:, 3] = functional.normalize(trace.tokens[-1][:, 3], dim=-1)
@@ -63,16 +64,16 @@ def test_the_gradient_of_a_region_is_the_direction_alone():
 @pytest.mark.parametrize("box", [(0, 0, 5, 1), (1, 1, 1, 2), (-1, 0, 1, 1), (0, 0, 1, 7)])
 def test_a_box_that_leaves_the_grid_is_refused(box):
     with pytest.raises(InputError, match="no part of the model's grid of 4 × 6"):
-        region_of_box(box, (4, 6))
+        region_target_of_box(box, (4, 6))
 
 
 def test_a_region_without_tokens_or_on_another_grid_is_refused():
-    vit, trace = classifier().vit, Trace()
+    vit, trace = classifier().model, Trace()
     logits = vit(torch.randn(1, 3, 16, 24), trace)
     with pytest.raises(InputError, match="this method can't see"):
-        region_of_box((0, 0, 1, 1), (4, 6))(logits)
+        region_target_of_box((0, 0, 1, 1), (4, 6))(logits)
     with pytest.raises(InputError, match="grid of 6 × 4 patches, the model's has 4 × 6"):
-        region_of_box((0, 0, 1, 1), (6, 4))(logits, trace)
+        region_target_of_box((0, 0, 1, 1), (6, 4))(logits, trace)
 
 
 @pytest.mark.parametrize(
@@ -87,14 +88,14 @@ def test_a_region_without_tokens_or_on_another_grid_is_refused():
 )
 def test_a_box_in_source_pixels_becomes_the_nearest_patches(box, patches):
     geometry = Geometry((40, 60), (16, 24), (0.0, 0.0, 40.0, 60.0))
-    assert SourceRegion(*box).on(geometry, 4).patches == region_of_box(patches, (4, 6)).patches
+    assert PixelRegion(*box).on(geometry, 4).patches == region_target_of_box(patches, (4, 6)).patches
 
 
 def test_only_what_the_model_sees_counts():
     cropped = Geometry((40, 100), (16, 24), (0.0, 20.0, 40.0, 80.0))
-    assert SourceRegion(20, 0, 30, 10).on(cropped, 4).patches == ((0, 0),)
+    assert PixelRegion(20, 0, 30, 10).on(cropped, 4).patches == ((0, 0),)
     with pytest.raises(InputError, match="not on the part of the image that the model sees: x 20 to 80"):
-        SourceRegion(0, 0, 10, 10).on(cropped, 4)
+        PixelRegion(0, 0, 10, 10).on(cropped, 4)
 
 
 @pytest.mark.parametrize("text", ["region:", "region:1,2,3", "region:a,b,c,d", "region:5,5,5,9", "region:-1,0,3,4"])
@@ -107,14 +108,14 @@ def test_what_is_no_region_is_said(text):
 def test_images_of_any_size_are_asked_for_their_own_patches(method):
     model = classifier(resize="aspect")
     wide, high = make_image(40, 60), make_image(60, 40)
-    settings = Settings(window=1) if method == "occlusion" else None
+    settings = MethodOptions(patch_window=1) if method == "occlusion" else None
     both = explain_batch(model, [wide, high, wide], method, settings, target="region:0,0,10,10")
-    assert all(np.isfinite(one.heat).all() and one.target == "region 0,0 to 10,10" for one in both)
-    assert np.allclose(both[0].heat, both[2].heat) and both[0].score is None
+    assert all(np.isfinite(one.heatmap).all() and one.target == "region 0,0 to 10,10" for one in both)
+    assert np.allclose(both[0].heatmap, both[2].heatmap) and both[0].score is None
     alone = explain_batch(model, [high], method, settings, target="region:0,0,10,10")[0]
-    assert np.allclose(alone.heat, both[1].heat, atol=1e-4)
+    assert np.allclose(alone.heatmap, both[1].heatmap, atol=1e-4)
     other = explain_batch(model, [wide], method, settings, target="region:40,30,60,40")[0]
-    assert not np.allclose(other.heat, both[0].heat)
+    assert not np.allclose(other.heatmap, both[0].heatmap)
 
 
 def test_a_class_may_be_called_like_a_text_or_a_region():
@@ -123,16 +124,19 @@ def test_a_class_may_be_called_like_a_text_or_a_region():
 
 
 def test_without_a_word_it_is_the_prediction_or_the_features():
-    assert find_target(classifier(), None) == Predicted() and find_target(classifier(()), None) == Feature()
+    assert (
+        find_target(classifier(), None) == PredictedClassTarget()
+        and find_target(classifier(()), None) == FeatureNormTarget()
+    )
 
 
 def test_a_text_is_a_cosine():
     vectors, text = torch.randn(5, 8), torch.randn(8)
-    found = Text(text, "text 'a cat'")(vectors)
+    found = TextTarget(text, "text 'a cat'")(vectors)
     assert torch.allclose(found, (vectors @ text) / (vectors.norm(dim=1) * text.norm()))
-    assert torch.allclose(Text(text * 3, "three")(vectors * 2), found)
+    assert torch.allclose(TextTarget(text * 3, "three")(vectors * 2), found)
     with pytest.raises(InputError, match="vector of 8 numbers, and this model answers with 9"):
-        Text(text, "text 'a cat'")(torch.randn(1, 9))
+        TextTarget(text, "text 'a cat'")(torch.randn(1, 9))
 
 
 def tokenizer_folder(folder):
@@ -183,7 +187,7 @@ def test_texts_are_embedded_as_transformers_compares_them(clip_folder):
     with torch.no_grad():
         tokens = tokenizer(texts, return_tensors="pt", padding=True)
         wanted = theirs(pixel_values=images, **tokens).logits_per_image / theirs.logit_scale.exp()
-        found = [text_target(model, text, clip_folder)(model.vit(images)) for text in texts]
+        found = [text_target(model, text, clip_folder)(model.model(images)) for text in texts]
     assert torch.allclose(torch.stack(found, 1), wanted, atol=1e-5)
     assert torch.equal(embed_text(str(clip_folder), "a cat"), embed_text(str(clip_folder / "config.json"), "a cat"))
 
@@ -208,7 +212,7 @@ def test_siglip_reads_its_padding_too(tmp_path):
     with torch.no_grad():
         answer = theirs(pixel_values=images, input_ids=tokens["input_ids"])
         wanted = (answer.logits_per_image[:, 0] - theirs.logit_bias) / theirs.logit_scale.exp()
-        found = text_target(model, "a cat", tmp_path)(model.vit(images))
+        found = text_target(model, "a cat", tmp_path)(model.model(images))
     assert tokens["input_ids"].shape == (1, 20) and torch.allclose(found, wanted, atol=1e-5)
 
 
@@ -217,11 +221,11 @@ def test_texts_explain_and_differ(clip_folder):
 
     model = load(clip_folder, "cpu", on_note=lambda note: None)
     model.origin = str(clip_folder)
-    settings = Settings(window=1)
+    settings = MethodOptions(patch_window=1)
     cat, dog = (
         explain_batch(model, [make_image()], "occlusion", settings, f"text:{word}")[0] for word in ("cat", "dog")
     )
-    assert cat.target == "text 'cat'" and not np.allclose(cat.heat, dog.heat) and -1 <= cat.score <= 1
+    assert cat.target == "text 'cat'" and not np.allclose(cat.heatmap, dog.heatmap) and -1 <= cat.score <= 1
 
 
 def test_models_without_texts_say_so(clip_folder, tmp_path):

@@ -9,8 +9,8 @@ from conforming.ours import OURS
 from conforming.subject import Seen, Subject, Tool
 from torch import Tensor, nn
 
-from vitreous.explanation.streaming.attention_products import plain_attention
-from vitreous.explanation.streaming.tokens import on_grid
+from vitreous.explanation.streaming.attention_products import reference_attention
+from vitreous.explanation.streaming.tokens import to_grid
 from vitreous.model import kernels
 from vitreous.model.trace import Trace
 
@@ -29,7 +29,9 @@ def altered(change: Callable[[Seen, Known], Seen]) -> Subject:
 
 def with_row(seen: Seen, row: Tensor, known: Known) -> Seen:
     """The same with other weights, cut and laid out as they should be."""
-    return Seen({"rollout": row}, {"rollout": row[:, known.config.prefix :].unflatten(1, known.config.grid_hw)})
+    return Seen(
+        {"rollout": row}, {"rollout": row[:, known.config.num_prefix_tokens :].unflatten(1, known.config.grid_size)}
+    )
 
 
 def not_normalized(seen: Seen, known: Known) -> Seen:
@@ -42,20 +44,20 @@ def transposed(seen: Seen, known: Known) -> Seen:
 
 
 def prefix_included(seen: Seen, known: Known) -> Seen:
-    patches = known.config.grid_hw[0] * known.config.grid_hw[1]
-    return Seen(seen.rows, {"rollout": seen.rows["rollout"][:, :patches].unflatten(1, known.config.grid_hw)})
+    patches = known.config.grid_size[0] * known.config.grid_size[1]
+    return Seen(seen.rows, {"rollout": seen.rows["rollout"][:, :patches].unflatten(1, known.config.grid_size)})
 
 
 def one_prefix_token(seen: Seen, known: Known) -> Seen:
     """Takes the class token for the only one that is no patch."""
-    patches, first = known.config.grid_hw[0] * known.config.grid_hw[1], min(1, known.config.prefix)
+    patches, first = known.config.grid_size[0] * known.config.grid_size[1], min(1, known.config.num_prefix_tokens)
     row = seen.rows["rollout"][:, first : first + patches]
-    return Seen(seen.rows, {"rollout": row.unflatten(1, known.config.grid_hw)})
+    return Seen(seen.rows, {"rollout": row.unflatten(1, known.config.grid_size)})
 
 
 def taken_for_square(seen: Seen, known: Known) -> Seen:
-    side = int((known.config.grid_hw[0] * known.config.grid_hw[1]) ** 0.5)
-    row = seen.rows["rollout"][:, known.config.prefix :][:, : side * side]
+    side = int((known.config.grid_size[0] * known.config.grid_size[1]) ** 0.5)
+    row = seen.rows["rollout"][:, known.config.num_prefix_tokens :][:, : side * side]
     return Seen(seen.rows, {"rollout": row.unflatten(1, (side, side))})
 
 
@@ -67,10 +69,10 @@ def from_matrices(join: Callable[[list[Tensor]], list[Tensor]], readout: Callabl
             with torch.no_grad():
                 model(images, trace := Trace())
                 row = readout(trace).float()[:, None]
-                for matrix in reversed(join([plain_attention(record) for record in trace.records])):
+                for matrix in reversed(join([reference_attention(record) for record in trace.records])):
                     row = (row + row @ matrix.mean(1)) / 2
             row = row.squeeze(1)
-            return Seen({"rollout": row}, {"rollout": on_grid(row, trace)})
+            return Seen({"rollout": row}, {"rollout": to_grid(row, trace)})
 
         return Tool(look)
 
@@ -162,12 +164,12 @@ def written_out(model: nn.Module, known: Known) -> Tool:
     tool = RIGHT.open(model, known)
 
     def look(images: Tensor) -> Seen:
-        usual = kernels.WRITTEN_OUT_TOKENS.copy()
-        kernels.WRITTEN_OUT_TOKENS.update(dict.fromkeys(usual, 10**9))
+        usual = kernels.EAGER_MAX_TOKENS.copy()
+        kernels.EAGER_MAX_TOKENS.update(dict.fromkeys(usual, 10**9))
         try:
             return tool.look(images)
         finally:
-            kernels.WRITTEN_OUT_TOKENS.update(usual)
+            kernels.EAGER_MAX_TOKENS.update(usual)
 
     return Tool(look)
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from vitreous.model.config import ViTConfig, size
-from vitreous.model.flops import multiply_adds
+from vitreous.model.config import ViTConfig, named_config
+from vitreous.model.flops import count_macs
 from vitreous.model.vit import ViT
 from vitreous.training.optimizer import OptimizerSettings, build_optimizers
 
@@ -13,7 +13,7 @@ HW = (24, 32)
 
 def built(patch_size: int = 4, **options) -> ViT:
     torch.manual_seed(0)
-    return ViT(ViTConfig(HW, patch_size, classes=3, width=32, depth=1, heads=2, stem="conv", **options))
+    return ViT(ViTConfig(HW, patch_size, num_classes=3, embed_dim=32, depth=1, num_heads=2, stem="conv", **options))
 
 
 @pytest.mark.parametrize(("patch_size", "convolutions"), [(2, 2), (4, 2), (8, 2), (8, 1), (4, 3)])
@@ -42,22 +42,22 @@ def test_its_matrices_are_muons_and_its_linear_map_is_not():
     model = built()
     optimizers = build_optimizers(model, OptimizerSettings())
     by_muon = {id(weight) for group in optimizers["muon"].param_groups for weight in group["params"]}
-    convolutions = [block.weight for block in model.stem.blocks]
+    convolutions = [block.weight for block in model.patch_embed.convs]
     assert len(convolutions) == 4 and all(id(weight) in by_muon for weight in convolutions)
-    assert id(model.stem.linear.weight) not in by_muon
+    assert id(model.patch_embed.proj.weight) not in by_muon
 
 
 @pytest.mark.parametrize("name", ["mini/4-32", "Ti/16", "S/8", "B/16"])
 def test_it_costs_about_two_blocks(name):
-    plain = multiply_adds(size(name))
-    block = plain - multiply_adds(size(name, depth=size(name).depth - 1))
-    assert 0 < multiply_adds(size(name, stem="conv")) - plain < 2.5 * block
+    plain = count_macs(named_config(name))
+    block = plain - count_macs(named_config(name, depth=named_config(name).depth - 1))
+    assert 0 < count_macs(named_config(name, stem="conv")) - plain < 2.5 * block
 
 
 def test_its_matrices_take_steps_of_their_own_pace():
     model = built()
-    muon = build_optimizers(model, OptimizerSettings(learning_rate=0.01, stem_pace=3, weight_decay=0))["muon"]
-    stem, block = model.stem.blocks[1].weight, model.blocks[0].mlp.contract.weight
+    muon = build_optimizers(model, OptimizerSettings(learning_rate=0.01, stem_lr_scale=3, weight_decay=0))["muon"]
+    stem, block = model.patch_embed.convs[1].weight, model.blocks[0].mlp.fc2.weight
     before = [weight.detach().clone() for weight in (stem, block)]
     for group in muon.param_groups:
         for weight in group["params"]:

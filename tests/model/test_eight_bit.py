@@ -8,16 +8,16 @@ from torch import nn
 
 from vitreous.errors import InputError
 from vitreous.model import quantization
-from vitreous.model.config import size
+from vitreous.model.config import named_config
 from vitreous.model.linear import Linear
 from vitreous.model.quantization import (
-    EightBitLinear,
-    EightBitMLP,
-    Reach,
-    Steps,
-    channels_seen,
-    even_out,
-    in_eight_bits,
+    ChannelRange,
+    QuantizedLinear,
+    QuantizedMlp,
+    QuantParams,
+    observe_channels,
+    quantize,
+    smooth_channels,
 )
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
@@ -36,7 +36,7 @@ KINDS = [
 def model(**changes) -> ViT:
     """A small model that doesn't answer all alike: fresh ones have branches that end in zeros."""
     torch.manual_seed(0)
-    vit = ViT(replace(size("nano/4-28"), **changes)).eval()
+    vit = ViT(replace(named_config("nano/4-28"), **changes)).eval()
     for weight in vit.blocks.parameters():
         if weight.ndim == 2:
             nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
@@ -44,9 +44,7 @@ def model(**changes) -> ViT:
 
 
 def make_images(vit: ViT, count: int = 4) -> torch.Tensor:
-    return torch.randn(
-        count, vit.config.channels, *vit.config.image_size_hw, generator=torch.Generator().manual_seed(1)
-    )
+    return torch.randn(count, vit.config.in_chans, *vit.config.image_size, generator=torch.Generator().manual_seed(1))
 
 
 def tokens_of(vit: nn.Module, shown: torch.Tensor) -> torch.Tensor:
@@ -62,9 +60,9 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize(("numbers", "steps", "expected"), [
-    ([-1.0, 0.0, 0.5, 1.0], Steps(0.01, 100), [0, 100, 150, 200]),
-    ([-9.0, 9.0], Steps(0.01, 100), [0, 255]),
-    ([0.0, 1.0], Steps(1 / 255, 0), [0, 255]),
+    ([-1.0, 0.0, 0.5, 1.0], QuantParams(0.01, 100), [0, 100, 150, 200]),
+    ([-9.0, 9.0], QuantParams(0.01, 100), [0, 255]),
+    ([0.0, 1.0], QuantParams(1 / 255, 0), [0, 255]),
 ])  # fmt: skip
 def test_numbers_are_rounded_to_the_nearest_step(numbers, steps, expected):
     assert steps.round(torch.tensor(numbers)).tolist() == expected
@@ -74,7 +72,7 @@ def test_numbers_are_rounded_to_the_nearest_step(numbers, steps, expected):
 @pytest.mark.parametrize("ends", [(-3.0, 5.0), (0.5, 2.0), (-4.0, -1.0), (0.0, 0.0)])
 def test_steps_hold_all_that_was_seen_and_zero(ends):
     low, high = (torch.tensor([end]) for end in ends)
-    steps = Reach(low, high).steps()
+    steps = ChannelRange(low, high).steps()
     assert 0 <= steps.zero <= 255
     for number in (*ends, 0.0):
         back = (steps.round(torch.tensor([number])).item() - steps.zero) * steps.size
@@ -89,7 +87,7 @@ def test_steps_hold_all_that_was_seen_and_zero(ends):
 def test_a_map_in_eight_bits_is_as_exact_as_its_steps(gelu, has_bias):
     torch.manual_seed(0)
     source, tokens = nn.Linear(64, 48, bias=has_bias), torch.randn(2, 33, 64)
-    ours = EightBitLinear(source, Reach(tokens.amin((0, 1)), tokens.amax((0, 1))).steps(), gelu)
+    ours = QuantizedLinear(source, ChannelRange(tokens.amin((0, 1)), tokens.amax((0, 1))).steps(), gelu)
     expected = source(tokens)
     if gelu:
         expected = nn.functional.gelu(expected, approximate=gelu)
@@ -105,31 +103,31 @@ def test_a_map_in_eight_bits_is_as_exact_as_its_steps(gelu, has_bias):
 def test_tokens_stay_nearly_what_they_were(changes, precision):
     vit = model(**changes)
     shown, before = make_images(vit), {name: weight.clone() for name, weight in vit.state_dict().items()}
-    coarse = in_eight_bits(vit, shown)
+    coarse = quantize(vit, shown)
     with torch.autocast("cpu", precision, enabled=precision != torch.float32):
         found = tokens_of(coarse, shown).float()
     expected = tokens_of(vit, shown)
     assert 0 < error(found, expected) < 0.04
     assert all(torch.equal(weight, before[name]) for name, weight in vit.state_dict().items())
     kinds = {type(module) for module in coarse.blocks.modules()}
-    assert EightBitLinear in kinds and not {Linear, nn.Linear} & kinds
-    assert (EightBitMLP in kinds) == (changes.get("mlp", "gelu") in quantization.FUSED_GELUS)
+    assert QuantizedLinear in kinds and not {Linear, nn.Linear} & kinds
+    assert (QuantizedMlp in kinds) == (changes.get("mlp", "gelu") in quantization.FUSED_GELUS)
 
 
 @torch.no_grad()
 def test_evening_out_channels_changes_no_answer():
     vit = model()
     shown = make_images(vit)
-    expected, seen = tokens_of(vit, shown), channels_seen(vit, shown)
+    expected, seen = tokens_of(vit, shown), observe_channels(vit, shown)
     for block in vit.blocks:
-        width = vit.config.width
+        width = vit.config.embed_dim
         attention = block.attention
-        even_out(block.attention_norm.parameters(), attention.qkv, seen[attention.qkv])
+        smooth_channels(block.norm1.parameters(), attention.qkv, seen[attention.qkv])
         values = (attention.qkv.weight[2 * width :], attention.qkv.bias[2 * width :])
-        even_out(values, attention.projection, seen[attention.projection])
-        even_out(block.mlp_norm.parameters(), block.mlp.expand, seen[block.mlp.expand])
+        smooth_channels(values, attention.projection, seen[attention.projection])
+        smooth_channels(block.norm2.parameters(), block.mlp.fc1, seen[block.mlp.fc1])
     assert torch.allclose(tokens_of(vit, shown), expected, atol=1e-3)
-    for linear, again in channels_seen(vit, shown).items():
+    for linear, again in observe_channels(vit, shown).items():
         assert torch.allclose(again.least, seen[linear].least, atol=1e-3)
         assert torch.allclose(again.greatest, seen[linear].greatest, atol=1e-3)
 
@@ -139,19 +137,19 @@ def test_evening_out_channels_changes_no_answer():
 def test_channels_that_reach_far_cost_little(monkeypatch):
     vit = model()
     for block in vit.blocks:
-        for norm, linear in ((block.attention_norm, block.attention.qkv), (block.mlp_norm, block.mlp.expand)):
+        for norm, linear in ((block.norm1, block.attn.qkv), (block.norm2, block.mlp.fc1)):
             norm.weight[3] *= 50
             linear.weight[:, 3] /= 50
     shown = make_images(vit)
-    expected, evened = tokens_of(vit, shown), error(tokens_of(in_eight_bits(vit, shown), shown), tokens_of(vit, shown))
-    monkeypatch.setattr(quantization, "even_out", lambda *_: None)
-    assert error(tokens_of(in_eight_bits(vit, shown), shown), expected) > 3 * evened
+    expected, evened = tokens_of(vit, shown), error(tokens_of(quantize(vit, shown), shown), tokens_of(vit, shown))
+    monkeypatch.setattr(quantization, "smooth_channels", lambda *_: None)
+    assert error(tokens_of(quantize(vit, shown), shown), expected) > 3 * evened
 
 
 @needs_vnni
 def test_gradients_are_refused():
     vit = model()
-    coarse = in_eight_bits(vit, make_images(vit))
+    coarse = quantize(vit, make_images(vit))
     with pytest.raises(InputError, match=r"no gradients.*bf16"):
         coarse(make_images(vit))
 
@@ -159,9 +157,9 @@ def test_gradients_are_refused():
 @needs_vnni
 def test_weights_that_are_no_numbers_are_said_to_be_broken():
     vit = model()
-    vit.blocks[0].mlp.expand.weight.data[0, 0] = float("nan")
+    vit.blocks[0].mlp.fc1.weight.data[0, 0] = float("nan")
     with pytest.raises(InputError, match="weights are broken"):
-        in_eight_bits(vit, make_images(vit))
+        quantize(vit, make_images(vit))
 
 
 @pytest.mark.parametrize("case", ["wrapped", "gpu", "old processor", "half precision"])
@@ -174,4 +172,4 @@ def test_where_there_are_no_such_products_another_precision_is_named(case, monke
     if case == "old processor":
         monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
     with pytest.raises(InputError, match=r"choose the precision bf16 or fp32|float32, not in bfloat16"):
-        in_eight_bits(vit, torch.zeros(1, 1, 28, 28))
+        quantize(vit, torch.zeros(1, 1, 28, 28))

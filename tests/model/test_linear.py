@@ -8,11 +8,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitreous.model import kernels
 from vitreous.model import linear as linear_module
-from vitreous.model.kernels import attend, blocked, written_out
-from vitreous.model.linear import Linear, linear, multiplies, product
+from vitreous.model.kernels import chunked_attention, dot_product_attention, eager_attention
+from vitreous.model.linear import Linear, is_supported, linear, onednn_linear
 
 needs_product = pytest.mark.skipif(
-    not multiplies(torch.ones(9, 9), torch.ones(9, 9)), reason="no AVX-512 or no oneDNN: PyTorch's own product is used"
+    not is_supported(torch.ones(9, 9), torch.ones(9, 9)),
+    reason="no AVX-512 or no oneDNN: PyTorch's own product is used",
 )
 
 
@@ -61,8 +62,8 @@ def test_views_of_a_joint_tensor_are_multiplied_right():
     joint = random(2, 11, 3, 2, 8).permute(2, 0, 3, 1, 4)
     query, key = joint[0, 1, 1], joint[1, 1, 1]
     assert not query.is_contiguous()
-    assert torch.allclose(product(query, key), query @ key.t(), atol=1e-5)
-    assert torch.allclose(product(query.t(), key.t()), query.t() @ key, atol=1e-5)
+    assert torch.allclose(onednn_linear(query, key), query @ key.t(), atol=1e-5)
+    assert torch.allclose(onednn_linear(query.t(), key.t()), query.t() @ key, atol=1e-5)
 
 
 def test_whoever_counts_operators_sees_the_usual_ones():
@@ -73,11 +74,11 @@ def test_whoever_counts_operators_sees_the_usual_ones():
 
 def test_other_precisions_and_autocast_are_left_to_torch():
     ones = torch.ones(9, 9)
-    assert not multiplies(ones.double(), ones.double())
-    assert not multiplies(ones.bfloat16(), ones.bfloat16())
-    assert not multiplies(ones, ones.double())
+    assert not is_supported(ones.double(), ones.double())
+    assert not is_supported(ones.bfloat16(), ones.bfloat16())
+    assert not is_supported(ones, ones.double())
     with torch.autocast("cpu", torch.bfloat16):
-        assert not multiplies(ones, ones)
+        assert not is_supported(ones, ones)
         assert Linear(9, 9)(ones).dtype == torch.bfloat16
 
 
@@ -90,12 +91,12 @@ def test_linear_without_the_product_is_nn_linear(monkeypatch):
 
 
 @needs_product
-@pytest.mark.parametrize("kernel", [written_out, blocked])
+@pytest.mark.parametrize("kernel", [eager_attention, chunked_attention])
 @pytest.mark.parametrize("block", [1, 100, 2**20])
 def test_attention_of_each_kernel_is_the_definition(kernel, block, monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr(kernels, "BLOCK_NUMBERS", block)
-    monkeypatch.setattr(kernels, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(kernels, "CHUNK_ELEMENTS", block)
+    monkeypatch.setattr(kernels, "MIN_CHUNK_ROWS", 1)
     query, key, value = random(2, 37, 3, 3, 8).mul(4).permute(2, 0, 3, 1, 4)
     scores = query.double() @ key.double().transpose(-2, -1) * 8**-0.5
     attended = kernel(query, key, value)
@@ -109,7 +110,7 @@ def test_attention_of_each_kernel_is_the_definition(kernel, block, monkeypatch):
 @needs_product
 def test_scores_that_would_overflow_stay_finite():
     query = random(1, 1, 300, 16).mul(60)
-    output, _, log_sums = blocked(query, query, query)
+    output, _, log_sums = chunked_attention(query, query, query)
     assert torch.isfinite(output).all()
     assert torch.isfinite(log_sums).all()
 
@@ -118,19 +119,19 @@ def test_scores_that_would_overflow_stay_finite():
 @pytest.mark.parametrize(("tokens", "by_product"), [(200, "weights"), (300, "log_sums")])
 def test_what_runs_off_the_graph_leaves_its_by_product(tokens, by_product):
     query = random(1, 2, tokens, 16)
-    assert getattr(attend(query, query, query), by_product) is not None
+    assert getattr(dot_product_attention(query, query, query), by_product) is not None
     query.requires_grad_()
-    assert attend(query, query, query).output.requires_grad
+    assert dot_product_attention(query, query, query).output.requires_grad
 
 
 @pytest.mark.parametrize("numbers", [10**9, 3 * 37 * 37, 37 * 10, 1], ids=["all", "an image", "rows", "a row"])
 def test_attention_in_bfloat16_is_the_definition(numbers, monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr(kernels, "BFLOAT16_NUMBERS", numbers)
-    monkeypatch.setattr(kernels, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(kernels, "BF16_CHUNK_ELEMENTS", numbers)
+    monkeypatch.setattr(kernels, "MIN_CHUNK_ROWS", 1)
     query, key, value = torch.randn(3, 37, 3, 3, 8).bfloat16().permute(2, 0, 3, 1, 4)
     scores = query.double() @ key.double().transpose(-2, -1) * 8**-0.5
-    output = attend(query, key, value).output
+    output = dot_product_attention(query, key, value).output
     assert output.dtype == torch.bfloat16
     assert torch.allclose(output.double(), torch.softmax(scores, -1) @ value.double(), atol=0.02)
 
@@ -138,8 +139,8 @@ def test_attention_in_bfloat16_is_the_definition(numbers, monkeypatch):
 def test_attention_in_bfloat16_can_be_batched_by_torch():
     query = torch.randn(4, 1, 2, 300, 8).bfloat16()
     with torch.no_grad():
-        mapped = torch.func.vmap(lambda one: attend(one, one, one).output)(query)
-    assert torch.allclose(mapped[3].float(), attend(*[query[3]] * 3).output.float(), atol=0.02)
+        mapped = torch.func.vmap(lambda one: dot_product_attention(one, one, one).output)(query)
+    assert torch.allclose(mapped[3].float(), dot_product_attention(*[query[3]] * 3).output.float(), atol=0.02)
 
 
 def transforms():
@@ -187,5 +188,5 @@ def test_torchs_transforms_see_the_usual_operators(name, grad):
 def test_any_of_the_three_may_learn_alone(tokens, learning):
     parts = [random(1, 2, tokens, 8) for _ in range(3)]
     parts[learning].requires_grad_()
-    attend(*parts).output.sum().backward()
+    dot_product_attention(*parts).output.sum().backward()
     assert parts[learning].grad is not None

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitreous.errors import InputError
-from vitreous.model.config import SIZES, ViTConfig, grid_for, size
+from vitreous.model.config import SIZES, ViTConfig, grid_for, named_config
 from vitreous.model.patches import patchify
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
@@ -54,8 +54,10 @@ def test_every_variant_runs_learns_and_is_observed_to_the_bit(options):
     assert len(trace.records) == 2 and len(trace.tokens) == 3
     assert torch.equal(model.read(trace.tokens[-1]), plain)
     for record in trace.records:
-        assert torch.equal(record.again()[0], record.query) and torch.equal(record.again()[1], record.key)
-    assert trace.layout.tokens == trace.readout.shape[1] == trace.records[0].query.shape[2]
+        assert torch.equal(record.recompute_query_key()[0], record.query) and torch.equal(
+            record.recompute_query_key()[1], record.key
+        )
+    assert trace.layout.num_tokens == trace.readout.shape[1] == trace.records[0].query.shape[2]
     assert torch.allclose(trace.readout.sum(1), torch.ones(3))
     model.train()(images).square().sum().backward()
     # A class token whose model pools otherwise doesn't exist; every weight there is takes part.
@@ -63,7 +65,7 @@ def test_every_variant_runs_learns_and_is_observed_to_the_bit(options):
 
 
 def test_without_classes_the_answer_is_the_pooled_vector():
-    assert build(classes=0)(torch.randn(2, 3, 16, 24)).shape == (2, build().config.width)
+    assert build(classes=0)(torch.randn(2, 3, 16, 24)).shape == (2, build().config.embed_dim)
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
@@ -96,25 +98,25 @@ def test_both_kernels_agree(monkeypatch):
 
     model, images = build(), torch.randn(2, 3, 16, 24)
     written_out = model(images)
-    monkeypatch.setattr(kernels, "WRITTEN_OUT_TOKENS", {})
+    monkeypatch.setattr(kernels, "EAGER_MAX_TOKENS", {})
     assert torch.allclose(model(images), written_out, atol=1e-5)
 
 
 def test_rotary_positions_turn_with_the_distance_only():
-    from vitreous.model.positions import rotate, rotation_table
+    from vitreous.model.positions import apply_rope, rope_angles
 
-    angles = rotation_table((3, 5), 8, 0).double()
+    angles = rope_angles((3, 5), 8, 0).double()
     query, key = torch.randn(8).double(), torch.randn(8).double()
-    scores = rotate(query.expand(15, 8), angles) @ rotate(key.expand(15, 8), angles).T
+    scores = apply_rope(query.expand(15, 8), angles) @ apply_rope(key.expand(15, 8), angles).T
     scores = scores.reshape(3, 5, 3, 5)
     assert torch.allclose(scores[0, 0, 1, 2], scores[1, 1, 2, 3])
     assert torch.allclose(scores[0, 1, 2, 0], scores[0, 4, 2, 3])
 
 
 def test_sincos_positions_on_a_finer_grid_lie_between_the_trained_ones():
-    from vitreous.model.positions import sincos_table
+    from vitreous.model.positions import sincos_pos_embed
 
-    coarse, fine = sincos_table((4, 6), 16, (4, 6)), sincos_table((12, 6), 16, (4, 6))
+    coarse, fine = sincos_pos_embed((4, 6), 16, (4, 6)), sincos_pos_embed((12, 6), 16, (4, 6))
     assert torch.allclose(fine[1::3], coarse, atol=1e-6)
 
 
@@ -140,7 +142,7 @@ def test_every_size_has_the_parameters_it_is_known_for(name):
     with torch.device("meta"):
         parameters = sum(weight.numel() for weight in ViT(config).parameters())
     # transformers and timm store a position for the class token; here it is part of that token.
-    assert name not in known or parameters == known[name] - config.width
+    assert name not in known or parameters == known[name] - config.embed_dim
 
 
 def test_weights_learned_at_another_size_are_resampled_on_load():
@@ -181,7 +183,7 @@ def test_settings_that_make_no_model(options, words):
 
 def test_unknown_size_names_the_nearest():
     with pytest.raises(InputError, match="did you mean"):
-        size("Ti/15")
+        named_config("Ti/15")
 
 
 def test_wrong_channels_are_an_error():

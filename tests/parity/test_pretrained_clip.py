@@ -16,7 +16,7 @@ from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import LAYOUTS, recognize
+from vitreous.pretrained.formats.registry import FORMATS, find_format
 
 transformers = pytest.importorskip("transformers")
 
@@ -79,7 +79,7 @@ def saved(model, folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
 def written(ours: ViT, layout, folder: Path, reader: str):
     """Their model, read from what we write; every one of its weights must come from the file."""
     folder.mkdir()
-    config = layout.their_config(ours.config, [f"class {index}" for index in range(ours.config.classes)])
+    config = layout.their_config(ours.config, [f"class {index}" for index in range(ours.config.num_classes)])
     (folder / "config.json").write_text(json.dumps(config))
     save_file(layout.to_theirs(ours.state_dict(), ours.config), folder / "model.safetensors", {"format": "pt"})
     model, loading = getattr(transformers, reader).from_pretrained(folder, output_loading_info=True)
@@ -97,10 +97,10 @@ def answer(model, case: Case, images: torch.Tensor) -> torch.Tensor:
 
 
 def converted(tensors, theirs) -> tuple[ViT, object]:
-    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
+    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
     config = layout.read_config(tensors, theirs)
     ours = ViT(config).eval()
-    ours.load_state_dict(layout.to_ours(tensors, config))
+    ours.load_state_dict(layout.from_external(tensors, config))
     return ours, layout
 
 
@@ -108,7 +108,7 @@ def converted(tensors, theirs) -> tuple[ViT, object]:
 def test_same_answers_both_ways(case, tmp_path):
     theirs = reference(case)
     ours, layout = converted(*saved(theirs, tmp_path / "theirs"))
-    assert layout is LAYOUTS["clip" if "CLIP" in case.kind else "siglip"]
+    assert layout is FORMATS["clip" if "CLIP" in case.kind else "siglip"]
     assert not layout.caveats(ours.config)
     again = written(ours, layout, tmp_path / "ours", case.reader)
     for size_hw in SIZES:
@@ -197,7 +197,7 @@ def plain_open_clip(tensors: dict[str, torch.Tensor], images: torch.Tensor, *, q
 def test_open_clip_names_follow_the_formulas_and_come_back(quick, theirs):
     tensors = open_clip_tensors(quick=quick)
     ours, layout = converted(tensors, theirs)
-    assert layout is LAYOUTS["open-clip"]
+    assert layout is FORMATS["open-clip"]
     back = layout.to_theirs(ours.state_dict(), ours.config)
     images = torch.randn(2, 3, 32, 32)
     expected = plain_open_clip(tensors, images, quick=quick)
@@ -211,18 +211,18 @@ def test_open_clip_names_follow_the_formulas_and_come_back(quick, theirs):
 def test_an_unknown_gelu_is_asked_for(name, tmp_path):
     tensors = open_clip_tensors(quick=False) if name == "open-clip" else saved(reference(CASES[0]), tmp_path)[0]
     with pytest.raises(InputError, match=r"don't say which GELU they use: .*config\.json"):
-        LAYOUTS[name].read_config(tensors, {})
+        FORMATS[name].read_config(tensors, {})
 
 
 def test_what_their_models_cannot_be_is_refused(tmp_path):
-    wide = ViTConfig((32, 48), 8, width=48, depth=1, heads=4, pooling="map", classes=0)
+    wide = ViTConfig((32, 48), 8, embed_dim=48, depth=1, num_heads=4, global_pool="map", num_classes=0)
     with pytest.raises(InputError, match="made for square images, not for 32 × 48"):
-        LAYOUTS["siglip"].their_config(wide, [])
+        FORMATS["siglip"].external_config(wide, [])
     with pytest.raises(InputError, match="only True"):
-        LAYOUTS["clip"].to_theirs(ViT(wide).state_dict(), wide)
+        FORMATS["clip"].to_external(ViT(wide).state_dict(), wide)
     with pytest.raises(InputError, match="needs a head"):
-        LAYOUTS["siglip"].their_config(ViTConfig(pooling="mean", classes=0), [])
+        FORMATS["siglip"].external_config(ViTConfig(global_pool="mean", num_classes=0), [])
     tensors, theirs = saved(reference(CASES[4]), tmp_path)
     headless = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
     with pytest.raises(InputError, match="without pooling head and classifier"):
-        LAYOUTS["siglip"].read_config(headless, theirs)
+        FORMATS["siglip"].read_config(headless, theirs)

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from vitreous.explanation.streaming.attention_products import plain_attention
+from vitreous.explanation.streaming.attention_products import reference_attention
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import LAYOUTS, recognize
+from vitreous.pretrained.formats.registry import FORMATS, find_format
 
 WIDTH, HEADS, PATCH = 64, 1, 4
 SQUARE, WIDE, TALL = (16, 16), (16, 24), (32, 12)
@@ -75,11 +75,11 @@ def plain_dinov2(tensors: dict[str, torch.Tensor], images: torch.Tensor) -> torc
 
 
 def converted(tensors) -> ViT:
-    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
-    assert layout is LAYOUTS["dinov2"]
+    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
+    assert layout is FORMATS["dinov2"]
     config = layout.read_config(tensors, {})
     model = ViT(config).eval()
-    model.load_state_dict(layout.to_ours(tensors, config))
+    model.load_state_dict(layout.from_external(tensors, config))
     return model
 
 
@@ -99,7 +99,7 @@ def test_random_weights_follow_the_formulas_and_come_back(options):
     for size_hw in (SQUARE, WIDE, TALL):
         images = torch.randn(2, 3, *size_hw)
         assert (last_tokens(ours, images)[0] - plain_dinov2(tensors, images)).abs().max() < 1e-5
-    written = LAYOUTS["dinov2"].to_theirs(ours.state_dict(), ours.config)
+    written = FORMATS["dinov2"].to_external(ours.state_dict(), ours.config)
     assert {name: tensor.shape for name, tensor in written.items()} == {n: t.shape for n, t in tensors.items()}
     assert torch.allclose(plain_dinov2(written, images), plain_dinov2(tensors, images), atol=1e-6)
     again = converted(written).state_dict()
@@ -135,11 +135,13 @@ def test_real_weights_give_the_reference(real, shared):
     with np.load(shared / "reference" / "dinov2-vits14-two-cats-224.npz") as file:
         reference = {name: torch.from_numpy(file[name]) for name in file.files}
     ours = real[1]
-    assert ours.config == ViTConfig((518, 518), 14, classes=0, width=384, depth=12, heads=6, layer_scale=1.0)
+    assert ours.config == ViTConfig(
+        (518, 518), 14, num_classes=0, embed_dim=384, depth=12, num_heads=6, init_values=1.0
+    )
     tokens, trace = last_tokens(ours, reference["pixel_values"])
     difference = (tokens - reference["last_norm_tokens"]).abs()
     assert difference.mean() < 3e-3 and difference.max() < 0.05
-    attention = [plain_attention(record)[0] for record in trace.records]
+    attention = [reference_attention(record)[0] for record in trace.records]
     rows = torch.stack([layer[:, 0] for layer in attention])
     assert (rows - reference["cls_attention_all_layers"]).abs().max() < 1e-3
     assert (attention[-1] - reference["attention_last_layer"]).abs().max() < 3e-3
@@ -148,9 +150,9 @@ def test_real_weights_give_the_reference(real, shared):
 def test_real_weights_agree_with_transformers(real, tmp_path):
     """On other sizes than the trained one, by way of the folder that we write for transformers."""
     transformers = pytest.importorskip("transformers")
-    layout, ours = LAYOUTS["hf-dinov2"], real[1]
-    (tmp_path / "config.json").write_text(json.dumps(layout.their_config(ours.config, [])))
-    save_file(layout.to_theirs(ours.state_dict(), ours.config), tmp_path / "model.safetensors", {"format": "pt"})
+    layout, ours = FORMATS["hf-dinov2"], real[1]
+    (tmp_path / "config.json").write_text(json.dumps(layout.external_config(ours.config, [])))
+    save_file(layout.to_external(ours.state_dict(), ours.config), tmp_path / "model.safetensors", {"format": "pt"})
     theirs, loading = transformers.Dinov2Model.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(loading.values())
     torch.manual_seed(0)

@@ -6,7 +6,7 @@ import torch
 from vitreous.errors import InputError
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import LAYOUTS, recognize
+from vitreous.pretrained.formats.registry import FORMATS, find_format
 
 transformers = pytest.importorskip("transformers")
 
@@ -66,11 +66,11 @@ def by_transformers(tensors: dict[str, torch.Tensor], hidden: int, *, gated: boo
 @pytest.mark.parametrize(("hidden", "gated"), [(256, False), (176, True)])
 def test_same_tokens_and_back(hidden, gated):
     tensors = random_tensors(hidden, gated=gated)
-    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
-    assert layout is LAYOUTS["dinov3"]
+    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
+    assert layout is FORMATS["dinov3"]
     config = layout.read_config(tensors, {})
     ours = ViT(config).eval()
-    ours.load_state_dict(layout.to_ours(tensors, config))
+    ours.load_state_dict(layout.from_external(tensors, config))
     theirs = by_transformers(tensors, hidden, gated=gated)
     for size_hw in ((32, 32), (32, 48), (64, 24)):
         images, trace = torch.randn(2, 3, *size_hw), Trace()
@@ -78,30 +78,30 @@ def test_same_tokens_and_back(hidden, gated):
             pooled, expected = ours(images, trace), theirs(images)
             assert (ours.norm(trace.tokens[-1]) - expected.last_hidden_state).abs().max() < 1e-5
             assert (pooled - expected.pooler_output).abs().max() < 1e-5
-    written = layout.to_theirs(ours.state_dict(), config)
+    written = layout.to_external(ours.state_dict(), config)
     assert {n: t.shape for n, t in tensors.items()} == {n: t.shape for n, t in written.items()} | {
         "local_cls_norm.weight": (WIDTH,)
     }
-    again = layout.to_ours(written, config)
+    again = layout.from_external(written, config)
     assert all(torch.equal(again[name], tensor) for name, tensor in ours.state_dict().items())
 
 
 def test_what_they_cant_hold_or_we_dont_compute():
     tensors = random_tensors(256, gated=False)
-    layout = LAYOUTS["dinov3"]
+    layout = FORMATS["dinov3"]
     config = layout.read_config(tensors, {})
-    state = layout.to_ours(tensors, config)
+    state = layout.from_external(tensors, config)
     with pytest.raises(InputError, match="periods"):
-        layout.to_ours(tensors | {"rope_embed.periods": torch.ones(16)}, config)
+        layout.from_external(tensors | {"rope_embed.periods": torch.ones(16)}, config)
     state["blocks.1.attention.qkv.bias"] = torch.ones(3 * WIDTH)
     with pytest.raises(InputError, match="keys have a bias"):
-        layout.to_theirs(state, config)
+        layout.to_external(state, config)
     with pytest.raises(InputError, match="no place for a part of 'blocks"):
-        LAYOUTS["hf-dinov3"].to_theirs(state, config)
+        FORMATS["hf-dinov3"].to_external(state, config)
 
 
 def test_heads_of_the_published_sizes():
     """ViT-H+ has 20 heads where other models of this width have 16."""
     tensors = random_tensors(256, gated=False)
     wide = {"patch_embed.proj.weight": torch.zeros(1280, 3, 16, 16)}
-    assert LAYOUTS["dinov3"].read_config(tensors | wide, {}).heads == 20
+    assert FORMATS["dinov3"].read_config(tensors | wide, {}).num_heads == 20

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vitreous.errors import InputError
-from vitreous.explanation.streaming.attention_products import plain_attention
+from vitreous.explanation.streaming.attention_products import reference_attention
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import LAYOUTS, recognize
+from vitreous.pretrained.formats.registry import FORMATS, find_format
 
 transformers = pytest.importorskip("transformers")
 
@@ -85,10 +85,10 @@ def saved(model, folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
 
 
 def converted(tensors, theirs) -> ViT:
-    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
+    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
     config = layout.read_config(tensors, theirs)
     ours = ViT(config).eval()
-    ours.load_state_dict(layout.to_ours(tensors, config))
+    ours.load_state_dict(layout.from_external(tensors, config))
     return ours
 
 
@@ -109,7 +109,7 @@ def answers(case: Case, model, images: torch.Tensor) -> list[torch.Tensor]:
 def our_answers(case: Case, model: ViT, images: torch.Tensor) -> list[torch.Tensor]:
     trace = Trace()
     answer = model(images, trace)
-    attention = [plain_attention(record) for record in trace.records]
+    attention = [reference_attention(record) for record in trace.records]
     return [answer, *attention] if "ForImage" in case.kind else [answer, model.norm(trace.tokens[-1]), *attention]
 
 
@@ -123,10 +123,10 @@ def assert_same(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None
 def test_theirs_to_ours_and_back(case, tmp_path):
     theirs = reference(case)
     tensors, config = saved(theirs, tmp_path / "theirs")
-    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
-    assert layout is LAYOUTS[case.layout]
+    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
+    assert layout is FORMATS[case.layout]
     ours = converted(tensors, config)
-    written = layout.to_theirs(ours.state_dict(), ours.config)
+    written = layout.to_external(ours.state_dict(), ours.config)
     loaded = written_back(case, layout, ours, written, tmp_path / "ours")
     for size_hw in case.shown:
         images = torch.randn(2, 3, *size_hw)
@@ -135,14 +135,14 @@ def test_theirs_to_ours_and_back(case, tmp_path):
         assert_same(answers(case, loaded, images), expected)
     assert not layout.caveats(ours.config)
     assert_same_weights(case, tensors, written)
-    again = layout.to_ours(written, ours.config)
+    again = layout.from_external(written, ours.config)
     assert all(torch.equal(again[name], tensor) for name, tensor in ours.state_dict().items())
 
 
 def written_back(case: Case, layout, ours: ViT, written, folder: Path):
     """Their model, loaded from what we write; every one of its weights must come from the file."""
     folder.mkdir()
-    names = [f"class {index}" for index in range(ours.config.classes)]
+    names = [f"class {index}" for index in range(ours.config.num_classes)]
     config = layout.their_config(ours.config, names)
     if case.kind == "ViTMAEModel":
         config |= {"model_type": "vit_mae", "mask_ratio": 0.0}
@@ -151,7 +151,7 @@ def written_back(case: Case, layout, ours: ViT, written, folder: Path):
     more = {"attn_implementation": "eager"} | ({"add_pooling_layer": False} if case.unread else {})
     model, loading = getattr(transformers, case.kind).from_pretrained(folder, output_loading_info=True, **more)
     assert not any(loading.values()), loading
-    assert [model.config.id2label[index] for index in range(ours.config.classes)] == names
+    assert [model.config.id2label[index] for index in range(ours.config.num_classes)] == names
     return model.eval()
 
 
@@ -180,6 +180,6 @@ def test_the_whole_size_in_config_json_is_believed_only_if_it_fits(tmp_path):
     case = CASES[0]
     tensors, config = saved(reference(case), tmp_path)
     with pytest.raises(InputError, match="16 places don't fit image_size 64"):
-        LAYOUTS["hf-vit"].read_config(tensors, config | {"image_size": 64})
+        FORMATS["hf-vit"].read_config(tensors, config | {"image_size": 64})
     with pytest.raises(InputError, match=r"width 48 .* config\.json"):
-        LAYOUTS["hf-vit"].read_config(tensors, {})
+        FORMATS["hf-vit"].read_config(tensors, {})

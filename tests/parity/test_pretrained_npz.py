@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
 from vitreous.pretrained.formats.npz import read_npz
-from vitreous.pretrained.formats.registry import LAYOUTS, recognize
+from vitreous.pretrained.formats.registry import FORMATS, find_format
 
 WIDTH, HEADS, EACH, PATCH, GRID = 48, 4, 12, 8, (4, 6)
 SAID = {"image_size": [32, 48]}
@@ -120,10 +120,10 @@ class Plain:
 
 
 def converted(tensors: dict[str, torch.Tensor]) -> tuple[ViT, str]:
-    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
+    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
     config = layout.read_config(tensors, SAID)
     ours = ViT(config).eval()
-    ours.load_state_dict(layout.to_ours(tensors, config))
+    ours.load_state_dict(layout.from_external(tensors, config))
     return ours, layout.name
 
 
@@ -145,7 +145,7 @@ def test_files_are_read_and_written_the_same(name, pooling, head, tmp_path):
     ours, found = converted(read_npz(tmp_path / "theirs.npz"))
     assert found == name
     assert_same(ours, Plain(arrays, name))
-    back = LAYOUTS[name].to_theirs(ours.state_dict(), ours.config)
+    back = FORMATS[name].to_external(ours.state_dict(), ours.config)
     written = {key.removeprefix(start): tensor.numpy() for key, tensor in back.items()}
     assert {key: array.shape for key, array in written.items()} == {key: array.shape for key, array in arrays.items()}
     assert_same(ours, Plain(written, name))
@@ -194,9 +194,9 @@ def test_the_same_weights_agree_with_transformers_vit(tmp_path):
     transformers = pytest.importorskip("transformers")
     arrays = random_arrays("npz", "class")
     ours, _ = converted({name: torch.from_numpy(array) for name, array in arrays.items()})
-    layout = LAYOUTS["hf-vit"]
-    (tmp_path / "config.json").write_text(json.dumps(layout.their_config(ours.config, list("abcdefg"))))
-    written = layout.to_theirs(ours.state_dict(), ours.config)
+    layout = FORMATS["hf-vit"]
+    (tmp_path / "config.json").write_text(json.dumps(layout.external_config(ours.config, list("abcdefg"))))
+    written = layout.to_external(ours.state_dict(), ours.config)
     save_file(written, tmp_path / "model.safetensors", {"format": "pt"})
     theirs = transformers.ViTForImageClassification.from_pretrained(tmp_path).eval()
     images = torch.randn(2, 3, 32, 48)

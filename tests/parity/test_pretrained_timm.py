@@ -13,7 +13,7 @@ from torch.nn import functional
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import LAYOUTS, recognize
+from vitreous.pretrained.formats.registry import FORMATS, find_format
 
 WIDTH, HEADS, PATCH, GRID = 48, 4, 8, (4, 6)
 SIZE = (32, 48)
@@ -185,10 +185,10 @@ def said(case: Case) -> dict:
 
 
 def converted(tensors: dict[str, Tensor], theirs: dict) -> ViT:
-    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
+    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
     config = layout.read_config(tensors, theirs)
     ours = ViT(config).eval()
-    ours.load_state_dict(layout.to_ours(tensors, config))
+    ours.load_state_dict(layout.from_external(tensors, config))
     return ours
 
 
@@ -206,14 +206,14 @@ def assert_same(ours: ViT, theirs: Plain, sizes=(SIZE, (64, 24), (40, 40))) -> N
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_same_answers_both_ways(case):
     tensors = random_tensors(case)
-    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
-    assert layout is LAYOUTS[case.layout]
+    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
+    assert layout is FORMATS[case.layout]
     ours = converted(tensors, said(case))
     assert_same(ours, Plain(tensors, case))
-    written = LAYOUTS["timm"].to_theirs(ours.state_dict(), ours.config)
+    written = FORMATS["timm"].to_external(ours.state_dict(), ours.config)
     assert_same(ours, Plain(written, case))
-    described = LAYOUTS["timm"].their_config(ours.config, [])
-    assert LAYOUTS["timm"].read_config(written, described).mlp == ours.config.mlp
+    described = FORMATS["timm"].external_config(ours.config, [])
+    assert FORMATS["timm"].read_config(written, described).mlp_layer == ours.config.mlp_layer
     again = converted(written, described)
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in ours.state_dict().items())
 
@@ -223,7 +223,7 @@ def test_a_backbone_without_timms_config_resamples_as_dino_does():
     tensors = random_tensors(case)
     wrapped = {f"backbone.{name}": tensor for name, tensor in tensors.items()} | {"head.mlp.0.weight": torch.ones(4, 4)}
     ours = converted(wrapped, {"model_args": said(case)["model_args"]})
-    assert not LAYOUTS["dino"].caveats(ours.config)
+    assert not FORMATS["dino"].caveats(ours.config)
     assert_same(ours, Plain(tensors, case, antialias=False))
 
 
@@ -232,19 +232,21 @@ def test_a_bias_of_our_patch_embedding_goes_into_the_positions():
     ours = converted(random_tensors(case), said(case))
     with torch.no_grad():
         ours.stem.linear.bias.normal_()
-    assert_same(ours, Plain(LAYOUTS["timm"].to_theirs(ours.state_dict(), ours.config), case))
+    assert_same(ours, Plain(FORMATS["timm"].to_external(ours.state_dict(), ours.config), case))
 
 
 def test_a_model_of_ours_can_be_timms():
-    config = ViTConfig((32, 48), 8, classes=7, width=48, depth=2, heads=4, pooling="mean", mlp_ratio=100 / 48)
+    config = ViTConfig(
+        (32, 48), 8, num_classes=7, embed_dim=48, depth=2, num_heads=4, global_pool="mean", mlp_ratio=100 / 48
+    )
     ours = ViT(config).eval()
     torch.nn.init.normal_(ours.head.weight)
-    written = LAYOUTS["timm"].to_theirs(ours.state_dict(), config)
+    written = FORMATS["timm"].to_external(ours.state_dict(), config)
     assert_same(ours, Plain(written, Case("ours", {}, 0, pool="avg")), (SIZE,))
-    described = LAYOUTS["timm"].their_config(config, ["a", "b", "c", "d", "e", "f", "g"])
+    described = FORMATS["timm"].external_config(config, ["a", "b", "c", "d", "e", "f", "g"])
     assert described["architecture"] == "vit_base_patch16_224"
     assert described["pretrained_cfg"]["label_names"] == ["a", "b", "c", "d", "e", "f", "g"]
-    assert LAYOUTS["timm"].caveats(config) == ["timm computes with positions_antialias=True, this model with False"]
+    assert FORMATS["timm"].caveats(config) == ["timm computes with positions_antialias=True, this model with False"]
 
 
 @pytest.mark.parametrize(
@@ -275,7 +277,7 @@ def test_a_model_of_ours_can_be_timms():
 def test_what_the_weights_leave_open_is_asked_for(name, theirs, message):
     tensors = random_tensors(next(case for case in CASES if case.name == name))
     with pytest.raises(InputError, match=message):
-        LAYOUTS["timm"].read_config(tensors, theirs)
+        FORMATS["timm"].read_config(tensors, theirs)
 
 
 def test_a_part_that_timms_model_has_not_is_named():
@@ -286,10 +288,12 @@ def test_a_part_that_timms_model_has_not_is_named():
 
 def test_epsilons_that_no_architecture_of_timm_has_are_refused():
     with pytest.raises(InputError, match=r"norm_epsilon=0\.001"):
-        LAYOUTS["timm"].their_config(ViTConfig(norm_epsilon=1e-3), [])
+        FORMATS["timm"].external_config(ViTConfig(norm_eps=1e-3), [])
 
 
 def test_a_distillation_token_beside_registers_is_refused():
-    config = ViTConfig((32, 48), 8, width=48, depth=1, heads=4, registers=2, pooling="class-and-distillation")
+    config = ViTConfig(
+        (32, 48), 8, embed_dim=48, depth=1, num_heads=4, reg_tokens=2, global_pool="class-and-distillation"
+    )
     with pytest.raises(InputError, match="a distillation token and other registers"):
-        LAYOUTS["timm"].to_theirs(ViT(config).state_dict(), config)
+        FORMATS["timm"].to_external(ViT(config).state_dict(), config)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import LAYOUTS, recognize
+from vitreous.pretrained.formats.registry import FORMATS, find_format
 
 WIDTH, HEADS, PATCH = 128, 2, 8
 LAYERS = ("encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_1")
@@ -65,11 +65,11 @@ def plain(tensors: dict[str, Tensor], images: Tensor) -> Tensor:
 
 
 def converted(tensors: dict[str, Tensor], theirs: dict | None = None) -> ViT:
-    layout = recognize({name: tensor.shape for name, tensor in tensors.items()})
-    assert layout is LAYOUTS["torchvision"]
+    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
+    assert layout is FORMATS["torchvision"]
     config = layout.read_config(tensors, theirs or {})
     ours = ViT(config).eval()
-    ours.load_state_dict(layout.to_ours(tensors, config))
+    ours.load_state_dict(layout.from_external(tensors, config))
     return ours
 
 
@@ -88,7 +88,7 @@ def test_same_answers_both_ways(head):
     tensors = random_tensors(head=head)
     ours = converted(tensors)
     assert_same(ours, tensors)
-    written = LAYOUTS["torchvision"].to_theirs(ours.state_dict(), ours.config)
+    written = FORMATS["torchvision"].to_external(ours.state_dict(), ours.config)
     assert {name: tensor.shape for name, tensor in written.items()} == {n: t.shape for n, t in tensors.items()}
     assert_same(ours, written)
 
@@ -112,6 +112,6 @@ def test_a_size_that_is_not_square_must_be_said():
 def test_what_torchvisions_model_has_not_is_refused():
     with pytest.raises(InputError, match=r"tanh layer before the head \(heads\.pre_logits\)"):
         converted(random_tensors() | {"heads.pre_logits.weight": torch.ones(128, 128)})
-    mean = ViTConfig((32, 32), 8, width=128, depth=2, heads=2, pooling="mean")
+    mean = ViTConfig((32, 32), 8, embed_dim=128, depth=2, num_heads=2, global_pool="mean")
     with pytest.raises(InputError, match="torchvision can't hold a model with pooling=mean"):
-        LAYOUTS["torchvision"].to_theirs(ViT(mean).state_dict(), mean)
+        FORMATS["torchvision"].to_external(ViT(mean).state_dict(), mean)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vitreous.explanation.streaming.attention_products import plain_attention
+from vitreous.explanation.streaming.attention_products import reference_attention
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
@@ -41,12 +41,12 @@ INNER = {
 
 def converted(theirs) -> ViT:
     """Our model with transformers' weights: the class token's position is added to the token itself."""
-    config = ViTConfig(theirs.config.image_size, 8, classes=7, width=48, depth=3, heads=4, mlp_ratio=2)
+    config = ViTConfig(theirs.config.image_size, 8, num_classes=7, embed_dim=48, depth=3, num_heads=4, mlp_ratio=2)
     weights = theirs.state_dict()
     table = weights["vit.embeddings.position_embeddings"][0]
     state = {
         "prefix": weights["vit.embeddings.cls_token"][0] + table[:1],
-        "positions.table": table[1:].reshape(*config.grid_hw, 48),
+        "positions.table": table[1:].reshape(*config.grid_size, 48),
     }
     for kind in ("weight", "bias"):
         state |= {f"{ours}.{kind}": weights[f"{name}.{kind}"] for ours, name in OUTER.items()}
@@ -74,4 +74,4 @@ def test_same_logits_and_attention(trained, shown):
         expected = theirs(images, interpolate_pos_encoding=shown != trained, output_attentions=True)
         assert (ours(images, trace) - expected.logits).abs().max() < 1e-5
         for record, attention in zip(trace.records, expected.attentions, strict=True):
-            assert (plain_attention(record) - attention).abs().max() < 1e-5
+            assert (reference_attention(record) - attention).abs().max() < 1e-5

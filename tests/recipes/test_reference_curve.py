@@ -13,8 +13,8 @@ from vitreous.errors import InputError
 from vitreous.recipes import RECIPES
 from vitreous.runs.run_folder import RunFolder, read_metrics
 from vitreous.training import reference_curve
-from vitreous.training.reference_comparison import origin, reference_for
-from vitreous.training.reference_curve import find_curve, measured_curve, store_curve
+from vitreous.training.reference_comparison import describe_reference, find_reference
+from vitreous.training.reference_curve import find_curve, measure_curve, store_curve
 from vitreous.workflows.train import Listener, train
 
 STORED = sorted(path.stem for path in reference_curve.CURVES.glob("*.json"))
@@ -33,7 +33,7 @@ def measured(colored_folder, tmp_path_factory):
 def stored(measured, tmp_path, monkeypatch):
     """Their reference curve, where runs look for it."""
     monkeypatch.setattr(reference_curve, "CURVES", tmp_path / "curves")
-    curve = measured_curve(measured, "a test")
+    curve = measure_curve(measured, "a test")
     assert store_curve(curve) == tmp_path / "curves" / "tiny.json"
     return curve
 
@@ -55,7 +55,7 @@ def test_there_is_a_curve_of_a_recipe_that_is_run():
 @pytest.mark.parametrize("name", STORED)
 def test_stored_curves_are_of_the_recipes_as_they_are(name):
     curve, recipe = find_curve(name), RECIPES[name]()
-    as_run = replace(recipe.model, classes=curve.recipe.model.classes, channels=curve.recipe.model.channels)
+    as_run = replace(recipe.model, num_classes=curve.recipe.model.num_classes, in_chans=curve.recipe.model.in_chans)
     data = {**curve.data, "source": recipe.data}
     different = curve.difference(replace(recipe, model=as_run), data)
     assert different is None, f"{name} has changed ({different}): measure again by benchmarks/reference_curve.py"
@@ -87,7 +87,7 @@ def test_a_run_says_after_each_validation_how_it_stands(stored, colored_folder, 
 
 def test_one_run_is_a_reference_without_a_spread(measured, colored_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(reference_curve, "CURVES", tmp_path / "curves")
-    store_curve(measured_curve(measured[:1], "a test"))
+    store_curve(measure_curve(measured[:1], "a test"))
     first, *lines = notes_of(tiny_recipe(colored_folder, seed=7), tmp_path / "run")
     assert first.startswith("reference: one run, seed 0, 20") and len(lines) == 4
     assert all(line.endswith(" (one run)") and "±" not in line for line in lines)
@@ -117,7 +117,9 @@ def test_settings_that_leave_the_curve_alone_may_differ(stored, colored_folder):
 def test_other_held_out_images_widen_what_can_be_expected(stored):
     curve = replace(stored, data={**stored.data, "validation": 2500})
     curve = replace(curve, points=(replace(curve.points[-1], mean=0.77),))
-    assert origin(curve, "another").endswith("on other validation images, which moves a score by ± 0.8 more")
+    assert describe_reference(curve, "another").endswith(
+        "on other validation images, which moves a score by ± 0.8 more"
+    )
 
 
 def test_a_resumed_run_goes_on_being_told(stored, colored_folder, tmp_path):
@@ -145,7 +147,7 @@ def test_the_reference_is_a_band_in_the_image(stored, colored_folder, tmp_path, 
 def test_runs_that_make_no_curve_are_refused(measured, colored_folder, tmp_path, monkeypatch):
     def refused(*runs):
         with pytest.raises(InputError) as caught:
-            measured_curve(runs)
+            measure_curve(runs)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -162,4 +164,4 @@ def test_runs_that_make_no_curve_are_refused(measured, colored_folder, tmp_path,
 def test_a_damaged_curve_is_one_line(stored, tmp_path):
     (tmp_path / "curves" / "tiny.json").write_text("{")
     with pytest.raises(InputError, match=r"tiny.json is no JSON"):
-        reference_for(RunFolder(tmp_path), stored.recipe, lambda text: None)
+        find_reference(RunFolder(tmp_path), stored.recipe, lambda text: None)

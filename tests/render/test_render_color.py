@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.render.color import COLORMAPS, Scale, SteadyScale, as_enlarged, color_table
+from vitreous.render.color import COLORMAPS, Scale, StabilizedScale, color_table, resize_coarse_map
 
 MAPS = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.floats(-1e6, 1e6, width=32))
 
@@ -72,13 +72,13 @@ RAMP = np.linspace(0, 1, 6400, dtype=np.float32).reshape(64, 100)
 
 @given(st.lists(MAPS, min_size=2, max_size=6), st.floats(0.1, 10), st.floats(0, 1))
 def test_the_steady_scale_never_moves_further_than_its_share_allows(maps, half_life, step):
-    steady = SteadyScale(half_life)
+    steady = StabilizedScale(half_life)
     old = steady.update(maps[0])
-    assert old == Scale.robust(as_enlarged(maps[0]))
+    assert old == Scale.robust(resize_coarse_map(maps[0]))
     for heat in maps[1:]:
-        new, aim = steady.update(heat, step), Scale.robust(as_enlarged(heat))
+        new, aim = steady.update(heat, step), Scale.robust(resize_coarse_map(heat))
         share = max(1 - 0.5 ** (step / half_life), 0.5)
-        if not old.flat:
+        if not old.is_flat:
             span = old.high - old.low
             for end in ("low", "high"):
                 moved = abs(getattr(new, end) - getattr(old, end))
@@ -89,14 +89,14 @@ def test_the_steady_scale_never_moves_further_than_its_share_allows(maps, half_l
 
 def test_the_scale_of_a_window_is_that_of_all_its_maps_and_odd_ones_do_not_set_it():
     maps = [RAMP] * 15 + [RAMP + 5]
-    scale = SteadyScale().begin(maps)
+    scale = StabilizedScale().begin(maps)
     assert scale == Scale.robust(np.concatenate(maps))
-    assert SteadyScale().begin([RAMP] * 500 + [1000 * RAMP]).high < 1.01
+    assert StabilizedScale().begin([RAMP] * 500 + [1000 * RAMP]).high < 1.01
 
 
 @pytest.mark.parametrize("fps", [10, 24, 60])
 def test_after_its_half_life_the_scale_has_gone_half_of_the_way_at_any_frame_rate(fps):
-    steady = SteadyScale(2.0)
+    steady = StabilizedScale(2.0)
     before = steady.begin([RAMP] * 1000)  # a window so long that the running mean plays no part any more
     for _ in range(2 * fps):
         after = steady.update(1.5 * RAMP, 1 / fps)
@@ -104,13 +104,13 @@ def test_after_its_half_life_the_scale_has_gone_half_of_the_way_at_any_frame_rat
 
 
 def test_a_new_beginning_forgets_the_scene_before():
-    steady = SteadyScale()
+    steady = StabilizedScale()
     steady.begin([100 * RAMP])
     assert steady.begin([RAMP]) == Scale.robust(RAMP)
 
 
 def test_the_steady_scale_arrives_and_a_blank_frame_leaves_it_alone():
-    steady = SteadyScale(0.5)
+    steady = StabilizedScale(0.5)
     steady.update(RAMP)
     for _ in range(300):
         reached = steady.update(3 * RAMP + 1)
@@ -119,7 +119,7 @@ def test_the_steady_scale_arrives_and_a_blank_frame_leaves_it_alone():
 
 
 def test_a_blank_first_frame_does_not_hold_the_scale_back():
-    steady = SteadyScale()
+    steady = StabilizedScale()
     steady.update(np.zeros((10, 10), np.float32))
     assert steady.update(RAMP) == Scale.robust(RAMP)
 
@@ -127,14 +127,14 @@ def test_a_blank_first_frame_does_not_hold_the_scale_back():
 def test_a_grid_is_judged_as_it_looks_enlarged():
     grid = np.random.default_rng(0).random((12, 21)).astype(np.float32)
     large = np.asarray(Image.fromarray(grid).resize((1260, 720), Image.Resampling.BILINEAR))
-    scale = SteadyScale().begin([grid])
+    scale = StabilizedScale().begin([grid])
     assert np.allclose([scale.low, scale.high], np.percentile(large, [1, 99.5]), atol=0.01)
 
 
 @pytest.mark.parametrize("half_life", [0, -1, float("inf"), float("nan")])
 def test_a_half_life_that_is_none_is_refused(half_life):
     with pytest.raises(InputError, match="half-life"):
-        SteadyScale(half_life)
+        StabilizedScale(half_life)
 
 
 @pytest.mark.parametrize("colormap", COLORMAPS)

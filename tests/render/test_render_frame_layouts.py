@@ -8,12 +8,19 @@ import pytest
 from vitreous.errors import InputError
 from vitreous.render.color import Scale
 from vitreous.render.contours import contour_lines, draw_contours
-from vitreous.render.fonts import font
-from vitreous.render.frame_layouts import LAYOUTS, OF_ONE_IMAGE, OF_SEVERAL_MAPS, draw_frame, frame_size, grid_of
-from vitreous.render.frame_view import Look, Shot, ShownMap
-from vitreous.render.legend import bar_words, draw_legend, legend_box, parts_within
+from vitreous.render.fonts import load_font
+from vitreous.render.frame_layouts import (
+    LAYOUTS,
+    MULTI_MAP_LAYOUTS,
+    SINGLE_IMAGE_LAYOUTS,
+    draw_frame,
+    frame_size,
+    panel_grid_for,
+)
+from vitreous.render.frame_view import DrawStyle, FrameView, HeatmapLayer
+from vitreous.render.legend import bar_caption, draw_legend, fit_caption, legend_box
 from vitreous.render.overlay import overlay_levels
-from vitreous.render.panels import LARGEST_HW, corner, panel_grid
+from vitreous.render.panels import MAX_SIZE_HW, panel_corner, panel_grid
 from vitreous.render.spotlight import spotlight
 
 SIZES = [(256, 340), (340, 256), (64, 900), (900, 64), (31, 33), (6, 5), (1, 1)]
@@ -25,10 +32,10 @@ def shot(size_hw, maps=1, *, signed=False, seed=0, box=None, colors=None):
     grids = [rng.normal(size=(7, 9)).astype(np.float32) for _ in range(maps)]
     grids = grids if signed else [np.abs(grid) for grid in grids]
     shown = (
-        ShownMap(grid, Scale.fitting(grid, signed=signed), f"head {i}", box, signed) for i, grid in enumerate(grids)
+        HeatmapLayer(grid, Scale.for_map(grid, signed=signed), f"head {i}", box, signed) for i, grid in enumerate(grids)
     )
     image = rng.integers(0, 256, (*size_hw, 3), dtype=np.uint8)
-    return Shot(
+    return FrameView(
         image, tuple(replace(one, colors=colors) for one in shown), "golden retriever 87 %", "rollout · all layers"
     )
 
@@ -37,17 +44,17 @@ def shot(size_hw, maps=1, *, signed=False, seed=0, box=None, colors=None):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("signed", [False, True])
 def test_every_layout_draws_frames_of_any_size_at_one_size_and_leaves_them_as_they_were(layout, size_hw, signed):
-    count = 5 if layout in OF_SEVERAL_MAPS else 1
-    for look in (Look(), Look(0.5, edges=True, legend=False)):
+    count = 5 if layout in MULTI_MAP_LAYOUTS else 1
+    for look in (DrawStyle(), DrawStyle(0.5, edges=True, legend=False)):
         sizes = set()
         for seed in range(2):
             given = shot(size_hw, count, signed=signed, seed=seed)
-            before = given.image_u8.copy(), [one.heat.copy() for one in given.maps]
+            before = given.image_u8.copy(), [one.heatmap.copy() for one in given.layers]
             drawn = draw_frame(given, layout, look)
             assert drawn.dtype == np.uint8 and drawn.flags.c_contiguous
             assert not np.shares_memory(drawn, given.image_u8)
             assert np.array_equal(given.image_u8, before[0])
-            assert all(np.array_equal(one.heat, heat) for one, heat in zip(given.maps, before[1], strict=True))
+            assert all(np.array_equal(one.heatmap, heat) for one, heat in zip(given.layers, before[1], strict=True))
             assert np.array_equal(drawn, draw_frame(given, layout, look))
             sizes.add(drawn.shape)
         assert sizes == {(*frame_size(size_hw, layout, count, look), 3)}
@@ -58,10 +65,10 @@ def test_every_layout_draws_frames_of_any_size_at_one_size_and_leaves_them_as_th
 def test_panels_have_even_sizes_within_bounds_and_single_images_keep_theirs(layout, size_hw):
     for count in (1, 2, 3, 5, 6, 12, 16):
         height, width = frame_size(size_hw, layout, count)
-        if layout in OF_ONE_IMAGE:
+        if layout in SINGLE_IMAGE_LAYOUTS:
             assert (height, width) == size_hw
         else:
-            assert height % 2 == width % 2 == 0 and width <= LARGEST_HW[1]
+            assert height % 2 == width % 2 == 0 and width <= MAX_SIZE_HW[1]
 
 
 @pytest.mark.parametrize(
@@ -81,8 +88,8 @@ def test_panels_show_their_own_maps():
     top = grid.header_height + grid.title_height
     first = drawn[top : top + 200, :300]
     second = drawn[top : top + 200, 300 + grid.gap : 600 + grid.gap]
-    for panel, one in ((first, given.maps[0]), (second, given.maps[1])):
-        alone = draw_frame(Shot(given.image_u8, (one,)), "overlay", Look(legend=False))
+    for panel, one in ((first, given.layers[0]), (second, given.layers[1])):
+        alone = draw_frame(FrameView(given.image_u8, (one,)), "overlay", DrawStyle(legend=False))
         assert np.array_equal(panel, alone)
 
 
@@ -95,10 +102,10 @@ def test_side_by_side_shows_the_image_as_it_is_on_the_left():
 
 def test_beyond_the_box_nothing_glows():
     given = shot((120, 200), box=(0, 50, 120, 150))
-    drawn = draw_frame(replace(given, answer="", words=""), "overlay", Look(legend=False))
+    drawn = draw_frame(replace(given, prediction="", caption=""), "overlay", DrawStyle(legend=False))
     blank = overlay_levels(given.image_u8, np.zeros((120, 200), np.uint8))
-    below = replace(given.maps[0], scale=Scale(0, given.maps[0].scale.high))
-    drawn = draw_frame(Shot(given.image_u8, (below,)), "overlay", Look(legend=False))
+    below = replace(given.layers[0], scale=Scale(0, given.layers[0].scale.high))
+    drawn = draw_frame(FrameView(given.image_u8, (below,)), "overlay", DrawStyle(legend=False))
     assert np.array_equal(drawn[:, :50], blank[:, :50]) and np.array_equal(drawn[:, 150:], blank[:, 150:])
     assert not np.array_equal(drawn[:, 50:150], blank[:, 50:150])
 
@@ -114,7 +121,7 @@ def test_a_map_with_colors_of_its_own_is_painted_and_has_no_color_bar():
 def test_no_strength_leaves_the_image_and_a_spotlight_only_dims():
     given = shot((90, 160))
     for layout in ("overlay", "spotlight"):
-        plain = draw_frame(Shot(given.image_u8, given.maps), layout, Look(0.0, legend=False))
+        plain = draw_frame(FrameView(given.image_u8, given.layers), layout, DrawStyle(0.0, legend=False))
         assert np.array_equal(plain, given.image_u8)
     lit = spotlight(given.image_u8, RNG.integers(0, 256, (90, 160), dtype=np.uint8))
     assert (lit <= given.image_u8).all()
@@ -155,36 +162,38 @@ def test_a_legend_takes_about_as_much_of_a_small_image_as_of_a_large_one(size_hw
 
 
 def test_of_a_legend_without_room_the_method_name_stays():
-    face, words = font(9), "attention · layer 11 · mean over heads"
-    said = [parts_within(words, "against / for", face, width) for width in (400, 220, 140, 60, 5)]
+    face, words = load_font(9), "attention · layer 11 · mean over heads"
+    said = [fit_caption(words, "against / for", face, width) for width in (400, 220, 140, 60, 5)]
     assert said[0] == f"{words} · against / for" and said[-2:] == ["attention", "attention"]
     assert said[1] == "attention · layer 11 · against / for" and said[2] == "attention · against / for"
 
 
 def test_what_the_ends_of_a_signed_map_mean_is_said():
     gray = np.full((720, 1280, 3), 128, np.uint8)
-    assert bar_words("signed", "unlike / alike") == "unlike / alike" == bar_words("signed contour", "unlike / alike")
-    assert bar_words("overlay", "unlike / alike") == bar_words("own", "unlike / alike") == ""
+    assert (
+        bar_caption("signed", "unlike / alike") == "unlike / alike" == bar_caption("signed contour", "unlike / alike")
+    )
+    assert bar_caption("overlay", "unlike / alike") == bar_caption("own", "unlike / alike") == ""
     said, plain = (draw_legend(gray, "features", "signed", ends=ends) for ends in ("unlike / alike", ""))
     assert (said != gray).any(axis=(0, 2)).sum() > 1.3 * (plain != gray).any(axis=(0, 2)).sum()
     given = shot((720, 1280), signed=True)
-    told = replace(given, maps=(replace(given.maps[0], ends="short / long"),))
+    told = replace(given, layers=(replace(given.layers[0], end_labels="short / long"),))
     for layout in ("overlay", "contour", "side-by-side", "methods"):
         assert not np.array_equal(draw_frame(given, layout), draw_frame(told, layout))
 
 
 def test_panels_drawn_in_different_ways_have_no_bar_over_all_but_one_each_where_it_means_something():
-    alike = replace(shot((240, 320), 3), answer="", words="")
-    own = replace(alike.maps[2], colors=np.full((7, 9, 3), 0.5, np.float32))
-    mixed = replace(alike, maps=(*alike.maps[:2], own))
-    grid = grid_of((240, 320), "methods", 3, Look())
+    alike = replace(shot((240, 320), 3), prediction="", caption="")
+    own = replace(alike.layers[2], colors=np.full((7, 9, 3), 0.5, np.float32))
+    mixed = replace(alike, layers=(*alike.layers[:2], own))
+    grid = panel_grid_for((240, 320), "methods", 3, DrawStyle())
     heads = [draw_frame(one, "methods")[: grid.header_height] for one in (alike, mixed)]
     assert len(np.unique(heads[0].reshape(-1, 3), axis=0)) > 20 and (heads[1] == heads[1][0, 0]).all()
-    bare = draw_frame(mixed, "methods", Look(legend=False))
+    bare = draw_frame(mixed, "methods", DrawStyle(legend=False))
     drawn = draw_frame(mixed, "methods")[grid.header_height :][: len(bare)]
     changed = []
     for i in range(3):
-        top, left = corner(grid, i)
+        top, left = panel_corner(grid, i)
         rows = slice(top - grid.header_height, top - grid.header_height + grid.panel_hw[0])
         columns = slice(left, left + grid.panel_hw[1])
         changed.append(bool((drawn[rows, columns] != bare[rows, columns]).any()))
@@ -197,6 +206,6 @@ def test_what_cannot_be_drawn_is_said():
     with pytest.raises(InputError, match="draws one map, not 3"):
         draw_frame(shot((9, 9), 3), "contour")
     with pytest.raises(InputError, match="at least one"):
-        Shot(np.zeros((4, 4, 3), np.uint8), ())
+        FrameView(np.zeros((4, 4, 3), np.uint8), ())
     with pytest.raises(InputError, match="strength"):
-        Look(1.5)
+        DrawStyle(1.5)

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.render.guided import RESULT_SIDE, follow_edges
+from vitreous.render.guided import RESULT_SIDE, guided_filter
 
 
 @st.composite
@@ -24,7 +24,7 @@ def images_with_maps(draw):
 def test_range_and_mean_are_kept_and_inputs_untouched(pair):
     heat, image = pair
     before = heat.copy(), image.copy()
-    result = follow_edges(heat, image)
+    result = guided_filter(heat, image)
     room = 1e-4 * max(1.0, float(np.abs(heat).max()))
     assert result.dtype == np.float32 and np.isfinite(result).all()
     assert heat.min() - room <= result.min() and result.max() <= heat.max() + room
@@ -35,13 +35,13 @@ def test_range_and_mean_are_kept_and_inputs_untouched(pair):
 @pytest.mark.parametrize("value", [0.0, 3.5, -2.0])
 def test_a_constant_map_stays_constant(value):
     image = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
-    assert np.allclose(follow_edges(np.full((5, 9), value), image), value, atol=1e-5)
+    assert np.allclose(guided_filter(np.full((5, 9), value), image), value, atol=1e-5)
 
 
 def test_a_map_that_is_not_negative_stays_so():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (90, 160, 3), dtype=np.uint8)
-    assert follow_edges(rng.random((9, 16)) ** 4, image).min() >= 0
+    assert guided_filter(rng.random((9, 16)) ** 4, image).min() >= 0
 
 
 def test_the_edges_of_the_image_are_followed():
@@ -50,7 +50,7 @@ def test_the_edges_of_the_image_are_followed():
     inside = image[..., 0] == 200
     cells = inside.reshape(9, 20, 20, 16).mean(axis=(1, 3)).astype(np.float32)
     plain = np.asarray(Image.fromarray(cells).resize((320, 180), Image.Resampling.BILINEAR))
-    result = follow_edges(cells, image)
+    result = guided_filter(cells, image)
     assert plain[90, 103] - plain[90, 102] < 0.1 and result[90, 103] - result[90, 102] > 0.5
     assert plain[50, 160] - plain[49, 160] < 0.1 and result[50, 160] - result[49, 160] > 0.5
     assert np.abs(result - inside).mean() < np.abs(plain - inside).mean()
@@ -59,11 +59,11 @@ def test_the_edges_of_the_image_are_followed():
 def test_only_what_the_map_spans_is_looked_at_and_large_images_give_bounded_results():
     image = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
     heat = np.eye(12, dtype=np.float32)
-    assert max(follow_edges(heat, image).shape) <= RESULT_SIDE
-    boxed, cut = follow_edges(heat, image, (0, 280, 720, 1000)), follow_edges(heat, image[:, 280:1000])
+    assert max(guided_filter(heat, image).shape) <= RESULT_SIDE
+    boxed, cut = guided_filter(heat, image, (0, 280, 720, 1000)), guided_filter(heat, image[:, 280:1000])
     assert np.array_equal(boxed, cut)
 
 
 def test_a_map_that_is_not_finite_is_refused():
     with pytest.raises(InputError, match="not finite"):
-        follow_edges(np.full((3, 3), np.nan), np.zeros((9, 9, 3), np.uint8))
+        guided_filter(np.full((3, 3), np.nan), np.zeros((9, 9, 3), np.uint8))

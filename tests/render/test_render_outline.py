@@ -6,13 +6,13 @@ from PIL import Image
 
 from vitreous.diagnostics.localization.bars import Bar, Panel, score_bars
 from vitreous.errors import InputError
-from vitreous.render.outline import grown, outline
+from vitreous.render.outline import dilate, draw_outline
 
 
 def test_only_the_edge_is_drawn_light_inside_dark_outside():
     image, mask = np.full((40, 60, 3), 128, np.uint8), np.zeros((40, 60), bool)
     mask[10:20, 30:50] = True
-    drawn = outline(image, mask)
+    drawn = draw_outline(image, mask)
     assert (drawn[10, 30:50] == 255).all() and (drawn[9, 30:50] < 60).all()
     assert (drawn[14:16, 35:45] == 128).all() and (drawn[:5] == 128).all() and (image == 128).all()
 
@@ -20,12 +20,12 @@ def test_only_the_edge_is_drawn_light_inside_dark_outside():
 def test_a_mask_grows_by_so_many_steps_and_stops_at_the_border():
     mask = np.zeros((9, 7), bool)
     mask[0, 3] = True
-    assert [int(grown(mask, steps).sum()) for steps in (0, 1, 2)] == [1, 4, 13]
+    assert [int(dilate(mask, steps).sum()) for steps in (0, 1, 2)] == [1, 4, 13]
 
 
 def test_a_mask_of_another_size_is_an_error():
     with pytest.raises(InputError, match="doesn't fit"):
-        outline(np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), bool))
+        draw_outline(np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), bool))
 
 
 @pytest.mark.parametrize("count", [1, 4])

@@ -10,12 +10,12 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageFilter
 
 from vitreous.errors import InputError
-from vitreous.imaging.preprocessing import Geometry
+from vitreous.imaging.geometry import Geometry
 from vitreous.render.color import Scale
 from vitreous.render.overlay import DIMMING, blend_table, brightness, dimming_for, overlay, overlay_levels
 from vitreous.render.temporal.scenes import Change
 from vitreous.render.temporal.stabilize import SteadyDimming
-from vitreous.render.upsample import enlarged_levels
+from vitreous.render.upsample import upsample_to_image
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
@@ -116,8 +116,8 @@ def test_the_fast_way_from_a_grid_draws_what_the_plain_one_does(signed):
     image = rng.integers(0, 256, (720, 1280, 3), dtype=np.uint8)
     grid = rng.normal(size=(12, 21)).astype(np.float32)
     box = (40.0, 100.0, 680.0, 1200.0)
-    heat, scale = Geometry((720, 1280), (224, 224), box).to_source(grid), Scale.fitting(grid, signed=signed)
-    levels = enlarged_levels(grid, scale, (720, 1280), box, step=2)
+    heat, scale = Geometry((720, 1280), (224, 224), box).to_image(grid), Scale.for_map(grid, signed=signed)
+    levels = upsample_to_image(grid, scale, (720, 1280), box, step=2)
     fast = overlay_levels(image, levels, dimming=dimming_for(brightness(image)), signed=signed)
     apart = np.abs(fast.astype(int) - overlay(image, heat, scale, signed=signed))
     assert apart.mean() < 1 and np.percentile(apart, 99.9) <= 8

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.render.image import as_image, fitted
-from vitreous.render.layout import beside, grid, stacked
+from vitreous.render.image import as_image, resize_to_fit
+from vitreous.render.layout import arrange_grid, side_by_side, stack
 from vitreous.render.sheet import (
     GalleryItem,
     Legend,
@@ -38,7 +38,7 @@ def count(image: Image.Image, color: str | tuple[int, int, int]) -> int:
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 300), st.integers(1, 300))
 def test_a_fitted_image_fills_its_box_and_keeps_its_proportions(height, width, box_height, box_width):
-    shown = fitted(make_image((height, width)), (box_height, box_width))
+    shown = resize_to_fit(make_image((height, width)), (box_height, box_width))
     assert shown.height <= box_height and shown.width <= box_width
     assert shown.height == box_height or shown.width == box_width
     factor = min(box_height / height, box_width / width)
@@ -48,13 +48,13 @@ def test_a_fitted_image_fills_its_box_and_keeps_its_proportions(height, width, b
 
 def test_a_small_image_keeps_its_pixels_as_squares():
     image = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    assert np.array_equal(np.asarray(fitted(image, (40, 60))), image.repeat(10, axis=0).repeat(10, axis=1))
+    assert np.array_equal(np.asarray(resize_to_fit(image, (40, 60))), image.repeat(10, axis=0).repeat(10, axis=1))
 
 
 def test_blocks_are_laid_without_overlap_and_holes_stay_paper():
     red, blue = Image.new("RGB", (10, 4), "red"), Image.new("RGB", (6, 8), "blue")
-    assert stacked([red, blue], gap=3).size == (10, 15) and beside([red, blue], gap=3).size == (19, 8)
-    table = grid([[red, None], [None, blue], [red]], (2, 2))
+    assert stack([red, blue], gap=3).size == (10, 15) and side_by_side([red, blue], gap=3).size == (19, 8)
+    table = arrange_grid([[red, None], [None, blue], [red]], (2, 2))
     assert table.size == (18, 4 + 2 + 8 + 2 + 4)
     assert count(table, "red") == 80 and count(table, "blue") == 48
 
@@ -210,7 +210,7 @@ def test_pulling_the_patches_apart_loses_no_pixel(size_hw, patch_size_hw, grid_h
     color = (200, 60, 30)
     sheet = draw_patches(make_image(size_hw, color), patch_size_hw, grid_hw)
     pixels = (np.asarray(sheet) == color).all(axis=2)
-    shown = fitted(make_image(size_hw), (820, 640))
+    shown = resize_to_fit(make_image(size_hw), (820, 640))
     area = shown.width * shown.height * min(1, np.prod(patch_size_hw) * np.prod(grid_hw) / np.prod(size_hw))
     right = pixels[:, 40 + shown.width + 20 :].sum()
     assert right <= area * 1.05 + 2 * (shown.width + shown.height)

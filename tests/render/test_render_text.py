@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitreous.errors import InputError
-from vitreous.render.fonts import drawable, ellipsise, font, wrap
+from vitreous.render.fonts import load_font, to_drawable, truncate_text, wrap_text
 from vitreous.render.text import CORNERS, Line, draw_label, text_block
 
 GRAY = np.full((240, 400, 3), 128, np.uint8)
@@ -15,25 +15,25 @@ GRAY = np.full((240, 400, 3), 128, np.uint8)
 @settings(deadline=None)
 @given(st.text(max_size=300), st.integers(0, 400))
 def test_ellipsised_text_is_never_wider_than_its_place(text, width):
-    face = font(14)
-    short = ellipsise(text, face, width)
+    face = load_font(14)
+    short = truncate_text(text, face, width)
     assert face.getlength(short) <= width
-    assert short == drawable(text) or short == "" or short.endswith("…")
+    assert short == to_drawable(text) or short == "" or short.endswith("…")
 
 
 @settings(deadline=None)
 @given(st.lists(st.text("abc", min_size=1, max_size=30), max_size=20), st.integers(30, 300), st.integers(1, 4))
 def test_wrapped_text_keeps_width_and_number_of_lines(words, width, most_lines):
-    lines = wrap(" ".join(words), font(12), width, most_lines)
-    assert len(lines) <= most_lines and all(font(12).getlength(line) <= width for line in lines)
+    lines = wrap_text(" ".join(words), load_font(12), width, most_lines)
+    assert len(lines) <= most_lines and all(load_font(12).getlength(line) <= width for line in lines)
     if not any("…" in line for line in lines):
         assert " ".join(lines) == " ".join(words)
 
 
 def test_what_the_font_lacks_becomes_a_box_and_what_it_has_stays():
-    assert drawable("žluťoučký кот γάτα ✓ × ·") == "žluťoučký кот γάτα ✓ × ·"
-    assert drawable("cat 猫\x00\n\t!") == "cat □□ !"
-    assert len(drawable("x" * 10**6)) <= 1000
+    assert to_drawable("žluťoučký кот γάτα ✓ × ·") == "žluťoučký кот γάτα ✓ × ·"
+    assert to_drawable("cat 猫\x00\n\t!") == "cat □□ !"
+    assert len(to_drawable("x" * 10**6)) <= 1000
 
 
 @pytest.mark.parametrize("corner", CORNERS)

@@ -9,11 +9,11 @@ from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.serialization import load_weights
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import LAYOUTS
+from vitreous.pretrained.formats.registry import FORMATS
 from vitreous.pretrained.import_weights import Foreign, build_classifier
 
-CONFIG = ViTConfig((16, 16), 4, classes=3, width=64, depth=3, heads=1)
-SCALED = ViTConfig((16, 16), 4, classes=0, width=64, depth=3, heads=1, layer_scale=1.0)
+CONFIG = ViTConfig((16, 16), 4, num_classes=3, embed_dim=64, depth=3, num_heads=1)
+SCALED = ViTConfig((16, 16), 4, num_classes=0, embed_dim=64, depth=3, num_heads=1, init_values=1.0)
 MODELS = {"timm": CONFIG, "hf-vit": CONFIG, "torchvision": CONFIG, "hf-dinov2": SCALED, "dinov2": SCALED}
 LAST = {
     "timm": "blocks.2.",
@@ -26,7 +26,7 @@ LAST = {
 
 def weights(layout: str) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    return LAYOUTS[layout].to_theirs(ViT(MODELS[layout]).state_dict(), MODELS[layout])
+    return FORMATS[layout].to_external(ViT(MODELS[layout]).state_dict(), MODELS[layout])
 
 
 def built(tensors, config=None, notes=None):
@@ -45,8 +45,8 @@ def refusal(tensors, config=None) -> str:
 @pytest.mark.parametrize("layout", MODELS)
 def test_a_beginning_that_nobody_knows_is_left_out_with_a_note(layout, beginning):
     tensors, notes = weights(layout), ["first"]
-    expected = built(tensors).vit.state_dict()
-    found = built({beginning + name: tensor for name, tensor in tensors.items()}, notes=notes).vit.state_dict()
+    expected = built(tensors).model.state_dict()
+    found = built({beginning + name: tensor for name, tensor in tensors.items()}, notes=notes).model.state_dict()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     said = [note for note in notes if "stands before the names of all its weights, and is left out" in note]
     assert len(said) == 1 and "net." in said[0]
@@ -84,7 +84,7 @@ def test_a_block_that_is_missing_is_named(layout):
 
 def test_the_last_block_is_missed_where_config_json_counts_them():
     tensors = {name: tensor for name, tensor in weights("hf-vit").items() if not name.startswith(LAST["hf-vit"])}
-    assert built(tensors).ours.config.depth == 2
+    assert built(tensors).vit.config.depth == 2
     said = refusal(tensors, {"num_hidden_layers": 3})
     assert "lack 'encoder.layer.2.attention.attention.query.weight'" in said and "config.json says 3 blocks" in said
     assert "have 2 blocks, their config.json says 1" in refusal(tensors, {"num_hidden_layers": 1})

@@ -35,8 +35,8 @@ def test_what_names_stand_for():
 def test_torchvisions_files_carry_their_checksum_and_fit_their_patches(name):
     address = TORCHVISION[name]
     assert re.fullmatch(rf"https://download\.pytorch\.org/models/{name}-[0-9a-f]{{8}}\.pth", address.url)
-    assert address.preprocessing.multiple == int(name.split("_")[2])
-    grid_for(address.preprocessing.size_hw, address.preprocessing.multiple)
+    assert address.preprocessing.patch_size == int(name.split("_")[2])
+    grid_for(address.preprocessing.input_size, address.preprocessing.patch_size)
 
 
 UNKNOWN = {

@@ -18,20 +18,20 @@ from vitreous.hub import HubRepository
 from vitreous.model.config import ViTConfig
 from vitreous.model.serialization import save_config, save_weights
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import LAYOUTS
+from vitreous.pretrained.formats.registry import FORMATS
 from vitreous.pretrained.load import load
 
 COMMIT = "0123456789012345678901234567890123456789"
-TINY = ViTConfig((32, 48), 8, classes=3, width=32, depth=2, heads=2)
+TINY = ViTConfig((32, 48), 8, num_classes=3, embed_dim=32, depth=2, num_heads=2)
 PROCESSOR = {"size": {"height": 32, "width": 48}, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
 
 
 def tiny_repository() -> tuple[ViT, dict[str, bytes]]:
     """A model of ours, and the files of it as transformers would have written them."""
     torch.manual_seed(0)
-    vit, layout = ViT(TINY).eval(), LAYOUTS["hf-vit"]
-    config = layout.their_config(TINY, ["cat", "crane", "crane"]) | {"num_attention_heads": 2}
-    tensors = {name: tensor.half() for name, tensor in layout.to_theirs(vit.state_dict(), TINY).items()}
+    vit, layout = ViT(TINY).eval(), FORMATS["hf-vit"]
+    config = layout.external_config(TINY, ["cat", "crane", "crane"]) | {"num_attention_heads": 2}
+    tensors = {name: tensor.half() for name, tensor in layout.to_external(vit.state_dict(), TINY).items()}
     files = {
         "config.json": json.dumps(config).encode(),
         "preprocessor_config.json": json.dumps(PROCESSOR).encode(),
@@ -104,11 +104,15 @@ def test_a_repository_becomes_a_classifier_with_all_that_belongs_to_it(hub, capf
     classifier, images = load("hf:me/tiny", "cpu"), torch.randn(2, 3, 32, 48)
     assert classifier.class_names == ("cat", "crane (class 1)", "crane (class 2)")
     preprocessing = classifier.preprocessing
-    assert (preprocessing.size_hw, preprocessing.resize, preprocessing.mean) == ((32, 48), "stretch", (0.1, 0.2, 0.3))
-    assert {weight.dtype for weight in classifier.vit.parameters()} == {torch.float32}
-    assert not classifier.vit.training and all(weight.requires_grad for weight in classifier.vit.parameters())
+    assert (preprocessing.input_size, preprocessing.resize_mode, preprocessing.mean) == (
+        (32, 48),
+        "squash",
+        (0.1, 0.2, 0.3),
+    )
+    assert {weight.dtype for weight in classifier.model.parameters()} == {torch.float32}
+    assert not classifier.model.training and all(weight.requires_grad for weight in classifier.model.parameters())
     with torch.no_grad():
-        assert (classifier.vit(images) - hub.vit(images)).abs().max() < 2e-3  # stored as float16
+        assert (classifier.model(images) - hub.vit(images)).abs().max() < 2e-3  # stored as float16
     assert capfd.readouterr() == ("", ""), "no progress bars where there is no terminal"
 
 
@@ -156,16 +160,16 @@ def test_a_pickle_is_read_only_where_there_is_nothing_safer(hub, tmp_path):
 def test_a_run_of_our_own_can_lie_on_the_hub(hub, tmp_path):
     classifier = load("hf:me/tiny", "cpu")
     save_config(classifier, tmp_path)
-    save_weights(classifier.ours, tmp_path)
+    save_weights(classifier.vit, tmp_path)
     hub.files = {f"me/run/{name}": (tmp_path / name).read_bytes() for name in ("config.json", "model.safetensors")}
     assert load("hf:me/run", "cpu").class_names == classifier.class_names
 
 
 def test_the_names_of_imagenets_classes_are_fetched_where_there_are_1000_of_them(hub):
     notes, labels = [], {str(index): f"thing {index}" for index in range(1000)}
-    config = ViTConfig((16, 16), 8, width=16, depth=1, heads=1)
-    layout, content = LAYOUTS["hf-vit"], {"num_attention_heads": 1}
-    hub.files["me/thousand/model.safetensors"] = save(layout.to_theirs(ViT(config).state_dict(), config))
+    config = ViTConfig((16, 16), 8, embed_dim=16, depth=1, num_heads=1)
+    layout, content = FORMATS["hf-vit"], {"num_attention_heads": 1}
+    hub.files["me/thousand/model.safetensors"] = save(layout.to_external(ViT(config).state_dict(), config))
     hub.files["me/thousand/config.json"] = json.dumps(content).encode()
     named = load("hf:me/thousand", "cpu", on_note=notes.append).class_names
     assert named[7] == "class 7" and "class 0 to class 999" in notes[-1]

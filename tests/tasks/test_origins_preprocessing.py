@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.imaging.preprocessing import Preprocessing, prepare
+from vitreous.imaging.preprocessing import Preprocessing, preprocess_image
 from vitreous.model.config import ViTConfig
 from vitreous.pretrained.preprocessing_formats import (
     CLIP_MEAN,
@@ -28,18 +28,18 @@ CROP = {"height": 224, "width": 224}
 
 # What is in the preprocessor_config.json of well-known models, in the new form and the old.
 PROCESSORS = {
-    "ViT": ({"size": {"height": 224, "width": 200}, "resample": 2}, ("stretch", (224, 200), 1.0, "bilinear")),
-    "ViT, old": ({"size": 384, "resample": 3}, ("stretch", (384, 384), 1.0, "bicubic")),
+    "ViT": ({"size": {"height": 224, "width": 200}, "resample": 2}, ("squash", (224, 200), 1.0, "bilinear")),
+    "ViT, old": ({"size": 384, "resample": 3}, ("squash", (384, 384), 1.0, "bicubic")),
     "DINOv2": ({"size": EDGE, "crop_size": CROP, "do_center_crop": True}, ("crop", (224, 224), 0.875, "bicubic")),
     "CLIP, old": ({"size": 224, "crop_size": 224, "do_center_crop": True}, ("crop", (224, 224), 1.0, "bicubic")),
-    "DeiT": ({"size": SQUARE, "crop_size": CROP}, ("stretch", (224, 224), 0.875, "bicubic")),
+    "DeiT": ({"size": SQUARE, "crop_size": CROP}, ("squash", (224, 224), 0.875, "bicubic")),
     "DeiT, old": (
         {"size": 256, "crop_size": 224, "do_center_crop": True, "feature_extractor_type": "DeiTFeatureExtractor"},
-        ("stretch", (224, 224), 0.875, "bicubic"),
+        ("squash", (224, 224), 0.875, "bicubic"),
     ),
-    "no crop": ({"size": SQUARE, "crop_size": CROP, "do_center_crop": False}, ("stretch", (256, 256), 1.0, "bicubic")),
+    "no crop": ({"size": SQUARE, "crop_size": CROP, "do_center_crop": False}, ("squash", (256, 256), 1.0, "bicubic")),
     "any shape": ({"size": EDGE}, ("crop", (256, 256), 1.0, "bicubic")),
-    "nested": ({"image_processor": {"size": 384}}, ("stretch", (384, 384), 1.0, "bicubic")),
+    "nested": ({"image_processor": {"size": 384}}, ("squash", (384, 384), 1.0, "bicubic")),
     "nothing": ({}, ("crop", (224, 224), 1.0, "bicubic")),
 }
 
@@ -48,8 +48,8 @@ PROCESSORS = {
 def test_transformers_descriptions(name):
     description, expected = PROCESSORS[name]
     found = from_processor(description, LIKELY)
-    assert (found.resize, found.size_hw, found.central, found.interpolation) == expected
-    assert (found.mean, found.std, found.multiple) == (LIKELY.mean, LIKELY.std, 14)
+    assert (found.resize_mode, found.input_size, found.crop_pct, found.interpolation) == expected
+    assert (found.mean, found.std, found.patch_size) == (LIKELY.mean, LIKELY.std, 14)
 
 
 def test_other_scales_and_no_normalization():
@@ -62,18 +62,18 @@ def test_other_scales_and_no_normalization():
 def test_timms_description():
     description = {"input_size": [3, 224, 200], "crop_pct": 0.9, "interpolation": "bilinear", "mean": [0.5] * 3}
     found = from_timm(description, LIKELY)
-    assert (found.size_hw, found.resize, found.central) == ((224, 200), "crop", 0.9)
+    assert (found.input_size, found.resize_mode, found.crop_pct) == ((224, 200), "crop", 0.9)
     assert (found.mean, found.std, found.interpolation) == ((0.5, 0.5, 0.5), LIKELY.std, "bilinear")
-    assert from_timm({"crop_mode": "squash"}, LIKELY).resize == "stretch"
+    assert from_timm({"crop_mode": "squash"}, LIKELY).resize_mode == "squash"
     with pytest.raises(InputError, match="crop_mode 'border'"):
         from_timm({"crop_mode": "border"}, LIKELY)
 
 
 VARIANTS = [
     LIKELY,
-    replace(LIKELY, central=0.875),
-    replace(LIKELY, resize="stretch", size_hw=(224, 280), interpolation="bilinear"),
-    replace(LIKELY, resize="stretch", central=0.875),
+    replace(LIKELY, crop_pct=0.875),
+    replace(LIKELY, resize_mode="squash", input_size=(224, 280), interpolation="bilinear"),
+    replace(LIKELY, resize_mode="squash", crop_pct=0.875),
 ]
 
 
@@ -93,7 +93,7 @@ def test_transformers_makes_the_same_pixels(variant, most, mean, shared, tmp_pat
     with Image.open(shared / "photos" / "two-cats.png") as file:
         image = file.convert("RGB")
     theirs = transformers.AutoImageProcessor.from_pretrained(tmp_path)(image, return_tensors="pt")["pixel_values"][0]
-    ours = prepare(np.array(image), preprocessing)[0]
+    ours = preprocess_image(np.array(image), preprocessing)[0]
     assert theirs.shape == ours.shape
     assert (theirs - ours).abs().max() < most and (theirs - ours).abs().mean() < mean
 
@@ -101,18 +101,18 @@ def test_transformers_makes_the_same_pixels(variant, most, mean, shared, tmp_pat
 def test_what_others_cannot_say_is_said():
     notes: list[str] = []
     assert expressible(LIKELY, notes.append) is LIKELY and not notes
-    assert expressible(replace(LIKELY, resize="aspect"), notes.append).resize == "crop"
-    assert expressible(replace(LIKELY, size_hw=(224, 280)), notes.append).resize == "stretch"
+    assert expressible(replace(LIKELY, resize_mode="aspect"), notes.append).resize_mode == "crop"
+    assert expressible(replace(LIKELY, input_size=(224, 280)), notes.append).resize_mode == "squash"
     assert ["'aspect' at 224 × 224" in notes[0], "'crop' at 224 × 280" in notes[1]] == [True, True]
 
 
 def test_what_is_assumed_where_nothing_is_said():
-    large = ViTConfig((518, 518), 14, classes=0)
-    assert (assumed("dinov2", large).size_hw, assumed("dinov2", large).mean) == ((224, 224), IMAGENET_MEAN)
-    assert assumed("dinov2", large).resize == "aspect" and assumed("timm", ViTConfig()).resize == "crop"
-    assert assumed("clip", ViTConfig()).mean == CLIP_MEAN and assumed("siglip", large).resize == "stretch"
-    assert assumed("timm", ViTConfig((384, 384))).size_hw == (384, 384)
-    assert assumed("timm", ViTConfig((28, 28), 4, channels=1)).mean == (0.5,)
+    large = ViTConfig((518, 518), 14, num_classes=0)
+    assert (assumed("dinov2", large).input_size, assumed("dinov2", large).mean) == ((224, 224), IMAGENET_MEAN)
+    assert assumed("dinov2", large).resize_mode == "aspect" and assumed("timm", ViTConfig()).resize_mode == "crop"
+    assert assumed("clip", ViTConfig()).mean == CLIP_MEAN and assumed("siglip", large).resize_mode == "squash"
+    assert assumed("timm", ViTConfig((384, 384))).input_size == (384, 384)
+    assert assumed("timm", ViTConfig((28, 28), 4, in_chans=1)).mean == (0.5,)
 
 
 def test_filters_go_both_ways():

@@ -13,23 +13,23 @@ from torch import nn
 
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.serialization import save_config, save_weights
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import LAYOUTS
+from vitreous.pretrained.formats.registry import FORMATS
 from vitreous.pretrained.load import load
 from vitreous.pretrained.weight_files import read_tensors
 
-WIDE = ViTConfig((64, 64), 8, classes=3, width=64, depth=2, heads=1)
-FEATURES = ViTConfig((518, 518), 14, classes=0, width=64, depth=1, heads=1, layer_scale=1.0)
+WIDE = ViTConfig((64, 64), 8, num_classes=3, embed_dim=64, depth=2, num_heads=1)
+FEATURES = ViTConfig((518, 518), 14, num_classes=0, embed_dim=64, depth=1, num_heads=1, init_values=1.0)
 
 
 def state(layout: str, config: ViTConfig) -> tuple[ViT, dict[str, torch.Tensor]]:
     """A random model of ours, and its weights as others call them."""
     torch.manual_seed(0)
     vit = ViT(config).eval()
-    return vit, LAYOUTS[layout].to_theirs(vit.state_dict(), config)
+    return vit, FORMATS[layout].to_external(vit.state_dict(), config)
 
 
 def silent(_: str) -> None:
@@ -48,7 +48,7 @@ def test_any_kind_of_file_gives_the_same_model(ending, tmp_path):
         torch.save({"epoch": 3, "model": {f"module.{name}": tensor for name, tensor in tensors.items()}}, path)
     classifier, images = load(path, "cpu", on_note=silent), torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        assert (classifier.vit(images) - vit(images)).abs().max() < 1e-6
+        assert (classifier.model(images) - vit(images)).abs().max() < 1e-6
     assert classifier.class_names == ("class 0", "class 1", "class 2")
 
 
@@ -56,7 +56,7 @@ def test_half_precision_is_read_as_single(tmp_path):
     _, tensors = state("timm", WIDE)
     for kind in (torch.float16, torch.bfloat16, torch.float64):
         save_file({name: tensor.to(kind) for name, tensor in tensors.items()}, tmp_path / "weights.safetensors")
-        weights = load(tmp_path / "weights.safetensors", "cpu", on_note=silent).vit.parameters()
+        weights = load(tmp_path / "weights.safetensors", "cpu", on_note=silent).model.parameters()
         assert {weight.dtype for weight in weights} == {torch.float32}
 
 
@@ -66,19 +66,19 @@ def test_what_is_assumed_of_a_lone_file_is_said(tmp_path, caplog):
         classifier = load(tmp_path / "lone.safetensors", "cpu")
     assert "they are taken whole, with the area of 224 × 224 pixels, with mean 0.485" in caplog.messages[0]
     assert "37 × 37 patches are resampled to each image's own grid, of about 16 × 16" in caplog.messages[1]
-    assert classifier.class_names == () and classifier.preprocessing.resize == "aspect"
+    assert classifier.class_names == () and classifier.preprocessing.resize_mode == "aspect"
 
 
 def test_a_size_can_be_asked_for(tmp_path):
     notes: list[str] = []
     save_file(state("timm", WIDE)[1], tmp_path / "weights.safetensors")
     classifier = load(tmp_path / "weights.safetensors", "cpu", size=(48, 80), on_note=notes.append)
-    assert classifier.preprocessing.size_hw == (48, 80)
+    assert classifier.preprocessing.input_size == (48, 80)
     assert "8 × 8 patches are resampled to 6 × 10 (images of 48 × 80 pixels)" in notes[-1]
     image = np.zeros((30, 50, 3), np.uint8)
-    assert classifier.prepare(image)[0].shape == (3, 48, 80)
-    assert len(classifier.predict(image).ranking) == 3
-    assert load(classifier, size=32, on_note=silent).preprocessing.size_hw == (32, 32)
+    assert classifier.preprocess(image)[0].shape == (3, 48, 80)
+    assert len(classifier.predict(image).scores) == 3
+    assert load(classifier, size=32, on_note=silent).preprocessing.input_size == (32, 32)
     with pytest.raises(InputError, match="can't be cut into patches of 8: use 48 × 48"):
         load(classifier, size=50)
     with pytest.raises(InputError, match="is no size"):
@@ -89,8 +89,8 @@ def test_a_model_without_classes_says_so_instead_of_predicting(tmp_path):
     save_file(state("dinov2", FEATURES)[1], tmp_path / "lone.safetensors")
     classifier = load(tmp_path / "lone.safetensors", "cpu", on_note=silent)
     prediction = classifier.predict(np.zeros((60, 90, 3), np.uint8))
-    assert prediction.ranking == ()
-    for question in (lambda: prediction.name, lambda: prediction.probability, lambda: classifier.class_index("cat")):
+    assert prediction.scores == ()
+    for question in (lambda: prediction.label, lambda: prediction.score, lambda: classifier.class_index("cat")):
         with pytest.raises(InputError, match="has no classes, only features"):
             question()
 
@@ -99,16 +99,16 @@ def test_a_model_without_classes_is_saved_and_loaded_as_one(tmp_path):
     save_file(state("dinov2", FEATURES)[1], tmp_path / "lone.safetensors")
     classifier = load(tmp_path / "lone.safetensors", "cpu", on_note=silent)
     save_config(classifier, tmp_path / "run")
-    save_weights(classifier.ours, tmp_path / "run")
+    save_weights(classifier.vit, tmp_path / "run")
     again = load(tmp_path / "run", "cpu", on_note=silent)
     assert (again.class_names, again.preprocessing) == ((), classifier.preprocessing)
 
 
 def test_a_file_of_our_own_goes_on_needing_its_config(tmp_path):
-    preprocessing = Preprocessing((64, 64), "stretch", (0.5,) * 3, (0.5,) * 3, 8)
-    classifier = Classifier(ViT(WIDE), preprocessing, ["a", "b", "c"])
+    preprocessing = Preprocessing((64, 64), "squash", (0.5,) * 3, (0.5,) * 3, 8)
+    classifier = ImageClassifier(ViT(WIDE), preprocessing, ["a", "b", "c"])
     save_config(classifier, tmp_path)
-    save_weights(classifier.ours, tmp_path)
+    save_weights(classifier.vit, tmp_path)
     assert load(tmp_path / "model.safetensors", "cpu").class_names == ("a", "b", "c")
     (tmp_path / "config.json").unlink()
     for place in (tmp_path, tmp_path / "model.safetensors"):
@@ -200,6 +200,6 @@ def test_real_weights_answer_as_their_reference_says(shared):
     classifier = load(shared / "weights" / "dinov2-vits14.safetensors", "cpu", size=224, on_note=silent)
     reference = np.load(shared / "reference" / "dinov2-vits14-two-cats-224.npz")
     with torch.no_grad():
-        found = classifier.vit(torch.from_numpy(reference["pixel_values"]))
+        found = classifier.model(torch.from_numpy(reference["pixel_values"]))
     expected = torch.from_numpy(reference["last_norm_tokens"])[:, 0]
     assert (found - expected).abs().max() < 1e-2 * expected.abs().max()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from vitreous.data.sources import load_images
-from vitreous.diagnostics.predictions import answers_for
+from vitreous.diagnostics.predictions import predict_all
 from vitreous.errors import InputError
 from vitreous.pretrained.load import load
 from vitreous.pretrained.registry import SHIPPED
@@ -26,7 +26,7 @@ def test_the_card_says_about_what_the_model_reaches(shared, monkeypatch):
     monkeypatch.setenv("VITREOUS_DATA", str(shared))
     images = load_images("cifar10", "test")
     some = replace(images, images_u8=images.images_u8[:2000], labels=images.labels[:2000])
-    right = answers_for(load("vitreous:cifar10"), some).right
+    right = predict_all(load("vitreous:cifar10"), some).correct
     said = re.search(r"top-1 .* \| ([0-9.]+)%", (SHIPPED["cifar10"] / "README.md").read_text())
     assert said and right.mean() == pytest.approx(float(said[1]) / 100, abs=0.02)
 
@@ -42,6 +42,6 @@ def test_the_card_says_to_the_digit_what_the_model_reaches(shared, monkeypatch):
 def test_it_tells_classes_by_name():
     model = load("vitreous:cifar10")
     assert model.class_names[:3] == ("airplane", "automobile", "bird")
-    assert {str(weight.dtype) for weight in model.vit.parameters()} == {"torch.float32"}
+    assert {str(weight.dtype) for weight in model.model.parameters()} == {"torch.float32"}
     with pytest.raises(InputError, match="no vitreous model 'cifar'"):
         load("vitreous:cifar")

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from vitreous.model.config import ViTConfig
-from vitreous.training.progressive_resizing import ResolutionSettings
+from vitreous.training.progressive_resizing import ProgressiveResizing
 from vitreous.training.recipe import Recipe
 
 COLORS = {"blue": (40, 60, 220), "green": (50, 190, 60), "red": (220, 50, 40)}
@@ -26,7 +26,9 @@ def make_folder(path: Path, count: int = 40) -> Path:
 
 def tiny_recipe(folder: Path, **changes) -> Recipe:
     """A recipe that uses all random numbers there are: dropout of patches, stochastic depth, augmentation."""
-    model = ViTConfig((12, 20), 4, width=16, depth=2, heads=2, stochastic_depth=0.2, patch_dropout=0.3, stem="patch")
+    model = ViTConfig(
+        (12, 20), 4, embed_dim=16, depth=2, num_heads=2, drop_path_rate=0.2, patch_drop_rate=0.3, stem="patch"
+    )
     options = {
         "model": model,
         "epochs": 4,
@@ -34,7 +36,7 @@ def tiny_recipe(folder: Path, **changes) -> Recipe:
         "average_decay": 0.9,
         "checkpoint_seconds": 0.0,
         "label_smoothing": 0.1,
-        "resolution": ResolutionSettings(0.4),
+        "resolution": ProgressiveResizing(0.4),
         "whitened_patches": True,
     }
     return Recipe("tiny", f"folder:{folder}", **{**options, **changes})

@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 from runs import make_folder, tiny_recipe
+from vitreous.model.patches import patchify
 
 from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import Normalize
-from vitreous.data.sources import load_training
+from vitreous.data.sources import load_train_validation
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.model.patches import patchify
 from vitreous.model.vit import ViT
-from vitreous.training.progressive_resizing import ResolutionSettings
-from vitreous.training.whitening import whitened
+from vitreous.training.progressive_resizing import ProgressiveResizing
+from vitreous.training.whitening import whitening_weights
 from vitreous.workflows.train import Listener, train
 
 PLAIN = Normalize((0.5,) * 3, (0.25,) * 3)
@@ -31,14 +31,14 @@ def some_images(count: int = 500) -> ImageSet:
 @torch.no_grad()
 def begin(model: ViT, images: ImageSet, seed: int) -> None:
     """Give the model's embedding its first weights."""
-    weight, bias = whitened(model.stem, images, PLAIN, seed)
-    model.stem.linear.weight.copy_(weight)
-    model.stem.linear.bias.copy_(bias)
+    weight, bias = whitening_weights(model.stem, images, PLAIN, seed)
+    model.patch_embed.proj.weight.copy_(weight)
+    model.patch_embed.proj.bias.copy_(bias)
 
 
 @pytest.mark.parametrize("width", [64, 48, 16])
 def test_tokens_vary_alike_in_all_directions(width):
-    images, model = some_images(), ViT(ViTConfig((12, 20), 4, width=width, depth=1, heads=2))
+    images, model = some_images(), ViT(ViTConfig((12, 20), 4, embed_dim=width, depth=1, num_heads=2))
     before = torch.linalg.eigvalsh(model.stem(PLAIN(images.images_u8)).flatten(0, 1).T.cov())[-16:]
     begin(model, images, 0)
     tokens = model.stem(PLAIN(images.images_u8)).flatten(0, 1)
@@ -53,9 +53,9 @@ def test_tokens_vary_alike_in_all_directions(width):
 def test_the_seed_decides_the_rotation():
     weights = []
     for seed in (0, 0, 1):
-        model = ViT(ViTConfig((12, 20), 4, width=16, depth=1, heads=2))
+        model = ViT(ViTConfig((12, 20), 4, embed_dim=16, depth=1, num_heads=2))
         begin(model, some_images(), seed)
-        weights.append(model.stem.linear.weight.detach())
+        weights.append(model.patch_embed.proj.weight.detach())
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
@@ -69,7 +69,9 @@ def test_images_grow_when_their_time_has_come(colored_folder, tmp_path, monkeypa
         return forward(self, images, trace)
 
     monkeypatch.setattr(ViT, "forward", noted)
-    recipe = tiny_recipe(colored_folder, resolution=ResolutionSettings(share=0.5, scale=0.7), whitened_patches=True)
+    recipe = tiny_recipe(
+        colored_folder, resolution=ProgressiveResizing(fraction=0.5, initial_scale=0.7), whitened_patches=True
+    )
     assert train(recipe, tmp_path / "run").finished
     half = len(sizes) // 2
     assert sizes[0] == (12, 20)  # What doesn't fit into memory is known at once.
@@ -80,12 +82,12 @@ def test_images_grow_when_their_time_has_come(colored_folder, tmp_path, monkeypa
 def test_what_cannot_begin(colored_folder):
     recipe = tiny_recipe(colored_folder)
     with pytest.raises(InputError, match="stem 'patch', not 'conv'"):
-        replace(recipe, whitened_patches=True, model=replace(recipe.model, stem="conv"))
+        replace(recipe, whiten_patch_embed=True, model=replace(recipe.model, stem="conv"))
     for wrong in ({"share": 1.0}, {"share": -0.1}, {"scale": 0.0}, {"scale": 1.0}):
         with pytest.raises(InputError, match=f"resolution.{next(iter(wrong))}"):
-            ResolutionSettings(**wrong)
+            ProgressiveResizing(**wrong)
     with pytest.raises(InputError, match="don't get smaller"):
-        replace(recipe, resolution=ResolutionSettings(share=0.5, scale=0.95))
+        replace(recipe, progressive_resizing=ProgressiveResizing(fraction=0.5, initial_scale=0.95))
 
 
 def test_a_place_that_cant_be_written_is_told_before_anything_is_read(colored_folder, tmp_path):
@@ -107,7 +109,7 @@ def test_classes_without_an_image_to_validate_on_are_named(tmp_path):
     folder = make_folder(tmp_path / "images", 12)
     train(tiny_recipe(folder, epochs=0.5), tmp_path / "run", listener=Listener(notes.append))
     (note,) = [note for note in notes if note.startswith("no images to validate on of ")]
-    _, validation = load_training(f"folder:{folder}", (12, 20))
+    _, validation = load_train_validation(f"folder:{folder}", (12, 20))
     missing = set(validation.class_names) - {validation.class_names[label] for label in validation.labels}
     assert note == f"no images to validate on of {len(missing)} class(es): {', '.join(sorted(missing))}"
     notes.clear()

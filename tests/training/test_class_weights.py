@@ -12,8 +12,8 @@ from vitreous.data.class_weights import class_weights
 from vitreous.data.image_set import ImageSet
 from vitreous.model.vit import ViT
 from vitreous.records import override
-from vitreous.training.accumulation import Learner
-from vitreous.training.distributed import Processes
+from vitreous.training.accumulation import GradientAccumulator
+from vitreous.training.distributed import DistributedContext
 from vitreous.workflows import train as workflow
 from vitreous.workflows.train import train
 
@@ -21,17 +21,17 @@ WEIGHTS = torch.tensor([0.3, 2.0, 0.7])
 LABELS = torch.tensor([0, 0, 1, 2, 0, 2, 0, 0, 1, 0, 0, 2, 0])
 
 
-class OneOfTwo(Processes):
+class OneOfTwo(DistributedContext):
     """One process' share of a batch, without another process to talk to."""
 
-    def share(self, count: int) -> slice:
+    def shard(self, count: int) -> slice:
         return slice(0, 6) if self.rank == 0 else slice(6, count)
 
 
 def model_and_images(smoothing: float):
     torch.manual_seed(0)
     recipe = tiny_recipe("", precision="fp32", batch_size=13, label_smoothing=smoothing)
-    plain = replace(recipe.model, classes=3, stochastic_depth=0.0, patch_dropout=0.0)
+    plain = replace(recipe.model, num_classes=3, drop_path_rate=0.0, patch_drop_rate=0.0)
     model = ViT(plain).train()
     with torch.no_grad():
         for weight in model.parameters():
@@ -54,18 +54,23 @@ def test_as_torch_has_it_in_any_number_of_parts_and_processes(smoothing, parts):
     gradient = gradient_of(model)
     unweighted = nn.CrossEntropyLoss(label_smoothing=smoothing)(model(images), LABELS)
     assert abs(wanted - unweighted) > 0.01
-    cut = replace(recipe, accumulate=parts)
-    loss, _ = Learner(model, cut, Processes(), WEIGHTS).gradients(images, LABELS, 0)
+    cut = replace(recipe, grad_accum_steps=parts)
+    loss, _ = GradientAccumulator(model, cut, DistributedContext(), WEIGHTS).backward(images, LABELS, 0)
     assert loss.item() == pytest.approx(wanted.item(), abs=1e-5)
     assert torch.allclose(gradient_of(model), gradient, atol=1e-5)
-    losses = [Learner(model, cut, OneOfTwo(rank), WEIGHTS).gradients(images, LABELS, 0)[0] for rank in (0, 1)]
+    losses = [
+        GradientAccumulator(model, cut, OneOfTwo(rank), WEIGHTS).backward(images, LABELS, 0)[0] for rank in (0, 1)
+    ]
     assert sum(losses).item() == pytest.approx(wanted.item(), abs=1e-5)
     assert torch.allclose(gradient_of(model), gradient, atol=1e-5)
 
 
 def test_equal_weights_change_nothing():
     recipe, model, images = model_and_images(0.1)
-    losses = [Learner(model, recipe, Processes(), w).gradients(images, LABELS, 0)[0] for w in (None, torch.ones(3))]
+    losses = [
+        GradientAccumulator(model, recipe, DistributedContext(), w).backward(images, LABELS, 0)[0]
+        for w in (None, torch.ones(3))
+    ]
     assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-6)
 
 
@@ -76,18 +81,18 @@ def unbalanced(source, *options):
     return training.select(kept), validation
 
 
-load = workflow.load_training
+load = workflow.load_train_validation
 
 
 def test_a_run_weighs_by_its_training_images(colored_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(workflow, "load_training", unbalanced)
-    seen, plain = [], Learner.__init__
+    monkeypatch.setattr(workflow, "load_train_validation", unbalanced)
+    seen, plain = [], GradientAccumulator.__init__
 
     def watched(self, model, recipe, processes, weights=None, teacher=None):
         seen.append(weights)
         plain(self, model, recipe, processes, weights, teacher)
 
-    monkeypatch.setattr(Learner, "__init__", watched)
+    monkeypatch.setattr(GradientAccumulator, "__init__", watched)
     for name, how in (("a", "none"), ("b", "balanced")):
         train(override(tiny_recipe(colored_folder, epochs=1), {"class_weights": how}), tmp_path / name)
     training: ImageSet = unbalanced(f"folder:{colored_folder}", (12, 20))[0]

@@ -46,8 +46,8 @@ def test_the_last_good_checkpoint_is_named_and_stays(
 ):
     recipe, path, kept = tiny_recipe(colored_folder, precision=precision), tmp_path / "run", []
     poison(monkeypatch, step, what)
-    plain = loop.save_state
-    monkeypatch.setattr(loop, "save_state", lambda *saved: (plain(*saved), kept.append(left(path))))
+    plain = loop.write_checkpoint
+    monkeypatch.setattr(loop, "write_checkpoint", lambda *saved: (plain(*saved), kept.append(left(path))))
     with pytest.raises(InputError, match=f"{words}: the last good checkpoint is .*state.safetensors, start again"):
         train(recipe, path)
     assert left(path) == kept[-1]

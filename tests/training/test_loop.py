@@ -9,20 +9,20 @@ import torch
 from runs import tiny_recipe
 from safetensors.torch import load_file
 
-from vitreous.data.sources import load_training
+from vitreous.data.sources import load_train_validation
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
 from vitreous.records import from_dict, override, setting_names, to_dict
 from vitreous.runs.run_folder import RunFolder, read_metrics
-from vitreous.training.ema import WeightAverage
+from vitreous.training.ema import ModelEma
 from vitreous.training.optimizer import (
-    Matrix,
     Muon,
+    MuonParam,
     OptimizerSettings,
     ScheduleSettings,
     build_optimizers,
-    factor,
+    lr_multiplier,
     orthogonalize,
 )
 from vitreous.training.recipe import Recipe
@@ -34,7 +34,7 @@ from vitreous.workflows.train import Listener, train
 def test_it_learns_and_leaves_all_that_a_run_is(trained_run):
     assert evaluate(trained_run).top1 == 1.0
     header = json.loads((trained_run / "recipe.json").read_text())
-    assert from_dict(Recipe, header["recipe"]).model.classes == 3
+    assert from_dict(Recipe, header["recipe"]).model.num_classes == 3
     assert header["data"]["training"] + header["data"]["validation"] == 120
     assert header["torch"] == torch.__version__
     for name in ("config.json", "model.safetensors", "checkpoint/state.safetensors", "figures/curves.png"):
@@ -62,8 +62,8 @@ def test_the_average_is_what_is_kept(trained_run):
 def test_a_loaded_model_tells_real_images(trained_run):
     model = load(trained_run)
     red = model.predict(np.full((300, 500, 3), (220, 50, 40), np.uint8))
-    assert red.name == "red" and red.probability > 0.5
-    assert sum(probability for _, probability in red.ranking) == pytest.approx(1, abs=1e-5)
+    assert red.label == "red" and red.score > 0.5
+    assert sum(probability for _, probability in red.scores) == pytest.approx(1, abs=1e-5)
 
 
 def test_same_seed_same_bytes_other_seed_others(colored_folder, tmp_path):
@@ -84,18 +84,18 @@ def test_random_numbers_of_the_process_are_left_alone(colored_folder, tmp_path):
 def test_a_single_class_is_refused_and_an_empty_one_told(colored_folder, tmp_path, monkeypatch):
     def with_names(*names):
         def load(source, *options):
-            training, validation = load_training(source, *options)
+            training, validation = load_train_validation(source, *options)
             kept = training.select((training.labels == 0).nonzero().flatten())
             return replace(kept, class_names=names), replace(validation.select([]), class_names=names)
 
         return load
 
-    monkeypatch.setattr(workflow, "load_training", with_names("blue"))
+    monkeypatch.setattr(workflow, "load_train_validation", with_names("blue"))
     with pytest.raises(InputError, match=r"has 1 class\(es\): there is nothing to tell apart"):
         train(tiny_recipe(colored_folder), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     notes = []
-    monkeypatch.setattr(workflow, "load_training", with_names("blue", "green"))
+    monkeypatch.setattr(workflow, "load_train_validation", with_names("blue", "green"))
     train(tiny_recipe(colored_folder, epochs=1, batch_size=50), tmp_path / "run", listener=Listener(notes.append))
     assert "no images to learn from of 1 class(es): green" in notes
     assert any(note.startswith("batches of 3") for note in notes)
@@ -156,7 +156,7 @@ def test_settings_are_checked_together(colored_folder):
     ):
         for order in (settings, dict(reversed(settings.items()))):
             changed = override(recipe, order)
-            assert changed.model.patch_size == 5 or changed.model.heads == 3
+            assert changed.model.patch_size == 5 or changed.model.num_heads == 3
 
 
 def test_settings_reach_their_place(colored_folder):
@@ -165,8 +165,8 @@ def test_settings_reach_their_place(colored_folder):
         "model.image_size_hw": "32x48", "optimizer.clip_norm": "1",
     }  # fmt: skip
     recipe = override(tiny_recipe(colored_folder), settings)
-    assert recipe.epochs == 2.5 and recipe.average_decay is None and recipe.augment.flip is True
-    assert recipe.optimizer.betas == (0.8, 0.9) and recipe.model.image_size_hw == (32, 48)
+    assert recipe.epochs == 2.5 and recipe.ema_decay is None and recipe.augment.flip is True
+    assert recipe.optimizer.betas == (0.8, 0.9) and recipe.model.image_size == (32, 48)
     assert from_dict(Recipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
     assert "optimizer.learning_rate" in setting_names(recipe)
 
@@ -193,7 +193,7 @@ def test_muon_is_torchs_muon_on_single_matrices():
     ours, theirs = start.clone().requires_grad_(), start.clone().requires_grad_()
     options = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}
     reference = torch.optim.Muon([theirs], **options, adjust_lr_fn="match_rms_adamw")
-    mine = Muon([Matrix(ours)], 0.1, 0.9, 0.1)
+    mine = Muon([MuonParam(ours)], 0.1, 0.9, 0.1)
     for gradient in gradients:
         for weight, optimizer in ((ours, mine), (theirs, reference)):
             weight.grad = gradient.clone()
@@ -209,8 +209,8 @@ def test_muon_takes_query_key_and_value_apart():
     joint.grad = gradient.clone()
     for part, its in zip(parts, gradient.chunk(3), strict=True):
         part.grad = its.clone()
-    Muon([Matrix(joint, 3)], 0.1, 0.9, 0.0).step()
-    Muon([Matrix(part) for part in parts], 0.1, 0.9, 0.0).step()
+    Muon([MuonParam(joint, 3)], 0.1, 0.9, 0.0).step()
+    Muon([MuonParam(part) for part in parts], 0.1, 0.9, 0.0).step()
     assert torch.allclose(joint, torch.cat(parts), atol=1e-6)
 
 
@@ -218,19 +218,19 @@ def test_schedule_ends_at_zero_and_never_leaves_its_range():
     for shape in ("linear", "cosine"):
         for warmup in (0.0, 0.1, 0.5):
             settings = ScheduleSettings(warmup, shape)
-            values = [factor(step, 40, settings) for step in range(41)]
+            values = [lr_multiplier(step, 40, settings) for step in range(41)]
             assert max(values) == pytest.approx(1, abs=0.03) and values[-1] == 0 and min(values[:-1]) > 0
             peak = values.index(max(values))
             assert values[peak:] == sorted(values[peak:], reverse=True)
 
 
 def test_a_constant_schedule_stays_at_its_peak():
-    assert [factor(step, 10, ScheduleSettings(0.2, "constant")) for step in (0, 1, 2, 9)] == [0.5, 1, 1, 1]
+    assert [lr_multiplier(step, 10, ScheduleSettings(0.2, "constant")) for step in (0, 1, 2, 9)] == [0.5, 1, 1, 1]
 
 
 def test_average_follows_the_weights():
     model = torch.nn.Linear(2, 2)
-    average = WeightAverage(model, 0.5)
+    average = ModelEma(model, 0.5)
     with torch.no_grad():
         model.weight.fill_(4)
         average.model.weight.fill_(2)

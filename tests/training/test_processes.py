@@ -19,7 +19,7 @@ from torch.distributed import TCPStore
 from vitreous.errors import InputError
 from vitreous.records import override
 from vitreous.runs.run_folder import RunFolder, read_metrics
-from vitreous.training.distributed import Processes, part_of
+from vitreous.training.distributed import DistributedContext, shard_of
 from vitreous.workflows.train import Listener, train
 
 SHORT = {"epochs": "1.5", "checkpoint_seconds": "1000", "batch_size": "17"}
@@ -76,14 +76,14 @@ def furthest(tensors, others):
 def test_parts_cover_the_whole():
     for count in (1, 7, 16):
         for parts in (1, 2, 3, 7):
-            places = [place for index in range(parts) for place in range(count)[part_of(count, index, parts)]]
+            places = [place for index in range(parts) for place in range(count)[shard_of(count, index, parts)]]
             assert places == list(range(count))
 
 
 def test_a_process_by_itself_has_nobody_to_ask():
-    processes = Processes()
-    assert processes.is_first and processes.share(5) == slice(0, 5)
-    assert processes.from_first(lambda: 3) == 3 and processes.all_of(4) == [4] and processes.any(True)
+    processes = DistributedContext()
+    assert processes.is_rank0 and processes.shard(5) == slice(0, 5)
+    assert processes.broadcast_from_rank0(lambda: 3) == 3 and processes.all_gather(4) == [4] and processes.any(True)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_hosts_with_other_training_or_validation_images_are_refused(which, monke
     def all_of(self, mine):
         return [mine, tuple("others" if place == which else print_ for place, print_ in enumerate(mine))]
 
-    monkeypatch.setattr(Processes, "all_of", all_of)
+    monkeypatch.setattr(DistributedContext, "all_gather", all_of)
     with pytest.raises(InputError, match="aren't the same in all processes: give each host the same data"):
         train(tiny_recipe(colored_folder), tmp_path / "run")
     assert not (tmp_path / "run").exists()

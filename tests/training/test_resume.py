@@ -22,7 +22,7 @@ from vitreous.files import written_beside
 from vitreous.records import override, to_dict
 from vitreous.runs.run_folder import RunFolder, read_metrics
 from vitreous.training import loop
-from vitreous.training.distillation import TeacherSettings
+from vitreous.training.distillation import DistillationSettings
 from vitreous.training.optimizer import OptimizerSettings
 from vitreous.workflows.train import Listener, train
 
@@ -45,8 +45,8 @@ def read_header(path):
 
 VARIANTS = {
     "muon": {"augment": Augment(flip=True, shift=2, cutout=4)},
-    "adamw": {"optimizer": OptimizerSettings("adamw", clip_norm=0.5)},
-    "teacher": {"teacher": TeacherSettings(share=0.6, width=3)},
+    "adamw": {"optimizer": OptimizerSettings("adamw", clip_grad_norm=0.5)},
+    "teacher": {"teacher": DistillationSettings(weight=0.6, teacher_width=3)},
     "stem": {"model": replace(tiny_recipe("").model, stem="conv"), "whitened_patches": False},
     "no average": {"average_decay": None, "precision": "fp32"},
 }
@@ -136,7 +136,7 @@ def test_a_kill_between_weights_and_checkpoint_costs_nothing(colored_folder, tmp
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_state", killed)
+        patch.setattr(loop, "write_checkpoint", killed)
         with pytest.raises(SystemExit):
             train(recipe, tmp_path / "parts")
     train(recipe, tmp_path / "parts", resume=True)

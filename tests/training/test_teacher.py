@@ -12,14 +12,14 @@ from vitreous.errors import InputError
 from vitreous.model.vit import ViT
 from vitreous.records import override
 from vitreous.runs.run_folder import RunFolder
-from vitreous.training.accumulation import Learner
-from vitreous.training.checkpoint import new_state
-from vitreous.training.distillation import Teacher, TeacherSettings, distillation
-from vitreous.training.distributed import Processes
+from vitreous.training.accumulation import GradientAccumulator
+from vitreous.training.checkpoint import initial_state
+from vitreous.training.distillation import DistillationSettings, Teacher, distillation_loss
+from vitreous.training.distributed import DistributedContext
 from vitreous.training.recipe import Recipe
 from vitreous.workflows.train import train
 
-TAUGHT = TeacherSettings(share=0.6, width=3)
+TAUGHT = DistillationSettings(weight=0.6, teacher_width=3)
 
 
 def recipe_with(**changes) -> Recipe:
@@ -28,7 +28,7 @@ def recipe_with(**changes) -> Recipe:
 
 def teacher(**changes) -> Teacher:
     torch.manual_seed(0)
-    one = Teacher(TeacherSettings(share=0.5, width=4, **changes), recipe_with().model)
+    one = Teacher(DistillationSettings(weight=0.5, teacher_width=4, **changes), recipe_with().model)
     torch.nn.init.normal_(one.head.weight)
     return one
 
@@ -38,7 +38,7 @@ def teacher(**changes) -> Teacher:
 def test_distillation_is_the_divergence_times_the_temperature_squared(temperature, seed):
     torch.manual_seed(seed)
     logits, told = torch.randn(6, 4, dtype=torch.float64, requires_grad=True), torch.randn(6, 4, dtype=torch.float64)
-    (ours,) = torch.autograd.grad(distillation(logits, told, temperature), logits)
+    (ours,) = torch.autograd.grad(distillation_loss(logits, told, temperature), logits)
     terms = functional.kl_div(
         (logits / temperature).log_softmax(1), (told / temperature).softmax(1), reduction="batchmean"
     )
@@ -49,17 +49,17 @@ def test_distillation_is_the_divergence_times_the_temperature_squared(temperatur
 def test_weights_make_a_weighted_mean_and_the_teacher_gets_no_gradient():
     torch.manual_seed(0)
     logits, told = torch.randn(3, 4), torch.randn(3, 4, requires_grad=True)
-    each = torch.stack([distillation(logits[i : i + 1], told[i : i + 1], 2.0) for i in range(3)])
+    each = torch.stack([distillation_loss(logits[i : i + 1], told[i : i + 1], 2.0) for i in range(3)])
     weights = torch.tensor([1.0, 0.0, 3.0])
-    assert distillation(logits, told, 2.0, weights) == pytest.approx((each[0] + 3 * each[2]).item() / 4)
-    assert not distillation(logits, told, 2.0).requires_grad
+    assert distillation_loss(logits, told, 2.0, weights) == pytest.approx((each[0] + 3 * each[2]).item() / 4)
+    assert not distillation_loss(logits, told, 2.0).requires_grad
 
 
 @pytest.mark.parametrize("size_hw", [(12, 20), (4, 8), (5, 3)])
 def test_a_teacher_sees_each_image_by_itself_at_any_size(size_hw):
     one, images = teacher(), torch.randn(5, 3, *size_hw)
     together = one(images)
-    assert together.shape == (5, recipe_with().model.classes) and together.std() > 0.01
+    assert together.shape == (5, recipe_with().model.num_classes) and together.std() > 0.01
     assert torch.allclose(torch.cat([one(image[None]) for image in images]), together, atol=1e-5)
 
 
@@ -74,7 +74,7 @@ def taught(recipe: Recipe) -> tuple[ViT, Teacher, torch.Tensor, torch.Tensor]:
     """A model and a teacher that don't answer all alike, images and labels."""
     torch.manual_seed(0)
     model = ViT(recipe.model).train()
-    state = new_state(model, recipe)
+    state = initial_state(model, recipe)
     assert state.teacher is not None
     with torch.no_grad():
         for weight in (*model.parameters(), *state.teacher.parameters()):
@@ -95,8 +95,8 @@ def test_parts_make_the_whole(parts):
     for accumulate in (1, parts):
         recipe = override(recipe_with(), {"accumulate": str(accumulate), "model.classes": "3"})
         model, own, images, labels = taught(recipe)
-        learner = Learner(model, recipe, Processes(), torch.tensor([1.0, 2.0, 0.5]), own)
-        loss, _ = learner.gradients(images, labels, 5)
+        learner = GradientAccumulator(model, recipe, DistributedContext(), torch.tensor([1.0, 2.0, 0.5]), own)
+        loss, _ = learner.backward(images, labels, 5)
         found.append((loss, gradients_of(model, own)))
     (loss, gradient), (loss_in_parts, gradient_in_parts) = found
     assert torch.allclose(loss, loss_in_parts, atol=1e-6) and torch.allclose(gradient, gradient_in_parts, atol=1e-5)
@@ -107,13 +107,13 @@ def test_the_share_is_that_of_the_teachers_word(weights):
     changes = {"model.classes": "3", "model.patch_dropout": "0", "model.stochastic_depth": "0"}
     recipe = override(recipe_with(), changes)
     model, own, images, labels = taught(recipe)
-    loss, _ = Learner(model, recipe, Processes(), weights, own).gradients(images, labels, 5)
+    loss, _ = GradientAccumulator(model, recipe, DistributedContext(), weights, own).backward(images, labels, 5)
     ours = gradients_of(model, own)
     model.zero_grad()
     own.zero_grad()
     logits, told = model(images), own(images)
     hard = functional.cross_entropy(logits, labels, weights, label_smoothing=recipe.label_smoothing)
-    heard = distillation(logits, told, 2.0, None if weights is None else weights[labels])
+    heard = distillation_loss(logits, told, 2.0, None if weights is None else weights[labels])
     (0.4 * hard + 0.6 * heard + functional.cross_entropy(told, labels, weights)).backward()
     assert loss == pytest.approx(hard.item(), abs=1e-6)
     assert torch.allclose(ours, gradients_of(model, own), atol=1e-5)

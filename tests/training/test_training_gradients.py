@@ -13,9 +13,9 @@ from vitreous.data import loader
 from vitreous.data.image_set import ImageSet
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
-from vitreous.training.accumulation import Learner, drawn_for, memory_advice
-from vitreous.training.distributed import Processes
-from vitreous.training.loop import validated_at_once
+from vitreous.training.accumulation import GradientAccumulator, global_rng_draws, out_of_memory_hint
+from vitreous.training.distributed import DistributedContext
+from vitreous.training.loop import validation_batch_size
 from vitreous.workflows.train import train
 
 
@@ -23,15 +23,15 @@ def gradients(**changes):
     """Loss, images told right, and the gradient of a batch of 13, on a model with all random numbers there are."""
     torch.manual_seed(0)
     recipe = tiny_recipe("", precision="fp32", batch_size=13)
-    recipe = replace(recipe, model=replace(recipe.model, classes=3, stochastic_depth=0.4), **changes)
+    recipe = replace(recipe, model=replace(recipe.model, num_classes=3, drop_path_rate=0.4), **changes)
     model = ViT(recipe.model).train()
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.2 * torch.randn_like(weight))
     images, labels = torch.randn(13, 3, 12, 20), torch.randint(3, (13,))
-    learner = Learner(model, recipe, Processes())
+    learner = GradientAccumulator(model, recipe, DistributedContext())
     with learner.checkpointing():
-        loss, right = learner.gradients(images, labels, 5)
+        loss, right = learner.backward(images, labels, 5)
     assert "forward" not in vars(model.blocks[0])
     return loss, right, torch.cat([weight.grad.flatten() for weight in model.parameters()])
 
@@ -61,11 +61,11 @@ def test_random_numbers_of_a_part_are_those_of_the_whole():
     whole, next_whole = torch.rand(10, 4), torch.rand(10, 1, 1)
     for part in (slice(0, 3), slice(3, 10)):
         torch.manual_seed(3)
-        with drawn_for(part, 10):
+        with global_rng_draws(part, 10):
             count = part.stop - part.start
             assert torch.equal(torch.rand(count, 4), whole[part])
             assert torch.equal(torch.rand(count, 1, 1), next_whole[part])
-    with drawn_for(slice(0, 3), 10), pytest.raises(AssertionError, match="no image's"):
+    with global_rng_draws(slice(0, 3), 10), pytest.raises(AssertionError, match="no image's"):
         torch.rand(4)
 
 
@@ -140,7 +140,7 @@ def test_the_advice_can_be_followed(training, words, monkeypatch, colored_folder
 )
 def test_nothing_is_advised_that_is_done_already(changes, processes, gradients, advice):
     recipe = tiny_recipe("", **changes)
-    with pytest.raises(InputError, match=advice), memory_advice("all", recipe, processes, gradients=gradients):
+    with pytest.raises(InputError, match=advice), out_of_memory_hint("all", recipe, processes, gradients=gradients):
         raise MemoryError
 
 
@@ -149,10 +149,10 @@ def test_large_images_are_validated_fewer_at_once():
     for size_hw in ((12, 20), (100, 180), (224, 224)):
         images = torch.zeros((1, 3, *size_hw), dtype=torch.uint8)
         image_set = ImageSet(images, torch.zeros(1, dtype=torch.int64), ("a", "b"))
-        counts.append([validated_at_once(image_set, tiny_recipe("", accumulate=parts)) for parts in (1, 2, 16)])
+        counts.append([validation_batch_size(image_set, tiny_recipe("", accumulate=parts)) for parts in (1, 2, 16)])
     assert counts == [[500, 250, 31], [100, 50, 6], [100, 50, 6]]
 
 
 def test_other_errors_are_not_taken_for_want_of_memory():
-    with pytest.raises(RuntimeError, match="shape"), memory_advice("all", tiny_recipe("")):
+    with pytest.raises(RuntimeError, match="shape"), out_of_memory_hint("all", tiny_recipe("")):
         raise RuntimeError("shape mismatch")

@@ -5,7 +5,7 @@ import torch
 from video_clips import record_with_sound
 
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.serialization import save_config, save_weights
 from vitreous.model.vit import ViT
@@ -22,9 +22,10 @@ def tiny_model(tmp_path_factory):
     """The folder of a small model that has learned nothing."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
-    vit = ViT(ViTConfig(image_size_hw=(16, 16), patch_size=4, classes=3, width=16, depth=2, heads=2))
+    vit = ViT(ViTConfig(image_size=(16, 16), patch_size=4, num_classes=3, embed_dim=16, depth=2, num_heads=2))
     save_config(
-        Classifier(vit, Preprocessing((16, 16), "stretch", (0.5,) * 3, (0.5,) * 3, 4), ("red", "green", "blue")), folder
+        ImageClassifier(vit, Preprocessing((16, 16), "squash", (0.5,) * 3, (0.5,) * 3, 4), ("red", "green", "blue")),
+        folder,
     )
     save_weights(vit, folder)
     return folder

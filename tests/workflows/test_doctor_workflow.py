@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from vitreous.cli import run
-from vitreous.explanation.coordinates import cells
-from vitreous.imaging.preprocessing import Geometry
+from vitreous.explanation.coordinates import upsample_nearest
+from vitreous.imaging.geometry import Geometry
 
 LEVELS = {"fault", "note", "well", "unknown"}
 
@@ -73,7 +73,7 @@ def test_json_on_screen(trained_run, tmp_path, capsys):
 def test_cells_lie_where_the_model_looked():
     geometry = Geometry((10, 30), (8, 8), (0.0, 10.0, 10.0, 20.0))
     grid = np.arange(1, 5).reshape(2, 2)
-    drawn = cells(grid, geometry)
+    drawn = upsample_nearest(grid, geometry)
     assert drawn.shape == (10, 30) and (drawn[:, :10] == 1).all() and (drawn[:, 20:] == 1).all()
     assert (drawn[:5, 15:20] == 2).all() and (drawn[5:, 10:15] == 3).all() and (drawn[5:, 15:20] == 4).all()
 

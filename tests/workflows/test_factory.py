@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from vitreous.errors import InputError
 from vitreous.explanation.explain import explain_batch
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.factory import load_factory
 
 SOURCE = """
@@ -33,7 +33,7 @@ class Model(nn.Module):
 
 
 def build():
-    return wrap(Model(), Preprocessing((8, 12), "stretch", (0.5,) * 3, (0.5,) * 3, 4), ["a", "b", "c"])
+    return wrap(Model(), Preprocessing((8, 12), "squash", (0.5,) * 3, (0.5,) * 3, 4), ["a", "b", "c"])
 
 
 def bare():
@@ -91,7 +91,7 @@ def own(tmp_path, monkeypatch):
 
 
 def weights(own, **changes) -> dict[str, torch.Tensor]:
-    made = load_factory("own_model_here:build", device="cpu").vit.module.state_dict()
+    made = load_factory("own_model_here:build", device="cpu").model.module.state_dict()
     return {name: torch.rand_like(tensor) for name, tensor in made.items()} | changes
 
 
@@ -107,11 +107,11 @@ def test_weights_are_loaded_whatever_stands_around_them(own, function, kind):
         around = "" if kind == "state_dict" else kind
         torch.save({"state_dict": {around + name: tensor for name, tensor in tensors.items()}, "epoch": 3}, path)
     classifier = load_factory(f"own_model_here:{function}", path, "cpu")
-    assert isinstance(classifier, Classifier) and classifier.preprocessing.size_hw == (8, 12)
-    for name, tensor in classifier.vit.module.state_dict().items():
+    assert isinstance(classifier, ImageClassifier) and classifier.preprocessing.input_size == (8, 12)
+    for name, tensor in classifier.model.module.state_dict().items():
         assert torch.equal(tensor, tensors[name])
     image = torch.randint(0, 256, (20, 30, 3), dtype=torch.uint8).numpy()
-    assert explain_batch(classifier, [image], "attention")[0].heat.shape == (20, 30)
+    assert explain_batch(classifier, [image], "attention")[0].heatmap.shape == (20, 30)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_what_a_model_imports_as_it_runs_is_found_here(own):
         classifier = load_factory("own_model_here:lazy", device="cpu")
     assert sys.path.count(str(own)) == 1 and sys.path[0] == str(own)
     del sys.modules["own_late_one"]
-    assert classifier.vit(torch.zeros(1, 3, 8, 12)).shape == (1, 3)
+    assert classifier.model(torch.zeros(1, 3, 8, 12)).shape == (1, 3)
 
 
 def test_weights_that_do_not_fit_are_named(own):

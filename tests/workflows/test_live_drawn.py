@@ -35,7 +35,7 @@ def test_what_is_shown_is_what_a_written_clip_shows(tiny_model, clip, tmp_path, 
     written = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "frames").glob("*.png"))]
     assert len(written) == len(shown) == 25
     assert all(one.image_u8.shape == other.shape for one, other in zip(shown, written, strict=True))
-    assert all(one.prediction.name in ("red", "green", "blue") for one in shown)
+    assert all(one.prediction.label in ("red", "green", "blue") for one in shown)
     if options.get("strip"):  # of a live view it tells of the last ten seconds
         shown, written = [replace(one, image_u8=one.image_u8[:36]) for one in shown], [one[:36] for one in written]
     # The color scale of a written clip is taken from frames to come as well, which a live view can't know.

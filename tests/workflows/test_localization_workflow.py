@@ -13,24 +13,24 @@ from vitreous.diagnostics.localization.run import BASELINES, USUAL_METHODS, base
 from vitreous.errors import InputError
 from vitreous.explanation.registry import METHODS
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
 
 
-def bright_seeker(resize="stretch") -> Classifier:
+def bright_seeker(resize="squash") -> ImageClassifier:
     """A model whose class token attends to white patches, by construction."""
-    vit = ViT(ViTConfig((16, 24), 4, width=24, depth=1, heads=1, classes=2, positions="sincos"))
+    vit = ViT(ViTConfig((16, 24), 4, embed_dim=24, depth=1, num_heads=1, num_classes=2, pos_embed="sincos"))
     with torch.no_grad():
         for weight in vit.parameters():
             weight.zero_()
-        vit.blocks[0].attention_norm.weight.fill_(1)
-        vit.stem.linear.weight[0].fill_(1)
+        vit.blocks[0].norm1.weight.fill_(1)
+        vit.patch_embed.proj.weight[0].fill_(1)
         vit.prefix[0, 1] = 8
-        qkv = vit.blocks[0].attention.qkv.weight
+        qkv = vit.blocks[0].attn.qkv.weight
         qkv[0, 1], qkv[24, 0] = 30, 30
-    return Classifier(vit, Preprocessing((16, 24), resize, (0.5,) * 3, (0.25,) * 3, 4), ["cat", "dog"])
+    return ImageClassifier(vit, Preprocessing((16, 24), resize, (0.5,) * 3, (0.25,) * 3, 4), ["cat", "dog"])
 
 
 def clip(folder, frames=4, size_hw=(32, 48), empty=0):
@@ -65,7 +65,7 @@ def test_empty_masks_are_left_out_and_counted(tmp_path):
         localization(bright_seeker(), f"masks:{clip(tmp_path / 'more', 2, empty=2)}", ["attention"])
 
 
-@pytest.mark.parametrize("resize", ["stretch", "crop", "aspect"])
+@pytest.mark.parametrize("resize", ["squash", "crop", "aspect"])
 def test_a_random_map_scores_what_chance_gives(resize):
     model, image = bright_seeker(resize), np.zeros((32, 80, 3), np.uint8)
     shares = []
@@ -74,7 +74,7 @@ def test_a_random_map_scores_what_chance_gives(resize):
         assert heat.shape == (32, 80)
         shares.append(heat[8:16, 30:50].sum() / heat.sum())
     assert np.array_equal(heat, baseline_heat("random map", model, image, 199))
-    seen = {"stretch": 80, "crop": 48, "aspect": 80}[resize]
+    seen = {"squash": 80, "crop": 48, "aspect": 80}[resize]
     assert np.mean(shares) == pytest.approx(8 * 20 / (32 * seen), rel=0.1)
 
 
@@ -82,7 +82,7 @@ def test_usual_methods_that_cannot_explain_the_model_are_named(tmp_path, monkeyp
     def refuse(*arguments):
         raise InputError("no gradient here")
 
-    monkeypatch.setitem(METHODS, "legrad", replace(METHODS["legrad"], explain=refuse))
+    monkeypatch.setitem(METHODS, "legrad", replace(METHODS["legrad"], attribute=refuse))
     result = localization(bright_seeker(), f"masks:{clip(tmp_path, 1)}")
     assert result.skipped == {"legrad": "no gradient here"}
     assert [maps.name for maps in result.maps] == [*(n for n in USUAL_METHODS if n != "legrad"), *BASELINES]

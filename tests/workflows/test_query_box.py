@@ -13,10 +13,10 @@ from vitreous.clips.explain import explain_video
 from vitreous.clips.maps import see
 from vitreous.clips.request import request_from
 from vitreous.errors import InputError
-from vitreous.explanation.coordinates import middle, place, swapped
-from vitreous.explanation.figures import marked
+from vitreous.explanation.coordinates import center_of_region, parse_region_yx, swapped
+from vitreous.explanation.figures import query_mask
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.video.decode import read_frames
@@ -29,8 +29,8 @@ HW = (72, 96)
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    vit = ViT(ViTConfig((24, 32), 8, width=16, depth=3, heads=2, classes=3, stem="patch"))
-    return Classifier(vit, Preprocessing((24, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8), ("dog", "cat", "cow"))
+    vit = ViT(ViTConfig((24, 32), 8, embed_dim=16, depth=3, num_heads=2, num_classes=3, stem="patch"))
+    return ImageClassifier(vit, Preprocessing((24, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8), ("dog", "cat", "cow"))
 
 
 @pytest.fixture(scope="module")
@@ -39,22 +39,22 @@ def image():
 
 
 def test_a_place_or_a_box_is_read_as_it_is_written():
-    assert place("320,180") == (180, 320) and place(None) is None
-    assert place("600,300,700,500") == (300, 600, 500, 700)
-    assert swapped((300, 600, 500, 700)) == (600, 300, 700, 500) and middle((300, 600, 500, 700)) == (400, 650)
+    assert parse_region_yx("320,180") == (180, 320) and parse_region_yx(None) is None
+    assert parse_region_yx("600,300,700,500") == (300, 600, 500, 700)
+    assert swapped((300, 600, 500, 700)) == (600, 300, 700, 500) and center_of_region((300, 600, 500, 700)) == (400, 650)
     for wrong in ("3", "1,2,3", "1,2,3,x", "1,2,3,4,5"):
         with pytest.raises(InputError, match="no place on an image"):
-            place(wrong)
+            parse_region_yx(wrong)
     with pytest.raises(InputError, match="holds nothing"):
-        place("700,300,600,500")
+        parse_region_yx("700,300,600,500")
 
 
 def test_attention_from_a_box_is_the_mean_of_that_from_its_patches(model, image):
     box = explain(model, image, "attention", query=(24, 0, 72, 48))  # a patch is 24 x 24 of the image
     each = [explain(model, image, "attention", query=(x, y)) for y in (12, 36) for x in (36, 60)]
-    assert box.settings.query == (0, 1, 2, 3) and "rows 0 to 1, columns 1 to 2" in box.words()
-    assert np.allclose(box.grid, np.mean([one.grid for one in each], axis=0), atol=1e-6)
-    outlined = marked(box)
+    assert box.options.query == (0, 1, 2, 3) and "rows 0 to 1, columns 1 to 2" in box.caption()
+    assert np.allclose(box.patch_map, np.mean([one.patch_map for one in each], axis=0), atol=1e-6)
+    outlined = query_mask(box)
     assert outlined is not None and outlined[:48, 24:72].all() and outlined.sum() == 48 * 48
 
 
@@ -62,7 +62,7 @@ def test_a_box_of_one_patch_is_that_patch_for_every_method_that_takes_one(model,
     for method, given in (("attention", {}), ("rollout", {}), ("features", {"view": "similarity"})):
         box = explain(model, image, method, query=(26, 25, 46, 47), **given)
         one = explain(model, image, method, query=(36, 36), **given)
-        assert np.allclose(box.grid, one.grid, atol=1e-6)
+        assert np.allclose(box.patch_map, one.patch_map, atol=1e-6)
 
 
 def test_a_box_beyond_the_image_or_one_to_track_is_refused(model, image):
@@ -77,7 +77,7 @@ def test_a_clip_follows_the_box_in_pixels_of_the_clip(model, image, layout):
     request = request_from("attention", {"layout": layout})
     (seen,) = see(model, [image], request, [(0.0, 24.0, 48.0, 72.0)])
     found = np.mean([one.heat for one in seen.maps], axis=0)
-    assert np.allclose(found, explain(model, image, "attention", query=(24, 0, 72, 48)).grid_heat, atol=1e-5)
+    assert np.allclose(found, explain(model, image, "attention", query=(24, 0, 72, 48)).patch_heatmap, atol=1e-5)
 
 
 def test_a_written_clip_shows_the_box_and_names_its_middle(model, tmp_path):

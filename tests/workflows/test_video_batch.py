@@ -64,7 +64,7 @@ def test_other_weights_under_the_same_name_are_another_model(trained_run, clips,
     assert states(model, clips, output) == ["written"] * 2
     assert states(load(trained_run), clips, output) == ["skipped"] * 2
     with torch.no_grad():
-        list(model.vit.parameters())[-1].view(-1)[0] += 1e-3
+        list(model.model.parameters())[-1].view(-1)[0] += 1e-3
     assert states(model, clips, output) == ["written"] * 2
 
 

@@ -16,8 +16,8 @@ from vitreous.clips.request import VideoRequest, request_from
 from vitreous.errors import InputError
 from vitreous.explanation.registry import METHODS
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
-from vitreous.model.config import size
+from vitreous.model.classifier import ImageClassifier
+from vitreous.model.config import named_config
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
 from vitreous.video.camera import LiveFrame
@@ -31,10 +31,10 @@ needs_vnni = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no A
 
 
 @pytest.fixture(scope="module")
-def model() -> Classifier:
+def model() -> ImageClassifier:
     torch.manual_seed(0)
-    vit = ViT(replace(size("nano/4-28"), channels=3))
-    return Classifier(vit, Preprocessing((28, 28), "crop", (0.5,) * 3, (0.5,) * 3, 4), tuple("0123456789"))
+    vit = ViT(replace(named_config("nano/4-28"), in_chans=3))
+    return ImageClassifier(vit, Preprocessing((28, 28), "crop", (0.5,) * 3, (0.5,) * 3, 4), tuple("0123456789"))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_a_clip_is_explained_and_the_model_left_as_it_was(layout, model, clip, t
 
 
 @needs_vnni
-@pytest.mark.parametrize("method", sorted(name for name, one in METHODS.items() if not one.takes_gradients))
+@pytest.mark.parametrize("method", sorted(name for name, one in METHODS.items() if not one.uses_gradients))
 def test_every_method_without_gradients_sees_what_it_sees_in_float32(method, model, clip):
     with closing(read_frames(clip, WHOLE)) as reader:
         frames = list(islice(reader, 4))

@@ -14,9 +14,9 @@ from vitreous.clips.maps import see
 from vitreous.clips.request import VideoRequest, request_from
 from vitreous.errors import InputError
 from vitreous.explanation.explain import explain_batch
-from vitreous.explanation.options import Settings
+from vitreous.explanation.options import MethodOptions
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
@@ -30,15 +30,15 @@ HW = (72, 128)
 FRAMES = 10
 
 
-def small_model(classes: int = 3) -> Classifier:
+def small_model(classes: int = 3) -> ImageClassifier:
     torch.manual_seed(0)
-    vit = ViT(ViTConfig((24, 32), 8, width=16, depth=3, heads=2, classes=classes, stem="patch"))
+    vit = ViT(ViTConfig((24, 32), 8, embed_dim=16, depth=3, num_heads=2, num_classes=classes, stem="patch"))
     preprocessing = Preprocessing((24, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8)
-    return Classifier(vit, preprocessing, ("dog", "cat", "cow")[:classes])
+    return ImageClassifier(vit, preprocessing, ("dog", "cat", "cow")[:classes])
 
 
 @pytest.fixture(scope="module")
-def model() -> Classifier:
+def model() -> ImageClassifier:
     return small_model()
 
 
@@ -121,11 +121,11 @@ def test_heads_and_layers_are_those_of_the_method_itself(model, clip, place):
     for layout, panels in (("heads", 2), ("layers", 3)):
         seen = see(model, images, request_from("attention", {"layout": layout}), [place] * len(images))
         for number in range(panels):
-            settings = Settings(head=number) if layout == "heads" else Settings(layer=number)
+            settings = MethodOptions(head=number) if layout == "heads" else MethodOptions(layer=number)
             alone = explain_batch(model, images, "attention", settings, query_yx=place)
             for one, whole in zip(alone, seen, strict=True):
-                assert np.allclose(whole.maps[number].heat, one.grid_heat, atol=1e-5)
-                assert whole.box == one.geometry.box and whole.prediction.name == one.prediction.name
+                assert np.allclose(whole.maps[number].heat, one.patch_heatmap, atol=1e-5)
+                assert whole.box == one.geometry.box and whole.prediction.label == one.prediction.label
         assert [one.title for one in seen[0].maps] == [f"{layout[:-1]} {i}" for i in range(panels)]
 
 
@@ -140,9 +140,9 @@ def test_data_beside_the_clip_is_what_the_method_gives(model, clip, tmp_path):
         assert data["times"].tolist() == [float(frame.time_seconds) for frame in frames]
         assert data["box"].tolist() == list(wanted[0].geometry.box)
     for one, values, row in zip(wanted, maps, rows_of(tmp_path / "deep/o.csv"), strict=True):
-        assert np.allclose(values[0], one.grid_heat, atol=1e-3 * np.abs(one.grid_heat).max())
-        assert row["class_1"] == one.prediction.name
-        assert float(row["probability_1"]) == pytest.approx(one.prediction.probability, abs=1e-6)
+        assert np.allclose(values[0], one.patch_heatmap, atol=1e-3 * np.abs(one.patch_heatmap).max())
+        assert row["class_1"] == one.prediction.label
+        assert float(row["probability_1"]) == pytest.approx(one.prediction.score, abs=1e-6)
         assert 0 <= float(row["entropy"]) <= 1 or row["entropy"] == "nan"
 
 
@@ -211,7 +211,7 @@ def test_a_model_that_fails_midway_leaves_no_file(clip, tmp_path):
         if len(calls) > 2:
             raise RuntimeError("broken")
 
-    model.vit.register_forward_pre_hook(fail)
+    model.model.register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="broken"):
         explain_video(model, clip, tmp_path / "o.mp4", batch_size=2, data_out=tmp_path / "o.npz")
     assert list(tmp_path.iterdir()) == []

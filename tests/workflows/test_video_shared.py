@@ -20,7 +20,7 @@ from vitreous.clips.leases import this_process
 from vitreous.clips.request import request_from
 from vitreous.clips.workers import share_folder, summary_of
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.serialization import save_config, save_weights
 from vitreous.model.vit import ViT
@@ -34,9 +34,9 @@ FRAMES = 40
 def model_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
-    vit = ViT(ViTConfig((12, 20), 4, width=16, depth=2, heads=2, classes=2))
-    preprocessing = Preprocessing((12, 20), "stretch", (0.5,) * 3, (0.25,) * 3, 4)
-    save_config(Classifier(vit, preprocessing, ["cat", "dog"]), folder)
+    vit = ViT(ViTConfig((12, 20), 4, embed_dim=16, depth=2, num_heads=2, num_classes=2))
+    preprocessing = Preprocessing((12, 20), "squash", (0.5,) * 3, (0.25,) * 3, 4)
+    save_config(ImageClassifier(vit, preprocessing, ["cat", "dog"]), folder)
     save_weights(vit, folder)
     return folder
 

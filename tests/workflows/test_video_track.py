@@ -10,8 +10,9 @@ from torch.nn import functional
 from vitreous.clips import tracker as video_track
 from vitreous.clips.explain import explain_video
 from vitreous.clips.tracker import Tracker, within_reach
-from vitreous.imaging.preprocessing import Geometry, Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.imaging.geometry import Geometry
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.video.encode import write_clip
@@ -34,10 +35,10 @@ def seeing_colors(monkeypatch):
     monkeypatch.setattr(video_track, "patch_tokens", patch_tokens)
 
 
-def model() -> Classifier:
+def model() -> ImageClassifier:
     torch.manual_seed(0)
-    vit = ViT(ViTConfig(HW, CELL, width=16, depth=2, heads=2, classes=2, stem="patch"))
-    return Classifier(vit, Preprocessing(HW, "stretch", (0.5,) * 3, (0.5,) * 3, CELL), ("a", "b"))
+    vit = ViT(ViTConfig(HW, CELL, embed_dim=16, depth=2, num_heads=2, num_classes=2, stem="patch"))
+    return ImageClassifier(vit, Preprocessing(HW, "squash", (0.5,) * 3, (0.5,) * 3, CELL), ("a", "b"))
 
 
 def scene(row: int, column: int | None, ground: tuple[int, int, int] = (40, 90, 40)) -> np.ndarray:

@@ -11,7 +11,7 @@ from video_clips import description, moving_square
 from vitreous.clips.explain import explain_video
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.video.encode import VideoWriter
@@ -19,10 +19,10 @@ from vitreous.video.info import Frame
 
 
 @pytest.fixture(scope="module")
-def model() -> Classifier:
+def model() -> ImageClassifier:
     torch.manual_seed(0)
-    vit = ViT(ViTConfig((24, 32), 8, width=16, depth=2, heads=2, classes=2))
-    return Classifier(vit, Preprocessing((24, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8), ("dog", "cat"))
+    vit = ViT(ViTConfig((24, 32), 8, embed_dim=16, depth=2, num_heads=2, num_classes=2))
+    return ImageClassifier(vit, Preprocessing((24, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8), ("dog", "cat"))
 
 
 @pytest.fixture

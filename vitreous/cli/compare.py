@@ -62,8 +62,8 @@ def print_comparison(result: "ComparisonResult") -> None:
     for line in result.unfinished:
         say(line)
     say(
-        f"{one.count:,} {result.split} images of {result.data} · both right {one.both_right:,} · only {result.first} "
-        f"{one.only_first_right:,} · only {result.second} {one.only_second_right:,} · neither {one.both_wrong:,}"
+        f"{one.count:,} {result.split} images of {result.data} · both right {one.both_correct:,} · only {result.first} "
+        f"{one.only_first_correct:,} · only {result.second} {one.only_second_correct:,} · neither {one.both_wrong:,}"
     )
     headings = (result.first, result.second, "difference", "95 %")
     table = Table("", *(Column(Text(name), justify="right") for name in headings))

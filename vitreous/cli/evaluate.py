@@ -127,13 +127,13 @@ def print_certainty(scores: "Evaluation") -> None:
     """Calibration, selective prediction and temperature, a few lines each."""
     own, sure = scores.calibration, scores.selective
     say(
-        f"\ncalibration error {own.error:.2%} (95 %: {span(own.error_interval, 2)}; up to {own.error_by_chance:.2%} "
+        f"\ncalibration error {own.ece:.2%} (95 %: {span(own.ece_interval, 2)}; up to {own.ece_by_chance:.2%} "
         f"could be chance)"
     )
-    for one in sure.covered[:-1]:
+    for one in sure.points[:-1]:
         say(f"right: {one.accuracy:.1%} of the surest {one.coverage:.0%} (95 %: {span(one.accuracy_interval)})")
     area = span(sure.aurc_interval, 2)
-    say(f"area under risk-coverage {sure.aurc:.2%} (95 %: {area}), at best {sure.aurc_best:.2%}")
+    say(f"area under risk-coverage {sure.aurc:.2%} (95 %: {area}), at best {sure.aurc_optimal:.2%}")
     if scores.temperature is not None:
         print_temperature(scores.temperature)
 
@@ -142,12 +142,14 @@ def print_temperature(scaling: "TemperatureScaling") -> None:
     """What temperature scaling does, a line for each of what it changes."""
     from vitreous.evaluation.calibration import is_at_limit
 
-    say(f"temperature {scaling.value:.3f}, fitted on {scaling.fitted_on:,} validation images; before and after:")
+    say(
+        f"temperature {scaling.temperature:.3f}, fitted on {scaling.num_validation_images:,} validation images; before and after:"
+    )
     before, after = (
         f"{low:.4f} to {high:.4f}" for low, high in (scaling.loss_before_interval, scaling.loss_after_interval)
     )
     say(f"  loss {scaling.loss_before:.4f} (95 %: {before}) → {scaling.loss_after:.4f} ({after})")
-    before, after = (span(one, 2) for one in (scaling.error_before_interval, scaling.error_after_interval))
-    say(f"  calibration error {scaling.error_before:.2%} (95 %: {before}) → {scaling.error_after:.2%} ({after})")
-    if is_at_limit(scaling.value):
+    before, after = (span(one, 2) for one in (scaling.ece_before_interval, scaling.ece_after_interval))
+    say(f"  calibration error {scaling.ece_before:.2%} (95 %: {before}) → {scaling.ece_after:.2%} ({after})")
+    if is_at_limit(scaling.temperature):
         note("the temperature is at the end of what is tried: the validation images are too few or too easy for one")

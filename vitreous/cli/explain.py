@@ -65,15 +65,15 @@ def explain(
         output: File to write; several images with a folder here are written one by one.
     """
     from vitreous.cli.open_model import open_model
-    from vitreous.explanation.coordinates import place
-    from vitreous.explanation.options import Settings
+    from vitreous.explanation.coordinates import parse_region_yx
+    from vitreous.explanation.options import MethodOptions
     from vitreous.workflows.explain_files import ExplainRequest, write_explanations
 
-    settings = Settings(
-        layer=layer, head=head, fusion=fusion, discard=discard, steps=steps, samples=samples, noise=noise,
-        window=window, view=view, seed=seed,
+    settings = MethodOptions(
+        layer=layer, head=head, head_fusion=fusion, discard_ratio=discard, n_steps=steps, n_samples=samples, noise_level=noise,
+        patch_window=window, view=view, seed=seed,
     )  # fmt: skip
-    request = ExplainRequest(method, settings, target, place(query), truth, layout, data, count)
+    request = ExplainRequest(method, settings, target, parse_region_yx(query), truth, layout, data, count)
     model, images = open_model(list(model_and_images), factory=factory, checkpoint=checkpoint, size=size, device=device)
     for written in write_explanations(model, images, request, output):
         say(f"{written.path}: {written.words}")

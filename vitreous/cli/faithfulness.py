@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from vitreous.diagnostics.faithfulness.report import MethodReport
     from vitreous.diagnostics.faithfulness.run import Faithfulness
-    from vitreous.evaluation.intervals import Score
+    from vitreous.evaluation.intervals import Estimate
 
 COLUMNS = {
     "insertion": "inser-\ntion",
@@ -128,7 +128,7 @@ def cell(method: "MethodReport", measure: str) -> "Text":
     return drawn.append(f"\n{interval(score)}", style="dim")
 
 
-def interval(score: "Score") -> str:
+def interval(score: "Estimate") -> str:
     """The ends of an interval in few characters.
 
     >>> from vitreous.evaluation.intervals import Score

@@ -47,7 +47,7 @@ def live(
     strip: Flag = False,
     size: int = 640,
     model_size: int | None = None,
-    model_fit: Literal["stretch", "crop", "aspect", "letterbox"] | None = None,
+    model_fit: Literal["squash", "crop", "aspect", "letterbox"] | None = None,
     precision: Literal["auto", "bf16", "fp32", "int8"] = "auto",
     host: str = "127.0.0.1",
     port: int = 8765,
@@ -93,13 +93,13 @@ def live(
         port: Port to serve at; 0 for any that is free.
     """
     share_cores()
-    from vitreous.explanation.coordinates import place, swapped
+    from vitreous.explanation.coordinates import parse_region_yx, swapped
     from vitreous.web.live import live as run
     from vitreous.web.server import LiveServer
 
     if track and loop:
         raise InputError("what is tracked is lost where the clip begins again: leave out --loop or --track")
-    followed, methods = place(query), [name.strip() for name in method.split(",")]
+    followed, methods = parse_region_yx(query), [name.strip() for name in method.split(",")]
     chosen = live_source(camera, source, size, loop=loop)
     try:
         server = LiveServer(host, port)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from vitreous.diagnostics.localization.run import LocalisationResult
-    from vitreous.evaluation.intervals import Score
+    from vitreous.evaluation.intervals import Estimate
 
 
 def localization(
@@ -56,12 +56,12 @@ def localization(
     from vitreous.diagnostics.localization.figure import draw_localization
     from vitreous.diagnostics.localization.run import as_json, check_methods, write_localization
     from vitreous.diagnostics.localization.run import localization as run
-    from vitreous.explanation.options import Settings
+    from vitreous.explanation.options import MethodOptions
     from vitreous.pretrained.load import load
     from vitreous.runs.run_folder import results_folder
 
     names = None if methods is None else check_methods([name.strip() for name in methods.split(",")])
-    settings = Settings(layer=layer, head=head)
+    settings = MethodOptions(layer=layer, head=head)
     classifier = load(model)
     with progress("localization") as display:
 
@@ -105,7 +105,7 @@ def print_localization(result: "LocalisationResult") -> None:
         say(f"  {words}: {SHOWN[measure]}")
 
 
-def _cell(score: "Score", measure: str) -> "Text":
+def _cell(score: "Estimate", measure: str) -> "Text":
     """A value, and its interval under it."""
     from rich.text import Text
 

@@ -55,11 +55,11 @@ def print_sizes(sizes: "list[ModelSize]", *, measured: bool) -> None:
     names = ("image", "tokens", "width", "depth", "heads", "parameters", "GMAC", *more)
     table = Table(Column("size", no_wrap=True), *(Column(name, justify="right", no_wrap=True) for name in names))
     for one in sizes:
-        config, grid_hw = one.config, one.config.grid_hw
+        config, grid_hw = one.config, one.config.grid_size
         speed = (f"{one.speed.images_per_second:,.0f}", str(one.speed.batch)) if one.speed else ("", "")
         table.add_row(
-            one.name, " × ".join(map(str, config.image_size_hw)), f"{config.prefix + grid_hw[0] * grid_hw[1]:,}",
-            str(config.width), str(config.depth), str(config.heads), f"{one.parameters / 1e6:.2f} M",
+            one.name, " × ".join(map(str, config.image_size)), f"{config.num_prefix_tokens + grid_hw[0] * grid_hw[1]:,}",
+            str(config.embed_dim), str(config.depth), str(config.num_heads), f"{one.parameters / 1e6:.2f} M",
             f"{one.multiply_adds / 1e9:#.3g}".rstrip("."), *(speed if measured else ()),
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else NARROWEST).print(table)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from vitreous.errors import InputError
 
 if TYPE_CHECKING:
-    from vitreous.model.classifier import Classifier
+    from vitreous.model.classifier import ImageClassifier
 
 
 def open_model(
     arguments: list[str], *, factory: str | None, checkpoint: Path | None, size: int | None, device: str
-) -> "tuple[Classifier, list[Path]]":
+) -> "tuple[ImageClassifier, list[Path]]":
     """The model, and the files that are named after it: with --factory, all arguments are files."""
     from vitreous.pretrained.load import load
 

@@ -10,7 +10,7 @@ from vitreous.errors import InputError
 if TYPE_CHECKING:
     from vitreous.diagnostics.robustness.run import Measured, Sample
     from vitreous.diagnostics.robustness.scores import ChangePoint, CorruptionScores, ShiftScores
-    from vitreous.evaluation.intervals import Score
+    from vitreous.evaluation.intervals import Estimate
 
 
 def robustness(model: str, sample: "Sample", *, corruptions: bool, shifts: bool, in_json: bool) -> int:
@@ -80,9 +80,9 @@ def _print_points(title: str, several: "tuple[ChangePoint, ...]") -> None:
     Console().print(table)
 
 
-def _cell(score: "Score") -> str:
+def _cell(score: "Estimate") -> str:
     return f"{100 * score.value:.1f} [dim]{100 * score.low:.0f}–{100 * score.high:.0f}[/]"
 
 
-def _span(score: "Score") -> str:
+def _span(score: "Estimate") -> str:
     return f"{100 * score.low:.1f}–{100 * score.high:.1f}"

@@ -12,7 +12,7 @@ from vitreous.cli.console import clock, note, progress, say, stop_on_interrupt
 from vitreous.errors import InputError
 
 if TYPE_CHECKING:
-    from vitreous.training.loop import Progress
+    from vitreous.training.loop import TrainProgress
 
 
 def train(
@@ -81,8 +81,8 @@ def parse_settings(texts: list[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in texts)
 
 
-def training_words(at: "Progress") -> str:
+def training_words(at: "TrainProgress") -> str:
     """Where a run is, in words."""
-    validation = "" if at.validation_top1 is None else f" · validation {at.validation_top1:.1%}"
+    validation = "" if at.validation_accuracy is None else f" · validation {at.validation_accuracy:.1%}"
     rates = f"{at.images_per_second:,.0f} images/s · {clock(at.seconds_left)} left"
-    return f"epoch {at.epoch:.2f} · loss {at.loss:.3f} · top-1 {at.top1:.1%}{validation} · {rates}"
+    return f"epoch {at.epoch:.2f} · loss {at.loss:.3f} · top-1 {at.accuracy:.1%}{validation} · {rates}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vitreous.clips.explain import ExplainedVideo
     from vitreous.clips.folder import ClipJob, ClipOutcome
     from vitreous.clips.request import VideoRequest
-    from vitreous.model.classifier import Classifier
+    from vitreous.model.classifier import ImageClassifier
 
 Flag = Annotated[bool, Parameter(negative="")]
 Tell = Callable[[int, int | None], None]
@@ -58,7 +58,7 @@ def video(
     quality: int | None = None,
     format: str | None = None,  # noqa: A002 - the name of the option
     model_size: int | None = None,
-    model_fit: Literal["stretch", "crop", "aspect", "letterbox"] | None = None,
+    model_fit: Literal["squash", "crop", "aspect", "letterbox"] | None = None,
     batch_size: int = 16,
     precision: Literal["auto", "bf16", "fp32", "int8"] = "fp32",
     resume: Flag = False,
@@ -112,10 +112,10 @@ def video(
     """
     share_cores()
     from vitreous.clips.request import request_from
-    from vitreous.explanation.coordinates import place, swapped
+    from vitreous.explanation.coordinates import parse_region_yx, swapped
     from vitreous.pretrained.load import load
 
-    followed = place(query)
+    followed = parse_region_yx(query)
     given: dict[str, Any] = {
         "layout": layout, "explained": target, "query": followed and swapped(followed), "track": track, "layer": layer,
         "head": head, "fusion": fusion, "discard": discard, "view": view, "strength": strength, "edges": edges,
@@ -136,7 +136,7 @@ def video(
     return single(load(model, size=model_size, fit=model_fit), clip, output or f"{clip.stem}-attention.mp4", request)
 
 
-def single(classifier: "Classifier", clip: Path, output: str, request: "VideoRequest") -> int:
+def single(classifier: "ImageClassifier", clip: Path, output: str, request: "VideoRequest") -> int:
     """Explain one clip, and say what came of it."""
     from vitreous.clips.explain import write_explained
 
@@ -179,7 +179,7 @@ def check_launch(*, shared: bool) -> None:
 
 
 def folder(
-    classifier: "Classifier", clips: Path, output: Path, request: "VideoRequest", *, resume: bool, shared: bool
+    classifier: "ImageClassifier", clips: Path, output: Path, request: "VideoRequest", *, resume: bool, shared: bool
 ) -> int:
     """Explain every clip of a folder, or this worker's share of them, and say what came of each, and of all."""
     from vitreous.clips.folder import explain_folder, folders_left_out

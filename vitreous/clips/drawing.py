@@ -8,14 +8,14 @@ from PIL import Image, ImageDraw
 from vitreous.clips.maps import Box, Seen, SeenMap
 from vitreous.clips.request import VideoRequest
 from vitreous.explanation.explain import Asked
-from vitreous.explanation.figures import verdict
+from vitreous.explanation.figures import prediction_caption
 from vitreous.render.frame_layouts import draw_frame
-from vitreous.render.frame_view import Shot, ShownMap
+from vitreous.render.frame_view import FrameView, HeatmapLayer
 from vitreous.render.temporal.class_strip import ClassStrip, with_strip
 from vitreous.render.temporal.flicker import FlickerFound
 from vitreous.render.temporal.scenes import Change, SceneWatch
 from vitreous.render.temporal.stabilize import SteadyColors, SteadyDimming, SteadyHeat, SteadyMap
-from vitreous.render.upsample import on_image
+from vitreous.render.upsample import crop_to_image
 from vitreous.video.info import Frame
 
 RING_SHARE = 0.022
@@ -47,7 +47,9 @@ class ClipDrawing:
         """The mean over the panels of the maps' flicker, as they came and as they are drawn."""
         return FlickerFound.of([(steady.flicker_before, steady.flicker_after) for steady in self._steady])
 
-    def _shown(self, frames: Sequence[Frame], seen: Sequence[Seen], changes: Sequence[Change]) -> list[list[ShownMap]]:
+    def _shown(
+        self, frames: Sequence[Frame], seen: Sequence[Seen], changes: Sequence[Change]
+    ) -> list[list[HeatmapLayer]]:
         """For each panel its map of every frame, smoothed and with a scale."""
         times = [float(frame.time_seconds) for frame in frames]
         if not self._steady:
@@ -69,24 +71,26 @@ class ClipDrawing:
             )
         return panels
 
-    def _drawn(self, frame: Frame, seen: Seen, maps: tuple[ShownMap, ...], dimming: float) -> np.ndarray:
+    def _drawn(self, frame: Frame, seen: Seen, maps: tuple[HeatmapLayer, ...], dimming: float) -> np.ndarray:
         """One frame in the layout, with the strip under it if wanted."""
         image_u8 = frame.image_u8 if seen.place is None else ringed(frame.image_u8, seen.place)
-        shot = Shot(image_u8, maps, verdict(seen.prediction), seen.words, dimming)
+        shot = FrameView(image_u8, maps, prediction_caption(seen.prediction), seen.words, dimming)
         drawn = draw_frame(shot, self._request.layout, self._request.look)
         if not self._request.strip:
             return drawn
         if self._strip is None:
             self._strip = ClassStrip((drawn.shape[0], drawn.shape[1]), self._duration)
-        return with_strip(drawn, self._strip.update(float(frame.time_seconds), seen.prediction.ranking))
+        return with_strip(drawn, self._strip.update(float(frame.time_seconds), seen.prediction.scores))
 
 
-def laid_on(image_u8: np.ndarray, box: Box, one: SeenMap, steady: SteadyHeat, colors: np.ndarray | None) -> ShownMap:
+def laid_on(
+    image_u8: np.ndarray, box: Box, one: SeenMap, steady: SteadyHeat, colors: np.ndarray | None
+) -> HeatmapLayer:
     """A map, made steady, over an image, without what lies on bars around it."""
     size_hw = (image_u8.shape[0], image_u8.shape[1])
-    heat, inner = on_image(steady.heat, box, size_hw)
-    colors = None if colors is None else on_image(colors, box, size_hw)[0]
-    return ShownMap(heat, steady.scale, one.label or one.title, inner, one.signed, one.ends, colors)
+    heat, inner = crop_to_image(steady.heat, box, size_hw)
+    colors = None if colors is None else crop_to_image(colors, box, size_hw)[0]
+    return HeatmapLayer(heat, steady.scale, one.label or one.title, inner, one.signed, one.ends, colors)
 
 
 def ringed(image_u8: np.ndarray, place_yx: Asked) -> np.ndarray:

@@ -16,11 +16,11 @@ from vitreous.clips.records import ClipTable
 from vitreous.clips.request import VideoRequest, request_from
 from vitreous.clips.tracker import Tracker
 from vitreous.errors import InputError
-from vitreous.explanation.coordinates import middle, swapped
+from vitreous.explanation.coordinates import center_of_region, swapped
 from vitreous.explanation.explain import find_target
-from vitreous.explanation.methods.features import SameColors
-from vitreous.model.classifier import Classifier
-from vitreous.model.quantization import check_eight_bits
+from vitreous.explanation.methods.features import SharedPCA
+from vitreous.model.classifier import ImageClassifier
+from vitreous.model.quantization import check_quantizable
 from vitreous.pretrained.load import load
 from vitreous.render.plots.timeline import Segment, timeline
 from vitreous.render.temporal.flicker import FlickerFound
@@ -57,7 +57,7 @@ class ExplainedVideo:
 
 
 def explain_video(
-    model: str | Path | Classifier,
+    model: str | Path | ImageClassifier,
     source: str | Path,
     target: str | Path,
     method: str | Sequence[str] = "attention",
@@ -93,7 +93,7 @@ def explain_video(
 
 
 def write_explained(
-    classifier: Classifier,
+    classifier: ImageClassifier,
     source: str | Path,
     target: str | Path,
     request: VideoRequest,
@@ -129,7 +129,7 @@ def write_explained(
     return ExplainedVideo(video, tuple(answers), tuple(segments), drawing.flicker(), tuple(files), tuple(notes))
 
 
-def check_model(classifier: Classifier, request: VideoRequest) -> None:
+def check_model(classifier: ImageClassifier, request: VideoRequest) -> None:
     """Refuse what this model can't give.
 
     Raises:
@@ -137,7 +137,7 @@ def check_model(classifier: Classifier, request: VideoRequest) -> None:
     """
     find_target(classifier, request.explained)
     if request.precision == "int8":
-        check_eight_bits(classifier.vit)
+        check_quantizable(classifier.model)
     for wanted, name in ((request.strip, "the strip"), (request.timeline is not None, "the timeline")):
         if wanted and not classifier.class_names:
             raise InputError(f"{name} shows classes over time, and this model has none, only features: leave it out")
@@ -166,7 +166,7 @@ def place_in_frame(request: VideoRequest, source_hw: tuple[int, int]) -> Place:
     """
     if request.query is None:
         return None
-    (x, y), (height, width) = middle(request.query), source_hw
+    (x, y), (height, width) = center_of_region(request.query), source_hw
     if not (0 <= x < width and 0 <= y < height):
         raise InputError(f"the place {x:g},{y:g} (x, y) is not on the image, which is {width} × {height} pixels")
     frame_hw = request.options.size_of(source_hw)
@@ -200,13 +200,13 @@ def write_timeline(table: ClipTable, segments: Sequence[Segment], path: Path, ti
 class Looking:
     """The stage that runs the model: frames to what it sees in them."""
 
-    def __init__(self, classifier: Classifier, request: VideoRequest, place: Place) -> None:
+    def __init__(self, classifier: ImageClassifier, request: VideoRequest, place: Place) -> None:
         if request.precision == "int8":
             classifier = with_eight_bits(classifier)
         self._classifier, self._request, self._place = classifier, request, place
-        self._tracker = Tracker(classifier, middle(place)) if request.track and place is not None else None
+        self._tracker = Tracker(classifier, center_of_region(place)) if request.track and place is not None else None
         self._last: Seen | None = None
-        self._colors, self._watch = SameColors(), SceneWatch()
+        self._colors, self._watch = SharedPCA(), SceneWatch()
 
     def look(self, frames: list[Frame]) -> list[Seen]:
         """What the model sees in the next frames, a batch of the request's size at a time."""

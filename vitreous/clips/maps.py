@@ -9,22 +9,22 @@ import torch
 
 from vitreous.clips.request import OF_ATTENTION, VideoRequest
 from vitreous.data.textures import natural_textures
-from vitreous.explanation.explain import Asked, alike, explain_batch, query_patches
-from vitreous.explanation.method import Explain
-from vitreous.explanation.methods.attention import joined
-from vitreous.explanation.options import Settings, index
+from vitreous.explanation.explain import Asked, explain_batch, group_by_shape, locate_query
+from vitreous.explanation.method import AttributeFunction
+from vitreous.explanation.methods.attention import fuse_heads
+from vitreous.explanation.options import MethodOptions, resolve_index
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.streaming.attention_products import row_times_attention
-from vitreous.explanation.streaming.light_trace import LeanTrace
-from vitreous.explanation.streaming.tokens import on_grid, starting_row
-from vitreous.model.classifier import Classifier, Prediction
-from vitreous.model.quantization import check_eight_bits, in_eight_bits
+from vitreous.explanation.streaming.light_trace import LightTrace
+from vitreous.explanation.streaming.tokens import readout_row, to_grid
+from vitreous.model.classifier import ImageClassifier, Prediction
+from vitreous.model.quantization import check_quantizable, quantize
 
 Box = tuple[float, float, float, float]
 Place = Asked | None
 """Down and across, in pixels of the frame; or a box, top, left, bottom, right."""
-Memories = Mapping[str, Explain]
+Memories = Mapping[str, AttributeFunction]
 NO_MEMORIES: Memories = {}
 ENDS_OF_VIEWS = {"colors": "", "similarity": "unlike / alike", "norms": "short / long"}
 
@@ -60,7 +60,7 @@ class Seen:
 
 
 def see(
-    classifier: Classifier,
+    classifier: ImageClassifier,
     images: Sequence[np.ndarray],
     request: VideoRequest,
     places: Sequence[Place],
@@ -82,23 +82,23 @@ def see(
     return results
 
 
-def with_eight_bits(classifier: Classifier) -> Classifier:
+def with_eight_bits(classifier: ImageClassifier) -> ImageClassifier:
     """The same model with 8-bit products in its blocks, in steps that don't depend on what it is shown later.
 
     Raises:
         InputError: the model or the machine has no such products.
     """
-    check_eight_bits(classifier.vit)
-    height, width = classifier.preprocessing.size_hw
+    check_quantizable(classifier.model)
+    height, width = classifier.preprocessing.input_size
     images = natural_textures((2 * height, 2 * width))  # shrunk again, they have no harder edges than photos
-    vit = in_eight_bits(classifier.vit, torch.stack([classifier.prepare(image)[0] for image in images]))
-    coarse = Classifier(vit, classifier.preprocessing, classifier.class_names)
+    vit = quantize(classifier.model, torch.stack([classifier.preprocess(image)[0] for image in images]))
+    coarse = ImageClassifier(vit, classifier.preprocessing, classifier.class_names)
     coarse.origin = classifier.origin
     return coarse
 
 
 def method_panels(
-    classifier: Classifier,
+    classifier: ImageClassifier,
     images: Sequence[np.ndarray],
     request: VideoRequest,
     place: Place,
@@ -124,34 +124,34 @@ def method_panels(
 
 def ends_of(explanation: Explanation) -> str:
     """What the least and the greatest of a signed map mean."""
-    if explanation.kind != "signed":
+    if explanation.scale_kind != "signed":
         return ""
-    return ENDS_OF_VIEWS[explanation.settings.view] if explanation.method == "features" else "against / for"
+    return ENDS_OF_VIEWS[explanation.options.view] if explanation.method == "features" else "against / for"
 
 
 def words_of(explanation: Explanation, request: VideoRequest) -> str:
     """The words about a map, which stay the same while its patch wanders and the predicted class changes."""
-    told = request.explained is not None or not explanation.prediction.ranking
-    target = f" · for {explanation.target}" if told and METHODS[explanation.method].asks_target else ""
+    told = request.explained is not None or not explanation.prediction.scores
+    target = f" · for {explanation.target}" if told and METHODS[explanation.method].is_class_specific else ""
     if not request.track:
-        return explanation.words() + target
-    unplaced = replace(explanation, settings=replace(explanation.settings, query=None))
-    return f"{unplaced.words()}{target} · from the tracked patch"
+        return explanation.caption() + target
+    unplaced = replace(explanation, options=replace(explanation.options, query=None))
+    return f"{unplaced.caption()}{target} · from the tracked patch"
 
 
 @torch.no_grad()
 def attention_panels(
-    classifier: Classifier, images: Sequence[np.ndarray], request: VideoRequest, place: Place
+    classifier: ImageClassifier, images: Sequence[np.ndarray], request: VideoRequest, place: Place
 ) -> list[Seen]:
     """The attention of every head of a layer, or of every layer, all from one pass of the model."""
-    prepared = [classifier.prepare(image) for image in images]
-    patch = None if place is None else query_patches(classifier, place, prepared[0][1])
+    prepared = [classifier.preprocess(image) for image in images]
+    patch = None if place is None else locate_query(classifier, place, prepared[0][1])
     settings, results = replace(request.settings, query=patch), []
     sizes = [inputs.shape[1] * inputs.shape[2] for inputs, _ in prepared]
-    for chosen in alike([0] * len(prepared), sizes):
+    for chosen in group_by_shape([0] * len(prepared), sizes):
         inputs = torch.stack([prepared[i][0] for i in chosen])
         grids, titles, logits, words = panels_of(classifier, inputs, settings, request.layout)
-        for i, grid, prediction in zip(chosen, grids, classifier.read(logits), strict=True):
+        for i, grid, prediction in zip(chosen, grids, classifier.postprocess(logits), strict=True):
             heats = grid * np.float32(grid[0].size)
             maps = tuple(SeenMap(heat, title) for heat, title in zip(heats, titles, strict=True))
             results.append(Seen(maps, prepared[i][1].box, prediction, words, place))
@@ -159,20 +159,20 @@ def attention_panels(
 
 
 def panels_of(
-    classifier: Classifier, inputs: torch.Tensor, settings: Settings, layout: str
+    classifier: ImageClassifier, inputs: torch.Tensor, settings: MethodOptions, layout: str
 ) -> tuple[np.ndarray, list[str], torch.Tensor, str]:
     """Shares (batch, panels, rows, columns), the panels' titles, logits (batch, classes) and words about all."""
     last = -1 if settings.layer is None else settings.layer
-    trace = LeanTrace(only=last if layout == "heads" else None)
-    logits = classifier.vit(inputs, trace)
-    row = starting_row(trace, settings)
+    trace = LightTrace(only=last if layout == "heads" else None)
+    logits = classifier.model(inputs, trace)
+    row = readout_row(trace, settings)
     if layout == "heads":
-        layer = index("layer", last, trace.depth)
+        layer = resolve_index("layer", last, trace.depth)
         weights = row_times_attention(row, trace.layers[0])
         titles, words = [f"head {i}" for i in range(weights.shape[1])], f"attention · layer {layer}"
     else:
-        weights = torch.stack([joined(row_times_attention(row, layer), settings) for layer in trace.layers], 1)
-        shown = f"head {settings.head}" if settings.head is not None else f"{settings.fusion} over heads"
+        weights = torch.stack([fuse_heads(row_times_attention(row, layer), settings) for layer in trace.layers], 1)
+        shown = f"head {settings.head}" if settings.head is not None else f"{settings.head_fusion} over heads"
         titles, words = [f"layer {i}" for i in range(weights.shape[1])], f"attention · {shown}"
-    grids = on_grid(weights.flatten(0, 1), trace).unflatten(0, weights.shape[:2])
+    grids = to_grid(weights.flatten(0, 1), trace).unflatten(0, weights.shape[:2])
     return grids.float().cpu().numpy(), titles, logits, words

@@ -48,13 +48,13 @@ class ClipAnswers:
     def add(self, prediction: Prediction, entropy: float, start_seconds: float, end_seconds: float) -> np.ndarray:
         """Take in the next frame's answer; return its probabilities, float64 (classes), in the order of the names."""
         shares = np.zeros(len(self.class_names))
-        for name, share in prediction.ranking:
+        for name, share in prediction.scores:
             shares[self._places[name]] += share
         self._logits += np.log(np.maximum(shares, LEAST_PROBABILITY))
-        self._confident += prediction.probability * shares
+        self._confident += prediction.score * shares
         self._attentive += (0.0 if math.isnan(entropy) else max(0.0, 1 - entropy)) * shares
         self.times.append(start_seconds)
-        self.names.append(prediction.name)
+        self.names.append(prediction.label)
         self.end_seconds = end_seconds
         return shares
 

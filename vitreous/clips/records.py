@@ -17,7 +17,7 @@ from vitreous.clips.maps import Seen
 from vitreous.clips.predictions import ClipAnswers
 from vitreous.clips.request import VideoRequest
 from vitreous.errors import InputError
-from vitreous.explanation.coordinates import middle
+from vitreous.explanation.coordinates import center_of_region
 from vitreous.files import make_folder, reason, written_beside
 from vitreous.model.classifier import Prediction
 from vitreous.video.info import Frame
@@ -189,7 +189,7 @@ class ClipTable:
         """Take in the next frame."""
         spread = [entropy(one.heat) for one in seen.maps]
         self.entropies.append(spread[0])
-        if seen.prediction.ranking:
+        if seen.prediction.scores:
             start = float(frame.time_seconds)
             end = start + float(frame.duration_seconds or self._step(start))
             shares = self.answers.add(seen.prediction, spread[0], start, end)
@@ -205,7 +205,7 @@ class ClipTable:
                 **statistics(seen, spread, box),
             }
             if seen.place is not None:
-                y, x = middle(seen.place)
+                y, x = center_of_region(seen.place)
                 row |= {
                     "query_x": round(x * factors[1], 2),
                     "query_y": round(y * factors[0], 2),
@@ -229,7 +229,7 @@ class ClipTable:
 def ranked(prediction: Prediction) -> dict[str, object]:
     """The columns of the most probable classes."""
     columns: dict[str, object] = {}
-    for place, (name, share) in enumerate(prediction.ranking[:TOP], 1):
+    for place, (name, share) in enumerate(prediction.scores[:TOP], 1):
         columns |= {f"class_{place}": name, f"probability_{place}": round(share, 6)}
     return columns
 

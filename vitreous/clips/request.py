@@ -7,13 +7,13 @@ from typing import Any
 
 from vitreous.errors import InputError, unknown
 from vitreous.explanation.explain import Asked
-from vitreous.explanation.options import Settings
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.regions import parse_region
 from vitreous.explanation.registry import METHODS, find_method
 from vitreous.explanation.targets import Target
 from vitreous.records import from_dict
 from vitreous.render.frame_layouts import LAYOUTS
-from vitreous.render.frame_view import Look
+from vitreous.render.frame_view import DrawStyle
 from vitreous.render.temporal.smooth import HALF_LIFE_SECONDS
 from vitreous.runtime import PRECISIONS
 from vitreous.video.options import WHOLE, VideoOptions
@@ -33,7 +33,7 @@ class VideoRequest:
 
     methods: tuple[str, ...] = ("attention",)
     """Names in the table of methods; several for the layout "methods"."""
-    settings: Settings = field(default_factory=Settings)
+    settings: MethodOptions = field(default_factory=MethodOptions)
     """Without `query`; of several methods each gets those that it uses."""
     explained: str | Target | None = None
     """What the maps explain, as `target` of `explain`; each frame's predicted class by default."""
@@ -44,7 +44,7 @@ class VideoRequest:
     """Whether the query goes with what lies there in the first frame."""
     layout: str = "overlay"
     """A name in LAYOUTS."""
-    look: Look = field(default_factory=Look)
+    look: DrawStyle = field(default_factory=DrawStyle)
     options: VideoOptions = WHOLE
     smooth: float = HALF_LIFE_SECONDS
     """Half-life in seconds of the smoothing over time, which what moves is spared; 0 for none."""
@@ -76,7 +76,7 @@ class VideoRequest:
         if isinstance(self.explained, str) and self.explained.startswith("region:"):
             parse_region(self.explained)
         self._check_methods()
-        slow = [method for method in self.methods if METHODS[method].takes_gradients]
+        slow = [method for method in self.methods if METHODS[method].uses_gradients]
         if self.precision == "int8" and slow:
             raise InputError(f"8-bit products have no gradients, which {slow[0]} takes: choose fp32 or bf16")
 
@@ -85,21 +85,21 @@ class VideoRequest:
         """The precision of what isn't multiplied in 8 bits, for `choose_precision`."""
         return "auto" if self.precision == "int8" else self.precision
 
-    def settings_of(self, method: str) -> Settings:
+    def settings_of(self, method: str) -> MethodOptions:
         """The settings for one of the methods: of several, those that it has a use for."""
         if len(self.methods) == 1:
             return self.settings
-        usual = Settings()
-        used = {name: getattr(self.settings, name) for name in METHODS[method].settings}
-        return Settings(**{**vars(usual), **used})
+        usual = MethodOptions()
+        used = {name: getattr(self.settings, name) for name in METHODS[method].options}
+        return MethodOptions(**{**vars(usual), **used})
 
     def _check_methods(self) -> None:
         """One method for a layout of one map; attention for heads and layers; no setting that nothing has a use for."""
         for method in self.methods:
-            find_method(method, self.settings if len(self.methods) == 1 else Settings())
-        usual = Settings()
+            find_method(method, self.settings if len(self.methods) == 1 else MethodOptions())
+        usual = MethodOptions()
         for name, value in vars(self.settings).items():
-            if value != getattr(usual, name) and not any(name in METHODS[method].settings for method in self.methods):
+            if value != getattr(usual, name) and not any(name in METHODS[method].options for method in self.methods):
                 raise InputError(f"none of {', '.join(self.methods)} has a use for the setting {name}: leave it out")
         if not self.methods or (len(self.methods) > 1 and self.layout != "methods"):
             raise InputError(f"layout '{self.layout}' takes one method, not {len(self.methods)}: choose 'methods'")
@@ -120,8 +120,8 @@ def request_from(method: str | Sequence[str], given: Mapping[str, Any]) -> Video
         InputError: there is no such name, or its value doesn't fit.
     """
     own = {f.name for f in fields(VideoRequest)} - {"methods", "settings", "look", "options"}
-    parts = {kind: {f.name for f in fields(kind)} for kind in (Settings, Look, VideoOptions)}
-    parts[Settings] -= {"query"}
+    parts = {kind: {f.name for f in fields(kind)} for kind in (MethodOptions, DrawStyle, VideoOptions)}
+    parts[MethodOptions] -= {"query"}
     names = [*sorted(own), *(name for kind in parts.values() for name in sorted(kind))]
     for name in given:
         if name not in names:
@@ -133,6 +133,8 @@ def request_from(method: str | Sequence[str], given: Mapping[str, Any]) -> Video
             chosen[name] = Path(chosen[name])
     if chosen.get("layout") is None:
         chosen["layout"] = "methods" if len(methods) > 1 else "overlay"
-    look, options = ({name: given[name] for name in parts[kind] if name in given} for kind in (Look, VideoOptions))
-    settings = from_dict(Settings, {name: given[name] for name in parts[Settings] if name in given}, "settings")
-    return VideoRequest(methods, settings, look=Look(**look), options=VideoOptions(**options), **chosen)
+    look, options = ({name: given[name] for name in parts[kind] if name in given} for kind in (DrawStyle, VideoOptions))
+    settings = from_dict(
+        MethodOptions, {name: given[name] for name in parts[MethodOptions] if name in given}, "settings"
+    )
+    return VideoRequest(methods, settings, look=DrawStyle(**look), options=VideoOptions(**options), **chosen)

@@ -8,10 +8,10 @@ from torch.nn import functional
 
 from vitreous.clips.maps import Place
 from vitreous.errors import InputError
-from vitreous.explanation.explain import alike, query_patch
-from vitreous.explanation.methods.features import normalized
-from vitreous.imaging.preprocessing import Geometry
-from vitreous.model.classifier import Classifier
+from vitreous.explanation.explain import group_by_shape, patch_at
+from vitreous.explanation.methods.features import apply_final_norm
+from vitreous.imaging.geometry import Geometry
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.trace import Trace
 from vitreous.render.temporal.scenes import SceneWatch
 from vitreous.video.info import Frame
@@ -35,7 +35,7 @@ class Tracker:
     first lost, and when it ended.
     """
 
-    def __init__(self, classifier: Classifier, place: tuple[float, float]) -> None:
+    def __init__(self, classifier: ImageClassifier, place: tuple[float, float]) -> None:
         self._classifier, self._place = classifier, place
         self._watch = SceneWatch()
         self._first: torch.Tensor | None = None
@@ -62,7 +62,7 @@ class Tracker:
     def _step(self, patches: torch.Tensor, geometry: Geometry) -> bool:
         """Go to the patch (rows, columns, width; of length 1) that is most like the one that is followed, if it is."""
         if self._first is None:
-            self._at = query_patch(self._classifier, self._place, geometry)
+            self._at = patch_at(self._classifier, self._place, geometry)
             self._first = self._last = patches[self._at]
             return True
         likeness = patches @ (KEPT * self._first + (1 - KEPT) * self._last)
@@ -94,20 +94,22 @@ def center_of(at: tuple[int, int], grid_hw: Sequence[int], geometry: Geometry) -
 
 
 @torch.no_grad()
-def patch_tokens(classifier: Classifier, images: Sequence[np.ndarray]) -> tuple[list[torch.Tensor], list[Geometry]]:
+def patch_tokens(
+    classifier: ImageClassifier, images: Sequence[np.ndarray]
+) -> tuple[list[torch.Tensor], list[Geometry]]:
     """The patches' last tokens, of length 1, a frame: (rows, columns, width); and what of the frame they lie on.
 
     Raises:
         InputError: the model's tokens can't be seen.
     """
-    prepared = [classifier.prepare(image) for image in images]
+    prepared = [classifier.preprocess(image) for image in images]
     tokens: list[torch.Tensor] = []
-    for chosen in alike([0] * len(prepared), [inputs.shape[1] * inputs.shape[2] for inputs, _ in prepared]):
+    for chosen in group_by_shape([0] * len(prepared), [inputs.shape[1] * inputs.shape[2] for inputs, _ in prepared]):
         trace = Trace()
-        classifier.vit(torch.stack([prepared[i][0] for i in chosen]), trace)
+        classifier.model(torch.stack([prepared[i][0] for i in chosen]), trace)
         layout = trace.layout
         if not trace.tokens or layout is None:
             raise InputError("a patch is tracked by the model's last tokens, which can't be seen here: leave out track")
-        level = functional.normalize(normalized(classifier.vit, trace.tokens[-1]), dim=-1)
-        tokens += level[:, layout.prefix :].unflatten(1, (layout.grid_height, layout.grid_width))
+        level = functional.normalize(apply_final_norm(classifier.model, trace.tokens[-1]), dim=-1)
+        tokens += level[:, layout.num_prefix_tokens :].unflatten(1, (layout.grid_height, layout.grid_width))
     return tokens, [geometry for _, geometry in prepared]

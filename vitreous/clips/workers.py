@@ -23,7 +23,7 @@ from vitreous.clips.leases import Claim, ClaimLostError, Claims
 from vitreous.clips.request import VideoRequest
 from vitreous.errors import InputError
 from vitreous.files import flush_to_disk, make_folder, reason, write_text
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import log
 from vitreous.video.output import check_target
 
@@ -35,7 +35,7 @@ LOOK_SECONDS = 2.0
 
 
 def share_folder(
-    classifier: Classifier,
+    classifier: ImageClassifier,
     folder: Path,
     output: Path,
     request: VideoRequest,
@@ -91,7 +91,7 @@ def summary_of(output: Path) -> Counter[str]:
 class Worker:
     """One of those that share a folder."""
 
-    classifier: Classifier
+    classifier: ImageClassifier
     request: VideoRequest
     claims: Claims
     on_progress: Progress | None

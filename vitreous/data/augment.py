@@ -37,7 +37,7 @@ def augment(images_u8: Tensor, indexes: Tensor, epochs: Tensor, settings: Augmen
     rows = _shifted(height, batch, settings.shift, random)
     columns = _shifted(width, batch, settings.shift, random)
     if settings.flip:
-        flipped = (flip_phase(len(images_u8), seed)[indexes] + epochs) % 2 == 1
+        flipped = (flip_offset(len(images_u8), seed)[indexes] + epochs) % 2 == 1
         columns = torch.where(flipped[:, None], columns.flip(1), columns)
     if settings.cutout:
         keep = _outside_square(batch, (height, width), settings.cutout, random)
@@ -50,7 +50,7 @@ def augment(images_u8: Tensor, indexes: Tensor, epochs: Tensor, settings: Augmen
     return torch.where(keep.to(device)[:, None], shown, 128).to(torch.uint8) if settings.cutout else shown
 
 
-def flip_phase(count: int, seed: int) -> Tensor:
+def flip_offset(count: int, seed: int) -> Tensor:
     """For each of `count` images, 0 or 1: whether it is mirrored the first time it is shown."""
     return torch.randint(2, (count,), generator=generator(seed, "flip"))
 

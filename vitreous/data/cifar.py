@@ -10,7 +10,7 @@ import torch
 
 from vitreous.data.image_set import ImageSet
 from vitreous.data.parquet import has_parquet, load_parquet
-from vitreous.downloads import Archive, given_folder, obtain
+from vitreous.downloads import Archive, fetch_cached, user_data_dir
 from vitreous.errors import InputError
 
 HOME = "https://www.cs.toronto.edu/~kriz"
@@ -51,11 +51,11 @@ def load_cifar(dataset: str, part: str) -> ImageSet:
     Raises:
         InputError: the data can't be found or downloaded, or is damaged.
     """
-    folder = given_folder(dataset)
+    folder = user_data_dir(dataset)
     if folder and has_parquet(folder, part):
         return load_parquet(folder, part)
     layout = LAYOUTS[dataset]
-    return read_cifar(obtain(layout.archive, dataset), layout, part)
+    return read_cifar(fetch_cached(layout.archive, dataset), layout, part)
 
 
 def read_cifar(path: Path, layout: CifarLayout, part: str) -> ImageSet:

@@ -15,10 +15,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from vitreous.data.available_memory import budget_bytes
-from vitreous.data.decoding import Encoded, Target, decode_all, decoded_chunks, target_for
+from vitreous.data.decoding import EncodedImages, ResizeTo, decode_all, decoded_chunks, target_for
 from vitreous.data.image_set import ImageSet
-from vitreous.data.read_options import Reading
-from vitreous.downloads import cache_folder, locked
+from vitreous.data.read_options import ReadOptions
+from vitreous.downloads import cache_dir, locked
 from vitreous.errors import InputError
 from vitreous.files import make_folder, written_beside
 
@@ -40,8 +40,12 @@ class Kept:
         return digest((self.images.fingerprint(), self.unreadable))
 
 
-def decoded_once(
-    identity: object, state: object, encoded: Callable[[], Encoded], size_hw: tuple[int, int] | None, reading: Reading
+def decode_cached(
+    identity: object,
+    state: object,
+    encoded: Callable[[], EncodedImages],
+    size_hw: tuple[int, int] | None,
+    reading: ReadOptions,
 ) -> ImageSet:
     """Images from the cache; decoded into it first where it hasn't them, or has them of another state.
 
@@ -55,23 +59,25 @@ def decoded_once(
     Raises:
         InputError: images can't be used; or the cache can't be written and they don't fit into memory either.
     """
-    name, made_of = digest((CACHE_VERSION, identity, size_hw, reading.resize))[:32], digest(state)
-    path = cache_folder() / "decoded" / f"{name}.safetensors"
+    name, made_of = digest((CACHE_VERSION, identity, size_hw, reading.resize_mode))[:32], digest(state)
+    path = cache_dir() / "decoded" / f"{name}.safetensors"
     try:
         make_folder(path.parent)
         with locked(path.with_suffix(".lock")):
-            kept = read_kept(path, made_of, reading.note)
+            kept = read_kept(path, made_of, reading.on_note)
             if kept is None:
                 kept = write_kept(path, made_of, encoded(), size_hw, reading)
     except InputError as error:
         if not isinstance(error.__cause__, OSError):
             raise
         return in_memory(encoded(), size_hw, reading, error)
-    reading.accept(kept.unreadable, len(kept.images) + len(kept.unreadable))
+    reading.check_unreadable(kept.unreadable, len(kept.images) + len(kept.unreadable))
     return kept.images
 
 
-def in_memory(encoded: Encoded, size_hw: tuple[int, int] | None, reading: Reading, refusal: InputError) -> ImageSet:
+def in_memory(
+    encoded: EncodedImages, size_hw: tuple[int, int] | None, reading: ReadOptions, refusal: InputError
+) -> ImageSet:
     """Images decoded for this time only, because the cache can't be written.
 
     Raises:
@@ -84,12 +90,14 @@ def in_memory(encoded: Encoded, size_hw: tuple[int, int] | None, reading: Readin
             f"{refusal}: the {len(encoded):,} images take {needed / 1e9:.1f} GB, too much for the memory here: "
             "make room there, or set VITREOUS_CACHE to a folder that has it"
         ) from refusal
-    reading.note(f"decoded images are not kept for the next time: {refusal}")
+    reading.on_note(f"decoded images are not kept for the next time: {refusal}")
     images_u8, readable = decode_all(encoded, target, reading)
     return ImageSet(images_u8, torch.tensor(encoded.labels, dtype=torch.int64)[readable], encoded.class_names)
 
 
-def write_kept(path: Path, state: str, encoded: Encoded, size_hw: tuple[int, int] | None, reading: Reading) -> Kept:
+def write_kept(
+    path: Path, state: str, encoded: EncodedImages, size_hw: tuple[int, int] | None, reading: ReadOptions
+) -> Kept:
     """Decode images into the file, a piece at a time, and give what can then be read from it.
 
     Raises:
@@ -117,20 +125,20 @@ def write_kept(path: Path, state: str, encoded: Encoded, size_hw: tuple[int, int
 
 
 def write_images(
-    file: BinaryIO, encoded: Encoded, target: Target, reading: Reading
+    file: BinaryIO, encoded: EncodedImages, target: ResizeTo, reading: ReadOptions
 ) -> tuple[int, list[tuple[int, str]]]:
     """Write the pixels of all images that can be read; how many these are, and index and reason of the others."""
     readable, unreadable = 0, []
-    for chunk in decoded_chunks(encoded, target, reading.note):
+    for chunk in decoded_chunks(encoded, target, reading.on_note):
         file.write(chunk.images_u8.tobytes())
         readable += len(chunk.readable)
         unreadable += chunk.unreadable
     if readable == 0:
-        reading.accept([line for _, line in unreadable], len(encoded))
+        reading.check_unreadable([line for _, line in unreadable], len(encoded))
     return readable, unreadable
 
 
-def header(facts: dict[str, str], labels: int, images: tuple[int, Target], why_bytes: int) -> bytes:
+def header(facts: dict[str, str], labels: int, images: tuple[int, ResizeTo], why_bytes: int) -> bytes:
     """The beginning of a safetensors file of labels, pixels, and why the other images can't be read."""
     count, target = images
     shapes = {

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from vitreous.data.file_tree import is_lost
-from vitreous.data.read_options import OneSize, Reading
+from vitreous.data.read_options import FixedSizeMode, ReadOptions
 from vitreous.errors import InputError
 from vitreous.files import reason
-from vitreous.imaging.preprocessing import fit_image
+from vitreous.imaging.preprocessing import resize_image
 from vitreous.imaging.reading import decode_image
 
 MOST_AT_ONCE = 128  # images a task: a task for each would cost more than decoding a small image
@@ -24,7 +24,7 @@ TOLD_EVERY_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedImages:
     """Labeled images as they are stored: `read(index)` gives an image's name and its bytes.
 
     `read` raises InputError where it can't; there are as many images as labels, one or more.
@@ -39,11 +39,11 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Target:
+class ResizeTo:
     """The size of all decoded images, (height, width), and how they are brought to it; None: they must have it."""
 
     size_hw: tuple[int, int]
-    rule: OneSize | None
+    rule: FixedSizeMode | None
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Chunk:
     unreadable: list[tuple[int, str]]
 
 
-def decode_all(encoded: Encoded, target: Target, reading: Reading) -> tuple[torch.Tensor, list[int]]:
+def decode_all(encoded: EncodedImages, target: ResizeTo, reading: ReadOptions) -> tuple[torch.Tensor, list[int]]:
     """Decode images in memory: uint8 (readable, 3, height, width), and the indexes of those that are readable.
 
     Raises:
@@ -65,15 +65,15 @@ def decode_all(encoded: Encoded, target: Target, reading: Reading) -> tuple[torc
     images_u8 = np.empty((len(encoded), 3, *target.size_hw), np.uint8)
     readable: list[int] = []
     unreadable: list[str] = []
-    for chunk in decoded_chunks(encoded, target, reading.note):
+    for chunk in decoded_chunks(encoded, target, reading.on_note):
         images_u8[len(readable) : len(readable) + len(chunk.readable)] = chunk.images_u8
         readable += chunk.readable
         unreadable += [line for _, line in chunk.unreadable]
-    reading.accept(unreadable, len(encoded))
+    reading.check_unreadable(unreadable, len(encoded))
     return torch.from_numpy(images_u8[: len(readable)]), readable
 
 
-def decoded_chunks(encoded: Encoded, target: Target, note: Callable[[str], object]) -> Iterator[Chunk]:
+def decoded_chunks(encoded: EncodedImages, target: ResizeTo, note: Callable[[str], object]) -> Iterator[Chunk]:
     """Decode images on all cores and give them in their order, in memory that doesn't grow with their number.
 
     `note` is told now and then how far it is.
@@ -100,12 +100,12 @@ def decoded_chunks(encoded: Encoded, target: Target, note: Callable[[str], objec
                 note(f"decoded {min(wave[-1] + at_once, len(encoded)):,} of {len(encoded):,} images")
 
 
-def target_for(encoded: Encoded, size_hw: tuple[int, int] | None, reading: Reading) -> Target:
+def target_for(encoded: EncodedImages, size_hw: tuple[int, int] | None, reading: ReadOptions) -> ResizeTo:
     """The size asked for, or else that of the first image, which all must have."""
-    return Target(size_hw, reading.resize) if size_hw else Target(own_size(encoded), None)
+    return ResizeTo(size_hw, reading.resize_mode) if size_hw else ResizeTo(own_size(encoded), None)
 
 
-def own_size(encoded: Encoded) -> tuple[int, int]:
+def own_size(encoded: EncodedImages) -> tuple[int, int]:
     """The (height, width) of the first image that can be read.
 
     Raises:
@@ -123,11 +123,11 @@ def own_size(encoded: Encoded) -> tuple[int, int]:
     raise failed
 
 
-def decode_one(name: str, data: bytes, target: Target) -> np.ndarray:
+def decode_one(name: str, data: bytes, target: ResizeTo) -> np.ndarray:
     """Decode an image to uint8 (3, height, width) of the target's size."""
     image_u8 = decode_image(data, name)
     if target.rule is not None:
-        image_u8 = fit_image(image_u8, target.size_hw, target.rule)
+        image_u8 = resize_image(image_u8, target.size_hw, target.rule)
     if image_u8.shape[:2] != target.size_hw:
         own, others = (f"{height} x {width}" for height, width in (image_u8.shape[:2], target.size_hw))
         raise InputError(f"{name} has {own} pixels, others {others}: name one size")

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from vitreous.data.decode_cache import decoded_once
-from vitreous.data.decoding import Encoded, read_file
+from vitreous.data.decode_cache import decode_cached
+from vitreous.data.decoding import EncodedImages, read_file
 from vitreous.data.file_tree import files_beside, files_under, is_lost
 from vitreous.data.image_set import ImageSet
-from vitreous.data.read_options import Reading
-from vitreous.data.splits import falls_into_test, hold_out
+from vitreous.data.read_options import ReadOptions
+from vitreous.data.splits import hold_out, in_test_split
 from vitreous.errors import InputError
 from vitreous.files import reason
 
@@ -46,7 +46,7 @@ def load_folder(
     folder: Path,
     part: str,
     size_hw: tuple[int, int] | None = None,
-    reading: Reading | None = None,
+    reading: ReadOptions | None = None,
     held_out: float = 0.0,
 ) -> ImageSet:
     """The "train", "validation" or "test" images of `folder`, in RGB; classes are numbered by name.
@@ -57,27 +57,29 @@ def load_folder(
     Raises:
         InputError: the folder is not laid out as above, a class is empty, or images can't be read.
     """
-    class_names, files = class_names_of(folder), candidates(folder, part)
+    class_names, files = class_names_of(folder), list_images(folder, part)
     state = (class_names, [(str(one.path.relative_to(folder)), one.size_bytes, one.changed_ns) for one in files])
 
-    def encoded() -> Encoded:
+    def encoded() -> EncodedImages:
         chosen = files_of(folder, part, held_out)
-        return Encoded(lambda index: read_file(chosen[index].path), [one.label for one in chosen], class_names)
+        return EncodedImages(lambda index: read_file(chosen[index].path), [one.label for one in chosen], class_names)
 
     identity = ("folder", str(folder.resolve()), part, held_out)
-    return decoded_once(identity, state, encoded, size_hw, (reading or Reading()).of(part))
+    return decode_cached(identity, state, encoded, size_hw, (reading or ReadOptions()).for_split(part))
 
 
 def load_training_folder(
-    folder: Path, size_hw: tuple[int, int] | None, reading: Reading, held_out: float
+    folder: Path, size_hw: tuple[int, int] | None, reading: ReadOptions, held_out: float
 ) -> tuple[ImageSet, ImageSet]:
     """The "train" and the "validation" images, each left on the disk; the latter are none where none are held out.
 
     A note tells how many files of the folder are in no part.
     """
     class_names_of(folder)  # before all else: whether it is such a folder
-    if files := left_out(folder):
-        reading.note(f"{len(files):,} file(s) in {folder} are left out: {endings(files)}; `vitreous data` names them")
+    if files := skipped_files(folder):
+        reading.on_note(
+            f"{len(files):,} file(s) in {folder} are left out: {endings(files)}; `vitreous data` names them"
+        )
     training = load_folder(folder, "train", size_hw, reading, held_out)
     if held_out == 0 and not has_validation(folder):
         return training, training.select([])
@@ -101,7 +103,7 @@ def class_names_of(folder: Path) -> tuple[str, ...]:
 
 def files_of(folder: Path, part: str, held_out: float = 0.0) -> list[ImageFile]:
     """The files of a part; a simple DIR/CLASS is read for it."""
-    files = candidates(folder, part)
+    files = list_images(folder, part)
     if part_folder(folder, "train") is None:
         files = divided(files, "test" if part == "test" else "train", folder)
     if part == "test" or has_validation(folder):
@@ -110,7 +112,7 @@ def files_of(folder: Path, part: str, held_out: float = 0.0) -> list[ImageFile]:
     return [files[index] for index in (held if part == "validation" else kept)]
 
 
-def candidates(folder: Path, part: str) -> list[ImageFile]:
+def list_images(folder: Path, part: str) -> list[ImageFile]:
     """The files among which those of a part are, found without reading them."""
     names = class_names_of(folder)
     if part_folder(folder, "train") is None:
@@ -118,7 +120,7 @@ def candidates(folder: Path, part: str) -> list[ImageFile]:
     return files_of_part(folder, "train" if part == "validation" and not has_validation(folder) else part, names)
 
 
-def left_out(folder: Path) -> list[Path]:
+def skipped_files(folder: Path) -> list[Path]:
     """The files that are in no part, as they have no image's ending, or lie in no class; sorted.
 
     What lies directly in `folder` and is no image, such as a README, is none of them; nor is what a class has a link
@@ -217,7 +219,7 @@ def are_for_testing(files: tuple[ImageFile, ...]) -> list[bool]:
 
     def is_for_testing(file: ImageFile) -> bool:
         try:
-            return falls_into_test(read_file(file.path)[1])
+            return in_test_split(read_file(file.path)[1])
         except InputError:
             return False
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from vitreous.data.decode_cache import decoded_once
-from vitreous.data.decoding import Encoded, read_file
+from vitreous.data.decode_cache import decode_cached
+from vitreous.data.decoding import EncodedImages, read_file
 from vitreous.data.hub_layout import Configuration, chosen, class_of, configurations, is_image, named_classes
 from vitreous.data.image_set import ImageSet
 from vitreous.data.parquet import (
@@ -26,11 +26,11 @@ from vitreous.data.parquet import (
     read_rows,
     read_schema,
 )
-from vitreous.data.read_options import Reading
+from vitreous.data.read_options import ReadOptions
 from vitreous.errors import InputError, unknown
-from vitreous.hub import Folder, HubRepository
+from vitreous.hub import HubRepository, LocalRepository
 
-Found = tuple[tuple[str, ...], Callable[[], Encoded], list[Path]]
+Found = tuple[tuple[str, ...], Callable[[], EncodedImages], list[Path]]
 """The names of the classes, what gives the encoded images, and the files that they are in."""
 
 CARD = "README.md"
@@ -42,7 +42,7 @@ class HubData:
     """A data set in a repository: `name` for messages, where its files are, the README's metadata, which files."""
 
     name: str
-    repository: Folder | HubRepository
+    repository: LocalRepository | HubRepository
     card: Mapping[str, Any]
     configuration: Configuration
 
@@ -59,7 +59,7 @@ class HubData:
 
 
 def load_hub(
-    part: str, place: Path, size_hw: tuple[int, int] | None = None, reading: Reading | None = None
+    part: str, place: Path, size_hw: tuple[int, int] | None = None, reading: ReadOptions | None = None
 ) -> ImageSet:
     """The "train", "validation" or "test" images of a data set, in RGB and in the order of its files.
 
@@ -76,10 +76,10 @@ def load_hub(
     class_names, encoded, files = stored(data, part)
     stats = [(name, file.stat()) for name, file in zip(data.names(part), files, strict=True)]
     state = (class_names, [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
-    return decoded_once(("hub", str(place), part), state, encoded, size_hw, (reading or Reading()).of(part))
+    return decode_cached(("hub", str(place), part), state, encoded, size_hw, (reading or ReadOptions()).for_split(part))
 
 
-def encoded_hub(part: str, place: Path) -> Encoded:
+def encoded_hub(part: str, place: Path) -> EncodedImages:
     """The images of a part as they are stored; as `load_hub`.
 
     Raises:
@@ -105,7 +105,7 @@ def open_hub(place: Path) -> HubData:
         InputError: there is none, or none of images, or several and none is chosen.
     """
     repository, wanted = repository_of(place)
-    repository, names = repository.files()
+    repository, names = repository.list_files()
     card = card_of(repository) if CARD in names else {}
     found = configurations(names, card)
     if not found:
@@ -128,14 +128,14 @@ def open_hub(place: Path) -> HubData:
     return HubData(name, repository, card, configuration)
 
 
-def repository_of(place: Path) -> tuple[Folder | HubRepository, str]:
+def repository_of(place: Path) -> tuple[LocalRepository | HubRepository, str]:
     """The repository, or the folder if the path is absolute, that a place names; and the configuration, or ""."""
     text = str(place)
     if place.is_absolute():
         path, _, configuration = (text, "", "") if place.is_dir() else text.rpartition(":")
         if not path or not Path(path).is_dir():
             raise InputError(f"there is no folder {text}: give one with Parquet files or train/CLASS folders in it")
-        return Folder(Path(path)), configuration
+        return LocalRepository(Path(path)), configuration
     name, _, configuration = text.partition(":")
     name, _, revision = name.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
@@ -150,7 +150,7 @@ def without_name(place: Path) -> str:
     return str(place).partition(":")[0]
 
 
-def card_of(repository: Folder | HubRepository) -> Mapping[str, Any]:
+def card_of(repository: LocalRepository | HubRepository) -> Mapping[str, Any]:
     """The metadata at the beginning of a repository's README.
 
     Raises:
@@ -183,7 +183,7 @@ def image_files(data: HubData, part: str) -> Found:
     def read(index: int) -> tuple[str, bytes]:
         return f"{data.name}: {names[index]}", read_file(files[index])[1]
 
-    return class_names, lambda: Encoded(read, labels, class_names), files
+    return class_names, lambda: EncodedImages(read, labels, class_names), files
 
 
 def columns_of(data: HubData, file: Path) -> tuple[str, str, tuple[str, ...]]:

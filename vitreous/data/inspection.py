@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitreous.data.decoding import THREADS, Encoded
+from vitreous.data.decoding import THREADS, EncodedImages
 from vitreous.data.image_set import ImageSet
 from vitreous.errors import InputError
-from vitreous.imaging.reading import decode_image, kind_of
+from vitreous.imaging.reading import decode_image, format_and_mode
 
 AT_ONCE = 256  # images between two words on how far it is
 DECODED_GRAY = "decoded L"  # the kind of images of one channel that come decoded
 
 
 @dataclass(frozen=True)
-class Inspected:
+class InspectedImage:
     """One image.
 
     Attributes:
@@ -37,14 +37,14 @@ class Inspected:
     size_hw: tuple[int, int] | None = None
     kind: str = ""
     content: bytes = b""
-    trouble: str | None = None
+    error: str | None = None
 
 
 def inspect_encoded(
-    encoded: Encoded, split: str, on_progress: Callable[[int, int], object] = lambda done, total: None
-) -> list[Inspected]:
+    encoded: EncodedImages, split: str, on_progress: Callable[[int, int], object] = lambda done, total: None
+) -> list[InspectedImage]:
     """Decode each image, on all cores; `on_progress` is told how many are done, of how many."""
-    found: list[Inspected] = []
+    found: list[InspectedImage] = []
     with ThreadPoolExecutor(THREADS) as pool:
         for first in range(0, len(encoded), AT_ONCE):
             found += pool.map(lambda i: inspect_one(encoded, i, split), range(len(encoded))[first : first + AT_ONCE])
@@ -52,23 +52,23 @@ def inspect_encoded(
     return found
 
 
-def inspect_one(encoded: Encoded, index: int, split: str) -> Inspected:
+def inspect_one(encoded: EncodedImages, index: int, split: str) -> InspectedImage:
     """Decode one image."""
     label = encoded.labels[index]
     try:
         name, data = encoded.read(index)
         image_u8 = decode_image(data, name)
-        return Inspected(name, split, label, image_u8.shape[:2], kind_of(data, name), content_of(image_u8))
+        return InspectedImage(name, split, label, image_u8.shape[:2], format_and_mode(data, name), content_of(image_u8))
     except InputError as error:
-        return Inspected(f"image {index}", split, label, trouble=str(error))
+        return InspectedImage(f"image {index}", split, label, error=str(error))
 
 
-def inspect_images(images: ImageSet, split: str) -> list[Inspected]:
+def inspect_images(images: ImageSet, split: str) -> list[InspectedImage]:
     """Look at images that are decoded already."""
     kind = DECODED_GRAY if images.images_u8.shape[1] == 1 else "decoded RGB"
     height, width = images.images_u8.shape[2:]
     return [
-        Inspected(f"image {number}", split, label, (height, width), kind, content_of(image))
+        InspectedImage(f"image {number}", split, label, (height, width), kind, content_of(image))
         for number, (image, label) in enumerate(zip(images.images_u8.numpy(), images.labels.tolist(), strict=True))
     ]
 
@@ -80,10 +80,10 @@ def content_of(image_u8: np.ndarray) -> bytes:
     return digest.digest()
 
 
-def copies(images: Sequence[Inspected]) -> list[list[Inspected]]:
+def find_duplicates(images: Sequence[InspectedImage]) -> list[list[InspectedImage]]:
     """The groups of images with exactly the same pixels, largest first."""
-    groups: dict[bytes, list[Inspected]] = defaultdict(list)
+    groups: dict[bytes, list[InspectedImage]] = defaultdict(list)
     for one in images:
-        if one.trouble is None:
+        if one.error is None:
             groups[one.content].append(one)
     return sorted((group for group in groups.values() if len(group) > 1), key=len, reverse=True)

@@ -66,13 +66,13 @@ class Normalize:
         return (images_u8 - mean) / std
 
 
-def at_once(images: ImageSet) -> int:
+def inference_batch_size(images: ImageSet) -> int:
     """How many images go through a model together where no gradients are wanted."""
     height, width = images.images_u8.shape[2:]
     return AT_ONCE if height * width < LARGE_PIXELS else LARGE_AT_ONCE
 
 
-def plain_batches(images: ImageSet, batch_size: int, normalize: Normalize) -> Iterator[tuple[Tensor, Tensor]]:
+def sequential_batches(images: ImageSet, batch_size: int, normalize: Normalize) -> Iterator[tuple[Tensor, Tensor]]:
     """All images once, in order and as they are: what evaluation reads."""
     for first in range(0, len(images), batch_size):
         chosen = slice(first, first + batch_size)

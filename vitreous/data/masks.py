@@ -20,7 +20,7 @@ MASKED_SOURCES = ("shapes", "masks:DIR")
 
 
 @dataclass(frozen=True)
-class Masked:
+class MaskedImage:
     """One image whose object's place is known, read when it is asked for."""
 
     name: str
@@ -29,14 +29,14 @@ class Masked:
 
 
 @dataclass(frozen=True)
-class MaskedImages:
+class MaskedImageSet:
     """All images of a source, and how many more frames there are that nobody has drawn a mask for."""
 
-    images: tuple[Masked, ...]
-    unmarked: int = 0
+    images: tuple[MaskedImage, ...]
+    frames_without_mask: int = 0
 
 
-def load_masked(source: str, size_hw: tuple[int, int], count: int | None = None) -> MaskedImages:
+def load_masked(source: str, size_hw: tuple[int, int], count: int | None = None) -> MaskedImageSet:
     """The images of "shapes" (the test ones, drawn) or of "masks:DIR".
 
     DIR/NAME/frames/*.jpg with DIR/NAME/masks/*.png for each NAME, or one such folder itself; a mask belongs to the
@@ -54,7 +54,7 @@ def load_masked(source: str, size_hw: tuple[int, int], count: int | None = None)
     if count is not None and count < 1:
         raise InputError(f"--count {count} measures nothing: give 1 or more")
     if source == "shapes":
-        return MaskedImages(_shapes(size_hw, SHAPES_SHOWN if count is None else count))
+        return MaskedImageSet(_shapes(size_hw, SHAPES_SHOWN if count is None else count))
     name, colon, folder = source.partition(":")
     if name != "masks":
         raise unknown("source with masks", source, MASKED_SOURCES)
@@ -63,7 +63,7 @@ def load_masked(source: str, size_hw: tuple[int, int], count: int | None = None)
     return _folders(Path(folder).expanduser(), count)
 
 
-def _shapes(size_hw: tuple[int, int], count: int) -> tuple[Masked, ...]:
+def _shapes(size_hw: tuple[int, int], count: int) -> tuple[MaskedImage, ...]:
     most, seed = SHAPES_COUNTS_AND_SEEDS["test"]
     if count > most:
         raise InputError(f"--count {count} is more than the {most} drawn test images: give at most that")
@@ -71,12 +71,12 @@ def _shapes(size_hw: tuple[int, int], count: int) -> tuple[Masked, ...]:
     assert drawn.masks is not None
     images, masks = drawn.images_u8.permute(0, 2, 3, 1).numpy(), drawn.masks.numpy()
     return tuple(
-        Masked(f"shape {i}, {drawn.class_names[label]}", lambda i=i: (images[i], masks[i]))
+        MaskedImage(f"shape {i}, {drawn.class_names[label]}", lambda i=i: (images[i], masks[i]))
         for i, label in enumerate(drawn.labels.tolist())
     )
 
 
-def _folders(folder: Path, count: int | None) -> MaskedImages:
+def _folders(folder: Path, count: int | None) -> MaskedImageSet:
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: give one that holds NAME/frames and NAME/masks")
     clips = [place for place in [folder, *class_folders(folder)] if is_clip(place)]
@@ -86,11 +86,11 @@ def _folders(folder: Path, count: int | None) -> MaskedImages:
     for clip in clips:
         pairs, more = _pairs(clip)
         images += [
-            Masked(f"{clip.name}/{frame.name}", lambda pair=(frame, mask): _read(*pair)) for frame, mask in pairs
+            MaskedImage(f"{clip.name}/{frame.name}", lambda pair=(frame, mask): _read(*pair)) for frame, mask in pairs
         ]
         unmarked += more
     places = np.unique(np.linspace(0, len(images) - 1, min(count or len(images), len(images))).round().astype(int))
-    return MaskedImages(tuple(images[i] for i in places), unmarked)
+    return MaskedImageSet(tuple(images[i] for i in places), unmarked)
 
 
 def is_clip(folder: Path) -> bool:

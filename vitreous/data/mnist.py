@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from vitreous.data.image_set import ImageSet
-from vitreous.downloads import Archive, obtain
+from vitreous.downloads import Archive, fetch_cached
 from vitreous.errors import InputError
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist"
@@ -34,7 +34,7 @@ def load_mnist(part: str) -> ImageSet:
     Raises:
         InputError: its files can't be found or downloaded, or are damaged.
     """
-    images_path, labels_path = (obtain(archive, "mnist") for archive in ARCHIVES[part])
+    images_path, labels_path = (fetch_cached(archive, "mnist") for archive in ARCHIVES[part])
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.ndim != 3 or labels.shape != images.shape[:1] or labels.max(initial=0) >= len(DIGITS):
         raise InputError(f"{images_path} and {labels_path} do not belong together: replace both")

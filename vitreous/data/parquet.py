@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vitreous.data.decode_cache import decoded_once
-from vitreous.data.decoding import Encoded
+from vitreous.data.decode_cache import decode_cached
+from vitreous.data.decoding import EncodedImages
 from vitreous.data.image_set import ImageSet
-from vitreous.data.read_options import Reading
+from vitreous.data.read_options import ReadOptions
 from vitreous.errors import InputError
 
 PREFIXES = {"train": "train", "validation": "val", "test": "test"}
@@ -22,7 +22,7 @@ LABEL_NAMES = ("label", "fine_label", "labels")
 
 
 def load_parquet(
-    folder: Path, part: str, size_hw: tuple[int, int] | None = None, reading: Reading | None = None
+    folder: Path, part: str, size_hw: tuple[int, int] | None = None, reading: ReadOptions | None = None
 ) -> ImageSet:
     """The "train", "validation" or "test" images of `folder`, in RGB and in the order of the files.
 
@@ -33,12 +33,12 @@ def load_parquet(
     """
     files = found_files(folder, part)
     identity = ("parquet", str(folder.resolve()), part)
-    return decoded_once(
-        identity, files_state(folder), lambda: read_files(files), size_hw, (reading or Reading()).of(part)
+    return decode_cached(
+        identity, files_state(folder), lambda: read_files(files), size_hw, (reading or ReadOptions()).for_split(part)
     )
 
 
-def encoded_parquet(part: str, folder: Path) -> Encoded:
+def encoded_parquet(part: str, folder: Path) -> EncodedImages:
     """The images of a part as they are stored.
 
     Raises:
@@ -76,7 +76,7 @@ def files_of_part(folder: Path, part: str) -> list[Path]:
     return sorted(path for path in folder.glob("*.parquet") if path.name.lower().startswith(PREFIXES[part]))
 
 
-def read_files(files: list[Path]) -> Encoded:
+def read_files(files: list[Path]) -> EncodedImages:
     """The encoded images in the given files, which hold the same columns."""
     schema = read_schema(files[0])
     image_name, label_name = image_column(schema, files[0]), label_column(schema, files[0])
@@ -86,7 +86,7 @@ def read_files(files: list[Path]) -> Encoded:
     return read_rows(files, image_name, label_name, class_names)
 
 
-def read_rows(files: list[Path], image_name: str, label_name: str, class_names: tuple[str, ...]) -> Encoded:
+def read_rows(files: list[Path], image_name: str, label_name: str, class_names: tuple[str, ...]) -> EncodedImages:
     """The encoded images in two columns of the given files; where one is missing, reading it says so."""
     tables = [read_columns(file, [image_name, label_name]) for file in files]
     encoded = [data for table in tables for data in encoded_images(table[image_name])]
@@ -104,7 +104,7 @@ def read_rows(files: list[Path], image_name: str, label_name: str, class_names: 
             raise InputError(f"{file}: row {row} holds no image: mend or remove it")
         return f"{file}: row {row}", encoded[index]
 
-    return Encoded(read, labels, class_names)
+    return EncodedImages(read, labels, class_names)
 
 
 def read_schema(file: Path) -> pa.Schema:

@@ -8,17 +8,17 @@ import torch
 from torch.nn.functional import interpolate
 
 from vitreous.data.cifar import load_cifar
-from vitreous.data.decoding import Encoded
+from vitreous.data.decoding import EncodedImages
 from vitreous.data.folder import load_folder, load_training_folder
 from vitreous.data.hub import encoded_hub, hub_parts, load_hub
 from vitreous.data.image_set import ImageSet
 from vitreous.data.mnist import load_mnist
 from vitreous.data.parquet import encoded_parquet, load_parquet, parquet_parts
-from vitreous.data.read_options import Reading
+from vitreous.data.read_options import ReadOptions
 from vitreous.data.shapes.dataset import draw_shapes
 from vitreous.data.splits import SPLITS, hold_out
 from vitreous.errors import InputError, unknown
-from vitreous.imaging.preprocessing import seen_box
+from vitreous.imaging.preprocessing import crop_box
 
 SizeHW = tuple[int, int] | None
 SHAPES_COUNTS_AND_SEEDS = {"train": (10_000, 1), "test": (2_000, 2)}
@@ -41,10 +41,10 @@ class Source:
     """
 
     description: str
-    load: Callable[[str, Path, SizeHW, Reading], ImageSet]
-    parts: Callable[[Path], Sequence[str]] = lambda folder: ("train", "test")
-    load_training: Callable[[Path, SizeHW, Reading, float], tuple[ImageSet, ImageSet]] | None = None
-    encoded: Callable[[str, Path], Encoded] | None = None
+    load: Callable[[str, Path, SizeHW, ReadOptions], ImageSet]
+    splits: Callable[[Path], Sequence[str]] = lambda folder: ("train", "test")
+    load_training: Callable[[Path, SizeHW, ReadOptions, float], tuple[ImageSet, ImageSet]] | None = None
+    encoded: Callable[[str, Path], EncodedImages] | None = None
 
 
 SOURCES = {
@@ -87,26 +87,26 @@ SOURCES = {
 def load_images(
     source: str,
     split: str,
-    size_hw: SizeHW = None,
+    image_size: SizeHW = None,
     validation_fraction: float = DEFAULT_FRACTION,
-    reading: Reading | None = None,
+    options: ReadOptions | None = None,
 ) -> ImageSet:
     """Load "train", "validation", "test" or "train+validation" of a source: uint8 (count, channels, *size_hw).
 
     The validation split is what the source brings as such, or else `validation_fraction` of its training part, chosen
-    once and for all, whatever the seed of a run. The test part is read for "test" only. With `size_hw` (height, width)
-    images are brought to it as `reading` says (stretched by default, so that nothing of them is lost); without it
+    once and for all, whatever the seed of a run. The test part is read for "test" only. With `image_size` (height, width)
+    images are brought to it as `options` says (stretched by default, so that nothing of them is lost); without it
     they keep the size they have.
 
     Raises:
         InputError: there is no such source or split, or its data can't be found, downloaded or read.
     """
-    name, folder = parse(source)
+    name, folder = parse_source(source)
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     if split == "test":
-        return SOURCES[name].load("test", folder, size_hw, reading or Reading())
-    training, validation = load_training(source, size_hw, validation_fraction, reading)
+        return SOURCES[name].load("test", folder, image_size, options or ReadOptions())
+    training, validation = load_train_validation(source, image_size, validation_fraction, options)
     if split == "train+validation":
         return joined(training, validation)
     if split == "validation" and len(validation) == 0:
@@ -114,25 +114,25 @@ def load_images(
     return training if split == "train" else validation
 
 
-def load_training(
+def load_train_validation(
     source: str,
-    size_hw: SizeHW = None,
+    image_size: SizeHW = None,
     validation_fraction: float = DEFAULT_FRACTION,
-    reading: Reading | None = None,
+    options: ReadOptions | None = None,
 ) -> tuple[ImageSet, ImageSet]:
     """The "train" and the "validation" images of a source, read once; the latter may be none."""
-    (name, folder), reading = parse(source), reading or Reading()
+    (name, folder), options = parse_source(source), options or ReadOptions()
     chosen = SOURCES[name]
     if chosen.load_training is not None:
-        return chosen.load_training(folder, size_hw, reading, validation_fraction)
-    training = chosen.load("train", folder, size_hw, reading)
-    if "validation" in chosen.parts(folder):
-        return training, chosen.load("validation", folder, size_hw, reading)
+        return chosen.load_training(folder, image_size, options, validation_fraction)
+    training = chosen.load("train", folder, image_size, options)
+    if "validation" in chosen.splits(folder):
+        return training, chosen.load("validation", folder, image_size, options)
     kept, held = hold_out(len(training), validation_fraction)
     return training.select(kept), training.select(held)
 
 
-def parse(source: str) -> tuple[str, Path]:
+def parse_source(source: str) -> tuple[str, Path]:
     """A source's name in SOURCES and the folder that it names (the current one where it takes none).
 
     Of the hub's sources the path of a local folder is absolute, OWNER/NAME is not.
@@ -152,13 +152,13 @@ def parse(source: str) -> tuple[str, Path]:
     return key, path.absolute() if name == "hf" and folder.startswith((".", "/", "~")) else path
 
 
-def absolute(source: str) -> str:
+def absolute_source(source: str) -> str:
     """A source whose folder, if it names one, is written out in full, so that it is found from anywhere.
 
     Raises:
         InputError: there is no such source.
     """
-    name, folder = parse(source)
+    name, folder = parse_source(source)
     if name.endswith(":DIR") or folder.is_absolute():
         return f"{name.partition(':')[0]}:{folder.resolve()}"
     return source
@@ -174,12 +174,12 @@ def joined(first: ImageSet, second: ImageSet) -> ImageSet:
     return ImageSet(images_u8, torch.cat([first.labels, second.labels]), first.class_names)
 
 
-def resized(images: ImageSet, size_hw: SizeHW, reading: Reading) -> ImageSet:
+def resized(images: ImageSet, size_hw: SizeHW, reading: ReadOptions) -> ImageSet:
     """Bring images to (height, width), by antialiased bilinear interpolation."""
     count, channels, height, width = images.images_u8.shape
     if size_hw is None or (height, width) == size_hw:
         return images
-    top, left, bottom, right = map(int, seen_box((height, width), size_hw, reading.resize))
+    top, left, bottom, right = map(int, crop_box((height, width), size_hw, reading.resize_mode))
     images_u8 = torch.empty((count, channels, *size_hw), dtype=torch.uint8)
     for start in range(0, count, RESIZED_AT_ONCE):
         part = slice(start, start + RESIZED_AT_ONCE)

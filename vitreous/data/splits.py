@@ -29,7 +29,7 @@ def hold_out(count: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[held:]), np.sort(order[:held])
 
 
-def falls_into_test(content: bytes) -> bool:
+def in_test_split(content: bytes) -> bool:
     """Whether a file with this content is for testing: so it stays when files are added, renamed or copied."""
     first = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
     return first / 2**64 < TEST_SHARE

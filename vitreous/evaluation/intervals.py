@@ -1,4 +1,4 @@
-"""A number that says how sure it is: a mean over images with an interval and a direction."""
+"""Estimates with 95 % confidence intervals: bootstrap for means, Wilson for proportions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,122 +8,135 @@ from typing import Literal
 import numpy as np
 
 RESAMPLES, CONFIDENCE = 2000, 0.95
-NUMBERS_AT_ONCE = 2**22
-
+Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+"""Standard deviations of a normal distribution that the interval reaches to either side: 1.96."""
+CHUNK_VALUES = 2**22
+"""Values that are resampled at a time."""
 
 Interval = tuple[float, float]
-"""From where to where a number lies at 95 %."""
-
-
-DEVIATIONS = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+"""Lower and upper end of a 95 % confidence interval."""
 
 
 @dataclass(frozen=True)
-class Score:
-    """A measured mean. `low` to `high` is its interval at 95 %; `n` is how many images it is a mean of."""
+class Estimate:
+    """A mean over `n` images with its 95 % confidence interval, `low` to `high`."""
 
     value: float
     low: float
     high: float
     n: int
     direction: Literal["higher", "lower"]
-    """Which way is better."""
+    """Which direction is better."""
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
 
 
-def mean_score(values: np.ndarray, direction: Literal["higher", "lower"], seed: int = 0) -> Score:
-    """The mean of one value an image, float (images), with its percentile bootstrap interval (Efron 1979).
+def bootstrap_mean(values: np.ndarray, direction: Literal["higher", "lower"], seed: int = 0) -> Estimate:
+    """Compute the mean of one value per image, float (images), with its percentile bootstrap interval (Efron 1979).
 
-    >>> score = mean_score(np.array([0.0, 1.0, 1.0, 1.0]), "higher")
-    >>> score.value, score.n, score.low < 0.75 < score.high
+    >>> estimate = bootstrap_mean(np.array([0.0, 1.0, 1.0, 1.0]), "higher")
+    >>> estimate.value, estimate.n, estimate.low < 0.75 < estimate.high
     (0.75, 4, True)
     """
     values = np.asarray(values, np.float64)
-    assert values.ndim == 1 and values.size and np.isfinite(values).all(), "one finite value an image"
-    random = np.random.default_rng(seed)
-    rows = max(1, NUMBERS_AT_ONCE // values.size)
+    assert values.ndim == 1 and values.size and np.isfinite(values).all(), "one finite value per image"
+    rng = np.random.default_rng(seed)
+    rows = max(1, CHUNK_VALUES // values.size)
     means = [
-        values[random.integers(0, values.size, (min(rows, RESAMPLES - done), values.size))].mean(1)
+        values[rng.integers(0, values.size, (min(rows, RESAMPLES - done), values.size))].mean(1)
         for done in range(0, RESAMPLES, rows)
     ]
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return Score(float(values.mean()), float(low), float(high), values.size, direction)
+    ((low, high),) = percentile_intervals(np.concatenate(means)[:, None])
+    return Estimate(float(values.mean()), low, high, values.size, direction)
 
 
-def resampled(statistic: Callable[[np.ndarray], np.ndarray], count: int, seed: int = 0) -> np.ndarray:
-    """What a statistic of `count` images gives for 2000 resamples of them: float64 (resamples, numbers).
+def bootstrap(statistic: Callable[[np.ndarray], np.ndarray], count: int, seed: int = 0) -> np.ndarray:
+    """Compute a statistic of `count` images for 2000 resamples of them: float64 (resamples, values).
 
-    `statistic` takes the indexes of the images drawn, int64 (count), and gives one or more numbers. The draws are the
-    same for the same count and seed, so numbers that are resampled together vary together.
+    The same count and seed give the same resamples, so statistics that are resampled apart stay paired.
+
+    Args:
+        statistic: takes the indexes of the resampled images, int64 (count), and returns one or more values.
+        count: number of images.
+        seed: of the resamples.
     """
-    assert count > 0, "no images to draw from"
-    random = np.random.default_rng(seed)
-    return np.stack([np.atleast_1d(statistic(random.integers(0, count, count))) for _ in range(RESAMPLES)])
+    assert count > 0, "no images to resample"
+    rng = np.random.default_rng(seed)
+    return np.stack([np.atleast_1d(statistic(rng.integers(0, count, count))) for _ in range(RESAMPLES)])
 
 
-def resampled_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """The means of numbers (images, numbers) over 2000 resamples of the images: float64 (resamples, numbers)."""
-    count, numbers = len(values), np.asarray(values, np.float64)
-    return resampled(lambda draws: np.bincount(draws, minlength=count) @ numbers / count, count, seed)
+def bootstrap_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Compute the column means of values (images, columns) for 2000 resamples: float64 (resamples, columns)."""
+    count, values = len(values), np.asarray(values, np.float64)
+    return bootstrap(lambda draws: np.bincount(draws, minlength=count) @ values / count, count, seed)
 
 
-def intervals(samples: np.ndarray) -> list[Interval]:
-    """The middle 95 % of each column of samples (resamples, numbers).
+def percentile_intervals(samples: np.ndarray) -> list[Interval]:
+    """Return the middle 95 % of each column of samples (resamples, columns).
 
-    Where all images agree, as when each is told right, there is nothing to resample and the interval is a point:
-    shares have that of `share.wilson`.
+    Where all images have the same value, every resample is equal and the interval is a single point. For a proportion,
+    use `wilson_interval`, which does not collapse.
     """
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
     return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
-def reflected(own: float, samples: np.ndarray) -> Interval:
-    """The middle 95 % of samples (resamples), mirrored at a measured value that is 0 or more: the basic bootstrap.
+def basic_interval(value: float, samples: np.ndarray) -> Interval:
+    """Compute the basic bootstrap interval of a statistic that is never negative, from its resamples (resamples).
 
-    For a value that noise only ever raises, as a sum of distances: resamples have that noise twice, so they lie too
-    high by as much as the value itself (Davison and Hinkley 1997, equation 5.6). The value stays inside.
+    Noise only raises such a statistic, for example a sum of distances. Resamples contain the noise twice, so their
+    percentiles are too high; the basic interval mirrors them at the measured value (Davison and Hinkley 1997,
+    equation 5.6). The value always lies inside.
     """
-    ((low, high),) = intervals(samples[:, None])
-    return min(own, max(0.0, 2 * own - high)), max(own, 2 * own - low)
+    ((low, high),) = percentile_intervals(samples[:, None])
+    return min(value, max(0.0, 2 * value - high)), max(value, 2 * value - low)
 
 
-def wilson(hits: float, count: int) -> Interval:
-    """Where the share of which `hits` of `count` images were seen lies at 95 %; of no images, anywhere in 0 to 1.
+def wilson_interval(hits: float, count: int) -> Interval:
+    """Compute the Wilson interval of the proportion `hits` / `count`; (0, 1) for a count of 0.
 
-    The shares p with |hits / count − p| ≤ z √(p (1 − p) / count), z = 1.96 (Wilson 1927, equation 1).
+    It contains all p with |hits / count − p| ≤ z √(p (1 − p) / count), z = 1.96 (Wilson 1927, equation 1).
 
-    >>> [tuple(round(end, 3) for end in wilson(*pair)) for pair in ((5, 5), (9186, 10_000), (0, 0))]
+    >>> [tuple(round(end, 3) for end in wilson_interval(*pair)) for pair in ((5, 5), (9186, 10_000), (0, 0))]
     [(0.566, 1.0), (0.913, 0.924), (0.0, 1.0)]
     """
     assert 0 <= hits <= count, (hits, count)
-    squared = DEVIATIONS**2
+    squared = Z**2
     center = hits + squared / 2
-    reach = DEVIATIONS * (hits * (count - hits) / max(count, 1) + squared / 4) ** 0.5
+    reach = Z * (hits * (count - hits) / max(count, 1) + squared / 4) ** 0.5
     low, high = (center - reach) / (count + squared), (center + reach) / (count + squared)
-    return 0.0 if hits == 0 else low, 1.0 if hits == count else high  # not a rounding error beside them
+    return 0.0 if hits == 0 else low, 1.0 if hits == count else high  # exact, without a rounding error
 
 
-def f1_interval(right: int, truths: int, predicted: int) -> Interval:
-    """The interval of an F1 score, from the images told right, those of the class, and those taken for it.
+def f1_interval(correct: int, truths: int, predicted: int) -> Interval:
+    """Compute the interval of an F1 score.
 
-    F1 is 2 s / (1 + s) of the share s told right of all images that are of the class or taken for it, and rises with
-    it; so the ends are those of that share.
+    F1 = 2 s / (1 + s) rises with s, the proportion of correct images among those that have the class as label or
+    prediction. So its ends are those of the Wilson interval of s.
+
+    Args:
+        correct: images of the class that are predicted as such.
+        truths: images whose label is the class.
+        predicted: images whose prediction is the class.
     """
-    low, high = wilson(right, truths + predicted - right)
+    low, high = wilson_interval(correct, truths + predicted - correct)
     return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
-def shares(hits: np.ndarray, seed: int = 0) -> list[Score]:
-    """The mean of each column of hits (images, columns), 0 to 1 and higher is better, with its interval.
+def proportions(hits: np.ndarray, seed: int = 0) -> list[Estimate]:
+    """Compute the mean of each column of hits (images, columns), each 0 to 1, with its interval.
 
-    Columns of only 0 and 1 have Wilson's; of means over several tries of an image, that of the bootstrap.
+    Columns of 0 and 1 get the Wilson interval. Columns that hold the mean of several trials per image get the
+    bootstrap interval.
     """
     hits = np.asarray(hits, np.float64)
     count, means = len(hits), hits.mean(0).tolist()
-    plain = ((hits == 0) | (hits == 1)).all(0)
-    drawn = iter(intervals(resampled_means(hits[:, ~plain], seed)))
-    sure = [
-        wilson(total, count) if one else next(drawn) for one, total in zip(plain, hits.sum(0).tolist(), strict=True)
+    binary = ((hits == 0) | (hits == 1)).all(0)
+    resampled = iter(percentile_intervals(bootstrap_means(hits[:, ~binary], seed)))
+    intervals = [
+        wilson_interval(total, count) if is_binary else next(resampled)
+        for is_binary, total in zip(binary, hits.sum(0).tolist(), strict=True)
     ]
-    return [Score(mean, *interval, count, "higher") for mean, interval in zip(means, sure, strict=True)]
+    return [Estimate(mean, *interval, count, "higher") for mean, interval in zip(means, intervals, strict=True)]

@@ -1,4 +1,4 @@
-"""The scores of a set of images with all that says how far they can be believed."""
+"""Predictions for a set of images, and the full report on them: metrics with intervals, calibration, selectivity."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vitreous.evaluation.calibration import Calibration, calibration, fit_temperature
-from vitreous.evaluation.classification import ClassScore, Scores, score
-from vitreous.evaluation.intervals import Interval, f1_interval, intervals, resampled_means, wilson
-from vitreous.evaluation.selective import Selective, selective
+from vitreous.evaluation.calibration import Calibration, fit_temperature, measure_calibration
+from vitreous.evaluation.classification import ClassificationMetrics, ClassMetrics, compute_metrics
+from vitreous.evaluation.intervals import Interval, bootstrap_means, f1_interval, percentile_intervals, wilson_interval
+from vitreous.evaluation.selective import SelectivePrediction, measure_selective
 
 
 @dataclass(frozen=True)
-class ClassEstimate(ClassScore):
-    """How well one class was told, and how sure that is."""
+class ClassReport(ClassMetrics):
+    """Metrics of one class with their 95 % confidence intervals."""
 
     precision_interval: Interval
     recall_interval: Interval
@@ -24,44 +24,52 @@ class ClassEstimate(ClassScore):
 
 @dataclass(frozen=True)
 class TemperatureScaling:
-    """What dividing the logits by one number, fitted on other images, does to loss and calibration."""
+    """The effect of dividing the logits by a temperature on loss and calibration of the test images."""
 
-    value: float
-    """The temperature; above 1 the model was too sure of itself."""
-    fitted_on: int
-    """Validation images that it was fitted on."""
+    temperature: float
+    """Fitted on validation images; above 1 if the model was overconfident."""
+    num_validation_images: int
     loss_before: float
     loss_before_interval: Interval
     loss_after: float
     loss_after_interval: Interval
-    error_before: float
+    ece_before: float
     """Expected calibration error."""
-    error_before_interval: Interval
-    error_after: float
-    error_after_interval: Interval
+    ece_before_interval: Interval
+    ece_after: float
+    ece_after_interval: Interval
     calibration: Calibration
-    """Calibration with the temperature."""
+    """Calibration after scaling."""
 
 
 @dataclass(frozen=True)
-class Evaluation(Scores):
-    """Scores with their intervals at 95 %, and how far its confidence holds.
+class ClassificationReport(ClassificationMetrics):
+    """Metrics with 95 % confidence intervals, calibration and selective prediction.
 
-    Those of shares are Wilson's (`share.wilson`), the others are by bootstrap over images.
+    Intervals of proportions are Wilson intervals, the others are bootstrap intervals over the images.
     """
 
-    classes: tuple[ClassEstimate, ...]
+    classes: tuple[ClassReport, ...]
     top1_interval: Interval
     top5_interval: Interval | None
     loss_interval: Interval
     calibration: Calibration
-    selective: Selective
+    selective: SelectivePrediction
     temperature: TemperatureScaling | None = None
+
+    def __str__(self) -> str:
+        """Format the main metrics, one per line."""
+        rows = [("top-1", self.top1, self.top1_interval)]
+        if self.top5 is not None and self.top5_interval is not None:
+            rows.append(("top-5", self.top5, self.top5_interval))
+        rows += [("loss", self.loss, self.loss_interval), ("ECE", self.calibration.ece, self.calibration.ece_interval)]
+        lines = [f"{name:<6} {value:.4f}  ({low:.4f} to {high:.4f})" for name, value, (low, high) in rows]
+        return "\n".join([f"{self.count:,} images, 95 % confidence intervals", *lines])
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a model said of each image, beside the truth, as numpy arrays."""
+class Predictions:
+    """Logits and true labels of a set of images, as numpy arrays."""
 
     logits: np.ndarray
     """float64 (images, classes)."""
@@ -69,90 +77,94 @@ class Answers:
     """int64 (images)."""
 
     @property
-    def predictions(self) -> np.ndarray:
-        """The class each image was taken for: int64 (images)."""
+    def predicted(self) -> np.ndarray:
+        """Index of the predicted class: int64 (images)."""
         return self.logits.argmax(1)
 
     @property
-    def right(self) -> np.ndarray:
-        """Whether each image was told right: bool (images)."""
-        return self.predictions == self.labels
+    def correct(self) -> np.ndarray:
+        """Whether the predicted class is the true one: bool (images)."""
+        return self.predicted == self.labels
 
     @property
     def confidence(self) -> np.ndarray:
-        """The probability of the class it was taken for: float64 (images)."""
+        """Probability of the predicted class: float64 (images)."""
         return 1 / np.exp(self.logits - self.logits.max(1, keepdims=True)).sum(1)
 
     @property
     def losses(self) -> np.ndarray:
-        """Cross-entropy of each image in nats: float64 (images)."""
+        """Cross-entropy in nats: float64 (images)."""
         logits, labels = torch.from_numpy(self.logits), torch.from_numpy(self.labels)
         return functional.cross_entropy(logits, labels, reduction="none").numpy()
 
-    def at(self, temperature: float) -> "Answers":
-        """The same answers with the logits divided by a temperature."""
-        return Answers(self.logits / temperature, self.labels)
+    def with_temperature(self, temperature: float) -> "Predictions":
+        """Divide the logits by a temperature."""
+        return Predictions(self.logits / temperature, self.labels)
 
 
-def answers(logits: Tensor, labels: Tensor) -> Answers:
-    """Logits (images, classes) and labels (images) on any device as `Answers`."""
-    return Answers(logits.detach().double().cpu().numpy(), labels.cpu().numpy())
+def to_predictions(logits: Tensor, labels: Tensor) -> Predictions:
+    """Convert logits (images, classes) and labels (images) from any device."""
+    return Predictions(logits.detach().double().cpu().numpy(), labels.cpu().numpy())
 
 
-def judge(given: Answers, class_names: tuple[str, ...], seed: int = 0) -> Evaluation:
-    """All scores of what a model said, with intervals."""
-    plain = score(torch.from_numpy(given.logits), torch.from_numpy(given.labels), class_names)
-    (loss_interval,) = intervals(resampled_means(given.losses[:, None], seed))
-    return Evaluation(
+def evaluate_predictions(
+    predictions: Predictions, class_names: tuple[str, ...], seed: int = 0
+) -> ClassificationReport:
+    """Compute the report on predictions; `seed` is that of the bootstrap."""
+    logits, labels = torch.from_numpy(predictions.logits), torch.from_numpy(predictions.labels)
+    plain = compute_metrics(logits, labels, class_names)
+    (loss_interval,) = percentile_intervals(bootstrap_means(predictions.losses[:, None], seed))
+    top5_interval = None if plain.top5 is None else wilson_interval(plain.top5 * plain.count, plain.count)
+    return ClassificationReport(
         plain.top1,
         plain.top5,
         plain.loss,
         plain.count,
-        class_estimates(plain),
+        class_reports(plain),
         plain.confusion,
-        top1_interval=wilson(plain.top1 * plain.count, plain.count),
-        top5_interval=None if plain.top5 is None else wilson(plain.top5 * plain.count, plain.count),
+        top1_interval=wilson_interval(plain.top1 * plain.count, plain.count),
+        top5_interval=top5_interval,
         loss_interval=loss_interval,
-        calibration=calibration(given.confidence, given.right, seed),
-        selective=selective(given.confidence, given.right, seed),
+        calibration=measure_calibration(predictions.confidence, predictions.correct, seed),
+        selective=measure_selective(predictions.confidence, predictions.correct, seed),
     )
 
 
-def class_estimates(scores: Scores) -> tuple[ClassEstimate, ...]:
-    """The scores of each class with their intervals; all of 0 to 1 for what no image tells of."""
-    confusion = np.array(scores.confusion)
+def class_reports(metrics: ClassificationMetrics) -> tuple[ClassReport, ...]:
+    """Add intervals to the metrics of each class; (0, 1) where no image says anything about the class."""
+    confusion = np.array(metrics.confusion)
     counts = zip(confusion.diagonal().tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist(), strict=True)
     return tuple(
-        ClassEstimate(
+        ClassReport(
             **vars(one),
-            precision_interval=wilson(right, predicted),
-            recall_interval=wilson(right, truths),
-            f1_interval=f1_interval(right, truths, predicted),
+            precision_interval=wilson_interval(correct, predicted),
+            recall_interval=wilson_interval(correct, truths),
+            f1_interval=f1_interval(correct, truths, predicted),
         )
-        for one, (right, truths, predicted) in zip(scores.classes, counts, strict=True)
+        for one, (correct, truths, predicted) in zip(metrics.classes, counts, strict=True)
     )
 
 
-def temperature_scaling(validation: Answers, test: Answers, seed: int = 0) -> TemperatureScaling:
-    """Fit a temperature on the answers for validation images, and say what it does on the test images.
+def fit_temperature_scaling(validation: Predictions, test: Predictions, seed: int = 0) -> TemperatureScaling:
+    """Fit a temperature on validation images and measure its effect on the test images.
 
-    The intervals are over the test images, for the temperature as it was fitted.
+    The intervals cover the sampling of the test images, for the temperature as fitted.
     """
-    value = fit_temperature(validation.logits, validation.labels)
-    scaled = test.at(value)
-    before, after = (calibration(one.confidence, one.right, seed) for one in (test, scaled))
+    temperature = fit_temperature(validation.logits, validation.labels)
+    scaled = test.with_temperature(temperature)
+    before, after = (measure_calibration(one.confidence, one.correct, seed) for one in (test, scaled))
     losses = np.stack([test.losses, scaled.losses], 1)
-    sure = intervals(resampled_means(losses, seed))
+    loss_intervals = percentile_intervals(bootstrap_means(losses, seed))
     return TemperatureScaling(
-        value,
+        temperature,
         len(validation.labels),
         loss_before=float(losses[:, 0].mean()),
-        loss_before_interval=sure[0],
+        loss_before_interval=loss_intervals[0],
         loss_after=float(losses[:, 1].mean()),
-        loss_after_interval=sure[1],
-        error_before=before.error,
-        error_before_interval=before.error_interval,
-        error_after=after.error,
-        error_after_interval=after.error_interval,
+        loss_after_interval=loss_intervals[1],
+        ece_before=before.ece,
+        ece_before_interval=before.ece_interval,
+        ece_after=after.ece,
+        ece_after_interval=after.ece_interval,
         calibration=after,
     )

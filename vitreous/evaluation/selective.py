@@ -1,102 +1,108 @@
-"""What a model would score if it answered only where it is sure: the risk-coverage curve and its area."""
+"""Selective prediction: the accuracy if a model answers only its most confident images (risk-coverage curve)."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from vitreous.evaluation.intervals import Interval, intervals, resampled, wilson
+from vitreous.evaluation.intervals import Interval, bootstrap, percentile_intervals, wilson_interval
 
 COVERAGES = (0.5, 0.8, 0.9, 1.0)
 
 
 @dataclass(frozen=True)
-class Covered:
-    """What is right among the share `coverage` of the images that the model is surest of."""
+class CoveragePoint:
+    """Accuracy on the most confident fraction `coverage` of the images."""
 
     coverage: float
     accuracy: float
     accuracy_interval: Interval
-    """Of what is right above the confidence that divides these images from the others, if it is kept for new ones."""
+    """For new images above the same confidence threshold."""
 
 
 @dataclass(frozen=True)
-class Selective:
-    """How well confidence tells right answers from wrong ones."""
+class SelectivePrediction:
+    """How well confidence separates correct from wrong predictions."""
 
     aurc: float
-    """Area under the risk-coverage curve: mean over all coverages of the share of wrong answers (Geifman and El-Yaniv
-    2017, section 2; Geifman et al. 2019, equation 3). Lower is better; it lies between `aurc_best` and `aurc_random`
-    unless confidence misleads."""
+    """Area under the risk-coverage curve: the error rate, averaged over all coverages (Geifman and El-Yaniv 2017,
+    section 2; Geifman et al. 2019, equation 3). Lower is better. It lies between `aurc_optimal` and `aurc_random`
+    unless confidence is misleading."""
     aurc_interval: Interval
-    """By bootstrap; where no answer is wrong, up to what it may be if confidence said nothing."""
-    aurc_best: float
-    """The area if every wrong answer had lower confidence than every right one."""
+    """Bootstrap interval. Without any error its upper end is what random confidence could give."""
+    aurc_optimal: float
+    """The area if every wrong prediction had lower confidence than every correct one."""
     aurc_random: float
-    """The area if confidence said nothing: the share of wrong answers."""
-    covered: tuple[Covered, ...]
+    """The area if confidence were random: the error rate."""
+    points: tuple[CoveragePoint, ...]
 
 
-def selective(confidence: np.ndarray, right: np.ndarray, seed: int = 0) -> Selective:
-    """Selective prediction by `confidence`, float (images), of answers that were `right`, bool (images)."""
-    order, firsts = by_confidence(confidence)
-    wrong, count = ~right[order], right.size
+def measure_selective(confidence: np.ndarray, correct: np.ndarray, seed: int = 0) -> SelectivePrediction:
+    """Measure selective prediction.
+
+    Args:
+        confidence: probability of each prediction, float (images).
+        correct: whether each prediction is correct, bool (images).
+        seed: of the bootstrap.
+    """
+    order, starts = sort_by_confidence(confidence)
+    wrong, count = ~correct[order], correct.size
     rank = np.argsort(order)
 
     def risk(draws: np.ndarray) -> np.ndarray:
-        return risks(wrong_by_rank(wrong, np.bincount(rank[draws], minlength=count), firsts))
+        return selective_risks(errors_by_rank(wrong, np.bincount(rank[draws], minlength=count), starts))
 
-    own = risk(np.arange(count))
-    ((low, high),) = intervals(resampled(lambda draws: risk(draws).mean(), count, seed))
-    return Selective(
-        aurc=float(own.mean()),
-        aurc_interval=(low, high if wrong.any() else wilson(0, count)[1]),
-        aurc_best=float(risks(np.sort(~right)).mean()),
-        aurc_random=float(1 - right.mean()),
-        covered=tuple(covered(own, coverage) for coverage in COVERAGES),
+    risks = risk(np.arange(count))
+    ((low, high),) = percentile_intervals(bootstrap(lambda draws: risk(draws).mean(), count, seed))
+    return SelectivePrediction(
+        aurc=float(risks.mean()),
+        aurc_interval=(low, high if wrong.any() else wilson_interval(0, count)[1]),
+        aurc_optimal=float(selective_risks(np.sort(~correct)).mean()),
+        aurc_random=float(1 - correct.mean()),
+        points=tuple(coverage_point(risks, coverage) for coverage in COVERAGES),
     )
 
 
-def covered(risk: np.ndarray, coverage: float) -> Covered:
-    """A point of the risk-coverage curve.
+def coverage_point(risks: np.ndarray, coverage: float) -> CoveragePoint:
+    """Return one point of the risk-coverage curve, from the risks (images) at all coverages.
 
-    Which images are surest is told by confidence alone; of these, the number right is binomial, or spread less.
+    Confidence alone selects the images; given those, the number of correct ones is binomial or less spread.
     """
-    answered = max(1, round(coverage * risk.size))
-    right = float(1 - risk[answered - 1])
-    return Covered(coverage, right, wilson(right * answered, answered))
+    answered = max(1, round(coverage * risks.size))
+    accuracy = float(1 - risks[answered - 1])
+    return CoveragePoint(coverage, accuracy, wilson_interval(accuracy * answered, answered))
 
 
-def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coverage and risk when the 1, 2, ... all surest images are answered: both float64 (images).
+def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute coverage and risk for the 1, 2, ... most confident images: both float64 (images).
 
     >>> risk_coverage(np.array([0.9, 0.6, 0.8, 0.7]), np.array([True, False, True, True]))[1]
     array([0.  , 0.  , 0.  , 0.25])
     """
-    order, firsts = by_confidence(confidence)
-    wrong = wrong_by_rank(~right[order], np.ones(right.size, np.int64), firsts)
-    return np.arange(1, right.size + 1) / right.size, risks(wrong)
+    order, starts = sort_by_confidence(confidence)
+    wrong = errors_by_rank(~correct[order], np.ones(correct.size, np.int64), starts)
+    return np.arange(1, correct.size + 1) / correct.size, selective_risks(wrong)
 
 
-def by_confidence(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The images from the surest to the least sure, and where in that order each other confidence begins: int64."""
+def sort_by_confidence(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sort the images from most to least confident: their indexes, and where each distinct confidence starts."""
     order = np.argsort(-np.asarray(confidence), kind="stable")
     return order, np.flatnonzero(np.diff(confidence[order], prepend=np.inf))
 
 
-def wrong_by_rank(wrong: np.ndarray, times: np.ndarray, firsts: np.ndarray) -> np.ndarray:
-    """How wrong each drawn image was told (0 to 1), from the surest to the least sure: float64 (drawn images).
+def errors_by_rank(wrong: np.ndarray, times: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return the error (0 to 1) of each resampled image, from most to least confident: float64 (resampled images).
 
-    Images of equal confidence, whose order is arbitrary, share the mean of theirs.
+    Images of equal confidence have no order among them; each gets the mean error of its group.
 
     Args:
-        wrong: bool (images), from the surest to the least sure.
-        times: how often each is drawn, int64 (images).
-        firsts: where each other confidence begins.
+        wrong: bool (images), from most to least confident.
+        times: how often each image was resampled, int64 (images).
+        starts: where each distinct confidence starts.
     """
-    drawn, faults = np.add.reduceat(times, firsts), np.add.reduceat(times * wrong, firsts)
-    return np.repeat(faults / np.maximum(drawn, 1), drawn)
+    drawn, errors = np.add.reduceat(times, starts), np.add.reduceat(times * wrong, starts)
+    return np.repeat(errors / np.maximum(drawn, 1), drawn)
 
 
-def risks(wrong: np.ndarray) -> np.ndarray:
-    """The share of wrong answers among the first 1, 2, ... all: float64 (images)."""
+def selective_risks(wrong: np.ndarray) -> np.ndarray:
+    """Compute the error rate among the first 1, 2, ... all images: float64 (images)."""
     return np.cumsum(wrong) / np.arange(1, wrong.size + 1)

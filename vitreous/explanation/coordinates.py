@@ -4,16 +4,16 @@ import numpy as np
 
 from vitreous.errors import InputError
 from vitreous.explanation.explain import Asked
-from vitreous.explanation.targets import Region
-from vitreous.imaging.preprocessing import Geometry
+from vitreous.explanation.targets import RegionTarget
+from vitreous.imaging.geometry import Geometry
 
 
-def place(text: str | None) -> Asked | None:
+def parse_region_yx(text: str | None) -> Asked | None:
     """A place "X,Y" in pixels as (y, x), down and across, or a box "X0,Y0,X1,Y1" as (y0, x0, y1, x1); None stays None.
 
-    >>> place("320,180")
+    >>> parse_region_yx("320,180")
     (180.0, 320.0)
-    >>> place("600,300,700,500")
+    >>> parse_region_yx("600,300,700,500")
     (300.0, 600.0, 500.0, 700.0)
 
     Raises:
@@ -43,21 +43,21 @@ def swapped(numbers: Asked) -> Asked:
     return numbers[1], numbers[0], numbers[3], numbers[2]
 
 
-def middle(numbers: Asked) -> tuple[float, float]:
+def center_of_region(numbers: Asked) -> tuple[float, float]:
     """The place itself, or the middle of the box."""
     if len(numbers) == 2:
         return numbers
     return (numbers[0] + numbers[2]) / 2, (numbers[1] + numbers[3]) / 2
 
 
-def cells(grid: np.ndarray, geometry: Geometry, outside: float | None = None) -> np.ndarray:
+def upsample_nearest(grid: np.ndarray, geometry: Geometry, outside: float | None = None) -> np.ndarray:
     """A grid (rows, columns) on the image's pixels, each patch in one value: float32 (height, width).
 
     Where the model saw nothing, it is `outside`, by default the least of the grid.
     """
     top, left, bottom, right = geometry.box
-    heat = np.full(geometry.source_hw, float(grid.min()) if outside is None else outside, np.float32)
-    first_row, first_column, last_row, last_column = map(int, geometry.seen)
+    heat = np.full(geometry.original_size, float(grid.min()) if outside is None else outside, np.float32)
+    first_row, first_column, last_row, last_column = map(int, geometry.visible_box)
     sides = (
         (first_row, last_row, top, bottom, grid.shape[0]),
         (first_column, last_column, left, right, grid.shape[1]),
@@ -70,8 +70,8 @@ def cells(grid: np.ndarray, geometry: Geometry, outside: float | None = None) ->
     return heat
 
 
-def covered(region: Region, geometry: Geometry) -> np.ndarray:
+def patch_mask(region: RegionTarget, geometry: Geometry) -> np.ndarray:
     """Which of the image's pixels a region's patches cover: bool (height, width)."""
-    grid = np.zeros(region.grid_hw, np.float32)
+    grid = np.zeros(region.grid_size, np.float32)
     grid[tuple(np.transpose(region.patches))] = 1
-    return cells(grid, geometry, outside=0) > 0
+    return upsample_nearest(grid, geometry, outside=0) > 0

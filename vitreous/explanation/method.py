@@ -1,4 +1,4 @@
-"""What every method takes and gives: the one signature of the table METHODS."""
+"""The signature that every explanation method has, and the record that describes a method."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,59 +6,62 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from vitreous.explanation.options import Settings
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.targets import Target
 from vitreous.model.trace import Trace
 
+ScaleKind = Literal["proportion", "positive", "signed"]
+"""proportion: attention weights, which sum to 1 together with those of the prefix tokens (unless heads are combined by
+max or min); positive: 0 or more; signed: positive values favor the target, negative values count against it."""
 
-class Model(Protocol):
-    """A model as methods see it: prepared images in, logits out; given a trace, it fills it.
 
-    Our ViT is one, and so is anyone's model seen through `observe`. Some methods also need `read`, from a layer's
-    tokens to logits, which our ViT has; `reader` asks for it.
+class ExplainableModel(Protocol):
+    """A model as methods call it: it maps images to logits and fills a trace where one is passed.
+
+    Our `ViT` is one, and so is any other module inside a `WrappedModel`. LeGrad also needs `logit_lens`, which maps the
+    tokens of any layer to logits.
     """
 
     def __call__(self, images: Tensor, trace: Trace | None = None) -> Tensor:
-        """Images (batch, channels, height, width), normalized, to logits (batch, classes)."""
+        """Map normalized images (batch, channels, height, width) to logits (batch, classes)."""
         ...
 
 
 @dataclass(frozen=True)
 class Maps:
-    """What a method found for a batch of images."""
+    """The result of a method for a batch of images."""
 
-    grids: Tensor
-    """(batch, rows, columns) over what the model saw: a number a patch, or a number a pixel."""
+    values: Tensor
+    """(batch, rows, columns): one value per patch or per pixel of the model's input."""
     logits: Tensor
-    """(batch, classes): what the model answered."""
+    """(batch, classes): the model's output."""
     layer: int | None = None
-    """The layer shown, counted from 0; None for all."""
+    """The layer explained, counted from 0; None for all layers."""
     head: int | None = None
-    """The head shown, counted from 0; None for all, joined."""
-    gap: Tensor | None = None
-    """(batch): by how much the map's sum misses what it ought to explain, in units of the target's score."""
+    """The head explained, counted from 0; None for all heads together."""
+    convergence_delta: Tensor | None = None
+    """(batch): the target's gain minus the sum of the map, in units of the target's score."""
     colors: Tensor | None = None
-    """(batch, rows, columns, 3) in [0, 1], for a map that is drawn in colors of its own."""
+    """(batch, rows, columns, 3) in [0, 1], for a map that is drawn in its own colors."""
 
 
-Explain = Callable[[Model, Tensor, Target, Settings], Maps]
-"""(model, images (batch, channels, height, width), target, settings) to maps."""
+AttributeFunction = Callable[[ExplainableModel, Tensor, Target, MethodOptions], Maps]
+"""Maps (model, images (batch, channels, height, width), target, options) to `Maps`."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to explain, and what there is to know of it before it runs."""
+    """An explanation method and its properties."""
 
-    explain: Explain
-    """What finds the maps."""
+    attribute: AttributeFunction
+    """Computes the maps."""
     summary: str
     """What the map shows, in one line."""
-    kind: Literal["share", "evidence", "signed"]
-    """share: weights of tokens that add to 1, prefix tokens included (but where heads are joined by maximum or
-    minimum); evidence: 0 or above; signed: for and against."""
-    settings: frozenset[str] = frozenset()
-    """The names of the settings it uses."""
-    asks_target: bool = True
-    """Whether the map is another one for another target."""
-    takes_gradients: bool = False
-    """Whether it needs a model that has them."""
+    scale_kind: ScaleKind
+    """What the values of the map mean."""
+    options: frozenset[str] = frozenset()
+    """The names of the `MethodOptions` that the method uses."""
+    is_class_specific: bool = True
+    """Whether the map depends on the target."""
+    uses_gradients: bool = False
+    """Whether the method needs gradients of the model."""

@@ -1,53 +1,111 @@
-"""What a method may be told beyond the model, the images and the target."""
+"""The options of explanation methods."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Literal
 
-from vitreous.errors import InputError
+from vitreous.errors import InputError, unknown
+
+PatchQuery = tuple[int, int] | tuple[int, int, int, int]
+"""A patch (row, column) of the model's grid, or a box (top, left, bottom, right) of patches without its last row and
+column."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Each method uses some of these, as the table METHODS says; one that it has no use for it refuses."""
+class MethodOptions:
+    """Options of explanation methods. A method refuses an option that it doesn't use.
+
+    >>> MethodOptions(layer=-1, head=0)
+    MethodOptions(layer=-1, head=0)
+    """
 
     layer: int | None = None
-    """Counted from 0; negative ones from the end; None for the method's own choice, mostly the last."""
+    """Layer to explain, counted from 0; -1 is the last. Used by attention, attention-gradient, grad-cam, hires-cam,
+    value-norm and features."""
     head: int | None = None
-    """Counted from 0; negative ones from the end; None for all heads, joined by `fusion`."""
-    fusion: Literal["mean", "max", "min"] = "mean"
-    """How the heads are joined."""
-    discard: float = 0.0
-    """Share of each row's weights, the smallest, that is set to nought: 0 to below 1."""
-    query: tuple[int, int] | tuple[int, int, int, int] | None = None
-    """The patch (row, column on the model's grid) whose own attention or likeness is shown; None for the readout's. Or
-    the patches from (row, column) up to but without another (row, column), whose mean is taken."""
-    steps: int | None = None
-    """Points on the path of an integral; None for the method's own number."""
-    samples: int | None = None
-    """Random draws; None for the method's own number."""
-    noise: float | None = None
-    """Standard deviation of added noise over the range of the input's values; None for the method's own."""
-    window: int | None = None
-    """Side in patches, or in 1/14 of the shorter side for a model without patches, of what is hidden at a time."""
+    """Attention head, counted from 0; all heads by default. Used by attention, attention-gradient and value-norm."""
+    head_fusion: Literal["mean", "max", "min"] = "mean"
+    """How the heads of a layer are combined. Used by attention and rollout."""
+    discard_ratio: float = 0.0
+    """Fraction of the smallest weights of each row of attention that is set to zero. Used by rollout."""
+    query: PatchQuery | None = None
+    """Patch or box of patches on the model's grid whose attention or similarity is shown instead of the readout's.
+    Used by attention, rollout, value-norm and features."""
+    n_steps: int | None = None
+    """Number of steps along the path of the integral; 50 by default. Used by integrated-gradients."""
+    n_samples: int | None = None
+    """Number of random samples; 32 for smoothgrad and 1000 for rise by default. Used by smoothgrad and rise."""
+    noise_level: float | None = None
+    """Standard deviation of the noise as a fraction of the input's range; 0.15 by default. Used by smoothgrad."""
+    patch_window: int | None = None
+    """Side in patches of the hidden window; 2 by default. Used by occlusion."""
     view: Literal["colors", "similarity", "norms"] = "colors"
-    """What of the patches' features is shown."""
+    """PCA of the patch tokens as colors, similarity to the query, or norms of the tokens. Used by features."""
     seed: int = 0
-    """Of the random draws."""
+    """Seed of the random samples. Used by smoothgrad and rise."""
+
+    def __repr__(self) -> str:
+        changed = ", ".join(f"{name}={value!r}" for name, value in self.changed().items())
+        return f"{type(self).__name__}({changed})"
+
+    def changed(self) -> dict[str, object]:
+        """The options that differ from their defaults, by name.
+
+        >>> MethodOptions(head=3).changed()
+        {'head': 3}
+        """
+        return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
 
 
-def asked_places(query: tuple[int, int] | tuple[int, int, int, int]) -> tuple[tuple[int, int], ...]:
-    """The patches (row, column) that a query names."""
+def merge_options(options: MethodOptions | None, given: Mapping[str, object]) -> MethodOptions:
+    """Return `options`, or the defaults, with those of the `given` options that aren't None.
+
+    Raises:
+        InputError: there is no option of this name, or its value has the wrong type.
+    """
+    from vitreous.records import from_dict
+
+    values = {one.name: getattr(options or MethodOptions(), one.name) for one in fields(MethodOptions)}
+    for name, value in given.items():
+        if name not in values:
+            raise unknown("option", name, sorted(values))
+        if value is not None:
+            values[name] = value
+    return from_dict(MethodOptions, values, "options")
+
+
+def patches_in_query(query: PatchQuery) -> tuple[tuple[int, int], ...]:
+    """List the patches (row, column) that a query names.
+
+    >>> patches_in_query((0, 1, 2, 3))
+    ((0, 1), (0, 2), (1, 1), (1, 2))
+    """
     if len(query) == 2:
         return (query,)
     top, left, bottom, right = query
     return tuple((row, column) for row in range(top, bottom) for column in range(left, right))
 
 
-def index(kind: str, number: int, count: int) -> int:
-    """`number` as an index from 0, where negative numbers count from the end.
+def describe_query(query: PatchQuery) -> str:
+    """Describe the patch or box of patches in words.
+
+    >>> describe_query((0, 1, 2, 3))
+    'patches in rows 0 to 1, columns 1 to 2'
+    """
+    if len(query) == 2:
+        return f"patch in row {query[0]}, column {query[1]}"
+    top, left, bottom, right = query
+    return f"patches in rows {top} to {bottom - 1}, columns {left} to {right - 1}"
+
+
+def resolve_index(kind: str, number: int, count: int) -> int:
+    """Return `number` as an index from 0; negative numbers count from the end.
+
+    >>> resolve_index("layer", -1, 12)
+    11
 
     Raises:
-        InputError: there is no such layer or head; names the valid ones.
+        InputError: there is no such layer or head; the message names the valid ones.
     """
     if not -count <= number < count:
         raise InputError(f"there is no {kind} {number}: this model has {kind}s 0 to {count - 1} (or -1 for the last)")

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.explanation.method import Model
-from vitreous.explanation.options import Settings
+from vitreous.explanation.method import ExplainableModel
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import find_method
 from vitreous.explanation.targets import Target
 from vitreous.runtime import seed_for
@@ -17,7 +17,7 @@ BLOB_DEVIATION = 0.25
 
 
 def patch_maps(
-    model: Model, inputs: Tensor, method: str, target: Target, grid_hw: tuple[int, int]
+    model: ExplainableModel, inputs: Tensor, method: str, target: Target, grid_hw: tuple[int, int]
 ) -> tuple[np.ndarray, bool]:
     """A method's maps of prepared images (images, channels, height, width): float64 (images, patches).
 
@@ -27,15 +27,15 @@ def patch_maps(
     Raises:
         InputError: the method can't explain this model, or gives nothing that ranks its patches.
     """
-    chosen, settings = find_method(method, Settings()), Settings()
+    chosen, settings = find_method(method, MethodOptions()), MethodOptions()
     with torch.no_grad():
-        maps = chosen.explain(model, inputs, target, settings)
+        maps = chosen.attribute(model, inputs, target, settings)
     if maps.colors is not None:
         raise InputError("its maps are colors, which rank no patches")
-    if not maps.grids.isfinite().all():
+    if not maps.values.isfinite().all():
         raise InputError("its values on this model are not finite")
-    grids = maps.grids.detach().double().cpu().numpy()
-    return np.stack([to_patches(grid, grid_hw) for grid in grids]), chosen.kind == "signed"
+    grids = maps.values.detach().double().cpu().numpy()
+    return np.stack([to_patches(grid, grid_hw) for grid in grids]), chosen.scale_kind == "signed"
 
 
 def to_patches(grid: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:

@@ -8,36 +8,36 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
-from vitreous.explanation.method import Model
+from vitreous.explanation.method import ExplainableModel
 from vitreous.explanation.targets import Target
 from vitreous.model.trace import AttentionRecord, Trace
 
 CELLS = 14
 """Cells along the shorter side of an image, for a model that has no patches."""
 
-WITHOUT_ATTENTION = "input-x-gradient, integrated-gradients, smoothgrad, occlusion or rise"
+ATTENTION_FREE_METHODS = "input-x-gradient, integrated-gradients, smoothgrad, occlusion or rise"
 """Methods for a model in which no attention is seen, as errors name them."""
 
-PIXELS_AT_ONCE = {"cpu": 32 * 224**2, "cuda": 512 * 224**2}
+MAX_PIXELS_PER_PASS = {"cpu": 32 * 224**2, "cuda": 512 * 224**2}
 """How much of changed images goes through the model in one pass; on a device that can't hold it, half of it."""
 
 
-class Glance(Trace):
+class ProbeTrace(Trace):
     """A trace that keeps the layout and the last layer's tokens, and nothing that grows with the number of layers."""
 
-    def attended(self, record: AttentionRecord) -> None:
+    def on_attention(self, record: AttentionRecord) -> None:
         """Keeps nothing."""
 
-    def passed(self, tokens: Tensor) -> None:
+    def on_tokens(self, tokens: Tensor) -> None:
         """Keeps the newest."""
         self.tokens[:] = [tokens]
 
 
 @dataclass(frozen=True)
-class Asked:
+class UnperturbedPass:
     """A model, some images, what it answered, and what little was seen on the way."""
 
-    model: Model
+    model: ExplainableModel
     images: Tensor
     """(batch, channels, height, width)."""
     logits: Tensor
@@ -47,7 +47,7 @@ class Asked:
 
 
 @torch.no_grad()
-def ask(model: Model, images: Tensor) -> Asked:
+def forward_unperturbed(model: ExplainableModel, images: Tensor) -> UnperturbedPass:
     """What the model answers.
 
     One that takes no trace, or refuses to fill it (it has no attention that can be seen), is asked without: a black box
@@ -55,15 +55,15 @@ def ask(model: Model, images: Tensor) -> Asked:
     """
     call = model.forward if isinstance(model, nn.Module) else model
     if "trace" in inspect.signature(call).parameters:
-        trace = Glance()
+        trace = ProbeTrace()
         try:
-            return Asked(model, images, model(images, trace), trace)
+            return UnperturbedPass(model, images, model(images, trace), trace)
         except InputError:
             pass  # a fault of the images' is said again by the call without a trace
-    return Asked(model, images, model(images), Trace())
+    return UnperturbedPass(model, images, model(images), Trace())
 
 
-def edges(asked: Asked) -> tuple[Tensor, Tensor]:
+def cell_borders(asked: UnperturbedPass) -> tuple[Tensor, Tensor]:
     """Where the cells of a grid begin and end, in pixels: (rows + 1) down and (columns + 1) across.
 
     Cells are the model's patches where it told of them, else squares of 1/14 of the shorter side, or nearly.
@@ -79,8 +79,8 @@ def edges(asked: Asked) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def scores(
-    asked: Asked, target: Target, count: int, copies: Callable[[int, int], Tensor]
+def perturbed_scores(
+    asked: UnperturbedPass, target: Target, count: int, copies: Callable[[int, int], Tensor]
 ) -> Iterator[tuple[int, int, Tensor]]:
     """The scores of `count` changed copies of a batch of images, as many at once as the device holds.
 
@@ -91,10 +91,10 @@ def scores(
         copies: from `start` and `stop` to those copies (stop - start, batch, channels, height, width).
 
     Yields:
-        `start`, `stop` and the scores (stop - start, batch), of all copies in turn.
+        `start`, `stop` and the perturbed_scores (stop - start, batch), of all copies in turn.
     """
     images = asked.images
-    held = PIXELS_AT_ONCE.get(images.device.type, PIXELS_AT_ONCE["cpu"])
+    held = MAX_PIXELS_PER_PASS.get(images.device.type, MAX_PIXELS_PER_PASS["cpu"])
     at_once, start = max(1, min(count, held // images[:, 0].numel())), 0
     while start < count:
         stop = min(count, start + at_once)
@@ -109,9 +109,9 @@ def scores(
         start = stop
 
 
-def _each_copy(asked: Asked, target: Target, copies: Tensor) -> Tensor:
-    """The scores (copies, batch) of copies (copies, batch, ...) of a batch: the target is asked for each in turn."""
-    flat, trace, found = copies.flatten(0, 1), Glance(layout=asked.trace.layout), []
+def _each_copy(asked: UnperturbedPass, target: Target, copies: Tensor) -> Tensor:
+    """The perturbed_scores (copies, batch) of copies (copies, batch, ...) of a batch: the target is asked for each in turn."""
+    flat, trace, found = copies.flatten(0, 1), ProbeTrace(layout=asked.trace.layout), []
     logits = asked.model(flat, trace) if asked.trace.tokens else asked.model(flat)
     for start in range(0, len(flat), copies.shape[1]):
         one = slice(start, start + copies.shape[1])

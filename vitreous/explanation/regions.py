@@ -5,14 +5,14 @@ import re
 from dataclasses import dataclass
 
 from vitreous.errors import InputError
-from vitreous.explanation.targets import Region, region_of_box
-from vitreous.imaging.preprocessing import Geometry
+from vitreous.explanation.targets import RegionTarget, region_target_of_box
+from vitreous.imaging.geometry import Geometry
 
 FORM = "region:x0,y0,x1,y1"
 
 
 @dataclass(frozen=True)
-class SourceRegion:
+class PixelRegion:
     """A box in source pixels, not yet laid on a model's grid."""
 
     left: float
@@ -25,26 +25,26 @@ class SourceRegion:
         """In words."""
         return f"region {self.left:g},{self.top:g} to {self.right:g},{self.bottom:g}"
 
-    def on(self, geometry: Geometry, patch: int) -> Region:
+    def on(self, geometry: Geometry, patch: int) -> RegionTarget:
         """The patches (of `patch` pixels) whose borders are nearest to the box's, one at least, on one image.
 
         Raises:
             InputError: the box is on no part of the image that the model sees.
         """
-        top, left, bottom, right = geometry.seen
+        top, left, bottom, right = geometry.visible_box
         if not (self.top < bottom and self.bottom > top and self.left < right and self.right > left):
             raise InputError(
                 f"the {self.name} (x, y) is not on the part of the image that the model sees: "
                 f"x {left:g} to {right:g}, y {top:g} to {bottom:g}"
             )
         top, left, bottom, right = geometry.box
-        grid_hw = geometry.model_hw[0] // patch, geometry.model_hw[1] // patch
+        grid_hw = geometry.input_size[0] // patch, geometry.input_size[1] // patch
         rows = _nearest((self.top - top) / (bottom - top), (self.bottom - top) / (bottom - top), grid_hw[0])
         columns = _nearest((self.left - left) / (right - left), (self.right - left) / (right - left), grid_hw[1])
-        return region_of_box((rows[0], columns[0], rows[1], columns[1]), grid_hw, self.name)
+        return region_target_of_box((rows[0], columns[0], rows[1], columns[1]), grid_hw, self.name)
 
 
-def parse_region(text: str) -> SourceRegion:
+def parse_region(text: str) -> PixelRegion:
     """A region from "region:x0,y0,x1,y1", in source pixels: left, top, right, bottom.
 
     Raises:
@@ -56,7 +56,7 @@ def parse_region(text: str) -> SourceRegion:
     left, top, right, bottom = map(float, parts)
     if not (left < right and top < bottom):
         raise InputError(f"'{text}' holds nothing: x1 must be above x0 and y1 above y0 in {FORM}")
-    return SourceRegion(left, top, right, bottom)
+    return PixelRegion(left, top, right, bottom)
 
 
 def _nearest(start: float, stop: float, count: int) -> tuple[int, int]:

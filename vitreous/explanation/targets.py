@@ -24,7 +24,7 @@ class Target(Protocol):
         """Logits (batch, classes), and the trace where there is one, to scores (batch)."""
         ...
 
-    def fixed(self, logits: Tensor, trace: Trace | None = None) -> "Target":
+    def detached(self, logits: Tensor, trace: Trace | None = None) -> "Target":
         """The same target where the images are about to be changed: what it reads of their answer is held fixed."""
         ...
 
@@ -44,13 +44,13 @@ class ClassTarget:
         """Logits (batch, classes) to scores (batch)."""
         return logits[:, self.index]
 
-    def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
+    def detached(self, logits: Tensor, trace: Trace | None = None) -> Target:
         """Itself: it reads nothing of the answer."""
         return self
 
 
 @dataclass(frozen=True)
-class Margin:
+class ClassDifferenceTarget:
     """By how much one class's logit is above another's."""
 
     first: ClassTarget
@@ -71,13 +71,13 @@ class Margin:
         """Logits (batch, classes) to scores (batch)."""
         return self.first(logits) - self.second(logits)
 
-    def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
+    def detached(self, logits: Tensor, trace: Trace | None = None) -> Target:
         """Itself: it reads nothing of the answer."""
         return self
 
 
 @dataclass(frozen=True)
-class Along:
+class DirectionTarget:
     """The answer along a direction of its own for each image: (batch, classes), one at a class for its logit."""
 
     directions: Tensor
@@ -91,50 +91,52 @@ class Along:
             raise InputError(f"the target '{self.name}' has {len(self.directions)} directions for {len(logits)} images")
         return (logits * self.directions.to(logits.dtype)).sum(-1)
 
-    def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
+    def detached(self, logits: Tensor, trace: Trace | None = None) -> Target:
         """Itself: it reads nothing of the answer."""
         return self
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictedClassTarget:
     """The logit of each image's most probable class, the first of those that are equally so."""
 
     name: str = "predicted class"
 
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
         """Logits (batch, classes) to scores (batch)."""
-        return logits.gather(-1, _first_greatest(logits)).squeeze(-1)
+        return logits.gather(-1, _argmax(logits)).squeeze(-1)
 
-    def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
+    def detached(self, logits: Tensor, trace: Trace | None = None) -> Target:
         """The logit of the class that is the most probable one now."""
-        chosen = _first_greatest(logits)
-        return Along(logits.detach().new_zeros(logits.shape).scatter_(-1, chosen, 1), self.name, is_class=True)
+        chosen = _argmax(logits)
+        return DirectionTarget(
+            logits.detach().new_zeros(logits.shape).scatter_(-1, chosen, 1), self.name, is_class=True
+        )
 
 
-def _first_greatest(logits: Tensor) -> Tensor:
+def _argmax(logits: Tensor) -> Tensor:
     """The index (batch, 1) of the greatest logit; argmax gives the first of several."""
     return logits.detach().argmax(-1, keepdim=True)
 
 
 @dataclass(frozen=True)
-class Feature:
+class FeatureNormTarget:
     """How far the model's vector reaches in the direction that it has now: the score of a model without classes."""
 
     name: str = "the image's own features"
 
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
         """Pooled vectors (batch, width) to scores (batch)."""
-        return self.fixed(logits)(logits)
+        return self.detached(logits)(logits)
 
-    def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
+    def detached(self, logits: Tensor, trace: Trace | None = None) -> Target:
         """The vector's present direction, of length 1."""
         fixed = logits.detach()
-        return Along(fixed / fixed.norm(dim=-1, keepdim=True).clamp_min(1e-12), self.name)
+        return DirectionTarget(fixed / fixed.norm(dim=-1, keepdim=True).clamp_min(1e-12), self.name)
 
 
 @dataclass(frozen=True)
-class Text:
+class TextTarget:
     """How well the image fits a text: the cosine between the model's vector and the text's."""
 
     embedding: Tensor
@@ -154,32 +156,32 @@ class Text:
             )
         return functional.cosine_similarity(logits, self.embedding.to(logits), -1)
 
-    def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
+    def detached(self, logits: Tensor, trace: Trace | None = None) -> Target:
         """Itself: it reads nothing of the answer."""
         return self
 
 
 @dataclass(frozen=True)
-class Region:
+class RegionTarget:
     """How strongly the tokens of some patches, out of the last block, hold the direction that they have now."""
 
     patches: tuple[tuple[int, int], ...]
     """(row, column) of each on the model's grid."""
-    grid_hw: tuple[int, int]
+    grid_size: tuple[int, int]
     """The grid that they are counted on."""
     name: str = "region"
 
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
         """The trace's last tokens to scores (batch): the sum of the patches' lengths, with gradients."""
-        return self.fixed(logits, trace)(logits, trace)
+        return self.detached(logits, trace)(logits, trace)
 
-    def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
+    def detached(self, logits: Tensor, trace: Trace | None = None) -> Target:
         """The same with each image's present directions.
 
         Raises:
             InputError: the tokens aren't seen, or lie on another grid.
         """
-        return _HeldTokens(functional.normalize(self.tokens(trace).detach(), dim=-1), self)
+        return _DetachedRegionTarget(functional.normalize(self.tokens(trace).detach(), dim=-1), self)
 
     def tokens(self, trace: Trace | None) -> Tensor:
         """The tokens of the patches, out of the last block: (batch, patches, width)."""
@@ -189,22 +191,22 @@ class Region:
                 "grad-cam or occlusion, and a model that is loaded as Vitreous's own"
             )
         layout = trace.layout
-        if self.grid_hw != (layout.grid_height, layout.grid_width):
+        if self.grid_size != (layout.grid_height, layout.grid_width):
             raise InputError(
-                f"the target '{self.name}' is on a grid of {self.grid_hw[0]} × {self.grid_hw[1]} patches, the model's "
+                f"the target '{self.name}' is on a grid of {self.grid_size[0]} × {self.grid_size[1]} patches, the model's "
                 f"has {layout.grid_height} × {layout.grid_width}: give it in the model's own"
             )
-        places = [layout.prefix + row * layout.grid_width + column for row, column in self.patches]
+        places = [layout.num_prefix_tokens + row * layout.grid_width + column for row, column in self.patches]
         return trace.tokens[-1][:, places]
 
 
 @dataclass(frozen=True)
-class _HeldTokens:
+class _DetachedRegionTarget:
     """A region whose directions were taken down."""
 
     directions: Tensor
     """(batch, patches, width), of length 1."""
-    region: Region
+    region: RegionTarget
 
     @property
     def name(self) -> str:
@@ -215,12 +217,14 @@ class _HeldTokens:
         """The trace's last tokens to scores (batch)."""
         return (self.region.tokens(trace) * self.directions).sum((1, 2))
 
-    def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
+    def detached(self, logits: Tensor, trace: Trace | None = None) -> Target:
         """Itself."""
         return self
 
 
-def region_of_box(box: tuple[int, int, int, int], grid_hw: tuple[int, int], name: str = "region") -> Region:
+def region_target_of_box(
+    box: tuple[int, int, int, int], grid_hw: tuple[int, int], name: str = "region"
+) -> RegionTarget:
     """The patches from (top, left) up to but without (bottom, right) of a grid.
 
     Raises:
@@ -232,13 +236,13 @@ def region_of_box(box: tuple[int, int, int, int], grid_hw: tuple[int, int], name
             f"a region from row {top}, column {left} to row {bottom}, column {right} is no part of the model's grid of "
             f"{grid_hw[0]} × {grid_hw[1]} patches: give one that holds a patch at least"
         )
-    return Region(tuple((i, j) for i in range(top, bottom) for j in range(left, right)), grid_hw, name)
+    return RegionTarget(tuple((i, j) for i in range(top, bottom) for j in range(left, right)), grid_hw, name)
 
 
-def margin_without_spaces(text: str, class_names: Sequence[str]) -> str | None:
+def suggest_class_difference(text: str, class_names: Sequence[str]) -> str | None:
     """The margin that was meant by a text such as "cat-dog" with two classes' names: "cat - dog"; else None.
 
-    >>> margin_without_spaces("cat-dog", ["cat", "dog"])
+    >>> suggest_class_difference("cat-dog", ["cat", "dog"])
     'cat - dog'
     """
     for dash in re.finditer("[-–−]", text):

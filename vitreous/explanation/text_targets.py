@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.explanation.targets import Text
-from vitreous.model.classifier import Classifier
+from vitreous.explanation.targets import TextTarget
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.vit import ViT
 
 
-def text_target(classifier: Classifier, text: str, place: str | Path | None = None) -> Text:
+def text_target(classifier: ImageClassifier, text: str, place: str | Path | None = None) -> TextTarget:
     """How well an image fits a text, for a model that answers with image-text embeddings (CLIP, SigLIP).
 
     Args:
@@ -32,13 +32,15 @@ def text_target(classifier: Classifier, text: str, place: str | Path | None = No
         raise InputError(
             "this model doesn't say where its text tower lies: load it from a CLIP or SigLIP folder or as hf:OWNER/NAME"
         )
-    vit = classifier.vit
-    if classifier.class_names or (isinstance(vit, ViT) and vit.config.pooling == "class" and not vit.config.classes):
+    vit = classifier.model
+    if classifier.class_names or (
+        isinstance(vit, ViT) and vit.config.global_pool == "class" and not vit.config.num_classes
+    ):
         raise InputError(
             "this model doesn't answer with an embedding that a text could be compared with: take an image-text model "
             "with its projection, such as transformers' CLIPModel or SiglipModel"
         )
-    return Text(embed_text(str(place), text), f"text '{text}'")
+    return TextTarget(embed_text(str(place), text), f"text '{text}'")
 
 
 @lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""Show what a model looks at on images."""
+"""Write images to files."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ IMAGE_FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gi
 
 
 def save_image(image: Image.Image, path: Path | str) -> None:
-    """Write an image, whole or not at all, in the format that its name ends in.
+    """Write an image, completely or not at all, in the format of the path's extension.
 
     Raises:
-        InputError: the ending is no image format, or the file can't be written.
+        InputError: the extension is not an image format, or the file can't be written.
     """
     if Path(path).suffix.lower() not in IMAGE_FORMATS:
-        raise InputError(f"can't write an image as '{path}': let its name end in {', '.join(IMAGE_FORMATS)}")
+        raise InputError(f"can't write an image as '{path}': use one of the extensions {', '.join(IMAGE_FORMATS)}")
     with written_beside(path) as temporary:
         image.save(temporary)

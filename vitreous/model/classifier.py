@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vitreous.errors import InputError, unknown
-from vitreous.imaging.preprocessing import Geometry, Preprocessing, prepare
+from vitreous.imaging.geometry import Geometry
+from vitreous.imaging.preprocessing import Preprocessing, preprocess_image
 from vitreous.imaging.reading import as_image_u8
 from vitreous.model.vit import ViT
 
@@ -25,26 +26,26 @@ class Prediction:
     A model without classes, which answers with a vector of features, says nothing: its ranking is empty.
     """
 
-    ranking: tuple[tuple[str, float], ...]
+    scores: tuple[tuple[str, float], ...]
 
     @property
-    def name(self) -> str:
+    def label(self) -> str:
         """The most probable class."""
         return self._first[0]
 
     @property
-    def probability(self) -> float:
+    def score(self) -> float:
         """The probability of the most probable class, between 0 and 1."""
         return self._first[1]
 
     @property
     def _first(self) -> tuple[str, float]:
-        if not self.ranking:
+        if not self.scores:
             raise InputError("this model has no classes, only features: it predicts nothing; take one with a head")
-        return self.ranking[0]
+        return self.scores[0]
 
 
-class Classifier:
+class ImageClassifier:
     """A ViT with all it needs to answer on real images: preprocessing and the names of its classes.
 
     `vit` is our ViT or, from `vitreous.wrap`, anyone's model in the same form: images and a trace to logits.
@@ -53,34 +54,34 @@ class Classifier:
     """
 
     def __init__(self, vit: nn.Module, preprocessing: Preprocessing, class_names: Sequence[str]) -> None:
-        assert not isinstance(vit, ViT) or len(class_names) in (0, vit.config.classes), "one name a class, or none"
-        self.vit = vit.eval()
+        assert not isinstance(vit, ViT) or len(class_names) in (0, vit.config.num_classes), "one name a class, or none"
+        self.model = vit.eval()
         self.preprocessing = preprocessing
         self.class_names = tuple(class_names)
         self.origin: str | None = None
 
     @property
-    def ours(self) -> ViT:
+    def vit(self) -> ViT:
         """The model, where it is a ViT of ours and not anyone's module (see `vitreous.wrap`).
 
         Raises:
             InputError: it is another module.
         """
-        if not isinstance(self.vit, ViT):
+        if not isinstance(self.model, ViT):
             raise InputError(
                 "this needs a ViT of Vitreous, and the model is a wrapped module of another kind: load one"
             )
-        return self.vit
+        return self.model
 
     @property
     def device(self) -> torch.device:
         """Where the weights lie, and where images are taken to."""
-        return next(self.vit.parameters()).device
+        return next(self.model.parameters()).device
 
-    def prepare(self, image: ImageInput) -> tuple[Tensor, Geometry]:
+    def preprocess(self, image: ImageInput) -> tuple[Tensor, Geometry]:
         """An image of any size as the model's input (channels, height, width), and where its pixels came from."""
-        pixels, geometry = prepare(as_image_u8(image), self.preprocessing)
-        weight = next(self.vit.parameters())
+        pixels, geometry = preprocess_image(as_image_u8(image), self.preprocessing)
+        weight = next(self.model.parameters())
         return pixels.to(weight.device, weight.dtype if weight.is_floating_point() else pixels.dtype), geometry
 
     def predict(self, image: ImageInput) -> Prediction:
@@ -94,12 +95,12 @@ class Classifier:
     @torch.no_grad()
     def predict_batch(self, images: Sequence[ImageInput]) -> list[Prediction]:
         """What each of several images shows; they may differ in size."""
-        inputs = [self.prepare(image)[0] for image in images]
+        inputs = [self.preprocess(image)[0] for image in images]
         if len({pixels.shape for pixels in inputs}) == 1:
-            return self.read(self.vit(torch.stack(inputs)))
-        return [self.read(self.vit(pixels[None]))[0] for pixels in inputs]
+            return self.postprocess(self.model(torch.stack(inputs)))
+        return [self.postprocess(self.model(pixels[None]))[0] for pixels in inputs]
 
-    def read(self, logits: Tensor) -> list[Prediction]:
+    def postprocess(self, logits: Tensor) -> list[Prediction]:
         """Logits (batch, classes) as predictions; empty ones if the classes have no names."""
         if not self.class_names:
             return [Prediction(())] * len(logits)

@@ -1,67 +1,95 @@
-"""What a Vision Transformer is made of: one frozen record, and the table of the usual sizes."""
+"""What a Vision Transformer is made of, in timm's words: one frozen record, and the table of the usual sizes."""
 
+import re
 from dataclasses import dataclass, replace
-from typing import Literal, get_args, get_type_hints
+from typing import Annotated, Literal, TypedDict, Unpack, get_args, get_type_hints
+
+from pydantic import BeforeValidator
 
 from vitreous.errors import InputError, unknown
+
+Stem = Literal["linear", "conv"]
+GlobalPool = Literal["token", "avg", "attention", "map", "token-avg", "token-dist"]
+PosEmbed = Literal["learned", "sincos", "rope"]
+NormLayer = Literal["layernorm", "rmsnorm"]
+MlpLayer = Literal["gelu", "gelu-tanh", "quick-gelu", "swiglu"]
+
+
+def to_pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Turn one side in pixels, or two, into (height, width).
+
+    >>> to_pair(224)
+    (224, 224)
+    """
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+_ONE_SIDE_TOO = BeforeValidator(lambda size: (size, size) if isinstance(size, int) else size)
 
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """Everything that decides a ViT's weights and its forward pass."""
+    """Everything that decides a ViT's weights and its forward pass.
 
-    image_size_hw: tuple[int, int] = (224, 224)
-    """Height and width in pixels that the position table is made for; other sizes run too."""
+    >>> ViTConfig(image_size=(32, 32), patch_size=4).grid_size
+    (8, 8)
+    """
+
+    image_size: Annotated[tuple[int, int], _ONE_SIDE_TOO] = (224, 224)
+    """Height and width in pixels that the positions are made for; one number means a square. Other sizes run too."""
     patch_size: int = 16
     """Side of a patch in pixels."""
-    channels: int = 3
-    classes: int = 1000
-    """Outputs of the head; 0 for a model without one, which answers with its pooled vector."""
-    width: int = 192
-    """Numbers in a token."""
+    in_chans: int = 3
+    """Channels of an image: 3 for RGB, 1 for gray."""
+    num_classes: int = 1000
+    """Outputs of the head; 0 for a model without one, which gives its pooled vector."""
+    embed_dim: int = 192
+    """Width of a token."""
     depth: int = 12
     """Number of blocks."""
-    heads: int = 3
-    """Attention heads in a block; each has width / heads numbers."""
+    num_heads: int = 3
+    """Attention heads in a block; each is embed_dim / num_heads wide."""
     mlp_ratio: float = 4.0
-    """Hidden width of the MLP over `width` (SwiGLU takes two thirds of it, for equal cost)."""
-    stem: Literal["patch", "conv"] = "patch"
-    """How pixels become tokens: one linear map a patch (Dosovitskiy et al. 2021), or 3 × 3 convolutions that halve the
-    sides again and again (Xiao et al. 2021), at the cost of about two blocks."""
-    stem_convolutions: int = 2
-    """Convolutions of such a stem to each halving; the more, the further each token sees around its patch."""
-    embedding_norm: bool = False
-    """Layer-normalize the tokens before the first block, as CLIP does (Radford et al. 2021, section 2.4)."""
-    pooling: Literal["class", "mean", "attention", "map", "class-and-mean", "class-and-distillation"] = "class"
-    """How tokens become one vector: class token, mean over patches, a learned weighting (sequence pooling, Hassani
-    et al. 2021), or multi-head attention of a learned query (Zhai et al. 2022, section 3). Or two vectors, joined: the
-    class token and the patches' mean (Oquab et al. 2024, linear evaluation), or the class token and the first
-    register, which was trained to answer as a teacher does (Touvron et al. 2021, section 4)."""
-    norm_after_pooling: bool = False
+    """Hidden width of the MLP over `embed_dim` (SwiGLU takes two thirds of it, for equal cost)."""
+    stem: Stem = "linear"
+    """How pixels become tokens: one linear map of each patch (Dosovitskiy et al. 2021), or 3 × 3 convolutions that halve
+    the sides step by step (Xiao et al. 2021), at the cost of about two blocks."""
+    stem_convs: int = 2
+    """Convolutions of such a stem for each halving; more of them let each token see further around its patch."""
+    pre_norm: bool = False
+    """Normalize the tokens before the first block, as CLIP does (Radford et al. 2021, section 2.4)."""
+    global_pool: GlobalPool = "token"
+    """How tokens become one vector: the class token, the average of the patches, a learned weighting of them (sequence
+    pooling, Hassani et al. 2021), or multi-head attention of a learned query (map: Zhai et al. 2022, section 3). Or two
+    vectors, concatenated: the class token and the patches' average (Oquab et al. 2024, linear evaluation), or the class
+    token and the distillation token, which is the first register (Touvron et al. 2021, section 4)."""
+    fc_norm: bool = False
     """Normalize the pooled vector instead of every token, as timm's average-pooled models do."""
-    positions: Literal["learned", "sincos", "rotary"] = "learned"
-    positions_antialias: bool = False
-    """Resample learned positions with an antialiasing filter, as timm does and DINOv2 with registers."""
-    registers: int = 0
-    """Extra tokens without content (Darcet et al. 2024)."""
-    norm: Literal["layer", "rms"] = "layer"
-    norm_epsilon: float = 1e-6
-    mlp: Literal["gelu", "gelu-tanh", "quick-gelu", "swiglu"] = "gelu"
+    pos_embed: PosEmbed = "learned"
+    """Learned vectors, fixed sines and cosines, or rotary positions (Su et al. 2021), which turn queries and keys."""
+    pos_embed_antialias: bool = False
+    """Resample learned positions with an antialiasing filter, as timm does, and DINOv2 with registers."""
+    reg_tokens: int = 0
+    """Registers: learned tokens without a patch (Darcet et al. 2024)."""
+    norm_layer: NormLayer = "layernorm"
+    norm_eps: float = 1e-6
+    mlp_layer: MlpLayer = "gelu"
     """Exact GELU, its tanh form, x · sigmoid(1.702 x) (Hendrycks and Gimpel 2016), or gated (Shazeer 2020)."""
-    layer_scale: float | None = None
-    """Initial value of a learned factor a channel on each residual branch (Touvron et al. 2021); none if null."""
+    init_values: float | None = None
+    """Initial value of a learned factor per channel on each branch (layer scale, Touvron et al. 2021); null for none."""
     qk_norm: bool = False
-    """Layer-normalize queries and keys, a head at a time (Dehghani et al. 2023, section 2.1)."""
-    stochastic_depth: float = 0.0
+    """Normalize queries and keys, each head by itself (Dehghani et al. 2023, section 2.1)."""
+    drop_path_rate: float = 0.0
     """Probability with which the last block is skipped in training, rising linearly from 0 (Huang et al. 2016)."""
-    patch_dropout: float = 0.0
-    """Share of patches left out in training (Liu et al. 2022)."""
+    patch_drop_rate: float = 0.0
+    """Fraction of the patches left out in training (Liu et al. 2022)."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image_size_hw", tuple(self.image_size_hw))
+        object.__setattr__(self, "image_size", to_pair(self.image_size))
         self._check_choices()
         self._check_ranges()
-        grid_for(self.image_size_hw, self.patch_size)
+        self._check_combinations()
+        grid_for(self.image_size, self.patch_size)
 
     def _check_choices(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
@@ -70,80 +98,91 @@ class ViTConfig:
                 raise unknown(name, getattr(self, name), choices)
 
     def _check_ranges(self) -> None:
-        for name in ("patch_size", "stem_convolutions", "channels", "width", "depth", "heads", "mlp_ratio"):
+        for name in ("patch_size", "stem_convs", "in_chans", "embed_dim", "depth", "num_heads", "mlp_ratio"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
-        for name in ("stochastic_depth", "patch_dropout"):
+        for name in ("drop_path_rate", "patch_drop_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
-        if self.layer_scale is not None and not self.layer_scale > 0:
-            raise InputError(f"layer_scale is {self.layer_scale}: it must be above 0, or none")
-        if self.mlp_ratio * self.width < 2:
-            raise InputError(f"mlp_ratio {self.mlp_ratio} leaves no hidden numbers in the MLP: raise it")
-        for name in ("classes", "registers"):
+        if self.init_values is not None and not self.init_values > 0:
+            raise InputError(f"init_values is {self.init_values}: it must be above 0, or none")
+        if self.mlp_ratio * self.embed_dim < 2:
+            raise InputError(f"mlp_ratio {self.mlp_ratio} leaves no hidden units in the MLP: raise it")
+        for name in ("num_classes", "reg_tokens"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0")
-        if self.width % self.heads:
-            raise InputError(f"width {self.width} can't be shared by {self.heads} heads: it must be a multiple")
-        if self.pooling == "class-and-distillation" and not self.registers:
-            raise InputError("the distillation token is the first register: raise registers, or choose another pooling")
-        if self.pooled_width != self.width and self.norm_after_pooling:
-            raise InputError(f"pooling {self.pooling} joins two vectors: they are normalized before, not after")
-        if self.positions == "sincos" and self.width % 4:
-            raise InputError(f"sine-cosine positions need a width that is a multiple of 4, not {self.width}")
-        if self.positions == "rotary" and self.head_width % 4:
-            raise InputError(f"rotary positions need heads of a multiple of 4 numbers, not {self.head_width}")
+
+    def _check_combinations(self) -> None:
+        if self.embed_dim % self.num_heads:
+            raise InputError(
+                f"embed_dim {self.embed_dim} can't be divided among {self.num_heads} heads: it must be a multiple"
+            )
+        if self.global_pool == "token-dist" and not self.reg_tokens:
+            raise InputError(
+                "the distillation token is the first register: raise reg_tokens, or choose another pooling"
+            )
+        if self.pooled_dim != self.embed_dim and self.fc_norm:
+            raise InputError(f"global_pool {self.global_pool} concatenates two vectors: it needs fc_norm=false")
+        if self.pos_embed == "sincos" and self.embed_dim % 4:
+            raise InputError(f"sine-cosine positions need an embed_dim that is a multiple of 4, not {self.embed_dim}")
+        if self.pos_embed == "rope" and self.head_dim % 4:
+            raise InputError(f"rotary positions need heads whose width is a multiple of 4, not {self.head_dim}")
         if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
             raise InputError(f"the convolutional stem needs a patch size that is a power of two, not {self.patch_size}")
 
     @property
-    def head_width(self) -> int:
-        """Numbers in a head."""
-        return self.width // self.heads
+    def head_dim(self) -> int:
+        """Width of a head."""
+        return self.embed_dim // self.num_heads
 
     @property
-    def grid_hw(self) -> tuple[int, int]:
-        """Patches down and across an image of `image_size_hw`."""
-        return grid_for(self.image_size_hw, self.patch_size)
+    def grid_size(self) -> tuple[int, int]:
+        """Rows and columns of patches in an image of `image_size`."""
+        return grid_for(self.image_size, self.patch_size)
 
     @property
-    def prefix(self) -> int:
+    def has_class_token(self) -> bool:
+        """Whether there is a class token, which is the first token."""
+        return self.global_pool.startswith("token")
+
+    @property
+    def num_prefix_tokens(self) -> int:
         """Tokens before the patches: the class token, if there is one, then the registers."""
-        return self.pooling.startswith("class") + self.registers
+        return self.has_class_token + self.reg_tokens
 
     @property
     def stem_widths(self) -> list[int]:
-        """Channels after each halving of the sides by the convolutional stem: four times as many, up to `width`.
+        """Channels after each halving of the sides by the convolutional stem: four times as many, up to `embed_dim`.
 
-        >>> ViTConfig(patch_size=8, width=192, stem="conv").stem_widths
+        >>> ViTConfig(patch_size=8, embed_dim=192, stem="conv").stem_widths
         [16, 48, 192]
         """
         halvings = self.patch_size.bit_length() - 1
-        return [max(min(16, self.width), self.width >> 2 * left) for left in reversed(range(halvings))]
+        return [max(min(16, self.embed_dim), self.embed_dim >> 2 * left) for left in reversed(range(halvings))]
 
     @property
-    def gated_width(self) -> int:
-        """Numbers in each half of SwiGLU: two thirds of an MLP's, rounded up to a multiple of 8."""
-        return -(-int(self.mlp_ratio * self.width * 2 / 3) // 8) * 8
+    def gated_dim(self) -> int:
+        """Width of each half of SwiGLU: two thirds of a plain MLP's, rounded up to a multiple of 8."""
+        return -(-int(self.mlp_ratio * self.embed_dim * 2 / 3) // 8) * 8
 
     @property
-    def pooled_width(self) -> int:
-        """Numbers in the pooled vector, which the head reads."""
-        return 2 * self.width if self.pooling.startswith("class-and-") else self.width
+    def pooled_dim(self) -> int:
+        """Width of the pooled vector, which the head reads."""
+        return 2 * self.embed_dim if self.global_pool.startswith("token-") else self.embed_dim
 
 
-def grid_for(size_hw: tuple[int, int], patch_size: int) -> tuple[int, int]:
-    """Patches down and across an image of `size_hw` pixels.
+def grid_for(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """Count the rows and columns of patches in an image of (height, width) pixels.
 
     Raises:
-        InputError: the patch doesn't divide both sides; names the nearest sizes that fit.
+        InputError: the patch size doesn't divide both sides; names the nearest sizes that fit.
     """
-    height, width = size_hw
+    height, width = image_size
     if height > 0 and width > 0 and height % patch_size == 0 and width % patch_size == 0:
         return height // patch_size, width // patch_size
     fits = [
         [patch_size * patches for patches in sorted({max(1, side // patch_size), max(1, -(-side // patch_size))})]
-        for side in size_hw
+        for side in image_size
     ]
     choices = ", ".join(f"{h} × {w}" for h in fits[0] for w in fits[1])
     raise InputError(
@@ -151,30 +190,80 @@ def grid_for(size_hw: tuple[int, int], patch_size: int) -> tuple[int, int]:
     )
 
 
-def _size(width: int, depth: int, heads: int, patch_size: int, side: int = 224, **more: object) -> ViTConfig:
-    return ViTConfig((side, side), patch_size, width=width, depth=depth, heads=heads, **more)  # ty: ignore[invalid-argument-type]
+class ViTFields(TypedDict, total=False):
+    """The fields of `ViTConfig`, all optional: what `named_config` and `create_model` may change."""
+
+    image_size: int | tuple[int, int]
+    patch_size: int
+    in_chans: int
+    num_classes: int
+    embed_dim: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float
+    stem: Stem
+    stem_convs: int
+    pre_norm: bool
+    global_pool: GlobalPool
+    fc_norm: bool
+    pos_embed: PosEmbed
+    pos_embed_antialias: bool
+    reg_tokens: int
+    norm_layer: NormLayer
+    norm_eps: float
+    mlp_layer: MlpLayer
+    init_values: float | None
+    qk_norm: bool
+    drop_path_rate: float
+    patch_drop_rate: float
 
 
+def _size(embed_dim: int, depth: int, num_heads: int, patch_size: int, **more: Unpack[ViTFields]) -> ViTConfig:
+    fields: ViTFields = {
+        "embed_dim": embed_dim,
+        "depth": depth,
+        "num_heads": num_heads,
+        "patch_size": patch_size,
+        **more,
+    }
+    return ViTConfig(**fields)  # ty: ignore[invalid-argument-type]
+
+
+_SMALL: ViTFields = {"image_size": 32, "num_classes": 10, "global_pool": "avg"}
 # Width, depth, heads: Dosovitskiy et al. 2021 (table 1) for B, L and H; Touvron et al. 2021 (table 1) for Ti and S.
 _LETTERS = {"Ti": (192, 12, 3), "S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "H": (1280, 32, 16)}
 
 SIZES: dict[str, ViTConfig] = {
     **{f"{name}/{patch}": _size(*shape, patch) for name, shape in _LETTERS.items() for patch in (32, 16, 14, 8)},
-    "nano/4-28": _size(64, 4, 1, 4, 28, channels=1, classes=10, pooling="mean"),
-    "nano/4-32": _size(64, 4, 1, 4, 32, classes=10, pooling="mean"),
-    "micro/4-32": _size(128, 6, 2, 4, 32, classes=10, pooling="mean"),
-    "mini/4-32": _size(192, 6, 3, 4, 32, classes=10, pooling="mean"),
-    "small/4-32": _size(256, 8, 4, 4, 32, classes=10, pooling="mean"),
+    "nano/4-28": _size(64, 4, 1, 4, **_SMALL | {"image_size": 28, "in_chans": 1}),
+    "nano/4-32": _size(64, 4, 1, 4, **_SMALL),
+    "micro/4-32": _size(128, 6, 2, 4, **_SMALL),
+    "mini/4-32": _size(192, 6, 3, 4, **_SMALL),
+    "small/4-32": _size(256, 8, 4, 4, **_SMALL),
 }
 """The usual sizes by name: Ti, S, B, L, H at 224 pixels and patches of 32, 16, 14 or 8; small ones for 28 and 32."""
+_TIMM_LETTERS = {"tiny": "Ti", "small": "S", "base": "B", "large": "L", "huge": "H"}
 
 
-def size(name: str, **changes: object) -> ViTConfig:
-    """The configuration called `name`, with some fields changed.
+def named_config(name: str, **changes: Unpack[ViTFields]) -> ViTConfig:
+    """Look up the configuration of a size by its name, and change some of its fields.
 
-    >>> size("Ti/16", classes=10).width
+    Args:
+        name: one of `SIZES`, or timm's name of a plain ViT, such as "vit_small_patch16_224".
+        changes: fields of `ViTConfig` with other values.
+
+    Raises:
+        InputError: no size is called so; names the nearest.
+
+    >>> named_config("Ti/16", num_classes=10).embed_dim
     192
+    >>> named_config("vit_base_patch32_384").grid_size
+    (12, 12)
     """
+    if found := re.fullmatch(r"vit_(tiny|small|base|large|huge)_patch(\d+)_(\d+)", name):
+        letter, patch_size, side = _TIMM_LETTERS[found[1]], int(found[2]), int(found[3])
+        fields: ViTFields = {"patch_size": patch_size, "image_size": (side, side), **changes}
+        return replace(SIZES[f"{letter}/16"], **fields)
     if name not in SIZES:
         raise unknown("size", name, SIZES)
     return replace(SIZES[name], **changes)

@@ -32,23 +32,23 @@ class Linear(nn.Linear):
 
 def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """tokens weightᵀ + bias: (..., in), (out, in) and (out,) to (..., out), differentiable any number of times."""
-    if not multiplies(tokens, weight) or tokens.numel() < FEWEST_ROWS * tokens.shape[-1]:
+    if not is_supported(tokens, weight) or tokens.numel() < FEWEST_ROWS * tokens.shape[-1]:
         return functional.linear(tokens, weight, bias)
     if torch.is_grad_enabled():
         return _Linear.apply(tokens, weight, bias)
-    return product(tokens, weight, bias)
+    return onednn_linear(tokens, weight, bias)
 
 
-def multiplies(left: Tensor, right: Tensor) -> bool:
+def is_supported(left: Tensor, right: Tensor) -> bool:
     """Whether `product` takes these tensors, and is the faster for it."""
     plain = left.dtype == right.dtype == torch.float32 and left.device.type == right.device.type == "cpu"
-    if not plain or not _has_wide_products() or torch.is_autocast_enabled("cpu") or is_transformed():
+    if not plain or not _has_wide_products() or torch.is_autocast_enabled("cpu") or needs_standard_ops():
         return False
     # Another kind of tensor (sharded, fake) has products of its own.
     return all(type(tensor) in (Tensor, nn.Parameter) for tensor in (left, right))
 
 
-def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+def onednn_linear(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     """left rightᵀ + bias, off the graph: (..., n), (m, n) and (m,) to (..., m). Only where `multiplies` says so."""
     # Rows apart from each other (a view of joined queries, keys and values) would cost a hundredfold.
     left, right = (
@@ -57,7 +57,7 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
 
 
-def is_transformed() -> bool:
+def needs_standard_ops() -> bool:
     """Whether someone compiles, traces, counts, batches or differentiates forward: they know the usual operators."""
     return (
         torch.compiler.is_compiling()
@@ -81,7 +81,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         context.save_for_backward(tokens, weight)
-        return product(tokens, weight, bias)
+        return onednn_linear(tokens, weight, bias)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # ty: ignore[incompatible-method-override]

@@ -1,108 +1,106 @@
-"""Where a patch lies: learned tables, sine-cosine and rotary positions, each defined on any grid."""
+"""Where a patch is: learned, sine-cosine and rotary positions, each defined on any grid of patches."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from vitreous.model.config import ViTConfig
+if TYPE_CHECKING:
+    from vitreous.model.vit import ViT
 
 
-class LearnedPositions(nn.Module):
-    """A learned vector a place of the grid, resampled for other grids; starts from sine-cosine positions."""
-
-    def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        self.table = nn.Parameter(torch.zeros(*config.grid_hw, config.width))
-        self.antialias = config.positions_antialias
-        self.register_load_state_dict_pre_hook(resample_on_load)
-
-    def forward(self, patches: Tensor, grid_hw: tuple[int, int]) -> Tensor:
-        """Add positions to patches (batch, grid height × grid width, width)."""
-        return patches + resample(self.table, grid_hw, antialias=self.antialias).flatten(0, 1).to(patches.dtype)
-
-
-class SinCosPositions(nn.Module):
-    """Fixed sines and cosines of a patch's row and column."""
-
-    def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        self.grid_hw, self.width = config.grid_hw, config.width
-
-    def forward(self, patches: Tensor, grid_hw: tuple[int, int]) -> Tensor:
-        """Add positions to patches (batch, grid height × grid width, width)."""
-        table = sincos_table(grid_hw, self.width, self.grid_hw, patches.device)
-        return patches + table.flatten(0, 1).to(patches.dtype)
-
-
-def build_positions(config: ViTConfig) -> nn.Module | None:
-    """What is added to the patches for their place; nothing where queries and keys are turned instead."""
-    if config.positions == "rotary":
-        return None
-    return LearnedPositions(config) if config.positions == "learned" else SinCosPositions(config)
-
-
-def resample(table: Tensor, grid_hw: tuple[int, int], *, antialias: bool = False) -> Tensor:
-    """A table (grid height, grid width, width) on another grid, by bicubic interpolation of the places' centers.
+def resample_pos_embed(
+    pos_embed: Tensor, grid_size: tuple[int, int], new_grid_size: tuple[int, int], *, antialias: bool = False
+) -> Tensor:
+    """Resample learned positions for another grid, by bicubic interpolation between the patches' centers.
 
     This is what transformers' ViT does, so converted weights agree on every image size.
+
+    Args:
+        pos_embed: (1, rows × columns, width), for patches only.
+        grid_size: the (rows, columns) that they were learned for.
+        new_grid_size: the (rows, columns) wanted.
+        antialias: filter where the new grid is coarser, as timm does.
+
+    Returns:
+        (1, new rows × new columns, width).
     """
-    if tuple(table.shape[:2]) == tuple(grid_hw):
-        return table
-    planes = table.permute(2, 0, 1).unsqueeze(0)
-    resampled = functional.interpolate(planes, grid_hw, mode="bicubic", align_corners=False, antialias=antialias)
-    return resampled.squeeze(0).permute(1, 2, 0)
+    if tuple(grid_size) == tuple(new_grid_size):
+        return pos_embed
+    planes = pos_embed.squeeze(0).unflatten(0, grid_size).permute(2, 0, 1).unsqueeze(0)
+    resampled = functional.interpolate(planes, new_grid_size, mode="bicubic", align_corners=False, antialias=antialias)
+    return resampled.squeeze(0).permute(1, 2, 0).flatten(0, 1).unsqueeze(0)
 
 
-def resample_on_load(module: "LearnedPositions", state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-    """Have learned positions take a table that was learned on another grid."""
-    own, loaded = module.table, state_dict.get(prefix + "table")
-    if loaded is not None and loaded.ndim == 3 and loaded.shape[2] == own.shape[2]:
-        state_dict[prefix + "table"] = resample(loaded, (own.shape[0], own.shape[1]), antialias=module.antialias)
+def resample_on_load(module: "ViT", state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
+    """Let `load_state_dict` take learned positions of another number of patches: resample them for the model's grid.
+
+    Their grid isn't stored: a square is taken where there is one, else the rectangle most similar to the model's grid.
+    """
+    own, loaded, name = module.pos_embed, state_dict.get(f"{prefix}pos_embed"), f"{prefix}pos_embed"
+    if own is None or loaded is None or loaded.ndim != 3 or loaded.shape[2] != own.shape[2]:
+        return
+    if loaded.shape[1] != own.shape[1]:
+        config = module.config
+        grid_size = likely_grid(loaded.shape[1], config.grid_size)
+        state_dict[name] = resample_pos_embed(loaded, grid_size, config.grid_size, antialias=config.pos_embed_antialias)
 
 
-def sincos_table(
-    grid_hw: tuple[int, int], width: int, trained_grid_hw: tuple[int, int], device: torch.device | str = "cpu"
+def likely_grid(patches: int, like: tuple[int, int]) -> tuple[int, int]:
+    """Guess the (rows, columns) of so many patches: a square, or else the shape nearest to that of the grid `like`.
+
+    >>> likely_grid(196, (16, 32)), likely_grid(24, (6, 10))
+    ((14, 14), (4, 6))
+    """
+    side = math.isqrt(patches)
+    if side * side == patches:
+        return side, side
+    shapes = [(rows, patches // rows) for rows in range(1, patches + 1) if patches % rows == 0]
+    return min(shapes, key=lambda shape: abs(math.log(shape[0] * like[1] / (shape[1] * like[0]))))
+
+
+def sincos_pos_embed(
+    grid_size: tuple[int, int], dim: int, trained_grid_size: tuple[int, int], device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Sine-cosine positions (grid height, grid width, width): half for the row, half for the column.
+    """Compute sine-cosine positions (1, rows × columns, dim): half of the channels for the row, half for the column.
 
-    Frequencies 10000^(−4i/width) as in Vaswani et al. 2017 (section 3.5), an axis at a time as in MAE (He et al.
-    2022). On another grid the same image is covered by more or fewer places: coordinates are those of their
-    centers on the trained grid, so nothing is interpolated.
+    Frequencies 10000^(−4i/dim) as in Vaswani et al. 2017 (section 3.5), for each axis as in MAE (He et al. 2022). On
+    another grid the same image is covered by more or fewer patches: coordinates are those of their centers on the
+    trained grid, so nothing is interpolated.
     """
     axes = []
-    for places, trained in zip(grid_hw, trained_grid_hw, strict=True):
-        centers = (torch.arange(places, device=device) + 0.5) * (trained / places) - 0.5
-        frequencies = 10000.0 ** (-torch.arange(width // 4, device=device) / (width // 4))
+    for patches, trained in zip(grid_size, trained_grid_size, strict=True):
+        centers = (torch.arange(patches, device=device) + 0.5) * (trained / patches) - 0.5
+        frequencies = 10000.0 ** (-torch.arange(dim // 4, device=device) / (dim // 4))
         angles = centers[:, None] * frequencies
         axes.append(torch.cat([angles.sin(), angles.cos()], -1))
-    rows = axes[0][:, None].expand(-1, grid_hw[1], -1)
-    columns = axes[1][None].expand(grid_hw[0], -1, -1)
-    return torch.cat([rows, columns], -1)
+    rows = axes[0][:, None].expand(-1, grid_size[1], -1)
+    columns = axes[1][None].expand(grid_size[0], -1, -1)
+    return torch.cat([rows, columns], -1).flatten(0, 1).unsqueeze(0)
 
 
-def rotation_table(
-    grid_hw: tuple[int, int], head_width: int, prefix: int, device: torch.device | str = "cpu"
+def rope_angles(
+    grid_size: tuple[int, int], head_dim: int, num_prefix_tokens: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Rotary angles (tokens, head width / 2): a quarter of the head turns with the row, a quarter with the column.
+    """Compute rotary angles (tokens, head_dim / 2): a quarter of the head turns with the row, a quarter with the column.
 
-    Rotary positions are Su et al. 2021 (section 3.2); centers in −1 … 1 and periods 100^(4i/head width) follow
-    DINOv3 (Siméoni et al. 2025), so that any grid covers the same range. Prefix tokens aren't turned.
+    Rotary positions are Su et al. 2021 (section 3.2); centers in −1 … 1 and periods 100^(4i/head_dim) follow DINOv3
+    (Siméoni et al. 2025), so that any grid covers the same range. Tokens before the patches aren't turned.
     """
     axes = []
-    for places in grid_hw:
-        centers = 2 * (torch.arange(places, device=device) + 0.5) / places - 1
-        periods = 100.0 ** (torch.arange(head_width // 4, device=device) / (head_width // 4))
+    for patches in grid_size:
+        centers = 2 * (torch.arange(patches, device=device) + 0.5) / patches - 1
+        periods = 100.0 ** (torch.arange(head_dim // 4, device=device) / (head_dim // 4))
         axes.append(2 * math.pi * centers[:, None] / periods)
-    rows = axes[0][:, None].expand(-1, grid_hw[1], -1)
-    columns = axes[1][None].expand(grid_hw[0], -1, -1)
-    patches = torch.cat([rows, columns], -1).flatten(0, 1)
-    return torch.cat([patches.new_zeros(prefix, head_width // 2), patches])
+    rows = axes[0][:, None].expand(-1, grid_size[1], -1)
+    columns = axes[1][None].expand(grid_size[0], -1, -1)
+    angles = torch.cat([rows, columns], -1).flatten(0, 1)
+    return torch.cat([angles.new_zeros(num_prefix_tokens, head_dim // 2), angles])
 
 
-def rotate(heads: Tensor, angles: Tensor) -> Tensor:
+def apply_rope(heads: Tensor, angles: Tensor) -> Tensor:
     """Turn each pair (i, i + d/2) of (batch, heads, tokens, d) by its angle (Su et al. 2021, equation 34).
 
     `angles` is (tokens, d / 2), or (batch, 1, tokens, d / 2) where each image keeps other patches.

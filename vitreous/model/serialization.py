@@ -13,8 +13,9 @@ from torch import Tensor
 from vitreous.errors import InputError
 from vitreous.files import read_json, write_text, written_beside
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
+from vitreous.model.migration import migrate_preprocessing
 from vitreous.model.vit import ViT
 from vitreous.records import from_dict, to_dict
 
@@ -22,11 +23,11 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
 
-def save_config(classifier: Classifier, folder: Path) -> None:
+def save_config(classifier: ImageClassifier, folder: Path) -> None:
     """Write config.json: the model's configuration, its preprocessing and the names of its classes."""
     content = {
         "task": "classification",
-        "model": to_dict(classifier.ours.config),
+        "model": to_dict(classifier.vit.config),
         "preprocessing": to_dict(classifier.preprocessing),
         "class_names": classifier.class_names,
     }
@@ -49,7 +50,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str,
         temporary.write_bytes(content)
 
 
-def load_classifier(path: Path | str, device: torch.device) -> Classifier:
+def load_classifier(path: Path | str, device: torch.device) -> ImageClassifier:
     """The classifier in a run folder, or the one whose model.safetensors is at `path` beside its config.json.
 
     Raises:
@@ -61,13 +62,15 @@ def load_classifier(path: Path | str, device: torch.device) -> Classifier:
     config = read_json(folder / CONFIG)
     vit = ViT(from_dict(ViTConfig, config.get("model", {}), str(folder / CONFIG)))
     load_weights(vit, weights)
-    preprocessing = from_dict(Preprocessing, config.get("preprocessing", {}), str(folder / CONFIG))
+    preprocessing = from_dict(
+        Preprocessing, migrate_preprocessing(config.get("preprocessing", {})), str(folder / CONFIG)
+    )
     names = from_dict(tuple[str, ...], config.get("class_names"), f"{folder / CONFIG}: class_names")
-    if names and len(names) != vit.config.classes:  # none: the answer is a vector of features
+    if names and len(names) != vit.config.num_classes:  # none: the answer is a vector of features
         raise InputError(
-            f"{folder / CONFIG} names {len(names)} classes, the model has {vit.config.classes}: restore it"
+            f"{folder / CONFIG} names {len(names)} classes, the model has {vit.config.num_classes}: restore it"
         )
-    return Classifier(vit.to(device), preprocessing, names)
+    return ImageClassifier(vit.to(device), preprocessing, names)
 
 
 def load_weights(vit: ViT, path: Path) -> None:
@@ -88,6 +91,6 @@ def load_weights(vit: ViT, path: Path) -> None:
         raise InputError(f"{path} doesn't fit its config.json: {''.join(first).strip()}") from None
 
 
-def is_ours(config: Mapping[str, Any]) -> bool:
+def is_vitreous_config(config: Mapping[str, Any]) -> bool:
     """Whether this is the content of a config.json that Vitreous wrote."""
     return "model" in config and "architectures" not in config and "model_type" not in config

@@ -29,7 +29,7 @@ class AttentionRecord:
     """Weight of the linear map that joins the heads: (width, heads × head width)."""
     inputs: Tensor | None = None
     """The layer's input, normalized (batch, tokens, width)."""
-    again: Callable[[], tuple[Tensor, Tensor]] | None = None
+    recompute_query_key: Callable[[], tuple[Tensor, Tensor]] | None = None
     """Computes query and key once more from the layer's input, for those who keep nothing but this."""
 
     def query_and_key(self) -> tuple[Tensor, Tensor]:
@@ -41,15 +41,15 @@ class AttentionRecord:
 class TokenLayout:
     """Where a token stands: `prefix` tokens first, then frames × grid height × grid width patches, row by row."""
 
-    prefix: int
+    num_prefix_tokens: int
     grid_height: int
     grid_width: int
     frames: int = 1
 
     @property
-    def tokens(self) -> int:
+    def num_tokens(self) -> int:
         """Tokens in all."""
-        return self.prefix + self.frames * self.grid_height * self.grid_width
+        return self.num_prefix_tokens + self.frames * self.grid_height * self.grid_width
 
 
 @dataclass
@@ -68,10 +68,10 @@ class Trace:
     tokens: list[Tensor] = field(default_factory=list)
     """The residual stream (batch, tokens, width): into the first block, then out of each block."""
 
-    def attended(self, record: AttentionRecord) -> None:
+    def on_attention(self, record: AttentionRecord) -> None:
         """Called by each attention layer, the first layer first."""
         self.records.append(record)
 
-    def passed(self, tokens: Tensor) -> None:
+    def on_tokens(self, tokens: Tensor) -> None:
         """Called with the residual stream into the first block, and out of each block."""
         self.tokens.append(tokens)

@@ -9,14 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitreous.errors import InputError, unknown
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.formats.checkpoint_keys import AROUND
 from vitreous.pretrained.weight_files import read_tensors
 from vitreous.pretrained.wrap import in_one_line, wrap
 from vitreous.runtime import find_device
 
 
-def load_factory(factory: str, checkpoint: str | Path | None = None, device: str = "auto") -> Classifier:
+def load_factory(factory: str, checkpoint: str | Path | None = None, device: str = "auto") -> ImageClassifier:
     """The model that a function of the user's builds, with the weights of a checkpoint.
 
     The current folder becomes the first place where Python looks for modules and stays so, as with `python -m`: what
@@ -35,11 +35,11 @@ def load_factory(factory: str, checkpoint: str | Path | None = None, device: str
     """
     _look_in_current_folder()
     built = _run(_find(factory), factory)
-    if not isinstance(built, (nn.Module, Classifier)):
+    if not isinstance(built, (nn.Module, ImageClassifier)):
         raise InputError(
             f"{factory} gives {type(built).__name__}: let it return a torch.nn.Module, or vitreous.wrap(model, ...)"
         )
-    module = built if isinstance(built, nn.Module) else getattr(built.vit, "module", built.vit)
+    module = built if isinstance(built, nn.Module) else getattr(built.model, "module", built.model)
     if checkpoint is not None:
         fill(module, read_tensors(Path(checkpoint)), str(checkpoint))
     module.to(find_device(device))

@@ -13,12 +13,12 @@ from vitreous.errors import InputError
 from vitreous.files import read_json
 from vitreous.hub import HubRepository, Repository
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.checkpoint_keys import bare_names
-from vitreous.pretrained.formats.registry import recognize, strange_beginning
-from vitreous.pretrained.formats.state_dict_format import Layout
+from vitreous.pretrained.formats.checkpoint_keys import strip_wrappers
+from vitreous.pretrained.formats.registry import find_format, unknown_prefix
+from vitreous.pretrained.formats.state_dict_format import StateDictFormat
 from vitreous.pretrained.preprocessing_formats import assumed, from_processor, from_timm, restored
 from vitreous.pretrained.weight_files import read_tensors
 
@@ -82,34 +82,34 @@ def weight_files(repository: Repository) -> list[Path]:
     )
 
 
-def build_classifier(foreign: Foreign, device: torch.device, note: Note) -> Classifier:
+def build_classifier(foreign: Foreign, device: torch.device, note: Note) -> ImageClassifier:
     """Our model with these weights, and the preprocessing and class names that belong to it.
 
     Raises:
         InputError: the weights are in no layout that we know, or ours can't express the model.
     """
-    if "stem.linear.weight" in foreign.tensors:
+    if "patch_embed.proj.weight" in foreign.tensors:
         raise InputError(f"{foreign.name} is a model of Vitreous without its config.json: put that beside it")
     foreign = without_beginning(foreign, note)
     try:
-        layout = recognize({name: tuple(tensor.shape) for name, tensor in foreign.tensors.items()})
+        layout = find_format({name: tuple(tensor.shape) for name, tensor in foreign.tensors.items()})
     except InputError as error:
         raise InputError(f"{foreign.name}: {error}") from None
     try:
         config = layout.read_config(foreign.tensors, foreign.config)
-        vit = fill(config, layout.to_ours(foreign.tensors, config))
+        vit = fill(config, layout.from_external(foreign.tensors, config))
         preprocessing = preprocessing_of(foreign, layout, config, note)
-        embedding = layout.name in EMBEDDINGS and _names(foreign.config, config.classes) is None
-        names = () if embedding else class_names_of(foreign, config.classes, note)
-        return Classifier(vit.to(device), preprocessing, names)
+        embedding = layout.name in EMBEDDINGS and _names(foreign.config, config.num_classes) is None
+        names = () if embedding else class_names_of(foreign, config.num_classes, note)
+        return ImageClassifier(vit.to(device), preprocessing, names)
     except InputError as error:
         raise InputError(f"{foreign.name}, read as {layout.name}: {error}") from None
 
 
 def without_beginning(foreign: Foreign, note: Note) -> Foreign:
     """Weights by names without what a model around theirs put before all of them, with a note where there is such."""
-    bare = bare_names(foreign.tensors)
-    beginning = strange_beginning(bare)
+    bare = strip_wrappers(foreign.tensors)
+    beginning = unknown_prefix(bare)
     if not beginning:
         return foreign
     note(f"{foreign.name}: '{beginning}' stands before the names of all its weights, and is left out")
@@ -126,7 +126,7 @@ def fill(config: ViTConfig, tensors: Mapping[str, Tensor]) -> ViT:
     return vit
 
 
-def preprocessing_of(foreign: Foreign, layout: Layout, config: ViTConfig, note: Note) -> Preprocessing:
+def preprocessing_of(foreign: Foreign, layout: StateDictFormat, config: ViTConfig, note: Note) -> Preprocessing:
     """What is said of the images, by the publisher or in the files; where nothing is, what is usual, with a note."""
     kind = "mae" if foreign.config.get("model_type") == "vit_mae" else layout.name  # the same names, other images
     likely = assumed(kind, config)
@@ -138,24 +138,24 @@ def preprocessing_of(foreign: Foreign, layout: Layout, config: ViTConfig, note: 
         found = restored(from_timm(description, likely), foreign.config, in_timm=True)
     else:
         found = likely
-        sides = " × ".join(map(str, found.size_hw))
+        sides = " × ".join(map(str, found.input_size))
         mean, std = (", ".join(f"{value:.3g}" for value in values) for values in (found.mean, found.std))
-        how = {"crop": "cropped to", "stretch": "squashed to"}.get(found.resize, "taken whole, with the area of")
+        how = {"crop": "cropped to", "squash": "squashed to"}.get(found.resize_mode, "taken whole, with the area of")
         pixels = f"{sides} pixels, with mean {mean} and deviation {std}"
         note(f"{foreign.name} says nothing of its images: they are {how} {pixels}")
     found = whole_patches(found, config.patch_size, note)
-    if len(found.mean) != config.channels:
-        raise InputError(f"its images have {len(found.mean)} channels by their mean, its weights {config.channels}")
+    if len(found.mean) != config.in_chans:
+        raise InputError(f"its images have {len(found.mean)} channels by their mean, its weights {config.in_chans}")
     return found
 
 
 def whole_patches(preprocessing: Preprocessing, patch_size: int, note: Note) -> Preprocessing:
     """Images without what is left beside the last patch, as a convolution takes them (SigLIP: 384 by 14)."""
-    height, width = (max(1, side // patch_size) * patch_size for side in preprocessing.size_hw)
-    if (height, width) == preprocessing.size_hw or preprocessing.resize == "aspect":
+    height, width = (max(1, side // patch_size) * patch_size for side in preprocessing.input_size)
+    if (height, width) == preprocessing.input_size or preprocessing.resize_mode == "aspect":
         return preprocessing  # "aspect" makes whole patches itself
-    note(f"images are taken at {height} × {width} pixels, the whole patches of {preprocessing.size_hw}")
-    return replace(preprocessing, size_hw=(height, width))
+    note(f"images are taken at {height} × {width} pixels, the whole patches of {preprocessing.input_size}")
+    return replace(preprocessing, input_size=(height, width))
 
 
 def class_names_of(foreign: Foreign, classes: int, note: Note) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.config import ViTConfig
+from vitreous.model.migration import migrate_preprocessing
 from vitreous.records import from_dict, to_dict
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -42,12 +43,12 @@ def assumed(layout: str, config: ViTConfig) -> Preprocessing:
     reason to lose anything: "aspect".
     """
     mean, std = ASSUMED.get(layout, (IMAGENET_MEAN, IMAGENET_STD))
-    if config.channels != len(mean):
-        mean, std = (0.5,) * config.channels, (0.5,) * config.channels
-    size_hw = config.image_size_hw
+    if config.in_chans != len(mean):
+        mean, std = (0.5,) * config.in_chans, (0.5,) * config.in_chans
+    size_hw = config.image_size
     if size_hw[0] == size_hw[1] > 2 * USUAL_SIDE and USUAL_SIDE % config.patch_size == 0:
         size_hw = (USUAL_SIDE, USUAL_SIDE)
-    resize = "stretch" if layout == "siglip" else "crop" if config.classes else "aspect"
+    resize = "squash" if layout == "siglip" else "crop" if config.num_classes else "aspect"
     return Preprocessing(size_hw, resize, mean, std, config.patch_size)
 
 
@@ -57,17 +58,17 @@ def from_timm(description: Mapping[str, Any], likely: Preprocessing) -> Preproce
     Raises:
         InputError: it crops in a way that ours can't.
     """
-    size_hw = tuple(description.get("input_size", (3, *likely.size_hw))[1:])
+    size_hw = tuple(description.get("input_size", (3, *likely.input_size))[1:])
     mode = description.get("crop_mode") or "center"
     if mode not in ("center", "squash"):
         raise InputError(f"timm's crop_mode '{mode}' is none of ours: make it 'center' or 'squash' in config.json")
     return replace(
         likely,
-        size_hw=size_hw,
-        resize="stretch" if mode == "squash" else "crop",
+        input_size=size_hw,
+        resize_mode="squash" if mode == "squash" else "crop",
         mean=_numbers(description.get("mean"), likely.mean),
         std=_numbers(description.get("std"), likely.std),
-        central=float(description.get("crop_pct") or 1.0),
+        crop_pct=float(description.get("crop_pct") or 1.0),
         interpolation="bilinear" if description.get("interpolation") == "bilinear" else "bicubic",
     )
 
@@ -85,11 +86,11 @@ def from_processor(description: Mapping[str, Any], likely: Preprocessing) -> Pre
     scale = 255 * float(description.get("rescale_factor") or 1 / 255)  # they multiply bytes by it, we divide by 255
     return replace(
         likely,
-        size_hw=size_hw,
-        resize=resize,
+        input_size=size_hw,
+        resize_mode=resize,
         mean=tuple(value / scale for value in mean),
         std=tuple(value / scale for value in std),
-        central=central,
+        crop_pct=central,
         interpolation=PILLOW_FILTERS.get(description.get("resample", 3), "bicubic"),
     )
 
@@ -98,15 +99,15 @@ def _resizing(description: Mapping[str, Any], likely: Preprocessing) -> tuple[st
     """The rule, the size that the model sees, and the central share."""
     size, crop = description.get("size"), description.get("crop_size")
     cropping = crop is not None and description.get("do_center_crop", True)
-    seen = _height_width(crop if cropping else size, likely.size_hw)
+    seen = _height_width(crop if cropping else size, likely.input_size)
     squashed = isinstance(size, Mapping) and "height" in size
     if isinstance(size, int):  # the old form: a shorter side where a crop follows, except in DeiT's
         kind = str(description.get("image_processor_type") or description.get("feature_extractor_type") or "")
         squashed = not cropping or kind.startswith("DeiT")
     if not cropping:
-        return "stretch" if squashed else "crop", seen, 1.0
+        return "squash" if squashed else "crop", seen, 1.0
     before = min(_height_width(size, seen))
-    return "stretch" if squashed else "crop", seen, min(1.0, min(seen) / before)
+    return "squash" if squashed else "crop", seen, min(1.0, min(seen) / before)
 
 
 def _height_width(size: Any, otherwise: tuple[int, int]) -> tuple[int, int]:
@@ -128,15 +129,15 @@ def _numbers(values: Any, otherwise: tuple[float, ...]) -> tuple[float, ...]:
 
 def expressible(preprocessing: Preprocessing, note: Callable[[str], object]) -> Preprocessing:
     """The nearest that other libraries have a rule for, with a note where it is another."""
-    height, width = preprocessing.size_hw
-    if preprocessing.resize == "stretch" or (preprocessing.resize == "crop" and height == width):
+    height, width = preprocessing.input_size
+    if preprocessing.resize_mode == "squash" or (preprocessing.resize_mode == "crop" and height == width):
         return preprocessing
-    resize = "crop" if height == width else "stretch"
+    resize = "crop" if height == width else "squash"
     note(
-        f"other libraries can't say '{preprocessing.resize}' at {height} × {width}: they are told '{resize}', and will "
+        f"other libraries can't say '{preprocessing.resize_mode}' at {height} × {width}: they are told '{resize}', and will "
         f"see other pixels than Vitreous, which reads its own rule back from config.json ({KEPT})"
     )
-    return replace(preprocessing, resize=resize)
+    return replace(preprocessing, resize_mode=resize)
 
 
 def kept(preprocessing: Preprocessing, *, in_timm: bool) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def restored(found: Preprocessing, description: Mapping[str, Any], *, in_timm: b
     """
     if KEPT not in description:
         return found
-    own = from_dict(Preprocessing, description[KEPT], f"config.json: {KEPT}")
+    own = from_dict(Preprocessing, migrate_preprocessing(description[KEPT]), f"config.json: {KEPT}")
     return own if _heard(own, found, in_timm=in_timm) == found else found
 
 
@@ -168,10 +169,10 @@ def _heard(preprocessing: Preprocessing, likely: Preprocessing, *, in_timm: bool
 def to_timm(preprocessing: Preprocessing) -> dict[str, Any]:
     """As timm's `pretrained_cfg`."""
     return {
-        "input_size": [len(preprocessing.mean), *preprocessing.size_hw],
+        "input_size": [len(preprocessing.mean), *preprocessing.input_size],
         "interpolation": preprocessing.interpolation,
-        "crop_pct": preprocessing.central,
-        "crop_mode": "squash" if preprocessing.resize == "stretch" else "center",
+        "crop_pct": preprocessing.crop_pct,
+        "crop_mode": "squash" if preprocessing.resize_mode == "squash" else "center",
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),
     }
@@ -179,9 +180,12 @@ def to_timm(preprocessing: Preprocessing) -> dict[str, Any]:
 
 def to_processor(preprocessing: Preprocessing) -> dict[str, Any]:
     """As transformers' preprocessor_config.json."""
-    height, width = preprocessing.size_hw
-    cropped, squashed = preprocessing.central < 1 or preprocessing.resize == "crop", preprocessing.resize == "stretch"
-    before = [round(side / preprocessing.central) for side in (height, width)]
+    height, width = preprocessing.input_size
+    cropped, squashed = (
+        preprocessing.crop_pct < 1 or preprocessing.resize_mode == "crop",
+        preprocessing.resize_mode == "squash",
+    )
+    before = [round(side / preprocessing.crop_pct) for side in (height, width)]
     kind = "BitImageProcessor" if not squashed else "DeiTImageProcessor" if cropped else "ViTImageProcessor"
     description = {
         "image_processor_type": kind,

@@ -113,7 +113,7 @@ DINO = {
 def torchvision(file: str, patch_size: int, side: int = 224, resized: int = 256) -> Address:
     """A file of torchvision's: the shorter side becomes `resized` pixels, the central `side` × `side` are seen."""
     preprocessing = Preprocessing(
-        (side, side), "crop", IMAGENET_MEAN, IMAGENET_STD, patch_size, central=side / resized
+        (side, side), "crop", IMAGENET_MEAN, IMAGENET_STD, patch_size, crop_pct=side / resized
     )  # fmt: skip
     return Address(f"https://download.pytorch.org/models/{file}", preprocessing)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitreous.errors import InputError
 from vitreous.files import reason
-from vitreous.pretrained.formats.checkpoint_keys import flat
+from vitreous.pretrained.formats.checkpoint_keys import flatten
 from vitreous.pretrained.formats.npz import read_npz
 
 LFS_POINTER = b"version https://git-lfs"
@@ -35,7 +35,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no tensors by name: give the file of a model's weights (its state_dict)")
     try:
-        tensors = flat(content)
+        tensors = flatten(content)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}

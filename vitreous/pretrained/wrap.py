@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
-from vitreous.explanation.observation.model_output import answer_of, is_features
-from vitreous.explanation.observation.wrapped_model import ForeignModel
+from vitreous.explanation.observation.model_output import extract_logits, is_features
+from vitreous.explanation.observation.wrapped_model import WrappedModel
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.vit import ViT
 from vitreous.pretrained.import_weights import told_apart
 from vitreous.pretrained.preprocessing_formats import ASSUMED, IMAGENET_MEAN, IMAGENET_STD, from_timm
@@ -23,7 +23,7 @@ MODEL_TYPES = {"vit": "hf-vit", "clip_vision_model": "clip", "siglip_vision_mode
 @torch.inference_mode(mode=False)
 def wrap(
     module: nn.Module, preprocessing: Preprocessing | None = None, class_names: Sequence[str] | None = None
-) -> Classifier:
+) -> ImageClassifier:
     """A Classifier around any module that takes images (batch, channels, height, width), used as it is.
 
     The module is put in evaluation mode. Every method works on the result that needs no more than what `observe` sees.
@@ -48,12 +48,12 @@ def wrap(
     module.eval()
     found = preprocessing or find_preprocessing(module)
     outputs = _first_answer(module, found)
-    classes = answer_of(outputs).shape[1]
+    classes = extract_logits(outputs).shape[1]
     names = _class_names(module, outputs, classes) if class_names is None else tuple(class_names)
     if len(names) not in (0, classes):
         raise InputError(f"{len(names)} class names were given, but the model answers with {classes} numbers")
-    model = module if isinstance(module, ViT) else ForeignModel(module)
-    return Classifier(model, _checked(model, found, given=preprocessing is not None), names)
+    model = module if isinstance(module, ViT) else WrappedModel(module)
+    return ImageClassifier(model, _checked(model, found, given=preprocessing is not None), names)
 
 
 def find_preprocessing(module: nn.Module) -> Preprocessing:
@@ -71,12 +71,12 @@ def find_preprocessing(module: nn.Module) -> Preprocessing:
     kind = getattr(getattr(module, "config", None), "model_type", None)
     if size_hw and kind:
         mean, std = ASSUMED.get(MODEL_TYPES.get(kind, ""), (IMAGENET_MEAN, IMAGENET_STD))
-        return Preprocessing(size_hw, "stretch", mean, std, 1)
+        return Preprocessing(size_hw, "squash", mean, std, 1)
     if size_hw and type(module).__module__.startswith("torchvision."):
-        return Preprocessing(size_hw, "crop", IMAGENET_MEAN, IMAGENET_STD, 1, central=224 / 256)
+        return Preprocessing(size_hw, "crop", IMAGENET_MEAN, IMAGENET_STD, 1, crop_pct=224 / 256)
     raise InputError(
         f"{type(module).__name__} doesn't say what its images must be like: use it, or let a factory return it, as "
-        "vitreous.wrap(model, preprocessing=vitreous.Preprocessing((height, width), 'stretch', mean, std, patch_size))"
+        "vitreous.wrap(model, preprocessing=vitreous.Preprocessing((height, width), 'squash', mean, std, patch_size))"
     )
 
 
@@ -92,7 +92,7 @@ def _size(module: nn.Module) -> tuple[int, int] | None:
     return None
 
 
-def _patch(model: ForeignModel | ViT, noise: Tensor) -> int | None:
+def _patch(model: WrappedModel | ViT, noise: Tensor) -> int | None:
     """The side of a patch in pixels; None where the model's tokens can't be seen, so that it has none.
 
     Raises:
@@ -110,23 +110,23 @@ def _patch(model: ForeignModel | ViT, noise: Tensor) -> int | None:
     return height
 
 
-def _checked(model: ForeignModel | ViT, preprocessing: Preprocessing, *, given: bool) -> Preprocessing:
+def _checked(model: WrappedModel | ViT, preprocessing: Preprocessing, *, given: bool) -> Preprocessing:
     """The preprocessing with the model's own patch size."""
     patch = _patch(model, _noise(model, preprocessing))
-    if patch is None or patch == preprocessing.multiple:
+    if patch is None or patch == preprocessing.patch_size:
         return preprocessing
     if given:
         raise InputError(
-            f"the preprocessing says multiple={preprocessing.multiple}, but the model's patches are {patch} pixels: "
+            f"the preprocessing says patch_size={preprocessing.patch_size}, but the model's patches are {patch} pixels: "
             f"give {patch}"
         )
-    return replace(preprocessing, multiple=patch)
+    return replace(preprocessing, patch_size=patch)
 
 
 def _noise(model: nn.Module, preprocessing: Preprocessing) -> Tensor:
     """An image of the model's size, on its device, in which no patch is like another."""
     weight = next(model.parameters(), torch.zeros(1))
-    shape = (1, len(preprocessing.mean), *preprocessing.size_hw)
+    shape = (1, len(preprocessing.mean), *preprocessing.input_size)
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
 
 
@@ -136,7 +136,7 @@ def _first_answer(module: nn.Module, preprocessing: Preprocessing) -> Any:
     try:
         return module(_noise(module, preprocessing))
     except Exception as error:  # whatever the user's own code raises
-        height, width = preprocessing.size_hw
+        height, width = preprocessing.input_size
         raise InputError(
             f"{type(module).__name__} can't be run on an image of {height} x {width} pixels with "
             f"{len(preprocessing.mean)} channels: {in_one_line(error)}"
@@ -155,7 +155,7 @@ def in_one_line(error: BaseException) -> str:
 
 def _class_names(module: nn.Module, outputs: Any, classes: int) -> tuple[str, ...]:
     """The names that the module brings, numbers for others, none for a vector of features."""
-    no_head = isinstance(module, ViT) and not module.config.classes
+    no_head = isinstance(module, ViT) and not module.config.num_classes
     if no_head or is_features(outputs) or getattr(module, "num_classes", None) == 0:
         return ()
     labels = getattr(getattr(module, "config", None), "id2label", None)

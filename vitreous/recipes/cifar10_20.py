@@ -7,10 +7,10 @@ Measured:  90.36 % top-1 on the 10,000 test images, 95 % interval 89.8 to 90.9 %
 """
 
 from vitreous.data.augment import Augment
-from vitreous.model.config import size
-from vitreous.training.distillation import TeacherSettings
+from vitreous.model.config import named_config
+from vitreous.training.distillation import DistillationSettings
 from vitreous.training.optimizer import OptimizerSettings
-from vitreous.training.progressive_resizing import ResolutionSettings
+from vitreous.training.progressive_resizing import ProgressiveResizing
 from vitreous.training.recipe import Recipe
 
 
@@ -19,12 +19,12 @@ def cifar10_20() -> Recipe:
     return Recipe(
         name="cifar10-20",
         data="cifar10",
-        model=size("mini/4-32", qk_norm=True),
+        model=named_config("mini/4-32", qk_norm=True),
         epochs=20,
         optimizer=OptimizerSettings(learning_rate=4e-3, adamw_learning_rate=3e-3),
-        resolution=ResolutionSettings(share=0.5),
-        teacher=TeacherSettings(share=0.7),
+        progressive_resizing=ProgressiveResizing(fraction=0.5),
+        distillation=DistillationSettings(weight=0.7),
         augment=Augment(flip=True, shift=3),
-        whitened_patches=True,
+        whiten_patch_embed=True,
         label_smoothing=0.1,
     )

@@ -7,9 +7,9 @@ Measured:  91.86 % top-1 on the 10,000 test images, 95 % interval 91.3 to 92.4 %
 """
 
 from vitreous.data.augment import Augment
-from vitreous.model.config import size
+from vitreous.model.config import named_config
 from vitreous.training.optimizer import OptimizerSettings
-from vitreous.training.progressive_resizing import ResolutionSettings
+from vitreous.training.progressive_resizing import ProgressiveResizing
 from vitreous.training.recipe import Recipe
 
 
@@ -18,10 +18,10 @@ def cifar10_20_stem() -> Recipe:
     return Recipe(
         name="cifar10-20-stem",
         data="cifar10",
-        model=size("small/4-32", depth=4, stem="conv", qk_norm=True),
+        model=named_config("small/4-32", depth=4, stem="conv", qk_norm=True),
         epochs=20,
         optimizer=OptimizerSettings(learning_rate=4e-3, adamw_learning_rate=3e-3),
-        resolution=ResolutionSettings(share=0.5),
+        progressive_resizing=ProgressiveResizing(fraction=0.5),
         augment=Augment(flip=True, shift=3),
         label_smoothing=0.1,
     )

@@ -7,9 +7,9 @@ Measured:  71.38 % ± 0.90 top-1 on the 10,000 test images (n = 3 seeds; 2026-11
 """
 
 from vitreous.data.augment import Augment
-from vitreous.model.config import size
+from vitreous.model.config import named_config
 from vitreous.training.optimizer import OptimizerSettings
-from vitreous.training.progressive_resizing import ResolutionSettings
+from vitreous.training.progressive_resizing import ProgressiveResizing
 from vitreous.training.recipe import Recipe
 
 
@@ -18,11 +18,11 @@ def cifar10_70() -> Recipe:
     return Recipe(
         name="cifar10-70",
         data="cifar10",
-        model=size("micro/4-32", depth=2, stem="conv", qk_norm=True),
+        model=named_config("micro/4-32", depth=2, stem="conv", qk_norm=True),
         epochs=0.9,
         batch_size=128,
-        optimizer=OptimizerSettings(learning_rate=6e-3, stem_pace=8, adamw_learning_rate=3e-3),
-        resolution=ResolutionSettings(share=0.6),
+        optimizer=OptimizerSettings(learning_rate=6e-3, stem_lr_scale=8, adamw_learning_rate=3e-3),
+        progressive_resizing=ProgressiveResizing(fraction=0.6),
         augment=Augment(flip=True, shift=3),
         label_smoothing=0.1,
     )

@@ -7,7 +7,7 @@ Measured:  99.39 % top-1 on the 10,000 test images, 95 % interval 99.2 to 99.5 %
 """
 
 from vitreous.data.augment import Augment
-from vitreous.model.config import size
+from vitreous.model.config import named_config
 from vitreous.training.optimizer import OptimizerSettings
 from vitreous.training.recipe import Recipe
 
@@ -17,7 +17,7 @@ def mnist() -> Recipe:
     return Recipe(
         name="mnist",
         data="mnist",
-        model=size("micro/4-32", image_size_hw=(28, 28), channels=1, qk_norm=True),
+        model=named_config("micro/4-32", image_size=(28, 28), in_chans=1, qk_norm=True),
         epochs=5,
         optimizer=OptimizerSettings(learning_rate=5e-3, adamw_learning_rate=5e-3),
         augment=Augment(shift=2),

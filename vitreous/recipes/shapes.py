@@ -18,7 +18,15 @@ def shapes() -> Recipe:
         name="shapes",
         data="shapes",
         model=ViTConfig(
-            (64, 64), 8, classes=8, width=96, depth=4, heads=3, stem="conv", stem_convolutions=1, qk_norm=True
+            (64, 64),
+            8,
+            num_classes=8,
+            embed_dim=96,
+            depth=4,
+            num_heads=3,
+            stem="conv",
+            stem_convs=1,
+            qk_norm=True,
         ),
         epochs=6,
         batch_size=128,

@@ -20,10 +20,10 @@ def tutorial() -> Recipe:
     return Recipe(
         name="tutorial",
         data="cifar10",
-        model=ViTConfig((32, 32), 4, classes=10, width=48, depth=4, heads=4),
+        model=ViTConfig((32, 32), 4, num_classes=10, embed_dim=48, depth=4, num_heads=4),
         epochs=20,
         optimizer=OptimizerSettings(kind="adamw", learning_rate=1e-2, weight_decay=0.01, betas=(0.9, 0.999)),
-        schedule=ScheduleSettings(warmup=0.0, shape="constant"),
+        schedule=ScheduleSettings(warmup_fraction=0.0, shape="constant"),
         augment=Augment(flip=True, shift=3),
         precision="fp32",
     )

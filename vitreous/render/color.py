@@ -12,9 +12,9 @@ from vitreous.errors import InputError, unknown
 
 COLORMAPS = ("cividis", "inferno", "magma", "plasma", "viridis")
 LOW_PERCENT, HIGH_PERCENT = 1.0, 99.5
-MOST_SAMPLES = 65_536
-FLAT = 1e-6
-LEAST_SIDE = 64
+MAX_SAMPLES = 65_536
+FLAT_TOLERANCE = 1e-6
+MIN_SIDE = 64
 
 
 @lru_cache(maxsize=len(COLORMAPS))
@@ -48,14 +48,16 @@ class Scale:
             raise InputError(f"a scale from {self.low} to {self.high} is none: give two finite values, the lower first")
 
     @property
-    def flat(self) -> bool:
+    def is_flat(self) -> bool:
         """Whether the two ends differ by no more than float32 rounding, so that nothing can be told apart."""
-        return self.high - self.low <= max(FLAT * max(abs(self.low), abs(self.high)), float(np.finfo(np.float32).tiny))
+        return self.high - self.low <= max(
+            FLAT_TOLERANCE * max(abs(self.low), abs(self.high)), float(np.finfo(np.float32).tiny)
+        )
 
     def apply(self, heat: np.ndarray) -> np.ndarray:
         """The map from `low` to `high` as float32 in [0, 1], same shape, clipped beyond; zeros if the scale is flat."""
         values = np.asarray(heat, dtype=np.float32)
-        if self.flat:
+        if self.is_flat:
             return np.zeros(values.shape, np.float32)
         scaled = values - np.float32(self.low)
         scaled /= np.float32(self.high - self.low)
@@ -71,11 +73,11 @@ class Scale:
         Raises:
             InputError: the map is not two-dimensional, is empty, or holds a value that is not finite.
         """
-        values = checked_map(heat)
-        step = max(1, math.isqrt(values.size // MOST_SAMPLES))
+        values = check_map(heat)
+        step = max(1, math.isqrt(values.size // MAX_SAMPLES))
         low, high = np.percentile(values[::step, ::step], [low_percent, high_percent])
         scale = cls(float(low), float(high))
-        return cls(float(values.min()), float(values.max())) if scale.flat else scale
+        return cls(float(values.min()), float(values.max())) if scale.is_flat else scale
 
     @classmethod
     def symmetric(cls, heat: np.ndarray, high_percent: float = HIGH_PERCENT) -> "Scale":
@@ -84,16 +86,16 @@ class Scale:
         Raises:
             InputError: as `robust`.
         """
-        size = cls.robust(np.abs(checked_map(heat)), high_percent=high_percent).high
+        size = cls.robust(np.abs(check_map(heat)), high_percent=high_percent).high
         return cls(-size, size)
 
     @classmethod
-    def fitting(cls, heat: np.ndarray, *, signed: bool = False) -> "Scale":
+    def for_map(cls, heat: np.ndarray, *, signed: bool = False) -> "Scale":
         """The map's own robust scale: around 0 for a signed one."""
         return cls.symmetric(heat) if signed else cls.robust(heat)
 
 
-class SteadyScale:
+class StabilizedScale:
     """One scale for a clip: taken from a first window of maps, adapting slowly, begun anew at a scene cut.
 
     `begin` takes the scale of a whole window at once: robust percentiles of all its values. After that each end moves
@@ -111,8 +113,8 @@ class SteadyScale:
 
     def begin(self, heats: Sequence[np.ndarray]) -> Scale:
         """Start anew, at a clip's begin or a scene cut, from a window of one or more float (height, width) maps."""
-        pooled = np.concatenate([as_enlarged(heat).ravel() for heat in heats])
-        self._scale, self._maps = Scale.fitting(pooled[None], signed=self._signed), len(heats)
+        pooled = np.concatenate([resize_coarse_map(heat).ravel() for heat in heats])
+        self._scale, self._maps = Scale.for_map(pooled[None], signed=self._signed), len(heats)
         return self._scale
 
     def update(self, heat: np.ndarray, step_seconds: float = 0.04) -> Scale:
@@ -120,34 +122,34 @@ class SteadyScale:
 
         The first map begins the clip where `begin` didn't.
         """
-        if self._scale is None or self._scale.flat:
+        if self._scale is None or self._scale.is_flat:
             return self.begin([heat])
-        new = Scale.fitting(as_enlarged(heat), signed=self._signed)
-        if not new.flat:
+        new = Scale.for_map(resize_coarse_map(heat), signed=self._signed)
+        if not new.is_flat:
             self._maps += 1
             share = max(1 - 0.5 ** (max(step_seconds, 0.0) / self._half_life), 1 / self._maps)
-            self._scale = _towards(new, self._scale, share)
+            self._scale = _move_towards(new, self._scale, share)
         return self._scale
 
 
-def _towards(new: Scale, old: Scale, share: float) -> Scale:
+def _move_towards(new: Scale, old: Scale, share: float) -> Scale:
     span = old.high - old.low
     low = old.low + share * min(max(new.low - old.low, -span), span)
     high = old.high + share * min(max(new.high - old.high, -span), span)
     return Scale(low, max(low, high))
 
 
-def as_enlarged(heat: np.ndarray) -> np.ndarray:
+def resize_coarse_map(heat: np.ndarray) -> np.ndarray:
     """A map of few cells as it looks when enlarged bilinearly, whose peaks are rarer than cells: float32, two sides."""
-    values = checked_map(heat)
-    times = -(-LEAST_SIDE // min(values.shape))
+    values = check_map(heat)
+    times = -(-MIN_SIDE // min(values.shape))
     if times <= 1:
         return values
     size_wh = (times * values.shape[1], times * values.shape[0])
     return np.asarray(Image.fromarray(values).resize(size_wh, Image.Resampling.BILINEAR))
 
 
-def checked_map(heat: np.ndarray) -> np.ndarray:
+def check_map(heat: np.ndarray) -> np.ndarray:
     """The map as a float32 (height, width) array, or InputError if it is no such thing or not finite everywhere."""
     values = np.asarray(heat, dtype=np.float32)
     if values.ndim != 2 or values.size == 0:

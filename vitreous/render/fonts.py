@@ -5,9 +5,9 @@ from pathlib import Path
 
 from PIL import ImageFont
 
-UNKNOWN_CHARACTER = "□"
-LONGEST_TEXT = 1000
-RIGHT_MARK, WRONG_MARK = "✓", "✗"
+MISSING_GLYPH = "□"
+MAX_TEXT_LENGTH = 1000
+CORRECT_MARK, WRONG_MARK = "✓", "✗"
 
 
 def font_path(*, bold: bool = False) -> Path:
@@ -18,7 +18,7 @@ def font_path(*, bold: bool = False) -> Path:
 
 
 @lru_cache(maxsize=128)
-def font(size_pixels: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+def load_font(size_pixels: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans at this size."""
     return ImageFont.truetype(str(font_path(bold=bold)), size_pixels)
 
@@ -31,24 +31,24 @@ def drawable_characters() -> frozenset[int]:
     return frozenset(FT2Font(str(font_path())).get_charmap())
 
 
-def drawable(text: str) -> str:
+def to_drawable(text: str) -> str:
     """The text on one line, with a box for every character that the font has no shape for.
 
     >>> drawable("a\\n cat")
     'a cat'
     """
-    text = " ".join(text[:LONGEST_TEXT].split())
+    text = " ".join(text[:MAX_TEXT_LENGTH].split())
     if text.isascii() and text.isprintable():
         return text
     known = drawable_characters()
     return "".join(
-        character if character.isprintable() and ord(character) in known else UNKNOWN_CHARACTER for character in text
+        character if character.isprintable() and ord(character) in known else MISSING_GLYPH for character in text
     )
 
 
-def ellipsise(text: str, face: ImageFont.FreeTypeFont, width_pixels: float) -> str:
+def truncate_text(text: str, face: ImageFont.FreeTypeFont, width_pixels: float) -> str:
     """The text, cut short with an ellipsis if it is wider than `width_pixels`; empty if not even that fits."""
-    text = drawable(text)
+    text = to_drawable(text)
     if face.getlength(text) <= width_pixels:
         return text
     fits, too_long = -1, len(text)
@@ -61,14 +61,14 @@ def ellipsise(text: str, face: ImageFont.FreeTypeFont, width_pixels: float) -> s
     return text[:fits].rstrip() + "…" if fits >= 0 else ""
 
 
-def wrap(text: str, face: ImageFont.FreeTypeFont, width_pixels: float, most_lines: int) -> list[str]:
+def wrap_text(text: str, face: ImageFont.FreeTypeFont, width_pixels: float, most_lines: int) -> list[str]:
     """The text broken between words into at most `most_lines` lines of `width_pixels`, the last one ellipsised."""
-    words = drawable(text).split(" ")
+    words = to_drawable(text).split(" ")
     lines = []
     while words and len(lines) < most_lines - 1:
         taken = 1
         while taken < len(words) and face.getlength(" ".join(words[: taken + 1])) <= width_pixels:
             taken += 1
-        lines.append(ellipsise(" ".join(words[:taken]), face, width_pixels))
+        lines.append(truncate_text(" ".join(words[:taken]), face, width_pixels))
         words = words[taken:]
-    return [*lines, ellipsise(" ".join(words), face, width_pixels)] if words else lines
+    return [*lines, truncate_text(" ".join(words), face, width_pixels)] if words else lines

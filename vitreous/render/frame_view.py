@@ -6,18 +6,18 @@ import numpy as np
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.render.color import Scale, checked_map
-from vitreous.render.guided import follow_edges
+from vitreous.render.color import Scale, check_map
+from vitreous.render.guided import guided_filter
 from vitreous.render.image import check_image
 from vitreous.render.overlay import DIMMING
-from vitreous.render.upsample import Box, enlarged_levels, inner_box
+from vitreous.render.upsample import Box, clip_box, upsample_to_image
 
-LARGE_FROM = 480
+HALF_RESOLUTION_FROM = 480
 """The shorter side in pixels from which on 2 x 2 share a level: a map is then so much coarser that nobody sees it."""
 
 
 @dataclass(frozen=True)
-class ShownMap:
+class HeatmapLayer:
     """One map over an image.
 
     Attributes:
@@ -30,17 +30,17 @@ class ShownMap:
         colors: float (rows, columns, 3) in [0, 1], drawn instead of the heat where the map has colors of its own.
     """
 
-    heat: np.ndarray = field(repr=False)
+    heatmap: np.ndarray = field(repr=False)
     scale: Scale
     title: str = ""
     box: Box | None = None
     signed: bool = False
-    ends: str = ""
+    end_labels: str = ""
     colors: np.ndarray | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
-class Shot:
+class FrameView:
     """One frame to be drawn.
 
     Attributes:
@@ -52,19 +52,19 @@ class Shot:
     """
 
     image_u8: np.ndarray = field(repr=False)
-    maps: tuple[ShownMap, ...]
-    answer: str = ""
-    words: str = ""
+    layers: tuple[HeatmapLayer, ...]
+    prediction: str = ""
+    caption: str = ""
     dimming: float = DIMMING
 
     def __post_init__(self) -> None:
         check_image(self.image_u8)
-        if not self.maps:
+        if not self.layers:
             raise InputError("a frame without a map can't be drawn: give at least one")
 
 
 @dataclass(frozen=True)
-class Look:
+class DrawStyle:
     """How a clip is drawn: strength of the effect (0 to 1), maps brought to the image's edges, names and legend."""
 
     strength: float = 1.0
@@ -76,21 +76,23 @@ class Look:
             raise InputError(f"strength {self.strength} is outside [0, 1]: give 0 for none, 1 for the full effect")
 
 
-def fine_heat(image_u8: np.ndarray, shown: ShownMap, look: Look) -> np.ndarray:
+def refine_heatmap(image_u8: np.ndarray, shown: HeatmapLayer, look: DrawStyle) -> np.ndarray:
     """The map at the resolution it is to be enlarged from: its own, or finer and along the image's edges."""
-    return follow_edges(shown.heat, image_u8, shown.box) if look.edges else checked_map(shown.heat)
+    return guided_filter(shown.heatmap, image_u8, shown.box) if look.edges else check_map(shown.heatmap)
 
 
-def levels_on(image_u8: np.ndarray, shown: ShownMap, look: Look) -> np.ndarray:
+def upsample_levels(image_u8: np.ndarray, shown: HeatmapLayer, look: DrawStyle) -> np.ndarray:
     """The map's levels on the image, uint8, one for each pixel or for 2 x 2: as `overlay_levels` takes them."""
-    heat, size_hw = fine_heat(image_u8, shown, look), (image_u8.shape[0], image_u8.shape[1])
-    return enlarged_levels(heat, shown.scale, size_hw, shown.box, step=2 if min(size_hw) >= LARGE_FROM else 1)
+    heat, size_hw = refine_heatmap(image_u8, shown, look), (image_u8.shape[0], image_u8.shape[1])
+    return upsample_to_image(
+        heat, shown.scale, size_hw, shown.box, step=2 if min(size_hw) >= HALF_RESOLUTION_FROM else 1
+    )
 
 
-def colors_on(image_u8: np.ndarray, shown: ShownMap) -> np.ndarray:
+def upsample_colors(image_u8: np.ndarray, shown: HeatmapLayer) -> np.ndarray:
     """The map's own colors on the image: float32 of its shape in [0, 1], bilinear; black beyond the box."""
     assert shown.colors is not None
-    top, left, bottom, right = inner_box(shown.box, (image_u8.shape[0], image_u8.shape[1]))
+    top, left, bottom, right = clip_box(shown.box, (image_u8.shape[0], image_u8.shape[1]))
     colors = np.zeros(image_u8.shape, np.float32)
     small = Image.fromarray(np.rint(np.clip(shown.colors, 0, 1) * 255).astype(np.uint8))
     seen = small.resize((right - left, bottom - top), Image.Resampling.BILINEAR)

@@ -3,15 +3,15 @@
 import numpy as np
 from PIL import Image
 
-from vitreous.render.color import checked_map
-from vitreous.render.upsample import Box, enlarged, inner_box
+from vitreous.render.color import check_map
+from vitreous.render.upsample import Box, clip_box, resize_plane
 
 STATISTICS_SIDE = 96
 RESULT_SIDE = 480
 SMOOTHNESS = 0.02**2
 
 
-def follow_edges(heat: np.ndarray, image_u8: np.ndarray, box: Box | None = None) -> np.ndarray:
+def guided_filter(heat: np.ndarray, image_u8: np.ndarray, box: Box | None = None) -> np.ndarray:
     """A float (rows, columns) map enlarged so that it follows the image's edges: float32, longest side at most 480.
 
     The map spans `box`, (top, left, bottom, right) in pixels of the image, uint8 (height, width, 3), or all of it;
@@ -22,23 +22,23 @@ def follow_edges(heat: np.ndarray, image_u8: np.ndarray, box: Box | None = None)
     Raises:
         InputError: the map is not two-dimensional, is empty, or holds a value that is not finite.
     """
-    values = checked_map(heat)
-    top, left, bottom, right = inner_box(box, (image_u8.shape[0], image_u8.shape[1]))
+    values = check_map(heat)
+    top, left, bottom, right = clip_box(box, (image_u8.shape[0], image_u8.shape[1]))
     seen = image_u8[top:bottom, left:right]
-    fine = shrunk(seen, RESULT_SIDE)
-    coarse = shrunk(fine, STATISTICS_SIDE)
-    target = enlarged(values, coarse.shape[:2])
+    fine = downsample(seen, RESULT_SIDE)
+    coarse = downsample(fine, STATISTICS_SIDE)
+    target = resize_plane(values, coarse.shape[:2])
     guide = coarse.astype(np.float32) / 255
     cell = max(coarse.shape[0] / values.shape[0], coarse.shape[1] / values.shape[1])
-    slope, offset = local_fit(guide, target, max(1, round(cell)))
-    planes = [enlarged(plane, fine.shape[:2]) for plane in (*np.moveaxis(slope, 2, 0), offset)]
+    slope, offset = fit_linear_model(guide, target, max(1, round(cell)))
+    planes = [resize_plane(plane, fine.shape[:2]) for plane in (*np.moveaxis(slope, 2, 0), offset)]
     result = planes[3]
     for channel in range(3):
         result = result + planes[channel] * (fine[..., channel] * np.float32(1 / 255))
-    return with_mean(np.clip(result, values.min(), values.max()), values)
+    return match_mean(np.clip(result, values.min(), values.max()), values)
 
 
-def local_fit(guide: np.ndarray, target: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
+def fit_linear_model(guide: np.ndarray, target: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
     """Slope (height, width, 3) and offset (height, width) of the target's local fit to the guide's colors."""
     mean_guide, mean_target = box_mean(guide, radius), box_mean(target[..., None], radius)
     covariance = box_mean(guide * target[..., None], radius) - mean_guide * mean_target
@@ -63,7 +63,7 @@ def box_mean(planes: np.ndarray, radius: int) -> np.ndarray:
     return planes.astype(np.float32)
 
 
-def with_mean(result: np.ndarray, values: np.ndarray) -> np.ndarray:
+def match_mean(result: np.ndarray, values: np.ndarray) -> np.ndarray:
     """The result drawn towards the map's greatest or least value, by as much as gives it the map's mean again."""
     missing = float(values.mean(dtype=np.float64) - result.mean(dtype=np.float64))
     end = values.max() if missing > 0 else values.min()
@@ -73,7 +73,7 @@ def with_mean(result: np.ndarray, values: np.ndarray) -> np.ndarray:
     return result + np.float32(missing / room) * (end - result)
 
 
-def shrunk(image_u8: np.ndarray, longest: int) -> np.ndarray:
+def downsample(image_u8: np.ndarray, longest: int) -> np.ndarray:
     """The image reduced by a whole factor, each pixel the mean of those it stands for, to at most `longest`."""
     factor = -(-max(image_u8.shape[:2]) // longest)
     return np.asarray(Image.fromarray(np.ascontiguousarray(image_u8)).reduce(factor)) if factor > 1 else image_u8

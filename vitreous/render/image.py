@@ -26,7 +26,7 @@ def as_image(image: np.ndarray | Image.Image) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(image))
 
 
-def fitted(image: np.ndarray | Image.Image, box_hw: tuple[int, int]) -> Image.Image:
+def resize_to_fit(image: np.ndarray | Image.Image, box_hw: tuple[int, int]) -> Image.Image:
     """The image as large as fits into `box_hw` pixels, its proportions kept (each side at least one pixel).
 
     An image much smaller than the box keeps its pixels visible as squares; any other is resampled smoothly.

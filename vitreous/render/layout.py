@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 from vitreous.render.theme import HAIRLINE, PAPER
 
 
-def placed(block: Image.Image, size_hw: tuple[int, int], align_hw: tuple[float, float] = (0, 0)) -> Image.Image:
+def place_on_paper(block: Image.Image, size_hw: tuple[int, int], align_hw: tuple[float, float] = (0, 0)) -> Image.Image:
     """The block on a paper of `size_hw` pixels, which it must fit; `align_hw` 0 is top or left, 1 bottom or right."""
     assert block.height <= size_hw[0] and block.width <= size_hw[1], (block.size, size_hw)
     paper = Image.new("RGB", (size_hw[1], size_hw[0]), PAPER)
@@ -16,17 +16,17 @@ def placed(block: Image.Image, size_hw: tuple[int, int], align_hw: tuple[float, 
     return paper
 
 
-def stacked(blocks: Sequence[Image.Image], gap: int = 0, align: float = 0.0) -> Image.Image:
+def stack(blocks: Sequence[Image.Image], gap: int = 0, align: float = 0.0) -> Image.Image:
     """The blocks under each other, `gap` pixels apart; `align` 0 is left, 1 right."""
-    return grid([[block] for block in blocks], (gap, 0), (0, align))
+    return arrange_grid([[block] for block in blocks], (gap, 0), (0, align))
 
 
-def beside(blocks: Sequence[Image.Image], gap: int = 0, align: float = 0.0) -> Image.Image:
+def side_by_side(blocks: Sequence[Image.Image], gap: int = 0, align: float = 0.0) -> Image.Image:
     """The blocks beside each other, `gap` pixels apart; `align` 0 is top, 1 bottom."""
-    return grid([blocks], (0, gap), (align, 0))
+    return arrange_grid([blocks], (0, gap), (align, 0))
 
 
-def grid(
+def arrange_grid(
     rows: Sequence[Sequence[Image.Image | None]], gap_hw: tuple[int, int], align_hw: tuple[float, float] = (0, 0)
 ) -> Image.Image:
     """The blocks in rows and columns as high and wide as their largest; rows may be short, and None leaves a hole."""
@@ -49,11 +49,11 @@ def grid(
     return paper
 
 
-def margined(block: Image.Image, margin: int) -> Image.Image:
+def add_margin(block: Image.Image, margin: int) -> Image.Image:
     """The block with a margin of paper on all sides."""
     return ImageOps.expand(block, margin, PAPER)
 
 
-def outlined(block: Image.Image) -> Image.Image:
+def add_border(block: Image.Image) -> Image.Image:
     """The block in a hairline one pixel wide, so that a white image has an edge on white paper."""
     return ImageOps.expand(block, 1, HAIRLINE)

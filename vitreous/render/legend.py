@@ -6,15 +6,15 @@ from math import ceil
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vitreous.render.contours import HALO, HEIGHTS, LINE_COLORS
-from vitreous.render.fonts import drawable, ellipsise, font
-from vitreous.render.overlay import AGAINST, FOR, overlay_levels
+from vitreous.render.contours import HALO, LEVELS, LINE_COLORS
+from vitreous.render.fonts import load_font, to_drawable, truncate_text
+from vitreous.render.overlay import NEGATIVE_COLOR, POSITIVE_COLOR, overlay_levels
 from vitreous.render.spotlight import spotlight
 from vitreous.render.text import LABEL_SHARE, draw_box, translucent
 from vitreous.render.theme import LABEL_MUTED, LABEL_PAPER
 
 GRAY = 128
-BAR_LETTERS = 6.5
+BAR_LENGTH = 6.5
 """The bar's length in heights of letters."""
 SMALLEST_LETTERS = 9
 SEPARATOR = " · "
@@ -31,7 +31,7 @@ def bar_pixels(length: int, thickness: int, kind: str = "overlay") -> np.ndarray
         return np.empty((thickness, 0, 3), np.uint8)
     length, thickness = max(8, length), max(3, thickness)
     if "contour" in kind:
-        colors = (AGAINST, FOR) if "signed" in kind else LINE_COLORS
+        colors = (NEGATIVE_COLOR, POSITIVE_COLOR) if "signed" in kind else LINE_COLORS
         bar = np.empty((thickness, length, 3), np.uint8)
         bar[:] = HALO
         edges = np.linspace(0, length, len(colors) + 1).astype(int)
@@ -43,10 +43,10 @@ def bar_pixels(length: int, thickness: int, kind: str = "overlay") -> np.ndarray
     return spotlight(gray, levels) if kind == "spotlight" else overlay_levels(gray, levels, signed=kind == "signed")
 
 
-def bar_words(kind: str, ends: str = "") -> str:
+def bar_caption(kind: str, ends: str = "") -> str:
     """What must be said about the bar: `ends`, the meanings of a signed map's two, or where contours run."""
     if kind == "contour":
-        return "lines at " + ", ".join(f"{100 * height:.0f}" for height in HEIGHTS) + " %"
+        return "lines at " + ", ".join(f"{100 * height:.0f}" for height in LEVELS) + " %"
     return ends if "signed" in kind else ""
 
 
@@ -67,17 +67,17 @@ def legend_box(
     """The box for these words on images of this size, as `label_box` gives it."""
     natural = 0.86 * LABEL_SHARE * (size_hw[0] * size_hw[1]) ** 0.5
     letters = max(SMALLEST_LETTERS, round(natural))
-    margin, padding, face = round(letters * 0.8), round(letters * 0.62), font(letters)
-    bar = bar_pixels(round(BAR_LETTERS * letters), max(4, round(0.42 * letters)), kind)
+    margin, padding, face = round(letters * 0.8), round(letters * 0.62), load_font(letters)
+    bar = bar_pixels(round(BAR_LENGTH * letters), max(4, round(0.42 * letters)), kind)
     room = size_hw[1] - 2 * (margin + padding)
     taken = padding + bar.shape[1]
-    of_bar = bar_words(kind, ends)
-    whole = taken + face.getlength(drawable(SEPARATOR.join(text for text in (words, of_bar) if text)))
+    of_bar = bar_caption(kind, ends)
+    whole = taken + face.getlength(to_drawable(SEPARATOR.join(text for text in (words, of_bar) if text)))
     share = min(1, (natural + 0.5) / SMALLEST_LETTERS)
-    said = parts_within(words, of_bar, face, ceil(share * min(room, whole)) - taken)
+    said = fit_caption(words, of_bar, face, ceil(share * min(room, whole)) - taken)
     if face.getlength(said) + taken > room:
         bar = bar_pixels(0, 0, "own")
-    shown = ellipsise(said, face, room) if room > 3 * letters else ""
+    shown = truncate_text(said, face, room) if room > 3 * letters else ""
     gap = padding if shown and bar.size else 0
     text_width = ceil(face.getlength(shown))
     height, width = round(1.9 * letters), 2 * padding + text_width + gap + bar.shape[1]
@@ -93,7 +93,7 @@ def legend_box(
     return added, see_through, margin
 
 
-def parts_within(words: str, of_bar: str, face: ImageFont.FreeTypeFont, width_pixels: float) -> str:
+def fit_caption(words: str, of_bar: str, face: ImageFont.FreeTypeFont, width_pixels: float) -> str:
     """As many of the words' parts, from the first, as fit before the bar's own words; the first one in any case.
 
     The bar's own words go last, after all other parts but the method's name.
@@ -101,4 +101,4 @@ def parts_within(words: str, of_bar: str, face: ImageFont.FreeTypeFont, width_pi
     parts = words.split(SEPARATOR)
     shorter = [[*parts[:count], of_bar] for count in range(len(parts), 0, -1)] + [parts[:1]]
     joined = [SEPARATOR.join(part for part in some if part) for some in shorter]
-    return next((said for said in joined if face.getlength(drawable(said)) <= width_pixels), joined[-1])
+    return next((said for said in joined if face.getlength(to_drawable(said)) <= width_pixels), joined[-1])

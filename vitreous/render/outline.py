@@ -7,11 +7,11 @@ from vitreous.errors import InputError
 from vitreous.render.image import check_image
 from vitreous.render.theme import INK, PAPER
 
-WIDTH_SHARE = 0.007
+OUTLINE_WIDTH_FRACTION = 0.007
 """Of the shorter side: how wide the line is."""
 
 
-def outline(image_u8: np.ndarray, mask: np.ndarray, color: str = PAPER) -> np.ndarray:
+def draw_outline(image_u8: np.ndarray, mask: np.ndarray, color: str = PAPER) -> np.ndarray:
     """A copy of the image, uint8 (height, width, 3), with a line around the mask, bool (height, width).
 
     The line lies inside the object and a dark one around it outside, so that it is seen on any ground.
@@ -22,14 +22,14 @@ def outline(image_u8: np.ndarray, mask: np.ndarray, color: str = PAPER) -> np.nd
     check_image(image_u8)
     if mask.shape != image_u8.shape[:2]:
         raise InputError(f"a mask of {mask.shape} doesn't fit an image of {image_u8.shape[:2]} (height, width)")
-    width = max(1, round(WIDTH_SHARE * min(mask.shape)))
+    width = max(1, round(OUTLINE_WIDTH_FRACTION * min(mask.shape)))
     drawn = image_u8.copy()
-    drawn[grown(mask, width) & ~mask] = ImageColor.getrgb(INK)
-    drawn[mask & grown(~mask, width)] = ImageColor.getrgb(color)
+    drawn[dilate(mask, width) & ~mask] = ImageColor.getrgb(INK)
+    drawn[mask & dilate(~mask, width)] = ImageColor.getrgb(color)
     return drawn
 
 
-def grown(mask: np.ndarray, steps: int) -> np.ndarray:
+def dilate(mask: np.ndarray, steps: int) -> np.ndarray:
     """The mask with its neighbors, the four beside and eight around in turns: an octagon of so many steps."""
     for step in range(steps):
         padded = np.pad(mask, 1)

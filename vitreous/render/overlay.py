@@ -10,16 +10,16 @@ from functools import lru_cache
 import numpy as np
 
 from vitreous.errors import InputError
-from vitreous.render.color import Scale, checked_map, color_table, to_levels
+from vitreous.render.color import Scale, check_map, color_table, to_levels
 from vitreous.render.image import check_image
 
 DIMMING, GRAYING, GLOW, TINT = 0.64, 0.8, 0.58, 0.6
-FOR, AGAINST = (255, 138, 40), (40, 150, 255)
-UNSHADED = 0.45  # the light that a map's own colors keep where the image is black
-HOTTEST = 0.76  # beyond it inferno is so pale that it would wash the image out
-DIMMED_BRIGHTNESS, LEAST_DIMMING = 0.2, 0.3
+POSITIVE_COLOR, NEGATIVE_COLOR = (255, 138, 40), (40, 150, 255)
+MIN_SHADE = 0.45  # the light that a map's own colors keep where the image is black
+GLOW_COLOR_MAX = 0.76  # beyond it inferno is so pale that it would wash the image out
+MIN_BRIGHTNESS, MIN_DIMMING = 0.2, 0.3
 """The mean brightness that dimming leaves an image at least, as far as it may be so mild."""
-SAMPLED_PIXELS = 4096
+MAX_SAMPLED_PIXELS = 4096
 PIXELS_PER_BAND = 65_536
 
 
@@ -42,19 +42,19 @@ def overlay(
         InputError: image and map differ in size, are of the wrong kind or not finite, or strength is outside [0, 1].
     """
     check_image(image_u8)
-    heat = checked_map(heat)
+    heat = check_map(heat)
     if heat.shape != image_u8.shape[:2]:
         raise InputError(
             f"a map of {heat.shape[0]}x{heat.shape[1]} does not fit an image of "
             f"{image_u8.shape[0]}x{image_u8.shape[1]} (height x width): resize the map to the image first"
         )
-    levels = to_levels((scale or Scale.fitting(heat, signed=signed)).apply(heat))
+    levels = to_levels((scale or Scale.for_map(heat, signed=signed)).apply(heat))
     return overlay_levels(image_u8, levels, strength, dimming_for(brightness(image_u8)), signed=signed)
 
 
 def brightness(image_u8: np.ndarray) -> float:
     """The mean of an image's values, 0 to 1, from some of its pixels."""
-    step = max(1, math.isqrt(image_u8.shape[0] * image_u8.shape[1] // SAMPLED_PIXELS))
+    step = max(1, math.isqrt(image_u8.shape[0] * image_u8.shape[1] // MAX_SAMPLED_PIXELS))
     return float(image_u8[::step, ::step].mean()) / 255
 
 
@@ -63,7 +63,7 @@ def dimming_for(bright: float) -> float:
 
     In steps of a hundredth, which can't be seen, so that few tables are made.
     """
-    return round(min(DIMMING, max(LEAST_DIMMING, 1 - DIMMED_BRIGHTNESS / max(bright, 1e-6))), 2)
+    return round(min(DIMMING, max(MIN_DIMMING, 1 - MIN_BRIGHTNESS / max(bright, 1e-6))), 2)
 
 
 def overlay_levels(
@@ -75,14 +75,14 @@ def overlay_levels(
     signed: bool = False,
 ) -> np.ndarray:
     """The overlay from a map's 256 levels, uint8 (height, width), or one for each 2 x 2 pixels (halves rounded up)."""
-    table = for_levels(blend_table(float(strength), dimming, signed=signed), image_u8, levels)
+    table = per_level(blend_table(float(strength), dimming, signed=signed), image_u8, levels)
     drawn = np.empty(image_u8.shape, np.uint8)
-    for image, level, target in bands(image_u8, levels, drawn):
+    for image, level, target in row_bands(image_u8, levels, drawn):
         blend(image, level, table, target)
     return drawn
 
 
-def for_levels(table: np.ndarray, image_u8: np.ndarray, levels: np.ndarray) -> np.ndarray:
+def per_level(table: np.ndarray, image_u8: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """The table, uint16, or for levels of 2 x 2 pixels one of pairs, uint32: then one look-up serves two columns."""
     height, width = image_u8.shape[:2]
     if levels.shape == (height, width):
@@ -91,12 +91,12 @@ def for_levels(table: np.ndarray, image_u8: np.ndarray, levels: np.ndarray) -> n
     return table * np.uint32(0x10001)
 
 
-def looked_up(row: np.ndarray, levels: np.ndarray, width: int) -> np.ndarray:
+def apply_lut(row: np.ndarray, levels: np.ndarray, width: int) -> np.ndarray:
     """What a table from `for_levels` says of these levels, for each column of pixels: uint16."""
     return np.take(row, levels).view(np.uint16)[..., :width]
 
 
-def bands(image: np.ndarray, levels: np.ndarray, drawn: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+def row_bands(image: np.ndarray, levels: np.ndarray, drawn: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
     """Image, levels and target in pieces that fit the processor's cache.
 
     Images are (rows, step, width, 3) views, levels (rows, 1, ...): a row of them serves `step` rows of pixels, 1 or
@@ -112,7 +112,7 @@ def bands(image: np.ndarray, levels: np.ndarray, drawn: np.ndarray) -> Iterator[
         yield image[pixels].reshape(shape), levels[first:last, None], drawn[pixels].reshape(shape)
 
 
-def paint(image_u8: np.ndarray, colors: np.ndarray) -> np.ndarray:
+def colorize(image_u8: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """Lay colors of a map's own, float (height, width, 3) in [0, 1], over `image_u8`, uint8 of the same shape.
 
     The image shows through as light and shade.
@@ -124,7 +124,7 @@ def paint(image_u8: np.ndarray, colors: np.ndarray) -> np.ndarray:
     if colors.shape != image_u8.shape:
         raise InputError(f"colors of shape {colors.shape} do not fit an image of shape {image_u8.shape}: resize them")
     gray = image_u8 @ np.array([0.299, 0.587, 0.114], np.float32) / 255
-    shade = UNSHADED + (1 - UNSHADED) * gray[..., None]
+    shade = MIN_SHADE + (1 - MIN_SHADE) * gray[..., None]
     return np.rint(np.clip(colors, 0, 1) * shade * 255).astype(np.uint8)
 
 
@@ -140,7 +140,7 @@ def blend_table(strength: float, dimming: float = DIMMING, *, signed: bool = Fal
         raise InputError(f"strength {strength} is outside [0, 1]: give 0 for none, 1 for the full effect")
     heat = np.abs(np.linspace(-1, 1, 256)) if signed else np.linspace(0, 1, 256)
     unseen = strength * (1 - heat * heat * (3 - 2 * heat))
-    hues = signed_hues() if signed else color_table()[np.rint(heat * HOTTEST * 255).astype(int)].T / 255
+    hues = signed_colors() if signed else color_table()[np.rint(heat * GLOW_COLOR_MAX * 255).astype(int)].T / 255
     opacity = strength * GLOW * heat**1.5
     glow, tint = opacity * hues, 1 - TINT * opacity * (1 - hues)
     light = (1 - glow) * tint * (1 - dimming * unseen)
@@ -149,9 +149,9 @@ def blend_table(strength: float, dimming: float = DIMMING, *, signed: bool = Fal
     return np.floor(table * 256 + 1e-9).astype(np.uint16)
 
 
-def signed_hues() -> np.ndarray:
+def signed_colors() -> np.ndarray:
     """The glow of each of 256 levels from wholly against to wholly for: float (3, 256) in [0, 1]."""
-    sides = [np.repeat(np.array(color)[:, None], 128, axis=1) for color in (AGAINST, FOR)]
+    sides = [np.repeat(np.array(color)[:, None], 128, axis=1) for color in (NEGATIVE_COLOR, POSITIVE_COLOR)]
     return np.concatenate(sides, axis=1) / 255
 
 
@@ -163,7 +163,7 @@ def blend(image: np.ndarray, levels: np.ndarray, table: np.ndarray, drawn: np.nd
     gray += np.multiply(channels[2], 29, out=work)
     gray >>= 8
     for channel, values in enumerate(channels):
-        own_share, gray_share, added = (looked_up(row, levels, image.shape[2]) for row in table[channel])
+        own_share, gray_share, added = (apply_lut(row, levels, image.shape[2]) for row in table[channel])
         added += 128
         values *= own_share
         values += np.multiply(gray, gray_share, out=work)

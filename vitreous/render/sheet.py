@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vitreous.errors import InputError
-from vitreous.render.fonts import RIGHT_MARK, WRONG_MARK, font
-from vitreous.render.image import as_image, fitted
-from vitreous.render.layout import beside, grid, margined, outlined, placed, stacked
-from vitreous.render.outline import outline
+from vitreous.render.fonts import CORRECT_MARK, WRONG_MARK, load_font
+from vitreous.render.image import as_image, resize_to_fit
+from vitreous.render.layout import add_border, add_margin, arrange_grid, place_on_paper, side_by_side, stack
+from vitreous.render.outline import draw_outline
 from vitreous.render.overlay import overlay
 from vitreous.render.text import Line, text_block
 from vitreous.render.theme import INK, MUTED, PAPER, RIGHT, WRONG
@@ -104,20 +104,20 @@ def tile(
         names = [text_block([Line(text, size, MUTED)], ROW_TITLE_WIDTH, shrink=True) for text in row_titles]
         titles = [*([None] if headings else []), *names, *[None] * len(rows)]
         rows = [[name, *row] for name, row in zip(titles, rows, strict=False)]
-    return _sheet([grid(rows, (gap, gap), (0.5, 0))], title, legends)
+    return _sheet([arrange_grid(rows, (gap, gap), (0.5, 0))], title, legends)
 
 
 def _row(tiles: Sequence[Tile], width: int, size_pixels: int) -> list[Image.Image | None]:
     """One row of tiles, equally high, their images centerd on one line and their captions starting on another."""
     images = [_shown(each.image, (round(width * 1.5), width), each.marked) for each in tiles]
     height = max(image.height for image in images)
-    cells = [placed(image, (height, width), (0.5, 0.5)) for image in images]
+    cells = [place_on_paper(image, (height, width), (0.5, 0.5)) for image in images]
     for i, each in enumerate(tiles):
         lines = [Line(text, size_pixels, MUTED if k else each.color, bold=not k) for k, text in enumerate(each.lines)]
         if lines:
-            cells[i] = stacked([cells[i], text_block(lines, width)], gap=6)
+            cells[i] = stack([cells[i], text_block(lines, width)], gap=6)
     tallest = max(cell.height for cell in cells)
-    return [placed(cell, (tallest, width)) for cell in cells]
+    return [place_on_paper(cell, (tallest, width)) for cell in cells]
 
 
 def layers_by_heads(overlays: Sequence[Sequence[np.ndarray]], title: str = "layers by heads") -> Image.Image:
@@ -150,15 +150,15 @@ def draw_explanation(
     the rest: the truth, the method, the layer, the head. What is `marked`, bool (height, width), is outlined in both.
     """
     panels = [_panel(image, name, marked) for image, name in zip(images_u8, ("input", legend.name), strict=True)]
-    images = beside(panels, gap=36)
+    images = side_by_side(panels, gap=36)
     width = max(NARROWEST_TEXT, images.width)
     heading = text_block([_verdict(title, right, 30, most_lines=2)], width)
     bar = color_bar(min(380, width // 2), legend) if legend.ends else None
     written = [Line(line, 19, MUTED, most_lines=2) for line in lines]
     notes = text_block(written, width if bar is None else width - bar.width - 36)
-    foot = notes if bar is None else placed(bar, (max(bar.height, notes.height), width), (0, 1))
+    foot = notes if bar is None else place_on_paper(bar, (max(bar.height, notes.height), width), (0, 1))
     foot.paste(notes, (0, 0))
-    return margined(stacked([heading, images, foot], gap=20), MARGIN)
+    return add_margin(stack([heading, images, foot], gap=20), MARGIN)
 
 
 def _panel(image: np.ndarray, name: str, marked: np.ndarray | None) -> Image.Image:
@@ -166,21 +166,21 @@ def _panel(image: np.ndarray, name: str, marked: np.ndarray | None) -> Image.Ima
     factor = max(1.0, COMFORTABLE_PANEL / max(rgb.size))
     box_hw = (round(rgb.height * factor), round(rgb.width * factor))
     shown = _shown(rgb, (min(LARGEST_PANEL_HW[0], box_hw[0]), min(LARGEST_PANEL_HW[1], box_hw[1])), marked)
-    return _named(name, outlined(shown))
+    return _named(name, add_border(shown))
 
 
 def _shown(image: np.ndarray | Image.Image, box_hw: tuple[int, int], marked: np.ndarray | None) -> Image.Image:
     """The image fitted into a box, and on it a thin line around what is marked, closed at the image's border."""
-    shown = fitted(image, box_hw)
+    shown = resize_to_fit(image, box_hw)
     if marked is None:
         return shown
     mask = np.asarray(Image.fromarray(marked).resize(shown.size, Image.Resampling.NEAREST))
     framed = np.pad(np.asarray(shown), ((1, 1), (1, 1), (0, 0)), mode="edge")
-    return Image.fromarray(outline(framed, np.pad(mask, 1))[1:-1, 1:-1])
+    return Image.fromarray(draw_outline(framed, np.pad(mask, 1))[1:-1, 1:-1])
 
 
 def _named(name: str, block: Image.Image) -> Image.Image:
-    return stacked([text_block([Line(name, 17, MUTED)], 300, shrink=True), block], gap=8)
+    return stack([text_block([Line(name, 17, MUTED)], 300, shrink=True), block], gap=8)
 
 
 def color_bar(width_pixels: int, legend: Legend) -> Image.Image:
@@ -196,15 +196,15 @@ def color_bar(width_pixels: int, legend: Legend) -> Image.Image:
     rows: list[list[Image.Image | None]] = [[words[0], bar, words[1]]]
     if legend.values:
         low, high = (text_block([Line(text, 14, MUTED)], length, shrink=True) for text in legend.values)
-        ticks = placed(high, (high.height, max(length, low.width + high.width + 16)), (0, 1))
+        ticks = place_on_paper(high, (high.height, max(length, low.width + high.width + 16)), (0, 1))
         ticks.paste(low, (0, 0))
         rows.append([None, ticks])
-    return grid(rows, (2, 12), (0.5, 0.5))
+    return arrange_grid(rows, (2, 12), (0.5, 0.5))
 
 
 def _verdict(text: str, right: bool | None, size_pixels: int, most_lines: int = 1) -> Line:
     """The text with the mark and in the color of a right or a wrong answer; plain where the truth is not known."""
-    mark = "" if right is None else f"{RIGHT_MARK if right else WRONG_MARK} "
+    mark = "" if right is None else f"{CORRECT_MARK if right else WRONG_MARK} "
     color = INK if right is None else RIGHT if right else WRONG
     return Line(mark + text, size_pixels, color, bold=True, most_lines=most_lines)
 
@@ -228,22 +228,22 @@ def gallery(
     blocks = [_answer(item, pair, height) for item, pair in zip(rows, images, strict=True)]
     columns = min(4, len(blocks))
     table = [blocks[i : i + columns] for i in range(0, len(blocks), columns)]
-    return _sheet([grid(table, (28, 32))], title, legends)
+    return _sheet([arrange_grid(table, (28, 32))], title, legends)
 
 
 def _answer(item: GalleryItem, pair: Sequence[Image.Image], height: int) -> Image.Image:
-    images = beside([placed(image, (height, GALLERY_SIDE), (0.5, 0.5)) for image in pair], gap=4)
+    images = side_by_side([place_on_paper(image, (height, GALLERY_SIDE), (0.5, 0.5)) for image in pair], gap=4)
     right = None if item.truth is None else item.truth == item.prediction
     lines = [_verdict(f"{item.prediction} {100 * item.probability:.0f} %", right, 17)] if item.prediction else []
     if item.truth is not None:
         lines.append(Line(f"truth: {item.truth}", 15, MUTED))
-    return stacked([images, text_block(lines, images.width)], gap=8) if lines else images
+    return stack([images, text_block(lines, images.width)], gap=8) if lines else images
 
 
 def _sheet(blocks: list[Image.Image], title: str, legends: Sequence[Legend]) -> Image.Image:
     width = max(NARROWEST_TEXT if legends or len(title) > SHORT_TITLE else 240, blocks[0].width)
     heading = [text_block([Line(title, 24, bold=True, most_lines=2)], width)] if title else []
-    return margined(stacked([*heading, *blocks, *_foot(legends, width)], gap=24), MARGIN)
+    return add_margin(stack([*heading, *blocks, *_foot(legends, width)], gap=24), MARGIN)
 
 
 def _foot(legends: Sequence[Legend], width_pixels: int) -> list[Image.Image]:
@@ -255,7 +255,7 @@ def _foot(legends: Sequence[Legend], width_pixels: int) -> list[Image.Image]:
     words += ["each map on a scale of its own"] if bars else []
     notes = text_block([Line(" · ".join(words), 17, MUTED, most_lines=3)], width_pixels)
     wide = sum(bar.width for bar in bars) + 48 * (len(bars) - 1)
-    return [stacked([*([beside(bars, gap=48)] if bars and wide <= width_pixels else bars), notes], gap=8)]
+    return [stack([*([side_by_side(bars, gap=48)] if bars and wide <= width_pixels else bars), notes], gap=8)]
 
 
 def draw_patches(image_u8: np.ndarray, patch_size_hw: tuple[float, float], grid_hw: tuple[int, int]) -> Image.Image:
@@ -274,13 +274,13 @@ def draw_patches(image_u8: np.ndarray, patch_size_hw: tuple[float, float], grid_
             f"{grid_hw[0]}x{grid_hw[1]} patches of {patch_size_hw[0]:g}x{patch_size_hw[1]:g} pixels do not fit a "
             f"image of {image.height}x{image.width} (height x width): give the patch size in this image's pixels"
         )
-    shown = fitted(image, PATCHES_PANEL_HW)
+    shown = resize_to_fit(image, PATCHES_PANEL_HW)
     rows = _edges(patch_size_hw[0] * shown.height / image.height, grid_hw[0], shown.height)
     columns = _edges(patch_size_hw[1] * shown.width / image.width, grid_hw[1], shown.width)
     apart = _pulled_apart(shown, rows, columns)
     count = f"{grid_hw[0]} × {grid_hw[1]} = {grid_hw[0] * grid_hw[1]} patches"
-    panels = [_named("image", outlined(_cut(shown, rows, columns))), _named(count, margined(apart, 1))]
-    return margined(beside(panels, gap=44), MARGIN)
+    panels = [_named("image", add_border(_cut(shown, rows, columns))), _named(count, add_margin(apart, 1))]
+    return add_margin(side_by_side(panels, gap=44), MARGIN)
 
 
 def _edges(step_pixels: float, count: int, limit: int) -> list[int]:
@@ -308,7 +308,7 @@ def _pulled_apart(shown: Image.Image, rows: list[int], columns: list[int]) -> Im
     gap = min(12, max(1, round(0.16 * side)))
     size_wh = (columns[-1] + gap * (len(columns) - 2), rows[-1] + gap * (len(rows) - 2))
     apart = Image.new("RGB", size_wh, PAPER)
-    draw, face = ImageDraw.Draw(apart), font(min(17, max(1, round(side * 0.27))), bold=True)
+    draw, face = ImageDraw.Draw(apart), load_font(min(17, max(1, round(side * 0.27))), bold=True)
     for row in range(len(rows) - 1):
         for column in range(len(columns) - 1):
             left, top = columns[column] + gap * column, rows[row] + gap * row

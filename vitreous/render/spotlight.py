@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from vitreous.render.overlay import bands, for_levels, looked_up
+from vitreous.render.overlay import apply_lut, per_level, row_bands
 
 DARKEST = 0.2
 LIT_FROM = 0.62
@@ -16,10 +16,10 @@ def spotlight(image_u8: np.ndarray, levels: np.ndarray, strength: float = 1.0, *
 
     Of a signed map, what speaks for and what speaks against is lit alike.
     """
-    table = for_levels(light_table(float(strength), signed=signed), image_u8, levels)
+    table = per_level(light_table(float(strength), signed=signed), image_u8, levels)
     drawn = np.empty(image_u8.shape, np.uint8)
-    for image, level, target in bands(image_u8, levels, drawn):
-        light = looked_up(table, level, image.shape[2])
+    for image, level, target in row_bands(image_u8, levels, drawn):
+        light = apply_lut(table, level, image.shape[2])
         for channel in range(3):
             lit = image[..., channel].astype(np.uint16)
             lit *= light

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
 from vitreous.errors import unknown
-from vitreous.render.fonts import ellipsise, font, wrap
+from vitreous.render.fonts import load_font, truncate_text, wrap_text
 from vitreous.render.image import check_image
 from vitreous.render.theme import INK, LABEL_INK, LABEL_MUTED, LABEL_PAPER, PAPER
 
@@ -45,16 +45,16 @@ def text_block(lines: Sequence[Line], width_pixels: int, *, shrink: bool = False
     written = [
         (part, line)
         for line in lines
-        for part in wrap(line.text, font(line.size_pixels, bold=line.bold), width_pixels, line.most_lines)
+        for part in wrap_text(line.text, load_font(line.size_pixels, bold=line.bold), width_pixels, line.most_lines)
     ]
-    widths = [int(-(-font(line.size_pixels, bold=line.bold).getlength(part) // 1)) for part, line in written]
+    widths = [int(-(-load_font(line.size_pixels, bold=line.bold).getlength(part) // 1)) for part, line in written]
     width = min(width_pixels, max(widths, default=1)) if shrink else width_pixels
     height = sum(line_height(line.size_pixels) for _, line in written)
     block = Image.new("RGB", (max(1, width), max(1, height)), PAPER)
     draw, top = ImageDraw.Draw(block), 0
     for (part, line), part_width in zip(written, widths, strict=True):
         place = (round(align * (width - part_width)), top + line_height(line.size_pixels) // 2)
-        draw.text(place, part, fill=line.color, font=font(line.size_pixels, bold=line.bold), anchor="lm")
+        draw.text(place, part, fill=line.color, font=load_font(line.size_pixels, bold=line.bold), anchor="lm")
         top += line_height(line.size_pixels)
     return block
 
@@ -94,8 +94,8 @@ def label_box(lines: tuple[str, ...], size_hw: tuple[int, int]) -> tuple[np.ndar
     size = max(SMALLEST_LABEL, round(LABEL_SHARE * (size_hw[0] * size_hw[1]) ** 0.5))
     margin, padding, step = round(size * 0.8), round(size * 0.62), line_height(size)
     room_hw = (size_hw[0] - 2 * (margin + padding), size_hw[1] - 2 * (margin + padding))
-    faces = [font(size, bold=not i) for i in range(len(lines))]
-    shown = [ellipsise(line, face, room_hw[1]) for line, face in zip(lines, faces, strict=True)]
+    faces = [load_font(size, bold=not i) for i in range(len(lines))]
+    shown = [truncate_text(line, face, room_hw[1]) for line, face in zip(lines, faces, strict=True)]
     shown = shown[: max(0, room_hw[0] // step)]
     if not any(shown):
         return None

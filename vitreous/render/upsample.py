@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from vitreous.render.color import Scale, checked_map, to_levels
+from vitreous.render.color import Scale, check_map, to_levels
 
 Box = Sequence[float]
 
 
-def enlarged_levels(
+def upsample_to_image(
     heat: np.ndarray, scale: Scale, size_hw: tuple[int, int], box: Box | None = None, *, step: int = 1
 ) -> np.ndarray:
     """The levels, uint8 (⌈height / step⌉, ⌈width / step⌉), of a float (rows, columns) map laid over an image.
@@ -21,9 +21,9 @@ def enlarged_levels(
     Raises:
         InputError: the map is not two-dimensional, is empty, or holds a value that is not finite.
     """
-    levels = Image.fromarray(to_levels(scale.apply(checked_map(heat))))
+    levels = Image.fromarray(to_levels(scale.apply(check_map(heat))))
     rows, columns = (-(-side // step) for side in size_hw)
-    top, left, bottom, right = inner_box(box, size_hw)
+    top, left, bottom, right = clip_box(box, size_hw)
     top, left, bottom, right = top // step, left // step, -(-bottom // step), -(-right // step)
     seen = np.asarray(levels.resize((right - left, bottom - top), Image.Resampling.BILINEAR))
     if seen.shape == (rows, columns):
@@ -33,7 +33,7 @@ def enlarged_levels(
     return whole
 
 
-def on_image(heat: np.ndarray, box: Box, size_hw: tuple[int, int]) -> tuple[np.ndarray, Box]:
+def crop_to_image(heat: np.ndarray, box: Box, size_hw: tuple[int, int]) -> tuple[np.ndarray, Box]:
     """The part of a map (rows, columns, ...) over `box` that lies on an image, and the box of that part.
 
     Cells are kept or left out whole: where there are bars around an image, they are as wide as some cells.
@@ -47,7 +47,7 @@ def on_image(heat: np.ndarray, box: Box, size_hw: tuple[int, int]) -> tuple[np.n
     return heat[down, across], kept
 
 
-def inner_box(box: Box | None, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+def clip_box(box: Box | None, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
     """The box in whole pixels, at least one wide and high and inside the image."""
     if box is None:
         return 0, 0, *size_hw
@@ -58,7 +58,7 @@ def inner_box(box: Box | None, size_hw: tuple[int, int]) -> tuple[int, int, int,
     return top, left, bottom, right
 
 
-def enlarged(plane: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
+def resize_plane(plane: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
     """The plane at another size, bilinear."""
     image = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
     return np.asarray(image.resize((size_hw[1], size_hw[0]), Image.Resampling.BILINEAR))

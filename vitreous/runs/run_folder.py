@@ -11,7 +11,7 @@ from typing import Any
 
 from vitreous.errors import InputError
 from vitreous.files import make_folder, read_json, reason, write_text
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 
 UNFINISHED_HEADER = ".recipe.*.part.json"
 """What a kill leaves of a run that has only just begun."""
@@ -148,14 +148,14 @@ def _finite(value: float | str | None) -> float | str | None:
     return value
 
 
-def results_folder(model: str | Path | Classifier, output: str | Path | None, name: str) -> Path:
+def results_folder(model: str | Path | ImageClassifier, output: str | Path | None, name: str) -> Path:
     """The folder asked for, the run's own, or one called `name` where the user stands.
 
     Raises:
         InputError: the model is one in memory and no folder is named, or the folder is a file.
     """
     if output is None:
-        if isinstance(model, Classifier):
+        if isinstance(model, ImageClassifier):
             raise InputError("this model has no folder of its own: name one for the results with --output")
         output = model if RunFolder(Path(model)).recipe.is_file() else name
     folder = Path(output)

@@ -13,45 +13,45 @@ from torch.nn import functional
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.model.convolution import stages
+from vitreous.model.conv_stem import conv_stages
 from vitreous.training.optimizer import OptimizerSettings
 
 
 @dataclass(frozen=True)
-class TeacherSettings:
+class DistillationSettings:
     """How much of a model's loss is its teacher's word, and what that teacher is.
 
     The teacher's own loss is plain cross-entropy, without label smoothing, which would blur what it says of unlikely
     classes (Müller et al. 2019, section 4). `optimizer.clip_norm` is about the model's gradients alone.
     """
 
-    share: float = 0.0
+    weight: float = 0.0
     """Of the model's loss; 0 for no teacher."""
     temperature: float = 2.0
     """What both logits are divided by, so that more is heard of classes that are unlikely."""
-    width: int = 48
+    teacher_width: int = 48
     """Channels of the first of three stages; the others have 8/3 as many. Each stage halves the sides."""
-    learning_rate: float = 2.5e-2
+    teacher_learning_rate: float = 2.5e-2
     """Peak rate of Muon for its convolutions."""
-    adamw_learning_rate: float = 1e-2
+    teacher_adamw_learning_rate: float = 1e-2
     """Peak rate of AdamW for the rest of it."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share < 1:
-            raise InputError(f"teacher.share is {self.share}: it must be at least 0 and below 1")
+        if not 0 <= self.weight < 1:
+            raise InputError(f"teacher.share is {self.weight}: it must be at least 0 and below 1")
         if not 0 < self.temperature < math.inf:
             raise InputError(f"teacher.temperature is {self.temperature}: it must be above 0")
-        if self.width < 1:
-            raise InputError(f"teacher.width is {self.width}: give channels, 1 or more")
+        if self.teacher_width < 1:
+            raise InputError(f"teacher.width is {self.teacher_width}: give channels, 1 or more")
         for name in ("learning_rate", "adamw_learning_rate"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"teacher.{name} is {getattr(self, name)}: it must be at least 0")
 
-    def optimizer(self) -> OptimizerSettings:
+    def teacher_optimizer(self) -> OptimizerSettings:
         """How the teacher's gradients become steps."""
         return OptimizerSettings(
-            learning_rate=self.learning_rate,
-            adamw_learning_rate=self.adamw_learning_rate,
+            learning_rate=self.teacher_learning_rate,
+            adamw_learning_rate=self.teacher_adamw_learning_rate,
             weight_decay=0,
             momentum=0.85,
         )
@@ -64,15 +64,15 @@ class Teacher(nn.Module):
     at a time, so that nothing depends on how a batch is cut up.
     """
 
-    def __init__(self, settings: TeacherSettings, model: ViTConfig) -> None:
+    def __init__(self, settings: DistillationSettings, model: ViTConfig) -> None:
         super().__init__()
-        wide = round(settings.width * 8 / 3)
-        widths = [model.channels, settings.width, wide, wide]
-        blocks = stages(widths)
+        wide = round(settings.teacher_width * 8 / 3)
+        widths = [model.in_chans, settings.teacher_width, wide, wide]
+        blocks = conv_stages(widths)
         for block in blocks:
             block.reset_parameters()
         self.blocks = nn.ModuleList(blocks)
-        self.head = nn.Linear(wide, model.classes)
+        self.head = nn.Linear(wide, model.num_classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -84,7 +84,7 @@ class Teacher(nn.Module):
         return self.head(features.amax((2, 3)))
 
 
-class Taught(nn.Module):
+class DistilledModel(nn.Module):
     """A model and its teacher, asked together."""
 
     def __init__(self, model: nn.Module, teacher: Teacher) -> None:
@@ -96,12 +96,14 @@ class Taught(nn.Module):
         return self.model(images), self.teacher(images)
 
 
-def distillation(logits: Tensor, told: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
+def distillation_loss(
+    logits: Tensor, teacher_logits: Tensor, temperature: float, weights: Tensor | None = None
+) -> Tensor:
     """The mean cross-entropy in nats of a model's softened logits with its teacher's, both (batch, classes).
 
     Times the temperature squared, so that its gradients don't shrink with it (Hinton et al. 2015, "Distilling the
     Knowledge in a Neural Network", section 2). With `weights` (batch), a weighted mean.
     """
-    truth = (told.detach().float() / temperature).softmax(1)
+    truth = (teacher_logits.detach().float() / temperature).softmax(1)
     terms = functional.cross_entropy(logits.float() / temperature, truth, reduction="none") * temperature**2
     return terms.mean() if weights is None else (terms * weights).sum() / weights.sum()

@@ -18,38 +18,38 @@ from torch import Tensor
 from vitreous import runtime
 from vitreous.errors import InputError
 
-KEY = "vitreous/last-words"
-GRACE = 3.0
+FAILURE_KEY = "vitreous/last-words"
+GRACE_SECONDS = 3.0
 """Seconds for the words to arrive, and for the first to fail to print them before torchrun ends it."""
-BROKEN_CONNECTION = re.compile(r"gloo|nccl|connection|socket|peer|broken pipe|timed? ?out", re.IGNORECASE)
+CONNECTION_ERROR = re.compile(r"gloo|nccl|connection|socket|peer|broken pipe|timed? ?out", re.IGNORECASE)
 
 
 Result = TypeVar("Result")
-JOINING = timedelta(minutes=2)
-TIMEOUTS = {"cuda": timedelta(seconds=50), "cpu": timedelta(minutes=10)}
+JOIN_TIMEOUT = timedelta(minutes=2)
+STEP_TIMEOUTS = {"cuda": timedelta(seconds=50), "cpu": timedelta(minutes=10)}
 """How long a process waits for the others within a step. gloo (on the processor) learns at once that a process has
 ended; nccl (on GPUs) learns it only by waiting."""
-PATIENCE = timedelta(hours=2)
+RANK0_TIMEOUT = timedelta(hours=2)
 """How long the others wait while the first process reads, writes or draws."""
-LAUNCH = "vitreous/launch"
+LAUNCH_KEY = "vitreous/launch"
 
 
-class LastWords:
+class FailureBroadcast:
     """Who failed first, and of what; kept where torchrun lets the processes meet."""
 
     def __init__(self, store: dist.Store, rank: int) -> None:
         self.store, self.rank = store, rank
         self.host = os.environ.get("GROUP_RANK", "0")
 
-    def end(self, error: Exception) -> None:
+    def exit_if_peer_failed(self, error: Exception) -> None:
         """Return if `error` is this process' own and for it to say; else end it as the others' failure demands.
 
         Raises:
             InputError: another process failed, and nobody on this host has said so.
             SystemExit: it is said already.
         """
-        lost = is_lost(error)
-        first = self._heard() if lost else self._said(error)
+        lost = is_peer_lost(error)
+        first = self._wait_for_failure() if lost else self._publish(error)
         if first is None:
             if lost:
                 raise InputError(
@@ -59,109 +59,109 @@ class LastWords:
             return
         if first["rank"] == self.rank:
             return
-        time.sleep(GRACE)
+        time.sleep(GRACE_SECONDS)
         if first["host"] == self.host:
             raise SystemExit(2) from error
         raise InputError(f"process {first['rank']}, on another host, failed: {first['words']}") from error
 
-    def _said(self, error: Exception) -> dict | None:
+    def _publish(self, error: Exception) -> dict | None:
         """Say it, unless another was first; the words of the first."""
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         mine = json.dumps({"rank": self.rank, "host": self.host, "words": f"{kind}{error}"})
         try:
-            first = json.loads(self.store.compare_set(KEY, "", mine))
+            first = json.loads(self.store.compare_set(FAILURE_KEY, "", mine))
         except (RuntimeError, ValueError):  # the meeting place is gone with the process that kept it
             return None
         # What fails in all processes alike is said once; an error of one's own is always said.
         return first if first["words"] == f"{kind}{error}" else None
 
-    def _heard(self) -> dict | None:
+    def _wait_for_failure(self) -> dict | None:
         """What another process said, for which there may be a moment to wait."""
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + GRACE_SECONDS
         try:
-            while not self.store.check([KEY]):
+            while not self.store.check([FAILURE_KEY]):
                 if time.monotonic() > deadline:
                     return None
                 time.sleep(0.1)
-            return json.loads(self.store.get(KEY))
+            return json.loads(self.store.get(FAILURE_KEY))
         except (RuntimeError, ValueError):
             return None
 
 
-def is_lost(error: Exception) -> bool:
+def is_peer_lost(error: Exception) -> bool:
     """Whether it says no more than that another process can't be reached."""
     return isinstance(error, dist.DistError) or (
-        type(error) is RuntimeError and BROKEN_CONNECTION.search(str(error)) is not None
+        type(error) is RuntimeError and CONNECTION_ERROR.search(str(error)) is not None
     )
 
 
 @dataclass(frozen=True)
-class Processes:
+class DistributedContext:
     """The processes of a run, each of which holds one of these; a run by itself has one, and nothing to wait for."""
 
     rank: int = 0
-    count: int = 1
-    patient: dist.ProcessGroup | None = None
+    world_size: int = 1
+    rank0_group: dist.ProcessGroup | None = None
     """All of them, on the processor, with a long timeout."""
-    launch: str | None = None
+    launch_id: str | None = None
     """A mark that torchrun's start has to itself, and keeps when it starts the processes again (--max-restarts)."""
 
     @property
-    def is_first(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this is the process that writes."""
         return self.rank == 0
 
-    def share(self, count: int) -> slice:
+    def shard(self, count: int) -> slice:
         """This process' part of `count` things in a row; the parts differ by one at most."""
-        return part_of(count, self.rank, self.count)
+        return shard_of(count, self.rank, self.world_size)
 
-    def from_first(self, action: Callable[[], Result]) -> Result:
+    def broadcast_from_rank0(self, action: Callable[[], Result]) -> Result:
         """Do something in the first process alone; all get its result, or the InputError that it raised."""
-        if self.count == 1:
+        if self.world_size == 1:
             return action()
         said: list[Any] = [None, None]
-        if self.is_first:
+        if self.is_rank0:
             try:
                 said[0] = action()
             except InputError as error:
                 said[1] = error
-        dist.broadcast_object_list(said, src=0, group=self.patient)
+        dist.broadcast_object_list(said, src=0, group=self.rank0_group)
         if said[1] is not None:
             raise said[1]
         return said[0]
 
-    def one_reads_first(self, action: Callable[[], Result]) -> Result:
+    def local_rank0_first(self, action: Callable[[], Result]) -> Result:
         """Do something in each process, in one of each host before the others, so that they find what it downloaded."""
-        result = action() if self.count == 1 or runtime.local_rank() == 0 else None
-        if self.count > 1:
-            dist.barrier(group=self.patient)
+        result = action() if self.world_size == 1 or runtime.local_rank() == 0 else None
+        if self.world_size > 1:
+            dist.barrier(group=self.rank0_group)
         return action() if result is None else result
 
     def any(self, flag: bool) -> bool:
         """Whether it is so in one of them at least."""
-        if self.count == 1:
+        if self.world_size == 1:
             return flag
         found = torch.tensor([flag], dtype=torch.int32)
         dist.all_reduce(found, dist.ReduceOp.MAX)
         return bool(found)
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum over the processes, element by element."""
-        if self.count > 1:
+        if self.world_size > 1:
             values = values.clone()
             dist.all_reduce(values)
         return values
 
-    def all_of(self, value: Result) -> list[Result]:
+    def all_gather(self, value: Result) -> list[Result]:
         """What each process has, by rank."""
-        if self.count == 1:
+        if self.world_size == 1:
             return [value]
-        values: list[Any] = [None] * self.count
-        dist.all_gather_object(values, value, group=self.patient)
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.rank0_group)
         return values
 
 
-def part_of(count: int, index: int, parts: int) -> slice:
+def shard_of(count: int, index: int, parts: int) -> slice:
     """The part `index` of `parts` nearly equal ones of `count` things in a row.
 
     >>> [part_of(10, index, 4) for index in range(4)]
@@ -171,7 +171,7 @@ def part_of(count: int, index: int, parts: int) -> slice:
 
 
 @contextmanager
-def together(device: torch.device) -> Generator[Processes]:
+def init_distributed(device: torch.device) -> Generator[DistributedContext]:
     """Join the processes that torchrun has started, if it has, and part in good order.
 
     One that fails tells the others why; they end too, and the error is said once on each host.
@@ -181,38 +181,38 @@ def together(device: torch.device) -> Generator[Processes]:
     """
     count = runtime.processes()
     if count == 1 and not dist.is_torchelastic_launched():
-        yield Processes()
+        yield DistributedContext()
         return
-    store, rank, launch = join(device)
+    store, rank, launch = init_process_group(device)
     if count == 1:
-        yield Processes(launch=launch)
+        yield DistributedContext(launch_id=launch)
         return
-    patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+    patient = dist.new_group(backend="gloo", timeout=RANK0_TIMEOUT)
     try:
-        yield Processes(rank, count, patient, launch)
+        yield DistributedContext(rank, count, patient, launch)
         dist.barrier(group=patient)
     except Exception as error:
-        LastWords(store, rank).end(error)
+        FailureBroadcast(store, rank).exit_if_peer_failed(error)
         raise
     dist.destroy_process_group()
 
 
-def join(device: torch.device) -> tuple[dist.Store, int, str]:
+def init_process_group(device: torch.device) -> tuple[dist.Store, int, str]:
     """Meet the other processes where the environment says, and make the group of all of them, if there are others.
 
     Where they meet, which process this is, and the mark of torchrun's start.
     """
     place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     try:
-        store, rank, count = next(dist.rendezvous("env://", timeout=JOINING))
-        store.set_timeout(JOINING)
-        launch = store.compare_set(LAUNCH, "", uuid4().hex).decode()
+        store, rank, count = next(dist.rendezvous("env://", timeout=JOIN_TIMEOUT))
+        store.set_timeout(JOIN_TIMEOUT)
+        launch = store.compare_set(LAUNCH_KEY, "", uuid4().hex).decode()
         if count == 1:
             return store, rank, launch
         # Where torchrun starts a run again, the store still holds the addresses of the processes that are dead.
         store = dist.PrefixStore(f"attempt {runtime.restarts()}", store)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "cpu:gloo"
-        timeout = TIMEOUTS[device.type]
+        timeout = STEP_TIMEOUTS[device.type]
         if device.type == "cuda":
             torch.cuda.set_device(device)
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)

@@ -7,7 +7,7 @@ import torch
 from vitreous.model.vit import ViT
 
 
-class WeightAverage:
+class ModelEma:
     """Exponential moving average of a model's weights and buffers, itself a model (`model`).
 
     The decay is at most (1 + n) / (10 + n) after n updates, so that the first weights are soon forgotten

@@ -10,15 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
-from vitreous.training.sharding import spread_like, whole
+from vitreous.model.vit import NO_WEIGHT_DECAY, SwiGLU
+from vitreous.training.sharding import distribute_like, full_tensor
 
 Key = TypeVar("Key", bound=Hashable)
 
-BLOCKS = ("blocks.", "stem.blocks.")
+MUON_PREFIXES = ("blocks.", "patch_embed.convs.")
 """What the names of weights begin with that Muon is for, where they are matrices."""
-
-STACKED = {"qkv": 3, "gate_and_value": 2}
-"""Maps that hold several matrices in their rows, by name; Muon orthogonalizes each by itself."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +26,14 @@ class OptimizerSettings:
     kind: Literal["muon", "adamw"] = "muon"
     learning_rate: float = 3e-3
     """Peak rate of Muon; of AdamW if `kind` is adamw."""
-    stem_pace: float = 4.0
+    stem_lr_scale: float = 4.0
     """Times `learning_rate`: the peak rate of Muon for the convolutions of a stem, which learn best at more."""
     adamw_learning_rate: float = 3e-3
     """Peak rate of AdamW for what Muon leaves: biases, norms, embeddings, head."""
     weight_decay: float = 0.05
     momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.98)
-    clip_norm: float | None = None
+    clip_grad_norm: float | None = None
     """Longest gradient (norm over all weights); longer ones are shortened to it."""
 
     def __post_init__(self) -> None:
@@ -45,8 +43,8 @@ class OptimizerSettings:
         for name, share in (("momentum", self.momentum), ("betas", self.betas[0]), ("betas", self.betas[1])):
             if not 0 <= share < 1:
                 raise InputError(f"{name} is {share}: it must be at least 0 and below 1")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise InputError(f"clip_norm is {self.clip_norm}: it must be above 0")
+        if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
+            raise InputError(f"clip_norm is {self.clip_grad_norm}: it must be above 0")
 
 
 def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> dict[str, torch.optim.Optimizer]:
@@ -56,41 +54,44 @@ def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> dict[str,
     """
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     muon = settings.kind == "muon"
-    hidden = {name for name, weight in named if muon and name.startswith(BLOCKS) and weight.ndim == 2}
+    hidden = {name for name, weight in named if muon and name.startswith(MUON_PREFIXES) and weight.ndim == 2}
     rest = [(name, weight) for name, weight in named if name not in hidden]
     rate = settings.adamw_learning_rate if settings.kind == "muon" else settings.learning_rate
     groups = [
-        {"params": [w for n, w in rest if decays(n, w)], "weight_decay": settings.weight_decay},
-        {"params": [w for n, w in rest if not decays(n, w)], "weight_decay": 0.0},
+        {"params": [w for n, w in rest if uses_weight_decay(n, w)], "weight_decay": settings.weight_decay},
+        {"params": [w for n, w in rest if not uses_weight_decay(n, w)], "weight_decay": 0.0},
     ]
     optimizers: dict[str, torch.optim.Optimizer] = {
         "adamw": torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, betas=settings.betas, fused=True)
     }
     if hidden:
-        paces = {name: settings.stem_pace if name.startswith("stem.") else 1.0 for name in hidden}
-        matrices = [Matrix(weight, stacked_in(name), paces[name]) for name, weight in named if name in hidden]
+        paces = {name: settings.stem_lr_scale if name.startswith("patch_embed.") else 1.0 for name in hidden}
+        matrices = [MuonParam(weight, count_stacked(model, name), paces[name]) for name, weight in named if name in hidden]
         optimizers["muon"] = Muon(matrices, settings.learning_rate, settings.momentum, settings.weight_decay)
     return optimizers
 
 
-def decays(name: str, weight: Tensor) -> bool:
+def uses_weight_decay(name: str, weight: Tensor) -> bool:
     """Whether weight decay pulls at this weight."""
-    return weight.ndim > 1 and not name.startswith(("positions.", "prefix"))
+    return weight.ndim > 1 and name not in NO_WEIGHT_DECAY
 
 
-def stacked_in(name: str) -> int:
-    """How many matrices of their own a weight holds, one below the other."""
-    return next((count for part, count in STACKED.items() if f".{part}." in name), 1)
+def count_stacked(model: nn.Module, name: str) -> int:
+    """How many matrices of their own a weight holds, one below the other: query, key and value; gate and value."""
+    owner, _, layer = name.removesuffix(".weight").rpartition(".")
+    if layer == "qkv":
+        return 3
+    return 2 if layer == "fc1" and isinstance(model.get_submodule(owner), SwiGLU) else 1
 
 
-class Matrix(NamedTuple):
+class MuonParam(NamedTuple):
     """A weight that Muon is for."""
 
     weight: Tensor
     stacked: int = 1
     """Matrices one below the other in its rows: 3 in a joint query-key-value map. They are orthogonalized separately,
     where torch.optim.Muon would take them as one."""
-    pace: float = 1.0
+    lr_scale: float = 1.0
     """Times the learning rate."""
 
 
@@ -100,10 +101,12 @@ class Muon(torch.optim.Optimizer):
     Matrices of one shape go through the iteration as one batch.
     """
 
-    def __init__(self, matrices: Iterable[Matrix], learning_rate: float, momentum: float, weight_decay: float) -> None:
+    def __init__(
+        self, matrices: Iterable[MuonParam], learning_rate: float, momentum: float, weight_decay: float
+    ) -> None:
         groups: defaultdict[tuple[int, float], list[Tensor]] = defaultdict(list)
         for matrix in matrices:
-            groups[matrix.stacked, matrix.pace].append(matrix.weight)
+            groups[matrix.stacked, matrix.lr_scale].append(matrix.weight)
         params = [
             {"params": weights, "stacked": stacked, "lr": pace * learning_rate}
             for (stacked, pace), weights in groups.items()
@@ -116,13 +119,13 @@ class Muon(torch.optim.Optimizer):
         parts: dict[tuple[int, int], Tensor] = {}
         for group in self.param_groups:
             for weight in group["params"]:
-                update = whole(self._momentum_update(weight, group["momentum"]))
+                update = full_tensor(self._momentum_update(weight, group["momentum"]))
                 parts |= {(id(weight), row): part for row, part in enumerate(update.chunk(group["stacked"]))}
-        directions = orthogonalized(parts)
+        directions = orthogonalize_batched(parts)
         for group in self.param_groups:
             for weight in group["params"]:
                 rows = [directions[id(weight), row] for row in range(group["stacked"])]
-                direction = spread_like(torch.cat(rows) if len(rows) > 1 else rows[0], weight)
+                direction = distribute_like(torch.cat(rows) if len(rows) > 1 else rows[0], weight)
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.add_(direction, alpha=-group["lr"] * 0.2 * max(rows[0].shape) ** 0.5)
 
@@ -136,7 +139,7 @@ class Muon(torch.optim.Optimizer):
         return weight.grad.lerp(state["momentum"], momentum)
 
 
-def orthogonalized(matrices: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
+def orthogonalize_batched(matrices: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
     """Each matrix orthogonalized; those of one shape as one batch."""
     by_shape: defaultdict[tuple[int, ...], list[Key]] = defaultdict(list)
     for key, matrix in matrices.items():
@@ -166,21 +169,21 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
 class ScheduleSettings:
     """A linear warm-up over the first share of the steps, then linear or cosine to zero, or at the peak to the end."""
 
-    warmup: float = 0.1
+    warmup_fraction: float = 0.1
     shape: Literal["linear", "cosine", "constant"] = "linear"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.warmup < 1:
-            raise InputError(f"schedule.warmup is {self.warmup}: it must be at least 0 and below 1")
+        if not 0 <= self.warmup_fraction < 1:
+            raise InputError(f"schedule.warmup is {self.warmup_fraction}: it must be at least 0 and below 1")
 
 
-def factor(step: int, steps: int, settings: ScheduleSettings) -> float:
+def lr_multiplier(step: int, steps: int, settings: ScheduleSettings) -> float:
     """The share of the peak learning rate at `step` of `steps`: above 0 at step 0; 0 after the last step, or 1.
 
     >>> [round(factor(step, 10, ScheduleSettings(warmup=0.2)), 3) for step in (0, 1, 2, 6, 10)]
     [0.5, 1.0, 1.0, 0.5, 0.0]
     """
-    warmup = settings.warmup * steps
+    warmup = settings.warmup_fraction * steps
     if step < warmup:
         return min(1.0, (step + 1) / warmup)
     if settings.shape == "constant":

@@ -11,18 +11,18 @@ from typing import Any
 import torch
 
 from vitreous.data.image_set import ImageSet
-from vitreous.data.sources import absolute, parse
+from vitreous.data.sources import absolute_source, parse_source
 from vitreous.errors import InputError
 from vitreous.files import read_json
 from vitreous.records import from_dict, override, to_dict
 from vitreous.runs.run_folder import RunFolder
 from vitreous.training.recipe import Recipe
 
-CHANGEABLE = ("accumulate", "checkpoint_activations", "shard_weights", "checkpoint_seconds", "tensorboard")
+RESUMABLE_SETTINGS = ("accumulate", "checkpoint_activations", "shard_weights", "checkpoint_seconds", "tensorboard")
 """Settings that a run may go on with otherwise: they are about time, memory and files, not about what is learned."""
 
 
-def header_of(recipe: Recipe, facts: Mapping[str, Any], place: str, launch: str | None) -> dict[str, Any]:
+def run_metadata(recipe: Recipe, facts: Mapping[str, Any], place: str, launch: str | None) -> dict[str, Any]:
     """What recipe.json says: every value, the versions, on what and by which start of torchrun, and which data."""
     return {
         "vitreous": version("vitreous"),
@@ -36,14 +36,14 @@ def header_of(recipe: Recipe, facts: Mapping[str, Any], place: str, launch: str 
     }
 
 
-def data_facts(source: str, training: ImageSet, validation: ImageSet) -> dict[str, Any]:
+def describe_data(source: str, training: ImageSet, validation: ImageSet) -> dict[str, Any]:
     """By which a run knows its data again."""
     sizes = {"training": len(training), "validation": len(validation)}
     prints = {"fingerprint": training.fingerprint(), "validation_fingerprint": validation.fingerprint()}
     return {"source": source, **prints, **sizes}
 
 
-def is_other_data(facts: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
+def data_changed(facts: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
     """Whether a run was started with other images; older ones know of the training images alone."""
     known = header.get("data", {})
     return facts["fingerprint"] != known.get("fingerprint") or (
@@ -51,12 +51,12 @@ def is_other_data(facts: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
     )
 
 
-def was_begun_by(launch: str | None, folder: RunFolder) -> bool:
+def created_by_launch(launch: str | None, folder: RunFolder) -> bool:
     """Whether the run in a folder was begun by this very start of torchrun, which has since started it again."""
     return launch is not None and folder.recipe.is_file() and read_json(folder.recipe).get("launch") == launch
 
 
-def renewed(
+def resumed_recipe(
     header: Mapping[str, Any], asked: str, data: str | None, settings: Mapping[str, str], folder: RunFolder
 ) -> Recipe:
     """The recipe of a run to go on with, with what may change of it changed.
@@ -75,22 +75,22 @@ def renewed(
     if asked != recipe.name:
         raise InputError(f"{folder.path} is a run of '{recipe.name}', not of '{asked}': choose another --out")
     changed = override(recipe, settings)
-    as_it_was = replace(changed, **{name: getattr(recipe, name) for name in CHANGEABLE})
+    as_it_was = replace(changed, **{name: getattr(recipe, name) for name in RESUMABLE_SETTINGS})
     if as_it_was != recipe:
         raise InputError(
-            f"the run in {folder.path} keeps its settings, but for {', '.join(CHANGEABLE)}: leave out the others, or "
+            f"the run in {folder.path} keeps its settings, but for {', '.join(RESUMABLE_SETTINGS)}: leave out the others, or "
             "start a new run in another --out"
         )
-    return replace(changed, data=absolute(data)) if data is not None else changed
+    return replace(changed, data=absolute_source(data)) if data is not None else changed
 
 
-def check_there(source: str, folder: RunFolder) -> None:
+def check_data_folder(source: str, folder: RunFolder) -> None:
     """Refuse a run whose folder of images is gone, before it is read.
 
     Raises:
         InputError: there is no such folder; says how to name another.
     """
-    name, place = parse(source)
+    name, place = parse_source(source)
     there = place.is_dir() or (name.startswith("hf:") and Path(str(place).rpartition(":")[0]).is_dir())
     if (name.endswith(":DIR") or place.is_absolute()) and not there:
         raise InputError(
@@ -99,14 +99,14 @@ def check_there(source: str, folder: RunFolder) -> None:
         )
 
 
-def moved(header: Mapping[str, Any], source: str) -> dict[str, Any]:
+def with_moved_data(header: Mapping[str, Any], source: str) -> dict[str, Any]:
     """What recipe.json says of a run whose images are the same, but in another place."""
     recipe, data = ({**header.get(part, {})} for part in ("recipe", "data"))
     return {**header, "data": {**data, "source": source}, "recipe": {**recipe, "data": source}}
 
 
 @dataclass(frozen=True)
-class Renewal:
+class ResumePlan:
     """A run that was left and is to go on.
 
     Attributes:
@@ -121,11 +121,11 @@ class Renewal:
     notes: Sequence[str]
 
     @property
-    def is_other(self) -> bool:
+    def changes_metadata(self) -> bool:
         """Whether recipe.json isn't true of the run any more once it goes on."""
-        return is_other_data(self.facts, self.header) or self.recipe != from_dict(Recipe, self.header["recipe"])
+        return data_changed(self.facts, self.header) or self.recipe != from_dict(Recipe, self.header["recipe"])
 
-    def is_over(self, step: int, steps: int) -> bool:
+    def is_complete(self, step: int, steps: int) -> bool:
         """Whether `step` was the last one with the images that recipe.json knows; now there would be `steps`.
 
         Raises:
@@ -140,12 +140,12 @@ class Renewal:
             )
         return step >= last
 
-    def header_after(self, step: int) -> dict[str, Any]:
+    def metadata_after(self, step: int) -> dict[str, Any]:
         """What recipe.json is to say from `step` on; images that were learned until then are kept in a list."""
         header = {**self.header, "data": dict(self.facts), "recipe": to_dict(self.recipe)}
         earlier = self.header.get("earlier_data", [])
         learned_from = earlier[-1]["until_step"] if earlier else 0
-        if is_other_data(self.facts, self.header) and step > learned_from:
+        if data_changed(self.facts, self.header) and step > learned_from:
             header["earlier_data"] = [*earlier, {"until_step": step, **self.header.get("data", {})}]
         return header
 

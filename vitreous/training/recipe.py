@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vitreous.data.augment import Augment
-from vitreous.data.read_options import OneSize
+from vitreous.data.read_options import FixedSizeMode
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.training.distillation import TeacherSettings
+from vitreous.training.distillation import DistillationSettings
 from vitreous.training.optimizer import OptimizerSettings, ScheduleSettings
-from vitreous.training.progressive_resizing import ResolutionSettings, small_size
+from vitreous.training.progressive_resizing import ProgressiveResizing, low_resolution
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,20 @@ class Recipe:
     seed: int = 0
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
-    resolution: ResolutionSettings = field(default_factory=ResolutionSettings)
-    teacher: TeacherSettings = field(default_factory=TeacherSettings)
+    progressive_resizing: ProgressiveResizing = field(default_factory=ProgressiveResizing)
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
     augment: Augment = field(default_factory=Augment)
-    whitened_patches: bool = False
+    whiten_patch_embed: bool = False
     """Start the patch embedding from the principal components of the training set's patches."""
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     """Weigh each image in the loss by its class: "balanced" inversely to the class's number of training images."""
-    resize: OneSize = "stretch"
-    """How images are brought to `model.image_size_hw`: "stretch" squashes all of an image, "crop" fits the shorter
+    resize_mode: FixedSizeMode = "squash"
+    """How images are brought to `model.image_size_hw`: "squash" squashes all of an image, "crop" fits the shorter
     side and cuts out the center. The model keeps to it for good: at evaluation and explanation too."""
     skip_unreadable: bool = False
     """Leave out images that can't be read, and list them, in place of refusing the data."""
-    average_decay: float | None = None
+    ema_decay: float | None = None
     """Keep an exponential moving average of the weights with this decay a step, and evaluate that; none if null."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     validation_fraction: float = 0.05
@@ -49,11 +49,11 @@ class Recipe:
     validate_every_epochs: float = 1.0
     checkpoint_seconds: float = 30.0
     """Longest time between two checkpoints, and so the work that a kill can cost."""
-    accumulate: int = 1
+    grad_accum_steps: int = 1
     """Parts into which each process cuts its share of a batch, to need less memory; the result is the same."""
-    checkpoint_activations: bool = False
+    grad_checkpointing: bool = False
     """Keep the blocks' inputs alone and compute the rest again for the gradients: slower, in much less memory."""
-    shard_weights: bool = False
+    fsdp: bool = False
     """Under torchrun, spread weights and optimizers over the processes (FSDP2) in place of a copy in each (DDP)."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too, into the run's folder tensorboard; needs the package of that name."""
@@ -62,20 +62,23 @@ class Recipe:
         for name in ("epochs", "batch_size", "validate_every_epochs", "accumulate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
-        if self.whitened_patches and self.model.stem != "patch":
+        if self.whiten_patch_embed and self.model.stem != "linear":
             raise InputError(
-                f"whitened_patches is for the stem 'patch', not '{self.model.stem}': leave one of them out"
+                f"whitened_patches is for the stem 'linear', not '{self.model.stem}': leave one of them out"
             )
-        if self.teacher.share and self.shard_weights:
+        if self.distillation.weight and self.fsdp:
             raise InputError("a teacher's weights are not spread: leave out shard_weights, or set teacher.share=0")
-        size_hw, multiple = self.model.image_size_hw, self.model.patch_size
-        if self.resolution.share and small_size(size_hw, self.resolution, multiple) == size_hw:
+        size_hw, multiple = self.model.image_size, self.model.patch_size
+        if (
+            self.progressive_resizing.fraction
+            and low_resolution(size_hw, self.progressive_resizing, multiple) == size_hw
+        ):
             raise InputError(
-                f"resolution.scale is {self.resolution.scale}: images of {size_hw[0]} × {size_hw[1]} in whole "
+                f"resolution.scale is {self.progressive_resizing.initial_scale}: images of {size_hw[0]} × {size_hw[1]} in whole "
                 f"patches of {multiple} don't get smaller by it; choose less, or resolution.share=0"
             )
         for name in ("shift", "cutout"):
-            if getattr(self.augment, name) >= min(self.model.image_size_hw):
+            if getattr(self.augment, name) >= min(self.model.image_size):
                 pixels = getattr(self.augment, name)
                 raise InputError(f"augment.{name} is {pixels}: it must be less than the image's sides")
         if self.seed < 0:
@@ -85,14 +88,14 @@ class Recipe:
         for name in ("label_smoothing", "validation_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
-        if self.average_decay is not None and not 0 < self.average_decay < 1:
-            raise InputError(f"average_decay is {self.average_decay}: it must be between 0 and 1")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise InputError(f"average_decay is {self.ema_decay}: it must be between 0 and 1")
 
     def steps(self, images: int) -> int:
         """Optimizer steps in the whole run over so many training images."""
-        return steps_in(self.epochs, images, self.batch_size)
+        return count_steps(self.epochs, images, self.batch_size)
 
 
-def steps_in(epochs: float, images: int, batch_size: int) -> int:
+def count_steps(epochs: float, images: int, batch_size: int) -> int:
     """Optimizer steps in so many passes over so many images: at least one."""
     return max(1, round(epochs * images / batch_size))

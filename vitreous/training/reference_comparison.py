@@ -9,12 +9,12 @@ from vitreous.files import read_json
 from vitreous.render.plots.curves import Band
 from vitreous.runs.run_folder import RunFolder
 from vitreous.training.recipe import Recipe
-from vitreous.training.reference_curve import ReferenceCurve, find_curve, standing
+from vitreous.training.reference_curve import ReferenceCurve, compare_with_reference, find_curve
 
 Note = Callable[[str], None]
 
 
-def reference_for(folder: RunFolder, recipe: Recipe, note: Note) -> ReferenceCurve | None:
+def find_reference(folder: RunFolder, recipe: Recipe, note: Note) -> ReferenceCurve | None:
     """The reference curve that a run can be held against, which is said, or None: no curve, or one of other settings.
 
     Nothing is said of a run on other data than the reference's: it was never meant to be held against it.
@@ -31,11 +31,11 @@ def reference_for(folder: RunFolder, recipe: Recipe, note: Note) -> ReferenceCur
     if difference := curve.difference(recipe, data):
         note(f"no reference curve to hold this run against: {recipe.name}'s was measured with {difference}")
         return None
-    note(origin(curve, data["fingerprint"]))
+    note(describe_reference(curve, data["fingerprint"]))
     return curve
 
 
-def origin(curve: ReferenceCurve, fingerprint: str) -> str:
+def describe_reference(curve: ReferenceCurve, fingerprint: str) -> str:
     """Where a reference comes from, in words, and how far other held-out images alone can take a run from it."""
     count = len(curve.seeds)
     runs = f"mean ± standard deviation of {count} seeds" if count > 1 else f"one run, seed {curve.seeds[0]}"
@@ -47,12 +47,12 @@ def origin(curve: ReferenceCurve, fingerprint: str) -> str:
     return f"{words}; on other validation images, which moves a score by ± {100 * chance:.1f} more"
 
 
-def teller(curve: ReferenceCurve | None, note: Note) -> Callable[[int, float], None]:
+def comparison_callback(curve: ReferenceCurve | None, note: Note) -> Callable[[int, float], None]:
     """What a run is to call after a validation, with its step and its accuracy; silent where nothing was measured."""
 
     def tell(step: int, top1: float) -> None:
         if curve is not None and (point := curve.at(step)):
-            note(standing(point, top1))
+            note(compare_with_reference(point, top1))
 
     return tell
 

@@ -19,7 +19,7 @@ from vitreous.runs.run_folder import RunFolder, read_metrics
 from vitreous.training.recipe import Recipe
 
 CURVES = Path(__file__).parent / "curves"
-FREE = frozenset(
+IGNORED_SETTINGS = frozenset(
     (
         "seed", "data", "precision", "validate_every_epochs", "checkpoint_seconds", "accumulate",
         "checkpoint_activations", "shard_weights", "tensorboard",
@@ -30,7 +30,7 @@ NAMED = 3  # of the settings that differ, how many are named
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """Validation accuracy after `step` steps: mean and standard deviation over the runs, between 0 and 1."""
 
     step: int
@@ -53,18 +53,22 @@ class ReferenceCurve:
     date: str
     """The day of the last run, "2026-11-21"."""
     seeds: tuple[int, ...]
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
 
-    def at(self, step: int) -> Point | None:
+    def at(self, step: int) -> CurvePoint | None:
         """The point of a step; None where the reference was not measured."""
         return next((point for point in self.points if point.step == step), None)
 
     def difference(self, recipe: Recipe, data: Mapping[str, Any]) -> str | None:
         """In which settings or numbers of images a run on the same data differs from the reference, in words."""
-        names = [name for name in setting_names(self.recipe) if name not in FREE]
-        pairs = [(name, setting(self.recipe, name), setting(recipe, name)) for name in names]
+        names = [name for name in setting_names(self.recipe) if name not in IGNORED_SETTINGS]
+        pairs = [(name, get_setting(self.recipe, name), get_setting(recipe, name)) for name in names]
         pairs += [(f"{part} images", self.data[part], data[part]) for part in ("training", "validation")]
-        different = [f"{name} {plain(theirs)}, not {plain(ours)}" for name, theirs, ours in pairs if theirs != ours]
+        different = [
+            f"{name} {format_setting(theirs)}, not {format_setting(ours)}"
+            for name, theirs, ours in pairs
+            if theirs != ours
+        ]
         more = f" and {len(different) - NAMED} more" if len(different) > NAMED else ""
         return "; ".join(different[:NAMED]) + more if different else None
 
@@ -79,7 +83,7 @@ def find_curve(name: str) -> ReferenceCurve | None:
     return from_dict(ReferenceCurve, read_json(path), str(path)) if path.is_file() else None
 
 
-def standing(point: Point, top1: float) -> str:
+def compare_with_reference(point: CurvePoint, top1: float) -> str:
     """How a run stands at a point of the reference, in words.
 
     >>> standing(Point(step=742, epoch=3.999, mean=0.72, std=0.004), 0.712)
@@ -90,19 +94,19 @@ def standing(point: Point, top1: float) -> str:
     return f"epoch {epoch}: {100 * top1:.1f} %, reference {100 * point.mean:.1f}{spread}"
 
 
-def plain(value: Any) -> str:
+def format_setting(value: Any) -> str:
     """A setting's value, short: 4 for 4.0."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def setting(record: Any, name: str) -> Any:
+def get_setting(record: Any, name: str) -> Any:
     """The value of a setting by its name with dots."""
     for part in name.split("."):
         record = getattr(record, part)
     return record
 
 
-def measured_curve(runs: Sequence[Path | str], machine: str | None = None) -> ReferenceCurve:
+def measure_curve(runs: Sequence[Path | str], machine: str | None = None) -> ReferenceCurve:
     """The reference curve of finished runs of one recipe, on one machine, that differ in nothing but the seed.
 
     Args:
@@ -126,11 +130,11 @@ def measured_curve(runs: Sequence[Path | str], machine: str | None = None) -> Re
         raise InputError(f"the runs have the seeds {', '.join(map(str, seeds))}: give each another one")
     return ReferenceCurve(
         first, data, f"vitreous train {first.name} --out RUN --set seed=SEED", machine or headers[0]["device"],
-        headers[0]["torch"], day_of(runs), seeds, mean_points(runs, first, data["training"]),
+        headers[0]["torch"], date_of(runs), seeds, average_points(runs, first, data["training"]),
     )  # fmt: skip
 
 
-def mean_points(runs: Sequence[Path | str], recipe: Recipe, images: int) -> tuple[Point, ...]:
+def average_points(runs: Sequence[Path | str], recipe: Recipe, images: int) -> tuple[CurvePoint, ...]:
     """Mean and standard deviation of the runs' validation accuracies, which all have at the same steps."""
     curves = []
     for run in runs:
@@ -141,11 +145,13 @@ def mean_points(runs: Sequence[Path | str], recipe: Recipe, images: int) -> tupl
     points = []
     for step, (epoch, _) in curves[0].items():
         scores = [curve[step][1] for curve in curves]
-        points.append(Point(step, epoch, round(mean(scores), 6), round(stdev(scores), 6) if len(scores) > 1 else None))
+        points.append(
+            CurvePoint(step, epoch, round(mean(scores), 6), round(stdev(scores), 6) if len(scores) > 1 else None)
+        )
     return tuple(points)
 
 
-def day_of(runs: Sequence[Path | str]) -> str:
+def date_of(runs: Sequence[Path | str]) -> str:
     """The day on which the last of the runs ended."""
     last = max(RunFolder(Path(run)).metrics.stat().st_mtime for run in runs)
     return datetime.fromtimestamp(last, UTC).date().isoformat()

@@ -12,7 +12,7 @@ from vitreous.errors import InputError
 from vitreous.model.vit import ViT
 
 
-def shard(model: ViT, processes: int) -> None:
+def shard_model(model: ViT, processes: int) -> None:
     """Leave each process a part of each weight; a block is gathered while it computes.
 
     Raises:
@@ -37,25 +37,25 @@ def is_sharded(model: nn.Module) -> bool:
     return hasattr(model, "set_requires_gradient_sync")
 
 
-def is_spread(tensor: Tensor) -> bool:
+def is_dtensor(tensor: Tensor) -> bool:
     """Whether a tensor is spread over the processes."""
     return hasattr(tensor, "full_tensor")
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A tensor in one piece; where it is spread, all processes have to ask at once."""
-    return tensor.full_tensor() if is_spread(tensor) else tensor  # ty: ignore[missing-attribute]
+    return tensor.full_tensor() if is_dtensor(tensor) else tensor  # ty: ignore[missing-attribute]
 
 
-def own_part(tensor: Tensor) -> Tensor:
+def to_local(tensor: Tensor) -> Tensor:
     """What this process holds of a tensor."""
-    return tensor.to_local() if is_spread(tensor) else tensor  # ty: ignore[missing-attribute]
+    return tensor.to_local() if is_dtensor(tensor) else tensor  # ty: ignore[missing-attribute]
 
 
-def spread_like(tensor: Tensor, weight: Tensor) -> Tensor:
+def distribute_like(tensor: Tensor, weight: Tensor) -> Tensor:
     """A whole tensor, the same in all processes, on the device of a weight and spread as it is."""
     tensor = tensor.to(weight.device)
-    if not is_spread(weight) or tensor.shape != weight.shape:
+    if not is_dtensor(weight) or tensor.shape != weight.shape:
         return tensor
     from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -64,7 +64,7 @@ def spread_like(tensor: Tensor, weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fill(model: nn.Module, tensor: Callable[[str], Tensor]) -> None:
+def load_full_weights(model: nn.Module, tensor: Callable[[str], Tensor]) -> None:
     """Give a model whole weights, of its own names and shapes, one after the other."""
     for name, own in model.state_dict().items():
-        own.copy_(spread_like(tensor(name), own))
+        own.copy_(distribute_like(tensor(name), own))

@@ -5,31 +5,33 @@ from torch import Tensor
 
 from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import Normalize
-from vitreous.model.patches import PatchEmbedding, patchify
+from vitreous.model.vit import PatchEmbed, patchify
 from vitreous.runtime import generator
 
-NUMBERS = 2**23
+SAMPLE_VALUES = 2**23
 """Of pixels that are looked at, about."""
 EPSILON = 0.01
 """Added to variances, of pixels that vary by 1, so that what hardly occurs isn't blown up."""
 
 
 @torch.no_grad()
-def whitened(stem: PatchEmbedding, images: ImageSet, normalize: Normalize, seed: int) -> tuple[Tensor, Tensor]:
+def whitening_weights(stem: PatchEmbed, images: ImageSet, normalize: Normalize, seed: int) -> tuple[Tensor, Tensor]:
     """Weight and bias, float64, that make the embedding a rotation of the patches' whitened principal components.
 
     Tokens then vary alike in all directions at first, where pixels beside each other hardly differ (Jordan 2024, "94%
     on CIFAR-10 in 3.29 seconds", section 3.2, does so for a convolution and keeps it fixed; here it is learned on).
     """
-    device = stem.linear.weight.device
-    count = max(1, NUMBERS // images.images_u8[0].numel())
+    device = patch_embed.proj.weight.device
+    count = max(1, SAMPLE_VALUES // images.images_u8[0].numel())
     sample = images.images_u8[:: max(1, -(-len(images) // count))].to(device)
-    patches = patchify(normalize(sample), stem.patch_size).flatten(0, 1)
+    patches = patchify(normalize(sample), patch_embed.patch_size).flatten(0, 1)
     mean = patches.mean(0)
     apart = (patches - mean).double().cpu()
     variances, directions = torch.linalg.eigh(apart.T @ apart / len(apart))
-    kept = min(stem.linear.out_features, len(variances))
+    kept = min(patch_embed.proj.out_channels, len(variances))
     components = (directions[:, -kept:] / (variances[-kept:] + EPSILON).sqrt()).T
-    rotation = torch.linalg.qr(torch.randn(stem.linear.out_features, kept, generator=generator(seed, "whitening")))[0]
+    rotation = torch.linalg.qr(
+        torch.randn(patch_embed.proj.out_channels, kept, generator=generator(seed, "whitening"))
+    )[0]
     weight = rotation.double() @ components
-    return weight, -(weight @ mean.double().cpu())
+    return weight.view_as(patch_embed.proj.weight), -(weight @ mean.double().cpu())

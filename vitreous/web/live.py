@@ -17,10 +17,10 @@ from vitreous.clips.drawing import ClipDrawing
 from vitreous.clips.explain import Looking, check_model, place_in_frame
 from vitreous.clips.request import VideoRequest, request_from
 from vitreous.errors import unknown
-from vitreous.explanation.options import Settings
-from vitreous.model.classifier import Classifier, Prediction
+from vitreous.explanation.options import MethodOptions
+from vitreous.model.classifier import ImageClassifier, Prediction
 from vitreous.pretrained.load import load
-from vitreous.render.frame_view import Look
+from vitreous.render.frame_view import DrawStyle
 from vitreous.runtime import autocast, choose_precision
 from vitreous.video.camera import LiveFrame, LiveSource
 from vitreous.video.decode import ClipBrokeOff
@@ -53,7 +53,7 @@ Tell = Callable[[LiveState], object]
 
 
 def live(
-    model: str | Path | Classifier,
+    model: str | Path | ImageClassifier,
     source: LiveSource,
     method: str | Sequence[str] = "attention",
     *,
@@ -107,7 +107,7 @@ def live_request(method: str | Sequence[str], settings: dict[str, Any]) -> Video
     Raises:
         InputError: there is no such method or setting, or its value doesn't fit.
     """
-    known = {one.name for kind in (VideoRequest, Look, Settings) for one in fields(kind)}
+    known = {one.name for kind in (VideoRequest, DrawStyle, MethodOptions) for one in fields(kind)}
     known -= OF_FILES | {"methods", "settings", "look", "options"}
     for name in settings:
         if name not in known:
@@ -121,7 +121,7 @@ class Drawn:
     Those to come are not known: a scene's color scale settles in its first images, and a flash is only smoothed.
     """
 
-    def __init__(self, classifier: Classifier, request: VideoRequest) -> None:
+    def __init__(self, classifier: ImageClassifier, request: VideoRequest) -> None:
         check_model(classifier, request)
         self._classifier, self._request = classifier, request
         self._drawing = ClipDrawing(request, None, lambda *_: None)

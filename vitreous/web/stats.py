@@ -85,7 +85,7 @@ class Meter:
             self._first_seconds = self._first_seconds or now
             self._last_seconds = now
             self._done.append(now)
-            self._ranking, self._words = prediction.ranking[:TOLD_CLASSES], words
+            self._ranking, self._words = prediction.scores[:TOLD_CLASSES], words
 
     def latency(self, number: int, taken_seconds: float) -> None:
         """Time image `number`, whose frame was taken then, as sent now; only the first time counts."""

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vitreous.diagnostics.predictions import answers_for
-from vitreous.diagnostics.test_set import Examination, class_difference, examination
+from vitreous.diagnostics.predictions import predict_all
+from vitreous.diagnostics.test_set import TestSet, class_difference, open_test_set
 from vitreous.errors import InputError
-from vitreous.evaluation.comparison import Comparison, compare
-from vitreous.evaluation.comparison import in_words as sentence
+from vitreous.evaluation.comparison import Comparison, compare_predictions
+from vitreous.evaluation.comparison import summarize_comparison as sentence
 from vitreous.pretrained.load import load
 from vitreous.render.plots.comparison import DifferenceDot, History, comparison_figure
 from vitreous.runs.run_folder import RunFolder, read_metrics
@@ -56,19 +56,19 @@ def compare_runs(
     if classes[0] != classes[1]:
         words = class_difference(classes[0], classes[1], names)
         raise InputError(f"the runs have different classes ({words}): they can't be compared")
-    exams = [examination(classifier, data, split, device) for classifier in classifiers]
+    exams = [open_test_set(classifier, data, split, device) for classifier in classifiers]
     check_alike(exams[0], exams[1])
-    answers = [answers_for(exam.classifier, exam.images) for exam in exams]
+    answers = [predict_all(exam.classifier, exam.images) for exam in exams]
     unfinished = tuple(
         f"{name} is {exam.reached.words}"
         for name, exam in zip(names, exams, strict=True)
         if exam.reached and exam.reached.words
     )
-    result = compare(answers[0], answers[1], classes[0])
+    result = compare_predictions(answers[0], answers[1], classes[0])
     return ComparisonResult(*names, exams[0].source, split, result, unfinished)
 
 
-def check_alike(first: Examination, second: Examination) -> None:
+def check_alike(first: TestSet, second: TestSet) -> None:
     """Refuse two examinations that aren't of the same images."""
     if first.source != second.source:
         raise InputError(
@@ -95,7 +95,7 @@ def names_of(first: Path, second: Path) -> tuple[str, str]:
 def draw_comparison(result: ComparisonResult, first: str | Path, second: str | Path, path: Path) -> None:
     """Write a PNG: validation accuracy of both during training, and the difference of each class."""
     histories = [_history(name, model) for name, model in ((result.first, first), (result.second, second))]
-    dots = [DifferenceDot(one.name, one.value, *one.interval, one.is_sure) for one in result.comparison.recall]
+    dots = [DifferenceDot(one.name, one.value, *one.interval, one.is_significant) for one in result.comparison.recall]
     comparison_figure(histories, dots, result.words, path)
 
 

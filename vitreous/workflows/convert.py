@@ -14,12 +14,12 @@ from torch import Tensor
 
 from vitreous.errors import InputError, unknown
 from vitreous.files import flush_to_disk, make_folder, reason, write_text
-from vitreous.hub import Folder
-from vitreous.model.classifier import Classifier
+from vitreous.hub import LocalRepository
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.serialization import CONFIG, WEIGHTS, write_tensors
-from vitreous.pretrained.formats.registry import LAYOUTS
-from vitreous.pretrained.formats.state_dict_format import Layout
+from vitreous.pretrained.formats.registry import FORMATS
+from vitreous.pretrained.formats.state_dict_format import StateDictFormat
 from vitreous.pretrained.import_weights import PROCESSORS, build_classifier, read_repository
 from vitreous.pretrained.load import Note, load, log
 from vitreous.pretrained.preprocessing_formats import expressible, kept, to_processor, to_timm
@@ -48,7 +48,7 @@ class Converted:
     """The line of Python that loads it."""
 
 
-def convert(model: str | Path | Classifier, to: str, output: str | Path, *, on_note: Note = log) -> Converted:
+def convert(model: str | Path | ImageClassifier, to: str, output: str | Path, *, on_note: Note = log) -> Converted:
     """Write a model as a folder that another library loads, and read it back: same answers, classes and preprocessing.
 
     Args:
@@ -66,8 +66,8 @@ def convert(model: str | Path | Classifier, to: str, output: str | Path, *, on_n
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is there already: name a new folder with --output")
     classifier = load(model, "cpu", on_note=on_note)
-    layout, tensors = choose_layout(classifier.ours.config, classifier.vit.state_dict(), to)
-    for caveat in layout.caveats(classifier.ours.config):
+    layout, tensors = choose_layout(classifier.vit.config, classifier.model.state_dict(), to)
+    for caveat in layout.caveats(classifier.vit.config):
         on_note(caveat)
     with folder_written_beside(folder) as temporary:
         write_folder(classifier, layout, tensors, temporary, on_note)
@@ -75,7 +75,7 @@ def convert(model: str | Path | Classifier, to: str, output: str | Path, *, on_n
     return Converted(folder, layout.name, loading_line(to, folder, describe(classifier, layout)))
 
 
-def choose_layout(config: ViTConfig, state: Mapping[str, Tensor], to: str) -> tuple[Layout, dict[str, Tensor]]:
+def choose_layout(config: ViTConfig, state: Mapping[str, Tensor], to: str) -> tuple[StateDictFormat, dict[str, Tensor]]:
     """The first layout of the library that can hold the model, and the weights in it.
 
     Raises:
@@ -89,32 +89,34 @@ def choose_layout(config: ViTConfig, state: Mapping[str, Tensor], to: str) -> tu
     raise InputError(f"{found}; {advice}")
 
 
-def _fitting(config: ViTConfig, state: Mapping[str, Tensor], to: str) -> tuple[Layout, dict[str, Tensor]] | str:
+def _fitting(
+    config: ViTConfig, state: Mapping[str, Tensor], to: str
+) -> tuple[StateDictFormat, dict[str, Tensor]] | str:
     """The first layout of a library that can hold the model, and the weights in it; or why the first can't."""
     complaints: list[str] = []
-    for layout in (LAYOUTS[name] for name in TARGETS[to]):
+    for layout in (FORMATS[name] for name in TARGETS[to]):
         try:
-            tensors = layout.to_theirs(state, config)
-            layout.their_config(config, [])
+            tensors = layout.to_external(state, config)
+            layout.external_config(config, [])
         except InputError as error:
             complaints.append(str(error))
             continue
-        if layout.name not in SQUARE or config.grid_hw[0] == config.grid_hw[1]:
+        if layout.name not in SQUARE or config.grid_size[0] == config.grid_size[1]:
             return layout, tensors
-        grid = " × ".join(map(str, config.grid_hw))
+        grid = " × ".join(map(str, config.grid_size))
         complaints.insert(0, f"{layout.name} can't hold positions for {grid} patches, only for a square of them")
     return complaints[0]
 
 
-def describe(classifier: Classifier, layout: Layout) -> dict[str, Any]:
+def describe(classifier: ImageClassifier, layout: StateDictFormat) -> dict[str, Any]:
     """The config.json of the other library; where it has none, what its weights alone don't tell a reader."""
-    config = classifier.ours.config
-    alone = {"image_size": list(config.image_size_hw), "num_heads": config.heads}
-    return layout.their_config(config, classifier.class_names) or alone
+    config = classifier.vit.config
+    alone = {"image_size": list(config.image_size), "num_heads": config.num_heads}
+    return layout.external_config(config, classifier.class_names) or alone
 
 
 def write_folder(
-    classifier: Classifier, layout: Layout, tensors: Mapping[str, Tensor], folder: Path, on_note: Note
+    classifier: ImageClassifier, layout: StateDictFormat, tensors: Mapping[str, Tensor], folder: Path, on_note: Note
 ) -> None:
     """Write weights, config.json and what the library reads of images."""
     description, preprocessing = describe(classifier, layout), expressible(classifier.preprocessing, on_note)
@@ -127,13 +129,13 @@ def write_folder(
     write_tensors(tensors, folder / WEIGHTS, {"format": "pt"})
 
 
-def check(classifier: Classifier, folder: Path) -> None:
+def check(classifier: ImageClassifier, folder: Path) -> None:
     """Read a written folder back and compare it with the model, which must answer alike."""
-    written = build_classifier(read_repository(Folder(folder)), classifier.device, lambda _: None)
-    config = classifier.ours.config
-    images = torch.randn(2, config.channels, *config.image_size_hw, generator=torch.Generator().manual_seed(0))
+    written = build_classifier(read_repository(LocalRepository(folder)), classifier.device, lambda _: None)
+    config = classifier.vit.config
+    images = torch.randn(2, config.in_chans, *config.image_size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected, found = classifier.vit(images.to(classifier.device)), written.vit(images.to(classifier.device))
+        expected, found = classifier.model(images.to(classifier.device)), written.model(images.to(classifier.device))
     difference = float((expected - found).abs().max() / expected.abs().max().clamp_min(1e-6))
     if not difference <= LARGEST_DIFFERENCE:
         raise AssertionError(f"what was written answers otherwise: {difference:.1e} of the largest number apart")

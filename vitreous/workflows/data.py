@@ -7,10 +7,18 @@ from pathlib import Path
 
 from vitreous.data.available_memory import budget_bytes
 from vitreous.data.class_weights import class_weights
-from vitreous.data.decoding import Encoded, read_file
-from vitreous.data.folder import ImageFile, class_names_of, endings, files_of, has_validation, left_out, part_folder
-from vitreous.data.inspection import DECODED_GRAY, Inspected, copies, inspect_encoded, inspect_images
-from vitreous.data.sources import DEFAULT_FRACTION, SOURCES, load_images, load_training, parse
+from vitreous.data.decoding import EncodedImages, read_file
+from vitreous.data.folder import (
+    ImageFile,
+    class_names_of,
+    endings,
+    files_of,
+    has_validation,
+    part_folder,
+    skipped_files,
+)
+from vitreous.data.inspection import DECODED_GRAY, InspectedImage, find_duplicates, inspect_encoded, inspect_images
+from vitreous.data.sources import DEFAULT_FRACTION, SOURCES, load_images, load_train_validation, parse_source
 from vitreous.data.splits import hold_out
 from vitreous.errors import InputError
 from vitreous.recipes import find_recipe
@@ -113,11 +121,11 @@ def inspect_data(source: str, recipe: str | None = None, on_progress: Done = lam
     """
     chosen = find_recipe(recipe) if recipe is not None else None
     fraction = chosen.validation_fraction if chosen is not None else DEFAULT_FRACTION
-    sides = [chosen.model.image_size_hw] if chosen is not None else [(side, side) for side in SIZES]
-    look = _files if parse(source)[0] == "folder:DIR" else _stored
+    sides = [chosen.model.image_size] if chosen is not None else [(side, side) for side in SIZES]
+    look = _files if parse_source(source)[0] == "folder:DIR" else _stored
     contents = look(source, fraction, on_progress)
-    if all(one.trouble is not None for one in contents.images):
-        first = contents.images[0].trouble
+    if all(one.error is not None for one in contents.images):
+        first = contents.images[0].error
         raise InputError(f"{source}: none of the {len(contents.images)} images can be read, the first: {first}")
     return _report(source, recipe, contents, sides)
 
@@ -128,13 +136,13 @@ class _Contents:
 
     class_names: tuple[str, ...]
     splits: tuple[str, ...]
-    images: list[Inspected]
+    images: list[InspectedImage]
     held_out: float | None
     left_out: Sequence[Path] = ()
 
 
 def _files(source: str, fraction: float, on_progress: Done) -> _Contents:
-    folder = parse(source)[1]
+    folder = parse_source(source)[1]
     names, own = class_names_of(folder), has_validation(folder)
     has_test = part_folder(folder, "train") is None or part_folder(folder, "test") is not None
     splits = SPLITS if has_test else SPLITS[:2]
@@ -142,24 +150,24 @@ def _files(source: str, fraction: float, on_progress: Done) -> _Contents:
     for split in splits:
         files = files_of(folder, split, fraction)
         found += _inspected(_encoded(files, names), split, on_progress)
-    return _Contents(names, splits, found, None if own else fraction, left_out(folder))
+    return _Contents(names, splits, found, None if own else fraction, skipped_files(folder))
 
 
-def _encoded(files: Sequence[ImageFile], class_names: tuple[str, ...]) -> Encoded:
-    return Encoded(lambda index: read_file(files[index].path), [file.label for file in files], class_names)
+def _encoded(files: Sequence[ImageFile], class_names: tuple[str, ...]) -> EncodedImages:
+    return EncodedImages(lambda index: read_file(files[index].path), [file.label for file in files], class_names)
 
 
 def _stored(source: str, fraction: float, on_progress: Done) -> _Contents:
     """Images looked at as they are stored, whatever their sizes; the held-out ones are those of a training run."""
-    name, folder = parse(source)
+    name, folder = parse_source(source)
     encoded = SOURCES[name].encoded
     if encoded is None:
         return _ready_made(source, fraction, on_progress)
-    parts = SOURCES[name].parts(folder)
+    parts = SOURCES[name].splits(folder)
     training = encoded("train", folder)
     found, names = _inspected(training, "train", on_progress), training.class_names
     del training  # its bytes are in memory
-    readable = [index for index, one in enumerate(found) if one.trouble is None]
+    readable = [index for index, one in enumerate(found) if one.error is None]
     own = "validation" in parts
     if readable and not own:
         for place in hold_out(len(readable), fraction)[1]:
@@ -170,13 +178,13 @@ def _stored(source: str, fraction: float, on_progress: Done) -> _Contents:
     return _Contents(names, splits, found, None if own else fraction)
 
 
-def _inspected(encoded: Encoded, split: str, on_progress: Done) -> list[Inspected]:
+def _inspected(encoded: EncodedImages, split: str, on_progress: Done) -> list[InspectedImage]:
     return inspect_encoded(encoded, split, lambda done, total: on_progress(done, total, split))
 
 
 def _ready_made(source: str, fraction: float, on_progress: Done) -> _Contents:
     """Images that come decoded and of one size."""
-    training, validation = load_training(source, None, fraction)
+    training, validation = load_train_validation(source, None, fraction)
     parts, found = dict(zip(SPLITS, (training, validation, load_images(source, "test")), strict=True)), []
     for number, (split, images) in enumerate(parts.items(), 1):
         found += inspect_images(images, split)
@@ -185,8 +193,8 @@ def _ready_made(source: str, fraction: float, on_progress: Done) -> _Contents:
 
 
 def _report(source: str, recipe: str | None, contents: _Contents, sides: Sequence[tuple[int, int]]) -> DataReport:
-    readable = [one for one in contents.images if one.trouble is None]
-    groups = copies(readable)
+    readable = [one for one in contents.images if one.error is None]
+    groups = find_duplicates(readable)
     counts = Counter((one.label, one.split) for one in readable)
     training = [counts[label, "train"] for label in range(len(contents.class_names))]
     weights = class_weights(training).tolist() if any(training) else [0.0] * len(training)
@@ -202,7 +210,7 @@ def _report(source: str, recipe: str | None, contents: _Contents, sides: Sequenc
         held_out=contents.held_out,
         sizes=_sizes([one.size_hw for one in readable if one.size_hw is not None]),
         kinds=dict(Counter(one.kind for one in readable).most_common()),
-        unreadable=[one.trouble for one in contents.images if one.trouble is not None],
+        unreadable=[one.error for one in contents.images if one.error is not None],
         left_out=[str(path) for path in contents.left_out],
         left_out_endings=endings(contents.left_out),
         copies=_names(groups),
@@ -213,11 +221,13 @@ def _report(source: str, recipe: str | None, contents: _Contents, sides: Sequenc
     )
 
 
-def _names(groups: Sequence[Sequence[Inspected]]) -> list[list[str]]:
+def _names(groups: Sequence[Sequence[InspectedImage]]) -> list[list[str]]:
     return [[f"{one.name} ({one.split})" for one in group] for group in groups]
 
 
-def _spread(groups: Sequence[Sequence[Inspected]], of: Callable[[Inspected], str | int]) -> list[list[Inspected]]:
+def _spread(
+    groups: Sequence[Sequence[InspectedImage]], of: Callable[[InspectedImage], str | int]
+) -> list[list[InspectedImage]]:
     """The groups that lie in more than one split or class; in each, the first image of each of these comes first."""
     spread = []
     for group in groups:
@@ -233,7 +243,7 @@ def _sizes(sizes: list[tuple[int, int]]) -> Sizes:
     return Sizes(ordered[0], ordered[len(ordered) // 2], ordered[-1], not_square, len(set(ordered)))
 
 
-def _decoded(size_hw: tuple[int, int], readable: Sequence[Inspected], budget: int) -> Decoded:
+def _decoded(size_hw: tuple[int, int], readable: Sequence[InspectedImage], budget: int) -> Decoded:
     channels = 1 if readable[0].kind == DECODED_GRAY else 3
     needed = channels * size_hw[0] * size_hw[1] * len(readable)
     return Decoded(size_hw, needed / 1e9, needed <= budget)

@@ -10,20 +10,20 @@ from PIL import Image
 
 from vitreous.clips.explain import explain_video
 from vitreous.data.image_set import ImageSet
-from vitreous.data.shapes.dataset import draw_clip
+from vitreous.data.shapes.dataset import draw_video
 from vitreous.data.sources import load_images
 from vitreous.errors import unknown
 from vitreous.evaluation.report import Evaluation
-from vitreous.explanation.figures import explanation_image, gallery_image
-from vitreous.explanation.options import Settings
+from vitreous.explanation.figures import draw_explanation_figure, draw_gallery
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.result import Explanation
 from vitreous.imaging.writing import save_image
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
 from vitreous.runs.run_folder import RunFolder
 from vitreous.video.encode import write_clip
 from vitreous.workflows.evaluate import evaluate
-from vitreous.workflows.explain import explain_test_images, layers_and_heads_image
+from vitreous.workflows.explain import draw_layers_by_heads, explain_test_images
 from vitreous.workflows.patches import patches_image
 from vitreous.workflows.train import Listener, train
 
@@ -71,16 +71,16 @@ def demo(out: str | Path = "demo", data: str = "shapes", listener: Listener | No
 
 
 def _images(
-    classifier: Classifier, images: ImageSet, data: str, folder: Path, note: Callable[[str], None]
+    classifier: ImageClassifier, images: ImageSet, data: str, folder: Path, note: Callable[[str], None]
 ) -> list[tuple[Path, str]]:
     note("drawing what it looks at")
-    explanations, truths = explain_test_images(classifier, GALLERY_IMAGES, "rollout", Settings(), data)
+    explanations, truths = explain_test_images(classifier, GALLERY_IMAGES, "rollout", MethodOptions(), data)
     surest = max(range(len(truths)), key=lambda i: told_right(explanations[i], truths[i]))
     shown, truth = explanations[surest], truths[surest]
-    heads = layers_and_heads_image(classifier, shown.image_u8)
+    heads = draw_layers_by_heads(classifier, shown.image_u8)
     drawn = {
-        "gallery.png": (gallery_image(explanations, truths), "truth, prediction and attention of test images"),
-        "explanation.png": (explanation_image(shown, truth), "an image it is sure of, and what it looks at"),
+        "gallery.png": (draw_gallery(explanations, truths), "truth, prediction and attention of test images"),
+        "explanation.png": (draw_explanation_figure(shown, truth), "an image it is sure of, and what it looks at"),
         "layers-and-heads.png": (heads, "every layer and head of that image"),
         "patches.png": (patches_image(shown.image_u8, classifier), "how that image is cut into patches"),
     }
@@ -91,15 +91,15 @@ def _images(
 
 def told_right(explanation: Explanation, truth: str) -> float:
     """The probability that the model gave its answer, if that is the truth; else 0."""
-    return explanation.prediction.probability if explanation.prediction.name == truth else 0.0
+    return explanation.prediction.score if explanation.prediction.label == truth else 0.0
 
 
 def _video(
-    classifier: Classifier, images: ImageSet, data: str, folder: Path, note: Callable[[str], None]
+    classifier: ImageClassifier, images: ImageSet, data: str, folder: Path, note: Callable[[str], None]
 ) -> list[tuple[Path, str]]:
     note("drawing a moving clip, and the attention over it")
     clip, target = folder / "clip.mp4", folder / "clip-attention.mp4"
-    frames = draw_clip(CLIP_SECONDS, CLIP_FPS, CLIP_SIZE_HW, CLIP_SEED) if data == "shapes" else _pan(images)
+    frames = draw_video(CLIP_SECONDS, CLIP_FPS, CLIP_SIZE_HW, CLIP_SEED) if data == "shapes" else _pan(images)
     write_clip(clip, frames, CLIP_FPS)
     explain_video(classifier, clip, target)
     return [(clip, "a moving clip, drawn by the demo"), (target, "the same with what the model looks at")]

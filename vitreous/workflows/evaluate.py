@@ -7,12 +7,12 @@ from typing import Any
 
 from vitreous.data.image_set import ImageSet
 from vitreous.data.sources import load_images
-from vitreous.diagnostics.predictions import answers_for
-from vitreous.diagnostics.test_set import Examination, Reached, examination, reading_of, told, training_recipe
+from vitreous.diagnostics.predictions import predict_all
+from vitreous.diagnostics.test_set import TestSet, TrainingStatus, open_test_set, reading_of, told, training_recipe
 from vitreous.errors import InputError
-from vitreous.evaluation.report import Answers, Evaluation, judge, temperature_scaling
+from vitreous.evaluation.report import Evaluation, Predictions, evaluate_predictions, fit_temperature_scaling
 from vitreous.files import write_text
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.runs.run_folder import RunFolder
 from vitreous.workflows.evaluate_figures import draw_evaluation
 
@@ -27,12 +27,12 @@ class Evaluated(Evaluation):
     """What was written, evaluation.json first: none if these aren't a run's own test images."""
     not_kept: str | None = None
     """What couldn't be written, and why, in one line."""
-    reached: Reached | None = None
+    reached: TrainingStatus | None = None
     """Where the run was; None for a model that is no run folder, or where it isn't told."""
 
 
 def evaluate(
-    model: str | Path | Classifier,
+    model: str | Path | ImageClassifier,
     data: str | None = None,
     *,
     split: str = "test",
@@ -57,17 +57,17 @@ def evaluate(
     Raises:
         InputError: no such model or data, classes that don't match, or nothing to fit a temperature on.
     """
-    exam = examination(model, data, split, device, skip_unreadable=skip_unreadable)
+    exam = open_test_set(model, data, split, device, skip_unreadable=skip_unreadable)
     validation = _validation_answers(model, exam) if temperature else None
-    given = answers_for(exam.classifier, exam.images)
-    scores = judge(given, exam.classifier.class_names)
+    given = predict_all(exam.classifier, exam.images)
+    scores = evaluate_predictions(given, exam.classifier.class_names)
     if validation is not None:
-        scores = replace(scores, temperature=temperature_scaling(validation, given))
+        scores = replace(scores, temperature=fit_temperature_scaling(validation, given))
     result = Evaluated(**vars(scores), data=exam.source, split=exam.split, files=(), reached=exam.reached)
     return result if exam.folder is None else _kept(result, given, exam.images, exam.folder)
 
 
-def _kept(result: Evaluated, given: Answers, images: ImageSet, folder: RunFolder) -> Evaluated:
+def _kept(result: Evaluated, given: Predictions, images: ImageSet, folder: RunFolder) -> Evaluated:
     """The result with the files that were written of it, and what hindered it if it couldn't be."""
     path, files = folder.path / "evaluation.json", ()
     try:
@@ -85,7 +85,7 @@ def as_json(result: Evaluated) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key not in left_out}
 
 
-def _validation_answers(model: str | Path | Classifier, exam: Examination) -> Answers:
+def _validation_answers(model: str | Path | ImageClassifier, exam: TestSet) -> Predictions:
     """The answers for the images that a temperature may be fitted on: the run's own validation split."""
     recipe = training_recipe(model)
     if exam.split != "test":
@@ -94,6 +94,6 @@ def _validation_answers(model: str | Path | Classifier, exam: Examination) -> An
     if recipe is None:
         raise InputError("a temperature is fitted on a run's own validation images, and this model is no run folder")
     source = exam.source if exam.is_own else recipe["data"]
-    size_hw, reading = exam.classifier.preprocessing.size_hw, reading_of(exam.classifier, recipe["data"])
+    size_hw, reading = exam.classifier.preprocessing.input_size, reading_of(exam.classifier, recipe["data"])
     images = load_images(source, "validation", size_hw, recipe["validation_fraction"], reading)
-    return answers_for(exam.classifier, images)
+    return predict_all(exam.classifier, images)

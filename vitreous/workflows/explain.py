@@ -12,14 +12,14 @@ from vitreous.data.sources import load_images
 from vitreous.diagnostics.test_set import check_classes, reading_of
 from vitreous.errors import InputError, unknown
 from vitreous.explanation.coordinates import swapped
-from vitreous.explanation.explain import Asked, every_head, explain_batch
-from vitreous.explanation.figures import common_legends, marked, verdict
-from vitreous.explanation.options import Settings
+from vitreous.explanation.explain import Asked, all_heads, explain_batch
+from vitreous.explanation.figures import prediction_caption, query_mask, shared_legends
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.targets import Target
 from vitreous.imaging.reading import as_image_u8
-from vitreous.model.classifier import Classifier, ImageInput
+from vitreous.model.classifier import ImageClassifier, ImageInput
 from vitreous.pretrained.load import load
 from vitreous.records import from_dict
 from vitreous.render.overlay import overlay
@@ -31,7 +31,7 @@ Progress = Callable[[int, int, str], object]
 
 
 def explain(
-    model: str | Path | Classifier,
+    model: str | Path | ImageClassifier,
     image: ImageInput,
     method: str = "rollout",
     *,
@@ -60,28 +60,30 @@ def explain(
     return explain_batch(load(model), [image], method, settings_from(settings), target, place)[0]
 
 
-def settings_from(given: Mapping[str, Any]) -> Settings:
+def settings_from(given: Mapping[str, Any]) -> MethodOptions:
     """The settings that a user named, checked.
 
     Raises:
         InputError: there is no such setting, or its value doesn't fit.
     """
-    names = [field.name for field in fields(Settings) if field.name != "query"]
+    names = [field.name for field in fields(MethodOptions) if field.name != "query"]
     for name in given:
         if name not in names:
             raise unknown("setting", name, names)
-    return from_dict(Settings, dict(given), "settings")
+    return from_dict(MethodOptions, dict(given), "settings")
 
 
-def layers_and_heads_image(model: str | Path | Classifier, image: ImageInput) -> Image.Image:
+def draw_layers_by_heads(model: str | Path | ImageClassifier, image: ImageInput) -> Image.Image:
     """Attention of every layer (rows) and head (columns), each on its own color scale."""
     classifier, pixels = load(model), as_image_u8(image)
-    drawn = [[overlay(pixels, heat) for heat in heads] for heads in every_head(classifier, pixels)]
-    return layers_by_heads(drawn, " · ".join(filter(None, ["attention", verdict(classifier.predict(pixels))])))
+    drawn = [[overlay(pixels, heat) for heat in heads] for heads in all_heads(classifier, pixels)]
+    return layers_by_heads(
+        drawn, " · ".join(filter(None, ["attention", prediction_caption(classifier.predict(pixels))]))
+    )
 
 
-def methods_image(
-    model: str | Path | Classifier,
+def draw_all_methods(
+    model: str | Path | ImageClassifier,
     images: Sequence[ImageInput],
     target: str | Target | None = None,
     *,
@@ -108,7 +110,7 @@ def methods_image(
     shown = [explanations[0] for explanations in columns.values()]
     told = next((one.target for one in shown if one.target), None)
     title = "every method" + (f" · explains: {told}" if told else "")
-    return tile(tiles, METHODS_ACROSS, title=title, legends=common_legends(shown)), refused
+    return tile(tiles, METHODS_ACROSS, title=title, legends=shared_legends(shown)), refused
 
 
 def _methods_row(image_u8: np.ndarray, row: Sequence[Explanation], *, told: bool) -> list[Tile]:
@@ -116,20 +118,20 @@ def _methods_row(image_u8: np.ndarray, row: Sequence[Explanation], *, told: bool
 
     `told` is whether a target was given: a map that is the same for every target says so then.
     """
-    masks = [marked(one) for one in row]
+    masks = [query_mask(one) for one in row]
     mask = next((each for each in masks if each is not None), None)
-    tiles = [Tile(image_u8, (verdict(row[0].prediction) or "input",), marked=mask)]
+    tiles = [Tile(image_u8, (prediction_caption(row[0].prediction) or "input",), marked=mask)]
     for one, each in zip(row, masks, strict=True):
-        alike = told and not METHODS[one.method].asks_target
-        tiles.append(Tile(one.drawn(), (one.method, "same for every target") if alike else (one.method,), marked=each))
+        alike = told and not METHODS[one.method].is_class_specific
+        tiles.append(Tile(one.render(), (one.method, "same for every target") if alike else (one.method,), marked=each))
     return tiles + [Tile(np.full_like(image_u8, 255))] * (-len(tiles) % METHODS_ACROSS)
 
 
 def explain_test_images(
-    classifier: Classifier, count: int, method: str, settings: Settings, source: str
+    classifier: ImageClassifier, count: int, method: str, settings: MethodOptions, source: str
 ) -> tuple[list[Explanation], list[str]]:
     """Explanations of the first images of a source's test split, and the truth about each."""
-    test_set = load_images(source, "test", classifier.preprocessing.size_hw, reading=reading_of(classifier, source))
+    test_set = load_images(source, "test", classifier.preprocessing.input_size, options=reading_of(classifier, source))
     check_classes(classifier, test_set, source)
     chosen = test_set.select(list(range(min(count, len(test_set)))))
     images = chosen.images_u8.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
@@ -137,6 +139,6 @@ def explain_test_images(
     return explain_batch(classifier, list(images), method, settings), truths
 
 
-def truth_from_folder(path: Path, class_names: Sequence[str]) -> str | None:
+def label_from_folder(path: Path, class_names: Sequence[str]) -> str | None:
     """The class that an image's folder is named after, if it is one of the model's."""
     return path.resolve().parent.name if path.resolve().parent.name in class_names else None

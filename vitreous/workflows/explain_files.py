@@ -12,21 +12,21 @@ from vitreous.diagnostics.doctor.checks_maps import SPOT_SHARE, share_of_spots
 from vitreous.diagnostics.test_set import training_recipe, training_source
 from vitreous.errors import InputError
 from vitreous.explanation.explain import Asked, explain_batch, find_target
-from vitreous.explanation.figures import explanation_image, gallery_image, verdict
-from vitreous.explanation.options import Settings
+from vitreous.explanation.figures import draw_explanation_figure, draw_gallery, prediction_caption
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.regions import parse_region
 from vitreous.explanation.registry import find_method
 from vitreous.explanation.result import Explanation
 from vitreous.imaging.reading import open_image
 from vitreous.imaging.writing import save_image
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load, log
 from vitreous.workflows.explain import (
     Progress,
+    draw_all_methods,
+    draw_layers_by_heads,
     explain_test_images,
-    layers_and_heads_image,
-    methods_image,
-    truth_from_folder,
+    label_from_folder,
 )
 
 
@@ -39,7 +39,7 @@ class ExplainRequest:
     """
 
     method: str = "rollout"
-    settings: Settings = field(default_factory=Settings)
+    settings: MethodOptions = field(default_factory=MethodOptions)
     target: str | None = None
     query_yx: Asked | None = None
     """A place in source pixels, down and across."""
@@ -75,9 +75,9 @@ def log_method(done: int, total: int, words: str) -> None:
         log(words)
 
 
-def note_spots(explanations: Sequence[Explanation]) -> None:
+def warn_on_artifacts(explanations: Sequence[Explanation]) -> None:
     """Say so in one line to the log where single patches outshine the rest of a rollout: the doctor's measure."""
-    rolled = [one.grid for one in explanations if one.method == "rollout"]
+    rolled = [one.patch_map for one in explanations if one.method == "rollout"]
     shares = [share for share in map(share_of_spots, rolled) if share > SPOT_SHARE]
     if not shares:
         return
@@ -89,7 +89,7 @@ def note_spots(explanations: Sequence[Explanation]) -> None:
 
 
 def write_explanations(
-    model: str | Path | Classifier,
+    model: str | Path | ImageClassifier,
     paths: Sequence[Path],
     request: ExplainRequest,
     output: Path | None,
@@ -130,7 +130,7 @@ def write_explanations(
     return [_single(*one) for one in zip(explanations, truths, targets, strict=True)]
 
 
-def check_request(classifier: Classifier, images: Sequence[Path], request: ExplainRequest) -> None:
+def check_request(classifier: ImageClassifier, images: Sequence[Path], request: ExplainRequest) -> None:
     """Refuse what can't be shown, and settings that what is asked for has no use for.
 
     Raises:
@@ -152,7 +152,7 @@ def check_request(classifier: Classifier, images: Sequence[Path], request: Expla
 
 
 def _test_images(
-    model: str | Path | Classifier, classifier: Classifier, request: ExplainRequest
+    model: str | Path | ImageClassifier, classifier: ImageClassifier, request: ExplainRequest
 ) -> tuple[list[Explanation], list[str]]:
     if request.data is None and training_recipe(model) is None:
         raise InputError(
@@ -160,16 +160,16 @@ def _test_images(
         )
     source = request.data or training_source(model)
     explanations, truths = explain_test_images(classifier, request.count, request.method, request.settings, source)
-    note_spots(explanations)
+    warn_on_artifacts(explanations)
     return explanations, truths
 
 
 def _explain(
-    classifier: Classifier, paths: Sequence[Path], images: Sequence[np.ndarray], request: ExplainRequest
+    classifier: ImageClassifier, paths: Sequence[Path], images: Sequence[np.ndarray], request: ExplainRequest
 ) -> tuple[list[Explanation], list[str | None]]:
     explanations = explain_batch(classifier, images, request.method, request.settings, request.target, request.query_yx)
-    note_spots(explanations)
-    truths = [request.truth or truth_from_folder(path, classifier.class_names) for path in paths]
+    warn_on_artifacts(explanations)
+    truths = [request.truth or label_from_folder(path, classifier.class_names) for path in paths]
     return explanations, truths
 
 
@@ -177,27 +177,27 @@ def _grid(
     explanations: Sequence[Explanation], truths: Sequence[str | None], request: ExplainRequest, output: Path | None
 ) -> WrittenImage:
     path = output or Path(f"explanations-{request.method}.png")
-    save_image(gallery_image(explanations, truths), path)
-    known = [(one.prediction.name, truth) for one, truth in zip(explanations, truths, strict=True) if truth]
+    save_image(draw_gallery(explanations, truths), path)
+    known = [(one.prediction.label, truth) for one, truth in zip(explanations, truths, strict=True) if truth]
     right = sum(name == truth for name, truth in known)
     words = f"{len(explanations)} images" + (f", {right} of {len(known)} told right" if known else "")
     return WrittenImage(path, words)
 
 
-def _sheet(classifier: Classifier, image_u8: np.ndarray, path: Path) -> WrittenImage:
-    save_image(layers_and_heads_image(classifier, image_u8), path)
+def _sheet(classifier: ImageClassifier, image_u8: np.ndarray, path: Path) -> WrittenImage:
+    save_image(draw_layers_by_heads(classifier, image_u8), path)
     return WrittenImage(path, "every layer and head")
 
 
 def _methods(
-    classifier: Classifier,
+    classifier: ImageClassifier,
     images: Sequence[np.ndarray],
     request: ExplainRequest,
     output: Path | None,
     on_progress: Progress,
 ) -> WrittenImage:
     path = output or Path("explanations-methods.png")
-    image, refused = methods_image(classifier, images, request.target, on_progress=on_progress)
+    image, refused = draw_all_methods(classifier, images, request.target, on_progress=on_progress)
     save_image(image, path)
     return WrittenImage(path, f"every method{without(refused)}")
 
@@ -215,8 +215,8 @@ def without(refused: Mapping[str, str]) -> str:
 
 
 def _single(explanation: Explanation, truth: str | None, path: Path) -> WrittenImage:
-    save_image(explanation_image(explanation, truth), path)
-    return WrittenImage(path, verdict(explanation.prediction) or explanation.words())
+    save_image(draw_explanation_figure(explanation, truth), path)
+    return WrittenImage(path, prediction_caption(explanation.prediction) or explanation.caption())
 
 
 def _targets(images: Sequence[Path], kind: str, output: Path | None) -> list[Path]:

@@ -8,7 +8,7 @@ import torch
 
 from vitreous.errors import unknown
 from vitreous.model.config import SIZES, ViTConfig
-from vitreous.model.flops import multiply_adds, parameters
+from vitreous.model.flops import count_macs, count_parameters
 from vitreous.model.vit import ViT
 from vitreous.runtime import autocast, choose_precision, describe_device, find_device
 
@@ -62,10 +62,10 @@ def model_sizes(
     place = find_device(device)
     chosen, listed = choose_precision(precision, place), []
     for done, name in enumerate(names or SIZES):
-        config, cost = SIZES[name], multiply_adds(SIZES[name])
+        config, cost = SIZES[name], count_macs(SIZES[name])
         timed = measure and (bool(names) or cost <= MEASURED_GIGA * 1e9)
         speed = measured_speed(config, place, chosen) if timed else None
-        listed.append(ModelSize(name, config, parameters(config), cost, speed))
+        listed.append(ModelSize(name, config, count_parameters(config), cost, speed))
         on_progress(done + 1, len(names or SIZES), name)
     return listed
 
@@ -73,11 +73,11 @@ def model_sizes(
 @torch.no_grad()
 def measured_speed(config: ViTConfig, device: torch.device, precision: str) -> Speed:
     """Images a second of a model of random weights: the median of passes over about half a second, three at least."""
-    batch = max(1, min(LARGEST_BATCH, round(BATCH_GIGA * 1e9 / multiply_adds(config))))
+    batch = max(1, min(LARGEST_BATCH, round(BATCH_GIGA * 1e9 / count_macs(config))))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = ViT(config).to(device).eval()
-        images = torch.randn(batch, config.channels, *config.image_size_hw).to(device)
+        images = torch.randn(batch, config.in_chans, *config.image_size).to(device)
     with autocast(device, precision):
         model(images)
         seconds = list(_passes(lambda: model(images), device))

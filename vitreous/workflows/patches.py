@@ -6,7 +6,7 @@ from PIL import Image
 
 from vitreous.errors import InputError
 from vitreous.imaging.reading import as_image_u8
-from vitreous.model.classifier import Classifier, ImageInput
+from vitreous.model.classifier import ImageClassifier, ImageInput
 from vitreous.model.config import grid_for
 from vitreous.pretrained.load import load
 from vitreous.render.sheet import draw_patches
@@ -14,7 +14,7 @@ from vitreous.render.sheet import draw_patches
 
 def patches_image(
     image: ImageInput,
-    model: str | Path | Classifier | None = None,
+    model: str | Path | ImageClassifier | None = None,
     *,
     patch_size: int = 16,
     size_hw: tuple[int, int] = (224, 224),
@@ -32,9 +32,9 @@ def patches_image(
         seen = pixels
     else:
         classifier = load(model)
-        inputs, geometry = classifier.prepare(pixels)
-        rows, columns = grid_for((inputs.shape[1], inputs.shape[2]), classifier.preprocessing.multiple)
-        top, left, bottom, right = (round(side) for side in geometry.seen)
+        inputs, geometry = classifier.preprocess(pixels)
+        rows, columns = grid_for((inputs.shape[1], inputs.shape[2]), classifier.preprocessing.patch_size)
+        top, left, bottom, right = (round(side) for side in geometry.visible_box)
         seen = pixels[top:bottom, left:right]
         rows = round(rows * (bottom - top) / (geometry.box[2] - geometry.box[0]))
         columns = round(columns * (right - left) / (geometry.box[3] - geometry.box[1]))

@@ -20,11 +20,11 @@ from vitreous.diagnostics.faithfulness.perturbed_predictor import Asked, Subject
 from vitreous.diagnostics.faithfulness.randomization import STAGES, randomized
 from vitreous.diagnostics.faithfulness.statistics import area
 from vitreous.errors import InputError
-from vitreous.evaluation.intervals import mean_score
+from vitreous.evaluation.intervals import bootstrap_mean
 from vitreous.explanation.patch_maps import BASELINES, baseline_map, patch_maps, to_patches
-from vitreous.explanation.targets import Along, ClassTarget
+from vitreous.explanation.targets import ClassTarget, DirectionTarget
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 
@@ -51,18 +51,18 @@ def adding() -> tuple[Subject, np.ndarray]:
     """Images under examination by the adding model, and its true maps (images, patches)."""
     model, random = Adding(), torch.Generator().manual_seed(2)
     inputs = torch.rand(COUNT, 3, GRID[0] * PATCH, GRID[1] * PATCH, generator=random) + 0.2
-    asked = Asked(model, inputs, Along(torch.ones(COUNT, 1), "sum"), PATCH, has_classes=False)
+    asked = Asked(model, inputs, DirectionTarget(torch.ones(COUNT, 1), "sum"), PATCH, has_classes=False)
     return Subject(range(COUNT), asked, seed=0), model.parts(inputs).numpy()
 
 
-def tiny(**options) -> Classifier:
+def tiny(**options) -> ImageClassifier:
     torch.manual_seed(0)
     vit = ViT(ViTConfig((8, 12), 4, **{"width": 16, "depth": 2, "heads": 2, "classes": 3, "registers": 1, **options}))
     with torch.no_grad():
         for weight in vit.parameters():
             weight.normal_(std=0.3)
-    names = ["cat", "dog", "eel"][: vit.config.classes]
-    return Classifier(vit, Preprocessing((8, 12), "stretch", (0.5,) * 3, (0.25,) * 3, 4), names)
+    names = ["cat", "dog", "eel"][: vit.config.num_classes]
+    return ImageClassifier(vit, Preprocessing((8, 12), "squash", (0.5,) * 3, (0.25,) * 3, 4), names)
 
 
 def images(count: int = 3) -> list[np.ndarray]:
@@ -80,7 +80,7 @@ def test_deletion_is_what_the_sum_says_and_the_true_map_is_best():
         assert np.allclose(found[name], 1 - removed / truth.sum(1, keepdims=True), atol=1e-6)
     areas = {name: area(shares, curves) for name, curves in found.items()}
     assert (areas["true"] < areas["random"]).all() and (areas["random"] < areas["reversed"]).all()
-    score = mean_score(areas["random"], "lower")
+    score = bootstrap_mean(areas["random"], "lower")
     assert score.low < 0.5 < score.high, "a random order takes away as much at each step, on the mean"
 
 
@@ -120,7 +120,7 @@ def test_road_ranks_the_true_map_first_and_the_reversed_last():
     inputs = torch.zeros(COUNT, 3, GRID[0] * PATCH, GRID[1] * PATCH)
     bright = torch.rand(COUNT, PATCHES, generator=torch.Generator().manual_seed(4))
     inputs[:] = bright.view(COUNT, 1, *GRID).repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3)
-    asked = Asked(model, inputs, Along(torch.ones(COUNT, 1), "sum"), PATCH, has_classes=False)
+    asked = Asked(model, inputs, DirectionTarget(torch.ones(COUNT, 1), "sum"), PATCH, has_classes=False)
     examined, truth = Subject(range(COUNT), asked, seed=0), model.parts(inputs).numpy()
     most = {name: removal(examined, maps)["road-most"].mean() for name, maps in orders(truth).items()}
     least = {name: removal(examined, maps)["road-least"].mean() for name, maps in orders(truth).items()}
@@ -136,7 +136,7 @@ def test_the_true_maps_sum_says_exactly_what_removing_does():
     assert np.allclose(sensitivity(examined, truth, changes), 1)
     assert np.allclose(sensitivity(examined, 3 - 2 * truth, changes), -1)
     random = sensitivity(examined, orders(truth)["random"], changes).mean(1)
-    score = mean_score(random, "higher")
+    score = bootstrap_mean(random, "higher")
     assert score.low < 0 < score.high
     assert (removed_sets(examined, PATCHES).sum(-1).cpu() == torch.tensor(set_sizes(PATCHES))[:, None]).all()
 
@@ -159,7 +159,7 @@ def test_how_many_are_asked_at_once_changes_nothing():
 def test_an_image_alone_is_judged_as_in_company():
     examined, truth = adding()
     asked = examined.asked
-    alone = Asked(asked.model, asked.inputs[5:6], Along(torch.ones(1, 1), "sum"), PATCH, has_classes=False)
+    alone = Asked(asked.model, asked.inputs[5:6], DirectionTarget(torch.ones(1, 1), "sum"), PATCH, has_classes=False)
     one = Subject([5], alone, seed=0)
     for name, values in removal(one, truth[5:6]).items():
         assert np.allclose(values, removal(examined, truth)[name][5:6], atol=1e-6), name
@@ -183,17 +183,17 @@ def test_memory_that_is_short_halves_the_batch():
 @pytest.mark.parametrize("method", ["attention", "grad-cam", "input-x-gradient", *BASELINES])
 def test_everything_is_measured_and_nothing_is_left_on_the_model(method):
     model = tiny()
-    before = {name: value.clone() for name, value in model.vit.state_dict().items()}
+    before = {name: value.clone() for name, value in model.model.state_dict().items()}
     examined = subject(model, images(), [3, 1, 4])
-    copies = {stage: randomized(model.vit, stage, 3, 0) for stage in STAGES}
+    copies = {stage: randomized(model.model, stage, 3, 0) for stage in STAGES}
     found = judge(examined, method, copies, score_changes(examined))
     assert all(np.isfinite(values).all() and len(values) == 3 for values in found.values())
     assert {"map", "insertion", "road-least-same", "randomized-head", "randomized-all"} <= set(found)
     assert ("randomized-all-absolute" in found) == (method == "input-x-gradient")
-    assert all(torch.equal(before[name], value) for name, value in model.vit.state_dict().items())
-    assert all(weight.grad is None for weight in model.vit.parameters())
-    assert not model.vit.training and torch.is_grad_enabled()
-    assert not any(module._forward_hooks or module._backward_hooks for module in model.vit.modules())
+    assert all(torch.equal(before[name], value) for name, value in model.model.state_dict().items())
+    assert all(weight.grad is None for weight in model.model.parameters())
+    assert not model.model.training and torch.is_grad_enabled()
+    assert not any(module._forward_hooks or module._backward_hooks for module in model.model.modules())
     if method in ("attention", "centerd blob"):
         assert np.allclose(found["randomized-head"], 1), "its map is the same whatever the head"
 
@@ -201,11 +201,11 @@ def test_everything_is_measured_and_nothing_is_left_on_the_model(method):
 def test_the_target_stays_the_class_that_was_predicted_at_first():
     model = tiny()
     examined = subject(model, images(), range(3))
-    predicted = [model.class_index(model.predict(image).name) for image in images()]
+    predicted = [model.class_index(model.predict(image).label) for image in images()]
     assert examined.asked.target.directions.argmax(1).tolist() == predicted
     kept = torch.zeros(3, 1, 6, dtype=torch.bool)
     answers = examined.asked.about(kept, mean_color(examined.asked.inputs))
-    empty = torch.softmax(model.vit(torch.zeros(1, 3, 8, 12)).double(), 1)[0]
+    empty = torch.softmax(model.model(torch.zeros(1, 3, 8, 12)).double(), 1)[0]
     assert np.allclose(answers.amount[:, 0], empty.detach()[predicted], atol=1e-6)
     assert answers.same[:, 0].tolist() == [float(label == empty.argmax()) for label in predicted]
     assert subject(model, images(), range(3), [2, 0, 1]).asked.target.directions.argmax(1).tolist() == [2, 0, 1]
@@ -214,7 +214,7 @@ def test_the_target_stays_the_class_that_was_predicted_at_first():
 def test_a_model_without_classes_is_asked_for_its_own_vector():
     model = tiny(classes=0)
     examined = subject(model, images(), range(3))
-    copies = {stage: copy for stage in STAGES if (copy := randomized(model.vit, stage, 0, 0)) is not None}
+    copies = {stage: copy for stage in STAGES if (copy := randomized(model.model, stage, 0, 0)) is not None}
     assert list(copies) == ["all"], "there is no head to forget"
     found = judge(examined, "grad-cam", copies, score_changes(examined))
     assert np.allclose(found["insertion"][:, -1], 1) and np.allclose(found["deletion"][:, 0], 1)
@@ -223,9 +223,9 @@ def test_a_model_without_classes_is_asked_for_its_own_vector():
 def test_a_randomized_model_keeps_the_size_of_its_weights_and_nothing_else():
     model = tiny()
     for stage in STAGES:
-        copy, again = (randomized(model.vit, stage, 3, 0) for _ in range(2))
+        copy, again = (randomized(model.model, stage, 3, 0) for _ in range(2))
         assert copy is not None and again is not None
-        pairs = list(zip(model.vit.named_parameters(), copy.parameters(), again.parameters(), strict=True))
+        pairs = list(zip(model.model.named_parameters(), copy.parameters(), again.parameters(), strict=True))
         for (name, old), new, same in pairs:
             assert torch.equal(new, same)
             forgotten = stage == "all" or name.startswith("head.")
@@ -248,7 +248,7 @@ def test_maps_are_averaged_over_patches_and_refused_where_they_do_not_fit():
     with pytest.raises(InputError, match="its 4 × 6 values"):
         to_patches(pixels, (3, 3))
     with pytest.raises(InputError, match="did you mean 'rollout'"):
-        patch_maps(tiny().vit, torch.zeros(1, 3, 8, 12), "rolout", ClassTarget(0, "cat"), (2, 3))
+        patch_maps(tiny().model, torch.zeros(1, 3, 8, 12), "rolout", ClassTarget(0, "cat"), (2, 3))
 
 
 def test_baselines_know_the_grid_and_nothing_else():

@@ -8,8 +8,8 @@ from torch import nn
 
 from vitreous.errors import InputError
 from vitreous.explanation.explain import explain_batch
-from vitreous.explanation.observation.wrapped_model import ForeignModel
-from vitreous.explanation.options import Settings
+from vitreous.explanation.observation.wrapped_model import WrappedModel
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import METHODS
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.config import ViTConfig
@@ -23,7 +23,7 @@ REFUSED = {
     "features": "tokens",
 }
 """Methods that need what can't be seen of a foreign model, and what they say."""
-LOOK = Preprocessing((16, 24), "stretch", (0.5,) * 3, (0.5,) * 3, PATCH)
+LOOK = Preprocessing((16, 24), "squash", (0.5,) * 3, (0.5,) * 3, PATCH)
 
 
 def photo(height: int = 40, width: int = 30) -> np.ndarray:
@@ -35,23 +35,23 @@ def photo(height: int = 40, width: int = 30) -> np.ndarray:
 def test_every_method_explains_a_foreign_model_or_refuses_by_name(method, attention):
     torch.manual_seed(0)
     classifier = wrap(Tutorial(attention, prefix=2, pooling="two"), LOOK, list("abcde"))
-    settings = Settings(steps=4) if "steps" in METHODS[method].settings else Settings()
-    settings = Settings(samples=4) if "samples" in METHODS[method].settings else settings
+    settings = MethodOptions(n_steps=4) if "n_steps" in METHODS[method].options else MethodOptions()
+    settings = MethodOptions(n_samples=4) if "n_samples" in METHODS[method].options else settings
     images = [photo(), photo(20, 50), photo()]
     if method in REFUSED:
         with pytest.raises(InputError, match=REFUSED[method]):
             explain_batch(classifier, images, method, settings)
         return
     found = explain_batch(classifier, images, method, settings)
-    assert [one.heat.shape for one in found] == [(40, 30), (20, 50), (40, 30)]
-    assert all(np.isfinite(one.heat).all() and np.ptp(one.heat) > 0 for one in found)
-    assert np.allclose(found[0].heat, found[2].heat, atol=1e-5)
-    assert classifier.vit.module.head.weight.grad is None and not classifier.vit.module._forward_hooks
+    assert [one.heatmap.shape for one in found] == [(40, 30), (20, 50), (40, 30)]
+    assert all(np.isfinite(one.heatmap).all() and np.ptp(one.heatmap) > 0 for one in found)
+    assert np.allclose(found[0].heatmap, found[2].heatmap, atol=1e-5)
+    assert classifier.model.module.head.weight.grad is None and not classifier.model.module._forward_hooks
 
 
 def test_a_foreign_model_remembers_each_size_and_is_seen_anew_for_another():
     torch.manual_seed(0)
-    foreign = ForeignModel(Tutorial()).eval()
+    foreign = WrappedModel(Tutorial()).eval()
     first = foreign.structure(torch.randn(2, 3, 16, 24))
     assert foreign.structure(torch.randn(5, 3, 16, 24)) is first
     assert foreign.structure(torch.randn(5, 3, 24, 16)).layout.grid_height == 6
@@ -67,7 +67,7 @@ def test_a_model_that_treats_images_otherwise_than_one_alone_is_refused():
         torch.no_grad(),
         pytest.raises(InputError, match="this pass had 2 layers of attention over 25 tokens, one image"),
     ):
-        ForeignModel(model).eval()(torch.randn(2, 3, 16, 24), Trace())
+        WrappedModel(model).eval()(torch.randn(2, 3, 16, 24), Trace())
 
 
 class Answers(nn.Module):
@@ -98,13 +98,13 @@ class Record:
 )
 def test_the_answer_among_several_outputs(answer, expected):
     images = torch.randn(2, 3, 16, 24)
-    assert torch.equal(ForeignModel(Answers(answer))(images), images[:, expected, 0])
+    assert torch.equal(WrappedModel(Answers(answer))(images), images[:, expected, 0])
 
 
 @pytest.mark.parametrize("answer", [lambda p: p, lambda p: None, lambda p: {"boxes": p}, lambda p: p.sum()])
 def test_other_answers_are_refused(answer):
     with pytest.raises(InputError, match="not with one row of numbers for each image"):
-        ForeignModel(Answers(answer))(torch.randn(2, 3, 16, 24))
+        WrappedModel(Answers(answer))(torch.randn(2, 3, 16, 24))
 
 
 def test_wrap_finds_what_transformers_says():
@@ -114,35 +114,35 @@ def test_wrap_finds_what_transformers_says():
         image_size=(16, 24), patch_size=8, id2label={0: "cat", 1: "dog"},
     )  # fmt: skip
     classifier = wrap(transformers.ViTForImageClassification(config))
-    assert classifier.preprocessing == Preprocessing((16, 24), "stretch", (0.5,) * 3, (0.5,) * 3, 8)
-    assert classifier.class_names == ("cat", "dog") and classifier.predict(photo()).name in ("cat", "dog")
+    assert classifier.preprocessing == Preprocessing((16, 24), "squash", (0.5,) * 3, (0.5,) * 3, 8)
+    assert classifier.class_names == ("cat", "dog") and classifier.predict(photo()).label in ("cat", "dog")
     features = wrap(transformers.ViTModel(config))
-    assert features.class_names == () and explain_batch(features, [photo()], "rollout")[0].heat.shape == (40, 30)
+    assert features.class_names == () and explain_batch(features, [photo()], "rollout")[0].heatmap.shape == (40, 30)
 
 
 def test_wrap_finds_what_timm_says():
     model = Tutorial()
     model.pretrained_cfg = {"input_size": (3, 16, 24), "mean": (0.1, 0.2, 0.3), "std": (1, 1, 1), "crop_pct": 0.9}
     found = wrap(model).preprocessing
-    assert found == Preprocessing((16, 24), "crop", (0.1, 0.2, 0.3), (1, 1, 1), PATCH, central=0.9)
+    assert found == Preprocessing((16, 24), "crop", (0.1, 0.2, 0.3), (1, 1, 1), PATCH, crop_pct=0.9)
 
 
 def test_wrap_leaves_a_vit_of_ours_as_it_is():
-    vit = ViT(ViTConfig((16, 24), patch_size=4, width=16, depth=2, heads=2, classes=5))
+    vit = ViT(ViTConfig((16, 24), patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=5))
     classifier = wrap(vit, LOOK)
-    assert classifier.ours is vit and len(classifier.class_names) == 5
+    assert classifier.vit is vit and len(classifier.class_names) == 5
     nn.init.normal_(vit.head.weight)
-    assert explain_batch(classifier, [photo()], "legrad")[0].heat.shape == (40, 30)
+    assert explain_batch(classifier, [photo()], "legrad")[0].heatmap.shape == (40, 30)
 
 
 def test_wrap_takes_a_model_without_attention_for_black_box_methods():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-    classifier = wrap(model, Preprocessing((16, 24), "stretch", (0.5,) * 3, (0.5,) * 3, 1))
-    assert classifier.class_names == ("class 0", "class 1") and classifier.predict(photo()).probability > 0
+    classifier = wrap(model, Preprocessing((16, 24), "squash", (0.5,) * 3, (0.5,) * 3, 1))
+    assert classifier.class_names == ("class 0", "class 1") and classifier.predict(photo()).score > 0
     with pytest.raises(InputError, match="no attention was seen"):
         explain_batch(classifier, [photo()], "rollout")
     with pytest.raises(InputError, match="needs a ViT of Vitreous"):
-        _ = classifier.ours
+        _ = classifier.vit
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_wrap_takes_a_model_without_attention_for_black_box_methods():
     [
         ((Tutorial(),), "Tutorial doesn't say what its images must be like"),
         ((Tutorial(), LOOK, ["a"]), "1 class names were given, but the model answers with 5"),
-        ((Tutorial(), Preprocessing((16, 24), "stretch", (0.5,), (0.5,), PATCH)), "can't be run .* with 1 channels"),
-        ((Tutorial(), Preprocessing((16, 24), "stretch", (0.5,) * 3, (0.5,) * 3, 8)), "multiple=8, .* are 4 pixels"),
+        ((Tutorial(), Preprocessing((16, 24), "squash", (0.5,), (0.5,), PATCH)), "can't be run .* with 1 channels"),
+        ((Tutorial(), Preprocessing((16, 24), "squash", (0.5,) * 3, (0.5,) * 3, 8)), "patch_size=8, .* are 4 pixels"),
         (("vit",), "a torch.nn.Module is wanted, not str"),
     ],
 )
@@ -186,8 +186,8 @@ def test_models_and_inference_mode():
         inside, found = Tutorial(), wrap(module := without_gradients(), LOOK)
     with pytest.raises(InputError, match="inference_mode"):
         wrap(inside, LOOK)
-    assert found.preprocessing.multiple == wrap(module, LOOK).preprocessing.multiple == PATCH
-    assert np.isfinite(explain_batch(found, [photo()], "gradient-rollout")[0].heat).all()
+    assert found.preprocessing.patch_size == wrap(module, LOOK).preprocessing.patch_size == PATCH
+    assert np.isfinite(explain_batch(found, [photo()], "gradient-rollout")[0].heatmap).all()
 
 
 def without_gradients() -> Tutorial:

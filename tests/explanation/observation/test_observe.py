@@ -11,8 +11,8 @@ from torch.overrides import _get_current_function_mode_stack
 from vitreous.errors import InputError
 from vitreous.explanation.observation.observe import observe
 from vitreous.explanation.streaming.attention_products import (
-    plain_attention,
-    plain_row_times_attention,
+    reference_attention,
+    reference_row_times_attention,
     row_times_attention,
 )
 from vitreous.model.trace import TokenLayout
@@ -46,11 +46,11 @@ def test_attention_written_by_hand_is_the_definition_in_float64(attention, gradi
     expected = weights_of(model, model, given)
     assert len(trace.records) == len(expected) == 3
     for record, weights in zip(trace.records, expected, strict=True):
-        assert torch.allclose(plain_attention(record), weights, atol=1e-10)
+        assert torch.allclose(reference_attention(record), weights, atol=1e-10)
         assert record.weights is not None and torch.allclose(record.weights, weights, atol=1e-12)
         assert torch.allclose(record.output, weights @ record.value, atol=1e-10)
         row = torch.rand(2, 25, dtype=torch.float64)
-        assert torch.allclose(row_times_attention(row, record), plain_row_times_attention(row, record), atol=1e-10)
+        assert torch.allclose(row_times_attention(row, record), reference_row_times_attention(row, record), atol=1e-10)
 
 
 def test_query_and_key_are_told_where_the_scores_are_nothing_else():
@@ -65,7 +65,7 @@ def test_one_head_has_no_axis_of_its_own():
     _, trace = seen(model, make_images(3).double())
     block, tokens = model.blocks[0], trace.records[0]
     assert tokens.value.shape == (3, 1, 25, 16)
-    assert torch.allclose(plain_attention(tokens) @ tokens.value, tokens.output, atol=1e-10)
+    assert torch.allclose(reference_attention(tokens) @ tokens.value, tokens.output, atol=1e-10)
     assert block is not None
 
 
@@ -85,7 +85,7 @@ def test_masks_are_obeyed(attention):
         else:
             scores = scores.masked_fill(torch.ones(25, 25, dtype=torch.bool).triu(1), -torch.inf)
         expected = torch.softmax(scores, -1)
-        assert torch.allclose(plain_attention(record), expected, atol=1e-10)
+        assert torch.allclose(reference_attention(record), expected, atol=1e-10)
         assert torch.allclose(record.output, expected @ record.value, atol=1e-10)
 
 
@@ -93,7 +93,7 @@ def test_the_kernels_own_scale_counts():
     model = Tutorial("kernel").double()
     _, trace = seen(model, make_images().double())
     assert all(record.scale == 0.3 and record.weights is None for record in trace.records)
-    assert all(torch.allclose(plain_attention(r) @ r.value, r.output, atol=1e-10) for r in trace.records)
+    assert all(torch.allclose(reference_attention(r) @ r.value, r.output, atol=1e-10) for r in trace.records)
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
@@ -120,7 +120,7 @@ def test_the_encoders_fused_path_is_not_taken_while_it_is_observed(norm_first, b
     _, weights = nn.MultiheadAttention.forward(
         layer.self_attn, *(turned(tokens, batch_first),) * 3, average_attn_weights=False
     )
-    assert torch.allclose(plain_attention(trace.records[0]), weights, atol=1e-5)
+    assert torch.allclose(reference_attention(trace.records[0]), weights, atol=1e-5)
 
 
 def turned(tokens, batch_first):
@@ -145,7 +145,7 @@ def test_multihead_attention_that_gives_its_weights_is_seen():
     model.blocks = nn.ModuleList(Block() for _ in range(2))
     _, trace = seen(model, make_images(3))
     for record, weights in zip(trace.records, told[-2:], strict=True):
-        assert torch.allclose(plain_attention(record), weights, atol=1e-6) and record.output.shape == (3, 2, 25, 8)
+        assert torch.allclose(reference_attention(record), weights, atol=1e-6) and record.output.shape == (3, 2, 25, 8)
 
 
 @pytest.mark.parametrize("attention", [*WRITTEN, "kernel", "masked-kernel"])
@@ -160,7 +160,7 @@ def test_gradients_flow_through_the_records(attention, behind):
     logits, trace = seen(model, given)
     record = trace.records[1]
     output, value = torch.autograd.grad(logits[:, 1].sum(), (record.output, record.value), retain_graph=True)
-    weights = plain_attention(record)
+    weights = reference_attention(record)
     assert torch.allclose(weights.transpose(-1, -2) @ output, value, atol=1e-10)
     if record.weights is not None and attention != "masked-kernel":
         (slope,) = torch.autograd.grad(logits[:, 1].sum(), record.weights)
@@ -175,7 +175,7 @@ def test_a_class_token_behind_the_patches_is_brought_before_them():
     assert torch.equal(trace.readout, torch.eye(25, dtype=torch.float64)[:1].expand(2, -1))
     order = [24, *range(24)]
     for record, weights in zip(trace.records, weights_of(model, model, given), strict=True):
-        assert torch.allclose(plain_attention(record), weights[:, :, order][..., order], atol=1e-10)
+        assert torch.allclose(reference_attention(record), weights[:, :, order][..., order], atol=1e-10)
         assert torch.allclose(record.weights, weights[:, :, order][..., order], atol=1e-10)
 
 

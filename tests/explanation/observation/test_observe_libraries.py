@@ -9,10 +9,10 @@ from torch import nn
 
 from vitreous.errors import InputError
 from vitreous.explanation.explain import explain_batch
-from vitreous.explanation.methods.rollout import plain_rollout, roll
+from vitreous.explanation.methods.rollout import propagate, reference_rollout
 from vitreous.explanation.observation.observe import observe
-from vitreous.explanation.observation.wrapped_model import ForeignModel
-from vitreous.explanation.streaming.attention_products import plain_attention
+from vitreous.explanation.observation.wrapped_model import WrappedModel
+from vitreous.explanation.streaming.attention_products import reference_attention
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import TokenLayout, Trace
@@ -77,7 +77,7 @@ def looked_at(model: nn.Module, size_hw: tuple[int, int] = (16, 24)) -> Trace:
     first, second = (one if isinstance(one, torch.Tensor) else one[0] for one in (alone, logits))
     assert torch.equal(first, second)
     for record in trace.records:
-        assert torch.allclose(plain_attention(record) @ record.value, record.output, atol=1e-5)
+        assert torch.allclose(reference_attention(record) @ record.value, record.output, atol=1e-5)
     return trace
 
 
@@ -102,8 +102,8 @@ def test_transformers_vit_fused_and_written_out_see_what_eager_tells():
     assert fused.layout == eager.layout == TokenLayout(1, 4, 6)
     assert fused.records[0].weights is None and eager.records[0].weights is not None
     for one, other, expected in zip(fused.records, eager.records, told, strict=True):
-        assert torch.allclose(plain_attention(one), expected, atol=1e-5)
-        assert torch.allclose(plain_attention(other), expected, atol=1e-5)
+        assert torch.allclose(reference_attention(one), expected, atol=1e-5)
+        assert torch.allclose(reference_attention(other), expected, atol=1e-5)
     assert readout(fused) == readout(eager) == class_token(25)
 
 
@@ -118,8 +118,8 @@ def test_transformers_vit_rollout_is_that_of_its_own_maps():
     with torch.no_grad(), observe(model) as trace:
         model(pixel_values=images)
     assert trace.readout is not None
-    assert torch.allclose(roll(trace.records, trace.readout), product[:1], atol=1e-10)
-    assert torch.allclose(plain_rollout(trace, trace.readout), product[:1], atol=1e-10)
+    assert torch.allclose(propagate(trace.records, trace.readout), product[:1], atol=1e-10)
+    assert torch.allclose(reference_rollout(trace, trace.readout), product[:1], atol=1e-10)
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
@@ -178,7 +178,9 @@ def test_transformers_swin_is_refused():
 @pytest.mark.parametrize("pooling", ["class", "mean", "class-and-mean", "map"])
 def test_our_own_vit_is_seen_as_it_traces_itself(side, pooling):
     torch.manual_seed(0)
-    config = ViTConfig((side, side), patch_size=4, width=16, depth=2, heads=2, classes=5, registers=2, pooling=pooling)
+    config = ViTConfig(
+        (side, side), patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=5, reg_tokens=2, global_pool=pooling
+    )
     model, images, own = ViT(config).double().eval(), torch.randn(2, 3, side, side, dtype=torch.float64), Trace()
     nn.init.normal_(model.head.weight)
     model(images, own)
@@ -187,7 +189,7 @@ def test_our_own_vit_is_seen_as_it_traces_itself(side, pooling):
     assert trace.layout == own.layout and trace.readout is not None
     assert torch.allclose(trace.readout, own.readout.to(trace.readout), atol=1e-6)
     for one, other in zip(trace.records, own.records, strict=True):
-        assert torch.allclose(plain_attention(one), plain_attention(other), atol=1e-10)
+        assert torch.allclose(reference_attention(one), reference_attention(other), atol=1e-10)
         assert one.projection is other.projection
 
 
@@ -272,7 +274,7 @@ def test_vit_pytorch(vit_pytorch, kind, prefix, expected):
 
         model = SimpleViT(**sizes)
     trace = looked_at(model)
-    count = trace.layout.prefix if prefix is None else prefix
+    count = trace.layout.num_prefix_tokens if prefix is None else prefix
     assert trace.layout == TokenLayout(count, 4, 6)
     assert readout(trace) == pytest.approx(expected or [1 / (24 + count)] * (24 + count), abs=1e-5)
     assert trace.records[0].scale == pytest.approx(64**-0.5)
@@ -289,7 +291,7 @@ def test_talking_heads_of_vit_pytorch_are_refused(vit_pytorch):
 def test_a_foreign_model_gives_the_same_trace_as_observe():
     transformers = pytest.importorskip("transformers")
     model = transformers.ViTForImageClassification(transformers.ViTConfig(**SMALL, intermediate_size=64)).eval()
-    foreign, trace, images = ForeignModel(model).eval(), Trace(), torch.randn(3, 3, 16, 24)
+    foreign, trace, images = WrappedModel(model).eval(), Trace(), torch.randn(3, 3, 16, 24)
     with torch.no_grad():
         logits = foreign(images, trace)
         assert torch.equal(logits, foreign(images)) and logits.shape == (3, 2)
@@ -313,14 +315,14 @@ def test_a_wrapped_model_has_the_maps_of_ours_with_its_weights(method, tmp_path)
     theirs = wrap(model, ours.preprocessing, ours.class_names)
     photo = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     (one,), (other,) = (explain_batch(classifier, [photo], method) for classifier in (ours, theirs))
-    assert np.ptp(one.grid) > 1e-3 * abs(one.grid).max()
-    assert np.allclose(one.grid, other.grid, rtol=1e-4, atol=1e-5 * abs(one.grid).max())
-    assert one.prediction.name == other.prediction.name
+    assert np.ptp(one.patch_map) > 1e-3 * abs(one.patch_map).max()
+    assert np.allclose(one.patch_map, other.patch_map, rtol=1e-4, atol=1e-5 * abs(one.patch_map).max())
+    assert one.prediction.label == other.prediction.label
 
 
 def test_wrap_finds_what_timm_says_of_its_models(timm):
     classifier = wrap(timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, num_classes=5))
-    expected = Preprocessing((32, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8, central=0.9)
+    expected = Preprocessing((32, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8, crop_pct=0.9)
     assert classifier.preprocessing == expected and len(classifier.class_names) == 5
     assert wrap(timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=0)).class_names == ()
 
@@ -329,5 +331,5 @@ def test_wrap_finds_what_torchvision_says_of_its_models(torchvision):
     model = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5)
     nn.init.normal_(model.heads.head.weight)
     classifier, photo = wrap(model), np.zeros((20, 30, 3), np.uint8)
-    assert classifier.preprocessing.multiple == 8 and classifier.preprocessing.central == 0.875
-    assert explain_batch(classifier, [photo], "gradient-rollout")[0].heat.shape == (20, 30)
+    assert classifier.preprocessing.patch_size == 8 and classifier.preprocessing.crop_pct == 0.875
+    assert explain_batch(classifier, [photo], "gradient-rollout")[0].heatmap.shape == (20, 30)

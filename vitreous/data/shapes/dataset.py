@@ -47,7 +47,7 @@ def draw_shapes(count: int, seed: int, size: int = 64) -> ImageSet:
     return ImageSet(*tensors, SHAPE_NAMES, torch.from_numpy(_boxes(masks)), torch.from_numpy(masks))
 
 
-def draw_clip(seconds: float, fps: Fraction | float, size_hw: tuple[int, int], seed: int) -> Iterator[np.ndarray]:
+def draw_video(seconds: float, fps: Fraction | float, size_hw: tuple[int, int], seed: int) -> Iterator[np.ndarray]:
     """Draw a moving image, frame by frame: uint8 (height, width, 3); its object is shape number `seed` modulo 8.
 
     The object wanders from edge to edge and turns slowly, over a background that sways.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vitreous.explanation.streaming.attention_products import BLOCK_NUMBERS, exact
+from vitreous.explanation.streaming.attention_products import BLOCK_ELEMENTS, at_least_float32
 from vitreous.model.trace import AttentionRecord, TokenLayout
 
 
@@ -31,15 +31,15 @@ def head_statistics(record: AttentionRecord, layout: TokenLayout, queries: Tenso
 
     The record is one of a single image.
     """
-    key = exact(record.key[0]).transpose(-2, -1)
+    key = at_least_float32(record.key[0]).transpose(-2, -1)
     heads, _, tokens = key.shape
     places = patch_places(layout, key.device)
     entropy, distance, squares = (key.new_zeros(heads) for _ in range(3))
     total, products = key.new_zeros(heads, tokens), key.new_zeros(heads, heads)
-    for chosen in queries.split(max(1, BLOCK_NUMBERS // (heads * tokens))):
-        query = exact(record.query[0][:, layout.prefix + chosen]) * record.scale
+    for chosen in queries.split(max(1, BLOCK_ELEMENTS // (heads * tokens))):
+        query = at_least_float32(record.query[0][:, layout.num_prefix_tokens + chosen]) * record.scale
         rows = torch.softmax(query @ key, -1)
-        patches = rows[..., layout.prefix :]
+        patches = rows[..., layout.num_prefix_tokens :]
         apart = torch.cdist(places[chosen], places)
         entropy += torch.special.entr(rows).sum((-2, -1))
         distance += ((patches * apart).sum(-1) / patches.sum(-1).clamp_min(1e-12)).sum(-1)
@@ -51,9 +51,9 @@ def head_statistics(record: AttentionRecord, layout: TokenLayout, queries: Tenso
     return HeadStatistics(
         entropy / count / math.log(tokens) if tokens > 1 else torch.ones_like(entropy),
         distance / count,
-        mean_row[:, : layout.prefix],
+        mean_row[:, : layout.num_prefix_tokens],
         query_dependence(mean_row, squares / count),
-        mean_row[:, layout.prefix :].amax(-1),
+        mean_row[:, layout.num_prefix_tokens :].amax(-1),
         likeness(products, count, tokens),
     )
 
@@ -108,9 +108,9 @@ def head_contributions(record: AttentionRecord, stream: Tensor, factor: Tensor |
     """
     if record.projection is None:
         return None
-    output = exact(record.output[0])
+    output = at_least_float32(record.output[0])
     heads, _, width = output.shape
-    weight = exact(record.projection).unflatten(1, (heads, width))
-    weight = weight if factor is None else weight * exact(factor)[:, None, None]
-    lengths = exact(stream).norm(dim=-1).clamp_min(1e-12)
+    weight = at_least_float32(record.projection).unflatten(1, (heads, width))
+    weight = weight if factor is None else weight * at_least_float32(factor)[:, None, None]
+    lengths = at_least_float32(stream).norm(dim=-1).clamp_min(1e-12)
     return torch.stack([((output[h] @ weight[:, h].T).norm(dim=-1) / lengths).mean() for h in range(heads)])

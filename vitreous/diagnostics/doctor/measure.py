@@ -17,11 +17,12 @@ from vitreous.diagnostics.doctor.head_statistics import (
 )
 from vitreous.diagnostics.doctor.statistics import Anatomy, ImageAnatomy
 from vitreous.errors import InputError
-from vitreous.explanation.methods.rollout import roll
-from vitreous.explanation.streaming.attention_products import exact, row_times_attention
-from vitreous.model.blocks import Block
-from vitreous.model.classifier import Classifier, ImageInput
+from vitreous.explanation.methods.rollout import propagate
+from vitreous.explanation.streaming.attention_products import at_least_float32, row_times_attention
+from vitreous.model.classifier import ImageClassifier, ImageInput
+from vitreous.model.layers import LayerScale
 from vitreous.model.trace import Trace
+from vitreous.model.vit import Block
 
 MOST_QUERIES = 256
 """Rows looked at of each attention matrix. On DINOv2 ViT-S/14 with 1,372 patches, entropy from 256 rows is within 0.01
@@ -43,7 +44,7 @@ class _Looked:
 
 @torch.no_grad()
 def dissect(
-    classifier: Classifier, images: Sequence[ImageInput], on_progress: Callable[[int, int], None] | None = None
+    classifier: ImageClassifier, images: Sequence[ImageInput], on_progress: Callable[[int, int], None] | None = None
 ) -> Anatomy:
     """Measure a model's tokens, heads and blocks on images, one after the other.
 
@@ -54,28 +55,30 @@ def dissect(
         raise InputError("no image was given: name some, or a source with --data")
     looked = []
     for done, image in enumerate(images, 1):
-        looked.append(_look(classifier, classifier.prepare(image)[0]))
+        looked.append(_look(classifier, classifier.preprocess(image)[0]))
         if on_progress is not None:
             on_progress(done, len(images))
     return _joined(classifier, looked)
 
 
-def _look(classifier: Classifier, inputs: Tensor) -> _Looked:
+def _look(classifier: ImageClassifier, inputs: Tensor) -> _Looked:
     trace = Trace()
-    classifier.vit(inputs[None], trace)
+    classifier.model(inputs[None], trace)
     layout, readout = trace.layout, trace.readout
     assert layout is not None and readout is not None
     if layout.frames != 1 or len(trace.tokens) != len(trace.records) + 1:
         raise InputError("the doctor knows models of single images that hand out their tokens: this one does not")
     queries = even_queries(layout, MOST_QUERIES).to(inputs.device)
     heads = [head_statistics(record, layout, queries) for record in trace.records]
-    patches = [exact(tokens[0, layout.prefix :]) for tokens in trace.tokens]
-    attention = [row_times_attention(readout, record)[0].mean(0)[layout.prefix :] for record in trace.records]
+    patches = [at_least_float32(tokens[0, layout.num_prefix_tokens :]) for tokens in trace.tokens]
+    attention = [
+        row_times_attention(readout, record)[0].mean(0)[layout.num_prefix_tokens :] for record in trace.records
+    ]
     image = ImageAnatomy(
         (layout.grid_height, layout.grid_width),
         as_array(torch.stack([tokens.norm(dim=-1) for tokens in patches])),
         as_array(torch.stack(attention)),
-        as_array(roll(trace.records, readout)[0, layout.prefix :]),
+        as_array(propagate(trace.records, readout)[0, layout.num_prefix_tokens :]),
     )
     similarity = torch.stack([mean_cosine(tokens) for tokens in patches])
     change = torch.stack([relative_change(*two) for two in itertools.pairwise(patches)])
@@ -84,7 +87,7 @@ def _look(classifier: Classifier, inputs: Tensor) -> _Looked:
     return _Looked(heads, contributions, similarity, change, len(queries), distance, image)
 
 
-def _contributions(classifier: Classifier, trace: Trace) -> list[Tensor] | None:
+def _contributions(classifier: ImageClassifier, trace: Trace) -> list[Tensor] | None:
     factors = layer_scale_factors(classifier)
     found = [
         head_contributions(record, tokens[0], factor)
@@ -94,21 +97,22 @@ def _contributions(classifier: Classifier, trace: Trace) -> list[Tensor] | None:
     return known if len(known) == len(trace.records) else None
 
 
-def layer_scale_factors(classifier: Classifier) -> list[Tensor | None]:
+def layer_scale_factors(classifier: ImageClassifier) -> list[Tensor | None]:
     """LayerScale's factor (width) on each block's attention, or None for each."""
     return [attention for attention, _ in _factors(classifier)]
 
 
-def layer_scales(classifier: Classifier) -> np.ndarray | None:
+def layer_scales(classifier: ImageClassifier) -> np.ndarray | None:
     """Mean absolute factor on each block's attention and MLP: (layers, 2); None for a model without LayerScale."""
     rows = [[factor.abs().mean().item() for factor in both if factor is not None] for both in _factors(classifier)]
     return np.array(rows) if all(len(row) == 2 for row in rows) else None
 
 
-def _factors(classifier: Classifier) -> list[tuple[Tensor | None, Tensor | None]]:
+def _factors(classifier: ImageClassifier) -> list[tuple[Tensor | None, Tensor | None]]:
     """LayerScale's factors on each block's attention and MLP."""
-    blocks = [block for block in classifier.ours.blocks if isinstance(block, Block)]
-    return [(block.attention_branch.factor, block.mlp_branch.factor) for block in blocks]
+    blocks = [block for block in classifier.vit.blocks if isinstance(block, Block)]
+    scales = [(block.ls1, block.ls2) for block in blocks]
+    return [tuple(one.gamma if isinstance(one, LayerScale) else None for one in pair) for pair in scales]
 
 
 def mean_cosine(tokens: Tensor) -> Tensor:
@@ -126,16 +130,16 @@ def relative_change(before: Tensor, after: Tensor) -> Tensor:
     return ((after - before).norm(dim=-1) / before.norm(dim=-1).clamp_min(1e-12)).mean()
 
 
-def _joined(classifier: Classifier, looked: Sequence[_Looked]) -> Anatomy:
+def _joined(classifier: ImageClassifier, looked: Sequence[_Looked]) -> Anatomy:
     """The means over the images."""
 
     def heads(name: str) -> np.ndarray:
         return mean_of([torch.stack([getattr(layer, name) for layer in one.heads]) for one in looked])
 
     contributions = [torch.stack(one.contributions) for one in looked if one.contributions is not None]
-    config = classifier.ours.config
+    config = classifier.vit.config
     return Anatomy(
-        prefix=config.prefix,
+        prefix=config.num_prefix_tokens,
         patch_size=config.patch_size,
         queries=max(one.queries for one in looked),
         entropy=heads("entropy"),

@@ -9,12 +9,12 @@ from vitreous.diagnostics.doctor.checks_tokens import outliers_by_layer, relativ
 from vitreous.diagnostics.doctor.finding import counted
 from vitreous.diagnostics.doctor.run import Examination
 from vitreous.diagnostics.doctor.statistics import Anatomy
-from vitreous.explanation.coordinates import cells
+from vitreous.explanation.coordinates import upsample_nearest
 from vitreous.files import write_text
 from vitreous.render.color import Scale
 from vitreous.render.html import Card, Section, figure, img_tag, page, panel
-from vitreous.render.image import fitted
-from vitreous.render.outline import outline
+from vitreous.render.image import resize_to_fit
+from vitreous.render.outline import draw_outline
 from vitreous.render.overlay import overlay
 from vitreous.render.plots.svg_charts import Line, dots, lines, table
 from vitreous.render.theme import WARM
@@ -82,10 +82,10 @@ def _sample(examination: Examination, place: int, layer: int) -> str:
     one = examination.anatomy.images[place]
     lengths = one.norms[layer + 1].reshape(one.grid_hw)
     scale = Scale(float(lengths.min()), float(lengths.max()))
-    drawn = overlay(image_u8, cells(lengths, geometry), scale)
+    drawn = overlay(image_u8, upsample_nearest(lengths, geometry), scale)
     marks = outliers_by_layer(one.norms)[layer].reshape(one.grid_hw)
-    drawn = outline(drawn, cells(marks, geometry) > 0, WARM) if marks.any() else drawn
-    maps = [geometry.to_source(weights.reshape(one.grid_hw)) for weights in (one.attention[-1], one.rollout)]
+    drawn = draw_outline(drawn, upsample_nearest(marks, geometry) > 0, WARM) if marks.any() else drawn
+    maps = [geometry.to_image(weights.reshape(one.grid_hw)) for weights in (one.attention[-1], one.rollout)]
     shown = [
         (image_u8, "image"),
         (drawn, f"token lengths, {lengths.min():.3g} to {lengths.max():.3g}"),
@@ -97,7 +97,7 @@ def _sample(examination: Examination, place: int, layer: int) -> str:
 
 def small(image_u8: np.ndarray) -> Image.Image:
     """An image as large as the page shows it."""
-    return fitted(image_u8, (IMAGE_SIDE, IMAGE_SIDE))
+    return resize_to_fit(image_u8, (IMAGE_SIDE, IMAGE_SIDE))
 
 
 def heads_section(examination: Examination) -> Section:

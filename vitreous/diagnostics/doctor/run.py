@@ -30,9 +30,9 @@ from vitreous.diagnostics.doctor.statistics import Anatomy
 from vitreous.diagnostics.test_set import reading_of, training_recipe, training_source
 from vitreous.errors import InputError
 from vitreous.files import write_text
-from vitreous.imaging.preprocessing import Geometry
+from vitreous.imaging.geometry import Geometry
 from vitreous.imaging.reading import as_image_u8, open_image
-from vitreous.model.classifier import Classifier, ImageInput
+from vitreous.model.classifier import ImageClassifier, ImageInput
 from vitreous.pretrained.load import load
 
 CHECKS = (
@@ -81,7 +81,7 @@ class Examination:
 
 
 def doctor(
-    model: str | Path | Classifier,
+    model: str | Path | ImageClassifier,
     images: Sequence[ImageInput] = (),
     *,
     data: str | None = None,
@@ -108,13 +108,13 @@ def doctor(
     classifier = load(model)
     images_u8 = [as_image_u8(image) for image in images] or source_images(model, classifier, data, count)
     anatomy = dissect(classifier, images_u8, on_progress)
-    geometries = tuple(classifier.prepare(image_u8)[1] for image_u8 in images_u8)
-    name = "the model" if isinstance(model, Classifier) else str(model)
+    geometries = tuple(classifier.preprocess(image_u8)[1] for image_u8 in images_u8)
+    name = "the model" if isinstance(model, ImageClassifier) else str(model)
     return Examination(name, diagnose(anatomy), anatomy, tuple(images_u8), geometries)
 
 
 def source_images(
-    model: str | Path | Classifier, classifier: Classifier, data: str | None, count: int
+    model: str | Path | ImageClassifier, classifier: ImageClassifier, data: str | None, count: int
 ) -> list[np.ndarray]:
     """Images of a source, by default the one that the run was trained on.
 
@@ -127,9 +127,9 @@ def source_images(
     if files:
         return [open_image(path) for path in files[:count]]
     if source.startswith("masks:"):
-        frames = load_masked(source, classifier.preprocessing.size_hw, count).images
+        frames = load_masked(source, classifier.preprocessing.input_size, count).images
         return [frame.read()[0] for frame in frames]
-    images = load_images(source, "test", classifier.preprocessing.size_hw, reading=reading_of(classifier, source))
+    images = load_images(source, "test", classifier.preprocessing.input_size, options=reading_of(classifier, source))
     chosen = images.images_u8[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
     return list(chosen)
 

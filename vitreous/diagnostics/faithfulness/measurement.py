@@ -15,7 +15,7 @@ from vitreous.diagnostics.faithfulness.values_file import ValuesFile
 from vitreous.errors import InputError, unknown
 from vitreous.explanation.patch_maps import BASELINES
 from vitreous.explanation.registry import METHODS
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 
 AT_ONCE = 16
 """Images explained at once: always so many, since a method's random draws may hang on it."""
@@ -63,7 +63,7 @@ class FaithfulnessListener:
 class Measurement:
     """A measurement under way."""
 
-    classifier: Classifier
+    classifier: ImageClassifier
     images: ImageSet
     numbers: Sequence[int]
     """Each image's number in the data."""
@@ -99,7 +99,7 @@ def measure(work: Measurement) -> None:
     """
     if not work.missing():
         return
-    model, classes = work.classifier.vit, len(work.classifier.class_names)
+    model, classes = work.classifier.model, len(work.classifier.class_names)
     drawn = {stage: randomized(model, stage, classes, work.request.seed) for stage in STAGES}
     copies = {stage: copy for stage, copy in drawn.items() if copy is not None}
     costs = trial(work, 1 + len(copies))

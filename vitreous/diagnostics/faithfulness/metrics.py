@@ -13,7 +13,7 @@ from torch import Tensor
 from vitreous.diagnostics.faithfulness.imputation import blurred, imputed, mean_color
 from vitreous.diagnostics.faithfulness.perturbed_predictor import Subject
 from vitreous.diagnostics.faithfulness.statistics import correlation, most_relevant_first, rank_correlation
-from vitreous.explanation.method import Model
+from vitreous.explanation.method import ExplainableModel
 
 STEPS = 16
 """Equal steps (as equal as whole patches allow) of the insertion and deletion curves."""
@@ -96,7 +96,9 @@ def sensitivity(subject: Subject, maps: np.ndarray, changes: np.ndarray) -> np.n
     return correlation(sums.reshape(-1, sets), changes.reshape(-1, sets)).reshape(images, sizes)
 
 
-def judge(subject: Subject, method: str, copies: Mapping[str, Model], changes: np.ndarray) -> dict[str, np.ndarray]:
+def judge(
+    subject: Subject, method: str, copies: Mapping[str, ExplainableModel], changes: np.ndarray
+) -> dict[str, np.ndarray]:
     """Everything measured of a method's (or a baseline's) maps, by name; the first axis is the images.
 
     Beside what `removal` returns: "map" (images, patches) itself; "sensitivity-N" for each set size; and for each

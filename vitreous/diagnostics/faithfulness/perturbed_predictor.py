@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from vitreous.diagnostics.faithfulness.imputation import Filling
-from vitreous.explanation.method import Model
+from vitreous.explanation.method import ExplainableModel
 from vitreous.explanation.patch_maps import BASELINES, baseline_map, patch_maps
-from vitreous.explanation.targets import Along, Feature, Predicted, Target
-from vitreous.model.classifier import Classifier
+from vitreous.explanation.targets import DirectionTarget, FeatureNormTarget, PredictedClassTarget, Target
+from vitreous.model.classifier import ImageClassifier
 from vitreous.runtime import generator
 
 PIXELS_AT_ONCE = {"cpu": 2**17, "cuda": 2**24}
@@ -36,10 +36,10 @@ class Answers:
 class Asked:
     """Some images and the model that is asked about them."""
 
-    model: Model
+    model: ExplainableModel
     inputs: Tensor
     """Prepared images (images, channels, height, width)."""
-    target: Along
+    target: DirectionTarget
     """What each image is asked for: a direction (images, classes), one at the class."""
     patch: int
     """Side of a patch in pixels."""
@@ -106,7 +106,9 @@ class Subject:
     asked: Asked
     seed: int
 
-    def maps(self, method: str, model: Model | None = None, stage: str = "trained") -> tuple[np.ndarray, bool]:
+    def maps(
+        self, method: str, model: ExplainableModel | None = None, stage: str = "trained"
+    ) -> tuple[np.ndarray, bool]:
         """A method's or a baseline's maps, float64 (images, patches), and whether they are signed.
 
         Of the model itself, or of a randomized copy and the stage that it is at.
@@ -119,7 +121,7 @@ class Subject:
             return np.stack(drawn), False
         # A vector without classes has no direction in common with that of a model with other weights.
         asks_anew = model is not None and not self.asked.has_classes
-        target: Target = Feature() if asks_anew else self.asked.target
+        target: Target = FeatureNormTarget() if asks_anew else self.asked.target
         return patch_maps(model or self.asked.model, self.asked.inputs, method, target, self.asked.grid_hw)
 
     def drawn(self, purpose: str, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
@@ -130,7 +132,7 @@ class Subject:
 
 
 def subject(
-    classifier: Classifier,
+    classifier: ImageClassifier,
     images: Sequence[np.ndarray],
     numbers: Sequence[int],
     labels: Sequence[int] | None = None,
@@ -140,17 +142,17 @@ def subject(
 
     A model without classes is examined for its own vector's direction.
     """
-    inputs = torch.stack([classifier.prepare(image)[0] for image in images])
+    inputs = torch.stack([classifier.preprocess(image)[0] for image in images])
     with torch.no_grad():
-        logits = classifier.vit(inputs)
+        logits = classifier.model(inputs)
     if labels is not None:
         chosen = torch.tensor(list(labels), device=logits.device)[:, None]
-        target: Target = Along(torch.zeros_like(logits).scatter_(1, chosen, 1), "true class", is_class=True)
+        target: Target = DirectionTarget(torch.zeros_like(logits).scatter_(1, chosen, 1), "true class", is_class=True)
     else:
-        target = (Predicted() if classifier.class_names else Feature()).fixed(logits)
-    assert isinstance(target, Along)
-    patch = unit_side((inputs.shape[2], inputs.shape[3]), classifier.preprocessing.multiple)
-    return Subject(numbers, Asked(classifier.vit, inputs, target, patch, bool(classifier.class_names)), seed)
+        target = (PredictedClassTarget() if classifier.class_names else FeatureNormTarget()).detached(logits)
+    assert isinstance(target, DirectionTarget)
+    patch = unit_side((inputs.shape[2], inputs.shape[3]), classifier.preprocessing.patch_size)
+    return Subject(numbers, Asked(classifier.model, inputs, target, patch, bool(classifier.class_names)), seed)
 
 
 def unit_side(size_hw: tuple[int, int], patch: int) -> int:

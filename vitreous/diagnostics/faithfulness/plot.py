@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitreous.render.fonts import ellipsise, font, wrap
-from vitreous.render.plots.curves import WIDTH_PIXELS, new_figure, points, save
+from vitreous.render.fonts import load_font, truncate_text, wrap_text
+from vitreous.render.plots.style import FIGURE_WIDTH, new_figure, save_figure, to_points
 from vitreous.render.theme import COOL, HAIRLINE, HUES, INK, MUTED, PAPER, WARM
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def faithfulness_figure(
     scores_top = CURVES_TOP + CURVES_HEIGHT + 96 + SCORES_HEAD
     matrix_top = scores_top + ROW * len(rows) + 140
     height = matrix_top + max(CELL * len(rows) + 190, 440)
-    figure = new_figure(WIDTH_PIXELS, height)
+    figure = new_figure(FIGURE_WIDTH, height)
     write(figure, MARGIN, 52, words.title, 32, weight="bold")
     write(figure, MARGIN, 96, words.subtitle, 20, color=MUTED)
     looks = [look(row, number) for row, number in zip(rows, rows_before(rows), strict=True)]
@@ -83,7 +83,7 @@ def faithfulness_figure(
     write(figure, MARGIN, matrix_top - 56, "agreement: mean rank correlation of two methods' maps", 22, weight="bold")
     draw_agreement(figure, [row.name for row in rows], agreement, matrix_top)
     draw_notes(figure, words.notes, MARGIN + NAMES_WIDTH + CELL * len(rows) + 70, matrix_top)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def rows_before(rows: Sequence[Row]) -> list[int]:
@@ -104,7 +104,7 @@ def draw_panels(
     figure: "Figure", rows: Sequence[Row], panels: Sequence[Panel], looks: Sequence[dict[str, Any]]
 ) -> None:
     """Draw the curves of all rows into each panel; all panels share one scale."""
-    width = (WIDTH_PIXELS - 2 * MARGIN - 40 - GAP * 2 * (len(panels) - 1)) / len(panels)
+    width = (FIGURE_WIDTH - 2 * MARGIN - 40 - GAP * 2 * (len(panels) - 1)) / len(panels)
     every = np.concatenate([curve for row in rows for curve in row.curves])
     room = 0.05 * (every.max() - every.min()) or 0.5
     for i, panel in enumerate(panels):
@@ -117,7 +117,7 @@ def draw_panels(
         calm(axes)
         write(figure, left, CURVES_TOP - 56, panel.title, 20, weight="bold")
         write(figure, left, CURVES_TOP - 28, panel.better, 17, color=MUTED)
-        axes.set_xlabel(panel.across, fontsize=points(17), color=MUTED, labelpad=6)
+        axes.set_xlabel(panel.across, fontsize=to_points(17), color=MUTED, labelpad=6)
         axes.grid(axis="y", color=HAIRLINE, linewidth=0.6)
         axes.set_xlim(0, 100)
         axes.set_ylim(every.min() - room, every.max() + room)
@@ -131,10 +131,10 @@ def draw_scores(
     top: float,
 ) -> None:
     """Draw a column of dots with intervals for each measure; gray lines carry the baselines' values down it."""
-    width = (WIDTH_PIXELS - 2 * MARGIN - NAMES_WIDTH - GAP * (len(columns) - 1)) / len(columns)
+    width = (FIGURE_WIDTH - 2 * MARGIN - NAMES_WIDTH - GAP * (len(columns) - 1)) / len(columns)
     for i, row in enumerate(rows):
         y = top + (i + 0.5) * ROW
-        write(figure, MARGIN + 58, y, ellipsise(row.name, font(LETTERS), NAMES_WIDTH - 64), LETTERS)
+        write(figure, MARGIN + 58, y, truncate_text(row.name, load_font(LETTERS), NAMES_WIDTH - 64), LETTERS)
         sample = place(figure, MARGIN - 2, y - 8, 50, 16)
         sample.set_axis_off()
         sample.plot([0, 1], [0, 0], color=looks[i]["color"], linestyle=looks[i]["linestyle"], linewidth=1.6)
@@ -152,7 +152,7 @@ def draw_column(axes: "Axes", entries: Sequence[tuple[Dot | None, bool, dict[str
     for y, (dot, baseline, how) in enumerate(entries):
         axes.axhspan(y - 0.5, y + 0.5, color="#f7f8fa" if y % 2 == 0 else PAPER, zorder=0, linewidth=0)
         if dot is None:
-            axes.text(0.5, y, "not measured", transform=axes.get_yaxis_transform(), fontsize=points(16), color=MUTED,
+            axes.text(0.5, y, "not measured", transform=axes.get_yaxis_transform(), fontsize=to_points(16), color=MUTED,
                       ha="center", va="center")  # fmt: skip
             continue
         color = how["color"]
@@ -176,15 +176,17 @@ def draw_agreement(figure: "Figure", names: Sequence[str], agreement: np.ndarray
     axes = place(figure, MARGIN + NAMES_WIDTH, top, side, side)
     colors = LinearSegmentedColormap.from_list("agreement", [WARM, PAPER, COOL])
     axes.imshow(agreement, cmap=colors, vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
-    shown = [ellipsise(name, font(LETTERS), NAMES_WIDTH - 20) for name in names]
-    axes.set_yticks(range(len(names)), shown, fontsize=points(LETTERS), color=INK, parse_math=False)
-    axes.set_xticks(range(len(names)), shown, fontsize=points(17), color=INK, rotation=45, ha="right", parse_math=False)
+    shown = [truncate_text(name, load_font(LETTERS), NAMES_WIDTH - 20) for name in names]
+    axes.set_yticks(range(len(names)), shown, fontsize=to_points(LETTERS), color=INK, parse_math=False)
+    axes.set_xticks(
+        range(len(names)), shown, fontsize=to_points(17), color=INK, rotation=45, ha="right", parse_math=False
+    )
     axes.tick_params(length=0, pad=6)
     for row, column in np.argwhere(~np.eye(len(names), dtype=bool)):
         value = agreement[row, column]
         ink = PAPER if abs(value) > 0.6 else INK
         text = f"{value:.2f}".replace("0.", ".").replace("-.00", ".00").replace("-", "−")
-        axes.text(column, row, text, ha="center", va="center", fontsize=points(15), color=ink)
+        axes.text(column, row, text, ha="center", va="center", fontsize=to_points(15), color=ink)
     edges = np.arange(1, len(names)) - 0.5
     axes.hlines(edges, -0.5, len(names) - 0.5, color=PAPER, linewidth=1)
     axes.vlines(edges, -0.5, len(names) - 0.5, color=PAPER, linewidth=1)
@@ -196,7 +198,7 @@ def draw_notes(figure: "Figure", notes: Sequence[str], left: float, top: float) 
     """Write how to read the figure beside the matrix, wrapped to the room that is left."""
     y = top + 12
     for note in notes:
-        for line in wrap(note, font(18), WIDTH_PIXELS - MARGIN - left, 8):
+        for line in wrap_text(note, load_font(18), FIGURE_WIDTH - MARGIN - left, 8):
             write(figure, left, y, line, 18, color=MUTED)
             y += 27
         y += 13
@@ -213,13 +215,13 @@ def write(
 ) -> None:
     """Write one line of text, `letters` pixels large, with its middle at this height."""
     whole = figure.get_size_inches() * figure.dpi
-    figure.text(left / whole[0], 1 - middle / whole[1], text, fontsize=points(letters), color=color, weight=weight,
+    figure.text(left / whole[0], 1 - middle / whole[1], text, fontsize=to_points(letters), color=color, weight=weight,
                 va="center", parse_math=False)  # fmt: skip
 
 
 def calm(axes: "Axes") -> None:
     """The calm look: no ticks, small gray numbers, one faint spine."""
-    axes.tick_params(colors=MUTED, labelsize=points(17), length=0, pad=5)
+    axes.tick_params(colors=MUTED, labelsize=to_points(17), length=0, pad=5)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(HAIRLINE)
     axes.set_axisbelow(True)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from vitreous.diagnostics.faithfulness.statistics import FEWEST_IMAGES, area, is_better, rank_correlation
-from vitreous.evaluation.intervals import Score, mean_score
+from vitreous.evaluation.intervals import Estimate, bootstrap_mean
 
 UNCHANGED = 0.5
 """Rank correlation with the map of a model of random weights, above which maps hardly depend on what was learned."""
@@ -48,7 +48,7 @@ class MethodReport:
     name: str
     baseline: bool
     """Whether it is no method, but something for methods to be better than."""
-    scores: dict[str, Score]
+    scores: dict[str, Estimate]
     """Those of MEASURES that could be measured, and their parts: "sensitivity-N" for sets of N patches, and for signed
     maps "randomized-STAGE-absolute", of their absolute values."""
     not_better: dict[str, tuple[str, ...]]
@@ -58,7 +58,7 @@ class MethodReport:
     """Whether its maps stay much the same (rank correlation above UNCHANGED) when all weights are drawn by lot."""
     curves: dict[str, tuple[float, ...]]
     """"insertion", "deletion": the means over the images at each point."""
-    shares: dict[str, tuple[Score, ...]]
+    shares: dict[str, tuple[Estimate, ...]]
     """"road-most", "road-least": probability at each share removed; with "-same" the share of images whose target is
     still the prediction (Rong et al.'s accuracy)."""
 
@@ -115,7 +115,7 @@ def agreements(values: Mapping[str, Values]) -> tuple[Agreement, ...]:
     """How alike the maps of each two methods are."""
     found = []
     for first, second in combinations(values, 2):
-        score = mean_score(rank_correlation(values[first]["map"], values[second]["map"]), "higher")
+        score = bootstrap_mean(rank_correlation(values[first]["map"], values[second]["map"]), "higher")
         found.append(Agreement(first, second, score.value, score.low, score.high, score.n))
     return tuple(found)
 
@@ -139,10 +139,10 @@ def _report(
         for measure in MEASURES
         if measure in judged and MEASURES[measure].compared
     }
-    scores = {measure: mean_score(found, direction(measure)) for measure, found in judged.items()}
+    scores = {measure: bootstrap_mean(found, direction(measure)) for measure, found in judged.items()}
     likenesses = [scores[key].value for key in ("randomized-all", "randomized-all-absolute") if key in scores]
     shares = {
-        key: tuple(mean_score(column, direction(key.removesuffix("-same"))) for column in values[key].T)
+        key: tuple(bootstrap_mean(column, direction(key.removesuffix("-same"))) for column in values[key].T)
         for key in ("road-most", "road-least", "road-most-same", "road-least-same")
         if has_classes or not key.endswith("-same")
     }

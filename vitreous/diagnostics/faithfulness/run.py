@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from vitreous.data.image_set import ImageSet
-from vitreous.data.sources import DEFAULT_FRACTION, absolute, load_images
+from vitreous.data.sources import DEFAULT_FRACTION, absolute_source, load_images
 from vitreous.diagnostics.faithfulness.figure import draw
 from vitreous.diagnostics.faithfulness.measurement import (
     FaithfulnessListener,
@@ -24,7 +24,7 @@ from vitreous.diagnostics.test_set import check_classes, reading_of, training_re
 from vitreous.errors import InputError
 from vitreous.explanation.patch_maps import BASELINES
 from vitreous.files import write_text
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
 from vitreous.runs.run_folder import results_folder
 from vitreous.runtime import generator
@@ -54,7 +54,7 @@ class Faithfulness:
 
 
 def faithfulness(
-    model: str | Path | Classifier,
+    model: str | Path | ImageClassifier,
     data: str | None = None,
     request: FaithfulnessRequest | None = None,
     *,
@@ -84,7 +84,7 @@ def faithfulness(
     """
     request, folder = request or FaithfulnessRequest(), results_folder(model, output, "faithfulness")
     classifier = load(model, device)
-    source = absolute(data or training_source(model))
+    source = absolute_source(data or training_source(model))
     images, numbers = _images(classifier, model, source, request)
     asked = _asked(classifier, images, source, request)
     file = open_values(folder / VALUES, asked, restart=restart)
@@ -97,13 +97,13 @@ def faithfulness(
 
 
 def _images(
-    classifier: Classifier, model: str | Path | Classifier, source: str, request: FaithfulnessRequest
+    classifier: ImageClassifier, model: str | Path | ImageClassifier, source: str, request: FaithfulnessRequest
 ) -> tuple[ImageSet, list[int]]:
     """The images drawn by lot, and their numbers in the data, ascending."""
     recipe = training_recipe(model)
-    own = recipe is not None and source == absolute(recipe["data"])
+    own = recipe is not None and source == absolute_source(recipe["data"])
     fraction = recipe["validation_fraction"] if recipe is not None and own else DEFAULT_FRACTION
-    size_hw, reading = classifier.preprocessing.size_hw, reading_of(classifier, source)
+    size_hw, reading = classifier.preprocessing.input_size, reading_of(classifier, source)
     images = load_images(source, request.split, size_hw, fraction, reading)
     if classifier.class_names:
         check_classes(classifier, images, source)
@@ -117,7 +117,7 @@ def _images(
     return images.select(numbers), numbers
 
 
-def _asked(classifier: Classifier, images: ImageSet, source: str, request: FaithfulnessRequest) -> dict[str, Any]:
+def _asked(classifier: ImageClassifier, images: ImageSet, source: str, request: FaithfulnessRequest) -> dict[str, Any]:
     """All that the values depend on."""
     return {
         "protocol": PROTOCOL,
@@ -131,10 +131,10 @@ def _asked(classifier: Classifier, images: ImageSet, source: str, request: Faith
     }
 
 
-def weights_fingerprint(classifier: Classifier) -> str:
+def weights_fingerprint(classifier: ImageClassifier) -> str:
     """The first 16 digits of the SHA-256 of a model's weights and preprocessing."""
     digest = hashlib.sha256(repr(classifier.preprocessing).encode())
-    for name, weight in sorted(classifier.vit.state_dict().items()):
+    for name, weight in sorted(classifier.model.state_dict().items()):
         digest.update(name.encode())
         digest.update(weight.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from vitreous.evaluation.intervals import Score, mean_score
+from vitreous.evaluation.intervals import Estimate, bootstrap_mean
 
 FEWEST_IMAGES = 32
 """Of fewer, nothing is claimed: bootstrap intervals of few images are too narrow. Of methods as good as the baseline
@@ -68,10 +68,10 @@ def is_better(values: np.ndarray, baseline: np.ndarray, direction: Literal["high
     return gain.n >= FEWEST_IMAGES and gain.low > 0
 
 
-def gain_over(values: np.ndarray, baseline: np.ndarray, direction: Literal["higher", "lower"]) -> Score:
+def gain_over(values: np.ndarray, baseline: np.ndarray, direction: Literal["higher", "lower"]) -> Estimate:
     """By how much values (images) are better than a baseline's of the same images; above 0 is better."""
     sign = 1 if direction == "higher" else -1
-    return mean_score(sign * (np.asarray(values, np.float64) - np.asarray(baseline, np.float64)), "higher")
+    return bootstrap_mean(sign * (np.asarray(values, np.float64) - np.asarray(baseline, np.float64)), "higher")
 
 
 def _standard(values: np.ndarray) -> np.ndarray:

@@ -5,16 +5,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from vitreous.data.masks import Masked, load_masked
+from vitreous.data.masks import MaskedImage, load_masked
 from vitreous.diagnostics.localization.bars import Bar, Panel, score_bars
 from vitreous.diagnostics.localization.measures import SHOWN
 from vitreous.diagnostics.localization.run import LocalisationResult, maps_of, settings_of
-from vitreous.explanation.options import Settings
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.patch_maps import BASELINES
 from vitreous.imaging.writing import save_image
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
-from vitreous.render.outline import outline
+from vitreous.render.outline import draw_outline
 from vitreous.render.overlay import overlay
 from vitreous.render.sheet import Tile, tile
 
@@ -25,17 +25,17 @@ EACH = 3
 
 def draw_localization(
     result: LocalisationResult,
-    model: str | Path | Classifier,
+    model: str | Path | ImageClassifier,
     folder: Path,
     *,
-    settings: Settings | None = None,
+    settings: MethodOptions | None = None,
     count: int | None = None,
 ) -> list[Path]:
     """Write localization.png (bars) and localization-maps.png (best and worst images) into a folder."""
     bars, maps = folder / "localization.png", folder / "localization-maps.png"
     draw_bars(result, bars)
     classifier = load(model)
-    source = load_masked(result.data, classifier.preprocessing.size_hw, count)
+    source = load_masked(result.data, classifier.preprocessing.input_size, count)
     save_image(best_and_worst(result, classifier, source.images, settings), maps)
     return [bars, maps]
 
@@ -58,7 +58,10 @@ def source_words(source: str) -> str:
 
 
 def best_and_worst(
-    result: LocalisationResult, classifier: Classifier, images: Sequence[Masked], settings: Settings | None
+    result: LocalisationResult,
+    classifier: ImageClassifier,
+    images: Sequence[MaskedImage],
+    settings: MethodOptions | None,
 ) -> Image.Image:
     """Rows: images with the object's outline; columns: the image itself, then the map of each method."""
     methods = [maps.name for maps in result.maps if not maps.baseline]
@@ -79,18 +82,18 @@ def best_and_worst(
 def _row(
     result: LocalisationResult,
     place: int,
-    classifier: Classifier,
-    numbered: tuple[int, Masked],
-    asked: dict[str, Settings],
+    classifier: ImageClassifier,
+    numbered: tuple[int, MaskedImage],
+    asked: dict[str, MethodOptions],
 ) -> list[Tile]:
     number, image = numbered
     image_u8, mask = image.read()
     words = (*image.name.replace("/", ", ").split(", "), f"object {mask.mean():.0%}")
-    tiles = [Tile(outline(image_u8, mask), words)]
+    tiles = [Tile(draw_outline(image_u8, mask), words)]
     heats = maps_of(classifier, [(number, image_u8)], asked)
     measured = {maps.name: maps.images[place] for maps in result.maps}
     for name in [*asked, RANDOM]:
         one = measured[name]
         words = (f"precision {one.precision:.0%}", f"{one.energy:.0%} on it", f"peak {'on' if one.pointing else 'off'}")
-        tiles.append(Tile(outline(overlay(image_u8, heats[name][0]), mask), words))
+        tiles.append(Tile(draw_outline(overlay(image_u8, heats[name][0]), mask), words))
     return tiles

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from vitreous.evaluation.intervals import Score, mean_score
+from vitreous.evaluation.intervals import Estimate, bootstrap_mean
 
 TOLERANCE = 0.03
 """How far beside the object the peak may lie, over the image's longer side, for `pointing_near`: the 15 pixels of
@@ -126,7 +126,7 @@ def average_precision(hits: np.ndarray, counts: np.ndarray) -> float:
     return float(np.sum(np.diff(hits, prepend=0) / hits[-1] * hits / counts))
 
 
-def localization_scores(measured: list[Localization]) -> dict[str, Score]:
+def localization_scores(measured: list[Localization]) -> dict[str, Estimate]:
     """The mean of each measure over images, with its bootstrap interval; the threshold left out."""
     names = [field.name for field in fields(Localization) if field.name in SHOWN]
-    return {name: mean_score(np.array([getattr(one, name) for one in measured]), "higher") for name in names}
+    return {name: bootstrap_mean(np.array([getattr(one, name) for one in measured]), "higher") for name in names}

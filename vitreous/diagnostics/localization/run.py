@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from vitreous.data.masks import Masked, load_masked
+from vitreous.data.masks import MaskedImage, load_masked
 from vitreous.diagnostics.localization.measures import SHOWN, Localization, localization_scores, localize, widened
 from vitreous.errors import InputError
-from vitreous.evaluation.intervals import Score
+from vitreous.evaluation.intervals import Estimate
 from vitreous.explanation.explain import explain_batch
-from vitreous.explanation.options import Settings
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.patch_maps import BASELINES, baseline_map
 from vitreous.explanation.registry import METHODS, find_method
 from vitreous.files import write_text
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
 
 MANY_PASSES = ("integrated-gradients", "smoothgrad", "occlusion", "rise")
@@ -32,7 +32,7 @@ class MapScores:
     """How well one kind of map falls on the objects."""
 
     name: str
-    scores: dict[str, Score]
+    scores: dict[str, Estimate]
     """Mean and interval of each measure in `SHOWN`."""
     best_threshold: float
     """Mean over the images of the threshold that overlaps best, over the map's maximum."""
@@ -73,11 +73,11 @@ Progress = Callable[[int, int, float], None]
 
 
 def localization(
-    model: str | Path | Classifier,
+    model: str | Path | ImageClassifier,
     data: str = "shapes",
     methods: Sequence[str] | None = None,
     *,
-    settings: Settings | None = None,
+    settings: MethodOptions | None = None,
     count: int | None = None,
     on_progress: Progress | None = None,
 ) -> LocalisationResult:
@@ -97,7 +97,7 @@ def localization(
     names = USUAL_METHODS if methods is None else check_methods(methods)
     classifier = load(model)
     asked = {name: settings_of(name, settings) for name in names}
-    source = load_masked(data, classifier.preprocessing.size_hw, count)
+    source = load_masked(data, classifier.preprocessing.input_size, count)
     skipped = {} if methods is not None else cannot(classifier, source.images[0].read()[0], asked)
     asked = {name: one for name, one in asked.items() if name not in skipped}
     measured: dict[str, list[Localization]] = {name: [] for name in [*asked, *BASELINES]}
@@ -116,7 +116,7 @@ def localization(
         raise InputError(f"all {len(source.images)} masks of '{data}' are empty: there is no object to fall on")
     maps = tuple(_summed(name, ones) for name, ones in measured.items())
     empty, share = len(source.images) - len(kept), float(np.mean(shares))
-    return LocalisationResult(data, tuple(kept), empty, source.unmarked, share, maps, skipped)
+    return LocalisationResult(data, tuple(kept), empty, source.frames_without_mask, share, maps, skipped)
 
 
 def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
@@ -129,27 +129,27 @@ def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
     if not names:
         raise InputError(f"no method is named: choose from {', '.join(METHODS)}")
     for name in names:
-        find_method(name, Settings())
+        find_method(name, MethodOptions())
     if "features" in names:
         raise InputError("features shows what patches hold, and no place that counts: leave it out of --methods")
     return names
 
 
-def settings_of(method: str, settings: Settings | None) -> Settings:
+def settings_of(method: str, settings: MethodOptions | None) -> MethodOptions:
     """Of the settings those that the method has a use for, so that --layer 5 may stand beside rollout."""
-    given, usual = vars(settings or Settings()), vars(Settings())
-    used = METHODS[method].settings
-    return Settings(**{name: value if name in used else usual[name] for name, value in given.items()})
+    given, usual = vars(settings or MethodOptions()), vars(MethodOptions())
+    used = METHODS[method].options
+    return MethodOptions(**{name: value if name in used else usual[name] for name, value in given.items()})
 
 
-def cannot(classifier: Classifier, image_u8: np.ndarray, asked: dict[str, Settings]) -> dict[str, str]:
+def cannot(classifier: ImageClassifier, image_u8: np.ndarray, asked: dict[str, MethodOptions]) -> dict[str, str]:
     """The methods that can't explain this model, with the reason, tried on one image."""
     reasons = {}
     for name, settings in asked.items():
         try:
             explain_batch(classifier, [image_u8], name, settings)
         except InputError as error:
-            if settings != Settings():  # it may be the user's layer that is wrong, and not the method
+            if settings != MethodOptions():  # it may be the user's layer that is wrong, and not the method
                 raise
             reasons[name] = str(error)
     return reasons
@@ -165,13 +165,13 @@ class _Read:
     mask: np.ndarray
 
 
-def _read(images: Sequence[Masked], start: int) -> Iterator[_Read]:
+def _read(images: Sequence[MaskedImage], start: int) -> Iterator[_Read]:
     for number, one in enumerate(images[start : start + AT_ONCE], start):
         yield _Read(number, one.name, *one.read())
 
 
 def _measure(
-    classifier: Classifier, batch: Sequence[_Read], asked: dict[str, Settings]
+    classifier: ImageClassifier, batch: Sequence[_Read], asked: dict[str, MethodOptions]
 ) -> dict[str, list[Localization]]:
     """The measures of every kind of map on some images."""
     if not batch:
@@ -183,22 +183,22 @@ def _measure(
 
 
 def maps_of(
-    classifier: Classifier, numbered: Sequence[tuple[int, np.ndarray]], asked: dict[str, Settings]
+    classifier: ImageClassifier, numbered: Sequence[tuple[int, np.ndarray]], asked: dict[str, MethodOptions]
 ) -> dict[str, list[np.ndarray]]:
     """The maps of the methods and of the baselines over each image, given by number: float32 (height, width)."""
     images = [image for _, image in numbered]
     heats = {
-        method: [one.heat for one in explain_batch(classifier, images, method, settings)]
+        method: [one.heatmap for one in explain_batch(classifier, images, method, settings)]
         for method, settings in asked.items()
     }
     return heats | {name: [baseline_heat(name, classifier, image, i) for i, image in numbered] for name in BASELINES}
 
 
-def baseline_heat(name: str, classifier: Classifier, image_u8: np.ndarray, number: int) -> np.ndarray:
+def baseline_heat(name: str, classifier: ImageClassifier, image_u8: np.ndarray, number: int) -> np.ndarray:
     """One of BASELINES for the image of that number, on the model's own grid and laid back as any map is."""
-    geometry, patch = classifier.prepare(image_u8)[1], classifier.preprocessing.multiple
-    grid_hw = geometry.model_hw[0] // patch, geometry.model_hw[1] // patch
-    return geometry.to_source(baseline_map(name, grid_hw, 0, number).reshape(grid_hw))
+    geometry, patch = classifier.preprocess(image_u8)[1], classifier.preprocessing.patch_size
+    grid_hw = geometry.input_size[0] // patch, geometry.input_size[1] // patch
+    return geometry.to_image(baseline_map(name, grid_hw, 0, number).reshape(grid_hw))
 
 
 def _summed(name: str, measured: list[Localization]) -> MapScores:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitreous.render.plots.curves import WIDTH_PIXELS, new_figure, points, save, style_axes, tinted
+from vitreous.render.plots.style import FIGURE_WIDTH, new_figure, save_figure, style_axes, tint, to_points
 from vitreous.render.theme import COOL, INK, MUTED, PAPER
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def corruption_figure(rows: Sequence[Heat], clean: float, title: str, path: Path
     width = 2 * MARGIN + NAMES + CELL_WIDE * len(columns) + GAP
     height = HEAD + CELL_HIGH * len(rows) + MARGIN
     figure = new_figure(width, height)
-    figure.text(MARGIN / width, 1 - 52 / height, title, fontsize=points(28), weight="bold", color=INK, va="center")
+    figure.text(MARGIN / width, 1 - 52 / height, title, fontsize=to_points(28), weight="bold", color=INK, va="center")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
@@ -50,7 +50,7 @@ def corruption_figure(rows: Sequence[Heat], clean: float, title: str, path: Path
     for group, members in groupby(rows, key=lambda row: row.group):
         _write(axes, MARGIN, top + CELL_HIGH / 2, group, ("left", MUTED))
         top += CELL_HIGH * len(list(members))
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def _cell(axes: "Axes", place: tuple[float, float], value: float, of_clean: float) -> None:
@@ -58,7 +58,7 @@ def _cell(axes: "Axes", place: tuple[float, float], value: float, of_clean: floa
     from matplotlib.patches import Rectangle
 
     left, top = place
-    color = tinted(np.array(min(1.0, of_clean) ** 5), COOL)
+    color = tint(np.array(min(1.0, of_clean) ** 5), COOL)
     axes.add_patch(Rectangle((left + 1, top + 1), CELL_WIDE - 2, CELL_HIGH - 2, facecolor=color, linewidth=0))
     ink = PAPER if of_clean > 0.82 else INK
     _write(axes, left + CELL_WIDE / 2, top + CELL_HIGH / 2, f"{100 * value:.1f}", ("center", ink))
@@ -66,7 +66,7 @@ def _cell(axes: "Axes", place: tuple[float, float], value: float, of_clean: floa
 
 def _write(axes: "Axes", x: float, y: float, text: str, look: tuple[str, str]) -> None:
     align, color = look
-    axes.text(x, y, text, fontsize=points(22), ha=align, va="center", color=color)
+    axes.text(x, y, text, fontsize=to_points(22), ha=align, va="center", color=color)
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class CurvePanel:
 
 def curve_figure(panels: Sequence[CurvePanel], title: str, path: Path | str) -> None:
     """Write a PNG of curves beside each other on one scale, each with its intervals as a band."""
-    figure = new_figure(WIDTH_PIXELS, 720)
-    figure.text(0.025, 0.93, title, fontsize=points(30), weight="bold", color=INK, va="center")
+    figure = new_figure(FIGURE_WIDTH, 720)
+    figure.text(0.025, 0.93, title, fontsize=to_points(30), weight="bold", color=INK, va="center")
     low = min(panel.values[:, 1:].min() for panel in panels)
     high = max(panel.values[:, 1:].max() for panel in panels)
     room = 6 * (high - low) or 5.0
@@ -90,12 +90,12 @@ def curve_figure(panels: Sequence[CurvePanel], title: str, path: Path | str) -> 
         amount, *shares = panel.values.T
         value, least, most = (100 * share for share in shares)
         style_axes(axes, panel.title)
-        axes.set_title(panel.title, loc="left", fontsize=points(22), color=INK, pad=10)
+        axes.set_title(panel.title, loc="left", fontsize=to_points(22), color=INK, pad=10)
         axes.set_xlabel("")
         axes.fill_between(amount, least, most, color=COOL, alpha=0.18, linewidth=0)
         axes.plot(amount, value, color=COOL, linewidth=1.6, marker="o", markersize=3.2)
         axes.set_ylim(max(0, 100 * low - room), min(100.0, 100 * high + room))
         axes.set_xticks([int(one) for one in amount if len(amount) < 10 or one % 15 == 0])
-        axes.tick_params(labelsize=points(19))
-    several[0].set_ylabel("right, in %", fontsize=points(20), color=MUTED)
-    save(figure, path)
+        axes.tick_params(labelsize=to_points(19))
+    several[0].set_ylabel("right, in %", fontsize=to_points(20), color=MUTED)
+    save_figure(figure, path)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from vitreous.diagnostics.predictions import Change, answers_for
+from vitreous.diagnostics.predictions import ImageTransform, predict_all
 from vitreous.diagnostics.robustness.corruptions import KINDS, STRENGTHS, corrupt
 from vitreous.diagnostics.robustness.figure import CurvePanel, Heat, corruption_figure, curve_figure
 from vitreous.diagnostics.robustness.filters import DIRECTIONS, rotated, shifted
@@ -19,10 +19,10 @@ from vitreous.diagnostics.robustness.scores import (
     change_points,
     corruption_scores,
 )
-from vitreous.diagnostics.test_set import Examination, Reached, examination, told
+from vitreous.diagnostics.test_set import TestSet, TrainingStatus, open_test_set, told
 from vitreous.errors import InputError
 from vitreous.files import read_json, write_text
-from vitreous.model.classifier import Classifier
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.serialization import WEIGHTS
 from vitreous.runs.run_folder import RunFolder
 from vitreous.runtime import choose_precision
@@ -48,7 +48,7 @@ class Measured:
     """The file of an earlier measurement on more images, which a smaller sample doesn't replace."""
     not_kept: str | None = None
     """What couldn't be written, and why, in one line."""
-    reached: Reached | None = None
+    reached: TrainingStatus | None = None
     """Where the run was; None for a model that is no run folder."""
 
 
@@ -85,7 +85,7 @@ class Sample:
 
 
 def measure_corruptions(
-    model: str | Path | Classifier, sample: Sample | None = None, on_progress: Listener = lambda *words: None
+    model: str | Path | ImageClassifier, sample: Sample | None = None, on_progress: Listener = lambda *words: None
 ) -> CorruptionResult:
     """Accuracy on 15 kinds of corruption at 5 strengths, in the manner of CIFAR-10-C; the same for the same seed.
 
@@ -118,7 +118,7 @@ def measure_corruptions(
 
 
 def measure_shifts(
-    model: str | Path | Classifier, sample: Sample | None = None, on_progress: Listener = lambda *words: None
+    model: str | Path | ImageClassifier, sample: Sample | None = None, on_progress: Listener = lambda *words: None
 ) -> ShiftResult:
     """Accuracy on images moved by 0 to 8 pixels (mean of four directions) and turned by up to 45° either way.
 
@@ -161,13 +161,13 @@ def _kept(result: Result, draw: Callable[[Path], object]) -> Result:
 class Passes:
     """Passes of a model over the same images, each changed in another way, with progress told after each."""
 
-    def __init__(self, exam: Examination, precision: str, count: int, on_progress: Listener) -> None:
+    def __init__(self, exam: TestSet, precision: str, count: int, on_progress: Listener) -> None:
         self.exam, self.precision, self.count, self.on_progress = exam, precision, count, on_progress
         self.done = 0
 
-    def right(self, words: str, change: Change) -> np.ndarray:
+    def right(self, words: str, change: ImageTransform) -> np.ndarray:
         """Which images are told right when they are changed so: bool (images)."""
-        right = answers_for(self.exam.classifier, self.exam.images, self.precision, change).right
+        right = predict_all(self.exam.classifier, self.exam.images, self.precision, change).correct
         self.done += 1
         self.on_progress(self.done, self.count, f"{words}: {right.mean():.1%}")
         return right
@@ -180,12 +180,12 @@ def as_json(result: CorruptionResult | ShiftResult) -> dict:
     return {**measured, **told(result.measured.reached), **asdict(result.scores)}
 
 
-def _prepared(model: str | Path | Classifier, sample: Sample) -> tuple[Examination, str]:
-    exam = examination(model, sample.data, sample.split, sample.device, sample.count)
+def _prepared(model: str | Path | ImageClassifier, sample: Sample) -> tuple[TestSet, str]:
+    exam = open_test_set(model, sample.data, sample.split, sample.device, sample.count)
     return exam, choose_precision(sample.precision, exam.classifier.device)
 
 
-def _measured(exam: Examination, precision: str, sample: Sample, name: str) -> Measured:
+def _measured(exam: TestSet, precision: str, sample: Sample, name: str) -> Measured:
     measured = Measured(exam.source, exam.split, len(exam.images), precision, sample.seed, (), reached=exam.reached)
     if exam.folder is None:
         return measured
@@ -203,11 +203,11 @@ def _count_in(path: Path, folder: RunFolder) -> int:
     return read_json(path).get("count", 0)
 
 
-def _worse(kind: str, strength: int, seed: int) -> Change:
+def _worse(kind: str, strength: int, seed: int) -> ImageTransform:
     return lambda images_u8, first: corrupt(images_u8, kind, strength, seed, first)
 
 
-def _title(scores: CorruptionScores, exam: Examination) -> str:
+def _title(scores: CorruptionScores, exam: TestSet) -> str:
     mean = scores.mean
     interval = f"95 %: {100 * mean.low:.1f} to {100 * mean.high:.1f}"
     return f"{mean.value:.1%} right on corrupted images ({interval}), {len(exam.images):,} images"

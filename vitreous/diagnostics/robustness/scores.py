@@ -6,7 +6,7 @@ from itertools import islice
 
 import numpy as np
 
-from vitreous.evaluation.intervals import Score, shares
+from vitreous.evaluation.intervals import Estimate, proportions
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,9 @@ class CorruptionScore:
     """Accuracy under one kind of corruption."""
 
     kind: str
-    strengths: tuple[Score, ...]
+    strengths: tuple[Estimate, ...]
     """At each strength, from the weakest."""
-    mean: Score
+    mean: Estimate
     """Over all strengths."""
 
 
@@ -24,9 +24,9 @@ class CorruptionScore:
 class CorruptionScores:
     """Accuracy under corruption; every kind and strength counts alike."""
 
-    clean: Score
+    clean: Estimate
     """On the same images as they are."""
-    mean: Score
+    mean: Estimate
     """Mean corruption accuracy. 1 minus it is the mean corruption error (Hendrycks and Dietterich 2019, section 4.2),
     not divided by AlexNet's."""
     kinds: tuple[CorruptionScore, ...]
@@ -37,7 +37,7 @@ class ChangePoint:
     """Accuracy when images are changed by `amount`."""
 
     amount: float
-    accuracy: Score
+    accuracy: Estimate
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def corruption_scores(clean: np.ndarray, rights: Mapping[str, np.ndarray]) -> Co
     """
     kinds = np.stack([right.mean(0) for right in rights.values()])
     hits = np.concatenate([clean[None], kinds.mean(0, keepdims=True), kinds, *rights.values()])
-    own, mean, *several = shares(hits.T)
+    own, mean, *several = proportions(hits.T)
     means, strengths = several[: len(kinds)], iter(several[len(kinds) :])
     scores = [
         CorruptionScore(kind, tuple(islice(strengths, len(right))), each)
@@ -68,4 +68,4 @@ def corruption_scores(clean: np.ndarray, rights: Mapping[str, np.ndarray]) -> Co
 
 def change_points(amounts: Sequence[float], hits: np.ndarray) -> tuple[ChangePoint, ...]:
     """Accuracy at each amount from hits (images, amounts), 0 to 1."""
-    return tuple(ChangePoint(*pair) for pair in zip(amounts, shares(hits), strict=True))
+    return tuple(ChangePoint(*pair) for pair in zip(amounts, proportions(hits), strict=True))

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.explanation.method import Maps, Model
-from vitreous.explanation.options import Settings, index
-from vitreous.explanation.streaming.attention_products import exact
-from vitreous.explanation.streaming.gradients import Scored, gradients, scored
+from vitreous.explanation.method import ExplainableModel, Maps
+from vitreous.explanation.options import MethodOptions, resolve_index
+from vitreous.explanation.streaming.attention_products import at_least_float32
+from vitreous.explanation.streaming.gradients import ScoredPass, forward_scored, score_gradients
 from vitreous.explanation.targets import Target
 
 
@@ -20,7 +20,7 @@ class Activations:
     tokens: Tensor
     gradient: Tensor
     layer: int
-    run: Scored
+    run: ScoredPass
 
     def maps(self, weighed: Callable[["Activations"], Tensor]) -> Maps:
         """The positive part of a number a patch (batch, patches)."""
@@ -31,7 +31,7 @@ class Activations:
 
 
 def activations(
-    model: Model, images: Tensor, target: Target, settings: Settings, *, behind_norm: bool = False
+    model: ExplainableModel, images: Tensor, target: Target, settings: MethodOptions, *, behind_norm: bool = False
 ) -> Activations:
     """The tokens that enter the layer that the settings name, the last by default.
 
@@ -42,20 +42,20 @@ def activations(
     Raises:
         InputError: there is no such layer, or the model's tokens between its blocks are not seen.
     """
-    run = scored(model, images, target)
+    run = forward_scored(model, images, target)
     trace, wanted = run.trace, -1 if settings.layer is None else settings.layer
     assert trace.layout is not None and trace.readout is not None
     if not trace.tokens:
         raise InputError("it needs the tokens between a model's blocks, which are not seen: try gradient-rollout")
-    layer, patches = index("layer", wanted, len(trace.records)), slice(trace.layout.prefix, None)
+    layer, patches = resolve_index("layer", wanted, len(trace.records)), slice(trace.layout.num_prefix_tokens, None)
     reads_patches = bool(trace.readout[:, patches].any())
     tokens = trace.tokens[layer] if reads_patches and not behind_norm else trace.records[layer].inputs
     assert tokens is not None
-    (gradient,) = gradients(run.scores, [tokens])
-    return Activations(exact(tokens.detach())[:, patches], exact(gradient)[:, patches], layer, run)
+    (gradient,) = score_gradients(run.scores, [tokens])
+    return Activations(at_least_float32(tokens.detach())[:, patches], at_least_float32(gradient)[:, patches], layer, run)
 
 
-def grad_cam(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
+def grad_cam(model: ExplainableModel, images: Tensor, target: Target, settings: MethodOptions) -> Maps:
     """(Σ_c w_c t_c)⁺ of each patch's token t into one layer, w the mean over patches of its gradient.
 
     Equations 1 and 2 of the paper, with a layer's tokens (the last layer by default) in place of a convolution's
@@ -72,7 +72,7 @@ def grad_cam(model: Model, images: Tensor, target: Target, settings: Settings) -
     return activations(model, images, target, settings).maps(weighed)
 
 
-def hires_cam(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
+def hires_cam(model: ExplainableModel, images: Tensor, target: Target, settings: MethodOptions) -> Maps:
     """(Σ_c g_c t_c)⁺ of each patch's token t into one layer, g the score's gradient there.
 
     Grad-CAM without the mean over places, with a layer's tokens (the last layer by default) in place of a convolution's

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.explanation.method import Maps, Model
-from vitreous.explanation.options import Settings
+from vitreous.explanation.method import ExplainableModel, Maps
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.streaming.attention_products import mean_positive
-from vitreous.explanation.streaming.gradients import Scored, gradients, scored
-from vitreous.explanation.streaming.tokens import on_grid
+from vitreous.explanation.streaming.gradients import ScoredPass, forward_scored, score_gradients
+from vitreous.explanation.streaming.tokens import to_grid
 from vitreous.explanation.targets import Target
 
 
-def legrad(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
+def legrad(model: ExplainableModel, images: Tensor, target: Target, settings: MethodOptions) -> Maps:
     """The mean over layers, heads and queries of (∂s_l / ∂A_l)⁺, s_l the score that is read from layer l's own tokens.
 
     As in the authors' code, s_l is what the model's norm and head read from the mean of all of that layer's tokens, so
@@ -26,18 +26,18 @@ def legrad(model: Model, images: Tensor, target: Target, settings: Settings) -> 
     Raises:
         InputError: the model can't read a layer's tokens, or gives no gradient.
     """
-    run = scored(model, images, target)
-    read = reader(model)  # asked second: where no attention is seen, other methods can help
-    fixed, total = target.fixed(run.logits, run.trace), None
+    run = forward_scored(model, images, target)
+    read = probe_head(model)  # asked second: where no attention is seen, other methods can help
+    fixed, total = target.detached(run.logits, run.trace), None
     for layer, record in enumerate(run.trace.records):
         slope = _slope(run, read, fixed, layer)
         heads = mean_positive(record, slope)
         total = heads if total is None else total + heads
     assert total is not None
-    return Maps(on_grid(total.mean(1) / len(run.trace.records), run.trace), run.logits)
+    return Maps(to_grid(total.mean(1) / len(run.trace.records), run.trace), run.logits)
 
 
-def reader(model: Model) -> Callable[[Tensor], Tensor]:
+def probe_head(model: ExplainableModel) -> Callable[[Tensor], Tensor]:
     """The part of the model that reads logits (batch, classes) from any block's tokens (batch, tokens, width).
 
     Raises:
@@ -52,9 +52,9 @@ def reader(model: Model) -> Callable[[Tensor], Tensor]:
     return cast(Callable[[Tensor], Tensor], read)
 
 
-def _slope(run: Scored, read: Callable[[Tensor], Tensor], fixed: Target, layer: int) -> Tensor:
+def _slope(run: ScoredPass, read: Callable[[Tensor], Tensor], fixed: Target, layer: int) -> Tensor:
     """The gradient of a layer's own score with respect to its attention's output, as that output."""
     with torch.enable_grad():
         tokens = run.trace.tokens[layer + 1]
         scores = fixed(read(tokens.mean(1, keepdim=True).expand_as(tokens)))
-    return gradients(scores, [run.trace.records[layer].output], keep=True)[0]
+    return score_gradients(scores, [run.trace.records[layer].output], keep=True)[0]

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.explanation.method import Maps, Model
-from vitreous.explanation.options import Settings
-from vitreous.explanation.perturbation import ask, edges, scores
+from vitreous.explanation.method import ExplainableModel, Maps
+from vitreous.explanation.options import MethodOptions
+from vitreous.explanation.perturbation import cell_borders, forward_unperturbed, perturbed_scores
 from vitreous.explanation.targets import Target
 
 WINDOW = 2
@@ -16,7 +16,7 @@ Window = tuple[slice, slice]
 """Rows and columns, of cells or of pixels."""
 
 
-def occlusion(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
+def occlusion(model: ExplainableModel, images: Tensor, target: Target, settings: MethodOptions) -> Maps:
     """By how much the target's score drops where a window is hidden: the mean over all windows that cover a cell.
 
     The model is a black box: anything that takes images and answers. The window moves by half its side, at least by
@@ -26,27 +26,27 @@ def occlusion(model: Model, images: Tensor, target: Target, settings: Settings) 
     Raises:
         InputError: the window is no window, or hides the whole image.
     """
-    asked = ask(model, images)
-    rows, columns = edges(asked)
-    fixed = target.fixed(asked.logits, asked.trace)
+    asked = forward_unperturbed(model, images)
+    rows, columns = cell_borders(asked)
+    fixed = target.detached(asked.logits, asked.trace)
     before = fixed(asked.logits, asked.trace)
-    side = WINDOW if settings.window is None else settings.window
+    side = WINDOW if settings.patch_window is None else settings.patch_window
     windows = _windows(len(rows) - 1, len(columns) - 1, side)
     places = [_pixels(window, rows, columns) for window in windows]
     drops = images.new_zeros(len(images), len(rows) - 1, len(columns) - 1)
     cover = torch.zeros_like(drops[0])
 
     def hidden(start: int, stop: int) -> Tensor:
-        return torch.stack([hide(images, *place) for place in places[start:stop]])
+        return torch.stack([fill_window(images, *place) for place in places[start:stop]])
 
-    for start, _, after in scores(asked, fixed, len(windows), hidden):
+    for start, _, after in perturbed_scores(asked, fixed, len(windows), hidden):
         for window, score in zip(windows[start:], after, strict=False):
             drops[:, *window] += (before - score).to(drops.dtype)[:, None, None]
             cover[window] += 1
     return Maps(drops / cover, asked.logits)
 
 
-def hide(images: Tensor, down: slice, across: slice) -> Tensor:
+def fill_window(images: Tensor, down: slice, across: slice) -> Tensor:
     """Images (batch, channels, height, width) with a window replaced by what surrounds it.
 
     Each hidden pixel becomes the mean of all pixels outside, weighted by a Gaussian of half the window's side: nothing

@@ -44,7 +44,7 @@ class PatchColors:
         low, high = torch.quantile(scores.flatten(0, 2), torch.tensor([TAILS, 1 - TAILS]).to(scores), 0)
         return cls(mean, loadings, low, high)
 
-    def share_shown(self, patches: Tensor) -> float:
+    def explained_variance_ratio(self, patches: Tensor) -> float:
         """Of how patches (..., width) differ from each other, their variance, the share that the components show."""
         centerd = patches.double().flatten(0, -2)
         centerd = centerd - centerd.mean(0)

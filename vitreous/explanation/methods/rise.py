@@ -5,23 +5,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitreous.errors import InputError
-from vitreous.explanation.method import Maps, Model
-from vitreous.explanation.options import Settings
-from vitreous.explanation.perturbation import ask, scores
-from vitreous.explanation.streaming.attention_products import exact
+from vitreous.explanation.method import ExplainableModel, Maps
+from vitreous.explanation.options import MethodOptions
+from vitreous.explanation.perturbation import forward_unperturbed, perturbed_scores
+from vitreous.explanation.streaming.attention_products import at_least_float32
 from vitreous.explanation.targets import ClassTarget, Target
 from vitreous.model.trace import Trace
 from vitreous.runtime import generator
 
 SAMPLES = 1000
-"""Masks, and so passes of the model for each image, where no number is asked for; the paper takes 4000 to 8000, in
+"""RandomMasks, and so passes of the model for each image, where no number is asked for; the paper takes 4000 to 8000, in
 which nothing falls out."""
 
 CELLS = 7
 """Cells of a mask along the shorter side (Petsiuk et al. 2018, section 4)."""
 
 
-def rise(model: Model, images: Tensor, target: Target, settings: Settings) -> Maps:
+def rise(model: ExplainableModel, images: Tensor, target: Target, settings: MethodOptions) -> Maps:
     """How much seeing each pixel raises the score: 2 (E[score · mask] - E[score] · ½), with random smooth masks.
 
     This is Petsiuk et al.'s equation 6 at p = ½ less the mean score, so that a pixel that makes no difference is at 0
@@ -32,23 +32,23 @@ def rise(model: Model, images: Tensor, target: Target, settings: Settings) -> Ma
     Raises:
         InputError: fewer than 2 samples.
     """
-    count = SAMPLES if settings.samples is None else settings.samples
+    count = SAMPLES if settings.n_samples is None else settings.n_samples
     if count < 2 or count % 2:
         raise InputError(f"samples is {count}: give an even number, for masks come in pairs")
-    asked = ask(model, images)
+    asked = forward_unperturbed(model, images)
     fixed = _Certainty(target, asked.logits, asked.trace)
-    masks = Masks(count, (images.shape[2], images.shape[3]), settings.seed)
+    masks = RandomMasks(count, (images.shape[2], images.shape[3]), settings.seed)
 
     def shown(start: int, stop: int) -> Tensor:
         return masks.drawn(start, stop).to(images)[:, None, None] * images
 
-    total = torch.zeros_like(exact(images[:, 0]))
-    for start, stop, found in scores(asked, fixed, count, shown):
+    total = torch.zeros_like(at_least_float32(images[:, 0]))
+    for start, stop, found in perturbed_scores(asked, fixed, count, shown):
         total += torch.einsum("cb,chw->bhw", found.to(total), masks.drawn(start, stop).to(total) - 0.5)
     return Maps(total * (2 / count), asked.logits)
 
 
-class Masks:
+class RandomMasks:
     """Smooth random masks in [0, 1]: a coarse grid of zeros and ones, enlarged bilinearly and shifted at random.
 
     Mask 2k + 1 is what mask 2k leaves out.
@@ -64,7 +64,7 @@ class Masks:
         self.shifts = torch.randint(0, self.cell, (count // 2, 2), generator=random).tolist()
 
     def drawn(self, start: int, stop: int) -> Tensor:
-        """Masks (stop - start, height, width), on the processor."""
+        """RandomMasks (stop - start, height, width), on the processor."""
         size = [side * self.cell for side in self.grid_hw]
         height, width = self.size_hw
         masks = []
@@ -80,14 +80,14 @@ class _Certainty:
     """A target held fixed, read from probabilities where it is a class."""
 
     def __init__(self, target: Target, logits: Tensor, trace: Trace) -> None:
-        self.fixed_target = target.fixed(logits, trace)
+        self.fixed_target = target.detached(logits, trace)
         self.a_class = isinstance(target, ClassTarget) or getattr(self.fixed_target, "is_class", False)
         self.name = target.name
 
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
-        """Logits (batch, classes) to probabilities or scores (batch)."""
+        """Logits (batch, classes) to probabilities or perturbed_scores (batch)."""
         return self.fixed_target(logits.float().softmax(-1) if self.a_class else logits, trace)
 
-    def fixed(self, logits: Tensor, trace: Trace | None = None) -> Target:
+    def detached(self, logits: Tensor, trace: Trace | None = None) -> Target:
         """Itself."""
         return self

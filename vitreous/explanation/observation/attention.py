@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from vitreous.errors import InputError
-from vitreous.explanation.observation.einsum import Product, product
-from vitreous.explanation.observation.heads import Fold, Heads, find_heads
-from vitreous.explanation.observation.sdpa import kernel_call, kernel_weights
-from vitreous.explanation.observation.tensor_tags import Notes, Softmaxed, follow
-from vitreous.explanation.perturbation import WITHOUT_ATTENTION
+from vitreous.explanation.observation.einsum import EinsumSpec, parse_product
+from vitreous.explanation.observation.heads import Fold, HeadAxes, find_heads
+from vitreous.explanation.observation.sdpa import kernel_weights, parse_kernel_call
+from vitreous.explanation.observation.tensor_tags import SoftmaxOutput, TensorTags, propagate_tags
+from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
 from vitreous.model.trace import AttentionRecord
 
 FUSED_LAYERS = frozenset({"_transformer_encoder_layer_fwd", "_native_multi_head_attention"})
@@ -23,7 +23,7 @@ ENTERED = "multi_head_attention_forward"
 """The one Python function of torch that holds attention inside: it is entered, so that what it calls is seen."""
 
 
-class AttentionWatch(TorchFunctionMode):
+class AttentionRecorder(TorchFunctionMode):
     """Reports each self-attention layer of what runs inside the context, and changes no bit of it.
 
     It sees `scaled_dot_product_attention`, `nn.MultiheadAttention`, and a softmax that is followed by a product with
@@ -45,7 +45,7 @@ class AttentionWatch(TorchFunctionMode):
         """Whether images and heads shared one axis in a way that one image doesn't tell."""
         self.pooling: Tensor | None = None
         """(batch, keys): the weights of the pooling attention, its heads' mean, in the model's own order of tokens."""
-        self._notes = Notes()
+        self._notes = TensorTags()
         self._waiting: AttentionRecord | None = None
         self._entered = False
 
@@ -63,13 +63,13 @@ class AttentionWatch(TorchFunctionMode):
             return self._enter(func, args, kwargs)
         if "attention" in name:
             return self._kernel(func, name, args, kwargs)
-        multiplied = product(name, args, kwargs)
+        multiplied = parse_product(name, args, kwargs)
         if multiplied is not None:
             return self._multiplied(func, args, kwargs, multiplied)
         if name == "linear":
             self._joined(args)
         result = func(*args, **kwargs)
-        follow(self._notes, name, args, kwargs, result)
+        propagate_tags(self._notes, name, args, kwargs, result)
         return result
 
     def finish(self) -> None:
@@ -83,13 +83,13 @@ class AttentionWatch(TorchFunctionMode):
             shape = next(iter(self._notes.open.values()))
             raise InputError(
                 f"a softmax over {shape} was seen, but no product of it with values: the weights are changed on the "
-                f"way (as in talking heads), or it is no attention; choose {WITHOUT_ATTENTION}"
+                f"way (as in talking heads), or it is no attention; choose {ATTENTION_FREE_METHODS}"
             )
         if not self.layers:
             raise InputError(
                 "no attention was seen in this model: it has none, or runs it where torch functions can't be seen "
                 "(compiled, scripted, a kernel of its own); give the plain module, with scaled_dot_product_attention "
-                f"or softmax written out, or choose {WITHOUT_ATTENTION}"
+                f"or softmax written out, or choose {ATTENTION_FREE_METHODS}"
             )
 
     def _enter(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -101,7 +101,7 @@ class AttentionWatch(TorchFunctionMode):
             self.fold, self._entered = fold, False
 
     def _kernel(self, func: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        call = kernel_call(name, args, kwargs)
+        call = parse_kernel_call(name, args, kwargs)
         if call.query.shape[-2] != call.key.shape[-2]:
             result = func(*args, **kwargs)
             self._pooled(kernel_weights(call))
@@ -118,11 +118,11 @@ class AttentionWatch(TorchFunctionMode):
         return (closed, *result[1:]) if isinstance(result, tuple) else closed
 
     def _multiplied(
-        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], made: Product
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], made: EinsumSpec
     ) -> Any:
         for weighted in (made, made.turned):
             note = self._notes.of(weighted.left)
-            if isinstance(note, Softmaxed) and weighted.gathers(note.axis):
+            if isinstance(note, SoftmaxOutput) and weighted.gathers(note.axis):
                 return self._gathered(func, args, kwargs, weighted, note)
         result = func(*args, **kwargs)
         self._notes.product(made, result)
@@ -133,8 +133,8 @@ class AttentionWatch(TorchFunctionMode):
         func: Callable[..., Any],
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        made: Product,
-        note: Softmaxed,
+        made: EinsumSpec,
+        note: SoftmaxOutput,
     ) -> Any:
         """Weights times values: the operands are led through the record's own tensors, and so is the result."""
         self._notes.resolve(note)
@@ -160,7 +160,7 @@ class AttentionWatch(TorchFunctionMode):
             self._attended(AttentionRecord(query, key, value, output, scores.scale, weights))
         return heads.close(output).permute(_inverse(result_order))
 
-    def _heads(self, lead: tuple[int, ...]) -> Heads:
+    def _heads(self, lead: tuple[int, ...]) -> HeadAxes:
         heads = find_heads(lead, self.batch, self.fold, self.last)
         self.heads_first |= heads.heads_first
         self.folded |= len(lead) == 1 and self.fold is None and lead[0] != self.batch
@@ -172,7 +172,7 @@ class AttentionWatch(TorchFunctionMode):
             raise InputError(
                 f"the layers attend over {self.tokens} and over {tokens} tokens: models of windows, of several scales "
                 "or of several towers (as Swin or CLIP as a whole) can't be explained here; give one plain tower, or "
-                f"choose {WITHOUT_ATTENTION}"
+                f"choose {ATTENTION_FREE_METHODS}"
             )
         if self.pooling is not None:
             raise InputError("self-attention follows the attention of a single query: such models aren't supported")
@@ -202,7 +202,7 @@ class AttentionWatch(TorchFunctionMode):
         if queries != 1 or not self.layers or self.pooling is not None:
             raise InputError(
                 f"attention of {queries} queries over {keys} keys was seen: cross-attention can't be explained here, "
-                f"but for one pooling of all tokens at the end; choose {WITHOUT_ATTENTION}"
+                f"but for one pooling of all tokens at the end; choose {ATTENTION_FREE_METHODS}"
             )
         heads = find_heads(tuple(weights.shape[:-2]), self.batch, self.fold, 0)
         self.pooling = heads.open(weights, ()).detach().mean(1).squeeze(1)
@@ -213,12 +213,12 @@ def record_of_weights(weights: Tensor, value: Tensor, output: Tensor) -> Attenti
     query and key, for which softmax(query keyᵀ) is A as well."""
     known = weights.detach()
     known = known if known.dtype in (torch.float32, torch.float64) else known.float()
-    query = known.log().clamp(min=LEAST_LOGARITHM)
+    query = known.log().clamp(min=MIN_LOG)
     key = torch.eye(query.shape[-1], dtype=query.dtype, device=query.device).expand_as(query)
     return AttentionRecord(query, key, value, output, 1.0, weights)
 
 
-LEAST_LOGARITHM = -1e4
+MIN_LOG = -1e4
 """Stands for the logarithm of 0: its power is 0 in every precision."""
 
 

@@ -14,7 +14,7 @@ PRODUCTS = MATRIX_PRODUCTS | {"einsum"}
 
 
 @dataclass(frozen=True)
-class Product:
+class EinsumSpec:
     """Two tensors that are multiplied, with a letter for each axis of both and of the result."""
 
     left: Tensor
@@ -47,9 +47,9 @@ class Product:
         return lengths == (1, 1, 1) and kept and whole and self._same_sizes()
 
     @property
-    def turned(self) -> "Product":
+    def turned(self) -> "EinsumSpec":
         """The same product with its two tensors named the other way round."""
-        return Product(self.right, self.left, self.right_axes, self.left_axes, self.result_axes)
+        return EinsumSpec(self.right, self.left, self.right_axes, self.left_axes, self.result_axes)
 
     @property
     def orders(self) -> tuple[list[int], list[int], list[int]]:
@@ -76,7 +76,7 @@ class Product:
         return all(left[axis] == right[axis] for axis in self.shared + self.summed)
 
 
-def product(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Product | None:
+def parse_product(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> EinsumSpec | None:
     """What a call of the torch function `name` multiplies; None where it isn't a product of just two tensors."""
     if name not in PRODUCTS or kwargs.get("out") is not None:
         return None
@@ -89,10 +89,10 @@ def product(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Produc
     if left.ndim != right.ndim or left.ndim < 2:
         return None
     lead = string.ascii_letters[: left.ndim - 2]
-    return Product(left, right, lead + "YX", lead + "XZ", lead + "YZ") if left.ndim < 20 else None
+    return EinsumSpec(left, right, lead + "YX", lead + "XZ", lead + "YZ") if left.ndim < 20 else None
 
 
-def _einsum(args: Sequence[Any]) -> Product | None:
+def _einsum(args: Sequence[Any]) -> EinsumSpec | None:
     equation, *operands = args
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = list(operands[0])
@@ -104,7 +104,7 @@ def _einsum(args: Sequence[Any]) -> Product | None:
     spread = [axis for axis in string.ascii_letters if axis not in equation]
     axes = [_spelled(term, one.ndim, spread) for term, one in zip(terms.split(","), operands, strict=True)]
     most = max(one.ndim - len(term.replace("...", "")) for term, one in zip(terms.split(","), operands, strict=True))
-    return Product(operands[0], operands[1], axes[0], axes[1], result.replace("...", "".join(spread[:most][::-1])))
+    return EinsumSpec(operands[0], operands[1], axes[0], axes[1], result.replace("...", "".join(spread[:most][::-1])))
 
 
 def _spelled(term: str, axes: int, spread: Sequence[str]) -> str:

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.explanation.perturbation import WITHOUT_ATTENTION
+from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
 
 Fold = Literal["images", "heads"]
 """Which of the two comes first, where images and heads share one axis or have axes of equal length."""
 
 
 @dataclass(frozen=True)
-class Heads:
+class HeadAxes:
     """How tensors (..., rows, columns) become (batch, heads, rows, columns); every step is undone by `close`.
 
     What is closed again is a view of what was opened, so a gradient through the one is a gradient through the other.
@@ -54,7 +54,7 @@ class Heads:
         return tensor.flatten(0, 1) if len(self.lead) == 1 else tensor[0, 0] if len(self.lead) == 0 else tensor
 
 
-def find_heads(lead: tuple[int, ...], batch: int, fold: Fold | None, last: int) -> Heads:
+def find_heads(lead: tuple[int, ...], batch: int, fold: Fold | None, last: int) -> HeadAxes:
     """How attention whose axes before (tokens, tokens) are `lead` belongs to `batch` images.
 
     `fold` says what comes first where the lengths don't tell; None where that isn't known, and two axes of equal
@@ -67,7 +67,7 @@ def find_heads(lead: tuple[int, ...], batch: int, fold: Fold | None, last: int) 
     if len(lead) > 2 or (len(lead) == 2 and batch not in lead) or (len(lead) == 1 and lead[0] % batch):
         raise InputError(
             f"the attention seen has axes {shape}: it works in windows or over something else than one sequence of "
-            f"tokens an image (as Swin does), which can't be explained here; choose {WITHOUT_ATTENTION}"
+            f"tokens an image (as Swin does), which can't be explained here; choose {ATTENTION_FREE_METHODS}"
         )
     if len(lead) == 0 and batch != 1:
         raise InputError(f"the attention seen has no axis for the {batch} images: give one image at a time")
@@ -76,4 +76,4 @@ def find_heads(lead: tuple[int, ...], batch: int, fold: Fold | None, last: int) 
             f"the attention seen has axes {shape}, and it isn't known whether images or heads come first: "
             "give one image at a time"
         )
-    return Heads(lead, batch, fold or "images", last)
+    return HeadAxes(lead, batch, fold or "images", last)

@@ -11,7 +11,7 @@ NAMES = ("logits", "image_embeds", "pooler_output", "last_hidden_state")
 """What counts as the answer in a record of several outputs, the first that is there."""
 
 
-def answer_of(outputs: Any) -> Tensor:
+def extract_logits(outputs: Any) -> Tensor:
     """The logits, or the vector that a model without classes gives, (batch, classes), among a model's outputs.
 
     The rule: a tensor is itself; of a tuple or list the first entry counts; of a record (such as transformers' outputs)

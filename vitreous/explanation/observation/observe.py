@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
-from vitreous.explanation.observation.attention import AttentionWatch
-from vitreous.explanation.observation.structure import Structure, refuse_unseen, study
+from vitreous.explanation.observation.attention import AttentionRecorder
+from vitreous.explanation.observation.structure import ModelStructure, inspect_model, require_observable
 from vitreous.model.trace import Trace
 
 
@@ -33,7 +33,7 @@ def observe(model: nn.Module, trace: Trace | None = None) -> Generator[Trace]:
     Raises:
         InputError: the model isn't called just once, or its attention can't be seen or laid on the image; says why.
     """
-    refuse_unseen(model)
+    require_observable(model)
     one_pass = _Pass(model, Trace() if trace is None else trace)
     hooks = (
         model.register_forward_pre_hook(one_pass.before, with_kwargs=True),
@@ -55,8 +55,8 @@ class _Pass:
     def __init__(self, model: nn.Module, trace: Trace) -> None:
         self.model, self.trace = model, trace
         self.thread = threading.get_ident()
-        self.structure: Structure | None = None
-        self.watch: AttentionWatch | None = None
+        self.structure: ModelStructure | None = None
+        self.watch: AttentionRecorder | None = None
         self.busy = self.done = False
 
     def before(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -65,11 +65,11 @@ class _Pass:
             return
         if self.done:
             raise InputError("the model was called twice while it was observed: observe each call on its own")
-        images = find_images(args, kwargs)
+        images = find_input(args, kwargs)
         self.busy = True
-        self.structure = study(lambda one: model(*_with(args, images, one), **_named(kwargs, images, one)), images)
+        self.structure = inspect_model(lambda one: model(*_with(args, images, one), **_named(kwargs, images, one)), images)
         self.trace.layout = self.structure.layout
-        self.watch = self.structure.watch(len(images), self.trace.attended)
+        self.watch = self.structure.watch(len(images), self.trace.on_attention)
         self.watch.__enter__()
 
     def after(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], outputs: Any) -> None:
@@ -89,7 +89,7 @@ class _Pass:
             watch.__exit__(None, None, None)
 
 
-def find_images(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+def find_input(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
     """The images among a model's arguments.
 
     Raises:

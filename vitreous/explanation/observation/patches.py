@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitreous.errors import InputError
-from vitreous.explanation.perturbation import WITHOUT_ATTENTION
+from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
 from vitreous.model.trace import TokenLayout
 
 
 @dataclass(frozen=True)
-class Grid:
+class PatchGrid:
     """A tensor that holds a number or more for each place of a grid laid over the image."""
 
     tensor: Tensor
@@ -31,13 +31,13 @@ class Grid:
         return squares.sum(others).sqrt().view(self.grid_hw)
 
 
-def find_grid(func: Callable[..., Any], args: Sequence[Any], result: Any, image_hw: tuple[int, int]) -> Grid | None:
+def find_grid(func: Callable[..., Any], args: Sequence[Any], result: Any, image_hw: tuple[int, int]) -> PatchGrid | None:
     """The grid that a torch function call lays over an image, if it does: a convolution, unfold or rearrangement."""
     name = getattr(func, "__name__", "")
     if not isinstance(result, Tensor) or not args or not isinstance(args[0], Tensor):
         return None
     if name == "conv2d":
-        return Grid(result, _hw(result.shape[-2:]), _touching(args)) if result.ndim == 4 else None
+        return PatchGrid(result, _hw(result.shape[-2:]), _touching(args)) if result.ndim == 4 else None
     if name == "unfold":
         return _unfolded(func, args, result, image_hw)
     if args[0].ndim == 4 and result.ndim == 6 and name in ("reshape", "view"):
@@ -45,13 +45,13 @@ def find_grid(func: Callable[..., Any], args: Sequence[Any], result: Any, image_
     return None
 
 
-def _cut(images: Tensor, result: Tensor, image_hw: tuple[int, int]) -> Grid | None:
+def _cut(images: Tensor, result: Tensor, image_hw: tuple[int, int]) -> PatchGrid | None:
     """The grid where both sides of the images become two axes each; channels may stand first or last."""
     for first in (2, 1):
         rows, row, columns, column = result.shape[first : first + 4]
         sides = _hw(images.shape[first : first + 2])
         if sides == image_hw == (rows * row, columns * column):
-            return Grid(result, (rows, columns), True, (first, first + 2))
+            return PatchGrid(result, (rows, columns), True, (first, first + 2))
     return None
 
 
@@ -66,21 +66,21 @@ def _touching(args: Sequence[Any]) -> bool:
     return tuple(args[1].shape[-2:]) == stride
 
 
-def _unfolded(func: Any, args: Sequence[Any], result: Tensor, image_hw: tuple[int, int]) -> Grid | None:
+def _unfolded(func: Any, args: Sequence[Any], result: Tensor, image_hw: tuple[int, int]) -> PatchGrid | None:
     if func is functional.unfold:  # (batch, channels × patch × patch, patches)
         pixels, places = image_hw[0] * image_hw[1], result.shape[-1]
         numbers = args[0].shape[1]
         side = round((result.shape[1] / numbers) ** 0.5)
         fits = side * side * numbers == result.shape[1] and side * side * places == pixels
-        return Grid(result, (image_hw[0] // side, image_hw[1] // side), True, (2, 2)) if fits else None
+        return PatchGrid(result, (image_hw[0] // side, image_hw[1] // side), True, (2, 2)) if fits else None
     if args[0].ndim != 5 or result.ndim != 6:  # the second of two unfolds: (batch, channels, rows, columns, ...)
         return None
     grid_hw = _hw(result.shape[2:4])
     fits = (grid_hw[0] * result.shape[4], grid_hw[1] * result.shape[5]) == image_hw
-    return Grid(result, grid_hw, True) if fits else None
+    return PatchGrid(result, grid_hw, True) if fits else None
 
 
-def choose_grid(grids: Sequence[Grid], tokens: int, image_hw: tuple[int, int]) -> Grid:
+def choose_grid(grids: Sequence[PatchGrid], tokens: int, image_hw: tuple[int, int]) -> PatchGrid:
     """The grid whose places are the tokens of the first attention.
 
     Raises:
@@ -95,7 +95,7 @@ def choose_grid(grids: Sequence[Grid], tokens: int, image_hw: tuple[int, int]) -
     if not fitting:
         raise InputError(
             f"{where}, but they are cut into {seen} places: fewer tokens than places means windows or pooling (as in "
-            f"Swin), which can't be explained here; choose {WITHOUT_ATTENTION}"
+            f"Swin), which can't be explained here; choose {ATTENTION_FREE_METHODS}"
         )
     if len({grid.grid_hw for grid in fitting}) > 1:
         raise InputError(f"{where}, which are cut into {seen} places: it isn't clear which of these are the patches")
@@ -108,7 +108,7 @@ def choose_grid(grids: Sequence[Grid], tokens: int, image_hw: tuple[int, int]) -
     return fitting[-1]
 
 
-def find_layout(grid: Grid, value: Tensor) -> tuple[TokenLayout, bool]:
+def find_layout(grid: PatchGrid, value: Tensor) -> tuple[TokenLayout, bool]:
     """Which tokens are patches, and whether the others stand behind them instead of before.
 
     Args:
@@ -129,11 +129,11 @@ def find_layout(grid: Grid, value: Tensor) -> tuple[TokenLayout, bool]:
             return TokenLayout(prefix, rows, columns), behind
     raise InputError(
         f"of the model's {value.shape[2]} tokens, {rows} x {columns} should be patches row by row, with {prefix} "
-        f"others before or behind them, but they stand in another order; choose {WITHOUT_ATTENTION}"
+        f"others before or behind them, but they stand in another order; choose {ATTENTION_FREE_METHODS}"
     )
 
 
-def _place(grid: Grid, value: Tensor, token: int) -> tuple[int, int] | None:
+def _place(grid: PatchGrid, value: Tensor, token: int) -> tuple[int, int] | None:
     """The place (row, column) on which a token depends the most; None if it depends on none."""
     numbers = value[:, :, token]
     signs = torch.arange(numbers.numel(), device=value.device).add(1).sin().view_as(numbers)

@@ -7,13 +7,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitreous.errors import InputError
-from vitreous.explanation.perturbation import WITHOUT_ATTENTION
+from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """How far two directions may differ and still be the same, relative to the larger; 0.05 in other precisions."""
-READ_OTHERWISE = (
+UNSUPPORTED_HEAD = (
     "the model's head reads its tokens in a way that is no fixed weighted sum of them (a maximum, or weights that "
-    f"depend on the tokens), so no map can start from it; choose {WITHOUT_ATTENTION}"
+    f"depend on the tokens), so no map can start from it; choose {ATTENTION_FREE_METHODS}"
 )
 
 
@@ -49,12 +49,12 @@ def find_readout(logits: Tensor, streams: Sequence[Tensor], prefix: int, last: i
     if patches.any():
         multiples = _multiples(patches, tolerance)
         if multiples is None:
-            raise InputError(READ_OTHERWISE)
+            raise InputError(UNSUPPORTED_HEAD)
         shares[prefix:] = _checked(multiples) / multiples.sum()
     return shares / shares.sum()
 
 
-def pooled_readout(pooling: Tensor, tokens: int, prefix: int, last: int) -> Tensor:
+def pooling_readout(pooling: Tensor, tokens: int, prefix: int, last: int) -> Tensor:
     """The readout (batch, tokens) of a head that pools by attention, from its weights (batch, keys).
 
     `last` tokens stand behind the patches in the model's own order; here they come first.
@@ -93,7 +93,7 @@ def _check_apart(stream: Tensor, before: Tensor, token: int) -> None:
     mixture = (numbers * torch.arange(len(numbers), device=numbers.device).add(1).sin()).sum()
     (gradient,) = torch.autograd.grad(mixture, before, retain_graph=True, allow_unused=True)
     if gradient is not None and _rows(gradient).any(-1).nonzero().flatten().tolist() not in ([], [token]):
-        raise InputError(READ_OTHERWISE)
+        raise InputError(UNSUPPORTED_HEAD)
 
 
 def _multiples(rows: Tensor, tolerance: float) -> Tensor | None:

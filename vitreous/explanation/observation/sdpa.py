@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.explanation.streaming.attention_products import exact
+from vitreous.explanation.streaming.attention_products import at_least_float32
 
 ORDERS = {
     "scaled_dot_product_attention": ("attn_mask", "dropout_p", "is_causal"),
@@ -37,7 +37,7 @@ class KernelCall:
         return self.mask is None and not self.is_causal
 
 
-def kernel_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> KernelCall:
+def parse_kernel_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> KernelCall:
     """The arguments of a call.
 
     Raises:
@@ -49,7 +49,7 @@ def kernel_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ke
     query, key, value = (tensors[one] for one in ("query", "key", "value"))
     options = dict(zip(ORDERS[name], args[3:], strict=False)) | dict(kwargs)
     if options.get("dropout_p"):
-        raise random_attention(options["dropout_p"])
+        raise dropout_error(options["dropout_p"])
     shared = query.shape[:-2] != key.shape[:-2] and query.shape[-2] > 1
     if shared or value.shape[:-2] != key.shape[:-2]:
         raise InputError("the attention seen shares keys among heads (grouped queries), which isn't supported")
@@ -68,7 +68,7 @@ def kernel_weights(call: KernelCall) -> Tensor:
     Raises:
         InputError: a query may look nowhere.
     """
-    scores = call.scale * exact(call.query) @ exact(call.key).transpose(-2, -1)
+    scores = call.scale * at_least_float32(call.query) @ at_least_float32(call.key).transpose(-2, -1)
     if call.is_causal:
         scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).tril().logical_not(), -torch.inf)
     if call.mask is not None and call.mask.dtype == torch.bool:
@@ -80,7 +80,7 @@ def kernel_weights(call: KernelCall) -> Tensor:
     return torch.softmax(scores, -1)
 
 
-def random_attention(probability: float) -> InputError:
+def dropout_error(probability: float) -> InputError:
     """The error for attention of which a part is dropped at random."""
     return InputError(f"attention is dropped at random (probability {probability:g}): call model.eval() first")
 

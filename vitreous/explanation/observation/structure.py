@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
-from vitreous.explanation.observation.attention import AttentionWatch
+from vitreous.explanation.observation.attention import AttentionRecorder
 from vitreous.explanation.observation.heads import Fold
-from vitreous.explanation.observation.model_output import answer_of
-from vitreous.explanation.observation.patches import Grid, choose_grid, find_grid, find_layout
-from vitreous.explanation.observation.readout import find_readout, pooled_readout
+from vitreous.explanation.observation.model_output import extract_logits
+from vitreous.explanation.observation.patches import PatchGrid, choose_grid, find_grid, find_layout
+from vitreous.explanation.observation.readout import find_readout, pooling_readout
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
 
 STREAMS = 64
@@ -21,7 +21,7 @@ STREAMS = 64
 
 
 @dataclass(frozen=True)
-class Structure:
+class ModelStructure:
     """How a model takes images of one size apart."""
 
     layout: TokenLayout
@@ -33,37 +33,37 @@ class Structure:
     fold: Fold | None
     """What comes first where the lengths of images' and heads' axes don't tell; None where images do."""
 
-    def watch(self, batch: int, report: Callable[[AttentionRecord], None]) -> AttentionWatch:
+    def watch(self, batch: int, report: Callable[[AttentionRecord], None]) -> AttentionRecorder:
         """A mode for a pass over a batch of images."""
-        return AttentionWatch(batch, report, self.fold, self.layout.prefix if self.behind else 0)
+        return AttentionRecorder(batch, report, self.fold, self.layout.num_prefix_tokens if self.behind else 0)
 
-    def fill(self, trace: Trace, watch: AttentionWatch) -> None:
+    def fill(self, trace: Trace, watch: AttentionRecorder) -> None:
         """Complete a trace whose records the watch has reported.
 
         Raises:
             InputError: the pass wasn't like the one that this was found from.
         """
         watch.finish()
-        if (watch.layers, watch.tokens) != (self.layers, self.layout.tokens):
+        if (watch.layers, watch.tokens) != (self.layers, self.layout.num_tokens):
             raise InputError(
                 f"this pass had {watch.layers} layers of attention over {watch.tokens} tokens, one image alone "
-                f"{self.layers} over {self.layout.tokens}: the model must treat every image alike"
+                f"{self.layers} over {self.layout.num_tokens}: the model must treat every image alike"
             )
-        trace.layout, tokens = self.layout, self.layout.tokens
+        trace.layout, tokens = self.layout, self.layout.num_tokens
         if watch.pooling is not None:
-            trace.readout = pooled_readout(watch.pooling, tokens, self.layout.prefix, watch.last)
+            trace.readout = pooling_readout(watch.pooling, tokens, self.layout.num_prefix_tokens, watch.last)
         elif self.readout is not None:
             trace.readout = self.readout.expand(watch.batch, -1).clone()
 
 
-class _Study(AttentionWatch):
+class _Study(AttentionRecorder):
     """A watch that also keeps the grids laid over the image and the last tensors of tokens."""
 
     def __init__(self, batch: int, image_hw: tuple[int, int], fold: Fold | None = None) -> None:
         self.records: list[AttentionRecord] = []
         super().__init__(batch, self.records.append, fold)
         self.image_hw = image_hw
-        self.grids: list[Grid] = []
+        self.grids: list[PatchGrid] = []
         self.streams: deque[Tensor] = deque(maxlen=STREAMS)
 
     def _attended(self, record: AttentionRecord) -> None:
@@ -85,7 +85,7 @@ class _Study(AttentionWatch):
         return result
 
 
-def study(call: Callable[[Tensor], Any], images: Tensor) -> Structure:
+def inspect_model(call: Callable[[Tensor], Any], images: Tensor) -> ModelStructure:
     """Find a model's structure from one pass over the first of some images (batch, channels, height, width).
 
     `call` runs the model on images; its parameters' gradients are left as they are.
@@ -97,7 +97,7 @@ def study(call: Callable[[Tensor], Any], images: Tensor) -> Structure:
         image = images[:1].detach().clone().requires_grad_()
         watch = _Study(1, (image.shape[2], image.shape[3]))
         with watch:
-            logits = answer_of(call(image))
+            logits = extract_logits(call(image))
         watch.finish()
         first = watch.records[0]
         grid = choose_grid(watch.grids, first.value.shape[2], watch.image_hw)
@@ -108,12 +108,14 @@ def study(call: Callable[[Tensor], Any], images: Tensor) -> Structure:
         layout, behind = find_layout(grid, first.value)
         readout = None if watch.pooling is not None else _readout(logits, watch, layout, behind=behind)
         fold = _fold(call, image, watch) if watch.folded else "heads" if watch.heads_first else None
-    return Structure(layout, behind, readout, watch.layers, fold)
+    return ModelStructure(layout, behind, readout, watch.layers, fold)
 
 
 def _readout(logits: Tensor, watch: _Study, layout: TokenLayout, *, behind: bool) -> Tensor:
     """The readout in the trace's order of tokens."""
-    readout = find_readout(logits, list(watch.streams), layout.prefix, layout.prefix if behind else 0)
+    readout = find_readout(
+        logits, list(watch.streams), layout.num_prefix_tokens, layout.num_prefix_tokens if behind else 0
+    )
     return readout.to(torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -143,7 +145,7 @@ def is_compiled(part: nn.Module) -> bool:
     return in_place or isinstance(part, torch.jit.ScriptModule) or hasattr(part, "_orig_mod")
 
 
-def refuse_unseen(model: nn.Module) -> None:
+def require_observable(model: nn.Module) -> None:
     """Refuse a model that can't be seen through as it is.
 
     Raises:

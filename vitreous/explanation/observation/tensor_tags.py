@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vitreous.errors import InputError
-from vitreous.explanation.observation.einsum import Product
-from vitreous.explanation.observation.sdpa import random_attention
+from vitreous.explanation.observation.einsum import EinsumSpec
+from vitreous.explanation.observation.sdpa import dropout_error
 
 SOFTMAX = frozenset({"softmax", "_softmax", "special_softmax"})
 DROPOUT = frozenset({"dropout", "dropout_", "alpha_dropout", "feature_dropout"})
@@ -31,7 +31,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Softmaxed:
+class SoftmaxOutput:
     """Weights: a softmax along `axis`, of `scores` where those are known."""
 
     axis: int
@@ -39,7 +39,7 @@ class Softmaxed:
     number: int
 
 
-class Notes:
+class TensorTags:
     """A note to a tensor, as long as the tensor lives and isn't changed in place."""
 
     def __init__(self) -> None:
@@ -48,11 +48,11 @@ class Notes:
         self.open: dict[int, tuple[int, ...]] = {}
         """Shapes of the softmaxes over a square that no product with values has followed yet."""
 
-    def put(self, tensor: Tensor, note: Scores | Softmaxed) -> None:
+    def put(self, tensor: Tensor, note: Scores | SoftmaxOutput) -> None:
         """Keep a note to a tensor."""
         self._kept[tensor] = (note, tensor._version)
 
-    def of(self, tensor: Any) -> Scores | Softmaxed | None:
+    def of(self, tensor: Any) -> Scores | SoftmaxOutput | None:
         """The note to a tensor, if there is one.
 
         Raises:
@@ -61,7 +61,7 @@ class Notes:
         note, version = self._kept.get(tensor, (None, 0)) if isinstance(tensor, Tensor) else (None, 0)
         if note is None or tensor._version == version:
             return note
-        if isinstance(note, Softmaxed):
+        if isinstance(note, SoftmaxOutput):
             raise InputError("attention is changed in place after its softmax, so that its rows may no longer sum to 1")
         return None
 
@@ -69,16 +69,16 @@ class Notes:
         """Note that `result` is the softmax of `scores` along an axis, counted from 0."""
         known = self.of(scores) if axis == scores.ndim - 1 else None
         self._softmaxes += 1
-        self.put(result, Softmaxed(axis, known if isinstance(known, Scores) else None, self._softmaxes))
+        self.put(result, SoftmaxOutput(axis, known if isinstance(known, Scores) else None, self._softmaxes))
         beside = [size for place, size in enumerate(scores.shape) if abs(place - axis) == 1 and place > 0]
         if scores.ndim > 2 and scores.shape[axis] in beside and scores.shape[axis] > 1:
             self.open[self._softmaxes] = tuple(scores.shape)
 
-    def resolve(self, note: Softmaxed) -> None:
+    def resolve(self, note: SoftmaxOutput) -> None:
         """Note that weights were multiplied with values."""
         self.open.pop(note.number, None)
 
-    def product(self, made: Product, result: Tensor) -> None:
+    def product(self, made: EinsumSpec, result: Tensor) -> None:
         """Note that a product's result may be scores: each row of one tensor times each row of the other."""
         if not made.is_matrix_product or result.ndim < 3 or result.shape[-1] != result.shape[-2]:
             return
@@ -91,7 +91,7 @@ class Notes:
         self.put(result, Scores(query, key))
 
 
-def follow(notes: Notes, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
+def propagate_tags(notes: TensorTags, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
     """Carry a note from what a torch function was given to what it gave back, where that is certain."""
     source = args[0] if args else kwargs.get("input")
     if not isinstance(result, Tensor) or not isinstance(source, Tensor):
@@ -106,11 +106,11 @@ def follow(notes: Notes, name: str, args: Sequence[Any], kwargs: Mapping[str, An
 
 
 def _moved(
-    note: Scores | Softmaxed, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], source: Tensor, result: Tensor
-) -> Scores | Softmaxed | None:
+    note: Scores | SoftmaxOutput, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], source: Tensor, result: Tensor
+) -> Scores | SoftmaxOutput | None:
     """The note as it holds of the result; None where nothing certain is known of that."""
     if name in DROPOUT and _drops(args, kwargs):
-        raise random_attention(float(_argument(args, kwargs, "p", 0.5)))
+        raise dropout_error(float(_argument(args, kwargs, "p", 0.5)))
     if name in SAME or name in DROPOUT:
         return note
     if isinstance(note, Scores):

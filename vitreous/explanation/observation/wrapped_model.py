@@ -2,12 +2,12 @@
 
 from torch import Tensor, nn
 
-from vitreous.explanation.observation.model_output import answer_of
-from vitreous.explanation.observation.structure import Structure, refuse_unseen, study
+from vitreous.explanation.observation.model_output import extract_logits
+from vitreous.explanation.observation.structure import ModelStructure, inspect_model, require_observable
 from vitreous.model.trace import Trace
 
 
-class ForeignModel(nn.Module):
+class WrappedModel(nn.Module):
     """Any module that takes images (batch, channels, height, width), used as it is.
 
     Methods that need no more than a trace's records, layout and readout work on it. It has no `read`, and its traces
@@ -17,7 +17,7 @@ class ForeignModel(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
-        self._known: dict[object, Structure] = {}
+        self._known: dict[object, ModelStructure] = {}
 
     def forward(self, images: Tensor, trace: Trace | None = None) -> Tensor:
         """Images (batch, channels, height, width), normalized, to logits (batch, classes).
@@ -28,17 +28,17 @@ class ForeignModel(nn.Module):
             InputError: the answer is no row of numbers an image, or (with a trace) attention can't be seen.
         """
         if trace is None:
-            return answer_of(self.module(images))
-        refuse_unseen(self.module)
+            return extract_logits(self.module(images))
+        require_observable(self.module)
         structure = self.structure(images)
         trace.layout = structure.layout
-        watch = structure.watch(len(images), trace.attended)
+        watch = structure.watch(len(images), trace.on_attention)
         with watch:
             outputs = self.module(images)
         structure.fill(trace, watch)
-        return answer_of(outputs)
+        return extract_logits(outputs)
 
-    def structure(self, images: Tensor) -> Structure:
+    def structure(self, images: Tensor) -> ModelStructure:
         """How the module takes images of this size apart; remembered.
 
         Raises:
@@ -46,5 +46,5 @@ class ForeignModel(nn.Module):
         """
         size = (tuple(images.shape[1:]), images.dtype, images.device)
         if size not in self._known:
-            self._known[size] = study(self.module, images)
+            self._known[size] = inspect_model(self.module, images)
         return self._known[size]

@@ -4,29 +4,29 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.explanation.options import Settings, asked_places
-from vitreous.explanation.targets import Region, Target
+from vitreous.explanation.options import MethodOptions, patches_in_query
+from vitreous.explanation.targets import RegionTarget, Target
 from vitreous.model.trace import TokenLayout, Trace
 
 
-def starting_row(trace: Trace, settings: Settings, target: Target | None = None) -> Tensor:
+def readout_row(trace: Trace, settings: MethodOptions, target: Target | None = None) -> Tensor:
     """The weighting of tokens (batch, tokens) that a map starts from, which sums to 1.
 
     It is equal over the chosen patches (most often one), over those of a target that is a region, or else the readout.
     """
     assert trace.readout is not None and trace.layout is not None
-    if isinstance(target, Region):
+    if isinstance(target, RegionTarget):
         row = torch.zeros_like(trace.readout)
-        row[:, [patch_token(place, trace.layout) for place in target.patches]] = 1 / len(target.patches)
+        row[:, [patch_token_index(place, trace.layout) for place in target.patches]] = 1 / len(target.patches)
         return row
     if settings.query is None:
         return trace.readout
-    row, places = torch.zeros_like(trace.readout), asked_places(settings.query)
-    row[:, [patch_token(place, trace.layout) for place in places]] = 1 / len(places)
+    row, places = torch.zeros_like(trace.readout), patches_in_query(settings.query)
+    row[:, [patch_token_index(place, trace.layout) for place in places]] = 1 / len(places)
     return row
 
 
-def patch_token(place: tuple[int, int], layout: TokenLayout) -> int:
+def patch_token_index(place: tuple[int, int], layout: TokenLayout) -> int:
     """The token of the patch at (row, column).
 
     Raises:
@@ -38,12 +38,12 @@ def patch_token(place: tuple[int, int], layout: TokenLayout) -> int:
             f"there is no patch at row {row}, column {column}: the model's grid has {layout.grid_height} rows and "
             f"{layout.grid_width} columns, counted from 0"
         )
-    return layout.prefix + row * layout.grid_width + column
+    return layout.num_prefix_tokens + row * layout.grid_width + column
 
 
-def on_grid(weights: Tensor, trace: Trace) -> Tensor:
+def to_grid(weights: Tensor, trace: Trace) -> Tensor:
     """Weights of tokens (batch, tokens) as (batch, grid height, grid width), prefix tokens left out."""
     layout = trace.layout
     assert layout is not None
-    assert weights.shape[1] == layout.tokens, f"{weights.shape[1]} weights for {layout.tokens} tokens"
-    return weights[:, layout.prefix :].unflatten(1, (layout.grid_height, layout.grid_width))
+    assert weights.shape[1] == layout.num_tokens, f"{weights.shape[1]} weights for {layout.num_tokens} tokens"
+    return weights[:, layout.num_prefix_tokens :].unflatten(1, (layout.grid_height, layout.grid_width))

@@ -25,7 +25,7 @@ AROUND = ("module.", "_orig_mod.", "model.")
 """Beginnings of all names that several processes, torch.compile and trainers add."""
 
 
-def flat(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+def flatten(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of a checkpoint, by the names that they have in the record that holds the model.
 
     Raises:
@@ -34,7 +34,7 @@ def flat(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     for name in INNER:
         inner = checkpoint.get(name)
         if isinstance(inner, Mapping) and inner:
-            return flat(inner)
+            return flatten(inner)
     tensors = {name: tensor for name, tensor in checkpoint.items() if isinstance(tensor, Tensor)}
     if not tensors:
         held = f", only {', '.join(map(str, list(checkpoint)[:8]))}" if checkpoint else ": it is empty"
@@ -42,7 +42,7 @@ def flat(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def bare_names(names: Iterable[str]) -> dict[str, str]:
+def strip_wrappers(names: Iterable[str]) -> dict[str, str]:
     """From names without what trainers put around a model to the names given; what isn't the model is left out."""
     bare = {name: name for name in names}
     while True:

@@ -11,24 +11,24 @@ from vitreous.model.config import ViTConfig
 from vitreous.pretrained.formats.infer_config import (
     ACTIVATIONS_BACK,
     Activation,
-    activation_of,
-    blocks_in,
-    heads_of,
-    mlp_ratio_of,
-    patch_of,
-    size_of,
-    usual_heads,
+    infer_activation,
+    infer_depth,
+    infer_image_size,
+    infer_mlp_ratio,
+    infer_num_heads,
+    infer_patch_size,
+    usual_num_heads,
 )
 from vitreous.pretrained.formats.rules import (
     Change,
-    Entry,
-    TokensAndBias,
+    Rename,
+    SplitTokensFoldBias,
     joined_entries,
     linear_entries,
     patch_entry,
     unchanged,
 )
-from vitreous.pretrained.formats.state_dict_format import Layout, Rule
+from vitreous.pretrained.formats.state_dict_format import StateDictFormat, TensorRule
 
 LAYER, RESBLOCK = "encoder.layers.{}", "visual.transformer.resblocks.{}"
 
@@ -38,18 +38,18 @@ def _configure(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> ViTC
         raise InputError("CLIP's weights don't say which GELU they use: put their config.json beside them")
     theirs = theirs.get("vision_config", theirs)
     kernel, hidden = tensors["embeddings.patch_embedding.weight"], len(tensors[f"{LAYER}.mlp.fc1.weight".format(0)])
-    width, patch_size, projection = len(kernel), patch_of(kernel), tensors.get("visual_projection.weight")
+    width, patch_size, projection = len(kernel), infer_patch_size(kernel), tensors.get("visual_projection.weight")
     return ViTConfig(
-        size_of(len(tensors["embeddings.position_embedding.weight"]) - 1, patch_size, theirs), patch_size,
-        kernel.shape[1], classes=0 if projection is None else len(projection), width=width,
-        depth=blocks_in(tensors, f"{LAYER}.layer_norm1.weight"),
-        heads=heads_of(width, theirs),
-        mlp=activation_of({"hidden_act": "quick_gelu"} | dict(theirs)), mlp_ratio=mlp_ratio_of(hidden, width),
-        embedding_norm=True, norm_epsilon=theirs.get("layer_norm_eps", 1e-5),
+        infer_image_size(len(tensors["embeddings.position_embedding.weight"]) - 1, patch_size, theirs), patch_size,
+        kernel.shape[1], num_classes=0 if projection is None else len(projection), embed_dim=width,
+        depth=infer_depth(tensors, f"{LAYER}.layer_norm1.weight"),
+        num_heads=infer_num_heads(width, theirs),
+        mlp_layer=infer_activation({"hidden_act": "quick_gelu"} | dict(theirs)), mlp_ratio=infer_mlp_ratio(hidden, width),
+        pre_norm=True, norm_eps=theirs.get("layer_norm_eps", 1e-5),
     )  # fmt: skip
 
 
-def tower_rules(layer: str) -> list[Rule]:
+def tower_rules(layer: str) -> list[TensorRule]:
     """The blocks, which CLIP and SigLIP name alike in transformers."""
     query_key_value = tuple(f"{layer}.self_attn.{part}_proj" for part in ("q", "k", "v"))
     return [
@@ -62,20 +62,20 @@ def tower_rules(layer: str) -> list[Rule]:
     ]
 
 
-def _rules(config: ViTConfig) -> list[Rule]:
+def _rules(config: ViTConfig) -> list[TensorRule]:
     return [
-        TokensAndBias(("embeddings.class_embedding",), "embeddings.position_embedding.weight", config, flat=True),
+        SplitTokensFoldBias(("embeddings.class_embedding",), "embeddings.position_embedding.weight", config, flat=True),
         patch_entry("embeddings.patch_embedding", config)[0],
         *linear_entries("embedding_norm", "pre_layrnorm"),
         *tower_rules(LAYER),
         *linear_entries("norm", "post_layernorm"),
-        *(_projection("visual_projection.weight") if config.classes else ()),
+        *(_projection("visual_projection.weight") if config.num_classes else ()),
     ]
 
 
-def _projection(theirs: str, change: Change = unchanged) -> tuple[Entry, Entry]:
+def _projection(theirs: str, change: Change = unchanged) -> tuple[Rename, Rename]:
     """The head that makes the embedding; it has no bias."""
-    return Entry("head.weight", theirs, into=change, back=change), Entry("head.bias", (None,))
+    return Rename("head.weight", theirs, into=change, back=change), Rename("head.bias", (None,))
 
 
 def tower_description(config: ViTConfig) -> dict[str, Any]:
@@ -84,19 +84,19 @@ def tower_description(config: ViTConfig) -> dict[str, Any]:
     Raises:
         InputError: the model is made for images that aren't square.
     """
-    height, width = config.image_size_hw
+    height, width = config.image_size
     if height != width:
         raise InputError(f"transformers' CLIP and SigLIP are made for square images, not for {height} × {width}")
     return {
-        "hidden_size": config.width,
-        "intermediate_size": int(config.mlp_ratio * config.width),
+        "hidden_size": config.embed_dim,
+        "intermediate_size": int(config.mlp_ratio * config.embed_dim),
         "num_hidden_layers": config.depth,
-        "num_attention_heads": config.heads,
-        "num_channels": config.channels,
+        "num_attention_heads": config.num_heads,
+        "num_channels": config.in_chans,
         "image_size": height,
         "patch_size": config.patch_size,
-        "hidden_act": ACTIVATIONS_BACK[config.mlp],
-        "layer_norm_eps": config.norm_epsilon,
+        "hidden_act": ACTIVATIONS_BACK[config.mlp_layer],
+        "layer_norm_eps": config.norm_eps,
         "dtype": "float32",
     }
 
@@ -112,9 +112,9 @@ def labels(class_names: Sequence[str]) -> dict[str, Any]:
 
 
 def _describe(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
-    projected = {"projection_dim": config.classes} if config.classes else {}
+    projected = {"projection_dim": config.num_classes} if config.num_classes else {}
     return tower_description(config) | projected | {
-        "architectures": ["CLIPVisionModelWithProjection" if config.classes else "CLIPVisionModel"],
+        "architectures": ["CLIPVisionModelWithProjection" if config.num_classes else "CLIPVisionModel"],
         "model_type": "clip_vision_model",
     } | labels(class_names)  # fmt: skip
 
@@ -123,14 +123,14 @@ def _configure_open(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) ->
     theirs = theirs.get("model_cfg", theirs)
     tower = {**theirs, **theirs.get("vision_cfg", {})}
     kernel, hidden = tensors["visual.conv1.weight"], len(tensors[f"{RESBLOCK}.mlp.c_fc.weight".format(0)])
-    width, patch_size = len(kernel), patch_of(kernel)
+    width, patch_size = len(kernel), infer_patch_size(kernel)
     return ViTConfig(
-        size_of(len(tensors["visual.positional_embedding"]) - 1, patch_size, tower), patch_size, kernel.shape[1],
-        classes=tensors["visual.proj"].shape[1] if "visual.proj" in tensors else 0, width=width,
-        depth=blocks_in(tensors, f"{RESBLOCK}.ln_1.weight"),
-        heads=width // tower["head_width"] if "head_width" in tower else usual_heads(width, "head_width"),
-        mlp=_open_activation(tensors, theirs), mlp_ratio=mlp_ratio_of(hidden, width),
-        embedding_norm=True, norm_epsilon=1e-5, positions_antialias=True,
+        infer_image_size(len(tensors["visual.positional_embedding"]) - 1, patch_size, tower), patch_size, kernel.shape[1],
+        num_classes=tensors["visual.proj"].shape[1] if "visual.proj" in tensors else 0, embed_dim=width,
+        depth=infer_depth(tensors, f"{RESBLOCK}.ln_1.weight"),
+        num_heads=width // tower["head_width"] if "head_width" in tower else usual_num_heads(width, "head_width"),
+        mlp_layer=_open_activation(tensors, theirs), mlp_ratio=infer_mlp_ratio(hidden, width),
+        pre_norm=True, norm_eps=1e-5, pos_embed_antialias=True,
     )  # fmt: skip
 
 
@@ -145,50 +145,56 @@ def _open_activation(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -
     return "quick-gelu" if theirs.get("quick_gelu") else "gelu"
 
 
-def _open_rules(config: ViTConfig) -> list[Rule]:
+def _open_rules(config: ViTConfig) -> list[TensorRule]:
     return [
-        TokensAndBias(("visual.class_embedding",), "visual.positional_embedding", config, flat=True),
+        SplitTokensFoldBias(("visual.class_embedding",), "visual.positional_embedding", config, flat=True),
         patch_entry("visual.conv1", config)[0],
         *linear_entries("embedding_norm", "visual.ln_pre"),
         *linear_entries("blocks.{}.attention_norm", f"{RESBLOCK}.ln_1"),
-        Entry("blocks.{}.attention.qkv.weight", f"{RESBLOCK}.attn.in_proj_weight"),
-        Entry("blocks.{}.attention.qkv.bias", f"{RESBLOCK}.attn.in_proj_bias"),
+        Rename("blocks.{}.attention.qkv.weight", f"{RESBLOCK}.attn.in_proj_weight"),
+        Rename("blocks.{}.attention.qkv.bias", f"{RESBLOCK}.attn.in_proj_bias"),
         *linear_entries("blocks.{}.attention.projection", f"{RESBLOCK}.attn.out_proj"),
         *linear_entries("blocks.{}.mlp_norm", f"{RESBLOCK}.ln_2"),
         *linear_entries("blocks.{}.mlp.expand", f"{RESBLOCK}.mlp.c_fc"),
         *linear_entries("blocks.{}.mlp.contract", f"{RESBLOCK}.mlp.c_proj"),
         *linear_entries("norm", "visual.ln_post"),
-        *(_projection("visual.proj", torch.t) if config.classes else ()),
+        *(_projection("visual.proj", torch.t) if config.num_classes else ()),
     ]
 
 
 def _describe_open(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
     tower = {
-        "image_size": list(config.image_size_hw), "layers": config.depth, "width": config.width,
-        "head_width": config.head_width, "mlp_ratio": config.mlp_ratio, "patch_size": config.patch_size,
+        "image_size": list(config.image_size), "layers": config.depth, "width": config.embed_dim,
+        "head_width": config.head_dim, "mlp_ratio": config.mlp_ratio, "patch_size": config.patch_size,
     }  # fmt: skip
-    return {"model_cfg": {"embed_dim": config.classes, "quick_gelu": config.mlp == "quick-gelu", "vision_cfg": tower}}
+    return {
+        "model_cfg": {
+            "embed_dim": config.num_classes,
+            "quick_gelu": config.mlp_layer == "quick-gelu",
+            "vision_cfg": tower,
+        }
+    }
 
 
-CLIP = Layout(
+CLIP = StateDictFormat(
     "clip",
     ("embeddings.class_embedding", "embeddings.position_embedding.weight", "pre_layrnorm.weight",
      f"{LAYER}.self_attn.q_proj.weight".format(0)),
     _configure, _rules, _describe,
-    holds={"mlp": ("gelu", "gelu-tanh", "quick-gelu"), "embedding_norm": (True,)},
-    assumes={"positions_antialias": False},
+    supports={"mlp": ("gelu", "gelu-tanh", "quick-gelu"), "embedding_norm": (True,)},
+    defaults={"positions_antialias": False},
     ignored=(r"text_model\..*", r"text_projection\..*", "logit_scale", r"embeddings\.position_ids"),
-    prefix="vision_model.", prefix_needs_classes=True, outside=("visual_projection.",),
+    prefix="vision_model.", prefix_needs_head=True, unprefixed=("visual_projection.",),
 )  # fmt: skip
 """transformers' CLIPModel, CLIPVisionModelWithProjection (classes: the embedding's numbers), CLIPVisionModel (none)."""
 
-OPEN_CLIP = Layout(
+OPEN_CLIP = StateDictFormat(
     "open-clip",
     ("visual.class_embedding", "visual.positional_embedding", "visual.conv1.weight", "visual.ln_pre.weight",
      f"{RESBLOCK}.attn.in_proj_weight".format(0)),
     _configure_open, _open_rules, _describe_open,
-    holds={"mlp": ("gelu", "quick-gelu"), "embedding_norm": (True,)},
-    assumes={"positions_antialias": True, "norm_epsilon": 1e-5},
+    supports={"mlp": ("gelu", "quick-gelu"), "embedding_norm": (True,)},
+    defaults={"positions_antialias": True, "norm_epsilon": 1e-5},
     ignored=(
         r"transformer\..*", r"token_embedding\..*", r"ln_final\..*", r"text\..*", "positional_embedding", "attn_mask",
         "text_projection", "logit_scale", "logit_bias", "input_resolution", "context_length", "vocab_size",

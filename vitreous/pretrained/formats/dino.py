@@ -8,23 +8,23 @@ from torch import Tensor
 
 from vitreous.model.config import ViTConfig
 from vitreous.pretrained.formats.rules import linear_entries
-from vitreous.pretrained.formats.state_dict_format import Layout, Rule
+from vitreous.pretrained.formats.state_dict_format import StateDictFormat, TensorRule
 from vitreous.pretrained.formats.timm import MARKS, configure, trunk_rules
 
 
 def _configure(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> ViTConfig:
     """timm's own files, which a config.json gives away, resample positions antialiased; the original code doesn't."""
-    return replace(configure(tensors, theirs), positions_antialias="architecture" in theirs)
+    return replace(configure(tensors, theirs), pos_embed_antialias="architecture" in theirs)
 
 
-def _rules(config: ViTConfig) -> list[Rule]:
+def _rules(config: ViTConfig) -> list[TensorRule]:
     return [*trunk_rules(config), *linear_entries("norm", "norm")]
 
 
-DINO = Layout(
+DINO = StateDictFormat(
     "dino", (*MARKS, "cls_token", "norm.weight"), _configure, _rules,
-    assumes={"positions_antialias": False, "norm_epsilon": 1e-6},
-    without=(
+    defaults={"positions_antialias": False, "norm_epsilon": 1e-6},
+    excludes=(
         "head.weight", "attn_pool.latent", "norm_pre.weight", "reg_token", "dist_token", "blocks.0.ls1.gamma",
         "blocks.0.attn.q_norm.weight",
     ),

@@ -19,20 +19,33 @@ from vitreous.pretrained.formats.huggingface import (
     trunk_description,
     trunk_rules,
 )
-from vitreous.pretrained.formats.infer_config import activation_of, blocks_in, mlp_ratio_of, pair, patch_of
-from vitreous.pretrained.formats.rules import Entry, Tokens, joined_entries, linear_entries, mask_token, patch_entry
-from vitreous.pretrained.formats.state_dict_format import ANY, GIVEN, Layout, Rule
+from vitreous.pretrained.formats.infer_config import (
+    infer_activation,
+    infer_depth,
+    infer_mlp_ratio,
+    infer_patch_size,
+    to_pair,
+)
+from vitreous.pretrained.formats.rules import (
+    Rename,
+    SplitTokens,
+    joined_entries,
+    linear_entries,
+    mask_token,
+    patch_entry,
+)
+from vitreous.pretrained.formats.state_dict_format import ANY, GIVEN, StateDictFormat, TensorRule
 
 REGISTERS = f"{EMBEDDINGS}.register_tokens"
 
 
-def _scaled(layer: str) -> list[Rule]:
+def _scaled(layer: str) -> list[TensorRule]:
     """Norms and layer scales, which DINOv2 and DINOv3 name alike."""
     return [
         *linear_entries("blocks.{}.attention_norm", f"{layer}.norm1"),
         *linear_entries("blocks.{}.mlp_norm", f"{layer}.norm2"),
-        Entry("blocks.{}.attention_branch.factor", f"{layer}.layer_scale1.lambda1"),
-        Entry("blocks.{}.mlp_branch.factor", f"{layer}.layer_scale2.lambda1"),
+        Rename("blocks.{}.attention_branch.factor", f"{layer}.layer_scale1.lambda1"),
+        Rename("blocks.{}.mlp_branch.factor", f"{layer}.layer_scale2.lambda1"),
     ]
 
 
@@ -44,54 +57,54 @@ def _dinov2_config(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> 
     registers = tensors[REGISTERS].shape[1] if REGISTERS in tensors else 0
     return replace(
         config,
-        mlp="swiglu" if gated else activation_of(theirs),
-        mlp_ratio=mlp_ratio_of(len(first) // 2 if gated else len(first), config.width, gated=gated),
-        pooling="class-and-mean" if config.classes else "class",
-        layer_scale=theirs.get("layerscale_value", 1.0),
-        registers=registers,
-        positions_antialias=REGISTERS in tensors,
+        mlp_layer="swiglu" if gated else infer_activation(theirs),
+        mlp_ratio=infer_mlp_ratio(len(first) // 2 if gated else len(first), config.embed_dim, gated=gated),
+        global_pool="class-and-mean" if config.num_classes else "class",
+        init_values=theirs.get("layerscale_value", 1.0),
+        reg_tokens=registers,
+        pos_embed_antialias=REGISTERS in tensors,
     )
 
 
-def _dinov2_rules(config: ViTConfig) -> list[Rule]:
-    tokens = (f"{EMBEDDINGS}.cls_token",) + (REGISTERS,) * bool(config.registers)
-    mlp = ("gate_and_value", "weights_in", "weights_out") if config.mlp == "swiglu" else ("expand", "fc1", "fc2")
+def _dinov2_rules(config: ViTConfig) -> list[TensorRule]:
+    tokens = (f"{EMBEDDINGS}.cls_token",) + (REGISTERS,) * bool(config.reg_tokens)
+    mlp = ("gate_and_value", "weights_in", "weights_out") if config.mlp_layer == "swiglu" else ("expand", "fc1", "fc2")
     return [
-        Tokens(tokens, TABLE, config),
-        mask_token(f"{EMBEDDINGS}.mask_token", 1, config.width),
+        SplitTokens(tokens, TABLE, config),
+        mask_token(f"{EMBEDDINGS}.mask_token", 1, config.embed_dim),
         *trunk_rules(config),
         *_scaled(LAYER),
         *linear_entries(f"blocks.{{}}.mlp.{mlp[0]}", f"{LAYER}.mlp.{mlp[1]}"),
         *linear_entries("blocks.{}.mlp.contract", f"{LAYER}.mlp.{mlp[2]}"),
-        *(_head(config) if config.classes else ()),
+        *(_head(config) if config.num_classes else ()),
     ]
 
 
-def _head(config: ViTConfig) -> list[Rule]:
+def _head(config: ViTConfig) -> list[TensorRule]:
     """Their head reads the class token and the patches' mean; one that reads the class token alone gets zeros."""
     weight, bias = linear_entries("head", "classifier")
-    if config.pooling == "class":
+    if config.global_pool == "class":
         weight = replace(weight, back=lambda tensor: torch.cat([tensor, torch.zeros_like(tensor)], 1))
     return [weight, bias]
 
 
 def _dinov2_description(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
-    family = "Dinov2WithRegisters" if config.registers else "Dinov2"
+    family = "Dinov2WithRegisters" if config.reg_tokens else "Dinov2"
     description = {
-        "architectures": [f"{family}{'ForImageClassification' if config.classes else 'Model'}"],
-        "model_type": "dinov2_with_registers" if config.registers else "dinov2",
+        "architectures": [f"{family}{'ForImageClassification' if config.num_classes else 'Model'}"],
+        "model_type": "dinov2_with_registers" if config.reg_tokens else "dinov2",
         "mlp_ratio": _whole_ratio(config),
-        "use_swiglu_ffn": config.mlp == "swiglu",
-        "layerscale_value": config.layer_scale,
+        "use_swiglu_ffn": config.mlp_layer == "swiglu",
+        "layerscale_value": config.init_values,
     } | trunk_description(config, class_names)
-    return description | ({"num_register_tokens": config.registers} if config.registers else {})
+    return description | ({"num_register_tokens": config.reg_tokens} if config.reg_tokens else {})
 
 
 def _whole_ratio(config: ViTConfig) -> int:
     """The ratio of the MLP as transformers' DINOv2 has it: a whole number that makes the same hidden width."""
     whole = replace(config, mlp_ratio=max(1, int(config.mlp_ratio)))
-    gated = config.mlp == "swiglu"
-    if (whole.gated_width != config.gated_width) if gated else (whole.mlp_ratio != config.mlp_ratio):
+    gated = config.mlp_layer == "swiglu"
+    if (whole.gated_dim != config.gated_dim) if gated else (whole.mlp_ratio != config.mlp_ratio):
         raise InputError(f"hf-dinov2 can't hold a model with mlp_ratio={config.mlp_ratio}, only whole numbers")
     return int(whole.mlp_ratio)
 
@@ -102,14 +115,14 @@ def _dinov3_config(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> 
     if gated and theirs.get("hidden_act", "silu") != "silu":
         raise InputError(f"a gated MLP with {theirs['hidden_act']}: only silu can be converted")
     kernel = tensors[f"{EMBEDDINGS}.patch_embeddings.weight"]
-    width, patch_size = kernel.shape[0], patch_of(kernel)
+    width, patch_size = kernel.shape[0], infer_patch_size(kernel)
     return ViTConfig(
-        pair(theirs.get("image_size", 14 * patch_size)), patch_size, kernel.shape[1], classes=0, width=width,
-        depth=blocks_in(tensors, "layer.{}.norm1.weight"), heads=dinov3_heads(width, theirs, "num_attention_heads"),
-        mlp="swiglu" if gated else activation_of(theirs),
-        mlp_ratio=mlp_ratio_of(len(tensors["layer.0.mlp.up_proj.weight"]), width, gated=gated),
-        positions="rotary", registers=tensors[REGISTERS].shape[1], layer_scale=theirs.get("layerscale_value", 1.0),
-        norm_epsilon=theirs.get("layer_norm_eps", 1e-5),
+        to_pair(theirs.get("image_size", 14 * patch_size)), patch_size, kernel.shape[1], num_classes=0, embed_dim=width,
+        depth=infer_depth(tensors, "layer.{}.norm1.weight"), num_heads=dinov3_heads(width, theirs, "num_attention_heads"),
+        mlp_layer="swiglu" if gated else infer_activation(theirs),
+        mlp_ratio=infer_mlp_ratio(len(tensors["layer.0.mlp.up_proj.weight"]), width, gated=gated),
+        pos_embed="rotary", reg_tokens=tensors[REGISTERS].shape[1], init_values=theirs.get("layerscale_value", 1.0),
+        norm_eps=theirs.get("layer_norm_eps", 1e-5),
     )  # fmt: skip
 
 
@@ -118,17 +131,17 @@ def _check_rotation(theirs: Mapping[str, Any]) -> None:
         raise InputError(f"rotary positions with a base of {theirs['rope_theta']}: only 100 can be converted")
 
 
-def _dinov3_rules(config: ViTConfig) -> list[Rule]:
+def _dinov3_rules(config: ViTConfig) -> list[TensorRule]:
     attention = "layer.{}.attention"
     query, key, value = (f"{attention}.{part}_proj" for part in ("q", "k", "v"))
-    gated = config.mlp == "swiglu"
+    gated = config.mlp_layer == "swiglu"
     mlp = ("layer.{}.mlp.gate_proj", "layer.{}.mlp.up_proj") if gated else ("layer.{}.mlp.up_proj",)
     return [
-        Tokens((f"{EMBEDDINGS}.cls_token", REGISTERS), None, config),
-        mask_token(f"{EMBEDDINGS}.mask_token", 1, 1, config.width),
+        SplitTokens((f"{EMBEDDINGS}.cls_token", REGISTERS), None, config),
+        mask_token(f"{EMBEDDINGS}.mask_token", 1, 1, config.embed_dim),
         *patch_entry(f"{EMBEDDINGS}.patch_embeddings", config),
-        Entry("blocks.{}.attention.qkv.weight", (f"{query}.weight", f"{key}.weight", f"{value}.weight")),
-        Entry("blocks.{}.attention.qkv.bias", (f"{query}.bias", None, f"{value}.bias"), may_lack=True),
+        Rename("blocks.{}.attention.qkv.weight", (f"{query}.weight", f"{key}.weight", f"{value}.weight")),
+        Rename("blocks.{}.attention.qkv.bias", (f"{query}.bias", None, f"{value}.bias"), may_lack=True),
         *linear_entries("blocks.{}.attention.projection", f"{attention}.o_proj"),
         *_scaled("layer.{}"),
         *joined_entries(f"blocks.{{}}.mlp.{'gate_and_value' if gated else 'expand'}", mlp),
@@ -138,14 +151,14 @@ def _dinov3_rules(config: ViTConfig) -> list[Rule]:
 
 
 def _dinov3_description(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
-    gated = config.mlp == "swiglu"
+    gated = config.mlp_layer == "swiglu"
     description = trunk_description(config, class_names) | {
         "architectures": ["DINOv3ViTModel"],
         "model_type": "dinov3_vit",
-        "intermediate_size": config.gated_width if gated else int(config.mlp_ratio * config.width),
+        "intermediate_size": config.gated_dim if gated else int(config.mlp_ratio * config.embed_dim),
         "use_gated_mlp": gated,
-        "num_register_tokens": config.registers,
-        "layerscale_value": config.layer_scale,
+        "num_register_tokens": config.reg_tokens,
+        "layerscale_value": config.init_values,
         "rope_theta": 100.0,
         "query_bias": True,
         "key_bias": False,
@@ -161,27 +174,27 @@ _DINOV2_MARKS = (
 )  # fmt: skip
 _MLPS = ("gelu", "gelu-tanh", "quick-gelu", "swiglu")
 
-DINOV2 = Layout(
+DINOV2 = StateDictFormat(
     "hf-dinov2", _DINOV2_MARKS, _dinov2_config, _dinov2_rules, _dinov2_description,
-    holds={"mlp": _MLPS, "layer_scale": GIVEN, "pooling": ("class", "class-and-mean")},
-    assumes={"positions_antialias": False}, without=(REGISTERS,),
-    prefix="dinov2.", prefix_needs_classes=True, outside=("classifier.",),
+    supports={"mlp": _MLPS, "layer_scale": GIVEN, "pooling": ("class", "class-and-mean")},
+    defaults={"positions_antialias": False}, excludes=(REGISTERS,),
+    prefix="dinov2.", prefix_needs_head=True, unprefixed=("classifier.",),
 )  # fmt: skip
 """Dinov2Model, and Dinov2ForImageClassification, whose head reads the class token and the patches' mean."""
 
-DINOV2_REGISTERS = Layout(
+DINOV2_REGISTERS = StateDictFormat(
     "hf-dinov2-registers", (*_DINOV2_MARKS, REGISTERS), _dinov2_config, _dinov2_rules, _dinov2_description,
-    holds={"mlp": _MLPS, "layer_scale": GIVEN, "registers": GIVEN, "pooling": ("class", "class-and-mean")},
-    assumes={"positions_antialias": True},
-    prefix="dinov2_with_registers.", prefix_needs_classes=True, outside=("classifier.",),
+    supports={"mlp": _MLPS, "layer_scale": GIVEN, "registers": GIVEN, "pooling": ("class", "class-and-mean")},
+    defaults={"positions_antialias": True},
+    prefix="dinov2_with_registers.", prefix_needs_head=True, unprefixed=("classifier.",),
 )  # fmt: skip
 """Dinov2WithRegistersModel and Dinov2WithRegistersForImageClassification."""
 
-DINOV3 = Layout(
+DINOV3 = StateDictFormat(
     "hf-dinov3",
     (f"{EMBEDDINGS}.cls_token", REGISTERS, f"{EMBEDDINGS}.patch_embeddings.weight", "layer.0.attention.q_proj.weight"),
     _dinov3_config, _dinov3_rules, _dinov3_description,
-    holds={"mlp": _MLPS, "layer_scale": GIVEN, "registers": ANY, "positions": ("rotary",)},
-    rename=lambda name: name.removeprefix("model."),
+    supports={"mlp": _MLPS, "layer_scale": GIVEN, "registers": ANY, "positions": ("rotary",)},
+    normalize_key=lambda name: name.removeprefix("model."),
 )  # fmt: skip
 """DINOv3ViTModel."""

@@ -23,7 +23,7 @@ ACTIVATIONS_BACK = {"gelu": "gelu", "gelu-tanh": "gelu_pytorch_tanh", "quick-gel
 """Ours, as transformers' config.json has them."""
 
 
-def usual_heads(width: int, key: str = "num_heads") -> int:
+def usual_num_heads(width: int, key: str = "num_heads") -> int:
     """The heads that published models of this width have; `key` is where a config.json would say them.
 
     Raises:
@@ -39,7 +39,7 @@ def usual_heads(width: int, key: str = "num_heads") -> int:
     return width // 64
 
 
-def blocks_in(names: Iterable[str], name: str) -> int:
+def infer_depth(names: Iterable[str], name: str) -> int:
     """How many blocks there are, by the numbers at the "{}" of `name`: "blocks.{}.norm1.weight".
 
     Raises:
@@ -55,23 +55,23 @@ def blocks_in(names: Iterable[str], name: str) -> int:
     return depth
 
 
-def depth_said(theirs: Mapping[str, Any]) -> int | None:
+def stated_depth(theirs: Mapping[str, Any]) -> int | None:
     """The number of blocks that config.json names, if it names one."""
     tower = theirs.get("vision_config") or theirs.get("model_args") or theirs
     said = tower.get("num_hidden_layers", tower.get("depth"))
     return said if isinstance(said, int) else None
 
 
-def heads_of(width: int, theirs: Mapping[str, Any], key: str = "num_attention_heads") -> int:
+def infer_num_heads(width: int, theirs: Mapping[str, Any], key: str = "num_attention_heads") -> int:
     """The number of heads that config.json names, or else that published models of this width have.
 
     Raises:
         InputError: neither tells.
     """
-    return int(theirs[key]) if key in theirs else usual_heads(width, key)
+    return int(theirs[key]) if key in theirs else usual_num_heads(width, key)
 
 
-def pair(value: Any) -> tuple[int, int]:
+def to_pair(value: Any) -> tuple[int, int]:
     """A size (height, width) that config.json gives as one number or two."""
     if isinstance(value, int | float):
         return int(value), int(value)
@@ -79,7 +79,7 @@ def pair(value: Any) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def patch_of(kernel: Tensor) -> int:
+def infer_patch_size(kernel: Tensor) -> int:
     """The patch size in pixels of a patch embedding (width, channels, patch, patch).
 
     Raises:
@@ -90,7 +90,9 @@ def patch_of(kernel: Tensor) -> int:
     return kernel.shape[2]
 
 
-def size_of(places: int, patch_size: int, theirs: Mapping[str, Any], key: str = "image_size") -> tuple[int, int]:
+def infer_image_size(
+    places: int, patch_size: int, theirs: Mapping[str, Any], key: str = "image_size"
+) -> tuple[int, int]:
     """Height and width in pixels of the images that a table of so many `places` was learned on.
 
     Pixels that make no whole patch are cut off. Without a size in config.json the grid must be square.
@@ -100,7 +102,7 @@ def size_of(places: int, patch_size: int, theirs: Mapping[str, Any], key: str = 
     """
     said = theirs.get(key)
     side = math.isqrt(places)
-    down, across = (pixels // patch_size for pixels in pair(said)) if said is not None else (side, side)
+    down, across = (pixels // patch_size for pixels in to_pair(said)) if said is not None else (side, side)
     if down * across == places:
         return down * patch_size, across * patch_size
     if said is not None:
@@ -110,7 +112,7 @@ def size_of(places: int, patch_size: int, theirs: Mapping[str, Any], key: str = 
     raise InputError(f"positions for {places} places make no square grid: give a config.json with {key}")
 
 
-def mlp_ratio_of(hidden: int, width: int, *, gated: bool = False) -> float:
+def infer_mlp_ratio(hidden: int, width: int, *, gated: bool = False) -> float:
     """The `mlp_ratio` that makes an MLP of so many `hidden` numbers; for SwiGLU, of one of its two halves.
 
     Raises:
@@ -125,7 +127,7 @@ def mlp_ratio_of(hidden: int, width: int, *, gated: bool = False) -> float:
     return ratio
 
 
-def activation_of(theirs: Mapping[str, Any], key: str = "hidden_act") -> Activation:
+def infer_activation(theirs: Mapping[str, Any], key: str = "hidden_act") -> Activation:
     """The activation of the MLP that config.json names; GELU if it names none.
 
     Raises:

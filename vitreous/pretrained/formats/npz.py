@@ -14,9 +14,9 @@ from torch import Tensor
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.pretrained.formats.infer_config import blocks_in, mlp_ratio_of, size_of
-from vitreous.pretrained.formats.rules import Entry, Tokens
-from vitreous.pretrained.formats.state_dict_format import Layout, Rule
+from vitreous.pretrained.formats.infer_config import infer_depth, infer_image_size, infer_mlp_ratio
+from vitreous.pretrained.formats.rules import Rename, SplitTokens
+from vitreous.pretrained.formats.state_dict_format import StateDictFormat, TensorRule
 
 BLOCK = "Transformer/encoderblock_{}"
 
@@ -71,40 +71,40 @@ def _configure(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any], names: 
     places = tensors[names.positions].shape[1] - (names.rows if pooling == "class" else 0)
     hidden = tensors[f"{BLOCK.format(0)}/{names.mlp}/Dense_0/kernel"].shape[1]
     return ViTConfig(
-        size_of(places, patch_size, theirs), patch_size, channels,
-        classes=tensors["head/kernel"].shape[1] if "head/kernel" in tensors else 0, width=width,
-        depth=blocks_in(tensors, f"{BLOCK}/{names.attention_norm}/scale"),
-        heads=tensors[f"{BLOCK.format(0)}/{names.attention}/query/kernel"].shape[1],
-        mlp_ratio=mlp_ratio_of(hidden, width), mlp="gelu-tanh", pooling=pooling, norm_epsilon=1e-6,
+        infer_image_size(places, patch_size, theirs), patch_size, channels,
+        num_classes=tensors["head/kernel"].shape[1] if "head/kernel" in tensors else 0, embed_dim=width,
+        depth=infer_depth(tensors, f"{BLOCK}/{names.attention_norm}/scale"),
+        num_heads=tensors[f"{BLOCK.format(0)}/{names.attention}/query/kernel"].shape[1],
+        mlp_ratio=infer_mlp_ratio(hidden, width), mlp_layer="gelu-tanh", global_pool=pooling, norm_eps=1e-6,
     )  # fmt: skip
 
 
-def _rules(config: ViTConfig, names: Names) -> list[Rule]:
-    classed = config.pooling == "class"
-    kernel = (config.width, config.channels, config.patch_size, config.patch_size)
+def _rules(config: ViTConfig, names: Names) -> list[TensorRule]:
+    classed = config.global_pool == "class"
+    kernel = (config.embed_dim, config.in_chans, config.patch_size, config.patch_size)
     query_key_value = tuple(f"{BLOCK}/{names.attention}/{part}" for part in ("query", "key", "value"))
     return [
-        Tokens(("cls",) * classed, names.positions, config, rows=names.rows * classed),
-        Entry(
+        SplitTokens(("cls",) * classed, names.positions, config, rows=names.rows * classed),
+        Rename(
             "stem.linear.weight", "embedding/kernel",
             lambda t: t.permute(3, 2, 0, 1).flatten(1), lambda t: t.reshape(kernel).permute(2, 3, 1, 0),
         ),
-        Entry("stem.linear.bias", "embedding/bias"),
+        Rename("stem.linear.bias", "embedding/bias"),
         *_norm("blocks.{}.attention_norm", f"{BLOCK}/{names.attention_norm}"),
         *_to_heads("blocks.{}.attention.qkv", query_key_value, config),
         *_from_heads("blocks.{}.attention.projection", f"{BLOCK}/{names.attention}/out", config),
         *_norm("blocks.{}.mlp_norm", f"{BLOCK}/{names.mlp_norm}"),
         *_mlp("blocks.{}.mlp", f"{BLOCK}/{names.mlp}"),
         *_norm("norm", "Transformer/encoder_norm"),
-        *(_map_rules(config) if config.pooling == "map" else ()),
-        *(_dense("head", "head") if config.classes else ()),
+        *(_map_rules(config) if config.global_pool == "map" else ()),
+        *(_dense("head", "head") if config.num_classes else ()),
     ]  # fmt: skip
 
 
-def _map_rules(config: ViTConfig) -> list[Rule]:
+def _map_rules(config: ViTConfig) -> list[TensorRule]:
     head, attention = "MAPHead_0", "MAPHead_0/MultiHeadDotProductAttention_0"
     return [
-        Entry("pooling.query", f"{head}/probe", lambda t: t.flatten(), lambda t: t[None, None]),
+        Rename("pooling.query", f"{head}/probe", lambda t: t.flatten(), lambda t: t[None, None]),
         *_to_heads("pooling.query_map", (f"{attention}/query",), config),
         *_to_heads("pooling.key_value_map", (f"{attention}/key", f"{attention}/value"), config),
         *_from_heads("pooling.projection", f"{attention}/out", config),
@@ -113,59 +113,59 @@ def _map_rules(config: ViTConfig) -> list[Rule]:
     ]
 
 
-def _norm(ours: str, theirs: str) -> list[Rule]:
-    return [Entry(f"{ours}.weight", f"{theirs}/scale"), Entry(f"{ours}.bias", f"{theirs}/bias")]
+def _norm(ours: str, theirs: str) -> list[TensorRule]:
+    return [Rename(f"{ours}.weight", f"{theirs}/scale"), Rename(f"{ours}.bias", f"{theirs}/bias")]
 
 
-def _dense(ours: str, theirs: str) -> list[Rule]:
+def _dense(ours: str, theirs: str) -> list[TensorRule]:
     """A linear map, whose kernel is (inputs, outputs)."""
-    return [Entry(f"{ours}.weight", f"{theirs}/kernel", torch.t, torch.t), Entry(f"{ours}.bias", f"{theirs}/bias")]
+    return [Rename(f"{ours}.weight", f"{theirs}/kernel", torch.t, torch.t), Rename(f"{ours}.bias", f"{theirs}/bias")]
 
 
-def _mlp(ours: str, theirs: str) -> list[Rule]:
+def _mlp(ours: str, theirs: str) -> list[TensorRule]:
     return [*_dense(f"{ours}.expand", f"{theirs}/Dense_0"), *_dense(f"{ours}.contract", f"{theirs}/Dense_1")]
 
 
-def _to_heads(ours: str, theirs: tuple[str, ...], config: ViTConfig) -> list[Rule]:
+def _to_heads(ours: str, theirs: tuple[str, ...], config: ViTConfig) -> list[TensorRule]:
     """Maps into heads, whose kernels are (inputs, heads, head width), joined to one of ours."""
-    width, heads, each = config.width, config.heads, config.head_width
+    width, heads, each = config.embed_dim, config.num_heads, config.head_dim
     kernels, biases = (tuple(f"{name}/{kind}" for name in theirs) for kind in ("kernel", "bias"))
     return [
-        Entry(f"{ours}.weight", kernels, lambda t: t.flatten(1).t(), lambda t: t.t().reshape(width, heads, each)),
-        Entry(f"{ours}.bias", biases, lambda t: t.flatten(), lambda t: t.reshape(heads, each)),
+        Rename(f"{ours}.weight", kernels, lambda t: t.flatten(1).t(), lambda t: t.t().reshape(width, heads, each)),
+        Rename(f"{ours}.bias", biases, lambda t: t.flatten(), lambda t: t.reshape(heads, each)),
     ]
 
 
-def _from_heads(ours: str, theirs: str, config: ViTConfig) -> list[Rule]:
+def _from_heads(ours: str, theirs: str, config: ViTConfig) -> list[TensorRule]:
     """A map out of heads, whose kernel is (heads, head width, outputs)."""
-    width, heads, each = config.width, config.heads, config.head_width
+    width, heads, each = config.embed_dim, config.num_heads, config.head_dim
     return [
-        Entry(
+        Rename(
             f"{ours}.weight", f"{theirs}/kernel",
             lambda t: t.flatten(0, 1).t(), lambda t: t.t().reshape(heads, each, width),
         ),
-        Entry(f"{ours}.bias", f"{theirs}/bias"),
+        Rename(f"{ours}.bias", f"{theirs}/bias"),
     ]  # fmt: skip
 
 
-NPZ = Layout(
+NPZ = StateDictFormat(
     "npz",
     (OLDER.positions, "embedding/kernel", f"{BLOCK.format(0)}/{OLDER.attention}/query/kernel"),
     partial(_configure, names=OLDER), partial(_rules, names=OLDER),
-    holds={"mlp": ("gelu-tanh",), "pooling": ("class", "mean")},
-    assumes={"norm_epsilon": 1e-6}, rename=lambda name: name.removeprefix("opt/target/"),
+    supports={"mlp": ("gelu-tanh",), "pooling": ("class", "mean")},
+    defaults={"norm_epsilon": 1e-6}, normalize_key=lambda name: name.removeprefix("opt/target/"),
 )  # fmt: skip
 """google-research/vision_transformer, whose GELU is the tanh form (as flax's is unless told otherwise).
 
 Its own code resamples positions linearly; ours, like timm's and transformers' for the same weights, bicubically.
 """
 
-BIG_VISION = Layout(
+BIG_VISION = StateDictFormat(
     "big-vision",
     (NEWER.positions, "embedding/kernel", f"{BLOCK.format(0)}/{NEWER.attention}/query/kernel"),
     partial(_configure, names=NEWER), partial(_rules, names=NEWER),
-    holds={"mlp": ("gelu-tanh",), "pooling": ("class", "mean", "map")},
-    assumes={"norm_epsilon": 1e-6}, ignored=(r"txt/.*", "t", "b"),
-    prefix="params/", rename=lambda name: name.removeprefix("img/"),
+    supports={"mlp": ("gelu-tanh",), "pooling": ("class", "mean", "map")},
+    defaults={"norm_epsilon": 1e-6}, ignored=(r"txt/.*", "t", "b"),
+    prefix="params/", normalize_key=lambda name: name.removeprefix("img/"),
 )  # fmt: skip
 """google-research/big_vision: class token, mean or attention pooling; of image-text models the image tower."""

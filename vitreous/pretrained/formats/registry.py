@@ -7,7 +7,7 @@ from functools import cache
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.pretrained.formats.checkpoint_keys import bare_names
+from vitreous.pretrained.formats.checkpoint_keys import strip_wrappers
 from vitreous.pretrained.formats.clip import CLIP, OPEN_CLIP
 from vitreous.pretrained.formats.dino import DINO
 from vitreous.pretrained.formats.dinov2 import DINOV2_META
@@ -16,11 +16,11 @@ from vitreous.pretrained.formats.huggingface import DEIT, VIT
 from vitreous.pretrained.formats.huggingface_dino import DINOV2, DINOV2_REGISTERS, DINOV3
 from vitreous.pretrained.formats.npz import BIG_VISION, NPZ
 from vitreous.pretrained.formats.siglip import SIGLIP
-from vitreous.pretrained.formats.state_dict_format import Layout, listed
+from vitreous.pretrained.formats.state_dict_format import StateDictFormat, quote_names
 from vitreous.pretrained.formats.timm import TIMM
 from vitreous.pretrained.formats.torchvision import TORCHVISION
 
-LAYOUTS: dict[str, Layout] = {
+FORMATS: dict[str, StateDictFormat] = {
     layout.name: layout
     for layout in (
         VIT,
@@ -42,13 +42,15 @@ LAYOUTS: dict[str, Layout] = {
 }
 """Every layout that we read and write."""
 
-EVERYTHING = [ViTConfig(layer_scale=1.0, qk_norm=True, registers=1, depth=1, mlp=mlp) for mlp in ("gelu", "swiglu")]
+EVERYTHING = [
+    ViTConfig(init_values=1.0, qk_norm=True, reg_tokens=1, depth=1, mlp_layer=mlp) for mlp in ("gelu", "swiglu")
+]
 """Models with all parts, for the names that a layout may have."""
 FEWEST_MARKS = 0.5
 """Share of a layout's marks behind a beginning with which it is worth naming: one "norm.weight" is none."""
 
 
-def recognize(keys_and_shapes: Mapping[str, Sequence[int]]) -> Layout:
+def find_format(keys_and_shapes: Mapping[str, Sequence[int]]) -> StateDictFormat:
     """The layout of weights with these names and shapes.
 
     Of several whose marks are all there, it is the one with the most marks.
@@ -56,19 +58,19 @@ def recognize(keys_and_shapes: Mapping[str, Sequence[int]]) -> Layout:
     Raises:
         InputError: none fits; says which is nearest, what is missing and what it doesn't know.
     """
-    fitting = [layout for layout in LAYOUTS.values() if _fits(layout, keys_and_shapes)]
+    fitting = [layout for layout in FORMATS.values() if _fits(layout, keys_and_shapes)]
     if fitting:
-        return max(fitting, key=lambda layout: len(layout.marks))
-    raise _no_layout(list(bare_names(keys_and_shapes)))
+        return max(fitting, key=lambda layout: len(layout.signature))
+    raise _no_layout(list(strip_wrappers(keys_and_shapes)))
 
 
-def strange_beginning(names: Iterable[str]) -> str:
+def unknown_prefix(names: Iterable[str]) -> str:
     """What stands before all names, in the words of a model around this one, and hides a layout: "net.encoder.".
 
     Nothing where a layout fits as it is, or none fits behind any such beginning.
     """
     names = list(names)
-    if any(_fits(layout, names) for layout in LAYOUTS.values()):
+    if any(_fits(layout, names) for layout in FORMATS.values()):
         return ""
     first, last = (name.split(".")[:-1] for name in (min(names, default=""), max(names, default="")))
     beginning = ""
@@ -77,21 +79,21 @@ def strange_beginning(names: Iterable[str]) -> str:
             break
         beginning += f"{word}."
         behind = [name.removeprefix(beginning) for name in names]
-        if any(_fits(layout, behind) for layout in LAYOUTS.values()):
+        if any(_fits(layout, behind) for layout in FORMATS.values()):
             return beginning
     return ""
 
 
-def _fits(layout: Layout, names: Iterable[str]) -> bool:
-    bare = layout.bare(names)
-    return all(mark in bare for mark in layout.marks) and not any(name in bare for name in layout.without)
+def _fits(layout: StateDictFormat, names: Iterable[str]) -> bool:
+    bare = layout.bare_keys(names)
+    return all(mark in bare for mark in layout.signature) and not any(name in bare for name in layout.excludes)
 
 
 @dataclass(frozen=True)
 class _Difference:
     """In what weights differ from a layout, behind a beginning of their names."""
 
-    layout: Layout
+    layout: StateDictFormat
     beginning: str
     has_marks: bool
     missing: list[str]
@@ -107,9 +109,9 @@ class _Difference:
     def __str__(self) -> str:
         where = f", behind '{self.beginning}'" if self.beginning else ""
         complaints = [
-            f"it has {listed(self.missing)}, which are missing here" if self.missing else "",
-            f"it has no {listed(self.unexpected)}" if self.unexpected else "",
-            f"leave out {listed(self.beside)}, which stand beside it" if self.beside else "",
+            f"it has {quote_names(self.missing)}, which are missing here" if self.missing else "",
+            f"it has no {quote_names(self.unexpected)}" if self.unexpected else "",
+            f"leave out {quote_names(self.beside)}, which stand beside it" if self.beside else "",
         ]
         return f"{self.layout.name}{where}: {'; '.join(filter(None, complaints))}"
 
@@ -117,20 +119,22 @@ class _Difference:
 def _no_layout(names: Sequence[str]) -> InputError:
     """What is wrong with weights of these bare names: the layout that they differ least from, and in what."""
     beginnings = ["", *sorted(_beginnings(names))]
-    found = [_difference(layout, names, one) for layout in LAYOUTS.values() for one in beginnings]
+    found = [_difference(layout, names, one) for layout in FORMATS.values() for one in beginnings]
     near = [one for one in found if one.has_marks]
     if not near:
-        return InputError(f"these weights are in no known layout ({', '.join(LAYOUTS)}): they have {listed(names)}")
+        return InputError(
+            f"these weights are in no known layout ({', '.join(FORMATS)}): they have {quote_names(names)}"
+        )
     return InputError(f"these weights are in no known layout; the nearest is {min(near, key=lambda one: one.size)}")
 
 
-def _difference(layout: Layout, names: Sequence[str], beginning: str) -> _Difference:
-    bare = layout.bare(name.removeprefix(beginning) for name in names if name.startswith(beginning))
-    missing, known = [mark for mark in layout.marks if mark not in bare], _known(layout.name)
+def _difference(layout: StateDictFormat, names: Sequence[str], beginning: str) -> _Difference:
+    bare = layout.bare_keys(name.removeprefix(beginning) for name in names if name.startswith(beginning))
+    missing, known = [mark for mark in layout.signature if mark not in bare], _known(layout.name)
     unexpected = [
-        name for name in bare if name in layout.without or not (_first(name) in known or layout.ignores(name))
+        name for name in bare if name in layout.excludes or not (_first(name) in known or layout.is_ignored(name))
     ]
-    share = 1 - len(missing) / len(layout.marks)
+    share = 1 - len(missing) / len(layout.signature)
     has_marks = share >= FEWEST_MARKS if beginning else share > 0
     beside = [name for name in names if not name.startswith(beginning)]
     return _Difference(layout, beginning, has_marks, missing, unexpected, beside)
@@ -143,7 +147,7 @@ def _first(name: str) -> str:
 
 def _beginnings(names: Iterable[str]) -> set[str]:
     """What stands before the marks of layouts."""
-    ends = tuple(f".{mark}" for layout in LAYOUTS.values() for mark in layout.marks)
+    ends = tuple(f".{mark}" for layout in FORMATS.values() for mark in layout.signature)
     marked = [name for name in names if name.endswith(ends)]
     return {name.removesuffix(end) + "." for name in marked for end in ends if name.endswith(end)}
 
@@ -151,10 +155,10 @@ def _beginnings(names: Iterable[str]) -> set[str]:
 @cache
 def _known(layout: str) -> set[str]:
     """The names that a layout may have, in the first block."""
-    rules = [block for config in EVERYTHING for rule in LAYOUTS[layout].rules(config) for block in rule.for_blocks(1)]
+    rules = [block for config in EVERYTHING for rule in FORMATS[layout].rules(config) for block in rule.for_blocks(1)]
     return {name for rule in rules for name in rule.names}
 
 
-def holding(config: ViTConfig) -> list[str]:
+def formats_for(config: ViTConfig) -> list[str]:
     """The names of the layouts that can hold a model of this configuration."""
-    return [name for name, layout in LAYOUTS.items() if layout.refusal(config) is None]
+    return [name for name, layout in FORMATS.items() if layout.unsupported_reason(config) is None]

@@ -27,7 +27,7 @@ def _own(tensor: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Rename:
     """Some of our tensors, joined along dimension 0, are some of theirs, joined likewise.
 
     "{}" in a name stands for the number of a block.
@@ -44,7 +44,7 @@ class Entry:
     may_lack: bool = False
     """They may have none of these tensors: read as zeros. They are always written."""
 
-    def for_blocks(self, depth: int) -> list["Entry"]:
+    def for_blocks(self, depth: int) -> list["Rename"]:
         """This rule for each block, or itself if it is no block's."""
         if not any("{}" in name for name in self.ours_names):
             return [self]
@@ -112,7 +112,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Tokens:
+class SplitTokens:
     """Our prefix tokens and learned positions, which others keep as tokens and one table with rows for some of them.
 
     A prefix token's own row is added to it in reading and is zero in writing: the sum is all that a model sees.
@@ -128,7 +128,7 @@ class Tokens:
     flat: bool = False
     """Tokens (width,) and table (places, width), as CLIP's; otherwise with dimensions of 1 before."""
 
-    def for_blocks(self, depth: int) -> list["Tokens"]:
+    def for_blocks(self, depth: int) -> list["SplitTokens"]:
         """This rule alone: it is no block's."""
         return [self]
 
@@ -146,18 +146,18 @@ class Tokens:
 
     def to_ours(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
         """Our tensors by name, from theirs."""
-        width, ours = self.config.width, {}
+        width, ours = self.config.embed_dim, {}
         if self.prefix:
             ours["prefix"] = torch.cat([tensors[name].reshape(-1, width) for name in self.prefix])
         if self.table is None:
             return ours
         table = tensors[self.table].reshape(-1, width)
-        places = self.config.grid_hw[0] * self.config.grid_hw[1]
+        places = self.config.grid_size[0] * self.config.grid_size[1]
         if len(table) != places + self.rows:
             raise InputError(f"'{self.table}' has {len(table)} rows, the configuration {places + self.rows}")
         if self.rows:
             ours["prefix"][: self.rows] += table[: self.rows]
-        return ours | {"positions.table": table[self.rows :].reshape(*self.config.grid_hw, width)}
+        return ours | {"positions.table": table[self.rows :].reshape(*self.config.grid_size, width)}
 
     def to_theirs(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
         """Their tensors by name, from ours."""
@@ -168,13 +168,13 @@ class Tokens:
             theirs = {name: part[0] if self.flat else part[None] for name, part in zip(self.prefix, parts, strict=True)}
         if self.table is not None:
             table = tensors["positions.table"].flatten(0, 1)
-            table = torch.cat([table.new_zeros(self.rows, self.config.width), table])
+            table = torch.cat([table.new_zeros(self.rows, self.config.embed_dim), table])
             theirs[self.table] = table if self.flat else table[None]
         return {name: _own(tensor) for name, tensor in theirs.items()}
 
 
 @dataclass(frozen=True)
-class TwoHeads:
+class ConcatHeads:
     """Two linear heads, on the class and the distillation token, whose answers are averaged: one head on both joined.
 
     The mean of the two biases is all that a model sees: both are that mean in writing.
@@ -185,7 +185,7 @@ class TwoHeads:
     ours_names: tuple[str, ...] = ("head.weight", "head.bias")
     """Our tensors that it fills."""
 
-    def for_blocks(self, depth: int) -> list["TwoHeads"]:
+    def for_blocks(self, depth: int) -> list["ConcatHeads"]:
         """This rule alone: it is no block's."""
         return [self]
 
@@ -210,7 +210,7 @@ class TwoHeads:
 
 
 @dataclass(frozen=True)
-class Fixed:
+class Constant:
     """A tensor that the other library wants to find, and that isn't our model's: always the same, or of no effect."""
 
     theirs: str
@@ -223,7 +223,7 @@ class Fixed:
     needed: tuple[str, ...] = ()
     """Those of their tensors that must be there: none."""
 
-    def for_blocks(self, depth: int) -> list["Fixed"]:
+    def for_blocks(self, depth: int) -> list["Constant"]:
         """This rule for each block, or itself if it is no block's."""
         if "{}" not in self.theirs:
             return [self]
@@ -247,33 +247,33 @@ class Fixed:
         return {self.theirs: self.value().to(next(iter(tensors.values())))}
 
 
-def mask_token(theirs: str, *shape: int) -> Fixed:
+def mask_token(theirs: str, *shape: int) -> Constant:
     """A mask token, which only training needs: zeros are written."""
-    return Fixed(theirs, lambda: torch.zeros(shape))
+    return Constant(theirs, lambda: torch.zeros(shape))
 
 
-def patch_entry(theirs: str, config: ViTConfig, *, bias: bool = True) -> tuple[Entry, Entry]:
+def patch_entry(theirs: str, config: ViTConfig, *, bias: bool = True) -> tuple[Rename, Rename]:
     """The patch embedding, kept as a convolution `theirs` of (width, channels, patch, patch)."""
-    kernel = (config.width, config.channels, config.patch_size, config.patch_size)
-    weight = Entry(
+    kernel = (config.embed_dim, config.in_chans, config.patch_size, config.patch_size)
+    weight = Rename(
         "stem.linear.weight", f"{theirs}.weight", into=lambda t: t.flatten(1), back=lambda t: t.reshape(kernel)
     )
-    return weight, Entry("stem.linear.bias", f"{theirs}.bias" if bias else (None,))
+    return weight, Rename("stem.linear.bias", f"{theirs}.bias" if bias else (None,))
 
 
-def linear_entries(ours: str, theirs: str) -> tuple[Entry, Entry]:
+def linear_entries(ours: str, theirs: str) -> tuple[Rename, Rename]:
     """Weight and bias of a linear map or a normalization that is alike on both sides."""
-    return Entry(f"{ours}.weight", f"{theirs}.weight"), Entry(f"{ours}.bias", f"{theirs}.bias")
+    return Rename(f"{ours}.weight", f"{theirs}.weight"), Rename(f"{ours}.bias", f"{theirs}.bias")
 
 
-def joined_entries(ours: str, theirs: tuple[str, ...], *, may_lack_bias: bool = False) -> tuple[Entry, Entry]:
+def joined_entries(ours: str, theirs: tuple[str, ...], *, may_lack_bias: bool = False) -> tuple[Rename, Rename]:
     """Weight and bias of one linear map of ours that they keep as several, such as query, key and value."""
     weights, biases = (tuple(f"{name}.{kind}" for name in theirs) for kind in ("weight", "bias"))
-    return Entry(f"{ours}.weight", weights), Entry(f"{ours}.bias", biases, may_lack=may_lack_bias)
+    return Rename(f"{ours}.weight", weights), Rename(f"{ours}.bias", biases, may_lack=may_lack_bias)
 
 
 @dataclass(frozen=True)
-class TokensAndBias(Tokens):
+class SplitTokensFoldBias(SplitTokens):
     """Prefix tokens and positions of a layout without a bias of the patch embedding.
 
     Read, the bias is zero; in writing it is added to the positions. Bicubic weights sum to one, so resampled

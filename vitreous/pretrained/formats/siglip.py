@@ -9,15 +9,22 @@ from torch import Tensor
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.pretrained.formats.clip import LAYER, labels, tower_description, tower_rules
-from vitreous.pretrained.formats.infer_config import activation_of, blocks_in, heads_of, mlp_ratio_of, patch_of, size_of
-from vitreous.pretrained.formats.rules import Entry, Shapes, Tokens, linear_entries, patch_entry
-from vitreous.pretrained.formats.state_dict_format import Layout, Rule
+from vitreous.pretrained.formats.infer_config import (
+    infer_activation,
+    infer_depth,
+    infer_image_size,
+    infer_mlp_ratio,
+    infer_num_heads,
+    infer_patch_size,
+)
+from vitreous.pretrained.formats.rules import Rename, Shapes, SplitTokens, linear_entries, patch_entry
+from vitreous.pretrained.formats.state_dict_format import StateDictFormat, TensorRule
 
 TABLE = "embeddings.position_embedding.weight"
 
 
 @dataclass(frozen=True)
-class Unread:
+class Ignored:
     """Tensors of theirs that a model of this configuration makes no use of, and that needn't be there."""
 
     names: tuple[str, ...]
@@ -27,7 +34,7 @@ class Unread:
     needed: tuple[str, ...] = ()
     """Those of their tensors that must be there: none."""
 
-    def for_blocks(self, depth: int) -> list["Unread"]:
+    def for_blocks(self, depth: int) -> list["Ignored"]:
         """This rule alone: it is no block's."""
         return [self]
 
@@ -43,29 +50,29 @@ class Unread:
 def _configure(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> ViTConfig:
     theirs = theirs.get("vision_config", theirs)
     kernel, hidden = tensors["embeddings.patch_embedding.weight"], len(tensors[f"{LAYER}.mlp.fc1.weight".format(0)])
-    width, patch_size = len(kernel), patch_of(kernel)
+    width, patch_size = len(kernel), infer_patch_size(kernel)
     classifier = tensors.get("classifier.weight")
     if classifier is None and "head.probe" not in tensors:
         raise InputError("a SigLIP tower without pooling head and classifier gives no one answer: use one with a head")
     return ViTConfig(
-        size_of(len(tensors[TABLE]), patch_size, theirs), patch_size, kernel.shape[1],
-        classes=0 if classifier is None else len(classifier), pooling="map" if classifier is None else "mean",
-        width=width, depth=blocks_in(tensors, f"{LAYER}.layer_norm1.weight"),
-        heads=heads_of(width, theirs),
-        mlp=activation_of({"hidden_act": "gelu_pytorch_tanh"} | dict(theirs)), mlp_ratio=mlp_ratio_of(hidden, width),
-        norm_epsilon=theirs.get("layer_norm_eps", 1e-6),
+        infer_image_size(len(tensors[TABLE]), patch_size, theirs), patch_size, kernel.shape[1],
+        num_classes=0 if classifier is None else len(classifier), global_pool="map" if classifier is None else "mean",
+        embed_dim=width, depth=infer_depth(tensors, f"{LAYER}.layer_norm1.weight"),
+        num_heads=infer_num_heads(width, theirs),
+        mlp_layer=infer_activation({"hidden_act": "gelu_pytorch_tanh"} | dict(theirs)), mlp_ratio=infer_mlp_ratio(hidden, width),
+        norm_eps=theirs.get("layer_norm_eps", 1e-6),
     )  # fmt: skip
 
 
-def _rules(config: ViTConfig) -> list[Rule]:
+def _rules(config: ViTConfig) -> list[TensorRule]:
     pooling = [rule for entry in _pooling_rules() for rule in entry]
-    if config.pooling == "mean":
-        unread = Unread(tuple(name for rule in pooling for name in rule.names))
-        end: list[Rule] = [unread, *(linear_entries("head", "classifier") if config.classes else ())]
+    if config.global_pool == "mean":
+        unread = Ignored(tuple(name for rule in pooling for name in rule.names))
+        end: list[TensorRule] = [unread, *(linear_entries("head", "classifier") if config.num_classes else ())]
     else:
         end = [*pooling]
     return [
-        Tokens((), TABLE, config, rows=0, flat=True),
+        SplitTokens((), TABLE, config, rows=0, flat=True),
         *patch_entry("embeddings.patch_embedding", config),
         *tower_rules(LAYER),
         *linear_entries("norm", "post_layernorm"),
@@ -73,14 +80,14 @@ def _rules(config: ViTConfig) -> list[Rule]:
     ]
 
 
-def _pooling_rules() -> list[tuple[Entry, ...]]:
+def _pooling_rules() -> list[tuple[Rename, ...]]:
     """The pooling head: torch's attention keeps query, key and value in one."""
     ours = "pooling.query_map", "pooling.key_value_map"
     theirs = "head.attention.in_proj_"
     return [
-        (Entry("pooling.query", "head.probe", into=lambda t: t.flatten(), back=lambda t: t[None, None]),),
-        (Entry(tuple(f"{name}.weight" for name in ours), f"{theirs}weight"),),
-        (Entry(tuple(f"{name}.bias" for name in ours), f"{theirs}bias"),),
+        (Rename("pooling.query", "head.probe", into=lambda t: t.flatten(), back=lambda t: t[None, None]),),
+        (Rename(tuple(f"{name}.weight" for name in ours), f"{theirs}weight"),),
+        (Rename(tuple(f"{name}.bias" for name in ours), f"{theirs}bias"),),
         linear_entries("pooling.projection", "head.attention.out_proj"),
         linear_entries("pooling.norm", "head.layernorm"),
         linear_entries("pooling.mlp.expand", "head.mlp.fc1"),
@@ -89,13 +96,13 @@ def _pooling_rules() -> list[tuple[Entry, ...]]:
 
 
 def _describe(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
-    if config.pooling == "mean" and not config.classes:
+    if config.global_pool == "mean" and not config.num_classes:
         raise InputError("siglip can't hold a model that answers with the patches' mean: it needs a head")
     tower = tower_description(config) | {
         "model_type": "siglip_vision_model",
-        "vision_use_head": config.pooling == "map",
+        "vision_use_head": config.global_pool == "map",
     }
-    if not config.classes:
+    if not config.num_classes:
         return tower | {"architectures": ["SiglipVisionModel"]}
     return {
         "architectures": ["SiglipForImageClassification"],
@@ -105,13 +112,13 @@ def _describe(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
     } | labels(class_names)
 
 
-SIGLIP = Layout(
+SIGLIP = StateDictFormat(
     "siglip",
     ("embeddings.patch_embedding.bias", TABLE, "post_layernorm.weight", f"{LAYER}.self_attn.q_proj.weight".format(0)),
     _configure, _rules, _describe,
-    holds={"mlp": ("gelu", "gelu-tanh", "quick-gelu"), "pooling": ("map", "mean")},
-    assumes={"positions_antialias": False}, without=("pre_layrnorm.weight", "embeddings.class_embedding"),
+    supports={"mlp": ("gelu", "gelu-tanh", "quick-gelu"), "pooling": ("map", "mean")},
+    defaults={"positions_antialias": False}, excludes=("pre_layrnorm.weight", "embeddings.class_embedding"),
     ignored=(r"text_model\..*", "logit_scale", "logit_bias", r"embeddings\.position_ids"),
-    prefix="vision_model.", prefix_needs_classes=True, outside=("classifier.",),
+    prefix="vision_model.", prefix_needs_head=True, unprefixed=("classifier.",),
 )  # fmt: skip
 """SiglipModel and SiglipVisionModel, whose answer is the pooled vector, and SiglipForImageClassification."""

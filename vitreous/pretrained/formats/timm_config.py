@@ -5,7 +5,7 @@ from typing import Any
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.pretrained.formats.infer_config import Activation, mlp_ratio_of
+from vitreous.pretrained.formats.infer_config import Activation, infer_mlp_ratio
 
 ACTIVATIONS: dict[str, Activation] = {"gelu": "gelu", "gelu_tanh": "gelu-tanh", "quick_gelu": "quick-gelu"}
 """timm's names of the activations and ours."""
@@ -37,7 +37,7 @@ def check_known(theirs: Mapping[str, Any]) -> None:
         raise InputError(f"{architecture} pools class token and registers with the patches, which our ViT doesn't")
 
 
-def their_size(theirs: Mapping[str, Any]) -> dict[str, Any]:
+def stated_size(theirs: Mapping[str, Any]) -> dict[str, Any]:
     """The size of the images that timm's config.json names, as {"image_size": ...}; empty if it names none."""
     said = (theirs.get("model_args") or {}).get("img_size", theirs.get("image_size"))
     if said is None:
@@ -45,32 +45,32 @@ def their_size(theirs: Mapping[str, Any]) -> dict[str, Any]:
     return {} if said is None else {"image_size": said}
 
 
-def their_heads(theirs: Mapping[str, Any]) -> int | None:
+def stated_num_heads(theirs: Mapping[str, Any]) -> int | None:
     """The heads that timm's config.json names, or its architecture stands for; None where the width tells them."""
     said = (theirs.get("model_args") or {}).get("num_heads", theirs.get("num_heads"))
     architecture = theirs.get("architecture", "")
     return said or next((heads for name, heads in HEADS.items() if architecture.startswith(name)), None)
 
 
-def described(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
+def timm_config(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
     """The config.json with which `timm.create_model("local-dir:FOLDER")` builds this model.
 
     Raises:
         InputError: timm has no architecture that computes so.
     """
     architecture = _architecture(config)
-    size_chw = [config.channels, *config.image_size_hw]
+    size_chw = [config.in_chans, *config.image_size]
     cfg = {
         "input_size": size_chw,
-        "num_classes": config.classes,
+        "num_classes": config.num_classes,
         "first_conv": "patch_embed.proj",
         "classifier": "head",
     }
     names = {"label_names": list(class_names)} if class_names else {}
     return {
         "architecture": architecture,
-        "num_classes": config.classes,
-        "num_features": config.width,
+        "num_classes": config.num_classes,
+        "num_features": config.embed_dim,
         "global_pool": _global_pool(config),
         "model_args": _arguments(config),
         "pretrained_cfg": cfg | names,
@@ -78,40 +78,40 @@ def described(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
 
 
 def _architecture(config: ViTConfig) -> str:
-    if config.pooling == "class-and-distillation":
+    if config.global_pool == "class-and-distillation":
         name, epsilon = DISTILLED, 1e-6
-    elif config.mlp == "swiglu":
+    elif config.mlp_layer == "swiglu":
         name, epsilon = GATED, 1e-6
     else:
-        epsilon = config.norm_epsilon
+        epsilon = config.norm_eps
         name = EPSILONS.get(epsilon, "")
-    if not name or epsilon != config.norm_epsilon:
-        raise InputError(f"timm has no model like this with norm_epsilon={config.norm_epsilon}, only 1e-6 or 1e-5")
+    if not name or epsilon != config.norm_eps:
+        raise InputError(f"timm has no model like this with norm_epsilon={config.norm_eps}, only 1e-6 or 1e-5")
     return name
 
 
 def _global_pool(config: ViTConfig) -> str:
-    return {"mean": "avg", "map": "map"}.get(config.pooling, "token")
+    return {"mean": "avg", "map": "map"}.get(config.global_pool, "token")
 
 
 def _arguments(config: ViTConfig) -> dict[str, Any]:
-    gated, class_token = config.mlp == "swiglu", config.pooling.startswith("class")
+    gated, class_token = config.mlp_layer == "swiglu", config.global_pool.startswith("class")
     arguments = {
-        "img_size": list(config.image_size_hw),
+        "img_size": list(config.image_size),
         "patch_size": config.patch_size,
-        "in_chans": config.channels,
-        "embed_dim": config.width,
+        "in_chans": config.in_chans,
+        "embed_dim": config.embed_dim,
         "depth": config.depth,
-        "num_heads": config.heads,
-        "mlp_ratio": mlp_ratio_of(2 * config.gated_width, config.width) if gated else config.mlp_ratio,
-        "init_values": config.layer_scale,
+        "num_heads": config.num_heads,
+        "mlp_ratio": infer_mlp_ratio(2 * config.gated_dim, config.embed_dim) if gated else config.mlp_ratio,
+        "init_values": config.init_values,
         "qk_norm": config.qk_norm,
-        "pre_norm": config.embedding_norm,
+        "pre_norm": config.pre_norm,
         "global_pool": _global_pool(config),
-        "fc_norm": config.norm_after_pooling,
+        "fc_norm": config.fc_norm,
     }
-    if config.pooling != "class-and-distillation":
-        registers = {"reg_tokens": config.registers, "no_embed_class": config.registers > 0}
+    if config.global_pool != "class-and-distillation":
+        registers = {"reg_tokens": config.reg_tokens, "no_embed_class": config.reg_tokens > 0}
         arguments |= {"class_token": class_token} | registers
-    act_layer = [theirs for theirs, ours in ACTIVATIONS.items() if ours == config.mlp]
+    act_layer = [theirs for theirs, ours in ACTIVATIONS.items() if ours == config.mlp_layer]
     return arguments if gated else arguments | {"act_layer": act_layer[0]}

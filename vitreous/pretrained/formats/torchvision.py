@@ -8,9 +8,15 @@ from torch import Tensor
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.pretrained.formats.infer_config import blocks_in, heads_of, mlp_ratio_of, patch_of, size_of
-from vitreous.pretrained.formats.rules import Entry, Tokens, linear_entries, patch_entry
-from vitreous.pretrained.formats.state_dict_format import Layout, Rule
+from vitreous.pretrained.formats.infer_config import (
+    infer_depth,
+    infer_image_size,
+    infer_mlp_ratio,
+    infer_num_heads,
+    infer_patch_size,
+)
+from vitreous.pretrained.formats.rules import Rename, SplitTokens, linear_entries, patch_entry
+from vitreous.pretrained.formats.state_dict_format import StateDictFormat, TensorRule
 
 LAYER = "encoder.layers.encoder_layer_{}"
 OLDER = {"mlp.linear_1": "mlp.0", "mlp.linear_2": "mlp.3"}
@@ -25,38 +31,38 @@ def _configure(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> ViTC
     if "heads.pre_logits.weight" in tensors:
         raise InputError("these weights have a tanh layer before the head (heads.pre_logits), which our ViT has not")
     kernel, hidden = tensors["conv_proj.weight"], len(tensors[LAYER.format(0) + ".mlp.0.weight"])
-    width, patch_size = len(kernel), patch_of(kernel)
+    width, patch_size = len(kernel), infer_patch_size(kernel)
     return ViTConfig(
-        size_of(tensors["encoder.pos_embedding"].shape[1] - 1, patch_size, theirs), patch_size, kernel.shape[1],
-        classes=len(tensors["heads.head.weight"]) if "heads.head.weight" in tensors else 0,
-        width=width, depth=blocks_in(tensors, f"{LAYER}.ln_1.weight"),
-        heads=heads_of(width, theirs, "num_heads"), mlp_ratio=mlp_ratio_of(hidden, width),
-        norm_epsilon=1e-6,
+        infer_image_size(tensors["encoder.pos_embedding"].shape[1] - 1, patch_size, theirs), patch_size, kernel.shape[1],
+        num_classes=len(tensors["heads.head.weight"]) if "heads.head.weight" in tensors else 0,
+        embed_dim=width, depth=infer_depth(tensors, f"{LAYER}.ln_1.weight"),
+        num_heads=infer_num_heads(width, theirs, "num_heads"), mlp_ratio=infer_mlp_ratio(hidden, width),
+        norm_eps=1e-6,
     )  # fmt: skip
 
 
-def _rules(config: ViTConfig) -> list[Rule]:
+def _rules(config: ViTConfig) -> list[TensorRule]:
     attention = f"{LAYER}.self_attention"
     return [
-        Tokens(("class_token",), "encoder.pos_embedding", config),
+        SplitTokens(("class_token",), "encoder.pos_embedding", config),
         *patch_entry("conv_proj", config),
         *linear_entries("blocks.{}.attention_norm", f"{LAYER}.ln_1"),
-        Entry("blocks.{}.attention.qkv.weight", f"{attention}.in_proj_weight"),
-        Entry("blocks.{}.attention.qkv.bias", f"{attention}.in_proj_bias"),
+        Rename("blocks.{}.attention.qkv.weight", f"{attention}.in_proj_weight"),
+        Rename("blocks.{}.attention.qkv.bias", f"{attention}.in_proj_bias"),
         *linear_entries("blocks.{}.attention.projection", f"{attention}.out_proj"),
         *linear_entries("blocks.{}.mlp_norm", f"{LAYER}.ln_2"),
         *linear_entries("blocks.{}.mlp.expand", f"{LAYER}.mlp.0"),
         *linear_entries("blocks.{}.mlp.contract", f"{LAYER}.mlp.3"),
         *linear_entries("norm", "encoder.ln"),
-        *(linear_entries("head", "heads.head") if config.classes else ()),
+        *(linear_entries("head", "heads.head") if config.num_classes else ()),
     ]
 
 
-TORCHVISION = Layout(
+TORCHVISION = StateDictFormat(
     "torchvision",
     ("conv_proj.weight", "class_token", "encoder.pos_embedding", LAYER.format(0) + ".self_attention.in_proj_weight"),
     _configure, _rules,
-    assumes={"norm_epsilon": 1e-6}, rename=_newer,
+    defaults={"norm_epsilon": 1e-6}, normalize_key=_newer,
 )  # fmt: skip
 """torchvision.models.VisionTransformer; it takes square images of one size only, so it resamples nothing.
 

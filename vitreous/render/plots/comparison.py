@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitreous.render.fonts import ellipsise, font, wrap
-from vitreous.render.plots.curves import WIDTH_PIXELS, dots, new_figure, points, save, say_nothing_yet, style_axes
+from vitreous.render.fonts import load_font, truncate_text, wrap_text
+from vitreous.render.plots.style import (
+    FIGURE_WIDTH,
+    draw_placeholder,
+    new_figure,
+    point_marker,
+    save_figure,
+    style_axes,
+    to_points,
+)
 from vitreous.render.theme import COOL, HAIRLINE, INK, MUTED, WARM
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HEIGHT, NAMES_PIXELS, TITLE_PIXELS = 860, 190, 27
-CLASSES_HW = (0.66, 0.46 - NAMES_PIXELS / WIDTH_PIXELS)
+CLASSES_HW = (0.66, 0.46 - NAMES_PIXELS / FIGURE_WIDTH)
 """The plot of the classes, as shares of the image's height and width."""
 SIDE_PIXELS = 56
 MOST_CLASSES = 20
@@ -49,32 +57,32 @@ def comparison_figure(
     The first run is blue, the second orange: so are their curves, their halves of the classes' plot, and the classes
     where the difference is sure.
     """
-    figure = new_figure(WIDTH_PIXELS, HEIGHT)
-    lines = wrap(title, font(TITLE_PIXELS, bold=True), WIDTH_PIXELS - 80, 2)
-    figure.text(40 / WIDTH_PIXELS, 1 - 34 / HEIGHT, "\n".join(lines), fontsize=points(TITLE_PIXELS), weight="bold",
+    figure = new_figure(FIGURE_WIDTH, HEIGHT)
+    lines = wrap_text(title, load_font(TITLE_PIXELS, bold=True), FIGURE_WIDTH - 80, 2)
+    figure.text(40 / FIGURE_WIDTH, 1 - 34 / HEIGHT, "\n".join(lines), fontsize=to_points(TITLE_PIXELS), weight="bold",
                 color=INK, va="top", parse_math=False)  # fmt: skip
     left = figure.add_axes((0.055, 0.11, 0.42, 0.66))
-    right = figure.add_axes((0.5 + NAMES_PIXELS / WIDTH_PIXELS, 0.11, CLASSES_HW[1], CLASSES_HW[0]))
+    right = figure.add_axes((0.5 + NAMES_PIXELS / FIGURE_WIDTH, 0.11, CLASSES_HW[1], CLASSES_HW[0]))
     _draw_histories(left, histories)
     _draw_classes(right, classes, [history.name for history in histories])
     for axes in (left, right):
-        axes.tick_params(labelsize=points(19))
-    save(figure, path)
+        axes.tick_params(labelsize=to_points(19))
+    save_figure(figure, path)
 
 
 def _draw_histories(axes: "Axes", histories: Sequence[History]) -> None:
     style_axes(axes, "")
-    axes.set_title("accuracy on validation images, in %", loc="left", fontsize=points(22), color=INK, pad=10)
+    axes.set_title("accuracy on validation images, in %", loc="left", fontsize=to_points(22), color=INK, pad=10)
     if not any(history.epochs.size for history in histories):
-        say_nothing_yet(axes)
+        draw_placeholder(axes)
         return
     for history, color in zip(histories, (COOL, WARM), strict=True):
         curve = (history.epochs, 100 * history.accuracy)
-        name = ellipsise(history.name, font(20), 360)
-        axes.plot(*curve, color=color, linewidth=1.6, marker=dots(curve), markersize=3, label=name)
+        name = truncate_text(history.name, load_font(20), 360)
+        axes.plot(*curve, color=color, linewidth=1.6, marker=point_marker(curve), markersize=3, label=name)
     axes.set_xlim(left=0)
-    axes.set_xlabel("epoch", fontsize=points(20), color=MUTED)
-    axes.legend(loc="lower right", frameon=False, fontsize=points(20), labelcolor=INK)
+    axes.set_xlabel("epoch", fontsize=to_points(20), color=MUTED)
+    axes.legend(loc="lower right", frameon=False, fontsize=to_points(20), labelcolor=INK)
 
 
 def _draw_classes(axes: "Axes", classes: Sequence[DifferenceDot], names: Sequence[str]) -> None:
@@ -84,18 +92,18 @@ def _draw_classes(axes: "Axes", classes: Sequence[DifferenceDot], names: Sequenc
     what = "which tells more right, in points"
     if len(shown) < len(classes):
         what = f"more right, in points: the {len(shown)} furthest of {len(classes)}"
-    axes.set_title(what, loc="left", fontsize=points(22), color=INK, pad=10)
+    axes.set_title(what, loc="left", fontsize=to_points(22), color=INK, pad=10)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", color=HAIRLINE, linewidth=0.6)
     for place, one in enumerate(shown):
         color = MUTED if not one.is_sure else WARM if one.value > 0 else COOL
         axes.plot([100 * one.low, 100 * one.high], [place, place], color=color, linewidth=1.4)
         axes.plot(100 * one.value, place, "o", color=color, markersize=4.5)
-    axes.set_yticks(range(len(shown)), [ellipsise(one.name, font(20), NAMES_PIXELS - 20) for one in shown],
+    axes.set_yticks(range(len(shown)), [truncate_text(one.name, load_font(20), NAMES_PIXELS - 20) for one in shown],
                     parse_math=False)  # fmt: skip
     axes.set_ylim(-0.6, len(shown) - 0.4)
     _draw_sides(axes, names, 106 * max(max(-one.low, one.high) for one in shown))
-    axes.set_xlabel("colored where the interval leaves out 0", fontsize=points(20), color=MUTED)
+    axes.set_xlabel("colored where the interval leaves out 0", fontsize=to_points(20), color=MUTED)
 
 
 def _draw_sides(axes: "Axes", names: Sequence[str], reach: float) -> None:
@@ -109,7 +117,7 @@ def _draw_sides(axes: "Axes", names: Sequence[str], reach: float) -> None:
     axes.axvline(0, color=INK, linewidth=0.8)
     for side, name, color in ((-1, names[0], COOL), (1, names[1], WARM)):
         axes.axvspan(0, side * reach, color=color, alpha=0.06, linewidth=0, zorder=0)
-        words = ellipsise(name, font(20, bold=True), int(CLASSES_HW[1] * WIDTH_PIXELS / 2) - 50)
+        words = truncate_text(name, load_font(20, bold=True), int(CLASSES_HW[1] * FIGURE_WIDTH / 2) - 50)
         axes.text(0.5 + side / 4, 1 - head / 2, f"← {words}" if side < 0 else f"{words} →", transform=axes.transAxes,
-                  ha="center", va="center", fontsize=points(20), weight="bold", color=color,
+                  ha="center", va="center", fontsize=to_points(20), weight="bold", color=color,
                   parse_math=False)  # fmt: skip

@@ -8,17 +8,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitreous.errors import InputError
-from vitreous.files import written_beside
-from vitreous.render.fonts import ellipsise, font
+from vitreous.render.fonts import load_font, truncate_text
+from vitreous.render.plots.style import (
+    DPI,
+    FIGURE_WIDTH,
+    draw_placeholder,
+    new_figure,
+    point_marker,
+    save_figure,
+    style_axes,
+    tint,
+    to_points,
+)
 from vitreous.render.theme import COOL, HAIRLINE, INK, MUTED, PAPER, WARM
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DOTS_PER_INCH = 200
-WIDTH_PIXELS = 1600
-MOST_POINTS_WITH_DOTS = 40
 MOST_MEDIANS = 400
 MOST_CLASSES_WITH_NUMBERS, MOST_CLASSES_WITH_COUNTS = 20, 10
 MATRIX_SIDE, LARGEST_CELL, LONGEST_NAME = 1280, 420, 230
@@ -41,12 +48,12 @@ def curves(metrics: Sequence[Mapping[str, Any]], path: Path | str, reference: Ba
     Each line's `split` says whether its `loss` and `top1` (0 to 1) are of "train" or "validation" images. Values
     that are not finite leave a gap. A `reference` lies behind the accuracies as a band.
     """
-    figure = new_figure(WIDTH_PIXELS, 700)
+    figure = new_figure(FIGURE_WIDTH, 700)
     loss, accuracy = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.07, right=0.97, top=0.86, bottom=0.15, wspace=0.2)
     plot_loss(loss, series(metrics, "train", "loss"), series(metrics, "validation", "loss"))
     plot_accuracy(accuracy, series(metrics, "train", "top1"), series(metrics, "validation", "top1"), reference)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def series(metrics: Sequence[Mapping[str, Any]], split: str, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -71,16 +78,23 @@ def plot_loss(axes: "Axes", training: tuple[np.ndarray, np.ndarray], validation:
     """Draw the loss of every step faintly, its running median, and the validation loss."""
     style_axes(axes, "loss")
     if not (is_measured(training) or is_measured(validation)):
-        say_nothing_yet(axes)
+        draw_placeholder(axes)
         return
     if is_measured(training):
         axes.plot(*training, color=COOL, linewidth=0.5, alpha=0.28)
         medians = smoothed(*training)
         axes.plot(
-            *medians, color=COOL, linewidth=1.5, label="training (running median)", marker=dots(medians), markersize=3
+            *medians,
+            color=COOL,
+            linewidth=1.5,
+            label="training (running median)",
+            marker=point_marker(medians),
+            markersize=3,
         )
     if is_measured(validation):
-        axes.plot(*validation, color=WARM, linewidth=1.5, label="validation", marker=dots(validation), markersize=3)
+        axes.plot(
+            *validation, color=WARM, linewidth=1.5, label="validation", marker=point_marker(validation), markersize=3
+        )
     # Steps are many and some are wild: all but a hundredth of them set the range. Validations are few, and all do.
     ends = [np.nanpercentile(training[1], [0.5, 99.5])] if is_measured(training) else []
     low, high = extremes([*ends, validation[1]])
@@ -110,12 +124,12 @@ def plot_accuracy(
     """Draw accuracy in per cent: of the augmented training images faintly, of the validation ones with a label."""
     style_axes(axes, "accuracy in %")
     if not (is_measured(training) or is_measured(validation)):
-        say_nothing_yet(axes)
+        draw_placeholder(axes)
         return
     epochs, share = smoothed(*training)
     ends = plot_band(axes, reference) if reference else (np.zeros(0), np.zeros(0))
     axes.plot(epochs, 100 * share, color=COOL, linewidth=1.2, alpha=0.6, label="training (augmented)")
-    marker = dots(validation)
+    marker = point_marker(validation)
     axes.plot(
         validation[0], 100 * validation[1], color=WARM, linewidth=1.5, marker=marker, markersize=3, label="validation"
     )
@@ -147,39 +161,6 @@ def name_last(axes: "Axes", epochs: np.ndarray, percent: np.ndarray, offset: tup
     axes.annotate(text, point, offset, textcoords="offset points", va="center", color=INK, weight="bold")
 
 
-def dots(curve: tuple[np.ndarray, np.ndarray]) -> str:
-    """The marker for a curve: a dot if it has few points, so that one alone is seen; none for a long one."""
-    return "o" if curve[0].size <= MOST_POINTS_WITH_DOTS else ""
-
-
-def say_nothing_yet(axes: "Axes") -> None:
-    """Say in an empty panel that it is empty because nothing was measured."""
-    axes.set(xticks=[], yticks=[])
-    axes.text(0.5, 0.5, "nothing measured yet", color=MUTED, transform=axes.transAxes, ha="center", va="center")
-
-
-def style_axes(axes: "Axes", title: str) -> None:
-    """Give the panel its title and the calm look: two thin spines, faint horizontal lines, small gray numbers."""
-    axes.set_title(title, loc="left", fontsize=10, color=INK, weight="bold", pad=10)
-    axes.set_xlabel("epoch", fontsize=8, color=MUTED)
-    axes.grid(axis="y", color=HAIRLINE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.locator_params(nbins=6, steps=[1, 2, 5, 10])
-    axes.tick_params(colors=MUTED, labelsize=8, length=0, pad=5)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(HAIRLINE)
-
-
-def new_figure(width_pixels: int, height_pixels: int) -> "Figure":
-    """An empty figure of this size that no other part of the process knows of."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure((width_pixels / DOTS_PER_INCH, height_pixels / DOTS_PER_INCH), DOTS_PER_INCH, facecolor=PAPER)
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], path: Path | str) -> None:
     """Write a PNG of a confusion matrix, counts (classes, classes) with truth in rows and answers in columns.
 
@@ -198,8 +179,8 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], path: Path 
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     cell = min(LARGEST_CELL, MATRIX_SIDE / len(counts))
     letters = int(min(24, max(10, 0.78 * cell)))
-    names = [ellipsise(name, font(letters), LONGEST_NAME) for name in class_names]
-    longest = max(font(letters).getlength(name) for name in names)
+    names = [truncate_text(name, load_font(letters), LONGEST_NAME) for name in class_names]
+    longest = max(load_font(letters).getlength(name) for name in names)
     upright = longest <= 0.92 * cell
     side, left, bottom = round(cell * len(counts)), round(longest) + 110, (letters if upright else round(longest)) + 100
     width, height = max(NARROWEST_MATRIX, left + side + 60), bottom + side + MATRIX_HEAD
@@ -210,30 +191,23 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], path: Path 
     if len(counts) <= MOST_CLASSES_WITH_NUMBERS:
         write_cells(axes, counts, shares, cell)
     head(figure, counts)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def confusion_colors(shares: np.ndarray) -> np.ndarray:
     """White to blue on the diagonal and white to orange beside it: float (classes, classes, 3) in [0, 1]."""
     diagonal = np.eye(len(shares), dtype=bool)[..., None]
-    return np.where(diagonal, tinted(shares, COOL), tinted(shares, WARM))
-
-
-def tinted(shares: np.ndarray, color: str) -> np.ndarray:
-    """White for a share of 0, `color` for 1, by the square root so that small shares are seen: float (..., 3)."""
-    from matplotlib.colors import to_rgb
-
-    return 1 - np.sqrt(shares)[..., None] * (1 - np.array(to_rgb(color)))
+    return np.where(diagonal, tint(shares, COOL), tint(shares, WARM))
 
 
 def name_classes(axes: "Axes", names: Sequence[str], letters_pixels: int, rotation: int) -> None:
     """Write the names along both sides, the titles of the sides, and thin white lines between the cells."""
-    places, size = range(len(names)), points(letters_pixels)
+    places, size = range(len(names)), to_points(letters_pixels)
     axes.set_xticks(places, names, rotation=rotation, fontsize=size, color=INK, parse_math=False)
     axes.set_yticks(places, names, fontsize=size, color=INK, parse_math=False)
     axes.tick_params(length=0, pad=4)
-    axes.set_xlabel("prediction", fontsize=points(24), color=MUTED, labelpad=8)
-    axes.set_ylabel("truth", fontsize=points(24), color=MUTED, labelpad=8)
+    axes.set_xlabel("prediction", fontsize=to_points(24), color=MUTED, labelpad=8)
+    axes.set_ylabel("truth", fontsize=to_points(24), color=MUTED, labelpad=8)
     edges = np.arange(1, len(names)) - 0.5
     thickness = min(1.0, 12 / len(names))
     axes.hlines(edges, -0.5, len(names) - 0.5, color=PAPER, linewidth=thickness)
@@ -250,10 +224,10 @@ def write_cells(axes: "Axes", counts: np.ndarray, shares: np.ndarray, cell_pixel
     for row, column in np.argwhere(counts > 0):
         share, color = shares[row, column], PAPER if shares[row, column] > 0.35 else INK
         text, place = percent_text(100 * share, decimals=1 if roomy else 0), (column, row - 0.5 * step)
-        axes.text(*place, text, ha="center", va="center", color=color, fontsize=points(size))
+        axes.text(*place, text, ha="center", va="center", color=color, fontsize=to_points(size))
         if roomy:
             place, text = (column, row + 0.75 * step), f"{counts[row, column]:,}"
-            axes.text(*place, text, ha="center", va="center", color=color, fontsize=points(0.66 * size), alpha=0.75)
+            axes.text(*place, text, ha="center", va="center", color=color, fontsize=to_points(0.66 * size), alpha=0.75)
 
 
 def percent_text(percent: float, decimals: int) -> str:
@@ -268,26 +242,15 @@ def percent_text(percent: float, decimals: int) -> str:
 
 def head(figure: "Figure", counts: np.ndarray) -> None:
     """Write the accuracy above the matrix and, to its right, what the colors mean."""
-    width, height = figure.get_size_inches() * DOTS_PER_INCH
+    width, height = figure.get_size_inches() * DPI
     total, top = int(counts.sum()), 1 - 62 / height
     accuracy = f"{100 * np.trace(counts) / total:.1f} % right" if total else "nothing measured yet"
-    figure.text(40 / width, top, accuracy, fontsize=points(34), weight="bold", color=INK, va="center")
-    figure.text(40 / width, 1 - 108 / height, f"{total:,} images", fontsize=points(22), color=MUTED, va="center")
+    figure.text(40 / width, top, accuracy, fontsize=to_points(34), weight="bold", color=INK, va="center")
+    figure.text(40 / width, 1 - 108 / height, f"{total:,} images", fontsize=to_points(22), color=MUTED, va="center")
     ramp = np.tile(np.linspace(0, 1, 256), (2, 1))
     for i, (name, color) in enumerate((("right", COOL), ("wrong", WARM))):
         bar = figure.add_axes(((width - 320) / width, 1 - (66 + 36 * i) / height, 260 / width, 14 / height))
-        bar.imshow(tinted(ramp, color), aspect="auto")
+        bar.imshow(tint(ramp, color), aspect="auto")
         bar.set_axis_off()
         place, text = (1 - 334 / width, 1 - (59 + 36 * i) / height), f"{name}, 0 to 100 % of the row"
-        figure.text(*place, text, color=MUTED, va="center", ha="right", fontsize=points(20))
-
-
-def points(pixels: float) -> float:
-    """A size in pixels as the points that matplotlib wants."""
-    return pixels * 72 / DOTS_PER_INCH
-
-
-def save(figure: "Figure", path: Path | str) -> None:
-    """Write the figure to `path` as PNG, whole or not at all."""
-    with written_beside(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH)
+        figure.text(*place, text, color=MUTED, va="center", ha="right", fontsize=to_points(20))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitreous.render.plots.curves import new_figure, points, save, style_axes
+from vitreous.render.plots.style import new_figure, save_figure, style_axes, to_points
 from vitreous.render.theme import COOL, HAIRLINE, INK, MUTED, WARM
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def reliability_diagram(diagrams: Sequence[Reliability], count: int, path: Path 
     width = 2 * MARGIN + PANEL * len(diagrams) + GAP * (len(diagrams) - 1) - 40
     height = TOP + PANEL + 30 + HISTOGRAM + BOTTOM
     figure = new_figure(width, height)
-    figure.text(40 / width, 1 - 50 / height, "Is it right as often as it says?", fontsize=points(32), weight="bold",
+    figure.text(40 / width, 1 - 50 / height, "Is it right as often as it says?", fontsize=to_points(32), weight="bold",
                 color=INK, va="center")  # fmt: skip
     for i, diagram in enumerate(diagrams):
         left = MARGIN + i * (PANEL + GAP)
@@ -41,8 +41,8 @@ def reliability_diagram(diagrams: Sequence[Reliability], count: int, path: Path 
         lower = _panel(figure, left, TOP + PANEL + 30, HISTOGRAM)
         _draw_histogram(lower, diagram, count)
         for place, words, color in ((110, diagram.title, INK), (150, _error(diagram), MUTED)):
-            figure.text(left / width, 1 - place / height, words, fontsize=points(22), color=color, va="center")
-    save(figure, path)
+            figure.text(left / width, 1 - place / height, words, fontsize=to_points(22), color=color, va="center")
+    save_figure(figure, path)
 
 
 def _error(diagram: Reliability) -> str:
@@ -55,7 +55,7 @@ def _panel(figure: "Figure", left: int, top: int, high: int) -> "Axes":
     axes = figure.add_axes((left / width, 1 - (top + high) / height, PANEL / width, high / height))
     style_axes(axes, "")
     axes.set_xlim(0, 100)
-    axes.tick_params(labelsize=points(19))
+    axes.tick_params(labelsize=to_points(19))
     return axes
 
 
@@ -71,8 +71,8 @@ def _draw_bins(axes: "Axes", diagram: Reliability) -> None:
     axes.set_ylim(0, 100)
     axes.set_xlabel("")
     axes.set_xticklabels([])
-    axes.set_ylabel("right, in %", fontsize=points(20), color=MUTED)
-    axes.legend(loc="upper left", frameon=False, fontsize=points(20), labelcolor=INK)
+    axes.set_ylabel("right, in %", fontsize=to_points(20), color=MUTED)
+    axes.legend(loc="upper left", frameon=False, fontsize=to_points(20), labelcolor=INK)
 
 
 def _draw_histogram(axes: "Axes", diagram: Reliability, count: int) -> None:
@@ -80,7 +80,7 @@ def _draw_histogram(axes: "Axes", diagram: Reliability, count: int) -> None:
     low, high, images = diagram.bins.T[:3]
     axes.bar(50 * (low + high), 100 * images / count, 100 * (high - low) - 0.6, color=MUTED, alpha=0.6)
     axes.set_ylim(0, max(1.0, 108 * images.max() / count))
-    axes.set_xlabel("confidence in %", fontsize=points(20), color=MUTED)
-    axes.set_ylabel(f"% of {count:,}", fontsize=points(20), color=MUTED)
+    axes.set_xlabel("confidence in %", fontsize=to_points(20), color=MUTED)
+    axes.set_ylabel(f"% of {count:,}", fontsize=to_points(20), color=MUTED)
     axes.locator_params(axis="y", nbins=3)
     axes.spines["bottom"].set_color(HAIRLINE)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitreous.render.plots.curves import new_figure, points, save, style_axes
+from vitreous.render.plots.style import new_figure, save_figure, style_axes, to_points
 from vitreous.render.theme import COOL, INK, MUTED
 
 WIDTH, HEIGHT = 1100, 760
@@ -39,13 +39,13 @@ def selective_figure(curve: SelectiveCurve, path: Path | str) -> None:
     steady = curve.risk[curve.coverage >= 0.02]
     axes.set_ylim(0, 112 * max(error, steady.max(), 1e-3))
     axes.set_xlim(0, 100)
-    axes.set_xlabel("answered, surest first, in % of the images", fontsize=points(20), color=MUTED)
-    axes.set_ylabel("wrong among them, in %", fontsize=points(20), color=MUTED)
-    axes.tick_params(labelsize=points(19))
+    axes.set_xlabel("answered, surest first, in % of the images", fontsize=to_points(20), color=MUTED)
+    axes.set_ylabel("wrong among them, in %", fontsize=to_points(20), color=MUTED)
+    axes.tick_params(labelsize=to_points(19))
     # Below the line of the random order, which nearly always is the highest.
-    axes.legend(loc="upper left", bbox_to_anchor=(0, 0.87), frameon=False, fontsize=points(20), labelcolor=INK)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, 0.87), frameon=False, fontsize=to_points(20), labelcolor=INK)
     title = "What if it answered only where it is sure?"
-    figure.text(0.036, 0.93, title, fontsize=points(32), weight="bold", color=INK, va="center")
+    figure.text(0.036, 0.93, title, fontsize=to_points(32), weight="bold", color=INK, va="center")
     words = f"area {100 * curve.area:.2f} %, at best {100 * curve.best_area:.2f} %; {count:,} images"
-    figure.text(0.036, 0.855, words, fontsize=points(22), color=MUTED, va="center")
-    save(figure, path)
+    figure.text(0.036, 0.855, words, fontsize=to_points(22), color=MUTED, va="center")
+    save_figure(figure, path)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitreous.errors import InputError
-from vitreous.render.fonts import ellipsise, font
-from vitreous.render.plots.curves import WIDTH_PIXELS, new_figure, points, save
+from vitreous.render.fonts import load_font, truncate_text
+from vitreous.render.plots.style import FIGURE_WIDTH, new_figure, save_figure, to_points
 from vitreous.render.theme import HAIRLINE, HUES, INK, MUTED, PAPER
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def timeline(
         raise InputError(f"{times.size} frames and {', '.join(wrong) or 'no'} values don't fit: give one value a frame")
     colors = dict(zip(probabilities, HUES[:-1], strict=False))
     height = HEAD + CURVES_HEIGHT + GAP + BAR_HEIGHT + FOOT + (0 if entropy is None else GAP + ENTROPY_HEIGHT)
-    figure, top = new_figure(WIDTH_PIXELS, height), HEAD
+    figure, top = new_figure(FIGURE_WIDTH, height), HEAD
     write(figure, (MARGIN, 40), title or "What the clip shows", LETTERS + 5, weight="bold")
     end = max([times[-1], *(segment.end_seconds for segment in segments)])
     span = (float(times[0]), float(end if end > times[0] else times[0] + 1))
@@ -75,18 +75,18 @@ def timeline(
     if entropy is not None:
         top += BAR_HEIGHT + GAP
         draw_entropy(place(figure, top, ENTROPY_HEIGHT, span, last=True), times, np.asarray(entropy, np.float64))
-    write(figure, (WIDTH_PIXELS - NAMES_WIDTH, height - 24), "seconds", SMALL, ha="right", color=MUTED)
-    save(figure, path)
+    write(figure, (FIGURE_WIDTH - NAMES_WIDTH, height - 24), "seconds", SMALL, ha="right", color=MUTED)
+    save_figure(figure, path)
 
 
 def place(figure: "Figure", top: float, height: float, span: tuple[float, float], *, last: bool = False) -> "Axes":
     """A calm panel over the whole width, its place in pixels; the seconds are written under the last one."""
-    wide, high = WIDTH_PIXELS, figure.get_figheight() * figure.dpi
+    wide, high = FIGURE_WIDTH, figure.get_figheight() * figure.dpi
     axes = figure.add_axes(
         (MARGIN / wide, 1 - (top + height) / high, (wide - MARGIN - NAMES_WIDTH) / wide, height / high)
     )
     axes.set_xlim(*span)
-    axes.tick_params(colors=MUTED, labelsize=points(SMALL), length=0, pad=5, labelbottom=last)
+    axes.tick_params(colors=MUTED, labelsize=to_points(SMALL), length=0, pad=5, labelbottom=last)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(HAIRLINE)
     axes.grid(axis="y", color=HAIRLINE, linewidth=0.6)
@@ -98,7 +98,7 @@ def draw_curves(
     axes: "Axes", times: np.ndarray, probabilities: Mapping[str, np.ndarray], colors: Mapping[str, str]
 ) -> None:
     """A line a class, in per cent, named at its end in its color; names make room for each other."""
-    axes.set_title("probability in %", loc="left", fontsize=points(SMALL), color=MUTED, pad=6)
+    axes.set_title("probability in %", loc="left", fontsize=to_points(SMALL), color=MUTED, pad=6)
     axes.set_ylim(0, 104)
     axes.set_yticks([0, 25, 50, 75, 100])
     marker = "o" if times.size == 1 else ""
@@ -111,8 +111,8 @@ def draw_curves(
     per_pixel, room = 104 / CURVES_HEIGHT, NAMES_WIDTH - 34
     for (name, _), height in zip(ends.items(), apart(list(ends.values()), ROW * per_pixel, 104), strict=True):
         axes.annotate(
-            ellipsise(name, font(LETTERS), room), (1, height), (10, 0), xycoords=("axes fraction", "data"),
-            textcoords="offset points", va="center", color=colors.get(name, OTHERS), fontsize=points(LETTERS),
+            truncate_text(name, load_font(LETTERS), room), (1, height), (10, 0), xycoords=("axes fraction", "data"),
+            textcoords="offset points", va="center", color=colors.get(name, OTHERS), fontsize=to_points(LETTERS),
             parse_math=False,
         )  # fmt: skip
 
@@ -133,25 +133,29 @@ def apart(heights: Sequence[float], step: float, most: float) -> list[float]:
 
 def draw_segments(axes: "Axes", segments: Sequence[Segment], colors: Mapping[str, str]) -> None:
     """A bar a segment in its class's color, with its words inside where there is room for them."""
-    axes.set_title("segments", loc="left", fontsize=points(SMALL), color=MUTED, pad=6)
+    axes.set_title("segments", loc="left", fontsize=to_points(SMALL), color=MUTED, pad=6)
     axes.set(ylim=(0, 1), yticks=[])
     first, last = axes.get_xlim()
     for segment in segments:
         length = segment.end_seconds - segment.start_seconds
         color = colors.get(segment.name, OTHERS)
         axes.barh(0.5, length, 0.96, segment.start_seconds, color=color, edgecolor=PAPER, linewidth=1.2, align="center")
-        pixels = length / (last - first) * (WIDTH_PIXELS - MARGIN - NAMES_WIDTH) - 24
-        said = next((text for text in (segment.words(), segment.name) if font(SMALL).getlength(text) <= pixels), None)
-        said = said or (ellipsise(segment.name, font(SMALL), pixels) if pixels > 3 * SMALL else "")
+        pixels = length / (last - first) * (FIGURE_WIDTH - MARGIN - NAMES_WIDTH) - 24
+        said = next(
+            (text for text in (segment.words(), segment.name) if load_font(SMALL).getlength(text) <= pixels), None
+        )
+        said = said or (truncate_text(segment.name, load_font(SMALL), pixels) if pixels > 3 * SMALL else "")
         axes.annotate(
-            said, (segment.start_seconds, 0.5), (points(12), 0), textcoords="offset points", va="center",
-            color=PAPER, fontsize=points(SMALL), parse_math=False,
+            said, (segment.start_seconds, 0.5), (to_points(12), 0), textcoords="offset points", va="center",
+            color=PAPER, fontsize=to_points(SMALL), parse_math=False,
         )  # fmt: skip
 
 
 def draw_entropy(axes: "Axes", times: np.ndarray, entropy: np.ndarray) -> None:
     """How spread the map is over time."""
-    axes.set_title("entropy of the map: 0 on one patch, 1 even", loc="left", fontsize=points(SMALL), color=MUTED, pad=6)
+    axes.set_title(
+        "entropy of the map: 0 on one patch, 1 even", loc="left", fontsize=to_points(SMALL), color=MUTED, pad=6
+    )
     axes.set_ylim(0, 1.04)
     axes.set_yticks([0, 0.5, 1])
     axes.fill_between(times, entropy, color=INK, alpha=0.07, linewidth=0)
@@ -162,5 +166,5 @@ def write(
     figure: "Figure", place_xy: tuple[float, float], text: str, size: int, *, color: str = INK, **look: Any
 ) -> None:
     """Write at a place in pixels from the upper left corner."""
-    x, y = place_xy[0] / WIDTH_PIXELS, 1 - place_xy[1] / (figure.get_figheight() * figure.dpi)
-    figure.text(x, y, text, fontsize=points(size), va="center", color=color, parse_math=False, **look)
+    x, y = place_xy[0] / FIGURE_WIDTH, 1 - place_xy[1] / (figure.get_figheight() * figure.dpi)
+    figure.text(x, y, text, fontsize=to_points(size), va="center", color=color, parse_math=False, **look)

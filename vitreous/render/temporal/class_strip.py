@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
 from vitreous.errors import InputError
-from vitreous.render.fonts import ellipsise, font
+from vitreous.render.fonts import load_font, truncate_text
 from vitreous.render.theme import HUES, LABEL_INK, LABEL_MUTED, LABEL_PAPER, MUTED
 
 LETTERS_SHARE = 0.021
@@ -107,9 +107,9 @@ def words_line(
     paper = Image.new("RGB", (size_hw[1], size_hw[0]), LABEL_PAPER)
     draw, left, middle = ImageDraw.Draw(paper), margin, round(0.98 * letters)
     for place, (text, color) in enumerate(words):
-        face, side = font(letters, bold=not place), round(0.62 * letters)
+        face, side = load_font(letters, bold=not place), round(0.62 * letters)
         room = size_hw[1] - left - side - round(0.5 * letters) - margin
-        shown = ellipsise(text, face, room) if room > 0 else ""
+        shown = truncate_text(text, face, room) if room > 0 else ""
         if not shown or (place and shown != text):
             break
         top = middle - side // 2

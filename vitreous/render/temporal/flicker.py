@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitreous.render.temporal.scenes import SIDE, Change
-from vitreous.render.upsample import enlarged
+from vitreous.render.upsample import resize_plane
 
 
 class Flicker:
@@ -37,7 +37,7 @@ class Flicker:
 
     def update(self, drawn: np.ndarray, change: Change) -> None:
         """Take in the next map as drawn, float (height, width) in [0, 1], and how its frame differs from the last."""
-        small = enlarged(drawn, (SIDE, SIDE))
+        small = resize_plane(drawn, (SIDE, SIDE))
         if self._before is not None and not change.cut:
             jumps = np.abs(small - self._before)
             self._changes += float((change.stillness * jumps).sum())

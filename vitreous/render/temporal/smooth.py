@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitreous.errors import InputError
-from vitreous.render.upsample import enlarged
+from vitreous.render.upsample import resize_plane
 
 HALF_LIFE_SECONDS = 0.2
 NOTABLE = 0.1
@@ -78,7 +78,7 @@ def urgency(change: np.ndarray, stillness: np.ndarray | None, span: float) -> np
     urgent *= urgent
     if stillness is None:
         return urgent
-    motion = 1 - enlarged(around(stillness), change.shape[:2])
+    motion = 1 - resize_plane(around(stillness), change.shape[:2])
     return urgent * motion.reshape(*motion.shape, *[1] * (change.ndim - 2))
 
 

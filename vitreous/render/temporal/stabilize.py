@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from vitreous.render.color import Scale, SteadyScale
+from vitreous.render.color import Scale, StabilizedScale
 from vitreous.render.overlay import brightness, dimming_for
 from vitreous.render.temporal.flicker import Flicker
 from vitreous.render.temporal.scenes import Change
@@ -44,7 +44,7 @@ class SteadyMap:
         signed: bool = False,
     ) -> None:
         self._smoothing = MapSmoothing(smooth_seconds)
-        self._scale = SteadyScale(scale_half_life_seconds, signed=signed)
+        self._scale = StabilizedScale(scale_half_life_seconds, signed=signed)
         self._half_life = smooth_seconds
         self._came: list[tuple[float, np.ndarray]] = []
         self._in_scene = 0
