@@ -1,25 +1,24 @@
-"""Validation accuracy against training time of several runs, as an image and a table.
+"""Validation accuracy against training time of several runs, as a figure and a table.
 
 Command:  python benchmarks/accuracy_against_time.py RUN [RUN ...] [-o docs/accuracy.png]
 
-Time is that of the training steps alone, so runs with more validations aren't worse off. Runs are named by recipe; they
-must have run in one go.
+The time is that of the training steps alone, so that more validations are no disadvantage. Runs are named by recipe and
+must have been trained without interruption.
 """
 
 import argparse
 from pathlib import Path
 
-from vitreous.files import read_json
 from vitreous.render.plots.style import new_figure, save_figure, style_axes
 from vitreous.render.theme import COOL, MUTED, WARM
-from vitreous.runs.run_folder import RunFolder, read_metrics
+from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
 
 COLORS = (WARM, COOL, "#7a5ea8", "#3f8f5f")
 
 
-def points(run: Path) -> tuple[str, list[float], list[float]]:
-    """A run's recipe, and its validations: minutes of training and accuracies in per cent, from nothing on."""
-    recipe = read_json(RunFolder(run).recipe)["recipe"]
+def read_curve(run: Path) -> tuple[str, list[float], list[float]]:
+    """Return a run's recipe, and its validations: minutes of training and accuracies in percent, from 0 minutes on."""
+    recipe = read_metadata(RunFolder(run))["recipe"]
     minutes, accuracies, now = [0.0], [10.0], 0.0
     for line in read_metrics(RunFolder(run)):
         if line["split"] == "train":
@@ -31,22 +30,22 @@ def points(run: Path) -> tuple[str, list[float], list[float]]:
 
 
 def main() -> None:
-    """Draw and print."""
+    """Draw the figure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--output", "-o", type=Path, default=Path("docs/accuracy.png"))
-    asked = parser.parse_args()
+    options = parser.parse_args()
     figure = new_figure(1400, 760)
     axes = figure.subplots()
     figure.subplots_adjust(left=0.08, right=0.97, top=0.9, bottom=0.13)
     style_axes(axes, "CIFAR-10 from scratch: validation accuracy, %")
     colors: dict[str, str] = {}
-    for run in asked.runs:
-        name, minutes, accuracies = points(run)
-        seen = name in colors
+    for run in options.runs:
+        name, minutes, accuracies = read_curve(run)
+        is_labeled = name in colors
         color = colors.setdefault(name, COLORS[len(colors) % len(COLORS)])
         axes.plot(minutes, accuracies, color=color, marker="o", markersize=3, linewidth=1.4)
-        if not seen:
+        if not is_labeled:
             axes.annotate(
                 name,
                 (minutes[-1], accuracies[-1]),
@@ -60,8 +59,8 @@ def main() -> None:
     axes.set_xlabel("minutes of training on 2 cores", color=MUTED, fontsize=8)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.1)
     axes.set_ylim(10, 90)
-    save_figure(figure, asked.output)
-    print(asked.output)
+    save_figure(figure, options.output)
+    print(options.output)
 
 
 if __name__ == "__main__":

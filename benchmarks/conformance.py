@@ -8,7 +8,7 @@ Other people's tools can't all be imported beside the main environment; without 
     pip install --no-deps timm torchvision==0.28.0 vit-pytorch fast-vit-rollout opencv-python-headless
     pip install -e .
 
-A check is added in conforming/checks.py (CHECKS), a tool in conforming/rivals.py (RIVALS).
+A check is added in conformance_suite/checks.py (CHECKS), a tool in conformance_suite/other_tools.py (OTHER_TOOLS).
 """
 
 import platform
@@ -19,17 +19,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from conforming.checks import run_all
-from conforming.ours import OURS
-from conforming.report import page, plain
-from conforming.subject import Subject
+from conformance_suite.checks import run_all
+from conformance_suite.report import page, plain
+from conformance_suite.subject import Subject
+from conformance_suite.vitreous_tool import VITREOUS_TOOLS
 
 PACKAGES = ("vitreous", "torch", "timm", "transformers", "vit-pytorch", "fast-vit-rollout", "opencv-python-headless")
 MADE = """\
 Tools that show a Vision Transformer's attention, held to the definitions: A = softmax(q kᵀ / √d), and rollout as the
 product of ½ I + ½ A over the layers. Every tool is given the same small models of known weights, as its own library's
 class. That class must first answer as the definition does, which is computed in float64 from the weights by code of its
-own (`benchmarks/conforming/definition.py`). `tests/explanation/test_conformance.py` runs the same checks on tools that
+own (`benchmarks/conformance_suite/definition.py`). `tests/explanation/test_conformance.py` runs the same checks on tools that
 are wrong on purpose, and each is caught.
 
 Written by `python benchmarks/conformance.py docs/conformance.md` on {date}, Python {python}, on a CPU, with {versions}.
@@ -41,12 +41,12 @@ by default; that is turned off here, so that its rollout is the defined one. On 
 over the patches' rows; a map that a tool draws itself is taken as drawn."""
 
 
-def rivals() -> tuple[Sequence[Subject], Mapping[str, str]]:
+def other_tools() -> tuple[Sequence[Subject], Mapping[str, str]]:
     """Other people's tools, and those that are not run; none of either where they can't be imported."""
     for name in ("nms", "qnms"):  # torchvision's CUDA build has them compiled; only their names are needed here
         torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     try:
-        from conforming.rivals import NOT_RUN, RIVALS
+        from conformance_suite.other_tools import NOT_RUN, OTHER_TOOLS
     except ImportError as error:
         print(f"Only Vitreous is checked: {error}. The head of this file says what to install.\n")
         return (), {}
@@ -54,15 +54,15 @@ def rivals() -> tuple[Sequence[Subject], Mapping[str, str]]:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    return RIVALS, NOT_RUN
+    return OTHER_TOOLS, NOT_RUN
 
 
 def main(path: str | None = None) -> None:
     """Print the table, and write the page if there is a path for it."""
-    others, not_run = rivals()
+    others, not_run = other_tools()
     if path and not others:
         sys.exit("The page is written with all tools in it, and some can't be imported here.")
-    results = [(subject, run_all(subject)) for subject in [*OURS, *others]]
+    results = [(subject, run_all(subject)) for subject in [*VITREOUS_TOOLS, *others]]
     print(plain(results))
     if path:
         versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from vitreous import load
-from vitreous.clips.explain import write_explained
+from vitreous.clips.explain import run_request
+from vitreous.clips.options import OutputOptions, SpeedOptions
 from vitreous.clips.request import VideoRequest
 from vitreous.process_tuning import keep_freed_memory, share_cores
 from vitreous.video.decode import read_frames
-from vitreous.video.options import VideoOptions
 
 SHARED = Path(os.environ.get("VITREOUS_SHARED", "../shared/data"))
 CLIPS = [SHARED / "video" / name for name in ("dog.mp4", "juggle.mp4", "people.mp4", "pancake-sound.mkv")]
@@ -41,18 +41,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", nargs="*", type=Path, default=CLIPS)
     parser.add_argument("--weights", default=str(SHARED / "weights" / "dinov2-vits14.safetensors"))
-    parser.add_argument("--model-size", type=int, default=448)
+    parser.add_argument("--input-size", type=int, default=448)
     parser.add_argument("--output", "-o", type=Path, default=Path("docs/clips.jpg"))
     asked = parser.parse_args()
     keep_freed_memory()
     share_cores()
-    model, rows = load(asked.weights, size=asked.model_size), []
-    request = VideoRequest(options=VideoOptions(size=HEIGHT), precision="auto")
+    model, rows = load(asked.weights, input_size=asked.input_size), []
+    request = VideoRequest(output=OutputOptions(height=HEIGHT), speed=SpeedOptions(precision="auto"))
     for clip in asked.clips:
         with tempfile.TemporaryDirectory() as folder:
             written = Path(folder) / "explained.mp4"
-            explained = write_explained(model, clip, written, request)
-            print(f"{clip.name}: {explained.flicker.words()}", flush=True)
+            explained = run_request(model, clip, written, request)
+            print(f"{clip.name}: {explained.flicker.describe()}", flush=True)
             rows.append(row_of(written))
     sheet = Image.new("RGB", (rows[0].width, sum(row.height + GAP for row in rows) - GAP), (PAPER,) * 3)
     top = 0

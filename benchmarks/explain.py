@@ -39,7 +39,7 @@ USUAL = "usual way: transformers, eager, matrices"
 def ways(name: str, side: int, batch: int) -> dict[str, Callable[[], object]]:
     """Every way to be measured, the plain pass first."""
     torch.manual_seed(0)
-    config = named_config(name, image_size_hw=(side, side))
+    config = named_config(name, image_size=(side, side))
     model, images = ViT(config).eval(), torch.randn(batch, 3, side, side)
 
     def class_rows(layers: range) -> object:

@@ -59,7 +59,7 @@ def run_pass(own_products: bool) -> None:
     """Print what a pass of ViT-S/16 takes, one image and eight."""
     if not own_products:
         linear._has_wide_products = lambda: False
-    config = named_config("S/16", image_size_hw=(224, 224))
+    config = named_config("S/16", image_size=(224, 224))
     model = ViT(config).eval()
     for batch in (1, 8):
         images = torch.randn(batch, 3, 224, 224)

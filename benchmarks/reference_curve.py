@@ -1,10 +1,10 @@
-"""Make the reference curve of a recipe from runs of several seeds, and store it beside the recipe.
+"""Make the reference curve of a recipe from runs with several seeds, and store it beside the recipe.
 
-Command:  for seed in 0 1 2; do vitreous train NAME --out RUN$seed --set seed=$seed; done
+Command:  for seed in 0 1 2; do vitreous train NAME --output RUN$seed --seed $seed; done
           python benchmarks/reference_curve.py RUN0 RUN1 RUN2 [--machine "2 cores of an AMD EPYC"]
 
-It writes vitreous/recipes/curves/NAME.json. A run of the recipe then says after each validation how it stands against
-it: "epoch 4: 71.2 %, reference 72.0 ± 0.4", mean and standard deviation over the seeds, or "72.0 (one run)".
+It writes vitreous/recipes/curves/NAME.json. A run of the recipe then compares itself with the curve after each
+validation: "epoch 4: 71.2 %, reference 72.0 ± 0.4", mean and standard deviation over the seeds, or "72.0 (one run)".
 """
 
 import argparse
@@ -14,8 +14,8 @@ from vitreous.training.reference_curve import measure_curve, store_curve
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Make a recipe's reference curve from its runs.")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a finished run, each of another seed")
-    parser.add_argument("--machine", help="what the runs were made on; as recorded by default")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a finished run, each with another seed")
+    parser.add_argument("--machine", help="hardware of the runs; by default as recorded")
     arguments = parser.parse_args()
     try:
         curve = measure_curve(arguments.runs, arguments.machine)

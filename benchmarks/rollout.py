@@ -58,7 +58,7 @@ def model_for(tokens: int, layers: int) -> tuple[ExplainableModel, torch.Tensor]
     side = math.isqrt(tokens) * PATCH
     width = HEADS * HEAD_WIDTH
     config = ViTConfig(
-        (side, side), PATCH, num_classes=10, embed_dim=width, depth=layers, num_heads=HEADS, global_pool="mean"
+        (side, side), PATCH, num_classes=10, embed_dim=width, depth=layers, num_heads=HEADS, global_pool="avg"
     )
     return ViT(config).eval(), torch.randn(1, 3, side, side)
 

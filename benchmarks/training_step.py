@@ -1,11 +1,11 @@
-"""A training step of ours beside a plain loop over transformers' ViT of the same size with a DataLoader.
+"""A training step of Vitreous compared with a plain loop over transformers' ViT of the same size with a DataLoader.
 
 Command:  python benchmarks/training_step.py
 
-Both see CIFAR-10 (random images of its shape: what is on them costs nothing), the same batch, width, depth, heads and
-patch, AdamW with fused=True, random flips and shifts. Ours keeps the images in memory and augments a batch at a time;
-theirs has a Dataset that augments and normalizes one image at a time, in the two worker processes that help it most.
-Times are medians of steps in processes of their own that take turns; ours keeps freed memory, as its command line does.
+Both train on random images of CIFAR-10's shape, with the same batch size, width, depth, heads and patch size, AdamW
+with fused=True, random flips and shifts. Vitreous keeps the images in memory and augments a batch at a time. The plain
+loop has a Dataset that augments and normalizes one image at a time, in two worker processes, with which it is fastest.
+Times are medians of steps in separate processes that take turns; Vitreous keeps freed memory, as its command line does.
 """
 
 import argparse
@@ -37,14 +37,14 @@ CPU = torch.device("cpu")
 
 
 def make_images() -> tuple[Tensor, Tensor]:
-    """As many as a part of CIFAR-10, uint8 (n, 3, 32, 32), and labels."""
-    draw = torch.Generator().manual_seed(0)
+    """Draw `IMAGES` random images, uint8 (images, 3, 32, 32), and labels."""
+    random = torch.Generator().manual_seed(0)
     shape = (IMAGES, 3, 32, 32)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=draw), torch.arange(IMAGES) % 10
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=random), torch.arange(IMAGES) % 10
 
 
-def our_step(precision: str) -> Callable[[], None]:
-    """A step of the library's own parts."""
+def vitreous_step(precision: str) -> Callable[[], None]:
+    """Return a step made of the parts of Vitreous."""
     images, labels = make_images()
     model = named_config("micro/4-32", qk_norm=True)
     adamw = OptimizerSettings(kind="adamw")
@@ -52,7 +52,7 @@ def our_step(precision: str) -> Callable[[], None]:
     data = ImageSet(images, labels, tuple("0123456789"))
     batches = TrainingBatches(data, BATCH, Augment(flip=True, shift=3), 0, normalize=Normalize((0.5,) * 3, (0.25,) * 3))
     vit = ViT(recipe.model).train()
-    learner, (optimizer,) = (
+    accumulator, (optimizer,) = (
         GradientAccumulator(vit, recipe, DistributedContext()),
         build_optimizers(vit, recipe.optimizer).values(),
     )
@@ -60,16 +60,16 @@ def our_step(precision: str) -> Callable[[], None]:
 
     def step() -> None:
         number = next(steps)
-        shown, answers = batches.batch(number)
+        images, labels = batches.batch(number)
         with autocast(CPU, precision):
-            learner.backward(shown, answers, seed_for(0, "model", number))
+            accumulator.backward(images, labels, seed_for(0, "model", number))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     return step
 
 
-class TheirImages(torch.utils.data.Dataset):
+class BaselineImages(torch.utils.data.Dataset):
     """One image at a time, flipped and shifted at random."""
 
     def __init__(self) -> None:
@@ -87,8 +87,8 @@ class TheirImages(torch.utils.data.Dataset):
         return padded[:, down : down + 32, across : across + 32], int(self.labels[index])
 
 
-def their_step(precision: str) -> Callable[[], None]:
-    """A step of the plain loop."""
+def baseline_step(precision: str) -> Callable[[], None]:
+    """Return a step of the plain loop."""
     from transformers import ViTConfig, ViTForImageClassification
 
     own = named_config("micro/4-32")
@@ -100,14 +100,14 @@ def their_step(precision: str) -> Callable[[], None]:
     model = ViTForImageClassification(theirs).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)
     loader = torch.utils.data.DataLoader(
-        TheirImages(), BATCH, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
+        BaselineImages(), BATCH, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
     )
     batches = endless(loader)
 
     def step() -> None:
-        shown, answers = next(batches)
+        images, labels = next(batches)
         with autocast(CPU, precision):
-            loss = functional.cross_entropy(model(shown).logits.float(), answers)
+            loss = functional.cross_entropy(model(images).logits.float(), labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -116,7 +116,7 @@ def their_step(precision: str) -> Callable[[], None]:
 
 
 def endless(loader: torch.utils.data.DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
-    """Epoch after epoch."""
+    """Yield the batches of one epoch after the other."""
     while True:
         yield from loader
 
@@ -132,26 +132,26 @@ def measure(step: Callable[[], None]) -> None:
 
 
 def main() -> None:
-    """Print both, in each precision."""
+    """Print both times, in each precision."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.run:
-        if given.run[0] == "ours":
+        if given.run[0] == "vitreous":
             keep_freed_memory()
-        measure((our_step if given.run[0] == "ours" else their_step)(given.run[1]))
+        measure((vitreous_step if given.run[0] == "vitreous" else baseline_step)(given.run[1]))
         return
-    operations = 6 * count_macs(named_config("micro/4-32")) * BATCH  # forward and twice as much backward
+    flops = 6 * count_macs(named_config("micro/4-32")) * BATCH  # forward and twice as much backward
     for precision in ("fp32", "bf16"):
-        times: dict[str, list[float]] = {"ours": [], "theirs": []}
+        times: dict[str, list[float]] = {"vitreous": [], "baseline": []}
         for _ in range(3):
-            for who, taken in times.items():
-                command = [sys.executable, __file__, "--run", who, precision]
+            for name, taken in times.items():
+                command = [sys.executable, __file__, "--run", name, precision]
                 taken.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-        ours, theirs = (min(times[who]) for who in ("ours", "theirs"))
+        own, baseline = (min(times[name]) for name in ("vitreous", "baseline"))
         print(
-            f"{precision}: a step of {BATCH} takes us {ours * 1000:.0f} ms ({BATCH / ours:.0f} images/s, "
-            f"{operations / ours / 1e9:.0f} GFLOP/s), the plain loop {theirs * 1000:.0f} ms: {theirs / ours:.2f} times"
+            f"{precision}: a step of {BATCH} images takes Vitreous {own * 1000:.0f} ms ({BATCH / own:.0f} images/s, "
+            f"{flops / own / 1e9:.0f} GFLOP/s), the plain loop {baseline * 1000:.0f} ms: {baseline / own:.2f} times as long"
         )
 
 

@@ -25,9 +25,11 @@ import numpy as np
 import torch
 
 from vitreous import load
-from vitreous.clips.drawing import ClipDrawing
-from vitreous.clips.explain import Looking, write_explained
-from vitreous.clips.maps import Seen, with_eight_bits
+from vitreous.clips.draw_stage import DrawStage
+from vitreous.clips.explain import run_request
+from vitreous.clips.explain_stage import ExplainStage, quantize_classifier
+from vitreous.clips.maps import FrameMaps
+from vitreous.clips.options import FrameOptions, SpeedOptions
 from vitreous.clips.request import VideoRequest
 from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.streaming.attention_products import reference_attention
@@ -42,8 +44,8 @@ from vitreous.process_tuning import keep_freed_memory, share_cores
 from vitreous.runtime import autocast, choose_precision
 from vitreous.video.decode import read_frames
 from vitreous.video.info import Frame, read_info
-from vitreous.video.options import WHOLE, VideoOptions
-from vitreous.video.output import writer_for
+from vitreous.video.options import KEEP_ALL
+from vitreous.video.output import create_writer
 
 SHARED = Path(os.environ.get("VITREOUS_SHARED", "../shared/data"))
 TURNS = 3
@@ -74,20 +76,20 @@ def core_seconds(run: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def until(frames: list[Frame]) -> VideoOptions:
+def until(frames: list[Frame]) -> FrameOptions:
     """The part of the clip that these first frames are."""
-    return VideoOptions(end=float(frames[-1].time_seconds) + 1e-3)
+    return FrameOptions(end=float(frames[-1].time_seconds) + 1e-3)
 
 
 def read(clip: Path, count: int) -> list[Frame]:
     """The clip's first frames."""
-    with closing(read_frames(clip, WHOLE)) as reader:
+    with closing(read_frames(clip, KEEP_ALL)) as reader:
         return list(islice(reader, count))
 
 
 def write(clip: Path, frames: list[Frame], folder: Path) -> None:
     """Write frames as the pipeline does."""
-    with writer_for(folder / "out.mp4", read_info(clip), frames[0].image_u8.shape[:2], WHOLE) as writer:
+    with create_writer(folder / "out.mp4", read_info(clip), frames[0].image_u8.shape[:2], KEEP_ALL) as writer:
         for frame in frames:
             writer.write(frame)
 
@@ -95,39 +97,39 @@ def write(clip: Path, frames: list[Frame], folder: Path) -> None:
 def stages(classifier: ImageClassifier, clip: Path, count: int, request: VideoRequest) -> None:
     """Print each stage alone, and the pipeline over the slowest."""
     frames = read(clip, count)
-    looking = Looking(classifier, request, None)
-    seen: list[Seen] = []
+    stage = ExplainStage(classifier, request, None)
+    found: list[FrameMaps] = []
     drawn: list[Frame] = []
 
-    def look() -> None:
-        with autocast(classifier.device, choose_precision(request.float_precision, classifier.device)):
-            seen[:] = [one for batch in batches(frames, request.batch_size) for one in looking.look(batch)]
+    def explain() -> None:
+        with autocast(classifier.device, choose_precision(request.speed.float_precision, classifier.device)):
+            found[:] = [one for batch in batches(frames, request.speed.batch_size) for one in stage.explain(batch)]
 
     def draw() -> None:
-        drawing = ClipDrawing(request, None, lambda *_: None)
-        step = request.batch_size
+        drawing = DrawStage(request, None, lambda frame, maps: None)
+        step = request.speed.batch_size
         images = [
             image
             for start in range(0, len(frames), step)
-            for image in drawing.draw(frames[start : start + step], seen[start : start + step])
+            for image in drawing.draw(frames[start : start + step], found[start : start + step])
         ]
         drawn[:] = [Frame(image, frame.time_seconds) for image, frame in zip(images, frames, strict=True)]
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         end = until(frames)
-        whole = replace(request, options=end)
+        whole = replace(request, frames=end)
         parts: dict[str, Callable[[], object]] = {
             "decode": lambda: read(clip, count),
-            "model": look,
+            "model": explain,
             "draw": draw,
             "encode": lambda: write(clip, drawn, folder),
-            "pipeline": lambda: write_explained(classifier, clip, folder / "whole.mp4", whole),
+            "pipeline": lambda: run_request(classifier, clip, folder / "whole.mp4", whole),
         }
         times = {name: [seconds(run) for _ in range(TURNS)] for name, run in parts.items()}
         busy = {name: core_seconds(run) / len(frames) * 1000 for name, run in parts.items() if name != "pipeline"}
     least = {name: min(values) / len(frames) * 1000 for name, values in times.items()}
-    print(f"{request.methods[0]}, {request.precision}: ", end="")
+    print(f"{request.methods[0]}, {request.speed.precision}: ", end="")
     print(", ".join(f"{name} {value:.1f} ms a frame" for name, value in least.items()))
     slowest = max(value for name, value in least.items() if name != "pipeline")
     print(f"  the pipeline runs at {slowest / least['pipeline']:.0%} of its slowest stage alone")
@@ -148,8 +150,11 @@ def script(classifier: ImageClassifier, clip: Path, count: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         ways: dict[str, Callable[[], object]] = {
-            kind: lambda kind=kind: write_explained(
-                classifier, clip, folder / "ours.mp4", VideoRequest(("attention",), options=end, precision=kind)
+            kind: lambda kind=kind: run_request(
+                classifier,
+                clip,
+                folder / "ours.mp4",
+                VideoRequest(("attention",), frames=end, speed=SpeedOptions(precision=kind)),
             )
             for kind in KINDS
         }
@@ -208,7 +213,7 @@ def precision(classifier: ImageClassifier, clip: Path, count: int) -> None:
     """Print what the model's stage takes in each precision, and how alike the maps are to those in fp32."""
     frames = [frame.image_u8 for frame in read(clip, count)]
     around = choose_precision("auto", classifier.device)
-    coarse = with_eight_bits(classifier)
+    coarse = quantize_classifier(classifier)
     for method in ("attention", "rollout"):
         maps: dict[str, list[np.ndarray]] = {}
 
@@ -239,11 +244,11 @@ def small(clip: Path, count: int) -> None:
     frames = read(clip, count)
     height, width = frames[0].image_u8.shape[:2]
     for name in ("Ti/16", "S/16"):
-        config = named_config(name, image_size_hw=(224, 224))
+        config = named_config(name, image_size=(224, 224))
         names = tuple(f"class {i}" for i in range(config.num_classes))
         classifier = ImageClassifier(ViT(config), plainly((224, 224), 16), names)
         for kind in KINDS:
-            request = VideoRequest(options=until(frames), precision=kind)
+            request = VideoRequest(frames=until(frames), speed=SpeedOptions(precision=kind))
             least = min(whole_seconds(classifier, clip, request) for _ in range(TURNS))
             print(f"ViT-{name} at 224 on {width} x {height}, rollout, {kind}: {count / least:.1f} frames a second")
 
@@ -251,7 +256,7 @@ def small(clip: Path, count: int) -> None:
 def whole_seconds(classifier: ImageClassifier, clip: Path, request: VideoRequest) -> float:
     """How long the pipeline takes from file to file."""
     with tempfile.TemporaryDirectory() as place:
-        return seconds(lambda: write_explained(classifier, clip, Path(place) / "out.mp4", request))
+        return seconds(lambda: run_request(classifier, clip, Path(place) / "out.mp4", request))
 
 
 def memory(clip: Path) -> None:
@@ -262,7 +267,7 @@ def memory(clip: Path) -> None:
         peaks = []
         for repeats in (1, 10):
             path = folder / f"{repeats}.mp4"
-            with writer_for(path, read_info(clip), frames[0].image_u8.shape[:2], WHOLE) as writer:
+            with create_writer(path, read_info(clip), frames[0].image_u8.shape[:2], KEEP_ALL) as writer:
                 for number in range(repeats * len(frames)):
                     writer.write(Frame(frames[number % len(frames)].image_u8, Fraction(number, 30)))
             command = [sys.executable, __file__, "--peak", str(path)]
@@ -278,7 +283,7 @@ def peak(clip: Path) -> None:
     config = named_config("micro/4-32")
     names = tuple(f"class {i}" for i in range(config.num_classes))
     classifier = ImageClassifier(ViT(config), plainly((32, 32), 4), names)
-    write_explained(classifier, clip, clip.with_name("out.mp4"), VideoRequest())
+    run_request(classifier, clip, clip.with_name("out.mp4"), VideoRequest())
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
@@ -307,7 +312,8 @@ def main() -> None:
     classifier = load(given.weights, on_note=lambda _: None)
     count = given.frames
     chosen: dict[str, Callable[[], None]] = {
-        "stages": lambda: [stages(classifier, given.clip, count, VideoRequest(methods=(method,), precision=kind))
+        "stages": lambda: [stages(classifier, given.clip, count,
+                                  VideoRequest(methods=(method,), speed=SpeedOptions(precision=kind)))
                            for method in ("attention", "rollout") for kind in KINDS] and None,
         "script": lambda: [script(at_size(classifier, side, lambda _: None), given.clip, count)
                            for side in (224, 448)] and None,

@@ -27,14 +27,14 @@ import av
 import numpy as np
 import torch
 
-from vitreous.clips.explain import write_explained
+from vitreous.clips.explain import run_request
+from vitreous.clips.options import OutputOptions
 from vitreous.clips.request import VideoRequest
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import named_config
 from vitreous.model.vit import ViT
 from vitreous.video.info import Frame
-from vitreous.video.options import WHOLE, VideoOptions
 from vitreous.video.stream import transform_video
 
 CLIPS = Path(os.environ.get("VITREOUS_SHARED", "../shared/data")) / "video"
@@ -240,8 +240,8 @@ def explained(clips: list[Path], folder: Path) -> list[str]:
         for suffix in (".mp4", ".webm", ".gif")[: 3 if clip.name in EVERY_FORMAT else 1]:
             names.append(clip.stem + suffix)
             if not (folder / names[-1]).exists():
-                options = VideoOptions(size=240) if suffix == ".gif" else WHOLE
-                write_explained(classifier, clip, folder / names[-1], VideoRequest(options=options))
+                output = OutputOptions(height=240 if suffix == ".gif" else None)
+                run_request(classifier, clip, folder / names[-1], VideoRequest(output=output))
                 print(names[-1], "is written", file=sys.stderr)
     return names
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from vitreous.video.info import Frame
-from vitreous.video.options import WHOLE, VideoOptions
+from vitreous.video.options import KEEP_ALL, VideoOptions
 from vitreous.video.stream import transform_video
 
 CLIPS = Path(__file__).parents[2] / "shared" / "data" / "video"
 REPORT = Path(__file__).parents[1] / "docs" / "video-properties.md"
-OUTPUTS = {".mp4": WHOLE, ".webm": WHOLE, ".gif": VideoOptions(size=120)}
+OUTPUTS = {".mp4": KEEP_ALL, ".webm": KEEP_ALL, ".gif": VideoOptions(size=120)}
 COLUMNS = ["file", "frames", "duration s", "size", "frames/s", "turn", "image", "sound", "pixels, range, matrix"]
 INTRODUCTION = """# What goes in and what comes out
 

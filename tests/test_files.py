@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from vitreous.errors import InputError
-from vitreous.files import write_text, written_beside
+from vitreous.files import atomic_write, write_text
 
 
 def test_a_file_that_is_not_finished_leaves_the_old_one(tmp_path):
     write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(ZeroDivisionError), written_beside(tmp_path / "a.txt") as temporary:
+    with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("ne")
         1 / 0  # noqa: B018
     assert (tmp_path / "a.txt").read_text() == "old"
@@ -19,7 +19,7 @@ def test_a_file_that_is_not_finished_leaves_the_old_one(tmp_path):
 
 
 def test_a_full_disk_is_said_in_one_line(tmp_path):
-    with pytest.raises(InputError, match="no space left on device"), written_beside(tmp_path / "a.txt") as temporary:
+    with pytest.raises(InputError, match="no space left on device"), atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("half")
         raise OSError(28, "No space left on device")
     assert not list(tmp_path.iterdir())
@@ -36,7 +36,7 @@ def test_a_disk_that_cannot_be_written_is_said_of_the_file_that_was_asked_for(tm
 
 
 def test_errors_about_other_files_are_passed_on(tmp_path):
-    with pytest.raises(FileNotFoundError), written_beside(tmp_path / "a.txt"):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "a.txt"):
         (tmp_path / "missing").read_text()
 
 
@@ -47,12 +47,12 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 def test_the_suffix_is_kept_and_folders_are_made(tmp_path):
-    with written_beside(tmp_path / "new" / "a.png") as temporary:
+    with atomic_write(tmp_path / "new" / "a.png") as temporary:
         assert temporary.suffix == ".png" and temporary.parent == tmp_path / "new"
         temporary.write_bytes(b"x")
     assert (tmp_path / "new" / "a.png").read_bytes() == b"x"
 
 
 def test_writing_nothing_is_a_mistake_of_ours(tmp_path):
-    with pytest.raises(AssertionError, match="nothing was written"), written_beside(tmp_path / "a.txt"):
+    with pytest.raises(AssertionError, match="nothing was written"), atomic_write(tmp_path / "a.txt"):
         pass

@@ -10,7 +10,7 @@ RECIPE = find_recipe("cifar10-quick")
 
 
 def test_what_is_given_is_set_and_the_rest_stays():
-    changed = override(RECIPE, {"model.image_size_hw": "48x64", "optimizer.betas": "0.8,0.9", "average_decay": "none"})
+    changed = override(RECIPE, {"model.image_size": "48x64", "optimizer.betas": "0.8,0.9", "average_decay": "none"})
     assert changed.model.image_size == (48, 64) and changed.optimizer.betas == (0.8, 0.9)
     assert changed.ema_decay is None and changed.model.embed_dim == RECIPE.model.embed_dim
 
@@ -18,7 +18,7 @@ def test_what_is_given_is_set_and_the_rest_stays():
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("model.image_size_hw", "48", "setting model.image_size_hw=48: give 2 values, such as 48,48$"),
+        ("model.image_size", "48", "setting model.image_size=48: give 2 values, such as 48,48$"),
         ("optimizer.betas", "0.9,0.9,0.9", "give 2 values, such as 0.9,0.9$"),
         ("learning_rate", "1e-3", "'learning_rate': did you mean optimizer.learning_rate or teacher.learning_rate[?]$"),
         ("optimizer.lr", "1", r"no setting of optimizer 'lr': choose one of \(kind, learning_rate, "),
@@ -29,7 +29,7 @@ def test_what_is_given_is_set_and_the_rest_stays():
         ("schedule.warmup", "1", "^schedule.warmup is 1.0: "),
         ("seed", "-1", "seed is -1"),
         ("augment.cutout", "32", "augment.cutout is 32: it must be less than"),
-        ("model.layer_scale", "-1", "layer_scale is -1.0: it must be above 0"),
+        ("model.init_values", "-1", "layer_scale is -1.0: it must be above 0"),
     ],
 )
 def test_what_cannot_be_set(name, value, words):

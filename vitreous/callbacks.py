@@ -1,5 +1,6 @@
 """The one callback protocol of every long-running use case: progress, notes and a request to stop."""
 
+import logging
 from dataclasses import dataclass
 
 
@@ -35,3 +36,11 @@ class Callback:
     def should_stop(self) -> bool:
         """Return True to stop at the next safe point; what is done so far is kept."""
         return False
+
+
+class LogCallback(Callback):
+    """Writes notes to the logger "vitreous", whose lines go to standard error unless logging is configured."""
+
+    def on_note(self, text: str) -> None:
+        """Log the line."""
+        logging.getLogger("vitreous").warning(text)

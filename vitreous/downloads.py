@@ -1,9 +1,8 @@
-"""Published data sets as local files: from VITREOUS_DATA, else from the cache, else downloaded once and checked.
+"""Find the files of published data sets: in VITREOUS_DATA, else in the cache, else download and verify them once.
 
-A broken download is kept as a `.part` file and resumed with an HTTP range request (RFC 9110, section 14).
+An interrupted download is kept as a `.part` file and resumed with an HTTP range request (RFC 9110, section 14).
 """
 
-import fcntl
 import hashlib
 import http.client
 import os
@@ -21,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vitreous.errors import InputError
-from vitreous.files import flush_to_disk, make_folder, reason
+from vitreous.files import flush_to_disk, make_folder, os_error_reason
 
 ATTEMPTS = 4
 BLOCK_BYTES = 1 << 18
@@ -31,7 +30,7 @@ RANGE_NOT_SATISFIABLE = 416
 
 @dataclass(frozen=True)
 class Archive:
-    """A published file: where it is, and the MD5 (hex) and size in bytes that its publisher states."""
+    """A published file: its URL, and the MD5 (hex) and size in bytes that its publisher states."""
 
     url: str
     md5: str
@@ -39,22 +38,22 @@ class Archive:
 
     @property
     def name(self) -> str:
-        """The file's name, the last part of its address."""
+        """The file's name, the last part of its URL."""
         return self.url.rpartition("/")[2]
 
 
 def cache_dir() -> Path:
-    """Where downloads and decoded images are kept: VITREOUS_CACHE, or vitreous/ in the user's cache folder."""
+    """Return the folder for downloads and decoded images: VITREOUS_CACHE, or vitreous/ in the user's cache folder."""
     if own := os.environ.get("VITREOUS_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitreous"
 
 
 def user_data_dir(dataset: str) -> Path | None:
-    """The folder of `dataset` in the user's own VITREOUS_DATA, or None where that is not set or holds no such folder.
+    """Return the folder of `dataset` in the user's VITREOUS_DATA, or None if it is not set or has no such folder.
 
     Raises:
-        InputError: VITREOUS_DATA names no folder.
+        InputError: VITREOUS_DATA is not a folder.
     """
     root = os.environ.get("VITREOUS_DATA")
     if not root:
@@ -66,9 +65,12 @@ def user_data_dir(dataset: str) -> Path | None:
 
 
 def fetch_cached(archive: Archive, dataset: str) -> Path:
-    """The path of `archive`: the user's own file (packed, or unpacked from .gz), the cached one, or a new download.
+    """Return the path of `archive`: the user's own file (also decompressed from .gz), the cached one, or a download.
 
-    A file that the user put there is taken as it is; a download has the published checksum.
+    The user's own file is not verified. A download is, against the published checksum.
+
+    Raises:
+        InputError: as `fetch`.
     """
     cached = cache_dir() / dataset
     for folder in filter(None, (user_data_dir(dataset), cached)):
@@ -79,81 +81,94 @@ def fetch_cached(archive: Archive, dataset: str) -> Path:
 
 
 def fetch(archive: Archive, folder: Path, wait: Callable[[float], object] = time.sleep) -> Path:
-    """Download `archive` into `folder` unless it is there; `wait` is called with the seconds to pause before a retry.
+    """Download `archive` into `folder` unless it is there, and return its path.
+
+    Args:
+        archive: the file.
+        folder: made if it doesn't exist.
+        wait: called with the seconds to pause before a retry.
 
     Raises:
         InputError: it can't be downloaded or written, or is not the published file.
     """
     make_folder(folder)
     target = folder / archive.name
-    with locked(folder / f".{archive.name}.lock"):
+    with file_lock(folder / f".{archive.name}.lock"):
         if not target.exists():
             part = folder / f"{archive.name}.part"
-            download(archive, part, wait)
-            check(archive, part)
-            with writing(target):
+            _download(archive, part, wait)
+            _verify_checksum(archive, part)
+            with _write_errors_as_input_errors(target):
                 flush_to_disk(part)
                 part.replace(target)
     return target
 
 
 @contextmanager
-def locked(path: Path) -> Generator[None]:
-    """Let one process at a time into the block: the workers of a run all want the same file."""
-    with writing(path):
-        file = path.open("w")
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def file_lock(path: Path) -> Generator[None]:
+    """Let one process or thread at a time into the block: the workers of a run all want the same file.
+
+    Raises:
+        InputError: the lock file can't be written.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(path, thread_local=False)
+    with _write_errors_as_input_errors(path):
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager
-def writing(path: Path) -> Generator[None]:
-    """Turn the system's refusal to write `path` into one line."""
+def _write_errors_as_input_errors(path: Path) -> Generator[None]:
+    """Turn an operating system error on writing `path` into one line."""
     try:
         yield
     except OSError as error:
-        raise InputError(f"can't write {path}: {reason(error)}") from error
+        raise InputError(f"can't write {path}: {os_error_reason(error)}") from error
 
 
-def download(archive: Archive, part: Path, wait: Callable[[float], object]) -> None:
-    """Bring `part` to the archive's full length, going on where it ended, in at most ATTEMPTS connections."""
-    with progress_bar(archive) as show:
+def _download(archive: Archive, part: Path, wait: Callable[[float], object]) -> None:
+    """Extend `part` to the archive's full length, from where it ended, in at most ATTEMPTS connections."""
+    with _progress_bar(archive) as show:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                receive(archive, part, show)
+                _receive(archive, part, show)
                 return
             except (OSError, http.client.HTTPException) as error:
-                if attempt == ATTEMPTS or is_final(error):
-                    raise InputError(refusal(archive, part.parent, error)) from error
+                if attempt == ATTEMPTS or _is_permanent(error):
+                    raise _failed(archive, part.parent, error) from error
                 if getattr(error, "code", None) == RANGE_NOT_SATISFIABLE:
                     part.unlink()
                 wait(2.0 ** (attempt - 1))
 
 
-def receive(archive: Archive, part: Path, show: Callable[[int], object]) -> None:
-    """Make one connection and append to `part` what it brings; a server that knows no ranges is read from the start."""
+def _receive(archive: Archive, part: Path, show: Callable[[int], object]) -> None:
+    """Open one connection and append its content to `part`; a server without ranges is read from the start."""
     have = part.stat().st_size if part.exists() else 0
     if have >= archive.size_bytes:
         return
     headers = {"User-Agent": "vitreous"} | ({"Range": f"bytes={have}-"} if have else {})
-    with open_address(urllib.request.Request(archive.url, headers=headers)) as response:
+    with _open_url(urllib.request.Request(archive.url, headers=headers)) as response:
         resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
         have = have if resumed else 0
         end = have + int(response.headers.get("Content-Length") or archive.size_bytes - have)
-        with writing(part):
+        with _write_errors_as_input_errors(part):
             file = part.open("ab" if resumed else "wb", buffering=0)
         with file:
             while have <= archive.size_bytes and (block := response.read(BLOCK_BYTES)):
-                append(file, block, part)
+                _append(file, block, part)
                 have += len(block)
                 show(have)
     if have < end:
         raise ConnectionError(f"the connection closed after {have} of {end} bytes")
 
 
-def open_address(request: urllib.request.Request) -> http.client.HTTPResponse:
-    """Open a connection; a refusing answer is raised with its own connection closed."""
+def _open_url(request: urllib.request.Request) -> http.client.HTTPResponse:
+    """Open a connection, and close it if the server refuses."""
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
@@ -161,34 +176,34 @@ def open_address(request: urllib.request.Request) -> http.client.HTTPResponse:
         raise
 
 
-def append(file: RawIOBase, block: bytes, path: Path) -> None:
-    """Write the whole block, or say in one line why not (an unbuffered file may take only a part at a time)."""
+def _append(file: RawIOBase, block: bytes, path: Path) -> None:
+    """Write the whole block; an unbuffered file may take only a part at a time."""
     rest = memoryview(block)
-    with writing(path):
+    with _write_errors_as_input_errors(path):
         while rest:
             rest = rest[file.write(rest) :]
 
 
-def is_final(error: Exception) -> bool:
-    """Whether trying again is useless: the server has refused for good, or there is no network to find it on."""
+def _is_permanent(error: Exception) -> bool:
+    """Whether a retry is useless: the server has refused for good, or its name can't be resolved."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code < 500 and error.code not in (408, RANGE_NOT_SATISFIABLE, 429)
     return isinstance(getattr(error, "reason", None), socket.gaierror)
 
 
-def refusal(archive: Archive, folder: Path, error: Exception) -> str:
-    """One line for a download that failed: why, and how to do without it."""
+def _failed(archive: Archive, folder: Path, error: Exception) -> InputError:
+    """Say in one line why a download failed, and how to do without it."""
     cause = getattr(error, "reason", None) or error
-    words = reason(cause) if isinstance(cause, OSError) else str(cause)
+    detail = os_error_reason(cause) if isinstance(cause, OSError) else str(cause)
     code = f"{error.code} " if isinstance(error, urllib.error.HTTPError) else ""
-    return (
-        f"can't download {archive.url}: {code}{words}; fetch it by other means and put it into {folder}, "
+    return InputError(
+        f"can't download {archive.url}: {code}{detail}; fetch it by other means and put it into {folder}, "
         f"or set VITREOUS_DATA=DIR and put it into DIR/{folder.name}"
     )
 
 
-def check(archive: Archive, part: Path) -> None:
-    """Remove a download that is not the published file, and say so."""
+def _verify_checksum(archive: Archive, part: Path) -> None:
+    """Remove a download that is not the published file, and raise InputError."""
     with part.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != archive.md5:
@@ -197,8 +212,8 @@ def check(archive: Archive, part: Path) -> None:
 
 
 @contextmanager
-def progress_bar(archive: Archive) -> Generator[Callable[[int], object]]:
-    """Yield a function that shows how many bytes have come, on a terminal's standard error and nowhere else."""
+def _progress_bar(archive: Archive) -> Generator[Callable[[int], object]]:
+    """Yield a function that shows the number of bytes received, if standard error is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:

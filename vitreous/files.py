@@ -10,7 +10,7 @@ from vitreous.errors import InputError
 
 
 @contextmanager
-def written_beside(path: Path | str) -> Generator[Path]:
+def atomic_write(path: Path | str) -> Generator[Path]:
     """Yield a temporary path in the folder of `path`; on success move it to `path`, on any error remove it.
 
     The temporary name keeps the suffix, so that writers which choose a format by suffix work unchanged.
@@ -31,7 +31,7 @@ def written_beside(path: Path | str) -> Generator[Path]:
         flush_to_disk(target.parent)
     except OSError as error:
         if error.filename is None or str(temporary.name) in str(error.filename) or error.filename == str(target):
-            raise InputError(f"can't write {target}: {reason(error)}") from error
+            raise InputError(f"can't write {target}: {os_error_reason(error)}") from error
         raise
     finally:
         with suppress(OSError):  # a disk that can't be written: what is told is the error that led here
@@ -43,12 +43,12 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"can't make the folder {folder}: {reason(error)}") from error
+        raise InputError(f"can't make the folder {folder}: {os_error_reason(error)}") from error
 
 
 def write_text(path: Path | str, text: str) -> None:
     """Write `text` (UTF-8) to `path`, whole or not at all."""
-    with written_beside(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -61,7 +61,7 @@ def flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def reason(error: OSError) -> str:
+def os_error_reason(error: OSError) -> str:
     """The system's own words for an error, in lower case: "no space left on device"."""
     return (error.strerror or str(error)).lower()
 

@@ -1,4 +1,4 @@
-"""Where the files of a model or a data set lie: a folder, or a repository of the Hugging Face hub, fetched once."""
+"""Find the files of a model or a data set, in a folder or in a repository of the Hugging Face hub."""
 
 import hashlib
 import json
@@ -10,14 +10,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from vitreous.downloads import cache_dir
 from vitreous.errors import InputError
-from vitreous.files import reason, write_text
+from vitreous.files import os_error_reason, write_text
 
-AT_ONCE = 8  # files fetched at the same time
-MOST_BARS = 16  # of more files than that no single one shows its progress
+if TYPE_CHECKING:
+    from huggingface_hub.utils import tqdm
+
+PARALLEL_DOWNLOADS = 8
+MAX_PROGRESS_BARS = 16
+"""With more files than this, none shows a progress bar."""
 
 
 class Repository(Protocol):
@@ -25,127 +29,136 @@ class Repository(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name that messages use."""
         ...
 
     def find(self, name: str) -> Path | None:
-        """The path of a file, or None where the repository has none of that name."""
+        """Return the path of a file, or None if the repository has no such file."""
         ...
 
 
 @dataclass(frozen=True)
 class LocalRepository:
-    """A folder that holds what a hub's repository would."""
+    """A folder that is laid out like a repository of the hub."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name that messages use."""
         return str(self.path)
 
     def find(self, name: str) -> Path | None:
-        """The path of a file, or None where there is none of that name."""
+        """Return the path of a file, or None if the folder has no such file."""
         return self.path / name if (self.path / name).is_file() else None
 
-    def files(self) -> tuple["LocalRepository", tuple[str, ...]]:
-        """This folder, and the names of the files in it and below it, without hidden ones, sorted."""
+    def list_files(self) -> tuple["LocalRepository", tuple[str, ...]]:
+        """Return this folder, and the sorted names of the files in it and below it, without hidden ones."""
         paths = (path for path in self.path.rglob("*") if path.is_file())
-        return self, seen(path.relative_to(self.path).as_posix() for path in paths)
+        return self, _without_hidden(path.relative_to(self.path).as_posix() for path in paths)
 
     def find_all(self, names: Sequence[str]) -> list[Path]:
-        """The paths of files that are there."""
+        """Return the paths of files that exist."""
         return [self.path / name for name in names]
 
 
 @dataclass(frozen=True)
 class HubRepository:
-    """A repository on the Hugging Face hub. HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE count as usual."""
+    """A repository on the Hugging Face hub. HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE have their usual effect.
+
+    Attributes:
+        id: owner and name, "facebook/dinov2-small".
+        revision: a branch, tag or commit; the main branch if None.
+        repo_type: "model" or "dataset".
+    """
 
     id: str
-    """Owner and name, "facebook/dinov2-small"."""
     revision: str | None = None
-    """Branch, tag or commit; the main branch if None."""
-    kind: Literal["model", "dataset"] = "model"
+    repo_type: Literal["model", "dataset"] = "model"
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name that messages use."""
         is_commit = self.revision is None or re.fullmatch("[0-9a-f]{40}", self.revision)
         return self.id if is_commit else f"{self.id}@{self.revision}"
 
     def find(self, name: str) -> Path | None:
-        """The path of a file in the cache, downloaded once, or None where the repository has none of that name.
+        """Return the path of a file in the cache, downloaded once, or None if the repository has no such file.
 
         Raises:
-            InputError: there is no such repository or revision, access is refused, there is no network and the cache
-                doesn't have it, or the cache can't be written.
+            InputError: there is no such repository or revision, access is refused, there is no network and the file
+                is not cached, or the cache can't be written.
         """
-        return self._fetched(name, bar=True) if self._online else self._cached(name)
+        return self._download(name, bar=True) if self._online else self._cached(name)
 
     def list_files(self) -> tuple["HubRepository", tuple[str, ...]]:
-        """This repository at the commit where it stands now, and the names of its files, without hidden ones, sorted.
+        """Return this repository at its current commit, and the sorted names of its files, without hidden ones.
 
-        Where the hub can't be reached they are those of the last time.
+        Without a network, both are those of the last time.
 
         Raises:
             InputError: there is no such repository or revision, access is refused, or there is no network and the
-                names were never asked for before.
+                files were never listed before.
         """
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
-        kept = cache_dir() / "hub" / f"{hashlib.sha256(repr(self).encode()).hexdigest()[:32]}.json"
         try:
-            commit = HfApi().repo_info(self.id, repo_type=self.kind, revision=self.revision, timeout=10).sha
-            names = seen(HfApi().list_repo_files(self.id, repo_type=self.kind, revision=commit))
+            commit = HfApi().repo_info(self.id, repo_type=self.repo_type, revision=self.revision, timeout=10).sha
+            names = _without_hidden(HfApi().list_repo_files(self.id, repo_type=self.repo_type, revision=commit))
         except (HTTPError, OfflineModeIsEnabled) as error:
             if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
-                raise self._refusal(error) from None
-            commit, names = self._seen_before(kept)
+                raise self._as_input_error(error) from None
+            commit, names = self._cached_listing()
         except (OSError, ValueError) as error:
-            raise self._refusal(error) from None
+            raise self._as_input_error(error) from None
         else:
-            with suppress(InputError):  # a full disk: it is needed only where there will be no network
-                write_text(kept, json.dumps([commit, names]))
+            with suppress(InputError):  # on a full disk: the listing is needed only where there is no network
+                write_text(self._listing_path, json.dumps([commit, names]))
         return replace(self, revision=commit), tuple(names)
 
     def find_all(self, names: Sequence[str]) -> list[Path]:
-        """The paths of files in the cache, several downloaded at a time.
+        """Return the paths of files in the cache; several are downloaded at a time.
 
         Raises:
-            InputError: as `find`, and where the repository lacks one of them.
+            InputError: as `find`, and if the repository lacks one of them.
         """
         online = self._online
 
         def path_of(name: str) -> Path:
-            path = self._fetched(name, bar=len(names) <= MOST_BARS) if online else self._cached(name)
+            path = self._download(name, bar=len(names) <= MAX_PROGRESS_BARS) if online else self._cached(name)
             if path is None:
                 raise InputError(f"{self.name} lacks {name}, which it lists: try again")
             return path
 
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
             return list(pool.map(path_of, names))
 
-    def _fetched(self, name: str, *, bar: bool) -> Path | None:
-        """A file's path in the cache, downloaded once, or None where there is none; with or without a progress bar."""
+    def _download(self, name: str, *, bar: bool) -> Path | None:
+        """Return a file's path in the cache, downloaded once, or None if there is no such file."""
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, HTTPError
 
         try:
             path = hf_hub_download(
-                self.id, name, repo_type=self.kind, revision=self.revision, tqdm_class=_progress_bar(shown=bar)
+                self.id, name, repo_type=self.repo_type, revision=self.revision, tqdm_class=_progress_bar(shown=bar)
             )
         except EntryNotFoundError:
             return None
         except (HTTPError, OSError, ValueError) as error:
-            raise self._refusal(error) from None
+            raise self._as_input_error(error) from None
         return Path(path)
 
-    def _seen_before(self, kept: Path) -> tuple[str, list[str]]:
-        """The commit and the names that `files` gave the last time."""
+    @property
+    def _listing_path(self) -> Path:
+        """The file that keeps the last listing. Its name is the one that version 0.1 gave it."""
+        key = f"HubRepository(id={self.id!r}, revision={self.revision!r}, kind={self.repo_type!r})"
+        return cache_dir() / "hub" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+    def _cached_listing(self) -> tuple[str, list[str]]:
+        """Return the commit and the names that `list_files` found the last time."""
         try:
-            commit, names = json.loads(kept.read_text(encoding="utf-8"))
+            commit, names = json.loads(self._listing_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise InputError(
                 f"can't reach the Hugging Face hub for {self.name}, and it was not downloaded before: "
@@ -155,29 +168,29 @@ class HubRepository:
 
     @cached_property
     def _online(self) -> bool:
-        """Whether the hub can be asked. Found with one request, as the client would try for 20 seconds in vain."""
+        """Whether the hub can be reached, found with one request: the client itself would retry for 20 seconds."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
         from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
         try:
-            get_hf_file_metadata(hf_hub_url(self.id, "config.json", repo_type=self.kind, revision=self.revision))
+            get_hf_file_metadata(hf_hub_url(self.id, "config.json", repo_type=self.repo_type, revision=self.revision))
         except EntryNotFoundError:
             return True
         except HfHubHTTPError as error:
             if error.response.status_code >= 500:
                 return False
-            raise self._refusal(error) from None
+            raise self._as_input_error(error) from None
         except (HTTPError, OfflineModeIsEnabled):
             return False
         except (OSError, ValueError) as error:
-            raise self._refusal(error) from None
+            raise self._as_input_error(error) from None
         return True
 
     def _cached(self, name: str) -> Path | None:
-        """The path of a file that was downloaded before, or None where it was then found not to exist."""
+        """Return the path of a file that was downloaded before, or None if the repository was found to lack it."""
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(self.id, name, revision=self.revision, repo_type=self.kind)
+        found = try_to_load_from_cache(self.id, name, revision=self.revision, repo_type=self.repo_type)
         if found is None:
             raise InputError(
                 f"can't reach the Hugging Face hub for {self.name}, and its {name} was not downloaded before: "
@@ -185,8 +198,8 @@ class HubRepository:
             )
         return Path(found) if isinstance(found, str) else None
 
-    def _refusal(self, error: Exception) -> InputError:
-        """One line for what the hub's client raises."""
+    def _as_input_error(self, error: Exception) -> InputError:
+        """Say in one line what an exception of the hub's client means."""
         from huggingface_hub.errors import (
             GatedRepoError,
             HfHubHTTPError,
@@ -196,33 +209,34 @@ class HubRepository:
         )
 
         if isinstance(error, GatedRepoError):
-            said = "is gated: accept its terms on its page, then run 'hf auth login' or set HF_TOKEN"
+            problem = "is gated: accept its terms on its page, then run 'hf auth login' or set HF_TOKEN"
         elif isinstance(error, RepositoryNotFoundError):
-            said = "is not on the Hugging Face hub, or is private: check the name, or set HF_TOKEN"
+            problem = "is not on the Hugging Face hub, or is private: check the name, or set HF_TOKEN"
         elif isinstance(error, RevisionNotFoundError):
-            said = f"does not exist: {self.id} has no revision '{self.revision}'"
+            problem = f"does not exist: {self.id} has no revision '{self.revision}'"
         elif isinstance(error, HFValidationError):
-            said = "is no name of a repository: write OWNER/NAME"
+            problem = "is not a valid repository name: write OWNER/NAME"
         elif isinstance(error, HfHubHTTPError):
-            said = f"was refused by the Hugging Face hub: {error.response.status_code} {error.response.reason_phrase}"
+            response = error.response
+            problem = f"was refused by the Hugging Face hub: {response.status_code} {response.reason_phrase}"
         elif isinstance(error, OSError):
-            said = f"can't be downloaded: {error.filename or 'its files'}: {reason(error)}"
+            problem = f"can't be downloaded: {error.filename or 'its files'}: {os_error_reason(error)}"
         else:
-            said = f"can't be downloaded: {' '.join(str(error).split())}"
-        return InputError(f"{self.name} {said}")
+            problem = f"can't be downloaded: {' '.join(str(error).split())}"
+        return InputError(f"{self.name} {problem}")
 
 
-def seen(names: Iterable[str]) -> tuple[str, ...]:
-    """The names that don't begin with a dot, nor does one of their folders, sorted."""
+def _without_hidden(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the sorted names of files that neither begin with a dot nor are in a folder that does."""
     return tuple(sorted(name for name in names if not any(part.startswith(".") for part in name.split("/"))))
 
 
-def _progress_bar(*, shown: bool) -> Any:
-    """The hub client's own progress bar, which shows on a terminal only."""
+def _progress_bar(*, shown: bool) -> "type[tqdm]":
+    """Return the hub client's own progress bar, shown on a terminal only."""
     from huggingface_hub.utils import tqdm
 
     class TerminalBar(tqdm):
-        """Hidden where standard error is no terminal."""
+        """Hidden if standard error is not a terminal."""
 
         def __init__(self, *args: object, **options: object) -> None:
             super().__init__(*args, **options | {"disable": not (shown and sys.stderr.isatty())})

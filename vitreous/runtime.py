@@ -13,16 +13,16 @@ from vitreous.errors import InputError, unknown
 PRECISIONS = ("auto", "bf16", "fp32")
 
 
-def find_device(name: str = "auto") -> torch.device:
+def select_device(name: str = "auto") -> torch.device:
     """The device to compute on: the one named, or a GPU (the first; under torchrun each process its own), or the
     processor.
 
-    >>> find_device("cpu")
+    >>> select_device("cpu")
     device(type='cpu')
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and processes() > 1:
+    if name == "cuda" and world_size() > 1:
         name = f"cuda:{local_rank()}"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise unknown("device", name, ["auto", "cpu", "cuda", "cuda:0"])
@@ -32,22 +32,22 @@ def find_device(name: str = "auto") -> torch.device:
     return device
 
 
-def processes() -> int:
+def world_size() -> int:
     """How many processes run this program together, as torchrun tells them."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
     """Which of them this is; the first is 0."""
-    return int(os.environ.get("RANK", "0")) if processes() > 1 else 0
+    return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
 
 
 def local_rank() -> int:
     """Which of those on this host this is; the first is 0."""
-    return int(os.environ.get("LOCAL_RANK", "0")) if processes() > 1 else 0
+    return int(os.environ.get("LOCAL_RANK", "0")) if world_size() > 1 else 0
 
 
-def restarts() -> int:
+def restart_count() -> int:
     """How often torchrun (--max-restarts) has started this program again after a failure."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 

@@ -28,8 +28,8 @@ PIXELS = Preprocessing((32, 48), "squash", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 8)
 MODELS = {
     "plain": PLAIN,
     "features": replace(PLAIN, num_classes=0),
-    "mean": replace(PLAIN, global_pool="mean"),
-    "square-mean": replace(PLAIN, image_size=(32, 32), global_pool="mean"),
+    "mean": replace(PLAIN, global_pool="avg"),
+    "square-mean": replace(PLAIN, image_size=(32, 32), global_pool="avg"),
     "sequence": replace(PLAIN, global_pool="attention"),
     "scaled": SCALED,
     "scaled-features": replace(SCALED, num_classes=0),
@@ -170,7 +170,7 @@ def test_what_a_user_changed_in_their_words_counts(here):
 
 
 def test_names_of_a_head_in_clips_form_come_back(here):
-    config = replace(SCALED, layer_scale=None, pre_norm=True, norm_eps=1e-5)
+    config = replace(SCALED, init_values=None, pre_norm=True, norm_eps=1e-5)
     classifier = save(config, here / "run")
     torch.nn.init.zeros_(classifier.vit.head.bias)
     torch.nn.init.zeros_(classifier.vit.patch_embed.proj.bias)

@@ -17,7 +17,7 @@ from runs import make_folder, tiny_recipe
 from vitreous.cli import run
 from vitreous.data.read_options import ReadOptions
 from vitreous.data.sources import load_train_validation
-from vitreous.diagnostics.test_set import open_test_set
+from vitreous.diagnostics.evaluation_set import open_evaluation_set
 from vitreous.errors import InputError
 from vitreous.imaging.reading import open_image
 from vitreous.recipes import RECIPES
@@ -232,7 +232,7 @@ def test_a_run_that_skips_resumes_to_the_same_bytes_from_the_cache_or_from_memor
 def test_a_cropping_run_sees_the_same_at_evaluation_as_on_an_image(photos, tmp_path):
     recipe = replace(tiny_recipe(photos, epochs=1), resize_mode="crop")
     train(replace(recipe, model=replace(recipe.model, image_size=(12, 12))), tmp_path / "run")
-    exam = open_test_set(tmp_path / "run", None, "test", "cpu")
+    exam = open_evaluation_set(tmp_path / "run", None, "test", "cpu")
     assert exam.classifier.preprocessing.resize_mode == "crop"
     for path, shown in zip(sorted((photos / "test").rglob("*.png")), exam.images.images_u8, strict=True):
         assert np.array_equal(shown.permute(1, 2, 0).numpy(), np.asarray(open_image(path))[:, 4:16])

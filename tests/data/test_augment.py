@@ -103,5 +103,5 @@ def test_batches_come_where_they_are_wanted_and_the_images_stay():
 
 def test_statistics_counted_in_parts_are_those_of_the_whole(monkeypatch):
     whole = channel_statistics(make_images())
-    monkeypatch.setattr(statistics, "COUNTED_AT_ONCE", 3)
+    monkeypatch.setattr(statistics, "CHUNK", 3)
     assert channel_statistics(make_images()) == whole

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitreous.data.cifar import LAYOUTS, load_cifar
+from vitreous.data.cifar import CIFAR_ARCHIVES, load_cifar
 from vitreous.errors import InputError
 
 NAMES = {"cifar10": ("airplane", "cat", "dog"), "cifar100": ("apple", "aquarium_fish", "baby")}
 PER_FILE = 3
 
 
-def tiny_archive(dataset: str, root: Path, *, left_out: str = "") -> tuple[np.ndarray, np.ndarray, Path]:
+def tiny_archive(dataset: str, root: Path, *, without: str = "") -> tuple[np.ndarray, np.ndarray, Path]:
     """Write the archive of a data set with 3 images a file; return all its training images and labels."""
-    layout = LAYOUTS[dataset]
+    layout = CIFAR_ARCHIVES[dataset]
     random = np.random.default_rng(7)
     contents = {layout.names_member: "\n".join(NAMES[dataset]).encode() + b"\n\n", "readme.html": b"<p>"}
     images, labels = [], []
@@ -34,7 +34,7 @@ def tiny_archive(dataset: str, root: Path, *, left_out: str = "") -> tuple[np.nd
     path.parent.mkdir(parents=True)
     with tarfile.open(path, "w:gz") as archive:
         for name, content in contents.items():
-            if name != left_out:
+            if name != without:
                 entry = tarfile.TarInfo(f"cifar-binary/{name}")
                 entry.size = len(content)
                 archive.addfile(entry, io.BytesIO(content))
@@ -46,7 +46,7 @@ def own_data(tmp_path, monkeypatch):
     monkeypatch.setenv("VITREOUS_DATA", str(tmp_path))
 
 
-@pytest.mark.parametrize("dataset", LAYOUTS)
+@pytest.mark.parametrize("dataset", CIFAR_ARCHIVES)
 def test_images_labels_and_names_are_read_in_order(dataset, tmp_path):
     images, labels, _ = tiny_archive(dataset, tmp_path)
     loaded = load_cifar(dataset, "train")
@@ -55,7 +55,7 @@ def test_images_labels_and_names_are_read_in_order(dataset, tmp_path):
     assert len(load_cifar(dataset, "test")) == PER_FILE
 
 
-def test_an_unpacked_archive_is_read_too(tmp_path):
+def test_a_decompressed_archive_is_read(tmp_path):
     images, _, path = tiny_archive("cifar10", tmp_path)
     path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
     path.unlink()
@@ -63,7 +63,7 @@ def test_an_unpacked_archive_is_read_too(tmp_path):
 
 
 def test_a_missing_member_is_named(tmp_path):
-    tiny_archive("cifar10", tmp_path, left_out="data_batch_3.bin")
+    tiny_archive("cifar10", tmp_path, without="data_batch_3.bin")
     with pytest.raises(InputError, match=r"cifar-10-binary.tar.gz lacks data_batch_3.bin"):
         load_cifar("cifar10", "train")
 
@@ -79,7 +79,7 @@ def test_a_truncated_archive_is_one_line(keep, tmp_path):
 
 def test_records_of_another_length_are_refused(tmp_path, monkeypatch):
     _, _, path = tiny_archive("cifar10", tmp_path)
-    path.rename(path.with_name(LAYOUTS["cifar100"].archive.name))
+    path.rename(path.with_name(CIFAR_ARCHIVES["cifar100"].archive.name))
     with tarfile.open(path, "w:gz") as archive:
         for name, content in {"batches.meta.txt": b"a\nb", "test_batch.bin": b"\0" * 3074}.items():
             entry = tarfile.TarInfo(name)

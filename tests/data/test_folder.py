@@ -1,4 +1,4 @@
-"""Folders of one's own images."""
+"""Folders of images, one folder a class."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vitreous.data.folder import SUFFIXES, has_validation, list_images, load_folder, load_training_folder, skipped_files
+from vitreous.data.folder import IMAGE_EXTENSIONS, open_image_folder
+from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions
 from vitreous.errors import InputError
 from vitreous.imaging.reading import FORMATS
@@ -30,26 +31,32 @@ def flat(tmp_path):
 
 
 @pytest.fixture
-def parted(tmp_path):
-    for seed, part in enumerate(["train", "test", "val"]):
-        add_images(tmp_path / "photos" / part / "cat", 3 + seed, seed)
-        add_images(tmp_path / "photos" / part / "dog", 2, seed + 10)
+def with_splits(tmp_path):
+    for seed, split in enumerate(["train", "test", "val"]):
+        add_images(tmp_path / "photos" / split / "cat", 3 + seed, seed)
+        add_images(tmp_path / "photos" / split / "dog", 2, seed + 10)
     return tmp_path / "photos"
+
+
+def load(
+    folder: Path, split: str, image_size: tuple[int, int] | None = None, options: ReadOptions | None = None
+) -> ImageSet:
+    return open_image_folder(folder).load(split, image_size, options or ReadOptions())
 
 
 def contents(images) -> set[bytes]:
     return {image.numpy().tobytes() for image in images.images_u8}
 
 
-def refused(folder: Path, part: str = "train", size_hw=(6, 9)) -> str:
+def error_of(folder: Path, split: str = "train", size_hw=(6, 9)) -> str:
     with pytest.raises(InputError) as caught:
-        load_folder(folder, part, size_hw)
+        load(folder, split, size_hw)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_a_simple_folder_is_divided_without_overlap(flat):
-    train, test = load_folder(flat, "train"), load_folder(flat, "test")
+def test_a_folder_without_splits_is_split_without_overlap(flat):
+    train, test = load(flat, "train"), load(flat, "test")
     assert train.class_names == test.class_names == ("cat", "dog")
     assert train.images_u8.shape[1:] == (3, 6, 9)
     assert len(train) + len(test) == 70 and 3 <= len(test) <= 20
@@ -58,197 +65,199 @@ def test_a_simple_folder_is_divided_without_overlap(flat):
 
 
 def test_pixels_and_labels_belong_together(flat):
-    train = load_folder(flat, "train")
+    train = load(flat, "train")
     for label, name in enumerate(train.class_names):
         own = {np.asarray(Image.open(path)).transpose(2, 0, 1).tobytes() for path in (flat / name).iterdir()}
         assert contents(train.select(torch.nonzero(train.labels == label)[:, 0])) <= own
 
 
-def test_an_image_keeps_its_part_when_others_come_and_names_change(flat):
-    before = contents(load_folder(flat, "test"))
+def test_an_image_stays_in_its_split_when_others_are_added_or_renamed(flat):
+    before = contents(load(flat, "test"))
     for path in (flat / "cat").iterdir():
         path.rename(path.with_name(f"renamed-{path.name}"))
     add_images(flat / "dog" / "more", 25, seed=3)
-    after = load_folder(flat, "test")
+    after = load(flat, "test")
     assert before <= contents(after)
-    assert len(after) + len(load_folder(flat, "train")) == 95
+    assert len(after) + len(load(flat, "train")) == 95
 
 
-def test_folders_of_their_own_are_kept_apart(parted):
-    assert [len(load_folder(parted, part)) for part in ("train", "test", "validation")] == [5, 6, 7]
-    assert has_validation(parted)
-    shutil.rmtree(parted / "val")
-    assert not has_validation(parted)
+def test_split_folders_are_the_splits(with_splits):
+    assert [len(load(with_splits, split)) for split in ("train", "test", "validation")] == [5, 6, 7]
+    assert open_image_folder(with_splits).has_validation
+    shutil.rmtree(with_splits / "val")
+    assert not open_image_folder(with_splits).has_validation
 
 
 def test_a_class_may_be_called_train(tmp_path):
     add_images(tmp_path / "train", 30, seed=1)
     add_images(tmp_path / "car", 30, seed=2)
-    assert load_folder(tmp_path, "train").class_names == ("car", "train")
-    assert not has_validation(tmp_path)
+    assert load(tmp_path, "train").class_names == ("car", "train")
+    assert not open_image_folder(tmp_path).has_validation
 
 
-def test_images_of_any_size_are_fitted(flat):
+def test_images_of_any_size_are_resized(flat):
     add_images(flat / "cat", 3, seed=5, size_hw=(50, 20))
-    assert load_folder(flat, "train", (8, 12)).images_u8.shape[1:] == (3, 8, 12)
-    assert "name one size" in refused(flat, size_hw=None)
+    assert load(flat, "train", (8, 12)).images_u8.shape[1:] == (3, 8, 12)
+    assert "give one size for all" in error_of(flat, size_hw=None)
 
 
-def test_other_files_are_passed_over(flat):
+def test_other_files_are_ignored(flat):
     (flat / "README.md").write_text("about")
     (flat / "cat" / "notes.txt").write_text("about")
     (flat / ".cache").mkdir()
-    assert load_folder(flat, "train").class_names == ("cat", "dog")
+    assert load(flat, "train").class_names == ("cat", "dog")
 
 
-def test_every_ending_of_what_is_decoded_is_known():
+def test_every_extension_of_a_decodable_format_is_an_image():
     Image.init()
-    readable = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
-    assert readable <= SUFFIXES and SUFFIXES - readable <= {".avif", ".avifs", ".mpo"}
+    readable = {extension for extension, name in Image.registered_extensions().items() if name in FORMATS}
+    assert readable <= IMAGE_EXTENSIONS and IMAGE_EXTENSIONS - readable <= {".avif", ".avifs", ".mpo"}
 
 
-def test_less_usual_endings_are_images(flat):
-    for ending in ("jfif", "JP2", "pbm"):
+def test_unusual_extensions_are_images(flat):
+    for extension in ("jfif", "JP2", "pbm"):
         image = Image.fromarray(np.zeros((6, 9, 3), np.uint8))
-        image.convert("1" if ending == "pbm" else "RGB").save(flat / "cat" / f"more.{ending}")
-    count = len(load_folder(flat, "train")) + len(load_folder(flat, "test"))
-    assert count == 73 and skipped_files(flat) == []
+        image.convert("1" if extension == "pbm" else "RGB").save(flat / "cat" / f"more.{extension}")
+    count = len(load(flat, "train")) + len(load(flat, "test"))
+    assert count == 73 and open_image_folder(flat).skipped_files() == []
 
 
-def test_files_in_no_part_are_named_and_noted(parted):
-    (parted / "README.md").touch()
-    (parted / "loose.png").touch()
-    (parted / "train" / "cat" / ".DS_Store").touch()
-    (parted / "train" / "loose.jpg").touch()
+def test_files_in_no_split_are_listed_and_noted(with_splits):
+    (with_splits / "README.md").touch()
+    (with_splits / "loose.png").touch()
+    (with_splits / "train" / "cat" / ".DS_Store").touch()
+    (with_splits / "train" / "loose.jpg").touch()
     for name in ("1.heic", "2.HEIC", "3", "more/4.heic"):
-        (parted / "train" / "cat" / name).parent.mkdir(exist_ok=True)
-        (parted / "train" / "cat" / name).touch()
-    add_images(parted / "valid" / "cat", 2, 1)
-    shutil.rmtree(parted / "test" / "dog")  # of no concern to training
-    names = [path.relative_to(parted).as_posix() for path in skipped_files(parted)]
+        (with_splits / "train" / "cat" / name).parent.mkdir(exist_ok=True)
+        (with_splits / "train" / "cat" / name).touch()
+    add_images(with_splits / "valid" / "cat", 2, 1)
+    shutil.rmtree(with_splits / "test" / "dog")  # has no effect on training
+    names = [path.relative_to(with_splits).as_posix() for path in open_image_folder(with_splits).skipped_files()]
     assert names == [
         "loose.png", "train/cat/1.heic", "train/cat/2.HEIC", "train/cat/3", "train/cat/more/4.heic", "train/loose.jpg",
         "valid/cat/000.png", "valid/cat/001.png",
     ]  # fmt: skip
     notes = []
-    load_training_folder(parted, None, ReadOptions(on_note=notes.append), 0.0)
-    assert notes == [f"8 file(s) in {parted} are left out: .heic 3, .png 3, .jpg 1, none 1; `vitreous data` names them"]
+    open_image_folder(with_splits).load_train_validation(None, 0.0, ReadOptions(on_note=notes.append))
+    assert notes == [
+        f"8 file(s) in {with_splits} are skipped: .heic 3, .png 3, .jpg 1, none 1; `vitreous data` lists them"
+    ]
 
 
-def test_a_class_of_other_files_says_of_which(flat):
+def test_an_error_names_the_extensions_in_a_class_without_images(flat):
     for name in ("zebra/1.heic", "zebra/2.heic"):
         (flat / name).parent.mkdir(exist_ok=True)
         (flat / name).touch()
-    assert "zebra holds no images, only .heic 2" in refused(flat)
+    assert "zebra has no images, only .heic 2" in error_of(flat)
 
 
-def test_unreadable_images_are_counted_and_the_first_are_named(flat):
+def test_an_error_counts_unreadable_images_and_names_the_first(flat):
     for number in range(40):
         (flat / "cat" / f"bad{number:02}.jpg").write_bytes(b"no image %d" % number)
     (flat / "dog" / "short.png").write_bytes((flat / "dog" / "000.png").read_bytes()[:60])
-    line = refused(flat)
+    line = error_of(flat)
     count = int(line.split(" of ")[0])
     assert 25 <= count <= 41 and "bad" in line and f"and {count - 3} more" in line
 
 
-def test_what_is_no_folder_of_classes_is_refused(tmp_path, flat):
-    assert "there is no folder" in refused(tmp_path / "typo")
-    assert "there is no folder" in refused(flat / "cat" / "000.png")
-    assert "holds 0 class folder(s)" in refused(flat / "cat")
+def test_a_folder_without_classes_is_an_error(tmp_path, flat):
+    assert "there is no folder" in error_of(tmp_path / "typo")
+    assert "there is no folder" in error_of(flat / "cat" / "000.png")
+    assert "has 0 class folder(s)" in error_of(flat / "cat")
     shutil.rmtree(flat / "dog")
-    assert "holds 1 class folder(s)" in refused(flat)
+    assert "has 1 class folder(s)" in error_of(flat)
 
 
-def test_an_empty_class_is_refused(flat):
+def test_an_empty_class_is_an_error(flat):
     (flat / "zebra").mkdir()
-    assert "zebra holds no images" in refused(flat)
+    assert "zebra has no images" in error_of(flat)
 
 
-def test_parts_with_different_classes_are_refused(parted):
-    add_images(parted / "test" / "owl", 1, seed=9)
-    assert "differ in the class(es) owl" in refused(parted, "test")
-    shutil.rmtree(parted / "test")
-    assert "no test folder" in refused(parted, "test")
+def test_splits_with_different_classes_are_an_error(with_splits):
+    add_images(with_splits / "test" / "owl", 1, seed=9)
+    assert "differ in the class(es) owl" in error_of(with_splits, "test")
+    shutil.rmtree(with_splits / "test")
+    assert "no test folder" in error_of(with_splits, "test")
 
 
-def test_too_few_images_to_divide_are_refused(tmp_path):
+def test_too_few_images_to_split_are_an_error(tmp_path):
     for name in ("cat", "dog"):
         add_images(tmp_path / name, 1, seed=len(name) + ord(name[0]))
     lines = []
-    for part in ("train", "test"):
+    for split in ("train", "test"):
         try:
-            load_folder(tmp_path, part)
+            load(tmp_path, split)
         except InputError as error:
             lines.append(str(error))
     assert lines and all("too few images" in line for line in lines)
 
 
-def test_hidden_files_are_no_images(flat):
-    before = {part: load_folder(flat, part).fingerprint() for part in ("train", "test")}
+def test_hidden_files_are_not_images(flat):
+    before = {split: load(flat, split).fingerprint() for split in ("train", "test")}
     add_images(flat / "dog" / ".ipynb_checkpoints", 3, seed=9)
     (flat / "cat" / "._000.png").write_bytes(b"what a Mac leaves beside an image")
-    assert {part: load_folder(flat, part).fingerprint() for part in ("train", "test")} == before
-    assert skipped_files(flat) == []
+    assert {split: load(flat, split).fingerprint() for split in ("train", "test")} == before
+    assert open_image_folder(flat).skipped_files() == []
 
 
-def test_links_to_folders_are_followed_wherever_they_lead(flat, tmp_path):
+def test_links_to_folders_are_followed(flat, tmp_path):
     add_images(tmp_path / "store" / "deep", 25, seed=3)
     add_images(tmp_path / "owls", 9, seed=4)
     add_images(flat / "cat" / "real", 1, seed=5)
-    before = list_images(flat, "train")
+    before = open_image_folder(flat).list_images("train")
     (flat / "cat" / "real" / "again").symlink_to(flat / "cat")
     (flat / "dog" / "up").symlink_to("..")
     (flat / "cat" / "also").symlink_to("real")
-    assert list_images(flat, "train") == before, "nothing is new there"
+    assert open_image_folder(flat).list_images("train") == before, "nothing is new there"
     (flat / "cat" / "more").symlink_to(tmp_path / "store")
     (tmp_path / "store" / "deep" / "back").symlink_to(tmp_path / "store")
     (flat / "owl").symlink_to(tmp_path / "owls")
-    paths = [one.path.relative_to(flat).as_posix() for one in list_images(flat, "train")]
+    paths = [one.path.relative_to(flat).as_posix() for one in open_image_folder(flat).list_images("train")]
     assert len(paths) == 71 + 25 + 9 and "cat/more/deep/024.png" in paths and "owl/000.png" in paths
-    assert len(load_folder(flat, "train")) + len(load_folder(flat, "test")) == 105
+    assert len(load(flat, "train")) + len(load(flat, "test")) == 105
 
 
-def test_links_that_lead_to_nothing_are_images_that_cant_be_read(flat, tmp_path):
+def test_broken_links_are_unreadable_images(flat, tmp_path):
     for name, place in {"lost.jpg": "/gone/lost.jpg", "self": "self", "more": "/gone"}.items():
         (flat / "dog" / name).symlink_to(place)
-    line = refused(flat)
+    line = error_of(flat)
     assert line.startswith("3 of ") and "training images can't be used" in line
-    assert "dog/lost.jpg: it is a link to /gone/lost.jpg, which isn't there" in line
+    assert "dog/lost.jpg: it is a link to /gone/lost.jpg, which doesn't exist" in line
     notes = []
-    assert len(load_folder(flat, "train", reading=ReadOptions(skip_unreadable=True, on_note=notes.append))) > 50
+    assert len(load(flat, "train", options=ReadOptions(skip_unreadable=True, on_note=notes.append))) > 50
     assert len(notes) == 4
     (flat / "fox").symlink_to("/gone/fox")
-    assert skipped_files(flat) == [flat / "fox"]
+    assert open_image_folder(flat).skipped_files() == [flat / "fox"]
 
 
-def test_what_a_class_has_a_link_to_is_not_left_out(parted, tmp_path):
-    add_images(parted / "raw" / "cats", 3, seed=7)
-    shutil.copy(parted / "raw" / "cats" / "000.png", parted / "raw" / "000.png")
-    (parted / "train" / "cat" / "more").symlink_to(parted / "raw" / "cats")
-    assert skipped_files(parted) == [parted / "raw" / "000.png"]
-    assert len(load_folder(parted, "train")) == 3 + 3 + 2
+def test_the_target_of_a_link_in_a_class_is_not_skipped(with_splits, tmp_path):
+    add_images(with_splits / "raw" / "cats", 3, seed=7)
+    shutil.copy(with_splits / "raw" / "cats" / "000.png", with_splits / "raw" / "000.png")
+    (with_splits / "train" / "cat" / "more").symlink_to(with_splits / "raw" / "cats")
+    assert open_image_folder(with_splits).skipped_files() == [with_splits / "raw" / "000.png"]
+    assert len(load(with_splits, "train")) == 3 + 3 + 2
 
 
-def test_links_beside_the_parts_are_not_walked(parted, tmp_path):
+def test_links_beside_the_splits_are_not_followed(with_splits, tmp_path):
     add_images(tmp_path / "archive", 3, seed=9)
-    (parted / "archive").symlink_to(tmp_path / "archive")
-    (parted / "valid").mkdir()
-    shutil.copy(parted / "train" / "cat" / "000.png", parted / "valid" / "one.png")
-    assert skipped_files(parted) == [parted / "valid" / "one.png"]
+    (with_splits / "archive").symlink_to(tmp_path / "archive")
+    (with_splits / "valid").mkdir()
+    shutil.copy(with_splits / "train" / "cat" / "000.png", with_splits / "valid" / "one.png")
+    assert open_image_folder(with_splits).skipped_files() == [with_splits / "valid" / "one.png"]
 
 
-def test_the_order_of_images_is_that_of_their_paths(flat):
-    """On it stand the splits and the fingerprints of earlier runs."""
+def test_images_are_ordered_by_path(flat):
+    """Splits and fingerprints of earlier runs depend on it."""
     for number, place in enumerate(["b", "a/c", "a", "Z", "a b"]):
         add_images(flat / "cat" / place, 2, seed=number)
     (flat / "cat" / "linked.png").symlink_to("000.png")
     earlier = [path for name in ("cat", "dog") for path in sorted((flat / name).rglob("*")) if path.is_file()]
-    assert [one.path for one in list_images(flat, "train")] == earlier
+    assert [one.path for one in open_image_folder(flat).list_images("train")] == earlier
 
 
-def test_faults_are_told_with_the_part_that_has_them(parted):
-    (parted / "val" / "cat" / "words.png").write_text("words")
-    (parted / "test" / "cat" / "words.png").write_text("words")
-    assert len(load_folder(parted, "train")) == 5
-    assert refused(parted, "validation").startswith("1 of 8 validation images can't be used")
-    assert refused(parted, "test").startswith("1 of 7 test images can't be used")
+def test_an_error_names_the_split_of_unreadable_images(with_splits):
+    (with_splits / "val" / "cat" / "words.png").write_text("words")
+    (with_splits / "test" / "cat" / "words.png").write_text("words")
+    assert len(load(with_splits, "train")) == 5
+    assert error_of(with_splits, "validation").startswith("1 of 8 validation images can't be used")
+    assert error_of(with_splits, "test").startswith("1 of 7 test images can't be used")

@@ -1,11 +1,12 @@
-"""Images with masks: the layout of DAVIS, drawn shapes, and everything that can be wrong with a folder."""
+"""Images with masks: folders laid out as DAVIS, drawn shapes, and all that can be wrong with a folder."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vitreous.data.masks import load_masked, read_mask
+from vitreous.data.masks import load_masked
 from vitreous.errors import InputError
+from vitreous.imaging.reading import open_mask
 
 SIZE_HW = (12, 20)
 
@@ -15,7 +16,7 @@ def write(path, values):
     Image.fromarray(values).save(path)
 
 
-def clip(folder, name="dog", frames=3, masks=3, size_hw=SIZE_HW):
+def make_video(folder, name="dog", frames=3, masks=3, size_hw=SIZE_HW):
     for i in range(frames):
         write(folder / name / "frames" / f"{i:05}.jpg", np.full((*SIZE_HW, 3), 40 * i, np.uint8))
     for i in range(masks):
@@ -25,8 +26,8 @@ def clip(folder, name="dog", frames=3, masks=3, size_hw=SIZE_HW):
     return folder
 
 
-def test_folders_of_clips_and_a_clip_itself(tmp_path):
-    clip(clip(tmp_path), "swan", frames=4, masks=2)
+def test_a_folder_of_videos_and_a_video_folder_itself(tmp_path):
+    make_video(make_video(tmp_path), "swan", frames=4, masks=2)
     found = load_masked(f"masks:{tmp_path}", SIZE_HW)
     assert [one.name for one in found.images][:3] == ["dog/00000.jpg", "dog/00001.jpg", "dog/00002.jpg"]
     assert len(found.images) == 5 and found.frames_without_mask == 2
@@ -37,7 +38,7 @@ def test_folders_of_clips_and_a_clip_itself(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "1", "I;16"])
-def test_all_that_is_not_0_is_the_object_in_every_kind_of_mask(tmp_path, mode):
+def test_all_values_but_0_are_the_object_in_every_mode(tmp_path, mode):
     values = np.zeros(SIZE_HW, np.uint8)
     values[1, 2], values[3, 4] = 1, 2
     if mode == "I;16":
@@ -48,8 +49,8 @@ def test_all_that_is_not_0_is_the_object_in_every_kind_of_mask(tmp_path, mode):
     else:
         image = Image.fromarray(values * 100).convert(mode)
     image.save(tmp_path / "mask.png")
-    assert np.array_equal(read_mask(tmp_path / "mask.png"), values > 0) or mode == "1"
-    assert read_mask(tmp_path / "mask.png").shape == SIZE_HW
+    assert np.array_equal(open_mask(tmp_path / "mask.png"), values > 0) or mode == "1"
+    assert open_mask(tmp_path / "mask.png").shape == SIZE_HW
 
 
 def test_shapes_are_the_test_images_with_their_masks():
@@ -61,37 +62,37 @@ def test_shapes_are_the_test_images_with_their_masks():
 
 
 def wrong_size(folder):
-    clip(folder, size_hw=(12, 24))
+    make_video(folder, size_hw=(12, 24))
 
 
 def mask_without_frame(folder):
-    clip(folder, frames=2)
+    make_video(folder, frames=2)
 
 
 def damaged_mask(folder):
-    clip(folder)
+    make_video(folder)
     (folder / "dog" / "masks" / "00001.png").write_bytes(b"no image")
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("corrupt", "message"),
     [
         (wrong_size, r"masks/00000.png has 12 × 24 pixels .* 12 × 20"),
         (mask_without_frame, r"masks/00002.png has no frame of its name"),
         (damaged_mask, r"00001.png is not an image"),
-        (lambda folder: (folder / "dog").mkdir(), "holds no frames beside masks"),
-        (lambda folder: clip(folder, masks=0) and (folder / "dog" / "masks").mkdir(), "holds no images"),
+        (lambda folder: (folder / "dog").mkdir(), "has no frames beside masks"),
+        (lambda folder: make_video(folder, masks=0) and (folder / "dog" / "masks").mkdir(), "has no images"),
     ],
 )
-def test_a_spoilt_folder_is_named(tmp_path, spoil, words):
-    spoil(tmp_path)
-    with pytest.raises(InputError, match=words):
+def test_a_corrupt_folder_is_named(tmp_path, corrupt, message):
+    corrupt(tmp_path)
+    with pytest.raises(InputError, match=message):
         for one in load_masked(f"masks:{tmp_path}", SIZE_HW).images:
             one.read()
 
 
 @pytest.mark.parametrize(
-    ("source", "count", "words"),
+    ("source", "count", "message"),
     [
         ("cifar10", None, "source with masks"),
         ("masks", None, "write masks:DIR"),
@@ -100,6 +101,6 @@ def test_a_spoilt_folder_is_named(tmp_path, spoil, words):
         ("shapes", 3000, "more than the 2000"),
     ],
 )
-def test_what_cannot_be_loaded_is_said(source, count, words):
-    with pytest.raises(InputError, match=words):
+def test_an_invalid_source_or_count_is_an_error(source, count, message):
+    with pytest.raises(InputError, match=message):
         load_masked(source, SIZE_HW, count)

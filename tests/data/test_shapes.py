@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitreous.data.shapes.dataset import CHUNK, SHAPE_NAMES, draw_shapes, draw_video
+from vitreous.data.shapes import CHUNK, SHAPE_NAMES, draw_shapes, draw_video
 from vitreous.data.shapes.outlines import OUTLINES
 from vitreous.errors import InputError
 

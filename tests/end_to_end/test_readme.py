@@ -36,15 +36,15 @@ def pixels(path: Path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def here(tmp_path_factory) -> Path:
     """A folder with a run made by the command line, an image and a clip."""
-    from vitreous.data.shapes.dataset import draw_shapes, draw_video
-    from vitreous.video.encode import write_clip
+    from vitreous.data.shapes import draw_shapes, draw_video
+    from vitreous.video.encode import write_video
 
     path = tmp_path_factory.mktemp("user")
     vitreous("train", "shapes", "--out", "runs/shapes", *SMALL, cwd=path)
     Image.fromarray(draw_shapes(1, 9, 96).images_u8[0].permute(1, 2, 0).numpy()[:, :70]).save(path / "image.png")
     from fractions import Fraction
 
-    write_clip(path / "clip.mp4", draw_video(1, 24, (90, 122), 1), Fraction(24))
+    write_video(path / "clip.mp4", draw_video(1, 24, (90, 122), 1), Fraction(24))
     return path
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from vitreous.data.shapes.dataset import draw_shapes
+from vitreous.data.shapes import draw_shapes
 from vitreous.diagnostics.robustness.corruptions import AT_ONCE, KINDS, STRENGTHS, corrupt, disk, resized_by_area
 from vitreous.diagnostics.robustness.filters import blurred, filtered, line_kernels, mirrored, rotated, shifted
 from vitreous.diagnostics.robustness.scores import corruption_scores

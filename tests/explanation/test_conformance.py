@@ -2,22 +2,22 @@
 
 import pytest
 import torch
-from conforming.checks import CHAIN, CHECKS, Outcome, mover, patches_of, reach, run, run_all
-from conforming.definition import answer, truth
-from conforming.known_models import MEAN, OBLONG, PLAIN, REGISTERS, SQUARE, Known
-from conforming.left_behind import stopping, what_stands
-from conforming.meter import Meter
-from conforming.ours import OURS, build_ours, observed
-from conforming.report import page, plain
-from conforming.subject import NoMap, OtherModelError, Seen, Subject, Tool
+from conformance_suite.checks import CHAIN, CHECKS, Outcome, patches_of, reach, run, run_all, strongest_mover
+from conformance_suite.definition import expected_output, reference
+from conformance_suite.known_models import MEAN, OBLONG, PLAIN, REGISTERS, SQUARE, KnownModel
+from conformance_suite.memory_meter import MemoryMeter
+from conformance_suite.model_state import model_state, raising_in_forward
+from conformance_suite.report import page, plain
+from conformance_suite.subject import NoMap, OtherModelError, Subject, Tool, ToolOutput
+from conformance_suite.vitreous_tool import VITREOUS_TOOLS, build_vitreous, observed
 from torch import nn
 from wrong_tools import RIGHT, WRONG
 
-OBSERVED = Subject("`observe` on our own", "observe(model)", build_ours, observed)
+OBSERVED = Subject("`observe` on our own", "observe(model)", build_vitreous, observed)
 
 
 @pytest.mark.parametrize("name", CHECKS)
-@pytest.mark.parametrize("subject", [*OURS, OBSERVED], ids=lambda subject: subject.name)
+@pytest.mark.parametrize("subject", [*VITREOUS_TOOLS, OBSERVED], ids=lambda subject: subject.name)
 def test_ours_conform(subject, name):
     outcome = run(subject, name)
     assert outcome.mark == "pass", outcome
@@ -38,36 +38,36 @@ def test_every_check_can_fail():
 
 @pytest.mark.parametrize("known", [SQUARE, OBLONG, MEAN, REGISTERS], ids=["square", "oblong", "mean", "registers"])
 def test_attention_falls_where_the_models_are_wired_to(known):
-    exact = truth(known, known.images)
+    exact = reference(known, known.images)
     for kind in ("attention", "rollout"):
-        grid = exact.row(kind)[:, known.config.prefix :].unflatten(1, known.config.grid_hw)
+        grid = exact.row(kind)[:, known.config.num_prefix_tokens :].unflatten(1, known.config.grid_size)
         for one in grid:
-            assert divmod(int(one.argmax()), known.config.grid_hw[1]) == known.peak
+            assert divmod(int(one.argmax()), known.config.grid_size[1]) == known.peak
             assert one.max() > 3 * one.flatten().sort().values[-2]
     if known is REGISTERS:
         assert exact.row("rollout")[:, 1:5].sum(1).min() > 0.2
 
 
 def test_autograd_sees_the_chain_of_two_layers():
-    assert [mover(0), mover(1)] == [CHAIN.token("early"), CHAIN.token("relay")]
+    assert [strongest_mover(0), strongest_mover(1)] == [CHAIN.token("early"), CHAIN.token("relay")]
     assert reach(CHAIN.token("near")) > 100 * reach(CHAIN.token("late"))
 
 
 @pytest.mark.parametrize("known", [PLAIN, OBLONG, MEAN, REGISTERS], ids=["plain", "oblong", "mean", "registers"])
 def test_the_definition_is_that_of_our_model(known):
-    model = build_ours(known).double()
-    assert torch.allclose(model(known.images.double()), answer(known), atol=1e-10)
+    model = build_vitreous(known).double()
+    assert torch.allclose(model(known.images.double()), expected_output(known), atol=1e-10)
 
 
 def test_another_model_under_the_same_name_is_no_failure_of_the_tool():
-    other = Subject("other", "", lambda known: build_ours(Known(known.config, scaled(known))), RIGHT.open)
+    other = Subject("other", "", lambda known: build_vitreous(KnownModel(known.config, scaled(known))), RIGHT.open)
     with pytest.raises(OtherModelError):
         run(other, "definition")
     with pytest.raises(OtherModelError):
         run_all(other)
 
 
-def scaled(known: Known) -> dict[str, torch.Tensor]:
+def scaled(known: KnownModel) -> dict[str, torch.Tensor]:
     return {name: tensor * 1.1 for name, tensor in known.state.items()}
 
 
@@ -81,13 +81,13 @@ def test_a_map_in_pixels_is_read_like_one_of_patches(side):
 
 
 def test_a_tool_without_a_map_is_blamed_once():
-    def open_tool(model: nn.Module, known: Known) -> Tool:
-        def look(images: torch.Tensor) -> Seen:
+    def open_tool(model: nn.Module, known: KnownModel) -> Tool:
+        def explain(images: torch.Tensor) -> ToolOutput:
             raise NoMap("nothing")
 
-        return Tool(look)
+        return Tool(explain)
 
-    outcomes = run_all(Subject("empty", "", build_ours, open_tool))
+    outcomes = run_all(Subject("empty", "", build_vitreous, open_tool))
     assert outcomes["fused kernel on"] == Outcome("FAIL", "", "returns nothing")
     assert {one.mark for name, one in outcomes.items() if name != "fused kernel on"} == {"no map"}
 
@@ -103,7 +103,7 @@ def test_the_page_numbers_its_notes_and_says_what_was_called():
 
 
 def test_the_meter_counts_what_is_alive_and_forgets_what_is_not():
-    with Meter() as meter:
+    with MemoryMeter() as meter:
         kept = torch.zeros(1000)
         for _ in range(5):
             torch.zeros(500)
@@ -113,13 +113,13 @@ def test_the_meter_counts_what_is_alive_and_forgets_what_is_not():
 
 
 def test_what_stands_tells_each_thing_left():
-    model = build_ours(PLAIN)
-    before = what_stands(model)
+    model = build_vitreous(PLAIN)
+    before = model_state(model)
     model.norm.train()
     model.head.weight.grad = torch.zeros_like(model.head.weight)
     model.blocks[0].forward = model.blocks[0].forward
-    with stopping(model, stop=True):
-        left = {name for name, _, _ in before.differences(what_stands(model))}
+    with raising_in_forward(model, stop=True):
+        left = {name for name, _, _ in before.differences(model_state(model))}
     assert left == {
         "hooks on the model",
         "modules with a forward of their own put in",

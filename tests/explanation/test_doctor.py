@@ -23,7 +23,7 @@ PATCHES = 4 * 6
 
 def healthy(seed=0, resize="squash", **options) -> ImageClassifier:
     torch.manual_seed(seed)
-    chosen = {"width": 32, "depth": 3, "heads": 4, "classes": 3, "registers": 1, **options}
+    chosen = {"embed_dim": 32, "depth": 3, "num_heads": 4, "num_classes": 3, "reg_tokens": 1, **options}
     vit = ViT(ViTConfig((16, 24), 4, **chosen))
     with torch.no_grad():
         for weight in vit.parameters():
@@ -54,7 +54,7 @@ def head_rows(model, layer, head, part):
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("options", [{}, {"pooling": "mean", "registers": 0}, {"positions": "rotary"}])
+@pytest.mark.parametrize("options", [{}, {"global_pool": "avg", "reg_tokens": 0}, {"pos_embed": "rope"}])
 def test_a_healthy_model_is_called_well(seed, options):
     found = examine(healthy(seed, **options))
     assert len(found) == len(CHECKS) and not faults(found), [one.words for one in found.values()]
@@ -122,7 +122,7 @@ def test_patches_that_are_long_from_the_start_are_no_outliers():
 
 
 def test_even_rollout_says_nothing():
-    model = healthy(registers=0)
+    model = healthy(reg_tokens=0)
     with torch.no_grad():
         for block in model.model.blocks:
             block.attn.qkv.weight[:32] = 0
@@ -144,7 +144,7 @@ def test_one_image_does_not_tell_whether_rollout_changes():
 
 
 def test_idle_blocks_and_weak_layer_scale():
-    model = healthy(layer_scale=1.0)
+    model = healthy(init_values=1.0)
     with torch.no_grad():
         model.model.blocks[1].ls1.gamma.fill_(1e-5)
         model.model.blocks[1].ls2.gamma.fill_(-1e-5)
@@ -155,7 +155,7 @@ def test_idle_blocks_and_weak_layer_scale():
 
 
 def test_tokens_that_are_all_the_same():
-    model = healthy(pooling="mean", registers=0)
+    model = healthy(global_pool="avg", reg_tokens=0)
     with torch.no_grad():
         model.model.blocks[0].mlp.fc2.bias.fill_(300)
     found = examine(model)
@@ -218,11 +218,11 @@ def test_a_sink_is_a_note_and_not_a_fault():
                 qkv, rows = head_rows(model, 0, head, part)
                 qkv.weight[rows] = 0
                 qkv.bias[rows] = value
-            model.model.prefix[0] = 0
-            model.model.prefix[0, 0] = 50
+            model.model.cls_token.zero_()
+            model.model.cls_token[..., 0] = 50
             qkv, rows = head_rows(model, 0, head, 1)
             qkv.weight[rows, 0] = 2
-        model.model.patch_embed.proj.weight[0], model.model.positions.table[..., 0] = 0, 0
+        model.model.patch_embed.proj.weight[0], model.model.pos_embed[..., 0] = 0, 0
     found = examine(model)
     assert found["resting heads"].level == "note" and len(found["resting heads"].places) == 4
 
@@ -260,10 +260,10 @@ def test_no_image_is_an_error():
 
 def test_a_spot_in_rollout_is_traced_to_its_head():
     """One head of the first layer looks from everywhere at the one white patch of a dark image."""
-    model = healthy(depth=2, registers=0)
+    model = healthy(depth=2, reg_tokens=0)
     with torch.no_grad():
         model.model.patch_embed.proj.weight[0] = 1
-        model.model.positions.table[..., 0] = 0
+        model.model.pos_embed[..., 0] = 0
         model.model.blocks[0].attn.qkv.weight[8:16] = 0
         model.model.blocks[0].attn.qkv.bias[8:16] = 6
         model.model.blocks[0].attn.qkv.weight[40:48] = 0

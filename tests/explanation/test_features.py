@@ -15,9 +15,9 @@ from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 
 
-def small_vit(pooling="class", **options) -> ViT:
+def small_vit(pooling="token", **options) -> ViT:
     torch.manual_seed(0)
-    chosen = {"width": 24, "depth": 2, "heads": 2, "classes": 3, "registers": 2, "pooling": pooling, **options}
+    chosen = {"embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 3, "reg_tokens": 2, "global_pool": pooling, **options}
     vit = ViT(ViTConfig((12, 20), 4, **chosen)).eval()
     with torch.no_grad():
         for weight in vit.parameters():
@@ -32,7 +32,7 @@ def show(vit, images, **chosen):
 
 def components(patches, grid_hw):
     images = patches.view(1, *grid_hw, -1)
-    return PatchColors.fitted(images).scores(patches)
+    return PatchColors.fit(images).project(patches)
 
 
 def test_components_are_scikit_learns_up_to_sign():
@@ -65,8 +65,8 @@ def test_colors_stretch_each_component_and_let_no_outlier_take_the_scale():
     patches = torch.rand(1, 10, 20, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1, 10, 100])
     for outlying in (0, 1e4):
         patches[0, 3, 4, 2] += outlying
-        chosen = PatchColors.fitted(patches)
-        colors = chosen.colors(chosen.scores(patches)).flatten(0, 2)
+        chosen = PatchColors.fit(patches)
+        colors = chosen.to_rgb(chosen.project(patches)).flatten(0, 2)
         assert colors.min() == 0 and colors.max() == 1
         assert (colors.std(0) > 0.25).all()  # an even spread has 0.29; stretched to the outlier it would have 0.07
 
@@ -85,7 +85,7 @@ def test_a_part_keeps_its_color_from_image_to_image_until_a_restart():
     assert torch.allclose(later.values[2], first.values[0], atol=1e-5)
     by_itself = show(vit, images[2:3])
     assert not torch.allclose(later.colors[0], by_itself.colors[0], atol=0.1)
-    kept.restart()
+    kept.reset()
     assert torch.allclose(show_kept(images[2:3]).colors, by_itself.colors, atol=1e-5)
 
 
@@ -99,7 +99,7 @@ def test_colors_that_show_little_of_what_came_later_are_taken_anew():
     assert second is not first and second.explained_variance_ratio(usual) > 0.9 > 0.1 > first.explained_variance_ratio(usual)
 
 
-@pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
+@pytest.mark.parametrize("pooling", ["token", "avg", "attention", "map"])
 def test_maps_of_every_model_lie_on_its_grid_image_by_image(pooling):
     vit, images = small_vit(pooling), torch.randn(3, 3, 12, 20)
     maps = show(vit, images)

@@ -34,7 +34,7 @@ from vitreous.model.trace import AttentionRecord
 from vitreous.model.vit import ViT
 
 EEL = ClassTarget(1, "eel")
-POOLINGS = ["class", "mean", "attention", "map"]
+POOLINGS = ["token", "avg", "attention", "map"]
 TIGHT = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
 
 
@@ -46,7 +46,7 @@ def as_methods_are_called():
 
 def vit(dtype=torch.float64, **options) -> ViT:
     torch.manual_seed(0)
-    chosen = {"width": 24, "depth": 3, "heads": 2, "classes": 3, "registers": 2, **options}
+    chosen = {"embed_dim": 24, "depth": 3, "num_heads": 2, "num_classes": 3, "reg_tokens": 2, **options}
     model = ViT(ViTConfig((16, 24), 4, **chosen)).to(dtype).eval()
     for weight in model.parameters():
         weight.normal_(std=0.3)
@@ -148,7 +148,7 @@ def by_autograd(model, images, monkeypatch):
 @pytest.mark.parametrize(("dtype", "tolerance"), TIGHT)
 def test_maps_are_those_of_the_whole_models_own_matrices(pooling, dtype, tolerance, monkeypatch):
     """Through the whole model, in the fused kernel's way: layer order, gradients and heads are autograd's."""
-    model, images = vit(dtype, pooling=pooling), make_images(dtype)
+    model, images = vit(dtype, global_pool=pooling), make_images(dtype)
     monkeypatch.setattr(kernels, "EAGER_MAX_TOKENS", {})
     rolled = gradient_rollout(model, images, EEL, MethodOptions()).values
     single = attention_gradient(model, images, EEL, MethodOptions(layer=1)).values
@@ -172,7 +172,7 @@ def test_maps_are_those_of_the_whole_models_own_matrices(pooling, dtype, toleran
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_legrad_is_the_gradient_of_each_layers_own_score(pooling, monkeypatch):
-    model, images = vit(pooling=pooling), make_images()
+    model, images = vit(global_pool=pooling), make_images()
     ours = legrad(model, images, EEL, MethodOptions()).values
     monkeypatch.setattr(kernels, "EAGER_MAX_TOKENS", {torch.float64: 10**6})
     total = 0
@@ -180,7 +180,7 @@ def test_legrad_is_the_gradient_of_each_layers_own_score(pooling, monkeypatch):
         run = forward_scored(model, images, EEL)
         with torch.enable_grad():
             tokens = run.trace.tokens[layer + 1]
-            scores = EEL(model.read(tokens.mean(1, keepdim=True).expand_as(tokens)))
+            scores = EEL(model.logit_lens(tokens.mean(1, keepdim=True).expand_as(tokens)))
         (slope,) = score_gradients(scores, [run.trace.records[layer].weights])
         total = total + slope.clamp(min=0).mean((1, 2)) / 3
     same(ours, to_grid(total, run.trace), 1e-6 if pooling in ("attention", "map") else 1e-10)
@@ -206,7 +206,7 @@ def test_half_precision_records_are_read_in_float32():
 @pytest.mark.parametrize("method", [gradient_rollout, attention_gradient, legrad])
 def test_attention_on_the_patch_that_decides_is_found(method):
     """Known truth: only the patch that has a certain content carries a value that the class reads."""
-    model = vit(torch.float32, depth=1, heads=1, registers=0, positions="sincos")
+    model = vit(torch.float32, depth=1, num_heads=1, reg_tokens=0, pos_embed="sincos")
     for weight in model.parameters():
         weight.zero_()
     model.blocks[0].norm1.weight.fill_(1)

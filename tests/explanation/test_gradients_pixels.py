@@ -36,7 +36,7 @@ def as_methods_are_called():
 
 def vit(dtype=torch.float64, **options) -> ViT:
     torch.manual_seed(0)
-    chosen = {"width": 24, "depth": 3, "heads": 2, "classes": 3, "registers": 2, **options}
+    chosen = {"embed_dim": 24, "depth": 3, "num_heads": 2, "num_classes": 3, "reg_tokens": 2, **options}
     model = ViT(ViTConfig((16, 24), 4, **chosen)).to(dtype).eval()
     for weight in model.parameters():
         weight.normal_(std=0.3)
@@ -73,10 +73,10 @@ def test_of_a_linear_model_all_pixel_methods_are_exact():
     assert integrated_gradients(model, images, EEL, MethodOptions(n_steps=1)).convergence_delta.abs().max() < 1e-10
 
 
-@pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
+@pytest.mark.parametrize("pooling", ["token", "avg", "attention", "map"])
 def test_integrated_gradients_add_up_to_the_score(pooling):
     """Completeness (Sundararajan et al. 2017, proposition 1); the gap that is told is the true one."""
-    model, images = vit(pooling=pooling), make_images()
+    model, images = vit(global_pool=pooling), make_images()
     gain = (model(images) - model(torch.zeros_like(images)))[:, 1]
     gaps = []
     for steps in (2, 8, 64):
@@ -109,9 +109,9 @@ def test_grad_cam_is_its_definition():
         model(images, trace)
         block, tokens = model.blocks[1], trace.tokens[1].detach()
         normed = block.norm1(tokens).detach().requires_grad_()
-        tokens = tokens + block.attention_branch(block.attention(normed))
-        tokens = tokens + block.mlp_branch(block.mlp(block.norm2(tokens)))
-        (slope,) = torch.autograd.grad(model.read(model.blocks[2](tokens))[:, 1].sum(), normed)
+        tokens = tokens + block.ls1(block.attn(normed))
+        tokens = tokens + block.ls2(block.mlp(block.norm2(tokens)))
+        (slope,) = torch.autograd.grad(model.logit_lens(model.blocks[2](tokens))[:, 1].sum(), normed)
     patches, slope = normed[:, 3:], slope[:, 3:]
     for method, weights in ((grad_cam, slope.mean(1, keepdim=True)), (hires_cam, slope)):
         expected = torch.relu((patches * weights).sum(-1)).unflatten(1, (4, 6))
@@ -122,7 +122,7 @@ def test_grad_cam_is_its_definition():
 
 def test_the_norm_hides_lengths_so_activations_are_read_behind_it():
     """To a class token a patch's length before the norm is nothing: gradient and token are at right angles there."""
-    model, images, trace = vit(pooling="class", depth=2), make_images(), Trace()
+    model, images, trace = vit(global_pool="token", depth=2), make_images(), Trace()
     with torch.enable_grad():
         score = model(images, trace)[:, 1].sum()
         slope, behind = torch.autograd.grad(score, [trace.tokens[-2], trace.records[-1].inputs])
@@ -133,7 +133,7 @@ def test_the_norm_hides_lengths_so_activations_are_read_behind_it():
 
 def test_the_patch_that_decides_is_found():
     """Known truth: each class reads its own channel, and channels are the content of one patch each."""
-    model = vit(torch.float32, depth=1, heads=1, registers=0, pooling="mean")
+    model = vit(torch.float32, depth=1, num_heads=1, reg_tokens=0, global_pool="avg")
     for weight in model.parameters():
         weight.zero_()
     model.norm.weight.fill_(1)

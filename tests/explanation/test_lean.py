@@ -22,11 +22,11 @@ def model(**options) -> ViT:
 
 
 @pytest.mark.parametrize("layer_scale", [None, 0.5])
-@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("positions", ["learned", "rope"])
 @pytest.mark.parametrize("method", ["attention", "rollout"])
 def test_half_precision_keeps_queries_and_keys_at_any_number_of_tokens(method, positions, layer_scale, monkeypatch):
     monkeypatch.setattr(light_trace, "MIN_TOKENS_TO_RECOMPUTE", 2)
-    vit, images = model(layer_scale=layer_scale, positions=positions), torch.rand(2, 3, 16, 24)
+    vit, images = model(init_values=layer_scale, pos_embed=positions), torch.rand(2, 3, 16, 24)
     with torch.no_grad():
         exact = METHODS[method].attribute(vit, images, None, MethodOptions()).values
         with torch.autocast("cpu", torch.bfloat16):
@@ -40,7 +40,7 @@ def test_rows_under_autocast_sum_to_one(layer_scale, monkeypatch):
     monkeypatch.setattr(light_trace, "MIN_TOKENS_TO_RECOMPUTE", 2)
     trace = LightTrace()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        model(layer_scale=layer_scale)(torch.rand(2, 3, 16, 24), trace)
+        model(init_values=layer_scale)(torch.rand(2, 3, 16, 24), trace)
     for layer in trace.layers:
         row = torch.rand(2, 26)
         assert torch.allclose(row_times_attention(row, layer).sum(-1), row.sum(-1)[:, None].expand(2, 2), rtol=1e-5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vitreous.errors import InputError
-from vitreous.explanation.explain import find_target
+from vitreous.explanation.target_parsing import find_target
 from vitreous.explanation.targets import ClassDifferenceTarget, ClassTarget, PredictedClassTarget
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier

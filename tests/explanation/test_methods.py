@@ -16,7 +16,7 @@ from vitreous.model.vit import ViT
 
 def classifier(resize="squash", **options) -> ImageClassifier:
     torch.manual_seed(0)
-    chosen = {"width": 24, "depth": 3, "heads": 2, "classes": 3, "registers": 2, **options}
+    chosen = {"embed_dim": 24, "depth": 3, "num_heads": 2, "num_classes": 3, "reg_tokens": 2, **options}
     vit = ViT(ViTConfig((16, 24), 4, **chosen))
     with torch.no_grad():
         for weight in vit.parameters():
@@ -29,10 +29,10 @@ def make_image(height, width, seed=0):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("pooling", ["class", "mean", "attention"])
+@pytest.mark.parametrize("pooling", ["token", "avg", "attention"])
 @pytest.mark.parametrize("resize", ["squash", "crop", "aspect"])
 def test_every_method_gives_a_finite_map_in_the_images_own_pixels(method, pooling, resize):
-    model = classifier(resize, pooling=pooling)
+    model = classifier(resize, global_pool=pooling)
     images = [make_image(30, 50), make_image(50, 30), make_image(1, 1), make_image(16, 24)]
     explained = explain_batch(model, images, method)
     for image, one in zip(images, explained, strict=True):
@@ -47,7 +47,7 @@ def test_every_method_gives_a_finite_map_in_the_images_own_pixels(method, poolin
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_is_left_behind(method):
-    model, image = classifier(stochastic_depth=0.5), make_image(20, 30)
+    model, image = classifier(drop_path_rate=0.5), make_image(20, 30)
     model.model.train()
     model.model.eval()
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
@@ -72,13 +72,13 @@ def test_a_batch_says_what_each_image_alone_says(method):
 
 def test_attention_looks_where_the_key_is():
     """Known truth: all keys but one patch's are orthogonal to every query, so that patch gets the attention."""
-    model = classifier(depth=1, heads=1, registers=0, positions="sincos")
+    model = classifier(depth=1, num_heads=1, reg_tokens=0, pos_embed="sincos")
     with torch.no_grad():
         for weight in model.model.parameters():
             weight.zero_()
         model.model.blocks[0].norm1.weight.fill_(1)
         model.model.patch_embed.proj.weight[0].fill_(1)
-        model.model.prefix[0, 1] = 8
+        model.model.cls_token[..., 1] = 8
         qkv = model.model.blocks[0].attn.qkv.weight
         qkv[0, 1], qkv[24, 0] = 30, 30
     image = np.zeros((16, 24, 3), np.uint8)
@@ -100,7 +100,7 @@ def test_every_head_is_what_attention_gives_for_it():
 @pytest.mark.parametrize("pooling", ["attention", "map"])
 @pytest.mark.parametrize("fusion", ["max", "min"])
 def test_a_way_to_join_heads_is_honored_where_the_head_pools_by_attention(pooling, fusion):
-    model, image = classifier(pooling=pooling), make_image(20, 30)
+    model, image = classifier(global_pool=pooling), make_image(20, 30)
     plain, joined, last = (
         explain_batch(model, [image], "attention", chosen)[0]
         for chosen in (MethodOptions(), MethodOptions(head_fusion=fusion), MethodOptions(-1, head_fusion=fusion))
@@ -111,7 +111,7 @@ def test_a_way_to_join_heads_is_honored_where_the_head_pools_by_attention(poolin
 
 
 def test_uniform_attention_is_one_everywhere():
-    model = classifier(pooling="mean", registers=0)
+    model = classifier(global_pool="avg", reg_tokens=0)
     with torch.no_grad():
         for block in model.model.blocks:
             block.attn.qkv.weight.zero_()

@@ -9,13 +9,13 @@ from vitreous.explanation import perturbation
 from vitreous.explanation.methods.occlusion import fill_window, occlusion
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.perturbation import forward_unperturbed
-from vitreous.explanation.targets import ClassTarget, FeatureNormTarget, PredictedClassTarget, region_target_of_box
+from vitreous.explanation.targets import ClassTarget, FeatureNormTarget, PredictedClassTarget, RegionTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 
 
-def small_vit(pooling="class") -> ViT:
+def small_vit(pooling="token") -> ViT:
     torch.manual_seed(0)
     vit = ViT(
         ViTConfig((12, 20), 4, embed_dim=24, depth=2, num_heads=2, num_classes=3, reg_tokens=2, global_pool=pooling)
@@ -85,7 +85,7 @@ def test_a_flat_image_stays_flat_when_hidden(down, across):
     assert torch.allclose(fill_window(flat, slice(*down), slice(*across)), flat, atol=1e-5)
 
 
-@pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
+@pytest.mark.parametrize("pooling", ["token", "avg", "attention", "map"])
 def test_a_batch_says_what_each_alone_says_however_many_go_at_once(pooling, monkeypatch):
     vit, images = small_vit(pooling), torch.randn(3, 3, 12, 20)
     together = occlusion(vit, images, PredictedClassTarget(), MethodOptions())
@@ -133,7 +133,7 @@ def test_less_is_asked_at_once_where_memory_runs_out():
 
 def test_a_region_is_asked_for_in_every_copy():
     vit, images = small_vit(), torch.randn(2, 3, 12, 20)
-    region = region_target_of_box((1, 1, 2, 3), (3, 5))
+    region = RegionTarget.from_patch_box((1, 1, 2, 3), (3, 5))
     found = occlusion(vit, images, region, MethodOptions(patch_window=1)).values
     trace = forward_unperturbed(vit, images).trace
     held = region.detached(torch.empty(0), trace)

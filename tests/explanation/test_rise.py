@@ -24,7 +24,7 @@ def spot() -> Tensor:
     return image
 
 
-def small_vit(pooling="class") -> ViT:
+def small_vit(pooling="token") -> ViT:
     torch.manual_seed(0)
     vit = ViT(
         ViTConfig((12, 20), 4, embed_dim=24, depth=2, num_heads=2, num_classes=3, reg_tokens=2, global_pool=pooling)
@@ -49,7 +49,7 @@ def test_the_one_place_that_the_answer_depends_on_is_found(target):
 def test_it_is_petsiuks_mean_of_masks_less_the_mean_score():
     vit, images = small_vit(), torch.randn(2, 3, 12, 20)
     dog, eel = ClassTarget(1, "dog"), ClassTarget(2, "eel")
-    masks = RandomMasks(40, (12, 20), 5).drawn(0, 40).double()
+    masks = RandomMasks(40, (12, 20), 5).between(0, 40).double()
     vit.double()
     with torch.no_grad():
         answers = torch.stack([vit(images.double() * mask) for mask in masks])
@@ -75,16 +75,16 @@ def test_an_answer_that_never_changes_has_no_reasons():
 @pytest.mark.parametrize("size_hw", [(28, 42), (9, 5), (1, 3), (224, 100)])
 def test_masks_complete_each_other_and_half_of_everything_is_shown(size_hw):
     masks = RandomMasks(200, size_hw, 0)
-    drawn = masks.drawn(0, 200)
+    drawn = masks.between(0, 200)
     assert drawn.shape == (200, *size_hw) and drawn.min() >= 0 and drawn.max() <= 1
     assert torch.allclose(drawn[::2] + drawn[1::2], torch.ones(()))
     assert torch.allclose(drawn.mean(0), torch.full(size_hw, 0.5), atol=1e-5)
     assert 0.3 < drawn[::2].mean() < 0.7 and drawn.std(0).min() > 0.1
-    parts = [masks.drawn(start, min(200, start + 7)) for start in range(0, 200, 7)]
+    parts = [masks.between(start, min(200, start + 7)) for start in range(0, 200, 7)]
     assert torch.equal(torch.cat(parts), drawn)
 
 
-@pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
+@pytest.mark.parametrize("pooling", ["token", "avg", "attention", "map"])
 def test_a_batch_says_what_each_alone_says_however_many_go_at_once(pooling, monkeypatch):
     vit, images, settings = small_vit(pooling), torch.randn(3, 3, 12, 20), MethodOptions(n_samples=30)
     together = rise(vit, images, PredictedClassTarget(), settings).values

@@ -8,10 +8,11 @@ import torch
 from torch.nn import functional
 
 from vitreous.errors import InputError
-from vitreous.explanation.explain import explain_batch, find_target
+from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.regions import PixelRegion, parse_region
-from vitreous.explanation.targets import FeatureNormTarget, PredictedClassTarget, TextTarget, region_target_of_box
+from vitreous.explanation.target_parsing import find_target
+from vitreous.explanation.targets import FeatureNormTarget, PredictedClassTarget, RegionTarget, TextTarget
 from vitreous.explanation.text_targets import embed_text, text_target
 from vitreous.imaging.geometry import Geometry
 from vitreous.imaging.preprocessing import Preprocessing
@@ -23,7 +24,7 @@ from vitreous.model.vit import ViT
 
 def classifier(names=("cat", "dog", "text:x"), resize="squash", **options) -> ImageClassifier:
     torch.manual_seed(0)
-    chosen = {"width": 24, "depth": 2, "heads": 2, "classes": len(names), "registers": 2, **options}
+    chosen = {"embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": len(names), "reg_tokens": 2, **options}
     vit = ViT(ViTConfig((16, 24), 4, **chosen))
     with torch.no_grad():
         for weight in vit.parameters():
@@ -35,9 +36,9 @@ def make_image(height=40, width=60):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
-@pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
+@pytest.mark.parametrize("pooling", ["token", "avg", "attention", "map"])
 def test_a_region_is_the_length_of_its_last_tokens_along_their_present_directions(pooling):
-    vit, region = classifier(pooling=pooling).model, region_target_of_box((1, 2, 3, 5), (4, 6))
+    vit, region = classifier(global_pool=pooling).model, RegionTarget.from_patch_box((1, 2, 3, 5), (4, 6))
     trace, changed = Trace(), Trace()
     images = torch.randn(2, 3, 16, 24)
     logits = vit(images, trace)
@@ -53,7 +54,7 @@ def test_a_region_is_the_length_of_its_last_tokens_along_their_present_direction
 
 
 def test_the_gradient_of_a_region_is_the_direction_alone():
-    trace, region = Trace(), region_target_of_box((0, 0, 1, 1), (4, 6))
+    trace, region = Trace(), RegionTarget.from_patch_box((0, 0, 1, 1), (4, 6))
     logits = classifier().model(torch.randn(1, 3, 16, 24), trace)
     (gradient,) = torch.autograd.grad(region(logits, trace).sum(), [trace.tokens[-1]])
     wanted = torch.zeros_like(gradient)
@@ -64,16 +65,16 @@ def test_the_gradient_of_a_region_is_the_direction_alone():
 @pytest.mark.parametrize("box", [(0, 0, 5, 1), (1, 1, 1, 2), (-1, 0, 1, 1), (0, 0, 1, 7)])
 def test_a_box_that_leaves_the_grid_is_refused(box):
     with pytest.raises(InputError, match="no part of the model's grid of 4 × 6"):
-        region_target_of_box(box, (4, 6))
+        RegionTarget.from_patch_box(box, (4, 6))
 
 
 def test_a_region_without_tokens_or_on_another_grid_is_refused():
     vit, trace = classifier().model, Trace()
     logits = vit(torch.randn(1, 3, 16, 24), trace)
     with pytest.raises(InputError, match="this method can't see"):
-        region_target_of_box((0, 0, 1, 1), (4, 6))(logits)
+        RegionTarget.from_patch_box((0, 0, 1, 1), (4, 6))(logits)
     with pytest.raises(InputError, match="grid of 6 × 4 patches, the model's has 4 × 6"):
-        region_target_of_box((0, 0, 1, 1), (6, 4))(logits, trace)
+        RegionTarget.from_patch_box((0, 0, 1, 1), (6, 4))(logits, trace)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_a_region_without_tokens_or_on_another_grid_is_refused():
 )
 def test_a_box_in_source_pixels_becomes_the_nearest_patches(box, patches):
     geometry = Geometry((40, 60), (16, 24), (0.0, 0.0, 40.0, 60.0))
-    assert PixelRegion(*box).on(geometry, 4).patches == region_target_of_box(patches, (4, 6)).patches
+    assert PixelRegion(*box).on(geometry, 4).patches == RegionTarget.from_patch_box(patches, (4, 6)).patches
 
 
 def test_only_what_the_model_sees_counts():
@@ -236,9 +237,9 @@ def test_models_without_texts_say_so(clip_folder, tmp_path):
     with pytest.raises(InputError, match="doesn't answer with an embedding"):
         text_target(classifier(), "a cat", clip_folder)
     with pytest.raises(InputError, match="doesn't answer with an embedding"):
-        text_target(classifier((), classes=0), "a cat", clip_folder)
+        text_target(classifier((), num_classes=0), "a cat", clip_folder)
     with pytest.raises(InputError, match="no text tower with a tokenizer can be read"):
-        text_target(classifier((), classes=12), "a cat", tmp_path)
+        text_target(classifier((), num_classes=12), "a cat", tmp_path)
 
 
 def test_a_tower_alone_is_no_image_text_model(tmp_path):
@@ -247,4 +248,4 @@ def test_a_tower_alone_is_no_image_text_model(tmp_path):
     config = transformers.CLIPVisionConfig(hidden_size=24, intermediate_size=32, num_hidden_layers=1, image_size=16)
     transformers.CLIPVisionModel(config).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="has no text tower"):
-        text_target(classifier((), classes=12), "a cat", tmp_path)
+        text_target(classifier((), num_classes=12), "a cat", tmp_path)

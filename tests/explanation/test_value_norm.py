@@ -53,7 +53,7 @@ def test_what_carries_nothing_counts_for_nothing_however_much_it_is_looked_at():
     assert (fused_norms(row, one)[:, 8] > 0).all()
 
 
-@pytest.mark.parametrize("pooling", ["class", "mean", "attention", "map"])
+@pytest.mark.parametrize("pooling", ["token", "avg", "attention", "map"])
 def test_a_model_is_read_as_the_definition_says(pooling):
     torch.manual_seed(0)
     config = ViTConfig(

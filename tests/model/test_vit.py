@@ -1,36 +1,37 @@
 """One contract over the options of a ViT, and the properties that every one of them must have."""
 
+import copy
 import itertools
 
 import pytest
 import torch
 
 from vitreous.errors import InputError
-from vitreous.model.config import SIZES, ViTConfig, grid_for, named_config
-from vitreous.model.patches import patchify
+from vitreous.model.config import SIZES, ViTConfig, ViTFields, grid_for, named_config
+from vitreous.model.create import create_model, sizes
 from vitreous.model.trace import Trace
-from vitreous.model.vit import ViT
+from vitreous.model.vit import NO_WEIGHT_DECAY, ViT, patchify
 
-SMALL = {"image_size_hw": (16, 24), "patch_size": 4, "classes": 5, "width": 24, "depth": 2, "heads": 2}
+SMALL = {"image_size": (16, 24), "patch_size": 4, "num_classes": 5, "embed_dim": 24, "depth": 2, "num_heads": 2}
 VARIANTS = [
-    {"pooling": pooling, "positions": positions, "stem": stem}
+    {"global_pool": pooling, "pos_embed": positions, "stem": stem}
     for pooling, positions, stem in itertools.product(
-        ("class", "mean", "attention", "map"), ("learned", "sincos", "rotary"), ("patch", "conv")
+        ("token", "avg", "attention", "map"), ("learned", "sincos", "rope"), ("linear", "conv")
     )
 ] + [
-    {"registers": 3},
-    {"pooling": "class-and-mean", "registers": 2},
-    {"pooling": "class-and-distillation", "registers": 1},
-    {"norm": "rms"},
-    {"mlp": "swiglu"},
-    {"mlp": "gelu-tanh", "embedding_norm": True},
-    {"mlp": "quick-gelu", "pooling": "mean", "norm_after_pooling": True},
-    {"positions_antialias": True, "registers": 1},
-    {"layer_scale": 0.1},
-    {"qk_norm": True, "positions": "rotary", "registers": 2, "pooling": "attention"},
-    {"stochastic_depth": 0.3},
-    {"patch_dropout": 0.5},
-    {"patch_dropout": 0.5, "positions": "rotary", "registers": 1},
+    {"reg_tokens": 3},
+    {"global_pool": "token-avg", "reg_tokens": 2},
+    {"global_pool": "token-dist", "reg_tokens": 1},
+    {"norm_layer": "rmsnorm"},
+    {"mlp_layer": "swiglu"},
+    {"mlp_layer": "gelu-tanh", "pre_norm": True},
+    {"mlp_layer": "quick-gelu", "global_pool": "avg", "fc_norm": True},
+    {"pos_embed_antialias": True, "reg_tokens": 1},
+    {"init_values": 0.1},
+    {"qk_norm": True, "pos_embed": "rope", "reg_tokens": 2, "global_pool": "attention"},
+    {"drop_path_rate": 0.3},
+    {"patch_drop_rate": 0.5},
+    {"patch_drop_rate": 0.5, "pos_embed": "rope", "reg_tokens": 1},
 ]
 
 
@@ -52,11 +53,10 @@ def test_every_variant_runs_learns_and_is_observed_to_the_bit(options):
     assert torch.equal(model(images, trace), plain)
     assert plain.shape == (3, 5) and plain.isfinite().all()
     assert len(trace.records) == 2 and len(trace.tokens) == 3
-    assert torch.equal(model.read(trace.tokens[-1]), plain)
+    assert torch.equal(model.logit_lens(trace.tokens[-1]), plain)
     for record in trace.records:
-        assert torch.equal(record.recompute_query_key()[0], record.query) and torch.equal(
-            record.recompute_query_key()[1], record.key
-        )
+        query, key = record.recompute_query_key()
+        assert torch.equal(query, record.query) and torch.equal(key, record.key)
     assert trace.layout.num_tokens == trace.readout.shape[1] == trace.records[0].query.shape[2]
     assert torch.allclose(trace.readout.sum(1), torch.ones(3))
     model.train()(images).square().sum().backward()
@@ -64,21 +64,74 @@ def test_every_variant_runs_learns_and_is_observed_to_the_bit(options):
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
 
 
-def test_without_classes_the_answer_is_the_pooled_vector():
-    assert build(classes=0)(torch.randn(2, 3, 16, 24)).shape == (2, build().config.embed_dim)
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_the_methods_of_timm_are_the_parts_of_the_forward_pass(options):
+    model, images = build(**options), torch.randn(2, 3, 16, 24)
+    tokens = model.forward_features(images)
+    prefix = model.config.num_prefix_tokens
+    assert tokens.shape == (2, prefix + 24, 24) and model.num_features == model.embed_dim == 24
+    pooled = model.forward_head(tokens, pre_logits=True)
+    assert pooled.shape == (2, model.config.pooled_dim)
+    assert torch.equal(model.forward_head(tokens), model(images)) and torch.equal(model.head(pooled), model(images))
+    (last,) = model.get_intermediate_layers(images)
+    assert torch.equal(last, tokens[:, prefix:])
+    trace = Trace()
+    model(images, trace)
+    for index, (patches, before) in enumerate(
+        model.get_intermediate_layers(images, n=2, reshape=True, return_prefix_tokens=True, norm=False)
+    ):
+        assert patches.shape == (2, 24, 4, 6) and torch.equal(before, trace.tokens[index + 1][:, :prefix])
+        assert torch.equal(patches[0, :, 1, 2], trace.tokens[index + 1][0, prefix + 8])
+    assert torch.equal(model.get_intermediate_layers(images, n=[-1])[0], last)
+    for n in (3, [2], [0, -3]):
+        with pytest.raises(InputError, match="the model has 2, numbered from 0"):
+            model.get_intermediate_layers(images, n=n)
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
-@pytest.mark.parametrize("size_hw", [(16, 24), (24, 16), (4, 4), (32, 8)])
-def test_any_size_that_the_patch_divides(options, size_hw):
+def test_weights_have_timms_names(options):
+    names = set(build(**options).state_dict())
+    ours = {"attn_pool.score.weight", "attn_pool.score.bias"}  # sequence pooling, which timm hasn't
+    first = {name.split(".")[0] for name in names - ours}
+    assert first <= {
+        "cls_token", "reg_token", "pos_embed", "patch_embed", "norm_pre", "blocks", "norm", "fc_norm", "attn_pool", "head",
+    }  # fmt: skip
+    assert ("patch_embed.proj.weight" in names) and not set(NO_WEIGHT_DECAY) - {"attn_pool.latent"} - {
+        "cls_token", "reg_token", "pos_embed",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_a_copy_and_a_reloaded_model_compute_the_same(options):
+    model, images = build(**options), torch.randn(2, 3, 16, 24)
+    again = ViT(model.config).eval()
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(images), model(images))
+    assert torch.equal(copy.deepcopy(model)(images), model(images))
+
+
+def test_it_compiles_whole():
+    model, images = build(reg_tokens=2, qk_norm=True), torch.randn(2, 3, 16, 24)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        assert torch.allclose(compiled(images), model(images), atol=1e-5)
+
+
+def test_without_classes_the_output_is_the_pooled_vector():
+    assert build(num_classes=0)(torch.randn(2, 3, 16, 24)).shape == (2, build().config.embed_dim)
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+@pytest.mark.parametrize("image_size", [(16, 24), (24, 16), (4, 4), (32, 8)])
+def test_any_size_that_the_patch_divides(options, image_size):
     model, trace = build(**options), Trace()
-    assert model(torch.randn(1, 3, *size_hw), trace).isfinite().all()
-    assert (trace.layout.grid_height, trace.layout.grid_width) == (size_hw[0] // 4, size_hw[1] // 4)
+    assert model(torch.randn(1, 3, *image_size), trace).isfinite().all()
+    assert (trace.layout.grid_height, trace.layout.grid_width) == (image_size[0] // 4, image_size[1] // 4)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_observed_pass_returns_the_same_bits_in_every_precision(precision):
-    model, images = build(pooling="mean"), torch.randn(2, 3, 16, 24)
+    model, images = build(global_pool="avg"), torch.randn(2, 3, 16, 24)
     with torch.no_grad(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
         assert torch.equal(model(images), model(images, Trace()))
 
@@ -97,9 +150,9 @@ def test_both_kernels_agree(monkeypatch):
     from vitreous.model import kernels
 
     model, images = build(), torch.randn(2, 3, 16, 24)
-    written_out = model(images)
+    eager = model(images)
     monkeypatch.setattr(kernels, "EAGER_MAX_TOKENS", {})
-    assert torch.allclose(model(images), written_out, atol=1e-5)
+    assert torch.allclose(model(images), eager, atol=1e-5)
 
 
 def test_rotary_positions_turn_with_the_distance_only():
@@ -116,7 +169,8 @@ def test_rotary_positions_turn_with_the_distance_only():
 def test_sincos_positions_on_a_finer_grid_lie_between_the_trained_ones():
     from vitreous.model.positions import sincos_pos_embed
 
-    coarse, fine = sincos_pos_embed((4, 6), 16, (4, 6)), sincos_pos_embed((12, 6), 16, (4, 6))
+    coarse = sincos_pos_embed((4, 6), 16, (4, 6)).unflatten(1, (4, 6))[0]
+    fine = sincos_pos_embed((12, 6), 16, (4, 6)).unflatten(1, (12, 6))[0]
     assert torch.allclose(fine[1::3], coarse, atol=1e-6)
 
 
@@ -126,10 +180,15 @@ def test_patches_are_cut_row_by_row():
     assert torch.equal(patches[0, 6].reshape(3, 4, 4), images[0, :, 4:8, 4:8])
 
 
+def test_the_patch_embedding_is_its_convolution():
+    embed, images = build().patch_embed, torch.randn(2, 3, 16, 24)
+    assert torch.allclose(embed(images), embed.proj(images).flatten(2).transpose(1, 2), atol=1e-5)
+
+
 def test_patch_dropout_keeps_each_patch_with_its_own_position():
-    model = build(patch_dropout=0.75, pooling="mean").train()
+    model = build(patch_drop_rate=0.75, global_pool="avg").train()
     images = torch.randn(4, 3, 16, 24)
-    whole = model.positions(model.stem(images), (4, 6))
+    whole = model.patch_embed(images) + model.pos_embed
     kept, _ = model.embed(images)
     assert kept.shape == (4, 6, 24)
     assert all((kept[i, j] == whole[i]).all(-1).any() for i in range(4) for j in range(6))
@@ -146,18 +205,49 @@ def test_every_size_has_the_parameters_it_is_known_for(name):
 
 
 def test_weights_learned_at_another_size_are_resampled_on_load():
-    small, large, images = build(), build(image_size_hw=(24, 40)), torch.randn(2, 3, 24, 40)
+    small, large, images = build(), build(image_size=(24, 40)), torch.randn(2, 3, 24, 40)
     large.load_state_dict(small.state_dict())
-    assert large.positions.table.shape == (6, 10, 24)
+    assert large.pos_embed.shape == (1, 60, 24)
     assert torch.allclose(large(images), small(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"pos_embed": "sincos"}, {"pos_embed": "rope"}, {"pos_embed_antialias": True}])
+def test_set_input_size_changes_no_output(options):
+    model, images = build(**options), torch.randn(2, 3, 24, 40)
+    before = model(images)
+    model.set_input_size((24, 40))
+    assert model.config.grid_size == (6, 10)
+    # Sine-cosine positions belong to the size: those of the new one are finer.
+    assert options.get("pos_embed") == "sincos" or torch.allclose(model(images), before, atol=1e-5)
+    assert model.pos_embed is None or (model.pos_embed.shape == (1, 60, 24) and model.pos_embed.requires_grad)
+    ViT(model.config).load_state_dict(model.state_dict())
+    with pytest.raises(InputError, match="use 24 × 40"):
+        model.set_input_size((25, 40))
+
+
+@pytest.mark.parametrize(
+    ("options", "pool"),
+    [({}, None), ({}, "token-avg"), ({"global_pool": "avg"}, "map"), ({"global_pool": "map"}, "attention")],
+)
+def test_reset_classifier_starts_a_new_head(options, pool):
+    model, images = build(**options), torch.randn(2, 3, 16, 24)
+    model.reset_classifier(3, pool)
+    assert torch.equal(model(images), torch.zeros(2, 3)) and model.config.num_classes == 3
+    assert model.config.global_pool == (pool or options.get("global_pool", "token"))
+    model.reset_classifier(0)
+    assert torch.equal(model(images), model.forward_head(model.forward_features(images), pre_logits=True))
+    assert set(model.state_dict()) == set(ViT(model.config).state_dict())
+    if not options:
+        with pytest.raises(InputError, match="has a class token, which global_pool 'avg' doesn't fit"):
+            model.reset_classifier(3, "avg")
 
 
 def test_sizes_that_do_not_fit_name_the_nearest():
     with pytest.raises(InputError, match=r"33 × 46 .* patches of 16: use 32 × 32, 32 × 48, 48 × 32, 48 × 48"):
         grid_for((33, 46), 16)
-    for size_hw in ((-33, 0), (0, 8), (-16, 1)):
+    for image_size in ((-33, 0), (0, 8), (-16, 1)):
         with pytest.raises(InputError, match=r"patches of 16: use 16 × 16$"):
-            grid_for(size_hw, 16)
+            grid_for(image_size, 16)
     with pytest.raises(InputError, match="use 4 × 4"):
         build()(torch.randn(1, 3, 1, 1))
 
@@ -165,15 +255,15 @@ def test_sizes_that_do_not_fit_name_the_nearest():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"pooling": "men"}, "did you mean 'mean'"),
-        ({"pooling": "class-and-distillation"}, "the distillation token is the first register"),
-        ({"pooling": "class-and-mean", "norm_after_pooling": True}, "normalized before, not after"),
-        ({"heads": 5}, "can't be shared by 5 heads"),
-        ({"stochastic_depth": 1.0}, "below 1"),
-        ({"width": 0}, "must be above 0"),
-        ({"stem": "conv", "stem_convolutions": 0}, "stem_convolutions is 0: it must be above 0"),
-        ({"stem": "conv", "patch_size": 6, "image_size_hw": (12, 12)}, "power of two"),
-        ({"positions": "rotary", "width": 12, "heads": 2}, "multiple of 4"),
+        ({"global_pool": "ave"}, "did you mean 'avg'"),
+        ({"global_pool": "token-dist"}, "the distillation token is the first register"),
+        ({"global_pool": "token-avg", "fc_norm": True}, "concatenates two vectors: it needs fc_norm=false"),
+        ({"num_heads": 5}, "can't be divided among 5 heads"),
+        ({"drop_path_rate": 1.0}, "below 1"),
+        ({"embed_dim": 0}, "must be above 0"),
+        ({"stem": "conv", "stem_convs": 0}, "stem_convs is 0: it must be above 0"),
+        ({"stem": "conv", "patch_size": 6, "image_size": (12, 12)}, "power of two"),
+        ({"pos_embed": "rope", "embed_dim": 12, "num_heads": 2}, "multiple of 4"),
     ],
 )
 def test_settings_that_make_no_model(options, words):
@@ -184,6 +274,13 @@ def test_settings_that_make_no_model(options, words):
 def test_unknown_size_names_the_nearest():
     with pytest.raises(InputError, match="did you mean"):
         named_config("Ti/15")
+
+
+def test_models_are_created_by_name():
+    model = create_model("nano/4-32", num_classes=7, image_size=16)
+    assert model.config.image_size == (16, 16) and model(torch.zeros(1, 3, 16, 16)).shape == (1, 7)
+    assert named_config("vit_small_patch16_224") == SIZES["S/16"] == sizes()["S/16"]
+    assert set(ViTFields.__annotations__) == set(ViTConfig.__dataclass_fields__)
 
 
 def test_wrong_channels_are_an_error():

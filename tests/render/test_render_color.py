@@ -14,43 +14,43 @@ MAPS = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=9), elem
 
 
 @given(MAPS)
-def test_a_scaled_map_is_in_the_unit_interval_and_keeps_its_order(heat):
-    before = heat.copy()
-    scaled = Scale.robust(heat).apply(heat)
-    assert scaled.dtype == np.float32 and scaled.shape == heat.shape
+def test_a_scaled_map_is_in_the_unit_interval_and_keeps_its_order(heatmap):
+    before = heatmap.copy()
+    scaled = Scale.robust(heatmap).apply(heatmap)
+    assert scaled.dtype == np.float32 and scaled.shape == heatmap.shape
     assert scaled.min() >= 0 and scaled.max() <= 1
-    assert (np.diff(scaled.ravel()[np.argsort(heat, axis=None)]) >= 0).all()
-    assert np.array_equal(heat, before)
+    assert (np.diff(scaled.ravel()[np.argsort(heatmap, axis=None)]) >= 0).all()
+    assert np.array_equal(heatmap, before)
 
 
 @given(st.floats(-1e6, 1e6, width=32))
 def test_a_constant_map_becomes_zeros(value):
-    heat = np.full((3, 5), value, np.float32)
-    assert not Scale.robust(heat).apply(heat).any()
+    heatmap = np.full((3, 5), value, np.float32)
+    assert not Scale.robust(heatmap).apply(heatmap).any()
 
 
 def test_float_noise_on_a_constant_map_is_not_blown_up():
-    heat = np.float32(0.1) + np.linspace(0, 1e-8, 20).reshape(4, 5).astype(np.float32)
-    assert not Scale.robust(heat).apply(heat).any()
+    heatmap = np.float32(0.1) + np.linspace(0, 1e-8, 20).reshape(4, 5).astype(np.float32)
+    assert not Scale.robust(heatmap).apply(heatmap).any()
 
 
 def test_a_lone_spike_on_a_flat_map_is_still_seen():
-    heat = np.zeros((40, 40), np.float32)
-    heat[7, 3] = 2
-    scaled = Scale.robust(heat).apply(heat)
+    heatmap = np.zeros((40, 40), np.float32)
+    heatmap[7, 3] = 2
+    scaled = Scale.robust(heatmap).apply(heatmap)
     assert scaled[7, 3] == 1 and scaled.sum() == 1
 
 
 def test_one_outlier_does_not_set_the_scale():
-    heat = np.tile(np.linspace(0, 1, 100, dtype=np.float32), (100, 1))
-    heat[0, 0] = 1000
-    assert Scale.robust(heat).high <= 1
+    heatmap = np.tile(np.linspace(0, 1, 100, dtype=np.float32), (100, 1))
+    heatmap[0, 0] = 1000
+    assert Scale.robust(heatmap).high <= 1
 
 
 def test_the_sampled_percentiles_of_a_large_map_are_near_the_full_ones():
-    heat = np.random.default_rng(0).gamma(2, size=(720, 1280)).astype(np.float32)
-    scale = Scale.robust(heat)
-    assert np.allclose([scale.low, scale.high], np.percentile(heat, [1, 99.5]), rtol=0.05)
+    heatmap = np.random.default_rng(0).gamma(2, size=(720, 1280)).astype(np.float32)
+    scale = Scale.robust(heatmap)
+    assert np.allclose([scale.low, scale.high], np.percentile(heatmap, [1, 99.5]), rtol=0.05)
 
 
 @pytest.mark.parametrize("ends", [(1.0, 0.0), (float("nan"), 1.0), (0.0, float("inf"))])
@@ -75,8 +75,8 @@ def test_the_steady_scale_never_moves_further_than_its_share_allows(maps, half_l
     steady = StabilizedScale(half_life)
     old = steady.update(maps[0])
     assert old == Scale.robust(resize_coarse_map(maps[0]))
-    for heat in maps[1:]:
-        new, aim = steady.update(heat, step), Scale.robust(resize_coarse_map(heat))
+    for heatmap in maps[1:]:
+        new, aim = steady.update(heatmap, step), Scale.robust(resize_coarse_map(heatmap))
         share = max(1 - 0.5 ** (step / half_life), 0.5)
         if not old.is_flat:
             span = old.high - old.low

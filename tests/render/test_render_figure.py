@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.render.plots.curves import confusion_colors, confusion_matrix, curves, percent_text, series, smoothed
+from vitreous.render.plots.confusion import confusion_colors, confusion_matrix, format_percent
+from vitreous.render.plots.curves import running_median, series, training_curves
 
 
 def read(path) -> np.ndarray:
@@ -30,7 +31,7 @@ def log(steps: int) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 120, 20_000])
 def test_curves_of_any_length(tmp_path, steps):
-    curves(log(steps), tmp_path / "figures" / "curves.png")
+    training_curves(log(steps), tmp_path / "figures" / "curves.png")
     pixels = read(tmp_path / "figures" / "curves.png")
     assert pixels.shape == (700, 1600, 3)
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["curves.png"]
@@ -41,15 +42,15 @@ def test_curves_with_values_that_are_not_finite(tmp_path, bad):
     lines = log(300)
     lines[5]["loss"] = lines[50]["epoch"] = bad
     lines[-1].update(loss=bad, top1=bad)
-    curves(lines, tmp_path / "some.png")
-    curves([{**line, "loss": bad, "top1": bad} for line in lines], tmp_path / "all.png")
+    training_curves(lines, tmp_path / "some.png")
+    training_curves([{**line, "loss": bad, "top1": bad} for line in lines], tmp_path / "all.png")
     assert read(tmp_path / "some.png").std() > 0 and read(tmp_path / "all.png").std() > 0
 
 
 def test_a_resumed_log_and_values_at_the_bounds(tmp_path):
     first, last = ({"split": "validation", "epoch": value, "loss": 1 - value, "top1": value} for value in (0.0, 1.0))
     lines = [first, last]
-    curves([*lines, *lines], tmp_path / "curves.png")
+    training_curves([*lines, *lines], tmp_path / "curves.png")
     assert read(tmp_path / "curves.png").shape[1] == 1600
 
 
@@ -63,9 +64,9 @@ def test_a_series_holds_only_its_own_lines():
 def test_one_wild_step_does_not_bend_the_running_median():
     epochs, values = np.arange(1000) / 10, np.ones(1000)
     values[500], values[700] = 1e9, np.nan
-    places, medians = smoothed(epochs, values)
+    places, medians = running_median(epochs, values)
     assert (medians == 1).all() and places.size == medians.size <= 400
-    assert [part.size for part in smoothed(np.zeros(0), np.zeros(0))] == [0, 0]
+    assert [part.size for part in running_median(np.zeros(0), np.zeros(0))] == [0, 0]
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 10, 11, 20, 21, 100])
@@ -96,8 +97,8 @@ def test_right_is_blue_wrong_is_orange_and_nothing_is_white():
 
 
 def test_a_small_share_is_not_written_as_none():
-    assert [percent_text(value, 0) for value in (100, 99.6, 0.5, 0.2, 1)] == ["100", "100", "<1", "<1", "1"]
-    assert percent_text(0.01, 1) == "<0.1"
+    assert [format_percent(value, 0) for value in (100, 99.6, 0.5, 0.2, 1)] == ["100", "100", "<1", "<1", "1"]
+    assert format_percent(0.01, 1) == "<0.1"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_a_matrix_that_is_none_is_refused_and_nothing_written(tmp_path, matrix, 
 
 def test_an_error_while_writing_leaves_the_old_file_and_no_part(tmp_path, monkeypatch):
     path = tmp_path / "curves.png"
-    curves(log(10), path)
+    training_curves(log(10), path)
     before = path.read_bytes()
 
     def half(_, target, **__):
@@ -127,22 +128,23 @@ def test_an_error_while_writing_leaves_the_old_file_and_no_part(tmp_path, monkey
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", half)
     with pytest.raises(RuntimeError, match="power cut"):
-        curves(log(20), path)
+        training_curves(log(20), path)
     assert path.read_bytes() == before and [entry.name for entry in tmp_path.iterdir()] == ["curves.png"]
 
 
 def test_a_folder_that_can_not_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="folder"):
-        curves([], tmp_path / "file" / "curves.png")
+        training_curves([], tmp_path / "file" / "curves.png")
 
 
 def test_importing_is_light_and_drawing_touches_neither_pyplot_nor_torch(tmp_path):
     code = f"""
 import sys
-from vitreous.render import color, figure, letters, overlay, sheet, text
+from vitreous.render import color, fonts, overlay, sheet, text
+from vitreous.render.plots import curves
 assert "matplotlib" not in sys.modules
-figure.curves([], {str(tmp_path / "curves.png")!r})
+curves.training_curves([], {str(tmp_path / "curves.png")!r})
 assert "matplotlib.pyplot" not in sys.modules and "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -45,19 +45,21 @@ def shot(size_hw, maps=1, *, signed=False, seed=0, box=None, colors=None):
 @pytest.mark.parametrize("signed", [False, True])
 def test_every_layout_draws_frames_of_any_size_at_one_size_and_leaves_them_as_they_were(layout, size_hw, signed):
     count = 5 if layout in MULTI_MAP_LAYOUTS else 1
-    for look in (DrawStyle(), DrawStyle(0.5, edges=True, legend=False)):
+    for style in (DrawStyle(), DrawStyle(0.5, edge_aware=True, legend=False)):
         sizes = set()
         for seed in range(2):
             given = shot(size_hw, count, signed=signed, seed=seed)
-            before = given.image_u8.copy(), [one.heatmap.copy() for one in given.layers]
-            drawn = draw_frame(given, layout, look)
+            before = given.image_u8.copy(), [one.heatmap.copy() for one in given.heatmaps]
+            drawn = draw_frame(given, layout, style)
             assert drawn.dtype == np.uint8 and drawn.flags.c_contiguous
             assert not np.shares_memory(drawn, given.image_u8)
             assert np.array_equal(given.image_u8, before[0])
-            assert all(np.array_equal(one.heatmap, heat) for one, heat in zip(given.layers, before[1], strict=True))
-            assert np.array_equal(drawn, draw_frame(given, layout, look))
+            assert all(
+                np.array_equal(one.heatmap, heatmap) for one, heatmap in zip(given.heatmaps, before[1], strict=True)
+            )
+            assert np.array_equal(drawn, draw_frame(given, layout, style))
             sizes.add(drawn.shape)
-        assert sizes == {(*frame_size(size_hw, layout, count, look), 3)}
+        assert sizes == {(*frame_size(size_hw, layout, count, style), 3)}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -88,7 +90,7 @@ def test_panels_show_their_own_maps():
     top = grid.header_height + grid.title_height
     first = drawn[top : top + 200, :300]
     second = drawn[top : top + 200, 300 + grid.gap : 600 + grid.gap]
-    for panel, one in ((first, given.layers[0]), (second, given.layers[1])):
+    for panel, one in ((first, given.heatmaps[0]), (second, given.heatmaps[1])):
         alone = draw_frame(FrameView(given.image_u8, (one,)), "overlay", DrawStyle(legend=False))
         assert np.array_equal(panel, alone)
 
@@ -104,7 +106,7 @@ def test_beyond_the_box_nothing_glows():
     given = shot((120, 200), box=(0, 50, 120, 150))
     drawn = draw_frame(replace(given, prediction="", caption=""), "overlay", DrawStyle(legend=False))
     blank = overlay_levels(given.image_u8, np.zeros((120, 200), np.uint8))
-    below = replace(given.layers[0], scale=Scale(0, given.layers[0].scale.high))
+    below = replace(given.heatmaps[0], scale=Scale(0, given.heatmaps[0].scale.high))
     drawn = draw_frame(FrameView(given.image_u8, (below,)), "overlay", DrawStyle(legend=False))
     assert np.array_equal(drawn[:, :50], blank[:, :50]) and np.array_equal(drawn[:, 150:], blank[:, 150:])
     assert not np.array_equal(drawn[:, 50:150], blank[:, 50:150])
@@ -121,7 +123,7 @@ def test_a_map_with_colors_of_its_own_is_painted_and_has_no_color_bar():
 def test_no_strength_leaves_the_image_and_a_spotlight_only_dims():
     given = shot((90, 160))
     for layout in ("overlay", "spotlight"):
-        plain = draw_frame(FrameView(given.image_u8, given.layers), layout, DrawStyle(0.0, legend=False))
+        plain = draw_frame(FrameView(given.image_u8, given.heatmaps), layout, DrawStyle(0.0, legend=False))
         assert np.array_equal(plain, given.image_u8)
     lit = spotlight(given.image_u8, RNG.integers(0, 256, (90, 160), dtype=np.uint8))
     assert (lit <= given.image_u8).all()
@@ -130,12 +132,12 @@ def test_no_strength_leaves_the_image_and_a_spotlight_only_dims():
 
 def test_contours_go_round_the_peak_and_leave_the_rest_alone():
     y, x = np.mgrid[:16, :16]
-    heat = np.exp(-((y - 4) ** 2 + (x - 11) ** 2) / 6).astype(np.float32)
-    (line,) = contour_lines(heat, 0.5)
+    heatmap = np.exp(-((y - 4) ** 2 + (x - 11) ** 2) / 6).astype(np.float32)
+    (line,) = contour_lines(heatmap, 0.5)
     radii = np.hypot(line[:, 0] * 16 - 11.5, line[:, 1] * 16 - 4.5)
     assert np.allclose(radii, np.sqrt(6 * np.log(2)), atol=0.15) and np.array_equal(line[0], line[-1])
     gray = np.full((160, 320, 3), 128, np.uint8)
-    changed = (draw_contours(gray, heat, Scale.robust(heat)) != gray).any(axis=2)
+    changed = (draw_contours(gray, heatmap, Scale.robust(heatmap)) != gray).any(axis=2)
     assert 0.005 < changed.mean() < 0.1 and not changed[:, :120].any() and not changed[100:].any()
     assert np.array_equal(draw_contours(gray, np.ones((4, 4)), Scale(1, 1)), gray)
 
@@ -174,18 +176,18 @@ def test_what_the_ends_of_a_signed_map_mean_is_said():
         bar_caption("signed", "unlike / alike") == "unlike / alike" == bar_caption("signed contour", "unlike / alike")
     )
     assert bar_caption("overlay", "unlike / alike") == bar_caption("own", "unlike / alike") == ""
-    said, plain = (draw_legend(gray, "features", "signed", ends=ends) for ends in ("unlike / alike", ""))
+    said, plain = (draw_legend(gray, "features", "signed", end_labels=ends) for ends in ("unlike / alike", ""))
     assert (said != gray).any(axis=(0, 2)).sum() > 1.3 * (plain != gray).any(axis=(0, 2)).sum()
     given = shot((720, 1280), signed=True)
-    told = replace(given, layers=(replace(given.layers[0], end_labels="short / long"),))
+    told = replace(given, heatmaps=(replace(given.heatmaps[0], end_labels="short / long"),))
     for layout in ("overlay", "contour", "side-by-side", "methods"):
         assert not np.array_equal(draw_frame(given, layout), draw_frame(told, layout))
 
 
 def test_panels_drawn_in_different_ways_have_no_bar_over_all_but_one_each_where_it_means_something():
     alike = replace(shot((240, 320), 3), prediction="", caption="")
-    own = replace(alike.layers[2], colors=np.full((7, 9, 3), 0.5, np.float32))
-    mixed = replace(alike, layers=(*alike.layers[:2], own))
+    own = replace(alike.heatmaps[2], colors=np.full((7, 9, 3), 0.5, np.float32))
+    mixed = replace(alike, heatmaps=(*alike.heatmaps[:2], own))
     grid = panel_grid_for((240, 320), "methods", 3, DrawStyle())
     heads = [draw_frame(one, "methods")[: grid.header_height] for one in (alike, mixed)]
     assert len(np.unique(heads[0].reshape(-1, 3), axis=0)) > 20 and (heads[1] == heads[1][0, 0]).all()
@@ -207,5 +209,5 @@ def test_what_cannot_be_drawn_is_said():
         draw_frame(shot((9, 9), 3), "contour")
     with pytest.raises(InputError, match="at least one"):
         FrameView(np.zeros((4, 4, 3), np.uint8), ())
-    with pytest.raises(InputError, match="strength"):
+    with pytest.raises(InputError, match="opacity"):
         DrawStyle(1.5)

@@ -22,14 +22,14 @@ def images_with_maps(draw):
 @settings(deadline=None, max_examples=60)
 @given(images_with_maps())
 def test_range_and_mean_are_kept_and_inputs_untouched(pair):
-    heat, image = pair
-    before = heat.copy(), image.copy()
-    result = guided_filter(heat, image)
-    room = 1e-4 * max(1.0, float(np.abs(heat).max()))
+    heatmap, image = pair
+    before = heatmap.copy(), image.copy()
+    result = guided_filter(heatmap, image)
+    room = 1e-4 * max(1.0, float(np.abs(heatmap).max()))
     assert result.dtype == np.float32 and np.isfinite(result).all()
-    assert heat.min() - room <= result.min() and result.max() <= heat.max() + room
-    assert result.mean() == pytest.approx(heat.mean(dtype=np.float64), abs=10 * room)
-    assert np.array_equal(heat, before[0]) and np.array_equal(image, before[1])
+    assert heatmap.min() - room <= result.min() and result.max() <= heatmap.max() + room
+    assert result.mean() == pytest.approx(heatmap.mean(dtype=np.float64), abs=10 * room)
+    assert np.array_equal(heatmap, before[0]) and np.array_equal(image, before[1])
 
 
 @pytest.mark.parametrize("value", [0.0, 3.5, -2.0])
@@ -58,9 +58,9 @@ def test_the_edges_of_the_image_are_followed():
 
 def test_only_what_the_map_spans_is_looked_at_and_large_images_give_bounded_results():
     image = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
-    heat = np.eye(12, dtype=np.float32)
-    assert max(guided_filter(heat, image).shape) <= RESULT_SIDE
-    boxed, cut = guided_filter(heat, image, (0, 280, 720, 1000)), guided_filter(heat, image[:, 280:1000])
+    heatmap = np.eye(12, dtype=np.float32)
+    assert max(guided_filter(heatmap, image).shape) <= RESULT_SIDE
+    boxed, cut = guided_filter(heatmap, image, (0, 280, 720, 1000)), guided_filter(heatmap, image[:, 280:1000])
     assert np.array_equal(boxed, cut)
 
 

@@ -1,10 +1,8 @@
-"""An object's outline, and scores as bars."""
+"""Outlines of an object."""
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from vitreous.diagnostics.localization.bars import Bar, Panel, score_bars
 from vitreous.errors import InputError
 from vitreous.render.outline import dilate, draw_outline
 
@@ -26,11 +24,3 @@ def test_a_mask_grows_by_so_many_steps_and_stops_at_the_border():
 def test_a_mask_of_another_size_is_an_error():
     with pytest.raises(InputError, match="doesn't fit"):
         draw_outline(np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), bool))
-
-
-@pytest.mark.parametrize("count", [1, 4])
-def test_bars_with_zero_values_and_long_names(tmp_path, count):
-    bars = (Bar("a method with a very long name indeed", 0.5, 0.4, 0.6), Bar("random map", 0, 0, 0, baseline=True))
-    score_bars([Panel(f"measure {i}", bars, "{:.0%}") for i in range(count)], "title", tmp_path / "bars.png")
-    with Image.open(tmp_path / "bars.png") as image:
-        assert image.width == 1600 and np.asarray(image.convert("L")).std() > 5

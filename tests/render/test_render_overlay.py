@@ -1,4 +1,4 @@
-"""The overlay shows the heat where it is, and changes nothing it was given."""
+"""The overlay shows the heatmap where it is, and changes nothing it was given."""
 
 import colorsys
 
@@ -13,8 +13,8 @@ from vitreous.errors import InputError
 from vitreous.imaging.geometry import Geometry
 from vitreous.render.color import Scale
 from vitreous.render.overlay import DIMMING, blend_table, brightness, dimming_for, overlay, overlay_levels
-from vitreous.render.temporal.scenes import Change
-from vitreous.render.temporal.stabilize import SteadyDimming
+from vitreous.render.temporal.scenes import SceneChange
+from vitreous.render.temporal.stabilize import DimmingStabilizer
 from vitreous.render.upsample import upsample_to_image
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
@@ -23,28 +23,28 @@ SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 @st.composite
 def images_with_maps(draw):
     height, width = draw(SIZES)
-    heat = draw(arrays(np.float32, (height, width), elements=st.floats(-10, 10, width=32)))
-    return draw(arrays(np.uint8, (height, width, 3))), heat
+    heatmap = draw(arrays(np.float32, (height, width), elements=st.floats(-10, 10, width=32)))
+    return draw(arrays(np.uint8, (height, width, 3))), heatmap
 
 
 @given(images_with_maps(), st.floats(0, 1))
-def test_same_in_same_out_and_inputs_untouched(image_and_map, strength):
-    image, heat = image_and_map
-    image_before, heat_before = image.copy(), heat.copy()
-    drawn = overlay(image, heat, strength=strength)
+def test_same_in_same_out_and_inputs_untouched(image_and_map, opacity):
+    image, heatmap = image_and_map
+    image_before, heat_before = image.copy(), heatmap.copy()
+    drawn = overlay(image, heatmap, opacity=opacity)
     assert drawn.dtype == np.uint8 and drawn.shape == image.shape and not np.shares_memory(drawn, image)
-    assert np.array_equal(drawn, overlay(image, heat, strength=strength))
-    assert np.array_equal(image, image_before) and np.array_equal(heat, heat_before)
+    assert np.array_equal(drawn, overlay(image, heatmap, opacity=opacity))
+    assert np.array_equal(image, image_before) and np.array_equal(heatmap, heat_before)
 
 
 @given(images_with_maps())
 def test_no_strength_returns_the_image(image_and_map):
-    assert np.array_equal(overlay(*image_and_map, strength=0.0), image_and_map[0])
+    assert np.array_equal(overlay(*image_and_map, opacity=0.0), image_and_map[0])
 
 
-@pytest.mark.parametrize("strength", [0, 0.25, 0.5, 1])
-def test_the_fixed_point_shares_never_exceed_sixteen_bits(strength):
-    own, gray, added = blend_table(float(strength)).astype(int).swapaxes(0, 1)
+@pytest.mark.parametrize("opacity", [0, 0.25, 0.5, 1])
+def test_the_fixed_point_shares_never_exceed_sixteen_bits(opacity):
+    own, gray, added = blend_table(float(opacity)).astype(int).swapaxes(0, 1)
     assert (own >= 0).all() and (255 * (own + gray) + added + 128 < 2**16).all()
 
 
@@ -58,8 +58,8 @@ def test_any_size_and_a_constant_map(size_hw):
 @pytest.mark.parametrize("color", [(30, 30, 40), (128, 90, 60), (90, 120, 160), (240, 235, 225)])
 def test_the_peak_is_brighter_and_more_saturated_than_the_rest(color):
     y, x = np.mgrid[:90, :160]
-    heat = np.exp(-((y - 20) ** 2 + (x - 130) ** 2) / 200).astype(np.float32)
-    drawn = overlay(np.full((90, 160, 3), color, np.uint8), heat)
+    heatmap = np.exp(-((y - 20) ** 2 + (x - 130) ** 2) / 200).astype(np.float32)
+    drawn = overlay(np.full((90, 160, 3), color, np.uint8), heatmap)
     luma = drawn @ np.array([0.3, 0.59, 0.11])
     saturation = np.array([colorsys.rgb_to_hsv(*(drawn[place] / 255))[1] for place in [(20, 130), (80, 10)]])
     brightest = np.unravel_index(luma.argmax(), luma.shape)
@@ -72,14 +72,14 @@ BRIGHT = (30, 90, 120, 200)
 
 def test_a_given_scale_is_used_and_a_slice_or_flipped_image_works():
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    heat = np.tile(np.linspace(0, 1, 60, dtype=np.float32), (40, 1))
-    low = overlay(image, heat, Scale(10, 20))
-    assert np.array_equal(low, overlay(image, np.zeros_like(heat), Scale(10, 20)))
-    assert np.array_equal(overlay(image[:, ::-1], heat[:, ::-1]), overlay(image, heat)[:, ::-1])
+    heatmap = np.tile(np.linspace(0, 1, 60, dtype=np.float32), (40, 1))
+    low = overlay(image, heatmap, Scale(10, 20))
+    assert np.array_equal(low, overlay(image, np.zeros_like(heatmap), Scale(10, 20)))
+    assert np.array_equal(overlay(image[:, ::-1], heatmap[:, ::-1]), overlay(image, heatmap)[:, ::-1])
 
 
 @pytest.mark.parametrize(
-    ("image", "heat", "words"),
+    ("image", "heatmap", "words"),
     [
         (np.zeros((4, 6, 3), np.uint8), np.zeros((6, 4)), "6x4 does not fit an image of 4x6"),
         (np.zeros((4, 6), np.uint8), np.zeros((4, 6)), "uint8"),
@@ -87,16 +87,16 @@ def test_a_given_scale_is_used_and_a_slice_or_flipped_image_works():
         (np.zeros((4, 6, 3), np.uint8), np.full((4, 6), np.nan), "24 values that are not finite"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line(image, heat, words):
+def test_what_does_not_fit_is_refused_in_one_line(image, heatmap, words):
     with pytest.raises(InputError, match=words) as caught:
-        overlay(image, heat)
+        overlay(image, heatmap)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan")])
-def test_a_strength_outside_its_range_is_refused(strength):
-    with pytest.raises(InputError, match="strength"):
-        overlay(np.zeros((2, 2, 3), np.uint8), np.eye(2), strength=strength)
+@pytest.mark.parametrize("opacity", [-0.1, 1.5, float("nan")])
+def test_a_strength_outside_its_range_is_refused(opacity):
+    with pytest.raises(InputError, match="opacity"):
+        overlay(np.zeros((2, 2, 3), np.uint8), np.eye(2), opacity=opacity)
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (2, 3), (33, 77), (211, 340), (480, 300)])
@@ -116,10 +116,10 @@ def test_the_fast_way_from_a_grid_draws_what_the_plain_one_does(signed):
     image = rng.integers(0, 256, (720, 1280, 3), dtype=np.uint8)
     grid = rng.normal(size=(12, 21)).astype(np.float32)
     box = (40.0, 100.0, 680.0, 1200.0)
-    heat, scale = Geometry((720, 1280), (224, 224), box).to_image(grid), Scale.for_map(grid, signed=signed)
+    heatmap, scale = Geometry((720, 1280), (224, 224), box).to_image(grid), Scale.for_map(grid, signed=signed)
     levels = upsample_to_image(grid, scale, (720, 1280), box, step=2)
     fast = overlay_levels(image, levels, dimming=dimming_for(brightness(image)), signed=signed)
-    apart = np.abs(fast.astype(int) - overlay(image, heat, scale, signed=signed))
+    apart = np.abs(fast.astype(int) - overlay(image, heatmap, scale, signed=signed))
     assert apart.mean() < 1 and np.percentile(apart, 99.9) <= 8
 
 
@@ -128,8 +128,8 @@ def test_on_a_real_frame_the_object_outshines_what_surrounds_it(shared):
         image = np.asarray(frame.convert("RGB"))
     with Image.open(sorted((shared / "davis" / "dog" / "masks").iterdir())[10]) as stored:
         mask = stored.convert("L").point(lambda value: 255 if value else 0)
-    heat = np.asarray(mask.filter(ImageFilter.GaussianBlur(15)), np.float32)
-    kept = overlay(image, heat).mean(axis=2) / np.maximum(image.mean(axis=2), 1)
+    heatmap = np.asarray(mask.filter(ImageFilter.GaussianBlur(15)), np.float32)
+    kept = overlay(image, heatmap).mean(axis=2) / np.maximum(image.mean(axis=2), 1)
     inside = np.asarray(mask) > 0
     assert kept[inside].mean() > 2 * kept[~inside].mean()
 
@@ -148,8 +148,8 @@ def test_a_dark_image_is_dimmed_less_and_a_bright_one_as_usual():
 
 def test_the_dimming_of_a_clip_changes_slowly_and_anew_at_a_cut():
     dark, bright = np.full((9, 9, 3), 40, np.uint8), np.full((9, 9, 3), 220, np.uint8)
-    still, cut = (Change(cut=cut, amount=0.0, stillness=np.ones((32, 32), np.float32)) for cut in (False, True))
-    found = SteadyDimming().update([dark] + [bright] * 200, [still] * 201)
+    still, cut = (SceneChange(cut=cut, amount=0.0, stillness=np.ones((32, 32), np.float32)) for cut in (False, True))
+    found = DimmingStabilizer().update([dark] + [bright] * 200, [still] * 201)
     assert found[0] == dimming_for(40 / 255) and found[-1] == DIMMING
     assert max(np.abs(np.diff(found))) < 0.05
-    assert SteadyDimming().update([dark, bright], [still, cut]) == [found[0], DIMMING]
+    assert DimmingStabilizer().update([dark, bright], [still, cut]) == [found[0], DIMMING]

@@ -11,17 +11,17 @@ from vitreous.render.image import as_image, resize_to_fit
 from vitreous.render.layout import arrange_grid, side_by_side, stack
 from vitreous.render.sheet import (
     GalleryItem,
-    Legend,
+    MapLegend,
     Tile,
-    _shown,
+    _fit_and_outline,
     color_bar,
-    draw_explanation,
-    draw_patches,
-    gallery,
-    layers_by_heads,
-    tile,
+    draw_tiles,
+    explanation_sheet,
+    gallery_sheet,
+    head_grid_sheet,
+    patches_sheet,
 )
-from vitreous.render.theme import PAPER, RIGHT, WRONG
+from vitreous.render.theme import CORRECT, PAPER, WRONG
 
 LONG = "x" * 200
 SIZES = [(1, 1), (32, 32), (28, 28), (1, 900), (900, 1), (480, 854), (1200, 300)]
@@ -62,27 +62,27 @@ def test_blocks_are_laid_without_overlap_and_holes_stay_paper():
 @pytest.mark.parametrize("size_hw", SIZES)
 @pytest.mark.parametrize("right", [True, False, None])
 def test_an_explanation_image_of_any_size(size_hw, right):
-    drawn = draw_explanation(
-        (make_image(size_hw), make_image(size_hw, (9, 8, 7))), f"猫 {LONG}", [LONG, "ž"], right=right
+    drawn = explanation_sheet(
+        (make_image(size_hw), make_image(size_hw, (9, 8, 7))), f"猫 {LONG}", [LONG, "ž"], correct=right
     )
     assert drawn.mode == "RGB" and 600 < drawn.width <= 1600 and drawn.height < 1400
     assert count(drawn, (200, 60, 30)) == count(drawn, (9, 8, 7)) > 0, "both images, equally large"
-    assert (count(drawn, RIGHT) > 0) == (right is True) and (count(drawn, WRONG) > 0) == (right is False)
+    assert (count(drawn, CORRECT) > 0) == (right is True) and (count(drawn, WRONG) > 0) == (right is False)
 
 
 def test_an_explanation_without_lines_and_of_a_32_pixel_image_is_comfortable():
-    drawn = draw_explanation((make_image((32, 32)), make_image((32, 32), (9, 8, 7))), "cat", [])
+    drawn = explanation_sheet((make_image((32, 32)), make_image((32, 32), (9, 8, 7))), "cat", [])
     assert count(drawn, (200, 60, 30)) >= 500 * 500
 
 
 def test_nothing_touches_the_edge_of_a_sheet():
     item = GalleryItem(make_image((32, 32)), make_image((32, 32)), LONG, LONG, 1.0)
     sheets = [
-        gallery([item] * 5),
-        layers_by_heads([[make_image((8, 9))] * 12] * 3),
-        tile([Tile(make_image((9, 9)))], 1),
+        gallery_sheet([item] * 5),
+        head_grid_sheet([[make_image((8, 9))] * 12] * 3),
+        draw_tiles([Tile(make_image((9, 9)))], 1),
     ]
-    sheets += [draw_explanation((make_image((9, 300)), make_image((9, 300))), LONG, [LONG])]
+    sheets += [explanation_sheet((make_image((9, 300)), make_image((9, 300))), LONG, [LONG])]
     for sheet in sheets:
         pixels = np.asarray(sheet)
         edges = [pixels[:20], pixels[-20:], pixels[:, :20], pixels[:, -20:]]
@@ -90,7 +90,7 @@ def test_nothing_touches_the_edge_of_a_sheet():
 
 
 def test_the_color_bar_goes_from_dim_to_glowing():
-    row = np.asarray(color_bar(400, Legend("map", ("little", "much")))).astype(int)
+    row = np.asarray(color_bar(400, MapLegend("map", ("little", "much")))).astype(int)
     bar = row[row.shape[0] // 2]
     dark = np.flatnonzero(bar.max(axis=1) < 60)
     glowing = np.flatnonzero((bar[:, 0] - bar[:, 2] > 80) & (bar[:, 0] > 120))
@@ -98,8 +98,8 @@ def test_the_color_bar_goes_from_dim_to_glowing():
 
 
 def test_values_stand_under_the_ends_of_the_color_bar():
-    plain = color_bar(400, Legend())
-    valued = color_bar(400, Legend(values=("0.1", "12 × even")))
+    plain = color_bar(400, MapLegend())
+    valued = color_bar(400, MapLegend(end_values=("0.1", "12 × even")))
     assert valued.height > plain.height and valued.width == plain.width
     below = np.argwhere((np.asarray(valued)[plain.height :] < 200).any(axis=(0, 2)))
     assert below.min() > 20 and below.max() < valued.width - 20, "under the bar, not under its words"
@@ -111,7 +111,7 @@ def test_what_is_marked_is_outlined_on_any_ground_and_little_is_hidden(ground, p
     mask = np.zeros((4, 6), bool)
     mask[part] = True
     images = make_image((4, 6), ground), make_image((4, 6), ground)
-    plain, drawn = (np.asarray(draw_explanation(images, "cat", [], marked=one)) for one in (None, mask))
+    plain, drawn = (np.asarray(explanation_sheet(images, "cat", [], outlined=one)) for one in (None, mask))
     assert plain.shape == drawn.shape
     changed = (plain != drawn).any(axis=2)
     assert 500 < changed.sum() < 0.05 * changed.size
@@ -122,17 +122,17 @@ def test_what_is_marked_is_outlined_on_any_ground_and_little_is_hidden(ground, p
 def test_a_mark_at_the_border_is_closed_on_all_sides():
     mask, image = np.zeros((40, 60), bool), make_image((40, 60), (90, 90, 90))
     mask[:20] = True
-    shown = np.asarray(_shown(image, (400, 600), mask))
+    shown = np.asarray(_fit_and_outline(image, (400, 600), mask))
     assert (shown[0] == 255).all() and (shown[:190, 0] == 255).all() and (shown[:190, -1] == 255).all()
     assert (shown[-1] == 90).all()
 
 
 def test_sheets_say_what_their_colors_mean():
     item = GalleryItem(make_image((32, 48)), make_image((32, 48)), None, "cat", 0.5)
-    legends = [Legend(), Legend("map", ("against", "for"), signed=True), Legend("features: alike", None)]
+    legends = [MapLegend(), MapLegend("map", ("against", "for"), signed=True), MapLegend("features: alike", None)]
     for draw in (
-        lambda shown: gallery([item], legends=shown),
-        lambda shown: tile([Tile(item.image_u8)], 1, legends=shown),
+        lambda shown: gallery_sheet([item], legends=shown),
+        lambda shown: draw_tiles([Tile(item.image_u8)], 1, legends=shown),
     ):
         heights = [draw(legends[:count]).height for count in range(4)]
         assert heights[0] < heights[1] < heights[2] == heights[3], "narrow sheets put bars under each other"
@@ -140,7 +140,7 @@ def test_sheets_say_what_their_colors_mean():
 
 def test_layers_are_rows_and_heads_are_columns():
     colors = [[(10 + 40 * layer, 20 + 60 * head, 5) for head in range(3)] for layer in range(2)]
-    sheet = layers_by_heads([[make_image((20, 40), color) for color in row] for row in colors])
+    sheet = head_grid_sheet([[make_image((20, 40), color) for color in row] for row in colors])
     middles = [[np.argwhere((np.asarray(sheet) == color).all(axis=2)).mean(axis=0) for color in row] for row in colors]
     assert all(np.isclose(row[0][0], place[0]) for row in middles for place in row)
     assert all(np.isclose(middles[0][head][1], middles[1][head][1]) for head in range(3))
@@ -149,23 +149,25 @@ def test_layers_are_rows_and_heads_are_columns():
 
 @pytest.mark.parametrize("heads", [1, 3, 12, 16, 24])
 def test_layers_by_heads_stays_about_1600_pixels_wide(heads):
-    assert layers_by_heads([[make_image((224, 224))] * heads] * 2).width <= 1620
+    assert head_grid_sheet([[make_image((224, 224))] * heads] * 2).width <= 1620
 
 
 @pytest.mark.parametrize("overlays", [[], [[]], [[make_image((2, 2))], []]])
 def test_ragged_or_empty_tables_are_refused(overlays):
     with pytest.raises(InputError, match="heads"):
-        layers_by_heads(overlays)
+        head_grid_sheet(overlays)
 
 
 def test_titles_and_captions_are_drawn_and_long_ones_do_not_widen_the_sheet():
     tiles = [Tile(make_image((30, 50)), ("name", LONG)), Tile(make_image((50, 30)), (LONG,), WRONG)]
-    plain, named = tile(tiles, 2), tile(tiles, 2, [LONG], [LONG, LONG], LONG)
+    plain, named = draw_tiles(tiles, 2), draw_tiles(tiles, 2, [LONG], [LONG, LONG], LONG)
     assert count(plain, WRONG) > 0 and named.height > plain.height and named.width <= 1600
 
 
 def test_captions_of_a_row_start_on_one_line_under_images_of_any_height():
-    sheet = np.asarray(tile([Tile(make_image(size), ("H",), WRONG) for size in [(20, 60), (60, 60), (90, 60)]], 3))
+    sheet = np.asarray(
+        draw_tiles([Tile(make_image(size), ("H",), WRONG) for size in [(20, 60), (60, 60), (90, 60)]], 3)
+    )
     written = (sheet == np.asarray(Image.new("RGB", (1, 1), WRONG))[0, 0]).all(axis=2)
     tops = [np.flatnonzero(written[:, left : left + 280].any(axis=1)).min() for left in (40, 340, 640)]
     assert len(set(tops)) == 1
@@ -174,24 +176,24 @@ def test_captions_of_a_row_start_on_one_line_under_images_of_any_height():
 def test_no_tiles_are_no_sheet():
     for tiles, columns in [([], 3), ([Tile(make_image((2, 2)))], 0)]:
         with pytest.raises(InputError, match="sheet"):
-            tile(tiles, columns)
+            draw_tiles(tiles, columns)
 
 
 def test_a_gallery_marks_right_green_wrong_red_and_unknown_plain():
     def item(truth):
         return GalleryItem(make_image((32, 48)), make_image((32, 48), (9, 8, 7)), truth, "cat", 0.876)
 
-    right, wrong, unknown = (gallery([item(truth)]) for truth in ("cat", "dog", None))
-    assert count(right, RIGHT) > 50 and not count(right, WRONG)
-    assert count(wrong, WRONG) > 50 and not count(wrong, RIGHT)
-    assert not count(unknown, RIGHT) and not count(unknown, WRONG)
+    right, wrong, unknown = (gallery_sheet([item(truth)]) for truth in ("cat", "dog", None))
+    assert count(right, CORRECT) > 50 and not count(right, WRONG)
+    assert count(wrong, WRONG) > 50 and not count(wrong, CORRECT)
+    assert not count(unknown, CORRECT) and not count(unknown, WRONG)
 
 
 def test_a_gallery_mixes_sizes_and_is_refused_when_empty():
     items = [GalleryItem(make_image(size), make_image(size), None, "🐈 кот", 0.5) for size in SIZES]
-    assert gallery(items).width <= 1600
-    with pytest.raises(InputError, match="gallery"):
-        gallery([])
+    assert gallery_sheet(items).width <= 1600
+    with pytest.raises(InputError, match="gallery_sheet"):
+        gallery_sheet([])
 
 
 @pytest.mark.parametrize(
@@ -208,7 +210,7 @@ def test_a_gallery_mixes_sizes_and_is_refused_when_empty():
 )
 def test_pulling_the_patches_apart_loses_no_pixel(size_hw, patch_size_hw, grid_hw):
     color = (200, 60, 30)
-    sheet = draw_patches(make_image(size_hw, color), patch_size_hw, grid_hw)
+    sheet = patches_sheet(make_image(size_hw, color), patch_size_hw, grid_hw)
     pixels = (np.asarray(sheet) == color).all(axis=2)
     shown = resize_to_fit(make_image(size_hw), (820, 640))
     area = shown.width * shown.height * min(1, np.prod(patch_size_hw) * np.prod(grid_hw) / np.prod(size_hw))
@@ -219,7 +221,7 @@ def test_pulling_the_patches_apart_loses_no_pixel(size_hw, patch_size_hw, grid_h
 
 
 def test_a_gap_lies_between_any_two_patches():
-    sheet = np.asarray(draw_patches(make_image((40, 60)), (20, 20), (2, 3)))
+    sheet = np.asarray(patches_sheet(make_image((40, 60)), (20, 20), (2, 3)))
     right = sheet[:, 40 + 640 + 30 : -41]
     row = (right[300] == (200, 60, 30)).all(axis=1).astype(int)
     assert (np.diff(row) == 1).sum() + row[0] == 3
@@ -230,11 +232,11 @@ def test_a_gap_lies_between_any_two_patches():
 )
 def test_patches_that_do_not_fit_are_refused(patch_size_hw, grid_hw):
     with pytest.raises(InputError, match="do not fit"):
-        draw_patches(make_image((32, 32)), patch_size_hw, grid_hw)
+        patches_sheet(make_image((32, 32)), patch_size_hw, grid_hw)
 
 
 def test_what_is_no_image_is_refused_by_every_sheet():
     for bad in [np.zeros((4, 4)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)]:
-        for draw in [as_image, lambda u8: tile([Tile(u8)], 1), lambda u8: draw_explanation((u8, u8), "", [])]:
+        for draw in [as_image, lambda u8: draw_tiles([Tile(u8)], 1), lambda u8: explanation_sheet((u8, u8), "", [])]:
             with pytest.raises(InputError, match="uint8"):
                 draw(bad)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vitreous.errors import InputError
 from vitreous.render.fonts import load_font, to_drawable, truncate_text, wrap_text
-from vitreous.render.text import CORNERS, Line, draw_label, text_block
+from vitreous.render.text import CORNERS, TextLine, draw_label, text_block
 
 GRAY = np.full((240, 400, 3), 128, np.uint8)
 
@@ -23,9 +23,9 @@ def test_ellipsised_text_is_never_wider_than_its_place(text, width):
 
 @settings(deadline=None)
 @given(st.lists(st.text("abc", min_size=1, max_size=30), max_size=20), st.integers(30, 300), st.integers(1, 4))
-def test_wrapped_text_keeps_width_and_number_of_lines(words, width, most_lines):
-    lines = wrap_text(" ".join(words), load_font(12), width, most_lines)
-    assert len(lines) <= most_lines and all(load_font(12).getlength(line) <= width for line in lines)
+def test_wrapped_text_keeps_width_and_number_of_lines(words, width, max_lines):
+    lines = wrap_text(" ".join(words), load_font(12), width, max_lines)
+    assert len(lines) <= max_lines and all(load_font(12).getlength(line) <= width for line in lines)
     if not any("…" in line for line in lines):
         assert " ".join(lines) == " ".join(words)
 
@@ -77,6 +77,6 @@ def test_a_corner_that_is_none_is_refused():
 
 
 def test_a_block_is_as_wide_as_asked_or_as_needed():
-    assert text_block([Line("dog")], 300).width == 300
-    assert text_block([Line("dog")], 300, shrink=True).width < 60
-    assert text_block([Line("dog " * 99, most_lines=3)], 300, shrink=True).width <= 300
+    assert text_block([TextLine("dog")], 300).width == 300
+    assert text_block([TextLine("dog")], 300, shrink=True).width < 60
+    assert text_block([TextLine("dog " * 99, max_lines=3)], 300, shrink=True).width <= 300

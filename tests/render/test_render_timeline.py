@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.render.plots.timeline import Segment, apart, timeline
-from vitreous.render.temporal.class_strip import EMPTY, ClassStrip, lightened, with_strip
+from vitreous.render.plots.timeline import Segment, spread_labels, timeline
+from vitreous.render.temporal.class_strip import EMPTY_COLOR, ClassStrip, append_strip, lighten
 from vitreous.render.theme import HUES
 
-FIRST, SECOND = (lightened(hue) for hue in HUES[:2])
+FIRST, SECOND = (lighten(hue) for hue in HUES[:2])
 
 
 def band(strip_u8, letters=11):
@@ -24,7 +24,7 @@ def test_image_and_strip_together_have_an_even_height_at_all_times(size_hw, dura
     for i in range(30):
         drawn = strip.update(i / 2, [("dog", 0.7), ("猫 $x$", 0.2)] if i % 3 else [])
         assert drawn.dtype == np.uint8 and drawn.shape == (strip.height, size_hw[1], 3)
-        assert with_strip(frame, drawn).shape[0] % 2 == 0
+        assert append_strip(frame, drawn).shape[0] % 2 == 0
 
 
 def test_the_strip_fills_with_time_in_the_colors_of_the_classes():
@@ -32,7 +32,7 @@ def test_the_strip_fills_with_time_in_the_colors_of_the_classes():
     for i in range(50):
         drawn = strip.update(i / 10, [("dog", 0.9), ("cat", 0.1)] if i < 25 else [("cat", 0.9), ("dog", 0.1)])
     middle = band(drawn)[9:-9]
-    assert (middle[:75] == FIRST).all() and (middle[85:150] == SECOND).all() and (middle[170:] == EMPTY).all()
+    assert (middle[:75] == FIRST).all() and (middle[85:150] == SECOND).all() and (middle[170:] == EMPTY_COLOR).all()
     assert (middle[150:170] == 255).all(axis=1).sum() == 1
 
 
@@ -72,12 +72,12 @@ def test_the_timeline_is_a_png_1600_pixels_wide(tmp_path, frames, entropy):
 
 
 def test_a_segment_is_said_as_in_the_design():
-    assert Segment(0, 3.21, "dog").words() == "0.0-3.2 s dog"
+    assert Segment(0, 3.21, "dog").describe() == "0.0-3.2 s dog"
 
 
 def test_names_stand_apart_and_where_they_belong_if_there_is_room():
-    assert apart([10, 60, 90], 5, 100) == [10, 60, 90]
-    crowded = sorted(apart([1, 2, 2, 60, 99, 99], 6, 100))
+    assert spread_labels([10, 60, 90], 5, 100) == [10, 60, 90]
+    crowded = sorted(spread_labels([1, 2, 2, 60, 99, 99], 6, 100))
     assert np.diff(crowded).min() >= 6 - 1e-9 and crowded[0] >= 0 and crowded[-1] <= 100
 
 

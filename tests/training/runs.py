@@ -27,7 +27,7 @@ def make_folder(path: Path, count: int = 40) -> Path:
 def tiny_recipe(folder: Path, **changes) -> Recipe:
     """A recipe that uses all random numbers there are: dropout of patches, stochastic depth, augmentation."""
     model = ViTConfig(
-        (12, 20), 4, embed_dim=16, depth=2, num_heads=2, drop_path_rate=0.2, patch_drop_rate=0.3, stem="patch"
+        (12, 20), 4, embed_dim=16, depth=2, num_heads=2, drop_path_rate=0.2, patch_drop_rate=0.3, stem="linear"
     )
     options = {
         "model": model,

@@ -15,7 +15,7 @@ from runs import tiny_recipe
 from vitreous.errors import InputError
 from vitreous.records import override
 from vitreous.runs.run_folder import RunFolder
-from vitreous.runtime import restarts
+from vitreous.runtime import restart_count
 from vitreous.workflows.train import Listener, train
 
 
@@ -45,7 +45,7 @@ def main(images: str, out: str, changes: str, calamity: str) -> int:
 
     listener = losses_listener(losses, stoppable=lambda: nullcontext(stop))
     try:
-        begun = RunFolder(Path(out)).recipe.exists() and restarts() == 0
+        begun = RunFolder(Path(out)).recipe.exists() and restart_count() == 0
         resume = {"yes": True, "no": False}.get(os.environ["RESUME"], begun)
         train(recipe, out, data=os.environ.get("IMAGES"), resume=resume, listener=listener)
     except InputError as error:

@@ -5,14 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from runs import make_folder, tiny_recipe
-from vitreous.model.patches import patchify
 
 from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import Normalize
 from vitreous.data.sources import load_train_validation
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.model.vit import ViT
+from vitreous.model.vit import ViT, patchify
 from vitreous.training.progressive_resizing import ProgressiveResizing
 from vitreous.training.whitening import whitening_weights
 from vitreous.workflows.train import Listener, train
@@ -31,7 +30,7 @@ def some_images(count: int = 500) -> ImageSet:
 @torch.no_grad()
 def begin(model: ViT, images: ImageSet, seed: int) -> None:
     """Give the model's embedding its first weights."""
-    weight, bias = whitening_weights(model.stem, images, PLAIN, seed)
+    weight, bias = whitening_weights(model.patch_embed, images, PLAIN, seed)
     model.patch_embed.proj.weight.copy_(weight)
     model.patch_embed.proj.bias.copy_(bias)
 
@@ -39,9 +38,9 @@ def begin(model: ViT, images: ImageSet, seed: int) -> None:
 @pytest.mark.parametrize("width", [64, 48, 16])
 def test_tokens_vary_alike_in_all_directions(width):
     images, model = some_images(), ViT(ViTConfig((12, 20), 4, embed_dim=width, depth=1, num_heads=2))
-    before = torch.linalg.eigvalsh(model.stem(PLAIN(images.images_u8)).flatten(0, 1).T.cov())[-16:]
+    before = torch.linalg.eigvalsh(model.patch_embed(PLAIN(images.images_u8)).flatten(0, 1).T.cov())[-16:]
     begin(model, images, 0)
-    tokens = model.stem(PLAIN(images.images_u8)).flatten(0, 1)
+    tokens = model.patch_embed(PLAIN(images.images_u8)).flatten(0, 1)
     patches = patchify(PLAIN(images.images_u8), 4).flatten(0, 1)
     variances = torch.linalg.eigvalsh(patches.T.cov())
     after = torch.linalg.eigvalsh(tokens.T.cov())[-16:]

@@ -70,7 +70,7 @@ def test_a_loss_that_is_no_number_stops_the_run_from_the_first(colored_folder, t
 
 def test_the_command_line_says_it_in_one_line_and_leaves_with_2(colored_folder, tmp_path, capsys):
     settings = {
-        "epochs": "6", "model.image_size_hw": "16x16", "model.depth": "1", "model.width": "16", "model.heads": "2",
+        "epochs": "6", "model.image_size": "16x16", "model.depth": "1", "model.embed_dim": "16", "model.num_heads": "2",
         "batch_size": "16", "optimizer.learning_rate": "1e30", "optimizer.adamw_learning_rate": "1e30",
     }  # fmt: skip
     flags = [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]

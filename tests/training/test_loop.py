@@ -119,7 +119,7 @@ def test_folders_that_are_not_free(colored_folder, tmp_path):
         ({"epochs.more": "3"}, "no setting 'epochs.more'"),
         ({"epochs": "many"}, "setting epochs=many: .*number"),
         ({"epochs": "-1"}, "must be above 0"),
-        ({"model.heads": "5"}, "can't be shared by 5 heads"),
+        ({"model.num_heads": "5"}, "can't be shared by 5 heads"),
         ({"optimizer.kind": "sgd"}, "setting optimizer.kind=sgd: .*'muon' or 'adamw'"),
         ({"schedule.warmup": "1.5"}, "below 1"),
         ({"name": "other"}, "no setting 'name'"),
@@ -144,15 +144,15 @@ def test_settings_that_do_not_fit(settings, words, colored_folder):
 
 def test_what_the_images_decide_cannot_be_set(colored_folder, tmp_path):
     with pytest.raises(InputError, match=r"model\.classes is taken from the images: leave it out"):
-        train(tiny_recipe(colored_folder), tmp_path / "run", settings={"model.classes": "7"})
+        train(tiny_recipe(colored_folder), tmp_path / "run", settings={"model.num_classes": "7"})
     assert not (tmp_path / "run").exists()
 
 
 def test_settings_are_checked_together(colored_folder):
     recipe = tiny_recipe(colored_folder)
     for settings in (
-        {"model.image_size_hw": "30x30", "model.patch_size": "5"},
-        {"model.heads": "3", "model.width": "96"},
+        {"model.image_size": "30x30", "model.patch_size": "5"},
+        {"model.num_heads": "3", "model.embed_dim": "96"},
     ):
         for order in (settings, dict(reversed(settings.items()))):
             changed = override(recipe, order)
@@ -162,7 +162,7 @@ def test_settings_are_checked_together(colored_folder):
 def test_settings_reach_their_place(colored_folder):
     settings = {
         "epochs": "2.5", "average_decay": "none", "augment.flip": "true", "optimizer.betas": "0.8,0.9",
-        "model.image_size_hw": "32x48", "optimizer.clip_norm": "1",
+        "model.image_size": "32x48", "optimizer.clip_norm": "1",
     }  # fmt: skip
     recipe = override(tiny_recipe(colored_folder), settings)
     assert recipe.epochs == 2.5 and recipe.ema_decay is None and recipe.augment.flip is True

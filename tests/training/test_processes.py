@@ -263,7 +263,7 @@ def test_a_port_in_use_is_one_line(monkeypatch, colored_folder, tmp_path):
 @slow
 def test_the_command_line_runs_under_torchrun(colored_folder, tmp_path):
     """`torchrun -m vitreous train`, what the documented command does and says, once."""
-    small = ["--set", "epochs=0.2", "--set", "model.depth=1", "--set", "model.image_size_hw=16x16"]
+    small = ["--set", "epochs=0.2", "--set", "model.depth=1", "--set", "model.image_size=16x16"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "vitreous", "train"]
     command = [*launch, "cifar10-quick", "--data", f"folder:{colored_folder}", "--out", str(tmp_path / "run"), *small]
     result = subprocess.run(command, env=several_environment(), capture_output=True, text=True, check=False)

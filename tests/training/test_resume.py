@@ -18,7 +18,7 @@ from runs import make_folder, tiny_recipe
 
 from vitreous.data.augment import Augment
 from vitreous.errors import InputError
-from vitreous.files import written_beside
+from vitreous.files import atomic_write
 from vitreous.records import override, to_dict
 from vitreous.runs.run_folder import RunFolder, read_metrics
 from vitreous.training import loop
@@ -281,7 +281,7 @@ def test_what_only_costs_time_or_memory_may_change_on_the_way(colored_folder, tm
 
 def test_a_folder_in_which_a_run_had_hardly_begun_is_free(colored_folder, tmp_path):
     path = tmp_path / "run"
-    with written_beside(RunFolder(path).recipe) as unfinished:
+    with atomic_write(RunFolder(path).recipe) as unfinished:
         unfinished.write_text("{")
     RunFolder(path).recipe.unlink()
     unfinished.write_text("{")
@@ -294,7 +294,7 @@ def test_a_folder_in_which_a_run_had_hardly_begun_is_free(colored_folder, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model.width": "24", "model.heads": "2"}, r"is \(.*24.*\) there and \(.*16.*\) here"),
+        ({"model.embed_dim": "24", "model.num_heads": "2"}, r"is \(.*24.*\) there and \(.*16.*\) here"),
         ({"model.depth": "3"}, "blocks.2.* is not known here"),
         ({"optimizer.kind": "adamw"}, "optimizer/adamw/blocks.0.* is not known here"),
         ({"average_decay": "none"}, "average/.* is missing"),

@@ -93,7 +93,7 @@ def gradients_of(*models: torch.nn.Module) -> torch.Tensor:
 def test_parts_make_the_whole(parts):
     found = []
     for accumulate in (1, parts):
-        recipe = override(recipe_with(), {"accumulate": str(accumulate), "model.classes": "3"})
+        recipe = override(recipe_with(), {"accumulate": str(accumulate), "model.num_classes": "3"})
         model, own, images, labels = taught(recipe)
         learner = GradientAccumulator(model, recipe, DistributedContext(), torch.tensor([1.0, 2.0, 0.5]), own)
         loss, _ = learner.backward(images, labels, 5)
@@ -104,7 +104,7 @@ def test_parts_make_the_whole(parts):
 
 @pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 0.5])])
 def test_the_share_is_that_of_the_teachers_word(weights):
-    changes = {"model.classes": "3", "model.patch_dropout": "0", "model.stochastic_depth": "0"}
+    changes = {"model.num_classes": "3", "model.patch_drop_rate": "0", "model.drop_path_rate": "0"}
     recipe = override(recipe_with(), changes)
     model, own, images, labels = taught(recipe)
     loss, _ = GradientAccumulator(model, recipe, DistributedContext(), weights, own).backward(images, labels, 5)

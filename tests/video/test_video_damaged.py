@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import av
 import pytest
 from conftest import SHARED
-from damage import sources, variants
+from corrupt_videos import corrupt_variants, source_videos
 
 from vitreous.errors import InputError
 from vitreous.video.options import VideoOptions
@@ -37,17 +37,17 @@ def time_limit(seconds):
 
 
 @pytest.mark.timeout(3600)
-def test_damaged_clips_give_their_good_part_or_one_line(tmp_path_factory):
-    whole = sources(tmp_path_factory.mktemp("whole"), SHARED if SHARED.is_dir() else None)
+def test_corrupt_videos_give_their_good_part_or_one_line(tmp_path_factory):
+    whole = source_videos(tmp_path_factory.mktemp("whole"), SHARED if SHARED.is_dir() else None)
     folder = tmp_path_factory.mktemp("damaged")
     threads, outcomes, failures = threading.active_count(), {"whole": 0, "part": 0, "refused": 0}, []
-    for number, (name, _, content) in enumerate(variants(whole, VARIANTS, SEED)):
+    for number, (name, _, content) in enumerate(corrupt_variants(whole, VARIANTS, SEED)):
         source, target = folder / name, folder / f"out{OUTPUTS[number % len(OUTPUTS)]}"
         source.write_bytes(content)
         start = time.monotonic()
         try:
             with time_limit(SECONDS_EACH):
-                outcome = outcome_of(source, target, OPTIONS[number % len(OPTIONS)])
+                outcome = classify_outcome(source, target, OPTIONS[number % len(OPTIONS)])
         except Exception as error:  # noqa: BLE001 - each kind is a finding
             failures.append(f"{name} to {target.suffix}: {type(error).__name__}: {error}")
         else:
@@ -63,7 +63,7 @@ def test_damaged_clips_give_their_good_part_or_one_line(tmp_path_factory):
     assert min(outcomes.values()) > VARIANTS / 20, outcomes
 
 
-def outcome_of(source, target, options):
+def classify_outcome(source, target, options):
     """ "whole" or "part", where a clip came out that plays, or "refused"."""
     try:
         result = transform_video(source, target, lambda frames: [frame.image_u8 for frame in frames], options=options)
@@ -73,4 +73,4 @@ def outcome_of(source, target, options):
         return "refused"
     with av.open(str(target)) as container:
         assert sum(1 for _ in container.decode(video=0)) == result.frames >= 1
-    return "part" if result.broke_off else "whole"
+    return "part" if result.truncation else "whole"

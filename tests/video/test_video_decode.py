@@ -5,14 +5,14 @@ from itertools import islice
 import av
 import numpy as np
 import pytest
-from video_clips import beginning, record_with_sound, stamps_of
+from video_clips import beginning, record_with_audio, timestamps_of
 
 from vitreous.errors import InputError
 from vitreous.video.color import ToRGB
-from vitreous.video.decode import ClipBrokeOff, read_frames
+from vitreous.video.decode import TruncatedVideoError, read_frames
 from vitreous.video.frames import FrameTimes
-from vitreous.video.info import opened, read_info
-from vitreous.video.orientation import ONE, upright
+from vitreous.video.info import open_video, read_info
+from vitreous.video.orientation import FIXED_POINT_ONE, upright
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_rotation_makes_the_image_upright(shared, name, quarter_turns, frames):
 def test_mirrored_matrices_follow_the_definition():
     image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     for a, b, c, d in [(1, 0, 0, 1), (-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0), (0, -1, 1, 0)]:
-        turned = upright(image, (a * ONE, b * ONE, c * ONE, d * ONE))
+        turned = upright(image, (a * FIXED_POINT_ONE, b * FIXED_POINT_ONE, c * FIXED_POINT_ONE, d * FIXED_POINT_ONE))
         corners = [[(a * x + c * y, b * x + d * y) for x in range(3)] for y in range(2)]
         left, top = min(x for row in corners for x, _ in row), min(y for row in corners for _, y in row)
         for y in range(2):
@@ -47,22 +47,22 @@ def test_mirrored_matrices_follow_the_definition():
 @pytest.mark.parametrize("name", ["variable-rate-rotated-180.mp4", "no-duration.webm", "odd-314x273.gif"])
 def test_times_are_those_of_the_file(shared, name):
     path = shared / "video" / name
-    assert [frame.time_seconds for frame in read_frames(path)] == stamps_of(path)
+    assert [frame.time_seconds for frame in read_frames(path)] == timestamps_of(path)
 
 
-def test_sound_and_image_keep_their_relation(shared):
+def test_audio_and_images_stay_in_sync(shared):
     first = next(read_frames(shared / "video" / "bunny-sound.webm"))
     assert first.time_seconds == Fraction(3, 1000)  # the sound starts at 0
 
 
-def test_a_late_start_is_taken_away(tmp_path):
-    path = record_with_sound(tmp_path / "late.ts", "mp2", late=20)
+def test_a_late_start_becomes_zero(tmp_path):
+    path = record_with_audio(tmp_path / "late.ts", "mp2", late=20)
     times = [frame.time_seconds for frame in read_frames(path)]
     assert len(times) == 25
     assert 0 <= times[0] < Fraction(1, 10)
 
 
-def test_frames_without_stamps_follow_each_other(tmp_path, shared):
+def test_frames_without_time_stamps_follow_each_other(tmp_path, shared):
     raw = tmp_path / "raw.h264"
     beginning(shared / "video" / "bikes.mp4", raw, seconds=1)
     times = [frame.time_seconds for frame in read_frames(raw)]
@@ -70,8 +70,8 @@ def test_frames_without_stamps_follow_each_other(tmp_path, shared):
     assert len(times) > 20
 
 
-def test_odd_stamps_still_rise(shared):
-    with opened(shared / "video" / "dog.mp4") as (container, stream):
+def test_irregular_time_stamps_still_increase(shared):
+    with open_video(shared / "video" / "dog.mp4") as (container, stream):
         times = FrameTimes(container, stream)
         given = []
         for stamp in [0, 1001, 1001, 900, None, 9000]:
@@ -119,38 +119,38 @@ def test_untagged_colors_are_bt601_below_720_lines_and_bt709_from_there(tmp_path
     assert np.abs(next(read_frames(path)).image_u8 - np.array([r, g, b])).max() <= 2
 
 
-def test_a_matrix_that_is_reserved_counts_as_untagged():
+def test_a_reserved_matrix_counts_as_untagged():
     image = av.VideoFrame.from_ndarray(np.full((54, 64), 128, np.uint8), format="yuv420p")
     untagged = ToRGB(image)(image)
     image.colorspace = 3
     assert (ToRGB(image)(image) == untagged).all()
 
 
-def test_a_clip_that_breaks_off_gives_its_good_frames_first(shared):
+def test_a_truncated_video_yields_its_good_frames_first(shared):
     reader = read_frames(shared / "bad" / "corrupted.mp4")
     assert [frame.time_seconds for frame in islice(reader, 28)] == [Fraction(number, 10) for number in range(28)]
-    with pytest.raises(ClipBrokeOff, match=r"after 28 frames, at 2\.70 s: invalid data") as caught:
+    with pytest.raises(TruncatedVideoError, match=r"after 28 frames, at 2\.70 s: invalid data") as caught:
         next(reader)
     assert (caught.value.frames, caught.value.time_seconds) == (28, Fraction(27, 10))
 
 
 @pytest.mark.parametrize("name", ["dog.mp4", "pancake-sound.mkv"])
-def test_a_cut_file_breaks_off_instead_of_ending(shared, tmp_path, name):
+def test_a_cut_file_is_truncated_instead_of_ending(shared, tmp_path, name):
     whole = (shared / "video" / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 4])
-    with pytest.raises(ClipBrokeOff) as caught:
+    with pytest.raises(TruncatedVideoError) as caught:
         for _ in read_frames(tmp_path / name):
             pass
     assert 20 < caught.value.frames < 150
 
 
-def test_no_good_frame_at_all_is_bad_input(tmp_path):
-    path = record_with_sound(tmp_path / "clip.mp4", "aac")
+def test_a_video_without_a_good_frame_is_an_input_error(tmp_path):
+    path = record_with_audio(tmp_path / "clip.mp4", "aac")
     content = bytearray(path.read_bytes())
     start = content.index(b"mdat") + 4
     content[start : content.index(b"moov") - 4] = bytes(content.index(b"moov") - 4 - start)
     path.write_bytes(content)
-    with pytest.raises(InputError, match="not one frame"):
+    with pytest.raises(InputError, match="no frame of"):
         next(read_frames(path))
 
 

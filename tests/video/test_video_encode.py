@@ -9,17 +9,26 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from video_clips import beginning, description, end_of, heard_at, moving_square, record_with_sound, sound_of, stamps_of
+from video_clips import (
+    audio_of,
+    audio_onset,
+    beginning,
+    description,
+    end_of,
+    moving_square,
+    record_with_audio,
+    timestamps_of,
+)
 
 from vitreous.errors import InputError
 from vitreous.video import encode
-from vitreous.video.audio import rising
-from vitreous.video.check import IncompleteClipError
+from vitreous.video.audio import make_monotonic
+from vitreous.video.check import IncompleteVideoError
 from vitreous.video.decode import read_frames
-from vitreous.video.encode import VideoWriter, write_clip
+from vitreous.video.encode import VideoWriter, write_video
 from vitreous.video.folder import FolderWriter
 from vitreous.video.info import Frame, read_info
-from vitreous.video.output import check_target
+from vitreous.video.output import check_output
 
 TIME_BASES = [Fraction(1, 1000), Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 25), Fraction(1, 1200000)]
 
@@ -42,7 +51,7 @@ def test_decoding_what_was_encoded_gives_count_times_and_size(tmp_path_factory, 
     height, width = size_hw
     assert {frame.image_u8.shape for frame in read} == {(height + height % 2, width + width % 2, 3)}
     assert [frame.time_seconds for frame in read] == [time - times[0] for time in times]
-    assert stamps_of(path) == times
+    assert timestamps_of(path) == times
     assert read[-1].duration_seconds == gaps[0] * time_base
 
 
@@ -51,14 +60,14 @@ def test_matroska_keeps_times_to_its_millisecond(tmp_path):
     with VideoWriter(path, description((20, 30), Fraction(1, 30000)), (20, 30)) as writer:
         for image, time in zip(moving_square(4, (20, 30)), times, strict=True):
             writer.write(Frame(image, time))
-    assert all(abs(a - b) <= Fraction(1, 2000) for a, b in zip(stamps_of(path), times, strict=True))
+    assert all(abs(a - b) <= Fraction(1, 2000) for a, b in zip(timestamps_of(path), times, strict=True))
 
 
-def test_an_odd_image_is_kept_and_its_edge_repeated(tmp_path):
+def test_an_odd_image_is_padded_at_its_edge(tmp_path):
     image = np.zeros((21, 33, 3), np.uint8)
     image[:, 20:] = (200, 200, 200)
     image[12:] = (90, 90, 90)
-    write_clip(tmp_path / "odd.mp4", [image] * 2, Fraction(10))
+    write_video(tmp_path / "odd.mp4", [image] * 2, Fraction(10))
     decoded = next(read_frames(tmp_path / "odd.mp4")).image_u8.astype(int)
     assert decoded.shape == (22, 34, 3)
     assert abs(decoded[:21, :33] - image).mean() < 3
@@ -71,7 +80,7 @@ def test_saturated_colors_survive_and_are_tagged_as_bt709(tmp_path, suffix):
     path = tmp_path / f"colors{suffix}"
     colors = [(r, g, b) for r in (10, 245) for g in (10, 245) for b in (10, 245)] + [(0, 0, 0), (255, 255, 255)]
     image = np.concatenate([np.full((32, 32, 3), color, np.uint8) for color in colors], axis=1)
-    write_clip(path, [image] * 3, Fraction(25))
+    write_video(path, [image] * 3, Fraction(25))
     decoded = list(read_frames(path))[-1].image_u8.astype(int)
     for number, color in enumerate(colors):
         patch = decoded[8:24, 32 * number + 8 : 32 * number + 24]
@@ -83,15 +92,15 @@ def test_saturated_colors_survive_and_are_tagged_as_bt709(tmp_path, suffix):
         assert abs(np.asarray(frame.planes[0])[16 * frame.planes[0].line_size + 2 * 32 + 16] - 168.9) <= 2
 
 
-def test_pixels_that_are_not_square_stay_so(tmp_path, shared):
+def test_non_square_pixels_stay_non_square(tmp_path, shared):
     source = read_info(shared / "video" / "people.mp4")
     with VideoWriter(tmp_path / "wide.mp4", source, (36, 64)) as writer:
         writer.write(Frame(moving_square(1)[0], Fraction(0)))
     assert read_info(tmp_path / "wide.mp4").pixel_aspect == source.pixel_aspect
 
 
-def test_a_clip_can_be_played_before_it_has_arrived_whole(tmp_path):
-    write_clip(tmp_path / "clip.mp4", moving_square(5), Fraction(30000, 1001))
+def test_a_video_can_be_played_while_it_downloads(tmp_path):
+    write_video(tmp_path / "clip.mp4", moving_square(5), Fraction(30000, 1001))
     content = (tmp_path / "clip.mp4").read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
     info = read_info(tmp_path / "clip.mp4")
@@ -115,12 +124,14 @@ SOUNDS = [  # codec of the source, its file, the target, codec there
 
 
 @pytest.mark.parametrize(("codec", "name", "suffix", "expected"), SOUNDS)
-def test_sound_is_copied_bit_for_bit_or_becomes_aac_and_stays_in_time(tmp_path, codec, name, suffix, expected):
-    source, target = record_with_sound(tmp_path / name, codec), tmp_path / f"out{suffix}"
+def test_audio_is_remuxed_bit_for_bit_or_becomes_aac_and_stays_in_sync(tmp_path, codec, name, suffix, expected):
+    source, target = record_with_audio(tmp_path / name, codec), tmp_path / f"out{suffix}"
     copy_frames(source, target)
-    before, after = sound_of(source), sound_of(target)
+    before, after = audio_of(source), audio_of(target)
     assert after.codec == expected
-    assert abs(heard_at(target) - stamps_of(target)[0] - (heard_at(source) - stamps_of(source)[0])) < 0.006
+    assert (
+        abs(audio_onset(target) - timestamps_of(target)[0] - (audio_onset(source) - timestamps_of(source)[0])) < 0.006
+    )
     if before.codec == expected and not name.endswith(".ts"):  # there each packet has a header that MP4 has elsewhere
         run_in = sum(time < 0 for time in before.times) if suffix == ".mkv" and expected != "opus" else 0
         assert b"".join(after.payloads) == b"".join(before.payloads[run_in:])
@@ -130,57 +141,59 @@ def test_sound_is_copied_bit_for_bit_or_becomes_aac_and_stays_in_time(tmp_path, 
 
 
 @pytest.mark.parametrize(("suffix", "expected"), [(".mp4", "aac"), (".mkv", "vorbis")])
-def test_vorbis_is_for_matroska_only(tmp_path, shared, suffix, expected):
+def test_vorbis_is_copied_into_matroska_only(tmp_path, shared, suffix, expected):
     source = beginning(shared / "video" / "bunny-sound.webm", tmp_path / "bunny.mkv", seconds=0.5)
     info = read_info(source)
     with VideoWriter(tmp_path / f"out{suffix}", info, (36, 64)) as writer:
         for frame in read_frames(source):
             writer.write(Frame(frame.image_u8[::20, ::20], frame.time_seconds, frame.duration_seconds))
-    before, after = sound_of(source), sound_of(tmp_path / f"out{suffix}")
+    before, after = audio_of(source), audio_of(tmp_path / f"out{suffix}")
     assert after.codec == expected
     assert abs(after.times[-1] - before.times[-1]) < Fraction(1, 20)
     assert expected == "aac" or after.payloads == before.payloads
 
 
-def test_a_late_start_keeps_sound_and_image_together(tmp_path):
-    source, target = record_with_sound(tmp_path / "late.ts", "mp2", late=20), tmp_path / "out.mp4"
+def test_a_late_start_keeps_audio_and_images_in_sync(tmp_path):
+    source, target = record_with_audio(tmp_path / "late.ts", "mp2", late=20), tmp_path / "out.mp4"
     copy_frames(source, target)
-    assert stamps_of(target)[0] < Fraction(1, 10)
-    assert abs(heard_at(target) - stamps_of(target)[0] - (heard_at(source) - stamps_of(source)[0])) < 0.006
+    assert timestamps_of(target)[0] < Fraction(1, 10)
+    assert (
+        abs(audio_onset(target) - timestamps_of(target)[0] - (audio_onset(source) - timestamps_of(source)[0])) < 0.006
+    )
     assert abs(end_of(target) - 1) < Fraction(1, 10)
 
 
-def test_sound_can_be_cut_with_the_image(tmp_path):
-    source, target = record_with_sound(tmp_path / "a.mp4", "aac", seconds=2), tmp_path / "out.mp4"
+def test_audio_can_be_cut_with_the_images(tmp_path):
+    source, target = record_with_audio(tmp_path / "a.mp4", "aac", seconds=2), tmp_path / "out.mp4"
     with VideoWriter(target, read_info(source), (36, 64)) as writer:
         for frame in list(read_frames(source))[:20]:
             writer.write(frame)
-        writer.cut_sound()
+        writer.cut_audio()
     assert end_of(target) == Fraction(20, 25)
-    assert Fraction(20, 25) - Fraction(1024, 48000) <= sound_of(target).times[-1] < Fraction(20, 25)
+    assert Fraction(20, 25) - Fraction(1024, 48000) <= audio_of(target).times[-1] < Fraction(20, 25)
 
 
-def test_sound_packets_that_go_back_follow_the_one_before():
+def test_audio_packets_become_monotonic():
     packets = []
     for stamp in [0, 20, 20, 5, 60, 80]:
         packet = av.Packet(b"x")
         packet.pts, packet.dts, packet.duration = stamp, stamp, 20
         packets.append(packet)
-    assert [packet.pts for packet in rising(iter(packets))] == [0, 20, 40, 60, 80, 100]
+    assert [packet.pts for packet in make_monotonic(iter(packets))] == [0, 20, 40, 60, 80, 100]
 
 
-def test_names_that_no_clip_can_have_are_refused(tmp_path):
-    source = record_with_sound(tmp_path / "a.mp4", "aac")
+def test_names_without_a_video_format_are_refused(tmp_path):
+    source = record_with_audio(tmp_path / "a.mp4", "aac")
     for name in ["out.avi", "out"]:
         with pytest.raises(InputError, match=r"end the name in \.mp4, \.m4v, \.mov, \.mkv, \.webm, \.gif"):
-            check_target(tmp_path / name, source)
+            check_output(tmp_path / name, source)
     (tmp_path / "link.mp4").symlink_to(source)
     for name in ["a.mp4", "link.mp4"]:
         with pytest.raises(InputError, match="is the video that is being read"):
-            check_target(tmp_path / name, source)
+            check_output(tmp_path / name, source)
     (tmp_path / "folder.mp4").mkdir()
     with pytest.raises(InputError, match="is a folder"):
-        write_clip(tmp_path / "folder.mp4", moving_square(2), Fraction(25))
+        write_video(tmp_path / "folder.mp4", moving_square(2), Fraction(25))
 
 
 def test_an_error_while_writing_leaves_nothing_and_what_was_there_stays(tmp_path):
@@ -197,10 +210,10 @@ def test_an_error_while_writing_leaves_nothing_and_what_was_there_stays(tmp_path
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".gif"])
-def test_a_full_disk_is_told_in_one_line(tmp_path, suffix):
+def test_a_full_disk_is_reported_in_one_line(tmp_path, suffix):
     noise = np.random.default_rng(0).integers(0, 256, (30, 96, 128, 3)).astype(np.uint8)
     with file_size_limit(40_000), pytest.raises(InputError, match=rf"can't write .*noise{suffix}: ") as caught:
-        write_clip(tmp_path / f"noise{suffix}", noise, Fraction(25))
+        write_video(tmp_path / f"noise{suffix}", noise, Fraction(25))
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -213,36 +226,36 @@ def test_a_full_disk_leaves_no_folder_either(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_space_left_is_told_in_those_words(tmp_path, monkeypatch):
+def test_no_space_left_is_reported_in_those_words(tmp_path, monkeypatch):
     def no_space(*_):
         raise av.error.OSError(28, "No space left on device")
 
     monkeypatch.setattr(encode.VideoTrack, "finish", no_space)
     with pytest.raises(InputError, match=r"out.mp4: no space left on device$"):
-        write_clip(tmp_path / "out.mp4", moving_square(3), Fraction(25))
+        write_video(tmp_path / "out.mp4", moving_square(3), Fraction(25))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_clip_that_reads_back_otherwise_is_not_called_done(tmp_path, monkeypatch):
-    real = encode.check_clip
+def test_a_video_that_reads_back_differently_is_not_reported_as_done(tmp_path, monkeypatch):
+    real = encode.verify_video
     wrong = {
         "number of frames": lambda p: {"ticks": p.ticks[:-1], "stored_hw": p.stored_hw, "time_base": p.time_base},
         "size": lambda p: {"ticks": p.ticks, "stored_hw": (38, 64), "time_base": p.time_base},
         "frame 2 ": lambda p: {"ticks": p.ticks, "stored_hw": p.stored_hw, "time_base": p.time_base * 3},
     }
-    for said, change in wrong.items():
+    for message, change in wrong.items():
         monkeypatch.setattr(
             encode,
-            "check_clip",
-            lambda path, image, *, has_sound, change=change: real(
-                path, SimpleNamespace(**change(image)), has_sound=has_sound
+            "verify_video",
+            lambda path, image, *, has_audio, change=change: real(
+                path, SimpleNamespace(**change(image)), has_audio=has_audio
             ),
         )
-        with pytest.raises(IncompleteClipError, match=said):
-            write_clip(tmp_path / "out.mp4", moving_square(6), Fraction(25))
-    monkeypatch.setattr(encode, "check_clip", lambda path, image, *, has_sound: real(path, image, has_sound=True))
-    with pytest.raises(IncompleteClipError, match="sound"):
-        write_clip(tmp_path / "out.mp4", moving_square(6), Fraction(25))
+        with pytest.raises(IncompleteVideoError, match=message):
+            write_video(tmp_path / "out.mp4", moving_square(6), Fraction(25))
+    monkeypatch.setattr(encode, "verify_video", lambda path, image, *, has_audio: real(path, image, has_audio=True))
+    with pytest.raises(IncompleteVideoError, match="audio"):
+        write_video(tmp_path / "out.mp4", moving_square(6), Fraction(25))
     assert list(tmp_path.iterdir()) == []
 
 

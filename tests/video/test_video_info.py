@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vitreous.errors import InputError
-from vitreous.video.encode import write_clip
+from vitreous.video.encode import write_video
 from vitreous.video.info import read_info
 
 EXPECTED = {  # name: (height, width), frames in the header, rotation, sound, codec
@@ -23,9 +23,9 @@ EXPECTED = {  # name: (height, width), frames in the header, rotation, sound, co
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_info_of_real_clips(shared, name):
+def test_info_of_real_videos(shared, name):
     info = read_info(shared / "video" / name)
-    assert (info.size_hw, info.frame_count, info.rotation_degrees, info.sound, info.codec) == EXPECTED[name]
+    assert (info.size_hw, info.frame_count, info.rotation_degrees, info.audio_codec, info.video_codec) == EXPECTED[name]
 
 
 def test_rates_are_exact_fractions(shared):
@@ -36,7 +36,7 @@ def test_rates_are_exact_fractions(shared):
     assert read_info(shared / "video" / "people.mp4").pixel_aspect == Fraction(1024, 765)
 
 
-def test_each_thing_that_is_no_video_is_called_what_it_is(tmp_path):
+def test_a_file_that_is_no_video_is_called_what_it_is(tmp_path):
     cases = {
         "missing.mp4": (None, "there is no file"),
         "empty.webm": (b"", "is empty"),
@@ -44,35 +44,35 @@ def test_each_thing_that_is_no_video_is_called_what_it_is(tmp_path):
         "words.txt": (b"hello\n" * 500, "can't be read as a video"),
         "list.m3u8": (b"#EXTM3U\n#EXTINF:9,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n", "can't be read as a video"),
     }
-    for name, (content, said) in cases.items():
+    for name, (content, message) in cases.items():
         path = tmp_path / name
         if content is not None:
             path.write_bytes(content)
-        refused(path, said)
-    refused(tmp_path, "is a folder")
+        check_refused(path, message)
+    check_refused(tmp_path, "is a folder")
 
 
-def test_a_song_and_a_photo_are_no_videos(tmp_path):
+def test_audio_files_and_photos_are_no_videos(tmp_path):
     song = tmp_path / "song.mp4"
     with av.open(str(song), "w") as container:
         stream = container.add_stream("aac", rate=48_000, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.float32), format="fltp", layout="mono")
         frame.sample_rate = 48_000
         container.mux([*stream.encode(frame), *stream.encode(None)])
-    refused(song, "no moving image, only audio")
+    check_refused(song, "no moving image, only audio")
     photo = tmp_path / "photo.png"
     av.VideoFrame.from_ndarray(np.zeros((8, 8, 3), np.uint8)).to_image().save(photo)
-    refused(photo, "can't be read as a video")
+    check_refused(photo, "can't be read as a video")
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".avi"])
-def test_a_clip_without_one_frame_is_refused(tmp_path, suffix):
+def test_a_video_without_frames_is_refused(tmp_path, suffix):
     path = tmp_path / f"none{suffix}"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25, width=64, height=36, pix_fmt="yuv420p")
         container.start_encoding()
         container.mux(stream.encode(None))
-    refused(path, str(path))
+    check_refused(path, str(path))
 
 
 def test_a_name_that_looks_like_a_protocol_is_a_file(tmp_path, monkeypatch, shared):
@@ -81,22 +81,22 @@ def test_a_name_that_looks_like_a_protocol_is_a_file(tmp_path, monkeypatch, shar
     assert read_info("a:b.mp4").size_hw == (568, 320)
 
 
-def test_names_in_another_encoding_do_no_harm(tmp_path):
+def test_metadata_in_another_encoding_does_no_harm(tmp_path):
     path = tmp_path / "clip.mp4"
-    write_clip(path, [np.zeros((8, 8, 3), np.uint8)] * 2, Fraction(25))
+    write_video(path, [np.zeros((8, 8, 3), np.uint8)] * 2, Fraction(25))
     path.write_bytes(path.read_bytes().replace(b"iso2", b"\xe9so2"))
     assert read_info(path).size_hw == (8, 8)
 
 
 @pytest.mark.parametrize("name", ["empty.webm", "git_lfs_pointer.pth", "truncated_checkpoint.pt"])
 def test_bad_files_are_refused(shared, name):
-    refused(shared / "bad" / name, name)
+    check_refused(shared / "bad" / name, name)
 
 
-def refused(path, said):
+def check_refused(path, message):
     with pytest.raises(InputError) as caught:
         read_info(path)
     message = str(caught.value)
-    assert said in message
+    assert message in message
     assert str(path) in message
     assert "\n" not in message

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from video_clips import description, moving_square, record_with_sound, sound_of, stamps_of
+from video_clips import audio_of, description, moving_square, record_with_audio, timestamps_of
 
 from vitreous.errors import InputError
 from vitreous.video import pipe
-from vitreous.video.check import IncompleteClipError
+from vitreous.video.check import IncompleteVideoError
 from vitreous.video.decode import read_frames
-from vitreous.video.encode import VideoWriter, write_clip
-from vitreous.video.formats import FORMATS, format_name
+from vitreous.video.encode import VideoWriter, write_video
+from vitreous.video.formats import FORMATS, resolve_format
 from vitreous.video.info import Frame, read_info
 from vitreous.video.options import VideoOptions
-from vitreous.video.output import check_target
+from vitreous.video.output import check_output
 from vitreous.video.stream import transform_video
 
 
@@ -33,7 +33,7 @@ def same(frames):
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     """30 frames with AAC sound, 36 by 64 pixels."""
-    return record_with_sound(tmp_path_factory.mktemp("source") / "in.mp4", "aac", seconds=1.2)
+    return record_with_audio(tmp_path_factory.mktemp("source") / "in.mp4", "aac", seconds=1.2)
 
 
 @settings(max_examples=20, deadline=None)
@@ -41,7 +41,7 @@ def clip(tmp_path_factory):
     size_hw=st.tuples(st.integers(1, 50), st.integers(1, 50)),
     gaps=st.lists(st.integers(20, 900), min_size=1, max_size=10),
 )
-def test_gif_times_and_duration_are_right_to_a_hundredth(tmp_path_factory, size_hw, gaps):
+def test_gif_times_and_duration_are_exact_to_a_hundredth(tmp_path_factory, size_hw, gaps):
     path = tmp_path_factory.mktemp("gif") / "clip.gif"
     time_base = Fraction(1, 1000)
     times = [sum(gaps[:number]) * time_base for number in range(len(gaps))]
@@ -58,42 +58,42 @@ def test_gif_times_and_duration_are_right_to_a_hundredth(tmp_path_factory, size_
     assert read[0].image_u8.shape[:2] == size_hw
 
 
-def test_the_colors_of_a_gif_are_near_and_change_with_the_frame(tmp_path):
+def test_the_colors_of_a_gif_are_close_and_change_with_the_frame(tmp_path):
     slope = np.linspace(0, 255, 64).astype(np.uint8)
     images = [np.zeros((48, 64, 3), np.uint8) for _ in range(3)]
     for channel, image in enumerate(images):
         image[..., channel] = slope
-    write_clip(tmp_path / "c.gif", images, Fraction(10))
+    write_video(tmp_path / "c.gif", images, Fraction(10))
     for image, frame in zip(images, read_frames(tmp_path / "c.gif"), strict=True):
         assert abs(frame.image_u8.astype(int) - image).mean() < 2
 
 
 def test_a_gif_keeps_its_speed_above_50_frames_a_second(tmp_path):
-    write_clip(tmp_path / "in.mp4", moving_square(60), Fraction(60))
+    write_video(tmp_path / "in.mp4", moving_square(60), Fraction(60))
     result = transform_video(tmp_path / "in.mp4", tmp_path / "out.gif", same)
     times = [frame.time_seconds for frame in read_frames(tmp_path / "out.gif")]
     assert min(b - a for a, b in itertools.pairwise(times)) == Fraction(2, 100)
     assert abs(result.info.duration_seconds - 1) <= Fraction(2, 100)
-    assert f"{60 - len(times)} frames were left out" in result.notes[0]
+    assert f"{60 - len(times)} frames were skipped" in result.notes[0]
 
 
 @pytest.mark.parametrize(("height", "told"), [(720, ["a GIF of 40 x 720 pixels"]), (480, [])])
-def test_how_a_large_gif_gets_smaller_is_said_once(tmp_path, height, told):
-    write_clip(tmp_path / "in.mp4", [np.full((height, 40, 3), 9 * i, np.uint8) for i in range(4)], Fraction(10))
+def test_a_large_gif_has_one_note_on_how_to_make_it_smaller(tmp_path, height, told):
+    write_video(tmp_path / "in.mp4", [np.full((height, 40, 3), 9 * i, np.uint8) for i in range(4)], Fraction(10))
     notes = transform_video(tmp_path / "in.mp4", tmp_path / "out.gif", same).notes
-    said = [note for note in notes if "--size 360" in note]
-    assert len(said) == len(told) and all(note.startswith(start) for note, start in zip(said, told, strict=True))
+    message = [note for note in notes if "--height 360" in note]
+    assert len(message) == len(told) and all(note.startswith(start) for note, start in zip(message, told, strict=True))
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [(".webm", "vp9"), (".gif", "gif")])
-def test_odd_sizes_stay_where_the_codec_takes_them(tmp_path, suffix, codec):
-    write_clip(tmp_path / f"odd{suffix}", moving_square(3, (21, 33)), Fraction(25))
+def test_odd_sizes_stay_if_the_codec_allows_them(tmp_path, suffix, codec):
+    write_video(tmp_path / f"odd{suffix}", moving_square(3, (21, 33)), Fraction(25))
     info = read_info(tmp_path / f"odd{suffix}")
-    assert (info.size_hw, info.codec) == ((21, 33), codec)
+    assert (info.size_hw, info.video_codec) == ((21, 33), codec)
 
 
-def test_an_odd_size_that_grows_is_said(tmp_path):
-    write_clip(tmp_path / "in.webm", moving_square(3, (21, 33)), Fraction(25))
+def test_padding_an_odd_size_is_noted(tmp_path):
+    write_video(tmp_path / "in.webm", moving_square(3, (21, 33)), Fraction(25))
     result = transform_video(tmp_path / "in.webm", tmp_path / "out.mp4", same)
     assert "33 x 21" in result.notes[0]
 
@@ -101,35 +101,35 @@ def test_an_odd_size_that_grows_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("codec", "name", "expected"), [("libopus", "a.mkv", "opus"), ("aac", "a.mp4", "opus"), ("flac", "b.mkv", "opus")]
 )
-def test_webm_takes_opus_and_makes_it_of_the_rest(tmp_path, codec, name, expected):
-    source = record_with_sound(tmp_path / name, codec)
+def test_webm_copies_opus_and_encodes_the_rest_to_it(tmp_path, codec, name, expected):
+    source = record_with_audio(tmp_path / name, codec)
     result = transform_video(source, tmp_path / "out.webm", same)
-    assert (result.info.sound, result.info.codec) == (expected, "vp9")
+    assert (result.info.audio_codec, result.info.video_codec) == (expected, "vp9")
     if codec == "libopus":
-        assert sound_of(tmp_path / "out.webm").payloads == sound_of(source).payloads
+        assert audio_of(tmp_path / "out.webm").payloads == audio_of(source).payloads
     assert all(
         abs(a - b) <= Fraction(1, 500)
-        for a, b in zip(stamps_of(tmp_path / "out.webm"), stamps_of(source), strict=False)
+        for a, b in zip(timestamps_of(tmp_path / "out.webm"), timestamps_of(source), strict=False)
     )
 
 
 @pytest.mark.parametrize(
-    ("layout", "mixed"), [("mono", ""), ("stereo", ""), ("5.1", ", and its 6 channels mixed down to 2")]
+    ("layout", "mixed"), [("mono", ""), ("stereo", ""), ("5.1", ", and its 6 channels were mixed down to 2")]
 )
-def test_sound_that_is_not_copied_is_told(tmp_path, layout, mixed):
-    source = record_with_sound(tmp_path / "in.mkv", "flac", layout=layout)
+def test_re_encoded_audio_is_noted(tmp_path, layout, mixed):
+    source = record_with_audio(tmp_path / "in.mkv", "flac", layout=layout)
     told = transform_video(source, tmp_path / "out.mov", same).notes
-    assert told == (f"the format doesn't take flac: the sound was encoded anew as aac{mixed}",)
+    assert told == (f"the format can't hold flac audio: it was re-encoded as aac{mixed}",)
     assert transform_video(source, tmp_path / "out.mkv", same).notes == ()
 
 
 @pytest.fixture(scope="module")
 def wide_pixels(tmp_path_factory):
     """36 by 64 pixels, each 4/3 as wide as high, without sound."""
-    return record_squeezed(tmp_path_factory.mktemp("wide") / "in.mp4", Fraction(4, 3))
+    return record_with_pixel_aspect(tmp_path_factory.mktemp("wide") / "in.mp4", Fraction(4, 3))
 
 
-def record_squeezed(path, aspect):
+def record_with_pixel_aspect(path, aspect):
     source = replace(description((36, 64), Fraction(1, 25)), pixel_aspect=aspect)
     with VideoWriter(path, source, (36, 64)) as writer:
         for number, image in enumerate(moving_square(6)):
@@ -141,15 +141,13 @@ def record_squeezed(path, aspect):
 @pytest.mark.parametrize(
     ("target", "spoken"), [("out.gif", "GIF"), ("out.webm", "WebM"), ("out/", "a folder"), ("-", "a pipe")]
 )
-def test_a_format_of_square_pixels_gets_them_and_it_is_said_once(
-    wide_pixels, tmp_path, target, spoken, monkeypatch, capsys
-):
+def test_formats_with_square_pixels_get_them_with_one_note(wide_pixels, tmp_path, target, spoken, monkeypatch, capsys):
     out = io.BytesIO()
     monkeypatch.setattr(pipe.sys, "stdout", io.TextIOWrapper(out))
     result = transform_video(wide_pixels, "-" if target == "-" else f"{tmp_path}/{target}", same)
     assert (result.info.size_hw, result.info.pixel_aspect) == ((36, 85), 1)
     (note,) = result.notes
-    assert note.startswith(spoken) and "1.33 times" in note and note.endswith("64 x 36 of them became 85 x 36")
+    assert note.startswith(spoken) and "1.33 times" in note and note.endswith("64 x 36 became 85 x 36")
     assert target != "-" or (len(out.getvalue()) == 6 * 36 * 85 * 3 and "85x36" in capsys.readouterr().err)
 
 
@@ -158,13 +156,13 @@ def test_a_format_of_square_pixels_gets_them_and_it_is_said_once(
     [(Fraction(1, 2), None, (72, 64)), (Fraction(4, 3), 18, (18, 42)), (Fraction(4, 3), (10, 10), (10, 10))],
 )
 def test_square_pixels_of_other_sizes(tmp_path, aspect, size, expected):
-    source, options = record_squeezed(tmp_path / "in.mp4", aspect), VideoOptions(size=size)
+    source, options = record_with_pixel_aspect(tmp_path / "in.mp4", aspect), VideoOptions(size=size)
     result = transform_video(source, tmp_path / "out.gif", same, options=options)
     assert result.info.size_hw == expected and bool(result.notes) == (not isinstance(size, tuple))
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.mov"])
-def test_other_formats_say_that_pixels_are_wide(wide_pixels, tmp_path, name):
+def test_other_formats_store_the_pixel_aspect(wide_pixels, tmp_path, name):
     result = transform_video(wide_pixels, tmp_path / name, same)
     assert (result.info.size_hw, result.info.pixel_aspect, result.notes) == ((36, 64), Fraction(4, 3), ())
 
@@ -181,11 +179,15 @@ def test_a_folder_of_png_holds_the_frames_to_the_bit_and_their_times(clip, tmp_p
         rows = list(csv.DictReader(file))
     assert [float(row["time_seconds"]) for row in rows] == [float(frame.time_seconds) for frame in frames]
     assert sum(float(row["duration_seconds"]) for row in rows) == pytest.approx(1.2)
-    assert (result.info.codec, result.info.frame_count, result.info.duration_seconds) == ("png", 30, Fraction(12, 10))
-    assert "no sound" in result.notes[0]
+    assert (result.info.video_codec, result.info.frame_count, result.info.duration_seconds) == (
+        "png",
+        30,
+        Fraction(12, 10),
+    )
+    assert "can't hold audio: it was left out" in result.notes[0]
 
 
-def test_a_folder_may_be_there_empty_or_be_asked_for_by_format(clip, tmp_path):
+def test_an_output_folder_may_exist_empty_or_be_chosen_by_format(clip, tmp_path):
     (tmp_path / "empty").mkdir()
     transform_video(clip, tmp_path / "empty", same)
     transform_video(clip, tmp_path / "named", same, options=VideoOptions(format="png"))
@@ -210,18 +212,18 @@ def test_an_error_leaves_neither_file_nor_folder(clip, tmp_path, target):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_with_a_file_missing_is_not_called_done(clip, tmp_path):
+def test_a_folder_with_a_missing_file_is_not_reported_as_done(clip, tmp_path):
     def draw(frames):
         for path in tmp_path.rglob("frame-000003.png"):
             path.unlink()
         return same(frames)
 
-    with pytest.raises(IncompleteClipError, match="number of files"):
+    with pytest.raises(IncompleteVideoError, match="number of files"):
         transform_video(clip, f"{tmp_path}/frames/", draw)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_raw_frames_go_to_a_pipe_with_their_size_and_rate_told(clip, tmp_path):
+def test_raw_frames_go_to_a_pipe_and_their_size_and_rate_are_printed(clip, tmp_path):
     code = (
         "import sys; from vitreous.video.stream import transform_video;"
         "transform_video(sys.argv[1], '-', lambda frames: [frame.image_u8 for frame in frames])"
@@ -229,12 +231,12 @@ def test_raw_frames_go_to_a_pipe_with_their_size_and_rate_told(clip, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, clip], capture_output=True, check=True)
     frames = list(read_frames(clip))
     assert done.stdout == b"".join(frame.image_u8.tobytes() for frame in frames)
-    said = done.stderr.decode()
-    assert said.count("\n") == 1
-    assert "-f rawvideo -pixel_format rgb24 -video_size 64x36 -framerate 25 -i -" in said
+    message = done.stderr.decode()
+    assert message.count("\n") == 1
+    assert "-f rawvideo -pixel_format rgb24 -video_size 64x36 -framerate 25 -i -" in message
 
 
-def test_a_pipe_whose_reader_ends_is_told_in_one_line(clip, monkeypatch, capsys):
+def test_a_closed_pipe_is_reported_in_one_line(clip, monkeypatch, capsys):
     class Closed(io.RawIOBase):
         def write(self, _):
             raise BrokenPipeError(32, "Broken pipe")
@@ -249,37 +251,37 @@ def test_every_format_is_written_and_read_back(clip, tmp_path):
     for name in FORMATS:
         if name.startswith("."):
             result = transform_video(clip, tmp_path / f"out{name}", same)
-            assert len(stamps_of(tmp_path / f"out{name}")) == result.frames == 30
-            assert (result.info.sound is None) == (FORMATS[name].sound is None)
+            assert len(timestamps_of(tmp_path / f"out{name}")) == result.frames == 30
+            assert (result.info.audio_codec is None) == (FORMATS[name].audio_encoder is None)
 
 
-def test_what_a_format_cannot_do_names_those_that_can(clip, tmp_path):
+def test_errors_name_the_formats_that_can(clip, tmp_path):
     cases = [
         ("out.gif", {"quality": 20}, r"gif has no quality.*\.mp4, \.m4v, \.mov, \.mkv, \.webm"),
         ("out.mp4", {"quality": 60}, "from 0 .best. to 51"),
-        ("out.mp4", {"format": "webm"}, "its name asks for mp4"),
+        ("out.mp4", {"format": "webm"}, "its name ends in mp4"),
         ("out", {"format": "webmm"}, "did you mean 'webm'"),
         ("/proc/no/out.mp4", {}, "can't"),
     ]
-    for target, values, said in cases:
-        with pytest.raises(InputError, match=said):
+    for target, values, message in cases:
+        with pytest.raises(InputError, match=message):
             transform_video(clip, tmp_path / target, same, options=VideoOptions(**values))
-    assert format_name("clip", "WEBM") == ".webm"
+    assert resolve_format("clip", "WEBM") == ".webm"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_target_under_a_file_or_in_a_read_only_folder(clip, tmp_path, monkeypatch):
+def test_an_output_under_a_file_or_in_a_read_only_folder(clip, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is not a folder"):
-        check_target(tmp_path / "file" / "out.mp4", clip)
+        check_output(tmp_path / "file" / "out.mp4", clip)
     monkeypatch.setattr("os.access", lambda *_: False)  # the tests may run as root, who writes everywhere
     for target in ["out.mp4", "frames/"]:
         with pytest.raises(InputError, match="is read-only"):
-            check_target(f"{tmp_path}/{target}", clip)
+            check_output(f"{tmp_path}/{target}", clip)
     with pytest.raises(InputError, match="it is a file"):
-        check_target(f"{tmp_path}/file/", clip)
+        check_output(f"{tmp_path}/file/", clip)
 
 
-def test_av_knows_every_encoder_of_the_table():
+def test_pyav_has_every_encoder_of_the_table():
     for kind in FORMATS.values():
         assert kind.encoder is None or kind.encoder.name in av.codecs_available

@@ -11,7 +11,7 @@ from vitreous.video.info import VideoInfo
 
 
 @dataclass(frozen=True)
-class Sound:
+class Audio:
     """The packets of a file's sound: their times in seconds and their bytes."""
 
     codec: str
@@ -36,7 +36,7 @@ def description(size_hw: tuple[int, int], time_base: Fraction, fps: Fraction = F
     return VideoInfo(Path("drawn"), size_hw, fps, time_base, None, None, 0, None, "none")
 
 
-def stamps_of(path: Path) -> list[Fraction]:
+def timestamps_of(path: Path) -> list[Fraction]:
     """The times of a file's images in seconds, by demuxing."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -51,15 +51,15 @@ def end_of(path: Path) -> Fraction:
         return max(f.pts * f.time_base + (f.duration * f.time_base or step) for f in container.decode(stream))
 
 
-def sound_of(path: Path) -> Sound:
+def audio_of(path: Path) -> Audio:
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         packets = [p for p in container.demux(stream) if p.dts is not None]
         times = [p.pts * p.time_base for p in packets]
-        return Sound(stream.codec_context.codec.canonical_name, times, [bytes(p) for p in packets])
+        return Audio(stream.codec_context.codec.canonical_name, times, [bytes(p) for p in packets])
 
 
-def heard_at(path: Path) -> float:
+def audio_onset(path: Path) -> float:
     """When the sound of a file first gets loud, in seconds."""
     with av.open(str(path)) as container:
         to_float = av.AudioResampler(format="fltp")
@@ -70,7 +70,7 @@ def heard_at(path: Path) -> float:
     raise AssertionError(f"{path} is silent")
 
 
-def record_with_sound(path: Path, codec: str, seconds: float = 1.0, late: float = 0.0, layout: str = "stereo") -> Path:
+def record_with_audio(path: Path, codec: str, seconds: float = 1.0, late: float = 0.0, layout: str = "stereo") -> Path:
     """Write a clip of 25 frames a second whose tone sets in at half its time; everything starts `late` seconds late."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=25, width=64, height=36, pix_fmt="yuv420p")

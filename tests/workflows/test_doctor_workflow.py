@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vitreous.cli import run
-from vitreous.explanation.coordinates import upsample_nearest
+from vitreous.explanation.regions import upsample_nearest
 from vitreous.imaging.geometry import Geometry
 
 LEVELS = {"fault", "note", "well", "unknown"}

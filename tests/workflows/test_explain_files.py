@@ -11,14 +11,21 @@ from torch import nn
 
 from vitreous.cli import run
 from vitreous.errors import InputError
-from vitreous.explanation.figures import caption_lines, shared_legends, draw_explanation_figure, draw_gallery, query_mask, scale_labels
+from vitreous.explanation.figures import (
+    caption_lines,
+    draw_explanation_figure,
+    draw_gallery,
+    query_mask,
+    scale_labels,
+    shared_legends,
+)
 from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
 from vitreous.explanation.registry import METHODS
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
 from vitreous.pretrained.wrap import wrap
-from vitreous.workflows.explain import explain, draw_all_methods
+from vitreous.workflows.explain import draw_all_methods, explain
 from vitreous.workflows.explain_files import ExplainRequest, warn_on_artifacts, without, write_explanations
 
 
@@ -77,7 +84,9 @@ def test_a_region_that_a_method_has_no_use_for_is_said_and_not_outlined(trained_
 
 def test_beside_a_region_without_use_the_patch_that_is_followed_is_outlined(trained_run, photo):
     both, query = (explain(trained_run, photo, target=target, query=(3, 3)) for target in (REGION, None))
-    assert np.array_equal(query_mask(both), query_mask(query)) and query_mask(both)[3, 3] and not query_mask(both)[20, 30]
+    assert (
+        np.array_equal(query_mask(both), query_mask(query)) and query_mask(both)[3, 3] and not query_mask(both)[20, 30]
+    )
     assert f"region 20,10 to 40,30 · {SAME}" in caption_lines(both, None)
     assert not any(SAME in line for line in caption_lines(query, None))
 
@@ -110,10 +119,12 @@ def test_the_methods_sheet_outlines_a_region_where_it_is_explained(trained_run, 
     draw_all_methods(trained_run, [photo], REGION)
     found = {one.lines[0]: one for one in drawn if one.lines}
     named = [name for name in METHODS if name in found]
-    assert len(named) > 6 and all((found[name].marked is not None) == METHODS[name].is_class_specific for name in named)
+    assert len(named) > 6 and all(
+        (found[name].outlined is not None) == METHODS[name].is_class_specific for name in named
+    )
     alike = {name for name in named if found[name].lines[1:] == ("same for every target",)}
     assert alike == {name for name in named if not METHODS[name].is_class_specific}
-    assert drawn[0].marked[20, 30]
+    assert drawn[0].outlined[20, 30]
 
 
 def test_methods_that_a_target_excludes_are_named_with_the_reason(trained_run, photo, tmp_path):
@@ -128,8 +139,9 @@ def test_methods_that_a_target_excludes_are_named_with_the_reason(trained_run, p
 
 def test_the_gap_is_to_what_the_score_gains(trained_run, photo):
     shown = explain(trained_run, photo, "integrated-gradients")
-    assert f"the map's sum misses the score's gain over the mean color by {shown.convergence_delta:+.2g}" in caption_lines(
-        shown, None
+    assert (
+        f"the map's sum misses the score's gain over the mean color by {shown.convergence_delta:+.2g}"
+        in caption_lines(shown, None)
     )
 
 

@@ -27,7 +27,7 @@ def bright_seeker(resize="squash") -> ImageClassifier:
             weight.zero_()
         vit.blocks[0].norm1.weight.fill_(1)
         vit.patch_embed.proj.weight[0].fill_(1)
-        vit.prefix[0, 1] = 8
+        vit.cls_token[..., 1] = 8
         qkv = vit.blocks[0].attn.qkv.weight
         qkv[0, 1], qkv[24, 0] = 30, 30
     return ImageClassifier(vit, Preprocessing((16, 24), resize, (0.5,) * 3, (0.25,) * 3, 4), ["cat", "dog"])

@@ -7,20 +7,19 @@ import numpy as np
 import pytest
 import torch
 from video_clips import moving_square
-
-from vitreous.clips.drawing import ringed
-from vitreous.clips.explain import explain_video
-from vitreous.clips.maps import see
-from vitreous.clips.request import request_from
-from vitreous.errors import InputError
+from video_requests import make_request, map_request
 from vitreous.explanation.coordinates import center_of_region, parse_region_yx, swapped
+
+from vitreous.clips.draw_stage import draw_query_marker
+from vitreous.clips.explain import explain_video
+from vitreous.errors import InputError
 from vitreous.explanation.figures import query_mask
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.video.decode import read_frames
-from vitreous.video.encode import write_clip
+from vitreous.video.encode import write_video
 from vitreous.workflows.explain import explain
 
 HW = (72, 96)
@@ -29,7 +28,7 @@ HW = (72, 96)
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    vit = ViT(ViTConfig((24, 32), 8, embed_dim=16, depth=3, num_heads=2, num_classes=3, stem="patch"))
+    vit = ViT(ViTConfig((24, 32), 8, embed_dim=16, depth=3, num_heads=2, num_classes=3, stem="linear"))
     return ImageClassifier(vit, Preprocessing((24, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8), ("dog", "cat", "cow"))
 
 
@@ -41,7 +40,10 @@ def image():
 def test_a_place_or_a_box_is_read_as_it_is_written():
     assert parse_region_yx("320,180") == (180, 320) and parse_region_yx(None) is None
     assert parse_region_yx("600,300,700,500") == (300, 600, 500, 700)
-    assert swapped((300, 600, 500, 700)) == (600, 300, 700, 500) and center_of_region((300, 600, 500, 700)) == (400, 650)
+    assert swapped((300, 600, 500, 700)) == (600, 300, 700, 500) and center_of_region((300, 600, 500, 700)) == (
+        400,
+        650,
+    )
     for wrong in ("3", "1,2,3", "1,2,3,x", "1,2,3,4,5"):
         with pytest.raises(InputError, match="no place on an image"):
             parse_region_yx(wrong)
@@ -69,20 +71,20 @@ def test_a_box_beyond_the_image_or_one_to_track_is_refused(model, image):
     with pytest.raises(InputError, match="is not on the part of the image"):
         explain(model, image, "attention", query=(200, 0, 300, 40))
     with pytest.raises(InputError, match="not a box"):
-        request_from("attention", {"query": (0.0, 0.0, 9.0, 9.0), "track": True})
+        make_request(query=(0.0, 0.0, 9.0, 9.0), track=True)
 
 
 @pytest.mark.parametrize("layout", ["overlay", "heads"])
 def test_a_clip_follows_the_box_in_pixels_of_the_clip(model, image, layout):
-    request = request_from("attention", {"layout": layout})
-    (seen,) = see(model, [image], request, [(0.0, 24.0, 48.0, 72.0)])
-    found = np.mean([one.heat for one in seen.maps], axis=0)
-    assert np.allclose(found, explain(model, image, "attention", query=(24, 0, 72, 48)).patch_heatmap, atol=1e-5)
+    request = make_request(layout=layout)
+    (found,) = map_request(model, [image], request, [(24.0, 0.0, 72.0, 48.0)])
+    mean = np.mean([one.patch_heatmap for one in found.maps], axis=0)
+    assert np.allclose(mean, explain(model, image, "attention", query=(24, 0, 72, 48)).patch_heatmap, atol=1e-5)
 
 
 def test_a_written_clip_shows_the_box_and_names_its_middle(model, tmp_path):
-    write_clip(tmp_path / "c.mp4", moving_square(4, HW), Fraction(10))
-    given = {"query": (24.0, 0.0, 72.0, 48.0), "size": 36, "legend": False, "data_out": tmp_path / "n.npz"}
+    write_video(tmp_path / "c.mp4", moving_square(4, HW), Fraction(10))
+    given = {"query": (24.0, 0.0, 72.0, 48.0), "height": 36, "legend": False, "save_maps": tmp_path / "n.npz"}
     explain_video(model, tmp_path / "c.mp4", tmp_path / "o.mkv", **given)
     assert len(list(read_frames(tmp_path / "o.mkv"))) == 4
     with (tmp_path / "n.csv").open(newline="") as file:
@@ -91,7 +93,7 @@ def test_a_written_clip_shows_the_box_and_names_its_middle(model, tmp_path):
 
 def test_the_box_is_outlined():
     gray = np.full((120, 160, 3), 128, np.uint8)
-    changed = (ringed(gray, (30.0, 40.0, 90.0, 120.0)) != gray).any(axis=2)
+    changed = (draw_query_marker(gray, (40.0, 30.0, 120.0, 90.0)) != gray).any(axis=2)
     rows, columns = np.nonzero(changed)
     assert 24 <= rows.min() <= 30 and 90 <= rows.max() <= 96 and 34 <= columns.min() <= 40
     assert not changed[40:80, 50:110].any()

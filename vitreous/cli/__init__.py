@@ -7,7 +7,7 @@ from cyclopts import App, CycloptsError
 
 import vitreous
 from vitreous.errors import InputError
-from vitreous.files import reason
+from vitreous.files import os_error_reason
 from vitreous.process_tuning import keep_freed_memory
 
 EXIT_BAD_INPUT, EXIT_BROKE_OFF, EXIT_INTERRUPTED = 2, 3, 130
@@ -16,18 +16,18 @@ VERBS = {
     "demo": "Run the whole chain: train, evaluate, explain, video.",
     "data": "Look at images before learning from them.",
     "train": "Train a model by a recipe, or go on with a run.",
-    "evaluate": "Measure a model on images it has not learned from.",
+    "evaluate": "Evaluate a model on images that it was not trained on.",
     "compare": "Say which of two runs is better, and how sure that is.",
     "models": "List the sizes of models and what they cost.",
     "explain": "Show what a model looks at on images.",
     "methods": "List the ways to explain.",
-    "video": "Lay over a clip what a model looks at.",
-    "live": "Show in the browser what a model looks at, live.",
+    "video": "Overlay a model's attention on a video.",
+    "live": "Show a model's attention live in the browser.",
     "patches": "Show how an image is cut into patches.",
     "convert": "Write a model in the form that another library loads.",
-    "localization": "Measure whether maps fall on the object.",
-    "faithfulness": "Measure how far maps can be believed.",
-    "doctor": "Say in words what is wrong inside a model.",
+    "localization": "Measure whether maps fall on the object, by known masks.",
+    "faithfulness": "Measure how faithful each explanation method is, against two baselines.",
+    "doctor": "Diagnose a model: outlier tokens, dead heads, uninformative maps.",
 }
 """Every verb and what it does; its function, in the file of the same name, is imported when it is called."""
 
@@ -42,6 +42,7 @@ app = App(
 )
 for _order, (_verb, _summary) in enumerate(VERBS.items()):
     app.command(f"vitreous.cli.{_verb}:{_verb}", name=_verb, help=_summary, sort_key=_order)
+app.command("vitreous.cli.localization:localization", name="localisation", show=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -59,17 +60,17 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return app(list(arguments)) or 0
     except (CycloptsError, InputError) as error:
-        return complain(" ".join(str(error).split()))
+        return print_error(" ".join(str(error).split()))
     except BrokenPipeError:
         return EXIT_BAD_INPUT
     except OSError as error:
-        return complain(f"{error.filename}: {reason(error)}" if error.filename else reason(error))
+        return print_error(f"{error.filename}: {os_error_reason(error)}" if error.filename else os_error_reason(error))
     except KeyboardInterrupt:
         print("vitreous: interrupted", file=sys.stderr)  # noqa: T201
         return EXIT_INTERRUPTED
 
 
-def complain(message: str) -> int:
+def print_error(message: str) -> int:
     """Say in one line on standard error what is wrong."""
     print(f"vitreous: {message}", file=sys.stderr)  # noqa: T201
     return EXIT_BAD_INPUT

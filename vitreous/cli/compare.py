@@ -1,13 +1,12 @@
 """vitreous compare"""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.console import note, say
+from vitreous.cli.console import print_line, print_note
 
 if TYPE_CHECKING:
     from vitreous.evaluation.comparison import Difference
@@ -25,44 +24,46 @@ def compare(
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     device: str = "auto",
 ) -> int:
-    """Say which of two runs is better on the same images, and how sure that is: paired bootstrap, McNemar's test.
+    """Compare two runs on the same images: which is better, and is the difference significant?
+
+    The difference has a paired bootstrap interval, and the p-value of McNemar's exact test.
 
     Args:
         first: Run folder.
         second: Another run folder, with the same classes.
-        data: Images to compare on; by default those that both runs were trained on.
+        data: Images to compare on; by default the data that both runs were trained on.
         split: test, or validation while settings are still being chosen.
-        output: PNG of both runs' curves and the difference of each class.
+        output: PNG with the curves of both runs and the difference of each class.
         json_: Print the comparison as one JSON object.
         device: auto, cpu or cuda.
     """
     from vitreous.errors import InputError
-    from vitreous.workflows.compare import compare_runs, draw_comparison
+    from vitreous.workflows.compare import compare as run
 
     if output.suffix.lower() != ".png":
-        raise InputError(f"{output} is no PNG: let its name end in .png")
-    result = compare_runs(first, second, data, split=split, device=device)
+        raise InputError(f"{output} is not a PNG file: choose a name that ends in .png")
+    result = run(first, second, data, split=split, device=device)
     if json_:
-        say(json.dumps({**asdict(result), "words": result.words}))
+        print_line(json.dumps(result.to_json()))
     else:
         print_comparison(result)
-    draw_comparison(result, first, second, output)
-    note(f"{output} written")
+    result.save(output)
+    print_note(f"{output} written")
     return 0
 
 
 def print_comparison(result: "ComparisonResult") -> None:
-    """The comparison as a sentence and a table on standard output."""
+    """Print the comparison as a sentence and a table."""
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
     one = result.comparison
-    say(result.words)
+    print_line(result.summary)
     for line in result.unfinished:
-        say(line)
-    say(
-        f"{one.count:,} {result.split} images of {result.data} · both right {one.both_correct:,} · only {result.first} "
+        print_line(line)
+    print_line(
+        f"{one.count:,} {result.split} images of {result.data} · both correct {one.both_correct:,} · only {result.first} "
         f"{one.only_first_correct:,} · only {result.second} {one.only_second_correct:,} · neither {one.both_wrong:,}"
     )
     headings = (result.first, result.second, "difference", "95 %")
@@ -72,11 +73,11 @@ def print_comparison(result: "ComparisonResult") -> None:
     for each in one.recall:
         table.add_row(Text(each.name), *_row(each))
     Console().print(table)
-    say("top-1 and the classes (share told right) in %; loss: lower is better")
+    print_line("top-1, and the accuracy on each class, in %; for the loss, lower is better")
 
 
 def _row(one: "Difference", factor: float = 100, decimals: int = 1) -> list[str]:
     low, high = (factor * end for end in one.interval)
     first, second, value = (factor * number for number in (one.first, one.second, one.value))
-    span = f"{low:+.{decimals}f} to {high:+.{decimals}f}"
-    return [f"{first:.{decimals}f}", f"{second:.{decimals}f}", f"{value:+.{decimals}f}", span]
+    interval = f"{low:+.{decimals}f} to {high:+.{decimals}f}"
+    return [f"{first:.{decimals}f}", f"{second:.{decimals}f}", f"{value:+.{decimals}f}", interval]

@@ -6,21 +6,24 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+
+from vitreous.callbacks import Callback
+from vitreous.callbacks import Progress as TaskProgress
 
 QUIET_SECONDS = 10.0
 """Where there is no terminal, one line in so many seconds is enough."""
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """Say something beside the results, on standard error."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="dim", markup=False)
 
 
-def say(text: str = "") -> None:
+def print_line(text: str = "") -> None:
     """Print a result on standard output."""
     print(text)  # noqa: T201
 
@@ -34,6 +37,25 @@ def progress(unit: str) -> Generator[Callable[[float, float | None, str], None]]
             yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
     else:
         yield _lines(unit)
+
+
+class ConsoleCallback(Callback):
+    """Shows the progress of a task and the time left on a display of `progress`, and prints notes."""
+
+    def __init__(self, update: Callable[[float, float | None, str], None]) -> None:
+        self._update, self._started = update, time.monotonic()
+
+    def on_progress(self, progress: TaskProgress) -> None:
+        """Show the progress; the time left assumes that the rest is as fast."""
+        left = ""
+        if progress.done and progress.total:
+            seconds = (time.monotonic() - self._started) / progress.done * max(0, progress.total - progress.done)
+            left = f" · {format_clock(seconds)} left"
+        self._update(progress.done, progress.total, f"{progress.message}{left}")
+
+    def on_note(self, text: str) -> None:
+        """Print the note."""
+        print_note(text)
 
 
 def _bar() -> Progress:
@@ -52,12 +74,12 @@ def _lines(unit: str) -> Callable[[float, float | None, str], None]:
         if finished or time.monotonic() - last[0] >= QUIET_SECONDS:
             last[0] = time.monotonic()
             share = f" {done / total:4.0%}" if total else ""
-            note(f"{unit}{share}  {words}")
+            print_note(f"{unit}{share}  {words}")
 
     return update
 
 
-def clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """A time as people read it: "3:05" or "1:02:03"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -66,17 +88,25 @@ def clock(seconds: float) -> str:
 
 @contextmanager
 def stop_on_interrupt() -> Generator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a request to stop in good order, and a second one into the usual interruption."""
-    asked = threading.Event()
+    """Yield a function that tells whether Ctrl-C was pressed since it was first called.
 
-    def handle(number: int, frame: Any) -> None:
-        if asked.is_set():
+    From that first call on, Ctrl-C is a request to stop in good order, and a second one the usual interruption.
+    """
+    requested, previous = threading.Event(), []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if requested.is_set():
             raise KeyboardInterrupt
-        asked.set()
-        note("stopping after this step; press Ctrl-C again to give up the work since the last checkpoint")
+        requested.set()
+        print_note("stopping after this step; press Ctrl-C again to give up the work since the last checkpoint")
 
-    before = signal.signal(signal.SIGINT, handle)
+    def is_requested() -> bool:
+        if not previous:
+            previous.append(signal.signal(signal.SIGINT, handle))
+        return requested.is_set()
+
     try:
-        yield asked.is_set
+        yield is_requested
     finally:
-        signal.signal(signal.SIGINT, before)
+        if previous:
+            signal.signal(signal.SIGINT, previous[0])

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.console import note, say
+from vitreous.cli.console import print_line, print_note
 
 
 def convert(
@@ -24,7 +24,7 @@ def convert(
     """
     from vitreous.workflows.convert import convert as write
 
-    converted = write(model, to, output, on_note=note)
-    say(f"{converted.folder}: written for {converted.layout}, read back, same answers")
-    say(converted.loading)
+    converted = write(model, to, output, on_note=print_note)
+    print_line(f"{converted.folder}: written for {converted.layout}, read back, same answers")
+    print_line(converted.loading)
     return 0

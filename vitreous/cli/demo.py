@@ -2,32 +2,35 @@
 
 import shlex
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from vitreous.cli import EXIT_INTERRUPTED
-from vitreous.cli.console import note, progress, say, stop_on_interrupt
+from vitreous.cli.console import print_line
 from vitreous.cli.evaluate import print_scores
-from vitreous.cli.train import training_words
+from vitreous.cli.train import train_display
 
 
-def demo(*, out: Path = Path("demo"), data: str = "shapes") -> int:
-    """Run the whole chain: train, evaluate, explain, video; ends with the list of files to open.
+def demo(
+    *, output: Annotated[Path, Parameter(name=["--output", "-o", "--out"])] = Path("demo"), data: str = "shapes"
+) -> int:
+    """Train, evaluate and explain a model with one command; ends with the list of files to open.
 
     Args:
-        out: Folder for everything the demo makes.
+        output: Folder for everything that the demo makes. A run that is there already is resumed.
         data: What to train on: shapes (drawn by Vitreous, offline), cifar10 or mnist.
     """
     from vitreous.workflows.demo import demo as run
-    from vitreous.workflows.train import Listener
 
-    with progress("training") as display:
-        listener = Listener(note, lambda at: display(at.step, at.steps, training_words(at)), stop_on_interrupt)
-        result = run(out, data, listener)
+    with train_display() as display:
+        result = run(output, data, display)
     if result is None:
-        say(f"stopped; go on with:\n  vitreous demo --out {shlex.quote(str(out))} --data {data}")
+        print_line(f"stopped; resume with:\n  vitreous demo --output {shlex.quote(str(output))} --data {data}")
         return EXIT_INTERRUPTED
-    print_scores(result.scores)
-    say()
-    say("Open these:")
-    for path, words in result.files:
-        say(f"  {path}  {words}")
+    print_scores(result.evaluation)
+    print_line()
+    print_line("Open these:")
+    for path, description in result.files:
+        print_line(f"  {path}  {description}")
     return 0

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.console import note, progress, say
+from vitreous.cli.console import ConsoleCallback, print_line, print_note, progress
 
 if TYPE_CHECKING:
-    from vitreous.diagnostics.doctor.run import Examination
+    from vitreous.diagnostics.doctor.run import Diagnosis
 
-MARKS = {"fault": ("✗", "bold red"), "note": ("!", "yellow"), "well": ("✓", "green"), "unknown": ("?", "dim")}
+MARKS = {"fault": ("✗", "bold red"), "note": ("!", "yellow"), "ok": ("✓", "green"), "unknown": ("?", "dim")}
 
 
 def doctor(
@@ -24,54 +24,47 @@ def doctor(
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Say in words what is wrong inside a model: outlier tokens, dead heads, maps that say nothing.
+    """Diagnose a model in plain English: outlier tokens, dead heads, idle blocks, uninformative maps.
 
     Args:
         model: Run folder, weights file, origin:name such as hf:facebook/dinov2-small, or
             factory:MODULE:FUNCTION of your own, with @WEIGHTS after it.
-        images: Image files to look at; without any, test images of --data.
-        data: Source of images, a folder of images, or masks:DIR; by default what the run was trained on.
-        count: How many images of the source.
-        output: Folder for doctor.json and doctor.html: the run folder, or "doctor", by default.
-        json_: Print what was found as one JSON object.
+        images: Image files to measure on; test images of --data by default.
+        data: Source of images, a folder of images, or masks:DIR; by default the data that the model was trained on.
+        count: Number of images of the source.
+        output: Folder for doctor.json and doctor.html; the run folder, or "doctor", by default.
+        json_: Print the findings as one JSON object.
     """
     from vitreous.diagnostics.doctor.page import write_doctor_page
-    from vitreous.diagnostics.doctor.run import as_json, write_doctor
+    from vitreous.diagnostics.doctor.run import diagnosis_to_json, write_diagnosis
     from vitreous.diagnostics.doctor.run import doctor as run
     from vitreous.runs.run_folder import results_folder
 
-    with progress("looking inside") as display:
-
-        def tell(done: int, total: int) -> None:
-            display(done, total, f"image {done} of {total}")
-
-        found = run(model, images or [], data=data, count=count, on_progress=tell)
+    with progress("measuring") as display:
+        diagnosis = run(model, images or [], data=data, count=count, callback=ConsoleCallback(display))
     folder = results_folder(model, output, "doctor")
-    written = [write_doctor(found, folder), write_doctor_page(found, folder)]
+    written = [write_diagnosis(diagnosis, folder), write_doctor_page(diagnosis, folder)]
     if json_:
-        say(json.dumps(as_json(found)))
+        print_line(json.dumps(diagnosis_to_json(diagnosis)))
     else:
-        print_findings(found)
-    note(", ".join(map(str, written)) + " written")
+        print_findings(diagnosis)
+    print_note(", ".join(map(str, written)) + " written")
     return 0
 
 
-def print_findings(found: "Examination") -> None:
-    """What was found on standard output, faults first, a paragraph each."""
+def print_findings(diagnosis: "Diagnosis") -> None:
+    """Print the findings on standard output, faults first, one paragraph each."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    from vitreous.diagnostics.doctor.finding import counted
-
-    anatomy = found.anatomy
-    sizes = f"{anatomy.layers} layers of {counted(anatomy.heads, 'head')}, {counted(len(found.images_u8), 'image')}"
-    say(f"{found.model}: {sizes} · {counted(found.faults, 'fault') if found.faults else 'no faults'}")
+    print_line(diagnosis.summary)
     table = Table.grid(padding=(0, 1))
-    for one in found.findings:
-        mark, style = MARKS[one.level]
-        words = Text.assemble((one.words, ""), (f" {one.meaning}" if one.meaning else "", "italic"))
-        table.add_row(Text(mark, style=style), Text(one.topic, style=style), words)
+    for finding in diagnosis.findings:
+        mark, style = MARKS[finding.level]
+        advice = f" {finding.advice}" if finding.advice else ""
+        text = Text.assemble((finding.message, ""), (advice, "italic"))
+        table.add_row(Text(mark, style=style), Text(finding.topic, style=style), text)
     Console().print(Padding(table, (1, 0, 0, 0)))
-    say("layers and heads are counted from 0")
+    print_line("layers and heads are counted from 0")

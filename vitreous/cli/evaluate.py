@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.console import note, say
+from vitreous.cli.console import print_line, print_note
 from vitreous.errors import InputError
 
 MOST_CLASSES_ON_SCREEN = 10
@@ -64,15 +64,15 @@ def evaluate(
 
     scores = run(model, data, split=split, temperature=temperature, skip_unreadable=skip_unreadable, device=device)
     if json_:
-        say(json.dumps(as_json(scores)))
+        print_line(json.dumps(as_json(scores)))
     else:
         if scores.reached is not None and scores.reached.words:
-            say(scores.reached.words)
+            print_line(scores.reached.words)
         print_scores(scores)
     if scores.not_kept is not None:
         raise InputError(scores.not_kept)
     if scores.files and not json_:
-        note(f"{scores.files[0]} and {len(scores.files) - 1} images in {scores.files[1].parent} written")
+        print_note(f"{scores.files[0]} and {len(scores.files) - 1} images in {scores.files[1].parent} written")
     return 0
 
 
@@ -86,9 +86,9 @@ def print_scores(scores: "Evaluation") -> None:
     if scores.top5 is not None and scores.top5_interval is not None:
         shares.append(("top-5", scores.top5, scores.top5_interval))
     values = " · ".join(f"{name} {value:.2%}" for name, value, _ in shares)
-    say(f"{values} · loss {scores.loss:.4f} · {scores.count:,} images")
+    print_line(f"{values} · loss {scores.loss:.4f} · {scores.count:,} images")
     low, high = scores.loss_interval
-    say(f"95 %: {' · '.join(span(interval) for _, _, interval in shares)} · {low:.4f} to {high:.4f}")
+    print_line(f"95 %: {' · '.join(span(interval) for _, _, interval in shares)} · {low:.4f} to {high:.4f}")
     table = Table("class", *(Column(name, justify="right") for name in ("precision", "recall", "F1", "images")))
     for one in scores.classes:
         pairs = [(one.precision, one.precision_interval), (one.recall, one.recall_interval), (one.f1, one.f1_interval)]
@@ -115,7 +115,7 @@ def print_confusion(scores: "Evaluation") -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    say("\nconfusion: a row a truth, a column what it was taken for")
+    print_line("\nconfusion: a row a truth, a column what it was taken for")
     names = [one.name for one in scores.classes]
     table = Table("truth", *(Column(Text(name[:5]), justify="right") for name in names), box=None)
     for name, row in zip(names, scores.confusion, strict=True):
@@ -126,14 +126,14 @@ def print_confusion(scores: "Evaluation") -> None:
 def print_certainty(scores: "Evaluation") -> None:
     """Calibration, selective prediction and temperature, a few lines each."""
     own, sure = scores.calibration, scores.selective
-    say(
+    print_line(
         f"\ncalibration error {own.ece:.2%} (95 %: {span(own.ece_interval, 2)}; up to {own.ece_by_chance:.2%} "
         f"could be chance)"
     )
     for one in sure.points[:-1]:
-        say(f"right: {one.accuracy:.1%} of the surest {one.coverage:.0%} (95 %: {span(one.accuracy_interval)})")
+        print_line(f"right: {one.accuracy:.1%} of the surest {one.coverage:.0%} (95 %: {span(one.accuracy_interval)})")
     area = span(sure.aurc_interval, 2)
-    say(f"area under risk-coverage {sure.aurc:.2%} (95 %: {area}), at best {sure.aurc_optimal:.2%}")
+    print_line(f"area under risk-coverage {sure.aurc:.2%} (95 %: {area}), at best {sure.aurc_optimal:.2%}")
     if scores.temperature is not None:
         print_temperature(scores.temperature)
 
@@ -142,14 +142,16 @@ def print_temperature(scaling: "TemperatureScaling") -> None:
     """What temperature scaling does, a line for each of what it changes."""
     from vitreous.evaluation.calibration import is_at_limit
 
-    say(
+    print_line(
         f"temperature {scaling.temperature:.3f}, fitted on {scaling.num_validation_images:,} validation images; before and after:"
     )
     before, after = (
         f"{low:.4f} to {high:.4f}" for low, high in (scaling.loss_before_interval, scaling.loss_after_interval)
     )
-    say(f"  loss {scaling.loss_before:.4f} (95 %: {before}) → {scaling.loss_after:.4f} ({after})")
+    print_line(f"  loss {scaling.loss_before:.4f} (95 %: {before}) → {scaling.loss_after:.4f} ({after})")
     before, after = (span(one, 2) for one in (scaling.ece_before_interval, scaling.ece_after_interval))
-    say(f"  calibration error {scaling.ece_before:.2%} (95 %: {before}) → {scaling.ece_after:.2%} ({after})")
+    print_line(f"  calibration error {scaling.ece_before:.2%} (95 %: {before}) → {scaling.ece_after:.2%} ({after})")
     if is_at_limit(scaling.temperature):
-        note("the temperature is at the end of what is tried: the validation images are too few or too easy for one")
+        print_note(
+            "the temperature is at the end of what is tried: the validation images are too few or too easy for one"
+        )

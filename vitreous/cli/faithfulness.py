@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from vitreous.cli import EXIT_INTERRUPTED
-from vitreous.cli.console import clock, note, progress, say
+from vitreous.cli.console import format_clock, print_line, print_note, progress
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -75,20 +75,20 @@ def faithfulness(
     try:
         with progress("measuring") as display:
             listener = FaithfulnessListener(
-                lambda able, images, seconds: note(
-                    f"{counted(able, 'method')}, {counted(images, 'image')}: about {clock(seconds)}"
+                lambda able, images, seconds: print_note(
+                    f"{counted(able, 'method')}, {counted(images, 'image')}: about {format_clock(seconds)}"
                 ),
-                lambda share, step, left: display(share, 1.0, f"{step} · {clock(left)} left"),
+                lambda share, step, left: display(share, 1.0, f"{step} · {format_clock(left)} left"),
             )
             result = run(model, data, request, output=output, restart=restart, device=device, listener=listener)
     except KeyboardInterrupt:
-        note(f"stopped; finished methods are kept in {folder / VALUES}: the same command goes on from there")
+        print_note(f"stopped; finished methods are kept in {folder / VALUES}: the same command goes on from there")
         return EXIT_INTERRUPTED
     if json_:
-        say(json.dumps(asdict(result)))
+        print_line(json.dumps(asdict(result)))
         return 0
     print_table(result)
-    note(f"{folder / SUMMARY} and {folder / FIGURE} written")
+    print_note(f"{folder / SUMMARY} and {folder / FIGURE} written")
     return 0
 
 
@@ -112,7 +112,7 @@ def print_table(result: "Faithfulness") -> None:
         table.add_row(name, *(cell(method, measure) for measure in shown), end_section=method.name == "centerd blob")
     console.print(table)
     for line in legend(result):
-        say(line)
+        print_line(line)
 
 
 def cell(method: "MethodReport", measure: str) -> "Text":

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.console import clock, note, progress, say
-
-COLUMNS = {
-    "pointing": "peak",
-    "pointing_near": "near",
-    "energy": "share",
-    "energy_over_chance": "× chance",
-    "precision": "precision",
-    "best_overlap": "overlap",
-}
-"""The measures of the table, in a word each."""
-NARROWEST = 100
-"""Columns that the table takes where there is no terminal."""
+from vitreous.cli.console import ConsoleCallback, print_line, print_note, progress
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from vitreous.diagnostics.localization.run import LocalisationResult
+    from vitreous.diagnostics.localization.run import LocalizationResult
     from vitreous.evaluation.intervals import Estimate
+
+COLUMNS = {
+    "pointing_game": "peak",
+    "pointing_game_tolerant": "near",
+    "energy": "energy",
+    "energy_over_chance": "× chance",
+    "average_precision": "precision",
+    "max_iou": "IoU",
+}
+"""Short headings of the metrics."""
+DEFAULT_WIDTH = 100
+"""Width of the table where there is no terminal."""
 
 
 def localization(
@@ -40,76 +40,70 @@ def localization(
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Measure whether maps fall on the object, on images whose objects are known, beside maps that know nothing.
+    """Measure whether maps fall on the object, on images with known masks, against a random map and a center bias.
 
     Args:
         model: Run folder, weights file, origin:name such as hf:facebook/dinov2-small, or
             factory:MODULE:FUNCTION of your own, with @WEIGHTS after it.
-        data: shapes (drawn, truth known), or masks:DIR with `DIR/NAME/frames/*.jpg` and `DIR/NAME/masks/*.png`.
-        methods: Methods, separated by commas; by default those that need one pass or two.
-        layer: Layer, counted from 0; for the methods that show one, by default their own choice.
-        head: Head, counted from 0; for the methods that show one, by default all.
-        count: Images to measure on: 500 shapes or all frames by default.
-        output: Folder for localization.json and the figures: the run folder, or "localization", by default.
+        data: shapes (drawn, with known masks), or masks:DIR with `DIR/NAME/frames/*.jpg` and `DIR/NAME/masks/*.png`.
+        methods: Methods, separated by commas; by default those that need few forward passes.
+        layer: Layer, counted from 0, for the methods that show one layer.
+        head: Head, counted from 0, for the methods that show one head.
+        count: Number of images; 500 shapes or all frames by default.
+        output: Folder for localization.json and the figures; the run folder, or "localization", by default.
         json_: Print the scores as one JSON object.
     """
     from vitreous.diagnostics.localization.figure import draw_localization
-    from vitreous.diagnostics.localization.run import as_json, check_methods, write_localization
+    from vitreous.diagnostics.localization.run import check_methods, localization_to_json, write_localization
     from vitreous.diagnostics.localization.run import localization as run
     from vitreous.explanation.options import MethodOptions
     from vitreous.pretrained.load import load
     from vitreous.runs.run_folder import results_folder
 
     names = None if methods is None else check_methods([name.strip() for name in methods.split(",")])
-    settings = MethodOptions(layer=layer, head=head)
-    classifier = load(model)
-    with progress("localization") as display:
-
-        def tell(done: int, total: int, left: float) -> None:
-            display(done, total, f"image {done} of {total} · {clock(left)} left")
-
-        result = run(classifier, data, names, settings=settings, count=count, on_progress=tell)
+    options, classifier = MethodOptions(layer=layer, head=head), load(model)
+    with progress("measuring") as display:
+        result = run(classifier, data, names, options=options, count=count, callback=ConsoleCallback(display))
     folder = results_folder(model, output, "localization")
-    written = [write_localization(result, folder)]
-    written += draw_localization(result, classifier, folder, settings=settings, count=count)
+    written = [write_localization(result, folder), *draw_localization(result, classifier, folder)]
     if json_:
-        say(json.dumps(as_json(result)))
+        print_line(json.dumps(localization_to_json(result)))
     else:
         print_localization(result)
     for name, reason in result.skipped.items():
-        note(f"{name} was left out: {reason}")
-    note(", ".join(map(str, written)) + " written")
+        print_note(f"{name} was skipped: {reason}")
+    print_note(", ".join(map(str, written)) + " written")
     return 0
 
 
-def print_localization(result: "LocalisationResult") -> None:
-    """The scores as a table on standard output: a row a method, each value with its interval at 95 %."""
+def print_localization(result: "LocalizationResult") -> None:
+    """Print the scores on standard output as a table: one row per method, each value with its 95 % interval."""
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
-    from vitreous.diagnostics.localization.measures import SHOWN
+    from vitreous.diagnostics.localization.metrics import METRICS
 
-    left_out = [(result.empty, "empty masks left out"), (result.unmarked, "frames without a mask left out")]
-    more = "".join(f" · {number:,} {words}" for number, words in left_out if number)
-    say(f"{len(result.names):,} images · the object fills {result.object_share:.1%} of the area{more}")
-    table = Table("map", *(Column(words, justify="right") for words in COLUMNS.values()))
-    for maps in result.maps:
-        cells = [_cell(score, measure) for measure, score in maps.scores.items()]
-        table.add_row(Text(maps.name, style="dim" if maps.baseline else "bold"), *cells)
-    Console(width=None if sys.stdout.isatty() else NARROWEST).print(table)
-    say("higher is better everywhere; under each value its interval at 95 %")
+    skipped = [(result.num_empty_masks, "empty masks skipped"), (result.num_without_mask, "frames without mask skipped")]
+    more = "".join(f" · {number:,} {text}" for number, text in skipped if number)
+    print_line(f"{len(result.names):,} images · the object covers {result.object_fraction:.1%} of the image{more}")
+    table = Table("map", *(Column(heading, justify="right") for heading in COLUMNS.values()))
+    for method in result.methods:
+        cells = [_cell(score, metric) for metric, score in method.scores.items()]
+        table.add_row(Text(method.name, style="dim" if method.is_baseline else "bold"), *cells)
+    Console(width=None if sys.stdout.isatty() else DEFAULT_WIDTH).print(table)
+    print_line("higher is better for all metrics; 95 % intervals below the values")
     if result.data.startswith("masks:"):
-        say("frames of one clip are not independent: over such frames these intervals are too narrow")
-    for measure, words in COLUMNS.items():
-        say(f"  {words}: {SHOWN[measure]}")
+        print_line("frames of one clip are not independent: the intervals are too narrow for them")
+    for metric, heading in COLUMNS.items():
+        print_line(f"  {heading}: {METRICS[metric]}")
 
 
-def _cell(score: "Estimate", measure: str) -> "Text":
-    """A value, and its interval under it."""
+def _cell(score: "Estimate", metric: str) -> "Text":
+    """Format a value, with its interval on a second line."""
     from rich.text import Text
 
-    if measure == "energy_over_chance":
+    if metric == "energy_over_chance":
         return Text.assemble(f"{score.value:.2f}", "\n", (f"{score.low:.2f}–{score.high:.2f}", "dim"))
     interval = f"{100 * score.low:.0f}–{100 * score.high:.0f}"
     return Text.assemble(f"{score.value:.1%}", "\n", (interval, "dim"))

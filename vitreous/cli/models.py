@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.console import progress, say
+from vitreous.cli.console import print_line, progress
 
 NARROWEST = 110
 """Columns that the table takes where there is no terminal."""
@@ -40,7 +40,7 @@ def models(
     else:
         sizes = model_sizes(names, device=device, precision=precision)
     if json_:
-        say(json.dumps([asdict(one) for one in sizes]))
+        print_line(json.dumps([asdict(one) for one in sizes]))
     else:
         print_sizes(sizes, measured=measure)
     return 0
@@ -63,7 +63,7 @@ def print_sizes(sizes: "list[ModelSize]", *, measured: bool) -> None:
             f"{one.multiply_adds / 1e9:#.3g}".rstrip("."), *(speed if measured else ()),
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else NARROWEST).print(table)
-    say("GMAC: thousand million multiply-adds for one image of this size")
+    print_line("GMAC: thousand million multiply-adds for one image of this size")
     speed = next((one.speed for one in sizes if one.speed), None)
     if speed is not None:
-        say(f"images/s: in {speed.precision} on {speed.device}; name a size without a number to measure it")
+        print_line(f"images/s: in {speed.precision} on {speed.device}; name a size without a number to measure it")

@@ -1,82 +1,122 @@
 """vitreous evaluate --corruptions, --shifts"""
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from vitreous.cli.console import note, progress, say
+from vitreous.cli.console import ConsoleCallback, print_line, print_note, progress
 from vitreous.errors import InputError
 
 if TYPE_CHECKING:
-    from vitreous.diagnostics.robustness.run import Measured, Sample
-    from vitreous.diagnostics.robustness.scores import ChangePoint, CorruptionScores, ShiftScores
+    from collections.abc import Sequence
+
+    from vitreous.diagnostics.robustness.run import CorruptionResult, ShiftResult
+    from vitreous.diagnostics.robustness.scores import CorruptionScores, ShiftScores, TransformScore
     from vitreous.evaluation.intervals import Estimate
 
 
-def robustness(model: str, sample: "Sample", *, corruptions: bool, shifts: bool, in_json: bool) -> int:
-    """Measure accuracy on corrupted, or on shifted and turned images, or both, and print it."""
-    from vitreous.diagnostics.robustness.run import as_json, measure_corruptions, measure_shifts
+@dataclass(frozen=True)
+class RobustnessFlags:
+    """What to measure, and on which images."""
 
-    results = {}
-    if corruptions:
-        results["corruptions"] = _told("corruptions", measure_corruptions, model, sample)
-    if shifts:
-        results["shifts"] = _told("shifts", measure_shifts, model, sample)
-    if in_json:
-        say(json.dumps({name: as_json(result) for name, result in results.items()}))
-    for name, result in results.items() if not in_json else ():
-        say(where(result.measured))
-        print_corruptions(result.scores) if name == "corruptions" else print_shifts(result.scores)
-        if result.measured.files and result.measured.not_kept is None:
-            note(" and ".join(map(str, result.measured.files)) + " written")
-        if result.measured.stays is not None:
-            note(f"nothing written: {result.measured.stays} is of more images and stays")
-    if lost := [result.measured.not_kept for result in results.values() if result.measured.not_kept is not None]:
-        raise InputError("; ".join(lost))
+    model: str
+    data: str | None
+    split: str
+    count: int | None
+    device: str
+    corrupted_data: str | None
+    """"generated" or "cifar10-c:DIR"; None to measure no corruptions."""
+    shifts: bool
+    in_json: bool
+
+
+def robustness(flags: RobustnessFlags) -> int:
+    """Measure accuracy on corrupted images, or on shifted and rotated ones, or both, and print it."""
+    from vitreous.diagnostics.robustness.run import robustness_to_json
+
+    results = _measure(flags)
+    if flags.in_json:
+        print_line(json.dumps({name: robustness_to_json(result) for name, result in results.items()}))
+    for result in results.values() if not flags.in_json else ():
+        print_result(result)
+    if errors := [result.write_error for result in results.values() if result.write_error is not None]:
+        raise InputError("; ".join(errors))
     return 0
 
 
-def _told(words: str, measure: Callable[..., Any], model: str, sample: "Sample") -> Any:
-    with progress(words) as display:
-        return measure(model, sample, display)
+def _measure(flags: RobustnessFlags) -> "dict[str, CorruptionResult | ShiftResult]":
+    from vitreous.diagnostics.robustness.run import measure_corruptions, measure_shifts
+
+    results: dict[str, CorruptionResult | ShiftResult] = {}
+    if flags.corrupted_data is not None:
+        with progress("corruptions") as display:
+            results["corruptions"] = measure_corruptions(
+                flags.model, flags.data, corrupted_data=flags.corrupted_data, split=flags.split, count=flags.count,
+                device=flags.device, callback=ConsoleCallback(display),
+            )  # fmt: skip
+    if flags.shifts:
+        with progress("shifts") as display:
+            results["shifts"] = measure_shifts(
+                flags.model, flags.data, split=flags.split, count=flags.count, device=flags.device,
+                callback=ConsoleCallback(display),
+            )  # fmt: skip
+    return results
 
 
-def where(measured: "Measured") -> str:
-    """What was measured on, in one line."""
-    unfinished = measured.reached.words if measured.reached is not None else None
-    words = [f"{measured.count:,} {measured.split} images of {measured.data}", measured.precision, unfinished]
-    return " · ".join(word for word in words if word)
+def print_result(result: "CorruptionResult | ShiftResult") -> None:
+    """Print the accuracies on standard output, and the files on standard error."""
+    from vitreous.diagnostics.robustness.run import CorruptionResult
+
+    unfinished = result.status.message if result.status is not None else None
+    parts = [f"{result.count:,} {result.split} images of {result.data}", result.precision, unfinished]
+    print_line(" · ".join(part for part in parts if part))
+    if isinstance(result, CorruptionResult):
+        print_corruptions(result.scores)
+    else:
+        print_shifts(result.scores)
+    if result.files and result.write_error is None:
+        print_note(" and ".join(map(str, result.files)) + " written")
+    if result.larger_measurement is not None:
+        print_note(f"nothing written: {result.larger_measurement} has more images and is kept")
 
 
 def print_corruptions(scores: "CorruptionScores") -> None:
-    """Accuracy as a table: a row a kind, a column a strength."""
+    """Print accuracies as a table: one row per corruption, one column per severity."""
     from rich.console import Console
     from rich.table import Column, Table
 
-    strengths = [str(place + 1) for place in range(len(scores.kinds[0].strengths))]
-    table = Table(Column("corruption", no_wrap=True), *(Column(name, justify="right") for name in [*strengths, "mean"]))
-    for one in scores.kinds:
-        table.add_row(one.kind, *map(_cell, (*one.strengths, one.mean)))
+    from vitreous.diagnostics.robustness.corruptions import CORRUPTIONS
+
+    severities = [str(i + 1) for i in range(len(scores.by_corruption[0].by_severity))]
+    columns = (Column(name, justify="right") for name in [*severities, "mean"])
+    table = Table(Column("corruption", no_wrap=True), *columns)
+    for one in scores.by_corruption:
+        table.add_row(one.corruption, *map(_cell, (*one.by_severity, one.mean)))
     Console().print(table)
     clean, mean = scores.clean, scores.mean
-    say(f"right in %, with intervals at 95 %, by strength · as they are {clean.value:.1%} ({_span(clean)})")
-    say(f"mean corruption accuracy {mean.value:.1%} (95 %: {_span(mean)})")
+    print_line(f"accuracy in % by severity, with 95 % intervals · clean {clean.value:.1%} ({_format_interval(clean)})")
+    missing = len(CORRUPTIONS) - len(scores.by_corruption)
+    of = f" of {len(scores.by_corruption)} of the {len(CORRUPTIONS)} corruptions" if missing else ""
+    print_line(
+        f"mean corruption accuracy {mean.value:.1%} (95 %: {_format_interval(mean)}){of}; mean corruption error "
+        f"{scores.mean_corruption_error:.1%}, unnormalized"
+    )
 
 
 def print_shifts(scores: "ShiftScores") -> None:
-    """Accuracy over pixels and degrees, as two small tables."""
-    for title, several in (("moved, pixels", scores.shifts), ("turned, degrees", scores.rotations)):
-        _print_points(title, several)
-    say("right in %, with intervals at 95 %; moved: the mean of four directions; the border is mirrored")
+    """Print accuracies by distance and by angle, as two small tables."""
+    _print_transform("shift, pixels", scores.shifts)
+    _print_transform("rotation, degrees", scores.rotations)
+    print_line("accuracy in %, with 95 % intervals; shifts: mean of four directions; the border is mirrored")
 
 
-def _print_points(title: str, several: "tuple[ChangePoint, ...]") -> None:
+def _print_transform(title: str, scores: "Sequence[TransformScore]") -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    table = Table(*(Column(name, justify="right") for name in (title, "right", "95 %")))
-    for one in several:
-        table.add_row(f"{one.amount:g}", f"{100 * one.accuracy.value:.1f}", _span(one.accuracy))
+    table = Table(*(Column(name, justify="right") for name in (title, "accuracy", "95 %")))
+    for one in scores:
+        table.add_row(f"{one.amount:g}", f"{100 * one.accuracy.value:.1f}", _format_interval(one.accuracy))
     Console().print(table)
 
 
@@ -84,5 +124,5 @@ def _cell(score: "Estimate") -> str:
     return f"{100 * score.value:.1f} [dim]{100 * score.low:.0f}–{100 * score.high:.0f}[/]"
 
 
-def _span(score: "Estimate") -> str:
+def _format_interval(score: "Estimate") -> str:
     return f"{100 * score.low:.1f}–{100 * score.high:.1f}"

@@ -1,14 +1,16 @@
 """vitreous train"""
 
 import shlex
-from contextlib import nullcontext
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from vitreous.callbacks import Callback, Progress
 from vitreous.cli import EXIT_INTERRUPTED
-from vitreous.cli.console import clock, note, progress, say, stop_on_interrupt
+from vitreous.cli.console import format_clock, print_line, print_note, progress, stop_on_interrupt
 from vitreous.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,70 +21,110 @@ def train(
     recipe: str,
     /,
     *,
-    out: Path | None = None,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o", "--out"])] = None,
     data: str | None = None,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int | None = None,
+    settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     skip_unreadable: Annotated[bool, Parameter(negative="")] = False,
     resume: Annotated[bool, Parameter(negative="")] = False,
     accept_changed_data: Annotated[bool, Parameter(negative="")] = False,
-    settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     device: str = "auto",
 ) -> int:
     """Train a model by a recipe: cifar10-quick, cifar10-70, cifar10-20, cifar10-20-stem, mnist, shapes, or tutorial.
 
-    On several GPUs or hosts, start it by torchrun: torchrun --nproc-per-node=2 -m vitreous train RECIPE
+    On several GPUs or hosts, start it with torchrun: torchrun --nproc-per-node=2 -m vitreous train RECIPE
     (docs/distributed.md).
 
     Args:
         recipe: Name of a recipe.
-        out: Run folder to make; runs/RECIPE by default.
-        data: Images in place of the recipe's: cifar10, cifar100, mnist, shapes, folder:DIR, parquet:DIR or
+        output: Run folder to create; runs/RECIPE by default.
+        data: Images instead of the recipe's: cifar10, cifar100, mnist, shapes, folder:DIR, parquet:DIR or
             hf:OWNER/NAME. With --resume, where the run's images are now, if they were moved.
-        skip_unreadable: Leave out images that can't be read, and list them, in place of refusing the data.
-        resume: Go on with the run in --out, to the same bits as if it had never stopped.
-        accept_changed_data: With --resume, go on although the images are others than at the start.
-        settings: Change a setting: --set epochs=20 --set optimizer.learning_rate=1e-3. With --resume only accumulate,
-            checkpoint_activations, shard_weights, checkpoint_seconds and tensorboard.
+        epochs: Number of epochs instead of the recipe's.
+        batch_size: Images in a batch, over all processes, instead of the recipe's.
+        learning_rate: Peak learning rate instead of the recipe's.
+        seed: Seed of all random numbers instead of the recipe's.
+        settings: Change any setting: --set model.depth=6 --set optimizer.weight_decay=0.1. With --resume only
+            grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds and tensorboard.
+        skip_unreadable: Skip images that can't be read, and list them, instead of refusing the data.
+        resume: Continue the run in --output; the result is bit-identical to an uninterrupted run.
+        accept_changed_data: With --resume, continue although the images are not the same as at the start.
         device: auto, cpu or cuda.
     """
     from vitreous.runtime import rank
-    from vitreous.workflows.train import Listener
     from vitreous.workflows.train import train as run
 
-    first = rank() == 0
-    with progress("training") if first else nullcontext(lambda *_: None) as display:
-        listener = Listener(note, lambda at: display(at.step, at.steps, training_words(at)), stop_on_interrupt)
-        chosen = parse_settings(settings or []) | ({"skip_unreadable": "true"} if skip_unreadable else {})
+    changes = parse_settings(settings or []) | ({"skip_unreadable": "true"} if skip_unreadable else {})
+    with train_display(quiet=rank() > 0) as display:
         result = run(
-            recipe, out, data=data, settings=chosen, resume=resume, accept_changed_data=accept_changed_data,
-            device=device, listener=listener,
+            recipe, output, data=data, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
+            settings=changes, resume=resume, accept_changed_data=accept_changed_data, device=device, callback=display,
         )  # fmt: skip
-    if not first:
+    if rank() > 0:
         return 0 if result.finished else EXIT_INTERRUPTED
     if not result.finished:
-        say(f"stopped after step {result.step} of {result.steps}; go on with:")
-        say(f"  vitreous train {recipe} --out {shlex.quote(str(result.path))} --resume")
+        print_line(f"stopped after step {result.step} of {result.steps}; resume with:")
+        print_line(f"  vitreous train {recipe} --output {shlex.quote(str(result.path))} --resume")
         return EXIT_INTERRUPTED
-    if result.validation_top1 is not None:
-        say(f"validation top-1 {result.validation_top1:.2%}")
-    say(f"{result.path}: model.safetensors, metrics.jsonl, figures/curves.png")
-    say(f"next: vitreous evaluate {result.path}")
+    if result.validation_accuracy is not None:
+        print_line(f"validation top-1 {result.validation_accuracy:.2%}")
+    print_line(f"{result.path}: model.safetensors, metrics.jsonl, figures/curves.png")
+    print_line(f"next: vitreous evaluate {result.path}")
     return 0
 
 
 def parse_settings(texts: list[str]) -> dict[str, str]:
-    """Settings given as NAME=VALUE.
+    """Split settings given as NAME=VALUE.
 
     Raises:
         InputError: a text has another form.
     """
     for text in texts:
         if "=" not in text:
-            raise InputError(f"--set {text}: write it as NAME=VALUE, such as --set epochs=20")
+            raise InputError(f"--set {text}: write it as NAME=VALUE, such as --set model.depth=6")
     return dict(text.split("=", 1) for text in texts)
 
 
-def training_words(at: "TrainProgress") -> str:
-    """Where a run is, in words."""
+class TrainDisplay(Callback):
+    """Shows notes and progress on the terminal, and stops the run on Ctrl-C."""
+
+    def __init__(
+        self, update: Callable[[float, float | None, str], None] | None, interrupted: Callable[[], bool]
+    ) -> None:
+        self.update, self.interrupted = update, interrupted
+
+    def on_note(self, text: str) -> None:
+        """Print a note on standard error."""
+        print_note(text)
+
+    def on_progress(self, progress: Progress) -> None:
+        """Update the progress bar."""
+        from vitreous.training.loop import TrainProgress
+
+        if self.update is not None and isinstance(progress, TrainProgress):
+            self.update(progress.done, progress.total, format_progress(progress))
+
+    def should_stop(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self.interrupted()
+
+
+@contextmanager
+def train_display(*, quiet: bool = False) -> Generator[TrainDisplay]:
+    """Yield the callback for a training run; a quiet one has no progress bar."""
+    with stop_on_interrupt() as interrupted:
+        if quiet:
+            yield TrainDisplay(None, interrupted)
+        else:
+            with progress("training") as update:
+                yield TrainDisplay(update, interrupted)
+
+
+def format_progress(at: "TrainProgress") -> str:
+    """Describe the progress of a run."""
     validation = "" if at.validation_accuracy is None else f" · validation {at.validation_accuracy:.1%}"
-    rates = f"{at.images_per_second:,.0f} images/s · {clock(at.seconds_left)} left"
+    rates = f"{at.images_per_second:,.0f} images/s · {format_clock(at.seconds_left)} left"
     return f"epoch {at.epoch:.2f} · loss {at.loss:.3f} · top-1 {at.accuracy:.1%}{validation} · {rates}"

@@ -1,254 +1,181 @@
-"""Lay over a clip what a model looks at, frame by frame, and say what the clip shows."""
+"""Explain a video: overlay a model's maps on every frame, and pool its predictions over time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import numpy as np
-
-from vitreous.clips.drawing import ClipDrawing
-from vitreous.clips.maps import Place, Seen, see, with_eight_bits
-from vitreous.clips.predictions import Pooled
-from vitreous.clips.records import ClipTable
-from vitreous.clips.request import VideoRequest, request_from
-from vitreous.clips.tracker import Tracker
+from vitreous.callbacks import Callback
+from vitreous.clips.draw_stage import DrawStage
+from vitreous.clips.explain_stage import ExplainStage, scale_query
+from vitreous.clips.options import DrawOptions, FrameOptions, Layout, OutputOptions, SpeedOptions, VideoPrecision
+from vitreous.clips.records import VideoRecorder
+from vitreous.clips.request import VideoRequest, method_names
+from vitreous.clips.result import ExplainedVideo
 from vitreous.errors import InputError
-from vitreous.explanation.coordinates import center_of_region, swapped
-from vitreous.explanation.explain import find_target
-from vitreous.explanation.methods.features import SharedPCA
+from vitreous.explanation.options import MethodOptions, merge_options
+from vitreous.explanation.regions import PixelRegion, Region
+from vitreous.explanation.targets import Target
 from vitreous.model.classifier import ImageClassifier
-from vitreous.model.quantization import check_quantizable
 from vitreous.pretrained.load import load
-from vitreous.render.plots.timeline import Segment, timeline
-from vitreous.render.temporal.flicker import FlickerFound
-from vitreous.render.temporal.scenes import SceneWatch
-from vitreous.render.temporal.stabilize import WINDOW
+from vitreous.render.temporal.smooth import HALF_LIFE_SECONDS
 from vitreous.runtime import autocast, choose_precision
-from vitreous.video.info import Frame, VideoInfo, read_info
+from vitreous.video.info import VideoInfo, read_info
 from vitreous.video.options import VideoOptions
-from vitreous.video.output import check_target, with_square_pixels
-from vitreous.video.stream import VideoResult, transform_video
-
-Progress = Callable[[int, int | None], None]
-
-
-@dataclass(frozen=True)
-class ExplainedVideo:
-    """A clip that was explained and written, and what was found on the way.
-
-    Attributes:
-        video: what was written.
-        answers: what the whole clip shows, by each rule; none for a model without classes.
-        segments: what it shows when, in seconds of the written clip.
-        flicker: of the maps as they came and as they are drawn, on the same scale: see `Flicker`.
-        files: what was written beside the clip.
-        notes: lines for the user.
-    """
-
-    video: VideoResult
-    answers: tuple[Pooled, ...]
-    segments: tuple[Segment, ...]
-    flicker: FlickerFound
-    files: tuple[Path, ...]
-    notes: tuple[str, ...]
+from vitreous.video.output import check_output, square_pixels
+from vitreous.video.stream import annotate_video
 
 
 def explain_video(
     model: str | Path | ImageClassifier,
-    source: str | Path,
-    target: str | Path,
-    method: str | Sequence[str] = "attention",
+    video: str | Path,
+    output: str | Path,
     *,
-    model_size: int | None = None,
-    model_fit: str | None = None,
-    on_progress: Progress | None = None,
-    **given: Any,
+    method: str | Sequence[str] = "attention",
+    target: str | int | Target | PixelRegion | None = None,
+    query: Region | None = None,
+    track: bool = False,
+    options: MethodOptions | None = None,
+    layer: int | None = None,
+    head: int | None = None,
+    head_fusion: Literal["mean", "max", "min"] | None = None,
+    discard_ratio: float | None = None,
+    n_steps: int | None = None,
+    n_samples: int | None = None,
+    noise_level: float | None = None,
+    patch_window: int | None = None,
+    view: Literal["colors", "similarity", "norms"] | None = None,
+    seed: int | None = None,
+    layout: Layout | None = None,
+    smooth: float = HALF_LIFE_SECONDS,
+    opacity: float = 1.0,
+    edge_aware: bool = False,
+    legend: bool = True,
+    class_strip: bool = False,
+    start: float = 0.0,
+    end: float | None = None,
+    every: int = 1,
+    height: int | None = None,
+    quality: int | None = None,
+    format: str | None = None,  # noqa: A002 - the name of the option
+    timeline: str | Path | None = None,
+    save_maps: str | Path | None = None,
+    batch_size: int = 16,
+    precision: VideoPrecision = "fp32",
+    input_size: int | Sequence[int] | None = None,
+    resize_mode: str | None = None,
+    callback: Callback | None = None,
 ) -> ExplainedVideo:
-    """Write a clip with the model's attention laid over it: same frames, times, size and sound.
+    """Write a video with the model's maps laid over it; frames, times, size and audio stay the same.
 
-    Frames are streamed: memory doesn't grow with the clip. The written file is read back and checked before this
-    returns.
+    Frames are streamed, so memory does not grow with the video. The written file is read back and checked before this
+    returns. After Ctrl-C, or when the callback stops it, the output ends properly after the frames done so far.
+
+    Example: `explain_video("vitreous:cifar10", "dog.mp4", "out.mp4", target="dog", smooth=0.5)`
 
     Args:
         model: whatever `load` takes, or a loaded model.
-        source: the clip to read.
-        target: the clip to write: .mp4, .mov, .mkv, .webm, .gif, a folder ("frames/") of PNG files, or "-".
-        method: a name in the table of methods, or several, each of which gets a panel.
-        model_size: the side in pixels that the model is given, as `size` of `load`.
-        model_fit: how frames are brought to that size, as `fit` of `load`.
-        on_progress: called with frames done and frames in all (None where the file doesn't say).
-        **given: by name, what VideoRequest holds (layout, explained, query, track, smooth, strip, timeline,
-            data_out, batch_size, precision), how it looks (strength, edges, legend), which part of the clip (start,
-            end, every, size, quality, format), and settings of the method as in `explain` (layer, head ...).
+        video: the video to read.
+        output: the file to write (.mp4, .mov, .mkv, .webm, .gif), a folder ("frames/") for PNG files, or "-".
+        method: a name in the table of methods, or several names, each of which gets a panel.
+        target: what the maps explain, as in `explain`; each frame's predicted class by default.
+        query: a point (x, y) or a box (x0, y0, x1, y1) in the video's pixels: the patches there are explained instead
+            of the model's output.
+        track: follow the patch at the query point from the first frame on, until a cut.
+        options: options of the methods as one record; the keywords that follow take precedence. Of several methods
+            each gets the options that it uses.
+        layer, head, head_fusion, discard_ratio, n_steps, n_samples, noise_level, patch_window, view, seed: single
+            options of the methods; see `MethodOptions`.
+        layout, smooth, opacity, edge_aware, legend, class_strip: how the maps are drawn, see `DrawOptions`. `smooth`
+            is a half-life in seconds.
+        start, end, every: which frames are used, see `FrameOptions`; times are in seconds.
+        height, quality, format, timeline, save_maps: what is written, see `OutputOptions`; `height` is in pixels.
+        batch_size, precision: see `SpeedOptions`.
+        input_size: side in pixels of the model's input, as in `load`.
+        resize_mode: how frames are brought to the model's input size, as in `load`.
+        callback: receives the progress in frames, and can stop the work.
 
     Raises:
-        InputError: a clip that can't be read or written, or an unknown method, setting, layer or head.
+        InputError: a video that can't be read or written, or an unknown method, layer, head, class or option.
     """
-    return write_explained(
-        load(model, size=model_size, fit=model_fit), source, target, request_from(method, given), on_progress
+    given = {
+        "layer": layer, "head": head, "head_fusion": head_fusion, "discard_ratio": discard_ratio, "n_steps": n_steps,
+        "n_samples": n_samples, "noise_level": noise_level, "patch_window": patch_window, "view": view, "seed": seed,
+    }  # fmt: skip
+    request = VideoRequest(
+        method_names(method),
+        merge_options(options, given),
+        target,
+        query,
+        track,
+        DrawOptions(layout, smooth, opacity, edge_aware, legend, class_strip),
+        FrameOptions(start, end, every),
+        SpeedOptions(batch_size, precision),
+        OutputOptions(
+            height,
+            quality,
+            format,
+            None if timeline is None else Path(timeline),
+            None if save_maps is None else Path(save_maps),
+        ),
     )
+    return run_request(load(model, input_size=input_size, resize_mode=resize_mode), video, output, request, callback)
 
 
-def write_explained(
+def run_request(
     classifier: ImageClassifier,
-    source: str | Path,
-    target: str | Path,
+    video: str | Path,
+    output: str | Path,
     request: VideoRequest,
-    on_progress: Progress | None = None,
+    callback: Callback | None = None,
 ) -> ExplainedVideo:
-    """The same for a loaded model and a request in one piece."""
-    check_model(classifier, request)
-    check_files(request)
-    info = read_info(source)
-    check_target(target, source, request.options)
-    seen_as = replace(request, options=with_square_pixels(request.options, target, info))
-    looking = Looking(classifier, request, place_in_frame(seen_as, info.size_hw))
+    """Do what `explain_video` does for a loaded model and a request in one record."""
+    tasks = request.resolve(classifier)
+    check_file_names(request.output)
+    info = read_info(video)
+    check_output(output, video, request.video_options)
+    options = square_pixels(request.video_options, output, info)
+    query = scale_query(request.query, info.size_hw, options.output_size(info.size_hw))
+    stage = ExplainStage(classifier, request, tasks, query)
     with ExitStack() as stack:
-        table = stack.enter_context(ClipTable(classifier.class_names, request, info.size_hw))
-        drawing = ClipDrawing(request, duration_of(info, request.options), table.add)
-        precision = choose_precision(request.float_precision, classifier.device)
-        with autocast(classifier.device, precision):  # over the whole clip: weights are brought to it once
-            video = transform_video(
-                source,
-                target,
+        recorder = stack.enter_context(VideoRecorder(classifier.class_names, request.output, info.size_hw))
+        drawing = DrawStage(request, output_seconds(info, request.video_options), recorder.add)
+        precision = choose_precision(request.speed.float_precision, classifier.device)
+        with autocast(classifier.device, precision):  # Over the whole video, so that weights are cast only once.
+            result = annotate_video(
+                video,
+                output,
+                stage.explain,
                 drawing.draw,
-                streamed_at_once(request.batch_size),
-                on_progress,
-                look=looking.look,
-                options=request.options,
+                request.speed.frames_per_step,
+                callback,
+                options=request.video_options,
             )
-        files = table.save()
-        answers, segments = table.answers.pooled(), table.answers.segments()
-        if request.timeline is not None:
-            write_timeline(table, segments, request.timeline, Path(source).name)
-            files.append(request.timeline)
-    notes = [*video.notes, *looking.notes()]
-    return ExplainedVideo(video, tuple(answers), tuple(segments), drawing.flicker(), tuple(files), tuple(notes))
+        files = recorder.save()
+        if request.output.timeline is not None:
+            recorder.save_timeline(request.output.timeline, Path(video).name)
+            files.append(request.output.timeline)
+        predictions, segments = recorder.pool.predictions(), recorder.pool.segments()
+    notes = (*result.notes, *stage.notes())
+    return ExplainedVideo(output, result, tuple(predictions), tuple(segments), drawing.flicker(), tuple(files), notes)
 
 
-def check_model(classifier: ImageClassifier, request: VideoRequest) -> None:
-    """Refuse what this model can't give.
-
-    Raises:
-        InputError: says what.
-    """
-    find_target(classifier, request.explained)
-    if request.precision == "int8":
-        check_quantizable(classifier.model)
-    for wanted, name in ((request.strip, "the strip"), (request.timeline is not None, "the timeline")):
-        if wanted and not classifier.class_names:
-            raise InputError(f"{name} shows classes over time, and this model has none, only features: leave it out")
-
-
-def check_files(request: VideoRequest) -> None:
-    """Refuse files beside the clip that have another name than what they are.
+def check_file_names(output: OutputOptions) -> None:
+    """Check that the files beside the video have the extensions of what they hold.
 
     Raises:
-        InputError: says which.
+        InputError: names the file.
     """
-    for path, suffix in ((request.data_out, ".npz"), (request.timeline, ".png")):
+    for path, suffix in ((output.save_maps, ".npz"), (output.timeline, ".png")):
         if path is not None and path.suffix.lower() != suffix:
-            raise InputError(f"can't write {path}: let its name end in {suffix}")
+            raise InputError(f"can't write {path}: choose a name that ends in {suffix}")
         if path is not None and path.is_dir():
             raise InputError(f"can't write {path}: it is a folder; add a file name")
 
 
-def place_in_frame(request: VideoRequest, source_hw: tuple[int, int]) -> Place:
-    """The query, given in pixels of a source of this (height, width), in pixels of the frames that are looked at.
-
-    It is (y, x), or a box (top, left, bottom, right).
-
-    Raises:
-        InputError: it is not on the image.
-    """
-    if request.query is None:
-        return None
-    (x, y), (height, width) = center_of_region(request.query), source_hw
-    if not (0 <= x < width and 0 <= y < height):
-        raise InputError(f"the place {x:g},{y:g} (x, y) is not on the image, which is {width} × {height} pixels")
-    frame_hw = request.options.size_of(source_hw)
-    down, across = frame_hw[0] / height, frame_hw[1] / width
-    asked = swapped(request.query)
-    if len(asked) == 2:
-        return asked[0] * down, asked[1] * across
-    return asked[0] * down, asked[1] * across, asked[2] * down, asked[3] * across
-
-
-def duration_of(info: VideoInfo, options: VideoOptions) -> float | None:
-    """How many seconds will be written, or None where the clip doesn't say how long it is."""
+def output_seconds(info: VideoInfo, options: VideoOptions) -> float | None:
+    """Return the duration of the output in seconds, or None if the source does not state its own."""
     if info.duration_seconds is None:
         return None
     end = info.duration_seconds if options.end_seconds is None else min(info.duration_seconds, options.end_seconds)
     return float(end - options.start_seconds) if end > options.start_seconds else None
-
-
-def streamed_at_once(batch_size: int) -> int:
-    """Frames in a step of the stream: whole windows, so that what is drawn doesn't change with the batch size."""
-    return WINDOW * -(-batch_size // WINDOW)
-
-
-def write_timeline(table: ClipTable, segments: Sequence[Segment], path: Path, title: str) -> None:
-    """The image of classes, segments and the first map's entropy over time."""
-    entropy = np.array(table.entropies)
-    shown = None if np.isnan(entropy).all() else np.nan_to_num(entropy)
-    timeline(table.answers.times, table.most_shown(), segments, path, entropy=shown, title=title)
-
-
-class Looking:
-    """The stage that runs the model: frames to what it sees in them."""
-
-    def __init__(self, classifier: ImageClassifier, request: VideoRequest, place: Place) -> None:
-        if request.precision == "int8":
-            classifier = with_eight_bits(classifier)
-        self._classifier, self._request, self._place = classifier, request, place
-        self._tracker = Tracker(classifier, center_of_region(place)) if request.track and place is not None else None
-        self._last: Seen | None = None
-        self._colors, self._watch = SharedPCA(), SceneWatch()
-
-    def look(self, frames: list[Frame]) -> list[Seen]:
-        """What the model sees in the next frames, a batch of the request's size at a time."""
-        size = self._request.batch_size
-        return [seen for first in range(0, len(frames), size) for seen in self._look(frames[first : first + size])]
-
-    def _look(self, frames: list[Frame]) -> list[Seen]:
-        """What it sees in one batch."""
-        images = [frame.image_u8 for frame in frames]
-        if self._tracker is None:
-            return self._see(images, [self._place] * len(images))
-        places = self._tracker.follow(frames)
-        followed = [i for i, place in enumerate(places) if place is not None]
-        seen = self._see([images[i] for i in followed], [places[i] for i in followed])
-        lost = [i for i, place in enumerate(places) if place is None]
-        last = seen[-1] if seen else self._last
-        assert last is not None, "what is followed is always there in a clip's first frame"
-        self._last = last
-        answers = self._classifier.predict_batch([images[i] for i in lost]) if lost else []
-        found = dict(zip(followed, seen, strict=True))
-        found |= {i: last.empty(answer) for i, answer in zip(lost, answers, strict=True)}
-        return [found[i] for i in range(len(frames))]
-
-    def _see(self, images: list[np.ndarray], places: list[Place]) -> list[Seen]:
-        """What it sees in frames at these places; in one scene the same parts have the same colors."""
-        if "features" not in self._request.methods:
-            return see(self._classifier, images, self._request, places)
-        cuts = [i for i, image in enumerate(images) if self._watch.update(image).cut]
-        seen: list[Seen] = []
-        for first, end in pairwise([0, *cuts, len(images)]):
-            if first in cuts:
-                self._colors.restart()
-            kept = {"features": self._colors}
-            seen += see(self._classifier, images[first:end], self._request, places[first:end], kept)
-        return seen
-
-    def notes(self) -> list[str]:
-        """What the user should know."""
-        tracker = self._tracker
-        if tracker is None or tracker.lost_seconds is None:
-            return []
-        if tracker.ended_seconds == tracker.lost_seconds:
-            return [f"the tracking ends with a cut at {tracker.ended_seconds:.2f} s: from there on the maps are empty"]
-        ended = "" if tracker.ended_seconds is None else f", and for good with a cut at {tracker.ended_seconds:.2f} s"
-        return [f"what is tracked was first lost at {tracker.lost_seconds:.2f} s{ended}: the maps are empty without it"]

@@ -1,12 +1,12 @@
-"""Who works on which clip of a folder that several workers share: a file a claim, and nobody who coordinates.
+"""Leases on the clips of a folder that several workers share: one file per lease, and no coordinator.
 
-A clip's claims are numbered. To take a clip over from a worker that has died is to make the claim of the next number,
-which the file system grants to one worker only, and the latest claim is the one that counts. A claim says that its
-owner lives by its time of change, and is read without trust in anybody's clock: what counts is that the time did not
-change while it was watched.
+The leases on a clip are numbered. A worker takes a clip over from a dead worker by creating the lease with the next
+number. The file system grants that to one worker only, and the lease with the highest number counts. The owner of a
+lease shows that it is alive by touching the file. Other workers read this without trusting any clock: they only check
+whether the modification time changed while they watched.
 
-Claims lie beside the records of what is done. So a network file system that has just granted a claim also looks up
-afresh whether the clip has been done meanwhile (NFS keeps what it knows of a folder until the folder changes).
+The leases are in the same folder as the records of finished clips. A network file system that has just granted a lease
+therefore also looks up again whether the clip was finished meanwhile (NFS caches a folder until the folder changes).
 """
 
 import json
@@ -22,98 +22,100 @@ from pathlib import Path
 from types import TracebackType
 
 from vitreous.errors import InputError
-from vitreous.files import reason
+from vitreous.files import os_error_reason
 
-BEAT_SECONDS = 15.0
-DEAD_SECONDS = 180.0
-"""A claim that stands still for so long is a dead worker's. NFS may show times of change a minute late."""
-
-
-class ClaimLostError(Exception):
-    """Another worker has taken the clip over, because this one seemed dead."""
+HEARTBEAT_SECONDS = 15.0
+EXPIRY_SECONDS = 180.0
+"""A lease without a heartbeat for this long has a dead owner. NFS may show modification times a minute late."""
 
 
-class Claim:
-    """A clip that is this worker's, for the length of a `with` block, in which a thread keeps the claim alive.
+class LeaseLostError(Exception):
+    """Another worker has taken the clip over because this worker seemed dead."""
 
-    At the end of the block, `done` or not, a claim is gone: also after Ctrl-C. Only after any other error it stays, so
-    that a clip on which worker after worker breaks down is counted.
+
+class Lease:
+    """The right to work on one clip, held for a `with` block; a thread sends heartbeats meanwhile.
+
+    The lease is removed at the end of the block, after `complete` or without it, and also after Ctrl-C. It stays after
+    any other error, so that the crashes that a clip causes are counted.
     """
 
-    def __init__(self, claims: "Claims", name: str, number: int, text: str) -> None:
-        self.name, self.number, self.token = name, number, token_of(text)
-        self._claims, self._text, self._path = claims, text, claims.path(name, number)
+    def __init__(self, store: "LeaseStore", name: str, number: int, text: str) -> None:
+        self.name, self.number, self.token = name, number, lease_token(text)
+        self._store, self._text, self._path = store, text, store.path(name, number)
         self._ended, self._is_lost = threading.Event(), False
-        self._pulse = threading.Thread(target=self._beat, daemon=True)
+        self._heart = threading.Thread(target=self._send_heartbeats, daemon=True)
 
-    def __enter__(self) -> "Claim":
-        self._pulse.start()
+    def __enter__(self) -> "Lease":
+        self._heart.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._pulse.join()
-        self._claims.discard(self.name, self.token)
-        # A later claim rests on this one's number.
-        if (error is None or not isinstance(error, Exception)) and self.is_mine():
+        self._heart.join()
+        self._store.remove_staging(self.name, self.token)
+        # A later lease is counted from this one's number.
+        if (error is None or not isinstance(error, Exception)) and self.is_held():
             self._path.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Go on only while the clip is this worker's.
+        """Return if this worker still holds the lease, as far as the last heartbeat knows.
 
         Raises:
-            ClaimLostError: it isn't.
+            LeaseLostError: it does not.
         """
         if self._is_lost:
-            raise ClaimLostError(self.name)
+            raise LeaseLostError(self.name)
 
-    def is_mine(self) -> bool:
-        """Whether nobody has taken the clip over, asked of the file system."""
-        return read(self._path) == self._text and not self._claims.path(self.name, self.number + 1).exists()
+    def is_held(self) -> bool:
+        """Ask the file system whether this worker still holds the lease."""
+        return read_lease(self._path) == self._text and not self._store.path(self.name, self.number + 1).exists()
 
-    def done(self) -> None:
-        """Remove this claim and those of the dead before it: the clip is recorded as done."""
-        self._claims.discard(self.name, self.token)
+    def complete(self) -> None:
+        """Remove this lease and those of the dead workers before it; call it once the clip is recorded."""
+        self._store.remove_staging(self.name, self.token)
         for number in range(self.number, 0, -1):
-            self._claims.path(self.name, number).unlink(missing_ok=True)
+            self._store.path(self.name, number).unlink(missing_ok=True)
 
-    def _beat(self) -> None:
-        while not self._ended.wait(BEAT_SECONDS):
+    def _send_heartbeats(self) -> None:
+        while not self._ended.wait(HEARTBEAT_SECONDS):
             try:
                 os.utime(self._path)
-                self._is_lost = not self.is_mine()
+                self._is_lost = not self.is_held()
             except FileNotFoundError:
                 self._is_lost = True
-            except OSError:  # the server is away; if for too long, another worker will have the clip
+            except OSError:  # The server is away. If it stays away too long, another worker takes the clip.
                 continue
             if self._is_lost:
                 return
 
 
-class Claims:
-    """One worker's view of the claims in a folder.
+class LeaseStore:
+    """One worker's view of the leases in a folder.
 
-    `places` are the folders that files of clips are written to. Each worker writes into a folder of its own in each of
-    them, `staging`, and moves what is whole to its place from there.
+    `output_folders` are the folders that receive files of the clips. In each of them a worker writes into a staging
+    folder of its own, and moves whole files to their final path from there.
     """
 
-    def __init__(self, folder: Path, places: Iterable[Path], on_note: Callable[[str], object]) -> None:
-        self.folder, self.places = folder, set(places)
+    def __init__(self, folder: Path, output_folders: Iterable[Path], on_note: Callable[[str], object]) -> None:
+        self.folder, self.output_folders = folder, set(output_folders)
         self._watched: dict[Path, tuple[object, float]] = {}
         self._on_note: Callable[[str], object] | None = on_note
 
     def path(self, name: str, number: int) -> Path:
-        """The file of a claim."""
-        return self.folder / f".{name}.{number}.claim"
+        """Return the path of a lease."""
+        return self.folder / f".{name}.{number}.lease"
 
-    def staging(self, place: Path, name: str, token: str) -> Path:
-        """The folder into which the owner of a claim writes what will lie in `place`."""
-        return place / f".{name}.{token}.part"
+    def staging_folder(self, output_folder: Path, name: str, token: str) -> Path:
+        """Return the folder into which the owner of a lease writes the files meant for `output_folder`."""
+        return output_folder / f".{name}.{token}.part"
 
-    def take(self, name: str, mark: str) -> Claim | None:
-        """Claim a clip; None where another worker has it, or was quicker. `mark` stands for what is to be done to it.
+    def acquire(self, name: str, fingerprint: str) -> Lease | None:
+        """Acquire the lease on a clip, or return None if another worker holds it or was faster.
+
+        `fingerprint` identifies the model and request, so that workers with different commands notice each other.
 
         Raises:
             InputError: the folder can't be written.
@@ -121,71 +123,73 @@ class Claims:
         number = 0
         while self.path(name, number + 1).exists():
             number += 1
-        if number and not self._is_dead(self.path(name, number), mark):
+        if number and not self._is_expired(self.path(name, number), fingerprint):
             return None
-        text = json.dumps({"token": secrets.token_hex(4), "request": mark, **this_process()})
+        text = json.dumps({"token": secrets.token_hex(4), "fingerprint": fingerprint, **current_process()})
         try:
             with self.path(name, number + 1).open("x", encoding="utf-8") as file:
                 file.write(text)
         except FileExistsError:
             return None
         except OSError as error:
-            raise InputError(f"can't write into {self.folder}: {reason(error)}; choose another place") from error
+            raise InputError(
+                f"can't write into {self.folder}: {os_error_reason(error)}; choose another folder"
+            ) from error
         for earlier in range(1, number + 1):
-            self.discard(name, token_of(read(self.path(name, earlier))))
-        return Claim(self, name, number + 1, text)
+            self.remove_staging(name, lease_token(read_lease(self.path(name, earlier))))
+        return Lease(self, name, number + 1, text)
 
-    def discard(self, name: str, token: str) -> None:
-        """Remove what the owner of a claim has written and not moved to its place."""
-        for place in self.places if token else ():
-            shutil.rmtree(self.staging(place, name, token), ignore_errors=True)
+    def remove_staging(self, name: str, token: str) -> None:
+        """Remove what the owner of a lease has written and not moved to its final path."""
+        for folder in self.output_folders if token else ():
+            shutil.rmtree(self.staging_folder(folder, name, token), ignore_errors=True)
 
-    def clear(self, names: Iterable[str]) -> None:
-        """Remove every claim on clips that are done: of workers that died between their last two steps."""
-        done = set(names)
+    def remove_finished(self, names: Iterable[str]) -> None:
+        """Remove all leases on finished clips; workers that died between their last two steps leave some."""
+        finished = set(names)
         for path in list(self.folder.iterdir()):
-            found = re.fullmatch(r"\.(.+)\.\d+\.claim", path.name)
-            if found and found[1] in done:
-                self.discard(found[1], token_of(read(path)))
+            found = re.fullmatch(r"\.(.+)\.\d+\.(lease|claim)", path.name)  # Version 0.1.0 called them claims.
+            if found and found[1] in finished:
+                self.remove_staging(found[1], lease_token(read_lease(path)))
                 path.unlink(missing_ok=True)
 
-    def _is_dead(self, path: Path, mark: str) -> bool:
-        """Whether the owner of a claim has died, as far as can be told by now."""
-        text = read(path)
+    def _is_expired(self, path: Path, fingerprint: str) -> bool:
+        """Return whether the owner of a lease is dead, as far as this worker can know by now."""
+        text = read_lease(path)
         try:
             state = (text, path.stat().st_mtime_ns)
-        except OSError:  # it has just ended
+        except OSError:  # The lease has just ended.
             return False
-        if has_ended(values(text)):
+        if owner_is_dead(parse_lease(text)):
             return True
         now = time.monotonic()
-        seen, since = self._watched.get(path, (None, now))
-        if seen != state:
+        last_state, since = self._watched.get(path, (None, now))
+        if last_state != state:
             self._watched[path] = (state, now)
-            self._compare(values(text), mark)
+            self._compare(parse_lease(text), fingerprint)
             return False
-        return now - since > DEAD_SECONDS
+        return now - since > EXPIRY_SECONDS
 
-    def _compare(self, theirs: dict[str, object], mark: str) -> None:
-        """Say once that another worker has another command, where it does."""
-        if self._on_note and theirs and theirs.get("request") != mark:
+    def _compare(self, lease: dict[str, object], fingerprint: str) -> None:
+        """Note once that another worker runs another command, if one does."""
+        if self._on_note and lease and lease.get("fingerprint") != fingerprint:
             self._on_note(
-                f"process {theirs.get('process')} on {theirs.get('host')} has another model, request or version of the "
-                "clips, so each of you does all of them: start every worker by the same command"
+                f"process {lease.get('process')} on {lease.get('host')} has another model, request or version of the "
+                "clips, so each of you processes all of them: start every worker with the same command"
             )
             self._on_note = None
 
 
-def read(path: Path) -> str:
-    """The text of a claim; "" where there is none any more, or none yet."""
+def read_lease(path: Path) -> str:
+    """Return the text of a lease; "" if it no longer exists, or is not written yet."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
 
 
-def values(text: str) -> dict[str, object]:
-    """What a claim says; nothing where its owner has not come to write it."""
+def parse_lease(text: str) -> dict[str, object]:
+    """Return the values in a lease's text; none if its owner has not written them yet."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -193,43 +197,43 @@ def values(text: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def token_of(text: str) -> str:
-    """What tells this claim from all others."""
-    return str(values(text).get("token", ""))
+def lease_token(text: str) -> str:
+    """Return the random token that identifies a lease, from its text."""
+    return str(parse_lease(text).get("token", ""))
 
 
-def this_process() -> dict[str, object]:
-    """What says who this process is, to people and to other processes of this machine."""
-    number = os.getpid()
-    return {"host": socket.gethostname(), "process": number, "started": started(number), "machine": machine()}
+def current_process() -> dict[str, object]:
+    """Return what identifies this process, for people and for other processes of this machine."""
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "process": pid, "started": start_time(pid), "machine": machine_id()}
 
 
-def has_ended(owner: dict[str, object]) -> bool:
-    """Whether a claim's owner was a process of this machine and is gone; of other machines nobody can tell."""
-    number = owner.get("process")
-    if not machine() or owner.get("machine") != machine() or not isinstance(number, int):
+def owner_is_dead(lease: dict[str, object]) -> bool:
+    """Return whether a lease's owner was a process of this machine and is gone; of other machines nobody knows."""
+    pid = lease.get("process")
+    if not machine_id() or lease.get("machine") != machine_id() or not isinstance(pid, int):
         return False
     try:
-        os.kill(number, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    except OSError:  # another user's
+    except OSError:  # The process belongs to another user.
         return False
-    return started(number) != owner.get("started")
+    return start_time(pid) != lease.get("started")
 
 
-def machine() -> str:
-    """This machine since its start, and the container on it whose processes can be seen; "" where that isn't told."""
+def machine_id() -> str:
+    """Return an id of this boot of the machine and of the container's process namespace; "" where unknown."""
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
 
 
-def started(number: int) -> str:
-    """When a process of this machine started, in ticks since the machine did (proc(5)); "" where it has ended."""
+def start_time(pid: int) -> str:
+    """Return when a process of this machine started, in ticks since boot (proc(5)); "" if it has ended."""
     try:
-        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
     return "" if fields[0] in "ZX" else fields[19]

@@ -1,4 +1,4 @@
-"""A map of a frame in a few numbers: how spread it is, and where its middle lies."""
+"""Numbers recorded for a video: statistics of each map, the maps and predictions as files, and the totals."""
 
 import csv
 import io
@@ -13,83 +13,96 @@ from typing import BinaryIO
 
 import numpy as np
 
-from vitreous.clips.maps import Seen
-from vitreous.clips.predictions import ClipAnswers
-from vitreous.clips.request import VideoRequest
+from vitreous.clips.maps import Box, FrameMaps
+from vitreous.clips.options import OutputOptions
+from vitreous.clips.predictions import PredictionPool
 from vitreous.errors import InputError
-from vitreous.explanation.coordinates import center_of_region
-from vitreous.files import make_folder, reason, written_beside
+from vitreous.explanation.regions import center_of_region
+from vitreous.files import atomic_write, make_folder, os_error_reason
 from vitreous.model.classifier import Prediction
+from vitreous.render.plots.timeline import timeline
 from vitreous.video.info import Frame
 
-TOP = 3
-"""Classes of each frame that the table names."""
+TOP_CLASSES = 3
+"""Classes per frame in the CSV file."""
+DEFAULT_STEP_SECONDS = 0.04
+"""Duration of a first frame whose file does not state one."""
 
 
-def mass(heat: np.ndarray) -> np.ndarray:
-    """What of a map, float (rows, columns), speaks for its target, as shares that add to 1; zeros if nothing does."""
-    positive = np.maximum(heat.astype(np.float64), 0)
+def positive_mass(heatmap: np.ndarray) -> np.ndarray:
+    """Return the positive part of a map (rows, columns), scaled to a sum of 1; zeros if there is none."""
+    positive = np.maximum(heatmap.astype(np.float64), 0)
     total = positive.sum()
     return positive / total if total > 0 else positive
 
 
-def entropy(heat: np.ndarray) -> float:
-    """How spread a map is: Σ −p log p over log(cells), 0 all on one cell, 1 even; not a number for an empty map."""
-    shares = mass(heat)
-    if not shares.any() or shares.size == 1:
+def map_entropy(heatmap: np.ndarray) -> float:
+    """Return how spread a map is: sum of -p log p over log(cells), p the map's positive mass.
+
+    It is 0 for a map on one cell, 1 for an even map, and nan for an empty map.
+
+    >>> map_entropy(np.ones((4, 6))), map_entropy(np.eye(1, 6))
+    (1.0, 0.0)
+    """
+    mass = positive_mass(heatmap)
+    if not mass.any() or mass.size == 1:
         return math.nan
-    present = shares[shares > 0]
-    return abs(float(-(present * np.log(present)).sum() / math.log(shares.size)))
+    present = mass[mass > 0]
+    return abs(float(-(present * np.log(present)).sum() / math.log(mass.size)))
 
 
-def center_of_mass(heat: np.ndarray, box: tuple[float, float, float, float]) -> tuple[float, float]:
-    """The mean place of a map over `box` (top, left, bottom, right): (y, x) in its pixels; not numbers if empty."""
-    shares, (top, left, bottom, right) = mass(heat), box
-    if not shares.any():
+def center_of_mass(heatmap: np.ndarray, box: Box) -> tuple[float, float]:
+    """Return the mean position (x, y) of a map's positive mass; nan for an empty map.
+
+    Args:
+        heatmap: (rows, columns).
+        box: (top, left, bottom, right) that the map spans, in the pixels of the result.
+    """
+    mass, (top, left, bottom, right) = positive_mass(heatmap), box
+    if not mass.any():
         return math.nan, math.nan
-    rows, columns = heat.shape
-    down, across = ((np.arange(cells) + 0.5) / cells for cells in (rows, columns))
-    y = top + float(shares.sum(1) @ down) * (bottom - top)
-    return y, left + float(shares.sum(0) @ across) * (right - left)
+    rows, columns = heatmap.shape
+    y, x = ((np.arange(cells) + 0.5) / cells for cells in (rows, columns))
+    return left + float(mass.sum(0) @ x) * (right - left), top + float(mass.sum(1) @ y) * (bottom - top)
 
 
-def nameless_file(folder: Path) -> BinaryIO:
-    """A new file without a name on the disk of a folder, which is gone when it is closed, and when we are.
+def temporary_file(folder: Path) -> BinaryIO:
+    """Open a new file without a name on the disk of a folder; it vanishes when it is closed or the process ends.
 
     Raises:
-        InputError: the folder can't be made or written.
+        InputError: the folder can't be created or written.
     """
     make_folder(folder)
     try:
         return tempfile.TemporaryFile(dir=folder)
     except OSError as error:
-        raise InputError(f"can't write into {folder}: {reason(error)}; choose another place") from error
+        raise InputError(f"can't write into {folder}: {os_error_reason(error)}; choose another folder") from error
 
 
-class Spool:
-    """An array that grows by one row at a time, on the disk: of a nameless file, which can't be left behind.
+class DiskArray:
+    """An array on disk that grows by one row at a time, in a temporary file.
 
     Raises:
         InputError: the folder can't be written.
     """
 
     def __init__(self, folder: Path, dtype: str) -> None:
-        self.file = nameless_file(folder)
+        self.file = temporary_file(folder)
         self.dtype, self.row_shape, self.rows = np.dtype(dtype), (), 0
 
     def append(self, row: np.ndarray) -> None:
-        """Add a row, of the same shape as all others."""
+        """Append a row; all rows have one shape."""
         assert not self.rows or row.shape == self.row_shape, f"a row of {row.shape} after those of {self.row_shape}"
         self.row_shape, self.rows = row.shape, self.rows + 1
         self.file.write(np.ascontiguousarray(row, self.dtype).tobytes())
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(rows, ...)."""
+        """(rows, *shape of a row)."""
         return (self.rows, *self.row_shape)
 
     def read(self) -> np.ndarray:
-        """All rows, left on the disk until they are looked at."""
+        """Return all rows as a memory map."""
         self.file.flush()
         return np.memmap(self.file, self.dtype, "r", shape=self.shape)
 
@@ -102,52 +115,52 @@ class Spool:
             shutil.copyfileobj(self.file, member)
 
     def close(self) -> None:
-        """Give the disk back."""
+        """Delete the temporary file."""
         self.file.close()
 
 
-class DataOut:
-    """Collects what is written beside a clip; `save` writes it, `close` forgets it.
+class MapsWriter:
+    """Collects the maps and the rows of the CSV file; `save` writes both files, `close` drops what was collected.
 
-    The NPZ file holds `maps`, float16 (frames, maps, rows, columns), each divided by its greatest size, and `peaks`,
-    float32 (frames, maps), those sizes: maps * peaks[..., None, None] are the method's own numbers, not smoothed. With
-    them `times` in seconds (frames), `titles` (maps) and `box` (top, left, bottom, right), what the maps span in pixels
-    of the source.
+    The NPZ file holds `maps`, float16 (frames, maps, rows, columns), each divided by its largest absolute value, and
+    `peaks`, float32 (frames, maps), those values: maps * peaks[..., None, None] are the method's own numbers, without
+    smoothing. It also holds `times` in seconds (frames), `titles` (maps) and `box` (top, left, bottom, right), which
+    the maps span in pixels of the source.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.maps, self.peaks = Spool(path.parent, "<f2"), Spool(path.parent, "<f4")
+        self.maps, self.peaks = DiskArray(path.parent, "<f2"), DiskArray(path.parent, "<f4")
         self.times: list[float] = []
-        self.table = io.TextIOWrapper(nameless_file(path.parent), encoding="utf-8", newline="")
+        self.table = io.TextIOWrapper(temporary_file(path.parent), encoding="utf-8", newline="")
         self.writer: csv.DictWriter | None = None
         self.titles: Sequence[str] = ()
         self.box: Sequence[float] = ()
 
-    def add(self, time_seconds: float, maps: np.ndarray, numbers: Mapping[str, object]) -> None:
-        """Take in the next frame: its maps, float32 (maps, rows, columns), and its row of the table.
+    def add(self, time_seconds: float, maps: np.ndarray, row: Mapping[str, object]) -> None:
+        """Add the next frame: its maps, float32 (maps, rows, columns), and its row of the CSV file.
 
-        The first row's names are the table's columns; what later ones leave out stays empty.
+        The names in the first row are the columns; values that a later row lacks stay empty.
         """
         peaks = np.abs(maps).max(axis=(1, 2))
         self.maps.append(maps / np.where(peaks > 0, peaks, 1)[:, None, None])
         self.peaks.append(peaks)
         self.times.append(time_seconds)
-        row = {"time_seconds": time_seconds, **numbers}
+        row = {"time_seconds": time_seconds, **row}
         if self.writer is None:
             self.writer = csv.DictWriter(self.table, list(row), restval="")
             self.writer.writeheader()
         self.writer.writerow(row)
 
     def close(self) -> None:
-        """Give the disk back."""
-        for kept in (self.maps, self.peaks, self.table):
-            kept.close()
+        """Delete the temporary files."""
+        for file in (self.maps, self.peaks, self.table):
+            file.close()
 
     def save(self) -> list[Path]:
-        """Write both files, each whole or not at all; return their paths."""
+        """Write both files, each whole or not at all, and return their paths."""
         table = self.path.with_suffix(".csv")
-        with written_beside(self.path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        with atomic_write(self.path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             self.maps.save(archive, "maps")
             self.peaks.save(archive, "peaks")
             times = np.array(self.times, np.float64)
@@ -157,88 +170,89 @@ class DataOut:
                     np.lib.format.write_array(member, values, allow_pickle=False)
         self.table.flush()
         self.table.buffer.seek(0)
-        with written_beside(table) as temporary, temporary.open("wb") as file:
+        with atomic_write(table) as temporary, temporary.open("wb") as file:
             shutil.copyfileobj(self.table.buffer, file)
         return [self.path, table]
 
 
-class ClipTable:
-    """Takes in what was seen in each frame; holds a few numbers of it, and the rest on the disk.
+class VideoRecorder:
+    """Records what the model found in each frame: a few numbers in memory, the rest on disk.
 
-    Leaving the `with` block without `save` writes nothing and leaves nothing.
+    Leaving the `with` block without `save` writes no file.
     """
 
-    def __init__(self, class_names: Sequence[str], request: VideoRequest, source_hw: tuple[int, int]) -> None:
-        self.answers = ClipAnswers(class_names)
+    def __init__(self, class_names: Sequence[str], output: OutputOptions, source_hw: tuple[int, int]) -> None:
+        self.pool = PredictionPool(class_names)
         self.entropies: list[float] = []
         self._source_hw = source_hw
-        self._probabilities = None if request.timeline is None else Spool(request.timeline.parent, "<f2")
-        self._data = None if request.data_out is None else DataOut(request.data_out)
+        self._probabilities = None if output.timeline is None else DiskArray(output.timeline.parent, "<f2")
+        self._maps = None if output.save_maps is None else MapsWriter(output.save_maps)
 
-    def __enter__(self) -> "ClipTable":
+    def __enter__(self) -> "VideoRecorder":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for spool in (self._probabilities, self._data):
-            if spool is not None:
-                spool.close()
+        for file in (self._probabilities, self._maps):
+            if file is not None:
+                file.close()
 
-    def add(self, frame: Frame, seen: Seen) -> None:
-        """Take in the next frame."""
-        spread = [entropy(one.heat) for one in seen.maps]
-        self.entropies.append(spread[0])
-        if seen.prediction.scores:
+    def add(self, frame: Frame, found: FrameMaps) -> None:
+        """Record the next frame."""
+        entropies = [map_entropy(one.patch_heatmap) for one in found.maps]
+        self.entropies.append(entropies[0])
+        if found.prediction.scores:
             start = float(frame.time_seconds)
             end = start + float(frame.duration_seconds or self._step(start))
-            shares = self.answers.add(seen.prediction, spread[0], start, end)
+            probabilities = self.pool.add(found.prediction, entropies[0], start, end)
             if self._probabilities is not None:
-                self._probabilities.append(shares)
-        if self._data is not None:
-            factors = [a / b for a, b in zip(self._source_hw, frame.image_u8.shape[:2], strict=True)] * 2
-            box = [side * factor for side, factor in zip(seen.box, factors, strict=True)]
-            self._data.titles, self._data.box = [one.title for one in seen.maps], box
-            row = {
-                "time_seconds": float(frame.time_seconds),
-                **ranked(seen.prediction),
-                **statistics(seen, spread, box),
-            }
-            if seen.place is not None:
-                y, x = center_of_region(seen.place)
-                row |= {
-                    "query_x": round(x * factors[1], 2),
-                    "query_y": round(y * factors[0], 2),
-                }
-            self._data.add(float(frame.time_seconds), np.stack([one.heat for one in seen.maps]), row)
+                self._probabilities.append(probabilities)
+        if self._maps is not None:
+            self._add_maps(self._maps, frame, found, entropies)
 
-    def most_shown(self) -> Mapping[str, np.ndarray]:
-        """The probabilities over time of the classes that are highest on average."""
+    def _add_maps(self, writer: MapsWriter, frame: Frame, found: FrameMaps, entropies: Sequence[float]) -> None:
+        """Write a frame's maps and its row; positions are in pixels of the source, whatever size is written."""
+        scale_y, scale_x = (a / b for a, b in zip(self._source_hw, frame.image_u8.shape[:2], strict=True))
+        top, left, bottom, right = found.box
+        box = (top * scale_y, left * scale_x, bottom * scale_y, right * scale_x)
+        writer.titles, writer.box = [one.title for one in found.maps], box
+        row = {**class_columns(found.prediction), **map_columns(found, entropies, box)}
+        if found.query is not None:
+            x, y = center_of_region(found.query)
+            row |= {"query_x": round(x * scale_x, 2), "query_y": round(y * scale_y, 2)}
+        writer.add(float(frame.time_seconds), np.stack([one.patch_heatmap for one in found.maps]), row)
+
+    def save_timeline(self, path: Path, title: str) -> None:
+        """Write the figure of classes, segments and the first map's entropy over time."""
         assert self._probabilities is not None
-        return self.answers.most_shown(self._probabilities.read())
+        entropy = np.array(self.entropies)
+        shown = None if np.isnan(entropy).all() else np.nan_to_num(entropy)
+        curves = self.pool.top_classes(self._probabilities.read())
+        timeline(self.pool.times, curves, self.pool.segments(), path, entropy=shown, title=title)
 
     def save(self) -> list[Path]:
-        """Write the files of `data_out`, if wanted; return their paths."""
-        return [] if self._data is None else self._data.save()
+        """Write the maps and the CSV file, if wanted, and return their paths."""
+        return [] if self._maps is None else self._maps.save()
 
     def _step(self, start: float) -> float:
-        """The time from the last frame to this one."""
-        return start - self.answers.times[-1] if self.answers.times else 0.04
+        """Return the time from the last frame to this one."""
+        return start - self.pool.times[-1] if self.pool.times else DEFAULT_STEP_SECONDS
 
 
-def ranked(prediction: Prediction) -> dict[str, object]:
-    """The columns of the most probable classes."""
+def class_columns(prediction: Prediction) -> dict[str, object]:
+    """Return the columns of the most probable classes."""
     columns: dict[str, object] = {}
-    for place, (name, share) in enumerate(prediction.scores[:TOP], 1):
-        columns |= {f"class_{place}": name, f"probability_{place}": round(share, 6)}
+    for rank, (label, score) in enumerate(prediction.scores[:TOP_CLASSES], 1):
+        columns |= {f"class_{rank}": label, f"probability_{rank}": round(score, 6)}
     return columns
 
 
-def statistics(seen: Seen, spread: Sequence[float], box: Sequence[float]) -> dict[str, object]:
-    """The columns about each map; their names end in the map's title where there are several."""
+def map_columns(found: FrameMaps, entropies: Sequence[float], box: Box) -> dict[str, object]:
+    """Return the columns about each map; their names end in the map's title where there are several maps."""
     columns: dict[str, object] = {}
-    for one, value in zip(seen.maps, spread, strict=True):
-        end = f"_{one.title.replace(' ', '_')}" if len(seen.maps) > 1 else ""
-        y, x = center_of_mass(one.heat, (box[0], box[1], box[2], box[3]))
-        columns |= {f"entropy{end}": round(value, 6), f"center_x{end}": round(x, 2), f"center_y{end}": round(y, 2)}
+    for one, entropy in zip(found.maps, entropies, strict=True):
+        end = f"_{one.title.replace(' ', '_')}" if len(found.maps) > 1 else ""
+        x, y = center_of_mass(one.patch_heatmap, box)
+        columns |= {f"entropy{end}": round(entropy, 6), f"center_x{end}": round(x, 2), f"center_y{end}": round(y, 2)}
     return columns

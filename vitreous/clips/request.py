@@ -1,140 +1,113 @@
-"""What is wanted of an explained clip: the maps, how they are drawn, which part of the clip, what is written beside."""
+"""What a user wants of an explained video, as one record that is checked when it is made."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from vitreous.errors import InputError, unknown
-from vitreous.explanation.explain import Asked
+from vitreous.clips.options import DrawOptions, FrameOptions, Layout, OutputOptions, SpeedOptions, video_options
+from vitreous.errors import InputError
+from vitreous.explanation.explain import ExplainTask, resolve_task
 from vitreous.explanation.options import MethodOptions
-from vitreous.explanation.regions import parse_region
+from vitreous.explanation.regions import PixelRegion, Region, parse_region
 from vitreous.explanation.registry import METHODS, find_method
 from vitreous.explanation.targets import Target
-from vitreous.records import from_dict
-from vitreous.render.frame_layouts import LAYOUTS
-from vitreous.render.frame_view import DrawStyle
-from vitreous.render.temporal.smooth import HALF_LIFE_SECONDS
-from vitreous.runtime import PRECISIONS
-from vitreous.video.options import WHOLE, VideoOptions
+from vitreous.model.classifier import ImageClassifier
+from vitreous.model.quantization import check_quantizable
+from vitreous.video.options import VideoOptions
 
-VIDEO_PRECISIONS = (*PRECISIONS, "int8")
-OF_ATTENTION = ("heads", "layers")
-"""Layouts whose panels come from one pass of the model and one method."""
+ATTENTION_LAYOUTS = ("heads", "layers")
+"""Layouts whose panels all come from one forward pass and the method "attention"."""
 
 
 @dataclass(frozen=True)
 class VideoRequest:
-    """How a clip is explained.
+    """How a video is explained, drawn and written.
 
     Raises:
-        InputError: an unknown name, or parts that don't go together; says which.
+        InputError: an unknown name, or options that don't go together.
     """
 
     methods: tuple[str, ...] = ("attention",)
-    """Names in the table of methods; several for the layout "methods"."""
-    settings: MethodOptions = field(default_factory=MethodOptions)
-    """Without `query`; of several methods each gets those that it uses."""
-    explained: str | Target | None = None
-    """What the maps explain, as `target` of `explain`; each frame's predicted class by default."""
-    query: Asked | None = None
-    """(x, y) in the clip's pixels: the patch there is followed instead of what the model's head reads. Or a box
-    (x0, y0, x1, y1), of whose patches the mean is."""
+    """Names in the table of methods; several names for the layout "methods"."""
+    options: MethodOptions = field(default_factory=MethodOptions)
+    """Options of the methods, without `query`; of several methods each gets those that it uses."""
+    target: str | int | Target | PixelRegion | None = None
+    """What the maps explain, as in `explain`; each frame's predicted class by default."""
+    query: Region | None = None
+    """A point (x, y) or a box (x0, y0, x1, y1) in the video's pixels: the patches there are explained instead of the
+    model's output."""
     track: bool = False
-    """Whether the query goes with what lies there in the first frame."""
-    layout: str = "overlay"
-    """A name in LAYOUTS."""
-    look: DrawStyle = field(default_factory=DrawStyle)
-    options: VideoOptions = WHOLE
-    smooth: float = HALF_LIFE_SECONDS
-    """Half-life in seconds of the smoothing over time, which what moves is spared; 0 for none."""
-    strip: bool = False
-    """Whether the classes over time are drawn under the clip."""
-    timeline: Path | None = None
-    """A PNG file of classes, segments and the map's entropy over time."""
-    data_out: Path | None = None
-    """An NPZ file for the maps; predictions and statistics go to a CSV file beside it."""
-    batch_size: int = 16
-    """Frames that go through the model at a time."""
-    precision: str = "fp32"
-    """fp32, bf16, or auto for bf16 where the hardware has it; int8 for 8-bit products in the blocks and auto elsewhere.
-    Sooner done, with maps that correlate with those in fp32 by about 0.99 or more (docs/video.md)."""
+    """Whether the query follows the patch at its point in the first frame."""
+    draw: DrawOptions = field(default_factory=DrawOptions)
+    frames: FrameOptions = field(default_factory=FrameOptions)
+    speed: SpeedOptions = field(default_factory=SpeedOptions)
+    output: OutputOptions = field(default_factory=OutputOptions)
 
     def __post_init__(self) -> None:
-        if self.layout not in LAYOUTS:
-            raise unknown("layout", self.layout, LAYOUTS)
-        if self.precision not in VIDEO_PRECISIONS:
-            raise unknown("precision", self.precision, VIDEO_PRECISIONS)
-        if self.batch_size < 1:
-            raise InputError(f"batch size {self.batch_size} is none: give 1 or more")
-        if not 0 <= self.smooth < float("inf"):
-            raise InputError(f"a smoothing of {self.smooth} seconds is none: give 0 for no smoothing, or more")
         if self.track and self.query is None:
-            raise InputError("there is nothing to track: give its place in the first frame as query, such as 320,180")
+            raise InputError("there is nothing to track: give a point of the first frame as query, such as 320,180")
         if self.track and self.query is not None and len(self.query) == 4:
-            raise InputError("one patch is tracked, not a box: give its place in the first frame, such as 320,180")
-        if isinstance(self.explained, str) and self.explained.startswith("region:"):
-            parse_region(self.explained)
+            raise InputError("only a point can be tracked, not a box: give a query such as 320,180")
+        if isinstance(self.target, str) and self.target.startswith("region:"):
+            object.__setattr__(self, "target", parse_region(self.target))
+        _ = self.video_options
         self._check_methods()
-        slow = [method for method in self.methods if METHODS[method].uses_gradients]
-        if self.precision == "int8" and slow:
-            raise InputError(f"8-bit products have no gradients, which {slow[0]} takes: choose fp32 or bf16")
+        with_gradients = [method for method in self.methods if METHODS[method].uses_gradients]
+        if self.speed.precision == "int8" and with_gradients:
+            raise InputError(f"int8 has no gradients, which {with_gradients[0]} needs: choose fp32 or bf16")
 
     @property
-    def float_precision(self) -> str:
-        """The precision of what isn't multiplied in 8 bits, for `choose_precision`."""
-        return "auto" if self.precision == "int8" else self.precision
+    def layout(self) -> Layout:
+        """The layout: the one that was chosen, else "methods" for several methods and "overlay" for one."""
+        return self.draw.layout or ("methods" if len(self.methods) > 1 else "overlay")
 
-    def settings_of(self, method: str) -> MethodOptions:
-        """The settings for one of the methods: of several, those that it has a use for."""
+    @property
+    def video_options(self) -> VideoOptions:
+        """Which part of the video is written, how large, and in which format."""
+        return video_options(self.frames, self.output)
+
+    def options_for(self, method: str) -> MethodOptions:
+        """Return the options for one of the methods: of several methods, only those that it uses."""
         if len(self.methods) == 1:
-            return self.settings
-        usual = MethodOptions()
-        used = {name: getattr(self.settings, name) for name in METHODS[method].options}
-        return MethodOptions(**{**vars(usual), **used})
+            return self.options
+        return replace(MethodOptions(), **{name: getattr(self.options, name) for name in METHODS[method].options})
+
+    def resolve(self, classifier: ImageClassifier) -> tuple[ExplainTask, ...]:
+        """Look up the methods and the target for a model, and check that it supports the request.
+
+        Raises:
+            InputError: names what the model does not support.
+        """
+        if self.speed.precision == "int8":
+            check_quantizable(classifier.model)
+        wants_timeline = self.output.timeline is not None
+        for is_wanted, name in ((self.draw.class_strip, "class strip"), (wants_timeline, "timeline")):
+            if is_wanted and not classifier.class_names:
+                raise InputError(f"the {name} shows classes over time, and this model has no classes: leave it out")
+        first = resolve_task(classifier, self.methods[0], self.options_for(self.methods[0]), self.target)
+        others = [
+            replace(first, method_name=name, method=METHODS[name], options=self.options_for(name))
+            for name in self.methods[1:]
+        ]
+        return (first, *others)
 
     def _check_methods(self) -> None:
-        """One method for a layout of one map; attention for heads and layers; no setting that nothing has a use for."""
+        """Check that the methods exist, use the options, and fit the layout."""
         for method in self.methods:
-            find_method(method, self.settings if len(self.methods) == 1 else MethodOptions())
-        usual = MethodOptions()
-        for name, value in vars(self.settings).items():
-            if value != getattr(usual, name) and not any(name in METHODS[method].options for method in self.methods):
-                raise InputError(f"none of {', '.join(self.methods)} has a use for the setting {name}: leave it out")
+            find_method(method, self.options if len(self.methods) == 1 else MethodOptions())
+        default = MethodOptions()
+        for name, value in vars(self.options).items():
+            if value != getattr(default, name) and not any(name in METHODS[method].options for method in self.methods):
+                raise InputError(f"none of {', '.join(self.methods)} uses the option {name}: leave it out")
         if not self.methods or (len(self.methods) > 1 and self.layout != "methods"):
             raise InputError(f"layout '{self.layout}' takes one method, not {len(self.methods)}: choose 'methods'")
-        if self.layout in OF_ATTENTION and self.methods != ("attention",):
+        if self.layout in ATTENTION_LAYOUTS and self.methods != ("attention",):
             raise InputError(f"layout '{self.layout}' shows the method 'attention', not '{self.methods[0]}'")
-        if self.layout == "heads" and self.settings.head is not None:
-            raise InputError("layout 'heads' shows every head: leave the setting head out")
-        if self.layout == "layers" and self.settings.layer is not None:
-            raise InputError("layout 'layers' shows every layer: leave the setting layer out")
+        if self.layout == "heads" and self.options.head is not None:
+            raise InputError("layout 'heads' shows every head: leave out the option head")
+        if self.layout == "layers" and self.options.layer is not None:
+            raise InputError("layout 'layers' shows every layer: leave out the option layer")
 
 
-def request_from(method: str | Sequence[str], given: Mapping[str, Any]) -> VideoRequest:
-    """The request that a user spells out by name: fields of VideoRequest, Look, VideoOptions and Settings.
-
-    The layout is by default "overlay", or "methods" for several methods.
-
-    Raises:
-        InputError: there is no such name, or its value doesn't fit.
-    """
-    own = {f.name for f in fields(VideoRequest)} - {"methods", "settings", "look", "options"}
-    parts = {kind: {f.name for f in fields(kind)} for kind in (MethodOptions, DrawStyle, VideoOptions)}
-    parts[MethodOptions] -= {"query"}
-    names = [*sorted(own), *(name for kind in parts.values() for name in sorted(kind))]
-    for name in given:
-        if name not in names:
-            raise unknown("setting", name, names)
-    methods = (method,) if isinstance(method, str) else tuple(method)
-    chosen = {name: value for name, value in given.items() if name in own}
-    for name in ("timeline", "data_out"):
-        if chosen.get(name) is not None:
-            chosen[name] = Path(chosen[name])
-    if chosen.get("layout") is None:
-        chosen["layout"] = "methods" if len(methods) > 1 else "overlay"
-    look, options = ({name: given[name] for name in parts[kind] if name in given} for kind in (DrawStyle, VideoOptions))
-    settings = from_dict(
-        MethodOptions, {name: given[name] for name in parts[MethodOptions] if name in given}, "settings"
-    )
-    return VideoRequest(methods, settings, look=DrawStyle(**look), options=VideoOptions(**options), **chosen)
+def method_names(method: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the names of one method, or of several."""
+    return (method,) if isinstance(method, str) else tuple(method)

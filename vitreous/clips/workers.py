@@ -1,71 +1,84 @@
-"""Explain a folder of clips with any number of workers, on any number of machines that see the same folders."""
+"""Explain a folder of videos with any number of workers, on any number of machines that see the same folders."""
 
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vitreous.clips.explain import check_model
-from vitreous.clips.folder import (
-    ClipJob,
-    ClipOutcome,
-    Progress,
-    explained,
-    fingerprint,
-    jobs_of,
-    model_mark,
-    record_of,
-    settled,
-)
-from vitreous.clips.leases import Claim, ClaimLostError, Claims
+from vitreous.callbacks import Callback, Progress
+from vitreous.clips.fingerprints import ClipFingerprint, ModelFingerprint
+from vitreous.clips.folder import ClipJob, ClipOutcome, clip_record, finished_record, list_jobs, process_clip
+from vitreous.clips.leases import Lease, LeaseLostError, LeaseStore
 from vitreous.clips.request import VideoRequest
 from vitreous.errors import InputError
-from vitreous.files import flush_to_disk, make_folder, reason, write_text
+from vitreous.files import flush_to_disk, make_folder, os_error_reason, write_text
 from vitreous.model.classifier import ImageClassifier
-from vitreous.pretrained.load import log
-from vitreous.video.output import check_target
+from vitreous.runs.migration import migrate_clip_record
+from vitreous.video.output import check_output
 
 SUMMARY = "summary.jsonl"
-MOST_LOST = 3
-"""A clip on which so many workers died is given up: it is likely to be the cause."""
-LOOK_SECONDS = 2.0
-"""How often a worker without work looks whether one of the others has died."""
+MAX_LOST_WORKERS = 3
+"""A video during which this many workers died is given up, since it is probably the cause."""
+POLL_SECONDS = 2.0
+"""How often a worker without work checks whether one of the others has died."""
 
 
-def share_folder(
+class LeasedProgress(Callback):
+    """Passes progress on and stops the work on a video whose lease another worker has taken over."""
+
+    def __init__(self, lease: Lease, callback: Callback) -> None:
+        self.lease, self.callback = lease, callback
+
+    def on_progress(self, progress: Progress) -> None:
+        """Pass the progress on while the lease is held.
+
+        Raises:
+            LeaseLostError: another worker has taken the video over.
+        """
+        self.lease.check()
+        self.callback.on_progress(progress)
+
+    def on_note(self, text: str) -> None:
+        """Pass the note on."""
+        self.callback.on_note(text)
+
+    def should_stop(self) -> bool:
+        """Ask the other callback."""
+        return self.callback.should_stop()
+
+
+def explain_shared_folder(
     classifier: ImageClassifier,
     folder: Path,
     output: Path,
     request: VideoRequest,
-    on_progress: Progress | None = None,
-    *,
-    on_note: Callable[[str], object] = log,
+    callback: Callback | None = None,
 ) -> Generator[ClipOutcome]:
-    """Do this worker's share of what `explain_folder` does, and return when every clip of the folder is done.
+    """Do this worker's part of what `explain_folder` does, and return when every video of the folder is finished.
 
-    Every worker does this with the same arguments, whenever it is started. A clip is done by one of them at a time,
-    and again by another where that one died. One that fails is recorded as failed and not tried again. At the end
-    each worker writes the same summary.jsonl into the output: a line a clip, by name.
+    Every worker calls this with the same arguments, whenever it is started. One worker at a time processes a video;
+    another one takes it over if that worker dies. A video that fails is recorded as failed and not tried again. At the
+    end each worker writes the same summary.jsonl into the output, one line per video, ordered by name.
 
-    Yields: the outcome of each clip, as soon as it is known; after Ctrl-C the clip in work is the last.
+    Yields: the outcome of each video, as soon as it is known; after Ctrl-C the current video is the last.
 
     Raises:
-        InputError: no clips, an output that can't be written, or a request that doesn't fit the model.
+        InputError: there is no video, the output can't be written, or the model does not support the request.
     """
-    jobs = jobs_of(folder, output, request)
-    check_model(classifier, request)
+    jobs, callback = list_jobs(folder, output, request), callback or Callback()
+    request.resolve(classifier)
     make_folder(output)
-    others = [place for place in (request.data_out, request.timeline) if place is not None]
-    worker = Worker(classifier, request, Claims(output, [output, *others], on_note), on_progress)
-    model = model_mark(classifier)
-    marks = {job: fingerprint(job, model, request) for job in jobs}
-    pending, is_waiting = dict(marks), False
+    others = [place for place in (request.output.save_maps, request.output.timeline) if place is not None]
+    leases = LeaseStore(output, [output, *others], callback.on_note)
+    worker, model = Worker(classifier, request, leases, callback), ModelFingerprint(classifier)
+    fingerprints = {job: ClipFingerprint(job.source, job.output.name, request, model) for job in jobs}
+    pending, is_waiting = dict(fingerprints), False
     while pending:
         before = len(pending)
-        for job, mark in list(pending.items()):
-            outcome = worker.attempt(job, mark)
+        for job, fingerprint in list(pending.items()):
+            outcome = worker.attempt(job, fingerprint)
             if outcome is not None:
                 del pending[job]
                 yield outcome
@@ -73,119 +86,127 @@ def share_folder(
                     return
         if len(pending) == before:
             if not is_waiting:
-                on_note(f"waiting for other workers, who have the last clips: {before}")
+                callback.on_note(f"waiting for other workers, which process the last {before} videos")
             is_waiting = True
-            time.sleep(max(LOOK_SECONDS, before / 5))
-    rows = [settled(job, mark) or {"clip": job.source.name, "state": "missing"} for job, mark in marks.items()]
+            time.sleep(max(POLL_SECONDS, before / 5))
+    write_summary(output, fingerprints)
+    leases.remove_finished(job.record.stem for job in jobs)
+
+
+def write_summary(output: Path, fingerprints: dict[ClipJob, ClipFingerprint]) -> None:
+    """Write the records of all videos into one file, one line per video."""
+    rows = [
+        finished_record(job, fingerprint) or {"clip": job.source.name, "state": "missing"}
+        for job, fingerprint in fingerprints.items()
+    ]
     write_text(output / SUMMARY, "".join(json.dumps(row) + "\n" for row in rows))
-    worker.claims.clear(job.record.stem for job in jobs)
 
 
-def summary_of(output: Path) -> Counter[str]:
-    """How many clips of a shared folder that is done are in which state: written, broke off, failed, or missing."""
+def count_states(output: Path) -> Counter[str]:
+    """Count the videos of a finished shared folder by state: written, truncated, failed, or missing."""
     lines = (output / SUMMARY).read_text(encoding="utf-8").splitlines()
-    return Counter(json.loads(line)["state"] for line in lines)
+    return Counter(str(migrate_clip_record(json.loads(line))["state"]) for line in lines)
 
 
 @dataclass(frozen=True)
 class Worker:
-    """One of those that share a folder."""
+    """One of the workers that share a folder."""
 
     classifier: ImageClassifier
     request: VideoRequest
-    claims: Claims
-    on_progress: Progress | None
+    leases: LeaseStore
+    callback: Callback
 
-    def attempt(self, job: ClipJob, mark: str) -> ClipOutcome | None:
-        """Do a clip, unless it is done; None where another worker has it."""
-        record = settled(job, mark)
+    def attempt(self, job: ClipJob, fingerprint: ClipFingerprint) -> ClipOutcome | None:
+        """Process a video unless it is finished; return None if another worker holds its lease."""
+        record = finished_record(job, fingerprint)
         if record is not None:
             return skipped(job, record)
-        claim = self.claims.take(job.record.stem, mark)
-        if claim is None:
+        lease = self.leases.acquire(job.record.stem, fingerprint.current)
+        if lease is None:
             return None
         try:
-            with claim:
-                record = settled(job, mark)
+            with lease:
+                record = finished_record(job, fingerprint)
                 if record is None:
-                    return self.work(job, mark, claim)
-                claim.done()
+                    return self.process(job, fingerprint.current, lease)
+                lease.complete()
                 return skipped(job, record)
-        except ClaimLostError:
+        except LeaseLostError:
             return None
 
-    def work(self, job: ClipJob, mark: str, claim: Claim) -> ClipOutcome:
-        """Do a claimed clip, and record what became of it.
+    def process(self, job: ClipJob, fingerprint: str, lease: Lease) -> ClipOutcome:
+        """Process a leased video and record the outcome.
 
         Raises:
-            ClaimLostError: another worker has taken it over, and will do that.
+            LeaseLostError: another worker has taken the video over and will record it.
         """
-        outcome = self.outcome(job, claim)
+        outcome = self.write_staged(job, lease)
         if outcome.state == "interrupted":
             return outcome
-        if not claim.is_mine():
-            raise ClaimLostError(claim.name)
+        if not lease.is_held():
+            raise LeaseLostError(lease.name)
         try:
-            if outcome.explained is not None:
-                job.record.unlink(missing_ok=True)  # it speaks of the files that are replaced now
-                self.publish(claim)
+            if outcome.result is not None:
+                job.record.unlink(missing_ok=True)  # It names files that are replaced now.
+                self.publish(lease)
         except OSError as error:
-            if not claim.is_mine():
-                raise ClaimLostError(claim.name) from error
-            outcome = ClipOutcome(job, "failed", f"can't write {job.target}: {reason(error)}")
-        write_text(job.record, json.dumps(record_of(outcome, mark), indent=1) + "\n")
-        claim.done()
+            if not lease.is_held():
+                raise LeaseLostError(lease.name) from error
+            outcome = ClipOutcome(job, "failed", f"can't write {job.output}: {os_error_reason(error)}")
+        write_text(job.record, json.dumps(clip_record(outcome, fingerprint), indent=1) + "\n")
+        lease.complete()
         return outcome
 
-    def outcome(self, job: ClipJob, claim: Claim) -> ClipOutcome:
-        """Write a clip into the claim's own folders, as if they were those that it will lie in."""
-        if claim.number > MOST_LOST:
-            return ClipOutcome(job, "failed", f"{job.source}: {claim.number - 1} workers died while they worked on it")
+    def write_staged(self, job: ClipJob, lease: Lease) -> ClipOutcome:
+        """Write a video into the lease's staging folders; the outcome names the final paths."""
+        if lease.number > MAX_LOST_WORKERS:
+            return ClipOutcome(job, "failed", f"{job.source}: {lease.number - 1} workers died while processing it")
         try:
-            # What a worker left that died just before it recorded the clip may be written over.
-            if claim.number == 1:
-                check_target(job.target, job.source, self.request.options)
+            # Files of a worker that died just before it recorded the video may be overwritten.
+            if lease.number == 1:
+                check_output(job.output, job.source, self.request.video_options)
         except InputError as error:
             return ClipOutcome(job, "failed", str(error))
+        folder = self.leases.staging_folder(job.output.parent, lease.name, lease.token)
+        staged, callback = replace(job, output=folder / job.output.name), LeasedProgress(lease, self.callback)
+        outcome = process_clip(self.classifier, staged, self.staged_request(lease), callback)
+        return self.final_outcome(outcome, job, lease)
 
-        def tell(_: ClipJob, done: int, total: int | None) -> None:
-            claim.check()
-            if self.on_progress is not None:
-                self.on_progress(job, done, total)
+    def staged_request(self, lease: Lease) -> VideoRequest:
+        """Return the request with the lease's staging folders for maps and timelines."""
+        output = self.request.output
+        maps, timeline = (
+            folder and self.leases.staging_folder(folder, lease.name, lease.token)
+            for folder in (output.save_maps, output.timeline)
+        )
+        return replace(self.request, output=replace(output, save_maps=maps, timeline=timeline))
 
-        staged = replace(job, target=self.claims.staging(job.target.parent, claim.name, claim.token) / job.target.name)
-        return self.at_its_place(explained(self.classifier, staged, self.staged_request(claim), tell), job, claim)
-
-    def staged_request(self, claim: Claim) -> VideoRequest:
-        """The request, with the claim's own folders for data and timelines."""
-        places = {"data_out": self.request.data_out, "timeline": self.request.timeline}
-        staged = {name: self.claims.staging(place, claim.name, claim.token) for name, place in places.items() if place}
-        return replace(self.request, **staged)
-
-    def at_its_place(self, outcome: ClipOutcome, job: ClipJob, claim: Claim) -> ClipOutcome:
-        """The outcome as it is once the claim's files are moved."""
+    def final_outcome(self, outcome: ClipOutcome, job: ClipJob, lease: Lease) -> ClipOutcome:
+        """Return the outcome as it will be when the staged files are at their final paths."""
         if outcome.state == "interrupted":
             return ClipOutcome(job, "interrupted", f"{job.source} was not finished: it is left to another worker")
-        words = outcome.words.replace(f".{claim.name}.{claim.token}.part/", "")
-        found = outcome.explained
-        if found is not None:
-            found = replace(found, files=tuple(path.parent.parent / path.name for path in found.files))
-        return ClipOutcome(job, outcome.state, words, found)
+        message = outcome.message.replace(f".{lease.name}.{lease.token}.part/", "")
+        result = outcome.result
+        if result is not None:
+            files = tuple(path.parent.parent / path.name for path in result.files)
+            result = replace(result, output=job.output, files=files)
+        return ClipOutcome(job, outcome.state, message, result)
 
-    def publish(self, claim: Claim) -> None:
-        """Move what was written to its place."""
-        for place in self.claims.places:
-            staging = self.claims.staging(place, claim.name, claim.token)
+    def publish(self, lease: Lease) -> None:
+        """Move the staged files to their final paths."""
+        for folder in self.leases.output_folders:
+            staging = self.leases.staging_folder(folder, lease.name, lease.token)
             if not staging.is_dir():
                 continue
-            for made in list(staging.iterdir()):
-                target = place / made.name
-                if target.is_dir():  # a folder is not replaced by renaming
-                    target.replace(staging / f"{made.name}.before")
-                made.replace(target)
-            flush_to_disk(place)
+            for staged in list(staging.iterdir()):
+                final = folder / staged.name
+                if final.is_dir():  # A folder is not replaced by renaming.
+                    final.replace(staging / f"{staged.name}.before")
+                staged.replace(final)
+            flush_to_disk(folder)
 
 
 def skipped(job: ClipJob, record: dict[str, object]) -> ClipOutcome:
-    """The outcome of a clip that was done before, or by another worker."""
-    return ClipOutcome(job, "skipped", f"done already: {record['state']}")
+    """Return the outcome of a video that was finished before, or by another worker."""
+    return ClipOutcome(job, "skipped", f"finished already: {record['state']}")

@@ -1,4 +1,4 @@
-"""Batches cut, flipped and shifted on the device, all images of a batch in one gather."""
+"""Flip, shift and cut out batches of images on the device, all images of a batch in one gather."""
 
 from dataclasses import dataclass
 
@@ -11,15 +11,19 @@ from vitreous.runtime import generator
 
 @dataclass(frozen=True)
 class Augment:
-    """What is done to training images; nothing by default."""
+    """The augmentations of training images; none by default.
+
+    Raises:
+        InputError: a number of pixels is negative.
+    """
 
     flip: bool = False
-    """Mirror every second time an image is shown, the first time by chance (Jordan 2024, "94% on CIFAR-10 in 3.29
+    """Mirror an image every second time it is used, the first time at random (Jordan 2024, "94% on CIFAR-10 in 3.29
     seconds", section 3.6: alternating flip)."""
     shift: int = 0
-    """Move by up to so many pixels in each direction, borders filled by reflection."""
+    """Translate by up to this many pixels in each direction; borders are filled by reflection."""
     cutout: int = 0
-    """Side in pixels of a square that is grayed out (DeVries and Taylor 2017)."""
+    """The side in pixels of a square that becomes gray (DeVries and Taylor 2017)."""
 
     def __post_init__(self) -> None:
         for name in ("shift", "cutout"):
@@ -28,14 +32,23 @@ class Augment:
 
 
 def augment(images_u8: Tensor, indexes: Tensor, epochs: Tensor, settings: Augment, seed: int, step: int) -> Tensor:
-    """Images `indexes` of a uint8 set (count, channels, height, width) as an augmented uint8 batch.
+    """Return some images of a set as an augmented batch. The result depends on `seed` and `step` alone.
 
-    `epochs` (batch) says how often each image was shown before. The result depends on `seed` and `step` alone.
+    Args:
+        images_u8: uint8 (count, channels, height, width), the whole set.
+        indexes: int64 (batch,), which images.
+        epochs: int64 (batch,), how often each of them was used before.
+        settings: the augmentations.
+        seed: the run's seed.
+        step: the number of the batch.
+
+    Returns:
+        uint8 (batch, channels, height, width).
     """
     random = generator(seed, "augment", step)
     batch, (height, width) = len(indexes), images_u8.shape[2:]
-    rows = _shifted(height, batch, settings.shift, random)
-    columns = _shifted(width, batch, settings.shift, random)
+    rows = _shifted_positions(height, batch, settings.shift, random)
+    columns = _shifted_positions(width, batch, settings.shift, random)
     if settings.flip:
         flipped = (flip_offset(len(images_u8), seed)[indexes] + epochs) % 2 == 1
         columns = torch.where(flipped[:, None], columns.flip(1), columns)
@@ -43,27 +56,29 @@ def augment(images_u8: Tensor, indexes: Tensor, epochs: Tensor, settings: Augmen
         keep = _outside_square(batch, (height, width), settings.cutout, random)
     device = images_u8.device
     rows, columns, indexes = rows.to(device), columns.to(device), indexes.to(device)
-    flat = rows[:, :, None] * width + columns[:, None, :]
+    pixels = rows[:, :, None] * width + columns[:, None, :]
     images = images_u8[indexes].flatten(2)
-    shown = images.gather(2, flat.flatten(1)[:, None].expand(-1, images.shape[1], -1))
-    shown = shown.unflatten(2, (height, width))
-    return torch.where(keep.to(device)[:, None], shown, 128).to(torch.uint8) if settings.cutout else shown
+    augmented = images.gather(2, pixels.flatten(1)[:, None].expand(-1, images.shape[1], -1))
+    augmented = augmented.unflatten(2, (height, width))
+    if not settings.cutout:
+        return augmented
+    return torch.where(keep.to(device)[:, None], augmented, 128).to(torch.uint8)
 
 
 def flip_offset(count: int, seed: int) -> Tensor:
-    """For each of `count` images, 0 or 1: whether it is mirrored the first time it is shown."""
+    """Return 0 or 1 for each of `count` images: whether it is mirrored the first time."""
     return torch.randint(2, (count,), generator=generator(seed, "flip"))
 
 
-def _shifted(side: int, batch: int, shift: int, random: torch.Generator) -> Tensor:
-    """For each image the source row (or column) of each target one, reflected at the borders: (batch, side)."""
+def _shifted_positions(side: int, batch: int, shift: int, random: torch.Generator) -> Tensor:
+    """Return the source row (or column) of each target row, reflected at the borders: (batch, side)."""
     offsets = torch.randint(-shift, shift + 1, (batch, 1), generator=random) if shift else torch.zeros(batch, 1)
-    places = torch.arange(side) + offsets.long()
-    return (side - 1) - ((side - 1) - places.abs()).abs()
+    positions = torch.arange(side) + offsets.long()
+    return (side - 1) - ((side - 1) - positions.abs()).abs()
 
 
 def _outside_square(batch: int, size_hw: tuple[int, int], square: int, random: torch.Generator) -> Tensor:
-    """True outside a random square of each image (batch, height, width)."""
+    """Return bool (batch, height, width): true outside a random square of each image."""
     inside = []
     for side in size_hw:
         first = torch.randint(1 - square, side, (batch, 1), generator=random)

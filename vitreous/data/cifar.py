@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, straight from their official archives: records of label bytes and 3 x 32 x 32 pixels."""
+"""Read CIFAR-10 and CIFAR-100 from their official archives: records of label bytes and 3 x 32 x 32 pixels."""
 
 import tarfile
 import zlib
@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
+from vitreous.data.hub_dataset import has_parquet, open_parquet_folder
 from vitreous.data.image_set import ImageSet
-from vitreous.data.parquet import has_parquet, load_parquet
+from vitreous.data.read_options import ReadOptions
 from vitreous.downloads import Archive, fetch_cached, user_data_dir
 from vitreous.errors import InputError
 
@@ -18,23 +19,30 @@ SHAPE = (3, 32, 32)
 
 
 @dataclass(frozen=True)
-class CifarLayout:
-    """How one of the two archives is laid out: of several label bytes the last one is the (fine) class."""
+class CifarArchive:
+    """How one of the two archives is laid out.
+
+    Attributes:
+        archive: the file.
+        label_bytes: how many label bytes a record has; the last one is the (fine) class.
+        members: the names of the files of records, by split.
+        names_member: the name of the file with the class names.
+    """
 
     archive: Archive
     label_bytes: int
-    members: dict[str, tuple[str, ...]]  # part: the files of records that it consists of
+    members: dict[str, tuple[str, ...]]
     names_member: str
 
 
-LAYOUTS = {
-    "cifar10": CifarLayout(
+CIFAR_ARCHIVES = {
+    "cifar10": CifarArchive(
         archive=Archive(f"{HOME}/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171),
         label_bytes=1,
         members={"train": tuple(f"data_batch_{n}.bin" for n in range(1, 6)), "test": ("test_batch.bin",)},
         names_member="batches.meta.txt",
     ),
-    "cifar100": CifarLayout(
+    "cifar100": CifarArchive(
         archive=Archive(f"{HOME}/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168_513_733),
         label_bytes=2,
         members={"train": ("train.bin",), "test": ("test.bin",)},
@@ -43,33 +51,34 @@ LAYOUTS = {
 }
 
 
-def load_cifar(dataset: str, part: str) -> ImageSet:
-    """The official "train" (50,000) or "test" (10,000) part of "cifar10" or "cifar100", 32 x 32 (Krizhevsky 2009).
+def load_cifar(dataset: str, split: str) -> ImageSet:
+    """Load the "train" (50,000) or "test" (10,000) images of "cifar10" or "cifar100", 32 x 32 (Krizhevsky 2009).
 
-    Parquet files in the data set's folder of VITREOUS_DATA come first, then the archive there, cached or downloaded.
+    Parquet files in the data set's folder of VITREOUS_DATA come first, then the archive there, then the cached one.
+    Otherwise the archive is downloaded.
 
     Raises:
         InputError: the data can't be found or downloaded, or is damaged.
     """
     folder = user_data_dir(dataset)
-    if folder and has_parquet(folder, part):
-        return load_parquet(folder, part)
-    layout = LAYOUTS[dataset]
-    return read_cifar(fetch_cached(layout.archive, dataset), layout, part)
+    if folder and has_parquet(folder, split):
+        return open_parquet_folder(folder).load(split, None, ReadOptions())
+    layout = CIFAR_ARCHIVES[dataset]
+    return read_cifar(fetch_cached(layout.archive, dataset), layout, split)
 
 
-def read_cifar(path: Path, layout: CifarLayout, part: str) -> ImageSet:
-    """Read one part of the archive at `path`, packed or plain, without unpacking it to disk.
+def read_cifar(path: Path, layout: CifarArchive, split: str) -> ImageSet:
+    """Read one split from the archive at `path`, compressed or not, without unpacking it to the disk.
 
     Raises:
-        InputError: it is damaged or of another layout.
+        InputError: the archive is damaged or laid out differently.
     """
-    contents = read_members(path, {*layout.members[part], layout.names_member})
+    contents = _read_members(path, {*layout.members[split], layout.names_member})
     names = tuple(contents[layout.names_member].decode(errors="replace").split())
-    data = b"".join(contents[member] for member in layout.members[part])
+    data = b"".join(contents[member] for member in layout.members[split])
     record_bytes = layout.label_bytes + int(np.prod(SHAPE))
     if not data or len(data) % record_bytes:
-        raise InputError(f"{path} holds {len(data)} bytes for {part}, not records of {record_bytes}: replace it")
+        raise InputError(f"{path} has {len(data)} bytes for {split}, not records of {record_bytes}: replace it")
     records = np.frombuffer(data, np.uint8).reshape(-1, record_bytes)
     labels = records[:, layout.label_bytes - 1].astype(np.int64)
     if labels.max() >= len(names):
@@ -78,8 +87,8 @@ def read_cifar(path: Path, layout: CifarLayout, part: str) -> ImageSet:
     return ImageSet(torch.from_numpy(images_u8), torch.from_numpy(labels), names)
 
 
-def read_members(path: Path, wanted: set[str]) -> dict[str, bytes]:
-    """The contents of the wanted files of a tar archive, by their names without folders, in one pass from its start."""
+def _read_members(path: Path, wanted: set[str]) -> dict[str, bytes]:
+    """Return the contents of some files of a tar archive, by their names without folders, in one pass."""
     contents: dict[str, bytes] = {}
     try:
         with tarfile.open(path, "r|*") as archive:

@@ -1,4 +1,4 @@
-"""Classes of unequal size: how unequal, and the weights that make up for it."""
+"""Weights for classes of unequal size."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,12 @@ from torch import Tensor
 
 
 def class_weights(counts: Sequence[int] | Tensor) -> Tensor:
-    """A weight a class, inverse to its number of images, with a mean of 1: float32 (classes).
+    """Return one weight a class, inverse to its number of images, with mean 1: float32 (classes,).
 
-    Classes without images get 0 and don't count in the mean.
+    Classes without images get weight 0 and don't count in the mean.
+
+    >>> class_weights([10, 30])
+    tensor([1.5000, 0.5000])
     """
     numbers = torch.as_tensor(counts, dtype=torch.float64)
     assert numbers.ndim == 1 and (numbers >= 0).all() and numbers.any(), counts

@@ -1,10 +1,10 @@
-"""A folder of one's own images, one folder a class: DIR/train/CLASS and DIR/test/CLASS, or simply DIR/CLASS.
+"""Load a folder of images, one folder a class: DIR/train/CLASS and DIR/test/CLASS, or simply DIR/CLASS.
 
-Hidden files and folders are no part of it; links to files and folders are followed, and one that leads to nothing
-counts as an image that can't be read.
+Hidden files and folders are ignored. Links to files and folders are followed, and a broken link counts as an image
+that can't be read.
 
-A simple DIR/CLASS is divided by a hash of each file's content, so an image stays in its part when others are added,
-removed or renamed, and copies of an image never land on both sides.
+A simple DIR/CLASS is split by a hash of each file's content. So an image stays in its split when others are added,
+removed or renamed, and copies of an image are never in different splits.
 """
 
 import os
@@ -15,172 +15,221 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from vitreous.data.dataset import EncodedDataset
 from vitreous.data.decode_cache import decode_cached
 from vitreous.data.decoding import EncodedImages, read_file
-from vitreous.data.file_tree import files_beside, files_under, is_lost
+from vitreous.data.file_tree import files_below, files_outside, is_broken_link
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions
 from vitreous.data.splits import hold_out, in_test_split
 from vitreous.errors import InputError
-from vitreous.files import reason
+from vitreous.files import os_error_reason
 
-SUFFIXES = {
+IMAGE_EXTENSIONS = {
     *(".apng", ".avif", ".avifs", ".bmp", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf"),
     *(".jpg", ".jpx", ".mpo", ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
-"""By which a file is known as an image that can be read."""
-FOLDER_NAMES = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image of a class, and by which size and time (in nanoseconds) a change of its content is noticed."""
+    """An image of a class; size and modification time (in nanoseconds) tell when its content changes."""
 
     path: Path
     label: int
     size_bytes: int
-    changed_ns: int
+    modified_ns: int
 
 
-def load_folder(
-    folder: Path,
-    part: str,
-    size_hw: tuple[int, int] | None = None,
-    reading: ReadOptions | None = None,
-    held_out: float = 0.0,
-) -> ImageSet:
-    """The "train", "validation" or "test" images of `folder`, in RGB; classes are numbered by name.
+@dataclass(frozen=True)
+class ImageFolder(EncodedDataset):
+    """A folder of images, one folder a class.
 
-    They are decoded once, into the cache folder, and brought to `size_hw`; without it all must be of one size.
-    Where the folder brings no validation images, the share `held_out` of the training images are these.
-
-    Raises:
-        InputError: the folder is not laid out as above, a class is empty, or images can't be read.
+    Attributes:
+        folder: the folder.
+        class_names: in the order of their numbers: by name.
     """
-    class_names, files = class_names_of(folder), list_images(folder, part)
-    state = (class_names, [(str(one.path.relative_to(folder)), one.size_bytes, one.changed_ns) for one in files])
 
-    def encoded() -> EncodedImages:
-        chosen = files_of(folder, part, held_out)
-        return EncodedImages(lambda index: read_file(chosen[index].path), [one.label for one in chosen], class_names)
+    folder: Path
+    class_names: tuple[str, ...]
 
-    identity = ("folder", str(folder.resolve()), part, held_out)
-    return decode_cached(identity, state, encoded, size_hw, (reading or ReadOptions()).for_split(part))
-
-
-def load_training_folder(
-    folder: Path, size_hw: tuple[int, int] | None, reading: ReadOptions, held_out: float
-) -> tuple[ImageSet, ImageSet]:
-    """The "train" and the "validation" images, each left on the disk; the latter are none where none are held out.
-
-    A note tells how many files of the folder are in no part.
-    """
-    class_names_of(folder)  # before all else: whether it is such a folder
-    if files := skipped_files(folder):
-        reading.on_note(
-            f"{len(files):,} file(s) in {folder} are left out: {endings(files)}; `vitreous data` names them"
+    @property
+    def splits(self) -> Sequence[str]:
+        """The splits that it has images for."""
+        validation = ("validation",) if self.has_validation else ()
+        return (
+            "train",
+            *validation,
+            *(("test",) if not self.has_train_folder or split_folder(self.folder, "test") else ()),
         )
-    training = load_folder(folder, "train", size_hw, reading, held_out)
-    if held_out == 0 and not has_validation(folder):
-        return training, training.select([])
-    return training, load_folder(folder, "validation", size_hw, reading, held_out)
+
+    @property
+    def has_train_folder(self) -> bool:
+        """Whether its splits are folders; otherwise they follow from the content of the files."""
+        return split_folder(self.folder, "train") is not None
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether it has validation images of its own."""
+        return self.has_train_folder and split_folder(self.folder, "validation") is not None
+
+    def load(
+        self, split: str, image_size: tuple[int, int] | None, options: ReadOptions, held_out: float = 0.0
+    ) -> ImageSet:
+        """Load the "train", "validation" or "test" images, in RGB; they are decoded once, into the cache folder.
+
+        Args:
+            split: which.
+            image_size: (height, width) in pixels that images are resized to; without it all must have one size.
+            options: how they are resized, and whether unreadable ones are skipped.
+            held_out: the fraction of the training images that is the validation split, if there is no other.
+
+        Raises:
+            InputError: the folder is laid out differently, a class is empty, or images can't be read.
+        """
+        files = self.list_images(split)
+        state = (
+            self.class_names,
+            [(str(file.path.relative_to(self.folder)), file.size_bytes, file.modified_ns) for file in files],
+        )
+        identity = ("folder", str(self.folder.resolve()), split, held_out)
+        return decode_cached(
+            identity, state, lambda: self.encoded(split, held_out), image_size, options.for_split(split)
+        )
+
+    def load_train_validation(
+        self, image_size: tuple[int, int] | None, fraction: float, options: ReadOptions
+    ) -> tuple[ImageSet, ImageSet]:
+        """Load the training and the validation images; both stay on the disk.
+
+        Notes the number of files that are in no split.
+        """
+        if skipped := self.skipped_files():
+            options.on_note(
+                f"{len(skipped):,} file(s) in {self.folder} are skipped: {count_extensions(skipped)}; "
+                "`vitreous data` lists them"
+            )
+        training = self.load("train", image_size, options, fraction)
+        if fraction == 0 and not self.has_validation:
+            return training, training.select([])
+        return training, self.load("validation", image_size, options, fraction)
+
+    def encoded(self, split: str, held_out: float = 0.0) -> EncodedImages:
+        """Return the images of a split as they are stored."""
+        files = self.files(split, held_out)
+        return EncodedImages(
+            lambda index: read_file(files[index].path), [file.label for file in files], self.class_names
+        )
+
+    def files(self, split: str, held_out: float = 0.0) -> list[ImageFile]:
+        """Return the files of a split; the files of a simple DIR/CLASS are read for it.
+
+        Raises:
+            InputError: there is no such split, or a class of it is empty.
+        """
+        files = self.list_images(split)
+        if not self.has_train_folder:
+            files = _split_by_hash(files, "test" if split == "test" else "train", self.folder)
+        if split == "test" or self.has_validation:
+            return files
+        kept, held = hold_out(len(files), held_out)
+        return [files[index] for index in (held if split == "validation" else kept)]
+
+    def skipped_files(self) -> list[Path]:
+        """Return the files that are in no split, sorted: those without an image extension or in no class.
+
+        Files directly in the folder that are no images, such as a README, don't count; nor do targets of links in a
+        class.
+        """
+        places = [place for split in SPLIT_FOLDERS if (place := split_folder(self.folder, split))]
+        places = places if self.has_train_folder else [self.folder]
+        classes = [one for place in places for one in class_folders(place)]
+        within = [path for one in classes for path in files_below(one)]
+        outside = [path for path in files_outside(self.folder, set(classes))
+                   if _is_image(path) or path.parent != self.folder]  # fmt: skip
+        skipped = [*outside, *(path for path in within if not _is_image(path))]
+        used = {os.path.realpath(path) for path in within if _is_image(path)} if skipped else ()
+        return sorted(path for path in skipped if os.path.realpath(path) not in used)
+
+    def list_images(self, split: str) -> list[ImageFile]:
+        """Return the files among which those of a split are, without reading them."""
+        if not self.has_train_folder:
+            return _files_by_class(self.folder, self.class_names)
+        wanted = "train" if split == "validation" and not self.has_validation else split
+        place = split_folder(self.folder, wanted)
+        if place is None:
+            raise InputError(
+                f"{self.folder} has a train folder but no {wanted} folder: "
+                f"add {self.folder / wanted} with the same classes"
+            )
+        found = tuple(child.name for child in class_folders(place))
+        if different := sorted(set(found) ^ set(self.class_names)):
+            raise InputError(
+                f"{place} and the train folder differ in the class(es) {', '.join(different[:5])}: make them equal"
+            )
+        return _files_by_class(place, self.class_names)
 
 
-def class_names_of(folder: Path) -> tuple[str, ...]:
-    """The names of the classes, in the order of their numbers.
+def open_image_folder(folder: Path) -> ImageFolder:
+    """Find the classes of a folder of images.
 
     Raises:
-        InputError: the folder isn't there, or holds less than two.
+        InputError: the folder doesn't exist, or has fewer than two classes.
     """
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}: give the folder that holds one folder of images a class")
-    place = part_folder(folder, "train") or folder
+        raise InputError(f"there is no folder {folder}: give the folder that has one folder of images a class")
+    place = split_folder(folder, "train") or folder
     names = tuple(child.name for child in class_folders(place))
     if len(names) < 2:
-        raise InputError(f"{place} holds {len(names)} class folder(s), 2 or more are needed")
-    return names
+        raise InputError(f"{place} has {len(names)} class folder(s), 2 or more are needed")
+    return ImageFolder(folder, names)
 
 
-def files_of(folder: Path, part: str, held_out: float = 0.0) -> list[ImageFile]:
-    """The files of a part; a simple DIR/CLASS is read for it."""
-    files = list_images(folder, part)
-    if part_folder(folder, "train") is None:
-        files = divided(files, "test" if part == "test" else "train", folder)
-    if part == "test" or has_validation(folder):
-        return files
-    kept, held = hold_out(len(files), held_out)
-    return [files[index] for index in (held if part == "validation" else kept)]
+def count_extensions(files: Sequence[Path]) -> str:
+    """Return how many files have which extension, the most frequent first.
 
-
-def list_images(folder: Path, part: str) -> list[ImageFile]:
-    """The files among which those of a part are, found without reading them."""
-    names = class_names_of(folder)
-    if part_folder(folder, "train") is None:
-        return files_by_class(folder, names)
-    return files_of_part(folder, "train" if part == "validation" and not has_validation(folder) else part, names)
-
-
-def skipped_files(folder: Path) -> list[Path]:
-    """The files that are in no part, as they have no image's ending, or lie in no class; sorted.
-
-    What lies directly in `folder` and is no image, such as a README, is none of them; nor is what a class has a link
-    to.
+    >>> count_extensions([Path("a.heic"), Path("b.HEIC"), Path("LICENSE")])
+    '.heic 2, none 1'
     """
-    places = [place for part in FOLDER_NAMES if (place := part_folder(folder, part))]
-    places = places if part_folder(folder, "train") else [folder]
-    classes = [one for place in places for one in class_folders(place)]
-    within = [path for one in classes for path in files_under(one)]
-    beside = [path for path in files_beside(folder, set(classes)) if is_image(path) or path.parent != folder]
-    strange = [*beside, *(path for path in within if not is_image(path))]
-    taken = {os.path.realpath(path) for path in within if is_image(path)} if strange else ()
-    return sorted(path for path in strange if os.path.realpath(path) not in taken)
-
-
-def is_image(path: Path) -> bool:
-    """Whether a file in a class counts as one of its images, be it that one learns that it can't be read."""
-    return path.suffix.lower() in SUFFIXES or is_lost(path)
-
-
-def endings(files: Sequence[Path]) -> str:
-    """How many files have which ending, the most frequent first: ".heic 12, none 3"."""
     counts = Counter(path.suffix.lower() or "none" for path in files)
-    return ", ".join(f"{ending} {counts[ending]:,}" for ending in sorted(counts, key=lambda one: (-counts[one], one)))
+    return ", ".join(f"{one} {counts[one]:,}" for one in sorted(counts, key=lambda one: (-counts[one], one)))
 
 
-def has_validation(folder: Path) -> bool:
-    """Whether `folder` brings validation images of its own."""
-    return part_folder(folder, "train") is not None and part_folder(folder, "validation") is not None
-
-
-def part_folder(folder: Path, part: str) -> Path | None:
-    """The folder of a part, told from a class that is called "train" by holding folders itself."""
-    places = (folder / name for name in FOLDER_NAMES[part])
+def split_folder(folder: Path, split: str) -> Path | None:
+    """Return the folder of a split. A class that is called "train" is none, because it has no folders itself."""
+    places = (folder / name for name in SPLIT_FOLDERS[split])
     return next((place for place in places if place.is_dir() and class_folders(place)), None)
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """The folders directly in `folder`, by name, without hidden ones."""
+    """Return the folders directly in `folder`, by name, without hidden ones."""
     try:
         return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
     except OSError as error:
-        raise InputError(f"can't read the folder {folder}: {reason(error)}") from error
+        raise InputError(f"can't read the folder {folder}: {os_error_reason(error)}") from error
 
 
-def files_by_class(folder: Path, class_names: tuple[str, ...]) -> list[ImageFile]:
-    """The image files under each class's folder, in a fixed order: by their paths."""
+def _is_image(path: Path) -> bool:
+    """Whether a file in a class is one of its images, readable or not."""
+    return path.suffix.lower() in IMAGE_EXTENSIONS or is_broken_link(path)
+
+
+def _files_by_class(folder: Path, class_names: tuple[str, ...]) -> list[ImageFile]:
+    """Return the image files below each class's folder, ordered by class and path."""
     files = []
     for label, name in enumerate(class_names):
-        inside = files_under(folder / name)
-        found = [path for path in inside if is_image(path)]
+        inside = files_below(folder / name)
+        found = [path for path in inside if _is_image(path)]
         if not found:
-            others = f", only {endings(inside)}" if inside else ""
-            raise InputError(f"{folder / name} holds no images{others}: add some or remove the folder")
-        files += [image_file(path, label) for path in found]
+            others = f", only {count_extensions(inside)}" if inside else ""
+            raise InputError(f"{folder / name} has no images{others}: add some or remove the folder")
+        files += [_image_file(path, label) for path in found]
     return files
 
 
-def image_file(path: Path, label: int) -> ImageFile:
-    """An image and its state; what can't be read is left to those who decode it."""
+def _image_file(path: Path, label: int) -> ImageFile:
+    """Return an image and its state; whether it can be read turns out when it is decoded."""
     try:
         state = path.stat()
     except OSError:
@@ -188,40 +237,28 @@ def image_file(path: Path, label: int) -> ImageFile:
     return ImageFile(path, label, state.st_size, state.st_mtime_ns)
 
 
-def files_of_part(folder: Path, part: str, class_names: tuple[str, ...]) -> list[ImageFile]:
-    """The files of a part that has a folder of its own, which must hold the same classes as the training folder."""
-    place = part_folder(folder, part)
-    if place is None:
-        raise InputError(f"{folder} has a train folder but no {part} folder: add {folder / part} with the same classes")
-    found = tuple(child.name for child in class_folders(place))
-    if different := sorted(set(found) ^ set(class_names)):
+def _split_by_hash(files: list[ImageFile], split: str, folder: Path) -> list[ImageFile]:
+    """Return the files whose content belongs to `split`; each class keeps training images, and no split is empty."""
+    in_test = _in_test_split(tuple(files))
+    selected = [file for file, test in zip(files, in_test, strict=True) if test == (split == "test")]
+    classes = {file.label for file in files} if split == "train" else set()
+    if not selected or classes - {file.label for file in selected}:
         raise InputError(
-            f"{place} and the train folder differ in the class(es) {', '.join(different[:5])}: make them equal"
-        )
-    return files_by_class(place, class_names)
-
-
-def divided(files: list[ImageFile], part: str, folder: Path) -> list[ImageFile]:
-    """The files whose content falls into `part`; each class keeps some to train on, and no part is empty."""
-    chosen = [file for file, test in zip(files, are_for_testing(tuple(files)), strict=True) if test == (part == "test")]
-    classes = {file.label for file in files} if part == "train" else set()
-    if not chosen or classes - {file.label for file in chosen}:
-        raise InputError(
-            f"{folder} has too few images to set about 15 % of them aside for testing: "
+            f"{folder} has too few images to hold out about 15 % of them for testing: "
             f"add some, or make {folder / 'train'} and {folder / 'test'}"
         )
-    return chosen
+    return selected
 
 
 @lru_cache(maxsize=1)
-def are_for_testing(files: tuple[ImageFile, ...]) -> list[bool]:
-    """Whether each file's content falls into the test part; what can't be read is left to those who decode it."""
+def _in_test_split(files: tuple[ImageFile, ...]) -> list[bool]:
+    """Whether each file's content belongs to the test split; unreadable files belong to the training split."""
 
-    def is_for_testing(file: ImageFile) -> bool:
+    def is_test(file: ImageFile) -> bool:
         try:
             return in_test_split(read_file(file.path)[1])
         except InputError:
             return False
 
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(is_for_testing, files))
+        return list(pool.map(is_test, files))

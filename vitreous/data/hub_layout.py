@@ -1,7 +1,8 @@
-"""Which files of a data set on the Hugging Face hub are which split of which configuration.
+"""Which files of a data set on the Hugging Face hub belong to which split of which config.
 
-As the hub has it: the README's metadata may list them (`configs`); else names tell, data/train-00000-of-00002.parquet,
-CONFIG/test/0000.parquet, train/CLASS/1.png (huggingface.co/docs/hub, "Data files configuration").
+The hub's own rules: the README's metadata may list the files (`configs`). Otherwise their names decide:
+data/train-00000-of-00002.parquet, CONFIG/test/0000.parquet, train/CLASS/1.png (huggingface.co/docs/hub, "Data files
+configuration").
 """
 
 import re
@@ -9,68 +10,144 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Any
 
-from vitreous.data.folder import SUFFIXES
+from vitreous.data.folder import IMAGE_EXTENSIONS
 
 PARQUET = ".parquet"
-WORDS = {
+SPLIT_WORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-PART_OF_WORD = {word: part for part, words in WORDS.items() for word in words}
-DEFAULT = "default"
+SPLIT_OF_WORD = {word: split for split, words in SPLIT_WORDS.items() for word in words}
+DEFAULT_CONFIG = "default"
+
+Metadata = Mapping[str, object]
+"""The YAML block at the beginning of a README, or a mapping in it."""
 
 
 @dataclass(frozen=True)
-class Configuration:
-    """One of the data sets in a repository: the names of its files by part, "train", "validation" and "test"."""
+class HubConfig:
+    """One of the data sets in a repository: the names of its files by split, "train", "validation" and "test"."""
 
     name: str
-    parts: Mapping[str, tuple[str, ...]]
+    files: Mapping[str, tuple[str, ...]]
     is_default: bool = False
 
 
-def configurations(names: Sequence[str], card: Mapping[str, Any]) -> list[Configuration]:
-    """What a repository holds that can be read: Parquet files or, where there are none, images in folders.
+def find_configs(names: Sequence[str], card: Metadata) -> list[HubConfig]:
+    """Return the data sets in a repository: of Parquet files or, if there are none, of images in folders.
 
     Args:
-        names: its files.
+        names: the repository's files.
         card: the metadata of its README.
     """
-    files = [name for name in names if name.endswith(PARQUET)] or [name for name in names if is_image(name)]
-    listed = [from_card(entry, files) for entry in entries(card.get("configs")) if "config_name" in entry]
-    if found := [configuration for configuration in listed if configuration.parts]:
+    files = [name for name in names if name.endswith(PARQUET)] or [name for name in names if is_image_name(name)]
+    listed = [_config_of_card(entry, files) for entry in _entries(card.get("configs")) if "config_name" in entry]
+    if found := [config for config in listed if config.files]:
         return found
     groups: dict[str, list[str]] = {}
     for name in files:
-        groups.setdefault(group_of(name), []).append(name)
-    return [Configuration(group, by_name(members), group == DEFAULT) for group, members in groups.items()]
+        groups.setdefault(config_name(name), []).append(name)
+    return [HubConfig(group, group_by_split(members), group == DEFAULT_CONFIG) for group, members in groups.items()]
 
 
-def chosen(found: Sequence[Configuration], wanted: str) -> Configuration | None:
-    """The configuration of that name; without one the only one, or the one that is meant if none is said."""
+def select_config(configs: Sequence[HubConfig], wanted: str) -> HubConfig | None:
+    """Return the config of that name; if `wanted` is empty, the only one or the default one; else None."""
     if wanted:
-        return next((one for one in found if one.name == wanted), None)
-    return found[0] if len(found) == 1 else next((one for one in found if one.is_default), None)
+        return next((config for config in configs if config.name == wanted), None)
+    return configs[0] if len(configs) == 1 else next((config for config in configs if config.is_default), None)
 
 
-def from_card(entry: Mapping[str, Any], files: Sequence[str]) -> Configuration:
-    """A configuration that the README describes by patterns of file names, or by a folder."""
+def group_by_split(files: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Group files by the split in their names; if no name has one, all are training files."""
+    splits: dict[str, list[str]] = {}
+    for name in files:
+        splits.setdefault(split_of(name) or "", []).append(name)
+    unnamed = splits.pop("", [])
+    if not splits and unnamed:
+        splits = {"train": unnamed}
+    return {split: tuple(members) for split, members in splits.items()}
+
+
+def split_of(name: str) -> str | None:
+    """Return the split in a file's name: the name itself goes before its folders. None if there is none.
+
+    Of an image only the outermost folder counts, because those below it are its class and subfolders.
+
+    >>> split_of("data/train-00000-of-00002.parquet"), split_of("cats/test/0000.parquet"), split_of("all/1.parquet")
+    ('train', 'test', None)
+    >>> split_of("data/validation/train/test-1.png"), split_of("train/1.png")
+    ('validation', 'train')
+    """
+    folders = _folders_of(name)
+    if is_image_name(name):
+        return SPLIT_OF_WORD.get(folders[0].lower()) if folders else None
+    words = re.split(r"[^a-z]+", PurePosixPath(name).stem.lower())
+    candidates = [*words, *(folder.lower() for folder in reversed(folders))]
+    return next((SPLIT_OF_WORD[word] for word in candidates if word in SPLIT_OF_WORD), None)
+
+
+def config_name(name: str) -> str:
+    """Return the config in a file's folders, without a folder "data" and folders named like a split.
+
+    >>> config_name("data/train-0.parquet"), config_name("large/train/0.parquet"), config_name("train/cat/1.png")
+    ('default', 'large', 'default')
+    """
+    folders = [] if is_image_name(name) else _folders_of(name)
+    return "/".join(folder for folder in folders if folder.lower() not in SPLIT_OF_WORD) or DEFAULT_CONFIG
+
+
+def class_of(name: str) -> str | None:
+    """Return the class of an image: the folder below its split's, or below "data"; None if it is in none.
+
+    >>> [class_of(name) for name in ("train/cat/1.png", "data/test/dog/more/1.png", "fox/1.png", "train/1.png")]
+    ['cat', 'dog', 'fox', None]
+    """
+    folders = _folders_of(name)
+    if folders and folders[0].lower() in SPLIT_OF_WORD:
+        folders = folders[1:]
+    return folders[0] if folders else None
+
+
+def card_class_names(card: Metadata, config: str) -> dict[str, tuple[str, ...]]:
+    """Return the class names in the `dataset_info` of a README, by column.
+
+    It has one entry a config. Names are a list, or keyed by their numbers.
+    """
+    found = {}
+    for info in _entries(card.get("dataset_info")):
+        if info.get("config_name", config) != config:
+            continue
+        for feature in _entries(info.get("features")):
+            dtype = feature.get("dtype")
+            label = dtype.get("class_label") if isinstance(dtype, Mapping) else None
+            names = label.get("names") if isinstance(label, Mapping) else None
+            if names and str(feature.get("name")) not in found:
+                found[str(feature.get("name"))] = tuple(str(name) for name in _in_order(names))
+    return found
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's extension is that of an image."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_EXTENSIONS
+
+
+def _config_of_card(entry: Metadata, files: Sequence[str]) -> HubConfig:
+    """Return a config that the README describes by patterns of file names, or by a folder."""
     folder, described = str(entry.get("data_dir") or "").strip("./"), entry.get("data_files")
     inside = [name for name in files if not folder or name.startswith(f"{folder}/")]
-    parts = by_name(inside) if described is None else {}
+    splits = group_by_split(inside) if described is None else {}
     for one in described if isinstance(described, list) else [described]:
-        split, patterns = (one.get("split", "train"), one.get("path")) if isinstance(one, Mapping) else ("train", one)
-        part = PART_OF_WORD.get(str(split).lower())
-        if part and (matching := matches(inside, patterns, folder)):
-            parts[part] = tuple(sorted({*parts.get(part, ()), *matching}))
-    return Configuration(str(entry["config_name"]), parts, entry.get("default") is True)
+        name, patterns = (one.get("split", "train"), one.get("path")) if isinstance(one, Mapping) else ("train", one)
+        split = SPLIT_OF_WORD.get(str(name).lower())
+        if split and (matching := _matches(inside, patterns, folder)):
+            splits[split] = tuple(sorted({*splits.get(split, ()), *matching}))
+    return HubConfig(str(entry["config_name"]), splits, entry.get("default") is True)
 
 
-def matches(files: Sequence[str], patterns: Any, folder: str) -> list[str]:
-    """The files that fit one of the patterns, or the pattern, which are relative to the folder."""
+def _matches(files: Sequence[str], patterns: object, folder: str) -> list[str]:
+    """Return the files that match a pattern, or one of several; patterns are relative to the folder."""
     found: list[str] = []
     for pattern in patterns if isinstance(patterns, list) else [patterns] if patterns else []:
         whole = f"{folder}/{pattern}" if folder else str(pattern).removeprefix("./")
@@ -79,90 +156,19 @@ def matches(files: Sequence[str], patterns: Any, folder: str) -> list[str]:
     return found
 
 
-def by_name(files: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Files by the part that their names tell; where no name tells one, all are for training."""
-    parts: dict[str, list[str]] = {}
-    for name in files:
-        parts.setdefault(part_of(name) or "", []).append(name)
-    unnamed = parts.pop("", [])
-    if not parts and unnamed:
-        parts = {"train": unnamed}
-    return {part: tuple(members) for part, members in parts.items()}
-
-
-def part_of(name: str) -> str | None:
-    """The part that a file's name tells, by its own name before its folders', or None.
-
-    Of an image only the outermost folder counts, as those below are its class and its own.
-
-    >>> part_of("data/train-00000-of-00002.parquet"), part_of("cats/test/0000.parquet"), part_of("all/1.parquet")
-    ('train', 'test', None)
-    >>> part_of("data/validation/train/test-1.png"), part_of("train/1.png")
-    ('validation', 'train')
-    """
-    folders = folders_of(name)
-    if is_image(name):
-        return PART_OF_WORD.get(folders[0].lower()) if folders else None
-    words = re.split(r"[^a-z]+", PurePosixPath(name).stem.lower())
-    tellers = [*words, *(folder.lower() for folder in reversed(folders))]
-    return next((PART_OF_WORD[word] for word in tellers if word in PART_OF_WORD), None)
-
-
-def group_of(name: str) -> str:
-    """The configuration that a file's folders name, without those that only say "data" or tell the part.
-
-    >>> group_of("data/train-0.parquet"), group_of("large/train/0.parquet"), group_of("train/cat/1.png")
-    ('default', 'large', 'default')
-    """
-    folders = [] if is_image(name) else folders_of(name)
-    return "/".join(folder for folder in folders if folder.lower() not in PART_OF_WORD) or DEFAULT
-
-
-def class_of(name: str) -> str | None:
-    """The class of an image: the folder below its part's, or below "data"; None where it lies in none.
-
-    >>> [class_of(name) for name in ("train/cat/1.png", "data/test/dog/more/1.png", "fox/1.png", "train/1.png")]
-    ['cat', 'dog', 'fox', None]
-    """
-    folders = folders_of(name)
-    if folders and folders[0].lower() in PART_OF_WORD:
-        folders = folders[1:]
-    return folders[0] if folders else None
-
-
-def folders_of(name: str) -> list[str]:
-    """The folders that a file lies in, from the outermost, without a first "data"."""
+def _folders_of(name: str) -> list[str]:
+    """Return the folders of a file, from the outermost, without a first "data"."""
     folders = name.split("/")[:-1]
     return folders[1:] if folders[:1] == ["data"] else folders
 
 
-def named_classes(card: Mapping[str, Any], configuration: str, column: str) -> tuple[str, ...]:
-    """The class names of a column by the README's `dataset_info`; none where it states none.
-
-    Its entries are one a configuration; names are listed, or keyed by their numbers.
-    """
-    infos = entries(card.get("dataset_info"))
-    own = [info for info in infos if info.get("config_name", configuration) == configuration]
-    features = [one for info in own for one in entries(info.get("features")) if one.get("name") == column]
-    for feature in features:
-        kind = feature.get("dtype")
-        label = kind.get("class_label") if isinstance(kind, Mapping) else None
-        names = label.get("names") if isinstance(label, Mapping) else None
-        if names:
-            return tuple(str(name) for name in (in_order(names) if isinstance(names, Mapping) else names))
-    return ()
+def _in_order(names: object) -> list[object]:
+    """Return names as a list; those keyed by their numbers, which may be strings, in the order of the numbers."""
+    if isinstance(names, Mapping):
+        return [names[number] for number in sorted(names, key=int)]
+    return list(names) if isinstance(names, list | tuple) else [names]
 
 
-def in_order(names: Mapping[Any, Any]) -> list[Any]:
-    """Names keyed by their numbers, which may be written as words, in the order of the numbers."""
-    return [names[number] for number in sorted(names, key=int)]
-
-
-def entries(value: Any) -> list[Mapping[str, Any]]:
-    """A list of mappings in a README's metadata, which may also be a single one, or none."""
+def _entries(value: object) -> list[Metadata]:
+    """Return a list of mappings in a README's metadata, which may also be a single one, or absent."""
     return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Mapping)]
-
-
-def is_image(name: str) -> bool:
-    """Whether a file's name says that it is an image."""
-    return PurePosixPath(name).suffix.lower() in SUFFIXES

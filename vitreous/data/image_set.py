@@ -1,4 +1,4 @@
-"""The one record in which labeled images travel: pixels, labels, class names and, if known, the objects' places."""
+"""Labeled images in memory: pixels, labels, class names and, if known, the objects' boxes and masks."""
 
 import hashlib
 from dataclasses import dataclass, fields, replace
@@ -8,16 +8,19 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageSet:
-    """Labeled images of one size, in memory.
+    """Labeled images of one size.
 
     Attributes:
         images_u8: uint8 (count, channels, height, width), values 0 to 255.
         labels: int64 (count,), indexes into `class_names`.
         class_names: one name a class, in the order of the labels.
-        boxes: int64 (count, 4), each object's top, left, bottom, right in pixels, half-open; None where unknown.
-        masks: bool (count, height, width), true on the object; None where unknown.
+        boxes: int64 (count, 4), each object's top, left, bottom, right in pixels, half-open; None if unknown.
+        masks: bool (count, height, width), true on the object; None if unknown.
+
+    >>> ImageSet(torch.zeros(5, 3, 8, 12, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64), ("cat", "dog"))
+    ImageSet(5 images of 3 × 8 × 12, 2 classes)
     """
 
     images_u8: Tensor
@@ -41,21 +44,27 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        shape = " × ".join(map(str, self.images_u8.shape[1:]))
+        return f"ImageSet({len(self):,} images of {shape}, {len(self.class_names):,} classes)"
+
     def select(self, indexes: Tensor | np.ndarray | list[int]) -> "ImageSet":
-        """The images at `indexes` (integers), in that order, with their labels, boxes and masks."""
-        chosen = torch.as_tensor(indexes, dtype=torch.int64)
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value[chosen] for name, value in tensors.items() if isinstance(value, Tensor)})
+        """Return the images at `indexes` (integers), in that order, with their labels, boxes and masks."""
+        index = torch.as_tensor(indexes, dtype=torch.int64)
+        return replace(self, **{name: value[index] for name, value in self._tensors().items()})
 
     def to(self, device: torch.device) -> "ImageSet":
-        """The same images in the memory of `device`."""
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)})
+        """Return the same images in the memory of `device`."""
+        return replace(self, **{name: value.to(device) for name, value in self._tensors().items()})
 
     def fingerprint(self) -> str:
-        """The SHA-256, in hex, of sizes, pixels, labels and class names: equal for equal data on every machine."""
+        """Return the SHA-256, in hex, of shape, pixels, labels and class names: equal data have it on any machine."""
         digest = hashlib.sha256(repr((tuple(self.images_u8.shape), self.class_names)).encode())
         for tensor in (self.images_u8, self.labels):
             if tensor.numel():  # a memoryview of nothing can't be cast
                 digest.update(memoryview(tensor.cpu().contiguous().numpy()).cast("B"))
         return digest.hexdigest()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}

@@ -1,189 +1,163 @@
-"""Parquet files in the Hugging Face layout: images as encoded bytes, labels as numbers, class names in the metadata.
+"""Read Parquet files as the Hugging Face hub has them: images as encoded bytes, labels as integers.
 
-A part consists of the files in the folder whose names begin with it: train-00000-of-00004.parquet, test-....
+The class names are in the metadata of the files' schema, as the `datasets` library writes them.
 """
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vitreous.data.decode_cache import decode_cached
 from vitreous.data.decoding import EncodedImages
-from vitreous.data.image_set import ImageSet
-from vitreous.data.read_options import ReadOptions
 from vitreous.errors import InputError
 
-PREFIXES = {"train": "train", "validation": "val", "test": "test"}
-IMAGE_NAMES = ("img", "image")
-MOST_CLASSES = 100_000  # without names for them; more must be some other number
-LABEL_NAMES = ("label", "fine_label", "labels")
+IMAGE_COLUMNS = ("img", "image")
+LABEL_COLUMNS = ("label", "fine_label", "labels")
+"""The usual names, the most usual first."""
+MAX_UNNAMED_CLASSES = 100_000
+"""A column of larger numbers holds no class numbers."""
 
 
-def load_parquet(
-    folder: Path, part: str, size_hw: tuple[int, int] | None = None, reading: ReadOptions | None = None
-) -> ImageSet:
-    """The "train", "validation" or "test" images of `folder`, in RGB and in the order of the files.
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a schema that may hold images or labels.
 
-    Images are brought to `size_hw`; without it all must be of one size. They are decoded once, into the cache folder.
+    Attributes:
+        images: the columns that are declared to be images, or else all columns of bytes.
+        labels: the integer columns that have class names, or else all integer columns.
+        class_names: by label column; empty where the schema has no class names.
+        description: all columns with their types, for messages.
+    """
+
+    images: list[str]
+    labels: list[str]
+    class_names: dict[str, tuple[str, ...]]
+    description: str
+
+
+def read_schema(file: Path) -> pa.Schema:
+    """Read the columns and metadata of a Parquet file.
 
     Raises:
-        InputError: the folder has no such files, or they lack a column of images or labels, or can't be decoded.
+        InputError: it can't be read.
     """
-    files = found_files(folder, part)
-    identity = ("parquet", str(folder.resolve()), part)
-    return decode_cached(
-        identity, files_state(folder), lambda: read_files(files), size_hw, (reading or ReadOptions()).for_split(part)
-    )
+    try:
+        return pq.read_schema(file)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(file, error) from error
 
 
-def encoded_parquet(part: str, folder: Path) -> EncodedImages:
-    """The images of a part as they are stored.
+def find_columns(schema: pa.Schema, card_class_names: dict[str, tuple[str, ...]]) -> Columns:
+    """Find the columns of images and of labels; what the metadata declare goes before what the types allow.
+
+    Args:
+        schema: of one of the files.
+        card_class_names: the class names that the repository's README states, by column.
+    """
+    features = _features(schema)
+    images = [field.name for field in schema if _holds_bytes(field.type)]
+    labels = [field.name for field in schema if pa.types.is_integer(field.type)]
+    names = {label: _class_names(features.get(label)) or card_class_names.get(label, ()) for label in labels}
+    declared = [name for name in images if _feature_type(features.get(name)) == "Image"]
+    named = [label for label in labels if names[label]]
+    columns = ", ".join(f"{field.name} ({_short_type(field.type)})" for field in schema)
+    return Columns(declared or images, named or labels, names, columns)
+
+
+def read_rows(files: Sequence[Path], image: str, label: str, class_names: tuple[str, ...]) -> EncodedImages:
+    """Read two columns of some files: the encoded images and their labels, in the order of the files.
+
+    A row without an image is an image that can't be read.
 
     Raises:
-        InputError: the folder has no such files, or they lack a column of images or labels.
+        InputError: a file can't be read or lacks a column, or a label is missing or has no class name.
     """
-    return read_files(found_files(folder, part))
-
-
-def parquet_parts(folder: Path) -> list[str]:
-    """The parts that `folder` holds Parquet files of."""
-    return [part for part in PREFIXES if has_parquet(folder, part)]
-
-
-def has_parquet(folder: Path, part: str) -> bool:
-    """Whether `folder` holds Parquet files of `part`."""
-    return bool(files_of_part(folder, part))
-
-
-def found_files(folder: Path, part: str) -> list[Path]:
-    """The Parquet files of a part, by name.
-
-    Raises:
-        InputError: there are none.
-    """
-    files = files_of_part(folder, part)
-    if not files:
-        raise InputError(
-            f"{folder} has no {PREFIXES[part]}*.parquet: give a folder with train*.parquet and test*.parquet"
-        )
-    return files
-
-
-def files_of_part(folder: Path, part: str) -> list[Path]:
-    """The Parquet files of a part, by name."""
-    return sorted(path for path in folder.glob("*.parquet") if path.name.lower().startswith(PREFIXES[part]))
-
-
-def read_files(files: list[Path]) -> EncodedImages:
-    """The encoded images in the given files, which hold the same columns."""
-    schema = read_schema(files[0])
-    image_name, label_name = image_column(schema, files[0]), label_column(schema, files[0])
-    class_names = class_names_of(schema, label_name) or numbered_classes(
-        sorted(files[0].parent.glob("*.parquet")), label_name
-    )
-    return read_rows(files, image_name, label_name, class_names)
-
-
-def read_rows(files: list[Path], image_name: str, label_name: str, class_names: tuple[str, ...]) -> EncodedImages:
-    """The encoded images in two columns of the given files; where one is missing, reading it says so."""
-    tables = [read_columns(file, [image_name, label_name]) for file in files]
-    encoded = [data for table in tables for data in encoded_images(table[image_name])]
-    labels = [label for table in tables for label in table[label_name].to_pylist()]
-    places = [(file, row) for file, table in zip(files, tables, strict=True) for row in range(len(table))]
-    unusable = sum(label is None or label < 0 for label in labels)
-    if unusable or not labels:
-        raise InputError(f"{files[0]}: {unusable} of {len(labels)} rows lack a label: mend or remove them")
+    tables = [_read_columns(file, [image, label]) for file in files]
+    encoded = [data for table in tables for data in _encoded_images(table[image])]
+    labels = [number for table in tables for number in table[label].to_pylist()]
+    rows = [(file, row) for file, table in zip(files, tables, strict=True) for row in range(len(table))]
+    unlabeled = sum(number is None or number < 0 for number in labels)
+    if unlabeled or not labels:
+        raise InputError(f"{files[0]}: {unlabeled} of {len(labels)} rows lack a label: repair or remove them")
     if max(labels) >= len(class_names):
-        raise InputError(f"{files[0]} has {len(class_names)} class names but a label {max(labels)}: mend its metadata")
+        raise InputError(
+            f"{files[0]} has {len(class_names)} class names but a label {max(labels)}: repair its metadata"
+        )
 
     def read(index: int) -> tuple[str, bytes]:
-        file, row = places[index]
+        file, row = rows[index]
         if not encoded[index]:
-            raise InputError(f"{file}: row {row} holds no image: mend or remove it")
+            raise InputError(f"{file}: row {row} holds no image: repair or remove it")
         return f"{file}: row {row}", encoded[index]
 
     return EncodedImages(read, labels, class_names)
 
 
-def read_schema(file: Path) -> pa.Schema:
-    """The columns and metadata of a Parquet file."""
-    try:
-        return pq.read_schema(file)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"can't read {file} as Parquet: replace it ({one_line(error)})") from error
+def int_labels(files: Sequence[Path], label: str) -> tuple[str, ...]:
+    """Return "0", "1", ... up to the largest label in any file, as class names. Give the files of all splits.
+
+    Raises:
+        InputError: a file can't be read, or the numbers are too large for classes.
+    """
+    tables = (_read_columns(file, [label]) for file in files)
+    largest = max((number or 0 for table in tables for number in table[label].to_pylist()), default=0)
+    if largest >= MAX_UNNAMED_CLASSES:
+        raise InputError(
+            f"{files[0].parent}: the column {label} reaches {largest}, it holds no class numbers: rename it"
+        )
+    return tuple(str(number) for number in range(largest + 1))
 
 
-def read_columns(file: Path, names: list[str]) -> pa.Table:
-    """The named columns of a Parquet file, all of which it must have."""
+def _read_columns(file: Path, names: list[str]) -> pa.Table:
+    """Read the named columns of a Parquet file, all of which it must have."""
     if missing := set(names) - set(read_schema(file).names):
-        raise InputError(f"{file} lacks the column {', '.join(sorted(missing))} that others have: mend or remove it")
+        raise InputError(f"{file} lacks the column {', '.join(sorted(missing))} that others have: repair or remove it")
     try:
         return pq.read_table(file, columns=names, partitioning=None)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"can't read {file} as Parquet: replace it ({one_line(error)})") from error
+        raise _unreadable(file, error) from error
 
 
-def encoded_images(column: pa.ChunkedArray) -> list[bytes]:
-    """The encoded bytes of each image, empty where missing, from a column of bytes or of structs that hold them."""
+def _encoded_images(column: pa.ChunkedArray) -> list[bytes]:
+    """Return the bytes of each image, empty where missing, from a column of bytes or of structs that hold them."""
     if not pa.types.is_struct(column.type):
         return [data or b"" for data in column.to_pylist()]
     index = column.type.get_field_index("bytes")
     return [data or b"" for chunk in column.chunks for data in chunk.flatten()[index].to_pylist()]
 
 
-def image_column(schema: pa.Schema, file: Path) -> str:
-    """The column whose type can hold encoded images; among several the one with the usual name."""
-    return chosen([field.name for field in schema if holds_bytes(field.type)], IMAGE_NAMES, "images", schema, file)
-
-
-def label_column(schema: pa.Schema, file: Path) -> str:
-    """The column of whole numbers; among several the one with the usual name."""
-    names = [field.name for field in schema if pa.types.is_integer(field.type)]
-    return chosen(names, LABEL_NAMES, "labels", schema, file)
-
-
-def chosen(names: list[str], usual: tuple[str, ...], kind: str, schema: pa.Schema, file: Path) -> str:
-    """The only name, or the first usual one among several."""
-    candidates = names if len(names) == 1 else [name for name in usual if name in names]
-    if not candidates:
-        raise InputError(f"{file} has no clear column of {kind} among {', '.join(schema.names)}: call it {usual[0]}")
-    return candidates[0]
-
-
-def holds_bytes(kind: pa.DataType) -> bool:
-    """Whether a column of this type can hold encoded images: bytes, or a struct with a field of that name."""
+def _holds_bytes(kind: pa.DataType) -> bool:
+    """Whether a column of this type can hold encoded images: bytes, or a struct with a field "bytes"."""
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def class_names_of(schema: pa.Schema, label_name: str) -> tuple[str, ...]:
-    """The class names in the schema's Hugging Face metadata (a ClassLabel feature); none where it states none."""
+def _features(schema: pa.Schema) -> dict[str, object]:
+    """Return the features that the Hugging Face metadata of a schema declare, by column; none without metadata."""
     try:
-        return tuple(json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label_name]["names"])
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (LookupError, TypeError, ValueError):
-        return ()
+        return {}
+    return features if isinstance(features, dict) else {}
 
 
-def numbered_classes(files: list[Path], label_name: str) -> tuple[str, ...]:
-    """The numbers from 0 to the largest label in any of the files: give those of all parts, they have one numbering."""
-    tables = (read_columns(file, [label_name]) for file in files)
-    largest = max((label or 0 for table in tables for label in table[label_name].to_pylist()), default=0)
-    if largest >= MOST_CLASSES:
-        raise InputError(
-            f"{files[0].parent}: the column {label_name} reaches {largest}, it holds no class numbers: rename it"
-        )
-    return tuple(str(number) for number in range(largest + 1))
+def _feature_type(feature: object) -> object:
+    return feature.get("_type") if isinstance(feature, dict) else None
 
 
-def files_state(folder: Path) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of the Parquet files, others whenever one is replaced."""
-    stats = {file.name: file.stat() for file in sorted(folder.glob("*.parquet"))}
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()]
+def _class_names(feature: object) -> tuple[str, ...]:
+    """Return the class names of a ClassLabel feature; none if it has none."""
+    names = feature.get("names") if isinstance(feature, dict) else None
+    return tuple(names) if isinstance(names, list) else ()
 
 
-def one_line(error: Exception) -> str:
-    """An error's words on one line."""
-    return " ".join(str(error).split())
+def _short_type(kind: pa.DataType) -> str:
+    return "struct" if pa.types.is_struct(kind) else "list" if pa.types.is_nested(kind) else str(kind)
+
+
+def _unreadable(file: Path, error: Exception) -> InputError:
+    return InputError(f"can't read {file} as Parquet: replace it ({' '.join(str(error).split())})")

@@ -1,16 +1,16 @@
-"""How encoded images become a tensor: made to which shape, and what becomes of those that can't be read."""
+"""How encoded images are read: how they are resized, and what happens to unreadable ones."""
 
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from vitreous.errors import InputError
-from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.imaging.preprocessing import FixedSizeMode, Preprocessing
 
-FixedSizeMode = Literal["squash", "crop"]
-NAMED = 3  # of the images that can't be read, how many the error names
-LISTED = 20  # and how many are listed where they are skipped
+MAX_IN_ERROR = 3
+"""Unreadable images that an error names."""
+MAX_IN_NOTES = 20
+"""Unreadable images that are listed when they are skipped."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class ReadOptions:
     """How images are read.
 
     Attributes:
-        resize: how an image is brought to the size asked for: "squash" squashes all of it, "crop" fits the shorter
-            side and cuts out the center. As in `Preprocessing`.
-        skip_unreadable: leave out images that can't be read, and list them, in place of refusing.
-        note: told what happens, a line at a time; standard error by default.
-        part: of the data set, as messages name it: "training"; empty for images that are all there are.
+        resize_mode: "squash" resizes the whole image to the size wanted, whatever its shape. "crop" resizes the shorter
+            side and crops the center. As in `Preprocessing`.
+        skip_unreadable: leave out images that can't be read, and list them, instead of refusing the data set.
+        on_note: called with each line that the user should read; by default it goes to standard error.
+        split: the split's name in messages, such as "training"; empty if there are no others.
     """
 
     resize_mode: FixedSizeMode = "squash"
@@ -30,36 +30,40 @@ class ReadOptions:
     on_note: Callable[[str], object] = lambda text: sys.stderr.write(f"{text}\n")
     split: str = ""
 
-    def for_split(self, part: str) -> "ReadOptions":
-        """The same for a part of a data set: "train", "validation" or "test"."""
-        return replace(self, split="training" if part == "train" else part)
+    def for_split(self, split: str) -> "ReadOptions":
+        """Return the same options for a split of a data set: "train", "validation" or "test"."""
+        return replace(self, split="training" if split == "train" else split)
 
     def check_unreadable(self, unreadable: Sequence[str], count: int) -> None:
-        """Refuse or list the images, of `count`, that can't be read; a line each.
+        """Refuse the unreadable images of a split, or list them.
+
+        Args:
+            unreadable: a line on each image that can't be read.
+            count: the number of all images.
 
         Raises:
-            InputError: there are some and they are not to be skipped, or there are no others.
+            InputError: there are unreadable images and they are not to be skipped, or there are no others.
         """
         if not unreadable:
             return
         images = f"{count} {self.split} images" if self.split else f"{count} images"
         if not self.skip_unreadable or len(unreadable) == count:
-            remedy = "mend or remove them (`vitreous data` names all), or leave them out by --skip-unreadable"
-            remedy = remedy if len(unreadable) < count else "there is nothing to learn from"
-            raise InputError(f"{len(unreadable)} of {images} can't be used: {listed(unreadable, NAMED)}: {remedy}")
+            remedy = "repair or remove them (`vitreous data` lists all), or skip them with --skip-unreadable"
+            remedy = remedy if len(unreadable) < count else "there are no others"
+            raise InputError(f"{len(unreadable)} of {images} can't be used: {_first(unreadable)}: {remedy}")
         self.on_note(f"{len(unreadable)} of {images} can't be read and are skipped:")
-        for line in unreadable[:LISTED]:
+        for line in unreadable[:MAX_IN_NOTES]:
             self.on_note(f"  {line}")
-        if len(unreadable) > LISTED:
-            self.on_note(f"  and {len(unreadable) - LISTED} more")
+        if len(unreadable) > MAX_IN_NOTES:
+            self.on_note(f"  and {len(unreadable) - MAX_IN_NOTES} more")
 
 
 def read_options_for(preprocessing: Preprocessing, *, skip_unreadable: bool = False) -> ReadOptions:
-    """How images of one size are read for a model; "aspect", which gives many sizes, becomes "squash"."""
+    """Return how images of one size are read for a model: cropped if it crops, otherwise squashed."""
     return ReadOptions("crop" if preprocessing.resize_mode == "crop" else "squash", skip_unreadable)
 
 
-def listed(lines: Sequence[str], most: int) -> str:
-    """The first lines on one, and how many more there are."""
-    more = f"; and {len(lines) - most} more" if len(lines) > most else ""
-    return f"{'; '.join(lines[:most])}{more}"
+def _first(lines: Sequence[str]) -> str:
+    """Return the first lines as one, and how many more there are."""
+    more = f"; and {len(lines) - MAX_IN_ERROR} more" if len(lines) > MAX_IN_ERROR else ""
+    return f"{'; '.join(lines[:MAX_IN_ERROR])}{more}"

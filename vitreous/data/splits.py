@@ -1,4 +1,4 @@
-"""Which image belongs to which split: decided once, the same on every machine, whatever seed a run has."""
+"""Divide images into splits: the same on every machine, whatever the seed of a run."""
 
 import hashlib
 
@@ -7,18 +7,19 @@ import numpy as np
 from vitreous.errors import InputError
 
 SPLITS = ("train", "validation", "test", "train+validation")
-TEST_SHARE = 0.15  # of a folder of images that brings no test folder of its own
+TEST_FRACTION = 0.15
+"""Of the images in a folder that has no test folder."""
 VALIDATION_SEED = 20_240_229
 
 
 def hold_out(count: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Divide the indexes of `count` training images into those to train on and those to validate on, both ascending.
+    """Divide the indexes of `count` images into those to train on and those to validate on, both ascending.
 
-    A fraction above 0 holds out at least one image. The shuffle is drawn from PCG64's raw output, which numpy keeps
-    the same in every version, as it does not promise for `Generator.permutation` (NEP 19).
+    A fraction above 0 holds out at least one image. The order is drawn from PCG64's raw output, which numpy keeps the
+    same in every version, as it does not promise for `Generator.permutation` (NEP 19).
 
     Raises:
-        InputError: the fraction lies outside 0 to 1 or leaves nothing to train on.
+        InputError: the fraction is outside 0 to 1, or leaves nothing to train on.
     """
     if not 0 <= fraction < 1:
         raise InputError(f"validation_fraction {fraction} must be at least 0 and less than 1")
@@ -30,6 +31,6 @@ def hold_out(count: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_test_split(content: bytes) -> bool:
-    """Whether a file with this content is for testing: so it stays when files are added, renamed or copied."""
+    """Whether a file with this content is in the test split; other files have no influence, nor has its name."""
     first = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
-    return first / 2**64 < TEST_SHARE
+    return first / 2**64 < TEST_FRACTION

@@ -1,4 +1,4 @@
-"""Images with the statistics of natural ones, for whoever has to know how far a model's numbers reach."""
+"""Images with the statistics of natural ones, for measurements that need images but no data set."""
 
 import numpy as np
 
@@ -10,10 +10,10 @@ SEED = 0
 
 
 def natural_textures(size_hw: tuple[int, int]) -> list[np.ndarray]:
-    """Nine images, uint8 (height, width, 3), always the same for a size: dead leaves, pink noise, and plain black.
+    """Return nine images, uint8 (height, width, 3): dead leaves, pink noise, and black. They depend on the size alone.
 
     Raises:
-        InputError: the size is none.
+        InputError: a side has no pixels.
     """
     if min(size_hw) < 1:
         raise InputError(f"can't draw images of {size_hw[0]} × {size_hw[1]} pixels")
@@ -24,10 +24,10 @@ def natural_textures(size_hw: tuple[int, int]) -> list[np.ndarray]:
 
 
 def dead_leaves(size_hw: tuple[int, int], random: np.random.Generator) -> np.ndarray:
-    """Discs of any color that hide one another, as objects do: uint8 (height, width, 3).
+    """Draw discs of random colors that occlude one another, as objects do: uint8 (height, width, 3).
 
-    Their radii r are as frequent as r⁻³ (Lee, Mumford and Huang 2001, "Occlusion Models for Natural Images"), from a
-    75th of the larger side to half of it.
+    The density of their radii r is proportional to r⁻³ (Lee, Mumford and Huang 2001, "Occlusion Models for
+    Natural Images"), from a 75th of the larger side to half of it.
     """
     image, side = np.zeros((*size_hw, 3), np.uint8), max(size_hw)
     radii = np.minimum(side / 75 / np.sqrt(1 - random.random(DISCS)), side / 2)
@@ -35,14 +35,14 @@ def dead_leaves(size_hw: tuple[int, int], random: np.random.Generator) -> np.nda
     colors = random.integers(0, 256, (DISCS, 3))
     for radius, (y, x), color in zip(radii, centers, colors, strict=True):
         top, left = max(0, int(y - radius)), max(0, int(x - radius))
-        part = image[top : int(y + radius) + 2, left : int(x + radius) + 2]
-        rows, columns = (np.arange(length) for length in part.shape[:2])
-        part[(rows[:, None] + top - y) ** 2 + (columns + left - x) ** 2 < radius**2] = color
+        area = image[top : int(y + radius) + 2, left : int(x + radius) + 2]
+        rows, columns = (np.arange(length) for length in area.shape[:2])
+        area[(rows[:, None] + top - y) ** 2 + (columns + left - x) ** 2 < radius**2] = color
     return image
 
 
 def pink_noise(size_hw: tuple[int, int], random: np.random.Generator) -> np.ndarray:
-    """Noise whose amplitude falls with the frequency, as that of photos does (Field 1987): uint8 (height, width, 3)."""
+    """Draw noise whose amplitude is inverse to the frequency, as in photos (Field 1987): uint8 (height, width, 3)."""
     rows, columns = (np.fft.fftfreq(side) for side in size_hw)
     frequency = np.hypot(rows[:, None], columns)
     frequency[0, 0] = np.inf

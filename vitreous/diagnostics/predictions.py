@@ -1,4 +1,4 @@
-"""What a model says of labeled images, for the statistics of `evaluation`."""
+"""Predictions of a model for a set of labeled images, as the statistics of `vitreous.evaluation` take them."""
 
 from collections.abc import Callable
 
@@ -13,28 +13,33 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.runtime import autocast
 
 ImageTransform = Callable[[Tensor, int], Tensor]
-"""Other images in the place of some, uint8 (count, channels, height, width), given the place of the first one."""
+"""Maps images, uint8 (count, channels, height, width), and the index of the first of them in the whole set to as many
+transformed images."""
 
 
 @torch.no_grad()
 def predict_all(
-    classifier: ImageClassifier,
-    images: ImageSet,
-    precision: str = "fp32",
-    change: ImageTransform = lambda images_u8, first: images_u8,
+    classifier: ImageClassifier, images: ImageSet, precision: str = "fp32", transform: ImageTransform | None = None
 ) -> Predictions:
-    """The answers of a model for images already at its size, changed on the way if `change` is given.
+    """Predict a set of images in batches.
+
+    Args:
+        classifier: the model.
+        images: images at the model's input size.
+        precision: "fp32" or "bf16".
+        transform: applied to each batch before normalization.
 
     Raises:
-        InputError: the model answers with numbers that aren't finite.
+        InputError: the logits are not finite.
     """
     normalize, logits = Normalize(classifier.preprocessing.mean, classifier.preprocessing.std), []
-    step = inference_batch_size(images)
-    for first in range(0, len(images), step):
-        shown = change(images.images_u8[first : first + step], first).to(classifier.device)
+    batch_size = inference_batch_size(images)
+    for start in range(0, len(images), batch_size):
+        batch = images.images_u8[start : start + batch_size]
+        batch = (batch if transform is None else transform(batch, start)).to(classifier.device)
         with autocast(classifier.device, precision):
-            logits.append(classifier.model(normalize(shown)).float())
-    answered = torch.cat(logits)
-    if not answered.isfinite().all():
-        raise InputError(f"the model answers with numbers that aren't finite (in {precision}): its weights are broken")
-    return to_predictions(answered, images.labels)
+            logits.append(classifier.model(normalize(batch)).float())
+    found = torch.cat(logits)
+    if not found.isfinite().all():
+        raise InputError(f"the model's logits are not finite (in {precision}): its weights are damaged")
+    return to_predictions(found, images.labels)

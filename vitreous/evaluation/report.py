@@ -107,9 +107,7 @@ def to_predictions(logits: Tensor, labels: Tensor) -> Predictions:
     return Predictions(logits.detach().double().cpu().numpy(), labels.cpu().numpy())
 
 
-def evaluate_predictions(
-    predictions: Predictions, class_names: tuple[str, ...], seed: int = 0
-) -> ClassificationReport:
+def evaluate_predictions(predictions: Predictions, class_names: tuple[str, ...], seed: int = 0) -> ClassificationReport:
     """Compute the report on predictions; `seed` is that of the bootstrap."""
     logits, labels = torch.from_numpy(predictions.logits), torch.from_numpy(predictions.labels)
     plain = compute_metrics(logits, labels, class_names)

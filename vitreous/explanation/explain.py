@@ -1,4 +1,4 @@
-"""From images to explanations: the way that all methods share."""
+"""Explain images: the path from images in their own pixels to explanations, which all methods share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,253 +7,235 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitreous.callbacks import Callback, Progress
 from vitreous.errors import InputError
+from vitreous.explanation.attribute import run_method
 from vitreous.explanation.method import AttributeFunction, Maps, Method
 from vitreous.explanation.options import MethodOptions, patches_in_query
-from vitreous.explanation.regions import PixelRegion, parse_region
+from vitreous.explanation.regions import PixelRegion, Region, locate_query
 from vitreous.explanation.registry import find_method
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.streaming.attention_products import row_times_attention
 from vitreous.explanation.streaming.light_trace import LightTrace
 from vitreous.explanation.streaming.tokens import to_grid
-from vitreous.explanation.targets import (
-    ClassDifferenceTarget,
-    ClassTarget,
-    DirectionTarget,
-    FeatureNormTarget,
-    PredictedClassTarget,
-    RegionTarget,
-    Target,
-    suggest_class_difference,
-)
-from vitreous.explanation.text_targets import text_target
+from vitreous.explanation.target_parsing import find_target, target_for_image
+from vitreous.explanation.targets import ClassTarget, DirectionTarget, RegionTarget, Target
 from vitreous.imaging.geometry import Geometry
 from vitreous.imaging.reading import as_image_u8
-from vitreous.model.classifier import ImageClassifier, ImageInput
+from vitreous.model.classifier import ImageClassifier, ImageInput, Prediction
 
-Asked = tuple[float, float] | tuple[float, float, float, float]
-"""A place (down, across), or a box (top, left, bottom, right), in source pixels."""
-BATCH_PIXELS = 16 * 224 * 224
-"""Pixels in one pass of the model, whose trace, or graph for gradients, is kept until they are explained."""
+MAX_BATCH_PIXELS = 16 * 224 * 224
+"""Pixels in one forward pass; its trace, or its autograd graph, stays in memory until the maps are computed."""
 
 
 @dataclass(frozen=True)
-class _Question:
-    """What is asked of each of several images."""
+class ExplainTask:
+    """What to compute for each image, with all names resolved."""
 
     method_name: str
     method: Method
-    settings: MethodOptions
+    options: MethodOptions
+    """Without `query`, which depends on the image."""
+    target: Target | PixelRegion
+    query: Region | None
+    """A point (x, y) or a box (x0, y0, x1, y1) in pixels of the image."""
+    target_given: bool
+    """Whether the user named a target."""
+
+
+@dataclass(frozen=True)
+class _Input:
+    """An image, and what the model gets of it."""
+
+    image_u8: np.ndarray
+    pixels: Tensor
+    """(channels, height, width), normalized."""
+    geometry: Geometry
     target: Target
+    options: MethodOptions
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """Images of one group can be explained in one batch."""
+        region = self.target if isinstance(self.target, RegionTarget) else None
+        return tuple(self.pixels.shape), self.options.query, region
+
+
+def resolve_task(
+    classifier: ImageClassifier,
+    method: str,
+    options: MethodOptions | None = None,
+    target: str | int | Target | PixelRegion | None = None,
+    query: Region | None = None,
+) -> ExplainTask:
+    """Look up the method and the target, and check the options.
+
+    Raises:
+        InputError: there is no such method, class or text tower, or the method doesn't use one of the options.
+    """
+    options = options or MethodOptions()
+    found = find_method(method, options if query is None else replace(options, query=(0, 0)))
+    return ExplainTask(method, found, options, find_target(classifier, target), query, target is not None)
 
 
 def explain_batch(
     classifier: ImageClassifier,
     images: Sequence[ImageInput],
-    method: str = "rollout",
-    settings: MethodOptions | None = None,
-    target: str | Target | None = None,
-    query_yx: Asked | None = None,
+    method: str = "attention",
+    options: MethodOptions | None = None,
+    target: str | int | Target | PixelRegion | None = None,
+    query: Region | None = None,
     *,
-    by: AttributeFunction | None = None,
+    attribute: AttributeFunction | None = None,
 ) -> list[Explanation]:
-    """Explanations of images, which may differ in size; those that the model sees at one size run as one batch.
+    """Explain images, which may differ in size.
 
     Args:
         classifier: the model.
-        images: files, Pillow images or uint8 (height, width, 3).
+        images: paths, Pillow images or uint8 arrays (height, width, 3).
         method: a name in METHODS.
-        settings: what the method is told; its own choices by default.
-        target: a class, two classes as "cat - dog" for the margin between them, "text:a photo of a cat" for an
-            image-text model, "region:x0,y0,x1,y1" in source pixels, or any Target; the predicted class by default.
-        query_yx: a place in source pixels, down and across: the patch there becomes `settings.query`; or a box (top,
-            left, bottom, right), of whose patches the mean is taken.
-        by: asked in place of the method's own function, such as one that remembers images from call to call.
+        options: options of the method.
+        target: what the maps explain, as in `find_target`.
+        query: a point (x, y) or a box (x0, y0, x1, y1) in pixels of each image. The patch there, or the mean over the
+            patches in the box, is followed instead of the readout.
+        attribute: called in place of the method's own function, for example one that shares state between calls.
 
     Raises:
-        InputError: unknown method, layer, head or class, or a setting that the method has no use for.
+        InputError: there is no such method, layer, head, class or patch; or the method doesn't use one of the options.
     """
-    settings = settings or MethodOptions()
-    if query_yx is not None:
-        settings = replace(settings, query=(0, 0))  # the method is asked now whether it has a use for one
-    chosen, wanted = find_method(method, settings), find_target(classifier, target)
-    chosen = chosen if by is None else replace(chosen, attribute=by)
-    images_u8 = [as_image_u8(image) for image in images]
-    prepared = [classifier.preprocess(image_u8) for image_u8 in images_u8]
-    queries = [None if query_yx is None else locate_query(classifier, query_yx, geometry) for _, geometry in prepared]
-    targets = [_placed(wanted, classifier, geometry) for _, geometry in prepared]
-    results: list[Explanation | None] = [None] * len(images_u8)
-    keys = [
-        (inputs.shape, query, one if isinstance(one, RegionTarget) else None)
-        for (inputs, _), query, one in zip(prepared, queries, targets, strict=True)
-    ]
-    for places in group_by_shape(keys, [inputs.shape[1] * inputs.shape[2] for inputs, _ in prepared]):
-        asked = _Question(method, chosen, settings, select_directions(targets[places[0]], places, len(images_u8)))
-        if query_yx is not None:
-            asked = replace(asked, settings=replace(settings, query=queries[places[0]]))
-        inputs = torch.stack([prepared[i][0] for i in places])
-        maps = run_method(classifier, inputs, asked)
-        told = target is not None
-        explained = _explanations(classifier, asked, maps, [(images_u8[i], prepared[i][1]) for i in places], told)
-        for i, one in zip(places, explained, strict=True):
-            results[i] = one
-    return [result for result in results if result is not None]
+    task = resolve_task(classifier, method, options, target, query)
+    if attribute is not None:
+        task = replace(task, method=replace(task.method, attribute=attribute))
+    return run_task(classifier, images, task)
 
 
-def select_directions(target: Target, places: Sequence[int], count: int) -> Target:
-    """The part of a target with a direction for each of `count` images that is about those at `places`."""
+def run_task(
+    classifier: ImageClassifier, images: Sequence[ImageInput], task: ExplainTask, callback: Callback | None = None
+) -> list[Explanation]:
+    """Explain images; those that the model receives at one size run in batches.
+
+    `callback` gets the number of explained images after each batch. If it asks to stop, the first images whose
+    explanations are complete are returned.
+
+    Raises:
+        InputError: an image can't be read, or the method can't explain this model.
+    """
+    inputs = [_prepare(classifier, image, task) for image in images]
+    results: list[Explanation | None] = [None] * len(inputs)
+    done, batches = 0, group_by_shape([one.group for one in inputs], [one.pixels[0].numel() for one in inputs])
+    for indices in batches:
+        if callback is not None and callback.should_stop():
+            break
+        chosen = [inputs[i] for i in indices]
+        options, target = chosen[0].options, _select_directions(chosen[0].target, indices, len(inputs))
+        pixels = torch.stack([one.pixels for one in chosen])
+        maps = run_method(classifier.model, pixels, task.method, target, options)
+        found = _explanations(classifier, replace(task, options=options), target, maps, chosen)
+        for i, explanation in zip(indices, found, strict=True):
+            results[i] = explanation
+        done += len(indices)
+        if callback is not None:
+            callback.on_progress(Progress(done, len(inputs), f"{task.method_name}, {done} of {len(inputs)} images"))
+    stopped = results.index(None) if None in results else len(results)
+    return [result for result in results[:stopped] if result is not None]
+
+
+def _prepare(classifier: ImageClassifier, image: ImageInput, task: ExplainTask) -> _Input:
+    image_u8 = as_image_u8(image)
+    pixels, geometry = classifier.preprocess(image_u8)
+    patch_size, options = classifier.preprocessing.patch_size, task.options
+    if task.query is not None:
+        options = replace(options, query=locate_query(task.query, geometry, patch_size))
+    return _Input(image_u8, pixels, geometry, target_for_image(task.target, geometry, patch_size), options)
+
+
+def _select_directions(target: Target, indices: Sequence[int], count: int) -> Target:
+    """Select from a target with one direction for each of `count` images those of the images at `indices`."""
     if isinstance(target, DirectionTarget) and len(target.directions) == count:
-        return replace(target, directions=target.directions[list(places)])
+        return replace(target, directions=target.directions[list(indices)])
     return target
-
-
-def run_method(classifier: ImageClassifier, inputs: Tensor, question: _Question) -> Maps:
-    """What the method finds, with gradients where it asks for them, and no trace of it left on the model."""
-    if any(part.training for part in classifier.model.modules()):
-        raise InputError("the model is in training mode, in which its answers are random: call model.vit.eval() first")
-    with torch.inference_mode(False), torch.no_grad():
-        # What was made in inference mode can't be part of a graph.
-        images = inputs.clone() if inputs.is_inference() else inputs
-        return question.method.attribute(classifier.model, images, question.target, question.settings)
-
-
-def find_target(classifier: ImageClassifier, target: str | Target | None) -> Target | PixelRegion:
-    """A target from what a user says: a class, "one class - another", "text:...", "region:x0,y0,x1,y1", or nothing.
-
-    Raises:
-        InputError: no class is called so (names the nearest), or the model can't read texts.
-    """
-    if target is None:
-        return PredictedClassTarget() if classifier.class_names else FeatureNormTarget()
-    if not isinstance(target, str):
-        return checked_target(classifier, target)
-    if target not in classifier.class_names and target.startswith("text:"):
-        return text_target(classifier, target.removeprefix("text:").strip())
-    if target not in classifier.class_names and target.startswith("region:"):
-        return parse_region(target)
-    if target not in classifier.class_names and (meant := suggest_class_difference(target, classifier.class_names)):
-        raise InputError(
-            f"there is no class '{target}': for what speaks for one rather than the other, write '{meant}'"
-        )
-    if target not in classifier.class_names and " - " in target:
-        first, second = (ClassTarget(classifier.class_index(name), name) for name in target.split(" - ", 1))
-        return ClassDifferenceTarget(first, second)
-    return ClassTarget(classifier.class_index(target), target)
-
-
-def checked_target(classifier: ImageClassifier, target: Target) -> Target:
-    """A target that was given as an object.
-
-    Raises:
-        InputError: it is none, or its class is beyond the model's.
-    """
-    if not callable(target) or not hasattr(target, "detached"):
-        raise InputError(f"{target!r} is no target: give a class by name, or a Target")
-    if isinstance(target, ClassTarget) and classifier.class_names and target.index >= len(classifier.class_names):
-        raise InputError(f"there is no class {target.index}: the model has {len(classifier.class_names)}, from 0")
-    return target
-
-
-def _placed(target: Target | PixelRegion, classifier: ImageClassifier, geometry: Geometry) -> Target:
-    """The target on one image."""
-    return target.on(geometry, classifier.preprocessing.patch_size) if isinstance(target, PixelRegion) else target
-
-
-def locate_query(
-    classifier: ImageClassifier, query_yx: Asked, geometry: Geometry
-) -> tuple[int, int] | tuple[int, int, int, int]:
-    """The patch under a place in source pixels, or the box of patches whose borders are nearest to a box.
-
-    Raises:
-        InputError: the place or box is on no part of the image that the model sees.
-    """
-    if len(query_yx) == 2:
-        return patch_at(classifier, query_yx, geometry)
-    top, left, bottom, right = query_yx
-    patches = PixelRegion(left, top, right, bottom).on(geometry, classifier.preprocessing.patch_size).patches
-    return *patches[0], patches[-1][0] + 1, patches[-1][1] + 1
-
-
-def patch_at(classifier: ImageClassifier, query_yx: tuple[float, float], geometry: Geometry) -> tuple[int, int]:
-    """The patch (row, column) under a place in source pixels.
-
-    Raises:
-        InputError: the place is not on the image, or on no part of it that the model sees.
-    """
-    patch, (top, left, bottom, right) = classifier.preprocessing.patch_size, geometry.box
-    y, x = query_yx
-    first_y, first_x, last_y, last_x = geometry.visible_box
-    if not (first_y <= y < last_y and first_x <= x < last_x):
-        raise InputError(
-            f"the place {x:g},{y:g} (x, y) is not on the part of the image that the model sees: "
-            f"x {first_x:g} to {last_x:g}, y {first_y:g} to {last_y:g}"
-        )
-    row = int((y - top) / (bottom - top) * geometry.input_size[0]) // patch
-    column = int((x - left) / (right - left) * geometry.input_size[1]) // patch
-    return row, column
 
 
 def _explanations(
-    classifier: ImageClassifier,
-    question: _Question,
-    maps: Maps,
-    sources: Sequence[tuple[np.ndarray, Geometry]],
-    told: bool,
+    classifier: ImageClassifier, task: ExplainTask, target: Target, maps: Maps, inputs: Sequence[_Input]
 ) -> list[Explanation]:
-    """One explanation an image, in its own pixels."""
-    predictions, target = classifier.postprocess(maps.logits), question.target
-    told = told and not isinstance(target, RegionTarget)  # a region's score is read from tokens, which are gone by now
-    scores = target(maps.logits).float().tolist() if told else [None] * len(sources)
-    if told and isinstance(target, ClassTarget):
-        name = classifier.class_names[target.index] if classifier.class_names else target.name
-        scores = [dict(prediction.scores)[name] for prediction in predictions]
+    """Make one explanation per image, in the image's own pixels."""
+    predictions = classifier.postprocess(maps.logits)
+    scores = _target_scores(classifier, target, maps.logits, predictions) if task.target_given else [None] * len(inputs)
+    # The score of a region is read from tokens, which are no longer in memory.
+    named = task.method.is_class_specific or (task.target_given and not isinstance(target, RegionTarget))
     results = []
-    for i, (image_u8, geometry) in enumerate(sources):
-        grid = maps.values[i].float().cpu().numpy()
-        if not np.isfinite(grid).all():
-            raise InputError(
-                f"{question.method_name} gives numbers that are not finite: look for nan in the model's weights"
-            )
-        named = target.name if told or question.method.is_class_specific else None
-        gap = None if maps.convergence_delta is None else float(maps.convergence_delta[i])
-        colors = None if maps.colors is None else maps.colors[i].float().cpu().numpy()
+    for i, one in enumerate(inputs):
+        patch_map = maps.values[i].float().cpu().numpy()
+        if not np.isfinite(patch_map).all():
+            raise InputError(f"{task.method_name} gives values that are not finite: check the model's weights for NaN")
+        delta, colors = maps.convergence_delta, maps.colors
         results.append(
             Explanation(
-                grid, geometry, image_u8, question.method_name, question.method.scale_kind, predictions[i],
-                question.settings, maps.layer, maps.head, named, scores[i], gap, colors, region_patches(question, grid),
+                patch_map=patch_map, geometry=one.geometry, image_u8=one.image_u8, method=task.method_name,
+                scale_kind=task.method.scale_kind, prediction=predictions[i], options=task.options, layer=maps.layer,
+                head=maps.head, target=target.name if named else None, score=scores[i],
+                convergence_delta=None if delta is None else float(delta[i]),
+                patch_colors=None if colors is None else colors[i].float().cpu().numpy(),
+                region=_explained_region(target, task.options, patch_map),
             )
         )  # fmt: skip
     return results
 
 
-def region_patches(question: _Question, grid: np.ndarray) -> RegionTarget | None:
-    """The patches of a target that is a region, or the one that the map starts from."""
-    if isinstance(question.target, RegionTarget) or question.settings.query is None:
-        return question.target if isinstance(question.target, RegionTarget) else None
-    return RegionTarget(patches_in_query(question.settings.query), (grid.shape[0], grid.shape[1]), "query")
+def _target_scores(
+    classifier: ImageClassifier, target: Target, logits: Tensor, predictions: Sequence[Prediction]
+) -> list[float] | list[None]:
+    """Return the probability of a class, or the score of any other target but a region, for each image."""
+    if isinstance(target, RegionTarget):
+        return [None] * len(logits)
+    if isinstance(target, ClassTarget):
+        name = classifier.class_names[target.index] if classifier.class_names else target.name
+        return [dict(prediction.scores)[name] for prediction in predictions]
+    return target(logits).float().tolist()
+
+
+def _explained_region(target: Target, options: MethodOptions, patch_map: np.ndarray) -> RegionTarget | None:
+    """Return the patches of a target that is a region, or those of the query."""
+    if isinstance(target, RegionTarget) or options.query is None:
+        return target if isinstance(target, RegionTarget) else None
+    return RegionTarget(patches_in_query(options.query), (patch_map.shape[0], patch_map.shape[1]), "query")
+
+
+@dataclass(frozen=True)
+class HeadMaps:
+    """The attention of every layer and head on one image, from one forward pass."""
+
+    heatmaps: list[list[np.ndarray]]
+    """For each layer, one map per head: float32 (height, width) in pixels of the image; 1 means uniform attention."""
+    prediction: Prediction
 
 
 @torch.no_grad()
-def all_heads(classifier: ImageClassifier, image: ImageInput) -> list[list[np.ndarray]]:
-    """Attention of each layer (outer list) and head (inner list) as heat on the image, all from one pass."""
+def all_heads(classifier: ImageClassifier, image: ImageInput) -> HeadMaps:
+    """Compute the readout's attention in every layer and head from one forward pass."""
     inputs, geometry = classifier.preprocess(image)
     trace = LightTrace()
-    classifier.model(inputs[None], trace)
+    logits = classifier.model(inputs[None], trace)
     assert trace.readout is not None
     layers = []
     for record in trace.layers:
         heads = to_grid(row_times_attention(trace.readout, record)[0], trace)
         layers.append([geometry.to_image(grid * grid.size) for grid in heads.float().cpu().numpy()])
-    return layers
+    return HeadMaps(layers, classifier.postprocess(logits)[0])
 
 
 def group_by_shape(keys: Sequence[object], pixels: Sequence[int]) -> list[list[int]]:
-    """The places of equal keys, in groups that a model takes at once."""
+    """Group the indices of equal keys into batches of at most MAX_BATCH_PIXELS pixels, but at least one image.
+
+    >>> group_by_shape(["a", "b", "a"], [100, 100, 100])
+    [[0, 2], [1]]
+    """
     groups: dict[object, list[int]] = {}
-    for place, key in enumerate(keys):
-        groups.setdefault(key, []).append(place)
+    for index, key in enumerate(keys):
+        groups.setdefault(key, []).append(index)
     result = []
-    for places in groups.values():
-        step = max(1, BATCH_PIXELS // pixels[places[0]])
-        result += [places[i : i + step] for i in range(0, len(places), step)]
+    for indices in groups.values():
+        step = max(1, MAX_BATCH_PIXELS // pixels[indices[0]])
+        result += [indices[i : i + step] for i in range(0, len(indices), step)]
     return result

@@ -1,131 +1,195 @@
-"""Show what a model looks at on images."""
+"""Figures of explanations: one image with its map and caption, a gallery, all layers and heads, all methods."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from vitreous.explanation.coordinates import patch_mask
-from vitreous.explanation.method import Method
 from vitreous.explanation.options import patches_in_query
+from vitreous.explanation.regions import patch_mask
 from vitreous.explanation.registry import METHODS
-from vitreous.explanation.result import Explanation
 from vitreous.explanation.targets import RegionTarget
 from vitreous.model.classifier import Prediction
 from vitreous.render.color import Scale
-from vitreous.render.sheet import GalleryItem, Legend, draw_explanation, gallery
+from vitreous.render.overlay import overlay
+from vitreous.render.sheet import (
+    GalleryItem,
+    MapLegend,
+    Tile,
+    draw_tiles,
+    explanation_sheet,
+    gallery_sheet,
+    head_grid_sheet,
+)
 
-ALIKE = "patches of like color hold like features"
+if TYPE_CHECKING:
+    from vitreous.explanation.explain import HeadMaps
+    from vitreous.explanation.result import Explanation
+
+FEATURE_COLORS_NOTE = "patches of similar color have similar features"
+METHODS_PER_ROW = 5
 
 
-def draw_explanation_figure(explanation: Explanation, truth: str | None = None) -> Image.Image:
-    """An image to show to others: input and overlay side by side, with all that belongs to them in words."""
-    right = None if truth is None else truth == explanation.prediction.label
-    title, lines = prediction_caption(explanation.prediction) or "what the model looks at", caption_lines(explanation, truth)
+def draw_explanation_figure(explanation: "Explanation", truth: str | None = None) -> Image.Image:
+    """Draw image and overlay side by side with the prediction, the caption and a color bar.
+
+    Args:
+        explanation: the map and its image.
+        truth: the true label, if it is known; it is compared with the prediction.
+    """
+    correct = None if truth is None else truth == explanation.prediction.label
+    title = prediction_caption(explanation.prediction) or explanation.method
     images = explanation.image_u8, explanation.render()
-    shown = replace(map_legend(explanation), values=scale_labels(explanation))
-    return draw_explanation(images, title, lines, shown, right=right, marked=query_mask(explanation))
+    legend = replace(map_legend(explanation), end_values=scale_labels(explanation))
+    lines = caption_lines(explanation, truth)
+    return explanation_sheet(images, title, lines, legend, correct=correct, outlined=query_mask(explanation))
 
 
-def query_mask(explanation: Explanation) -> np.ndarray | None:
-    """Which pixels the map starts from, or explains, bool (height, width); None for the whole image."""
-    query, patches = explanation.options.query, explanation.region
-    if ignored_region(explanation) is not None:
-        rows, columns = explanation.patch_map.shape
-        patches = None if query is None else RegionTarget(patches_in_query(query), (rows, columns), "query")
-    return None if patches is None else patch_mask(patches, explanation.geometry)
-
-
-def ignored_region(explanation: Explanation) -> RegionTarget | None:
-    """The region that was asked for, where the method's map is the same for every target."""
-    asked, method = explanation.region, METHODS[explanation.method]
-    return None if asked is None or method.is_class_specific or asked.name == "query" else asked
-
-
-def map_legend(explanation: Explanation) -> Legend:
-    """What the map is called, and what its colors mean."""
-    if explanation.patch_colors is not None:
-        return Legend(explanation.method, None)
-    if explanation.scale_kind == "signed":
-        ends = ("against", "for") if explanation.target else ("less", "more")
-        return Legend(explanation.method, ends, signed=True)
-    return Legend(explanation.method, ("little", "much attention" if explanation.scale_kind == "proportion" else "much"))
-
-
-def scale_labels(explanation: Explanation) -> tuple[str, str] | None:
-    """The numbers at the ends of the map's colors; attention in multiples of what is even over the patches."""
-    if explanation.patch_colors is not None:
-        return None
-    scale = Scale.for_map(explanation.heatmap, signed=explanation.scale_kind == "signed")
-    low, high = (f"{value:.2g}".replace("-", "−") for value in (scale.low, scale.high))
-    return (f"{low} × even", f"{high} × even") if explanation.scale_kind == "proportion" else (low, high)
-
-
-def shared_legends(explanations: Sequence[Explanation]) -> list[Legend]:
-    """What the colors mean on a sheet with maps of several methods, once for each way to color."""
-    found = [map_legend(one) for one in explanations]
-    legends = [Legend("", ("little", "much"))] if any(one.ends and not one.signed for one in found) else []
-    signed = next((one for one in found if one.signed), None)
-    legends += [signed] if signed else []
-    return legends + [Legend(f"{one.name}: {ALIKE}", None) for one in found if one.ends is None]
-
-
-def draw_gallery(explanations: Sequence[Explanation], truths: Sequence[str | None]) -> Image.Image:
-    """Several explanations side by side with truth and prediction, right and wrong ones marked, and their target."""
-    pairs = zip(explanations, truths, strict=True)
+def draw_gallery(explanations: Sequence["Explanation"], truths: Sequence[str | None]) -> Image.Image:
+    """Draw several explanations of one method in a grid, with true label, prediction and target."""
     first = explanations[0]
     parts = ["truth / "] if any(truths) else []
     parts += ["prediction / "] if first.prediction.scores else []
     if first.options.query is None:
         parts += [first.caption()]
     else:  # which patch it is differs with the image's shape
-        parts += [replace(first, options=replace(first.options, query=None)).caption(), " · from what is outlined"]
-    about = target_caption(replace(first, score=None), METHODS[first.method]) if target_in_caption(first) else ""
-    parts += [f" · {about}"] if about else []
-    items = [_item(explanation, truth) for explanation, truth in pairs]
-    return gallery(items, "".join(parts), legends=shared_legends([first]))
+        parts += [replace(first, options=replace(first.options, query=None)).caption(), " · from the outlined patches"]
+    target = target_caption(replace(first, score=None)) if target_in_caption(first) else ""
+    parts += [f" · {target}"] if target else []
+    items = [_gallery_item(explanation, truth) for explanation, truth in zip(explanations, truths, strict=True)]
+    return gallery_sheet(items, "".join(parts), legends=shared_legends([first]))
+
+
+def draw_layers_by_heads(image_u8: np.ndarray, heads: "HeadMaps") -> Image.Image:
+    """Draw the attention of every layer (rows) and head (columns), each map on its own color scale."""
+    overlays = [[overlay(image_u8, heatmap) for heatmap in layer] for layer in heads.heatmaps]
+    title = " · ".join(filter(None, ["attention", prediction_caption(heads.prediction)]))
+    return head_grid_sheet(overlays, title)
+
+
+def draw_methods(
+    images_u8: Sequence[np.ndarray], columns: Mapping[str, Sequence["Explanation"]], *, target_given: bool
+) -> Image.Image:
+    """Draw the maps of several methods, for each image in rows of its own.
+
+    Args:
+        images_u8: the images, uint8 (height, width, 3).
+        columns: for each method by name the explanations of all images.
+        target_given: whether the user named a target; then a map that doesn't depend on it says so.
+    """
+    tiles = []
+    for image_u8, row in zip(images_u8, zip(*columns.values(), strict=True), strict=True):
+        tiles += _method_tiles(image_u8, row, target_given=target_given)
+    first = [explanations[0] for explanations in columns.values()]
+    target = next((one.target for one in first if one.target), None)
+    title = "every method" + (f" · explains: {target}" if target else "")
+    return draw_tiles(tiles, METHODS_PER_ROW, title=title, legends=shared_legends(first))
+
+
+def _method_tiles(image_u8: np.ndarray, row: Sequence["Explanation"], *, target_given: bool) -> list[Tile]:
+    """Return the tile of an image, those of all its maps, and white ones up to the end of the last row."""
+    masks = [query_mask(one) for one in row]
+    mask = next((each for each in masks if each is not None), None)
+    tiles = [Tile(image_u8, (prediction_caption(row[0].prediction) or "input",), outlined=mask)]
+    for one, each in zip(row, masks, strict=True):
+        same = target_given and not METHODS[one.method].is_class_specific
+        lines = (one.method, "same for every target") if same else (one.method,)
+        tiles.append(Tile(one.render(), lines, outlined=each))
+    return tiles + [Tile(np.full_like(image_u8, 255))] * (-len(tiles) % METHODS_PER_ROW)
+
+
+def _gallery_item(explanation: "Explanation", truth: str | None) -> GalleryItem:
+    scores = explanation.prediction.scores
+    label, score = scores[0] if scores else ("", 0.0)
+    return GalleryItem(explanation.image_u8, explanation.render(), truth, label, score, query_mask(explanation))
+
+
+def query_mask(explanation: "Explanation") -> np.ndarray | None:
+    """Return which pixels the map starts from or explains, bool (height, width); None for the whole image."""
+    query, region = explanation.options.query, explanation.region
+    if ignored_region(explanation) is not None:
+        rows, columns = explanation.patch_map.shape
+        region = None if query is None else RegionTarget(patches_in_query(query), (rows, columns), "query")
+    return None if region is None else patch_mask(region, explanation.geometry)
+
+
+def ignored_region(explanation: "Explanation") -> RegionTarget | None:
+    """Return the region that was given as target, if the method's map doesn't depend on the target."""
+    region = explanation.region
+    return None if region is None or region.name == "query" or METHODS[explanation.method].is_class_specific else region
+
+
+def map_legend(explanation: "Explanation") -> MapLegend:
+    """Return the name of the map and the meaning of its colors."""
+    if explanation.patch_colors is not None:
+        return MapLegend(explanation.method, None)
+    if explanation.scale_kind == "signed":
+        ends = ("against", "for") if explanation.target else ("less", "more")
+        return MapLegend(explanation.method, ends, signed=True)
+    return MapLegend(explanation.method, ("little", "much attention" if is_proportion(explanation) else "much"))
+
+
+def is_proportion(explanation: "Explanation") -> bool:
+    """Return whether the map's values are proportions of attention."""
+    return explanation.scale_kind == "proportion"
+
+
+def scale_labels(explanation: "Explanation") -> tuple[str, str] | None:
+    """Return the values at the ends of the map's colors; for attention, in multiples of uniform attention."""
+    if explanation.patch_colors is not None:
+        return None
+    scale = Scale.for_map(explanation.heatmap, signed=explanation.scale_kind == "signed")
+    low, high = (f"{value:.2g}".replace("-", "−") for value in (scale.low, scale.high))
+    return (f"{low} × even", f"{high} × even") if is_proportion(explanation) else (low, high)
+
+
+def shared_legends(explanations: Sequence["Explanation"]) -> list[MapLegend]:
+    """Return the legends of a sheet with maps of several methods, one for each way to color a map."""
+    found = [map_legend(one) for one in explanations]
+    legends = [MapLegend("", ("little", "much"))] if any(one.end_labels and not one.signed for one in found) else []
+    signed = next((one for one in found if one.signed), None)
+    legends += [signed] if signed else []
+    return legends + [MapLegend(f"{one.name}: {FEATURE_COLORS_NOTE}", None) for one in found if one.end_labels is None]
 
 
 def prediction_caption(prediction: Prediction) -> str:
-    """A prediction in words: "cat 93 %"; nothing for a model without classes."""
+    """Return the predicted label with its score, or nothing for a model without classes.
+
+    >>> prediction_caption(Prediction((("cat", 0.93), ("dog", 0.07))))
+    'cat 93 %'
+    """
     return f"{prediction.label} {100 * prediction.score:.0f} %" if prediction.scores else ""
 
 
-def caption_lines(explanation: Explanation, truth: str | None) -> list[str]:
-    """The lines under an image: truth if known; method, layer and head; what the map explains, and how well."""
+def caption_lines(explanation: "Explanation", truth: str | None) -> list[str]:
+    """Return the lines under a figure: true label if known; method, layer and head; target, score and accuracy."""
     lines = [] if truth is None else [f"truth: {truth}"]
     lines.append(explanation.caption())
     if target_in_caption(explanation):
-        lines.append(target_caption(explanation, METHODS[explanation.method]))
+        lines.append(target_caption(explanation))
     if explanation.patch_colors is not None:
-        lines.append(ALIKE)
+        lines.append(FEATURE_COLORS_NOTE)
     if explanation.convergence_delta is not None:
-        lines.append(
-            f"the map's sum misses the score's gain over the mean color by {explanation.convergence_delta:+.2g}"
-        )
+        delta = explanation.convergence_delta
+        lines.append(f"the map's sum misses the score's gain over the mean color by {delta:+.2g}")
     return lines
 
 
-def target_in_caption(explanation: Explanation) -> bool:
-    """Whether there is a target to speak of: one that the map explains, or one that was asked for in vain."""
+def target_in_caption(explanation: "Explanation") -> bool:
+    """Return whether the caption names a target: one that the map explains, or one that the method doesn't use."""
     explained = explanation.target is not None and METHODS[explanation.method].is_class_specific
     return explained or explanation.score is not None or ignored_region(explanation) is not None
 
 
-def target_caption(explanation: Explanation, method: Method) -> str:
-    """What the map explains, how much there is of it, and whether the map would be another one for another target."""
+def target_caption(explanation: "Explanation") -> str:
+    """Describe the target, its score, and whether the map depends on it."""
     score = "" if explanation.score is None else f" {explanation.score:.3g}"
     if explanation.score is not None and explanation.target in dict(explanation.prediction.scores):
         score = f" {100 * explanation.score:.1f} %"
-    if not method.is_class_specific:
+    if not METHODS[explanation.method].is_class_specific:
         region = ignored_region(explanation)
         name = explanation.target if region is None else region.name
         return f"{name}{score} · this method's map is the same for every target"
     return f"explains: {explanation.target}{score}"
-
-
-def _item(explanation: Explanation, truth: str | None) -> GalleryItem:
-    ranking = explanation.prediction.scores
-    name, probability = ranking[0] if ranking else ("", 0.0)
-    return GalleryItem(explanation.image_u8, explanation.render(), truth, name, probability, query_mask(explanation))

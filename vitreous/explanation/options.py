@@ -63,7 +63,7 @@ def merge_options(options: MethodOptions | None, given: Mapping[str, object]) ->
     Raises:
         InputError: there is no option of this name, or its value has the wrong type.
     """
-    from vitreous.records import from_dict
+    from vitreous.records import from_dict  # not above: it takes longer to import than all the rest of a command line
 
     values = {one.name: getattr(options or MethodOptions(), one.name) for one in fields(MethodOptions)}
     for name, value in given.items():

@@ -1,19 +1,28 @@
-"""A part of a source image as a target: which patches of the model's grid it is depends on the image's geometry."""
+"""Points, boxes and regions in pixels of an image (x, y), and the patches that they lie on."""
 
 import math
 import re
 from dataclasses import dataclass
 
-from vitreous.errors import InputError
-from vitreous.explanation.targets import RegionTarget, region_target_of_box
-from vitreous.imaging.geometry import Geometry
+import numpy as np
 
-FORM = "region:x0,y0,x1,y1"
+from vitreous.errors import InputError
+from vitreous.explanation.options import PatchQuery
+from vitreous.explanation.targets import RegionTarget
+from vitreous.imaging.preprocessing import Geometry
+
+Point = tuple[float, float]
+"""(x, y) in pixels of the image, from its top left corner."""
+Box = tuple[float, float, float, float]
+"""(x0, y0, x1, y1) in pixels of the image: left, top, right, bottom."""
+Region = Point | Box
+
+REGION_FORMAT = "region:x0,y0,x1,y1"
 
 
 @dataclass(frozen=True)
 class PixelRegion:
-    """A box in source pixels, not yet laid on a model's grid."""
+    """A target that is a box of the image, in pixels; its patches depend on the image's geometry."""
 
     left: float
     top: float
@@ -22,14 +31,14 @@ class PixelRegion:
 
     @property
     def name(self) -> str:
-        """In words."""
+        """The name of the target in captions."""
         return f"region {self.left:g},{self.top:g} to {self.right:g},{self.bottom:g}"
 
-    def on(self, geometry: Geometry, patch: int) -> RegionTarget:
-        """The patches (of `patch` pixels) whose borders are nearest to the box's, one at least, on one image.
+    def to_target(self, geometry: Geometry, patch_size: int) -> RegionTarget:
+        """Select the patches of one image whose borders are nearest to the box's; at least one patch.
 
         Raises:
-            InputError: the box is on no part of the image that the model sees.
+            InputError: the box is outside the part of the image that the model receives.
         """
         top, left, bottom, right = geometry.visible_box
         if not (self.top < bottom and self.bottom > top and self.left < right and self.right > left):
@@ -38,28 +47,139 @@ class PixelRegion:
                 f"x {left:g} to {right:g}, y {top:g} to {bottom:g}"
             )
         top, left, bottom, right = geometry.box
-        grid_hw = geometry.input_size[0] // patch, geometry.input_size[1] // patch
-        rows = _nearest((self.top - top) / (bottom - top), (self.bottom - top) / (bottom - top), grid_hw[0])
-        columns = _nearest((self.left - left) / (right - left), (self.right - left) / (right - left), grid_hw[1])
-        return region_target_of_box((rows[0], columns[0], rows[1], columns[1]), grid_hw, self.name)
+        grid_size = geometry.input_size[0] // patch_size, geometry.input_size[1] // patch_size
+        rows = _nearest_cells((self.top - top) / (bottom - top), (self.bottom - top) / (bottom - top), grid_size[0])
+        columns = _nearest_cells(
+            (self.left - left) / (right - left), (self.right - left) / (right - left), grid_size[1]
+        )
+        return RegionTarget.from_patch_box((rows[0], columns[0], rows[1], columns[1]), grid_size, self.name)
 
 
 def parse_region(text: str) -> PixelRegion:
-    """A region from "region:x0,y0,x1,y1", in source pixels: left, top, right, bottom.
+    """Parse the target "region:x0,y0,x1,y1", in pixels: left, top, right, bottom.
+
+    >>> parse_region("region:10,20,60,80")
+    PixelRegion(left=10.0, top=20.0, right=60.0, bottom=80.0)
 
     Raises:
-        InputError: these are no four numbers, or no box.
+        InputError: the text isn't four numbers, or they don't make a box.
     """
     parts = text.removeprefix("region:").split(",")
     if len(parts) != 4 or not all(re.fullmatch(r"\s*\d+(\.\d*)?\s*", part) for part in parts):
-        raise InputError(f"'{text}' is no region: write {FORM}, in the image's own pixels from its top left")
+        raise InputError(f"'{text}' is no region: write {REGION_FORMAT}, in the image's own pixels from its top left")
     left, top, right, bottom = map(float, parts)
     if not (left < right and top < bottom):
-        raise InputError(f"'{text}' holds nothing: x1 must be above x0 and y1 above y0 in {FORM}")
+        raise InputError(f"'{text}' is empty: x1 must be above x0 and y1 above y0 in {REGION_FORMAT}")
     return PixelRegion(left, top, right, bottom)
 
 
-def _nearest(start: float, stop: float, count: int) -> tuple[int, int]:
-    """The cells of a side of `count` cells from `start` to `stop` (shares of the side), one at least."""
+def parse_query(text: str) -> Region:
+    """Parse a point "X,Y" or a box "X0,Y0,X1,Y1" in pixels.
+
+    >>> parse_query("320,180")
+    (320.0, 180.0)
+    >>> parse_query("600,300,700,500")
+    (600.0, 300.0, 700.0, 500.0)
+
+    Raises:
+        InputError: the text isn't two numbers, or four that make a box.
+    """
+    try:
+        numbers = tuple(float(number) for number in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (2, 4):
+        raise InputError(f"'{text}' is no point on an image: give X,Y such as 320,180, or a box X0,Y0,X1,Y1")
+    return checked_region(numbers)
+
+
+def checked_region(region: object) -> Region:
+    """Return a region as floats, if it is a point (x, y) or a box (x0, y0, x1, y1).
+
+    Raises:
+        InputError: it is neither.
+    """
+    numbers = tuple(region) if isinstance(region, tuple | list | np.ndarray) else ()
+    if len(numbers) not in (2, 4) or not all(isinstance(one, int | float | np.number) for one in numbers):
+        raise InputError(f"query {region!r} is no point on an image: give (x, y) or a box (x0, y0, x1, y1) in pixels")
+    if len(numbers) == 2:
+        return float(numbers[0]), float(numbers[1])
+    left, top, right, bottom = map(float, numbers)
+    if not (left < right and top < bottom):
+        raise InputError(f"the box {left:g},{top:g},{right:g},{bottom:g} is empty: x1 must be above x0 and y1 above y0")
+    return left, top, right, bottom
+
+
+def center_of_region(region: Region) -> Point:
+    """Return the point itself, or the center of the box.
+
+    >>> center_of_region((10, 20, 30, 60))
+    (20.0, 40.0)
+    """
+    if len(region) == 2:
+        return region
+    return (region[0] + region[2]) / 2, (region[1] + region[3]) / 2
+
+
+def locate_query(query: Region, geometry: Geometry, patch_size: int) -> PatchQuery:
+    """Find the patch under a point, or the box of patches whose borders are nearest to a box.
+
+    Raises:
+        InputError: the point or box is outside the part of the image that the model receives.
+    """
+    if len(query) == 2:
+        return patch_at(query, geometry, patch_size)
+    patches = PixelRegion(*query).to_target(geometry, patch_size).patches
+    return *patches[0], patches[-1][0] + 1, patches[-1][1] + 1
+
+
+def patch_at(point: Point, geometry: Geometry, patch_size: int) -> tuple[int, int]:
+    """Find the patch (row, column) under a point (x, y) in pixels of the image.
+
+    Raises:
+        InputError: the point is outside the part of the image that the model receives.
+    """
+    x, y = point
+    first_y, first_x, last_y, last_x = geometry.visible_box
+    if not (first_y <= y < last_y and first_x <= x < last_x):
+        raise InputError(
+            f"the point {x:g},{y:g} (x, y) is not on the part of the image that the model sees: "
+            f"x {first_x:g} to {last_x:g}, y {first_y:g} to {last_y:g}"
+        )
+    top, left, bottom, right = geometry.box
+    row = int((y - top) / (bottom - top) * geometry.input_size[0]) // patch_size
+    column = int((x - left) / (right - left) * geometry.input_size[1]) // patch_size
+    return row, column
+
+
+def upsample_nearest(patch_map: np.ndarray, geometry: Geometry, outside: float | None = None) -> np.ndarray:
+    """Upsample a map (rows, columns) to the image's pixels, one value per patch: float32 (height, width).
+
+    Pixels that the model doesn't receive get the value `outside`, by default the smallest of the map.
+    """
+    top, left, bottom, right = geometry.box
+    result = np.full(geometry.original_size, float(patch_map.min()) if outside is None else outside, np.float32)
+    first_row, first_column, last_row, last_column = map(int, geometry.visible_box)
+    sides = (
+        (first_row, last_row, top, bottom, patch_map.shape[0]),
+        (first_column, last_column, left, right, patch_map.shape[1]),
+    )
+    rows, columns = (
+        np.clip((np.arange(first, last) + 0.5 - start) / (stop - start) * count, 0, count - 1).astype(int)
+        for first, last, start, stop, count in sides
+    )
+    result[first_row:last_row, first_column:last_column] = patch_map[rows][:, columns]
+    return result
+
+
+def patch_mask(region: RegionTarget, geometry: Geometry) -> np.ndarray:
+    """Return which of the image's pixels the patches of a region cover: bool (height, width)."""
+    covered = np.zeros(region.grid_size, np.float32)
+    covered[tuple(np.transpose(region.patches))] = 1
+    return upsample_nearest(covered, geometry, outside=0) > 0
+
+
+def _nearest_cells(start: float, stop: float, count: int) -> tuple[int, int]:
+    """Return the cells of a side of `count` cells from `start` to `stop` (fractions of the side), at least one."""
     first = min(count - 1, max(0, math.floor(start * count + 0.5)))
     return first, min(count, max(first + 1, math.floor(stop * count + 0.5)))

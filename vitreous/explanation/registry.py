@@ -1,4 +1,7 @@
-"""The table of methods."""
+"""The table of explanation methods."""
+
+from collections.abc import Iterator, Mapping
+from html import escape
 
 from vitreous.errors import InputError, unknown
 from vitreous.explanation.method import Method
@@ -17,41 +20,41 @@ from vitreous.explanation.options import MethodOptions
 METHODS = {
     "attention": Method(
         attention,
-        "where one layer's readout, or a chosen patch, looks",
+        "attention of one layer, from the readout or a chosen patch (Vaswani et al. 2017)",
         "proportion",
         frozenset({"layer", "head", "head_fusion", "query"}),
         is_class_specific=False,
     ),
     "rollout": Method(
         rollout,
-        "attention followed through all layers (Abnar and Zuidema 2020)",
+        "attention multiplied through all layers (Abnar and Zuidema 2020)",
         "proportion",
         frozenset({"query", "head_fusion", "discard_ratio"}),
         is_class_specific=False,
     ),
     "attention-gradient": Method(
         attention_gradient,
-        "attention of one layer where it speaks for the target (Chefer et al. 2021)",
+        "attention of one layer where it raises the target's score (Chefer et al. 2021)",
         "positive",
         frozenset({"layer", "head"}),
         uses_gradients=True,
     ),
     "gradient-rollout": Method(
         gradient_rollout,
-        "attention that speaks for the target, followed through all layers (Chefer et al. 2021)",
+        "attention that raises the target's score, multiplied through all layers (Chefer et al. 2021)",
         "positive",
         uses_gradients=True,
     ),
     "grad-cam": Method(
         grad_cam,
-        "patches that hold what the target's score rises with (Selvaraju et al. 2017)",
+        "patch features weighted by the mean gradient of the target's score (Selvaraju et al. 2017)",
         "positive",
         frozenset({"layer"}),
         uses_gradients=True,
     ),
     "hires-cam": Method(
         hires_cam,
-        "patches that raise the target's score by what they hold (Draelos and Carin 2020)",
+        "patch features weighted by their own gradients (Draelos and Carin 2020)",
         "positive",
         frozenset({"layer"}),
         uses_gradients=True,
@@ -70,59 +73,110 @@ METHODS = {
     ),
     "integrated-gradients": Method(
         integrated_gradients,
-        "each pixel's part in the target's score, adding up to it (Sundararajan et al. 2017)",
+        "each pixel's part in the target's score; the parts sum to it (Sundararajan et al. 2017)",
         "signed",
         frozenset({"n_steps"}),
         uses_gradients=True,
     ),
     "smoothgrad": Method(
         smoothgrad,
-        "input x gradient, the gradient averaged over noisy copies (Smilkov et al. 2017)",
+        "input x gradient with the gradient averaged over noisy copies (Smilkov et al. 2017)",
         "signed",
         frozenset({"n_samples", "noise_level", "seed"}),
         uses_gradients=True,
     ),
     "value-norm": Method(
         value_norm,
-        "how much one layer's attention brings: its weights times the length of their values (Kobayashi et al. 2020)",
+        "attention of one layer times the norm of the values (Kobayashi et al. 2020)",
         "positive",
         frozenset({"layer", "head", "query"}),
         is_class_specific=False,
     ),
     "occlusion": Method(
         occlusion,
-        "by how much the target's score drops where a window is hidden (Zeiler and Fergus 2014)",
+        "how much the target's score drops where a window is hidden (Zeiler and Fergus 2014)",
         "signed",
         frozenset({"patch_window"}),
     ),
     "rise": Method(
         rise,
-        "by how much seeing a place raises the score, from random masks (Petsiuk et al. 2018)",
+        "how much a visible pixel raises the target's score, from random masks (Petsiuk et al. 2018)",
         "signed",
         frozenset({"n_samples", "seed"}),
     ),
     "features": Method(
         features,
-        "what the patches hold: principal components as colors, likeness to a patch, or lengths",
+        "patch features: principal components as colors, similarity to a patch, or norms (Oquab et al. 2023)",
         "signed",
         frozenset({"layer", "query", "view"}),
         is_class_specific=False,
     ),
 }
-"""Every method by name: a new one is one file and one line here."""
+"""Every method by name. To add a method, add one file and one line here."""
 
 
-def find_method(name: str, settings: MethodOptions) -> Method:
-    """The method called so, if it has a use for each setting that isn't left as it was.
+class MethodTable(Mapping[str, Method]):
+    """The explanation methods by name, which prints as a table."""
+
+    def __init__(self, methods: Mapping[str, Method]) -> None:
+        self._methods = dict(methods)
+
+    def __getitem__(self, name: str) -> Method:
+        return self._methods[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._methods)
+
+    def __len__(self) -> int:
+        return len(self._methods)
+
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """Return name, kind of scale, whether the target matters, options, and summary of each method."""
+        return [
+            (
+                name,
+                method.scale_kind,
+                "target" if method.is_class_specific else "-",
+                ", ".join(sorted(method.options)) or "-",
+                method.summary,
+            )
+            for name, method in self._methods.items()
+        ]
+
+    def __repr__(self) -> str:
+        rows = [("method", "scale", "target", "options", "summary"), *self.rows()]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = ["  ".join([*(text.ljust(w) for text, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in ("method", "scale", "target", "options", "summary"))
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self.rows())
+        return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def methods() -> MethodTable:
+    """List the explanation methods with their options; the result prints as a table.
+
+    >>> methods()["rollout"].options == {"query", "head_fusion", "discard_ratio"}
+    True
+    """
+    return MethodTable(METHODS)
+
+
+def find_method(name: str, options: MethodOptions) -> Method:
+    """Return the method of this name, after a check that it uses every option that differs from its default.
+
+    >>> find_method("rollout", MethodOptions(head_fusion="max")).scale_kind
+    'proportion'
 
     Raises:
-        InputError: there is no such method, or it has no use for a setting; names those that have.
+        InputError: there is no such method, or it doesn't use one of the options; the message names those that do.
     """
     if name not in METHODS:
         raise unknown("method", name, METHODS)
-    usual = MethodOptions()
-    for setting in sorted(vars(settings)):
-        if getattr(settings, setting) != getattr(usual, setting) and setting not in METHODS[name].options:
-            able = ", ".join(key for key, method in METHODS.items() if setting in method.options)
-            raise InputError(f"method '{name}' has no use for the setting {setting}: leave it out, or choose {able}")
+    for option in sorted(options.changed()):
+        if option not in METHODS[name].options:
+            able = ", ".join(other for other, method in METHODS.items() if option in method.options)
+            raise InputError(f"method '{name}' doesn't use the option {option}: leave it out, or choose {able}")
     return METHODS[name]

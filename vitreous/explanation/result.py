@@ -1,108 +1,159 @@
-"""What an explanation says, and of what: the record that every method returns."""
+"""An explanation: the map over one image, what it belongs to, and how it is drawn and saved."""
 
+import io
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from vitreous.explanation.options import MethodOptions
+from vitreous.explanation.figures import draw_explanation_figure
+from vitreous.explanation.method import ScaleKind
+from vitreous.explanation.options import MethodOptions, describe_query
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.targets import RegionTarget
+from vitreous.files import atomic_write
 from vitreous.imaging.geometry import Geometry
+from vitreous.imaging.writing import save_image
 from vitreous.model.classifier import Prediction
 from vitreous.render.color import Scale
 from vitreous.render.overlay import colorize, overlay
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
-    """A map over one image, with the words that belong to it."""
+    """The map of one method over one image. A notebook shows it as a figure.
 
-    patch_map: np.ndarray = field(repr=False)
-    """float32 (rows, columns) over what the model saw, a number a patch or a pixel: for "proportion" the share of attention
-    on each patch, which adds to 1 with the prefix tokens'."""
-    geometry: Geometry = field(repr=False)
-    """Which part of the image the grid lies on."""
-    image_u8: np.ndarray = field(repr=False)
+    >>> explanation = vitreous.explain(model, "cat.jpg")             # doctest: +SKIP
+    >>> explanation.heatmap.shape, explanation.prediction.label      # doctest: +SKIP
+    ((480, 640), 'cat')
+    >>> explanation.save("cat-attention.png")                        # doctest: +SKIP
+    """
+
+    patch_map: np.ndarray
+    """float32 (rows, columns) over what the model received, one value per patch or per pixel. For the scale kind
+    "proportion" it is the proportion of attention on each patch, which sums to 1 together with the prefix tokens'."""
+    geometry: Geometry
+    """Which part of the image the map covers."""
+    image_u8: np.ndarray
     """The image itself, uint8 (height, width, 3)."""
     method: str
-    scale_kind: Literal["proportion", "positive", "signed"]
-    """share: adds to 1; evidence: 0 or above; signed: above 0 for the target, below it against."""
+    scale_kind: ScaleKind
+    """proportion: sums to 1; positive: 0 or above; signed: above 0 for the target, below 0 against it."""
     prediction: Prediction
     options: MethodOptions = field(default_factory=MethodOptions)
     layer: int | None = None
-    """Counted from 0; None where a method takes all layers."""
+    """Counted from 0; None where a method uses all layers."""
     head: int | None = None
-    """Counted from 0; None for all heads joined."""
+    """Counted from 0; None for all heads together."""
     target: str | None = None
-    """What the map explains, such as a class. Of a method whose map is the same for every target, what was asked for,
-    if anything was and it is no region; else None."""
+    """The name of what the map explains, such as a class. Of a method whose map doesn't depend on the target it is the
+    target that was given, if one was and it is no region; else None."""
     score: float | None = None
-    """How much of the target there is, if one was asked for: a class's probability (0 to 1), or a margin of logits."""
+    """The target's score, if a target was given: the probability of a class (0 to 1), or a difference of logits."""
     convergence_delta: float | None = None
-    """By how much the map's sum misses what it ought to explain, in units of the score; None if it promises nothing."""
-    patch_colors: np.ndarray | None = field(default=None, repr=False)
-    """float32 (rows, columns, 3) in [0, 1], where the map has colors of its own."""
-    region: RegionTarget | None = field(default=None, repr=False)
-    """The patches of a target that is a region, or else the patch that the map starts from; None without either.
+    """The target's gain minus the sum of the map, in units of the score; None for a method without completeness."""
+    patch_colors: np.ndarray | None = None
+    """float32 (rows, columns, 3) in [0, 1], where the map has its own colors."""
+    region: RegionTarget | None = None
+    """The patches of a target that is a region, or else those of the query; None without either.
 
-    A method that asks for no target (`Method.asks_target`) leaves a region out of account: its map explains all of the
-    image, or starts from `settings.query`.
+    A method that isn't class-specific (`Method.is_class_specific`) doesn't use a target: its map explains the whole
+    image, or starts from `options.query`.
     """
 
     @cached_property
     def heatmap(self) -> np.ndarray:
-        """float32 (height, width) in the image's own pixels, computed when it is first asked for.
+        """The map in the image's own pixels, float32 (height, width); computed on first use.
 
-        For attention ("proportion"), 1 is what a patch would get if all got the same; other maps are in units of the
-        method's own, signed where it is.
+        For the scale kind "proportion" 1 means uniform attention. Other maps have the units of their method.
         """
         return self.geometry.to_image(self.patch_heatmap)
 
     @property
     def patch_heatmap(self) -> np.ndarray:
-        """The same numbers on the grid: float32 (rows, columns)."""
+        """The values of `heatmap` on the patch grid, float32 (rows, columns)."""
         return self.patch_map * np.float32(self.patch_map.size) if self.scale_kind == "proportion" else self.patch_map
 
     @cached_property
     def colors(self) -> np.ndarray | None:
-        """The map's own colors, drawn instead of the heat: float32 (height, width, 3) in [0, 1], or None."""
+        """The map's own colors, drawn instead of the heatmap: float32 (height, width, 3) in [0, 1], or None."""
         if self.patch_colors is None:
             return None
         return np.stack([self.geometry.to_image(plane) for plane in self.patch_colors.transpose(2, 0, 1)], -1)
 
     def overlay(self, scale: Scale | None = None) -> Image.Image:
-        """The image with the map laid over it, at the image's own size."""
+        """Draw the map over the image, at the image's own size."""
         return Image.fromarray(self.render(scale))
 
     def render(self, scale: Scale | None = None) -> np.ndarray:
-        """The same as uint8 (height, width, 3)."""
+        """Draw the map over the image: uint8 (height, width, 3)."""
         if self.colors is not None:
             return colorize(self.image_u8, self.colors)
         return overlay(self.image_u8, self.heatmap, scale, signed=self.scale_kind == "signed")
 
+    def figure(self, truth: str | None = None) -> Image.Image:
+        """Draw image and overlay side by side with the prediction, the caption and a color bar.
+
+        Args:
+            truth: the true label, if it is known; it is compared with the prediction.
+        """
+        return draw_explanation_figure(self, truth)
+
+    def save(self, path: str | Path, truth: str | None = None) -> None:
+        """Write the figure as an image, or the arrays as a .npz file, whole or not at all.
+
+        A .npz file holds `heatmap`, `patch_map`, `image`, `box` (top, left, bottom, right of the map in the image's
+        pixels), `method`, `target`, `labels` and `scores`, and `patch_colors` where there are any.
+
+        Args:
+            path: a file name with a suffix of an image format, or .npz.
+            truth: the true label, if it is known; for the figure.
+
+        Raises:
+            InputError: the suffix is unknown, or the file can't be written.
+        """
+        if Path(path).suffix.lower() == ".npz":
+            with atomic_write(path) as temporary:
+                np.savez_compressed(temporary, allow_pickle=False, **self._arrays())
+        else:
+            save_image(self.figure(truth), path)
+
     def caption(self) -> str:
-        """Method and what of the model it shows, in words: "attention · layer 5 · mean over heads"."""
-        uses, settings = METHODS[self.method].options, self.options
+        """Describe the method and what it shows of the model: "attention · layer 5 · mean over heads"."""
+        used, options = METHODS[self.method].options, self.options
         parts = [self.method]
-        if "layer" in uses and self.layer is None and self.scale_kind == "proportion":
+        if "layer" in used and self.layer is None and self.scale_kind == "proportion":
             return f"{self.method} · the pooling's own weights"
         if self.layer is not None or self.scale_kind == "proportion":
             parts.append("all layers" if self.layer is None else f"layer {self.layer}")
-        if "view" in uses:
-            parts.append(settings.view)
-        if "head_fusion" in uses or "head" in uses:
-            parts.append(f"{settings.head_fusion} over heads" if self.head is None else f"head {self.head}")
-        if settings.query is not None:
-            parts.append(f"from the {describe_query(settings.query)}")
+        if "view" in used:
+            parts.append(options.view)
+        if "head_fusion" in used or "head" in used:
+            parts.append(f"{options.head_fusion} over heads" if self.head is None else f"head {self.head}")
+        if options.query is not None:
+            parts.append(f"from the {describe_query(options.query)}")
         return " · ".join(parts)
 
+    def __repr__(self) -> str:
+        height, width = self.image_u8.shape[:2]
+        parts = [self.caption(), f"heatmap {height} × {width}"]
+        parts += [f"target {self.target}"] if self.target is not None else []
+        parts += [f"score {self.score:.3g}"] if self.score is not None else []
+        parts += [repr(self.prediction)] if self.prediction.scores else []
+        return f"Explanation({', '.join(parts)})"
 
-def describe_query(query: tuple[int, int] | tuple[int, int, int, int]) -> str:
-    """The patch, or the box of patches, in words."""
-    if len(query) == 2:
-        return f"patch in row {query[0]}, column {query[1]}"
-    top, left, bottom, right = query
-    return f"patches in rows {top} to {bottom - 1}, columns {left} to {right - 1}"
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        self.figure().save(stream, "png")
+        return stream.getvalue()
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        labels, scores = [label for label, _ in self.prediction.scores], [score for _, score in self.prediction.scores]
+        arrays = {
+            "heatmap": self.heatmap, "patch_map": self.patch_map, "image": self.image_u8,
+            "box": np.array(self.geometry.box), "method": np.array(self.method), "target": np.array(self.target or ""),
+            "labels": np.array(labels, dtype=np.str_), "scores": np.array(scores, dtype=np.float64),
+        }  # fmt: skip
+        return arrays if self.patch_colors is None else {**arrays, "patch_colors": self.patch_colors}

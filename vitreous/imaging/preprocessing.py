@@ -1,4 +1,4 @@
-"""From an image's pixels to a model's and back: what the model saw, and where on the image its map belongs."""
+"""Turn images into a model's input: resize, crop, pad and normalize."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -14,23 +14,29 @@ from vitreous.imaging.geometry import Geometry
 
 ResizeMode = Literal["squash", "crop", "aspect", "letterbox"]
 RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)
+FixedSizeMode = Literal["squash", "crop"]
+"""The resize modes that need no padding to bring every image to one size."""
 INTERPOLATIONS = ("bicubic", "bilinear")
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a model wants its images.
+    """How images become a model's input.
 
     Attributes:
-        size_hw: the model's own (height, width) in pixels; for "aspect" it sets the area only.
-        resize: "squash" squashes the whole image to `size_hw`; "crop" fits the shorter side and cuts out the
-            center; "aspect" keeps the whole image and its aspect ratio, with both sides multiples of `multiple`;
-            "letterbox" does so within `size_hw`, the rest of which is filled with the mean color in whole patches.
-        mean, std: one number a channel, for pixels scaled to 0..1; one channel means luma.
-        multiple: the patch size in pixels.
-        central: share of the height and width that "squash" or "crop" would show which is kept, around the center:
-            0.875 is the usual "resize to 256, crop 224". 1 for "aspect" and "letterbox".
-        interpolation: "bicubic" or "bilinear", antialiased either way.
+        input_size: (height, width) of the input in pixels. "aspect" uses its area only.
+        resize_mode: "squash" resizes the whole image to `input_size`, whatever its shape. "crop" resizes the shorter
+            side and crops the center. "aspect" keeps the whole image and its aspect ratio, with both sides multiples
+            of `patch_size`. "letterbox" fits the whole image into `input_size` and pads the rest, in whole patches,
+            with the mean color.
+        mean, std: one number a channel, for pixels scaled to 0..1. One channel means luma.
+        patch_size: the side of a patch in pixels.
+        crop_pct: the fraction of the height and width that "squash" or "crop" keeps, around the center: 0.875 is the
+            usual "resize to 256, crop 224". It is 1 for "aspect" and "letterbox".
+        interpolation: "bicubic" or "bilinear", with antialiasing.
+
+    Raises:
+        InputError: a value is out of range, or values don't fit each other.
     """
 
     input_size: tuple[int, int]
@@ -43,107 +49,135 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.resize_mode not in RESIZE_MODES:
-            raise unknown("resize rule", self.resize_mode, RESIZE_MODES)
+            raise unknown("resize mode", self.resize_mode, RESIZE_MODES)
         if min(*self.input_size, self.patch_size) < 1:
-            raise InputError(f"size {self.input_size} and multiple {self.patch_size} must be positive: give pixels")
+            raise InputError(
+                f"input_size {self.input_size} and patch_size {self.patch_size} must be positive: give pixels"
+            )
         if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean) or min(self.std) <= 0:
             raise InputError(f"mean {self.mean} and std {self.std} don't fit: give 1 or 3 numbers each, std above 0")
         if not 0 < self.crop_pct <= 1 or (self.resize_mode in ("aspect", "letterbox") and self.crop_pct != 1):
             raise InputError(
-                f"the central share {self.crop_pct} must be above 0 and at most 1, and 1 for '{self.resize_mode}'"
+                f"crop_pct {self.crop_pct} must be above 0 and at most 1, and 1 for resize_mode '{self.resize_mode}'"
             )
         if self.interpolation not in INTERPOLATIONS:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
 
 
 def preprocess_image(image_u8: np.ndarray, preprocessing: Preprocessing) -> tuple[Tensor, Geometry]:
-    """Resize and normalize uint8 (height, width, 3) for a model: float32 (channels, height, width), with geometry."""
-    source_hw = (image_u8.shape[0], image_u8.shape[1])
-    model_hw = _model_size(source_hw, preprocessing)
-    inner = _inner(source_hw, preprocessing)
-    box = _central(crop_box(source_hw, model_hw, preprocessing.resize_mode), preprocessing.crop_pct)
-    image = _resized(image_u8, box, (inner[2] - inner[0], inner[3] - inner[1]), preprocessing.interpolation)
-    if len(preprocessing.mean) == 1:
-        image = np.array(Image.fromarray(image).convert("L"))[..., None]
-    pixels = torch.from_numpy(image).permute(2, 0, 1) / 255
-    mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
-    inputs = ((pixels - mean) / std).contiguous()
+    """Resize and normalize one image for a model.
+
+    Args:
+        image_u8: uint8 (height, width, 3).
+        preprocessing: what the model was trained with.
+
+    Returns:
+        The input, float32 (channels, height, width), and where it lies on the image.
+
+    >>> preprocessing = Preprocessing((32, 32), "crop", (0.5,) * 3, (0.5,) * 3, patch_size=8)
+    >>> pixels, geometry = preprocess_image(np.zeros((100, 200, 3), np.uint8), preprocessing)
+    >>> tuple(pixels.shape), geometry.box
+    ((3, 32, 32), (0.0, 50.0, 100.0, 150.0))
+    """
+    original_size = (image_u8.shape[0], image_u8.shape[1])
+    input_size = _input_size(original_size, preprocessing)
+    top, left, bottom, right = _area_in_input(original_size, preprocessing)
+    box = _center_crop(crop_box(original_size, input_size, preprocessing.resize_mode), preprocessing.crop_pct)
+    resized = _crop_and_resize(image_u8, box, (bottom - top, right - left), preprocessing.interpolation)
+    inputs = _normalize(resized, preprocessing)
     if preprocessing.resize_mode != "letterbox":
-        return inputs, Geometry(source_hw, model_hw, box)
-    (top, left, bottom, right), (height, width) = inner, model_hw
+        return inputs, Geometry(original_size, input_size, box)
+    height, width = input_size
     inputs = functional.pad(inputs, (left, width - right, top, height - bottom))  # 0 is the mean
-    tall, wide = source_hw[0] / (bottom - top), source_hw[1] / (right - left)  # source pixels a pixel
-    box = (-top * tall, -left * wide, (height - top) * tall, (width - left) * wide)
-    return inputs, Geometry(source_hw, model_hw, box)
+    down, across = original_size[0] / (bottom - top), original_size[1] / (right - left)  # image pixels an input pixel
+    box = (-top * down, -left * across, (height - top) * down, (width - left) * across)
+    return inputs, Geometry(original_size, input_size, box)
 
 
-def resize_image(image_u8: np.ndarray, size_hw: tuple[int, int], resize_mode: Literal["squash", "crop"]) -> np.ndarray:
-    """Bring uint8 (height, width, 3) to uint8 (*size_hw, 3) as `Preprocessing` would, without normalizing."""
-    if resize_mode not in ("squash", "crop"):
-        raise unknown("resize rule for images of one size", resize_mode, ("squash", "crop"))
-    source_hw = (image_u8.shape[0], image_u8.shape[1])
-    return _resized(image_u8, crop_box(source_hw, size_hw, resize_mode), size_hw)
+def resize_image(image_u8: np.ndarray, size: tuple[int, int], resize_mode: FixedSizeMode) -> np.ndarray:
+    """Resize uint8 (height, width, 3) to uint8 (*size, 3) as `preprocess_image` does, without normalizing it.
 
-
-def _model_size(source_hw: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
-    """The (height, width) the model is given, in pixels."""
-    if preprocessing.resize_mode != "aspect":
-        return preprocessing.input_size
-    multiple = preprocessing.patch_size
-    area = preprocessing.input_size[0] * preprocessing.input_size[1]
-    scale = (area / (source_hw[0] * source_hw[1])) ** 0.5
-    longest = max(1, area // multiple**2)  # in patches: a strip one patch wide has no more of them than any other
-    height, width = (min(max(1, round(side * scale / multiple)), longest) * multiple for side in source_hw)
-    return height, width
-
-
-def _inner(source_hw: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
-    """The (top, left, bottom, right) of the image within what the model is given, in its pixels."""
-    model_hw, multiple = _model_size(source_hw, preprocessing), preprocessing.patch_size
-    if preprocessing.resize_mode != "letterbox":
-        return 0, 0, *model_hw
-    scale = min(model / source for model, source in zip(model_hw, source_hw, strict=True))
-    sides = [
-        min(max(1, round(source * scale / multiple)), model // multiple) * multiple
-        for source, model in zip(source_hw, model_hw, strict=True)
-    ]
-    top, left = ((model - side) // multiple // 2 * multiple for model, side in zip(model_hw, sides, strict=True))
-    return top, left, top + sides[0], left + sides[1]
+    Raises:
+        InputError: there is no such mode, or it doesn't give all images one size.
+    """
+    if resize_mode not in get_args(FixedSizeMode):
+        raise unknown("resize mode for images of one size", resize_mode, get_args(FixedSizeMode))
+    original_size = (image_u8.shape[0], image_u8.shape[1])
+    return _crop_and_resize(image_u8, crop_box(original_size, size, resize_mode), size)
 
 
 def crop_box(
-    source_hw: tuple[int, int], model_hw: tuple[int, int], resize_mode: str
+    original_size: tuple[int, int], input_size: tuple[int, int], resize_mode: str
 ) -> tuple[float, float, float, float]:
-    """The (top, left, bottom, right) that the model sees, in whole source pixels."""
-    height, width = source_hw
+    """Return the (top, left, bottom, right) that a resize mode keeps of an image, in whole pixels of the image.
+
+    >>> crop_box((100, 300), (20, 40), "crop")
+    (0.0, 50.0, 100.0, 250.0)
+    """
+    height, width = original_size
     if resize_mode != "crop":
         return 0.0, 0.0, float(height), float(width)
-    seen_height = max(1, min(height, round(width * model_hw[0] / model_hw[1])))
-    seen_width = max(1, min(width, round(height * model_hw[1] / model_hw[0])))
-    top, left = (height - seen_height) // 2, (width - seen_width) // 2
-    return float(top), float(left), float(top + seen_height), float(left + seen_width)
+    crop_height = max(1, min(height, round(width * input_size[0] / input_size[1])))
+    crop_width = max(1, min(width, round(height * input_size[1] / input_size[0])))
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    return float(top), float(left), float(top + crop_height), float(left + crop_width)
 
 
-def _central(box: tuple[float, float, float, float], share: float) -> tuple[float, float, float, float]:
-    """The middle of a box, `share` of its height and width, in whole source pixels."""
+def _input_size(original_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """Return the (height, width) of the model's input for an image."""
+    if preprocessing.resize_mode != "aspect":
+        return preprocessing.input_size
+    patch_size = preprocessing.patch_size
+    area = preprocessing.input_size[0] * preprocessing.input_size[1]
+    scale = (area / (original_size[0] * original_size[1])) ** 0.5
+    longest = max(1, area // patch_size**2)  # in patches: a strip one patch wide has no more of them than a square
+    height, width = (min(max(1, round(side * scale / patch_size)), longest) * patch_size for side in original_size)
+    return height, width
+
+
+def _area_in_input(original_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
+    """Return the (top, left, bottom, right) of the image in the model's input, in input pixels: all but padding."""
+    input_size, patch_size = _input_size(original_size, preprocessing), preprocessing.patch_size
+    if preprocessing.resize_mode != "letterbox":
+        return 0, 0, *input_size
+    scale = min(side / original for side, original in zip(input_size, original_size, strict=True))
+    sides = [
+        min(max(1, round(original * scale / patch_size)), side // patch_size) * patch_size
+        for original, side in zip(original_size, input_size, strict=True)
+    ]
+    top, left = ((whole - side) // patch_size // 2 * patch_size for whole, side in zip(input_size, sides, strict=True))
+    return top, left, top + sides[0], left + sides[1]
+
+
+def _center_crop(box: tuple[float, float, float, float], fraction: float) -> tuple[float, float, float, float]:
+    """Return the center of a box, with `fraction` of its height and width, in whole pixels."""
     (top, left), (height, width) = box[:2], (box[2] - box[0], box[3] - box[1])
-    kept_height, kept_width = max(1, round(share * height)), max(1, round(share * width))
-    top, left = top + (height - kept_height) // 2, left + (width - kept_width) // 2
-    return top, left, top + kept_height, left + kept_width
+    crop_height, crop_width = max(1, round(fraction * height)), max(1, round(fraction * width))
+    top, left = top + (height - crop_height) // 2, left + (width - crop_width) // 2
+    return top, left, top + crop_height, left + crop_width
 
 
-def _resized(
+def _crop_and_resize(
     image_u8: np.ndarray,
     box: tuple[float, float, float, float],
-    size_hw: tuple[int, int],
+    size: tuple[int, int],
     interpolation: str = "bicubic",
 ) -> np.ndarray:
-    """The part of the image inside the box at `size_hw`, uint8, antialiased.
+    """Resize the part of an image inside the box to uint8 (*size, 3), antialiased.
 
-    As Pillow does it, but for a gray level where roundings differ, in a tenth of its time.
+    The result is Pillow's up to one gray level of rounding, in a tenth of its time.
     """
     assert image_u8.dtype == np.uint8 and image_u8.ndim == 3 and image_u8.shape[2] == 3, image_u8.shape
     top, left, bottom, right = (int(side) for side in box)
-    seen = torch.from_numpy(np.array(image_u8[top:bottom, left:right])).permute(2, 0, 1)[None]
-    resized = functional.interpolate(seen, size_hw, mode=interpolation, align_corners=False, antialias=True)
+    crop = torch.from_numpy(np.array(image_u8[top:bottom, left:right])).permute(2, 0, 1)[None]
+    resized = functional.interpolate(crop, size, mode=interpolation, align_corners=False, antialias=True)
     return resized[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def _normalize(image_u8: np.ndarray, preprocessing: Preprocessing) -> Tensor:
+    """Return uint8 (height, width, 3) as float32 (channels, height, width), normalized by mean and std."""
+    if len(preprocessing.mean) == 1:
+        image_u8 = np.array(Image.fromarray(image_u8).convert("L"))[..., None]
+    pixels = torch.from_numpy(image_u8).permute(2, 0, 1) / 255
+    mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
+    return ((pixels - mean) / std).contiguous()

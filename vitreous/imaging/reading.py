@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from PIL.ImageFile import ImageFile
 
 from vitreous.errors import InputError
-from vitreous.files import reason
+from vitreous.files import os_error_reason
 
 PIXEL_LIMIT = 100_000_000
 """The largest image that is decoded, in pixels: 300 MB as RGB."""
@@ -103,7 +103,7 @@ def _read_file(path: Path | str, to_array: Callable[[Image.Image], np.ndarray]) 
     except IsADirectoryError:
         raise InputError(f"{path} is a folder: give the path of one image in it") from None
     except OSError as error:
-        raise InputError(f"can't read {path}: {reason(error)}") from error
+        raise InputError(f"can't read {path}: {os_error_reason(error)}") from error
 
 
 def _read(stream: BinaryIO, name: str, to_array: Callable[[Image.Image], np.ndarray]) -> np.ndarray:

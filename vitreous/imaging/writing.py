@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.files import written_beside
+from vitreous.files import atomic_write
 
 IMAGE_FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -18,5 +18,5 @@ def save_image(image: Image.Image, path: Path | str) -> None:
     """
     if Path(path).suffix.lower() not in IMAGE_FORMATS:
         raise InputError(f"can't write an image as '{path}': use one of the extensions {', '.join(IMAGE_FORMATS)}")
-    with written_beside(path) as temporary:
+    with atomic_write(path) as temporary:
         image.save(temporary)

@@ -1,8 +1,10 @@
-"""Which of some classes an image shows: loss, prediction, and a model that answers on real images."""
+"""An image classifier: a model, the preprocessing of its images, and the names of its classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -19,24 +21,42 @@ ImageInput = str | Path | Image.Image | np.ndarray
 """An image as users have it: a file's path, a Pillow image, or uint8 (height, width, 3)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
-    """What a model says of one image: classes and probabilities (0 to 1), most probable first.
+    """The labels of one image and their scores, which are probabilities from 0 to 1, highest first.
 
-    A model without classes, which answers with a vector of features, says nothing: its ranking is empty.
+    A model without classes, which gives a vector of features, predicts nothing: `scores` is empty.
+
+    >>> prediction = Prediction((("cat", 0.9), ("dog", 0.1)))
+    >>> prediction.label, prediction.score
+    ('cat', 0.9)
+    >>> prediction
+    Prediction(cat 90.0 %, dog 10.0 %)
     """
 
     scores: tuple[tuple[str, float], ...]
 
     @property
     def label(self) -> str:
-        """The most probable class."""
+        """The label with the highest score."""
         return self._first[0]
 
     @property
     def score(self) -> float:
-        """The probability of the most probable class, between 0 and 1."""
+        """The highest score, between 0 and 1."""
         return self._first[1]
+
+    def top_k(self, k: int = 5) -> tuple[tuple[str, float], ...]:
+        """Give the `k` labels with the highest scores, highest first."""
+        return self.scores[:k]
+
+    def __repr__(self) -> str:
+        more = ", …" if len(self.scores) > 5 else ""
+        return f"Prediction({', '.join(f'{label} {_percent(score)}' for label, score in self.top_k())}{more})"
+
+    def _repr_html_(self) -> str:
+        cells = (f"<td>{escape(label)}</td><td>{_percent(score)}</td>" for label, score in self.top_k())
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
 
     @property
     def _first(self) -> tuple[str, float]:
@@ -45,27 +65,43 @@ class Prediction:
         return self.scores[0]
 
 
-class ImageClassifier:
-    """A ViT with all it needs to answer on real images: preprocessing and the names of its classes.
+def _percent(score: float) -> str:
+    return f"{100 * score:.1f} %"
 
-    `vit` is our ViT or, from `vitreous.wrap`, anyone's model in the same form: images and a trace to logits.
-    Without names, what the ViT answers with is a vector of features (its pooled token, or an image-text embedding).
-    `origin` is where it was loaded from, if it was.
+
+class ImageClassifier:
+    """A model with all it needs to classify images: call it with an image, or a list of them.
+
+    Attributes:
+        model: a `ViT` or, from `vitreous.wrap`, any module in the same form: images and a trace to logits.
+        preprocessing: how the model wants its images.
+        class_names: the labels in the order of the logits. Without them the model's output is a vector of features (its
+            pooled token, or an image-text embedding).
+        origin: where it was loaded from, if it was.
     """
 
-    def __init__(self, vit: nn.Module, preprocessing: Preprocessing, class_names: Sequence[str]) -> None:
-        assert not isinstance(vit, ViT) or len(class_names) in (0, vit.config.num_classes), "one name a class, or none"
-        self.model = vit.eval()
+    def __init__(self, model: nn.Module, preprocessing: Preprocessing, class_names: Sequence[str]) -> None:
+        if isinstance(model, ViT) and len(class_names) not in (0, model.config.num_classes):
+            raise InputError(
+                f"{len(class_names)} class names for a model of {model.config.num_classes} classes: give one for each, "
+                "or none"
+            )
+        self.model = model.eval()
         self.preprocessing = preprocessing
         self.class_names = tuple(class_names)
         self.origin: str | None = None
 
+    def __repr__(self) -> str:
+        classes = f"{len(self.class_names)} classes" if self.class_names else "features"
+        size = " × ".join(map(str, self.preprocessing.input_size))
+        return f"ImageClassifier({type(self.model).__name__}, {classes}, input {size}, origin {self.origin!r})"
+
     @property
     def vit(self) -> ViT:
-        """The model, where it is a ViT of ours and not anyone's module (see `vitreous.wrap`).
+        """The model, if it is a ViT of Vitreous.
 
         Raises:
-            InputError: it is another module.
+            InputError: it is a module of another kind (see `vitreous.wrap`).
         """
         if not isinstance(self.model, ViT):
             raise InputError(
@@ -75,17 +111,29 @@ class ImageClassifier:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie, and where images are taken to."""
+        """The device that the weights are on."""
         return next(self.model.parameters()).device
 
+    @overload
+    def __call__(self, images: ImageInput) -> Prediction: ...
+    @overload
+    def __call__(self, images: Sequence[ImageInput]) -> list[Prediction]: ...
+    def __call__(self, images: ImageInput | Sequence[ImageInput]) -> Prediction | list[Prediction]:
+        """Classify one image, or several: `predict` or `predict_batch`."""
+        return self.predict_batch(images) if isinstance(images, list | tuple) else self.predict(images)  # ty: ignore[invalid-argument-type]
+
     def preprocess(self, image: ImageInput) -> tuple[Tensor, Geometry]:
-        """An image of any size as the model's input (channels, height, width), and where its pixels came from."""
+        """Turn an image of any size into the model's input.
+
+        Returns:
+            (channels, height, width) on the model's device, and where on the image its pixels come from.
+        """
         pixels, geometry = preprocess_image(as_image_u8(image), self.preprocessing)
         weight = next(self.model.parameters())
         return pixels.to(weight.device, weight.dtype if weight.is_floating_point() else pixels.dtype), geometry
 
     def predict(self, image: ImageInput) -> Prediction:
-        """What the image shows.
+        """Classify one image.
 
         Raises:
             InputError: the file can't be read as an image.
@@ -94,27 +142,31 @@ class ImageClassifier:
 
     @torch.no_grad()
     def predict_batch(self, images: Sequence[ImageInput]) -> list[Prediction]:
-        """What each of several images shows; they may differ in size."""
+        """Classify several images, which may differ in size."""
         inputs = [self.preprocess(image)[0] for image in images]
         if len({pixels.shape for pixels in inputs}) == 1:
             return self.postprocess(self.model(torch.stack(inputs)))
         return [self.postprocess(self.model(pixels[None]))[0] for pixels in inputs]
 
     def postprocess(self, logits: Tensor) -> list[Prediction]:
-        """Logits (batch, classes) as predictions; empty ones if the classes have no names."""
+        """Turn logits (batch, classes) into predictions; without class names they are empty.
+
+        Raises:
+            InputError: a logit is NaN or infinite.
+        """
         if not self.class_names:
             return [Prediction(())] * len(logits)
         if not logits.isfinite().all():
-            raise InputError("the model's answer is no number (NaN or infinite): its weights are damaged, or too large")
+            raise InputError("the model's output is NaN or infinite: its weights are damaged, or too large")
         probabilities, order = torch.softmax(logits.float(), -1).sort(dim=-1, descending=True, stable=True)
         rows = zip(order.tolist(), probabilities.tolist(), strict=True)
         return [Prediction(tuple((self.class_names[i], p) for i, p in zip(*row, strict=True))) for row in rows]
 
     def class_index(self, name: str) -> int:
-        """The index of a class by name.
+        """Find the index of a class by its name.
 
         Raises:
-            InputError: no class is called so; names the nearest.
+            InputError: there is no class of this name; names the nearest.
         """
         if not self.class_names:
             raise InputError(f"there is no class '{name}': this model has no classes, only features; leave it out")

@@ -52,8 +52,8 @@ class ViTConfig:
     mlp_ratio: float = 4.0
     """Hidden width of the MLP over `embed_dim` (SwiGLU takes two thirds of it, for equal cost)."""
     stem: Stem = "linear"
-    """How pixels become tokens: one linear map of each patch (Dosovitskiy et al. 2021), or 3 × 3 convolutions that halve
-    the sides step by step (Xiao et al. 2021), at the cost of about two blocks."""
+    """How pixels become tokens: one linear map of each patch (Dosovitskiy et al. 2021), or 3 × 3 convolutions that
+    halve the sides step by step (Xiao et al. 2021), at the cost of about two blocks."""
     stem_convs: int = 2
     """Convolutions of such a stem for each halving; more of them let each token see further around its patch."""
     pre_norm: bool = False
@@ -76,7 +76,8 @@ class ViTConfig:
     mlp_layer: MlpLayer = "gelu"
     """Exact GELU, its tanh form, x · sigmoid(1.702 x) (Hendrycks and Gimpel 2016), or gated (Shazeer 2020)."""
     init_values: float | None = None
-    """Initial value of a learned factor per channel on each branch (layer scale, Touvron et al. 2021); null for none."""
+    """Initial value of a learned factor per channel on each branch (layer scale, Touvron et al. 2021); null for
+    none."""
     qk_norm: bool = False
     """Normalize queries and keys, each head by itself (Dehghani et al. 2023, section 2.1)."""
     drop_path_rate: float = 0.0
@@ -218,28 +219,30 @@ class ViTFields(TypedDict, total=False):
     patch_drop_rate: float
 
 
-def _size(embed_dim: int, depth: int, num_heads: int, patch_size: int, **more: Unpack[ViTFields]) -> ViTConfig:
-    fields: ViTFields = {
-        "embed_dim": embed_dim,
-        "depth": depth,
-        "num_heads": num_heads,
-        "patch_size": patch_size,
-        **more,
-    }
-    return ViTConfig(**fields)  # ty: ignore[invalid-argument-type]
+def _size(shape: tuple[int, int, int], patch_size: int) -> ViTConfig:
+    embed_dim, depth, num_heads = shape
+    return ViTConfig(patch_size=patch_size, embed_dim=embed_dim, depth=depth, num_heads=num_heads)
 
 
-_SMALL: ViTFields = {"image_size": 32, "num_classes": 10, "global_pool": "avg"}
+def _small_size(shape: tuple[int, int, int], side: int = 32, in_chans: int = 3) -> ViTConfig:
+    size = _size(shape, patch_size=4)
+    return replace(size, image_size=(side, side), in_chans=in_chans, num_classes=10, global_pool="avg")
+
+
 # Width, depth, heads: Dosovitskiy et al. 2021 (table 1) for B, L and H; Touvron et al. 2021 (table 1) for Ti and S.
 _LETTERS = {"Ti": (192, 12, 3), "S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "H": (1280, 32, 16)}
 
 SIZES: dict[str, ViTConfig] = {
-    **{f"{name}/{patch}": _size(*shape, patch) for name, shape in _LETTERS.items() for patch in (32, 16, 14, 8)},
-    "nano/4-28": _size(64, 4, 1, 4, **_SMALL | {"image_size": 28, "in_chans": 1}),
-    "nano/4-32": _size(64, 4, 1, 4, **_SMALL),
-    "micro/4-32": _size(128, 6, 2, 4, **_SMALL),
-    "mini/4-32": _size(192, 6, 3, 4, **_SMALL),
-    "small/4-32": _size(256, 8, 4, 4, **_SMALL),
+    **{
+        f"{name}/{patch_size}": _size(shape, patch_size)
+        for name, shape in _LETTERS.items()
+        for patch_size in (32, 16, 14, 8)
+    },
+    "nano/4-28": _small_size((64, 4, 1), side=28, in_chans=1),
+    "nano/4-32": _small_size((64, 4, 1)),
+    "micro/4-32": _small_size((128, 6, 2)),
+    "mini/4-32": _small_size((192, 6, 3)),
+    "small/4-32": _small_size((256, 8, 4)),
 }
 """The usual sizes by name: Ti, S, B, L, H at 224 pixels and patches of 32, 16, 14 or 8; small ones for 28 and 32."""
 _TIMM_LETTERS = {"tiny": "Ti", "small": "S", "base": "B", "large": "L", "huge": "H"}

@@ -9,22 +9,22 @@ from torch.nn import functional
 
 from vitreous.model.linear import is_supported, needs_standard_ops, onednn_linear
 
-# Up to this many tokens, attention written out beats the fused kernel on a CPU (forward and backward, 2 cores with
-# AVX512-BF16, torch 2.13; LOG.md 2026-11-21). In bfloat16 off the graph it always does, on other devices never.
+# Up to so many tokens, attention by its definition beats the fused kernel on a CPU (forward and backward, 2 cores with
+# AVX512-BF16, torch 2.13; LOG.md 2026-11-21). In bfloat16 without gradients it always does, on other devices never.
 EAGER_MAX_TOKENS = {torch.bfloat16: 1024, torch.float32: 160}
 EAGER_MAX_TOKENS_NO_GRAD = 256
-"""The same off the graph in float32: written out an image at a time it takes the fused kernel's time, and A is there
-for whoever explains the pass."""
+"""The same without gradients in float32: by the definition, image by image, it takes the fused kernel's time, and A is
+there for whoever explains the pass."""
 CHUNK_ELEMENTS = 2**20
-"""Numbers of one head's matrix that the blocked form holds at a time: 4 MiB, which caches hold."""
+"""Elements of one head's matrix that the chunked form holds at a time: 4 MiB, which caches hold."""
 BF16_CHUNK_ELEMENTS = 2**21
-"""The same for attention in bfloat16, of all heads and images that are taken together."""
+"""The same for attention in bfloat16, over all heads and images that are taken together."""
 MIN_CHUNK_ROWS = 128
 """But never fewer rows: the product of so few with very many keys would be slow (65,536 tokens: 11.1, not 5.3 s)."""
 
 
 class AttentionOutput(NamedTuple):
-    """What attention gives: the values gathered, and the by-products of the kernel that ran (see AttentionRecord)."""
+    """The values that attention gathered, and the by-products of the kernel that ran (see AttentionRecord)."""
 
     output: Tensor
     weights: Tensor | None = None
@@ -32,7 +32,7 @@ class AttentionOutput(NamedTuple):
 
 
 def dot_product_attention(query: Tensor, key: Tensor, value: Tensor) -> AttentionOutput:
-    """softmax(query keyᵀ / √d) value; all are (batch, heads, tokens, head width d).
+    """Compute softmax(query keyᵀ / √d) value; all are (batch, heads, tokens, head width d).
 
     This is the one place where a kernel is chosen.
     """
@@ -47,17 +47,14 @@ def dot_product_attention(query: Tensor, key: Tensor, value: Tensor) -> Attentio
         weights = torch.softmax(scores, -1, dtype=value.dtype)
         return AttentionOutput(weights @ value, weights)
     if not on_graph and is_supported(query, key) and is_supported(key, value):
-        return (
-            eager_attention(query, key, value)
-            if tokens <= EAGER_MAX_TOKENS_NO_GRAD
-            else chunked_attention(query, key, value)
-        )
+        kernel = eager_attention if tokens <= EAGER_MAX_TOKENS_NO_GRAD else chunked_attention
+        return kernel(query, key, value)
     output, log_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value)
     return AttentionOutput(output, None, log_sums)
 
 
 def eager_attention(query: Tensor, key: Tensor, value: Tensor) -> AttentionOutput:
-    """By the definition, an image at a time, so that its matrices stay in the cache."""
+    """Compute attention by its definition, image by image, so that the matrices of one stay in the cache."""
     output, scale = empty_merged_heads(query), query.shape[-1] ** -0.5
     weights = query.new_empty(*query.shape[:3], key.shape[2])
     for image, matrices in enumerate(weights):
@@ -68,47 +65,47 @@ def eager_attention(query: Tensor, key: Tensor, value: Tensor) -> AttentionOutpu
 
 
 def chunked_attention(query: Tensor, key: Tensor, value: Tensor) -> AttentionOutput:
-    """In blocks of rows of one head's matrix, by `product`: 1.7 times as fast as the fused kernel, in linear memory.
+    """Compute attention in chunks of rows, by `onednn_linear`: 1.7 times as fast as the fused kernel, in linear memory.
 
-    Rows are shifted by their largest score before they become powers of 2, and divided by their sum after they have
-    gathered the values; the sums stay as a by-product.
+    The largest score of a row is subtracted before powers of 2 are taken, and the row is divided by its sum after it
+    has gathered the values; the sums are kept as a by-product.
     """
     output, log_sums = empty_merged_heads(query), query.new_empty(query.shape[:3])
     rows = max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS // key.shape[2])
     for image, head in torch.cartesian_prod(*(torch.arange(size) for size in query.shape[:2])).tolist():
-        asking = query[image, head] * (query.shape[-1] ** -0.5 / math.log(2))
+        queries = query[image, head] * (query.shape[-1] ** -0.5 / math.log(2))
         keys, values = key[image, head].contiguous(), value[image, head].contiguous().t()
-        for start in range(0, len(asking), rows):
-            chosen = slice(start, start + rows)
-            weights = onednn_linear(asking[chosen], keys)
+        for start in range(0, len(queries), rows):
+            chunk = slice(start, start + rows)
+            weights = onednn_linear(queries[chunk], keys)
             largest = weights.amax(-1, keepdim=True)
             sums = weights.sub_(largest).exp2_().sum(-1, keepdim=True)
-            torch.div(onednn_linear(weights, values), sums, out=output[image, head, chosen])
-            log_sums[image, head, chosen] = (largest + sums.log2_()).squeeze(1).mul_(math.log(2))
+            torch.div(onednn_linear(weights, values), sums, out=output[image, head, chunk])
+            log_sums[image, head, chunk] = (largest + sums.log2_()).squeeze(1).mul_(math.log(2))
     return AttentionOutput(output, None, log_sums)
 
 
 def bf16_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """By the definition, as many images, or rows of one head, at a time as caches hold: in linear memory."""
+    """Compute attention by its definition, with as many images, or rows of one head, at a time as caches hold."""
     output = empty_merged_heads(query)
     tensors = (output, query * query.shape[-1] ** -0.5, key, value)
     images = BF16_CHUNK_ELEMENTS // (query.shape[1] * query.shape[2] * key.shape[2])
     if images:
-        blocks = zip(*(tensor.split(images) for tensor in tensors), strict=True)
+        chunks = zip(*(tensor.split(images) for tensor in tensors), strict=True)
     else:
         rows = max(MIN_CHUNK_ROWS, BF16_CHUNK_ELEMENTS // key.shape[2])
-        blocks = (
-            (gathered, asking, keys, values)
+        chunks = (
+            (out_rows, query_rows, keys, values)
             for image in zip(*tensors, strict=True)
-            for filled, queries, keys, values in zip(*image, strict=True)
-            for gathered, asking in zip(filled.split(rows), queries.split(rows), strict=True)
+            for head_output, queries, keys, values in zip(*image, strict=True)
+            for out_rows, query_rows in zip(head_output.split(rows), queries.split(rows), strict=True)
         )
-    for gathered, asking, keys, values in blocks:
-        gathered.copy_(torch.softmax(asking @ keys.transpose(-2, -1), -1, dtype=value.dtype) @ values)
+    for gathered, queries, keys, values in chunks:
+        gathered.copy_(torch.softmax(queries @ keys.transpose(-2, -1), -1, dtype=value.dtype) @ values)
     return output
 
 
 def empty_merged_heads(query: Tensor) -> Tensor:
-    """Room for an output (batch, heads, tokens, width) that lies in memory as (batch, tokens, heads, width)."""
+    """Allocate an output (batch, heads, tokens, width) whose memory is (batch, tokens, heads, width): heads merged."""
     batch, heads, tokens, width = query.shape
     return query.new_empty(batch, tokens, heads, width).transpose(1, 2)

@@ -1,6 +1,6 @@
-"""Linear maps by the fastest product of matrices that PyTorch carries for this processor.
+"""Linear maps by the fastest matrix product that PyTorch has for this CPU.
 
-PyTorch multiplies float32 matrices on a CPU by MKL, which keeps to AVX2 on processors of other makers. Its other
+PyTorch multiplies float32 matrices on a CPU by MKL, which stays with AVX2 on CPUs of other makers than Intel. Its other
 library, oneDNN, uses AVX-512 on all that have it: on an AMD Zen 5, 430 against 195 GFLOP/s (`benchmarks/products.py`).
 PyTorch reaches it in float32 only through the operator below, which its own compiler uses too.
 """
@@ -14,25 +14,26 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-FEWEST_ROWS = 8
-"""Below so many rows there is too little to multiply, and the usual call starts sooner."""
+MIN_ROWS = 8
+"""Below so many rows the usual call is faster."""
 
 
 class Linear(nn.Linear):
-    """nn.Linear, with the same parameters and result up to rounding, and sooner done."""
+    """nn.Linear, with the same parameters and the same result up to rounding, but faster."""
 
     def forward(self, tokens: Tensor) -> Tensor:  # ty: ignore[lost-keyword-for-regular-parameter]
         """(..., in) to (..., out)."""
         return linear(tokens, self.weight, self.bias)
 
     def first(self, tokens: Tensor, count: int) -> Tensor:
-        """The first `count` of a token's numbers, (..., in) to (..., count), without the rest."""
+        """Compute the first `count` outputs only: (..., in) to (..., count)."""
         return linear(tokens, self.weight[:count], None if self.bias is None else self.bias[:count])
 
 
 def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """tokens weightᵀ + bias: (..., in), (out, in) and (out,) to (..., out), differentiable any number of times."""
-    if not is_supported(tokens, weight) or tokens.numel() < FEWEST_ROWS * tokens.shape[-1]:
+    """Compute tokens weightᵀ + bias: (..., in), (out, in) and (out,) to (..., out), differentiable any number of
+    times."""
+    if not is_supported(tokens, weight) or tokens.numel() < MIN_ROWS * tokens.shape[-1]:
         return functional.linear(tokens, weight, bias)
     if torch.is_grad_enabled():
         return _Linear.apply(tokens, weight, bias)
@@ -40,17 +41,17 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def is_supported(left: Tensor, right: Tensor) -> bool:
-    """Whether `product` takes these tensors, and is the faster for it."""
+    """Whether `onednn_linear` takes these tensors, and is the faster way."""
     plain = left.dtype == right.dtype == torch.float32 and left.device.type == right.device.type == "cpu"
-    if not plain or not _has_wide_products() or torch.is_autocast_enabled("cpu") or needs_standard_ops():
+    if not plain or needs_standard_ops() or not _has_wide_products() or torch.is_autocast_enabled("cpu"):
         return False
     # Another kind of tensor (sharded, fake) has products of its own.
     return all(type(tensor) in (Tensor, nn.Parameter) for tensor in (left, right))
 
 
 def onednn_linear(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
-    """left rightᵀ + bias, off the graph: (..., n), (m, n) and (m,) to (..., m). Only where `multiplies` says so."""
-    # Rows apart from each other (a view of joined queries, keys and values) would cost a hundredfold.
+    """Compute left rightᵀ + bias without a graph: (..., n), (m, n) and (m,) to (..., m), if `is_supported` says so."""
+    # Rows that aren't adjacent in memory (a view of stacked queries, keys and values) would cost a hundredfold.
     left, right = (
         side if side.dim() == 2 and side.t().is_contiguous() else side.contiguous() for side in (left, right)
     )
@@ -58,7 +59,8 @@ def onednn_linear(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Te
 
 
 def needs_standard_ops() -> bool:
-    """Whether someone compiles, traces, counts, batches or differentiates forward: they know the usual operators."""
+    """Whether the pass is compiled, traced, counted, vectorized or differentiated forward: these know PyTorch's own
+    ops."""
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
@@ -70,13 +72,13 @@ def needs_standard_ops() -> bool:
 
 @cache
 def _has_wide_products() -> bool:
-    """Whether this processor has AVX-512 and this PyTorch the operator."""
+    """Whether this CPU has AVX-512 and this PyTorch the operator."""
     wide = "AVX512" in torch.backends.cpu.get_cpu_capability()
     return wide and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 class _Linear(torch.autograd.Function):
-    """`product` on the graph."""
+    """`onednn_linear` on the graph."""
 
     @staticmethod
     def forward(context: Any, tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

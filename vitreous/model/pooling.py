@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.model.linear import Linear
+from vitreous.model.linear import Linear, linear
 
 
 def pool_tokens(tokens: Tensor, global_pool: str, num_prefix_tokens: int) -> tuple[Tensor, Tensor]:
@@ -13,13 +13,14 @@ def pool_tokens(tokens: Tensor, global_pool: str, num_prefix_tokens: int) -> tup
 
     Args:
         tokens: (batch, tokens, width): the class token, if there is one, then registers, then patches.
-        global_pool: "token" takes the class token (Dosovitskiy et al. 2021, equation 4), "avg" the mean over the patches;
-            "token-avg" and "token-dist" concatenate the class token with that mean, or with the first register.
+        global_pool: "token" takes the class token (Dosovitskiy et al. 2021, equation 4), "avg" the mean over the
+            patches; "token-avg" and "token-dist" concatenate the class token with that mean, or with the first
+            register.
         num_prefix_tokens: tokens before the patches.
 
     Returns:
-        Vectors (batch, width), or (batch, 2 × width) of two concatenated, and the weight with which each token was read,
-        (batch, tokens), in float32 at least. Weights sum to 1; of two vectors each counts half.
+        Vectors (batch, width), or (batch, 2 × width) of two concatenated, and the weight with which each token was
+        read, (batch, tokens), in float32 at least. Weights sum to 1; of two vectors each counts half.
     """
     if global_pool == "token":
         return _take_token(tokens, 0)
@@ -84,7 +85,9 @@ class AttentionPool(nn.Module):
 
     def forward(self, tokens: Tensor, num_prefix_tokens: int) -> tuple[Tensor, Tensor]:
         """Tokens (batch, tokens, width) to vectors (batch, width) and the heads' mean weights (batch, tokens)."""
-        query = self.q(self.latent.flatten().to(tokens.dtype)).unflatten(-1, (self.num_heads, 1, self.head_dim))
+        # One vector, not a batch of one: the product of a matrix and a vector has other last bits.
+        query = linear(self.latent.flatten().to(tokens.dtype), self.q.weight, self.q.bias)
+        query = query.unflatten(-1, (self.num_heads, 1, self.head_dim))
         both = self.kv(tokens[:, num_prefix_tokens:]).unflatten(-1, (2, self.num_heads, self.head_dim))
         key, value = both.permute(2, 0, 3, 1, 4)
         weights = torch.softmax((query * self.head_dim**-0.5 @ key.transpose(-2, -1)).float(), -1)
@@ -94,5 +97,6 @@ class AttentionPool(nn.Module):
 
 
 def _weights_of_all_tokens(patch_weights: Tensor, num_prefix_tokens: int) -> Tensor:
-    """Put zeros for the tokens before the patches in front of the patches' weights: (batch, patches) to (batch, tokens)."""
+    """Put zeros for the tokens before the patches in front of the patches' weights: (batch, patches) to (batch,
+    tokens)."""
     return torch.cat([patch_weights.new_zeros(len(patch_weights), num_prefix_tokens), patch_weights], 1)

@@ -84,7 +84,8 @@ def sincos_pos_embed(
 def rope_angles(
     grid_size: tuple[int, int], head_dim: int, num_prefix_tokens: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Compute rotary angles (tokens, head_dim / 2): a quarter of the head turns with the row, a quarter with the column.
+    """Compute rotary angles (tokens, head_dim / 2): a quarter of the head turns with the row, a quarter with the
+    column.
 
     Rotary positions are Su et al. 2021 (section 3.2); centers in −1 … 1 and periods 100^(4i/head_dim) follow DINOv3
     (Siméoni et al. 2025), so that any grid covers the same range. Tokens before the patches aren't turned.

@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.files import read_json, write_text, written_beside
+from vitreous.files import atomic_write, read_json, write_text
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
-from vitreous.model.migration import migrate_preprocessing
+from vitreous.model.migration import migrate_config, migrate_preprocessing, migrate_tensors
 from vitreous.model.vit import ViT
 from vitreous.records import from_dict, to_dict
 
@@ -46,7 +46,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str,
     full disk in an error of its own.
     """
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
-    with written_beside(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
@@ -60,7 +60,7 @@ def load_classifier(path: Path | str, device: torch.device) -> ImageClassifier:
     folder = place if place.is_dir() else place.parent
     weights = place if place.is_file() else folder / WEIGHTS
     config = read_json(folder / CONFIG)
-    vit = ViT(from_dict(ViTConfig, config.get("model", {}), str(folder / CONFIG)))
+    vit = ViT(from_dict(ViTConfig, migrate_config(config.get("model", {})), str(folder / CONFIG)))
     load_weights(vit, weights)
     preprocessing = from_dict(
         Preprocessing, migrate_preprocessing(config.get("preprocessing", {})), str(folder / CONFIG)
@@ -83,7 +83,7 @@ def load_weights(vit: ViT, path: Path) -> None:
             raise InputError(
                 f"{path} has the convolutional stem of an earlier Vitreous, no longer known: train it again"
             )
-        vit.load_state_dict(tensors)
+        vit.load_state_dict(migrate_tensors(tensors, vit.config))
     except SafetensorError as error:
         raise InputError(f"{path} is damaged or no safetensors file ({error}): copy or train it again") from None
     except RuntimeError as error:

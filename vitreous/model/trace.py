@@ -1,4 +1,4 @@
-"""What a forward pass leaves behind when it is observed."""
+"""What a forward pass records when it is observed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ class AttentionRecord:
     """What one attention layer computed: references to its own tensors, still on the autograd graph.
 
     The first four are (batch, heads, tokens, head width); the attention itself is A = softmax(scale · query keyᵀ), and
-    `output` is A value, before the heads are joined (Vaswani et al. 2017, equation 1). Where of another's model only A
-    can be known (a mask, a bias of positions), log A and the identity stand for query and key, with scale 1. The others
-    are by-products that spare work where they are known, and None elsewhere.
+    `output` is A value, before the heads are merged (Vaswani et al. 2017, equation 1). Where only A is known of a
+    wrapped model (a mask, a position bias), log A and the identity take the place of query and key, with scale 1. The
+    others are by-products that save work where they are known, and None elsewhere.
     """
 
     query: Tensor
@@ -22,24 +22,24 @@ class AttentionRecord:
     output: Tensor
     scale: float
     weights: Tensor | None = None
-    """A itself (batch, heads, tokens, tokens), where the kernel wrote it out."""
+    """A itself (batch, heads, tokens, tokens), where the kernel computed it."""
     log_sums: Tensor | None = None
-    """Logarithm of the sum of exp(scale · query keyᵀ) over the keys (batch, heads, tokens): the fused kernel's."""
+    """Logarithm of the sum of exp(scale · query keyᵀ) over the keys (batch, heads, tokens), from the fused kernel."""
     projection: Tensor | None = None
-    """Weight of the linear map that joins the heads: (width, heads × head width)."""
+    """Weight of the output projection, which merges the heads: (width, heads × head width)."""
     inputs: Tensor | None = None
     """The layer's input, normalized (batch, tokens, width)."""
     recompute_query_key: Callable[[], tuple[Tensor, Tensor]] | None = None
-    """Computes query and key once more from the layer's input, for those who keep nothing but this."""
+    """Computes query and key again from the layer's input, for a trace that keeps nothing but this."""
 
     def query_and_key(self) -> tuple[Tensor, Tensor]:
-        """What the weights are computed from."""
+        """Give the queries and keys that the weights are computed from."""
         return self.query, self.key
 
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Where a token stands: `prefix` tokens first, then frames × grid height × grid width patches, row by row."""
+    """The order of the tokens: first those without a patch, then frames × rows × columns of patches, row by row."""
 
     num_prefix_tokens: int
     grid_height: int
@@ -48,30 +48,30 @@ class TokenLayout:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens in all."""
+        """The number of all tokens."""
         return self.num_prefix_tokens + self.frames * self.grid_height * self.grid_width
 
 
 @dataclass
 class Trace:
-    """The one mutable record: pass it to a forward pass, then read from it.
+    """A recorder for one forward pass: pass it to the model, then read its fields. The one mutable record.
 
-    This one keeps all; an explanation that needs less has a trace of its own, which takes less.
+    This one keeps everything; a method that needs less brings its own, which takes less memory.
     """
 
     records: list[AttentionRecord] = field(default_factory=list)
-    """One a layer, the first layer first."""
+    """One for each layer, the first layer first."""
     layout: TokenLayout | None = None
     readout: Tensor | None = None
-    """(batch, tokens): the weight with which the model's head reads each token of the last layer: one at the class
-    token, one over N at the patches for mean pooling, or the weights of the pooling attention. Rows sum to 1."""
+    """(batch, tokens): the weight with which the model's head reads each token of the last layer: 1 at the class token,
+    1 / N at each patch for average pooling, or the weights of the attention pooling. Rows sum to 1."""
     tokens: list[Tensor] = field(default_factory=list)
     """The residual stream (batch, tokens, width): into the first block, then out of each block."""
 
     def on_attention(self, record: AttentionRecord) -> None:
-        """Called by each attention layer, the first layer first."""
+        """Take the record of an attention layer; the layers call this in their order."""
         self.records.append(record)
 
     def on_tokens(self, tokens: Tensor) -> None:
-        """Called with the residual stream into the first block, and out of each block."""
+        """Take the residual stream into the first block, and then out of each block."""
         self.tokens.append(tokens)

@@ -358,7 +358,8 @@ def _draw_weights(part: nn.Module) -> None:
     for module in part.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     for module in part.modules():
         if isinstance(module, Attention):
             nn.init.zeros_(module.proj.weight)

@@ -1,31 +1,24 @@
-"""A model from wherever it lies, ready to answer on real images."""
+"""Load a model from a run folder, a weights file, a public origin or a function of the user's own."""
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import isqrt
 from pathlib import Path
 
 import torch
 
+from vitreous.callbacks import Callback, LogCallback
 from vitreous.errors import InputError
-from vitreous.files import read_json
+from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import grid_for
-from vitreous.model.serialization import CONFIG, is_vitreous_config, load_classifier
+from vitreous.model.serialization import load_classifier
 from vitreous.model.vit import ViT
-from vitreous.runtime import find_device
+from vitreous.pretrained.resolve import Factory, ModelSource, VitreousModel, resolve
+from vitreous.runtime import select_device
 
-Note = Callable[[str], object]
-
-FACTORY = "factory:"
-MOST_PATCHES = 256 * 256
-"""Of an image; attention over more of them would take 17 GB a head and layer."""
-
-
-def log(text: str) -> None:
-    """Say something beside the results: on standard error, unless the user's logging says otherwise."""
-    logging.getLogger("vitreous").warning(text)
+MAX_PATCHES = 256 * 256
+"""Patches per image; attention over more of them would take 17 GB per head and layer."""
 
 
 @torch.inference_mode(mode=False)
@@ -33,78 +26,87 @@ def load(
     model: str | Path | ImageClassifier,
     device: str = "auto",
     *,
-    size: int | Sequence[int] | None = None,
-    fit: str | None = None,
-    on_note: Note = log,
+    input_size: int | Sequence[int] | None = None,
+    resize_mode: ResizeMode | None = None,
+    callback: Callback | None = None,
 ) -> ImageClassifier:
-    """The model in a run folder, a weights file or a public place; one that is loaded already is returned as it is.
+    """Load a model with its preprocessing and class names; a loaded one is returned unchanged.
 
     Args:
         model: one of
-            a run folder such as "runs/quick", or the path of a model.safetensors beside its config.json;
-            a file that another library wrote (.safetensors, .pt, .pth, .bin, .ckpt, .npz) in any known layout, which
-            is recognized by its names and shapes, or a folder with model.safetensors and config.json;
-            "origin:name": "timm:vit_base_patch16_224.augreg_in21k_ft_in1k", "hf:OWNER/NAME" (of a certain revision
-            with "@REVISION"), "dinov2:vits14", "dino:vits16", "torchvision:vit_b_16";
-            "factory:MODULE:FUNCTION", a function of your own that builds a module, and "@weights.pt" after it.
-        device: "auto" (a GPU where there is one), "cpu" or "cuda".
-        size: the images' side, or (height, width), in pixels that the model is given, if another than its origin
-            says; where images keep their shape, their area. A file that comes alone says nothing: it gets the size
-            its positions were learned for, or 224 if that is more than twice as large (DINOv2: 518); of models with
-            classes the central square of an image, of others the whole image in its own shape.
-        fit: how images are brought to that size, if in another way than the model's own: "squash" squashes them,
-            "crop" cuts out their center, "aspect" keeps their shape and about the area, "letterbox" adds bars.
-        on_note: told, in a line each, what was assumed or changed on the way; written to the log by default.
+            a run folder such as "runs/quick", or a model.safetensors with its config.json beside it;
+            a weights file of another library (.safetensors, .pt, .pth, .bin, .ckpt, .npz) in any known format, which is
+            recognized by the names and shapes in it, or a folder with model.safetensors and config.json;
+            "origin:name": "timm:vit_base_patch16_224.augreg_in21k_ft_in1k", "hf:OWNER/NAME" (with "@REVISION" for
+            another revision than the main branch), "dinov2:vits14", "dino:vits16", "torchvision:vit_b_16";
+            "factory:MODULE:FUNCTION", a function of your own that builds a module, optionally with "@weights.pt".
+        device: "auto" (the GPU if there is one), "cpu" or "cuda".
+        input_size: the side, or (height, width), in pixels of the model's input; the model's own by default. With
+            resize_mode "aspect" it sets the area. A weights file without a config gets the size that its positions were
+            learned for, or 224 if that is more than twice as large (DINOv2: 518).
+        resize_mode: how images are brought to that size: "squash" ignores their aspect ratio, "crop" cuts out the
+            center, "aspect" keeps the aspect ratio and about the area, "letterbox" adds bars. The model's own by
+            default; for a weights file without a config, "crop" if the model has classes, else "aspect".
+        callback: `on_note` receives what was assumed or changed, one line each; written to the log by default.
 
     Raises:
-        InputError: there is no model, its files are damaged, in no known layout, or can't be downloaded.
+        InputError: there is no such model, its files are damaged, in no known format, or can't be downloaded.
+
+    >>> load("vitreous:cifar10", "cpu").class_names[:2]
+    ('airplane', 'automobile')
     """
+    callback = callback or LogCallback()
     if isinstance(model, ImageClassifier):
-        return model if size is None and fit is None else at_size(model, size, on_note, fit)
-    classifier = _find(str(model), find_device(device), on_note)
-    classifier.origin = str(model)
-    _check_finite(classifier)
-    if size is not None or fit is not None:
-        return at_size(classifier, size, on_note, fit)
-    note_resampling(classifier, on_note)
+        classifier = model
+    else:
+        classifier = _load(resolve(str(model)), str(model), select_device(device), callback)
+        classifier.origin = str(model)
+        _check_finite(classifier)
+    if input_size is not None or resize_mode is not None:
+        return with_input_size(classifier, input_size, resize_mode, callback)
+    if classifier is not model:
+        _note_resampling(classifier, callback)
     return classifier
 
 
-def at_size(
-    classifier: ImageClassifier, size: int | Sequence[int] | None, on_note: Note = log, fit: str | None = None
+def with_input_size(
+    classifier: ImageClassifier,
+    input_size: int | Sequence[int] | None,
+    resize_mode: ResizeMode | None = None,
+    callback: Callback | None = None,
 ) -> ImageClassifier:
-    """The same model, given images of another size, or brought to its size in another way: as `load` takes them.
+    """Return the same model with another input size or resize mode, as `load` takes them.
 
     Raises:
-        InputError: the size is none, too large, or its patches don't divide it; names the nearest that fit.
+        InputError: the size is invalid, too large, or not divisible into patches; the message names the nearest sizes.
     """
     own = classifier.preprocessing
-    size = own.input_size if size is None else size
+    size = own.input_size if input_size is None else input_size
     size_hw = (size, size) if isinstance(size, int) else tuple(size)
     if len(size_hw) != 2 or not all(isinstance(side, int) for side in size_hw):
-        raise InputError(f"{size} is no size: give a side or (height, width) in pixels")
-    check_patches(grid_for((size_hw[0], size_hw[1]), classifier.preprocessing.patch_size), classifier)
+        raise InputError(f"input size {size} is invalid: give a side or (height, width) in pixels")
+    _check_patch_count(grid_for((size_hw[0], size_hw[1]), own.patch_size), own.patch_size)
     preprocessing = replace(own, input_size=(size_hw[0], size_hw[1]))
-    if fit is not None and fit != own.resize_mode:
-        preprocessing = replace(preprocessing, resize_mode=fit, crop_pct=1.0)
-    sized = ImageClassifier(classifier.model, preprocessing, classifier.class_names)
-    sized.origin = classifier.origin
-    note_resampling(sized, on_note)
-    return sized
+    if resize_mode is not None and resize_mode != own.resize_mode:
+        preprocessing = replace(preprocessing, resize_mode=resize_mode, crop_pct=1.0)
+    resized = ImageClassifier(classifier.model, preprocessing, classifier.class_names)
+    resized.origin = classifier.origin
+    _note_resampling(resized, callback or LogCallback())
+    return resized
 
 
-def check_patches(grid_hw: tuple[int, int], classifier: ImageClassifier) -> None:
+def _check_patch_count(grid_hw: tuple[int, int], patch_size: int) -> None:
     """Refuse a size before an image of it fills the memory.
 
     Raises:
-        InputError: it has more patches than MOST_PATCHES.
+        InputError: it has more than MAX_PATCHES patches.
     """
-    multiple, patches = classifier.preprocessing.patch_size, grid_hw[0] * grid_hw[1]
-    if patches > MOST_PATCHES:
-        side = isqrt(MOST_PATCHES) * multiple
+    count = grid_hw[0] * grid_hw[1]
+    if count > MAX_PATCHES:
+        side = isqrt(MAX_PATCHES) * patch_size
         raise InputError(
-            f"an image of {grid_hw[0] * multiple} × {grid_hw[1] * multiple} would have {patches} patches of "
-            f"{multiple}, more than {MOST_PATCHES}, which is the limit: choose {side} × {side} or less"
+            f"an image of {grid_hw[0] * patch_size} × {grid_hw[1] * patch_size} would have {count} patches of "
+            f"{patch_size}, more than {MAX_PATCHES}, which is the limit: choose {side} × {side} or less"
         )
 
 
@@ -112,40 +114,34 @@ def _check_finite(classifier: ImageClassifier) -> None:
     for name, weight in classifier.model.state_dict().items():
         if weight.is_floating_point() and not weight.isfinite().all():
             raise InputError(
-                f"{classifier.origin}: the weight {name} holds what is no number (NaN or infinite): "
+                f"{classifier.origin}: the weight {name} has values that are NaN or infinite: "
                 "the file is damaged, or its training diverged"
             )
 
 
-def note_resampling(classifier: ImageClassifier, on_note: Note) -> None:
-    """Say so where a model's learned positions are resampled for the images that it is given."""
+def _note_resampling(classifier: ImageClassifier, callback: Callback) -> None:
+    """Note that a model's learned positions are resampled to its input size, if they are."""
     if not isinstance(classifier.model, ViT):
         return
     config, preprocessing = classifier.model.config, classifier.preprocessing
-    learned, seen = config.grid_size, grid_for(preprocessing.input_size, config.patch_size)
-    if config.pos_embed == "learned" and (learned != seen or preprocessing.resize_mode == "aspect"):
-        kept = "each image's own grid, of about " if preprocessing.resize_mode == "aspect" else ""
+    learned, used = config.grid_size, grid_for(preprocessing.input_size, config.patch_size)
+    if config.pos_embed == "learned" and (learned != used or preprocessing.resize_mode == "aspect"):
+        each = "each image's own grid, of about " if preprocessing.resize_mode == "aspect" else ""
         height, width = preprocessing.input_size
-        on_note(
-            f"positions learned for {learned[0]} × {learned[1]} patches are resampled to {kept}{seen[0]} × {seen[1]} "
+        callback.on_note(
+            f"positions learned for {learned[0]} × {learned[1]} patches are resampled to {each}{used[0]} × {used[1]} "
             f"(images of {height} × {width} pixels)"
         )
 
 
-def _find(model: str, device: torch.device, on_note: Note) -> ImageClassifier:
-    """The model of this name, path or origin."""
-    if model.startswith(FACTORY):
+def _load(source: ModelSource, name: str, device: torch.device, callback: Callback) -> ImageClassifier:
+    if isinstance(source, VitreousModel):
+        return load_classifier(source.path, device)
+    # Models of Vitreous need none of the following modules.
+    if isinstance(source, Factory):
         from vitreous.pretrained.factory import load_factory
 
-        function, _, weights = model.removeprefix(FACTORY).partition("@")
-        return load_factory(function, weights or None, str(device))
-    path = Path(model)
-    if (path / CONFIG).is_file() and is_vitreous_config(read_json(path / CONFIG)):
-        return load_classifier(path, device)
-    beside = path.with_name(CONFIG)
-    if path.is_file() and path.suffix == ".safetensors" and beside.is_file() and is_vitreous_config(read_json(beside)):
-        return load_classifier(path, device)
-    # A run of our own needs none of this.
-    from vitreous.pretrained.resolve import find_elsewhere
+        return load_factory(source.function, source.weights, str(device))
+    from vitreous.pretrained.import_weights import build_classifier, read_checkpoint
 
-    return find_elsewhere(model, device, on_note)
+    return build_classifier(read_checkpoint(source, name), device, callback)

@@ -1,4 +1,4 @@
-"""The public places that models come from, by name: "timm:NAME", "hf:OWNER/NAME", "dinov2:vits14" and others."""
+"""Public origins of models: "timm:NAME", "hf:OWNER/NAME", "dinov2:vits14" and others."""
 
 import re
 import sys
@@ -10,24 +10,24 @@ from pathlib import Path
 import torch
 
 from vitreous.errors import InputError, unknown
-from vitreous.files import make_folder, reason
+from vitreous.files import make_folder, os_error_reason
 from vitreous.hub import HubRepository
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.pretrained.preprocessing_formats import IMAGENET_MEAN, IMAGENET_STD
 
 
 @dataclass(frozen=True)
-class Address:
-    """A weights file on the web, and what its publisher says of the images.
+class WeightsUrl:
+    """A weights file on the web, and the preprocessing that its publisher states.
 
-    The eight letters before its ending are the first of its SHA-256 (hex), as PyTorch's own model files have them.
+    The eight characters before its suffix are the beginning of its SHA-256 (hex), as in PyTorch's own model files.
     """
 
     url: str
     preprocessing: Preprocessing
 
-    def obtain(self) -> Path:
-        """The file's path in torch's own cache (TORCH_HOME), downloaded once and checked.
+    def download(self) -> Path:
+        """Download the file to torch's own cache (TORCH_HOME) once, check it, and return its path.
 
         Raises:
             InputError: it can't be downloaded or written, or is not the published file.
@@ -38,62 +38,62 @@ class Address:
             return path
         make_folder(path.parent)
         try:
-            start = Path(name).stem.rpartition("-")[2]
-            torch.hub.download_url_to_file(self.url, str(path), start, progress=sys.stderr.isatty())
+            checksum = Path(name).stem.rpartition("-")[2]
+            torch.hub.download_url_to_file(self.url, str(path), checksum, progress=sys.stderr.isatty())
         except urllib.error.URLError as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
             cause = error.reason if isinstance(error.reason, OSError) else error
             raise InputError(
-                f"can't download {self.url}: {reason(cause)}; fetch it by other means and put it into {path.parent}"
+                f"can't download {self.url}: {os_error_reason(cause)}; download it by other means and put it into {path.parent}"
             ) from None
         except OSError as error:
-            raise InputError(f"can't download {self.url} to {path}: {reason(error)}") from None
+            raise InputError(f"can't download {self.url} to {path}: {os_error_reason(error)}") from None
         except RuntimeError:
             raise InputError(f"{self.url} is not the published file (another SHA-256): try again later") from None
         return path
 
 
-Place = HubRepository | Address | Path
-"""A repository of the hub, a file on the web, or a folder here that is a run of ours."""
+OriginTarget = HubRepository | WeightsUrl | Path
+"""A repository of the hub, a file on the web, or a packaged run folder."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """One kind of name, and what each stands for."""
+    """One kind of public names, and how to find what a name stands for."""
 
     summary: str
-    """What is found there, in words."""
+    """What it offers, for help texts."""
     example: str
-    find: Callable[[str], "Place"]
+    lookup: Callable[[str], "OriginTarget"]
 
 
 def hub(text: str) -> HubRepository:
-    """OWNER/NAME, with @REVISION where another than the main branch is meant."""
+    """Parse OWNER/NAME, with @REVISION for another revision than the main branch."""
     name, _, revision = text.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise InputError(f"'hf:{text}' names no repository: write hf:OWNER/NAME, or hf:OWNER/NAME@REVISION")
+        raise InputError(f"'hf:{text}' is no repository: write hf:OWNER/NAME, or hf:OWNER/NAME@REVISION")
     return HubRepository(name, revision or None)
 
 
 def timm(text: str) -> HubRepository:
-    """A model of timm by its full name, with the tag of its weights after the dot."""
+    """Parse the full name of a timm model, with the tag of its weights after the dot."""
     if not re.fullmatch(r"[\w.-]+(@.+)?", text):
-        raise InputError(f"'timm:{text}' names no model: write it as timm:{ORIGINS['timm'].example}")
+        raise InputError(f"'timm:{text}' is no model: write it as timm:{ORIGINS['timm'].example}")
     return hub(f"timm/{text}")
 
 
-def listed(
-    origin: str, table: dict[str, HubRepository] | dict[str, Address] | dict[str, Path]
-) -> Callable[[str], Place]:
-    """Look a name up in a table."""
+def from_table(
+    origin: str, table: dict[str, HubRepository] | dict[str, WeightsUrl] | dict[str, Path]
+) -> Callable[[str], OriginTarget]:
+    """Return a function that looks a name up in a table."""
 
-    def find(text: str) -> Place:
+    def lookup(text: str) -> OriginTarget:
         if text not in table:
             raise unknown(f"{origin} model", text, table)
         return table[text]
 
-    return find
+    return lookup
 
 
 DINOV2_SIZES = {"vits14": "small", "vitb14": "base", "vitl14": "large", "vitg14": "giant"}
@@ -101,7 +101,7 @@ DINOV2 = {name: HubRepository(f"facebook/dinov2-{size}") for name, size in DINOV
     f"{name}_reg": HubRepository(f"facebook/dinov2-with-registers-{size}") for name, size in DINOV2_SIZES.items()
 }
 
-# timm's copies: facebook's own are pickles only.
+# timm's copies, because facebook's own are only pickles.
 DINO = {
     "vits16": HubRepository("timm/vit_small_patch16_224.dino"),
     "vits8": HubRepository("timm/vit_small_patch8_224.dino"),
@@ -110,12 +110,12 @@ DINO = {
 }
 
 
-def torchvision(file: str, patch_size: int, side: int = 224, resized: int = 256) -> Address:
-    """A file of torchvision's: the shorter side becomes `resized` pixels, the central `side` × `side` are seen."""
+def torchvision(file: str, patch_size: int, side: int = 224, resized: int = 256) -> WeightsUrl:
+    """Describe a file of torchvision: resize the shorter side to `resized` pixels, crop the central `side` × `side`."""
     preprocessing = Preprocessing(
         (side, side), "crop", IMAGENET_MEAN, IMAGENET_STD, patch_size, crop_pct=side / resized
     )  # fmt: skip
-    return Address(f"https://download.pytorch.org/models/{file}", preprocessing)
+    return WeightsUrl(f"https://download.pytorch.org/models/{file}", preprocessing)
 
 
 # Files and sizes as in torchvision/models/vision_transformer.py (its weights' `url` and `transforms`).
@@ -132,33 +132,35 @@ TORCHVISION = {
     "vit_h_14_lc_swag": torchvision("vit_h_14_lc_swag-c1eb923e.pth", 14, 224, 224),
 }
 
-SHIPPED = {"cifar10": Path(__file__).parents[1] / "shipped" / "cifar10"}
+PACKAGED = {"cifar10": Path(__file__).parents[1] / "shipped" / "cifar10"}
 
 ORIGINS = {
-    "vitreous": Origin("models that come with Vitreous", "cifar10", listed("vitreous", SHIPPED)),
+    "vitreous": Origin("models that come with Vitreous", "cifar10", from_table("vitreous", PACKAGED)),
     "timm": Origin("timm's models", "vit_base_patch16_224.augreg_in21k_ft_in1k", timm),
     "hf": Origin("any repository of the Hugging Face hub", "google/vit-base-patch16-224", hub),
-    "dinov2": Origin("DINOv2 (Oquab et al. 2024)", "vits14", listed("dinov2", DINOV2)),
-    "dino": Origin("DINO (Caron et al. 2021)", "vits16", listed("dino", DINO)),
-    "torchvision": Origin("torchvision's models", "vit_b_16", listed("torchvision", TORCHVISION)),
+    "dinov2": Origin("DINOv2 (Oquab et al. 2024)", "vits14", from_table("dinov2", DINOV2)),
+    "dino": Origin("DINO (Caron et al. 2021)", "vits16", from_table("dino", DINO)),
+    "torchvision": Origin("torchvision's models", "vit_b_16", from_table("torchvision", TORCHVISION)),
 }
-"""Every origin by the word before the colon."""
+"""Every origin by the name before the colon."""
 
 
-def is_origin(model: str) -> bool:
-    """Whether a model is named by its origin, "dinov2:vits14", and not by a path on this machine."""
-    return bool(re.match(r"[A-Za-z][\w-]+:", model)) and not Path(model).exists()  # one letter is a drive of Windows
+def is_origin_name(model: str) -> bool:
+    """Return whether a model is named by its origin, "dinov2:vits14", and not by a path on this machine."""
+    return (
+        bool(re.match(r"[A-Za-z][\w-]+:", model)) and not Path(model).exists()
+    )  # a single letter is a drive of Windows
 
 
-def find_origin(model: str) -> Place:
-    """Where the model called "origin:name" lies.
+def resolve_origin(model: str) -> OriginTarget:
+    """Find what the model called "origin:name" stands for.
 
     Raises:
-        InputError: there is no such origin, or it knows no such name; names the nearest. Or the name is a folder's.
+        InputError: there is no such origin or name (the message names the nearest), or the name is a local folder.
     """
     origin, _, name = model.partition(":")
     if origin not in ORIGINS:
         raise unknown("origin", origin, ORIGINS)
     if (Path(name) / "config.json").is_file():
-        raise InputError(f"'{name}' is a model's folder here: write {name} alone, without '{origin}:'")
-    return ORIGINS[origin].find(name)
+        raise InputError(f"'{name}' is a folder with a model: write {name} alone, without '{origin}:'")
+    return ORIGINS[origin].lookup(name)

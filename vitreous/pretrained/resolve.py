@@ -1,58 +1,75 @@
-"""Models that Vitreous did not train: from a public place, a folder of another library's, or a file of weights."""
+"""Resolve the name of a model: a run folder, a weights file, a public origin, or a function of the user's own."""
 
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from vitreous.errors import InputError
 from vitreous.files import read_json
 from vitreous.hub import HubRepository, LocalRepository
-from vitreous.model.classifier import ImageClassifier
-from vitreous.model.serialization import CONFIG, WEIGHTS, is_vitreous_config, load_classifier
-from vitreous.pretrained.import_weights import WEIGHT_FILES, Foreign, Note, build_classifier, read_repository
-from vitreous.pretrained.registry import Address, find_origin, is_origin
-from vitreous.pretrained.weight_files import check_file, read_tensors
+from vitreous.model.serialization import CONFIG, WEIGHTS, is_vitreous_config
+from vitreous.pretrained.registry import WeightsUrl, is_origin_name, resolve_origin
+
+FACTORY = "factory:"
 
 
-def find_elsewhere(model: str, device: torch.device, note: Note) -> ImageClassifier:
-    """The model of this origin or path.
+@dataclass(frozen=True)
+class VitreousModel:
+    """A model that Vitreous wrote: its folder, or its weights file beside a config.json."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weights file of another library."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Factory:
+    """A function that builds a model, as "module:function", and a file with its weights."""
+
+    function: str
+    weights: Path | None
+
+
+ModelSource = VitreousModel | WeightsFile | WeightsUrl | HubRepository | LocalRepository | Factory
+
+
+def resolve(model: str) -> ModelSource:
+    """Find out what the name of a model stands for, as `vitreous.load` takes it.
 
     Raises:
-        InputError: there is none, its files are damaged or in no known layout, or it can't be downloaded.
+        InputError: there is no such origin or model, or the folder holds none.
     """
+    if model.startswith(FACTORY):
+        function, _, weights = model.removeprefix(FACTORY).partition("@")
+        return Factory(function, Path(weights) if weights else None)
     path = Path(model)
-    if is_origin(model):
-        place = find_origin(model)
-        if isinstance(place, HubRepository):
-            return from_hub(place, device, note)
-        if isinstance(place, Path):
-            return load_classifier(place, device)
-        foreign = from_address(model, place)
-    elif (path / CONFIG).is_file():
-        foreign = read_repository(LocalRepository(path))
-    elif path.is_dir() and not (path / WEIGHTS).is_file():
-        raise InputError(f"{path / CONFIG} is not there: the folder holds no model")
-    else:
-        foreign = from_file(path / WEIGHTS if path.is_dir() else path)
-    return build_classifier(foreign, device, note)
+    if (path.is_dir() or (path.is_file() and path.suffix == ".safetensors")) and _has_vitreous_config(path):
+        return VitreousModel(path)
+    if is_origin_name(model):
+        return _resolve_published(resolve_origin(model))
+    if (path / CONFIG).is_file():
+        return LocalRepository(path)
+    if path.is_dir() and not (path / WEIGHTS).is_file():
+        raise InputError(f"{path / CONFIG} is missing: the folder holds no model")
+    return WeightsFile(path / WEIGHTS if path.is_dir() else path)
 
 
-def from_hub(repository: HubRepository, device: torch.device, note: Note) -> ImageClassifier:
-    """The model in a repository of the hub: another library's, or a run of ours that was put there."""
-    config = repository.find(CONFIG)
-    if config is not None and is_vitreous_config(read_json(config)) and repository.find(WEIGHTS):
-        return load_classifier(config.parent, device)
-    return build_classifier(read_repository(repository), device, note)
+def _has_vitreous_config(path: Path) -> bool:
+    """Whether a folder, or the folder of a weights file, has a config.json that Vitreous wrote."""
+    config = path / CONFIG if path.is_dir() else path.with_name(CONFIG)
+    return config.is_file() and is_vitreous_config(read_json(config))
 
 
-def from_address(name: str, address: Address) -> Foreign:
-    """What a single file on the web holds."""
-    return Foreign(name, read_tensors(address.obtain()), preprocessing=address.preprocessing, published=True)
-
-
-def from_file(path: Path) -> Foreign:
-    """What a weights file holds, with the config.json beside it where its name says that they belong together."""
-    check_file(path)
-    if path.name in WEIGHT_FILES and path.with_name(CONFIG).is_file():
-        return read_repository(LocalRepository(path.parent), path)
-    return Foreign(str(path), read_tensors(path))
+def _resolve_published(found: HubRepository | WeightsUrl | Path) -> ModelSource:
+    """Tell a repository with a model of Vitreous from one of another library."""
+    if isinstance(found, Path):
+        return VitreousModel(found)
+    if isinstance(found, HubRepository):
+        config = found.find(CONFIG)
+        if config is not None and is_vitreous_config(read_json(config)) and found.find(WEIGHTS):
+            return VitreousModel(config.parent)
+    return found

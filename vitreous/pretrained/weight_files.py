@@ -1,4 +1,4 @@
-"""Tensors from files that others wrote: safetensors, PyTorch's own files without running what they hold, NumPy's."""
+"""Read tensors from weights files of other libraries: safetensors, PyTorch (without running code), NumPy."""
 
 import pickle
 import re
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.files import reason
+from vitreous.files import os_error_reason
 from vitreous.pretrained.formats.checkpoint_keys import flatten
 from vitreous.pretrained.formats.npz import read_npz
 
@@ -21,19 +21,19 @@ LFS_POINTER = b"version https://git-lfs"
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file by name, floating-point ones as float32, all on the processor.
+    """Read the tensors of a weights file by name, floating-point ones as float32, all on the CPU.
 
     Raises:
-        InputError: the file isn't there, is empty, cut short, a Git LFS pointer, of no known kind, or could be read
-            only by running code that it brings.
+        InputError: the file is missing, empty, truncated, a Git LFS pointer, of no known kind, or can't be read without
+            running code in it.
     """
     check_file(path)
     try:
         content = READERS[path.suffix.lower()](path)
     except OSError as error:
-        raise InputError(f"can't read {path}: {reason(error)}") from None
+        raise InputError(f"can't read {path}: {os_error_reason(error)}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no tensors by name: give the file of a model's weights (its state_dict)")
+        raise InputError(f"{path} holds no named tensors: give a file with a model's weights (its state_dict)")
     try:
         tensors = flatten(content)
     except InputError as error:
@@ -42,36 +42,40 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what can't be a weights file, with the reason."""
+    """Check that a path can be a weights file.
+
+    Raises:
+        InputError: it is missing, empty, a Git LFS pointer, or of no known kind.
+    """
     if not path.is_file():
         raise InputError(f"there is no model at {path}: give a run folder, a weights file, or origin:name")
     if path.suffix.lower() not in READERS:
-        raise InputError(f"{path} is no safetensors file, nor one that ends in {', '.join(list(READERS)[1:])}")
+        raise InputError(f"{path} is no safetensors file and does not end in {', '.join(list(READERS)[1:])}")
     with path.open("rb") as file:
         start = file.read(len(LFS_POINTER))
     if not start:
-        raise InputError(f"{path} is empty: fetch it again")
+        raise InputError(f"{path} is empty: download it again")
     if start == LFS_POINTER:
-        raise InputError(f"{path} is a Git LFS pointer, not the weights: run 'git lfs pull' where it comes from")
+        raise InputError(f"{path} is a Git LFS pointer, not the weights: run 'git lfs pull' in its repository")
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file."""
+    """Read a safetensors file."""
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise InputError(f"{path} is damaged or no safetensors file ({error}): fetch it again") from None
+        raise InputError(f"{path} is damaged or no safetensors file ({error}): download it again") from None
 
 
 def read_pickle(path: Path) -> Any:
-    """What torch.save wrote, as far as it can be read without running anything."""
+    """Read a file of torch.save without running code in it."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch warns of what it then refuses
+        with warnings.catch_warnings(action="ignore"):  # torch warns about what it then refuses
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         if error.filename is not None:
             raise
-        raise InputError(f"{path} {refusal(str(error))}") from None
+        raise InputError(f"{path} {unsupported_error(str(error))}") from None
     except (
         pickle.UnpicklingError,
         RuntimeError,
@@ -81,17 +85,18 @@ def read_pickle(path: Path) -> Any:
         TypeError,
         AttributeError,
     ) as error:
-        raise InputError(f"{path} {refusal(str(error))}") from None
+        raise InputError(f"{path} {unsupported_error(str(error))}") from None
 
 
-def refusal(message: str) -> str:
-    """Why torch.load would not read a file, from what it said."""
+def unsupported_error(message: str) -> str:
+    """Explain why torch.load refused a file, given its message."""
     if "TorchScript" in message:
-        return "is a TorchScript program: save its state_dict() as safetensors where it was made"
+        return "is a TorchScript program: save the state_dict() of the original model as safetensors"
     if found := re.search(r"GLOBAL ([\w.]+)|Unsupported (?:global|class) ([\w.]+)|function ([\w.]+)", message):
         name = next(filter(None, found.groups())).rstrip(".")
-        return f"holds {name}, which only code could read: save the state_dict alone, best as safetensors"
-    return "is damaged, cut short or no file of PyTorch: fetch it again"
+        advice = "save only the state_dict, preferably as safetensors"
+        return f"contains {name}, which can't be read without running code: {advice}"
+    return "is damaged, truncated or no PyTorch file: download it again"
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -102,4 +107,4 @@ READERS: dict[str, Callable[[Path], Any]] = {
     ".ckpt": read_pickle,
     ".npz": read_npz,
 }
-"""How a file is read, by its ending."""
+"""Functions that read a file, by its suffix."""

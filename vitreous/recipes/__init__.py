@@ -1,6 +1,7 @@
-"""The recipes by name: one function a run, each returns the whole of it."""
+"""The recipes by name: one function a recipe, which returns the whole of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from html import escape
 
 from vitreous.errors import unknown
 from vitreous.recipes.cifar10_20 import cifar10_20
@@ -21,13 +22,50 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "shapes": shapes,
     "tutorial": tutorial,
 }
+COLUMNS = ("recipe", "data", "epochs", "summary")
+
+
+class RecipeTable(Mapping[str, Recipe]):
+    """The recipes by name, which prints as a table."""
+
+    def __getitem__(self, name: str) -> Recipe:
+        return RECIPES[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(RECIPES)
+
+    def __len__(self) -> int:
+        return len(RECIPES)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the name, the data, the number of epochs and the summary of each recipe."""
+        return [(name, one.data, f"{one.epochs:g}", str(RECIPES[name].__doc__)) for name, one in self.items()]
+
+    def __repr__(self) -> str:
+        rows = [COLUMNS, *self.rows()]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS) - 1)]
+        return "\n".join("  ".join([*map(str.ljust, row, widths), row[-1]]) for row in rows)
+
+    def _repr_html_(self) -> str:
+        cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.rows())
+        head = "".join(f"<th>{column}</th>" for column in COLUMNS)
+        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+
+
+def recipes() -> RecipeTable:
+    """List the recipes; the result prints as a table.
+
+    >>> recipes()["cifar10-quick"].epochs
+    4
+    """
+    return RecipeTable()
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe called `name`.
+    """Return the recipe called `name`.
 
     Raises:
-        InputError: there is none; names the nearest.
+        InputError: there is none; the message names the nearest.
     """
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)

@@ -1,8 +1,8 @@
-"""A ViT with a convolutional stem on CIFAR-10 in 20 passes.
+"""A ViT with a convolutional stem on CIFAR-10 in 20 epochs.
 
-Command:   vitreous train cifar10-20-stem --out runs/stem
+Command:   vitreous train cifar10-20-stem --output runs/stem
 Hardware:  2 cores of an AMD EPYC (Zen 5, AVX512-BF16), torch 2.13.0 CPU
-Time:      about an hour, by its pace (341, then 213 images a second); the run was stopped in between
+Time:      about an hour, estimated from 341, then 213 images a second; the run was stopped in between
 Measured:  91.86 % top-1 on the 10,000 test images, 95 % interval 91.3 to 92.4 % (n = 1 seed; 2026-11-22, LOG.md)
 """
 
@@ -14,7 +14,8 @@ from vitreous.training.recipe import Recipe
 
 
 def cifar10_20_stem() -> Recipe:
-    """Width 256, depth 4, patch 4, mean pooling, four convolutions before it; Muon, half of the passes at 24 × 24."""
+    """Width 256, depth 4, patch 4, average pooling, a stem of four convolutions; Muon, half of the epochs at 24 ×
+    24."""
     return Recipe(
         name="cifar10-20-stem",
         data="cifar10",

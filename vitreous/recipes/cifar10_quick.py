@@ -1,8 +1,8 @@
-"""A small ViT on CIFAR-10 in a few minutes on two processor cores.
+"""A small ViT on CIFAR-10 in a few minutes on two CPU cores.
 
-Command:   vitreous train cifar10-quick --out runs/quick
+Command:   vitreous train cifar10-quick --output runs/quick
 Hardware:  2 cores of an AMD EPYC (Zen 5, AVX512-BF16), torch 2.13.0 CPU
-Time:      279 s, reading the data included (n = 1; the other seeds ran beside other work)
+Time:      279 s, including reading the data (n = 1; the other seeds ran with other work on the machine)
 Measured:  85.91 % ± 0.48 top-1 on the 10,000 test images (n = 3 seeds; 2026-11-22, LOG.md)
 """
 
@@ -14,7 +14,7 @@ from vitreous.training.recipe import Recipe
 
 
 def cifar10_quick() -> Recipe:
-    """Width 128, depth 4, convolutional stem, mean pooling; four passes with Muon, half of them at 24 × 24."""
+    """Width 128, depth 4, convolutional stem, average pooling; 4 epochs with Muon, half of them at 24 × 24."""
     return Recipe(
         name="cifar10-quick",
         data="cifar10",

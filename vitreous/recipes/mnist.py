@@ -1,8 +1,8 @@
-"""A small ViT on MNIST, on two processor cores.
+"""A small ViT on MNIST, on two CPU cores.
 
-Command:   vitreous train mnist --out runs/mnist
+Command:   vitreous train mnist --output runs/mnist
 Hardware:  2 cores of an AMD EPYC (Zen 5, AVX512-BF16), torch 2.13.0 CPU
-Time:      366 s, reading the data included
+Time:      366 s, including reading the data
 Measured:  99.39 % top-1 on the 10,000 test images, 95 % interval 99.2 to 99.5 % (n = 1 seed; 2026-11-21, LOG.md)
 """
 
@@ -13,7 +13,7 @@ from vitreous.training.recipe import Recipe
 
 
 def mnist() -> Recipe:
-    """Width 128, depth 6, patch 4, mean pooling; five passes with Muon. Digits are shifted but never mirrored."""
+    """Width 128, depth 6, patch 4, average pooling; 5 epochs with Muon. Digits are shifted but never mirrored."""
     return Recipe(
         name="mnist",
         data="mnist",

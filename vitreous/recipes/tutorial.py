@@ -1,12 +1,12 @@
-"""What the from-scratch tutorial copied most does on CIFAR-10: the baseline that our recipes are measured against.
+"""The most widely copied from-scratch tutorial on CIFAR-10: the baseline for the other recipes.
 
-Command:   vitreous train tutorial --out runs/tutorial
+Command:   vitreous train tutorial --output runs/tutorial
 Published: 59.3 % top-1 on the test images after 20 epochs (its authors)
 Measured:  68.46 % in 728 and 1,039 s on 2 cores of an AMD EPYC (n = 1; 2026-11-21, LOG.md)
 
 Its model and optimizer: patch 4, width 48, depth 4, 4 heads, class token, learned positions; AdamW at 1e-2 with weight
-decay 0.01 and no schedule; batches of 256 in float32. What differs is to its good: the blocks start as the identity, a
-final norm stands before the head, and images are shifted where it crops and stretches them at random.
+decay 0.01 and no schedule; batches of 256 in float32. The differences favor it: the blocks start as the identity, there
+is a final norm before the head, and images are shifted where the tutorial crops and stretches them at random.
 """
 
 from vitreous.data.augment import Augment
@@ -16,7 +16,7 @@ from vitreous.training.recipe import Recipe
 
 
 def tutorial() -> Recipe:
-    """Twenty epochs of AdamW at one rate."""
+    """Width 48, depth 4, patch 4, class token; 20 epochs of AdamW at a constant learning rate."""
     return Recipe(
         name="tutorial",
         data="cifar10",

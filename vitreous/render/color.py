@@ -1,4 +1,4 @@
-"""Numbers to colors: a scale that brings a map into [0, 1], and a table that turns that into pixels."""
+"""Map values to colors: a scale brings a map into [0, 1], and a lookup table turns that into pixels."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ MIN_SIDE = 64
 
 @lru_cache(maxsize=len(COLORMAPS))
 def color_table(colormap: str = "inferno") -> np.ndarray:
-    """The 256 colors of one of matplotlib's perceptually uniform colormaps: uint8 (256, 3), read-only."""
+    """Return the 256 colors of a perceptually uniform matplotlib colormap: uint8 (256, 3), read-only."""
     if colormap not in COLORMAPS:
         raise unknown("colormap", colormap, COLORMAPS)
     from matplotlib import colormaps
@@ -30,7 +30,7 @@ def color_table(colormap: str = "inferno") -> np.ndarray:
 
 
 def to_levels(values: np.ndarray) -> np.ndarray:
-    """Values in [0, 1] as the nearest of 256 levels: uint8 of the same shape."""
+    """Quantize values in [0, 1] to the nearest of 256 levels: uint8 of the same shape."""
     levels = values * np.float32(255)
     levels += np.float32(0.5)
     return levels.astype(np.uint8)
@@ -38,25 +38,27 @@ def to_levels(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scale:
-    """The values that become 0 and 1: finite, `low` not above `high`."""
+    """The values of a map that are drawn as 0 and as 1: both finite, `low` at most `high`."""
 
     low: float
     high: float
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            raise InputError(f"a scale from {self.low} to {self.high} is none: give two finite values, the lower first")
+            raise InputError(
+                f"a scale from {self.low} to {self.high} is invalid: give two finite values, the lower one first"
+            )
 
     @property
     def is_flat(self) -> bool:
-        """Whether the two ends differ by no more than float32 rounding, so that nothing can be told apart."""
+        """Whether the two ends differ by no more than float32 rounding, which leaves nothing to draw."""
         return self.high - self.low <= max(
             FLAT_TOLERANCE * max(abs(self.low), abs(self.high)), float(np.finfo(np.float32).tiny)
         )
 
-    def apply(self, heat: np.ndarray) -> np.ndarray:
-        """The map from `low` to `high` as float32 in [0, 1], same shape, clipped beyond; zeros if the scale is flat."""
-        values = np.asarray(heat, dtype=np.float32)
+    def apply(self, heatmap: np.ndarray) -> np.ndarray:
+        """Scale a map from [`low`, `high`] to float32 in [0, 1], clipped; zeros if the scale is flat."""
+        values = np.asarray(heatmap, dtype=np.float32)
         if self.is_flat:
             return np.zeros(values.shape, np.float32)
         scaled = values - np.float32(self.low)
@@ -64,84 +66,89 @@ class Scale:
         return np.clip(scaled, 0, 1, out=scaled)
 
     @classmethod
-    def robust(cls, heat: np.ndarray, low_percent: float = LOW_PERCENT, high_percent: float = HIGH_PERCENT) -> "Scale":
-        """The scale between two percentiles of a (height, width) map, so that a few outlying pixels don't set it.
+    def robust(
+        cls, heatmap: np.ndarray, low_percent: float = LOW_PERCENT, high_percent: float = HIGH_PERCENT
+    ) -> "Scale":
+        """Return the scale between two percentiles of a (height, width) map, so that outlying pixels don't set it.
 
-        Large maps are sampled evenly, some 65,000 pixels. Where the percentiles coincide (a map that is flat but
-        for a few pixels) the ends are the least and the greatest value.
+        Large maps are sampled evenly, at about 65,000 pixels. If the percentiles coincide (the map is flat but for a few
+        pixels), the ends are the minimum and the maximum.
 
         Raises:
             InputError: the map is not two-dimensional, is empty, or holds a value that is not finite.
         """
-        values = check_map(heat)
+        values = check_map(heatmap)
         step = max(1, math.isqrt(values.size // MAX_SAMPLES))
         low, high = np.percentile(values[::step, ::step], [low_percent, high_percent])
         scale = cls(float(low), float(high))
         return cls(float(values.min()), float(values.max())) if scale.is_flat else scale
 
     @classmethod
-    def symmetric(cls, heat: np.ndarray, high_percent: float = HIGH_PERCENT) -> "Scale":
-        """The scale from −m to m, with m the robust greatest size of a signed (height, width) map.
+    def symmetric(cls, heatmap: np.ndarray, high_percent: float = HIGH_PERCENT) -> "Scale":
+        """Return the scale from −m to m, where m is the robust maximum of a signed (height, width) map's absolute values.
 
         Raises:
             InputError: as `robust`.
         """
-        size = cls.robust(np.abs(check_map(heat)), high_percent=high_percent).high
+        size = cls.robust(np.abs(check_map(heatmap)), high_percent=high_percent).high
         return cls(-size, size)
 
     @classmethod
-    def for_map(cls, heat: np.ndarray, *, signed: bool = False) -> "Scale":
-        """The map's own robust scale: around 0 for a signed one."""
-        return cls.symmetric(heat) if signed else cls.robust(heat)
+    def for_map(cls, heatmap: np.ndarray, *, signed: bool = False) -> "Scale":
+        """Return the robust scale of a map; a symmetric one if the map is signed."""
+        return cls.symmetric(heatmap) if signed else cls.robust(heatmap)
 
 
 class StabilizedScale:
-    """One scale for a clip: taken from a first window of maps, adapting slowly, begun anew at a scene cut.
+    """One scale for a whole video: taken from the first window of maps, then adapted slowly, and reset at scene cuts.
 
-    `begin` takes the scale of a whole window at once: robust percentiles of all its values. After that each end moves
-    towards those of each new map: as a running mean while the window is young, then by half of the way in
-    `half_life_seconds`; and never by more than that share of the present range, so that one odd frame can't jerk it. A
-    blank map leaves it as it is. Maps at the resolution of a model's grid are judged as they will look enlarged.
+    `begin` takes the robust percentiles over a whole window. After that each end moves towards those of each new map: as a
+    running mean while the window is young, then by half of the way in `half_life_seconds`, and never by more than that
+    fraction of the current range, so that one odd frame can't shift it much. A flat map leaves the scale unchanged. Coarse
+    maps are upsampled first, because they are drawn upsampled.
     """
 
     def __init__(self, half_life_seconds: float = 4.0, *, signed: bool = False) -> None:
         if not 0 < half_life_seconds < math.inf:
-            raise InputError(f"a half-life of {half_life_seconds} seconds is none: give a positive number")
+            raise InputError(f"a half-life of {half_life_seconds} seconds is invalid: give a positive number")
         self._half_life, self._signed = half_life_seconds, signed
         self._scale: Scale | None = None
         self._maps = 0
 
-    def begin(self, heats: Sequence[np.ndarray]) -> Scale:
-        """Start anew, at a clip's begin or a scene cut, from a window of one or more float (height, width) maps."""
-        pooled = np.concatenate([resize_coarse_map(heat).ravel() for heat in heats])
-        self._scale, self._maps = Scale.for_map(pooled[None], signed=self._signed), len(heats)
+    def begin(self, heatmaps: Sequence[np.ndarray]) -> Scale:
+        """Start over, at the beginning of a video or a scene, from a window of one or more float (height, width) maps."""
+        pooled = np.concatenate([resize_coarse_map(heatmap).ravel() for heatmap in heatmaps])
+        self._scale, self._maps = Scale.for_map(pooled[None], signed=self._signed), len(heatmaps)
         return self._scale
 
-    def update(self, heat: np.ndarray, step_seconds: float = 0.04) -> Scale:
-        """Take in the next map, float (height, width), shown `step_seconds` after the last: the scale to draw it with.
+    def update(self, heatmap: np.ndarray, step_seconds: float = 0.04) -> Scale:
+        """Return the scale for the next map, float (height, width), which is shown `step_seconds` after the previous one.
 
-        The first map begins the clip where `begin` didn't.
+        The first map starts the scale if `begin` was not called.
         """
         if self._scale is None or self._scale.is_flat:
-            return self.begin([heat])
-        new = Scale.for_map(resize_coarse_map(heat), signed=self._signed)
+            return self.begin([heatmap])
+        new = Scale.for_map(resize_coarse_map(heatmap), signed=self._signed)
         if not new.is_flat:
             self._maps += 1
-            share = max(1 - 0.5 ** (max(step_seconds, 0.0) / self._half_life), 1 / self._maps)
-            self._scale = _move_towards(new, self._scale, share)
+            fraction = max(1 - 0.5 ** (max(step_seconds, 0.0) / self._half_life), 1 / self._maps)
+            self._scale = _move_towards(new, self._scale, fraction)
         return self._scale
 
 
-def _move_towards(new: Scale, old: Scale, share: float) -> Scale:
+def _move_towards(new: Scale, old: Scale, fraction: float) -> Scale:
     span = old.high - old.low
-    low = old.low + share * min(max(new.low - old.low, -span), span)
-    high = old.high + share * min(max(new.high - old.high, -span), span)
+    low = old.low + fraction * min(max(new.low - old.low, -span), span)
+    high = old.high + fraction * min(max(new.high - old.high, -span), span)
     return Scale(low, max(low, high))
 
 
-def resize_coarse_map(heat: np.ndarray) -> np.ndarray:
-    """A map of few cells as it looks when enlarged bilinearly, whose peaks are rarer than cells: float32, two sides."""
-    values = check_map(heat)
+def resize_coarse_map(heatmap: np.ndarray) -> np.ndarray:
+    """Upsample a coarse map bilinearly, as it will be drawn, to at least 64 cells per side: float32 (rows, columns).
+
+    Interpolation makes peaks rarer, so percentiles of the grid itself would be too high.
+    """
+    values = check_map(heatmap)
     times = -(-MIN_SIDE // min(values.shape))
     if times <= 1:
         return values
@@ -149,9 +156,13 @@ def resize_coarse_map(heat: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(values).resize(size_wh, Image.Resampling.BILINEAR))
 
 
-def check_map(heat: np.ndarray) -> np.ndarray:
-    """The map as a float32 (height, width) array, or InputError if it is no such thing or not finite everywhere."""
-    values = np.asarray(heat, dtype=np.float32)
+def check_map(heatmap: np.ndarray) -> np.ndarray:
+    """Return the map as a float32 (height, width) array.
+
+    Raises:
+        InputError: the map is not two-dimensional, is empty, or holds a value that is not finite.
+    """
+    values = np.asarray(heatmap, dtype=np.float32)
     if values.ndim != 2 or values.size == 0:
         raise InputError(f"a map of shape {values.shape} can't be drawn: give one of shape (height, width)")
     if not (math.isfinite(values.min()) and math.isfinite(values.max())):

@@ -1,4 +1,4 @@
-"""Letters: the one font, and text shortened or wrapped to a width so that it stays inside its place."""
+"""The one font, and text that is truncated or wrapped to a width."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -8,10 +8,12 @@ from PIL import ImageFont
 MISSING_GLYPH = "□"
 MAX_TEXT_LENGTH = 1000
 CORRECT_MARK, WRONG_MARK = "✓", "✗"
+FRAME_FONT_FRACTION = 0.021
+MIN_FRAME_FONT_SIZE = 11
 
 
 def font_path(*, bold: bool = False) -> Path:
-    """Where the DejaVu Sans that comes with matplotlib lies."""
+    """Return the path of DejaVu Sans, which comes with matplotlib."""
     import matplotlib
 
     return Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
@@ -19,22 +21,27 @@ def font_path(*, bold: bool = False) -> Path:
 
 @lru_cache(maxsize=128)
 def load_font(size_pixels: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans at this size."""
+    """Load DejaVu Sans at a size in pixels."""
     return ImageFont.truetype(str(font_path(bold=bold)), size_pixels)
+
+
+def frame_font_size(size_hw: tuple[int, int]) -> int:
+    """Return the size in pixels of the font on a video frame of this size."""
+    return max(MIN_FRAME_FONT_SIZE, round(FRAME_FONT_FRACTION * (size_hw[0] * size_hw[1]) ** 0.5))
 
 
 @lru_cache(maxsize=1)
 def drawable_characters() -> frozenset[int]:
-    """The code points that DejaVu Sans has a shape for."""
+    """Return the code points that DejaVu Sans has a glyph for."""
     from matplotlib.ft2font import FT2Font
 
     return frozenset(FT2Font(str(font_path())).get_charmap())
 
 
 def to_drawable(text: str) -> str:
-    """The text on one line, with a box for every character that the font has no shape for.
+    """Put the text on one line, with a box for every character that the font has no glyph for.
 
-    >>> drawable("a\\n cat")
+    >>> to_drawable("a\\n cat")
     'a cat'
     """
     text = " ".join(text[:MAX_TEXT_LENGTH].split())
@@ -46,29 +53,29 @@ def to_drawable(text: str) -> str:
     )
 
 
-def truncate_text(text: str, face: ImageFont.FreeTypeFont, width_pixels: float) -> str:
-    """The text, cut short with an ellipsis if it is wider than `width_pixels`; empty if not even that fits."""
+def truncate_text(text: str, font: ImageFont.FreeTypeFont, width_pixels: float) -> str:
+    """Truncate the text with an ellipsis if it is wider than `width_pixels`; return "" if not even that fits."""
     text = to_drawable(text)
-    if face.getlength(text) <= width_pixels:
+    if font.getlength(text) <= width_pixels:
         return text
-    fits, too_long = -1, len(text)
-    while too_long - fits > 1:
-        middle = (fits + too_long) // 2
-        if face.getlength(text[:middle].rstrip() + "…") <= width_pixels:
-            fits = middle
+    low, high = -1, len(text)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if font.getlength(text[:middle].rstrip() + "…") <= width_pixels:
+            low = middle
         else:
-            too_long = middle
-    return text[:fits].rstrip() + "…" if fits >= 0 else ""
+            high = middle
+    return text[:low].rstrip() + "…" if low >= 0 else ""
 
 
-def wrap_text(text: str, face: ImageFont.FreeTypeFont, width_pixels: float, most_lines: int) -> list[str]:
-    """The text broken between words into at most `most_lines` lines of `width_pixels`, the last one ellipsised."""
+def wrap_text(text: str, font: ImageFont.FreeTypeFont, width_pixels: float, max_lines: int) -> list[str]:
+    """Wrap the text between words into at most `max_lines` lines of `width_pixels`; the last line is truncated."""
     words = to_drawable(text).split(" ")
     lines = []
-    while words and len(lines) < most_lines - 1:
-        taken = 1
-        while taken < len(words) and face.getlength(" ".join(words[: taken + 1])) <= width_pixels:
-            taken += 1
-        lines.append(truncate_text(" ".join(words[:taken]), face, width_pixels))
-        words = words[taken:]
-    return [*lines, truncate_text(" ".join(words), face, width_pixels)] if words else lines
+    while words and len(lines) < max_lines - 1:
+        count = 1
+        while count < len(words) and font.getlength(" ".join(words[: count + 1])) <= width_pixels:
+            count += 1
+        lines.append(truncate_text(" ".join(words[:count]), font, width_pixels))
+        words = words[count:]
+    return [*lines, truncate_text(" ".join(words), font, width_pixels)] if words else lines

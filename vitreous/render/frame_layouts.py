@@ -1,4 +1,4 @@
-"""The ways to draw a frame of a clip: one table of functions, all with one signature."""
+"""The layouts of a video frame: one table of functions with one signature."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from vitreous.render.frame_view import (
 )
 from vitreous.render.legend import draw_legend
 from vitreous.render.overlay import colorize, overlay_levels
-from vitreous.render.panels import Header, PanelGrid, compose_panels, panel_grid
+from vitreous.render.panels import PanelGrid, PanelHeader, compose_panels, panel_grid
 from vitreous.render.spotlight import spotlight
 from vitreous.render.text import draw_label
 from vitreous.render.upsample import Box
@@ -26,104 +26,120 @@ from vitreous.render.upsample import Box
 LayoutFunction = Callable[[FrameView, DrawStyle], np.ndarray]
 
 
-def draw_frame(shot: FrameView, layout: str = "overlay", look: DrawStyle | None = None) -> np.ndarray:
-    """One frame in a layout of the table: a new uint8 (height, width, 3), of the same size for all frames of a clip.
+def draw_frame(view: FrameView, layout: str = "overlay", style: DrawStyle | None = None) -> np.ndarray:
+    """Draw one frame in a layout of `LAYOUTS`: uint8 (height, width, 3), of the same size for all frames of a video.
 
     Raises:
         InputError: the layout is unknown, or draws one map and there are several.
     """
     if layout not in LAYOUTS:
         raise unknown("layout", layout, tuple(LAYOUTS))
-    if layout not in MULTI_MAP_LAYOUTS and len(shot.layers) > 1:
-        several = ", ".join(sorted(MULTI_MAP_LAYOUTS))
-        raise InputError(f"layout '{layout}' draws one map, not {len(shot.layers)}: choose one of {several}")
-    return LAYOUTS[layout](shot, look or DrawStyle())
+    if layout not in MULTI_MAP_LAYOUTS and len(view.heatmaps) > 1:
+        names = ", ".join(sorted(MULTI_MAP_LAYOUTS))
+        raise InputError(f"layout '{layout}' draws one map, not {len(view.heatmaps)}: choose one of {names}")
+    return LAYOUTS[layout](view, style or DrawStyle())
 
 
 def frame_size(
-    image_hw: tuple[int, int], layout: str = "overlay", maps: int = 1, look: DrawStyle | None = None
+    image_hw: tuple[int, int], layout: str = "overlay", maps: int = 1, style: DrawStyle | None = None
 ) -> tuple[int, int]:
-    """The (height, width) that a layout gives a clip of this size: its own, or that of all panels, which is even."""
+    """Return the (height, width) of a drawn frame: the image's own size, or that of all panels, which is even.
+
+    Args:
+        image_hw: the size of the video.
+        layout: a key of `LAYOUTS`.
+        maps: the number of maps.
+        style: how the frame is drawn.
+    """
     if layout not in LAYOUTS:
         raise unknown("layout", layout, tuple(LAYOUTS))
     if layout in SINGLE_IMAGE_LAYOUTS:
         return image_hw
-    return panel_grid_for(image_hw, layout, maps, look or DrawStyle()).size_hw
+    return panel_grid_for(image_hw, layout, maps, style or DrawStyle()).size_hw
 
 
-def panel_grid_for(image_hw: tuple[int, int], layout: str, maps: int, look: DrawStyle) -> PanelGrid:
-    """The grid of panels of a layout that has one."""
+def panel_grid_for(image_hw: tuple[int, int], layout: str, maps: int, style: DrawStyle) -> PanelGrid:
+    """Return the grid of panels of a layout that has panels."""
     if layout == "side-by-side":
-        return panel_grid(image_hw, 2, 2, titles=False, header=look.legend)
-    return panel_grid(image_hw, maps, titles=True, header=look.legend)
+        return panel_grid(image_hw, 2, 2, titles=False, header=style.legend)
+    return panel_grid(image_hw, maps, titles=True, header=style.legend)
 
 
-def draw_layer(image_u8: np.ndarray, shown: HeatmapLayer, look: DrawStyle, dimming: float) -> np.ndarray:
-    """The map over the image, nothing else."""
-    if shown.colors is not None:
-        return colorize(image_u8, upsample_colors(image_u8, shown))
-    levels = upsample_levels(image_u8, shown, look)
-    return overlay_levels(image_u8, levels, look.strength, dimming, signed=shown.signed)
+def draw_layer(image_u8: np.ndarray, layer: HeatmapLayer, style: DrawStyle, dimming: float) -> np.ndarray:
+    """Draw one map over the image, without text."""
+    if layer.colors is not None:
+        return colorize(image_u8, upsample_colors(image_u8, layer))
+    levels = upsample_levels(image_u8, layer, style)
+    return overlay_levels(image_u8, levels, style.opacity, dimming, signed=layer.signed)
 
 
-def draw_captions(drawn: np.ndarray, shot: FrameView, kind: str, look: DrawStyle) -> np.ndarray:
-    """The answer in the upper left corner; words and legend, if wanted, in the lower left one."""
-    drawn = draw_label(drawn, [shot.prediction], "top left") if shot.prediction else drawn
-    return draw_legend(drawn, shot.caption, kind, "bottom left", shot.layers[0].end_labels) if look.legend else drawn
+def draw_captions(image_u8: np.ndarray, view: FrameView, kind: str, style: DrawStyle) -> np.ndarray:
+    """Draw the prediction into the upper left corner, and caption and legend, if wanted, into the lower left one."""
+    image_u8 = draw_label(image_u8, [view.prediction], "top left") if view.prediction else image_u8
+    return (
+        draw_legend(image_u8, view.caption, kind, "bottom left", view.heatmaps[0].end_labels)
+        if style.legend
+        else image_u8
+    )
 
 
-def color_kind(shown: HeatmapLayer) -> str:
-    """Which colors the map is drawn in, as the legend calls them."""
-    return "own" if shown.colors is not None else "signed" if shown.signed else "overlay"
+def color_kind(layer: HeatmapLayer) -> str:
+    """Return the name that the legend has for the map's colors."""
+    return "own" if layer.colors is not None else "signed" if layer.signed else "overlay"
 
 
-def overlay_layout(shot: FrameView, look: DrawStyle) -> np.ndarray:
-    """The map over the image."""
+def overlay_layout(view: FrameView, style: DrawStyle) -> np.ndarray:
+    """Draw the map over the image."""
     return draw_captions(
-        draw_layer(shot.image_u8, shot.layers[0], look, shot.dimming), shot, color_kind(shot.layers[0]), look
+        draw_layer(view.image_u8, view.heatmaps[0], style, view.dimming), view, color_kind(view.heatmaps[0]), style
     )
 
 
-def contour_layout(shot: FrameView, look: DrawStyle) -> np.ndarray:
-    """The image as it is, with lines at 25, 50 and 75 % of the scale."""
-    shown = shot.layers[0]
-    heat = refine_heatmap(shot.image_u8, shown, look)
-    drawn = draw_contours(shot.image_u8, heat, shown.scale, shown.box, signed=shown.signed)
-    return draw_captions(drawn, shot, "signed contour" if shown.signed else "contour", look)
+def contour_layout(view: FrameView, style: DrawStyle) -> np.ndarray:
+    """Draw lines at 25, 50 and 75 % of the scale on the image."""
+    layer = view.heatmaps[0]
+    heatmap = refine_heatmap(view.image_u8, layer, style)
+    image_u8 = draw_contours(view.image_u8, heatmap, layer.scale, layer.box, signed=layer.signed)
+    return draw_captions(image_u8, view, "signed contour" if layer.signed else "contour", style)
 
 
-def spotlight_layout(shot: FrameView, look: DrawStyle) -> np.ndarray:
-    """The image with what is not looked at in the dark."""
-    levels = upsample_levels(shot.image_u8, shot.layers[0], look)
-    drawn = spotlight(shot.image_u8, levels, look.strength, signed=shot.layers[0].signed)
-    return draw_captions(drawn, shot, "spotlight", look)
+def spotlight_layout(view: FrameView, style: DrawStyle) -> np.ndarray:
+    """Darken the image where the map is low."""
+    levels = upsample_levels(view.image_u8, view.heatmaps[0], style)
+    image_u8 = spotlight(view.image_u8, levels, style.opacity, signed=view.heatmaps[0].signed)
+    return draw_captions(image_u8, view, "spotlight", style)
 
 
-def side_by_side_layout(shot: FrameView, look: DrawStyle) -> np.ndarray:
-    """The image, and beside it the map over it."""
-    grid = panel_grid_for(_image_size(shot), "side-by-side", 1, look)
-    image, factors = resize_to(shot.image_u8, grid.panel_hw)
-    images = [image, draw_layer(image, scale_box(shot.layers[0], factors), look, shot.dimming)]
+def side_by_side_layout(view: FrameView, style: DrawStyle) -> np.ndarray:
+    """Draw the image, and beside it the map over the image."""
+    grid = panel_grid_for(_image_size(view), "side-by-side", 1, style)
+    image, factors = resize_to(view.image_u8, grid.panel_hw)
+    images = [image, draw_layer(image, scale_box(view.heatmaps[0], factors), style, view.dimming)]
     return compose_panels(
-        grid, images, (), Header(shot.prediction, shot.caption, color_kind(shot.layers[0]), shot.layers[0].end_labels)
+        grid,
+        images,
+        (),
+        PanelHeader(view.prediction, view.caption, color_kind(view.heatmaps[0]), view.heatmaps[0].end_labels),
     )
 
 
-def panels_layout(shot: FrameView, look: DrawStyle) -> np.ndarray:
-    """A panel for every map, with its title; a color bar over all, or in each where they are not drawn alike."""
-    grid = panel_grid_for(_image_size(shot), "heads", len(shot.layers), look)
-    resized, factors = resize_to(shot.image_u8, grid.panel_hw)
-    images = [draw_layer(resized, scale_box(shown, factors), look, shot.dimming) for shown in shot.layers]
-    kinds = [(color_kind(shown), shown.end_labels) for shown in shot.layers]
-    alike = len(set(kinds)) == 1
-    if look.legend and not alike:
-        images = [draw_legend(image, "", kind, ends=ends) for image, (kind, ends) in zip(images, kinds, strict=True)]
-    header = Header(shot.prediction, shot.caption, *(kinds[0] if alike else ("own", "")))
-    return compose_panels(grid, images, [shown.title for shown in shot.layers], header)
+def panels_layout(view: FrameView, style: DrawStyle) -> np.ndarray:
+    """Draw one panel per map, with a title; one color bar for all, or one per panel where their colors differ."""
+    grid = panel_grid_for(_image_size(view), "heads", len(view.heatmaps), style)
+    resized, factors = resize_to(view.image_u8, grid.panel_hw)
+    images = [draw_layer(resized, scale_box(layer, factors), style, view.dimming) for layer in view.heatmaps]
+    kinds = [(color_kind(layer), layer.end_labels) for layer in view.heatmaps]
+    uniform = len(set(kinds)) == 1
+    if style.legend and not uniform:
+        images = [
+            draw_legend(image, "", kind, end_labels=ends) for image, (kind, ends) in zip(images, kinds, strict=True)
+        ]
+    header = PanelHeader(view.prediction, view.caption, *(kinds[0] if uniform else ("own", "")))
+    return compose_panels(grid, images, [layer.title for layer in view.heatmaps], header)
 
 
 def resize_to(image_u8: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray, tuple[float, float]]:
-    """The image at another size, and the factors (down, across) that brought it there."""
+    """Resize the image bilinearly; return it with the factors (vertical, horizontal)."""
     if image_u8.shape[:2] == size_hw:
         return image_u8, (1.0, 1.0)
     image = Image.fromarray(np.ascontiguousarray(image_u8))
@@ -131,16 +147,16 @@ def resize_to(image_u8: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarra
     return np.asarray(small), (size_hw[0] / image_u8.shape[0], size_hw[1] / image_u8.shape[1])
 
 
-def scale_box(shown: HeatmapLayer, factors: tuple[float, float]) -> HeatmapLayer:
-    """The map on an image that was resized by these factors."""
-    if shown.box is None:
-        return shown
-    box: Box = [side * factor for side, factor in zip(shown.box, (*factors, *factors), strict=True)]
-    return replace(shown, box=box)
+def scale_box(layer: HeatmapLayer, factors: tuple[float, float]) -> HeatmapLayer:
+    """Move the layer's box to an image that was resized by these factors."""
+    if layer.box is None:
+        return layer
+    box: Box = [side * factor for side, factor in zip(layer.box, (*factors, *factors), strict=True)]
+    return replace(layer, box=box)
 
 
-def _image_size(shot: FrameView) -> tuple[int, int]:
-    return shot.image_u8.shape[0], shot.image_u8.shape[1]
+def _image_size(view: FrameView) -> tuple[int, int]:
+    return view.image_u8.shape[0], view.image_u8.shape[1]
 
 
 LAYOUTS: dict[str, LayoutFunction] = {

@@ -1,4 +1,4 @@
-"""A coarse map brought to the edges of its image: the fast guided filter."""
+"""The fast guided filter: a coarse map is refined along the edges of its image."""
 
 import numpy as np
 from PIL import Image
@@ -11,21 +11,25 @@ RESULT_SIDE = 480
 SMOOTHNESS = 0.02**2
 
 
-def guided_filter(heat: np.ndarray, image_u8: np.ndarray, box: Box | None = None) -> np.ndarray:
-    """A float (rows, columns) map enlarged so that it follows the image's edges: float32, longest side at most 480.
+def guided_filter(heatmap: np.ndarray, image_u8: np.ndarray, box: Box | None = None) -> np.ndarray:
+    """Upsample a float (rows, columns) map so that it follows the image's edges: float32, longest side at most 480.
 
-    The map spans `box`, (top, left, bottom, right) in pixels of the image, uint8 (height, width, 3), or all of it;
-    so does the result. The map's least and greatest value and its mean are kept. A local linear model of the image's
-    color, fitted at 96 pixels and applied at 480 (He, Sun and Tang, "Guided image filtering", 2013, equation 19;
-    He and Sun, "Fast guided filter", 2015).
+    A local linear model of the image's colors is fitted at 96 pixels and applied at 480 (He, Sun and Tang, "Guided
+    image filtering", 2013, equation 19; He and Sun, "Fast guided filter", 2015). Minimum, maximum and mean of the map
+    are kept.
+
+    Args:
+        heatmap: the map, which covers `box`.
+        image_u8: uint8 (height, width, 3).
+        box: (top, left, bottom, right) in pixels; the whole image by default. The result covers the same box.
 
     Raises:
         InputError: the map is not two-dimensional, is empty, or holds a value that is not finite.
     """
-    values = check_map(heat)
+    values = check_map(heatmap)
     top, left, bottom, right = clip_box(box, (image_u8.shape[0], image_u8.shape[1]))
-    seen = image_u8[top:bottom, left:right]
-    fine = downsample(seen, RESULT_SIDE)
+    covered = image_u8[top:bottom, left:right]
+    fine = downsample(covered, RESULT_SIDE)
     coarse = downsample(fine, STATISTICS_SIDE)
     target = resize_plane(values, coarse.shape[:2])
     guide = coarse.astype(np.float32) / 255
@@ -39,7 +43,7 @@ def guided_filter(heat: np.ndarray, image_u8: np.ndarray, box: Box | None = None
 
 
 def fit_linear_model(guide: np.ndarray, target: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
-    """Slope (height, width, 3) and offset (height, width) of the target's local fit to the guide's colors."""
+    """Fit the target locally to the guide's colors: slope (height, width, 3) and offset (height, width)."""
     mean_guide, mean_target = box_mean(guide, radius), box_mean(target[..., None], radius)
     covariance = box_mean(guide * target[..., None], radius) - mean_guide * mean_target
     products = box_mean((guide[..., :, None] * guide[..., None, :]).reshape(*target.shape, 9), radius)
@@ -51,29 +55,29 @@ def fit_linear_model(guide: np.ndarray, target: np.ndarray, radius: int) -> tupl
 
 
 def box_mean(planes: np.ndarray, radius: int) -> np.ndarray:
-    """The mean of the (2 radius + 1)² pixels around each that lie inside: (height, width, planes), by running sums."""
+    """Average the (2 radius + 1)² pixels around each that lie inside, by running sums: (height, width, planes)."""
     for axis in (0, 1):
         side = planes.shape[axis]
         sums = np.cumsum(planes, axis=axis, dtype=np.float64)
         sums = np.concatenate([np.zeros_like(sums.take([0], axis)), sums], axis)
-        places = np.arange(side)
-        last, first = np.minimum(places + radius + 1, side), np.maximum(places - radius, 0)
+        positions = np.arange(side)
+        last, first = np.minimum(positions + radius + 1, side), np.maximum(positions - radius, 0)
         counts = (last - first).reshape(-1, *[1] * (planes.ndim - axis - 1))
         planes = (sums.take(last, axis) - sums.take(first, axis)) / counts
     return planes.astype(np.float32)
 
 
 def match_mean(result: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The result drawn towards the map's greatest or least value, by as much as gives it the map's mean again."""
+    """Blend the result towards the map's maximum or minimum until it has the map's mean again."""
     missing = float(values.mean(dtype=np.float64) - result.mean(dtype=np.float64))
-    end = values.max() if missing > 0 else values.min()
-    room = float(end) - float(result.mean(dtype=np.float64))
-    if abs(missing) >= abs(room):  # rounding alone: the result is that end already
+    extreme = values.max() if missing > 0 else values.min()
+    room = float(extreme) - float(result.mean(dtype=np.float64))
+    if abs(missing) >= abs(room):  # rounding alone: the result is that extreme already
         return result
-    return result + np.float32(missing / room) * (end - result)
+    return result + np.float32(missing / room) * (extreme - result)
 
 
-def downsample(image_u8: np.ndarray, longest: int) -> np.ndarray:
-    """The image reduced by a whole factor, each pixel the mean of those it stands for, to at most `longest`."""
-    factor = -(-max(image_u8.shape[:2]) // longest)
+def downsample(image_u8: np.ndarray, max_side: int) -> np.ndarray:
+    """Reduce the image by a whole factor to at most `max_side`; each pixel is the mean of those that it replaces."""
+    factor = -(-max(image_u8.shape[:2]) // max_side)
     return np.asarray(Image.fromarray(np.ascontiguousarray(image_u8)).reduce(factor)) if factor > 1 else image_u8

@@ -12,7 +12,7 @@ from html import escape
 
 from PIL import Image
 
-from vitreous.render.theme import COOL, HAIRLINE, INK, MUTED, PAPER, RIGHT, WARM, WRONG
+from vitreous.render.theme import COOL, CORRECT, HAIRLINE, INK, MUTED, PAPER, WARM, WRONG
 
 STYLE = f"""
 :root {{ color-scheme: light; }}
@@ -34,7 +34,7 @@ p {{ margin: 0 0 8px; max-width: 76ch; }}
 .card p + p {{ margin-top: 8px; color: {MUTED}; }}
 .card.fault {{ border-left-color: {WRONG}; grid-column: 1 / -1; }} .fault h3 {{ color: {WRONG}; }}
 .card.note-card {{ border-left-color: {WARM}; }} .note-card h3 {{ color: {WARM}; }}
-.card.well {{ border-left-color: {RIGHT}; }} .well h3 span {{ color: {RIGHT}; }}
+.card.well {{ border-left-color: {CORRECT}; }} .well h3 span {{ color: {CORRECT}; }}
 .panel {{ background: {PAPER}; border: 1px solid {HAIRLINE}; border-radius: 8px; padding: 16px; margin-top: 12px; }}
 .multiples {{ display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }}
 .wide-multiples {{ display: grid; gap: 16px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 280px), 1fr)); }}

@@ -1,4 +1,4 @@
-"""What counts as an image here, and how one is brought to a comfortable size."""
+"""Check images, convert them, and scale them to a size that is comfortable to look at."""
 
 from math import ceil
 
@@ -19,7 +19,7 @@ def check_image(image_u8: np.ndarray) -> None:
 
 
 def as_image(image: np.ndarray | Image.Image) -> Image.Image:
-    """The image, an array uint8 (height, width, 3) or an Image, as an RGB Image; never a view that is written to."""
+    """Convert an array, uint8 (height, width, 3), or an Image to an RGB Image; the array is not written to."""
     if isinstance(image, Image.Image):
         return image.convert("RGB")
     check_image(image)
@@ -27,15 +27,16 @@ def as_image(image: np.ndarray | Image.Image) -> Image.Image:
 
 
 def resize_to_fit(image: np.ndarray | Image.Image, box_hw: tuple[int, int]) -> Image.Image:
-    """The image as large as fits into `box_hw` pixels, its proportions kept (each side at least one pixel).
+    """Resize the image to the largest size that fits `box_hw` pixels; its aspect ratio is kept.
 
-    An image much smaller than the box keeps its pixels visible as squares; any other is resampled smoothly.
+    An image much smaller than the box is enlarged in squares, so that its pixels stay visible; any other is resampled
+    smoothly.
     """
     rgb = as_image(image)
     factor = min(box_hw[0] / rgb.height, box_hw[1] / rgb.width)
     size_wh = (max(1, round(rgb.width * factor)), max(1, round(rgb.height * factor)))
     if factor < PIXELATED_FROM:
         return rgb if size_wh == rgb.size else rgb.resize(size_wh, Image.Resampling.LANCZOS)
-    whole = ceil(factor)
-    squares = rgb.resize((rgb.width * whole, rgb.height * whole), Image.Resampling.NEAREST)
+    scale = ceil(factor)
+    squares = rgb.resize((rgb.width * scale, rgb.height * scale), Image.Resampling.NEAREST)
     return squares.resize(size_wh, Image.Resampling.BOX)

@@ -1,4 +1,4 @@
-"""Blocks on paper: images and texts put beside each other, under each other and into a grid."""
+"""Arrange images and texts on paper: side by side, in a stack, or in a grid."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from vitreous.render.theme import HAIRLINE, PAPER
 
 
 def place_on_paper(block: Image.Image, size_hw: tuple[int, int], align_hw: tuple[float, float] = (0, 0)) -> Image.Image:
-    """The block on a paper of `size_hw` pixels, which it must fit; `align_hw` 0 is top or left, 1 bottom or right."""
+    """Place the block on a paper of `size_hw` pixels; `align_hw` 0 is top or left, 1 is bottom or right."""
     assert block.height <= size_hw[0] and block.width <= size_hw[1], (block.size, size_hw)
     paper = Image.new("RGB", (size_hw[1], size_hw[0]), PAPER)
     left = round(align_hw[1] * (size_hw[1] - block.width))
@@ -17,19 +17,19 @@ def place_on_paper(block: Image.Image, size_hw: tuple[int, int], align_hw: tuple
 
 
 def stack(blocks: Sequence[Image.Image], gap: int = 0, align: float = 0.0) -> Image.Image:
-    """The blocks under each other, `gap` pixels apart; `align` 0 is left, 1 right."""
+    """Stack the blocks vertically, `gap` pixels apart; `align` 0 is left, 1 is right."""
     return arrange_grid([[block] for block in blocks], (gap, 0), (0, align))
 
 
 def side_by_side(blocks: Sequence[Image.Image], gap: int = 0, align: float = 0.0) -> Image.Image:
-    """The blocks beside each other, `gap` pixels apart; `align` 0 is top, 1 bottom."""
+    """Place the blocks side by side, `gap` pixels apart; `align` 0 is top, 1 is bottom."""
     return arrange_grid([blocks], (0, gap), (align, 0))
 
 
 def arrange_grid(
     rows: Sequence[Sequence[Image.Image | None]], gap_hw: tuple[int, int], align_hw: tuple[float, float] = (0, 0)
 ) -> Image.Image:
-    """The blocks in rows and columns as high and wide as their largest; rows may be short, and None leaves a hole."""
+    """Arrange the blocks in rows and columns that fit their largest block; a row may be short, None leaves a hole."""
     columns = max(len(row) for row in rows)
     heights = [max((block.height for block in row if block), default=0) for row in rows]
     widths = [
@@ -50,10 +50,10 @@ def arrange_grid(
 
 
 def add_margin(block: Image.Image, margin: int) -> Image.Image:
-    """The block with a margin of paper on all sides."""
+    """Add a margin of paper on all sides."""
     return ImageOps.expand(block, margin, PAPER)
 
 
 def add_border(block: Image.Image) -> Image.Image:
-    """The block in a hairline one pixel wide, so that a white image has an edge on white paper."""
+    """Add a hairline border of one pixel, so that a white image has an edge on white paper."""
     return ImageOps.expand(block, 1, HAIRLINE)

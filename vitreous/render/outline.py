@@ -1,4 +1,4 @@
-"""The outline of an object, drawn on an image."""
+"""Draw the outline of an object on an image."""
 
 import numpy as np
 from PIL import ImageColor
@@ -8,13 +8,13 @@ from vitreous.render.image import check_image
 from vitreous.render.theme import INK, PAPER
 
 OUTLINE_WIDTH_FRACTION = 0.007
-"""Of the shorter side: how wide the line is."""
+"""Width of the line over the image's shorter side."""
 
 
 def draw_outline(image_u8: np.ndarray, mask: np.ndarray, color: str = PAPER) -> np.ndarray:
-    """A copy of the image, uint8 (height, width, 3), with a line around the mask, bool (height, width).
+    """Draw a line around the mask, bool (height, width), on a copy of the image, uint8 (height, width, 3).
 
-    The line lies inside the object and a dark one around it outside, so that it is seen on any ground.
+    The line is inside the object, with a dark line around it outside, so that it is visible on any background.
 
     Raises:
         InputError: image and mask differ in size.
@@ -30,7 +30,7 @@ def draw_outline(image_u8: np.ndarray, mask: np.ndarray, color: str = PAPER) -> 
 
 
 def dilate(mask: np.ndarray, steps: int) -> np.ndarray:
-    """The mask with its neighbors, the four beside and eight around in turns: an octagon of so many steps."""
+    """Dilate the mask by an octagon of this radius: 4 and 8 neighbors in turns."""
     for step in range(steps):
         padded = np.pad(mask, 1)
         wide = padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]

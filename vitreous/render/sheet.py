@@ -1,4 +1,4 @@
-"""Several images on one sheet: an image and its explanation, layers by heads, a gallery, the patches."""
+"""Compose several images on one sheet: an image and its explanation, layers by heads, a gallery, the patches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,37 +12,37 @@ from vitreous.render.image import as_image, resize_to_fit
 from vitreous.render.layout import add_border, add_margin, arrange_grid, place_on_paper, side_by_side, stack
 from vitreous.render.outline import draw_outline
 from vitreous.render.overlay import overlay
-from vitreous.render.text import Line, text_block
-from vitreous.render.theme import INK, MUTED, PAPER, RIGHT, WRONG
+from vitreous.render.text import TextLine, text_block
+from vitreous.render.theme import CORRECT, INK, MUTED, PAPER, WRONG
 
 SHEET_WIDTH = 1600
 MARGIN = 40
-NARROWEST_TEXT = 560
-LARGEST_PANEL_HW = (900, 740)
-COMFORTABLE_PANEL = 560
-LARGEST_TILE = 280
-SMALLEST_TILE = 24
+MIN_TEXT_WIDTH = 560
+MAX_PANEL_HW = (900, 740)
+MIN_PANEL = 560
+MAX_TILE = 280
+MIN_TILE = 24
 ROW_TITLE_WIDTH = 140
 PATCHES_PANEL_HW = (820, 640)
-ROOM_FOR_NUMBER = 54
+MIN_NUMBERED_PATCH = 54
 GALLERY_SIDE = 172
-FOOT_BAR = 380
-SHORT_TITLE = 24
+LEGEND_BAR_WIDTH = 380
+MAX_SHORT_TITLE = 24
 
 
 @dataclass(frozen=True)
-class Legend:
-    """What a map is called, what its colors mean from the one end to the other, and whether 0 is in the middle."""
+class MapLegend:
+    """The name of a map, what its two end colors mean, and whether 0 is in the middle."""
 
     name: str = "attention"
-    ends: tuple[str, str] | None = ("little", "much attention")
-    """None where colors have no order."""
+    end_labels: tuple[str, str] | None = ("little", "much attention")
+    """Meaning of the two ends; None where the colors have no order."""
     signed: bool = False
-    values: tuple[str, str] | None = None
-    """The numbers at the two ends, where one scale holds for all that the legend stands beside."""
+    end_values: tuple[str, str] | None = None
+    """The numbers at the two ends, if all maps share one scale."""
 
 
-ATTENTION = Legend()
+ATTENTION_LEGEND = MapLegend()
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ class Tile:
     image: np.ndarray | Image.Image
     lines: tuple[str, ...] = ()
     color: str = INK
-    marked: np.ndarray | None = None
-    """What of the image is outlined: bool (height, width)."""
+    outlined: np.ndarray | None = None
+    """Pixels to outline: bool (height, width)."""
 
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """An image and its explanation, both uint8 (height, width, 3), and the answer: probability in [0, 1].
+    """An image and its explanation, both uint8 (height, width, 3), the true label if known, and the prediction.
 
-    The prediction is empty for a model without classes.
+    The prediction is "" for a model without classes; its probability is in [0, 1].
     """
 
     image_u8: np.ndarray
@@ -68,204 +68,227 @@ class GalleryItem:
     truth: str | None
     prediction: str
     probability: float
-    marked: np.ndarray | None = None
-    """What of both is outlined: bool (height, width)."""
+    outlined: np.ndarray | None = None
+    """Pixels to outline in both images: bool (height, width)."""
 
 
-def tile(
+def draw_tiles(
     tiles: Sequence[Tile],
     columns: int,
     row_titles: Sequence[str] = (),
     column_titles: Sequence[str] = (),
     title: str = "",
     *,
-    legends: Sequence[Legend] = (),
+    legends: Sequence[MapLegend] = (),
 ) -> Image.Image:
-    """The tiles in rows of `columns`, each as large as fits a sheet about 1600 pixels wide, with titles if given.
+    """Arrange the tiles in rows of `columns`, as large as fits a sheet about 1600 pixels wide.
 
-    Color bars for `legends` stand under them.
+    Args:
+        tiles: the images with their captions.
+        columns: tiles per row.
+        row_titles: one per row.
+        column_titles: one per column.
+        title: of the sheet.
+        legends: maps whose color bars are drawn at the bottom.
 
     Raises:
         InputError: there are no tiles, or `columns` is below 1.
     """
     if not tiles or columns < 1:
-        raise InputError(f"{len(tiles)} images in {columns} columns make no sheet: give at least one of each")
+        raise InputError(f"{len(tiles)} images in {columns} columns make no sheet: give at least one of item")
     room = SHEET_WIDTH - 2 * MARGIN - (ROW_TITLE_WIDTH if row_titles else 0)
     gap = 8 if columns > 5 else 20
-    width = min(LARGEST_TILE, max(SMALLEST_TILE, (room - gap * (columns - 1)) // columns))
+    width = min(MAX_TILE, max(MIN_TILE, (room - gap * (columns - 1)) // columns))
     size = min(18, max(13, width // 9))
     rows: list[list[Image.Image | None]] = [
         _row(tiles[i : i + columns], width, size) for i in range(0, len(tiles), columns)
     ]
-    headings = [text_block([Line(text, size, MUTED)], width, align=0.5) for text in column_titles[:columns]]
+    headings = [text_block([TextLine(text, size, MUTED)], width, align=0.5) for text in column_titles[:columns]]
     if headings:
         rows.insert(0, [*headings])
     if row_titles:
-        names = [text_block([Line(text, size, MUTED)], ROW_TITLE_WIDTH, shrink=True) for text in row_titles]
+        names = [text_block([TextLine(text, size, MUTED)], ROW_TITLE_WIDTH, shrink=True) for text in row_titles]
         titles = [*([None] if headings else []), *names, *[None] * len(rows)]
         rows = [[name, *row] for name, row in zip(titles, rows, strict=False)]
     return _sheet([arrange_grid(rows, (gap, gap), (0.5, 0))], title, legends)
 
 
 def _row(tiles: Sequence[Tile], width: int, size_pixels: int) -> list[Image.Image | None]:
-    """One row of tiles, equally high, their images centerd on one line and their captions starting on another."""
-    images = [_shown(each.image, (round(width * 1.5), width), each.marked) for each in tiles]
+    """Draw one row of tiles of equal height, images centered on one line and captions aligned."""
+    images = [_fit_and_outline(item.image, (round(width * 1.5), width), item.outlined) for item in tiles]
     height = max(image.height for image in images)
     cells = [place_on_paper(image, (height, width), (0.5, 0.5)) for image in images]
-    for i, each in enumerate(tiles):
-        lines = [Line(text, size_pixels, MUTED if k else each.color, bold=not k) for k, text in enumerate(each.lines)]
+    for i, item in enumerate(tiles):
+        lines = [
+            TextLine(text, size_pixels, MUTED if k else item.color, bold=not k) for k, text in enumerate(item.lines)
+        ]
         if lines:
             cells[i] = stack([cells[i], text_block(lines, width)], gap=6)
     tallest = max(cell.height for cell in cells)
     return [place_on_paper(cell, (tallest, width)) for cell in cells]
 
 
-def layers_by_heads(overlays: Sequence[Sequence[np.ndarray]], title: str = "layers by heads") -> Image.Image:
-    """One overlay, uint8 (height, width, 3), for every layer (rows) and head (columns), both counted from 0.
+def head_grid_sheet(overlays: Sequence[Sequence[np.ndarray]], title: str = "layers by heads") -> Image.Image:
+    """Draw one overlay, uint8 (height, width, 3), per layer (rows) and head (columns), both counted from 0.
 
     Raises:
         InputError: there is no overlay, or the layers differ in their number of heads.
     """
     heads = {len(row) for row in overlays}
     if len(heads) != 1 or 0 in heads:
-        raise InputError(f"layers with {sorted(heads)} heads make no table: give the same number of overlays for each")
+        raise InputError(f"layers with {sorted(heads)} heads make no table: give the same number of overlays for item")
     columns = heads.pop()
     tiles = [Tile(overlay_u8) for row in overlays for overlay_u8 in row]
     names = [f"layer {layer}" for layer in range(len(overlays))]
-    return tile(tiles, columns, names, [f"head {head}" for head in range(columns)], title, legends=[ATTENTION])
+    return draw_tiles(
+        tiles, columns, names, [f"head {head}" for head in range(columns)], title, legends=[ATTENTION_LEGEND]
+    )
 
 
-def draw_explanation(
+def explanation_sheet(
     images_u8: tuple[np.ndarray, np.ndarray],
     title: str,
     lines: Sequence[str],
-    legend: Legend = ATTENTION,
+    legend: MapLegend = ATTENTION_LEGEND,
     *,
-    right: bool | None = None,
-    marked: np.ndarray | None = None,
+    correct: bool | None = None,
+    outlined: np.ndarray | None = None,
 ) -> Image.Image:
-    """The image and its overlay side by side, a title and a color bar: an Image at most 1600 pixels wide.
+    """Draw the image and its overlay side by side, with a title and a color bar: an Image at most 1600 pixels wide.
 
-    `title` is the prediction and its probability, marked as `right` or wrong where the truth is known; `lines` say
-    the rest: the truth, the method, the layer, the head. What is `marked`, bool (height, width), is outlined in both.
+    Args:
+        images_u8: the image and its overlay, uint8 (height, width, 3).
+        title: the prediction and its probability.
+        lines: the true label, the method, the layer, the head.
+        legend: of the map.
+        correct: whether the prediction is correct; None if the true label is not known.
+        outlined: pixels to outline in both images, bool (height, width).
     """
-    panels = [_panel(image, name, marked) for image, name in zip(images_u8, ("input", legend.name), strict=True)]
+    panels = [_panel(image, name, outlined) for image, name in zip(images_u8, ("input", legend.name), strict=True)]
     images = side_by_side(panels, gap=36)
-    width = max(NARROWEST_TEXT, images.width)
-    heading = text_block([_verdict(title, right, 30, most_lines=2)], width)
-    bar = color_bar(min(380, width // 2), legend) if legend.ends else None
-    written = [Line(line, 19, MUTED, most_lines=2) for line in lines]
-    notes = text_block(written, width if bar is None else width - bar.width - 36)
-    foot = notes if bar is None else place_on_paper(bar, (max(bar.height, notes.height), width), (0, 1))
-    foot.paste(notes, (0, 0))
-    return add_margin(stack([heading, images, foot], gap=20), MARGIN)
+    width = max(MIN_TEXT_WIDTH, images.width)
+    heading = text_block([_prediction_line(title, correct, 30, max_lines=2)], width)
+    bar = color_bar(min(380, width // 2), legend) if legend.end_labels else None
+    text_lines = [TextLine(line, 19, MUTED, max_lines=2) for line in lines]
+    notes = text_block(text_lines, width if bar is None else width - bar.width - 36)
+    footer = notes if bar is None else place_on_paper(bar, (max(bar.height, notes.height), width), (0, 1))
+    footer.paste(notes, (0, 0))
+    return add_margin(stack([heading, images, footer], gap=20), MARGIN)
 
 
-def _panel(image: np.ndarray, name: str, marked: np.ndarray | None) -> Image.Image:
+def _panel(image: np.ndarray, name: str, outlined: np.ndarray | None) -> Image.Image:
     rgb = as_image(image)
-    factor = max(1.0, COMFORTABLE_PANEL / max(rgb.size))
+    factor = max(1.0, MIN_PANEL / max(rgb.size))
     box_hw = (round(rgb.height * factor), round(rgb.width * factor))
-    shown = _shown(rgb, (min(LARGEST_PANEL_HW[0], box_hw[0]), min(LARGEST_PANEL_HW[1], box_hw[1])), marked)
-    return _named(name, add_border(shown))
+    image_shown = _fit_and_outline(rgb, (min(MAX_PANEL_HW[0], box_hw[0]), min(MAX_PANEL_HW[1], box_hw[1])), outlined)
+    return _with_name(name, add_border(image_shown))
 
 
-def _shown(image: np.ndarray | Image.Image, box_hw: tuple[int, int], marked: np.ndarray | None) -> Image.Image:
-    """The image fitted into a box, and on it a thin line around what is marked, closed at the image's border."""
-    shown = resize_to_fit(image, box_hw)
-    if marked is None:
-        return shown
-    mask = np.asarray(Image.fromarray(marked).resize(shown.size, Image.Resampling.NEAREST))
-    framed = np.pad(np.asarray(shown), ((1, 1), (1, 1), (0, 0)), mode="edge")
+def _fit_and_outline(
+    image: np.ndarray | Image.Image, box_hw: tuple[int, int], outlined: np.ndarray | None
+) -> Image.Image:
+    """Resize the image to fit a box, and draw a thin outline that is closed at the image's border."""
+    image_shown = resize_to_fit(image, box_hw)
+    if outlined is None:
+        return image_shown
+    mask = np.asarray(Image.fromarray(outlined).resize(image_shown.size, Image.Resampling.NEAREST))
+    framed = np.pad(np.asarray(image_shown), ((1, 1), (1, 1), (0, 0)), mode="edge")
     return Image.fromarray(draw_outline(framed, np.pad(mask, 1))[1:-1, 1:-1])
 
 
-def _named(name: str, block: Image.Image) -> Image.Image:
-    return stack([text_block([Line(name, 17, MUTED)], 300, shrink=True), block], gap=8)
+def _with_name(name: str, block: Image.Image) -> Image.Image:
+    return stack([text_block([TextLine(name, 17, MUTED)], 300, shrink=True), block], gap=8)
 
 
-def color_bar(width_pixels: int, legend: Legend) -> Image.Image:
-    """A slim bar between two words, drawn as the overlay draws a plain gray surface, and the values at its ends.
+def color_bar(width_pixels: int, legend: MapLegend) -> Image.Image:
+    """Draw a slim color bar between two labels, as the overlay colors a gray image, with the values at its ends.
 
-    The legend's colors must have an order.
+    The colors of the legend must have an order.
     """
-    assert legend.ends is not None, legend
-    words = [text_block([Line(text, 17, MUTED)], width_pixels, shrink=True) for text in legend.ends]
-    length = max(16, width_pixels - sum(word.width for word in words) - 24)
-    heat = np.tile(np.linspace(-1 if legend.signed else 0, 1, length, dtype=np.float32), (12, 1))
-    bar = Image.fromarray(overlay(np.full((12, length, 3), 110, np.uint8), heat, signed=legend.signed))
-    rows: list[list[Image.Image | None]] = [[words[0], bar, words[1]]]
-    if legend.values:
-        low, high = (text_block([Line(text, 14, MUTED)], length, shrink=True) for text in legend.values)
+    assert legend.end_labels is not None, legend
+    names = [text_block([TextLine(text, 17, MUTED)], width_pixels, shrink=True) for text in legend.end_labels]
+    length = max(16, width_pixels - sum(word.width for word in names) - 24)
+    ramp = np.tile(np.linspace(-1 if legend.signed else 0, 1, length, dtype=np.float32), (12, 1))
+    bar = Image.fromarray(overlay(np.full((12, length, 3), 110, np.uint8), ramp, signed=legend.signed))
+    rows: list[list[Image.Image | None]] = [[names[0], bar, names[1]]]
+    if legend.end_values:
+        low, high = (text_block([TextLine(text, 14, MUTED)], length, shrink=True) for text in legend.end_values)
         ticks = place_on_paper(high, (high.height, max(length, low.width + high.width + 16)), (0, 1))
         ticks.paste(low, (0, 0))
         rows.append([None, ticks])
     return arrange_grid(rows, (2, 12), (0.5, 0.5))
 
 
-def _verdict(text: str, right: bool | None, size_pixels: int, most_lines: int = 1) -> Line:
-    """The text with the mark and in the color of a right or a wrong answer; plain where the truth is not known."""
-    mark = "" if right is None else f"{CORRECT_MARK if right else WRONG_MARK} "
-    color = INK if right is None else RIGHT if right else WRONG
-    return Line(mark + text, size_pixels, color, bold=True, most_lines=most_lines)
+def _prediction_line(text: str, correct: bool | None, size_pixels: int, max_lines: int = 1) -> TextLine:
+    """Return the text with the mark and in the color of a correct or a wrong prediction; plain if that is not known."""
+    mark = "" if correct is None else f"{CORRECT_MARK if correct else WRONG_MARK} "
+    color = INK if correct is None else CORRECT if correct else WRONG
+    return TextLine(mark + text, size_pixels, color, bold=True, max_lines=max_lines)
 
 
-def gallery(
-    rows: Sequence[GalleryItem], title: str = "truth / prediction / attention", *, legends: Sequence[Legend] = ()
+def gallery_sheet(
+    rows: Sequence[GalleryItem], title: str = "truth / prediction / attention", *, legends: Sequence[MapLegend] = ()
 ) -> Image.Image:
-    """All items in a grid: the image left, its explanation right, the answer and the truth under them.
+    """Draw all items in a grid: the image on the left, its explanation on the right, prediction and true label below.
 
-    Right answers are green with a check, wrong ones red with a cross, unknown ones plain. Color bars for `legends`
-    stand under them.
+    Correct predictions are green with a check, wrong ones red with a cross, unknown ones plain. The color bars of
+    `legends` are drawn at the bottom.
 
     Raises:
         InputError: there are no items.
     """
     if not rows:
-        raise InputError("a gallery of no images can't be drawn: give at least one item")
+        raise InputError("a gallery_sheet of no images can't be drawn: give at least one item")
     box_hw = (GALLERY_SIDE, GALLERY_SIDE)
-    images = [[_shown(u8, box_hw, item.marked) for u8 in (item.image_u8, item.overlay_u8)] for item in rows]
+    images = [[_fit_and_outline(u8, box_hw, item.outlined) for u8 in (item.image_u8, item.overlay_u8)] for item in rows]
     height = max(image.height for pair in images for image in pair)
-    blocks = [_answer(item, pair, height) for item, pair in zip(rows, images, strict=True)]
+    blocks = [_gallery_block(item, pair, height) for item, pair in zip(rows, images, strict=True)]
     columns = min(4, len(blocks))
     table = [blocks[i : i + columns] for i in range(0, len(blocks), columns)]
     return _sheet([arrange_grid(table, (28, 32))], title, legends)
 
 
-def _answer(item: GalleryItem, pair: Sequence[Image.Image], height: int) -> Image.Image:
+def _gallery_block(item: GalleryItem, pair: Sequence[Image.Image], height: int) -> Image.Image:
     images = side_by_side([place_on_paper(image, (height, GALLERY_SIDE), (0.5, 0.5)) for image in pair], gap=4)
-    right = None if item.truth is None else item.truth == item.prediction
-    lines = [_verdict(f"{item.prediction} {100 * item.probability:.0f} %", right, 17)] if item.prediction else []
+    correct = None if item.truth is None else item.truth == item.prediction
+    lines = (
+        [_prediction_line(f"{item.prediction} {100 * item.probability:.0f} %", correct, 17)] if item.prediction else []
+    )
     if item.truth is not None:
-        lines.append(Line(f"truth: {item.truth}", 15, MUTED))
+        lines.append(TextLine(f"truth: {item.truth}", 15, MUTED))
     return stack([images, text_block(lines, images.width)], gap=8) if lines else images
 
 
-def _sheet(blocks: list[Image.Image], title: str, legends: Sequence[Legend]) -> Image.Image:
-    width = max(NARROWEST_TEXT if legends or len(title) > SHORT_TITLE else 240, blocks[0].width)
-    heading = [text_block([Line(title, 24, bold=True, most_lines=2)], width)] if title else []
-    return add_margin(stack([*heading, *blocks, *_foot(legends, width)], gap=24), MARGIN)
+def _sheet(blocks: list[Image.Image], title: str, legends: Sequence[MapLegend]) -> Image.Image:
+    width = max(MIN_TEXT_WIDTH if legends or len(title) > MAX_SHORT_TITLE else 240, blocks[0].width)
+    heading = [text_block([TextLine(title, 24, bold=True, max_lines=2)], width)] if title else []
+    return add_margin(stack([*heading, *blocks, *_legend_block(legends, width)], gap=24), MARGIN)
 
 
-def _foot(legends: Sequence[Legend], width_pixels: int) -> list[Image.Image]:
-    """The color bars beside each other, or under each other where there is no room, and what holds for all of them."""
+def _legend_block(legends: Sequence[MapLegend], width_pixels: int) -> list[Image.Image]:
+    """Draw the color bars side by side, or stacked if there is no room, and the notes that hold for all of them."""
     if not legends:
         return []
-    bars = [color_bar(FOOT_BAR, legend) for legend in legends if legend.ends]
-    words = [legend.name for legend in legends if not legend.ends]
-    words += ["each map on a scale of its own"] if bars else []
-    notes = text_block([Line(" · ".join(words), 17, MUTED, most_lines=3)], width_pixels)
-    wide = sum(bar.width for bar in bars) + 48 * (len(bars) - 1)
-    return [stack([*([side_by_side(bars, gap=48)] if bars and wide <= width_pixels else bars), notes], gap=8)]
+    bars = [color_bar(LEGEND_BAR_WIDTH, legend) for legend in legends if legend.end_labels]
+    names = [legend.name for legend in legends if not legend.end_labels]
+    names += ["item map on a scale of its own"] if bars else []
+    notes = text_block([TextLine(" · ".join(names), 17, MUTED, max_lines=3)], width_pixels)
+    bars_width = sum(bar.width for bar in bars) + 48 * (len(bars) - 1)
+    return [stack([*([side_by_side(bars, gap=48)] if bars and bars_width <= width_pixels else bars), notes], gap=8)]
 
 
-def draw_patches(image_u8: np.ndarray, patch_size_hw: tuple[float, float], grid_hw: tuple[int, int]) -> Image.Image:
-    """How the model cuts an image, uint8 (height, width, 3): left with thin cuts, right pulled apart and numbered.
+def patches_sheet(image_u8: np.ndarray, patch_size_hw: tuple[float, float], grid_hw: tuple[int, int]) -> Image.Image:
+    """Show how a model cuts an image into patches: on the left with thin cuts, on the right exploded and numbered.
 
-    `patch_size_hw` is in pixels of this image and may be fractional, `grid_hw` the number of patches down and
-    across. Patches are numbered from 0, row by row, where there is room for it; what no patch covers is left pale.
+    Patches are numbered from 0, row by row, if there is room. Pixels that no patch covers are pale.
+
+    Args:
+        image_u8: uint8 (height, width, 3).
+        patch_size_hw: the size of a patch in pixels of this image; it may be fractional.
+        grid_hw: the number of rows and columns.
 
     Raises:
-        InputError: the grid is empty, or reaches beyond the image by more than a pixel.
+        InputError: the grid is empty, or larger than the image by more than a pixel.
     """
     image = as_image(image_u8)
     covered = (patch_size_hw[0] * grid_hw[0], patch_size_hw[1] * grid_hw[1])
@@ -274,46 +297,51 @@ def draw_patches(image_u8: np.ndarray, patch_size_hw: tuple[float, float], grid_
             f"{grid_hw[0]}x{grid_hw[1]} patches of {patch_size_hw[0]:g}x{patch_size_hw[1]:g} pixels do not fit a "
             f"image of {image.height}x{image.width} (height x width): give the patch size in this image's pixels"
         )
-    shown = resize_to_fit(image, PATCHES_PANEL_HW)
-    rows = _edges(patch_size_hw[0] * shown.height / image.height, grid_hw[0], shown.height)
-    columns = _edges(patch_size_hw[1] * shown.width / image.width, grid_hw[1], shown.width)
-    apart = _pulled_apart(shown, rows, columns)
+    image_shown = resize_to_fit(image, PATCHES_PANEL_HW)
+    rows = _cut_positions(patch_size_hw[0] * image_shown.height / image.height, grid_hw[0], image_shown.height)
+    columns = _cut_positions(patch_size_hw[1] * image_shown.width / image.width, grid_hw[1], image_shown.width)
+    exploded = _draw_exploded(image_shown, rows, columns)
     count = f"{grid_hw[0]} × {grid_hw[1]} = {grid_hw[0] * grid_hw[1]} patches"
-    panels = [_named("image", add_border(_cut(shown, rows, columns))), _named(count, add_margin(apart, 1))]
+    panels = [
+        _with_name("image", add_border(_draw_cuts(image_shown, rows, columns))),
+        _with_name(count, add_margin(exploded, 1)),
+    ]
     return add_margin(side_by_side(panels, gap=44), MARGIN)
 
 
-def _edges(step_pixels: float, count: int, limit: int) -> list[int]:
+def _cut_positions(step_pixels: float, count: int, limit: int) -> list[int]:
     return [min(limit, round(i * step_pixels)) for i in range(count + 1)]
 
 
-def _cut(shown: Image.Image, rows: list[int], columns: list[int]) -> Image.Image:
-    """The image with a light line and its shadow along every cut, and a pale rest where no patch reaches."""
-    cut = Image.blend(shown, Image.new("RGB", shown.size, PAPER), 0.7)
-    cut.paste(shown.crop((0, 0, columns[-1], rows[-1])), (0, 0))
-    lines = Image.new("L", shown.size)
+def _draw_cuts(image_shown: Image.Image, rows: list[int], columns: list[int]) -> Image.Image:
+    """Draw the image with a light line and its shadow along every cut; pixels that no patch covers are pale."""
+    cut = Image.blend(image_shown, Image.new("RGB", image_shown.size, PAPER), 0.7)
+    cut.paste(image_shown.crop((0, 0, columns[-1], rows[-1])), (0, 0))
+    lines = Image.new("L", image_shown.size)
     draw = ImageDraw.Draw(lines)
     for y in rows[1:-1]:
         draw.line((0, y, columns[-1] - 1, y), fill=190)
     for x in columns[1:-1]:
         draw.line((x, 0, x, rows[-1] - 1), fill=190)
-    cut.paste(Image.new("RGB", shown.size, INK), (1, 1), lines.point(lambda value: value // 3))
-    cut.paste(Image.new("RGB", shown.size, PAPER), (0, 0), lines)
+    cut.paste(Image.new("RGB", image_shown.size, INK), (1, 1), lines.point(lambda value: value // 3))
+    cut.paste(Image.new("RGB", image_shown.size, PAPER), (0, 0), lines)
     return cut
 
 
-def _pulled_apart(shown: Image.Image, rows: list[int], columns: list[int]) -> Image.Image:
-    """The patches with gaps between them, each with its number in the corner if it is large enough."""
+def _draw_exploded(image_shown: Image.Image, rows: list[int], columns: list[int]) -> Image.Image:
+    """Draw the patches with gaps between them, each with its number in the corner if it is large enough."""
     side = min(rows[1] - rows[0], columns[1] - columns[0])
     gap = min(12, max(1, round(0.16 * side)))
     size_wh = (columns[-1] + gap * (len(columns) - 2), rows[-1] + gap * (len(rows) - 2))
-    apart = Image.new("RGB", size_wh, PAPER)
-    draw, face = ImageDraw.Draw(apart), load_font(min(17, max(1, round(side * 0.27))), bold=True)
+    exploded = Image.new("RGB", size_wh, PAPER)
+    draw, font = ImageDraw.Draw(exploded), load_font(min(17, max(1, round(side * 0.27))), bold=True)
     for row in range(len(rows) - 1):
         for column in range(len(columns) - 1):
             left, top = columns[column] + gap * column, rows[row] + gap * row
-            apart.paste(shown.crop((columns[column], rows[row], columns[column + 1], rows[row + 1])), (left, top))
-            if side >= ROOM_FOR_NUMBER:
-                number, place = str(row * (len(columns) - 1) + column), (left + 5, top + 3)
-                draw.text(place, number, fill=PAPER, font=face, stroke_width=2, stroke_fill=INK)
-    return apart
+            exploded.paste(
+                image_shown.crop((columns[column], rows[row], columns[column + 1], rows[row + 1])), (left, top)
+            )
+            if side >= MIN_NUMBERED_PATCH:
+                number, position = str(row * (len(columns) - 1) + column), (left + 5, top + 3)
+                draw.text(position, number, fill=PAPER, font=font, stroke_width=2, stroke_fill=INK)
+    return exploded

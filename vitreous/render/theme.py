@@ -1,10 +1,10 @@
-"""The literal colors that every drawing shares: dark ink on white paper, one cool and one warm accent."""
+"""The colors that all drawings share: dark ink on white paper, one cool and one warm accent."""
 
 PAPER = "#ffffff"
 HAIRLINE = "#dde1e8"
 MUTED = "#667085"
 INK = "#1d2433"
-RIGHT = "#15803d"
+CORRECT = "#15803d"
 WRONG = "#c2362b"
 COOL = "#2c5fb8"
 WARM = "#d9622b"

@@ -1,4 +1,4 @@
-"""A map at the resolution of a model's grid as levels of color at the size of an image: what is enlarged last."""
+"""Upsample a map from the patch grid to color levels at the size of an image."""
 
 from collections.abc import Sequence
 
@@ -11,44 +11,58 @@ Box = Sequence[float]
 
 
 def upsample_to_image(
-    heat: np.ndarray, scale: Scale, size_hw: tuple[int, int], box: Box | None = None, *, step: int = 1
+    heatmap: np.ndarray, scale: Scale, size_hw: tuple[int, int], box: Box | None = None, *, step: int = 1
 ) -> np.ndarray:
-    """The levels, uint8 (⌈height / step⌉, ⌈width / step⌉), of a float (rows, columns) map laid over an image.
+    """Upsample a float (rows, columns) map to levels on an image: uint8 (⌈height / step⌉, ⌈width / step⌉).
 
-    Bilinear with half-pixel centers. The map spans `box`, (top, left, bottom, right) in pixels, or the whole image;
-    beyond the box the heat is 0.
+    Resampling is bilinear with half-pixel centers. Outside the box the map is 0.
+
+    Args:
+        heatmap: the map, which covers `box`.
+        scale: the values of the first and the last level.
+        size_hw: the image's size.
+        box: (top, left, bottom, right) in pixels; the whole image by default.
+        step: pixels per level along each side, 1 or 2.
 
     Raises:
         InputError: the map is not two-dimensional, is empty, or holds a value that is not finite.
     """
-    levels = Image.fromarray(to_levels(scale.apply(check_map(heat))))
+    levels = Image.fromarray(to_levels(scale.apply(check_map(heatmap))))
     rows, columns = (-(-side // step) for side in size_hw)
     top, left, bottom, right = clip_box(box, size_hw)
     top, left, bottom, right = top // step, left // step, -(-bottom // step), -(-right // step)
-    seen = np.asarray(levels.resize((right - left, bottom - top), Image.Resampling.BILINEAR))
-    if seen.shape == (rows, columns):
-        return seen
-    whole = np.full((rows, columns), to_levels(scale.apply(np.zeros((1, 1))))[0, 0])
-    whole[top:bottom, left:right] = seen
-    return whole
+    inner = np.asarray(levels.resize((right - left, bottom - top), Image.Resampling.BILINEAR))
+    if inner.shape == (rows, columns):
+        return inner
+    levels_on_image = np.full((rows, columns), to_levels(scale.apply(np.zeros((1, 1))))[0, 0])
+    levels_on_image[top:bottom, left:right] = inner
+    return levels_on_image
 
 
-def crop_to_image(heat: np.ndarray, box: Box, size_hw: tuple[int, int]) -> tuple[np.ndarray, Box]:
-    """The part of a map (rows, columns, ...) over `box` that lies on an image, and the box of that part.
+def crop_to_image(heatmap: np.ndarray, box: Box, size_hw: tuple[int, int]) -> tuple[np.ndarray, Box]:
+    """Crop a map (rows, columns, ...) over `box` to the cells on the image; return it with its box.
 
-    Cells are kept or left out whole: where there are bars around an image, they are as wide as some cells.
+    Only whole cells are removed: bars around an image are some cells wide.
     """
-    (top, left, bottom, right), (rows, columns) = box, heat.shape[:2]
-    tall, wide = (bottom - top) / rows, (right - left) / columns
-    down, across = slice(round(max(0.0, -top) / tall), rows), slice(round(max(0.0, -left) / wide), columns)
-    down = slice(down.start, rows - round(max(0.0, bottom - size_hw[0]) / tall))
-    across = slice(across.start, columns - round(max(0.0, right - size_hw[1]) / wide))
-    kept = (top + down.start * tall, left + across.start * wide, top + down.stop * tall, left + across.stop * wide)
-    return heat[down, across], kept
+    (top, left, bottom, right), (rows, columns) = box, heatmap.shape[:2]
+    cell_height, cell_width = (bottom - top) / rows, (right - left) / columns
+    row_range, column_range = (
+        slice(round(max(0.0, -top) / cell_height), rows),
+        slice(round(max(0.0, -left) / cell_width), columns),
+    )
+    row_range = slice(row_range.start, rows - round(max(0.0, bottom - size_hw[0]) / cell_height))
+    column_range = slice(column_range.start, columns - round(max(0.0, right - size_hw[1]) / cell_width))
+    cropped_box = (
+        top + row_range.start * cell_height,
+        left + column_range.start * cell_width,
+        top + row_range.stop * cell_height,
+        left + column_range.stop * cell_width,
+    )
+    return heatmap[row_range, column_range], cropped_box
 
 
 def clip_box(box: Box | None, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box in whole pixels, at least one wide and high and inside the image."""
+    """Return the box in whole pixels, inside the image and at least one pixel wide and high."""
     if box is None:
         return 0, 0, *size_hw
     top, left = (min(max(0, round(low)), side - 1) for low, side in zip(box[:2], size_hw, strict=True))
@@ -59,6 +73,6 @@ def clip_box(box: Box | None, size_hw: tuple[int, int]) -> tuple[int, int, int, 
 
 
 def resize_plane(plane: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
-    """The plane at another size, bilinear."""
+    """Resize a plane bilinearly."""
     image = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
     return np.asarray(image.resize((size_hw[1], size_hw[0]), Image.Resampling.BILINEAR))

@@ -4,9 +4,38 @@ Each kind of file has a small table of old and new names, and one function that 
 configurations have theirs in `vitreous.model.migration`.
 """
 
+from collections.abc import Mapping
+
+from vitreous.model.migration import CONFIG_KEYS, migrate_config
+
+RECIPE_KEYS = {
+    "resolution.share": "progressive_resizing.fraction",
+    "resolution.scale": "progressive_resizing.initial_scale",
+    "teacher.share": "distillation.weight",
+    "teacher.temperature": "distillation.temperature",
+    "teacher.width": "distillation.teacher_width",
+    "teacher.learning_rate": "distillation.teacher_learning_rate",
+    "teacher.adamw_learning_rate": "distillation.teacher_adamw_learning_rate",
+    "optimizer.stem_pace": "optimizer.stem_lr_scale",
+    "optimizer.clip_norm": "optimizer.clip_grad_norm",
+    "schedule.warmup": "schedule.warmup_fraction",
+    "whitened_patches": "whiten_patch_embed",
+    "resize": "resize_mode",
+    "average_decay": "ema_decay",
+    "accumulate": "grad_accum_steps",
+    "checkpoint_activations": "grad_checkpointing",
+    "shard_weights": "fsdp",
+}
+"""Settings of a recipe, in recipe.json, in reference curves and on the command line (--set). Those of its model are in
+`vitreous.model.migration`."""
+RECIPE_VALUES = {"resize_mode": {"stretch": "squash"}}
+"""Values of a recipe by the key of today."""
+METRICS_KEYS = {"pictures_per_second": "images_per_second"}
+"""Keys of the lines of metrics.jsonl."""
+
 CLIP_RECORD_KEYS = {"answers": "predictions"}
-"""NAME.json of a folder of videos, and the lines of its summary.jsonl. The old key "request" held a fingerprint over old
-names; `ClipFingerprint` computes it again."""
+"""NAME.json of a folder of videos, and the lines of its summary.jsonl. The old key "request" held a fingerprint over
+old names; `ClipFingerprint` computes it again."""
 CLIP_STATES = {"broke off": "truncated"}
 
 
@@ -19,4 +48,89 @@ def migrate_clip_record(record: dict[str, object]) -> dict[str, object]:
     found = {CLIP_RECORD_KEYS.get(name, name): value for name, value in record.items()}
     if isinstance(state := found.get("state"), str):
         found["state"] = CLIP_STATES.get(state, state)
+    return found
+
+
+def migrate_recipe(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings of a recipe under today's names.
+
+    Raises:
+        InputError: a field of the model's configuration is of no version.
+
+    >>> migrate_recipe({"name": "mine", "resize": "stretch", "teacher": {"share": 0.5, "width": 8}})
+    {'name': 'mine', 'resize_mode': 'squash', 'distillation': {'weight': 0.5, 'teacher_width': 8}}
+    """
+    migrated: dict[str, object] = {}
+    for key, value in values.items():
+        inner = {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, Mapping) else {key: value}
+        for old, one in inner.items():
+            _insert(migrated, RECIPE_KEYS.get(old, old), one)
+    for key, renamed in RECIPE_VALUES.items():
+        if isinstance(value := migrated.get(key), str):
+            migrated[key] = renamed.get(value, value)
+    return migrated | ({"model": migrate_config(values["model"])} if "model" in values else {})
+
+
+def _insert(values: dict[str, object], name: str, value: object) -> None:
+    """Set a value by its name with dots, in nested dictionaries."""
+    group, _, last = name.rpartition(".")
+    inner = values.setdefault(group, {}) if group else values
+    assert isinstance(inner, dict)
+    inner[last] = value
+
+
+def migrate_run_metadata(metadata: Mapping[str, object]) -> dict[str, object]:
+    """Return the contents of recipe.json, or of a reference curve, under today's names."""
+    recipe = metadata.get("recipe")
+    return {**metadata, "recipe": migrate_recipe(recipe)} if isinstance(recipe, Mapping) else dict(metadata)
+
+
+def migrate_metrics(line: Mapping[str, float | str | None]) -> dict[str, float | str | None]:
+    """Return a line of metrics.jsonl under today's names.
+
+    >>> migrate_metrics({"step": 10, "pictures_per_second": 310.0})
+    {'step': 10, 'images_per_second': 310.0}
+    """
+    return {METRICS_KEYS.get(key, key): value for key, value in line.items()}
+
+
+def migrate_checkpoint_name(name: str) -> str:
+    """Return the name of a tensor in a checkpoint, whose model has today's names already, under today's prefix.
+
+    >>> migrate_checkpoint_name("average/head.bias")
+    'ema/head.bias'
+    """
+    return f"ema/{name.removeprefix('average/')}" if name.startswith("average/") else name
+
+
+def current_setting(name: str) -> str | None:
+    """Return today's name of a recipe's setting that an earlier version had, or None if the name was never changed.
+
+    >>> current_setting("teacher.share"), current_setting("model.width"), current_setting("epochs")
+    ('distillation.weight', 'model.embed_dim', None)
+    """
+    group, _, field = name.partition(".")
+    if group == "model" and field in CONFIG_KEYS:
+        return f"model.{CONFIG_KEYS[field]}"
+    return RECIPE_KEYS.get(name)
+
+
+FAITHFULNESS_BASELINES = {"centred blob": "center bias"}
+"""Names of the baselines in faithfulness-values.jsonl."""
+
+
+def migrate_faithfulness_line(line: dict[str, object]) -> dict[str, object]:
+    """Return a line of faithfulness-values.jsonl under today's names.
+
+    The first line held a fingerprint of the weights under their old names, as "model". It can't be compared with
+    today's, so it is dropped.
+
+    >>> migrate_faithfulness_line({"protocol": 2, "count": 6, "model": "6b41c2f0e2d13a55"})
+    {'protocol': 2, 'count': 6}
+    >>> migrate_faithfulness_line({"method": "centred blob", "values": {}})
+    {'method': 'center bias', 'values': {}}
+    """
+    found = {name: value for name, value in line.items() if name != "model"}
+    if isinstance(method := found.get("method"), str):
+        found["method"] = FAITHFULNESS_BASELINES.get(method, method)
     return found

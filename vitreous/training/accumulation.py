@@ -1,9 +1,9 @@
-"""The gradient of a whole batch, from as many parts and processes as it takes."""
+"""Gradient accumulation: the gradient of a whole batch, over any number of micro-batches and processes."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -15,48 +15,60 @@ from torch.utils.checkpoint import checkpoint
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
 from vitreous.runtime import autocast
-from vitreous.tasks.classification import loss as classification_loss
+from vitreous.tasks.classification import classification_loss
 from vitreous.training.distillation import DistilledModel, Teacher, distillation_loss
 from vitreous.training.distributed import DistributedContext, shard_of
 from vitreous.training.recipe import Recipe
 from vitreous.training.sharding import is_sharded
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
+"""What the messages of errors for want of memory say."""
+
+
+class BatchStatistics(NamedTuple):
+    """What one process adds to the statistics of a batch, on the model's device."""
+
+    loss: Tensor
+    """Added to the mean loss on the labels."""
+    correct: Tensor
+    """Number of images classified correctly."""
 
 
 class GradientAccumulator:
-    """A model from which gradients are taken: in parts one after the other, and in step with the other processes."""
+    """Compute the gradients of a model in micro-batches, together with the other processes."""
 
     def __init__(
         self,
         model: ViT,
         recipe: Recipe,
-        processes: DistributedContext,
-        weights: Tensor | None = None,
+        distributed: DistributedContext,
+        class_weights: Tensor | None = None,
         teacher: Teacher | None = None,
     ) -> None:
-        """With `weights` (classes), on the model's device, each image counts as much as its class.
+        """Wrap the model for several processes, and with its teacher.
 
-        A `teacher` learns too, and the model from it.
+        Args:
+            model: the model that is trained.
+            recipe: of the run.
+            distributed: the processes that share each batch.
+            class_weights: (classes), on the model's device: the weight of each image in the loss, by its class.
+            teacher: trained on the same batches; the model learns from it too.
         """
-        check_micro_batches(recipe, processes.world_size)
-        self.model, self.recipe, self.distributed, self.class_weights = model, recipe, processes, weights
+        check_micro_batches(recipe, distributed.world_size)
+        self.model, self.recipe, self.distributed, self.class_weights = model, recipe, distributed, class_weights
         self.forward: nn.Module = DistilledModel(model, teacher) if teacher else model
         self.rng_draws: AbstractContextManager = nullcontext()
-        if processes.world_size > 1 and not is_sharded(model):
+        if distributed.world_size > 1 and not is_sharded(model):
             self.forward = DistributedDataParallel(self.forward)
             self.forward.register_comm_hook(None, _all_reduce_sum)
 
-    def backward(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Add the gradient of the (weighted) mean loss of a batch to the weights; with a teacher, of what it says too.
+    def backward(self, images: Tensor, labels: Tensor, seed: int) -> BatchStatistics:
+        """Add the gradient of the (weighted) mean loss of a batch to the weights, and of the distillation loss.
 
         Args:
-            images: The whole batch (batch, channels, height, width), the same in all processes.
+            images: the whole batch (batch, channels, height, width), the same in all processes.
             labels: int64 (batch).
-            seed: Of the model's random numbers.
-
-        Returns:
-            What this one adds to the mean loss on the labels and to the number of images told right, on the device.
+            seed: of the model's random numbers.
         """
         mine = self.distributed.shard(len(labels))
         results = []
@@ -68,13 +80,16 @@ class GradientAccumulator:
             self.rng_draws = global_rng_draws(part, len(labels))
             with self._gradient_sync(last=last), self.rng_draws:
                 results.append(self._micro_batch(images[part], labels[part], self._fraction(labels, part)))
-        losses, rights = zip(*results, strict=True)
-        return (sum_tensors(losses), sum_tensors(rights))
+        losses, correct = zip(*results, strict=True)
+        return BatchStatistics(sum_tensors(losses), sum_tensors(correct))
 
     @contextmanager
     def checkpointing(self) -> Generator[None]:
-        """Within, if the recipe says so, the blocks keep their input alone and compute the rest again for the
-        gradients, with the same random numbers (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost")."""
+        """Have the blocks keep only their input and recompute the rest for the gradients, if the recipe says so.
+
+        The second computation draws the same random numbers (Chen et al. 2016, "Training Deep Nets with Sublinear
+        Memory Cost").
+        """
         blocks = list(self.model.blocks) if self.recipe.grad_checkpointing else []
         for block in blocks:
             options = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), self.rng_draws)}
@@ -86,32 +101,32 @@ class GradientAccumulator:
                 del block.forward
 
     def _fraction(self, labels: Tensor, part: slice) -> float | Tensor:
-        """Of the mean over a whole batch, how much the mean over a part of it makes up."""
+        """Return the weight of the mean over a part of a batch in the mean over the whole batch."""
         if self.class_weights is None:
             return (part.stop - part.start) / len(labels)
         return self.class_weights[labels[part]].sum() / self.class_weights[labels].sum()
 
-    def _micro_batch(self, images: Tensor, labels: Tensor, share: float | Tensor) -> tuple[Tensor, Tensor]:
+    def _micro_batch(self, images: Tensor, labels: Tensor, fraction: float | Tensor) -> BatchStatistics:
         with autocast(images.device, self.recipe.precision):
-            answers = self.forward(images)
-        logits = answers[0] if isinstance(answers, tuple) else answers
-        loss = classification_loss(logits, labels, self.recipe.label_smoothing, self.class_weights) * share
-        total = self._distilled_loss(loss, *answers, labels, share) if isinstance(answers, tuple) else loss
+            outputs = self.forward(images)
+        logits = outputs[0] if isinstance(outputs, tuple) else outputs
+        loss = classification_loss(logits, labels, self.recipe.label_smoothing, self.class_weights) * fraction
+        total = self._distilled_loss(loss, *outputs, labels, fraction) if isinstance(outputs, tuple) else loss
         total.backward()
-        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+        return BatchStatistics(loss.detach(), (logits.detach().argmax(1) == labels).sum())
 
     def _distilled_loss(
-        self, loss: Tensor, logits: Tensor, told: Tensor, labels: Tensor, share: float | Tensor
+        self, loss: Tensor, logits: Tensor, teacher_logits: Tensor, labels: Tensor, fraction: float | Tensor
     ) -> Tensor:
-        """What is minimized where a teacher, who answers `told`, has its share of the model's loss, and its own."""
+        """Mix the model's loss on the labels with the distillation loss, and add the teacher's own loss."""
         settings = self.recipe.distillation
-        counts = None if self.class_weights is None else self.class_weights[labels]
-        heard = distillation_loss(logits, told, settings.temperature, counts) * share
-        own = classification_loss(told, labels, weights=self.class_weights) * share
-        return (1 - settings.weight) * loss + settings.weight * heard + own
+        weights = None if self.class_weights is None else self.class_weights[labels]
+        distilled = distillation_loss(logits, teacher_logits, settings.temperature, weights) * fraction
+        teacher_loss = classification_loss(teacher_logits, labels, weights=self.class_weights) * fraction
+        return (1 - settings.weight) * loss + settings.weight * distilled + teacher_loss
 
     def _gradient_sync(self, *, last: bool) -> AbstractContextManager:
-        """The context in which gradients are added up over the processes after the last part, and only then."""
+        """Return the context that sums the gradients over the processes after the last micro-batch, and only then."""
         if isinstance(self.forward, DistributedDataParallel) and not last:
             return self.forward.no_sync()
         if is_sharded(self.model):
@@ -119,57 +134,60 @@ class GradientAccumulator:
         return nullcontext()
 
 
-def check_micro_batches(recipe: Recipe, processes: int) -> None:
-    """Refuse a batch that can't be cut into a part or more for each process.
+def check_micro_batches(recipe: Recipe, world_size: int) -> None:
+    """Refuse a batch that has too few images for one in each micro-batch of each process.
 
     Raises:
         InputError: it has too few images.
     """
-    smallest = recipe.grad_accum_steps * processes
+    smallest = recipe.grad_accum_steps * world_size
     if recipe.batch_size < smallest:
         raise InputError(
-            f"batch_size is {recipe.batch_size}: it can't be shared by {processes} process(es) in "
-            f"{recipe.grad_accum_steps} part(s) each: raise it to {smallest} or lower accumulate"
+            f"batch_size is {recipe.batch_size}: it can't be split over {world_size} process(es) with "
+            f"{recipe.grad_accum_steps} micro-batch(es) each: raise it to {smallest} or lower grad_accum_steps"
         )
 
 
-def sum_tensors(parts: Sequence[Tensor]) -> Tensor:
-    """The parts added up; a single one as it is."""
-    return parts[0] if len(parts) == 1 else torch.stack(list(parts)).sum(0)
+def sum_tensors(tensors: Sequence[Tensor]) -> Tensor:
+    """Add up tensors of one shape; a single one is returned as it is."""
+    return tensors[0] if len(tensors) == 1 else torch.stack(list(tensors)).sum(0)
 
 
 def _all_reduce_sum(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """Add up a bucket of gradients: each process has weighed its own by its number of images."""
+    """Sum a bucket of gradients; each process has already weighted its own by its number of images."""
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     return work.get_future().then(lambda future: future.value()[0])
 
 
-def global_rng_draws(part: slice, whole: int) -> AbstractContextManager:
-    """The context in which a part of a batch gets the random numbers that it would get within the whole."""
-    return nullcontext() if part == slice(0, whole) else GlobalRngDraws(part, whole)
+def global_rng_draws(part: slice, batch_size: int) -> AbstractContextManager:
+    """Return the context in which a part of a batch gets the random numbers that it would get within the whole."""
+    return nullcontext() if part == slice(0, batch_size) else GlobalRngDraws(part, batch_size)
 
 
 class GlobalRngDraws(TorchFunctionMode):
-    """Has `torch.rand` draw for the whole batch of `whole` images and keep what is for those of `part`.
+    """Have `torch.rand` draw for a whole batch of `batch_size` images, and keep the numbers of the images in `part`.
 
-    The model draws patch dropout and stochastic depth with a first axis of images, and nothing else.
+    The model draws random numbers for patch dropout and stochastic depth only, with images as the first axis.
     """
 
-    def __init__(self, part: slice, whole: int) -> None:
+    def __init__(self, part: slice, batch_size: int) -> None:
         super().__init__()
-        self.part, self.whole = part, whole
+        self.part, self.batch_size = part, batch_size
 
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        """Called by torch in place of each of its functions."""
+    def __torch_function__(
+        self, func: Callable[..., object], types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        """Intercept each function of torch."""
         if func is torch.rand:
             assert args[0] == self.part.stop - self.part.start, "random numbers that are no image's"
-            return func(self.whole, *args[1:], **kwargs or {})[self.part]
+            drawn = torch.rand(self.batch_size, *args[1:], **kwargs or {})
+            return drawn[self.part]
         return func(*args, **kwargs or {})
 
 
 @contextmanager
-def out_of_memory_hint(what: str, recipe: Recipe, processes: int = 1, *, gradients: bool = True) -> Generator[None]:
-    """Say which setting to go on with where there is too little memory for `what`, with or without its gradients.
+def out_of_memory_hint(what: str, recipe: Recipe, world_size: int = 1, *, gradients: bool = True) -> Generator[None]:
+    """Name the setting to resume with if there is too little memory for `what`, with or without its gradients.
 
     Raises:
         InputError: there was too little memory.
@@ -179,10 +197,10 @@ def out_of_memory_hint(what: str, recipe: Recipe, processes: int = 1, *, gradien
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        more = min(2 * recipe.grad_accum_steps, recipe.batch_size // processes)
-        settings = [f"accumulate={more}"] if more > recipe.grad_accum_steps else []
-        settings += ["checkpoint_activations=true"] if gradients and not recipe.grad_checkpointing else []
-        advice = "start a new run with a smaller model"
+        more = min(2 * recipe.grad_accum_steps, recipe.batch_size // world_size)
+        settings = [f"grad_accum_steps={more}"] if more > recipe.grad_accum_steps else []
+        settings += ["grad_checkpointing=true"] if gradients and not recipe.grad_checkpointing else []
+        hint = "start a new run with a smaller model"
         if settings:
-            advice = f"go on with --resume --set {' or --set '.join(settings)}, which change speed and rounding alone"
-        raise InputError(f"{what} doesn't fit into memory: {advice}") from error
+            hint = f"resume with --resume --set {' or --set '.join(settings)}, which only change speed and rounding"
+        raise InputError(f"{what} doesn't fit into memory: {hint}") from error

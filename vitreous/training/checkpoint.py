@@ -1,4 +1,4 @@
-"""Everything that changes while a model is trained, and its one file on disk."""
+"""The checkpoint: everything that changes while a model is trained, in one file."""
 
 import json
 from collections.abc import Generator, Mapping
@@ -11,8 +11,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vitreous.errors import InputError
+from vitreous.model.config import ViTConfig
+from vitreous.model.migration import is_earlier, stored_tensors
 from vitreous.model.serialization import write_tensors
 from vitreous.model.vit import ViT
+from vitreous.runs.migration import migrate_checkpoint_name
 from vitreous.runtime import seed_for
 from vitreous.training.distillation import Teacher
 from vitreous.training.distributed import DistributedContext
@@ -21,31 +24,34 @@ from vitreous.training.optimizer import build_optimizers
 from vitreous.training.recipe import Recipe
 from vitreous.training.sharding import distribute_like, full_tensor, load_full_weights, shard_model, to_local
 
+OPTIMIZER_STATE_KEYS = {"muon": ("momentum",), "adamw": ("exp_avg", "exp_avg_sq", "step")}
+"""The tensors that an optimizer keeps for each weight, after a step or more, by the optimizer's kind."""
+
 
 @dataclass
 class TrainingState:
-    """Weights, their average, the optimizers' memory and the number of steps done.
+    """The weights, their average, the optimizers' states and the number of steps done.
 
-    Schedule, order of the images and random numbers are functions of the recipe's seed and of `step`: they need
-    no state of their own.
+    The schedule, the order of the images and all random numbers are functions of the recipe's seed and of `step`, so
+    they need no state of their own.
     """
 
     model: ViT
     ema: ModelEma | None
     optimizers: dict[str, torch.optim.Optimizer]
-    """By kind; those of the teacher's weights begin with "teacher-"."""
+    """By kind; the kinds of the teacher's optimizers begin with "teacher-"."""
     step: int = 0
     teacher: Teacher | None = None
 
     @property
-    def best_model(self) -> ViT:
-        """The model to evaluate and to keep: the average, where there is one."""
-        return self.ema.model if self.ema else self.model
+    def best_model(self) -> torch.nn.Module:
+        """The model to evaluate and to save: the average, if there is one."""
+        return self.ema.module if self.ema else self.model
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds: whole tensors by name, and the number of steps done."""
+    """The contents of a checkpoint file: full tensors by name, and the number of steps done."""
 
     tensors: dict[str, Tensor]
     step: int
@@ -53,41 +59,41 @@ class Checkpoint:
     @property
     def weights(self) -> dict[str, Tensor]:
         """The weights of the best model."""
-        return _strip_prefix("average/", self.tensors) or _strip_prefix("model/", self.tensors)
+        return _strip_prefix("ema/", self.tensors) or _strip_prefix("model/", self.tensors)
 
 
-def initial_state(model: ViT, recipe: Recipe, processes: int = 1) -> TrainingState:
-    """The state before the first step, spread over so many processes if the recipe says so."""
-    average = ModelEma(model, recipe.ema_decay) if recipe.ema_decay else None
-    if recipe.fsdp and processes > 1:
-        for each in [model, average.model] if average else [model]:
-            shard_model(each, processes)
-    state = TrainingState(model, average, build_optimizers(model, recipe.optimizer))
+def initial_state(model: ViT, recipe: Recipe, world_size: int = 1) -> TrainingState:
+    """Build the state before the first step, sharded over `world_size` processes if the recipe says so."""
+    ema = ModelEma(model, recipe.ema_decay) if recipe.ema_decay else None
+    if recipe.fsdp and world_size > 1:
+        for each in [model, ema.module] if ema else [model]:
+            shard_model(each, world_size)
+    state = TrainingState(model, ema, build_optimizers(model, recipe.optimizer))
     if recipe.distillation.weight:
         with torch.random.fork_rng():
             torch.manual_seed(seed_for(recipe.seed, "teacher"))
             state.teacher = Teacher(recipe.distillation, model.config).to(next(model.parameters()).device)
-        theirs = build_optimizers(state.teacher, recipe.distillation.teacher_optimizer())
-        state.optimizers |= {f"teacher-{kind}": optimizer for kind, optimizer in theirs.items()}
+        optimizers = build_optimizers(state.teacher, recipe.distillation.teacher_optimizer())
+        state.optimizers |= {f"teacher-{kind}": optimizer for kind, optimizer in optimizers.items()}
     return state
 
 
-def make_checkpoint(state: TrainingState, *, kept: bool = True) -> Checkpoint:
-    """What to write, on the processor, or nothing where it isn't to be kept.
+def make_checkpoint(state: TrainingState, *, keep: bool = True) -> Checkpoint:
+    """Copy the state to the CPU; without `keep` the result has no tensors.
 
-    Where weights are spread, all processes have to ask at once; each has one whole tensor at a time on its device.
+    If weights are sharded, all processes have to call this at once; each has one full tensor at a time on its device.
     """
     tensors = {}
     for name, tensor in _tensors(state).items():
         gathered = full_tensor(tensor).detach()
-        if kept:
+        if keep:
             tensors[name] = gathered.cpu()
         del gathered  # before the next one is gathered
     return Checkpoint(tensors, state.step)
 
 
 def is_finite(state: TrainingState) -> bool:
-    """Whether all that this process holds of the state are numbers."""
+    """Whether all numbers of the state in this process are finite."""
     tensors = (to_local(tensor) for tensor in _tensors(state).values() if tensor.is_floating_point())
     finite: dict[torch.device, list[Tensor]] = {}
     for tensor in tensors:
@@ -95,29 +101,40 @@ def is_finite(state: TrainingState) -> bool:
     return all(bool(torch.stack(flags).all()) for flags in finite.values())
 
 
-def write_checkpoint(saved: Checkpoint, path: Path) -> None:
-    """Write the state as one safetensors file, whole or not at all."""
-    write_tensors(saved.tensors, path, {"state": json.dumps({"step": saved.step})})
+def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint as one safetensors file, whole or not at all."""
+    write_tensors(checkpoint.tensors, path, {"state": json.dumps({"step": checkpoint.step})})
 
 
 class CheckpointReader:
-    """A checkpoint on the disk, of which a tensor is read at a time.
+    """An open checkpoint file, from which one tensor at a time is read.
 
     Raises:
-        InputError: the file is cut short or damaged.
+        InputError: the file is truncated or corrupt.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, config: ViTConfig | None = None) -> None:
+        """Open the file.
+
+        Args:
+            path: of the file.
+            config: of the model; with it, the tensors of an earlier version are found by the names of today.
+        """
         self.path = path
         with self._report_damage():
             self.file = safe_open(path, "pt")
             self.step: int = json.loads(self.file.metadata()["state"])["step"]
             names = self.file.keys()
-            self.shapes = {name: torch.Size(self.file.get_slice(name).get_shape()) for name in names}
+            shapes = {name: torch.Size(self.file.get_slice(name).get_shape()) for name in names}
+        earlier = stored_tensors(shapes, config) if config and is_earlier(shapes) else {}
+        self.earlier = {migrate_checkpoint_name(name): stored for name, stored in earlier.items()}
+        self.shapes = {name: stored.shape for name, stored in self.earlier.items()} or shapes
 
     def tensor(self, name: str) -> Tensor:
-        """One of the tensors, by its name, in memory of its own: the file's would hold on to its room on the disk."""
+        """Read one tensor into memory of its own: a view would keep the whole file open, and its space on the disk."""
         with self._report_damage():
+            if (stored := self.earlier.get(name)) is not None:
+                return stored.take(self.file.get_tensor(stored.name)).clone()
             return self.file.get_tensor(name).clone()
 
     @contextmanager
@@ -127,63 +144,68 @@ class CheckpointReader:
         except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
             detail = str(error).splitlines()[0]
             raise InputError(
-                f"the checkpoint {self.path} is cut short or damaged ({detail}): start again in a new --out"
+                f"the checkpoint {self.path} is truncated or corrupt ({detail}): start again in a new --output"
             ) from None
 
 
-def restore(state: TrainingState, path: Path, processes: DistributedContext) -> None:
-    """Bring a new state to where the one saved at `path` was, on any number of processes.
+def restore(state: TrainingState, path: Path, distributed: DistributedContext) -> None:
+    """Load the checkpoint at `path` into an initial state, on any number of processes.
 
-    The first process reads, a tensor at a time.
+    Rank 0 reads the file, one tensor at a time.
 
     Raises:
-        InputError: the file is damaged, of another model, of other optimizers, or with another average.
+        InputError: the file is corrupt, or made with another model, other optimizers or another kind of average.
     """
     opened: list[CheckpointReader] = []
 
-    def outline() -> tuple[int, dict[str, torch.Size]]:
-        opened.append(CheckpointReader(path))
+    def read_index() -> tuple[int, dict[str, torch.Size]]:
+        opened.append(CheckpointReader(path, state.model.config))
         return opened[0].step, opened[0].shapes
 
     def read(name: str) -> Tensor:
-        return processes.broadcast_from_rank0(lambda: opened[0].tensor(name))
+        return distributed.broadcast_from_rank0(lambda: opened[0].tensor(name))
 
-    step, shapes = processes.broadcast_from_rank0(outline)
-    complaint = _first_mismatch(_expected_shapes(state, step), shapes)
-    if complaint:
+    step, shapes = distributed.broadcast_from_rank0(read_index)
+    mismatch = _first_mismatch(_expected_shapes(state, step), shapes)
+    if mismatch:
         raise InputError(
-            f"the checkpoint {path} is of another model or recipe ({complaint}): start again in a new --out"
+            f"the checkpoint {path} is of another model or recipe ({mismatch}): start again in a new --output"
         )
-    averaged = state.ema.model if state.ema else None
-    for kind, model in {"model": state.model, "average": averaged, "teacher": state.teacher}.items():
-        if model is not None:
-            load_full_weights(model, lambda name, kind=kind: read(f"{kind}/{name}"))
+    for kind, model in _modules(state).items():
+        load_full_weights(model, lambda name, kind=kind: read(f"{kind}/{name}"))
     for kind, optimizer, name, weight in _optimized(state) if step else []:
         optimizer.state[weight] = {
             key: distribute_like(read(f"optimizer/{kind}/{name}/{key}"), weight) for key in _state_keys(kind)
         }
     state.step = step
+    if state.ema:
+        state.ema.set_step(step)
 
 
 def _tensors(state: TrainingState) -> dict[str, Tensor]:
     tensors = _weights(state)
     for kind, optimizer, name, weight in _optimized(state):
-        memory = optimizer.state.get(weight, {})
-        tensors |= {f"optimizer/{kind}/{name}/{key}": value for key, value in memory.items()}
+        values = optimizer.state.get(weight, {})
+        tensors |= {f"optimizer/{kind}/{name}/{key}": value for key, value in values.items()}
     return tensors
 
 
 def _weights(state: TrainingState) -> dict[str, Tensor]:
-    tensors = {f"model/{name}": tensor for name, tensor in state.model.state_dict().items()}
-    if state.ema:
-        tensors |= {f"average/{name}": tensor for name, tensor in state.ema.model.state_dict().items()}
-    if state.teacher:
-        tensors |= {f"teacher/{name}": tensor for name, tensor in state.teacher.state_dict().items()}
-    return tensors
+    return {
+        f"{kind}/{name}": tensor
+        for kind, model in _modules(state).items()
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def _modules(state: TrainingState) -> dict[str, torch.nn.Module]:
+    """The modules whose weights a checkpoint holds, by the prefix of the weights' names there."""
+    modules = {"model": state.model, "ema": state.ema and state.ema.module, "teacher": state.teacher}
+    return {kind: module for kind, module in modules.items() if module is not None}
 
 
 def _optimized(state: TrainingState) -> list[tuple[str, torch.optim.Optimizer, str, Tensor]]:
-    """Each optimizer's kind, itself, and each weight that it moves, with its name."""
+    """List each optimizer with its kind, and each weight that it updates with its name."""
     models = (state.model, state.teacher) if state.teacher else (state.model,)
     names = {id(weight): name for model in models for name, weight in model.named_parameters()}
     return [
@@ -194,32 +216,28 @@ def _optimized(state: TrainingState) -> list[tuple[str, torch.optim.Optimizer, s
     ]
 
 
-OPTIMIZER_STATE_KEYS = {"muon": ("momentum",), "adamw": ("exp_avg", "exp_avg_sq", "step")}
-
-
 def _state_keys(kind: str) -> tuple[str, ...]:
-    """What an optimizer remembers of each weight, after a step or more."""
     return OPTIMIZER_STATE_KEYS[kind.removeprefix("teacher-")]
 
 
 def _expected_shapes(state: TrainingState, step: int) -> dict[str, torch.Size]:
-    """The names and shapes that a checkpoint of this state has after `step` steps."""
+    """Name the tensors of a checkpoint of this state after `step` steps, with their shapes."""
     shapes = {name: tensor.shape for name, tensor in _weights(state).items()}
     for kind, _, name, weight in _optimized(state) if step else []:
-        memories = {key: torch.Size() if key == "step" else weight.shape for key in _state_keys(kind)}
-        shapes |= {f"optimizer/{kind}/{name}/{key}": shape for key, shape in memories.items()}
+        keys = {key: torch.Size() if key == "step" else weight.shape for key in _state_keys(kind)}
+        shapes |= {f"optimizer/{kind}/{name}/{key}": shape for key, shape in keys.items()}
     return shapes
 
 
-def _first_mismatch(own: Mapping[str, torch.Size], found: Mapping[str, torch.Size]) -> str | None:
-    """The first thing in which a checkpoint is other than expected."""
-    for name in sorted(own.keys() | found.keys()):
+def _first_mismatch(expected: Mapping[str, torch.Size], found: Mapping[str, torch.Size]) -> str | None:
+    """Describe the first tensor in which a checkpoint differs from what is expected."""
+    for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             return f"{name} is missing"
-        if name not in own:
-            return f"{name} is not known here"
-        if own[name] != found[name]:
-            return f"{name} is {tuple(found[name])} there and {tuple(own[name])} here"
+        if name not in expected:
+            return f"{name} is unexpected"
+        if expected[name] != found[name]:
+            return f"{name} is {tuple(found[name])} there and {tuple(expected[name])} here"
     return None
 
 

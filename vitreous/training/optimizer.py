@@ -1,4 +1,4 @@
-"""Muon for the matrices of blocks and convolutions, AdamW for everything else."""
+"""The optimizers: Muon for the matrices of blocks and convolutions, AdamW for everything else; and the schedule."""
 
 import math
 from collections import defaultdict
@@ -16,41 +16,41 @@ from vitreous.training.sharding import distribute_like, full_tensor
 Key = TypeVar("Key", bound=Hashable)
 
 MUON_PREFIXES = ("blocks.", "patch_embed.convs.")
-"""What the names of weights begin with that Muon is for, where they are matrices."""
+"""Prefixes of the names of the weights that Muon updates, if they are matrices."""
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """How gradients become steps."""
+    """The optimizer and its settings."""
 
     kind: Literal["muon", "adamw"] = "muon"
     learning_rate: float = 3e-3
-    """Peak rate of Muon; of AdamW if `kind` is adamw."""
+    """Peak learning rate of Muon; of AdamW if `kind` is "adamw"."""
     stem_lr_scale: float = 4.0
-    """Times `learning_rate`: the peak rate of Muon for the convolutions of a stem, which learn best at more."""
+    """Factor on `learning_rate` for the convolutions of a stem under Muon; they learn best at a higher rate."""
     adamw_learning_rate: float = 3e-3
-    """Peak rate of AdamW for what Muon leaves: biases, norms, embeddings, head."""
+    """Peak learning rate of AdamW for the weights that Muon leaves: biases, norms, embeddings, head."""
     weight_decay: float = 0.05
     momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.98)
     clip_grad_norm: float | None = None
-    """Longest gradient (norm over all weights); longer ones are shortened to it."""
+    """Clip the gradient to this norm over all weights; null for no clipping."""
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "stem_pace", "adamw_learning_rate", "weight_decay"):
+        for name in ("learning_rate", "stem_lr_scale", "adamw_learning_rate", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0")
-        for name, share in (("momentum", self.momentum), ("betas", self.betas[0]), ("betas", self.betas[1])):
-            if not 0 <= share < 1:
-                raise InputError(f"{name} is {share}: it must be at least 0 and below 1")
+        for name, value in (("momentum", self.momentum), ("betas", self.betas[0]), ("betas", self.betas[1])):
+            if not 0 <= value < 1:
+                raise InputError(f"{name} is {value}: it must be at least 0 and below 1")
         if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
-            raise InputError(f"clip_norm is {self.clip_grad_norm}: it must be above 0")
+            raise InputError(f"clip_grad_norm is {self.clip_grad_norm}: it must be above 0")
 
 
 def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> dict[str, torch.optim.Optimizer]:
-    """The optimizers by name; every weight of the model belongs to exactly one of them.
+    """Build the optimizers by kind; every weight of the model belongs to exactly one of them.
 
-    Weights with one axis (biases, norms, factors), position tables and prefix tokens get no weight decay.
+    Weights with one axis (biases, norms, layer scales), positions, class token and registers get no weight decay.
     """
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     muon = settings.kind == "muon"
@@ -65,40 +65,57 @@ def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> dict[str,
         "adamw": torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, betas=settings.betas, fused=True)
     }
     if hidden:
-        paces = {name: settings.stem_lr_scale if name.startswith("patch_embed.") else 1.0 for name in hidden}
-        matrices = [MuonParam(weight, count_stacked(model, name), paces[name]) for name, weight in named if name in hidden]
+        scales = {name: settings.stem_lr_scale if name.startswith("patch_embed.") else 1.0 for name in hidden}
+        matrices = [
+            MuonParam(weight, count_stacked(model, name), scales[name]) for name, weight in named if name in hidden
+        ]
         optimizers["muon"] = Muon(matrices, settings.learning_rate, settings.momentum, settings.weight_decay)
     return optimizers
 
 
 def uses_weight_decay(name: str, weight: Tensor) -> bool:
-    """Whether weight decay pulls at this weight."""
+    """Whether weight decay applies to this weight."""
     return weight.ndim > 1 and name not in NO_WEIGHT_DECAY
 
 
 def count_stacked(model: nn.Module, name: str) -> int:
-    """How many matrices of their own a weight holds, one below the other: query, key and value; gate and value."""
+    """Count the matrices that a weight holds in its rows: 3 for query, key and value; 2 for gate and value; else 1."""
     owner, _, layer = name.removesuffix(".weight").rpartition(".")
     if layer == "qkv":
         return 3
     return 2 if layer == "fc1" and isinstance(model.get_submodule(owner), SwiGLU) else 1
 
 
+def clip_gradients(model: nn.Module, max_norm: float) -> None:
+    """Scale the model's gradient down to `max_norm` where its norm over all weights is larger.
+
+    The norm is summed in the order of the forward pass, tokens before the patches first and as one tensor. Any other
+    order would change the last bits of the result, and a resumed run would no longer be the uninterrupted one.
+    """
+    gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    prefix = [gradients.pop(name) for name in ("cls_token", "reg_token") if name in gradients]
+    positions = [gradients.pop(name) for name in ("pos_embed",) if name in gradients]
+    patch_embed = [gradients.pop(name) for name in list(gradients) if name.startswith("patch_embed.")]
+    ordered = [*([torch.cat(prefix, 1)] if prefix else []), *patch_embed, *positions, *gradients.values()]
+    norm = torch.nn.utils.get_total_norm(ordered)
+    torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
+
+
 class MuonParam(NamedTuple):
-    """A weight that Muon is for."""
+    """A weight that Muon updates."""
 
     weight: Tensor
     stacked: int = 1
-    """Matrices one below the other in its rows: 3 in a joint query-key-value map. They are orthogonalized separately,
-    where torch.optim.Muon would take them as one."""
+    """Number of matrices in its rows: 3 in a joint query-key-value map. Each is orthogonalized by itself, whereas
+    torch.optim.Muon would take them as one."""
     lr_scale: float = 1.0
-    """Times the learning rate."""
+    """Factor on the learning rate."""
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalized (Jordan et al. 2024), scaled to AdamW's size (Liu et al. 2025).
+    """Momentum with an orthogonalized update (Jordan et al. 2024), scaled to the size of AdamW's (Liu et al. 2025).
 
-    Matrices of one shape go through the iteration as one batch.
+    Matrices of one shape are orthogonalized as one batch.
     """
 
     def __init__(
@@ -108,14 +125,14 @@ class Muon(torch.optim.Optimizer):
         for matrix in matrices:
             groups[matrix.stacked, matrix.lr_scale].append(matrix.weight)
         params = [
-            {"params": weights, "stacked": stacked, "lr": pace * learning_rate}
-            for (stacked, pace), weights in groups.items()
+            {"params": weights, "stacked": stacked, "lr": lr_scale * learning_rate}
+            for (stacked, lr_scale), weights in groups.items()
         ]
         super().__init__(params, {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # ty: ignore[incompatible-method-override]
-        """One update of all weights from their gradients."""
+        """Update all weights from their gradients."""
         parts: dict[tuple[int, int], Tensor] = {}
         for group in self.param_groups:
             for weight in group["params"]:
@@ -130,7 +147,7 @@ class Muon(torch.optim.Optimizer):
                 weight.add_(direction, alpha=-group["lr"] * 0.2 * max(rows[0].shape) ** 0.5)
 
     def _momentum_update(self, weight: Tensor, momentum: float) -> Tensor:
-        """Nesterov's look-ahead on the running mean of the gradients."""
+        """Compute Nesterov's look-ahead on the running mean of the gradients."""
         assert weight.grad is not None, "Muon got a weight without a gradient"
         state = self.state[weight]
         if "momentum" not in state:
@@ -140,7 +157,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize_batched(matrices: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
-    """Each matrix orthogonalized; those of one shape as one batch."""
+    """Orthogonalize each matrix; those of one shape as one batch."""
     by_shape: defaultdict[tuple[int, ...], list[Key]] = defaultdict(list)
     for key, matrix in matrices.items():
         by_shape[tuple(matrix.shape)].append(key)
@@ -149,10 +166,10 @@ def orthogonalize_batched(matrices: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
-    """The nearest matrices with singular values near 1, for (batch, rows, columns), by Newton-Schulz iteration.
+    """Compute the nearest matrices (batch, rows, columns) with singular values near 1, by Newton-Schulz iteration.
 
-    Quintic coefficients (3.4445, −4.7750, 2.0315) of Jordan et al. 2024, "Muon": values end between about 0.7 and
-    1.2 after five steps. In bfloat16 on a GPU, float32 elsewhere.
+    With the quintic coefficients (3.4445, −4.7750, 2.0315) of Jordan et al. 2024, "Muon", the singular values end
+    between about 0.7 and 1.2 after five steps. The iteration runs in bfloat16 on a GPU and in float32 elsewhere.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrices.shape[-2] > matrices.shape[-1]
@@ -167,26 +184,27 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """A linear warm-up over the first share of the steps, then linear or cosine to zero, or at the peak to the end."""
+    """A linear warm-up, then a decay to zero along a line or a cosine, or the peak rate to the end ("constant")."""
 
     warmup_fraction: float = 0.1
+    """Fraction of the steps."""
     shape: Literal["linear", "cosine", "constant"] = "linear"
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup_fraction < 1:
-            raise InputError(f"schedule.warmup is {self.warmup_fraction}: it must be at least 0 and below 1")
+            raise InputError(f"schedule.warmup_fraction is {self.warmup_fraction}: it must be at least 0 and below 1")
 
 
 def lr_multiplier(step: int, steps: int, settings: ScheduleSettings) -> float:
-    """The share of the peak learning rate at `step` of `steps`: above 0 at step 0; 0 after the last step, or 1.
+    """Return the factor on the peak learning rate at `step` of `steps`: above 0 at step 0; 0 after the last step, or 1.
 
-    >>> [round(factor(step, 10, ScheduleSettings(warmup=0.2)), 3) for step in (0, 1, 2, 6, 10)]
+    >>> [round(lr_multiplier(step, 10, ScheduleSettings(warmup_fraction=0.2)), 3) for step in (0, 1, 2, 6, 10)]
     [0.5, 1.0, 1.0, 0.5, 0.0]
     """
-    warmup = settings.warmup_fraction * steps
-    if step < warmup:
-        return min(1.0, (step + 1) / warmup)
+    warmup_steps = settings.warmup_fraction * steps
+    if step < warmup_steps:
+        return min(1.0, (step + 1) / warmup_steps)
     if settings.shape == "constant":
         return 1.0
-    left = (steps - step) / (steps - warmup)
+    left = (steps - step) / (steps - warmup_steps)
     return left if settings.shape == "linear" else (1 - math.cos(math.pi * left)) / 2

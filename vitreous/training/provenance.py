@@ -1,4 +1,4 @@
-"""What recipe.json says of a run, and what of it may be otherwise when the run goes on."""
+"""Provenance: what recipe.json records about a run, and what of it may differ when the run is resumed."""
 
 import platform
 import subprocess
@@ -13,148 +13,152 @@ import torch
 from vitreous.data.image_set import ImageSet
 from vitreous.data.sources import absolute_source, parse_source
 from vitreous.errors import InputError
-from vitreous.files import read_json
-from vitreous.records import from_dict, override, to_dict
-from vitreous.runs.run_folder import RunFolder
-from vitreous.training.recipe import Recipe
+from vitreous.records import Setting, from_dict, to_dict
+from vitreous.runs.run_folder import RunFolder, read_metadata
+from vitreous.training.recipe import Recipe, with_settings
 
-RESUMABLE_SETTINGS = ("accumulate", "checkpoint_activations", "shard_weights", "checkpoint_seconds", "tensorboard")
-"""Settings that a run may go on with otherwise: they are about time, memory and files, not about what is learned."""
+RESUMABLE_SETTINGS = ("grad_accum_steps", "grad_checkpointing", "fsdp", "checkpoint_seconds", "tensorboard")
+"""Settings that may change on resume: they affect time, memory and files, but not what is learned."""
 
 
-def run_metadata(recipe: Recipe, facts: Mapping[str, Any], place: str, launch: str | None) -> dict[str, Any]:
-    """What recipe.json says: every value, the versions, on what and by which start of torchrun, and which data."""
+def run_metadata(recipe: Recipe, data: Mapping[str, Any], hardware: str, launch_id: str | None) -> dict[str, Any]:
+    """Return the contents of recipe.json: every setting, the versions, the hardware, the launch and the data."""
     return {
         "vitreous": version("vitreous"),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "commit": _commit(),
-        "device": place,
-        "launch": launch,
-        "data": dict(facts),
+        "device": hardware,
+        "launch": launch_id,
+        "data": dict(data),
         "recipe": to_dict(recipe),
     }
 
 
 def describe_data(source: str, training: ImageSet, validation: ImageSet) -> dict[str, Any]:
-    """By which a run knows its data again."""
+    """Return the source, the fingerprints and the sizes by which a run recognizes its data."""
     sizes = {"training": len(training), "validation": len(validation)}
-    prints = {"fingerprint": training.fingerprint(), "validation_fingerprint": validation.fingerprint()}
-    return {"source": source, **prints, **sizes}
+    fingerprints = {"fingerprint": training.fingerprint(), "validation_fingerprint": validation.fingerprint()}
+    return {"source": source, **fingerprints, **sizes}
 
 
-def data_changed(facts: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
-    """Whether a run was started with other images; older ones know of the training images alone."""
-    known = header.get("data", {})
-    return facts["fingerprint"] != known.get("fingerprint") or (
-        facts["validation_fingerprint"] != known.get("validation_fingerprint", facts["validation_fingerprint"])
+def data_changed(data: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
+    """Whether a run was started with other images. The first versions recorded the training images only."""
+    known = metadata.get("data", {})
+    return data["fingerprint"] != known.get("fingerprint") or (
+        data["validation_fingerprint"] != known.get("validation_fingerprint", data["validation_fingerprint"])
     )
 
 
-def created_by_launch(launch: str | None, folder: RunFolder) -> bool:
-    """Whether the run in a folder was begun by this very start of torchrun, which has since started it again."""
-    return launch is not None and folder.recipe.is_file() and read_json(folder.recipe).get("launch") == launch
+def created_by_launch(launch_id: str | None, folder: RunFolder) -> bool:
+    """Whether this very launch of torchrun created the run in a folder; torchrun has restarted it since."""
+    return launch_id is not None and folder.recipe.is_file() and read_metadata(folder).get("launch") == launch_id
 
 
 def resumed_recipe(
-    header: Mapping[str, Any], asked: str, data: str | None, settings: Mapping[str, str], folder: RunFolder
+    metadata: Mapping[str, Any],
+    recipe_name: str,
+    data: str | None,
+    settings: Mapping[str, Setting],
+    folder: RunFolder,
 ) -> Recipe:
-    """The recipe of a run to go on with, with what may change of it changed.
+    """Return the recipe to resume a run with, with those settings changed that may change.
 
     Args:
-        header: what the run's recipe.json says.
-        asked: the name of the recipe that was asked for.
-        data: the source that was asked for, which may be another place of the same images.
-        settings: the changes that were asked for.
+        metadata: the contents of the run's recipe.json.
+        recipe_name: the name of the recipe that was requested.
+        data: the source that was requested, which may be another place of the same images.
+        settings: the changes that were requested.
         folder: of the run.
 
     Raises:
-        InputError: it is a run of another recipe or with other settings.
+        InputError: the run has another recipe or other settings.
     """
-    recipe = from_dict(Recipe, header.get("recipe", {}), str(folder.recipe))
-    if asked != recipe.name:
-        raise InputError(f"{folder.path} is a run of '{recipe.name}', not of '{asked}': choose another --out")
-    changed = override(recipe, settings)
-    as_it_was = replace(changed, **{name: getattr(recipe, name) for name in RESUMABLE_SETTINGS})
-    if as_it_was != recipe:
+    recipe = from_dict(Recipe, metadata.get("recipe", {}), str(folder.recipe))
+    if recipe_name != recipe.name:
+        raise InputError(f"{folder.path} is a run of '{recipe.name}', not of '{recipe_name}': choose another --output")
+    changed = with_settings(recipe, settings)
+    unchanged = replace(changed, **{name: getattr(recipe, name) for name in RESUMABLE_SETTINGS})
+    if unchanged != recipe:
         raise InputError(
-            f"the run in {folder.path} keeps its settings, but for {', '.join(RESUMABLE_SETTINGS)}: leave out the others, or "
-            "start a new run in another --out"
+            f"the run in {folder.path} keeps its settings, except {', '.join(RESUMABLE_SETTINGS)}: leave out the "
+            "others, or start a new run in another --output"
         )
     return replace(changed, data=absolute_source(data)) if data is not None else changed
 
 
 def check_data_folder(source: str, folder: RunFolder) -> None:
-    """Refuse a run whose folder of images is gone, before it is read.
+    """Refuse to resume a run whose folder of images is gone, before anything is read.
 
     Raises:
-        InputError: there is no such folder; says how to name another.
+        InputError: there is no such folder; tells how to name another.
     """
-    name, place = parse_source(source)
-    there = place.is_dir() or (name.startswith("hf:") and Path(str(place).rpartition(":")[0]).is_dir())
-    if (name.endswith(":DIR") or place.is_absolute()) and not there:
+    name, location = parse_source(source)
+    exists = location.is_dir() or (name.startswith("hf:") and Path(str(location).rpartition(":")[0]).is_dir())
+    if (name.endswith(":DIR") or location.is_absolute()) and not exists:
         raise InputError(
-            f"there is no folder {place}, from which the run in {folder.path} learns: "
+            f"there is no folder {location}, which holds the images of the run in {folder.path}: "
             f"if it was moved, add --data {name.partition(':')[0]}:NEW"
         )
 
 
-def with_moved_data(header: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What recipe.json says of a run whose images are the same, but in another place."""
-    recipe, data = ({**header.get(part, {})} for part in ("recipe", "data"))
-    return {**header, "data": {**data, "source": source}, "recipe": {**recipe, "data": source}}
+def with_moved_data(metadata: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return the contents of recipe.json for a run whose images are the same, but in another place."""
+    recipe, data = ({**metadata.get(section, {})} for section in ("recipe", "data"))
+    return {**metadata, "data": {**data, "source": source}, "recipe": {**recipe, "data": source}}
 
 
 @dataclass(frozen=True)
 class ResumePlan:
-    """A run that was left and is to go on.
+    """A run that is to be resumed.
 
     Attributes:
-        header: what its recipe.json says.
-        recipe, facts: with which recipe and images it is to go on.
-        notes: what there is to say about it, if it does.
+        metadata: the contents of its recipe.json.
+        recipe: the recipe to resume it with.
+        data: a description of the images to resume it with.
+        notes: for the user, once it is certain that the run does resume.
     """
 
-    header: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     recipe: Recipe
-    facts: Mapping[str, Any]
+    data: Mapping[str, Any]
     notes: Sequence[str]
 
     @property
     def changes_metadata(self) -> bool:
-        """Whether recipe.json isn't true of the run any more once it goes on."""
-        return data_changed(self.facts, self.header) or self.recipe != from_dict(Recipe, self.header["recipe"])
+        """Whether recipe.json has to change when the run resumes."""
+        return data_changed(self.data, self.metadata) or self.recipe != from_dict(Recipe, self.metadata["recipe"])
 
     def is_complete(self, step: int, steps: int) -> bool:
-        """Whether `step` was the last one with the images that recipe.json knows; now there would be `steps`.
+        """Whether `step` was the last one with the images in recipe.json; with the images of now there are `steps`.
 
         Raises:
-            InputError: it wasn't, but with the images as they are now there is none left.
+            InputError: it wasn't, but with the images of now no step is left.
         """
-        images = self.header.get("data", {}).get("training")
+        images = self.metadata.get("data", {}).get("training")
         last = steps if images is None else self.recipe.steps(images)
         if step < last and step >= steps:
             raise InputError(
-                f"the run took {step} steps, and with the images of '{self.recipe.data}' as they are now it has "
-                f"only {steps}: start a new run, or bring the others back"
+                f"the run has taken {step} steps, but with the present images of '{self.recipe.data}' it has only "
+                f"{steps}: start a new run, or restore the images"
             )
         return step >= last
 
     def metadata_after(self, step: int) -> dict[str, Any]:
-        """What recipe.json is to say from `step` on; images that were learned until then are kept in a list."""
-        header = {**self.header, "data": dict(self.facts), "recipe": to_dict(self.recipe)}
-        earlier = self.header.get("earlier_data", [])
-        learned_from = earlier[-1]["until_step"] if earlier else 0
-        if data_changed(self.facts, self.header) and step > learned_from:
-            header["earlier_data"] = [*earlier, {"until_step": step, **self.header.get("data", {})}]
-        return header
+        """Return the contents of recipe.json from `step` on; a list keeps the images that were used until then."""
+        metadata = {**self.metadata, "data": dict(self.data), "recipe": to_dict(self.recipe)}
+        earlier = self.metadata.get("earlier_data", [])
+        recorded_until = earlier[-1]["until_step"] if earlier else 0
+        if data_changed(self.data, self.metadata) and step > recorded_until:
+            metadata["earlier_data"] = [*earlier, {"until_step": step, **self.metadata.get("data", {})}]
+        return metadata
 
 
 def _commit() -> str | None:
-    """The git commit of the source that runs, where it runs from a checkout."""
+    """Return the git commit of the source code, if it runs from a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return None
-    return answer.stdout.strip() or None
+    return result.stdout.strip() or None

@@ -1,13 +1,16 @@
-"""A run before it runs: everything that decides its result, in one frozen record."""
+"""The recipe: everything that decides the result of a training run, in one frozen record."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from vitreous.data.augment import Augment
-from vitreous.data.read_options import FixedSizeMode
 from vitreous.errors import InputError
+from vitreous.imaging.preprocessing import FixedSizeMode
 from vitreous.model.config import ViTConfig
+from vitreous.records import Setting, override, setting_names
+from vitreous.runs.migration import current_setting
 from vitreous.training.distillation import DistillationSettings
 from vitreous.training.optimizer import OptimizerSettings, ScheduleSettings
 from vitreous.training.progressive_resizing import ProgressiveResizing, low_resolution
@@ -15,16 +18,22 @@ from vitreous.training.progressive_resizing import ProgressiveResizing, low_reso
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is learned from which images, by which model, how and for how long."""
+    """The data, the model, the optimizer and the length of a training run.
+
+    >>> recipe = Recipe("mine", "cifar10", ViTConfig(image_size=32, patch_size=4, num_classes=10), epochs=2)
+    >>> recipe.steps(images=50_000)
+    391
+    """
 
     name: str
     data: str
-    """A source by name: cifar10, mnist, shapes, folder:DIR ... ."""
+    """A source by name: cifar10, mnist, shapes, folder:DIR and others."""
     model: ViTConfig
-    """`model.classes` and `model.channels` are taken from the data when the run starts."""
+    """`model.num_classes` and `model.in_chans` are taken from the data when the run starts."""
     epochs: float
-    """Passes over the training set; parts of one are allowed."""
+    """A fraction is allowed."""
     batch_size: int = 256
+    """Images in a batch, over all processes."""
     seed: int = 0
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
@@ -32,55 +41,41 @@ class Recipe:
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     augment: Augment = field(default_factory=Augment)
     whiten_patch_embed: bool = False
-    """Start the patch embedding from the principal components of the training set's patches."""
+    """Start the patch embedding from the principal components of the training images' patches."""
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
-    """Weigh each image in the loss by its class: "balanced" inversely to the class's number of training images."""
+    """Weights of the classes in the loss: "balanced" is inverse to the number of training images of a class."""
     resize_mode: FixedSizeMode = "squash"
-    """How images are brought to `model.image_size_hw`: "squash" squashes all of an image, "crop" fits the shorter
-    side and cuts out the center. The model keeps to it for good: at evaluation and explanation too."""
+    """How images are resized to `model.image_size`: "squash" changes their aspect ratio, "crop" resizes the shorter
+    side and crops the center. The trained model keeps it for evaluation and explanation."""
     skip_unreadable: bool = False
-    """Leave out images that can't be read, and list them, in place of refusing the data."""
+    """Skip images that can't be read, and list them, instead of refusing the data."""
     ema_decay: float | None = None
-    """Keep an exponential moving average of the weights with this decay a step, and evaluate that; none if null."""
+    """Decay a step of an exponential moving average of the weights, which is then evaluated and saved; null for
+    none."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     validation_fraction: float = 0.05
-    """Share of the training set that is held out to watch the run."""
+    """Fraction of the training set that is held out for validation."""
     validate_every_epochs: float = 1.0
     checkpoint_seconds: float = 30.0
-    """Longest time between two checkpoints, and so the work that a kill can cost."""
+    """Longest time between two checkpoints, which is also the work that a kill can cost."""
     grad_accum_steps: int = 1
-    """Parts into which each process cuts its share of a batch, to need less memory; the result is the same."""
+    """Number of micro-batches into which each process cuts its part of a batch, to need less memory; same result."""
     grad_checkpointing: bool = False
-    """Keep the blocks' inputs alone and compute the rest again for the gradients: slower, in much less memory."""
+    """Keep only the inputs of the blocks and recompute the rest for the gradients: slower, with much less memory."""
     fsdp: bool = False
-    """Under torchrun, spread weights and optimizers over the processes (FSDP2) in place of a copy in each (DDP)."""
+    """Under torchrun, shard weights and optimizers over the processes (FSDP2) instead of a copy in each (DDP)."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too, into the run's folder tensorboard; needs the package of that name."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validate_every_epochs", "accumulate"):
+        self._check_ranges()
+        self._check_combinations()
+
+    def _check_ranges(self) -> None:
+        for name in ("epochs", "batch_size", "validate_every_epochs", "grad_accum_steps"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
-        if self.whiten_patch_embed and self.model.stem != "linear":
-            raise InputError(
-                f"whitened_patches is for the stem 'linear', not '{self.model.stem}': leave one of them out"
-            )
-        if self.distillation.weight and self.fsdp:
-            raise InputError("a teacher's weights are not spread: leave out shard_weights, or set teacher.share=0")
-        size_hw, multiple = self.model.image_size, self.model.patch_size
-        if (
-            self.progressive_resizing.fraction
-            and low_resolution(size_hw, self.progressive_resizing, multiple) == size_hw
-        ):
-            raise InputError(
-                f"resolution.scale is {self.progressive_resizing.initial_scale}: images of {size_hw[0]} × {size_hw[1]} in whole "
-                f"patches of {multiple} don't get smaller by it; choose less, or resolution.share=0"
-            )
-        for name in ("shift", "cutout"):
-            if getattr(self.augment, name) >= min(self.model.image_size):
-                pixels = getattr(self.augment, name)
-                raise InputError(f"augment.{name} is {pixels}: it must be less than the image's sides")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}: it must be at least 0")
         if not 0 <= self.checkpoint_seconds < math.inf:
@@ -89,13 +84,45 @@ class Recipe:
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise InputError(f"average_decay is {self.ema_decay}: it must be between 0 and 1")
+            raise InputError(f"ema_decay is {self.ema_decay}: it must be between 0 and 1")
+
+    def _check_combinations(self) -> None:
+        if self.whiten_patch_embed and self.model.stem != "linear":
+            raise InputError(
+                f"whiten_patch_embed needs the stem 'linear', not '{self.model.stem}': leave one of them out"
+            )
+        if self.distillation.weight and self.fsdp:
+            raise InputError("fsdp doesn't shard a teacher: leave out fsdp, or set distillation.weight=0")
+        image_size, patch_size, resizing = self.model.image_size, self.model.patch_size, self.progressive_resizing
+        if resizing.fraction and low_resolution(image_size, resizing, patch_size) == image_size:
+            raise InputError(
+                f"progressive_resizing.initial_scale is {resizing.initial_scale}: it doesn't make images of "
+                f"{image_size[0]} × {image_size[1]} smaller, in whole patches of {patch_size}; choose a smaller scale, "
+                "or progressive_resizing.fraction=0"
+            )
+        for name in ("shift", "cutout"):
+            pixels = getattr(self.augment, name)
+            if pixels >= min(image_size):
+                raise InputError(f"augment.{name} is {pixels}: it must be less than the image's sides")
 
     def steps(self, images: int) -> int:
-        """Optimizer steps in the whole run over so many training images."""
+        """Return the number of optimizer steps in the whole run with so many training images."""
         return count_steps(self.epochs, images, self.batch_size)
 
 
+def with_settings(recipe: Recipe, settings: Mapping[str, Setting]) -> Recipe:
+    """Return the recipe with some settings changed, such as {"epochs": 8, "optimizer.learning_rate": 1e-3}.
+
+    Raises:
+        InputError: a setting doesn't exist (the message names the nearest, or today's name), or its value doesn't fit.
+    """
+    names = setting_names(recipe)
+    for name in settings:
+        if name not in names and (current := current_setting(name)):
+            raise InputError(f"the setting '{name}' is now called '{current}'")
+    return override(recipe, settings)
+
+
 def count_steps(epochs: float, images: int, batch_size: int) -> int:
-    """Optimizer steps in so many passes over so many images: at least one."""
+    """Return the number of optimizer steps in so many epochs over so many images: at least one."""
     return max(1, round(epochs * images / batch_size))

@@ -1,68 +1,55 @@
-"""How a run stands against the reference curve of its recipe: told after each validation, drawn as a band."""
+"""Comparison of a run with the reference curve of its recipe: which curve fits, where it is from, and how to draw
+it."""
 
 import math
 from collections.abc import Callable
 
 import numpy as np
 
-from vitreous.files import read_json
-from vitreous.render.plots.curves import Band
-from vitreous.runs.run_folder import RunFolder
+from vitreous.render.plots.curves import ReferenceBand
+from vitreous.runs.run_folder import RunFolder, read_metadata
 from vitreous.training.recipe import Recipe
-from vitreous.training.reference_curve import ReferenceCurve, compare_with_reference, find_curve
-
-Note = Callable[[str], None]
+from vitreous.training.reference_curve import ReferenceCurve, find_curve
 
 
-def find_reference(folder: RunFolder, recipe: Recipe, note: Note) -> ReferenceCurve | None:
-    """The reference curve that a run can be held against, which is said, or None: no curve, or one of other settings.
+def find_reference(folder: RunFolder, recipe: Recipe, on_note: Callable[[str], None]) -> ReferenceCurve | None:
+    """Find the reference curve for a run, and report it; None if there is none, or one with other settings.
 
-    Nothing is said of a run on other data than the reference's: it was never meant to be held against it.
+    Nothing is reported for a run on another data source than the reference's: the two can't be compared.
 
     Raises:
-        InputError: the file of the curve is damaged.
+        InputError: the file of the curve is corrupt.
     """
     curve = find_curve(recipe.name)
     if curve is None:
         return None
-    data = read_json(folder.recipe)["data"]
+    data = read_metadata(folder)["data"]
     if data["source"] != curve.data["source"]:
         return None
     if difference := curve.difference(recipe, data):
-        note(f"no reference curve to hold this run against: {recipe.name}'s was measured with {difference}")
+        on_note(f"no reference curve to compare this run with: the one of {recipe.name} was measured with {difference}")
         return None
-    note(describe_reference(curve, data["fingerprint"]))
+    on_note(describe_reference(curve, data["fingerprint"]))
     return curve
 
 
 def describe_reference(curve: ReferenceCurve, fingerprint: str) -> str:
-    """Where a reference comes from, in words, and how far other held-out images alone can take a run from it."""
+    """Describe where a reference comes from, and how far other validation images alone can move a run from it."""
     count = len(curve.seeds)
     runs = f"mean ± standard deviation of {count} seeds" if count > 1 else f"one run, seed {curve.seeds[0]}"
-    words = f"reference: {runs}, {curve.date}, {curve.machine}"
+    description = f"reference: {runs}, {curve.date}, {curve.machine}"
     if fingerprint == curve.data["fingerprint"]:
-        return words
+        return description
     final = curve.points[-1].mean
-    chance = math.sqrt(final * (1 - final) / curve.data["validation"])
-    return f"{words}; on other validation images, which moves a score by ± {100 * chance:.1f} more"
+    deviation = math.sqrt(final * (1 - final) / curve.data["validation"])
+    return f"{description}; on other validation images, which changes an accuracy by ± {100 * deviation:.1f} more"
 
 
-def comparison_callback(curve: ReferenceCurve | None, note: Note) -> Callable[[int, float], None]:
-    """What a run is to call after a validation, with its step and its accuracy; silent where nothing was measured."""
-
-    def tell(step: int, top1: float) -> None:
-        if curve is not None and (point := curve.at(step)):
-            note(compare_with_reference(point, top1))
-
-    return tell
-
-
-def band(curve: ReferenceCurve | None) -> Band | None:
-    """A reference curve as the image of a run draws it."""
+def reference_band(curve: ReferenceCurve | None) -> ReferenceBand | None:
+    """Return a reference curve as the plot of a run's curves draws it."""
     if curve is None:
         return None
-    epochs, means, spreads = np.array([(point.epoch, point.mean, point.std or 0) for point in curve.points]).T
+    epochs, means, stds = np.array([(point.epoch, point.mean, point.std or 0) for point in curve.points]).T
     count = len(curve.seeds)
-    return Band(
-        epochs, means, spreads, f"reference ± standard deviation (n = {count})" if count > 1 else "reference (n = 1)"
-    )
+    label = f"reference ± standard deviation (n = {count})" if count > 1 else "reference (n = 1)"
+    return ReferenceBand(epochs, means, stds, label)

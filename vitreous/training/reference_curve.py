@@ -1,13 +1,14 @@
-"""Reference curves: how the accuracy of a recipe's runs grew when they were measured, to hold a new run against.
+"""Reference curves: the validation accuracy of earlier runs of a recipe, with which a new run is compared.
 
-A curve lies beside the recipes, in curves/NAME.json. Its points are validation accuracies, as a run itself measures
-them, so that like is held against like. benchmarks/reference_curve.py makes it from runs.
+The curve of a recipe is stored in recipes/curves/NAME.json. Its points are validation accuracies, measured in the same
+way as in the run that is compared. benchmarks/reference_curve.py makes a curve from runs.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -15,18 +16,20 @@ from typing import Any
 from vitreous.errors import InputError
 from vitreous.files import read_json, write_text
 from vitreous.records import from_dict, setting_names, to_dict
-from vitreous.runs.run_folder import RunFolder, read_metrics
+from vitreous.runs.migration import migrate_run_metadata
+from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
 from vitreous.training.recipe import Recipe
 
-CURVES = Path(__file__).parent / "curves"
+CURVES = Path(__file__).parents[1] / "recipes" / "curves"
 IGNORED_SETTINGS = frozenset(
     (
-        "seed", "data", "precision", "validate_every_epochs", "checkpoint_seconds", "accumulate",
-        "checkpoint_activations", "shard_weights", "tensorboard",
+        "seed", "data", "precision", "validate_every_epochs", "checkpoint_seconds", "grad_accum_steps",
+        "grad_checkpointing", "fsdp", "tensorboard",
     )
 )  # fmt: skip
-"""Settings that may differ from the reference's; the data are compared by name and by their numbers of images."""
-NAMED = 3  # of the settings that differ, how many are named
+"""Settings that may differ from the reference's. The data are compared by their source and their numbers of images."""
+MOST_NAMED = 3
+"""How many of the differing settings a message names."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,12 @@ class CurvePoint:
     epoch: float
     mean: float
     std: float | None
-    """None where there is one run alone."""
+    """None for a single run."""
 
 
 @dataclass(frozen=True)
 class ReferenceCurve:
-    """The validation accuracy of `len(seeds)` runs of one recipe, one or more, and where it was measured."""
+    """The validation accuracy of `len(seeds)` runs of one recipe, and where it was measured."""
 
     recipe: Recipe
     data: dict[str, Any]
@@ -56,37 +59,37 @@ class ReferenceCurve:
     points: tuple[CurvePoint, ...]
 
     def at(self, step: int) -> CurvePoint | None:
-        """The point of a step; None where the reference was not measured."""
+        """Return the point at a step, or None if the reference was not measured there."""
         return next((point for point in self.points if point.step == step), None)
 
     def difference(self, recipe: Recipe, data: Mapping[str, Any]) -> str | None:
-        """In which settings or numbers of images a run on the same data differs from the reference, in words."""
+        """Describe in which settings or numbers of images a run on the same data differs from the reference."""
         names = [name for name in setting_names(self.recipe) if name not in IGNORED_SETTINGS]
-        pairs = [(name, get_setting(self.recipe, name), get_setting(recipe, name)) for name in names]
-        pairs += [(f"{part} images", self.data[part], data[part]) for part in ("training", "validation")]
+        pairs = [(name, _get_setting(self.recipe, name), _get_setting(recipe, name)) for name in names]
+        pairs += [(f"{split} images", self.data[split], data[split]) for split in ("training", "validation")]
         different = [
             f"{name} {format_setting(theirs)}, not {format_setting(ours)}"
             for name, theirs, ours in pairs
             if theirs != ours
         ]
-        more = f" and {len(different) - NAMED} more" if len(different) > NAMED else ""
-        return "; ".join(different[:NAMED]) + more if different else None
+        more = f" and {len(different) - MOST_NAMED} more" if len(different) > MOST_NAMED else ""
+        return "; ".join(different[:MOST_NAMED]) + more if different else None
 
 
 def find_curve(name: str) -> ReferenceCurve | None:
-    """The reference curve stored with a recipe, or None where it has none.
+    """Read the reference curve that is stored with a recipe; None if it has none.
 
     Raises:
-        InputError: its file is damaged.
+        InputError: its file is corrupt.
     """
     path = CURVES / f"{name}.json"
-    return from_dict(ReferenceCurve, read_json(path), str(path)) if path.is_file() else None
+    return from_dict(ReferenceCurve, migrate_run_metadata(read_json(path)), str(path)) if path.is_file() else None
 
 
 def compare_with_reference(point: CurvePoint, top1: float) -> str:
-    """How a run stands at a point of the reference, in words.
+    """Compare the accuracy of a run with a point of the reference, in one line.
 
-    >>> standing(Point(step=742, epoch=3.999, mean=0.72, std=0.004), 0.712)
+    >>> compare_with_reference(CurvePoint(step=742, epoch=3.999, mean=0.72, std=0.004), 0.712)
     'epoch 4: 71.2 %, reference 72.0 ± 0.4'
     """
     epoch = f"{point.epoch:.1f}".removesuffix(".0")
@@ -94,71 +97,68 @@ def compare_with_reference(point: CurvePoint, top1: float) -> str:
     return f"epoch {epoch}: {100 * top1:.1f} %, reference {100 * point.mean:.1f}{spread}"
 
 
-def format_setting(value: Any) -> str:
-    """A setting's value, short: 4 for 4.0."""
+def _get_setting(recipe: Recipe, name: str) -> object:
+    """Return the value of a setting by its name with dots."""
+    return reduce(getattr, name.split("."), recipe)
+
+
+def format_setting(value: object) -> str:
+    """Format a setting's value in short: 4 for 4.0."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def get_setting(record: Any, name: str) -> Any:
-    """The value of a setting by its name with dots."""
-    for part in name.split("."):
-        record = getattr(record, part)
-    return record
-
-
 def measure_curve(runs: Sequence[Path | str], machine: str | None = None) -> ReferenceCurve:
-    """The reference curve of finished runs of one recipe, on one machine, that differ in nothing but the seed.
+    """Make the reference curve of finished runs of one recipe that differ in the seed only.
 
     Args:
-        runs: run folders; one alone has no spread.
-        machine: what the runs were made on; by default what their recipe.json says.
+        runs: run folders; a single one has no spread.
+        machine: the hardware of the runs; by default what their recipe.json says.
 
     Raises:
         InputError: a folder is no finished run, or the runs can't be averaged.
     """
-    headers = [read_json(RunFolder(Path(run)).recipe) for run in runs]
-    recipes = [from_dict(Recipe, header["recipe"], str(run)) for run, header in zip(runs, headers, strict=True)]
-    first, data = recipes[0], headers[0]["data"]
-    for run, recipe, header in zip(runs, recipes, headers, strict=True):
-        others = header["data"]
+    metadata = [read_metadata(RunFolder(Path(run))) for run in runs]
+    recipes = [from_dict(Recipe, one["recipe"], str(run)) for run, one in zip(runs, metadata, strict=True)]
+    first, data = recipes[0], metadata[0]["data"]
+    for run, recipe, one in zip(runs, recipes, metadata, strict=True):
+        others = one["data"]
         if replace(recipe, seed=first.seed) != first or any(
             others.get(name, data[name]) != data[name] for name in data
         ):
-            raise InputError(f"{run} and {runs[0]} differ in more than the seed: give runs of one recipe and one data")
+            raise InputError(f"{run} and {runs[0]} differ in more than the seed: give runs of one recipe and data set")
     seeds = tuple(recipe.seed for recipe in recipes)
     if len(set(seeds)) < len(seeds):
-        raise InputError(f"the runs have the seeds {', '.join(map(str, seeds))}: give each another one")
+        raise InputError(f"the runs have the seeds {', '.join(map(str, seeds))}: give runs of different seeds")
     return ReferenceCurve(
-        first, data, f"vitreous train {first.name} --out RUN --set seed=SEED", machine or headers[0]["device"],
-        headers[0]["torch"], date_of(runs), seeds, average_points(runs, first, data["training"]),
+        first, data, f"vitreous train {first.name} --output RUN --seed SEED", machine or metadata[0]["device"],
+        metadata[0]["torch"], date_of(runs), seeds, average_points(runs, first, data["training"]),
     )  # fmt: skip
 
 
 def average_points(runs: Sequence[Path | str], recipe: Recipe, images: int) -> tuple[CurvePoint, ...]:
-    """Mean and standard deviation of the runs' validation accuracies, which all have at the same steps."""
+    """Average the validation accuracies of the runs, which all validated at the same steps."""
     curves = []
     for run in runs:
         lines = [line for line in read_metrics(RunFolder(Path(run))) if line["split"] == "validation"]
         if not lines or lines[-1]["step"] != recipe.steps(images):
-            raise InputError(f"{run} isn't finished, or without validation: go on with it by --resume first")
+            raise InputError(f"{run} isn't finished, or has no validation: resume it first")
         curves.append({line["step"]: (line["epoch"], line["top1"]) for line in lines})
     points = []
     for step, (epoch, _) in curves[0].items():
-        scores = [curve[step][1] for curve in curves]
-        points.append(
-            CurvePoint(step, epoch, round(mean(scores), 6), round(stdev(scores), 6) if len(scores) > 1 else None)
-        )
+        values = [curve[step][1] for curve in curves]
+        std = round(stdev(values), 6) if len(values) > 1 else None
+        points.append(CurvePoint(step, epoch, round(mean(values), 6), std))
     return tuple(points)
 
 
 def date_of(runs: Sequence[Path | str]) -> str:
-    """The day on which the last of the runs ended."""
+    """Return the day on which the last of the runs ended."""
     last = max(RunFolder(Path(run)).metrics.stat().st_mtime for run in runs)
     return datetime.fromtimestamp(last, UTC).date().isoformat()
 
 
 def store_curve(curve: ReferenceCurve) -> Path:
-    """Write a curve where `find_curve` looks for it; the file's path."""
+    """Write a curve to the file where `find_curve` looks for it, and return its path."""
     path = CURVES / f"{curve.recipe.name}.json"
     write_text(path, json.dumps(to_dict(curve), indent=2) + "\n")
     return path

@@ -1,4 +1,4 @@
-"""The sound of a clip that is being written: the source's own packets where the format takes them, else AAC or Opus."""
+"""The audio of a video that is being written: the source's own packets where the format allows, else AAC or Opus."""
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -8,95 +8,101 @@ from pathlib import Path
 import av
 
 from vitreous.video.formats import Format
-from vitreous.video.info import opened, packets, sound_stream, start_seconds, tick_seconds
+from vitreous.video.info import audio_stream, demux, open_video, start_seconds, tick_seconds
 
-BITS_PER_SECOND_A_CHANNEL = 96_000
-USUAL_RATE_HZ = 48_000
-DECODER_RUN_IN_SECONDS = 1
+BIT_RATE_PER_CHANNEL = 96_000
+DEFAULT_SAMPLE_RATE = 48_000
+DECODER_WARMUP_SECONDS = 1
 MILLISECOND = Fraction(1, 1000)
 
 
-class SoundTrack:
-    """The stream of sound in an output container, written along with the image so that neither waits in memory.
+class AudioTrack:
+    """The audio stream of an output container, written along with the frames so that neither waits in memory.
 
-    `broke_off` says why and when, where the source's sound can't be read to its end; what came before is written.
-    `note` says what was changed about the sound, if anything was.
+    Attributes:
+        note: what was changed about the audio, if anything.
+        truncation: why and when the source's audio ends early, if it does; what came before is written.
+        has_packets: whether any audio was written.
     """
 
     def __init__(
-        self, container: av.container.OutputContainer, written: Iterator[av.Packet], note: str | None = None
+        self, container: av.container.OutputContainer, packets: Iterator[av.Packet], note: str | None = None
     ) -> None:
-        self.container, self.packets, self.note = container, rising(written), note
-        self.broke_off: str | None = None
-        self.is_heard = False
-        self.packet = self.following()
+        self.container, self.packets, self.note = container, make_monotonic(packets), note
+        self.truncation: str | None = None
+        self.has_packets = False
+        self.packet = self.next_packet()
 
     def write_until(self, end_seconds: Fraction | None) -> None:
-        """Write the packets that start before `end_seconds`; None: all of them."""
+        """Write the packets that start before `end_seconds`, or all of them if that is None."""
         while self.packet is not None:
-            if end_seconds is not None and start_of(self.packet) >= end_seconds:
+            if end_seconds is not None and packet_start(self.packet) >= end_seconds:
                 return
             self.container.mux(self.packet)
-            self.is_heard = True
-            self.packet = self.following()
+            self.has_packets = True
+            self.packet = self.next_packet()
 
-    def following(self) -> av.Packet | None:
+    def next_packet(self) -> av.Packet | None:
         try:
             return next(self.packets, None)
-        except BrokenSoundError as error:
-            self.broke_off = str(error)
+        except BrokenAudioError as error:
+            self.truncation = str(error)
             return None
 
 
-class BrokenSoundError(Exception):
-    """The sound of a clip can't be read any further; says why and when."""
+class BrokenAudioError(Exception):
+    """The audio of a video can't be read any further; the message says why and when."""
 
 
 @contextmanager
-def sound_of(
-    source: Path, container: av.container.OutputContainer, kind: Format, zero_seconds: Fraction = Fraction(0)
-) -> Generator[SoundTrack]:
-    """Add a stream to `container` for the sound of the clip at `source`, and yield what writes it.
+def open_audio_track(
+    source: Path, container: av.container.OutputContainer, video_format: Format, zero_seconds: Fraction = Fraction(0)
+) -> Generator[AudioTrack]:
+    """Add a stream to `container` for the audio of `source`, and yield the track that writes it.
 
-    `zero_seconds` is the time of the clip that is zero in the output; what is heard before is left out.
+    Args:
+        source: a video with audio.
+        container: the output.
+        video_format: of the output.
+        zero_seconds: the time of the source that becomes zero; earlier audio is left out.
     """
-    assert kind.sound
-    with opened(source) as (source_container, image):
-        stream = sound_stream(source_container)
-        assert stream is not None, f"{source} has no sound"
+    assert video_format.audio_encoder
+    with open_video(source) as (source_container, image):
+        stream = audio_stream(source_container)
+        assert stream is not None, f"{source} has no audio"
         start = start_seconds(source_container, image) + zero_seconds
         codec = stream.codec_context.codec.canonical_name
         earliest = Fraction(0) if zero_seconds > 0 else None
-        if earliest is None and kind.container in {"matroska", "webm"}:
-            # Matroska has no time before zero, and states the run-in of Opus alone.
-            earliest = -opus_run_in(stream) - MILLISECOND if codec == "opus" else Fraction(0)
+        if earliest is None and video_format.container in {"matroska", "webm"}:
+            # Matroska has no negative times, and stores the pre-skip of Opus separately.
+            earliest = -opus_preskip(stream) - MILLISECOND if codec == "opus" else Fraction(0)
         note = None
-        if codec in kind.copied:
-            written = copied(stream, container.add_stream_from_template(stream), start, earliest)
+        if codec in video_format.remuxed_codecs:
+            packets = remux(stream, container.add_stream_from_template(stream), start, earliest)
         else:
-            target = encoded_stream(container, stream, kind.sound)
-            written, note = encoded(stream, target, start, zero_seconds > 0), encoded_anew(stream, target)
-        yield SoundTrack(container, written, note)
+            target = add_encoded_stream(container, stream, video_format.audio_encoder)
+            packets, note = reencode(stream, target, start, zero_seconds > 0), describe_reencoding(stream, target)
+        yield AudioTrack(container, packets, note)
 
 
-def encoded_anew(stream: av.AudioStream, target: av.AudioStream) -> str:
-    """The line that says what becomes of sound that can't be copied."""
+def describe_reencoding(stream: av.AudioStream, target: av.AudioStream) -> str:
+    """Return the note about audio that can't be copied."""
     codec, new = (one.codec_context.codec.canonical_name for one in (stream, target))
-    mixed = f", and its {stream.channels} channels mixed down to {target.channels}"
-    return f"the format doesn't take {codec}: the sound was encoded anew as {new}" + (
-        mixed if stream.channels > target.channels else ""
+    downmix = f", and its {stream.channels} channels were mixed down to {target.channels}"
+    return f"the format can't hold {codec} audio: it was re-encoded as {new}" + (
+        downmix if stream.channels > target.channels else ""
     )
 
 
-def opus_run_in(stream: av.AudioStream) -> Fraction:
-    """How much before its zero a stream of Opus begins, in seconds, as its header says (RFC 7845, 5.1)."""
-    return Fraction(int.from_bytes((stream.codec_context.extradata or b"")[10:12], "little"), USUAL_RATE_HZ)
+def opus_preskip(stream: av.AudioStream) -> Fraction:
+    """Return how long before its zero an Opus stream begins, in seconds, as its header says (RFC 7845, 5.1)."""
+    return Fraction(int.from_bytes((stream.codec_context.extradata or b"")[10:12], "little"), DEFAULT_SAMPLE_RATE)
 
 
-def rising(written: Iterator[av.Packet]) -> Iterator[av.Packet]:
-    """The same packets; one that does not come after the one before is moved to the end of that."""
+def make_monotonic(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+    """Yield the same packets; one that does not come after the previous one is moved to its end."""
     previous, end = None, 0
-    for packet in written:
+    for packet in packets:
         if previous is not None and (packet.pts or 0) <= previous:
             packet.pts = packet.dts = max(end, previous + 1)
         previous = packet.pts or 0
@@ -104,93 +110,93 @@ def rising(written: Iterator[av.Packet]) -> Iterator[av.Packet]:
         yield packet
 
 
-def copied(
+def remux(
     stream: av.AudioStream, target: av.AudioStream, start: Fraction, earliest: Fraction | None
 ) -> Iterator[av.Packet]:
-    """The packets of `stream` bit for bit, addressed to `target`, with `start` (seconds) as time zero.
+    """Yield the packets of `stream` bit for bit, addressed to `target`, with `start` (seconds) as time zero.
 
-    Those that then begin before `earliest` (seconds) are left out: the few hundredths of a codec's run-in.
+    Packets that then begin before `earliest` (seconds) are left out: a few hundredths of a second of codec delay.
     """
     shift = round(start / tick_seconds(stream))
-    for packet in sound_packets(stream):
+    for packet in audio_packets(stream):
         packet.pts, packet.dts = (packet.pts or 0) - shift, (packet.dts or 0) - shift
-        if earliest is None or start_of(packet) >= earliest:
+        if earliest is None or packet_start(packet) >= earliest:
             packet.stream = target
             yield packet
 
 
-def encoded(stream: av.AudioStream, target: av.AudioStream, start: Fraction, is_cut: bool) -> Iterator[av.Packet]:
-    """The sound of `stream`, decoded and encoded again for `target`, with `start` (seconds) as time zero.
+def reencode(stream: av.AudioStream, target: av.AudioStream, start: Fraction, is_trimmed: bool) -> Iterator[av.Packet]:
+    """Decode `stream` and encode it for `target`, with `start` (seconds) as time zero.
 
-    Where the clip `is_cut` there, what is heard before is left out.
+    If the video `is_trimmed` there, earlier audio is left out.
     """
-    begin = start - DECODER_RUN_IN_SECONDS if is_cut else None
-    for frame in sound_frames(stream, begin):
+    warmup_start = start - DECODER_WARMUP_SECONDS if is_trimmed else None
+    for frame in audio_frames(stream, warmup_start):
         if frame.pts is not None and frame.time_base is not None:
             frame.pts -= round(start / frame.time_base)
-            if is_cut and frame.pts < 0:
+            if is_trimmed and frame.pts < 0:
                 continue
         yield from target.encode(frame)
     yield from target.encode(None)
 
 
-def encoded_stream(container: av.container.OutputContainer, stream: av.AudioStream, codec: str) -> av.AudioStream:
-    """A new stream for the sound of `stream`: mono stays mono, the rest is stereo."""
+def add_encoded_stream(container: av.container.OutputContainer, stream: av.AudioStream, codec: str) -> av.AudioStream:
+    """Add a stream for the audio of `stream`: mono stays mono, everything else becomes stereo."""
     allowed = av.Codec(codec, "w").audio_rates or []
-    rate = stream.rate if stream.rate in allowed else USUAL_RATE_HZ
+    rate = stream.rate if stream.rate in allowed else DEFAULT_SAMPLE_RATE
     channels = min(stream.channels, 2)
     target = container.add_stream(codec, rate=rate, layout="mono" if channels == 1 else "stereo")
     assert isinstance(target, av.AudioStream)
-    target.bit_rate = BITS_PER_SECOND_A_CHANNEL * channels
+    target.bit_rate = BIT_RATE_PER_CHANNEL * channels
     return target
 
 
-def sound_packets(stream: av.AudioStream) -> Iterator[av.Packet]:
-    """The packets of a stream of sound, each with its time.
+def audio_packets(stream: av.AudioStream) -> Iterator[av.Packet]:
+    """Yield the packets of an audio stream that have a time.
 
     Raises:
-        BrokenSoundError: the data are damaged.
+        BrokenAudioError: the data are damaged.
     """
     container, packet = stream.container, None
     assert isinstance(container, av.container.InputContainer)
     try:
-        for packet in packets(container, stream):
+        for packet in demux(container, stream):
             if packet.is_corrupt:
-                raise broken_after(packet, "a packet is damaged")
+                raise truncated_at(packet, "a packet is damaged")
             if packet.dts is not None:
                 packet.pts = packet.dts if packet.pts is None else packet.pts
                 yield packet
     except av.error.FFmpegError as error:
-        raise broken_after(packet, error.strerror) from error
+        raise truncated_at(packet, error.strerror) from error
 
 
-def sound_frames(stream: av.AudioStream, begin: Fraction | None = None) -> Iterator[av.AudioFrame]:
-    """The decoded sound of a stream, from the packet at `begin` (seconds of the file) on.
+def audio_frames(stream: av.AudioStream, warmup_start: Fraction | None = None) -> Iterator[av.AudioFrame]:
+    """Yield the decoded audio of a stream, from the packet at `warmup_start` (seconds of the file) on.
 
     Raises:
-        BrokenSoundError: the data are damaged.
+        BrokenAudioError: the data are damaged.
     """
-    for packet in sound_packets(stream):
-        if begin is not None and start_of(packet) < begin:
+    for packet in audio_packets(stream):
+        if warmup_start is not None and packet_start(packet) < warmup_start:
             continue
         try:
             yield from packet.decode()
         except av.error.FFmpegError as error:
-            raise broken_after(packet, error.strerror) from error
+            raise truncated_at(packet, error.strerror) from error
     try:
         yield from stream.codec_context.decode(None)
     except av.error.FFmpegError as error:
-        raise BrokenSoundError(
-            f"the end of the sound can't be decoded: {(error.strerror or 'unknown').lower()}"
+        raise BrokenAudioError(
+            f"the end of the audio can't be decoded: {(error.strerror or 'unknown').lower()}"
         ) from error
 
 
-def start_of(packet: av.Packet) -> Fraction:
-    """When a packet is heard first, in seconds."""
+def packet_start(packet: av.Packet) -> Fraction:
+    """Return the start of a packet in seconds."""
     return (packet.pts or 0) * packet.time_base
 
 
-def broken_after(packet: av.Packet | None, why: str | None) -> BrokenSoundError:
-    """The error for sound that can't be read further than to `packet`."""
-    when = float(start_of(packet)) if packet else 0.0
-    return BrokenSoundError(f"the sound breaks off at {when:.2f} s: {(why or 'unknown').lower()}")
+def truncated_at(packet: av.Packet | None, reason: str | None) -> BrokenAudioError:
+    """Build the error for audio that can't be read beyond `packet`."""
+    seconds = float(packet_start(packet)) if packet else 0.0
+    return BrokenAudioError(f"the audio breaks off at {seconds:.2f} s: {(reason or 'unknown').lower()}")

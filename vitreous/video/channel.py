@@ -1,4 +1,4 @@
-"""A bounded queue between two threads that never leaves one of them waiting for the other in vain."""
+"""A bounded queue between two threads in which neither side can wait for the other forever."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ Item = TypeVar("Item")
 
 
 class Cancelled(Exception):  # noqa: N818 - it is no error
-    """The receiver of a channel wants no more."""
+    """The receiver of a channel wants no more items."""
 
 
 class Channel(Generic[Item]):
-    """Hands items from one thread to another, at most `capacity` waiting; either side can end it for both.
+    """Passes items from one thread to another, with at most `capacity` of them waiting; either side can end it.
 
-    After `finish` the receiver gets what is left, and then the end. After `abort(error)` both sides raise that error
-    at their next step, and a side that was waiting raises it at once. After `cancel` the receiver gets no more, and the
+    After `finish` the receiver gets the remaining items, and then the end. After `abort(error)` both sides raise that
+    error at their next step, at once if they are waiting. After `cancel` the receiver gets no more items, and the
     sender raises Cancelled.
     """
 
@@ -29,7 +29,7 @@ class Channel(Generic[Item]):
         self.error: BaseException | None = None
 
     def put(self, item: Item) -> None:
-        """Hand over one item, waiting while the channel is full."""
+        """Send one item; wait while the channel is full."""
         with self.changed:
             self.changed.wait_for(lambda: self.error or self.is_cancelled or len(self.items) < self.capacity)
             self.raise_if_aborted()
@@ -52,20 +52,20 @@ class Channel(Generic[Item]):
             yield item
 
     def finish(self) -> None:
-        """Say that no more items come."""
+        """Announce that no more items will come."""
         with self.changed:
             self.is_finished = True
             self.changed.notify_all()
 
     def cancel(self) -> None:
-        """Say that no more items are wanted; a signal handler may do so, since the lock may be taken twice."""
+        """Announce that no more items are wanted; safe in a signal handler, because the lock is reentrant."""
         with self.changed:
             self.is_cancelled = self.is_finished = True
             self.items.clear()
             self.changed.notify_all()
 
     def abort(self, error: BaseException) -> None:
-        """End the channel for both sides with `error`; the first error stays."""
+        """End the channel for both sides with `error`; the first error is kept."""
         with self.changed:
             self.error = self.error or error
             self.items.clear()

@@ -1,53 +1,54 @@
-"""Reading back a clip that was written, before anyone is told that it is done."""
+"""Read a written video back before it is reported as done."""
 
 from array import array
 from pathlib import Path
 
 from vitreous.errors import InputError
 from vitreous.video.gif import GifTrack
-from vitreous.video.info import opened, packets, read_info, sound_stream
+from vitreous.video.info import audio_stream, demux, open_video, read_info
 from vitreous.video.video_track import VideoTrack
 
 
-class IncompleteClipError(RuntimeError):
-    """A clip that was written is not what it should be: a bug of ours or of the encoder; says what differs."""
+class IncompleteVideoError(RuntimeError):
+    """A written video is not what it should be, a bug of Vitreous or of the encoder; the message says what differs."""
 
 
-def check_clip(path: Path, image: VideoTrack | GifTrack, *, has_sound: bool) -> None:
-    """Hold the file at `path` against what was given to the encoder: frames, times to a tick, size, sound.
+def verify_video(path: Path, track: VideoTrack | GifTrack, *, has_audio: bool) -> None:
+    """Compare the file at `path` with what was encoded: frames, times to a tick, size, audio.
 
     Raises:
-        IncompleteClipError: it differs, or can't be read at all.
+        IncompleteVideoError: the file differs, or can't be read at all.
     """
     try:
         info = read_info(path)
-        stamps = frame_stamps(path)
-        found_sound = holds_sound(path)
+        timestamps = frame_timestamps(path)
+        found_audio = has_audio_packets(path)
     except InputError as error:
-        raise IncompleteClipError(f"the written clip can't be read back: {error}") from error
-    expect("size (height, width)", info.size_hw, image.stored_hw)
-    expect("number of frames", len(stamps), len(image.ticks))
-    expect("presence of sound", found_sound, has_sound)
-    tolerance = max(info.time_base, image.time_base)
-    for number, (stamp, tick) in enumerate(zip(stamps, image.ticks, strict=True)):
-        found, intended = stamp * info.time_base, tick * image.time_base
-        if abs(found - intended) > tolerance:
-            raise IncompleteClipError(f"frame {number} of the written clip is at {found} s, not at {intended} s")
+        raise IncompleteVideoError(f"the written video can't be read back: {error}") from error
+    verify_equal("size (height, width)", info.size_hw, track.stored_hw)
+    verify_equal("number of frames", len(timestamps), len(track.ticks))
+    verify_equal("presence of audio", found_audio, has_audio)
+    tolerance = max(info.time_base, track.time_base)
+    for number, (timestamp, tick) in enumerate(zip(timestamps, track.ticks, strict=True)):
+        found, expected = timestamp * info.time_base, tick * track.time_base
+        if abs(found - expected) > tolerance:
+            raise IncompleteVideoError(f"frame {number} of the written video is at {found} s, not at {expected} s")
 
 
-def expect(what: str, found: object, intended: object) -> None:
-    if found != intended:
-        raise IncompleteClipError(f"the {what} of the written clip is {found}, not {intended}")
+def verify_equal(what: str, found: object, expected: object) -> None:
+    """Raise IncompleteVideoError unless what was found equals what was expected."""
+    if found != expected:
+        raise IncompleteVideoError(f"the {what} of the written video is {found}, not {expected}")
 
 
-def frame_stamps(path: Path) -> array:
-    """The time stamps of all frames in ticks of the file, in the order they are shown, without decoding them."""
-    with opened(path) as (container, stream):
-        return array("q", sorted(packet.pts for packet in packets(container, stream) if packet.pts is not None))
+def frame_timestamps(path: Path) -> array:
+    """Return the time stamps of all frames in ticks of the file, in presentation order, without decoding them."""
+    with open_video(path) as (container, stream):
+        return array("q", sorted(packet.pts for packet in demux(container, stream) if packet.pts is not None))
 
 
-def holds_sound(path: Path) -> bool:
-    """Whether the file holds at least one packet of sound."""
-    with opened(path) as (container, _):
-        sound = sound_stream(container)
-        return sound is not None and any(packet.size for packet in packets(container, sound))
+def has_audio_packets(path: Path) -> bool:
+    """Return whether the file holds at least one packet of audio."""
+    with open_video(path) as (container, _):
+        audio = audio_stream(container)
+        return audio is not None and any(packet.size for packet in demux(container, audio))

@@ -1,4 +1,4 @@
-"""Writing a clip as a folder of PNG files with their times: whole under its name, or absent."""
+"""Write a video as a folder of PNG files with their times; the folder is complete or absent."""
 
 import csv
 import os
@@ -11,30 +11,30 @@ from types import TracebackType
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.files import flush_to_disk, make_folder, reason
-from vitreous.video.check import IncompleteClipError, expect
+from vitreous.files import flush_to_disk, make_folder, os_error_reason
+from vitreous.video.check import IncompleteVideoError, verify_equal
 from vitreous.video.info import Frame, VideoInfo
 from vitreous.video.writer import Writer
 
-COMPRESSION = 1  # zlib's level: twice as fast as the usual 6, files a tenth larger
-TIMES = "times.csv"
+COMPRESSION = 1  # zlib level: twice as fast as the default 6, files 10 % larger
+TIMES_FILE = "times.csv"
 
 
 class FolderWriter(Writer):
     """Writes frames as frame-000000.png, frame-000001.png, ... and times.csv (file, time_seconds, duration_seconds).
 
-    Use it as a context manager: the folder gets its name at the end, after its files were counted and the last one
-    read back; on an error nothing is left.
+    Use it as a context manager: the folder gets its name at the end, after its files were counted and the last one read
+    back; on an error nothing is left.
 
     Raises:
-        InputError: the folder exists and is not empty, or the disk can't take it.
-        IncompleteClipError: what was read back is not what was written.
+        InputError: the folder exists and is not empty, or can't be written.
+        IncompleteVideoError: what was read back differs from what was written.
     """
 
     codec = "png"
 
     def __init__(self, path: Path, source: VideoInfo, size_hw: tuple[int, int]) -> None:
-        check_folder(path)
+        check_empty_folder(path)
         super().__init__(path, source, size_hw)
         self.rows: list[tuple[str, float, float]] = []
 
@@ -61,25 +61,25 @@ class FolderWriter(Writer):
             self.finish()
 
     def finish(self) -> None:
-        """Add the times, and read back what was written."""
-        with (self.temporary / TIMES).open("w", newline="", encoding="utf-8") as file:
+        """Write the times, and read the files back."""
+        with (self.temporary / TIMES_FILE).open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["file", "time_seconds", "duration_seconds"])
             table.writerows((name, f"{time:.6f}", f"{duration:.6f}") for name, time, duration in self.rows)
-        expect("number of files", len(list(self.temporary.glob("frame-*.png"))), len(self.rows))
+        verify_equal("number of files", len(list(self.temporary.glob("frame-*.png"))), len(self.rows))
         try:
             with Image.open(self.temporary / self.rows[-1][0]) as last:
                 last.load()
-                expect("size (height, width)", last.size[::-1], self.size_hw)
+                verify_equal("size (height, width)", last.size[::-1], self.size_hw)
         except OSError as error:
-            raise IncompleteClipError(f"the last written file can't be read back: {error}") from error
+            raise IncompleteVideoError(f"the last written file can't be read back: {error}") from error
 
 
-def check_folder(path: Path) -> None:
-    """Refuse a folder that already holds something.
+def check_empty_folder(path: Path) -> None:
+    """Check that a folder is absent or empty.
 
     Raises:
-        InputError: it does, or it is a file.
+        InputError: it holds something, or is a file.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"can't write the folder {path}: it is a file; choose another name")
@@ -87,7 +87,7 @@ def check_folder(path: Path) -> None:
         if path.is_dir() and any(path.iterdir()):
             raise InputError(f"can't write the folder {path}: it is not empty; choose a new one")
     except OSError as error:
-        raise InputError(f"can't write the folder {path}: {reason(error)}") from error
+        raise InputError(f"can't write the folder {path}: {os_error_reason(error)}") from error
 
 
 @contextmanager
@@ -104,6 +104,6 @@ def folder_beside(path: Path) -> Generator[Path]:
         temporary.replace(path)
         flush_to_disk(path.parent)
     except OSError as error:
-        raise InputError(f"can't write the folder {path}: {reason(error)}") from error
+        raise InputError(f"can't write the folder {path}: {os_error_reason(error)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

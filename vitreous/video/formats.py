@@ -1,4 +1,4 @@
-"""What can be written: the table of formats, and how a name asks for one of them."""
+"""The table of output formats, and how a file name selects one of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from vitreous.errors import InputError, unknown
 
 @dataclass(frozen=True)
 class Encoder:
-    """FFmpeg's encoder of images: its settings, and the crf it takes (lowest, usual, highest), if any."""
+    """FFmpeg's video encoder with its settings, and its crf (lowest, default, highest), if it has one."""
 
     name: str
     settings: Mapping[str, str]
@@ -17,7 +17,7 @@ class Encoder:
     needs_even_sides: bool = False
 
 
-# Without B-frames, look-ahead and hidden frames a frame is stored where it is shown, so stamps and durations are exact.
+# Without B-frames, look-ahead and hidden frames, storage order is display order: times and durations are exact.
 H264 = Encoder("libx264", {"preset": "veryfast", "bf": "0"}, crf=(0, 19, 51), needs_even_sides=True)
 VP9 = Encoder(
     "libvpx-vp9",
@@ -29,31 +29,33 @@ GIF = Encoder("gif", {})
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of output: FFmpeg's container, or "folder" or "pipe"; its encoder; its sound.
+    """One output format.
 
-    `copied` names the codecs of sound that are taken over bit for bit; all others become `sound`. These are what
-    players of each format play; what FFmpeg would put into it goes further (Vorbis in MP4, which nothing plays).
+    Attributes:
+        container: FFmpeg's container, or "folder" or "pipe". encoder: the video encoder. remuxed_codecs: audio codecs
+            that are copied bit for bit. Players support these; FFmpeg itself would allow more, such as Vorbis in MP4,
+            which nothing plays. audio_encoder: the encoder for all other audio; None if the format has no audio.
     """
 
     container: str
     encoder: Encoder | None = None
-    copied: frozenset[str] = frozenset()
-    sound: str | None = None
+    remuxed_codecs: frozenset[str] = frozenset()
+    audio_encoder: str | None = None
 
     @property
-    def has_aspect(self) -> bool:
-        """Whether our files say it where pixels are no squares: H.264 does, and PyAV tells it to no WebM."""
+    def stores_pixel_aspect(self) -> bool:
+        """Whether our files state the shape of non-square pixels: H.264 does; PyAV can't write it to WebM."""
         return self.encoder is H264
 
 
-IN_MP4 = frozenset({"aac", "mp3", "opus", "ac3", "eac3", "alac", "flac"})
-IN_MOV = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s24le"})
-IN_MATROSKA = IN_MP4 | {"vorbis", "pcm_s16le", "pcm_s24le"}
+MP4_AUDIO = frozenset({"aac", "mp3", "opus", "ac3", "eac3", "alac", "flac"})
+MOV_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s24le"})
+MATROSKA_AUDIO = MP4_AUDIO | {"vorbis", "pcm_s16le", "pcm_s24le"}
 FORMATS = {
-    ".mp4": Format("mp4", H264, IN_MP4, "aac"),
-    ".m4v": Format("mp4", H264, IN_MP4, "aac"),
-    ".mov": Format("mov", H264, IN_MOV, "aac"),
-    ".mkv": Format("matroska", H264, IN_MATROSKA, "aac"),
+    ".mp4": Format("mp4", H264, MP4_AUDIO, "aac"),
+    ".m4v": Format("mp4", H264, MP4_AUDIO, "aac"),
+    ".mov": Format("mov", H264, MOV_AUDIO, "aac"),
+    ".mkv": Format("matroska", H264, MATROSKA_AUDIO, "aac"),
     ".webm": Format("webm", VP9, frozenset({"opus", "vorbis"}), "libopus"),
     ".gif": Format("gif", GIF),
     "png": Format("folder"),
@@ -61,59 +63,63 @@ FORMATS = {
 }
 
 
-def format_name(target: Path | str, wanted: str | None = None) -> str:
-    """The name in FORMATS that a target asks for: by its suffix, a folder (existing, or a name ending in "/"), or "-".
+def resolve_format(output: Path | str, extension: str | None = None) -> str:
+    """Return the key in FORMATS for an output: by its suffix, a folder (existing, or a name ending in "/"), or "-".
 
-    `wanted` is a name without its dot, for targets that have no suffix.
+    Args:
+        output: the path, or "-".
+        extension: a format without its dot, for outputs without a suffix.
 
     Raises:
         InputError: there is no such format, or the two contradict each other.
 
-    >>> format_name("clip.WEBM"), format_name("frames/"), format_name("frames", "png"), format_name("-")
+    >>> resolve_format("clip.WEBM"), resolve_format("frames/"), resolve_format("frames", "png"), resolve_format("-")
     ('.webm', 'png', 'png', '-')
     """
-    asked = None if wanted is None else named(wanted)
-    found = format_of_name(str(target))
-    if asked and found and asked != found:
-        raise InputError(f"can't write {target} as {wanted}: its name asks for {found.lstrip('.')}; change one of them")
-    if asked or found:
-        return asked or found or ""
+    requested = None if extension is None else find_format(extension)
+    found = format_from_path(str(output))
+    if requested and found and requested != found:
+        raise InputError(
+            f"can't write {output} as {extension}: its name ends in {found.lstrip('.')}; change one of them"
+        )
+    if requested or found:
+        return requested or found or ""
     raise InputError(
-        f"can't write {target}: '{Path(target).suffix}' is no video format; end the name in "
-        f'{", ".join(suffixes())}, or in "/" for a folder of PNG files'
+        f"can't write {output}: '{Path(output).suffix}' is no video format; end the name in "
+        f'{", ".join(file_suffixes())}, or in "/" for a folder of PNG files'
     )
 
 
-def named(wanted: str) -> str:
-    """The name in FORMATS of "webm" or ".webm"."""
-    for name in (wanted.lower(), f".{wanted.lower()}"):
+def find_format(extension: str) -> str:
+    """Return the key in FORMATS of "webm" or ".webm"."""
+    for name in (extension.lower(), f".{extension.lower()}"):
         if name in FORMATS:
             return name
-    raise unknown("video format", wanted, [name.lstrip(".") for name in FORMATS])
+    raise unknown("video format", extension, [name.lstrip(".") for name in FORMATS])
 
 
-def format_of_name(target: str) -> str | None:
-    """The name in FORMATS that a target's own name asks for, if it does."""
-    suffix = Path(target).suffix.lower()
-    if target == "-":
+def format_from_path(output: str) -> str | None:
+    """Return the key in FORMATS that an output's own name selects, if any."""
+    suffix = Path(output).suffix.lower()
+    if output == "-":
         return "-"
-    if suffix in FORMATS and not target.endswith("/"):
+    if suffix in FORMATS and not output.endswith("/"):
         return suffix
-    return "png" if target.endswith("/") or Path(target).is_dir() else None
+    return "png" if output.endswith("/") or Path(output).is_dir() else None
 
 
-def suffixes() -> list[str]:
-    """The suffixes of the files that can be written."""
+def file_suffixes() -> list[str]:
+    """List the suffixes of the files that can be written."""
     return [name for name in FORMATS if name.startswith(".")]
 
 
-def those_with_sound() -> str:
-    """The suffixes of the formats that hold sound, for a message."""
-    return ", ".join(name for name, kind in FORMATS.items() if kind.sound)
+def formats_with_audio() -> str:
+    """List the suffixes of the formats with audio, for a message."""
+    return ", ".join(name for name, video_format in FORMATS.items() if video_format.audio_encoder)
 
 
-def crf_of(name: str, quality: int | None) -> int | None:
-    """The crf to encode with: `quality`, or the usual one of the format; None where it has none.
+def to_crf(name: str, quality: int | None) -> int | None:
+    """Return the crf to encode with: `quality`, or the format's default; None if it has none.
 
     Raises:
         InputError: the format has no such setting, or the value is out of its range.
@@ -122,9 +128,11 @@ def crf_of(name: str, quality: int | None) -> int | None:
     if encoder is None or encoder.crf is None:
         if quality is None:
             return None
-        takers = [suffix for suffix, kind in FORMATS.items() if kind.encoder and kind.encoder.crf]
-        raise InputError(f"{name.lstrip('.')} has no quality to set: leave it out, or write {', '.join(takers)}")
-    lowest, usual, highest = encoder.crf
+        suffixes = [
+            suffix for suffix, video_format in FORMATS.items() if video_format.encoder and video_format.encoder.crf
+        ]
+        raise InputError(f"{name.lstrip('.')} has no quality setting: leave it out, or write {', '.join(suffixes)}")
+    lowest, default, highest = encoder.crf
     if quality is not None and not lowest <= quality <= highest:
-        raise InputError(f"quality {quality} is not for {name}: give a crf from {lowest} (best) to {highest}")
-    return usual if quality is None else quality
+        raise InputError(f"quality {quality} is out of range for {name}: give a crf from {lowest} (best) to {highest}")
+    return default if quality is None else quality

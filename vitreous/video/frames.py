@@ -1,4 +1,4 @@
-"""Decoding: the images of a clip in the order they are shown, as FFmpeg gives them, with exact and rising times."""
+"""Decode the images of a video in presentation order, with exact and increasing times."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -6,99 +6,101 @@ from itertools import chain
 
 import av
 
-from vitreous.video.info import MICROSECOND, average_rate, opened, packets, start_seconds, tick_seconds
-from vitreous.video.trim import Moment
+from vitreous.video.info import MICROSECOND, average_rate, demux, open_video, start_seconds, tick_seconds
+from vitreous.video.trim import DecodedFrame
 
-# Only Matroska ends a cut file as if it were whole; how much of its stated duration may be missing from a sound one.
+# A truncated Matroska file reads like a complete one; a complete one may be this much shorter than its header says.
 DURATION_TOLERANCE_SECONDS = Fraction(1, 2)
-# A key frame so long before is shown, with all that refer to it, before the frames that are asked for.
+# Decoding starts at a key frame so long before the start that all frames that it affects are complete.
 SEEK_FROM_SECONDS, SEEK_MARGIN_SECONDS = 10, 1
 
 
-class BrokenDataError(Exception):
-    """The bytes of a clip can't be read or decoded any further; says why."""
+class CorruptDataError(Exception):
+    """The data of a video can't be read or decoded any further; the message says why."""
 
 
-def moments(
+def decode_frames(
     container: av.container.InputContainer, stream: av.VideoStream, start: Fraction = Fraction(0)
-) -> Iterator[Moment]:
-    """The images of a stream with their times; those long before `start` (seconds) may be left out.
+) -> Iterator[DecodedFrame]:
+    """Yield the images of a stream with their times; those long before `start` (seconds) may be missing.
 
     Raises:
-        BrokenDataError: the data are damaged, or end long before the header's duration.
+        CorruptDataError: the data are damaged, or end long before the header's duration.
     """
     times = FrameTimes(container, stream)
-    for image in images_near(container, stream, start, times.start):
-        yield Moment(*times.next(image), image)
+    for image in seek_images(container, stream, start, times.start):
+        yield DecodedFrame(*times.next(image), image)
 
 
-def images_near(
+def seek_images(
     container: av.container.InputContainer, stream: av.VideoStream, start: Fraction, zero: Fraction
 ) -> Iterator[av.VideoFrame]:
-    """The images from some way before `start` on where the file has an index that leads there, else all of them."""
+    """Yield the images from some time before `start` on if the file has a usable index, else all images."""
     if start <= SEEK_FROM_SECONDS:
-        return images(container, stream)
-    found = images(container, stream)
+        return decode_images(container, stream)
+    images = decode_images(container, stream)
     try:
         container.seek(int((start + zero - SEEK_MARGIN_SECONDS) / tick_seconds(stream)), stream=stream)
-        first = next(found, None)
-    except (av.error.FFmpegError, BrokenDataError):
+        first = next(images, None)
+    except (av.error.FFmpegError, CorruptDataError):
         first = None
     if first is not None and first.pts is not None and first.pts * tick_seconds(stream) <= start + zero:
-        return chain([first], found)
-    return images_from_beginning(container.name)
+        return chain([first], images)
+    return reopen_images(container.name)
 
 
-def images_from_beginning(path: str) -> Iterator[av.VideoFrame]:
-    """All images of a clip that is opened anew: raw streams can't be wound back (FFmpeg: "not permitted")."""
-    with opened(path) as (container, stream):
-        yield from images(container, stream)
+def reopen_images(path: str) -> Iterator[av.VideoFrame]:
+    """Open a video again and yield all its images, because raw streams can't be rewound (FFmpeg: "not permitted")."""
+    with open_video(path) as (container, stream):
+        yield from decode_images(container, stream)
 
 
-def images(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    """Decode the images of a stream in the order they are shown.
+def decode_images(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """Decode the images of a stream in presentation order.
 
-    Images that are still inside the decoder when it fails are not trusted, and not given out.
+    Images that are still inside the decoder when it fails are not reliable, and not returned.
 
     Raises:
-        BrokenDataError: the data are damaged, or end long before the header's duration.
+        CorruptDataError: the data are damaged, or end long before the header's duration.
     """
     end = Fraction(0)
     try:
-        for packet in packets(container, *container.streams):
-            end = max(end, end_seconds(packet))
+        for packet in demux(container, *container.streams):
+            end = max(end, packet_end(packet))
             if packet.stream.index == stream.index:
                 yield from stream.decode(packet)
     except av.error.FFmpegError as error:
-        raise BrokenDataError((error.strerror or str(error)).lower()) from error
+        raise CorruptDataError((error.strerror or str(error)).lower()) from error
     stated = (container.duration or 0) * MICROSECOND
     if "matroska" in container.format.name and end + DURATION_TOLERANCE_SECONDS < stated:
-        raise BrokenDataError(f"the file ends at {float(end):.2f} s of {float(stated):.2f} s")
+        raise CorruptDataError(f"the file ends at {float(end):.2f} s of {float(stated):.2f} s")
 
 
-def end_seconds(packet: av.Packet) -> Fraction:
-    """When what a packet holds has been shown or heard, in seconds of the file."""
+def packet_end(packet: av.Packet) -> Fraction:
+    """Return the end of a packet in seconds of the file."""
     return ((packet.pts or 0) + (packet.duration or 0)) * Fraction(packet.time_base or 0)
 
 
 class FrameTimes:
-    """Gives each decoded image its time and duration in seconds, exact and strictly rising."""
+    """Gives each decoded image its time and duration in seconds, exact and strictly increasing."""
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
         self.tick = tick_seconds(stream)
         self.start = start_seconds(container, stream)
-        self.step = 1 / average_rate(stream)
+        self.average_duration = 1 / average_rate(stream)
         self.expected = Fraction(0)
-        self.earliest: Fraction | None = None
+        self.next_allowed: Fraction | None = None
 
     def next(self, image: av.VideoFrame) -> tuple[Fraction, Fraction]:
-        """The (time, duration) of the image that follows."""
-        stamp = image.pts if image.pts is not None else image.dts
-        if self.earliest is None and stamp is not None:
-            self.start = min(self.start, stamp * self.tick)  # A damaged index may give a start after the first image.
-        time = self.expected if stamp is None else stamp * self.tick - self.start
-        if self.earliest is not None:
-            time = max(time, self.earliest)
-        duration = image.duration * self.tick if image.duration else self.step
-        self.expected, self.earliest = time + duration, time + self.tick
+        """Return the (time, duration) of the next image."""
+        timestamp = image.pts if image.pts is not None else image.dts
+        if self.next_allowed is None and timestamp is not None:
+            self.start = min(
+                self.start, timestamp * self.tick
+            )  # A damaged index may state a start after the first image.
+        time = self.expected if timestamp is None else timestamp * self.tick - self.start
+        if self.next_allowed is not None:
+            time = max(time, self.next_allowed)
+        duration = image.duration * self.tick if image.duration else self.average_duration
+        self.expected, self.next_allowed = time + duration, time + self.tick
         return time, duration

@@ -1,4 +1,4 @@
-"""The image of an animated GIF that is being written: 256 colors a frame, times in hundredths of a second."""
+"""The video stream of an animated GIF: 256 colors per frame, times in hundredths of a second."""
 
 import os
 from array import array
@@ -14,24 +14,25 @@ from vitreous.errors import InputError
 from vitreous.video.info import Frame
 
 TICK_SECONDS = Fraction(1, 100)
-SHORTEST_DELAY, LONGEST_DELAY = 2, 65_535  # ticks; browsers show anything shorter for ten
+SHORTEST_DELAY, LONGEST_DELAY = 2, 65_535  # ticks; browsers show shorter frames for 10 ticks
 LARGE_HEIGHT, SMALLER_HEIGHT = 480, 360  # pixels
-# The colors are chosen from a thumbnail: a third of the time, and no difference to be seen.
+# Choosing the colors from a thumbnail takes a third of the time and makes no visible difference.
 THUMBNAIL_WIDTH = 240
-# An ordered pattern stands still where the image does, which error diffusion does not.
+# Unlike error diffusion, an ordered pattern is still where the image is.
 DITHERING = "new=1:dither=bayer:bayer_scale=4"
-GRAPHIC_CONTROL = b"\x21\xf9\x04"  # GIF89a, 23: then a byte of flags and two of delay
+GRAPHIC_CONTROL = b"\x21\xf9\x04"  # GIF89a, section 23; followed by one byte of flags and two of delay
 
 
 class GifTrack:
-    """The stream of images in an opened GIF: uint8 RGB frames of one size in, each with a palette of its own.
+    """The video stream of an open GIF: takes uint8 RGB frames of one size, and gives each its own palette.
 
-    The first frame is at zero. A frame that would follow the one before in less than 1/50 s is left out, and counted
-    in `left_out`; rounding doesn't add up, since each time is rounded by itself. `ticks` are in `time_base` seconds.
+    The first frame is at zero. A frame less than 1/50 s after the previous one is skipped and counted in
+    `skipped_frames`. Each time is rounded by itself, so rounding errors don't accumulate. `ticks` are in units of
+    `time_base` seconds.
     """
 
     def __init__(self, container: av.container.OutputContainer, size_hw: tuple[int, int], fps: Fraction) -> None:
-        self.container, self.size_hw, self.stored_hw, self.step = container, size_hw, size_hw, 1 / fps
+        self.container, self.size_hw, self.stored_hw, self.average_duration = container, size_hw, size_hw, 1 / fps
         self.time_base = TICK_SECONDS
         stream = container.add_stream("gif", rate=fps)
         assert isinstance(stream, av.VideoStream)
@@ -43,36 +44,36 @@ class GifTrack:
         self.ticks = array("q")
         self.zero_seconds: Fraction | None = None
         self.end_seconds = Fraction(0)
-        self.left_out = 0
+        self.skipped_frames = 0
         self.last_packet = b""
 
     @property
     def notes(self) -> list[str]:
         notes = []
-        if self.left_out:
-            left_out = f"{self.left_out} frames were left out, the speed is unchanged"
-            notes.append(f"GIF shows at most 50 frames a second: {left_out}")
+        if self.skipped_frames:
+            skipped_frames = f"{self.skipped_frames} frames were skipped, the speed is unchanged"
+            notes.append(f"GIF has at most 50 frames per second: {skipped_frames}")
         height, width = self.size_hw
         if len(self.ticks) > 1 and height > LARGE_HEIGHT:
-            share = f"{SMALLER_HEIGHT**2 / height**2:.0%}"
+            fraction = f"{SMALLER_HEIGHT**2 / height**2:.0%}"
             notes.append(
-                f"a GIF of {width} x {height} pixels is slow to write and large: with --size {SMALLER_HEIGHT} it takes "
-                f"about {share} of the space, as .mp4 far less"
+                f"a GIF of {width} x {height} pixels is slow to write and large: with --height {SMALLER_HEIGHT} it takes "
+                f"about {fraction} of the space, and as .mp4 far less"
             )
         return notes
 
     def write(self, frame: Frame) -> None:
-        """Encode one frame; times must rise from frame to frame."""
+        """Encode one frame; times must increase from frame to frame."""
         height, width, channels = frame.image_u8.shape
         assert ((height, width), channels) == (self.size_hw, 3), f"{frame.image_u8.shape} is not {self.size_hw} in RGB"
         zero = self.zero_seconds = frame.time_seconds if self.zero_seconds is None else self.zero_seconds
-        self.end_seconds = frame.time_seconds + (frame.duration_seconds or self.step)
+        self.end_seconds = frame.time_seconds + (frame.duration_seconds or self.average_duration)
         tick = round((frame.time_seconds - zero) / TICK_SECONDS)
         if self.ticks and tick < self.ticks[-1] + SHORTEST_DELAY:
-            self.left_out += 1
+            self.skipped_frames += 1
             return
         if self.ticks and tick > self.ticks[-1] + LONGEST_DELAY:
-            raise InputError("a GIF shows no frame for longer than 655 s: write .mp4, .mkv or .webm")
+            raise InputError("a GIF can't show a frame for longer than 655 s: write .mp4, .mkv or .webm")
         image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.image_u8), format="rgb24")
         image.pts, image.time_base = tick, TICK_SECONDS
         self.ticks.append(tick)
@@ -80,14 +81,14 @@ class GifTrack:
         self.encode()
 
     def finish(self) -> None:
-        """Write what the palettes and the encoder still hold."""
-        assert self.ticks, "a clip needs one frame at least"
+        """Write what the palette filters and the encoder still hold."""
+        assert self.ticks, "a video needs at least one frame"
         self.graph.push(None)
         self.encode()
         self.mux(self.stream.encode(None))
 
     def encode(self) -> None:
-        for image in waiting(self.graph):
+        for image in pending_frames(self.graph):
             image.time_base = TICK_SECONDS
             self.mux(self.stream.encode(image))
 
@@ -97,41 +98,41 @@ class GifTrack:
             self.container.mux(packet)
 
     def set_last_delay(self, path: Path) -> None:
-        """Write how long the last frame is shown into the closed file: FFmpeg repeats the delay before."""
+        """Write the duration of the last frame into the closed file; FFmpeg repeats the previous delay."""
         if len(self.ticks) == 1 or self.zero_seconds is None:
             return
         ticks = round((self.end_seconds - self.zero_seconds) / TICK_SECONDS) - self.ticks[-1]
         delay = min(max(ticks, SHORTEST_DELAY), LONGEST_DELAY)
         assert self.last_packet.startswith(GRAPHIC_CONTROL)
         with path.open("r+b") as file:
-            file.seek(-len(self.last_packet) - 1, os.SEEK_END)  # a byte follows that ends the file
+            file.seek(-len(self.last_packet) - 1, os.SEEK_END)  # the file ends with one more byte
             assert file.read(len(GRAPHIC_CONTROL)) == GRAPHIC_CONTROL
             file.seek(1, os.SEEK_CUR)
             file.write(delay.to_bytes(2, "little"))
 
 
 def palette_graph(size_hw: tuple[int, int]) -> Graph:
-    """The filters that choose up to 255 colors for each frame by itself, and lay them on it."""
+    """Build the filters that choose up to 255 colors for each frame and apply them."""
     height, width = size_hw
     small_width = min(width, THUMBNAIL_WIDTH)
     small_height = max(1, height * small_width // width)
     graph = Graph()
     source = graph.add("buffer", f"video_size={width}x{height}:pix_fmt=rgb24:time_base={TICK_SECONDS}")
-    split, laid_on = graph.add("split"), graph.add("paletteuse", DITHERING)
+    split, paletted = graph.add("split"), graph.add("paletteuse", DITHERING)
     small = graph.add("scale", f"{small_width}:{small_height}:flags=neighbor")
     palette, sink = graph.add("palettegen", "stats_mode=single"), graph.add("buffersink")
     source.link_to(split)
-    split.link_to(laid_on, 0, 0)
+    split.link_to(paletted, 0, 0)
     split.link_to(small, 1, 0)
     small.link_to(palette)
-    palette.link_to(laid_on, 0, 1)
-    laid_on.link_to(sink)
+    palette.link_to(paletted, 0, 1)
+    paletted.link_to(sink)
     graph.configure()
     return graph
 
 
-def waiting(graph: Graph) -> Iterator[av.VideoFrame]:
-    """The images that a graph has ready."""
+def pending_frames(graph: Graph) -> Iterator[av.VideoFrame]:
+    """Yield the images that a graph has ready."""
     while True:
         try:
             image = graph.pull()

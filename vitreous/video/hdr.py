@@ -1,33 +1,33 @@
-"""Bringing HDR images (PQ, HLG) to the brightness and colors of ordinary screens."""
+"""Tone-map HDR images (PQ, HLG) to the brightness and colors of SDR screens."""
 
 import av
 from av.filter import Graph
 from av.video.reformatter import ColorRange, ColorTrc
 
 HDR_TRANSFERS = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
-# FFmpeg's own tone mapping: perceptual, by the brightness that the clip states for itself, into BT.709.
+# FFmpeg's own tone mapping to BT.709: perceptual, by the brightness that the video states.
 TONE_MAPPING = "out_transfer=bt709:out_primaries=bt709:intent=perceptual"
 
 
-def hdr_kind(image: av.VideoFrame) -> str | None:
-    """ "PQ" or "HLG", where an image is coded in one of these; else None."""
+def hdr_transfer(image: av.VideoFrame) -> str | None:
+    """Return "PQ" or "HLG" for an image with one of these transfer functions, else None."""
     return HDR_TRANSFERS.get(image.color_trc)
 
 
 class ToSDR:
-    """Turns the HDR images of one clip into rgb24 images in BT.709 of the same size, by libswscale's tone mapping.
+    """Converts the HDR images of one video to rgb24 in BT.709, of the same size, with libswscale's tone mapping.
 
-    The table is made with the first image (seconds), and used for all.
+    The lookup table is computed with the first image, which takes seconds, and used for all.
     """
 
     def __init__(self) -> None:
         self.graph: Graph | None = None
-        self.made_for: tuple[object, ...] = ()
+        self.graph_key: tuple[object, ...] = ()
 
     def __call__(self, image: av.VideoFrame) -> av.VideoFrame:
-        kind = (image.width, image.height, image.format.name, image.color_range)
-        if self.graph is None or self.made_for != kind:
-            self.graph, self.made_for = self.tone_mapping(image), kind
+        key = (image.width, image.height, image.format.name, image.color_range)
+        if self.graph is None or self.graph_key != key:
+            self.graph, self.graph_key = self.tone_mapping(image), key
         self.graph.push(image)
         mapped = self.graph.pull()
         assert isinstance(mapped, av.VideoFrame)

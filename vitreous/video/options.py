@@ -1,24 +1,27 @@
-"""Which part of a clip is written, how large, and as what."""
+"""Which part of a video is written, at what size, and in which format."""
 
 from dataclasses import dataclass
 from fractions import Fraction
 
 from vitreous.errors import InputError
 
-LARGEST_SIDE = 16384  # pixels; what H.264 and VP9 take
+MAX_SIDE = 16384  # pixels; what H.264 and VP9 take
 
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """What `transform_video` changes about a clip beside its images; by default nothing.
+    """What `transform_video` changes about a video besides its images; nothing by default.
 
-    `start` and `end` are in seconds of the source: the first frame at or after `start` becomes time zero, and
-    everything ends at `end`. Of these frames each `every`-th is kept, and shown until the next one. `size` is the
-    output's height, to which the width follows, or its (height, width). `quality` is the crf of the encoder; lower is
-    better. `format` names one of FORMATS ("webm", "png") where the target's name has no suffix.
+    Attributes:
+        start: in seconds of the source; the first frame at or after it becomes time zero.
+        end: in seconds of the source; everything ends there.
+        every: keep one of this many frames, and show it until the next one that is kept.
+        size: the output's height, to which the width follows, or its (height, width), in pixels.
+        quality: the crf of the encoder; lower is better.
+        format: a key of FORMATS without its dot ("webm", "png"), for outputs whose name has no suffix.
 
     Raises:
-        InputError: a value that no clip can have.
+        InputError: a value is out of range.
     """
 
     start: float | Fraction = 0
@@ -30,29 +33,31 @@ class VideoOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < float("inf"):
-            raise InputError(f"start {self.start} s is no time of a clip: give 0 or more")
+            raise InputError(f"start {self.start} s is invalid: give 0 or more seconds")
         if self.end is not None and not self.start < self.end < float("inf"):
             raise InputError(f"end {self.end} s is not after start {self.start} s")
         if self.every < 1:
             raise InputError(f"every {self.every} keeps no frame: give 1 or more")
         sides = self.size if isinstance(self.size, tuple) else (self.size or 1, 1)
-        if self.size == 0 or len(sides) != 2 or not all(1 <= side <= LARGEST_SIDE for side in sides):
-            raise InputError(f"size {self.size} is no height or (height, width) from 1 to {LARGEST_SIDE} pixels")
+        if self.size == 0 or len(sides) != 2 or not all(1 <= side <= MAX_SIDE for side in sides):
+            raise InputError(
+                f"size {self.size} is invalid: give a height or (height, width) from 1 to {MAX_SIDE} pixels"
+            )
 
     @property
     def start_seconds(self) -> Fraction:
-        """The start as it is written: 0.1 is a tenth, not the float next to it."""
+        """The start as it was written: 0.1 is a tenth, not the nearest float."""
         return Fraction(str(self.start))
 
     @property
     def end_seconds(self) -> Fraction | None:
-        """The end as it is written."""
+        """The end as it was written."""
         return None if self.end is None else Fraction(str(self.end))
 
-    def size_of(self, source_hw: tuple[int, int]) -> tuple[int, int]:
-        """The (height, width) of the output of a clip of `source_hw`; a width that follows is even.
+    def output_size(self, source_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) of the output for a source of `source_hw`; a width that follows is even.
 
-        >>> VideoOptions(size=360).size_of((720, 1280)), VideoOptions().size_of((241, 321))
+        >>> VideoOptions(size=360).output_size((720, 1280)), VideoOptions().output_size((241, 321))
         ((360, 640), (241, 321))
         """
         if self.size is None or isinstance(self.size, tuple):
@@ -61,5 +66,5 @@ class VideoOptions:
         return self.size, max(2, 2 * round(Fraction(width * self.size, 2 * height)))
 
 
-WHOLE = VideoOptions()
-"""Every frame of a clip, as it is."""
+KEEP_ALL = VideoOptions()
+"""Every frame of a video, unchanged."""

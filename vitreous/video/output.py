@@ -1,4 +1,4 @@
-"""Choosing the writer for a target, and refusing what can't be written before any work is done."""
+"""Choose the writer for an output, and refuse what can't be written before any work is done."""
 
 import os
 import sys
@@ -8,94 +8,107 @@ from pathlib import Path
 
 from vitreous.errors import InputError
 from vitreous.video.encode import VideoWriter
-from vitreous.video.folder import FolderWriter, check_folder
-from vitreous.video.formats import FORMATS, crf_of, format_name, those_with_sound
+from vitreous.video.folder import FolderWriter, check_empty_folder
+from vitreous.video.formats import FORMATS, formats_with_audio, resolve_format, to_crf
 from vitreous.video.info import VideoInfo
-from vitreous.video.options import WHOLE, VideoOptions
+from vitreous.video.options import KEEP_ALL, VideoOptions
 from vitreous.video.pipe import PipeWriter
 from vitreous.video.writer import Writer
 
 
-def check_target(target: Path | str, source: Path | str, options: VideoOptions = WHOLE) -> None:
-    """Refuse a target that can't be written.
+def check_output(output: Path | str, source: Path | str, options: VideoOptions = KEEP_ALL) -> None:
+    """Check that an output can be written.
 
     Raises:
-        InputError: its name asks for no format, the format doesn't take the options, it is the source itself, or its
+        InputError: its name has no format, the format doesn't support the options, it is the source itself, or its
             folder can't be written.
     """
-    name, path = format_name(target, options.format), Path(target)
-    crf_of(name, options.quality)
+    name, path = resolve_format(output, options.format), Path(output)
+    to_crf(name, options.quality)
     if name == "-":
         if sys.stdout.isatty():
-            raise InputError("raw frames would flood this terminal: pipe them into a program, such as 'ffplay'")
+            raise InputError("raw frames can't be written to a terminal: pipe them into a program, such as 'ffplay'")
         return
     if path.exists() and Path(source).exists() and path.samefile(source):
-        raise InputError(f"{path} is the video that is being read: choose another name for the one to write")
+        raise InputError(f"{path} is the video that is being read: choose another name for the output")
     if FORMATS[name].container == "folder":
-        check_folder(path)
+        check_empty_folder(path)
     elif path.is_dir():
         raise InputError(f"can't write {path}: it is a folder; add a file name")
     existing = next(folder for folder in path.absolute().parents if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         what = "read-only" if existing.is_dir() else "not a folder"
-        raise InputError(f"can't write {path}: {existing} is {what}; choose another place")
+        raise InputError(f"can't write {path}: {existing} is {what}; choose another folder")
 
 
-def with_square_pixels(options: VideoOptions, target: Path | str, source: VideoInfo) -> VideoOptions:
-    """The options with a size of square pixels, where the source's are not and the target can't say so.
+def square_pixels(options: VideoOptions, output: Path | str, source: VideoInfo) -> VideoOptions:
+    """Set a size with square pixels if the source's are not square and the output can't store that.
 
-    Without a size the image is enlarged, never made smaller; one of (height, width) is what was asked for.
+    Without a size the image is enlarged, never reduced; a size of (height, width) is kept.
     """
     aspect = source.pixel_aspect
-    if aspect == 1 or isinstance(options.size, tuple) or FORMATS[format_name(target, options.format)].has_aspect:
+    if (
+        aspect == 1
+        or isinstance(options.size, tuple)
+        or FORMATS[resolve_format(output, options.format)].stores_pixel_aspect
+    ):
         return options
     height, width = source.size_hw
     if options.size is not None:
-        return replace(options, size=options.size_of((height, round(width * aspect))))
-    wide = aspect > 1
-    return replace(options, size=(height, round(width * aspect)) if wide else (round(height / aspect), width))
+        return replace(options, size=options.output_size((height, round(width * aspect))))
+    is_wide = aspect > 1
+    return replace(options, size=(height, round(width * aspect)) if is_wide else (round(height / aspect), width))
 
 
-def stretched(source: VideoInfo, target: Path | str, options: VideoOptions) -> str:
-    """The line that says so."""
+def square_pixels_note(source: VideoInfo, output: Path | str, options: VideoOptions) -> str:
+    """Return the note about the change to square pixels."""
     (height, width), (new_height, new_width) = (
-        one.size_of(source.size_hw) for one in (options, with_square_pixels(options, target, source))
+        choice.output_size(source.size_hw) for choice in (options, square_pixels(options, output, source))
     )
     return (
-        f"{spoken(format_name(target, options.format))} gets square pixels: the clip's are "
-        f"{float(source.pixel_aspect):.3g} times as wide as high, so {width} x {height} of them became "
+        f"{describe_format(resolve_format(output, options.format))} has square pixels; the video's are "
+        f"{float(source.pixel_aspect):.3g} times as wide as high, so {width} x {height} became "
         f"{new_width} x {new_height}"
     )
 
 
-def spoken(name: str) -> str:
-    """What a message calls a format that is no usual file."""
+def describe_format(name: str) -> str:
+    """Return what a message calls a format that is no ordinary video file."""
     return {"-": "a pipe of raw frames", "png": "a folder of PNG files", ".gif": "GIF", ".webm": "WebM"}[name]
 
 
-def writer_for(
-    target: Path | str,
+def create_writer(
+    output: Path | str,
     source: VideoInfo,
     size_hw: tuple[int, int],
-    options: VideoOptions = WHOLE,
+    options: VideoOptions = KEEP_ALL,
     zero_seconds: Fraction = Fraction(0),
 ) -> Writer:
-    """The writer for a target, with the rate and the sound of `source`; `zero_seconds` is its time that becomes zero.
+    """Create the writer for an output, with the rate and the audio of `source`.
+
+    Args:
+        output: a file, a folder or "-".
+        source: the video that is transformed.
+        size_hw: of the frames.
+        options: format and quality.
+        zero_seconds: the time of the source that becomes zero.
 
     Raises:
-        InputError: as `check_target`.
+        InputError: as `check_output`.
     """
-    name = format_name(target, options.format)
-    kind = FORMATS[name]
-    if kind.container == "pipe":
+    name = resolve_format(output, options.format)
+    video_format = FORMATS[name]
+    if video_format.container == "pipe":
         writer = PipeWriter(source, size_hw)
-    elif kind.container == "folder":
-        writer = FolderWriter(Path(target), source, size_hw)
+    elif video_format.container == "folder":
+        writer = FolderWriter(Path(output), source, size_hw)
     else:
-        writer = VideoWriter(target, source, size_hw, options, zero_seconds)
-    if source.sound and not kind.sound:
-        writer.notes.append(f"{spoken(name)} holds no sound: the clip's is left out; {those_with_sound()} keep it")
-    if kind.encoder and kind.encoder.needs_even_sides and (size_hw[0] % 2 or size_hw[1] % 2):
+        writer = VideoWriter(output, source, size_hw, options, zero_seconds)
+    if source.audio_codec and not video_format.audio_encoder:
+        writer.notes.append(f"{describe_format(name)} can't hold audio: it was left out; {formats_with_audio()} can")
+    if video_format.encoder and video_format.encoder.needs_even_sides and (size_hw[0] % 2 or size_hw[1] % 2):
         height, width = size_hw
-        writer.notes.append(f"H.264 needs even sides: {width} x {height} got a repeated edge; .webm keeps odd ones")
+        writer.notes.append(
+            f"H.264 needs even sides: {width} x {height} was padded at the edge; .webm allows odd sides"
+        )
     return writer

@@ -1,4 +1,4 @@
-"""Writing a clip as raw frames to standard output, for another program to read."""
+"""Write a video as raw frames to standard output, for another program to read."""
 
 import sys
 from fractions import Fraction
@@ -7,18 +7,18 @@ from typing import BinaryIO
 import numpy as np
 
 from vitreous.errors import InputError
-from vitreous.files import reason
-from vitreous.video.info import Frame, VideoInfo, in_frames
+from vitreous.files import os_error_reason
+from vitreous.video.info import Frame, VideoInfo, format_frame_count
 from vitreous.video.writer import Writer
 
 
 class PipeWriter(Writer):
-    """Writes frames as rgb24, one after the other, and says on standard error how FFmpeg reads them.
+    """Writes frames as rgb24, one after the other, and prints the FFmpeg command that reads them to standard error.
 
-    Raw frames have no times: a reader takes them at an even rate, which is the clip's average.
+    Raw frames have no times: the reader shows them at an even rate, the average of the source.
 
     Raises:
-        InputError: whoever reads has stopped, or can't be written to.
+        InputError: the reader has stopped, or can't be written to.
     """
 
     codec = "rawvideo"
@@ -28,7 +28,7 @@ class PipeWriter(Writer):
         self.out = sys.stdout.buffer if out is None else out
 
     def __enter__(self) -> "PipeWriter":
-        sys.stderr.write(f"raw frames follow; to read them: {reading_command(self.size_hw, self.source.fps)}\n")
+        sys.stderr.write(f"raw frames follow; to read them: {ffmpeg_command(self.size_hw, self.source.fps)}\n")
         sys.stderr.flush()
         return self
 
@@ -39,16 +39,15 @@ class PipeWriter(Writer):
             self.out.write(np.ascontiguousarray(frame.image_u8).data)
             self.out.flush()
         except OSError as error:
-            raise InputError(
-                f"standard output takes no more after {in_frames(self.frames)}: {reason(error)}; did its reader end?"
-            ) from error
+            cause = f"{os_error_reason(error)}; did the reading program end?"
+            raise InputError(f"standard output was closed after {format_frame_count(self.frames)}: {cause}") from error
         super().write(frame)
 
 
-def reading_command(size_hw: tuple[int, int], fps: Fraction) -> str:
-    """The command that turns the raw frames on its standard input into a clip.
+def ffmpeg_command(size_hw: tuple[int, int], fps: Fraction) -> str:
+    """Return the command that converts the raw frames on its standard input to a video.
 
-    >>> reading_command((720, 1280), Fraction(30000, 1001))
+    >>> ffmpeg_command((720, 1280), Fraction(30000, 1001))
     'ffmpeg -f rawvideo -pixel_format rgb24 -video_size 1280x720 -framerate 30000/1001 -i - -pix_fmt yuv420p out.mp4'
     """
     height, width = size_hw

@@ -1,7 +1,7 @@
-"""A clip in, a clip out, with something drawn on every frame: read, look, draw and write side by side.
+"""Transform a video: read, infer, draw and write run side by side.
 
-Reading, drawing and writing have a thread each; the model looks at the frames on the caller's. A few batches are in
-memory at a time, however long the clip is.
+Reading, drawing and writing have a thread each; the model runs on the caller's thread. Only a few batches are in memory
+at a time, however long the video is.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -9,199 +9,261 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 import numpy as np
 
+from vitreous.callbacks import Callback, Progress
+from vitreous.signals import on_first_interrupt
 from vitreous.video.channel import Cancelled, Channel
-from vitreous.video.decode import ClipBrokeOff, read_frames
+from vitreous.video.decode import TruncatedVideoError, read_frames
 from vitreous.video.info import Frame, VideoInfo, read_info
-from vitreous.video.interrupt import first_interrupt
-from vitreous.video.options import WHOLE, VideoOptions
-from vitreous.video.output import check_target, stretched, with_square_pixels, writer_for
-from vitreous.video.trim import Told, expected_frames
+from vitreous.video.options import KEEP_ALL, VideoOptions
+from vitreous.video.output import check_output, create_writer, square_pixels, square_pixels_note
+from vitreous.video.trim import ReadReport, expected_frames
 
-Draw = Callable[..., list[np.ndarray]]
-Look = Callable[[list[Frame]], Any]
-BATCHES_WAITING = 1
-PIXELS_AT_ONCE = 128 * 1080 * 1920  # 0.8 GB; batches keep their size, which what is drawn may depend on
+T = TypeVar("T")
+WAITING_BATCHES = 1
+MAX_PIXELS_IN_FLIGHT = 128 * 1080 * 1920  # 0.8 GB; batches keep their size, because drawings may depend on it
 
 
 @dataclass(frozen=True)
 class VideoResult:
-    """A clip that was written and read back: what it is, its number of frames, and where its source broke off, if so.
+    """A video that was written and read back.
 
-    `broke_off` also says so where only the source's sound ends early. `notes` are lines for the user: what the output
-    could not take over. `is_interrupted` says that Ctrl-C ended it early, after `frames` frames.
+    Attributes:
+        info: what was written.
+        frames: the number of frames.
+        truncation: where the source breaks off, if it does; also if only its audio ends early.
+        notes: for the user, such as what the output format could not store.
+        is_interrupted: whether Ctrl-C or the callback ended it early, after `frames` frames.
     """
 
     info: VideoInfo
     frames: int
-    broke_off: ClipBrokeOff | None
+    truncation: TruncatedVideoError | None
     notes: tuple[str, ...] = ()
     is_interrupted: bool = False
 
 
 def transform_video(
     source: Path | str,
-    target: Path | str,
-    draw: Draw,
+    output: Path | str,
+    draw: Callable[[list[Frame]], list[np.ndarray]],
     batch_size: int = 8,
-    on_progress: Callable[[int, int | None], None] | None = None,
+    callback: Callback | None = None,
     *,
-    look: Look | None = None,
-    options: VideoOptions = WHOLE,
+    options: VideoOptions = KEEP_ALL,
 ) -> VideoResult:
-    """Write to `target` the clip at `source` with each frame replaced by what `draw` makes of it.
+    """Write a copy of a video in which each frame is replaced by what `draw` returns for it.
 
-    `target` is a file with a suffix of FORMATS, a folder (its name ends in "/") for PNG files, or "-" for raw frames on
-    standard output. `draw(frames)` takes up to `batch_size` frames and returns as many images, uint8 RGB (height,
-    width, 3), all of one size over the whole clip. With `look`, `seen = look(frames)` runs on the calling thread, and
-    `draw(frames, seen)` on another one beside the next `look`. Frames have the size that `options` ask for, so what is
-    drawn stays sharp; with square pixels, where the target can't say that the source's are none.
-    `on_progress(drawn, total)` is called on the calling thread after each batch; the total is None where the header
-    does not say.
-
-    Of a source that breaks off, the good part is written. So it is after Ctrl-C (where that raises KeyboardInterrupt):
-    the batch in work is completed, and the output ends properly. A second one gives up at once.
+    Args:
+        source: a video file.
+        output: a file with a suffix of FORMATS, a folder (its name ends in "/") for PNG files, or "-" for raw frames on
+            standard output.
+        draw: takes up to `batch_size` frames and returns as many images, uint8 RGB (height, width, 3), all of one size
+            over the whole video. It runs on the calling thread.
+        batch_size: frames per call of `draw`.
+        callback: receives the number of frames that are done, after each batch, on the calling thread.
+        options: the part of the video, its size and format. Frames already have that size when they are drawn on.
 
     Raises:
-        InputError: the source is no clip, or the target can't be written. No file is left behind, as on any error.
-        IncompleteClipError: what was read back is not what was written.
-        KeyboardInterrupt: Ctrl-C before the first batch was drawn, or twice.
+        InputError: the source is no video, or the output can't be written. No file is left behind, as on any error.
+        IncompleteVideoError: the file read back differs from what was written.
+        KeyboardInterrupt: Ctrl-C before the first batch was done, or twice.
     """
+    pipeline: Pipeline[None] = open_pipeline(source, output, options, batch_size)
+    return pipeline.run(
+        lambda batch: pipeline.images.put(replace_images(batch, draw(batch))), pipeline.images, callback
+    )
+
+
+def annotate_video(
+    source: Path | str,
+    output: Path | str,
+    infer: Callable[[list[Frame]], T],
+    draw: Callable[[list[Frame], T], list[np.ndarray]],
+    batch_size: int = 8,
+    callback: Callback | None = None,
+    *,
+    options: VideoOptions = KEEP_ALL,
+) -> VideoResult:
+    """Write a copy of a video on which the results of a model are drawn.
+
+    `infer(frames)` runs on the calling thread, and `draw(frames, results)` on another one at the same time as the next
+    `infer`. If the source breaks off, its good part is written. After Ctrl-C (if that raises KeyboardInterrupt), or
+    when `callback.should_stop()` is true, the current batch is completed and the output ends properly. A second Ctrl-C
+    stops at once.
+
+    Args:
+        source: as in `transform_video`, and so are `output`, `batch_size`, `callback` and `options`.
+        output: what is written.
+        infer: takes up to `batch_size` frames and returns anything that `draw` needs.
+        draw: takes the same frames and that result; returns as many images, all of one size.
+        batch_size: frames per call.
+        callback: receives the progress.
+        options: the part of the video, its size and format.
+
+    Raises:
+        InputError: as `transform_video`, which has the other errors too.
+    """
+    pipeline: Pipeline[T] = open_pipeline(source, output, options, batch_size)
+    return pipeline.run(lambda batch: pipeline.results.put((batch, infer(batch))), pipeline.results, callback, draw)
+
+
+def open_pipeline(source: Path | str, output: Path | str, options: VideoOptions, batch_size: int) -> "Pipeline":
+    """Check that the output can be written, and prepare to read the source."""
     assert batch_size >= 1
-    check_target(target, source, options)
-    info = read_info(source)
-    run = Run(info, target, options, batch_size)
-    total = expected_frames(info, options)
-    with first_interrupt(run.stop), ThreadPoolExecutor(max_workers=3) as threads, aborting(*run.channels):
-        reading = threads.submit(run.read)
-        writing = threads.submit(run.write, reading)
-        drawing = threads.submit(run.draw, draw) if look else None
-        done = 0
-        for batch in run.frames:
-            if look:
-                run.looked.put((batch, look(batch)))
-            else:
-                run.images.put(drawn_on(batch, draw(batch)))
-            done += len(batch)
-            if on_progress:
-                on_progress(done, total)
-        run.is_drawn = True
-        if run.is_stopped and not done:
-            raise KeyboardInterrupt
-        (run.looked if look else run.images).finish()
-        if drawing:
-            drawing.result()
-        broke_off, written, notes = writing.result()
-    return VideoResult(written, done, broke_off, notes, run.is_stopped)
+    check_output(output, source, options)
+    return Pipeline(read_info(source), output, options, batch_size)
 
 
-class Run:
-    """One clip on its way: the channels between the stages, and the stages that have threads of their own."""
+class Pipeline(Generic[T]):
+    """One video on its way: the channels between the stages, and the stages that have a thread each."""
 
-    def __init__(self, info: VideoInfo, target: Path | str, options: VideoOptions, batch_size: int) -> None:
-        self.info, self.target = info, target
-        self.options = with_square_pixels(options, target, info)
+    def __init__(self, info: VideoInfo, output: Path | str, options: VideoOptions, batch_size: int) -> None:
+        self.info, self.output = info, output
+        self.options = square_pixels(options, output, info)
         self.batch_size = batch_size
-        self.on_their_way = Channel[None](batches_at_once(batch_size, self.options.size_of(info.size_hw)))
-        self.frames = Channel[list[Frame]](BATCHES_WAITING)
-        self.looked = Channel[tuple[list[Frame], Any]](BATCHES_WAITING)
-        self.images = Channel[list[Frame]](BATCHES_WAITING)
-        self.told = Told(notes=[stretched(info, target, options)] if self.options != options else [])
-        self.is_stopped = self.is_drawn = False
+        self.in_flight = Channel[None](max_batches_in_flight(batch_size, self.options.output_size(info.size_hw)))
+        self.frames = Channel[list[Frame]](WAITING_BATCHES)
+        self.results = Channel[tuple[list[Frame], T]](WAITING_BATCHES)
+        self.images = Channel[list[Frame]](WAITING_BATCHES)
+        self.report = ReadReport(notes=[square_pixels_note(info, output, options)] if self.options != options else [])
+        self.is_stopped = self.is_processed = False
+
+    def run(
+        self,
+        process: Callable[[list[Frame]], None],
+        processed: Channel,
+        callback: Callback | None,
+        draw: Callable[[list[Frame], T], list[np.ndarray]] | None = None,
+    ) -> VideoResult:
+        """Read, process, draw and write until the video ends.
+
+        Args:
+            process: takes each batch on the calling thread and puts it into `processed`.
+            processed: `results` if there is a `draw`, else `images`.
+            callback: receives the progress, and may stop.
+            draw: draws on another thread.
+        """
+        callback = callback or Callback()
+        total, done = expected_frames(self.info, self.options), 0
+        with (
+            on_first_interrupt(self.stop),
+            ThreadPoolExecutor(max_workers=3) as threads,
+            abort_on_error(*self.channels),
+        ):
+            reading = threads.submit(self.read)
+            writing = threads.submit(self.write, reading)
+            drawing = threads.submit(self.draw, draw) if draw else None
+            for batch in self.frames:
+                process(batch)
+                done += len(batch)
+                callback.on_progress(Progress(done, total))
+                if callback.should_stop():
+                    self.stop()
+            self.is_processed = True
+            if self.is_stopped and not done:
+                raise KeyboardInterrupt
+            processed.finish()
+            if drawing:
+                drawing.result()
+            truncation, written, notes = writing.result()
+        return VideoResult(written, done, truncation, notes, self.is_stopped)
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        return (self.on_their_way, self.frames, self.looked, self.images)
+        return (self.in_flight, self.frames, self.results, self.images)
 
     def stop(self) -> None:
-        """Read no further, unless all is drawn; what was drawn is written."""
-        if not self.is_drawn:
+        """Read no further, unless all frames are processed; what is processed is written."""
+        if not self.is_processed:
             self.is_stopped = True
             self.frames.cancel()
-            self.on_their_way.cancel()
+            self.in_flight.cancel()
 
-    def read(self) -> ClipBrokeOff | None:
-        """Read the clip into the channel in batches; return where it broke off, if it did."""
-        with aborting(self.frames), closing(read_frames(self.info.path, self.options, self.told)) as reader:
+    def read(self) -> TruncatedVideoError | None:
+        """Read the video into the channel in batches; return where it breaks off, if it does."""
+        with abort_on_error(self.frames), closing(read_frames(self.info.path, self.options, self.report)) as reader:
             try:
-                broke_off = self.hand_over(reader)
+                truncation = self.send_batches(reader)
             except Cancelled:
                 return None
             self.frames.finish()
-        return broke_off
+        return truncation
 
-    def hand_over(self, reader: Iterator[Frame]) -> ClipBrokeOff | None:
-        """Put frames into the channel in batches, the rest as well; return where the clip broke off, if it did.
+    def send_batches(self, reader: Iterator[Frame]) -> TruncatedVideoError | None:
+        """Put the frames into the channel in batches; return where the video breaks off, if it does.
 
         Raises:
-            Cancelled: Ctrl-C ended the reading, at whichever batch.
+            Cancelled: the reading was stopped.
         """
         batch: list[Frame] = []
-        broke_off = None
+        truncation = None
         try:
-            self.on_their_way.put(None)
+            self.in_flight.put(None)
             for frame in reader:
                 batch.append(frame)
                 if len(batch) == self.batch_size:
                     self.frames.put(batch)
                     batch = []
-                    self.on_their_way.put(None)
-        except ClipBrokeOff as error:
-            broke_off = error
+                    self.in_flight.put(None)
+        except TruncatedVideoError as error:
+            truncation = error
         if batch:
             self.frames.put(batch)
-        return broke_off
+        return truncation
 
-    def draw(self, draw: Draw) -> None:
-        """Draw what was seen on the frames that it was seen in."""
-        with aborting(self.looked, self.images):
-            for batch, seen in self.looked:
-                self.images.put(drawn_on(batch, draw(batch, seen)))
+    def draw(self, draw: Callable[[list[Frame], T], list[np.ndarray]]) -> None:
+        """Draw the results on their frames."""
+        with abort_on_error(self.results, self.images):
+            for batch, results in self.results:
+                self.images.put(replace_images(batch, draw(batch, results)))
             self.images.finish()
 
-    def write(self, reading: Future[ClipBrokeOff | None]) -> tuple[ClipBrokeOff | None, VideoInfo, tuple[str, ...]]:
-        """Write what the channel brings; return where the source broke off, if it did, and what was written."""
-        with aborting(*self.channels):
-            frames = self.drawn()
+    def write(
+        self, reading: Future[TruncatedVideoError | None]
+    ) -> tuple[TruncatedVideoError | None, VideoInfo, tuple[str, ...]]:
+        """Write the frames; return where the source breaks off, if it does, what was written, and notes."""
+        with abort_on_error(*self.channels):
+            frames = self.drawn_frames()
             frame = next(frames)
             source = replace(self.info, fps=self.info.fps / self.options.every)
-            size_hw, zero = frame.image_u8.shape[:2], self.told.zero_seconds
-            with writer_for(self.target, source, size_hw, self.options, zero) as writer:
+            size_hw, zero = frame.image_u8.shape[:2], self.report.zero_seconds
+            with create_writer(self.output, source, size_hw, self.options, zero) as writer:
                 writer.write(frame)
                 for frame in frames:
                     writer.write(frame)
-                broke_off = None if self.is_stopped else reading.result()
-                if broke_off or self.is_stopped:
-                    writer.cut_sound()
-            if broke_off is None and writer.sound_broke_off:
-                broke_off = ClipBrokeOff(writer.frames, writer.sound_broke_off, frame.time_seconds)
-            return broke_off, writer.info(), (*self.told.notes, *writer.notes)
+                truncation = None if self.is_stopped else reading.result()
+                if truncation or self.is_stopped:
+                    writer.cut_audio()
+            if truncation is None and writer.audio_truncation:
+                truncation = TruncatedVideoError(writer.frames, writer.audio_truncation, frame.time_seconds)
+            return truncation, writer.info(), (*self.report.notes, *writer.notes)
 
-    def drawn(self) -> Iterator[Frame]:
-        """The frames to be written; once a batch is, another may be read."""
-        done = iter(self.on_their_way)
+    def drawn_frames(self) -> Iterator[Frame]:
+        """Yield the frames to write; after each batch, another one may be read."""
+        done = iter(self.in_flight)
         for batch in self.images:
             yield from batch
             batch.clear()
             next(done, None)
 
 
-def batches_at_once(batch_size: int, frame_hw: tuple[int, int]) -> int:
-    """How many batches may be on their way from reader to writer, one at least.
+def max_batches_in_flight(batch_size: int, frame_hw: tuple[int, int]) -> int:
+    """Return how many batches may be between reader and writer, at least one.
 
-    >>> batches_at_once(16, (1080, 1920)), batches_at_once(16, (2160, 3840)), batches_at_once(16, (4320, 7680))
-    (8, 2, 1)
+    >>> [max_batches_in_flight(16, size_hw) for size_hw in ((1080, 1920), (2160, 3840), (4320, 7680))]
+    [8, 2, 1]
     """
     height, width = frame_hw
-    return max(1, PIXELS_AT_ONCE // (batch_size * height * width))
+    return max(1, MAX_PIXELS_IN_FLIGHT // (batch_size * height * width))
 
 
 @contextmanager
-def aborting(*channels: Channel) -> Generator[None]:
-    """On any error, Ctrl-C included, end the channels, so that the thread at their other end stops too."""
+def abort_on_error(*channels: Channel) -> Generator[None]:
+    """On any error, Ctrl-C included, end the channels, so that the threads at their other ends stop too."""
     try:
         yield
     except BaseException as error:
@@ -210,8 +272,8 @@ def aborting(*channels: Channel) -> Generator[None]:
         raise
 
 
-def drawn_on(batch: list[Frame], images: list[np.ndarray]) -> list[Frame]:
-    """The frames of a batch with their images replaced by those that were drawn."""
-    assert len(images) == len(batch), f"{len(batch)} frames were given to draw, {len(images)} images came back"
+def replace_images(batch: list[Frame], images: list[np.ndarray]) -> list[Frame]:
+    """Return the frames of a batch with the images that were drawn."""
+    assert len(images) == len(batch), f"draw was given {len(batch)} frames and returned {len(images)} images"
     assert all(image.dtype == np.uint8 and image.ndim == 3 for image in images), "draw must return uint8 RGB images"
     return [replace(frame, image_u8=image) for frame, image in zip(batch, images, strict=True)]

@@ -1,112 +1,112 @@
-"""Choosing frames of a clip by their time, before any of them is turned into an array."""
+"""Select frames of a video by time, before any of them is converted to an array."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import av
 
 from vitreous.errors import InputError
-from vitreous.video.info import VideoInfo, opened, packets, start_seconds, tick_seconds
-from vitreous.video.options import WHOLE, VideoOptions
+from vitreous.video.info import VideoInfo, demux, open_video, start_seconds, tick_seconds
+from vitreous.video.options import KEEP_ALL, VideoOptions
 
 
 @dataclass(frozen=True)
-class Moment:
-    """A decoded image (or whatever stands for it) with its time and duration in seconds."""
+class DecodedFrame:
+    """A decoded image with its time and duration in seconds."""
 
     time_seconds: Fraction
     duration_seconds: Fraction
-    image: Any = None
+    image: av.VideoFrame | None = None
 
     @property
     def end_seconds(self) -> Fraction:
+        """The end of the frame in seconds."""
         return self.time_seconds + self.duration_seconds
 
 
 @dataclass
-class Told:
-    """What a reader says beside the frames: the clip's time that became zero, and what a user should know."""
+class ReadReport:
+    """What a reader reports besides the frames: the time of the source that became zero, and notes for the user."""
 
     zero_seconds: Fraction = Fraction(0)
     notes: list[str] = field(default_factory=list)
 
 
-def excerpted(moments: Iterable[Moment], options: VideoOptions, told: Told) -> Iterator[Moment]:
-    """The moments from `start` to `end`, each `every`-th of them and shown until the next; times begin at 0.
+def trim_frames(frames: Iterable[DecodedFrame], options: VideoOptions, report: ReadReport) -> Iterator[DecodedFrame]:
+    """Yield the frames from `start` to `end`, one of each `every`, shown until the next; times begin at 0.
 
-    With the default options they come through as they are. An error of `moments` is raised after the last good one.
+    With the default options all frames are unchanged. An error of `frames` is raised after the last good frame.
     """
-    if options == replace(WHOLE, size=options.size, quality=options.quality, format=options.format):
-        yield from moments
+    if options == replace(KEEP_ALL, size=options.size, quality=options.quality, format=options.format):
+        yield from frames
         return
-    held, error, number = None, None, 0
+    pending, error, number = None, None, 0
     try:
-        for moment in within(moments, options, told):
+        for frame in select_range(frames, options, report):
             if number % options.every == 0:
-                if held is not None:
-                    yield held
-                held = moment
-            elif held is not None:
-                held = replace(held, duration_seconds=moment.end_seconds - held.time_seconds)
+                if pending is not None:
+                    yield pending
+                pending = frame
+            elif pending is not None:
+                pending = replace(pending, duration_seconds=frame.end_seconds - pending.time_seconds)
             number += 1
     except Exception as raised:  # noqa: BLE001 - whatever it is, it is raised below
         error = raised
-    if held is not None:
-        yield held
+    if pending is not None:
+        yield pending
     if error is not None:
         raise error
 
 
-def within(moments: Iterable[Moment], options: VideoOptions, told: Told) -> Iterator[Moment]:
-    """The moments that begin from `start` on and before `end`, cut there; the first becomes time zero, if one asks."""
+def select_range(frames: Iterable[DecodedFrame], options: VideoOptions, report: ReadReport) -> Iterator[DecodedFrame]:
+    """Yield the frames that begin between `start` and `end`, shortened to `end`; the first one becomes time zero."""
     start, end, is_first = options.start_seconds, options.end_seconds, True
-    for moment in moments:
-        if moment.time_seconds < start:
+    for frame in frames:
+        if frame.time_seconds < start:
             continue
-        if end is not None and moment.time_seconds >= end:
+        if end is not None and frame.time_seconds >= end:
             return
         if is_first and start:
-            told.zero_seconds = moment.time_seconds
+            report.zero_seconds = frame.time_seconds
         is_first = False
-        last = moment.end_seconds if end is None else min(moment.end_seconds, end)
+        last = frame.end_seconds if end is None else min(frame.end_seconds, end)
         yield replace(
-            moment,
-            time_seconds=moment.time_seconds - told.zero_seconds,
-            duration_seconds=last - moment.time_seconds,
+            frame,
+            time_seconds=frame.time_seconds - report.zero_seconds,
+            duration_seconds=last - frame.time_seconds,
         )
 
 
-def nothing_there(path: Path | str, options: VideoOptions, last: Moment) -> InputError:
-    """The error for an excerpt that no frame of the clip lies in."""
+def empty_range_error(path: Path | str, options: VideoOptions, last: DecodedFrame) -> InputError:
+    """Build the error for a range without frames."""
     until = "" if options.end is None else f" and before {float(options.end):g} s"
     return InputError(
-        f"no frame of {path} lies at or after {float(options.start):g} s{until}: "
+        f"{path} has no frame at or after {float(options.start):g} s{until}: "
         f"the last one read is at {float(last.time_seconds):.2f} s"
     )
 
 
 def expected_frames(info: VideoInfo, options: VideoOptions) -> int | None:
-    """How many frames an excerpt will have, by the stamps of the file; None where the clip doesn't say its length."""
+    """Return how many frames the output will have, from the time stamps; None if the header does not state a number."""
     if info.frame_count is None:
         return None
     if not options.start and options.end is None:
         return ceil(info.frame_count / options.every)
     try:
-        return ceil(sum(1 for _ in stamps_within(info.path, options)) / options.every)
-    except av.error.FFmpegError:  # The clip breaks off, which is told where its frames are read.
+        return ceil(sum(1 for _ in timestamps_between(info.path, options)) / options.every)
+    except av.error.FFmpegError:  # The video is truncated, which is reported when its frames are read.
         return None
 
 
-def stamps_within(path: Path, options: VideoOptions) -> Iterator[Fraction]:
-    """The time stamps between `start` and `end` in seconds, in the order of the file, without decoding."""
+def timestamps_between(path: Path, options: VideoOptions) -> Iterator[Fraction]:
+    """Yield the time stamps between `start` and `end` in seconds, in the order of the file, without decoding."""
     start, end = options.start_seconds, options.end_seconds
-    with opened(path) as (container, stream):
+    with open_video(path) as (container, stream):
         zero, tick = start_seconds(container, stream), tick_seconds(stream)
-        for packet in packets(container, stream):
+        for packet in demux(container, stream):
             if packet.pts is None or packet.is_discard:
                 continue
             time = packet.pts * tick - zero

@@ -1,4 +1,4 @@
-"""What all writers of clips have in common, whatever they write: one frame after the other, and then what was made."""
+"""The base class of all writers of videos: one frame after the other, then a summary."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -10,9 +10,11 @@ from vitreous.video.info import Frame, VideoInfo
 
 
 class Writer:
-    """Writes the frames of one clip, uint8 RGB (height, width, 3) of `size_hw`; used as a context manager.
+    """Writes the frames of one video, uint8 RGB (height, width, 3) of `size_hw`; used as a context manager.
 
-    `notes` holds what a user should know about the output, `sound_broke_off` why and when the source's sound ended.
+    Attributes:
+        notes: what the user should know about the output.
+        audio_truncation: why and when the source's audio ended early, if it did.
     """
 
     codec = "none"
@@ -21,18 +23,18 @@ class Writer:
         self.path, self.source, self.size_hw = Path(path), source, size_hw
         self.frames, self.end_seconds = 0, Fraction(0)
         self.notes: list[str] = []
-        self.sound_broke_off: str | None = None
+        self.audio_truncation: str | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def write(self, frame: Frame) -> None:
-        """Count one frame; those who write it call this after it."""
+        """Count one frame; subclasses call this after writing it."""
         self.frames += 1
         self.end_seconds = frame.time_seconds + (frame.duration_seconds or 1 / self.source.fps)
 
-    def cut_sound(self) -> None:
-        """Let the sound end with the image, because the source breaks off there."""
+    def cut_audio(self) -> None:
+        """End the audio with the images, because the source breaks off there."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -40,7 +42,7 @@ class Writer:
         return
 
     def info(self) -> VideoInfo:
-        """What was written, once it is whole."""
+        """Return what was written, after the file is complete."""
         return replace(
             self.source,
             path=self.path,
@@ -49,6 +51,6 @@ class Writer:
             duration_seconds=self.end_seconds,
             rotation_degrees=0,
             pixel_aspect=Fraction(1),
-            sound=None,
-            codec=self.codec,
+            audio_codec=None,
+            video_codec=self.codec,
         )

@@ -1,221 +1,205 @@
-"""Show what a model looks at while it looks: images of a camera, drawn on and served as they come."""
+"""The live view: frames of a camera or video are explained, drawn and served as they come."""
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from vitreous.clips.drawing import ClipDrawing
-from vitreous.clips.explain import Looking, check_model, place_in_frame
-from vitreous.clips.request import VideoRequest, request_from
-from vitreous.errors import unknown
-from vitreous.explanation.options import MethodOptions
+from vitreous.callbacks import Callback
+from vitreous.clips.draw_stage import DrawStage
+from vitreous.clips.explain_stage import ExplainStage, scale_query
+from vitreous.clips.request import VideoRequest
 from vitreous.model.classifier import ImageClassifier, Prediction
 from vitreous.pretrained.load import load
-from vitreous.render.frame_view import DrawStyle
 from vitreous.runtime import autocast, choose_precision
 from vitreous.video.camera import LiveFrame, LiveSource
-from vitreous.video.decode import ClipBrokeOff
+from vitreous.video.decode import TruncatedVideoError
 from vitreous.video.info import Frame
-from vitreous.video.options import VideoOptions
-from vitreous.web.latest_value import Latest
-from vitreous.web.page import live_page
-from vitreous.web.server import LiveImage, LiveServer, Program
-from vitreous.web.stats import LiveState, LiveSummary, Meter
+from vitreous.web.app import LiveFeed, LiveImage, create_app
+from vitreous.web.latest_value import LatestValue
+from vitreous.web.server import AppServer
+from vitreous.web.stats import LiveState, LiveSummary, RateMeter
 
-QUALITY = 85
-TELL_SECONDS = 0.5
-OF_FILES = {"timeline", "data_out", "batch_size", *(field.name for field in fields(VideoOptions))}
-"""What can be asked of a clip that is written, and not of a live view."""
-CAPTURE_ENDS_SECONDS = 0.5  # a camera that hangs is left behind then: its thread dies with the process
+JPEG_QUALITY = 85
+REPORT_SECONDS = 0.5
+CAPTURE_END_SECONDS = 0.5
+"""A camera that hangs for longer at the end is left behind; its thread dies with the process."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What became of a frame: the image to show, uint8 (height, width, 3), the model's answer, what the map is."""
+class LiveFrameResult:
+    """The result for one frame: the drawn image, uint8 (height, width, 3), the prediction, and what the map shows."""
 
     image_u8: np.ndarray
     prediction: Prediction
-    words: str
+    caption: str
 
 
-Sight = Callable[[LiveFrame], Seen]
-Start = Callable[[str], object]
-Tell = Callable[[LiveState], object]
+Renderer = Callable[[LiveFrame], LiveFrameResult]
 
 
 def live(
     model: str | Path | ImageClassifier,
     source: LiveSource,
-    method: str | Sequence[str] = "attention",
+    request: VideoRequest | None = None,
     *,
-    model_size: int | None = None,
-    model_fit: str | None = None,
-    server: LiveServer | None = None,
-    on_start: Start | None = None,
-    on_state: Tell | None = None,
-    stop: Event | None = None,
-    **settings: Any,
+    input_size: int | None = None,
+    resize_mode: str | None = None,
+    server: AppServer | None = None,
+    callback: Callback | None = None,
 ) -> LiveSummary:
-    """Serve what a model looks at in the images of a camera or clip, until these end, or Ctrl-C.
+    """Serve what a model looks at in the frames of a camera or video, until these end, or Ctrl-C.
 
-    The model always takes the newest image; those that came while it was busy are dropped. Neither it nor any viewer
-    ever waits for another viewer.
+    The model always takes the newest frame; frames that came while it was busy are dropped. Neither the model nor any
+    viewer ever waits for another viewer.
 
     Args:
         model: whatever `load` takes, or a loaded model.
-        source: a `Camera` or `Clip`; it is closed at the end.
-        method: a name in the table of methods. The default costs little and lies steadily on the things there.
-            Several are shown side by side.
-        model_size: the side in pixels that the model is given, as `size` in `load`.
-        model_fit: how images are brought to that size, as `fit` in `load`.
-        server: where it is served, by default 127.0.0.1:8765; it is closed at the end.
-        on_start: told the page's address, once it answers.
-        on_state: told the numbers, twice a second.
-        stop: ends it when set, for callers on another thread.
-        **settings: further ones by name, as in `explain_video`: layout, explained, query in pixels of the image,
-            track, smooth, layer and so on. What only a written file can have is none of them.
+        source: a `Camera` or `VideoFileSource`; it is closed at the end.
+        request: what is explained and how it is drawn; the query is in pixels of the source's frames. Which frames and
+            what is written have no meaning here.
+        input_size: side in pixels of the model's input, as in `load`.
+        resize_mode: how frames are brought to the model's input size, as in `load`.
+        server: the address, by default 127.0.0.1:8765; it is closed at the end.
+        callback: `on_note` receives the address once it answers, `on_progress` a `LiveState` twice a second.
 
     Raises:
-        InputError: no such model, method, setting, layer, head, class or place, a port in use, a camera that failed.
+        InputError: an unknown model, method, option, layer, head or class, a port in use, a camera that failed.
     """
     with ExitStack() as unused:
         unused.callback(source.close)
-        server = server or LiveServer()
+        server = server or AppServer()
         unused.callback(server.close)
-        request = live_request(method, settings)
-        classifier = load(model, size=model_size, fit=model_fit)
-        look = Drawn(classifier, request)
-        precision = choose_precision(request.float_precision, classifier.device)
-        page = live_page(classifier.origin or "a model", source.name, has_classes=bool(classifier.class_names))
+        request = request or VideoRequest()
+        classifier = load(model, input_size=input_size, resize_mode=resize_mode)
+        render = LiveRenderer(classifier, request)
+        precision = choose_precision(request.speed.float_precision, classifier.device)
+        name = (classifier.origin or "a model").rstrip("/").rsplit("/", 1)[-1]
         unused.pop_all()
-    with autocast(classifier.device, precision):  # over the whole view: weights are brought to it once
-        return LiveView(source, look, server, stop).run(page, on_start, on_state)
+    with autocast(classifier.device, precision):  # Over the whole view, so that weights are cast only once.
+        view = LiveView(source, render, server, name, has_classes=bool(classifier.class_names))
+        return view.run(callback)
 
 
-def live_request(method: str | Sequence[str], settings: dict[str, Any]) -> VideoRequest:
-    """The request that a user spells out by name.
+class LiveRenderer:
+    """Explains and draws frames as `explain_video` does; smoothing only knows the frames before.
 
-    Raises:
-        InputError: there is no such method or setting, or its value doesn't fit.
-    """
-    known = {one.name for kind in (VideoRequest, DrawStyle, MethodOptions) for one in fields(kind)}
-    known -= OF_FILES | {"methods", "settings", "look", "options"}
-    for name in settings:
-        if name not in known:
-            raise unknown("setting of a live view", name, sorted(known))
-    return request_from(method, settings)
-
-
-class Drawn:
-    """What is shown of each image: the frame that `vitreous video` would draw, smoothed over those shown before.
-
-    Those to come are not known: a scene's color scale settles in its first images, and a flash is only smoothed.
+    Later frames are unknown, so a scene's color scale settles in its first frames, and a flash is only damped.
     """
 
     def __init__(self, classifier: ImageClassifier, request: VideoRequest) -> None:
-        check_model(classifier, request)
-        self._classifier, self._request = classifier, request
-        self._drawing = ClipDrawing(request, None, lambda *_: None)
-        self._looking: Looking | None = None
-        self._began = 0.0
+        self._classifier, self._request, self._tasks = classifier, request, request.resolve(classifier)
+        self._drawing = DrawStage(request, None, lambda frame, found: None)
+        self._stage: ExplainStage | None = None
+        self._start_seconds = 0.0
 
-    def __call__(self, taken: LiveFrame) -> Seen:
-        """Look at an image and draw it.
+    def __call__(self, taken: LiveFrame) -> LiveFrameResult:
+        """Explain and draw one frame.
 
         Raises:
-            InputError: the place that was asked for is not on it.
+            InputError: the query is not on the image.
         """
-        if self._looking is None:
-            place = place_in_frame(self._request, taken.image_u8.shape[:2])
-            self._looking = Looking(self._classifier, self._request, place)
-            self._began = taken.taken_seconds
-        frame = Frame(taken.image_u8, Fraction(taken.taken_seconds - self._began))
-        seen = self._looking.look([frame])
-        words = seen[0].words or ", ".join(self._request.methods)
-        return Seen(self._drawing.draw([frame], seen)[0], seen[0].prediction, words)
+        if self._stage is None:
+            frame_hw = (taken.image_u8.shape[0], taken.image_u8.shape[1])
+            query = scale_query(self._request.query, frame_hw, frame_hw)
+            self._stage = ExplainStage(self._classifier, self._request, self._tasks, query)
+            self._start_seconds = taken.captured_seconds
+        frame = Frame(taken.image_u8, Fraction(taken.captured_seconds - self._start_seconds))
+        found = self._stage.explain([frame])
+        caption = found[0].caption or ", ".join(self._request.methods)
+        return LiveFrameResult(self._drawing.draw([frame], found)[0], found[0].prediction, caption)
 
 
 class LiveView:
-    """One thread takes images, this one looks at the newest, and the server's threads send what came of it."""
+    """One thread captures frames, the caller's renders the newest, and the server's thread sends the images."""
 
-    def __init__(self, source: LiveSource, look: Sight, server: LiveServer, stop: Event | None = None) -> None:
-        self.source, self.look, self.server = source, look, server
-        self.frames, self.images, self.meter = Latest[LiveFrame](), Latest[LiveImage](), Meter()
-        self.stop = stop or Event()
+    def __init__(
+        self,
+        source: LiveSource,
+        render: Renderer,
+        server: AppServer,
+        model: str = "a model",
+        *,
+        has_classes: bool = True,
+    ) -> None:
+        self.source, self.render, self.server = source, render, server
+        self.frames, self.meter, self.stop = LatestValue[LiveFrame](), RateMeter(), Event()
+        images = LatestValue[LiveImage]()
+        self.feed = LiveFeed(model, source.name, has_classes, images, self.state, self.meter.record_latency)
         self.capturing = Thread(target=self.capture, name="live camera", daemon=True)
 
-    def run(self, page: str = "", on_start: Start | None = None, on_state: Tell | None = None) -> LiveSummary:
+    def run(self, callback: Callback | None = None) -> LiveSummary:
         """Show until the source ends, `stop` is set or Ctrl-C; then close source and server, and leave no thread."""
-        broke_off, interrupted = None, False
+        callback, error, is_interrupted = callback or Callback(), None, False
         try:
-            self.server.start(Program(page, self.images, self.state, self.meter.latency))
+            self.server.start(create_app(self.feed, local_only=self.server.is_local))
             self.capturing.start()
-            if on_start:
-                on_start(self.server.url)
-            self.look_at_all(on_state)
-        except ClipBrokeOff as error:
-            broke_off = str(error)
+            callback.on_note(f"{self.source.name} at {self.server.url} (Ctrl-C ends)")
+            if not self.server.is_local:
+                callback.on_note("everyone who can reach this machine over the network can watch: there is no password")
+            self.render_frames(callback)
+        except TruncatedVideoError as broken:
+            error = str(broken)
         except KeyboardInterrupt:
-            interrupted = True
+            is_interrupted = True
         finally:
             self.close()
-        return self.meter.summary(self.frames.count, broke_off, interrupted=interrupted)
+        return self.meter.summary(self.frames.count, error, is_interrupted=is_interrupted)
 
     def capture(self) -> None:
-        """Take images until there are no more."""
+        """Take frames until there are no more."""
         try:
             with closing(self.source.frames(self.stop)) as frames:
                 for frame in frames:
                     self.frames.put(frame)
             self.frames.finish()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the images are looked at
+        except BaseException as error:  # noqa: BLE001 - it is raised where the frames are rendered
             self.frames.finish(error)
 
-    def look_at_all(self, on_state: Tell | None) -> None:
-        """Look at the newest image, again and again."""
-        number, told = 0, time.monotonic()
-        while not self.stop.is_set() and not self.frames.has_ended(number):
-            newest = self.frames.after(number, TELL_SECONDS)
+    def render_frames(self, callback: Callback) -> None:
+        """Render the newest frame, again and again."""
+        number, reported = 0, time.monotonic()
+        while not (self.stop.is_set() or callback.should_stop() or self.frames.has_ended(number)):
+            newest = self.frames.wait(number, REPORT_SECONDS)
             if newest is not None:
                 number, frame = newest
-                self.show(self.look(frame), frame.taken_seconds)
-            if on_state and time.monotonic() - told >= TELL_SECONDS:
-                told = time.monotonic()
-                on_state(self.state())
+                self.show(self.render(frame), frame.captured_seconds)
+            if time.monotonic() - reported >= REPORT_SECONDS:
+                reported = time.monotonic()
+                callback.on_progress(self.state())
 
-    def show(self, seen: Seen, taken_seconds: float) -> None:
-        """Give an image to whoever watches; where nobody does, it is timed now."""
-        image = LiveImage(as_jpeg(seen.image_u8), taken_seconds)
-        self.meter.image(seen.prediction, seen.words)
-        self.images.put(image)
-        if not self.server.viewers:
-            self.meter.latency(self.images.count, taken_seconds)
+    def show(self, result: LiveFrameResult, captured_seconds: float) -> None:
+        """Give an image to the viewers; where there are none, it is timed now."""
+        image = LiveImage(to_jpeg(result.image_u8), captured_seconds)
+        self.meter.count_image(result.prediction, result.caption)
+        self.feed.images.put(image)
+        if not self.feed.viewers:
+            self.meter.record_latency(self.feed.images.count, captured_seconds)
 
     def state(self) -> LiveState:
-        """The numbers at this moment."""
-        return self.meter.state(self.frames.count, self.server.viewers)
+        """Return the numbers at this moment."""
+        return self.meter.state(self.frames.count, self.feed.viewers)
 
     def close(self) -> None:
         """End every thread, then close source and server."""
         self.stop.set()
+        self.feed.images.finish()
         self.server.close()
         if self.capturing.ident is not None:
-            self.capturing.join(CAPTURE_ENDS_SECONDS)
+            self.capturing.join(CAPTURE_END_SECONDS)
         if not self.capturing.is_alive():
             self.source.close()
 
 
-def as_jpeg(image_u8: np.ndarray) -> bytes:
-    """An image, uint8 (height, width, 3), as the bytes of a JPEG file."""
+def to_jpeg(image_u8: np.ndarray) -> bytes:
+    """Encode an image, uint8 (height, width, 3), as JPEG."""
     stream = io.BytesIO()
-    Image.fromarray(image_u8).save(stream, "JPEG", quality=QUALITY)
+    Image.fromarray(image_u8).save(stream, "JPEG", quality=JPEG_QUALITY)
     return stream.getvalue()

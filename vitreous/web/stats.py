@@ -1,4 +1,4 @@
-"""How fast a live view is: what is counted while it runs, and what is said of it."""
+"""The speed of a live view: what is counted while it runs, and the numbers that come of it."""
 
 import time
 from collections import Counter, deque
@@ -6,123 +6,132 @@ from dataclasses import dataclass
 from statistics import median
 from threading import Lock
 
+from vitreous.callbacks import Progress
 from vitreous.model.classifier import Prediction
 
 RECENT_SECONDS = 2.0
-MOST_RECENT = 240
-TOLD_CLASSES = 3
+MAX_RECENT = 240
+TOP_CLASSES = 3
 
 
 @dataclass(frozen=True)
-class LiveState:
-    """A live view at this moment.
+class LiveState(Progress):
+    """A live view at this moment: `done` counts the images shown, `message` says what the map shows.
 
     Attributes:
-        ranking: the most probable classes and their probabilities; empty for a model without classes.
-        words: which method, layer and head the map shows.
-        latency_ms: milliseconds from a camera's frame to its image being sent, or ready where nobody watches:
+        scores: the most probable classes and their probabilities; empty for a model without classes.
+        latency_ms: milliseconds from the camera's frame to its image being sent, or drawn where there is no viewer:
             the median of the last two seconds; None if there was no image in them.
-        fps: images a second over the last two seconds.
-        seen: frames that came from the source.
-        shown: frames that became an image.
-        viewers: how many are watching.
+        fps: images per second over the last two seconds.
+        received: frames that came from the source.
+        viewers: browsers that show the stream.
     """
 
-    ranking: tuple[tuple[str, float], ...]
-    words: str
-    latency_ms: float | None
-    fps: float
-    seen: int
-    shown: int
-    viewers: int
+    scores: tuple[tuple[str, float], ...] = ()
+    latency_ms: float | None = None
+    fps: float = 0.0
+    received: int = 0
+    viewers: int = 0
 
     @property
     def dropped(self) -> int:
-        """Frames that were not shown, because a newer one was there when the model was free."""
-        return self.seen - self.shown
+        """Frames that were not shown because a newer one was there when the model was free."""
+        return self.received - self.done
 
 
 @dataclass(frozen=True)
 class LiveSummary:
-    """A live view that has ended: frames, median latency in milliseconds, images a second, and what ended it.
+    """A live view that has ended.
 
-    `broke_off` says where the clip could not be read further; `interrupted` is whether Ctrl-C ended it.
+    Attributes:
+        received: frames that came from the source.
+        shown: frames that became an image.
+        latency_ms: the median latency in milliseconds; None without an image.
+        fps: images per second.
+        error: where the video could not be read further; None if it could.
+        is_interrupted: whether Ctrl-C ended the view.
     """
 
-    seen: int
+    received: int
     shown: int
     latency_ms: float | None
     fps: float
-    broke_off: str | None = None
-    interrupted: bool = False
+    error: str | None = None
+    is_interrupted: bool = False
 
     @property
     def dropped(self) -> int:
-        """Frames that were not shown, because a newer one was there when the model was free."""
-        return self.seen - self.shown
+        """Frames that were not shown because a newer one was there when the model was free."""
+        return self.received - self.shown
+
+    def __str__(self) -> str:
+        latency = "" if self.latency_ms is None else f", median latency {self.latency_ms:.0f} ms"
+        return (
+            f"{self.received} frames received, {self.shown} shown, {self.dropped} dropped{latency}, "
+            f"{self.fps:.1f} images/s"
+        )
 
 
-class Meter:
-    """Counts images and times them, from several threads; its memory doesn't grow with them."""
+class RateMeter:
+    """Counts and times images from several threads; its memory does not grow with their number."""
 
     def __init__(self) -> None:
         self.shown = 0
         self._lock = Lock()
         self._first_seconds: float | None = None
         self._last_seconds = 0.0
-        self._done: deque[float] = deque(maxlen=MOST_RECENT)
-        self._latencies: deque[tuple[float, float]] = deque(maxlen=MOST_RECENT)
+        self._image_times: deque[float] = deque(maxlen=MAX_RECENT)
+        self._latencies: deque[tuple[float, float]] = deque(maxlen=MAX_RECENT)
         self._milliseconds: Counter[int] = Counter()
         self._timed = 0
-        self._ranking: tuple[tuple[str, float], ...] = ()
-        self._words = ""
+        self._scores: tuple[tuple[str, float], ...] = ()
+        self._caption = ""
 
-    def image(self, prediction: Prediction, words: str) -> None:
-        """Count an image that is ready, and remember what the model said."""
+    def count_image(self, prediction: Prediction, caption: str) -> None:
+        """Count an image that is drawn, and remember the model's prediction."""
         with self._lock:
             now = time.monotonic()
             self.shown += 1
             self._first_seconds = self._first_seconds or now
             self._last_seconds = now
-            self._done.append(now)
-            self._ranking, self._words = prediction.scores[:TOLD_CLASSES], words
+            self._image_times.append(now)
+            self._scores, self._caption = prediction.scores[:TOP_CLASSES], caption
 
-    def latency(self, number: int, taken_seconds: float) -> None:
-        """Time image `number`, whose frame was taken then, as sent now; only the first time counts."""
+    def record_latency(self, number: int, captured_seconds: float) -> None:
+        """Record that image `number`, whose frame was taken then, is sent now; only the first time counts."""
         with self._lock:
             if number > self._timed:
                 self._timed, now = number, time.monotonic()
-                self._latencies.append((now, now - taken_seconds))
-                self._milliseconds[round(1000 * (now - taken_seconds))] += 1
+                self._latencies.append((now, now - captured_seconds))
+                self._milliseconds[round(1000 * (now - captured_seconds))] += 1
 
-    def state(self, seen: int, viewers: int) -> LiveState:
-        """The numbers of the last two seconds."""
+    def state(self, received: int, viewers: int) -> LiveState:
+        """Return the numbers of the last two seconds."""
         with self._lock:
             since = time.monotonic() - RECENT_SECONDS
-            done = [moment for moment in self._done if moment >= since]
+            times = [moment for moment in self._image_times if moment >= since]
             recent = [seconds for moment, seconds in self._latencies if moment >= since]
             latency = round(1000 * median(recent), 1) if recent else None
-            rate = rate_of(len(done), done[-1] - done[0]) if done else 0.0
-            return LiveState(self._ranking, self._words, latency, rate, seen, self.shown, viewers)
+            fps = images_per_second(len(times), times[-1] - times[0]) if times else 0.0
+            return LiveState(self.shown, None, self._caption, self._scores, latency, fps, received, viewers)
 
-    def summary(self, seen: int, broke_off: str | None, *, interrupted: bool) -> LiveSummary:
-        """The numbers of the whole time."""
+    def summary(self, received: int, error: str | None, *, is_interrupted: bool) -> LiveSummary:
+        """Return the numbers of the whole time."""
         with self._lock:
             span = self._last_seconds - (self._first_seconds or self._last_seconds)
-            return LiveSummary(
-                seen, self.shown, middle(self._milliseconds), rate_of(self.shown, span), broke_off, interrupted
-            )
+            fps, latency = images_per_second(self.shown, span), lower_median(self._milliseconds)
+            return LiveSummary(received, self.shown, latency, fps, error, is_interrupted)
 
 
-def rate_of(count: int, span_seconds: float) -> float:
-    """Images a second, if `count` of them were ready within this span from the first to the last."""
+def images_per_second(count: int, span_seconds: float) -> float:
+    """Return the rate of `count` images of which the last came `span_seconds` after the first."""
     return round((count - 1) / span_seconds, 2) if count > 1 and span_seconds > 0 else 0.0
 
 
-def middle(counts: Counter[int]) -> float | None:
-    """The (lower) median of values that were counted; None if there are none.
+def lower_median(counts: Counter[int]) -> float | None:
+    """Return the (lower) median of counted values; None if there are none.
 
-    >>> middle(Counter({40: 3, 50: 1, 90: 1}))
+    >>> lower_median(Counter({40: 3, 50: 1, 90: 1}))
     40.0
     """
     before, half = 0, (counts.total() + 1) // 2

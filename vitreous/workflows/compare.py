@@ -1,105 +1,124 @@
-"""Say which of two runs is better, and how sure that is."""
+"""Compare two runs on the same images: which one is better, and whether the difference is significant."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from vitreous.diagnostics.evaluation_set import EvaluationSet, class_difference, open_evaluation_set
 from vitreous.diagnostics.predictions import predict_all
-from vitreous.diagnostics.test_set import TestSet, class_difference, open_test_set
 from vitreous.errors import InputError
-from vitreous.evaluation.comparison import Comparison, compare_predictions
-from vitreous.evaluation.comparison import summarize_comparison as sentence
+from vitreous.evaluation.comparison import Comparison, compare_predictions, summarize_comparison
 from vitreous.pretrained.load import load
-from vitreous.render.plots.comparison import DifferenceDot, History, comparison_figure
+from vitreous.render.plots.comparison import AccuracyHistory, ClassDifference, comparison_figure
 from vitreous.runs.run_folder import RunFolder, read_metrics
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ComparisonResult:
-    """Two models compared on the same images."""
+    """Two runs compared on the same images."""
 
     first: str
-    """The first run's name: the shortest end of its path that tells the two apart."""
+    """Name of the first run: the shortest end of its path that distinguishes the two."""
     second: str
     data: str
     split: str
     comparison: Comparison
-    unfinished: tuple[str, ...] = ()
-    """A line on each run whose training isn't done."""
+    unfinished: tuple[str, ...]
+    """A line on each run whose training isn't finished."""
+    folders: tuple[Path, Path]
+    """The run folders."""
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """The result in one sentence."""
-        return sentence(self.comparison, self.first, self.second)
+        return summarize_comparison(self.comparison, self.first, self.second)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as JSON values."""
+        values = asdict(self)
+        del values["folders"]
+        return {**values, "summary": self.summary}
+
+    def save(self, path: str | Path) -> None:
+        """Write a PNG: validation accuracy of both runs during training, and the difference of each class."""
+        histories = [
+            _history(name, folder) for name, folder in zip((self.first, self.second), self.folders, strict=True)
+        ]
+        classes = [
+            ClassDifference(one.name, one.value, *one.interval, one.is_significant) for one in self.comparison.recall
+        ]
+        comparison_figure(histories, classes, self.summary, path)
+
+    def __repr__(self) -> str:
+        return f"ComparisonResult({self.summary})"
 
 
-def compare_runs(
+def compare(
     first: str | Path, second: str | Path, data: str | None = None, *, split: str = "test", device: str = "auto"
 ) -> ComparisonResult:
-    """Compare two runs on the same images: both are asked anew, in float32.
+    """Compare two runs on the same images; both models predict them anew, in float32.
 
     Args:
-        first: a run folder; differences are the second's value minus this one's.
-        second: another run folder, with the same classes and data.
+        first: a run folder.
+        second: another run folder, with the same classes and data. Differences are its value minus the first one's.
         data: another source than the one that both were trained on.
         split: "test", or "validation" while settings are still being chosen.
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        InputError: the runs have other classes or data than each other, or are the same one.
+        InputError: the runs have different classes or different data, or are the same run.
     """
-    if Path(first).resolve() == Path(second).resolve():
+    folders = (Path(first), Path(second))
+    if folders[0].resolve() == folders[1].resolve():
         raise InputError(f"{first} and {second} are the same run: name two")
-    classifiers, names = [load(model, device) for model in (first, second)], names_of(Path(first), Path(second))
+    classifiers, names = [load(model, device) for model in folders], distinct_names(*folders)
     classes = [classifier.class_names for classifier in classifiers]
     if classes[0] != classes[1]:
-        words = class_difference(classes[0], classes[1], names)
-        raise InputError(f"the runs have different classes ({words}): they can't be compared")
-    exams = [open_test_set(classifier, data, split, device) for classifier in classifiers]
-    check_alike(exams[0], exams[1])
-    answers = [predict_all(exam.classifier, exam.images) for exam in exams]
+        difference = class_difference(classes[0], classes[1], names)
+        raise InputError(f"the runs have different classes ({difference}): they can't be compared")
+    sets = [open_evaluation_set(classifier, data, split, device) for classifier in classifiers]
+    check_same_images(sets[0], sets[1])
+    predictions = [predict_all(one.classifier, one.images) for one in sets]
     unfinished = tuple(
-        f"{name} is {exam.reached.words}"
-        for name, exam in zip(names, exams, strict=True)
-        if exam.reached and exam.reached.words
+        f"{name} is {one.status.message}"
+        for name, one in zip(names, sets, strict=True)
+        if one.status and one.status.message
     )
-    result = compare_predictions(answers[0], answers[1], classes[0])
-    return ComparisonResult(*names, exams[0].source, split, result, unfinished)
+    comparison = compare_predictions(predictions[0], predictions[1], classes[0])
+    return ComparisonResult(*names, sets[0].source, split, comparison, unfinished, folders)
 
 
-def check_alike(first: TestSet, second: TestSet) -> None:
-    """Refuse two examinations that aren't of the same images."""
+def check_same_images(first: EvaluationSet, second: EvaluationSet) -> None:
+    """Refuse to compare models on different images.
+
+    Raises:
+        InputError: the sources or the labels differ.
+    """
     if first.source != second.source:
         raise InputError(
             f"the runs were trained on different images, '{first.source}' and '{second.source}': "
             "name with --data what to compare them on"
         )
     if not first.images.labels.equal(second.images.labels):
-        counts = " and ".join(f"{len(exam.images):,}" for exam in (first, second))
+        counts = " and ".join(f"{len(one.images):,}" for one in (first, second))
         raise InputError(f"the runs hold out different {first.split} images ({counts}): compare them on the test split")
 
 
-def names_of(first: Path, second: Path) -> tuple[str, str]:
-    """The shortest ends of two different paths that tell them apart.
+def distinct_names(first: Path, second: Path) -> tuple[str, str]:
+    """Return the shortest ends of two different paths that distinguish them.
 
-    >>> names_of(Path("/runs/a/x"), Path("/runs/b/x"))
+    >>> distinct_names(Path("/runs/a/x"), Path("/runs/b/x"))
     ('a/x', 'b/x')
     """
     parts = first.resolve().parts, second.resolve().parts
     length = next(n for n in range(1, 1 + max(map(len, parts))) if parts[0][-n:] != parts[1][-n:])
-    one, other = ("/".join(some[-length:]) for some in parts)
+    one, other = ("/".join(path[-length:]) for path in parts)
     return one, other
 
 
-def draw_comparison(result: ComparisonResult, first: str | Path, second: str | Path, path: Path) -> None:
-    """Write a PNG: validation accuracy of both during training, and the difference of each class."""
-    histories = [_history(name, model) for name, model in ((result.first, first), (result.second, second))]
-    dots = [DifferenceDot(one.name, one.value, *one.interval, one.is_significant) for one in result.comparison.recall]
-    comparison_figure(histories, dots, result.words, path)
-
-
-def _history(name: str, model: str | Path) -> History:
-    lines = [line for line in read_metrics(RunFolder(Path(model))) if line["split"] == "validation"]
+def _history(name: str, folder: Path) -> AccuracyHistory:
+    lines = [line for line in read_metrics(RunFolder(folder)) if line["split"] == "validation"]
     table = np.array([(line["epoch"], line["top1"]) for line in lines], np.float64).reshape(-1, 2)
-    return History(name, *table.T)
+    return AccuracyHistory(name, *table.T)

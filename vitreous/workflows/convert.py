@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import InputError, unknown
-from vitreous.files import flush_to_disk, make_folder, reason, write_text
+from vitreous.files import flush_to_disk, make_folder, os_error_reason, write_text
 from vitreous.hub import LocalRepository
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
@@ -22,7 +22,7 @@ from vitreous.pretrained.formats.registry import FORMATS
 from vitreous.pretrained.formats.state_dict_format import StateDictFormat
 from vitreous.pretrained.import_weights import PROCESSORS, build_classifier, read_repository
 from vitreous.pretrained.load import Note, load, log
-from vitreous.pretrained.preprocessing_formats import expressible, kept, to_processor, to_timm
+from vitreous.pretrained.preprocessing_formats import save_exact, to_image_processor, to_representable, to_timm_cfg
 
 LARGEST_DIFFERENCE = 1e-5
 """By how much an answer of the written model may differ, against the largest number in the answer."""
@@ -119,12 +119,12 @@ def write_folder(
     classifier: ImageClassifier, layout: StateDictFormat, tensors: Mapping[str, Tensor], folder: Path, on_note: Note
 ) -> None:
     """Write weights, config.json and what the library reads of images."""
-    description, preprocessing = describe(classifier, layout), expressible(classifier.preprocessing, on_note)
-    description |= kept(classifier.preprocessing, in_timm=layout.name == "timm")
+    description, preprocessing = describe(classifier, layout), to_representable(classifier.preprocessing, on_note)
+    description |= save_exact(classifier.preprocessing, in_timm=layout.name == "timm")
     if layout.name == "timm":
-        description["pretrained_cfg"] |= to_timm(preprocessing)
+        description["pretrained_cfg"] |= to_timm_cfg(preprocessing)
     else:
-        write_text(folder / PROCESSORS[0], json.dumps(to_processor(preprocessing), indent=2) + "\n")
+        write_text(folder / PROCESSORS[0], json.dumps(to_image_processor(preprocessing), indent=2) + "\n")
     write_text(folder / CONFIG, json.dumps(description, indent=2) + "\n")
     write_tensors(tensors, folder / WEIGHTS, {"format": "pt"})
 
@@ -161,7 +161,7 @@ def folder_written_beside(folder: Path) -> Generator[Path]:
         temporary.replace(folder)
         flush_to_disk(folder.parent)
     except OSError as error:
-        raise InputError(f"can't write {folder}: {reason(error)}") from error
+        raise InputError(f"can't write {folder}: {os_error_reason(error)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -1,16 +1,26 @@
-"""Measure a model on images it has not learned from."""
+"""Evaluate a model on images that it was not trained on."""
 
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from vitreous.data.image_set import ImageSet
 from vitreous.data.sources import load_images
+from vitreous.diagnostics.evaluation_set import (
+    EvaluationSet,
+    TrainingStatus,
+    open_evaluation_set,
+    read_options_of,
+    status_to_json,
+)
 from vitreous.diagnostics.predictions import predict_all
-from vitreous.diagnostics.test_set import TestSet, TrainingStatus, open_test_set, reading_of, told, training_recipe
 from vitreous.errors import InputError
-from vitreous.evaluation.report import Evaluation, Predictions, evaluate_predictions, fit_temperature_scaling
+from vitreous.evaluation.report import (
+    ClassificationReport,
+    Predictions,
+    evaluate_predictions,
+    fit_temperature_scaling,
+)
 from vitreous.files import write_text
 from vitreous.model.classifier import ImageClassifier
 from vitreous.runs.run_folder import RunFolder
@@ -18,17 +28,20 @@ from vitreous.workflows.evaluate_figures import draw_evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluated(Evaluation):
-    """The scores of a model, and where it was measured."""
+class Evaluation(ClassificationReport):
+    """The metrics of a model, the data they were measured on, and the files that hold them."""
 
     data: str
     split: str
     files: tuple[Path, ...]
-    """What was written, evaluation.json first: none if these aren't a run's own test images."""
-    not_kept: str | None = None
-    """What couldn't be written, and why, in one line."""
-    reached: TrainingStatus | None = None
-    """Where the run was; None for a model that is no run folder, or where it isn't told."""
+    """The files written, evaluation.json first; none unless the images are the run's own test images."""
+    write_error: str | None = None
+    """Why a file could not be written, as one line."""
+    status: TrainingStatus | None = None
+    """How far the run was trained; None for a model that comes from no run."""
+
+    def __str__(self) -> str:
+        return f"{self.split} split of {self.data}: {super().__str__()}"
 
 
 def evaluate(
@@ -39,61 +52,63 @@ def evaluate(
     temperature: bool = False,
     skip_unreadable: bool = False,
     device: str = "auto",
-) -> Evaluated:
-    """Scores of a model on a split of its own data, or of other data with the same classes; in float32.
+) -> Evaluation:
+    """Evaluate a model on a split of its own data, or of other data with the same classes, in float32.
 
-    Each score has an interval at 95 % beside it. Scores of a run folder on its own test images, wherever they lie
-    now, are also written there: evaluation.json and, in figures/, confusion.png, reliability.png, selective.png and
-    mistakes.png. Where that can't be done, `not_kept` of the result says why.
+    Each metric comes with its 95 % confidence interval. For a run folder and its own test images, which may have been
+    moved, the metrics are also written to the run folder: evaluation.json and, in figures/, confusion.png,
+    reliability.png, selective.png and mistakes.png. If that fails, `write_error` of the result says why.
 
     Args:
         model: a run folder, a model.safetensors file, or a loaded model.
-        data: a source such as "cifar10"; by default the one that the run was trained on.
+        data: a source such as "cifar10"; by default the one that the model was trained on.
         split: "test", or "validation" while settings are still being chosen.
-        temperature: fit a temperature on the run's validation images and say what it does to the test images.
-        skip_unreadable: leave out images that can't be read, and list them; a run that did so does it anyhow.
+        temperature: also fit temperature scaling on the run's validation images and measure its effect.
+        skip_unreadable: skip images that can't be read and list them. A run that was trained so does it anyway.
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        InputError: no such model or data, classes that don't match, or nothing to fit a temperature on.
+        InputError: the model or data doesn't exist, the classes differ, or there is nothing to fit a temperature on.
     """
-    exam = open_test_set(model, data, split, device, skip_unreadable=skip_unreadable)
-    validation = _validation_answers(model, exam) if temperature else None
-    given = predict_all(exam.classifier, exam.images)
-    scores = evaluate_predictions(given, exam.classifier.class_names)
+    test = open_evaluation_set(model, data, split, device, skip_unreadable=skip_unreadable)
+    validation = _validation_predictions(test) if temperature else None
+    predictions = predict_all(test.classifier, test.images)
+    report = evaluate_predictions(predictions, test.classifier.class_names)
     if validation is not None:
-        scores = replace(scores, temperature=fit_temperature_scaling(validation, given))
-    result = Evaluated(**vars(scores), data=exam.source, split=exam.split, files=(), reached=exam.reached)
-    return result if exam.folder is None else _kept(result, given, exam.images, exam.folder)
+        report = replace(report, temperature=fit_temperature_scaling(validation, predictions))
+    result = Evaluation(**vars(report), data=test.source, split=test.split, files=(), status=test.status)
+    return result if test.results is None else _save(result, predictions, test.images, test.results)
 
 
-def _kept(result: Evaluated, given: Predictions, images: ImageSet, folder: RunFolder) -> Evaluated:
-    """The result with the files that were written of it, and what hindered it if it couldn't be."""
+def evaluation_to_json(result: Evaluation) -> dict[str, object]:
+    """Convert a result to plain dictionaries, without the files and, with five classes or fewer, without top-5."""
+    content = {"data": result.data, "split": result.split, **status_to_json(result.status), **asdict(result)}
+    omitted = {"files", "write_error", "status"} | ({"top5", "top5_interval"} if result.top5 is None else set())
+    return {key: value for key, value in content.items() if key not in omitted}
+
+
+def _save(result: Evaluation, predictions: Predictions, images: ImageSet, folder: RunFolder) -> Evaluation:
+    """Write the files and return the result with their paths, or with the error."""
     path, files = folder.path / "evaluation.json", ()
     try:
-        write_text(path, json.dumps(as_json(result), indent=2) + "\n")
+        write_text(path, json.dumps(evaluation_to_json(result), indent=2) + "\n")
         files = (path,)
-        return replace(result, files=(path, *draw_evaluation(result, given, images, folder.figures)))
+        return replace(result, files=(path, *draw_evaluation(result, predictions, images, folder.figures)))
     except InputError as error:
-        return replace(result, files=files, not_kept=str(error))
+        return replace(result, files=files, write_error=str(error))
 
 
-def as_json(result: Evaluated) -> dict[str, Any]:
-    """Scores as plain dictionaries, without the files; without top-5 where it says nothing."""
-    content = {"data": result.data, "split": result.split, **told(result.reached), **asdict(result)}
-    left_out = {"files", "not_kept", "reached"} | ({"top5", "top5_interval"} if result.top5 is None else set())
-    return {key: value for key, value in content.items() if key not in left_out}
-
-
-def _validation_answers(model: str | Path | ImageClassifier, exam: TestSet) -> Predictions:
-    """The answers for the images that a temperature may be fitted on: the run's own validation split."""
-    recipe = training_recipe(model)
-    if exam.split != "test":
-        raise InputError(f"a temperature is fitted on the validation images, so it can't be judged on {exam.split}: "
-                         "leave out --split")  # fmt: skip
-    if recipe is None:
-        raise InputError("a temperature is fitted on a run's own validation images, and this model is no run folder")
-    source = exam.source if exam.is_own else recipe["data"]
-    size_hw, reading = exam.classifier.preprocessing.input_size, reading_of(exam.classifier, recipe["data"])
-    images = load_images(source, "validation", size_hw, recipe["validation_fraction"], reading)
-    return predict_all(exam.classifier, images)
+def _validation_predictions(test: EvaluationSet) -> Predictions:
+    """Predict the run's own validation images, on which the temperature is fitted."""
+    if test.split != "test":
+        raise InputError(
+            f"the temperature is fitted on the validation split, so it can't be evaluated on {test.split}: "
+            "leave out --split"
+        )
+    if test.run is None:
+        raise InputError("temperature scaling needs the validation images of a run, and this model is no run folder")
+    source = test.source if test.is_own else test.run.data
+    options = read_options_of(test.classifier, test.run.data)
+    input_size = test.classifier.preprocessing.input_size
+    images = load_images(source, "validation", input_size, test.run.validation_fraction, options)
+    return predict_all(test.classifier, images)

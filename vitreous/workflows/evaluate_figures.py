@@ -1,4 +1,4 @@
-"""The figures of `evaluate`: confusion, reliability, selective prediction, and the most confident mistakes."""
+"""The figures of `evaluate`: confusion matrix, reliability diagram, risk-coverage curve and confident mistakes."""
 
 from pathlib import Path
 
@@ -7,67 +7,71 @@ from PIL import Image
 
 from vitreous.data.image_set import ImageSet
 from vitreous.evaluation.calibration import Calibration
-from vitreous.evaluation.report import Evaluation, Predictions
+from vitreous.evaluation.report import ClassificationReport, Predictions
 from vitreous.evaluation.selective import risk_coverage
 from vitreous.files import written_beside
-from vitreous.render.plots.curves import confusion_matrix
+from vitreous.render.plots.confusion import confusion_matrix
 from vitreous.render.plots.reliability import Reliability, reliability_diagram
-from vitreous.render.plots.selective import SelectiveCurve, selective_figure
-from vitreous.render.sheet import Tile, tile
+from vitreous.render.plots.selective import RiskCoverageCurve, risk_coverage_figure
+from vitreous.render.sheet import Tile, draw_tiles
 from vitreous.render.theme import WRONG
 
 FIGURES = ("confusion.png", "reliability.png", "selective.png", "mistakes.png")
-MISTAKES_SHOWN, MISTAKES_ACROSS = 24, 6
+MAX_MISTAKES, MISTAKE_COLUMNS = 24, 6
 
 
-def draw_evaluation(scores: Evaluation, given: Predictions, images: ImageSet, folder: Path) -> tuple[Path, ...]:
-    """Write `FIGURES` into a folder, mistakes.png only where there is one, and give the paths of those written."""
+def draw_evaluation(
+    report: ClassificationReport, predictions: Predictions, images: ImageSet, folder: Path
+) -> tuple[Path, ...]:
+    """Write `FIGURES` to a folder and return their paths; mistakes.png is removed if every prediction is correct."""
     paths = {name: folder / name for name in FIGURES}
-    confusion_matrix(np.array(scores.confusion), images.class_names, paths["confusion.png"])
-    diagrams = [reliability("as it answers", scores.calibration)]
-    if scores.temperature is not None:
-        title = f"with temperature {scores.temperature.temperature:.2f}"
-        diagrams.append(reliability(title, scores.temperature.calibration))
-    reliability_diagram(diagrams, scores.count, paths["reliability.png"])
-    areas = scores.selective
-    curve = SelectiveCurve(*risk_coverage(given.confidence, given.correct), areas.aurc, areas.aurc_optimal)
-    selective_figure(curve, paths["selective.png"])
-    image = mistakes_image(given, images)
-    if image is None:
+    confusion_matrix(np.array(report.confusion), images.class_names, paths["confusion.png"])
+    diagrams = [to_reliability("without scaling", report.calibration)]
+    if report.temperature is not None:
+        title = f"with temperature {report.temperature.temperature:.2f}"
+        diagrams.append(to_reliability(title, report.temperature.calibration))
+    reliability_diagram(diagrams, report.count, paths["reliability.png"])
+    selective = report.selective
+    coverage, risk = risk_coverage(predictions.confidence, predictions.correct)
+    risk_coverage_figure(
+        RiskCoverageCurve(coverage, risk, selective.aurc, selective.aurc_optimal), paths["selective.png"]
+    )
+    sheet = draw_mistakes(predictions, images)
+    if sheet is None:
         paths.pop("mistakes.png").unlink(missing_ok=True)
     else:
         with written_beside(paths["mistakes.png"]) as temporary:
-            image.save(temporary)
+            sheet.save(temporary)
     return tuple(paths.values())
 
 
-def reliability(title: str, calibration: Calibration) -> Reliability:
-    """A calibration as the diagram wants it."""
+def to_reliability(title: str, calibration: Calibration) -> Reliability:
+    """Convert a calibration to the input of the diagram."""
     rows = [(one.low, one.high, one.count, one.confidence, one.accuracy) for one in calibration.bins]
     return Reliability(title, np.array(rows), calibration.ece, calibration.ece_by_chance)
 
 
-def mistakes_image(given: Predictions, images: ImageSet) -> Image.Image | None:
-    """The wrong answers given with the most confidence, the surest first; None if all are right."""
-    wrong = np.flatnonzero(~given.correct)
+def draw_mistakes(predictions: Predictions, images: ImageSet) -> Image.Image | None:
+    """Draw the wrong predictions with the highest confidence, the most confident first; None if there are none."""
+    wrong = np.flatnonzero(~predictions.correct)
     if not wrong.size:
         return None
-    surest = wrong[np.argsort(-given.confidence[wrong], kind="stable")][:MISTAKES_SHOWN]
+    most_confident = wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:MAX_MISTAKES]
     names, tiles = images.class_names, []
-    for place in surest.tolist():
-        image = images.images_u8[place].expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
-        said = f"{names[given.predicted[place]]} {percent(given.confidence[place])}"
-        tiles.append(Tile(image, (said, f"truth: {names[images.labels[place]]}"), WRONG))
-    title = f"The surest of {wrong.size:,} mistakes among {len(images):,} images"
-    return tile(tiles, min(MISTAKES_ACROSS, len(tiles)), title=title)
+    for index in most_confident.tolist():
+        image = images.images_u8[index].expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
+        prediction = f"{names[predictions.predicted[index]]} {format_confidence(predictions.confidence[index])}"
+        tiles.append(Tile(image, (prediction, f"truth: {names[images.labels[index]]}"), WRONG))
+    title = f"The most confident of {wrong.size:,} mistakes among {len(images):,} images"
+    return draw_tiles(tiles, min(MISTAKE_COLUMNS, len(tiles)), title=title)
 
 
-def percent(share: float) -> str:
-    """A probability in per cent, never rounded to a certainty that it is not.
+def format_confidence(probability: float) -> str:
+    """Format a probability in per cent, but never round it up to 100 %.
 
-    >>> percent(0.874), percent(0.99996)
+    >>> format_confidence(0.874), format_confidence(0.99996)
     ('87 %', '>99.9 %')
     """
-    if share > 0.999:
+    if probability > 0.999:
         return ">99.9 %"
-    return f"{100 * share:.1f} %" if share > 0.99 else f"{100 * share:.0f} %"
+    return f"{100 * probability:.1f} %" if probability > 0.99 else f"{100 * probability:.0f} %"

@@ -1,4 +1,4 @@
-"""Write images of what a model looks at: one explained image each, all layers and heads, or many in a grid."""
+"""Write figures of explanations: one per image, a grid of several images, all layers and heads, or all methods."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,84 +8,88 @@ from typing import Literal
 
 import numpy as np
 
-from vitreous.diagnostics.doctor.checks_maps import SPOT_SHARE, share_of_spots
-from vitreous.diagnostics.test_set import training_recipe, training_source
+from vitreous.callbacks import Callback, Progress
+from vitreous.diagnostics.evaluation_set import first_test_images, training_run, training_source
 from vitreous.errors import InputError
-from vitreous.explanation.explain import Asked, explain_batch, find_target
-from vitreous.explanation.figures import draw_explanation_figure, draw_gallery, prediction_caption
+from vitreous.evaluation.artifacts import MAX_ARTIFACT_FRACTION, artifact_fraction
+from vitreous.explanation.explain import ExplainTask, all_heads, resolve_task, run_task
+from vitreous.explanation.figures import (
+    draw_gallery,
+    draw_layers_by_heads,
+    draw_methods,
+    prediction_caption,
+)
 from vitreous.explanation.options import MethodOptions
-from vitreous.explanation.regions import parse_region
-from vitreous.explanation.registry import find_method
+from vitreous.explanation.regions import PixelRegion, Region, parse_region
+from vitreous.explanation.registry import METHODS, find_method
 from vitreous.explanation.result import Explanation
+from vitreous.explanation.target_parsing import find_target
+from vitreous.explanation.targets import Target
 from vitreous.imaging.reading import open_image
 from vitreous.imaging.writing import save_image
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load, log
-from vitreous.workflows.explain import (
-    Progress,
-    draw_all_methods,
-    draw_layers_by_heads,
-    explain_test_images,
-    label_from_folder,
-)
+
+Layout = Literal["single", "sheet", "grid", "methods"]
 
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """What is to be shown, and how.
+    """What is explained, and how it is drawn.
 
     Raises:
-        InputError: what is wrong whatever the model: no such method, a setting that it has no use for, no region.
+        InputError: the request can't be met by any model: there is no such method, it doesn't use one of the options,
+            or a region is malformed.
     """
 
-    method: str = "rollout"
-    settings: MethodOptions = field(default_factory=MethodOptions)
-    target: str | None = None
-    query_yx: Asked | None = None
-    """A place in source pixels, down and across."""
+    method: str = "attention"
+    options: MethodOptions = field(default_factory=MethodOptions)
+    target: str | PixelRegion | None = None
+    """As for `explain`; the text of a region is parsed at once."""
+    query: Region | None = None
+    """A point (x, y) or a box (x0, y0, x1, y1) in pixels of the image."""
     truth: str | None = None
-    """What the images show; None: the name of an image's folder, where that is a class."""
-    layout: Literal["single", "sheet", "grid", "methods"] | None = None
-    """None: single for one image, grid for several."""
+    """The true label of the images; None for the name of an image's folder, if it is a class."""
+    layout: Layout | None = None
+    """single: a figure per image; sheet: every layer and head; grid: all images; methods: every method. None for single
+    with one image and grid with several."""
     data: str | None = None
-    """Source of test images, used where no files are named; None: the run's own."""
+    """Source of test images, used where no files are named; None for the run's own data."""
     count: int = 16
-    """Test images to show."""
+    """Number of test images."""
 
     def __post_init__(self) -> None:
-        query = (0, 0) if self.query_yx is not None else None
-        find_method(self.method, replace(self.settings, query=query))
-        if self.target is not None and self.target.startswith("region:"):
-            parse_region(self.target)
+        find_method(self.method, self.options if self.query is None else replace(self.options, query=(0, 0)))
+        if isinstance(self.target, str) and self.target.startswith("region:"):
+            object.__setattr__(self, "target", parse_region(self.target))
         if self.count < 1:
-            raise InputError(f"--count {self.count} shows nothing: give 1 or more")
+            raise InputError(f"--count is {self.count}: give 1 or more")
+
+    def changed(self) -> set[str]:
+        """The names of the fields that differ from their defaults."""
+        default = ExplainRequest()
+        return {name for name, value in vars(self).items() if value != getattr(default, name)}
+
+
+class LogCallback(Callback):
+    """Writes notes and progress to the log, which goes to standard error by default."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Log what runs now."""
+        if progress.total is not None and progress.done < progress.total:
+            log(progress.message)
+
+    def on_note(self, text: str) -> None:
+        """Log the note."""
+        log(text)
 
 
 @dataclass(frozen=True)
-class WrittenImage:
-    """A file that was written, and what it says in a few words."""
+class WrittenFigure:
+    """A file that was written, and a short summary of what it shows."""
 
     path: Path
-    words: str
-
-
-def log_method(done: int, total: int, words: str) -> None:
-    """Write to the log which method begins."""
-    if done < total:
-        log(words)
-
-
-def warn_on_artifacts(explanations: Sequence[Explanation]) -> None:
-    """Say so in one line to the log where single patches outshine the rest of a rollout: the doctor's measure."""
-    rolled = [one.patch_map for one in explanations if one.method == "rollout"]
-    shares = [share for share in map(share_of_spots, rolled) if share > SPOT_SHARE]
-    if not shares:
-        return
-    where = "this rollout" if len(rolled) == 1 else f"the rollouts of {len(shares)} of {len(rolled)} images"
-    log(
-        f"in {where} single patches that stand alone hold {np.mean(shares):.0%} of the map and outshine the rest: "
-        "--method attention or legrad shows more, and vitreous doctor looks for the cause"
-    )
+    summary: str
 
 
 def write_explanations(
@@ -93,119 +97,158 @@ def write_explanations(
     paths: Sequence[Path],
     request: ExplainRequest,
     output: Path | None,
-    *,
-    on_progress: Progress = log_method,
-) -> list[WrittenImage]:
-    """Explain image files, or test images where none are named, and write what the request asks for.
+    callback: Callback | None = None,
+) -> list[WrittenFigure]:
+    """Explain image files, or test images where none are named, and write the figures.
 
-    Several images become one grid, unless `output` is a folder (a name without an ending). What is to be known of
-    the maps beside them is written to the log, as `load` does.
+    Several images become one grid, unless `output` is a folder (a name without a suffix).
 
     Args:
         model: whatever `load` takes, or a loaded model.
-        images: their files.
-        request: what is to be shown.
-        output: the file or folder to write.
-        on_progress: told methods done, methods in all, and which one begins, where all are shown; by default a line
-            each is written to the log.
+        paths: the image files.
+        request: what is explained, and how it is drawn.
+        output: the file or folder to write; by default a name in the current folder.
+        callback: receives progress, and notes about the maps; both go to the log by default.
 
     Raises:
         InputError: something can't be read, found or written; nothing is written then.
     """
-    classifier = load(model)
+    classifier, callback = load(model), callback or LogCallback()
     check_request(classifier, paths, request)
+    task = resolve_task(classifier, request.method, request.options, request.target, request.query)
     if not paths:
-        return [_grid(*_test_images(model, classifier, request), request, output)]
+        images, truths = first_test_images(classifier, request.data or training_source(model), request.count)
+        return [_write_grid(_explain(classifier, images, task, callback), truths, request, output)]
     images = [open_image(path) for path in paths]
     if request.layout == "methods":
-        return [_methods(classifier, images, request, output, on_progress)]
+        return [_write_methods(classifier, images, task, output, callback)]
+    truths = [request.truth or label_from_folder(path, classifier.class_names) for path in paths]
     one_file = output is None or bool(output.suffix)
     if request.layout == "grid" or (request.layout is None and len(paths) > 1 and one_file):
-        return [_grid(*_explain(classifier, paths, images, request), request, output)]
-    kind = "layers" if request.layout == "sheet" else request.method
-    targets = _targets(paths, kind, output)
+        return [_write_grid(_explain(classifier, images, task, callback), truths, request, output)]
     if request.layout == "sheet":
-        return [_sheet(classifier, image, target) for image, target in zip(images, targets, strict=True)]
-    explanations, truths = _explain(classifier, paths, images, request)
-    return [_single(*one) for one in zip(explanations, truths, targets, strict=True)]
+        outputs = output_paths(paths, "layers", output)
+        return [_write_heads(classifier, image, path) for image, path in zip(images, outputs, strict=True)]
+    outputs = output_paths(paths, request.method, output)
+    explanations = _explain(classifier, images, task, callback)
+    return [_write_single(*one) for one in zip(explanations, truths, outputs, strict=True)]
 
 
-def check_request(classifier: ImageClassifier, images: Sequence[Path], request: ExplainRequest) -> None:
-    """Refuse what can't be shown, and settings that what is asked for has no use for.
+def check_request(classifier: ImageClassifier, paths: Sequence[Path], request: ExplainRequest) -> None:
+    """Refuse a request that doesn't fit the model, and options that the layout doesn't use.
 
     Raises:
-        InputError: says which.
+        InputError: the message says what doesn't fit.
     """
-    find_target(classifier, request.target)
     if request.truth is not None:
         classifier.class_index(request.truth)
-    if request.layout == "sheet" and request != ExplainRequest(layout="sheet"):
+    if request.layout == "sheet" and request.changed() != {"layout"}:
         raise InputError("--layout sheet shows the attention of every layer and head: leave out all but the image")
-    if request.layout == "methods" and request != ExplainRequest(layout="methods", target=request.target):
-        raise InputError("--layout methods shows every method as it is by default: leave out all but target and image")
-    if not images and request.layout in ("single", "sheet", "methods"):
+    if request.layout == "methods" and not request.changed() <= {"layout", "target"}:
+        raise InputError("--layout methods shows every method with its defaults: leave out all but target and image")
+    if not paths and request.layout in ("single", "sheet", "methods"):
         raise InputError(f"--layout {request.layout} needs an image: name one after the model")
-    if not images and (request.truth or request.target or request.query_yx):
-        raise InputError("--truth, --target and --query are about images of your own: name them after the model")
-    if not images and not classifier.class_names:
-        raise InputError("this model has no classes, so no test images go with it: give images after the model")
-
-
-def _test_images(
-    model: str | Path | ImageClassifier, classifier: ImageClassifier, request: ExplainRequest
-) -> tuple[list[Explanation], list[str]]:
-    if request.data is None and training_recipe(model) is None:
+    if not paths and (request.truth or request.target or request.query):
+        raise InputError("--truth, --target and --query are for images of your own: name them after the model")
+    if not paths and not classifier.class_names:
+        raise InputError("this model has no classes, so it has no test images: give images after the model")
+    if not paths and request.data is None and training_run(classifier) is None:
         raise InputError(
-            "this model doesn't say what it was trained on: give images after the model, or test images with --data"
+            "the training data of this model is unknown: give images after the model, or test images with --data"
         )
-    source = request.data or training_source(model)
-    explanations, truths = explain_test_images(classifier, request.count, request.method, request.settings, source)
-    warn_on_artifacts(explanations)
-    return explanations, truths
+
+
+def explain_all_methods(
+    classifier: ImageClassifier,
+    images: Sequence[np.ndarray],
+    target: str | Target | PixelRegion | None,
+    callback: Callback,
+) -> tuple[dict[str, list[Explanation]], dict[str, str]]:
+    """Explain images with every method.
+
+    Returns:
+        For each method by name the explanations of all images; and the reason of each method that can't explain this
+        model or target.
+
+    Raises:
+        InputError: no method can, or there is no such target.
+    """
+    columns, refused, found = {}, {}, None if target is None else find_target(classifier, target)
+    for i, name in enumerate(METHODS):
+        if callback.should_stop():
+            break
+        callback.on_progress(Progress(i, len(METHODS), f"{name}, method {i + 1} of {len(METHODS)}"))
+        try:
+            columns[name] = run_task(classifier, images, resolve_task(classifier, name, target=found))
+        except InputError as error:
+            refused[name] = str(error)
+    callback.on_progress(Progress(len(METHODS), len(METHODS), "all methods"))
+    if not columns:
+        raise InputError("no method applies: " + "; ".join(dict.fromkeys(refused.values())))
+    return columns, refused
+
+
+def warn_on_artifacts(explanations: Sequence[Explanation], callback: Callback) -> None:
+    """Report in one line if artifact patches dominate the rollout of an image, measured as the doctor does."""
+    rollouts = [one.patch_map for one in explanations if one.method == "rollout"]
+    fractions = [fraction for fraction in map(artifact_fraction, rollouts) if fraction > MAX_ARTIFACT_FRACTION]
+    if not fractions:
+        return
+    where = "this rollout" if len(rollouts) == 1 else f"the rollouts of {len(fractions)} of {len(rollouts)} images"
+    callback.on_note(
+        f"in {where} artifact patches that stand alone hold {np.mean(fractions):.0%} of the map and hide the rest: "
+        "--method attention or legrad shows more, and vitreous doctor looks for the cause"
+    )
+
+
+def label_from_folder(path: Path, class_names: Sequence[str]) -> str | None:
+    """Return the class that an image's folder is named after, if it is one of the model's."""
+    return path.resolve().parent.name if path.resolve().parent.name in class_names else None
 
 
 def _explain(
-    classifier: ImageClassifier, paths: Sequence[Path], images: Sequence[np.ndarray], request: ExplainRequest
-) -> tuple[list[Explanation], list[str | None]]:
-    explanations = explain_batch(classifier, images, request.method, request.settings, request.target, request.query_yx)
-    warn_on_artifacts(explanations)
-    truths = [request.truth or label_from_folder(path, classifier.class_names) for path in paths]
-    return explanations, truths
+    classifier: ImageClassifier, images: Sequence[np.ndarray], task: ExplainTask, callback: Callback
+) -> list[Explanation]:
+    explanations = run_task(classifier, images, task, callback)
+    warn_on_artifacts(explanations, callback)
+    return explanations
 
 
-def _grid(
+def _write_grid(
     explanations: Sequence[Explanation], truths: Sequence[str | None], request: ExplainRequest, output: Path | None
-) -> WrittenImage:
+) -> WrittenFigure:
     path = output or Path(f"explanations-{request.method}.png")
+    truths = truths[: len(explanations)]
     save_image(draw_gallery(explanations, truths), path)
     known = [(one.prediction.label, truth) for one, truth in zip(explanations, truths, strict=True) if truth]
-    right = sum(name == truth for name, truth in known)
-    words = f"{len(explanations)} images" + (f", {right} of {len(known)} told right" if known else "")
-    return WrittenImage(path, words)
+    correct = sum(label == truth for label, truth in known)
+    summary = f"{len(explanations)} images" + (f", {correct} of {len(known)} correct" if known else "")
+    return WrittenFigure(path, summary)
 
 
-def _sheet(classifier: ImageClassifier, image_u8: np.ndarray, path: Path) -> WrittenImage:
-    save_image(draw_layers_by_heads(classifier, image_u8), path)
-    return WrittenImage(path, "every layer and head")
+def _write_heads(classifier: ImageClassifier, image_u8: np.ndarray, path: Path) -> WrittenFigure:
+    save_image(draw_layers_by_heads(image_u8, all_heads(classifier, image_u8)), path)
+    return WrittenFigure(path, "every layer and head")
 
 
-def _methods(
+def _write_methods(
     classifier: ImageClassifier,
     images: Sequence[np.ndarray],
-    request: ExplainRequest,
+    task: ExplainTask,
     output: Path | None,
-    on_progress: Progress,
-) -> WrittenImage:
+    callback: Callback,
+) -> WrittenFigure:
     path = output or Path("explanations-methods.png")
-    image, refused = draw_all_methods(classifier, images, request.target, on_progress=on_progress)
-    save_image(image, path)
-    return WrittenImage(path, f"every method{without(refused)}")
+    target = task.target if task.target_given else None
+    columns, refused = explain_all_methods(classifier, images, target, callback)
+    save_image(draw_methods(images, columns, target_given=task.target_given), path)
+    return WrittenFigure(path, f"every method{describe_refused(refused)}")
 
 
-def without(refused: Mapping[str, str]) -> str:
-    """Which methods are not shown, those with one reason together, and what each complained of, less its advice.
+def describe_refused(refused: Mapping[str, str]) -> str:
+    """List the methods that are missing, grouped by reason, without the advice at the end of the reasons.
 
-    >>> without({"legrad": "no norm: try rollout", "rise": "no norm: try rollout", "grad-cam": "no tokens"})
+    >>> describe_refused({"legrad": "no norm: try rollout", "rise": "no norm: try rollout", "grad-cam": "no tokens"})
     '; without legrad, rise: no norm; without grad-cam: no tokens'
     """
     names: dict[str, list[str]] = {}
@@ -214,24 +257,28 @@ def without(refused: Mapping[str, str]) -> str:
     return "".join(f"; without {', '.join(each)}: {reason}" for reason, each in names.items())
 
 
-def _single(explanation: Explanation, truth: str | None, path: Path) -> WrittenImage:
-    save_image(draw_explanation_figure(explanation, truth), path)
-    return WrittenImage(path, prediction_caption(explanation.prediction) or explanation.caption())
+def _write_single(explanation: Explanation, truth: str | None, path: Path) -> WrittenFigure:
+    explanation.save(path, truth)
+    return WrittenFigure(path, prediction_caption(explanation.prediction) or explanation.caption())
 
 
-def _targets(images: Sequence[Path], kind: str, output: Path | None) -> list[Path]:
-    """Where each image's explanation goes: the file or folder asked for, or the folder the user stands in."""
+def output_paths(images: Sequence[Path], kind: str, output: Path | None) -> list[Path]:
+    """Return the file for each image's figure: `output`, or a name in that folder or in the current one.
+
+    Raises:
+        InputError: several images would be written to one file, or an image would be overwritten.
+    """
     if output is not None and output.suffix:
         if len(images) > 1:
             raise InputError(f"{len(images)} images don't fit into {output}: name a folder, or use --layout grid")
-        targets = [output]
+        paths = [output]
     else:
-        targets = [(output or Path()) / f"{image.stem}-{kind}.png" for image in images]
-    twice = next((target for target in targets if targets.count(target) > 1), None)
+        paths = [(output or Path()) / f"{image.stem}-{kind}.png" for image in images]
+    twice = next((path for path in paths if paths.count(path) > 1), None)
     if twice is not None:
         raise InputError(f"two of the images would both be written to {twice}: rename one, or use --layout grid")
     inputs = {image.resolve() for image in images}
-    over = next((target for target in targets if target.resolve() in inputs), None)
+    over = next((path for path in paths if path.resolve() in inputs), None)
     if over is not None:
         raise InputError(f"{over} is one of the images themselves: choose another --output")
-    return targets
+    return paths

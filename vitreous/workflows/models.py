@@ -10,7 +10,7 @@ from vitreous.errors import unknown
 from vitreous.model.config import SIZES, ViTConfig
 from vitreous.model.flops import count_macs, count_parameters
 from vitreous.model.vit import ViT
-from vitreous.runtime import autocast, choose_precision, describe_device, find_device
+from vitreous.runtime import autocast, choose_precision, describe_device, select_device
 
 MEASURED_SECONDS, FEWEST_PASSES = 0.4, 3
 BATCH_GIGA, LARGEST_BATCH = 10.0, 128
@@ -59,7 +59,7 @@ def model_sizes(
     for name in names:
         if name not in SIZES:
             raise unknown("size", name, SIZES)
-    place = find_device(device)
+    place = select_device(device)
     chosen, listed = choose_precision(precision, place), []
     for done, name in enumerate(names or SIZES):
         config, cost = SIZES[name], count_macs(SIZES[name])

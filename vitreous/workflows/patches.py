@@ -1,49 +1,64 @@
-"""Show how an image is cut into patches."""
+"""Draw how an image is cut into patches."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from vitreous.errors import InputError
 from vitreous.imaging.reading import as_image_u8
-from vitreous.model.classifier import ImageClassifier, ImageInput
 from vitreous.model.config import grid_for
-from vitreous.pretrained.load import load
-from vitreous.render.sheet import draw_patches
+from vitreous.render.sheet import patches_sheet
+
+if TYPE_CHECKING:
+    from vitreous.model.classifier import ImageClassifier, ImageInput
 
 
-def patches_image(
-    image: ImageInput,
-    model: str | Path | ImageClassifier | None = None,
+def patches(
+    image: "ImageInput",
+    model: "str | Path | ImageClassifier | None" = None,
     *,
     patch_size: int = 16,
-    size_hw: tuple[int, int] = (224, 224),
+    input_size: tuple[int, int] = (224, 224),
 ) -> Image.Image:
-    """A drawing of the image and of its patches: as a model cuts it, or by patch and image size in pixels.
+    """Draw an image and its patches side by side.
+
+    Args:
+        image: a path, a Pillow image or a uint8 array (height, width, 3).
+        model: whatever `load` takes, or a loaded model: the patches are those of the model. Then the other arguments
+            are ignored.
+        patch_size: side of a patch in pixels of the input.
+        input_size: (height, width) in pixels to which the image is resized first.
 
     Raises:
-        InputError: an image or model that can't be read, or a patch that doesn't divide the size.
+        InputError: the image or the model can't be read, or the patch size doesn't divide the input size.
+
+    >>> import numpy as np
+    >>> patches(np.zeros((48, 64, 3), np.uint8), patch_size=16, input_size=(48, 64)).mode
+    'RGB'
     """
     pixels = as_image_u8(image)
     if model is None:
         if patch_size < 1:
-            raise InputError(f"patch size {patch_size} is none: give pixels, 1 or more")
-        rows, columns = grid_for(size_hw, patch_size)
-        seen = pixels
+            raise InputError(f"the patch size is {patch_size}: give 1 pixel or more")
+        rows, columns = grid_for(input_size, patch_size)
+        visible = pixels
     else:
+        from vitreous.pretrained.load import load  # a drawing without a model needn't import all that can load one
+
         classifier = load(model)
         inputs, geometry = classifier.preprocess(pixels)
         rows, columns = grid_for((inputs.shape[1], inputs.shape[2]), classifier.preprocessing.patch_size)
         top, left, bottom, right = (round(side) for side in geometry.visible_box)
-        seen = pixels[top:bottom, left:right]
+        visible = pixels[top:bottom, left:right]
         rows = round(rows * (bottom - top) / (geometry.box[2] - geometry.box[0]))
         columns = round(columns * (right - left) / (geometry.box[3] - geometry.box[1]))
-    cell = (seen.shape[0] / rows, seen.shape[1] / columns)
-    return draw_patches(seen, cell, (rows, columns))
+    cell = (visible.shape[0] / rows, visible.shape[1] / columns)
+    return patches_sheet(visible, cell, (rows, columns))
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Height and width from a text such as "224x320".
+    """Parse "224x320" as height and width.
 
     >>> parse_size("224x320")
     (224, 320)

@@ -1,365 +1,324 @@
-"""Train a model by a recipe, in a run folder, from the start or from where it stopped."""
+"""Train a model by a recipe, in a run folder, from the start or from the last checkpoint.
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, replace
+A run goes through these steps: find the recipe, read the data, build the model, restore the checkpoint, train, report.
+"""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from vitreous.data.available_memory import budget_bytes
-from vitreous.data.image_set import ImageSet
+from vitreous.callbacks import Callback
 from vitreous.data.loader import Normalize, TrainingBatches
-from vitreous.data.read_options import ReadOptions
-from vitreous.data.sources import absolute_source, load_train_validation
+from vitreous.data.sources import absolute_source
 from vitreous.data.statistics import channel_statistics
 from vitreous.errors import InputError
-from vitreous.files import read_json
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
-from vitreous.model.serialization import CONFIG, save_config
+from vitreous.model.serialization import save_config
 from vitreous.model.vit import PatchEmbed, ViT
+from vitreous.pretrained.load import load
 from vitreous.recipes import find_recipe
-from vitreous.records import override
-from vitreous.render.plots.curves import curves
+from vitreous.records import Setting
 from vitreous.runs.metrics_log import MetricsLog, summary_writer
 from vitreous.runs.run_folder import (
     RunFolder,
-    check_free,
-    forget_metrics_after,
+    check_unused,
+    create_run,
+    drop_metrics_after,
     open_run,
     read_metrics,
-    start_run,
-    write_header,
+    write_metadata,
 )
-from vitreous.runtime import choose_precision, describe_device, find_device, seed_for
+from vitreous.runtime import choose_precision, seed_for, select_device
 from vitreous.training import loop
 from vitreous.training.accumulation import check_micro_batches
 from vitreous.training.checkpoint import TrainingState, initial_state, restore
-from vitreous.training.distributed import DistributedContext, init_distributed
-from vitreous.training.loop import TrainingRun, TrainProgress
+from vitreous.training.context import StopOnly, TrainContext
+from vitreous.training.distributed import init_distributed
 from vitreous.training.provenance import (
     ResumePlan,
     check_data_folder,
     created_by_launch,
     data_changed,
-    describe_data,
     resumed_recipe,
     run_metadata,
     with_moved_data,
 )
-from vitreous.training.recipe import Recipe
-from vitreous.training.reference_comparison import band, comparison_callback, find_reference
-from vitreous.training.reference_curve import ReferenceCurve
+from vitreous.training.recipe import Recipe, with_settings
+from vitreous.training.reference_comparison import find_reference
+from vitreous.training.training_data import TrainingData, check_changed_data, check_classes, load_training_data
 from vitreous.training.whitening import whitening_weights
 
-LEARNED_BEFORE = (
-    "where validation images are held out of the training images, others are now: some may have been learned, and "
-    "the validation accuracy flatters from here on"
+LEAK_WARNING = (
+    "if the validation images are held out of the training images, they are others now: the model may have been "
+    "trained on some of them, and validation accuracy may be optimistic from here on"
 )
-
 FEW_STEPS = 50
-"""Of shorter runs the user is told, who may have a small folder and a recipe meant for a large one."""
+"""A run with fewer steps gets a note: perhaps the folder is small and the recipe is for a large one."""
 
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """Where a run stands when `train` returns."""
+@dataclass(frozen=True, repr=False)
+class TrainResult:
+    """The state of a run when `train` returns."""
 
     path: Path
+    """The run folder."""
     finished: bool
-    """False if it was stopped; everything is saved then, and `resume=True` goes on."""
+    """False if the callback stopped the run; everything is saved, and `resume=True` continues it."""
     step: int
     steps: int
-    validation_top1: float | None
+    validation_accuracy: float | None
     """Between 0 and 1; None without validation images."""
+    device: str = field(default="auto", compare=False)
 
+    @cached_property
+    def model(self) -> ImageClassifier:
+        """The trained model, loaded from the run folder when it is first used."""
+        return load(self.path, self.device)
 
-@dataclass(frozen=True)
-class Listener:
-    """Whom a training run tells what it does; by default nobody."""
-
-    note: Callable[[str], None] = lambda text: None
-    progress: Callable[[TrainProgress], None] = lambda progress: None
-    stoppable: Callable[[], AbstractContextManager[Callable[[], bool]]] = lambda: nullcontext(lambda: False)
-    """Entered while steps are taken; what it gives is asked between them: True has the run saved and stopped."""
-
-
-@dataclass(frozen=True)
-class Session:
-    """Where and with whom a run is worked on this time."""
-
-    path: Path
-    device: torch.device
-    processes: DistributedContext
-    listener: Listener
-    """Nobody, but for the first process."""
-
-    @property
-    def place(self) -> str:
-        """What the run's bits depend on besides its seed."""
-        count = self.processes.world_size
-        return describe_device(self.device) + (f", {count} processes" if count > 1 else "")
+    def __repr__(self) -> str:
+        state = "finished" if self.finished else f"stopped after step {self.step:,} of {self.steps:,}"
+        accuracy = self.validation_accuracy
+        scores = "" if accuracy is None else f", validation accuracy {accuracy:.2%}"
+        return f"TrainResult({self.path}: {state}{scores})"
 
 
 def train(
     recipe: str | Recipe,
-    out: str | Path | None = None,
+    output: str | Path | None = None,
     *,
     data: str | None = None,
-    settings: Mapping[str, str] | None = None,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Setting] | None = None,
     resume: bool = False,
     accept_changed_data: bool = False,
     device: str = "auto",
-    listener: Listener | None = None,
-) -> TrainingResult:
-    """Train a model; the run folder then holds weights, recipe, metrics, curves and a checkpoint.
+    callback: Callback | None = None,
+) -> TrainResult:
+    """Train a model; the run folder then holds its weights, recipe, metrics, curves and a checkpoint.
 
-    Under torchrun all processes call this and train one model together; the first one writes and tells.
+    Under torchrun all processes call this and train one model together; rank 0 writes and reports.
 
     Args:
         recipe: a recipe's name, or a whole `Recipe`.
-        out: the run folder; "runs/" and the recipe's name by default.
-        data: another source than the recipe's: cifar10, mnist, shapes, folder:DIR, parquet:DIR, hf:OWNER/NAME; with
+        output: the run folder; by default "runs/" and the recipe's name.
+        data: another source than the recipe's: cifar10, mnist, shapes, folder:DIR, parquet:DIR, hf:OWNER/NAME. With
             `resume`, where the same images are now.
-        settings: changes to the recipe: {"epochs": "20", "optimizer.learning_rate": "1e-3"}.
-        resume: go on with the run in `out`; its own recipe counts, to the same bits as if it had never stopped. Only
-            accumulate, checkpoint_activations, shard_weights, checkpoint_seconds and tensorboard may then be changed.
-        accept_changed_data: resume although the images are others than at the start.
+        epochs: another number of epochs than the recipe's. batch_size: another number of images in a batch, over all
+        processes. learning_rate: another peak learning rate: `optimizer.learning_rate`. seed: another seed. settings:
+        changes to any settings of the recipe: {"optimizer.weight_decay": 0.1, "model.depth": 6}. resume: continue the
+        run in `output` with its own recipe; the result is bit-identical to an uninterrupted run. Only
+            grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds and tensorboard may then be changed.
+        accept_changed_data: resume although the images are not the same as at the start.
         device: "auto", "cpu" or "cuda".
-        listener: whom to tell.
+        callback: receives notes and `TrainProgress`, and may stop the run.
 
     Raises:
         InputError: an unknown recipe or setting, data that can't be read, a folder that can't be used.
     """
-    listener = listener or Listener()
-    found = find_device(device)
-    with init_distributed(found) as processes:
-        chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
-        path = Path(out) if out is not None else Path("runs") / chosen.name
-        session = Session(
-            path, found, processes, listener if processes.is_rank0 else Listener(stoppable=listener.stoppable)
-        )
-        begun = processes.broadcast_from_rank0(lambda: created_by_launch(processes.launch_id, RunFolder(path)))
-        if begun and not resume:  # by this very command, which torchrun repeats with the same --set
-            settings = None
-        if begun or resume:
-            return _resume(session, chosen, data, settings, accept_changed_data=accept_changed_data)
-        return _start(session, _changed(replace(chosen, data=data) if data else chosen, settings or {}))
+    callback = callback or Callback()
+    common = {
+        "epochs": epochs, "batch_size": batch_size, "optimizer.learning_rate": learning_rate, "seed": seed,
+    }  # fmt: skip
+    changes = _merge_settings(settings or {}, {name: value for name, value in common.items() if value is not None})
+    chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    found = select_device(device)
+    with init_distributed(found) as distributed:
+        path = Path(output) if output is not None else Path("runs") / chosen.name
+        context = TrainContext(path, found, distributed, callback if distributed.is_rank0 else StopOnly(callback))
+        restarted = context.on_rank0(lambda: created_by_launch(distributed.launch_id, RunFolder(path)))
+        if restarted and not resume:  # torchrun repeats this very command, with the same settings
+            changes = {}
+        if restarted or resume:
+            run = _resume(context, chosen.name, data, changes, accept_changed_data=accept_changed_data)
+        else:
+            run = _start(context, _changed(replace(chosen, data=data) if data else chosen, changes))
+        return replace(_train(run, context), device=device)
 
 
-def _changed(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
-    """The recipe with other settings, none of which the data decide."""
-    for name in settings:
-        if name in ("model.num_classes", "model.in_chans"):
+def _merge_settings(settings: Mapping[str, Setting], common: Mapping[str, Setting]) -> Mapping[str, Setting]:
+    for name in settings.keys() & common.keys():
+        raise InputError(f"{name} is given twice, as an argument and in settings: leave one of them out")
+    return {**settings, **common}
+
+
+def _changed(recipe: Recipe, settings: Mapping[str, Setting]) -> Recipe:
+    """Return the recipe with other settings, none of which the data decide."""
+    changed = with_settings(recipe, settings)
+    for name in ("model.num_classes", "model.in_chans"):
+        if name in settings:
             raise InputError(f"{name} is taken from the images: leave it out")
-    return override(recipe, settings)
+    return changed
 
 
-def _start(session: Session, recipe: Recipe) -> TrainingResult:
-    session.processes.broadcast_from_rank0(lambda: check_free(session.path))
-    _check_settings(recipe, session)
-    training, validation, facts = _images(recipe, session)
-    _check_classes(training, validation, recipe, session)
-    classes, channels = len(training.class_names), training.images_u8.shape[1]
-    recipe = replace(recipe, model=replace(recipe.model, num_classes=classes, in_chans=channels))
-    recipe = replace(recipe, batch_size=min(recipe.batch_size, len(training)))
+@dataclass(frozen=True)
+class _Run:
+    """A run that is ready to train."""
+
+    folder: RunFolder
+    recipe: Recipe
+    data: TrainingData
+    plan: ResumePlan | None = None
+    """None for a new run."""
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.steps(len(self.data.training))
+
+
+def _start(context: TrainContext, recipe: Recipe) -> _Run:
+    """Read the data of a new run, complete the recipe with what they decide, and create the run folder."""
+    context.on_rank0(lambda: check_unused(context.path))
+    _check_settings(recipe, context)
+    data = load_training_data(recipe, context)
+    check_classes(data, recipe, context)
+    training = data.training
+    model = replace(recipe.model, num_classes=len(training.class_names), in_chans=training.images_u8.shape[1])
     recipe = replace(
-        recipe, precision=choose_precision(recipe.precision, session.device), data=absolute_source(recipe.data)
+        recipe,
+        model=model,
+        batch_size=min(recipe.batch_size, len(training)),
+        precision=choose_precision(recipe.precision, context.device),
+        data=absolute_source(recipe.data),
     )
-    check_micro_batches(recipe, session.processes.world_size)  # again: fewer images make smaller batches
-    header = run_metadata(recipe, facts, session.place, session.processes.launch_id)
-    folder = session.processes.broadcast_from_rank0(lambda: start_run(session.path, header))
-    return _train(folder, recipe, (training, validation), session)
+    check_micro_batches(recipe, context.distributed.world_size)  # again: fewer images make smaller batches
+    metadata = run_metadata(recipe, data.description, context.hardware, context.distributed.launch_id)
+    return _Run(context.on_rank0(lambda: create_run(context.path, metadata)), recipe, data)
 
 
 def _resume(
-    session: Session, asked: Recipe, data: str | None, settings: Mapping[str, str] | None, *, accept_changed_data: bool
-) -> TrainingResult:
-    from_first = session.processes.broadcast_from_rank0
-    folder, header = from_first(lambda: open_run(session.path))
-    recipe = resumed_recipe(header, asked.name, data, settings or {}, folder)
-    _check_settings(recipe, session)
-    if data is None:
+    context: TrainContext,
+    recipe_name: str,
+    source: str | None,
+    settings: Mapping[str, Setting],
+    *,
+    accept_changed_data: bool,
+) -> _Run:
+    """Open the folder of an earlier run, read its data again and compare them with what the run was started with."""
+    folder, metadata = context.on_rank0(lambda: open_run(context.path))
+    recipe = resumed_recipe(metadata, recipe_name, source, settings, folder)
+    _check_settings(recipe, context)
+    if source is None:
         check_data_folder(recipe.data, folder)
-    training, validation, facts = _images(recipe, session)
-    place = from_first(lambda: recipe.data)  # in which each host may have them elsewhere
-    recipe, notes = replace(recipe, data=place), []
-    if data_changed(facts, header):
+    data = load_training_data(recipe, context)
+    recipe, notes = replace(recipe, data=context.on_rank0(lambda: recipe.data)), []  # each host may have them elsewhere
+    if data_changed(data.description, metadata):
         if not accept_changed_data:
             raise InputError(
                 f"the images of '{recipe.data}' aren't those that {folder.path} was started with: start a new run, "
-                "or go on with them by --accept-changed-data"
+                "or continue with them by --accept-changed-data"
             )
-        from_first(lambda: _check_fits(training, recipe, folder))
-        notes += [f"the images of '{recipe.data}' have changed: going on with what they are now", LEARNED_BEFORE]
-    elif recipe.data != header["recipe"]["data"]:
-        header = with_moved_data(header, recipe.data)
-        from_first(lambda: write_header(folder, header))
-        session.listener.note(f"the images are in {recipe.data} now: {folder.recipe} says so too")
-    if header.get("device") != session.place:
-        notes.append(f"begun on {header.get('device')}: what follows may differ from an uninterrupted run in rounding")
-    elif recipe.grad_accum_steps != header["recipe"].get("accumulate"):
-        notes.append("another accumulate: what follows may differ from an uninterrupted run in rounding")
-    return _train(folder, recipe, (training, validation), session, ResumePlan(header, recipe, facts, notes))
+        context.on_rank0(lambda: check_changed_data(data, recipe, folder))
+        notes += [f"the images of '{recipe.data}' have changed: resuming with the present ones", LEAK_WARNING]
+    elif recipe.data != metadata["recipe"]["data"]:
+        metadata = with_moved_data(metadata, recipe.data)
+        context.on_rank0(lambda: write_metadata(folder, metadata))
+        context.note(f"the images are in {recipe.data} now: {folder.recipe} is updated")
+    if metadata.get("device") != context.hardware:
+        started = metadata.get("device")
+        notes.append(f"started on {started}: the result may differ from an uninterrupted run by rounding")
+    elif recipe.grad_accum_steps != metadata["recipe"].get("grad_accum_steps"):
+        notes.append("grad_accum_steps has changed: the result may differ from an uninterrupted run by rounding")
+    return _Run(folder, recipe, data, ResumePlan(metadata, recipe, data.description, notes))
 
 
-def _check_settings(recipe: Recipe, session: Session) -> None:
-    """Refuse what can't be done by so many processes, or without a package, before anything is read or written."""
-    check_micro_batches(recipe, session.processes.world_size)
+def _check_settings(recipe: Recipe, context: TrainContext) -> None:
+    """Refuse what so many processes can't do, or needs a missing package, before anything is read or written."""
+    check_micro_batches(recipe, context.distributed.world_size)
     if recipe.tensorboard:
-        session.processes.broadcast_from_rank0(lambda: bool(summary_writer()))
+        context.on_rank0(lambda: bool(summary_writer()))
 
 
-def _check_fits(images: ImageSet, recipe: Recipe, folder: RunFolder) -> None:
-    """Refuse other images that the model of a run can't learn from."""
-    names = tuple(read_json(folder.path / CONFIG).get("class_names", ())) if (folder.path / CONFIG).exists() else None
-    if names not in (None, images.class_names) or len(images.class_names) != recipe.model.num_classes:
-        raise InputError(f"the classes of '{recipe.data}' aren't those of {folder.path}: start a new run")
-    if len(images) < recipe.batch_size:
-        raise InputError(
-            f"'{recipe.data}' has only {len(images)} images left for batches of {recipe.batch_size}: start a new run"
-        )
+def _train(run: _Run, context: TrainContext) -> TrainResult:
+    """Build the model, restore the checkpoint if there is one, and take the steps that are left."""
+    folder, recipe = run.folder, run.recipe
+    classifier = _build_classifier(run, context)
+    summary = _summary(classifier, run, context)
+    state = initial_state(classifier.vit, recipe, context.distributed.world_size)
+    _restore(state, folder, context)
+    if run.plan.is_complete(state.step, run.steps) if run.plan is not None else state.step >= run.steps:
+        context.note("the run is finished: nothing to do")
+        return TrainResult(folder.path, True, state.step, state.step, _last_validation(folder, context))
+    if run.plan is not None:
+        _record_resume(run.plan, state.step, folder, context)
+    context.on_rank0(lambda: save_config(classifier, folder.path))
+    context.note(summary)
+    finished = _take_steps(state, run, classifier.preprocessing, context)
+    return TrainResult(folder.path, finished, state.step, run.steps, _last_validation(folder, context))
 
 
-def _train(
-    folder: RunFolder,
-    recipe: Recipe,
-    data: tuple[ImageSet, ImageSet],
-    session: Session,
-    renewal: ResumePlan | None = None,
-) -> TrainingResult:
-    training, _ = data
-    processes, listener = session.processes, session.listener
+def _build_classifier(run: _Run, context: TrainContext) -> ImageClassifier:
+    """Build the untrained model; the seed and the training images decide its weights."""
+    recipe, training = run.recipe, run.data.training
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(recipe.seed, "weights"))
-        model = ViT(recipe.model).to(session.device)
-    preprocessing = _preprocessing(recipe, training)
-    normalize = Normalize(preprocessing.mean, preprocessing.std)
+        model = ViT(recipe.model).to(context.device)
+    mean, std = channel_statistics(training)
+    preprocessing = Preprocessing(recipe.model.image_size, recipe.resize_mode, mean, std, recipe.model.patch_size)
     patch_embed = model.patch_embed
-    new = processes.broadcast_from_rank0(
-        lambda: not folder.checkpoint.exists()
-    )  # on other hosts there may be no such folder
-    if new and recipe.whiten_patch_embed and isinstance(patch_embed, PatchEmbed):
-        weight, bias = processes.broadcast_from_rank0(lambda: whitening_weights(stem, training, normalize, recipe.seed))
+    is_new = context.on_rank0(lambda: not run.folder.checkpoint.exists())  # other hosts may have no such folder
+    if is_new and recipe.whiten_patch_embed and isinstance(patch_embed, PatchEmbed):
+        normalize = Normalize(mean, std)
+        weight, bias = context.on_rank0(lambda: whitening_weights(patch_embed, training, normalize, recipe.seed))
         with torch.no_grad():
-            patch_embed.proj.weight.copy_(weight)
-            patch_embed.proj.bias.copy_(bias)
-    classifier = ImageClassifier(model, preprocessing, training.class_names)
-    sentence = _sentence(model, recipe, data, session)
-    state = initial_state(model, recipe, processes.world_size)
-    _go_back(state, folder, session)
-    steps = recipe.steps(len(training))
-    if renewal.is_complete(state.step, steps) if renewal is not None else state.step >= steps:
-        listener.note("the run is finished: nothing to do")
-        top1 = processes.broadcast_from_rank0(lambda: _last_validation(folder))
-        return TrainingResult(folder.path, finished=True, step=state.step, steps=state.step, validation_top1=top1)
-    _renew(renewal, state.step, folder, session)
-    processes.broadcast_from_rank0(lambda: save_config(classifier, folder.path))
+            for own, value in zip(patch_embed.proj.parameters(), (weight, bias), strict=True):
+                own.copy_(value)
+    return ImageClassifier(model, preprocessing, training.class_names)
+
+
+def _restore(state: TrainingState, folder: RunFolder, context: TrainContext) -> None:
+    """Restore the state from the checkpoint, if there is one, and cut the metrics off after its step."""
+    if context.on_rank0(folder.checkpoint.exists):
+        restore(state, folder.checkpoint, context.distributed)
+        context.note(f"resuming after step {state.step}")
+    context.on_rank0(lambda: drop_metrics_after(folder, state.step))
+
+
+def _record_resume(plan: ResumePlan, step: int, folder: RunFolder, context: TrainContext) -> None:
+    """Report and record what changes on resume, once the resume is certain."""
+    for note in plan.notes:
+        context.note(note)
+    if plan.changes_metadata:
+        context.on_rank0(lambda: write_metadata(folder, plan.metadata_after(step)))
+
+
+def _take_steps(state: TrainingState, run: _Run, preprocessing: Preprocessing, context: TrainContext) -> bool:
+    """Take all steps that are left; return False if the callback stopped the run."""
+    recipe, folder = run.recipe, run.folder
     batches = TrainingBatches(
-        training, recipe.batch_size, recipe.augment, recipe.seed, normalize=normalize, device=session.device
-    )
-    listener.note(sentence)
-    finished, steps = _steps(state, (recipe, batches, data[1]), folder, session)
-    top1 = processes.broadcast_from_rank0(lambda: _last_validation(folder))
-    return TrainingResult(folder.path, finished, state.step, steps, top1)
-
-
-def _renew(renewal: ResumePlan | None, step: int, folder: RunFolder, session: Session) -> None:
-    """Say and record what is other about a run from here on: only now is it known that it does go on."""
-    if renewal is None:
-        return
-    for note in renewal.notes:
-        session.listener.note(note)
-    if renewal.changes_metadata:
-        session.processes.broadcast_from_rank0(lambda: write_header(folder, renewal.metadata_after(step)))
-
-
-def _go_back(state: TrainingState, folder: RunFolder, session: Session) -> None:
-    """Bring a new state to where the checkpoint is, if there is one, and the metrics too."""
-    from_first = session.processes.broadcast_from_rank0
-    if from_first(folder.checkpoint.exists):
-        restore(state, folder.checkpoint, session.processes)
-        session.listener.note(f"going on after step {state.step}")
-    from_first(lambda: forget_metrics_after(folder, state.step))
-
-
-def _steps(
-    state: TrainingState, learned: tuple[Recipe, TrainingBatches, ImageSet], folder: RunFolder, session: Session
-) -> tuple[bool, int]:
-    """Take all steps that are left; whether none is, and how many there are in all."""
-    recipe, batches, validation = learned
-    listener, processes = session.listener, session.processes
-    log = MetricsLog(folder, step=state.step, tensorboard=recipe.tensorboard, silent=not processes.is_rank0)
-    with listener.stoppable() as stop_requested, closing(log):
-        reference = processes.broadcast_from_rank0(lambda: find_reference(folder, recipe, listener.note))
-        run = TrainingRun(
-            recipe, batches, validation, folder, recipe.precision, listener.progress,
-            lambda: draw_curves(folder, reference), stop_requested, log, processes, comparison_callback(reference, listener.note),
-        )  # fmt: skip
+        run.data.training, recipe.batch_size, recipe.augment, recipe.seed,
+        normalize=Normalize(preprocessing.mean, preprocessing.std), device=context.device,
+    )  # fmt: skip
+    disabled = not context.distributed.is_rank0
+    log = MetricsLog(folder, step=state.step, tensorboard=recipe.tensorboard, disabled=disabled)
+    with closing(log):
+        reference = context.on_rank0(lambda: find_reference(folder, recipe, context.note))
         if run.steps < FEW_STEPS:
-            listener.note(f"{run.steps} steps are few: raise epochs or lower batch_size (--set) to learn more")
-        return loop.train(state, run), run.steps
+            context.note(f"{run.steps} steps are few: raise epochs or lower batch_size to train longer")
+        training_run = loop.TrainSetup(
+            recipe, batches, run.data.validation, folder, log, context.callback, context.distributed, reference
+        )
+        return loop.train(state, training_run)
 
 
-def _images(recipe: Recipe, session: Session) -> tuple[ImageSet, ImageSet, dict[str, Any]]:
-    """The images to learn from and those to validate on, and by what they are known again."""
-    source, note = absolute_source(recipe.data), session.listener.note
-    reading = ReadOptions(recipe.resize_mode, recipe.skip_unreadable, note)
-    note(f"reading {source}")
-    training, validation = session.processes.local_rank0_first(
-        lambda: load_train_validation(source, recipe.model.image_size, recipe.validation_fraction, reading)
-    )
-    facts = describe_data(source, training, validation)
-    mine = (facts["fingerprint"], facts["validation_fingerprint"])
-    if any(theirs != mine for theirs in session.processes.all_gather(mine)):
-        raise InputError(f"the images of '{source}' aren't the same in all processes: give each host the same data")
-    return _placed(training, session), _placed(validation, session), facts
+def _summary(classifier: ImageClassifier, run: _Run, context: TrainContext) -> str:
+    parameters = sum(weight.numel() for weight in classifier.vit.parameters()) / 1e6
+    counts = f"{len(run.data.training):,} images to train on, {len(run.data.validation):,} to validate on"
+    world_size = context.distributed.world_size
+    processes = f" · {world_size} processes" if world_size > 1 else ""
+    hardware = f"{run.recipe.precision} on {context.device.type}{processes}"
+    return f"{counts} · ViT of {parameters:.2f} M parameters · {hardware}"
 
 
-def _placed(images: ImageSet, session: Session) -> ImageSet:
-    """The images in the device's memory, or left where they are if that is too small for them."""
-    needed, room = images.images_u8.nbytes, budget_bytes(session.device)
-    if session.device.type == "cpu" or needed <= room:
-        return images.to(session.device)
-    session.listener.note(
-        f"{needed / 1e9:.1f} GB of images stay in main memory: {session.device} has {room / 1e9:.1f} GB for them"
-    )
-    return images
-
-
-def _check_classes(training: ImageSet, validation: ImageSet, recipe: Recipe, session: Session) -> None:
-    """Refuse images of a single class, and tell of classes without any to learn from, or to validate on."""
-    note = session.listener.note
-    if len(training.class_names) < 2:
-        raise InputError(f"'{recipe.data}' has {len(training.class_names)} class(es): there is nothing to tell apart")
-    for images, purpose in ((training, "learn from"), (validation, "validate on")):
-        counts = images.labels.bincount(minlength=len(images.class_names)).tolist()
-        empty = [name for name, count in zip(images.class_names, counts, strict=True) if count == 0]
-        if empty and len(images) > 0:
-            note(f"no images to {purpose} of {len(empty)} class(es): {', '.join(empty[:5])}")
-    if len(training) < recipe.batch_size:
-        note(f"batches of {len(training)} in place of {recipe.batch_size}: there are no more images")
-
-
-def _preprocessing(recipe: Recipe, images: ImageSet) -> Preprocessing:
-    mean, std = channel_statistics(images)
-    return Preprocessing(recipe.model.image_size, recipe.resize_mode, mean, std, recipe.model.patch_size)
-
-
-def _sentence(model: ViT, recipe: Recipe, data: tuple[ImageSet, ImageSet], session: Session) -> str:
-    parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
-    counts = f"{len(data[0]):,} images to learn from, {len(data[1]):,} to validate"
-    together = f" · {session.processes.world_size} processes" if session.processes.world_size > 1 else ""
-    return f"{counts} · ViT of {parameters:.2f} M parameters · {recipe.precision} on {session.device.type}{together}"
-
-
-def draw_curves(folder: RunFolder, reference: ReferenceCurve | None = None) -> None:
-    """Draw loss and accuracy so far to figures/curves.png, with the reference that the run is held against."""
-    curves(read_metrics(folder), folder.figures / "curves.png", band(reference))
-
-
-def _last_validation(folder: RunFolder) -> float | None:
-    scores = [line["top1"] for line in read_metrics(folder) if line["split"] == "validation"]
+def _last_validation(folder: RunFolder, context: TrainContext) -> float | None:
+    """Read the accuracy of the last validation."""
+    lines = context.on_rank0(lambda: read_metrics(folder))
+    scores = [line["top1"] for line in lines if line["split"] == "validation"]
     return scores[-1] if scores else None

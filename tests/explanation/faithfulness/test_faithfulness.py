@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from vitreous.diagnostics.faithfulness.randomization import STAGES, randomized
 
 from vitreous.diagnostics.faithfulness.imputation import mean_color
 from vitreous.diagnostics.faithfulness.metrics import (
@@ -17,7 +18,6 @@ from vitreous.diagnostics.faithfulness.metrics import (
     steps,
 )
 from vitreous.diagnostics.faithfulness.perturbed_predictor import Asked, Subject, subject, unit_side
-from vitreous.diagnostics.faithfulness.randomization import STAGES, randomized
 from vitreous.diagnostics.faithfulness.statistics import area
 from vitreous.errors import InputError
 from vitreous.evaluation.intervals import bootstrap_mean
@@ -57,7 +57,7 @@ def adding() -> tuple[Subject, np.ndarray]:
 
 def tiny(**options) -> ImageClassifier:
     torch.manual_seed(0)
-    vit = ViT(ViTConfig((8, 12), 4, **{"width": 16, "depth": 2, "heads": 2, "classes": 3, "registers": 1, **options}))
+    vit = ViT(ViTConfig((8, 12), 4, **{"embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 3, "reg_tokens": 1, **options}))
     with torch.no_grad():
         for weight in vit.parameters():
             weight.normal_(std=0.3)
@@ -212,7 +212,7 @@ def test_the_target_stays_the_class_that_was_predicted_at_first():
 
 
 def test_a_model_without_classes_is_asked_for_its_own_vector():
-    model = tiny(classes=0)
+    model = tiny(num_classes=0)
     examined = subject(model, images(), range(3))
     copies = {stage: copy for stage in STAGES if (copy := randomized(model.model, stage, 0, 0)) is not None}
     assert list(copies) == ["all"], "there is no head to forget"

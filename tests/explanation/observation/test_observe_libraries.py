@@ -175,7 +175,7 @@ def test_transformers_swin_is_refused():
 
 
 @pytest.mark.parametrize("side", [16, 64])
-@pytest.mark.parametrize("pooling", ["class", "mean", "class-and-mean", "map"])
+@pytest.mark.parametrize("pooling", ["token", "avg", "token-avg", "map"])
 def test_our_own_vit_is_seen_as_it_traces_itself(side, pooling):
     torch.manual_seed(0)
     config = ViTConfig(

@@ -1,4 +1,4 @@
-"""A stack of images to paint on: coordinates, distances, antialiased covers and smooth surfaces, in float32."""
+"""A stack of images to paint on: coordinates, distances, antialiased coverage and smooth surfaces, in float32."""
 
 from functools import lru_cache
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Canvas:
-    """Images in the making: float32 (count, 3, height, width), and the coordinates of their pixels' centers."""
+    """Unfinished images, float32 (count, 3, height, width), and the coordinates of their pixels' centers."""
 
     def __init__(self, count: int, size_hw: tuple[int, int]) -> None:
         self.size_hw = size_hw
@@ -16,47 +16,47 @@ class Canvas:
         self.pixels = np.empty((count, 3, *size_hw), np.float32)
 
     def plane(self, down: np.ndarray, right: np.ndarray, offset: np.ndarray) -> np.ndarray:
-        """down * y + right * x - offset at each pixel, for scalars of shape (count,): (count, height, width)."""
+        """Return down * y + right * x - offset at each pixel, for arrays of shape (count,): (count, height, width)."""
         rows = down.astype(np.float32)[:, None] * self.down - offset.astype(np.float32)[:, None]
         return rows[:, :, None] + (right.astype(np.float32)[:, None] * self.right)[:, None, :]
 
-    def across(self, place: np.ndarray, angle: np.ndarray) -> np.ndarray:
-        """Each pixel's distance ahead of the line through `place` (count, 2) that looks towards `angle` (count,)."""
+    def across(self, point: np.ndarray, angle: np.ndarray) -> np.ndarray:
+        """Return each pixel's signed distance from the line through `point` (count, 2) with normal `angle` (count,)."""
         sine, cosine = np.sin(angle), np.cos(angle)
-        return self.plane(sine, cosine, sine * place[:, 0] + cosine * place[:, 1])
+        return self.plane(sine, cosine, sine * point[:, 0] + cosine * point[:, 1])
 
-    def distance(self, place: np.ndarray) -> np.ndarray:
-        """Each pixel's distance from `place` (count, 2)."""
-        down = (self.down - place[:, :1].astype(np.float32)) ** 2
-        right = (self.right - place[:, 1:].astype(np.float32)) ** 2
+    def distance(self, point: np.ndarray) -> np.ndarray:
+        """Return each pixel's distance from `point` (count, 2)."""
+        down = (self.down - point[:, :1].astype(np.float32)) ** 2
+        right = (self.right - point[:, 1:].astype(np.float32)) ** 2
         squared = down[:, :, None] + right[:, None, :]
         return np.sqrt(squared, out=squared)
 
-    def cover(self, outside: np.ndarray) -> np.ndarray:
-        """How much of each pixel lies inside an outline, from its signed distance, which is overwritten."""
+    def coverage(self, outside: np.ndarray) -> np.ndarray:
+        """Return the fraction of each pixel inside an outline, from its signed distance, which is overwritten."""
         outside *= -self.shorter
         outside += np.float32(0.5)
         return np.clip(outside, 0, 1, out=outside)
 
-    def paint(self, cover: np.ndarray, color: np.ndarray) -> None:
-        """Blend a color, (count, 3) or (count, 3, height, width), over the images where `cover` says."""
+    def paint(self, coverage: np.ndarray, color: np.ndarray) -> None:
+        """Blend a color, (count, 3) or (count, 3, height, width), over the images with the weights `coverage`."""
         color = color.reshape(*color.shape[:2], *color.shape[2:] or (1, 1)).astype(np.float32, copy=False)
         change = color - self.pixels
-        change *= cover[:, None]
+        change *= coverage[:, None]
         self.pixels += change
 
 
 def smooth(grid: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Values on a coarse grid (..., cells, cells) as a smooth surface over the image: (..., height, width)."""
-    rows, columns = (_spread(side, grid.shape[-1]) for side in size_hw)
+    """Interpolate values on a coarse grid (..., cells, cells) smoothly over the image: (..., height, width)."""
+    rows, columns = (_spline_weights(side, grid.shape[-1]) for side in size_hw)
     return rows @ grid @ columns.T
 
 
 @lru_cache(maxsize=16)
-def _spread(pixels: int, cells: int) -> np.ndarray:
-    """Weights (pixels, cells) of the cubic B-spline, two cells to either side; rows sum to 1.
+def _spline_weights(pixels: int, cells: int) -> np.ndarray:
+    """Return weights (pixels, cells) of the cubic B-spline, two cells to either side; rows sum to 1.
 
-    The image lies inside the outermost ring of cells, so that every pixel has all four of its neighbors.
+    The image is inside the outermost ring of cells, so that every pixel has all four of its neighbors.
     """
     positions = 1 + (np.arange(pixels) + 0.5) / pixels * (cells - 3)
     away = np.abs(positions[:, None] - np.arange(cells))
@@ -66,5 +66,5 @@ def _spread(pixels: int, cells: int) -> np.ndarray:
 
 
 def column(values: np.ndarray) -> np.ndarray:
-    """One number an image, ready to meet its pixels: float32 (count, 1, 1)."""
+    """Reshape one number an image to float32 (count, 1, 1), which broadcasts over its pixels."""
     return values.astype(np.float32)[:, None, None]

@@ -1,7 +1,7 @@
-"""Images drawn by our own code, without end: one shape on a cluttered background, its place exactly known.
+"""Draw any number of images of one shape on a cluttered background, with the object's box and mask.
 
-The class is the shape. Size, place, rotation and color are drawn by lot and say nothing about it, so a model has to
-find the object before it can name it, and a map of where the model looked can be held against the mask.
+The class is the shape. Size, position, rotation and color are random and independent of the class. So a model has to
+find the object before it can classify it, and its attention map can be compared with the mask.
 """
 
 from collections.abc import Iterator
@@ -12,21 +12,22 @@ import numpy as np
 import torch
 
 from vitreous.data.image_set import ImageSet
-from vitreous.data.shapes.drawing import contrasting, draw
+from vitreous.data.shapes.drawing import draw, ensure_contrast
 from vitreous.data.shapes.outlines import OUTLINES
 from vitreous.data.shapes.scene import random_scene, scene_at
 from vitreous.errors import InputError
 
 SHAPE_NAMES = tuple(OUTLINES)
 SMALLEST_SIDE = 16
-CHUNK = 32  # images drawn at once, always whole, so that image i is the same whatever the count: 1.5 MB at 64 pixels
+CHUNK = 32
+"""Images that are drawn together, always all of them, so that image i doesn't depend on the count."""
 
 
 def draw_shapes(count: int, seed: int, size: int = 64) -> ImageSet:
     """Draw `count` square images of `size` pixels, with boxes and masks; image i of a seed is always the same.
 
     Raises:
-        InputError: `count` or `seed` is negative, or `size` is too small for a shape to be told.
+        InputError: `count` or `seed` is negative, or `size` is too small to recognize a shape.
     """
     if count < 0 or seed < 0 or size < SMALLEST_SIDE:
         raise InputError(
@@ -48,12 +49,12 @@ def draw_shapes(count: int, seed: int, size: int = 64) -> ImageSet:
 
 
 def draw_video(seconds: float, fps: Fraction | float, size_hw: tuple[int, int], seed: int) -> Iterator[np.ndarray]:
-    """Draw a moving image, frame by frame: uint8 (height, width, 3); its object is shape number `seed` modulo 8.
+    """Draw a video, frame by frame: uint8 (height, width, 3). Its object is shape number `seed` modulo 8.
 
-    The object wanders from edge to edge and turns slowly, over a background that sways.
+    The object moves from edge to edge and rotates slowly, in front of a swaying background.
 
     Raises:
-        InputError: there is no frame to draw, or the size is too small.
+        InputError: there is no frame to draw, the size is too small, or the seed is negative.
     """
     if round(seconds * fps) < 1 or min(size_hw) < SMALLEST_SIDE or seed < 0:
         raise InputError(
@@ -70,8 +71,8 @@ def _frames(count: int, fps: Fraction, size_hw: tuple[int, int], seed: int) -> I
         scene,
         labels=np.array([seed % len(SHAPE_NAMES)]),
         grain=np.array([0.01]),
-        ink=contrasting(scene.ink, scene.ground.mean(axis=1), np.array([0.6])),
-        contrast=np.zeros(1),  # one color throughout: what lies behind it changes as it moves
+        ink=ensure_contrast(scene.ink, scene.background.mean(axis=1), np.array([0.6])),
+        contrast=np.zeros(1),  # the object keeps its color, while the background behind it changes
     )
     for index in range(count):
         image, _ = draw(scene_at(scene, float(index / fps)), size_hw, random)
@@ -79,7 +80,7 @@ def _frames(count: int, fps: Fraction, size_hw: tuple[int, int], seed: int) -> I
 
 
 def _boxes(masks: np.ndarray) -> np.ndarray:
-    """The smallest top, left, bottom, right (half-open) around each mask: int64 (count, 4)."""
+    """Return the smallest top, left, bottom, right (half-open) around each mask: int64 (count, 4)."""
     sides = []
     for axis in (2, 1):
         touched = np.logical_or.reduce(masks, axis=axis)

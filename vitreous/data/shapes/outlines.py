@@ -1,8 +1,8 @@
-"""The outlines of the drawn shapes, as signed distances: negative inside, about 1 at the rim of the unit circle.
+"""The outlines of the drawn shapes, as signed distances: negative inside, with slope 1 near the outline.
 
 Each function takes coordinates `u` (right) and `v` (down), float32 of one shape, in units of the object's radius, and
-gives how far each point lies outside the outline. Only the sign and the slope near the outline matter for drawing, so
-where an exact distance costs more (outside corners), the largest or least of the distances to the parts stands for it.
+returns each point's distance from the outline. Only the sign and the slope near the outline matter for drawing. So
+where an exact distance costs more (outside corners), it is the largest or smallest distance of the parts.
 """
 
 from collections.abc import Callable
@@ -23,15 +23,15 @@ def square(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def triangle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """An equilateral triangle, point up, its corners on the unit circle."""
+    """An equilateral triangle that points up, with its corners on the unit circle."""
     return np.maximum(np.abs(u) * np.float32(3**0.5 / 2) - v * np.float32(0.5), v) - np.float32(0.5)
 
 
 def star(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """A star of five points on the unit circle; its notches lie at radius 0.42."""
+    """A star with five points on the unit circle and its notches at radius 0.42."""
     step = np.float32(2 * np.pi / 5)
     angle = np.arctan2(u, -v)
-    angle = np.abs(angle - step * np.rint(angle / step))  # folded onto half a point, the tip at angle 0
+    angle = np.abs(angle - step * np.rint(angle / step))  # folded onto half a point, whose tip is at angle 0
     radius = np.sqrt(u * u + v * v)
     notch = 0.42 * np.exp(1j * np.pi / 5)
     edge = (notch - 1) / abs(notch - 1)
@@ -51,7 +51,7 @@ def ring(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def crescent(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """A disc of radius 0.95 with a bite taken by a disc of radius 0.75."""
+    """A disc of radius 0.95 from which a disc of radius 0.75 is removed."""
     u = u - np.float32(0.08)
     disc = np.sqrt(u * u + v * v) - np.float32(0.95)
     bite = np.sqrt((u - np.float32(0.48)) ** 2 + v * v) - np.float32(0.75)

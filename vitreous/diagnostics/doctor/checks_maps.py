@@ -1,73 +1,69 @@
-"""What is wrong with a model's maps: a rollout that is even, the same for every image, or made of spots."""
+"""Checks of a model's maps: a rollout that is uniform, the same for every image, or dominated by artifact patches."""
 
 import numpy as np
 
-from vitreous.diagnostics.doctor.finding import Finding, counted, heads_in_words, places_where
-from vitreous.diagnostics.doctor.statistics import Anatomy, agreement, evenness, isolated_spots
+from vitreous.diagnostics.doctor.findings import Finding, format_heads, locations_where, pluralize
+from vitreous.diagnostics.doctor.statistics import ModelStatistics, map_agreement, map_evenness
+from vitreous.evaluation.artifacts import MAX_ARTIFACT_FRACTION, artifact_fraction, artifact_patches
 
-EVEN_ROLLOUT = 0.99
-"""A rollout whose entropy is above this share of the greatest is even; measured: 0.97 at most."""
-SAME_ROLLOUT = 0.9
-"""Rollouts of different images that correlate more say nothing of the image; measured: 0.5 at most."""
-SPOT_RATIO, SPOT_ALONE = 5.0, 3.0
-"""A spot is a patch with this many times the map's median and so many times the most of its eight neighbors."""
-SPOT_SHARE, SPOT_IMAGES = 0.05, 0.5
-"""Spots are a fault where they hold this share of the map in so many of the images; measured: on DINOv2 ViT-S/14 one
-to three patches hold 9 to 13 % of every rollout; on `shapes` one image in eight has any, on CIFAR-10 none."""
-ONE_PATCH = 0.3
-"""A head in which one patch gets this share of all patches' attention makes a spot; measured: 57 % in layer 0, head 5
-of that DINOv2, 7 % at most in its other heads."""
+MAX_EVENNESS = 0.99
+"""A rollout with a higher entropy, relative to the maximum, is uniform. Measured: 0.97 at most."""
+MAX_AGREEMENT = 0.9
+"""Rollouts of different images with a higher correlation don't depend on the image. Measured: 0.5 at most."""
+MIN_ARTIFACT_IMAGES = 0.5
+"""Artifact patches are a fault if they distort at least this fraction of the rollouts."""
+MAX_PATCH_ATTENTION = 0.3
+"""A head in which one patch gets a larger fraction of all patches' attention causes artifact patches. Measured: 57 % in
+layer 0, head 5 of DINOv2 ViT-S/14; 7 % at most in its other heads."""
 
 
-def rollout_collapse(anatomy: Anatomy) -> Finding:
-    """Whether rollout says anything: not when it is even, or the same for every image."""
-    maps = [one.rollout for one in anatomy.images]
-    even, same = float(np.mean([evenness(one) for one in maps])), agreement(maps)
-    numbers = {"evenness": even, "correlation between images": same}
-    topic = "collapse of rollout"
-    if even > EVEN_ROLLOUT:
-        words = f"Rollout is nearly even: its entropy is {even:.1%} of the greatest."
-        return Finding(topic, "fault", words, "It says nothing about where; use another method.", numbers=numbers)
-    if same is None:
-        words = f"Rollout isn't even: its entropy is {even:.0%} of the greatest. Whether it differs between images "
-        return Finding(topic, "unknown", words + "needs two of one size to tell: give more.", numbers=numbers)
-    if same > SAME_ROLLOUT:
-        words = f"Rollout is nearly the same map for every image: those of different ones correlate {same:.2f}."
-        return Finding(topic, "fault", words, "It says nothing of any image; use another method.", numbers=numbers)
-    words = f"Rollout differs from image to image (correlation {same:.2f}) and isn't even "
-    return Finding(topic, "well", f"{words}(its entropy is {even:.0%} of the greatest).", numbers=numbers)
+def check_rollout_collapse(statistics: ModelStatistics) -> Finding:
+    """Check whether rollout is uniform, or the same for every image."""
+    maps = [one.rollout for one in statistics.images]
+    evenness, agreement = float(np.mean([map_evenness(one) for one in maps])), map_agreement(maps)
+    values = {"evenness": evenness, "correlation between images": agreement}
+    topic = "rollout collapse"
+    if evenness > MAX_EVENNESS:
+        message = f"Rollout is nearly uniform: its entropy is {evenness:.1%} of the maximum."
+        return Finding(topic, "fault", message, "It localizes nothing; use another method.", values=values)
+    if agreement is None:
+        message = (
+            f"Rollout is not uniform: its entropy is {evenness:.0%} of the maximum. Whether it differs between images "
+            "can't be measured without two images of one size: give more."
+        )
+        return Finding(topic, "unknown", message, values=values)
+    if agreement > MAX_AGREEMENT:
+        message = f"Rollout is nearly the same for every image: maps of different images correlate {agreement:.2f}."
+        return Finding(topic, "fault", message, "It doesn't depend on the image; use another method.", values=values)
+    message = (
+        f"Rollout differs between images (correlation {agreement:.2f}) and is not uniform (its entropy is "
+        f"{evenness:.0%} of the maximum)."
+    )
+    return Finding(topic, "ok", message, values=values)
 
 
-def spots(heat: np.ndarray) -> np.ndarray:
-    """Which patches of a map, float (rows, columns), are spots: bool (rows, columns)."""
-    return isolated_spots(heat, SPOT_RATIO, SPOT_ALONE)
-
-
-def share_of_spots(heat: np.ndarray) -> float:
-    """The share of a map, float (rows, columns) without signs, in its spots; above `SPOT_SHARE` they spoil it."""
-    total = float(heat.sum())
-    return float(heat[spots(heat)].sum()) / total if total > 0 else 0.0
-
-
-def rollout_spots(anatomy: Anatomy) -> Finding:
-    """Single patches that hold much of the rollout, though nothing around them does, and which heads make them."""
-    topic = "spots in rollout"
-    maps = [one.rollout.reshape(one.grid_hw) for one in anatomy.images]
-    shares = [share_of_spots(one) for one in maps]
-    spotted = [i for i, share in enumerate(shares) if share > SPOT_SHARE]
-    numbers = {"share of the map, by image": shares}
-    places = f"in {len(spotted)} of {counted(len(maps), 'image')}"
-    if len(spotted) < max(1, SPOT_IMAGES * len(maps)):
-        words = f"Rollout has no spots that spoil it: {places} single patches hold over {SPOT_SHARE:.0%} of it."
-        return Finding(topic, "well", words, numbers=numbers)
-    count = float(np.mean([spots(maps[i]).sum() for i in spotted]))
-    share = float(np.mean([shares[i] for i in spotted]))
-    which = f"{count:.1f} patches (mean), far above all around them, hold"
-    which = "a single patch, far above all around it, holds" if count == 1 else which
-    makers = places_where(anatomy.one_patch > ONE_PATCH)
-    meaning = "They draw the eye and hide the rest: use attention of the last layer, or a map with gradients."
-    if makers:
-        heads = "a head in which one patch gets" if len(makers) == 1 else "heads in which one patch gets up to"
-        most = float(anatomy.one_patch.max())
-        meaning += f" They come from {heads} {most:.0%} of all patches' attention: {heads_in_words(makers)}."
-    return Finding(topic, "fault", f"Rollout has spots: {places} {which} {share:.0%} of it.", meaning, makers, numbers)
+def check_artifact_patches(statistics: ModelStatistics) -> Finding:
+    """Check whether single patches, far above all around them, hold much of the rollout, and which heads cause them."""
+    topic = "artifact patches in rollout"
+    maps = [one.rollout.reshape(one.grid_size) for one in statistics.images]
+    fractions = [artifact_fraction(one) for one in maps]
+    affected = [i for i, fraction in enumerate(fractions) if fraction > MAX_ARTIFACT_FRACTION]
+    values = {"fraction of the map, by image": fractions}
+    images = f"in {len(affected)} of {pluralize(len(maps), 'image')}"
+    if len(affected) < max(1, MIN_ARTIFACT_IMAGES * len(maps)):
+        message = (
+            f"Rollout has no artifact patches: {images} single patches hold over {MAX_ARTIFACT_FRACTION:.0%} of it."
+        )
+        return Finding(topic, "ok", message, values=values)
+    count = float(np.mean([artifact_patches(maps[i]).sum() for i in affected]))
+    fraction = float(np.mean([fractions[i] for i in affected]))
+    subject = f"{count:.1f} patches (mean), far above all around them, hold"
+    subject = "a single patch, far above all around it, holds" if count == 1 else subject
+    causes = locations_where(statistics.max_patch_attention > MAX_PATCH_ATTENTION)
+    advice = "They dominate the map: use attention of the last layer, or a method that uses gradients."
+    if causes:
+        heads = "a head in which one patch gets" if len(causes) == 1 else "heads in which one patch gets up to"
+        most = float(statistics.max_patch_attention.max())
+        advice += f" They come from {heads} {most:.0%} of all patches' attention: {format_heads(causes)}."
+    message = f"Rollout has artifact patches: {images} {subject} {fraction:.0%} of it."
+    return Finding(topic, "fault", message, advice, causes, values)

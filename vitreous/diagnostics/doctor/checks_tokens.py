@@ -1,165 +1,169 @@
-"""What is wrong with a model's tokens and blocks: outliers, tokens that collapse, blocks that do nothing."""
+"""Checks of a model's tokens and blocks: outlier tokens, token collapse, idle blocks and weak LayerScale."""
 
 import numpy as np
 
-from vitreous.diagnostics.doctor.finding import Finding, counted, layers_in_words
-from vitreous.diagnostics.doctor.statistics import Anatomy, outlier_tokens
+from vitreous.diagnostics.doctor.findings import Finding, format_layers, pluralize
+from vitreous.diagnostics.doctor.statistics import ModelStatistics, outlier_tokens
 
 OUTLIER_RATIO, OUTLIER_DEVIATIONS = 3.0, 6.0
-"""An outlier token is this many times as long as the median, and beyond it by so many standard deviations. Those of
-Darcet et al. (2024, section 2.1) are some 10 times as long; measured: 1.6 times at most on
-DINOv2 ViT-S/14, which has none."""
+"""An outlier token exceeds the median norm by this factor, and by this many standard deviations. Those of Darcet et al.
+(2024, section 2.1) have about 10 times the median norm. Measured: 1.6 times at most on DINOv2 ViT-S/14, which has
+none."""
 OUTLIER_GROWTH = 2.0
-"""And its length over the median has grown by this since the embedding: the model has made it so. On MNIST, strokes are
-longer than blank paper from the start, and up to 3.9 times the median later; that is the image, not an outlier."""
-OUTLIER_IMAGES = 0.25
-"""Share of the images that must have outliers in a layer before the layer is said to have them."""
-DRAWN = 3.0
-"""Outliers spoil a layer's map where they draw this many times their share of its attention."""
-SAME_TOKENS = 0.95
-"""Mean cosine between an image's patches from where they are all the same (Dong et al. 2021); measured: 0.67."""
-IDLE_CHANGE = 0.01
-"""A block that adds less than this share of a token's length does nothing; measured: 0.2 at least."""
-WEAK_SCALE = 1e-3
-"""LayerScale starts between 1e-6 and 0.1 (Touvron et al. 2021, section 2); a mean below this has hardly grown;
-measured: 0.14 at least."""
+"""Its norm over the median must also have grown by this factor since the embedding. On MNIST, strokes have larger norms
+than blank paper from the start, later up to 3.9 times the median; that is the image, not an artifact of the model."""
+MIN_OUTLIER_IMAGES = 0.25
+"""Fraction of the images that must have outliers in a layer."""
+MAX_ATTENTION_RATIO = 3.0
+"""Outliers distort a layer's map if they attract more attention than this many times their fraction of the patches."""
+MAX_TOKEN_SIMILARITY = 0.95
+"""Above this mean cosine, the patches of an image are all the same (Dong et al. 2021). Measured: 0.67."""
+MIN_RELATIVE_CHANGE = 0.01
+"""A block that adds a smaller fraction of a token's norm is idle. Measured: 0.2 at least."""
+MIN_LAYER_SCALE = 1e-3
+"""LayerScale starts between 1e-6 and 0.1 (Touvron et al. 2021, section 2); a smaller mean has hardly grown. Measured:
+0.14 at least."""
 
 
-def outliers(anatomy: Anatomy) -> Finding:
-    """Patches whose tokens are far longer than the rest, in which the model keeps what isn't theirs."""
-    found = [outliers_by_layer(one.norms) for one in anatomy.images]
-    present = np.array([[layer.any() for layer in one] for one in found]).mean(0)
-    layers = [int(layer) for layer in np.flatnonzero(present >= OUTLIER_IMAGES)]
-    ratios = np.array([relative_lengths(one.norms)[1:].max(1) for one in anatomy.images])
-    numbers = {
-        "greatest ratio": float(ratios.max()),
+def check_outlier_tokens(statistics: ModelStatistics) -> Finding:
+    """Check for patch tokens of large norm, in which the model stores global information."""
+    outliers = [outliers_by_layer(one.norms) for one in statistics.images]
+    present = np.array([[layer.any() for layer in one] for one in outliers]).mean(0)
+    layers = [int(layer) for layer in np.flatnonzero(present >= MIN_OUTLIER_IMAGES)]
+    ratios = np.array([norms_over_median(one.norms)[1:].max(1) for one in statistics.images])
+    values = {
+        "largest ratio": float(ratios.max()),
         "layers": layers,
-        "images with them, by layer": present.tolist(),
+        "images with outliers, by layer": present.tolist(),
     }
     if not layers:
-        few = f"Outlier tokens in {present.max():.0%} of the images only" if present.any() else "No outlier tokens"
-        words = f"{few}: in no layer is the longest patch's token more than {ratios.mean(0).max():.1f} times "
-        words += "as long as the median (mean over the images)."
-        return Finding("outlier tokens", "well", words, numbers=numbers)
+        start = f"Outlier tokens in only {present.max():.0%} of the images" if present.any() else "No outlier tokens"
+        message = f"{start}: in no layer does the largest patch token exceed {ratios.mean(0).max():.1f} times the "
+        message += "median norm (mean over the images)."
+        return Finding("outlier tokens", "ok", message, values=values)
     worst = max(layers, key=lambda layer: ratios[:, layer].mean())
-    drawn = attention_drawn(anatomy, found)
-    spoiled = [int(layer) for layer in np.flatnonzero(drawn > DRAWN) if layer >= layers[0]]
-    count, share = (float(np.mean([mean(one[worst]) for one in found])) for mean in (np.sum, np.mean))
-    numbers |= {"worst layer": worst, "patches": count, "share": share, "attention over share": drawn.tolist()}
-    words = (
-        f"{_number(count)} of {_patches(anatomy)} patches ({share:.1%}) are up to {ratios[:, worst].mean():.1f} times "
-        f"as long as the median in layer {worst}, in {present[worst]:.0%} of the images: outlier tokens, "
-        f"{where(found, worst, anatomy)}. They are there in {layers_in_words(layers)}."
+    attention_ratio = attention_to_outliers(statistics, outliers)
+    distorted = [int(layer) for layer in np.flatnonzero(attention_ratio > MAX_ATTENTION_RATIO) if layer >= layers[0]]
+    count, fraction = (float(np.mean([mean(one[worst]) for one in outliers])) for mean in (np.sum, np.mean))
+    values |= {
+        "worst layer": worst,
+        "patches": count,
+        "fraction": fraction,
+        "attention over fraction": attention_ratio.tolist(),
+    }
+    message = (
+        f"{_format_count(count)} of {_format_patches(statistics)} patches ({fraction:.1%}) have up to "
+        f"{ratios[:, worst].mean():.1f} times the median norm in layer {worst}, in {present[worst]:.0%} of the images: "
+        f"outlier tokens, {describe_positions(outliers, worst, statistics)}. They occur in {format_layers(layers)}."
     )
-    meaning = "The readout's attention isn't drawn to them. "
-    if spoiled:
-        times = f"{drawn[spoiled].max():.0f} times their share of the readout's attention"
-        meaning = f"Attention maps of {layers_in_words(spoiled)} show spots there: they draw up to {times}. "
-    meaning += "A model trained with registers has none (Darcet et al. 2024)."
-    return Finding("outlier tokens", "fault", words, meaning, tuple((layer,) for layer in layers), numbers)
+    advice = "The readout's attention is not attracted to them. "
+    if distorted:
+        times = f"{attention_ratio[distorted].max():.0f} times their fraction of the readout's attention"
+        advice = f"Attention maps of {format_layers(distorted)} show artifacts there: they attract up to {times}. "
+    advice += "A model trained with registers has none (Darcet et al. 2024)."
+    return Finding("outlier tokens", "fault", message, advice, tuple((layer,) for layer in layers), values)
 
 
-def relative_lengths(norms: np.ndarray) -> np.ndarray:
-    """Lengths (layers, tokens) over each layer's median."""
+def norms_over_median(norms: np.ndarray) -> np.ndarray:
+    """Divide norms (layers, tokens) by each layer's median."""
     return norms / np.maximum(np.median(norms, 1, keepdims=True), 1e-12)
 
 
 def outliers_by_layer(norms: np.ndarray) -> list[np.ndarray]:
-    """Which tokens are outliers out of each block: lengths (layers + 1, tokens) to bool (tokens) a layer."""
-    relative = relative_lengths(norms)
+    """Find the outlier tokens after each block, from norms (layers + 1, tokens): bool (tokens) per layer."""
+    relative = norms_over_median(norms)
     grown = relative[1:] > OUTLIER_GROWTH * relative[0]
     return [
-        outlier_tokens(layer, OUTLIER_RATIO, OUTLIER_DEVIATIONS) & marks
-        for layer, marks in zip(norms[1:], grown, strict=True)
+        outlier_tokens(layer, OUTLIER_RATIO, OUTLIER_DEVIATIONS) & mask
+        for layer, mask in zip(norms[1:], grown, strict=True)
     ]
 
 
-def attention_drawn(anatomy: Anatomy, found: list[list[np.ndarray]]) -> np.ndarray:
-    """Attention on a layer's outliers over their share of the patches, mean over images that have some: (layers).
+def attention_to_outliers(statistics: ModelStatistics, outliers: list[list[np.ndarray]]) -> np.ndarray:
+    """Return attention to a layer's outliers over their fraction of the patches, mean over images with any: (layers).
 
-    A layer attends to the tokens that it was given, so the outliers are those out of the layer before it.
+    A layer attends to its input tokens, so its outliers are those after the previous layer.
     """
-    drawn = np.zeros(anatomy.layers)
-    for layer in range(1, anatomy.layers):
-        pairs = [(one.attention[layer], marks[layer - 1]) for one, marks in zip(anatomy.images, found, strict=True)]
-        shares = [row[marks].sum() / row.sum() / marks.mean() for row, marks in pairs if marks.any() and row.sum() > 0]
-        drawn[layer] = np.mean(shares) if shares else 0
-    return drawn
+    ratios = np.zeros(statistics.depth)
+    for layer in range(1, statistics.depth):
+        pairs = [
+            (one.attention[layer], masks[layer - 1]) for one, masks in zip(statistics.images, outliers, strict=True)
+        ]
+        found = [row[mask].sum() / row.sum() / mask.mean() for row, mask in pairs if mask.any() and row.sum() > 0]
+        ratios[layer] = np.mean(found) if found else 0
+    return ratios
 
 
-def where(found: list[list[np.ndarray]], layer: int, anatomy: Anatomy) -> str:
-    """Whether a layer's outliers are at the image's border, and whether at the same place in every image."""
-    at_border, places, border = [], [], []
-    for one, marks in zip(anatomy.images, found, strict=True):
-        edge = np.ones(one.grid_hw, bool)
+def describe_positions(outliers: list[list[np.ndarray]], layer: int, statistics: ModelStatistics) -> str:
+    """Describe how many outliers of a layer are at the border, and whether all images have them at one position."""
+    at_border, positions, border = [], [], []
+    for one, masks in zip(statistics.images, outliers, strict=True):
+        edge = np.ones(one.grid_size, bool)
         edge[1:-1, 1:-1] = False
-        at_border += edge.ravel()[marks[layer]].tolist()
-        places += [(one.grid_hw, int(place)) for place in np.flatnonzero(marks[layer])]
+        at_border += edge.ravel()[masks[layer]].tolist()
+        positions += [(one.grid_size, int(index)) for index in np.flatnonzero(masks[layer])]
         border.append(edge.mean())
-    words = f"{np.mean(at_border):.0%} of them at the border (it is {np.mean(border):.0%} of the patches)"
-    with_some = sum(bool(marks[layer].any()) for marks in found)
-    (grid_hw, place), times = max(((place, places.count(place)) for place in set(places)), key=lambda pair: pair[1])
-    if with_some > 2 and times > 0.8 * with_some:
-        row, column = divmod(place, grid_hw[1])
-        words += f", mostly the patch in row {row}, column {column}, whatever the image"
-    return words
+    text = f"{np.mean(at_border):.0%} of them at the border (it is {np.mean(border):.0%} of the patches)"
+    affected = sum(bool(masks[layer].any()) for masks in outliers)
+    (grid_size, index), times = max(((one, positions.count(one)) for one in set(positions)), key=lambda pair: pair[1])
+    if affected > 2 and times > 0.8 * affected:
+        row, column = divmod(index, grid_size[1])
+        text += f", mostly the patch in row {row}, column {column}, whatever the image"
+    return text
 
 
-def token_collapse(anatomy: Anatomy) -> Finding:
-    """Layers out of which all patches of an image come nearly the same."""
-    topic, similarity = "collapse of tokens", anatomy.similarity[1:]
-    numbers = {"mean cosine, by layer": similarity.tolist()}
-    layers = [int(layer) for layer in np.flatnonzero(similarity > SAME_TOKENS)]
+def check_token_collapse(statistics: ModelStatistics) -> Finding:
+    """Check for layers after which all patches of an image are nearly the same."""
+    topic, similarity = "token collapse", statistics.token_similarity[1:]
+    values = {"mean cosine, by layer": similarity.tolist()}
+    layers = [int(layer) for layer in np.flatnonzero(similarity > MAX_TOKEN_SIMILARITY)]
     if not layers:
-        words = f"The patches of an image stay different: their mean cosine is {similarity.max():.2f} at most."
-        return Finding(topic, "well", words, numbers=numbers)
-    words = f"Out of {layers_in_words(layers)} all patches of an image come nearly the same: "
-    words += f"mean cosine {similarity.max():.3f}."
-    meaning = "Later attention can hardly tell them apart: maps of later layers don't belong to places any more."
-    return Finding(topic, "fault", words, meaning, tuple((layer,) for layer in layers), numbers)
+        message = f"The patches of an image stay distinct: their mean cosine is {similarity.max():.2f} at most."
+        return Finding(topic, "ok", message, values=values)
+    message = f"After {format_layers(layers)} all patches of an image are nearly the same: "
+    message += f"mean cosine {similarity.max():.3f}."
+    advice = "Later attention can hardly distinguish them: maps of later layers no longer belong to positions."
+    return Finding(topic, "fault", message, advice, tuple((layer,) for layer in layers), values)
 
 
-def idle_blocks(anatomy: Anatomy) -> Finding:
-    """Blocks that add next to nothing."""
-    topic, numbers = "idle blocks", {"change, by layer": anatomy.change.tolist()}
-    layers = [int(layer) for layer in np.flatnonzero(anatomy.change < IDLE_CHANGE)]
+def check_idle_blocks(statistics: ModelStatistics) -> Finding:
+    """Check for blocks that hardly change the tokens."""
+    topic, values = "idle blocks", {"change, by layer": statistics.relative_change.tolist()}
+    layers = [int(layer) for layer in np.flatnonzero(statistics.relative_change < MIN_RELATIVE_CHANGE)]
     if not layers:
-        least = int(anatomy.change.argmin())
-        words = f"Every block works: the quietest, layer {least}, adds {anatomy.change[least]:.0%} of a token's length."
-        return Finding(topic, "well", words, numbers=numbers)
-    words = f"{counted(len(layers), 'block')} of {anatomy.layers} add less than {IDLE_CHANGE:.0%} of a token's length: "
-    meaning = "Their attention has no effect, but rollout counts it like any other's."
-    places = tuple((layer,) for layer in layers)
-    return Finding(topic, "fault", words + layers_in_words(layers) + ".", meaning, places, numbers)
+        least = int(statistics.relative_change.argmin())
+        change = statistics.relative_change[least]
+        message = f"No block is idle: the weakest, layer {least}, adds {change:.0%} of a token's norm."
+        return Finding(topic, "ok", message, values=values)
+    message = f"{pluralize(len(layers), 'block')} of {statistics.depth} add less than {MIN_RELATIVE_CHANGE:.0%} of a "
+    message += f"token's norm: {format_layers(layers)}."
+    advice = "Their attention has no effect, but rollout counts it like that of any other block."
+    return Finding(topic, "fault", message, advice, tuple((layer,) for layer in layers), values)
 
 
-def weak_layer_scale(anatomy: Anatomy) -> Finding:
-    """Branches that LayerScale keeps near nought."""
+def check_layer_scale(statistics: ModelStatistics) -> Finding:
+    """Check for branches whose LayerScale factors are close to zero."""
     topic = "LayerScale"
-    if anatomy.layer_scale is None:
-        return Finding(topic, "well", "The model has no LayerScale that could be near nought.")
-    numbers = {"mean factor of attention and MLP, by layer": anatomy.layer_scale.tolist()}
-    weak = anatomy.layer_scale < WEAK_SCALE
+    if statistics.layer_scale is None:
+        return Finding(topic, "ok", "The model has no LayerScale.")
+    values = {"mean factor of attention and MLP, by layer": statistics.layer_scale.tolist()}
+    weak = statistics.layer_scale < MIN_LAYER_SCALE
     layers = [int(layer) for layer in np.flatnonzero(weak.any(1))]
     if not layers:
-        low, high = anatomy.layer_scale.min(), anatomy.layer_scale.max()
-        return Finding(
-            topic,
-            "well",
-            f"LayerScale lets every branch through: mean factors {low:.2g} to {high:.2g}.",
-            numbers=numbers,
-        )
+        low, high = statistics.layer_scale.min(), statistics.layer_scale.max()
+        message = f"LayerScale suppresses no branch: mean factors {low:.2g} to {high:.2g}."
+        return Finding(topic, "ok", message, values=values)
     names = [name for name, branch in zip(("attention", "MLP"), weak.T, strict=True) if branch.any()]
-    words = f"LayerScale keeps {' and '.join(names)} of {layers_in_words(layers)} near nought: "
-    words += f"mean factor below {WEAK_SCALE:g}."
-    return Finding(topic, "fault", words, "These branches hardly count: train longer, or start it higher.",
-                   tuple((layer,) for layer in layers), numbers)  # fmt: skip
+    message = f"LayerScale suppresses {' and '.join(names)} of {format_layers(layers)}: "
+    message += f"mean factor below {MIN_LAYER_SCALE:g}."
+    advice = "These branches have little effect: train longer, or start LayerScale higher."
+    return Finding(topic, "fault", message, advice, tuple((layer,) for layer in layers), values)
 
 
-def _number(count: float) -> str:
+def _format_count(count: float) -> str:
     return f"{count:.0f}" if count >= 10 or count == round(count) else f"{count:.1f}"
 
 
-def _patches(anatomy: Anatomy) -> str:
-    sizes = sorted({one.grid_hw[0] * one.grid_hw[1] for one in anatomy.images})
-    return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+def _format_patches(statistics: ModelStatistics) -> str:
+    counts = sorted({one.grid_size[0] * one.grid_size[1] for one in statistics.images})
+    return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"

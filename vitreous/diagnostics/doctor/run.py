@@ -1,83 +1,91 @@
-"""From what was measured inside a model to what is wrong with it, in words.
+"""Diagnose a model: measure its statistics on images, run every check, and write the result.
 
-Every threshold is a named constant. "Measured" means on models that are well: a ViT of 4 layers trained on `shapes`,
-one of 6 on CIFAR-10, one of 4 on MNIST, and DINOv2 ViT-S/14 (LOG.md).
+Every threshold is a named constant in checks_tokens.py, checks_heads.py or checks_maps.py. "Measured" there means on
+healthy models: a ViT of 4 layers trained on `shapes`, one of 6 on CIFAR-10, one of 4 on MNIST, and DINOv2 ViT-S/14
+(LOG.md).
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from vitreous.callbacks import Callback
 from vitreous.data.folder import SUFFIXES
 from vitreous.data.masks import load_masked
 from vitreous.data.sources import load_images
 from vitreous.diagnostics.doctor.checks_heads import (
-    blind_heads,
-    dead_heads,
-    distance_of_heads,
-    prefix_heads,
-    redundant_heads,
-    uniform_heads,
+    check_attention_sinks,
+    check_dead_heads,
+    check_query_independent_heads,
+    check_redundant_heads,
+    check_uniform_heads,
+    describe_attention_distance,
 )
-from vitreous.diagnostics.doctor.checks_maps import rollout_collapse, rollout_spots
-from vitreous.diagnostics.doctor.checks_tokens import idle_blocks, outliers, token_collapse, weak_layer_scale
-from vitreous.diagnostics.doctor.finding import Finding
-from vitreous.diagnostics.doctor.measure import dissect
-from vitreous.diagnostics.doctor.statistics import Anatomy
-from vitreous.diagnostics.test_set import reading_of, training_recipe, training_source
+from vitreous.diagnostics.doctor.checks_maps import check_artifact_patches, check_rollout_collapse
+from vitreous.diagnostics.doctor.checks_tokens import (
+    check_idle_blocks,
+    check_layer_scale,
+    check_outlier_tokens,
+    check_token_collapse,
+)
+from vitreous.diagnostics.doctor.findings import Finding, pluralize
+from vitreous.diagnostics.doctor.measure import collect_statistics
+from vitreous.diagnostics.doctor.statistics import ModelStatistics
+from vitreous.diagnostics.evaluation_set import read_options_of, training_run, training_source
 from vitreous.errors import InputError
 from vitreous.files import write_text
-from vitreous.imaging.geometry import Geometry
 from vitreous.imaging.reading import as_image_u8, open_image
 from vitreous.model.classifier import ImageClassifier, ImageInput
 from vitreous.pretrained.load import load
 
 CHECKS = (
-    outliers,
-    rollout_collapse,
-    rollout_spots,
-    token_collapse,
-    dead_heads,
-    uniform_heads,
-    prefix_heads,
-    blind_heads,
-    redundant_heads,
-    idle_blocks,
-    weak_layer_scale,
-    distance_of_heads,
+    check_outlier_tokens,
+    check_rollout_collapse,
+    check_artifact_patches,
+    check_token_collapse,
+    check_dead_heads,
+    check_uniform_heads,
+    check_attention_sinks,
+    check_query_independent_heads,
+    check_redundant_heads,
+    check_idle_blocks,
+    check_layer_scale,
+    describe_attention_distance,
 )
-"""Every check: an anatomy to what it found, one finding each."""
-
-
-USUAL_COUNT = 16
-
-
-def diagnose(anatomy: Anatomy) -> tuple[Finding, ...]:
-    """What each check found, faults first."""
-    order = ("fault", "note", "well", "unknown")
-    return tuple(sorted((check(anatomy) for check in CHECKS), key=lambda one: order.index(one.level)))
+"""Every check maps the statistics of a model to one finding."""
+LEVELS = ("fault", "note", "ok", "unknown")
+DEFAULT_COUNT = 16
 
 
 @dataclass(frozen=True)
-class Examination:
-    """What the doctor found, and what it found it on."""
+class Diagnosis:
+    """The findings of the doctor, and the statistics and images that they are based on."""
 
     model: str
     findings: tuple[Finding, ...]
     """Faults first."""
-    anatomy: Anatomy = field(repr=False)
+    statistics: ModelStatistics = field(repr=False)
     images_u8: tuple[np.ndarray, ...] = field(repr=False)
-    """The images that the model was looked at on, uint8 (height, width, 3)."""
-    geometries: tuple[Geometry, ...] = field(repr=False)
-    """What the model saw of each."""
+    """The images that the model was measured on, each uint8 (height, width, 3)."""
 
     @property
     def faults(self) -> int:
-        """How many checks found a fault."""
+        """Number of checks that found a fault."""
         return sum(one.level == "fault" for one in self.findings)
+
+    @property
+    def summary(self) -> str:
+        """The size of the model, the number of images and the number of faults, in one line."""
+        heads = pluralize(self.statistics.num_heads, "head")
+        images = pluralize(len(self.images_u8), "image")
+        faults = pluralize(self.faults, "fault") if self.faults else "no faults"
+        return f"{self.model}: {self.statistics.depth} layers of {heads}, {images} · {faults}"
+
+    def __str__(self) -> str:
+        return "\n".join([self.summary, *(f"  {finding}" for finding in self.findings)])
 
 
 def doctor(
@@ -85,79 +93,83 @@ def doctor(
     images: Sequence[ImageInput] = (),
     *,
     data: str | None = None,
-    count: int = USUAL_COUNT,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Examination:
-    """Look inside a model for outlier tokens, heads and blocks that do nothing, and maps that say nothing.
+    count: int = DEFAULT_COUNT,
+    callback: Callback | None = None,
+) -> Diagnosis:
+    """Check a model for outlier tokens, dead heads, idle blocks and uninformative maps.
 
     Args:
         model: a run folder, a weights file, or a loaded model.
-        images: the images to look at; by default the first of `data`.
-        data: a source, of which the test images are taken, a folder of images, or "masks:DIR"; by default the
-            source that the run was trained on.
-        count: how many images of the source.
-        on_progress: told images done and images in all.
+        images: the images to measure on; by default the first of `data`.
+        data: a source, of which the test images are taken, a folder of images, or "masks:DIR"; by default the data that
+            the model was trained on.
+        count: number of images of the source.
+        callback: receives the progress, and may stop the measurement after any image.
 
     Raises:
-        InputError: no such model, image or source; or neither images nor data for a model that names none.
+        InputError: the model, an image or the source doesn't exist, or the model's training data is unknown.
     """
     if images and data:
         raise InputError("both images and --data were given: leave one out")
     if count < 1:
-        raise InputError(f"--count {count} looks at nothing: give 1 or more")
+        raise InputError(f"--count {count} is too small: give at least 1 image")
     classifier = load(model)
-    images_u8 = [as_image_u8(image) for image in images] or source_images(model, classifier, data, count)
-    anatomy = dissect(classifier, images_u8, on_progress)
-    geometries = tuple(classifier.preprocess(image_u8)[1] for image_u8 in images_u8)
+    images_u8 = [as_image_u8(image) for image in images] or load_sample(model, classifier, data, count)
+    statistics = collect_statistics(classifier, images_u8, callback)
     name = "the model" if isinstance(model, ImageClassifier) else str(model)
-    return Examination(name, diagnose(anatomy), anatomy, tuple(images_u8), geometries)
+    return Diagnosis(name, diagnose(statistics), statistics, tuple(images_u8[: len(statistics.images)]))
 
 
-def source_images(
+def diagnose(statistics: ModelStatistics) -> tuple[Finding, ...]:
+    """Run every check and return the findings, faults first."""
+    return tuple(sorted((check(statistics) for check in CHECKS), key=lambda one: LEVELS.index(one.level)))
+
+
+def load_sample(
     model: str | Path | ImageClassifier, classifier: ImageClassifier, data: str | None, count: int
 ) -> list[np.ndarray]:
-    """Images of a source, by default the one that the run was trained on.
+    """Load images of a source, by default of the data that the model was trained on.
 
-    The first of a folder that holds images, frames evenly over all of "masks:DIR", the first test images of others.
+    Takes the first images of a plain folder, frames spaced evenly over "masks:DIR", the first test images of others.
     """
-    if data is None and training_recipe(model) is None:
-        raise InputError("this model doesn't say what it was trained on: name images after it, or a source with --data")
+    if data is None and training_run(model) is None:
+        raise InputError(
+            "the training data of this model is unknown: name images after the model, or a source with --data"
+        )
     source = data or training_source(model)
-    files = image_files(source)
-    if files:
+    if files := list_folder(source):
         return [open_image(path) for path in files[:count]]
+    input_size = classifier.preprocessing.input_size
     if source.startswith("masks:"):
-        frames = load_masked(source, classifier.preprocessing.input_size, count).images
-        return [frame.read()[0] for frame in frames]
-    images = load_images(source, "test", classifier.preprocessing.input_size, options=reading_of(classifier, source))
-    chosen = images.images_u8[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
-    return list(chosen)
+        return [frame.read()[0] for frame in load_masked(source, input_size, count).images]
+    images = load_images(source, "test", input_size, options=read_options_of(classifier, source))
+    return list(images.images_u8[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy())
 
 
-def image_files(source: str) -> list[Path]:
-    """The images directly in a folder, sorted by name: of "DIR" or "folder:DIR", none of anything else."""
+def list_folder(source: str) -> list[Path]:
+    """List the images directly in "DIR" or "folder:DIR", sorted by name; empty for any other source."""
     folder = Path(source.removeprefix("folder:")).expanduser()
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
 
 
-def write_doctor(examination: Examination, folder: Path) -> Path:
-    """Write doctor.json: the findings, and the numbers behind them by layer and head."""
+def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> Path:
+    """Write doctor.json: the findings, and the statistics by layer and head."""
     path = folder / "doctor.json"
-    write_text(path, json.dumps(as_json(examination), indent=2) + "\n")
+    write_text(path, json.dumps(diagnosis_to_json(diagnosis), indent=2) + "\n")
     return path
 
 
-def as_json(examination: Examination) -> dict:
-    """What was found as plain dictionaries."""
-    anatomy = {
+def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, object]:
+    """Convert a diagnosis to plain dictionaries, without the statistics of single images."""
+    statistics = {
         name: value.tolist() if isinstance(value, np.ndarray) else value
-        for name, value in vars(examination.anatomy).items()
+        for name, value in vars(diagnosis.statistics).items()
         if name != "images"
     }
     return {
-        "model": examination.model,
-        "images": len(examination.images_u8),
-        "faults": examination.faults,
-        "findings": [asdict(one) for one in examination.findings],
-        "anatomy": anatomy,
+        "model": diagnosis.model,
+        "images": len(diagnosis.images_u8),
+        "faults": diagnosis.faults,
+        "findings": [asdict(one) for one in diagnosis.findings],
+        "statistics": statistics,
     }

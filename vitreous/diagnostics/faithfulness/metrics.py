@@ -1,124 +1,168 @@
-"""Patches added and taken away in a map's order: insertion, deletion (Petsiuk et al. 2018) and ROAD (Rong et al. 2022).
+"""Metrics of maps: insertion and deletion (Petsiuk et al. 2018), ROAD (Rong et al. 2022), sensitivity-n, randomization.
 
-Of a good map, the most relevant patches bring the answer back early (insertion) and take it away early (deletion). What
-a removed patch leaves behind is itself a sign to the model; ROAD fills it so that it tells as little as may be.
+For a faithful map, adding the most relevant patches first restores the prediction early (insertion), and removing them
+first destroys it early (deletion). The shape of removed patches itself is a signal to the model; ROAD imputes them so
+that it carries little information.
 """
 
+import copy
 from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vitreous.diagnostics.faithfulness.imputation import blurred, imputed, mean_color
-from vitreous.diagnostics.faithfulness.perturbed_predictor import Subject
-from vitreous.diagnostics.faithfulness.statistics import correlation, most_relevant_first, rank_correlation
+from vitreous.diagnostics.faithfulness.imputation import blur_fill, imputation_fill, mean_color_fill
+from vitreous.diagnostics.faithfulness.perturbed_predictor import EvaluatedBatch
+from vitreous.diagnostics.faithfulness.statistics import correlation, rank_correlation, sort_patches
 from vitreous.explanation.method import ExplainableModel
+from vitreous.runtime import generator
 
-STEPS = 16
-"""Equal steps (as equal as whole patches allow) of the insertion and deletion curves."""
-ROAD_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Of the patches, removed and imputed."""
-NOISE = 0.01
-"""Standard deviation of what is added to imputed pixels, in units of the normalized image."""
+CURVE_STEPS = 16
+"""Steps of the insertion and deletion curves, equal up to whole patches."""
+ROAD_FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Fractions of the patches that ROAD removes and imputes."""
+NOISE_LEVEL = 0.01
+"""Standard deviation of the noise on imputed pixels, in units of the normalized image."""
+SET_FRACTIONS = (1 / 8, 1 / 4, 1 / 2)
+"""Sizes n of the removed sets of sensitivity-n, as fractions of the patches."""
+SETS_PER_SIZE = 100
+STAGES = ("head", "all")
+"""What is randomized: the weights of the classification head, or all weights."""
+
+# The strings passed to `random` and `generator` enter the seeds: changing them would change the numbers.
 
 
-SHARES = (1 / 8, 1 / 4, 1 / 2)
-"""Of the patches: the sizes n of the sets that are removed."""
-SETS = 100
-"""Random sets of each size."""
-
-
-def steps(patches: int) -> np.ndarray:
-    """How many patches are added or taken away at each point of a curve: from none to all, int64 (points)."""
-    return np.unique(np.linspace(0, patches, min(STEPS, patches) + 1).round().astype(np.int64))
+def curve_counts(patches: int) -> np.ndarray:
+    """Return how many patches are added or removed at each point of a curve, from none to all: int64 (points)."""
+    return np.unique(np.linspace(0, patches, min(CURVE_STEPS, patches) + 1).round().astype(np.int64))
 
 
 def road_counts(patches: int) -> np.ndarray:
-    """How many patches ROAD removes at each of its shares: at least one, never all; int64 (shares)."""
-    return np.clip(np.round(np.array(ROAD_SHARES) * patches), 1, patches - 1).astype(np.int64)
+    """Return how many patches ROAD removes at each fraction, at least one and never all: int64 (fractions)."""
+    return np.clip(np.round(np.array(ROAD_FRACTIONS) * patches), 1, patches - 1).astype(np.int64)
 
 
-def removal(subject: Subject, maps: np.ndarray) -> dict[str, np.ndarray]:
-    """How much of the target there is as patches are added or removed in the order of maps (images, patches).
+def removal_curves(batch: EvaluatedBatch, maps: np.ndarray) -> dict[str, np.ndarray]:
+    """Measure the target's value as patches are added or removed in the order of maps, float64 (images, patches).
 
-    "insertion" and "deletion" are (images, points) at `steps`; insertion starts from the blurred image, deletion
-    ends with the mean color. "road-most" and "road-least", the most and the least relevant patches first, are
-    (images, shares), and so are "road-most-same" and "road-least-same": 1 where the target is still the prediction.
+    Returns:
+        "insertion" and "deletion", (images, points) at `curve_counts`: insertion starts from the blurred image,
+        deletion ends with the mean color. "road-most" and "road-least", (images, fractions), remove the most and the
+        least relevant patches first. "road-most-same" and "road-least-same" are 1 where the target is still predicted.
     """
-    asked, patches = subject.asked, maps.shape[1]
-    lots = subject.drawn("lots between equal patches", lambda random: torch.rand(patches, generator=random))
-    order = most_relevant_first(maps, lots.cpu().numpy())
-    place = torch.from_numpy(order.argsort(1)).to(asked.inputs.device)  # of each patch in the order
-    noise = NOISE * subject.drawn("imputation", lambda random: torch.randn(asked.inputs.shape[1:], generator=random))
-    road, gap = imputed(asked.inputs, noise.to(asked.inputs)), steps(patches)
-    inserted = asked.about(first(place, gap), blurred(asked.inputs, asked.patch))
-    deleted = asked.about(~first(place, gap), mean_color(asked.inputs))
-    most = asked.about(~first(place, road_counts(patches)), road)
-    least = asked.about(first(place, patches - road_counts(patches)), road)
+    predictor, patches = batch.predictor, maps.shape[1]
+    ties = batch.random("lots between equal patches", lambda random: torch.rand(patches, generator=random))
+    order = sort_patches(maps, ties.cpu().numpy())
+    rank = torch.from_numpy(order.argsort(1)).to(predictor.inputs.device)
+    shape = predictor.inputs.shape[1:]
+    noise = NOISE_LEVEL * batch.random("imputation", lambda random: torch.randn(shape, generator=random))
+    road, counts = imputation_fill(predictor.inputs, noise.to(predictor.inputs)), curve_counts(patches)
+    inserted = predictor.predict(top_k_mask(rank, counts), blur_fill(predictor.inputs, predictor.patch_size))
+    deleted = predictor.predict(~top_k_mask(rank, counts), mean_color_fill(predictor.inputs))
+    most = predictor.predict(~top_k_mask(rank, road_counts(patches)), road)
+    least = predictor.predict(top_k_mask(rank, patches - road_counts(patches)), road)
     found = {
-        "insertion": inserted.amount, "deletion": deleted.amount, "road-most": most.amount,
-        "road-least": least.amount, "road-most-same": most.same, "road-least-same": least.same,
+        "insertion": inserted.value, "deletion": deleted.value, "road-most": most.value, "road-least": least.value,
+        "road-most-same": most.is_predicted, "road-least-same": least.is_predicted,
     }  # fmt: skip
     return {name: values.cpu().numpy() for name, values in found.items()}
 
 
-def first(place: Tensor, counts: np.ndarray) -> Tensor:
-    """Whether a patch is among the first so many: place (images, patches) to bool (images, counts, patches)."""
-    return place[:, None] < torch.from_numpy(counts).to(place)[None, :, None]
+def top_k_mask(rank: Tensor, counts: np.ndarray) -> Tensor:
+    """Return whether a patch is among the first k, from ranks (images, patches): bool (images, counts, patches)."""
+    return rank[:, None] < torch.from_numpy(counts).to(rank)[None, :, None]
 
 
 def set_sizes(patches: int) -> tuple[int, ...]:
-    """The sizes n of the sets, for a model with so many patches."""
-    return tuple(sorted({max(1, round(share * patches)) for share in SHARES}))
+    """Return the sizes n of the removed sets for a model with so many patches."""
+    return tuple(sorted({max(1, round(fraction * patches)) for fraction in SET_FRACTIONS}))
 
 
-def removed_sets(subject: Subject, patches: int) -> Tensor:
-    """Random sets of patches, each image's own, the same for every method: bool (images, sizes, SETS, patches)."""
-    lots = subject.drawn("sets", lambda random: torch.rand(len(set_sizes(patches)), SETS, patches, generator=random))
-    sizes = torch.tensor(set_sizes(patches), device=lots.device)[:, None, None]
-    return lots.argsort(-1).argsort(-1) < sizes
+def random_patch_sets(batch: EvaluatedBatch, patches: int) -> Tensor:
+    """Draw random sets of patches for each image, the same for all methods: bool (images, sizes, sets, patches)."""
+    shape = (len(set_sizes(patches)), SETS_PER_SIZE, patches)
+    values = batch.random("sets", lambda random: torch.rand(shape, generator=random))
+    sizes = torch.tensor(set_sizes(patches), device=values.device)[:, None, None]
+    return values.argsort(-1).argsort(-1) < sizes
 
 
-def score_changes(subject: Subject) -> np.ndarray:
-    """By how much the target's score falls when a set is removed, to the mean color: (images, sizes, SETS)."""
-    rows, columns = subject.asked.grid_hw
-    removed = removed_sets(subject, rows * columns)
-    scores = subject.asked.about(~removed.flatten(1, 2), mean_color(subject.asked.inputs)).score
-    return (subject.asked.whole().double() - scores).view(removed.shape[:3]).cpu().numpy()
+def score_drops(batch: EvaluatedBatch) -> np.ndarray:
+    """Measure by how much the score drops when a random set becomes the mean color: (images, sizes, sets)."""
+    rows, columns = batch.predictor.grid_size
+    removed = random_patch_sets(batch, rows * columns)
+    scores = batch.predictor.predict(~removed.flatten(1, 2), mean_color_fill(batch.predictor.inputs)).score
+    return (batch.predictor.original_score().double() - scores).view(removed.shape[:3]).cpu().numpy()
 
 
-def sensitivity(subject: Subject, maps: np.ndarray, changes: np.ndarray) -> np.ndarray:
-    """Correlation of the map's sum over a set with the score's change, over the sets of a size: (images, sizes)."""
-    removed = removed_sets(subject, maps.shape[1]).cpu().numpy()
-    sums = np.einsum("pskn,pn->psk", removed.astype(np.float64), maps)
-    images, sizes, sets = sums.shape
-    return correlation(sums.reshape(-1, sets), changes.reshape(-1, sets)).reshape(images, sizes)
-
-
-def judge(
-    subject: Subject, method: str, copies: Mapping[str, ExplainableModel], changes: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Everything measured of a method's (or a baseline's) maps, by name; the first axis is the images.
-
-    Beside what `removal` returns: "map" (images, patches) itself; "sensitivity-N" for each set size; and for each
-    randomized copy "randomized-STAGE", the rank correlation of its map with the model's own, for signed maps also of
-    their absolute values, "randomized-STAGE-absolute".
+def sensitivity_n(batch: EvaluatedBatch, maps: np.ndarray, drops: np.ndarray) -> np.ndarray:
+    """Correlate the sum of a map over a set with the drop of the score (Ancona et al. 2018): (images, sizes).
 
     Args:
-        copies: the model with randomized weights, by stage (randomized.py).
-        changes: what `score_changes` found, the same for every method.
+        batch: the images.
+        maps: float64 (images, patches).
+        drops: of `score_drops`.
+    """
+    removed = random_patch_sets(batch, maps.shape[1]).cpu().numpy()
+    sums = np.einsum("pskn,pn->psk", removed.astype(np.float64), maps)
+    images, sizes, sets = sums.shape
+    return correlation(sums.reshape(-1, sets), drops.reshape(-1, sets)).reshape(images, sizes)
+
+
+def score_maps(
+    batch: EvaluatedBatch, method: str, copies: Mapping[str, ExplainableModel], drops: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Measure everything about the maps of a method or a baseline; the first axis of each value is the images.
+
+    Besides the values of `removal_curves`: "map" (images, patches), the map itself; "sensitivity-N" for each set size;
+    and for each randomized copy "randomized-STAGE", the rank correlation of its map with that of the model, for signed
+    maps also that of the absolute values, "randomized-STAGE-absolute".
+
+    Args:
+        batch: the images.
+        method: name of the method or baseline.
+        copies: models with randomized weights, by stage.
+        drops: of `score_drops`, the same for all methods.
 
     Raises:
         InputError: the method can't explain this model.
     """
-    maps, signed = subject.maps(method)
-    found = {"map": maps, **removal(subject, maps)}
-    for size, column in zip(set_sizes(maps.shape[1]), sensitivity(subject, maps, changes).T, strict=True):
+    maps, is_signed = batch.patch_maps(method)
+    found = {"map": maps, **removal_curves(batch, maps)}
+    for size, column in zip(set_sizes(maps.shape[1]), sensitivity_n(batch, maps, drops).T, strict=True):
         found[f"sensitivity-{size}"] = column
-    for stage, copy in copies.items():
-        forgot, _ = subject.maps(method, copy, stage)
-        found[f"randomized-{stage}"] = rank_correlation(maps, forgot)
-        if signed:
-            found[f"randomized-{stage}-absolute"] = rank_correlation(np.abs(maps), np.abs(forgot))
+    for stage, model in copies.items():
+        randomized, _ = batch.patch_maps(method, model, stage)
+        found[f"randomized-{stage}"] = rank_correlation(maps, randomized)
+        if is_signed:
+            found[f"randomized-{stage}-absolute"] = rank_correlation(np.abs(maps), np.abs(randomized))
     return found
+
+
+def randomize_weights(model: nn.Module, stage: str, num_classes: int, seed: int) -> nn.Module | None:
+    """Return a copy of the model with randomized weights (Adebayo et al. 2018, section 3); the model is unchanged.
+
+    Each weight tensor keeps its mean and standard deviation, so that the layers work in the range that they were made
+    for. None for the head of a model in which no head is found.
+    """
+    assert stage in STAGES, stage
+    randomized = copy.deepcopy(model)
+    part = randomized if stage == "all" else classification_head(randomized, num_classes)
+    if part is None:
+        return None
+    _redraw(part, generator(seed, "randomized weights", stage))
+    return randomized
+
+
+def classification_head(model: nn.Module, num_classes: int) -> nn.Linear | None:
+    """Return the last linear layer of a model with so many outputs, whatever its name."""
+    found = [part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == num_classes]
+    return found[-1] if found else None
+
+
+@torch.no_grad()
+def _redraw(part: nn.Module, random: torch.Generator) -> None:
+    """Draw the parameters anew, in place, each from a normal distribution with its own mean and standard deviation."""
+    for weight in part.parameters():
+        drawn = torch.randn(weight.shape, generator=random).to(weight)
+        weight.copy_(weight.mean() + weight.std(correction=0) * drawn)

@@ -1,4 +1,4 @@
-"""Asking a model about very many variants of a few images, from each of which patches were removed."""
+"""Predictions of a model for many variants of a few images, with some patches removed from each."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,139 +8,155 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitreous.diagnostics.faithfulness.imputation import Filling
+from vitreous.diagnostics.faithfulness.imputation import Fill
 from vitreous.explanation.method import ExplainableModel
 from vitreous.explanation.patch_maps import BASELINES, baseline_map, patch_maps
 from vitreous.explanation.targets import DirectionTarget, FeatureNormTarget, PredictedClassTarget, Target
 from vitreous.model.classifier import ImageClassifier
 from vitreous.runtime import generator
 
-PIXELS_AT_ONCE = {"cpu": 2**17, "cuda": 2**24}
-"""Pixels of one batch: 128 images of 32 × 32 on a processor, where more gain nothing; 334 of 224 × 224 on a GPU."""
+BATCH_PIXELS = {"cpu": 2**17, "cuda": 2**24}
+"""Pixels per batch: 128 images of 32 × 32 on a CPU, where more bring no speed; 334 of 224 × 224 on a GPU."""
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a model says of variants of images; each is (images, variants)."""
+class PerturbedOutputs:
+    """Outputs for variants of images; each is float64 (images, variants)."""
 
-    amount: Tensor
-    """How much of the target there is: a class's probability; for a model without classes, the score over that of the
-    whole image."""
+    value: Tensor
+    """Probability of the target class; for a model without classes, the score over that of the original image."""
     score: Tensor
-    """The target's own score: a class's logit, or how far the model's vector reaches in the image's direction."""
-    same: Tensor
+    """The target's logit; for a model without classes, the projection of the features on those of the original."""
+    is_predicted: Tensor
     """1 where the target is the most probable class, else 0; zeros for a model without classes."""
 
 
 @dataclass
-class Asked:
-    """Some images and the model that is asked about them."""
+class PerturbedPredictor:
+    """A model and a few images, of which it predicts variants."""
 
     model: ExplainableModel
     inputs: Tensor
-    """Prepared images (images, channels, height, width)."""
+    """Preprocessed images (images, channels, height, width)."""
     target: DirectionTarget
-    """What each image is asked for: a direction (images, classes), one at the class."""
-    patch: int
+    """One direction per image, (images, classes): one at the target class."""
+    patch_size: int
     """Side of a patch in pixels."""
     has_classes: bool = True
-    at_once: int = field(default=0)
-    """Variants in one pass of the model; 0 for as many as fit."""
+    batch_size: int = field(default=0)
+    """Variants per forward pass; 0 for the default."""
 
     @property
-    def grid_hw(self) -> tuple[int, int]:
-        """Patches down and across."""
-        return self.inputs.shape[2] // self.patch, self.inputs.shape[3] // self.patch
+    def grid_size(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.inputs.shape[2] // self.patch_size, self.inputs.shape[3] // self.patch_size
 
     @torch.no_grad()
-    def whole(self) -> Tensor:
-        """The target's score (images, 1) on the images as they are."""
+    def original_score(self) -> Tensor:
+        """Return the target's score on the original images: (images, 1)."""
         return self.target(self.model(self.inputs))[:, None]
 
     @torch.no_grad()
-    def about(self, kept: Tensor, filling: Filling) -> Answers:
-        """The model's answers where only some patches are kept: bool (images, variants, patches)."""
+    def predict(self, kept: Tensor, fill: Fill) -> PerturbedOutputs:
+        """Predict variants in which only some patches are kept.
+
+        Args:
+            kept: bool (images, variants, patches).
+            fill: fills the removed pixels.
+        """
         images, variants, patches = kept.shape
-        assert images == len(self.inputs) and patches == self.grid_hw[0] * self.grid_hw[1], kept.shape
-        places = torch.arange(images, device=kept.device).repeat_interleave(variants)
-        logits = self._logits(places, kept.flatten(0, 1), filling)
-        directions = self.target.directions[places].to(logits)
+        assert images == len(self.inputs) and patches == self.grid_size[0] * self.grid_size[1], kept.shape
+        indexes = torch.arange(images, device=kept.device).repeat_interleave(variants)
+        logits = self._logits(indexes, kept.flatten(0, 1), fill)
+        directions = self.target.directions[indexes].to(logits)
         score = (logits * directions).sum(1)
         if self.has_classes:
-            amount = (torch.softmax(logits, 1) * directions).sum(1)
-            same = (logits.argmax(1) == directions.argmax(1)).to(score)
+            value = (torch.softmax(logits, 1) * directions).sum(1)
+            is_predicted = (logits.argmax(1) == directions.argmax(1)).to(score)
         else:
-            amount, same = score / self.whole().flatten()[places], torch.zeros_like(score)
-        return Answers(*(values.view(images, variants) for values in (amount, score, same)))
+            value, is_predicted = score / self.original_score().flatten()[indexes], torch.zeros_like(score)
+        return PerturbedOutputs(*(one.view(images, variants) for one in (value, score, is_predicted)))
 
-    def _logits(self, places: Tensor, kept: Tensor, filling: Filling) -> Tensor:
-        """Logits (rows, classes), in batches that are halved for good if the GPU's memory can't hold them."""
+    def _logits(self, indexes: Tensor, kept: Tensor, fill: Fill) -> Tensor:
+        """Compute logits (rows, classes); if a batch doesn't fit into GPU memory, the batch size is halved for good."""
         height, width = self.inputs.shape[2:]
-        self.at_once = self.at_once or max(1, PIXELS_AT_ONCE[self.inputs.device.type] // (height * width))
+        self.batch_size = self.batch_size or max(1, BATCH_PIXELS[self.inputs.device.type] // (height * width))
         found: list[Tensor] = []
         done = 0
-        while done < len(places):
-            rows = slice(done, done + self.at_once)
+        while done < len(indexes):
+            rows = slice(done, done + self.batch_size)
             try:
-                found.append(self.model(filling(places[rows], self.pixels(kept[rows]))).double())
+                found.append(self.model(fill(indexes[rows], self.to_pixels(kept[rows]))).double())
             except torch.OutOfMemoryError:
-                if self.at_once == 1:
+                if self.batch_size == 1:
                     raise
-                self.at_once = max(1, self.at_once // 2)
+                self.batch_size = max(1, self.batch_size // 2)
                 continue
-            done += self.at_once
+            done += self.batch_size
         return torch.cat(found)
 
-    def pixels(self, kept: Tensor) -> Tensor:
-        """Which pixels are kept, from which patches are: bool (rows, patches) to (rows, height, width)."""
-        rows, columns = self.grid_hw
-        return kept.view(-1, rows, columns).repeat_interleave(self.patch, 1).repeat_interleave(self.patch, 2)
+    def to_pixels(self, kept: Tensor) -> Tensor:
+        """Expand a mask of patches, bool (rows, patches), to pixels: bool (rows, height, width)."""
+        rows, columns = self.grid_size
+        mask = kept.view(-1, rows, columns)
+        return mask.repeat_interleave(self.patch_size, 1).repeat_interleave(self.patch_size, 2)
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A batch of images that a model sees at one size."""
+class EvaluatedBatch:
+    """A batch of images of one size whose maps are evaluated."""
 
-    numbers: Sequence[int]
-    """Each image's number in the data: its random draws hang on that, and not on its place in the batch."""
-    asked: Asked
+    indexes: Sequence[int]
+    """Index of each image in the data. Random numbers depend on it, so they don't depend on the batch."""
+    predictor: PerturbedPredictor
     seed: int
 
-    def maps(
+    def patch_maps(
         self, method: str, model: ExplainableModel | None = None, stage: str = "trained"
     ) -> tuple[np.ndarray, bool]:
-        """A method's or a baseline's maps, float64 (images, patches), and whether they are signed.
+        """Compute the maps of a method or a baseline.
 
-        Of the model itself, or of a randomized copy and the stage that it is at.
+        Args:
+            method: name of the method or baseline.
+            model: a copy with randomized weights; the model itself by default.
+            stage: which weights of the copy are randomized.
+
+        Returns:
+            float64 (images, patches), and whether the maps are signed.
 
         Raises:
             InputError: the method can't explain this model.
         """
+        predictor = self.predictor
         if method in BASELINES:
-            drawn = [baseline_map(method, self.asked.grid_hw, self.seed, number, stage) for number in self.numbers]
-            return np.stack(drawn), False
-        # A vector without classes has no direction in common with that of a model with other weights.
-        asks_anew = model is not None and not self.asked.has_classes
-        target: Target = FeatureNormTarget() if asks_anew else self.asked.target
-        return patch_maps(model or self.asked.model, self.asked.inputs, method, target, self.asked.grid_hw)
+            maps = [baseline_map(method, predictor.grid_size, self.seed, index, stage) for index in self.indexes]
+            return np.stack(maps), False
+        # Features of a model with other weights have nothing to do with a direction of the original features.
+        is_undirected = model is not None and not predictor.has_classes
+        target: Target = FeatureNormTarget() if is_undirected else predictor.target
+        return patch_maps(model or predictor.model, predictor.inputs, method, target, predictor.grid_size)
 
-    def drawn(self, purpose: str, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
-        """Random numbers for a purpose, each image's own, on the device: (images, ...)."""
-        return torch.stack([draw(generator(self.seed, purpose, number)) for number in self.numbers]).to(
-            self.asked.inputs.device
-        )
+    def random(self, purpose: str, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+        """Draw random numbers for a purpose, of each image's own, on the device: (images, ...)."""
+        drawn = [draw(generator(self.seed, purpose, index)) for index in self.indexes]
+        return torch.stack(drawn).to(self.predictor.inputs.device)
 
 
-def subject(
+def prepare_batch(
     classifier: ImageClassifier,
     images: Sequence[np.ndarray],
-    numbers: Sequence[int],
+    indexes: Sequence[int],
     labels: Sequence[int] | None = None,
     seed: int = 0,
-) -> Subject:
-    """Images (uint8 (height, width, 3), all alike) under examination for the predicted class, or for these labels.
+) -> EvaluatedBatch:
+    """Preprocess images and fix the target of each.
 
-    A model without classes is examined for its own vector's direction.
+    Args:
+        classifier: the model. Without classes, the target is the direction of each image's features.
+        images: uint8 (height, width, 3), all of one size.
+        indexes: of the images in the data.
+        labels: the target classes; the predicted ones by default.
+        seed: of all random numbers.
     """
     inputs = torch.stack([classifier.preprocess(image)[0] for image in images])
     with torch.no_grad():
@@ -151,16 +167,18 @@ def subject(
     else:
         target = (PredictedClassTarget() if classifier.class_names else FeatureNormTarget()).detached(logits)
     assert isinstance(target, DirectionTarget)
-    patch = unit_side((inputs.shape[2], inputs.shape[3]), classifier.preprocessing.patch_size)
-    return Subject(numbers, Asked(classifier.model, inputs, target, patch, bool(classifier.class_names)), seed)
+    patch_size = cell_size((inputs.shape[2], inputs.shape[3]), classifier.preprocessing.patch_size)
+    predictor = PerturbedPredictor(classifier.model, inputs, target, patch_size, bool(classifier.class_names))
+    return EvaluatedBatch(indexes, predictor, seed)
 
 
-def unit_side(size_hw: tuple[int, int], patch: int) -> int:
-    """The side in pixels of what is removed at a time: a patch, or for a model without any about a 14th of a side.
+def cell_size(input_size: tuple[int, int], patch_size: int) -> int:
+    """Return the side in pixels of the cells that are removed: a patch, or about 1/14 of a side without patches.
 
-    >>> unit_side((224, 336), 16), unit_side((224, 336), 1)
+    >>> cell_size((224, 336), 16), cell_size((224, 336), 1)
     (16, 16)
     """
-    if patch > 1:
-        return patch
-    return max(side for side in range(1, max(2, min(size_hw) // 14 + 1)) if math.gcd(*size_hw) % side == 0)
+    if patch_size > 1:
+        return patch_size
+    largest = max(2, min(input_size) // 14 + 1)
+    return max(side for side in range(1, largest) if math.gcd(*input_size) % side == 0)

@@ -1,110 +1,148 @@
-"""Measure how far a model's maps can be believed: every method, beside a random map and a centerd blob."""
+"""Measure how faithful the maps of a model's methods are, against a random map and a center bias."""
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 import torch
 
+from vitreous.callbacks import Callback, Progress
 from vitreous.data.image_set import ImageSet
 from vitreous.data.sources import DEFAULT_FRACTION, absolute_source, load_images
-from vitreous.diagnostics.faithfulness.figure import draw
-from vitreous.diagnostics.faithfulness.measurement import (
-    FaithfulnessListener,
-    FaithfulnessRequest,
-    Measurement,
-    measure,
+from vitreous.diagnostics.evaluation_set import check_classes, read_options_of, training_run, training_source
+from vitreous.diagnostics.faithfulness.figure import draw_faithfulness
+from vitreous.diagnostics.faithfulness.metrics import (
+    ROAD_FRACTIONS,
+    STAGES,
+    curve_counts,
+    randomize_weights,
+    removal_curves,
+    score_drops,
+    score_maps,
 )
-from vitreous.diagnostics.faithfulness.metrics import ROAD_SHARES, steps
-from vitreous.diagnostics.faithfulness.report import Agreement, MethodReport, agreements, report
-from vitreous.diagnostics.faithfulness.values_file import open_values
-from vitreous.diagnostics.test_set import check_classes, reading_of, training_recipe, training_source
-from vitreous.errors import InputError
+from vitreous.diagnostics.faithfulness.perturbed_predictor import EvaluatedBatch, prepare_batch
+from vitreous.diagnostics.faithfulness.report import build_reports, method_agreements
+from vitreous.diagnostics.faithfulness.result import FaithfulnessResult
+from vitreous.diagnostics.faithfulness.values_file import Settings, ValuesFile, open_values
+from vitreous.errors import InputError, unknown
 from vitreous.explanation.patch_maps import BASELINES
+from vitreous.explanation.registry import METHODS
 from vitreous.files import write_text
 from vitreous.model.classifier import ImageClassifier
+from vitreous.model.serialization import WEIGHTS
 from vitreous.pretrained.load import load
 from vitreous.runs.run_folder import results_folder
 from vitreous.runtime import generator
 
-DEFAULT_COUNT = 64
+VALUES_FILE, SUMMARY_FILE, FIGURE_FILE = "faithfulness-values.jsonl", "faithfulness.json", "faithfulness.png"
 PROTOCOL = 2
-"""Raised whenever the same settings would give other values."""
-VALUES, SUMMARY, FIGURE = "faithfulness-values.jsonl", "faithfulness.json", "faithfulness.png"
+"""Increased whenever the same settings would give other values."""
+DEFAULT_COUNT = 64
+MIN_PATCHES = 4
+BATCH_SIZE = 16
+"""Images per batch. It is fixed, since the random numbers of a method may depend on the batch."""
+SENSITIVITY = "sensitivity-n"
+SENSITIVITY_COST = 5
+"""Time of sensitivity-n over that of the curves of one map: 300 variants of an image instead of 54."""
+TICKS = 1000
+"""Progress is reported in so many parts of the estimated time."""
 
 
 @dataclass(frozen=True)
-class Faithfulness:
-    """What was measured, baselines first."""
+class FaithfulnessRequest:
+    """Which maps to measure, on which images."""
 
-    asked: dict[str, Any]
-    """Data, split, count, target and seed, and what identifies model and images."""
-    unit: Literal["probability", "score"]
-    """What areas and ROAD are means of: the target's probability, not normalized further; for a model without classes,
-    the target's score over that of the whole image."""
-    methods: tuple[MethodReport, ...]
-    skipped: dict[str, str]
-    """Methods that can't explain this model, with the reason."""
-    agreement: tuple[Agreement, ...]
-    shares: tuple[float, ...]
-    """Of the patches, at each point of the insertion and deletion curves."""
-    road_shares: tuple[float, ...]
+    methods: tuple[str, ...] | None = None
+    count: int | None = None
+    target: Literal["predicted", "true"] = "predicted"
+    split: str = "test"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.methods or ():
+            if name not in METHODS:
+                raise unknown("method", name, METHODS)
+        if self.methods is not None and not self.methods:
+            raise InputError("no method is named: leave out --methods for all of them")
+        if self.count is not None and self.count < 1:
+            raise InputError(f"count is {self.count}: give at least 1 image")
+        if self.target not in ("predicted", "true"):
+            raise unknown("target", self.target, ("predicted", "true"))
+
+    def names(self) -> list[str]:
+        """Return the baselines and the requested methods, in the order of the table."""
+        return [*BASELINES, *(name for name in METHODS if self.methods is None or name in self.methods)]
 
 
 def faithfulness(
     model: str | Path | ImageClassifier,
     data: str | None = None,
-    request: FaithfulnessRequest | None = None,
     *,
+    methods: Sequence[str] | None = None,
+    count: int | None = None,
+    target: Literal["predicted", "true"] = "predicted",
+    split: str = "test",
+    seed: int = 0,
     output: str | Path | None = None,
     restart: bool = False,
     device: str = "auto",
-    listener: FaithfulnessListener | None = None,
-) -> Faithfulness:
-    """Measure how far the maps of a model's methods can be believed; the folder then holds values, JSON and a figure.
+    callback: Callback | None = None,
+) -> FaithfulnessResult:
+    """Measure how faithful the maps of a model's methods are, and write the values, a summary and a figure.
 
-    What is measured goes into faithfulness-values.jsonl method by method; a second call with the same settings goes on
-    from there, to the same numbers.
+    The values of each finished method are saved in faithfulness-values.jsonl. A second call with the same settings
+    continues from there and gives the same numbers.
 
     Args:
-        model: a run folder, a model.safetensors file, or a loaded model.
-        data: a source such as "cifar10"; by default the one that the run was trained on.
-        request: which methods, how many images, and so on.
+        model: a run folder, a weights file, or a loaded model.
+        data: a source such as "cifar10"; by default the one that the model was trained on.
+        methods: names of methods; all by default.
+        count: number of images, drawn randomly; by default 64, or all if there are fewer.
+        target: the class whose probability is followed.
+        split: "test", or "validation" while settings are still being chosen.
+        seed: of all random numbers.
         output: the folder to write to; by default the run folder, or "faithfulness" in the current folder for a model
             that is no run folder.
-        restart: forget what an earlier call has left there.
+        restart: ignore the values of an earlier call.
         device: "auto", "cpu" or "cuda".
-        listener: whom to tell.
+        callback: receives an estimate of the time as a note, and the progress. If it asks to stop, the result covers
+            the methods that are complete.
 
     Raises:
-        InputError: no such model, data or method, classes that don't match, no method that can explain the model, or a
-            file of values that is damaged or of other settings.
+        InputError: the model, data or a method doesn't exist, the classes differ, no method can explain the model, or
+            the file of values is damaged or has other settings.
     """
-    request, folder = request or FaithfulnessRequest(), results_folder(model, output, "faithfulness")
+    request = FaithfulnessRequest(None if methods is None else tuple(methods), count, target, split, seed)
+    folder = results_folder(model, output, "faithfulness")
     classifier = load(model, device)
     source = absolute_source(data or training_source(model))
-    images, numbers = _images(classifier, model, source, request)
-    asked = _asked(classifier, images, source, request)
-    file = open_values(folder / VALUES, asked, restart=restart)
-    work = Measurement(classifier, images, numbers, request, file, listener or FaithfulnessListener())
-    measure(work)
-    result = _result(work)
-    write_text(folder / SUMMARY, json.dumps(asdict(result), indent=2) + "\n")
-    draw(result, folder / FIGURE)
+    images, indexes = _draw_images(classifier, model, source, request)
+    settings = _settings(classifier, images, source, request)
+    run = training_run(model)
+    weights_file = None if run is None else run.folder.path / WEIGHTS
+    file = open_values(folder / VALUES_FILE, settings, restart=restart, weights_file=weights_file)
+    work = Measurement(classifier, images, indexes, request, file, callback or Callback())
+    work.run()
+    result = _to_result(work)
+    write_text(folder / SUMMARY_FILE, json.dumps(asdict(result), indent=2) + "\n")
+    draw_faithfulness(result, folder / FIGURE_FILE)
     return result
 
 
-def _images(
+def _draw_images(
     classifier: ImageClassifier, model: str | Path | ImageClassifier, source: str, request: FaithfulnessRequest
 ) -> tuple[ImageSet, list[int]]:
-    """The images drawn by lot, and their numbers in the data, ascending."""
-    recipe = training_recipe(model)
-    own = recipe is not None and source == absolute_source(recipe["data"])
-    fraction = recipe["validation_fraction"] if recipe is not None and own else DEFAULT_FRACTION
-    size_hw, reading = classifier.preprocessing.input_size, reading_of(classifier, source)
-    images = load_images(source, request.split, size_hw, fraction, reading)
+    """Draw random images; return them with their indexes in the data, ascending."""
+    run = training_run(model)
+    own = run is not None and source == absolute_source(run.data)
+    fraction = run.validation_fraction if run is not None and own else DEFAULT_FRACTION
+    options = read_options_of(classifier, source)
+    images = load_images(source, request.split, classifier.preprocessing.input_size, fraction, options)
     if classifier.class_names:
         check_classes(classifier, images, source)
     elif request.target == "true":
@@ -113,12 +151,12 @@ def _images(
     if count > len(images):
         raise InputError(f"'{source}' has only {len(images)} {request.split} images: lower --count {count}")
     order = torch.randperm(len(images), generator=generator(request.seed, "faithfulness images"))
-    numbers = sorted(order[:count].tolist())
-    return images.select(numbers), numbers
+    indexes = sorted(order[:count].tolist())
+    return images.select(indexes), indexes
 
 
-def _asked(classifier: ImageClassifier, images: ImageSet, source: str, request: FaithfulnessRequest) -> dict[str, Any]:
-    """All that the values depend on."""
+def _settings(classifier: ImageClassifier, images: ImageSet, source: str, request: FaithfulnessRequest) -> Settings:
+    """Return everything that the values depend on."""
     return {
         "protocol": PROTOCOL,
         "data": source,
@@ -126,30 +164,142 @@ def _asked(classifier: ImageClassifier, images: ImageSet, source: str, request: 
         "count": len(images),
         "target": request.target,
         "seed": request.seed,
-        "model": weights_fingerprint(classifier),
+        "weights": weights_fingerprint(classifier),
         "images": images.fingerprint()[:16],
     }
 
 
 def weights_fingerprint(classifier: ImageClassifier) -> str:
-    """The first 16 digits of the SHA-256 of a model's weights and preprocessing."""
-    digest = hashlib.sha256(repr(classifier.preprocessing).encode())
-    for name, weight in sorted(classifier.model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weight.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    """Return 16 hexadecimal digits that identify a model's weights, whatever their names, and its preprocessing."""
+    digests = [
+        hashlib.sha256(weight.detach().cpu().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
+        for weight in classifier.model.state_dict().values()
+    ]
+    text = json.dumps([astuple(classifier.preprocessing), *sorted(digests)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _result(work: Measurement) -> Faithfulness:
-    values = {name: work.file.methods[name] for name in work.wanted() if name in work.file.methods}
+def _to_result(work: "Measurement") -> FaithfulnessResult:
+    values = {name: work.file.methods[name] for name in work.request.names() if name in work.file.methods}
+    if any(name not in values for name in BASELINES):
+        raise InputError("stopped before the baselines were measured: call again to continue")
     patches = values[BASELINES[0]]["map"].shape[1]
-    shares, has_classes = steps(patches) / patches, bool(work.classifier.class_names)
-    return Faithfulness(
-        work.file.asked,
+    fractions, has_classes = curve_counts(patches) / patches, bool(work.classifier.class_names)
+    return FaithfulnessResult(
+        work.file.settings,
         "probability" if has_classes else "score",
-        report(values, BASELINES, shares, has_classes=has_classes),
+        build_reports(values, BASELINES, fractions, has_classes=has_classes),
         work.skipped,
-        agreements(values),
-        tuple(shares.tolist()),
-        ROAD_SHARES,
+        method_agreements(values),
+        tuple(fractions.tolist()),
+        ROAD_FRACTIONS,
     )
+
+
+@dataclass
+class Measurement:
+    """The measurement of all methods that are not in the file yet."""
+
+    classifier: ImageClassifier
+    images: ImageSet
+    indexes: Sequence[int]
+    """Index of each image in the data."""
+    request: FaithfulnessRequest
+    file: ValuesFile
+    callback: Callback
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Methods that can't explain this model, with the reason."""
+
+    def run(self) -> None:
+        """Measure what is missing, the fastest method first, and save each method's values when it is complete.
+
+        Raises:
+            InputError: the model has too few patches, or none of the methods can explain it.
+        """
+        if not self.missing():
+            return
+        model, classes, seed = self.classifier.model, len(self.classifier.class_names), self.request.seed
+        randomized = {stage: randomize_weights(model, stage, classes, seed) for stage in STAGES}
+        copies = {stage: copy for stage, copy in randomized.items() if copy is not None}
+        costs = self.time_methods(1 + len(copies))
+        if not any(name in costs or name in self.file.methods for name in self.request.names() if name in METHODS):
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.skipped.items())
+            raise InputError(f"none of the methods can explain this model ({reasons}): choose other --methods")
+        if not self.missing():
+            return
+        clock = CostEstimate(costs, len(self.images), self.callback)
+        drops = []
+        for batch in self.batches():
+            drops.append(score_drops(batch))
+            clock.advance(SENSITIVITY, len(batch.indexes))
+        for method in sorted(self.missing(), key=lambda name: costs[name]):
+            try:
+                parts = []
+                for batch, drop in zip(self.batches(), drops, strict=True):
+                    if self.callback.should_stop():
+                        return
+                    parts.append(score_maps(batch, method, copies, drop))
+                    clock.advance(method, len(batch.indexes))
+            except InputError as error:
+                self.skipped[method] = str(error)
+            else:
+                self.file.add(method, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+    def missing(self) -> list[str]:
+        """Return the methods and baselines that are still to be measured."""
+        return [name for name in self.request.names() if name not in self.file.methods and name not in self.skipped]
+
+    def batches(self, batch_size: int = BATCH_SIZE) -> Iterator[EvaluatedBatch]:
+        """Yield the images in batches."""
+        images = self.images.images_u8.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
+        labels = self.images.labels.tolist() if self.request.target == "true" else None
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            targets = None if labels is None else labels[part]
+            yield prepare_batch(self.classifier, list(images[part]), self.indexes[part], targets, self.request.seed)
+
+    def time_methods(self, models: int) -> dict[str, float]:
+        """Estimate the seconds per image of each missing method; one that can't explain the model is skipped.
+
+        Args:
+            models: how many models each image's map is computed for: the model and its randomized copies.
+        """
+        batch = next(self.batches(batch_size=1))
+        patches = batch.predictor.grid_size[0] * batch.predictor.grid_size[1]
+        if patches < MIN_PATCHES:
+            raise InputError(f"this model has {patches} patches, too few to rank: at least {MIN_PATCHES} are needed")
+        random_map, _ = batch.patch_maps(BASELINES[0])
+        removal_curves(batch, random_map)  # the first call is slow and not timed
+        curves = time_once(lambda: removal_curves(batch, random_map))
+        costs = {SENSITIVITY: SENSITIVITY_COST * curves}
+        for method in self.missing():
+            try:
+                costs[method] = curves + models * time_once(lambda: batch.patch_maps(method))  # noqa: B023
+            except InputError as error:
+                self.skipped[method] = str(error)
+        return costs
+
+
+def time_once(step: Callable[[], object]) -> float:
+    """Return how many seconds a step takes."""
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+class CostEstimate:
+    """Reports the progress in parts of the estimated time."""
+
+    def __init__(self, costs: dict[str, float], images: int, callback: Callback) -> None:
+        self.costs, self.callback = costs, callback
+        self.total, self.done = images * sum(costs.values()), 0.0
+        methods = len(costs.keys() - {SENSITIVITY, *BASELINES})
+        seconds = f"{self.total:.0f} s" if self.total < 120 else f"{self.total / 60:.0f} min"
+        callback.on_note(
+            f"{methods} method{'s' * (methods != 1)}, {images} image{'s' * (images != 1)}: about {seconds}"
+        )
+
+    def advance(self, step: str, images: int) -> None:
+        """Count the images that have gone through a step."""
+        self.done += images * self.costs[step]
+        self.callback.on_progress(Progress(round(TICKS * self.done / self.total), TICKS, step))

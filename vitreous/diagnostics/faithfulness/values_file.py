@@ -1,133 +1,149 @@
-"""The values that a faithfulness run has measured so far: a file that a stopped run is taken up from."""
+"""The file with all values that were measured so far, from which a stopped measurement continues."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from vitreous.diagnostics.faithfulness.metrics import ROAD_SHARES, set_sizes, steps
+from vitreous.diagnostics.faithfulness.metrics import ROAD_FRACTIONS, curve_counts, set_sizes
 from vitreous.errors import InputError
-from vitreous.files import reason, write_text
+from vitreous.files import os_error_reason, write_text
+from vitreous.runs.migration import migrate_faithfulness_line
 
 DIGITS = 6
-"""Significant ones that are kept: what is read back is then to the bit what was written."""
+"""Significant digits that are saved; the values in use are rounded too, so that they equal the saved ones."""
+
+Settings = dict[str, str | int]
+"""Everything that the values depend on, by name."""
 
 
 @dataclass
 class ValuesFile:
-    """One JSON object a line: first what was asked, then each method's values; written whole each time."""
+    """A file of JSON lines: first the settings, then the values of one method per line."""
 
     path: Path
-    asked: dict[str, Any]
-    """All that the values depend on."""
+    settings: Settings
     methods: dict[str, dict[str, np.ndarray]]
-    """By method and measure; the first axis is the images."""
+    """By method and metric; the first axis is the images."""
 
     def add(self, method: str, values: Mapping[str, np.ndarray]) -> None:
-        """Keep a method's values, and have them on the disk before going on.
+        """Add the values of a method and write the file.
 
         Raises:
-            InputError: what was there is of another model's shapes, so that it can't be right.
+            InputError: the values of the other methods have other shapes, so the file can't belong to this model.
         """
         try:
-            _check_alike({**self.methods, method: values})
+            _check_equal_shapes({**self.methods, method: values})
         except ValueError as error:
             raise _damaged(self.path, error) from None
-        self.methods[method] = {name: rounded(found) for name, found in values.items()}
-        lines = [{"method": name, "values": _lists(found)} for name, found in self.methods.items()]
-        write_text(self.path, "".join(json.dumps(line) + "\n" for line in [self.asked, *lines]))
+        self.methods[method] = {name: round_values(found) for name, found in values.items()}
+        lines = [{"method": name, "values": _to_lists(found)} for name, found in self.methods.items()]
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in [self.settings, *lines]))
 
 
-def open_values(path: Path, asked: dict[str, Any], *, restart: bool = False) -> ValuesFile:
-    """The values at `path`, or none yet.
+def open_values(
+    path: Path, settings: Settings, *, restart: bool = False, weights_file: Path | None = None
+) -> ValuesFile:
+    """Read the values of an earlier measurement with the same settings, or start a new file.
 
     Args:
-        asked: all that the values depend on; the file's must be the same.
-        restart: forget what is there.
+        path: the file.
+        settings: everything that the values depend on.
+        restart: ignore the values that are there.
+        weights_file: the model's weights. A file of an earlier version has no comparable fingerprint of them, so it is
+            used only if it is newer than the weights.
 
     Raises:
         InputError: the file is damaged, or holds values of other settings.
     """
     if restart or not path.exists():
-        return ValuesFile(path, asked, {})
+        return ValuesFile(path, settings, {})
     try:
-        first, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if not isinstance(first, dict):
-            raise TypeError("no settings")
-        _check_same(path, first, asked)
-        methods = {line["method"]: _arrays(line["values"], asked["count"]) for line in lines}
-        _check_alike(methods)
+        first, *lines = [_parse_line(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        _check_settings(path, first, settings, weights_file)
+        methods = {line["method"]: _to_arrays(line["values"], int(settings["count"])) for line in lines}
+        _check_equal_shapes(methods)
     except OSError as error:
-        raise InputError(f"can't read {path}: {reason(error)}") from error
+        raise InputError(f"can't read {path}: {os_error_reason(error)}") from error
     except InputError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise _damaged(path, error) from None
-    return ValuesFile(path, asked, methods)
+    return ValuesFile(path, settings, methods)
 
 
-def rounded(values: np.ndarray) -> np.ndarray:
-    """Values to DIGITS significant digits, float64."""
+def round_values(values: np.ndarray) -> np.ndarray:
+    """Round values to DIGITS significant digits, float64."""
     values = np.asarray(values, np.float64)
     return np.array([float(f"{value:.{DIGITS}g}") for value in values.ravel()]).reshape(values.shape)
 
 
+def _parse_line(text: str) -> dict:
+    line = json.loads(text)
+    if not isinstance(line, dict):
+        raise TypeError("a line is no JSON object")
+    return migrate_faithfulness_line(line)
+
+
 def _damaged(path: Path, error: Exception) -> InputError:
-    words = " ".join(str(error).split())
-    return InputError(f"{path} is damaged ({words}): add --restart to measure anew, or delete it")
+    reason = " ".join(str(error).split())
+    return InputError(f"{path} is damaged ({reason}): add --restart to measure again, or delete it")
 
 
-def _check_same(path: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
-    for name in [*asked, *there]:
-        if there.get(name) != asked.get(name):
+def _check_settings(path: Path, saved: Settings, settings: Settings, weights_file: Path | None) -> None:
+    """Check that the saved values have the same settings."""
+    if "weights" not in saved:
+        is_newer = weights_file is None or path.stat().st_mtime >= weights_file.stat().st_mtime
+        saved = {**saved, "weights": settings["weights"] if is_newer else "those of an earlier version"}
+    for name in [*settings, *saved]:
+        if saved.get(name) != settings.get(name):
             raise InputError(
-                f"{path} was measured with other settings ({name}: {there.get(name)}, now {asked.get(name)}): "
-                "choose another --output, or add --restart to measure anew"
+                f"{path} was measured with other settings ({name}: {saved.get(name)}, now {settings.get(name)}): "
+                "choose another --output, or add --restart to measure again"
             )
 
 
-def _arrays(values: dict[str, Any], count: int) -> dict[str, np.ndarray]:
-    """One method's values as arrays, if they are what `judge` measures of so many images."""
+def _to_arrays(values: Mapping[str, list], count: int) -> dict[str, np.ndarray]:
+    """Convert the values of a method, if they have the shapes of `score_maps` for so many images."""
     arrays = {name: np.array(found, np.float64) for name, found in values.items()}
     for name, found in arrays.items():
         if found.ndim not in (1, 2) or len(found) != count or not found.size or not np.isfinite(found).all():
             raise ValueError(f"{name} is not a finite value for each of {count} images")
-    wanted = _shapes(arrays["map"])
-    for name in [*wanted, *arrays]:
+    expected = _expected_shapes(arrays["map"])
+    for name in [*expected, *arrays]:
         if name not in arrays:
             raise ValueError(f"{name} is missing")
-        if arrays[name].shape[1:] != wanted.get(name, ()):
-            raise ValueError(f"{name} is of another length than it must be")
+        if arrays[name].shape[1:] != expected.get(name, ()):
+            raise ValueError(f"{name} has the wrong length")
     return arrays
 
 
-def _shapes(maps: np.ndarray) -> dict[str, tuple[int, ...]]:
-    """What is measured of every map, by name, and its shape without the images; the rest is a number an image."""
+def _expected_shapes(maps: np.ndarray) -> dict[str, tuple[int, ...]]:
+    """Return the shape, without the images, of what is measured of every map; the rest is one number per image."""
     patches = maps.shape[-1]
-    points, shares = (len(steps(patches)),), (len(ROAD_SHARES),)
+    points, fractions = (len(curve_counts(patches)),), (len(ROAD_FRACTIONS),)
     roads = ("road-most", "road-least", "road-most-same", "road-least-same")
     return {
         "map": (patches,),
         **dict.fromkeys(("insertion", "deletion"), points),
-        **dict.fromkeys(roads, shares),
+        **dict.fromkeys(roads, fractions),
         **{f"sensitivity-{size}": () for size in set_sizes(patches)},
     }
 
 
-def _check_alike(methods: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """All methods have maps of as many patches, and what was measured of one was measured of all."""
-    kinds = {
+def _check_equal_shapes(methods: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Check that the same metrics were measured of all methods, on maps with the same number of patches."""
+    shapes = {
         method: {name: found.shape[1:] for name, found in values.items() if not name.endswith("-absolute")}
         for method, values in methods.items()
     }
-    for method, kind in kinds.items():
-        if kind != (first := next(iter(kinds.values()))):
-            names = sorted(name for name in {*kind, *first} if kind.get(name) != first.get(name))
-            raise ValueError(f"{method} has another {names[0]} than {next(iter(kinds))}")
+    for method, shape in shapes.items():
+        if shape != (first := next(iter(shapes.values()))):
+            names = sorted(name for name in {*shape, *first} if shape.get(name) != first.get(name))
+            raise ValueError(f"{method} has another {names[0]} than {next(iter(shapes))}")
 
 
-def _lists(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _to_lists(values: Mapping[str, np.ndarray]) -> dict[str, list]:
     return {name: found.tolist() for name, found in values.items()}

@@ -1,99 +1,163 @@
-"""The figures of `localization`: scores as bars, and the images that the maps fall on best and worst."""
+"""The figures of `localization`: the scores as bars, and the images with the best and the worst maps."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from vitreous.data.masks import MaskedImage, load_masked
-from vitreous.diagnostics.localization.bars import Bar, Panel, score_bars
-from vitreous.diagnostics.localization.measures import SHOWN
-from vitreous.diagnostics.localization.run import LocalisationResult, maps_of, settings_of
-from vitreous.explanation.options import MethodOptions
+from vitreous.data.masks import MaskedImage
+from vitreous.diagnostics.localization.metrics import METRICS
+from vitreous.diagnostics.localization.run import LocalizationResult, compute_heatmaps
 from vitreous.explanation.patch_maps import BASELINES
 from vitreous.imaging.writing import save_image
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
+from vitreous.render.fonts import load_font, truncate_text
 from vitreous.render.outline import draw_outline
 from vitreous.render.overlay import overlay
-from vitreous.render.sheet import Tile, tile
+from vitreous.render.plots.style import FIGURE_WIDTH, new_figure, save_figure, to_points
+from vitreous.render.sheet import Tile, draw_tiles
+from vitreous.render.theme import COOL, HAIRLINE, INK, MUTED
 
-RANDOM = BASELINES[0]
-EACH = 3
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RANDOM_MAP = BASELINES[0]
+NUM_EXAMPLES = 3
 """Images shown of the best, and as many of the worst."""
+PANEL_COLUMNS = 3
+NAME_WIDTH, BAR_HEIGHT, TITLE_HEIGHT, GAP, MARGIN = 240, 44, 52, 36, 40
+BASELINE_COLOR = "#b3bac6"
 
 
-def draw_localization(
-    result: LocalisationResult,
-    model: str | Path | ImageClassifier,
-    folder: Path,
-    *,
-    settings: MethodOptions | None = None,
-    count: int | None = None,
-) -> list[Path]:
+@dataclass(frozen=True)
+class Bar:
+    """One mean with its interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    is_baseline: bool = False
+
+
+@dataclass(frozen=True)
+class BarPanel:
+    """The bars of one metric, from top to bottom."""
+
+    title: str
+    bars: tuple[Bar, ...]
+    value_format: str = "{:.2f}"
+
+
+def draw_localization(result: LocalizationResult, model: str | Path | ImageClassifier, folder: Path) -> list[Path]:
     """Write localization.png (bars) and localization-maps.png (best and worst images) into a folder."""
     bars, maps = folder / "localization.png", folder / "localization-maps.png"
-    draw_bars(result, bars)
-    classifier = load(model)
-    source = load_masked(result.data, classifier.preprocessing.input_size, count)
-    save_image(best_and_worst(result, classifier, source.images, settings), maps)
+    draw_scores(result, bars)
+    save_image(draw_best_and_worst(result, load(model)), maps)
     return [bars, maps]
 
 
-def draw_bars(result: LocalisationResult, path: Path) -> None:
-    """One panel a measure, one bar a method."""
+def draw_scores(result: LocalizationResult, path: Path) -> None:
+    """Write one panel per metric, with one bar per method."""
     panels = []
-    for measure, words in SHOWN.items():
-        scores = [(maps, maps.scores[measure]) for maps in result.maps]
-        bars = tuple(Bar(maps.name, one.value, one.low, one.high, maps.baseline) for maps, one in scores)
-        panels.append(Panel(words, bars, "{:.1f} ×" if measure == "energy_over_chance" else "{:.0%}"))
-    images = f"{len(result.names):,} images of {source_words(result.data)}"
-    score_bars(panels, f"Do the maps fall on the object?  {images}, higher is better", path)
+    for metric, title in METRICS.items():
+        scores = [(method, method.scores[metric]) for method in result.methods]
+        bars = tuple(Bar(method.name, one.value, one.low, one.high, method.is_baseline) for method, one in scores)
+        panels.append(BarPanel(title, bars, "{:.1f} ×" if metric == "energy_over_chance" else "{:.0%}"))
+    images = f"{len(result.names):,} images of {short_source(result.data)}"
+    draw_bars(panels, f"Do the maps fall on the object?  {images}, higher is better", path)
 
 
-def source_words(source: str) -> str:
-    """A source without the path that leads to it."""
+def short_source(source: str) -> str:
+    """Return the name of a source without the path of its folder.
+
+    >>> short_source("masks:/data/davis"), short_source("shapes")
+    ('davis', 'shapes')
+    """
     name, _, folder = source.partition(":")
     return Path(folder).resolve().name if folder else name
 
 
-def best_and_worst(
-    result: LocalisationResult,
-    classifier: ImageClassifier,
-    images: Sequence[MaskedImage],
-    settings: MethodOptions | None,
-) -> Image.Image:
-    """Rows: images with the object's outline; columns: the image itself, then the map of each method."""
-    methods = [maps.name for maps in result.maps if not maps.baseline]
-    by_name = {one.name: (number, one) for number, one in enumerate(images)}
-    order = result.ordered()
-    places = order if len(order) <= 2 * EACH else [*order[:EACH], *order[-EACH:]]
-    asked = {name: settings_of(name, settings) for name in methods}
-    tiles, rows, whole = [], [], len(places) == len(order)
-    for rank, place in enumerate(places):
-        name = result.names[place]
-        tiles += _row(result, place, classifier, by_name[name], asked)
-        rows.append("" if whole else "best" if rank < EACH else "worst")
-    columns = ["image", *methods, RANDOM]
-    title = "Where the maps fall, by average precision of their pixels; the object is outlined"
-    return tile(tiles, len(columns), [] if whole else rows, columns, title)
+def draw_best_and_worst(result: LocalizationResult, classifier: ImageClassifier) -> Image.Image:
+    """Draw one row per image, with the outlined object: the image, the map of each method, and a random map."""
+    methods = [*result.options, RANDOM_MAP]
+    by_name = {one.name: (index, one) for index, one in enumerate(result.source.images)}
+    ranking = result.ranking()
+    shows_all = len(ranking) <= 2 * NUM_EXAMPLES
+    shown = ranking if shows_all else [*ranking[:NUM_EXAMPLES], *ranking[-NUM_EXAMPLES:]]
+    tiles, row_titles = [], []
+    for rank, position in enumerate(shown):
+        tiles += _draw_row(result, position, classifier, by_name[result.names[position]], methods)
+        row_titles.append("best" if rank < NUM_EXAMPLES else "worst")
+    columns = ["image", *methods]
+    title = "Maps ranked by the average precision of their pixels; the object is outlined"
+    return draw_tiles(tiles, len(columns), [] if shows_all else row_titles, columns, title)
 
 
-def _row(
-    result: LocalisationResult,
-    place: int,
+def _draw_row(
+    result: LocalizationResult,
+    position: int,
     classifier: ImageClassifier,
-    numbered: tuple[int, MaskedImage],
-    asked: dict[str, MethodOptions],
+    indexed_image: tuple[int, MaskedImage],
+    methods: Sequence[str],
 ) -> list[Tile]:
-    number, image = numbered
+    index, image = indexed_image
     image_u8, mask = image.read()
-    words = (*image.name.replace("/", ", ").split(", "), f"object {mask.mean():.0%}")
-    tiles = [Tile(draw_outline(image_u8, mask), words)]
-    heats = maps_of(classifier, [(number, image_u8)], asked)
-    measured = {maps.name: maps.images[place] for maps in result.maps}
-    for name in [*asked, RANDOM]:
-        one = measured[name]
-        words = (f"precision {one.precision:.0%}", f"{one.energy:.0%} on it", f"peak {'on' if one.pointing else 'off'}")
-        tiles.append(Tile(draw_outline(overlay(image_u8, heats[name][0]), mask), words))
+    caption = (*image.name.replace("/", ", ").split(", "), f"object {mask.mean():.0%}")
+    tiles = [Tile(draw_outline(image_u8, mask), caption)]
+    heatmaps = compute_heatmaps(classifier, [(index, image_u8)], result.options)
+    scores = {method.name: method.images[position] for method in result.methods}
+    for name in methods:
+        one = scores[name]
+        peak = f"peak {'on' if one.pointing_game else 'off'}"
+        caption = (f"precision {one.average_precision:.0%}", f"{one.energy:.0%} on it", peak)
+        tiles.append(Tile(draw_outline(overlay(image_u8, heatmaps[name][0]), mask), caption))
     return tiles
+
+
+def draw_bars(panels: Sequence[BarPanel], title: str, path: Path | str) -> None:
+    """Write a PNG of all panels, up to three side by side; all panels have the same bars in the same order."""
+    rows = -(-len(panels) // PANEL_COLUMNS)
+    panel_height = TITLE_HEIGHT + BAR_HEIGHT * len(panels[0].bars)
+    height = MARGIN * 2 + TITLE_HEIGHT + rows * panel_height + (rows - 1) * GAP
+    figure = new_figure(FIGURE_WIDTH, height)
+    figure.text(
+        MARGIN / FIGURE_WIDTH, 1 - 1.1 * MARGIN / height, title, fontsize=to_points(30), weight="bold", color=INK,
+        va="top",
+    )  # fmt: skip
+    available = FIGURE_WIDTH - 2 * MARGIN - NAME_WIDTH
+    panel_width = (available - (PANEL_COLUMNS - 1) * GAP) / PANEL_COLUMNS
+    for i, panel in enumerate(panels):
+        row, column = divmod(i, PANEL_COLUMNS)
+        left = MARGIN + NAME_WIDTH + column * (panel_width + GAP)
+        top = MARGIN + 2 * TITLE_HEIGHT + row * (panel_height + GAP)
+        bars_height = panel_height - TITLE_HEIGHT
+        corner = (left / FIGURE_WIDTH, 1 - (top + bars_height) / height)
+        axes = figure.add_axes((*corner, panel_width / FIGURE_WIDTH, bars_height / height))
+        draw_panel(axes, panel, show_names=column == 0)
+    save_figure(figure, path)
+
+
+def draw_panel(axes: "Axes", panel: BarPanel, *, show_names: bool) -> None:
+    """Draw one panel: bars from 0, intervals as lines, and values beside them."""
+    count, longest = len(panel.bars), max(bar.high for bar in panel.bars)
+    axes.set_xlim(0, 1.28 * max(longest, 1e-9))
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.set_title(panel.title, loc="left", fontsize=to_points(22), color=INK, pad=8)
+    for y, bar in enumerate(panel.bars):
+        axes.barh(y, bar.value, 0.62, color=BASELINE_COLOR if bar.is_baseline else COOL)
+        axes.plot([bar.low, bar.high], [y, y], color=INK, linewidth=1.1, solid_capstyle="butt")
+        text, position = panel.value_format.format(bar.value), (bar.high + 0.02 * longest, y)
+        axes.text(*position, text, va="center", color=INK, fontsize=to_points(19))
+    axes.set_xticks([])
+    axes.set_yticks(range(count))
+    font = load_font(20)
+    names = [truncate_text(bar.name, font, NAME_WIDTH - 14) if show_names else "" for bar in panel.bars]
+    axes.set_yticklabels(names, fontsize=to_points(20), color=MUTED)
+    axes.tick_params(length=0, pad=6)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "left")
+        spine.set_color(HAIRLINE)

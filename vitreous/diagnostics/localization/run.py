@@ -1,15 +1,21 @@
-"""Does the map fall on the object: every method against masks, beside a random map and a centerd blob."""
+"""Measure how well the maps of each method localize objects with known masks, against two baselines."""
 
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from vitreous.data.masks import MaskedImage, load_masked
-from vitreous.diagnostics.localization.measures import SHOWN, Localization, localization_scores, localize, widened
+from vitreous.callbacks import Callback, Progress
+from vitreous.data.masks import MaskedImage, MaskedImageSet, load_masked
+from vitreous.diagnostics.localization.metrics import (
+    METRICS,
+    LocalizationScores,
+    average_scores,
+    dilate_mask,
+    measure_localization,
+)
 from vitreous.errors import InputError
 from vitreous.evaluation.intervals import Estimate
 from vitreous.explanation.explain import explain_batch
@@ -20,56 +26,65 @@ from vitreous.files import write_text
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
 
-MANY_PASSES = ("integrated-gradients", "smoothgrad", "occlusion", "rise")
-"""Methods that ask the model many times for each image: measured only where they are named."""
-USUAL_METHODS = tuple(name for name in METHODS if name not in (*MANY_PASSES, "features"))
-"""Measured where none is named; `features` shows what patches hold, and no place that counts."""
-AT_ONCE = 8
+SLOW_METHODS = ("integrated-gradients", "smoothgrad", "occlusion", "rise")
+"""Methods with many forward passes per image, which are measured only if named."""
+DEFAULT_METHODS = tuple(name for name in METHODS if name not in (*SLOW_METHODS, "features"))
+BATCH_SIZE = 8
+NO_LOCATION = "features colors patches by their content and points to no location: leave it out of --methods"
 
 
 @dataclass(frozen=True)
-class MapScores:
-    """How well one kind of map falls on the objects."""
+class MethodLocalization:
+    """How well the maps of one method, or of a baseline, localize the objects."""
 
     name: str
     scores: dict[str, Estimate]
-    """Mean and interval of each measure in `SHOWN`."""
-    best_threshold: float
-    """Mean over the images of the threshold that overlaps best, over the map's maximum."""
-    images: tuple[Localization, ...] = field(repr=False)
-    """Each image's own, in the order of `LocalisationResult.names`."""
+    """Mean over the images of each of `METRICS`, with its interval."""
+    max_iou_threshold: float
+    """Mean over the images."""
+    images: tuple[LocalizationScores, ...] = field(repr=False)
+    """The scores of each image, in the order of `LocalizationResult.names`."""
 
     @property
-    def baseline(self) -> bool:
-        """Whether it knows nothing of the image."""
+    def is_baseline(self) -> bool:
+        """Whether the maps are those of a baseline, which doesn't depend on the image."""
         return self.name in BASELINES
 
 
 @dataclass(frozen=True)
-class LocalisationResult:
-    """All methods on the same images."""
+class LocalizationResult:
+    """The localization of all methods on the same images."""
 
     data: str
     names: tuple[str, ...]
     """The images that were measured."""
-    empty: int
-    """Images left out because their mask is empty."""
-    unmarked: int
-    """Frames left out because they have no mask."""
-    object_share: float
-    """Mean share of the image's area that is object."""
-    maps: tuple[MapScores, ...]
-    skipped: dict[str, str] = field(default_factory=dict)
-    """Usual methods that can't explain this model, with the reason."""
+    num_empty_masks: int
+    """Images skipped because their mask is empty."""
+    num_without_mask: int
+    """Frames skipped because they have no mask."""
+    object_fraction: float
+    """Mean fraction of the image that the object covers."""
+    methods: tuple[MethodLocalization, ...]
+    """Baselines last."""
+    skipped: dict[str, str]
+    """Default methods that can't explain this model, with the reason."""
+    options: dict[str, MethodOptions] = field(repr=False)
+    """The options of each method."""
+    source: MaskedImageSet = field(repr=False)
 
-    def ordered(self) -> list[int]:
-        """The images' places from the best to the worst: by average precision, mean over the methods."""
-        rows = [[one.precision for one in maps.images] for maps in self.maps if not maps.baseline]
+    def ranking(self) -> list[int]:
+        """Return the indexes of the images from best to worst, by average precision, mean over the methods."""
+        rows = [[one.average_precision for one in method.images] for method in self.methods if not method.is_baseline]
         return np.argsort(-np.mean(rows, 0), kind="stable").tolist()
 
-
-Progress = Callable[[int, int, float], None]
-"""Told images done, images in all, and seconds left."""
+    def __str__(self) -> str:
+        """Format a table of the mean scores."""
+        width = max(len(method.name) for method in self.methods)
+        lines = [f"{len(self.names):,} images of {self.data}; higher is better"]
+        for method in self.methods:
+            scores = "  ".join(f"{name} {score.value:.3f}" for name, score in method.scores.items())
+            lines.append(f"{method.name:<{width}}  {scores}")
+        return "\n".join(lines)
 
 
 def localization(
@@ -77,53 +92,62 @@ def localization(
     data: str = "shapes",
     methods: Sequence[str] | None = None,
     *,
-    settings: MethodOptions | None = None,
+    options: MethodOptions | None = None,
     count: int | None = None,
-    on_progress: Progress | None = None,
-) -> LocalisationResult:
-    """Measure how well the maps of each method fall on objects whose masks are known.
+    callback: Callback | None = None,
+) -> LocalizationResult:
+    """Measure how well the maps of each method localize objects whose masks are known.
 
     Args:
         model: a run folder, a weights file, or a loaded model.
         data: "shapes", or "masks:DIR" with DIR/NAME/frames and DIR/NAME/masks.
-        methods: names in METHODS; by default those of one pass or two that can explain this model.
-        settings: what the methods are told that have a use for it.
-        count: how many images; 500 shapes or all frames by default.
-        on_progress: told after each batch.
+        methods: names of methods; by default those that need few forward passes and can explain this model.
+        options: options of the methods; each method takes those that apply to it.
+        count: number of images; by default 500 shapes or all frames.
+        callback: receives the progress, and may stop the measurement after any batch of images.
 
     Raises:
-        InputError: no such model, source or method, a mask of another size than its image, or only empty masks.
+        InputError: the model, source or a method doesn't exist, a mask has another size than its image, or all masks
+            are empty.
     """
-    names = USUAL_METHODS if methods is None else check_methods(methods)
-    classifier = load(model)
-    asked = {name: settings_of(name, settings) for name in names}
+    names = DEFAULT_METHODS if methods is None else check_methods(methods)
+    classifier, callback = load(model), callback or Callback()
+    chosen = {name: applicable_options(name, options) for name in names}
     source = load_masked(data, classifier.preprocessing.input_size, count)
-    skipped = {} if methods is not None else cannot(classifier, source.images[0].read()[0], asked)
-    asked = {name: one for name, one in asked.items() if name not in skipped}
-    measured: dict[str, list[Localization]] = {name: [] for name in [*asked, *BASELINES]}
-    kept, shares, started = [], [], time.monotonic()
-    for start in range(0, len(source.images), AT_ONCE):
-        batch = [one for one in _read(source.images, start) if one.mask.any()]
-        for name, ones in _measure(classifier, batch, asked).items():
-            measured[name] += ones
-        kept += [one.name for one in batch]
-        shares += [float(one.mask.mean()) for one in batch]
-        if on_progress is not None:
-            done = min(start + AT_ONCE, len(source.images))
-            left = (time.monotonic() - started) / done * (len(source.images) - done)
-            on_progress(done, len(source.images), left)
-    if not kept:
-        raise InputError(f"all {len(source.images)} masks of '{data}' are empty: there is no object to fall on")
-    maps = tuple(_summed(name, ones) for name, ones in measured.items())
-    empty, share = len(source.images) - len(kept), float(np.mean(shares))
-    return LocalisationResult(data, tuple(kept), empty, source.frames_without_mask, share, maps, skipped)
+    skipped = {} if methods is not None else unsupported_methods(classifier, source.images[0].read()[0], chosen)
+    chosen = {name: one for name, one in chosen.items() if name not in skipped}
+    scores: dict[str, list[LocalizationScores]] = {name: [] for name in [*chosen, *BASELINES]}
+    measured, fractions, done, total = [], [], 0, len(source.images)
+    for start in range(0, total, BATCH_SIZE):
+        batch = [one for one in _read_batch(source.images, start) if one.mask.any()]
+        for name, found in _measure_batch(classifier, batch, chosen).items():
+            scores[name] += found
+        measured += [one.name for one in batch]
+        fractions += [float(one.mask.mean()) for one in batch]
+        done = min(start + BATCH_SIZE, total)
+        callback.on_progress(Progress(done, total, f"image {done} of {total}"))
+        if measured and callback.should_stop():
+            break
+    if not measured:
+        raise InputError(f"all {total} masks of '{data}' are empty: give images with objects")
+    return LocalizationResult(
+        data,
+        tuple(measured),
+        done - len(measured),
+        source.frames_without_mask,
+        float(np.mean(fractions)),
+        tuple(_summarize(name, found) for name, found in scores.items()),
+        skipped,
+        chosen,
+        source,
+    )
 
 
 def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
-    """The methods, each once, in the order given.
+    """Return the methods without repetitions, in the given order.
 
     Raises:
-        InputError: there is no such method, or none at all, or it shows no place that counts.
+        InputError: a method doesn't exist or points to no location, or none is named.
     """
     names = tuple(dict.fromkeys(methods))
     if not names:
@@ -131,104 +155,112 @@ def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         find_method(name, MethodOptions())
     if "features" in names:
-        raise InputError("features shows what patches hold, and no place that counts: leave it out of --methods")
+        raise InputError(NO_LOCATION)
     return names
 
 
-def settings_of(method: str, settings: MethodOptions | None) -> MethodOptions:
-    """Of the settings those that the method has a use for, so that --layer 5 may stand beside rollout."""
-    given, usual = vars(settings or MethodOptions()), vars(MethodOptions())
-    used = METHODS[method].options
-    return MethodOptions(**{name: value if name in used else usual[name] for name, value in given.items()})
+def applicable_options(method: str, options: MethodOptions | None) -> MethodOptions:
+    """Return the options that apply to a method, so that, for example, --layer 5 can be combined with rollout."""
+    given, defaults = vars(options or MethodOptions()), vars(MethodOptions())
+    applicable = METHODS[method].options
+    return MethodOptions(**{name: value if name in applicable else defaults[name] for name, value in given.items()})
 
 
-def cannot(classifier: ImageClassifier, image_u8: np.ndarray, asked: dict[str, MethodOptions]) -> dict[str, str]:
-    """The methods that can't explain this model, with the reason, tried on one image."""
+def unsupported_methods(
+    classifier: ImageClassifier, image_u8: np.ndarray, methods: dict[str, MethodOptions]
+) -> dict[str, str]:
+    """Try each method on one image; return those that can't explain the model, with the reason."""
     reasons = {}
-    for name, settings in asked.items():
+    for name, options in methods.items():
         try:
-            explain_batch(classifier, [image_u8], name, settings)
+            explain_batch(classifier, [image_u8], name, options)
         except InputError as error:
-            if settings != MethodOptions():  # it may be the user's layer that is wrong, and not the method
+            if options != MethodOptions():  # the options may be wrong, not the method
                 raise
             reasons[name] = str(error)
     return reasons
 
 
 @dataclass(frozen=True)
-class _Read:
-    """One image in memory, and its place in the source."""
+class _LoadedImage:
+    """One image in memory, and its index in the source."""
 
-    number: int
+    index: int
     name: str
     image_u8: np.ndarray
     mask: np.ndarray
 
 
-def _read(images: Sequence[MaskedImage], start: int) -> Iterator[_Read]:
-    for number, one in enumerate(images[start : start + AT_ONCE], start):
-        yield _Read(number, one.name, *one.read())
+def _read_batch(images: Sequence[MaskedImage], start: int) -> Iterator[_LoadedImage]:
+    for index, one in enumerate(images[start : start + BATCH_SIZE], start):
+        yield _LoadedImage(index, one.name, *one.read())
 
 
-def _measure(
-    classifier: ImageClassifier, batch: Sequence[_Read], asked: dict[str, MethodOptions]
-) -> dict[str, list[Localization]]:
-    """The measures of every kind of map on some images."""
+def _measure_batch(
+    classifier: ImageClassifier, batch: Sequence[_LoadedImage], methods: dict[str, MethodOptions]
+) -> dict[str, list[LocalizationScores]]:
+    """Measure the maps of every method and baseline on some images."""
     if not batch:
         return {}
-    near = [widened(one.mask) for one in batch]
-    heats = maps_of(classifier, [(one.number, one.image_u8) for one in batch], asked)
-    masks = [one.mask for one in batch]
-    return {kind: [localize(*one) for one in zip(several, masks, near, strict=True)] for kind, several in heats.items()}
-
-
-def maps_of(
-    classifier: ImageClassifier, numbered: Sequence[tuple[int, np.ndarray]], asked: dict[str, MethodOptions]
-) -> dict[str, list[np.ndarray]]:
-    """The maps of the methods and of the baselines over each image, given by number: float32 (height, width)."""
-    images = [image for _, image in numbered]
-    heats = {
-        method: [one.heatmap for one in explain_batch(classifier, images, method, settings)]
-        for method, settings in asked.items()
+    heatmaps = compute_heatmaps(classifier, [(one.index, one.image_u8) for one in batch], methods)
+    masks = [(one.mask, dilate_mask(one.mask)) for one in batch]
+    return {
+        name: [measure_localization(heatmap, *pair) for heatmap, pair in zip(found, masks, strict=True)]
+        for name, found in heatmaps.items()
     }
-    return heats | {name: [baseline_heat(name, classifier, image, i) for i, image in numbered] for name in BASELINES}
 
 
-def baseline_heat(name: str, classifier: ImageClassifier, image_u8: np.ndarray, number: int) -> np.ndarray:
-    """One of BASELINES for the image of that number, on the model's own grid and laid back as any map is."""
-    geometry, patch = classifier.preprocess(image_u8)[1], classifier.preprocessing.patch_size
-    grid_hw = geometry.input_size[0] // patch, geometry.input_size[1] // patch
-    return geometry.to_image(baseline_map(name, grid_hw, 0, number).reshape(grid_hw))
+def compute_heatmaps(
+    classifier: ImageClassifier, indexed_images: Sequence[tuple[int, np.ndarray]], methods: dict[str, MethodOptions]
+) -> dict[str, list[np.ndarray]]:
+    """Compute the heatmaps of methods and baselines, float32 (height, width), for images with their indexes."""
+    images = [image for _, image in indexed_images]
+    heatmaps = {
+        method: [one.heatmap for one in explain_batch(classifier, images, method, options)]
+        for method, options in methods.items()
+    }
+    baselines = {
+        name: [baseline_heatmap(name, classifier, image, index) for index, image in indexed_images]
+        for name in BASELINES
+    }
+    return heatmaps | baselines
 
 
-def _summed(name: str, measured: list[Localization]) -> MapScores:
-    threshold = float(np.mean([one.best_threshold for one in measured]))
-    return MapScores(name, localization_scores(measured), threshold, tuple(measured))
+def baseline_heatmap(name: str, classifier: ImageClassifier, image_u8: np.ndarray, index: int) -> np.ndarray:
+    """Compute one of BASELINES on the model's patch grid and upsample it to the image like any other map."""
+    geometry, patch_size = classifier.preprocess(image_u8)[1], classifier.preprocessing.patch_size
+    grid_size = geometry.input_size[0] // patch_size, geometry.input_size[1] // patch_size
+    return geometry.to_image(baseline_map(name, grid_size, 0, index).reshape(grid_size))
 
 
-def write_localization(result: LocalisationResult, folder: Path) -> Path:
-    """Write localization.json: the scores, and every image's own values."""
+def _summarize(name: str, scores: list[LocalizationScores]) -> MethodLocalization:
+    threshold = float(np.mean([one.max_iou_threshold for one in scores]))
+    return MethodLocalization(name, average_scores(scores), threshold, tuple(scores))
+
+
+def write_localization(result: LocalizationResult, folder: Path) -> Path:
+    """Write localization.json: the mean scores, and those of every image."""
     path = folder / "localization.json"
-    write_text(path, json.dumps(as_json(result), indent=2) + "\n")
+    write_text(path, json.dumps(localization_to_json(result), indent=2) + "\n")
     return path
 
 
-def as_json(result: LocalisationResult) -> dict:
-    """The result as plain dictionaries."""
+def localization_to_json(result: LocalizationResult) -> dict[str, object]:
+    """Convert a result to plain dictionaries."""
     return {
         "data": result.data,
         "images": len(result.names),
-        "left_out": {"empty masks": result.empty, "frames without a mask": result.unmarked},
-        "object_share": result.object_share,
+        "skipped_images": {"empty_mask": result.num_empty_masks, "no_mask": result.num_without_mask},
+        "object_fraction": result.object_fraction,
         "skipped": result.skipped,
-        "measures": SHOWN,
+        "metrics": METRICS,
         "methods": {
-            maps.name: {
-                "baseline": maps.baseline,
-                "best_threshold": maps.best_threshold,
-                "scores": {name: asdict(score) for name, score in maps.scores.items()},
-                "images": dict(zip(result.names, map(asdict, maps.images), strict=True)),
+            method.name: {
+                "baseline": method.is_baseline,
+                "max_iou_threshold": method.max_iou_threshold,
+                "scores": {name: asdict(score) for name, score in method.scores.items()},
+                "images": dict(zip(result.names, map(asdict, method.images), strict=True)),
             }
-            for maps in result.maps
+            for method in result.methods
         },
     }

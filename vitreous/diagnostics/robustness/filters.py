@@ -1,6 +1,6 @@
-"""What corruptions are made of: filters with mirrored borders, smooth noise, and images read at other places.
+"""Building blocks of the corruptions: filters, fractal noise and resampling, all with mirrored borders.
 
-All work on float32 (count, channels, height, width).
+Images are float32 (count, channels, height, width), unless a function says otherwise.
 """
 
 import math
@@ -12,16 +12,16 @@ from torch.nn import functional
 DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 
-def scale_of(images: Tensor) -> float:
-    """How long a pixel of a 32-pixel image is in these images, whose shorter side counts."""
+def relative_scale(images: Tensor) -> float:
+    """Return the shorter side of the images over 32 pixels, the size that all lengths are given for."""
     return min(images.shape[-2:]) / 32
 
 
-def filtered(images: Tensor, kernels: Tensor) -> Tensor:
-    """Each image filtered with its own kernel: kernels (count, side, side) or (1, side, side), side odd."""
+def filter_images(images: Tensor, kernels: Tensor) -> Tensor:
+    """Filter each image with its own kernel: kernels (count, side, side), or (1, side, side) for all; side is odd."""
     count, channels = images.shape[:2]
     reach = kernels.shape[-1] // 2
-    padded = mirrored(images, reach)
+    padded = symmetric_pad(images, reach)
     if len(kernels) == 1:
         weight = kernels.unsqueeze(1).expand(channels, 1, -1, -1)
         return functional.conv2d(padded, weight, groups=channels)
@@ -30,30 +30,30 @@ def filtered(images: Tensor, kernels: Tensor) -> Tensor:
     return functional.conv2d(flat, weight, groups=count * channels).reshape(images.shape)
 
 
-def mirrored(images: Tensor, reach: int) -> Tensor:
-    """Images with `reach` pixels more on every side, mirrored as often as it takes."""
+def symmetric_pad(images: Tensor, reach: int) -> Tensor:
+    """Pad images by `reach` pixels on every side, mirrored as often as necessary; the edge pixel is repeated."""
     for axis in (-2, -1):
         length = images.shape[axis]
-        places = torch.arange(-reach, length + reach, device=images.device) % (2 * length)
-        images = images.index_select(axis, torch.minimum(places, 2 * length - 1 - places))
+        indexes = torch.arange(-reach, length + reach, device=images.device) % (2 * length)
+        images = images.index_select(axis, torch.minimum(indexes, 2 * length - 1 - indexes))
     return images
 
 
-def blurred(images: Tensor, deviation: float) -> Tensor:
-    """Gaussian blur with a standard deviation in pixels, cut off at three of them."""
+def gaussian_blur(images: Tensor, deviation: float) -> Tensor:
+    """Blur images with a Gaussian of this standard deviation in pixels, cut off at three standard deviations."""
     reach = max(1, round(3 * deviation))
-    places = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    weights = torch.exp(-0.5 * (places / max(deviation, 1e-3)) ** 2)
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    weights = torch.exp(-0.5 * (offsets / max(deviation, 1e-3)) ** 2)
     weights = (weights / weights.sum()).expand(images.shape[1], 1, -1)
-    padded, groups = mirrored(images, reach), images.shape[1]
-    rows = functional.conv2d(padded, weights.unsqueeze(-1), groups=groups)
-    return functional.conv2d(rows, weights.unsqueeze(-2), groups=groups)
+    padded, groups = symmetric_pad(images, reach), images.shape[1]
+    vertical = functional.conv2d(padded, weights.unsqueeze(-1), groups=groups)
+    return functional.conv2d(vertical, weights.unsqueeze(-2), groups=groups)
 
 
-def line_kernels(length: float, deviation: float, angles: Tensor) -> Tensor:
-    """The kernels of a movement: from the center in the direction of each angle (radians), falling off as a Gaussian.
+def motion_kernels(length: float, deviation: float, angles: Tensor) -> Tensor:
+    """Make motion blur kernels: lines from the center at each angle (radians), with Gaussian falloff.
 
-    Gives (angles, side, side). Places between pixels are shared by the four around them.
+    The shape is (angles, side, side). Points between pixels are distributed bilinearly.
     """
     reach = max(1, round(length))
     steps = torch.arange(0, reach + 1e-6, 0.5)
@@ -66,17 +66,17 @@ def line_kernels(length: float, deviation: float, angles: Tensor) -> Tensor:
     return kernels / kernels.sum((1, 2), keepdim=True)
 
 
-def clouds(size_hw: tuple[int, int], count: int, decay: float, random: torch.Generator) -> Tensor:
-    """Smooth noise of all sizes, from 0 to 1 in each: (count, 1, height, width).
+def fractal_noise(size_hw: tuple[int, int], count: int, decay: float, random: torch.Generator) -> Tensor:
+    """Make fractal noise, (count, 1, height, width), scaled to between 0 and 1 for each image.
 
-    Octaves of interpolated noise, each half as wide as the one before and `decay` times as weak.
+    It is a sum of octaves of interpolated noise, each with half the scale and 1 / `decay` of the amplitude of the last.
     """
     height, width = size_hw
     total, weight, cell = torch.zeros(count, 1, height, width), 1.0, max(height, width)
     while cell >= 1:
-        places = -(-height // cell) + 1, -(-width // cell) + 1
-        noise = torch.rand(count, 1, *places, generator=random)
-        fine_hw = ((places[0] - 1) * cell + 1, (places[1] - 1) * cell + 1)
+        cells = -(-height // cell) + 1, -(-width // cell) + 1
+        noise = torch.rand(count, 1, *cells, generator=random)
+        fine_hw = ((cells[0] - 1) * cell + 1, (cells[1] - 1) * cell + 1)
         fine = functional.interpolate(noise, fine_hw, mode="bilinear", align_corners=True)
         total += weight * fine[..., :height, :width]
         weight, cell = weight / decay, cell // 2
@@ -84,39 +84,39 @@ def clouds(size_hw: tuple[int, int], count: int, decay: float, random: torch.Gen
     return (total - low) / (high - low).clamp(min=1e-6)
 
 
-def read_at(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """Images read at other places, mirrored beyond the border; both (count or 1, height, width), in pixels."""
+def sample_at(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Sample images bilinearly at rows and columns in pixels, (count or 1, height, width); the border is mirrored."""
     height, width = images.shape[-2:]
     grid = torch.stack([(2 * across + 1) / width - 1, (2 * down + 1) / height - 1], -1)
     grid = grid.expand(len(images), -1, -1, -1)
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def places_of(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Each pixel's own row and column: both float32 (1, height, width)."""
+def pixel_coords(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the row and the column of each pixel: both float32 (1, height, width)."""
     height, width = images.shape[-2:]
     rows = torch.arange(height, dtype=torch.float32, device=images.device)
     columns = torch.arange(width, dtype=torch.float32, device=images.device)
     return rows[None, :, None].expand(1, height, width), columns[None, None].expand(1, height, width)
 
 
-def shifted(images_u8: Tensor, down: int, across: int) -> Tensor:
-    """Images, uint8 (count, channels, height, width), moved by whole pixels; what comes in is mirrored."""
+def translate(images_u8: Tensor, down: int, across: int) -> Tensor:
+    """Translate images, uint8 (count, channels, height, width), by whole pixels; the border is mirrored."""
     height, width = images_u8.shape[-2:]
     reach = max(abs(down), abs(across))
-    padded = mirrored(images_u8, reach)
+    padded = symmetric_pad(images_u8, reach)
     return padded[..., reach - down : reach - down + height, reach - across : reach - across + width]
 
 
-def rotated(images_u8: Tensor, degrees: float) -> Tensor:
-    """Images turned about their middle, counter-clockwise, read bilinearly; the corners that come in are mirrored."""
+def rotate(images_u8: Tensor, degrees: float) -> Tensor:
+    """Rotate images, uint8, counter-clockwise about their center, bilinearly; the border is mirrored."""
     if degrees == 0:
         return images_u8
-    down, across = places_of(images_u8)
+    down, across = pixel_coords(images_u8)
     height, width = images_u8.shape[-2:]
     down, across = down - (height - 1) / 2, across - (width - 1) / 2
     sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
     rows = cosine * down + sine * across + (height - 1) / 2
     columns = cosine * across - sine * down + (width - 1) / 2
-    turned = read_at(images_u8.float(), rows, columns)
-    return turned.round().clamp(0, 255).to(torch.uint8)
+    rotated = sample_at(images_u8.float(), rows, columns)
+    return rotated.round().clamp(0, 255).to(torch.uint8)

@@ -1,25 +1,29 @@
-"""Measure a model on images made worse, shifted and turned."""
+"""Evaluate a model on corrupted images, and on shifted and rotated ones."""
 
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
+from vitreous.callbacks import Callback, Progress
+from vitreous.data.image_set import ImageSet
+from vitreous.diagnostics.evaluation_set import EvaluationSet, TrainingStatus, open_evaluation_set, status_to_json
 from vitreous.diagnostics.predictions import ImageTransform, predict_all
-from vitreous.diagnostics.robustness.corruptions import KINDS, STRENGTHS, corrupt
-from vitreous.diagnostics.robustness.figure import CurvePanel, Heat, corruption_figure, curve_figure
-from vitreous.diagnostics.robustness.filters import DIRECTIONS, rotated, shifted
+from vitreous.diagnostics.robustness.cifar10_c import PREFIX, open_cifar10_c
+from vitreous.diagnostics.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from vitreous.diagnostics.robustness.figure import draw_corruptions, draw_shifts
+from vitreous.diagnostics.robustness.filters import DIRECTIONS, rotate, translate
 from vitreous.diagnostics.robustness.scores import (
-    ChangePoint,
     CorruptionScores,
     ShiftScores,
-    change_points,
     corruption_scores,
+    transform_scores,
 )
-from vitreous.diagnostics.test_set import TestSet, TrainingStatus, open_test_set, told
 from vitreous.errors import InputError
 from vitreous.files import read_json, write_text
 from vitreous.model.classifier import ImageClassifier
@@ -27,192 +31,235 @@ from vitreous.model.serialization import WEIGHTS
 from vitreous.runs.run_folder import RunFolder
 from vitreous.runtime import choose_precision
 
-FARTHEST_SHIFT = 8
+GENERATED = "generated"
+MAX_SHIFT = 8
 ANGLES = tuple(range(-45, 46, 5))
 
-Listener = Callable[[int, int, str], object]
-"""Told how many passes are done, of how many, and what was measured last."""
 
-
-@dataclass(frozen=True)
-class Measured:
-    """Where robustness was measured, and the files written: none if these aren't a run's own test images."""
+@dataclass(frozen=True, kw_only=True)
+class RobustnessResult:
+    """The images and settings of a measurement, and the files that hold it."""
 
     data: str
     split: str
     count: int
+    """Images."""
     precision: str
     seed: int
-    files: tuple[Path, ...]
-    stays: Path | None = None
-    """The file of an earlier measurement on more images, which a smaller sample doesn't replace."""
-    not_kept: str | None = None
-    """What couldn't be written, and why, in one line."""
-    reached: TrainingStatus | None = None
-    """Where the run was; None for a model that is no run folder."""
+    files: tuple[Path, ...] = ()
+    """The files written; none unless the images are the run's own test images."""
+    larger_measurement: Path | None = None
+    """The file of an earlier measurement on more images, which was not overwritten."""
+    write_error: str | None = None
+    """Why a file could not be written, as one line."""
+    status: TrainingStatus | None = None
+    """How far the run was trained; None for a model that comes from no run."""
 
 
-@dataclass(frozen=True)
-class CorruptionResult:
-    """Accuracy under corruption, and where it was measured."""
+@dataclass(frozen=True, kw_only=True)
+class CorruptionResult(RobustnessResult):
+    """Accuracy under corruptions."""
 
-    measured: Measured
+    corrupted_data: str
+    """"generated", or the source "cifar10-c:DIR"."""
     scores: CorruptionScores
 
+    def __str__(self) -> str:
+        return f"{self.count:,} {self.split} images of {self.data}, accuracy in %\n{self.scores}"
 
-@dataclass(frozen=True)
-class ShiftResult:
-    """Accuracy on shifted and turned images, and where it was measured."""
 
-    measured: Measured
+@dataclass(frozen=True, kw_only=True)
+class ShiftResult(RobustnessResult):
+    """Accuracy on shifted and rotated images."""
+
     scores: ShiftScores
+
+    def __str__(self) -> str:
+        return f"{self.count:,} {self.split} images of {self.data}, accuracy in %\n{self.scores}"
 
 
 Result = TypeVar("Result", CorruptionResult, ShiftResult)
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Which images to take: of which source (the run's own by default), which split, how many (all by default)."""
-
-    data: str | None = None
-    split: str = "test"
-    count: int | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    """ "auto" is bf16 where the hardware has it: the passes are many, and accuracy hardly depends on it."""
-    seed: int = 0
-
-
 def measure_corruptions(
-    model: str | Path | ImageClassifier, sample: Sample | None = None, on_progress: Listener = lambda *words: None
+    model: str | Path | ImageClassifier,
+    data: str | None = None,
+    *,
+    corrupted_data: str = GENERATED,
+    split: str = "test",
+    count: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    seed: int = 0,
+    callback: Callback | None = None,
 ) -> CorruptionResult:
-    """Accuracy on 15 kinds of corruption at 5 strengths, in the manner of CIFAR-10-C; the same for the same seed.
+    """Measure accuracy under the 15 corruptions of CIFAR-10-C at 5 severities each.
 
-    Of a run's own test images it is also written to corruptions.json and figures/corruptions.png, if these aren't of
-    more images already.
+    The result for a run's own test images is also written to the run folder: corruptions.json and
+    figures/corruptions.png, or cifar10-c.json and figures/cifar10-c.png, unless these hold one of more images.
+
+    Args:
+        model: a run folder, a weights file, or a loaded model.
+        data: source of the clean images; by default the one that the model was trained on.
+        corrupted_data: "generated" corrupts the clean images; "cifar10-c:DIR" takes the published files in a folder,
+            whose accuracies can be compared with published ones.
+        split: "test", or "validation" while settings are still being chosen.
+        count: number of images, spaced evenly; all by default.
+        device: "auto", "cpu" or "cuda".
+        precision: "fp32" or "bf16"; "auto" is bf16 where the hardware supports it.
+        seed: of the generated corruptions.
+        callback: receives the progress. If it asks to stop, the result covers the corruptions that are complete.
 
     Raises:
-        InputError: no such model or data, or classes that don't match.
+        InputError: the model or data doesn't exist, or the classes differ.
     """
-    sample = sample or Sample()
-    exam, precision = _prepared(model, sample)
-    measured = _measured(exam, precision, sample, "corruptions")
-    passes = Passes(exam, precision, 1 + len(KINDS) * len(STRENGTHS), on_progress)
-    clean = passes.right("as they are", lambda images_u8, first: images_u8)
-    rights = {
-        kind: np.stack(
-            [passes.right(f"{kind} {strength}", _worse(kind, strength, sample.seed)) for strength in STRENGTHS]
-        )
-        for kind in KINDS
-    }
-    scores = corruption_scores(clean, rights)
-    heats = [
-        Heat(one.kind, KINDS[one.kind].group, tuple(each.value for each in one.strengths), one.mean.value)
-        for one in scores.kinds
-    ]
-    return _kept(
-        CorruptionResult(measured, scores),
-        lambda path: corruption_figure(heats, scores.clean.value, _title(scores, exam), path),
-    )
+    if corrupted_data != GENERATED and not corrupted_data.startswith(PREFIX):
+        raise InputError(f"there are no corrupted images '{corrupted_data}': name {PREFIX}DIR, or nothing")
+    test = open_evaluation_set(model, data, split, device, count)
+    precision, is_generated = choose_precision(precision, test.classifier.device), corrupted_data == GENERATED
+    classifier = test.classifier
+    published = None if is_generated else open_cifar10_c(Path(corrupted_data[len(PREFIX) :]).expanduser(), classifier)
+    names = list(CORRUPTIONS if published is None else published.images)
+    passes = _Passes(test, precision, 1 + len(names) * len(SEVERITIES), callback or Callback())
+    clean = passes.correct("clean")
+    correct: dict[str, np.ndarray] = {}
+    for name in names:
+        rows = []
+        for severity in SEVERITIES:
+            message = f"{name} {severity}"
+            if published is None:
+                rows.append(passes.correct(message, partial(_corrupt, name=name, severity=severity, seed=seed)))
+            else:
+                rows.append(passes.correct(message, images=published.load(name, severity, classifier, count)))
+        correct[name] = np.stack(rows)
+        if passes.callback.should_stop():
+            break
+    scores = corruption_scores(clean, correct)
+    result = CorruptionResult(
+        data=test.source, split=split, count=len(test.images), precision=precision, seed=seed, status=test.status,
+        corrupted_data=corrupted_data, scores=scores,
+    )  # fmt: skip
+    draw = partial(draw_corruptions, scores, len(correct[names[0]][0]))
+    stem = "corruptions" if is_generated else "cifar10-c"
+    return _save(result, test, stem, draw) if len(correct) == len(names) else result
+
+
+def _corrupt(images_u8: Tensor, first_index: int, *, name: str, severity: int, seed: int) -> Tensor:
+    return corrupt(images_u8, name, severity, seed, first_index)
 
 
 def measure_shifts(
-    model: str | Path | ImageClassifier, sample: Sample | None = None, on_progress: Listener = lambda *words: None
+    model: str | Path | ImageClassifier,
+    data: str | None = None,
+    *,
+    split: str = "test",
+    count: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    callback: Callback | None = None,
 ) -> ShiftResult:
-    """Accuracy on images moved by 0 to 8 pixels (mean of four directions) and turned by up to 45° either way.
+    """Measure accuracy on images shifted by 0 to 8 pixels (mean of four directions) and rotated by up to 45°.
 
-    What comes in at the border is mirrored. Of a run's own test images it is also written to shifts.json and
-    figures/shifts.png, if these aren't of more images already.
+    The border is mirrored. The result for a run's own test images is also written to shifts.json and
+    figures/shifts.png in the run folder, unless these hold one of more images.
+
+    Args:
+        model: a run folder, a weights file, or a loaded model.
+        data: source of the images; by default the one that the model was trained on.
+        split: "test", or "validation" while settings are still being chosen.
+        count: number of images, spaced evenly; all by default.
+        device: "auto", "cpu" or "cuda".
+        precision: "fp32" or "bf16"; "auto" is bf16 where the hardware supports it.
+        callback: receives the progress. If it asks to stop, the result covers the shifts that are complete.
 
     Raises:
-        InputError: no such model or data, or classes that don't match.
+        InputError: the model or data doesn't exist, or the classes differ.
     """
-    sample = sample or Sample()
-    exam, precision = _prepared(model, sample)
-    measured = _measured(exam, precision, sample, "shifts")
-    shifts = tuple(range(min(FARTHEST_SHIFT + 1, *exam.images.images_u8.shape[-2:])))
-    passes = Passes(exam, precision, len(DIRECTIONS) * (len(shifts) - 1) + len(ANGLES), on_progress)
-    turned = [passes.right(f"turned {angle}°", lambda u8, _, angle=angle: rotated(u8, angle)) for angle in ANGLES]
-    moved = [turned[ANGLES.index(0)].astype(np.float64)]
+    test = open_evaluation_set(model, data, split, device, count)
+    precision = choose_precision(precision, test.classifier.device)
+    shifts = tuple(range(min(MAX_SHIFT + 1, *test.images.images_u8.shape[-2:])))
+    passes = _Passes(test, precision, len(DIRECTIONS) * (len(shifts) - 1) + len(ANGLES), callback or Callback())
+    rotated = [passes.correct(f"rotation {angle}°", partial(_rotate, angle=angle)) for angle in ANGLES]
+    shifted = [rotated[ANGLES.index(0)].astype(np.float64)]
     for shift in shifts[1:]:
-        changes = [lambda u8, _, y=y * shift, x=x * shift: shifted(u8, y, x) for y, x in DIRECTIONS]
-        moved.append(np.mean([passes.right(f"moved {shift} pixels", change) for change in changes], 0))
-    scores = ShiftScores(change_points(shifts, np.stack(moved, 1)), change_points(ANGLES, np.stack(turned, 1)))
-    panels = [_panel("moved, in pixels", scores.shifts), _panel("turned, in degrees", scores.rotations)]
-    title = f"Does it follow?  accuracy on {len(exam.images):,} images, with 95 % intervals"
-    return _kept(ShiftResult(measured, scores), lambda path: curve_figure(panels, title, path))
+        if passes.callback.should_stop():
+            break
+        moves = [partial(_translate, down=down * shift, across=across * shift) for down, across in DIRECTIONS]
+        shifted.append(np.mean([passes.correct(f"shift by {shift} pixels", move) for move in moves], 0))
+    scores = ShiftScores(
+        transform_scores(shifts[: len(shifted)], np.stack(shifted, 1)), transform_scores(ANGLES, np.stack(rotated, 1))
+    )
+    result = ShiftResult(
+        data=test.source, split=split, count=len(test.images), precision=precision, seed=0, status=test.status,
+        scores=scores,
+    )  # fmt: skip
+    is_complete = len(shifted) == len(shifts)
+    return _save(result, test, "shifts", partial(draw_shifts, scores, result.count)) if is_complete else result
 
 
-def _kept(result: Result, draw: Callable[[Path], object]) -> Result:
-    """The result, written where its files are to be; if that can't be done, with what hindered it."""
-    written: tuple[Path, ...] = ()
-    try:
-        if result.measured.files:
-            values, figure = result.measured.files
-            write_text(values, json.dumps(as_json(result), indent=2) + "\n")
-            written = (values,)
-            draw(figure)
-    except InputError as error:
-        return replace(result, measured=replace(result.measured, files=written, not_kept=str(error)))
-    return result
+def _rotate(images_u8: Tensor, _: int, *, angle: float) -> Tensor:
+    return rotate(images_u8, angle)
 
 
-class Passes:
-    """Passes of a model over the same images, each changed in another way, with progress told after each."""
+def _translate(images_u8: Tensor, _: int, *, down: int, across: int) -> Tensor:
+    return translate(images_u8, down, across)
 
-    def __init__(self, exam: TestSet, precision: str, count: int, on_progress: Listener) -> None:
-        self.exam, self.precision, self.count, self.on_progress = exam, precision, count, on_progress
+
+class _Passes:
+    """Runs a model over one set of images after the other, and reports progress after each."""
+
+    def __init__(self, test: EvaluationSet, precision: str, total: int, callback: Callback) -> None:
+        self.test, self.precision, self.total, self.callback = test, precision, total, callback
         self.done = 0
 
-    def right(self, words: str, change: ImageTransform) -> np.ndarray:
-        """Which images are told right when they are changed so: bool (images)."""
-        right = predict_all(self.exam.classifier, self.exam.images, self.precision, change).correct
+    def correct(
+        self, message: str, transform: ImageTransform | None = None, images: ImageSet | None = None
+    ) -> np.ndarray:
+        """Return whether each image, transformed if asked, is classified correctly: bool (images)."""
+        images = self.test.images if images is None else images
+        correct = predict_all(self.test.classifier, images, self.precision, transform).correct
         self.done += 1
-        self.on_progress(self.done, self.count, f"{words}: {right.mean():.1%}")
-        return right
+        self.callback.on_progress(Progress(self.done, self.total, f"{message}: {correct.mean():.1%}"))
+        return correct
 
 
-def as_json(result: CorruptionResult | ShiftResult) -> dict:
-    """A result as one flat JSON object, without the files."""
-    measured = asdict(result.measured)
-    del measured["files"], measured["stays"], measured["not_kept"], measured["reached"]
-    return {**measured, **told(result.measured.reached), **asdict(result.scores)}
+def robustness_to_json(result: CorruptionResult | ShiftResult) -> dict[str, object]:
+    """Convert a result to one flat JSON object, without the files."""
+    content: dict[str, object] = {
+        "data": result.data,
+        "split": result.split,
+        "count": result.count,
+        "precision": result.precision,
+        "seed": result.seed,
+        **status_to_json(result.status),
+    }
+    if isinstance(result, CorruptionResult):
+        content["corrupted_data"] = result.corrupted_data
+        if result.corrupted_data != GENERATED:
+            content["mean_corruption_error"] = result.scores.mean_corruption_error
+    return {**content, **asdict(result.scores)}
 
 
-def _prepared(model: str | Path | ImageClassifier, sample: Sample) -> tuple[TestSet, str]:
-    exam = open_test_set(model, sample.data, sample.split, sample.device, sample.count)
-    return exam, choose_precision(sample.precision, exam.classifier.device)
+def _save(result: Result, test: EvaluationSet, stem: str, draw: Callable[[Path], None]) -> Result:
+    """Write the JSON and the figure to the run folder, and return the result with their paths or with the error."""
+    if test.results is None:
+        return result
+    path, figure = test.results.path / f"{stem}.json", test.results.figures / f"{stem}.png"
+    if _saved_count(path, test.results) > result.count:
+        return replace(result, larger_measurement=path)
+    files: tuple[Path, ...] = ()
+    try:
+        write_text(path, json.dumps(robustness_to_json(result), indent=2) + "\n")
+        files = (path,)
+        draw(figure)
+    except InputError as error:
+        return replace(result, files=files, write_error=str(error))
+    return replace(result, files=(path, figure))
 
 
-def _measured(exam: TestSet, precision: str, sample: Sample, name: str) -> Measured:
-    measured = Measured(exam.source, exam.split, len(exam.images), precision, sample.seed, (), reached=exam.reached)
-    if exam.folder is None:
-        return measured
-    path = exam.folder.path / f"{name}.json"
-    if _count_in(path, exam.folder) > measured.count:
-        return replace(measured, stays=path)
-    return replace(measured, files=(path, exam.folder.figures / f"{name}.png"))
-
-
-def _count_in(path: Path, folder: RunFolder) -> int:
-    """Of how many images a measurement is that was written earlier; 0 if there is none of the weights as they are."""
+def _saved_count(path: Path, folder: RunFolder) -> int:
+    """Return the number of images of a saved measurement; 0 if there is none, or the weights are newer."""
     weights = folder.path / WEIGHTS
     if not path.is_file() or (weights.exists() and weights.stat().st_mtime > path.stat().st_mtime):
         return 0
     return read_json(path).get("count", 0)
-
-
-def _worse(kind: str, strength: int, seed: int) -> ImageTransform:
-    return lambda images_u8, first: corrupt(images_u8, kind, strength, seed, first)
-
-
-def _title(scores: CorruptionScores, exam: TestSet) -> str:
-    mean = scores.mean
-    interval = f"95 %: {100 * mean.low:.1f} to {100 * mean.high:.1f}"
-    return f"{mean.value:.1%} right on corrupted images ({interval}), {len(exam.images):,} images"
-
-
-def _panel(title: str, several: tuple[ChangePoint, ...]) -> CurvePanel:
-    rows = [(one.amount, one.accuracy.value, one.accuracy.low, one.accuracy.high) for one in several]
-    return CurvePanel(title, np.array(rows))

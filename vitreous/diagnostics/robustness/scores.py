@@ -1,4 +1,4 @@
-"""How a model holds out on changed images: which images it tells right under each change, to accuracies."""
+"""Accuracies on transformed images, from whether each image is classified correctly under each transform."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,30 +11,43 @@ from vitreous.evaluation.intervals import Estimate, proportions
 
 @dataclass(frozen=True)
 class CorruptionScore:
-    """Accuracy under one kind of corruption."""
+    """Accuracy under one corruption."""
 
-    kind: str
-    strengths: tuple[Estimate, ...]
-    """At each strength, from the weakest."""
+    corruption: str
+    by_severity: tuple[Estimate, ...]
+    """From severity 1."""
     mean: Estimate
-    """Over all strengths."""
+    """Over all severities."""
 
 
 @dataclass(frozen=True)
 class CorruptionScores:
-    """Accuracy under corruption; every kind and strength counts alike."""
+    """Accuracy under corruptions; every corruption and severity has the same weight."""
 
     clean: Estimate
-    """On the same images as they are."""
+    """Accuracy on the uncorrupted images."""
     mean: Estimate
-    """Mean corruption accuracy. 1 minus it is the mean corruption error (Hendrycks and Dietterich 2019, section 4.2),
-    not divided by AlexNet's."""
-    kinds: tuple[CorruptionScore, ...]
+    """Mean accuracy over all corruptions and severities."""
+    by_corruption: tuple[CorruptionScore, ...]
+
+    @property
+    def mean_corruption_error(self) -> float:
+        """Unnormalized mean corruption error: 1 − `mean` (Hendrycks and Dietterich 2019, section 4.2, without dividing
+        by the errors of AlexNet)."""
+        return 1 - self.mean.value
+
+    def __str__(self) -> str:
+        """Format a table of accuracies in per cent."""
+        lines = [f"{'clean':<18} {100 * self.clean.value:5.1f}"]
+        for one in self.by_corruption:
+            values = " ".join(f"{100 * score.value:5.1f}" for score in (*one.by_severity, one.mean))
+            lines.append(f"{one.corruption:<18} {values}")
+        return "\n".join([*lines, f"{'mean':<18} {100 * self.mean.value:5.1f}"])
 
 
 @dataclass(frozen=True)
-class ChangePoint:
-    """Accuracy when images are changed by `amount`."""
+class TransformScore:
+    """Accuracy under a transform of this amount."""
 
     amount: float
     accuracy: Estimate
@@ -42,30 +55,40 @@ class ChangePoint:
 
 @dataclass(frozen=True)
 class ShiftScores:
-    """Accuracy on images moved and turned."""
+    """Accuracy on translated and on rotated images."""
 
-    shifts: tuple[ChangePoint, ...]
-    """Over pixels, the mean of the four directions."""
-    rotations: tuple[ChangePoint, ...]
-    """Over degrees, counter-clockwise above 0."""
+    shifts: tuple[TransformScore, ...]
+    """By distance in pixels, mean over four directions."""
+    rotations: tuple[TransformScore, ...]
+    """By angle in degrees, counter-clockwise above 0."""
+
+    def __str__(self) -> str:
+        """Format two lines of accuracies in per cent."""
+        rows = (("shift, pixels", self.shifts), ("rotation, degrees", self.rotations))
+        return "\n".join(
+            f"{title}: {', '.join(f'{one.amount:g}: {100 * one.accuracy.value:.1f}' for one in scores)}"
+            for title, scores in rows
+        )
 
 
-def corruption_scores(clean: np.ndarray, rights: Mapping[str, np.ndarray]) -> CorruptionScores:
-    """Accuracies from which images were told right: bool (images) as they are, (strengths, images) a kind.
+def corruption_scores(clean: np.ndarray, correct: Mapping[str, np.ndarray]) -> CorruptionScores:
+    """Compute accuracies with intervals over the images; all corrupted copies of an image are resampled together.
 
-    The intervals are over images: all changed copies of one are drawn together.
+    Args:
+        clean: whether each uncorrupted image is classified correctly, bool (images).
+        correct: the same for corrupted images, bool (severities, images) per corruption. These may be other images.
     """
-    kinds = np.stack([right.mean(0) for right in rights.values()])
-    hits = np.concatenate([clean[None], kinds.mean(0, keepdims=True), kinds, *rights.values()])
-    own, mean, *several = proportions(hits.T)
-    means, strengths = several[: len(kinds)], iter(several[len(kinds) :])
+    means = np.stack([one.mean(0) for one in correct.values()])
+    columns = np.concatenate([means.mean(0, keepdims=True), means, *correct.values()])
+    mean, *rest = proportions(columns.T)
+    by_corruption, severities = rest[: len(means)], iter(rest[len(means) :])
     scores = [
-        CorruptionScore(kind, tuple(islice(strengths, len(right))), each)
-        for (kind, right), each in zip(rights.items(), means, strict=True)
+        CorruptionScore(name, tuple(islice(severities, len(one))), average)
+        for (name, one), average in zip(correct.items(), by_corruption, strict=True)
     ]
-    return CorruptionScores(own, mean, tuple(scores))
+    return CorruptionScores(proportions(clean[:, None])[0], mean, tuple(scores))
 
 
-def change_points(amounts: Sequence[float], hits: np.ndarray) -> tuple[ChangePoint, ...]:
-    """Accuracy at each amount from hits (images, amounts), 0 to 1."""
-    return tuple(ChangePoint(*pair) for pair in zip(amounts, proportions(hits), strict=True))
+def transform_scores(amounts: Sequence[float], hits: np.ndarray) -> tuple[TransformScore, ...]:
+    """Compute the accuracy at each amount from hits (images, amounts), 0 to 1."""
+    return tuple(TransformScore(*pair) for pair in zip(amounts, proportions(hits), strict=True))

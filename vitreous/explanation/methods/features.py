@@ -1,4 +1,4 @@
-"""What the tokens of patches hold: their main differences as colors, their likeness to one patch, their lengths."""
+"""Patch features: their principal components as colors, their similarity to one patch, or their norms."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,97 +16,103 @@ from vitreous.explanation.targets import Target
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 
-Choice = Callable[[Tensor], Sequence[PatchColors]]
-"""From patches (images, rows, columns, width) to the colors of each image's."""
+FitColors = Callable[[Tensor], Sequence[PatchColors]]
+"""Maps patch tokens (images, rows, columns, width) to the colors of each image."""
 MIN_VARIANCE_KEPT = 1 / 3
-"""Of the variance that components showed of the images they are from: what they show of later ones to be kept."""
+"""`SharedPCA` fits new components when the explained variance falls below this fraction of what it was."""
 
 
-def features(model: ExplainableModel, images: Tensor, target: Target, settings: MethodOptions) -> Maps:
-    """Of one block's tokens: principal components as colors, the cosine with the patch at `query`, or norms.
+def features(model: ExplainableModel, images: Tensor, target: Target, options: MethodOptions) -> Maps:
+    """Show the tokens of one block: principal components as colors, cosine similarity to the query, or norms.
 
-    Components and cosines are those of tokens after the model's last normalization, whatever the block: it takes the
-    few numbers that are large in every token back to the size of the others. Norms are those before it, as a share of
-    the image's median, less 1: 0 for a usual token, 2 for one three times as long.
+    Components and cosines are those of tokens after the model's last normalization, whatever the block: it brings the
+    few channels that are large in every token to the size of the others. Norms are those before it, divided by the
+    image's median and less 1: 0 for a usual token, 2 for one that is three times as long. Components as colors follow
+    Oquab et al. 2023 (DINOv2, figure 1).
+
+    Args:
+        model: an observable model whose tokens between the blocks are recorded.
+        images: (batch, channels, height, width), normalized.
+        target: not used.
+        options: layer, view, and query for the view "similarity".
 
     Raises:
-        InputError: no such layer or patch, no patch to compare with, or the model's tokens can't be seen.
+        InputError: there is no such layer or patch, the query is missing, or the tokens can't be observed.
     """
-    return _shown(model, images, settings, pca_per_image)
+    return _feature_maps(model, images, options, pca_per_image)
 
 
 def pca_per_image(patches: Tensor) -> list[PatchColors]:
-    """The colors of each image from its own patches alone."""
-    return [PatchColors.fitted(image[None]) for image in patches]
+    """Fit the colors of each image (rows, columns, width) to its own patches alone."""
+    return [PatchColors.fit(image[None]) for image in patches]
 
 
 class SharedPCA:
-    """The method `features`, called as it is, with one set of colors: a part keeps its hue from image to image.
+    """The method `features` with one set of components for many images: a part keeps its color from frame to frame.
 
-    The components and their ranges are those of the first images that it is given together, until `restart`, or until
-    they show less than a third as much of what is there, as those of a black beginning do.
+    The components are fitted to the first images of the first call, until `reset`, or until they explain less than a
+    third of the variance that they explained there (after a black beginning, for example).
     """
 
     def __init__(self) -> None:
-        self._kept: PatchColors | None = None
-        self._shown = 0.0
+        self._colors: PatchColors | None = None
+        self._explained = 0.0
 
-    def restart(self) -> None:
-        """Take the colors from the next images, at a scene cut."""
-        self._kept = None
+    def reset(self) -> None:
+        """Fit new components to the next images, as after a scene cut."""
+        self._colors = None
 
-    def __call__(self, model: ExplainableModel, images: Tensor, target: Target, settings: MethodOptions) -> Maps:
-        """As `features`."""
-        return _shown(model, images, settings, self._choose)
+    def __call__(self, model: ExplainableModel, images: Tensor, target: Target, options: MethodOptions) -> Maps:
+        """Compute the maps as `features` does."""
+        return _feature_maps(model, images, options, self._fit)
 
-    def _choose(self, patches: Tensor) -> list[PatchColors]:
-        if self._kept is None or self._kept.explained_variance_ratio(patches) < MIN_VARIANCE_KEPT * self._shown:
-            self._kept = PatchColors.fitted(patches)
-            self._shown = self._kept.explained_variance_ratio(patches)
-        return [self._kept] * len(patches)
+    def _fit(self, patches: Tensor) -> list[PatchColors]:
+        if self._colors is None or self._colors.explained_variance_ratio(patches) < MIN_VARIANCE_KEPT * self._explained:
+            self._colors = PatchColors.fit(patches)
+            self._explained = self._colors.explained_variance_ratio(patches)
+        return [self._colors] * len(patches)
 
 
-def _shown(model: ExplainableModel, images: Tensor, settings: MethodOptions, choose: Choice) -> Maps:
-    _check(settings)
+def _feature_maps(model: ExplainableModel, images: Tensor, options: MethodOptions, fit: FitColors) -> Maps:
+    _check_query(options)
     trace = Trace()
     logits = model(images, trace)
     if not trace.tokens or trace.layout is None:
         raise InputError(
-            "method 'features' needs the tokens between the blocks, which can't be seen in this model: "
+            "method 'features' needs the tokens between the blocks, which can't be observed in this model: "
             "choose attention, occlusion or rise"
         )
-    layer = resolve_index("layer", -1 if settings.layer is None else settings.layer, len(trace.tokens) - 1)
+    layer = resolve_index("layer", -1 if options.layer is None else options.layer, len(trace.tokens) - 1)
     tokens = at_least_float32(trace.tokens[layer + 1].detach())
-    if settings.view == "norms":
+    if options.view == "norms":
         norms = to_grid(tokens.norm(dim=-1), trace)
-        usual = norms.flatten(1).median(1).values[:, None, None]
-        return Maps(norms / usual.clamp_min(torch.finfo(norms.dtype).tiny) - 1, logits, layer)
-    level = apply_final_norm(model, tokens)
-    if settings.query is not None:
-        asked = [patch_token_index(place, trace.layout) for place in patches_in_query(settings.query)]
-        one = level[:, asked].mean(1, keepdim=True)
-        return Maps(to_grid(functional.cosine_similarity(level, one, -1), trace), logits, layer)
-    patches = level[:, trace.layout.num_prefix_tokens :].unflatten(
-        1, (trace.layout.grid_height, trace.layout.grid_width)
-    )
-    chosen = choose(patches)
-    scores = [one.scores(image) for one, image in zip(chosen, patches, strict=True)]
-    colors = torch.stack([one.colors(score) for one, score in zip(chosen, scores, strict=True)])
-    return Maps(torch.stack(scores)[..., 0].to(tokens.dtype), logits, layer, colors=colors.to(tokens.dtype))
+        median = norms.flatten(1).median(1).values[:, None, None]
+        return Maps(norms / median.clamp_min(torch.finfo(norms.dtype).tiny) - 1, logits, layer)
+    normalized = apply_final_norm(model, tokens)
+    if options.query is not None:
+        indices = [patch_token_index(patch, trace.layout) for patch in patches_in_query(options.query)]
+        query = normalized[:, indices].mean(1, keepdim=True)
+        return Maps(to_grid(functional.cosine_similarity(normalized, query, -1), trace), logits, layer)
+    grid_hw = (trace.layout.grid_height, trace.layout.grid_width)
+    patches = normalized[:, trace.layout.num_prefix_tokens :].unflatten(1, grid_hw)
+    fitted = fit(patches)
+    components = [one.project(image) for one, image in zip(fitted, patches, strict=True)]
+    colors = torch.stack([one.to_rgb(each) for one, each in zip(fitted, components, strict=True)])
+    return Maps(torch.stack(components)[..., 0].to(tokens.dtype), logits, layer, colors=colors.to(tokens.dtype))
 
 
-def _check(settings: MethodOptions) -> None:
-    """Only the view "similarity" takes a query, and it needs one."""
-    if settings.view == "similarity" and settings.query is None:
-        raise InputError("the view 'similarity' shows the likeness to a patch: give the patch as query")
-    if settings.view != "similarity" and settings.query is not None:
+def _check_query(options: MethodOptions) -> None:
+    """Check that a query is given for the view "similarity", and for no other view."""
+    if options.view == "similarity" and options.query is None:
+        raise InputError("the view 'similarity' compares all patches with one: give that patch as query")
+    if options.view != "similarity" and options.query is not None:
         raise InputError(
-            f"the view '{settings.view}' has no use for a query: leave it out, or choose the view 'similarity'"
+            f"the view '{options.view}' doesn't use a query: leave it out, or choose the view 'similarity'"
         )
 
 
 def apply_final_norm(model: ExplainableModel, tokens: Tensor) -> Tensor:
-    """Tokens (batch, tokens, width) after the model's last normalization, or a plain one where there is none."""
+    """Apply the model's last normalization to tokens (batch, tokens, width), or a LayerNorm without weights."""
     if isinstance(model, ViT):
         return at_least_float32(model.norm(tokens.to(next(model.parameters()).dtype)))
     return functional.layer_norm(tokens, tokens.shape[-1:])

@@ -1,4 +1,4 @@
-"""The tokens of one layer and a score's gradient there: what class activation maps are made of."""
+"""Grad-CAM (Selvaraju et al. 2017) and HiResCAM (Draelos and Carin 2020) on the tokens of one layer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,75 +14,80 @@ from vitreous.explanation.targets import Target
 
 
 @dataclass(frozen=True)
-class Activations:
-    """The patches' tokens and their gradient, both (batch, patches, width), of one pass."""
+class LayerActivations:
+    """Patch tokens of one layer and the score's gradient there, both (batch, patches, width)."""
 
     tokens: Tensor
     gradient: Tensor
     layer: int
-    run: ScoredPass
+    forward: ScoredPass
 
-    def maps(self, weighed: Callable[["Activations"], Tensor]) -> Maps:
-        """The positive part of a number a patch (batch, patches)."""
-        layout = self.run.trace.layout
+    def to_maps(self, weigh: Callable[["LayerActivations"], Tensor]) -> Maps:
+        """Return the positive part of one value per patch, which `weigh` computes: (batch, patches)."""
+        layout = self.forward.trace.layout
         assert layout is not None
-        evidence = weighed(self).clamp(min=0).unflatten(1, (layout.grid_height, layout.grid_width))
-        return Maps(evidence, self.run.logits, self.layer)
+        positive = weigh(self).clamp(min=0).unflatten(1, (layout.grid_height, layout.grid_width))
+        return Maps(positive, self.forward.logits, self.layer)
 
 
-def activations(
-    model: ExplainableModel, images: Tensor, target: Target, settings: MethodOptions, *, behind_norm: bool = False
-) -> Activations:
-    """The tokens that enter the layer that the settings name, the last by default.
+def layer_activations(
+    model: ExplainableModel, images: Tensor, target: Target, options: MethodOptions, *, behind_norm: bool = False
+) -> LayerActivations:
+    """Compute the tokens that enter the layer named in the options (the last by default), and their gradients.
 
-    Where the head reads patches, these are the residual stream's. Where it reads a class token alone, and where
-    `behind_norm` asks for it, they are what attention sees, behind the norm: before a norm lengths don't matter to the
-    score, so that a token and its own gradient are at right angles there.
+    Where the head pools patches, these are the tokens of the residual stream. Where it reads a class token alone, and
+    with `behind_norm`, they are the normalized tokens that attention reads: before a norm the length of a token doesn't
+    change the score, so that a token and its own gradient are orthogonal.
 
     Raises:
-        InputError: there is no such layer, or the model's tokens between its blocks are not seen.
+        InputError: there is no such layer, or the model's tokens between its blocks can't be observed.
     """
-    run = forward_scored(model, images, target)
-    trace, wanted = run.trace, -1 if settings.layer is None else settings.layer
+    forward = forward_scored(model, images, target)
+    trace, wanted = forward.trace, -1 if options.layer is None else options.layer
     assert trace.layout is not None and trace.readout is not None
     if not trace.tokens:
-        raise InputError("it needs the tokens between a model's blocks, which are not seen: try gradient-rollout")
+        raise InputError("it needs the tokens between a model's blocks, which can't be observed: try gradient-rollout")
     layer, patches = resolve_index("layer", wanted, len(trace.records)), slice(trace.layout.num_prefix_tokens, None)
-    reads_patches = bool(trace.readout[:, patches].any())
-    tokens = trace.tokens[layer] if reads_patches and not behind_norm else trace.records[layer].inputs
+    pools_patches = bool(trace.readout[:, patches].any())
+    tokens = trace.tokens[layer] if pools_patches and not behind_norm else trace.records[layer].inputs
     assert tokens is not None
-    (gradient,) = score_gradients(run.scores, [tokens])
-    return Activations(at_least_float32(tokens.detach())[:, patches], at_least_float32(gradient)[:, patches], layer, run)
+    (gradient,) = score_gradients(forward.scores, [tokens])
+    return LayerActivations(
+        at_least_float32(tokens.detach())[:, patches], at_least_float32(gradient)[:, patches], layer, forward
+    )
 
 
-def grad_cam(model: ExplainableModel, images: Tensor, target: Target, settings: MethodOptions) -> Maps:
-    """(Σ_c w_c t_c)⁺ of each patch's token t into one layer, w the mean over patches of its gradient.
+def grad_cam(model: ExplainableModel, images: Tensor, target: Target, options: MethodOptions) -> Maps:
+    """Compute (Σ_c w_c t_c)⁺ for each patch token t into one layer; w is the mean of its gradient over the patches.
 
-    Equations 1 and 2 of the paper, with a layer's tokens (the last layer by default) in place of a convolution's
-    activations. One weight a channel says little where patches matter in different ways, as they do to
-    a class token: `hires-cam` weighs each patch by its own gradient.
+    These are equations 1 and 2 of Selvaraju et al. 2017, with the tokens of a layer (the last by default) in place of
+    the activations of a convolution. One weight per channel says little where patches matter in different ways, as
+    they do to a class token: `hires_cam` weighs each patch by its own gradient.
+
+    Args:
+        model: an observable model whose tokens between the blocks are recorded.
+        images: (batch, channels, height, width), normalized.
+        target: the score that is explained.
+        options: layer.
 
     Raises:
-        InputError: there is no such layer, or the model's tokens between its blocks are not seen.
+        InputError: there is no such layer, or the model's tokens between its blocks can't be observed.
     """
 
-    def weighed(found: Activations) -> Tensor:
+    def weigh(found: LayerActivations) -> Tensor:
         return (found.tokens * found.gradient.mean(1, keepdim=True)).sum(-1)
 
-    return activations(model, images, target, settings).maps(weighed)
+    return layer_activations(model, images, target, options).to_maps(weigh)
 
 
-def hires_cam(model: ExplainableModel, images: Tensor, target: Target, settings: MethodOptions) -> Maps:
-    """(Σ_c g_c t_c)⁺ of each patch's token t into one layer, g the score's gradient there.
+def hires_cam(model: ExplainableModel, images: Tensor, target: Target, options: MethodOptions) -> Maps:
+    """Compute (Σ_c g_c t_c)⁺ for each patch token t into one layer; g is the score's gradient there.
 
-    Grad-CAM without the mean over places, with a layer's tokens (the last layer by default) in place of a convolution's
-    activations.
-
-    Raises:
-        InputError: there is no such layer, or the model's tokens between its blocks are not seen.
+    This is Grad-CAM without the mean over positions (Draelos and Carin 2020, equation 3). Arguments and errors are
+    those of `grad_cam`.
     """
 
-    def weighed(found: Activations) -> Tensor:
+    def weigh(found: LayerActivations) -> Tensor:
         return (found.tokens * found.gradient).sum(-1)
 
-    return activations(model, images, target, settings, behind_norm=True).maps(weighed)
+    return layer_activations(model, images, target, options, behind_norm=True).to_maps(weigh)

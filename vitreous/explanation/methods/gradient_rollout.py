@@ -1,4 +1,4 @@
-"""Gradient rollout (Chefer et al. 2021, "Generic Attention-model Explainability"): what speaks for the target.
+"""Gradient rollout (Chefer et al. 2021, "Generic Attention-model Explainability").
 
 Each layer adds E_h((∇A ∘ A)⁺) R to the relevance R of the tokens for each other (equations 5 and 6).
 """
@@ -21,33 +21,43 @@ from vitreous.explanation.targets import Target
 from vitreous.model.trace import AttentionRecord
 
 
-def gradient_rollout(model: ExplainableModel, images: Tensor, target: Target, settings: MethodOptions) -> Maps:
-    """How much of each patch reaches the readout through attention that raises the score, over all layers."""
-    run = forward_scored(model, images, target)
-    slopes = score_gradients(run.scores, [record.output for record in run.trace.records])
-    brought = propagate_relevance(run.trace.records, slopes, readout_row(run.trace, settings, target))
-    return Maps(to_grid(brought, run.trace), run.logits)
+def gradient_rollout(model: ExplainableModel, images: Tensor, target: Target, options: MethodOptions) -> Maps:
+    """Compute how much of each patch reaches the readout through attention that raises the score, over all layers.
 
+    Args:
+        model: any observable model that gives gradients.
+        images: (batch, channels, height, width), normalized.
+        target: the score whose gradients are taken.
+        options: none are used.
 
-def propagate_relevance(records: Sequence[AttentionRecord], slopes: Sequence[Tensor], row: Tensor) -> Tensor:
-    """What the layers bring to a weighting of the last one's tokens: both (batch, tokens).
-
-    `slopes` are the gradients of the layers' outputs. Only one row of the product of all I + E_h((∇A ∘ A)⁺) is wanted,
-    so it is multiplied from the left, last layer first: r ← r + r E_h((∇A ∘ A)⁺). The row itself, which the identity
-    carries through, is left out: at a class token it lies on no patch, and with mean pooling it would be a constant
-    that drowns the rest.
+    Raises:
+        InputError: the model gives no gradient.
     """
-    brought = torch.zeros_like(at_least_float32(row))
-    for record, slope in zip(reversed(records), reversed(slopes), strict=True):
-        brought = brought + row_times_positive(row + brought, record, slope).mean(1)
-    return brought
+    forward = forward_scored(model, images, target)
+    gradients = score_gradients(forward.scores, [record.output for record in forward.trace.records])
+    relevance = propagate_relevance(forward.trace.records, gradients, readout_row(forward.trace, options, target))
+    return Maps(to_grid(relevance, forward.trace), forward.logits)
 
 
-def reference_gradient_rollout(records: Sequence[AttentionRecord], slopes: Sequence[Tensor], row: Tensor) -> Tensor:
-    """The same by the definition: the whole matrix of every layer, and their product. N² memory; for tests."""
-    brought = torch.zeros(row.shape[1], row.shape[1], device=row.device)  # R − I
-    for record, slope in zip(records, slopes, strict=True):
-        weights, gradient = reference_attention_gradient(record, slope)
+def propagate_relevance(records: Sequence[AttentionRecord], gradients: Sequence[Tensor], row: Tensor) -> Tensor:
+    """Compute what the layers add to a weighting `row` of the last layer's tokens: both (batch, tokens).
+
+    `gradients` are those of the layers' outputs. Only one row of the product of all I + E_h((∇A ∘ A)⁺) is wanted, so it
+    is multiplied from the left, last layer first: r ← r + r E_h((∇A ∘ A)⁺). The row itself, which the identity carries
+    through, is left out: at a class token it covers no patch, and with mean pooling it would be a constant that hides
+    the rest.
+    """
+    relevance = torch.zeros_like(at_least_float32(row))
+    for record, gradient in zip(reversed(records), reversed(gradients), strict=True):
+        relevance = relevance + row_times_positive(row + relevance, record, gradient).mean(1)
+    return relevance
+
+
+def reference_gradient_rollout(records: Sequence[AttentionRecord], gradients: Sequence[Tensor], row: Tensor) -> Tensor:
+    """Compute the same by the definition, from the whole matrix of every layer. Takes N² memory; for tests."""
+    relevance = torch.zeros(row.shape[1], row.shape[1], device=row.device)  # R − I
+    for record, output_gradient in zip(records, gradients, strict=True):
+        weights, gradient = reference_attention_gradient(record, output_gradient)
         positive = (weights * gradient).clamp(min=0).mean(1)
-        brought = brought + positive + positive @ brought.to(positive.dtype)
-    return (row.to(brought.dtype)[:, None] @ brought).squeeze(1)
+        relevance = relevance + positive + positive @ relevance.to(positive.dtype)
+    return (row.to(relevance.dtype)[:, None] @ relevance).squeeze(1)

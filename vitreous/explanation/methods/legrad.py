@@ -1,4 +1,4 @@
-"""LeGrad (Bousselham et al. 2024): in every layer, the patches to which more attention would raise the score."""
+"""LeGrad (Bousselham et al. 2024): the patches to which more attention would raise the score, in every layer."""
 
 from collections.abc import Callable
 from typing import cast
@@ -15,46 +15,52 @@ from vitreous.explanation.streaming.tokens import to_grid
 from vitreous.explanation.targets import Target
 
 
-def legrad(model: ExplainableModel, images: Tensor, target: Target, settings: MethodOptions) -> Maps:
-    """The mean over layers, heads and queries of (∂s_l / ∂A_l)⁺, s_l the score that is read from layer l's own tokens.
+def legrad(model: ExplainableModel, images: Tensor, target: Target, options: MethodOptions) -> Maps:
+    """Compute the mean over layers, heads and queries of (∂s_l / ∂A_l)⁺; s_l is the score of layer l's own tokens.
 
-    As in the authors' code, s_l is what the model's norm and head read from the mean of all of that layer's tokens, so
-    that every query counts, whatever the model's own pooling. Unlike there, the map keeps its scale, so that two
-    images' maps can be compared, and all layers are taken. As s_l sees A_l through the layer's output alone,
+    As in the authors' code, s_l is what the model's norm and head read from the mean of all tokens of that layer, so
+    that every query counts, whatever pooling the model has. Unlike there, the map keeps its scale, so that the maps of
+    two images can be compared, and all layers are used. As s_l depends on A_l through the layer's output alone,
     ∂s_l / ∂A_l is g_i · v_j.
 
+    Args:
+        model: a model with `logit_lens`.
+        images: (batch, channels, height, width), normalized.
+        target: the score that is explained.
+        options: none are used.
+
     Raises:
-        InputError: the model can't read a layer's tokens, or gives no gradient.
+        InputError: the model can't classify the tokens of a layer, or gives no gradient.
     """
-    run = forward_scored(model, images, target)
-    read = probe_head(model)  # asked second: where no attention is seen, other methods can help
-    fixed, total = target.detached(run.logits, run.trace), None
-    for layer, record in enumerate(run.trace.records):
-        slope = _slope(run, read, fixed, layer)
-        heads = mean_positive(record, slope)
-        total = heads if total is None else total + heads
+    forward = forward_scored(model, images, target)
+    head = probe_head(model)  # checked second: where no attention is observed, the error names methods that work
+    detached, total = target.detached(forward.logits, forward.trace), None
+    for layer, record in enumerate(forward.trace.records):
+        gradient = _output_gradient(forward, head, detached, layer)
+        positive = mean_positive(record, gradient)
+        total = positive if total is None else total + positive
     assert total is not None
-    return Maps(to_grid(total.mean(1) / len(run.trace.records), run.trace), run.logits)
+    return Maps(to_grid(total.mean(1) / len(forward.trace.records), forward.trace), forward.logits)
 
 
 def probe_head(model: ExplainableModel) -> Callable[[Tensor], Tensor]:
-    """The part of the model that reads logits (batch, classes) from any block's tokens (batch, tokens, width).
+    """Return the function that maps the tokens (batch, tokens, width) of any block to logits (batch, classes).
 
     Raises:
         InputError: the model has none.
     """
-    read = getattr(model, "read", None)
-    if read is None:
+    head = getattr(model, "logit_lens", None)
+    if head is None:
         raise InputError(
-            "legrad needs a model that can read each layer's tokens (`model.read`), and this one can't: "
+            "legrad needs a model that can classify the tokens of each layer (`model.logit_lens`), and this one can't: "
             "try gradient-rollout, attention-gradient or integrated-gradients"
         )
-    return cast(Callable[[Tensor], Tensor], read)
+    return cast(Callable[[Tensor], Tensor], head)
 
 
-def _slope(run: ScoredPass, read: Callable[[Tensor], Tensor], fixed: Target, layer: int) -> Tensor:
-    """The gradient of a layer's own score with respect to its attention's output, as that output."""
+def _output_gradient(forward: ScoredPass, head: Callable[[Tensor], Tensor], detached: Target, layer: int) -> Tensor:
+    """Return the gradient of a layer's own score with respect to the output of its attention."""
     with torch.enable_grad():
-        tokens = run.trace.tokens[layer + 1]
-        scores = fixed(read(tokens.mean(1, keepdim=True).expand_as(tokens)))
-    return score_gradients(scores, [run.trace.records[layer].output], keep=True)[0]
+        tokens = forward.trace.tokens[layer + 1]
+        scores = detached(head(tokens.mean(1, keepdim=True).expand_as(tokens)))
+    return score_gradients(scores, [forward.trace.records[layer].output], keep_graph=True)[0]

@@ -1,1 +1,1 @@
-"""Anyone's model: what its attention does is seen while it runs."""
+"""Observation of models that are no ViT of Vitreous: their attention is recorded while they run."""

@@ -1,4 +1,4 @@
-"""Products of two tensors as other people write them: matmul, @, bmm, einsum, all said in einsum's letters."""
+"""Products of two tensors (matmul, @, bmm, einsum) in einsum's notation."""
 
 import string
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ PRODUCTS = MATRIX_PRODUCTS | {"einsum"}
 
 @dataclass(frozen=True)
 class EinsumSpec:
-    """Two tensors that are multiplied, with a letter for each axis of both and of the result."""
+    """A product of two tensors, with a letter for each axis of both and of the result."""
 
     left: Tensor
     right: Tensor
@@ -28,8 +28,8 @@ class EinsumSpec:
         """The axes that are summed over."""
         return "".join(axis for axis in self.left_axes if axis in self.right_axes and axis not in self.result_axes)
 
-    def own(self, side: str) -> str:
-        """The axes that only the "left" or only the "right" tensor has, in the result's order."""
+    def only_in(self, side: str) -> str:
+        """Return the axes that only the "left" or only the "right" tensor has, in the result's order."""
         mine, other = (self.left_axes, self.right_axes)[:: 1 if side == "left" else -1]
         return "".join(axis for axis in self.result_axes if axis in mine and axis not in other)
 
@@ -40,24 +40,24 @@ class EinsumSpec:
 
     @property
     def is_matrix_product(self) -> bool:
-        """Whether each shared place multiplies one matrix with one matrix: nothing else is summed or spread."""
-        lengths = (len(self.own("left")), len(self.summed), len(self.own("right")))
-        kept = all(len(set(axes)) == len(axes) for axes in (self.left_axes, self.right_axes, self.result_axes))
+        """Whether it is a batch of products of two matrices: nothing else is summed or broadcast."""
+        lengths = (len(self.only_in("left")), len(self.summed), len(self.only_in("right")))
+        unique = all(len(set(axes)) == len(axes) for axes in (self.left_axes, self.right_axes, self.result_axes))
         whole = len(self.shared) + 2 == len(self.left_axes) == len(self.right_axes) == len(self.result_axes)
-        return lengths == (1, 1, 1) and kept and whole and self._same_sizes()
+        return lengths == (1, 1, 1) and unique and whole and self._same_sizes()
 
     @property
-    def turned(self) -> "EinsumSpec":
-        """The same product with its two tensors named the other way round."""
+    def swapped(self) -> "EinsumSpec":
+        """The same product with left and right exchanged."""
         return EinsumSpec(self.right, self.left, self.right_axes, self.left_axes, self.result_axes)
 
     @property
     def orders(self) -> tuple[list[int], list[int], list[int]]:
-        """How to permute left, right and result to (shared, row, inner), (shared, inner, column), (shared, row,
-        column), where the shared axes keep the left tensor's order.
+        """The permutations of left, right and result to (shared, row, inner), (shared, inner, column) and (shared, row,
+        column); the shared axes keep the left tensor's order.
         """
         shared = "".join(axis for axis in self.left_axes if axis in self.shared)
-        row, inner, column = self.own("left"), self.summed, self.own("right")
+        row, inner, column = self.only_in("left"), self.summed, self.only_in("right")
         wanted = (shared + row + inner, shared + inner + column, shared + row + column)
         left, right, result = (
             [axes.index(axis) for axis in order]
@@ -65,23 +65,23 @@ class EinsumSpec:
         )
         return left, right, result
 
-    def gathers(self, axis: int) -> bool:
-        """Whether it sums over just this axis of the left tensor, one matrix with one matrix."""
+    def contracts(self, axis: int) -> bool:
+        """Return whether it is a product of two matrices that sums over this axis of the left tensor."""
         return self.is_matrix_product and self.summed == self.left_axes[axis]
 
     def _same_sizes(self) -> bool:
-        """Whether a letter means the same size on both sides: torch would spread an axis of 1."""
+        """Return whether an axis has the same size on both sides: torch would broadcast an axis of size 1."""
         left = dict(zip(self.left_axes, self.left.shape, strict=True))
         right = dict(zip(self.right_axes, self.right.shape, strict=True))
         return all(left[axis] == right[axis] for axis in self.shared + self.summed)
 
 
 def parse_product(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> EinsumSpec | None:
-    """What a call of the torch function `name` multiplies; None where it isn't a product of just two tensors."""
+    """Parse a call of the torch function `name`; None if it is no product of exactly two tensors."""
     if name not in PRODUCTS or kwargs.get("out") is not None:
         return None
     if name == "einsum":
-        return _einsum(args)
+        return _parse_einsum(args)
     operands = [*args, *(kwargs[key] for key in ("other", "mat2") if key in kwargs)]
     if len(operands) != 2 or not all(isinstance(one, Tensor) for one in operands):
         return None
@@ -92,7 +92,7 @@ def parse_product(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
     return EinsumSpec(left, right, lead + "YX", lead + "XZ", lead + "YZ") if left.ndim < 20 else None
 
 
-def _einsum(args: Sequence[Any]) -> EinsumSpec | None:
+def _parse_einsum(args: Sequence[Any]) -> EinsumSpec | None:
     equation, *operands = args
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = list(operands[0])
@@ -101,12 +101,14 @@ def _einsum(args: Sequence[Any]) -> EinsumSpec | None:
     terms, result = equation.replace(" ", "").split("->")
     if terms.count(",") != 1:
         return None
-    spread = [axis for axis in string.ascii_letters if axis not in equation]
-    axes = [_spelled(term, one.ndim, spread) for term, one in zip(terms.split(","), operands, strict=True)]
+    broadcast = [axis for axis in string.ascii_letters if axis not in equation]
+    axes = [_expand_dots(term, one.ndim, broadcast) for term, one in zip(terms.split(","), operands, strict=True)]
     most = max(one.ndim - len(term.replace("...", "")) for term, one in zip(terms.split(","), operands, strict=True))
-    return EinsumSpec(operands[0], operands[1], axes[0], axes[1], result.replace("...", "".join(spread[:most][::-1])))
+    return EinsumSpec(
+        operands[0], operands[1], axes[0], axes[1], result.replace("...", "".join(broadcast[:most][::-1]))
+    )
 
 
-def _spelled(term: str, axes: int, spread: Sequence[str]) -> str:
-    """An einsum term with letters for its dots, which are counted from the right."""
-    return term.replace("...", "".join(spread[: axes - len(term.replace("...", ""))][::-1]))
+def _expand_dots(term: str, axes: int, broadcast: Sequence[str]) -> str:
+    """Replace the dots of an einsum term by letters, counted from the right."""
+    return term.replace("...", "".join(broadcast[: axes - len(term.replace("...", ""))][::-1]))

@@ -1,4 +1,4 @@
-"""A foreign model's answer to images, whatever it comes wrapped in."""
+"""The logits or features in a model's output, whatever record they come in."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,36 +7,36 @@ from torch import Tensor
 
 from vitreous.errors import InputError
 
-NAMES = ("logits", "image_embeds", "pooler_output", "last_hidden_state")
-"""What counts as the answer in a record of several outputs, the first that is there."""
+OUTPUT_NAMES = ("logits", "image_embeds", "pooler_output", "last_hidden_state")
+"""The fields of a record of outputs that are read, the first one that is there."""
 
 
 def extract_logits(outputs: Any) -> Tensor:
-    """The logits, or the vector that a model without classes gives, (batch, classes), among a model's outputs.
+    """Return the logits (batch, classes), or the feature vector of a model without classes, from a model's output.
 
-    The rule: a tensor is itself; of a tuple or list the first entry counts; of a record (such as transformers' outputs)
-    `logits`, else `image_embeds`, else `pooler_output`, else token 0 of `last_hidden_state`.
+    A tensor is itself; of a tuple or list it is the first entry; of a record (such as transformers' outputs) `logits`,
+    else `image_embeds`, else `pooler_output`, else token 0 of `last_hidden_state`.
 
     Raises:
-        InputError: there is none of these, or it isn't one row an image.
+        InputError: there is none of these, or it isn't one row per image.
     """
-    answer = outputs
-    if any(_get(outputs, name) is not None for name in NAMES):
-        answer = _named(outputs)
+    logits = outputs
+    if any(_get(outputs, name) is not None for name in OUTPUT_NAMES):
+        logits = _named_output(outputs)
     elif isinstance(outputs, (tuple, list)) and outputs:
-        answer = outputs[0]
-    if not isinstance(answer, Tensor) or answer.ndim != 2:
-        shape = f"a tensor of shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
+        logits = outputs[0]
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        shape = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(
-            f"the model answers with {shape}, not with one row of numbers for each image (batch, classes): wrap it "
-            "in a module that does"
+            f"the model's output is {shape}, not one row of numbers per image (batch, classes): wrap it in a module "
+            "with such an output"
         )
-    return answer
+    return logits
 
 
-def is_features(outputs: Any) -> bool:
-    """Whether the outputs say by their names that the answer is a vector of features, and no number a class."""
-    named = {name for name in NAMES if _get(outputs, name) is not None}
+def is_feature_output(outputs: Any) -> bool:
+    """Return whether the names of the outputs show that they are features, not logits of classes."""
+    named = {name for name in OUTPUT_NAMES if _get(outputs, name) is not None}
     return bool(named) and "logits" not in named
 
 
@@ -44,8 +44,8 @@ def _get(outputs: Any, name: str) -> Any:
     return outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
 
 
-def _named(outputs: Any) -> Any:
-    for name in NAMES:
+def _named_output(outputs: Any) -> Any:
+    for name in OUTPUT_NAMES:
         found = _get(outputs, name)
         if found is not None:
             return found[:, 0] if name == "last_hidden_state" else found

@@ -1,4 +1,4 @@
-"""`observe`: look into any Vision Transformer while it runs, without changing it."""
+"""`observe`: record the attention of any Vision Transformer while it runs, without changing it."""
 
 import threading
 from collections.abc import Generator, Mapping, Sequence
@@ -15,23 +15,31 @@ from vitreous.model.trace import Trace
 
 @contextmanager
 def observe(model: nn.Module, trace: Trace | None = None) -> Generator[Trace]:
-    """Fill a trace from one pass of a model that is no ViT of ours.
+    """Fill a trace during one forward pass of any model.
 
-        with observe(model) as trace:
-            logits = model(images)
-
-    Records hold the very tensors that flow on, so that gradients through them work; the logits are the same to the bit
-    as without observing (where a `nn.TransformerEncoderLayer` would take its fused path, as on the usual one).
-    Prefix tokens, grid and readout are found from a pass of its own over the first image. Nothing of PyTorch is
-    patched; other threads see nothing; two hooks on the model are gone when the context ends, also by an error.
+    Records hold the tensors of the pass itself, so gradients with respect to them work. The logits are the same to the
+    bit as without observing (those of a `nn.TransformerEncoderLayer` without its fused path). Prefix tokens, grid and
+    readout are found in one more forward pass, over the first image. Nothing in PyTorch is patched, other threads are
+    not affected, and the two hooks on the model are removed when the context ends, also after an error.
 
     Args:
-        model: a module in evaluation mode, called once inside the context with images (batch, channels, height,
-            width) as its first argument or any named one.
-        trace: what is filled; a new one by default.
+        model: a module in evaluation mode. Call it once inside the context, with images (batch, channels, height,
+        width)
+            as one of its arguments.
+        trace: the trace to fill; a new one by default.
+
+    Yields:
+        The trace, which is complete after the call.
 
     Raises:
-        InputError: the model isn't called just once, or its attention can't be seen or laid on the image; says why.
+        InputError: the model isn't called exactly once, or its attention can't be observed or mapped to the image; the
+            message says why.
+
+    Example:
+        >>> with observe(model) as trace:              # doctest: +SKIP
+        ...     logits = model(images)
+        >>> trace.records[-1].query.shape              # doctest: +SKIP
+        torch.Size([8, 12, 197, 64])
     """
     require_observable(model)
     one_pass = _Pass(model, Trace() if trace is None else trace)
@@ -42,11 +50,11 @@ def observe(model: nn.Module, trace: Trace | None = None) -> Generator[Trace]:
     try:
         yield one_pass.trace
     finally:
-        one_pass.leave()
+        one_pass.stop()
         for hook in hooks:
             hook.remove()
     if not one_pass.done:
-        raise InputError("the model wasn't called while it was observed: call it inside `with observe(model)`")
+        raise InputError("the model wasn't called inside `with observe(model)`: call it there once")
 
 
 class _Pass:
@@ -56,41 +64,43 @@ class _Pass:
         self.model, self.trace = model, trace
         self.thread = threading.get_ident()
         self.structure: ModelStructure | None = None
-        self.watch: AttentionRecorder | None = None
-        self.busy = self.done = False
+        self.recorder: AttentionRecorder | None = None
+        self.is_running = self.done = False
 
     def before(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Called with the model's arguments: study the model, then watch."""
-        if self.busy or threading.get_ident() != self.thread:
+        """Inspect the model, then start recording; called with the model's arguments."""
+        if self.is_running or threading.get_ident() != self.thread:
             return
         if self.done:
-            raise InputError("the model was called twice while it was observed: observe each call on its own")
+            raise InputError("the model was called twice inside `with observe(model)`: observe each call on its own")
         images = find_input(args, kwargs)
-        self.busy = True
-        self.structure = inspect_model(lambda one: model(*_with(args, images, one), **_named(kwargs, images, one)), images)
+        self.is_running = True
+        self.structure = inspect_model(
+            lambda one: model(*_replace_args(args, images, one), **_replace_kwargs(kwargs, images, one)), images
+        )
         self.trace.layout = self.structure.layout
-        self.watch = self.structure.watch(len(images), self.trace.on_attention)
-        self.watch.__enter__()
+        self.recorder = self.structure.recorder(len(images), self.trace.on_attention)
+        self.recorder.__enter__()
 
     def after(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], outputs: Any) -> None:
-        """Called with the model's answer."""
-        if self.watch is None or threading.get_ident() != self.thread:
+        """Complete the trace; called with the model's output."""
+        if self.recorder is None or threading.get_ident() != self.thread:
             return
-        watch = self.watch
-        self.leave()
+        recorder = self.recorder
+        self.stop()
         assert self.structure is not None
-        self.structure.fill(self.trace, watch)
+        self.structure.fill(self.trace, recorder)
         self.done = True
 
-    def leave(self) -> None:
-        """Stop watching."""
-        watch, self.watch, self.busy = self.watch, None, False
-        if watch is not None:
-            watch.__exit__(None, None, None)
+    def stop(self) -> None:
+        """Stop recording."""
+        recorder, self.recorder, self.is_running = self.recorder, None, False
+        if recorder is not None:
+            recorder.__exit__(None, None, None)
 
 
 def find_input(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-    """The images among a model's arguments.
+    """Return the images among a model's arguments.
 
     Raises:
         InputError: none or several of them are (batch, channels, height, width).
@@ -102,11 +112,11 @@ def find_input(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
     return found[0]
 
 
-def _with(args: Sequence[Any], images: Tensor, others: Tensor) -> list[Any]:
-    """The arguments, with other images."""
+def _replace_args(args: Sequence[Any], images: Tensor, others: Tensor) -> list[Any]:
+    """Replace the images among the arguments."""
     return [others if one is images else one for one in args]
 
 
-def _named(kwargs: Mapping[str, Any], images: Tensor, others: Tensor) -> dict[str, Any]:
-    """The named arguments, with other images."""
+def _replace_kwargs(kwargs: Mapping[str, Any], images: Tensor, others: Tensor) -> dict[str, Any]:
+    """Replace the images among the named arguments."""
     return {name: others if one is images else one for name, one in kwargs.items()}

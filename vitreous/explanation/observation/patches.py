@@ -1,4 +1,4 @@
-"""Where a foreign model cuts its images into patches, and which of its tokens is which patch."""
+"""Find how a model cuts its images into patches, and which of its tokens is which patch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,38 +15,40 @@ from vitreous.model.trace import TokenLayout
 
 @dataclass(frozen=True)
 class PatchGrid:
-    """A tensor that holds a number or more for each place of a grid laid over the image."""
+    """A tensor with one or more values for each cell of a grid over the image."""
 
     tensor: Tensor
     grid_hw: tuple[int, int]
-    patches: bool
-    """Whether the places are patches: they touch and do not overlap."""
+    is_patches: bool
+    """Whether the cells are patches: they are adjacent and don't overlap."""
     axes: tuple[int, int] = (2, 3)
-    """Of the rows and of the columns; the last one twice where they share it."""
+    """The axes of rows and columns; twice the same where they share it."""
 
-    def lengths(self, gradient: Tensor) -> Tensor:
-        """The length of a gradient with respect to the tensor at each place: (rows, columns)."""
+    def gradient_norms(self, gradient: Tensor) -> Tensor:
+        """Return the norm in each cell of a gradient with respect to the tensor: (rows, columns)."""
         squares = gradient.float().square()
         others = [axis for axis in range(squares.ndim) if axis not in self.axes]
         return squares.sum(others).sqrt().view(self.grid_hw)
 
 
-def find_grid(func: Callable[..., Any], args: Sequence[Any], result: Any, image_hw: tuple[int, int]) -> PatchGrid | None:
-    """The grid that a torch function call lays over an image, if it does: a convolution, unfold or rearrangement."""
+def find_grid(
+    func: Callable[..., Any], args: Sequence[Any], result: Any, image_hw: tuple[int, int]
+) -> PatchGrid | None:
+    """Return the grid over the image that a torch call makes, if any: by a convolution, unfold or rearrangement."""
     name = getattr(func, "__name__", "")
     if not isinstance(result, Tensor) or not args or not isinstance(args[0], Tensor):
         return None
     if name == "conv2d":
-        return PatchGrid(result, _hw(result.shape[-2:]), _touching(args)) if result.ndim == 4 else None
+        return PatchGrid(result, _hw(result.shape[-2:]), _is_patchify(args)) if result.ndim == 4 else None
     if name == "unfold":
-        return _unfolded(func, args, result, image_hw)
+        return _unfold_grid(func, args, result, image_hw)
     if args[0].ndim == 4 and result.ndim == 6 and name in ("reshape", "view"):
-        return _cut(args[0], result, image_hw)
+        return _rearrangement_grid(args[0], result, image_hw)
     return None
 
 
-def _cut(images: Tensor, result: Tensor, image_hw: tuple[int, int]) -> PatchGrid | None:
-    """The grid where both sides of the images become two axes each; channels may stand first or last."""
+def _rearrangement_grid(images: Tensor, result: Tensor, image_hw: tuple[int, int]) -> PatchGrid | None:
+    """Return the grid of a reshape that splits height and width into two axes each; channels come first or last."""
     for first in (2, 1):
         rows, row, columns, column = result.shape[first : first + 4]
         sides = _hw(images.shape[first : first + 2])
@@ -59,19 +61,19 @@ def _hw(sizes: Sequence[int]) -> tuple[int, int]:
     return int(sizes[0]), int(sizes[1])
 
 
-def _touching(args: Sequence[Any]) -> bool:
-    """Whether a convolution's kernel is as large as its stride."""
+def _is_patchify(args: Sequence[Any]) -> bool:
+    """Return whether the kernel of a convolution is as large as its stride."""
     stride = args[3] if len(args) > 3 else 1
     stride = (stride, stride) if isinstance(stride, int) else tuple(stride) * (2 if len(stride) == 1 else 1)
     return tuple(args[1].shape[-2:]) == stride
 
 
-def _unfolded(func: Any, args: Sequence[Any], result: Tensor, image_hw: tuple[int, int]) -> PatchGrid | None:
+def _unfold_grid(func: Any, args: Sequence[Any], result: Tensor, image_hw: tuple[int, int]) -> PatchGrid | None:
     if func is functional.unfold:  # (batch, channels × patch × patch, patches)
-        pixels, places = image_hw[0] * image_hw[1], result.shape[-1]
+        pixels, cells = image_hw[0] * image_hw[1], result.shape[-1]
         numbers = args[0].shape[1]
         side = round((result.shape[1] / numbers) ** 0.5)
-        fits = side * side * numbers == result.shape[1] and side * side * places == pixels
+        fits = side * side * numbers == result.shape[1] and side * side * cells == pixels
         return PatchGrid(result, (image_hw[0] // side, image_hw[1] // side), True, (2, 2)) if fits else None
     if args[0].ndim != 5 or result.ndim != 6:  # the second of two unfolds: (batch, channels, rows, columns, ...)
         return None
@@ -81,24 +83,26 @@ def _unfolded(func: Any, args: Sequence[Any], result: Tensor, image_hw: tuple[in
 
 
 def choose_grid(grids: Sequence[PatchGrid], tokens: int, image_hw: tuple[int, int]) -> PatchGrid:
-    """The grid whose places are the tokens of the first attention.
+    """Choose the grid whose cells are the tokens of the first attention.
 
     Raises:
         InputError: there is none, or there are several.
     """
     fitting = [grid for grid in grids if grid.grid_hw[0] * grid.grid_hw[1] <= tokens]
-    fitting = [grid for grid in fitting if grid.patches] or fitting[-1:]
-    seen = " or ".join(f"{rows} x {columns}" for rows, columns in dict.fromkeys(grid.grid_hw for grid in grids))
-    where = f"{tokens} tokens attend to each other, for images of {image_hw[0]} x {image_hw[1]} pixels"
+    fitting = [grid for grid in fitting if grid.is_patches] or fitting[-1:]
+    grids_text = " or ".join(f"{rows} x {columns}" for rows, columns in dict.fromkeys(grid.grid_hw for grid in grids))
+    tokens_text = f"{tokens} tokens attend to each other, for images of {image_hw[0]} x {image_hw[1]} pixels"
     if not grids:
-        raise InputError(f"{where}, but no patch embedding was seen (a convolution, unfold or rearrangement)")
+        raise InputError(f"{tokens_text}, but no patch embedding was observed (a convolution, unfold or rearrangement)")
     if not fitting:
         raise InputError(
-            f"{where}, but they are cut into {seen} places: fewer tokens than places means windows or pooling (as in "
-            f"Swin), which can't be explained here; choose {ATTENTION_FREE_METHODS}"
+            f"{tokens_text}, but they are cut into {grids_text} cells: fewer tokens than cells mean windows or pooling "
+            f"(as in Swin), which can't be explained; choose {ATTENTION_FREE_METHODS}"
         )
     if len({grid.grid_hw for grid in fitting}) > 1:
-        raise InputError(f"{where}, which are cut into {seen} places: it isn't clear which of these are the patches")
+        raise InputError(
+            f"{tokens_text}, which are cut into {grids_text} cells: it isn't clear which of these are the patches"
+        )
     (rows, columns), (height, width) = fitting[-1].grid_hw, image_hw
     if height % rows or width % columns:
         raise InputError(
@@ -109,36 +113,36 @@ def choose_grid(grids: Sequence[PatchGrid], tokens: int, image_hw: tuple[int, in
 
 
 def find_layout(grid: PatchGrid, value: Tensor) -> tuple[TokenLayout, bool]:
-    """Which tokens are patches, and whether the others stand behind them instead of before.
+    """Find which tokens are patches, and whether the other tokens come behind them instead of before.
+
+    Token i is the patch on which it depends the most, according to autograd.
 
     Args:
-        grid: of the image's patches.
-        value: (1, heads, tokens, head width), the first attention's, a function of `grid.tensor`.
-
-    Token i is the patch on whose place it depends the most, by autograd.
+        grid: the grid of the image's patches.
+        value: (1, heads, tokens, head width), the values of the first attention, a function of `grid.tensor`.
 
     Raises:
-        InputError: the patches don't stand row by row, or other tokens stand among them.
+        InputError: the patches aren't in row-major order, or other tokens are among them.
     """
     rows, columns = grid.grid_hw
     prefix = value.shape[2] - rows * columns
-    for behind in dict.fromkeys((False, prefix > 0)):
-        first = 0 if behind else prefix
-        looked_at = sorted({0, 1, columns - 1, columns, rows * columns - 1} & set(range(rows * columns)))
-        if all(_place(grid, value, first + patch) == divmod(patch, columns) for patch in looked_at):
-            return TokenLayout(prefix, rows, columns), behind
+    for trailing in dict.fromkeys((False, prefix > 0)):
+        first = 0 if trailing else prefix
+        checked = sorted({0, 1, columns - 1, columns, rows * columns - 1} & set(range(rows * columns)))
+        if all(_strongest_cell(grid, value, first + patch) == divmod(patch, columns) for patch in checked):
+            return TokenLayout(prefix, rows, columns), trailing
     raise InputError(
         f"of the model's {value.shape[2]} tokens, {rows} x {columns} should be patches row by row, with {prefix} "
-        f"others before or behind them, but they stand in another order; choose {ATTENTION_FREE_METHODS}"
+        f"others before or behind them, but they are in another order; choose {ATTENTION_FREE_METHODS}"
     )
 
 
-def _place(grid: PatchGrid, value: Tensor, token: int) -> tuple[int, int] | None:
-    """The place (row, column) on which a token depends the most; None if it depends on none."""
+def _strongest_cell(grid: PatchGrid, value: Tensor, token: int) -> tuple[int, int] | None:
+    """Return the cell (row, column) on which a token depends the most; None if it depends on none."""
     numbers = value[:, :, token]
     signs = torch.arange(numbers.numel(), device=value.device).add(1).sin().view_as(numbers)
     (gradient,) = torch.autograd.grad((numbers * signs).sum(), grid.tensor, retain_graph=True, allow_unused=True)
     if gradient is None or not gradient.any():
         return None
-    row, column = divmod(int(grid.lengths(gradient).argmax()), grid.grid_hw[1])
+    row, column = divmod(int(grid.gradient_norms(gradient).argmax()), grid.grid_hw[1])
     return row, column

@@ -1,4 +1,4 @@
-"""A call of PyTorch's attention kernel: its arguments, and the weights that a mask makes of them."""
+"""Calls of PyTorch's scaled_dot_product_attention: their arguments, and their weights with masks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from torch import Tensor
 from vitreous.errors import InputError
 from vitreous.explanation.streaming.attention_products import at_least_float32
 
-ORDERS = {
+POSITIONAL_ARGUMENTS = {
     "scaled_dot_product_attention": ("attn_mask", "dropout_p", "is_causal"),
     "_scaled_dot_product_flash_attention_for_cpu": ("dropout_p", "is_causal"),
     "_scaled_dot_product_flash_attention": ("dropout_p", "is_causal", "return_debug_mask"),
 }
-"""What follows query, key and value by position, in those kernels that are understood."""
+"""The positional arguments after query, key and value, of the kernels that are supported."""
 
 
 @dataclass(frozen=True)
 class KernelCall:
-    """softmax(scale · query keyᵀ + mask) value, as it was asked for; all are (..., tokens, head width)."""
+    """The arguments of softmax(scale · query keyᵀ + mask) value; tensors are (..., tokens, head width)."""
 
     query: Tensor
     key: Tensor
@@ -33,40 +33,40 @@ class KernelCall:
 
     @property
     def is_plain(self) -> bool:
-        """Whether every token may look at every token as its scores say."""
+        """Whether there is no mask."""
         return self.mask is None and not self.is_causal
 
 
 def parse_kernel_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> KernelCall:
-    """The arguments of a call.
+    """Parse the arguments of a call.
 
     Raises:
-        InputError: attention is dropped at random, keys are shared by several heads, or the kernel isn't known.
+        InputError: attention is dropped at random, heads share keys, or the kernel isn't supported.
     """
-    if name not in ORDERS:
-        raise InputError(f"the attention kernel {name} isn't known: let the model use scaled_dot_product_attention")
+    if name not in POSITIONAL_ARGUMENTS:
+        raise InputError(f"the attention kernel {name} isn't supported: let the model use scaled_dot_product_attention")
     tensors = dict(zip(("query", "key", "value"), args, strict=False)) | dict(kwargs)
     query, key, value = (tensors[one] for one in ("query", "key", "value"))
-    options = dict(zip(ORDERS[name], args[3:], strict=False)) | dict(kwargs)
+    options = dict(zip(POSITIONAL_ARGUMENTS[name], args[3:], strict=False)) | dict(kwargs)
     if options.get("dropout_p"):
         raise dropout_error(options["dropout_p"])
     shared = query.shape[:-2] != key.shape[:-2] and query.shape[-2] > 1
     if shared or value.shape[:-2] != key.shape[:-2]:
-        raise InputError("the attention seen shares keys among heads (grouped queries), which isn't supported")
+        raise InputError("the observed attention shares keys among heads (grouped queries), which isn't supported")
     scale = options.get("scale")
-    named = {one: kept for one, kept in kwargs.items() if one not in ("query", "key", "value")}
+    named = {one: value for one, value in kwargs.items() if one not in ("query", "key", "value")}
     return KernelCall(
         query, key, value, query.shape[-1] ** -0.5 if scale is None else float(scale),
-        _real_mask(options.get("attn_mask")), bool(options.get("is_causal")), args[3:], named,
+        _effective_mask(options.get("attn_mask")), bool(options.get("is_causal")), args[3:], named,
     )  # fmt: skip
 
 
 @torch.no_grad()
 def kernel_weights(call: KernelCall) -> Tensor:
-    """The attention (..., queries, keys) by the definition, its masks obeyed.
+    """Compute the attention (..., queries, keys) by the definition, with its masks.
 
     Raises:
-        InputError: a query may look nowhere.
+        InputError: a whole row is masked.
     """
     scores = call.scale * at_least_float32(call.query) @ at_least_float32(call.key).transpose(-2, -1)
     if call.is_causal:
@@ -76,17 +76,17 @@ def kernel_weights(call: KernelCall) -> Tensor:
     elif call.mask is not None:
         scores = scores + call.mask
     if scores.amax(-1).eq(-torch.inf).any():
-        raise InputError("the attention seen has a token that may look nowhere (its whole row is masked)")
+        raise InputError("the observed attention has a token that attends to nothing (its whole row is masked)")
     return torch.softmax(scores, -1)
 
 
 def dropout_error(probability: float) -> InputError:
-    """The error for attention of which a part is dropped at random."""
+    """Return the error for attention with dropout."""
     return InputError(f"attention is dropped at random (probability {probability:g}): call model.eval() first")
 
 
-def _real_mask(mask: Tensor | None) -> Tensor | None:
-    """The mask, or None where it hides nothing."""
+def _effective_mask(mask: Tensor | None) -> Tensor | None:
+    """Return the mask, or None if it hides nothing."""
     if mask is None or (mask.dtype == torch.bool and bool(mask.all())):
         return None
     return mask

@@ -1,4 +1,4 @@
-"""Anyone's model as methods see a model: images in, logits out, and a trace filled where one is asked for."""
+"""Any module in the form that methods call: it maps images to logits and fills a trace."""
 
 from torch import Tensor, nn
 
@@ -8,43 +8,44 @@ from vitreous.model.trace import Trace
 
 
 class WrappedModel(nn.Module):
-    """Any module that takes images (batch, channels, height, width), used as it is.
+    """Any module that takes images (batch, channels, height, width), unchanged.
 
-    Methods that need no more than a trace's records, layout and readout work on it. It has no `read`, and its traces
-    hold no tokens between blocks: methods that need these refuse by name.
+    Methods that need only the records, layout and readout of a trace work on it. It has no `logit_lens`, and its traces
+    hold no tokens between blocks: methods that need these raise an InputError.
     """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
-        self._known: dict[object, ModelStructure] = {}
+        self.training = module.training
+        self._structures: dict[object, ModelStructure] = {}
 
     def forward(self, images: Tensor, trace: Trace | None = None) -> Tensor:
-        """Images (batch, channels, height, width), normalized, to logits (batch, classes).
+        """Map normalized images (batch, channels, height, width) to logits (batch, classes).
 
-        The first trace of images of a size costs one more pass, over one image.
+        The first trace for images of a size costs one more forward pass, over one image.
 
         Raises:
-            InputError: the answer is no row of numbers an image, or (with a trace) attention can't be seen.
+            InputError: the output isn't one row per image, or (with a trace) attention can't be observed.
         """
         if trace is None:
             return extract_logits(self.module(images))
         require_observable(self.module)
         structure = self.structure(images)
         trace.layout = structure.layout
-        watch = structure.watch(len(images), trace.on_attention)
-        with watch:
+        recorder = structure.recorder(len(images), trace.on_attention)
+        with recorder:
             outputs = self.module(images)
-        structure.fill(trace, watch)
+        structure.fill(trace, recorder)
         return extract_logits(outputs)
 
     def structure(self, images: Tensor) -> ModelStructure:
-        """How the module takes images of this size apart; remembered.
+        """Inspect the module for images of this size; the result is cached.
 
         Raises:
-            InputError: its attention can't be seen or laid on the image.
+            InputError: its attention can't be observed or mapped to the image.
         """
         size = (tuple(images.shape[1:]), images.dtype, images.device)
-        if size not in self._known:
-            self._known[size] = inspect_model(self.module, images)
-        return self._known[size]
+        if size not in self._structures:
+            self._structures[size] = inspect_model(self.module, images)
+        return self._structures[size]

@@ -1,4 +1,4 @@
-"""A trace that keeps no more of a pass than it takes to multiply rows by each layer's attention."""
+"""A trace that keeps only what it takes to multiply rows by each layer's attention."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,13 +9,13 @@ from vitreous.explanation.streaming.attention_products import is_full_precision
 from vitreous.model.trace import AttentionRecord, Trace
 
 MIN_TOKENS_TO_RECOMPUTE = 4096
-"""From so many tokens on, queries and keys are computed again from the layer's input instead of being kept: half the
-memory, for 1 to 6 % of a pass, less the more tokens there are (LOG.md 2026-11-21)."""
+"""From this number of tokens on, queries and keys are recomputed from the layer's input instead of being kept: half the
+memory, for 1 to 6 % of the time of a forward pass, less with more tokens (LOG.md 2026-11-21)."""
 
 
 @dataclass(frozen=True)
 class LightRecord:
-    """One layer's attention: as AttentionRecord, without values and output."""
+    """The attention of one layer: an AttentionRecord without values and output."""
 
     query_and_key: Callable[[], tuple[Tensor, Tensor]]
     scale: float
@@ -25,16 +25,16 @@ class LightRecord:
 
 @dataclass
 class LightTrace(Trace):
-    """Fills `layers` instead of `records`, and keeps no residual stream."""
+    """A trace that fills `layers` instead of `records`, and keeps no tokens."""
 
     only: int | None = None
     """The one layer to keep, counted from 0, negative ones from the end; None for all."""
     layers: list[LightRecord] = field(default_factory=list)
     depth: int = 0
-    """Layers seen."""
+    """The number of layers so far."""
 
     def on_attention(self, record: AttentionRecord) -> None:
-        """Called by each attention layer, the first layer first."""
+        """Keep the attention of a layer; called by each attention layer, the first layer first."""
         self.depth += 1
         if self.only is not None and self.only >= 0 and self.only != self.depth - 1:
             return
@@ -44,24 +44,27 @@ class LightTrace(Trace):
         self.layers.append(LightRecord(_queries_and_keys(record), record.scale, weights, record.log_sums))
 
     def on_tokens(self, tokens: Tensor) -> None:
-        """Called with the residual stream, which is not needed."""
+        """Keep nothing of the residual stream."""
 
 
 def _is_small(record: AttentionRecord) -> bool:
-    """Whether the whole matrix, where the kernel wrote it out, takes little more memory than queries and keys."""
+    """Return whether the attention matrix is known and takes little more memory than queries and keys."""
     weights = record.weights
     return (
-        weights is not None and is_full_precision(weights) and weights.numel() <= 2 * (record.query.numel() + record.key.numel())
+        weights is not None
+        and is_full_precision(weights)
+        and weights.numel() <= 2 * (record.query.numel() + record.key.numel())
     )
 
 
 def _queries_and_keys(record: AttentionRecord) -> Callable[[], tuple[Tensor, Tensor]]:
-    """A way to the layer's queries and keys that holds on to as little as pays."""
-    # Of a pass in half precision queries and keys are small, and what is computed again would be others.
-    if record.recompute_query_key is not None and record.query.shape[2] >= MIN_TOKENS_TO_RECOMPUTE and is_full_precision(record.query):
-        return record.recompute_query_key
-    if record.recompute_query_key is not None and _is_small(record):
-        return record.recompute_query_key  # never called: the weights are at hand
-    # Copies of their own, because views of a joint tensor would hold on to the values beside them.
+    """Return a function that gives the layer's queries and keys and keeps as little memory as pays off."""
+    again = record.recompute_query_key
+    # In half precision queries and keys are small, and recomputed ones would differ.
+    if again is not None and record.query.shape[2] >= MIN_TOKENS_TO_RECOMPUTE and is_full_precision(record.query):
+        return again
+    if again is not None and _is_small(record):
+        return again  # never called: the weights are at hand
+    # Copies, because views of a joint tensor would also keep the values beside them.
     query, key = record.query.contiguous(), record.key.contiguous()
     return lambda: (query, key)

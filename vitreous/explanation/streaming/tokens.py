@@ -1,4 +1,4 @@
-"""Between tokens and places: from where a map starts, and how weights of tokens lie on the grid of patches."""
+"""Between tokens and the patch grid: where a map starts, and how weights of tokens become a map."""
 
 import torch
 from torch import Tensor
@@ -9,30 +9,37 @@ from vitreous.explanation.targets import RegionTarget, Target
 from vitreous.model.trace import TokenLayout, Trace
 
 
-def readout_row(trace: Trace, settings: MethodOptions, target: Target | None = None) -> Tensor:
-    """The weighting of tokens (batch, tokens) that a map starts from, which sums to 1.
+def readout_row(trace: Trace, options: MethodOptions, target: Target | None = None) -> Tensor:
+    """Return the weighting of tokens (batch, tokens) that a map starts from, which sums to 1.
 
-    It is equal over the chosen patches (most often one), over those of a target that is a region, or else the readout.
-    """
-    assert trace.readout is not None and trace.layout is not None
-    if isinstance(target, RegionTarget):
-        row = torch.zeros_like(trace.readout)
-        row[:, [patch_token_index(place, trace.layout) for place in target.patches]] = 1 / len(target.patches)
-        return row
-    if settings.query is None:
-        return trace.readout
-    row, places = torch.zeros_like(trace.readout), patches_in_query(settings.query)
-    row[:, [patch_token_index(place, trace.layout) for place in places]] = 1 / len(places)
-    return row
-
-
-def patch_token_index(place: tuple[int, int], layout: TokenLayout) -> int:
-    """The token of the patch at (row, column).
+    It is uniform over the patches of a target that is a region, or over those of the query, or else the model's
+    readout.
 
     Raises:
         InputError: there is no such patch.
     """
-    row, column = place
+    assert trace.readout is not None and trace.layout is not None
+    if isinstance(target, RegionTarget):
+        patches = target.patches
+    elif options.query is not None:
+        patches = patches_in_query(options.query)
+    else:
+        return trace.readout
+    row = torch.zeros_like(trace.readout)
+    row[:, [patch_token_index(patch, trace.layout) for patch in patches]] = 1 / len(patches)
+    return row
+
+
+def patch_token_index(patch: tuple[int, int], layout: TokenLayout) -> int:
+    """Return the index of the token of a patch (row, column).
+
+    >>> patch_token_index((1, 2), TokenLayout(num_prefix_tokens=1, grid_height=14, grid_width=14))
+    17
+
+    Raises:
+        InputError: there is no such patch.
+    """
+    row, column = patch
     if not (0 <= row < layout.grid_height and 0 <= column < layout.grid_width):
         raise InputError(
             f"there is no patch at row {row}, column {column}: the model's grid has {layout.grid_height} rows and "
@@ -42,7 +49,7 @@ def patch_token_index(place: tuple[int, int], layout: TokenLayout) -> int:
 
 
 def to_grid(weights: Tensor, trace: Trace) -> Tensor:
-    """Weights of tokens (batch, tokens) as (batch, grid height, grid width), prefix tokens left out."""
+    """Reshape weights of tokens (batch, tokens) to (batch, grid height, grid width), without the prefix tokens."""
     layout = trace.layout
     assert layout is not None
     assert weights.shape[1] == layout.num_tokens, f"{weights.shape[1]} weights for {layout.num_tokens} tokens"

@@ -1,4 +1,4 @@
-"""What stands around a model's weights in a checkpoint: the trainer's wrappers, teacher and student, inner records."""
+"""What surrounds a model's weights in a checkpoint: the trainer's wrappers, teacher and student, inner records."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,15 +18,15 @@ INNER = (
     "target_encoder",
     "student",
 )
-"""Records of a checkpoint in which the weights may lie, the better ones first: a teacher is its student's average."""
-CHOSEN = ("teacher.", "student.", "backbone.")
-"""Where a name begins with one of these, what begins otherwise is a training head, or the worse of two networks."""
-AROUND = ("module.", "_orig_mod.", "model.")
-"""Beginnings of all names that several processes, torch.compile and trainers add."""
+"""Records of a checkpoint that may hold the weights, the better ones first: a teacher is its student's average."""
+CHOSEN_PREFIXES = ("teacher.", "student.", "backbone.")
+"""Where a key begins with one of these, all others are a training head, or the worse of two networks."""
+WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
+"""Prefixes of all keys that DDP, torch.compile and trainers add."""
 
 
 def flatten(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, by the names that they have in the record that holds the model.
+    """Find the record of a checkpoint that holds the model, and return its tensors by key.
 
     Raises:
         InputError: there is no tensor in it.
@@ -42,13 +42,13 @@ def flatten(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def strip_wrappers(names: Iterable[str]) -> dict[str, str]:
-    """From names without what trainers put around a model to the names given; what isn't the model is left out."""
-    bare = {name: name for name in names}
+def strip_wrappers(keys: Iterable[str]) -> dict[str, str]:
+    """Map keys without what trainers put around a model to the keys given; what isn't the model is left out."""
+    bare = {key: key for key in keys}
     while True:
-        around = next((b for b in AROUND if bare and all(name.startswith(b) for name in bare)), None)
-        chosen = next((b for b in CHOSEN if any(name.startswith(b) for name in bare)), None)
-        beginning = around or chosen
-        if beginning is None:
-            return {name.replace("_orig_mod.", ""): given for name, given in bare.items()}
-        bare = {name.removeprefix(beginning): given for name, given in bare.items() if name.startswith(beginning)}
+        wrapper = next((b for b in WRAPPER_PREFIXES if bare and all(key.startswith(b) for key in bare)), None)
+        chosen = next((b for b in CHOSEN_PREFIXES if any(key.startswith(b) for key in bare)), None)
+        prefix = wrapper or chosen
+        if prefix is None:
+            return {key.replace("_orig_mod.", ""): given for key, given in bare.items()}
+        bare = {key.removeprefix(prefix): given for key, given in bare.items() if key.startswith(prefix)}

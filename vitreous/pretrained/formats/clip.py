@@ -23,9 +23,8 @@ from vitreous.pretrained.formats.rules import (
     Change,
     Rename,
     SplitTokensFoldBias,
-    joined_entries,
-    linear_entries,
-    patch_entry,
+    linear_rules,
+    stacked_rules,
     unchanged,
 )
 from vitreous.pretrained.formats.state_dict_format import StateDictFormat, TensorRule
@@ -33,53 +32,55 @@ from vitreous.pretrained.formats.state_dict_format import StateDictFormat, Tenso
 LAYER, RESBLOCK = "encoder.layers.{}", "visual.transformer.resblocks.{}"
 
 
-def _configure(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> ViTConfig:
-    if not theirs:
+def _infer_config(tensors: Mapping[str, Tensor], external_config: Mapping[str, Any]) -> ViTConfig:
+    if not external_config:
         raise InputError("CLIP's weights don't say which GELU they use: put their config.json beside them")
-    theirs = theirs.get("vision_config", theirs)
+    external_config = external_config.get("vision_config", external_config)
     kernel, hidden = tensors["embeddings.patch_embedding.weight"], len(tensors[f"{LAYER}.mlp.fc1.weight".format(0)])
     width, patch_size, projection = len(kernel), infer_patch_size(kernel), tensors.get("visual_projection.weight")
+    patches = len(tensors["embeddings.position_embedding.weight"]) - 1
     return ViTConfig(
-        infer_image_size(len(tensors["embeddings.position_embedding.weight"]) - 1, patch_size, theirs), patch_size,
-        kernel.shape[1], num_classes=0 if projection is None else len(projection), embed_dim=width,
+        infer_image_size(patches, patch_size, external_config), patch_size, kernel.shape[1],
+        num_classes=0 if projection is None else len(projection), embed_dim=width,
         depth=infer_depth(tensors, f"{LAYER}.layer_norm1.weight"),
-        num_heads=infer_num_heads(width, theirs),
-        mlp_layer=infer_activation({"hidden_act": "quick_gelu"} | dict(theirs)), mlp_ratio=infer_mlp_ratio(hidden, width),
-        pre_norm=True, norm_eps=theirs.get("layer_norm_eps", 1e-5),
+        num_heads=infer_num_heads(width, external_config),
+        mlp_layer=infer_activation({"hidden_act": "quick_gelu"} | dict(external_config)),
+        mlp_ratio=infer_mlp_ratio(hidden, width),
+        pre_norm=True, norm_eps=external_config.get("layer_norm_eps", 1e-5),
     )  # fmt: skip
 
 
 def tower_rules(layer: str) -> list[TensorRule]:
-    """The blocks, which CLIP and SigLIP name alike in transformers."""
+    """Convert the blocks, which CLIP and SigLIP name alike in transformers."""
     query_key_value = tuple(f"{layer}.self_attn.{part}_proj" for part in ("q", "k", "v"))
     return [
-        *linear_entries("blocks.{}.attention_norm", f"{layer}.layer_norm1"),
-        *joined_entries("blocks.{}.attention.qkv", query_key_value),
-        *linear_entries("blocks.{}.attention.projection", f"{layer}.self_attn.out_proj"),
-        *linear_entries("blocks.{}.mlp_norm", f"{layer}.layer_norm2"),
-        *linear_entries("blocks.{}.mlp.expand", f"{layer}.mlp.fc1"),
-        *linear_entries("blocks.{}.mlp.contract", f"{layer}.mlp.fc2"),
+        *linear_rules("blocks.{}.norm1", f"{layer}.layer_norm1"),
+        *stacked_rules("blocks.{}.attn.qkv", query_key_value),
+        *linear_rules("blocks.{}.attn.proj", f"{layer}.self_attn.out_proj"),
+        *linear_rules("blocks.{}.norm2", f"{layer}.layer_norm2"),
+        *linear_rules("blocks.{}.mlp.fc1", f"{layer}.mlp.fc1"),
+        *linear_rules("blocks.{}.mlp.fc2", f"{layer}.mlp.fc2"),
     ]
 
 
 def _rules(config: ViTConfig) -> list[TensorRule]:
     return [
         SplitTokensFoldBias(("embeddings.class_embedding",), "embeddings.position_embedding.weight", config, flat=True),
-        patch_entry("embeddings.patch_embedding", config)[0],
-        *linear_entries("embedding_norm", "pre_layrnorm"),
+        linear_rules("patch_embed.proj", "embeddings.patch_embedding")[0],
+        *linear_rules("norm_pre", "pre_layrnorm"),
         *tower_rules(LAYER),
-        *linear_entries("norm", "post_layernorm"),
-        *(_projection("visual_projection.weight") if config.num_classes else ()),
+        *linear_rules("norm", "post_layernorm"),
+        *(_projection_rules("visual_projection.weight") if config.num_classes else ()),
     ]
 
 
-def _projection(theirs: str, change: Change = unchanged) -> tuple[Rename, Rename]:
-    """The head that makes the embedding; it has no bias."""
-    return Rename("head.weight", theirs, into=change, back=change), Rename("head.bias", (None,))
+def _projection_rules(external_key: str, change: Change = unchanged) -> tuple[Rename, Rename]:
+    """Convert the head that makes the embedding; it has no bias."""
+    return Rename("head.weight", external_key, into=change, back=change), Rename("head.bias", (None,))
 
 
-def tower_description(config: ViTConfig) -> dict[str, Any]:
-    """What CLIP's and SigLIP's vision configurations have alike in transformers.
+def tower_config(config: ViTConfig) -> dict[str, Any]:
+    """Write what CLIP's and SigLIP's vision configurations have in common in transformers.
 
     Raises:
         InputError: the model is made for images that aren't square.
@@ -101,8 +102,8 @@ def tower_description(config: ViTConfig) -> dict[str, Any]:
     }
 
 
-def labels(class_names: Sequence[str]) -> dict[str, Any]:
-    """How transformers' config.json names the classes; nothing where there are none."""
+def label_maps(class_names: Sequence[str]) -> dict[str, Any]:
+    """Write the names of the classes as in transformers' config.json; nothing where there are none."""
     if not class_names:
         return {}
     return {
@@ -111,58 +112,59 @@ def labels(class_names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _describe(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
+def _external_config(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
     projected = {"projection_dim": config.num_classes} if config.num_classes else {}
-    return tower_description(config) | projected | {
+    return tower_config(config) | projected | {
         "architectures": ["CLIPVisionModelWithProjection" if config.num_classes else "CLIPVisionModel"],
         "model_type": "clip_vision_model",
-    } | labels(class_names)  # fmt: skip
+    } | label_maps(class_names)  # fmt: skip
 
 
-def _configure_open(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> ViTConfig:
-    theirs = theirs.get("model_cfg", theirs)
-    tower = {**theirs, **theirs.get("vision_cfg", {})}
+def _infer_config_open(tensors: Mapping[str, Tensor], external_config: Mapping[str, Any]) -> ViTConfig:
+    external_config = external_config.get("model_cfg", external_config)
+    tower = {**external_config, **external_config.get("vision_cfg", {})}
     kernel, hidden = tensors["visual.conv1.weight"], len(tensors[f"{RESBLOCK}.mlp.c_fc.weight".format(0)])
     width, patch_size = len(kernel), infer_patch_size(kernel)
+    patches = len(tensors["visual.positional_embedding"]) - 1
     return ViTConfig(
-        infer_image_size(len(tensors["visual.positional_embedding"]) - 1, patch_size, tower), patch_size, kernel.shape[1],
+        infer_image_size(patches, patch_size, tower), patch_size, kernel.shape[1],
         num_classes=tensors["visual.proj"].shape[1] if "visual.proj" in tensors else 0, embed_dim=width,
         depth=infer_depth(tensors, f"{RESBLOCK}.ln_1.weight"),
         num_heads=width // tower["head_width"] if "head_width" in tower else usual_num_heads(width, "head_width"),
-        mlp_layer=_open_activation(tensors, theirs), mlp_ratio=infer_mlp_ratio(hidden, width),
+        mlp_layer=_open_activation(tensors, external_config), mlp_ratio=infer_mlp_ratio(hidden, width),
         pre_norm=True, norm_eps=1e-5, pos_embed_antialias=True,
     )  # fmt: skip
 
 
-def _open_activation(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> Activation:
-    """OpenAI's own files, which have their input's resolution among the weights, use the quick form."""
+def _open_activation(tensors: Mapping[str, Tensor], external_config: Mapping[str, Any]) -> Activation:
+    """OpenAI's own files, which store the input resolution among the weights, use the quick form."""
     if "input_resolution" in tensors:
         return "quick-gelu"
-    if not theirs:
+    if not external_config:
         raise InputError(
             "open_clip's weights don't say which GELU they use: give a config.json with quick_gelu (true or false)"
         )
-    return "quick-gelu" if theirs.get("quick_gelu") else "gelu"
+    return "quick-gelu" if external_config.get("quick_gelu") else "gelu"
 
 
 def _open_rules(config: ViTConfig) -> list[TensorRule]:
     return [
         SplitTokensFoldBias(("visual.class_embedding",), "visual.positional_embedding", config, flat=True),
-        patch_entry("visual.conv1", config)[0],
-        *linear_entries("embedding_norm", "visual.ln_pre"),
-        *linear_entries("blocks.{}.attention_norm", f"{RESBLOCK}.ln_1"),
-        Rename("blocks.{}.attention.qkv.weight", f"{RESBLOCK}.attn.in_proj_weight"),
-        Rename("blocks.{}.attention.qkv.bias", f"{RESBLOCK}.attn.in_proj_bias"),
-        *linear_entries("blocks.{}.attention.projection", f"{RESBLOCK}.attn.out_proj"),
-        *linear_entries("blocks.{}.mlp_norm", f"{RESBLOCK}.ln_2"),
-        *linear_entries("blocks.{}.mlp.expand", f"{RESBLOCK}.mlp.c_fc"),
-        *linear_entries("blocks.{}.mlp.contract", f"{RESBLOCK}.mlp.c_proj"),
-        *linear_entries("norm", "visual.ln_post"),
-        *(_projection("visual.proj", torch.t) if config.num_classes else ()),
+        linear_rules("patch_embed.proj", "visual.conv1")[0],
+        *linear_rules("norm_pre", "visual.ln_pre"),
+        *linear_rules("blocks.{}.norm1", f"{RESBLOCK}.ln_1"),
+        Rename("blocks.{}.attn.qkv.weight", f"{RESBLOCK}.attn.in_proj_weight"),
+        Rename("blocks.{}.attn.qkv.bias", f"{RESBLOCK}.attn.in_proj_bias"),
+        *linear_rules("blocks.{}.attn.proj", f"{RESBLOCK}.attn.out_proj"),
+        *linear_rules("blocks.{}.norm2", f"{RESBLOCK}.ln_2"),
+        *linear_rules("blocks.{}.mlp.fc1", f"{RESBLOCK}.mlp.c_fc"),
+        *linear_rules("blocks.{}.mlp.fc2", f"{RESBLOCK}.mlp.c_proj"),
+        *linear_rules("norm", "visual.ln_post"),
+        *(_projection_rules("visual.proj", torch.t) if config.num_classes else ()),
     ]
 
 
-def _describe_open(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
+def _external_config_open(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
     tower = {
         "image_size": list(config.image_size), "layers": config.depth, "width": config.embed_dim,
         "head_width": config.head_dim, "mlp_ratio": config.mlp_ratio, "patch_size": config.patch_size,
@@ -180,24 +182,26 @@ CLIP = StateDictFormat(
     "clip",
     ("embeddings.class_embedding", "embeddings.position_embedding.weight", "pre_layrnorm.weight",
      f"{LAYER}.self_attn.q_proj.weight".format(0)),
-    _configure, _rules, _describe,
-    supports={"mlp": ("gelu", "gelu-tanh", "quick-gelu"), "embedding_norm": (True,)},
-    defaults={"positions_antialias": False},
+    _infer_config, _rules, _external_config,
+    supports={"mlp_layer": ("gelu", "gelu-tanh", "quick-gelu"), "pre_norm": (True,)},
+    defaults={"pos_embed_antialias": False},
     ignored=(r"text_model\..*", r"text_projection\..*", "logit_scale", r"embeddings\.position_ids"),
     prefix="vision_model.", prefix_needs_head=True, unprefixed=("visual_projection.",),
 )  # fmt: skip
-"""transformers' CLIPModel, CLIPVisionModelWithProjection (classes: the embedding's numbers), CLIPVisionModel (none)."""
+"""transformers' CLIPModel, CLIPVisionModelWithProjection (num_classes: the width of the embedding), CLIPVisionModel
+(none)."""
 
 OPEN_CLIP = StateDictFormat(
     "open-clip",
     ("visual.class_embedding", "visual.positional_embedding", "visual.conv1.weight", "visual.ln_pre.weight",
      f"{RESBLOCK}.attn.in_proj_weight".format(0)),
-    _configure_open, _open_rules, _describe_open,
-    supports={"mlp": ("gelu", "quick-gelu"), "embedding_norm": (True,)},
-    defaults={"positions_antialias": True, "norm_epsilon": 1e-5},
+    _infer_config_open, _open_rules, _external_config_open,
+    supports={"mlp_layer": ("gelu", "quick-gelu"), "pre_norm": (True,)},
+    defaults={"pos_embed_antialias": True, "norm_eps": 1e-5},
     ignored=(
         r"transformer\..*", r"token_embedding\..*", r"ln_final\..*", r"text\..*", "positional_embedding", "attn_mask",
         "text_projection", "logit_scale", "logit_bias", "input_resolution", "context_length", "vocab_size",
     ),
 )  # fmt: skip
-"""OpenAI's CLIP and open_clip's. The text tower's names are the same without "visual.", so that is no prefix here."""
+"""OpenAI's CLIP and open_clip's. The text tower's keys are the same without "visual.", so `prefix` can't be used
+here."""

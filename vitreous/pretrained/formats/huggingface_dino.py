@@ -9,14 +9,14 @@ from torch import Tensor
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
-from vitreous.pretrained.formats.dinov3 import dinov3_heads
+from vitreous.pretrained.formats.dino import dinov3_num_heads
 from vitreous.pretrained.formats.huggingface import (
     EMBEDDINGS,
     LAYER,
     PATCHES,
     TABLE,
     trunk_config,
-    trunk_description,
+    trunk_external_config,
     trunk_rules,
 )
 from vitreous.pretrained.formats.infer_config import (
@@ -29,10 +29,9 @@ from vitreous.pretrained.formats.infer_config import (
 from vitreous.pretrained.formats.rules import (
     Rename,
     SplitTokens,
-    joined_entries,
-    linear_entries,
+    linear_rules,
     mask_token,
-    patch_entry,
+    stacked_rules,
 )
 from vitreous.pretrained.formats.state_dict_format import ANY, GIVEN, StateDictFormat, TensorRule
 
@@ -40,27 +39,27 @@ REGISTERS = f"{EMBEDDINGS}.register_tokens"
 
 
 def _scaled(layer: str) -> list[TensorRule]:
-    """Norms and layer scales, which DINOv2 and DINOv3 name alike."""
+    """Convert norms and layer scales, which DINOv2 and DINOv3 name alike."""
     return [
-        *linear_entries("blocks.{}.attention_norm", f"{layer}.norm1"),
-        *linear_entries("blocks.{}.mlp_norm", f"{layer}.norm2"),
-        Rename("blocks.{}.attention_branch.factor", f"{layer}.layer_scale1.lambda1"),
-        Rename("blocks.{}.mlp_branch.factor", f"{layer}.layer_scale2.lambda1"),
+        *linear_rules("blocks.{}.norm1", f"{layer}.norm1"),
+        *linear_rules("blocks.{}.norm2", f"{layer}.norm2"),
+        Rename("blocks.{}.ls1.gamma", f"{layer}.layer_scale1.lambda1"),
+        Rename("blocks.{}.ls2.gamma", f"{layer}.layer_scale2.lambda1"),
     ]
 
 
-def _dinov2_config(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> ViTConfig:
+def _dinov2_config(tensors: Mapping[str, Tensor], external_config: Mapping[str, Any]) -> ViTConfig:
     mlp = f"{LAYER}.mlp.".format(0)
     gated = f"{mlp}weights_in.weight" in tensors
     first = tensors[f"{mlp}weights_in.weight" if gated else f"{mlp}fc1.weight"]
-    config = trunk_config(tensors, {"layer_norm_eps": 1e-6} | dict(theirs), rows=1)
+    config = trunk_config(tensors, {"layer_norm_eps": 1e-6} | dict(external_config), rows=1)
     registers = tensors[REGISTERS].shape[1] if REGISTERS in tensors else 0
     return replace(
         config,
-        mlp_layer="swiglu" if gated else infer_activation(theirs),
+        mlp_layer="swiglu" if gated else infer_activation(external_config),
         mlp_ratio=infer_mlp_ratio(len(first) // 2 if gated else len(first), config.embed_dim, gated=gated),
-        global_pool="class-and-mean" if config.num_classes else "class",
-        init_values=theirs.get("layerscale_value", 1.0),
+        global_pool="token-avg" if config.num_classes else "token",
+        init_values=external_config.get("layerscale_value", 1.0),
         reg_tokens=registers,
         pos_embed_antialias=REGISTERS in tensors,
     )
@@ -68,27 +67,28 @@ def _dinov2_config(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> 
 
 def _dinov2_rules(config: ViTConfig) -> list[TensorRule]:
     tokens = (f"{EMBEDDINGS}.cls_token",) + (REGISTERS,) * bool(config.reg_tokens)
-    mlp = ("gate_and_value", "weights_in", "weights_out") if config.mlp_layer == "swiglu" else ("expand", "fc1", "fc2")
+    first, second = ("weights_in", "weights_out") if config.mlp_layer == "swiglu" else ("fc1", "fc2")
     return [
         SplitTokens(tokens, TABLE, config),
         mask_token(f"{EMBEDDINGS}.mask_token", 1, config.embed_dim),
         *trunk_rules(config),
         *_scaled(LAYER),
-        *linear_entries(f"blocks.{{}}.mlp.{mlp[0]}", f"{LAYER}.mlp.{mlp[1]}"),
-        *linear_entries("blocks.{}.mlp.contract", f"{LAYER}.mlp.{mlp[2]}"),
+        *linear_rules("blocks.{}.mlp.fc1", f"{LAYER}.mlp.{first}"),
+        *linear_rules("blocks.{}.mlp.fc2", f"{LAYER}.mlp.{second}"),
         *(_head(config) if config.num_classes else ()),
     ]
 
 
 def _head(config: ViTConfig) -> list[TensorRule]:
-    """Their head reads the class token and the patches' mean; one that reads the class token alone gets zeros."""
-    weight, bias = linear_entries("head", "classifier")
-    if config.global_pool == "class":
+    """Their head reads the class token and the patches' average; ours may read the class token alone: zeros are
+    added."""
+    weight, bias = linear_rules("head", "classifier")
+    if config.global_pool == "token":
         weight = replace(weight, back=lambda tensor: torch.cat([tensor, torch.zeros_like(tensor)], 1))
     return [weight, bias]
 
 
-def _dinov2_description(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
+def _dinov2_external_config(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
     family = "Dinov2WithRegisters" if config.reg_tokens else "Dinov2"
     description = {
         "architectures": [f"{family}{'ForImageClassification' if config.num_classes else 'Model'}"],
@@ -96,12 +96,12 @@ def _dinov2_description(config: ViTConfig, class_names: Sequence[str]) -> dict[s
         "mlp_ratio": _whole_ratio(config),
         "use_swiglu_ffn": config.mlp_layer == "swiglu",
         "layerscale_value": config.init_values,
-    } | trunk_description(config, class_names)
+    } | trunk_external_config(config, class_names)
     return description | ({"num_register_tokens": config.reg_tokens} if config.reg_tokens else {})
 
 
 def _whole_ratio(config: ViTConfig) -> int:
-    """The ratio of the MLP as transformers' DINOv2 has it: a whole number that makes the same hidden width."""
+    """Find the MLP's ratio as transformers' DINOv2 states it: a whole number that makes the same hidden width."""
     whole = replace(config, mlp_ratio=max(1, int(config.mlp_ratio)))
     gated = config.mlp_layer == "swiglu"
     if (whole.gated_dim != config.gated_dim) if gated else (whole.mlp_ratio != config.mlp_ratio):
@@ -109,26 +109,27 @@ def _whole_ratio(config: ViTConfig) -> int:
     return int(whole.mlp_ratio)
 
 
-def _dinov3_config(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> ViTConfig:
-    _check_rotation(theirs)
+def _dinov3_config(tensors: Mapping[str, Tensor], external_config: Mapping[str, Any]) -> ViTConfig:
+    _check_rope(external_config)
     gated = "layer.0.mlp.gate_proj.weight" in tensors
-    if gated and theirs.get("hidden_act", "silu") != "silu":
-        raise InputError(f"a gated MLP with {theirs['hidden_act']}: only silu can be converted")
+    if gated and external_config.get("hidden_act", "silu") != "silu":
+        raise InputError(f"a gated MLP with {external_config['hidden_act']}: only silu can be converted")
     kernel = tensors[f"{EMBEDDINGS}.patch_embeddings.weight"]
     width, patch_size = kernel.shape[0], infer_patch_size(kernel)
     return ViTConfig(
-        to_pair(theirs.get("image_size", 14 * patch_size)), patch_size, kernel.shape[1], num_classes=0, embed_dim=width,
-        depth=infer_depth(tensors, "layer.{}.norm1.weight"), num_heads=dinov3_heads(width, theirs, "num_attention_heads"),
-        mlp_layer="swiglu" if gated else infer_activation(theirs),
+        to_pair(external_config.get("image_size", 14 * patch_size)), patch_size, kernel.shape[1],
+        num_classes=0, embed_dim=width, depth=infer_depth(tensors, "layer.{}.norm1.weight"),
+        num_heads=dinov3_num_heads(width, external_config, "num_attention_heads"),
+        mlp_layer="swiglu" if gated else infer_activation(external_config),
         mlp_ratio=infer_mlp_ratio(len(tensors["layer.0.mlp.up_proj.weight"]), width, gated=gated),
-        pos_embed="rotary", reg_tokens=tensors[REGISTERS].shape[1], init_values=theirs.get("layerscale_value", 1.0),
-        norm_eps=theirs.get("layer_norm_eps", 1e-5),
+        pos_embed="rope", reg_tokens=tensors[REGISTERS].shape[1],
+        init_values=external_config.get("layerscale_value", 1.0), norm_eps=external_config.get("layer_norm_eps", 1e-5),
     )  # fmt: skip
 
 
-def _check_rotation(theirs: Mapping[str, Any]) -> None:
-    if theirs.get("rope_theta", 100.0) != 100.0:
-        raise InputError(f"rotary positions with a base of {theirs['rope_theta']}: only 100 can be converted")
+def _check_rope(external_config: Mapping[str, Any]) -> None:
+    if external_config.get("rope_theta", 100.0) != 100.0:
+        raise InputError(f"rotary positions with a base of {external_config['rope_theta']}: only 100 can be converted")
 
 
 def _dinov3_rules(config: ViTConfig) -> list[TensorRule]:
@@ -139,20 +140,20 @@ def _dinov3_rules(config: ViTConfig) -> list[TensorRule]:
     return [
         SplitTokens((f"{EMBEDDINGS}.cls_token", REGISTERS), None, config),
         mask_token(f"{EMBEDDINGS}.mask_token", 1, 1, config.embed_dim),
-        *patch_entry(f"{EMBEDDINGS}.patch_embeddings", config),
-        Rename("blocks.{}.attention.qkv.weight", (f"{query}.weight", f"{key}.weight", f"{value}.weight")),
-        Rename("blocks.{}.attention.qkv.bias", (f"{query}.bias", None, f"{value}.bias"), may_lack=True),
-        *linear_entries("blocks.{}.attention.projection", f"{attention}.o_proj"),
+        *linear_rules("patch_embed.proj", f"{EMBEDDINGS}.patch_embeddings"),
+        Rename("blocks.{}.attn.qkv.weight", (f"{query}.weight", f"{key}.weight", f"{value}.weight")),
+        Rename("blocks.{}.attn.qkv.bias", (f"{query}.bias", None, f"{value}.bias"), optional=True),
+        *linear_rules("blocks.{}.attn.proj", f"{attention}.o_proj"),
         *_scaled("layer.{}"),
-        *joined_entries(f"blocks.{{}}.mlp.{'gate_and_value' if gated else 'expand'}", mlp),
-        *linear_entries("blocks.{}.mlp.contract", "layer.{}.mlp.down_proj"),
-        *linear_entries("norm", "norm"),
+        *stacked_rules("blocks.{}.mlp.fc1", mlp),
+        *linear_rules("blocks.{}.mlp.fc2", "layer.{}.mlp.down_proj"),
+        *linear_rules("norm", "norm"),
     ]
 
 
-def _dinov3_description(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
+def _dinov3_external_config(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
     gated = config.mlp_layer == "swiglu"
-    description = trunk_description(config, class_names) | {
+    description = trunk_external_config(config, class_names) | {
         "architectures": ["DINOv3ViTModel"],
         "model_type": "dinov3_vit",
         "intermediate_size": config.gated_dim if gated else int(config.mlp_ratio * config.embed_dim),
@@ -168,24 +169,24 @@ def _dinov3_description(config: ViTConfig, class_names: Sequence[str]) -> dict[s
     return description | ({"hidden_act": "silu"} if gated else {})
 
 
-_DINOV2_MARKS = (
+_DINOV2_SIGNATURE = (
     f"{EMBEDDINGS}.cls_token", TABLE, f"{PATCHES}.weight",
     f"{LAYER}.attention.attention.query.weight".format(0), f"{LAYER}.layer_scale1.lambda1".format(0),
 )  # fmt: skip
 _MLPS = ("gelu", "gelu-tanh", "quick-gelu", "swiglu")
 
 DINOV2 = StateDictFormat(
-    "hf-dinov2", _DINOV2_MARKS, _dinov2_config, _dinov2_rules, _dinov2_description,
-    supports={"mlp": _MLPS, "layer_scale": GIVEN, "pooling": ("class", "class-and-mean")},
-    defaults={"positions_antialias": False}, excludes=(REGISTERS,),
+    "hf-dinov2", _DINOV2_SIGNATURE, _dinov2_config, _dinov2_rules, _dinov2_external_config,
+    supports={"mlp_layer": _MLPS, "init_values": GIVEN, "global_pool": ("token", "token-avg")},
+    defaults={"pos_embed_antialias": False}, excludes=(REGISTERS,),
     prefix="dinov2.", prefix_needs_head=True, unprefixed=("classifier.",),
 )  # fmt: skip
 """Dinov2Model, and Dinov2ForImageClassification, whose head reads the class token and the patches' mean."""
 
 DINOV2_REGISTERS = StateDictFormat(
-    "hf-dinov2-registers", (*_DINOV2_MARKS, REGISTERS), _dinov2_config, _dinov2_rules, _dinov2_description,
-    supports={"mlp": _MLPS, "layer_scale": GIVEN, "registers": GIVEN, "pooling": ("class", "class-and-mean")},
-    defaults={"positions_antialias": True},
+    "hf-dinov2-registers", (*_DINOV2_SIGNATURE, REGISTERS), _dinov2_config, _dinov2_rules, _dinov2_external_config,
+    supports={"mlp_layer": _MLPS, "init_values": GIVEN, "reg_tokens": GIVEN, "global_pool": ("token", "token-avg")},
+    defaults={"pos_embed_antialias": True},
     prefix="dinov2_with_registers.", prefix_needs_head=True, unprefixed=("classifier.",),
 )  # fmt: skip
 """Dinov2WithRegistersModel and Dinov2WithRegistersForImageClassification."""
@@ -193,8 +194,8 @@ DINOV2_REGISTERS = StateDictFormat(
 DINOV3 = StateDictFormat(
     "hf-dinov3",
     (f"{EMBEDDINGS}.cls_token", REGISTERS, f"{EMBEDDINGS}.patch_embeddings.weight", "layer.0.attention.q_proj.weight"),
-    _dinov3_config, _dinov3_rules, _dinov3_description,
-    supports={"mlp": _MLPS, "layer_scale": GIVEN, "registers": ANY, "positions": ("rotary",)},
+    _dinov3_config, _dinov3_rules, _dinov3_external_config,
+    supports={"mlp_layer": _MLPS, "init_values": GIVEN, "reg_tokens": ANY, "pos_embed": ("rope",)},
     normalize_key=lambda name: name.removeprefix("model."),
 )  # fmt: skip
 """DINOv3ViTModel."""

@@ -61,39 +61,38 @@ def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(array)
 
 
-def _configure(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any], names: Names) -> ViTConfig:
+def _infer_config(tensors: Mapping[str, Tensor], external_config: Mapping[str, Any], names: Names) -> ViTConfig:
     if "pre_logits/kernel" in tensors:
         raise InputError("these weights have a tanh layer before the head (pre_logits), which our ViT has not")
     patch_size, across, channels, width = tensors["embedding/kernel"].shape
     if across != patch_size:
         raise InputError(f"patches of {patch_size} × {across} pixels: only square patches can be converted")
-    pooling = "class" if "cls" in tensors else "map" if "MAPHead_0/probe" in tensors else "mean"
-    places = tensors[names.positions].shape[1] - (names.rows if pooling == "class" else 0)
+    global_pool = "token" if "cls" in tensors else "map" if "MAPHead_0/probe" in tensors else "avg"
+    patches = tensors[names.positions].shape[1] - (names.rows if global_pool == "token" else 0)
     hidden = tensors[f"{BLOCK.format(0)}/{names.mlp}/Dense_0/kernel"].shape[1]
     return ViTConfig(
-        infer_image_size(places, patch_size, theirs), patch_size, channels,
+        infer_image_size(patches, patch_size, external_config), patch_size, channels,
         num_classes=tensors["head/kernel"].shape[1] if "head/kernel" in tensors else 0, embed_dim=width,
         depth=infer_depth(tensors, f"{BLOCK}/{names.attention_norm}/scale"),
         num_heads=tensors[f"{BLOCK.format(0)}/{names.attention}/query/kernel"].shape[1],
-        mlp_ratio=infer_mlp_ratio(hidden, width), mlp_layer="gelu-tanh", global_pool=pooling, norm_eps=1e-6,
+        mlp_ratio=infer_mlp_ratio(hidden, width), mlp_layer="gelu-tanh", global_pool=global_pool, norm_eps=1e-6,
     )  # fmt: skip
 
 
 def _rules(config: ViTConfig, names: Names) -> list[TensorRule]:
-    classed = config.global_pool == "class"
-    kernel = (config.embed_dim, config.in_chans, config.patch_size, config.patch_size)
+    has_class_token = config.has_class_token
     query_key_value = tuple(f"{BLOCK}/{names.attention}/{part}" for part in ("query", "key", "value"))
     return [
-        SplitTokens(("cls",) * classed, names.positions, config, rows=names.rows * classed),
+        SplitTokens(("cls",) * has_class_token, names.positions, config, rows=names.rows * has_class_token),
         Rename(
-            "stem.linear.weight", "embedding/kernel",
-            lambda t: t.permute(3, 2, 0, 1).flatten(1), lambda t: t.reshape(kernel).permute(2, 3, 1, 0),
+            "patch_embed.proj.weight", "embedding/kernel",
+            lambda t: t.permute(3, 2, 0, 1), lambda t: t.permute(2, 3, 1, 0),
         ),
-        Rename("stem.linear.bias", "embedding/bias"),
-        *_norm("blocks.{}.attention_norm", f"{BLOCK}/{names.attention_norm}"),
-        *_to_heads("blocks.{}.attention.qkv", query_key_value, config),
-        *_from_heads("blocks.{}.attention.projection", f"{BLOCK}/{names.attention}/out", config),
-        *_norm("blocks.{}.mlp_norm", f"{BLOCK}/{names.mlp_norm}"),
+        Rename("patch_embed.proj.bias", "embedding/bias"),
+        *_norm("blocks.{}.norm1", f"{BLOCK}/{names.attention_norm}"),
+        *_to_heads("blocks.{}.attn.qkv", query_key_value, config),
+        *_from_heads("blocks.{}.attn.proj", f"{BLOCK}/{names.attention}/out", config),
+        *_norm("blocks.{}.norm2", f"{BLOCK}/{names.mlp_norm}"),
         *_mlp("blocks.{}.mlp", f"{BLOCK}/{names.mlp}"),
         *_norm("norm", "Transformer/encoder_norm"),
         *(_map_rules(config) if config.global_pool == "map" else ()),
@@ -104,56 +103,57 @@ def _rules(config: ViTConfig, names: Names) -> list[TensorRule]:
 def _map_rules(config: ViTConfig) -> list[TensorRule]:
     head, attention = "MAPHead_0", "MAPHead_0/MultiHeadDotProductAttention_0"
     return [
-        Rename("pooling.query", f"{head}/probe", lambda t: t.flatten(), lambda t: t[None, None]),
-        *_to_heads("pooling.query_map", (f"{attention}/query",), config),
-        *_to_heads("pooling.key_value_map", (f"{attention}/key", f"{attention}/value"), config),
-        *_from_heads("pooling.projection", f"{attention}/out", config),
-        *_norm("pooling.norm", f"{head}/LayerNorm_0"),
-        *_mlp("pooling.mlp", f"{head}/MlpBlock_0"),
+        Rename("attn_pool.latent", f"{head}/probe"),
+        *_to_heads("attn_pool.q", (f"{attention}/query",), config),
+        *_to_heads("attn_pool.kv", (f"{attention}/key", f"{attention}/value"), config),
+        *_from_heads("attn_pool.proj", f"{attention}/out", config),
+        *_norm("attn_pool.norm", f"{head}/LayerNorm_0"),
+        *_mlp("attn_pool.mlp", f"{head}/MlpBlock_0"),
     ]
 
 
-def _norm(ours: str, theirs: str) -> list[TensorRule]:
-    return [Rename(f"{ours}.weight", f"{theirs}/scale"), Rename(f"{ours}.bias", f"{theirs}/bias")]
+def _norm(key: str, external_key: str) -> list[TensorRule]:
+    return [Rename(f"{key}.weight", f"{external_key}/scale"), Rename(f"{key}.bias", f"{external_key}/bias")]
 
 
-def _dense(ours: str, theirs: str) -> list[TensorRule]:
-    """A linear map, whose kernel is (inputs, outputs)."""
-    return [Rename(f"{ours}.weight", f"{theirs}/kernel", torch.t, torch.t), Rename(f"{ours}.bias", f"{theirs}/bias")]
+def _dense(key: str, external_key: str) -> list[TensorRule]:
+    """Convert a linear map, whose kernel is (inputs, outputs)."""
+    weight = Rename(f"{key}.weight", f"{external_key}/kernel", torch.t, torch.t)
+    return [weight, Rename(f"{key}.bias", f"{external_key}/bias")]
 
 
-def _mlp(ours: str, theirs: str) -> list[TensorRule]:
-    return [*_dense(f"{ours}.expand", f"{theirs}/Dense_0"), *_dense(f"{ours}.contract", f"{theirs}/Dense_1")]
+def _mlp(key: str, external_key: str) -> list[TensorRule]:
+    return [*_dense(f"{key}.fc1", f"{external_key}/Dense_0"), *_dense(f"{key}.fc2", f"{external_key}/Dense_1")]
 
 
-def _to_heads(ours: str, theirs: tuple[str, ...], config: ViTConfig) -> list[TensorRule]:
-    """Maps into heads, whose kernels are (inputs, heads, head width), joined to one of ours."""
-    width, heads, each = config.embed_dim, config.num_heads, config.head_dim
-    kernels, biases = (tuple(f"{name}/{kind}" for name in theirs) for kind in ("kernel", "bias"))
+def _to_heads(key: str, external_keys: tuple[str, ...], config: ViTConfig) -> list[TensorRule]:
+    """Stack maps into heads, whose kernels are (inputs, heads, head width), into one of ours."""
+    shape = config.embed_dim, config.num_heads, config.head_dim
+    kernels, biases = (tuple(f"{name}/{kind}" for name in external_keys) for kind in ("kernel", "bias"))
     return [
-        Rename(f"{ours}.weight", kernels, lambda t: t.flatten(1).t(), lambda t: t.t().reshape(width, heads, each)),
-        Rename(f"{ours}.bias", biases, lambda t: t.flatten(), lambda t: t.reshape(heads, each)),
+        Rename(f"{key}.weight", kernels, lambda t: t.flatten(1).t(), lambda t: t.t().reshape(shape)),
+        Rename(f"{key}.bias", biases, lambda t: t.flatten(), lambda t: t.reshape(shape[1:])),
     ]
 
 
-def _from_heads(ours: str, theirs: str, config: ViTConfig) -> list[TensorRule]:
-    """A map out of heads, whose kernel is (heads, head width, outputs)."""
-    width, heads, each = config.embed_dim, config.num_heads, config.head_dim
+def _from_heads(key: str, external_key: str, config: ViTConfig) -> list[TensorRule]:
+    """Convert a map out of heads, whose kernel is (heads, head width, outputs)."""
+    shape = config.num_heads, config.head_dim, config.embed_dim
     return [
         Rename(
-            f"{ours}.weight", f"{theirs}/kernel",
-            lambda t: t.flatten(0, 1).t(), lambda t: t.t().reshape(heads, each, width),
+            f"{key}.weight", f"{external_key}/kernel",
+            lambda t: t.flatten(0, 1).t(), lambda t: t.t().reshape(shape),
         ),
-        Rename(f"{ours}.bias", f"{theirs}/bias"),
+        Rename(f"{key}.bias", f"{external_key}/bias"),
     ]  # fmt: skip
 
 
 NPZ = StateDictFormat(
     "npz",
     (OLDER.positions, "embedding/kernel", f"{BLOCK.format(0)}/{OLDER.attention}/query/kernel"),
-    partial(_configure, names=OLDER), partial(_rules, names=OLDER),
-    supports={"mlp": ("gelu-tanh",), "pooling": ("class", "mean")},
-    defaults={"norm_epsilon": 1e-6}, normalize_key=lambda name: name.removeprefix("opt/target/"),
+    partial(_infer_config, names=OLDER), partial(_rules, names=OLDER),
+    supports={"mlp_layer": ("gelu-tanh",), "global_pool": ("token", "avg")},
+    defaults={"norm_eps": 1e-6}, normalize_key=lambda name: name.removeprefix("opt/target/"),
 )  # fmt: skip
 """google-research/vision_transformer, whose GELU is the tanh form (as flax's is unless told otherwise).
 
@@ -163,9 +163,9 @@ Its own code resamples positions linearly; ours, like timm's and transformers' f
 BIG_VISION = StateDictFormat(
     "big-vision",
     (NEWER.positions, "embedding/kernel", f"{BLOCK.format(0)}/{NEWER.attention}/query/kernel"),
-    partial(_configure, names=NEWER), partial(_rules, names=NEWER),
-    supports={"mlp": ("gelu-tanh",), "pooling": ("class", "mean", "map")},
-    defaults={"norm_epsilon": 1e-6}, ignored=(r"txt/.*", "t", "b"),
+    partial(_infer_config, names=NEWER), partial(_rules, names=NEWER),
+    supports={"mlp_layer": ("gelu-tanh",), "global_pool": ("token", "avg", "map")},
+    defaults={"norm_eps": 1e-6}, ignored=(r"txt/.*", "t", "b"),
     prefix="params/", normalize_key=lambda name: name.removeprefix("img/"),
 )  # fmt: skip
 """google-research/big_vision: class token, mean or attention pooling; of image-text models the image tower."""

@@ -1,4 +1,4 @@
-"""All layouts by name, and the one that some weights are in."""
+"""All formats by name, and the one that some weights are in."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,9 +9,7 @@ from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.pretrained.formats.checkpoint_keys import strip_wrappers
 from vitreous.pretrained.formats.clip import CLIP, OPEN_CLIP
-from vitreous.pretrained.formats.dino import DINO
-from vitreous.pretrained.formats.dinov2 import DINOV2_META
-from vitreous.pretrained.formats.dinov3 import DINOV3_META
+from vitreous.pretrained.formats.dino import DINO, DINOV2_META, DINOV3_META
 from vitreous.pretrained.formats.huggingface import DEIT, VIT
 from vitreous.pretrained.formats.huggingface_dino import DINOV2, DINOV2_REGISTERS, DINOV3
 from vitreous.pretrained.formats.npz import BIG_VISION, NPZ
@@ -21,8 +19,8 @@ from vitreous.pretrained.formats.timm import TIMM
 from vitreous.pretrained.formats.torchvision import TORCHVISION
 
 FORMATS: dict[str, StateDictFormat] = {
-    layout.name: layout
-    for layout in (
+    one.name: one
+    for one in (
         VIT,
         DEIT,
         DINOV2,
@@ -40,125 +38,125 @@ FORMATS: dict[str, StateDictFormat] = {
         SIGLIP,
     )
 }
-"""Every layout that we read and write."""
+"""Every format that we read and write."""
 
-EVERYTHING = [
+FULL_CONFIGS = [
     ViTConfig(init_values=1.0, qk_norm=True, reg_tokens=1, depth=1, mlp_layer=mlp) for mlp in ("gelu", "swiglu")
 ]
-"""Models with all parts, for the names that a layout may have."""
-FEWEST_MARKS = 0.5
-"""Share of a layout's marks behind a beginning with which it is worth naming: one "norm.weight" is none."""
+"""Models with all parts, for the keys that a format may have."""
+MIN_SIGNATURE_FRACTION = 0.5
+"""The fraction of a format's signature that must be found behind a prefix to name it: one "norm.weight" is too
+little."""
 
 
 def find_format(keys_and_shapes: Mapping[str, Sequence[int]]) -> StateDictFormat:
-    """The layout of weights with these names and shapes.
+    """Recognize the format of weights with these keys and shapes.
 
-    Of several whose marks are all there, it is the one with the most marks.
+    Of several whose signature is complete, it is the one with the longest.
 
     Raises:
-        InputError: none fits; says which is nearest, what is missing and what it doesn't know.
+        InputError: none fits; names the nearest, what is missing and what it doesn't know.
     """
-    fitting = [layout for layout in FORMATS.values() if _fits(layout, keys_and_shapes)]
+    fitting = [one for one in FORMATS.values() if _fits(one, keys_and_shapes)]
     if fitting:
-        return max(fitting, key=lambda layout: len(layout.signature))
-    raise _no_layout(list(strip_wrappers(keys_and_shapes)))
+        return max(fitting, key=lambda one: len(one.signature))
+    raise _no_format_error(list(strip_wrappers(keys_and_shapes)))
 
 
-def unknown_prefix(names: Iterable[str]) -> str:
-    """What stands before all names, in the words of a model around this one, and hides a layout: "net.encoder.".
+def unknown_prefix(keys: Iterable[str]) -> str:
+    """Find the prefix of all keys that hides a format, such as "net.encoder." of a model around this one.
 
-    Nothing where a layout fits as it is, or none fits behind any such beginning.
+    It is empty where a format fits as it is, or none fits behind any common prefix.
     """
-    names = list(names)
-    if any(_fits(layout, names) for layout in FORMATS.values()):
+    keys = list(keys)
+    if any(_fits(one, keys) for one in FORMATS.values()):
         return ""
-    first, last = (name.split(".")[:-1] for name in (min(names, default=""), max(names, default="")))
-    beginning = ""
+    first, last = (key.split(".")[:-1] for key in (min(keys, default=""), max(keys, default="")))
+    prefix = ""
     for word, other in zip(first, last, strict=False):
         if word != other:
             break
-        beginning += f"{word}."
-        behind = [name.removeprefix(beginning) for name in names]
-        if any(_fits(layout, behind) for layout in FORMATS.values()):
-            return beginning
+        prefix += f"{word}."
+        behind = [key.removeprefix(prefix) for key in keys]
+        if any(_fits(one, behind) for one in FORMATS.values()):
+            return prefix
     return ""
 
 
-def _fits(layout: StateDictFormat, names: Iterable[str]) -> bool:
-    bare = layout.bare_keys(names)
-    return all(mark in bare for mark in layout.signature) and not any(name in bare for name in layout.excludes)
+def formats_for(config: ViTConfig) -> list[str]:
+    """Name the formats that can hold a model of this configuration."""
+    return [name for name, one in FORMATS.items() if one.unsupported_reason(config) is None]
+
+
+def _fits(one: StateDictFormat, keys: Iterable[str]) -> bool:
+    bare = one.bare_keys(keys)
+    return all(key in bare for key in one.signature) and not any(key in bare for key in one.excludes)
 
 
 @dataclass(frozen=True)
 class _Difference:
-    """In what weights differ from a layout, behind a beginning of their names."""
+    """In what weights differ from a format, behind a prefix of their keys."""
 
-    layout: StateDictFormat
-    beginning: str
-    has_marks: bool
+    format: StateDictFormat
+    prefix: str
+    is_near: bool
     missing: list[str]
     unexpected: list[str]
-    beside: list[str]
-    """Names without the beginning."""
+    outside: list[str]
+    """Keys without the prefix."""
 
     @property
     def size(self) -> int:
-        """Names that are wrong."""
-        return len(self.missing) + len(self.unexpected) + len(self.beside)
+        """The number of wrong keys."""
+        return len(self.missing) + len(self.unexpected) + len(self.outside)
 
     def __str__(self) -> str:
-        where = f", behind '{self.beginning}'" if self.beginning else ""
+        where = f", behind '{self.prefix}'" if self.prefix else ""
         complaints = [
             f"it has {quote_names(self.missing)}, which are missing here" if self.missing else "",
             f"it has no {quote_names(self.unexpected)}" if self.unexpected else "",
-            f"leave out {quote_names(self.beside)}, which stand beside it" if self.beside else "",
+            f"leave out {quote_names(self.outside)}, which are not part of it" if self.outside else "",
         ]
-        return f"{self.layout.name}{where}: {'; '.join(filter(None, complaints))}"
+        return f"{self.format.name}{where}: {'; '.join(filter(None, complaints))}"
 
 
-def _no_layout(names: Sequence[str]) -> InputError:
-    """What is wrong with weights of these bare names: the layout that they differ least from, and in what."""
-    beginnings = ["", *sorted(_beginnings(names))]
-    found = [_difference(layout, names, one) for layout in FORMATS.values() for one in beginnings]
-    near = [one for one in found if one.has_marks]
+def _no_format_error(keys: Sequence[str]) -> InputError:
+    """Say what is wrong with weights of these bare keys: the format that they differ least from, and in what."""
+    prefixes = ["", *sorted(_prefixes(keys))]
+    found = [_difference(one, keys, prefix) for one in FORMATS.values() for prefix in prefixes]
+    near = [difference for difference in found if difference.is_near]
     if not near:
-        return InputError(
-            f"these weights are in no known layout ({', '.join(FORMATS)}): they have {quote_names(names)}"
-        )
-    return InputError(f"these weights are in no known layout; the nearest is {min(near, key=lambda one: one.size)}")
+        return InputError(f"these weights are in no known format ({', '.join(FORMATS)}): they have {quote_names(keys)}")
+    nearest = min(near, key=lambda difference: difference.size)
+    return InputError(f"these weights are in no known format; the nearest is {nearest}")
 
 
-def _difference(layout: StateDictFormat, names: Sequence[str], beginning: str) -> _Difference:
-    bare = layout.bare_keys(name.removeprefix(beginning) for name in names if name.startswith(beginning))
-    missing, known = [mark for mark in layout.signature if mark not in bare], _known(layout.name)
+def _difference(one: StateDictFormat, keys: Sequence[str], prefix: str) -> _Difference:
+    bare = one.bare_keys(key.removeprefix(prefix) for key in keys if key.startswith(prefix))
+    missing, known = [key for key in one.signature if key not in bare], _known_keys(one.name)
     unexpected = [
-        name for name in bare if name in layout.excludes or not (_first(name) in known or layout.is_ignored(name))
+        key for key in bare if key in one.excludes or not (_in_first_block(key) in known or one.is_ignored(key))
     ]
-    share = 1 - len(missing) / len(layout.signature)
-    has_marks = share >= FEWEST_MARKS if beginning else share > 0
-    beside = [name for name in names if not name.startswith(beginning)]
-    return _Difference(layout, beginning, has_marks, missing, unexpected, beside)
+    fraction = 1 - len(missing) / len(one.signature)
+    is_near = fraction >= MIN_SIGNATURE_FRACTION if prefix else fraction > 0
+    outside = [key for key in keys if not key.startswith(prefix)]
+    return _Difference(one, prefix, is_near, missing, unexpected, outside)
 
 
-def _first(name: str) -> str:
-    """A name as it would be in the first block."""
-    return re.sub(r"\.\d+\.", ".0.", name, count=1)
+def _in_first_block(key: str) -> str:
+    """Rewrite a key as it would be in the first block."""
+    return re.sub(r"\.\d+\.", ".0.", key, count=1)
 
 
-def _beginnings(names: Iterable[str]) -> set[str]:
-    """What stands before the marks of layouts."""
-    ends = tuple(f".{mark}" for layout in FORMATS.values() for mark in layout.signature)
-    marked = [name for name in names if name.endswith(ends)]
-    return {name.removesuffix(end) + "." for name in marked for end in ends if name.endswith(end)}
+def _prefixes(keys: Iterable[str]) -> set[str]:
+    """Collect what stands before the keys of a signature."""
+    ends = tuple(f".{key}" for one in FORMATS.values() for key in one.signature)
+    signed = [key for key in keys if key.endswith(ends)]
+    return {key.removesuffix(end) + "." for key in signed for end in ends if key.endswith(end)}
 
 
 @cache
-def _known(layout: str) -> set[str]:
-    """The names that a layout may have, in the first block."""
-    rules = [block for config in EVERYTHING for rule in FORMATS[layout].rules(config) for block in rule.for_blocks(1)]
-    return {name for rule in rules for name in rule.names}
-
-
-def formats_for(config: ViTConfig) -> list[str]:
-    """The names of the layouts that can hold a model of this configuration."""
-    return [name for name, layout in FORMATS.items() if layout.unsupported_reason(config) is None]
+def _known_keys(name: str) -> set[str]:
+    """The keys that a format may have, in the first block."""
+    rules = [block for config in FULL_CONFIGS for rule in FORMATS[name].rules(config) for block in rule.for_blocks(1)]
+    return {key for rule in rules for key in rule.external_keys}

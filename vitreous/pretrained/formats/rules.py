@@ -1,4 +1,4 @@
-"""The rules of a layout: which of our tensors are which of theirs, and how one becomes the other."""
+"""The rules of a format: which of our tensors are which of another library's, and how one becomes the other."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,283 +13,309 @@ Shapes = Mapping[str, torch.Size]
 Change = Callable[[Tensor], Tensor]
 
 
-BIAS, TABLE = "stem.linear.bias", "positions.table"
-
-
 def unchanged(tensor: Tensor) -> Tensor:
-    """The tensor as it is."""
+    """Leave the tensor as it is."""
     return tensor
 
 
-def _own(tensor: Tensor) -> Tensor:
-    """A part of a tensor in memory of its own: files of weights take no two tensors that share theirs."""
+def _own_memory(tensor: Tensor) -> Tensor:
+    """Copy a part of a tensor: files of weights take no two tensors that share memory."""
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
 @dataclass(frozen=True)
 class Rename:
-    """Some of our tensors, joined along dimension 0, are some of theirs, joined likewise.
+    """Some of our tensors, concatenated along dimension 0, are some of theirs, concatenated likewise.
 
     "{}" in a name stands for the number of a block.
     """
 
-    ours: str | tuple[str, ...]
-    """One name, or several that theirs are cut into, in the sizes that our model has."""
-    theirs: str | tuple[str | None, ...]
-    """One name, or several, all of one size; None for a part that this layout never has: zeros."""
+    key: str | tuple[str, ...]
+    """One of our names, or several that theirs are split into, in the sizes that our model has."""
+    external_key: str | tuple[str | None, ...]
+    """One of their names, or several, all of one size; None for a part that this format never has: zeros."""
     into: Change = unchanged
-    """What one of their tensors becomes before they are joined."""
+    """What one of their tensors becomes before they are concatenated."""
     back: Change = unchanged
     """The inverse of `into`."""
-    may_lack: bool = False
+    optional: bool = False
     """They may have none of these tensors: read as zeros. They are always written."""
 
     def for_blocks(self, depth: int) -> list["Rename"]:
-        """This rule for each block, or itself if it is no block's."""
-        if not any("{}" in name for name in self.ours_names):
+        """Give this rule for each block, or itself if it is no block's."""
+        if not any("{}" in name for name in self.keys):
             return [self]
         return [
             replace(
                 self,
-                ours=tuple(name.format(block) for name in self.ours_names),
-                theirs=tuple(name and name.format(block) for name in self._parts),
+                key=tuple(name.format(block) for name in self.keys),
+                external_key=tuple(name and name.format(block) for name in self._parts),
             )
             for block in range(depth)
         ]
 
     @property
-    def ours_names(self) -> tuple[str, ...]:
+    def keys(self) -> tuple[str, ...]:
         """Our tensors that it fills."""
-        return (self.ours,) if isinstance(self.ours, str) else self.ours
+        return (self.key,) if isinstance(self.key, str) else self.key
 
     @property
     def _parts(self) -> tuple[str | None, ...]:
-        return (self.theirs,) if isinstance(self.theirs, str) else self.theirs
+        return (self.external_key,) if isinstance(self.external_key, str) else self.external_key
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def external_keys(self) -> tuple[str, ...]:
         """Their tensors that it reads."""
         return tuple(name for name in self._parts if name is not None)
 
     @property
-    def needed(self) -> tuple[str, ...]:
+    def required_keys(self) -> tuple[str, ...]:
         """Those of their tensors that must be there."""
-        return () if self.may_lack else self.names
+        return () if self.optional else self.external_keys
 
-    def to_ours(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
-        """Our tensors by name, from theirs."""
-        expected = [shapes[name] for name in self.ours_names if name in shapes]
-        if len(expected) < len(self.ours_names):
-            raise InputError(f"a model of this configuration has no {' and '.join(self.ours_names)}")
-        present = [tensors[name] for name in self.names if name in tensors]
+    def from_external(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+        """Make our tensors by name, from theirs."""
+        expected = [shapes[name] for name in self.keys if name in shapes]
+        if len(expected) < len(self.keys):
+            raise InputError(f"a model of this configuration has no {' and '.join(self.keys)}")
+        present = [tensors[name] for name in self.external_keys if name in tensors]
         if not present:
-            likeness = next(iter(tensors.values()))
-            return {name: likeness.new_zeros(shape) for name, shape in zip(self.ours_names, expected, strict=True)}
-        if len(present) < len(self.names):
-            raise InputError(f"of {', '.join(self.names)} some are there and others missing: all or none are needed")
+            like = next(iter(tensors.values()))
+            return {name: like.new_zeros(shape) for name, shape in zip(self.keys, expected, strict=True)}
+        if len(present) < len(self.external_keys):
+            raise InputError(
+                f"of {', '.join(self.external_keys)} some are there and others missing: all or none are needed"
+            )
         zeros = torch.zeros_like(self.into(present[0]))
         parts = [zeros if name is None else self.into(tensors[name]) for name in self._parts]
-        if len(parts) == len(self.ours_names) == 1:
-            return {self.ours_names[0]: parts[0].contiguous()}
-        joined, sizes = torch.cat(parts), [shape[0] for shape in expected]
-        if len(joined) != sum(sizes):
-            raise InputError(f"{', '.join(self.names)} make {len(joined)} rows, the configuration {sum(sizes)}")
-        cut = [joined] if len(sizes) == 1 else map(_own, joined.split(sizes))
-        return dict(zip(self.ours_names, cut, strict=True))
+        if len(parts) == len(self.keys) == 1:
+            return {self.keys[0]: parts[0].contiguous()}
+        whole, sizes = torch.cat(parts), [shape[0] for shape in expected]
+        if len(whole) != sum(sizes):
+            raise InputError(f"{', '.join(self.external_keys)} make {len(whole)} rows, the configuration {sum(sizes)}")
+        split = [whole] if len(sizes) == 1 else map(_own_memory, whole.split(sizes))
+        return dict(zip(self.keys, split, strict=True))
 
-    def to_theirs(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
-        """Their tensors by name, from ours."""
-        ours = [tensors[name] for name in self.ours_names]
-        joined = ours[0] if len(ours) == 1 else torch.cat(ours)
-        parts = [joined] if len(self._parts) == 1 else list(map(_own, joined.chunk(len(self._parts))))
-        theirs = {}
+    def to_external(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+        """Make their tensors by name, from ours."""
+        own = [tensors[name] for name in self.keys]
+        whole = own[0] if len(own) == 1 else torch.cat(own)
+        parts = [whole] if len(self._parts) == 1 else list(map(_own_memory, whole.chunk(len(self._parts))))
+        external = {}
         for name, part in zip(self._parts, parts, strict=True):
             if name is not None:
-                theirs[name] = self.back(part).contiguous()
+                external[name] = self.back(part).contiguous()
             elif part.any():
-                raise InputError(f"the other layout has no place for a part of '{self.ours_names[0]}' that isn't zero")
-        return theirs
+                raise InputError(f"the other library has nothing for a part of '{self.keys[0]}' that isn't zero")
+        return external
 
 
 @dataclass(frozen=True)
 class SplitTokens:
-    """Our prefix tokens and learned positions, which others keep as tokens and one table with rows for some of them.
+    """Our class token, registers and learned positions, of which others keep one table with rows for some tokens too.
 
-    A prefix token's own row is added to it in reading and is zero in writing: the sum is all that a model sees.
+    The row of a token is added to it in reading and is zero in writing: the sum is all that a model computes with.
     """
 
-    prefix: tuple[str, ...]
-    """Their prefix tokens in our order; each is one token, but the last takes all that are left (registers)."""
+    tokens: tuple[str, ...]
+    """Their tokens in our order; each is one token, but the last takes all that are left (registers)."""
     table: str | None
     """Their learned positions; None if they have none."""
     config: ViTConfig
     rows: int = 1
-    """Rows of the table that stand before the patches', for the first prefix tokens."""
+    """Rows of the table that come before the patches', for the first tokens."""
     flat: bool = False
-    """Tokens (width,) and table (places, width), as CLIP's; otherwise with dimensions of 1 before."""
+    """Tokens (width,) and table (rows, width), as CLIP's; otherwise with dimensions of 1 before."""
 
     def for_blocks(self, depth: int) -> list["SplitTokens"]:
-        """This rule alone: it is no block's."""
+        """Give this rule alone: it is no block's."""
         return [self]
 
     @property
-    def ours_names(self) -> tuple[str, ...]:
-        """Our tensors that it fills."""
-        return ("prefix",) * bool(self.prefix) + ("positions.table",) * (self.table is not None)
+    def _token_keys(self) -> tuple[str, ...]:
+        has = {"cls_token": self.config.has_class_token, "reg_token": self.config.reg_tokens > 0}
+        return tuple(name for name, there in has.items() if there) if self.tokens else ()
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def keys(self) -> tuple[str, ...]:
+        """Our tensors that it fills."""
+        return self._token_keys + ("pos_embed",) * (self.table is not None)
+
+    @property
+    def external_keys(self) -> tuple[str, ...]:
         """Their tensors that it reads."""
-        return (*self.prefix, *((self.table,) if self.table else ()))
+        return (*self.tokens, *((self.table,) if self.table else ()))
 
-    needed = names
+    required_keys = external_keys
 
-    def to_ours(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
-        """Our tensors by name, from theirs."""
-        width, ours = self.config.embed_dim, {}
-        if self.prefix:
-            ours["prefix"] = torch.cat([tensors[name].reshape(-1, width) for name in self.prefix])
-        if self.table is None:
-            return ours
-        table = tensors[self.table].reshape(-1, width)
-        places = self.config.grid_size[0] * self.config.grid_size[1]
-        if len(table) != places + self.rows:
-            raise InputError(f"'{self.table}' has {len(table)} rows, the configuration {places + self.rows}")
-        if self.rows:
-            ours["prefix"][: self.rows] += table[: self.rows]
-        return ours | {"positions.table": table[self.rows :].reshape(*self.config.grid_size, width)}
-
-    def to_theirs(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
-        """Their tensors by name, from ours."""
-        theirs: dict[str, Tensor] = {}
-        if self.prefix:
-            last = len(tensors["prefix"]) - (len(self.prefix) - 1)
-            parts = tensors["prefix"].split([*[1] * (len(self.prefix) - 1), last])
-            theirs = {name: part[0] if self.flat else part[None] for name, part in zip(self.prefix, parts, strict=True)}
+    def from_external(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+        """Make our tensors by name, from theirs."""
+        dim, own, first = self.config.embed_dim, {}, None
         if self.table is not None:
-            table = tensors["positions.table"].flatten(0, 1)
+            table = tensors[self.table].reshape(-1, dim)
+            patches = self.config.grid_size[0] * self.config.grid_size[1]
+            if len(table) != patches + self.rows:
+                raise InputError(f"'{self.table}' has {len(table)} rows, the configuration {patches + self.rows}")
+            first, own["pos_embed"] = table[: self.rows], table[self.rows :][None]
+        if self.tokens:
+            tokens = torch.cat([tensors[name].reshape(-1, dim) for name in self.tokens])
+            if first is not None:
+                tokens[: self.rows] += first
+            counts = [shapes[name][1] for name in self._token_keys]
+            own |= {
+                name: _own_memory(part)[None] for name, part in zip(self._token_keys, tokens.split(counts), strict=True)
+            }
+        return own
+
+    def to_external(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+        """Make their tensors by name, from ours."""
+        external: dict[str, Tensor] = {}
+        if self.tokens:
+            tokens = torch.cat([tensors[name][0] for name in self._token_keys])
+            parts = tokens.split([*[1] * (len(self.tokens) - 1), len(tokens) - (len(self.tokens) - 1)])
+            external = {
+                name: part[0] if self.flat else part[None] for name, part in zip(self.tokens, parts, strict=True)
+            }
+        if self.table is not None:
+            table = tensors["pos_embed"][0]
             table = torch.cat([table.new_zeros(self.rows, self.config.embed_dim), table])
-            theirs[self.table] = table if self.flat else table[None]
-        return {name: _own(tensor) for name, tensor in theirs.items()}
+            external[self.table] = table if self.flat else table[None]
+        return {name: _own_memory(tensor) for name, tensor in external.items()}
+
+
+@dataclass(frozen=True)
+class SplitTokensFoldBias(SplitTokens):
+    """Tokens and positions of a format whose patch embedding has no bias.
+
+    In reading, the bias is zero; in writing it is added to the positions. Bicubic weights sum to one, so resampled
+    positions carry it too.
+    """
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Our tensors that it fills."""
+        return (*super().keys, "patch_embed.proj.bias")
+
+    def from_external(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+        """Make our tensors by name, from theirs."""
+        own = super().from_external(tensors, shapes)
+        return own | {"patch_embed.proj.bias": own["pos_embed"].new_zeros(shapes["patch_embed.proj.bias"])}
+
+    def to_external(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+        """Make their tensors by name, from ours."""
+        folded = tensors["pos_embed"] + tensors["patch_embed.proj.bias"]
+        return super().to_external({**tensors, "pos_embed": folded}, shapes)
 
 
 @dataclass(frozen=True)
 class ConcatHeads:
-    """Two linear heads, on the class and the distillation token, whose answers are averaged: one head on both joined.
+    """Two linear heads, on the class and the distillation token, whose logits are averaged: one head on both.
 
-    The mean of the two biases is all that a model sees: both are that mean in writing.
+    The mean of the two biases is all that a model computes with: in writing both are that mean.
     """
 
     first: str
     second: str
-    ours_names: tuple[str, ...] = ("head.weight", "head.bias")
+    keys: tuple[str, ...] = ("head.weight", "head.bias")
     """Our tensors that it fills."""
 
     def for_blocks(self, depth: int) -> list["ConcatHeads"]:
-        """This rule alone: it is no block's."""
+        """Give this rule alone: it is no block's."""
         return [self]
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def external_keys(self) -> tuple[str, ...]:
         """Their tensors that it reads."""
         return tuple(f"{head}.{kind}" for head in (self.first, self.second) for kind in ("weight", "bias"))
 
-    needed = names
+    required_keys = external_keys
 
-    def to_ours(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
-        """Our tensors by name, from theirs."""
+    def from_external(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+        """Make our tensors by name, from theirs."""
         weights, biases = ([tensors[f"{h}.{kind}"] for h in (self.first, self.second)] for kind in ("weight", "bias"))
         return {"head.weight": torch.cat(weights, 1) / 2, "head.bias": (biases[0] + biases[1]) / 2}
 
-    def to_theirs(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
-        """Their tensors by name, from ours."""
-        theirs = {}
+    def to_external(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+        """Make their tensors by name, from ours."""
+        external = {}
         for head, weight in zip((self.first, self.second), tensors["head.weight"].chunk(2, 1), strict=True):
-            theirs |= {f"{head}.weight": _own(weight * 2), f"{head}.bias": tensors["head.bias"].clone()}
-        return theirs
+            external |= {f"{head}.weight": _own_memory(weight * 2), f"{head}.bias": tensors["head.bias"].clone()}
+        return external
 
 
 @dataclass(frozen=True)
 class Constant:
     """A tensor that the other library wants to find, and that isn't our model's: always the same, or of no effect."""
 
-    theirs: str
+    external_key: str
     value: Callable[[], Tensor]
     """What is written."""
     checked: bool = False
     """Whether one that is read must have this value; otherwise any will do, as for a mask token."""
-    ours_names: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
     """Our tensors that it fills: none."""
-    needed: tuple[str, ...] = ()
+    required_keys: tuple[str, ...] = ()
     """Those of their tensors that must be there: none."""
 
     def for_blocks(self, depth: int) -> list["Constant"]:
-        """This rule for each block, or itself if it is no block's."""
-        if "{}" not in self.theirs:
+        """Give this rule for each block, or itself if it is no block's."""
+        if "{}" not in self.external_key:
             return [self]
-        return [replace(self, theirs=self.theirs.format(block)) for block in range(depth)]
+        return [replace(self, external_key=self.external_key.format(block)) for block in range(depth)]
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def external_keys(self) -> tuple[str, ...]:
         """Their tensors that it knows."""
-        return (self.theirs,)
+        return (self.external_key,)
 
-    def to_ours(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
-        """Nothing: it is left out."""
-        value, found = self.value(), tensors.get(self.theirs)
+    def from_external(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+        """Make nothing: the tensor is left out."""
+        value, found = self.value(), tensors.get(self.external_key)
         # Half precision keeps 8 bits: 1 in 256.
         if self.checked and found is not None and not torch.allclose(found.to(value), value, rtol=1 / 128):
-            raise InputError(f"'{self.theirs}' isn't what our model computes with: it can't be converted")
+            raise InputError(f"'{self.external_key}' isn't what our model computes with: it can't be converted")
         return {}
 
-    def to_theirs(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
-        """Their tensor, in the precision of the others."""
-        return {self.theirs: self.value().to(next(iter(tensors.values())))}
-
-
-def mask_token(theirs: str, *shape: int) -> Constant:
-    """A mask token, which only training needs: zeros are written."""
-    return Constant(theirs, lambda: torch.zeros(shape))
-
-
-def patch_entry(theirs: str, config: ViTConfig, *, bias: bool = True) -> tuple[Rename, Rename]:
-    """The patch embedding, kept as a convolution `theirs` of (width, channels, patch, patch)."""
-    kernel = (config.embed_dim, config.in_chans, config.patch_size, config.patch_size)
-    weight = Rename(
-        "stem.linear.weight", f"{theirs}.weight", into=lambda t: t.flatten(1), back=lambda t: t.reshape(kernel)
-    )
-    return weight, Rename("stem.linear.bias", f"{theirs}.bias" if bias else (None,))
-
-
-def linear_entries(ours: str, theirs: str) -> tuple[Rename, Rename]:
-    """Weight and bias of a linear map or a normalization that is alike on both sides."""
-    return Rename(f"{ours}.weight", f"{theirs}.weight"), Rename(f"{ours}.bias", f"{theirs}.bias")
-
-
-def joined_entries(ours: str, theirs: tuple[str, ...], *, may_lack_bias: bool = False) -> tuple[Rename, Rename]:
-    """Weight and bias of one linear map of ours that they keep as several, such as query, key and value."""
-    weights, biases = (tuple(f"{name}.{kind}" for name in theirs) for kind in ("weight", "bias"))
-    return Rename(f"{ours}.weight", weights), Rename(f"{ours}.bias", biases, may_lack=may_lack_bias)
+    def to_external(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+        """Make their tensor, in the precision of the others."""
+        return {self.external_key: self.value().to(next(iter(tensors.values())))}
 
 
 @dataclass(frozen=True)
-class SplitTokensFoldBias(SplitTokens):
-    """Prefix tokens and positions of a layout without a bias of the patch embedding.
+class Ignored:
+    """Tensors of theirs that a model of this configuration makes no use of, and that needn't be there."""
 
-    Read, the bias is zero; in writing it is added to the positions. Bicubic weights sum to one, so resampled
-    positions carry it too.
-    """
+    external_keys: tuple[str, ...]
+    """Their tensors."""
+    keys: tuple[str, ...] = ()
+    """Our tensors that it fills: none."""
+    required_keys: tuple[str, ...] = ()
+    """Those of their tensors that must be there: none."""
 
-    @property
-    def ours_names(self) -> tuple[str, ...]:
-        """Our tensors that it fills."""
-        return (*super().ours_names, BIAS)
+    def for_blocks(self, depth: int) -> list["Ignored"]:
+        """Give this rule alone: it is no block's."""
+        return [self]
 
-    def to_ours(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
-        """Our tensors by name, from theirs."""
-        ours = super().to_ours(tensors, shapes)
-        return ours | {BIAS: ours[TABLE].new_zeros(shapes[BIAS])}
+    def from_external(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+        """Make nothing."""
+        return {}
 
-    def to_theirs(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
-        """Their tensors by name, from ours."""
-        return super().to_theirs({**tensors, TABLE: tensors[TABLE] + tensors[BIAS]}, shapes)
+    def to_external(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+        """Make nothing."""
+        return {}
+
+
+def mask_token(external_key: str, *shape: int) -> Constant:
+    """Write zeros for a mask token, which only training needs."""
+    return Constant(external_key, lambda: torch.zeros(shape))
+
+
+def linear_rules(key: str, external_key: str) -> tuple[Rename, Rename]:
+    """Rename the weight and bias of a linear map, convolution or normalization that is alike on both sides."""
+    return Rename(f"{key}.weight", f"{external_key}.weight"), Rename(f"{key}.bias", f"{external_key}.bias")
+
+
+def stacked_rules(key: str, external_keys: tuple[str, ...], *, optional_bias: bool = False) -> tuple[Rename, Rename]:
+    """Stack the weights and biases of several linear maps of theirs, such as query, key and value, into one of ours."""
+    weights, biases = (tuple(f"{name}.{kind}" for name in external_keys) for kind in ("weight", "bias"))
+    return Rename(f"{key}.weight", weights), Rename(f"{key}.bias", biases, optional=optional_bias)

@@ -1,14 +1,17 @@
-"""Weights of timm's VisionTransformer (Wightman 2019): augreg, DeiT, CLIP, SigLIP, DINOv2 and others."""
+"""Weights of timm's VisionTransformer (Wightman 2019): augreg, DeiT, CLIP, SigLIP, DINOv2 and others.
+
+Our names are timm's, so nearly every rule is the identity.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from vitreous.errors import InputError, unknown
-from vitreous.model.config import ViTConfig
+from vitreous.model.config import GlobalPool, ViTConfig
 from vitreous.pretrained.formats.infer_config import (
     Activation,
     infer_depth,
@@ -18,16 +21,8 @@ from vitreous.pretrained.formats.infer_config import (
     to_pair,
     usual_num_heads,
 )
-from vitreous.pretrained.formats.rules import (
-    ConcatHeads,
-    Rename,
-    Shapes,
-    SplitTokens,
-    SplitTokensFoldBias,
-    linear_entries,
-    patch_entry,
-)
-from vitreous.pretrained.formats.state_dict_format import ANY, StateDictFormat, TensorRule
+from vitreous.pretrained.formats.rules import ConcatHeads, Rename, Shapes, SplitTokens, SplitTokensFoldBias
+from vitreous.pretrained.formats.state_dict_format import ANY, StateDictFormat, TensorRule, state_shapes
 from vitreous.pretrained.formats.timm_config import (
     ACTIVATIONS,
     TANH_GELU,
@@ -37,8 +32,8 @@ from vitreous.pretrained.formats.timm_config import (
     timm_config,
 )
 
-Pooling = Literal["class", "mean", "map", "class-and-distillation"]
-POOLINGS: dict[str, Pooling] = {"token": "class", "avg": "mean", "map": "map"}
+POOLINGS: dict[str, GlobalPool] = {"token": "token", "avg": "avg", "map": "map"}
+TOKENS = ("cls_token", "dist_token", "reg_token")
 
 
 @dataclass(frozen=True)
@@ -46,108 +41,109 @@ class TimmSplitTokens:
     """Tokens before the patches, and positions: a table with rows for those tokens, or with rows for patches only."""
 
     config: ViTConfig
-    names: tuple[str, ...] = ("cls_token", "dist_token", "reg_token", "pos_embed")
-    """Their tensors that it reads."""
-    needed: tuple[str, ...] = ("pos_embed",)
+    external_keys: tuple[str, ...] = (*TOKENS, "pos_embed")
+    """timm's tensors that it reads."""
+    required_keys: tuple[str, ...] = ("pos_embed",)
 
     def for_blocks(self, depth: int) -> list["TimmSplitTokens"]:
-        """This rule alone: it is no block's."""
+        """Give this rule alone: it is no block's."""
         return [self]
 
     @property
-    def ours_names(self) -> tuple[str, ...]:
+    def keys(self) -> tuple[str, ...]:
         """Our tensors that it fills."""
-        return self._tokens(self.names[:1] if self.config.num_prefix_tokens else (), 0).ours_names
+        return self._rule(TOKENS[:1], 0).keys
 
-    def to_ours(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
-        """Our tensors by name, from theirs."""
-        there = tuple(name for name in self.names[:-1] if name in tensors)
+    def from_external(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+        """Make our tensors by name, from timm's."""
+        present = tuple(name for name in TOKENS if name in tensors)
         rows = tensors["pos_embed"].shape[1] - self.config.grid_size[0] * self.config.grid_size[1]
-        return self._tokens(there, self.config.num_prefix_tokens if rows else 0).to_ours(tensors, shapes)
+        return self._rule(present, self.config.num_prefix_tokens if rows else 0).from_external(tensors, shapes)
 
-    def to_theirs(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
-        """Their tensors by name, from ours; beside registers the table has rows for patches only."""
-        if self.config.global_pool == "class-and-distillation":
+    def to_external(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:
+        """Make timm's tensors by name, from ours; the table has rows for patches only, but beside a dist_token."""
+        if self.config.global_pool == "token-dist":
             if self.config.reg_tokens > 1:
                 raise InputError("timm can't hold a model with a distillation token and other registers")
-            return self._tokens(("cls_token", "dist_token"), 2).to_theirs(tensors, shapes)
-        class_token, registers = self.config.global_pool == "class", self.config.reg_tokens > 0
-        names = ("cls_token",) * class_token + ("reg_token",) * registers
-        return self._tokens(names, int(class_token and not registers)).to_theirs(tensors, shapes)
+            return self._rule(("cls_token", "dist_token"), 2).to_external(tensors, shapes)
+        tokens = ("cls_token",) * self.config.has_class_token + ("reg_token",) * (self.config.reg_tokens > 0)
+        return self._rule(tokens, 0).to_external(tensors, shapes)
 
-    def _tokens(self, prefix: tuple[str, ...], rows: int) -> SplitTokens:
-        return (SplitTokensFoldBias if self.config.pre_norm else SplitTokens)(prefix, "pos_embed", self.config, rows)
+    def _rule(self, tokens: tuple[str, ...], rows: int) -> SplitTokens:
+        return (SplitTokensFoldBias if self.config.pre_norm else SplitTokens)(tokens, "pos_embed", self.config, rows)
 
 
-def configure(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> ViTConfig:
-    """The configuration that timm's names, shapes and config.json speak of."""
-    check_known(theirs)
+def infer_timm_config(tensors: Mapping[str, Tensor], external_config: Mapping[str, Any]) -> ViTConfig:
+    """Infer the configuration from timm's names, shapes and config.json."""
+    check_known(external_config)
     kernel, hidden = tensors["patch_embed.proj.weight"], len(tensors["blocks.0.mlp.fc1.weight"])
-    given = tensors["blocks.0.mlp.fc2.weight"].shape[1]
-    width, patch_size, gated, normed = (
-        len(kernel),
-        infer_patch_size(kernel),
-        hidden == 2 * given,
-        "norm_pre.weight" in tensors,
-    )
-    prefix = sum(tensors[name].shape[1] for name in ("cls_token", "dist_token", "reg_token") if name in tensors)
-    pooling = _pooling(tensors, theirs)
+    activated = tensors["blocks.0.mlp.fc2.weight"].shape[1]
+    dim, patch_size, gated, pre_norm = (
+        len(kernel), infer_patch_size(kernel), hidden == 2 * activated, "norm_pre.weight" in tensors,
+    )  # fmt: skip
+    prefix = sum(tensors[name].shape[1] for name in TOKENS if name in tensors)
+    global_pool = _infer_pooling(tensors, external_config)
     return ViTConfig(
-        _size(tensors, theirs, prefix, patch_size), patch_size, kernel.shape[1],
+        _infer_size(tensors, external_config, prefix, patch_size), patch_size, kernel.shape[1],
         num_classes=len(tensors["head.weight"]) if "head.weight" in tensors else 0,
-        embed_dim=width, depth=infer_depth(tensors, "blocks.{}.norm1.weight"), num_heads=_heads(tensors, theirs),
-        mlp_ratio=infer_mlp_ratio(given, width, gated=gated), mlp_layer="swiglu" if gated else _activation(tensors, theirs),
-        pre_norm=normed, norm_eps=1e-5 if normed else 1e-6,
-        global_pool=pooling, fc_norm="fc_norm.weight" in tensors,
-        pos_embed_antialias=True, reg_tokens=prefix - pooling.startswith("class"),
+        embed_dim=dim, depth=infer_depth(tensors, "blocks.{}.norm1.weight"),
+        num_heads=_infer_heads(tensors, external_config),
+        mlp_ratio=infer_mlp_ratio(activated, dim, gated=gated),
+        mlp_layer="swiglu" if gated else _infer_activation(tensors, external_config),
+        pre_norm=pre_norm, norm_eps=1e-5 if pre_norm else 1e-6,
+        global_pool=global_pool, fc_norm="fc_norm.weight" in tensors,
+        pos_embed_antialias=True, reg_tokens=prefix - global_pool.startswith("token"),
         init_values=1e-5 if "blocks.0.ls1.gamma" in tensors else None,
         qk_norm="blocks.0.attn.q_norm.weight" in tensors,
     )  # fmt: skip
 
 
-def _size(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any], prefix: int, patch_size: int) -> tuple[int, int]:
+def _infer_size(
+    tensors: Mapping[str, Tensor], external_config: Mapping[str, Any], prefix: int, patch_size: int
+) -> tuple[int, int]:
     """Height and width in pixels; the table has rows for all tokens before the patches, or for none of them.
 
-    Where the size isn't said, the number that makes a square grid is taken; beside registers, no rows are likelier.
+    Where the size isn't stated, the number that makes a square grid is taken; beside registers, no rows are likelier.
     """
-    said, rows = stated_size(theirs), tensors["pos_embed"].shape[1]
-    places = [rows, rows - prefix] if "reg_token" in tensors else [rows - prefix, rows]
-    if said:
-        height, width = to_pair(said["image_size"])
-        fits = [count for count in places if count == (height // patch_size) * (width // patch_size)]
+    stated, rows = stated_size(external_config), tensors["pos_embed"].shape[1]
+    counts = [rows, rows - prefix] if "reg_token" in tensors else [rows - prefix, rows]
+    if stated:
+        height, width = to_pair(stated["image_size"])
+        fits = [count for count in counts if count == (height // patch_size) * (width // patch_size)]
     else:
-        fits = [count for count in places if math.isqrt(max(0, count)) ** 2 == count]
-    return infer_image_size((fits or places)[0], patch_size, said)
+        fits = [count for count in counts if math.isqrt(max(0, count)) ** 2 == count]
+    return infer_image_size((fits or counts)[0], patch_size, stated)
 
 
-def _pooling(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> Pooling:
+def _infer_pooling(tensors: Mapping[str, Tensor], external_config: Mapping[str, Any]) -> GlobalPool:
     if "dist_token" in tensors:
         if "head_dist.weight" not in tensors:
             raise InputError("a distilled DeiT without its two heads averages two tokens, which our ViT doesn't")
-        return "class-and-distillation"
+        return "token-dist"
     if "attn_pool.latent" in tensors:
         return "map"
-    said = (theirs.get("model_args") or {}).get("global_pool") or theirs.get("global_pool")
-    if said is None:
-        return "class" if "cls_token" in tensors and "fc_norm.weight" not in tensors else "mean"
-    if said not in POOLINGS:
-        raise unknown("global_pool", said, POOLINGS)
-    return POOLINGS[said]
+    stated = (external_config.get("model_args") or {}).get("global_pool") or external_config.get("global_pool")
+    if stated is None:
+        return "token" if "cls_token" in tensors and "fc_norm.weight" not in tensors else "avg"
+    if stated not in POOLINGS:
+        raise unknown("global_pool", stated, POOLINGS)
+    return POOLINGS[stated]
 
 
-def _heads(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> int:
-    width = len(tensors["patch_embed.proj.weight"])
+def _infer_heads(tensors: Mapping[str, Tensor], external_config: Mapping[str, Any]) -> int:
+    dim = len(tensors["patch_embed.proj.weight"])
     if "blocks.0.attn.q_norm.weight" in tensors:
-        return width // len(tensors["blocks.0.attn.q_norm.weight"])
-    return stated_num_heads(theirs) or usual_num_heads(width)
+        return dim // len(tensors["blocks.0.attn.q_norm.weight"])
+    return stated_num_heads(external_config) or usual_num_heads(dim)
 
 
-def _activation(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> Activation:
-    said, architecture = (theirs.get("model_args") or {}).get("act_layer"), theirs.get("architecture")
-    if said is not None:
-        if said not in ACTIVATIONS:
-            raise unknown("act_layer", said, ACTIVATIONS)
-        return ACTIVATIONS[said]
+def _infer_activation(tensors: Mapping[str, Tensor], external_config: Mapping[str, Any]) -> Activation:
+    stated = (external_config.get("model_args") or {}).get("act_layer")
+    architecture = external_config.get("architecture")
+    if stated is not None:
+        if stated not in ACTIVATIONS:
+            raise unknown("act_layer", stated, ACTIVATIONS)
+        return ACTIVATIONS[stated]
     if architecture is None and ("norm_pre.weight" in tensors or "attn_pool.latent" in tensors):
         raise InputError("these image-text weights don't say which GELU they use: put timm's config.json beside them")
     if "quickgelu" in (architecture or ""):
@@ -156,63 +152,32 @@ def _activation(tensors: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> Act
 
 
 def trunk_rules(config: ViTConfig) -> list[TensorRule]:
-    """How the tokens, the patch embedding and the blocks go over."""
-    mlp = "gate_and_value" if config.mlp_layer == "swiglu" else "expand"
-    rules: list[TensorRule] = [
-        TimmSplitTokens(config),
-        *patch_entry("patch_embed.proj", config)[: 1 if config.pre_norm else 2],
-        *linear_entries("blocks.{}.attention_norm", "blocks.{}.norm1"),
-        Rename("blocks.{}.attention.qkv.weight", "blocks.{}.attn.qkv.weight"),
-        Rename("blocks.{}.attention.qkv.bias", "blocks.{}.attn.qkv.bias", may_lack=True),
-        *linear_entries("blocks.{}.attention.projection", "blocks.{}.attn.proj"),
-        *linear_entries("blocks.{}.mlp_norm", "blocks.{}.norm2"),
-        *linear_entries(f"blocks.{{}}.mlp.{mlp}", "blocks.{}.mlp.fc1"),
-        *linear_entries("blocks.{}.mlp.contract", "blocks.{}.mlp.fc2"),
-    ]
-    if config.init_values is not None:
-        rules.append(Rename("blocks.{}.attention_branch.factor", "blocks.{}.ls1.gamma"))
-        rules.append(Rename("blocks.{}.mlp_branch.factor", "blocks.{}.ls2.gamma"))
-    if config.qk_norm:
-        rules += linear_entries("blocks.{}.attention.query_norm", "blocks.{}.attn.q_norm")
-        rules += linear_entries("blocks.{}.attention.key_norm", "blocks.{}.attn.k_norm")
-    return rules
+    """Convert everything but the head: the tokens and positions, and all other tensors as they are."""
+    folded = ("patch_embed.proj.bias",) * config.pre_norm
+    apart = ("cls_token", "reg_token", "pos_embed", "head.weight", "head.bias", *folded)
+    names = [name for name in state_shapes(config) if name not in apart]
+    renames = [Rename(name, name, optional=name.endswith("attn.qkv.bias")) for name in names]
+    return [TimmSplitTokens(config), *renames]
 
 
 def _rules(config: ViTConfig) -> list[TensorRule]:
-    rules = trunk_rules(config)
-    if config.pre_norm:
-        rules += linear_entries("embedding_norm", "norm_pre")
-    rules += linear_entries("norm", "fc_norm" if config.fc_norm else "norm")
-    if config.global_pool == "map":
-        rules += _map_rules()
-    if config.global_pool == "class-and-distillation":
-        return [*rules, ConcatHeads("head", "head_dist")]
-    return [*rules, *(linear_entries("head", "head") if config.num_classes else ())]
+    if config.global_pool == "token-dist":
+        return [*trunk_rules(config), ConcatHeads("head", "head_dist")]
+    heads = ("head.weight", "head.bias") if config.num_classes else ()
+    return [*trunk_rules(config), *(Rename(name, name) for name in heads)]
 
 
-def _map_rules() -> list[TensorRule]:
-    return [
-        Rename("pooling.query", "attn_pool.latent", into=lambda t: t.flatten(), back=lambda t: t[None, None]),
-        *linear_entries("pooling.query_map", "attn_pool.q"),
-        *linear_entries("pooling.key_value_map", "attn_pool.kv"),
-        *linear_entries("pooling.projection", "attn_pool.proj"),
-        *linear_entries("pooling.norm", "attn_pool.norm"),
-        *linear_entries("pooling.mlp.expand", "attn_pool.mlp.fc1"),
-        *linear_entries("pooling.mlp.contract", "attn_pool.mlp.fc2"),
-    ]
-
-
-MARKS = (
+SIGNATURE = (
     "patch_embed.proj.weight", "pos_embed", "blocks.0.norm1.weight", "blocks.0.attn.qkv.weight",
     "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight",
 )  # fmt: skip
 
 TIMM = StateDictFormat(
-    "timm", MARKS, configure, _rules, timm_config,
+    "timm", SIGNATURE, infer_timm_config, _rules, timm_config,
     supports={
-        "pooling": ("class", "mean", "map", "class-and-distillation"), "norm_after_pooling": ANY, "registers": ANY,
-        "embedding_norm": ANY, "layer_scale": ANY, "qk_norm": ANY, "mlp": ANY,
+        "global_pool": ("token", "avg", "map", "token-dist"), "fc_norm": ANY, "reg_tokens": ANY, "pre_norm": ANY,
+        "init_values": ANY, "qk_norm": ANY, "mlp_layer": ANY,
     },
-    defaults={"positions_antialias": True}, excludes=("mask_token",),
+    defaults={"pos_embed_antialias": True}, excludes=("mask_token",),
 )  # fmt: skip
 """VisionTransformer and VisionTransformerDistilled of timm."""

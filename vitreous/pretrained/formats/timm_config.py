@@ -1,4 +1,4 @@
-"""timm's config.json: what it says of a model, and how to say a model of ours with it."""
+"""timm's config.json: what it states about a model, and how to describe a model of ours with it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,55 +13,54 @@ TANH_GELU = (
     "vit_base_patch32_siglip_", "vit_large_patch16_siglip_512", "vit_large_patch16_siglip_gap_512",
     "vit_so400m_patch16_siglip_", "vit_giantopt_patch16_siglip_",
 )  # fmt: skip
-"""Beginnings of the architectures with the tanh form of GELU: a config.json doesn't say it (timm 1.0.31)."""
-HEADS = {"vit_giantopt_": 16, "vit_base_patch16_gap_224": 16, "test_vit": 2}
-"""Heads by the beginnings of architectures, where the width doesn't tell them (timm 1.0.31)."""
-EPSILONS = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224"}
-"""The architecture to write for each epsilon of the normalizations, which model_args can't say."""
+"""Beginnings of the architectures with the tanh form of GELU: a config.json doesn't state it (timm 1.0.31)."""
+NUM_HEADS = {"vit_giantopt_": 16, "vit_base_patch16_gap_224": 16, "test_vit": 2}
+"""Heads by the beginnings of architectures, where they don't follow from the width (timm 1.0.31)."""
+EPS_ARCHITECTURES = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224"}
+"""The architecture to write for each epsilon of the normalizations, which model_args can't state."""
 GATED = "vit_giant_patch14_dinov2"
-"""The architecture to write for a gated MLP, which model_args can't say either; its epsilon is 1e-6."""
+"""The architecture to write for a gated MLP, which model_args can't state either; its epsilon is 1e-6."""
 DISTILLED = "deit_base_distilled_patch16_224"
 """The architecture to write for a model with a distillation token."""
 
 
-def check_known(theirs: Mapping[str, Any]) -> None:
-    """Refuse what weights don't tell and we don't compute.
+def check_known(external_config: Mapping[str, Any]) -> None:
+    """Refuse what the weights don't show and our ViT doesn't compute.
 
     Raises:
         InputError: the architecture normalizes after each branch, or pools the tokens before the patches too.
     """
-    architecture = theirs.get("architecture", "")
+    architecture = external_config.get("architecture", "")
     if "_rpn_" in architecture:
         raise InputError(f"{architecture} normalizes after each branch, which our blocks don't")
-    if (theirs.get("model_args") or {}).get("pool_include_prefix") or architecture == "test_vit3":
+    if (external_config.get("model_args") or {}).get("pool_include_prefix") or architecture == "test_vit3":
         raise InputError(f"{architecture} pools class token and registers with the patches, which our ViT doesn't")
 
 
-def stated_size(theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """The size of the images that timm's config.json names, as {"image_size": ...}; empty if it names none."""
-    said = (theirs.get("model_args") or {}).get("img_size", theirs.get("image_size"))
-    if said is None:
-        said = (theirs.get("pretrained_cfg") or {}).get("input_size", (None,))[1:] or None
-    return {} if said is None else {"image_size": said}
+def stated_size(external_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the size of the images from timm's config.json, as {"image_size": ...}; empty if it states none."""
+    stated = (external_config.get("model_args") or {}).get("img_size", external_config.get("image_size"))
+    if stated is None:
+        stated = (external_config.get("pretrained_cfg") or {}).get("input_size", (None,))[1:] or None
+    return {} if stated is None else {"image_size": stated}
 
 
-def stated_num_heads(theirs: Mapping[str, Any]) -> int | None:
-    """The heads that timm's config.json names, or its architecture stands for; None where the width tells them."""
-    said = (theirs.get("model_args") or {}).get("num_heads", theirs.get("num_heads"))
-    architecture = theirs.get("architecture", "")
-    return said or next((heads for name, heads in HEADS.items() if architecture.startswith(name)), None)
+def stated_num_heads(external_config: Mapping[str, Any]) -> int | None:
+    """Read the number of heads from timm's config.json, or its architecture; None where the width decides it."""
+    stated = (external_config.get("model_args") or {}).get("num_heads", external_config.get("num_heads"))
+    architecture = external_config.get("architecture", "")
+    return stated or next((heads for name, heads in NUM_HEADS.items() if architecture.startswith(name)), None)
 
 
 def timm_config(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]:
-    """The config.json with which `timm.create_model("local-dir:FOLDER")` builds this model.
+    """Write the config.json with which `timm.create_model("local-dir:FOLDER")` builds this model.
 
     Raises:
-        InputError: timm has no architecture that computes so.
+        InputError: timm has no architecture that computes the same.
     """
     architecture = _architecture(config)
-    size_chw = [config.in_chans, *config.image_size]
     cfg = {
-        "input_size": size_chw,
+        "input_size": [config.in_chans, *config.image_size],
         "num_classes": config.num_classes,
         "first_conv": "patch_embed.proj",
         "classifier": "head",
@@ -72,30 +71,30 @@ def timm_config(config: ViTConfig, class_names: Sequence[str]) -> dict[str, Any]
         "num_classes": config.num_classes,
         "num_features": config.embed_dim,
         "global_pool": _global_pool(config),
-        "model_args": _arguments(config),
+        "model_args": _model_args(config),
         "pretrained_cfg": cfg | names,
     }
 
 
 def _architecture(config: ViTConfig) -> str:
-    if config.global_pool == "class-and-distillation":
-        name, epsilon = DISTILLED, 1e-6
+    if config.global_pool == "token-dist":
+        name, eps = DISTILLED, 1e-6
     elif config.mlp_layer == "swiglu":
-        name, epsilon = GATED, 1e-6
+        name, eps = GATED, 1e-6
     else:
-        epsilon = config.norm_eps
-        name = EPSILONS.get(epsilon, "")
-    if not name or epsilon != config.norm_eps:
-        raise InputError(f"timm has no model like this with norm_epsilon={config.norm_eps}, only 1e-6 or 1e-5")
+        eps = config.norm_eps
+        name = EPS_ARCHITECTURES.get(eps, "")
+    if not name or eps != config.norm_eps:
+        raise InputError(f"timm has no model like this with norm_eps={config.norm_eps}, only 1e-6 or 1e-5")
     return name
 
 
 def _global_pool(config: ViTConfig) -> str:
-    return {"mean": "avg", "map": "map"}.get(config.global_pool, "token")
+    return "token" if config.global_pool == "token-dist" else config.global_pool
 
 
-def _arguments(config: ViTConfig) -> dict[str, Any]:
-    gated, class_token = config.mlp_layer == "swiglu", config.global_pool.startswith("class")
+def _model_args(config: ViTConfig) -> dict[str, Any]:
+    gated = config.mlp_layer == "swiglu"
     arguments = {
         "img_size": list(config.image_size),
         "patch_size": config.patch_size,
@@ -110,8 +109,11 @@ def _arguments(config: ViTConfig) -> dict[str, Any]:
         "global_pool": _global_pool(config),
         "fc_norm": config.fc_norm,
     }
-    if config.global_pool != "class-and-distillation":
-        registers = {"reg_tokens": config.reg_tokens, "no_embed_class": config.reg_tokens > 0}
-        arguments |= {"class_token": class_token} | registers
-    act_layer = [theirs for theirs, ours in ACTIVATIONS.items() if ours == config.mlp_layer]
+    if config.global_pool != "token-dist":
+        arguments |= {
+            "class_token": config.has_class_token,
+            "reg_tokens": config.reg_tokens,
+            "no_embed_class": True,
+        }
+    act_layer = [external for external, own in ACTIVATIONS.items() if own == config.mlp_layer]
     return arguments if gated else arguments | {"act_layer": act_layer[0]}

@@ -1,4 +1,4 @@
-"""The reliability diagram: how often answers of each confidence are right, and how many there are."""
+"""The reliability diagram: accuracy over confidence, above a histogram of the confidences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,20 +19,21 @@ MARGIN, PANEL, GAP, TOP, HISTOGRAM, BOTTOM = 110, 620, 130, 200, 190, 90
 
 @dataclass(frozen=True)
 class Reliability:
-    """One diagram: `bins` (bins, 5) are from, to, images, mean confidence and accuracy of each that holds some."""
+    """The content of one diagram."""
 
     title: str
     bins: np.ndarray
-    error: float
-    error_by_chance: float
+    """(bins, 5): lower end, upper end, images, mean confidence and accuracy of each non-empty bin."""
+    ece: float
+    ece_by_chance: float
 
 
 def reliability_diagram(diagrams: Sequence[Reliability], count: int, path: Path | str) -> None:
-    """Write a PNG of one or two diagrams beside each other, each above a histogram of the confidences."""
+    """Write a PNG of one or two diagrams side by side; `count` is the number of images."""
     width = 2 * MARGIN + PANEL * len(diagrams) + GAP * (len(diagrams) - 1) - 40
     height = TOP + PANEL + 30 + HISTOGRAM + BOTTOM
     figure = new_figure(width, height)
-    figure.text(40 / width, 1 - 50 / height, "Is it right as often as it says?", fontsize=to_points(32), weight="bold",
+    figure.text(40 / width, 1 - 50 / height, "Does confidence match accuracy?", fontsize=to_points(32), weight="bold",
                 color=INK, va="center")  # fmt: skip
     for i, diagram in enumerate(diagrams):
         left = MARGIN + i * (PANEL + GAP)
@@ -40,19 +41,19 @@ def reliability_diagram(diagrams: Sequence[Reliability], count: int, path: Path 
         _draw_bins(upper, diagram)
         lower = _panel(figure, left, TOP + PANEL + 30, HISTOGRAM)
         _draw_histogram(lower, diagram, count)
-        for place, words, color in ((110, diagram.title, INK), (150, _error(diagram), MUTED)):
-            figure.text(left / width, 1 - place / height, words, fontsize=to_points(22), color=color, va="center")
+        for offset, text, color in ((110, diagram.title, INK), (150, _caption(diagram), MUTED)):
+            figure.text(left / width, 1 - offset / height, text, fontsize=to_points(22), color=color, va="center")
     save_figure(figure, path)
 
 
-def _error(diagram: Reliability) -> str:
-    error, chance = 100 * diagram.error, 100 * diagram.error_by_chance
-    return f"calibration error {error:.1f} % (up to {chance:.1f} % could be chance)"
+def _caption(diagram: Reliability) -> str:
+    ece, chance = 100 * diagram.ece, 100 * diagram.ece_by_chance
+    return f"expected calibration error {ece:.1f} % (up to {chance:.1f} % by chance)"
 
 
-def _panel(figure: "Figure", left: int, top: int, high: int) -> "Axes":
+def _panel(figure: "Figure", left: int, top: int, panel_height: int) -> "Axes":
     width, height = figure.get_size_inches() * figure.dpi
-    axes = figure.add_axes((left / width, 1 - (top + high) / height, PANEL / width, high / height))
+    axes = figure.add_axes((left / width, 1 - (top + panel_height) / height, PANEL / width, panel_height / height))
     style_axes(axes, "")
     axes.set_xlim(0, 100)
     axes.tick_params(labelsize=to_points(19))
@@ -60,23 +61,23 @@ def _panel(figure: "Figure", left: int, top: int, high: int) -> "Axes":
 
 
 def _draw_bins(axes: "Axes", diagram: Reliability) -> None:
-    """Bars up to the accuracy, and what confidence claims beyond it or leaves unclaimed."""
+    """Draw bars up to the accuracy, and the gap between accuracy and confidence in a second color."""
     low, high, _, confidence, accuracy = 100 * diagram.bins.T
     middle, wide = (low + high) / 2, high - low - 0.6
-    known = np.minimum(accuracy, confidence)
-    axes.bar(middle, known, wide, color=COOL, label="right")
-    axes.bar(middle, accuracy - known, wide, known, color=COOL, alpha=0.4, label="right beyond what it says")
-    axes.bar(middle, confidence - known, wide, known, color=WARM, alpha=0.5, label="says more than is right")
-    axes.plot([0, 100], [0, 100], color=INK, linewidth=0.9, linestyle=(0, (4, 3)), label="perfect")
+    common = np.minimum(accuracy, confidence)
+    axes.bar(middle, common, wide, color=COOL, label="accuracy")
+    axes.bar(middle, accuracy - common, wide, common, color=COOL, alpha=0.4, label="underconfident")
+    axes.bar(middle, confidence - common, wide, common, color=WARM, alpha=0.5, label="overconfident")
+    axes.plot([0, 100], [0, 100], color=INK, linewidth=0.9, linestyle=(0, (4, 3)), label="perfect calibration")
     axes.set_ylim(0, 100)
     axes.set_xlabel("")
     axes.set_xticklabels([])
-    axes.set_ylabel("right, in %", fontsize=to_points(20), color=MUTED)
+    axes.set_ylabel("accuracy in %", fontsize=to_points(20), color=MUTED)
     axes.legend(loc="upper left", frameon=False, fontsize=to_points(20), labelcolor=INK)
 
 
 def _draw_histogram(axes: "Axes", diagram: Reliability, count: int) -> None:
-    """The share of the images in each bin."""
+    """Draw the fraction of the images in each bin."""
     low, high, images = diagram.bins.T[:3]
     axes.bar(50 * (low + high), 100 * images / count, 100 * (high - low) - 0.6, color=MUTED, alpha=0.6)
     axes.set_ylim(0, max(1.0, 108 * images.max() / count))

@@ -1,4 +1,4 @@
-"""The risk-coverage curve: how often a model errs if it answers only where it is sure."""
+"""The risk-coverage curve: the error rate if a model answers only its most confident images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,43 +9,43 @@ from vitreous.render.plots.style import new_figure, save_figure, style_axes, to_
 from vitreous.render.theme import COOL, INK, MUTED
 
 WIDTH, HEIGHT = 1100, 760
-MOST_POINTS = 600
+MAX_POINTS = 600
 
 
 @dataclass(frozen=True)
-class SelectiveCurve:
-    """Risk over coverage, both float64 (images) in 0 to 1, the area under it, and the least area possible."""
+class RiskCoverageCurve:
+    """Risk and coverage, both float64 (images) between 0 and 1, the area under the curve, and the optimal area."""
 
     coverage: np.ndarray
     risk: np.ndarray
-    area: float
-    best_area: float
+    aurc: float
+    aurc_optimal: float
 
 
-def selective_figure(curve: SelectiveCurve, path: Path | str) -> None:
-    """Write a PNG of the curve between that of a perfect order and that of a random one."""
+def risk_coverage_figure(curve: RiskCoverageCurve, path: Path | str) -> None:
+    """Write a PNG of the curve, between those of a perfect and of a random ranking."""
     figure = new_figure(WIDTH, HEIGHT)
     axes = figure.add_axes((0.1, 0.14, 0.86, 0.64))
     style_axes(axes, "")
     count, error = len(curve.risk), curve.risk[-1]
-    places = np.unique(np.linspace(0, count - 1, min(MOST_POINTS, count)).astype(int))
+    indexes = np.unique(np.linspace(0, count - 1, min(MAX_POINTS, count)).astype(int))
     best = np.maximum(0, 1 - (1 - error) / curve.coverage)
-    percent = 100 * curve.coverage[places]
-    axes.plot([0, 100], [100 * error] * 2, color=MUTED, linewidth=1, linestyle=(0, (1.2, 1.6)), label="random order")
-    axes.plot(percent, 100 * best[places], color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="perfect order")
-    axes.plot(percent, 100 * curve.risk[places], color=COOL, linewidth=1.8, label="by its confidence")
-    axes.fill_between(percent, 100 * curve.risk[places], color=COOL, alpha=0.1)
-    # A single mistake among the very surest images would else set the scale.
-    steady = curve.risk[curve.coverage >= 0.02]
-    axes.set_ylim(0, 112 * max(error, steady.max(), 1e-3))
+    percent = 100 * curve.coverage[indexes]
+    axes.plot([0, 100], [100 * error] * 2, color=MUTED, linewidth=1, linestyle=(0, (1.2, 1.6)), label="random ranking")
+    axes.plot(percent, 100 * best[indexes], color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="perfect ranking")
+    axes.plot(percent, 100 * curve.risk[indexes], color=COOL, linewidth=1.8, label="ranked by confidence")
+    axes.fill_between(percent, 100 * curve.risk[indexes], color=COOL, alpha=0.1)
+    # Without this, a single mistake among the most confident images would set the scale.
+    beyond_first = curve.risk[curve.coverage >= 0.02]
+    axes.set_ylim(0, 112 * max(error, beyond_first.max(), 1e-3))
     axes.set_xlim(0, 100)
-    axes.set_xlabel("answered, surest first, in % of the images", fontsize=to_points(20), color=MUTED)
-    axes.set_ylabel("wrong among them, in %", fontsize=to_points(20), color=MUTED)
+    axes.set_xlabel("coverage: % of the images, most confident first", fontsize=to_points(20), color=MUTED)
+    axes.set_ylabel("error rate in %", fontsize=to_points(20), color=MUTED)
     axes.tick_params(labelsize=to_points(19))
-    # Below the line of the random order, which nearly always is the highest.
+    # Below the line of the random ranking, which is nearly always the highest.
     axes.legend(loc="upper left", bbox_to_anchor=(0, 0.87), frameon=False, fontsize=to_points(20), labelcolor=INK)
-    title = "What if it answered only where it is sure?"
+    title = "What if the model answered only where it is confident?"
     figure.text(0.036, 0.93, title, fontsize=to_points(32), weight="bold", color=INK, va="center")
-    words = f"area {100 * curve.area:.2f} %, at best {100 * curve.best_area:.2f} %; {count:,} images"
-    figure.text(0.036, 0.855, words, fontsize=to_points(22), color=MUTED, va="center")
+    caption = f"area {100 * curve.aurc:.2f} %, optimal {100 * curve.aurc_optimal:.2f} %; {count:,} images"
+    figure.text(0.036, 0.855, caption, fontsize=to_points(22), color=MUTED, va="center")
     save_figure(figure, path)

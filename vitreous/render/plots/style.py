@@ -1,11 +1,11 @@
-"""Curves of a training run and the confusion matrix, as PNG files about 1600 pixels wide."""
+"""What all plots share: new figures, the style of their axes, sizes in pixels, and saving them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitreous.files import written_beside
+from vitreous.files import atomic_write
 from vitreous.render.theme import HAIRLINE, INK, MUTED, PAPER
 
 if TYPE_CHECKING:
@@ -18,19 +18,19 @@ FIGURE_WIDTH = 1600
 MAX_MARKED_POINTS = 40
 
 
-def point_marker(curve: tuple[np.ndarray, np.ndarray]) -> str:
-    """The marker for a curve: a dot if it has few points, so that one alone is seen; none for a long one."""
-    return "o" if curve[0].size <= MAX_MARKED_POINTS else ""
+def point_marker(points: tuple[np.ndarray, np.ndarray]) -> str:
+    """Return the marker for a curve: a dot if it has few points, so that a single one is visible; else none."""
+    return "o" if points[0].size <= MAX_MARKED_POINTS else ""
 
 
 def draw_placeholder(axes: "Axes") -> None:
-    """Say in an empty panel that it is empty because nothing was measured."""
+    """Write into an empty panel that nothing has been measured yet."""
     axes.set(xticks=[], yticks=[])
     axes.text(0.5, 0.5, "nothing measured yet", color=MUTED, transform=axes.transAxes, ha="center", va="center")
 
 
 def style_axes(axes: "Axes", title: str) -> None:
-    """Give the panel its title and the calm look: two thin spines, faint horizontal lines, small gray numbers."""
+    """Give a panel its title and a quiet style: one thin spine, faint horizontal lines, small gray numbers."""
     axes.set_title(title, loc="left", fontsize=10, color=INK, weight="bold", pad=10)
     axes.set_xlabel("epoch", fontsize=8, color=MUTED)
     axes.grid(axis="y", color=HAIRLINE, linewidth=0.6)
@@ -42,7 +42,7 @@ def style_axes(axes: "Axes", title: str) -> None:
 
 
 def new_figure(width: int, height: int) -> "Figure":
-    """An empty figure of this size that no other part of the process knows of."""
+    """Create an empty figure of this size in pixels, independent of pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -51,19 +51,19 @@ def new_figure(width: int, height: int) -> "Figure":
     return figure
 
 
-def tint(shares: np.ndarray, color: str) -> np.ndarray:
-    """White for a share of 0, `color` for 1, by the square root so that small shares are seen: float (..., 3)."""
+def tint(fractions: np.ndarray, color: str) -> np.ndarray:
+    """Blend from white at 0 to `color` at 1, by the square root, so that small values are visible: float (..., 3)."""
     from matplotlib.colors import to_rgb
 
-    return 1 - np.sqrt(shares)[..., None] * (1 - np.array(to_rgb(color)))
+    return 1 - np.sqrt(fractions)[..., None] * (1 - np.array(to_rgb(color)))
 
 
 def to_points(pixels: float) -> float:
-    """A size in pixels as the points that matplotlib wants."""
+    """Convert a size in pixels to matplotlib's points."""
     return pixels * 72 / DPI
 
 
 def save_figure(figure: "Figure", path: Path | str) -> None:
-    """Write the figure to `path` as PNG, whole or not at all."""
-    with written_beside(path) as temporary:
+    """Save the figure as PNG; the file is complete or absent."""
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)

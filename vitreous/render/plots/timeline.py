@@ -1,9 +1,9 @@
-"""A clip's classes over time on one page: probabilities, the segments that follow from them, how spread the map is."""
+"""Plot the classes of a video over time: their probabilities, the resulting segments, and the entropy of the map."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARGIN, NAMES_WIDTH, HEAD, FOOT, GAP = 64, 300, 124, 84, 72
+MARGIN, LABELS_WIDTH, HEADER_HEIGHT, FOOTER_HEIGHT, GAP = 64, 300, 124, 84, 72
 CURVES_HEIGHT, BAR_HEIGHT, ENTROPY_HEIGHT = 380, 54, 130
-LETTERS, SMALL = 21, 18
-OTHERS = "#98a2b3"
-ROW = 32
+FONT_SIZE, SMALL_FONT_SIZE = 21, 18
+OTHER_COLOR = "#98a2b3"
+LABEL_SPACING = 32
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a clip in which one class is the answer, in seconds."""
+    """A part of a video in which one class is predicted; times in seconds."""
 
     start_seconds: float
     end_seconds: float
-    name: str
+    label: str
 
-    def words(self) -> str:
-        """As it is said: "0.0-3.2 s dog"."""
-        return f"{self.start_seconds:.1f}-{self.end_seconds:.1f} s {self.name}"
+    def describe(self) -> str:
+        """Describe the segment: "0.0-3.2 s dog"."""
+        return f"{self.start_seconds:.1f}-{self.end_seconds:.1f} s {self.label}"
 
 
 def timeline(
@@ -48,15 +48,15 @@ def timeline(
     """Write a PNG, 1600 pixels wide, of the classes' probabilities over time, the segments and the map's entropy.
 
     Args:
-        times_seconds: of each frame, rising.
-        probabilities: for each class to be drawn (at most six are told apart by color), in [0, 1], one a frame.
-        segments: what the clip shows when.
+        times_seconds: the time of each frame, increasing.
+        probabilities: by label (at most six have colors of their own), in [0, 1], one per frame.
+        segments: the predicted class over time.
         path: the file to write.
-        entropy: of each frame's map, 0 (all on one patch) to 1 (even), or None.
-        title: written above.
+        entropy: of each frame's map, from 0 (all on one patch) to 1 (uniform), or None.
+        title: the text above.
 
     Raises:
-        InputError: no frames, or a series that has not one value a frame.
+        InputError: there are no frames, or a series doesn't have one value per frame.
     """
     times = np.asarray(times_seconds, np.float64)
     series = [*probabilities.items(), *([] if entropy is None else [("entropy", entropy)])]
@@ -64,29 +64,41 @@ def timeline(
     if not times.size or wrong:
         raise InputError(f"{times.size} frames and {', '.join(wrong) or 'no'} values don't fit: give one value a frame")
     colors = dict(zip(probabilities, HUES[:-1], strict=False))
-    height = HEAD + CURVES_HEIGHT + GAP + BAR_HEIGHT + FOOT + (0 if entropy is None else GAP + ENTROPY_HEIGHT)
-    figure, top = new_figure(FIGURE_WIDTH, height), HEAD
-    write(figure, (MARGIN, 40), title or "What the clip shows", LETTERS + 5, weight="bold")
+    height = (
+        HEADER_HEIGHT
+        + CURVES_HEIGHT
+        + GAP
+        + BAR_HEIGHT
+        + FOOTER_HEIGHT
+        + (0 if entropy is None else GAP + ENTROPY_HEIGHT)
+    )
+    figure, top = new_figure(FIGURE_WIDTH, height), HEADER_HEIGHT
+    draw_text(figure, (MARGIN, 40), title or "What the clip shows", FONT_SIZE + 5, weight="bold")
     end = max([times[-1], *(segment.end_seconds for segment in segments)])
     span = (float(times[0]), float(end if end > times[0] else times[0] + 1))
-    draw_curves(place(figure, top, CURVES_HEIGHT, span), times, probabilities, colors)
+    draw_curves(add_panel(figure, top, CURVES_HEIGHT, span), times, probabilities, colors)
     top += CURVES_HEIGHT + GAP
-    draw_segments(place(figure, top, BAR_HEIGHT, span, last=entropy is None), segments, colors)
+    draw_segments(add_panel(figure, top, BAR_HEIGHT, span, last=entropy is None), segments, colors)
     if entropy is not None:
         top += BAR_HEIGHT + GAP
-        draw_entropy(place(figure, top, ENTROPY_HEIGHT, span, last=True), times, np.asarray(entropy, np.float64))
-    write(figure, (FIGURE_WIDTH - NAMES_WIDTH, height - 24), "seconds", SMALL, ha="right", color=MUTED)
+        draw_entropy(add_panel(figure, top, ENTROPY_HEIGHT, span, last=True), times, np.asarray(entropy, np.float64))
+    draw_text(figure, (FIGURE_WIDTH - LABELS_WIDTH, height - 24), "seconds", SMALL_FONT_SIZE, ha="right", color=MUTED)
     save_figure(figure, path)
 
 
-def place(figure: "Figure", top: float, height: float, span: tuple[float, float], *, last: bool = False) -> "Axes":
-    """A calm panel over the whole width, its place in pixels; the seconds are written under the last one."""
-    wide, high = FIGURE_WIDTH, figure.get_figheight() * figure.dpi
+def add_panel(figure: "Figure", top: float, height: float, span: tuple[float, float], *, last: bool = False) -> "Axes":
+    """Add a quiet panel of the full width, at a position in pixels; only the last one has tick labels in seconds."""
+    figure_width, figure_height = FIGURE_WIDTH, figure.get_figheight() * figure.dpi
     axes = figure.add_axes(
-        (MARGIN / wide, 1 - (top + height) / high, (wide - MARGIN - NAMES_WIDTH) / wide, height / high)
+        (
+            MARGIN / figure_width,
+            1 - (top + height) / figure_height,
+            (figure_width - MARGIN - LABELS_WIDTH) / figure_width,
+            height / figure_height,
+        )
     )
     axes.set_xlim(*span)
-    axes.tick_params(colors=MUTED, labelsize=to_points(SMALL), length=0, pad=5, labelbottom=last)
+    axes.tick_params(colors=MUTED, labelsize=to_points(SMALL_FONT_SIZE), length=0, pad=5, labelbottom=last)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(HAIRLINE)
     axes.grid(axis="y", color=HAIRLINE, linewidth=0.6)
@@ -97,64 +109,77 @@ def place(figure: "Figure", top: float, height: float, span: tuple[float, float]
 def draw_curves(
     axes: "Axes", times: np.ndarray, probabilities: Mapping[str, np.ndarray], colors: Mapping[str, str]
 ) -> None:
-    """A line a class, in per cent, named at its end in its color; names make room for each other."""
-    axes.set_title("probability in %", loc="left", fontsize=to_points(SMALL), color=MUTED, pad=6)
+    """Draw one line per class, in per cent, with its label at its end in its color; labels don't overlap."""
+    axes.set_title("probability in %", loc="left", fontsize=to_points(SMALL_FONT_SIZE), color=MUTED, pad=6)
     axes.set_ylim(0, 104)
     axes.set_yticks([0, 25, 50, 75, 100])
     marker = "o" if times.size == 1 else ""
     for name, values in reversed(list(probabilities.items())):
         axes.plot(
-            times, 100 * np.asarray(values), color=colors.get(name, OTHERS), linewidth=1.3, marker=marker, markersize=4,
+            times, 100 * np.asarray(values), color=colors.get(name, OTHER_COLOR), linewidth=1.3, marker=marker, markersize=4,
             solid_capstyle="round", clip_on=False,
         )  # fmt: skip
     ends = {name: 100 * float(np.asarray(values)[-1]) for name, values in probabilities.items()}
-    per_pixel, room = 104 / CURVES_HEIGHT, NAMES_WIDTH - 34
-    for (name, _), height in zip(ends.items(), apart(list(ends.values()), ROW * per_pixel, 104), strict=True):
+    per_pixel, room = 104 / CURVES_HEIGHT, LABELS_WIDTH - 34
+    for (name, _), height in zip(
+        ends.items(), spread_labels(list(ends.values()), LABEL_SPACING * per_pixel, 104), strict=True
+    ):
         axes.annotate(
-            truncate_text(name, load_font(LETTERS), room), (1, height), (10, 0), xycoords=("axes fraction", "data"),
-            textcoords="offset points", va="center", color=colors.get(name, OTHERS), fontsize=to_points(LETTERS),
+            truncate_text(name, load_font(FONT_SIZE), room), (1, height), (10, 0), xycoords=("axes fraction", "data"),
+            textcoords="offset points", va="center", color=colors.get(name, OTHER_COLOR), fontsize=to_points(FONT_SIZE),
             parse_math=False,
         )  # fmt: skip
 
 
-def apart(heights: Sequence[float], step: float, most: float) -> list[float]:
-    """The heights moved as little as lets each stand at least `step` from the next, from `most` down."""
+def spread_labels(heights: Sequence[float], step: float, highest: float) -> list[float]:
+    """Move the heights as little as possible so that neighbors are at least `step` apart."""
     order = np.argsort(heights)[::-1]
-    moved, limit = np.zeros(len(heights)), most
+    spread, limit = np.zeros(len(heights)), highest
     for i in order:
-        moved[i] = min(heights[i], limit)
-        limit = moved[i] - step
+        spread[i] = min(heights[i], limit)
+        limit = spread[i] - step
     limit = 0.0
     for i in order[::-1]:
-        moved[i] = max(moved[i], limit)
-        limit = moved[i] + step
-    return moved.tolist()
+        spread[i] = max(spread[i], limit)
+        limit = spread[i] + step
+    return spread.tolist()
 
 
 def draw_segments(axes: "Axes", segments: Sequence[Segment], colors: Mapping[str, str]) -> None:
-    """A bar a segment in its class's color, with its words inside where there is room for them."""
-    axes.set_title("segments", loc="left", fontsize=to_points(SMALL), color=MUTED, pad=6)
+    """Draw one bar per segment in its class's color, with its text inside if there is room."""
+    axes.set_title("segments", loc="left", fontsize=to_points(SMALL_FONT_SIZE), color=MUTED, pad=6)
     axes.set(ylim=(0, 1), yticks=[])
     first, last = axes.get_xlim()
     for segment in segments:
         length = segment.end_seconds - segment.start_seconds
-        color = colors.get(segment.name, OTHERS)
+        color = colors.get(segment.label, OTHER_COLOR)
         axes.barh(0.5, length, 0.96, segment.start_seconds, color=color, edgecolor=PAPER, linewidth=1.2, align="center")
-        pixels = length / (last - first) * (FIGURE_WIDTH - MARGIN - NAMES_WIDTH) - 24
-        said = next(
-            (text for text in (segment.words(), segment.name) if load_font(SMALL).getlength(text) <= pixels), None
+        pixels = length / (last - first) * (FIGURE_WIDTH - MARGIN - LABELS_WIDTH) - 24
+        text = next(
+            (
+                text
+                for text in (segment.describe(), segment.label)
+                if load_font(SMALL_FONT_SIZE).getlength(text) <= pixels
+            ),
+            None,
         )
-        said = said or (truncate_text(segment.name, load_font(SMALL), pixels) if pixels > 3 * SMALL else "")
+        text = text or (
+            truncate_text(segment.label, load_font(SMALL_FONT_SIZE), pixels) if pixels > 3 * SMALL_FONT_SIZE else ""
+        )
         axes.annotate(
-            said, (segment.start_seconds, 0.5), (to_points(12), 0), textcoords="offset points", va="center",
-            color=PAPER, fontsize=to_points(SMALL), parse_math=False,
+            text, (segment.start_seconds, 0.5), (to_points(12), 0), textcoords="offset points", va="center",
+            color=PAPER, fontsize=to_points(SMALL_FONT_SIZE), parse_math=False,
         )  # fmt: skip
 
 
 def draw_entropy(axes: "Axes", times: np.ndarray, entropy: np.ndarray) -> None:
-    """How spread the map is over time."""
+    """Draw the entropy of the map over time."""
     axes.set_title(
-        "entropy of the map: 0 on one patch, 1 even", loc="left", fontsize=to_points(SMALL), color=MUTED, pad=6
+        "entropy of the map: 0 on one patch, 1 even",
+        loc="left",
+        fontsize=to_points(SMALL_FONT_SIZE),
+        color=MUTED,
+        pad=6,
     )
     axes.set_ylim(0, 1.04)
     axes.set_yticks([0, 0.5, 1])
@@ -162,9 +187,16 @@ def draw_entropy(axes: "Axes", times: np.ndarray, entropy: np.ndarray) -> None:
     axes.plot(times, entropy, color=INK, linewidth=1.1, clip_on=False, marker="o" if times.size == 1 else "")
 
 
-def write(
-    figure: "Figure", place_xy: tuple[float, float], text: str, size: int, *, color: str = INK, **look: Any
+def draw_text(
+    figure: "Figure",
+    position_xy: tuple[float, float],
+    text: str,
+    size: int,
+    *,
+    color: str = INK,
+    weight: str = "normal",
+    ha: str = "left",
 ) -> None:
-    """Write at a place in pixels from the upper left corner."""
-    x, y = place_xy[0] / FIGURE_WIDTH, 1 - place_xy[1] / (figure.get_figheight() * figure.dpi)
-    figure.text(x, y, text, fontsize=to_points(size), va="center", color=color, parse_math=False, **look)
+    """Draw text at a position in pixels from the upper left corner."""
+    x, y = position_xy[0] / FIGURE_WIDTH, 1 - position_xy[1] / (figure.get_figheight() * figure.dpi)
+    figure.text(x, y, text, fontsize=to_points(size), va="center", color=color, parse_math=False, weight=weight, ha=ha)

@@ -1,0 +1,81 @@
+"""The table of outcomes, as plain text and as a page of Markdown."""
+
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+
+from conformance_suite.checks import CHECKS, Outcome
+from conformance_suite.subject import Subject
+
+Results = Sequence[tuple[Subject, Mapping[str, Outcome]]]
+
+MEANINGS = {
+    "pass": "as claimed; a number is the largest error, or for memory the share",
+    "FAIL": "not so; the note says what came back",
+    "n/a": "the check has no meaning here; the note says why",
+    "no map": "the tool gave no map of the plainest model, so there was nothing to check",
+}
+
+
+def plain(results: Results) -> str:
+    """Lines of text: a subject, then a line for each of its checks."""
+    lines = []
+    for subject, outcomes in results:
+        lines.append(subject.name)
+        lines += [
+            f"  {name:18s}{one.mark:8s}{tidy(one.number):8s}{one.note}".rstrip() for name, one in outcomes.items()
+        ]
+    return "\n".join(lines)
+
+
+def page(results: Results, made: str, not_run: Mapping[str, str]) -> str:
+    """The page: what is checked, the table, its notes, what was called, and what isn't in it."""
+    notes: dict[str, int] = {}
+    table = [row("", *CHECKS), row("---", *["---"] * len(CHECKS))]
+    table += [row(subject.name, *(cell(outcomes[name], notes) for name in CHECKS)) for subject, outcomes in results]
+    numbered = [f"{number}. {sentence(note)}" for note, number in notes.items()]
+    checks = [f"- **{name}**: {first_lines(check.__doc__)}" for name, check in CHECKS.items()]
+    parts = {
+        "# Conformance": [
+            "\n\n".join(fill(paragraph, 120, break_on_hyphens=False) for paragraph in made.split("\n\n"))
+        ],
+        "## What is checked": [*checks, "", *(f"- *{mark}*: {meaning}." for mark, meaning in MEANINGS.items())],
+        "## The table": table,
+        "## Notes": numbered,
+        "## What was called": [f"- {subject.name}: {subject.called}" for subject, _ in results],
+        "## Not in the table": [f"- {name}: {sentence(why)}" for name, why in not_run.items()],
+    }
+    return "\n\n".join(f"{title}\n\n" + "\n".join(lines) for title, lines in parts.items() if lines) + "\n"
+
+
+def cell(outcome: Outcome, notes: dict[str, int]) -> str:
+    """One cell; its note gets a number, the same for the same note."""
+    mark = f"**{outcome.mark}**" if outcome.mark == "FAIL" else outcome.mark
+    parts = [mark, tidy(outcome.number)]
+    if outcome.note:
+        parts.append(f"[{notes.setdefault(outcome.note, len(notes) + 1)}]")
+    return " ".join(part for part in parts if part)
+
+
+def row(*cells: str) -> str:
+    """A row of a Markdown table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def tidy(number: str) -> str:
+    """A number as people write it.
+
+    >>> tidy("0e+00"), tidy("1e-07"), tidy("0.06")
+    ('0', '1e-7', '0.06')
+    """
+    mantissa, _, exponent = number.partition("e")
+    return mantissa if not exponent or int(exponent) == 0 else f"{mantissa}e{int(exponent)}"
+
+
+def sentence(words: str) -> str:
+    """With a capital and a stop."""
+    return words[0].upper() + words[1:] + ("" if words.endswith(".") else ".")
+
+
+def first_lines(docstring: str | None) -> str:
+    """A docstring on one line."""
+    return " ".join((docstring or "").split())

@@ -1,0 +1,73 @@
+"""Options that verbs share: they match the library's records, and their help names the right methods."""
+
+import re
+from dataclasses import fields
+
+import pytest
+
+from vitreous.cli import run
+from vitreous.cli.options import ExplainOptions, MethodFlags
+from vitreous.explanation.options import MethodOptions
+from vitreous.explanation.registry import METHODS
+
+
+def help_of(verb, capsys):
+    assert run([verb, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+def groups_in(text):
+    """The flags of each group of a help text."""
+    found, group = {}, ""
+    for line in text.splitlines():
+        if heading := re.match(r"╭─ (.+?) ─", line):
+            group = heading[1]
+        elif flag := re.match(r"│ \*? *(--[a-z-]+)", line):
+            found.setdefault(group, []).append(flag[1])
+    return found
+
+
+def test_method_flags_are_the_options_of_methods():
+    assert MethodFlags().method_options() == MethodOptions()
+    names = {field.name for field in fields(MethodOptions)} - {"query"}
+    assert {field.name for field in fields(MethodFlags)} == names | {"query"}
+    given = MethodFlags(
+        layer=1, head=2, head_fusion="max", discard_ratio=0.5, view="norms", n_steps=3, n_samples=4, noise_level=0.1,
+        patch_window=5, seed=6,
+    )  # fmt: skip
+    assert all(getattr(given.method_options(), name) == getattr(given, name) for name in names)
+
+
+def test_help_names_the_methods_that_use_an_option(capsys):
+    text = re.sub(r"[│\s]+", " ", help_of("video", capsys))
+    for name in (field.name for field in fields(MethodFlags) if field.name != "query"):
+        flag = "--" + name.replace("_", "-")
+        description = text[text.index(flag + " ") :]
+        listed = re.search(r"Used by ([a-z, -]+)\.", description)
+        named = set(re.split(r", | and ", listed[1]))
+        assert named == {method for method, record in METHODS.items() if name in record.options}, flag
+
+
+@pytest.mark.parametrize("verb", ["video", "live"])
+def test_help_is_grouped(verb, capsys):
+    groups = groups_in(help_of(verb, capsys))
+    assert groups["What to explain"] == ["--method", "--target", "--query", "--track"]
+    assert groups["Method options"][:2] == ["--layer", "--head"]
+    assert groups["How it is drawn"] == [
+        "--layout",
+        "--smooth",
+        "--opacity",
+        "--edge-aware",
+        "--legend",
+        "--class-strip",
+    ]
+    assert "--precision" in groups["Speed"] and "Parameters" not in groups
+
+
+def test_a_query_is_read_as_x_and_y():
+    assert ExplainOptions().query_region is None and ExplainOptions(method="attention, rollout").methods == (
+        "attention",
+        "rollout",
+    )
+    assert ExplainOptions(query="320,180").query_region == (320, 180)
+    assert ExplainOptions(query="600,300,700,500").query_region == (600, 300, 700, 500)

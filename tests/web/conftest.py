@@ -1,0 +1,31 @@
+"""What the tests of the live view share."""
+
+import pytest
+import torch
+from video_clips import record_with_audio
+
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import ImageClassifier
+from vitreous.model.config import ViTConfig
+from vitreous.model.serialization import save_config, save_weights
+from vitreous.model.vit import ViT
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A second of 25 frames, 36 x 64 pixels."""
+    return record_with_audio(tmp_path_factory.mktemp("clips") / "clip.mp4", "aac")
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory):
+    """The folder of a small model that has learned nothing."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    vit = ViT(ViTConfig(image_size=(16, 16), patch_size=4, num_classes=3, embed_dim=16, depth=2, num_heads=2))
+    save_config(
+        ImageClassifier(vit, Preprocessing((16, 16), "squash", (0.5,) * 3, (0.5,) * 3, 4), ("red", "green", "blue")),
+        folder,
+    )
+    save_weights(vit, folder)
+    return folder

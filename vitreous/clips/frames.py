@@ -1,0 +1,206 @@
+"""Explain a video frame by frame, as an iterator of records."""
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from vitreous.clips.explain_stage import quantize_classifier, scale_query
+from vitreous.clips.options import DrawOptions, FrameOptions, SpeedOptions, VideoPrecision
+from vitreous.clips.request import VideoRequest
+from vitreous.explanation.explain import ExplainTask, run_task
+from vitreous.explanation.options import MethodOptions, merge_options
+from vitreous.explanation.regions import PixelRegion, Region
+from vitreous.explanation.result import Explanation
+from vitreous.explanation.targets import Target
+from vitreous.model.classifier import ImageClassifier, Prediction
+from vitreous.pretrained.load import load
+from vitreous.render.temporal.scenes import SceneDetector
+from vitreous.render.temporal.stabilize import MapStabilizer
+from vitreous.runtime import autocast, choose_precision
+from vitreous.video.decode import TruncatedVideoError, read_frames
+from vitreous.video.info import Frame, read_info
+
+
+@dataclass(frozen=True)
+class FrameExplanation:
+    """One frame of a video with its explanation; a notebook shows the overlay."""
+
+    index: int
+    """Number of the frame among those that are explained, from 0."""
+    time_seconds: float
+    """When the frame is shown, counted from the first frame that is explained."""
+    explanation: Explanation = field(repr=False)
+    """The whole record, as `explain` returns it for the frame as an image."""
+
+    @property
+    def image(self) -> np.ndarray:
+        """The frame: uint8 RGB (height, width, 3)."""
+        return self.explanation.image_u8
+
+    @property
+    def heatmap(self) -> np.ndarray:
+        """The map in the frame's pixels: float32 (height, width). It is computed on first use."""
+        return self.explanation.heatmap
+
+    @property
+    def patch_map(self) -> np.ndarray:
+        """The map on the model's grid: float32 (rows, columns)."""
+        return self.explanation.patch_map
+
+    @property
+    def prediction(self) -> Prediction:
+        """The model's prediction for the frame."""
+        return self.explanation.prediction
+
+    def overlay(self) -> Image.Image:
+        """Return the frame with the map drawn on it."""
+        return self.explanation.overlay()
+
+    def _repr_png_(self) -> bytes | None:
+        return self.overlay()._repr_png_()
+
+
+def explain_frames(
+    model: str | Path | ImageClassifier,
+    video: str | Path,
+    *,
+    method: str = "attention",
+    target: str | int | Target | PixelRegion | None = None,
+    query: Region | None = None,
+    options: MethodOptions | None = None,
+    layer: int | None = None,
+    head: int | None = None,
+    head_fusion: Literal["mean", "max", "min"] | None = None,
+    discard_ratio: float | None = None,
+    n_steps: int | None = None,
+    n_samples: int | None = None,
+    noise_level: float | None = None,
+    patch_window: int | None = None,
+    view: Literal["colors", "similarity", "norms"] | None = None,
+    seed: int | None = None,
+    smooth: float = 0.0,
+    start: float = 0.0,
+    end: float | None = None,
+    every: int = 1,
+    batch_size: int = 16,
+    precision: VideoPrecision = "fp32",
+    input_size: int | Sequence[int] | None = None,
+    resize_mode: str | None = None,
+) -> Generator[FrameExplanation]:
+    """Iterate over the frames of a video with their explanations, decoding them as they are needed.
+
+    A frame's map is the one that `explain` gives for it as an image. Breaking off the loop, or dropping the iterator,
+    closes the file.
+
+    Example:
+        for frame in explain_frames("vitreous:cifar10", "dog.mp4", method="rollout", end=2):
+            print(frame.time_seconds, frame.prediction.label, frame.heatmap.max())
+
+    Args:
+        model: whatever `load` takes, or a loaded model.
+        video: the video to read.
+        method: a name in the table of methods.
+        target: what the maps explain, as in `explain`; each frame's predicted class by default.
+        query: a point (x, y) or a box (x0, y0, x1, y1) in the video's pixels: the patches there are explained instead
+            of the model's output.
+        options: options of the method as one record; the keywords that follow take precedence.
+        layer, head, head_fusion, discard_ratio, n_steps, n_samples, noise_level, patch_window, view, seed: single
+            options of the method; see `MethodOptions`.
+        smooth: half-life in seconds of the smoothing over time; 0 turns it off.
+        start, end, every: which frames are used, see `FrameOptions`; times are in seconds.
+        batch_size, precision: see `SpeedOptions`.
+        input_size: side in pixels of the model's input, as in `load`.
+        resize_mode: how frames are brought to the model's input size, as in `load`.
+
+    Raises:
+        InputError: a video that can't be read, or an unknown method, layer, head, class or option.
+        TruncatedVideoError: after the last good frame, where the rest of the file can't be decoded.
+    """
+    given = {
+        "layer": layer, "head": head, "head_fusion": head_fusion, "discard_ratio": discard_ratio, "n_steps": n_steps,
+        "n_samples": n_samples, "noise_level": noise_level, "patch_window": patch_window, "view": view, "seed": seed,
+    }  # fmt: skip
+    request = VideoRequest(
+        (method,),
+        merge_options(options, given),
+        target,
+        query,
+        draw=DrawOptions(smooth=smooth),
+        frames=FrameOptions(start, end, every),
+        speed=SpeedOptions(batch_size, precision),
+    )
+    classifier = load(model, input_size=input_size, resize_mode=resize_mode)
+    (task,) = request.resolve(classifier)
+    size_hw = read_info(video).size_hw
+    task = replace(task, query=scale_query(query, size_hw, size_hw))
+    if precision == "int8":
+        classifier = quantize_classifier(classifier)
+    return _iterate(classifier, Path(video), request, task)
+
+
+def _iterate(
+    classifier: ImageClassifier, video: Path, request: VideoRequest, task: ExplainTask
+) -> Generator[FrameExplanation]:
+    """Read, explain and smooth the frames, one batch at a time."""
+    smoothing, index, speed = Smoothing(request.draw.smooth), 0, request.speed
+    precision = choose_precision(speed.float_precision, classifier.device)
+    with closing(read_frames(video, request.video_options)) as reader:
+        for batch in _batches(reader, speed.frames_per_step if request.draw.smooth else speed.batch_size):
+            explanations: list[Explanation] = []
+            for first in range(0, len(batch), speed.batch_size):
+                images = [frame.image_u8 for frame in batch[first : first + speed.batch_size]]
+                with autocast(classifier.device, precision):
+                    explanations += run_task(classifier, images, task)
+            for frame, explanation in zip(batch, smoothing.update(batch, explanations), strict=True):
+                yield FrameExplanation(index, float(frame.time_seconds), explanation)
+                index += 1
+
+
+def _batches(reader: Iterable[Frame], size: int) -> Generator[list[Frame]]:
+    """Group frames into batches; those before an error in the file come before the error."""
+    batch: list[Frame] = []
+    try:
+        for frame in reader:
+            batch.append(frame)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except TruncatedVideoError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+class Smoothing:
+    """Smooths the maps of a video over time, each scene by itself."""
+
+    def __init__(self, half_life_seconds: float) -> None:
+        self._half_life, self._scenes = half_life_seconds, SceneDetector()
+        self._map: MapStabilizer | None = None
+
+    def update(self, frames: Sequence[Frame], explanations: Sequence[Explanation]) -> list[Explanation]:
+        """Return the explanations of the next frames with smoothed maps; unchanged for a half-life of 0."""
+        if not self._half_life:
+            return list(explanations)
+        if self._map is None:
+            self._map = MapStabilizer(self._half_life, signed=explanations[0].scale_kind == "signed")
+        times = [float(frame.time_seconds) for frame in frames]
+        changes = [self._scenes.update(frame.image_u8) for frame in frames]
+        smoothed = self._map.update([one.patch_heatmap for one in explanations], times, changes)
+        # `patch_heatmap` is a multiple of `patch_map`: 1, or the number of patches where attention adds to 1.
+        return [
+            replace(one, patch_map=(new.heatmap / np.float32(scale_of(one))).astype(np.float32))
+            for one, new in zip(explanations, smoothed, strict=True)
+        ]
+
+
+def scale_of(explanation: Explanation) -> int:
+    """Return what `patch_heatmap` is over `patch_map`."""
+    return explanation.patch_map.size if explanation.scale_kind == "proportion" else 1

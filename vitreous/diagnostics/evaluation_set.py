@@ -1,0 +1,237 @@
+"""The labeled images that a model is evaluated on: by default the test split of the data it was trained on."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitreous.data.image_set import ImageSet
+from vitreous.data.read_options import ReadOptions, read_options_for
+from vitreous.data.sources import DEFAULT_FRACTION, absolute_source, load_images, load_train_validation
+from vitreous.errors import InputError
+from vitreous.files import read_json
+from vitreous.model.classifier import ImageClassifier
+from vitreous.pretrained.load import load
+from vitreous.runs.run_folder import RunFolder, read_metrics
+from vitreous.training.checkpoint import CheckpointReader
+from vitreous.training.provenance import data_changed, describe_data
+from vitreous.training.recipe import count_steps
+
+MAX_NAMED = 4
+"""Classes that an error message names."""
+
+
+@dataclass(frozen=True)
+class TrainingStatus:
+    """The step that the evaluated weights are from, out of all steps of the run."""
+
+    step: int
+    steps: int
+
+    @property
+    def message(self) -> str | None:
+        """A warning about an unfinished run; None for a finished one."""
+        return f"unfinished: step {self.step:,} of {self.steps:,}" if self.step < self.steps else None
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What the recipe.json of a run says about its training."""
+
+    folder: RunFolder
+    data: str
+    """Source of the images, such as "cifar10"."""
+    validation_fraction: float
+    skip_unreadable: bool
+    epochs: float
+    batch_size: int
+    header: Mapping[str, Any]
+    """The whole of recipe.json, with the fingerprints of the data."""
+
+    def status(self) -> TrainingStatus | None:
+        """Find out which step the weights are from; None if the run has logged nothing."""
+        images = self.header.get("data", {}).get("training")
+        logged = [line["step"] for line in read_metrics(self.folder)]
+        if images is None or not (logged or self.folder.checkpoint.is_file()):
+            return None
+        step = logged[-1] if logged else 0
+        if self.folder.checkpoint.is_file():
+            with suppress(InputError):  # a damaged checkpoint says nothing about the weights
+                step = CheckpointReader(self.folder.checkpoint).step
+        return TrainingStatus(step, count_steps(self.epochs, images, self.batch_size))
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """A model and the labeled images that it is evaluated on."""
+
+    classifier: ImageClassifier
+    images: ImageSet
+    """At the model's input size."""
+    source: str
+    split: str
+    run: TrainingRun | None
+    """The run that the model comes from."""
+    is_own: bool
+    """Whether `source` is the data that the model was trained on."""
+    results: RunFolder | None
+    """The run folder that results are saved in; None unless the images are the run's own test images."""
+    status: TrainingStatus | None
+    """How far the run was trained; None for a model that comes from no run."""
+
+
+def status_to_json(status: TrainingStatus | None) -> dict[str, int]:
+    """Convert a status to the JSON keys "step" and "steps"; to none if it is unknown."""
+    return {} if status is None else asdict(status)
+
+
+def open_evaluation_set(
+    model: str | Path | ImageClassifier,
+    data: str | None,
+    split: str,
+    device: str,
+    count: int | None = None,
+    *,
+    skip_unreadable: bool = False,
+) -> EvaluationSet:
+    """Load a model and a split of images with the same classes.
+
+    Args:
+        model: run folder, weights file, or a loaded model.
+        data: source of the images; by default the one that the model was trained on.
+        split: "test", "validation" or "train".
+        device: "auto", "cpu" or "cuda".
+        count: number of images, spaced evenly over the split; all by default.
+        skip_unreadable: skip images that can't be read instead of raising.
+
+    Raises:
+        InputError: the model or data doesn't exist, the classes differ, or the count is below 1.
+    """
+    if count is not None and count < 1:
+        raise InputError(f"can't evaluate {count} images: give a count of at least 1")
+    classifier, run = load(model, device), training_run(model)
+    source = absolute_source(data or training_source(model))
+    own = run is not None and is_own_data(run, source, classifier)
+    fraction = run.validation_fraction if run is not None and own else DEFAULT_FRACTION
+    known_source = run.data if run is not None and own else source
+    options = read_options_of(classifier, known_source, skip_unreadable=skip_unreadable)
+    images = load_images(source, split, classifier.preprocessing.input_size, fraction, options)
+    check_classes(classifier, images, source)
+    if count is not None and count < len(images):
+        images = images.select(torch.linspace(0, len(images) - 1, count).round().long())
+    saved = own and split == "test" and not isinstance(model, ImageClassifier)
+    results = RunFolder(Path(model)) if saved else None
+    return EvaluationSet(classifier, images, source, split, run, own, results, run.status() if run else None)
+
+
+def training_run(model: str | Path | ImageClassifier) -> TrainingRun | None:
+    """Read the recipe.json of a run folder, or of the run that a loaded model comes from; None for other models."""
+    path = model.origin if isinstance(model, ImageClassifier) else model
+    if path is None or not (folder := RunFolder(Path(path))).recipe.is_file():
+        return None
+    header = read_json(folder.recipe)
+    recipe = header["recipe"]
+    return TrainingRun(
+        folder,
+        recipe["data"],
+        recipe["validation_fraction"],
+        recipe.get("skip_unreadable", False),
+        recipe["epochs"],
+        recipe["batch_size"],
+        header,
+    )
+
+
+def training_source(model: str | Path | ImageClassifier) -> str:
+    """Return the source of images that a model was trained on.
+
+    Raises:
+        InputError: it is unknown.
+    """
+    run = training_run(model)
+    if run is None:
+        raise InputError("the training data of this model is unknown: name the images with --data")
+    return run.data
+
+
+def is_own_data(run: TrainingRun, source: str, classifier: ImageClassifier) -> bool:
+    """Return whether a source holds the images that a run was trained on, by its name or by its fingerprint.
+
+    A folder may have been moved, so the training images of another folder are read and fingerprinted.
+    """
+    if source == absolute_source(run.data):
+        return True
+    kind, _, folder = source.partition(":")
+    if kind != run.data.partition(":")[0] or not folder.startswith("/"):
+        return False
+    options = read_options_of(classifier, run.data)
+    input_size = classifier.preprocessing.input_size
+    try:
+        splits = load_train_validation(source, input_size, run.validation_fraction, options)
+    except InputError:  # a folder with test images only
+        return False
+    return not data_changed(describe_data(source, *splits), run.header)
+
+
+def read_options_of(classifier: ImageClassifier, source: str, *, skip_unreadable: bool = False) -> ReadOptions:
+    """Return how images of a source are read for a model: resized as it needs, and as its run read its own data."""
+    run = training_run(classifier)
+    own = run is not None and absolute_source(source) == absolute_source(run.data)
+    skips = run is not None and own and run.skip_unreadable
+    return read_options_for(classifier.preprocessing, skip_unreadable=skip_unreadable or skips)
+
+
+def first_test_images(classifier: ImageClassifier, source: str, count: int) -> tuple[list[np.ndarray], list[str]]:
+    """Read the first images of a source's test split at the model's input size, and their labels.
+
+    Returns:
+        At most `count` images, uint8 (height, width, 3), and as many labels.
+
+    Raises:
+        InputError: there is no such source, or its classes or channels aren't the model's.
+    """
+    options = read_options_of(classifier, source)
+    images = load_images(source, "test", classifier.preprocessing.input_size, options=options)
+    check_classes(classifier, images, source)
+    chosen = images.select(list(range(min(count, len(images)))))
+    pixels = chosen.images_u8.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
+    return list(pixels), [images.class_names[label] for label in chosen.labels.tolist()]
+
+
+def check_classes(classifier: ImageClassifier, images: ImageSet, source: str) -> None:
+    """Check that images have the classes and channels of a model.
+
+    Raises:
+        InputError: they differ, or the model has no classes.
+    """
+    if not classifier.class_names:
+        raise InputError("this model has no classes, only features: it can't be evaluated against labels")
+    if images.class_names != classifier.class_names:
+        difference = class_difference(images.class_names, classifier.class_names, ("the data", "the model"))
+        raise InputError(f"'{source}' has other classes than the model ({difference}): choose other --data")
+    channels = len(classifier.preprocessing.mean)
+    if images.images_u8.shape[1] != channels:
+        raise InputError(f"'{source}' has {images.images_u8.shape[1]} channels, the model takes {channels}")
+
+
+def class_difference(first: tuple[str, ...], second: tuple[str, ...], owners: tuple[str, str]) -> str:
+    """Describe how two lists of classes differ: their lengths, and the first classes that only one has.
+
+    >>> class_difference(("cat", "dog", "elk"), ("cat", "dog"), ("the data", "the model"))
+    '3 and 2; only in the data: elk'
+    >>> class_difference(("cat", "dog"), ("dog", "cat"), ("the data", "the model"))
+    'the same classes in another order, the first is cat in the data, dog in the model'
+    """
+    if set(first) == set(second) and len(first) == len(second):
+        one, other = next(pair for pair in zip(first, second, strict=True) if pair[0] != pair[1])
+        return f"the same classes in another order, the first is {one} in {owners[0]}, {other} in {owners[1]}"
+    parts = [f"{len(first)} and {len(second)}"]
+    for owner, names, others in ((owners[0], first, second), (owners[1], second, first)):
+        if only := [name for name in names if name not in others]:
+            more = f" and {len(only) - MAX_NAMED} more" if len(only) > MAX_NAMED else ""
+            parts.append(f"only in {owner}: {', '.join(only[:MAX_NAMED])}{more}")
+    return "; ".join(parts)

@@ -1,0 +1,182 @@
+"""Explanations as tensors: maps and attention weights of prepared images, for any model that can be observed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vitreous.errors import InputError
+from vitreous.explanation.method import ExplainableModel, Maps, Method
+from vitreous.explanation.observation.wrapped_model import WrappedModel
+from vitreous.explanation.options import MethodOptions, PatchQuery, merge_options, resolve_index
+from vitreous.explanation.regions import Region, checked_region, locate_query
+from vitreous.explanation.registry import find_method
+from vitreous.explanation.streaming.attention_products import at_least_float32, is_full_precision
+from vitreous.explanation.streaming.light_trace import LightTrace
+from vitreous.explanation.targets import (
+    ClassPerImageTarget,
+    ClassTarget,
+    FeatureNormTarget,
+    PredictedClassTarget,
+    Target,
+)
+from vitreous.imaging.geometry import Geometry
+from vitreous.model.classifier import ImageClassifier
+from vitreous.model.vit import ViT
+
+
+def attribute(
+    model: nn.Module | ImageClassifier,
+    images: Tensor,
+    *,
+    method: str = "rollout",
+    target: int | str | Sequence[int] | Tensor | Target | None = None,
+    query: Region | None = None,
+    options: MethodOptions | None = None,
+    layer: int | None = None,
+    head: int | None = None,
+    head_fusion: Literal["mean", "max", "min"] | None = None,
+    discard_ratio: float | None = None,
+    n_steps: int | None = None,
+    n_samples: int | None = None,
+    noise_level: float | None = None,
+    patch_window: int | None = None,
+    view: Literal["colors", "similarity", "norms"] | None = None,
+    seed: int | None = None,
+) -> Tensor:
+    """Compute maps of a batch of images: tensors in, tensors out.
+
+    Args:
+        model: a `ViT`, an `ImageClassifier`, or any module that maps images to logits; it must be in evaluation mode.
+        images: (batch, channels, height, width), normalized as the model expects, on the model's device.
+        method: a name in `vitreous.methods()`.
+        target: what the maps explain: a class index, one class index per image, the name of a class of an
+            ImageClassifier, or a Target; the predicted class by default. Methods that don't depend on it ignore it.
+        query: a point (x, y) or box (x0, y0, x1, y1) in pixels of `images`, whose patches are followed instead of the
+            model's readout.
+        options: options of the method as one record; the keywords that follow take precedence.
+        layer, head, head_fusion, discard_ratio, n_steps, n_samples, noise_level, patch_window, view, seed: single
+            options of the method; see `MethodOptions`.
+
+    Returns:
+        float tensor (batch, rows, columns), one value per patch, or per pixel for the methods on pixels.
+        `Method.scale_kind` says what the values mean.
+
+    Raises:
+        InputError: there is no such method, layer, head, class or patch; the method doesn't use an option; or it can't
+            explain this model.
+
+    Example:
+        >>> from vitreous.model.config import ViTConfig
+        >>> vit = ViT(ViTConfig(image_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=3)).eval()
+        >>> attribute(vit, torch.zeros(5, 3, 32, 32), method="rollout", head_fusion="max").shape
+        torch.Size([5, 4, 4])
+    """
+    given = {
+        "layer": layer, "head": head, "head_fusion": head_fusion, "discard_ratio": discard_ratio, "n_steps": n_steps,
+        "n_samples": n_samples, "noise_level": noise_level, "patch_window": patch_window, "view": view, "seed": seed,
+    }  # fmt: skip
+    merged, observable = merge_options(options, given), as_observable(model)
+    if query is not None:
+        merged = replace(merged, query=_locate_in_input(observable, images, query))
+    return run_method(observable, images, find_method(method, merged), _as_target(model, target), merged).values
+
+
+def attention_weights(
+    model: nn.Module | ImageClassifier, images: Tensor, *, layers: Sequence[int] | None = None
+) -> list[Tensor]:
+    """Compute the attention matrices of a model.
+
+    Args:
+        model: a `ViT`, an `ImageClassifier`, or any module whose attention can be observed, in evaluation mode.
+        images: (batch, channels, height, width), normalized, on the model's device.
+        layers: indices of layers, negative ones from the end; all layers by default.
+
+    Returns:
+        One tensor (batch, heads, tokens, tokens) per layer, in the order of `layers`: rows are queries and sum to 1;
+        prefix tokens come first. At least float32.
+
+    Raises:
+        InputError: there is no such layer, or the attention can't be observed.
+
+    Example:
+        >>> from vitreous.model.config import ViTConfig
+        >>> vit = ViT(ViTConfig(image_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=3)).eval()
+        >>> [weights.shape for weights in attention_weights(vit, torch.zeros(1, 3, 32, 32), layers=[-1])]
+        [torch.Size([1, 2, 17, 17])]
+    """
+    observable, trace = as_observable(model), LightTrace()
+    _check_evaluation_mode(observable)
+    with torch.inference_mode(False), torch.no_grad():
+        observable(_off_inference_mode(images), trace)
+        chosen = range(trace.depth) if layers is None else [resolve_index("layer", one, trace.depth) for one in layers]
+        weights = []
+        for index in chosen:
+            record = trace.layers[index]
+            if record.weights is not None and is_full_precision(record.weights):
+                weights.append(record.weights)
+                continue
+            query, key = record.query_and_key()
+            scores = record.scale * at_least_float32(query) @ at_least_float32(key).transpose(-2, -1)
+            weights.append(torch.softmax(scores, -1))
+    return weights
+
+
+def as_observable(model: nn.Module | ImageClassifier) -> nn.Module:
+    """Return the module that fills traces: our own ViT as it is, any other module in a `WrappedModel`."""
+    module = model.model if isinstance(model, ImageClassifier) else model
+    return module if isinstance(module, ViT | WrappedModel) else WrappedModel(module)
+
+
+def run_method(model: ExplainableModel, images: Tensor, method: Method, target: Target, options: MethodOptions) -> Maps:
+    """Run a method on prepared images (batch, channels, height, width), outside autograd and inference mode.
+
+    Raises:
+        InputError: the model is in training mode, or the method can't explain it.
+    """
+    _check_evaluation_mode(model)
+    with torch.inference_mode(False), torch.no_grad():
+        return method.attribute(model, _off_inference_mode(images), target, options)
+
+
+def _off_inference_mode(images: Tensor) -> Tensor:
+    """Copy images that were made in inference mode, because they can't be part of an autograd graph."""
+    return images.clone() if images.is_inference() else images
+
+
+def _check_evaluation_mode(model: ExplainableModel) -> None:
+    if isinstance(model, nn.Module) and any(part.training for part in model.modules()):
+        raise InputError("the model is in training mode, in which its output is random: call model.eval() first")
+
+
+def _as_target(
+    model: nn.Module | ImageClassifier, target: int | str | Sequence[int] | Tensor | Target | None
+) -> Target:
+    if isinstance(target, str):
+        if not isinstance(model, ImageClassifier):
+            raise InputError(f"a bare module has no class '{target}': give the index of the class, or a Target")
+        return ClassTarget(model.class_index(target), target)
+    if isinstance(target, int):
+        return ClassTarget(target, f"class {target}")
+    if isinstance(target, Tensor | list | tuple):
+        return ClassPerImageTarget(torch.as_tensor(target, dtype=torch.int64).flatten())
+    if target is not None:
+        return target  # ty: ignore[invalid-return-type]
+    has_classes = bool(model.class_names) if isinstance(model, ImageClassifier) else True
+    if isinstance(model, ViT):
+        has_classes = model.config.num_classes > 0
+    return PredictedClassTarget() if has_classes else FeatureNormTarget()
+
+
+def _locate_in_input(model: nn.Module, images: Tensor, query: Region) -> PatchQuery:
+    """Find the patches of a query in pixels of the model's input."""
+    height, width = images.shape[2:]
+    if isinstance(model, ViT):
+        patch_size = model.config.patch_size
+    else:
+        assert isinstance(model, WrappedModel)
+        patch_size = height // model.structure(images).layout.grid_height
+    geometry = Geometry((height, width), (height, width), (0.0, 0.0, float(height), float(width)))
+    return locate_query(checked_region(query), geometry, patch_size)

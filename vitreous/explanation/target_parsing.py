@@ -1,0 +1,85 @@
+"""From what a user names to a target: a class, a difference of classes, a text, a region, or a Target itself."""
+
+import re
+from collections.abc import Sequence
+
+from vitreous.errors import InputError
+from vitreous.explanation.regions import PixelRegion, parse_region
+from vitreous.explanation.targets import (
+    ClassDifferenceTarget,
+    ClassTarget,
+    FeatureNormTarget,
+    PredictedClassTarget,
+    Target,
+)
+from vitreous.explanation.text_targets import text_target
+from vitreous.imaging.preprocessing import Geometry
+from vitreous.model.classifier import ImageClassifier
+
+
+def find_target(classifier: ImageClassifier, target: str | int | Target | PixelRegion | None) -> Target | PixelRegion:
+    """Find the target that a user names.
+
+    Args:
+        classifier: the model.
+        target: a class by name or index; "cat - dog" for the difference of two classes; "text:a photo of a cat" for an
+            image-text model; "region:x0,y0,x1,y1" in pixels; a Target or PixelRegion, which is checked; None for the
+            predicted class, or for the norm of the features of a model without classes.
+
+    Raises:
+        InputError: there is no such class (the message names similar ones), or the model doesn't encode texts.
+    """
+    if target is None:
+        return PredictedClassTarget() if classifier.class_names else FeatureNormTarget()
+    if isinstance(target, int):
+        return _check_target(classifier, ClassTarget(target, _class_name(classifier, target)))
+    if not isinstance(target, str):
+        return target if isinstance(target, PixelRegion) else _check_target(classifier, target)
+    if target in classifier.class_names:
+        return ClassTarget(classifier.class_index(target), target)
+    if target.startswith("text:"):
+        return text_target(classifier, target.removeprefix("text:").strip())
+    if target.startswith("region:"):
+        return parse_region(target)
+    if meant := suggest_class_difference(target, classifier.class_names):
+        raise InputError(f"there is no class '{target}': for the difference of two classes, write '{meant}'")
+    if " - " in target:
+        first, second = (ClassTarget(classifier.class_index(name), name) for name in target.split(" - ", 1))
+        return ClassDifferenceTarget(first, second)
+    return ClassTarget(classifier.class_index(target), target)
+
+
+def target_for_image(target: Target | PixelRegion, geometry: Geometry, patch_size: int) -> Target:
+    """Return the target on one image: the patches of a PixelRegion, any other target as it is."""
+    return target.to_target(geometry, patch_size) if isinstance(target, PixelRegion) else target
+
+
+def suggest_class_difference(text: str, class_names: Sequence[str]) -> str | None:
+    """Suggest "cat - dog" for a text such as "cat-dog" with the names of two classes; else None.
+
+    >>> suggest_class_difference("cat-dog", ["cat", "dog"])
+    'cat - dog'
+    """
+    for dash in re.finditer("[-–−]", text):
+        names = text[: dash.start()].strip(), text[dash.end() :].strip()
+        meant = " - ".join(names)
+        if meant != text and all(name in class_names for name in names):
+            return meant
+    return None
+
+
+def _class_name(classifier: ImageClassifier, index: int) -> str:
+    return classifier.class_names[index] if 0 <= index < len(classifier.class_names) else f"class {index}"
+
+
+def _check_target(classifier: ImageClassifier, target: Target) -> Target:
+    """Check a target that is given as an object.
+
+    Raises:
+        InputError: it isn't a target, or the model has no such class.
+    """
+    if not callable(target) or not hasattr(target, "detached"):
+        raise InputError(f"{target!r} is no target: give the name of a class, or a Target")
+    if isinstance(target, ClassTarget) and classifier.class_names and target.index >= len(classifier.class_names):
+        raise InputError(f"there is no class {target.index}: the model has {len(classifier.class_names)}, from 0")
+    return target
