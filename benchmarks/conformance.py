@@ -28,17 +28,17 @@ PACKAGES = ("vitreous", "torch", "timm", "transformers", "vit-pytorch", "fast-vi
 MADE = """\
 Tools that show a Vision Transformer's attention, held to the definitions: A = softmax(q kᵀ / √d), and rollout as the
 product of ½ I + ½ A over the layers. Every tool is given the same small models of known weights, as its own library's
-class. That class must first answer as the definition does, which is computed in float64 from the weights by code of its
-own (`benchmarks/conformance_suite/definition.py`). `tests/explanation/test_conformance.py` runs the same checks on tools that
-are wrong on purpose, and each is caught.
+class. That class must first answer as the definition does, which is computed in float64 from the weights by code of
+its own (`benchmarks/conformance_suite/definition.py`). `tests/explanation/test_conformance.py` runs the same checks
+on tools that are wrong on purpose, and each is caught.
 
-Written by `python benchmarks/conformance.py docs/conformance.md` on {date}, Python {python}, on a CPU, with {versions}.
-Don't edit this page.
+Written by `python benchmarks/conformance.py docs/conformance.md` on {date}, Python {python}, on a CPU, with
+{versions}. Don't edit this page.
 
 Each tool is called as its own documentation shows, in its default settings first. Where it gives matrices, the last
-layer's row and the usual rollout are read from them as its user would. fast-vit-rollout throws away 90 % of the weights
-by default; that is turned off here, so that its rollout is the defined one. On mean-pooled models, rows are the mean
-over the patches' rows; a map that a tool draws itself is taken as drawn."""
+layer's row and the usual rollout are read from them as its user would. fast-vit-rollout throws away 90 % of the
+weights by default; that is turned off here, so that its rollout is the defined one. On mean-pooled models, rows are
+the mean over the patches' rows; a map that a tool draws itself is taken as drawn."""
 
 
 def other_tools() -> tuple[Sequence[Subject], Mapping[str, str]]:

@@ -1,9 +1,9 @@
-"""What looking costs: an explained forward pass over a plain one, and the usual way through transformers beside it.
+"""The cost of explaining: an explained forward pass relative to a plain one, and to the usual code with transformers.
 
 Command:  python benchmarks/explain.py
 
-Times are medians of passes measured in turns in one process, float32, as ratios; the memory is the peak of a process of
-its own (VmHWM) less that of the plain pass. The usual way is transformers' ViT with eager attention and
+Times are medians of passes that alternate in one process, float32, as ratios. The memory is the peak of a separate
+process (VmHWM) less that of the plain pass. The usual code is transformers' ViT with eager attention and
 `output_attentions=True`, and the product of ½ I + ½ mean over heads of the matrices that it returns.
 """
 
@@ -31,13 +31,13 @@ from vitreous.process_tuning import keep_freed_memory
 
 ROUNDS = 25
 CASES = (("Ti/16", 224, 1), ("S/16", 224, 1), ("S/16", 224, 8), ("S/16", 512, 1))
-FRUGAL = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-"""Have glibc give back what is freed, so that peaks are those of the tensors in use."""
-USUAL = "usual way: transformers, eager, matrices"
+RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""Makes glibc return freed memory, so that peaks are those of the tensors in use."""
+USUAL = "usual code: transformers, eager, matrices"
 
 
-def ways(name: str, side: int, batch: int) -> dict[str, Callable[[], object]]:
-    """Every way to be measured, the plain pass first."""
+def variants(name: str, side: int, batch: int) -> dict[str, Callable[[], object]]:
+    """Return every variant, the plain pass first."""
     torch.manual_seed(0)
     config = named_config(name, image_size=(side, side))
     model, images = ViT(config).eval(), torch.randn(batch, 3, side, side)
@@ -59,23 +59,23 @@ def ways(name: str, side: int, batch: int) -> dict[str, Callable[[], object]]:
         "rollout": lambda: rollout(model, images, PredictedClassTarget(), MethodOptions()),
         "attention": lambda: attention(model, images, PredictedClassTarget(), MethodOptions()),
         "rollout by matrices, our ViT": by_matrices,
-        USUAL: usual(config, images),
-        "plain, transformers": plain_of_theirs(config, images),
+        USUAL: usual_rollout(config, images),
+        "plain, transformers": plain_transformers(config, images),
     }
 
 
-def plain_of_theirs(config: ViTConfig, images: torch.Tensor) -> Callable[[], object]:
-    """transformers' ViT as it runs by default."""
-    theirs = theirs_like(config, "sdpa")
-    return lambda: theirs(images)
+def plain_transformers(config: ViTConfig, images: torch.Tensor) -> Callable[[], object]:
+    """Return a pass of transformers' ViT with its defaults."""
+    vit = transformers_vit(config, "sdpa")
+    return lambda: vit(images)
 
 
-def usual(config: ViTConfig, images: torch.Tensor) -> Callable[[], object]:
-    """Rollout as it is written over transformers' ViT of the same size."""
-    theirs = theirs_like(config, "eager")
+def usual_rollout(config: ViTConfig, images: torch.Tensor) -> Callable[[], object]:
+    """Return rollout as usually written for transformers' ViT of the same size."""
+    vit = transformers_vit(config, "eager")
 
     def run() -> object:
-        attentions = theirs(images, output_attentions=True).attentions
+        attentions = vit(images, output_attentions=True).attentions
         product = torch.eye(attentions[0].shape[-1])
         for matrix in attentions:
             product = (torch.eye(product.shape[-1]) + matrix.mean(1)) / 2 @ product
@@ -84,8 +84,8 @@ def usual(config: ViTConfig, images: torch.Tensor) -> Callable[[], object]:
     return run
 
 
-def theirs_like(config: ViTConfig, attention: str) -> torch.nn.Module:
-    """A ViT of transformers, of the same size as ours."""
+def transformers_vit(config: ViTConfig, attention: str) -> torch.nn.Module:
+    """Return a ViT of transformers of the same size as ours."""
     from transformers import ViTConfig as TheirConfig
     from transformers import ViTModel
 
@@ -99,26 +99,26 @@ def theirs_like(config: ViTConfig, attention: str) -> torch.nn.Module:
 
 @torch.no_grad()
 def compare(name: str, side: int, batch: int) -> None:
-    """Print the median time of each way over that of the plain pass."""
-    chosen = ways(name, side, batch)
-    times: dict[str, list[float]] = {way: [] for way in chosen}
+    """Print the median time of each variant relative to the plain pass."""
+    chosen = variants(name, side, batch)
+    times: dict[str, list[float]] = {variant: [] for variant in chosen}
     for turn in range(ROUNDS + 2):
-        for way, run in chosen.items():
+        for variant, run in chosen.items():
             started = time.perf_counter()
             run()
             if turn > 1:
-                times[way].append(time.perf_counter() - started)
+                times[variant].append(time.perf_counter() - started)
     plain = median(times["plain"])
     print(f"{name} at {side} x {side}, batch {batch}: plain {plain * 1000:.0f} ms")
-    for way in list(chosen)[1:]:
-        # A slow moment of the machine falls on one way and not on another: the least time is beside the median.
-        least = min(times[way]) / min(times["plain"])
-        print(f"  {way:42s} {median(times[way]) / plain:5.2f} times the plain pass (least {least:.2f})")
-    print(f"  the usual way takes {median(times[USUAL]) / median(times['rollout']):.1f} times our rollout's time")
+    for variant in list(chosen)[1:]:
+        # A slow moment of the machine may hit one variant only, so the shortest time is printed, too.
+        least = min(times[variant]) / min(times["plain"])
+        print(f"  {variant:42s} {median(times[variant]) / plain:5.2f} times the plain pass (least {least:.2f})")
+    print(f"  the usual code takes {median(times[USUAL]) / median(times['rollout']):.1f} times our rollout's time")
 
 
 def peak_mebibytes(run: Callable[[], object]) -> float:
-    """The most memory that this process held during a run beyond what it held before (Linux)."""
+    """Return the peak memory of this process during a run less the memory before (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = status("VmRSS")
     run()
@@ -126,28 +126,30 @@ def peak_mebibytes(run: Callable[[], object]) -> float:
 
 
 def status(name: str) -> float:
-    """A figure of this process in MiB."""
+    """Return a figure of /proc/self/status in MiB."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)]
     return int(line.split()[1]) / 1024
 
 
 def memory(name: str, side: int, batch: int) -> None:
-    """Print what rollout takes beyond a plain pass, in both ways."""
+    """Print the memory of rollout beyond a plain pass, for our code and the usual one."""
     peaks = {}
-    for way in ("plain", "attention", "rollout", USUAL, "plain, transformers"):
-        command = [sys.executable, __file__, "--run", way, name, str(side), str(batch)]
-        result = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | FRUGAL)
-        peaks[way] = float(result.stdout.split()[-1])
+    for variant in ("plain", "attention", "rollout", USUAL, "plain, transformers"):
+        command = [sys.executable, __file__, "--run", variant, name, str(side), str(batch)]
+        result = subprocess.run(
+            command, check=True, capture_output=True, text=True, env=os.environ | RETURN_FREED_MEMORY
+        )
+        peaks[variant] = float(result.stdout.split()[-1])
     whole, rows = peaks["rollout"] - peaks["plain"], peaks["attention"] - peaks["plain"]
     theirs = peaks[USUAL] - peaks["plain, transformers"]
     print(f"{name} at {side} x {side}: memory beyond the plain pass: rollout {whole:.0f} MiB, class row of a layer")
-    print(f"  {rows:.1f} MiB; the usual way, for either, {theirs:.0f} MiB")
+    print(f"  {rows:.1f} MiB; the usual code, for either, {theirs:.0f} MiB")
 
 
 @torch.no_grad()
-def run_one(way: str, name: str, side: int, batch: int) -> None:
-    """Print the peak of one way."""
-    print(peak_mebibytes(ways(name, side, batch)[way]))
+def run_one(variant: str, name: str, side: int, batch: int) -> None:
+    """Print the peak of one variant."""
+    print(peak_mebibytes(variants(name, side, batch)[variant]))
 
 
 if __name__ == "__main__":
@@ -157,7 +159,7 @@ if __name__ == "__main__":
     if given.run:
         run_one(given.run[0], given.run[1], int(given.run[2]), int(given.run[3]))
     else:
-        keep_freed_memory()  # as the command line does, for every way
+        keep_freed_memory()  # as the command line does, for every variant
         for case in CASES:
             compare(*case)
         memory("S/16", 512, 1)

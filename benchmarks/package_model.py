@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from vitreous.files import make_folder, write_text
-from vitreous.model.serialization import WEIGHTS, save_config, write_tensors
+from vitreous.model.serialization import WEIGHTS, save_config, write_weights
 from vitreous.pretrained.load import load
 from vitreous.pretrained.registry import PACKAGED
 from vitreous.runs.run_folder import RunFolder, read_metadata
@@ -66,7 +66,7 @@ def main() -> None:
     make_folder(folder)
     save_config(classifier, folder)
     weights = classifier.vit.state_dict()
-    write_tensors({name: value.to(torch.float16) for name, value in weights.items()}, folder / WEIGHTS)
+    write_weights({name: value.to(torch.float16) for name, value in weights.items()}, folder / WEIGHTS)
     size = (folder / WEIGHTS).stat().st_size
     if size > MAX_BYTES:
         parser.error(f"{size} bytes are more than {MAX_BYTES}: package a smaller model")

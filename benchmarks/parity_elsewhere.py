@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import FORMATS, find_format
+from vitreous.pretrained.formats.registry import FORMATS, detect_format
 
 for _operator in ("nms", "qnms"):  # torchvision's CUDA build has them compiled; only their names are needed here
     torch.library.define(f"torchvision::{_operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -73,7 +73,7 @@ def randomize(model: nn.Module) -> nn.Module:
 
 def converted(tensors: dict[str, Tensor], their_config: dict) -> ViT:
     """Our model with their weights."""
-    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
+    layout = detect_format({name: tensor.shape for name, tensor in tensors.items()})
     config = layout.read_config(tensors, their_config)
     ours = ViT(config).eval()
     ours.load_state_dict(layout.from_external(tensors, config))
@@ -126,7 +126,7 @@ def torchvision_cases() -> Iterator[tuple[str, float, float]]:
     ):
         theirs = randomize(build())
         ours, again = converted(theirs.state_dict(), {}), build().eval()
-        layout = find_format({name: tensor.shape for name, tensor in theirs.state_dict().items()})
+        layout = detect_format({name: tensor.shape for name, tensor in theirs.state_dict().items()})
         forth = largest_difference(theirs, ours, ((side, side),))
         again.load_state_dict(layout.to_external(ours.state_dict(), ours.config), strict=True)
         yield f"torchvision: {name}", forth, largest_difference(again, ours, ((side, side),))
@@ -137,7 +137,7 @@ def open_clip_cases() -> Iterator[tuple[str, float, float]]:
     for name in ("ViT-B-32-quickgelu", "ViT-B-16"):
         theirs = randomize(open_clip.create_model(name))
         ours = converted(theirs.state_dict(), {"model_cfg": open_clip.get_model_config(name)})
-        layout = find_format({name: tensor.shape for name, tensor in theirs.state_dict().items()})
+        layout = detect_format({name: tensor.shape for name, tensor in theirs.state_dict().items()})
         forth = largest_difference(theirs.encode_image, ours, ((224, 224),))
         again = open_clip.create_model(name).visual.eval()
         written = layout.to_external(ours.state_dict(), ours.config)

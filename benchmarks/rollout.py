@@ -1,10 +1,11 @@
-"""Rollout at any N: how close the streamed form is to the definition, and the memory it takes beyond the plain pass.
+"""Rollout with many tokens: its difference from the definition, and its memory beyond the plain forward pass.
 
 Command:  python benchmarks/rollout.py
           python benchmarks/rollout.py --tokens 65536 --layers 4        (some minutes)
 
-Each pass runs in a process of its own; the figure is the peak of that process (VmHWM) in the explained pass less that
-in the plain one, over N x heads x layers. Queries and keys alone would be 512 bytes in float32 with heads of 64.
+Each pass runs in its own process. The figure is the peak of that process (VmHWM) in the explained pass less that in the
+plain one, divided by N x heads x layers. Queries and keys alone would be 512 bytes in float32 with 64 channels per
+head.
 """
 
 import argparse
@@ -30,7 +31,7 @@ TOKENS = (4096, 16_384)
 
 
 def random_trace(tokens: int, dtype: torch.dtype) -> Trace:
-    """A trace with random queries and keys."""
+    """Return a trace with random queries and keys."""
     torch.manual_seed(0)
     records = []
     for _ in range(LAYERS):
@@ -41,19 +42,19 @@ def random_trace(tokens: int, dtype: torch.dtype) -> Trace:
 
 
 def compare() -> None:
-    """Print the largest difference between the streamed and the plain form, and how far the row's sum is from 1."""
+    """Print the largest difference between the streamed and the reference form, and the error of the row sum."""
     for dtype in (torch.float64, torch.float32):
         trace = random_trace(1025, dtype)
         row = propagate(trace.records, trace.readout)
         difference = (row - reference_rollout(trace, trace.readout)).abs().max()
         print(
-            f"streamed against plain, 1025 tokens, {str(dtype).removeprefix('torch.')}: {difference:.1e}, "
+            f"streamed against reference, 1025 tokens, {str(dtype).removeprefix('torch.')}: {difference:.1e}, "
             f"row sums to 1 within {abs(row.sum() - 1):.1e}"
         )
 
 
 def model_for(tokens: int, layers: int) -> tuple[ExplainableModel, torch.Tensor]:
-    """A ViT of heads of 64, mean-pooled, so that every row of every layer counts, and an image of so many patches."""
+    """Return a mean-pooled ViT, so that every row of every layer counts, and an image with this number of patches."""
     torch.manual_seed(0)
     side = math.isqrt(tokens) * PATCH
     width = HEADS * HEAD_WIDTH
@@ -64,7 +65,7 @@ def model_for(tokens: int, layers: int) -> tuple[ExplainableModel, torch.Tensor]
 
 
 def peak_mebibytes(run: Callable[[], object]) -> float:
-    """The most memory that this process held during a run beyond what it held before (Linux)."""
+    """Return the peak memory of this process during a run less the memory before (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = status("VmRSS")
     run()
@@ -72,30 +73,30 @@ def peak_mebibytes(run: Callable[[], object]) -> float:
 
 
 def status(name: str) -> float:
-    """A figure of this process in MiB."""
+    """Return a figure of /proc/self/status in MiB."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)]
     return int(line.split()[1]) / 1024
 
 
 @torch.no_grad()
-def run(tokens: int, layers: int, way: str) -> None:
+def run(tokens: int, layers: int, variant: str) -> None:
     """Print the peak of one pass, plain or explained."""
     model, image = model_for(tokens, layers)
-    if way == "plain":
+    if variant == "plain":
         print(peak_mebibytes(lambda: model(image)))
     else:
         print(peak_mebibytes(lambda: rollout(model, image, PredictedClassTarget(), MethodOptions())))
 
 
 def measure(tokens: int, layers: int) -> None:
-    """Print what rollout takes beyond the plain pass."""
+    """Print the memory of rollout beyond the plain pass."""
     peaks = {}
-    for way in ("plain", "rollout"):
-        command = [sys.executable, __file__, "--run", way, "--tokens", str(tokens), "--layers", str(layers)]
-        # glibc gives back what is freed, of very many tokens only what is large, or it would be at nothing else.
+    for variant in ("plain", "rollout"):
+        command = [sys.executable, __file__, "--run", variant, "--tokens", str(tokens), "--layers", str(layers)]
+        # glibc returns freed memory; with very many tokens only large blocks, because it would do nothing else.
         environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536" if tokens < 2**16 else str(2**25)}
         result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-        peaks[way] = float(result.stdout)
+        peaks[variant] = float(result.stdout)
     extra = peaks["rollout"] - peaks["plain"]
     matrices = HEADS * layers * tokens**2 * 4 / 2**20
     print(

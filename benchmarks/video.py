@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from vitreous import load
+from vitreous.callbacks import Callback
 from vitreous.clips.draw_stage import DrawStage
 from vitreous.clips.explain import run_request
 from vitreous.clips.explain_stage import ExplainStage, quantize_classifier
@@ -39,7 +40,7 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import named_config
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
-from vitreous.pretrained.load import at_size
+from vitreous.pretrained.load import with_input_size
 from vitreous.process_tuning import keep_freed_memory, share_cores
 from vitreous.runtime import autocast, choose_precision
 from vitreous.video.decode import read_frames
@@ -97,7 +98,7 @@ def write(clip: Path, frames: list[Frame], folder: Path) -> None:
 def stages(classifier: ImageClassifier, clip: Path, count: int, request: VideoRequest) -> None:
     """Print each stage alone, and the pipeline over the slowest."""
     frames = read(clip, count)
-    stage = ExplainStage(classifier, request, None)
+    stage = ExplainStage(classifier, request, request.resolve(classifier), None)
     found: list[FrameMaps] = []
     drawn: list[Frame] = []
 
@@ -309,13 +310,13 @@ def main() -> None:
     wanted = given.parts or PARTS
     if any(part not in PARTS for part in wanted):
         parser.error(f"parts are {', '.join(PARTS)}")
-    classifier = load(given.weights, on_note=lambda _: None)
+    classifier = load(given.weights, callback=Callback())
     count = given.frames
     chosen: dict[str, Callable[[], None]] = {
         "stages": lambda: [stages(classifier, given.clip, count,
                                   VideoRequest(methods=(method,), speed=SpeedOptions(precision=kind)))
                            for method in ("attention", "rollout") for kind in KINDS] and None,
-        "script": lambda: [script(at_size(classifier, side, lambda _: None), given.clip, count)
+        "script": lambda: [script(with_input_size(classifier, side, callback=Callback()), given.clip, count)
                            for side in (224, 448)] and None,
         "precision": lambda: precision(classifier, given.clip, count),
         "small": lambda: small(given.clip, count),

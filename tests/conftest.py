@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from vitreous.callbacks import Callback
+
 SHARED = Path(os.environ.get("VITREOUS_SHARED", Path(__file__).parents[2] / "shared" / "data"))
 
 
@@ -28,7 +30,7 @@ def own_cache(tmp_path_factory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def colored_folder(tmp_path_factory) -> Path:
     """Images of three classes told apart by color: enough for a model that trains in a second."""
-    from runs import make_folder
+    from tiny_run import make_folder
 
     return make_folder(tmp_path_factory.mktemp("images"))
 
@@ -36,10 +38,26 @@ def colored_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def trained_run(colored_folder, tmp_path_factory) -> Path:
     """The run folder of a small model trained on `colored_folder`."""
-    from runs import tiny_recipe
+    from tiny_run import tiny_recipe
 
     from vitreous.workflows.train import train
 
     path = tmp_path_factory.mktemp("runs") / "run"
     train(tiny_recipe(colored_folder, epochs=20), path)
     return path
+
+
+class NoteRecorder(Callback):
+    """Records the notes of a use case."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def on_note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def notes() -> NoteRecorder:
+    """A callback that records notes in `lines`."""
+    return NoteRecorder()

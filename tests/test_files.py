@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from vitreous.errors import InputError
-from vitreous.files import atomic_write, write_text
+from vitreous.files import atomic_folder, atomic_write, write_text
 
 
-def test_a_file_that_is_not_finished_leaves_the_old_one(tmp_path):
+def test_an_incomplete_file_leaves_the_old_one(tmp_path):
     write_text(tmp_path / "a.txt", "old")
     with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("ne")
@@ -18,14 +18,14 @@ def test_a_file_that_is_not_finished_leaves_the_old_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_full_disk_is_said_in_one_line(tmp_path):
+def test_a_full_disk_is_reported_in_one_line(tmp_path):
     with pytest.raises(InputError, match="no space left on device"), atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("half")
         raise OSError(28, "No space left on device")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_that_cannot_be_written_is_said_of_the_file_that_was_asked_for(tmp_path, monkeypatch):
+def test_a_read_only_disk_is_reported_for_the_final_file(tmp_path, monkeypatch):
     def refuse(path: Path, *_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
@@ -35,7 +35,7 @@ def test_a_disk_that_cannot_be_written_is_said_of_the_file_that_was_asked_for(tm
         write_text(tmp_path / "a.txt", "new")
 
 
-def test_errors_about_other_files_are_passed_on(tmp_path):
+def test_errors_about_other_files_are_raised_unchanged(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "a.txt"):
         (tmp_path / "missing").read_text()
 
@@ -46,13 +46,24 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         write_text(tmp_path / "file" / "a.txt", "")
 
 
-def test_the_suffix_is_kept_and_folders_are_made(tmp_path):
+def test_the_suffix_is_kept_and_folders_are_created(tmp_path):
     with atomic_write(tmp_path / "new" / "a.png") as temporary:
         assert temporary.suffix == ".png" and temporary.parent == tmp_path / "new"
         temporary.write_bytes(b"x")
     assert (tmp_path / "new" / "a.png").read_bytes() == b"x"
 
 
-def test_writing_nothing_is_a_mistake_of_ours(tmp_path):
+def test_writing_nothing_is_an_assertion_error(tmp_path):
     with pytest.raises(AssertionError, match="nothing was written"), atomic_write(tmp_path / "a.txt"):
         pass
+
+
+def test_a_folder_is_complete_or_absent(tmp_path):
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "out") as temporary:
+        (temporary / "a.txt").write_text("half")
+        1 / 0  # noqa: B018
+    assert not list(tmp_path.iterdir())
+    with atomic_folder(tmp_path / "out") as temporary:
+        (temporary / "a.txt").write_text("whole")
+    assert (tmp_path / "out" / "a.txt").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

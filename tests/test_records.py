@@ -1,37 +1,55 @@
-"""Settings changed by name: what is taken, and what is said of those that aren't."""
+"""Settings changed by name: which values are accepted, and the messages for those that are not."""
 
 import pytest
 
 from vitreous.errors import InputError
 from vitreous.recipes import find_recipe
-from vitreous.records import override
+from vitreous.records import from_dict, override, to_dict
+from vitreous.training.recipe import Recipe
 
 RECIPE = find_recipe("cifar10-quick")
 
 
-def test_what_is_given_is_set_and_the_rest_stays():
-    changed = override(RECIPE, {"model.image_size": "48x64", "optimizer.betas": "0.8,0.9", "average_decay": "none"})
+def test_given_settings_change_and_the_others_stay():
+    changed = override(RECIPE, {"model.image_size": "48x64", "optimizer.betas": "0.8,0.9", "ema_decay": "none"})
     assert changed.model.image_size == (48, 64) and changed.optimizer.betas == (0.8, 0.9)
     assert changed.ema_decay is None and changed.model.embed_dim == RECIPE.model.embed_dim
 
 
+@pytest.mark.parametrize("size", [48, "48", (48, 48), [48, 48], "48x48", "(48, 48)"])
+def test_one_number_is_a_square_image(size):
+    assert override(RECIPE, {"model.image_size": size}).model.image_size == (48, 48)
+
+
+def test_settings_take_values_of_their_own_type():
+    settings = {"epochs": 8, "optimizer.learning_rate": 1e-3, "optimizer.betas": (0.8, 0.9), "model.qk_norm": True,
+                "ema_decay": None, "seed": 3, "model.global_pool": "avg"}  # fmt: skip
+    text = {"epochs": "8", "optimizer.learning_rate": "1e-3", "optimizer.betas": "0.8,0.9", "model.qk_norm": "true",
+            "ema_decay": "none", "seed": "3", "model.global_pool": "avg"}  # fmt: skip
+    assert override(RECIPE, settings) == override(RECIPE, text)
+    assert from_dict(Recipe, to_dict(override(RECIPE, settings))) == override(RECIPE, settings)
+
+
 @pytest.mark.parametrize(
-    ("name", "value", "words"),
+    ("name", "value", "message"),
     [
-        ("model.image_size", "48", "setting model.image_size=48: give 2 values, such as 48,48$"),
+        ("model.image_size", "48x48x48", "setting model.image_size=48x48x48: give 2 values, such as 48,48$"),
         ("optimizer.betas", "0.9,0.9,0.9", "give 2 values, such as 0.9,0.9$"),
-        ("learning_rate", "1e-3", "'learning_rate': did you mean optimizer.learning_rate or teacher.learning_rate[?]$"),
+        ("optimizer.betas", "0.9", "give 2 values, such as 0.9,0.9$"),
+        ("optimizer.betas", (0.9, 0.9, 0.9), "give 2 values, such as 0.9,0.9$"),
+        ("learning_rate", "1e-3", "'learning_rate': did you mean optimizer.learning_rate"),
         ("optimizer.lr", "1", r"no setting of optimizer 'lr': choose one of \(kind, learning_rate, "),
         ("optimizr.lr", "1", r"no setting 'optimizr.lr': .*optimizer"),
         ("lr", "1", r"no setting 'lr': choose one of \(data, epochs, batch_size"),
         ("epoch", "1", "did you mean 'epochs'"),
-        ("model.widht", "1", "no setting of model 'widht': did you mean 'width'"),
-        ("schedule.warmup", "1", "^schedule.warmup is 1.0: "),
+        ("model.embed_dmi", "1", "no setting of model 'embed_dmi': did you mean 'embed_dim'"),
+        ("schedule.warmup_fraction", "1", "^schedule.warmup_fraction is 1.0: "),
         ("seed", "-1", "seed is -1"),
+        ("seed", 1.5, "setting seed=1.5: "),
         ("augment.cutout", "32", "augment.cutout is 32: it must be less than"),
-        ("model.init_values", "-1", "layer_scale is -1.0: it must be above 0"),
+        ("model.init_values", "-1", "init_values is -1.0: it must be above 0"),
     ],
 )
-def test_what_cannot_be_set(name, value, words):
-    with pytest.raises(InputError, match=words):
+def test_invalid_settings(name, value, message):
+    with pytest.raises(InputError, match=message):
         override(RECIPE, {name: value})

@@ -1,4 +1,4 @@
-"""Find the files of published data sets: in VITREOUS_DATA, else in the cache, else download and verify them once.
+"""Find the files of published datasets: in VITREOUS_DATA, else in the cache, else download and verify them once.
 
 An interrupted download is kept as a `.part` file and resumed with an HTTP range request (RFC 9110, section 14).
 """

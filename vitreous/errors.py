@@ -1,21 +1,21 @@
-"""The one error that is a user's to mend, and the sentence that helps to mend it."""
+"""The error for bad input, and its most common form: an unknown name."""
 
 import difflib
 from collections.abc import Iterable
 
 MOST_NAMES = 20
-"""Of more valid names than that, only those like the given one are listed."""
+"""If there are more valid names, a message lists only those that are similar to the given one."""
 
 
 class InputError(ValueError):
-    """Something the user gave can't be used: one line that says what is wrong and what to do.
+    """Something that the user gave can't be used; the message is one line that says what is wrong and what to do.
 
-    The command line prints it without a traceback and exits with code 2. Everything else that is raised is a bug.
+    The command line prints it without a traceback and exits with code 2. Any other exception is a bug.
     """
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:
-    """The error for a name that is in no table: it names the nearest and lists the valid ones.
+    """Build the error for a name that is in no table; it suggests the nearest name and lists the valid ones.
 
     >>> str(unknown("method", "rolout", ["attention", "rollout"]))
     "there is no method 'rolout': did you mean 'rollout'? (attention, rollout)"

@@ -1,10 +1,12 @@
-"""Files that are either whole or absent: written beside their place, flushed to the disk, then renamed."""
+"""Write files and folders atomically: beside their final path, flushed to disk, then renamed."""
 
 import json
 import os
+import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from vitreous.errors import InputError
 
@@ -13,11 +15,11 @@ from vitreous.errors import InputError
 def atomic_write(path: Path | str) -> Generator[Path]:
     """Yield a temporary path in the folder of `path`; on success move it to `path`, on any error remove it.
 
-    The temporary name keeps the suffix, so that writers which choose a format by suffix work unchanged.
-    The move is atomic (POSIX rename), so a reader sees the old file or the new one, never a part.
+    The temporary name keeps the suffix, because some writers choose a format by it. The move is atomic (POSIX rename):
+    a reader sees the old file or the new one, never a part.
 
     Raises:
-        InputError: the folder can't be made or written, or the block ended without writing the file.
+        InputError: the folder can't be created or written, or the block ended without writing the file.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
@@ -34,12 +36,39 @@ def atomic_write(path: Path | str) -> Generator[Path]:
             raise InputError(f"can't write {target}: {os_error_reason(error)}") from error
         raise
     finally:
-        with suppress(OSError):  # a disk that can't be written: what is told is the error that led here
+        with suppress(OSError):  # on a disk that can't be written, the error that led here is the one to report
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Generator[Path]:
+    """Yield a temporary folder beside `path`; on success it becomes `path`, on any error it is removed.
+
+    Raises:
+        InputError: the folder can't be written.
+    """
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    make_folder(target.parent)
+    try:
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.iterdir():
+            flush_to_disk(file)
+        temporary.replace(target)
+        flush_to_disk(target.parent)
+    except OSError as error:
+        raise InputError(f"can't write the folder {path}: {os_error_reason(error)}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def make_folder(folder: Path) -> None:
-    """Make `folder` and its parents, or say in one line why not."""
+    """Create a folder and its parents.
+
+    Raises:
+        InputError: it can't be created.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -47,13 +76,13 @@ def make_folder(folder: Path) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write `text` (UTF-8) to `path`, whole or not at all."""
+    """Write text (UTF-8) to a file, which is then complete, or absent."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def flush_to_disk(path: Path) -> None:
-    """Have the operating system put the file or folder at `path` on the disk (fsync)."""
+    """Flush the file or folder at `path` to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -62,15 +91,15 @@ def flush_to_disk(path: Path) -> None:
 
 
 def os_error_reason(error: OSError) -> str:
-    """The system's own words for an error, in lower case: "no space left on device"."""
+    """Return the system's message for an error in lower case: "no space left on device"."""
     return (error.strerror or str(error)).lower()
 
 
-def read_json(path: Path) -> dict:
-    """The object in a JSON file.
+def read_json(path: Path) -> dict[str, Any]:
+    """Read the object in a JSON file.
 
     Raises:
-        InputError: the file isn't there or isn't a JSON object.
+        InputError: the file is missing, or holds no JSON object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Find the files of a model or a data set, in a folder or in a repository of the Hugging Face hub."""
+"""Find the files of a model or a dataset, in a folder or in a repository of the Hugging Face hub."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What our own programs ask of the process they run in, before torch is loaded. `import vitreous` asks for nothing."""
+"""Settings that Vitreous's own programs make for their process before torch is loaded; `import vitreous` makes none."""
 
 import ctypes
 import os
@@ -8,10 +8,10 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Have the allocator keep what is freed, where it is glibc's and nobody has set it. Whether it does now.
+    """Make glibc's allocator keep freed memory, unless the user configured it; return whether it does now.
 
-    glibc returns large blocks to the system as they are freed, and the system clears every page that it hands out: a
-    pass of a small model, and a training step, spend up to a third of their time on that (LOG.md 2026-11-21).
+    glibc returns large blocks to the system as they are freed, and the system clears every page that it hands out. A
+    forward pass of a small model, and a training step, spend up to a third of their time on that (LOG.md 2026-11-21).
     """
     if any(name.startswith("MALLOC_") or name == "LD_PRELOAD" for name in os.environ):
         return False  # somebody has chosen
@@ -23,9 +23,9 @@ def keep_freed_memory() -> bool:
 
 
 def share_cores() -> None:
-    """Have torch's threads sleep soon when they wait, for programs that decode, draw and encode beside the model.
+    """Let torch's threads sleep soon when they wait, for programs that decode, draw and encode beside the model.
 
-    By default they turn in circles for milliseconds on cores that the others need: a tenth of a clip's time. A program
-    that only computes is better off so.
+    By default they spin for milliseconds on cores that the others need, which costs a tenth of the time of a video. A
+    program that only computes is faster with spinning.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")

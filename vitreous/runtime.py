@@ -1,4 +1,4 @@
-"""The process-wide facts: which device, which of several processes, which precision, which random numbers."""
+"""Process-wide facts: the device, the rank among several processes, the precision, and random numbers."""
 
 import hashlib
 import os
@@ -14,8 +14,14 @@ PRECISIONS = ("auto", "bf16", "fp32")
 
 
 def select_device(name: str = "auto") -> torch.device:
-    """The device to compute on: the one named, or a GPU (the first; under torchrun each process its own), or the
-    processor.
+    """Select the device to compute on.
+
+    Args:
+        name: "auto" (the first GPU, else the CPU), "cpu", "cuda" (under torchrun the GPU of the local rank) or
+            "cuda:N".
+
+    Raises:
+        InputError: there is no such device.
 
     >>> select_device("cpu")
     device(type='cpu')
@@ -33,45 +39,45 @@ def select_device(name: str = "auto") -> torch.device:
 
 
 def world_size() -> int:
-    """How many processes run this program together, as torchrun tells them."""
+    """Return the number of processes that run this program together, as torchrun sets it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """Which of them this is; the first is 0."""
+    """Return the rank of this process, from 0."""
     return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
 
 
 def local_rank() -> int:
-    """Which of those on this host this is; the first is 0."""
+    """Return the rank of this process on its host, from 0."""
     return int(os.environ.get("LOCAL_RANK", "0")) if world_size() > 1 else 0
 
 
 def restart_count() -> int:
-    """How often torchrun (--max-restarts) has started this program again after a failure."""
+    """Return how often torchrun (--max-restarts) has restarted this program after a failure."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def describe_device(device: torch.device) -> str:
-    """What a run's bits depend on besides its seed: the GPU's name, or the number of processor threads."""
+    """Describe what the bits of a run depend on besides its seed: the GPU's name, or the number of CPU threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu, {torch.get_num_threads()} threads"
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 arithmetic is in the hardware, so that it is faster than float32."""
+    """Return whether the hardware computes in bfloat16, so that it is faster than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    # oneDNN also says yes where AVX-512 only imitates bfloat16, which gains nothing.
+    # oneDNN also says yes where AVX-512 only emulates bfloat16, which gains nothing.
     native = platform.machine() not in ("x86_64", "AMD64") or torch.cpu._is_avx512_bf16_supported()
     return native and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """Turn "auto" into "bf16" where the hardware has it, else "fp32"."""
+    """Resolve "auto" to "bf16" if the hardware has it, else to "fp32"."""
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     if precision == "auto":
@@ -80,17 +86,17 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """The context in which matrix products run in the chosen precision."""
+    """Return the context in which matrix products run in the chosen precision."""
     if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 
 def seed_for(seed: int, *purpose: object) -> int:
-    """A 63-bit seed for one purpose of a run: the same for the same arguments, on every machine.
+    """Derive a 63-bit seed for one purpose of a run; the same arguments give the same seed on every machine.
 
-    Every random number of a run comes from such a seed, so that step n draws the same numbers whether or not
-    the run was interrupted before it.
+    Every random number of a run comes from such a seed, so that step n draws the same numbers whether or not the run
+    was interrupted before it.
 
     >>> seed_for(0, "order", 3) == seed_for(0, "order", 3) != seed_for(0, "order", 4)
     True
@@ -100,5 +106,5 @@ def seed_for(seed: int, *purpose: object) -> int:
 
 
 def generator(seed: int, *purpose: object) -> torch.Generator:
-    """A random number generator for one purpose of a run (on the processor)."""
+    """Return a random number generator on the CPU for one purpose of a run."""
     return torch.Generator().manual_seed(seed_for(seed, *purpose))

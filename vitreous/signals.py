@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 
 @contextmanager
@@ -32,6 +32,29 @@ def on_first_interrupt(action: Callable[[], None], *, replace_any_handler: bool 
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def interrupt_as_request(announce: Callable[[], None]) -> Generator[Callable[[], bool]]:
+    """Yield a function that returns whether Ctrl-C was pressed since it was first called.
+
+    From that first call on, the first Ctrl-C calls `announce` and counts as a request; the second one interrupts.
+    """
+    requested = threading.Event()
+    with ExitStack() as stack:
+        installed: list[bool] = []
+
+        def act() -> None:
+            requested.set()
+            announce()
+
+        def is_requested() -> bool:
+            if not installed:
+                installed.append(True)
+                stack.enter_context(on_first_interrupt(act, replace_any_handler=True))
+            return requested.is_set()
+
+        yield is_requested
 
 
 @contextmanager

@@ -53,15 +53,15 @@ EXPLAIN = {
     "--method rolout": "did you mean 'rollout'? (attention, rollout,",
     "--method attention --layer 9": "no layer 9: this model has layers 0 to 1",
     "--method attention --head -3": "no head -3",
-    "--layer 1": "method 'rollout' has no use for the setting layer: leave it out, or choose attention",
+    "--method rollout --layer 1": "method 'rollout' doesn't use the option layer: leave it out, or choose attention",
     "--target rde": "did you mean 'red'? (blue, green, red)",
     "--truth gren": "did you mean 'green'",
     "--layout shet": "shet",
     "--layer two": "two",
-    "--method occlusion --query 3,4": "has no use for the setting query",
-    "--query 3;4": "no place on an image",
+    "--method occlusion --query 3,4": "doesn't use the option query",
+    "--query 3;4": "no point on an image",
     "--query 99,4": "not on the part of the image that the model sees",
-    "--target red-blue": "no class 'red-blue': for what speaks for one rather than the other, write 'red - blue'",
+    "--target red-blue": "no class 'red-blue': for the difference of two classes, write 'red - blue'",
     "--layout methods --truth red": "leave out all but target and image",
     "-o letters/to-mother.txt": "use one of the extensions .png",
     "-o black.png": "black.png is one of the images themselves",
@@ -81,7 +81,7 @@ def test_explanations_that_cannot_be(flags, here, trained_run, capsys):
 def test_two_images_of_one_name_are_not_written_over_each_other(here, trained_run, capsys):
     Path("a").mkdir()
     shutil.copy("black.png", "a/black.png")
-    assert "would both be written to out/black-rollout.png" in complaint(
+    assert "would both be written to out/black-attention.png" in complaint(
         capsys, "explain", trained_run, "black.png", "a/black.png", "-o", "out"
     )
 
@@ -97,7 +97,7 @@ def test_patches_do_not_overwrite_their_image(here, capsys):
 
 MODELS = {
     "nowhere": "there is no model at nowhere",
-    "letters": "letters/config.json is not there",
+    "letters": "letters/config.json is missing: the folder holds no model",
     "black.png": "black.png is no safetensors file",
 }
 
@@ -122,7 +122,7 @@ def test_damaged_runs(here, trained_run, capsys):
         Path("run/config.json").write_text('{"model": ' + model + "}")
         assert "run/config.json" in complaint(capsys, "explain", "run", "black.png")
     Path("run/config.json").write_text('{"model": {"width": 7}}')
-    assert "width 7 can't be shared" in complaint(capsys, "explain", "run", "black.png")
+    assert "embed_dim 7 can't be divided among 3 heads" in complaint(capsys, "explain", "run", "black.png")
 
 
 TRAIN = {
@@ -130,9 +130,9 @@ TRAIN = {
     "shapes --set epoch=3": "did you mean 'epochs'",
     "shapes --set epochs": "NAME=VALUE",
     "shapes --set epochs=many": "epochs=many",
-    "shapes --out letters": "exists and is no run",
+    "shapes --out letters": "exists and is not a run of Vitreous",
     "shapes --out black.png": "is a file",
-    "shapes --out letters --resume": "holds no run to go on with",
+    "shapes --out letters --resume": "holds no run to resume",
     "shapes --data letters": "'letters' is a folder: write folder:letters",
     "shapes --data nothing": "no source 'nothing'",
     "shapes --data folder:nowhere": "nowhere",
@@ -167,9 +167,9 @@ def test_clips_that_are_none(clip, here, trained_run, capsys):
     assert CLIPS[clip] in complaint(capsys, "video", trained_run, clip)
 
 
-def test_a_clip_that_breaks_off_keeps_its_good_part(shared, here, trained_run, capsys):
+def test_the_good_part_of_a_truncated_video_is_kept(shared, here, trained_run, capsys):
     assert run(["video", str(trained_run), str(shared / "bad" / "corrupted.mp4"), "-o", "out.mp4"]) == 3
-    assert "broke off after 28 of 50 frames" in capsys.readouterr().err
+    assert "is truncated after 28 of 50 frames" in capsys.readouterr().err
     assert Path("out.mp4").stat().st_size > 0
 
 
@@ -182,11 +182,11 @@ def test_bad_files_of_the_shared_data(shared, here, trained_run, capsys):
 
 @pytest.mark.parametrize("size", ["224", "224x", "0x5", "axb", "2²x2"])
 def test_sizes_that_are_none(size, here, capsys):
-    assert "is no size" in complaint(capsys, "patches", "black.png", "--size", size)
+    assert "is no size" in complaint(capsys, "patches", "black.png", "--input-size", size)
 
 
 def test_patches_that_do_not_fit_name_the_nearest_sizes(here, capsys):
-    assert "use 224 × 224, 224 × 238" in complaint(capsys, "patches", "black.png", "--patch-size=14", "--size=224x225")
+    assert "use 224 × 224, 224 × 238" in complaint(capsys, "patches", "black.png", "--patch-size=14", "--input-size=224x225")
 
 
 def test_an_unknown_verb_names_the_nearest(here, capsys):

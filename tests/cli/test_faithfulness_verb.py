@@ -1,4 +1,4 @@
-"""`vitreous faithfulness` on a small run: what it writes, taking up where it stopped, and what it refuses."""
+"""`vitreous faithfulness` on a small run: what it writes, continuing a stopped measurement, and bad input."""
 
 import json
 import shutil
@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import make_folder
+from tiny_run import make_folder
 from torch import nn
 
 from vitreous.cli import run
-from vitreous.diagnostics.faithfulness import measurement as measuring
-from vitreous.diagnostics.faithfulness.run import FaithfulnessRequest, faithfulness
+from vitreous.diagnostics.faithfulness import run as faithfulness_module
+from vitreous.diagnostics.faithfulness.run import faithfulness
 from vitreous.diagnostics.faithfulness.values_file import open_values
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
@@ -48,25 +48,25 @@ def test_table_json_and_figure(trained_run, tmp_path, capsys):
     assert run(["faithfulness", str(trained_run), "-o", str(tmp_path / "new"), *CHEAP]) == 0
     said = capsys.readouterr()
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == FILES
-    for words in ("random map", "centerd blob", "attention", "input-x-gradient", "tivity ↑", "7 test images"):
+    for words in ("random map", "center bias", "attention", "input-x-gradient", "tivity ↑", "7 test images"):
         assert words in said.out
     assert "2 methods, 7 images: about" in said.err and "faithfulness.png written" in said.err
     with Image.open(tmp_path / "new" / FILES[2]) as image:
         assert image.width == 1600
     result = json.loads((tmp_path / "new" / FILES[1]).read_text())
     assert [method["name"] for method in result["methods"]] == [
-        "random map", "centerd blob", "attention", "input-x-gradient",
+        "random map", "center bias", "attention", "input-x-gradient",
     ]  # fmt: skip
-    assert result["unit"] == "probability" and result["asked"]["count"] == 7
+    assert result["unit"] == "probability" and result["settings"]["count"] == 7
     for method in result["methods"]:
         for score in method["scores"].values():
             assert score["low"] <= score["value"] <= score["high"] and score["n"] == 7
     assert len(result["agreement"]) == 6
 
 
-def test_measured_again_it_says_the_same_without_measuring(measured, trained_run, tmp_path, capsys, monkeypatch):
+def test_a_second_call_reports_the_same_without_measuring(measured, trained_run, tmp_path, capsys, monkeypatch):
     folder = shutil.copytree(measured, tmp_path / "copy")
-    monkeypatch.setattr(measuring, "judge", None)
+    monkeypatch.setattr(faithfulness_module, "score_maps", None)
     assert run(["faithfulness", str(trained_run), "-o", str(folder), *CHEAP, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said == json.loads((measured / FILES[1]).read_text())
@@ -74,37 +74,42 @@ def test_measured_again_it_says_the_same_without_measuring(measured, trained_run
         assert (folder / name).read_bytes() == (measured / name).read_bytes()
 
 
-def test_stopped_and_taken_up_it_gives_the_same_numbers(measured, trained_run, tmp_path, capsys, monkeypatch):
-    folder, judge = tmp_path / "stopped", measuring.judge
+def test_a_stopped_measurement_continues_to_the_same_numbers(measured, trained_run, tmp_path, capsys, monkeypatch):
+    folder, score_maps = tmp_path / "stopped", faithfulness_module.score_maps
 
     def interrupted(examined, method, *more):
         if method == "input-x-gradient":
             raise KeyboardInterrupt
-        return judge(examined, method, *more)
+        return score_maps(examined, method, *more)
 
-    monkeypatch.setattr(measuring, "judge", interrupted)
+    monkeypatch.setattr(faithfulness_module, "score_maps", interrupted)
     assert run(["faithfulness", str(trained_run), "-o", str(folder), *CHEAP]) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command continues" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == FILES[:1]
     done = []
-    monkeypatch.setattr(measuring, "judge", lambda one, method, *more: done.append(method) or judge(one, method, *more))
+
+    def recorded(batch, method, *more):
+        done.append(method)
+        return score_maps(batch, method, *more)
+
+    monkeypatch.setattr(faithfulness_module, "score_maps", recorded)
     assert run(["faithfulness", str(trained_run), "-o", str(folder), *CHEAP]) == 0
     assert "random map" not in done and "input-x-gradient" in done
     assert json.loads((folder / FILES[1]).read_text()) == json.loads((measured / FILES[1]).read_text())
 
 
-def test_more_methods_are_added_to_those_that_are_there(measured, trained_run, tmp_path, capsys):
+def test_more_methods_are_added_to_the_saved_ones(measured, trained_run, tmp_path, capsys):
     folder = shutil.copytree(measured, tmp_path / "more")
     flags = ["--count", "7", "--methods", "rollout", "--json"]
     assert run(["faithfulness", str(trained_run), "-o", str(folder), *flags]) == 0
     assert [one["name"] for one in json.loads(capsys.readouterr().out)["methods"]] == [
-        "random map", "centerd blob", "rollout",
+        "random map", "center bias", "rollout",
     ]  # fmt: skip
     kept = [json.loads(line).get("method") for line in (folder / FILES[0]).read_text().splitlines()]
     assert {"attention", "rollout"} <= set(kept)
 
 
-def test_other_settings_are_refused_and_restart_forgets(measured, trained_run, tmp_path, capsys):
+def test_other_settings_are_errors_and_restart_ignores_the_saved_values(measured, trained_run, tmp_path, capsys):
     folder = shutil.copytree(measured, tmp_path / "other")
     for flags in (["--count", "6"], ["--count", "7", "--target", "true"], ["--count", "7", "--seed", "1"]):
         said = complaint(capsys, "faithfulness", trained_run, "-o", folder, *flags)
@@ -165,7 +170,7 @@ def test_a_damaged_file_of_values(damage, measured, trained_run, tmp_path, capsy
 BAD = {
     "--methods rolout": "did you mean 'rollout'",
     "--methods ,": "no method is named",
-    "--methods features": "none of the methods asked for can explain this model",
+    "--methods features": "none of the methods can explain this model",
     "--count 0": "count is 0",
     "--count 5000": "lower --count 5000",
     "--data shapes": "shapes are square",
@@ -179,7 +184,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("flags", BAD)
-def test_what_cannot_be_measured(flags, trained_run, tmp_path, capsys, monkeypatch):
+def test_bad_input_of_faithfulness(flags, trained_run, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("FILE").touch()
     others = make_folder(tmp_path.parent / f"{tmp_path.name}-others", 4)
@@ -191,7 +196,7 @@ def test_what_cannot_be_measured(flags, trained_run, tmp_path, capsys, monkeypat
     assert [path.name for path in Path().rglob("*")] == ["FILE"]
 
 
-def test_values_of_another_model_are_noticed_as_soon_as_one_more_method_is_measured(measured, tmp_path):
+def test_values_of_another_model_are_detected_when_a_method_is_added(measured, tmp_path):
     text = (measured / FILES[0]).read_text()
     (tmp_path / FILES[0]).write_text(text)
     asked = json.loads(text.splitlines()[0])
@@ -203,7 +208,7 @@ def test_values_of_another_model_are_noticed_as_soon_as_one_more_method_is_measu
     assert "another" in open_values(tmp_path / FILES[0], asked).methods
 
 
-def test_results_of_a_lone_file_lie_where_the_user_stands(trained_run, tmp_path, monkeypatch):
+def test_results_of_a_weights_file_go_to_the_current_folder(trained_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lone = tmp_path / "shared" / "model.safetensors"
     lone.parent.mkdir()
@@ -221,7 +226,7 @@ def test_results_of_a_lone_file_lie_where_the_user_stands(trained_run, tmp_path,
         results_folder(lone, None, "faithfulness")
 
 
-def test_models_that_are_none(tmp_path, capsys):
+def test_a_missing_model_is_an_error(tmp_path, capsys):
     assert "nowhere" in complaint(capsys, "faithfulness", tmp_path / "nowhere")
 
 
@@ -232,33 +237,33 @@ def tiny(size_hw: tuple[int, int], names: list[str]) -> ImageClassifier:
 
 
 def test_a_model_without_classes_and_one_in_memory(colored_folder, tmp_path):
-    source, request = f"folder:{colored_folder}", FaithfulnessRequest(("attention", "grad-cam"), 6)
+    source, methods = f"folder:{colored_folder}", ["attention", "grad-cam"]
     model = tiny((12, 20), [])
     with pytest.raises(InputError, match="name one for the results"):
-        faithfulness(model, source, request)
-    result = faithfulness(model, source, request, output=tmp_path)
+        faithfulness(model, source, methods=methods, count=6)
+    result = faithfulness(model, source, methods=methods, count=6, output=tmp_path)
     assert result.unit == "score"
-    assert "randomized-head" not in result.methods[2].scores and "road-most-same" not in result.methods[2].shares
+    assert "randomized-head" not in result.methods[2].scores and "road-most-same" not in result.methods[2].road
     assert all(np.isfinite(score.value) for method in result.methods for score in method.scores.values())
     with pytest.raises(InputError, match="no classes"):
-        faithfulness(model, source, FaithfulnessRequest(target="true"), output=tmp_path)
+        faithfulness(model, source, target="true", output=tmp_path)
 
 
-def test_what_a_method_cannot_explain_is_left_out_with_the_reason(colored_folder, tmp_path):
-    """A model without attention: the black-box methods remain, on squares of pixels."""
+def test_methods_that_cannot_explain_the_model_are_skipped_with_the_reason(colored_folder, tmp_path):
+    """A model without attention: the perturbation methods remain, on squares of pixels."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
     model = wrap(
         nn.Sequential(*layers), Preprocessing((12, 20), "squash", (0.5,) * 3, (0.25,) * 3, 1), ["blue", "green", "red"]
     )
-    request = FaithfulnessRequest(("attention", "occlusion", "features"), 2)
-    result = faithfulness(model, f"folder:{colored_folder}", request, output=tmp_path)
-    assert [method.name for method in result.methods] == ["random map", "centerd blob", "occlusion"]
+    methods = ["attention", "occlusion", "features"]
+    result = faithfulness(model, f"folder:{colored_folder}", methods=methods, count=2, output=tmp_path)
+    assert [method.name for method in result.methods] == ["random map", "center bias", "occlusion"]
     assert set(result.skipped) == {"attention", "features"} and "attention" in result.skipped["attention"]
     assert "randomized-head" in result.methods[2].scores
 
 
 def test_too_few_patches(colored_folder, tmp_path):
-    with pytest.raises(InputError, match="sees 2 patches"):
+    with pytest.raises(InputError, match="has 2 patches"):
         faithfulness(tiny((4, 8), ["blue", "green", "red"]), f"folder:{colored_folder}", output=tmp_path)
     assert not list(tmp_path.iterdir())

@@ -38,8 +38,9 @@ def test_method_flags_are_the_options_of_methods():
     assert all(getattr(given.method_options(), name) == getattr(given, name) for name in names)
 
 
-def test_help_names_the_methods_that_use_an_option(capsys):
-    text = re.sub(r"[│\s]+", " ", help_of("video", capsys))
+@pytest.mark.parametrize("verb", ["video", "explain"])
+def test_help_names_the_methods_that_use_an_option(verb, capsys):
+    text = re.sub(r"[│\s]+", " ", help_of(verb, capsys))
     for name in (field.name for field in fields(MethodFlags) if field.name != "query"):
         flag = "--" + name.replace("_", "-")
         description = text[text.index(flag + " ") :]

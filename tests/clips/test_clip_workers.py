@@ -188,7 +188,7 @@ def test_an_interrupted_worker_gives_its_lease_back(by, model_folder, two_clips,
     signal.signal(signal.SIGINT, before)
     assert left(tmp_path / "out") == [] and "Traceback" not in capsys.readouterr().err
     monkeypatch.undo()
-    assert run(command) == 0 and "2 clips in all: 2 written" in capsys.readouterr().out
+    assert run(command) == 0 and "2 videos in total: 2 written" in capsys.readouterr().out
 
 
 def test_what_only_goes_with_a_folder_and_torchrun(model_folder, clips, tmp_path, monkeypatch, capsys):

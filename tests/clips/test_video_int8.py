@@ -11,6 +11,7 @@ import torch
 from video_clips import moving_square
 from video_requests import make_request, make_stage
 
+from vitreous.callbacks import Callback
 from vitreous.cli import run
 from vitreous.clips.explain import explain_video
 from vitreous.errors import InputError
@@ -47,7 +48,7 @@ def clip(tmp_path_factory):
 @needs_vnni
 @pytest.mark.parametrize("name", ["dog", "people"])
 def test_maps_of_dinov2_are_close_to_float32(name, shared):
-    dinov2 = load(shared / "weights" / "dinov2-vits14.safetensors", on_note=lambda _: None)
+    dinov2 = load(shared / "weights" / "dinov2-vits14.safetensors", callback=Callback())
     with closing(read_frames(shared / "video" / f"{name}.mp4", KEEP_ALL)) as reader:
         frames = list(islice(reader, 0, 120, 15))
     maps = {}

@@ -16,7 +16,7 @@ PER_FILE = 3
 
 
 def tiny_archive(dataset: str, root: Path, *, without: str = "") -> tuple[np.ndarray, np.ndarray, Path]:
-    """Write the archive of a data set with 3 images a file; return all its training images and labels."""
+    """Write the archive of a dataset with 3 images a file; return all its training images and labels."""
     layout = CIFAR_ARCHIVES[dataset]
     random = np.random.default_rng(7)
     contents = {layout.names_member: "\n".join(NAMES[dataset]).encode() + b"\n\n", "readme.html": b"<p>"}

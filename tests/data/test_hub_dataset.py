@@ -1,4 +1,4 @@
-"""Data sets of a hub on this machine that answers as the real one does, and of folders of the same layout."""
+"""Datasets of a fake hub on this machine, and of folders of the same layout."""
 
 import http.server
 import io
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from vitreous.data import hub as module
+from vitreous.data import hub_dataset
 from vitreous.data.read_options import ReadOptions
 from vitreous.data.sources import absolute_source, load_images
 from vitreous.errors import InputError
@@ -52,22 +52,22 @@ SHARDS = {
     "README.md": b"---\nlicense: mit\n---\n# Words\n",
     ".gitattributes": b"",
 }
-PLACES = [("train", 0), ("train", 1), ("train", 2), ("train", 4), ("val", 3), ("val", 5), ("test", 8), ("test", 9)]
-FOLDERS = {f"{part}/{NAMES[LABELS[row]]}/{row}.png": png(row) for part, row in PLACES}
+SPLIT_ROWS = [("train", 0), ("train", 1), ("train", 2), ("train", 4), ("val", 3), ("val", 5), ("test", 8), ("test", 9)]
+FOLDERS = {f"{split}/{NAMES[LABELS[row]]}/{row}.png": png(row) for split, row in SPLIT_ROWS}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers with `server.files`, {"owner/name": {file: content}}, as the hub does; `refuse` is said instead."""
+    """Serve `server.files`, {"owner/name": {file: content}}, as the hub does, or answer with the error `refuse`."""
 
     def do_GET(self):
-        self.answer(body=True)
+        self.respond(body=True)
 
     def do_HEAD(self):
-        self.answer(body=False)
+        self.respond(body=False)
 
-    def answer(self, *, body: bool) -> None:
+    def respond(self, *, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
-        self.server.asked.append(f"{self.command} {path}")
+        self.server.requests.append(f"{self.command} {path}")
         kind, _, rest = path.removeprefix("/api").removeprefix("/datasets/").partition("/")
         name, _, rest = rest.partition("/")
         verb, _, rest = rest.partition("/")
@@ -116,9 +116,9 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A hub that holds me/shards and me/pics, whose client keeps its cache in the test's own folder."""
+    """A hub with me/shards and me/pics, whose client keeps its cache in the test's own folder."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.asked, server.refuse = [], ""
+        server.requests, server.refuse = [], ""
         server.files = {"me/shards": dict(SHARDS), "me/pics": dict(FOLDERS)}
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -132,7 +132,7 @@ def hub(tmp_path, monkeypatch):
         thread.join()
 
 
-def lay_out(files: dict[str, bytes], folder):
+def write_files(files: dict[str, bytes], folder):
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
@@ -140,53 +140,53 @@ def lay_out(files: dict[str, bytes], folder):
 
 
 def rows_of(images) -> list[int]:
-    """Which of the images these are, to the pixel."""
+    """Return which of the images these are, to the pixel."""
     found = [np.flatnonzero((image.transpose(1, 2, 0) == IMAGES).all((1, 2, 3))) for image in images.images_u8.numpy()]
     assert all(len(rows) == 1 for rows in found)
     return [int(rows[0]) for rows in found]
 
 
-def fetched(server) -> list[str]:
+def downloaded(server) -> list[str]:
     return sorted(
-        line.split("/resolve/")[1].partition("/")[2] for line in server.asked if line.startswith("GET /datas")
+        line.split("/resolve/")[1].partition("/")[2] for line in server.requests if line.startswith("GET /datas")
     )
 
 
-def refused(source: str, part: str = "train") -> str:
+def error_of(source: str, split: str = "train") -> str:
     with pytest.raises(InputError) as caught:
-        load_images(source, part, None, 0.0)
+        load_images(source, split, None, 0.0)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_shards_are_read_in_order_and_only_those_of_the_part_are_fetched(hub, capfd):
+def test_shards_are_read_in_order_and_only_those_of_the_split_are_downloaded(hub, capfd):
     test = load_images("hf:me/shards", "test")
     assert rows_of(test) == [8, 9, 10, 11] and test.labels.tolist() == LABELS[8:] and test.class_names == tuple(NAMES)
-    assert fetched(hub) == ["README.md", "data/test-00000-of-00001.parquet"]
+    assert downloaded(hub) == ["README.md", "data/test-00000-of-00001.parquet"]
     train = load_images("hf:me/shards", "train", None, 0.0)
     assert rows_of(train) == list(range(8)) and train.labels.tolist() == LABELS[:8]
-    assert len(fetched(hub)) == 4, "each file once"
+    assert len(downloaded(hub)) == 4, "each file once"
     assert capfd.readouterr() == ("", ""), "no progress bars where there is no terminal"
 
 
-def test_validation_images_are_held_out_where_the_data_set_has_none(hub):
+def test_validation_images_are_held_out_if_the_data_set_has_none(hub):
     train, validation = (load_images("hf:me/shards", split, None, 0.25) for split in ("train", "validation"))
     assert len(train) == 6 and len(validation) == 2
     assert sorted(rows_of(train) + rows_of(validation)) == list(range(8))
 
 
 def test_folders_of_images_bring_their_own_validation(hub):
-    parts = {split: load_images("hf:me/pics", split) for split in ("train", "validation", "test")}
-    assert {split: sorted(rows_of(part)) for split, part in parts.items()} == {
+    images = {split: load_images("hf:me/pics", split) for split in ("train", "validation", "test")}
+    assert {split: sorted(rows_of(part)) for split, part in images.items()} == {
         "train": [0, 1, 2, 4], "validation": [3, 5], "test": [8, 9],
     }  # fmt: skip
-    for part in parts.values():
+    for part in images.values():
         assert part.labels.tolist() == [LABELS[row] for row in rows_of(part)] and part.class_names == tuple(NAMES)
 
 
 @pytest.mark.parametrize("files", [SHARDS, FOLDERS], ids=["shards", "folders"])
 def test_a_local_folder_of_the_same_layout_gives_the_same(hub, tmp_path, files, monkeypatch):
-    folder = lay_out(files, tmp_path / "copy")
+    folder = write_files(files, tmp_path / "copy")
     name = "me/shards" if files is SHARDS else "me/pics"
     for split in ("train", "validation", "test"):
         here, there = (load_images(source, split, None, 0.25) for source in (f"hf:{folder}", f"hf:{name}"))
@@ -196,30 +196,30 @@ def test_a_local_folder_of_the_same_layout_gives_the_same(hub, tmp_path, files, 
     assert absolute_source("hf:./copy") == f"hf:{folder}" and absolute_source(f"hf:{name}") == f"hf:{name}"
 
 
-def test_what_was_fetched_serves_without_a_network(hub):
+def test_downloaded_files_need_no_network(hub):
     first = load_images("hf:me/pics", "train")
     hub.refuse = "503 "
     assert load_images("hf:me/pics", "train").fingerprint() == first.fingerprint()
-    line = refused("hf:me/pics", "test")
+    line = error_of("hf:me/pics", "test")
     assert "for me/pics, and its test/" in line and "was not downloaded before" in line
 
 
-def test_offline_says_so_in_one_line(hub, monkeypatch):
+def test_offline_is_a_one_line_error(hub, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    line = refused("hf:me/shards")
+    line = error_of("hf:me/shards")
     assert line.startswith("can't reach the Hugging Face hub for me/shards, and it was not downloaded before: connect")
 
 
 def test_a_revision_and_the_hubs_own_conversion(hub):
     hub.files["me/shards"] = {"big/train/0000.parquet": SHARDS["data/train-00000-of-00002.parquet"]}
     assert len(load_images("hf:me/shards@refs/convert/parquet", "train", None, 0.0)) == 4
-    assert any("revision/refs/convert/parquet" in line for line in hub.asked)
+    assert any("revision/refs/convert/parquet" in line for line in hub.requests)
     assert len(load_images("hf:me/shards@v1:big", "train", None, 0.0)) == 4
-    assert "me/shards has no revision 'v7'" in refused("hf:me/shards@v7")
+    assert "me/shards has no revision 'v7'" in error_of("hf:me/shards@v7")
 
 
 def test_changed_files_are_read_again(tmp_path):
-    folder = lay_out(SHARDS, tmp_path / "copy")
+    folder = write_files(SHARDS, tmp_path / "copy")
     assert rows_of(load_images(f"hf:{folder}", "test")) == [8, 9, 10, 11]
     (folder / "data/test-00000-of-00001.parquet").write_bytes(parquet(range(3)))
     assert rows_of(load_images(f"hf:{folder}", "test")) == [0, 1, 2]
@@ -248,61 +248,61 @@ dataset_info:
 """
 
 
-def test_configurations_of_the_readme(tmp_path):
+def test_configs_of_the_readme(tmp_path):
     unnamed = {name: parquet(range(2 * at, 2 * at + 2), names=None) for at, name in enumerate(list(SHARDS)[:3])}
-    folder = lay_out({**unnamed, "README.md": CARD.format(default="").encode()}, tmp_path / "copy")
-    assert refused(f"hf:{folder}").endswith(f"write hf:{folder}:NAME with one of small, large")
-    assert "there is no configuration of" in refused(f"hf:{folder}:smal") and "did you mean 'small'" in refused(
+    folder = write_files({**unnamed, "README.md": CARD.format(default="").encode()}, tmp_path / "copy")
+    assert error_of(f"hf:{folder}").endswith(f"write hf:{folder}:NAME with one of small, large")
+    assert "there is no config of" in error_of(f"hf:{folder}:smal") and "did you mean 'small'" in error_of(
         f"hf:{folder}:smal"
     )
     small = load_images(f"hf:{folder}:small", "train", None, 0.0)
     assert rows_of(small) == [0, 1] and small.class_names == ("ape", "bat", "cat", "k")
     assert rows_of(load_images(f"hf:{folder}:small", "test")) == [4, 5]
-    lay_out({"README.md": CARD.format(default="\n  default: true").encode()}, folder)
+    write_files({"README.md": CARD.format(default="\n  default: true").encode()}, folder)
     assert rows_of(load_images(f"hf:{folder}", "train", None, 0.0)) == [0, 1, 2, 3]
     assert load_images(f"hf:{folder}:large", "train", None, 0.0).class_names == ("0", "1", "2")
 
 
-def test_configurations_by_folders(tmp_path):
+def test_configs_by_folders(tmp_path):
     files = {"one/train-0.parquet": parquet(range(3)), "two/train/0000.parquet": parquet(range(3, 6))}
-    folder = lay_out(files, tmp_path / "copy")
-    assert "has several configurations" in refused(f"hf:{folder}") and "one, two" in refused(f"hf:{folder}")
+    folder = write_files(files, tmp_path / "copy")
+    assert "has several configs" in error_of(f"hf:{folder}") and "one, two" in error_of(f"hf:{folder}")
     assert rows_of(load_images(f"hf:{folder}:two", "train", None, 0.0)) == [3, 4, 5]
-    assert "copy:two has no test images, only train" in refused(f"hf:{folder}:two", "test")
+    assert "copy:two has no test images, only train" in error_of(f"hf:{folder}:two", "test")
 
 
-def test_classes_without_names_are_numbered_over_all_parts(tmp_path):
+def test_unnamed_classes_are_numbered_over_all_splits(tmp_path):
     files = {
         "train-0.parquet": parquet(range(3), names=None),
         "test-0.parquet": parquet(range(3), names=None, labels=[5, 1, 0]),
     }
-    folder = lay_out(files, tmp_path / "copy")
+    folder = write_files(files, tmp_path / "copy")
     for split in ("train", "test"):
         assert load_images(f"hf:{folder}", split, None, 0.0).class_names == tuple("012345")
 
 
 UNUSABLE = {
     "no images": ({"train.parquet": "words"}, "has no column of images, only text (string), label (int64)"),
-    "no labels": ({"train.parquet": parquet(range(3), label="")}, "has no column of labels, as whole numbers, only"),
+    "no labels": ({"train.parquet": parquet(range(3), label="")}, "has no column of labels, as integers, only"),
     "several images": (
         {"train.parquet": parquet(range(3), image="left", more={"right": [{"bytes": b"", "path": ""}] * 3})},
         None,
     ),
     "two of a kind": ({"train.parquet": "stereo"}, "has several columns of images (left, right) and none is called"),
-    "nothing": ({"README.md": b"# Words", "words.csv": b"a,b"}, "holds no Parquet files, and no images in folders"),
-    "no classes": ({"train/1.png": png(1), "train/2.png": png(2)}, "in no folder of a class, as train/1.png"),
+    "nothing": ({"README.md": b"# Words", "words.csv": b"a,b"}, "has no Parquet files, and no images in folders"),
+    "no classes": ({"train/1.png": png(1), "train/2.png": png(2)}, "in no class folder, such as train/1.png"),
     "metadata": ({**SHARDS, "README.md": b"---\na: [\n---\n"}, "the metadata of its README.md can't be read"),
     "no Parquet": ({"train.parquet": b"nonsense"}, "can't read"),
 }
 
 
-def words() -> bytes:
+def text_table() -> bytes:
     stream = io.BytesIO()
     pq.write_table(pa.table({"text": ["a", "b"], "label": [0, 1]}), stream)
     return stream.getvalue()
 
 
-def stereo() -> bytes:
+def stereo_table() -> bytes:
     stream = io.BytesIO()
     column = [{"bytes": png(0), "path": ""}]
     pq.write_table(pa.table({"left": column, "right": column, "label": [1]}), stream)
@@ -310,50 +310,50 @@ def stereo() -> bytes:
 
 
 @pytest.mark.parametrize("case", UNUSABLE)
-def test_data_sets_that_can_not_be_used_are_one_line(hub, tmp_path, case):
-    files, said = UNUSABLE[case]
-    files = {name: {"words": words, "stereo": stereo}[data]() if data in ("words", "stereo") else data
+def test_an_unusable_data_set_is_a_one_line_error(hub, tmp_path, case):
+    files, message = UNUSABLE[case]
+    files = {name: {"words": text_table, "stereo": stereo_table}[data]() if data in ("words", "stereo") else data
              for name, data in files.items()}  # fmt: skip
-    if said is None:  # the metadata declare one of them to be the image
-        lay_out(files, tmp_path / "copy")
+    if message is None:  # the metadata declare which column is the image
+        write_files(files, tmp_path / "copy")
         assert rows_of(load_images(f"hf:{tmp_path / 'copy'}", "train", None, 0.0)) == [0, 1, 2]
         return
     hub.files["me/bad"] = files
-    lay_out(files, tmp_path / "copy")
+    write_files(files, tmp_path / "copy")
     for source, name in (("hf:me/bad", "me/bad"), (f"hf:{tmp_path / 'copy'}", str(tmp_path / "copy"))):
-        line = refused(source)
-        assert said in line and (name in line or case == "no Parquet")
-    assert ("try hf:me/bad@refs/convert/parquet" in refused("hf:me/bad")) == (case == "nothing")
+        line = error_of(source)
+        assert message in line and (name in line or case == "no Parquet")
+    assert ("try hf:me/bad@refs/convert/parquet" in error_of("hf:me/bad")) == (case == "nothing")
 
 
-def test_a_class_that_only_the_test_part_has(tmp_path):
-    folder = lay_out({**FOLDERS, "test/dog/1.png": png(1)}, tmp_path / "copy")
-    assert "its test part has class(es) that its training part lacks: dog" in refused(f"hf:{folder}", "test")
+def test_a_class_that_only_the_test_split_has_is_an_error(tmp_path):
+    folder = write_files({**FOLDERS, "test/dog/1.png": png(1)}, tmp_path / "copy")
+    assert "its test split has class(es) that train lacks: dog" in error_of(f"hf:{folder}", "test")
 
 
-NAMELESS = {
-    "hf:": "the source 'hf:' names no data set: write hf:OWNER/NAME",
-    "hf:shards": "'hf:shards' names no data set: write hf:OWNER/NAME",
-    "hf:me/a/b": "names no data set",
+INVALID_NAMES = {
+    "hf:": "the source 'hf:' names no dataset: write hf:OWNER/NAME",
+    "hf:shards": "'hf:shards' is not the name of a dataset: write hf:OWNER/NAME",
+    "hf:me/a/b": "is not the name of a dataset",
     "hf:-me/x--y": "is not a valid repository name",
     "hf:me/other": "me/other is not on the Hugging Face hub, or is private: check the name",
     "hf:./nowhere": "there is no folder",
 }
 
 
-@pytest.mark.parametrize("source", NAMELESS)
-def test_names_of_nothing(source, hub):
-    assert NAMELESS[source] in refused(source)
+@pytest.mark.parametrize("source", INVALID_NAMES)
+def test_an_invalid_name_is_a_one_line_error(source, hub):
+    assert INVALID_NAMES[source] in error_of(source)
 
 
-def test_a_gated_repository_says_what_to_do(hub):
+def test_the_error_of_a_gated_repository_says_what_to_do(hub):
     hub.refuse = "403 GatedRepo"
-    assert "me/shards is gated: accept its terms on its page" in refused("hf:me/shards")
+    assert "me/shards is gated: accept its terms on its page" in error_of("hf:me/shards")
 
 
-def test_a_file_that_the_hub_lists_but_lacks(hub, monkeypatch):
-    monkeypatch.setattr(module.HubRepository, "_download", lambda self, name, bar: None)
-    assert "me/pics lacks train/" in refused("hf:me/pics")
+def test_a_file_that_the_hub_lists_but_lacks_is_an_error(hub, monkeypatch):
+    monkeypatch.setattr(hub_dataset.HubRepository, "_download", lambda self, name, bar: None)
+    assert "me/pics lacks train/" in error_of("hf:me/pics")
 
 
 def test_cifar10_from_a_hub_is_cifar10(hub, shared, monkeypatch):
@@ -366,16 +366,16 @@ def test_cifar10_from_a_hub_is_cifar10(hub, shared, monkeypatch):
         assert load_images(source, "test").fingerprint() == own.fingerprint()
 
 
-def test_an_unreadable_image_is_named_as_the_repository_names_it(hub, tmp_path):
-    folder = lay_out(FOLDERS, tmp_path / "copy")
+def test_the_error_of_an_unreadable_image_has_its_name_in_the_repository(hub, tmp_path):
+    folder = write_files(FOLDERS, tmp_path / "copy")
     (folder / "train/ant/0.png").write_bytes(b"nothing")
-    assert f"{folder}: train/ant/0.png is not an image" in refused(f"hf:{folder}")
+    assert f"{folder}: train/ant/0.png is not an image" in error_of(f"hf:{folder}")
     shutil.rmtree(folder)
-    assert "there is no folder" in refused(f"hf:{folder}")
+    assert "there is no folder" in error_of(f"hf:{folder}")
 
 
-def test_unreadable_images_are_skipped_where_that_is_asked_for(tmp_path):
+def test_unreadable_images_are_skipped_on_request(tmp_path):
     lines: list[str] = []
-    folder = lay_out({**FOLDERS, "train/ant/0.png": b"nothing"}, tmp_path / "copy")
-    kept = load_images(f"hf:{folder}", "train", None, 0.0, ReadOptions(skip_unreadable=True, on_note=lines.append))
-    assert sorted(rows_of(kept)) == [1, 2, 4] and "train/ant/0.png" in "".join(lines)
+    folder = write_files({**FOLDERS, "train/ant/0.png": b"nothing"}, tmp_path / "copy")
+    readable = load_images(f"hf:{folder}", "train", None, 0.0, ReadOptions(skip_unreadable=True, on_note=lines.append))
+    assert sorted(rows_of(readable)) == [1, 2, 4] and "train/ant/0.png" in "".join(lines)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vitreous.data import hub_dataset
+from vitreous.data import parquet
 from vitreous.data.hub_dataset import open_parquet_folder
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions
@@ -93,7 +93,7 @@ def test_images_are_resized_to_the_wanted_size(folder):
 
 def test_the_second_load_comes_from_the_cache(folder, monkeypatch):
     first = load(folder, "train")
-    monkeypatch.setattr(hub_dataset, "read_rows", None)
+    monkeypatch.setattr(parquet, "read_rows", None)
     second = load(folder, "train")
     assert second.fingerprint() == first.fingerprint() and second.class_names == first.class_names
     assert second.images_u8.is_contiguous() and torch.equal(second.labels, first.labels)

@@ -1,4 +1,4 @@
-"""Data sets by name, their splits, and the record of labeled images."""
+"""Datasets by name, their splits, and the record of labeled images."""
 
 import numpy as np
 import pytest

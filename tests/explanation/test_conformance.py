@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from broken_tools import RIGHT, WRONG
 from conformance_suite.checks import CHAIN, CHECKS, Outcome, patches_of, reach, run, run_all, strongest_mover
 from conformance_suite.definition import expected_output, reference
 from conformance_suite.known_models import MEAN, OBLONG, PLAIN, REGISTERS, SQUARE, KnownModel
@@ -11,7 +12,6 @@ from conformance_suite.report import page, plain
 from conformance_suite.subject import NoMap, OtherModelError, Subject, Tool, ToolOutput
 from conformance_suite.vitreous_tool import VITREOUS_TOOLS, build_vitreous, observed
 from torch import nn
-from wrong_tools import RIGHT, WRONG
 
 OBSERVED = Subject("`observe` on our own", "observe(model)", build_vitreous, observed)
 

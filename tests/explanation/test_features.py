@@ -17,7 +17,15 @@ from vitreous.model.vit import ViT
 
 def small_vit(pooling="token", **options) -> ViT:
     torch.manual_seed(0)
-    chosen = {"embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 3, "reg_tokens": 2, "global_pool": pooling, **options}
+    chosen = {
+        "embed_dim": 24,
+        "depth": 2,
+        "num_heads": 2,
+        "num_classes": 3,
+        "reg_tokens": 2,
+        "global_pool": pooling,
+        **options,
+    }
     vit = ViT(ViTConfig((12, 20), 4, **chosen)).eval()
     with torch.no_grad():
         for weight in vit.parameters():
@@ -25,7 +33,7 @@ def small_vit(pooling="token", **options) -> ViT:
     return vit
 
 
-def show(vit, images, **chosen):
+def feature_maps(vit, images, **chosen):
     with torch.no_grad():
         return features(vit, images, PredictedClassTarget(), MethodOptions(**chosen))
 
@@ -35,14 +43,14 @@ def components(patches, grid_hw):
     return PatchColors.fit(images).project(patches)
 
 
-def test_components_are_scikit_learns_up_to_sign():
+def test_components_equal_scikit_learns_up_to_sign():
     patches = torch.randn(35, 12, dtype=torch.float64) * torch.linspace(1, 3, 12)
     found, theirs = components(patches, (5, 7)), torch.from_numpy(PCA(3).fit_transform(patches.numpy()))
     assert torch.allclose(found.abs(), theirs.abs(), atol=1e-9)
     assert torch.allclose(found.T @ found, torch.diag((found**2).sum(0)), atol=1e-8)
 
 
-def test_signs_do_not_depend_on_how_the_numbers_came_about():
+def test_signs_do_not_depend_on_the_order_of_patches():
     patches = torch.randn(35, 12, dtype=torch.float64) * torch.linspace(1, 3, 12)
     first = components(patches, (5, 7))
     assert torch.equal(components(patches, (5, 7)), first)
@@ -53,7 +61,7 @@ def test_signs_do_not_depend_on_how_the_numbers_came_about():
     assert first[inside.flatten(), 0].mean() > 0 > first[~inside.flatten(), 0].mean()
 
 
-def test_an_object_in_the_middle_is_above_the_mean_whatever_its_sign():
+def test_a_centered_object_is_above_the_mean():
     middle = torch.zeros(6, 9, 4, dtype=torch.float64)
     for sign in (1, -1):
         middle[2:4, 3:6, 1] = sign
@@ -61,7 +69,7 @@ def test_an_object_in_the_middle_is_above_the_mean_whatever_its_sign():
         assert found[2:4, 3:6].min() > 0 > found[0].max()
 
 
-def test_colors_stretch_each_component_and_let_no_outlier_take_the_scale():
+def test_colors_stretch_each_component_and_clip_outliers():
     patches = torch.rand(1, 10, 20, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1, 10, 100])
     for outlying in (0, 1e4):
         patches[0, 3, 4, 2] += outlying
@@ -71,7 +79,7 @@ def test_colors_stretch_each_component_and_let_no_outlier_take_the_scale():
         assert (colors.std(0) > 0.25).all()  # an even spread has 0.29; stretched to the outlier it would have 0.07
 
 
-def test_a_part_keeps_its_color_from_image_to_image_until_a_restart():
+def test_shared_pca_keeps_colors_until_reset():
     vit, images = small_vit(), torch.randn(4, 3, 12, 20)
     kept = SharedPCA()
 
@@ -83,37 +91,39 @@ def test_a_part_keeps_its_color_from_image_to_image_until_a_restart():
     later = show_kept(torch.cat([images[2:], images[:1]]))
     assert torch.allclose(later.colors[2], first.colors[0], atol=1e-5)
     assert torch.allclose(later.values[2], first.values[0], atol=1e-5)
-    by_itself = show(vit, images[2:3])
+    by_itself = feature_maps(vit, images[2:3])
     assert not torch.allclose(later.colors[0], by_itself.colors[0], atol=0.1)
     kept.reset()
     assert torch.allclose(show_kept(images[2:3]).colors, by_itself.colors, atol=1e-5)
 
 
-def test_colors_that_show_little_of_what_came_later_are_taken_anew():
+def test_shared_pca_refits_when_it_explains_little():
     kept, rng = SharedPCA(), torch.Generator().manual_seed(0)
     black = torch.randn(1, 5, 7, 12, generator=rng) * torch.tensor([1.0] * 3 + [1e-3] * 9)
     usual = torch.randn(1, 5, 7, 12, generator=rng) * torch.tensor([1e-2] * 9 + [1.0] * 3)
-    (first,) = kept._choose(black)
-    assert kept._choose(black + 1)[0] is first
-    (second,) = kept._choose(usual)
-    assert second is not first and second.explained_variance_ratio(usual) > 0.9 > 0.1 > first.explained_variance_ratio(usual)
+    (first,) = kept._fit(black)
+    assert kept._fit(black + 1)[0] is first
+    (second,) = kept._fit(usual)
+    assert second is not first and second.explained_variance_ratio(usual) > 0.9 > 0.1 > first.explained_variance_ratio(
+        usual
+    )
 
 
 @pytest.mark.parametrize("pooling", ["token", "avg", "attention", "map"])
-def test_maps_of_every_model_lie_on_its_grid_image_by_image(pooling):
+def test_maps_have_the_models_grid_for_every_pooling(pooling):
     vit, images = small_vit(pooling), torch.randn(3, 3, 12, 20)
-    maps = show(vit, images)
+    maps = feature_maps(vit, images)
     assert maps.values.shape == (3, 3, 5) and maps.colors.shape == (3, 3, 5, 3) and maps.layer == 1
     assert maps.colors.min() >= 0 and maps.colors.max() <= 1
-    alone = show(vit, images[1:2])
+    alone = feature_maps(vit, images[1:2])
     assert torch.allclose(alone.colors[0], maps.colors[1], atol=1e-3)
     assert torch.allclose(maps.values.mean((1, 2)), torch.zeros(3), atol=1e-4)
 
 
 @pytest.mark.parametrize("layer", [0, 1, -1])
-def test_similarity_is_the_cosine_of_normalized_tokens(layer):
+def test_similarity_equals_the_cosine_of_normalized_tokens(layer):
     vit, images = small_vit(), torch.randn(2, 3, 12, 20)
-    maps = show(vit, images, view="similarity", query=(1, 3), layer=layer)
+    maps = feature_maps(vit, images, view="similarity", query=(1, 3), layer=layer)
     trace = Trace()
     with torch.no_grad():
         vit(images, trace)
@@ -123,37 +133,37 @@ def test_similarity_is_the_cosine_of_normalized_tokens(layer):
     assert torch.allclose(maps.values[:, 1, 3], torch.ones(2)) and maps.layer == layer % 2
 
 
-def test_norms_are_shares_of_the_median():
+def test_norms_are_relative_to_the_median():
     vit, images = small_vit(), torch.randn(2, 3, 12, 20)
-    grids, trace = show(vit, images, view="norms").values, Trace()
+    grids, trace = feature_maps(vit, images, view="norms").values, Trace()
     with torch.no_grad():
         vit(images, trace)
     norms = trace.tokens[-1][:, 3:].norm(dim=-1)
     assert torch.allclose(grids.flatten(1), norms / norms.median(1, keepdim=True).values - 1, atol=1e-6)
 
 
-def test_few_patches_and_flat_images_have_colors_too():
+def test_few_patches_and_flat_images_have_colors():
     vit = small_vit()
     for size in ((4, 4), (4, 8), (8, 8)):
-        assert torch.isfinite(show(vit, torch.randn(1, 3, *size)).colors).all()
-    assert torch.isfinite(show(vit, torch.zeros(1, 3, 12, 20)).colors).all()
+        assert torch.isfinite(feature_maps(vit, torch.randn(1, 3, *size)).colors).all()
+    assert torch.isfinite(feature_maps(vit, torch.zeros(1, 3, 12, 20)).colors).all()
 
 
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [
-        ({"view": "similarity"}, "give the patch"),
-        ({"query": (0, 0)}, "has no use for a query"),
+        ({"view": "similarity"}, "give that patch as query"),
+        ({"query": (0, 0)}, "doesn't use a query"),
         ({"view": "similarity", "query": (3, 0)}, "no patch at row 3"),
         ({"layer": 2}, "no layer 2"),
     ],
 )
-def test_what_cannot_be_shown_is_said(chosen, words):
+def test_invalid_options_raise(chosen, words):
     with pytest.raises(InputError, match=words):
-        show(small_vit(), torch.randn(1, 3, 12, 20), **chosen)
+        feature_maps(small_vit(), torch.randn(1, 3, 12, 20), **chosen)
 
 
-def test_a_model_that_hides_its_tokens_is_refused():
+def test_a_model_without_observable_tokens_raises():
     vit = small_vit()
 
     def hiding(images, trace=None):
@@ -162,4 +172,4 @@ def test_a_model_that_hides_its_tokens_is_refused():
         return logits
 
     with pytest.raises(InputError, match="needs the tokens"):
-        show(hiding, torch.randn(1, 3, 12, 20))
+        feature_maps(hiding, torch.randn(1, 3, 12, 20))

@@ -1,4 +1,4 @@
-"""Attention weighted by its gradient: the streamed forms equal the plain ones, and those equal autograd's own."""
+"""Attention weighted by its gradient: streamed forms equal the reference forms, which equal autograd."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ TIGHT = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
 
 
 @pytest.fixture(autouse=True)
-def as_methods_are_called():
+def without_autograd():
     with torch.no_grad():
         yield
 
@@ -74,7 +74,7 @@ def known(record: AttentionRecord, by_product: str) -> AttentionRecord:
 @pytest.mark.parametrize("by_product", ["weights", "log_sums", "none"])
 @pytest.mark.parametrize(("dtype", "tolerance"), TIGHT)
 @pytest.mark.parametrize("block", [1, 1000, 2**22])
-def test_streamed_is_plain(by_product, dtype, tolerance, block, monkeypatch):
+def test_streamed_equals_reference(by_product, dtype, tolerance, block, monkeypatch):
     monkeypatch.setattr(attention_products, "BLOCK_ELEMENTS", block)
     torch.manual_seed(0)
     record, gradient = random_layer(dtype=dtype)
@@ -91,7 +91,7 @@ def test_streamed_is_plain(by_product, dtype, tolerance, block, monkeypatch):
 
 @given(heads=st.integers(1, 3), tokens=st.integers(2, 20), block=st.integers(1, 200), seed=st.integers(0, 99))
 @property_settings(max_examples=30, deadline=None)
-def test_any_shape_any_block(heads, tokens, block, seed):
+def test_any_shape_and_block_size(heads, tokens, block, seed):
     torch.manual_seed(seed)
     before, attention_products.BLOCK_ELEMENTS = attention_products.BLOCK_ELEMENTS, block
     try:
@@ -104,11 +104,11 @@ def test_any_shape_any_block(heads, tokens, block, seed):
         attention_products.BLOCK_ELEMENTS = before
 
 
-def test_the_gradient_of_attention_is_that_of_finite_differences():
-    """∇A_ij = g_i · v_j: nudge one weight of A, and see by how much a score of A v changes."""
+def test_gradient_of_attention_equals_finite_differences():
+    """∇A_ij = g_i · v_j: change one weight of A and measure the change of a score of A v."""
     record, gradient = random_layer(1, 2, 5, 3)
-    weights, slope = reference_attention_gradient(record, gradient)
-    assert torch.allclose(slope, gradient @ record.value.transpose(-2, -1))
+    weights, weight_gradient = reference_attention_gradient(record, gradient)
+    assert torch.allclose(weight_gradient, gradient @ record.value.transpose(-2, -1))
 
     def score(matrix):
         return ((matrix @ record.value) * gradient).sum()
@@ -116,27 +116,29 @@ def test_the_gradient_of_attention_is_that_of_finite_differences():
     for head, i, j in ((0, 1, 2), (1, 4, 0), (1, 3, 3)):
         nudge = torch.zeros_like(weights)
         nudge[0, head, i, j] = 1e-6
-        assert abs((score(weights + nudge) - score(weights - nudge)) / 2e-6 - slope[0, head, i, j]) < 1e-7
+        assert abs((score(weights + nudge) - score(weights - nudge)) / 2e-6 - weight_gradient[0, head, i, j]) < 1e-7
 
 
-def test_rows_that_do_not_count_are_not_computed(monkeypatch):
+def test_rows_without_weight_are_not_computed(monkeypatch):
     record, gradient = random_layer(tokens=50)
     row = torch.zeros(2, 50, dtype=torch.float64)
     row[0, 7], row[1, 9] = 0.3, 0.7
     counted, product = [], torch.bmm
     monkeypatch.setattr(torch, "bmm", lambda rows, columns: counted.append(rows.shape[1]) or product(rows, columns))
-    assert torch.allclose(row_times_positive(row, record, gradient), reference_row_times_positive(row, record, gradient))
+    assert torch.allclose(
+        row_times_positive(row, record, gradient), reference_row_times_positive(row, record, gradient)
+    )
     assert counted == [2]
     assert row_times_positive(torch.zeros_like(row), record, gradient).abs().sum() == 0
     assert mean_positive(record, torch.zeros_like(gradient)).abs().sum() == 0
 
 
-def same(ours, expected, tolerance):
+def assert_close_maps(ours, expected, tolerance):
     assert expected.abs().max() > 0
     assert (ours - expected).abs().max() < tolerance * expected.abs().max()
 
 
-def by_autograd(model, images, monkeypatch):
+def matrices_by_autograd(model, images, monkeypatch):
     """The trace of a pass through attention written out, and autograd's gradients of its matrices."""
     monkeypatch.setattr(kernels, "EAGER_MAX_TOKENS", dict.fromkeys((torch.float32, torch.float64), 10**6))
     run = forward_scored(model, images, EEL)
@@ -146,15 +148,15 @@ def by_autograd(model, images, monkeypatch):
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize(("dtype", "tolerance"), TIGHT)
-def test_maps_are_those_of_the_whole_models_own_matrices(pooling, dtype, tolerance, monkeypatch):
+def test_maps_equal_those_of_the_models_own_matrices(pooling, dtype, tolerance, monkeypatch):
     """Through the whole model, in the fused kernel's way: layer order, gradients and heads are autograd's."""
     model, images = vit(dtype, global_pool=pooling), make_images(dtype)
     monkeypatch.setattr(kernels, "EAGER_MAX_TOKENS", {})
     rolled = gradient_rollout(model, images, EEL, MethodOptions()).values
     single = attention_gradient(model, images, EEL, MethodOptions(layer=1)).values
     headed = attention_gradient(model, images, EEL, MethodOptions(layer=1, head=-1)).values
-    trace, matrices, slopes = by_autograd(model, images, monkeypatch)
-    positive = [(one * slope).clamp(min=0) for one, slope in zip(matrices, slopes, strict=True)]
+    trace, matrices, gradients = matrices_by_autograd(model, images, monkeypatch)
+    positive = [(one * gradient).clamp(min=0) for one, gradient in zip(matrices, gradients, strict=True)]
     brought = torch.zeros(trace.layout.num_tokens, trace.layout.num_tokens, dtype=dtype)  # R − I
     for one in positive:
         brought = brought + one.mean(1) + one.mean(1) @ brought
@@ -164,14 +166,14 @@ def test_maps_are_those_of_the_whole_models_own_matrices(pooling, dtype, toleran
         tolerance = max(
             tolerance, 1e-6
         )  # these poolings compute their weights in float32, whatever the model's precision
-    same(rolled, to_grid(expected, trace), tolerance)
-    same(single, to_grid((row @ positive[1].mean(1)).squeeze(1), trace), tolerance)
-    same(headed, to_grid((row @ positive[1][:, 1]).squeeze(1), trace), tolerance)
+    assert_close_maps(rolled, to_grid(expected, trace), tolerance)
+    assert_close_maps(single, to_grid((row @ positive[1].mean(1)).squeeze(1), trace), tolerance)
+    assert_close_maps(headed, to_grid((row @ positive[1][:, 1]).squeeze(1), trace), tolerance)
     assert rolled.shape == (2, 4, 6)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_legrad_is_the_gradient_of_each_layers_own_score(pooling, monkeypatch):
+def test_legrad_equals_the_gradient_of_each_layers_score(pooling, monkeypatch):
     model, images = vit(global_pool=pooling), make_images()
     ours = legrad(model, images, EEL, MethodOptions()).values
     monkeypatch.setattr(kernels, "EAGER_MAX_TOKENS", {torch.float64: 10**6})
@@ -181,20 +183,20 @@ def test_legrad_is_the_gradient_of_each_layers_own_score(pooling, monkeypatch):
         with torch.enable_grad():
             tokens = run.trace.tokens[layer + 1]
             scores = EEL(model.logit_lens(tokens.mean(1, keepdim=True).expand_as(tokens)))
-        (slope,) = score_gradients(scores, [run.trace.records[layer].weights])
-        total = total + slope.clamp(min=0).mean((1, 2)) / 3
-    same(ours, to_grid(total, run.trace), 1e-6 if pooling in ("attention", "map") else 1e-10)
+        (gradient,) = score_gradients(scores, [run.trace.records[layer].weights])
+        total = total + gradient.clamp(min=0).mean((1, 2)) / 3
+    assert_close_maps(ours, to_grid(total, run.trace), 1e-6 if pooling in ("attention", "map") else 1e-10)
 
 
-def test_streamed_rollout_is_the_plain_one():
+def test_streamed_gradient_rollout_equals_reference():
     layers = [random_layer() for _ in range(4)]
-    records, slopes = [record for record, _ in layers], [slope / 30 for _, slope in layers]
+    records, gradients = [record for record, _ in layers], [gradient / 30 for _, gradient in layers]
     row = torch.rand(2, 37, dtype=torch.float64)
-    expected = reference_gradient_rollout(records, slopes, row)
-    assert (propagate_relevance(records, slopes, row) - expected).abs().max() < 1e-10 * expected.max()
+    expected = reference_gradient_rollout(records, gradients, row)
+    assert (propagate_relevance(records, gradients, row) - expected).abs().max() < 1e-10 * expected.max()
 
 
-def test_half_precision_records_are_read_in_float32():
+def test_half_precision_records_are_computed_in_float32():
     record, gradient = random_layer(dtype=torch.float32)
     halves = AttentionRecord(*(one.bfloat16() for one in (record.query, record.key, record.value)), None, record.scale)
     row = torch.rand(2, 37).bfloat16()
@@ -204,7 +206,7 @@ def test_half_precision_records_are_read_in_float32():
 
 
 @pytest.mark.parametrize("method", [gradient_rollout, attention_gradient, legrad])
-def test_attention_on_the_patch_that_decides_is_found(method):
+def test_attention_on_the_deciding_patch_is_found(method):
     """Known truth: only the patch that has a certain content carries a value that the class reads."""
     model = vit(torch.float32, depth=1, num_heads=1, reg_tokens=0, pos_embed="sincos")
     for weight in model.parameters():
@@ -217,11 +219,11 @@ def test_attention_on_the_patch_that_decides_is_found(method):
     model.head.weight[1, 3] = 1
     image = torch.zeros(1, 3, 16, 24)
     image[:, :, 8:12, 4:8] = 1
-    grid = method(model, image, EEL, MethodOptions()).grids[0]
+    grid = method(model, image, EEL, MethodOptions()).values[0]
     assert grid.argmax() == 2 * 6 + 1 and grid[2, 1] > 3 * grid.flatten().sort().values[-2]
 
 
-def test_a_layer_or_head_that_is_not_there_is_said():
+def test_unknown_layers_and_heads_raise():
     with pytest.raises(InputError, match="no layer 3: this model has layers 0 to 2"):
         attention_gradient(vit(), make_images(), EEL, MethodOptions(layer=3))
     with pytest.raises(InputError, match="no head 2"):

@@ -1,4 +1,4 @@
-"""A contract over the table of methods: whatever the image, the model and the way of reading."""
+"""The contract that every method in the table meets, for any image, model and pooling."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def make_image(height, width, seed=0):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("pooling", ["token", "avg", "attention"])
 @pytest.mark.parametrize("resize", ["squash", "crop", "aspect"])
-def test_every_method_gives_a_finite_map_in_the_images_own_pixels(method, pooling, resize):
+def test_every_method_gives_a_finite_map_in_pixels_of_the_image(method, pooling, resize):
     model = classifier(resize, global_pool=pooling)
     images = [make_image(30, 50), make_image(50, 30), make_image(1, 1), make_image(16, 24)]
     explained = explain_batch(model, images, method)
@@ -46,7 +46,7 @@ def test_every_method_gives_a_finite_map_in_the_images_own_pixels(method, poolin
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_nothing_is_left_behind(method):
+def test_models_are_unchanged(method):
     model, image = classifier(drop_path_rate=0.5), make_image(20, 30)
     model.model.train()
     model.model.eval()
@@ -61,7 +61,7 @@ def test_nothing_is_left_behind(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_batch_says_what_each_image_alone_says(method):
+def test_a_batch_equals_single_images(method):
     model, images = classifier(), [make_image(20, 30, seed) for seed in range(3)]
     together = explain_batch(model, images, method)
     for image, one in zip(images, together, strict=True):
@@ -70,8 +70,8 @@ def test_a_batch_says_what_each_image_alone_says(method):
         assert one.prediction.label == alone.prediction.label == model.predict(image).label
 
 
-def test_attention_looks_where_the_key_is():
-    """Known truth: all keys but one patch's are orthogonal to every query, so that patch gets the attention."""
+def test_attention_falls_on_the_matching_key():
+    """Known map: all keys but one patch's are orthogonal to every query, so that patch gets the attention."""
     model = classifier(depth=1, num_heads=1, reg_tokens=0, pos_embed="sincos")
     with torch.no_grad():
         for weight in model.model.parameters():
@@ -88,9 +88,9 @@ def test_attention_looks_where_the_key_is():
     assert grid[1, 4] > 2 * np.sort(grid.ravel())[-2]
 
 
-def test_every_head_is_what_attention_gives_for_it():
+def test_all_heads_equal_the_attention_method_for_each_head():
     model, image = classifier(), make_image(20, 30)
-    maps = all_heads(model, image)
+    maps = all_heads(model, image).heatmaps
     assert len(maps) == 3 and len(maps[0]) == 2
     one = explain_batch(model, [image], "attention", MethodOptions(1, 1))[0]
     assert np.allclose(maps[1][1], one.heatmap, atol=1e-6)
@@ -99,7 +99,7 @@ def test_every_head_is_what_attention_gives_for_it():
 
 @pytest.mark.parametrize("pooling", ["attention", "map"])
 @pytest.mark.parametrize("fusion", ["max", "min"])
-def test_a_way_to_join_heads_is_honored_where_the_head_pools_by_attention(pooling, fusion):
+def test_head_fusion_is_used_for_models_with_attention_pooling(pooling, fusion):
     model, image = classifier(global_pool=pooling), make_image(20, 30)
     plain, joined, last = (
         explain_batch(model, [image], "attention", chosen)[0]
@@ -126,23 +126,23 @@ def test_uniform_attention_is_one_everywhere():
         (("attention", MethodOptions(3)), r"no layer 3: this model has layers 0 to 2"),
         (("attention", MethodOptions(-4)), "no layer -4"),
         (("attention", MethodOptions(0, 2)), "no head 2: this model has heads 0 to 1"),
-        (("rollout", MethodOptions(0)), "has no use for the setting layer"),
+        (("rollout", MethodOptions(0)), "doesn't use the option layer"),
         (("rollout", None, "dgo"), "did you mean 'dog'"),
     ],
 )
-def test_what_cannot_be_shown_is_said(arguments, words):
+def test_invalid_arguments_raise(arguments, words):
     with pytest.raises(InputError, match=words):
         explain_batch(classifier(), [make_image(8, 8)], *arguments)
 
 
-def test_target_tells_its_probability():
+def test_a_target_has_its_probability_as_score():
     model, image = classifier(), make_image(20, 30)
     one = explain_batch(model, [image], "rollout", None, "eel")[0]
     assert one.target == "eel" and one.score == dict(one.prediction.scores)["eel"]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_inference_mode_changes_nothing(method):
+def test_maps_are_the_same_in_inference_mode(method):
     model, image = classifier(), make_image(16, 24)
     usual = explain_batch(model, [image], method)[0]
     with torch.inference_mode():
@@ -152,7 +152,7 @@ def test_inference_mode_changes_nothing(method):
 
 @pytest.mark.parametrize(("dtype", "least"), [(torch.float64, 0.999), (torch.bfloat16, 0.6)])
 @pytest.mark.parametrize("method", METHODS)
-def test_models_of_another_precision_get_images_of_it(method, dtype, least):
+def test_models_get_images_in_their_own_precision(method, dtype, least):
     model, image = classifier(), make_image(16, 24)
     exact = explain_batch(model, [image], method, target="cat")[0]
     model.model.to(dtype)
@@ -162,16 +162,16 @@ def test_models_of_another_precision_get_images_of_it(method, dtype, least):
 
 
 @pytest.mark.parametrize("method", ["rollout", "occlusion"])
-def test_a_model_in_training_mode_is_refused(method):
+def test_a_model_in_training_mode_raises(method):
     model = classifier()
     model.model.blocks[1].train()
     with pytest.raises(InputError, match="training mode"):
         explain_batch(model, [make_image(16, 24)], method)
 
 
-def test_answers_that_are_no_numbers_are_refused():
+def test_an_output_of_nan_raises():
     model = classifier()
     with torch.no_grad():
         model.model.head.bias[1] = float("nan")
-    with pytest.raises(InputError, match="no number"):
+    with pytest.raises(InputError, match="NaN or infinite"):
         explain_batch(model, [make_image(16, 24)], "rollout")

@@ -1,4 +1,4 @@
-"""Occlusion: as defined, on anything that answers, and right where the answer is known."""
+"""Occlusion: equal to its definition, for any model, and right where the map is known."""
 
 import pytest
 import torch
@@ -26,8 +26,8 @@ def small_vit(pooling="token") -> ViT:
     return vit
 
 
-def bright_there(images: Tensor) -> Tensor:
-    """Class 1 is as probable as rows 8 to 11, columns 16 to 19 are bright; class 0 as they are dark."""
+def brightness_model(images: Tensor) -> Tensor:
+    """A model whose logit of class 1 is the brightness of rows 8 to 11, columns 16 to 19; class 0 is its negative."""
     light = images[:, :, 8:12, 16:20].mean((1, 2, 3))
     return torch.stack([-light, light], 1)
 
@@ -39,8 +39,8 @@ def spot(height=28, width=42) -> Tensor:
 
 
 @pytest.mark.parametrize("window", [None, 1, 2, 3, 4])
-def test_the_one_place_that_the_answer_depends_on_is_found_and_nothing_else(window):
-    maps = occlusion(bright_there, spot(), PredictedClassTarget(), MethodOptions(patch_window=window))
+def test_only_the_deciding_position_is_found(window):
+    maps = occlusion(brightness_model, spot(), PredictedClassTarget(), MethodOptions(patch_window=window))
     assert maps.values.shape == (1, 14, 21)
     found = maps.values[0]
     place = divmod(int(found.argmax()), 21)
@@ -49,11 +49,11 @@ def test_the_one_place_that_the_answer_depends_on_is_found_and_nothing_else(wind
     far = found.clone()
     far[4 - reach : 6 + reach, 8 - reach : 10 + reach] = 0
     assert far.abs().max() == 0 and found.max() > 0.1
-    against = occlusion(bright_there, spot(), ClassTarget(0, "dark"), MethodOptions(patch_window=window))
+    against = occlusion(brightness_model, spot(), ClassTarget(0, "dark"), MethodOptions(patch_window=window))
     assert torch.allclose(against.values, -maps.values)
 
 
-def test_every_value_is_the_mean_drop_of_the_windows_over_it():
+def test_values_are_the_mean_drop_of_the_windows_that_cover_them():
     vit, images = small_vit(), torch.randn(2, 3, 12, 20)
     target = ClassTarget(1, "dog")
     found = occlusion(vit, images, target, MethodOptions(patch_window=2)).values
@@ -68,7 +68,7 @@ def test_every_value_is_the_mean_drop_of_the_windows_over_it():
     assert torch.allclose(found, sums / count, atol=1e-5)
 
 
-def test_nothing_remains_of_what_is_hidden_and_nothing_else_is_changed():
+def test_a_filled_window_hides_its_pixels_and_changes_no_others():
     images = torch.randn(2, 3, 20, 30)
     others = images.clone()
     others[..., 4:12, 10:18] = torch.randn(2, 3, 8, 8) * 50
@@ -80,13 +80,13 @@ def test_nothing_remains_of_what_is_hidden_and_nothing_else_is_changed():
 
 
 @pytest.mark.parametrize(("down", "across"), [((0, 20), (0, 8)), ((12, 20), (22, 30)), ((0, 20), (1, 30))])
-def test_a_flat_image_stays_flat_when_hidden(down, across):
+def test_a_flat_image_stays_flat_when_filled(down, across):
     flat = torch.full((1, 3, 20, 30), 0.7)
     assert torch.allclose(fill_window(flat, slice(*down), slice(*across)), flat, atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["token", "avg", "attention", "map"])
-def test_a_batch_says_what_each_alone_says_however_many_go_at_once(pooling, monkeypatch):
+def test_a_batch_equals_single_images_for_any_pass_size(pooling, monkeypatch):
     vit, images = small_vit(pooling), torch.randn(3, 3, 12, 20)
     together = occlusion(vit, images, PredictedClassTarget(), MethodOptions())
     assert together.values.shape == (3, 3, 5) and together.logits.shape == (3, 3)
@@ -96,7 +96,7 @@ def test_a_batch_says_what_each_alone_says_however_many_go_at_once(pooling, monk
         assert torch.allclose(alone.values[0], together.values[i], atol=1e-4)
 
 
-def test_any_module_will_do():
+def test_any_module_is_explained():
     torch.manual_seed(0)
     cnn = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).eval()
     grids = occlusion(cnn, torch.randn(2, 3, 28, 56), PredictedClassTarget(), MethodOptions(patch_window=4)).values
@@ -107,16 +107,16 @@ def test_any_module_will_do():
     assert tiny.values.shape == (1, 3, 5)
 
 
-def test_a_model_whose_trace_cannot_be_filled_is_a_black_box():
-    def unseen(images: Tensor, trace: Trace | None = None) -> Tensor:
+def test_a_model_that_cannot_fill_a_trace_is_a_black_box():
+    def unobservable(images: Tensor, trace: Trace | None = None) -> Tensor:
         if trace is not None:
-            raise InputError("no attention is seen")
-        return bright_there(images)
+            raise InputError("no attention is observed")
+        return brightness_model(images)
 
-    assert occlusion(unseen, spot(), PredictedClassTarget(), MethodOptions()).values.shape == (1, 14, 21)
+    assert occlusion(unobservable, spot(), PredictedClassTarget(), MethodOptions()).values.shape == (1, 14, 21)
 
 
-def test_less_is_asked_at_once_where_memory_runs_out():
+def test_passes_shrink_when_memory_runs_out():
     vit, images, largest = small_vit(), torch.randn(2, 3, 12, 20), []
 
     def full(inputs: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ def test_less_is_asked_at_once_where_memory_runs_out():
         occlusion(lambda inputs: full(inputs.repeat(5, 1, 1, 1)), images[:1], PredictedClassTarget(), MethodOptions())
 
 
-def test_a_region_is_asked_for_in_every_copy():
+def test_a_region_target_is_read_in_every_copy():
     vit, images = small_vit(), torch.randn(2, 3, 12, 20)
     region = RegionTarget.from_patch_box((1, 1, 2, 3), (3, 5))
     found = occlusion(vit, images, region, MethodOptions(patch_window=1)).values
@@ -144,9 +144,9 @@ def test_a_region_is_asked_for_in_every_copy():
     assert torch.allclose(found[:, 1, 2], drop.detach(), atol=1e-4)
 
 
-def test_windows_that_hide_nothing_or_all_are_refused():
+def test_empty_and_full_windows_raise():
     vit, images = small_vit(), torch.randn(1, 3, 12, 20)
-    with pytest.raises(InputError, match="window is 0"):
+    with pytest.raises(InputError, match="patch_window is 0"):
         occlusion(vit, images, PredictedClassTarget(), MethodOptions(patch_window=0))
     with pytest.raises(InputError, match="hides the whole image of 3 × 5"):
         occlusion(vit, images, PredictedClassTarget(), MethodOptions(patch_window=5))

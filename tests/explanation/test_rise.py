@@ -1,4 +1,4 @@
-"""RISE: as defined, reproducible, on anything that answers, and right where the answer is known."""
+"""RISE: equal to its definition, reproducible, for any model, and right where the map is known."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 
 
-def bright_there(images: Tensor) -> Tensor:
+def brightness_model(images: Tensor) -> Tensor:
     light = images[:, :, 8:12, 28:32].mean((1, 2, 3))
     return torch.stack([-light, light], 1)
 
@@ -36,33 +36,33 @@ def small_vit(pooling="token") -> ViT:
 
 
 @pytest.mark.parametrize("target", [PredictedClassTarget(), ClassTarget(1, "bright")])
-def test_the_one_place_that_the_answer_depends_on_is_found(target):
-    found = rise(bright_there, spot(), target, MethodOptions(n_samples=600)).values
+def test_the_deciding_position_is_found(target):
+    found = rise(brightness_model, spot(), target, MethodOptions(n_samples=600)).values
     assert found.shape == (1, 28, 42)
     row, column = divmod(int(found[0].argmax()), 42)
     assert 6 <= row < 14 and 26 <= column < 34
-    elsewhere = found[0].clone()
-    elsewhere[2:18, 22:38] = 0
-    assert found.max() > 4 * elsewhere.abs().max()
+    outside = found[0].clone()
+    outside[2:18, 22:38] = 0
+    assert found.max() > 4 * outside.abs().max()
 
 
-def test_it_is_petsiuks_mean_of_masks_less_the_mean_score():
+def test_maps_equal_equation_6_less_the_mean_score():
     vit, images = small_vit(), torch.randn(2, 3, 12, 20)
     dog, eel = ClassTarget(1, "dog"), ClassTarget(2, "eel")
     masks = RandomMasks(40, (12, 20), 5).between(0, 40).double()
     vit.double()
     with torch.no_grad():
-        answers = torch.stack([vit(images.double() * mask) for mask in masks])
+        logits = torch.stack([vit(images.double() * mask) for mask in masks])
     for target, scores in (
-        (dog, answers.softmax(-1)[..., 1]),
-        (ClassDifferenceTarget(dog, eel), answers[..., 1] - answers[..., 2]),
+        (dog, logits.softmax(-1)[..., 1]),
+        (ClassDifferenceTarget(dog, eel), logits[..., 1] - logits[..., 2]),
     ):
         paper = torch.einsum("nb,nhw->bhw", scores, masks) / (40 * 0.5)
         found = rise(vit, images.double(), target, MethodOptions(n_samples=40, seed=5)).values
         assert torch.allclose(found, paper - scores.mean(0)[:, None, None], atol=1e-6)
 
 
-def test_an_answer_that_never_changes_has_no_reasons():
+def test_a_constant_output_has_a_zero_map():
     found = rise(
         lambda images: torch.ones(len(images), 2),
         torch.randn(1, 3, 9, 14),
@@ -73,7 +73,7 @@ def test_an_answer_that_never_changes_has_no_reasons():
 
 
 @pytest.mark.parametrize("size_hw", [(28, 42), (9, 5), (1, 3), (224, 100)])
-def test_masks_complete_each_other_and_half_of_everything_is_shown(size_hw):
+def test_pairs_of_masks_sum_to_one_and_their_mean_is_a_half(size_hw):
     masks = RandomMasks(200, size_hw, 0)
     drawn = masks.between(0, 200)
     assert drawn.shape == (200, *size_hw) and drawn.min() >= 0 and drawn.max() <= 1
@@ -85,7 +85,7 @@ def test_masks_complete_each_other_and_half_of_everything_is_shown(size_hw):
 
 
 @pytest.mark.parametrize("pooling", ["token", "avg", "attention", "map"])
-def test_a_batch_says_what_each_alone_says_however_many_go_at_once(pooling, monkeypatch):
+def test_a_batch_equals_single_images_for_any_pass_size(pooling, monkeypatch):
     vit, images, settings = small_vit(pooling), torch.randn(3, 3, 12, 20), MethodOptions(n_samples=30)
     together = rise(vit, images, PredictedClassTarget(), settings).values
     assert torch.equal(rise(vit, images, PredictedClassTarget(), settings).values, together)
@@ -98,7 +98,7 @@ def test_a_batch_says_what_each_alone_says_however_many_go_at_once(pooling, monk
         assert torch.allclose(alone[0], together[i], atol=1e-5)
 
 
-def test_any_module_will_do():
+def test_any_module_is_explained():
     torch.manual_seed(0)
     cnn = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).eval()
     found = rise(cnn, torch.randn(2, 1, 15, 31), PredictedClassTarget(), MethodOptions(n_samples=20))
@@ -106,6 +106,6 @@ def test_any_module_will_do():
 
 
 @pytest.mark.parametrize("samples", [0, 1, -2, 7])
-def test_masks_come_in_pairs(samples):
+def test_an_odd_number_of_masks_raises(samples):
     with pytest.raises(InputError, match="even number"):
         rise(small_vit(), torch.randn(1, 3, 12, 20), PredictedClassTarget(), MethodOptions(n_samples=samples))

@@ -19,7 +19,7 @@ from vitreous.model.kernels import dot_product_attention
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
 
 
-def rows_joined(trace: Trace, layer: int, head: int | None = None) -> torch.Tensor:
+def fused_rows(trace: Trace, layer: int, head: int | None = None) -> torch.Tensor:
     """What the readout's tokens attend to in a layer."""
     return fuse_heads(row_times_attention(trace.readout, trace.records[layer]), MethodOptions(head=head))
 
@@ -50,7 +50,7 @@ def random_trace(
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("block", [1, 1000, 2**22])
 @pytest.mark.parametrize("kernel", ["unknown", "written out", "fused"])
-def test_streamed_rollout_is_the_plain_one(readout, dtype, tolerance, block, kernel, monkeypatch):
+def test_streamed_rollout_equals_reference(readout, dtype, tolerance, block, kernel, monkeypatch):
     monkeypatch.setattr(attention_products, "BLOCK_ELEMENTS", block)
     monkeypatch.setattr(attention_products, "MIN_TOKENS_PER_HEAD", 2)
     monkeypatch.setattr(attention_products, "MIN_ROWS", 1)
@@ -69,7 +69,7 @@ def test_streamed_rollout_is_the_plain_one(readout, dtype, tolerance, block, ker
     seed=st.integers(0, 99),
 )
 @settings(max_examples=30, deadline=None)
-def test_any_shape_any_block(heads, tokens, layers, block, seed):
+def test_any_shape_and_block_size(heads, tokens, layers, block, seed):
     torch.manual_seed(seed)
     trace = random_trace(layers, 2, heads, tokens, 4, readout="random")
     before = attention_products.BLOCK_ELEMENTS
@@ -86,22 +86,22 @@ def test_rows_sum_to_one(readout):
     ones = torch.ones(2, dtype=torch.float64)
     assert torch.allclose(propagate(trace.records, trace.readout).sum(1), ones)
     for head in (None, 0, 2):
-        assert torch.allclose(rows_joined(trace, 1, head).sum(1), ones)
+        assert torch.allclose(fused_rows(trace, 1, head).sum(1), ones)
 
 
 def test_attention_of_the_class_token_is_its_row():
     trace = random_trace()
     for layer in range(4):
         whole = reference_attention(trace.records[layer])
-        assert torch.allclose(rows_joined(trace, layer), whole[:, :, 0].mean(1))
-        assert torch.allclose(rows_joined(trace, layer, 1), whole[:, 1, 0])
+        assert torch.allclose(fused_rows(trace, layer), whole[:, :, 0].mean(1))
+        assert torch.allclose(fused_rows(trace, layer, 1), whole[:, 1, 0])
     assert torch.equal(
-        rows_joined(trace, -1),
-        rows_joined(trace, 3),
+        fused_rows(trace, -1),
+        fused_rows(trace, 3),
     )
 
 
-def test_layers_are_taken_in_the_order_of_autograd():
+def test_layer_order_equals_that_of_autograd():
     """A token that the first layer moves and the second one reads is found; the other way round it isn't.
 
     The linear map that rollout describes is built as a computation, and its gradient asked which inputs count.
@@ -115,7 +115,7 @@ def test_layers_are_taken_in_the_order_of_autograd():
     assert torch.allclose(propagate(trace.records, trace.readout), gradient.squeeze(-1), atol=1e-12)
 
 
-def test_a_second_call_gives_the_same_and_leaves_the_trace_alone():
+def test_a_second_call_is_equal_and_does_not_change_the_trace():
     trace = random_trace()
     kept = trace.readout.clone()
     first = propagate(trace.records, trace.readout)
@@ -123,7 +123,7 @@ def test_a_second_call_gives_the_same_and_leaves_the_trace_alone():
     assert torch.equal(trace.readout, kept) and len(trace.records) == 4
 
 
-def test_half_precision_records_are_read_in_float32():
+def test_half_precision_records_are_computed_in_float32():
     trace = random_trace(dtype=torch.float32)
     halves = [
         AttentionRecord(r.query.bfloat16(), r.key.bfloat16(), r.value.bfloat16(), r.output, r.scale)
@@ -134,7 +134,7 @@ def test_half_precision_records_are_read_in_float32():
     assert torch.allclose(row.sum(1), torch.ones(2), atol=1e-5)
 
 
-def test_row_times_attention_computes_only_rows_that_count():
+def test_row_times_attention_computes_only_rows_with_weight():
     trace = random_trace(tokens=50)
     record, row = trace.records[0], torch.zeros(2, 50, dtype=torch.float64)
     row[0, 7], row[1, 9] = 0.3, 0.7

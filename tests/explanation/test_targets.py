@@ -1,4 +1,4 @@
-"""Targets: what they read, what they hold fixed, how users write them, and texts by transformers' own tower."""
+"""Targets: their scores, what they hold constant, how users write them, and texts encoded by transformers."""
 
 import json
 
@@ -37,7 +37,7 @@ def make_image(height=40, width=60):
 
 
 @pytest.mark.parametrize("pooling", ["token", "avg", "attention", "map"])
-def test_a_region_is_the_length_of_its_last_tokens_along_their_present_directions(pooling):
+def test_a_region_scores_the_norms_of_its_last_tokens_along_constant_directions(pooling):
     vit, region = classifier(global_pool=pooling).model, RegionTarget.from_patch_box((1, 2, 3, 5), (4, 6))
     trace, changed = Trace(), Trace()
     images = torch.randn(2, 3, 16, 24)
@@ -53,7 +53,7 @@ def test_a_region_is_the_length_of_its_last_tokens_along_their_present_direction
     assert held.detached(logits, changed) is held and held.name == "region"
 
 
-def test_the_gradient_of_a_region_is_the_direction_alone():
+def test_the_gradient_of_a_region_is_the_direction():
     trace, region = Trace(), RegionTarget.from_patch_box((0, 0, 1, 1), (4, 6))
     logits = classifier().model(torch.randn(1, 3, 16, 24), trace)
     (gradient,) = torch.autograd.grad(region(logits, trace).sum(), [trace.tokens[-1]])
@@ -63,15 +63,15 @@ def test_the_gradient_of_a_region_is_the_direction_alone():
 
 
 @pytest.mark.parametrize("box", [(0, 0, 5, 1), (1, 1, 1, 2), (-1, 0, 1, 1), (0, 0, 1, 7)])
-def test_a_box_that_leaves_the_grid_is_refused(box):
+def test_a_box_outside_the_grid_raises(box):
     with pytest.raises(InputError, match="no part of the model's grid of 4 × 6"):
         RegionTarget.from_patch_box(box, (4, 6))
 
 
-def test_a_region_without_tokens_or_on_another_grid_is_refused():
+def test_a_region_without_tokens_or_on_another_grid_raises():
     vit, trace = classifier().model, Trace()
     logits = vit(torch.randn(1, 3, 16, 24), trace)
-    with pytest.raises(InputError, match="this method can't see"):
+    with pytest.raises(InputError, match="this method can't observe"):
         RegionTarget.from_patch_box((0, 0, 1, 1), (4, 6))(logits)
     with pytest.raises(InputError, match="grid of 6 × 4 patches, the model's has 4 × 6"):
         RegionTarget.from_patch_box((0, 0, 1, 1), (6, 4))(logits, trace)
@@ -87,26 +87,26 @@ def test_a_region_without_tokens_or_on_another_grid_is_refused():
         ((50, 0, 600, 9), (0, 5, 1, 6)),
     ],
 )
-def test_a_box_in_source_pixels_becomes_the_nearest_patches(box, patches):
+def test_a_box_in_pixels_selects_the_nearest_patches(box, patches):
     geometry = Geometry((40, 60), (16, 24), (0.0, 0.0, 40.0, 60.0))
-    assert PixelRegion(*box).on(geometry, 4).patches == RegionTarget.from_patch_box(patches, (4, 6)).patches
+    assert PixelRegion(*box).to_target(geometry, 4).patches == RegionTarget.from_patch_box(patches, (4, 6)).patches
 
 
-def test_only_what_the_model_sees_counts():
+def test_a_box_outside_the_crop_raises():
     cropped = Geometry((40, 100), (16, 24), (0.0, 20.0, 40.0, 80.0))
-    assert PixelRegion(20, 0, 30, 10).on(cropped, 4).patches == ((0, 0),)
+    assert PixelRegion(20, 0, 30, 10).to_target(cropped, 4).patches == ((0, 0),)
     with pytest.raises(InputError, match="not on the part of the image that the model sees: x 20 to 80"):
-        PixelRegion(0, 0, 10, 10).on(cropped, 4)
+        PixelRegion(0, 0, 10, 10).to_target(cropped, 4)
 
 
 @pytest.mark.parametrize("text", ["region:", "region:1,2,3", "region:a,b,c,d", "region:5,5,5,9", "region:-1,0,3,4"])
-def test_what_is_no_region_is_said(text):
+def test_malformed_regions_raise(text):
     with pytest.raises(InputError, match="x0,y0,x1,y1"):
         parse_region(text)
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "occlusion"])
-def test_images_of_any_size_are_asked_for_their_own_patches(method):
+def test_a_region_selects_the_patches_of_each_image(method):
     model = classifier(resize="aspect")
     wide, high = make_image(40, 60), make_image(60, 40)
     settings = MethodOptions(patch_window=1) if method == "occlusion" else None
@@ -119,24 +119,24 @@ def test_images_of_any_size_are_asked_for_their_own_patches(method):
     assert not np.allclose(other.heatmap, both[0].heatmap)
 
 
-def test_a_class_may_be_called_like_a_text_or_a_region():
+def test_a_class_may_be_named_like_a_text_or_a_region():
     assert find_target(classifier(), "text:x").name == "text:x"
     assert find_target(classifier(("cat", "region:1,2,3,4")), "region:1,2,3,4").name == "region:1,2,3,4"
 
 
-def test_without_a_word_it_is_the_prediction_or_the_features():
+def test_the_default_target_is_the_prediction_or_the_features():
     assert (
         find_target(classifier(), None) == PredictedClassTarget()
         and find_target(classifier(()), None) == FeatureNormTarget()
     )
 
 
-def test_a_text_is_a_cosine():
+def test_a_text_scores_the_cosine():
     vectors, text = torch.randn(5, 8), torch.randn(8)
     found = TextTarget(text, "text 'a cat'")(vectors)
     assert torch.allclose(found, (vectors @ text) / (vectors.norm(dim=1) * text.norm()))
     assert torch.allclose(TextTarget(text * 3, "three")(vectors * 2), found)
-    with pytest.raises(InputError, match="vector of 8 numbers, and this model answers with 9"):
+    with pytest.raises(InputError, match="vector of 8 numbers, and this model's output has 9"):
         TextTarget(text, "text 'a cat'")(torch.randn(1, 9))
 
 
@@ -177,13 +177,13 @@ def clip_folder(tmp_path_factory):
     return folder
 
 
-def test_texts_are_embedded_as_transformers_compares_them(clip_folder):
+def test_text_scores_equal_those_of_transformers(clip_folder):
     from transformers import CLIPModel, CLIPTokenizer
 
     from vitreous.pretrained.load import load
 
     theirs, tokenizer = CLIPModel.from_pretrained(clip_folder).eval(), CLIPTokenizer.from_pretrained(clip_folder)
-    model = load(clip_folder, "cpu", on_note=lambda note: None)
+    model = load(clip_folder, "cpu")
     images, texts = torch.randn(3, 3, 16, 16), ["a cat", "the longest dog"]
     with torch.no_grad():
         tokens = tokenizer(texts, return_tensors="pt", padding=True)
@@ -193,7 +193,7 @@ def test_texts_are_embedded_as_transformers_compares_them(clip_folder):
     assert torch.equal(embed_text(str(clip_folder), "a cat"), embed_text(str(clip_folder / "config.json"), "a cat"))
 
 
-def test_siglip_reads_its_padding_too(tmp_path):
+def test_siglip_encodes_padded_texts(tmp_path):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     words = tokenizer_folder(tmp_path)
@@ -206,7 +206,7 @@ def test_siglip_reads_its_padding_too(tmp_path):
     theirs.save_pretrained(tmp_path)
     from vitreous.pretrained.load import load
 
-    model, images = load(tmp_path, "cpu", on_note=lambda note: None), torch.randn(3, 3, 16, 16)
+    model, images = load(tmp_path, "cpu"), torch.randn(3, 3, 16, 16)
     tokens = transformers.CLIPTokenizer.from_pretrained(tmp_path)(
         "a cat", return_tensors="pt", padding="max_length", max_length=20
     )
@@ -217,10 +217,10 @@ def test_siglip_reads_its_padding_too(tmp_path):
     assert tokens["input_ids"].shape == (1, 20) and torch.allclose(found, wanted, atol=1e-5)
 
 
-def test_texts_explain_and_differ(clip_folder):
+def test_maps_of_texts_differ(clip_folder):
     from vitreous.pretrained.load import load
 
-    model = load(clip_folder, "cpu", on_note=lambda note: None)
+    model = load(clip_folder, "cpu")
     model.origin = str(clip_folder)
     settings = MethodOptions(patch_window=1)
     cat, dog = (
@@ -229,20 +229,20 @@ def test_texts_explain_and_differ(clip_folder):
     assert cat.target == "text 'cat'" and not np.allclose(cat.heatmap, dog.heatmap) and -1 <= cat.score <= 1
 
 
-def test_models_without_texts_say_so(clip_folder, tmp_path):
-    with pytest.raises(InputError, match="doesn't say where its text tower lies"):
+def test_models_without_a_text_tower_raise(clip_folder, tmp_path):
+    with pytest.raises(InputError, match="unknown where the text tower of this model is"):
         find_target(classifier(()), "text:a cat")
     with pytest.raises(InputError, match="is empty"):
         find_target(classifier(()), "text: ")
-    with pytest.raises(InputError, match="doesn't answer with an embedding"):
+    with pytest.raises(InputError, match="output is no embedding"):
         text_target(classifier(), "a cat", clip_folder)
-    with pytest.raises(InputError, match="doesn't answer with an embedding"):
+    with pytest.raises(InputError, match="output is no embedding"):
         text_target(classifier((), num_classes=0), "a cat", clip_folder)
-    with pytest.raises(InputError, match="no text tower with a tokenizer can be read"):
+    with pytest.raises(InputError, match="no text tower with a tokenizer can be loaded"):
         text_target(classifier((), num_classes=12), "a cat", tmp_path)
 
 
-def test_a_tower_alone_is_no_image_text_model(tmp_path):
+def test_a_vision_tower_alone_raises(tmp_path):
     transformers = pytest.importorskip("transformers")
     tokenizer_folder(tmp_path)
     config = transformers.CLIPVisionConfig(hidden_size=24, intermediate_size=32, num_hidden_layers=1, image_size=16)

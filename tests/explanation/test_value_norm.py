@@ -23,7 +23,7 @@ def record(heads=3, tokens=29, width=8, out=20, dtype=torch.float64) -> Attentio
 
 @pytest.mark.parametrize("block", [1, 500, 2**20])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
-def test_streamed_norms_are_the_plain_ones(block, dtype, tolerance, monkeypatch):
+def test_streamed_norms_equal_reference(block, dtype, tolerance, monkeypatch):
     monkeypatch.setattr(attention_products, "BLOCK_ELEMENTS", block)
     torch.manual_seed(0)
     one, row = record(dtype=dtype), torch.rand(2, 29, dtype=dtype)
@@ -34,7 +34,7 @@ def test_streamed_norms_are_the_plain_ones(block, dtype, tolerance, monkeypatch)
         assert (head_norms(row, one)[:, head] - reference_norms(row, one, head)).abs().max() < tolerance
 
 
-def test_joined_heads_bring_no_more_than_each_for_itself_and_one_head_just_that():
+def test_fused_norms_are_at_most_the_sum_over_heads():
     torch.manual_seed(0)
     one, row = record(), torch.rand(2, 29, dtype=torch.float64)
     assert (fused_norms(row, one) <= head_norms(row, one).sum(1) + 1e-12).all()
@@ -42,7 +42,7 @@ def test_joined_heads_bring_no_more_than_each_for_itself_and_one_head_just_that(
     assert torch.allclose(fused_norms(row, single), head_norms(row, single)[:, 0])
 
 
-def test_what_carries_nothing_counts_for_nothing_however_much_it_is_looked_at():
+def test_tokens_with_zero_values_have_zero_norm():
     torch.manual_seed(0)
     one = record()
     one.value[:, :, 7] = 0
@@ -54,7 +54,7 @@ def test_what_carries_nothing_counts_for_nothing_however_much_it_is_looked_at():
 
 
 @pytest.mark.parametrize("pooling", ["token", "avg", "attention", "map"])
-def test_a_model_is_read_as_the_definition_says(pooling):
+def test_maps_equal_the_definition(pooling):
     torch.manual_seed(0)
     config = ViTConfig(
         (12, 20), 4, embed_dim=24, depth=2, num_heads=2, num_classes=3, reg_tokens=2, global_pool=pooling
@@ -71,7 +71,7 @@ def test_a_model_is_read_as_the_definition_says(pooling):
     assert value_norm(vit, images, PredictedClassTarget(), MethodOptions(head=-1)).head == 1
 
 
-def test_a_model_that_hides_its_projection_is_refused():
+def test_a_model_without_observable_projection_raises():
     vit = ViT(ViTConfig((8, 8), 4, embed_dim=8, depth=1, num_heads=2, num_classes=2))
 
     def hiding(images, trace=None):

@@ -90,15 +90,16 @@ def test_the_methods_of_timm_are_the_parts_of_the_forward_pass(options):
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_weights_have_timms_names(options):
-    names = set(build(**options).state_dict())
-    ours = {"attn_pool.score.weight", "attn_pool.score.bias"}  # sequence pooling, which timm hasn't
-    first = {name.split(".")[0] for name in names - ours}
-    assert first <= {
-        "cls_token", "reg_token", "pos_embed", "patch_embed", "norm_pre", "blocks", "norm", "fc_norm", "attn_pool", "head",
+    model = build(**options)
+    timms = {"cls_token", "reg_token", "pos_embed", "patch_embed", "norm_pre", "blocks", "norm", "fc_norm", "head"}
+    assert {name.split(".")[0] for name in model.state_dict()} <= timms | {"attn_pool"}
+    assert {name.split(".")[2] for name in model.state_dict() if name.startswith("blocks.0")} <= {
+        "norm1", "attn", "ls1", "norm2", "mlp", "ls2",
     }  # fmt: skip
-    assert ("patch_embed.proj.weight" in names) and not set(NO_WEIGHT_DECAY) - {"attn_pool.latent"} - {
-        "cls_token", "reg_token", "pos_embed",
-    }  # fmt: skip
+    width, patch = model.config.embed_dim, model.config.patch_size
+    assert options.get("stem") == "conv" or model.patch_embed.proj.weight.shape == (width, 3, patch, patch)
+    without_decay = {name for name, weight in model.named_parameters() if weight.ndim > 1} & model.no_weight_decay()
+    assert without_decay == {name for name in NO_WEIGHT_DECAY if name in model.state_dict()}
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)

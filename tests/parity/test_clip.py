@@ -1,4 +1,4 @@
-"""Image towers of CLIP and SigLIP, saved by transformers: the same answers, theirs to ours and ours to theirs.
+"""Image towers of CLIP and SigLIP, saved by transformers: the same outputs, converted both ways.
 
 All weights are random, none is an initial value, so that every one of them counts.
 """
@@ -16,7 +16,7 @@ from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import FORMATS, find_format
+from vitreous.pretrained.formats.registry import FORMATS, detect_format
 
 transformers = pytest.importorskip("transformers")
 
@@ -33,12 +33,12 @@ TEXT = {
 
 @dataclass(frozen=True)
 class Case:
-    """A model of theirs: its class, the configuration, the class that reads what we write, the answer's name."""
+    """A model of transformers: its class, its configuration, the class that reads what we write, the output's name."""
 
     kind: str
     config: str
     reader: str
-    answer: str
+    output: str
     settings: dict = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ CASES = [
 
 @torch.no_grad()
 def reference(case: Case):
-    """Their model with random weights, whose answers are about 1."""
+    """Build the model with random weights, whose outputs are about 1."""
     torch.manual_seed(0)
     whole = not case.config.endswith("VisionConfig")
     settings = {"vision_config": TOWER, "text_config": TEXT} if whole else TOWER
@@ -76,73 +76,73 @@ def saved(model, folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
     return load_file(folder / "model.safetensors"), json.loads((folder / "config.json").read_text())
 
 
-def written(ours: ViT, layout, folder: Path, reader: str):
-    """Their model, read from what we write; every one of its weights must come from the file."""
+def written(vit: ViT, fmt, folder: Path, reader: str):
+    """Load what we write with transformers; every one of its weights must come from the file."""
     folder.mkdir()
-    config = layout.external_config(ours.config, [f"class {index}" for index in range(ours.config.num_classes)])
+    config = fmt.external_config(vit.config, [f"class {index}" for index in range(vit.config.num_classes)])
     (folder / "config.json").write_text(json.dumps(config))
-    save_file(layout.to_external(ours.state_dict(), ours.config), folder / "model.safetensors", {"format": "pt"})
+    save_file(fmt.to_external(vit.state_dict(), vit.config), folder / "model.safetensors", {"format": "pt"})
     model, loading = getattr(transformers, reader).from_pretrained(folder, output_loading_info=True)
     assert not any(loading.values()), loading
     return model.eval()
 
 
 @torch.no_grad()
-def answer(model, case: Case, images: torch.Tensor) -> torch.Tensor:
+def output(model, case: Case, images: torch.Tensor) -> torch.Tensor:
     if case.kind == "CLIPModel" and isinstance(model, transformers.CLIPModel):
         pooled = model.vision_model(images, interpolate_pos_encoding=True).pooler_output
         return model.visual_projection(pooled)
     model = model.vision_model if isinstance(model, transformers.SiglipModel) else model
-    return getattr(model(images, interpolate_pos_encoding=True), case.answer)
+    return getattr(model(images, interpolate_pos_encoding=True), case.output)
 
 
-def converted(tensors, theirs) -> tuple[ViT, object]:
-    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
-    config = layout.read_config(tensors, theirs)
-    ours = ViT(config).eval()
-    ours.load_state_dict(layout.from_external(tensors, config))
-    return ours, layout
+def convert_weights(tensors, external) -> tuple[ViT, object]:
+    fmt = detect_format({name: tensor.shape for name, tensor in tensors.items()})
+    config = fmt.read_config(tensors, external)
+    vit = ViT(config).eval()
+    vit.load_state_dict(fmt.from_external(tensors, config))
+    return vit, fmt
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_same_answers_both_ways(case, tmp_path):
-    theirs = reference(case)
-    ours, layout = converted(*saved(theirs, tmp_path / "theirs"))
-    assert layout is FORMATS["clip" if "CLIP" in case.kind else "siglip"]
-    assert not layout.caveats(ours.config)
-    again = written(ours, layout, tmp_path / "ours", case.reader)
-    for size_hw in SIZES:
-        images = torch.randn(2, 3, *size_hw)
+def test_same_outputs_both_ways(case, tmp_path):
+    external = reference(case)
+    vit, fmt = convert_weights(*saved(external, tmp_path / "external"))
+    assert fmt is FORMATS["clip" if "CLIP" in case.kind else "siglip"]
+    assert not fmt.caveats(vit.config)
+    again = written(vit, fmt, tmp_path / "vit", case.reader)
+    for image_size in SIZES:
+        images = torch.randn(2, 3, *image_size)
         with torch.no_grad():
-            found = ours(images)
-        expected = answer(theirs, case, images)
+            found = vit(images)
+        expected = output(external, case, images)
         assert found.shape == expected.shape
         assert expected.std() > 0.1
         assert (found - expected).abs().max() < 1e-5
-        assert (answer(again, case, images) - expected).abs().max() < 1e-5
+        assert (output(again, case, images) - expected).abs().max() < 1e-5
 
 
 def test_a_bias_of_our_patch_embedding_goes_into_their_positions(tmp_path):
     case = CASES[0]
-    ours, layout = converted(*saved(reference(case), tmp_path / "theirs"))
+    vit, fmt = convert_weights(*saved(reference(case), tmp_path / "external"))
     with torch.no_grad():
-        ours.patch_embed.proj.bias.normal_()
-    theirs = written(ours, layout, tmp_path / "ours", case.reader)
-    for size_hw in SIZES:
-        images = torch.randn(2, 3, *size_hw)
+        vit.patch_embed.proj.bias.normal_()
+    external = written(vit, fmt, tmp_path / "vit", case.reader)
+    for image_size in SIZES:
+        images = torch.randn(2, 3, *image_size)
         with torch.no_grad():
-            assert (ours(images) - answer(theirs, case, images)).abs().max() < 1e-5
+            assert (vit(images) - output(external, case, images)).abs().max() < 1e-5
 
 
 def test_the_pooling_heads_weights_are_the_readout(tmp_path):
-    """SigLIP's pooling head is torch's attention: the weights that it gives are our readout."""
-    theirs = reference(CASES[4])
-    ours, _ = converted(*saved(theirs, tmp_path))
+    """SigLIP's pooling head is torch's attention: its weights are our readout."""
+    external = reference(CASES[4])
+    vit, _ = convert_weights(*saved(external, tmp_path))
     images, trace = torch.randn(2, 3, 32, 32), Trace()
     with torch.no_grad():
-        ours(images, trace)
-        tokens = theirs(images).last_hidden_state
-        _, weights = theirs.head.attention(theirs.head.probe.expand(2, -1, -1), tokens, tokens)
+        vit(images, trace)
+        tokens = external(images).last_hidden_state
+        _, weights = external.head.attention(external.head.probe.expand(2, -1, -1), tokens, tokens)
     assert (trace.readout - weights[:, 0]).abs().max() < 1e-6
 
 
@@ -166,14 +166,14 @@ def open_clip_tensors(*, quick: bool) -> dict[str, torch.Tensor]:
     return tensors | ({"input_resolution": torch.tensor(32), "logit_scale": torch.tensor(1.0)} if quick else {})
 
 
-def plain_open_clip(tensors: dict[str, torch.Tensor], images: torch.Tensor, *, quick: bool) -> torch.Tensor:
+def reference_open_clip(tensors: dict[str, torch.Tensor], images: torch.Tensor, *, quick: bool) -> torch.Tensor:
     """CLIP's image tower, written down from open_clip's names; two heads of 64."""
 
-    def norm(name: str, numbers: torch.Tensor) -> torch.Tensor:
-        return functional.layer_norm(numbers, (128,), tensors[f"{name}.weight"], tensors[f"{name}.bias"], 1e-5)
+    def norm(name: str, values: torch.Tensor) -> torch.Tensor:
+        return functional.layer_norm(values, (128,), tensors[f"{name}.weight"], tensors[f"{name}.bias"], 1e-5)
 
-    def linear(name: str, numbers: torch.Tensor) -> torch.Tensor:
-        return functional.linear(numbers, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
+    def linear(name: str, values: torch.Tensor) -> torch.Tensor:
+        return functional.linear(values, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
     patches = functional.conv2d(images, tensors["visual.conv1.weight"], stride=8).flatten(2).transpose(1, 2)
     first = tensors["visual.class_embedding"].expand(len(images), 1, -1)
@@ -191,20 +191,20 @@ def plain_open_clip(tensors: dict[str, torch.Tensor], images: torch.Tensor, *, q
 
 
 @pytest.mark.parametrize(
-    ("quick", "theirs"),
+    ("quick", "external"),
     [(True, {}), (False, {"model_cfg": {"vision_cfg": {"image_size": 32, "head_width": 64}}})],
 )
-def test_open_clip_names_follow_the_formulas_and_come_back(quick, theirs):
+def test_open_clip_names_follow_the_formulas_and_come_back(quick, external):
     tensors = open_clip_tensors(quick=quick)
-    ours, layout = converted(tensors, theirs)
-    assert layout is FORMATS["open-clip"]
-    back = layout.to_external(ours.state_dict(), ours.config)
+    vit, fmt = convert_weights(tensors, external)
+    assert fmt is FORMATS["open-clip"]
+    back = fmt.to_external(vit.state_dict(), vit.config)
     images = torch.randn(2, 3, 32, 32)
-    expected = plain_open_clip(tensors, images, quick=quick)
+    expected = reference_open_clip(tensors, images, quick=quick)
     with torch.no_grad():
-        assert (ours(images) - expected).abs().max() < 1e-5
-    assert (plain_open_clip(back, images, quick=quick) - expected).abs().max() < 1e-5
-    assert layout.external_config(ours.config, [])["model_cfg"]["quick_gelu"] is quick
+        assert (vit(images) - expected).abs().max() < 1e-5
+    assert (reference_open_clip(back, images, quick=quick) - expected).abs().max() < 1e-5
+    assert fmt.external_config(vit.config, [])["model_cfg"]["quick_gelu"] is quick
 
 
 @pytest.mark.parametrize("name", ["clip", "open-clip"])
@@ -222,7 +222,7 @@ def test_what_their_models_cannot_be_is_refused(tmp_path):
         FORMATS["clip"].to_external(ViT(wide).state_dict(), wide)
     with pytest.raises(InputError, match="needs a head"):
         FORMATS["siglip"].external_config(ViTConfig(global_pool="avg", num_classes=0), [])
-    tensors, theirs = saved(reference(CASES[4]), tmp_path)
+    tensors, external = saved(reference(CASES[4]), tmp_path)
     headless = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
     with pytest.raises(InputError, match="without pooling head and classifier"):
-        FORMATS["siglip"].read_config(headless, theirs)
+        FORMATS["siglip"].read_config(headless, external)

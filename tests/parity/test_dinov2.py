@@ -1,4 +1,4 @@
-"""DINOv2 under facebookresearch's names: random weights against the formulas, real ones against what they gave before.
+"""DINOv2 under facebookresearch's names: random weights against the formulas, real ones against recorded outputs.
 
 `plain_dinov2` states the paper's model (Oquab et al. 2024; Darcet et al. 2024) on the tensors as the file names them.
 """
@@ -15,14 +15,14 @@ from vitreous.explanation.streaming.attention_products import reference_attentio
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import FORMATS, find_format
+from vitreous.pretrained.formats.registry import FORMATS, detect_format
 
 WIDTH, HEADS, PATCH = 64, 1, 4
 SQUARE, WIDE, TALL = (16, 16), (16, 24), (32, 12)
 
 
 def random_tensors(*, depth: int = 2, registers: int = 0, gated: bool = False) -> dict[str, torch.Tensor]:
-    """A file of theirs, learned on 16 × 16 pixels, in the order in which their model makes it."""
+    """The tensors of a model for 16 × 16 pixels, in the order of Meta's own model."""
     shapes = {"cls_token": (1, 1, WIDTH), "pos_embed": (1, 17, WIDTH), "mask_token": (1, WIDTH)}
     if registers:
         shapes["register_tokens"] = (1, registers, WIDTH)
@@ -40,19 +40,19 @@ def random_tensors(*, depth: int = 2, registers: int = 0, gated: bool = False) -
     return {name: torch.randn(shape) * 0.1 for name, shape in shapes.items()}
 
 
-def plain_dinov2(tensors: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+def reference_dinov2(tensors: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
     """The normalized last tokens (batch, tokens, width)."""
 
-    def linear(name: str, numbers: torch.Tensor) -> torch.Tensor:
-        return functional.linear(numbers, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
+    def linear(name: str, values: torch.Tensor) -> torch.Tensor:
+        return functional.linear(values, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
-    def norm(name: str, numbers: torch.Tensor) -> torch.Tensor:
-        return functional.layer_norm(numbers, (WIDTH,), tensors[f"{name}.weight"], tensors[f"{name}.bias"], 1e-6)
+    def norm(name: str, values: torch.Tensor) -> torch.Tensor:
+        return functional.layer_norm(values, (WIDTH,), tensors[f"{name}.weight"], tensors[f"{name}.bias"], 1e-6)
 
-    def mlp(block: str, numbers: torch.Tensor) -> torch.Tensor:
+    def mlp(block: str, values: torch.Tensor) -> torch.Tensor:
         if f"{block}.mlp.w12.weight" not in tensors:
-            return linear(f"{block}.mlp.fc2", functional.gelu(linear(f"{block}.mlp.fc1", numbers)))
-        gate, value = linear(f"{block}.mlp.w12", numbers).chunk(2, -1)
+            return linear(f"{block}.mlp.fc2", functional.gelu(linear(f"{block}.mlp.fc1", values)))
+        gate, value = linear(f"{block}.mlp.w12", values).chunk(2, -1)
         return linear(f"{block}.mlp.w3", functional.silu(gate) * value)
 
     kernel, bias = tensors["patch_embed.proj.weight"], tensors["patch_embed.proj.bias"]
@@ -74,12 +74,12 @@ def plain_dinov2(tensors: dict[str, torch.Tensor], images: torch.Tensor) -> torc
     return norm("norm", tokens)
 
 
-def converted(tensors) -> ViT:
-    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
-    assert layout is FORMATS["dinov2"]
-    config = layout.read_config(tensors, {})
+def convert_weights(tensors) -> ViT:
+    fmt = detect_format({name: tensor.shape for name, tensor in tensors.items()})
+    assert fmt is FORMATS["dinov2"]
+    config = fmt.read_config(tensors, {})
     model = ViT(config).eval()
-    model.load_state_dict(layout.from_external(tensors, config))
+    model.load_state_dict(fmt.from_external(tensors, config))
     return model
 
 
@@ -88,22 +88,22 @@ def last_tokens(model: ViT, images: torch.Tensor) -> tuple[torch.Tensor, Trace]:
     trace = Trace()
     pooled = model(images, trace)
     tokens = model.norm(trace.tokens[-1])
-    assert torch.equal(pooled, tokens[:, 0])  # without a head the answer is the normalized class token
+    assert torch.equal(pooled, tokens[:, 0])  # without a head the output is the normalized class token
     return tokens, trace
 
 
 @pytest.mark.parametrize("options", [{}, {"registers": 3}, {"gated": True}, {"gated": True, "registers": 1}], ids=str)
 def test_random_weights_follow_the_formulas_and_come_back(options):
     tensors = random_tensors(**options)
-    ours = converted(tensors)
-    for size_hw in (SQUARE, WIDE, TALL):
-        images = torch.randn(2, 3, *size_hw)
-        assert (last_tokens(ours, images)[0] - plain_dinov2(tensors, images)).abs().max() < 1e-5
-    written = FORMATS["dinov2"].to_external(ours.state_dict(), ours.config)
+    vit = convert_weights(tensors)
+    for image_size in (SQUARE, WIDE, TALL):
+        images = torch.randn(2, 3, *image_size)
+        assert (last_tokens(vit, images)[0] - reference_dinov2(tensors, images)).abs().max() < 1e-5
+    written = FORMATS["dinov2"].to_external(vit.state_dict(), vit.config)
     assert {name: tensor.shape for name, tensor in written.items()} == {n: t.shape for n, t in tensors.items()}
-    assert torch.allclose(plain_dinov2(written, images), plain_dinov2(tensors, images), atol=1e-6)
-    again = converted(written).state_dict()
-    assert all(torch.equal(again[name], tensor) for name, tensor in ours.state_dict().items())
+    assert torch.allclose(reference_dinov2(written, images), reference_dinov2(tensors, images), atol=1e-6)
+    again = convert_weights(written).state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in vit.state_dict().items())
     folded = {"cls_token", "pos_embed", "mask_token"}
     assert all(torch.equal(written[name], tensor) for name, tensor in tensors.items() if name not in folded)
 
@@ -120,25 +120,23 @@ def test_the_trainers_own_checkpoints(wrapped):
         named[start + inner] = tensor
     if "teacher" in wrapped:
         named |= {"teacher.dino_head.mlp.0.weight": torch.zeros(3, 3), "student.backbone.cls_token": torch.zeros(1)}
-    plain, other = converted(tensors).state_dict(), converted(named).state_dict()
+    plain, other = convert_weights(tensors).state_dict(), convert_weights(named).state_dict()
     assert all(torch.equal(plain[name], other[name]) for name in plain)
 
 
 @pytest.fixture(scope="module")
 def real(shared) -> tuple[dict[str, torch.Tensor], ViT]:
     tensors = load_file(shared / "weights" / "dinov2-vits14.safetensors")
-    return tensors, converted(tensors)
+    return tensors, convert_weights(tensors)
 
 
 def test_real_weights_give_the_reference(real, shared):
     """The weights are rounded to float16, the reference isn't: hence 1e-3, on tokens of up to 10."""
     with np.load(shared / "reference" / "dinov2-vits14-two-cats-224.npz") as file:
         reference = {name: torch.from_numpy(file[name]) for name in file.files}
-    ours = real[1]
-    assert ours.config == ViTConfig(
-        (518, 518), 14, num_classes=0, embed_dim=384, depth=12, num_heads=6, init_values=1.0
-    )
-    tokens, trace = last_tokens(ours, reference["pixel_values"])
+    vit = real[1]
+    assert vit.config == ViTConfig((518, 518), 14, num_classes=0, embed_dim=384, depth=12, num_heads=6, init_values=1.0)
+    tokens, trace = last_tokens(vit, reference["pixel_values"])
     difference = (tokens - reference["last_norm_tokens"]).abs()
     assert difference.mean() < 3e-3 and difference.max() < 0.05
     attention = [reference_attention(record)[0] for record in trace.records]
@@ -148,17 +146,17 @@ def test_real_weights_give_the_reference(real, shared):
 
 
 def test_real_weights_agree_with_transformers(real, tmp_path):
-    """On other sizes than the trained one, by way of the folder that we write for transformers."""
+    """On other sizes than the trained one, through the folder that we write for transformers."""
     transformers = pytest.importorskip("transformers")
-    layout, ours = FORMATS["hf-dinov2"], real[1]
-    (tmp_path / "config.json").write_text(json.dumps(layout.external_config(ours.config, [])))
-    save_file(layout.to_external(ours.state_dict(), ours.config), tmp_path / "model.safetensors", {"format": "pt"})
-    theirs, loading = transformers.Dinov2Model.from_pretrained(tmp_path, output_loading_info=True)
+    fmt, vit = FORMATS["hf-dinov2"], real[1]
+    (tmp_path / "config.json").write_text(json.dumps(fmt.external_config(vit.config, [])))
+    save_file(fmt.to_external(vit.state_dict(), vit.config), tmp_path / "model.safetensors", {"format": "pt"})
+    external, loading = transformers.Dinov2Model.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(loading.values())
     torch.manual_seed(0)
-    for size_hw in ((224, 224), (140, 196)):
-        images = torch.randn(1, 3, *size_hw)
+    for image_size in ((224, 224), (140, 196)):
+        images = torch.randn(1, 3, *image_size)
         with torch.no_grad():
-            expected = theirs.eval()(images).last_hidden_state
+            expected = external.eval()(images).last_hidden_state
         # Tokens reach 8: measured 1.4e-5.
-        assert (last_tokens(ours, images)[0] - expected).abs().max() < 1e-4
+        assert (last_tokens(vit, images)[0] - expected).abs().max() < 1e-4

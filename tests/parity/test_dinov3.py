@@ -1,4 +1,5 @@
-"""DINOv3 under facebookresearch's names answers as transformers' model with the same weights, named by hand here."""
+"""DINOv3 under facebookresearch's names computes what transformers' model does with the same weights, which are renamed
+by hand here."""
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ import torch
 from vitreous.errors import InputError
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import FORMATS, find_format
+from vitreous.pretrained.formats.registry import FORMATS, detect_format
 
 transformers = pytest.importorskip("transformers")
 
@@ -20,7 +21,7 @@ RENAMED = {
 
 
 def random_tensors(hidden: int, *, gated: bool) -> dict[str, torch.Tensor]:
-    """A file of theirs; the bias of its keys isn't zero, but masked."""
+    """The tensors of a model whose keys have a bias that is masked, not zero."""
     shapes: dict[str, tuple[int, ...]] = {"cls_token": (1, 1, WIDTH), "storage_tokens": (1, REGISTERS, WIDTH)}
     shapes |= {"mask_token": (1, WIDTH), "local_cls_norm.weight": (WIDTH,), "norm.weight": (WIDTH,)}
     shapes |= {"norm.bias": (WIDTH,), "patch_embed.proj.weight": (WIDTH, 3, 8, 8), "patch_embed.proj.bias": (WIDTH,)}
@@ -42,7 +43,7 @@ def random_tensors(hidden: int, *, gated: bool) -> dict[str, torch.Tensor]:
 
 
 def by_transformers(tensors: dict[str, torch.Tensor], hidden: int, *, gated: bool):
-    """Their model with these weights."""
+    """Build transformers' model with these weights."""
     config = transformers.DINOv3ViTConfig(
         hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=1, intermediate_size=hidden, patch_size=8,
         num_register_tokens=REGISTERS, use_gated_mlp=gated, hidden_act="silu" if gated else "gelu",
@@ -50,8 +51,8 @@ def by_transformers(tensors: dict[str, torch.Tensor], hidden: int, *, gated: boo
     state = {}
     for name, tensor in tensors.items():
         new = name
-        for theirs, other in RENAMED.items():
-            new = new.replace(theirs, other)
+        for external, other in RENAMED.items():
+            new = new.replace(external, other)
         if "qkv" in name and not name.endswith("bias_mask"):
             for part, piece in zip("qkv", tensor.chunk(3), strict=True):
                 state[new.replace("attn.qkv", f"attention.{part}_proj")] = piece
@@ -66,36 +67,36 @@ def by_transformers(tensors: dict[str, torch.Tensor], hidden: int, *, gated: boo
 @pytest.mark.parametrize(("hidden", "gated"), [(256, False), (176, True)])
 def test_same_tokens_and_back(hidden, gated):
     tensors = random_tensors(hidden, gated=gated)
-    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
-    assert layout is FORMATS["dinov3"]
-    config = layout.read_config(tensors, {})
-    ours = ViT(config).eval()
-    ours.load_state_dict(layout.from_external(tensors, config))
-    theirs = by_transformers(tensors, hidden, gated=gated)
-    for size_hw in ((32, 32), (32, 48), (64, 24)):
-        images, trace = torch.randn(2, 3, *size_hw), Trace()
+    fmt = detect_format({name: tensor.shape for name, tensor in tensors.items()})
+    assert fmt is FORMATS["dinov3"]
+    config = fmt.read_config(tensors, {})
+    vit = ViT(config).eval()
+    vit.load_state_dict(fmt.from_external(tensors, config))
+    external = by_transformers(tensors, hidden, gated=gated)
+    for image_size in ((32, 32), (32, 48), (64, 24)):
+        images, trace = torch.randn(2, 3, *image_size), Trace()
         with torch.no_grad():
-            pooled, expected = ours(images, trace), theirs(images)
-            assert (ours.norm(trace.tokens[-1]) - expected.last_hidden_state).abs().max() < 1e-5
+            pooled, expected = vit(images, trace), external(images)
+            assert (vit.norm(trace.tokens[-1]) - expected.last_hidden_state).abs().max() < 1e-5
             assert (pooled - expected.pooler_output).abs().max() < 1e-5
-    written = layout.to_external(ours.state_dict(), config)
+    written = fmt.to_external(vit.state_dict(), config)
     assert {n: t.shape for n, t in tensors.items()} == {n: t.shape for n, t in written.items()} | {
         "local_cls_norm.weight": (WIDTH,)
     }
-    again = layout.from_external(written, config)
-    assert all(torch.equal(again[name], tensor) for name, tensor in ours.state_dict().items())
+    again = fmt.from_external(written, config)
+    assert all(torch.equal(again[name], tensor) for name, tensor in vit.state_dict().items())
 
 
 def test_what_they_cannot_hold_or_we_do_not_compute():
     tensors = random_tensors(256, gated=False)
-    layout = FORMATS["dinov3"]
-    config = layout.read_config(tensors, {})
-    state = layout.from_external(tensors, config)
+    fmt = FORMATS["dinov3"]
+    config = fmt.read_config(tensors, {})
+    state = fmt.from_external(tensors, config)
     with pytest.raises(InputError, match="periods"):
-        layout.from_external(tensors | {"rope_embed.periods": torch.ones(16)}, config)
+        fmt.from_external(tensors | {"rope_embed.periods": torch.ones(16)}, config)
     state["blocks.1.attn.qkv.bias"] = torch.ones(3 * WIDTH)
     with pytest.raises(InputError, match="keys have a bias"):
-        layout.to_external(state, config)
+        fmt.to_external(state, config)
     with pytest.raises(InputError, match="has nothing for a part of 'blocks"):
         FORMATS["hf-dinov3"].to_external(state, config)
 

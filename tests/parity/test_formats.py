@@ -12,7 +12,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.pretrained.formats.checkpoint_keys import flatten, strip_wrappers
 from vitreous.pretrained.formats.infer_config import infer_activation, infer_depth, infer_image_size, infer_mlp_ratio
-from vitreous.pretrained.formats.registry import FORMATS, find_format, formats_for
+from vitreous.pretrained.formats.registry import FORMATS, detect_format, formats_for
 from vitreous.pretrained.formats.rules import Constant, Rename
 from vitreous.pretrained.formats.state_dict_format import state_shapes
 
@@ -48,24 +48,24 @@ def shapes_of(tensors):
 
 
 def test_formats_are_found_by_their_names():
-    assert all(name == layout.name for name, layout in FORMATS.items())
+    assert all(name == fmt.name for name, fmt in FORMATS.items())
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_what_we_write_is_recognized_and_comes_back_to_the_bit(name):
-    layout, config = FORMATS[name], CONFIGS[name]
-    theirs = written(name)
-    assert find_format(shapes_of(theirs)) is layout
-    description = layout.external_config(config, [f"class {index}" for index in range(config.num_classes)])
+    fmt, config = FORMATS[name], CONFIGS[name]
+    external = written(name)
+    assert detect_format(shapes_of(external)) is fmt
+    description = fmt.external_config(config, [f"class {index}" for index in range(config.num_classes)])
     description.setdefault("num_heads", config.num_heads)
-    read = layout.read_config(theirs, description)
+    read = fmt.read_config(external, description)
     assert replace(read, image_size=(16, 16), init_values=config.init_values) == config
     state = random_state(config, key_bias=name not in KEYED)
-    again = layout.from_external(theirs, config)
-    for ours, tensor in state.items():
-        assert torch.equal(again[ours], tensor), ours
-    assert len({tensor.untyped_storage().data_ptr() for tensor in theirs.values()}) == len(theirs)
-    assert all(tensor.is_contiguous() for tensor in theirs.values())
+    again = fmt.from_external(external, config)
+    for vit, tensor in state.items():
+        assert torch.equal(again[vit], tensor), vit
+    assert len({tensor.untyped_storage().data_ptr() for tensor in external.values()}) == len(external)
+    assert all(tensor.is_contiguous() for tensor in external.values())
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -95,52 +95,52 @@ def test_a_head_that_a_format_lacks_is_refused(name):
 
 def test_a_head_on_the_class_token_has_zeros_for_the_average_in_dinov2():
     config = replace(PLAIN, init_values=1.0)
-    ours = ViT(config).eval()
-    ours.load_state_dict(random_state(config))
-    layout = FORMATS["hf-dinov2"]
-    theirs = layout.to_external(ours.state_dict(), config)
-    read = layout.read_config(theirs, layout.external_config(config, list("abcde")))
+    vit = ViT(config).eval()
+    vit.load_state_dict(random_state(config))
+    fmt = FORMATS["hf-dinov2"]
+    external = fmt.to_external(vit.state_dict(), config)
+    read = fmt.read_config(external, fmt.external_config(config, list("abcde")))
     assert read.global_pool == "token-avg"
     again = ViT(read).eval()
-    again.load_state_dict(layout.from_external(theirs, read))
+    again.load_state_dict(fmt.from_external(external, read))
     images = torch.randn(2, 3, 16, 24)
-    assert torch.allclose(again(images), ours(images), rtol=1e-4)
+    assert torch.allclose(again(images), vit(images), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_one_tensor_missing_one_too_many_one_of_another_shape(name):
-    layout, config, theirs = FORMATS[name], CONFIGS[name], written(name)
-    key = next(key for key in theirs if key.endswith(("1.norm2.weight", "1.layernorm_after.weight")))
-    bare = next(bare for bare, given in layout.bare_keys(theirs).items() if given == key)
+    fmt, config, external = FORMATS[name], CONFIGS[name], written(name)
+    key = next(key for key in external if key.endswith(("1.norm2.weight", "1.layernorm_after.weight")))
+    bare = next(bare for bare, given in fmt.bare_keys(external).items() if given == key)
     with pytest.raises(InputError, match=f"lack '{bare}', which {name} models have"):
-        layout.from_external({other: tensor for other, tensor in theirs.items() if other != key}, config)
+        fmt.from_external({other: tensor for other, tensor in external.items() if other != key}, config)
     with pytest.raises(InputError, match=r"have 'surplus\.weight', no part of"):
-        layout.from_external(theirs | {"surplus.weight": torch.zeros(1)}, config)
+        fmt.from_external(external | {"surplus.weight": torch.zeros(1)}, config)
     with pytest.raises(InputError, match=rf"^'{re.escape(bare)}' \(3,\) can't become the \(64,\) that a {name} model"):
-        layout.from_external(theirs | {key: torch.zeros(3)}, config)
+        fmt.from_external(external | {key: torch.zeros(3)}, config)
     with pytest.raises(InputError, match="lack"):
-        layout.read_config({other: tensor for other, tensor in theirs.items() if "cls_token" not in other}, {})
+        fmt.read_config({other: tensor for other, tensor in external.items() if "cls_token" not in other}, {})
 
 
 def test_weights_of_no_format_name_the_nearest_and_what_is_missing():
     shapes = shapes_of(written("hf-vit"))
     without = {name: shape for name, shape in shapes.items() if "position_embeddings" not in name}
     with pytest.raises(InputError) as raised:
-        find_format(without | {"vit.embeddings.rotary.angles": (3,)})
+        detect_format(without | {"vit.embeddings.rotary.angles": (3,)})
     assert "nearest is hf-vit: it has 'embeddings.position_embeddings', which are missing here" in str(raised.value)
     assert "it has no 'embeddings.rotary.angles'" in str(raised.value)
     resnet = {"conv1.weight": (64, 3, 7, 7), "layer1.0.conv1.weight": (64, 64, 3, 3)}
     with pytest.raises(InputError, match=r"in no known format \(.*hf-vit.*\): they have 'conv1.weight', 'layer1"):
-        find_format(resnet)
+        detect_format(resnet)
 
 
-@pytest.mark.parametrize("around", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "model.module."])
-def test_the_prefixes_of_trainers_are_removed(around):
-    theirs, config = written("hf-vit"), CONFIGS["hf-vit"]
-    wrapped = {around + name: tensor for name, tensor in theirs.items()}
-    layout = find_format(shapes_of(wrapped))
-    assert layout is FORMATS["hf-vit"]
-    plain, other = layout.from_external(theirs, config), layout.from_external(wrapped, config)
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "model.module."])
+def test_the_prefixes_of_trainers_are_removed(prefix):
+    external, config = written("hf-vit"), CONFIGS["hf-vit"]
+    wrapped = {prefix + name: tensor for name, tensor in external.items()}
+    fmt = detect_format(shapes_of(wrapped))
+    assert fmt is FORMATS["hf-vit"]
+    plain, other = fmt.from_external(external, config), fmt.from_external(wrapped, config)
     assert all(torch.equal(plain[name], other[name]) for name in plain)
 
 
@@ -163,11 +163,9 @@ def test_the_model_in_a_checkpoint():
 
 
 def test_caveats_name_what_the_other_library_assumes():
-    layout = FORMATS["dinov2"]
-    assert layout.caveats(SCALED) == []
-    assert layout.caveats(replace(SCALED, norm_eps=1e-5)) == [
-        "dinov2 computes with norm_eps=1e-06, this model with 1e-05"
-    ]
+    fmt = FORMATS["dinov2"]
+    assert fmt.caveats(SCALED) == []
+    assert fmt.caveats(replace(SCALED, norm_eps=1e-5)) == ["dinov2 computes with norm_eps=1e-06, this model with 1e-05"]
     assert len(FORMATS["hf-vit"].caveats(replace(PLAIN, pos_embed_antialias=True))) == 1
 
 

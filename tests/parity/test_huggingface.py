@@ -1,4 +1,4 @@
-"""transformers' models, saved by transformers, answer the same as ours, and ours the same as theirs once written back.
+"""transformers' models, saved by transformers, compute what ours do, and ours what theirs do once written back.
 
 All weights are random, none is an initial value, so that every one of them counts.
 """
@@ -16,7 +16,7 @@ from vitreous.errors import InputError
 from vitreous.explanation.streaming.attention_products import reference_attention
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import FORMATS, find_format
+from vitreous.pretrained.formats.registry import FORMATS, detect_format
 
 transformers = pytest.importorskip("transformers")
 
@@ -31,15 +31,15 @@ DINO3 = {**PLAIN, "num_register_tokens": 3}
 
 @dataclass(frozen=True)
 class Case:
-    """A model of theirs, and the layout that its saved weights are in."""
+    """A model of transformers, and the format of its saved weights."""
 
     kind: str
-    layout: str
+    fmt: str
     settings: dict
     call: dict = field(default_factory=lambda: {"interpolate_pos_encoding": True})
-    shown: Sequence[tuple[int, int]] = (SQUARE, WIDE, TALL, LARGE)
-    unread: tuple[str, ...] = ()
-    """Beginnings of names that are left out in reading."""
+    image_sizes: Sequence[tuple[int, int]] = (SQUARE, WIDE, TALL, LARGE)
+    unused_keys: tuple[str, ...] = ()
+    """Prefixes of keys that are ignored in reading."""
 
     def __str__(self) -> str:
         extra = self.settings.keys() - PLAIN.keys() - {"num_register_tokens"}
@@ -51,9 +51,9 @@ CASES = [
     Case("ViTForImageClassification", "hf-vit", PLAIN | {"qkv_bias": False}),
     Case("ViTForImageClassification", "hf-vit", PLAIN | {"hidden_act": "gelu_pytorch_tanh"}),
     Case("ViTModel", "hf-vit", PLAIN | {"hidden_act": "quick_gelu", "image_size": [32, 48]}, {}, [WIDE], ("pooler.",)),
-    Case("ViTModel", "hf-vit", PLAIN, unread=("pooler.",)),
+    Case("ViTModel", "hf-vit", PLAIN, unused_keys=("pooler.",)),
     Case("ViTMAEModel", "hf-vit", PLAIN | {"mask_ratio": 0.0}),
-    Case("DeiTModel", "hf-deit", PLAIN, unread=("pooler.",)),
+    Case("DeiTModel", "hf-deit", PLAIN, unused_keys=("pooler.",)),
     Case("DeiTForImageClassification", "hf-deit", PLAIN),
     Case("DeiTForImageClassificationWithTeacher", "hf-deit", PLAIN),
     Case("Dinov2Model", "hf-dinov2", SIZE, {}),
@@ -68,7 +68,7 @@ CASES = [
 
 
 def reference(case: Case):
-    """Their model with random weights."""
+    """Build the model with random weights."""
     kind = getattr(transformers, case.kind)
     torch.manual_seed(0)
     model = kind(kind.config_class(**case.settings, attn_implementation="eager")).eval()
@@ -84,17 +84,17 @@ def saved(model, folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
     return load_file(folder / "model.safetensors"), json.loads((folder / "config.json").read_text())
 
 
-def converted(tensors, theirs) -> ViT:
-    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
-    config = layout.read_config(tensors, theirs)
-    ours = ViT(config).eval()
-    ours.load_state_dict(layout.from_external(tensors, config))
-    return ours
+def convert_weights(tensors, external) -> ViT:
+    fmt = detect_format({name: tensor.shape for name, tensor in tensors.items()})
+    config = fmt.read_config(tensors, external)
+    vit = ViT(config).eval()
+    vit.load_state_dict(fmt.from_external(tensors, config))
+    return vit
 
 
 @torch.no_grad()
-def answers(case: Case, model, images: torch.Tensor) -> list[torch.Tensor]:
-    """Their logits, or without a head the class token and all last tokens; and the attention in each layer."""
+def outputs(case: Case, model, images: torch.Tensor) -> list[torch.Tensor]:
+    """The logits, or without a head the class token and all last tokens; and the attention in each layer."""
     call = {**case.call, "output_attentions": True}
     if case.kind == "ViTMAEModel":  # it shuffles the patches by this noise: ascending keeps their order
         count = images.shape[2] // 8 * (images.shape[3] // 8)
@@ -106,52 +106,52 @@ def answers(case: Case, model, images: torch.Tensor) -> list[torch.Tensor]:
 
 
 @torch.no_grad()
-def our_answers(case: Case, model: ViT, images: torch.Tensor) -> list[torch.Tensor]:
+def our_outputs(case: Case, model: ViT, images: torch.Tensor) -> list[torch.Tensor]:
     trace = Trace()
-    answer = model(images, trace)
+    output = model(images, trace)
     attention = [reference_attention(record) for record in trace.records]
-    return [answer, *attention] if "ForImage" in case.kind else [answer, model.norm(trace.tokens[-1]), *attention]
+    return [output, *attention] if "ForImage" in case.kind else [output, model.norm(trace.tokens[-1]), *attention]
 
 
 def assert_same(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
-    for ours, theirs in zip(found, expected, strict=True):
-        assert ours.shape == theirs.shape
-        assert (ours - theirs).abs().max() < 1e-5
+    for vit, external in zip(found, expected, strict=True):
+        assert vit.shape == external.shape
+        assert (vit - external).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_theirs_to_ours_and_back(case, tmp_path):
-    theirs = reference(case)
-    tensors, config = saved(theirs, tmp_path / "theirs")
-    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
-    assert layout is FORMATS[case.layout]
-    ours = converted(tensors, config)
-    written = layout.to_external(ours.state_dict(), ours.config)
-    loaded = written_back(case, layout, ours, written, tmp_path / "ours")
-    for size_hw in case.shown:
-        images = torch.randn(2, 3, *size_hw)
-        expected = answers(case, theirs, images)
-        assert_same(our_answers(case, ours, images), expected)
-        assert_same(answers(case, loaded, images), expected)
-    assert not layout.caveats(ours.config)
+def test_conversion_both_ways(case, tmp_path):
+    external = reference(case)
+    tensors, config = saved(external, tmp_path / "external")
+    fmt = detect_format({name: tensor.shape for name, tensor in tensors.items()})
+    assert fmt is FORMATS[case.fmt]
+    vit = convert_weights(tensors, config)
+    written = fmt.to_external(vit.state_dict(), vit.config)
+    loaded = written_back(case, fmt, vit, written, tmp_path / "vit")
+    for image_size in case.image_sizes:
+        images = torch.randn(2, 3, *image_size)
+        expected = outputs(case, external, images)
+        assert_same(our_outputs(case, vit, images), expected)
+        assert_same(outputs(case, loaded, images), expected)
+    assert not fmt.caveats(vit.config)
     assert_same_weights(case, tensors, written)
-    again = layout.from_external(written, ours.config)
-    assert all(torch.equal(again[name], tensor) for name, tensor in ours.state_dict().items())
+    again = fmt.from_external(written, vit.config)
+    assert all(torch.equal(again[name], tensor) for name, tensor in vit.state_dict().items())
 
 
-def written_back(case: Case, layout, ours: ViT, written, folder: Path):
-    """Their model, loaded from what we write; every one of its weights must come from the file."""
+def written_back(case: Case, fmt, vit: ViT, written, folder: Path):
+    """Load what we write with transformers; every one of its weights must come from the file."""
     folder.mkdir()
-    names = [f"class {index}" for index in range(ours.config.num_classes)]
-    config = layout.external_config(ours.config, names)
+    names = [f"class {index}" for index in range(vit.config.num_classes)]
+    config = fmt.external_config(vit.config, names)
     if case.kind == "ViTMAEModel":
         config |= {"model_type": "vit_mae", "mask_ratio": 0.0}
     (folder / "config.json").write_text(json.dumps(config))
     save_file(written, folder / "model.safetensors", {"format": "pt"})
-    more = {"attn_implementation": "eager"} | ({"add_pooling_layer": False} if case.unread else {})
+    more = {"attn_implementation": "eager"} | ({"add_pooling_layer": False} if case.unused_keys else {})
     model, loading = getattr(transformers, case.kind).from_pretrained(folder, output_loading_info=True, **more)
     assert not any(loading.values()), loading
-    assert [model.config.id2label[index] for index in range(ours.config.num_classes)] == names
+    assert [model.config.id2label[index] for index in range(vit.config.num_classes)] == names
     return model.eval()
 
 
@@ -163,7 +163,7 @@ def assert_same_weights(case: Case, tensors, written) -> None:
     lacks = {"qkv_bias", "query_bias"} & case.settings.keys()
     absent = tuple(f"{part}.bias" for part in ("query", "key", "value", "q_proj", "v_proj")) if lacks else ()
     assert all(name.endswith(folded + averaged + absent) for name in differing), differing
-    assert all(name.startswith(case.unread or "\0") for name in tensors.keys() - written.keys())
+    assert all(name.startswith(case.unused_keys or "\0") for name in tensors.keys() - written.keys())
 
 
 def test_the_decoder_of_a_masked_autoencoder_is_left_out(tmp_path):
@@ -171,8 +171,8 @@ def test_the_decoder_of_a_masked_autoencoder_is_left_out(tmp_path):
     decoder = {"decoder_hidden_size": 16, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
     torch.manual_seed(0)
     model = kind(kind.config_class(**PLAIN, **decoder, decoder_intermediate_size=16))
-    whole = converted(*saved(model, tmp_path / "whole")).state_dict()
-    encoder = converted(*saved(model.vit, tmp_path / "encoder")).state_dict()
+    whole = convert_weights(*saved(model, tmp_path / "whole")).state_dict()
+    encoder = convert_weights(*saved(model.vit, tmp_path / "encoder")).state_dict()
     assert all(torch.equal(whole[name], tensor) for name, tensor in encoder.items())
 
 

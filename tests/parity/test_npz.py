@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
 from vitreous.pretrained.formats.npz import read_npz
-from vitreous.pretrained.formats.registry import FORMATS, find_format
+from vitreous.pretrained.formats.registry import FORMATS, detect_format
 
 WIDTH, HEADS, EACH, PATCH, GRID = 48, 4, 12, 8, (4, 6)
 SAID = {"image_size": [32, 48]}
@@ -23,15 +23,15 @@ POSITIONS = {"npz": "Transformer/posembed_input/pos_embedding", "big-vision": "p
 CASES = [("npz", "class"), ("npz", "mean"), ("big-vision", "class"), ("big-vision", "mean"), ("big-vision", "map")]
 
 
-def random_arrays(layout: str, pooling: str, *, head: bool = True) -> dict[str, np.ndarray]:
+def random_arrays(fmt: str, pooling: str, *, head: bool = True) -> dict[str, np.ndarray]:
     """Weights under Google's names, without "params/"."""
-    rows = int(layout == "npz" and pooling == "token")
+    rows = int(fmt == "npz" and pooling == "token")
     shapes = {"embedding/kernel": (PATCH, PATCH, 3, WIDTH), "embedding/bias": (WIDTH,)}
-    shapes |= {POSITIONS[layout]: (1, GRID[0] * GRID[1] + rows, WIDTH)} | norm_shapes("Transformer/encoder_norm")
+    shapes |= {POSITIONS[fmt]: (1, GRID[0] * GRID[1] + rows, WIDTH)} | norm_shapes("Transformer/encoder_norm")
     shapes |= {"cls": (1, 1, WIDTH)} if pooling == "token" else {}
     shapes |= {"head/kernel": (WIDTH, 7), "head/bias": (7,)} if head else {}
     for block in ("Transformer/encoderblock_0", "Transformer/encoderblock_1"):
-        first, attention, second, mlp = PARTS[layout]
+        first, attention, second, mlp = PARTS[fmt]
         shapes |= norm_shapes(f"{block}/{first}") | norm_shapes(f"{block}/{second}")
         shapes |= attention_shapes(f"{block}/{attention}") | mlp_shapes(f"{block}/{mlp}")
     if pooling == "map":
@@ -62,12 +62,12 @@ def mlp_shapes(name: str) -> dict[str, tuple[int, ...]]:
     }  # fmt: skip
 
 
-class Plain:
-    """The flax model, in numpy: dense layers as flax's DenseGeneral says them, GELU in its tanh form."""
+class Reference:
+    """The flax model, in numpy: dense layers as flax's DenseGeneral defines them, GELU in its tanh form."""
 
-    def __init__(self, arrays: dict[str, np.ndarray], layout: str) -> None:
+    def __init__(self, arrays: dict[str, np.ndarray], fmt: str) -> None:
         self.arrays = {name: array.astype("float64") for name, array in arrays.items()}
-        self.layout = layout
+        self.fmt = fmt
 
     def norm(self, name: str, x: np.ndarray) -> np.ndarray:
         centerd = x - x.mean(-1, keepdims=True)
@@ -96,13 +96,13 @@ class Plain:
         kernel, bias = self.arrays["embedding/kernel"], self.arrays["embedding/bias"]
         x = np.einsum("brychw,yhwd->brcd", cut, kernel).reshape(batch, -1, WIDTH) + bias
         first = [np.broadcast_to(self.arrays["cls"], (batch, 1, WIDTH))] if "cls" in self.arrays else []
-        table = self.arrays[POSITIONS[self.layout]]
+        table = self.arrays[POSITIONS[self.fmt]]
         if table.shape[1] > x.shape[1]:
             x = np.concatenate([*first, x], 1) + table
         else:
             x = np.concatenate([*first, x + table], 1)
         for block in ("Transformer/encoderblock_0", "Transformer/encoderblock_1"):
-            before, attention, after, mlp = PARTS[self.layout]
+            before, attention, after, mlp = PARTS[self.fmt]
             normed = self.norm(f"{block}/{before}", x)
             x = x + self.attention(f"{block}/{attention}", normed, normed)
             x = x + self.mlp(f"{block}/{mlp}", self.norm(f"{block}/{after}", x))
@@ -119,19 +119,19 @@ class Plain:
         return (x + self.mlp("MAPHead_0/MlpBlock_0", self.norm("MAPHead_0/LayerNorm_0", x)))[:, 0]
 
 
-def converted(tensors: dict[str, torch.Tensor]) -> tuple[ViT, str]:
-    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
-    config = layout.read_config(tensors, SAID)
-    ours = ViT(config).eval()
-    ours.load_state_dict(layout.from_external(tensors, config))
-    return ours, layout.name
+def convert_weights(tensors: dict[str, torch.Tensor]) -> tuple[ViT, str]:
+    fmt = detect_format({name: tensor.shape for name, tensor in tensors.items()})
+    config = fmt.read_config(tensors, SAID)
+    vit = ViT(config).eval()
+    vit.load_state_dict(fmt.from_external(tensors, config))
+    return vit, fmt.name
 
 
-def assert_same(ours: ViT, theirs: Plain) -> None:
+def assert_same(vit: ViT, external: Reference) -> None:
     images = torch.randn(2, 3, 32, 48)
-    expected = theirs(images.permute(0, 2, 3, 1).double().numpy())
+    expected = external(images.permute(0, 2, 3, 1).double().numpy())
     with torch.no_grad():
-        found = ours(images).numpy()
+        found = vit(images).numpy()
     assert found.shape == expected.shape
     assert expected.std() > 0.1
     assert np.abs(found - expected).max() < 1e-5
@@ -141,18 +141,18 @@ def assert_same(ours: ViT, theirs: Plain) -> None:
 @pytest.mark.parametrize("head", [True, False])
 def test_files_are_read_and_written_the_same(name, pooling, head, tmp_path):
     arrays, start = random_arrays(name, pooling, head=head), "params/" * (name == "big-vision")
-    np.savez(tmp_path / "theirs.npz", **{start + key: array for key, array in arrays.items()})
-    ours, found = converted(read_npz(tmp_path / "theirs.npz"))
+    np.savez(tmp_path / "external.npz", **{start + key: array for key, array in arrays.items()})
+    vit, found = convert_weights(read_npz(tmp_path / "external.npz"))
     assert found == name
-    assert_same(ours, Plain(arrays, name))
-    back = FORMATS[name].to_external(ours.state_dict(), ours.config)
+    assert_same(vit, Reference(arrays, name))
+    back = FORMATS[name].to_external(vit.state_dict(), vit.config)
     written = {key.removeprefix(start): tensor.numpy() for key, tensor in back.items()}
     assert {key: array.shape for key, array in written.items()} == {key: array.shape for key, array in arrays.items()}
-    assert_same(ours, Plain(written, name))
+    assert_same(vit, Reference(written, name))
 
 
 @pytest.mark.parametrize(
-    ("name", "pooling", "start", "beside"),
+    ("name", "pooling", "start", "extra_arrays"),
     [
         ("npz", "token", "opt/target/", {}),
         (
@@ -163,16 +163,16 @@ def test_files_are_read_and_written_the_same(name, pooling, head, tmp_path):
         ),
     ],
 )
-def test_optimizers_and_text_towers_around_the_weights(name, pooling, start, beside, tmp_path):
+def test_optimizers_and_text_towers_around_the_weights(name, pooling, start, extra_arrays, tmp_path):
     arrays = random_arrays(name, pooling)
-    np.savez(tmp_path / "theirs.npz", **{start + key: array for key, array in arrays.items()}, **beside)
-    assert_same(converted(read_npz(tmp_path / "theirs.npz"))[0], Plain(arrays, name))
+    np.savez(tmp_path / "external.npz", **{start + key: array for key, array in arrays.items()}, **extra_arrays)
+    assert_same(convert_weights(read_npz(tmp_path / "external.npz"))[0], Reference(arrays, name))
 
 
 def test_bfloat16_is_two_bytes_without_a_name(tmp_path):
-    numbers = torch.randn(5, 3).bfloat16()
-    np.savez(tmp_path / "half.npz", numbers=numbers.view(torch.int16).numpy().view("V2"))
-    assert torch.equal(read_npz(tmp_path / "half.npz")["numbers"], numbers.float())
+    values = torch.randn(5, 3).bfloat16()
+    np.savez(tmp_path / "half.npz", values=values.view(torch.int16).numpy().view("V2"))
+    assert torch.equal(read_npz(tmp_path / "half.npz")["values"], values.float())
 
 
 def test_what_cannot_be_read_is_refused(tmp_path):
@@ -186,21 +186,21 @@ def test_what_cannot_be_read_is_refused(tmp_path):
             read_npz(tmp_path / name)
     arrays = random_arrays("npz", "token") | {"pre_logits/kernel": np.ones((WIDTH, WIDTH))}
     with pytest.raises(InputError, match=r"tanh layer before the head \(pre_logits\)"):
-        converted({name: torch.from_numpy(array) for name, array in arrays.items()})
+        convert_weights({name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
 def test_the_same_weights_agree_with_transformers_vit(tmp_path):
     """What the files hold is transformers' ViT with the tanh form of GELU: by way of our model."""
     transformers = pytest.importorskip("transformers")
     arrays = random_arrays("npz", "token")
-    ours, _ = converted({name: torch.from_numpy(array) for name, array in arrays.items()})
-    layout = FORMATS["hf-vit"]
-    (tmp_path / "config.json").write_text(json.dumps(layout.external_config(ours.config, list("abcdefg"))))
-    written = layout.to_external(ours.state_dict(), ours.config)
+    vit, _ = convert_weights({name: torch.from_numpy(array) for name, array in arrays.items()})
+    fmt = FORMATS["hf-vit"]
+    (tmp_path / "config.json").write_text(json.dumps(fmt.external_config(vit.config, list("abcdefg"))))
+    written = fmt.to_external(vit.state_dict(), vit.config)
     save_file(written, tmp_path / "model.safetensors", {"format": "pt"})
-    theirs = transformers.ViTForImageClassification.from_pretrained(tmp_path).eval()
+    external = transformers.ViTForImageClassification.from_pretrained(tmp_path).eval()
     images = torch.randn(2, 3, 32, 48)
     with torch.no_grad():
-        expected = theirs(images).logits
-    found = Plain(arrays, "npz")(images.permute(0, 2, 3, 1).double().numpy())
+        expected = external(images).logits
+    found = Reference(arrays, "npz")(images.permute(0, 2, 3, 1).double().numpy())
     assert np.abs(found - expected.numpy()).max() < 1e-5

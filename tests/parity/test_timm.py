@@ -13,7 +13,7 @@ from torch.nn import functional
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import FORMATS, find_format
+from vitreous.pretrained.formats.registry import FORMATS, detect_format
 
 WIDTH, HEADS, PATCH, GRID = 48, 4, 8, (4, 6)
 SIZE = (32, 48)
@@ -21,7 +21,7 @@ SIZE = (32, 48)
 
 @dataclass(frozen=True)
 class Case:
-    """Which tensors a file has, and what its config.json says."""
+    """Which tensors a file has, and what its config.json states."""
 
     name: str
     tokens: dict[str, int] = field(default_factory=lambda: {"cls_token": 1})
@@ -31,7 +31,7 @@ class Case:
     """Tensors beyond those of every file, by the beginnings of their names."""
     pool: str = "token"
     act: str = "gelu"
-    layout: str = "timm"
+    fmt: str = "timm"
 
     def __str__(self) -> str:
         return self.name
@@ -48,12 +48,12 @@ CASES = [
     Case("mean-without-class-token", {"reg_token": 2}, 0, MEAN | {"ls1"}, "avg"),
     Case("mean-of-normed", {}, 0, HEAD, "avg", "gelu_tanh"),
     Case("map", {}, 0, HEAD | {"attn_pool"}, "map", "gelu_tanh"),
-    Case("map-beside-registers", {"reg_token": 2}, 2, HEAD | {"attn_pool"}, "map"),
+    Case("map-extra_arrays-registers", {"reg_token": 2}, 2, HEAD | {"attn_pool"}, "map"),
     Case("clip", parts=HEAD | {"norm_pre"}, act="quick_gelu"),
     Case("swiglu", parts=HEAD | {"ls1"}, act="silu"),
     Case("no-qkv-bias", parts=HEAD | {"no bias"}),
     Case("distilled", {"cls_token": 1, "dist_token": 1}, 2, HEAD | {"head_dist"}),
-    Case("headless", parts=frozenset({"norm"}), layout="dino"),
+    Case("headless", parts=frozenset({"norm"}), fmt="dino"),
 ]
 
 
@@ -101,21 +101,21 @@ def pair(name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
 
 
-class Plain:
+class Reference:
     """timm's VisionTransformer, in the words of its keys."""
 
     def __init__(self, tensors: dict[str, Tensor], case: Case, *, antialias: bool = True) -> None:
         self.tensors, self.case, self.antialias = tensors, case, antialias
         self.epsilon = 1e-5 if "norm_pre.weight" in tensors else 1e-6
 
-    def linear(self, name: str, numbers: Tensor) -> Tensor:
-        return functional.linear(numbers, self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.bias"))
+    def linear(self, name: str, values: Tensor) -> Tensor:
+        return functional.linear(values, self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.bias"))
 
-    def norm(self, name: str, numbers: Tensor) -> Tensor:
+    def norm(self, name: str, values: Tensor) -> Tensor:
         if f"{name}.weight" not in self.tensors:
-            return numbers
+            return values
         weight, bias = self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
-        return functional.layer_norm(numbers, weight.shape, weight, bias, self.epsilon)
+        return functional.layer_norm(values, weight.shape, weight, bias, self.epsilon)
 
     def mlp(self, name: str, tokens: Tensor) -> Tensor:
         hidden = self.linear(f"{name}.fc1", tokens)
@@ -184,20 +184,20 @@ def config_json(case: Case) -> dict:
     return {"architecture": "vit", "global_pool": case.pool, "model_args": arguments}
 
 
-def converted(tensors: dict[str, Tensor], theirs: dict) -> ViT:
-    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
-    config = layout.read_config(tensors, theirs)
-    ours = ViT(config).eval()
-    ours.load_state_dict(layout.from_external(tensors, config))
-    return ours
+def convert_weights(tensors: dict[str, Tensor], external: dict) -> ViT:
+    fmt = detect_format({name: tensor.shape for name, tensor in tensors.items()})
+    config = fmt.read_config(tensors, external)
+    vit = ViT(config).eval()
+    vit.load_state_dict(fmt.from_external(tensors, config))
+    return vit
 
 
-def assert_same(ours: ViT, theirs: Plain, sizes=(SIZE, (64, 24), (40, 40))) -> None:
-    for size_hw in sizes:
-        images = torch.randn(2, 3, *size_hw)
-        expected = theirs(images)
+def assert_same(vit: ViT, external: Reference, sizes=(SIZE, (64, 24), (40, 40))) -> None:
+    for image_size in sizes:
+        images = torch.randn(2, 3, *image_size)
+        expected = external(images)
         with torch.no_grad():
-            found = ours(images)
+            found = vit(images)
         assert found.shape == expected.shape
         assert expected.std() > 0.1
         assert (found - expected).abs().max() < 1e-5
@@ -206,52 +206,52 @@ def assert_same(ours: ViT, theirs: Plain, sizes=(SIZE, (64, 24), (40, 40))) -> N
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_same_logits_both_ways(case):
     tensors = random_tensors(case)
-    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
-    assert layout is FORMATS[case.layout]
-    ours = converted(tensors, config_json(case))
-    assert_same(ours, Plain(tensors, case))
-    written = FORMATS["timm"].to_external(ours.state_dict(), ours.config)
-    assert_same(ours, Plain(written, case))
-    described = FORMATS["timm"].external_config(ours.config, [])
-    assert FORMATS["timm"].read_config(written, described).mlp_layer == ours.config.mlp_layer
-    again = converted(written, described)
-    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in ours.state_dict().items())
+    fmt = detect_format({name: tensor.shape for name, tensor in tensors.items()})
+    assert fmt is FORMATS[case.fmt]
+    vit = convert_weights(tensors, config_json(case))
+    assert_same(vit, Reference(tensors, case))
+    written = FORMATS["timm"].to_external(vit.state_dict(), vit.config)
+    assert_same(vit, Reference(written, case))
+    described = FORMATS["timm"].external_config(vit.config, [])
+    assert FORMATS["timm"].read_config(written, described).mlp_layer == vit.config.mlp_layer
+    again = convert_weights(written, described)
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in vit.state_dict().items())
 
 
 def test_a_backbone_without_timms_config_resamples_as_dino_does():
     case = CASES[-1]
     tensors = random_tensors(case)
     wrapped = {f"backbone.{name}": tensor for name, tensor in tensors.items()} | {"head.mlp.0.weight": torch.ones(4, 4)}
-    ours = converted(wrapped, {"model_args": config_json(case)["model_args"]})
-    assert not FORMATS["dino"].caveats(ours.config)
-    assert_same(ours, Plain(tensors, case, antialias=False))
+    vit = convert_weights(wrapped, {"model_args": config_json(case)["model_args"]})
+    assert not FORMATS["dino"].caveats(vit.config)
+    assert_same(vit, Reference(tensors, case, antialias=False))
 
 
 def test_a_bias_of_our_patch_embedding_goes_into_the_positions():
     case = next(case for case in CASES if case.name == "clip")
-    ours = converted(random_tensors(case), config_json(case))
+    vit = convert_weights(random_tensors(case), config_json(case))
     with torch.no_grad():
-        ours.patch_embed.proj.bias.normal_()
-    assert_same(ours, Plain(FORMATS["timm"].to_external(ours.state_dict(), ours.config), case))
+        vit.patch_embed.proj.bias.normal_()
+    assert_same(vit, Reference(FORMATS["timm"].to_external(vit.state_dict(), vit.config), case))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not {"norm_pre", "head_dist"} & case.parts], ids=str)
 def test_our_weights_are_timms_without_conversion(case):
-    ours = converted(random_tensors(case), config_json(case))
-    state = ours.state_dict()
-    written = FORMATS["timm"].to_external(state, ours.config)
+    vit = convert_weights(random_tensors(case), config_json(case))
+    state = vit.state_dict()
+    written = FORMATS["timm"].to_external(state, vit.config)
     assert written.keys() == state.keys() and all(torch.equal(written[name], state[name]) for name in state)
-    assert_same(ours, Plain(dict(state), case))
+    assert_same(vit, Reference(dict(state), case))
 
 
 def test_a_model_of_ours_can_be_timms():
     config = ViTConfig(
         (32, 48), 8, num_classes=7, embed_dim=48, depth=2, num_heads=4, global_pool="avg", mlp_ratio=100 / 48
     )
-    ours = ViT(config).eval()
-    torch.nn.init.normal_(ours.head.weight)
-    written = FORMATS["timm"].to_external(ours.state_dict(), config)
-    assert_same(ours, Plain(written, Case("ours", {}, 0, pool="avg")), (SIZE,))
+    vit = ViT(config).eval()
+    torch.nn.init.normal_(vit.head.weight)
+    written = FORMATS["timm"].to_external(vit.state_dict(), config)
+    assert_same(vit, Reference(written, Case("vit", {}, 0, pool="avg")), (SIZE,))
     described = FORMATS["timm"].external_config(config, ["a", "b", "c", "d", "e", "f", "g"])
     assert described["architecture"] == "vit_base_patch16_224"
     assert described["pretrained_cfg"]["label_names"] == ["a", "b", "c", "d", "e", "f", "g"]
@@ -259,7 +259,7 @@ def test_a_model_of_ours_can_be_timms():
 
 
 @pytest.mark.parametrize(
-    ("name", "theirs", "message"),
+    ("name", "external", "message"),
     [
         ("clip", {"model_args": {"img_size": [32, 48], "num_heads": 4}}, "don't say which GELU they use"),
         ("map", {"model_args": {"img_size": [32, 48], "num_heads": 4}}, "don't say which GELU they use"),
@@ -283,16 +283,16 @@ def test_a_model_of_ours_can_be_timms():
         ),
     ],
 )
-def test_what_the_weights_do_not_determine_is_asked_for(name, theirs, message):
+def test_what_the_weights_do_not_determine_is_asked_for(name, external, message):
     tensors = random_tensors(next(case for case in CASES if case.name == name))
     with pytest.raises(InputError, match=message):
-        FORMATS["timm"].read_config(tensors, theirs)
+        FORMATS["timm"].read_config(tensors, external)
 
 
 def test_a_part_that_timms_model_lacks_is_named():
     tensors = random_tensors(CASES[0]) | {"blocks.0.attn.lambda_q1": torch.ones(12)}
     with pytest.raises(InputError, match=r"have 'blocks\.0\.attn\.lambda_q1', "):
-        converted(tensors, config_json(CASES[0]))
+        convert_weights(tensors, config_json(CASES[0]))
 
 
 def test_epsilons_that_no_architecture_of_timm_has_are_refused():

@@ -1,4 +1,4 @@
-"""torchvision's key layout against its architecture, written down here from its names with torch's own modules.
+"""torchvision's format against its architecture, written down here from its names with torch's own modules.
 
 `benchmarks/parity_elsewhere.py` holds the same against the real torchvision, where it can be imported.
 """
@@ -11,7 +11,7 @@ from torch.nn import functional
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.registry import FORMATS, find_format
+from vitreous.pretrained.formats.registry import FORMATS, detect_format
 
 WIDTH, HEADS, PATCH = 128, 2, 8
 LAYERS = ("encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_1")
@@ -64,19 +64,19 @@ def plain(tensors: dict[str, Tensor], images: Tensor) -> Tensor:
     return linear("heads.head", pooled) if "heads.head.weight" in tensors else pooled
 
 
-def converted(tensors: dict[str, Tensor], theirs: dict | None = None) -> ViT:
-    layout = find_format({name: tensor.shape for name, tensor in tensors.items()})
-    assert layout is FORMATS["torchvision"]
-    config = layout.read_config(tensors, theirs or {})
-    ours = ViT(config).eval()
-    ours.load_state_dict(layout.from_external(tensors, config))
-    return ours
+def convert_weights(tensors: dict[str, Tensor], external: dict | None = None) -> ViT:
+    fmt = detect_format({name: tensor.shape for name, tensor in tensors.items()})
+    assert fmt is FORMATS["torchvision"]
+    config = fmt.read_config(tensors, external or {})
+    vit = ViT(config).eval()
+    vit.load_state_dict(fmt.from_external(tensors, config))
+    return vit
 
 
-def assert_same(ours: ViT, tensors: dict[str, Tensor], size_hw=(32, 32)) -> None:
-    images = torch.randn(2, 3, *size_hw)
+def assert_same(vit: ViT, tensors: dict[str, Tensor], image_size=(32, 32)) -> None:
+    images = torch.randn(2, 3, *image_size)
     with torch.no_grad():
-        found = ours(images)
+        found = vit(images)
     expected = plain(tensors, images)
     assert found.shape == expected.shape
     assert expected.std() > 0.1
@@ -84,13 +84,13 @@ def assert_same(ours: ViT, tensors: dict[str, Tensor], size_hw=(32, 32)) -> None
 
 
 @pytest.mark.parametrize("head", [True, False])
-def test_same_answers_both_ways(head):
+def test_same_outputs_both_ways(head):
     tensors = random_tensors(head=head)
-    ours = converted(tensors)
-    assert_same(ours, tensors)
-    written = FORMATS["torchvision"].to_external(ours.state_dict(), ours.config)
+    vit = convert_weights(tensors)
+    assert_same(vit, tensors)
+    written = FORMATS["torchvision"].to_external(vit.state_dict(), vit.config)
     assert {name: tensor.shape for name, tensor in written.items()} == {n: t.shape for n, t in tensors.items()}
-    assert_same(ours, written)
+    assert_same(vit, written)
 
 
 def test_files_from_before_the_mlps_parts_had_numbers():
@@ -98,20 +98,20 @@ def test_files_from_before_the_mlps_parts_had_numbers():
         name.replace("mlp.0", "mlp.linear_1").replace("mlp.3", "mlp.linear_2"): tensor
         for name, tensor in random_tensors().items()
     }
-    assert_same(converted(older), random_tensors())
+    assert_same(convert_weights(older), random_tensors())
 
 
 def test_a_size_that_is_not_square_must_be_stated():
     tensors = random_tensors()
     tensors["encoder.pos_embedding"] = torch.randn(1, 25, WIDTH)
     with pytest.raises(InputError, match="24 learned positions"):
-        converted(tensors)
-    assert_same(converted(tensors, {"image_size": [32, 48]}), tensors, (32, 48))
+        convert_weights(tensors)
+    assert_same(convert_weights(tensors, {"image_size": [32, 48]}), tensors, (32, 48))
 
 
 def test_what_torchvisions_model_lacks_is_refused():
     with pytest.raises(InputError, match=r"tanh layer before the head \(heads\.pre_logits\)"):
-        converted(random_tensors() | {"heads.pre_logits.weight": torch.ones(128, 128)})
+        convert_weights(random_tensors() | {"heads.pre_logits.weight": torch.ones(128, 128)})
     mean = ViTConfig((32, 32), 8, embed_dim=128, depth=2, num_heads=2, global_pool="avg")
     with pytest.raises(InputError, match="torchvision can't hold a model with global_pool=avg"):
         FORMATS["torchvision"].to_external(ViT(mean).state_dict(), mean)

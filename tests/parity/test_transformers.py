@@ -39,38 +39,40 @@ INNER = {
 }
 
 
-def converted(theirs) -> ViT:
+def convert_weights(external) -> ViT:
     """Our model with transformers' weights: the class token's position is added to the token itself."""
-    config = ViTConfig(theirs.config.image_size, 8, num_classes=7, embed_dim=48, depth=3, num_heads=4, mlp_ratio=2)
-    weights = theirs.state_dict()
+    config = ViTConfig(external.config.image_size, 8, num_classes=7, embed_dim=48, depth=3, num_heads=4, mlp_ratio=2)
+    weights = external.state_dict()
     table = weights["vit.embeddings.position_embeddings"][0]
     state = {
         "cls_token": weights["vit.embeddings.cls_token"] + table[:1],
         "pos_embed": table[None, 1:],
     }
     for kind in ("weight", "bias"):
-        state |= {f"{ours}.{kind}": weights[f"{name}.{kind}"] for ours, name in OUTER.items()}
+        state |= {f"{vit}.{kind}": weights[f"{name}.{kind}"] for vit, name in OUTER.items()}
         for index in range(config.depth):
             block, layer = f"blocks.{index}", f"vit.layers.{index}"
-            state |= {f"{block}.{ours}.{kind}": weights[f"{layer}.{name}.{kind}"] for ours, name in INNER.items()}
+            state |= {f"{block}.{vit}.{kind}": weights[f"{layer}.{name}.{kind}"] for vit, name in INNER.items()}
             parts = [weights[f"{layer}.attention.{part}_proj.{kind}"] for part in "qkv"]
             state[f"{block}.attn.qkv.{kind}"] = torch.cat(parts)
-    ours = ViT(config).eval()
-    ours.load_state_dict(state)
-    return ours
+    vit = ViT(config).eval()
+    vit.load_state_dict(state)
+    return vit
 
 
 SQUARE, WIDE, TALL = (32, 32), (32, 48), (64, 24)
 
 
-# transformers resamples square position tables only, so its non-square one is shown at its own size.
-@pytest.mark.parametrize(("trained", "shown"), [(SQUARE, SQUARE), (SQUARE, WIDE), (SQUARE, TALL), (WIDE, WIDE)])
-def test_same_logits_and_attention(trained, shown):
-    theirs = reference(trained)
-    ours, trace = converted(theirs), Trace()
-    images = torch.randn(2, 3, *shown)
+# transformers resamples square position tables only, so a model with a non-square one gets images of its own size.
+@pytest.mark.parametrize(
+    ("trained_size", "image_size"), [(SQUARE, SQUARE), (SQUARE, WIDE), (SQUARE, TALL), (WIDE, WIDE)]
+)
+def test_same_logits_and_attention(trained_size, image_size):
+    external = reference(trained_size)
+    vit, trace = convert_weights(external), Trace()
+    images = torch.randn(2, 3, *image_size)
     with torch.no_grad():
-        expected = theirs(images, interpolate_pos_encoding=shown != trained, output_attentions=True)
-        assert (ours(images, trace) - expected.logits).abs().max() < 1e-5
+        expected = external(images, interpolate_pos_encoding=image_size != trained_size, output_attentions=True)
+        assert (vit(images, trace) - expected.logits).abs().max() < 1e-5
         for record, attention in zip(trace.records, expected.attentions, strict=True):
             assert (reference_attention(record) - attention).abs().max() < 1e-5

@@ -97,7 +97,7 @@ def weights(own, **changes) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("function", ["build", "bare"])
 @pytest.mark.parametrize("kind", ["safetensors", "state_dict", "module.", "_orig_mod.module."])
-def test_weights_are_loaded_whatever_stands_around_them(own, function, kind):
+def test_wrapper_prefixes_are_removed_from_weights(own, function, kind):
     tensors = weights(own)
     if kind == "safetensors":
         path = own / "weights.safetensors"
@@ -128,17 +128,17 @@ def test_weights_are_loaded_whatever_stands_around_them(own, function, kind):
         ("own_model_here:fails_later", "Model can't be run on an image of 8 x 12 .* channels: KeyError: 'tokens'$"),
         ("own_model_here:biuld", "did you mean 'build'"),
         ("own_model_here:number", "no function in own_model_here 'number'"),
-        ("own_model_here:nothing", r"gives int: let it return a torch.nn.Module, or vitreous.wrap\(model"),
+        ("own_model_here:nothing", r"returns int: let it return a torch.nn.Module, or vitreous.wrap\(model"),
         ("own_model_here:raw", r"let a factory return it, as vitreous.wrap\(model, preprocessing=vitreous.Prep"),
         ("own_model_here:broken", "own_model_here:broken failed: ValueError: no such thing$"),
     ],
 )
-def test_what_is_no_factory(own, factory, message):
+def test_invalid_factories(own, factory, message):
     with pytest.raises(InputError, match=message):
         load_factory(factory, device="cpu")
 
 
-def test_what_a_model_imports_as_it_runs_is_found_here(own):
+def test_modules_that_a_model_imports_later_are_found(own):
     for _ in range(2):
         classifier = load_factory("own_model_here:lazy", device="cpu")
     assert sys.path.count(str(own)) == 1 and sys.path[0] == str(own)
@@ -151,7 +151,7 @@ def test_weights_that_do_not_fit_are_named(own):
     tensors = weights(own)
     left_out = {name: tensor for name, tensor in tensors.items() if not name.startswith("stem")}
     save_file(left_out | {"other.bias": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match=r"lacks stem.weight and 1 more and has the unexpected other.bias$"):
+    with pytest.raises(InputError, match=r"lacks stem.weight and 1 more and has an unexpected other.bias$"):
         load_factory("own_model_here:build", path, "cpu")
     save_file(tensors | {"head.bias": torch.zeros(7)}, path)
     with pytest.raises(InputError, match=r"head.bias is \(7,\), the model's is \(3,\)"):

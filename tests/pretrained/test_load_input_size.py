@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from vitreous.callbacks import Callback
 from vitreous.cli import run
 from vitreous.errors import InputError
-from vitreous.explanation.regions import upsample_nearest
-from vitreous.explanation.explain import explain_batch, patch_at
+from vitreous.explanation.explain import explain_batch
+from vitreous.explanation.regions import patch_at, upsample_nearest
 from vitreous.imaging.preprocessing import RESIZE_MODES, Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.pretrained.load import at_size, load
+from vitreous.pretrained.load import load, with_input_size
 
 
 @pytest.fixture
@@ -23,18 +24,20 @@ def model() -> ImageClassifier:
 
 
 @pytest.mark.parametrize("size", [1_000_000, (8, 8 * 65_537), 2056])
-def test_a_size_of_too_many_patches_names_the_limit(model, size):
+def test_an_input_size_with_too_many_patches_names_the_limit(model, size):
     with pytest.raises(InputError, match=r"more than 65536, which is the limit: choose 2048 × 2048 or less"):
-        at_size(model, size, lambda note: None)
+        with_input_size(model, size, callback=Callback())
 
 
 @pytest.mark.parametrize("size", [2048, (8, 8 * 65_536)])
-def test_the_limit_itself_is_taken(model, size):
-    assert at_size(model, size, lambda note: None).preprocessing.input_size[1] in (2048, 8 * 65_536)
+def test_the_limit_itself_is_allowed(model, size):
+    assert with_input_size(model, size, callback=Callback()).preprocessing.input_size[1] in (2048, 8 * 65_536)
 
 
-@pytest.mark.parametrize("command", [["video", "MODEL", "clip.mp4", "--model-size"], ["explain", "MODEL", "--size"]])
-def test_the_commands_refuse_it_in_one_line(trained_run, capsys, command, shared):
+@pytest.mark.parametrize(
+    "command", [["video", "MODEL", "clip.mp4", "--input-size"], ["explain", "MODEL", "--input-size"]]
+)
+def test_the_verbs_refuse_it_in_one_line(trained_run, capsys, command, shared):
     words = [str(trained_run) if word == "MODEL" else word for word in command]
     if words[0] == "explain":
         words[2:2] = [str(next((shared / "photos").glob("*.jpg")))]
@@ -43,28 +46,28 @@ def test_the_commands_refuse_it_in_one_line(trained_run, capsys, command, shared
 
 
 @pytest.mark.parametrize("fit", RESIZE_MODES)
-def test_images_are_brought_to_the_size_as_one_says(model, fit):
-    given = load(model, fit=fit).preprocessing
-    assert (given.resize_mode, given.input_size, model.preprocessing.resize) == (fit, (24, 32), "crop")
+def test_the_resize_mode_can_be_chosen(model, fit):
+    given = load(model, resize_mode=fit).preprocessing
+    assert (given.resize_mode, given.input_size, model.preprocessing.resize_mode) == (fit, (24, 32), "crop")
     image = np.random.default_rng(0).integers(0, 256, (40, 90, 3), np.uint8)
-    explained = explain_batch(load(model, size=64, fit=fit), [image], "attention")[0]
+    explained = explain_batch(load(model, input_size=64, resize_mode=fit), [image], "attention")[0]
     assert explained.heatmap.shape == (40, 90) and np.isfinite(explained.heatmap).all()
 
 
-def test_a_way_that_there_is_not_is_refused(model):
+def test_an_unknown_resize_mode_is_refused(model):
     with pytest.raises(InputError, match="letterbox"):
-        load(model, fit="letterbocks")
+        load(model, resize_mode="letterbocks")
 
 
-@pytest.mark.parametrize("place", [(0.5, 0.5), (39, 89), (20, 45)])
-def test_a_place_is_found_between_the_bars(model, place):
-    """The patch under a place of the image is the one that its map is laid back onto there."""
-    boxed = load(model, size=64, fit="letterbox")
+@pytest.mark.parametrize("point", [(0.5, 0.5), (89, 39), (45, 20)])
+def test_a_point_is_found_between_the_bars(model, point):
+    """The patch under a point of the image is the one whose value the upsampled map has there."""
+    boxed = load(model, input_size=64, resize_mode="letterbox")
     _, geometry = boxed.preprocess(np.zeros((40, 90, 3), np.uint8))
-    row, column = patch_at(boxed, place, geometry)
+    row, column = patch_at(point, geometry, 8)
     grid = np.zeros((8, 8), np.float32)
     grid[row, column] = 1
     squares = upsample_nearest(grid, geometry)
-    assert squares[int(place[0]), int(place[1])] == 1 and squares.shape == (40, 90)
+    assert squares[int(point[1]), int(point[0])] == 1 and squares.shape == (40, 90)
     with pytest.raises(InputError, match="x 0 to 90, y 0 to 40"):
-        patch_at(boxed, (-1, 3), geometry)
+        patch_at((3, -1), geometry, 8)

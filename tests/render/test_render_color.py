@@ -29,12 +29,12 @@ def test_a_constant_map_becomes_zeros(value):
     assert not Scale.robust(heatmap).apply(heatmap).any()
 
 
-def test_float_noise_on_a_constant_map_is_not_blown_up():
+def test_float_noise_on_a_constant_map_is_not_amplified():
     heatmap = np.float32(0.1) + np.linspace(0, 1e-8, 20).reshape(4, 5).astype(np.float32)
     assert not Scale.robust(heatmap).apply(heatmap).any()
 
 
-def test_a_lone_spike_on_a_flat_map_is_still_seen():
+def test_a_single_spike_on_a_flat_map_stays_visible():
     heatmap = np.zeros((40, 40), np.float32)
     heatmap[7, 3] = 2
     scaled = Scale.robust(heatmap).apply(heatmap)
@@ -47,7 +47,7 @@ def test_one_outlier_does_not_set_the_scale():
     assert Scale.robust(heatmap).high <= 1
 
 
-def test_the_sampled_percentiles_of_a_large_map_are_near_the_full_ones():
+def test_sampled_percentiles_of_a_large_map_are_close_to_the_exact_ones():
     heatmap = np.random.default_rng(0).gamma(2, size=(720, 1280)).astype(np.float32)
     scale = Scale.robust(heatmap)
     assert np.allclose([scale.low, scale.high], np.percentile(heatmap, [1, 99.5]), rtol=0.05)
@@ -62,7 +62,7 @@ def test_a_scale_without_two_ordered_ends_is_refused(ends):
 @pytest.mark.parametrize(
     "bad", [np.zeros((2, 2, 2)), np.zeros((0, 3)), np.full((2, 3), np.nan), np.full((1, 1), np.inf)]
 )
-def test_what_is_no_finite_map_is_refused(bad):
+def test_a_map_that_is_not_finite_or_two_dimensional_is_refused(bad):
     with pytest.raises(InputError, match="map"):
         Scale.robust(bad)
 
@@ -71,7 +71,7 @@ RAMP = np.linspace(0, 1, 6400, dtype=np.float32).reshape(64, 100)
 
 
 @given(st.lists(MAPS, min_size=2, max_size=6), st.floats(0.1, 10), st.floats(0, 1))
-def test_the_steady_scale_never_moves_further_than_its_share_allows(maps, half_life, step):
+def test_the_stabilized_scale_never_moves_further_than_its_fraction_allows(maps, half_life, step):
     steady = StabilizedScale(half_life)
     old = steady.update(maps[0])
     assert old == Scale.robust(resize_coarse_map(maps[0]))
@@ -87,7 +87,7 @@ def test_the_steady_scale_never_moves_further_than_its_share_allows(maps, half_l
         old = new
 
 
-def test_the_scale_of_a_window_is_that_of_all_its_maps_and_odd_ones_do_not_set_it():
+def test_the_scale_of_a_window_covers_all_its_maps_and_ignores_outliers():
     maps = [RAMP] * 15 + [RAMP + 5]
     scale = StabilizedScale().begin(maps)
     assert scale == Scale.robust(np.concatenate(maps))
@@ -95,7 +95,7 @@ def test_the_scale_of_a_window_is_that_of_all_its_maps_and_odd_ones_do_not_set_i
 
 
 @pytest.mark.parametrize("fps", [10, 24, 60])
-def test_after_its_half_life_the_scale_has_gone_half_of_the_way_at_any_frame_rate(fps):
+def test_after_its_half_life_the_scale_is_halfway_at_any_frame_rate(fps):
     steady = StabilizedScale(2.0)
     before = steady.begin([RAMP] * 1000)  # a window so long that the running mean plays no part any more
     for _ in range(2 * fps):
@@ -103,13 +103,13 @@ def test_after_its_half_life_the_scale_has_gone_half_of_the_way_at_any_frame_rat
     assert after.high - before.high == pytest.approx(0.25 * before.high, rel=0.02)
 
 
-def test_a_new_beginning_forgets_the_scene_before():
+def test_begin_forgets_the_previous_scene():
     steady = StabilizedScale()
     steady.begin([100 * RAMP])
     assert steady.begin([RAMP]) == Scale.robust(RAMP)
 
 
-def test_the_steady_scale_arrives_and_a_blank_frame_leaves_it_alone():
+def test_the_stabilized_scale_converges_and_ignores_a_blank_frame():
     steady = StabilizedScale(0.5)
     steady.update(RAMP)
     for _ in range(300):
@@ -124,7 +124,7 @@ def test_a_blank_first_frame_does_not_hold_the_scale_back():
     assert steady.update(RAMP) == Scale.robust(RAMP)
 
 
-def test_a_grid_is_judged_as_it_looks_enlarged():
+def test_a_coarse_map_is_scaled_as_it_looks_upsampled():
     grid = np.random.default_rng(0).random((12, 21)).astype(np.float32)
     large = np.asarray(Image.fromarray(grid).resize((1260, 720), Image.Resampling.BILINEAR))
     scale = StabilizedScale().begin([grid])
@@ -132,7 +132,7 @@ def test_a_grid_is_judged_as_it_looks_enlarged():
 
 
 @pytest.mark.parametrize("half_life", [0, -1, float("inf"), float("nan")])
-def test_a_half_life_that_is_none_is_refused(half_life):
+def test_an_invalid_half_life_is_refused(half_life):
     with pytest.raises(InputError, match="half-life"):
         StabilizedScale(half_life)
 

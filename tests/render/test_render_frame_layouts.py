@@ -27,7 +27,7 @@ SIZES = [(256, 340), (340, 256), (64, 900), (900, 64), (31, 33), (6, 5), (1, 1)]
 RNG = np.random.default_rng(0)
 
 
-def shot(size_hw, maps=1, *, signed=False, seed=0, box=None, colors=None):
+def view(size_hw, maps=1, *, signed=False, seed=0, box=None, colors=None):
     rng = np.random.default_rng(seed)
     grids = [rng.normal(size=(7, 9)).astype(np.float32) for _ in range(maps)]
     grids = grids if signed else [np.abs(grid) for grid in grids]
@@ -43,12 +43,12 @@ def shot(size_hw, maps=1, *, signed=False, seed=0, box=None, colors=None):
 @pytest.mark.parametrize("size_hw", SIZES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("signed", [False, True])
-def test_every_layout_draws_frames_of_any_size_at_one_size_and_leaves_them_as_they_were(layout, size_hw, signed):
+def test_every_layout_draws_frames_of_any_size_and_leaves_its_inputs_unchanged(layout, size_hw, signed):
     count = 5 if layout in MULTI_MAP_LAYOUTS else 1
     for style in (DrawStyle(), DrawStyle(0.5, edge_aware=True, legend=False)):
         sizes = set()
         for seed in range(2):
-            given = shot(size_hw, count, signed=signed, seed=seed)
+            given = view(size_hw, count, signed=signed, seed=seed)
             before = given.image_u8.copy(), [one.heatmap.copy() for one in given.heatmaps]
             drawn = draw_frame(given, layout, style)
             assert drawn.dtype == np.uint8 and drawn.flags.c_contiguous
@@ -78,14 +78,14 @@ def test_panels_have_even_sizes_within_bounds_and_single_images_keep_theirs(layo
     [((720, 1280), 6, (3, 2)), ((720, 1280), 12, (4, 3)), ((1280, 720), 6, (3, 2)), ((256, 340), 4, (2, 2)),
      ((256, 340), 3, (2, 2)), ((720, 1280), 16, (4, 4))],
 )  # fmt: skip
-def test_panels_make_a_whole_about_as_wide_for_its_height_as_the_clip(size_hw, count, expected):
+def test_a_panel_grid_has_about_the_aspect_ratio_of_the_video(size_hw, count, expected):
     grid = panel_grid(size_hw, count)
     assert (grid.columns, grid.rows) == expected
     assert abs(grid.panel_hw[1] / grid.panel_hw[0] - size_hw[1] / size_hw[0]) < 0.02
 
 
 def test_panels_show_their_own_maps():
-    given = shot((200, 300), 4)
+    given = view((200, 300), 4)
     grid, drawn = panel_grid((200, 300), 4), draw_frame(given, "heads")
     top = grid.header_height + grid.title_height
     first = drawn[top : top + 200, :300]
@@ -95,15 +95,15 @@ def test_panels_show_their_own_maps():
         assert np.array_equal(panel, alone)
 
 
-def test_side_by_side_shows_the_image_as_it_is_on_the_left():
-    given = shot((100, 150))
+def test_side_by_side_shows_the_unchanged_image_on_the_left():
+    given = view((100, 150))
     drawn = draw_frame(given, "side-by-side")
     top = drawn.shape[0] - 100 - (drawn.shape[0] - 100 - panel_grid((100, 150), 2, 2, titles=False).header_height)
     assert np.array_equal(drawn[top : top + 100, :150], given.image_u8)
 
 
 def test_beyond_the_box_nothing_glows():
-    given = shot((120, 200), box=(0, 50, 120, 150))
+    given = view((120, 200), box=(0, 50, 120, 150))
     drawn = draw_frame(replace(given, prediction="", caption=""), "overlay", DrawStyle(legend=False))
     blank = overlay_levels(given.image_u8, np.zeros((120, 200), np.uint8))
     below = replace(given.heatmaps[0], scale=Scale(0, given.heatmaps[0].scale.high))
@@ -112,16 +112,16 @@ def test_beyond_the_box_nothing_glows():
     assert not np.array_equal(drawn[:, 50:150], blank[:, 50:150])
 
 
-def test_a_map_with_colors_of_its_own_is_painted_and_has_no_color_bar():
+def test_a_map_with_its_own_colors_is_colorized_without_a_color_bar():
     colors = RNG.random((7, 9, 3)).astype(np.float32)
-    given = shot((120, 200), colors=colors)
+    given = view((120, 200), colors=colors)
     drawn = draw_frame(given)
-    assert drawn.shape == (120, 200, 3) and not np.array_equal(drawn, draw_frame(shot((120, 200))))
-    assert draw_frame(shot((120, 200), 4, colors=colors), "methods").shape[2] == 3
+    assert drawn.shape == (120, 200, 3) and not np.array_equal(drawn, draw_frame(view((120, 200))))
+    assert draw_frame(view((120, 200), 4, colors=colors), "methods").shape[2] == 3
 
 
-def test_no_strength_leaves_the_image_and_a_spotlight_only_dims():
-    given = shot((90, 160))
+def test_zero_opacity_leaves_the_image_and_a_spotlight_only_dims():
+    given = view((90, 160))
     for layout in ("overlay", "spotlight"):
         plain = draw_frame(FrameView(given.image_u8, given.heatmaps), layout, DrawStyle(0.0, legend=False))
         assert np.array_equal(plain, given.image_u8)
@@ -130,7 +130,7 @@ def test_no_strength_leaves_the_image_and_a_spotlight_only_dims():
     assert np.array_equal(spotlight(given.image_u8, np.full((90, 160), 255, np.uint8)), given.image_u8)
 
 
-def test_contours_go_round_the_peak_and_leave_the_rest_alone():
+def test_contours_surround_the_peak_and_leave_the_rest_unchanged():
     y, x = np.mgrid[:16, :16]
     heatmap = np.exp(-((y - 4) ** 2 + (x - 11) ** 2) / 6).astype(np.float32)
     (line,) = contour_lines(heatmap, 0.5)
@@ -142,7 +142,7 @@ def test_contours_go_round_the_peak_and_leave_the_rest_alone():
     assert np.array_equal(draw_contours(gray, np.ones((4, 4)), Scale(1, 1)), gray)
 
 
-def test_a_legend_grows_with_the_image_and_gives_way_where_there_is_no_room():
+def test_a_legend_grows_with_the_image_and_disappears_without_room():
     large, small = np.full((720, 1280, 3), 90, np.uint8), np.full((20, 24, 3), 90, np.uint8)
     changed = (draw_legend(large, "rollout", "overlay") != large).any(axis=2)
     rows, columns = np.nonzero(changed)
@@ -153,7 +153,7 @@ def test_a_legend_grows_with_the_image_and_gives_way_where_there_is_no_room():
 
 @pytest.mark.parametrize("kind", ["overlay", "signed", "contour", "own"])
 @pytest.mark.parametrize("size_hw", [(256, 340), (240, 426), (120, 160), (480, 270)])
-def test_a_legend_takes_about_as_much_of_a_small_image_as_of_a_large_one(size_hw, kind):
+def test_a_legend_covers_about_the_same_fraction_of_small_and_large_images(size_hw, kind):
     words = "attention · layer 11 · mean over heads"
     shares = []
     for times in (1, 6):
@@ -163,29 +163,29 @@ def test_a_legend_takes_about_as_much_of_a_small_image_as_of_a_large_one(size_hw
     assert shares[0] <= max(1.25 * shares[1], 130 / size_hw[1])  # the method's name and the bar need so much
 
 
-def test_of_a_legend_without_room_the_method_name_stays():
+def test_a_legend_without_room_keeps_the_method_name():
     face, words = load_font(9), "attention · layer 11 · mean over heads"
-    said = [fit_caption(words, "against / for", face, width) for width in (400, 220, 140, 60, 5)]
-    assert said[0] == f"{words} · against / for" and said[-2:] == ["attention", "attention"]
-    assert said[1] == "attention · layer 11 · against / for" and said[2] == "attention · against / for"
+    texts = [fit_caption(words, "against / for", face, width) for width in (400, 220, 140, 60, 5)]
+    assert texts[0] == f"{words} · against / for" and texts[-2:] == ["attention", "attention"]
+    assert texts[1] == "attention · layer 11 · against / for" and texts[2] == "attention · against / for"
 
 
-def test_what_the_ends_of_a_signed_map_mean_is_said():
+def test_the_legend_states_the_meaning_of_a_signed_maps_ends():
     gray = np.full((720, 1280, 3), 128, np.uint8)
     assert (
         bar_caption("signed", "unlike / alike") == "unlike / alike" == bar_caption("signed contour", "unlike / alike")
     )
     assert bar_caption("overlay", "unlike / alike") == bar_caption("own", "unlike / alike") == ""
-    said, plain = (draw_legend(gray, "features", "signed", end_labels=ends) for ends in ("unlike / alike", ""))
-    assert (said != gray).any(axis=(0, 2)).sum() > 1.3 * (plain != gray).any(axis=(0, 2)).sum()
-    given = shot((720, 1280), signed=True)
-    told = replace(given, heatmaps=(replace(given.heatmaps[0], end_labels="short / long"),))
+    texts, plain = (draw_legend(gray, "features", "signed", end_labels=ends) for ends in ("unlike / alike", ""))
+    assert (texts != gray).any(axis=(0, 2)).sum() > 1.3 * (plain != gray).any(axis=(0, 2)).sum()
+    given = view((720, 1280), signed=True)
+    described = replace(given, heatmaps=(replace(given.heatmaps[0], end_labels="short / long"),))
     for layout in ("overlay", "contour", "side-by-side", "methods"):
-        assert not np.array_equal(draw_frame(given, layout), draw_frame(told, layout))
+        assert not np.array_equal(draw_frame(given, layout), draw_frame(described, layout))
 
 
-def test_panels_drawn_in_different_ways_have_no_bar_over_all_but_one_each_where_it_means_something():
-    alike = replace(shot((240, 320), 3), prediction="", caption="")
+def test_panels_with_different_colors_have_a_bar_each():
+    alike = replace(view((240, 320), 3), prediction="", caption="")
     own = replace(alike.heatmaps[2], colors=np.full((7, 9, 3), 0.5, np.float32))
     mixed = replace(alike, heatmaps=(*alike.heatmaps[:2], own))
     grid = panel_grid_for((240, 320), "methods", 3, DrawStyle())
@@ -202,11 +202,11 @@ def test_panels_drawn_in_different_ways_have_no_bar_over_all_but_one_each_where_
     assert changed == [True, True, False]
 
 
-def test_what_cannot_be_drawn_is_said():
+def test_invalid_views_and_layouts_are_refused():
     with pytest.raises(InputError, match="did you mean 'overlay'"):
-        draw_frame(shot((9, 9)), "overlya")
+        draw_frame(view((9, 9)), "overlya")
     with pytest.raises(InputError, match="draws one map, not 3"):
-        draw_frame(shot((9, 9), 3), "contour")
+        draw_frame(view((9, 9), 3), "contour")
     with pytest.raises(InputError, match="at least one"):
         FrameView(np.zeros((4, 4, 3), np.uint8), ())
     with pytest.raises(InputError, match="opacity"):

@@ -21,7 +21,7 @@ def images_with_maps(draw):
 
 @settings(deadline=None, max_examples=60)
 @given(images_with_maps())
-def test_range_and_mean_are_kept_and_inputs_untouched(pair):
+def test_range_and_mean_are_kept_and_inputs_unchanged(pair):
     heatmap, image = pair
     before = heatmap.copy(), image.copy()
     result = guided_filter(heatmap, image)
@@ -38,13 +38,13 @@ def test_a_constant_map_stays_constant(value):
     assert np.allclose(guided_filter(np.full((5, 9), value), image), value, atol=1e-5)
 
 
-def test_a_map_that_is_not_negative_stays_so():
+def test_a_non_negative_map_stays_non_negative():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (90, 160, 3), dtype=np.uint8)
     assert guided_filter(rng.random((9, 16)) ** 4, image).min() >= 0
 
 
-def test_the_edges_of_the_image_are_followed():
+def test_the_map_follows_the_edges_of_the_image():
     image = np.full((180, 320, 3), (40, 90, 40), np.uint8)
     image[50:130, 103:217] = (200, 180, 150)
     inside = image[..., 0] == 200
@@ -56,7 +56,7 @@ def test_the_edges_of_the_image_are_followed():
     assert np.abs(result - inside).mean() < np.abs(plain - inside).mean()
 
 
-def test_only_what_the_map_spans_is_looked_at_and_large_images_give_bounded_results():
+def test_only_the_box_of_the_map_is_used_and_the_result_is_bounded():
     image = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
     heatmap = np.eye(12, dtype=np.float32)
     assert max(guided_filter(heatmap, image).shape) <= RESULT_SIDE

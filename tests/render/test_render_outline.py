@@ -7,7 +7,7 @@ from vitreous.errors import InputError
 from vitreous.render.outline import dilate, draw_outline
 
 
-def test_only_the_edge_is_drawn_light_inside_dark_outside():
+def test_the_outline_is_light_inside_and_dark_outside():
     image, mask = np.full((40, 60, 3), 128, np.uint8), np.zeros((40, 60), bool)
     mask[10:20, 30:50] = True
     drawn = draw_outline(image, mask)
@@ -15,7 +15,7 @@ def test_only_the_edge_is_drawn_light_inside_dark_outside():
     assert (drawn[14:16, 35:45] == 128).all() and (drawn[:5] == 128).all() and (image == 128).all()
 
 
-def test_a_mask_grows_by_so_many_steps_and_stops_at_the_border():
+def test_dilation_grows_by_its_steps_and_stops_at_the_border():
     mask = np.zeros((9, 7), bool)
     mask[0, 3] = True
     assert [int(dilate(mask, steps).sum()) for steps in (0, 1, 2)] == [1, 4, 13]

@@ -28,7 +28,7 @@ def images_with_maps(draw):
 
 
 @given(images_with_maps(), st.floats(0, 1))
-def test_same_in_same_out_and_inputs_untouched(image_and_map, opacity):
+def test_the_overlay_is_deterministic_and_leaves_its_inputs_unchanged(image_and_map, opacity):
     image, heatmap = image_and_map
     image_before, heat_before = image.copy(), heatmap.copy()
     drawn = overlay(image, heatmap, opacity=opacity)
@@ -38,12 +38,12 @@ def test_same_in_same_out_and_inputs_untouched(image_and_map, opacity):
 
 
 @given(images_with_maps())
-def test_no_strength_returns_the_image(image_and_map):
+def test_zero_opacity_returns_the_image(image_and_map):
     assert np.array_equal(overlay(*image_and_map, opacity=0.0), image_and_map[0])
 
 
 @pytest.mark.parametrize("opacity", [0, 0.25, 0.5, 1])
-def test_the_fixed_point_shares_never_exceed_sixteen_bits(opacity):
+def test_fixed_point_fractions_never_exceed_sixteen_bits(opacity):
     own, gray, added = blend_table(float(opacity)).astype(int).swapaxes(0, 1)
     assert (own >= 0).all() and (255 * (own + gray) + added + 128 < 2**16).all()
 
@@ -87,14 +87,14 @@ def test_a_given_scale_is_used_and_a_slice_or_flipped_image_works():
         (np.zeros((4, 6, 3), np.uint8), np.full((4, 6), np.nan), "24 values that are not finite"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line(image, heatmap, words):
+def test_mismatched_inputs_are_refused_in_one_line(image, heatmap, words):
     with pytest.raises(InputError, match=words) as caught:
         overlay(image, heatmap)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("opacity", [-0.1, 1.5, float("nan")])
-def test_a_strength_outside_its_range_is_refused(opacity):
+def test_an_opacity_out_of_range_is_refused(opacity):
     with pytest.raises(InputError, match="opacity"):
         overlay(np.zeros((2, 2, 3), np.uint8), np.eye(2), opacity=opacity)
 
@@ -102,7 +102,7 @@ def test_a_strength_outside_its_range_is_refused(opacity):
 @pytest.mark.parametrize("size_hw", [(1, 1), (2, 3), (33, 77), (211, 340), (480, 300)])
 @pytest.mark.parametrize("step", [1, 2])
 @pytest.mark.parametrize("signed", [False, True])
-def test_a_level_for_a_square_of_pixels_is_as_if_it_were_repeated(size_hw, step, signed):
+def test_one_level_per_square_equals_repeated_levels(size_hw, step, signed):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (*size_hw, 3), dtype=np.uint8)
     levels = rng.integers(0, 256, (-(-size_hw[0] // step), -(-size_hw[1] // step)), dtype=np.uint8)
@@ -111,7 +111,7 @@ def test_a_level_for_a_square_of_pixels_is_as_if_it_were_repeated(size_hw, step,
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_the_fast_way_from_a_grid_draws_what_the_plain_one_does(signed):
+def test_the_fast_path_from_a_grid_equals_the_reference(signed):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (720, 1280, 3), dtype=np.uint8)
     grid = rng.normal(size=(12, 21)).astype(np.float32)
@@ -123,7 +123,7 @@ def test_the_fast_way_from_a_grid_draws_what_the_plain_one_does(signed):
     assert apart.mean() < 1 and np.percentile(apart, 99.9) <= 8
 
 
-def test_on_a_real_frame_the_object_outshines_what_surrounds_it(shared):
+def test_on_a_real_frame_the_object_is_brighter_than_its_surroundings(shared):
     with Image.open(shared / "davis" / "dog" / "frames" / "00010.jpg") as frame:
         image = np.asarray(frame.convert("RGB"))
     with Image.open(sorted((shared / "davis" / "dog" / "masks").iterdir())[10]) as stored:
@@ -146,7 +146,7 @@ def test_a_dark_image_is_dimmed_less_and_a_bright_one_as_usual():
     assert brightness(image) == pytest.approx(image.mean() / 255, abs=0.01)
 
 
-def test_the_dimming_of_a_clip_changes_slowly_and_anew_at_a_cut():
+def test_dimming_changes_slowly_and_resets_at_a_cut():
     dark, bright = np.full((9, 9, 3), 40, np.uint8), np.full((9, 9, 3), 220, np.uint8)
     still, cut = (SceneChange(cut=cut, amount=0.0, stillness=np.ones((32, 32), np.float32)) for cut in (False, True))
     found = DimmingStabilizer().update([dark] + [bright] * 200, [still] * 201)

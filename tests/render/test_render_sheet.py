@@ -37,7 +37,7 @@ def count(image: Image.Image, color: str | tuple[int, int, int]) -> int:
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 300), st.integers(1, 300))
-def test_a_fitted_image_fills_its_box_and_keeps_its_proportions(height, width, box_height, box_width):
+def test_a_resized_image_fills_its_box_and_keeps_its_aspect_ratio(height, width, box_height, box_width):
     shown = resize_to_fit(make_image((height, width)), (box_height, box_width))
     assert shown.height <= box_height and shown.width <= box_width
     assert shown.height == box_height or shown.width == box_width
@@ -51,7 +51,7 @@ def test_a_small_image_keeps_its_pixels_as_squares():
     assert np.array_equal(np.asarray(resize_to_fit(image, (40, 60))), image.repeat(10, axis=0).repeat(10, axis=1))
 
 
-def test_blocks_are_laid_without_overlap_and_holes_stay_paper():
+def test_blocks_do_not_overlap_and_holes_stay_paper():
     red, blue = Image.new("RGB", (10, 4), "red"), Image.new("RGB", (6, 8), "blue")
     assert stack([red, blue], gap=3).size == (10, 15) and side_by_side([red, blue], gap=3).size == (19, 8)
     table = arrange_grid([[red, None], [None, blue], [red]], (2, 2))
@@ -107,7 +107,7 @@ def test_values_stand_under_the_ends_of_the_color_bar():
 
 @pytest.mark.parametrize("ground", [(0, 0, 0), (255, 255, 255), (128, 128, 128)])
 @pytest.mark.parametrize("part", [(slice(1, 2), slice(2, 3)), (slice(0, 4), slice(0, 3))])
-def test_what_is_marked_is_outlined_on_any_ground_and_little_is_hidden(ground, part):
+def test_the_outline_is_visible_on_any_background_and_hides_little(ground, part):
     mask = np.zeros((4, 6), bool)
     mask[part] = True
     images = make_image((4, 6), ground), make_image((4, 6), ground)
@@ -119,7 +119,7 @@ def test_what_is_marked_is_outlined_on_any_ground_and_little_is_hidden(ground, p
     assert np.abs(line - ground[0]).max() > 120, "seen on this ground"
 
 
-def test_a_mark_at_the_border_is_closed_on_all_sides():
+def test_an_outline_at_the_border_is_closed():
     mask, image = np.zeros((40, 60), bool), make_image((40, 60), (90, 90, 90))
     mask[:20] = True
     shown = np.asarray(_fit_and_outline(image, (400, 600), mask))
@@ -127,7 +127,7 @@ def test_a_mark_at_the_border_is_closed_on_all_sides():
     assert (shown[-1] == 90).all()
 
 
-def test_sheets_say_what_their_colors_mean():
+def test_sheets_have_legends():
     item = GalleryItem(make_image((32, 48)), make_image((32, 48)), None, "cat", 0.5)
     legends = [MapLegend(), MapLegend("map", ("against", "for"), signed=True), MapLegend("features: alike", None)]
     for draw in (
@@ -179,7 +179,7 @@ def test_no_tiles_are_no_sheet():
             draw_tiles(tiles, columns)
 
 
-def test_a_gallery_marks_right_green_wrong_red_and_unknown_plain():
+def test_a_gallery_draws_correct_green_wrong_red_and_unknown_plain():
     def item(truth):
         return GalleryItem(make_image((32, 48)), make_image((32, 48), (9, 8, 7)), truth, "cat", 0.876)
 
@@ -208,7 +208,7 @@ def test_a_gallery_mixes_sizes_and_is_refused_when_empty():
         ((518, 518), (2, 2), (259, 259)),
     ],
 )
-def test_pulling_the_patches_apart_loses_no_pixel(size_hw, patch_size_hw, grid_hw):
+def test_exploding_the_patches_loses_no_pixel(size_hw, patch_size_hw, grid_hw):
     color = (200, 60, 30)
     sheet = patches_sheet(make_image(size_hw, color), patch_size_hw, grid_hw)
     pixels = (np.asarray(sheet) == color).all(axis=2)
@@ -220,7 +220,7 @@ def test_pulling_the_patches_apart_loses_no_pixel(size_hw, patch_size_hw, grid_h
         assert right >= area * 0.95 - 2 * (shown.width + shown.height)
 
 
-def test_a_gap_lies_between_any_two_patches():
+def test_there_is_a_gap_between_any_two_patches():
     sheet = np.asarray(patches_sheet(make_image((40, 60)), (20, 20), (2, 3)))
     right = sheet[:, 40 + 640 + 30 : -41]
     row = (right[300] == (200, 60, 30)).all(axis=1).astype(int)
@@ -235,7 +235,7 @@ def test_patches_that_do_not_fit_are_refused(patch_size_hw, grid_hw):
         patches_sheet(make_image((32, 32)), patch_size_hw, grid_hw)
 
 
-def test_what_is_no_image_is_refused_by_every_sheet():
+def test_every_sheet_refuses_invalid_images():
     for bad in [np.zeros((4, 4)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)]:
         for draw in [as_image, lambda u8: draw_tiles([Tile(u8)], 1), lambda u8: explanation_sheet((u8, u8), "", [])]:
             with pytest.raises(InputError, match="uint8"):

@@ -1,4 +1,4 @@
-"""A clip's image is steady: maps smoothed over time but not over cuts, one scale, and a figure that tells."""
+"""A clip's image is stabilizer: maps smoothed over time but not over cuts, one scale, and a figure that tells."""
 
 import math
 
@@ -22,14 +22,14 @@ CUT = SceneChange(cut=True, amount=0.9, stillness=np.zeros((SIDE, SIDE), np.floa
 
 
 @given(MAPS, st.one_of(st.just(0.0), st.floats(0.001, 5)), st.lists(st.floats(0, 1), max_size=8))
-def test_a_constant_map_stays(heatmap, half_life, steps):
+def test_a_constant_map_stays_unchanged(heatmap, half_life, steps):
     smoothing = MapSmoother(half_life)
     for step in [0.0, *steps]:
         assert np.allclose(smoothing.update(heatmap, step, STILL.stillness), heatmap, rtol=1e-5)
 
 
 @given(st.integers(1, 240), st.floats(0.02, 2))
-def test_what_is_left_of_a_step_depends_on_the_seconds_and_not_on_the_frames(frames, half_life):
+def test_smoothing_depends_on_seconds_and_not_on_frames(frames, half_life):
     smoothing, seconds = MapSmoother(half_life), 0.5
     smoothing.update(np.zeros((2, 3)), 0)
     for _ in range(frames):
@@ -37,7 +37,7 @@ def test_what_is_left_of_a_step_depends_on_the_seconds_and_not_on_the_frames(fra
     assert np.allclose(seen, 1 - 0.5 ** (seconds / half_life), atol=1e-4)
 
 
-def test_great_changes_are_followed_where_the_image_moves_and_nowhere_else():
+def test_large_changes_are_followed_only_where_the_image_moves():
     smoothing, stillness = MapSmoother(0.1), np.ones((32, 32), np.float32)
     stillness[:, 20:] = 0
     smoothing.update(np.zeros((4, 8)), 0)
@@ -55,7 +55,7 @@ def test_colors_are_smoothed_as_maps_are():
 
 
 @pytest.mark.parametrize("span", [0.0, 1e-44, 1e-30, 1e30, math.inf])
-def test_any_scale_and_any_change_give_numbers(span):
+def test_any_scale_and_any_change_give_finite_values(span):
     smoothing, stillness = MapSmoother(), np.zeros((32, 32), np.float32)
     for heatmap in (np.zeros((3, 5)), np.full((3, 5), 3e30), np.full((3, 5), -3e30)):
         for moves in (stillness, stillness + 1, None):
@@ -75,24 +75,24 @@ def passing(frames=40, per_frame=0.7):
     return maps, changes
 
 
-def test_the_map_of_what_moves_trails_nothing_and_flickers_no_more():
+def test_the_map_of_a_moving_object_leaves_no_trail_and_does_not_flicker():
     maps, changes = passing()
-    steady = MapStabilizer()
-    drawn = np.stack([one.heatmap for one in steady.update(maps, np.arange(len(maps)) / 30, changes)])
+    stabilizer = MapStabilizer()
+    drawn = np.stack([one.heatmap for one in stabilizer.update(maps, np.arange(len(maps)) / 30, changes)])
     behind = np.stack([np.arange(21) < 0.7 * i - 3 for i in range(len(maps))])
     left = np.where(behind, drawn.mean(1) - np.stack(maps).mean(1), 0)[10:30].max()
     assert left < 0.15  # by the image's motion alone, half-lives shortened to a fifth, it was 0.24
-    assert steady.flicker_after.value < 0.5 * steady.flicker_before.value
+    assert stabilizer.flicker_after.value < 0.5 * stabilizer.flicker_before.value
 
 
-def test_a_speck_on_a_still_image_is_not_let_through():
-    steady, maps = MapStabilizer(), [np.eye(12, 21, dtype=np.float32) for _ in range(20)]
+def test_a_speck_on_a_still_image_is_filtered():
+    stabilizer, maps = MapStabilizer(), [np.eye(12, 21, dtype=np.float32) for _ in range(20)]
     maps[12][3, 15] = 1
-    drawn = [one.heatmap[3, 15] for one in steady.update(maps, np.arange(20) / 30, [STILL] * 20)]
+    drawn = [one.heatmap[3, 15] for one in stabilizer.update(maps, np.arange(20) / 30, [STILL] * 20)]
     assert max(drawn) < 0.15
 
 
-def test_a_reset_another_shape_and_no_half_life_begin_anew():
+def test_reset_new_shape_and_zero_half_life_start_over():
     smoothing, heatmap = MapSmoother(1.0), np.eye(3, dtype=np.float32)
     smoothing.update(np.zeros((3, 3)), 0)
     assert np.array_equal(smoothing.update(np.ones((2, 5)), 0.1), np.ones((2, 5)))
@@ -104,13 +104,13 @@ def test_a_reset_another_shape_and_no_half_life_begin_anew():
 
 
 @pytest.mark.parametrize("half_life", [-1, float("nan"), float("inf")])
-def test_a_half_life_that_is_none_is_refused(half_life):
+def test_an_invalid_half_life_is_refused(half_life):
     with pytest.raises(InputError, match="half-life"):
         MapSmoother(half_life)
 
 
 @given(MAPS)
-def test_inputs_are_left_as_they_were(heatmap):
+def test_inputs_are_unchanged(heatmap):
     before, smoothing = heatmap.copy(), MapSmoother()
     for _ in range(2):
         smoothing.update(heatmap, 0.1)
@@ -118,7 +118,7 @@ def test_inputs_are_left_as_they_were(heatmap):
     assert np.array_equal(heatmap, before)
 
 
-def test_a_still_clip_with_a_steady_map_does_not_flicker():
+def test_a_still_video_with_a_constant_map_does_not_flicker():
     flicker = Flicker()
     assert math.isnan(flicker.value)
     for _ in range(5):
@@ -126,7 +126,7 @@ def test_a_still_clip_with_a_steady_map_does_not_flicker():
     assert flicker.value == 0
 
 
-def test_the_flicker_is_the_mean_change_where_the_image_is_still_and_counts_no_cut():
+def test_flicker_is_the_mean_change_on_still_parts_without_cuts():
     flicker, half_still = Flicker(), np.zeros((SIDE, SIDE), np.float32)
     half_still[:, : SIDE // 2] = 1
     drawn = np.zeros((SIDE, SIDE), np.float32)
@@ -144,45 +144,45 @@ def noise_clip(frames=48):
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_smoothing_and_one_scale_take_most_of_the_flicker_of_noise(signed):
-    steady, maps = MapStabilizer(signed=signed), noise_clip()
+def test_stabilizing_removes_most_of_the_flicker_of_noise(signed):
+    stabilizer, maps = MapStabilizer(signed=signed), noise_clip()
     for i in range(0, 48, 16):
-        steady.update(maps[i : i + 16], np.arange(i, i + 16) / 30, [STILL] * 16)
-    assert 0 < steady.flicker_after.value < 0.5 * steady.flicker_before.value
+        stabilizer.update(maps[i : i + 16], np.arange(i, i + 16) / 30, [STILL] * 16)
+    assert 0 < stabilizer.flicker_after.value < 0.5 * stabilizer.flicker_before.value
 
 
-def test_a_cut_inside_a_batch_begins_the_map_and_its_scale_anew():
-    steady, maps = MapStabilizer(0.5), noise_clip(16)
+def test_a_cut_inside_a_batch_resets_map_and_scale():
+    stabilizer, maps = MapStabilizer(0.5), noise_clip(16)
     maps[9:] = [1000 + 10 * heatmap for heatmap in maps[9:]]
-    drawn = steady.update(maps, np.arange(16) / 30, [STILL] * 9 + [CUT] + [STILL] * 6)
+    drawn = stabilizer.update(maps, np.arange(16) / 30, [STILL] * 9 + [CUT] + [STILL] * 6)
     assert len(drawn) == 16
     assert np.array_equal(drawn[9].heatmap, maps[9]) and np.array_equal(drawn[0].heatmap, maps[0])
     assert drawn[8].scale.high < 3 and drawn[9].scale.low > 990
 
 
-def test_colors_of_a_still_image_are_steady_and_those_of_a_cut_are_new():
-    rng, steady = np.random.default_rng(0), ColorStabilizer()
+def test_colors_are_stable_on_a_still_image_and_reset_at_a_cut():
+    rng, stabilizer = np.random.default_rng(0), ColorStabilizer()
     raw = [0.5 + 0.1 * rng.standard_normal((4, 7, 3)).astype(np.float32) for _ in range(31)]
-    shown = [steady.update(one, i / 30, STILL) for i, one in enumerate(raw[:30])]
-    jumps = [np.abs(np.diff(some, axis=0)).mean() for some in (raw[:30], shown)]
+    drawn_map = [stabilizer.update(one, i / 30, STILL) for i, one in enumerate(raw[:30])]
+    jumps = [np.abs(np.diff(some, axis=0)).mean() for some in (raw[:30], drawn_map)]
     assert jumps[1] < 0.25 * jumps[0]
-    assert np.array_equal(steady.update(raw[30], 1.0, CUT), raw[30])
+    assert np.array_equal(stabilizer.update(raw[30], 1.0, CUT), raw[30])
 
 
-def test_windows_give_the_same_however_many_come_at_a_time():
+def test_the_result_does_not_depend_on_the_number_of_windows_per_call():
     maps, times, changes = noise_clip(70), np.arange(70) / 30, [STILL] * 31 + [CUT] + [STILL] * 38
     drawn = []
     for size in (WINDOW_FRAMES, 2 * WINDOW_FRAMES, 80):
-        steady = MapStabilizer()
+        stabilizer = MapStabilizer()
         parts = [slice(i, i + size) for i in range(0, 70, size)]
-        drawn.append([one for part in parts for one in steady.update(maps[part], times[part], changes[part])])
+        drawn.append([one for part in parts for one in stabilizer.update(maps[part], times[part], changes[part])])
     for other in drawn[1:]:
         assert all(
             np.array_equal(a.heatmap, b.heatmap) and a.scale == b.scale for a, b in zip(drawn[0], other, strict=True)
         )
 
 
-def test_a_cut_on_a_windows_last_frame_leaves_the_scale_to_the_next_window():
+def test_after_a_cut_on_the_last_frame_of_a_window_the_next_one_sets_the_scale():
     maps, changes = noise_clip(32), [STILL] * 15 + [CUT] + [STILL] * 16
     maps[15] = 0.1 * maps[15]
     drawn = MapStabilizer().update(maps, np.arange(32) / 30, changes)
@@ -191,7 +191,7 @@ def test_a_cut_on_a_windows_last_frame_leaves_the_scale_to_the_next_window():
     assert drawn[16].scale.high == pytest.approx(fresh[0].scale.high, rel=0.25)
 
 
-def test_a_flash_of_one_frame_is_gone_also_where_the_image_moves():
+def test_a_one_frame_flash_is_removed_even_where_the_image_moves():
     moves, base = SceneChange(cut=False, amount=0.1, stillness=np.zeros((SIDE, SIDE), np.float32)), np.eye(12, 21)
     maps = [base.astype(np.float32) for _ in range(16)]
     maps[7] = maps[7] + 0.8
@@ -203,7 +203,7 @@ def test_a_flash_of_one_frame_is_gone_also_where_the_image_moves():
 
 
 @given(st.lists(arrays(np.float32, (2, 3), elements=st.floats(-9, 9, width=32)), min_size=1, max_size=6))
-def test_without_flashes_every_map_is_the_median_of_three(maps):
+def test_suppress_flicker_takes_the_median_of_three_maps(maps):
     timed = [(i / 30, heatmap) for i, heatmap in enumerate(maps)]
     evened = suppress_flicker(timed, 0.2)
     for i, one in enumerate(evened):
@@ -211,19 +211,19 @@ def test_without_flashes_every_map_is_the_median_of_three(maps):
         assert np.array_equal(one, np.median(maps[i - 1 : i + 2], axis=0) if inside else maps[i])
 
 
-def test_before_and_after_are_measured_on_one_scale_and_everywhere():
-    steady, maps = MapStabilizer(0), noise_clip()
-    steady.update(maps, np.arange(48) / 30, [STILL] * 48)
-    assert steady.flicker_before.value == steady.flicker_after.value  # the scale alone is no gain
+def test_flicker_before_and_after_is_measured_on_one_scale():
+    stabilizer, maps = MapStabilizer(0), noise_clip()
+    stabilizer.update(maps, np.arange(48) / 30, [STILL] * 48)
+    assert stabilizer.flicker_before.value == stabilizer.flicker_after.value  # the scale alone is no gain
     flicker, moves = Flicker(), SceneChange(cut=False, amount=0.1, stillness=np.zeros((SIDE, SIDE), np.float32))
     for value in (0.0, 0.3, 0.0):
         flicker.update(np.full((7, 9), value), moves)
     assert math.isnan(flicker.value) and flicker.everywhere == pytest.approx(0.3)
     flicker.update(np.ones((7, 9)), CUT)
     assert flicker.everywhere == pytest.approx(0.3)
-    found = FlickerSummary.of([(steady.flicker_before, steady.flicker_after)] * 2)
+    found = FlickerSummary.of([(stabilizer.flicker_before, stabilizer.flicker_after)] * 2)
     assert (
-        found.still == pytest.approx((steady.flicker_before.value,) * 2)
+        found.still == pytest.approx((stabilizer.flicker_before.value,) * 2)
         and "where the image is still" in found.describe()
     )
     assert FlickerSummary.of([(Flicker(), Flicker())]).describe() == ""
@@ -235,8 +235,8 @@ def moving(image, frames=24, step=9):
 
 
 def cuts(frames):
-    watch = SceneDetector()
-    return [i for i, frame in enumerate(frames) if watch.update(frame).cut]
+    detector = SceneDetector()
+    return [i for i, frame in enumerate(frames) if detector.update(frame).cut]
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,7 @@ def images():
     ]
 
 
-def test_spliced_clips_are_cut_where_they_were_spliced_and_pans_are_not(images):
+def test_cuts_are_found_at_splices_and_not_in_pans(images):
     assert cuts([frame for image in images for frame in moving(image)]) == [24, 48]
 
 
@@ -262,17 +262,17 @@ def test_flashes_fades_and_shaking_are_no_cuts(images):
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (3, 500), (500, 3), (33, 31)])
-def test_frames_of_any_size_and_even_ones_can_be_watched(size_hw):
+def test_frames_of_any_size_and_uniform_ones_are_accepted(size_hw):
     black, white = (np.full((*size_hw, 3), value, np.uint8) for value in (0, 255))
-    watch = SceneDetector()
-    first = watch.update(black)
+    detector = SceneDetector()
+    first = detector.update(black)
     assert not first.cut and not first.stillness.any()
-    assert watch.update(black).stillness.min() == 1
-    assert 0 <= watch.update(white).amount <= 1
+    assert detector.update(black).stillness.min() == 1
+    assert 0 <= detector.update(white).amount <= 1
 
 
 @pytest.mark.parametrize(("name", "expected"), [("bikes.mp4", [30, 76, 137, 187, 242]), ("people.mp4", [])])
-def test_the_cuts_of_real_clips(shared, name, expected):
+def test_the_cuts_of_real_videos(shared, name, expected):
     with av.open(str(shared / "video" / name)) as clip:
         small = (frame.reformat(width=160, height=96, format="rgb24") for frame in clip.decode(video=0))
         assert cuts(frame.to_ndarray() for frame in small) == expected

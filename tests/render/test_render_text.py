@@ -14,7 +14,7 @@ GRAY = np.full((240, 400, 3), 128, np.uint8)
 
 @settings(deadline=None)
 @given(st.text(max_size=300), st.integers(0, 400))
-def test_ellipsised_text_is_never_wider_than_its_place(text, width):
+def test_truncated_text_is_never_wider_than_its_limit(text, width):
     face = load_font(14)
     short = truncate_text(text, face, width)
     assert face.getlength(short) <= width
@@ -30,14 +30,14 @@ def test_wrapped_text_keeps_width_and_number_of_lines(words, width, max_lines):
         assert " ".join(lines) == " ".join(words)
 
 
-def test_what_the_font_lacks_becomes_a_box_and_what_it_has_stays():
+def test_missing_glyphs_become_boxes():
     assert to_drawable("žluťoučký кот γάτα ✓ × ·") == "žluťoučký кот γάτα ✓ × ·"
     assert to_drawable("cat 猫\x00\n\t!") == "cat □□ !"
     assert len(to_drawable("x" * 10**6)) <= 1000
 
 
 @pytest.mark.parametrize("corner", CORNERS)
-def test_a_label_lies_in_its_corner_and_nowhere_else(corner):
+def test_a_label_is_drawn_only_in_its_corner(corner):
     drawn = draw_label(GRAY, ["dog 87 %", "rollout"], corner)
     rows, columns = np.nonzero((drawn != GRAY).any(axis=2))
     assert (rows.max() < 120) == ("top" in corner) and (rows.min() >= 120) == ("bottom" in corner)
@@ -59,24 +59,24 @@ def test_the_label_grows_with_the_image():
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 500), (500, 1), (32, 32), (30, 2000), (2000, 40)])
-def test_a_label_never_breaks_an_image_however_small(size_hw):
+def test_a_label_keeps_the_size_of_any_image(size_hw):
     image = np.zeros((*size_hw, 3), np.uint8)
     drawn = draw_label(image, ["cat " * 50, "猫", ""], "bottom right")
     assert drawn.shape == image.shape and drawn.dtype == np.uint8 and not np.shares_memory(drawn, image)
 
 
-def test_no_lines_or_no_room_leave_the_image_as_it_was():
+def test_no_lines_or_no_room_leave_the_image_unchanged():
     assert np.array_equal(draw_label(GRAY, []), GRAY)
     assert np.array_equal(draw_label(GRAY, [""]), GRAY)
     assert np.array_equal(draw_label(GRAY[:9, :9], ["dog"]), GRAY[:9, :9])
 
 
-def test_a_corner_that_is_none_is_refused():
+def test_an_unknown_corner_is_refused():
     with pytest.raises(InputError, match="did you mean 'top left'"):
         draw_label(GRAY, ["dog"], "topleft")
 
 
-def test_a_block_is_as_wide_as_asked_or_as_needed():
+def test_a_block_is_as_wide_as_given_or_as_needed():
     assert text_block([TextLine("dog")], 300).width == 300
     assert text_block([TextLine("dog")], 300, shrink=True).width < 60
     assert text_block([TextLine("dog " * 99, max_lines=3)], 300, shrink=True).width <= 300

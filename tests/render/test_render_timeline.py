@@ -1,4 +1,4 @@
-"""The strip under a clip and the timeline of a whole one show what was said when."""
+"""The strip under a clip and the timeline of a whole one show what was texts when."""
 
 import numpy as np
 import pytest
@@ -44,14 +44,14 @@ def test_without_a_duration_the_strip_fills_and_then_scrolls():
     assert (middle[:158] == FIRST).all() and (middle[164:] == SECOND).all()
 
 
-def test_a_strip_that_scrolls_has_no_gap_however_rarely_an_image_comes():
+def test_a_scrolling_strip_has_no_gaps_at_any_frame_rate():
     strip = ClassStrip((256, 340), None)
     for i in range(14):
         drawn = strip.update(1.07 * i, [("dog", 1.0)])
     assert (band(drawn)[9:-9] == FIRST).all()
 
 
-def test_a_class_keeps_its_color_and_times_beyond_the_end_do_no_harm():
+def test_a_class_keeps_its_color_and_times_beyond_the_end_are_accepted():
     strip = ClassStrip((256, 340), 1.0)
     for name in [f"class {i}" for i in range(12)] * 2:
         drawn = strip.update(1.5, [(name, 1.0)])
@@ -71,17 +71,17 @@ def test_the_timeline_is_a_png_1600_pixels_wide(tmp_path, frames, entropy):
         assert image.width == 1600 and image.format == "PNG" and image.height > (800 if entropy else 600)
 
 
-def test_a_segment_is_said_as_in_the_design():
+def test_segments_describe_themselves():
     assert Segment(0, 3.21, "dog").describe() == "0.0-3.2 s dog"
 
 
-def test_names_stand_apart_and_where_they_belong_if_there_is_room():
+def test_labels_are_spread_and_stay_in_place_if_there_is_room():
     assert spread_labels([10, 60, 90], 5, 100) == [10, 60, 90]
     crowded = sorted(spread_labels([1, 2, 2, 60, 99, 99], 6, 100))
     assert np.diff(crowded).min() >= 6 - 1e-9 and crowded[0] >= 0 and crowded[-1] <= 100
 
 
-def test_series_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path):
+def test_mismatched_series_are_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(InputError, match="dog"):
         timeline([0, 1], {"dog": np.zeros(3)}, [], tmp_path / "a.png")
     with pytest.raises(InputError, match="0 frames"):

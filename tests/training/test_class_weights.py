@@ -1,20 +1,20 @@
-"""Weighted classes: the loss and gradient of torch's own weighted loss, also in parts and over processes."""
+"""Class weights: loss and gradient equal torch's own weighted loss, also in micro-batches and over processes."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from runs import tiny_recipe
 from safetensors.torch import load_file
+from tiny_run import tiny_recipe
 from torch import nn
 
 from vitreous.data.class_weights import class_weights
 from vitreous.data.image_set import ImageSet
 from vitreous.model.vit import ViT
 from vitreous.records import override
+from vitreous.training import training_data
 from vitreous.training.accumulation import GradientAccumulator
 from vitreous.training.distributed import DistributedContext
-from vitreous.workflows import train as workflow
 from vitreous.workflows.train import train
 
 WEIGHTS = torch.tensor([0.3, 2.0, 0.7])
@@ -22,7 +22,7 @@ LABELS = torch.tensor([0, 0, 1, 2, 0, 2, 0, 0, 1, 0, 0, 2, 0])
 
 
 class OneOfTwo(DistributedContext):
-    """One process' share of a batch, without another process to talk to."""
+    """The shard of one process, without another process to communicate with."""
 
     def shard(self, count: int) -> slice:
         return slice(0, 6) if self.rank == 0 else slice(6, count)
@@ -46,15 +46,15 @@ def gradient_of(model: ViT) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("parts", [1, 3, 5])
-def test_as_torch_has_it_in_any_number_of_parts_and_processes(smoothing, parts):
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_weighted_loss_is_torchs_in_any_number_of_micro_batches_and_processes(smoothing, steps):
     recipe, model, images = model_and_images(smoothing)
     wanted = nn.CrossEntropyLoss(WEIGHTS, label_smoothing=smoothing)(model(images), LABELS)
     wanted.backward()
     gradient = gradient_of(model)
     unweighted = nn.CrossEntropyLoss(label_smoothing=smoothing)(model(images), LABELS)
     assert abs(wanted - unweighted) > 0.01
-    cut = replace(recipe, grad_accum_steps=parts)
+    cut = replace(recipe, grad_accum_steps=steps)
     loss, _ = GradientAccumulator(model, cut, DistributedContext(), WEIGHTS).backward(images, LABELS, 0)
     assert loss.item() == pytest.approx(wanted.item(), abs=1e-5)
     assert torch.allclose(gradient_of(model), gradient, atol=1e-5)
@@ -75,27 +75,27 @@ def test_equal_weights_change_nothing():
 
 
 def unbalanced(source, *options):
-    """Half of the red ones, a tenth of the green ones."""
+    """Load half of the red images and a tenth of the green ones."""
     training, validation = load(source, *options)
     kept = [i for i, label in enumerate(training.labels.tolist()) if label == 0 or i % (10 if label == 1 else 2) == 0]
     return training.select(kept), validation
 
 
-load = workflow.load_train_validation
+load = training_data.load_train_validation
 
 
-def test_a_run_weighs_by_its_training_images(colored_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(workflow, "load_train_validation", unbalanced)
-    seen, plain = [], GradientAccumulator.__init__
+def test_class_weights_come_from_the_training_images(colored_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_data, "load_train_validation", unbalanced)
+    recorded, original = [], GradientAccumulator.__init__
 
-    def watched(self, model, recipe, processes, weights=None, teacher=None):
-        seen.append(weights)
-        plain(self, model, recipe, processes, weights, teacher)
+    def record(self, model, recipe, distributed, class_weights=None, teacher=None):
+        recorded.append(class_weights)
+        original(self, model, recipe, distributed, class_weights, teacher)
 
-    monkeypatch.setattr(GradientAccumulator, "__init__", watched)
-    for name, how in (("a", "none"), ("b", "balanced")):
-        train(override(tiny_recipe(colored_folder, epochs=1), {"class_weights": how}), tmp_path / name)
+    monkeypatch.setattr(GradientAccumulator, "__init__", record)
+    for name, weighting in (("a", "none"), ("b", "balanced")):
+        train(override(tiny_recipe(colored_folder, epochs=1), {"class_weights": weighting}), tmp_path / name)
     training: ImageSet = unbalanced(f"folder:{colored_folder}", (12, 20))[0]
-    assert seen[0] is None and torch.equal(seen[1], class_weights(training.labels.bincount()))
+    assert recorded[0] is None and torch.equal(recorded[1], class_weights(training.labels.bincount()))
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
     assert any(not torch.equal(first[name], second[name]) for name in first)

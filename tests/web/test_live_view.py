@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import partial
 
@@ -135,7 +135,7 @@ def test_images_and_numbers_are_served(clip):
         assert kind == "image/jpeg" and Image.open(io.BytesIO(data)).size == (64, 36)
         found = state(view)
         assert found["scores"] == [list(one) for one in SCORES] and found["caption"] == "stand-in"
-        assert found["received"] >= found["shown"] >= 3 and found["dropped"] == found["received"] - found["shown"]
+        assert found["received"] >= found["rendered"] >= 3 and found["dropped"] == found["received"] - found["rendered"]
         assert 0 < found["latency_ms"] < 1000
         until(lambda: state(view)["fps"] > 10)
 
@@ -167,7 +167,7 @@ def test_a_video_plays_at_its_own_rate_and_ends(clip):
         until(lambda: results)
         assert 0.5 < time.monotonic() - started < 3 and last.size == (64, 36)
     (summary,) = results
-    assert summary.received == 25 and summary.shown + summary.dropped == 25 and summary.shown >= 5
+    assert summary.received == 25 and summary.rendered + summary.dropped == 25 and summary.rendered >= 5
     assert not summary.is_interrupted and summary.error is None and summary.latency_ms is not None
 
 
@@ -183,7 +183,7 @@ def test_a_slow_model_drops_frames_and_does_not_lag(clip):
         until(lambda: view.feed.images.count >= 6)
         assert state(view)["latency_ms"] < 400
     summary = results[0]
-    assert summary.dropped > 2 * summary.shown and summary.latency_ms < 400 and np.median(ages) < 0.1
+    assert summary.dropped > 2 * summary.rendered and summary.latency_ms < 400 and np.median(ages) < 0.1
 
 
 def test_a_viewer_that_stops_reading_does_not_slow_others():
@@ -197,6 +197,17 @@ def test_a_viewer_that_stops_reading_does_not_slow_others():
         until(lambda: not left_over() or left_over() == ["live test"])
         assert time.monotonic() - started < 2
     assert view.source.closed
+
+
+def test_a_viewer_that_stops_reading_is_disconnected_after_a_while(monkeypatch):
+    monkeypatch.setattr(app, "STALLED_SECONDS", 0.3)
+    with showing(Noise()) as (view, _), connected(view, receive_bytes=4096) as viewer:
+        until(lambda: view.feed.viewers == 1)
+        until(lambda: view.feed.viewers == 0)
+        viewer.settimeout(5)
+        with suppress(ConnectionResetError):
+            while viewer.recv(65_536):  # The rest of what was sent comes, and then the end.
+                pass
 
 
 def test_a_viewer_that_disconnects_is_no_longer_counted():
@@ -239,7 +250,7 @@ def test_a_truncated_video_ends_with_an_error(tmp_path):
     broken = record_with_audio(tmp_path / "clip.mkv", "aac", seconds=2)
     broken.write_bytes(broken.read_bytes()[: broken.stat().st_size * 3 // 10])
     summary = LiveView(VideoFileSource(broken), render, AppServer(port=0)).run()
-    assert "breaks off after" in summary.error and summary.shown > 3 and not left_over()
+    assert "breaks off after" in summary.error and summary.rendered > 3 and not left_over()
 
 
 def test_frames_of_a_video_come_on_time_and_upright(shared):

@@ -1,9 +1,9 @@
-"""The command line: one thin file a verb, and one place where errors become a line and an exit code."""
+"""The command line: one file per verb, and one place where errors become a line and an exit code."""
 
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group
 
 import vitreous
 from vitreous.errors import InputError
@@ -12,24 +12,37 @@ from vitreous.process_tuning import keep_freed_memory
 
 EXIT_BAD_INPUT, EXIT_BROKE_OFF, EXIT_INTERRUPTED = 2, 3, 130
 
-VERBS = {
-    "demo": "Run the whole chain: train, evaluate, explain, video.",
-    "data": "Look at images before learning from them.",
-    "train": "Train a model by a recipe, or go on with a run.",
-    "evaluate": "Evaluate a model on images that it was not trained on.",
-    "compare": "Say which of two runs is better, and how sure that is.",
-    "models": "List the sizes of models and what they cost.",
-    "explain": "Show what a model looks at on images.",
-    "methods": "List the ways to explain.",
-    "video": "Overlay a model's attention on a video.",
-    "live": "Show a model's attention live in the browser.",
-    "patches": "Show how an image is cut into patches.",
-    "convert": "Write a model in the form that another library loads.",
-    "localization": "Measure whether maps fall on the object, by known masks.",
-    "faithfulness": "Measure how faithful each explanation method is, against two baselines.",
-    "doctor": "Diagnose a model: outlier tokens, dead heads, uninformative maps.",
+VERB_GROUPS = {
+    "Train and evaluate": {
+        "demo": "Train a small model, evaluate it, and explain images and a video with it.",
+        "data": "Inspect a dataset: counts, corrupt files, duplicates, class balance.",
+        "train": "Train a model by a recipe, or resume a run.",
+        "evaluate": "Evaluate a model on images that it was not trained on.",
+        "compare": "Compare two runs and test whether their difference is significant.",
+    },
+    "Look inside a model": {
+        "explain": "Explain a model's predictions on images with heatmaps.",
+        "video": "Overlay a model's attention on a video.",
+        "live": "Show a model's attention live in the browser.",
+        "patches": "Show how an image is cut into patches.",
+        "methods": "List the explanation methods and their options.",
+    },
+    "Check models and explanations": {
+        "doctor": "Diagnose a model: outlier tokens, dead heads, uninformative maps.",
+        "faithfulness": "Measure how faithful each explanation method is, against two baselines.",
+        "localization": "Measure whether heatmaps fall on the object, against known masks.",
+    },
+    "Models": {
+        "models": "List the model sizes and their cost.",
+        "convert": "Convert a model to the format of another library.",
+    },
 }
-"""Every verb and what it does; its function, in the file of the same name, is imported when it is called."""
+"""The verbs by purpose, with their summaries; the function of a verb is imported from its file when it is called."""
+
+VERBS = {verb: summary for group in VERB_GROUPS.values() for verb, summary in group.items()}
+
+ALIASES = {"localisation": "localization"}
+"""Older spellings of verbs, which still work."""
 
 app = App(
     name="vitreous",
@@ -40,15 +53,18 @@ app = App(
     print_error=False,
     result_action="return_value",
 )
-for _order, (_verb, _summary) in enumerate(VERBS.items()):
-    app.command(f"vitreous.cli.{_verb}:{_verb}", name=_verb, help=_summary, sort_key=_order)
-app.command("vitreous.cli.localization:localization", name="localisation", show=False)
+for _name, _verbs in VERB_GROUPS.items():
+    _group = Group.create_ordered(_name)
+    for _order, (_verb, _summary) in enumerate(_verbs.items()):
+        app.command(f"vitreous.cli.{_verb}:{_verb}", name=_verb, help=_summary, sort_key=_order, group=_group)
+for _alias, _verb in ALIASES.items():
+    app.command(f"vitreous.cli.{_verb}:{_verb}", name=_alias, show=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code.
+    """Run the command line and exit with its code.
 
-    0: done; 2: bad input, said in one line; 3: a clip broke off and its good part was written, or one of several
+    0: done; 2: bad input, reported in one line; 3: a video broke off and its good part was written, or one of several
     failed; 130: interrupted.
     """
     keep_freed_memory()
@@ -71,6 +87,6 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def print_error(message: str) -> int:
-    """Say in one line on standard error what is wrong."""
+    """Print one line about bad input to standard error, and return the exit code for it."""
     print(f"vitreous: {message}", file=sys.stderr)  # noqa: T201
     return EXIT_BAD_INPUT

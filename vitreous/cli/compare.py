@@ -63,8 +63,9 @@ def print_comparison(result: "ComparisonResult") -> None:
     for line in result.unfinished:
         print_line(line)
     print_line(
-        f"{one.count:,} {result.split} images of {result.data} · both correct {one.both_correct:,} · only {result.first} "
-        f"{one.only_first_correct:,} · only {result.second} {one.only_second_correct:,} · neither {one.both_wrong:,}"
+        f"{one.count:,} {result.split} images of {result.data} · both correct {one.both_correct:,} · "
+        f"only {result.first} {one.only_first_correct:,} · only {result.second} {one.only_second_correct:,} · "
+        f"neither {one.both_wrong:,}"
     )
     headings = (result.first, result.second, "difference", "95 %")
     table = Table("", *(Column(Text(name), justify="right") for name in headings))

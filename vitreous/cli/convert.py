@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.console import print_line, print_note
+from vitreous.cli.console import ConsoleCallback, print_line
 
 
 def convert(
@@ -15,16 +15,18 @@ def convert(
     to: str,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
 ) -> int:
-    """Write a model in the form that another library loads.
+    """Convert a model to the format of another library.
+
+    The written model is read back; its outputs, classes and preprocessing are the same.
 
     Args:
         model: Run folder, weights file, or origin:name.
         to: hf (transformers), timm, or dinov2 (names of facebookresearch/dinov2).
         output: Folder to write.
     """
-    from vitreous.workflows.convert import convert as write
+    from vitreous.workflows.convert import convert as convert_model
 
-    converted = write(model, to, output, on_note=print_note)
-    print_line(f"{converted.folder}: written for {converted.layout}, read back, same answers")
-    print_line(converted.loading)
+    converted = convert_model(model, to, output, callback=ConsoleCallback())
+    print_line(f"{converted.folder}: written for {converted.format_name}, read back, same outputs")
+    print_line(converted.load_code)
     return 0

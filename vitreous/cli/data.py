@@ -29,7 +29,7 @@ def data(
     recipe: str | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Inspect a data set: counts, image sizes, corrupt files, duplicates across splits, class balance, memory.
+    """Inspect a dataset: counts, image sizes, corrupt files, duplicates across splits, class balance, memory.
 
     The exit code is 2 if files can't be read, or if an image is in more than one split.
 
@@ -45,7 +45,7 @@ def data(
     if json_:
         print_line(json.dumps(asdict(report)))
     else:
-        print_report(report)
+        _print_report(report)
     return print_error("; ".join(report.problems)) if report.problems else 0
 
 
@@ -59,7 +59,7 @@ class _Display(Callback):
         self.display(progress.done, progress.total, progress.message)
 
 
-def print_report(report: "DataReport") -> None:
+def _print_report(report: "DataReport") -> None:
     """Print the report as a table and lines on standard output."""
     counts = ", ".join(f"{count:,} {split}" for split, count in report.splits.items())
     print_line(f"{report.source}: {counts}, {len(report.classes):,} classes")

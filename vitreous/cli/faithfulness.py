@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from vitreous.cli import EXIT_INTERRUPTED
-from vitreous.cli.console import format_clock, print_line, print_note, progress
+from vitreous.cli.console import ConsoleCallback, print_line, print_note, progress
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from vitreous.diagnostics.faithfulness.report import MethodReport
-    from vitreous.diagnostics.faithfulness.run import Faithfulness
+    from vitreous.diagnostics.faithfulness.result import FaithfulnessResult
     from vitreous.evaluation.intervals import Estimate
 
 COLUMNS = {
@@ -26,9 +26,9 @@ COLUMNS = {
     "randomized-head": "head\nrandom",
     "randomized-all": "all\nrandom",
 }
-MARKS = {"random map": "r", "centerd blob": "b"}
-NARROWEST = 100
-"""Columns that the table takes where there is no terminal."""
+MARKS = {"random map": "r", "center bias": "c"}
+DEFAULT_WIDTH = 100
+"""Width of the table where there is no terminal."""
 
 
 def faithfulness(
@@ -46,122 +46,119 @@ def faithfulness(
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     device: str = "auto",
 ) -> int:
-    """Measure how far the maps of a model can be believed: every method beside a random map and a centerd blob.
+    """Measure how faithful each explanation method is, against a random map and a center-bias baseline.
 
     Args:
         model: Run folder, weights file, origin:name, or factory:MODULE:FUNCTION of your own, with @WEIGHTS
             after it.
-        data: Images to measure on; by default those the run was trained on.
+        data: Source of images; by default the data that the model was trained on.
         methods: Methods, separated by commas; all of them by default.
-        count: How many images, drawn by lot; 64 by default, or all if there are fewer.
-        target: Follow the predicted class or the true one.
+        count: Number of images, drawn randomly; 64 by default, or all if there are fewer.
+        target: Follow the probability of the predicted class or of the true one.
         split: test, or validation while settings are still being chosen.
-        seed: Of all that is drawn by lot.
-        output: Folder for the results; the run folder, or "faithfulness", by default. An earlier, stopped measurement
-            there is taken up.
-        restart: Forget what an earlier call has left there.
+        seed: Seed of all random numbers.
+        output: Folder for the results; the run folder, or "faithfulness", by default. A stopped measurement there is
+            continued.
+        restart: Ignore the values of an earlier call.
         json_: Print the results as one JSON object.
         device: auto, cpu or cuda.
     """
-    from vitreous.diagnostics.doctor.finding import counted
-    from vitreous.diagnostics.faithfulness.measurement import FaithfulnessListener, FaithfulnessRequest
-    from vitreous.diagnostics.faithfulness.run import FIGURE, SUMMARY, VALUES
+    from vitreous.diagnostics.faithfulness.run import FIGURE_FILE, SUMMARY_FILE, VALUES_FILE
     from vitreous.diagnostics.faithfulness.run import faithfulness as run
     from vitreous.runs.run_folder import results_folder
 
-    names = None if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip())
-    request = FaithfulnessRequest(names, count, target, split, seed)
+    names = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
     folder = results_folder(model, output, "faithfulness")
     try:
         with progress("measuring") as display:
-            listener = FaithfulnessListener(
-                lambda able, images, seconds: print_note(
-                    f"{counted(able, 'method')}, {counted(images, 'image')}: about {format_clock(seconds)}"
-                ),
-                lambda share, step, left: display(share, 1.0, f"{step} · {format_clock(left)} left"),
-            )
-            result = run(model, data, request, output=output, restart=restart, device=device, listener=listener)
+            result = run(
+                model, data, methods=names, count=count, target=target, split=split, seed=seed, output=output,
+                restart=restart, device=device, callback=ConsoleCallback(display),
+            )  # fmt: skip
     except KeyboardInterrupt:
-        print_note(f"stopped; finished methods are kept in {folder / VALUES}: the same command goes on from there")
+        print_note(f"stopped; finished methods are saved in {folder / VALUES_FILE}: the same command continues")
         return EXIT_INTERRUPTED
     if json_:
         print_line(json.dumps(asdict(result)))
         return 0
     print_table(result)
-    print_note(f"{folder / SUMMARY} and {folder / FIGURE} written")
+    print_note(f"{folder / SUMMARY_FILE} and {folder / FIGURE_FILE} written")
     return 0
 
 
-def print_table(result: "Faithfulness") -> None:
-    """The scores on standard output, with their intervals and marks, and what the marks mean."""
+def print_table(result: "FaithfulnessResult") -> None:
+    """Print the scores on standard output, with their intervals and marks, and what the marks mean."""
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
-    from vitreous.diagnostics.faithfulness.report import MEASURES
+    from vitreous.diagnostics.faithfulness.report import METRICS
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=max(NARROWEST, console.width))
-    shown = [name for name in MEASURES if any(name in method.scores for method in result.methods)]
+        console = Console(width=max(DEFAULT_WIDTH, console.width))
+    shown = [name for name in METRICS if any(name in method.scores for method in result.methods)]
     arrows = {"higher": "↑", "lower": "↓"}
-    headings = [Column(f"{COLUMNS[name]} {arrows[MEASURES[name].direction]}", justify="right") for name in shown]
+    headings = [Column(f"{COLUMNS[name]} {arrows[METRICS[name].direction]}", justify="right") for name in shown]
     table = Table("method", *headings, box=None, padding=(0, 1, 0, 0))
     for method in result.methods:
-        name = Text(method.name + (" !" if method.unchanged else ""), style="dim" if method.baseline else "")
-        table.add_row(name, *(cell(method, measure) for measure in shown), end_section=method.name == "centerd blob")
+        name = Text(method.name + (" !" if method.is_insensitive else ""), style="dim" if method.baseline else "")
+        cells = (_cell(method, metric) for metric in shown)
+        table.add_row(name, *cells, end_section=method.name == "center bias")
     console.print(table)
-    for line in legend(result):
+    for line in legend_lines(result):
         print_line(line)
 
 
-def cell(method: "MethodReport", measure: str) -> "Text":
-    """A score and its marks, and its interval beneath."""
+def _cell(method: "MethodReport", metric: str) -> "Text":
+    """Format a score with its marks, and its interval on a second line."""
     from rich.text import Text
 
-    score = method.scores.get(measure)
+    score = method.scores.get(metric)
     if score is None:
         return Text("-", style="dim")
-    marks = "".join(MARKS[baseline] for baseline in method.not_better.get(measure, ()))
-    drawn = Text(f"{short(score.value)}", style="dim" if method.baseline else "")
-    drawn.append(f" {marks:<2}", style="yellow")
-    return drawn.append(f"\n{interval(score)}", style="dim")
+    marks = "".join(MARKS[baseline] for baseline in method.not_better_than.get(metric, ()))
+    text = Text(format_score(score.value), style="dim" if method.baseline else "")
+    text.append(f" {marks:<2}", style="yellow")
+    return text.append(f"\n{format_short_interval(score)}", style="dim")
 
 
-def interval(score: "Estimate") -> str:
-    """The ends of an interval in few characters.
+def format_short_interval(score: "Estimate") -> str:
+    """Format the ends of an interval in few characters.
 
-    >>> from vitreous.evaluation.intervals import Score
-    >>> interval(Score(0.5, -0.123, 1.0, 9, "higher"))
+    >>> from vitreous.evaluation.intervals import Estimate
+    >>> format_short_interval(Estimate(0.5, -0.123, 1.0, 9, "higher"))
     '-.12 1.0'
     """
-    return " ".join(short(end).replace("0.", ".").replace("1.00", "1.0") for end in (score.low, score.high))
+    return " ".join(format_score(end).replace("0.", ".").replace("1.00", "1.0") for end in (score.low, score.high))
 
 
-def short(value: float) -> str:
-    """Two decimals, and no minus before a nought.
+def format_score(value: float) -> str:
+    """Format a score with two decimals, without a minus before zero.
 
-    >>> short(-0.001), short(0.126)
+    >>> format_score(-0.001), format_score(0.126)
     ('0.00', '0.13')
     """
     return f"{value:.2f}".replace("-0.00", "0.00")
 
 
-def legend(result: "Faithfulness") -> list[str]:
-    """What was measured, and what the marks mean."""
-    from vitreous.diagnostics.faithfulness.report import UNCHANGED, verdict
+def legend_lines(result: "FaithfulnessResult") -> list[str]:
+    """Return lines on what was measured and what the marks mean."""
+    from vitreous.diagnostics.faithfulness.report import MAX_RANDOMIZED_CORRELATION, summarize_reports
 
-    asked, unit = result.asked, "probability"
-    followed = f"the {asked['target']} class"
+    settings, unit = result.settings, "probability"
+    target = f"the {settings['target']} class"
     if result.unit == "score":
-        followed, unit = "the image's own vector (the model has no classes)", "score over the whole image's"
+        target, unit = "the image's own features (the model has no classes)", "score over that of the original image"
+    images = f"{settings['count']} {settings['split']} images of {settings['data']}"
     lines = [
         "",
-        f"{asked['count']} {asked['split']} images of {asked['data']} · target: {followed} · 95 % intervals beneath",
+        f"{images} · target: {target} · 95 % intervals below the values",
         f"insertion, deletion: area under the {unit}; ROAD: its mean, patches imputed; the rest: correlations",
-        "r, b: not better than the random map, than the centerd blob (the difference may be 0), or too few images",
-        verdict(result.methods),
+        "r, c: not significantly better than the random map, than the center bias, or too few images",
+        summarize_reports(result.methods),
     ]
-    if any(method.unchanged for method in result.methods):
-        lines.append(f"!: hardly changes when all weights are drawn by lot (correlation above {UNCHANGED:g})")
-    return lines + [f"{name} is left out: {reason}" for name, reason in result.skipped.items()]
+    if any(method.is_insensitive for method in result.methods):
+        limit = f"correlation above {MAX_RANDOMIZED_CORRELATION:g}"
+        lines.append(f"!: hardly changes when all weights are random ({limit})")
+    return lines + [f"{name} was skipped: {reason}" for name, reason in result.skipped.items()]

@@ -84,7 +84,10 @@ def print_localization(result: "LocalizationResult") -> None:
 
     from vitreous.diagnostics.localization.metrics import METRICS
 
-    skipped = [(result.num_empty_masks, "empty masks skipped"), (result.num_without_mask, "frames without mask skipped")]
+    skipped = [
+        (result.num_empty_masks, "empty masks skipped"),
+        (result.num_without_mask, "frames without mask skipped"),
+    ]
     more = "".join(f" · {number:,} {text}" for number, text in skipped if number)
     print_line(f"{len(result.names):,} images · the object covers {result.object_fraction:.1%} of the image{more}")
     table = Table("map", *(Column(heading, justify="right") for heading in COLUMNS.values()))

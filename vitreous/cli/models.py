@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.console import print_line, progress
+from vitreous.cli.console import ConsoleCallback, print_line, progress
 
-NARROWEST = 110
-"""Columns that the table takes where there is no terminal."""
+MIN_TABLE_WIDTH = 110
+"""Columns of the table where there is no terminal."""
 
 if TYPE_CHECKING:
     from vitreous.workflows.models import ModelSize
@@ -23,47 +23,48 @@ def models(
     device: str = "auto",
     precision: str = "auto",
 ) -> int:
-    """List the sizes of models: parameters, arithmetic for an image, and how many images a second here.
+    """List the model sizes: parameters, GMACs per image, and optionally images per second on this machine.
 
     Args:
         names: Sizes such as Ti/16; all by default.
-        measure: Measure images a second, half a second each; large sizes only when they are named.
+        measure: Measure images per second, half a second per size; large sizes only if they are named.
         json_: Print the list as JSON.
         device: auto, cpu or cuda; for measuring.
         precision: auto, bf16 or fp32; for measuring.
     """
-    from vitreous.workflows.models import model_sizes
+    from vitreous.workflows.models import sizes
 
     if measure:
-        with progress("measuring") as display:
-            sizes = model_sizes(names, measure=True, device=device, precision=precision, on_progress=display)
+        with progress("measuring") as update:
+            listed = sizes(names, measure=True, device=device, precision=precision, callback=ConsoleCallback(update))
     else:
-        sizes = model_sizes(names, device=device, precision=precision)
+        listed = sizes(names, device=device, precision=precision)
     if json_:
-        print_line(json.dumps([asdict(one) for one in sizes]))
+        print_line(json.dumps([asdict(size) for size in listed]))
     else:
-        print_sizes(sizes, measured=measure)
+        print_sizes(listed, measured=measure)
     return 0
 
 
-def print_sizes(sizes: "list[ModelSize]", *, measured: bool) -> None:
-    """The sizes as a table on standard output."""
+def print_sizes(listed: "list[ModelSize]", *, measured: bool) -> None:
+    """Print the sizes as a table to standard output."""
     from rich.console import Console
     from rich.table import Column, Table
 
-    more = ("images/s", "batch") if measured else ()
-    names = ("image", "tokens", "width", "depth", "heads", "parameters", "GMAC", *more)
-    table = Table(Column("size", no_wrap=True), *(Column(name, justify="right", no_wrap=True) for name in names))
-    for one in sizes:
-        config, grid_hw = one.config, one.config.grid_size
-        speed = (f"{one.speed.images_per_second:,.0f}", str(one.speed.batch)) if one.speed else ("", "")
+    speed_columns = ("images/s", "batch") if measured else ()
+    columns = ("img_size", "tokens", "embed_dim", "depth", "heads", "params", "GMACs", *speed_columns)
+    table = Table(Column("size", no_wrap=True), *(Column(name, justify="right", no_wrap=True) for name in columns))
+    for size in listed:
+        config, grid_size = size.config, size.config.grid_size
+        tokens = config.num_prefix_tokens + grid_size[0] * grid_size[1]
+        speed = (f"{size.speed.images_per_second:,.0f}", str(size.speed.batch)) if size.speed else ("", "")
         table.add_row(
-            one.name, " × ".join(map(str, config.image_size)), f"{config.num_prefix_tokens + grid_hw[0] * grid_hw[1]:,}",
-            str(config.embed_dim), str(config.depth), str(config.num_heads), f"{one.parameters / 1e6:.2f} M",
-            f"{one.multiply_adds / 1e9:#.3g}".rstrip("."), *(speed if measured else ()),
+            size.name, " × ".join(map(str, config.image_size)), f"{tokens:,}", str(config.embed_dim),
+            str(config.depth), str(config.num_heads), f"{size.params / 1e6:.2f} M",
+            f"{size.macs / 1e9:#.3g}".rstrip("."), *(speed if measured else ()),
         )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else NARROWEST).print(table)
-    print_line("GMAC: thousand million multiply-adds for one image of this size")
-    speed = next((one.speed for one in sizes if one.speed), None)
-    if speed is not None:
-        print_line(f"images/s: in {speed.precision} on {speed.device}; name a size without a number to measure it")
+    Console(width=None if sys.stdout.isatty() else MIN_TABLE_WIDTH).print(table)
+    print_line("GMACs: billions of multiply-adds per image")
+    first = next((size.speed for size in listed if size.speed), None)
+    if first is not None:
+        print_line(f"images/s: {first.precision} on {first.device}; name a size without a number to measure it")

@@ -35,4 +35,6 @@ def open_model(
         raise InputError("no model is named: give a run folder, a weights file or origin:name, or --factory")
     model, files = (arguments[0], arguments[1:]) if factory is None else (f"factory:{factory}", arguments)
     model += f"@{checkpoint}" if checkpoint else ""
-    return load(model, device, size=inputs.input_size, fit=inputs.resize_mode), [Path(name) for name in files]
+    return load(model, device, input_size=inputs.input_size, resize_mode=inputs.resize_mode), [
+        Path(name) for name in files
+    ]

@@ -28,12 +28,12 @@ def patches(
         output: File to write; the image's name with "-patches.png" by default.
     """
     from vitreous.imaging.writing import save_image
-    from vitreous.workflows.patches import parse_size
+    from vitreous.workflows.patches import parse_input_size
     from vitreous.workflows.patches import patches as draw
 
     path = output or Path(f"{image.stem}-patches.png")
     if path.resolve() == image.resolve():
         raise InputError(f"{path} is the image itself: choose another --output")
-    save_image(draw(image, model, patch_size=patch_size, input_size=parse_size(input_size)), path)
+    save_image(draw(image, model, patch_size=patch_size, input_size=parse_input_size(input_size)), path)
     print_line(f"{path}: written")
     return 0

@@ -16,6 +16,7 @@ from vitreous.errors import InputError
 from vitreous.explanation.options import MethodOptions, merge_options
 from vitreous.explanation.regions import PixelRegion, Region
 from vitreous.explanation.targets import Target
+from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
 from vitreous.render.temporal.smooth import HALF_LIFE_SECONDS
@@ -63,7 +64,7 @@ def explain_video(
     batch_size: int = 16,
     precision: VideoPrecision = "fp32",
     input_size: int | Sequence[int] | None = None,
-    resize_mode: str | None = None,
+    resize_mode: ResizeMode | None = None,
     callback: Callback | None = None,
 ) -> ExplainedVideo:
     """Write a video with the model's maps laid over it; frames, times, size and audio stay the same.
@@ -93,7 +94,7 @@ def explain_video(
         batch_size, precision: see `SpeedOptions`.
         input_size: side in pixels of the model's input, as in `load`.
         resize_mode: how frames are brought to the model's input size, as in `load`.
-        callback: receives the progress in frames, and can stop the work.
+        callback: receives the progress in frames and notes about the model, and can stop the work.
 
     Raises:
         InputError: a video that can't be read or written, or an unknown method, layer, head, class or option.
@@ -119,7 +120,8 @@ def explain_video(
             None if save_maps is None else Path(save_maps),
         ),
     )
-    return run_request(load(model, input_size=input_size, resize_mode=resize_mode), video, output, request, callback)
+    classifier = load(model, input_size=input_size, resize_mode=resize_mode, callback=callback)
+    return run_request(classifier, video, output, request, callback)
 
 
 def run_request(

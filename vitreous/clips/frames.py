@@ -17,6 +17,7 @@ from vitreous.explanation.options import MethodOptions, merge_options
 from vitreous.explanation.regions import PixelRegion, Region
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.targets import Target
+from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier, Prediction
 from vitreous.pretrained.load import load
 from vitreous.render.temporal.scenes import SceneDetector
@@ -90,7 +91,7 @@ def explain_frames(
     batch_size: int = 16,
     precision: VideoPrecision = "fp32",
     input_size: int | Sequence[int] | None = None,
-    resize_mode: str | None = None,
+    resize_mode: ResizeMode | None = None,
 ) -> Generator[FrameExplanation]:
     """Iterate over the frames of a video with their explanations, decoding them as they are needed.
 

@@ -41,7 +41,7 @@ def map_entropy(heatmap: np.ndarray) -> float:
 
     It is 0 for a map on one cell, 1 for an even map, and nan for an empty map.
 
-    >>> map_entropy(np.ones((4, 6))), map_entropy(np.eye(1, 6))
+    >>> map_entropy(np.ones((2, 2))), map_entropy(np.eye(1, 6))
     (1.0, 0.0)
     """
     mass = positive_mass(heatmap)
@@ -226,10 +226,10 @@ class VideoRecorder:
     def save_timeline(self, path: Path, title: str) -> None:
         """Write the figure of classes, segments and the first map's entropy over time."""
         assert self._probabilities is not None
-        entropy = np.array(self.entropies)
-        shown = None if np.isnan(entropy).all() else np.nan_to_num(entropy)
+        entropies = np.array(self.entropies)
+        entropy = None if np.isnan(entropies).all() else np.nan_to_num(entropies)
         curves = self.pool.top_classes(self._probabilities.read())
-        timeline(self.pool.times, curves, self.pool.segments(), path, entropy=shown, title=title)
+        timeline(self.pool.times, curves, self.pool.segments(), path, entropy=entropy, title=title)
 
     def save(self) -> list[Path]:
         """Write the maps and the CSV file, if wanted, and return their paths."""

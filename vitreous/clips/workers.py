@@ -70,7 +70,7 @@ def explain_shared_folder(
     jobs, callback = list_jobs(folder, output, request), callback or Callback()
     request.resolve(classifier)
     make_folder(output)
-    others = [place for place in (request.output.save_maps, request.output.timeline) if place is not None]
+    others = [path for path in (request.output.save_maps, request.output.timeline) if path is not None]
     leases = LeaseStore(output, [output, *others], callback.on_note)
     worker, model = Worker(classifier, request, leases, callback), ModelFingerprint(classifier)
     fingerprints = {job: ClipFingerprint(job.source, job.output.name, request, model) for job in jobs}

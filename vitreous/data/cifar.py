@@ -54,7 +54,7 @@ CIFAR_ARCHIVES = {
 def load_cifar(dataset: str, split: str) -> ImageSet:
     """Load the "train" (50,000) or "test" (10,000) images of "cifar10" or "cifar100", 32 x 32 (Krizhevsky 2009).
 
-    Parquet files in the data set's folder of VITREOUS_DATA come first, then the archive there, then the cached one.
+    Parquet files in the dataset's folder of VITREOUS_DATA come first, then the archive there, then the cached one.
     Otherwise the archive is downloaded.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every data set offers: its splits decoded to one size, or as they are stored."""
+"""What every dataset offers: its splits decoded to one size, or as they are stored."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from vitreous.data.splits import hold_out
 
 
 class Dataset(ABC):
-    """A data set of labeled images that was found; no image is decoded yet."""
+    """A dataset of labeled images that was found; no image is decoded yet."""
 
     @property
     def splits(self) -> Sequence[str]:
@@ -46,7 +46,7 @@ class Dataset(ABC):
 
 
 class EncodedDataset(Dataset):
-    """A data set of image files, which may differ in size; other data sets come decoded and of one size."""
+    """A dataset of image files, which may differ in size; other datasets come decoded and of one size."""
 
     @abstractmethod
     def encoded(self, split: str) -> EncodedImages:

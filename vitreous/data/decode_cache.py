@@ -1,7 +1,7 @@
 """Decode images once, into a file of the cache folder that is then read in place.
 
 The file is mapped into memory: pixels are read from the disk when they are used, and the operating system keeps them
-in its own cache as long as there is room. So a data set may be much larger than the memory, and the second start
+in its own cache as long as there is room. So a dataset may be much larger than the memory, and the second start
 decodes nothing.
 """
 

@@ -142,9 +142,9 @@ class ImageFolder(EncodedDataset):
         Files directly in the folder that are no images, such as a README, don't count; nor do targets of links in a
         class.
         """
-        places = [place for split in SPLIT_FOLDERS if (place := split_folder(self.folder, split))]
-        places = places if self.has_train_folder else [self.folder]
-        classes = [one for place in places for one in class_folders(place)]
+        roots = [root for split in SPLIT_FOLDERS if (root := split_folder(self.folder, split))]
+        roots = roots if self.has_train_folder else [self.folder]
+        classes = [one for root in roots for one in class_folders(root)]
         within = [path for one in classes for path in files_below(one)]
         outside = [path for path in files_outside(self.folder, set(classes))
                    if _is_image(path) or path.parent != self.folder]  # fmt: skip
@@ -157,18 +157,18 @@ class ImageFolder(EncodedDataset):
         if not self.has_train_folder:
             return _files_by_class(self.folder, self.class_names)
         wanted = "train" if split == "validation" and not self.has_validation else split
-        place = split_folder(self.folder, wanted)
-        if place is None:
+        root = split_folder(self.folder, wanted)
+        if root is None:
             raise InputError(
                 f"{self.folder} has a train folder but no {wanted} folder: "
                 f"add {self.folder / wanted} with the same classes"
             )
-        found = tuple(child.name for child in class_folders(place))
+        found = tuple(child.name for child in class_folders(root))
         if different := sorted(set(found) ^ set(self.class_names)):
             raise InputError(
-                f"{place} and the train folder differ in the class(es) {', '.join(different[:5])}: make them equal"
+                f"{root} and the train folder differ in the class(es) {', '.join(different[:5])}: make them equal"
             )
-        return _files_by_class(place, self.class_names)
+        return _files_by_class(root, self.class_names)
 
 
 def open_image_folder(folder: Path) -> ImageFolder:
@@ -179,10 +179,10 @@ def open_image_folder(folder: Path) -> ImageFolder:
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: give the folder that has one folder of images a class")
-    place = split_folder(folder, "train") or folder
-    names = tuple(child.name for child in class_folders(place))
+    root = split_folder(folder, "train") or folder
+    names = tuple(child.name for child in class_folders(root))
     if len(names) < 2:
-        raise InputError(f"{place} has {len(names)} class folder(s), 2 or more are needed")
+        raise InputError(f"{root} has {len(names)} class folder(s), 2 or more are needed")
     return ImageFolder(folder, names)
 
 
@@ -198,8 +198,8 @@ def count_extensions(files: Sequence[Path]) -> str:
 
 def split_folder(folder: Path, split: str) -> Path | None:
     """Return the folder of a split. A class that is called "train" is none, because it has no folders itself."""
-    places = (folder / name for name in SPLIT_FOLDERS[split])
-    return next((place for place in places if place.is_dir() and class_folders(place)), None)
+    candidates = (folder / name for name in SPLIT_FOLDERS[split])
+    return next((path for path in candidates if path.is_dir() and class_folders(path)), None)
 
 
 def class_folders(folder: Path) -> list[Path]:

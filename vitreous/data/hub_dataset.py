@@ -1,4 +1,4 @@
-"""Load image data sets of the Hugging Face hub: "hf:OWNER/NAME", a folder laid out like one, or a folder of Parquet.
+"""Load image datasets of the Hugging Face hub: "hf:OWNER/NAME", a folder laid out like one, or a folder of Parquet.
 
 Images and labels are in Parquet files, or images are in one folder a class. Only the files of the split that is wanted
 are downloaded, once, into the hub's own cache.
@@ -22,14 +22,13 @@ from vitreous.data.hub_layout import (
     select_config,
 )
 from vitreous.data.image_set import ImageSet
-from vitreous.data.parquet import IMAGE_COLUMNS, LABEL_COLUMNS, find_columns, int_labels, read_rows, read_schema
 from vitreous.data.read_options import ReadOptions
 from vitreous.errors import InputError, unknown
 from vitreous.hub import HubRepository, LocalRepository
 
 CARD = "README.md"
 CONVERTED = "refs/convert/parquet"
-"""The revision where the hub keeps its own Parquet files of most data sets."""
+"""The revision where the hub keeps its own Parquet files of most datasets."""
 PARQUET_PREFIXES = {"train": "train", "validation": "val", "test": "test"}
 """How the names of a split's files begin in a folder of Parquet files."""
 
@@ -51,7 +50,7 @@ class StoredSplit:
 
 @dataclass(frozen=True)
 class HubDataset(EncodedDataset):
-    """A data set in a repository of the hub, or in a folder.
+    """A dataset in a repository of the hub, or in a folder.
 
     Attributes:
         name: what messages call it.
@@ -100,21 +99,21 @@ class HubDataset(EncodedDataset):
         return self._image_files(split) if is_image_name(self._files(split)[0]) else self._parquet_files(split)
 
     def _parquet_files(self, split: str) -> StoredSplit:
+        from vitreous.data import parquet  # here, because pyarrow takes 0.3 s to import
+
         files = self.repository.find_all(self._files(split))
-        columns = find_columns(read_schema(files[0]), card_class_names(self.card, self.config.name))
-        image = self._select("images", columns.images, IMAGE_COLUMNS, columns.description)
-        label = self._select("labels, as integers", columns.labels, LABEL_COLUMNS, columns.description)
-        class_names = columns.class_names[label] or int_labels(self._all_files(), label)
-        return StoredSplit(class_names, lambda: read_rows(files, image, label, class_names), files)
+        columns = parquet.find_columns(parquet.read_schema(files[0]), card_class_names(self.card, self.config.name))
+        image = self._select("images", columns.images, parquet.IMAGE_COLUMNS, columns.description)
+        label = self._select("labels, as integers", columns.labels, parquet.LABEL_COLUMNS, columns.description)
+        class_names = columns.class_names[label] or parquet.int_labels(self._all_files(), label)
+        return StoredSplit(class_names, lambda: parquet.read_rows(files, image, label, class_names), files)
 
     def _select(self, what: str, candidates: Sequence[str], usual: Sequence[str], columns: str) -> str:
         """Return the only candidate, or the one with the most usual name."""
         if len(candidates) == 1:
             return candidates[0]
         if not candidates:
-            raise InputError(
-                f"{self.name} has no column of {what}, only {columns}: choose a data set of labeled images"
-            )
+            raise InputError(f"{self.name} has no column of {what}, only {columns}: choose a dataset of labeled images")
         if found := next((name for name in usual if name in candidates), None):
             return found
         raise InputError(
@@ -152,13 +151,13 @@ class HubDataset(EncodedDataset):
 
 
 def open_hub_dataset(location: Path) -> HubDataset:
-    """Find a data set of the hub, without downloading its images.
+    """Find a dataset of the hub, without downloading its images.
 
     Args:
         location: OWNER/NAME, with @REVISION and :CONFIG where they are needed; or the absolute path of a folder.
 
     Raises:
-        InputError: there is no such data set, it has no images, or it has several configs and none is selected.
+        InputError: there is no such dataset, it has no images, or it has several configs and none is selected.
     """
     repository, wanted = _parse_location(location)
     repository, names = repository.list_files()
@@ -167,7 +166,7 @@ def open_hub_dataset(location: Path) -> HubDataset:
     if not configs:
         remedy = "give another"
         if isinstance(repository, HubRepository):
-            remedy = f"try hf:{repository.id}@{CONVERTED}, which the hub makes of most data sets"
+            remedy = f"try hf:{repository.id}@{CONVERTED}, which the hub makes of most datasets"
         raise InputError(
             f"{repository.name} has no Parquet files, and no images in folders such as train/CLASS: {remedy}"
         )
@@ -199,7 +198,9 @@ def open_parquet_folder(folder: Path) -> HubDataset:
     }
     config = HubConfig(folder.name, {split: members for split, members in files.items() if members})
     if not config.files:
-        raise InputError(f"{folder} has no train*.parquet, val*.parquet or test*.parquet: rename its files, or give another folder")
+        raise InputError(
+            f"{folder} has no train*.parquet, val*.parquet or test*.parquet: rename its files, or give another folder"
+        )
     return HubDataset(str(folder), ("parquet", str(folder.resolve())), LocalRepository(folder), {}, config)
 
 
@@ -220,7 +221,7 @@ def _parse_location(location: Path) -> tuple[LocalRepository | HubRepository, st
     name, _, revision = name.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise InputError(
-            f"'hf:{text}' is not the name of a data set: write hf:OWNER/NAME, hf:OWNER/NAME:CONFIG, or hf:./FOLDER"
+            f"'hf:{text}' is not the name of a dataset: write hf:OWNER/NAME, hf:OWNER/NAME:CONFIG, or hf:./FOLDER"
         )
     return HubRepository(name, revision or None, "dataset"), config
 

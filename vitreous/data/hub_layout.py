@@ -1,4 +1,4 @@
-"""Which files of a data set on the Hugging Face hub belong to which split of which config.
+"""Which files of a dataset on the Hugging Face hub belong to which split of which config.
 
 The hub's own rules: the README's metadata may list the files (`configs`). Otherwise their names decide:
 data/train-00000-of-00002.parquet, CONFIG/test/0000.parquet, train/CLASS/1.png (huggingface.co/docs/hub, "Data files
@@ -14,12 +14,12 @@ from pathlib import PurePosixPath
 from vitreous.data.folder import IMAGE_EXTENSIONS
 
 PARQUET = ".parquet"
-SPLIT_WORDS = {
+SPLIT_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-SPLIT_OF_WORD = {word: split for split, words in SPLIT_WORDS.items() for word in words}
+SPLIT_BY_NAME = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 DEFAULT_CONFIG = "default"
 
 Metadata = Mapping[str, object]
@@ -28,7 +28,7 @@ Metadata = Mapping[str, object]
 
 @dataclass(frozen=True)
 class HubConfig:
-    """One of the data sets in a repository: the names of its files by split, "train", "validation" and "test"."""
+    """One of the datasets in a repository: the names of its files by split, "train", "validation" and "test"."""
 
     name: str
     files: Mapping[str, tuple[str, ...]]
@@ -36,7 +36,7 @@ class HubConfig:
 
 
 def find_configs(names: Sequence[str], card: Metadata) -> list[HubConfig]:
-    """Return the data sets in a repository: of Parquet files or, if there are none, of images in folders.
+    """Return the datasets in a repository: of Parquet files or, if there are none, of images in folders.
 
     Args:
         names: the repository's files.
@@ -82,10 +82,10 @@ def split_of(name: str) -> str | None:
     """
     folders = _folders_of(name)
     if is_image_name(name):
-        return SPLIT_OF_WORD.get(folders[0].lower()) if folders else None
+        return SPLIT_BY_NAME.get(folders[0].lower()) if folders else None
     words = re.split(r"[^a-z]+", PurePosixPath(name).stem.lower())
     candidates = [*words, *(folder.lower() for folder in reversed(folders))]
-    return next((SPLIT_OF_WORD[word] for word in candidates if word in SPLIT_OF_WORD), None)
+    return next((SPLIT_BY_NAME[word] for word in candidates if word in SPLIT_BY_NAME), None)
 
 
 def config_name(name: str) -> str:
@@ -95,7 +95,7 @@ def config_name(name: str) -> str:
     ('default', 'large', 'default')
     """
     folders = [] if is_image_name(name) else _folders_of(name)
-    return "/".join(folder for folder in folders if folder.lower() not in SPLIT_OF_WORD) or DEFAULT_CONFIG
+    return "/".join(folder for folder in folders if folder.lower() not in SPLIT_BY_NAME) or DEFAULT_CONFIG
 
 
 def class_of(name: str) -> str | None:
@@ -105,7 +105,7 @@ def class_of(name: str) -> str | None:
     ['cat', 'dog', 'fox', None]
     """
     folders = _folders_of(name)
-    if folders and folders[0].lower() in SPLIT_OF_WORD:
+    if folders and folders[0].lower() in SPLIT_BY_NAME:
         folders = folders[1:]
     return folders[0] if folders else None
 
@@ -140,7 +140,7 @@ def _config_of_card(entry: Metadata, files: Sequence[str]) -> HubConfig:
     splits = group_by_split(inside) if described is None else {}
     for one in described if isinstance(described, list) else [described]:
         name, patterns = (one.get("split", "train"), one.get("path")) if isinstance(one, Mapping) else ("train", one)
-        split = SPLIT_OF_WORD.get(str(name).lower())
+        split = SPLIT_BY_NAME.get(str(name).lower())
         if split and (matching := _matches(inside, patterns, folder)):
             splits[split] = tuple(sorted({*splits.get(split, ()), *matching}))
     return HubConfig(str(entry["config_name"]), splits, entry.get("default") is True)

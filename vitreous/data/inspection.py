@@ -1,4 +1,4 @@
-"""Inspect the images of a data set one by one: size, format, content hash, and whether they can be read."""
+"""Inspect the images of a dataset one by one: size, format, content hash, and whether they can be read."""
 
 import hashlib
 from collections import defaultdict
@@ -22,7 +22,7 @@ DECODED_GRAY, DECODED_RGB = "decoded L", "decoded RGB"
 
 @dataclass(frozen=True)
 class InspectedImage:
-    """One image of a data set.
+    """One image of a dataset.
 
     Attributes:
         name: its file, with the row in a Parquet file; or its number in its split.

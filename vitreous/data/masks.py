@@ -81,7 +81,7 @@ def _shapes(size_hw: tuple[int, int], count: int) -> tuple[MaskedImage, ...]:
 def _folders(folder: Path, count: int | None) -> MaskedImageSet:
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: give one with NAME/frames and NAME/masks in it")
-    videos = [place for place in [folder, *class_folders(folder)] if _is_video_folder(place)]
+    videos = [one for one in [folder, *class_folders(folder)] if _is_video_folder(one)]
     if not videos:
         raise InputError(f"{folder} has no frames beside masks: lay them out as NAME/frames/*.jpg, NAME/masks/*.png")
     images, without_mask = [], 0

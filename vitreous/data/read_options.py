@@ -20,7 +20,7 @@ class ReadOptions:
     Attributes:
         resize_mode: "squash" resizes the whole image to the size wanted, whatever its shape. "crop" resizes the shorter
             side and crops the center. As in `Preprocessing`.
-        skip_unreadable: leave out images that can't be read, and list them, instead of refusing the data set.
+        skip_unreadable: leave out images that can't be read, and list them, instead of refusing the dataset.
         on_note: called with each line that the user should read; by default it goes to standard error.
         split: the split's name in messages, such as "training"; empty if there are no others.
     """
@@ -31,7 +31,7 @@ class ReadOptions:
     split: str = ""
 
     def for_split(self, split: str) -> "ReadOptions":
-        """Return the same options for a split of a data set: "train", "validation" or "test"."""
+        """Return the same options for a split of a dataset: "train", "validation" or "test"."""
         return replace(self, split="training" if split == "train" else split)
 
     def check_unreadable(self, unreadable: Sequence[str], count: int) -> None:

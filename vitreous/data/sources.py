@@ -1,4 +1,4 @@
-"""The table of all data sets that can be named, and the functions that load a split of one."""
+"""The table of all datasets that can be named, and the functions that load a split of one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,13 +30,13 @@ RESIZE_CHUNK = 1024
 
 @dataclass(frozen=True)
 class PublishedImages(Dataset):
-    """A data set that is published decoded, all images of one size; `read` loads a split of it."""
+    """A dataset that is published decoded, all images of one size; `read` loads a split of it."""
 
     read: Callable[[str], ImageSet]
 
     def load(self, split: str, image_size: ImageSize, options: ReadOptions) -> ImageSet:
         """Load a split, resized if a size is given."""
-        return _resize(self.read(split), image_size, options)
+        return resize_images(self.read(split), image_size, options)
 
 
 class DrawnShapes(Dataset):
@@ -53,11 +53,11 @@ class DrawnShapes(Dataset):
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of data set.
+    """A kind of dataset.
 
     Attributes:
         description: one line for lists.
-        open: finds the data set at a location, the text behind the colon; sources without a colon ignore it.
+        open: finds the dataset at a location, the text behind the colon; sources without a colon ignore it.
     """
 
     description: str
@@ -86,13 +86,13 @@ def load_images(
     validation_fraction: float = DEFAULT_FRACTION,
     options: ReadOptions | None = None,
 ) -> ImageSet:
-    """Load a split of a data set.
+    """Load a split of a dataset.
 
     Args:
         source: one of `SOURCES`, such as "cifar10" or "folder:photos".
         split: "train", "validation", "test" or "train+validation".
         image_size: (height, width) in pixels that images are resized to; without it they keep their size.
-        validation_fraction: the fraction of the training images that is the validation split, if the data set has
+        validation_fraction: the fraction of the training images that is the validation split, if the dataset has
             none. Which images these are doesn't depend on the seed of a run.
         options: how images are resized (squashed by default), and whether unreadable ones are skipped.
 
@@ -124,7 +124,7 @@ def load_train_validation(
     validation_fraction: float = DEFAULT_FRACTION,
     options: ReadOptions | None = None,
 ) -> tuple[ImageSet, ImageSet]:
-    """Load the training and the validation images of a data set, read once; there may be no validation images.
+    """Load the training and the validation images of a dataset, read once; there may be no validation images.
 
     Raises:
         InputError: as `load_images`.
@@ -133,7 +133,7 @@ def load_train_validation(
 
 
 def open_dataset(source: str) -> Dataset:
-    """Find the data set that a source names, without decoding its images.
+    """Find the dataset that a source names, without decoding its images.
 
     Raises:
         InputError: there is no such source, or its data can't be found.
@@ -162,7 +162,7 @@ def parse_source(source: str) -> tuple[str, Path]:
             )
         raise unknown("source", source, SOURCES)
     if ":" in key and not text:
-        raise InputError(f"the source '{source}' names no {'data set' if name == 'hf' else 'folder'}: write {key}")
+        raise InputError(f"the source '{source}' names no {'dataset' if name == 'hf' else 'folder'}: write {key}")
     location = Path(text).expanduser()
     return key, location.absolute() if name == "hf" and text.startswith((".", "/", "~")) else location
 
@@ -180,7 +180,7 @@ def absolute_source(source: str) -> str:
 
 
 def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:
-    """Return the images of two splits of one data set, one split after the other."""
+    """Return the images of two splits of one dataset, one split after the other."""
     assert first.class_names == second.class_names, (first.class_names, second.class_names)
     if first.images_u8.shape[1:] != second.images_u8.shape[1:]:
         sizes = " and ".join(str(tuple(images.images_u8.shape[2:])) for images in (first, second))
@@ -189,7 +189,7 @@ def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:
     return ImageSet(images_u8, torch.cat([first.labels, second.labels]), first.class_names)
 
 
-def _resize(images: ImageSet, image_size: ImageSize, options: ReadOptions) -> ImageSet:
+def resize_images(images: ImageSet, image_size: ImageSize, options: ReadOptions) -> ImageSet:
     """Resize images to (height, width), by antialiased bilinear interpolation."""
     count, channels, height, width = images.images_u8.shape
     if image_size is None or (height, width) == image_size:

@@ -1,4 +1,4 @@
-"""Images with the statistics of natural ones, for measurements that need images but no data set."""
+"""Images with the statistics of natural ones, for measurements that need images but no dataset."""
 
 import numpy as np
 

@@ -31,6 +31,7 @@ class Target(Protocol):
 class ClassTarget:
     """The logit of one class.
 
+    >>> import torch
     >>> ClassTarget(1, "dog")(torch.tensor([[0.5, 2.0]]))
     tensor([2.])
     """
@@ -43,7 +44,13 @@ class ClassTarget:
             raise InputError(f"there is no class {self.index}: classes are counted from 0")
 
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
-        """Map logits (batch, classes) to scores (batch)."""
+        """Map logits (batch, classes) to scores (batch).
+
+        Raises:
+            InputError: the model has no such class.
+        """
+        if self.index >= logits.shape[-1]:
+            raise InputError(f"there is no class {self.index}: the model has {logits.shape[-1]}, counted from 0")
         return logits[:, self.index]
 
     def detached(self, logits: Tensor, trace: Trace | None = None) -> Target:
@@ -55,6 +62,7 @@ class ClassTarget:
 class ClassPerImageTarget:
     """The logit of one class per image: `indices` is int64 (batch).
 
+    >>> import torch
     >>> ClassPerImageTarget(torch.tensor([1, 0]))(torch.tensor([[0.5, 2.0], [3.0, 1.0]]))
     tensor([2., 3.])
     """

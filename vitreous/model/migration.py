@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from vitreous.errors import unknown
+from vitreous.errors import InputError, unknown
 from vitreous.model.config import ViTConfig
 from vitreous.model.positions import resample_pos_embed
 
@@ -64,11 +64,11 @@ TENSOR_NAMES = {
 """Beginnings of the earlier names of tensors, as regular expressions, and what they are today."""
 
 
-def migrate_config(values: object) -> object:
+def migrate_config(values: object, origin: str = "") -> object:
     """Translate the fields of a `ViTConfig`, as any version wrote them; anything else comes back as it is.
 
     Raises:
-        InputError: a field is of no version; names the nearest.
+        InputError: a field is of no version; names the nearest, and `origin`, where the values come from.
 
     >>> migrate_config({"image_size_hw": [32, 32], "width": 192, "pooling": "mean"})
     {'image_size': [32, 32], 'embed_dim': 192, 'global_pool': 'avg'}
@@ -79,7 +79,7 @@ def migrate_config(values: object) -> object:
     known = [field.name for field in fields(ViTConfig)]
     for name in migrated:
         if name not in known:
-            raise unknown("field of a model's configuration", name, known)
+            raise InputError(f"{origin + ': ' if origin else ''}{unknown('field of ViTConfig', name, known)}")
     return migrated
 
 

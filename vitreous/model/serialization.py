@@ -1,12 +1,14 @@
-"""A classifier on disk: config.json says what it is, model.safetensors holds its weights."""
+"""An image classifier on disk: config.json describes it, model.safetensors holds its weights.
+
+Files of earlier versions are read through `vitreous.model.migration`.
+"""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -15,12 +17,14 @@ from vitreous.files import atomic_write, read_json, write_text
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
-from vitreous.model.migration import migrate_config, migrate_preprocessing, migrate_tensors
+from vitreous.model.migration import is_earlier, migrate_config, migrate_preprocessing, migrate_tensors
 from vitreous.model.vit import ViT
 from vitreous.records import from_dict, to_dict
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+METADATA = {"format": "pt", "library": "vitreous"}
+"""Written into model.safetensors, whose names alone could be timm's."""
 
 
 def save_config(classifier: ImageClassifier, folder: Path) -> None:
@@ -35,46 +39,63 @@ def save_config(classifier: ImageClassifier, folder: Path) -> None:
 
 
 def save_weights(vit: ViT, folder: Path) -> None:
-    """Write model.safetensors, whole or not at all."""
-    write_tensors(vit.state_dict(), folder / WEIGHTS)
+    """Write model.safetensors, completely or not at all."""
+    write_weights(vit.state_dict(), folder / WEIGHTS)
+
+
+def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write the weights of a ViT, completely or not at all, in a file that says it is of Vitreous."""
+    write_tensors(weights, path, METADATA)
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as a safetensors file, whole or not at all.
+    """Write tensors as a safetensors file, completely or not at all.
 
-    The bytes are written by us: safetensors' own writer leaves files that only their owner may read, and tells of a
-    full disk in an error of its own.
+    The bytes are written here: safetensors' own writer leaves files that only their owner may read, and reports a full
+    disk by an error of its own.
     """
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
     with atomic_write(path) as temporary:
-        temporary.write_bytes(content)
+        temporary.write_bytes(_sort_metadata(content) if metadata else content)
+
+
+def _sort_metadata(content: bytes) -> bytes:
+    """Sort the metadata of a safetensors file: its writer takes them in a random order, other bytes in each process."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def load_classifier(path: Path | str, device: torch.device) -> ImageClassifier:
-    """The classifier in a run folder, or the one whose model.safetensors is at `path` beside its config.json.
+    """Load the classifier in a run folder, or the one whose model.safetensors is at `path`, with its config.json
+    beside.
 
     Raises:
         InputError: there is none, or its files are damaged or don't fit each other.
     """
-    place = Path(path)
-    folder = place if place.is_dir() else place.parent
-    weights = place if place.is_file() else folder / WEIGHTS
+    given = Path(path)
+    folder = given if given.is_dir() else given.parent
+    weights = given if given.is_file() else folder / WEIGHTS
+    origin = str(folder / CONFIG)
     config = read_json(folder / CONFIG)
-    vit = ViT(from_dict(ViTConfig, migrate_config(config.get("model", {})), str(folder / CONFIG)))
-    load_weights(vit, weights)
-    preprocessing = from_dict(
-        Preprocessing, migrate_preprocessing(config.get("preprocessing", {})), str(folder / CONFIG)
-    )
-    names = from_dict(tuple[str, ...], config.get("class_names"), f"{folder / CONFIG}: class_names")
-    if names and len(names) != vit.config.num_classes:  # none: the answer is a vector of features
-        raise InputError(
-            f"{folder / CONFIG} names {len(names)} classes, the model has {vit.config.num_classes}: restore it"
-        )
+    vit = ViT(from_dict(ViTConfig, migrate_config(config.get("model", {}), origin), origin))
+    fill_weights(vit, weights)
+    preprocessing = from_dict(Preprocessing, migrate_preprocessing(config.get("preprocessing", {})), origin)
+    names = from_dict(tuple[str, ...], config.get("class_names"), f"{origin}: class_names")
+    if names and len(names) != vit.config.num_classes:  # without names the output is a vector of features
+        raise InputError(f"{origin} names {len(names)} classes, the model has {vit.config.num_classes}: restore it")
     return ImageClassifier(vit.to(device), preprocessing, names)
 
 
-def load_weights(vit: ViT, path: Path) -> None:
-    """Fill a model from a safetensors file of its own names and shapes; a position table may be of another grid."""
+def fill_weights(vit: ViT, path: Path) -> None:
+    """Fill a model from a safetensors file, of this or an earlier version; positions may be of another grid.
+
+    Raises:
+        InputError: there is no such file, it is damaged, or its tensors don't fit the model.
+    """
     if not path.is_file():
         raise InputError(f"{path} is not there: the run has no weights yet, train it first")
     try:
@@ -91,6 +112,16 @@ def load_weights(vit: ViT, path: Path) -> None:
         raise InputError(f"{path} doesn't fit its config.json: {''.join(first).strip()}") from None
 
 
-def is_vitreous_config(config: Mapping[str, Any]) -> bool:
+def is_vitreous_config(config: Mapping[str, object]) -> bool:
     """Whether this is the content of a config.json that Vitreous wrote."""
     return "model" in config and "architectures" not in config and "model_type" not in config
+
+
+def is_vitreous_weights(path: Path) -> bool:
+    """Whether a safetensors file holds weights that this or an earlier version of Vitreous wrote.
+
+    Raises:
+        SafetensorError: it is damaged or no safetensors file.
+    """
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get("library") == METADATA["library"] or is_earlier(file.keys())

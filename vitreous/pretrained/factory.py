@@ -24,9 +24,10 @@ def load_factory(factory: str, checkpoint: str | Path | None = None, device: str
 
     Args:
         factory: "module:function". The function takes no arguments and returns a torch.nn.Module, or an ImageClassifier
-            from `vitreous.wrap` (to state the preprocessing). checkpoint: a .safetensors file, or a file of torch.save
-            (read without running code in it); every name and shape must fit. None keeps the weights that the function
-            made. device: "auto", "cpu" or "cuda".
+            from `vitreous.wrap` (to state the preprocessing).
+        checkpoint: a .safetensors file, or a file of torch.save (read without running code in it); every name and shape
+            must fit. None keeps the weights that the function made.
+        device: "auto", "cpu" or "cuda".
 
     Raises:
         InputError: there is no such module or function, it fails, exits or returns something else, the checkpoint

@@ -19,7 +19,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.serialization import CONFIG
 from vitreous.model.vit import ViT
 from vitreous.pretrained.formats.checkpoint_keys import strip_wrappers
-from vitreous.pretrained.formats.registry import find_format, unknown_prefix
+from vitreous.pretrained.formats.registry import detect_format, unknown_prefix
 from vitreous.pretrained.formats.state_dict_format import StateDictFormat
 from vitreous.pretrained.preprocessing_formats import default_for, from_image_processor, from_timm_cfg, restore_exact
 from vitreous.pretrained.registry import WeightsUrl
@@ -113,11 +113,9 @@ def build_classifier(checkpoint: ExternalCheckpoint, device: torch.device, callb
     Raises:
         InputError: the weights are in no known format, or a ViT of Vitreous can't express the model.
     """
-    if "patch_embed.proj.weight" in checkpoint.tensors:
-        raise InputError(f"{checkpoint.name} is a model of Vitreous without its config.json: put that beside it")
     checkpoint = strip_prefix(checkpoint, callback)
     try:
-        state_dict_format = find_format({name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()})
+        state_dict_format = detect_format({name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()})
     except InputError as error:
         raise InputError(f"{checkpoint.name}: {error}") from None
     try:
@@ -156,10 +154,9 @@ def build_vit(config: ViTConfig, tensors: Mapping[str, Tensor]) -> ViT:
 def preprocessing_for(
     checkpoint: ExternalCheckpoint, state_dict_format: StateDictFormat, config: ViTConfig, callback: Callback
 ) -> Preprocessing:
-    """Return the preprocessing that the publisher or the files state, else the usual one for the format, with a note."""
-    kind = (
-        "mae" if checkpoint.config.get("model_type") == "vit_mae" else state_dict_format.name
-    )  # the same parameter names, another preprocessing
+    """Return the preprocessing that the publisher or the files state, else the format's usual one, with a note."""
+    # MAE has the parameter names of hf-vit and another preprocessing.
+    kind = "mae" if checkpoint.config.get("model_type") == "vit_mae" else state_dict_format.name
     likely = default_for(kind, config)
     if checkpoint.preprocessing is not None:
         found = checkpoint.preprocessing
@@ -185,9 +182,8 @@ def divisible_size(preprocessing: Preprocessing, patch_size: int, callback: Call
     height, width = (max(1, side // patch_size) * patch_size for side in preprocessing.input_size)
     if (height, width) == preprocessing.input_size or preprocessing.resize_mode == "aspect":
         return preprocessing  # "aspect" makes its sizes divisible itself
-    callback.on_note(
-        f"the input size is {height} × {width} pixels, because {preprocessing.input_size} is not divisible by the patch size"
-    )
+    stated = " × ".join(map(str, preprocessing.input_size))
+    callback.on_note(f"the input size is {height} × {width} pixels, because {stated} is not divisible by {patch_size}")
     return replace(preprocessing, input_size=(height, width))
 
 

@@ -40,8 +40,8 @@ def default_for(format_name: str, config: ViTConfig) -> Preprocessing:
     """Return the usual preprocessing of a format, for weights without a config.
 
     The input size is the one that the positions were learned for; more than twice 224 pixels per side become 224, as
-    for DINOv2 (learned at 518, evaluated at 224). Models with classes crop the center and SigLIP squashes, as they were trained; for features alone nothing is
-    cropped: "aspect".
+    for DINOv2 (learned at 518, evaluated at 224). Models with classes crop the center and SigLIP squashes, as they were
+    trained; for features alone nothing is cropped: "aspect".
     """
     mean, std = FORMAT_MEAN_STD.get(format_name, (IMAGENET_MEAN, IMAGENET_STD))
     if config.in_chans != len(mean):

@@ -44,9 +44,8 @@ class WeightsUrl:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
             cause = error.reason if isinstance(error.reason, OSError) else error
-            raise InputError(
-                f"can't download {self.url}: {os_error_reason(cause)}; download it by other means and put it into {path.parent}"
-            ) from None
+            advice = f"download it by other means and put it into {path.parent}"
+            raise InputError(f"can't download {self.url}: {os_error_reason(cause)}; {advice}") from None
         except OSError as error:
             raise InputError(f"can't download {self.url} to {path}: {os_error_reason(error)}") from None
         except RuntimeError:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vitreous.errors import InputError
 from vitreous.files import os_error_reason
+from vitreous.model.serialization import is_vitreous_weights
 from vitreous.pretrained.formats.checkpoint_keys import flatten
 from vitreous.pretrained.formats.npz import read_npz
 
@@ -62,6 +63,8 @@ def check_file(path: Path) -> None:
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file."""
     try:
+        if is_vitreous_weights(path):
+            raise InputError(f"{path} is a model of Vitreous without its config.json: put that beside it")
         return load_file(path)
     except SafetensorError as error:
         raise InputError(f"{path} is damaged or no safetensors file ({error}): download it again") from None

@@ -26,13 +26,14 @@ def wrap(
 ) -> ImageClassifier:
     """Wrap a module that takes images (batch, channels, height, width) as an ImageClassifier.
 
-    The module is used as it is, in evaluation mode. Every method that needs no more than `observe` finds works on the result.
+    The module is used as it is, in evaluation mode. Every method that needs no more than `observe` finds works on it.
 
     Args:
-        module: the model. preprocessing: how its images are prepared. By default it is read from the module: timm's
-            `pretrained_cfg`, transformers' `config.image_size` with the usual mean of that model type, torchvision's
-            `image_size`. class_names: one per class, in order; an empty list for a model that returns a vector of
-            features. By default those of transformers' `config.id2label`, else "class 0", "class 1" ...
+        module: the model.
+        preprocessing: how its images are prepared. By default it is read from the module: timm's `pretrained_cfg`,
+            transformers' `config.image_size` with the usual mean of that model type, torchvision's `image_size`.
+        class_names: one per class, in order; an empty list for a model that returns a vector of features. By default
+            those of transformers' `config.id2label`, else "class 0", "class 1" ...
 
     Raises:
         InputError: the module states no preprocessing and none was given, it can't be run on such images (whatever it
@@ -50,7 +51,7 @@ def wrap(
     classes = extract_logits(outputs).shape[1]
     names = _class_names(module, outputs, classes) if class_names is None else tuple(class_names)
     if len(names) not in (0, classes):
-        raise InputError(f"{len(names)} class names were is_given, but the model has {classes} outputs")
+        raise InputError(f"{len(names)} class names were given, but the model has {classes} outputs")
     model = module if isinstance(module, ViT) else WrappedModel(module)
     return ImageClassifier(
         model, _with_patch_size(model, preprocessing_found, is_given=preprocessing is not None), names

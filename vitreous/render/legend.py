@@ -25,8 +25,10 @@ def bar_pixels(length: int, thickness: int, kind: str = "overlay") -> np.ndarray
     """Draw a color bar from low to high, as a kind of drawing shows it on gray: uint8 (thickness, length, 3).
 
     Args:
-        length: in pixels. thickness: in pixels. kind: "overlay", "signed", "spotlight", "contour" or "signed contour"
-            (the colors of its lines), or "own" for a map with colors of its own, which gets an empty bar.
+        length: in pixels.
+        thickness: in pixels.
+        kind: "overlay", "signed", "spotlight", "contour" or "signed contour" (the colors of its lines), or "own" for a
+            map with colors of its own, which gets an empty bar.
     """
     if kind == "own":
         return np.empty((thickness, 0, 3), np.uint8)

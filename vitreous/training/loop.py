@@ -15,7 +15,7 @@ from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import TrainingBatches, inference_batch_size, sequential_batches
 from vitreous.errors import InputError
 from vitreous.evaluation.classification import compute_metrics
-from vitreous.model.serialization import WEIGHTS, write_tensors
+from vitreous.model.serialization import WEIGHTS, write_weights
 from vitreous.render.plots.curves import training_curves
 from vitreous.runs.metrics_log import MetricsLog
 from vitreous.runs.run_folder import RunFolder, read_metrics
@@ -28,7 +28,7 @@ from vitreous.training.progressive_resizing import relative_cost, resize_batch
 from vitreous.training.recipe import Recipe
 from vitreous.training.reference_comparison import reference_band
 from vitreous.training.reference_curve import ReferenceCurve, compare_with_reference
-from vitreous.training.sharding import is_sharded
+from vitreous.training.sharding import is_sharded, reshard
 
 LOG_EVERY_STEPS = 10
 
@@ -257,6 +257,7 @@ def _forward_all(model: nn.Module, images: ImageSet, setup: TrainSetup) -> Tenso
         with autocast(device, setup.recipe.precision):
             logits.append(model(inputs.to(device)).float())
     model.train(training)
+    reshard(model)
     return torch.cat(logits).cpu()
 
 
@@ -281,7 +282,7 @@ def save_checkpoint(state: TrainingState, setup: TrainSetup) -> None:
 
 
 def _write_files(checkpoint: Checkpoint, setup: TrainSetup) -> None:
-    write_tensors(checkpoint.weights, setup.folder.path / WEIGHTS)
+    write_weights(checkpoint.weights, setup.folder.path / WEIGHTS)
     write_checkpoint(checkpoint, setup.folder.checkpoint)
     training_curves(read_metrics(setup.folder), setup.folder.figures / "curves.png", reference_band(setup.reference))
 

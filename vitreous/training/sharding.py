@@ -37,6 +37,12 @@ def is_sharded(model: nn.Module) -> bool:
     return hasattr(model, "set_requires_gradient_sync")
 
 
+def reshard(model: nn.Module) -> None:
+    """Leave each process its shards again, after a forward pass without gradients; FSDP2 keeps the full weights."""
+    if is_sharded(model):
+        model.reshard()  # ty: ignore[not-callable]
+
+
 def is_dtensor(tensor: Tensor) -> bool:
     """Whether a tensor is sharded over the processes."""
     return hasattr(tensor, "full_tensor")

@@ -1,17 +1,14 @@
 """Write a video as a folder of PNG files with their times; the folder is complete or absent."""
 
 import csv
-import os
-import shutil
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.files import flush_to_disk, make_folder, os_error_reason
+from vitreous.files import atomic_folder, os_error_reason
 from vitreous.video.check import IncompleteVideoError, verify_equal
 from vitreous.video.info import Frame, VideoInfo
 from vitreous.video.writer import Writer
@@ -40,7 +37,7 @@ class FolderWriter(Writer):
 
     def __enter__(self) -> "FolderWriter":
         with ExitStack() as stack:
-            self.temporary = stack.enter_context(folder_beside(self.path))
+            self.temporary = stack.enter_context(atomic_folder(self.path))
             self.stack = stack.pop_all()
         return self
 
@@ -88,22 +85,3 @@ def check_empty_folder(path: Path) -> None:
             raise InputError(f"can't write the folder {path}: it is not empty; choose a new one")
     except OSError as error:
         raise InputError(f"can't write the folder {path}: {os_error_reason(error)}") from error
-
-
-@contextmanager
-def folder_beside(path: Path) -> Generator[Path]:
-    """Yield a temporary folder beside `path`; on success it becomes `path`, on any error it is removed."""
-    path = path.absolute()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    make_folder(path.parent)
-    try:
-        temporary.mkdir()
-        yield temporary
-        for file in temporary.iterdir():
-            flush_to_disk(file)
-        temporary.replace(path)
-        flush_to_disk(path.parent)
-    except OSError as error:
-        raise InputError(f"can't write the folder {path}: {os_error_reason(error)}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

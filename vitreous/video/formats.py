@@ -32,9 +32,11 @@ class Format:
     """One output format.
 
     Attributes:
-        container: FFmpeg's container, or "folder" or "pipe". encoder: the video encoder. remuxed_codecs: audio codecs
-            that are copied bit for bit. Players support these; FFmpeg itself would allow more, such as Vorbis in MP4,
-            which nothing plays. audio_encoder: the encoder for all other audio; None if the format has no audio.
+        container: FFmpeg's container, or "folder" or "pipe".
+        encoder: the video encoder.
+        remuxed_codecs: audio codecs that are copied bit for bit. Players support these; FFmpeg itself would allow more,
+            such as Vorbis in MP4, which nothing plays.
+        audio_encoder: the encoder for all other audio; None if the format has no audio.
     """
 
     container: str

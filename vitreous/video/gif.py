@@ -57,7 +57,7 @@ class GifTrack:
         if len(self.ticks) > 1 and height > LARGE_HEIGHT:
             fraction = f"{SMALLER_HEIGHT**2 / height**2:.0%}"
             notes.append(
-                f"a GIF of {width} x {height} pixels is slow to write and large: with --height {SMALLER_HEIGHT} it takes "
+                f"a GIF of {width} x {height} pixels is slow to write and large: --height {SMALLER_HEIGHT} takes "
                 f"about {fraction} of the space, and as .mp4 far less"
             )
         return notes

@@ -120,7 +120,7 @@ def state_json(live: LiveFeed) -> dict[str, object]:
         "latency_ms": now.latency_ms,
         "fps": now.fps,
         "received": now.received,
-        "shown": now.done,
+        "rendered": now.done,
         "dropped": now.dropped,
         "viewers": now.viewers,
     }

@@ -16,6 +16,7 @@ from vitreous.callbacks import Callback
 from vitreous.clips.draw_stage import DrawStage
 from vitreous.clips.explain_stage import ExplainStage, scale_query
 from vitreous.clips.request import VideoRequest
+from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier, Prediction
 from vitreous.pretrained.load import load
 from vitreous.runtime import autocast, choose_precision
@@ -51,7 +52,7 @@ def live(
     request: VideoRequest | None = None,
     *,
     input_size: int | None = None,
-    resize_mode: str | None = None,
+    resize_mode: ResizeMode | None = None,
     server: AppServer | None = None,
     callback: Callback | None = None,
 ) -> LiveSummary:
@@ -78,7 +79,7 @@ def live(
         server = server or AppServer()
         unused.callback(server.close)
         request = request or VideoRequest()
-        classifier = load(model, input_size=input_size, resize_mode=resize_mode)
+        classifier = load(model, input_size=input_size, resize_mode=resize_mode, callback=callback)
         render = LiveRenderer(classifier, request)
         precision = choose_precision(request.speed.float_precision, classifier.device)
         name = (classifier.origin or "a model").rstrip("/").rsplit("/", 1)[-1]

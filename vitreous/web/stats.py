@@ -45,7 +45,7 @@ class LiveSummary:
 
     Attributes:
         received: frames that came from the source.
-        shown: frames that became an image.
+        rendered: frames that became an image.
         latency_ms: the median latency in milliseconds; None without an image.
         fps: images per second.
         error: where the video could not be read further; None if it could.
@@ -53,7 +53,7 @@ class LiveSummary:
     """
 
     received: int
-    shown: int
+    rendered: int
     latency_ms: float | None
     fps: float
     error: str | None = None
@@ -62,12 +62,12 @@ class LiveSummary:
     @property
     def dropped(self) -> int:
         """Frames that were not shown because a newer one was there when the model was free."""
-        return self.received - self.shown
+        return self.received - self.rendered
 
     def __str__(self) -> str:
         latency = "" if self.latency_ms is None else f", median latency {self.latency_ms:.0f} ms"
         return (
-            f"{self.received} frames received, {self.shown} shown, {self.dropped} dropped{latency}, "
+            f"{self.received} frames received, {self.rendered} shown, {self.dropped} dropped{latency}, "
             f"{self.fps:.1f} images/s"
         )
 
@@ -76,7 +76,7 @@ class RateMeter:
     """Counts and times images from several threads; its memory does not grow with their number."""
 
     def __init__(self) -> None:
-        self.shown = 0
+        self.rendered = 0
         self._lock = Lock()
         self._first_seconds: float | None = None
         self._last_seconds = 0.0
@@ -91,7 +91,7 @@ class RateMeter:
         """Count an image that is drawn, and remember the model's prediction."""
         with self._lock:
             now = time.monotonic()
-            self.shown += 1
+            self.rendered += 1
             self._first_seconds = self._first_seconds or now
             self._last_seconds = now
             self._image_times.append(now)
@@ -113,14 +113,14 @@ class RateMeter:
             recent = [seconds for moment, seconds in self._latencies if moment >= since]
             latency = round(1000 * median(recent), 1) if recent else None
             fps = images_per_second(len(times), times[-1] - times[0]) if times else 0.0
-            return LiveState(self.shown, None, self._caption, self._scores, latency, fps, received, viewers)
+            return LiveState(self.rendered, None, self._caption, self._scores, latency, fps, received, viewers)
 
     def summary(self, received: int, error: str | None, *, is_interrupted: bool) -> LiveSummary:
         """Return the numbers of the whole time."""
         with self._lock:
             span = self._last_seconds - (self._first_seconds or self._last_seconds)
-            fps, latency = images_per_second(self.shown, span), lower_median(self._milliseconds)
-            return LiveSummary(received, self.shown, latency, fps, error, is_interrupted)
+            fps, latency = images_per_second(self.rendered, span), lower_median(self._milliseconds)
+            return LiveSummary(received, self.rendered, latency, fps, error, is_interrupted)
 
 
 def images_per_second(count: int, span_seconds: float) -> float:

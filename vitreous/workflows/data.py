@@ -1,4 +1,4 @@
-"""Inspect a data set before a model learns from it: what it contains, and what is wrong with it."""
+"""Inspect a dataset before a model learns from it: what it contains, and what is wrong with it."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -59,10 +59,10 @@ class DecodedSize:
 
 @dataclass(frozen=True, repr=False)
 class DataReport:
-    """What a data set contains.
+    """What a dataset contains.
 
     Attributes:
-        source: the data set.
+        source: the dataset.
         recipe: the recipe that it was inspected for, if any.
         classes: in the order of their numbers.
         splits: the number of readable images by split.
@@ -111,7 +111,7 @@ class DataReport:
 
 
 def inspect_data(source: str, recipe: str | None = None, callback: Callback | None = None) -> DataReport:
-    """Inspect every image of a data set: counts, sizes, unreadable files, exact duplicates, balance, memory.
+    """Inspect every image of a dataset: counts, sizes, unreadable files, exact duplicates, balance, memory.
 
     Two images are duplicates if their upright RGB pixels are the same, whatever their formats.
 
@@ -138,7 +138,7 @@ def inspect_data(source: str, recipe: str | None = None, callback: Callback | No
 
 @dataclass(frozen=True)
 class _Contents:
-    """All images of a data set, the fraction that is held out (None if none is), and the files in no split."""
+    """All images of a dataset, the fraction that is held out (None if none is), and the files in no split."""
 
     class_names: tuple[str, ...]
     splits: tuple[str, ...]

@@ -9,7 +9,7 @@ from vitreous.data.image_set import ImageSet
 from vitreous.evaluation.calibration import Calibration
 from vitreous.evaluation.report import ClassificationReport, Predictions
 from vitreous.evaluation.selective import risk_coverage
-from vitreous.files import written_beside
+from vitreous.files import atomic_write
 from vitreous.render.plots.confusion import confusion_matrix
 from vitreous.render.plots.reliability import Reliability, reliability_diagram
 from vitreous.render.plots.selective import RiskCoverageCurve, risk_coverage_figure
@@ -40,7 +40,7 @@ def draw_evaluation(
     if sheet is None:
         paths.pop("mistakes.png").unlink(missing_ok=True)
     else:
-        with written_beside(paths["mistakes.png"]) as temporary:
+        with atomic_write(paths["mistakes.png"]) as temporary:
             sheet.save(temporary)
     return tuple(paths.values())
 

@@ -110,7 +110,7 @@ def explain(
         "n_samples": n_samples, "noise_level": noise_level, "patch_window": patch_window, "view": view, "seed": seed,
     }  # fmt: skip
     merged, region = merge_options(options, given), None if query is None else checked_region(query)
-    classifier = load(model)
+    classifier = load(model, callback=callback)
     task = resolve_task(classifier, method, merged, target, region)
     if isinstance(images, list | tuple):
         return run_task(classifier, images, task, callback)

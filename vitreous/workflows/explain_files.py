@@ -8,8 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from vitreous.callbacks import Callback, Progress
-from vitreous.diagnostics.evaluation_set import first_test_images, training_run, training_source
+from vitreous.callbacks import Callback, LogCallback, Progress
 from vitreous.errors import InputError
 from vitreous.evaluation.artifacts import MAX_ARTIFACT_FRACTION, artifact_fraction
 from vitreous.explanation.explain import ExplainTask, all_heads, resolve_task, run_task
@@ -28,7 +27,7 @@ from vitreous.explanation.targets import Target
 from vitreous.imaging.reading import open_image
 from vitreous.imaging.writing import save_image
 from vitreous.model.classifier import ImageClassifier
-from vitreous.pretrained.load import load, log
+from vitreous.pretrained.load import load
 
 Layout = Literal["single", "sheet", "grid", "methods"]
 
@@ -71,17 +70,13 @@ class ExplainRequest:
         return {name for name, value in vars(self).items() if value != getattr(default, name)}
 
 
-class LogCallback(Callback):
+class ProgressLogCallback(LogCallback):
     """Writes notes and progress to the log, which goes to standard error by default."""
 
     def on_progress(self, progress: Progress) -> None:
         """Log what runs now."""
         if progress.total is not None and progress.done < progress.total:
-            log(progress.message)
-
-    def on_note(self, text: str) -> None:
-        """Log the note."""
-        log(text)
+            self.on_note(progress.message)
 
 
 @dataclass(frozen=True)
@@ -113,12 +108,11 @@ def write_explanations(
     Raises:
         InputError: something can't be read, found or written; nothing is written then.
     """
-    classifier, callback = load(model), callback or LogCallback()
+    classifier, callback = load(model, callback=callback), callback or ProgressLogCallback()
     check_request(classifier, paths, request)
     task = resolve_task(classifier, request.method, request.options, request.target, request.query)
     if not paths:
-        images, truths = first_test_images(classifier, request.data or training_source(model), request.count)
-        return [_write_grid(_explain(classifier, images, task, callback), truths, request, output)]
+        return [_write_grid(*_explain_test_images(classifier, task, request, callback), request, output)]
     images = [open_image(path) for path in paths]
     if request.layout == "methods":
         return [_write_methods(classifier, images, task, output, callback)]
@@ -152,10 +146,6 @@ def check_request(classifier: ImageClassifier, paths: Sequence[Path], request: E
         raise InputError("--truth, --target and --query are for images of your own: name them after the model")
     if not paths and not classifier.class_names:
         raise InputError("this model has no classes, so it has no test images: give images after the model")
-    if not paths and request.data is None and training_run(classifier) is None:
-        raise InputError(
-            "the training data of this model is unknown: give images after the model, or test images with --data"
-        )
 
 
 def explain_all_methods(
@@ -212,6 +202,23 @@ def _explain(
     explanations = run_task(classifier, images, task, callback)
     warn_on_artifacts(explanations, callback)
     return explanations
+
+
+def _explain_test_images(
+    classifier: ImageClassifier, task: ExplainTask, request: ExplainRequest, callback: Callback
+) -> tuple[list[Explanation], list[str]]:
+    """Explain the first test images of the request's data, or else of the model's own, and return their labels."""
+    # Only here are data sets needed, and all that reads them.
+    from vitreous.diagnostics.evaluation_set import first_test_images, training_run
+
+    run = training_run(classifier)
+    if request.data is None and run is None:
+        raise InputError(
+            "the training data of this model is unknown: give images after the model, or test images with --data"
+        )
+    source = request.data or (run.data if run else "")
+    images, truths = first_test_images(classifier, source, request.count)
+    return _explain(classifier, images, task, callback), truths
 
 
 def _write_grid(

@@ -1,4 +1,4 @@
-"""The sizes of models: what they hold, what they cost, and how fast they are here."""
+"""List the model sizes: their parameters, their cost, and their speed on this machine."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -6,22 +6,23 @@ from dataclasses import dataclass
 
 import torch
 
+from vitreous.callbacks import Callback, Progress
 from vitreous.errors import unknown
 from vitreous.model.config import SIZES, ViTConfig
 from vitreous.model.flops import count_macs, count_parameters
 from vitreous.model.vit import ViT
 from vitreous.runtime import autocast, choose_precision, describe_device, select_device
 
-MEASURED_SECONDS, FEWEST_PASSES = 0.4, 3
-BATCH_GIGA, LARGEST_BATCH = 10.0, 128
-"""A batch takes about so many multiply-adds, in thousand millions, and holds at most so many images."""
-MEASURED_GIGA = 5.0
-"""Sizes that cost more for an image are measured only when they are named: they take long and much memory."""
+MEASURED_SECONDS, MIN_PASSES = 0.4, 3
+BATCH_GMACS, MAX_BATCH = 10.0, 128
+"""A batch costs about so many GMACs, and holds at most so many images."""
+MEASURED_GMACS = 5.0
+"""Sizes that cost more per image are measured only by name, because they need much time and memory."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a model answers here, in evaluation mode without gradients."""
+    """The inference speed of a model on this machine."""
 
     images_per_second: float
     batch: int
@@ -31,64 +32,73 @@ class Speed:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """One of the usual sizes."""
+    """One of the usual model sizes."""
 
     name: str
     config: ViTConfig
-    parameters: int
-    multiply_adds: int
-    """For one image of the configuration's size."""
+    params: int
+    macs: int
+    """Multiply-accumulate operations per image of the configuration's size."""
     speed: Speed | None = None
 
 
-def model_sizes(
+def sizes(
     names: Sequence[str] = (),
     *,
     measure: bool = False,
     device: str = "auto",
     precision: str = "auto",
-    on_progress: Callable[[int, int, str], object] = lambda *words: None,
+    callback: Callback | None = None,
 ) -> list[ModelSize]:
-    """The sizes of these names, or all, with parameters and arithmetic; measured too, if asked.
+    """List model sizes with their parameters and MACs, and measure their speed if wanted.
 
-    Without names, only sizes of up to 5 thousand million multiply-adds an image are measured.
+    Args:
+        names: sizes such as "Ti/16"; all by default.
+        measure: measure images per second. Without names, only sizes of up to 5 GMACs per image are measured.
+        device: "auto", "cpu" or "cuda"; for measuring.
+        precision: "auto", "bf16" or "fp32"; for measuring.
+        callback: receives the progress.
 
     Raises:
         InputError: there is no such size, device or precision.
+
+    >>> [(size.params, size.config.embed_dim) for size in sizes(["Ti/16"])]
+    [(5717416, 192)]
     """
     for name in names:
         if name not in SIZES:
             raise unknown("size", name, SIZES)
-    place = select_device(device)
-    chosen, listed = choose_precision(precision, place), []
+    callback = callback or Callback()
+    torch_device = select_device(device)
+    chosen, listed = choose_precision(precision, torch_device), []
     for done, name in enumerate(names or SIZES):
-        config, cost = SIZES[name], count_macs(SIZES[name])
-        timed = measure and (bool(names) or cost <= MEASURED_GIGA * 1e9)
-        speed = measured_speed(config, place, chosen) if timed else None
-        listed.append(ModelSize(name, config, count_parameters(config), cost, speed))
-        on_progress(done + 1, len(names or SIZES), name)
+        config, macs = SIZES[name], count_macs(SIZES[name])
+        is_measured = measure and (bool(names) or macs <= MEASURED_GMACS * 1e9)
+        speed = measure_speed(config, torch_device, chosen) if is_measured else None
+        listed.append(ModelSize(name, config, count_parameters(config), macs, speed))
+        callback.on_progress(Progress(done + 1, len(names or SIZES), name))
     return listed
 
 
 @torch.no_grad()
-def measured_speed(config: ViTConfig, device: torch.device, precision: str) -> Speed:
-    """Images a second of a model of random weights: the median of passes over about half a second, three at least."""
-    batch = max(1, min(LARGEST_BATCH, round(BATCH_GIGA * 1e9 / count_macs(config))))
+def measure_speed(config: ViTConfig, device: torch.device, precision: str) -> Speed:
+    """Measure a randomly initialized model: the median over passes of about half a second, at least three."""
+    batch = max(1, min(MAX_BATCH, round(BATCH_GMACS * 1e9 / count_macs(config))))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = ViT(config).to(device).eval()
         images = torch.randn(batch, config.in_chans, *config.image_size).to(device)
     with autocast(device, precision):
         model(images)
-        seconds = list(_passes(lambda: model(images), device))
+        seconds = list(_time_passes(lambda: model(images), device))
     median = sorted(seconds)[len(seconds) // 2]
     return Speed(batch / median, batch, precision, describe_device(device))
 
 
-def _passes(run: Callable[[], object], device: torch.device) -> Iterator[float]:
-    """The seconds that each pass took, until enough were measured."""
+def _time_passes(run: Callable[[], object], device: torch.device) -> Iterator[float]:
+    """Yield the seconds of each pass until enough were measured."""
     total, count = 0.0, 0
-    while total < MEASURED_SECONDS or count < FEWEST_PASSES:
+    while total < MEASURED_SECONDS or count < MIN_PASSES:
         started = time.perf_counter()
         run()
         if device.type == "cuda":

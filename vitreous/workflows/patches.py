@@ -57,10 +57,10 @@ def patches(
     return patches_sheet(visible, cell, (rows, columns))
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_input_size(text: str) -> tuple[int, int]:
     """Parse "224x320" as height and width.
 
-    >>> parse_size("224x320")
+    >>> parse_input_size("224x320")
     (224, 320)
 
     Raises:

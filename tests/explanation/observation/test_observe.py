@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from foreign_models import FromEncoder, Tutorial, scores_of, weights_of
+from example_models import FromEncoder, Tutorial, scores_of, weights_of
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 
@@ -17,7 +17,7 @@ from vitreous.explanation.streaming.attention_products import (
 )
 from vitreous.model.trace import TokenLayout
 
-WRITTEN = ("matmul", "einsum", "einsum-heads-first", "einsum-heads-last", "bmm", "bmm-heads-first")
+EXPLICIT = ("matmul", "einsum", "einsum-heads-first", "einsum-heads-last", "bmm", "bmm-heads-first")
 
 
 def make_images(batch: int = 2, height: int = 16, width: int = 24) -> torch.Tensor:
@@ -35,9 +35,9 @@ def seen(model: nn.Module, given: torch.Tensor):
     return logits, trace
 
 
-@pytest.mark.parametrize("attention", WRITTEN)
+@pytest.mark.parametrize("attention", EXPLICIT)
 @pytest.mark.parametrize("gradients", [True, False])
-def test_attention_written_by_hand_is_the_definition_in_float64(attention, gradients):
+def test_explicit_attention_equals_the_definition_in_float64(attention, gradients):
     torch.manual_seed(0)
     model, given = Tutorial(attention).double(), make_images().double()
     with torch.set_grad_enabled(gradients):
@@ -53,14 +53,14 @@ def test_attention_written_by_hand_is_the_definition_in_float64(attention, gradi
         assert torch.allclose(row_times_attention(row, record), reference_row_times_attention(row, record), atol=1e-10)
 
 
-def test_query_and_key_are_told_where_the_scores_are_nothing_else():
+def test_query_and_key_are_recorded_where_the_scores_are_their_product():
     _, trace = seen(Tutorial("matmul"), make_images())
     assert trace.records[0].query.shape == (2, 2, 25, 8) and trace.records[0].scale == pytest.approx(8**-0.5)
     _, trace = seen(Tutorial("mask"), make_images())
     assert trace.records[0].query.shape == (2, 2, 25, 25), "log A stands for a query that can't be known"
 
 
-def test_one_head_has_no_axis_of_its_own():
+def test_one_head_without_an_axis_of_its_own():
     model = Tutorial("one-head").double()
     _, trace = seen(model, make_images(3).double())
     block, tokens = model.blocks[0], trace.records[0]
@@ -70,7 +70,7 @@ def test_one_head_has_no_axis_of_its_own():
 
 
 @pytest.mark.parametrize("attention", ["mask", "masked-kernel", "causal-kernel"])
-def test_masks_are_obeyed(attention):
+def test_masks_are_applied(attention):
     torch.manual_seed(0)
     model, given = Tutorial(attention).double(), make_images().double()
     _, trace = seen(model, given)
@@ -89,7 +89,7 @@ def test_masks_are_obeyed(attention):
         assert torch.allclose(record.output, expected @ record.value, atol=1e-10)
 
 
-def test_the_kernels_own_scale_counts():
+def test_the_scale_of_the_kernel_is_recorded():
     model = Tutorial("kernel").double()
     _, trace = seen(model, make_images().double())
     assert all(record.scale == 0.3 and record.weights is None for record in trace.records)
@@ -98,7 +98,7 @@ def test_the_kernels_own_scale_counts():
 
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("norm_first", [True, False])
-def test_the_encoders_fused_path_is_not_taken_while_it_is_observed(norm_first, batch_first):
+def test_the_fused_path_of_the_encoder_is_not_taken(norm_first, batch_first):
     torch.manual_seed(0)
     model, given = FromEncoder(norm_first=norm_first, batch_first=batch_first).eval(), make_images()
     slow = model(given)
@@ -118,16 +118,16 @@ def test_the_encoders_fused_path_is_not_taken_while_it_is_observed(norm_first, b
     layer, tokens = model.encoder.layers[0], inputs[0] if batch_first else inputs[0].transpose(0, 1)
     tokens = layer.norm1(tokens) if norm_first else tokens
     _, weights = nn.MultiheadAttention.forward(
-        layer.self_attn, *(turned(tokens, batch_first),) * 3, average_attn_weights=False
+        layer.self_attn, *(swap_batch(tokens, batch_first),) * 3, average_attn_weights=False
     )
     assert torch.allclose(reference_attention(trace.records[0]), weights, atol=1e-5)
 
 
-def turned(tokens, batch_first):
+def swap_batch(tokens, batch_first):
     return tokens if batch_first else tokens.transpose(0, 1)
 
 
-def test_multihead_attention_that_gives_its_weights_is_seen():
+def test_multihead_attention_with_weights_is_recorded():
     torch.manual_seed(0)
     told = []
 
@@ -148,13 +148,13 @@ def test_multihead_attention_that_gives_its_weights_is_seen():
         assert torch.allclose(reference_attention(record), weights, atol=1e-6) and record.output.shape == (3, 2, 25, 8)
 
 
-@pytest.mark.parametrize("attention", [*WRITTEN, "kernel", "masked-kernel"])
-@pytest.mark.parametrize("behind", [False, True])
-def test_gradients_flow_through_the_records(attention, behind):
+@pytest.mark.parametrize("attention", [*EXPLICIT, "kernel", "masked-kernel"])
+@pytest.mark.parametrize("trailing", [False, True])
+def test_gradients_flow_through_the_records(attention, trailing):
     """The logits depend on a record's output, value and (where written out) weights as autograd says they do."""
     torch.manual_seed(0)
     model, given = (
-        Tutorial(attention, behind=behind, pooling="last" if behind else "first").double(),
+        Tutorial(attention, trailing=trailing, pooling="last" if trailing else "first").double(),
         make_images().double(),
     )
     logits, trace = seen(model, given)
@@ -167,9 +167,9 @@ def test_gradients_flow_through_the_records(attention, behind):
         assert torch.allclose(slope, output @ record.value.transpose(-1, -2), atol=1e-10)
 
 
-def test_a_class_token_behind_the_patches_is_brought_before_them():
+def test_a_trailing_class_token_is_moved_to_the_front():
     torch.manual_seed(0)
-    model, given = Tutorial("matmul", behind=True, pooling="last").double(), make_images().double()
+    model, given = Tutorial("matmul", trailing=True, pooling="last").double(), make_images().double()
     _, trace = seen(model, given)
     assert trace.layout == TokenLayout(1, 4, 6)
     assert torch.equal(trace.readout, torch.eye(25, dtype=torch.float64)[:1].expand(2, -1))
@@ -179,16 +179,16 @@ def test_a_class_token_behind_the_patches_is_brought_before_them():
         assert torch.allclose(record.weights, weights[:, :, order][..., order], atol=1e-10)
 
 
-@pytest.mark.parametrize("behind", [False, True])
-@pytest.mark.parametrize("attention", [*WRITTEN, "kernel", "mask"])
-def test_the_projection_that_joins_the_heads_is_seen(attention, behind):
-    model = Tutorial(attention, behind=behind, pooling="last" if behind else "first")
+@pytest.mark.parametrize("trailing", [False, True])
+@pytest.mark.parametrize("attention", [*EXPLICIT, "kernel", "mask"])
+def test_the_output_projection_is_recorded(attention, trailing):
+    model = Tutorial(attention, trailing=trailing, pooling="last" if trailing else "first")
     _, trace = seen(model, make_images())
     for record, block in zip(trace.records, model.blocks, strict=True):
         assert record.projection is block.join.weight
 
 
-def test_a_map_that_reads_something_else_than_the_heads_is_no_projection():
+def test_a_linear_layer_on_other_inputs_is_no_projection():
     model = Tutorial("kernel")
     for block in model.blocks:
         block.join = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 16))
@@ -196,7 +196,7 @@ def test_a_map_that_reads_something_else_than_the_heads_is_no_projection():
     assert [record.projection for record in trace.records] == [None, None, None]
 
 
-def test_two_threads_see_their_own_models():
+def test_two_threads_observe_their_own_models():
     torch.manual_seed(0)
     models = [Tutorial("matmul").eval(), FromEncoder(norm_first=True).eval()]
     given, traces, barrier = make_images(), [[], []], threading.Barrier(2)
@@ -223,7 +223,7 @@ def test_two_threads_see_their_own_models():
                 )
 
 
-def test_a_model_shared_by_threads_is_seen_by_the_one_that_observes():
+def test_a_shared_model_is_observed_by_one_thread():
     model, given = Tutorial("matmul").eval(), make_images()
     with torch.no_grad(), observe(model) as trace:
         thread = threading.Thread(target=lambda: [model(given[:1]) for _ in range(3)])
@@ -234,7 +234,7 @@ def test_a_model_shared_by_threads_is_seen_by_the_one_that_observes():
     assert len(trace.records) == 3 and trace.readout.shape == (2, 25)
 
 
-def test_nothing_is_left_behind_by_an_error():
+def test_hooks_are_removed_after_an_error():
     model, given = Tutorial("kernel").eval(), make_images()
     before = dict(vars(model))
     with pytest.raises(ZeroDivisionError), observe(model):
@@ -251,7 +251,7 @@ def test_nothing_is_left_behind_by_an_error():
     assert len(trace.records) == count and all(one.grad is None for one in model.parameters())
 
 
-def test_the_models_answer_can_be_a_gradient_away_from_the_images():
+def test_gradients_with_respect_to_the_images():
     model, given = Tutorial("matmul").eval(), make_images().requires_grad_()
     with observe(model) as trace:
         logits = model(given)
@@ -260,7 +260,7 @@ def test_the_models_answer_can_be_a_gradient_away_from_the_images():
     assert torch.equal(found, expected) and given.grad is None and len(trace.records) == 3
 
 
-def test_no_graph_is_kept_where_gradients_are_off():
+def test_no_graph_is_kept_without_gradients():
     model, given = Tutorial("matmul").eval(), make_images()
     with torch.no_grad(), observe(model) as trace:
         logits = model(given)
@@ -271,7 +271,7 @@ def test_no_graph_is_kept_where_gradients_are_off():
 @pytest.mark.parametrize(
     ("attention", "message"),
     [
-        ("nothing", "no attention was seen"),
+        ("nothing", "no attention was observed"),
         ("talking-heads", "no product of it with values"),
         ("changed-weights", "changed in place"),
         ("dropped-weights", r"dropped at random \(probability 0.5\)"),
@@ -280,21 +280,21 @@ def test_no_graph_is_kept_where_gradients_are_off():
         ("cross-attention", "attention of 24 queries over 23 keys"),
     ],
 )
-def test_what_cannot_be_followed_is_refused(attention, message):
+def test_untraceable_attention_raises(attention, message):
     model = Tutorial(attention, prefix=0).eval()
     with pytest.raises(InputError, match=message), observe(model):
         model(make_images())
     assert _get_current_function_mode_stack() == [] and not model._forward_hooks
 
 
-def test_layers_over_differing_tokens_are_refused():
+def test_layers_with_different_tokens_raise():
     model = Tutorial("matmul").eval()
     model.blocks[2].forward = lambda tokens, block=model.blocks[0]: block(tokens[:, ::2])
     with pytest.raises(InputError, match="over 25 and over 13 tokens"), observe(model):
         model(make_images())
 
 
-def test_a_context_wants_just_one_call_in_evaluation_mode():
+def test_the_context_needs_one_call_in_evaluation_mode():
     model, given = Tutorial(), make_images()
     with pytest.raises(InputError, match=r"call model.eval"), observe(model):
         model(given)
@@ -311,7 +311,7 @@ def test_a_context_wants_just_one_call_in_evaluation_mode():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_scripted_and_compiled_models_are_refused():
+def test_scripted_and_compiled_models_raise():
     model = Tutorial("kernel").eval()
     with pytest.raises(InputError, match="compiled or scripted"), observe(torch.jit.trace(model, make_images())):
         pass

@@ -65,7 +65,7 @@ def some_images(size_hw: tuple[int, int] = (16, 24)) -> torch.Tensor:
     return torch.randn(2, 3, *size_hw, generator=torch.Generator().manual_seed(1))
 
 
-def looked_at(model: nn.Module, size_hw: tuple[int, int] = (16, 24)) -> Trace:
+def traced(model: nn.Module, size_hw: tuple[int, int] = (16, 24)) -> Trace:
     """A trace of random images; logits are the unobserved ones, and every output is A value."""
     torch.manual_seed(0)
     for parameter in model.parameters():
@@ -90,15 +90,15 @@ def class_token(tokens: int) -> list[float]:
     return [1.0] + [0.0] * (tokens - 1)
 
 
-def test_transformers_vit_fused_and_written_out_see_what_eager_tells():
+def test_transformers_vit_attention_equals_that_of_eager():
     transformers = pytest.importorskip("transformers")
     config = transformers.ViTConfig(**SMALL, intermediate_size=64, attn_implementation="eager")
     model = transformers.ViTForImageClassification(config)
-    eager = looked_at(model)
+    eager = traced(model)
     told = model(some_images(), output_attentions=True).attentions
     assert told[0].std() > 0.003
     model.set_attn_implementation("sdpa")
-    fused = looked_at(model)
+    fused = traced(model)
     assert fused.layout == eager.layout == TokenLayout(1, 4, 6)
     assert fused.records[0].weights is None and eager.records[0].weights is not None
     for one, other, expected in zip(fused.records, eager.records, told, strict=True):
@@ -107,7 +107,7 @@ def test_transformers_vit_fused_and_written_out_see_what_eager_tells():
     assert readout(fused) == readout(eager) == class_token(25)
 
 
-def test_transformers_vit_rollout_is_that_of_its_own_maps():
+def test_transformers_vit_rollout_equals_that_of_its_own_matrices():
     transformers = pytest.importorskip("transformers")
     config = transformers.ViTConfig(**SMALL, intermediate_size=64, attn_implementation="eager")
     model = transformers.ViTForImageClassification(config).double().eval()
@@ -128,7 +128,7 @@ def test_transformers_dinov2_with_registers(implementation):
     config = transformers.Dinov2WithRegistersConfig(
         **SMALL | {"image_size": 16}, mlp_ratio=2, num_register_tokens=4, attn_implementation=implementation
     )
-    trace = looked_at(transformers.Dinov2WithRegistersModel(config))
+    trace = traced(transformers.Dinov2WithRegistersModel(config))
     assert trace.layout == TokenLayout(5, 4, 6) and len(trace.records) == 3
     assert readout(trace) == class_token(29), "pooler_output is the class token"
 
@@ -136,7 +136,7 @@ def test_transformers_dinov2_with_registers(implementation):
 def test_transformers_dinov2_reads_class_token_and_mean():
     transformers = pytest.importorskip("transformers")
     config = transformers.Dinov2Config(**SMALL | {"image_size": 16}, mlp_ratio=2)
-    trace = looked_at(transformers.Dinov2ForImageClassification(config))
+    trace = traced(transformers.Dinov2ForImageClassification(config))
     assert readout(trace) == pytest.approx([1 / 2] + [1 / 48] * 24, abs=1e-5)
 
 
@@ -146,7 +146,7 @@ def test_transformers_siglip_pools_by_attention(implementation):
     small = SMALL | {"image_size": 16}
     config = transformers.SiglipVisionConfig(**small, intermediate_size=64, attn_implementation=implementation)
     model = transformers.SiglipVisionModel(config)
-    trace = looked_at(model, (16, 16))
+    trace = traced(model, (16, 16))
     assert trace.layout == TokenLayout(0, 4, 4)
     head = model.vision_model.head if hasattr(model, "vision_model") else model.head
     tokens = model(some_images((16, 16))).last_hidden_state
@@ -155,16 +155,16 @@ def test_transformers_siglip_pools_by_attention(implementation):
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
-def test_transformers_beit_adds_a_bias_of_positions(implementation):
+def test_transformers_beit_with_a_position_bias(implementation):
     transformers = pytest.importorskip("transformers")
     config = transformers.BeitConfig(
         **SMALL, intermediate_size=64, use_relative_position_bias=True, attn_implementation=implementation
     )
-    trace = looked_at(transformers.BeitForImageClassification(config))
+    trace = traced(transformers.BeitForImageClassification(config))
     assert trace.layout == TokenLayout(1, 4, 6) and readout(trace) == pytest.approx([0] + [1 / 24] * 24, abs=1e-5)
 
 
-def test_transformers_swin_is_refused():
+def test_transformers_swin_raises():
     transformers = pytest.importorskip("transformers")
     config = transformers.SwinConfig(
         image_size=32, patch_size=4, embed_dim=16, depths=[2, 2], num_heads=[2, 4], window_size=4
@@ -176,7 +176,7 @@ def test_transformers_swin_is_refused():
 
 @pytest.mark.parametrize("side", [16, 64])
 @pytest.mark.parametrize("pooling", ["token", "avg", "token-avg", "map"])
-def test_our_own_vit_is_seen_as_it_traces_itself(side, pooling):
+def test_our_vit_observed_equals_its_own_trace(side, pooling):
     torch.manual_seed(0)
     config = ViTConfig(
         (side, side), patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=5, reg_tokens=2, global_pool=pooling
@@ -205,7 +205,7 @@ def test_timm_vit(timm, fused, registers, pooling):
             img_size=(16, 24), patch_size=4, embed_dim=32, depth=3, num_heads=2, num_classes=5,
             reg_tokens=registers, global_pool=pooling,
         )  # fmt: skip
-        trace = looked_at(model)
+        trace = traced(model)
     finally:
         set_fused_attn(enable=True)
     prefix = 1 + registers
@@ -223,22 +223,22 @@ def test_timm_vit(timm, fused, registers, pooling):
         ("eva02_tiny_patch14_224", 1, [0] + [1 / 16] * 16),
     ],
 )
-def test_other_models_of_timm(timm, name, prefix, expected):
+def test_other_timm_models(timm, name, prefix, expected):
     model = timm.create_model(name, img_size=32, patch_size=8, num_classes=5, depth=2, embed_dim=48, num_heads=3)
-    trace = looked_at(model, (32, 32))
+    trace = traced(model, (32, 32))
     assert trace.layout == TokenLayout(prefix, 4, 4)
     assert readout(trace) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "cait_xxs24_224", "xcit_nano_12_p16_224"])
-def test_models_of_timm_that_are_no_plain_vits_are_refused(timm, name):
+def test_timm_models_that_are_no_plain_vits_raise(timm, name):
     with pytest.raises(InputError, match=r"choose input-x-gradient, .*, occlusion or rise"):
-        looked_at(timm.create_model(name, num_classes=5), (224, 224))
+        traced(timm.create_model(name, num_classes=5), (224, 224))
 
 
 def test_torchvision_vit(torchvision):
     model = torchvision.models.VisionTransformer(16, 4, 3, 2, 32, 64, num_classes=5)
-    trace = looked_at(model, (16, 16))
+    trace = traced(model, (16, 16))
     assert trace.layout == TokenLayout(1, 4, 4) and readout(trace) == class_token(17)
     assert trace.records[0].query.shape == (2, 2, 17, 16)
     with torch.no_grad(), observe(model) as unseen:
@@ -273,28 +273,28 @@ def test_vit_pytorch(vit_pytorch, kind, prefix, expected):
         from vit_pytorch.simple_vit_with_register_tokens import SimpleViT
 
         model = SimpleViT(**sizes)
-    trace = looked_at(model)
+    trace = traced(model)
     count = trace.layout.num_prefix_tokens if prefix is None else prefix
     assert trace.layout == TokenLayout(count, 4, 6)
     assert readout(trace) == pytest.approx(expected or [1 / (24 + count)] * (24 + count), abs=1e-5)
     assert trace.records[0].scale == pytest.approx(64**-0.5)
 
 
-def test_talking_heads_of_vit_pytorch_are_refused(vit_pytorch):
+def test_vit_pytorch_talking_heads_raise(vit_pytorch):
     from vit_pytorch.deepvit import DeepViT
 
     model = DeepViT(image_size=16, patch_size=4, num_classes=5, dim=32, depth=2, heads=2, mlp_dim=64)
     with pytest.raises(InputError, match="no product of it with values"):
-        looked_at(model, (16, 16))
+        traced(model, (16, 16))
 
 
-def test_a_foreign_model_gives_the_same_trace_as_observe():
+def test_a_wrapped_model_gives_the_same_trace_as_observe():
     transformers = pytest.importorskip("transformers")
     model = transformers.ViTForImageClassification(transformers.ViTConfig(**SMALL, intermediate_size=64)).eval()
-    foreign, trace, images = WrappedModel(model).eval(), Trace(), torch.randn(3, 3, 16, 24)
+    wrapped, trace, images = WrappedModel(model).eval(), Trace(), torch.randn(3, 3, 16, 24)
     with torch.no_grad():
-        logits = foreign(images, trace)
-        assert torch.equal(logits, foreign(images)) and logits.shape == (3, 2)
+        logits = wrapped(images, trace)
+        assert torch.equal(logits, wrapped(images)) and logits.shape == (3, 2)
         with observe(model) as seen:
             model(images)
     assert trace.layout == seen.layout and torch.equal(trace.readout, seen.readout)
@@ -303,7 +303,7 @@ def test_a_foreign_model_gives_the_same_trace_as_observe():
 
 
 @pytest.mark.parametrize("method", ["attention", "rollout", "gradient-rollout", "value-norm"])
-def test_a_wrapped_model_has_the_maps_of_ours_with_its_weights(method, tmp_path):
+def test_maps_of_a_wrapped_model_equal_those_of_our_vit_with_its_weights(method, tmp_path):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = transformers.ViTConfig(**SMALL | {"image_size": 16}, intermediate_size=64)
@@ -311,7 +311,7 @@ def test_a_wrapped_model_has_the_maps_of_ours_with_its_weights(method, tmp_path)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(tmp_path)
-    ours = load(tmp_path, "cpu", on_note=lambda text: None)
+    ours = load(tmp_path, "cpu")
     theirs = wrap(model, ours.preprocessing, ours.class_names)
     photo = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     (one,), (other,) = (explain_batch(classifier, [photo], method) for classifier in (ours, theirs))
@@ -320,14 +320,14 @@ def test_a_wrapped_model_has_the_maps_of_ours_with_its_weights(method, tmp_path)
     assert one.prediction.label == other.prediction.label
 
 
-def test_wrap_finds_what_timm_says_of_its_models(timm):
+def test_wrap_reads_the_configuration_of_timm_models(timm):
     classifier = wrap(timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, num_classes=5))
     expected = Preprocessing((32, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8, crop_pct=0.9)
     assert classifier.preprocessing == expected and len(classifier.class_names) == 5
     assert wrap(timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=0)).class_names == ()
 
 
-def test_wrap_finds_what_torchvision_says_of_its_models(torchvision):
+def test_wrap_reads_the_configuration_of_torchvision_models(torchvision):
     model = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5)
     nn.init.normal_(model.heads.head.weight)
     classifier, photo = wrap(model), np.zeros((20, 30, 3), np.uint8)

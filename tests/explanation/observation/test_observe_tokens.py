@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from foreign_models import CLASSES, PATCH, WIDTH, Tutorial
+from example_models import CLASSES, PATCH, WIDTH, Tutorial
 from torch import nn
 from torch.nn import functional
 
@@ -11,14 +11,14 @@ from vitreous.explanation.observation.observe import observe
 from vitreous.model.trace import TokenLayout, Trace
 
 
-def looked_at(model: nn.Module, height: int = 16, width: int = 24, batch: int = 2) -> Trace:
+def traced(model: nn.Module, height: int = 16, width: int = 24, batch: int = 2) -> Trace:
     model.eval()
     with torch.no_grad(), observe(model) as trace:
         model(torch.randn(batch, 3, height, width))
     return trace
 
 
-def shares(trace: Trace) -> list[float]:
+def readout_of(trace: Trace) -> list[float]:
     """The readout of the first image; all images of these models have the same."""
     assert trace.readout is not None and torch.equal(trace.readout[0], trace.readout[1])
     assert trace.readout.sum(-1).tolist() == pytest.approx([1, 1])
@@ -28,7 +28,7 @@ def shares(trace: Trace) -> list[float]:
 @pytest.mark.parametrize("prefix", [0, 1, 3])
 @pytest.mark.parametrize(("height", "width"), [(16, 24), (24, 16), (4, 16), (16, 4), (8, 8)])
 def test_prefix_and_grid_come_from_the_model(prefix, height, width):
-    trace = looked_at(Tutorial(prefix=prefix, pooling="all"), height, width)
+    trace = traced(Tutorial(prefix=prefix, pooling="all"), height, width)
     assert trace.layout == TokenLayout(prefix, height // PATCH, width // PATCH)
 
 
@@ -42,24 +42,24 @@ def test_prefix_and_grid_come_from_the_model(prefix, height, width):
         ("two", 2, [2 / 3, 1 / 3] + [0] * 24),
     ],
 )
-def test_the_readout_is_what_the_head_reads(pooling, prefix, expected):
-    assert shares(looked_at(Tutorial(prefix=prefix, pooling=pooling))) == pytest.approx(expected, abs=1e-5)
+def test_the_readout_is_found(pooling, prefix, expected):
+    assert readout_of(traced(Tutorial(prefix=prefix, pooling=pooling))) == pytest.approx(expected, abs=1e-5)
 
 
-def test_two_vectors_count_half_each():
+def test_two_vectors_have_half_the_weight_each():
     model = Tutorial(prefix=2)
     model.head = nn.Linear(2 * WIDTH, CLASSES)
     model.read = lambda tokens: torch.cat([tokens[:, 0], tokens[:, 2:].mean(1)], 1)
-    assert shares(looked_at(model)) == pytest.approx([1 / 2, 0] + [1 / 48] * 24, abs=1e-5)
+    assert readout_of(traced(model)) == pytest.approx([1 / 2, 0] + [1 / 48] * 24, abs=1e-5)
 
 
-def test_norm_after_pooling_changes_nothing():
+def test_a_norm_after_pooling_changes_nothing():
     model = Tutorial(prefix=1, pooling="patches")
     model.norm, model.head = nn.Identity(), nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, CLASSES))
-    assert shares(looked_at(model)) == pytest.approx([0] + [1 / 24] * 24, abs=1e-5)
+    assert readout_of(traced(model)) == pytest.approx([0] + [1 / 24] * 24, abs=1e-5)
 
 
-def test_a_pooling_query_reads_with_its_own_weights():
+def test_attention_pooling_has_its_own_weights():
     model = Tutorial(prefix=0)
     query = torch.randn(1, 1, WIDTH)
     model.read = lambda tokens: functional.scaled_dot_product_attention(
@@ -78,27 +78,27 @@ def test_a_pooling_query_reads_with_its_own_weights():
 
 
 @pytest.mark.parametrize(("pooling", "message"), [("max", "no fixed weighted sum"), ("difference", "subtracts some")])
-def test_other_heads_are_refused(pooling, message):
+def test_other_heads_raise(pooling, message):
     with pytest.raises(InputError, match=message):
-        looked_at(Tutorial(prefix=2, pooling=pooling))
+        traced(Tutorial(prefix=2, pooling=pooling))
 
 
-def test_a_head_of_zeros_is_refused():
+def test_a_head_of_zeros_raises():
     model = Tutorial()
     nn.init.zeros_(model.head.weight)
     with pytest.raises(InputError, match="all zeros"):
-        looked_at(model)
+        traced(model)
 
 
-def test_pooling_with_weights_that_depend_on_the_tokens_is_refused():
+def test_pooling_with_weights_from_the_tokens_raises():
     model = Tutorial(prefix=0)
     score = nn.Linear(WIDTH, 1)
     model.read = lambda tokens: (score(tokens).softmax(1) * tokens).sum(1)
     with pytest.raises(InputError, match="no fixed weighted sum"):
-        looked_at(model)
+        traced(model)
 
 
-class Cut(nn.Module):
+class PatchifyModel(nn.Module):
     """Patches by rearranging pixels, and a linear map."""
 
     def __init__(self, how: str, *, columns_first: bool = False) -> None:
@@ -126,38 +126,38 @@ class Cut(nn.Module):
 
 
 @pytest.mark.parametrize("how", ["reshape", "channels-last", "two-unfolds", "unfold"])
-def test_patches_cut_without_a_convolution(how):
+def test_patches_without_a_convolution(how):
     model = Tutorial(prefix=2)
-    model.stem = Cut(how)
-    trace = looked_at(model)
-    assert trace.layout == TokenLayout(2, 4, 6) and shares(trace)[0] == 1
+    model.stem = PatchifyModel(how)
+    trace = traced(model)
+    assert trace.layout == TokenLayout(2, 4, 6) and readout_of(trace)[0] == 1
 
 
 @pytest.mark.parametrize("how", ["reshape", "unfold"])
-def test_patches_column_by_column_are_refused(how):
+def test_column_major_patches_raise(how):
     model = Tutorial(prefix=1)
-    model.stem = Cut(how, columns_first=True)
+    model.stem = PatchifyModel(how, columns_first=True)
     with pytest.raises(InputError, match="of the model's 25 tokens, 4 x 6 should be patches row by row"):
-        looked_at(model)
+        traced(model)
 
 
-def test_tokens_among_the_patches_are_refused():
+def test_tokens_among_the_patches_raise():
     model = Tutorial(prefix=2)
     read = model.blocks[0].forward
     model.blocks[0].forward = lambda tokens: read(torch.cat([tokens[:, :1], tokens[:, 2:], tokens[:, 1:2]], 1))
     with pytest.raises(InputError, match="before or behind them"):
-        looked_at(model)
+        traced(model)
 
 
-def test_a_stem_of_convolutions():
+def test_a_convolutional_stem():
     model = Tutorial(prefix=1)
     model.stem = nn.Sequential(
         nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, WIDTH, 3, 2, 1), nn.ReLU(), nn.Conv2d(WIDTH, WIDTH, 1)
     )
-    assert looked_at(model).layout == TokenLayout(1, 4, 6)
+    assert traced(model).layout == TokenLayout(1, 4, 6)
 
 
-def test_grids_that_could_all_be_the_patches_are_named():
+def test_ambiguous_grids_raise():
     model = Tutorial(prefix=1)
     model.positions = nn.Parameter(torch.randn(1, 200, WIDTH))
     model.stem = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, WIDTH, 2, 2))
@@ -168,33 +168,33 @@ def test_grids_that_could_all_be_the_patches_are_named():
         return torch.cat([coarse(features).flatten(2), fine.flatten(2)], 2)[..., None]
 
     model.stem[1].forward = both
-    with pytest.raises(InputError, match=r"31 tokens .* 4 x 6 or 2 x 3 places: it isn't clear"):
-        looked_at(model)
+    with pytest.raises(InputError, match=r"31 tokens .* 4 x 6 or 2 x 3 cells: it isn't clear"):
+        traced(model)
 
 
-def test_fewer_tokens_than_patches_are_refused():
+def test_fewer_tokens_than_patches_raise():
     model = Tutorial(prefix=0)
     model.stem = nn.Sequential(nn.Conv2d(3, WIDTH, PATCH, PATCH), nn.AvgPool2d(2))
-    with pytest.raises(InputError, match=r"6 tokens .* cut into 4 x 6 places: fewer tokens than places"):
-        looked_at(model)
+    with pytest.raises(InputError, match=r"6 tokens .* cut into 4 x 6 cells: fewer tokens than cells"):
+        traced(model)
 
 
-def test_pixels_left_over_are_refused():
+def test_leftover_pixels_raise():
     with pytest.raises(
         InputError, match="18 x 24 pixels are cut into 4 x 6 patches, of which some pixels are left over"
     ):
-        looked_at(Tutorial(), 18, 24)
+        traced(Tutorial(), 18, 24)
 
 
-def test_no_patch_embedding_is_refused():
+def test_no_patch_embedding_raises():
     class Rows(nn.Module):
         def forward(self, images):
             return images.mean(1).flatten(1)[:, : 2 * WIDTH].view(len(images), WIDTH, 2, 1)
 
     model = Tutorial()
     model.stem = Rows()
-    with pytest.raises(InputError, match="no patch embedding was seen"):
-        looked_at(model)
+    with pytest.raises(InputError, match="no patch embedding was observed"):
+        traced(model)
 
 
 def test_frozen_weights_and_odd_precisions():

@@ -34,14 +34,15 @@ def plot_heads(
         max_distance: right end of the axis.
     """
     figure, axes = _new_chart(160, 168, (14, 18, 132, 132), title)
-    axes.axvline(max_distance / 1.15, color=HAIRLINE, linewidth=1, linestyle=(0, (3, 3)), zorder=0)
-    for head in sorted(range(len(entropy)), key=lambda head: head in highlighted):
+    axes.axvline(max_distance / 1.15, color=HAIRLINE, linewidth=1, linestyle=(0, (3, 3)), zorder=0, clip_on=False)
+    for order, head in enumerate(sorted(range(len(entropy)), key=lambda head: head in highlighted), 3):
         x, y = float(distance[head]), float(entropy[head])
         point = min(max_distance, x), min(1.0, max(0.0, y))
         color = WRONG if head in highlighted else COOL
         tooltip = f"{TOOLTIP}head {head}: distance {x:.2f} patches, entropy {y:.0%}"
-        axes.plot(*point, "o", color=color, markersize=16, alpha=0.85, markeredgewidth=0, clip_on=False, gid=tooltip)
-        axes.text(*point, str(head), color=PAPER, fontsize=10, ha="center", va="center_baseline", gid=tooltip)
+        layer = {"gid": tooltip, "zorder": order}
+        axes.plot(*point, "o", color=color, markersize=16, alpha=0.85, markeredgewidth=0, clip_on=False, **layer)
+        axes.text(*point, str(head), color=PAPER, fontsize=10, ha="center", va="center_baseline", **layer)
     axes.set(xlim=(0, max_distance), ylim=(0, 1), xticks=[], yticks=[])
     axes.spines[:].set_color(HAIRLINE)
     return _to_svg(figure, title)
@@ -72,10 +73,12 @@ def plot_layers(title: str, lines: Mapping[str, np.ndarray], low: float, high: f
     axes.tick_params(length=0, pad=6, labelcolor=MUTED)
     axes.spines[:].set_visible(False)
     if len(lines) > 1:
-        axes.legend(
+        legend = axes.legend(
             loc="upper left", bbox_to_anchor=(-0.03, -0.13), ncols=3, frameon=False, fontsize=12, handlelength=0,
-            handletextpad=0, columnspacing=1.5, markerscale=0, labelcolor="linecolor",
+            handletextpad=0, columnspacing=1.5, labelcolor="linecolor",
         )  # fmt: skip
+        for handle in legend.legend_handles:
+            handle.set_visible(False)
     return _to_svg(figure, title)
 
 
@@ -89,7 +92,7 @@ def _new_chart(width: int, height: int, panel: tuple[int, int, int, int], title:
     bottom = 1 - (top + panel_height) / height
     axes = figure.add_axes((left / width, bottom, panel_width / width, panel_height / height))
     axes.patch.set_visible(False)
-    axes.set_title(title, loc="left", fontsize=12, color=INK, weight="semibold", pad=6)
+    axes.set_title(title, loc="left", fontsize=12, color=INK, weight="bold", pad=6)
     return figure, axes
 
 

@@ -192,6 +192,6 @@ def draw_layers(statistics: ModelStatistics) -> list[str]:
         plot_layers(
             "similarity of the patches (cosine)", {"cosine": similarity}, min(0, similarity.min()), 1, first_layer=-1
         ),
-        plot_layers("change by a block, over the token's norm", {"change": change}, 0, float(change.max())),
+        plot_layers("relative change by a block", {"change": change}, 0, float(change.max())),
         plot_layers("attention distance in patches", distances, 0, max_distance),
     ]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vitreous.callbacks import Callback
-from vitreous.data.folder import SUFFIXES
+from vitreous.data.folder import IMAGE_EXTENSIONS
 from vitreous.data.masks import load_masked
 from vitreous.data.sources import load_images
 from vitreous.diagnostics.doctor.checks_heads import (
@@ -149,7 +149,9 @@ def load_sample(
 def list_folder(source: str) -> list[Path]:
     """List the images directly in "DIR" or "folder:DIR", sorted by name; empty for any other source."""
     folder = Path(source.removeprefix("folder:")).expanduser()
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    return (
+        sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_EXTENSIONS) if folder.is_dir() else []
+    )
 
 
 def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> Path:

@@ -150,7 +150,7 @@ def randomize_weights(model: nn.Module, stage: str, num_classes: int, seed: int)
     part = randomized if stage == "all" else classification_head(randomized, num_classes)
     if part is None:
         return None
-    _redraw(part, generator(seed, "randomized weights", stage))
+    _redraw(part, generator(seed, "randomised weights", stage))
     return randomized
 
 

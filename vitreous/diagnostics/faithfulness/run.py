@@ -150,7 +150,8 @@ def _draw_images(
     count = min(DEFAULT_COUNT, len(images)) if request.count is None else request.count
     if count > len(images):
         raise InputError(f"'{source}' has only {len(images)} {request.split} images: lower --count {count}")
-    order = torch.randperm(len(images), generator=generator(request.seed, "faithfulness images"))
+    drawn = generator(request.seed, "faithfulness pictures")  # the name enters the seed, so it stays
+    order = torch.randperm(len(images), generator=drawn)
     indexes = sorted(order[:count].tolist())
     return images.select(indexes), indexes
 

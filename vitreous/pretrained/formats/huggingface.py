@@ -38,7 +38,7 @@ def trunk_config(tensors: Mapping[str, Tensor], external_config: Mapping[str, An
     )  # fmt: skip
 
 
-def trunk_rules(config: ViTConfig) -> list[TensorRule]:
+def hf_trunk_rules(config: ViTConfig) -> list[TensorRule]:
     """Convert patches, attention and the last normalization, which all families name alike."""
     attention = f"{LAYER}.attention.attention"
     query_key_value = (f"{attention}.query", f"{attention}.key", f"{attention}.value")
@@ -89,7 +89,7 @@ def _deit_config(tensors: Mapping[str, Tensor], external_config: Mapping[str, An
 
 def _layer_rules(config: ViTConfig) -> list[TensorRule]:
     return [
-        *trunk_rules(config),
+        *hf_trunk_rules(config),
         *linear_rules("blocks.{}.norm1", f"{LAYER}.layernorm_before"),
         *linear_rules("blocks.{}.norm2", f"{LAYER}.layernorm_after"),
         *linear_rules("blocks.{}.mlp.fc1", f"{LAYER}.intermediate.dense"),

@@ -15,16 +15,16 @@ from vitreous.pretrained.formats.huggingface import (
     LAYER,
     PATCHES,
     TABLE,
+    hf_trunk_rules,
     trunk_config,
     trunk_external_config,
-    trunk_rules,
 )
 from vitreous.pretrained.formats.infer_config import (
     infer_activation,
     infer_depth,
     infer_mlp_ratio,
     infer_patch_size,
-    to_pair,
+    parse_size,
 )
 from vitreous.pretrained.formats.rules import (
     Rename,
@@ -71,7 +71,7 @@ def _dinov2_rules(config: ViTConfig) -> list[TensorRule]:
     return [
         SplitTokens(tokens, TABLE, config),
         mask_token(f"{EMBEDDINGS}.mask_token", 1, config.embed_dim),
-        *trunk_rules(config),
+        *hf_trunk_rules(config),
         *_scaled(LAYER),
         *linear_rules("blocks.{}.mlp.fc1", f"{LAYER}.mlp.{first}"),
         *linear_rules("blocks.{}.mlp.fc2", f"{LAYER}.mlp.{second}"),
@@ -117,7 +117,7 @@ def _dinov3_config(tensors: Mapping[str, Tensor], external_config: Mapping[str, 
     kernel = tensors[f"{EMBEDDINGS}.patch_embeddings.weight"]
     width, patch_size = kernel.shape[0], infer_patch_size(kernel)
     return ViTConfig(
-        to_pair(external_config.get("image_size", 14 * patch_size)), patch_size, kernel.shape[1],
+        parse_size(external_config.get("image_size", 14 * patch_size)), patch_size, kernel.shape[1],
         num_classes=0, embed_dim=width, depth=infer_depth(tensors, "layer.{}.norm1.weight"),
         num_heads=dinov3_num_heads(width, external_config, "num_attention_heads"),
         mlp_layer="swiglu" if gated else infer_activation(external_config),

@@ -76,7 +76,7 @@ def infer_num_heads(embed_dim: int, external_config: Mapping[str, Any], key: str
     return int(external_config[key]) if key in external_config else usual_num_heads(embed_dim, key)
 
 
-def to_pair(value: Any) -> tuple[int, int]:
+def parse_size(value: Any) -> tuple[int, int]:
     """Turn a size that config.json gives as one number or two into (height, width)."""
     if isinstance(value, int | float):
         return int(value), int(value)
@@ -107,7 +107,7 @@ def infer_image_size(
     """
     stated = external_config.get(key)
     side = math.isqrt(patches)
-    rows, columns = (pixels // patch_size for pixels in to_pair(stated)) if stated is not None else (side, side)
+    rows, columns = (pixels // patch_size for pixels in parse_size(stated)) if stated is not None else (side, side)
     if rows * columns == patches:
         return rows * patch_size, columns * patch_size
     if stated is not None:

@@ -49,7 +49,7 @@ MIN_SIGNATURE_FRACTION = 0.5
 little."""
 
 
-def find_format(keys_and_shapes: Mapping[str, Sequence[int]]) -> StateDictFormat:
+def detect_format(keys_and_shapes: Mapping[str, Sequence[int]]) -> StateDictFormat:
     """Recognize the format of weights with these keys and shapes.
 
     Of several whose signature is complete, it is the one with the longest.

@@ -18,7 +18,7 @@ from vitreous.pretrained.formats.infer_config import (
     infer_image_size,
     infer_mlp_ratio,
     infer_patch_size,
-    to_pair,
+    parse_size,
     usual_num_heads,
 )
 from vitreous.pretrained.formats.rules import ConcatHeads, Rename, Shapes, SplitTokens, SplitTokensFoldBias
@@ -108,7 +108,7 @@ def _infer_size(
     stated, rows = stated_size(external_config), tensors["pos_embed"].shape[1]
     counts = [rows, rows - prefix] if "reg_token" in tensors else [rows - prefix, rows]
     if stated:
-        height, width = to_pair(stated["image_size"])
+        height, width = parse_size(stated["image_size"])
         fits = [count for count in counts if count == (height // patch_size) * (width // patch_size)]
     else:
         fits = [count for count in counts if math.isqrt(max(0, count)) ** 2 == count]

@@ -22,9 +22,10 @@ class SceneChange:
     """How a frame differs from the previous one.
 
     Attributes:
-        cut: whether a new scene begins (never on the first frame of a video). amount: 0 for the same image, up to 1 for
-            one with another layout and other colors. stillness: float32 (32, 32) in [0, 1]: 1 where nothing changed,
-            0.5 where a pixel of the thumbnail changed by 3 of 255 steps; zeros on a first frame and at a cut.
+        cut: whether a new scene begins (never on the first frame of a video).
+        amount: 0 for the same image, up to 1 for one with another layout and other colors.
+        stillness: float32 (32, 32) in [0, 1]: 1 where nothing changed, 0.5 where a pixel of the thumbnail changed by 3
+            of 255 steps; zeros on a first frame and at a cut.
     """
 
     cut: bool

@@ -1,0 +1,73 @@
+"""The optimizers: Muon against torch's, which weights each updates, and the learning rate schedule."""
+
+import pytest
+import torch
+from tiny_run import tiny_recipe
+
+from vitreous.model.vit import ViT
+from vitreous.training.optimizer import (
+    Muon,
+    MuonParam,
+    OptimizerSettings,
+    ScheduleSettings,
+    build_optimizers,
+    lr_multiplier,
+    orthogonalize,
+)
+
+
+def test_every_weight_belongs_to_one_optimizer(colored_folder):
+    model = ViT(tiny_recipe(colored_folder).model)
+    for kind in ("muon", "adamw"):
+        optimizers = build_optimizers(model, OptimizerSettings(kind))
+        owned = [id(weight) for o in optimizers.values() for group in o.param_groups for weight in group["params"]]
+        assert sorted(owned) == sorted(id(weight) for weight in model.parameters())
+
+
+def test_newton_schulz_brings_singular_values_near_one():
+    torch.manual_seed(0)
+    for shape in ((5, 16, 48), (5, 48, 16)):
+        values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
+        assert values.min() > 0.6 and values.max() < 1.3
+
+
+def test_muon_is_torchs_muon_on_single_matrices():
+    """torch's Muon with the same scaling, for one matrix; it computes in bfloat16, hence the tolerance."""
+    torch.manual_seed(0)
+    start, gradients = torch.randn(12, 20), [torch.randn(12, 20) for _ in range(4)]
+    ours, torchs = start.clone().requires_grad_(), start.clone().requires_grad_()
+    options = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}
+    reference = torch.optim.Muon([torchs], **options, adjust_lr_fn="match_rms_adamw")
+    mine = Muon([MuonParam(ours)], 0.1, 0.9, 0.1)
+    for gradient in gradients:
+        for weight, optimizer in ((ours, mine), (torchs, reference)):
+            weight.grad = gradient.clone()
+            optimizer.step()
+    moved = (torchs - start).norm()
+    assert (ours - torchs).norm() < 0.03 * moved
+
+
+def test_muon_orthogonalizes_query_key_and_value_separately():
+    torch.manual_seed(0)
+    joint, gradient = torch.zeros(24, 8, requires_grad=True), torch.randn(24, 8)
+    parts = [torch.zeros(8, 8, requires_grad=True) for _ in range(3)]
+    joint.grad = gradient.clone()
+    for part, its in zip(parts, gradient.chunk(3), strict=True):
+        part.grad = its.clone()
+    Muon([MuonParam(joint, 3)], 0.1, 0.9, 0.0).step()
+    Muon([MuonParam(part) for part in parts], 0.1, 0.9, 0.0).step()
+    assert torch.allclose(joint, torch.cat(parts), atol=1e-6)
+
+
+def test_the_schedule_ends_at_zero_and_stays_in_its_range():
+    for shape in ("linear", "cosine"):
+        for warmup in (0.0, 0.1, 0.5):
+            settings = ScheduleSettings(warmup, shape)
+            values = [lr_multiplier(step, 40, settings) for step in range(41)]
+            assert max(values) == pytest.approx(1, abs=0.03) and values[-1] == 0 and min(values[:-1]) > 0
+            peak = values.index(max(values))
+            assert values[peak:] == sorted(values[peak:], reverse=True)
+
+
+def test_a_constant_schedule_stays_at_its_peak():
+    assert [lr_multiplier(step, 10, ScheduleSettings(0.2, "constant")) for step in (0, 1, 2, 9)] == [0.5, 1, 1, 1]

@@ -1,0 +1,72 @@
+"""A recipe and images for a model that trains in a second: three classes that differ in color."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vitreous.callbacks import Callback, Progress
+from vitreous.model.config import ViTConfig
+from vitreous.training.loop import TrainProgress
+from vitreous.training.progressive_resizing import ProgressiveResizing
+from vitreous.training.recipe import Recipe
+
+COLORS = {"blue": (40, 60, 220), "green": (50, 190, 60), "red": (220, 50, 40)}
+
+
+class RecordingCallback(Callback):
+    """Keeps all notes and progress, and stops a run after `stop_after` steps."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.notes: list[str] = []
+        self.progress: list[TrainProgress] = []
+        self.stop_after, self.asked = stop_after, 0
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss of each report."""
+        return [progress.loss for progress in self.progress]
+
+    def on_note(self, text: str) -> None:
+        """Keep a note."""
+        self.notes.append(text)
+
+    def on_progress(self, progress: Progress) -> None:
+        """Keep a report."""
+        assert isinstance(progress, TrainProgress)
+        self.progress.append(progress)
+
+    def should_stop(self) -> bool:
+        """Whether `stop_after` steps were taken; called before each step."""
+        self.asked += 1
+        return self.stop_after is not None and self.asked > self.stop_after
+
+
+def make_folder(path: Path, count: int = 40) -> Path:
+    """Write `count` noisy images of each class under train and a quarter of that under test."""
+    random = np.random.default_rng(0)
+    for split, number in (("train", count), ("test", count // 4)):
+        for name, color in COLORS.items():
+            (path / split / name).mkdir(parents=True)
+            for index in range(number):
+                noisy = np.clip(random.normal(color, 40, (12, 20, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(noisy).save(path / split / name / f"{index}.png")
+    return path
+
+
+def tiny_recipe(folder: Path, **changes) -> Recipe:
+    """Return a recipe that uses all kinds of random numbers: patch dropout, stochastic depth, augmentation."""
+    model = ViTConfig(
+        (12, 20), 4, embed_dim=16, depth=2, num_heads=2, drop_path_rate=0.2, patch_drop_rate=0.3, stem="linear"
+    )
+    options = {
+        "model": model,
+        "epochs": 4,
+        "batch_size": 16,
+        "ema_decay": 0.9,
+        "checkpoint_seconds": 0.0,
+        "label_smoothing": 0.1,
+        "progressive_resizing": ProgressiveResizing(0.4),
+        "whiten_patch_embed": True,
+    }
+    return Recipe("tiny", f"folder:{folder}", **{**options, **changes})
