@@ -1,43 +1,328 @@
 """Vitreous: Vision Transformers you can see through.
 
-The public names are loaded when they are first used, so that `vitreous --help` needn't wait for torch.
+Load any Vision Transformer, train one, measure it, and see which parts of an image or a video it attends to:
+
+    import vitreous as vt
+
+    model = vt.load("vitreous:cifar10")              # or "timm:NAME", "hf:OWNER/NAME", a run folder, a weights file
+    model.predict("cat.jpg").top_k(3)
+    vt.explain(model, "cat.jpg", method="gradient-rollout", target="cat").save("cat-explained.png")
+    vt.explain_video(model, "clip.mp4", "clip-attention.mp4")
+    vt.train("cifar10-quick", "runs/quick").model    # a new model, trained from scratch
+
+Models: `load`, `wrap`, `create_model`, `ViT`, `convert`. Explanations: `explain`, `explain_video`, `explain_frames`,
+`attribute`, `attention_weights`, `observe`, `methods`. Training: `train`, `recipes`, `inspect_data`. Measurement:
+`evaluate`,
+`compare`, `faithfulness`, `localization`, `doctor`, `measure_corruptions`, `measure_shifts`.
+
+The names are imported when they are first used, so that `import vitreous` takes no time.
 """
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vitreous.callbacks import Callback, Progress
     from vitreous.clips.explain import explain_video
+    from vitreous.clips.frames import FrameExplanation, explain_frames
+    from vitreous.clips.predictions import ClipPrediction
+    from vitreous.clips.result import ExplainedVideo
+    from vitreous.data.augment import Augment
+    from vitreous.data.image_set import ImageSet
+    from vitreous.data.masks import MaskedImage, MaskedImageSet
+    from vitreous.diagnostics.doctor.findings import Finding
+    from vitreous.diagnostics.doctor.run import Diagnosis, doctor
+    from vitreous.diagnostics.doctor.statistics import ImageStatistics, ModelStatistics
+    from vitreous.diagnostics.evaluation_set import TrainingStatus
+    from vitreous.diagnostics.faithfulness.report import Agreement, MethodReport
+    from vitreous.diagnostics.faithfulness.result import FaithfulnessResult
+    from vitreous.diagnostics.faithfulness.run import faithfulness
+    from vitreous.diagnostics.localization.metrics import LocalizationScores
+    from vitreous.diagnostics.localization.run import LocalizationResult, MethodLocalization, localization
+    from vitreous.diagnostics.robustness.run import CorruptionResult, ShiftResult, measure_corruptions, measure_shifts
+    from vitreous.diagnostics.robustness.scores import CorruptionScore, CorruptionScores, ShiftScores, TransformScore
     from vitreous.errors import InputError
+    from vitreous.evaluation.calibration import Bin, Calibration
+    from vitreous.evaluation.comparison import Comparison, Difference
+    from vitreous.evaluation.intervals import Estimate
+    from vitreous.evaluation.report import ClassReport, TemperatureScaling
+    from vitreous.evaluation.selective import CoveragePoint, SelectivePrediction
+    from vitreous.explanation.attribute import attention_weights, attribute
+    from vitreous.explanation.method import ExplainableModel, Maps, Method
     from vitreous.explanation.observation.observe import observe
+    from vitreous.explanation.options import MethodOptions
+    from vitreous.explanation.regions import PixelRegion
+    from vitreous.explanation.registry import MethodTable, methods
+    from vitreous.explanation.result import Explanation
+    from vitreous.explanation.targets import (
+        ClassDifferenceTarget,
+        ClassPerImageTarget,
+        ClassTarget,
+        DirectionTarget,
+        FeatureNormTarget,
+        PredictedClassTarget,
+        RegionTarget,
+        Target,
+        TextTarget,
+    )
+    from vitreous.imaging.geometry import Geometry
     from vitreous.imaging.preprocessing import Preprocessing
+    from vitreous.model.classifier import ImageClassifier, ImageInput, Prediction
+    from vitreous.model.config import ViTConfig, ViTFields
+    from vitreous.model.create import create_model, sizes
+    from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
+    from vitreous.model.vit import ViT
     from vitreous.pretrained.load import load
     from vitreous.pretrained.wrap import wrap
-    from vitreous.workflows.evaluate import evaluate
+    from vitreous.recipes import RecipeTable, recipes
+    from vitreous.render.color import Scale
+    from vitreous.render.plots.timeline import Segment
+    from vitreous.render.temporal.flicker import FlickerSummary
+    from vitreous.training.distillation import DistillationSettings
+    from vitreous.training.optimizer import OptimizerSettings, ScheduleSettings
+    from vitreous.training.progressive_resizing import ProgressiveResizing
+    from vitreous.training.recipe import Recipe
+    from vitreous.video.decode import TruncatedVideoError
+    from vitreous.video.info import VideoInfo
+    from vitreous.video.stream import VideoResult
+    from vitreous.workflows.compare import ComparisonResult, compare
+    from vitreous.workflows.convert import ConvertedModel, convert
+    from vitreous.workflows.data import ClassCount, DataReport, DecodedSize, ImageSizes, inspect_data
+    from vitreous.workflows.demo import DemoResult, demo
+    from vitreous.workflows.evaluate import Evaluation, evaluate
     from vitreous.workflows.explain import explain
-    from vitreous.workflows.train import train
+    from vitreous.workflows.patches import patches
+    from vitreous.workflows.train import TrainResult, train
 
 __version__ = version("vitreous")
-__all__ = ["InputError", "Preprocessing", "evaluate", "explain", "explain_video", "load", "observe", "train", "wrap"]
+__all__ = [
+    "Agreement",
+    "AttentionRecord",
+    "Augment",
+    "Bin",
+    "Calibration",
+    "Callback",
+    "ClassCount",
+    "ClassDifferenceTarget",
+    "ClassPerImageTarget",
+    "ClassReport",
+    "ClassTarget",
+    "ClipPrediction",
+    "Comparison",
+    "ComparisonResult",
+    "ConvertedModel",
+    "CorruptionResult",
+    "CorruptionScore",
+    "CorruptionScores",
+    "CoveragePoint",
+    "DataReport",
+    "DecodedSize",
+    "DemoResult",
+    "Diagnosis",
+    "Difference",
+    "DirectionTarget",
+    "DistillationSettings",
+    "Estimate",
+    "Evaluation",
+    "ExplainableModel",
+    "ExplainedVideo",
+    "Explanation",
+    "FaithfulnessResult",
+    "FeatureNormTarget",
+    "Finding",
+    "FlickerSummary",
+    "FrameExplanation",
+    "Geometry",
+    "ImageClassifier",
+    "ImageInput",
+    "ImageSet",
+    "ImageSizes",
+    "ImageStatistics",
+    "InputError",
+    "LocalizationResult",
+    "LocalizationScores",
+    "Maps",
+    "MaskedImage",
+    "MaskedImageSet",
+    "Method",
+    "MethodLocalization",
+    "MethodOptions",
+    "MethodReport",
+    "MethodTable",
+    "ModelStatistics",
+    "OptimizerSettings",
+    "PixelRegion",
+    "PredictedClassTarget",
+    "Prediction",
+    "Preprocessing",
+    "Progress",
+    "ProgressiveResizing",
+    "Recipe",
+    "RecipeTable",
+    "RegionTarget",
+    "Scale",
+    "ScheduleSettings",
+    "Segment",
+    "SelectivePrediction",
+    "ShiftResult",
+    "ShiftScores",
+    "Target",
+    "TemperatureScaling",
+    "TextTarget",
+    "TokenLayout",
+    "Trace",
+    "TrainResult",
+    "TrainingStatus",
+    "TransformScore",
+    "TruncatedVideoError",
+    "ViT",
+    "ViTConfig",
+    "ViTFields",
+    "VideoInfo",
+    "VideoResult",
+    "attention_weights",
+    "attribute",
+    "compare",
+    "convert",
+    "create_model",
+    "demo",
+    "doctor",
+    "evaluate",
+    "explain",
+    "explain_frames",
+    "explain_video",
+    "faithfulness",
+    "inspect_data",
+    "load",
+    "localization",
+    "measure_corruptions",
+    "measure_shifts",
+    "methods",
+    "observe",
+    "patches",
+    "recipes",
+    "sizes",
+    "train",
+    "wrap",
+]
 
-_HOMES = {
+_MODULES = {
+    "Agreement": "diagnostics.faithfulness.report",
+    "AttentionRecord": "model.trace",
+    "Augment": "data.augment",
+    "Bin": "evaluation.calibration",
+    "Calibration": "evaluation.calibration",
+    "Callback": "callbacks",
+    "ClassCount": "workflows.data",
+    "ClassDifferenceTarget": "explanation.targets",
+    "ClassPerImageTarget": "explanation.targets",
+    "ClassReport": "evaluation.report",
+    "ClassTarget": "explanation.targets",
+    "ClipPrediction": "clips.predictions",
+    "Comparison": "evaluation.comparison",
+    "ComparisonResult": "workflows.compare",
+    "ConvertedModel": "workflows.convert",
+    "CorruptionResult": "diagnostics.robustness.run",
+    "CorruptionScore": "diagnostics.robustness.scores",
+    "CorruptionScores": "diagnostics.robustness.scores",
+    "CoveragePoint": "evaluation.selective",
+    "DataReport": "workflows.data",
+    "DecodedSize": "workflows.data",
+    "DemoResult": "workflows.demo",
+    "Diagnosis": "diagnostics.doctor.run",
+    "Difference": "evaluation.comparison",
+    "DirectionTarget": "explanation.targets",
+    "DistillationSettings": "training.distillation",
+    "Estimate": "evaluation.intervals",
+    "Evaluation": "workflows.evaluate",
+    "ExplainableModel": "explanation.method",
+    "ExplainedVideo": "clips.result",
+    "Explanation": "explanation.result",
+    "FaithfulnessResult": "diagnostics.faithfulness.result",
+    "FeatureNormTarget": "explanation.targets",
+    "Finding": "diagnostics.doctor.findings",
+    "FlickerSummary": "render.temporal.flicker",
+    "FrameExplanation": "clips.frames",
+    "Geometry": "imaging.geometry",
+    "ImageClassifier": "model.classifier",
+    "ImageInput": "model.classifier",
+    "ImageSet": "data.image_set",
+    "ImageSizes": "workflows.data",
+    "ImageStatistics": "diagnostics.doctor.statistics",
     "InputError": "errors",
+    "LocalizationResult": "diagnostics.localization.run",
+    "LocalizationScores": "diagnostics.localization.metrics",
+    "Maps": "explanation.method",
+    "MaskedImage": "data.masks",
+    "MaskedImageSet": "data.masks",
+    "Method": "explanation.method",
+    "MethodLocalization": "diagnostics.localization.run",
+    "MethodOptions": "explanation.options",
+    "MethodReport": "diagnostics.faithfulness.report",
+    "MethodTable": "explanation.registry",
+    "ModelStatistics": "diagnostics.doctor.statistics",
+    "OptimizerSettings": "training.optimizer",
+    "PixelRegion": "explanation.regions",
+    "PredictedClassTarget": "explanation.targets",
+    "Prediction": "model.classifier",
     "Preprocessing": "imaging.preprocessing",
+    "Progress": "callbacks",
+    "ProgressiveResizing": "training.progressive_resizing",
+    "Recipe": "training.recipe",
+    "RecipeTable": "recipes",
+    "RegionTarget": "explanation.targets",
+    "Scale": "render.color",
+    "ScheduleSettings": "training.optimizer",
+    "Segment": "render.plots.timeline",
+    "SelectivePrediction": "evaluation.selective",
+    "ShiftResult": "diagnostics.robustness.run",
+    "ShiftScores": "diagnostics.robustness.scores",
+    "Target": "explanation.targets",
+    "TemperatureScaling": "evaluation.report",
+    "TextTarget": "explanation.targets",
+    "TokenLayout": "model.trace",
+    "Trace": "model.trace",
+    "TrainResult": "workflows.train",
+    "TrainingStatus": "diagnostics.evaluation_set",
+    "TransformScore": "diagnostics.robustness.scores",
+    "TruncatedVideoError": "video.decode",
+    "ViT": "model.vit",
+    "ViTConfig": "model.config",
+    "ViTFields": "model.config",
+    "VideoInfo": "video.info",
+    "VideoResult": "video.stream",
+    "attention_weights": "explanation.attribute",
+    "attribute": "explanation.attribute",
+    "compare": "workflows.compare",
+    "convert": "workflows.convert",
+    "create_model": "model.create",
+    "demo": "workflows.demo",
+    "doctor": "diagnostics.doctor.run",
     "evaluate": "workflows.evaluate",
     "explain": "workflows.explain",
+    "explain_frames": "clips.frames",
     "explain_video": "clips.explain",
+    "faithfulness": "diagnostics.faithfulness.run",
+    "inspect_data": "workflows.data",
     "load": "pretrained.load",
+    "localization": "diagnostics.localization.run",
+    "measure_corruptions": "diagnostics.robustness.run",
+    "measure_shifts": "diagnostics.robustness.run",
+    "methods": "explanation.registry",
     "observe": "explanation.observation.observe",
+    "patches": "workflows.patches",
+    "recipes": "recipes",
+    "sizes": "model.create",
     "train": "workflows.train",
     "wrap": "pretrained.wrap",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
         raise AttributeError(f"module 'vitreous' has no attribute '{name}'")
-    value = getattr(import_module(f"vitreous.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"vitreous.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

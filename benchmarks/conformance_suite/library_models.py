@@ -68,7 +68,8 @@ def vit_pytorch_model(known: KnownModel) -> nn.Module:
     if config.reg_tokens:
         raise NotApplicable("this library's `ViT` has no registers")
     model = vit_pytorch.ViT(
-        image_size=config.image_size, patch_size=config.patch_size, num_classes=config.num_classes, dim=config.embed_dim,
+        image_size=config.image_size, patch_size=config.patch_size, num_classes=config.num_classes,
+        dim=config.embed_dim,
         depth=config.depth, heads=config.num_heads, dim_head=config.head_dim,
         pool="cls" if config.num_prefix_tokens else "mean",
         mlp_dim=int(config.mlp_ratio * config.embed_dim),

@@ -213,7 +213,7 @@ def test_compare_reports_the_better_run(here, worse_run, capsys):
     one = result["comparison"]
     assert one["top1"]["value"] > 0 and one["count"] == 30 and one["p_value"] < 0.05
     assert one["only_second_correct"] + one["both_correct"] == 30
-    assert result["words"].startswith("run is better by")
+    assert result["summary"].startswith("run is better by")
     assert image_size("comparison.png")[0] == 1600
     assert "run is better by" in output_of(capsys, "compare", "run", worse_run, "-o", "other.png")
 

@@ -11,7 +11,7 @@ import torch
 from vitreous.cli import run
 from vitreous.clips.workers import count_states
 from vitreous.model.config import ViTConfig
-from vitreous.model.earlier_form import describe_config, earlier_weights
+from vitreous.model.legacy_format import describe_config, earlier_weights
 from vitreous.model.migration import migrate_config, migrate_tensors
 from vitreous.model.vit import ViT
 from vitreous.runs.migration import migrate_clip_record

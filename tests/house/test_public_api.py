@@ -108,7 +108,8 @@ def test_signatures_are_typed(name):
         assert not re.search(r"\bAny\b|Callable\[\.\.\.", text), f"{where}: {text}"
     if inspect.isfunction(value):
         for parameter in parameters_of(value):
-            assert parameter.kind is not inspect.Parameter.VAR_KEYWORD, f"{name}(**{parameter.name})"
+            typed = "Unpack" in repr(parameter.annotation) or repr(parameter.annotation).startswith("*")
+            assert parameter.kind is not inspect.Parameter.VAR_KEYWORD or typed, f"{name}(**{parameter.name})"
             assert parameter.annotation is not inspect.Parameter.empty, f"{name}({parameter.name}) has no type"
             assert not parameter.name.startswith("on_"), f"{name}({parameter.name}): use callback"
 

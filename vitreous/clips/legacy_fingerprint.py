@@ -11,7 +11,7 @@ import torch
 from vitreous.clips.request import VideoRequest
 from vitreous.explanation.regions import PixelRegion
 from vitreous.model.classifier import ImageClassifier
-from vitreous.model.earlier_form import describe_config, describe_preprocessing, earlier_weights
+from vitreous.model.legacy_format import describe_config, describe_preprocessing, earlier_weights
 from vitreous.model.vit import ViT
 
 
@@ -22,8 +22,7 @@ def legacy_model_fingerprint(classifier: ImageClassifier) -> str:
     preprocessing = describe_preprocessing(classifier.preprocessing)
     text = f"({classifier.origin!r}, {config}, {preprocessing}, {classifier.class_names!r})"
     digest = hashlib.sha256(text.encode())
-    weights = earlier_weights(model) if isinstance(model, ViT) else iter(model.state_dict().items())
-    for name, weight in weights:
+    for name, weight in earlier_weights(model):
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

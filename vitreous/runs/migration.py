@@ -115,6 +115,9 @@ def current_setting(name: str) -> str | None:
     return RECIPE_KEYS.get(name)
 
 
+FAITHFULNESS_KEYS = {"pictures": "images", "model": "legacy_weights"}
+"""Keys of the first line of faithfulness-values.jsonl. The old key "model" held a fingerprint over old names, which
+`vitreous.diagnostics.faithfulness.run` computes again."""
 FAITHFULNESS_BASELINES = {"centred blob": "center bias"}
 """Names of the baselines in faithfulness-values.jsonl."""
 
@@ -122,15 +125,12 @@ FAITHFULNESS_BASELINES = {"centred blob": "center bias"}
 def migrate_faithfulness_line(line: dict[str, object]) -> dict[str, object]:
     """Return a line of faithfulness-values.jsonl under today's names.
 
-    The first line held a fingerprint of the weights under their old names, as "model". It can't be compared with
-    today's, so it is dropped.
-
-    >>> migrate_faithfulness_line({"protocol": 2, "count": 6, "model": "6b41c2f0e2d13a55"})
-    {'protocol': 2, 'count': 6}
+    >>> migrate_faithfulness_line({"protocol": 2, "model": "6b41c2f0e2d13a55", "pictures": "81d8d58c28d59c1e"})
+    {'protocol': 2, 'legacy_weights': '6b41c2f0e2d13a55', 'images': '81d8d58c28d59c1e'}
     >>> migrate_faithfulness_line({"method": "centred blob", "values": {}})
     {'method': 'center bias', 'values': {}}
     """
-    found = {name: value for name, value in line.items() if name != "model"}
+    found = {FAITHFULNESS_KEYS.get(name, name): value for name, value in line.items()}
     if isinstance(method := found.get("method"), str):
         found["method"] = FAITHFULNESS_BASELINES.get(method, method)
     return found

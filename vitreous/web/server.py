@@ -5,6 +5,7 @@ import errno
 import os
 import socket
 import time
+from collections.abc import Callable
 from threading import Thread
 
 import uvicorn
@@ -45,7 +46,7 @@ class AppServer:
     def __init__(self, host: str = "127.0.0.1", port: int = 8765) -> None:
         if not 0 <= port <= 65_535:
             raise InputError(f"port {port} does not exist: give one from 1024 to 65535, or 0 for any free port")
-        self.host, self._thread, self._server = host, None, None
+        self.host, self._thread, self._server, self._end = host, None, None, None
         self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         try:
             if os.name == "posix":  # Elsewhere the option would take a port from the program that has it.
@@ -60,6 +61,7 @@ class AppServer:
 
     _thread: Thread | None
     _server: uvicorn.Server | None
+    _end: Callable[[], object] | None
 
     @property
     def url(self) -> str:
@@ -94,8 +96,8 @@ class AppServer:
 
     def close(self) -> None:
         """End the server; connections that don't end by themselves are aborted."""
-        if self._server is not None and self._thread is not None:
-            self._server.should_exit = True
+        if self._thread is not None and self._end is not None:
+            self._end()
             self._thread.join(START_SECONDS)
         self._socket.close()
 
@@ -103,10 +105,11 @@ class AppServer:
         """Run the event loop of the server until it ends."""
 
         async def serve() -> None:
+            loop, ended = asyncio.get_running_loop(), asyncio.Event()
+            self._end = lambda: loop.call_soon_threadsafe(ended.set)
             serving = asyncio.create_task(server.serve(sockets=[self._socket]))
-            while not server.should_exit:
-                await asyncio.sleep(0.02)
-            await asyncio.sleep(0)
+            await ended.wait()
+            server.should_exit = True
             deadline = time.monotonic() + GRACE_SECONDS
             while server.server_state.tasks and time.monotonic() < deadline:
                 await asyncio.sleep(0.02)

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -34,7 +35,7 @@ from vitreous.explanation.patch_maps import BASELINES
 from vitreous.explanation.registry import METHODS
 from vitreous.files import write_text
 from vitreous.model.classifier import ImageClassifier
-from vitreous.model.serialization import WEIGHTS
+from vitreous.model.legacy_format import describe_preprocessing, earlier_weights
 from vitreous.pretrained.load import load
 from vitreous.runs.run_folder import results_folder
 from vitreous.runtime import generator
@@ -123,9 +124,8 @@ def faithfulness(
     source = absolute_source(data or training_source(model))
     images, indexes = _draw_images(classifier, model, source, request)
     settings = _settings(classifier, images, source, request)
-    run = training_run(model)
-    weights_file = None if run is None else run.folder.path / WEIGHTS
-    file = open_values(folder / VALUES_FILE, settings, restart=restart, weights_file=weights_file)
+    legacy_weights = partial(legacy_weights_fingerprint, classifier)
+    file = open_values(folder / VALUES_FILE, settings, restart=restart, legacy_weights=legacy_weights)
     work = Measurement(classifier, images, indexes, request, file, callback or Callback())
     work.run()
     result = _to_result(work)
@@ -178,6 +178,15 @@ def weights_fingerprint(classifier: ImageClassifier) -> str:
     ]
     text = json.dumps([astuple(classifier.preprocessing), *sorted(digests)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def legacy_weights_fingerprint(classifier: ImageClassifier) -> str:
+    """Return the fingerprint that version 0.1.0 computed of a model's weights and preprocessing."""
+    digest = hashlib.sha256(describe_preprocessing(classifier.preprocessing).encode())
+    for name, weight in sorted(earlier_weights(classifier.model)):
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _to_result(work: "Measurement") -> FaithfulnessResult:

@@ -1,7 +1,7 @@
 """The file with all values that were measured so far, from which a stopped measurement continues."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class ValuesFile:
 
 
 def open_values(
-    path: Path, settings: Settings, *, restart: bool = False, weights_file: Path | None = None
+    path: Path, settings: Settings, *, restart: bool = False, legacy_weights: Callable[[], str] | None = None
 ) -> ValuesFile:
     """Read the values of an earlier measurement with the same settings, or start a new file.
 
@@ -52,8 +52,7 @@ def open_values(
         path: the file.
         settings: everything that the values depend on.
         restart: ignore the values that are there.
-        weights_file: the model's weights. A file of an earlier version has no comparable fingerprint of them, so it is
-            used only if it is newer than the weights.
+        legacy_weights: computes the fingerprint of the weights that a file of version 0.1.0 holds.
 
     Raises:
         InputError: the file is damaged, or holds values of other settings.
@@ -62,7 +61,7 @@ def open_values(
         return ValuesFile(path, settings, {})
     try:
         first, *lines = [_parse_line(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        _check_settings(path, first, settings, weights_file)
+        _check_settings(path, first, settings, legacy_weights)
         methods = {line["method"]: _to_arrays(line["values"], int(settings["count"])) for line in lines}
         _check_equal_shapes(methods)
     except OSError as error:
@@ -92,11 +91,13 @@ def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(f"{path} is damaged ({reason}): add --restart to measure again, or delete it")
 
 
-def _check_settings(path: Path, saved: Settings, settings: Settings, weights_file: Path | None) -> None:
+def _check_settings(path: Path, saved: Settings, settings: Settings, legacy_weights: Callable[[], str] | None) -> None:
     """Check that the saved values have the same settings."""
-    if "weights" not in saved:
-        is_newer = weights_file is None or path.stat().st_mtime >= weights_file.stat().st_mtime
-        saved = {**saved, "weights": settings["weights"] if is_newer else "those of an earlier version"}
+    if "legacy_weights" in saved:
+        fingerprint = saved["legacy_weights"]
+        is_same = legacy_weights is not None and fingerprint == legacy_weights()
+        saved = {**saved, "weights": settings["weights"] if is_same else fingerprint}
+        del saved["legacy_weights"]
     for name in [*settings, *saved]:
         if saved.get(name) != settings.get(name):
             raise InputError(

@@ -1,10 +1,13 @@
-"""Fingerprints as version 0.1.0 wrote them into NAME.json, so that `--resume` still knows its videos."""
+"""Describe a model as version 0.1.0 did: the inverse of `vitreous.model.migration`.
+
+That version hashed these texts, names and tensors into fingerprints, with which its files are recognized.
+"""
 
 import re
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.config import ViTConfig
@@ -48,10 +51,16 @@ def describe_preprocessing(preprocessing: Preprocessing) -> str:
     return f"Preprocessing({', '.join(values)})"
 
 
-def earlier_weights(vit: ViT) -> Iterator[tuple[str, Tensor]]:
-    """Yield the weights under the names, in the shapes and in the order of version 0.1.0."""
-    found, config, prefix = {}, vit.config, []
-    for name, weight in vit.state_dict().items():
+def earlier_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights under the names, in the shapes and in the order of version 0.1.0.
+
+    The weights of a wrapped model keep the names that its library gave them.
+    """
+    if not isinstance(model, ViT):
+        yield from model.state_dict().items()
+        return
+    found, config, prefix = {}, model.config, []
+    for name, weight in model.state_dict().items():
         if name in ("cls_token", "reg_token"):
             prefix.append((name, weight[0]))
             continue
