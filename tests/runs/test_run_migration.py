@@ -14,7 +14,7 @@ from vitreous.model.migration import stored_tensors
 from vitreous.records import from_dict
 from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
 from vitreous.training import reference_curve
-from vitreous.training.provenance import ResumePlan
+from vitreous.training.provenance import ResumePlan, read_data
 from vitreous.training.recipe import Recipe
 from vitreous.training.reference_curve import find_curve
 from vitreous.workflows.compare import compare
@@ -39,7 +39,7 @@ def test_recipe_and_metrics_are_read_under_the_names_of_today(name):
     recipe = from_dict(Recipe, metadata["recipe"])
     assert set(metadata["recipe"]) == set(Recipe.__dataclass_fields__)
     assert set(metadata["recipe"]["model"]) == set(ViTConfig.__dataclass_fields__)
-    assert not ResumePlan(metadata, recipe, metadata["data"], ()).changes_metadata
+    assert not ResumePlan(metadata, recipe, read_data(metadata), ()).changes_metadata
     training = [line for line in read_metrics(folder) if line["split"] == "train"]
     assert training and all(line["images_per_second"] > 0 for line in training)
 

@@ -56,10 +56,10 @@ def test_there_is_a_curve_for_an_existing_recipe():
 def test_stored_curves_fit_the_present_recipes(name):
     curve, recipe = find_curve(name), RECIPES[name]()
     as_run = replace(recipe.model, num_classes=curve.recipe.model.num_classes, in_chans=curve.recipe.model.in_chans)
-    data = {**curve.data, "source": recipe.data}
+    data = replace(curve.data, source=recipe.data)
     different = curve.difference(replace(recipe, model=as_run), data)
     assert different is None, f"{name} has changed ({different}): measure again by benchmarks/reference_curve.py"
-    assert curve.points[-1].step == recipe.steps(curve.data["training"]) and len(curve.seeds) >= 1
+    assert curve.points[-1].step == recipe.steps(curve.data.training) and len(curve.seeds) >= 1
     assert all(0 < point.mean < 1 for point in curve.points)
     assert all((point.std is None) == (len(curve.seeds) == 1) for point in curve.points)
     assert all(0 <= (point.std or 0) < 0.1 for point in curve.points)
@@ -113,11 +113,11 @@ def test_settings_that_do_not_affect_the_curve_may_differ(stored, colored_folder
     assert "model.embed_dim 16, not 32" in stored.difference(
         replace(own, model=replace(own.model, embed_dim=32)), stored.data
     )
-    assert "training images" in stored.difference(own, {**stored.data, "training": 3})
+    assert "training images" in stored.difference(own, replace(stored.data, training=3))
 
 
 def test_other_validation_images_widen_the_expected_range(stored):
-    curve = replace(stored, data={**stored.data, "validation": 2500})
+    curve = replace(stored, data=replace(stored.data, validation=2500))
     curve = replace(curve, points=(replace(curve.points[-1], mean=0.77),))
     assert describe_reference(curve, "another").endswith(
         "on other validation images, which changes an accuracy by ± 0.8 more"

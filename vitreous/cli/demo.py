@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from vitreous.cli import EXIT_INTERRUPTED
 from vitreous.cli.console import print_line
-from vitreous.cli.evaluate import print_scores
+from vitreous.cli.evaluate import print_report
 from vitreous.cli.train import train_display
 
 
@@ -28,7 +28,7 @@ def demo(
     if result is None:
         print_line(f"stopped; resume with:\n  vitreous demo --output {shlex.quote(str(output))} --data {data}")
         return EXIT_INTERRUPTED
-    print_scores(result.evaluation)
+    print_report(result.evaluation)
     print_line()
     print_line("Open these:")
     for path, description in result.files:

@@ -13,10 +13,9 @@ from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions, read_options_for
 from vitreous.data.sources import DEFAULT_FRACTION, absolute_source, load_images, load_train_validation
 from vitreous.errors import InputError
-from vitreous.files import read_json
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
-from vitreous.runs.run_folder import RunFolder, read_metrics
+from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
 from vitreous.training.checkpoint import CheckpointReader
 from vitreous.training.provenance import data_changed, describe_data
 from vitreous.training.recipe import count_steps
@@ -133,7 +132,7 @@ def training_run(model: str | Path | ImageClassifier) -> TrainingRun | None:
     path = model.origin if isinstance(model, ImageClassifier) else model
     if path is None or not (folder := RunFolder(Path(path))).recipe.is_file():
         return None
-    header = read_json(folder.recipe)
+    header = read_metadata(folder)
     recipe = header["recipe"]
     return TrainingRun(
         folder,

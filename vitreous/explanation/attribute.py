@@ -160,10 +160,10 @@ def _as_target(
         return ClassTarget(model.class_index(target), target)
     if isinstance(target, int):
         return ClassTarget(target, f"class {target}")
-    if isinstance(target, Tensor | list | tuple):
+    if isinstance(target, Tensor | Sequence):
         return ClassPerImageTarget(torch.as_tensor(target, dtype=torch.int64).flatten())
     if target is not None:
-        return target  # ty: ignore[invalid-return-type]
+        return target
     has_classes = bool(model.class_names) if isinstance(model, ImageClassifier) else True
     if isinstance(model, ViT):
         has_classes = model.config.num_classes > 0

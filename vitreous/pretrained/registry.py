@@ -146,9 +146,8 @@ ORIGINS = {
 
 def is_origin_name(model: str) -> bool:
     """Return whether a model is named by its origin, "dinov2:vits14", and not by a path on this machine."""
-    return (
-        bool(re.match(r"[A-Za-z][\w-]+:", model)) and not Path(model).exists()
-    )  # a single letter is a drive of Windows
+    # A single letter before the colon is a drive of Windows.
+    return bool(re.match(r"[A-Za-z][\w-]+:", model)) and not Path(model).exists()
 
 
 def resolve_origin(model: str) -> OriginTarget:

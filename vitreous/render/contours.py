@@ -82,9 +82,8 @@ def draw_strokes(strokes: Sequence[Stroke], size_hw: tuple[int, int], box: tuple
 
     renderer = RendererAgg(size_hw[1], size_hw[0], 72)
     top, left, bottom, right = box
-    transform = (
-        Affine2D().scale(right - left, top - bottom).translate(left, size_hw[0] - top)
-    )  # matplotlib's y axis points up
+    # matplotlib's y axis points up.
+    transform = Affine2D().scale(right - left, top - bottom).translate(left, size_hw[0] - top)
     width = line_width(size_hw)
     for line, color, opacity in strokes:
         for rgb, fraction, thickness in ((HALO, HALO_OPACITY, 2.2 * width), (color, 1.0, width)):

@@ -95,7 +95,7 @@ def draw_tiles(
         InputError: there are no tiles, or `columns` is below 1.
     """
     if not tiles or columns < 1:
-        raise InputError(f"{len(tiles)} images in {columns} columns make no sheet: give at least one of item")
+        raise InputError(f"{len(tiles)} images in {columns} columns make no sheet: give at least one image and one column")
     room = SHEET_WIDTH - 2 * MARGIN - (ROW_TITLE_WIDTH if row_titles else 0)
     gap = 8 if columns > 5 else 20
     width = min(MAX_TILE, max(MIN_TILE, (room - gap * (columns - 1)) // columns))
@@ -136,7 +136,7 @@ def head_grid_sheet(overlays: Sequence[Sequence[np.ndarray]], title: str = "laye
     """
     heads = {len(row) for row in overlays}
     if len(heads) != 1 or 0 in heads:
-        raise InputError(f"layers with {sorted(heads)} heads make no table: give the same number of overlays for item")
+        raise InputError(f"layers with {sorted(heads)} heads make no table: give the same number of overlays for each")
     columns = heads.pop()
     tiles = [Tile(overlay_u8) for row in overlays for overlay_u8 in row]
     names = [f"layer {layer}" for layer in range(len(overlays))]
@@ -238,7 +238,7 @@ def gallery_sheet(
         InputError: there are no items.
     """
     if not rows:
-        raise InputError("a gallery_sheet of no images can't be drawn: give at least one item")
+        raise InputError("a gallery of no images can't be drawn: give at least one item")
     box_hw = (GALLERY_SIDE, GALLERY_SIDE)
     images = [[_fit_and_outline(u8, box_hw, item.outlined) for u8 in (item.image_u8, item.overlay_u8)] for item in rows]
     height = max(image.height for pair in images for image in pair)
@@ -271,7 +271,7 @@ def _legend_block(legends: Sequence[MapLegend], width_pixels: int) -> list[Image
         return []
     bars = [color_bar(LEGEND_BAR_WIDTH, legend) for legend in legends if legend.end_labels]
     names = [legend.name for legend in legends if not legend.end_labels]
-    names += ["item map on a scale of its own"] if bars else []
+    names += ["each map on a scale of its own"] if bars else []
     notes = text_block([TextLine(" · ".join(names), 17, MUTED, max_lines=3)], width_pixels)
     bars_width = sum(bar.width for bar in bars) + 48 * (len(bars) - 1)
     return [stack([*([side_by_side(bars, gap=48)] if bars and bars_width <= width_pixels else bars), notes], gap=8)]

@@ -129,8 +129,12 @@ def migrate_faithfulness_line(line: dict[str, object]) -> dict[str, object]:
     {'protocol': 2, 'legacy_weights': '6b41c2f0e2d13a55', 'images': '81d8d58c28d59c1e'}
     >>> migrate_faithfulness_line({"method": "centred blob", "values": {}})
     {'method': 'center bias', 'values': {}}
+    >>> migrate_faithfulness_line({"method": "rollout", "values": {"randomised-all": [0.5]}})
+    {'method': 'rollout', 'values': {'randomized-all': [0.5]}}
     """
     found = {FAITHFULNESS_KEYS.get(name, name): value for name, value in line.items()}
     if isinstance(method := found.get("method"), str):
         found["method"] = FAITHFULNESS_BASELINES.get(method, method)
+    if isinstance(values := found.get("values"), Mapping):
+        found["values"] = {str(name).replace("randomised-", "randomized-"): value for name, value in values.items()}
     return found

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
+from vitreous.model.parameter_order import forward_order
 from vitreous.model.vit import NO_WEIGHT_DECAY, SwiGLU
 from vitreous.training.sharding import distribute_like, full_tensor
 
@@ -93,10 +94,8 @@ def clip_gradients(model: nn.Module, max_norm: float) -> None:
     order would change the last bits of the result, and a resumed run would no longer be the uninterrupted one.
     """
     gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-    prefix = [gradients.pop(name) for name in ("cls_token", "reg_token") if name in gradients]
-    positions = [gradients.pop(name) for name in ("pos_embed",) if name in gradients]
-    patch_embed = [gradients.pop(name) for name in list(gradients) if name.startswith("patch_embed.")]
-    ordered = [*([torch.cat(prefix, 1)] if prefix else []), *patch_embed, *positions, *gradients.values()]
+    groups = [[gradients[name] for name in names if name in gradients] for names in forward_order(model)]
+    ordered = [torch.cat(group, 1) if len(group) > 1 else group[0] for group in groups if group]
     norm = torch.nn.utils.get_total_norm(ordered)
     torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
 

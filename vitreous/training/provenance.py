@@ -21,7 +21,22 @@ RESUMABLE_SETTINGS = ("grad_accum_steps", "grad_checkpointing", "fsdp", "checkpo
 """Settings that may change on resume: they affect time, memory and files, but not what is learned."""
 
 
-def run_metadata(recipe: Recipe, data: Mapping[str, Any], hardware: str, launch_id: str | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class DataDescription:
+    """By what a run recognizes its data."""
+
+    source: str
+    fingerprint: str
+    """Of the training images."""
+    training: int
+    """Number of training images."""
+    validation: int
+    """Number of validation images."""
+    validation_fingerprint: str | None = None
+    """None in the records of the first versions."""
+
+
+def run_metadata(recipe: Recipe, data: DataDescription, hardware: str, launch_id: str | None) -> dict[str, Any]:
     """Return the contents of recipe.json: every setting, the versions, the hardware, the launch and the data."""
     return {
         "vitreous": version("vitreous"),
@@ -30,23 +45,26 @@ def run_metadata(recipe: Recipe, data: Mapping[str, Any], hardware: str, launch_
         "commit": _commit(),
         "device": hardware,
         "launch": launch_id,
-        "data": dict(data),
+        "data": to_dict(data),
         "recipe": to_dict(recipe),
     }
 
 
-def describe_data(source: str, training: ImageSet, validation: ImageSet) -> dict[str, Any]:
-    """Return the source, the fingerprints and the sizes by which a run recognizes its data."""
-    sizes = {"training": len(training), "validation": len(validation)}
-    fingerprints = {"fingerprint": training.fingerprint(), "validation_fingerprint": validation.fingerprint()}
-    return {"source": source, **fingerprints, **sizes}
+def describe_data(source: str, training: ImageSet, validation: ImageSet) -> DataDescription:
+    """Describe the training and validation images of a source."""
+    return DataDescription(source, training.fingerprint(), len(training), len(validation), validation.fingerprint())
 
 
-def data_changed(data: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
+def read_data(metadata: Mapping[str, Any]) -> DataDescription:
+    """Return the description of the data in the contents of recipe.json."""
+    return from_dict(DataDescription, metadata["data"])
+
+
+def data_changed(data: DataDescription, metadata: Mapping[str, Any]) -> bool:
     """Whether a run was started with other images. The first versions recorded the training images only."""
     known = metadata.get("data", {})
-    return data["fingerprint"] != known.get("fingerprint") or (
-        data["validation_fingerprint"] != known.get("validation_fingerprint", data["validation_fingerprint"])
+    return data.fingerprint != known.get("fingerprint") or (
+        data.validation_fingerprint != known.get("validation_fingerprint", data.validation_fingerprint)
     )
 
 
@@ -121,7 +139,7 @@ class ResumePlan:
 
     metadata: Mapping[str, Any]
     recipe: Recipe
-    data: Mapping[str, Any]
+    data: DataDescription
     notes: Sequence[str]
 
     @property
@@ -146,7 +164,7 @@ class ResumePlan:
 
     def metadata_after(self, step: int) -> dict[str, Any]:
         """Return the contents of recipe.json from `step` on; a list keeps the images that were used until then."""
-        metadata = {**self.metadata, "data": dict(self.data), "recipe": to_dict(self.recipe)}
+        metadata = {**self.metadata, "data": to_dict(self.data), "recipe": to_dict(self.recipe)}
         earlier = self.metadata.get("earlier_data", [])
         recorded_until = earlier[-1]["until_step"] if earlier else 0
         if data_changed(self.data, self.metadata) and step > recorded_until:

@@ -8,6 +8,7 @@ import numpy as np
 
 from vitreous.render.plots.curves import ReferenceBand
 from vitreous.runs.run_folder import RunFolder, read_metadata
+from vitreous.training.provenance import read_data
 from vitreous.training.recipe import Recipe
 from vitreous.training.reference_curve import ReferenceCurve, find_curve
 
@@ -23,13 +24,13 @@ def find_reference(folder: RunFolder, recipe: Recipe, on_note: Callable[[str], N
     curve = find_curve(recipe.name)
     if curve is None:
         return None
-    data = read_metadata(folder)["data"]
-    if data["source"] != curve.data["source"]:
+    data = read_data(read_metadata(folder))
+    if data.source != curve.data.source:
         return None
     if difference := curve.difference(recipe, data):
         on_note(f"no reference curve to compare this run with: the one of {recipe.name} was measured with {difference}")
         return None
-    on_note(describe_reference(curve, data["fingerprint"]))
+    on_note(describe_reference(curve, data.fingerprint))
     return curve
 
 
@@ -38,10 +39,10 @@ def describe_reference(curve: ReferenceCurve, fingerprint: str) -> str:
     count = len(curve.seeds)
     runs = f"mean ± standard deviation of {count} seeds" if count > 1 else f"one run, seed {curve.seeds[0]}"
     description = f"reference: {runs}, {curve.date}, {curve.machine}"
-    if fingerprint == curve.data["fingerprint"]:
+    if fingerprint == curve.data.fingerprint:
         return description
     final = curve.points[-1].mean
-    deviation = math.sqrt(final * (1 - final) / curve.data["validation"])
+    deviation = math.sqrt(final * (1 - final) / curve.data.validation)
     return f"{description}; on other validation images, which changes an accuracy by ± {100 * deviation:.1f} more"
 
 

@@ -5,19 +5,19 @@ way as in the run that is compared. benchmarks/reference_curve.py makes a curve 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 from vitreous.errors import InputError
 from vitreous.files import read_json, write_text
 from vitreous.records import from_dict, setting_names, to_dict
 from vitreous.runs.migration import migrate_run_metadata
 from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
+from vitreous.training.provenance import DataDescription, read_data
 from vitreous.training.recipe import Recipe
 
 CURVES = Path(__file__).parents[1] / "recipes" / "curves"
@@ -48,8 +48,7 @@ class ReferenceCurve:
     """The validation accuracy of `len(seeds)` runs of one recipe, and where it was measured."""
 
     recipe: Recipe
-    data: dict[str, Any]
-    """As in recipe.json: `source`, `fingerprint`, and the numbers of `training` and `validation` images."""
+    data: DataDescription
     command: str
     machine: str
     torch: str
@@ -62,11 +61,12 @@ class ReferenceCurve:
         """Return the point at a step, or None if the reference was not measured there."""
         return next((point for point in self.points if point.step == step), None)
 
-    def difference(self, recipe: Recipe, data: Mapping[str, Any]) -> str | None:
+    def difference(self, recipe: Recipe, data: DataDescription) -> str | None:
         """Describe in which settings or numbers of images a run on the same data differs from the reference."""
         names = [name for name in setting_names(self.recipe) if name not in IGNORED_SETTINGS]
         pairs = [(name, _get_setting(self.recipe, name), _get_setting(recipe, name)) for name in names]
-        pairs += [(f"{split} images", self.data[split], data[split]) for split in ("training", "validation")]
+        pairs += [("training images", self.data.training, data.training)]
+        pairs += [("validation images", self.data.validation, data.validation)]
         different = [
             f"{name} {format_setting(theirs)}, not {format_setting(ours)}"
             for name, theirs, ours in pairs
@@ -83,7 +83,10 @@ def find_curve(name: str) -> ReferenceCurve | None:
         InputError: its file is corrupt.
     """
     path = CURVES / f"{name}.json"
-    return from_dict(ReferenceCurve, migrate_run_metadata(read_json(path)), str(path)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    values = migrate_run_metadata(read_json(path))
+    return from_dict(ReferenceCurve, values, str(path))
 
 
 def compare_with_reference(point: CurvePoint, top1: float) -> str:
@@ -130,9 +133,15 @@ def measure_curve(runs: Sequence[Path | str], machine: str | None = None) -> Ref
     if len(set(seeds)) < len(seeds):
         raise InputError(f"the runs have the seeds {', '.join(map(str, seeds))}: give runs of different seeds")
     return ReferenceCurve(
-        first, data, f"vitreous train {first.name} --output RUN --seed SEED", machine or metadata[0]["device"],
-        metadata[0]["torch"], date_of(runs), seeds, average_points(runs, first, data["training"]),
-    )  # fmt: skip
+        recipe=first,
+        data=read_data(metadata[0]),
+        command=f"vitreous train {first.name} --output RUN --seed SEED",
+        machine=machine or metadata[0]["device"],
+        torch=metadata[0]["torch"],
+        date=date_of(runs),
+        seeds=seeds,
+        points=average_points(runs, first, data["training"]),
+    )
 
 
 def average_points(runs: Sequence[Path | str], recipe: Recipe, images: int) -> tuple[CurvePoint, ...]:

@@ -1,8 +1,6 @@
 """The images of a training run: read, compared between hosts, checked, and moved to the device."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from vitreous.data.available_memory import budget_bytes
 from vitreous.data.image_set import ImageSet
@@ -13,7 +11,7 @@ from vitreous.files import read_json
 from vitreous.model.serialization import CONFIG
 from vitreous.runs.run_folder import RunFolder
 from vitreous.training.context import TrainContext
-from vitreous.training.provenance import describe_data
+from vitreous.training.provenance import DataDescription, describe_data
 from vitreous.training.recipe import Recipe
 
 MOST_NAMED = 5
@@ -26,7 +24,7 @@ class TrainingData:
 
     training: ImageSet
     validation: ImageSet
-    description: Mapping[str, Any]
+    description: DataDescription
 
 
 def load_training_data(recipe: Recipe, context: TrainContext) -> TrainingData:
@@ -42,13 +40,13 @@ def load_training_data(recipe: Recipe, context: TrainContext) -> TrainingData:
         lambda: load_train_validation(source, recipe.model.image_size, recipe.validation_fraction, options)
     )
     description = describe_data(source, training, validation)
-    mine = (description["fingerprint"], description["validation_fingerprint"])
+    mine = (description.fingerprint, description.validation_fingerprint)
     if any(others != mine for others in context.distributed.all_gather(mine)):
         raise InputError(f"the images of '{source}' aren't the same in all processes: give each host the same data")
     return TrainingData(_to_device(training, context), _to_device(validation, context), description)
 
 
-def check_classes(data: TrainingData, recipe: Recipe, context: TrainContext) -> None:
+def check_training_classes(data: TrainingData, recipe: Recipe, context: TrainContext) -> None:
     """Refuse images of a single class, and report classes without any image to train on, or to validate on.
 
     Raises:

@@ -1,1 +1,1 @@
-"""File to frames to file: reading, drawing on and writing clips with their times, colors and sound kept."""
+"""Video files: read frames, draw on them and write them again, with their times, colors and audio kept."""

@@ -21,7 +21,7 @@ from vitreous.video.info import read_info
 from vitreous.video.options import VideoOptions
 
 CAPTURE_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
-CAPTURE_OPTIONS = {"avfoundation": {"framerate": "30"}}  # its default of 29.97 is refused by most list_cameras of a Mac
+CAPTURE_OPTIONS = {"avfoundation": {"framerate": "30"}}  # its default of 29.97 is refused by most cameras of a Mac
 CAPTURE_ERRORS = (OSError, ValueError, av.error.FFmpegError)
 MAX_DELAY_SECONDS = 0.5  # a file that decodes slower than it plays lags by so much, then its clock waits
 
@@ -171,13 +171,13 @@ def list_cameras() -> list[tuple[str, str]]:
 def open_error(device: str, error: Exception) -> InputError:
     """Build the error for a camera that can't be opened."""
     names = ", ".join(f"{name} ({description})" for name, description in list_cameras())
-    choice = f"there are {names}" if names else "no camera was devices on this machine; a clip can stand in (--source)"
+    choice = f"there are {names}" if names else "no camera was found on this machine; a video file can be used instead (--source)"
     number = getattr(error, "errno", None)
     if number in (errno.EACCES, errno.EPERM):
         return InputError(f"camera {device} may not be used (permission denied): on Linux, join the group video")
     if number == errno.EBUSY:
         return InputError(
-            f"camera {device} is in use by another program: close that device, or choose another; {choice}"
+            f"camera {device} is in use by another program: close that program, or choose another camera; {choice}"
         )
     if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
         return InputError(f"there is no camera {device}: {choice}")

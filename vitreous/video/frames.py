@@ -95,9 +95,8 @@ class FrameTimes:
         """Return the (time, duration) of the next image."""
         timestamp = image.pts if image.pts is not None else image.dts
         if self.next_allowed is None and timestamp is not None:
-            self.start = min(
-                self.start, timestamp * self.tick
-            )  # A damaged index may state a start after the first image.
+            # A damaged index may state a start after the first image.
+            self.start = min(self.start, timestamp * self.tick)
         time = self.expected if timestamp is None else timestamp * self.tick - self.start
         if self.next_allowed is not None:
             time = max(time, self.next_allowed)

@@ -110,7 +110,7 @@ def open_video(path: Path | str) -> Generator[tuple[av.container.InputContainer,
     except av.error.FFmpegError as error:
         raise InputError(
             f"{path} can't be read as a video: it is something else, or its index is damaged; "
-            "give a total MP4, MOV, MKV, WebM, AVI or GIF file"
+            "give a complete MP4, MOV, MKV, WebM, AVI or GIF file"
         ) from error
     with container:
         yield container, video_stream(path, container)

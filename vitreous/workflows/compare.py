@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +34,7 @@ class ComparisonResult:
         """The result in one sentence."""
         return summarize_comparison(self.comparison, self.first, self.second)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the comparison as JSON values."""
         values = asdict(self)
         del values["folders"]

@@ -50,7 +50,7 @@ from vitreous.training.provenance import (
 )
 from vitreous.training.recipe import Recipe, with_settings
 from vitreous.training.reference_comparison import find_reference
-from vitreous.training.training_data import TrainingData, check_changed_data, check_classes, load_training_data
+from vitreous.training.training_data import TrainingData, check_changed_data, check_training_classes, load_training_data
 from vitreous.training.whitening import whitening_weights
 
 LEAK_WARNING = (
@@ -178,7 +178,7 @@ def _start(context: TrainContext, recipe: Recipe) -> _Run:
     context.on_rank0(lambda: check_unused(context.path))
     _check_settings(recipe, context)
     data = load_training_data(recipe, context)
-    check_classes(data, recipe, context)
+    check_training_classes(data, recipe, context)
     training = data.training
     model = replace(recipe.model, num_classes=len(training.class_names), in_chans=training.images_u8.shape[1])
     recipe = replace(

@@ -107,7 +107,8 @@ def test_accuracies_are_those_of_the_files(clean_images, tmp_path):
     assert [one.corruption for one in result.scores.by_corruption] == list(CORRUPTIONS) and result.files == ()
     for severity, score in enumerate(result.scores.by_corruption[0].by_severity, 1):
         images = files.load("gaussian_noise", severity, model)
-        predicted = [model.class_index(model.predict(image.permute(1, 2, 0).numpy()).label) for image in images.images_u8]
+        pixels = images.images_u8.permute(0, 2, 3, 1).numpy()
+        predicted = [model.class_index(model.predict(image).label) for image in pixels]
         assert score.value == pytest.approx(np.mean(np.array(predicted) == labels[:COUNT])) and score.n == COUNT
     mean = np.mean([score.value for one in result.scores.by_corruption for score in one.by_severity])
     assert result.scores.mean.value == pytest.approx(mean)

@@ -16,6 +16,8 @@ from vitreous.diagnostics.faithfulness.imputation import blur_fill, imputation_f
 from vitreous.diagnostics.faithfulness.perturbed_predictor import EvaluatedBatch
 from vitreous.diagnostics.faithfulness.statistics import correlation, rank_correlation, sort_patches
 from vitreous.explanation.method import ExplainableModel
+from vitreous.model.parameter_order import forward_order
+from vitreous.model.parameter_order import forward_order
 from vitreous.runtime import generator
 
 CURVE_STEPS = 16
@@ -163,6 +165,12 @@ def classification_head(model: nn.Module, num_classes: int) -> nn.Linear | None:
 @torch.no_grad()
 def _redraw(part: nn.Module, random: torch.Generator) -> None:
     """Draw the parameters anew, in place, each from a normal distribution with its own mean and standard deviation."""
-    for weight in part.parameters():
-        drawn = torch.randn(weight.shape, generator=random).to(weight)
-        weight.copy_(weight.mean() + weight.std(correction=0) * drawn)
+    parameters = dict(part.named_parameters())
+    for names in forward_order(part):
+        weights = [parameters[name] for name in names]
+        joined = weights[0] if len(weights) == 1 else torch.cat(weights, 1)
+        drawn = torch.randn(joined.shape, generator=random).to(joined)
+        drawn = joined.mean() + joined.std(correction=0) * drawn
+        parts = [drawn] if len(weights) == 1 else drawn.split([weight.shape[1] for weight in weights], 1)
+        for weight, values in zip(weights, parts, strict=True):
+            weight.copy_(values)
