@@ -242,7 +242,7 @@ def test_models_are_listed(capsys):
     words = output_of(capsys, "models", "Ti/16", "nano/4-28", "--measure")
     assert "5.72 M" in words and "1.25" in words and "images/s: " in words
     listed = json.loads(output_of(capsys, "models", "--json"))
-    assert {"name", "parameters", "multiply_adds", "config"} <= set(listed[0]) and len(listed) > 20
+    assert {"name", "params", "macs", "config"} <= set(listed[0]) and len(listed) > 20
     assert "no size 'Ti/61'" in output_of(capsys, "models", "Ti/61", code=2)
 
 

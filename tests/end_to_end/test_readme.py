@@ -14,7 +14,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-SMALL = ["--set", "epochs=0.3", "--set", "model.depth=2", "--set", "model.width=48"]
+SMALL = ["--set", "epochs=0.3", "--set", "model.depth=2", "--set", "model.embed_dim=48"]
 
 
 def vitreous(*arguments: object, cwd: Path, code: int = 0) -> str:
@@ -40,7 +40,7 @@ def here(tmp_path_factory) -> Path:
     from vitreous.video.encode import write_video
 
     path = tmp_path_factory.mktemp("user")
-    vitreous("train", "shapes", "--out", "runs/shapes", *SMALL, cwd=path)
+    vitreous("train", "shapes", "--output", "runs/shapes", *SMALL, cwd=path)
     Image.fromarray(draw_shapes(1, 9, 96).images_u8[0].permute(1, 2, 0).numpy()[:, :70]).save(path / "image.png")
     from fractions import Fraction
 
@@ -110,7 +110,7 @@ def test_interrupted_run_is_saved_says_how_to_go_on_and_has_curves(here):
     import signal
     import time
 
-    command = [sys.executable, "-m", "vitreous", "train", "shapes", "--out", "runs/cut", *SMALL, "--set", "epochs=5"]
+    command = [sys.executable, "-m", "vitreous", "train", "shapes", "--output", "runs/cut", *SMALL, "--set", "epochs=5"]
     process = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     metrics, deadline = here / "runs/cut/metrics.jsonl", time.monotonic() + 60
     while not (metrics.exists() and metrics.read_text()) and time.monotonic() < deadline:
@@ -118,7 +118,7 @@ def test_interrupted_run_is_saved_says_how_to_go_on_and_has_curves(here):
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "vitreous train shapes --out runs/cut --resume" in said
+    assert "vitreous train shapes --output runs/cut --resume" in said
     assert (here / "runs/cut/figures/curves.png").exists() and (here / "runs/cut/checkpoint/state.safetensors").exists()
 
 

@@ -8,7 +8,7 @@ from vitreous.errors import InputError
 from vitreous.model.config import SIZES, ViTConfig, named_config
 from vitreous.model.flops import count_macs, count_parameters
 from vitreous.model.vit import ViT
-from vitreous.workflows.models import sizes
+from vitreous.workflows.models import model_sizes
 
 TINY = {"embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 5}
 CONFIGS = {
@@ -58,9 +58,9 @@ def test_published_figures():
 
 
 def test_sizes_are_listed_and_measured():
-    assert [one.name for one in sizes()] == list(SIZES)
-    one = sizes(["nano/4-28"], measure=True, device="cpu", precision="fp32")[0]
+    assert [one.name for one in model_sizes()] == list(SIZES)
+    one = model_sizes(["nano/4-28"], measure=True, device="cpu", precision="fp32")[0]
     assert one.speed is not None and one.speed.images_per_second > 1 and one.speed.precision == "fp32"
     assert one.speed.batch == 128 and "cpu" in one.speed.device
     with pytest.raises(InputError, match="no size 'b/16'"):
-        sizes(["b/16"])
+        model_sizes(["b/16"])

@@ -1,6 +1,6 @@
 """timm's and DINO's formats against the architecture written down here from timm's names, without timm.
 
-`benchmarks/parity_elsewhere.py` holds the same against the real timm, where it can be imported.
+`benchmarks/library_parity.py` holds the same against the real timm, where it can be imported.
 """
 
 from dataclasses import dataclass, field

@@ -1,6 +1,6 @@
 """torchvision's format against its architecture, written down here from its names with torch's own modules.
 
-`benchmarks/parity_elsewhere.py` holds the same against the real torchvision, where it can be imported.
+`benchmarks/library_parity.py` holds the same against the real torchvision, where it can be imported.
 """
 
 import pytest

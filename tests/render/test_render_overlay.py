@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 from vitreous.errors import InputError
 from vitreous.imaging.geometry import Geometry
 from vitreous.render.color import Scale
-from vitreous.render.overlay import DIMMING, blend_table, brightness, dimming_for, overlay, overlay_levels
+from vitreous.render.overlay import DIMMING, blend_table, mean_brightness, dimming_for, overlay, overlay_levels
 from vitreous.render.temporal.scenes import SceneChange
 from vitreous.render.temporal.stabilize import DimmingStabilizer
 from vitreous.render.upsample import upsample_to_image
@@ -118,7 +118,7 @@ def test_the_fast_path_from_a_grid_equals_the_reference(signed):
     box = (40.0, 100.0, 680.0, 1200.0)
     heatmap, scale = Geometry((720, 1280), (224, 224), box).to_image(grid), Scale.for_map(grid, signed=signed)
     levels = upsample_to_image(grid, scale, (720, 1280), box, step=2)
-    fast = overlay_levels(image, levels, dimming=dimming_for(brightness(image)), signed=signed)
+    fast = overlay_levels(image, levels, dimming=dimming_for(mean_brightness(image)), signed=signed)
     apart = np.abs(fast.astype(int) - overlay(image, heatmap, scale, signed=signed))
     assert apart.mean() < 1 and np.percentile(apart, 99.9) <= 8
 
@@ -143,7 +143,7 @@ def test_a_dark_image_is_dimmed_less_and_a_bright_one_as_usual():
     assert dimming_for(0.0) == dimming_for(0.1) < dimming_for(0.4) < dimming_for(0.9) == DIMMING
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (501, 777, 3), dtype=np.uint8)
-    assert brightness(image) == pytest.approx(image.mean() / 255, abs=0.01)
+    assert mean_brightness(image) == pytest.approx(image.mean() / 255, abs=0.01)
 
 
 def test_dimming_changes_slowly_and_resets_at_a_cut():

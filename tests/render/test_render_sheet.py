@@ -192,7 +192,7 @@ def test_a_gallery_draws_correct_green_wrong_red_and_unknown_plain():
 def test_a_gallery_mixes_sizes_and_is_refused_when_empty():
     items = [GalleryItem(make_image(size), make_image(size), None, "🐈 кот", 0.5) for size in SIZES]
     assert gallery_sheet(items).width <= 1600
-    with pytest.raises(InputError, match="gallery_sheet"):
+    with pytest.raises(InputError, match="gallery"):
         gallery_sheet([])
 
 

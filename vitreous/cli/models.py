@@ -32,13 +32,15 @@ def models(
         device: auto, cpu or cuda; for measuring.
         precision: auto, bf16 or fp32; for measuring.
     """
-    from vitreous.workflows.models import sizes
+    from vitreous.workflows.models import model_sizes
 
     if measure:
         with progress("measuring") as update:
-            listed = sizes(names, measure=True, device=device, precision=precision, callback=ConsoleCallback(update))
+            listed = model_sizes(
+                names, measure=True, device=device, precision=precision, callback=ConsoleCallback(update)
+            )
     else:
-        listed = sizes(names, device=device, precision=precision)
+        listed = model_sizes(names, device=device, precision=precision)
     if json_:
         print_line(json.dumps([asdict(size) for size in listed]))
     else:

@@ -71,8 +71,8 @@ class Scale:
     ) -> "Scale":
         """Return the scale between two percentiles of a (height, width) map, so that outlying pixels don't set it.
 
-        Large maps are sampled evenly, at about 65,000 pixels. If the percentiles coincide (the map is flat but for a few
-        pixels), the ends are the minimum and the maximum.
+        Large maps are sampled evenly, at about 65,000 pixels. If the percentiles coincide (the map is flat but for a
+        few pixels), the ends are the minimum and the maximum.
 
         Raises:
             InputError: the map is not two-dimensional, is empty, or holds a value that is not finite.
@@ -85,7 +85,7 @@ class Scale:
 
     @classmethod
     def symmetric(cls, heatmap: np.ndarray, high_percent: float = HIGH_PERCENT) -> "Scale":
-        """Return the scale from −m to m, where m is the robust maximum of a signed (height, width) map's absolute values.
+        """Return the scale from −m to m, where m is the robust maximum of a signed map's absolute values.
 
         Raises:
             InputError: as `robust`.
@@ -102,10 +102,10 @@ class Scale:
 class StabilizedScale:
     """One scale for a whole video: taken from the first window of maps, then adapted slowly, and reset at scene cuts.
 
-    `begin` takes the robust percentiles over a whole window. After that each end moves towards those of each new map: as a
-    running mean while the window is young, then by half of the way in `half_life_seconds`, and never by more than that
-    fraction of the current range, so that one odd frame can't shift it much. A flat map leaves the scale unchanged. Coarse
-    maps are upsampled first, because they are drawn upsampled.
+    `begin` takes the robust percentiles over a whole window. After that each end moves towards those of each new map:
+    as a running mean while the window is young, then by half of the way in `half_life_seconds`, and never by more than
+    that fraction of the current range, so that one odd frame can't shift it much. A flat map leaves the scale
+    unchanged. Coarse maps are upsampled first, because they are drawn upsampled.
     """
 
     def __init__(self, half_life_seconds: float = 4.0, *, signed: bool = False) -> None:
@@ -116,13 +116,13 @@ class StabilizedScale:
         self._maps = 0
 
     def begin(self, heatmaps: Sequence[np.ndarray]) -> Scale:
-        """Start over, at the beginning of a video or a scene, from a window of one or more float (height, width) maps."""
+        """Start over, at the beginning of a video or a scene, from a window of float (height, width) maps."""
         pooled = np.concatenate([resize_coarse_map(heatmap).ravel() for heatmap in heatmaps])
         self._scale, self._maps = Scale.for_map(pooled[None], signed=self._signed), len(heatmaps)
         return self._scale
 
     def update(self, heatmap: np.ndarray, step_seconds: float = 0.04) -> Scale:
-        """Return the scale for the next map, float (height, width), which is shown `step_seconds` after the previous one.
+        """Return the scale for the next map, float (height, width), shown `step_seconds` after the last one.
 
         The first map starts the scale if `begin` was not called.
         """
@@ -144,7 +144,7 @@ def _move_towards(new: Scale, old: Scale, fraction: float) -> Scale:
 
 
 def resize_coarse_map(heatmap: np.ndarray) -> np.ndarray:
-    """Upsample a coarse map bilinearly, as it will be drawn, to at least 64 cells per side: float32 (rows, columns).
+    """Upsample a coarse map bilinearly, as it is drawn, to at least 64 cells per side: float32 (rows, columns).
 
     Interpolation makes peaks rarer, so percentiles of the grid itself would be too high.
     """

@@ -60,21 +60,21 @@ def overlay(
             f"{image_u8.shape[0]}x{image_u8.shape[1]} (height x width): resize the map to the image first"
         )
     levels = to_levels((scale or Scale.for_map(heatmap, signed=signed)).apply(heatmap))
-    return overlay_levels(image_u8, levels, opacity, dimming_for(brightness(image_u8)), signed=signed)
+    return overlay_levels(image_u8, levels, opacity, dimming_for(mean_brightness(image_u8)), signed=signed)
 
 
-def brightness(image_u8: np.ndarray) -> float:
+def mean_brightness(image_u8: np.ndarray) -> float:
     """Return the mean of an image's values, 0 to 1, from some of its pixels."""
     step = max(1, math.isqrt(image_u8.shape[0] * image_u8.shape[1] // MAX_SAMPLED_PIXELS))
     return float(image_u8[::step, ::step].mean()) / 255
 
 
-def dimming_for(mean_brightness: float) -> float:
-    """Return the fraction of light that an image of this brightness loses where the map is low; dark images lose less.
+def dimming_for(brightness: float) -> float:
+    """Return the fraction of light that an image of this brightness loses where the map is low; dark ones lose less.
 
     The value is rounded to hundredths, which is invisible and keeps the number of lookup tables small.
     """
-    return round(min(DIMMING, max(MIN_DIMMING, 1 - MIN_BRIGHTNESS / max(mean_brightness, 1e-6))), 2)
+    return round(min(DIMMING, max(MIN_DIMMING, 1 - MIN_BRIGHTNESS / max(brightness, 1e-6))), 2)
 
 
 def overlay_levels(

@@ -95,7 +95,7 @@ def draw_tiles(
         InputError: there are no tiles, or `columns` is below 1.
     """
     if not tiles or columns < 1:
-        raise InputError(f"{len(tiles)} images in {columns} columns make no sheet: give at least one image and one column")
+        raise InputError(f"{len(tiles)} images in {columns} columns make no sheet: give at least one of each")
     room = SHEET_WIDTH - 2 * MARGIN - (ROW_TITLE_WIDTH if row_titles else 0)
     gap = 8 if columns > 5 else 20
     width = min(MAX_TILE, max(MIN_TILE, (room - gap * (columns - 1)) // columns))

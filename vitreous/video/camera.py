@@ -171,7 +171,7 @@ def list_cameras() -> list[tuple[str, str]]:
 def open_error(device: str, error: Exception) -> InputError:
     """Build the error for a camera that can't be opened."""
     names = ", ".join(f"{name} ({description})" for name, description in list_cameras())
-    choice = f"there are {names}" if names else "no camera was found on this machine; a video file can be used instead (--source)"
+    choice = f"there are {names}" if names else "there is no camera on this machine; play a video file (--source)"
     number = getattr(error, "errno", None)
     if number in (errno.EACCES, errno.EPERM):
         return InputError(f"camera {device} may not be used (permission denied): on Linux, join the group video")

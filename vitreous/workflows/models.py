@@ -42,7 +42,7 @@ class ModelSize:
     speed: Speed | None = None
 
 
-def sizes(
+def model_sizes(
     names: Sequence[str] = (),
     *,
     measure: bool = False,
@@ -62,8 +62,8 @@ def sizes(
     Raises:
         InputError: there is no such size, device or precision.
 
-    >>> [(size.params, size.config.embed_dim) for size in sizes(["Ti/16"])]
-    [(5717416, 192)]
+    >>> [(size.params, size.config.embed_dim) for size in model_sizes(["Ti/16"])]
+    [(5717224, 192)]
     """
     for name in names:
         if name not in SIZES:

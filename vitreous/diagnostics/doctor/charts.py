@@ -40,9 +40,10 @@ def plot_heads(
         point = min(max_distance, x), min(1.0, max(0.0, y))
         color = WRONG if head in highlighted else COOL
         tooltip = f"{TOOLTIP}head {head}: distance {x:.2f} patches, entropy {y:.0%}"
-        layer = {"gid": tooltip, "zorder": order}
-        axes.plot(*point, "o", color=color, markersize=16, alpha=0.85, markeredgewidth=0, clip_on=False, **layer)
-        axes.text(*point, str(head), color=PAPER, fontsize=10, ha="center", va="center_baseline", **layer)
+        dot = axes.scatter(*point, s=256, color=color, alpha=0.85, linewidths=0, clip_on=False, zorder=order)
+        number = axes.text(*point, str(head), color=PAPER, fontsize=10, ha="center", va="center_baseline", zorder=order)
+        for artist in (dot, number):
+            artist.set_gid(tooltip)
     axes.set(xlim=(0, max_distance), ylim=(0, 1), xticks=[], yticks=[])
     axes.spines[:].set_color(HAIRLINE)
     return _to_svg(figure, title)
@@ -77,8 +78,8 @@ def plot_layers(title: str, lines: Mapping[str, np.ndarray], low: float, high: f
             loc="upper left", bbox_to_anchor=(-0.03, -0.13), ncols=3, frameon=False, fontsize=12, handlelength=0,
             handletextpad=0, columnspacing=1.5, labelcolor="linecolor",
         )  # fmt: skip
-        for handle in legend.legend_handles:
-            handle.set_visible(False)
+        for line in legend.get_lines():
+            line.set_visible(False)
     return _to_svg(figure, title)
 
 
@@ -97,7 +98,7 @@ def _new_chart(width: int, height: int, panel: tuple[int, int, int, int], title:
 
 
 def _to_svg(figure: "Figure", label: str) -> str:
-    """Return a figure as an SVG element that can stand in a page: as wide as its place, with text as text.
+    """Return a figure as an SVG element for a page: as wide as its container, with text as text.
 
     Ids must be unique in a page, so they are removed, but for those of markers: equal ids of these have equal content.
     Ids of tooltips become titles.

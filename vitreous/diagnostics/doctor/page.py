@@ -56,8 +56,8 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class HeatTable:
-    """A table of numbers on colored cells."""
+class ColorTable:
+    """A table with colored cells."""
 
     columns: tuple[str, ...]
     rows: tuple[TableRow, ...]
@@ -161,7 +161,7 @@ def draw_heads(statistics: ModelStatistics, highlighted: set[tuple[int, ...]], m
     ]
 
 
-def contribution_table(statistics: ModelStatistics) -> HeatTable | None:
+def contribution_table(statistics: ModelStatistics) -> ColorTable | None:
     """Make the table of head contributions in per cent; None if they are unknown."""
     if statistics.contribution is None:
         return None
@@ -176,7 +176,7 @@ def contribution_table(statistics: ModelStatistics) -> HeatTable | None:
         ]
         rows.append(TableRow(f"head {head}", tuple(cells)))
     columns = [f"layer {layer}" if layer == 0 else str(layer) for layer in range(statistics.depth)]
-    return HeatTable(tuple(columns), tuple(rows))
+    return ColorTable(tuple(columns), tuple(rows))
 
 
 def draw_layers(statistics: ModelStatistics) -> list[str]:

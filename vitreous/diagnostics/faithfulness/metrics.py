@@ -17,7 +17,6 @@ from vitreous.diagnostics.faithfulness.perturbed_predictor import EvaluatedBatch
 from vitreous.diagnostics.faithfulness.statistics import correlation, rank_correlation, sort_patches
 from vitreous.explanation.method import ExplainableModel
 from vitreous.model.parameter_order import forward_order
-from vitreous.model.parameter_order import forward_order
 from vitreous.runtime import generator
 
 CURVE_STEPS = 16
@@ -167,7 +166,7 @@ def _redraw(part: nn.Module, random: torch.Generator) -> None:
     """Draw the parameters anew, in place, each from a normal distribution with its own mean and standard deviation."""
     parameters = dict(part.named_parameters())
     for names in forward_order(part):
-        weights = [parameters[name] for name in names]
+        weights: list[Tensor] = [parameters[name] for name in names]
         joined = weights[0] if len(weights) == 1 else torch.cat(weights, 1)
         drawn = torch.randn(joined.shape, generator=random).to(joined)
         drawn = joined.mean() + joined.std(correction=0) * drawn

@@ -55,12 +55,12 @@ class BarPanel:
 def draw_localization(result: LocalizationResult, model: str | Path | ImageClassifier, folder: Path) -> list[Path]:
     """Write localization.png (bars) and localization-maps.png (best and worst images) into a folder."""
     bars, maps = folder / "localization.png", folder / "localization-maps.png"
-    draw_scores(result, bars)
+    draw_metric_bars(result, bars)
     save_image(draw_best_and_worst(result, load(model)), maps)
     return [bars, maps]
 
 
-def draw_scores(result: LocalizationResult, path: Path) -> None:
+def draw_metric_bars(result: LocalizationResult, path: Path) -> None:
     """Write one panel per metric, with one bar per method."""
     panels = []
     for metric, title in METRICS.items():

@@ -116,8 +116,8 @@ def draw_curves(
     marker = "o" if times.size == 1 else ""
     for name, values in reversed(list(probabilities.items())):
         axes.plot(
-            times, 100 * np.asarray(values), color=colors.get(name, OTHER_COLOR), linewidth=1.3, marker=marker, markersize=4,
-            solid_capstyle="round", clip_on=False,
+            times, 100 * np.asarray(values), color=colors.get(name, OTHER_COLOR), linewidth=1.3, marker=marker,
+            markersize=4, solid_capstyle="round", clip_on=False,
         )  # fmt: skip
     ends = {name: 100 * float(np.asarray(values)[-1]) for name, values in probabilities.items()}
     per_pixel, room = 104 / CURVES_HEIGHT, LABELS_WIDTH - 34

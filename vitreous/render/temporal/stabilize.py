@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from vitreous.render.color import Scale, StabilizedScale
-from vitreous.render.overlay import brightness, dimming_for
+from vitreous.render.overlay import dimming_for, mean_brightness
 from vitreous.render.temporal.flicker import Flicker
 from vitreous.render.temporal.scenes import SceneChange
 from vitreous.render.temporal.smooth import HALF_LIFE_SECONDS, MapSmoother, suppress_flicker
@@ -130,7 +130,7 @@ class DimmingStabilizer:
         """Return the dimming of the next frames, uint8 (height, width, 3), given how each differs from the last."""
         dimmings = []
         for image, change in zip(images, changes, strict=True):
-            current = brightness(image)
+            current = mean_brightness(image)
             if self._mean_brightness is None or change.cut:
                 self._mean_brightness = current
             self._mean_brightness = BRIGHTNESS_DECAY * self._mean_brightness + (1 - BRIGHTNESS_DECAY) * current

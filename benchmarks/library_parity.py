@@ -1,13 +1,14 @@
-"""Real timm, torchvision and open_clip models with random weights against ours, both ways.
+"""Compare models of timm, torchvision and open_clip with random weights with ours, converted in both directions.
 
-They can't be imported beside the CPU torch of the main environment, so this runs in one of its own:
+They can't be installed with the CPU torch of the main environment, so this needs its own environment:
 
     pip install -c constraints.txt torch==2.13.0 numpy safetensors pyyaml huggingface_hub einops pillow
     pip install --no-deps timm torchvision==0.28.0 open_clip_torch && pip install ftfy regex tqdm && pip install -e .
 
-Command:  python benchmarks/parity_elsewhere.py [--all]      (--all: every ViT that timm names, two blocks deep)
+Command:  python benchmarks/library_parity.py [--all]      (--all: every ViT that timm names, two blocks deep)
 
-Each line: the largest difference of the answers, theirs to ours and ours to theirs (loaded strictly), over all sizes.
+Each line has the largest difference of the outputs over all sizes: of the other library's model converted to ours, and
+of ours converted to the other library (loaded strictly).
 """
 
 # ruff: noqa: E402  (torchvision must find its operators' names before its import)
@@ -62,7 +63,7 @@ TIMM = {
 
 @torch.no_grad()
 def randomize(model: nn.Module) -> nn.Module:
-    """The model with random weights: none is an initial value that hides another, and answers are about 1."""
+    """Randomize all weights, so that no two are equal by initialization and outputs are about 1."""
     torch.manual_seed(0)
     for name, weight in model.named_parameters():
         weight.normal_(std=weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.2)
@@ -71,108 +72,110 @@ def randomize(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def converted(tensors: dict[str, Tensor], their_config: dict) -> ViT:
-    """Our model with their weights."""
-    layout = detect_format({name: tensor.shape for name, tensor in tensors.items()})
-    config = layout.read_config(tensors, their_config)
+def convert(tensors: dict[str, Tensor], external_config: dict) -> ViT:
+    """Convert weights of another library to our model."""
+    state_dict_format = detect_format({name: tensor.shape for name, tensor in tensors.items()})
+    config = state_dict_format.read_config(tensors, external_config)
     ours = ViT(config).eval()
-    ours.load_state_dict(layout.from_external(tensors, config))
+    ours.load_state_dict(state_dict_format.from_external(tensors, config))
     return ours
 
 
 @torch.no_grad()
-def largest_difference(theirs: Callable, ours: Callable, sizes: tuple) -> float:
-    """Over images of several sizes, the largest difference of two models' answers."""
+def largest_difference(external: Callable, ours: Callable, sizes: tuple) -> float:
+    """Return the largest difference of two models' outputs over images of several sizes."""
     differences = []
     for size_hw in sizes:
         images = torch.randn(2, 3, *size_hw)
-        expected, found = theirs(images), ours(images)
+        expected, found = external(images), ours(images)
         assert expected.shape == found.shape, (expected.shape, found.shape)
         differences.append((expected - found).abs().max().item())
     return max(differences)
 
 
-def timm_loaded(ours: ViT) -> nn.Module:
-    """timm's model from a folder that we write, which timm loads strictly; at other sizes it resamples."""
-    layout = FORMATS["timm"]
+def to_timm(ours: ViT) -> nn.Module:
+    """Write our model as a timm folder, which timm loads strictly and resamples for other sizes."""
+    state_dict_format = FORMATS["timm"]
     with tempfile.TemporaryDirectory() as folder:
-        config = layout.external_config(ours.config, [f"class {index}" for index in range(ours.config.num_classes)])
+        config = state_dict_format.external_config(
+            ours.config, [f"class {index}" for index in range(ours.config.num_classes)]
+        )
         Path(folder, "config.json").write_text(json.dumps(config))
-        save_file(layout.to_external(ours.state_dict(), ours.config), Path(folder, "model.safetensors"))
+        save_file(state_dict_format.to_external(ours.state_dict(), ours.config), Path(folder, "model.safetensors"))
         return timm.create_model(f"local-dir:{folder}", pretrained=True, dynamic_img_size=True).eval()
 
 
 def timm_cases() -> Iterator[tuple[str, float, float]]:
-    """timm's VisionTransformer with each of its options that we know, and its distilled DeiT."""
+    """Yield timm's VisionTransformer with each of its supported options, and its distilled DeiT."""
     for name, options in TIMM.items():
-        theirs = randomize(VisionTransformer(**(SIZE | options)))
+        external = randomize(VisionTransformer(**(SIZE | options)))
         arguments = {"img_size": SIZE["img_size"], "num_heads": 4, "act_layer": options.get("act_layer", "gelu")}
-        said = {"architecture": "vit", "global_pool": theirs.global_pool, "model_args": arguments}
-        ours = converted(theirs.state_dict(), said)
-        back = largest_difference(timm_loaded(ours), ours, SIZES)
-        yield f"timm: {name}", largest_difference(theirs, ours, SIZES), back
-    theirs = randomize(VisionTransformerDistilled(**SIZE))
-    ours = converted(theirs.state_dict(), {"model_args": {"img_size": SIZE["img_size"], "num_heads": 4}})
-    back = largest_difference(timm_loaded(ours), ours, SIZES)
-    yield "timm: distilled DeiT", largest_difference(theirs, ours, SIZES), back
+        timm_config = {"architecture": "vit", "global_pool": external.global_pool, "model_args": arguments}
+        ours = convert(external.state_dict(), timm_config)
+        to_external = largest_difference(to_timm(ours), ours, SIZES)
+        yield f"timm: {name}", largest_difference(external, ours, SIZES), to_external
+    external = randomize(VisionTransformerDistilled(**SIZE))
+    ours = convert(external.state_dict(), {"model_args": {"img_size": SIZE["img_size"], "num_heads": 4}})
+    to_external = largest_difference(to_timm(ours), ours, SIZES)
+    yield "timm: distilled DeiT", largest_difference(external, ours, SIZES), to_external
 
 
 def torchvision_cases() -> Iterator[tuple[str, float, float]]:
-    """torchvision's ViT: a small one, and vit_b_16 as it is."""
+    """Yield a small ViT of torchvision, and vit_b_16."""
     small = {"image_size": 32, "patch_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 128, "mlp_dim": 200}
     for name, build, side in (
         ("small", lambda: torchvision.models.VisionTransformer(**small, num_classes=7), 32),
         ("vit_b_16", torchvision.models.vit_b_16, 224),
     ):
-        theirs = randomize(build())
-        ours, again = converted(theirs.state_dict(), {}), build().eval()
-        layout = detect_format({name: tensor.shape for name, tensor in theirs.state_dict().items()})
-        forth = largest_difference(theirs, ours, ((side, side),))
-        again.load_state_dict(layout.to_external(ours.state_dict(), ours.config), strict=True)
-        yield f"torchvision: {name}", forth, largest_difference(again, ours, ((side, side),))
+        external = randomize(build())
+        ours, again = convert(external.state_dict(), {}), build().eval()
+        state_dict_format = detect_format({name: tensor.shape for name, tensor in external.state_dict().items()})
+        to_ours = largest_difference(external, ours, ((side, side),))
+        again.load_state_dict(state_dict_format.to_external(ours.state_dict(), ours.config), strict=True)
+        yield f"torchvision: {name}", to_ours, largest_difference(again, ours, ((side, side),))
 
 
 def open_clip_cases() -> Iterator[tuple[str, float, float]]:
-    """open_clip's image towers, whose file holds the text tower too."""
+    """Yield image towers of open_clip, whose files hold the text tower too."""
     for name in ("ViT-B-32-quickgelu", "ViT-B-16"):
-        theirs = randomize(open_clip.create_model(name))
-        ours = converted(theirs.state_dict(), {"model_cfg": open_clip.get_model_config(name)})
-        layout = detect_format({name: tensor.shape for name, tensor in theirs.state_dict().items()})
-        forth = largest_difference(theirs.encode_image, ours, ((224, 224),))
+        external = randomize(open_clip.create_model(name))
+        ours = convert(external.state_dict(), {"model_cfg": open_clip.get_model_config(name)})
+        state_dict_format = detect_format({name: tensor.shape for name, tensor in external.state_dict().items()})
+        to_ours = largest_difference(external.encode_image, ours, ((224, 224),))
         again = open_clip.create_model(name).visual.eval()
-        written = layout.to_external(ours.state_dict(), ours.config)
+        written = state_dict_format.to_external(ours.state_dict(), ours.config)
         again.load_state_dict({name.removeprefix("visual."): tensor for name, tensor in written.items()}, strict=True)
-        yield f"open_clip: {name}", forth, largest_difference(again, ours, ((224, 224),))
+        yield f"open_clip: {name}", to_ours, largest_difference(again, ours, ((224, 224),))
 
 
 def every_timm_vit() -> Iterator[tuple[str, float, None]]:
-    """Every ViT that timm names, two blocks deep, told to us by its architecture alone; what we refuse is said so."""
+    """Yield every ViT that timm lists, two blocks deep, given by its architecture alone; print the unsupported ones."""
     for name in timm.list_models(module="vision_transformer") + timm.list_models("deit*"):
         with torch.device("meta"):
-            theirs = timm.create_model(name, depth=2, num_classes=5)
-        theirs = randomize(theirs.to_empty(device="cpu"))
+            external = timm.create_model(name, depth=2, num_classes=5)
+        external = randomize(external.to_empty(device="cpu"))
         try:
-            ours = converted(theirs.state_dict(), {"architecture": name, "global_pool": theirs.global_pool})
+            ours = convert(external.state_dict(), {"architecture": name, "global_pool": external.global_pool})
         except InputError as error:
             print(f"{name}: {error}")
             continue
-        height, width = ours.config.image_size  # timm's own may leave a margin that no patch covers
-        cut = partial(cropped, ours, height, width)
-        yield name, largest_difference(theirs, cut, (theirs.patch_embed.img_size,)), None
+        height, width = ours.config.image_size  # timm's own may have a margin without patches
+        cut = partial(run_cropped, ours, height, width)
+        yield name, largest_difference(external, cut, (external.patch_embed.img_size,)), None
 
 
-def cropped(model: nn.Module, height: int, width: int, images: Tensor) -> Tensor:
-    """A model's answer on the upper left part of the images."""
+def run_cropped(model: nn.Module, height: int, width: int, images: Tensor) -> Tensor:
+    """Run a model on the upper left part of the images."""
     return model(images[..., :height, :width])
 
 
 def main() -> None:
-    """Print a line a model."""
+    """Print one line per model."""
     cases = [timm_cases, torchvision_cases, open_clip_cases]
     print(f"timm {timm.__version__}, torchvision {torchvision.__version__}, open_clip {open_clip.__version__}")
     for case in [*cases, every_timm_vit] if "--all" in sys.argv else cases:
-        for name, forth, back in case():
-            print(f"{name:45} {forth:9.1e} {'' if back is None else f'{back:9.1e}'}", flush=True)
+        for name, to_ours, to_external in case():
+            print(f"{name:45} {to_ours:9.1e} {'' if to_external is None else f'{to_external:9.1e}'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What this machine can multiply, and what a ViT gets of it: the arithmetic limit beside the passes of a model.
+"""Measure the matrix multiplication rates of this machine, and the rate that a ViT's forward pass reaches.
 
-Command:  python benchmarks/products.py
+Command:  python benchmarks/matmul_rates.py
 
-Rates are medians over products of the sizes in ViT-S/16, each with weights of its own, as in a model; the share is of
-the best rate found. A pass is measured in processes of their own, with freed memory kept and with glibc's own ways.
+Rates are medians over products of the sizes in ViT-S/16, with separate weights for each, as in a model. Forward passes
+are measured in a process each, with freed memory kept and with glibc's defaults.
 """
 
 import argparse
@@ -28,7 +28,7 @@ ROUNDS = 15
 
 
 def milliseconds(run: Callable[[], object]) -> float:
-    """The median over some rounds."""
+    """Return the median time over some rounds."""
     times = []
     for _ in range(ROUNDS + 2):
         started = time.perf_counter()
@@ -38,26 +38,26 @@ def milliseconds(run: Callable[[], object]) -> float:
 
 
 @torch.no_grad()
-def rates() -> None:
-    """Print the rate of each way to multiply."""
+def print_rates() -> None:
+    """Print the rate of each implementation of a product."""
     for rows in (197, 1576):
         weights = [torch.randn(out, width) for width, out in SHAPES]
         inputs = [torch.randn(rows, width) for width, _ in SHAPES]
         halves = [[tensor.bfloat16() for tensor in tensors] for tensors in (inputs, weights)]
         operations = sum(2 * rows * width * out for width, out in SHAPES)
-        ways = {"float32, PyTorch's own": (functional.linear, inputs, weights)}
+        implementations = {"float32, PyTorch's own": (functional.linear, inputs, weights)}
         if is_supported(inputs[0], weights[0]):
-            ways["float32, oneDNN"] = (onednn_linear, inputs, weights)
-        ways["bfloat16"] = (functional.linear, *halves)
-        for name, (function, left, right) in ways.items():
+            implementations["float32, oneDNN"] = (onednn_linear, inputs, weights)
+        implementations["bfloat16"] = (functional.linear, *halves)
+        for name, (function, left, right) in implementations.items():
             took = milliseconds(lambda f=function, a=left, b=right: [f(x, w) for x, w in zip(a, b, strict=True)])
             print(f"{rows:5d} rows, {name:24s} {operations / took / 1e6:5.0f} GFLOP/s")
 
 
 @torch.no_grad()
-def run_pass(own_products: bool) -> None:
-    """Print what a pass of ViT-S/16 takes, one image and eight."""
-    if not own_products:
+def print_forward_pass(is_onednn: bool) -> None:
+    """Print the time of a forward pass of ViT-S/16, for one image and for eight."""
+    if not is_onednn:
         linear._has_wide_products = lambda: False
     config = named_config("S/16", image_size=(224, 224))
     model = ViT(config).eval()
@@ -69,19 +69,19 @@ def run_pass(own_products: bool) -> None:
 
 
 def main() -> None:
-    """Print rates, then passes."""
+    """Print the rates of products, then those of forward passes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.run and given.run[0] == "kept":
         keep_freed_memory()
     if given.run:
-        run_pass(given.run[1] == "ours")
+        print_forward_pass(given.run[1] == "oneDNN")
         return
     keep_freed_memory()
-    rates()
-    for memory in ("glibc's", "kept"):
-        for products in ("PyTorch's", "ours"):
+    print_rates()
+    for memory in ("glibc", "kept"):
+        for products in ("PyTorch", "oneDNN"):
             print(f"ViT-S/16 at 224, float32, memory {memory}, products {products}:", flush=True)
             subprocess.run([sys.executable, __file__, "--run", memory, products], check=True)
 
