@@ -151,7 +151,7 @@ def main() -> None:
         own, baseline = (min(times[name]) for name in ("vitreous", "baseline"))
         print(
             f"{precision}: a step of {BATCH} images takes Vitreous {own * 1000:.0f} ms ({BATCH / own:.0f} images/s, "
-            f"{flops / own / 1e9:.0f} GFLOP/s), the plain loop {baseline * 1000:.0f} ms ({baseline / own:.2f} × as long)"
+            f"{flops / own / 1e9:.0f} GFLOP/s), the plain loop {baseline * 1000:.0f} ms, {baseline / own:.2f} × as long"
         )
 
 

@@ -55,22 +55,26 @@ EVERY_FORMAT = ("dog.mp4", "odd-314x273.gif", "variable-rate-rotated-180.mp4")
 """Clips that are written as WebM and GIF too."""
 FULL_RANGE = "bt709-full-range.mp4"
 PATIENCE_SECONDS = 60
-COLUMNS = ("file", "width × height", "duration s", "played to the end", "frames", "presented",
-           "colors off: mean", "field", "error")  # fmt: skip
-HEADING = "# In a browser\n"
+COLUMNS = ("file", "width × height", "duration, s", "played to the end", "frames", "presented",
+           "color error: mean", "color error: field", "error")  # fmt: skip
+HEADING = "## Playback in a browser\n"
 INTRODUCTION = """
-Every clip of the test data with a map over it, and three of them as WebM and GIF (of 240 lines) too, each opened in
-headless Chromium {version} and played at {rate} times its speed, served by ranges from 127.0.0.1. Made by
-`python benchmarks/video_playback.py`. Width, height and duration are what the browser says: people.mp4 has pixels
-that are not square, as its source, and a duration includes the sound.
-Frames are those of the file, as PyAV counts them; of these the browser presented as many as the
-machine ({cores} cores, shared, no GPU) drew in time. A GIF goes through the browser's own image decoder; presented are
-its frames that differ from the one before.
+`python benchmarks/video_playback.py` writes every video of the test data with a map over it, and three of them also as
+WebM and GIF (240 pixels high). Each file is served from 127.0.0.1 by range requests, opened in headless Chromium
+{version}, and played at {rate} times its speed.
 
-Colors are those of the frame in the middle, drawn to a canvas, against the same frame decoded by PyAV: the mean red,
-green and blue of the whole frame, and of each of 4 × 4 fields; the largest difference, of 255 levels. Of the last two
-lines one is a clip with nothing drawn on it, against its source, and one is that source itself, which has the full
-range. This Chromium shows the most saturated blue and yellow of limited range by up to 11 levels paler than they are.
+- Width, height and duration are those that the browser reports. people.mp4 has pixels that are not square, like its
+  source. A duration includes the audio.
+- "frames" counts the frames of the file, as PyAV decodes them. "presented" counts those that the browser presented: as
+  many as the machine ({cores} cores, shared, no GPU) drew in time. A GIF goes through the browser's own image decoder;
+  for it, "presented" counts the frames that differ from the one before.
+- The color error compares the frame in the middle, drawn to a canvas, with the same frame decoded by PyAV. It is the
+  largest difference, of 255 levels, in the mean red, green and blue of the whole frame ("mean"), and of each of 4 × 4
+  fields ("field").
+
+The last two rows are a video with nothing drawn on it, compared with its source, and that source itself, which has the
+full range. This Chromium shows the most saturated blue and yellow of limited range by up to 11 levels paler than they
+are.
 """
 PAGE = """<!doctype html><meta charset="utf-8"><title>played</title><body></body><script>
 const {name, rate} = Object.fromEntries(new URLSearchParams(location.search))

@@ -20,13 +20,17 @@ from vitreous.video.stream import transform_video
 CLIPS = Path(__file__).parents[2] / "shared" / "data" / "video"
 REPORT = Path(__file__).parents[1] / "docs" / "video-properties.md"
 OUTPUTS = {".mp4": KEEP_ALL, ".webm": KEEP_ALL, ".gif": VideoOptions(size=120)}
-COLUMNS = ["file", "frames", "duration s", "size", "frames/s", "turn", "image", "sound", "pixels, range, matrix"]
-INTRODUCTION = """# What goes in and what comes out
+COLUMNS = [
+    "file", "frames", "duration, s", "size", "frames/s", "rotation", "video codec", "audio codec",
+    "pixel format, range, matrix",
+]  # fmt: skip
+INTRODUCTION = """# Video properties: input and output files
 
-Every clip of the test data through `transform_video`, with nothing drawn on it, to MP4, WebM and GIF (of 120 lines); as
-ffprobe sees the files. Made by `python benchmarks/video_properties.py`. The duration is that of the image: from the
-first frame to the end of the last one. A turn of the image is carried out, so no output has one. H.264 needs even
-sides. GIF has no sound, and at most 50 frames a second.
+`python benchmarks/video_properties.py` runs every video of the test data through `transform_video`, with nothing drawn
+on it, and writes MP4, WebM and GIF (120 pixels high). The table lists the properties of each file as ffprobe reports
+them. The duration is that of the images: from the start of the first frame to the end of the last one. Rotation is
+applied to the images, so no output has a rotation tag. H.264 needs even sides. GIF has no audio, and at most 50 frames
+per second.
 """
 
 

@@ -73,7 +73,7 @@ def patches_of(grid: Tensor, known: KnownModel) -> Tensor:
 
 
 def definition(subject: Subject) -> Outcome:
-    """Rows agree with the definition in float64."""
+    """The attention rows agree with the definition in float64."""
     seen = run_tool(subject, PLAIN)
     return _agreement(seen, PLAIN)
 
@@ -95,7 +95,7 @@ def _agreement(seen: ToolOutput, known: KnownModel) -> Outcome:
 
 
 def row_sums(subject: Subject) -> Outcome:
-    """Weights over all tokens add to 1."""
+    """The weights over all tokens sum to 1."""
     seen = run_tool(subject, PLAIN)
     sums = torch.cat([row.double().sum(-1) for row in seen.rows.values()])
     worst = (sums - 1).abs().max().item()
@@ -103,7 +103,7 @@ def row_sums(subject: Subject) -> Outcome:
 
 
 def layer_order(subject: Subject) -> Outcome:
-    """Layers come in the order in which autograd says that they move tokens."""
+    """The layers are in the order in which autograd shows that they move tokens."""
     seen = run_tool(subject, CHAIN)
     for layer, row in enumerate(seen.layers):
         found, moved = int(row[0, 1:].argmax()) + 1, strongest_mover(layer)
@@ -144,12 +144,12 @@ def reach(token: int) -> float:
 
 
 def orientation(subject: Subject) -> Outcome:
-    """The map peaks on the patch that everything looks at, not on its mirror image across the diagonal."""
+    """The map peaks on the patch that all tokens attend to, not on its mirror image across the diagonal."""
     return _peak(subject, SQUARE)
 
 
 def oblong(subject: Subject) -> Outcome:
-    """The same on an image of 16 × 24 pixels, and weights agree with the definition there."""
+    """The same for an image of 16 × 24 pixels, whose weights also agree with the definition."""
     seen = run_tool(subject, OBLONG)
     weights = _agreement(seen, OBLONG)
     return _peak_of(seen, OBLONG, subject) if weights.mark == "pass" and seen.grids else weights
@@ -167,27 +167,27 @@ def _peak_of(seen: ToolOutput, known: KnownModel, subject: Subject) -> Outcome:
         found = divmod(int(patches_of(grid, known)[0].argmax()), known.config.grid_size[1])
         if found != known.peak:
             return Outcome(
-                "FAIL", "", f"the map of {kind} peaks at (row, column) {found}; attention falls on {known.peak}"
+                "FAIL", "", f"the {kind} map peaks at (row, column) {found}; the attended patch is {known.peak}"
             )
     return Outcome("pass")
 
 
 def registers(subject: Subject) -> Outcome:
-    """Class token and four registers, which draw attention, are no part of the grid, and shift nothing."""
+    """The class token and four registers, which attract attention, are not part of the grid and don't shift it."""
     seen = run_tool(subject, REGISTERS)
     place = _peak_of(seen, REGISTERS, subject)
     return _agreement(seen, REGISTERS) if place.mark == "pass" else place
 
 
 def mean_pooled(subject: Subject) -> Outcome:
-    """A model that reads the mean of its patches and has no class token."""
+    """Rows and peak are correct for a model that averages its patches and has no class token."""
     seen = run_tool(subject, MEAN)
     rows = _agreement(seen, MEAN)
     return _peak_of(seen, MEAN, subject) if rows.mark == "pass" and seen.grids else rows
 
 
 def second_call(subject: Subject) -> Outcome:
-    """Images give the same after others were looked at with the same tool."""
+    """The same images give the same map after the tool has explained others."""
     tool = subject.open(build_checked(subject, PLAIN), PLAIN)
     try:
         first = {kind: row.clone() for kind, row in tool.explain(PLAIN.images).rows.items()}
@@ -200,16 +200,16 @@ def second_call(subject: Subject) -> Outcome:
 
 
 def clean_up(subject: Subject) -> Outcome:
-    """A model, half of it frozen, is left as it was found: after a look, a pass that raises, a look in training mode.
+    """A model, half of it frozen, is left unchanged by an explanation, a pass that raises, and one in training mode.
 
-    In training mode a tool may refuse to look: what counts is what it leaves.
+    In training mode a tool may refuse to explain the model: only what it leaves behind counts.
     """
-    for when in ("a look", "a pass that raises", "a look in training mode"):
-        model = build_checked(subject, PLAIN).train(when == "a look in training mode")
+    for when in ("an explanation", "a pass that raises", "an explanation in training mode"):
+        model = build_checked(subject, PLAIN).train(when == "an explanation in training mode")
         for parameter in list(model.parameters())[::2]:
             parameter.requires_grad_(False)
         before = model_state(model)
-        with suppress(*([] if when == "a look" else [Exception])):
+        with suppress(*([] if when == "an explanation" else [Exception])):
             _look_and_close(subject, model, raising=when == "a pass that raises")
         left = [f"{name}: {was} before, {now} after" for name, was, now in before.differences(model_state(model))]
         if left:
@@ -227,7 +227,7 @@ def _look_and_close(subject: Subject, model: nn.Module, *, raising: bool) -> Non
 
 
 def half(subject: Subject) -> Outcome:
-    """Weights and images in bfloat16: finite maps whose rows add to 1 within a hundredth."""
+    """With weights and images in bfloat16, the maps are finite and their rows sum to 1 within a hundredth."""
     model = build_checked(subject, PLAIN).to(torch.bfloat16)
     tool = subject.open(model, PLAIN)
     try:
@@ -241,11 +241,11 @@ def half(subject: Subject) -> Outcome:
 
 
 def fused(subject: Subject) -> Outcome:
-    """Where the model runs the fused kernel, it still does while it is looked at, and there is a map."""
+    """If the model uses the fused attention kernel, it still does while it is explained, and there is a map."""
     model = build_checked(subject, LARGE)
     plain = fused_images_of(lambda: model(LARGE.images))
     if not plain:
-        raise NotApplicable("this model runs no fused kernel, so there is none to keep")
+        raise NotApplicable("this model doesn't use a fused kernel, so there is none to keep")
     tool = subject.open(model, LARGE)
     try:
         looked_at = fused_images_of(lambda: tool.explain(LARGE.images))
@@ -257,7 +257,7 @@ def fused(subject: Subject) -> Outcome:
 
 
 def memory(subject: Subject) -> Outcome:
-    """The peak of memory at 1,090 tokens (model, tool and recipe) over that of all attention matrices: below 1."""
+    """The peak memory at 1,090 tokens (model, tool and recipe) over that of all attention matrices is below 1."""
     model, images = build_checked(subject, LARGE), LARGE.images
     with MemoryMeter() as meter:
         tool = subject.open(model, LARGE)

@@ -68,7 +68,7 @@ def output_attentions(model: nn.Module, known: KnownModel) -> Tool:
         with torch.no_grad():
             attentions = model(images, output_attentions=True).attentions
         if not attentions:
-            raise NoMap(f"{attentions!r} for `attentions`, and a line in the log that asks for eager attention")
+            raise NoMap(f"{attentions!r} for `attentions`, and logs a line that asks for eager attention")
         return output_of_matrices(attentions, known)
 
     return Tool(explain)
@@ -114,7 +114,7 @@ OUTPUT = "`model(images, output_attentions=True).attentions`"
 ROLLOUT = "`ViTAttentionRollout(model, discard_ratio=0)(images, original_image=..., return_vis=True)`"
 WRITTEN_OUT = "`timm.layers.set_fused_attn(False)` before the model is built; "
 EAGER = '`from_pretrained(..., attn_implementation="eager")`; '
-BARE = "; the two norms around the model's patch embedding, which the other ViTs lack, are taken out"
+BARE = "; the two norms around the model's patch embedding, which the other ViTs lack, are removed"
 OTHER_TOOLS = (
     Subject("Vitreous `observe` on timm", OBSERVE, timm_model, observed),
     Subject("timm `AttentionExtract`", EXTRACT, timm_model, timm_extract("fx")),
@@ -135,7 +135,7 @@ OTHER_TOOLS = (
         EAGER + OUTPUT,
         transformers_eager,
         output_attentions,
-        remarks={"clean-up": "the library's own, put on when attention is first asked for; idle otherwise"},
+        remarks={"clean-up": "the library's own, registered when attention is first requested; idle otherwise"},
     ),
     Subject("fast-vit-rollout on transformers, eager", EAGER + ROLLOUT, transformers_eager, fast_vit_rollout),
     Subject(
@@ -156,7 +156,7 @@ NOT_RUN = {
     "attnread 0.1.2": "asks for torch 2.14 and transformers 5.19; the others ran with the versions above",
     "attention-maps-extraction 0.1.4": "takes no model: it builds one of its own around weights that it downloads",
     "grad-cam 1.5.7, captum 0.9.0, transformers-interpret 0.10.0": (
-        "they say what speaks for a class, not where attention goes, and only the latter is defined here"
+        "they explain the score of a class, not the attention, and only attention is defined here"
     ),
 }
 """Tools that are not in the table, and why: nothing is said of how good they are."""

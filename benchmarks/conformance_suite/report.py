@@ -9,10 +9,10 @@ from conformance_suite.subject import Subject
 Results = Sequence[tuple[Subject, Mapping[str, Outcome]]]
 
 MEANINGS = {
-    "pass": "as claimed; a number is the largest error, or for memory the share",
-    "FAIL": "not so; the note says what came back",
-    "n/a": "the check has no meaning here; the note says why",
-    "no map": "the tool gave no map of the plainest model, so there was nothing to check",
+    "pass": "as expected; a number is the largest error, or for memory the fraction",
+    "FAIL": "not as expected; the note says what the tool returned",
+    "n/a": "the check does not apply; the note says why",
+    "no map": "the tool returned no map for the simplest model, so nothing could be checked",
 }
 
 
@@ -33,16 +33,19 @@ def page(results: Results, made: str, not_run: Mapping[str, str]) -> str:
     table = [row("", *CHECKS), row("---", *["---"] * len(CHECKS))]
     table += [row(subject.name, *(cell(outcomes[name], notes) for name in CHECKS)) for subject, outcomes in results]
     numbered = [f"{number}. {sentence(note)}" for note, number in notes.items()]
-    checks = [f"- **{name}**: {first_lines(check.__doc__)}" for name, check in CHECKS.items()]
+    checks = [
+        fill(f"- **{name}**: {first_lines(check.__doc__)}", 120, subsequent_indent="  ", break_on_hyphens=False)
+        for name, check in CHECKS.items()
+    ]
     parts = {
         "# Conformance": [
             "\n\n".join(fill(paragraph, 120, break_on_hyphens=False) for paragraph in made.split("\n\n"))
         ],
-        "## What is checked": [*checks, "", *(f"- *{mark}*: {meaning}." for mark, meaning in MEANINGS.items())],
-        "## The table": table,
+        "## Checks": [*checks, "", *(f"- *{mark}*: {meaning}." for mark, meaning in MEANINGS.items())],
+        "## Results": table,
         "## Notes": numbered,
-        "## What was called": [f"- {subject.name}: {subject.called}" for subject, _ in results],
-        "## Not in the table": [f"- {name}: {sentence(why)}" for name, why in not_run.items()],
+        "## Calls": [f"- {subject.name}: {subject.called}" for subject, _ in results],
+        "## Tools that were not checked": [f"- {name}: {sentence(why)}" for name, why in not_run.items()],
     }
     return "\n\n".join(f"{title}\n\n" + "\n".join(lines) for title, lines in parts.items() if lines) + "\n"
 

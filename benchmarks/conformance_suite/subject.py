@@ -55,7 +55,9 @@ class Subject:
     Raises NotApplicable where the library has no such model.
     """
     open: Callable[[nn.Module, KnownModel], Tool]
-    no_grid: str = "gives weights over all tokens; cutting off the prefix and laying out the grid is left to the user"
+    no_grid: str = (
+        "returns weights over all tokens; removing the prefix tokens and arranging the grid is left to the user"
+    )
     """Why `ToolOutput.grids` is empty, where it is."""
     remarks: Mapping[str, str] = field(default_factory=dict)
     """By check: what a reader must know to judge a failure."""

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from vitreous.errors import InputError
-from vitreous.model.config import SIZES, ViTConfig, ViTFields, grid_for, named_config
+from vitreous.imaging.geometry import grid_for
+from vitreous.model.config import SIZES, ViTConfig, ViTFields, named_config
 from vitreous.model.create import create_model, sizes
 from vitreous.model.trace import Trace
 from vitreous.model.vit import NO_WEIGHT_DECAY, ViT, patchify

@@ -9,8 +9,8 @@ import pytest
 
 from vitreous.errors import InputError
 from vitreous.hub import HubRepository
+from vitreous.imaging.geometry import grid_for
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.config import grid_for
 from vitreous.pretrained.load import load
 from vitreous.pretrained.registry import ORIGINS, TORCHVISION, WeightsUrl, is_origin_name, resolve_origin
 

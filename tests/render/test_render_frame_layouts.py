@@ -8,7 +8,6 @@ import pytest
 from vitreous.errors import InputError
 from vitreous.render.color import Scale
 from vitreous.render.contours import contour_lines, draw_contours
-from vitreous.render.fonts import load_font
 from vitreous.render.frame_layouts import (
     LAYOUTS,
     MULTI_MAP_LAYOUTS,
@@ -22,6 +21,7 @@ from vitreous.render.legend import bar_caption, draw_legend, fit_caption, legend
 from vitreous.render.overlay import overlay_levels
 from vitreous.render.panels import MAX_SIZE_HW, panel_corner, panel_grid
 from vitreous.render.spotlight import spotlight
+from vitreous.render.text import load_font
 
 SIZES = [(256, 340), (340, 256), (64, 900), (900, 64), (31, 33), (6, 5), (1, 1)]
 RNG = np.random.default_rng(0)

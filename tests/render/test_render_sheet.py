@@ -9,6 +9,7 @@ from PIL import Image
 from vitreous.errors import InputError
 from vitreous.render.image import as_image, resize_to_fit
 from vitreous.render.layout import arrange_grid, side_by_side, stack
+from vitreous.render.patch_sheet import patches_sheet
 from vitreous.render.sheet import (
     GalleryItem,
     MapLegend,
@@ -19,7 +20,6 @@ from vitreous.render.sheet import (
     explanation_sheet,
     gallery_sheet,
     head_grid_sheet,
-    patches_sheet,
 )
 from vitreous.render.theme import CORRECT, PAPER, WRONG
 

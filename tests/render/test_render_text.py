@@ -6,8 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitreous.errors import InputError
-from vitreous.render.fonts import load_font, to_drawable, truncate_text, wrap_text
-from vitreous.render.text import CORNERS, TextLine, draw_label, text_block
+from vitreous.render.text import (
+    CORNERS,
+    TextLine,
+    draw_label,
+    load_font,
+    text_block,
+    to_drawable,
+    truncate_text,
+    wrap_text,
+)
 
 GRAY = np.full((240, 400, 3), 128, np.uint8)
 

@@ -10,7 +10,6 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from vitreous.callbacks import Callback
 from vitreous.callbacks import Progress as TaskProgress
-from vitreous.signals import interrupt_as_request
 
 QUIET_SECONDS = 10.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -92,5 +91,7 @@ def format_clock(seconds: float) -> str:
 
 def stop_on_interrupt() -> AbstractContextManager[Callable[[], bool]]:
     """Make the first Ctrl-C a request to stop after the current step, from the first question about it on."""
+    from vitreous.signals import interrupt_as_request  # most verbs need none of it
+
     advice = "stopping after this step; press Ctrl-C again to give up the work since the last checkpoint"
     return interrupt_as_request(lambda: print_note(advice))

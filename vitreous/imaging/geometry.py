@@ -5,6 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from vitreous.errors import InputError
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -62,3 +64,22 @@ def _interpolation_weights(pixels: int, start: float, stop: float, cells: int) -
     weights = weights.astype(np.float32)
     weights.setflags(write=False)  # the cache returns the same array to every caller
     return weights
+
+
+def grid_for(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """Count the rows and columns of patches in an image of (height, width) pixels.
+
+    Raises:
+        InputError: the patch size doesn't divide both sides; names the nearest sizes that fit.
+    """
+    height, width = image_size
+    if height > 0 and width > 0 and height % patch_size == 0 and width % patch_size == 0:
+        return height // patch_size, width // patch_size
+    fits = [
+        [patch_size * patches for patches in sorted({max(1, side // patch_size), max(1, -(-side // patch_size))})]
+        for side in image_size
+    ]
+    choices = ", ".join(f"{h} × {w}" for h in fits[0] for w in fits[1])
+    raise InputError(
+        f"an image of {height} × {width} (height × width) can't be cut into patches of {patch_size}: use {choices}"
+    )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypedDict, Unpack, get_args, get_type_hin
 from pydantic import BeforeValidator
 
 from vitreous.errors import InputError, unknown
+from vitreous.imaging.geometry import grid_for
 
 Stem = Literal["linear", "conv"]
 GlobalPool = Literal["token", "avg", "attention", "map", "token-avg", "token-dist"]
@@ -170,25 +171,6 @@ class ViTConfig:
     def pooled_dim(self) -> int:
         """Width of the pooled vector, which the head reads."""
         return 2 * self.embed_dim if self.global_pool.startswith("token-") else self.embed_dim
-
-
-def grid_for(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
-    """Count the rows and columns of patches in an image of (height, width) pixels.
-
-    Raises:
-        InputError: the patch size doesn't divide both sides; names the nearest sizes that fit.
-    """
-    height, width = image_size
-    if height > 0 and width > 0 and height % patch_size == 0 and width % patch_size == 0:
-        return height // patch_size, width // patch_size
-    fits = [
-        [patch_size * patches for patches in sorted({max(1, side // patch_size), max(1, -(-side // patch_size))})]
-        for side in image_size
-    ]
-    choices = ", ".join(f"{h} × {w}" for h in fits[0] for w in fits[1])
-    raise InputError(
-        f"an image of {height} × {width} (height × width) can't be cut into patches of {patch_size}: use {choices}"
-    )
 
 
 class ViTFields(TypedDict, total=False):

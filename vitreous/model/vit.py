@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vitreous.errors import InputError
-from vitreous.model.config import GlobalPool, ViTConfig, grid_for, to_pair
+from vitreous.imaging.geometry import grid_for
+from vitreous.model.config import GlobalPool, ViTConfig, to_pair
 from vitreous.model.conv_stem import ConvBlock, ConvStem
 from vitreous.model.kernels import dot_product_attention
 from vitreous.model.layers import DropPath, build_layer_scale, build_norm

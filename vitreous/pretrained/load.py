@@ -9,9 +9,9 @@ import torch
 
 from vitreous.callbacks import Callback, LogCallback
 from vitreous.errors import InputError
+from vitreous.imaging.geometry import grid_for
 from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier
-from vitreous.model.config import grid_for
 from vitreous.model.serialization import load_classifier
 from vitreous.model.vit import ViT
 from vitreous.pretrained.resolve import Factory, ModelSource, VitreousModel, resolve

@@ -4,7 +4,11 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageOps
 
-from vitreous.render.theme import HAIRLINE, PAPER
+from vitreous.render.text import TextLine, text_block
+from vitreous.render.theme import HAIRLINE, MUTED, PAPER
+
+SHEET_MARGIN = 40
+"""Margin of a whole sheet in pixels."""
 
 
 def place_on_paper(block: Image.Image, size_hw: tuple[int, int], align_hw: tuple[float, float] = (0, 0)) -> Image.Image:
@@ -57,3 +61,8 @@ def add_margin(block: Image.Image, margin: int) -> Image.Image:
 def add_border(block: Image.Image) -> Image.Image:
     """Add a hairline border of one pixel, so that a white image has an edge on white paper."""
     return ImageOps.expand(block, 1, HAIRLINE)
+
+
+def with_heading(name: str, block: Image.Image) -> Image.Image:
+    """Put a short heading above the block."""
+    return stack([text_block([TextLine(name, 17, MUTED)], 300, shrink=True), block], gap=8)

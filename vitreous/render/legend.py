@@ -7,10 +7,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vitreous.render.contours import HALO, LEVELS, LINE_COLORS
-from vitreous.render.fonts import load_font, to_drawable, truncate_text
 from vitreous.render.overlay import NEGATIVE_COLOR, POSITIVE_COLOR, overlay_levels
 from vitreous.render.spotlight import spotlight
-from vitreous.render.text import LABEL_FRACTION, draw_box, translucent
+from vitreous.render.text import LABEL_FRACTION, draw_box, load_font, to_drawable, translucent, truncate_text
 from vitreous.render.theme import LABEL_MUTED, LABEL_PAPER
 
 GRAY = 128

@@ -8,8 +8,8 @@ from math import ceil, log
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vitreous.render.fonts import MIN_FRAME_FONT_SIZE, frame_font_size, load_font, truncate_text
 from vitreous.render.legend import bar_caption, bar_pixels
+from vitreous.render.text import MIN_FRAME_FONT_SIZE, frame_font_size, load_font, truncate_text
 from vitreous.render.theme import LABEL_INK, LABEL_MUTED, LABEL_PAPER
 
 MAX_SIZE_HW = (1600, 1920)

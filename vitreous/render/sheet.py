@@ -1,30 +1,35 @@
-"""Compose several images on one sheet: an image and its explanation, layers by heads, a gallery, the patches."""
+"""Compose several images on one sheet: an image and its explanation, layers by heads, a gallery."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.render.fonts import CORRECT_MARK, WRONG_MARK, load_font
 from vitreous.render.image import as_image, resize_to_fit
-from vitreous.render.layout import add_border, add_margin, arrange_grid, place_on_paper, side_by_side, stack
+from vitreous.render.layout import (
+    SHEET_MARGIN,
+    add_border,
+    add_margin,
+    arrange_grid,
+    place_on_paper,
+    side_by_side,
+    stack,
+    with_heading,
+)
 from vitreous.render.outline import draw_outline
 from vitreous.render.overlay import overlay
-from vitreous.render.text import TextLine, text_block
-from vitreous.render.theme import CORRECT, INK, MUTED, PAPER, WRONG
+from vitreous.render.text import CORRECT_MARK, WRONG_MARK, TextLine, text_block
+from vitreous.render.theme import CORRECT, INK, MUTED, WRONG
 
 SHEET_WIDTH = 1600
-MARGIN = 40
 MIN_TEXT_WIDTH = 560
 MAX_PANEL_HW = (900, 740)
 MIN_PANEL = 560
 MAX_TILE = 280
 MIN_TILE = 24
 ROW_TITLE_WIDTH = 140
-PATCHES_PANEL_HW = (820, 640)
-MIN_NUMBERED_PATCH = 54
 GALLERY_SIDE = 172
 LEGEND_BAR_WIDTH = 380
 MAX_SHORT_TITLE = 24
@@ -96,7 +101,7 @@ def draw_tiles(
     """
     if not tiles or columns < 1:
         raise InputError(f"{len(tiles)} images in {columns} columns make no sheet: give at least one of each")
-    room = SHEET_WIDTH - 2 * MARGIN - (ROW_TITLE_WIDTH if row_titles else 0)
+    room = SHEET_WIDTH - 2 * SHEET_MARGIN - (ROW_TITLE_WIDTH if row_titles else 0)
     gap = 8 if columns > 5 else 20
     width = min(MAX_TILE, max(MIN_TILE, (room - gap * (columns - 1)) // columns))
     size = min(18, max(13, width // 9))
@@ -173,7 +178,7 @@ def explanation_sheet(
     notes = text_block(text_lines, width if bar is None else width - bar.width - 36)
     footer = notes if bar is None else place_on_paper(bar, (max(bar.height, notes.height), width), (0, 1))
     footer.paste(notes, (0, 0))
-    return add_margin(stack([heading, images, footer], gap=20), MARGIN)
+    return add_margin(stack([heading, images, footer], gap=20), SHEET_MARGIN)
 
 
 def _panel(image: np.ndarray, name: str, outlined: np.ndarray | None) -> Image.Image:
@@ -181,7 +186,7 @@ def _panel(image: np.ndarray, name: str, outlined: np.ndarray | None) -> Image.I
     factor = max(1.0, MIN_PANEL / max(rgb.size))
     box_hw = (round(rgb.height * factor), round(rgb.width * factor))
     image_shown = _fit_and_outline(rgb, (min(MAX_PANEL_HW[0], box_hw[0]), min(MAX_PANEL_HW[1], box_hw[1])), outlined)
-    return _with_name(name, add_border(image_shown))
+    return with_heading(name, add_border(image_shown))
 
 
 def _fit_and_outline(
@@ -194,10 +199,6 @@ def _fit_and_outline(
     mask = np.asarray(Image.fromarray(outlined).resize(image_shown.size, Image.Resampling.NEAREST))
     framed = np.pad(np.asarray(image_shown), ((1, 1), (1, 1), (0, 0)), mode="edge")
     return Image.fromarray(draw_outline(framed, np.pad(mask, 1))[1:-1, 1:-1])
-
-
-def _with_name(name: str, block: Image.Image) -> Image.Image:
-    return stack([text_block([TextLine(name, 17, MUTED)], 300, shrink=True), block], gap=8)
 
 
 def color_bar(width_pixels: int, legend: MapLegend) -> Image.Image:
@@ -262,7 +263,7 @@ def _gallery_block(item: GalleryItem, pair: Sequence[Image.Image], height: int) 
 def _sheet(blocks: list[Image.Image], title: str, legends: Sequence[MapLegend]) -> Image.Image:
     width = max(MIN_TEXT_WIDTH if legends or len(title) > MAX_SHORT_TITLE else 240, blocks[0].width)
     heading = [text_block([TextLine(title, 24, bold=True, max_lines=2)], width)] if title else []
-    return add_margin(stack([*heading, *blocks, *_legend_block(legends, width)], gap=24), MARGIN)
+    return add_margin(stack([*heading, *blocks, *_legend_block(legends, width)], gap=24), SHEET_MARGIN)
 
 
 def _legend_block(legends: Sequence[MapLegend], width_pixels: int) -> list[Image.Image]:
@@ -275,73 +276,3 @@ def _legend_block(legends: Sequence[MapLegend], width_pixels: int) -> list[Image
     notes = text_block([TextLine(" · ".join(names), 17, MUTED, max_lines=3)], width_pixels)
     bars_width = sum(bar.width for bar in bars) + 48 * (len(bars) - 1)
     return [stack([*([side_by_side(bars, gap=48)] if bars and bars_width <= width_pixels else bars), notes], gap=8)]
-
-
-def patches_sheet(image_u8: np.ndarray, patch_size_hw: tuple[float, float], grid_hw: tuple[int, int]) -> Image.Image:
-    """Show how a model cuts an image into patches: on the left with thin cuts, on the right exploded and numbered.
-
-    Patches are numbered from 0, row by row, if there is room. Pixels that no patch covers are pale.
-
-    Args:
-        image_u8: uint8 (height, width, 3).
-        patch_size_hw: the size of a patch in pixels of this image; it may be fractional.
-        grid_hw: the number of rows and columns.
-
-    Raises:
-        InputError: the grid is empty, or larger than the image by more than a pixel.
-    """
-    image = as_image(image_u8)
-    covered = (patch_size_hw[0] * grid_hw[0], patch_size_hw[1] * grid_hw[1])
-    if min(*covered, *grid_hw) <= 0 or covered[0] > image.height + 1 or covered[1] > image.width + 1:
-        raise InputError(
-            f"{grid_hw[0]}x{grid_hw[1]} patches of {patch_size_hw[0]:g}x{patch_size_hw[1]:g} pixels do not fit a "
-            f"image of {image.height}x{image.width} (height x width): give the patch size in this image's pixels"
-        )
-    image_shown = resize_to_fit(image, PATCHES_PANEL_HW)
-    rows = _cut_positions(patch_size_hw[0] * image_shown.height / image.height, grid_hw[0], image_shown.height)
-    columns = _cut_positions(patch_size_hw[1] * image_shown.width / image.width, grid_hw[1], image_shown.width)
-    exploded = _draw_exploded(image_shown, rows, columns)
-    count = f"{grid_hw[0]} × {grid_hw[1]} = {grid_hw[0] * grid_hw[1]} patches"
-    panels = [
-        _with_name("image", add_border(_draw_cuts(image_shown, rows, columns))),
-        _with_name(count, add_margin(exploded, 1)),
-    ]
-    return add_margin(side_by_side(panels, gap=44), MARGIN)
-
-
-def _cut_positions(step_pixels: float, count: int, limit: int) -> list[int]:
-    return [min(limit, round(i * step_pixels)) for i in range(count + 1)]
-
-
-def _draw_cuts(image_shown: Image.Image, rows: list[int], columns: list[int]) -> Image.Image:
-    """Draw the image with a light line and its shadow along every cut; pixels that no patch covers are pale."""
-    cut = Image.blend(image_shown, Image.new("RGB", image_shown.size, PAPER), 0.7)
-    cut.paste(image_shown.crop((0, 0, columns[-1], rows[-1])), (0, 0))
-    lines = Image.new("L", image_shown.size)
-    draw = ImageDraw.Draw(lines)
-    for y in rows[1:-1]:
-        draw.line((0, y, columns[-1] - 1, y), fill=190)
-    for x in columns[1:-1]:
-        draw.line((x, 0, x, rows[-1] - 1), fill=190)
-    cut.paste(Image.new("RGB", image_shown.size, INK), (1, 1), lines.point(lambda value: value // 3))
-    cut.paste(Image.new("RGB", image_shown.size, PAPER), (0, 0), lines)
-    return cut
-
-
-def _draw_exploded(image_shown: Image.Image, rows: list[int], columns: list[int]) -> Image.Image:
-    """Draw the patches with gaps between them, each with its number in the corner if it is large enough."""
-    side = min(rows[1] - rows[0], columns[1] - columns[0])
-    gap = min(12, max(1, round(0.16 * side)))
-    size_wh = (columns[-1] + gap * (len(columns) - 2), rows[-1] + gap * (len(rows) - 2))
-    exploded = Image.new("RGB", size_wh, PAPER)
-    draw, font = ImageDraw.Draw(exploded), load_font(min(17, max(1, round(side * 0.27))), bold=True)
-    for row in range(len(rows) - 1):
-        for column in range(len(columns) - 1):
-            left, top = columns[column] + gap * column, rows[row] + gap * row
-            exploded.paste(
-                image_shown.crop((columns[column], rows[row], columns[column + 1], rows[row + 1])), (left, top)
-            )
-            if side >= MIN_NUMBERED_PATCH:
-                number, position = str(row * (len(columns) - 1) + column), (left + 5, top + 3)
-                draw.text(position, number, fill=PAPER, font=font, stroke_width=2, stroke_fill=INK)
-    return exploded

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from vitreous.errors import InputError
+from vitreous.imaging.geometry import grid_for
 from vitreous.imaging.reading import as_image_u8
-from vitreous.model.config import grid_for
-from vitreous.render.sheet import patches_sheet
+from vitreous.render.patch_sheet import patches_sheet
 
 if TYPE_CHECKING:
     from vitreous.model.classifier import ImageClassifier, ImageInput

@@ -14,8 +14,8 @@ from vitreous.diagnostics.faithfulness.report import (
     summarize_reports,
 )
 from vitreous.diagnostics.faithfulness.result import FaithfulnessResult
-from vitreous.render.fonts import load_font, truncate_text, wrap_text
 from vitreous.render.plots.style import FIGURE_WIDTH, new_figure, save_figure, to_points
+from vitreous.render.text import load_font, truncate_text, wrap_text
 from vitreous.render.theme import COOL, HAIRLINE, HUES, INK, MUTED, PAPER, WARM
 
 if TYPE_CHECKING:

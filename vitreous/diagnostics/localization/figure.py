@@ -14,11 +14,11 @@ from vitreous.explanation.patch_maps import BASELINES
 from vitreous.imaging.writing import save_image
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
-from vitreous.render.fonts import load_font, truncate_text
 from vitreous.render.outline import draw_outline
 from vitreous.render.overlay import overlay
 from vitreous.render.plots.style import FIGURE_WIDTH, new_figure, save_figure, to_points
 from vitreous.render.sheet import Tile, draw_tiles
+from vitreous.render.text import load_font, truncate_text
 from vitreous.render.theme import COOL, HAIRLINE, INK, MUTED
 
 if TYPE_CHECKING:

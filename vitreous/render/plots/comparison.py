@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitreous.render.fonts import load_font, truncate_text, wrap_text
 from vitreous.render.plots.style import (
     FIGURE_WIDTH,
     draw_placeholder,
@@ -17,6 +16,7 @@ from vitreous.render.plots.style import (
     style_axes,
     to_points,
 )
+from vitreous.render.text import load_font, truncate_text, wrap_text
 from vitreous.render.theme import COOL, HAIRLINE, INK, MUTED, WARM
 
 if TYPE_CHECKING:

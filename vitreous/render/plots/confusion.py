@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitreous.errors import InputError
-from vitreous.render.fonts import load_font, truncate_text
 from vitreous.render.plots.style import DPI, new_figure, save_figure, tint, to_points
+from vitreous.render.text import load_font, truncate_text
 from vitreous.render.theme import COOL, HAIRLINE, INK, MUTED, PAPER, WARM
 
 if TYPE_CHECKING:

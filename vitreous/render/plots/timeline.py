@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitreous.errors import InputError
-from vitreous.render.fonts import load_font, truncate_text
 from vitreous.render.plots.style import FIGURE_WIDTH, new_figure, save_figure, to_points
+from vitreous.render.text import load_font, truncate_text
 from vitreous.render.theme import HAIRLINE, HUES, INK, MUTED, PAPER
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
 from vitreous.errors import InputError
-from vitreous.render.fonts import frame_font_size, load_font, truncate_text
+from vitreous.render.text import frame_font_size, load_font, truncate_text
 from vitreous.render.theme import HUES, LABEL_INK, LABEL_MUTED, LABEL_PAPER, MUTED
 
 MIN_COLORED_SCORE = 0.15
