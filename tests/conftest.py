@@ -19,6 +19,12 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def shared_if_present() -> Path | None:
+    """The folder of real test data, or None, for tests that use it only in addition."""
+    return SHARED if SHARED.is_dir() else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory) -> Iterator[None]:
     """Decoded images go into a cache of the tests' own, not into the user's."""

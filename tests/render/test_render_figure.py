@@ -141,7 +141,7 @@ def test_a_folder_that_can_not_be_made_is_one_line(tmp_path):
 def test_importing_is_light_and_drawing_touches_neither_pyplot_nor_torch(tmp_path):
     code = f"""
 import sys
-from vitreous.render import color, fonts, overlay, sheet, text
+from vitreous.render import color, overlay, sheet, text
 from vitreous.render.plots import curves
 assert "matplotlib" not in sys.modules
 curves.training_curves([], {str(tmp_path / "curves.png")!r})

@@ -1,4 +1,4 @@
-"""Damaged clips: each gives its good part or one clear line; none hangs, and nothing is left behind."""
+"""Corrupt videos: each yields its good part or one clear error; none hangs, and nothing is left behind."""
 
 import os
 import signal
@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import av
 import pytest
-from conftest import SHARED
 from corrupt_videos import corrupt_variants, source_videos
 
 from vitreous.errors import InputError
@@ -37,8 +36,8 @@ def time_limit(seconds):
 
 
 @pytest.mark.timeout(3600)
-def test_corrupt_videos_give_their_good_part_or_one_line(tmp_path_factory):
-    whole = source_videos(tmp_path_factory.mktemp("whole"), SHARED if SHARED.is_dir() else None)
+def test_corrupt_videos_give_their_good_part_or_one_line(tmp_path_factory, shared_if_present):
+    whole = source_videos(tmp_path_factory.mktemp("whole"), shared_if_present)
     folder = tmp_path_factory.mktemp("damaged")
     threads, outcomes, failures = threading.active_count(), {"whole": 0, "part": 0, "refused": 0}, []
     for number, (name, _, content) in enumerate(corrupt_variants(whole, VARIANTS, SEED)):

@@ -1,8 +1,9 @@
 """Linear maps by the fastest matrix product that PyTorch has for this CPU.
 
 PyTorch multiplies float32 matrices on a CPU by MKL, which stays with AVX2 on CPUs of other makers than Intel. Its other
-library, oneDNN, uses AVX-512 on all that have it: on an AMD Zen 5, 430 against 195 GFLOP/s (`benchmarks/matmul_rates.py`).
-PyTorch reaches it in float32 only through the operator below, which its own compiler uses too.
+library, oneDNN, uses AVX-512 on all that have it: on an AMD Zen 5, 430 against 195 GFLOP/s
+(`benchmarks/matmul_rates.py`). PyTorch reaches it in float32 only through the operator below, which its own compiler
+uses too.
 """
 
 from functools import cache

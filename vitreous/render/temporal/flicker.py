@@ -68,5 +68,5 @@ class FlickerSummary:
         """Describe the flicker in one sentence; "" if there was only one frame."""
         if any(map(math.isnan, (*self.still, *self.everywhere))):
             return ""
-        still, everywhere = (f"{drawn:.4f} (as it came: {came:.4f})" for came, drawn in (self.still, self.everywhere))
-        return f"change of the map from frame to frame: {still} where the image is still, {everywhere} in all of it"
+        still, everywhere = (f"{drawn:.4f} (before smoothing {raw:.4f})" for raw, drawn in (self.still, self.everywhere))
+        return f"map change per frame: {still} where the image is still, {everywhere} everywhere"
