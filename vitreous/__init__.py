@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from vitreous.explanation.method import ExplainableModel, Maps, Method
     from vitreous.explanation.observation.observe import observe
     from vitreous.explanation.options import MethodOptions
-    from vitreous.explanation.regions import PixelRegion
+    from vitreous.explanation.regions import Box, PixelRegion, Point, Region
     from vitreous.explanation.registry import MethodTable, methods
     from vitreous.explanation.result import Explanation
     from vitreous.explanation.targets import (
@@ -67,19 +67,21 @@ if TYPE_CHECKING:
         TextTarget,
     )
     from vitreous.imaging.geometry import Geometry
-    from vitreous.imaging.preprocessing import Preprocessing
+    from vitreous.imaging.preprocessing import Preprocessing, ResizeMode
     from vitreous.model.classifier import ImageClassifier, ImageInput, Prediction
-    from vitreous.model.config import ViTConfig, ViTFields
+    from vitreous.model.config import ViTConfig, ViTFields, named_config
     from vitreous.model.create import create_model, sizes
     from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
     from vitreous.model.vit import ViT
     from vitreous.pretrained.load import load
     from vitreous.pretrained.wrap import wrap
     from vitreous.recipes import RecipeTable, recipes
+    from vitreous.records import Setting
     from vitreous.render.color import Scale
     from vitreous.render.plots.timeline import Segment
     from vitreous.render.temporal.flicker import FlickerSummary
     from vitreous.training.distillation import DistillationSettings
+    from vitreous.training.loop import TrainProgress
     from vitreous.training.optimizer import OptimizerSettings, ScheduleSettings
     from vitreous.training.progressive_resizing import ProgressiveResizing
     from vitreous.training.recipe import Recipe
@@ -101,6 +103,7 @@ __all__ = [
     "AttentionRecord",
     "Augment",
     "Bin",
+    "Box",
     "Calibration",
     "Callback",
     "ClassCount",
@@ -153,6 +156,7 @@ __all__ = [
     "ModelStatistics",
     "OptimizerSettings",
     "PixelRegion",
+    "Point",
     "PredictedClassTarget",
     "Prediction",
     "Preprocessing",
@@ -160,11 +164,14 @@ __all__ = [
     "ProgressiveResizing",
     "Recipe",
     "RecipeTable",
+    "Region",
     "RegionTarget",
+    "ResizeMode",
     "Scale",
     "ScheduleSettings",
     "Segment",
     "SelectivePrediction",
+    "Setting",
     "ShiftResult",
     "ShiftScores",
     "Target",
@@ -172,6 +179,7 @@ __all__ = [
     "TextTarget",
     "TokenLayout",
     "Trace",
+    "TrainProgress",
     "TrainResult",
     "TrainingStatus",
     "TransformScore",
@@ -199,6 +207,7 @@ __all__ = [
     "measure_corruptions",
     "measure_shifts",
     "methods",
+    "named_config",
     "observe",
     "patches",
     "recipes",
@@ -212,6 +221,7 @@ _MODULES = {
     "AttentionRecord": "model.trace",
     "Augment": "data.augment",
     "Bin": "evaluation.calibration",
+    "Box": "explanation.regions",
     "Calibration": "evaluation.calibration",
     "Callback": "callbacks",
     "ClassCount": "workflows.data",
@@ -264,6 +274,7 @@ _MODULES = {
     "ModelStatistics": "diagnostics.doctor.statistics",
     "OptimizerSettings": "training.optimizer",
     "PixelRegion": "explanation.regions",
+    "Point": "explanation.regions",
     "PredictedClassTarget": "explanation.targets",
     "Prediction": "model.classifier",
     "Preprocessing": "imaging.preprocessing",
@@ -271,11 +282,14 @@ _MODULES = {
     "ProgressiveResizing": "training.progressive_resizing",
     "Recipe": "training.recipe",
     "RecipeTable": "recipes",
+    "Region": "explanation.regions",
     "RegionTarget": "explanation.targets",
+    "ResizeMode": "imaging.preprocessing",
     "Scale": "render.color",
     "ScheduleSettings": "training.optimizer",
     "Segment": "render.plots.timeline",
     "SelectivePrediction": "evaluation.selective",
+    "Setting": "records",
     "ShiftResult": "diagnostics.robustness.run",
     "ShiftScores": "diagnostics.robustness.scores",
     "Target": "explanation.targets",
@@ -283,6 +297,7 @@ _MODULES = {
     "TextTarget": "explanation.targets",
     "TokenLayout": "model.trace",
     "Trace": "model.trace",
+    "TrainProgress": "training.loop",
     "TrainResult": "workflows.train",
     "TrainingStatus": "diagnostics.evaluation_set",
     "TransformScore": "diagnostics.robustness.scores",
@@ -310,6 +325,7 @@ _MODULES = {
     "measure_corruptions": "diagnostics.robustness.run",
     "measure_shifts": "diagnostics.robustness.run",
     "methods": "explanation.registry",
+    "named_config": "model.config",
     "observe": "explanation.observation.observe",
     "patches": "workflows.patches",
     "recipes": "recipes",

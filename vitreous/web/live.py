@@ -56,7 +56,7 @@ def live(
     server: AppServer | None = None,
     callback: Callback | None = None,
 ) -> LiveSummary:
-    """Serve what a model looks at in the frames of a camera or video, until these end, or Ctrl-C.
+    """Serve a live view of a model's attention on a camera or a video, until it ends or Ctrl-C.
 
     The model always takes the newest frame; frames that came while it was busy are dropped. Neither the model nor any
     viewer ever waits for another viewer.

@@ -111,11 +111,13 @@ def train(
         output: the run folder; by default "runs/" and the recipe's name.
         data: another source than the recipe's: cifar10, mnist, shapes, folder:DIR, parquet:DIR, hf:OWNER/NAME. With
             `resume`, where the same images are now.
-        epochs: another number of epochs than the recipe's. batch_size: another number of images in a batch, over all
-        processes. learning_rate: another peak learning rate: `optimizer.learning_rate`. seed: another seed. settings:
-        changes to any settings of the recipe: {"optimizer.weight_decay": 0.1, "model.depth": 6}. resume: continue the
-        run in `output` with its own recipe; the result is bit-identical to an uninterrupted run. Only
-            grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds and tensorboard may then be changed.
+        epochs: another number of epochs than the recipe's.
+        batch_size: another number of images in a batch, over all processes.
+        learning_rate: another peak learning rate (`optimizer.learning_rate`).
+        seed: another seed of all random numbers.
+        settings: changes to any settings of the recipe: {"optimizer.weight_decay": 0.1, "model.depth": 6}.
+        resume: continue the run in `output` with its own recipe; the result is bit-identical to an uninterrupted run.
+            Only grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds and tensorboard may then be changed.
         accept_changed_data: resume although the images are not the same as at the start.
         device: "auto", "cpu" or "cuda".
         callback: receives notes and `TrainProgress`, and may stop the run.
