@@ -39,7 +39,7 @@ def train(
     (docs/distributed.md).
 
     Args:
-        recipe: Name of a recipe.
+        recipe: Name of a recipe: cifar10-70, cifar10-quick, cifar10-20, cifar10-20-stem, mnist, shapes or tutorial.
         output: Run folder to create; runs/RECIPE by default.
         data: Images instead of the recipe's: cifar10, cifar100, mnist, shapes, folder:DIR, parquet:DIR or
             hf:OWNER/NAME. With --resume, where the run's images are now, if they were moved.

@@ -1,0 +1,75 @@
+"""Ctrl-C as a request to stop, and termination signals as Ctrl-C; the handlers before come back."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from vitreous.signals import interrupt_as_request, interrupt_on_termination, on_first_interrupt
+
+
+@pytest.fixture(autouse=True)
+def default_handler():
+    """Python's own handler, whatever the shell that runs the tests has set."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def press_control_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_first_interrupt_calls_the_action_and_the_second_one_interrupts():
+    calls = []
+    with pytest.raises(KeyboardInterrupt), on_first_interrupt(lambda: calls.append(1)):
+        press_control_c()
+        assert calls == [1]
+        press_control_c()
+    assert calls == [1]
+
+
+def test_another_handler_stays_unless_it_is_replaced_on_purpose():
+    calls = []
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with on_first_interrupt(lambda: calls.append(1)):
+        press_control_c()
+    assert not calls and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    with on_first_interrupt(lambda: calls.append(1), replace_any_handler=True):
+        press_control_c()
+    assert calls == [1] and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_a_request_counts_from_the_first_question_on():
+    announced = []
+    with interrupt_as_request(lambda: announced.append(1)) as is_requested:
+        with pytest.raises(KeyboardInterrupt):
+            press_control_c()
+        assert not is_requested()
+        press_control_c()
+        assert is_requested() and announced == [1]
+        with pytest.raises(KeyboardInterrupt):
+            press_control_c()
+
+
+def test_termination_interrupts():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interrupt_on_termination():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_other_threads_change_nothing():
+    results = []
+
+    def enter():
+        with on_first_interrupt(lambda: None), interrupt_on_termination():
+            results.append(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert results == [True]
