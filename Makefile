@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Waiting threads must not spin: on shared cores that costs more than everything else (docs of OpenMP, OMP_WAIT_POLICY).
 QUIET := OMP_WAIT_POLICY=PASSIVE
 # Those that need no argument and nothing that isn't installed.
-FIGURES := conformance explain gradient_rollout products rollout step_profile training_step video video_properties
+FIGURES := conformance explain gradient_rollout matmul_rates rollout step_profile training_step video video_properties
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow check format bench

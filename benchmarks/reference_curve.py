@@ -3,7 +3,7 @@
 Command:  for seed in 0 1 2; do vitreous train NAME --output RUN$seed --seed $seed; done
           python benchmarks/reference_curve.py RUN0 RUN1 RUN2 [--machine "2 cores of an AMD EPYC"]
 
-It writes vitreous/recipes/curves/NAME.json. A run of the recipe then compares itself with the curve after each
+It writes vitreous/training_recipes/curves/NAME.json. A run of the recipe then compares itself with the curve after each
 validation: "epoch 4: 71.2 %, reference 72.0 ± 0.4", mean and standard deviation over the seeds, or "72.0 (one run)".
 """
 

@@ -3,9 +3,9 @@
 import pytest
 
 from vitreous.errors import InputError
-from vitreous.recipes import find_recipe
 from vitreous.records import from_dict, override, to_dict
 from vitreous.training.recipe import Recipe
+from vitreous.training_recipes import find_recipe
 
 RECIPE = find_recipe("cifar10-quick")
 

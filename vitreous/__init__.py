@@ -12,8 +12,7 @@ Load any Vision Transformer, train one, measure it, and see which parts of an im
 
 Models: `load`, `wrap`, `create_model`, `ViT`, `convert`. Explanations: `explain`, `explain_video`, `explain_frames`,
 `attribute`, `attention_weights`, `observe`, `methods`. Training: `train`, `recipes`, `inspect_data`. Measurement:
-`evaluate`,
-`compare`, `faithfulness`, `localization`, `doctor`, `measure_corruptions`, `measure_shifts`.
+`evaluate`, `compare`, `faithfulness`, `localization`, `doctor`, `measure_corruptions`, `measure_shifts`.
 
 The names are imported when they are first used, so that `import vitreous` takes no time.
 """
@@ -75,7 +74,6 @@ if TYPE_CHECKING:
     from vitreous.model.vit import ViT
     from vitreous.pretrained.load import load
     from vitreous.pretrained.wrap import wrap
-    from vitreous.recipes import RecipeTable, recipes
     from vitreous.records import Setting
     from vitreous.render.color import Scale
     from vitreous.render.plots.timeline import Segment
@@ -85,6 +83,7 @@ if TYPE_CHECKING:
     from vitreous.training.optimizer import OptimizerSettings, ScheduleSettings
     from vitreous.training.progressive_resizing import ProgressiveResizing
     from vitreous.training.recipe import Recipe
+    from vitreous.training_recipes import RecipeTable, recipes
     from vitreous.video.decode import TruncatedVideoError
     from vitreous.video.info import VideoInfo
     from vitreous.video.stream import VideoResult
@@ -281,7 +280,7 @@ _MODULES = {
     "Progress": "callbacks",
     "ProgressiveResizing": "training.progressive_resizing",
     "Recipe": "training.recipe",
-    "RecipeTable": "recipes",
+    "RecipeTable": "training_recipes",
     "Region": "explanation.regions",
     "RegionTarget": "explanation.targets",
     "ResizeMode": "imaging.preprocessing",
@@ -328,7 +327,7 @@ _MODULES = {
     "named_config": "model.config",
     "observe": "explanation.observation.observe",
     "patches": "workflows.patches",
-    "recipes": "recipes",
+    "recipes": "training_recipes",
     "sizes": "model.create",
     "train": "workflows.train",
     "wrap": "pretrained.wrap",

@@ -19,7 +19,7 @@ from vitreous.data.sources import load_train_validation
 from vitreous.diagnostics.evaluation_set import open_evaluation_set
 from vitreous.errors import InputError
 from vitreous.imaging.reading import open_image
-from vitreous.recipes import RECIPES
+from vitreous.training_recipes import RECIPES
 from vitreous.workflows.data import inspect_data
 from vitreous.workflows.evaluate import evaluate
 from vitreous.workflows.train import train

@@ -74,7 +74,7 @@ def test_no_module_is_a_crumb():
     imported = importers()
     crumbs = []
     for path in SOURCES:
-        if path.stem.startswith("__") or path.parent.name == "recipes":
+        if path.stem.startswith("__") or path.parent.name == "training_recipes":
             continue
         module, lines = module_of(path), len(path.read_text().splitlines())
         users = imported[module] - {module}
@@ -89,7 +89,7 @@ def test_four_files_of_one_prefix_are_a_package():
     counts = Counter(
         (path.parent, path.stem.split("_")[0])
         for path in SOURCES
-        if not path.stem.startswith("__") and path.parent.name != "recipes"
+        if not path.stem.startswith("__") and path.parent.name != "training_recipes"
     )
     assert not [f"{folder.relative_to(ROOT)}/{prefix}*" for (folder, prefix), count in counts.items() if count >= 4]
 

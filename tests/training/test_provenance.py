@@ -3,9 +3,9 @@
 import pytest
 
 from vitreous.errors import InputError
-from vitreous.recipes import find_recipe
 from vitreous.runs.run_folder import RunFolder
 from vitreous.training.provenance import ResumePlan, check_data_folder
+from vitreous.training_recipes import find_recipe
 
 
 def test_an_existing_data_folder_is_accepted_and_a_missing_one_refused(tmp_path):

@@ -10,11 +10,11 @@ from PIL import Image
 from tiny_run import RecordingCallback, tiny_recipe
 
 from vitreous.errors import InputError
-from vitreous.recipes import RECIPES
 from vitreous.runs.run_folder import RunFolder, read_metrics
 from vitreous.training import reference_curve
 from vitreous.training.reference_comparison import describe_reference, find_reference
 from vitreous.training.reference_curve import find_curve, measure_curve, store_curve
+from vitreous.training_recipes import RECIPES
 from vitreous.workflows.train import train
 
 STORED = sorted(path.stem for path in reference_curve.CURVES.glob("*.json"))

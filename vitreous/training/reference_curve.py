@@ -1,7 +1,7 @@
 """Reference curves: the validation accuracy of earlier runs of a recipe, with which a new run is compared.
 
-The curve of a recipe is stored in recipes/curves/NAME.json. Its points are validation accuracies, measured in the same
-way as in the run that is compared. benchmarks/reference_curve.py makes a curve from runs.
+The curve of a recipe is stored in training_recipes/curves/NAME.json. Its points are validation accuracies, measured in
+the same way as in the run that is compared. benchmarks/reference_curve.py makes a curve from runs.
 """
 
 import json
@@ -20,7 +20,7 @@ from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
 from vitreous.training.provenance import DataDescription, read_data
 from vitreous.training.recipe import Recipe
 
-CURVES = Path(__file__).parents[1] / "recipes" / "curves"
+CURVES = Path(__file__).parents[1] / "training_recipes" / "curves"
 IGNORED_SETTINGS = frozenset(
     (
         "seed", "data", "precision", "validate_every_epochs", "checkpoint_seconds", "grad_accum_steps",

@@ -15,7 +15,7 @@ from vitreous.data.read_options import ReadOptions
 from vitreous.data.sources import DEFAULT_FRACTION, open_dataset
 from vitreous.data.splits import hold_out
 from vitreous.errors import InputError
-from vitreous.recipes import find_recipe
+from vitreous.training_recipes import find_recipe
 
 SPLITS = ("train", "validation", "test")
 SIDES = (32, 64, 224)

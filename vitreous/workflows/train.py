@@ -21,7 +21,6 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.model.serialization import save_config
 from vitreous.model.vit import PatchEmbed, ViT
 from vitreous.pretrained.load import load
-from vitreous.recipes import find_recipe
 from vitreous.records import Setting
 from vitreous.runs.metrics_log import MetricsLog, summary_writer
 from vitreous.runs.run_folder import (
@@ -52,6 +51,7 @@ from vitreous.training.recipe import Recipe, with_settings
 from vitreous.training.reference_comparison import find_reference
 from vitreous.training.training_data import TrainingData, check_changed_data, check_training_classes, load_training_data
 from vitreous.training.whitening import whitening_weights
+from vitreous.training_recipes import find_recipe
 
 LEAK_WARNING = (
     "if the validation images are held out of the training images, they are others now: the model may have been "

@@ -68,5 +68,6 @@ class FlickerSummary:
         """Describe the flicker in one sentence; "" if there was only one frame."""
         if any(map(math.isnan, (*self.still, *self.everywhere))):
             return ""
-        still, everywhere = (f"{drawn:.4f} (before smoothing {raw:.4f})" for raw, drawn in (self.still, self.everywhere))
+        pairs = (self.still, self.everywhere)
+        still, everywhere = (f"{drawn:.4f} (before smoothing {raw:.4f})" for raw, drawn in pairs)
         return f"map change per frame: {still} where the image is still, {everywhere} everywhere"

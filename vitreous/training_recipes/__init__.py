@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator, Mapping
 from html import escape
 
 from vitreous.errors import unknown
-from vitreous.recipes.cifar10_20 import cifar10_20
-from vitreous.recipes.cifar10_20_stem import cifar10_20_stem
-from vitreous.recipes.cifar10_70 import cifar10_70
-from vitreous.recipes.cifar10_quick import cifar10_quick
-from vitreous.recipes.mnist import mnist
-from vitreous.recipes.shapes import shapes
-from vitreous.recipes.tutorial import tutorial
 from vitreous.training.recipe import Recipe
+from vitreous.training_recipes.cifar10_20 import cifar10_20
+from vitreous.training_recipes.cifar10_20_stem import cifar10_20_stem
+from vitreous.training_recipes.cifar10_70 import cifar10_70
+from vitreous.training_recipes.cifar10_quick import cifar10_quick
+from vitreous.training_recipes.mnist import mnist
+from vitreous.training_recipes.shapes import shapes
+from vitreous.training_recipes.tutorial import tutorial
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "cifar10-20": cifar10_20,
