@@ -43,12 +43,12 @@ def main() -> None:
     parser.add_argument("--weights", default=str(SHARED / "weights" / "dinov2-vits14.safetensors"))
     parser.add_argument("--input-size", type=int, default=448)
     parser.add_argument("--output", "-o", type=Path, default=Path("docs/clips.jpg"))
-    asked = parser.parse_args()
+    options = parser.parse_args()
     keep_freed_memory()
     share_cores()
-    model, rows = load(asked.weights, input_size=asked.input_size), []
+    model, rows = load(options.weights, input_size=options.input_size), []
     request = VideoRequest(output=OutputOptions(height=HEIGHT), speed=SpeedOptions(precision="auto"))
-    for clip in asked.clips:
+    for clip in options.clips:
         with tempfile.TemporaryDirectory() as folder:
             written = Path(folder) / "explained.mp4"
             explained = run_request(model, clip, written, request)
@@ -59,8 +59,8 @@ def main() -> None:
     for row in rows:
         sheet.paste(row, (0, top))
         top += row.height + GAP
-    sheet.save(asked.output, quality=86)
-    print(asked.output)
+    sheet.save(options.output, quality=86)
+    print(options.output)
 
 
 if __name__ == "__main__":

@@ -40,19 +40,19 @@ datasets: [cifar10]
 
 # vitreous:{name}
 
-A Vision Transformer of {parameters / 1e6:.2f} M parameters for trying out explanations: images of {side} × {side},
-patches of {patch} × {patch}, {size}, pooling "{model["global_pool"]}".
+A Vision Transformer with {parameters / 1e6:.2f} M parameters, made for trying out explanation methods. Its input is
+{side} × {side} pixels, in patches of {patch} × {patch}. It has {size} and `global_pool="{model["global_pool"]}"`.
 
 | | |
 |---|---|
 | recipe | `vitreous train {recipe["name"]} --seed {recipe["seed"]}` |
 | trained on | {data["training"]:,} training images of {data["source"]}, and no other data |{teacher}
 | epochs | {recipe["epochs"]:g} |
-| top-1 on the {scores.count:,} test images | {scores.top1:.2%} (95 % interval {low:.2%} to {high:.2%}) |
+| top-1 on the {scores.count:,} test images | {scores.top1:.2%} (95 % confidence interval {low:.2%} to {high:.2%}) |
 | made with | vitreous {metadata["vitreous"]}, torch {metadata["torch"]}, {metadata["device"]} |
 
-It knows ten classes and images of 32 × 32. For any other image it predicts one of the ten too, often with high
-confidence. It is made for demonstrations, not for decisions. CIFAR-10 is by Krizhevsky (2009).
+The model predicts the ten classes of CIFAR-10 (Krizhevsky 2009). For any other image it predicts one of these classes
+too, often with high confidence. Use it for demonstrations, not for decisions.
 """
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from vitreous.diagnostics.faithfulness.report import Agreement, MethodReport
     from vitreous.diagnostics.faithfulness.result import FaithfulnessResult
     from vitreous.diagnostics.faithfulness.run import faithfulness
+    from vitreous.diagnostics.faithfulness.values_file import FaithfulnessSettings
     from vitreous.diagnostics.localization.metrics import LocalizationScores
     from vitreous.diagnostics.localization.run import LocalizationResult, MethodLocalization, localization
     from vitreous.diagnostics.robustness.run import CorruptionResult, ShiftResult, measure_corruptions, measure_shifts
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from vitreous.explanation.attribute import attention_weights, attribute
     from vitreous.explanation.method import ExplainableModel, Maps, Method
     from vitreous.explanation.observation.observe import observe
-    from vitreous.explanation.options import MethodOptions
+    from vitreous.explanation.options import MethodKeywords, MethodOptions
     from vitreous.explanation.regions import Box, PixelRegion, Point, Region
     from vitreous.explanation.registry import MethodTable, methods
     from vitreous.explanation.result import Explanation
@@ -131,6 +132,7 @@ __all__ = [
     "ExplainedVideo",
     "Explanation",
     "FaithfulnessResult",
+    "FaithfulnessSettings",
     "FeatureNormTarget",
     "Finding",
     "FlickerSummary",
@@ -148,6 +150,7 @@ __all__ = [
     "MaskedImage",
     "MaskedImageSet",
     "Method",
+    "MethodKeywords",
     "MethodLocalization",
     "MethodOptions",
     "MethodReport",
@@ -249,6 +252,7 @@ _MODULES = {
     "ExplainedVideo": "clips.result",
     "Explanation": "explanation.result",
     "FaithfulnessResult": "diagnostics.faithfulness.result",
+    "FaithfulnessSettings": "diagnostics.faithfulness.values_file",
     "FeatureNormTarget": "explanation.targets",
     "Finding": "diagnostics.doctor.findings",
     "FlickerSummary": "render.temporal.flicker",
@@ -267,6 +271,7 @@ _MODULES = {
     "MaskedImageSet": "data.masks",
     "Method": "explanation.method",
     "MethodLocalization": "diagnostics.localization.run",
+    "MethodKeywords": "explanation.options",
     "MethodOptions": "explanation.options",
     "MethodReport": "diagnostics.faithfulness.report",
     "MethodTable": "explanation.registry",

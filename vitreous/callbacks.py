@@ -38,6 +38,30 @@ class Callback:
         return False
 
 
+class ForwardingCallback(Callback):
+    """Passes all events on to another callback; a subclass changes some of them.
+
+    >>> class Named(ForwardingCallback):
+    ...     def on_note(self, text: str) -> None:
+    ...         super().on_note(f"dog.mp4: {text}")
+    """
+
+    def __init__(self, callback: Callback) -> None:
+        self.callback = callback
+
+    def on_progress(self, progress: Progress) -> None:
+        """Pass the progress on."""
+        self.callback.on_progress(progress)
+
+    def on_note(self, text: str) -> None:
+        """Pass the note on."""
+        self.callback.on_note(text)
+
+    def should_stop(self) -> bool:
+        """Ask the other callback."""
+        return self.callback.should_stop()
+
+
 class LogCallback(Callback):
     """Writes notes to the logger "vitreous", whose lines go to standard error unless logging is configured."""
 

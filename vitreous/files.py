@@ -99,14 +99,14 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read the object in a JSON file.
 
     Raises:
-        InputError: the file is missing, or holds no JSON object.
+        InputError: the file is missing, or is not a JSON object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path} is not there: {path.parent} is no run of Vitreous") from None
+        raise InputError(f"{path} is missing") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no JSON ({error}): restore or delete it") from None
+        raise InputError(f"{path} is not JSON ({error}): restore or delete it") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no JSON object: restore or delete it")
+        raise InputError(f"{path} is not a JSON object: restore or delete it")
     return content

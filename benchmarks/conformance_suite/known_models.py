@@ -19,7 +19,7 @@ Wires = Mapping[str, str]
 
 @dataclass(frozen=True, eq=False)
 class KnownModel:
-    """A model of known weights, the images that it is asked about, and what is known of its maps."""
+    """A model of known weights, its input images, and what is known about its maps."""
 
     config: ViTConfig
     state: Mapping[str, Tensor] = field(repr=False)

@@ -22,7 +22,7 @@ class OtherModelError(Exception):
 
 @dataclass(frozen=True)
 class ToolOutput:
-    """What a tool told of a batch of images."""
+    """The maps that a tool returns for a batch of images."""
 
     rows: Mapping[str, Tensor]
     """By kind of map ("attention": of the last layer; "rollout"): weights over all tokens (batch, tokens)."""

@@ -59,7 +59,7 @@ EXPLAIN = {
     "--layout shet": "shet",
     "--layer two": "two",
     "--method occlusion --query 3,4": "doesn't use the option query",
-    "--query 3;4": "no point on an image",
+    "--query 3;4": "is not a point on an image",
     "--query 99,4": "not on the part of the image that the model sees",
     "--target red-blue": "no class 'red-blue': for the difference of two classes, write 'red - blue'",
     "--layout methods --truth red": "leave out all but target and image",
@@ -98,7 +98,7 @@ def test_patches_do_not_overwrite_their_image(here, capsys):
 MODELS = {
     "nowhere": "there is no model at nowhere",
     "letters": "letters/config.json is missing: the folder holds no model",
-    "black.png": "black.png is no safetensors file",
+    "black.png": "black.png is not a safetensors file",
 }
 
 
@@ -117,7 +117,7 @@ def test_damaged_runs(here, trained_run, capsys):
     Path("run/model.safetensors").unlink()
     assert "has no weights yet" in complaint(capsys, "evaluate", "run")
     Path("run/config.json").write_text("{")
-    assert "config.json is no JSON" in complaint(capsys, "explain", "run", "black.png")
+    assert "config.json is not JSON" in complaint(capsys, "explain", "run", "black.png")
     for model in ("null", "[1]", '{"width": "wide"}'):
         Path("run/config.json").write_text('{"model": ' + model + "}")
         assert "run/config.json" in complaint(capsys, "explain", "run", "black.png")
@@ -182,11 +182,13 @@ def test_bad_files_of_the_shared_data(shared, here, trained_run, capsys):
 
 @pytest.mark.parametrize("size", ["224", "224x", "0x5", "axb", "2²x2"])
 def test_sizes_that_are_none(size, here, capsys):
-    assert "is no size" in complaint(capsys, "patches", "black.png", "--input-size", size)
+    assert "is not a size" in complaint(capsys, "patches", "black.png", "--input-size", size)
 
 
 def test_patches_that_do_not_fit_name_the_nearest_sizes(here, capsys):
-    assert "use 224 × 224, 224 × 238" in complaint(capsys, "patches", "black.png", "--patch-size=14", "--input-size=224x225")
+    assert "use 224 × 224, 224 × 238" in complaint(
+        capsys, "patches", "black.png", "--patch-size=14", "--input-size=224x225"
+    )
 
 
 def test_an_unknown_verb_names_the_nearest(here, capsys):

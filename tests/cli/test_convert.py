@@ -15,7 +15,7 @@ from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
-from vitreous.model.serialization import save_config, save_weights
+from vitreous.model.serialization import WEIGHTS, save_config, write_weights
 from vitreous.model.vit import ViT
 from vitreous.pretrained.formats.registry import FORMATS
 from vitreous.pretrained.load import load
@@ -49,7 +49,7 @@ def save(config: ViTConfig, folder: Path) -> ImageClassifier:
     square = replace(PIXELS, input_size=(32, 32), resize_mode="crop", crop_pct=0.8)
     classifier = ImageClassifier(vit, PIXELS if config.image_size == (32, 48) else square, names)
     save_config(classifier, folder)
-    save_weights(vit, folder)
+    write_weights(vit.state_dict(), folder / WEIGHTS)
     return classifier
 
 
@@ -191,9 +191,9 @@ def test_an_existing_folder_is_left_alone(here, capsys):
     save(PLAIN, here / "run")
     (here / "out").mkdir()
     (here / "out" / "letter.txt").write_text("dear")
-    for place in ("out", "out/letter.txt"):
-        assert run(["convert", "run", "--to", "hf", "-o", place]) == 2
-        assert f"{place} exists already: name a new folder" in capsys.readouterr().err
+    for output in ("out", "out/letter.txt"):
+        assert run(["convert", "run", "--to", "hf", "-o", output]) == 2
+        assert f"{output} exists already: name a new folder" in capsys.readouterr().err
     assert (here / "out" / "letter.txt").read_text() == "dear"
     (here / "out" / "letter.txt").unlink()
     assert run(["convert", "run", "--to", "hf", "-o", "out"]) == 0

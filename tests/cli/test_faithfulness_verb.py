@@ -16,7 +16,7 @@ from torch import nn
 from vitreous.cli import run
 from vitreous.diagnostics.faithfulness import run as faithfulness_module
 from vitreous.diagnostics.faithfulness.run import faithfulness
-from vitreous.diagnostics.faithfulness.values_file import open_values
+from vitreous.diagnostics.faithfulness.values_file import FaithfulnessSettings, open_values
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
@@ -199,13 +199,13 @@ def test_bad_input_of_faithfulness(flags, trained_run, tmp_path, capsys, monkeyp
 def test_values_of_another_model_are_detected_when_a_method_is_added(measured, tmp_path):
     text = (measured / FILES[0]).read_text()
     (tmp_path / FILES[0]).write_text(text)
-    asked = json.loads(text.splitlines()[0])
-    file = open_values(tmp_path / FILES[0], asked)
+    settings = FaithfulnessSettings(**json.loads(text.splitlines()[0]))
+    file = open_values(tmp_path / FILES[0], settings)
     one = file.methods["attention"]
     with pytest.raises(InputError, match=r"is damaged \(another has another map than .*--restart"):
         file.add("another", {**one, "map": np.pad(one["map"], ((0, 0), (0, 1)))})
     file.add("another", one)
-    assert "another" in open_values(tmp_path / FILES[0], asked).methods
+    assert "another" in open_values(tmp_path / FILES[0], settings).methods
 
 
 def test_results_of_a_weights_file_go_to_the_current_folder(trained_run, tmp_path, monkeypatch):

@@ -1,12 +1,16 @@
 """Options that verbs share: they match the library's records, and their help names the right methods."""
 
 import re
+import subprocess
+import sys
 from dataclasses import fields
 
 import pytest
 
 from vitreous.cli import run
+from vitreous.cli.draw_flags import DrawFlags
 from vitreous.cli.options import ExplainOptions, MethodFlags
+from vitreous.clips.options import DrawOptions
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import METHODS
 
@@ -36,6 +40,26 @@ def test_method_flags_are_the_options_of_methods():
         patch_window=5, seed=6,
     )  # fmt: skip
     assert all(getattr(given.method_options(), name) == getattr(given, name) for name in names)
+
+
+def test_draw_flags_are_the_draw_options():
+    assert type(DrawFlags().draw_options()) is DrawOptions and DrawFlags().draw_options() == DrawOptions()
+    assert [(field.name, field.default) for field in fields(DrawFlags)] == [
+        (field.name, field.default) for field in fields(DrawOptions)
+    ]
+    chosen = DrawFlags(layout="contour", smooth=1.0, opacity=0.5, edge_aware=True, legend=False, class_strip=True)
+    assert chosen.draw_options() == DrawOptions("contour", 1.0, 0.5, True, False, True)
+
+
+@pytest.mark.parametrize("verb", ["video", "live"])
+def test_only_flags_that_are_on_by_default_have_a_no_form(verb, capsys):
+    text = help_of(verb, capsys)
+    assert "--no-legend" in text and "--no-edge-aware" not in text and "--no-class-strip" not in text
+
+
+def test_records_of_the_library_do_not_need_the_command_line_framework():
+    code = "import sys, vitreous.clips.options; sys.exit('cyclopts' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("verb", ["video", "explain"])

@@ -21,7 +21,7 @@ from vitreous.clips.workers import count_states, explain_shared_folder
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
-from vitreous.model.serialization import save_config, save_weights
+from vitreous.model.serialization import WEIGHTS, save_config, write_weights
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
 from vitreous.video.encode import write_video
@@ -36,7 +36,7 @@ def model_folder(tmp_path_factory):
     vit = ViT(ViTConfig((12, 20), 4, embed_dim=16, depth=2, num_heads=2, num_classes=2))
     preprocessing = Preprocessing((12, 20), "squash", (0.5,) * 3, (0.25,) * 3, 4)
     save_config(ImageClassifier(vit, preprocessing, ["cat", "dog"]), folder)
-    save_weights(vit, folder)
+    write_weights(vit.state_dict(), folder / WEIGHTS)
     return folder
 
 
@@ -87,7 +87,7 @@ def test_each_video_is_processed_once_and_failures_are_recorded(model_folder, tw
     assert left(tmp_path / "data") == ["a.csv", "a.npz", "b.csv", "b.npz"]
     assert left(tmp_path / "lines") == ["a.png", "b.png"]
     files = json.loads((output / "a.json").read_text())["files"]
-    assert files == [str(tmp_path / place) for place in ("data/a.npz", "data/a.csv", "lines/a.png")]
+    assert files == [str(tmp_path / name) for name in ("data/a.npz", "data/a.csv", "lines/a.png")]
     summary = (output / "summary.jsonl").read_bytes()
     assert states(model_folder, two_clips, output, **given) == ["skipped"] * 3
     assert (output / "summary.jsonl").read_bytes() == summary

@@ -10,7 +10,10 @@ import pytest
 import torch
 from video_clips import moving_square
 
+from vitreous.callbacks import Callback
+from vitreous.clips.explain import explain_video
 from vitreous.clips.frames import explain_frames
+from vitreous.clips.request import VideoRequest
 from vitreous.errors import InputError
 from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.options import MethodOptions
@@ -139,3 +142,30 @@ def test_a_frame_shows_itself_in_a_notebook(model, clip):
     frame = next(explain_frames(model, clip))
     assert frame._repr_png_().startswith(b"\x89PNG") and frame.overlay().size == (128, 72)
     assert "array" not in repr(frame) and "time_seconds=0.0" in repr(frame)
+
+
+def test_the_callback_receives_frames_and_can_stop(model, clip):
+    class Recorder(Callback):
+        def __init__(self, frames):
+            self.frames, self.progress = frames, []
+
+        def on_progress(self, progress):
+            self.progress.append((progress.done, progress.total))
+
+        def should_stop(self):
+            return bool(self.progress) and self.progress[-1][0] >= self.frames
+
+    callback = Recorder(FRAMES)
+    assert len(list(explain_frames(model, clip, batch_size=4, callback=callback))) == FRAMES
+    assert callback.progress == [(4, FRAMES), (8, FRAMES), (10, FRAMES)]
+    assert len(list(explain_frames(model, clip, batch_size=4, callback=Recorder(8)))) == 8
+
+
+def test_a_query_in_patches_is_refused(model, clip, tmp_path):
+    options = MethodOptions(query=(1, 2))
+    with pytest.raises(InputError, match="in pixels, next to the options"):
+        explain_frames(model, clip, options=options)
+    with pytest.raises(InputError, match="in pixels, next to the options"):
+        explain_video(model, clip, tmp_path / "out.mp4", options=options)
+    with pytest.raises(InputError, match="in pixels, next to the options"):
+        VideoRequest(options=options)

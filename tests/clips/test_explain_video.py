@@ -21,7 +21,8 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
-from vitreous.render.frame_layouts import LAYOUTS, frame_size
+from vitreous.render.frame_layouts import LAYOUTS, SINGLE_IMAGE_LAYOUTS, panel_grid_for
+from vitreous.render.frame_view import DrawStyle
 from vitreous.video.decode import read_frames
 from vitreous.video.encode import write_video
 from vitreous.video.info import Frame, read_info
@@ -60,7 +61,8 @@ def test_every_layout_writes_every_frame_at_its_own_size(model, clip, layout, tm
     methods = ["attention", "rollout", "grad-cam"] if layout == "methods" else "attention"
     panels = {"heads": 2, "layers": 3, "methods": 3}.get(layout, 1)
     result = explain_video(model, clip, tmp_path / "out.mkv", method=methods, layout=layout, batch_size=4)
-    assert result.video.frames == FRAMES and result.video.info.size_hw == frame_size(HW, layout, panels)
+    size_hw = HW if layout in SINGLE_IMAGE_LAYOUTS else panel_grid_for(HW, layout, panels, DrawStyle()).size_hw
+    assert result.video.frames == FRAMES and result.video.info.size_hw == size_hw
     assert result.flicker.still[1] < result.flicker.still[0]
     assert result.flicker.everywhere[1] < result.flicker.everywhere[0]
 

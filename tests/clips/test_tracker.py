@@ -14,6 +14,7 @@ from vitreous.imaging.geometry import Geometry
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
+from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 from vitreous.video.encode import write_video
 from vitreous.video.info import Frame
@@ -35,9 +36,9 @@ def color_tokens(monkeypatch):
     monkeypatch.setattr(tracker_module, "patch_tokens", patch_tokens)
 
 
-def model() -> ImageClassifier:
+def model(**options) -> ImageClassifier:
     torch.manual_seed(0)
-    vit = ViT(ViTConfig(HW, CELL, embed_dim=16, depth=2, num_heads=2, num_classes=2, stem="linear"))
+    vit = ViT(ViTConfig(HW, CELL, embed_dim=16, depth=2, num_heads=2, num_classes=2, stem="linear", **options))
     return ImageClassifier(vit, Preprocessing(HW, "squash", (0.5,) * 3, (0.5,) * 3, CELL), ("a", "b"))
 
 
@@ -103,4 +104,17 @@ def test_a_lost_patch_gives_empty_maps_and_a_note(color_tokens, tmp_path):
 def test_the_models_own_tokens_find_the_same_patch(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (*HW, 3), np.uint8)
     points = PatchTracker(model(), (28.0, 20.0)).update(frames_of([image] * 3))
+    assert points == [(28.0, 20.0)] * 3
+
+
+def test_tokens_of_a_model_with_fc_norm_are_normalized_before_they_are_compared():
+    classifier, trace = model(global_pool="avg", fc_norm=True), Trace()
+    image = np.random.default_rng(0).integers(0, 255, (*HW, 3), np.uint8)
+    with torch.no_grad():
+        torch.nn.init.normal_(classifier.vit.fc_norm.weight)
+        classifier.vit(classifier.preprocess(image)[0][None], trace)
+        expected = functional.normalize(classifier.vit.fc_norm(trace.tokens[-1]), dim=-1)[0]
+    (found,), _ = tracker_module.patch_tokens(classifier, [image])
+    assert torch.equal(found.flatten(0, 1), expected[trace.layout.num_prefix_tokens :])
+    points = PatchTracker(classifier, (28.0, 20.0)).update(frames_of([image] * 3))
     assert points == [(28.0, 20.0)] * 3

@@ -1,5 +1,6 @@
 """Images are decoded once: the same from the disk as from memory, and again after a change."""
 
+import hashlib
 import io
 import resource
 import signal
@@ -103,6 +104,19 @@ def test_images_of_another_state_replace_the_old_ones(cache):
     assert len(list(cache.glob("*.safetensors"))) == 1
     shapes = {load(encoded(4), size_hw=size_hw).images_u8.shape[2:] for size_hw in ((5, 8), (8, 5))}
     assert shapes == {(5, 8), (8, 5)} and len(list(cache.glob("*.safetensors"))) == 2
+
+
+def test_files_of_earlier_versions_are_deleted(cache):
+    """The names are those that version 3 gave them; other images' files stay."""
+    cache.mkdir(parents=True)
+    keys = [(3, "some", (5, 8), "stretch"), (3, "some", (5, 8), "crop"), (3, "other", (5, 8), "stretch")]
+    paths = [cache / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.safetensors" for key in keys]
+    for path in paths:
+        path.write_bytes(b"old")
+    load(encoded())
+    assert [path.exists() for path in paths] == [False, True, True]
+    load(encoded(), options=ReadOptions("crop"))
+    assert [path.exists() for path in paths] == [False, False, True]
 
 
 @pytest.mark.parametrize("position", [0, 3, 20, 300, -400, -150, -60, -2])

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from vitreous.errors import InputError
-from vitreous.explanation.attribute import attention_weights, attribute
+from vitreous.explanation.attribute import attention_weights, attribute, run_method
 from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.streaming.attention_products import reference_attention
-from vitreous.explanation.targets import ClassDifferenceTarget, ClassTarget
+from vitreous.explanation.targets import ClassDifferenceTarget, ClassTarget, PredictedClassTarget
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
@@ -90,13 +90,31 @@ def test_targets_may_be_objects_and_default_to_the_prediction():
     assert attribute(features, images, method="gradient-rollout").isfinite().all()
 
 
+@pytest.mark.parametrize("index", [np.int64(1), np.uint8(1), np.array(1), torch.tensor(1)], ids=repr)
+def test_a_class_index_may_be_any_integer(index):
+    vit, images = small_vit(), make_images()
+    expected = attribute(vit, images, method="grad-cam", target=1)
+    assert torch.equal(attribute(vit, images, method="grad-cam", target=index), expected)
+    each = np.array([index.item()] * 3)
+    assert torch.equal(attribute(vit, images, method="grad-cam", target=each), expected)
+    assert torch.equal(attribute(vit, images, method="grad-cam", target=list(each)), expected)
+
+
+def test_attention_is_the_default_method():
+    vit, images = small_vit(), make_images()
+    assert torch.equal(attribute(vit, images), attribute(vit, images, method="attention"))
+
+
 @pytest.mark.parametrize("method", ["attention", "rollout", "value-norm"])
 def test_a_query_is_in_pixels_of_the_input(method):
     vit, images = small_vit(), make_images()
-    point = attribute(vit, images, method=method, query=(21, 5))
-    assert torch.equal(point, attribute(vit, images, method=method, options=MethodOptions(query=(1, 5))))
-    box = attribute(vit, images, method=method, query=(16, 4, 24, 8))
-    assert torch.equal(box, attribute(vit, images, method=method, options=MethodOptions(query=(1, 4, 2, 6))))
+
+    def from_patches(query):
+        options = MethodOptions(query=query)
+        return run_method(vit, images, METHODS[method], PredictedClassTarget(), options).values
+
+    assert torch.equal(attribute(vit, images, method=method, query=(21, 5)), from_patches((1, 5)))
+    assert torch.equal(attribute(vit, images, method=method, query=(16, 4, 24, 8)), from_patches((1, 4, 2, 6)))
     with pytest.raises(InputError, match="not on the part of the image"):
         attribute(vit, images, method=method, query=(24, 5))
 
@@ -121,14 +139,22 @@ def test_any_module_is_explained_and_stays_in_its_mode():
         ({"method": "grad-cam", "target": 3}, "there is no class 3: the model has 3"),
         ({"method": "grad-cam", "target": [0, 1]}, "2 classes are given for 3 images"),
         ({"method": "grad-cam", "target": [0, 1, 3]}, "there is no such class: the model has 3"),
+        ({"method": "grad-cam", "target": [0.0, 1.0, 2.0]}, "is not a target: give the index of a class"),
+        ({"method": "grad-cam", "target": True}, "True is not a target"),
+        ({"options": MethodOptions(query=(1, 2))}, r"give query=\(x, y\) in pixels"),
         ({"method": "grad-cam", "target": "cat"}, "a bare module has no class 'cat'"),
         ({"method": "grad-cam", "target": -1}, "there is no class -1"),
-        ({"method": "attention", "query": (1, 2, 3)}, "is no point on an image"),
+        ({"method": "attention", "query": (1, 2, 3)}, "is not a point on an image"),
     ],
 )
 def test_invalid_arguments_raise(given, message):
     with pytest.raises(InputError, match=message):
         attribute(small_vit(), make_images(), **given)
+
+
+def test_an_unknown_keyword_raises():
+    with pytest.raises(TypeError, match="'layers': did you mean 'layer'"):
+        attribute(small_vit(), make_images(), layers=1)
 
 
 def test_keywords_take_precedence_over_the_record():

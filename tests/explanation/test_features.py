@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 from torch.nn import functional
 
 from vitreous.errors import InputError
-from vitreous.explanation.methods.features import SharedPCA, features
+from vitreous.explanation.methods.features import SharedPCA, apply_final_norm, features
 from vitreous.explanation.methods.patch_colors import PatchColors
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.targets import PredictedClassTarget
@@ -131,6 +131,21 @@ def test_similarity_equals_the_cosine_of_normalized_tokens(layer):
     wanted = functional.cosine_similarity(tokens, tokens[:, 8:9], -1).view(2, 3, 5)
     assert torch.allclose(maps.values, wanted, atol=1e-6) and maps.colors is None
     assert torch.allclose(maps.values[:, 1, 3], torch.ones(2)) and maps.layer == layer % 2
+
+
+@pytest.mark.parametrize("pooling", ["avg", "token"])
+def test_with_fc_norm_tokens_are_normalized_by_its_layer(pooling):
+    vit, images, trace = small_vit(pooling, fc_norm=True), torch.randn(2, 3, 12, 20), Trace()
+    with torch.no_grad():
+        vit(images, trace)
+        tokens = vit.fc_norm(trace.tokens[-1])
+        assert torch.equal(apply_final_norm(vit, trace.tokens[-1]), tokens)
+        assert not torch.allclose(tokens, trace.tokens[-1], atol=0.1)
+    patches = tokens[:, trace.layout.num_prefix_tokens :]
+    wanted = functional.cosine_similarity(patches, patches[:, 8:9], -1).view(2, 3, 5)
+    assert torch.allclose(feature_maps(vit, images, view="similarity", query=(1, 3)).values, wanted, atol=1e-6)
+    components = [PatchColors.fit(one[None]).project(one) for one in patches.unflatten(1, (3, 5))]
+    assert torch.allclose(feature_maps(vit, images).values, torch.stack(components)[..., 0].float(), atol=1e-5)
 
 
 def test_norms_are_relative_to_the_median():

@@ -43,8 +43,8 @@ def test_only_the_deciding_position_is_found(window):
     maps = occlusion(brightness_model, spot(), PredictedClassTarget(), MethodOptions(patch_window=window))
     assert maps.values.shape == (1, 14, 21)
     found = maps.values[0]
-    place = divmod(int(found.argmax()), 21)
-    assert 3 <= place[0] <= 6 and 7 <= place[1] <= 10
+    peak = divmod(int(found.argmax()), 21)
+    assert 3 <= peak[0] <= 6 and 7 <= peak[1] <= 10
     reach = window or 2
     far = found.clone()
     far[4 - reach : 6 + reach, 8 - reach : 10 + reach] = 0

@@ -8,7 +8,7 @@ from vitreous.errors import InputError
 from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.figures import query_mask
 from vitreous.explanation.options import MethodOptions
-from vitreous.explanation.regions import center_of_region, checked_region, parse_query
+from vitreous.explanation.regions import center_of_region, parse_query, validate_region
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
@@ -32,7 +32,7 @@ def test_points_and_boxes_are_parsed_in_the_order_x_y():
     assert parse_query("600,300,700,500") == (600, 300, 700, 500)
     assert center_of_region((600, 300, 700, 500)) == (650, 400) and center_of_region((3, 4)) == (3, 4)
     for wrong in ("3", "1,2,3", "1,2,3,x", "1,2,3,4,5"):
-        with pytest.raises(InputError, match="no point on an image"):
+        with pytest.raises(InputError, match="is not a point on an image"):
             parse_query(wrong)
     with pytest.raises(InputError, match="is empty"):
         parse_query("700,300,600,500")
@@ -40,8 +40,8 @@ def test_points_and_boxes_are_parsed_in_the_order_x_y():
 
 @pytest.mark.parametrize("wrong", ["3,4", (1, 2, 3), ("1", "2"), None, 7, (1, 2, None, 4)])
 def test_other_regions_raise(wrong):
-    with pytest.raises(InputError, match="is no point on an image: give"):
-        checked_region(wrong)
+    with pytest.raises(InputError, match="is not a point on an image: give"):
+        validate_region(wrong)
 
 
 def test_attention_from_a_box_is_the_mean_over_its_patches(model, image):

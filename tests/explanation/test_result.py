@@ -1,6 +1,8 @@
 """Explanations print, save and show themselves; the table of methods prints as a table."""
 
 import io
+from dataclasses import fields
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 from vitreous.errors import InputError
 from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.figures import draw_explanation_figure
-from vitreous.explanation.options import MethodOptions, merge_options
+from vitreous.explanation.options import MethodKeywords, MethodOptions, merge_options
 from vitreous.explanation.registry import METHODS, methods
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
@@ -75,12 +77,32 @@ def test_methods_print_as_a_table():
     assert table._repr_html_().count("<tr>") == len(METHODS) + 1
 
 
+def test_method_keywords_are_the_fields_of_the_options_without_the_query():
+    hints, keywords = get_type_hints(MethodOptions), get_type_hints(MethodKeywords)
+    assert list(keywords) == [field.name for field in fields(MethodOptions) if field.name != "query"]
+    assert all(keywords[name] == hints[name] | None for name in keywords)
+
+
+def test_a_query_in_patches_is_not_merged():
+    with pytest.raises(InputError, match=r"give query=\(x, y\) in pixels, next to the options"):
+        merge_options(MethodOptions(query=(1, 2)), {})
+
+
+@pytest.mark.parametrize("method", ["attention", "grad-cam"])
+def test_an_explanation_with_another_patch_heatmap(method):
+    found = explanation(method)
+    same = found.with_patch_heatmap(found.patch_heatmap)
+    assert np.allclose(same.patch_map, found.patch_map) and same.prediction == found.prediction
+    double = found.with_patch_heatmap(2 * found.patch_heatmap)
+    assert double.patch_map.dtype == np.float32 and np.allclose(double.heatmap, 2 * found.heatmap)
+
+
 def test_options_are_merged_and_checked():
     merged = merge_options(MethodOptions(layer=1, head=2), {"layer": -1, "head": None, "head_fusion": "max"})
     assert merged == MethodOptions(layer=-1, head=2, head_fusion="max")
     assert repr(merged) == "MethodOptions(layer=-1, head=2, head_fusion='max')"
     assert merge_options(None, {}) == MethodOptions()
-    with pytest.raises(InputError, match="did you mean 'layer'"):
+    with pytest.raises(TypeError, match="there is no argument or method option 'layers': did you mean 'layer'"):
         merge_options(None, {"layers": 1})
     with pytest.raises(InputError, match="n_steps"):
         merge_options(None, {"n_steps": "many"})

@@ -12,7 +12,15 @@ from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.regions import PixelRegion, parse_region
 from vitreous.explanation.target_parsing import find_target
-from vitreous.explanation.targets import FeatureNormTarget, PredictedClassTarget, RegionTarget, TextTarget
+from vitreous.explanation.targets import (
+    ClassPerImageTarget,
+    ClassTarget,
+    DirectionTarget,
+    FeatureNormTarget,
+    PredictedClassTarget,
+    RegionTarget,
+    TextTarget,
+)
 from vitreous.explanation.text_targets import embed_text, text_target
 from vitreous.imaging.geometry import Geometry
 from vitreous.imaging.preprocessing import Preprocessing
@@ -64,7 +72,7 @@ def test_the_gradient_of_a_region_is_the_direction():
 
 @pytest.mark.parametrize("box", [(0, 0, 5, 1), (1, 1, 1, 2), (-1, 0, 1, 1), (0, 0, 1, 7)])
 def test_a_box_outside_the_grid_raises(box):
-    with pytest.raises(InputError, match="no part of the model's grid of 4 × 6"):
+    with pytest.raises(InputError, match="is not a part of the model's grid of 4 × 6"):
         RegionTarget.from_patch_box(box, (4, 6))
 
 
@@ -234,9 +242,9 @@ def test_models_without_a_text_tower_raise(clip_folder, tmp_path):
         find_target(classifier(()), "text:a cat")
     with pytest.raises(InputError, match="is empty"):
         find_target(classifier(()), "text: ")
-    with pytest.raises(InputError, match="output is no embedding"):
+    with pytest.raises(InputError, match="output is not an embedding"):
         text_target(classifier(), "a cat", clip_folder)
-    with pytest.raises(InputError, match="output is no embedding"):
+    with pytest.raises(InputError, match="output is not an embedding"):
         text_target(classifier((), num_classes=0), "a cat", clip_folder)
     with pytest.raises(InputError, match="no text tower with a tokenizer can be loaded"):
         text_target(classifier((), num_classes=12), "a cat", tmp_path)
@@ -249,3 +257,53 @@ def test_a_vision_tower_alone_raises(tmp_path):
     transformers.CLIPVisionModel(config).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="has no text tower"):
         text_target(classifier((), num_classes=12), "a cat", tmp_path)
+
+
+def different_images(count):
+    return [np.random.default_rng(seed).integers(0, 256, (16, 24, 3), np.uint8) for seed in range(count)]
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "attention"])
+@pytest.mark.parametrize("batch_images", [1, 2, 16])
+def test_a_class_per_image_is_explained_in_batches(method, batch_images, monkeypatch):
+    monkeypatch.setattr("vitreous.explanation.explain.MAX_BATCH_PIXELS", batch_images * 16 * 24)
+    model, images, indices = classifier(), different_images(5), [2, 0, 1, 1, 2]
+    found = explain_batch(model, images, method, target=ClassPerImageTarget(torch.tensor(indices)))
+    for one, image, index in zip(found, images, indices, strict=True):
+        (alone,) = explain_batch(model, [image], method, target=index)
+        assert np.allclose(one.patch_map, alone.patch_map, atol=1e-5)
+        assert one.score == pytest.approx(alone.score, rel=1e-5) and 0 < one.score < 1
+        assert one.target == alone.target == model.class_names[index]
+    given = explain_batch(model, images, method, target=np.array(indices))
+    assert [one.score for one in given] == [one.score for one in found]
+
+
+def test_a_target_for_another_number_of_images_raises(monkeypatch):
+    monkeypatch.setattr("vitreous.explanation.explain.MAX_BATCH_PIXELS", 2 * 16 * 24)
+    model, images = classifier(), different_images(4)
+    with pytest.raises(InputError, match="2 classes are given for 4 images"):
+        explain_batch(model, images, "grad-cam", target=ClassPerImageTarget(torch.tensor([0, 1])))
+    with pytest.raises(InputError, match="2 directions for 4 images"):
+        explain_batch(model, images, "grad-cam", target=DirectionTarget(torch.eye(3)[:2], "two"))
+    with pytest.raises(InputError, match="there is no class 3: the model has 3"):
+        explain_batch(model, images, "attention", target=ClassPerImageTarget(torch.tensor([0, 1, 2, 3])))
+
+
+@pytest.mark.parametrize("index", [1, np.int64(1), np.array(1), torch.tensor(1)], ids=repr)
+def test_a_class_is_named_by_any_integer(index):
+    assert find_target(classifier(), index) == ClassTarget(1, "dog")
+
+
+@pytest.mark.parametrize("wrong", [True, 1.0, np.array([0.5]), np.array([[0], [1]]), object()], ids=repr)
+def test_other_objects_are_not_targets(wrong):
+    with pytest.raises(InputError, match="is not a target"):
+        find_target(classifier(), wrong)
+
+
+def test_a_class_of_a_model_without_names_has_its_logit_as_score():
+    model = classifier()
+    unnamed = ImageClassifier(model.model, model.preprocessing, ())
+    (found,) = explain_batch(unnamed, [make_image()], "grad-cam", target=1)
+    with torch.no_grad():
+        logits = model.model(model.preprocess(make_image())[0][None])
+    assert found.score == pytest.approx(float(logits[0, 1]), rel=1e-5)

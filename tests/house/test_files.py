@@ -41,6 +41,11 @@ def test_no_drawer_for_odds_and_ends():
     assert not FORBIDDEN_NAMES & {part for path in SOURCES for part in [path.stem, *path.parts]}
 
 
+def test_the_makefile_runs_scripts_that_exist():
+    figures = re.search(r"^FIGURES := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert figures and not [one for one in figures[1].split() if not (ROOT / "benchmarks" / f"{one}.py").is_file()]
+
+
 def test_the_readme_is_finished():
     text = (ROOT / "README.md").read_text()
     assert "FIGURE_" not in text
@@ -94,18 +99,28 @@ def test_four_files_of_one_prefix_are_a_package():
     assert not [f"{folder.relative_to(ROOT)}/{prefix}*" for (folder, prefix), count in counts.items() if count >= 4]
 
 
+def alias_name(node: ast.stmt) -> str:
+    """The name of a type alias such as `Region = Point | Box` or `Layout = Literal["grid"]`; "" for anything else."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+        name = node.targets[0].id
+        is_type = isinstance(node.value, ast.Subscript | ast.BinOp | ast.Name | ast.Attribute)
+        return name if is_type and re.fullmatch(r"[A-Z]\w*[a-z]\w*", name) else ""
+    return ""
+
+
 def test_no_two_public_things_have_one_name():
-    """Public classes, and public functions of modules, have a name of their own; a verb's function may repeat it."""
+    """Public classes, functions and type aliases have a name of their own; a verb's function may repeat it."""
     from vitreous.cli import VERBS
 
     homes: dict[str, list[str]] = defaultdict(list)
     for path in SOURCES:
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-                homes[node.name].append(str(path.relative_to(ROOT)))
+            name = alias_name(node) or (node.name if isinstance(node, ast.ClassDef | ast.FunctionDef) else "_")
+            if not name.startswith("_"):
+                homes[name].append(str(path.relative_to(ROOT)))
     verbs = {verb.replace("-", "_") for verb in VERBS}
-    twice = {name: places for name, places in homes.items() if len(places) > 1 and name not in verbs}
-    assert not twice, "\n".join(f"{name}: {', '.join(places)}" for name, places in sorted(twice.items()))
+    twice = {name: paths for name, paths in homes.items() if len(paths) > 1 and name not in verbs}
+    assert not twice, "\n".join(f"{name}: {', '.join(paths)}" for name, paths in sorted(twice.items()))
 
 
 def test_use_cases_do_not_share_helpers():

@@ -20,7 +20,7 @@ from vitreous.model.migration import (
     migrate_tensors,
     stored_tensors,
 )
-from vitreous.model.serialization import load_classifier, save_config, save_weights
+from vitreous.model.serialization import WEIGHTS, load_classifier, save_config, write_weights
 from vitreous.model.vit import ViT
 from vitreous.records import from_dict
 
@@ -53,7 +53,7 @@ def test_every_option_of_an_old_model_is_read_and_computes_the_same(name, tmp_pa
     expected = torch.tensor(EXPECTED["configs"][name]["logits"])
     assert torch.allclose(logits.flatten(), expected.flatten(), atol=2e-6)
     save_config(classifier, tmp_path / "again")
-    save_weights(classifier.vit, tmp_path / "again")
+    write_weights(classifier.vit.state_dict(), tmp_path / "again" / WEIGHTS)
     again = load_classifier(tmp_path / "again", CPU)
     assert again.vit.config == classifier.vit.config and again.preprocessing == classifier.preprocessing
     with torch.no_grad():

@@ -12,7 +12,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.pretrained.formats.checkpoint_keys import flatten, strip_wrappers
 from vitreous.pretrained.formats.infer_config import infer_activation, infer_depth, infer_image_size, infer_mlp_ratio
-from vitreous.pretrained.formats.registry import FORMATS, detect_format, formats_for
+from vitreous.pretrained.formats.registry import FORMATS, detect_format
 from vitreous.pretrained.formats.rules import Constant, Rename
 from vitreous.pretrained.formats.state_dict_format import state_shapes
 
@@ -82,8 +82,8 @@ def test_options_that_a_format_lacks_are_refused(name):
         config = replace(CONFIGS[name], **options)
         with pytest.raises(InputError, match=f"{name} can't hold a model with {next(iter(options))}="):
             FORMATS[name].to_external(ViT(config).state_dict(), config)
-        assert name not in formats_for(config)
-    assert name in formats_for(CONFIGS[name])
+        assert FORMATS[name].unsupported_reason(config)
+    assert FORMATS[name].unsupported_reason(CONFIGS[name]) is None
 
 
 @pytest.mark.parametrize("name", ["dinov2", "dinov3"])

@@ -117,9 +117,9 @@ def test_wrapper_prefixes_are_removed_from_weights(own, function, kind):
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        ("own_model_here", "'own_model_here' is no factory: write module:function"),
-        ("own_model_here.build", "is no factory"),
-        (":build", "is no factory"),
+        ("own_model_here", "'own_model_here' is not a factory: write module:function"),
+        ("own_model_here.build", "is not a factory"),
+        (":build", "is not a factory"),
         ("own_missing:build", "there is no module 'own_missing' here"),
         ("own_broken_one:build", "own_broken_one can't be imported: it needs not_there_at_all"),
         ("own_wrong_one:build", "own_wrong_one can't be imported: ZeroDivisionError: division by zero"),

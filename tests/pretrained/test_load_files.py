@@ -16,7 +16,7 @@ from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
-from vitreous.model.serialization import save_config, save_weights
+from vitreous.model.serialization import WEIGHTS, save_config, write_weights
 from vitreous.model.vit import ViT
 from vitreous.pretrained.formats.registry import FORMATS
 from vitreous.pretrained.load import load
@@ -95,7 +95,7 @@ def test_a_model_without_classes_is_saved_and_loaded_as_one(tmp_path):
     save_file(state("dinov2", FEATURES)[1], tmp_path / "lone.safetensors")
     classifier = load(tmp_path / "lone.safetensors", "cpu", callback=Callback())
     save_config(classifier, tmp_path / "run")
-    save_weights(classifier.vit, tmp_path / "run")
+    write_weights(classifier.vit.state_dict(), tmp_path / "run" / WEIGHTS)
     again = load(tmp_path / "run", "cpu", callback=Callback())
     assert (again.class_names, again.preprocessing) == ((), classifier.preprocessing)
 
@@ -104,7 +104,7 @@ def test_a_vitreous_file_needs_its_config(tmp_path):
     preprocessing = Preprocessing((64, 64), "squash", (0.5,) * 3, (0.5,) * 3, 8)
     classifier = ImageClassifier(ViT(WIDE), preprocessing, ["a", "b", "c"])
     save_config(classifier, tmp_path)
-    save_weights(classifier.vit, tmp_path)
+    write_weights(classifier.vit.state_dict(), tmp_path / WEIGHTS)
     assert load(tmp_path / "model.safetensors", "cpu").class_names == ("a", "b", "c")
     (tmp_path / "config.json").unlink()
     for place in (tmp_path, tmp_path / "model.safetensors"):
@@ -153,7 +153,7 @@ BAD = {
     ("words", ".safetensors"): "is damaged or no safetensors file",
     ("words", ".bin"): "is damaged, truncated or no PyTorch file",
     ("words", ".npz"): "is damaged or holds more than plain arrays",
-    ("words", ".onnx"): "is no safetensors file and does not end in .pt, .pth",
+    ("words", ".onnx"): "is not a safetensors file and does not end in .pt, .pth",
     ("cut", ".safetensors"): "is damaged",
     ("cut", ".pt"): "is damaged, truncated",
     ("code", ".pt"): "which can't be read without running code: save only the state_dict",

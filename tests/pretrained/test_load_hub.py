@@ -16,7 +16,7 @@ from safetensors.torch import save
 from vitreous.errors import InputError
 from vitreous.hub import HubRepository
 from vitreous.model.config import ViTConfig
-from vitreous.model.serialization import save_config, save_weights
+from vitreous.model.serialization import WEIGHTS, save_config, write_weights
 from vitreous.model.vit import ViT
 from vitreous.pretrained.formats.registry import FORMATS
 from vitreous.pretrained.load import load
@@ -52,7 +52,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self, *, body: bool) -> None:
         repository, _, rest = self.path.strip("/").partition("/resolve/")
         revision, _, name = rest.partition("/")
-        self.server.asked.append(f"{self.command} {repository}@{revision}/{name}")
+        self.server.requests.append(f"{self.command} {repository}@{revision}/{name}")
         content, (code, word) = self.server.files.get(f"{repository}/{name}"), self.server.refuse or (0, "")
         if not code and not any(key.startswith(f"{repository}/") for key in self.server.files):
             code, word = 401, "RepoNotFound"
@@ -78,7 +78,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def hub(tmp_path, monkeypatch):
     """A hub that holds me/tiny, whose client keeps its cache in the test's own folder."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.asked, server.refuse = [], None
+        server.requests, server.refuse = [], None
         server.vit, files = tiny_repository()
         server.files = {f"me/tiny/{name}": content for name, content in files.items()}
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -118,17 +118,17 @@ def test_a_repository_becomes_a_classifier_with_preprocessing_and_names(hub, cap
 
 def test_files_are_downloaded_once_and_work_offline(hub):
     load("hf:me/tiny", "cpu")
-    fetched = [line for line in hub.asked if line.startswith("GET me/tiny")]
+    fetched = [line for line in hub.requests if line.startswith("GET me/tiny")]
     assert len(fetched) == len(set(fetched)) == 3
     hub.refuse = (503, "")
-    before = len(hub.asked)
+    before = len(hub.requests)
     assert load("hf:me/tiny", "cpu").class_names[0] == "cat"
-    assert len(hub.asked) == before + 1, "one request is enough to see that nobody answers"
+    assert len(hub.requests) == before + 1, "one request is enough to see that nobody answers"
 
 
 def test_a_revision_is_requested_by_name(hub):
     load("hf:me/tiny@v1", "cpu")
-    assert all("@v1/" in line or f"@{COMMIT}/" in line for line in hub.asked)
+    assert all("@v1/" in line or f"@{COMMIT}/" in line for line in hub.requests)
     assert "has no revision 'v7'" in refused("hf:me/tiny@v7")
 
 
@@ -151,16 +151,16 @@ def test_a_pickle_is_read_only_without_a_safetensors_file(hub, tmp_path):
     torch.save(parse(hub.files["me/tiny/model.safetensors"]), tmp_path / "weights")
     hub.files["me/tiny/pytorch_model.bin"] = (tmp_path / "weights").read_bytes()
     load("hf:me/tiny", "cpu")
-    assert not any("pytorch_model" in line for line in hub.asked)
+    assert not any("pytorch_model" in line for line in hub.requests)
     del hub.files["me/tiny/model.safetensors"]
     assert load("hf:me/tiny@v1", "cpu").class_names[0] == "cat"
-    assert any("pytorch_model" in line for line in hub.asked)
+    assert any("pytorch_model" in line for line in hub.requests)
 
 
 def test_a_vitreous_model_on_the_hub(hub, tmp_path):
     classifier = load("hf:me/tiny", "cpu")
     save_config(classifier, tmp_path)
-    save_weights(classifier.vit, tmp_path)
+    write_weights(classifier.vit.state_dict(), tmp_path / WEIGHTS)
     hub.files = {f"me/run/{name}": (tmp_path / name).read_bytes() for name in ("config.json", "model.safetensors")}
     assert load("hf:me/run", "cpu").class_names == classifier.class_names
 
@@ -179,8 +179,8 @@ def test_imagenet_class_names_are_downloaded_for_1000_classes(hub, notes):
 
 REFUSALS = {
     "hf:me/other": "me/other is not on the Hugging Face hub, or is private",
-    "hf:tiny": "'hf:tiny' is no repository: write hf:OWNER/NAME",
-    "hf:me/a/b": "is no repository",
+    "hf:tiny": "'hf:tiny' is not a repository: write hf:OWNER/NAME",
+    "hf:me/a/b": "is not a repository",
     "hf:-me/x--y": "is not a valid repository name",
     "timm:nothing": "timm/nothing is not on the Hugging Face hub",
 }

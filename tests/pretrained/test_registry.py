@@ -43,8 +43,8 @@ UNKNOWN = {
     "timmm:x": "there is no origin 'timmm': did you mean 'timm'?",
     "dinov2:vits41": "there is no dinov2 model 'vits41': did you mean 'vits14'?",
     "torchvision:vit_b_61": "there is no torchvision model 'vit_b_61': did you mean 'vit_b_16'?",
-    "timm:a/b": "'timm:a/b' is no model: write it as timm:vit_base_patch16_224",
-    "hf:": "'hf:' is no repository",
+    "timm:a/b": "'timm:a/b' is not a model: write it as timm:vit_base_patch16_224",
+    "hf:": "'hf:' is not a repository",
 }
 
 
@@ -66,7 +66,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Serves CONTENT, or refuses."""
 
     def do_GET(self):
-        self.server.asked += 1
+        self.server.request_count += 1
         self.send_response(self.server.code)
         self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
@@ -80,7 +80,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        listening.code, listening.asked = 200, 0
+        listening.code, listening.request_count = 200, 0
         thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
         thread.start()
         yield listening
@@ -103,7 +103,7 @@ def refused(place: WeightsUrl, tmp_path) -> str:
 def test_a_file_is_downloaded_once(server, tmp_path, capfd):
     path = address(server).download()
     assert path.read_bytes() == CONTENT and path.parent == tmp_path / "home" / "hub" / "checkpoints"
-    assert address(server).download() == path and server.asked == 1
+    assert address(server).download() == path and server.request_count == 1
     assert capfd.readouterr() == ("", "")
 
 

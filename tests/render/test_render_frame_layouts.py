@@ -13,7 +13,6 @@ from vitreous.render.frame_layouts import (
     MULTI_MAP_LAYOUTS,
     SINGLE_IMAGE_LAYOUTS,
     draw_frame,
-    frame_size,
     panel_grid_for,
 )
 from vitreous.render.frame_view import DrawStyle, FrameView, HeatmapLayer
@@ -25,6 +24,13 @@ from vitreous.render.text import load_font
 
 SIZES = [(256, 340), (340, 256), (64, 900), (900, 64), (31, 33), (6, 5), (1, 1)]
 RNG = np.random.default_rng(0)
+
+
+def frame_size(image_hw, layout, maps, style=None):
+    """The (height, width) of a drawn frame: the image's own size, or that of all panels."""
+    if layout in SINGLE_IMAGE_LAYOUTS:
+        return image_hw
+    return panel_grid_for(image_hw, layout, maps, style or DrawStyle()).size_hw
 
 
 def view(size_hw, maps=1, *, signed=False, seed=0, box=None, colors=None):

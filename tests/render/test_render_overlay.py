@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 from vitreous.errors import InputError
 from vitreous.imaging.geometry import Geometry
 from vitreous.render.color import Scale
-from vitreous.render.overlay import DIMMING, blend_table, mean_brightness, dimming_for, overlay, overlay_levels
+from vitreous.render.overlay import DIMMING, blend_table, dimming_for, mean_brightness, overlay, overlay_levels
 from vitreous.render.temporal.scenes import SceneChange
 from vitreous.render.temporal.stabilize import DimmingStabilizer
 from vitreous.render.upsample import upsample_to_image

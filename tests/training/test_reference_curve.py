@@ -152,7 +152,7 @@ def test_runs_that_cannot_be_averaged_are_refused(measured, colored_folder, tmp_
 
     first, second = measured
     assert "have the seeds 0, 0" in error_for(first, first)
-    assert "is no run of Vitreous" in error_for(first, tmp_path / "nothing")
+    assert "is not a run of Vitreous" in error_for(first, tmp_path / "nothing")
     train(tiny_recipe(colored_folder, epochs=1, seed=5), tmp_path / "short")
     assert "differ in more than the seed" in error_for(first, tmp_path / "short")
     lines = (second / "metrics.jsonl").read_text()
@@ -162,5 +162,5 @@ def test_runs_that_cannot_be_averaged_are_refused(measured, colored_folder, tmp_
 
 def test_a_corrupt_curve_gives_one_line(stored, tmp_path):
     (tmp_path / "curves" / "tiny.json").write_text("{")
-    with pytest.raises(InputError, match=r"tiny.json is no JSON"):
+    with pytest.raises(InputError, match=r"tiny.json is not JSON"):
         find_reference(RunFolder(tmp_path), stored.recipe, lambda text: None)

@@ -20,7 +20,7 @@ class RecordingCallback(Callback):
     def __init__(self, stop_after: int | None = None) -> None:
         self.notes: list[str] = []
         self.progress: list[TrainProgress] = []
-        self.stop_after, self.asked = stop_after, 0
+        self.stop_after, self.should_stop_calls = stop_after, 0
 
     @property
     def losses(self) -> list[float]:
@@ -38,8 +38,8 @@ class RecordingCallback(Callback):
 
     def should_stop(self) -> bool:
         """Whether `stop_after` steps were taken; called before each step."""
-        self.asked += 1
-        return self.stop_after is not None and self.asked > self.stop_after
+        self.should_stop_calls += 1
+        return self.stop_after is not None and self.should_stop_calls > self.stop_after
 
 
 def make_folder(path: Path, count: int = 40) -> Path:

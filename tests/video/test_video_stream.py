@@ -122,7 +122,7 @@ def test_the_good_part_of_a_truncated_video_is_written(shared, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dog.mp4", "pancake-sound.mkv"])
-def test_audio_ends_where_the_images_break_off(shared, tmp_path, name):
+def test_audio_ends_where_the_images_are_truncated(shared, tmp_path, name):
     whole = (shared / "video" / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 5])
     result = transform_video(tmp_path / name, tmp_path / "out.mp4", quarter)
@@ -137,7 +137,7 @@ def test_truncated_audio_is_reported(tmp_path):
     source.write_bytes(source.read_bytes().replace(payload, bytes(len(payload))))
     result = transform_video(source, tmp_path / "out.mov", same)  # MOV takes no FLAC, so that it is decoded
     assert result.frames == 50
-    assert "the audio breaks off at 1." in str(result.truncation)
+    assert "the audio is truncated at 1." in str(result.truncation)
     assert 0.9 < audio_of(tmp_path / "out.mov").times[-1] < 1.3
 
 

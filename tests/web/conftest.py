@@ -7,7 +7,7 @@ from video_clips import record_with_audio
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
-from vitreous.model.serialization import save_config, save_weights
+from vitreous.model.serialization import WEIGHTS, save_config, write_weights
 from vitreous.model.vit import ViT
 
 
@@ -27,5 +27,5 @@ def tiny_model(tmp_path_factory):
         ImageClassifier(vit, Preprocessing((16, 16), "squash", (0.5,) * 3, (0.5,) * 3, 4), ("red", "green", "blue")),
         folder,
     )
-    save_weights(vit, folder)
+    write_weights(vit.state_dict(), folder / WEIGHTS)
     return folder

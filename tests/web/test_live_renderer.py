@@ -49,7 +49,7 @@ def test_a_live_view_shows_what_a_written_video_shows(tiny_model, clip, tmp_path
     ("options", "words"),
     [
         (["--query", "100,5"], "not on the image, which is 64 × 36"),
-        (["--query", "here"], "'here' is no point"),
+        (["--query", "here"], "'here' is not a point"),
         (["--track"], "nothing to track"),
         (["--track", "--loop", "--query", "5,5"], "leave out --loop"),
         (["--method", "attention,rollout", "--layout", "overlay"], "takes one method"),
@@ -60,8 +60,8 @@ def test_a_live_view_shows_what_a_written_video_shows(tiny_model, clip, tmp_path
 )
 def test_bad_requests_for_a_live_view(options, words, tiny_model, clip, capsys):
     assert run(["live", str(tiny_model), "--source", str(clip), "--port", "0", *options]) == 2
-    said = capsys.readouterr().err
-    assert words in said and "Traceback" not in said
+    stderr = capsys.readouterr().err
+    assert words in stderr and "Traceback" not in stderr
 
 
 @pytest.mark.parametrize("option", ["--timeline", "--save-maps", "--start", "--every", "--height", "--batch-size"])

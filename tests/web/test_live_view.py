@@ -250,7 +250,7 @@ def test_a_truncated_video_ends_with_an_error(tmp_path):
     broken = record_with_audio(tmp_path / "clip.mkv", "aac", seconds=2)
     broken.write_bytes(broken.read_bytes()[: broken.stat().st_size * 3 // 10])
     summary = LiveView(VideoFileSource(broken), render, AppServer(port=0)).run()
-    assert "breaks off after" in summary.error and summary.rendered > 3 and not left_over()
+    assert "is truncated after" in summary.error and summary.rendered > 3 and not left_over()
 
 
 def test_frames_of_a_video_come_on_time_and_upright(shared):
@@ -293,8 +293,8 @@ def test_ports_and_hosts_that_can_not_be_used(clip, capsys):
         taken.listen()
         port = taken.getsockname()[1]
         assert run(["live", "no-model", "--source", str(clip), "--port", str(port)]) == 2
-        said = capsys.readouterr().err
-        another = int(re.fullmatch(rf"vitreous: port {port} is in use: take another with --port (\d+)\n", said)[1])
+        stderr = capsys.readouterr().err
+        another = int(re.fullmatch(rf"vitreous: port {port} is in use: take another with --port (\d+)\n", stderr)[1])
     AppServer(port=another).close()
     for host, port, words in [("127.0.0.1", 70_000, "port 70000"), ("192.0.2.1", 0, "host '192.0.2.1'")]:
         with pytest.raises(InputError, match=words):
@@ -314,8 +314,8 @@ def test_ports_and_hosts_that_can_not_be_used(clip, capsys):
 @pytest.mark.skipif(sys.platform != "linux", reason="cameras are called otherwise elsewhere")
 def test_sources_that_can_not_be_opened(arguments, words, capsys):
     assert run(["live", "no-model", *arguments]) == 2
-    said = capsys.readouterr().err
-    assert words in said and said.count("\n") == 1 and "Traceback" not in said
+    stderr = capsys.readouterr().err
+    assert words in stderr and stderr.count("\n") == 1 and "Traceback" not in stderr
 
 
 def test_a_camera_is_read_until_stopped(monkeypatch):

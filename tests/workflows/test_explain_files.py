@@ -21,6 +21,7 @@ from vitreous.explanation.figures import (
     scale_labels,
     shared_legends,
 )
+from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
 from vitreous.explanation.registry import METHODS
 from vitreous.imaging.preprocessing import Preprocessing
@@ -233,11 +234,74 @@ def test_a_callback_that_stops_keeps_the_first_explanations(trained_run, photo, 
     assert len(explain(trained_run, [photo] * 3, callback=StopAfterOne())) == 1
 
 
-def test_the_log_names_the_running_method(trained_run, photo, tmp_path, caplog):
+def test_the_callback_names_the_running_method(trained_run, photo, tmp_path, caplog):
+    callback = Recorder()
     with caplog.at_level(logging.WARNING, "vitreous"):
-        write_explanations(trained_run, [photo], ExplainRequest(layout="methods"), tmp_path / "methods.png")
-    assert f"rise, method {list(METHODS).index('rise') + 1} of {len(METHODS)}" in caplog.messages
-    assert (tmp_path / "methods.png").is_file()
+        write_explanations(trained_run, [photo], ExplainRequest(layout="methods"), tmp_path / "methods.png", callback)
+    messages = [one.message for one in callback.progress]
+    assert f"rise, method {list(METHODS).index('rise') + 1} of {len(METHODS)}" in messages
+    assert (tmp_path / "methods.png").is_file() and not caplog.messages
+
+
+class StopAfter(Recorder):
+    """Asks to stop after some progress."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    def should_stop(self):
+        return len(self.progress) >= self.count
+
+
+@pytest.mark.parametrize("layout", ["single", "grid", "sheet", "methods"])
+def test_a_callback_that_stops_at_once_writes_nothing(trained_run, photo, tmp_path, layout):
+    output = tmp_path / ("out" if layout == "single" else "out.png")
+    assert write_explanations(trained_run, [photo], ExplainRequest(layout=layout), output, StopAfter(0)) == []
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(("layout", "names"), [("single", ["0-attention.png"]), ("grid", ["grid.png"])])
+def test_a_callback_that_stops_keeps_the_figures_so_far(trained_run, tmp_path, monkeypatch, layout, names):
+    monkeypatch.setattr("vitreous.explanation.explain.MAX_BATCH_PIXELS", 1)
+    photos = [tmp_path / f"{number}.png" for number in range(3)]
+    for path in photos:
+        Image.new("RGB", (30, 30), "red").save(path)
+    output = tmp_path / "out" / ("grid.png" if layout == "grid" else "")
+    written = write_explanations(trained_run, photos, ExplainRequest(layout=layout), output, StopAfter(1))
+    assert [one.path.name for one in written] == names
+    assert [path.name for path in (tmp_path / "out").iterdir()] == names
+    assert layout == "single" or written[0].summary == "1 images"
+
+
+def test_methods_that_were_not_reached_are_not_refused(trained_run, photo, tmp_path):
+    columns, refused = explain_all_methods(load(trained_run), [open_image(photo)], None, StopAfter(0))
+    assert (columns, refused) == ({}, {})
+    (written,) = write_explanations(
+        trained_run, [photo], ExplainRequest(layout="methods"), tmp_path / "some.png", StopAfter(2)
+    )
+    assert written.summary == "2 methods" and written.path.is_file()
+
+
+def test_the_command_line_shows_progress_without_warnings(trained_run, photo, tmp_path, capsys, caplog):
+    with caplog.at_level(logging.WARNING, "vitreous"):
+        assert run(["explain", str(trained_run), str(photo), "-o", str(tmp_path / "x.png")]) == 0
+    output = capsys.readouterr()
+    assert not caplog.messages and output.out.count("\n") == 1
+    assert re.fullmatch(r"explain 100%  attention, 1 of 1 images.*", output.err.strip())
+
+
+def test_images_are_explained_at_the_given_input_size(trained_run, photo):
+    size = 2 * load(trained_run).preprocessing.input_size[0]
+    found = explain(trained_run, photo, input_size=size, resize_mode="letterbox")
+    expected = explain(load(trained_run, input_size=size, resize_mode="letterbox"), photo)
+    assert np.array_equal(found.patch_map, expected.patch_map) and found.geometry == expected.geometry
+    assert found.geometry.input_size == (size, size)
+
+
+def test_a_query_in_patches_is_refused(trained_run, photo):
+    with pytest.raises(InputError, match=r"counts patches of the model's grid: give query=\(x, y\) in pixels"):
+        explain(trained_run, photo, options=MethodOptions(query=(1, 2)))
 
 
 def with_map(explanation, patch_map):
@@ -259,9 +323,8 @@ def test_artifacts_in_rollouts_are_noted_once(trained_run, photo, caplog):
     assert "the rollouts of 1 of 2 images" in caplog.messages[1] and "--method attention" in caplog.messages[1]
 
 
-def test_artifacts_of_dinov2_are_noted_on_the_command_line(shared, tmp_path, capsys, caplog):
+def test_artifacts_of_dinov2_are_noted_on_the_command_line(shared, tmp_path, capsys):
     weights, photo = shared / "weights/dinov2-vits14.safetensors", shared / "photos/two-cats.png"
     for method in ("rollout", "attention"):
-        caplog.clear()
         assert run(["explain", str(weights), str(photo), "--method", method, "-o", str(tmp_path / "x.png")]) == 0
-        assert any("stand alone" in line for line in caplog.messages) == (method == "rollout")
+        assert ("stand alone" in capsys.readouterr().err) == (method == "rollout")

@@ -10,7 +10,7 @@ from vitreous.errors import InputError
 from vitreous.files import os_error_reason
 from vitreous.process_tuning import keep_freed_memory
 
-EXIT_BAD_INPUT, EXIT_BROKE_OFF, EXIT_INTERRUPTED = 2, 3, 130
+EXIT_BAD_INPUT, EXIT_TRUNCATED, EXIT_INTERRUPTED = 2, 3, 130
 
 VERB_GROUPS = {
     "Train and evaluate": {
@@ -64,8 +64,8 @@ for _alias, _verb in ALIASES.items():
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code.
 
-    0: done; 2: bad input, reported in one line; 3: a video broke off and its good part was written, or one of several
-    failed; 130: interrupted.
+    0: done; 2: bad input, reported in one line; 3: a video is truncated and its readable part was written, or
+    one of several failed; 130: interrupted.
     """
     keep_freed_memory()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))

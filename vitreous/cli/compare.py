@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.console import print_line, print_note
+from vitreous.cli.console import ConsoleCallback, print_line, print_note, progress
 
 if TYPE_CHECKING:
     from vitreous.evaluation.comparison import Difference
@@ -42,7 +42,8 @@ def compare(
 
     if output.suffix.lower() != ".png":
         raise InputError(f"{output} is not a PNG file: choose a name that ends in .png")
-    result = run(first, second, data, split=split, device=device)
+    with progress("comparing") as display:
+        result = run(first, second, data, split=split, device=device, callback=ConsoleCallback(display))
     if json_:
         print_line(json.dumps(result.to_json()))
     else:

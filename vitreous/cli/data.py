@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -41,9 +40,9 @@ def data(
     from vitreous.workflows.data import inspect_data
 
     with progress("inspecting") as display:
-        report = inspect_data(source, recipe, _Display(display))
+        report = inspect_data(source, recipe, callback=_Display(display))
     if json_:
-        print_line(json.dumps(asdict(report)))
+        print_line(json.dumps(report.to_json()))
     else:
         _print_report(report)
     return print_error("; ".join(report.problems)) if report.problems else 0

@@ -24,8 +24,8 @@ def demo(
     from vitreous.workflows.demo import demo as run
 
     with train_display() as display:
-        result = run(output, data, display)
-    if result is None:
+        result = run(output, data, callback=display)
+    if result.evaluation is None:
         print_line(f"stopped; resume with:\n  vitreous demo --output {shlex.quote(str(output))} --data {data}")
         return EXIT_INTERRUPTED
     print_report(result.evaluation)

@@ -23,6 +23,7 @@ def doctor(
     count: int = 16,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    device: str = "auto",
 ) -> int:
     """Diagnose a model in plain English: outlier tokens, dead heads, idle blocks, uninformative maps.
 
@@ -34,18 +35,18 @@ def doctor(
         count: Number of images of the source.
         output: Folder for doctor.json and doctor.html; the run folder, or "doctor", by default.
         json_: Print the findings as one JSON object.
+        device: auto, cpu or cuda.
     """
-    from vitreous.diagnostics.doctor.page import write_doctor_page
-    from vitreous.diagnostics.doctor.run import diagnosis_to_json, write_diagnosis
     from vitreous.diagnostics.doctor.run import doctor as run
     from vitreous.runs.run_folder import results_folder
 
-    with progress("measuring") as display:
-        diagnosis = run(model, images or [], data=data, count=count, callback=ConsoleCallback(display))
     folder = results_folder(model, output, "doctor")
-    written = [write_diagnosis(diagnosis, folder), write_doctor_page(diagnosis, folder)]
+    with progress("measuring") as display:
+        callback = ConsoleCallback(display)
+        diagnosis = run(model, images or [], data=data, count=count, device=device, callback=callback)
+    written = diagnosis.save(folder)
     if json_:
-        print_line(json.dumps(diagnosis_to_json(diagnosis)))
+        print_line(json.dumps(diagnosis.to_json()))
     else:
         print_findings(diagnosis)
     print_note(", ".join(map(str, written)) + " written")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.console import print_line, print_note
+from vitreous.cli.console import ConsoleCallback, print_line, print_note, progress
 from vitreous.errors import InputError
 
 MAX_CLASSES_IN_MATRIX = 10
@@ -61,11 +61,14 @@ def evaluate(
     if count is not None:
         raise InputError("--count is for --corruptions and --shifts: leave it out")
     from vitreous.workflows.evaluate import evaluate as run
-    from vitreous.workflows.evaluate import evaluation_to_json
 
-    result = run(model, data, split=split, temperature=temperature, skip_unreadable=skip_unreadable, device=device)
+    with progress("evaluating") as display:
+        result = run(
+            model, data, split=split, temperature=temperature, skip_unreadable=skip_unreadable, device=device,
+            callback=ConsoleCallback(display),
+        )  # fmt: skip
     if json_:
-        print_line(json.dumps(evaluation_to_json(result)))
+        print_line(json.dumps(result.to_json()))
     else:
         if result.status is not None and result.status.message:
             print_line(result.status.message)

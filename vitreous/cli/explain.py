@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from vitreous.cli.console import print_line
+from vitreous.cli.console import ConsoleCallback, print_line, progress
 from vitreous.cli.options import (
     DRAW_GROUP,
     EXPLAIN_GROUP,
@@ -69,6 +69,8 @@ def explain(
     model, images = open_model(
         list(model_and_images), inputs=inputs, factory=factory, checkpoint=checkpoint, device=device
     )
-    for written in write_explanations(model, images, request, output):
+    with progress("explain") as display:
+        figures = write_explanations(model, images, request, output, ConsoleCallback(display))
+    for written in figures:
         print_line(f"{written.path}: {written.summary}")
     return 0

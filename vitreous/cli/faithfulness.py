@@ -1,7 +1,6 @@
 """vitreous faithfulness"""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -63,7 +62,8 @@ def faithfulness(
         json_: Print the results as one JSON object.
         device: auto, cpu or cuda.
     """
-    from vitreous.diagnostics.faithfulness.run import FIGURE_FILE, SUMMARY_FILE, VALUES_FILE
+    from vitreous.diagnostics.faithfulness.result import FIGURE_FILE, SUMMARY_FILE
+    from vitreous.diagnostics.faithfulness.run import VALUES_FILE
     from vitreous.diagnostics.faithfulness.run import faithfulness as run
     from vitreous.runs.run_folder import results_folder
 
@@ -79,7 +79,7 @@ def faithfulness(
         print_note(f"stopped; finished methods are saved in {folder / VALUES_FILE}: the same command continues")
         return EXIT_INTERRUPTED
     if json_:
-        print_line(json.dumps(asdict(result)))
+        print_line(json.dumps(result.to_json()))
         return 0
     print_table(result)
     print_note(f"{folder / SUMMARY_FILE} and {folder / FIGURE_FILE} written")
@@ -147,10 +147,10 @@ def legend_lines(result: "FaithfulnessResult") -> list[str]:
     from vitreous.diagnostics.faithfulness.report import MAX_RANDOMIZED_CORRELATION, summarize_reports
 
     settings, unit = result.settings, "probability"
-    target = f"the {settings['target']} class"
+    target = f"the {settings.target} class"
     if result.unit == "score":
         target, unit = "the image's own features (the model has no classes)", "score over that of the original image"
-    images = f"{settings['count']} {settings['split']} images of {settings['data']}"
+    images = f"{settings.count} {settings.split} images of {settings.data}"
     lines = [
         "",
         f"{images} · target: {target} · 95 % intervals below the values",

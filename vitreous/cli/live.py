@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 
 from vitreous.callbacks import Callback, Progress
-from vitreous.cli import EXIT_BROKE_OFF, print_error
+from vitreous.cli import EXIT_TRUNCATED, print_error
 from vitreous.cli.console import print_line, print_note
-from vitreous.cli.options import DRAW_GROUP, EXPLAIN_GROUP, SPEED_GROUP, ExplainOptions, Flag, InputOptions, MethodFlags
-from vitreous.clips.options import DrawOptions, SpeedOptions, VideoPrecision
+from vitreous.cli.draw_flags import DrawFlags
+from vitreous.cli.options import EXPLAIN_GROUP, SPEED_GROUP, ExplainOptions, Flag, InputOptions, MethodFlags
+from vitreous.clips.options import SpeedOptions, VideoPrecision
 from vitreous.errors import InputError
 from vitreous.process_tuning import share_cores
 
@@ -38,7 +39,7 @@ def live(
     track: Annotated[Flag, Parameter(group=EXPLAIN_GROUP)] = False,
     methods: MethodFlags = MethodFlags(),
     inputs: InputOptions = InputOptions(),
-    draw: Annotated[DrawOptions, Parameter(name="*", group=DRAW_GROUP)] = DrawOptions(),
+    draw: DrawFlags = DrawFlags(),
     precision: Annotated[VideoPrecision, Parameter(group=SPEED_GROUP)] = "auto",
     host: Annotated[str, Parameter(group=ADDRESS_GROUP)] = "127.0.0.1",
     port: Annotated[int, Parameter(group=ADDRESS_GROUP)] = 8765,
@@ -72,8 +73,8 @@ def live(
     if track and loop:
         raise InputError("a tracked patch is lost where the video starts again: leave out --loop or --track")
     request = VideoRequest(
-        explain.methods, methods.method_options(), explain.target, explain.query_region, track, draw,
-        speed=SpeedOptions(precision=precision),
+        methods=explain.methods, options=methods.method_options(), target=explain.target, query=explain.query_region,
+        track=track, draw=draw.draw_options(), speed=SpeedOptions(precision=precision),
     )  # fmt: skip
     chosen = open_source(camera, source, max_side, loop=loop)
     try:
@@ -89,7 +90,7 @@ def live(
     print_line(f"{chosen.name}: {summary}")
     if summary.error is not None:
         print_error(f"{chosen.name}: {summary.error}")
-        return EXIT_BROKE_OFF
+        return EXIT_TRUNCATED
     return 0
 
 

@@ -39,6 +39,7 @@ def localization(
     count: int | None = None,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    device: str = "auto",
 ) -> int:
     """Measure whether maps fall on the object, on images with known masks, against a random map and a center bias.
 
@@ -52,22 +53,23 @@ def localization(
         count: Number of images; 500 shapes or all frames by default.
         output: Folder for localization.json and the figures; the run folder, or "localization", by default.
         json_: Print the scores as one JSON object.
+        device: auto, cpu or cuda.
     """
-    from vitreous.diagnostics.localization.figure import draw_localization
-    from vitreous.diagnostics.localization.run import check_methods, localization_to_json, write_localization
+    from vitreous.diagnostics.localization.run import check_methods
     from vitreous.diagnostics.localization.run import localization as run
     from vitreous.explanation.options import MethodOptions
     from vitreous.pretrained.load import load
     from vitreous.runs.run_folder import results_folder
 
     names = None if methods is None else check_methods([name.strip() for name in methods.split(",")])
-    options, classifier = MethodOptions(layer=layer, head=head), load(model)
-    with progress("measuring") as display:
-        result = run(classifier, data, names, options=options, count=count, callback=ConsoleCallback(display))
     folder = results_folder(model, output, "localization")
-    written = [write_localization(result, folder), *draw_localization(result, classifier, folder)]
+    options, classifier = MethodOptions(layer=layer, head=head), load(model, device)
+    with progress("measuring") as display:
+        callback = ConsoleCallback(display)
+        result = run(classifier, data, methods=names, options=options, count=count, callback=callback)
+    written = result.save(folder, classifier)
     if json_:
-        print_line(json.dumps(localization_to_json(result)))
+        print_line(json.dumps(result.to_json()))
     else:
         print_localization(result)
     for name, reason in result.skipped.items():

@@ -1,7 +1,7 @@
 """Options that several verbs share, in the groups in which the help shows them.
 
-A verb takes a whole group as one parameter, `explain: Annotated[ExplainOptions, WHAT] = ExplainOptions()`; cyclopts
-turns each field into a flag and the text under the field into its help.
+A verb takes a whole group as one parameter, `explain: ExplainOptions = ExplainOptions()`; cyclopts turns each field
+into a flag and the text under the field into its help.
 """
 
 from dataclasses import dataclass

@@ -32,11 +32,9 @@ class RobustnessFlags:
 
 def robustness(flags: RobustnessFlags) -> int:
     """Measure accuracy on corrupted images, or on shifted and rotated ones, or both, and print it."""
-    from vitreous.diagnostics.robustness.run import robustness_to_json
-
     results = _measure(flags)
     if flags.in_json:
-        print_line(json.dumps({name: robustness_to_json(result) for name, result in results.items()}))
+        print_line(json.dumps({name: result.to_json() for name, result in results.items()}))
     for result in results.values() if not flags.in_json else ():
         print_result(result)
     if errors := [result.write_error for result in results.values() if result.write_error is not None]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from vitreous.callbacks import Callback, Progress
-from vitreous.cli import EXIT_BROKE_OFF, EXIT_INTERRUPTED, print_error
+from vitreous.cli import EXIT_INTERRUPTED, EXIT_TRUNCATED, print_error
 from vitreous.cli.console import format_clock, print_line, print_note, progress
+from vitreous.cli.draw_flags import DrawFlags
 from vitreous.cli.options import (
-    DRAW_GROUP,
     EXPLAIN_GROUP,
     FRAME_GROUP,
     OUTPUT_GROUP,
@@ -22,7 +22,7 @@ from vitreous.cli.options import (
     InputOptions,
     MethodFlags,
 )
-from vitreous.clips.options import DrawOptions, FrameOptions, OutputOptions, SpeedOptions
+from vitreous.clips.options import FrameOptions, OutputOptions, SpeedOptions
 from vitreous.errors import InputError
 from vitreous.process_tuning import share_cores
 from vitreous.signals import interrupt_on_termination
@@ -48,7 +48,7 @@ def video(
     track: Annotated[Flag, Parameter(group=EXPLAIN_GROUP)] = False,
     methods: MethodFlags = MethodFlags(),
     inputs: InputOptions = InputOptions(),
-    draw: Annotated[DrawOptions, Parameter(name="*", group=DRAW_GROUP)] = DrawOptions(),
+    draw: DrawFlags = DrawFlags(),
     frames: Annotated[FrameOptions, Parameter(name="*", group=FRAME_GROUP)] = FrameOptions(),
     speed: Annotated[SpeedOptions, Parameter(name="*", group=SPEED_GROUP)] = SpeedOptions(),
     files: Annotated[OutputOptions, Parameter(name="*", group=OUTPUT_GROUP)] = OutputOptions(),
@@ -77,15 +77,15 @@ def video(
     from vitreous.pretrained.load import load
 
     request = VideoRequest(
-        explain.methods,
-        methods.method_options(),
-        explain.target,
-        explain.query_region,
-        track,
-        draw,
-        frames,
-        speed,
-        files,
+        methods=explain.methods,
+        options=methods.method_options(),
+        target=explain.target,
+        query=explain.query_region,
+        track=track,
+        draw=draw.draw_options(),
+        frames=frames,
+        speed=speed,
+        output=files,
     )
     if not video.is_dir():
         if resume or shared:
@@ -124,7 +124,7 @@ def exit_code(result: "ExplainedVideo", video: Path, request: "VideoRequest") ->
     if result.video.truncation is not None:
         frames = written_frames(result, video, request)
         print_error(f"{video} is truncated after {frames} ({result.video.truncation.reason}): these were written")
-        return EXIT_BROKE_OFF
+        return EXIT_TRUNCATED
     return 0
 
 
@@ -170,7 +170,7 @@ def explain_all(
         return EXIT_INTERRUPTED
     if shared:
         states = print_shared_counts(output)
-    return EXIT_BROKE_OFF if states["failed"] or states["truncated"] or states["missing"] else 0
+    return EXIT_TRUNCATED if states["failed"] or states["truncated"] or states["missing"] else 0
 
 
 def print_outcome(outcome: "ClipOutcome") -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vitreous.clips.maps import Box, FrameMap, FrameMaps
+from vitreous.clips.maps import FrameMap, FrameMaps
 from vitreous.clips.request import VideoRequest
 from vitreous.explanation.figures import prediction_caption
 from vitreous.explanation.regions import Region
@@ -15,7 +15,7 @@ from vitreous.render.temporal.class_strip import ClassStrip, append_strip
 from vitreous.render.temporal.flicker import FlickerSummary
 from vitreous.render.temporal.scenes import SceneChange, SceneDetector
 from vitreous.render.temporal.stabilize import ColorStabilizer, DimmingStabilizer, MapStabilizer, StabilizedMap
-from vitreous.render.upsample import crop_to_image
+from vitreous.render.upsample import PixelBox, crop_to_image
 from vitreous.video.info import Frame
 
 MARKER_FRACTION = 0.022
@@ -86,7 +86,7 @@ class DrawStage:
 
 
 def to_layer(
-    image_u8: np.ndarray, box: Box, found: FrameMap, smoothed: StabilizedMap, colors: np.ndarray | None
+    image_u8: np.ndarray, box: PixelBox, found: FrameMap, smoothed: StabilizedMap, colors: np.ndarray | None
 ) -> HeatmapLayer:
     """Return a smoothed map as a layer over an image, without the part that covers bars around the image."""
     size_hw = (image_u8.shape[0], image_u8.shape[1])

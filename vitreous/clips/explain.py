@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import Unpack
 
 from vitreous.callbacks import Callback
 from vitreous.clips.draw_stage import DrawStage
@@ -13,7 +13,7 @@ from vitreous.clips.records import VideoRecorder
 from vitreous.clips.request import VideoRequest, method_names
 from vitreous.clips.result import ExplainedVideo
 from vitreous.errors import InputError
-from vitreous.explanation.options import MethodOptions, merge_options
+from vitreous.explanation.options import MethodKeywords, MethodOptions, merge_options
 from vitreous.explanation.regions import PixelRegion, Region
 from vitreous.explanation.targets import Target
 from vitreous.imaging.preprocessing import ResizeMode
@@ -37,16 +37,6 @@ def explain_video(
     query: Region | None = None,
     track: bool = False,
     options: MethodOptions | None = None,
-    layer: int | None = None,
-    head: int | None = None,
-    head_fusion: Literal["mean", "max", "min"] | None = None,
-    discard_ratio: float | None = None,
-    n_steps: int | None = None,
-    n_samples: int | None = None,
-    noise_level: float | None = None,
-    patch_window: int | None = None,
-    view: Literal["colors", "similarity", "norms"] | None = None,
-    seed: int | None = None,
     layout: Layout | None = None,
     smooth: float = HALF_LIFE_SECONDS,
     opacity: float = 1.0,
@@ -66,6 +56,7 @@ def explain_video(
     input_size: int | Sequence[int] | None = None,
     resize_mode: ResizeMode | None = None,
     callback: Callback | None = None,
+    **keywords: Unpack[MethodKeywords],
 ) -> ExplainedVideo:
     """Write a video with the model's maps laid over it; frames, times, size and audio stay the same.
 
@@ -83,10 +74,7 @@ def explain_video(
         query: a point (x, y) or a box (x0, y0, x1, y1) in the video's pixels: the patches there are explained instead
             of the model's output.
         track: follow the patch at the query point from the first frame on, until a cut.
-        options: options of the methods as one record; the keywords that follow take precedence. Of several methods
-            each gets the options that it uses.
-        layer, head, head_fusion, discard_ratio, n_steps, n_samples, noise_level, patch_window, view, seed: single
-            options of the methods; see `MethodOptions`.
+        options: options of the methods as one record. Of several methods each gets the options that it uses.
         layout, smooth, opacity, edge_aware, legend, class_strip: how the maps are drawn, see `DrawOptions`. `smooth`
             is a half-life in seconds.
         start, end, every: which frames are used, see `FrameOptions`; times are in seconds.
@@ -95,24 +83,22 @@ def explain_video(
         input_size: side in pixels of the model's input, as in `load`.
         resize_mode: how frames are brought to the model's input size, as in `load`.
         callback: receives the progress in frames and notes about the model, and can stop the work.
+        **keywords: single options of the methods, which take precedence: layer, head, head_fusion, discard_ratio,
+            n_steps, n_samples, noise_level, patch_window, view, seed; see `MethodKeywords`.
 
     Raises:
         InputError: a video that can't be read or written, or an unknown method, layer, head, class or option.
     """
-    given = {
-        "layer": layer, "head": head, "head_fusion": head_fusion, "discard_ratio": discard_ratio, "n_steps": n_steps,
-        "n_samples": n_samples, "noise_level": noise_level, "patch_window": patch_window, "view": view, "seed": seed,
-    }  # fmt: skip
     request = VideoRequest(
-        method_names(method),
-        merge_options(options, given),
-        target,
-        query,
-        track,
-        DrawOptions(layout, smooth, opacity, edge_aware, legend, class_strip),
-        FrameOptions(start, end, every),
-        SpeedOptions(batch_size, precision),
-        OutputOptions(
+        methods=method_names(method),
+        options=merge_options(options, keywords),
+        target=target,
+        query=query,
+        track=track,
+        draw=DrawOptions(layout, smooth, opacity, edge_aware, legend, class_strip),
+        frames=FrameOptions(start, end, every),
+        speed=SpeedOptions(batch_size, precision),
+        output=OutputOptions(
             height,
             quality,
             format,

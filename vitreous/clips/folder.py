@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from vitreous.callbacks import Callback, Progress
+from vitreous.callbacks import Callback, ForwardingCallback, Progress
 from vitreous.clips.explain import run_request
 from vitreous.clips.fingerprints import ClipFingerprint, ModelFingerprint
 from vitreous.clips.request import VideoRequest
@@ -47,23 +47,16 @@ class ClipOutcome:
     result: ExplainedVideo | None = None
 
 
-class NamedProgress(Callback):
+class NamedProgress(ForwardingCallback):
     """Passes the progress of one job on, with the name of its source as the message."""
 
     def __init__(self, job: ClipJob, callback: Callback) -> None:
-        self.job, self.callback = job, callback
+        super().__init__(callback)
+        self.job = job
 
     def on_progress(self, progress: Progress) -> None:
         """Pass the progress on under the job's name."""
-        self.callback.on_progress(replace(progress, message=self.job.source.name))
-
-    def on_note(self, text: str) -> None:
-        """Pass the note on."""
-        self.callback.on_note(text)
-
-    def should_stop(self) -> bool:
-        """Ask the other callback."""
-        return self.callback.should_stop()
+        super().on_progress(replace(progress, message=self.job.source.name))
 
 
 def explain_folder(

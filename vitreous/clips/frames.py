@@ -4,16 +4,17 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Unpack
 
 import numpy as np
 from PIL import Image
 
+from vitreous.callbacks import Callback, Progress
 from vitreous.clips.explain_stage import quantize_classifier, scale_query
 from vitreous.clips.options import DrawOptions, FrameOptions, SpeedOptions, VideoPrecision
 from vitreous.clips.request import VideoRequest
 from vitreous.explanation.explain import ExplainTask, run_task
-from vitreous.explanation.options import MethodOptions, merge_options
+from vitreous.explanation.options import MethodKeywords, MethodOptions, merge_options
 from vitreous.explanation.regions import PixelRegion, Region
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.targets import Target
@@ -25,6 +26,7 @@ from vitreous.render.temporal.stabilize import MapStabilizer
 from vitreous.runtime import autocast, choose_precision
 from vitreous.video.decode import TruncatedVideoError, read_frames
 from vitreous.video.info import Frame, read_info
+from vitreous.video.trim import expected_frames
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,6 @@ def explain_frames(
     target: str | int | Target | PixelRegion | None = None,
     query: Region | None = None,
     options: MethodOptions | None = None,
-    layer: int | None = None,
-    head: int | None = None,
-    head_fusion: Literal["mean", "max", "min"] | None = None,
-    discard_ratio: float | None = None,
-    n_steps: int | None = None,
-    n_samples: int | None = None,
-    noise_level: float | None = None,
-    patch_window: int | None = None,
-    view: Literal["colors", "similarity", "norms"] | None = None,
-    seed: int | None = None,
     smooth: float = 0.0,
     start: float = 0.0,
     end: float | None = None,
@@ -92,6 +84,8 @@ def explain_frames(
     precision: VideoPrecision = "fp32",
     input_size: int | Sequence[int] | None = None,
     resize_mode: ResizeMode | None = None,
+    callback: Callback | None = None,
+    **keywords: Unpack[MethodKeywords],
 ) -> Generator[FrameExplanation]:
     """Iterate over the frames of a video with their explanations, decoding them as they are needed.
 
@@ -109,54 +103,61 @@ def explain_frames(
         target: what the maps explain, as in `explain`; each frame's predicted class by default.
         query: a point (x, y) or a box (x0, y0, x1, y1) in the video's pixels: the patches there are explained instead
             of the model's output.
-        options: options of the method as one record; the keywords that follow take precedence.
-        layer, head, head_fusion, discard_ratio, n_steps, n_samples, noise_level, patch_window, view, seed: single
-            options of the method; see `MethodOptions`.
+        options: options of the method as one record.
         smooth: half-life in seconds of the smoothing over time; 0 turns it off.
         start, end, every: which frames are used, see `FrameOptions`; times are in seconds.
         batch_size, precision: see `SpeedOptions`.
         input_size: side in pixels of the model's input, as in `load`.
         resize_mode: how frames are brought to the model's input size, as in `load`.
+        callback: receives the progress in frames and notes about the model; if it stops the work, the iterator ends
+            after the batch at hand.
+        **keywords: single options of the method, which take precedence: layer, head, head_fusion, discard_ratio,
+            n_steps, n_samples, noise_level, patch_window, view, seed; see `MethodKeywords`.
 
     Raises:
         InputError: a video that can't be read, or an unknown method, layer, head, class or option.
         TruncatedVideoError: after the last good frame, where the rest of the file can't be decoded.
     """
-    given = {
-        "layer": layer, "head": head, "head_fusion": head_fusion, "discard_ratio": discard_ratio, "n_steps": n_steps,
-        "n_samples": n_samples, "noise_level": noise_level, "patch_window": patch_window, "view": view, "seed": seed,
-    }  # fmt: skip
     request = VideoRequest(
-        (method,),
-        merge_options(options, given),
-        target,
-        query,
+        methods=(method,),
+        options=merge_options(options, keywords),
+        target=target,
+        query=query,
         draw=DrawOptions(smooth=smooth),
         frames=FrameOptions(start, end, every),
         speed=SpeedOptions(batch_size, precision),
     )
-    classifier = load(model, input_size=input_size, resize_mode=resize_mode)
+    classifier = load(model, input_size=input_size, resize_mode=resize_mode, callback=callback)
     (task,) = request.resolve(classifier)
-    size_hw = read_info(video).size_hw
-    task = replace(task, query=scale_query(query, size_hw, size_hw))
+    info = read_info(video)
+    task = replace(task, query=scale_query(query, info.size_hw, info.size_hw))
     if precision == "int8":
         classifier = quantize_classifier(classifier)
-    return _iterate(classifier, Path(video), request, task)
+    total = None if callback is None else expected_frames(info, request.video_options)
+    return _iterate(classifier, Path(video), request, task, total, callback or Callback())
 
 
 def _iterate(
-    classifier: ImageClassifier, video: Path, request: VideoRequest, task: ExplainTask
+    classifier: ImageClassifier,
+    video: Path,
+    request: VideoRequest,
+    task: ExplainTask,
+    total: int | None,
+    callback: Callback,
 ) -> Generator[FrameExplanation]:
-    """Read, explain and smooth the frames, one batch at a time."""
+    """Read, explain and smooth the frames, one batch at a time, of `total` frames if their number is known."""
     smoothing, index, speed = Smoothing(request.draw.smooth), 0, request.speed
     precision = choose_precision(speed.float_precision, classifier.device)
     with closing(read_frames(video, request.video_options)) as reader:
         for batch in _batches(reader, speed.frames_per_step if request.draw.smooth else speed.batch_size):
+            if callback.should_stop():
+                return
             explanations: list[Explanation] = []
             for first in range(0, len(batch), speed.batch_size):
                 images = [frame.image_u8 for frame in batch[first : first + speed.batch_size]]
                 with autocast(classifier.device, precision):
                     explanations += run_task(classifier, images, task)
+            callback.on_progress(Progress(index + len(batch), total))
             for frame, explanation in zip(batch, smoothing.update(batch, explanations), strict=True):
                 yield FrameExplanation(index, float(frame.time_seconds), explanation)
                 index += 1
@@ -195,13 +196,4 @@ class Smoothing:
         times = [float(frame.time_seconds) for frame in frames]
         changes = [self._scenes.update(frame.image_u8) for frame in frames]
         smoothed = self._map.update([one.patch_heatmap for one in explanations], times, changes)
-        # `patch_heatmap` is a multiple of `patch_map`: 1, or the number of patches where attention adds to 1.
-        return [
-            replace(one, patch_map=(new.heatmap / np.float32(scale_of(one))).astype(np.float32))
-            for one, new in zip(explanations, smoothed, strict=True)
-        ]
-
-
-def scale_of(explanation: Explanation) -> int:
-    """Return what `patch_heatmap` is over `patch_map`."""
-    return explanation.patch_map.size if explanation.scale_kind == "proportion" else 1
+        return [one.with_patch_heatmap(new.heatmap) for one, new in zip(explanations, smoothed, strict=True)]

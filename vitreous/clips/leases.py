@@ -175,7 +175,7 @@ class LeaseStore:
         if self._on_note and lease and lease.get("fingerprint") != fingerprint:
             self._on_note(
                 f"process {lease.get('process')} on {lease.get('host')} has another model, request or version of the "
-                "clips, so each of you processes all of them: start every worker with the same command"
+                "clips, so each worker processes every video: start every worker with the same command"
             )
             self._on_note = None
 

@@ -17,7 +17,7 @@ from vitreous.explanation.streaming.attention_products import row_times_attentio
 from vitreous.explanation.streaming.light_trace import LightTrace
 from vitreous.explanation.streaming.tokens import readout_row, to_grid
 from vitreous.model.classifier import ImageClassifier, Prediction
-from vitreous.render.upsample import Box
+from vitreous.render.upsample import PixelBox
 
 VIEW_END_LABELS = {"colors": "", "similarity": "unlike / alike", "norms": "short / long"}
 
@@ -43,7 +43,7 @@ class FrameMaps:
     """All maps of a frame and the model's prediction for it."""
 
     maps: tuple[FrameMap, ...]
-    box: Box
+    box: PixelBox
     """(top, left, bottom, right) that the maps span, in pixels of the frame."""
     prediction: Prediction
     caption: str

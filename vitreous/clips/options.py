@@ -6,9 +6,7 @@ nor the model code.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
-
-from cyclopts import Parameter
+from typing import Literal, get_args
 
 from vitreous.errors import InputError, unknown
 from vitreous.render.frame_view import DrawStyle
@@ -18,8 +16,6 @@ from vitreous.video.options import VideoOptions
 
 Layout = Literal["contour", "heads", "layers", "methods", "overlay", "side-by-side", "spotlight"]
 VideoPrecision = Literal["auto", "bf16", "fp32", "int8"]
-Flag = Annotated[bool, Parameter(negative="", show_default=False)]
-"""A switch without a --no- form."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +33,11 @@ class DrawOptions:
     """Half-life of the temporal smoothing in seconds; 0 turns it off. Moving regions are smoothed less."""
     opacity: float = 1.0
     """Intensity of the effect, from 0 to 1."""
-    edge_aware: Flag = False
+    edge_aware: bool = False
     """Align the map with edges in the image (guided filter)."""
     legend: bool = True
     """Draw the method's name and the color scale."""
-    class_strip: Flag = False
+    class_strip: bool = False
     """Draw the class probabilities over time under the image."""
 
     def __post_init__(self) -> None:

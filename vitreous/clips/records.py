@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from vitreous.clips.maps import Box, FrameMaps
+from vitreous.clips.maps import FrameMaps
 from vitreous.clips.options import OutputOptions
 from vitreous.clips.predictions import PredictionPool
 from vitreous.errors import InputError
@@ -21,6 +21,7 @@ from vitreous.explanation.regions import center_of_region
 from vitreous.files import atomic_write, make_folder, os_error_reason
 from vitreous.model.classifier import Prediction
 from vitreous.render.plots.timeline import timeline
+from vitreous.render.upsample import PixelBox
 from vitreous.video.info import Frame
 
 TOP_CLASSES = 3
@@ -51,7 +52,7 @@ def map_entropy(heatmap: np.ndarray) -> float:
     return abs(float(-(present * np.log(present)).sum() / math.log(mass.size)))
 
 
-def center_of_mass(heatmap: np.ndarray, box: Box) -> tuple[float, float]:
+def center_of_mass(heatmap: np.ndarray, box: PixelBox) -> tuple[float, float]:
     """Return the mean position (x, y) of a map's positive mass; nan for an empty map.
 
     Args:
@@ -248,7 +249,7 @@ def class_columns(prediction: Prediction) -> dict[str, object]:
     return columns
 
 
-def map_columns(found: FrameMaps, entropies: Sequence[float], box: Box) -> dict[str, object]:
+def map_columns(found: FrameMaps, entropies: Sequence[float], box: PixelBox) -> dict[str, object]:
     """Return the columns about each map; their names end in the map's title where there are several maps."""
     columns: dict[str, object] = {}
     for one, entropy in zip(found.maps, entropies, strict=True):

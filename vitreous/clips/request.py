@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from vitreous.clips.options import DrawOptions, FrameOptions, Layout, OutputOptions, SpeedOptions, video_options
 from vitreous.errors import InputError
 from vitreous.explanation.explain import ExplainTask, resolve_task
-from vitreous.explanation.options import MethodOptions
-from vitreous.explanation.regions import PixelRegion, Region, checked_region, parse_region
+from vitreous.explanation.options import MethodOptions, refuse_patch_query
+from vitreous.explanation.regions import PixelRegion, Region, parse_region, validate_region
 from vitreous.explanation.registry import METHODS, find_method
 from vitreous.explanation.targets import Target
 from vitreous.model.classifier import ImageClassifier
@@ -43,8 +43,9 @@ class VideoRequest:
     output: OutputOptions = field(default_factory=OutputOptions)
 
     def __post_init__(self) -> None:
+        refuse_patch_query(self.options)
         if self.query is not None:
-            object.__setattr__(self, "query", checked_region(self.query))
+            object.__setattr__(self, "query", validate_region(self.query))
         if self.track and self.query is None:
             raise InputError("there is nothing to track: give a point of the first frame as query, such as 320,180")
         if self.track and self.query is not None and len(self.query) == 4:

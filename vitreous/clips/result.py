@@ -24,7 +24,7 @@ class ExplainedVideo:
 
     Attributes:
         output: path of the written file or folder; "-" for a pipe.
-        video: what was written, and whether the source broke off or the user interrupted.
+        video: what was written, and whether the source is truncated or the user interrupted.
         predictions: the prediction for the whole video by each pooling rule; none for a model without classes.
         segments: which class is predicted when, in seconds of the written video.
         flicker: how much the maps change from frame to frame, before and after smoothing.

@@ -10,7 +10,7 @@ from vitreous.errors import InputError
 from vitreous.explanation.explain import group_by_shape
 from vitreous.explanation.methods.features import apply_final_norm
 from vitreous.explanation.regions import Point, patch_at
-from vitreous.imaging.preprocessing import Geometry
+from vitreous.imaging.geometry import Geometry
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.trace import Trace
 from vitreous.render.temporal.scenes import SceneDetector

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vitreous.callbacks import Callback, Progress
+from vitreous.callbacks import Callback, ForwardingCallback, Progress
 from vitreous.clips.fingerprints import ClipFingerprint, ModelFingerprint
 from vitreous.clips.folder import ClipJob, ClipOutcome, clip_record, finished_record, list_jobs, process_clip
 from vitreous.clips.leases import Lease, LeaseLostError, LeaseStore
@@ -25,11 +25,12 @@ POLL_SECONDS = 2.0
 """How often a worker without work checks whether one of the others has died."""
 
 
-class LeasedProgress(Callback):
+class LeasedProgress(ForwardingCallback):
     """Passes progress on and stops the work on a video whose lease another worker has taken over."""
 
     def __init__(self, lease: Lease, callback: Callback) -> None:
-        self.lease, self.callback = lease, callback
+        super().__init__(callback)
+        self.lease = lease
 
     def on_progress(self, progress: Progress) -> None:
         """Pass the progress on while the lease is held.
@@ -38,15 +39,7 @@ class LeasedProgress(Callback):
             LeaseLostError: another worker has taken the video over.
         """
         self.lease.check()
-        self.callback.on_progress(progress)
-
-    def on_note(self, text: str) -> None:
-        """Pass the note on."""
-        self.callback.on_note(text)
-
-    def should_stop(self) -> bool:
-        """Ask the other callback."""
-        return self.callback.should_stop()
+        super().on_progress(progress)
 
 
 def explain_shared_folder(

@@ -8,6 +8,7 @@ decodes nothing.
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +26,8 @@ from vitreous.files import atomic_write, make_folder
 
 CACHE_VERSION = 4
 """Raise it when the same files would be decoded to other pixels, or when the file's layout changes."""
+EARLIER_RESIZE_MODES = {"squash": "stretch"}
+"""Names that resize modes had in the names of files up to version 3."""
 NO_CHECKSUM = "-" * 64
 MAX_ERROR_BYTES = 10**15
 """Of all lines on unreadable images: the header has room for that many digits."""
@@ -61,20 +64,36 @@ def decode_cached(
     Raises:
         InputError: images can't be used; or the cache can't be written and they don't fit into memory either.
     """
-    name, state_digest = _digest((CACHE_VERSION, identity, image_size, options.resize_mode))[:32], _digest(state)
-    path = cache_dir() / "decoded" / f"{name}.safetensors"
+    state_digest = _digest(state)
+    path = cache_dir() / "decoded" / _file_name(CACHE_VERSION, identity, image_size, options.resize_mode)
     try:
         make_folder(path.parent)
         with file_lock(path.with_suffix(".lock")):
             cached = _read_cache(path, state_digest, options.on_note)
             if cached is None:
                 cached = _write_cache(path, state_digest, encoded(), image_size, options)
+                _remove_earlier_versions(path.parent, identity, image_size, options.resize_mode)
     except InputError as error:
         if not isinstance(error.__cause__, OSError):
             raise
         return decode_in_memory(encoded(), image_size, options, error)
     options.check_unreadable(cached.unreadable, len(cached.images) + len(cached.unreadable))
     return cached.images
+
+
+def _file_name(version: int, identity: object, image_size: tuple[int, int] | None, resize_mode: str) -> str:
+    return f"{_digest((version, identity, image_size, resize_mode))[:32]}.safetensors"
+
+
+def _remove_earlier_versions(
+    folder: Path, identity: object, image_size: tuple[int, int] | None, resize_mode: str
+) -> None:
+    """Delete the files of earlier versions with the same images; a process that has one open keeps its data."""
+    earlier_mode = EARLIER_RESIZE_MODES.get(resize_mode, resize_mode)
+    for version in range(1, CACHE_VERSION):
+        path = folder / _file_name(version, identity, image_size, earlier_mode)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def decode_in_memory(

@@ -139,7 +139,7 @@ class ImageFolder(EncodedDataset):
     def skipped_files(self) -> list[Path]:
         """Return the files that are in no split, sorted: those without an image extension or in no class.
 
-        Files directly in the folder that are no images, such as a README, don't count; nor do targets of links in a
+        Files directly in the folder that are not images, such as a README, don't count; nor do targets of links in a
         class.
         """
         roots = [root for split in SPLIT_FOLDERS if (root := split_folder(self.folder, split))]

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from vitreous.callbacks import Callback
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions, read_options_for
 from vitreous.data.sources import DEFAULT_FRACTION, absolute_source, load_images, load_train_validation
 from vitreous.errors import InputError
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
+from vitreous.records import from_dict
 from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
 from vitreous.training.checkpoint import CheckpointReader
 from vitreous.training.provenance import data_changed, describe_data
-from vitreous.training.recipe import count_steps
+from vitreous.training.recipe import Recipe
 
 MAX_NAMED = 4
 """Classes that an error message names."""
@@ -42,18 +44,13 @@ class TrainingRun:
     """What the recipe.json of a run says about its training."""
 
     folder: RunFolder
-    data: str
-    """Source of the images, such as "cifar10"."""
-    validation_fraction: float
-    skip_unreadable: bool
-    epochs: float
-    batch_size: int
-    header: Mapping[str, Any]
+    recipe: Recipe
+    metadata: Mapping[str, Any]
     """The whole of recipe.json, with the fingerprints of the data."""
 
     def status(self) -> TrainingStatus | None:
         """Find out which step the weights are from; None if the run has logged nothing."""
-        images = self.header.get("data", {}).get("training")
+        images = self.metadata.get("data", {}).get("training")
         logged = [line["step"] for line in read_metrics(self.folder)]
         if images is None or not (logged or self.folder.checkpoint.is_file()):
             return None
@@ -61,7 +58,7 @@ class TrainingRun:
         if self.folder.checkpoint.is_file():
             with suppress(InputError):  # a damaged checkpoint says nothing about the weights
                 step = CheckpointReader(self.folder.checkpoint).step
-        return TrainingStatus(step, count_steps(self.epochs, images, self.batch_size))
+        return TrainingStatus(step, self.recipe.steps(images))
 
 
 @dataclass(frozen=True)
@@ -96,6 +93,7 @@ def open_evaluation_set(
     count: int | None = None,
     *,
     skip_unreadable: bool = False,
+    callback: Callback | None = None,
 ) -> EvaluationSet:
     """Load a model and a split of images with the same classes.
 
@@ -106,18 +104,19 @@ def open_evaluation_set(
         device: "auto", "cpu" or "cuda".
         count: number of images, spaced evenly over the split; all by default.
         skip_unreadable: skip images that can't be read instead of raising.
+        callback: receives the notes on the model; they are written to the log by default.
 
     Raises:
         InputError: the model or data doesn't exist, the classes differ, or the count is below 1.
     """
     if count is not None and count < 1:
         raise InputError(f"can't evaluate {count} images: give a count of at least 1")
-    classifier, run = load(model, device), training_run(model)
-    source = absolute_source(data or training_source(model))
+    classifier, run = load(model, device, callback=callback), training_run(model)
+    source = absolute_source(data or training_source(run))
     own = run is not None and is_own_data(run, source, classifier)
-    fraction = run.validation_fraction if run is not None and own else DEFAULT_FRACTION
-    known_source = run.data if run is not None and own else source
-    options = read_options_of(classifier, known_source, skip_unreadable=skip_unreadable)
+    fraction = run.recipe.validation_fraction if run is not None and own else DEFAULT_FRACTION
+    known_source = run.recipe.data if run is not None and own else source
+    options = read_options_of(classifier, run, known_source, skip_unreadable=skip_unreadable)
     images = load_images(source, split, classifier.preprocessing.input_size, fraction, options)
     check_classes(classifier, images, source)
     if count is not None and count < len(images):
@@ -128,33 +127,27 @@ def open_evaluation_set(
 
 
 def training_run(model: str | Path | ImageClassifier) -> TrainingRun | None:
-    """Read the recipe.json of a run folder, or of the run that a loaded model comes from; None for other models."""
+    """Read the recipe.json of a run folder, or of the run that a loaded model comes from; None for other models.
+
+    Raises:
+        InputError: it is damaged.
+    """
     path = model.origin if isinstance(model, ImageClassifier) else model
     if path is None or not (folder := RunFolder(Path(path))).recipe.is_file():
         return None
-    header = read_metadata(folder)
-    recipe = header["recipe"]
-    return TrainingRun(
-        folder,
-        recipe["data"],
-        recipe["validation_fraction"],
-        recipe.get("skip_unreadable", False),
-        recipe["epochs"],
-        recipe["batch_size"],
-        header,
-    )
+    metadata = read_metadata(folder)
+    return TrainingRun(folder, from_dict(Recipe, metadata.get("recipe", {}), str(folder.recipe)), metadata)
 
 
-def training_source(model: str | Path | ImageClassifier) -> str:
-    """Return the source of images that a model was trained on.
+def training_source(run: TrainingRun | None) -> str:
+    """Return the source of the images that a run was trained on.
 
     Raises:
-        InputError: it is unknown.
+        InputError: the model comes from no run.
     """
-    run = training_run(model)
     if run is None:
         raise InputError("the training data of this model is unknown: name the images with --data")
-    return run.data
+    return run.recipe.data
 
 
 def is_own_data(run: TrainingRun, source: str, classifier: ImageClassifier) -> bool:
@@ -162,29 +155,32 @@ def is_own_data(run: TrainingRun, source: str, classifier: ImageClassifier) -> b
 
     A folder may have been moved, so the training images of another folder are read and fingerprinted.
     """
-    if source == absolute_source(run.data):
+    if source == absolute_source(run.recipe.data):
         return True
     kind, _, folder = source.partition(":")
-    if kind != run.data.partition(":")[0] or not folder.startswith("/"):
+    if kind != run.recipe.data.partition(":")[0] or not folder.startswith("/"):
         return False
-    options = read_options_of(classifier, run.data)
+    options = read_options_of(classifier, run, run.recipe.data)
     input_size = classifier.preprocessing.input_size
     try:
-        splits = load_train_validation(source, input_size, run.validation_fraction, options)
+        splits = load_train_validation(source, input_size, run.recipe.validation_fraction, options)
     except InputError:  # a folder with test images only
         return False
-    return not data_changed(describe_data(source, *splits), run.header)
+    return not data_changed(describe_data(source, *splits), run.metadata)
 
 
-def read_options_of(classifier: ImageClassifier, source: str, *, skip_unreadable: bool = False) -> ReadOptions:
+def read_options_of(
+    classifier: ImageClassifier, run: TrainingRun | None, source: str, *, skip_unreadable: bool = False
+) -> ReadOptions:
     """Return how images of a source are read for a model: resized as it needs, and as its run read its own data."""
-    run = training_run(classifier)
-    own = run is not None and absolute_source(source) == absolute_source(run.data)
-    skips = run is not None and own and run.skip_unreadable
+    own = run is not None and absolute_source(source) == absolute_source(run.recipe.data)
+    skips = run is not None and own and run.recipe.skip_unreadable
     return read_options_for(classifier.preprocessing, skip_unreadable=skip_unreadable or skips)
 
 
-def first_test_images(classifier: ImageClassifier, source: str, count: int) -> tuple[list[np.ndarray], list[str]]:
+def first_test_images(
+    classifier: ImageClassifier, run: TrainingRun | None, source: str, count: int
+) -> tuple[list[np.ndarray], list[str]]:
     """Read the first images of a source's test split at the model's input size, and their labels.
 
     Returns:
@@ -193,7 +189,7 @@ def first_test_images(classifier: ImageClassifier, source: str, count: int) -> t
     Raises:
         InputError: there is no such source, or its classes or channels aren't the model's.
     """
-    options = read_options_of(classifier, source)
+    options = read_options_of(classifier, run, source)
     images = load_images(source, "test", classifier.preprocessing.input_size, options=options)
     check_classes(classifier, images, source)
     chosen = images.select(list(range(min(count, len(images)))))

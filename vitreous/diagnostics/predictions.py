@@ -1,10 +1,12 @@
 """Predictions of a model for a set of labeled images, as the statistics of `vitreous.evaluation` take them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from vitreous.callbacks import Callback, Progress
 from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import Normalize, inference_batch_size
 from vitreous.errors import InputError
@@ -17,9 +19,27 @@ ImageTransform = Callable[[Tensor, int], Tensor]
 transformed images."""
 
 
+@dataclass
+class ImageCounter:
+    """Counts the images that have gone through a model, and reports the progress after each batch."""
+
+    total: int
+    callback: Callback
+    done: int = 0
+
+    def advance(self, images: int) -> None:
+        """Count the images of a batch."""
+        self.done += images
+        self.callback.on_progress(Progress(self.done, self.total, f"image {self.done:,} of {self.total:,}"))
+
+
 @torch.no_grad()
 def predict_all(
-    classifier: ImageClassifier, images: ImageSet, precision: str = "fp32", transform: ImageTransform | None = None
+    classifier: ImageClassifier,
+    images: ImageSet,
+    precision: str = "fp32",
+    transform: ImageTransform | None = None,
+    counter: ImageCounter | None = None,
 ) -> Predictions:
     """Predict a set of images in batches.
 
@@ -28,6 +48,7 @@ def predict_all(
         images: images at the model's input size.
         precision: "fp32" or "bf16".
         transform: applied to each batch before normalization.
+        counter: reports the progress.
 
     Raises:
         InputError: the logits are not finite.
@@ -39,6 +60,8 @@ def predict_all(
         batch = (batch if transform is None else transform(batch, start)).to(classifier.device)
         with autocast(classifier.device, precision):
             logits.append(classifier.model(normalize(batch)).float())
+        if counter is not None:
+            counter.advance(len(batch))
     found = torch.cat(logits)
     if not found.isfinite().all():
         raise InputError(f"the model's logits are not finite (in {precision}): its weights are damaged")

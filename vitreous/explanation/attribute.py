@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +10,18 @@ from torch import Tensor, nn
 from vitreous.errors import InputError
 from vitreous.explanation.method import ExplainableModel, Maps, Method
 from vitreous.explanation.observation.wrapped_model import WrappedModel
-from vitreous.explanation.options import MethodOptions, PatchQuery, merge_options, resolve_index
-from vitreous.explanation.regions import Region, checked_region, locate_query
+from vitreous.explanation.options import MethodKeywords, MethodOptions, PatchQuery, merge_options, resolve_index
+from vitreous.explanation.regions import Region, locate_query, validate_region
 from vitreous.explanation.registry import find_method
 from vitreous.explanation.streaming.attention_products import at_least_float32, is_full_precision
 from vitreous.explanation.streaming.light_trace import LightTrace
 from vitreous.explanation.targets import (
-    ClassPerImageTarget,
     ClassTarget,
     FeatureNormTarget,
     PredictedClassTarget,
     Target,
+    is_target,
+    parse_class_target,
 )
 from vitreous.imaging.geometry import Geometry
 from vitreous.model.classifier import ImageClassifier
@@ -31,20 +32,11 @@ def attribute(
     model: nn.Module | ImageClassifier,
     images: Tensor,
     *,
-    method: str = "rollout",
+    method: str = "attention",
     target: int | str | Sequence[int] | Tensor | Target | None = None,
     query: Region | None = None,
     options: MethodOptions | None = None,
-    layer: int | None = None,
-    head: int | None = None,
-    head_fusion: Literal["mean", "max", "min"] | None = None,
-    discard_ratio: float | None = None,
-    n_steps: int | None = None,
-    n_samples: int | None = None,
-    noise_level: float | None = None,
-    patch_window: int | None = None,
-    view: Literal["colors", "similarity", "norms"] | None = None,
-    seed: int | None = None,
+    **keywords: Unpack[MethodKeywords],
 ) -> Tensor:
     """Compute maps of a batch of images: tensors in, tensors out.
 
@@ -56,9 +48,9 @@ def attribute(
             ImageClassifier, or a Target; the predicted class by default. Methods that don't depend on it ignore it.
         query: a point (x, y) or box (x0, y0, x1, y1) in pixels of `images`, whose patches are followed instead of the
             model's readout.
-        options: options of the method as one record; the keywords that follow take precedence.
-        layer, head, head_fusion, discard_ratio, n_steps, n_samples, noise_level, patch_window, view, seed: single
-            options of the method; see `MethodOptions`.
+        options: options of the method as one record.
+        **keywords: single options of the method, which take precedence: layer, head, head_fusion, discard_ratio,
+            n_steps, n_samples, noise_level, patch_window, view, seed; see `MethodKeywords`.
 
     Returns:
         float tensor (batch, rows, columns), one value per patch, or per pixel for the methods on pixels.
@@ -74,11 +66,7 @@ def attribute(
         >>> attribute(vit, torch.zeros(5, 3, 32, 32), method="rollout", head_fusion="max").shape
         torch.Size([5, 4, 4])
     """
-    given = {
-        "layer": layer, "head": head, "head_fusion": head_fusion, "discard_ratio": discard_ratio, "n_steps": n_steps,
-        "n_samples": n_samples, "noise_level": noise_level, "patch_window": patch_window, "view": view, "seed": seed,
-    }  # fmt: skip
-    merged, observable = merge_options(options, given), as_observable(model)
+    merged, observable = merge_options(options, keywords), as_observable(model)
     if query is not None:
         merged = replace(merged, query=_locate_in_input(observable, images, query))
     return run_method(observable, images, find_method(method, merged), _as_target(model, target), merged).values
@@ -158,12 +146,11 @@ def _as_target(
         if not isinstance(model, ImageClassifier):
             raise InputError(f"a bare module has no class '{target}': give the index of the class, or a Target")
         return ClassTarget(model.class_index(target), target)
-    if isinstance(target, int):
-        return ClassTarget(target, f"class {target}")
-    if isinstance(target, Tensor | Sequence):
-        return ClassPerImageTarget(torch.as_tensor(target, dtype=torch.int64).flatten())
     if target is not None:
-        return target
+        found = parse_class_target(target) or target
+        if not is_target(found):
+            raise InputError(f"{target!r} is not a target: give the index of a class, one index per image, or a Target")
+        return found
     has_classes = bool(model.class_names) if isinstance(model, ImageClassifier) else True
     if isinstance(model, ViT):
         has_classes = model.config.num_classes > 0
@@ -179,4 +166,4 @@ def _locate_in_input(model: nn.Module, images: Tensor, query: Region) -> PatchQu
         assert isinstance(model, WrappedModel)
         patch_size = height // model.structure(images).layout.grid_height
     geometry = Geometry((height, width), (height, width), (0.0, 0.0, float(height), float(width)))
-    return locate_query(checked_region(query), geometry, patch_size)
+    return locate_query(validate_region(query), geometry, patch_size)

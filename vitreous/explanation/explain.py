@@ -10,7 +10,7 @@ from torch import Tensor
 from vitreous.callbacks import Callback, Progress
 from vitreous.errors import InputError
 from vitreous.explanation.attribute import run_method
-from vitreous.explanation.method import AttributeFunction, Maps, Method
+from vitreous.explanation.method import Maps, Method
 from vitreous.explanation.options import MethodOptions, patches_in_query
 from vitreous.explanation.regions import PixelRegion, Region, locate_query
 from vitreous.explanation.registry import find_method
@@ -19,7 +19,7 @@ from vitreous.explanation.streaming.attention_products import row_times_attentio
 from vitreous.explanation.streaming.light_trace import LightTrace
 from vitreous.explanation.streaming.tokens import to_grid
 from vitreous.explanation.target_parsing import find_target, target_for_image
-from vitreous.explanation.targets import ClassTarget, DirectionTarget, RegionTarget, Target
+from vitreous.explanation.targets import ClassPerImageTarget, ClassTarget, DirectionTarget, RegionTarget, Target
 from vitreous.imaging.geometry import Geometry
 from vitreous.imaging.reading import as_image_u8
 from vitreous.model.classifier import ImageClassifier, ImageInput, Prediction
@@ -85,8 +85,6 @@ def explain_batch(
     options: MethodOptions | None = None,
     target: str | int | Target | PixelRegion | None = None,
     query: Region | None = None,
-    *,
-    attribute: AttributeFunction | None = None,
 ) -> list[Explanation]:
     """Explain images, which may differ in size.
 
@@ -98,15 +96,11 @@ def explain_batch(
         target: what the maps explain, as in `find_target`.
         query: a point (x, y) or a box (x0, y0, x1, y1) in pixels of each image. The patch there, or the mean over the
             patches in the box, is followed instead of the readout.
-        attribute: called in place of the method's own function, for example one that shares state between calls.
 
     Raises:
         InputError: there is no such method, layer, head, class or patch; or the method doesn't use one of the options.
     """
-    task = resolve_task(classifier, method, options, target, query)
-    if attribute is not None:
-        task = replace(task, method=replace(task.method, attribute=attribute))
-    return run_task(classifier, images, task)
+    return run_task(classifier, images, resolve_task(classifier, method, options, target, query))
 
 
 def run_task(
@@ -127,7 +121,7 @@ def run_task(
         if callback is not None and callback.should_stop():
             break
         chosen = [inputs[i] for i in indices]
-        options, target = chosen[0].options, _select_directions(chosen[0].target, indices, len(inputs))
+        options, target = chosen[0].options, select_for_images(chosen[0].target, indices, len(inputs))
         pixels = torch.stack([one.pixels for one in chosen])
         maps = run_method(classifier.model, pixels, task.method, target, options)
         found = _explanations(classifier, replace(task, options=options), target, maps, chosen)
@@ -149,9 +143,19 @@ def _prepare(classifier: ImageClassifier, image: ImageInput, task: ExplainTask) 
     return _Input(image_u8, pixels, geometry, target_for_image(task.target, geometry, patch_size), options)
 
 
-def _select_directions(target: Target, indices: Sequence[int], count: int) -> Target:
-    """Select from a target with one direction for each of `count` images those of the images at `indices`."""
-    if isinstance(target, DirectionTarget) and len(target.directions) == count:
+def select_for_images(target: Target, indices: Sequence[int], count: int) -> Target:
+    """Select from a target with one class or direction for each of `count` images those of the images at `indices`.
+
+    Raises:
+        InputError: the target has classes or directions for another number of images.
+    """
+    if isinstance(target, ClassPerImageTarget):
+        if len(target.indices) != count:
+            raise InputError(f"{len(target.indices)} classes are given for {count} images: give one per image")
+        return replace(target, indices=target.indices[list(indices)])
+    if isinstance(target, DirectionTarget) and len(target.directions) != 1:
+        if len(target.directions) != count:
+            raise InputError(f"the target '{target.name}' has {len(target.directions)} directions for {count} images")
         return replace(target, directions=target.directions[list(indices)])
     return target
 
@@ -164,7 +168,7 @@ def _explanations(
     scores = _target_scores(classifier, target, maps.logits, predictions) if task.target_given else [None] * len(inputs)
     # The score of a region is read from tokens, which are no longer in memory.
     named = task.method.is_class_specific or (task.target_given and not isinstance(target, RegionTarget))
-    results = []
+    names, results = _target_names(classifier, target, len(inputs)), []
     for i, one in enumerate(inputs):
         patch_map = maps.values[i].float().cpu().numpy()
         if not np.isfinite(patch_map).all():
@@ -174,7 +178,7 @@ def _explanations(
             Explanation(
                 patch_map=patch_map, geometry=one.geometry, image_u8=one.image_u8, method=task.method_name,
                 scale_kind=task.method.scale_kind, prediction=predictions[i], options=task.options, layer=maps.layer,
-                head=maps.head, target=target.name if named else None, score=scores[i],
+                head=maps.head, target=names[i] if named else None, score=scores[i],
                 convergence_delta=None if delta is None else float(delta[i]),
                 patch_colors=None if colors is None else colors[i].float().cpu().numpy(),
                 region=_explained_region(target, task.options, patch_map),
@@ -183,15 +187,25 @@ def _explanations(
     return results
 
 
+def _target_names(classifier: ImageClassifier, target: Target, count: int) -> list[str]:
+    """Return the target's name for each of `count` images: the name of its class, if each image has its own."""
+    if not isinstance(target, ClassPerImageTarget):
+        return [target.name] * count
+    names = classifier.class_names
+    return [names[index] if names else f"class {index}" for index in target.indices.tolist()]
+
+
 def _target_scores(
     classifier: ImageClassifier, target: Target, logits: Tensor, predictions: Sequence[Prediction]
 ) -> list[float] | list[None]:
     """Return the probability of a class, or the score of any other target but a region, for each image."""
     if isinstance(target, RegionTarget):
         return [None] * len(logits)
-    if isinstance(target, ClassTarget):
-        name = classifier.class_names[target.index] if classifier.class_names else target.name
-        return [dict(prediction.scores)[name] for prediction in predictions]
+    if isinstance(target, ClassTarget | ClassPerImageTarget) and classifier.class_names:
+        count = len(predictions)
+        indices = [target.index] * count if isinstance(target, ClassTarget) else target.indices.tolist()
+        names = [classifier.class_names[index] for index in indices]
+        return [dict(prediction.scores)[name] for prediction, name in zip(predictions, names, strict=True)]
     return target(logits).float().tolist()
 
 

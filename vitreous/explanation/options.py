@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, TypedDict
 
 from vitreous.errors import InputError, unknown
 
@@ -29,8 +29,8 @@ class MethodOptions:
     discard_ratio: float = 0.0
     """Fraction of the smallest weights of each row of attention that is set to zero. Used by rollout."""
     query: PatchQuery | None = None
-    """Patch or box of patches on the model's grid whose attention or similarity is shown instead of the readout's.
-    Used by attention, rollout, value-norm and features."""
+    """Patch or box of patches on the model's grid whose attention or similarity is shown instead of the readout's; set
+    from the argument `query` of `explain`, which is in pixels. Used by attention, rollout, value-norm and features."""
     n_steps: int | None = None
     """Number of steps along the path of the integral; 50 by default. Used by integrated-gradients."""
     n_samples: int | None = None
@@ -57,21 +57,62 @@ class MethodOptions:
         return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
 
 
+class MethodKeywords(TypedDict, total=False):
+    """The fields of MethodOptions as keywords, but for `query`; None leaves an option as it is in the record."""
+
+    layer: int | None
+    """Layer to explain, counted from 0; -1 is the last."""
+    head: int | None
+    """Attention head, counted from 0."""
+    head_fusion: Literal["mean", "max", "min"] | None
+    """How the heads of a layer are combined."""
+    discard_ratio: float | None
+    """Fraction of the smallest weights of each row of attention that is set to zero."""
+    n_steps: int | None
+    """Number of steps along the path of the integral."""
+    n_samples: int | None
+    """Number of random samples."""
+    noise_level: float | None
+    """Standard deviation of the noise as a fraction of the input's range."""
+    patch_window: int | None
+    """Side in patches of the hidden window."""
+    view: Literal["colors", "similarity", "norms"] | None
+    """What the method `features` shows of the patch tokens."""
+    seed: int | None
+    """Seed of the random samples."""
+
+
 def merge_options(options: MethodOptions | None, given: Mapping[str, object]) -> MethodOptions:
     """Return `options`, or the defaults, with those of the `given` options that aren't None.
 
     Raises:
-        InputError: there is no option of this name, or its value has the wrong type.
+        TypeError: there is no option of this name.
+        InputError: the value of an option has the wrong type, or `options` has a query.
     """
     from vitreous.records import from_dict  # not above: it takes longer to import than all the rest of a command line
 
-    values = {one.name: getattr(options or MethodOptions(), one.name) for one in fields(MethodOptions)}
+    options = options or MethodOptions()
+    refuse_patch_query(options)
+    values = {one.name: getattr(options, one.name) for one in fields(MethodOptions) if one.name != "query"}
     for name, value in given.items():
         if name not in values:
-            raise unknown("option", name, sorted(values))
+            raise TypeError(str(unknown("argument or method option", name, sorted(values))))
         if value is not None:
             values[name] = value
     return from_dict(MethodOptions, values, "options")
+
+
+def refuse_patch_query(options: MethodOptions) -> None:
+    """Refuse a query in patches where the user gives queries in pixels.
+
+    Raises:
+        InputError: the options have a query.
+    """
+    if options.query is not None:
+        raise InputError(
+            f"MethodOptions(query={options.query}) counts patches of the model's grid: give query=(x, y) in pixels, "
+            "next to the options"
+        )
 
 
 def patches_in_query(query: PatchQuery) -> tuple[tuple[int, int], ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from vitreous.errors import InputError
 from vitreous.explanation.options import PatchQuery
 from vitreous.explanation.targets import RegionTarget
-from vitreous.imaging.preprocessing import Geometry
+from vitreous.imaging.geometry import Geometry
 
 Point = tuple[float, float]
 """(x, y) in pixels of the image, from its top left corner."""
@@ -66,7 +66,7 @@ def parse_region(text: str) -> PixelRegion:
     """
     parts = text.removeprefix("region:").split(",")
     if len(parts) != 4 or not all(re.fullmatch(r"\s*\d+(\.\d*)?\s*", part) for part in parts):
-        raise InputError(f"'{text}' is no region: write {REGION_FORMAT}, in the image's own pixels from its top left")
+        raise InputError(f"'{text}' is not a region: write {REGION_FORMAT}, in the image's pixels from its top left")
     left, top, right, bottom = map(float, parts)
     if not (left < right and top < bottom):
         raise InputError(f"'{text}' is empty: x1 must be above x0 and y1 above y0 in {REGION_FORMAT}")
@@ -89,11 +89,11 @@ def parse_query(text: str) -> Region:
     except ValueError:
         numbers = ()
     if len(numbers) not in (2, 4):
-        raise InputError(f"'{text}' is no point on an image: give X,Y such as 320,180, or a box X0,Y0,X1,Y1")
-    return checked_region(numbers)
+        raise InputError(f"'{text}' is not a point on an image: give X,Y such as 320,180, or a box X0,Y0,X1,Y1")
+    return validate_region(numbers)
 
 
-def checked_region(region: object) -> Region:
+def validate_region(region: object) -> Region:
     """Return a region as floats, if it is a point (x, y) or a box (x0, y0, x1, y1).
 
     Raises:
@@ -101,7 +101,7 @@ def checked_region(region: object) -> Region:
     """
     numbers = tuple(region) if isinstance(region, tuple | list | np.ndarray) else ()
     if len(numbers) not in (2, 4) or not all(isinstance(one, int | float | np.number) for one in numbers):
-        raise InputError(f"query {region!r} is no point on an image: give (x, y) or a box (x0, y0, x1, y1) in pixels")
+        raise InputError(f"query {region!r} is not a point on an image: give (x, y), or a box (x0, y0, x1, y1)")
     if len(numbers) == 2:
         return float(numbers[0]), float(numbers[1])
     left, top, right, bottom = map(float, numbers)

@@ -1,7 +1,7 @@
 """An explanation: the map over one image, what it belongs to, and how it is drawn and saved."""
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class Explanation:
     """Counted from 0; None for all heads together."""
     target: str | None = None
     """The name of what the map explains, such as a class. Of a method whose map doesn't depend on the target it is the
-    target that was given, if one was and it is no region; else None."""
+    target that was given, if one was and it isn't a region; else None."""
     score: float | None = None
     """The target's score, if a target was given: the probability of a class (0 to 1), or a difference of logits."""
     convergence_delta: float | None = None
@@ -75,6 +75,11 @@ class Explanation:
     def patch_heatmap(self) -> np.ndarray:
         """The values of `heatmap` on the patch grid, float32 (rows, columns)."""
         return self.patch_map * np.float32(self.patch_map.size) if self.scale_kind == "proportion" else self.patch_map
+
+    def with_patch_heatmap(self, patch_heatmap: np.ndarray) -> "Explanation":
+        """Return this explanation with other values of `patch_heatmap`, (rows, columns), such as smoothed ones."""
+        divisor = np.float32(self.patch_map.size if self.scale_kind == "proportion" else 1)
+        return replace(self, patch_map=(patch_heatmap / divisor).astype(np.float32))
 
     @cached_property
     def colors(self) -> np.ndarray | None:

@@ -2,18 +2,22 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vitreous.errors import InputError
 from vitreous.explanation.regions import PixelRegion, parse_region
 from vitreous.explanation.targets import (
     ClassDifferenceTarget,
+    ClassPerImageTarget,
     ClassTarget,
     FeatureNormTarget,
     PredictedClassTarget,
     Target,
+    is_target,
+    parse_class_target,
 )
 from vitreous.explanation.text_targets import text_target
-from vitreous.imaging.preprocessing import Geometry
+from vitreous.imaging.geometry import Geometry
 from vitreous.model.classifier import ImageClassifier
 
 
@@ -22,19 +26,23 @@ def find_target(classifier: ImageClassifier, target: str | int | Target | PixelR
 
     Args:
         classifier: the model.
-        target: a class by name or index; "cat - dog" for the difference of two classes; "text:a photo of a cat" for an
-            image-text model; "region:x0,y0,x1,y1" in pixels; a Target or PixelRegion, which is checked; None for the
-            predicted class, or for the norm of the features of a model without classes.
+        target: a class by name or index; an array with one class index per image; "cat - dog" for the difference of
+            two classes; "text:a photo of a cat" for an image-text model; "region:x0,y0,x1,y1" in pixels; a Target or
+            PixelRegion, which is checked; None for the predicted class, or for the norm of the features of a model
+            without classes.
 
     Raises:
         InputError: there is no such class (the message names similar ones), or the model doesn't encode texts.
     """
     if target is None:
         return PredictedClassTarget() if classifier.class_names else FeatureNormTarget()
-    if isinstance(target, int):
-        return _check_target(classifier, ClassTarget(target, _class_name(classifier, target)))
+    if isinstance(target, PixelRegion):
+        return target
     if not isinstance(target, str):
-        return target if isinstance(target, PixelRegion) else _check_target(classifier, target)
+        found = parse_class_target(target)
+        if isinstance(found, ClassTarget):
+            found = replace(found, name=_class_name(classifier, found.index))
+        return _check_target(classifier, found or target)
     if target in classifier.class_names:
         return ClassTarget(classifier.class_index(target), target)
     if target.startswith("text:"):
@@ -72,14 +80,18 @@ def _class_name(classifier: ImageClassifier, index: int) -> str:
     return classifier.class_names[index] if 0 <= index < len(classifier.class_names) else f"class {index}"
 
 
-def _check_target(classifier: ImageClassifier, target: Target) -> Target:
+def _check_target(classifier: ImageClassifier, target: object) -> Target:
     """Check a target that is given as an object.
 
     Raises:
         InputError: it isn't a target, or the model has no such class.
     """
-    if not callable(target) or not hasattr(target, "detached"):
-        raise InputError(f"{target!r} is no target: give the name of a class, or a Target")
-    if isinstance(target, ClassTarget) and classifier.class_names and target.index >= len(classifier.class_names):
-        raise InputError(f"there is no class {target.index}: the model has {len(classifier.class_names)}, from 0")
+    if not is_target(target):
+        raise InputError(f"{target!r} is not a target: give the name of a class, or a Target")
+    indices = [target.index] if isinstance(target, ClassTarget) else []
+    if isinstance(target, ClassPerImageTarget):
+        indices = target.indices.tolist()
+    count = len(classifier.class_names)
+    if count and (wrong := next((index for index in indices if not 0 <= index < count), None)) is not None:
+        raise InputError(f"there is no class {wrong}: the model has {count}, from 0")
     return target

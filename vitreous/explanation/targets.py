@@ -1,8 +1,11 @@
 """Targets: the score that a map explains, read from the model's output."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from numbers import Integral
+from typing import Protocol, TypeGuard
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -86,6 +89,37 @@ class ClassPerImageTarget:
     def detached(self, logits: Tensor, trace: Trace | None = None) -> Target:
         """Return itself."""
         return self
+
+
+def parse_class_target(target: object) -> ClassTarget | ClassPerImageTarget | None:
+    """Return the target of a class index, or of one class index per image; None for any other object.
+
+    An index is an integer of Python, NumPy or PyTorch; several are a list, a tuple, an array or a tensor.
+
+    >>> parse_class_target(2)
+    ClassTarget(index=2, name='class 2')
+    """
+    if isinstance(target, Integral) and not isinstance(target, bool):
+        return ClassTarget(int(target), f"class {int(target)}")
+    if isinstance(target, list | tuple | np.ndarray):
+        try:
+            target = torch.as_tensor(target)
+        except (TypeError, ValueError, RuntimeError):
+            return None
+    if not isinstance(target, Tensor) or target.ndim > 1:
+        return None
+    if target.dtype == torch.bool or target.is_floating_point() or target.is_complex():
+        return None
+    return parse_class_target(int(target)) if target.ndim == 0 else ClassPerImageTarget(target.to(torch.int64))
+
+
+def is_target(target: object) -> TypeGuard[Target]:
+    """Return whether an object is a Target.
+
+    >>> is_target(PredictedClassTarget()), is_target(True)
+    (True, False)
+    """
+    return callable(target) and hasattr(target, "detached")
 
 
 @dataclass(frozen=True)
@@ -222,7 +256,7 @@ class RegionTarget:
         top, left, bottom, right = box
         if not (0 <= top < bottom <= grid_size[0] and 0 <= left < right <= grid_size[1]):
             raise InputError(
-                f"a region from row {top}, column {left} to row {bottom}, column {right} is no part of the model's "
+                f"a region from row {top}, column {left} to row {bottom}, column {right} is not a part of the model's "
                 f"grid of {grid_size[0]} × {grid_size[1]} patches: give a region that holds at least one patch"
             )
         return cls(tuple((i, j) for i in range(top, bottom) for j in range(left, right)), grid_size, name)

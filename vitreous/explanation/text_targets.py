@@ -23,7 +23,7 @@ def text_target(classifier: ImageClassifier, text: str, source: str | Path | Non
             for a certain revision); by default where the model was loaded from.
 
     Raises:
-        InputError: the text is empty, the model's output is no such embedding, or its text tower can't be loaded.
+        InputError: the text is empty, the model's output is not such an embedding, or its text tower can't be loaded.
     """
     if not text.strip():
         raise InputError("the text is empty: give one, such as 'text:a photo of a cat'")
@@ -37,8 +37,8 @@ def text_target(classifier: ImageClassifier, text: str, source: str | Path | Non
     pools_token = isinstance(model, ViT) and model.config.global_pool == "token" and not model.config.num_classes
     if classifier.class_names or pools_token:
         raise InputError(
-            "this model's output is no embedding that a text could be compared with: use an image-text model with its "
-            "projection, such as transformers' CLIPModel or SiglipModel"
+            "this model's output is not an embedding that a text could be compared with: use an image-text model with "
+            "its projection, such as transformers' CLIPModel or SiglipModel"
         )
     return TextTarget(embed_text(str(source), text), f"text '{text}'")
 

@@ -142,9 +142,9 @@ def stored_tensors(shapes: Mapping[str, torch.Size], config: ViTConfig) -> dict[
     found: dict[str, StoredTensor] = {}
     for stored, shape in shapes.items():
         match = re.fullmatch(r"(model/|average/|optimizer/(?:adamw|muon)/)?([^/]+)(/\w+)?", stored)
-        before, name, after = match.groups("") if match else ("", stored, "")
+        folder, name, suffix = match.groups("") if match else ("", stored, "")
         for new, rows, new_shape in _split(name, shape, config):
-            found[f"{before}{new}{after}"] = StoredTensor(stored, rows, new_shape if len(shape) else shape)
+            found[f"{folder}{new}{suffix}"] = StoredTensor(stored, rows, new_shape if len(shape) else shape)
     return found
 
 
@@ -172,8 +172,8 @@ def migrate_tensors(tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[st
     """Translate the weights that an earlier version saved to the names and shapes of today; others stay as they are."""
     if not is_earlier(tensors):
         return dict(tensors)
-    places = stored_tensors({name: tensor.shape for name, tensor in tensors.items()}, config)
-    migrated = {name: place.take(tensors[place.name]) for name, place in places.items()}
+    sources = stored_tensors({name: tensor.shape for name, tensor in tensors.items()}, config)
+    migrated = {name: source.take(tensors[source.name]) for name, source in sources.items()}
     table = tensors.get("positions.table")
     if table is not None and table.ndim == 3:  # its grid is known here, and not later
         grid_size = (table.shape[0], table.shape[1])

@@ -38,11 +38,6 @@ def save_config(classifier: ImageClassifier, folder: Path) -> None:
     write_text(folder / CONFIG, json.dumps(content, indent=2) + "\n")
 
 
-def save_weights(vit: ViT, folder: Path) -> None:
-    """Write model.safetensors, completely or not at all."""
-    write_weights(vit.state_dict(), folder / WEIGHTS)
-
-
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Write the weights of a ViT, completely or not at all, in a file that says it is of Vitreous."""
     write_tensors(weights, path, METADATA)

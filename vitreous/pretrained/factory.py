@@ -19,8 +19,8 @@ from vitreous.runtime import select_device
 def load_factory(factory: str, checkpoint: str | Path | None = None, device: str = "auto") -> ImageClassifier:
     """Build a model with a function of the user's, and load a checkpoint into it.
 
-    The current folder becomes the first place where Python looks for modules and stays so, as with `python -m`, so that
-    modules that the model imports only when it runs are found too.
+    The current folder becomes the first entry of Python's module search path (`sys.path`), as with `python -m`. It
+    stays there, so that modules that the model imports only when it runs are found too.
 
     Args:
         factory: "module:function". The function takes no arguments and returns a torch.nn.Module, or an ImageClassifier
@@ -85,7 +85,7 @@ def _without_wrappers(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tenso
 def _find_function(factory: str) -> Callable[[], Any]:
     module_name, _, name = factory.partition(":")
     if not module_name or not name.isidentifier():
-        raise InputError(f"'{factory}' is no factory: write module:function, such as my_module:build")
+        raise InputError(f"'{factory}' is not a factory: write module:function, such as my_module:build")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -117,7 +117,7 @@ def _call(build: Callable[[], Any], factory: str) -> Any:
 
 
 def _import_from_current_folder() -> None:
-    """Make the current folder the first place where Python looks for modules; calling it again changes nothing."""
+    """Make the current folder the first entry of `sys.path`; calling it again changes nothing."""
     folder = str(Path.cwd())
     if sys.path[:1] != [folder]:
         sys.path.insert(0, folder)

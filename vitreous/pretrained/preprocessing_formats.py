@@ -80,7 +80,7 @@ def from_image_processor(description: Mapping[str, Any], default: Preprocessing)
     A shorter side without a crop (images of any shape) becomes the central square.
     """
     description = description.get("image_processor", description)
-    resize, size_hw, central = _parse_resizing(description, default)
+    resize, size_hw, crop_pct = _parse_resizing(description, default)
     mean, std = (
         _per_channel(description.get("image_mean"), default.mean),
         _per_channel(description.get("image_std"), default.std),
@@ -94,7 +94,7 @@ def from_image_processor(description: Mapping[str, Any], default: Preprocessing)
         resize_mode=resize,
         mean=tuple(value / scale for value in mean),
         std=tuple(value / scale for value in std),
-        crop_pct=central,
+        crop_pct=crop_pct,
         interpolation=PILLOW_FILTERS.get(description.get("resample", 3), "bicubic"),
     )
 
@@ -110,8 +110,8 @@ def _parse_resizing(description: Mapping[str, Any], default: Preprocessing) -> t
         is_squashed = not is_cropped or kind.startswith("DeiT")
     if not is_cropped:
         return "squash" if is_squashed else "crop", crop_size, 1.0
-    before = min(_height_width(size, crop_size))
-    return "squash" if is_squashed else "crop", crop_size, min(1.0, min(crop_size) / before)
+    resized = min(_height_width(size, crop_size))
+    return "squash" if is_squashed else "crop", crop_size, min(1.0, min(crop_size) / resized)
 
 
 def _height_width(size: Any, default: tuple[int, int]) -> tuple[int, int]:
@@ -191,12 +191,12 @@ def to_image_processor(preprocessing: Preprocessing) -> dict[str, Any]:
         preprocessing.crop_pct < 1 or preprocessing.resize_mode == "crop",
         preprocessing.resize_mode == "squash",
     )
-    before = [round(side / preprocessing.crop_pct) for side in (height, width)]
+    resized = [round(side / preprocessing.crop_pct) for side in (height, width)]
     kind = "BitImageProcessor" if not is_squashed else "DeiTImageProcessor" if is_cropped else "ViTImageProcessor"
     description = {
         "image_processor_type": kind,
         "do_resize": True,
-        "size": {"height": before[0], "width": before[1]} if is_squashed else {"shortest_edge": min(before)},
+        "size": {"height": resized[0], "width": resized[1]} if is_squashed else {"shortest_edge": min(resized)},
         "resample": next(number for number, name in PILLOW_FILTERS.items() if name == preprocessing.interpolation),
         "do_rescale": True,
         "rescale_factor": 1 / 255,

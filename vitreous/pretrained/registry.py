@@ -71,14 +71,14 @@ def hub(text: str) -> HubRepository:
     """Parse OWNER/NAME, with @REVISION for another revision than the main branch."""
     name, _, revision = text.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise InputError(f"'hf:{text}' is no repository: write hf:OWNER/NAME, or hf:OWNER/NAME@REVISION")
+        raise InputError(f"'hf:{text}' is not a repository: write hf:OWNER/NAME, or hf:OWNER/NAME@REVISION")
     return HubRepository(name, revision or None)
 
 
 def timm(text: str) -> HubRepository:
     """Parse the full name of a timm model, with the tag of its weights after the dot."""
     if not re.fullmatch(r"[\w.-]+(@.+)?", text):
-        raise InputError(f"'timm:{text}' is no model: write it as timm:{ORIGINS['timm'].example}")
+        raise InputError(f"'timm:{text}' is not a model: write it as timm:{ORIGINS['timm'].example}")
     return hub(f"timm/{text}")
 
 

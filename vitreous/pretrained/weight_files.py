@@ -51,7 +51,7 @@ def check_file(path: Path) -> None:
     if not path.is_file():
         raise InputError(f"there is no model at {path}: give a run folder, a weights file, or origin:name")
     if path.suffix.lower() not in READERS:
-        raise InputError(f"{path} is no safetensors file and does not end in {', '.join(list(READERS)[1:])}")
+        raise InputError(f"{path} is not a safetensors file and does not end in {', '.join(list(READERS)[1:])}")
     with path.open("rb") as file:
         start = file.read(len(LFS_POINTER))
     if not start:

@@ -84,9 +84,9 @@ def find_preprocessing(module: nn.Module) -> Preprocessing:
 
 def _image_size(module: nn.Module) -> tuple[int, int] | None:
     """Return the (height, width) of its images in pixels, where transformers, timm and torchvision store it."""
-    places = (getattr(module, "config", None), getattr(module, "patch_embed", None), module)
-    for place, name in zip(places, ("image_size", "img_size", "image_size"), strict=True):
-        size = getattr(place, name, None)
+    holders = (getattr(module, "config", None), getattr(module, "patch_embed", None), module)
+    for holder, name in zip(holders, ("image_size", "img_size", "image_size"), strict=True):
+        size = getattr(holder, name, None)
         if isinstance(size, int):
             return size, size
         if isinstance(size, (tuple, list)) and len(size) == 2:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from vitreous.render.color import Scale, check_map
 from vitreous.render.overlay import NEGATIVE_COLOR, POSITIVE_COLOR
-from vitreous.render.upsample import Box, clip_box
+from vitreous.render.upsample import PixelBox, clip_box
 
 LEVELS = (0.25, 0.5, 0.75)
 """Fractions of the scale. They are fixed, so noise far below them draws nothing and the lines keep their positions."""
@@ -52,7 +52,7 @@ def smooth_map(heatmap: np.ndarray) -> np.ndarray:
 
 
 def draw_contours(
-    image_u8: np.ndarray, heatmap: np.ndarray, scale: Scale, box: Box | None = None, *, signed: bool = False
+    image_u8: np.ndarray, heatmap: np.ndarray, scale: Scale, box: PixelBox | None = None, *, signed: bool = False
 ) -> np.ndarray:
     """Draw lines at 25, 50 and 75 % of the scale on a copy of the image, uint8 (height, width, 3).
 

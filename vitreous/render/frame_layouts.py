@@ -21,7 +21,7 @@ from vitreous.render.overlay import colorize, overlay_levels
 from vitreous.render.panels import PanelGrid, PanelHeader, compose_panels, panel_grid
 from vitreous.render.spotlight import spotlight
 from vitreous.render.text import draw_label
-from vitreous.render.upsample import Box
+from vitreous.render.upsample import PixelBox
 
 LayoutFunction = Callable[[FrameView, DrawStyle], np.ndarray]
 
@@ -38,24 +38,6 @@ def draw_frame(view: FrameView, layout: str = "overlay", style: DrawStyle | None
         names = ", ".join(sorted(MULTI_MAP_LAYOUTS))
         raise InputError(f"layout '{layout}' draws one map, not {len(view.heatmaps)}: choose one of {names}")
     return LAYOUTS[layout](view, style or DrawStyle())
-
-
-def frame_size(
-    image_hw: tuple[int, int], layout: str = "overlay", maps: int = 1, style: DrawStyle | None = None
-) -> tuple[int, int]:
-    """Return the (height, width) of a drawn frame: the image's own size, or that of all panels, which is even.
-
-    Args:
-        image_hw: the size of the video.
-        layout: a key of `LAYOUTS`.
-        maps: the number of maps.
-        style: how the frame is drawn.
-    """
-    if layout not in LAYOUTS:
-        raise unknown("layout", layout, tuple(LAYOUTS))
-    if layout in SINGLE_IMAGE_LAYOUTS:
-        return image_hw
-    return panel_grid_for(image_hw, layout, maps, style or DrawStyle()).size_hw
 
 
 def panel_grid_for(image_hw: tuple[int, int], layout: str, maps: int, style: DrawStyle) -> PanelGrid:
@@ -151,7 +133,7 @@ def scale_box(layer: HeatmapLayer, factors: tuple[float, float]) -> HeatmapLayer
     """Move the layer's box to an image that was resized by these factors."""
     if layer.box is None:
         return layer
-    box: Box = [side * factor for side, factor in zip(layer.box, (*factors, *factors), strict=True)]
+    box: PixelBox = [side * factor for side, factor in zip(layer.box, (*factors, *factors), strict=True)]
     return replace(layer, box=box)
 
 

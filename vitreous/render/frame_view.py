@@ -10,7 +10,7 @@ from vitreous.render.color import Scale, check_map
 from vitreous.render.guided import guided_filter
 from vitreous.render.image import check_image
 from vitreous.render.overlay import DIMMING
-from vitreous.render.upsample import Box, clip_box, upsample_to_image
+from vitreous.render.upsample import PixelBox, clip_box, upsample_to_image
 
 HALF_RESOLUTION_FROM = 480
 """Shorter side in pixels from which 2 x 2 pixels have one level: the map is so much coarser that nobody sees it."""
@@ -33,7 +33,7 @@ class HeatmapLayer:
     heatmap: np.ndarray = field(repr=False)
     scale: Scale
     title: str = ""
-    box: Box | None = None
+    box: PixelBox | None = None
     signed: bool = False
     end_labels: str = ""
     colors: np.ndarray | None = field(default=None, repr=False)

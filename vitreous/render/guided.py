@@ -4,14 +4,14 @@ import numpy as np
 from PIL import Image
 
 from vitreous.render.color import check_map
-from vitreous.render.upsample import Box, clip_box, resize_plane
+from vitreous.render.upsample import PixelBox, clip_box, resize_plane
 
 STATISTICS_SIDE = 96
 RESULT_SIDE = 480
 SMOOTHNESS = 0.02**2
 
 
-def guided_filter(heatmap: np.ndarray, image_u8: np.ndarray, box: Box | None = None) -> np.ndarray:
+def guided_filter(heatmap: np.ndarray, image_u8: np.ndarray, box: PixelBox | None = None) -> np.ndarray:
     """Upsample a float (rows, columns) map so that it follows the image's edges: float32, longest side at most 480.
 
     A local linear model of the image's colors is fitted at 96 pixels and applied at 480 (He, Sun and Tang, "Guided

@@ -11,7 +11,7 @@ SHEET_MARGIN = 40
 """Margin of a whole sheet in pixels."""
 
 
-def place_on_paper(block: Image.Image, size_hw: tuple[int, int], align_hw: tuple[float, float] = (0, 0)) -> Image.Image:
+def paste_on_paper(block: Image.Image, size_hw: tuple[int, int], align_hw: tuple[float, float] = (0, 0)) -> Image.Image:
     """Place the block on a paper of `size_hw` pixels; `align_hw` 0 is top or left, 1 is bottom or right."""
     assert block.height <= size_hw[0] and block.width <= size_hw[1], (block.size, size_hw)
     paper = Image.new("RGB", (size_hw[1], size_hw[0]), PAPER)

@@ -13,7 +13,7 @@ from vitreous.render.layout import (
     add_border,
     add_margin,
     arrange_grid,
-    place_on_paper,
+    paste_on_paper,
     side_by_side,
     stack,
     with_heading,
@@ -122,7 +122,7 @@ def _row(tiles: Sequence[Tile], width: int, size_pixels: int) -> list[Image.Imag
     """Draw one row of tiles of equal height, images centered on one line and captions aligned."""
     images = [_fit_and_outline(item.image, (round(width * 1.5), width), item.outlined) for item in tiles]
     height = max(image.height for image in images)
-    cells = [place_on_paper(image, (height, width), (0.5, 0.5)) for image in images]
+    cells = [paste_on_paper(image, (height, width), (0.5, 0.5)) for image in images]
     for i, item in enumerate(tiles):
         lines = [
             TextLine(text, size_pixels, MUTED if k else item.color, bold=not k) for k, text in enumerate(item.lines)
@@ -130,7 +130,7 @@ def _row(tiles: Sequence[Tile], width: int, size_pixels: int) -> list[Image.Imag
         if lines:
             cells[i] = stack([cells[i], text_block(lines, width)], gap=6)
     tallest = max(cell.height for cell in cells)
-    return [place_on_paper(cell, (tallest, width)) for cell in cells]
+    return [paste_on_paper(cell, (tallest, width)) for cell in cells]
 
 
 def head_grid_sheet(overlays: Sequence[Sequence[np.ndarray]], title: str = "layers by heads") -> Image.Image:
@@ -176,7 +176,7 @@ def explanation_sheet(
     bar = color_bar(min(380, width // 2), legend) if legend.end_labels else None
     text_lines = [TextLine(line, 19, MUTED, max_lines=2) for line in lines]
     notes = text_block(text_lines, width if bar is None else width - bar.width - 36)
-    footer = notes if bar is None else place_on_paper(bar, (max(bar.height, notes.height), width), (0, 1))
+    footer = notes if bar is None else paste_on_paper(bar, (max(bar.height, notes.height), width), (0, 1))
     footer.paste(notes, (0, 0))
     return add_margin(stack([heading, images, footer], gap=20), SHEET_MARGIN)
 
@@ -214,7 +214,7 @@ def color_bar(width_pixels: int, legend: MapLegend) -> Image.Image:
     rows: list[list[Image.Image | None]] = [[names[0], bar, names[1]]]
     if legend.end_values:
         low, high = (text_block([TextLine(text, 14, MUTED)], length, shrink=True) for text in legend.end_values)
-        ticks = place_on_paper(high, (high.height, max(length, low.width + high.width + 16)), (0, 1))
+        ticks = paste_on_paper(high, (high.height, max(length, low.width + high.width + 16)), (0, 1))
         ticks.paste(low, (0, 0))
         rows.append([None, ticks])
     return arrange_grid(rows, (2, 12), (0.5, 0.5))
@@ -250,7 +250,7 @@ def gallery_sheet(
 
 
 def _gallery_block(item: GalleryItem, pair: Sequence[Image.Image], height: int) -> Image.Image:
-    images = side_by_side([place_on_paper(image, (height, GALLERY_SIDE), (0.5, 0.5)) for image in pair], gap=4)
+    images = side_by_side([paste_on_paper(image, (height, GALLERY_SIDE), (0.5, 0.5)) for image in pair], gap=4)
     correct = None if item.truth is None else item.truth == item.prediction
     lines = (
         [_prediction_line(f"{item.prediction} {100 * item.probability:.0f} %", correct, 17)] if item.prediction else []

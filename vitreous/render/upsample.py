@@ -7,11 +7,12 @@ from PIL import Image
 
 from vitreous.render.color import Scale, check_map, to_levels
 
-Box = Sequence[float]
+PixelBox = Sequence[float]
+"""(top, left, bottom, right) of a map, in pixels of the image that it lies on."""
 
 
 def upsample_to_image(
-    heatmap: np.ndarray, scale: Scale, size_hw: tuple[int, int], box: Box | None = None, *, step: int = 1
+    heatmap: np.ndarray, scale: Scale, size_hw: tuple[int, int], box: PixelBox | None = None, *, step: int = 1
 ) -> np.ndarray:
     """Upsample a float (rows, columns) map to levels on an image: uint8 (⌈height / step⌉, ⌈width / step⌉).
 
@@ -39,7 +40,7 @@ def upsample_to_image(
     return levels_on_image
 
 
-def crop_to_image(heatmap: np.ndarray, box: Box, size_hw: tuple[int, int]) -> tuple[np.ndarray, Box]:
+def crop_to_image(heatmap: np.ndarray, box: PixelBox, size_hw: tuple[int, int]) -> tuple[np.ndarray, PixelBox]:
     """Crop a map (rows, columns, ...) over `box` to the cells on the image; return it with its box.
 
     Only whole cells are removed: bars around an image are some cells wide.
@@ -61,7 +62,7 @@ def crop_to_image(heatmap: np.ndarray, box: Box, size_hw: tuple[int, int]) -> tu
     return heatmap[row_range, column_range], cropped_box
 
 
-def clip_box(box: Box | None, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+def clip_box(box: PixelBox | None, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return the box in whole pixels, inside the image and at least one pixel wide and high."""
     if box is None:
         return 0, 0, *size_hw

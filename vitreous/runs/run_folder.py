@@ -74,8 +74,10 @@ def read_metadata(folder: RunFolder) -> dict[str, Any]:
     """Read recipe.json, as any version wrote it, under today's names.
 
     Raises:
-        InputError: there is none, or it is no JSON object.
+        InputError: there is none, or it is not a JSON object.
     """
+    if not folder.recipe.exists():
+        raise InputError(f"{folder.recipe} is missing: {folder.path} is not a run of Vitreous")
     return migrate_run_metadata(read_json(folder.recipe))
 
 

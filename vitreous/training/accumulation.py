@@ -179,7 +179,7 @@ class GlobalRngDraws(TorchFunctionMode):
     ) -> object:
         """Intercept each function of torch."""
         if func is torch.rand:
-            assert args[0] == self.part.stop - self.part.start, "random numbers that are no image's"
+            assert args[0] == self.part.stop - self.part.start, "random numbers of something that is not an image"
             drawn = torch.rand(self.batch_size, *args[1:], **kwargs or {})
             return drawn[self.part]
         return func(*args, **kwargs or {})

@@ -118,7 +118,7 @@ def measure_curve(runs: Sequence[Path | str], machine: str | None = None) -> Ref
         machine: the hardware of the runs; by default what their recipe.json says.
 
     Raises:
-        InputError: a folder is no finished run, or the runs can't be averaged.
+        InputError: a folder is not a finished run, or the runs can't be averaged.
     """
     metadata = [read_metadata(RunFolder(Path(run))) for run in runs]
     recipes = [from_dict(Recipe, one["recipe"], str(run)) for run, one in zip(runs, metadata, strict=True)]

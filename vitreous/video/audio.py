@@ -199,4 +199,4 @@ def packet_start(packet: av.Packet) -> Fraction:
 def truncated_at(packet: av.Packet | None, reason: str | None) -> BrokenAudioError:
     """Build the error for audio that can't be read beyond `packet`."""
     seconds = float(packet_start(packet)) if packet else 0.0
-    return BrokenAudioError(f"the audio breaks off at {seconds:.2f} s: {(reason or 'unknown').lower()}")
+    return BrokenAudioError(f"the audio is truncated at {seconds:.2f} s: {(reason or 'unknown').lower()}")

@@ -25,7 +25,7 @@ class TruncatedVideoError(Exception):
 
     def __str__(self) -> str:
         at = f"after {format_frame_count(self.frames)}, at {float(self.time_seconds):.2f} s"
-        return f"the video breaks off {at}: {self.reason}"
+        return f"the video is truncated {at}: {self.reason}"
 
 
 def read_frames(
@@ -44,7 +44,7 @@ def read_frames(
 
     Raises:
         TruncatedVideoError: after the last good frame, if the rest can't be read.
-        InputError: this is no video, no frame of it can be decoded, or none is in the requested range.
+        InputError: this is not a video, no frame of it can be decoded, or none is in the requested range.
     """
     report = ReadReport() if report is None else report
     with open_video(path) as (container, stream):

@@ -71,7 +71,7 @@ class VideoWriter(Writer):
             self.audio.write_until(frame.time_seconds)
 
     def cut_audio(self) -> None:
-        """End the audio with the images, because the source breaks off there."""
+        """End the audio with the images, because the source is truncated there."""
         self.is_audio_cut = True
 
     def __exit__(

@@ -87,7 +87,7 @@ def resolve_format(output: Path | str, extension: str | None = None) -> str:
     if requested or found:
         return requested or found or ""
     raise InputError(
-        f"can't write {output}: '{Path(output).suffix}' is no video format; end the name in "
+        f"can't write {output}: '{Path(output).suffix}' is not a video format; end the name in "
         f'{", ".join(file_suffixes())}, or in "/" for a folder of PNG files'
     )
 

@@ -14,7 +14,7 @@ from vitreous.errors import InputError
 from vitreous.files import os_error_reason
 from vitreous.video.orientation import is_sideways, rotation_degrees
 
-# Demuxers of single video files. Playlists (HLS, concat) could open other files, and images are no videos.
+# Demuxers of single video files. Playlists (HLS, concat) could open other files, and images are not videos.
 DEMUXERS = (
     "mov,mp4,matroska,webm,gif,apng,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,mxf,nut,ivf,obu,dv,rm,h264,hevc,"
     "m4v,yuv4mpegpipe"
@@ -70,11 +70,11 @@ def read_info(path: Path | str) -> VideoInfo:
     """Read what the video at `path` is.
 
     Raises:
-        InputError: there is no such file, it is no video, or no frame of it can be decoded.
+        InputError: there is no such file, it is not a video, or no frame of it can be decoded.
     """
     with open_video(path) as (container, stream):
         image = decode_first_image(Path(path), container, stream)
-        sound = audio_stream(container)
+        audio = audio_stream(container)
         size_hw, aspect = (image.height, image.width), Fraction(stream.sample_aspect_ratio or 1)
         if is_sideways(image):
             size_hw, aspect = (image.width, image.height), 1 / aspect
@@ -86,7 +86,7 @@ def read_info(path: Path | str) -> VideoInfo:
             frame_count=stream.frames or None,
             duration_seconds=duration_seconds(container, stream),
             rotation_degrees=rotation_degrees(image),
-            audio_codec=sound.codec_context.codec.canonical_name if sound else None,
+            audio_codec=audio.codec_context.codec.canonical_name if audio else None,
             video_codec=stream.codec_context.codec.canonical_name,
             pixel_aspect=aspect,
         )
@@ -97,7 +97,7 @@ def open_video(path: Path | str) -> Generator[tuple[av.container.InputContainer,
     """Open a video and yield its container and its video stream; it is closed at the end in any case.
 
     Raises:
-        InputError: this is no video; the message says why.
+        InputError: this is not a video; the message says why.
     """
     path = Path(path)
     check_video_file(path)
@@ -211,7 +211,7 @@ def start_seconds(container: av.container.InputContainer, stream: av.VideoStream
     """
     tick = tick_seconds(stream)
     image = (stream.start_time or 0) * tick
-    sound = audio_stream(container)
-    if sound is None or sound.start_time is None:
+    audio = audio_stream(container)
+    if audio is None or audio.start_time is None:
         return image
-    return min(image, max(Fraction(0), sound.start_time * tick_seconds(sound))) // tick * tick
+    return min(image, max(Fraction(0), audio.start_time * tick_seconds(audio))) // tick * tick

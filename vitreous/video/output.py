@@ -73,7 +73,7 @@ def square_pixels_note(source: VideoInfo, output: Path | str, options: VideoOpti
 
 
 def describe_format(name: str) -> str:
-    """Return what a message calls a format that is no ordinary video file."""
+    """Return what a message calls a format that is not an ordinary video file."""
     return {"-": "a pipe of raw frames", "png": "a folder of PNG files", ".gif": "GIF", ".webm": "WebM"}[name]
 
 

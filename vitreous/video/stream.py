@@ -34,7 +34,7 @@ class VideoResult:
     Attributes:
         info: what was written.
         frames: the number of frames.
-        truncation: where the source breaks off, if it does; also if only its audio ends early.
+        truncation: where the source is truncated, if it is; also if only its audio ends early.
         notes: for the user, such as what the output format could not store.
         is_interrupted: whether Ctrl-C or the callback ended it early, after `frames` frames.
     """
@@ -68,7 +68,7 @@ def transform_video(
         options: the part of the video, its size and format. Frames already have that size when they are drawn on.
 
     Raises:
-        InputError: the source is no video, or the output can't be written. No file is left behind, as on any error.
+        InputError: the source is not a video, or the output can't be written. No file is left behind, as on any error.
         IncompleteVideoError: the file read back differs from what was written.
         KeyboardInterrupt: Ctrl-C before the first batch was done, or twice.
     """
@@ -91,9 +91,9 @@ def annotate_video(
     """Write a copy of a video on which the results of a model are drawn.
 
     `infer(frames)` runs on the calling thread, and `draw(frames, results)` on another one at the same time as the next
-    `infer`. If the source breaks off, its good part is written. After Ctrl-C (if that raises KeyboardInterrupt), or
-    when `callback.should_stop()` is true, the current batch is completed and the output ends properly. A second Ctrl-C
-    stops at once.
+    `infer`. If the source is truncated, its readable part is written. After Ctrl-C (if that raises KeyboardInterrupt),
+    or when `callback.should_stop()` is true, the current batch is completed and the output ends properly. A second
+    Ctrl-C stops at once.
 
     Args:
         source: as in `transform_video`, and so are `output`, `batch_size`, `callback` and `options`.
@@ -184,7 +184,7 @@ class Pipeline(Generic[T]):
             self.in_flight.cancel()
 
     def read(self) -> TruncatedVideoError | None:
-        """Read the video into the channel in batches; return where it breaks off, if it does."""
+        """Read the video into the channel in batches; return where it is truncated, if it is."""
         with abort_on_error(self.frames), closing(read_frames(self.info.path, self.options, self.report)) as reader:
             try:
                 truncation = self.send_batches(reader)
@@ -194,7 +194,7 @@ class Pipeline(Generic[T]):
         return truncation
 
     def send_batches(self, reader: Iterator[Frame]) -> TruncatedVideoError | None:
-        """Put the frames into the channel in batches; return where the video breaks off, if it does.
+        """Put the frames into the channel in batches; return where the video is truncated, if it is.
 
         Raises:
             Cancelled: the reading was stopped.
@@ -225,7 +225,7 @@ class Pipeline(Generic[T]):
     def write(
         self, reading: Future[TruncatedVideoError | None]
     ) -> tuple[TruncatedVideoError | None, VideoInfo, tuple[str, ...]]:
-        """Write the frames; return where the source breaks off, if it does, what was written, and notes."""
+        """Write the frames; return where the source is truncated, if it is, what was written, and notes."""
         with abort_on_error(*self.channels):
             frames = self.drawn_frames()
             frame = next(frames)

@@ -34,7 +34,7 @@ class Writer:
         self.end_seconds = frame.time_seconds + (frame.duration_seconds or 1 / self.source.fps)
 
     def cut_audio(self) -> None:
-        """End the audio with the images, because the source breaks off there."""
+        """End the audio with the images, because the source is truncated there."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -51,7 +51,7 @@ def live(
     source: LiveSource,
     request: VideoRequest | None = None,
     *,
-    input_size: int | None = None,
+    input_size: int | Sequence[int] | None = None,
     resize_mode: ResizeMode | None = None,
     server: AppServer | None = None,
     callback: Callback | None = None,

@@ -75,7 +75,11 @@ class AppServer:
         return self.host in LOOPBACK
 
     def start(self, app: Starlette) -> None:
-        """Start to answer, on a thread of its own, and return when it does."""
+        """Start to answer, on a thread of its own, and return when it does.
+
+        Raises:
+            InputError: the server doesn't start.
+        """
 
         async def with_abort(scope: Scope, receive: Receive, send: Send) -> None:
             extensions = {**scope.get("extensions", {}), ABORT: lambda: self._abort(scope.get("client"))}
@@ -92,7 +96,9 @@ class AppServer:
         deadline = time.monotonic() + START_SECONDS
         while not self._server.started and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.005)
-        assert self._server.started, "the web server did not start"
+        if not self._server.started:
+            reason = f"no answer in {START_SECONDS:.0f} s" if self._thread.is_alive() else "its thread has ended"
+            raise InputError(f"the web server did not start: {reason}; try another --port")
 
     def close(self) -> None:
         """End the server; connections that don't end by themselves are aborted."""

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vitreous.callbacks import Callback
 from vitreous.diagnostics.evaluation_set import EvaluationSet, class_difference, open_evaluation_set
-from vitreous.diagnostics.predictions import predict_all
+from vitreous.diagnostics.predictions import ImageCounter, predict_all
 from vitreous.errors import InputError
 from vitreous.evaluation.comparison import Comparison, compare_predictions, summarize_comparison
 from vitreous.pretrained.load import load
@@ -55,7 +56,13 @@ class ComparisonResult:
 
 
 def compare(
-    first: str | Path, second: str | Path, data: str | None = None, *, split: str = "test", device: str = "auto"
+    first: str | Path,
+    second: str | Path,
+    data: str | None = None,
+    *,
+    split: str = "test",
+    device: str = "auto",
+    callback: Callback | None = None,
 ) -> ComparisonResult:
     """Compare two runs on the same images; both models predict them anew, in float32.
 
@@ -65,6 +72,8 @@ def compare(
         data: another source than the one that both were trained on.
         split: "test", or "validation" while settings are still being chosen.
         device: "auto", "cpu" or "cuda".
+        callback: receives the progress after each batch, and the notes on the models, which are written to the log by
+            default. It can't stop the comparison.
 
     Raises:
         InputError: the runs have different classes or different data, or are the same run.
@@ -72,14 +81,15 @@ def compare(
     folders = (Path(first), Path(second))
     if folders[0].resolve() == folders[1].resolve():
         raise InputError(f"{first} and {second} are the same run: name two")
-    classifiers, names = [load(model, device) for model in folders], distinct_names(*folders)
+    classifiers, names = [load(model, device, callback=callback) for model in folders], distinct_names(*folders)
     classes = [classifier.class_names for classifier in classifiers]
     if classes[0] != classes[1]:
         difference = class_difference(classes[0], classes[1], names)
         raise InputError(f"the runs have different classes ({difference}): they can't be compared")
     sets = [open_evaluation_set(classifier, data, split, device) for classifier in classifiers]
     check_same_images(sets[0], sets[1])
-    predictions = [predict_all(one.classifier, one.images) for one in sets]
+    counter = ImageCounter(sum(len(one.images) for one in sets), callback or Callback())
+    predictions = [predict_all(one.classifier, one.images, counter=counter) for one in sets]
     unfinished = tuple(
         f"{name} is {one.status.message}"
         for name, one in zip(names, sets, strict=True)

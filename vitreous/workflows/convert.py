@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ class ConvertedModel:
     """The format, such as "hf-dinov2"."""
     load_code: str
     """The line of Python that loads it."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the record as a plain dictionary."""
+        return {**asdict(self), "folder": str(self.folder)}
 
 
 def convert(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vitreous.callbacks import Callback, Progress
@@ -105,12 +105,16 @@ class DataReport:
             found.append(f"{len(self.leaks)} image(s) in more than one split: delete all but one of each")
         return found
 
+    def to_json(self) -> dict[str, object]:
+        """Return the report as plain dictionaries."""
+        return asdict(self)
+
     def __repr__(self) -> str:
         splits = ", ".join(f"{count:,} {split}" for split, count in self.splits.items())
         return f"DataReport({self.source}: {splits}, {len(self.classes):,} classes, {len(self.problems)} problem(s))"
 
 
-def inspect_data(source: str, recipe: str | None = None, callback: Callback | None = None) -> DataReport:
+def inspect_data(source: str, recipe: str | None = None, *, callback: Callback | None = None) -> DataReport:
     """Inspect every image of a dataset: counts, sizes, unreadable files, exact duplicates, balance, memory.
 
     Two images are duplicates if their upright RGB pixels are the same, whatever their formats.

@@ -13,7 +13,7 @@ from vitreous.clips.explain import explain_video
 from vitreous.data.image_set import ImageSet
 from vitreous.data.shapes import draw_video
 from vitreous.data.sources import load_images
-from vitreous.diagnostics.evaluation_set import first_test_images
+from vitreous.diagnostics.evaluation_set import first_test_images, training_run
 from vitreous.errors import unknown
 from vitreous.explanation.explain import all_heads
 from vitreous.explanation.figures import draw_explanation_figure, draw_gallery, draw_layers_by_heads
@@ -26,7 +26,7 @@ from vitreous.video.encode import write_video
 from vitreous.workflows.evaluate import Evaluation, evaluate
 from vitreous.workflows.explain import explain
 from vitreous.workflows.patches import patches
-from vitreous.workflows.train import train
+from vitreous.workflows.train import TrainResult, train
 
 DEMO_RECIPES = {"shapes": "shapes", "cifar10": "cifar10-quick", "mnist": "mnist"}
 VIDEO_FPS = Fraction(24)
@@ -40,24 +40,35 @@ GALLERY_IMAGES = 16
 class DemoResult:
     """The results of the demo."""
 
-    evaluation: Evaluation
-    files: tuple[tuple[Path, str], ...]
+    training: TrainResult
+    """The training run; unless it is finished, the callback stopped the demo, and a second call continues it."""
+    evaluation: Evaluation | None = None
+    """None if the callback stopped the training."""
+    files: tuple[tuple[Path, str], ...] = ()
     """Each file that was written, with a description."""
 
+    def to_json(self) -> dict[str, object]:
+        """Return the metrics, if any, and the files with their descriptions as plain dictionaries."""
+        return {
+            "training": self.training.to_json(),
+            "evaluation": None if self.evaluation is None else self.evaluation.to_json(),
+            "files": {str(path): description for path, description in self.files},
+        }
+
     def __repr__(self) -> str:
+        if self.evaluation is None:
+            return f"DemoResult({self.training!r})"
         return "\n".join(f"{path}  {description}" for path, description in self.files)
 
 
-def demo(output: str | Path = "demo", data: str = "shapes", callback: Callback | None = None) -> DemoResult | None:
+def demo(output: str | Path = "demo", data: str = "shapes", *, callback: Callback | None = None) -> DemoResult:
     """Train a model, evaluate it, and draw its explanations of images and of a video.
 
     Args:
         output: folder for everything that the demo makes. A run that is there already is resumed.
         data: what to train on: "shapes", which Vitreous draws itself, "cifar10" or "mnist".
-        callback: receives notes and the progress of the training, and may stop it.
-
-    Returns:
-        The results; None if the callback stopped the training.
+        callback: receives notes and the progress of the training, and may stop it. The result then holds the
+            unfinished training only.
 
     Raises:
         InputError: the demo has no such data, or the folder can't be used.
@@ -68,7 +79,7 @@ def demo(output: str | Path = "demo", data: str = "shapes", callback: Callback |
     run = folder / "run"
     result = train(DEMO_RECIPES[data], run, resume=RunFolder(run).recipe.exists(), callback=callback)
     if not result.finished:
-        return None
+        return DemoResult(result)
     callback.on_note("evaluating on the test images")
     evaluation = evaluate(run)
     classifier, images = load(run), load_images(data, "test", None)
@@ -78,14 +89,14 @@ def demo(output: str | Path = "demo", data: str = "shapes", callback: Callback |
         *_images(classifier, images, data, folder, callback.on_note),
         *_video(classifier, images, data, folder, callback.on_note),
     ]
-    return DemoResult(evaluation, tuple(files))
+    return DemoResult(result, evaluation, tuple(files))
 
 
 def _images(
     classifier: ImageClassifier, images: ImageSet, data: str, folder: Path, on_note: Callable[[str], None]
 ) -> list[tuple[Path, str]]:
     on_note("drawing explanations")
-    test_images, labels = first_test_images(classifier, data, GALLERY_IMAGES)
+    test_images, labels = first_test_images(classifier, training_run(classifier), data, GALLERY_IMAGES)
     explanations = explain(classifier, test_images, method="rollout")
     best = max(range(len(labels)), key=lambda i: confidence_if_correct(explanations[i], labels[i]))
     explanation, label = explanations[best], labels[best]

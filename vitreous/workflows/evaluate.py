@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from vitreous.callbacks import Callback
 from vitreous.data.image_set import ImageSet
 from vitreous.data.sources import load_images
 from vitreous.diagnostics.evaluation_set import (
@@ -13,7 +14,7 @@ from vitreous.diagnostics.evaluation_set import (
     read_options_of,
     status_to_json,
 )
-from vitreous.diagnostics.predictions import predict_all
+from vitreous.diagnostics.predictions import ImageCounter, predict_all
 from vitreous.errors import InputError
 from vitreous.evaluation.report import (
     ClassificationReport,
@@ -40,6 +41,18 @@ class Evaluation(ClassificationReport):
     status: TrainingStatus | None = None
     """How far the run was trained; None for a model that comes from no run."""
 
+    def to_json(self) -> dict[str, object]:
+        """Return the metrics as plain dictionaries, without the files; without top-5 for five classes or fewer."""
+        content = {"data": self.data, "split": self.split, **status_to_json(self.status), **asdict(self)}
+        omitted = {"files", "write_error", "status"} | ({"top5", "top5_interval"} if self.top5 is None else set())
+        return {key: value for key, value in content.items() if key not in omitted}
+
+    def save(self, folder: str | Path) -> tuple[Path, ...]:
+        """Write evaluation.json into a folder, and return its path."""
+        path = Path(folder) / "evaluation.json"
+        write_text(path, json.dumps(self.to_json(), indent=2) + "\n")
+        return (path,)
+
     def __str__(self) -> str:
         return f"{self.split} split of {self.data}: {super().__str__()}"
 
@@ -52,6 +65,7 @@ def evaluate(
     temperature: bool = False,
     skip_unreadable: bool = False,
     device: str = "auto",
+    callback: Callback | None = None,
 ) -> Evaluation:
     """Evaluate a model on a split of its own data, or of other data with the same classes, in float32.
 
@@ -66,49 +80,44 @@ def evaluate(
         temperature: also fit temperature scaling on the run's validation images and measure its effect.
         skip_unreadable: skip images that can't be read and list them. A run that was trained so does it anyway.
         device: "auto", "cpu" or "cuda".
+        callback: receives the progress after each batch, and the notes on the model, which are written to the log by
+            default. It can't stop the evaluation.
 
     Raises:
         InputError: the model or data doesn't exist, the classes differ, or there is nothing to fit a temperature on.
     """
-    test = open_evaluation_set(model, data, split, device, skip_unreadable=skip_unreadable)
-    validation = _validation_predictions(test) if temperature else None
-    predictions = predict_all(test.classifier, test.images)
+    test = open_evaluation_set(model, data, split, device, skip_unreadable=skip_unreadable, callback=callback)
+    images = [_validation_images(test), test.images] if temperature else [test.images]
+    counter = ImageCounter(sum(map(len, images)), callback or Callback())
+    *validation, predictions = [predict_all(test.classifier, one, counter=counter) for one in images]
     report = evaluate_predictions(predictions, test.classifier.class_names)
-    if validation is not None:
-        report = replace(report, temperature=fit_temperature_scaling(validation, predictions))
+    if validation:
+        report = replace(report, temperature=fit_temperature_scaling(validation[0], predictions))
     result = Evaluation(**vars(report), data=test.source, split=test.split, files=(), status=test.status)
     return result if test.results is None else _save(result, predictions, test.images, test.results)
 
 
-def evaluation_to_json(result: Evaluation) -> dict[str, object]:
-    """Convert a result to plain dictionaries, without the files and, with five classes or fewer, without top-5."""
-    content = {"data": result.data, "split": result.split, **status_to_json(result.status), **asdict(result)}
-    omitted = {"files", "write_error", "status"} | ({"top5", "top5_interval"} if result.top5 is None else set())
-    return {key: value for key, value in content.items() if key not in omitted}
-
-
 def _save(result: Evaluation, predictions: Predictions, images: ImageSet, folder: RunFolder) -> Evaluation:
     """Write the files and return the result with their paths, or with the error."""
-    path, files = folder.path / "evaluation.json", ()
+    files: tuple[Path, ...] = ()
     try:
-        write_text(path, json.dumps(evaluation_to_json(result), indent=2) + "\n")
-        files = (path,)
-        return replace(result, files=(path, *draw_evaluation(result, predictions, images, folder.figures)))
+        files = result.save(folder.path)
+        return replace(result, files=(*files, *draw_evaluation(result, predictions, images, folder.figures)))
     except InputError as error:
         return replace(result, files=files, write_error=str(error))
 
 
-def _validation_predictions(test: EvaluationSet) -> Predictions:
-    """Predict the run's own validation images, on which the temperature is fitted."""
+def _validation_images(test: EvaluationSet) -> ImageSet:
+    """Load the run's own validation images, on which the temperature is fitted."""
     if test.split != "test":
         raise InputError(
             f"the temperature is fitted on the validation split, so it can't be evaluated on {test.split}: "
             "leave out --split"
         )
     if test.run is None:
-        raise InputError("temperature scaling needs the validation images of a run, and this model is no run folder")
-    source = test.source if test.is_own else test.run.data
-    options = read_options_of(test.classifier, test.run.data)
+        raise InputError("temperature scaling needs the validation images of a run, and this model is not a run folder")
+    recipe = test.run.recipe
+    source = test.source if test.is_own else recipe.data
+    options = read_options_of(test.classifier, test.run, recipe.data)
     input_size = test.classifier.preprocessing.input_size
-    images = load_images(source, "validation", input_size, test.run.validation_fraction, options)
-    return predict_all(test.classifier, images)
+    return load_images(source, "validation", input_size, recipe.validation_fraction, options)

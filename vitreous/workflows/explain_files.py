@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +30,7 @@ from vitreous.imaging.writing import save_image
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
 
-Layout = Literal["single", "sheet", "grid", "methods"]
+FigureLayout = Literal["single", "sheet", "grid", "methods"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class ExplainRequest:
     """A point (x, y) or a box (x0, y0, x1, y1) in pixels of the image."""
     truth: str | None = None
     """The true label of the images; None for the name of an image's folder, if it is a class."""
-    layout: Layout | None = None
+    layout: FigureLayout | None = None
     """single: a figure per image; sheet: every layer and head; grid: all images; methods: every method. None for single
     with one image and grid with several."""
     data: str | None = None
@@ -70,15 +71,6 @@ class ExplainRequest:
         return {name for name, value in vars(self).items() if value != getattr(default, name)}
 
 
-class ProgressLogCallback(LogCallback):
-    """Writes notes and progress to the log, which goes to standard error by default."""
-
-    def on_progress(self, progress: Progress) -> None:
-        """Log what runs now."""
-        if progress.total is not None and progress.done < progress.total:
-            self.on_note(progress.message)
-
-
 @dataclass(frozen=True)
 class WrittenFigure:
     """A file that was written, and a short summary of what it shows."""
@@ -96,36 +88,38 @@ def write_explanations(
 ) -> list[WrittenFigure]:
     """Explain image files, or test images where none are named, and write the figures.
 
-    Several images become one grid, unless `output` is a folder (a name without a suffix).
+    Several images become one grid, unless `output` is a folder (a name without a suffix). If the callback stops the
+    work, the figures of the images explained so far are written, and none if there are no such images.
 
     Args:
         model: whatever `load` takes, or a loaded model.
         paths: the image files.
         request: what is explained, and how it is drawn.
         output: the file or folder to write; by default a name in the current folder.
-        callback: receives progress, and notes about the maps; both go to the log by default.
+        callback: receives progress, and notes about the maps, which go to the log by default; it can stop the work.
 
     Raises:
         InputError: something can't be read, found or written; nothing is written then.
     """
-    classifier, callback = load(model, callback=callback), callback or ProgressLogCallback()
+    classifier, callback = load(model, callback=callback), callback or LogCallback()
     check_request(classifier, paths, request)
     task = resolve_task(classifier, request.method, request.options, request.target, request.query)
     if not paths:
-        return [_write_grid(*_explain_test_images(classifier, task, request, callback), request, output)]
+        return _write_grid(*_explain_test_images(classifier, task, request, callback), request, output)
     images = [open_image(path) for path in paths]
     if request.layout == "methods":
-        return [_write_methods(classifier, images, task, output, callback)]
+        return _write_methods(classifier, images, task, output, callback)
     truths = [request.truth or label_from_folder(path, classifier.class_names) for path in paths]
     one_file = output is None or bool(output.suffix)
     if request.layout == "grid" or (request.layout is None and len(paths) > 1 and one_file):
-        return [_write_grid(_explain(classifier, images, task, callback), truths, request, output)]
+        return _write_grid(_explain(classifier, images, task, callback), truths, request, output)
     if request.layout == "sheet":
         outputs = output_paths(paths, "layers", output)
-        return [_write_heads(classifier, image, path) for image, path in zip(images, outputs, strict=True)]
+        pairs = takewhile(lambda _: not callback.should_stop(), zip(images, outputs, strict=True))
+        return [_write_heads(classifier, image, path) for image, path in pairs]
     outputs = output_paths(paths, request.method, output)
     explanations = _explain(classifier, images, task, callback)
-    return [_write_single(*one) for one in zip(explanations, truths, outputs, strict=True)]
+    return [_write_single(*one) for one in zip(explanations, truths, outputs, strict=False)]
 
 
 def check_request(classifier: ImageClassifier, paths: Sequence[Path], request: ExplainRequest) -> None:
@@ -157,8 +151,8 @@ def explain_all_methods(
     """Explain images with every method.
 
     Returns:
-        For each method by name the explanations of all images; and the reason of each method that can't explain this
-        model or target.
+        For each method by name the explanations of all images, up to where the callback stopped; and the reason of each
+        method that can't explain this model or target.
 
     Raises:
         InputError: no method can, or there is no such target.
@@ -172,9 +166,10 @@ def explain_all_methods(
             columns[name] = run_task(classifier, images, resolve_task(classifier, name, target=found))
         except InputError as error:
             refused[name] = str(error)
-    callback.on_progress(Progress(len(METHODS), len(METHODS), "all methods"))
-    if not columns:
-        raise InputError("no method applies: " + "; ".join(dict.fromkeys(refused.values())))
+    else:
+        callback.on_progress(Progress(len(METHODS), len(METHODS), "all methods"))
+        if not columns:
+            raise InputError("no method applies: " + "; ".join(dict.fromkeys(refused.values())))
     return columns, refused
 
 
@@ -216,21 +211,24 @@ def _explain_test_images(
         raise InputError(
             "the training data of this model is unknown: give images after the model, or test images with --data"
         )
-    source = request.data or (run.data if run else "")
-    images, truths = first_test_images(classifier, source, request.count)
+    source = request.data or (run.recipe.data if run else "")
+    images, truths = first_test_images(classifier, run, source, request.count)
     return _explain(classifier, images, task, callback), truths
 
 
 def _write_grid(
     explanations: Sequence[Explanation], truths: Sequence[str | None], request: ExplainRequest, output: Path | None
-) -> WrittenFigure:
+) -> list[WrittenFigure]:
+    """Write the explanations as one figure; no figure, if there are none."""
+    if not explanations:
+        return []
     path = output or Path(f"explanations-{request.method}.png")
     truths = truths[: len(explanations)]
     save_image(draw_gallery(explanations, truths), path)
     known = [(one.prediction.label, truth) for one, truth in zip(explanations, truths, strict=True) if truth]
     correct = sum(label == truth for label, truth in known)
     summary = f"{len(explanations)} images" + (f", {correct} of {len(known)} correct" if known else "")
-    return WrittenFigure(path, summary)
+    return [WrittenFigure(path, summary)]
 
 
 def _write_heads(classifier: ImageClassifier, image_u8: np.ndarray, path: Path) -> WrittenFigure:
@@ -244,12 +242,15 @@ def _write_methods(
     task: ExplainTask,
     output: Path | None,
     callback: Callback,
-) -> WrittenFigure:
+) -> list[WrittenFigure]:
     path = output or Path("explanations-methods.png")
     target = task.target if task.target_given else None
     columns, refused = explain_all_methods(classifier, images, target, callback)
+    if not columns:
+        return []
     save_image(draw_methods(images, columns, target_given=task.target_given), path)
-    return WrittenFigure(path, f"every method{describe_refused(refused)}")
+    shown = "every method" if len(columns) + len(refused) == len(METHODS) else f"{len(columns)} methods"
+    return [WrittenFigure(path, f"{shown}{describe_refused(refused)}")]
 
 
 def describe_refused(refused: Mapping[str, str]) -> str:

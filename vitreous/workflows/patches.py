@@ -68,5 +68,5 @@ def parse_input_size(text: str) -> tuple[int, int]:
     """
     sides = text.lower().replace("×", "x").split("x")
     if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise InputError(f"'{text}' is no size: write height x width in pixels, such as 224x320")
+        raise InputError(f"'{text}' is not a size: write height x width in pixels, such as 224x320")
     return int(sides[0]), int(sides[1])

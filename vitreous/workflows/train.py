@@ -80,6 +80,11 @@ class TrainResult:
         """The trained model, loaded from the run folder when it is first used."""
         return load(self.path, self.device)
 
+    def to_json(self) -> dict[str, object]:
+        """Return the state as a plain dictionary."""
+        names = ("finished", "step", "steps", "validation_accuracy")
+        return {"path": str(self.path), **{name: getattr(self, name) for name in names}}
+
     def __repr__(self) -> str:
         state = "finished" if self.finished else f"stopped after step {self.step:,} of {self.steps:,}"
         accuracy = self.validation_accuracy

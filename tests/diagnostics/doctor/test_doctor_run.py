@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from vitreous.cli import run
+from vitreous.diagnostics.doctor.run import doctor
 from vitreous.explanation.regions import upsample_nearest
 from vitreous.imaging.geometry import Geometry
 
@@ -71,6 +72,13 @@ def test_the_page_is_complete_and_loads_nothing(diagnosed):
     assert "Contribution of each head" in text and "nan" not in text
 
 
+def test_a_diagnosis_is_saved_as_the_command_writes_it(diagnosed, trained_run, tmp_path):
+    diagnosis = doctor(trained_run, count=3, device="cpu")
+    assert diagnosis.save(tmp_path) == (tmp_path / "doctor.json", tmp_path / "doctor.html")
+    assert (tmp_path / "doctor.json").read_text() == (diagnosed / "doctor.json").read_text()
+    assert json.loads(json.dumps(diagnosis.to_json())) == json.loads((tmp_path / "doctor.json").read_text())
+
+
 def test_json_on_screen(trained_run, tmp_path, capsys):
     assert run(["doctor", str(trained_run), "--count", "2", "-o", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 2
@@ -105,6 +113,7 @@ def test_folders_of_images_and_of_masks_are_sources_too(trained_run, tmp_path, c
         (["missing.png"], "missing.png"),
         (["--data", "cifr10"], "did you mean 'cifar10'"),
         (["--count", "0"], "--count 0"),
+        (["--device", "toaster"], "no device 'toaster'"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(arguments, words, trained_run, tmp_path, monkeypatch, capsys):

@@ -62,7 +62,9 @@ def write_clip(folder, frames=4, size_hw=(32, 48), empty=0):
 
 def test_a_model_that_attends_to_the_object_is_better_than_the_baselines(tmp_path):
     recorder = Recorder()
-    result = localization(white_patch_model(), f"masks:{write_clip(tmp_path)}", ["attention"], callback=recorder)
+    result = localization(
+        white_patch_model(), f"masks:{write_clip(tmp_path)}", methods=["attention"], callback=recorder
+    )
     by_name = {method.name: method.scores for method in result.methods}
     assert by_name["attention"]["pointing_game"].value == 1 and by_name["attention"]["average_precision"].value > 0.9
     for name in BASELINES:
@@ -72,16 +74,26 @@ def test_a_model_that_attends_to_the_object_is_better_than_the_baselines(tmp_pat
 
 
 def test_empty_masks_are_skipped_and_counted(tmp_path):
-    result = localization(white_patch_model(), f"masks:{write_clip(tmp_path, empty=1)}", ["attention"])
+    result = localization(white_patch_model(), f"masks:{write_clip(tmp_path, empty=1)}", methods=["attention"])
     assert len(result.names) == 3 and result.num_empty_masks == 1
     with pytest.raises(InputError, match=r"all 2 masks of .* are empty"):
-        localization(white_patch_model(), f"masks:{write_clip(tmp_path / 'more', 2, empty=2)}", ["attention"])
+        localization(white_patch_model(), f"masks:{write_clip(tmp_path / 'more', 2, empty=2)}", methods=["attention"])
 
 
 def test_a_stopped_measurement_covers_the_images_so_far(tmp_path):
-    result = localization(white_patch_model(), "shapes", ["attention"], count=20, callback=Recorder(stop=True))
+    result = localization(white_patch_model(), "shapes", methods=["attention"], count=20, callback=Recorder(stop=True))
     assert len(result.names) == 8 and result.num_empty_masks == 0 and len(result.methods[0].images) == 8
     assert "attention" in str(result) and "8 images of shapes" in str(result)
+
+
+def test_a_result_is_saved_with_and_without_the_model(tmp_path):
+    model = white_patch_model()
+    result = localization(model, f"masks:{write_clip(tmp_path / 'clip')}", methods=["attention"])
+    names = ["localization.json", "localization.png", "localization-maps.png"]
+    assert [path.name for path in result.save(tmp_path / "out")] == names[:2]
+    assert [path.name for path in result.save(tmp_path / "more", model)] == names
+    assert all(path.is_file() for path in result.save(tmp_path / "more", model))
+    assert json.loads((tmp_path / "out" / "localization.json").read_text()) == json.loads(json.dumps(result.to_json()))
 
 
 def test_the_british_name_of_the_verb_still_works(trained_run, tmp_path, capsys):
@@ -113,11 +125,11 @@ def test_default_methods_that_cannot_explain_the_model_are_skipped(tmp_path, mon
     assert result.skipped == {"legrad": "no gradient here"}
     assert [method.name for method in result.methods] == [*(n for n in DEFAULT_METHODS if n != "legrad"), *BASELINES]
     with pytest.raises(InputError, match="no gradient here"):
-        localization(white_patch_model(), f"masks:{tmp_path}", ["legrad"])
+        localization(white_patch_model(), f"masks:{tmp_path}", methods=["legrad"])
 
 
 def test_images_are_ranked_by_average_precision(tmp_path):
-    result = localization(white_patch_model(), f"masks:{write_clip(tmp_path)}", ["attention", "rollout"])
+    result = localization(white_patch_model(), f"masks:{write_clip(tmp_path)}", methods=["attention", "rollout"])
     rows = {method.name: method.images for method in result.methods}
     values = [rows["attention"][i].average_precision + rows["rollout"][i].average_precision for i in result.ranking()]
     assert values == sorted(values, reverse=True)
@@ -156,6 +168,7 @@ def test_the_command_prints_a_table_and_writes_json_and_figures(trained_run, tmp
         (["--data", "masks:nowhere"], "no folder nowhere"),
         (["--count", "0"], "--count 0"),
         (["--layer", "9", "--methods", "attention"], "no layer 9"),
+        (["--device", "toaster"], "no device 'toaster'"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(arguments, words, trained_run, tmp_path, monkeypatch, capsys):
@@ -168,7 +181,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(arguments, words, trained_
 def test_dinov2_attends_to_the_dog_and_the_swan(shared):
     """On all 110 frames the peak is on the object (LOG.md); this is a sample."""
     model = load(shared / "weights" / "dinov2-vits14.safetensors", callback=Callback())
-    result = localization(model, f"masks:{shared / 'davis'}", ["attention"], count=8)
+    result = localization(model, f"masks:{shared / 'davis'}", methods=["attention"], count=8)
     assert {name.split("/")[0] for name in result.names} == {"dog", "blackswan"}
     assert result.methods[0].scores["pointing_game"].value >= 0.85
     attention, *baselines = [method.scores["average_precision"] for method in result.methods]

@@ -67,14 +67,14 @@ def test_labels_and_size_are_those_of_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda folder: (folder / "labels.npy").unlink(), "holds no CIFAR-10-C"),
-        (lambda folder: (folder / "fog.npy").unlink(), "holds no CIFAR-10-C"),
+        (lambda folder: (folder / "labels.npy").unlink(), "does not hold CIFAR-10-C"),
+        (lambda folder: (folder / "fog.npy").unlink(), "does not hold CIFAR-10-C"),
         (lambda folder: np.save(folder / "fog.npy", np.zeros((4, 32, 32, 3), np.uint8)), "it must be uint8"),
         (lambda folder: np.save(folder / "fog.npy", np.zeros((5 * COUNT, 32, 32, 3))), "it must be uint8"),
         (lambda folder: np.save(folder / "labels.npy", np.zeros(7, np.int64)), "5 severities"),
         (lambda folder: np.save(folder / "labels.npy", np.full(5 * COUNT, 10)), "they must be 0 to 9"),
-        (lambda folder: (folder / "fog.npy").write_bytes(b"no array"), "is no .npy file"),
-        (lambda folder: (folder / "fog.npy").write_bytes(b""), "is no .npy file"),
+        (lambda folder: (folder / "fog.npy").write_bytes(b"no array"), "is not a .npy file"),
+        (lambda folder: (folder / "fog.npy").write_bytes(b""), "is not a .npy file"),
     ],
 )
 def test_damaged_folders_are_errors(damage, words, tmp_path):

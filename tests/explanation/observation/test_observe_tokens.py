@@ -77,7 +77,9 @@ def test_attention_pooling_has_its_own_weights():
     assert not torch.allclose(expected[0], expected[1], atol=1e-4)
 
 
-@pytest.mark.parametrize(("pooling", "message"), [("max", "no fixed weighted sum"), ("difference", "subtracts some")])
+@pytest.mark.parametrize(
+    ("pooling", "message"), [("max", "is not a fixed weighted sum"), ("difference", "subtracts some")]
+)
 def test_other_heads_raise(pooling, message):
     with pytest.raises(InputError, match=message):
         traced(Tutorial(prefix=2, pooling=pooling))
@@ -94,7 +96,7 @@ def test_pooling_with_weights_from_the_tokens_raises():
     model = Tutorial(prefix=0)
     score = nn.Linear(WIDTH, 1)
     model.read = lambda tokens: (score(tokens).softmax(1) * tokens).sum(1)
-    with pytest.raises(InputError, match="no fixed weighted sum"):
+    with pytest.raises(InputError, match="is not a fixed weighted sum"):
         traced(model)
 
 

@@ -34,7 +34,7 @@ from vitreous.diagnostics.doctor.checks_tokens import (
 from vitreous.diagnostics.doctor.findings import Finding, pluralize
 from vitreous.diagnostics.doctor.measure import collect_statistics
 from vitreous.diagnostics.doctor.statistics import ModelStatistics
-from vitreous.diagnostics.evaluation_set import read_options_of, training_run, training_source
+from vitreous.diagnostics.evaluation_set import TrainingRun, read_options_of, training_run, training_source
 from vitreous.errors import InputError
 from vitreous.files import write_text
 from vitreous.imaging.reading import as_image_u8, open_image
@@ -84,6 +84,29 @@ class Diagnosis:
         faults = pluralize(self.faults, "fault") if self.faults else "no faults"
         return f"{self.model}: {self.statistics.depth} layers of {heads}, {images} · {faults}"
 
+    def to_json(self) -> dict[str, object]:
+        """Return the diagnosis as plain dictionaries, without the statistics of single images."""
+        statistics = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in vars(self.statistics).items()
+            if name != "images"
+        }
+        return {
+            "model": self.model,
+            "images": len(self.images_u8),
+            "faults": self.faults,
+            "findings": [asdict(one) for one in self.findings],
+            "statistics": statistics,
+        }
+
+    def save(self, folder: str | Path) -> tuple[Path, ...]:
+        """Write doctor.json and the page doctor.html into a folder, and return both paths."""
+        from vitreous.diagnostics.doctor.page import write_doctor_page  # which imports this module
+
+        path = Path(folder) / "doctor.json"
+        write_text(path, json.dumps(self.to_json(), indent=2) + "\n")
+        return path, write_doctor_page(self, Path(folder))
+
     def __str__(self) -> str:
         return "\n".join([self.summary, *(f"  {finding}" for finding in self.findings)])
 
@@ -94,6 +117,7 @@ def doctor(
     *,
     data: str | None = None,
     count: int = DEFAULT_COUNT,
+    device: str = "auto",
     callback: Callback | None = None,
 ) -> Diagnosis:
     """Check a model for outlier tokens, dead heads, idle blocks and uninformative maps.
@@ -104,6 +128,7 @@ def doctor(
         data: a source, of which the test images are taken, a folder of images, or "masks:DIR"; by default the data that
             the model was trained on.
         count: number of images of the source.
+        device: "auto", "cpu" or "cuda".
         callback: receives the progress, and may stop the measurement after any image.
 
     Raises:
@@ -113,8 +138,8 @@ def doctor(
         raise InputError("both images and --data were given: leave one out")
     if count < 1:
         raise InputError(f"--count {count} is too small: give at least 1 image")
-    classifier = load(model)
-    images_u8 = [as_image_u8(image) for image in images] or load_sample(model, classifier, data, count)
+    classifier = load(model, device)
+    images_u8 = [as_image_u8(image) for image in images] or load_sample(classifier, training_run(model), data, count)
     statistics = collect_statistics(classifier, images_u8, callback)
     name = "the model" if isinstance(model, ImageClassifier) else str(model)
     return Diagnosis(name, diagnose(statistics), statistics, tuple(images_u8[: len(statistics.images)]))
@@ -125,24 +150,22 @@ def diagnose(statistics: ModelStatistics) -> tuple[Finding, ...]:
     return tuple(sorted((check(statistics) for check in CHECKS), key=lambda one: LEVELS.index(one.level)))
 
 
-def load_sample(
-    model: str | Path | ImageClassifier, classifier: ImageClassifier, data: str | None, count: int
-) -> list[np.ndarray]:
+def load_sample(classifier: ImageClassifier, run: TrainingRun | None, data: str | None, count: int) -> list[np.ndarray]:
     """Load images of a source, by default of the data that the model was trained on.
 
     Takes the first images of a plain folder, frames spaced evenly over "masks:DIR", the first test images of others.
     """
-    if data is None and training_run(model) is None:
+    if data is None and run is None:
         raise InputError(
             "the training data of this model is unknown: name images after the model, or a source with --data"
         )
-    source = data or training_source(model)
+    source = data or training_source(run)
     if files := list_folder(source):
         return [open_image(path) for path in files[:count]]
     input_size = classifier.preprocessing.input_size
     if source.startswith("masks:"):
         return [frame.read()[0] for frame in load_masked(source, input_size, count).images]
-    images = load_images(source, "test", input_size, options=read_options_of(classifier, source))
+    images = load_images(source, "test", input_size, options=read_options_of(classifier, run, source))
     return list(images.images_u8[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy())
 
 
@@ -152,26 +175,3 @@ def list_folder(source: str) -> list[Path]:
     return (
         sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_EXTENSIONS) if folder.is_dir() else []
     )
-
-
-def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> Path:
-    """Write doctor.json: the findings, and the statistics by layer and head."""
-    path = folder / "doctor.json"
-    write_text(path, json.dumps(diagnosis_to_json(diagnosis), indent=2) + "\n")
-    return path
-
-
-def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, object]:
-    """Convert a diagnosis to plain dictionaries, without the statistics of single images."""
-    statistics = {
-        name: value.tolist() if isinstance(value, np.ndarray) else value
-        for name, value in vars(diagnosis.statistics).items()
-        if name != "images"
-    }
-    return {
-        "model": diagnosis.model,
-        "images": len(diagnosis.images_u8),
-        "faults": diagnosis.faults,
-        "findings": [asdict(one) for one in diagnosis.findings],
-        "statistics": statistics,
-    }

@@ -279,7 +279,7 @@ def draw_faithfulness(result: FaithfulnessResult, path: Path) -> None:
     ]
     settings = result.settings
     subtitle = (
-        f"{settings['data']} · {settings['count']} {settings['split']} images · "
+        f"{settings.data} · {settings.count} {settings.split} images · "
         f"{'probability' if result.unit == 'probability' else 'score'} of the {_target_name(result)}"
     )
     text = FigureText("How faithful are these maps?", subtitle, columns, _notes(result))
@@ -312,7 +312,7 @@ def _agreement_matrix(result: FaithfulnessResult, names: list[str]) -> np.ndarra
 def _target_name(result: FaithfulnessResult) -> str:
     if result.unit == "score":
         return "image's own features"
-    return "true class" if result.settings["target"] == "true" else "predicted class"
+    return "true class" if result.settings.target == "true" else "predicted class"
 
 
 def _notes(result: FaithfulnessResult) -> list[str]:

@@ -1,18 +1,22 @@
 """The result of a faithfulness measurement."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 from vitreous.diagnostics.faithfulness.report import METRICS, Agreement, MethodReport, summarize_reports
-from vitreous.diagnostics.faithfulness.values_file import Settings
+from vitreous.diagnostics.faithfulness.values_file import FaithfulnessSettings
+from vitreous.files import write_text
+
+SUMMARY_FILE, FIGURE_FILE = "faithfulness.json", "faithfulness.png"
 
 
 @dataclass(frozen=True)
 class FaithfulnessResult:
     """The faithfulness of the maps of several methods, baselines first."""
 
-    settings: Settings
-    """Data, split, count, target and seed, and fingerprints of the weights and the images."""
+    settings: FaithfulnessSettings
     unit: Literal["probability", "score"]
     """What areas and ROAD are means of: the probability of the target; for a model without classes, the score of the
     target over that of the original image."""
@@ -23,6 +27,19 @@ class FaithfulnessResult:
     fractions: tuple[float, ...]
     """Fractions of the patches at the points of the insertion and deletion curves."""
     road_fractions: tuple[float, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the result as plain dictionaries."""
+        return asdict(self)
+
+    def save(self, folder: str | Path) -> tuple[Path, ...]:
+        """Write faithfulness.json and faithfulness.png into a folder, and return both paths."""
+        from vitreous.diagnostics.faithfulness.figure import draw_faithfulness  # which imports this module
+
+        summary, figure = Path(folder) / SUMMARY_FILE, Path(folder) / FIGURE_FILE
+        write_text(summary, json.dumps(self.to_json(), indent=2) + "\n")
+        draw_faithfulness(self, figure)
+        return summary, figure
 
     def __str__(self) -> str:
         """Format a table of the scores, and the conclusion."""

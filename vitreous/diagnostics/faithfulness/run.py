@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -15,8 +15,13 @@ import torch
 from vitreous.callbacks import Callback, Progress
 from vitreous.data.image_set import ImageSet
 from vitreous.data.sources import DEFAULT_FRACTION, absolute_source, load_images
-from vitreous.diagnostics.evaluation_set import check_classes, read_options_of, training_run, training_source
-from vitreous.diagnostics.faithfulness.figure import draw_faithfulness
+from vitreous.diagnostics.evaluation_set import (
+    TrainingRun,
+    check_classes,
+    read_options_of,
+    training_run,
+    training_source,
+)
 from vitreous.diagnostics.faithfulness.metrics import (
     ROAD_FRACTIONS,
     STAGES,
@@ -29,18 +34,17 @@ from vitreous.diagnostics.faithfulness.metrics import (
 from vitreous.diagnostics.faithfulness.perturbed_predictor import EvaluatedBatch, prepare_batch
 from vitreous.diagnostics.faithfulness.report import build_reports, method_agreements
 from vitreous.diagnostics.faithfulness.result import FaithfulnessResult
-from vitreous.diagnostics.faithfulness.values_file import Settings, ValuesFile, open_values
+from vitreous.diagnostics.faithfulness.values_file import FaithfulnessSettings, ValuesFile, open_values
 from vitreous.errors import InputError, unknown
 from vitreous.explanation.patch_maps import BASELINES
 from vitreous.explanation.registry import METHODS
-from vitreous.files import write_text
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.legacy_format import describe_preprocessing, earlier_weights
 from vitreous.pretrained.load import load
 from vitreous.runs.run_folder import results_folder
 from vitreous.runtime import generator
 
-VALUES_FILE, SUMMARY_FILE, FIGURE_FILE = "faithfulness-values.jsonl", "faithfulness.json", "faithfulness.png"
+VALUES_FILE = "faithfulness-values.jsonl"
 PROTOCOL = 2
 """Increased whenever the same settings would give other values."""
 DEFAULT_COUNT = 64
@@ -108,7 +112,7 @@ def faithfulness(
         split: "test", or "validation" while settings are still being chosen.
         seed: of all random numbers.
         output: the folder to write to; by default the run folder, or "faithfulness" in the current folder for a model
-            that is no run folder.
+            that is not a run folder.
         restart: ignore the values of an earlier call.
         device: "auto", "cpu" or "cuda".
         callback: receives an estimate of the time as a note, and the progress. If it asks to stop, the result covers
@@ -120,28 +124,26 @@ def faithfulness(
     """
     request = FaithfulnessRequest(None if methods is None else tuple(methods), count, target, split, seed)
     folder = results_folder(model, output, "faithfulness")
-    classifier = load(model, device)
-    source = absolute_source(data or training_source(model))
-    images, indexes = _draw_images(classifier, model, source, request)
+    classifier, run = load(model, device), training_run(model)
+    source = absolute_source(data or training_source(run))
+    images, indexes = _draw_images(classifier, run, source, request)
     settings = _settings(classifier, images, source, request)
     legacy_weights = partial(legacy_weights_fingerprint, classifier)
     file = open_values(folder / VALUES_FILE, settings, restart=restart, legacy_weights=legacy_weights)
     work = Measurement(classifier, images, indexes, request, file, callback or Callback())
     work.run()
     result = _to_result(work)
-    write_text(folder / SUMMARY_FILE, json.dumps(asdict(result), indent=2) + "\n")
-    draw_faithfulness(result, folder / FIGURE_FILE)
+    result.save(folder)
     return result
 
 
 def _draw_images(
-    classifier: ImageClassifier, model: str | Path | ImageClassifier, source: str, request: FaithfulnessRequest
+    classifier: ImageClassifier, run: TrainingRun | None, source: str, request: FaithfulnessRequest
 ) -> tuple[ImageSet, list[int]]:
     """Draw random images; return them with their indexes in the data, ascending."""
-    run = training_run(model)
-    own = run is not None and source == absolute_source(run.data)
-    fraction = run.validation_fraction if run is not None and own else DEFAULT_FRACTION
-    options = read_options_of(classifier, source)
+    own = run is not None and source == absolute_source(run.recipe.data)
+    fraction = run.recipe.validation_fraction if run is not None and own else DEFAULT_FRACTION
+    options = read_options_of(classifier, run, source)
     images = load_images(source, request.split, classifier.preprocessing.input_size, fraction, options)
     if classifier.class_names:
         check_classes(classifier, images, source)
@@ -156,18 +158,20 @@ def _draw_images(
     return images.select(indexes), indexes
 
 
-def _settings(classifier: ImageClassifier, images: ImageSet, source: str, request: FaithfulnessRequest) -> Settings:
+def _settings(
+    classifier: ImageClassifier, images: ImageSet, source: str, request: FaithfulnessRequest
+) -> FaithfulnessSettings:
     """Return everything that the values depend on."""
-    return {
-        "protocol": PROTOCOL,
-        "data": source,
-        "split": request.split,
-        "count": len(images),
-        "target": request.target,
-        "seed": request.seed,
-        "weights": weights_fingerprint(classifier),
-        "images": images.fingerprint()[:16],
-    }
+    return FaithfulnessSettings(
+        protocol=PROTOCOL,
+        data=source,
+        split=request.split,
+        count=len(images),
+        target=request.target,
+        seed=request.seed,
+        weights=weights_fingerprint(classifier),
+        images=images.fingerprint()[:16],
+    )
 
 
 def weights_fingerprint(classifier: ImageClassifier) -> str:

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -15,8 +16,24 @@ from vitreous.runs.migration import migrate_faithfulness_line
 DIGITS = 6
 """Significant digits that are saved; the values in use are rounded too, so that they equal the saved ones."""
 
-Settings = dict[str, str | int]
-"""Everything that the values depend on, by name."""
+
+@dataclass(frozen=True)
+class FaithfulnessSettings:
+    """Everything that the values depend on."""
+
+    protocol: int
+    """Version of the measurement."""
+    data: str
+    """Source of the images."""
+    split: str
+    count: int
+    """Images."""
+    target: Literal["predicted", "true"]
+    seed: int
+    weights: str
+    """Fingerprint of the weights and the preprocessing."""
+    images: str
+    """Fingerprint of the images."""
 
 
 @dataclass
@@ -24,7 +41,7 @@ class ValuesFile:
     """A file of JSON lines: first the settings, then the values of one method per line."""
 
     path: Path
-    settings: Settings
+    settings: FaithfulnessSettings
     methods: dict[str, dict[str, np.ndarray]]
     """By method and metric; the first axis is the images."""
 
@@ -40,11 +57,15 @@ class ValuesFile:
             raise _damaged(self.path, error) from None
         self.methods[method] = {name: round_values(found) for name, found in values.items()}
         lines = [{"method": name, "values": _to_lists(found)} for name, found in self.methods.items()]
-        write_text(self.path, "".join(json.dumps(line) + "\n" for line in [self.settings, *lines]))
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in [asdict(self.settings), *lines]))
 
 
 def open_values(
-    path: Path, settings: Settings, *, restart: bool = False, legacy_weights: Callable[[], str] | None = None
+    path: Path,
+    settings: FaithfulnessSettings,
+    *,
+    restart: bool = False,
+    legacy_weights: Callable[[], str] | None = None,
 ) -> ValuesFile:
     """Read the values of an earlier measurement with the same settings, or start a new file.
 
@@ -62,7 +83,7 @@ def open_values(
     try:
         first, *lines = [_parse_line(line) for line in path.read_text(encoding="utf-8").splitlines()]
         _check_settings(path, first, settings, legacy_weights)
-        methods = {line["method"]: _to_arrays(line["values"], int(settings["count"])) for line in lines}
+        methods = {line["method"]: _to_arrays(line["values"], settings.count) for line in lines}
         _check_equal_shapes(methods)
     except OSError as error:
         raise InputError(f"can't read {path}: {os_error_reason(error)}") from error
@@ -82,7 +103,7 @@ def round_values(values: np.ndarray) -> np.ndarray:
 def _parse_line(text: str) -> dict:
     line = json.loads(text)
     if not isinstance(line, dict):
-        raise TypeError("a line is no JSON object")
+        raise TypeError("a line is not a JSON object")
     return migrate_faithfulness_line(line)
 
 
@@ -91,17 +112,20 @@ def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(f"{path} is damaged ({reason}): add --restart to measure again, or delete it")
 
 
-def _check_settings(path: Path, saved: Settings, settings: Settings, legacy_weights: Callable[[], str] | None) -> None:
+def _check_settings(
+    path: Path, saved: dict, settings: FaithfulnessSettings, legacy_weights: Callable[[], str] | None
+) -> None:
     """Check that the saved values have the same settings."""
+    current = asdict(settings)
     if "legacy_weights" in saved:
         fingerprint = saved["legacy_weights"]
         is_same = legacy_weights is not None and fingerprint == legacy_weights()
-        saved = {**saved, "weights": settings["weights"] if is_same else fingerprint}
+        saved = {**saved, "weights": settings.weights if is_same else fingerprint}
         del saved["legacy_weights"]
-    for name in [*settings, *saved]:
-        if saved.get(name) != settings.get(name):
+    for name in [*current, *saved]:
+        if saved.get(name) != current.get(name):
             raise InputError(
-                f"{path} was measured with other settings ({name}: {saved.get(name)}, now {settings.get(name)}): "
+                f"{path} was measured with other settings ({name}: {saved.get(name)}, now {current.get(name)}): "
                 "choose another --output, or add --restart to measure again"
             )
 

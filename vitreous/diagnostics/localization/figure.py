@@ -52,10 +52,14 @@ class BarPanel:
     value_format: str = "{:.2f}"
 
 
-def draw_localization(result: LocalizationResult, model: str | Path | ImageClassifier, folder: Path) -> list[Path]:
-    """Write localization.png (bars) and localization-maps.png (best and worst images) into a folder."""
+def draw_localization(
+    result: LocalizationResult, folder: Path, model: str | Path | ImageClassifier | None
+) -> list[Path]:
+    """Write localization.png (bars) and, with the model, localization-maps.png (best and worst images)."""
     bars, maps = folder / "localization.png", folder / "localization-maps.png"
     draw_metric_bars(result, bars)
+    if model is None:
+        return [bars]
     save_image(draw_best_and_worst(result, load(model)), maps)
     return [bars, maps]
 

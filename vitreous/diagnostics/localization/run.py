@@ -77,6 +77,39 @@ class LocalizationResult:
         rows = [[one.average_precision for one in method.images] for method in self.methods if not method.is_baseline]
         return np.argsort(-np.mean(rows, 0), kind="stable").tolist()
 
+    def to_json(self) -> dict[str, object]:
+        """Return the mean scores, and those of every image, as plain dictionaries."""
+        return {
+            "data": self.data,
+            "images": len(self.names),
+            "skipped_images": {"empty_mask": self.num_empty_masks, "no_mask": self.num_without_mask},
+            "object_fraction": self.object_fraction,
+            "skipped": self.skipped,
+            "metrics": METRICS,
+            "methods": {
+                method.name: {
+                    "baseline": method.is_baseline,
+                    "max_iou_threshold": method.max_iou_threshold,
+                    "scores": {name: asdict(score) for name, score in method.scores.items()},
+                    "images": dict(zip(self.names, map(asdict, method.images), strict=True)),
+                }
+                for method in self.methods
+            },
+        }
+
+    def save(self, folder: str | Path, model: str | Path | ImageClassifier | None = None) -> tuple[Path, ...]:
+        """Write localization.json and localization.png into a folder, and return the paths.
+
+        Args:
+            folder: is created if it doesn't exist.
+            model: the model that was measured, to write localization-maps.png too: its best and its worst maps.
+        """
+        from vitreous.diagnostics.localization.figure import draw_localization  # which imports this module
+
+        path = Path(folder) / "localization.json"
+        write_text(path, json.dumps(self.to_json(), indent=2) + "\n")
+        return path, *draw_localization(self, Path(folder), model)
+
     def __str__(self) -> str:
         """Format a table of the mean scores."""
         width = max(len(method.name) for method in self.methods)
@@ -90,10 +123,11 @@ class LocalizationResult:
 def localization(
     model: str | Path | ImageClassifier,
     data: str = "shapes",
-    methods: Sequence[str] | None = None,
     *,
+    methods: Sequence[str] | None = None,
     options: MethodOptions | None = None,
     count: int | None = None,
+    device: str = "auto",
     callback: Callback | None = None,
 ) -> LocalizationResult:
     """Measure how well the maps of each method localize objects whose masks are known.
@@ -104,6 +138,7 @@ def localization(
         methods: names of methods; by default those that need few forward passes and can explain this model.
         options: options of the methods; each method takes those that apply to it.
         count: number of images; by default 500 shapes or all frames.
+        device: "auto", "cpu" or "cuda".
         callback: receives the progress, and may stop the measurement after any batch of images.
 
     Raises:
@@ -111,7 +146,7 @@ def localization(
             are empty.
     """
     names = DEFAULT_METHODS if methods is None else check_methods(methods)
-    classifier, callback = load(model), callback or Callback()
+    classifier, callback = load(model, device), callback or Callback()
     chosen = {name: applicable_options(name, options) for name in names}
     source = load_masked(data, classifier.preprocessing.input_size, count)
     skipped = {} if methods is not None else unsupported_methods(classifier, source.images[0].read()[0], chosen)
@@ -236,31 +271,3 @@ def baseline_heatmap(name: str, classifier: ImageClassifier, image_u8: np.ndarra
 def _summarize(name: str, scores: list[LocalizationScores]) -> MethodLocalization:
     threshold = float(np.mean([one.max_iou_threshold for one in scores]))
     return MethodLocalization(name, average_scores(scores), threshold, tuple(scores))
-
-
-def write_localization(result: LocalizationResult, folder: Path) -> Path:
-    """Write localization.json: the mean scores, and those of every image."""
-    path = folder / "localization.json"
-    write_text(path, json.dumps(localization_to_json(result), indent=2) + "\n")
-    return path
-
-
-def localization_to_json(result: LocalizationResult) -> dict[str, object]:
-    """Convert a result to plain dictionaries."""
-    return {
-        "data": result.data,
-        "images": len(result.names),
-        "skipped_images": {"empty_mask": result.num_empty_masks, "no_mask": result.num_without_mask},
-        "object_fraction": result.object_fraction,
-        "skipped": result.skipped,
-        "metrics": METRICS,
-        "methods": {
-            method.name: {
-                "baseline": method.is_baseline,
-                "max_iou_threshold": method.max_iou_threshold,
-                "scores": {name: asdict(score) for name, score in method.scores.items()},
-                "images": dict(zip(result.names, map(asdict, method.images), strict=True)),
-            }
-            for method in result.methods
-        },
-    }

@@ -71,7 +71,7 @@ def open_cifar10_c(folder: Path, classifier: ImageClassifier) -> Cifar10C:
     labels_path = folder / "labels.npy"
     if not images or not labels_path.is_file():
         raise InputError(
-            f"{folder} holds no CIFAR-10-C (labels.npy and files such as fog.npy): download it from "
+            f"{folder} does not hold CIFAR-10-C (labels.npy and files such as fog.npy): download it from "
             "https://zenodo.org/records/2535967 and name its folder"
         )
     labels = _open_array(labels_path)
@@ -94,4 +94,4 @@ def _open_array(path: Path) -> np.ndarray:
     except OSError as error:
         raise InputError(f"can't read {path}: {os_error_reason(error)}") from error
     except (ValueError, EOFError) as error:
-        raise InputError(f"{path} is no .npy file: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path} is not a .npy file: {' '.join(str(error).split())}") from error

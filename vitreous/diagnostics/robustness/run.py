@@ -1,11 +1,11 @@
 """Evaluate a model on corrupted images, and on shifted and rotated ones."""
 
 import json
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Self
 
 import numpy as np
 from torch import Tensor
@@ -37,7 +37,7 @@ ANGLES = tuple(range(-45, 46, 5))
 
 
 @dataclass(frozen=True, kw_only=True)
-class RobustnessResult:
+class RobustnessResult(ABC):
     """The images and settings of a measurement, and the files that hold it."""
 
     data: str
@@ -55,6 +55,49 @@ class RobustnessResult:
     status: TrainingStatus | None = None
     """How far the run was trained; None for a model that comes from no run."""
 
+    @property
+    @abstractmethod
+    def _stem(self) -> str:
+        """The name of the files, without its suffix."""
+
+    @abstractmethod
+    def _draw(self, path: Path) -> None:
+        """Write the figure."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the measurement as one flat dictionary, without the files."""
+        names = ("data", "split", "count", "precision", "seed")
+        return {**{name: getattr(self, name) for name in names}, **status_to_json(self.status)}
+
+    def save(self, folder: str | Path) -> tuple[Path, ...]:
+        """Write the JSON into a folder and the figure into its folder figures/, and return both paths."""
+        return self._write_json(RunFolder(Path(folder))), self._write_figure(RunFolder(Path(folder)))
+
+    def _write_json(self, folder: RunFolder) -> Path:
+        path = folder.path / f"{self._stem}.json"
+        write_text(path, json.dumps(self.to_json(), indent=2) + "\n")
+        return path
+
+    def _write_figure(self, folder: RunFolder) -> Path:
+        path = folder.figures / f"{self._stem}.png"
+        self._draw(path)
+        return path
+
+    def _saved_in_run(self, folder: RunFolder | None) -> Self:
+        """Write the files, unless those in the folder hold more images; return the result with their paths, or with
+        the error."""
+        if folder is None:
+            return self
+        path = folder.path / f"{self._stem}.json"
+        if _saved_count(path, folder) > self.count:
+            return replace(self, larger_measurement=path)
+        files: tuple[Path, ...] = ()
+        try:
+            files = (self._write_json(folder),)
+            return replace(self, files=(*files, self._write_figure(folder)))
+        except InputError as error:
+            return replace(self, files=files, write_error=str(error))
+
 
 @dataclass(frozen=True, kw_only=True)
 class CorruptionResult(RobustnessResult):
@@ -63,6 +106,20 @@ class CorruptionResult(RobustnessResult):
     corrupted_data: str
     """"generated", or the source "cifar10-c:DIR"."""
     scores: CorruptionScores
+
+    @property
+    def _stem(self) -> str:
+        return "corruptions" if self.corrupted_data == GENERATED else "cifar10-c"
+
+    def _draw(self, path: Path) -> None:
+        draw_corruptions(self.scores, self.scores.mean.n, path)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the measurement as one flat dictionary, without the files."""
+        content = {**super().to_json(), "corrupted_data": self.corrupted_data}
+        if self.corrupted_data != GENERATED:
+            content["mean_corruption_error"] = self.scores.mean_corruption_error
+        return {**content, **asdict(self.scores)}
 
     def __str__(self) -> str:
         return f"{self.count:,} {self.split} images of {self.data}, accuracy in %\n{self.scores}"
@@ -74,11 +131,19 @@ class ShiftResult(RobustnessResult):
 
     scores: ShiftScores
 
+    @property
+    def _stem(self) -> str:
+        return "shifts"
+
+    def _draw(self, path: Path) -> None:
+        draw_shifts(self.scores, self.count, path)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the measurement as one flat dictionary, without the files."""
+        return {**super().to_json(), **asdict(self.scores)}
+
     def __str__(self) -> str:
         return f"{self.count:,} {self.split} images of {self.data}, accuracy in %\n{self.scores}"
-
-
-Result = TypeVar("Result", CorruptionResult, ShiftResult)
 
 
 def measure_corruptions(
@@ -108,7 +173,8 @@ def measure_corruptions(
         device: "auto", "cpu" or "cuda".
         precision: "fp32" or "bf16"; "auto" is bf16 where the hardware supports it.
         seed: of the generated corruptions.
-        callback: receives the progress. If it asks to stop, the result covers the corruptions that are complete.
+        callback: receives the progress. If it asks to stop, the result covers the corruptions that are
+            complete, at least one.
 
     Raises:
         InputError: the model or data doesn't exist, or the classes differ.
@@ -120,28 +186,28 @@ def measure_corruptions(
     classifier = test.classifier
     published = None if is_generated else open_cifar10_c(Path(corrupted_data[len(PREFIX) :]).expanduser(), classifier)
     names = list(CORRUPTIONS if published is None else published.images)
-    passes = _Passes(test, precision, 1 + len(names) * len(SEVERITIES), callback or Callback())
-    clean = passes.correct("clean")
+    counter = _PassCounter(test, precision, 1 + len(names) * len(SEVERITIES), callback or Callback())
+    clean = counter.correct("clean")
     correct: dict[str, np.ndarray] = {}
     for name in names:
         rows = []
         for severity in SEVERITIES:
+            if correct and counter.callback.should_stop():
+                break
             message = f"{name} {severity}"
             if published is None:
-                rows.append(passes.correct(message, partial(_corrupt, name=name, severity=severity, seed=seed)))
+                rows.append(counter.correct(message, partial(_corrupt, name=name, severity=severity, seed=seed)))
             else:
-                rows.append(passes.correct(message, images=published.load(name, severity, classifier, count)))
-        correct[name] = np.stack(rows)
-        if passes.callback.should_stop():
+                rows.append(counter.correct(message, images=published.load(name, severity, classifier, count)))
+        if len(rows) < len(SEVERITIES):
             break
+        correct[name] = np.stack(rows)
     scores = corruption_scores(clean, correct)
     result = CorruptionResult(
         data=test.source, split=split, count=len(test.images), precision=precision, seed=seed, status=test.status,
         corrupted_data=corrupted_data, scores=scores,
     )  # fmt: skip
-    draw = partial(draw_corruptions, scores, len(correct[names[0]][0]))
-    stem = "corruptions" if is_generated else "cifar10-c"
-    return _save(result, test, stem, draw) if len(correct) == len(names) else result
+    return result._saved_in_run(test.results if len(correct) == len(names) else None)
 
 
 def _corrupt(images_u8: Tensor, first_index: int, *, name: str, severity: int, seed: int) -> Tensor:
@@ -170,7 +236,8 @@ def measure_shifts(
         count: number of images, spaced evenly; all by default.
         device: "auto", "cpu" or "cuda".
         precision: "fp32" or "bf16"; "auto" is bf16 where the hardware supports it.
-        callback: receives the progress. If it asks to stop, the result covers the shifts that are complete.
+        callback: receives the progress. It may stop the measurement between two passes over the images; the result
+            then covers the rotations and shifts that are complete, from the smallest on.
 
     Raises:
         InputError: the model or data doesn't exist, or the classes differ.
@@ -178,23 +245,46 @@ def measure_shifts(
     test = open_evaluation_set(model, data, split, device, count)
     precision = choose_precision(precision, test.classifier.device)
     shifts = tuple(range(min(MAX_SHIFT + 1, *test.images.images_u8.shape[-2:])))
-    passes = _Passes(test, precision, len(DIRECTIONS) * (len(shifts) - 1) + len(ANGLES), callback or Callback())
-    rotated = [passes.correct(f"rotation {angle}°", partial(_rotate, angle=angle)) for angle in ANGLES]
-    shifted = [rotated[ANGLES.index(0)].astype(np.float64)]
+    counter = _PassCounter(test, precision, len(DIRECTIONS) * (len(shifts) - 1) + len(ANGLES), callback or Callback())
+    rotated = _measure_rotations(counter)
+    shifted = [rotated[0].astype(np.float64)]
     for shift in shifts[1:]:
-        if passes.callback.should_stop():
+        if (hits := _measure_shift(counter, shift)) is None:
             break
-        moves = [partial(_translate, down=down * shift, across=across * shift) for down, across in DIRECTIONS]
-        shifted.append(np.mean([passes.correct(f"shift by {shift} pixels", move) for move in moves], 0))
+        shifted.append(hits)
+    angles = sorted(rotated)
     scores = ShiftScores(
-        transform_scores(shifts[: len(shifted)], np.stack(shifted, 1)), transform_scores(ANGLES, np.stack(rotated, 1))
+        transform_scores(shifts[: len(shifted)], np.stack(shifted, 1)),
+        transform_scores(angles, np.stack([rotated[angle] for angle in angles], 1)),
     )
     result = ShiftResult(
         data=test.source, split=split, count=len(test.images), precision=precision, seed=0, status=test.status,
         scores=scores,
     )  # fmt: skip
-    is_complete = len(shifted) == len(shifts)
-    return _save(result, test, "shifts", partial(draw_shifts, scores, result.count)) if is_complete else result
+    is_complete = len(shifted) == len(shifts) and len(rotated) == len(ANGLES)
+    return result._saved_in_run(test.results if is_complete else None)
+
+
+def _measure_rotations(counter: "_PassCounter") -> dict[int, np.ndarray]:
+    """Return whether each image is classified correctly, by angle: from 0° on, until the callback stops."""
+    rotated: dict[int, np.ndarray] = {}
+    for angle in sorted(ANGLES, key=abs):
+        if rotated and counter.callback.should_stop():
+            break
+        rotated[angle] = counter.correct(f"rotation {angle}°", partial(_rotate, angle=angle))
+    return rotated
+
+
+def _measure_shift(counter: "_PassCounter", shift: int) -> np.ndarray | None:
+    """Return the fraction of the four directions in which each shifted image is classified correctly; None if the
+    callback stops."""
+    correct = []
+    for down, across in DIRECTIONS:
+        if counter.callback.should_stop():
+            return None
+        move = partial(_translate, down=down * shift, across=across * shift)
+        correct.append(counter.correct(f"shift by {shift} pixels", move))
+    return np.mean(correct, 0)
 
 
 def _rotate(images_u8: Tensor, _: int, *, angle: float) -> Tensor:
@@ -205,8 +295,8 @@ def _translate(images_u8: Tensor, _: int, *, down: int, across: int) -> Tensor:
     return translate(images_u8, down, across)
 
 
-class _Passes:
-    """Runs a model over one set of images after the other, and reports progress after each."""
+class _PassCounter:
+    """Runs a model over one set of images after the other, and reports the progress after each pass."""
 
     def __init__(self, test: EvaluationSet, precision: str, total: int, callback: Callback) -> None:
         self.test, self.precision, self.total, self.callback = test, precision, total, callback
@@ -215,46 +305,12 @@ class _Passes:
     def correct(
         self, message: str, transform: ImageTransform | None = None, images: ImageSet | None = None
     ) -> np.ndarray:
-        """Return whether each image, transformed if asked, is classified correctly: bool (images)."""
+        """Return whether each image, transformed if a transform is given, is classified correctly: bool (images)."""
         images = self.test.images if images is None else images
         correct = predict_all(self.test.classifier, images, self.precision, transform).correct
         self.done += 1
         self.callback.on_progress(Progress(self.done, self.total, f"{message}: {correct.mean():.1%}"))
         return correct
-
-
-def robustness_to_json(result: CorruptionResult | ShiftResult) -> dict[str, object]:
-    """Convert a result to one flat JSON object, without the files."""
-    content: dict[str, object] = {
-        "data": result.data,
-        "split": result.split,
-        "count": result.count,
-        "precision": result.precision,
-        "seed": result.seed,
-        **status_to_json(result.status),
-    }
-    if isinstance(result, CorruptionResult):
-        content["corrupted_data"] = result.corrupted_data
-        if result.corrupted_data != GENERATED:
-            content["mean_corruption_error"] = result.scores.mean_corruption_error
-    return {**content, **asdict(result.scores)}
-
-
-def _save(result: Result, test: EvaluationSet, stem: str, draw: Callable[[Path], None]) -> Result:
-    """Write the JSON and the figure to the run folder, and return the result with their paths or with the error."""
-    if test.results is None:
-        return result
-    path, figure = test.results.path / f"{stem}.json", test.results.figures / f"{stem}.png"
-    if _saved_count(path, test.results) > result.count:
-        return replace(result, larger_measurement=path)
-    files: tuple[Path, ...] = ()
-    try:
-        write_text(path, json.dumps(robustness_to_json(result), indent=2) + "\n")
-        files = (path,)
-        draw(figure)
-    except InputError as error:
-        return replace(result, files=files, write_error=str(error))
-    return replace(result, files=(path, figure))
 
 
 def _saved_count(path: Path, folder: RunFolder) -> int:

@@ -112,7 +112,11 @@ def _check_query(options: MethodOptions) -> None:
 
 
 def apply_final_norm(model: ExplainableModel, tokens: Tensor) -> Tensor:
-    """Apply the model's last normalization to tokens (batch, tokens, width), or a LayerNorm without weights."""
+    """Apply the model's last normalization to tokens (batch, tokens, width), or a LayerNorm without weights.
+
+    With `fc_norm` the model normalizes only the pooled vector; its layer is applied to each token here.
+    """
     if isinstance(model, ViT):
-        return at_least_float32(model.norm(tokens.to(next(model.parameters()).dtype)))
+        norm = model.fc_norm if model.config.fc_norm else model.norm
+        return at_least_float32(norm(tokens.to(next(model.parameters()).dtype)))
     return functional.layer_norm(tokens, tokens.shape[-1:])

@@ -93,7 +93,7 @@ class AttentionRecorder(TorchFunctionMode):
             shape = next(iter(self._tags.unresolved.values()))
             raise InputError(
                 f"a softmax over {shape} was observed, but no product of it with values: the weights are changed in "
-                f"between (as in talking heads), or it is no attention; choose {ATTENTION_FREE_METHODS}"
+                f"between (as in talking heads), or it is not attention; choose {ATTENTION_FREE_METHODS}"
             )
         if not self.layers:
             raise InputError(

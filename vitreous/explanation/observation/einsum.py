@@ -77,7 +77,7 @@ class EinsumSpec:
 
 
 def parse_product(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> EinsumSpec | None:
-    """Parse a call of the torch function `name`; None if it is no product of exactly two tensors."""
+    """Parse a call of the torch function `name`; None if it is not a product of exactly two tensors."""
     if name not in PRODUCTS or kwargs.get("out") is not None:
         return None
     if name == "einsum":

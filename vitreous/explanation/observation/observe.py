@@ -24,8 +24,7 @@ def observe(model: nn.Module, trace: Trace | None = None) -> Generator[Trace]:
 
     Args:
         model: a module in evaluation mode. Call it once inside the context, with images (batch, channels, height,
-        width)
-            as one of its arguments.
+            width) as one of its arguments.
         trace: the trace to fill; a new one by default.
 
     Yields:

@@ -12,7 +12,7 @@ from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Relative difference up to which two directions are the same; 0.05 in other precisions."""
 UNSUPPORTED_HEAD = (
-    "the model's head reads its tokens in a way that is no fixed weighted sum of them (a maximum, or weights that "
+    "the model's head reads its tokens in a way that is not a fixed weighted sum of them (a maximum, or weights that "
     f"depend on the tokens), so no map can start from it; choose {ATTENTION_FREE_METHODS}"
 )
 
@@ -31,7 +31,7 @@ def find_readout(logits: Tensor, streams: Sequence[Tensor], prefix: int, trailin
         logits: (1, classes), on the autograd graph.
         streams: tensors (1, tokens, width) or (tokens, 1, width) in the order in which they were computed, all after
             the last attention. The last one on which the logits depend is used.
-        prefix: number of tokens that are no patches.
+        prefix: number of tokens that aren't patches.
         trailing: number of these that come behind the patches in the streams; in the readout they come first.
 
     Raises:

@@ -121,7 +121,7 @@ def infer_mlp_ratio(hidden: int, embed_dim: int, *, gated: bool = False) -> floa
     """Infer the `mlp_ratio` that makes an MLP of this hidden width; for SwiGLU, of one of its two halves.
 
     Raises:
-        InputError: the hidden width of a gated MLP is no multiple of 8.
+        InputError: the hidden width of a gated MLP is not a multiple of 8.
     """
     if gated and hidden % 8:
         raise InputError(f"a gated MLP of hidden width {hidden}: only multiples of 8 can be converted")

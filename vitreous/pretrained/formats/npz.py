@@ -45,7 +45,7 @@ def read_npz(path: Path) -> dict[str, Tensor]:
     """The arrays of an .npz file as tensors, by name; bfloat16, which numpy lacks, is recognized by its two bytes.
 
     Raises:
-        InputError: it is no such file, is cut short, or holds objects (pickles), which aren't read.
+        InputError: it is not such a file, is cut short, or holds objects (pickles), which aren't read.
         OSError: it can't be opened.
     """
     try:

@@ -83,11 +83,6 @@ def unknown_prefix(keys: Iterable[str]) -> str:
     return ""
 
 
-def formats_for(config: ViTConfig) -> list[str]:
-    """Name the formats that can hold a model of this configuration."""
-    return [name for name, one in FORMATS.items() if one.unsupported_reason(config) is None]
-
-
 def _fits(one: StateDictFormat, keys: Iterable[str]) -> bool:
     bare = one.bare_keys(keys)
     return all(key in bare for key in one.signature) and not any(key in bare for key in one.excludes)

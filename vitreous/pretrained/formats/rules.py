@@ -42,7 +42,7 @@ class Rename:
     """They may have none of these tensors: read as zeros. They are always written."""
 
     def for_blocks(self, depth: int) -> list["Rename"]:
-        """Give this rule for each block, or itself if it is no block's."""
+        """Give this rule for each block, or itself if it is not a block's."""
         if not any("{}" in name for name in self.keys):
             return [self]
         return [
@@ -128,7 +128,7 @@ class SplitTokens:
     """Tokens (width,) and table (rows, width), as CLIP's; otherwise with dimensions of 1 before."""
 
     def for_blocks(self, depth: int) -> list["SplitTokens"]:
-        """Give this rule alone: it is no block's."""
+        """Give this rule alone: it is not a block's."""
         return [self]
 
     @property
@@ -220,7 +220,7 @@ class ConcatHeads:
     """Our tensors that it fills."""
 
     def for_blocks(self, depth: int) -> list["ConcatHeads"]:
-        """Give this rule alone: it is no block's."""
+        """Give this rule alone: it is not a block's."""
         return [self]
 
     @property
@@ -258,7 +258,7 @@ class Constant:
     """Those of their tensors that must be there: none."""
 
     def for_blocks(self, depth: int) -> list["Constant"]:
-        """Give this rule for each block, or itself if it is no block's."""
+        """Give this rule for each block, or itself if it is not a block's."""
         if "{}" not in self.external_key:
             return [self]
         return [replace(self, external_key=self.external_key.format(block)) for block in range(depth)]
@@ -293,7 +293,7 @@ class Ignored:
     """Those of their tensors that must be there: none."""
 
     def for_blocks(self, depth: int) -> list["Ignored"]:
-        """Give this rule alone: it is no block's."""
+        """Give this rule alone: it is not a block's."""
         return [self]
 
     def from_external(self, tensors: Mapping[str, Tensor], shapes: Shapes) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.pretrained.formats.checkpoint_keys import strip_wrappers
 from vitreous.pretrained.formats.infer_config import stated_depth
+from vitreous.pretrained.formats.rules import Shapes
 
 ANY = object()
 """In `StateDictFormat.supports`: every value of this option."""
@@ -28,7 +29,6 @@ FREE = {
 """Options of a ViT that any format can express, or that count only in training; see `StateDictFormat.defaults`."""
 
 State = Mapping[str, Tensor]
-Shapes = Mapping[str, torch.Size]
 
 
 class TensorRule(Protocol):

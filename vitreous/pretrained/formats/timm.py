@@ -46,7 +46,7 @@ class TimmSplitTokens:
     required_keys: tuple[str, ...] = ("pos_embed",)
 
     def for_blocks(self, depth: int) -> list["TimmSplitTokens"]:
-        """Give this rule alone: it is no block's."""
+        """Give this rule alone: it is not a block's."""
         return [self]
 
     @property

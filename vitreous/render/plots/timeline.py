@@ -73,7 +73,7 @@ def timeline(
         + (0 if entropy is None else GAP + ENTROPY_HEIGHT)
     )
     figure, top = new_figure(FIGURE_WIDTH, height), HEADER_HEIGHT
-    draw_text(figure, (MARGIN, 40), title or "What the clip shows", FONT_SIZE + 5, weight="bold")
+    draw_text(figure, (MARGIN, 40), title or "Classes over time", FONT_SIZE + 5, weight="bold")
     end = max([times[-1], *(segment.end_seconds for segment in segments)])
     span = (float(times[0]), float(end if end > times[0] else times[0] + 1))
     draw_curves(add_panel(figure, top, CURVES_HEIGHT, span), times, probabilities, colors)

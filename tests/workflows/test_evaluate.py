@@ -1,0 +1,139 @@
+"""Evaluation and comparison from Python: the run's recipe is read once, progress is reported, results are saved."""
+
+import inspect
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_run import tiny_recipe
+
+from vitreous.callbacks import Callback
+from vitreous.diagnostics import evaluation_set
+from vitreous.diagnostics.doctor.run import doctor
+from vitreous.diagnostics.evaluation_set import training_run
+from vitreous.diagnostics.faithfulness.run import faithfulness
+from vitreous.diagnostics.localization.run import localization
+from vitreous.errors import InputError
+from vitreous.workflows import demo as demo_module
+from vitreous.workflows.compare import compare
+from vitreous.workflows.convert import ConvertedModel
+from vitreous.workflows.data import inspect_data
+from vitreous.workflows.demo import demo
+from vitreous.workflows.evaluate import evaluate
+from vitreous.workflows.train import TrainResult, train
+
+LEGACY = Path(__file__).parents[1] / "legacy"
+
+
+class Recorder(Callback):
+    """Records how far a use case is, and its notes."""
+
+    def __init__(self):
+        self.at, self.lines = [], []
+
+    def on_note(self, text):
+        self.lines.append(text)
+
+    def on_progress(self, progress):
+        self.at.append((progress.done, progress.total))
+
+
+@pytest.fixture
+def own_run(trained_run, tmp_path) -> Path:
+    return shutil.copytree(trained_run, tmp_path / "run")
+
+
+def test_recipe_json_is_read_once(own_run, colored_folder, tmp_path, monkeypatch):
+    read, reads = evaluation_set.read_metadata, []
+    monkeypatch.setattr(evaluation_set, "read_metadata", lambda folder: reads.append(folder) or read(folder))
+    moved = shutil.copytree(colored_folder, tmp_path / "moved")
+    evaluate(own_run, temperature=True)
+    assert len(reads) == 1
+    evaluate(own_run, f"folder:{moved}")
+    doctor(own_run, count=1)
+    assert len(reads) == 3
+
+
+def test_recipes_of_earlier_versions_and_partial_ones_are_read(tmp_path):
+    for name in ("finished", "stopped", "changed-data"):
+        run = training_run(LEGACY / name)
+        assert run is not None and run.recipe.steps(100) > 0 and run.metadata["recipe"]["data"] == run.recipe.data
+    metadata = json.loads((LEGACY / "finished" / "recipe.json").read_text())
+    kept = {key: metadata["recipe"][key] for key in ("name", "data", "model", "epochs")}
+    (tmp_path / "recipe.json").write_text(json.dumps({"recipe": {**kept, "unknown": 1}}))
+    partial = training_run(tmp_path)
+    assert partial is not None and partial.recipe.validation_fraction == 0.05 and partial.status() is None
+    (tmp_path / "recipe.json").write_text("{}")
+    with pytest.raises(InputError, match=r"recipe\.json: "):
+        training_run(tmp_path)
+
+
+def test_progress_covers_all_images(own_run, colored_folder, tmp_path):
+    test, both, compared = Recorder(), Recorder(), Recorder()
+    plain = evaluate(own_run)
+    assert evaluate(own_run, callback=test) == plain
+    evaluate(own_run, temperature=True, callback=both)
+    assert test.at[-1] == (plain.count, plain.count) and both.at[-1] == (plain.count + 6, plain.count + 6)
+    assert both.at[0] == (6, plain.count + 6)
+    train(tiny_recipe(colored_folder, epochs=0.3, seed=1), tmp_path / "less")
+    compare(own_run, tmp_path / "less", callback=compared)
+    assert compared.at[-1] == (2 * plain.count, 2 * plain.count)
+
+
+def test_notes_on_the_model_go_to_the_callback(own_run, monkeypatch):
+    load, notes = evaluation_set.load, Recorder()
+
+    def load_with_note(model, device, *, callback):
+        callback.on_note("positions are resampled")
+        return load(model, device, callback=callback)
+
+    monkeypatch.setattr(evaluation_set, "load", load_with_note)
+    evaluate(own_run, callback=notes)
+    assert notes.lines == ["positions are resampled"]
+
+
+def test_results_are_converted_and_saved_alike(own_run, colored_folder, tmp_path):
+    evaluation = evaluate(own_run)
+    assert evaluation.save(tmp_path / "new") == (tmp_path / "new" / "evaluation.json",)
+    assert (tmp_path / "new" / "evaluation.json").read_text() == (own_run / "evaluation.json").read_text()
+    result = faithfulness(own_run, methods=["attention"], count=2)
+    assert [path.name for path in result.save(tmp_path / "new")] == ["faithfulness.json", "faithfulness.png"]
+    assert (tmp_path / "new" / "faithfulness.json").read_text() == (own_run / "faithfulness.json").read_text()
+    settings = (own_run / "faithfulness-values.jsonl").read_text().splitlines()[0]
+    assert list(json.loads(settings)) == ["protocol", "data", "split", "count", "target", "seed", "weights", "images"]
+    assert result.to_json()["settings"] == json.loads(settings) and result.settings.count == 2
+    with pytest.raises(AttributeError):
+        result.settings.count = 3
+    report = inspect_data(f"folder:{colored_folder}")
+    assert json.loads(json.dumps(report.to_json()))["splits"] == report.splits
+
+
+def test_a_stopped_demo_returns_the_unfinished_training(tmp_path, monkeypatch):
+    stopped = TrainResult(tmp_path, False, 3, 9, None)
+    monkeypatch.setattr(demo_module, "train", lambda *arguments, **keywords: stopped)
+    result = demo(tmp_path)
+    assert result.training is stopped and result.evaluation is None and result.files == ()
+    assert "stopped after step 3" in repr(result)
+    training = {"path": str(tmp_path), "finished": False, "step": 3, "steps": 9, "validation_accuracy": None}
+    assert result.to_json() == {"training": training, "evaluation": None, "files": {}}
+
+
+def test_a_converted_model_is_converted_to_json(tmp_path):
+    model = ConvertedModel(tmp_path, "timm", "timm.create_model()")
+    values = {"folder": str(tmp_path), "format_name": "timm", "load_code": "timm.create_model()"}
+    assert model.to_json() == values
+
+
+@pytest.mark.parametrize("function", [evaluate, compare, doctor, localization, faithfulness, inspect_data, demo])
+def test_signatures_are_even(function):
+    parameters = inspect.signature(function).parameters
+    assert parameters["callback"].kind is inspect.Parameter.KEYWORD_ONLY and list(parameters)[-1] == "callback"
+    assert "device" in parameters or function in (inspect_data, demo)
+    assert "methods" not in parameters or parameters["methods"].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def test_devices_are_used(own_run):
+    for call in (doctor, localization):
+        with pytest.raises(InputError, match="no device 'toaster'"):
+            call(own_run, device="toaster")
