@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vitreous.callbacks import Callback, Progress
     from vitreous.clips.explain import explain_video
     from vitreous.clips.frames import FrameExplanation, explain_frames
+    from vitreous.clips.options import DrawOptions, FrameOptions, OutputOptions, SpeedOptions
     from vitreous.clips.predictions import ClipPrediction
     from vitreous.clips.result import ExplainedVideo
     from vitreous.data.augment import Augment
@@ -126,6 +127,7 @@ __all__ = [
     "Difference",
     "DirectionTarget",
     "DistillationSettings",
+    "DrawOptions",
     "Estimate",
     "Evaluation",
     "ExplainableModel",
@@ -137,6 +139,7 @@ __all__ = [
     "Finding",
     "FlickerSummary",
     "FrameExplanation",
+    "FrameOptions",
     "Geometry",
     "ImageClassifier",
     "ImageInput",
@@ -157,6 +160,7 @@ __all__ = [
     "MethodTable",
     "ModelStatistics",
     "OptimizerSettings",
+    "OutputOptions",
     "PixelRegion",
     "Point",
     "PredictedClassTarget",
@@ -176,6 +180,7 @@ __all__ = [
     "Setting",
     "ShiftResult",
     "ShiftScores",
+    "SpeedOptions",
     "Target",
     "TemperatureScaling",
     "TextTarget",
@@ -246,6 +251,7 @@ _MODULES = {
     "Difference": "evaluation.comparison",
     "DirectionTarget": "explanation.targets",
     "DistillationSettings": "training.distillation",
+    "DrawOptions": "clips.options",
     "Estimate": "evaluation.intervals",
     "Evaluation": "workflows.evaluate",
     "ExplainableModel": "explanation.method",
@@ -257,6 +263,7 @@ _MODULES = {
     "Finding": "diagnostics.doctor.findings",
     "FlickerSummary": "render.temporal.flicker",
     "FrameExplanation": "clips.frames",
+    "FrameOptions": "clips.options",
     "Geometry": "imaging.geometry",
     "ImageClassifier": "model.classifier",
     "ImageInput": "model.classifier",
@@ -270,13 +277,14 @@ _MODULES = {
     "MaskedImage": "data.masks",
     "MaskedImageSet": "data.masks",
     "Method": "explanation.method",
-    "MethodLocalization": "diagnostics.localization.run",
     "MethodKeywords": "explanation.options",
+    "MethodLocalization": "diagnostics.localization.run",
     "MethodOptions": "explanation.options",
     "MethodReport": "diagnostics.faithfulness.report",
     "MethodTable": "explanation.registry",
     "ModelStatistics": "diagnostics.doctor.statistics",
     "OptimizerSettings": "training.optimizer",
+    "OutputOptions": "clips.options",
     "PixelRegion": "explanation.regions",
     "Point": "explanation.regions",
     "PredictedClassTarget": "explanation.targets",
@@ -296,6 +304,7 @@ _MODULES = {
     "Setting": "records",
     "ShiftResult": "diagnostics.robustness.run",
     "ShiftScores": "diagnostics.robustness.scores",
+    "SpeedOptions": "clips.options",
     "Target": "explanation.targets",
     "TemperatureScaling": "evaluation.report",
     "TextTarget": "explanation.targets",

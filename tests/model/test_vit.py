@@ -288,3 +288,29 @@ def test_models_are_created_by_name():
 def test_wrong_channels_are_an_error():
     with pytest.raises(InputError, match=r"expected images \(batch, 3"):
         build()(torch.randn(1, 1, 16, 24))
+
+
+@pytest.mark.parametrize("registers", [0, 2])
+@pytest.mark.parametrize("size", [16, 24])
+def test_positions_of_prefix_tokens_as_timm_writes_them_are_added_to_the_tokens(registers, size):
+    """timm's default has positions for class token and registers too: a constant that belongs to these tokens."""
+    ours = ViT(ViTConfig(16, 4, num_classes=3, embed_dim=16, depth=1, num_heads=2, reg_tokens=registers)).eval()
+    weights = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
+    prefix = torch.randn(1, 1 + registers, 16)
+    theirs = dict(weights, pos_embed=torch.cat([prefix, weights["pos_embed"]], 1))
+    theirs["cls_token"] = theirs["cls_token"] - prefix[:, :1]
+    if registers:
+        theirs["reg_token"] = theirs["reg_token"] - prefix[:, 1:]
+    loaded = ViT(ViTConfig(size, 4, num_classes=3, embed_dim=16, depth=1, num_heads=2, reg_tokens=registers)).eval()
+    loaded.load_state_dict(theirs)
+    same = ViT(loaded.config).eval()
+    same.load_state_dict(weights)
+    images = torch.rand(2, 3, size, size)
+    torch.testing.assert_close(loaded.forward_features(images), same.forward_features(images))
+
+
+def test_positions_that_fit_no_grid_are_refused():
+    vit = ViT(ViTConfig(16, 4, num_classes=3, embed_dim=16, depth=1, num_heads=2, global_pool="avg"))
+    weights = dict(vit.state_dict(), pos_embed=torch.zeros(1, 197, 16))
+    with pytest.raises(RuntimeError, match="pos_embed"):
+        vit.load_state_dict(weights)

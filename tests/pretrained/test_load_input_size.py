@@ -71,3 +71,8 @@ def test_a_point_is_found_between_the_bars(model, point):
     assert squares[int(point[1]), int(point[0])] == 1 and squares.shape == (40, 90)
     with pytest.raises(InputError, match="x 0 to 90, y 0 to 40"):
         patch_at((3, -1), geometry, 8)
+
+
+def test_a_module_is_not_a_path():
+    with pytest.raises(InputError, match="wrap a module of your own"):
+        load(torch.nn.Linear(2, 2))  # ty: ignore[invalid-argument-type]

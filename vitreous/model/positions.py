@@ -35,17 +35,45 @@ def resample_pos_embed(
 
 
 def resample_on_load(module: "ViT", state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
-    """Let `load_state_dict` take learned positions of another number of patches: resample them for the model's grid.
+    """Let `load_state_dict` take learned positions of another number of patches, or timm's with prefix tokens.
 
-    Their grid isn't stored: a square is taken where there is one, else the rectangle most similar to the model's grid.
+    timm's default (`no_embed_class=False`) has positions for the prefix tokens too. They are constants, and are added
+    to the class token and the registers. Positions of another grid are resampled. Their grid isn't stored: a square is
+    taken where there is one, else the most similar rectangle. A number of rows that fits no such grid is left alone,
+    which `load_state_dict` then reports.
     """
-    own, loaded, name = module.pos_embed, state_dict.get(f"{prefix}pos_embed"), f"{prefix}pos_embed"
+    own, loaded, config = module.pos_embed, state_dict.get(f"{prefix}pos_embed"), module.config
     if own is None or loaded is None or loaded.ndim != 3 or loaded.shape[2] != own.shape[2]:
         return
+    prefix_tokens = config.num_prefix_tokens
+    if prefix_tokens and _has_prefix_rows(loaded.shape[1], config.grid_size, prefix_tokens):
+        start = 0
+        for name in (f"{prefix}cls_token", f"{prefix}reg_token"):
+            if (tokens := state_dict.get(name)) is not None:
+                end = start + tokens.shape[1]
+                state_dict[name], start = tokens + loaded[:, start:end].to(tokens.dtype), end
+        loaded = loaded[:, prefix_tokens:]
     if loaded.shape[1] != own.shape[1]:
-        config = module.config
         grid_size = likely_grid(loaded.shape[1], config.grid_size)
-        state_dict[name] = resample_pos_embed(loaded, grid_size, config.grid_size, antialias=config.pos_embed_antialias)
+        if not _are_similar(grid_size, config.grid_size):
+            return
+        loaded = resample_pos_embed(loaded, grid_size, config.grid_size, antialias=config.pos_embed_antialias)
+    state_dict[f"{prefix}pos_embed"] = loaded
+
+
+def _has_prefix_rows(rows: int, grid_size: tuple[int, int], prefix_tokens: int) -> bool:
+    """Say whether a table of positions begins with rows for the prefix tokens."""
+    if rows == grid_size[0] * grid_size[1] + prefix_tokens:
+        return True
+    patches = rows - prefix_tokens
+    is_grid = _are_similar(likely_grid(rows, grid_size), grid_size)
+    return not is_grid and patches > 0 and math.isqrt(patches) ** 2 == patches
+
+
+def _are_similar(grid_size: tuple[int, int], like: tuple[int, int]) -> bool:
+    """Say whether a grid is a square, or has at most twice the aspect ratio of another one, or half of it."""
+    ratio = grid_size[0] * like[1] / (grid_size[1] * like[0])
+    return grid_size[0] == grid_size[1] or 0.5 <= ratio <= 2
 
 
 def likely_grid(patches: int, like: tuple[int, int]) -> tuple[int, int]:

@@ -58,6 +58,9 @@ def load(
     callback = callback or LogCallback()
     if isinstance(model, ImageClassifier):
         classifier = model
+    elif not isinstance(model, str | Path):
+        raise InputError(f"a model can't be loaded from a {type(model).__name__}: give a name or a path, or wrap a module "
+                         "of your own with vitreous.wrap(module, preprocessing=...)")  # fmt: skip
     else:
         classifier = _load(resolve(str(model)), str(model), select_device(device), callback)
         classifier.origin = str(model)

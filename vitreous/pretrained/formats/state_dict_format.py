@@ -216,6 +216,8 @@ class StateDictFormat:
             value, allowed = getattr(config, option.name), self.supports.get(option.name, (option.default,))
             if option.name in FREE or allowed is ANY or (value if allowed is GIVEN else value in allowed):
                 continue
+            if option.name == "stem_convs" and config.stem != "conv":
+                continue  # has no effect
             choices = "others" if allowed is GIVEN else " or ".join(str(choice) for choice in allowed)
             return f"{self.name} can't hold a model with {option.name}={value}, only {choices}"
         return None
