@@ -59,8 +59,11 @@ def load(
     if isinstance(model, ImageClassifier):
         classifier = model
     elif not isinstance(model, str | Path):
-        raise InputError(f"a model can't be loaded from a {type(model).__name__}: give a name or a path, or wrap a module "
-                         "of your own with vitreous.wrap(module, preprocessing=...)")  # fmt: skip
+        kind = type(model).__name__
+        raise InputError(
+            f"a model can't be loaded from a {kind}: give a name or a path, or wrap a module of your own with "
+            "vitreous.wrap(module, preprocessing=...)"
+        )
     else:
         classifier = _load(resolve(str(model)), str(model), select_device(device), callback)
         classifier.origin = str(model)
