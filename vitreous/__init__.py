@@ -22,7 +22,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vitreous.callbacks import Callback, Progress
+    from vitreous.callbacks import Callback, LogCallback, Progress
     from vitreous.clips.explain import explain_video
     from vitreous.clips.frames import FrameExplanation, explain_frames
     from vitreous.clips.options import DrawOptions, FrameOptions, OutputOptions, SpeedOptions
@@ -149,6 +149,7 @@ __all__ = [
     "InputError",
     "LocalizationResult",
     "LocalizationScores",
+    "LogCallback",
     "Maps",
     "MaskedImage",
     "MaskedImageSet",
@@ -273,6 +274,7 @@ _MODULES = {
     "InputError": "errors",
     "LocalizationResult": "diagnostics.localization.run",
     "LocalizationScores": "diagnostics.localization.metrics",
+    "LogCallback": "callbacks",
     "Maps": "explanation.method",
     "MaskedImage": "data.masks",
     "MaskedImageSet": "data.masks",

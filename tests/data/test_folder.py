@@ -1,4 +1,4 @@
-"""Folders of images, one folder a class."""
+"""Folders of images, one folder per class."""
 
 import shutil
 from pathlib import Path

@@ -178,6 +178,12 @@ def test_attention_weights_equal_the_definition(layers):
         assert torch.allclose(one.sum(-1), torch.ones(()), atol=1e-5)
 
 
+def test_attention_weights_of_one_layer():
+    vit, images = small_vit(), make_images()
+    (found,) = attention_weights(vit, images, layers=-1)
+    assert torch.equal(found, attention_weights(vit, images)[-1])
+
+
 def test_attention_weights_of_any_module():
     model, images = BareTransformer().eval(), make_images()
     (found,) = attention_weights(model, images)

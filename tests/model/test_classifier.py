@@ -38,6 +38,14 @@ def test_one_image_or_several_of_every_kind(resize_mode, tmp_path):
     assert mixed[0].label == one.label and sum(score for _, score in mixed[1].scores) == pytest.approx(1)
 
 
+def test_a_batch_is_several_images(tmp_path):
+    classifier, image = build(), make_image()
+    for one in ("/a.png", tmp_path / "a.png", Image.fromarray(image), image):
+        with pytest.raises(InputError, match="give a list of images, or call predict for one"):
+            classifier.predict_batch(one)
+    assert len(classifier.predict_batch(np.stack([image, image]))) == 2
+
+
 def test_scores_are_the_softmax_highest_first():
     (found,) = build().postprocess(torch.tensor([[1.0, 3.0, 2.0]]))
     assert [label for label, _ in found.scores] == ["dog", "a <b>", "cat"]

@@ -61,7 +61,7 @@ def test_defaults_for_a_file_without_config_are_noted(tmp_path, caplog):
     save_file(state("dinov2", FEATURES)[1], tmp_path / "lone.safetensors")
     with caplog.at_level(logging.WARNING, "vitreous"):
         classifier = load(tmp_path / "lone.safetensors", "cpu")
-    assert "images are taken whole, with the area of 224 × 224 pixels, with mean 0.485" in caplog.messages[0]
+    assert "assuming resize_mode 'aspect' at 224 × 224 pixels, with mean 0.485" in caplog.messages[0]
     assert "37 × 37 patches are resampled to each image's own grid, of about 16 × 16" in caplog.messages[1]
     assert classifier.class_names == () and classifier.preprocessing.resize_mode == "aspect"
 

@@ -14,6 +14,7 @@ from vitreous.diagnostics.doctor.run import doctor
 from vitreous.diagnostics.evaluation_set import training_run
 from vitreous.diagnostics.faithfulness.run import faithfulness
 from vitreous.diagnostics.localization.run import localization
+from vitreous.diagnostics.robustness.run import measure_corruptions, measure_shifts
 from vitreous.errors import InputError
 from vitreous.workflows import demo as demo_module
 from vitreous.workflows.compare import compare
@@ -123,6 +124,32 @@ def test_a_converted_model_is_converted_to_json(tmp_path):
     model = ConvertedModel(tmp_path, "timm", "timm.create_model()")
     values = {"folder": str(tmp_path), "format_name": "timm", "load_code": "timm.create_model()"}
     assert model.to_json() == values
+    assert repr(model) == str(model) == f"{tmp_path} (timm), loaded by\ntimm.create_model()"
+
+
+def test_results_are_shown_as_short_text(own_run, colored_folder):
+    image = str(next(Path(colored_folder).rglob("*.png")))
+    diagnosis = doctor(own_run, image)
+    assert len(diagnosis.images_u8) == 1
+    results = [
+        (evaluate(own_run), "test split of "),
+        (diagnosis, f"{own_run}: "),
+        (localization(own_run, methods="attention", count=40), "40 images of shapes"),
+        (measure_corruptions(own_run, count=12), "12 test images of "),
+        (measure_shifts(own_run, count=12), "12 test images of "),
+        (faithfulness(own_run, methods="attention", count=2), " "),
+    ]
+    for result, start in results:
+        text = repr(result)
+        assert text == str(result) and text.startswith(start) and len(text) < 3000 and "=" not in text
+
+
+def test_one_method_is_given_by_its_name(own_run):
+    for function in (faithfulness, localization):
+        names = [one.name for one in function(own_run, methods="attention", count=2).methods]
+        assert sorted(names) == ["attention", "center bias", "random map"]
+        with pytest.raises(InputError, match="no method 'atention'"):
+            function(own_run, methods="atention")
 
 
 @pytest.mark.parametrize("function", [evaluate, compare, doctor, localization, faithfulness, inspect_data, demo])

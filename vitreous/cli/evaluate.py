@@ -42,8 +42,8 @@ def evaluate(
         temperature: Also fit temperature scaling on the validation images and report its effect.
         corruptions: Instead, evaluate on corrupted images: 15 corruptions at 5 severities. Without a value they are
             generated, in the manner of CIFAR-10-C. With cifar10-c:DIR they are the published files in DIR, and the
-            accuracies are comparable with published ones. That is 76 passes: about half an hour for 10,000 images on
-            two cores; --count takes fewer.
+            accuracies are comparable with published ones. That is 76 evaluations: about half an hour for 10,000 images
+            on two cores; --count takes fewer.
         shifts: Instead, evaluate on images shifted by 0 to 8 pixels and rotated by up to 45 degrees.
         count: Number of images for --corruptions and --shifts; all by default.
         skip_unreadable: Skip images that can't be read and list them, instead of refusing the data.

@@ -32,7 +32,7 @@ class DrawOptions:
     smooth: float = HALF_LIFE_SECONDS
     """Half-life of the temporal smoothing in seconds; 0 turns it off. Moving regions are smoothed less."""
     opacity: float = 1.0
-    """Intensity of the effect, from 0 to 1."""
+    """Opacity of the overlay, from 0 to 1."""
     edge_aware: bool = False
     """Align the map with edges in the image (guided filter)."""
     legend: bool = True

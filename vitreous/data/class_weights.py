@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def class_weights(counts: Sequence[int] | Tensor) -> Tensor:
-    """Return one weight a class, inverse to its number of images, with mean 1: float32 (classes,).
+    """Return one weight per class, inverse to its number of images, with mean 1: float32 (classes,).
 
     Classes without images get weight 0 and don't count in the mean.
 

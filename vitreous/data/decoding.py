@@ -18,7 +18,7 @@ from vitreous.imaging.preprocessing import FixedSizeMode, resize_image
 from vitreous.imaging.reading import decode_image
 
 MAX_TASK_IMAGES = 128
-"""Images a task: one task an image would cost more than decoding a small image."""
+"""Images per task: one task per image would cost more than decoding a small image."""
 MAX_TASK_BYTES = 1 << 24
 """Decoded bytes a task, which bounds the memory that decoding takes."""
 THREADS = min(8, os.cpu_count() or 1)
@@ -31,8 +31,8 @@ class EncodedImages:
 
     Attributes:
         read: returns the name and the bytes of the image at an index, or raises InputError.
-        labels: one label an image.
-        class_names: one name a class.
+        labels: one label per image.
+        class_names: one name per class.
     """
 
     read: Callable[[int], tuple[str, bytes]]

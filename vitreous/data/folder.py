@@ -1,4 +1,4 @@
-"""Load a folder of images, one folder a class: DIR/train/CLASS and DIR/test/CLASS, or simply DIR/CLASS.
+"""Load a folder of images, one folder per class: DIR/train/CLASS and DIR/test/CLASS, or simply DIR/CLASS.
 
 Hidden files and folders are ignored. Links to files and folders are followed, and a broken link counts as an image
 that can't be read.
@@ -44,7 +44,7 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class ImageFolder(EncodedDataset):
-    """A folder of images, one folder a class.
+    """A folder of images, one folder per class.
 
     Attributes:
         folder: the folder.
@@ -178,7 +178,7 @@ def open_image_folder(folder: Path) -> ImageFolder:
         InputError: the folder doesn't exist, or has fewer than two classes.
     """
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}: give the folder that has one folder of images a class")
+        raise InputError(f"there is no folder {folder}: give the folder that has one folder of images per class")
     root = split_folder(folder, "train") or folder
     names = tuple(child.name for child in class_folders(root))
     if len(names) < 2:

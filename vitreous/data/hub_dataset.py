@@ -1,7 +1,7 @@
 """Load image datasets of the Hugging Face hub: "hf:OWNER/NAME", a folder laid out like one, or a folder of Parquet.
 
-Images and labels are in Parquet files, or images are in one folder a class. Only the files of the split that is wanted
-are downloaded, once, into the hub's own cache.
+Images and labels are in Parquet files, or images are in one folder per class. Only the files of the split that is
+wanted are downloaded, once, into the hub's own cache.
 """
 
 import re
@@ -38,7 +38,7 @@ class StoredSplit:
     """A split whose files are all here.
 
     Attributes:
-        class_names: one name a class.
+        class_names: one name per class.
         read: reads the encoded images.
         files: the files that they are in.
     """
@@ -233,7 +233,7 @@ def _read_card(repository: LocalRepository | HubRepository) -> Metadata:
     (path,) = repository.find_all([CARD])
     try:
         card = metadata_load(path)
-    except Exception as error:  # noqa: BLE001 the parser raises its own errors, which are no ValueErrors
+    except Exception as error:  # noqa: BLE001 the parser raises its own errors, which aren't ValueErrors
         raise InputError(
             f"{repository.name}: the metadata of its {CARD} can't be read: correct it ({' '.join(str(error).split())})"
         ) from None

@@ -15,7 +15,7 @@ class ImageSet:
     Attributes:
         images_u8: uint8 (count, channels, height, width), values 0 to 255.
         labels: int64 (count,), indexes into `class_names`.
-        class_names: one name a class, in the order of the labels.
+        class_names: one name per class, in the order of the labels.
         boxes: int64 (count, 4), each object's top, left, bottom, right in pixels, half-open; None if unknown.
         masks: bool (count, height, width), true on the object; None if unknown.
 

@@ -73,7 +73,7 @@ SOURCES = {
     ),
     "mnist": Source("70,000 handwritten digits, one channel, 28 x 28", lambda _: PublishedImages(load_mnist)),
     "shapes": Source("12,000 drawn shapes with boxes and masks, drawn on the fly", lambda _: DrawnShapes()),
-    "folder:DIR": Source("your own images, one folder a class", open_image_folder),
+    "folder:DIR": Source("your own images, one folder per class", open_image_folder),
     "parquet:DIR": Source("train*.parquet and test*.parquet, as on the Hugging Face hub", open_parquet_folder),
     "hf:OWNER/NAME": Source("labeled images of the Hugging Face hub; with :CONFIG, or hf:./FOLDER", open_hub_dataset),
 }

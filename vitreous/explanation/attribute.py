@@ -73,14 +73,14 @@ def attribute(
 
 
 def attention_weights(
-    model: nn.Module | ImageClassifier, images: Tensor, *, layers: Sequence[int] | None = None
+    model: nn.Module | ImageClassifier, images: Tensor, *, layers: int | Sequence[int] | None = None
 ) -> list[Tensor]:
     """Compute the attention matrices of a model.
 
     Args:
         model: a `ViT`, an `ImageClassifier`, or any module whose attention can be observed, in evaluation mode.
         images: (batch, channels, height, width), normalized, on the model's device.
-        layers: indices of layers, negative ones from the end; all layers by default.
+        layers: one or more indices of layers, negative ones from the end; all layers by default.
 
     Returns:
         One tensor (batch, heads, tokens, tokens) per layer, in the order of `layers`: rows are queries and sum to 1;
@@ -96,6 +96,7 @@ def attention_weights(
         [torch.Size([1, 2, 17, 17])]
     """
     observable, trace = as_observable(model), LightTrace()
+    layers = [layers] if isinstance(layers, int) else layers
     _check_evaluation_mode(observable)
     with torch.inference_mode(False), torch.no_grad():
         observable(_off_inference_mode(images), trace)

@@ -29,7 +29,7 @@ class Preprocessing:
             side and crops the center. "aspect" keeps the whole image and its aspect ratio, with both sides multiples
             of `patch_size`. "letterbox" fits the whole image into `input_size` and pads the rest, in whole patches,
             with the mean color.
-        mean, std: one number a channel, for pixels scaled to 0..1. One channel means luma.
+        mean, std: one number per channel, for pixels scaled to 0..1. One channel means luma.
         patch_size: the side of a patch in pixels.
         crop_pct: the fraction of the height and width that "squash" or "crop" keeps, around the center: 0.875 is the
             usual "resize to 256, crop 224". It is 1 for "aspect" and "letterbox".

@@ -84,11 +84,11 @@ def as_image_u8(image: Path | str | Image.Image | np.ndarray) -> np.ndarray:
             _check_size(image, "the image")
             return _to_rgb(image)
     if not isinstance(image, np.ndarray):
-        raise InputError(f"an image can't be a {type(image).__name__}: give a path, a PIL image or a uint8 array")
+        raise InputError(f"expected a path, a Pillow image or a uint8 array, got {type(image).__name__}")
     shape = image.shape
     channels = shape[2] if len(shape) == 3 else 1
     if image.dtype != np.uint8 or image.size == 0 or len(shape) not in (2, 3) or channels not in (1, 3):
-        raise InputError(f"an image can't be a {image.dtype} array of shape {shape}: give uint8 (height, width, 3)")
+        raise InputError(f"expected a uint8 array of shape (height, width, 3), got {image.dtype} of shape {shape}")
     if channels == 3:
         return image
     return np.repeat(image.reshape(*shape[:2], 1), 3, axis=2)
@@ -129,7 +129,7 @@ def _decode_errors_as_input_errors(name: str) -> Generator[None, None, None]:
         raise _too_large(name, "far too many pixels") from error
     except DECODE_ERRORS as error:
         detail = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{name} is damaged or cut short: copy or download it again ({detail})") from error
+        raise InputError(f"{name} is truncated or damaged: copy or download it again ({detail})") from error
 
 
 def _open(stream: BinaryIO, prefix: bytes, name: str) -> ImageFile:

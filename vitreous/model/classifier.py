@@ -142,7 +142,13 @@ class ImageClassifier:
 
     @torch.no_grad()
     def predict_batch(self, images: Sequence[ImageInput]) -> list[Prediction]:
-        """Classify several images, which may differ in size."""
+        """Classify several images, which may differ in size.
+
+        Raises:
+            InputError: a file can't be read as an image, or a single image was given.
+        """
+        if isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+            raise InputError("predict_batch got a single image: give a list of images, or call predict for one")
         inputs = [self.preprocess(image)[0] for image in images]
         if len({pixels.shape for pixels in inputs}) == 1:
             return self.postprocess(self.model(torch.stack(inputs)))

@@ -9,7 +9,7 @@ def forward_order(model: nn.Module) -> list[tuple[str, ...]]:
     """List the names of a model's parameters in the order of the forward pass.
 
     The tokens before the patches, which are one tensor there, come as one entry with the names of both; every other
-    entry is one name. The parameters of a model that is no ViT have the order in which they were registered.
+    entry is one name. The parameters of a model that is not a ViT have the order in which they were registered.
 
     >>> from vitreous.model.config import ViTConfig
     >>> model = ViT(ViTConfig(image_size=32, depth=1, reg_tokens=4, num_classes=10))

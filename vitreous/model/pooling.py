@@ -1,4 +1,4 @@
-"""Tokens to one vector an image, and with which weight each token was read: what explanations start from."""
+"""Tokens to one vector per image, and with which weight each token was read: what explanations start from."""
 
 import torch
 from torch import Tensor, nn

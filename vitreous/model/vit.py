@@ -228,7 +228,7 @@ class ViT(nn.Module):
             n: the last `n` blocks, or the blocks of these numbers; negative ones count from the last.
             reshape: give (batch, width, grid height, grid width) instead of (batch, patches, width).
             return_prefix_tokens: give pairs of patch tokens and the tokens before them (batch, prefix, width).
-            norm: apply the final normalization to each.
+            norm: apply the final normalization to each; True by default as in DINOv2, where timm's default is False.
 
         Raises:
             InputError: there is no such block.
@@ -236,6 +236,8 @@ class ViT(nn.Module):
         depth, prefix = len(self.blocks), self.config.num_prefix_tokens
         wanted = range(depth - n, depth) if isinstance(n, int) else [index + depth * (index < 0) for index in n]
         if any(not 0 <= index < depth for index in wanted):
+            if isinstance(n, int):
+                raise InputError(f"can't take the last {n} blocks: the model has {depth}")
             raise InputError(f"there are no blocks {n}: the model has {depth}, numbered from 0")
         (tokens, rope), found = self.embed(images), []
         for index, block in enumerate(self.blocks):

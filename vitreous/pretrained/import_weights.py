@@ -168,9 +168,8 @@ def preprocessing_for(
         found = likely
         sides = " × ".join(map(str, found.input_size))
         mean, std = (", ".join(f"{value:.3g}" for value in values) for values in (found.mean, found.std))
-        how = {"crop": "cropped to", "squash": "squashed to"}.get(found.resize_mode, "taken whole, with the area of")
-        pixels = f"{sides} pixels, with mean {mean} and std {std}"
-        callback.on_note(f"{checkpoint.name} does not state its preprocessing: images are {how} {pixels}")
+        assumed = f"resize_mode '{found.resize_mode}' at {sides} pixels, with mean {mean} and std {std}"
+        callback.on_note(f"{checkpoint.name} does not state its preprocessing: assuming {assumed}")
     found = divisible_size(found, config.patch_size, callback)
     if len(found.mean) != config.in_chans:
         raise InputError(f"its preprocessing has {len(found.mean)} channels, its weights {config.in_chans}")

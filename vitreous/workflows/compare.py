@@ -80,7 +80,7 @@ def compare(
     """
     folders = (Path(first), Path(second))
     if folders[0].resolve() == folders[1].resolve():
-        raise InputError(f"{first} and {second} are the same run: name two")
+        raise InputError(f"{first} and {second} are the same run: give two")
     classifiers, names = [load(model, device, callback=callback) for model in folders], distinct_names(*folders)
     classes = [classifier.class_names for classifier in classifiers]
     if classes[0] != classes[1]:

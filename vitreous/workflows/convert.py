@@ -36,7 +36,7 @@ SQUARE_GRID_FORMATS = ("hf-dinov2", "hf-dinov2-registers", "dinov2", "clip")
 """Formats whose libraries assume that position tables are square."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ConvertedModel:
     """A model that was written for another library."""
 
@@ -49,6 +49,9 @@ class ConvertedModel:
     def to_json(self) -> dict[str, object]:
         """Return the record as a plain dictionary."""
         return {**asdict(self), "folder": str(self.folder)}
+
+    def __repr__(self) -> str:
+        return f"{self.folder} ({self.format_name}), loaded by\n{self.load_code}"
 
 
 def convert(

@@ -28,7 +28,7 @@ from vitreous.runs.run_folder import RunFolder
 from vitreous.workflows.evaluate_figures import draw_evaluation
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Evaluation(ClassificationReport):
     """The metrics of a model, the data they were measured on, and the files that hold them."""
 
@@ -55,6 +55,9 @@ class Evaluation(ClassificationReport):
 
     def __str__(self) -> str:
         return f"{self.split} split of {self.data}: {super().__str__()}"
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def evaluate(

@@ -131,9 +131,9 @@ def check_request(classifier: ImageClassifier, paths: Sequence[Path], request: E
     if request.truth is not None:
         classifier.class_index(request.truth)
     if request.layout == "sheet" and request.changed() != {"layout"}:
-        raise InputError("--layout sheet shows the attention of every layer and head: leave out all but the image")
+        raise InputError("--layout sheet shows the attention of every layer and head: it accepts no other options")
     if request.layout == "methods" and not request.changed() <= {"layout", "target"}:
-        raise InputError("--layout methods shows every method with its defaults: leave out all but target and image")
+        raise InputError("--layout methods shows every method with its defaults: it accepts only --target")
     if not paths and request.layout in ("single", "sheet", "methods"):
         raise InputError(f"--layout {request.layout} needs an image: name one after the model")
     if not paths and (request.truth or request.target or request.query):

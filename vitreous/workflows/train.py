@@ -125,7 +125,8 @@ def train(
             Only grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds and tensorboard may then be changed.
         accept_changed_data: resume although the images are not the same as at the start.
         device: "auto", "cpu" or "cuda".
-        callback: receives notes and `TrainProgress`, and may stop the run.
+        callback: receives notes and `TrainProgress`, and may stop the run; `LogCallback()` writes the notes to the log.
+            By default nothing is reported.
 
     Raises:
         InputError: an unknown recipe or setting, data that can't be read, a folder that can't be used.
@@ -308,7 +309,7 @@ def _take_steps(state: TrainingState, run: _Run, preprocessing: Preprocessing, c
     with closing(log):
         reference = context.on_rank0(lambda: find_reference(folder, recipe, context.note))
         if run.steps < FEW_STEPS:
-            context.note(f"{run.steps} steps are few: raise epochs or lower batch_size to train longer")
+            context.note(f"only {run.steps} steps: raise epochs or lower batch_size to train longer")
         training_run = loop.TrainSetup(
             recipe, batches, run.data.validation, folder, log, context.callback, context.distributed, reference
         )

@@ -66,5 +66,5 @@ def _spline_weights(pixels: int, cells: int) -> np.ndarray:
 
 
 def column(values: np.ndarray) -> np.ndarray:
-    """Reshape one number an image to float32 (count, 1, 1), which broadcasts over its pixels."""
+    """Reshape one number per image to float32 (count, 1, 1), which broadcasts over its pixels."""
     return values.astype(np.float32)[:, None, None]

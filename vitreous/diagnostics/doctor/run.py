@@ -7,10 +7,11 @@ healthy models: a ViT of 4 layers trained on `shapes`, one of 6 on CIFAR-10, one
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from vitreous.callbacks import Callback
 from vitreous.data.folder import IMAGE_EXTENSIONS
@@ -60,15 +61,15 @@ LEVELS = ("fault", "note", "ok", "unknown")
 DEFAULT_COUNT = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """The findings of the doctor, and the statistics and images that they are based on."""
 
     model: str
     findings: tuple[Finding, ...]
     """Faults first."""
-    statistics: ModelStatistics = field(repr=False)
-    images_u8: tuple[np.ndarray, ...] = field(repr=False)
+    statistics: ModelStatistics
+    images_u8: tuple[np.ndarray, ...]
     """The images that the model was measured on, each uint8 (height, width, 3)."""
 
     @property
@@ -107,13 +108,13 @@ class Diagnosis:
         write_text(path, json.dumps(self.to_json(), indent=2) + "\n")
         return path, write_doctor_page(self, Path(folder))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join([self.summary, *(f"  {finding}" for finding in self.findings)])
 
 
 def doctor(
     model: str | Path | ImageClassifier,
-    images: Sequence[ImageInput] = (),
+    images: ImageInput | Sequence[ImageInput] = (),
     *,
     data: str | None = None,
     count: int = DEFAULT_COUNT,
@@ -124,7 +125,7 @@ def doctor(
 
     Args:
         model: a run folder, a weights file, or a loaded model.
-        images: the images to measure on; by default the first of `data`.
+        images: the image or images to measure on; by default the first of `data`.
         data: a source, of which the test images are taken, a folder of images, or "masks:DIR"; by default the data that
             the model was trained on.
         count: number of images of the source.
@@ -134,6 +135,8 @@ def doctor(
     Raises:
         InputError: the model, an image or the source doesn't exist, or the model's training data is unknown.
     """
+    if isinstance(images, str | Path | Image.Image | np.ndarray):
+        images = [images]
     if images and data:
         raise InputError("both images and --data were given: leave one out")
     if count < 1:

@@ -12,7 +12,7 @@ from vitreous.files import write_text
 SUMMARY_FILE, FIGURE_FILE = "faithfulness.json", "faithfulness.png"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FaithfulnessResult:
     """The faithfulness of the maps of several methods, baselines first."""
 
@@ -41,7 +41,7 @@ class FaithfulnessResult:
         draw_faithfulness(self, figure)
         return summary, figure
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Format a table of the scores, and the conclusion."""
         width = max(len(method.name) for method in self.methods)
         lines = [f"{'':<{width}}  {'  '.join(METRICS)}"]

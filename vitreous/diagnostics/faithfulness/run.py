@@ -88,7 +88,7 @@ def faithfulness(
     model: str | Path | ImageClassifier,
     data: str | None = None,
     *,
-    methods: Sequence[str] | None = None,
+    methods: str | Sequence[str] | None = None,
     count: int | None = None,
     target: Literal["predicted", "true"] = "predicted",
     split: str = "test",
@@ -106,7 +106,7 @@ def faithfulness(
     Args:
         model: a run folder, a weights file, or a loaded model.
         data: a source such as "cifar10"; by default the one that the model was trained on.
-        methods: names of methods; all by default.
+        methods: one or more names of methods; all by default.
         count: number of images, drawn randomly; by default 64, or all if there are fewer.
         target: the class whose probability is followed.
         split: "test", or "validation" while settings are still being chosen.
@@ -122,6 +122,7 @@ def faithfulness(
         InputError: the model, data or a method doesn't exist, the classes differ, no method can explain the model, or
             the file of values is damaged or has other settings.
     """
+    methods = [methods] if isinstance(methods, str) else methods
     request = FaithfulnessRequest(None if methods is None else tuple(methods), count, target, split, seed)
     folder = results_folder(model, output, "faithfulness")
     classifier, run = load(model, device), training_run(model)

@@ -51,7 +51,7 @@ class MethodLocalization:
         return self.name in BASELINES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LocalizationResult:
     """The localization of all methods on the same images."""
 
@@ -68,9 +68,9 @@ class LocalizationResult:
     """Baselines last."""
     skipped: dict[str, str]
     """Default methods that can't explain this model, with the reason."""
-    options: dict[str, MethodOptions] = field(repr=False)
+    options: dict[str, MethodOptions]
     """The options of each method."""
-    source: MaskedImageSet = field(repr=False)
+    source: MaskedImageSet
 
     def ranking(self) -> list[int]:
         """Return the indexes of the images from best to worst, by average precision, mean over the methods."""
@@ -110,7 +110,7 @@ class LocalizationResult:
         write_text(path, json.dumps(self.to_json(), indent=2) + "\n")
         return path, *draw_localization(self, Path(folder), model)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Format a table of the mean scores."""
         width = max(len(method.name) for method in self.methods)
         lines = [f"{len(self.names):,} images of {self.data}; higher is better"]
@@ -124,7 +124,7 @@ def localization(
     model: str | Path | ImageClassifier,
     data: str = "shapes",
     *,
-    methods: Sequence[str] | None = None,
+    methods: str | Sequence[str] | None = None,
     options: MethodOptions | None = None,
     count: int | None = None,
     device: str = "auto",
@@ -135,7 +135,7 @@ def localization(
     Args:
         model: a run folder, a weights file, or a loaded model.
         data: "shapes", or "masks:DIR" with DIR/NAME/frames and DIR/NAME/masks.
-        methods: names of methods; by default those that need few forward passes and can explain this model.
+        methods: one or more names of methods; by default those that need few forward passes and can explain this model.
         options: options of the methods; each method takes those that apply to it.
         count: number of images; by default 500 shapes or all frames.
         device: "auto", "cpu" or "cuda".
@@ -178,13 +178,13 @@ def localization(
     )
 
 
-def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
+def check_methods(methods: str | Sequence[str]) -> tuple[str, ...]:
     """Return the methods without repetitions, in the given order.
 
     Raises:
         InputError: a method doesn't exist or points to no location, or none is named.
     """
-    names = tuple(dict.fromkeys(methods))
+    names = tuple(dict.fromkeys([methods] if isinstance(methods, str) else methods))
     if not names:
         raise InputError(f"no method is named: choose from {', '.join(METHODS)}")
     for name in names:

@@ -99,7 +99,7 @@ class RobustnessResult(ABC):
             return replace(self, files=files, write_error=str(error))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CorruptionResult(RobustnessResult):
     """Accuracy under corruptions."""
 
@@ -121,11 +121,11 @@ class CorruptionResult(RobustnessResult):
             content["mean_corruption_error"] = self.scores.mean_corruption_error
         return {**content, **asdict(self.scores)}
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.count:,} {self.split} images of {self.data}, accuracy in %\n{self.scores}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ShiftResult(RobustnessResult):
     """Accuracy on shifted and rotated images."""
 
@@ -142,7 +142,7 @@ class ShiftResult(RobustnessResult):
         """Return the measurement as one flat dictionary, without the files."""
         return {**super().to_json(), **asdict(self.scores)}
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.count:,} {self.split} images of {self.data}, accuracy in %\n{self.scores}"
 
 

@@ -46,7 +46,7 @@ def layer_activations(
     trace, wanted = forward.trace, -1 if options.layer is None else options.layer
     assert trace.layout is not None and trace.readout is not None
     if not trace.tokens:
-        raise InputError("it needs the tokens between a model's blocks, which can't be observed: try gradient-rollout")
+        raise InputError("this method needs the tokens between blocks, which can't be observed: try gradient-rollout")
     layer, patches = resolve_index("layer", wanted, len(trace.records)), slice(trace.layout.num_prefix_tokens, None)
     pools_patches = bool(trace.readout[:, patches].any())
     tokens = trace.tokens[layer] if pools_patches and not behind_norm else trace.records[layer].inputs

@@ -1,1 +1,1 @@
-"""Observation of models that are no ViT of Vitreous: their attention is recorded while they run."""
+"""Observation of models that aren't a ViT of Vitreous: their attention is recorded while they run."""

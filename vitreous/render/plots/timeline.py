@@ -62,7 +62,7 @@ def timeline(
     series = [*probabilities.items(), *([] if entropy is None else [("entropy", entropy)])]
     wrong = [name for name, values in series if np.shape(values) != times.shape]
     if not times.size or wrong:
-        raise InputError(f"{times.size} frames and {', '.join(wrong) or 'no'} values don't fit: give one value a frame")
+        raise InputError(f"{times.size} frames and {', '.join(wrong) or 'no'} values don't fit: give one per frame")
     colors = dict(zip(probabilities, HUES[:-1], strict=False))
     height = (
         HEADER_HEIGHT
