@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """How much of a task is done."""
+    """How much of a task is done.
+
+    Attributes:
+        total: None where the total is unknown, such as on a live stream.
+        message: What runs now, such as the name of a method.
+    """
 
     done: int
     total: int | None
-    """None where the total is unknown, such as on a live stream."""
     message: str = ""
-    """What runs now, such as the name of a method."""
 
 
 class Callback:

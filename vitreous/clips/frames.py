@@ -31,14 +31,17 @@ from vitreous.video.trim import expected_frames
 
 @dataclass(frozen=True)
 class FrameExplanation:
-    """One frame of a video with its explanation; a notebook shows the overlay."""
+    """One frame of a video with its explanation; a notebook shows the overlay.
+
+    Attributes:
+        index: Number of the frame among those that are explained, from 0.
+        time_seconds: When the frame is shown, counted from the first frame that is explained.
+        explanation: The whole record, as `explain` returns it for the frame as an image.
+    """
 
     index: int
-    """Number of the frame among those that are explained, from 0."""
     time_seconds: float
-    """When the frame is shown, counted from the first frame that is explained."""
     explanation: Explanation = field(repr=False)
-    """The whole record, as `explain` returns it for the frame as an image."""
 
     @property
     def image(self) -> np.ndarray:

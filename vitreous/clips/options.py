@@ -24,21 +24,23 @@ class DrawOptions:
 
     Raises:
         InputError: an unknown layout, or a value out of range.
+
+    Attributes:
+        layout: Overlay by default. `heads` and `layers` give each attention head or layer a panel, `methods` each of
+            several methods; `spotlight` darkens the regions that the map leaves out.
+        smooth: Half-life of the temporal smoothing in seconds; 0 turns it off. Moving regions are smoothed less.
+        opacity: Opacity of the overlay, from 0 to 1.
+        edge_aware: Align the map with edges in the image (guided filter).
+        legend: Draw the method's name and the color scale.
+        class_strip: Draw the class probabilities over time under the image.
     """
 
     layout: Layout | None = None
-    """Overlay by default. `heads` and `layers` give each attention head or layer a panel, `methods` each of several
-    methods; `spotlight` darkens the regions that the map leaves out."""
     smooth: float = HALF_LIFE_SECONDS
-    """Half-life of the temporal smoothing in seconds; 0 turns it off. Moving regions are smoothed less."""
     opacity: float = 1.0
-    """Opacity of the overlay, from 0 to 1."""
     edge_aware: bool = False
-    """Align the map with edges in the image (guided filter)."""
     legend: bool = True
-    """Draw the method's name and the color scale."""
     class_strip: bool = False
-    """Draw the class probabilities over time under the image."""
 
     def __post_init__(self) -> None:
         if self.layout is not None and self.layout not in get_args(Layout):
@@ -55,14 +57,17 @@ class DrawOptions:
 
 @dataclass(frozen=True)
 class FrameOptions:
-    """Which frames of the video are used."""
+    """Which frames of the video are used.
+
+    Attributes:
+        start: Start of the excerpt in seconds.
+        end: End of the excerpt in seconds; the end of the video by default.
+        every: Use only each N-th frame, and show it until the next one.
+    """
 
     start: float = 0.0
-    """Start of the excerpt in seconds."""
     end: float | None = None
-    """End of the excerpt in seconds; the end of the video by default."""
     every: int = 1
-    """Use only each N-th frame, and show it until the next one."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,16 @@ class SpeedOptions:
 
     Raises:
         InputError: an unknown precision, or a batch size below 1.
+
+    Attributes:
+        batch_size: Frames per forward pass of the model.
+        precision: `bf16` is about 1.5 times as fast where the hardware supports it, and `auto` uses it there. `int8`
+            is about twice as fast on CPUs with AVX-512 VNNI, for methods without gradients. Maps change little
+            (docs/video.md).
     """
 
     batch_size: int = 16
-    """Frames per forward pass of the model."""
     precision: VideoPrecision = "fp32"
-    """`bf16` is about 1.5 times as fast where the hardware supports it, and `auto` uses it there. `int8` is about
-    twice as fast on CPUs with AVX-512 VNNI, for methods without gradients. Maps change little (docs/video.md)."""
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(VideoPrecision):
@@ -102,20 +110,23 @@ class SpeedOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written, besides the choice of the output's path."""
+    """What is written, besides the choice of the output's path.
+
+    Attributes:
+        height: Height of the output in pixels; the source's by default. Its width keeps the aspect ratio.
+        quality: Constant rate factor (CRF) of the encoder: a lower value gives better quality and a larger file.
+        format: Container format, such as webm or png, when the output has no file extension.
+        timeline: Also write a PNG figure of classes, segments and the map's entropy over time. For a folder of
+            videos: a folder.
+        save_maps: Also write the maps to an NPZ file, and the predictions to a CSV file beside it. For a folder of
+            videos: a folder.
+    """
 
     height: int | None = None
-    """Height of the output in pixels; the source's by default. Its width keeps the aspect ratio."""
     quality: int | None = None
-    """Constant rate factor (CRF) of the encoder: a lower value gives better quality and a larger file."""
     format: str | None = None
-    """Container format, such as webm or png, when the output has no file extension."""
     timeline: Path | None = None
-    """Also write a PNG figure of classes, segments and the map's entropy over time. For a folder of videos: a
-    folder."""
     save_maps: Path | None = None
-    """Also write the maps to an NPZ file, and the predictions to a CSV file beside it. For a folder of videos: a
-    folder."""
 
 
 def video_options(frames: FrameOptions, output: OutputOptions) -> VideoOptions:

@@ -15,15 +15,17 @@ class Augment:
 
     Raises:
         InputError: a number of pixels is negative.
+
+    Attributes:
+        flip: Mirror an image every second time it is used, the first time at random (Jordan 2024, "94% on CIFAR-10 in
+            3.29 seconds", section 3.6: alternating flip).
+        shift: Translate by up to this many pixels in each direction; borders are filled by reflection.
+        cutout: The side in pixels of a square that becomes gray (DeVries and Taylor 2017).
     """
 
     flip: bool = False
-    """Mirror an image every second time it is used, the first time at random (Jordan 2024, "94% on CIFAR-10 in 3.29
-    seconds", section 3.6: alternating flip)."""
     shift: int = 0
-    """Translate by up to this many pixels in each direction; borders are filled by reflection."""
     cutout: int = 0
-    """The side in pixels of a square that becomes gray (DeVries and Taylor 2017)."""
 
     def __post_init__(self) -> None:
         for name in ("shift", "cutout"):

@@ -17,33 +17,41 @@ BISECTION_STEPS = 60
 
 @dataclass(frozen=True)
 class Bin:
-    """The images with a confidence above `low` and up to `high`; never empty."""
+    """The images with a confidence above `low` and up to `high`; never empty.
+
+    Attributes:
+        confidence: Mean confidence of the predictions.
+        accuracy: Fraction of correct predictions.
+    """
 
     low: float
     high: float
     count: int
     confidence: float
-    """Mean confidence of the predictions."""
     accuracy: float
-    """Fraction of correct predictions."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidence and accuracy are apart; 0 is perfect, lower is better."""
+    """How far confidence and accuracy are apart; 0 is perfect, lower is better.
+
+    Attributes:
+        ece: Expected calibration error over 15 bins of equal width (Guo et al. 2017, equation 3).
+        ece_interval: Starts at 0 where a perfectly calibrated model could have the same error. The bins stay fixed in
+            resampling.
+        ece_by_chance: The error that 95 % of perfectly calibrated models with the same confidences stay below. With
+            finite bins it is never 0, so only an error above it is evidence of miscalibration (Bröcker and Smith
+            2007, section 3).
+        adaptive_ece: The error over 15 bins of equally many images (Nguyen and O'Connor 2015, section 3).
+        bins: The non-empty bins of equal width, from low to high confidence.
+    """
 
     ece: float
-    """Expected calibration error over 15 bins of equal width (Guo et al. 2017, equation 3)."""
     ece_interval: Interval
-    """Starts at 0 where a perfectly calibrated model could have the same error. The bins stay fixed in resampling."""
     ece_by_chance: float
-    """The error that 95 % of perfectly calibrated models with the same confidences stay below. With finite bins it is
-    never 0, so only an error above it is evidence of miscalibration (Bröcker and Smith 2007, section 3)."""
     adaptive_ece: float
-    """The error over 15 bins of equally many images (Nguyen and O'Connor 2015, section 3)."""
     adaptive_ece_interval: Interval
     bins: tuple[Bin, ...]
-    """The non-empty bins of equal width, from low to high confidence."""
 
 
 def measure_calibration(confidence: np.ndarray, correct: np.ndarray, seed: int = 0) -> Calibration:

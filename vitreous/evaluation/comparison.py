@@ -26,21 +26,24 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same images. Both are resampled together, so the difficulty of an image cancels out."""
+    """Two models on the same images. Both are resampled together, so the difficulty of an image cancels out.
+
+    Attributes:
+        count: Images.
+        recall: For each class: the fraction of its images that are classified correctly.
+        p_value: Two-sided p-value of McNemar's exact test (McNemar 1947): the probability of so uneven a split of the
+            images that only one model classifies correctly, or a more uneven one, if both models are equally good.
+    """
 
     count: int
-    """Images."""
     top1: Difference
     loss: Difference
     recall: tuple[Difference, ...]
-    """For each class: the fraction of its images that are classified correctly."""
     both_correct: int
     only_first_correct: int
     only_second_correct: int
     both_wrong: int
     p_value: float
-    """Two-sided p-value of McNemar's exact test (McNemar 1947): the probability of so uneven a split of the images
-    that only one model classifies correctly, or a more uneven one, if both models are equally good."""
 
 
 def compare_predictions(

@@ -19,14 +19,17 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over `n` images with its 95 % confidence interval, `low` to `high`."""
+    """A mean over `n` images with its 95 % confidence interval, `low` to `high`.
+
+    Attributes:
+        direction: Which direction is better.
+    """
 
     value: float
     low: float
     high: float
     n: int
     direction: Literal["higher", "lower"]
-    """Which direction is better."""
 
     def __str__(self) -> str:
         return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"

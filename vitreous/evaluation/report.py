@@ -24,22 +24,25 @@ class ClassReport(ClassMetrics):
 
 @dataclass(frozen=True)
 class TemperatureScaling:
-    """The effect of dividing the logits by a temperature on loss and calibration of the test images."""
+    """The effect of dividing the logits by a temperature on loss and calibration of the test images.
+
+    Attributes:
+        temperature: Fitted on validation images; above 1 if the model was overconfident.
+        ece_before: Expected calibration error.
+        calibration: Calibration after scaling.
+    """
 
     temperature: float
-    """Fitted on validation images; above 1 if the model was overconfident."""
     num_validation_images: int
     loss_before: float
     loss_before_interval: Interval
     loss_after: float
     loss_after_interval: Interval
     ece_before: float
-    """Expected calibration error."""
     ece_before_interval: Interval
     ece_after: float
     ece_after_interval: Interval
     calibration: Calibration
-    """Calibration after scaling."""
 
 
 @dataclass(frozen=True)

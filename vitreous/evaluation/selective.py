@@ -11,28 +11,34 @@ COVERAGES = (0.5, 0.8, 0.9, 1.0)
 
 @dataclass(frozen=True)
 class CoveragePoint:
-    """Accuracy on the most confident fraction `coverage` of the images."""
+    """Accuracy on the most confident fraction `coverage` of the images.
+
+    Attributes:
+        accuracy_interval: For new images above the same confidence threshold.
+    """
 
     coverage: float
     accuracy: float
     accuracy_interval: Interval
-    """For new images above the same confidence threshold."""
 
 
 @dataclass(frozen=True)
 class SelectivePrediction:
-    """How well confidence separates correct from wrong predictions."""
+    """How well confidence separates correct from wrong predictions.
+
+    Attributes:
+        aurc: Area under the risk-coverage curve: the error rate, averaged over all coverages (Geifman and El-Yaniv
+            2017, section 2; Geifman et al. 2019, equation 3). Lower is better. It lies between `aurc_optimal` and
+            `aurc_random` unless confidence is misleading.
+        aurc_interval: Bootstrap interval. Without any error its upper end is what random confidence could give.
+        aurc_optimal: The area if every wrong prediction had lower confidence than every correct one.
+        aurc_random: The area if confidence were random: the error rate.
+    """
 
     aurc: float
-    """Area under the risk-coverage curve: the error rate, averaged over all coverages (Geifman and El-Yaniv 2017,
-    section 2; Geifman et al. 2019, equation 3). Lower is better. It lies between `aurc_optimal` and `aurc_random`
-    unless confidence is misleading."""
     aurc_interval: Interval
-    """Bootstrap interval. Without any error its upper end is what random confidence could give."""
     aurc_optimal: float
-    """The area if every wrong prediction had lower confidence than every correct one."""
     aurc_random: float
-    """The area if confidence were random: the error rate."""
     points: tuple[CoveragePoint, ...]
 
 

@@ -29,20 +29,23 @@ class ExplainableModel(Protocol):
 
 @dataclass(frozen=True)
 class Maps:
-    """The result of a method for a batch of images."""
+    """The result of a method for a batch of images.
+
+    Attributes:
+        values: (batch, rows, columns): one value per patch or per pixel of the model's input.
+        logits: (batch, classes): the model's output.
+        layer: The layer explained, counted from 0; None for all layers.
+        head: The head explained, counted from 0; None for all heads together.
+        convergence_delta: (batch): the target's gain minus the sum of the map, in units of the target's score.
+        colors: (batch, rows, columns, 3) in [0, 1], for a map that is drawn in its own colors.
+    """
 
     values: Tensor
-    """(batch, rows, columns): one value per patch or per pixel of the model's input."""
     logits: Tensor
-    """(batch, classes): the model's output."""
     layer: int | None = None
-    """The layer explained, counted from 0; None for all layers."""
     head: int | None = None
-    """The head explained, counted from 0; None for all heads together."""
     convergence_delta: Tensor | None = None
-    """(batch): the target's gain minus the sum of the map, in units of the target's score."""
     colors: Tensor | None = None
-    """(batch, rows, columns, 3) in [0, 1], for a map that is drawn in its own colors."""
 
 
 AttributeFunction = Callable[[ExplainableModel, Tensor, Target, MethodOptions], Maps]
@@ -51,17 +54,20 @@ AttributeFunction = Callable[[ExplainableModel, Tensor, Target, MethodOptions], 
 
 @dataclass(frozen=True)
 class Method:
-    """An explanation method and its properties."""
+    """An explanation method and its properties.
+
+    Attributes:
+        attribute: Computes the maps.
+        summary: What the map shows, in one line.
+        scale_kind: What the values of the map mean.
+        options: The names of the `MethodOptions` that the method uses.
+        is_class_specific: Whether the map depends on the target.
+        uses_gradients: Whether the method needs gradients of the model.
+    """
 
     attribute: AttributeFunction
-    """Computes the maps."""
     summary: str
-    """What the map shows, in one line."""
     scale_kind: ScaleKind
-    """What the values of the map mean."""
     options: frozenset[str] = frozenset()
-    """The names of the `MethodOptions` that the method uses."""
     is_class_specific: bool = True
-    """Whether the map depends on the target."""
     uses_gradients: bool = False
-    """Whether the method needs gradients of the model."""

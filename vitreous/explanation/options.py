@@ -15,34 +15,40 @@ column."""
 class MethodOptions:
     """Options of explanation methods. A method refuses an option that it doesn't use.
 
+    Attributes:
+        layer: Layer to explain, counted from 0; -1 is the last. Used by attention, attention-gradient, grad-cam,
+            hires-cam, value-norm and features.
+        head: Attention head, counted from 0; all heads by default. Used by attention, attention-gradient and
+            value-norm.
+        head_fusion: How the heads of a layer are combined. Used by attention and rollout.
+        discard_ratio: Fraction of the smallest weights of each row of attention that is set to zero. Used by rollout.
+        query: Patch or box of patches on the model's grid whose attention or similarity is shown instead of the
+            readout's; set from the argument `query` of `explain`, which is in pixels. Used by attention, rollout,
+            value-norm and features.
+        n_steps: Number of steps along the path of the integral; 50 by default. Used by integrated-gradients.
+        n_samples: Number of random samples; 32 for smoothgrad and 1000 for rise by default. Used by smoothgrad and
+            rise.
+        noise_level: Standard deviation of the noise as a fraction of the input's range; 0.15 by default. Used by
+            smoothgrad.
+        patch_window: Side in patches of the hidden window; 2 by default. Used by occlusion.
+        view: PCA of the patch tokens as colors, similarity to the query, or norms of the tokens. Used by features.
+        seed: Seed of the random samples. Used by smoothgrad and rise.
+
     >>> MethodOptions(layer=-1, head=0)
     MethodOptions(layer=-1, head=0)
     """
 
     layer: int | None = None
-    """Layer to explain, counted from 0; -1 is the last. Used by attention, attention-gradient, grad-cam, hires-cam,
-    value-norm and features."""
     head: int | None = None
-    """Attention head, counted from 0; all heads by default. Used by attention, attention-gradient and value-norm."""
     head_fusion: Literal["mean", "max", "min"] = "mean"
-    """How the heads of a layer are combined. Used by attention and rollout."""
     discard_ratio: float = 0.0
-    """Fraction of the smallest weights of each row of attention that is set to zero. Used by rollout."""
     query: PatchQuery | None = None
-    """Patch or box of patches on the model's grid whose attention or similarity is shown instead of the readout's; set
-    from the argument `query` of `explain`, which is in pixels. Used by attention, rollout, value-norm and features."""
     n_steps: int | None = None
-    """Number of steps along the path of the integral; 50 by default. Used by integrated-gradients."""
     n_samples: int | None = None
-    """Number of random samples; 32 for smoothgrad and 1000 for rise by default. Used by smoothgrad and rise."""
     noise_level: float | None = None
-    """Standard deviation of the noise as a fraction of the input's range; 0.15 by default. Used by smoothgrad."""
     patch_window: int | None = None
-    """Side in patches of the hidden window; 2 by default. Used by occlusion."""
     view: Literal["colors", "similarity", "norms"] = "colors"
-    """PCA of the patch tokens as colors, similarity to the query, or norms of the tokens. Used by features."""
     seed: int = 0
-    """Seed of the random samples. Used by smoothgrad and rise."""
 
     def __repr__(self) -> str:
         changed = ", ".join(f"{name}={value!r}" for name, value in self.changed().items())

@@ -25,6 +25,26 @@ from vitreous.render.overlay import colorize, overlay
 class Explanation:
     """The map of one method over one image. A notebook shows it as a figure.
 
+    Attributes:
+        patch_map: float32 (rows, columns) over what the model received, one value per patch or per pixel. For the
+            scale kind "proportion" it is the proportion of attention on each patch, which sums to 1 together with the
+            prefix tokens'.
+        geometry: Which part of the image the map covers.
+        image_u8: The image itself, uint8 (height, width, 3).
+        scale_kind: proportion: sums to 1; positive: 0 or above; signed: above 0 for the target, below 0 against it.
+        layer: Counted from 0; None where a method uses all layers.
+        head: Counted from 0; None for all heads together.
+        target: The name of what the map explains, such as a class. Of a method whose map doesn't depend on the target
+            it is the target that was given, if one was and it isn't a region; else None.
+        score: The target's score, if a target was given: the probability of a class (0 to 1), or a difference of
+            logits.
+        convergence_delta: The target's gain minus the sum of the map, in units of the score; None for a method
+            without completeness.
+        patch_colors: float32 (rows, columns, 3) in [0, 1], where the map has its own colors.
+        region: The patches of a target that is a region, or else those of the query; None without either. A method
+            that isn't class-specific (`Method.is_class_specific`) doesn't use a target: its map explains the whole
+            image, or starts from `options.query`.
+
     >>> explanation = vitreous.explain(model, "cat.jpg")             # doctest: +SKIP
     >>> explanation.heatmap.shape, explanation.prediction.label      # doctest: +SKIP
     ((480, 640), 'cat')
@@ -32,36 +52,19 @@ class Explanation:
     """
 
     patch_map: np.ndarray
-    """float32 (rows, columns) over what the model received, one value per patch or per pixel. For the scale kind
-    "proportion" it is the proportion of attention on each patch, which sums to 1 together with the prefix tokens'."""
     geometry: Geometry
-    """Which part of the image the map covers."""
     image_u8: np.ndarray
-    """The image itself, uint8 (height, width, 3)."""
     method: str
     scale_kind: ScaleKind
-    """proportion: sums to 1; positive: 0 or above; signed: above 0 for the target, below 0 against it."""
     prediction: Prediction
     options: MethodOptions = field(default_factory=MethodOptions)
     layer: int | None = None
-    """Counted from 0; None where a method uses all layers."""
     head: int | None = None
-    """Counted from 0; None for all heads together."""
     target: str | None = None
-    """The name of what the map explains, such as a class. Of a method whose map doesn't depend on the target it is the
-    target that was given, if one was and it isn't a region; else None."""
     score: float | None = None
-    """The target's score, if a target was given: the probability of a class (0 to 1), or a difference of logits."""
     convergence_delta: float | None = None
-    """The target's gain minus the sum of the map, in units of the score; None for a method without completeness."""
     patch_colors: np.ndarray | None = None
-    """float32 (rows, columns, 3) in [0, 1], where the map has its own colors."""
     region: RegionTarget | None = None
-    """The patches of a target that is a region, or else those of the query; None without either.
-
-    A method that isn't class-specific (`Method.is_class_specific`) doesn't use a target: its map explains the whole
-    image, or starts from `options.query`.
-    """
 
     @cached_property
     def heatmap(self) -> np.ndarray:

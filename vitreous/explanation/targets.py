@@ -149,12 +149,15 @@ class ClassDifferenceTarget:
 
 @dataclass(frozen=True)
 class DirectionTarget:
-    """The output's component along a direction: (1 or batch, classes), which is one-hot for the logit of a class."""
+    """The output's component along a direction: (1 or batch, classes), which is one-hot for the logit of a class.
+
+    Attributes:
+        is_class: Whether each direction is that of one class.
+    """
 
     directions: Tensor
     name: str
     is_class: bool = False
-    """Whether each direction is that of one class."""
 
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
         """Map logits (batch, classes) to scores (batch)."""
@@ -207,10 +210,13 @@ class FeatureNormTarget:
 
 @dataclass(frozen=True)
 class TextTarget:
-    """The cosine similarity of the image's embedding and a text's, for an image-text model (CLIP, SigLIP)."""
+    """The cosine similarity of the image's embedding and a text's, for an image-text model (CLIP, SigLIP).
+
+    Attributes:
+        embedding: The text's embedding (width), from the text tower that belongs to the model.
+    """
 
     embedding: Tensor
-    """The text's embedding (width), from the text tower that belongs to the model."""
     name: str
 
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
@@ -233,12 +239,15 @@ class TextTarget:
 
 @dataclass(frozen=True)
 class RegionTarget:
-    """The norms of the last block's tokens of some patches, summed; their directions are held constant."""
+    """The norms of the last block's tokens of some patches, summed; their directions are held constant.
+
+    Attributes:
+        patches: (row, column) of each patch on the model's grid.
+        grid_size: (rows, columns) of that grid.
+    """
 
     patches: tuple[tuple[int, int], ...]
-    """(row, column) of each patch on the model's grid."""
     grid_size: tuple[int, int]
-    """(rows, columns) of that grid."""
     name: str = "region"
 
     @classmethod

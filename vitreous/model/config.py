@@ -32,59 +32,68 @@ _ONE_SIDE_TOO = BeforeValidator(lambda size: (size, size) if isinstance(size, in
 class ViTConfig:
     """Everything that decides a ViT's weights and its forward pass.
 
+    Attributes:
+        image_size: Height and width in pixels that the positions are made for; one number means a square. Other sizes
+            run too.
+        patch_size: Side of a patch in pixels.
+        in_chans: Channels of an image: 3 for RGB, 1 for gray.
+        num_classes: Outputs of the head; 0 for a model without one, which gives its pooled vector.
+        embed_dim: Width of a token.
+        depth: Number of blocks.
+        num_heads: Attention heads in a block; each is embed_dim / num_heads wide.
+        mlp_ratio: Hidden width of the MLP over `embed_dim` (SwiGLU takes two thirds of it, for equal cost).
+        stem: How pixels become tokens: one linear map of each patch (Dosovitskiy et al. 2021), or 3 × 3 convolutions
+            that halve the sides step by step (Xiao et al. 2021), at the cost of about two blocks.
+        stem_convs: Convolutions of such a stem for each halving; more of them let each token see further around its
+            patch.
+        pre_norm: Normalize the tokens before the first block, as CLIP does (Radford et al. 2021, section 2.4).
+        global_pool: How tokens become one vector: the class token, the average of the patches, a learned weighting of
+            them (sequence pooling, Hassani et al. 2021), or multi-head attention of a learned query (map: Zhai et al.
+            2022, section 3). Or two vectors, concatenated: the class token and the patches' average (Oquab et al.
+            2024, linear evaluation), or the class token and the distillation token, which is the first register
+            (Touvron et al. 2021, section 4).
+        fc_norm: Normalize the pooled vector instead of every token, as timm's average-pooled models do.
+        pos_embed: Learned vectors, fixed sines and cosines, or rotary positions (Su et al. 2021), which turn queries
+            and keys.
+        pos_embed_antialias: Resample learned positions with an antialiasing filter, as timm does, and DINOv2 with
+            registers.
+        reg_tokens: Registers: learned tokens without a patch (Darcet et al. 2024).
+        mlp_layer: Exact GELU, its tanh form, x · sigmoid(1.702 x) (Hendrycks and Gimpel 2016), or gated (Shazeer
+            2020).
+        init_values: Initial value of a learned factor per channel on each branch (layer scale, Touvron et al. 2021);
+            null for none.
+        qk_norm: Normalize queries and keys, each head by itself (Dehghani et al. 2023, section 2.1).
+        drop_path_rate: Probability with which the last block is skipped in training, rising linearly from 0 (Huang et
+            al. 2016).
+        patch_drop_rate: Fraction of the patches left out in training (Liu et al. 2022).
+
     >>> ViTConfig(image_size=(32, 32), patch_size=4).grid_size
     (8, 8)
     """
 
     image_size: Annotated[tuple[int, int], _ONE_SIDE_TOO] = (224, 224)
-    """Height and width in pixels that the positions are made for; one number means a square. Other sizes run too."""
     patch_size: int = 16
-    """Side of a patch in pixels."""
     in_chans: int = 3
-    """Channels of an image: 3 for RGB, 1 for gray."""
     num_classes: int = 1000
-    """Outputs of the head; 0 for a model without one, which gives its pooled vector."""
     embed_dim: int = 192
-    """Width of a token."""
     depth: int = 12
-    """Number of blocks."""
     num_heads: int = 3
-    """Attention heads in a block; each is embed_dim / num_heads wide."""
     mlp_ratio: float = 4.0
-    """Hidden width of the MLP over `embed_dim` (SwiGLU takes two thirds of it, for equal cost)."""
     stem: Stem = "linear"
-    """How pixels become tokens: one linear map of each patch (Dosovitskiy et al. 2021), or 3 × 3 convolutions that
-    halve the sides step by step (Xiao et al. 2021), at the cost of about two blocks."""
     stem_convs: int = 2
-    """Convolutions of such a stem for each halving; more of them let each token see further around its patch."""
     pre_norm: bool = False
-    """Normalize the tokens before the first block, as CLIP does (Radford et al. 2021, section 2.4)."""
     global_pool: GlobalPool = "token"
-    """How tokens become one vector: the class token, the average of the patches, a learned weighting of them (sequence
-    pooling, Hassani et al. 2021), or multi-head attention of a learned query (map: Zhai et al. 2022, section 3). Or two
-    vectors, concatenated: the class token and the patches' average (Oquab et al. 2024, linear evaluation), or the class
-    token and the distillation token, which is the first register (Touvron et al. 2021, section 4)."""
     fc_norm: bool = False
-    """Normalize the pooled vector instead of every token, as timm's average-pooled models do."""
     pos_embed: PosEmbed = "learned"
-    """Learned vectors, fixed sines and cosines, or rotary positions (Su et al. 2021), which turn queries and keys."""
     pos_embed_antialias: bool = False
-    """Resample learned positions with an antialiasing filter, as timm does, and DINOv2 with registers."""
     reg_tokens: int = 0
-    """Registers: learned tokens without a patch (Darcet et al. 2024)."""
     norm_layer: NormLayer = "layernorm"
     norm_eps: float = 1e-6
     mlp_layer: MlpLayer = "gelu"
-    """Exact GELU, its tanh form, x · sigmoid(1.702 x) (Hendrycks and Gimpel 2016), or gated (Shazeer 2020)."""
     init_values: float | None = None
-    """Initial value of a learned factor per channel on each branch (layer scale, Touvron et al. 2021); null for
-    none."""
     qk_norm: bool = False
-    """Normalize queries and keys, each head by itself (Dehghani et al. 2023, section 2.1)."""
     drop_path_rate: float = 0.0
-    """Probability with which the last block is skipped in training, rising linearly from 0 (Huang et al. 2016)."""
     patch_drop_rate: float = 0.0
-    """Fraction of the patches left out in training (Liu et al. 2022)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", to_pair(self.image_size))

@@ -14,6 +14,15 @@ class AttentionRecord:
     `output` is A value, before the heads are merged (Vaswani et al. 2017, equation 1). Where only A is known of a
     wrapped model (a mask, a position bias), log A and the identity take the place of query and key, with scale 1. The
     others are by-products that save work where they are known, and None elsewhere.
+
+    Attributes:
+        weights: A itself (batch, heads, tokens, tokens), where the kernel computed it.
+        log_sums: Logarithm of the sum of exp(scale · query keyᵀ) over the keys (batch, heads, tokens), from the fused
+            kernel.
+        projection: Weight of the output projection, which merges the heads: (width, heads × head width).
+        inputs: The layer's input, normalized (batch, tokens, width).
+        recompute_query_key: Computes query and key again from the layer's input, for a trace that keeps nothing but
+            this.
     """
 
     query: Tensor
@@ -22,15 +31,10 @@ class AttentionRecord:
     output: Tensor
     scale: float
     weights: Tensor | None = None
-    """A itself (batch, heads, tokens, tokens), where the kernel computed it."""
     log_sums: Tensor | None = None
-    """Logarithm of the sum of exp(scale · query keyᵀ) over the keys (batch, heads, tokens), from the fused kernel."""
     projection: Tensor | None = None
-    """Weight of the output projection, which merges the heads: (width, heads × head width)."""
     inputs: Tensor | None = None
-    """The layer's input, normalized (batch, tokens, width)."""
     recompute_query_key: Callable[[], tuple[Tensor, Tensor]] | None = None
-    """Computes query and key again from the layer's input, for a trace that keeps nothing but this."""
 
     def query_and_key(self) -> tuple[Tensor, Tensor]:
         """Give the queries and keys that the weights are computed from."""
@@ -57,16 +61,19 @@ class Trace:
     """A recorder for one forward pass: pass it to the model, then read its fields. The one mutable record.
 
     This one keeps everything; a method that needs less brings its own, which takes less memory.
+
+    Attributes:
+        records: One for each layer, the first layer first.
+        readout: (batch, tokens): the weight with which the model's head reads each token of the last layer: 1 at the
+            class token, 1 / N at each patch for average pooling, or the weights of the attention pooling. Rows sum to
+            1.
+        tokens: The residual stream (batch, tokens, width): into the first block, then out of each block.
     """
 
     records: list[AttentionRecord] = field(default_factory=list)
-    """One for each layer, the first layer first."""
     layout: TokenLayout | None = None
     readout: Tensor | None = None
-    """(batch, tokens): the weight with which the model's head reads each token of the last layer: 1 at the class token,
-    1 / N at each patch for average pooling, or the weights of the attention pooling. Rows sum to 1."""
     tokens: list[Tensor] = field(default_factory=list)
-    """The residual stream (batch, tokens, width): into the first block, then out of each block."""
 
     def on_attention(self, record: AttentionRecord) -> None:
         """Take the record of an attention layer; the layers call this in their order."""

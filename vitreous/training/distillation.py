@@ -24,18 +24,22 @@ class DistillationSettings:
 
     The teacher's own loss is plain cross-entropy. Label smoothing would blur what it predicts for unlikely classes
     (Müller et al. 2019, section 4). `optimizer.clip_grad_norm` clips the model's gradient alone.
+
+    Attributes:
+        weight: Weight of the distillation loss in the model's loss; the loss on the labels gets the rest. 0 for no
+            teacher.
+        temperature: Divides the logits of both, so that the probabilities of unlikely classes count more.
+        teacher_width: Channels of the first of three stages; the others have 8/3 as many. Each stage halves the
+            sides.
+        teacher_learning_rate: Peak learning rate of Muon, for the teacher's convolutions.
+        teacher_adamw_learning_rate: Peak learning rate of AdamW, for the teacher's other weights.
     """
 
     weight: float = 0.0
-    """Weight of the distillation loss in the model's loss; the loss on the labels gets the rest. 0 for no teacher."""
     temperature: float = 2.0
-    """Divides the logits of both, so that the probabilities of unlikely classes count more."""
     teacher_width: int = 48
-    """Channels of the first of three stages; the others have 8/3 as many. Each stage halves the sides."""
     teacher_learning_rate: float = 2.5e-2
-    """Peak learning rate of Muon, for the teacher's convolutions."""
     teacher_adamw_learning_rate: float = 1e-2
-    """Peak learning rate of AdamW, for the teacher's other weights."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < 1:

@@ -35,16 +35,19 @@ LOG_EVERY_STEPS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class TrainProgress(Progress):
-    """The progress of a training run; `done` and `total` count steps. Accuracies are between 0 and 1."""
+    """The progress of a training run; `done` and `total` count steps. Accuracies are between 0 and 1.
+
+    Attributes:
+        accuracy: Of the (augmented) training images since the last report.
+        validation_accuracy: Of the last validation since `train` was called, if there was one.
+    """
 
     epoch: float
     loss: float
     accuracy: float
-    """Of the (augmented) training images since the last report."""
     images_per_second: float
     seconds_left: float
     validation_accuracy: float | None = None
-    """Of the last validation since `train` was called, if there was one."""
 
 
 @dataclass

@@ -22,20 +22,25 @@ MUON_PREFIXES = ("blocks.", "patch_embed.convs.")
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """The optimizer and its settings."""
+    """The optimizer and its settings.
+
+    Attributes:
+        learning_rate: Peak learning rate of Muon; of AdamW if `kind` is "adamw".
+        stem_lr_scale: Factor on `learning_rate` for the convolutions of a stem under Muon; they learn best at a
+            higher rate.
+        adamw_learning_rate: Peak learning rate of AdamW for the weights that Muon leaves: biases, norms, embeddings,
+            head.
+        clip_grad_norm: Clip the gradient to this norm over all weights; null for no clipping.
+    """
 
     kind: Literal["muon", "adamw"] = "muon"
     learning_rate: float = 3e-3
-    """Peak learning rate of Muon; of AdamW if `kind` is "adamw"."""
     stem_lr_scale: float = 4.0
-    """Factor on `learning_rate` for the convolutions of a stem under Muon; they learn best at a higher rate."""
     adamw_learning_rate: float = 3e-3
-    """Peak learning rate of AdamW for the weights that Muon leaves: biases, norms, embeddings, head."""
     weight_decay: float = 0.05
     momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.98)
     clip_grad_norm: float | None = None
-    """Clip the gradient to this norm over all weights; null for no clipping."""
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "stem_lr_scale", "adamw_learning_rate", "weight_decay"):
@@ -183,10 +188,13 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """A linear warm-up, then a decay to zero along a line or a cosine, or the peak rate to the end ("constant")."""
+    """A linear warm-up, then a decay to zero along a line or a cosine, or the peak rate to the end ("constant").
+
+    Attributes:
+        warmup_fraction: Fraction of the steps.
+    """
 
     warmup_fraction: float = 0.1
-    """Fraction of the steps."""
     shape: Literal["linear", "cosine", "constant"] = "linear"
 
     def __post_init__(self) -> None:

@@ -15,10 +15,12 @@ class ProgressiveResizing:
 
     Few tokens suffice for what a model learns first (Touvron et al. 2019, "Fixing the train-test resolution
     discrepancy"; Tan and Le 2021, section 4, grow the images as well). Positions are resampled to the smaller grid.
+
+    Attributes:
+        fraction: 0 trains at full size from the start.
     """
 
     fraction: float = 0.0
-    """0 trains at full size from the start."""
     initial_scale: float = 0.75
 
     def __post_init__(self) -> None:

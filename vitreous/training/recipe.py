@@ -20,6 +20,29 @@ from vitreous.training.progressive_resizing import ProgressiveResizing, low_reso
 class Recipe:
     """The data, the model, the optimizer and the length of a training run.
 
+    Attributes:
+        data: A source by name: cifar10, mnist, shapes, folder:DIR and others.
+        model: `model.num_classes` and `model.in_chans` are taken from the data when the run starts.
+        epochs: A fraction is allowed.
+        batch_size: Images in a batch, over all processes.
+        whiten_patch_embed: Start the patch embedding from the principal components of the training images' patches.
+        class_weights: Weights of the classes in the loss: "balanced" is inverse to the number of training images of a
+            class.
+        resize_mode: How images are resized to `model.image_size`: "squash" changes their aspect ratio, "crop" resizes
+            the shorter side and crops the center. The trained model keeps it for evaluation and explanation.
+        skip_unreadable: Skip images that can't be read, and list them, instead of refusing the data.
+        ema_decay: Decay a step of an exponential moving average of the weights, which is then evaluated and saved;
+            null for none.
+        validation_fraction: Fraction of the training set that is held out for validation.
+        checkpoint_seconds: Longest time between two checkpoints, which is also the work that a kill can cost.
+        grad_accum_steps: Number of micro-batches into which each process cuts its part of a batch, to need less
+            memory; same result.
+        grad_checkpointing: Keep only the inputs of the blocks and recompute the rest for the gradients: slower, with
+            much less memory.
+        fsdp: Under torchrun, shard weights and optimizers over the processes (FSDP2) instead of a copy in each (DDP).
+        tensorboard: Write the metrics for TensorBoard too, into the run's folder tensorboard; needs the package of
+            that name.
+
     >>> recipe = Recipe("mine", "cifar10", ViTConfig(image_size=32, patch_size=4, num_classes=10), epochs=2)
     >>> recipe.steps(images=50_000)
     391
@@ -27,13 +50,9 @@ class Recipe:
 
     name: str
     data: str
-    """A source by name: cifar10, mnist, shapes, folder:DIR and others."""
     model: ViTConfig
-    """`model.num_classes` and `model.in_chans` are taken from the data when the run starts."""
     epochs: float
-    """A fraction is allowed."""
     batch_size: int = 256
-    """Images in a batch, over all processes."""
     seed: int = 0
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
@@ -41,32 +60,19 @@ class Recipe:
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     augment: Augment = field(default_factory=Augment)
     whiten_patch_embed: bool = False
-    """Start the patch embedding from the principal components of the training images' patches."""
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
-    """Weights of the classes in the loss: "balanced" is inverse to the number of training images of a class."""
     resize_mode: FixedSizeMode = "squash"
-    """How images are resized to `model.image_size`: "squash" changes their aspect ratio, "crop" resizes the shorter
-    side and crops the center. The trained model keeps it for evaluation and explanation."""
     skip_unreadable: bool = False
-    """Skip images that can't be read, and list them, instead of refusing the data."""
     ema_decay: float | None = None
-    """Decay a step of an exponential moving average of the weights, which is then evaluated and saved; null for
-    none."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     validation_fraction: float = 0.05
-    """Fraction of the training set that is held out for validation."""
     validate_every_epochs: float = 1.0
     checkpoint_seconds: float = 30.0
-    """Longest time between two checkpoints, which is also the work that a kill can cost."""
     grad_accum_steps: int = 1
-    """Number of micro-batches into which each process cuts its part of a batch, to need less memory; same result."""
     grad_checkpointing: bool = False
-    """Keep only the inputs of the blocks and recompute the rest for the gradients: slower, with much less memory."""
     fsdp: bool = False
-    """Under torchrun, shard weights and optimizers over the processes (FSDP2) instead of a copy in each (DDP)."""
     tensorboard: bool = False
-    """Write the metrics for TensorBoard too, into the run's folder tensorboard; needs the package of that name."""
 
     def __post_init__(self) -> None:
         self._check_ranges()

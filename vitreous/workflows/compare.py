@@ -17,18 +17,21 @@ from vitreous.runs.run_folder import RunFolder, read_metrics
 
 @dataclass(frozen=True, repr=False)
 class ComparisonResult:
-    """Two runs compared on the same images."""
+    """Two runs compared on the same images.
+
+    Attributes:
+        first: Name of the first run: the shortest end of its path that distinguishes the two.
+        unfinished: A line on each run whose training isn't finished.
+        folders: The run folders.
+    """
 
     first: str
-    """Name of the first run: the shortest end of its path that distinguishes the two."""
     second: str
     data: str
     split: str
     comparison: Comparison
     unfinished: tuple[str, ...]
-    """A line on each run whose training isn't finished."""
     folders: tuple[Path, Path]
-    """The run folders."""
 
     @property
     def summary(self) -> str:

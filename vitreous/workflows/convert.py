@@ -38,13 +38,16 @@ SQUARE_GRID_FORMATS = ("hf-dinov2", "hf-dinov2-registers", "dinov2", "clip")
 
 @dataclass(frozen=True, repr=False)
 class ConvertedModel:
-    """A model that was written for another library."""
+    """A model that was written for another library.
+
+    Attributes:
+        format_name: The format, such as "hf-dinov2".
+        load_code: The line of Python that loads it.
+    """
 
     folder: Path
     format_name: str
-    """The format, such as "hf-dinov2"."""
     load_code: str
-    """The line of Python that loads it."""
 
     def to_json(self) -> dict[str, object]:
         """Return the record as a plain dictionary."""

@@ -38,14 +38,18 @@ GALLERY_IMAGES = 16
 
 @dataclass(frozen=True, repr=False)
 class DemoResult:
-    """The results of the demo."""
+    """The results of the demo.
+
+    Attributes:
+        training: The training run; unless it is finished, the callback stopped the demo, and a second call continues
+            it.
+        evaluation: None if the callback stopped the training.
+        files: Each file that was written, with a description.
+    """
 
     training: TrainResult
-    """The training run; unless it is finished, the callback stopped the demo, and a second call continues it."""
     evaluation: Evaluation | None = None
-    """None if the callback stopped the training."""
     files: tuple[tuple[Path, str], ...] = ()
-    """Each file that was written, with a description."""
 
     def to_json(self) -> dict[str, object]:
         """Return the metrics, if any, and the files with their descriptions as plain dictionaries."""

@@ -30,16 +30,19 @@ from vitreous.workflows.evaluate_figures import draw_evaluation
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Evaluation(ClassificationReport):
-    """The metrics of a model, the data they were measured on, and the files that hold them."""
+    """The metrics of a model, the data they were measured on, and the files that hold them.
+
+    Attributes:
+        files: The files written, evaluation.json first; none unless the images are the run's own test images.
+        write_error: Why a file could not be written, as one line.
+        status: How far the run was trained; None for a model that comes from no run.
+    """
 
     data: str
     split: str
     files: tuple[Path, ...]
-    """The files written, evaluation.json first; none unless the images are the run's own test images."""
     write_error: str | None = None
-    """Why a file could not be written, as one line."""
     status: TrainingStatus | None = None
-    """How far the run was trained; None for a model that comes from no run."""
 
     def to_json(self) -> dict[str, object]:
         """Return the metrics as plain dictionaries, without the files; without top-5 for five classes or fewer."""

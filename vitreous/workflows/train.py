@@ -63,16 +63,19 @@ FEW_STEPS = 50
 
 @dataclass(frozen=True, repr=False)
 class TrainResult:
-    """The state of a run when `train` returns."""
+    """The state of a run when `train` returns.
+
+    Attributes:
+        path: The run folder.
+        finished: False if the callback stopped the run; everything is saved, and `resume=True` continues it.
+        validation_accuracy: Between 0 and 1; None without validation images.
+    """
 
     path: Path
-    """The run folder."""
     finished: bool
-    """False if the callback stopped the run; everything is saved, and `resume=True` continues it."""
     step: int
     steps: int
     validation_accuracy: float | None
-    """Between 0 and 1; None without validation images."""
     device: str = field(default="auto", compare=False)
 
     @cached_property

@@ -9,20 +9,23 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check."""
+    """The result of one check.
+
+    Attributes:
+        level: fault: the maps or the model suffer from it; note: worth knowing; ok: nothing wrong; unknown: can't be
+            measured.
+        message: What was found, with its numbers.
+        advice: What it means for the maps or the model, and what to do; empty if nothing is wrong.
+        locations: (layer, head) of the heads, or (layer,) of the layers concerned, counted from 0.
+        values: The numbers behind the message, and nested lists of numbers, by name.
+    """
 
     topic: str
     level: Literal["fault", "note", "ok", "unknown"]
-    """fault: the maps or the model suffer from it; note: worth knowing; ok: nothing wrong; unknown: can't be measured.
-    """
     message: str
-    """What was found, with its numbers."""
     advice: str = ""
-    """What it means for the maps or the model, and what to do; empty if nothing is wrong."""
     locations: tuple[tuple[int, ...], ...] = ()
-    """(layer, head) of the heads, or (layer,) of the layers concerned, counted from 0."""
     values: Mapping[str, object] = field(default_factory=dict)
-    """The numbers behind the message, and nested lists of numbers, by name."""
 
     def __str__(self) -> str:
         return f"{self.level}: {self.topic}: {self.message}"

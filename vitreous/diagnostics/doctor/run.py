@@ -63,14 +63,17 @@ DEFAULT_COUNT = 16
 
 @dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """The findings of the doctor, and the statistics and images that they are based on."""
+    """The findings of the doctor, and the statistics and images that they are based on.
+
+    Attributes:
+        findings: Faults first.
+        images_u8: The images that the model was measured on, each uint8 (height, width, 3).
+    """
 
     model: str
     findings: tuple[Finding, ...]
-    """Faults first."""
     statistics: ModelStatistics
     images_u8: tuple[np.ndarray, ...]
-    """The images that the model was measured on, each uint8 (height, width, 3)."""
 
     @property
     def faults(self) -> int:

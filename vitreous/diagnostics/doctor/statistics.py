@@ -9,53 +9,63 @@ from vitreous.imaging.geometry import Geometry
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """Statistics of one image with P patches, in a model of L layers."""
+    """Statistics of one image with P patches, in a model of L layers.
+
+    Attributes:
+        geometry: The area of the image that the model received.
+        grid_size: Rows and columns of patches.
+        norms: float64 (L + 1, P): norm of each patch token at the input of the first block and after each block.
+        attention: float64 (L, P): attention of the model's readout to each patch, mean over heads; together with the
+            prefix tokens it sums to 1.
+        rollout: float64 (P): attention rollout from the readout to each patch.
+    """
 
     geometry: Geometry
-    """The area of the image that the model received."""
     grid_size: tuple[int, int]
-    """Rows and columns of patches."""
     norms: np.ndarray
-    """float64 (L + 1, P): norm of each patch token at the input of the first block and after each block."""
     attention: np.ndarray
-    """float64 (L, P): attention of the model's readout to each patch, mean over heads; together with the prefix tokens
-    it sums to 1."""
     rollout: np.ndarray
-    """float64 (P): attention rollout from the readout to each patch."""
 
 
 @dataclass(frozen=True)
 class ModelStatistics:
-    """Statistics of a model with L layers of H heads; means over the images. All arrays are float64."""
+    """Statistics of a model with L layers of H heads; means over the images. All arrays are float64.
+
+    Attributes:
+        patch_size: Side of a patch in pixels of the model's input.
+        num_queries: Rows of each attention matrix that were sampled, evenly over the patches.
+        entropy: (L, H): entropy of a patch's attention over log(tokens): 0 attends to one token, 1 to all equally.
+        distance: (L, H): mean distance in patches between a patch and the patches that it attends to, weighted by
+            attention (Dosovitskiy et al. 2021, figure 7).
+        uniform_distance: The mean distance of uniform attention.
+        prefix_attention: (L, H, prefix tokens): fraction of the patches' attention that goes to each prefix token.
+        query_dependence: (L, H): how much a patch's attention depends on the patch: 0 if all attend to the same
+            tokens.
+        max_patch_attention: (L, H): the largest fraction of all patches' attention that goes to a single patch.
+        head_similarity: (L, H, H): correlation of two heads' attention matrices.
+        contribution: (L, H): norm of what a head adds to a token, over the token's norm; None if the model hides its
+            projection.
+        token_similarity: (L + 1): mean cosine between different patches of an image, before the first block and after
+            each block.
+        relative_change: (L): norm of what a block adds to a token, over the token's norm.
+        layer_scale: (L, 2): mean absolute LayerScale factor of each block's attention and MLP; None without
+            LayerScale.
+    """
 
     num_prefix_tokens: int
     patch_size: int
-    """Side of a patch in pixels of the model's input."""
     num_queries: int
-    """Rows of each attention matrix that were sampled, evenly over the patches."""
     entropy: np.ndarray
-    """(L, H): entropy of a patch's attention over log(tokens): 0 attends to one token, 1 to all equally."""
     distance: np.ndarray
-    """(L, H): mean distance in patches between a patch and the patches that it attends to, weighted by attention
-    (Dosovitskiy et al. 2021, figure 7)."""
     uniform_distance: float
-    """The mean distance of uniform attention."""
     prefix_attention: np.ndarray
-    """(L, H, prefix tokens): fraction of the patches' attention that goes to each prefix token."""
     query_dependence: np.ndarray
-    """(L, H): how much a patch's attention depends on the patch: 0 if all attend to the same tokens."""
     max_patch_attention: np.ndarray
-    """(L, H): the largest fraction of all patches' attention that goes to a single patch."""
     head_similarity: np.ndarray
-    """(L, H, H): correlation of two heads' attention matrices."""
     contribution: np.ndarray | None
-    """(L, H): norm of what a head adds to a token, over the token's norm; None if the model hides its projection."""
     token_similarity: np.ndarray
-    """(L + 1): mean cosine between different patches of an image, before the first block and after each block."""
     relative_change: np.ndarray
-    """(L): norm of what a block adds to a token, over the token's norm."""
     layer_scale: np.ndarray | None
-    """(L, 2): mean absolute LayerScale factor of each block's attention and MLP; None without LayerScale."""
     images: tuple[ImageStatistics, ...]
 
     @property

@@ -43,23 +43,28 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class MethodReport:
-    """The faithfulness of one method's maps."""
+    """The faithfulness of one method's maps.
+
+    Attributes:
+        baseline: Whether it is a baseline, which doesn't depend on the model.
+        scores: The `METRICS` that could be measured, and their parts: "sensitivity-N" for sets of N patches, and for
+            signed maps "randomized-STAGE-absolute", of the absolute values.
+        not_better_than: By metric, the baselines that the method is not significantly better than; metrics without
+            any are left out.
+        is_insensitive: Whether the maps stay similar (rank correlation above MAX_RANDOMIZED_CORRELATION) with random
+            weights.
+        curves: "insertion" and "deletion": the mean over the images at each point.
+        road: "road-most" and "road-least": the probability at each fraction removed; with "-same", the fraction of
+            images whose target is still predicted (the accuracy of Rong et al.).
+    """
 
     name: str
     baseline: bool
-    """Whether it is a baseline, which doesn't depend on the model."""
     scores: dict[str, Estimate]
-    """The `METRICS` that could be measured, and their parts: "sensitivity-N" for sets of N patches, and for signed maps
-    "randomized-STAGE-absolute", of the absolute values."""
     not_better_than: dict[str, tuple[str, ...]]
-    """By metric, the baselines that the method is not significantly better than; metrics without any are left out."""
     is_insensitive: bool
-    """Whether the maps stay similar (rank correlation above MAX_RANDOMIZED_CORRELATION) with random weights."""
     curves: dict[str, tuple[float, ...]]
-    """"insertion" and "deletion": the mean over the images at each point."""
     road: dict[str, tuple[Estimate, ...]]
-    """"road-most" and "road-least": the probability at each fraction removed; with "-same", the fraction of images
-    whose target is still predicted (the accuracy of Rong et al.)."""
 
 
 @dataclass(frozen=True)

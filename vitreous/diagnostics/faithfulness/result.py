@@ -14,18 +14,21 @@ SUMMARY_FILE, FIGURE_FILE = "faithfulness.json", "faithfulness.png"
 
 @dataclass(frozen=True, repr=False)
 class FaithfulnessResult:
-    """The faithfulness of the maps of several methods, baselines first."""
+    """The faithfulness of the maps of several methods, baselines first.
+
+    Attributes:
+        unit: What areas and ROAD are means of: the probability of the target; for a model without classes, the score
+            of the target over that of the original image.
+        skipped: Methods that can't explain this model, with the reason.
+        fractions: Fractions of the patches at the points of the insertion and deletion curves.
+    """
 
     settings: FaithfulnessSettings
     unit: Literal["probability", "score"]
-    """What areas and ROAD are means of: the probability of the target; for a model without classes, the score of the
-    target over that of the original image."""
     methods: tuple[MethodReport, ...]
     skipped: dict[str, str]
-    """Methods that can't explain this model, with the reason."""
     agreement: tuple[Agreement, ...]
     fractions: tuple[float, ...]
-    """Fractions of the patches at the points of the insertion and deletion curves."""
     road_fractions: tuple[float, ...]
 
     def to_json(self) -> dict[str, object]:

@@ -19,21 +19,24 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class FaithfulnessSettings:
-    """Everything that the values depend on."""
+    """Everything that the values depend on.
+
+    Attributes:
+        protocol: Version of the measurement.
+        data: Source of the images.
+        count: Images.
+        weights: Fingerprint of the weights and the preprocessing.
+        images: Fingerprint of the images.
+    """
 
     protocol: int
-    """Version of the measurement."""
     data: str
-    """Source of the images."""
     split: str
     count: int
-    """Images."""
     target: Literal["predicted", "true"]
     seed: int
     weights: str
-    """Fingerprint of the weights and the preprocessing."""
     images: str
-    """Fingerprint of the images."""
 
 
 @dataclass

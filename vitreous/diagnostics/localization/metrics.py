@@ -18,25 +18,30 @@ Zhang et al. (2018, section 4.1) use 15 pixels on images of about 500."""
 
 @dataclass(frozen=True)
 class LocalizationScores:
-    """The metrics of one map on one image."""
+    """The metrics of one map on one image.
+
+    Attributes:
+        pointing_game: 1 if the map's maximum is on the object, else 0 (Zhang et al. 2018, section 4.1); with several
+            maxima, the fraction of them that is.
+        pointing_game_tolerant: The same, with a tolerance of `TOLERANCE` around the object.
+        energy: Energy-based pointing game: the fraction of the positive map that is on the object, 0 to 1 (Wang et
+            al. 2020, equation 5).
+        energy_over_chance: `energy` over the object's fraction of the image: 1 for a map that doesn't depend on the
+            object.
+        average_precision: Average precision of the pixels, ranked by the map, 0 to 1; by chance the object's fraction
+            of the image.
+        max_iou: Intersection over union at the best of all thresholds, 0 to 1. This threshold is chosen with the mask
+            at hand, so the value is an upper bound that no user can reach.
+        max_iou_threshold: The threshold of `max_iou`, over the map's maximum.
+    """
 
     pointing_game: float
-    """1 if the map's maximum is on the object, else 0 (Zhang et al. 2018, section 4.1); with several maxima, the
-    fraction of them that is."""
     pointing_game_tolerant: float
-    """The same, with a tolerance of `TOLERANCE` around the object."""
     energy: float
-    """Energy-based pointing game: the fraction of the positive map that is on the object, 0 to 1 (Wang et al. 2020,
-    equation 5)."""
     energy_over_chance: float
-    """`energy` over the object's fraction of the image: 1 for a map that doesn't depend on the object."""
     average_precision: float
-    """Average precision of the pixels, ranked by the map, 0 to 1; by chance the object's fraction of the image."""
     max_iou: float
-    """Intersection over union at the best of all thresholds, 0 to 1. This threshold is chosen with the mask at hand, so
-    the value is an upper bound that no user can reach."""
     max_iou_threshold: float
-    """The threshold of `max_iou`, over the map's maximum."""
 
 
 METRICS = {

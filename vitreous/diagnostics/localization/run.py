@@ -35,15 +35,18 @@ NO_LOCATION = "features colors patches by their content and points to no locatio
 
 @dataclass(frozen=True)
 class MethodLocalization:
-    """How well the maps of one method, or of a baseline, localize the objects."""
+    """How well the maps of one method, or of a baseline, localize the objects.
+
+    Attributes:
+        scores: Mean over the images of each of `METRICS`, with its interval.
+        max_iou_threshold: Mean over the images.
+        images: The scores of each image, in the order of `LocalizationResult.names`.
+    """
 
     name: str
     scores: dict[str, Estimate]
-    """Mean over the images of each of `METRICS`, with its interval."""
     max_iou_threshold: float
-    """Mean over the images."""
     images: tuple[LocalizationScores, ...] = field(repr=False)
-    """The scores of each image, in the order of `LocalizationResult.names`."""
 
     @property
     def is_baseline(self) -> bool:
@@ -53,23 +56,26 @@ class MethodLocalization:
 
 @dataclass(frozen=True, repr=False)
 class LocalizationResult:
-    """The localization of all methods on the same images."""
+    """The localization of all methods on the same images.
+
+    Attributes:
+        names: The images that were measured.
+        num_empty_masks: Images skipped because their mask is empty.
+        num_without_mask: Frames skipped because they have no mask.
+        object_fraction: Mean fraction of the image that the object covers.
+        methods: Baselines last.
+        skipped: Default methods that can't explain this model, with the reason.
+        options: The options of each method.
+    """
 
     data: str
     names: tuple[str, ...]
-    """The images that were measured."""
     num_empty_masks: int
-    """Images skipped because their mask is empty."""
     num_without_mask: int
-    """Frames skipped because they have no mask."""
     object_fraction: float
-    """Mean fraction of the image that the object covers."""
     methods: tuple[MethodLocalization, ...]
-    """Baselines last."""
     skipped: dict[str, str]
-    """Default methods that can't explain this model, with the reason."""
     options: dict[str, MethodOptions]
-    """The options of each method."""
     source: MaskedImageSet
 
     def ranking(self) -> list[int]:

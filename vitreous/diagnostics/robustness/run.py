@@ -101,10 +101,13 @@ class RobustnessResult(ABC):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class CorruptionResult(RobustnessResult):
-    """Accuracy under corruptions."""
+    """Accuracy under corruptions.
+
+    Attributes:
+        corrupted_data: "generated", or the source "cifar10-c:DIR".
+    """
 
     corrupted_data: str
-    """"generated", or the source "cifar10-c:DIR"."""
     scores: CorruptionScores
 
     @property

@@ -11,23 +11,29 @@ from vitreous.evaluation.intervals import Estimate, proportions
 
 @dataclass(frozen=True)
 class CorruptionScore:
-    """Accuracy under one corruption."""
+    """Accuracy under one corruption.
+
+    Attributes:
+        by_severity: From severity 1.
+        mean: Over all severities.
+    """
 
     corruption: str
     by_severity: tuple[Estimate, ...]
-    """From severity 1."""
     mean: Estimate
-    """Over all severities."""
 
 
 @dataclass(frozen=True)
 class CorruptionScores:
-    """Accuracy under corruptions; every corruption and severity has the same weight."""
+    """Accuracy under corruptions; every corruption and severity has the same weight.
+
+    Attributes:
+        clean: Accuracy on the uncorrupted images.
+        mean: Mean accuracy over all corruptions and severities.
+    """
 
     clean: Estimate
-    """Accuracy on the uncorrupted images."""
     mean: Estimate
-    """Mean accuracy over all corruptions and severities."""
     by_corruption: tuple[CorruptionScore, ...]
 
     @property
@@ -55,12 +61,15 @@ class TransformScore:
 
 @dataclass(frozen=True)
 class ShiftScores:
-    """Accuracy on translated and on rotated images."""
+    """Accuracy on translated and on rotated images.
+
+    Attributes:
+        shifts: By distance in pixels, mean over four directions.
+        rotations: By angle in degrees, counter-clockwise above 0.
+    """
 
     shifts: tuple[TransformScore, ...]
-    """By distance in pixels, mean over four directions."""
     rotations: tuple[TransformScore, ...]
-    """By angle in degrees, counter-clockwise above 0."""
 
     def __str__(self) -> str:
         """Format two lines of accuracies in per cent."""
