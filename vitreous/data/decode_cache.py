@@ -24,9 +24,9 @@ from vitreous.downloads import cache_dir, file_lock
 from vitreous.errors import InputError
 from vitreous.files import atomic_write, make_folder
 
-CACHE_VERSION = 4
+CACHE_VERSION = 5
 """Raise it when the same files would be decoded to other pixels, or when the file's layout changes."""
-EARLIER_RESIZE_MODES = {"squash": "stretch"}
+EARLIER_RESIZE_MODES, EARLIER_NAMES_UNTIL = {"squash": "stretch"}, 3
 """Names that resize modes had in the names of files up to version 3."""
 NO_CHECKSUM = "-" * 64
 MAX_ERROR_BYTES = 10**15
@@ -89,9 +89,9 @@ def _remove_earlier_versions(
     folder: Path, identity: object, image_size: tuple[int, int] | None, resize_mode: str
 ) -> None:
     """Delete the files of earlier versions with the same images; a process that has one open keeps its data."""
-    earlier_mode = EARLIER_RESIZE_MODES.get(resize_mode, resize_mode)
     for version in range(1, CACHE_VERSION):
-        path = folder / _file_name(version, identity, image_size, earlier_mode)
+        names = EARLIER_RESIZE_MODES if version <= EARLIER_NAMES_UNTIL else {}
+        path = folder / _file_name(version, identity, image_size, names.get(resize_mode, resize_mode))
         with suppress(OSError):
             path.unlink(missing_ok=True)
 
