@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Unpack
 
+from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
 from vitreous.clips.draw_stage import DrawStage
 from vitreous.clips.explain_stage import ExplainStage, scale_query
@@ -27,6 +28,7 @@ from vitreous.video.output import check_output, square_pixels
 from vitreous.video.stream import annotate_video
 
 
+@check_arguments
 def explain_video(
     model: str | Path | ImageClassifier,
     video: str | Path,

@@ -9,6 +9,7 @@ from typing import Unpack
 import numpy as np
 from PIL import Image
 
+from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, Progress
 from vitreous.clips.explain_stage import quantize_classifier, scale_query
 from vitreous.clips.options import DrawOptions, FrameOptions, SpeedOptions, VideoPrecision
@@ -71,6 +72,7 @@ class FrameExplanation:
         return self.overlay()._repr_png_()
 
 
+@check_arguments
 def explain_frames(
     model: str | Path | ImageClassifier,
     video: str | Path,

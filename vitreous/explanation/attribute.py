@@ -7,6 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from vitreous.arguments import check_arguments, show
 from vitreous.errors import InputError
 from vitreous.explanation.method import ExplainableModel, Maps, Method
 from vitreous.explanation.observation.wrapped_model import WrappedModel
@@ -28,6 +29,7 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.model.vit import ViT
 
 
+@check_arguments
 def attribute(
     model: nn.Module | ImageClassifier,
     images: Tensor,
@@ -67,11 +69,13 @@ def attribute(
         torch.Size([5, 4, 4])
     """
     merged, observable = merge_options(options, keywords), as_observable(model)
+    _check_images(images)
     if query is not None:
         merged = replace(merged, query=_locate_in_input(observable, images, query))
     return run_method(observable, images, find_method(method, merged), _as_target(model, target), merged).values
 
 
+@check_arguments
 def attention_weights(
     model: nn.Module | ImageClassifier, images: Tensor, *, layers: int | Sequence[int] | None = None
 ) -> list[Tensor]:
@@ -97,6 +101,7 @@ def attention_weights(
     """
     observable, trace = as_observable(model), LightTrace()
     layers = [layers] if isinstance(layers, int) else layers
+    _check_images(images)
     _check_evaluation_mode(observable)
     with torch.inference_mode(False), torch.no_grad():
         observable(_off_inference_mode(images), trace)
@@ -114,8 +119,14 @@ def attention_weights(
 
 
 def as_observable(model: nn.Module | ImageClassifier) -> nn.Module:
-    """Return the module that fills traces: our own ViT as it is, any other module in a `WrappedModel`."""
+    """Return the module that fills traces: our own ViT as it is, any other module in a `WrappedModel`.
+
+    Raises:
+        InputError: it is not a module.
+    """
     module = model.model if isinstance(model, ImageClassifier) else model
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{show(model)} is not a model: give a torch.nn.Module, or what vitreous.load returns")
     return module if isinstance(module, ViT | WrappedModel) else WrappedModel(module)
 
 
@@ -128,6 +139,17 @@ def run_method(model: ExplainableModel, images: Tensor, method: Method, target: 
     _check_evaluation_mode(model)
     with torch.inference_mode(False), torch.no_grad():
         return method.attribute(model, _off_inference_mode(images), target, options)
+
+
+def _check_images(images: object) -> None:
+    """Refuse what is not a batch of prepared images, before a model fails on it in its own words."""
+    if isinstance(images, Tensor) and images.ndim == 4 and images.is_floating_point():
+        return
+    given = f"{images.dtype} of shape {tuple(images.shape)}" if isinstance(images, Tensor) else show(images)
+    raise InputError(
+        f"images is {given}: give a float tensor (batch, channels, height, width), normalized as the model expects, "
+        "such as classifier.preprocess(image)[0][None]"
+    )
 
 
 def _off_inference_mode(images: Tensor) -> Tensor:
@@ -150,7 +172,9 @@ def _as_target(
     if target is not None:
         found = parse_class_target(target) or target
         if not is_target(found):
-            raise InputError(f"{target!r} is not a target: give the index of a class, one index per image, or a Target")
+            raise InputError(
+                f"{show(target)} is not a target: give the index of a class, one index per image, or a Target"
+            )
         return found
     has_classes = bool(model.class_names) if isinstance(model, ImageClassifier) else True
     if isinstance(model, ViT):

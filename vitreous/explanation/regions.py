@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vitreous.arguments import show
 from vitreous.errors import InputError
 from vitreous.explanation.options import PatchQuery
 from vitreous.explanation.targets import RegionTarget
@@ -101,7 +102,7 @@ def validate_region(region: object) -> Region:
     """
     numbers = tuple(region) if isinstance(region, tuple | list | np.ndarray) else ()
     if len(numbers) not in (2, 4) or not all(isinstance(one, int | float | np.number) for one in numbers):
-        raise InputError(f"query {region!r} is not a point on an image: give (x, y), or a box (x0, y0, x1, y1)")
+        raise InputError(f"query {show(region)} is not a point on an image: give (x, y), or a box (x0, y0, x1, y1)")
     if len(numbers) == 2:
         return float(numbers[0]), float(numbers[1])
     left, top, right, bottom = map(float, numbers)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, LogCallback
 from vitreous.errors import InputError
 from vitreous.imaging.geometry import grid_for
@@ -21,6 +22,7 @@ MAX_PATCHES = 256 * 256
 """Patches per image; attention over more of them would take 17 GB per head and layer."""
 
 
+@check_arguments
 @torch.inference_mode(mode=False)
 def load(
     model: str | Path | ImageClassifier,

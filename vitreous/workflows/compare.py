@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
 from vitreous.diagnostics.evaluation_set import EvaluationSet, class_difference, open_evaluation_set
 from vitreous.diagnostics.predictions import ImageCounter, predict_all
@@ -58,6 +59,7 @@ class ComparisonResult:
         return f"ComparisonResult({self.summary})"
 
 
+@check_arguments
 def compare(
     first: str | Path,
     second: str | Path,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, LogCallback
 from vitreous.errors import InputError, unknown
 from vitreous.files import atomic_folder, write_text
@@ -57,6 +58,7 @@ class ConvertedModel:
         return f"{self.folder} ({self.format_name}), loaded by\n{self.load_code}"
 
 
+@check_arguments
 def convert(
     model: str | Path | ImageClassifier, to: str, output: str | Path, *, callback: Callback | None = None
 ) -> ConvertedModel:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, Progress
 from vitreous.data.available_memory import budget_bytes
 from vitreous.data.class_weights import class_weights
@@ -114,6 +115,7 @@ class DataReport:
         return f"DataReport({self.source}: {splits}, {len(self.classes):,} classes, {len(self.problems)} problem(s))"
 
 
+@check_arguments
 def inspect_data(source: str, recipe: str | None = None, *, callback: Callback | None = None) -> DataReport:
     """Inspect every image of a dataset: counts, sizes, unreadable files, exact duplicates, balance, memory.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
 from vitreous.clips.explain import explain_video
 from vitreous.data.image_set import ImageSet
@@ -65,6 +66,7 @@ class DemoResult:
         return "\n".join(f"{path}  {description}" for path, description in self.files)
 
 
+@check_arguments
 def demo(output: str | Path = "demo", data: str = "shapes", *, callback: Callback | None = None) -> DemoResult:
     """Train a model, evaluate it, and draw its explanations of images and of a video.
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
 from vitreous.data.image_set import ImageSet
 from vitreous.data.sources import load_images
@@ -63,6 +64,7 @@ class Evaluation(ClassificationReport):
         return str(self)
 
 
+@check_arguments
 def evaluate(
     model: str | Path | ImageClassifier,
     data: str | None = None,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack, overload
 
+from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
 from vitreous.explanation.explain import resolve_task, run_task
 from vitreous.explanation.options import MethodKeywords, MethodOptions, merge_options
@@ -43,6 +44,7 @@ def explain(
     callback: Callback | None = ...,
     **keywords: Unpack[MethodKeywords],
 ) -> list[Explanation]: ...
+@check_arguments
 def explain(
     model: str | Path | ImageClassifier,
     images: ImageInput | Sequence[ImageInput],

@@ -1,10 +1,12 @@
 """Draw how an image is cut into patches."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from vitreous.arguments import check_arguments
 from vitreous.errors import InputError
 from vitreous.imaging.geometry import grid_for
 from vitreous.imaging.reading import as_image_u8
@@ -14,12 +16,13 @@ if TYPE_CHECKING:
     from vitreous.model.classifier import ImageClassifier, ImageInput
 
 
+@check_arguments
 def patches(
     image: "ImageInput",
     model: "str | Path | ImageClassifier | None" = None,
     *,
     patch_size: int = 16,
-    input_size: tuple[int, int] = (224, 224),
+    input_size: int | Sequence[int] = 224,
 ) -> Image.Image:
     """Draw an image and its patches side by side.
 
@@ -28,7 +31,7 @@ def patches(
         model: whatever `load` takes, or a loaded model: the patches are those of the model. Then the other arguments
             are ignored.
         patch_size: side of a patch in pixels of the input.
-        input_size: (height, width) in pixels to which the image is resized first.
+        input_size: the side, or (height, width), in pixels to which the image is resized first.
 
     Raises:
         InputError: the image or the model can't be read, or the patch size doesn't divide the input size.
@@ -41,7 +44,10 @@ def patches(
     if model is None:
         if patch_size < 1:
             raise InputError(f"the patch size is {patch_size}: give 1 pixel or more")
-        rows, columns = grid_for(input_size, patch_size)
+        size_hw = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        if len(size_hw) != 2:
+            raise InputError(f"input size {input_size} is invalid: give a side or (height, width) in pixels")
+        rows, columns = grid_for((size_hw[0], size_hw[1]), patch_size)
         visible = pixels
     else:
         from vitreous.pretrained.load import load  # a drawing without a model needn't import all that can load one

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
 from vitreous.data.loader import Normalize, TrainingBatches
 from vitreous.data.sources import absolute_source
@@ -95,6 +96,7 @@ class TrainResult:
         return f"TrainResult({self.path}: {state}{scores})"
 
 
+@check_arguments
 def train(
     recipe: str | Recipe,
     output: str | Path | None = None,

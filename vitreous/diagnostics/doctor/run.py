@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
 from vitreous.data.folder import IMAGE_EXTENSIONS
 from vitreous.data.masks import load_masked
@@ -115,6 +116,7 @@ class Diagnosis:
         return "\n".join([self.summary, *(f"  {finding}" for finding in self.findings)])
 
 
+@check_arguments
 def doctor(
     model: str | Path | ImageClassifier,
     images: ImageInput | Sequence[ImageInput] = (),

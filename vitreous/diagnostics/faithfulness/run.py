@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, Progress
 from vitreous.data.image_set import ImageSet
 from vitreous.data.sources import DEFAULT_FRACTION, absolute_source, load_images
@@ -84,6 +85,7 @@ class FaithfulnessRequest:
         return [*BASELINES, *(name for name in METHODS if self.methods is None or name in self.methods)]
 
 
+@check_arguments
 def faithfulness(
     model: str | Path | ImageClassifier,
     data: str | None = None,

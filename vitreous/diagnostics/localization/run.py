@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, Progress
 from vitreous.data.masks import MaskedImage, MaskedImageSet, load_masked
 from vitreous.diagnostics.localization.metrics import (
@@ -126,6 +127,7 @@ class LocalizationResult:
         return "\n".join(lines)
 
 
+@check_arguments
 def localization(
     model: str | Path | ImageClassifier,
     data: str = "shapes",

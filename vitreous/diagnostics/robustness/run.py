@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 from torch import Tensor
 
+from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, Progress
 from vitreous.data.image_set import ImageSet
 from vitreous.diagnostics.evaluation_set import EvaluationSet, TrainingStatus, open_evaluation_set, status_to_json
@@ -149,6 +150,7 @@ class ShiftResult(RobustnessResult):
         return f"{self.count:,} {self.split} images of {self.data}, accuracy in %\n{self.scores}"
 
 
+@check_arguments
 def measure_corruptions(
     model: str | Path | ImageClassifier,
     data: str | None = None,
@@ -217,6 +219,7 @@ def _corrupt(images_u8: Tensor, first_index: int, *, name: str, severity: int, s
     return corrupt(images_u8, name, severity, seed, first_index)
 
 
+@check_arguments
 def measure_shifts(
     model: str | Path | ImageClassifier,
     data: str | None = None,
