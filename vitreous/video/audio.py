@@ -1,8 +1,10 @@
 """The audio of a video that is being written: the source's own packets where the format allows, else AAC or Opus."""
 
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -14,6 +16,8 @@ BIT_RATE_PER_CHANNEL = 96_000
 DEFAULT_SAMPLE_RATE = 48_000
 DECODER_WARMUP_SECONDS = 1
 MILLISECOND = Fraction(1, 1000)
+TRIAL_PACKETS = 50
+COPY_ERRORS = (av.error.InvalidDataError, av.error.ArgumentError)
 
 
 class AudioTrack:
@@ -38,7 +42,11 @@ class AudioTrack:
         while self.packet is not None:
             if end_seconds is not None and packet_start(self.packet) >= end_seconds:
                 return
-            self.container.mux(self.packet)
+            try:
+                self.container.mux(self.packet)
+            except COPY_ERRORS as error:
+                self.truncation, self.packet = str(truncated_at(self.packet, error.strerror)), None
+                return
             self.has_packets = True
             self.packet = self.next_packet()
 
@@ -60,6 +68,9 @@ def open_audio_track(
 ) -> Generator[AudioTrack]:
     """Add a stream to `container` for the audio of `source`, and yield the track that writes it.
 
+    Audio that the format can't hold, or that can't be copied, is encoded anew; audio that can't be decoded either is
+    left out. The track's note says so.
+
     Args:
         source: a video with audio.
         container: the output.
@@ -76,22 +87,45 @@ def open_audio_track(
         if earliest is None and video_format.container in {"matroska", "webm"}:
             # Matroska has no negative times, and stores the pre-skip of Opus separately.
             earliest = -opus_preskip(stream) - MILLISECOND if codec == "opus" else Fraction(0)
-        note = None
-        if codec in video_format.remuxed_codecs:
-            packets = remux(stream, container.add_stream_from_template(stream), start, earliest)
-        else:
+        is_copied = codec in video_format.remuxed_codecs
+        if is_copied and can_remux(source, video_format):
+            packets, note = remux(stream, container.add_stream_from_template(stream), start, earliest), None
+        elif stream.rate and stream.channels:
             target = add_encoded_stream(container, stream, video_format.audio_encoder)
-            packets, note = reencode(stream, target, start, zero_seconds > 0), describe_reencoding(stream, target)
+            packets = reencode(stream, target, start, zero_seconds > 0)
+            note = describe_reencoding(stream, target, is_damaged=is_copied)
+        else:
+            packets, note = iter(()), f"the {codec} audio can't be read, as it states no sample rate: it was left out"
         yield AudioTrack(container, packets, note)
 
 
-def describe_reencoding(stream: av.AudioStream, target: av.AudioStream) -> str:
-    """Return the note about audio that can't be copied."""
+def can_remux(source: Path, video_format: Format) -> bool:
+    """Try in memory whether the first packets of the audio can be copied into a format."""
+    with open_video(source) as (source_container, _):
+        stream = audio_stream(source_container)
+        assert stream is not None, f"{source} has no audio"
+        trial = av.open(BytesIO(), "w", format=video_format.container)
+        try:
+            target = trial.add_stream_from_template(stream)
+            trial.start_encoding()
+            for packet in make_monotonic(islice(remux(stream, target, Fraction(0), None), TRIAL_PACKETS)):
+                trial.mux(packet)
+        except BrokenAudioError:  # What comes before the damage can be copied.
+            return True
+        except COPY_ERRORS:
+            return False
+        finally:
+            with suppress(av.error.FFmpegError):
+                trial.close()
+    return True
+
+
+def describe_reencoding(stream: av.AudioStream, target: av.AudioStream, *, is_damaged: bool) -> str:
+    """Return the note about audio that can't be copied, because it is damaged or because of the format."""
     codec, new = (one.codec_context.codec.canonical_name for one in (stream, target))
     downmix = f", and its {stream.channels} channels were mixed down to {target.channels}"
-    return f"the format can't hold {codec} audio: it was re-encoded as {new}" + (
-        downmix if stream.channels > target.channels else ""
-    )
+    reason = f"the {codec} audio can't be copied" if is_damaged else f"the format can't hold {codec} audio"
+    return f"{reason}: it was re-encoded as {new}" + (downmix if stream.channels > target.channels else "")
 
 
 def opus_preskip(stream: av.AudioStream) -> Fraction:
@@ -126,15 +160,15 @@ def remux(
 
 
 def reencode(stream: av.AudioStream, target: av.AudioStream, start: Fraction, is_trimmed: bool) -> Iterator[av.Packet]:
-    """Decode `stream` and encode it for `target`, with `start` (seconds) as time zero.
+    """Decode `stream` and encode it for `target`, with `start` (seconds) as time zero; earlier audio is left out.
 
-    If the video `is_trimmed` there, earlier audio is left out.
+    If the video `is_trimmed` there, decoding starts shortly before it.
     """
     warmup_start = start - DECODER_WARMUP_SECONDS if is_trimmed else None
     for frame in audio_frames(stream, warmup_start):
         if frame.pts is not None and frame.time_base is not None:
             frame.pts -= round(start / frame.time_base)
-            if is_trimmed and frame.pts < 0:
+            if frame.pts < 0:
                 continue
         yield from target.encode(frame)
     yield from target.encode(None)

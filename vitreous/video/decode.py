@@ -48,7 +48,7 @@ def read_frames(
     """
     report = ReadReport() if report is None else report
     with open_video(path) as (container, stream):
-        reader = LastFrameReader(decode_frames(container, stream, options.start_seconds))
+        reader = LastFrameReader(decode_frames(container, stream, options.start_seconds, report))
         frames, frame = 0, None
         try:
             for frame in to_rgb_frames(trim_frames(reader, options, report), options, report):

@@ -3,9 +3,11 @@
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
+from io import FileIO
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -20,6 +22,9 @@ from vitreous.video.info import Frame, VideoInfo, read_info
 from vitreous.video.options import KEEP_ALL, VideoOptions
 from vitreous.video.video_track import VideoTrack, ticks_per_second
 from vitreous.video.writer import Writer
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 class VideoWriter(Writer):
@@ -161,14 +166,25 @@ def finalize(container: av.container.OutputContainer, track: VideoTrack | GifTra
     verify_video(path, track, has_audio=has_audio)
 
 
+class UnbufferedFile(FileIO):
+    """A file that FFmpeg writes and we close, because PyAV leaves its own files open where it can't write a header."""
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Write all of the bytes."""
+        left = memoryview(data)
+        size = left.nbytes
+        while left:
+            left = left[super().write(left) :]
+        return size
+
+
 @contextmanager
 def create_container(path: Path, video_format: Format, time_base: Fraction) -> Generator[av.container.OutputContainer]:
     """Yield an output container beside `path`; it gets its name at the end and is removed on an error."""
     options = {"movflags": "+faststart", "movie_timescale": str(ticks_per_second(time_base))}
     is_mp4 = video_format.container in {"mp4", "mov"}
-    with atomic_write(path) as temporary:
-        target = str(temporary.absolute())
-        container = av.open(target, "w", format=video_format.container, container_options=options if is_mp4 else {})
+    with atomic_write(path) as temporary, UnbufferedFile(str(temporary.absolute()), "wb") as file:
+        container = av.open(file, "w", format=video_format.container, container_options=options if is_mp4 else {})
         try:
             yield container
             container.close()

@@ -12,6 +12,7 @@ from av.stream import Disposition, Stream
 
 from vitreous.errors import InputError
 from vitreous.files import os_error_reason
+from vitreous.video.clock_jumps import clock_jumps, continuous_packets
 from vitreous.video.orientation import is_sideways, rotation_degrees
 
 # Demuxers of single video files. Playlists (HLS, concat) could open other files, and images are not videos.
@@ -19,6 +20,7 @@ DEMUXERS = (
     "mov,mp4,matroska,webm,gif,apng,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,mxf,nut,ivf,obu,dv,rm,h264,hevc,"
     "m4v,yuv4mpegpipe"
 )
+MPEG_FORMATS = {"mpegts", "mpeg"}
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 MICROSECOND = Fraction(1, 1_000_000)
 DEFAULT_RATE = Fraction(25)
@@ -83,7 +85,7 @@ def read_info(path: Path | str) -> VideoInfo:
             size_hw=size_hw,
             fps=average_rate(stream),
             time_base=tick_seconds(stream),
-            frame_count=stream.frames or None,
+            frame_count=len(avi_times(stream)) or stream.frames or None,
             duration_seconds=duration_seconds(container, stream),
             rotation_degrees=rotation_degrees(image),
             audio_codec=audio.codec_context.codec.canonical_name if audio else None,
@@ -120,12 +122,14 @@ def check_video_file(path: Path) -> None:
     """Check a path before FFmpeg does, whose errors are numbers.
 
     Raises:
-        InputError: the path is a folder, missing, empty or a Git LFS pointer.
+        InputError: the path is a folder, a pipe, missing, empty or a Git LFS pointer.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder: give one video file")
     if not path.exists():
         raise InputError(f"there is no file {path}: check the path")
+    if not path.is_file():
+        raise InputError(f"{path} is a pipe, a socket or a device: save the video to a file, and give that")
     try:
         with path.open("rb") as file:
             start = file.read(len(LFS_POINTER))
@@ -146,9 +150,13 @@ def video_stream(path: Path, container: av.container.InputContainer) -> av.Video
 
 
 def demux(container: av.container.InputContainer, *streams: Stream) -> Iterator[av.Packet]:
-    """Yield the packets of `streams` in the order of the file, and an empty one for each stream at the end."""
+    """Yield the packets of `streams` in the order of the file, and an empty one for each stream at the end.
+
+    Times continue where the file's clock jumps.
+    """
+    jumps = clock_jumps(container)
     try:
-        yield from container.demux(*streams)
+        yield from continuous_packets(container, streams, jumps) if jumps else container.demux(*streams)
     except IndexError:
         # PyAV 18 fails on streams that appear later (in a transport stream), after ours have ended.
         return
@@ -176,8 +184,24 @@ def undecodable_error(path: Path | str, reason: str | None) -> InputError:
 
 
 def average_rate(stream: av.VideoStream) -> Fraction:
-    """Return the average number of frames per second, or FFmpeg's default for streams that state none."""
+    """Return the average number of frames per second, or FFmpeg's default for streams that state none.
+
+    An AVI file repeats a frame by an empty entry, so its rate is that of the clock; here only frames count.
+    """
+    times = avi_times(stream)
+    if len(times) > 1:
+        return (len(times) - 1) / ((times[-1] - times[0]) * tick_seconds(stream))
     return Fraction(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
+
+
+def is_avi(stream: Stream) -> bool:
+    """Return whether a stream is in an AVI file, which has no presentation times."""
+    return stream.container.format.name == "avi"
+
+
+def avi_times(stream: av.VideoStream) -> list[int]:
+    """Return the time of each frame in the index of an AVI file, in ticks; empty for other files."""
+    return sorted({entry.timestamp for entry in stream.index_entries if entry.size}) if is_avi(stream) else []
 
 
 def tick_seconds(stream: Stream) -> Fraction:
@@ -187,7 +211,12 @@ def tick_seconds(stream: Stream) -> Fraction:
 
 
 def duration_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:
-    """Return the duration of the images as the header gives it, else that of the file, else None."""
+    """Return the duration of the images as the header gives it, else that of the file, else None.
+
+    Where the file's clock jumps, it is the one of the continuous times.
+    """
+    if jumps := clock_jumps(container):
+        return jumps.end_seconds[stream.index] - (stream.start_time or 0) * tick_seconds(stream)
     if stream.duration is not None:
         return stream.duration * tick_seconds(stream)
     return container.duration * MICROSECOND if container.duration is not None else None
@@ -207,11 +236,12 @@ def start_seconds(container: av.container.InputContainer, stream: av.VideoStream
     """Return the time of the file that becomes zero: the start of the images or of the audio, whichever is first.
 
     It is the same for both, so they stay in sync, and a whole number of video ticks, so image times stay exact. Audio
-    before zero is codec delay, which is not part of the video.
+    before zero is codec delay, which is not part of the video; but the clock of an MPEG stream may be below zero.
     """
     tick = tick_seconds(stream)
     image = (stream.start_time or 0) * tick
     audio = audio_stream(container)
     if audio is None or audio.start_time is None:
         return image
-    return min(image, max(Fraction(0), audio.start_time * tick_seconds(audio))) // tick * tick
+    heard = audio.start_time * tick_seconds(audio)
+    return min(image, heard if container.format.name in MPEG_FORMATS else max(Fraction(0), heard)) // tick * tick

@@ -35,6 +35,8 @@ def check_output(output: Path | str, source: Path | str, options: VideoOptions =
         check_empty_folder(path)
     elif path.is_dir():
         raise InputError(f"can't write {path}: it is a folder; add a file name")
+    elif path.exists() and not path.is_file():
+        raise InputError(f"can't write {path}: it is a pipe, a socket or a device; give another name, or '-'")
     existing = next(folder for folder in path.absolute().parents if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         what = "read-only" if existing.is_dir() else "not a folder"

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 
 from vitreous.errors import InputError
-from vitreous.video.info import VideoInfo, demux, open_video, start_seconds, tick_seconds
+from vitreous.video.info import VideoInfo, demux, is_avi, open_video, start_seconds, tick_seconds
 from vitreous.video.options import KEEP_ALL, VideoOptions
 
 
@@ -107,9 +107,11 @@ def timestamps_between(path: Path, options: VideoOptions) -> Iterator[Fraction]:
     with open_video(path) as (container, stream):
         zero, tick = start_seconds(container, stream), tick_seconds(stream)
         for packet in demux(container, stream):
-            if packet.pts is None or packet.is_discard:
+            # A packet without data shows the frame before for longer; an AVI file has decode times only.
+            timestamp = packet.dts if is_avi(stream) else packet.pts
+            if timestamp is None or packet.is_discard or not packet.size:
                 continue
-            time = packet.pts * tick - zero
+            time = timestamp * tick - zero
             if end is not None and packet.dts is not None and packet.dts * tick - zero >= end:
                 return
             if time >= start and (end is None or time < end):
