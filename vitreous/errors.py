@@ -1,10 +1,14 @@
 """The error for bad input, and its most common form: an unknown name."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 MOST_NAMES = 20
 """If there are more valid names, a message lists only those that are similar to the given one."""
+
+CONTROL_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters, surrogates, and separators of lines and paragraphs."""
 
 
 class InputError(ValueError):
@@ -12,6 +16,23 @@ class InputError(ValueError):
 
     The command line prints it without a traceback and exits with code 2. Any other exception is a bug.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    r"""Return text with control characters and undecodable bytes as escapes, so that it can't steer a terminal.
+
+    >>> printable("caf\u00e9 \x1b[2J")
+    'café \\x1b[2J'
+    """
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in CONTROL_CATEGORIES
+        else character
+        for character in text
+    )
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:

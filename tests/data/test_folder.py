@@ -1,5 +1,6 @@
 """Folders of images, one folder per class."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 from vitreous.data.folder import IMAGE_EXTENSIONS, open_image_folder
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions
+from vitreous.data.sources import evaluation_split
 from vitreous.errors import InputError
 from vitreous.imaging.reading import FORMATS
 
@@ -177,7 +179,7 @@ def test_splits_with_different_classes_are_an_error(with_splits):
     add_images(with_splits / "test" / "owl", 1, seed=9)
     assert "differ in the class(es) owl" in error_of(with_splits, "test")
     shutil.rmtree(with_splits / "test")
-    assert "no test folder" in error_of(with_splits, "test")
+    assert "has no test folder, only train, val: add" in error_of(with_splits, "test")
 
 
 def test_too_few_images_to_split_are_an_error(tmp_path):
@@ -261,3 +263,61 @@ def test_an_error_names_the_split_of_unreadable_images(with_splits):
     assert len(load(with_splits, "train")) == 5
     assert error_of(with_splits, "validation").startswith("1 of 8 validation images can't be used")
     assert error_of(with_splits, "test").startswith("1 of 7 test images can't be used")
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [("Train", "", "Test"), ("Training", "", "Testing"), ("TRAIN", "Val", "TEST"), ("train", "valid", ""),
+     ("training", "dev", "eval"), ("train", "Validation", ""), ("train", "val", "")],
+)  # fmt: skip
+def test_folders_with_the_names_of_splits_are_splits_in_any_capitals(train, validation, test, tmp_path):
+    folders = {"train": train, "validation": validation, "test": test}
+    present = {split: name for split, name in folders.items() if name}
+    for seed, name in enumerate(present.values()):
+        add_images(tmp_path / name / "cat", 3 + seed, seed)
+        add_images(tmp_path / name / "dog", 2, seed + 10)
+    folder = open_image_folder(tmp_path)
+    assert folder.class_names == ("cat", "dog") and folder.splits == tuple(present)
+    assert [len(load(tmp_path, split)) for split in present] == [5 + seed for seed in range(len(present))]
+    assert folder.skipped_files() == []
+
+
+def test_splits_without_training_images_are_splits_if_there_is_nothing_else(tmp_path):
+    for seed, name in enumerate(["val/cat", "val/dog", "Test/cat", "Test/dog"]):
+        add_images(tmp_path / name, 2, seed)
+    assert open_image_folder(tmp_path).splits == ("validation", "test")
+    assert len(load(tmp_path, "test")) == 4
+    assert f"{tmp_path} has no train folder, only val, Test" in error_of(tmp_path, "train")
+    add_images(tmp_path / "owl", 40, 9)
+    assert open_image_folder(tmp_path).class_names == ("Test", "owl", "val")
+
+
+def test_validation_images_stand_in_for_missing_test_images_with_a_note(with_splits):
+    source, notes = f"folder:{with_splits}", []
+    assert evaluation_split(source, "test", notes.append) == "test" and not notes
+    shutil.rmtree(with_splits / "test")
+    assert evaluation_split(source, "test", notes.append) == "validation"
+    assert notes == [f"{source} has no test images: it is evaluated on its validation images"]
+    assert evaluation_split(source, "train", notes.append) == "train"
+    shutil.rmtree(with_splits / "val")
+    assert evaluation_split(source, "test", notes.append) == "test"  # which is refused when it is read
+
+
+def test_accents_may_be_composed_or_decomposed(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    for seed, name in enumerate([f"train/{composed}", "train/dog", f"test/{decomposed}", "test/dog"]):
+        add_images(tmp_path / name, 2, seed)
+    train, test = load(tmp_path, "train"), load(tmp_path, "test")
+    assert train.class_names == test.class_names == (composed, "dog")
+    assert train.labels.tolist() == test.labels.tolist() == [0, 0, 1, 1]
+    add_images(tmp_path / "train" / decomposed, 3, 9)  # both spellings are one class
+    assert load(tmp_path, "train").labels.tolist() == [0] * 5 + [1] * 2
+
+
+def test_class_names_cant_steer_a_terminal(tmp_path):
+    for seed, name in enumerate(
+        [b"\x1b[2Jcat", b"two\nlines", b"caf\xe9", "\N{SNOWMAN} \N{ZERO WIDTH JOINER}".encode()]
+    ):
+        add_images(tmp_path / os.fsdecode(name), 20, seed)
+    names = load(tmp_path, "train").class_names
+    assert sorted(names) == sorted([r"\x1b[2Jcat", r"caf\udce9", r"two\nlines", "\N{SNOWMAN} \N{ZERO WIDTH JOINER}"])

@@ -47,11 +47,14 @@ PACKED = gzip.compress(encoded(RANDOM))
         PACKED[:1000],
         PACKED[:5],
         PACKED[:2000] + b"scribble" + PACKED[2008:],
+        gzip.compress(bytes([0, 0, 8, 3]) + bytes([255] * 12)),
+        bytes([0, 0, 8, 3]) + (10).to_bytes(4, "big") + (100_000).to_bytes(4, "big") * 2,
+        bytes([0, 0, 8, 255]) + bytes([255] * 4 * 255),
     ],
 )
 def test_a_damaged_file_is_a_one_line_error(content, tmp_path):
     (tmp_path / "values").write_bytes(content)
-    with pytest.raises(InputError, match=r"values[^\n]*replace it") as caught:
+    with pytest.raises(InputError, match=r"values[^\n]*(replace it|download it again)") as caught:
         read_idx(tmp_path / "values")
     assert "\n" not in str(caught.value)
 

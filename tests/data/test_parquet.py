@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from vitreous.data import parquet
+from vitreous.data.class_names import same_classes
 from vitreous.data.hub_dataset import open_parquet_folder
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions
@@ -180,3 +181,21 @@ def test_the_real_cifar10(shared):
     assert test.images_u8.shape == (10_000, 3, 32, 32)
     assert torch.bincount(test.labels).tolist() == [1000] * 10
     assert test.class_names[:3] == ("airplane", "automobile", "bird") and len(test.class_names) == 10
+
+
+@pytest.mark.parametrize("names", [[1, 2, 3], [None, "b", "c"], [{"a": 1}, "b", "c"]])
+def test_class_names_that_are_no_text_are_an_error(names, tmp_path):
+    pq.write_table(table(slice(0, 5), names=names), tmp_path / "train.parquet")
+    assert "is no text: repair its metadata" in error_of(tmp_path)
+
+
+def test_class_names_are_different_and_cant_steer_a_terminal(tmp_path):
+    pq.write_table(table(slice(0, 5), names=["a", "\x1b[2J", "a"]), tmp_path / "train.parquet")
+    assert load(tmp_path).class_names == ("a", r"\x1b[2J", "a (2)")
+    assert same_classes(("a", "b", "a"), ("a", "b", "a (2)")) and not same_classes(("a", "b"), ("b", "a"))
+
+
+@pytest.mark.parametrize("metadata", [b"[" * 100_000, b"\xff", b"7", b'{"info": {"features": [1]}}'])
+def test_odd_metadata_are_left_alone(metadata, tmp_path):
+    pq.write_table(table(slice(0, 5)).replace_schema_metadata({b"huggingface": metadata}), tmp_path / "train.parquet")
+    assert load(tmp_path).class_names == ("0", "1", "2")

@@ -1,5 +1,8 @@
 """Load a folder of images, one folder per class: DIR/train/CLASS and DIR/test/CLASS, or simply DIR/CLASS.
 
+The folders of splits have the usual names (`SPLIT_NAMES`), in any capitals: train and val, Training and Testing. Class
+names that differ only in how an accent is encoded (composed or decomposed Unicode) are one.
+
 Hidden files and folders are ignored. Links to files and folders are followed, and a broken link counts as an image
 that can't be read.
 
@@ -9,27 +12,28 @@ removed or renamed, and copies of an image are never in different splits.
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
+from vitreous.data.class_names import same_class
 from vitreous.data.dataset import EncodedDataset
 from vitreous.data.decode_cache import decode_cached
 from vitreous.data.decoding import EncodedImages, read_file
 from vitreous.data.file_tree import files_below, files_outside, is_broken_link
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions
-from vitreous.data.splits import hold_out, in_test_split
-from vitreous.errors import InputError
+from vitreous.data.splits import SPLIT_NAMES, hold_out, in_test_split
+from vitreous.errors import InputError, printable
 from vitreous.files import os_error_reason
 
 IMAGE_EXTENSIONS = {
     *(".apng", ".avif", ".avifs", ".bmp", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf"),
     *(".jpg", ".jpx", ".mpo", ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
-SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+ALL_SPLIT_NAMES = {name for names in SPLIT_NAMES.values() for name in names}
 
 
 @dataclass(frozen=True)
@@ -57,22 +61,17 @@ class ImageFolder(EncodedDataset):
     @property
     def splits(self) -> Sequence[str]:
         """The splits that it has images for."""
-        validation = ("validation",) if self.has_validation else ()
-        return (
-            "train",
-            *validation,
-            *(("test",) if not self.has_train_folder or split_folder(self.folder, "test") else ()),
-        )
+        return tuple(self.split_folders) or ("train", "test")
 
-    @property
-    def has_train_folder(self) -> bool:
-        """Whether its splits are folders; otherwise they follow from the content of the files."""
-        return split_folder(self.folder, "train") is not None
+    @cached_property
+    def split_folders(self) -> Mapping[str, Path]:
+        """The folders that are its splits; empty if its splits follow from the content of the files."""
+        return split_folders(self.folder)
 
     @property
     def has_validation(self) -> bool:
         """Whether it has validation images of its own."""
-        return self.has_train_folder and split_folder(self.folder, "validation") is not None
+        return "validation" in self.split_folders
 
     def load(
         self, split: str, image_size: tuple[int, int] | None, options: ReadOptions, held_out: float = 0.0
@@ -129,7 +128,7 @@ class ImageFolder(EncodedDataset):
             InputError: there is no such split, or a class of it is empty.
         """
         files = self.list_images(split)
-        if not self.has_train_folder:
+        if not self.split_folders:
             files = _split_by_hash(files, "test" if split == "test" else "train", self.folder)
         if split == "test" or self.has_validation:
             return files
@@ -142,8 +141,7 @@ class ImageFolder(EncodedDataset):
         Files directly in the folder that are not images, such as a README, don't count; nor do targets of links in a
         class.
         """
-        roots = [root for split in SPLIT_FOLDERS if (root := split_folder(self.folder, split))]
-        roots = roots if self.has_train_folder else [self.folder]
+        roots = list(self.split_folders.values()) or [self.folder]
         classes = [one for root in roots for one in class_folders(root)]
         within = [path for one in classes for path in files_below(one)]
         outside = [path for path in files_outside(self.folder, set(classes))
@@ -154,19 +152,21 @@ class ImageFolder(EncodedDataset):
 
     def list_images(self, split: str) -> list[ImageFile]:
         """Return the files among which those of a split are, without reading them."""
-        if not self.has_train_folder:
+        if not self.split_folders:
             return _files_by_class(self.folder, self.class_names)
         wanted = "train" if split == "validation" and not self.has_validation else split
-        root = split_folder(self.folder, wanted)
-        if root is None:
+        if (root := self.split_folders.get(wanted)) is None:
+            present = ", ".join(path.name for path in self.split_folders.values())
             raise InputError(
-                f"{self.folder} has a train folder but no {wanted} folder: "
+                f"{self.folder} has no {wanted} folder, only {present}: "
                 f"add {self.folder / wanted} with the same classes"
             )
-        found = tuple(child.name for child in class_folders(root))
-        if different := sorted(set(found) ^ set(self.class_names)):
+        found = {same_class(name): name for name in class_names_in(root)}
+        known = {same_class(name): name for name in self.class_names}
+        if different := sorted(found.keys() ^ known.keys()):
+            names = ", ".join((found | known)[one] for one in different[:5])
             raise InputError(
-                f"{root} and the train folder differ in the class(es) {', '.join(different[:5])}: make them equal"
+                f"{root} and {next(iter(self.split_folders.values()))} differ in the class(es) {names}: make them equal"
             )
         return _files_by_class(root, self.class_names)
 
@@ -179,8 +179,8 @@ def open_image_folder(folder: Path) -> ImageFolder:
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: give the folder that has one folder of images per class")
-    root = split_folder(folder, "train") or folder
-    names = tuple(child.name for child in class_folders(root))
+    root = next(iter(split_folders(folder).values()), folder)
+    names = class_names_in(root)
     if len(names) < 2:
         raise InputError(f"{root} has {len(names)} class folder(s), 2 or more are needed")
     return ImageFolder(folder, names)
@@ -196,10 +196,28 @@ def count_extensions(files: Sequence[Path]) -> str:
     return ", ".join(f"{one} {counts[one]:,}" for one in sorted(counts, key=lambda one: (-counts[one], one)))
 
 
-def split_folder(folder: Path, split: str) -> Path | None:
-    """Return the folder of a split. A class that is called "train" is none, because it has no folders itself."""
-    candidates = (folder / name for name in SPLIT_FOLDERS[split])
-    return next((path for path in candidates if path.is_dir() and class_folders(path)), None)
+def split_folders(folder: Path) -> dict[str, Path]:
+    """Return the folders of the splits "train", "validation" and "test", those that there are, in this order.
+
+    A class that is called "train" is none, because it has no folders itself. Without training images, the others are
+    splits only if there is nothing else in `folder`.
+    """
+    with_classes = [child for child in class_folders(folder) if child.name.lower() in ALL_SPLIT_NAMES]
+    with_classes = [child for child in with_classes if class_folders(child)]
+    found = {}
+    for split, words in SPLIT_NAMES.items():
+        named = [child for child in with_classes if child.name.lower() in words]
+        if named:
+            found[split] = min(named, key=lambda child, words=words: (words.index(child.name.lower()), child.name))
+    return found if "train" in found or len(with_classes) == len(class_folders(folder)) else {}
+
+
+def class_names_in(folder: Path) -> tuple[str, ...]:
+    """Return the names of the classes in a folder, in the order of its folders, without control characters."""
+    names: dict[str, str] = {}
+    for child in class_folders(folder):
+        names.setdefault(same_class(child.name), printable(child.name))
+    return tuple(names.values())
 
 
 def class_folders(folder: Path) -> list[Path]:
@@ -218,8 +236,10 @@ def _is_image(path: Path) -> bool:
 def _files_by_class(folder: Path, class_names: tuple[str, ...]) -> list[ImageFile]:
     """Return the image files below each class's folder, ordered by class and path."""
     files = []
+    folders = class_folders(folder)
     for label, name in enumerate(class_names):
-        inside = files_below(folder / name)
+        same = [child for child in folders if same_class(child.name) == same_class(name)]
+        inside = [path for child in same for path in files_below(child)]
         found = [path for path in inside if _is_image(path)]
         if not found:
             others = f", only {count_extensions(inside)}" if inside else ""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitreous.data.class_names import distinct_class_names, same_class
 from vitreous.data.dataset import EncodedDataset
 from vitreous.data.decode_cache import decode_cached
 from vitreous.data.decoding import EncodedImages, read_file
@@ -23,7 +24,7 @@ from vitreous.data.hub_layout import (
 )
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions
-from vitreous.errors import InputError, unknown
+from vitreous.errors import InputError, printable, unknown
 from vitreous.hub import HubRepository, LocalRepository
 
 CARD = "README.md"
@@ -105,7 +106,8 @@ class HubDataset(EncodedDataset):
         columns = parquet.find_columns(parquet.read_schema(files[0]), card_class_names(self.card, self.config.name))
         image = self._select("images", columns.images, parquet.IMAGE_COLUMNS, columns.description)
         label = self._select("labels, as integers", columns.labels, parquet.LABEL_COLUMNS, columns.description)
-        class_names = columns.class_names[label] or parquet.int_labels(self._all_files(), label)
+        class_names = distinct_class_names(columns.class_names[label], self.name)
+        class_names = class_names or parquet.int_labels(self._all_files(), label)
         return StoredSplit(class_names, lambda: parquet.read_rows(files, image, label, class_names), files)
 
     def _select(self, what: str, candidates: Sequence[str], usual: Sequence[str], columns: str) -> str:
@@ -142,12 +144,14 @@ class HubDataset(EncodedDataset):
         classes = {name: class_of(name) for name in (*training_files, *own_files)}
         if loose := next((name for name, folder in classes.items() if folder is None), None):
             raise InputError(f"{self.name} has images in no class folder, such as {loose}: they have no labels")
-        class_names = tuple(sorted({str(classes[name]) for name in training_files}))
-        numbers = {name: number for number, name in enumerate(class_names)}
+        first_spellings: dict[str, str] = {}
+        for name in sorted({str(classes[name]) for name in training_files}):
+            first_spellings.setdefault(same_class(name), printable(name))
+        numbers = {name: number for number, name in enumerate(first_spellings)}
         own = [str(classes[name]) for name in own_files]
-        if new := sorted({name for name in own if name not in numbers}):
+        if new := sorted({name for name in own if same_class(name) not in numbers}):
             raise InputError(f"{self.name}: its {split} split has class(es) that train lacks: {', '.join(new)}")
-        return [numbers[name] for name in own], class_names
+        return [numbers[same_class(name)] for name in own], tuple(first_spellings.values())
 
 
 def open_hub_dataset(location: Path) -> HubDataset:

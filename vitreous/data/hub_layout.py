@@ -12,13 +12,9 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from vitreous.data.folder import IMAGE_EXTENSIONS
+from vitreous.data.splits import SPLIT_NAMES
 
 PARQUET = ".parquet"
-SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
 SPLIT_BY_NAME = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 DEFAULT_CONFIG = "default"
 

@@ -26,6 +26,8 @@ MNIST_ARCHIVES = {  # split: (images, labels)
 DIGITS = tuple("0123456789")
 GZIP_MAGIC = b"\x1f\x8b"
 UNSIGNED_BYTE = 8  # the IDX code for the type of the values
+MAX_VALUES = 1 << 30
+"""The most values that are read: twenty times those of MNIST. A header may state any number."""
 
 
 def load_mnist(split: str) -> ImageSet:
@@ -56,11 +58,13 @@ def read_idx(path: Path) -> np.ndarray:
                 raise InputError(f"{path} is not an IDX file of bytes (it begins with {magic.hex()}): replace it")
             sizes = file.read(4 * magic[3])
             if len(sizes) < 4 * magic[3]:
-                raise EOFError("the file ends in its header")
+                raise EOFError("the file ends within its header")
             shape = tuple(np.frombuffer(sizes, ">u4").tolist())
+            if math.prod(shape) > MAX_VALUES:
+                raise InputError(f"{path} states {' x '.join(map(str, shape))} values, the limit is 2^30: replace it")
             values = file.read(math.prod(shape) + 1)  # one byte more, to detect a file that is too long
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"can't read {path}, it is damaged or cut short: replace it ({error})") from error
+        raise InputError(f"can't read {path}: the file is damaged or truncated ({error}); download it again") from error
     if len(values) != math.prod(shape):
         raise InputError(f"{path} does not have the {math.prod(shape)} bytes that its header states: replace it")
     return np.frombuffer(bytearray(values), np.uint8).reshape(shape)

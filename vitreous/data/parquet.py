@@ -140,7 +140,7 @@ def _features(schema: pa.Schema) -> dict[str, object]:
     """Return the features that the Hugging Face metadata of a schema declare, by column; none without metadata."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, RecursionError):
         return {}
     return features if isinstance(features, dict) else {}
 

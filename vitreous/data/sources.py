@@ -132,6 +132,21 @@ def load_train_validation(
     return open_dataset(source).load_train_validation(image_size, validation_fraction, options or ReadOptions())
 
 
+def evaluation_split(source: str, split: str, on_note: Callable[[str], object]) -> str:
+    """Return the split to evaluate on: "validation" in place of "test" if a dataset has validation images but no test.
+
+    Many datasets are published like this, ImageNet among them. `on_note` is told of it.
+
+    Raises:
+        InputError: there is no such source, or its data can't be found.
+    """
+    splits = open_dataset(source).splits if split == "test" else ()
+    if "test" in splits or "validation" not in splits:
+        return split
+    on_note(f"{source} has no test images: it is evaluated on its validation images")
+    return "validation"
+
+
 def open_dataset(source: str) -> Dataset:
     """Find the dataset that a source names, without decoding its images.
 

@@ -7,6 +7,12 @@ import numpy as np
 from vitreous.errors import InputError
 
 SPLITS = ("train", "validation", "test", "train+validation")
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+"""What splits are called in the names of folders and files, in any capitals; of several, the first counts."""
 TEST_FRACTION = 0.15
 """Of the images in a folder that has no test folder."""
 VALIDATION_SEED = 20_240_229

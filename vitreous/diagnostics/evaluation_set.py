@@ -10,9 +10,16 @@ import numpy as np
 import torch
 
 from vitreous.callbacks import Callback
+from vitreous.data.class_names import same_classes
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions, read_options_for
-from vitreous.data.sources import DEFAULT_FRACTION, absolute_source, load_images, load_train_validation
+from vitreous.data.sources import (
+    DEFAULT_FRACTION,
+    absolute_source,
+    evaluation_split,
+    load_images,
+    load_train_validation,
+)
 from vitreous.errors import InputError
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
@@ -117,13 +124,14 @@ def open_evaluation_set(
     fraction = run.recipe.validation_fraction if run is not None and own else DEFAULT_FRACTION
     known_source = run.recipe.data if run is not None and own else source
     options = read_options_of(classifier, run, known_source, skip_unreadable=skip_unreadable)
-    images = load_images(source, split, classifier.preprocessing.input_size, fraction, options)
+    found_split = evaluation_split(source, split, options.on_note)
+    images = load_images(source, found_split, classifier.preprocessing.input_size, fraction, options)
     check_classes(classifier, images, source)
     if count is not None and count < len(images):
         images = images.select(torch.linspace(0, len(images) - 1, count).round().long())
     saved = own and split == "test" and not isinstance(model, ImageClassifier)
     results = RunFolder(Path(model)) if saved else None
-    return EvaluationSet(classifier, images, source, split, run, own, results, run.status() if run else None)
+    return EvaluationSet(classifier, images, source, found_split, run, own, results, run.status() if run else None)
 
 
 def training_run(model: str | Path | ImageClassifier) -> TrainingRun | None:
@@ -190,7 +198,8 @@ def first_test_images(
         InputError: there is no such source, or its classes or channels aren't the model's.
     """
     options = read_options_of(classifier, run, source)
-    images = load_images(source, "test", classifier.preprocessing.input_size, options=options)
+    split = evaluation_split(source, "test", options.on_note)
+    images = load_images(source, split, classifier.preprocessing.input_size, options=options)
     check_classes(classifier, images, source)
     chosen = images.select(list(range(min(count, len(images)))))
     pixels = chosen.images_u8.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
@@ -205,7 +214,7 @@ def check_classes(classifier: ImageClassifier, images: ImageSet, source: str) ->
     """
     if not classifier.class_names:
         raise InputError("this model has no classes, only features: it can't be evaluated against labels")
-    if images.class_names != classifier.class_names:
+    if not same_classes(images.class_names, classifier.class_names):
         difference = class_difference(images.class_names, classifier.class_names, ("the data", "the model"))
         raise InputError(f"'{source}' has other classes than the model ({difference}): choose other --data")
     channels = len(classifier.preprocessing.mean)

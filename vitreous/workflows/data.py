@@ -162,7 +162,8 @@ def _inspect(dataset: Dataset, fraction: float, callback: Callback) -> _Contents
 
 
 def _inspect_folder(folder: ImageFolder, fraction: float, callback: Callback) -> _Contents:
-    splits = tuple(split for split in SPLITS if split in (*folder.splits, "validation"))
+    held = ("validation",) if "train" in folder.splits else ()
+    splits = tuple(split for split in SPLITS if split in (*folder.splits, *held))
     images = [image for split in splits for image in inspect_encoded(folder.encoded(split, fraction), split, callback)]
     held_out = None if folder.has_validation else fraction
     return _Contents(folder.class_names, splits, images, held_out, folder.skipped_files())
