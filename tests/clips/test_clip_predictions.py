@@ -55,13 +55,22 @@ def test_even_and_empty_maps_have_no_weight():
 def test_one_outlier_frame_makes_no_segment():
     names = ["dog"] * 20 + ["cat"] + ["dog"] * 10 + ["cow"] * 20
     times = [i / 10 for i in range(len(names))]
-    assert majority_vote(times, names) == ["dog"] * 31 + ["cow"] * 20
+    assert majority_vote(times, names, 5.1) == ["dog"] * 31 + ["cow"] * 20
 
 
 def test_a_tie_keeps_the_label_before():
     times = [i / 10 for i in range(20)]
-    assert majority_vote(times, ["deer"] * 17 + ["cat"] * 3) == ["deer"] * 17 + ["deer"] * 3
-    assert majority_vote([0.0, 0.1, 0.2, 0.3], ["cow", "cow", "dog", "dog"]) == ["cow"] * 4
+    assert majority_vote(times, ["deer"] * 17 + ["cat"] * 3, 2.0) == ["deer"] * 17 + ["deer"] * 3
+    assert majority_vote([0.0, 0.1, 0.2, 0.3], ["cow", "cow", "dog", "dog"], 0.4) == ["cow"] * 4
+
+
+def test_a_frame_votes_by_how_long_it_is_shown():
+    # 27 frames of one class at 25 frames a second, then three that are shown for longer.
+    times = [*(i / 25 for i in range(27)), 1.24, 1.52, 1.76]
+    labels = ["airplane"] * 27 + ["frog"] * 3
+    assert majority_vote(times, labels, 1.96) == labels
+    # A frame that is shown for long counts no more than the half second of it that is near.
+    assert majority_vote([*(i / 10 for i in range(6)), 0.6], ["dog"] * 6 + ["cat"], 10.6)[:6] == ["dog"] * 5 + ["dog"]
 
 
 def test_a_short_segment_is_merged_into_the_one_before_or_else_after():

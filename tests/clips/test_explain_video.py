@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from video_clips import moving_square
 from video_requests import make_request, make_stage, map_request
 
@@ -180,9 +181,15 @@ def test_a_model_without_classes_predicts_nothing_and_refuses_the_class_strip(cl
     result = explain_video(headless, clip, tmp_path / "o.mp4", method="attention", save_maps=tmp_path / "o.npz")
     assert result.predictions == () and result.segments == ()
     assert list(rows_of(tmp_path / "o.csv")[0]) == ["time_seconds", "entropy", "center_x", "center_y"]
-    for wanted in ({"class_strip": True}, {"timeline": tmp_path / "t.png"}):
-        with pytest.raises(InputError, match="this model has no classes"):
-            explain_video(headless, clip, tmp_path / "p.mp4", **wanted)
+    with pytest.raises(InputError, match="this model has no classes"):
+        explain_video(headless, clip, tmp_path / "p.mp4", class_strip=True)
+
+
+def test_the_timeline_of_a_model_without_classes_shows_the_entropy(clip, tmp_path):
+    result = explain_video(small_model(0), clip, tmp_path / "o.mp4", method="attention", timeline=tmp_path / "t.png")
+    assert result.files == (tmp_path / "t.png",)
+    with Image.open(tmp_path / "t.png") as image:
+        assert image.width == 1600 and image.height < 500
 
 
 @pytest.mark.parametrize(

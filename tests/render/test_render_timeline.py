@@ -6,10 +6,9 @@ from PIL import Image
 
 from vitreous.errors import InputError
 from vitreous.render.plots.timeline import Segment, spread_labels, timeline
-from vitreous.render.temporal.class_strip import EMPTY_COLOR, ClassStrip, append_strip, lighten
-from vitreous.render.theme import HUES
+from vitreous.render.temporal.class_strip import EMPTY_COLOR, ClassStrip, append_strip, class_color
 
-FIRST, SECOND = (lighten(hue) for hue in HUES[:2])
+FIRST, SECOND = (class_color(number) for number in range(2))
 
 
 def band(strip_u8, letters=11):
@@ -60,6 +59,17 @@ def test_a_class_keeps_its_color_and_times_beyond_the_end_are_accepted():
         ClassStrip((256, 340), 0.0)
 
 
+def test_every_class_of_a_video_has_a_color_however_many_there_are():
+    colors = [class_color(number) for number in range(21)]
+    distances = [abs(np.subtract(one, other)).sum() for i, one in enumerate(colors) for other in colors[:i]]
+    assert min(distances) > 30 and min(abs(np.subtract(color, EMPTY_COLOR)).sum() for color in colors) > 60
+    strip = ClassStrip((256, 340), 30.0)
+    for i in range(300):
+        drawn = strip.update(i / 10, [(f"class {i // 10}", 1.0)])
+    found = [tuple(band(drawn)[9:-9][round((number + 0.5) / 30 * 322)]) for number in range(30)]
+    assert found == [class_color(number) for number in range(30)]
+
+
 @pytest.mark.parametrize("frames", [1, 2, 200])
 @pytest.mark.parametrize("entropy", [False, True])
 def test_the_timeline_is_a_png_1600_pixels_wide(tmp_path, frames, entropy):
@@ -69,6 +79,15 @@ def test_the_timeline_is_a_png_1600_pixels_wide(tmp_path, frames, entropy):
     timeline(times, shares, segments, path, entropy=np.full(frames, 0.5) if entropy else None)
     with Image.open(path) as image:
         assert image.width == 1600 and image.format == "PNG" and image.height > (800 if entropy else 600)
+
+
+def test_the_timeline_of_a_model_without_classes_shows_the_entropy_alone(tmp_path):
+    timeline([0, 1, 2], {}, [], tmp_path / "entropy.png", entropy=np.array([0.2, 0.9, 0.5]), title="dog.mp4")
+    with Image.open(tmp_path / "entropy.png") as image:
+        assert image.width == 1600 and 200 < image.height < 500
+        assert len(np.unique(np.asarray(image.convert("L")))) > 20
+    with pytest.raises(InputError, match="3 frames and no values"):
+        timeline([0, 1, 2], {}, [], tmp_path / "nothing.png")
 
 
 def test_segments_describe_themselves():

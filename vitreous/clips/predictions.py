@@ -11,7 +11,8 @@ from vitreous.model.classifier import Prediction
 from vitreous.render.plots.timeline import Segment
 
 VOTE_SECONDS = 0.5
-"""A frame's vote counts for all frames within this time before and after it."""
+"""A frame's vote counts for all frames within this time before and after it, by how long it is shown in that time."""
+MICROSECONDS = 1_000_000
 MIN_SEGMENT_SECONDS = 0.1
 MIN_PROBABILITY = 1e-30
 
@@ -79,7 +80,7 @@ class PredictionPool:
 
     def segments(self) -> list[Segment]:
         """Return the parts of the clip in which one class is predicted, one after the other without gaps."""
-        labels = majority_vote(self.times, self.labels)
+        labels = majority_vote(self.times, self.labels, self.end_seconds)
         starts = [i for i in range(len(labels)) if not i or labels[i] != labels[i - 1]]
         ends = [*(self.times[i] for i in starts[1:]), self.end_seconds][: len(starts)]
         return min_duration_segments(
@@ -100,22 +101,34 @@ class PredictionPool:
         return {label: np.asarray(probabilities[:, self._index[label]], np.float64) for label in ordered}
 
 
-def majority_vote(times: Sequence[float], labels: Sequence[str]) -> list[str]:
-    """Return for each frame the label that most frames within half a second before and after it have.
+def majority_vote(times: Sequence[float], labels: Sequence[str], end_seconds: float) -> list[str]:
+    """Return for each frame the label that is shown longest from half a second before it until half a second after it.
 
-    A tie goes to the label of the frame before, if that is among them, or else to the frame's own label.
+    A tie goes to the label of the frame before, if that is among them, or else to the frame's own label. Durations are
+    counted in whole microseconds, so that frames of one duration have one weight.
+
+    Args:
+        times: when each frame starts, in seconds, increasing.
+        labels: of each frame.
+        end_seconds: the end of the last frame.
     """
-    counts: Counter[str] = Counter()
+    edges = [round(time * MICROSECONDS) for time in (*times, end_seconds)]
+    reach, shown = round(VOTE_SECONDS * MICROSECONDS), Counter[str]()
     voted, first, last = [], 0, 0
-    for time, own in zip(times, labels, strict=True):
-        while last < len(times) and times[last] <= time + VOTE_SECONDS:
-            counts[labels[last]] += 1
+    for i, own in enumerate(labels):
+        start, end = edges[i] - reach, edges[i + 1] + reach
+        while last < len(labels) and edges[last] < end:
+            shown[labels[last]] += edges[last + 1] - edges[last]
             last += 1
-        while times[first] < time - VOTE_SECONDS:
-            counts[labels[first]] -= 1
+        while edges[first + 1] <= start:
+            shown[labels[first]] -= edges[first + 1] - edges[first]
             first += 1
+        inside = Counter(shown)
+        inside[labels[first]] -= max(0, start - edges[first])
+        inside[labels[last - 1]] -= max(0, edges[last] - end)
         previous = voted[-1] if voted else own
-        voted.append(max(counts, key=lambda label: (counts[label], label == previous, label == own)))
+        votes = [(count, label == previous, label == own, label) for label, count in inside.items()]
+        voted.append(max(votes)[-1])
     return voted
 
 

@@ -184,6 +184,7 @@ class VideoRecorder:
 
     def __init__(self, class_names: Sequence[str], output: OutputOptions, source_hw: tuple[int, int]) -> None:
         self.pool = PredictionPool(class_names)
+        self.times: list[float] = []
         self.entropies: list[float] = []
         self._source_hw = source_hw
         self._probabilities = None if output.timeline is None else DiskArray(output.timeline.parent, "<f2")
@@ -202,13 +203,14 @@ class VideoRecorder:
     def add(self, frame: Frame, found: FrameMaps) -> None:
         """Record the next frame."""
         entropies = [map_entropy(one.patch_heatmap) for one in found.maps]
+        start = float(frame.time_seconds)
         self.entropies.append(entropies[0])
         if found.prediction.scores:
-            start = float(frame.time_seconds)
             end = start + float(frame.duration_seconds or self._step(start))
             probabilities = self.pool.add(found.prediction, entropies[0], start, end)
             if self._probabilities is not None:
                 self._probabilities.append(probabilities)
+        self.times.append(start)
         if self._maps is not None:
             self._add_maps(self._maps, frame, found, entropies)
 
@@ -225,12 +227,12 @@ class VideoRecorder:
         writer.add(float(frame.time_seconds), np.stack([one.patch_heatmap for one in found.maps]), row)
 
     def save_timeline(self, path: Path, title: str) -> None:
-        """Write the figure of classes, segments and the first map's entropy over time."""
+        """Write the figure of the first map's entropy over time, and of the classes and segments if there are any."""
         assert self._probabilities is not None
-        entropies = np.array(self.entropies)
-        entropy = None if np.isnan(entropies).all() else np.nan_to_num(entropies)
-        curves = self.pool.top_classes(self._probabilities.read())
-        timeline(self.pool.times, curves, self.pool.segments(), path, entropy=entropy, title=title)
+        entropies, has_classes = np.array(self.entropies), self._probabilities.rows > 0
+        entropy = None if has_classes and np.isnan(entropies).all() else np.nan_to_num(entropies)
+        curves = self.pool.top_classes(self._probabilities.read()) if has_classes else {}
+        timeline(self.times, curves, self.pool.segments(), path, entropy=entropy, title=title)
 
     def save(self) -> list[Path]:
         """Write the maps and the CSV file, if wanted, and return their paths."""
@@ -238,7 +240,7 @@ class VideoRecorder:
 
     def _step(self, start: float) -> float:
         """Return the time from the last frame to this one."""
-        return start - self.pool.times[-1] if self.pool.times else DEFAULT_STEP_SECONDS
+        return start - self.times[-1] if self.times else DEFAULT_STEP_SECONDS
 
 
 def class_columns(prediction: Prediction) -> dict[str, object]:

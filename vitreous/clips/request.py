@@ -82,10 +82,8 @@ class VideoRequest:
         """
         if self.speed.precision == "int8":
             check_quantizable(classifier.model)
-        wants_timeline = self.output.timeline is not None
-        for is_wanted, name in ((self.draw.class_strip, "class strip"), (wants_timeline, "timeline")):
-            if is_wanted and not classifier.class_names:
-                raise InputError(f"the {name} shows classes over time, and this model has no classes: leave it out")
+        if self.draw.class_strip and not classifier.class_names:
+            raise InputError("the class strip shows classes over time, and this model has no classes: leave it out")
         first = resolve_task(classifier, self.methods[0], self.options_for(self.methods[0]), self.target)
         others = [
             replace(first, method_name=name, method=METHODS[name], options=self.options_for(name))

@@ -189,6 +189,6 @@ def _locate_in_input(model: nn.Module, images: Tensor, query: Region) -> PatchQu
         patch_size = model.config.patch_size
     else:
         assert isinstance(model, WrappedModel)
-        patch_size = height // model.structure(images).layout.grid_height
+        patch_size = model.structure(images).patch_hw[0]
     geometry = Geometry((height, width), (height, width), (0.0, 0.0, float(height), float(width)))
     return locate_query(validate_region(query), geometry, patch_size)

@@ -174,9 +174,10 @@ def _explanations(
         if not np.isfinite(patch_map).all():
             raise InputError(f"{task.method_name} gives values that are not finite: check the model's weights for NaN")
         delta, colors = maps.convergence_delta, maps.colors
+        geometry = one.geometry.of_patches(patch_map.shape, classifier.preprocessing.patch_size)
         results.append(
             Explanation(
-                patch_map=patch_map, geometry=one.geometry, image_u8=one.image_u8, method=task.method_name,
+                patch_map=patch_map, geometry=geometry, image_u8=one.image_u8, method=task.method_name,
                 scale_kind=task.method.scale_kind, prediction=predictions[i], options=task.options, layer=maps.layer,
                 head=maps.head, target=names[i] if named else None, score=scores[i],
                 convergence_delta=None if delta is None else float(delta[i]),
@@ -235,7 +236,8 @@ def all_heads(classifier: ImageClassifier, image: ImageInput) -> HeadMaps:
     layers = []
     for record in trace.layers:
         heads = to_grid(row_times_attention(trace.readout, record)[0], trace)
-        layers.append([geometry.to_image(grid * grid.size) for grid in heads.float().cpu().numpy()])
+        spanned = geometry.of_patches(tuple(heads.shape[1:]), classifier.preprocessing.patch_size)
+        layers.append([spanned.to_image(grid * grid.size) for grid in heads.float().cpu().numpy()])
     return HeadMaps(layers, classifier.postprocess(logits)[0])
 
 

@@ -28,6 +28,24 @@ class Geometry:
         (top, left, bottom, right), (height, width) = self.box, self.original_size
         return max(0.0, top), max(0.0, left), min(float(height), bottom), min(float(width), right)
 
+    def of_patches(self, grid: tuple[int, ...], patch_size: int) -> "Geometry":
+        """Return the geometry of a grid of patches, of which the last ones may reach beyond the input.
+
+        They do where a model pads its input to whole patches. For a map of other cells, it is this geometry.
+
+        >>> Geometry((60, 90), (60, 90), (0, 0, 60, 90)).of_patches((4, 6), 16)
+        Geometry(original_size=(60, 90), input_size=(64, 96), box=(0, 0, 64.0, 96.0))
+        """
+        if tuple(grid) == self.input_size or tuple(grid) != tuple(-(-side // patch_size) for side in self.input_size):
+            return self
+        height, width = (cells * patch_size for cells in grid)
+        if (height, width) == self.input_size:
+            return self
+        top, left, bottom, right = self.box
+        bottom = top + (bottom - top) * height / self.input_size[0]
+        right = left + (right - left) * width / self.input_size[1]
+        return Geometry(self.original_size, (height, width), (top, left, bottom, right))
+
     def to_image(self, heatmap: np.ndarray) -> np.ndarray:
         """Upsample a map of the input to the image: float32 (image height, image width), 0 outside the box.
 

@@ -23,6 +23,8 @@ class AttentionRecord:
         inputs: The layer's input, normalized (batch, tokens, width).
         recompute_query_key: Computes query and key again from the layer's input, for a trace that keeps nothing but
             this.
+        output_parts: Where a wrapped model computes the heads of a layer one by one, the tensors that `output` was
+            joined from, in its order of heads: gradients reach these, not `output`.
     """
 
     query: Tensor
@@ -35,6 +37,7 @@ class AttentionRecord:
     projection: Tensor | None = None
     inputs: Tensor | None = None
     recompute_query_key: Callable[[], tuple[Tensor, Tensor]] | None = None
+    output_parts: tuple[Tensor, ...] = ()
 
     def query_and_key(self) -> tuple[Tensor, Tensor]:
         """Give the queries and keys that the weights are computed from."""
@@ -68,12 +71,16 @@ class Trace:
             class token, 1 / N at each patch for average pooling, or the weights of the attention pooling. Rows sum to
             1.
         tokens: The residual stream (batch, tokens, width): into the first block, then out of each block.
+        has_attention_pooling: Whether `readout` holds the weights of an attention pooling, which differ by image.
+        rollout_obstacle: Why attention can't be multiplied through the layers of this model; None if it can.
     """
 
     records: list[AttentionRecord] = field(default_factory=list)
     layout: TokenLayout | None = None
     readout: Tensor | None = None
     tokens: list[Tensor] = field(default_factory=list)
+    has_attention_pooling: bool = False
+    rollout_obstacle: str | None = None
 
     def on_attention(self, record: AttentionRecord) -> None:
         """Take the record of an attention layer; the layers call this in their order."""

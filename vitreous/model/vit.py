@@ -206,6 +206,7 @@ class ViT(nn.Module):
             pooled, weights = pool_tokens(tokens, self.config.global_pool, self.config.num_prefix_tokens)
         if trace is not None:
             trace.readout = weights
+            trace.has_attention_pooling = self.attn_pool is not None
         pooled = self.fc_norm(pooled)
         return pooled if pre_logits else self.head(pooled)
 

@@ -103,10 +103,9 @@ def _find_patch_size(model: WrappedModel | ViT, noise: Tensor) -> int | None:
     if isinstance(model, ViT):
         return model.config.patch_size
     try:
-        layout = model.structure(noise).layout
+        height, width = model.structure(noise).patch_hw
     except InputError:
         return None
-    height, width = noise.shape[2] // layout.grid_height, noise.shape[3] // layout.grid_width
     if height != width:
         raise InputError(f"the model's patches are {height} x {width} pixels: only square ones can be wrapped")
     return height

@@ -5,7 +5,7 @@ from torch import Tensor
 from vitreous.explanation.method import ExplainableModel, Maps
 from vitreous.explanation.options import MethodOptions, resolve_index
 from vitreous.explanation.streaming.attention_products import row_times_attention, row_times_positive
-from vitreous.explanation.streaming.gradients import forward_scored, score_gradients
+from vitreous.explanation.streaming.gradients import forward_scored, output_gradients
 from vitreous.explanation.streaming.light_trace import LightTrace
 from vitreous.explanation.streaming.tokens import readout_row, to_grid
 from vitreous.explanation.targets import Target
@@ -39,8 +39,10 @@ def attention(model: ExplainableModel, images: Tensor, target: Target, options: 
 
 
 def has_learned_pooling(trace: LightTrace) -> bool:
-    """Return whether the head pools the patches with weights that differ between them."""
+    """Return whether the head pools the patches by attention, with weights that differ between them."""
     assert trace.readout is not None and trace.layout is not None
+    if not trace.has_attention_pooling:
+        return False
     patches = trace.readout[:, trace.layout.num_prefix_tokens :]
     return bool((patches != patches[:, :1]).any())
 
@@ -69,7 +71,7 @@ def attention_gradient(model: ExplainableModel, images: Tensor, target: Target, 
     forward = forward_scored(model, images, target)
     records = forward.trace.records
     layer = resolve_index("layer", -1 if options.layer is None else options.layer, len(records))
-    (gradient,) = score_gradients(forward.scores, [records[layer].output])
+    (gradient,) = output_gradients(forward.scores, [records[layer]])
     heads = row_times_positive(readout_row(forward.trace, options, target), records[layer], gradient)
     if options.head is None:
         return Maps(to_grid(heads.mean(1), forward.trace), forward.logits, layer)

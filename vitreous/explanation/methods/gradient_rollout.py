@@ -15,8 +15,8 @@ from vitreous.explanation.streaming.attention_products import (
     reference_attention_gradient,
     row_times_positive,
 )
-from vitreous.explanation.streaming.gradients import forward_scored, score_gradients
-from vitreous.explanation.streaming.tokens import readout_row, to_grid
+from vitreous.explanation.streaming.gradients import forward_scored, output_gradients
+from vitreous.explanation.streaming.tokens import readout_row, require_rollout, to_grid
 from vitreous.explanation.targets import Target
 from vitreous.model.trace import AttentionRecord
 
@@ -31,10 +31,11 @@ def gradient_rollout(model: ExplainableModel, images: Tensor, target: Target, op
         options: none are used.
 
     Raises:
-        InputError: the model gives no gradient.
+        InputError: the model gives no gradient, or mixes tokens between its layers by something else than attention.
     """
     forward = forward_scored(model, images, target)
-    gradients = score_gradients(forward.scores, [record.output for record in forward.trace.records])
+    require_rollout(forward.trace)
+    gradients = output_gradients(forward.scores, forward.trace.records)
     relevance = propagate_relevance(forward.trace.records, gradients, readout_row(forward.trace, options, target))
     return Maps(to_grid(relevance, forward.trace), forward.logits)
 

@@ -17,7 +17,7 @@ from vitreous.explanation.streaming.attention_products import (
     row_times_attention,
 )
 from vitreous.explanation.streaming.light_trace import LightTrace
-from vitreous.explanation.streaming.tokens import readout_row, to_grid
+from vitreous.explanation.streaming.tokens import readout_row, require_rollout, to_grid
 from vitreous.explanation.targets import Target
 from vitreous.model.trace import Trace
 
@@ -34,14 +34,17 @@ def rollout(model: ExplainableModel, images: Tensor, target: Target, options: Me
         options: query, head_fusion and discard_ratio.
 
     Raises:
-        InputError: there is no such patch, or the discard ratio is not in [0, 1).
+        InputError: there is no such patch, the discard ratio is not in [0, 1), or a wrapped model mixes tokens between
+            its layers by something else than attention.
     """
     if options.head_fusion == "mean" and options.discard_ratio == 0:
         light = LightTrace()
         logits = model(images, light)
+        require_rollout(light)
         return Maps(to_grid(propagate(light.layers, readout_row(light, options)), light), logits)
     trace = Trace()
     logits = model(images, trace)
+    require_rollout(trace)
     return Maps(to_grid(propagate_fused(trace, readout_row(trace, options), options), trace), logits)
 
 

@@ -1,18 +1,17 @@
 """Record the attention of any model while it runs, by a mode that intercepts this thread's torch functions."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import FunctionType
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from vitreous.errors import InputError
 from vitreous.explanation.observation.einsum import EinsumSpec, parse_product
 from vitreous.explanation.observation.heads import AxisOrder, HeadAxes, find_heads
-from vitreous.explanation.observation.sdpa import kernel_weights, parse_kernel_call
+from vitreous.explanation.observation.layer_records import LayerAssembly, record_of_weights
+from vitreous.explanation.observation.sdpa import KernelCall, kernel_weights, parse_kernel_call
 from vitreous.explanation.observation.tensor_tags import SoftmaxOutput, TensorTags, propagate_tags
 from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
 from vitreous.model.trace import AttentionRecord
@@ -35,6 +34,7 @@ class AttentionRecorder(TorchFunctionMode):
         report: called with the record of each layer, the first layer first.
         axis_order: what comes first where images and heads share an axis; None if that is unknown.
         trailing: number of prefix tokens that come behind the patches in the model.
+        layers: for each layer, the numbers of its attentions in the order of the pass; by default, each is a layer.
     """
 
     def __init__(
@@ -43,20 +43,24 @@ class AttentionRecorder(TorchFunctionMode):
         report: Callable[[AttentionRecord], None],
         axis_order: AxisOrder | None = None,
         trailing: int = 0,
+        layers: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
-        self.batch, self.report, self.axis_order, self.trailing = batch, report, axis_order, trailing
+        self.batch, self.axis_order, self.trailing = batch, axis_order, trailing
         self.active = True
         self.tokens: int | None = None
-        self.layers = 0
+        self.attentions = 0
+        """The number of self-attentions so far; a layer may consist of several."""
         self.heads_first = False
         """Whether the heads' axis came before the images'."""
         self.has_shared_axis = False
         """Whether images and heads shared an axis, in an order that one image doesn't show."""
         self.pooling: Tensor | None = None
         """(batch, keys): the weights of the attention pooling, averaged over heads, in the model's order of tokens."""
+        self.pooling_inputs: tuple[Tensor, ...] = ()
+        """What the pooling computes its weights from, and last its values (..., keys, width)."""
         self._tags = TensorTags()
-        self._waiting: AttentionRecord | None = None
+        self._assembly = LayerAssembly(report, layers, trailing)
         self._entered = False
 
     def __torch_function__(
@@ -77,7 +81,7 @@ class AttentionRecorder(TorchFunctionMode):
         if product is not None:
             return self._handle_product(func, args, kwargs, product)
         if name == "linear":
-            self._match_projection(args)
+            self._assembly.match_projection(args)
         result = func(*args, **kwargs)
         propagate_tags(self._tags, name, args, kwargs, result)
         return result
@@ -88,14 +92,14 @@ class AttentionRecorder(TorchFunctionMode):
         Raises:
             InputError: no attention was observed, or some of it couldn't be traced.
         """
-        self._report()
+        self._assembly.finish()
         if self._tags.unresolved:
             shape = next(iter(self._tags.unresolved.values()))
             raise InputError(
                 f"a softmax over {shape} was observed, but no product of it with values: the weights are changed in "
                 f"between (as in talking heads), or it is not attention; choose {ATTENTION_FREE_METHODS}"
             )
-        if not self.layers:
+        if not self.attentions:
             raise InputError(
                 "no attention was observed in this model: it has none, or runs it outside of torch functions "
                 "(compiled, scripted, or in its own kernel); give the plain module, with scaled_dot_product_attention "
@@ -115,18 +119,16 @@ class AttentionRecorder(TorchFunctionMode):
     ) -> Any:
         call = parse_kernel_call(name, args, kwargs)
         if call.query.shape[-2] != call.key.shape[-2]:
-            result = func(*args, **kwargs)
-            self._record_pooling(kernel_weights(call))
-            return result
+            return self._handle_pooling_kernel(func, call)
         heads = self._heads(tuple(call.key.shape[:-2]))
         query, key, value = (heads.unpack(tensor) for tensor in (call.query, call.key, call.value))
         result = func(heads.pack(query), heads.pack(key), heads.pack(value), *call.others, **call.named)
         output = heads.unpack(result[0] if isinstance(result, tuple) else result)
         if call.is_plain:
-            self._on_attention(AttentionRecord(query, key, value, output, call.scale))
+            record = AttentionRecord(query, key, value, output, call.scale)
         else:
-            self._on_attention(record_of_weights(heads.unpack(kernel_weights(call), (2, 3)), value, output))
-        closed = heads.pack(output)
+            record = record_of_weights(heads.unpack(kernel_weights(call), (2, 3)), value, output)
+        closed = heads.pack(self._on_attention(record, (query, key)))
         return (closed, *result[1:]) if isinstance(result, tuple) else closed
 
     def _handle_product(
@@ -153,27 +155,27 @@ class AttentionRecorder(TorchFunctionMode):
         order, value_order, result_order = product.orders
         weights, value = product.left.permute(order), product.right.permute(value_order)
         if weights.shape[-2] != weights.shape[-1]:
-            result = func(*args, **kwargs)
-            self._record_pooling(weights)
-            return result
+            self._record_pooling(weights, (weights,), value)
+            replacements = {
+                id(product.left): weights.permute(_inverse(order)),
+                id(product.right): value.permute(_inverse(value_order)),
+            }
+            return _call_with(func, args, kwargs, replacements)
         heads = self._heads(tuple(weights.shape[:-2]))
         weights, value = heads.unpack(weights, (2, 3)), heads.unpack(value)
         replacements = {
             id(product.left): heads.pack(weights, (2, 3)).permute(_inverse(order)),
             id(product.right): heads.pack(value).permute(_inverse(value_order)),
         }
-        result = func(
-            *_replace_tensors(args, replacements),
-            **{key: replacements.get(id(one), one) for key, one in kwargs.items()},
-        )
+        result = _call_with(func, args, kwargs, replacements)
         output = heads.unpack(result.permute(result_order))
         scores = tag.scores if order == sorted(order) else None
         if scores is None:
-            self._on_attention(record_of_weights(weights, value, output))
+            record = record_of_weights(weights, value, output)
         else:
             query, key = heads.unpack(scores.query), heads.unpack(scores.key)
-            self._on_attention(AttentionRecord(query, key, value, output, scores.scale, weights))
-        return heads.pack(output).permute(_inverse(result_order))
+            record = AttentionRecord(query, key, value, output, scores.scale, weights)
+        return heads.pack(self._on_attention(record, (weights,))).permute(_inverse(result_order))
 
     def _heads(self, lead: tuple[int, ...]) -> HeadAxes:
         heads = find_heads(lead, self.batch, self.axis_order, self.trailing)
@@ -181,7 +183,8 @@ class AttentionRecorder(TorchFunctionMode):
         self.has_shared_axis |= len(lead) == 1 and self.axis_order is None and lead[0] != self.batch
         return heads
 
-    def _on_attention(self, record: AttentionRecord) -> None:
+    def _on_attention(self, record: AttentionRecord, sources: tuple[Tensor, ...]) -> Tensor:
+        """Take an attention, whose weights are computed from `sources`, and return the output for the model."""
         tokens = record.value.shape[2]
         if self.tokens is not None and self.tokens != tokens:
             raise InputError(
@@ -191,52 +194,27 @@ class AttentionRecorder(TorchFunctionMode):
             )
         if self.pooling is not None:
             raise InputError("self-attention follows attention pooling: such models aren't supported")
-        self._report()
-        self.tokens, self.layers, self._waiting = tokens, self.layers + 1, record
+        self.tokens, self.attentions = tokens, self.attentions + 1
+        self._assembly.add(record)
+        return record.output
 
-    def _report(self, projection: Tensor | None = None) -> None:
-        """Report the last layer, which waited for its output projection."""
-        record, self._waiting = self._waiting, None
-        if record is not None:
-            self.report(replace(record, projection=projection))
+    def _handle_pooling_kernel(self, func: Callable[..., Any], call: KernelCall) -> Any:
+        """Pool by attention through tensors of its own, of which autograd can tell what they do."""
+        query, key, value = (one.view_as(one) for one in (call.query, call.key, call.value))
+        self._record_pooling(kernel_weights(call), (query, key), value)
+        return func(query, key, value, *call.others, **call.named)
 
-    def _match_projection(self, args: Sequence[Any]) -> None:
-        """Check whether the first linear layer after an attention reads its concatenated heads, value for value."""
-        if self._waiting is None or len(args) < 2:
-            return
-        given, weight = args[0].detach(), args[1]
-        heads = self._waiting.output.detach().roll(-self.trailing, 2).transpose(1, 2).flatten(2)
-        fits = given.numel() == heads.numel() and given.shape[-1] == heads.shape[-1] and given.dtype == heads.dtype
-        orders = (heads, heads.transpose(0, 1)) if fits else ()
-        found = any(torch.equal(one.reshape(given.shape), given) for one in orders)
-        self._report(weight if found else None)
-
-    def _record_pooling(self, weights: Tensor) -> None:
+    def _record_pooling(self, weights: Tensor, sources: tuple[Tensor, ...], value: Tensor) -> None:
         """Keep attention whose queries aren't its keys, (..., queries, keys), if it pools the tokens."""
         queries, keys = weights.shape[-2:]
-        if queries != 1 or not self.layers or self.pooling is not None:
+        if queries != 1 or not self.attentions or self.pooling is not None:
             raise InputError(
                 f"attention of {queries} queries over {keys} keys was observed: cross-attention can't be explained, "
                 f"except for one attention pooling of all tokens at the end; choose {ATTENTION_FREE_METHODS}"
             )
         heads = find_heads(tuple(weights.shape[:-2]), self.batch, self.axis_order, 0)
         self.pooling = heads.unpack(weights, ()).detach().mean(1).squeeze(1)
-
-
-def record_of_weights(weights: Tensor, value: Tensor, output: Tensor) -> AttentionRecord:
-    """Make a record of A = `weights` (batch, heads, tokens, tokens) alone.
-
-    Query is log A and key the identity, for which softmax(query keyᵀ) is also A.
-    """
-    known = weights.detach()
-    known = known if known.dtype in (torch.float32, torch.float64) else known.float()
-    query = known.log().clamp(min=MIN_LOG)
-    key = torch.eye(query.shape[-1], dtype=query.dtype, device=query.device).expand_as(query)
-    return AttentionRecord(query, key, value, output, 1.0, weights)
-
-
-MIN_LOG = -1e4
-"""In place of the logarithm of 0: exp of it is 0 in every precision."""
+        self.pooling_inputs = (*sources, value)
 
 
 def _without_dispatch(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -250,6 +228,15 @@ def _without_dispatch(func: Callable[..., Any]) -> Callable[..., Any]:
 
 def _inverse(order: Sequence[int]) -> list[int]:
     return sorted(range(len(order)), key=lambda axis: order[axis])
+
+
+def _call_with(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], replacements: Mapping[int, Tensor]
+) -> Any:
+    """Call a product with other tensors, by the id of those that they replace."""
+    return func(
+        *_replace_tensors(args, replacements), **{key: replacements.get(id(one), one) for key, one in kwargs.items()}
+    )
 
 
 def _replace_tensors(args: Sequence[Any], replacements: Mapping[int, Tensor]) -> list[Any]:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from vitreous.errors import InputError
 from vitreous.explanation.observation.attention import AttentionRecorder
-from vitreous.explanation.observation.structure import ModelStructure, inspect_model, require_observable
+from vitreous.explanation.observation.inspection import inspect_model
+from vitreous.explanation.observation.structure import ModelStructure, require_observable
 from vitreous.model.trace import Trace
 
 
@@ -66,9 +67,12 @@ class _Pass:
         self.recorder: AttentionRecorder | None = None
         self.is_running = self.done = False
 
-    def before(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Inspect the model, then start recording; called with the model's arguments."""
-        if self.is_running or threading.get_ident() != self.thread:
+    def before(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> None:
+        """Inspect the model, then start recording; called with the model's arguments.
+
+        A thread that has listed a module's hooks before they were removed calls them without keywords.
+        """
+        if kwargs is None or self.is_running or threading.get_ident() != self.thread:
             return
         if self.done:
             raise InputError("the model was called twice inside `with observe(model)`: observe each call on its own")
@@ -81,8 +85,8 @@ class _Pass:
         self.recorder = self.structure.recorder(len(images), self.trace.on_attention)
         self.recorder.__enter__()
 
-    def after(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], outputs: Any) -> None:
-        """Complete the trace; called with the model's output."""
+    def after(self, model: nn.Module, args: Sequence[Any], *outputs: Any) -> None:
+        """Complete the trace; called with the keywords and the output, in other threads perhaps without keywords."""
         if self.recorder is None or threading.get_ident() != self.thread:
             return
         recorder = self.recorder

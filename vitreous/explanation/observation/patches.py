@@ -24,6 +24,11 @@ class PatchGrid:
     axes: tuple[int, int] = (2, 3)
     """The axes of rows and columns; twice the same where they share it."""
 
+    def by_cell(self, gradient: Tensor) -> Tensor:
+        """Bring a gradient with respect to the tensor to (cells, ...), row by row."""
+        axes = dict.fromkeys(self.axes)
+        return gradient.movedim(tuple(axes), tuple(range(len(axes)))).flatten(0, len(axes) - 1)
+
     def gradient_norms(self, gradient: Tensor) -> Tensor:
         """Return the norm in each cell of a gradient with respect to the tensor: (rows, columns)."""
         squares = gradient.float().square()
@@ -102,12 +107,6 @@ def choose_grid(grids: Sequence[PatchGrid], tokens: int, image_hw: tuple[int, in
     if len({grid.grid_hw for grid in fitting}) > 1:
         raise InputError(
             f"{tokens_text}, which are cut into {grids_text} cells: it isn't clear which of these are the patches"
-        )
-    (rows, columns), (height, width) = fitting[-1].grid_hw, image_hw
-    if height % rows or width % columns:
-        raise InputError(
-            f"images of {height} x {width} pixels are cut into {rows} x {columns} patches, of which "
-            "some pixels are left over: choose a size that the patch divides"
         )
     return fitting[-1]
 

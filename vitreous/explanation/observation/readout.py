@@ -1,46 +1,125 @@
 """Find with autograd which tokens a model's head reads, and with which weight."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from vitreous.errors import InputError
+from vitreous.explanation.observation.layer_order import UNREAD_TOKENS
 from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Relative difference up to which two directions are the same; 0.05 in other precisions."""
+PATH_TOLERANCE = 1e-3
+"""Relative difference up to which all that the logits depend on passes through the tokens of the last layer."""
 UNSUPPORTED_HEAD = (
     "the model's head reads its tokens in a way that is not a fixed weighted sum of them (a maximum, or weights that "
     f"depend on the tokens), so no map can start from it; choose {ATTENTION_FREE_METHODS}"
 )
 
 
-def find_readout(logits: Tensor, streams: Sequence[Tensor], prefix: int, trailing: int = 0) -> Tensor:
+@dataclass(frozen=True)
+class LastTokens:
+    """The tokens that a model's head reads, and the gradient of its logits there."""
+
+    stream: Tensor
+    """(1, tokens, width) or (tokens, 1, width)."""
+    rows: Tensor
+    """(tokens, width): the gradient of a fixed mixture of the logits."""
+
+    @property
+    def axis(self) -> int:
+        """The axis of the tokens."""
+        return 1 if self.stream.shape[0] == 1 else 0
+
+
+def find_last_tokens(logits: Tensor, streams: Sequence[Tensor], leaves: Sequence[Tensor]) -> LastTokens:
+    """Find the last tensor of tokens through which all passes that the logits read.
+
+    Args:
+        logits: (1, classes), on the autograd graph.
+        streams: tensors (1, tokens, width) or (tokens, 1, width) in the order in which they were computed, all after
+            the last attention.
+        leaves: the outputs of the attentions, cut off the graph, and the image.
+
+    Raises:
+        InputError: the logits depend on no tokens, or also on something that isn't in the last tokens.
+    """
+    mixture = _mixture(logits)
+    found = torch.autograd.grad(mixture, [*streams, *leaves], retain_graph=True, allow_unused=True)
+    totals, missed = found[len(streams) :], 0.0
+    for gradient, stream in reversed(list(zip(found, streams, strict=False))):
+        if gradient is not None and gradient.any():
+            missed = _share_elsewhere([stream], [gradient], leaves, totals)
+            if missed <= PATH_TOLERANCE:
+                return LastTokens(stream, gradient.squeeze(0) if gradient.shape[0] == 1 else gradient.squeeze(1))
+    raise InputError(_reads_elsewhere(missed) if missed else UNREAD_TOKENS)
+
+
+def check_pooling(logits: Tensor, pooled: Sequence[Tensor], leaves: Sequence[Tensor]) -> None:
+    """Check that a head reads nothing else than what its attention pools, given all that the pooling is computed from.
+
+    Raises:
+        InputError: it does.
+    """
+    inputs = [one for one in pooled if one.requires_grad]
+    found = torch.autograd.grad(_mixture(logits), [*inputs, *leaves], retain_graph=True, allow_unused=True)
+    known = [(one, gradient) for one, gradient in zip(inputs, found, strict=False) if gradient is not None]
+    tensors, gradients = [one for one, _ in known], [gradient for _, gradient in known]
+    missed = _share_elsewhere(tensors, gradients, leaves, found[len(inputs) :])
+    if missed > PATH_TOLERANCE:
+        raise InputError(_reads_elsewhere(missed))
+
+
+def _mixture(logits: Tensor) -> Tensor:
+    return (logits * torch.arange(logits.shape[-1], device=logits.device).add(1).sin()).sum()
+
+
+def _share_elsewhere(
+    tensors: Sequence[Tensor], gradients: Sequence[Tensor], leaves: Sequence[Tensor], totals: Sequence[Tensor | None]
+) -> float:
+    """Return the largest part of a leaf's gradient that doesn't pass through these tensors, relative to all of it."""
+    through: Sequence[Tensor | None] = [None] * len(leaves)
+    if tensors:
+        through = torch.autograd.grad(tensors, leaves, gradients, retain_graph=True, allow_unused=True)
+    shares = [0.0]
+    for total, part in zip(totals, through, strict=True):
+        if total is not None and total.any():
+            rest = total.double() if part is None else total.double() - part
+            shares.append(float(rest.norm() / total.double().norm()))
+    return max(shares)
+
+
+def _reads_elsewhere(share: float) -> str:
+    return (
+        "the model's head doesn't read the tokens of the last layer alone, but also those of earlier layers or the "
+        f"image itself ({min(share, 1):.0%} of the gradient there), which no map from the last layer shows; choose "
+        f"{ATTENTION_FREE_METHODS}"
+    )
+
+
+def find_readout(last: LastTokens, prefix: int, trailing: int = 0) -> Tensor:
     """Find the weight with which a model's head reads each token: (tokens), 0 or more, summing to 1.
 
     The gradient of a fixed mixture of the logits with respect to the last tokens has one row per token. Tokens whose
     row is 0 are not read. If the head reads one weighted sum of tokens (a class token, a mean), the rows are multiples
     of one vector, and the factors are the weights. If rows have several directions, the head reads several vectors (a
     class token and the patches' mean, or a class token and a distillation token): each prefix token that is read counts
-    as one, and the patches, whose rows must be multiples of one vector, together count as one. Each token of the stream
-    must depend on its own token alone since the last attention; autograd checks this for one token.
+    as one, and the patches, whose rows must be multiples of one vector, together count as one.
 
     Args:
-        logits: (1, classes), on the autograd graph.
-        streams: tensors (1, tokens, width) or (tokens, 1, width) in the order in which they were computed, all after
-            the last attention. The last one on which the logits depend is used.
+        last: the last tokens, each of which must depend on its own token alone since the last attention.
         prefix: number of tokens that aren't patches.
-        trailing: number of these that come behind the patches in the streams; in the readout they come first.
+        trailing: number of these that come behind the patches in the tokens; in the readout they come first.
 
     Raises:
-        InputError: the logits depend on no token, or read tokens in another way.
+        InputError: the logits read tokens in another way.
     """
-    rows, stream = _gradient(logits, streams)
-    _check_independent(stream, streams[0], int(rows.norm(dim=-1).argmax()))
-    tolerance = TOLERANCE.get(rows.dtype, 0.05)
-    rows = rows.double().roll(trailing, 0)
+    tolerance = TOLERANCE.get(last.rows.dtype, 0.05)
+    rows = last.rows.double().roll(trailing, 0)
     if (weights := _factors(rows, tolerance)) is not None:
         return _check_positive(weights) / weights.sum()
     weights_per_vector = rows.norm(dim=-1).ne(0).double()
@@ -66,33 +145,6 @@ def pooling_readout(pooling: Tensor, tokens: int, prefix: int, trailing: int) ->
     if pooling.shape[1] == tokens - prefix:
         return functional.pad(pooling, (prefix, 0))
     raise InputError(f"the model pools {pooling.shape[1]} tokens by attention, but has {tokens}: this isn't supported")
-
-
-def _gradient(logits: Tensor, streams: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the gradient (tokens, width) of a mixture of the logits with respect to the last stream they depend on."""
-    if logits.requires_grad and streams:
-        mixture = (logits * torch.arange(logits.shape[-1], device=logits.device).add(1).sin()).sum()
-        found = torch.autograd.grad(mixture, list(streams), retain_graph=True, allow_unused=True)
-        for gradient, stream in reversed(list(zip(found, streams, strict=True))):
-            if gradient is not None and gradient.any():
-                return _rows(gradient), stream
-    raise InputError(
-        "the model's output doesn't depend on its tokens as far as autograd can tell: its head is all zeros "
-        "(untrained), or it detaches its activations; train the head, or choose occlusion or rise"
-    )
-
-
-def _rows(stream: Tensor) -> Tensor:
-    return stream.squeeze(0) if stream.shape[0] == 1 else stream.squeeze(1)
-
-
-def _check_independent(stream: Tensor, before: Tensor, token: int) -> None:
-    """Check that a token doesn't depend on other tokens after the last attention, as the weights of a softmax do."""
-    numbers = _rows(stream)[token]
-    mixture = (numbers * torch.arange(len(numbers), device=numbers.device).add(1).sin()).sum()
-    (gradient,) = torch.autograd.grad(mixture, before, retain_graph=True, allow_unused=True)
-    if gradient is not None and _rows(gradient).any(-1).nonzero().flatten().tolist() not in ([], [token]):
-        raise InputError(UNSUPPORTED_HEAD)
 
 
 def _factors(rows: Tensor, tolerance: float) -> Tensor | None:

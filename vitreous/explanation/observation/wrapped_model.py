@@ -2,8 +2,9 @@
 
 from torch import Tensor, nn
 
+from vitreous.explanation.observation.inspection import inspect_model
 from vitreous.explanation.observation.model_output import extract_logits
-from vitreous.explanation.observation.structure import ModelStructure, inspect_model, require_observable
+from vitreous.explanation.observation.structure import ModelStructure, require_observable
 from vitreous.model.trace import Trace
 
 

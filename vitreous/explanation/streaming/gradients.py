@@ -13,7 +13,7 @@ from vitreous.errors import InputError
 from vitreous.explanation.method import ExplainableModel
 from vitreous.explanation.streaming.attention_products import at_least_float32
 from vitreous.explanation.targets import Target
-from vitreous.model.trace import Trace
+from vitreous.model.trace import AttentionRecord, Trace
 
 GRADIENT_CHUNK_ELEMENTS = 2**20
 """Elements of images in one pass over copies: seven images of 224 pixels, or 340 of 32."""
@@ -62,6 +62,18 @@ def score_gradients(scores: Tensor, tensors: Sequence[Tensor], *, keep_graph: bo
             f"a method that needs no gradient: {GRADIENT_FREE_METHODS}"
         )
     return given
+
+
+def output_gradients(scores: Tensor, records: Sequence[AttentionRecord]) -> list[Tensor]:
+    """Return the gradient of each image's score (batch) with respect to the output of each record, in its shape.
+
+    Raises:
+        InputError: the scores don't depend on one of the outputs as far as autograd can tell.
+    """
+    parts = [record.output_parts or (record.output,) for record in records]
+    gradients = iter(score_gradients(scores, [one for several in parts for one in several]))
+    found = [[next(gradients) for _ in several] for several in parts]
+    return [several[0] if len(several) == 1 else torch.cat(several, 1) for several in found]
 
 
 def input_gradient(model: ExplainableModel, copies: Tensor, target: Target) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,16 @@ def readout_row(trace: Trace, options: MethodOptions, target: Target | None = No
     return row
 
 
+def require_rollout(trace: Trace) -> None:
+    """Check that attention can be multiplied through the layers.
+
+    Raises:
+        InputError: it can't; the message says why.
+    """
+    if trace.rollout_obstacle is not None:
+        raise InputError(trace.rollout_obstacle)
+
+
 def patch_token_index(patch: tuple[int, int], layout: TokenLayout) -> int:
     """Return the index of the token of a patch (row, column).
 

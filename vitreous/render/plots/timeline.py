@@ -47,40 +47,41 @@ def timeline(
 ) -> None:
     """Write a PNG, 1600 pixels wide, of the classes' probabilities over time, the segments and the map's entropy.
 
+    Without classes it shows the entropy alone.
+
     Args:
         times_seconds: the time of each frame, increasing.
-        probabilities: by label (at most six have colors of their own), in [0, 1], one per frame.
-        segments: the predicted class over time.
+        probabilities: by label, in [0, 1], one per frame; empty for a model without classes.
+        segments: the predicted class over time. The first seven classes of both have colors of their own.
         path: the file to write.
         entropy: of each frame's map, from 0 (all on one patch) to 1 (uniform), or None.
         title: the text above.
 
     Raises:
-        InputError: there are no frames, or a series doesn't have one value per frame.
+        InputError: there are no frames, there is nothing to show, or a series doesn't have one value per frame.
     """
     times = np.asarray(times_seconds, np.float64)
     series = [*probabilities.items(), *([] if entropy is None else [("entropy", entropy)])]
     wrong = [name for name, values in series if np.shape(values) != times.shape]
-    if not times.size or wrong:
+    if not times.size or wrong or not series:
         raise InputError(f"{times.size} frames and {', '.join(wrong) or 'no'} values don't fit: give one per frame")
-    colors = dict(zip(probabilities, HUES[:-1], strict=False))
-    height = (
-        HEADER_HEIGHT
-        + CURVES_HEIGHT
-        + GAP
-        + BAR_HEIGHT
-        + FOOTER_HEIGHT
-        + (0 if entropy is None else GAP + ENTROPY_HEIGHT)
+    colors = dict(
+        zip([*probabilities, *(one.label for one in segments if one.label not in probabilities)], HUES, strict=False)
     )
+    heights = ([CURVES_HEIGHT, BAR_HEIGHT] if probabilities else []) + ([] if entropy is None else [ENTROPY_HEIGHT])
+    height = HEADER_HEIGHT + sum(heights) + GAP * (len(heights) - 1) + FOOTER_HEIGHT
     figure, top = new_figure(FIGURE_WIDTH, height), HEADER_HEIGHT
-    draw_text(figure, (MARGIN, 40), title or "Classes over time", FONT_SIZE + 5, weight="bold")
+    draw_text(
+        figure, (MARGIN, 40), title or ("Classes over time" if probabilities else ""), FONT_SIZE + 5, weight="bold"
+    )
     end = max([times[-1], *(segment.end_seconds for segment in segments)])
     span = (float(times[0]), float(end if end > times[0] else times[0] + 1))
-    draw_curves(add_panel(figure, top, CURVES_HEIGHT, span), times, probabilities, colors)
-    top += CURVES_HEIGHT + GAP
-    draw_segments(add_panel(figure, top, BAR_HEIGHT, span, last=entropy is None), segments, colors)
-    if entropy is not None:
+    if probabilities:
+        draw_curves(add_panel(figure, top, CURVES_HEIGHT, span), times, probabilities, colors)
+        top += CURVES_HEIGHT + GAP
+        draw_segments(add_panel(figure, top, BAR_HEIGHT, span, last=entropy is None), segments, colors)
         top += BAR_HEIGHT + GAP
+    if entropy is not None:
         draw_entropy(add_panel(figure, top, ENTROPY_HEIGHT, span, last=True), times, np.asarray(entropy, np.float64))
     draw_text(figure, (FIGURE_WIDTH - LABELS_WIDTH, height - 24), "seconds", SMALL_FONT_SIZE, ha="right", color=MUTED)
     save_figure(figure, path)
@@ -175,7 +176,7 @@ def draw_segments(axes: "Axes", segments: Sequence[Segment], colors: Mapping[str
 def draw_entropy(axes: "Axes", times: np.ndarray, entropy: np.ndarray) -> None:
     """Draw the entropy of the map over time."""
     axes.set_title(
-        "entropy of the map: 0 on one patch, 1 even",
+        "entropy of the map: 0 on one patch, 1 uniform",
         loc="left",
         fontsize=to_points(SMALL_FONT_SIZE),
         color=MUTED,

@@ -16,16 +16,17 @@ MAX_NAMES = 4
 MIN_NAMED_SCORE = 0.05
 WINDOW_SECONDS = 10.0
 EMPTY_COLOR = (34, 40, 54)
-LIGHTEN_BY = 0.3
+SHADES = (0.3, 0.65, -0.35)
+"""How much the hues are lightened for a dark background: first all of them by the first value, then by the second."""
 Scores = Sequence[tuple[str, float]]
 
 
 class ClassStrip:
     """Draws the strip of one video, frame by frame.
 
-    A class gets a color when it first has the highest score, or a score of at least 15 %; at most six classes get one.
-    The scores of a moment are stacked in the order in which the classes got their colors. If the duration is known, the
-    strip fills from left to right over the video; else it scrolls over the last ten seconds.
+    A class gets a color when it first has the highest score, or a score of at least 15 %. After 21 classes the colors
+    start over. The scores of a moment are stacked in the order in which the classes got their colors. If the duration
+    is known, the strip fills from left to right over the video; else it scrolls over the last ten seconds.
 
     Attributes:
         height: of the strip in pixels, chosen so that image and strip together have an even height.
@@ -54,12 +55,8 @@ class ClassStrip:
             scores: labels with probabilities, highest first.
         """
         for rank, (name, probability) in enumerate(scores):
-            if (
-                name not in self._colors
-                and len(self._colors) < len(HUES) - 1
-                and (not rank or probability >= MIN_COLORED_SCORE)
-            ):
-                self._colors[name] = lighten(HUES[len(self._colors)])
+            if name not in self._colors and (not rank or probability >= MIN_COLORED_SCORE):
+                self._colors[name] = class_color(len(self._colors))
         self._advance(float(time_seconds), dict(scores))
         listed = [(name, score) for name, score in scores[:MAX_NAMES] if score >= MIN_NAMED_SCORE]
         texts = tuple((f"{name} {100 * score:.0f} %", self._colors.get(name)) for name, score in listed)
@@ -125,9 +122,16 @@ def draw_names_line(
     return pixels
 
 
-def lighten(color: str) -> tuple[int, int, int]:
-    """Lighten a color made for white paper for use on a dark background."""
-    red, green, blue = (round(value + LIGHTEN_BY * (255 - value)) for value in ImageColor.getrgb(color)[:3])
+def class_color(number: int) -> tuple[int, int, int]:
+    """Return the color of the class with this number, in the order in which classes get colors."""
+    cycle, hue = divmod(number, len(HUES))
+    return lighten(HUES[hue], SHADES[cycle % len(SHADES)])
+
+
+def lighten(color: str, by: float) -> tuple[int, int, int]:
+    """Move a color towards white by a fraction from 0 to 1, or towards black by one from 0 to -1."""
+    end = 255 if by > 0 else 0
+    red, green, blue = (round(value + abs(by) * (end - value)) for value in ImageColor.getrgb(color)[:3])
     return red, green, blue
 
 

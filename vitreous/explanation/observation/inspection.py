@@ -1,0 +1,223 @@
+"""Inspect a model with one image: its grid of patches, prefix tokens, layers and readout, by evidence from autograd."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitreous.errors import InputError
+from vitreous.explanation.observation.attention import AttentionRecorder
+from vitreous.explanation.observation.heads import AxisOrder
+from vitreous.explanation.observation.layer_order import (
+    NO_RESIDUAL,
+    AttentionCall,
+    DependencyGraph,
+    check_combination,
+    find_layers,
+)
+from vitreous.explanation.observation.model_output import extract_logits
+from vitreous.explanation.observation.patches import PatchGrid, choose_grid, find_grid, find_layout
+from vitreous.explanation.observation.places import find_patch_size
+from vitreous.explanation.observation.readout import check_pooling, find_last_tokens, find_readout
+from vitreous.explanation.observation.structure import ModelStructure
+from vitreous.explanation.observation.token_mixing import (
+    TokenTensor,
+    classify_mixing,
+    find_mixed_tokens,
+    gradients_of,
+)
+from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
+from vitreous.model.trace import AttentionRecord
+
+MAX_STREAMS = 64
+"""Number of the last tensors of tokens that are kept to find the readout."""
+NO_GRADIENTS = "the model runs under its own no_grad or detaches its activations: let it give gradients"
+OTHER_MIXING = "an attention without softmax or scaled_dot_product_attention, or an MLP or normalization over tokens"
+
+
+class InspectionRecorder(AttentionRecorder):
+    """A recorder that cuts the outputs of attentions off the graph, and keeps the grids and the last tokens."""
+
+    def __init__(self, image_hw: tuple[int, int]) -> None:
+        super().__init__(1, lambda record: None)
+        self.image_hw = image_hw
+        self.calls: list[AttentionCall] = []
+        self.grids: list[PatchGrid] = []
+        self.streams: deque[tuple[int, Tensor]] = deque(maxlen=MAX_STREAMS)
+        """The last tensors of tokens, each with the number of attentions before it."""
+
+    def _on_attention(self, record: AttentionRecord, sources: tuple[Tensor, ...]) -> Tensor:
+        output = super()._on_attention(record, sources)
+        if not torch.is_grad_enabled():
+            raise InputError(NO_GRADIENTS)
+        leaf = output.detach().requires_grad_()
+        values = AttentionRecord(record.query, record.key, record.value, leaf, record.scale, record.weights)
+        self.calls.append(AttentionCall(values, sources))
+        return leaf.clone()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Record attention, the grids before the first attention, and the tokens after the others."""
+        result = super().__torch_function__(func, types, args, kwargs)
+        if not self.attentions:
+            grid = find_grid(func, args, result, self.image_hw)
+            if grid is not None and grid.tensor.requires_grad:
+                self.grids.append(grid)
+        elif isinstance(result, Tensor) and result.ndim == 3 and result.requires_grad:
+            rows = tuple(result.shape[:2])
+            self.streams.extend([(self.attentions, result)] if rows in ((1, self.tokens), (self.tokens, 1)) else [])
+        return result
+
+
+def inspect_model(call: Callable[[Tensor], Any], images: Tensor) -> ModelStructure:
+    """Inspect a model with one forward pass over the first of some images (batch, channels, height, width).
+
+    `call` runs the model on images. The gradients of its parameters stay as they are.
+
+    Raises:
+        InputError: the model can't be observed; the message says why.
+    """
+    with torch.enable_grad():
+        image = images[:1].detach().clone().requires_grad_()
+        recorder = InspectionRecorder((image.shape[2], image.shape[3]))
+        with recorder:
+            logits = extract_logits(call(image))
+        recorder.finish()
+        return _Inspection(recorder, logits, image).structure(call)
+
+
+class _Inspection:
+    """The evidence of one pass."""
+
+    def __init__(self, recorder: InspectionRecorder, logits: Tensor, image: Tensor) -> None:
+        self.recorder, self.logits, self.image = recorder, logits, image
+        value = recorder.calls[0].record.value
+        if not value.requires_grad:
+            raise InputError(NO_GRADIENTS)
+        order = find_layers(recorder.calls, logits, image)
+        self.layers = order.layers
+        self.grid = choose_grid(recorder.grids, value.shape[2], recorder.image_hw)
+        self.layout, self.trailing = find_layout(self.grid, value)
+        self.obstacle = None if order.has_residuals else NO_RESIDUAL
+        self.first = 0 if self.trailing else self.layout.num_prefix_tokens
+        """The number of the first patch's token."""
+        self.everywhere = torch.ones(self.layout.num_tokens).double()
+
+    def structure(self, call: Callable[[Tensor], Any]) -> ModelStructure:
+        """Check all that a map relies on, and return what it needs."""
+        self._check_layers()
+        readout = self._readout()
+        patch_hw = find_patch_size(self._records(0)[0].value, self.image, self.layout, self.first)
+        return ModelStructure(
+            self.layout, self.trailing, readout, self.layers, self.recorder.attentions,
+            self._axis_order(call), patch_hw, self.obstacle,
+        )  # fmt: skip
+
+    def _records(self, layer: int) -> list[AttentionRecord]:
+        return [self.recorder.calls[number].record for number in self.layers[layer]]
+
+    def _values(self, layer: int) -> list[TokenTensor]:
+        return [TokenTensor(record.value, 2) for record in self._records(layer)]
+
+    def _outputs(self, layers: Sequence[int]) -> list[TokenTensor]:
+        """Return the outputs of layers; of layer −1, the grid of patches."""
+        grid = TokenTensor(self.grid.tensor, self.grid.axes[0], self.first, self.grid.by_cell)
+        return [
+            one
+            for layer in layers
+            for one in ([grid] if layer < 0 else [TokenTensor(record.output, 2) for record in self._records(layer)])
+        ]
+
+    def _check_layers(self) -> None:
+        """Check what lies between the layers: tokens stay apart, and heads are combined evenly."""
+        count = len(self.layers)
+        sinks = [value for layer in range(count) for value in self._values(layer)]
+        leaves = self._outputs(range(-1, count - 1))
+        mixed, gradients = find_mixed_tokens(sinks, leaves, self.everywhere)
+        for layer in range(count - 1):
+            records = self._records(layer)
+            outputs = {id(leaf.tensor): gradient for leaf, gradient in zip(leaves, gradients, strict=True)}
+            check_combination(records, [outputs[id(record.output)] for record in records])
+        for layer in range(count if mixed else 0):
+            leaves = self._outputs(range(layer) if layer else [-1])
+            self._judge(layer, classify_mixing(self._values(layer), leaves, self.everywhere))
+
+    def _judge(self, layer: int, mixing: str) -> None:
+        where = (
+            f"between the observed attentions {layer} and {layer + 1}"
+            if layer
+            else "before the first observed attention"
+        )
+        if mixing == "moved":
+            raise InputError(
+                f"the model puts its tokens in another order {where}, so its layers can't be followed; choose "
+                f"{ATTENTION_FREE_METHODS}"
+            )
+        if mixing == "global":
+            raise InputError(
+                f"the model mixes its tokens {where} by something that isn't observed ({OTHER_MIXING}), so its layers "
+                f"can't be followed; choose {ATTENTION_FREE_METHODS}"
+            )
+        if mixing == "local" and layer:
+            self.obstacle = (
+                f"the model mixes neighboring tokens {where} (by a convolution), which rollout would leave out: choose "
+                "attention or attention-gradient"
+            )
+
+    def _readout(self) -> Tensor | None:
+        """Return the readout in the trace's order of tokens; None for attention pooling."""
+        outputs = [record.output for layer in range(len(self.layers)) for record in self._records(layer)]
+        pooling = self.recorder.pooling_inputs
+        if pooling and DependencyGraph([pooling[-1]]).dependencies(self.logits):
+            check_pooling(self.logits, pooling, [*outputs, self.image])
+            keys = pooling[-1].shape[-2]
+            read = torch.ones(self.layout.num_tokens).double()
+            self._check_head(TokenTensor(pooling[-1], -2, self.first if keys < self.layout.num_tokens else 0), read)
+            return None
+        streams = [stream for count, stream in self.recorder.streams if count > self.layers[-1][-1]]
+        last = find_last_tokens(self.logits, streams, [*outputs, self.image])
+        self._check_head(TokenTensor(last.stream, last.axis), last.rows.detach().cpu().double().any(1).double())
+        prefix = self.layout.num_prefix_tokens
+        readout = find_readout(last, prefix, prefix if self.trailing else 0)
+        return readout.to(torch.promote_types(self.logits.dtype, torch.float32))
+
+    def _check_head(self, tokens: TokenTensor, read: Tensor) -> None:
+        """Check that the tokens that the head reads stay apart since the last attention, whose heads are combined."""
+        records, count = self._records(-1), len(self.layers)
+        gradients = gradients_of([tokens], [record.output for record in records], self.everywhere)
+        check_combination(records, gradients)
+        mixed, _ = find_mixed_tokens([tokens], self._outputs(range(max(count - 2, 0), count)), read)
+        if mixed:
+            raise InputError(
+                f"after its last observed attention the model mixes its tokens by something else ({OTHER_MIXING}, or a "
+                "pooling with weights that depend on the tokens): what its head reads is not a fixed weighted sum of "
+                f"that attention's tokens, so no map can start from it; choose {ATTENTION_FREE_METHODS}"
+            )
+
+    def _axis_order(self, call: Callable[[Tensor], Any]) -> AxisOrder | None:
+        if self.recorder.has_shared_axis:
+            return _find_axis_order(call, self.image)
+        return "heads" if self.recorder.heads_first else None
+
+
+def _find_axis_order(call: Callable[[Tensor], Any], image: Tensor) -> AxisOrder:
+    """Find out whether images or heads come first on a shared axis: for two equal images, equal values are images.
+
+    Raises:
+        InputError: both orders are possible.
+    """
+    records: list[AttentionRecord] = []
+    with torch.no_grad(), AttentionRecorder(2, records.append, "images"):
+        call(torch.cat([image, image]).detach())
+    values = records[0].value
+    swapped = values.flatten(0, 1).unflatten(0, (-1, 2)).transpose(0, 1)
+    matches = {
+        order: torch.allclose(pair[0], pair[1], rtol=1e-3, atol=1e-5)
+        for order, pair in (("images", values), ("heads", swapped))
+    }
+    if matches["images"] == matches["heads"]:
+        raise InputError("images and heads share an axis of the attention, and it isn't clear which comes first")
+    return "images" if matches["images"] else "heads"

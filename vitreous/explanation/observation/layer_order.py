@@ -1,0 +1,158 @@
+"""Find with autograd which attentions of a model follow each other, and which of them together make a layer.
+
+In the pass that is inspected, the output of each attention is cut off the graph: a leaf of the same values takes its
+place. What depends on a leaf then depends on that attention directly, through no other attention.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitreous.errors import InputError
+from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
+from vitreous.model.trace import AttentionRecord
+
+UNREAD_TOKENS = (
+    "the model's output doesn't depend on its tokens as far as autograd can tell: its head is all zeros (untrained), "
+    "or it detaches its activations; train the head, or choose occlusion or rise"
+)
+NO_RESIDUAL = (
+    "an attention of this model has no residual connection, which rollout assumes around each layer: choose attention "
+    "or attention-gradient"
+)
+MIN_TOKENS = 4
+"""With fewer tokens, gradients of unrelated heads may be nearly multiples of each other."""
+COLLINEAR = 0.999
+"""Correlation from which on the gradients of two heads are multiples of each other: they are added or subtracted."""
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """An attention of the inspected pass."""
+
+    record: AttentionRecord
+    """Its output is the leaf that takes the output's place."""
+    sources: tuple[Tensor, ...]
+    """What its weights are computed from, without its values."""
+
+
+@dataclass(frozen=True)
+class LayerOrder:
+    """The attentions that the model's output depends on, in layers."""
+
+    layers: tuple[tuple[int, ...], ...]
+    """The numbers of the attentions of each layer."""
+    has_residuals: bool
+    """Whether tokens also pass by each layer."""
+
+
+class DependencyGraph:
+    """Tells which of some tensors others depend on, by the structure of the autograd graph."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._leaves = {id(one): 1 << bit for bit, one in enumerate(tensors) if one.grad_fn is None}
+        self._found: dict[Any, int] = {}
+        self._nodes: dict[Any, int] = {one.grad_fn: 1 << bit for bit, one in enumerate(tensors) if one.grad_fn}
+
+    def dependencies(self, *tensors: Tensor) -> int:
+        """Return a number whose bit i says whether any of these tensors depends on tensor i."""
+        bits = 0
+        for tensor in tensors:
+            bits |= self._visit(tensor.grad_fn) if tensor.grad_fn is not None else self._leaves.get(id(tensor), 0)
+        return bits
+
+    def _visit(self, root: Any) -> int:
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            if node in self._found:
+                stack.pop()
+                continue
+            inputs = [one for one, _ in node.next_functions if one is not None]
+            if missing := [one for one in inputs if one not in self._found]:
+                stack.extend(missing)
+                continue
+            variable = getattr(node, "variable", None)
+            bits = self._nodes.get(node, 0) | (0 if variable is None else self._leaves.get(id(variable), 0))
+            for one in inputs:
+                bits |= self._found[one]
+            self._found[node] = bits
+            stack.pop()
+        return self._found[root]
+
+
+def find_layers(calls: Sequence[AttentionCall], logits: Tensor, image: Tensor) -> LayerOrder:
+    """Arrange attentions in layers: those that don't depend on each other are one layer, as heads of it.
+
+    Attentions on which the logits don't depend are left out.
+
+    Raises:
+        InputError: the logits depend on none, or the attentions form more than one sequence of layers.
+    """
+    graph = DependencyGraph([*(call.record.output for call in calls), image])
+    needs = [graph.dependencies(*call.sources, call.record.value) for call in calls]
+    read, bits = [], graph.dependencies(logits)
+    for number in reversed(range(len(calls))):
+        if bits >> number & 1:
+            read.insert(0, number)
+            bits |= needs[number]
+    if not read:
+        raise InputError(UNREAD_TOKENS)
+    levels: dict[int, int] = {}
+    for number in read:
+        levels[number] = max((levels[other] + 1 for other in levels if needs[number] >> other & 1), default=0)
+    layers = tuple(tuple(i for i in read if levels[i] == level) for level in range(max(levels.values()) + 1))
+    for before, after in pairwise(layers):
+        if any(not needs[number] >> other & 1 for number in after for other in before):
+            raise InputError(
+                "this model runs attentions side by side that meet only later (two towers, several models, or one "
+                "model called several times, as for mirrored images), so they form no single sequence of layers: give "
+                f"one plain tower, or choose {ATTENTION_FREE_METHODS}"
+            )
+    passes_by = [graph.dependencies(calls[number].record.value) >> len(calls) & 1 for number in read]
+    for number, is_residual in zip(read, passes_by, strict=True):
+        weights_need = graph.dependencies(*calls[number].sources)
+        if levels[number] and not is_residual and not any(weights_need >> i & 1 for i in layers[levels[number] - 1]):
+            raise InputError(
+                "this model applies attention weights to the output of another attention, with nothing between them, "
+                f"which is not a layer of its own: choose {ATTENTION_FREE_METHODS}"
+            )
+    return LayerOrder(layers, all(passes_by) and bool(graph.dependencies(logits) >> len(calls) & 1))
+
+
+def check_combination(records: Sequence[AttentionRecord], gradients: Sequence[Tensor | None]) -> None:
+    """Check that the heads of one layer are not added to or subtracted from each other with different weights.
+
+    Args:
+        records: the attentions of the layer.
+        gradients: that of a random mixture of what follows, with respect to the output of each.
+
+    Raises:
+        InputError: one is subtracted from another (differential attention), or they are added with different weights.
+    """
+    if len({record.output.shape[-1] for record in records}) > 1 or any(one is None for one in gradients):
+        return
+    heads = torch.cat([one.detach().double().squeeze(0) for one in gradients if one is not None])
+    norms = heads.norm(dim=1)  # (heads, width)
+    if heads.shape[1] < MIN_TOKENS:
+        return
+    products = torch.einsum("htd,gtd->hgd", heads, heads)
+    cosines = products / (norms[:, None] * norms[None]).clamp_min(torch.finfo(torch.float64).tiny)
+    known = (norms[:, None] > 0) & (norms[None] > 0)
+    multiples = ((cosines.abs() > COLLINEAR) & known).sum(-1) > known.sum(-1) / 2
+    multiples.fill_diagonal_(False)
+    ratios = (products / norms.square()[:, None].clamp_min(torch.finfo(torch.float64).tiny))[multiples]
+    if bool((ratios < 0).any()):
+        raise InputError(
+            "this model subtracts one attention from another (differential attention), so its weights are no share of "
+            f"attention: choose {ATTENTION_FREE_METHODS}"
+        )
+    if bool(((ratios - 1).abs() > 0.01).any()):
+        raise InputError(
+            "this model adds attentions with different weights, which their mean over heads doesn't show: choose "
+            f"{ATTENTION_FREE_METHODS}"
+        )

@@ -1,0 +1,132 @@
+"""Find with autograd where in the input image the patches of a model lie: a model may turn, crop or pad its image."""
+
+from itertools import pairwise
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+from vitreous.errors import InputError
+from vitreous.explanation.observation.token_mixing import TokenTensor, gradients_of
+from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
+from vitreous.model.trace import TokenLayout
+
+SPACING_TOLERANCE = 0.25
+"""Relative deviation of the distance of patches that overlap from the size of their cells in the image."""
+
+
+def find_patch_size(value: Tensor, image: Tensor, layout: TokenLayout, first: int) -> tuple[int, int]:
+    """Find the (height, width) in pixels of the patches of a model's tokens; the last ones may reach beyond the image.
+
+    Args:
+        value: (1, heads, tokens, head width), the values of the first attention, which depend on no attention.
+        image: (1, channels, height, width), the input.
+        layout: the grid, in which the tokens should lie row by row.
+        first: the number of the first patch's token.
+
+    Raises:
+        InputError: the patches don't cover the image row by row.
+    """
+    tokens = TokenTensor(value, 2)
+    owners = _tokens_of_pixels(tokens, image, value.shape[2])
+    if owners is None:
+        _check_centers(tokens, image, layout, first)
+        return image.shape[2] // layout.grid_height, image.shape[3] // layout.grid_width
+    grid_hw = (layout.grid_height, layout.grid_width)
+    sizes = [_side(owners, axis, cells) for axis, cells in enumerate(grid_hw)]
+    rows, columns = (torch.arange(side) // size for side, size in zip(owners.shape, sizes, strict=True))
+    fits = [-(-side // size) == cells for side, size, cells in zip(owners.shape, sizes, grid_hw, strict=True)]
+    expected = first + rows[:, None] * layout.grid_width + columns
+    if not all(fits) or not torch.equal(owners, expected):
+        _refuse(owners, expected, first, grid_hw)
+    return sizes[0], sizes[1]
+
+
+def _tokens_of_pixels(tokens: TokenTensor, image: Tensor, count: int) -> Tensor | None:
+    """Return the token that depends on each pixel: (height, width), −1 for none; None where several tokens do.
+
+    The gradient at a pixel scales with the factor of its token: one backward pass for each binary digit of the token.
+    """
+    base = _energy(tokens, image, torch.ones(count).double())
+    found, seen = torch.zeros_like(base, dtype=torch.long), base > 0
+    for bit in range((count - 1).bit_length()):
+        factors = 1.0 + (torch.arange(count) >> bit & 1).double()
+        ratio = _energy(tokens, image, factors)[seen] / base[seen]
+        is_set = ratio > 2
+        if not torch.allclose(ratio, 1.0 + 3.0 * is_set.to(ratio), rtol=1e-3):
+            return None
+        found[seen] += is_set.long() << bit
+    return found.masked_fill(~seen, -1).cpu()
+
+
+def _energy(tokens: TokenTensor, image: Tensor, factors: Tensor) -> Tensor:
+    """Return the squared gradient of a mixture of the tokens at each pixel: (height, width)."""
+    (gradient,) = gradients_of([tokens], [image], factors)
+    if gradient is None:
+        return torch.zeros(image.shape[2:]).double()
+    return gradient.double().square().sum((0, 1))
+
+
+def _side(owners: Tensor, axis: int, cells: int) -> int:
+    """Return the number of pixels along an axis from the first one to the first of another token."""
+    line = owners[:, 0] if axis == 0 else owners[0]
+    other = (line != line[0]).nonzero().flatten()
+    return int(other[0]) if len(other) else len(line) if cells == 1 else 1
+
+
+def _refuse(owners: Tensor, expected: Tensor, first: int, grid_hw: tuple[int, int]) -> NoReturn:
+    """Raise the error that says what the model does with its image."""
+    (height, width), unseen = owners.shape, owners < 0
+    seen_patches = len(owners[~unseen].unique())
+    if unseen.any() and not unseen[0, 0] and seen_patches == grid_hw[0] * grid_hw[1]:
+        raise left_over((height, width), grid_hw)
+    if unseen.any():
+        what = f"{int(unseen.sum())} of the {height} x {width} pixels reach no token (the model crops the image)"
+    elif seen_patches < grid_hw[0] * grid_hw[1]:
+        what = f"only {seen_patches} of its {grid_hw[0]} x {grid_hw[1]} patches see the image (the model pads it)"
+    else:
+        row, column = (owners != expected).nonzero()[0].tolist()
+        patch = divmod(int(owners[row, column]) - first, grid_hw[1])
+        what = f"the pixel at row {row}, column {column} is in its patch at row {patch[0]}, column {patch[1]}"
+    raise _moved(what)
+
+
+def _moved(what: str) -> InputError:
+    return InputError(
+        f"this model moves the image before it cuts it into patches: {what}, so maps would be drawn in the wrong "
+        f"place; move that out of the model, or choose {ATTENTION_FREE_METHODS}"
+    )
+
+
+def left_over(image_hw: tuple[int, int], grid_hw: tuple[int, int]) -> InputError:
+    """Return the error for an image whose last pixels are in no patch."""
+    return InputError(
+        f"images of {image_hw[0]} x {image_hw[1]} pixels are cut into {grid_hw[0]} x {grid_hw[1]} patches, of which "
+        "some pixels are left over: choose a size that the patch divides"
+    )
+
+
+def _check_centers(tokens: TokenTensor, image: Tensor, layout: TokenLayout, first: int) -> None:
+    """Check a few rows and columns of patches that overlap: their centers are as far from each other as their cells.
+
+    Raises:
+        InputError: they are not.
+    """
+    grid_hw, image_hw = (layout.grid_height, layout.grid_width), (image.shape[2], image.shape[3])
+    if any(side % cells for side, cells in zip(image_hw, grid_hw, strict=True)):
+        raise left_over(image_hw, grid_hw)
+    numbers = first + torch.arange(layout.grid_height * layout.grid_width).view(grid_hw)
+    for axis, name in enumerate(("rows", "columns")):
+        cells, cell = grid_hw[axis], image_hw[axis] / grid_hw[axis]
+        lines = sorted({0, cells - 1} if cells < 4 else {1, cells // 2, cells - 2})
+        centers = []
+        for line in lines:
+            factors = torch.zeros(tokens.tensor.shape[2]).double()
+            factors[numbers.select(axis, line).flatten()] = 1
+            energy = _energy(tokens, image, factors).sum(1 - axis).cpu()
+            positions = torch.arange(len(energy)).double()
+            centers.append(float((energy * positions).sum() / energy.sum().clamp_min(1e-300)))
+        for (line, center), (other, following) in pairwise(zip(lines, centers, strict=True)):
+            distance = (following - center) / (other - line)
+            if abs(distance - cell) > SPACING_TOLERANCE * cell + 1 / (other - line):
+                raise _moved(f"the {name} of its patches lie {distance:.3g} pixels apart, not {cell:g}")
