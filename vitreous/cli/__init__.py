@@ -1,9 +1,13 @@
 """The command line: one file per verb, and one place where errors become a line and an exit code."""
 
+import io
+import logging
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, Group
+from cyclopts import App, CycloptsError, Group, UnknownOptionError
 
 import vitreous
 from vitreous.errors import InputError
@@ -11,6 +15,8 @@ from vitreous.files import os_error_reason
 from vitreous.process_tuning import keep_freed_memory
 
 EXIT_BAD_INPUT, EXIT_TRUNCATED, EXIT_INTERRUPTED = 2, 3, 130
+MIN_COLUMNS = 40
+"""A terminal that says that it is narrower gets lines of this width."""
 
 VERB_GROUPS = {
     "Train and evaluate": {
@@ -22,6 +28,7 @@ VERB_GROUPS = {
     },
     "Look inside a model": {
         "explain": "Explain a model's predictions on images with heatmaps.",
+        "predict": "Predict the labels of images, with their scores.",
         "video": "Overlay a model's attention on a video.",
         "live": "Show a model's attention live in the browser.",
         "patches": "Show how an image is cut into patches.",
@@ -44,6 +51,17 @@ VERBS = {verb: summary for group in VERB_GROUPS.values() for verb, summary in gr
 ALIASES = {"localisation": "localization"}
 """Older spellings of verbs, which still work."""
 
+USAGE = {
+    "train": "[OPTIONS] RECIPE",
+    "explain": "[OPTIONS] MODEL [IMAGES...]",
+    "predict": "[OPTIONS] MODEL IMAGES...",
+    "doctor": "[OPTIONS] MODEL [IMAGES...]",
+    "models": "[OPTIONS] [SIZES...]",
+    "methods": "[METHOD]",
+    "convert": "MODEL --to LIBRARY --output FOLDER",
+}
+"""The usage lines that name more than the parameters do."""
+
 app = App(
     name="vitreous",
     help="Vision Transformers you can see through: train them, measure them, and see where they look.",
@@ -56,7 +74,10 @@ app = App(
 for _name, _verbs in VERB_GROUPS.items():
     _group = Group.create_ordered(_name)
     for _order, (_verb, _summary) in enumerate(_verbs.items()):
-        app.command(f"vitreous.cli.{_verb}:{_verb}", name=_verb, help=_summary, sort_key=_order, group=_group)
+        _usage = f"Usage: vitreous {_verb} {USAGE[_verb]}" if _verb in USAGE else None
+        app.command(
+            f"vitreous.cli.{_verb}:{_verb}", name=_verb, help=_summary, usage=_usage, sort_key=_order, group=_group
+        )
 for _alias, _verb in ALIASES.items():
     app.command(f"vitreous.cli.{_verb}:{_verb}", name=_alias, show=False)
 
@@ -68,13 +89,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     one of several failed; 130: interrupted.
     """
     keep_freed_memory()
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # on damage that it can ignore
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code."""
+    if (columns := os.environ.get("COLUMNS", "")).isdecimal() and int(columns) < MIN_COLUMNS:
+        os.environ["COLUMNS"] = str(MIN_COLUMNS)
+    verb = arguments[0] if arguments else ""
     try:
+        if verb in VERBS or verb in ALIASES:
+            app[verb].help = None  # the summary is for the list of verbs; the verb's own help is its whole docstring
         return app(list(arguments)) or 0
+    except UnknownOptionError as error:
+        from vitreous.cli.renamed import renamed_flag
+
+        flag = error.token.keyword or error.token.value
+        return print_error(renamed_flag(flag, ALIASES.get(verb, verb)) or " ".join(str(error).split()))
     except (CycloptsError, InputError) as error:
         return print_error(" ".join(str(error).split()))
     except BrokenPipeError:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.console import ConsoleCallback, print_line, print_note, progress
+from vitreous.cli.console import print_line, print_note, progress
+from vitreous.cli.flags import OUTPUT_NAMES, DeviceName, JsonFlag, SplitName
 
 if TYPE_CHECKING:
     from vitreous.evaluation.comparison import Difference
@@ -19,31 +20,29 @@ def compare(
     /,
     *,
     data: str | None = None,
-    split: str = "test",
-    output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("comparison.png"),
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    device: str = "auto",
+    split: SplitName = "test",
+    output: Annotated[Path, Parameter(name=OUTPUT_NAMES)] = Path("comparison.png"),
+    json_: JsonFlag = False,
+    device: DeviceName = "auto",
 ) -> int:
-    """Compare two runs on the same images: which is better, and is the difference significant?
+    """Compare two runs and test whether their difference is significant.
 
-    The difference has a paired bootstrap interval, and the p-value of McNemar's exact test.
+    Both are evaluated on the same images. The difference has a paired bootstrap interval, and the p-value of McNemar's
+    exact test.
 
     Args:
         first: Run folder.
         second: Another run folder, with the same classes.
         data: Images to compare on; by default the data that both runs were trained on.
-        split: test, or validation while settings are still being chosen.
         output: PNG with the curves of both runs and the difference of each class.
         json_: Print the comparison as one JSON object.
-        device: auto, cpu or cuda.
     """
-    from vitreous.errors import InputError
+    from vitreous.workflows.compare import check_png
     from vitreous.workflows.compare import compare as run
 
-    if output.suffix.lower() != ".png":
-        raise InputError(f"{output} is not a PNG file: choose a name that ends in .png")
-    with progress("comparing") as display:
-        result = run(first, second, data, split=split, device=device, callback=ConsoleCallback(display))
+    check_png(output)
+    with progress("comparing") as callback:
+        result = run(first, second, data, split=split, device=device, callback=callback)
     if json_:
         print_line(json.dumps(result.to_json()))
     else:

@@ -4,11 +4,12 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from vitreous.callbacks import Callback
+from vitreous.callbacks import Callback, format_clock
 from vitreous.callbacks import Progress as TaskProgress
 
 QUIET_SECONDS = 10.0
@@ -25,47 +26,61 @@ def print_line(text: str = "") -> None:
     print(text)  # noqa: T201
 
 
-@contextmanager
-def progress(unit: str) -> Generator[Callable[[float, float | None, str], None]]:
-    """Yield a function that shows (done, total or None, message): a bar on a terminal, else a line now and then."""
-    if sys.stderr.isatty():
-        with _bar() as bar:
-            task = bar.add_task(unit, message="", total=None)
-            yield lambda done, total, message: bar.update(task, completed=done, total=total, message=message)
-    else:
-        yield _lines(unit)
+Update = Callable[[float, float | None, str], None]
+"""Shows how much is done, out of how much if that is known, and a message."""
 
 
 class ConsoleCallback(Callback):
-    """Prints notes, and shows the progress of a task and the time left on a display of `progress`, if given."""
+    """Prints notes, and shows the progress of a task on a bar or in lines, if it has an `update`."""
 
-    def __init__(self, update: Callable[[float, float | None, str], None] | None = None) -> None:
+    def __init__(self, update: Update | None = None) -> None:
         self._update, self._started = update, time.monotonic()
 
     def on_progress(self, progress: TaskProgress) -> None:
-        """Show the progress; the time left assumes that the rest is as fast."""
-        if self._update is None:
-            return
-        left = ""
-        if progress.done and progress.total:
-            seconds = (time.monotonic() - self._started) / progress.done * max(0, progress.total - progress.done)
-            left = f" · {format_clock(seconds)} left"
-        self._update(progress.done, progress.total, f"{progress.message}{left}")
+        """Show the progress."""
+        if self._update is not None:
+            self._update(progress.done, progress.total, self.describe(progress))
 
     def on_note(self, text: str) -> None:
         """Print the note."""
         print_note(text)
 
+    def describe(self, progress: TaskProgress) -> str:
+        """Return the message and the time left, which assumes that the rest is as fast."""
+        if not (progress.done and progress.total):
+            return progress.message
+        seconds = (time.monotonic() - self._started) / progress.done * max(0, progress.total - progress.done)
+        return f"{progress.message} · {format_clock(seconds)} left"
+
+
+Display = TypeVar("Display")
+
+
+def progress(unit: str) -> AbstractContextManager[ConsoleCallback]:
+    """Yield a callback that shows the progress: a bar on a terminal, else a line now and then."""
+    return progress_on(unit, ConsoleCallback)
+
+
+@contextmanager
+def progress_on(unit: str, display: Callable[[Update], Display]) -> Generator[Display]:
+    """Yield what `display` makes of a function that shows the progress as `progress` does."""
+    if sys.stderr.isatty():
+        with _bar() as bar:
+            task = bar.add_task(unit, message="", total=None)
+            yield display(lambda done, total, message: bar.update(task, completed=done, total=total, message=message))
+    else:
+        yield display(_lines(unit))
+
 
 def _bar() -> Progress:
-    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("{task.fields[message]}"), console=console, refresh_per_second=5,
+        TextColumn("{task.fields[message]}"), console=Console(stderr=True), refresh_per_second=5,
+        redirect_stdout=sys.stdout.isatty(),  # results go to a file or pipe even if the bar is on a terminal
     )  # fmt: skip
 
 
-def _lines(unit: str) -> Callable[[float, float | None, str], None]:
+def _lines(unit: str) -> Update:
     last = [time.monotonic()]
 
     def update(done: float, total: float | None, message: str) -> None:
@@ -76,17 +91,6 @@ def _lines(unit: str) -> Callable[[float, float | None, str], None]:
             print_note(f"{unit}{percent}  {message}")
 
     return update
-
-
-def format_clock(seconds: float) -> str:
-    """Format a duration: "3:05" or "1:02:03".
-
-    >>> format_clock(185)
-    '3:05'
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def stop_on_interrupt() -> AbstractContextManager[Callable[[], bool]]:

@@ -6,21 +6,21 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vitreous.cli.console import ConsoleCallback, print_line
+from vitreous.cli.flags import OUTPUT_NAMES, ModelName
 
 
 def convert(
-    model: str,
+    model: ModelName,
     /,
     *,
     to: str,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    output: Annotated[Path, Parameter(name=OUTPUT_NAMES)],
 ) -> int:
     """Convert a model to the format of another library.
 
     The written model is read back; its outputs, classes and preprocessing are the same.
 
     Args:
-        model: Run folder, weights file, or origin:name.
         to: hf (transformers), timm, or dinov2 (names of facebookresearch/dinov2).
         output: Folder to write.
     """

@@ -1,14 +1,11 @@
 """The verb `vitreous data`."""
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
-
-from vitreous.callbacks import Callback, Progress
 from vitreous.cli import print_error
 from vitreous.cli.console import print_line, progress
+from vitreous.cli.flags import JsonFlag
 
 MAX_LINES = 20
 """Of classes, files or groups of duplicates on the screen; --json has all."""
@@ -26,11 +23,12 @@ def data(
     /,
     *,
     recipe: str | None = None,
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json_: JsonFlag = False,
 ) -> int:
-    """Inspect a dataset: counts, image sizes, corrupt files, duplicates across splits, class balance, memory.
+    """Inspect a dataset: counts, corrupt files, duplicates, class balance.
 
-    The exit code is 2 if files can't be read, or if an image is in more than one split.
+    Also prints the sizes of the images and the memory that they need. The exit code is 2 if files can't be read, or if
+    an image is in more than one split.
 
     Args:
         source: folder:DIR, parquet:DIR, hf:OWNER/NAME, cifar10, cifar100, mnist or shapes.
@@ -39,23 +37,13 @@ def data(
     """
     from vitreous.workflows.data import inspect_data
 
-    with progress("inspecting") as display:
-        report = inspect_data(source, recipe, callback=_Display(display))
+    with progress("inspecting") as callback:
+        report = inspect_data(source, recipe, callback=callback)
     if json_:
         print_line(json.dumps(report.to_json()))
     else:
         _print_report(report)
     return print_error("; ".join(report.problems)) if report.problems else 0
-
-
-class _Display(Callback):
-    """Show the progress on the console."""
-
-    def __init__(self, display: Callable[[float, float | None, str], None]) -> None:
-        self.display = display
-
-    def on_progress(self, progress: Progress) -> None:
-        self.display(progress.done, progress.total, progress.message)
 
 
 def _print_report(report: "DataReport") -> None:

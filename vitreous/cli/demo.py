@@ -9,13 +9,14 @@ from cyclopts import Parameter
 from vitreous.cli import EXIT_INTERRUPTED
 from vitreous.cli.console import print_line
 from vitreous.cli.evaluate import print_report
+from vitreous.cli.flags import OUTPUT_NAMES
 from vitreous.cli.train import train_display
 
 
-def demo(
-    *, output: Annotated[Path, Parameter(name=["--output", "-o", "--out"])] = Path("demo"), data: str = "shapes"
-) -> int:
-    """Train, evaluate and explain a model with one command; ends with the list of files to open.
+def demo(*, output: Annotated[Path, Parameter(name=OUTPUT_NAMES)] = Path("demo"), data: str = "shapes") -> int:
+    """Train a small model, evaluate it, and explain images and a video with it.
+
+    Prints the list of files to open at the end.
 
     Args:
         output: Folder for everything that the demo makes. A run that is there already is resumed.

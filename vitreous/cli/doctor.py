@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.console import ConsoleCallback, print_line, print_note, progress
+from vitreous.cli.console import print_line, print_note, progress
+from vitreous.cli.flags import DeviceName, JsonFlag, ModelName, OutputFile
 
 if TYPE_CHECKING:
     from vitreous.diagnostics.doctor.run import Diagnosis
@@ -15,34 +16,32 @@ MARKS = {"fault": ("✗", "bold red"), "note": ("!", "yellow"), "ok": ("✓", "g
 
 
 def doctor(
-    model: str,
+    model: ModelName,
     images: Annotated[list[Path] | None, Parameter(negative="")] = None,
     /,
     *,
     data: str | None = None,
     count: int = 16,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    device: str = "auto",
+    output: OutputFile = None,
+    json_: JsonFlag = False,
+    device: DeviceName = "auto",
 ) -> int:
-    """Diagnose a model in plain English: outlier tokens, dead heads, idle blocks, uninformative maps.
+    """Diagnose a model: outlier tokens, dead heads, uninformative maps.
+
+    Prints the findings in plain English, faults first.
 
     Args:
-        model: Run folder, weights file, origin:name such as hf:facebook/dinov2-small, or
-            factory:MODULE:FUNCTION of your own, with @WEIGHTS after it.
         images: Image files to measure on; test images of --data by default.
         data: Source of images, a folder of images, or masks:DIR; by default the data that the model was trained on.
         count: Number of images of the source.
         output: Folder for doctor.json and doctor.html; the run folder, or "doctor", by default.
         json_: Print the findings as one JSON object.
-        device: auto, cpu or cuda.
     """
     from vitreous.diagnostics.doctor.run import doctor as run
     from vitreous.runs.run_folder import results_folder
 
     folder = results_folder(model, output, "doctor")
-    with progress("measuring") as display:
-        callback = ConsoleCallback(display)
+    with progress("measuring") as callback:
         diagnosis = run(model, images or [], data=data, count=count, device=device, callback=callback)
     written = diagnosis.save(folder)
     if json_:

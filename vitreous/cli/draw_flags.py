@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from cyclopts import Parameter
 
-from vitreous.cli.options import DRAW_GROUP, Flag
+from vitreous.cli.flags import Flag
+from vitreous.cli.options import DRAW_GROUP
 from vitreous.clips.options import DrawOptions
 
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.console import ConsoleCallback, print_line, print_note, progress
+from vitreous.cli.console import print_line, print_note, progress
+from vitreous.cli.flags import DeviceName, Flag, JsonFlag, ModelName, SplitName
 from vitreous.errors import InputError
 
 MAX_CLASSES_IN_MATRIX = 10
@@ -17,28 +18,26 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: str,
+    model: ModelName,
     /,
     *,
     data: str | None = None,
-    split: str = "test",
-    temperature: Annotated[bool, Parameter(negative="")] = False,
+    split: SplitName = "test",
+    temperature: Flag = False,
     corruptions: Annotated[list[str] | None, Parameter(consume_multiple=(0, 1), negative="")] = None,
-    shifts: Annotated[bool, Parameter(negative="")] = False,
+    shifts: Flag = False,
     count: int | None = None,
-    skip_unreadable: Annotated[bool, Parameter(negative="")] = False,
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    device: str = "auto",
+    skip_unreadable: Flag = False,
+    json_: JsonFlag = False,
+    device: DeviceName = "auto",
 ) -> int:
-    """Evaluate a model on images it was not trained on: accuracy, loss, precision, recall, confusion, calibration.
+    """Evaluate a model on images that it was not trained on.
 
-    Every metric comes with its 95 % confidence interval. For a run and its own test images, the metrics and figures are
-    also saved in the run folder.
+    Prints accuracy, loss, precision, recall, confusion and calibration. Every metric comes with its 95 % confidence
+    interval. For a run and its own test images, the metrics and figures are also saved in the run folder.
 
     Args:
-        model: Run folder or model.safetensors.
         data: Source of images; by default the data that the model was trained on.
-        split: test, or validation while settings are still being chosen.
         temperature: Also fit temperature scaling on the validation images and report its effect.
         corruptions: Instead, evaluate on corrupted images: 15 corruptions at 5 severities. Without a value they are
             generated, in the manner of CIFAR-10-C. With cifar10-c:DIR they are the published files in DIR, and the
@@ -48,7 +47,6 @@ def evaluate(
         count: Number of images for --corruptions and --shifts; all by default.
         skip_unreadable: Skip images that can't be read and list them, instead of refusing the data.
         json_: Print the metrics as one JSON object.
-        device: auto, cpu or cuda.
     """
     if corruptions is not None or shifts:
         from vitreous.cli.robustness import RobustnessFlags, robustness
@@ -62,10 +60,10 @@ def evaluate(
         raise InputError("--count is for --corruptions and --shifts: leave it out")
     from vitreous.workflows.evaluate import evaluate as run
 
-    with progress("evaluating") as display:
+    with progress("evaluating") as callback:
         result = run(
             model, data, split=split, temperature=temperature, skip_unreadable=skip_unreadable, device=device,
-            callback=ConsoleCallback(display),
+            callback=callback,
         )  # fmt: skip
     if json_:
         print_line(json.dumps(result.to_json()))
@@ -126,7 +124,7 @@ def print_confusion(report: "ClassificationReport") -> None:
 
     print_line("\nconfusion matrix (rows: true class, columns: predicted class)")
     names = [one.name for one in report.classes]
-    table = Table("truth", *(Column(Text(name[:5]), justify="right") for name in names), box=None)
+    table = Table("true label", *(Column(Text(name[:5]), justify="right") for name in names), box=None)
     for name, row in zip(names, report.confusion, strict=True):
         table.add_row(Text(name), *(str(count) if count else "·" for count in row))
     Console().print(table)

@@ -2,12 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Literal
 
 from vitreous.cli import EXIT_INTERRUPTED
-from vitreous.cli.console import ConsoleCallback, print_line, print_note, progress
+from vitreous.cli.console import print_line, print_note, progress
+from vitreous.cli.flags import DeviceName, Flag, JsonFlag, ModelName, OutputFile, SplitName
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -19,11 +18,11 @@ if TYPE_CHECKING:
 COLUMNS = {
     "insertion": "inser-\ntion",
     "deletion": "dele-\ntion",
-    "road-most": "ROAD\nmost",
-    "road-least": "ROAD\nleast",
+    "road_most": "ROAD\nmost",
+    "road_least": "ROAD\nleast",
     "sensitivity": "sensi-\ntivity",
-    "randomized-head": "head\nrandom",
-    "randomized-all": "all\nrandom",
+    "randomized_head": "random\nhead",
+    "randomized_all": "random\nweights",
 }
 MARKS = {"random map": "r", "center bias": "c"}
 DEFAULT_WIDTH = 100
@@ -31,36 +30,34 @@ DEFAULT_WIDTH = 100
 
 
 def faithfulness(
-    model: str,
+    model: ModelName,
     /,
     *,
     data: str | None = None,
     methods: str | None = None,
     count: int | None = None,
     target: Literal["predicted", "true"] = "predicted",
-    split: str = "test",
+    split: SplitName = "test",
     seed: int = 0,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
-    restart: Annotated[bool, Parameter(negative="")] = False,
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    device: str = "auto",
+    output: OutputFile = None,
+    restart: Flag = False,
+    json_: JsonFlag = False,
+    device: DeviceName = "auto",
 ) -> int:
-    """Measure how faithful each explanation method is, against a random map and a center-bias baseline.
+    """Measure how faithful each explanation method is, against two baselines.
+
+    The baselines are a random map and a center bias.
 
     Args:
-        model: Run folder, weights file, origin:name, or factory:MODULE:FUNCTION of your own, with @WEIGHTS
-            after it.
         data: Source of images; by default the data that the model was trained on.
         methods: Methods, separated by commas; all of them by default.
         count: Number of images, drawn randomly; 64 by default, or all if there are fewer.
         target: Follow the probability of the predicted class or of the true one.
-        split: test, or validation while settings are still being chosen.
         seed: Seed of all random numbers.
         output: Folder for the results; the run folder, or "faithfulness", by default. A stopped measurement there is
             continued.
         restart: Ignore the values of an earlier call.
         json_: Print the results as one JSON object.
-        device: auto, cpu or cuda.
     """
     from vitreous.diagnostics.faithfulness.result import FIGURE_FILE, SUMMARY_FILE
     from vitreous.diagnostics.faithfulness.run import VALUES_FILE
@@ -69,14 +66,16 @@ def faithfulness(
 
     names = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
     folder = results_folder(model, output, "faithfulness")
+    before = modified_at(folder / VALUES_FILE)
     try:
-        with progress("measuring") as display:
+        with progress("measuring") as callback:
             result = run(
                 model, data, methods=names, count=count, target=target, split=split, seed=seed, output=output,
-                restart=restart, device=device, callback=ConsoleCallback(display),
+                restart=restart, device=device, callback=callback,
             )  # fmt: skip
     except KeyboardInterrupt:
-        print_note(f"stopped; finished methods are saved in {folder / VALUES_FILE}: the same command continues")
+        path = folder / VALUES_FILE
+        print_note(describe_stop(path, added=modified_at(path) != before, restart=restart))
         return EXIT_INTERRUPTED
     if json_:
         print_line(json.dumps(result.to_json()))
@@ -84,6 +83,26 @@ def faithfulness(
     print_table(result)
     print_note(f"{folder / SUMMARY_FILE} and {folder / FIGURE_FILE} written")
     return 0
+
+
+def modified_at(path: Path) -> int | None:
+    """Return the time at which a file was last written, in nanoseconds; None if there is no such file."""
+    return path.stat().st_mtime_ns if path.is_file() else None
+
+
+def describe_stop(path: Path, *, added: bool, restart: bool) -> str:
+    """Describe what an interrupted measurement leaves in the file of values, and how it continues.
+
+    Args:
+        path: the file.
+        added: whether this measurement wrote it.
+        restart: whether this measurement ignored an earlier file.
+    """
+    if not added and (restart or not path.is_file()):
+        kept = f"; {path} still holds the earlier values" if path.is_file() else ""
+        return f"stopped before any method was complete, so nothing was saved{kept}"
+    how = "the same command without --restart" if restart else "the same command"
+    return f"stopped; the values of the complete methods are in {path}: {how} continues"
 
 
 def print_table(result: "FaithfulnessResult") -> None:
@@ -154,11 +173,12 @@ def legend_lines(result: "FaithfulnessResult") -> list[str]:
     lines = [
         "",
         f"{images} · target: {target} · 95 % intervals below the values",
-        f"insertion, deletion: area under the {unit}; ROAD: its mean, patches imputed; the rest: correlations",
-        "r, c: not significantly better than the random map, than the center bias, or too few images",
+        f"insertion, deletion: area under the curve of the {unit}",
+        "ROAD: its mean while patches are removed and imputed; the other columns are correlations",
+        "r, c: not significantly better than the random map (r) or the center bias (c), or too few images",
         summarize_reports(result.methods),
     ]
     if any(method.is_insensitive for method in result.methods):
         limit = f"correlation above {MAX_RANDOMIZED_CORRELATION:g}"
-        lines.append(f"!: hardly changes when all weights are random ({limit})")
+        lines.append(f"!: the map hardly changes when all weights are random ({limit})")
     return lines + [f"{name} was skipped: {reason}" for name, reason in result.skipped.items()]

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,8 @@ from vitreous.callbacks import Callback, Progress
 from vitreous.cli import EXIT_TRUNCATED, print_error
 from vitreous.cli.console import print_line, print_note
 from vitreous.cli.draw_flags import DrawFlags
-from vitreous.cli.options import EXPLAIN_GROUP, SPEED_GROUP, ExplainOptions, Flag, InputOptions, MethodFlags
+from vitreous.cli.flags import Flag, ModelName
+from vitreous.cli.options import EXPLAIN_GROUP, SPEED_GROUP, ExplainOptions, InputOptions, MethodFlags
 from vitreous.clips.options import SpeedOptions, VideoPrecision
 from vitreous.errors import InputError
 from vitreous.process_tuning import share_cores
@@ -28,7 +29,7 @@ ADDRESS_GROUP = Group("Address", sort_key=9)
 
 
 def live(
-    model: str,
+    model: ModelName,
     /,
     *,
     camera: Annotated[str | None, Parameter(group=SOURCE_GROUP)] = None,
@@ -44,16 +45,14 @@ def live(
     host: Annotated[str, Parameter(group=ADDRESS_GROUP)] = "127.0.0.1",
     port: Annotated[int, Parameter(group=ADDRESS_GROUP)] = 8765,
 ) -> int:
-    """Show a model's attention live in the browser, on a camera or on a video played at its own rate.
+    """Show a model's attention live in the browser.
 
-    Images are drawn as `vitreous video` draws them, with layouts, legend and temporal smoothing; the color scale
-    settles in the first images of a scene. Frames that come while the model is busy are dropped, so the image never
-    lags behind. Ctrl-C ends the view and prints a summary; since this is how to end it, the exit code is 0.
-    Needs the extra "web": pip install 'vitreous[web]'.
+    The source is a camera, or a video played at its own rate. Images are drawn as `vitreous video` draws them, with
+    layouts, legend and temporal smoothing; the color scale settles in the first images of a scene. Frames that come
+    while the model is busy are dropped, so the image never lags behind. Ctrl-C ends the view and prints a summary;
+    since this is how to end it, the exit code is 0. Needs the extra "web": pip install 'vitreous[web]'.
 
     Args:
-        model: Run folder, weights file, origin:name such as hf:facebook/dinov2-small, or
-            factory:MODULE:FUNCTION of your own, with @WEIGHTS after it.
         camera: Camera by number from 0, name or path such as /dev/video2; 0 by default.
         source: Video to play at its own rate instead of a camera.
         loop: Play the video again and again.
@@ -77,16 +76,14 @@ def live(
         track=track, draw=draw.draw_options(), speed=SpeedOptions(precision=precision),
     )  # fmt: skip
     chosen = open_source(camera, source, max_side, loop=loop)
-    try:
+    with ExitStack() as unused:
+        unused.callback(chosen.close)
         server = AppServer(host, port)
-    except InputError:
-        chosen.close()
-        raise
+        unused.callback(server.close)
+        classifier = inputs.load(model)
+        unused.pop_all()  # the live view closes them from here on
     with status_display() as update:
-        summary = run(
-            model, chosen, request, input_size=inputs.input_size, resize_mode=inputs.resize_mode, server=server,
-            callback=LiveDisplay(update),
-        )  # fmt: skip
+        summary = run(classifier, chosen, request, server=server, callback=LiveDisplay(update))
     print_line(f"{chosen.name}: {summary}")
     if summary.error is not None:
         print_error(f"{chosen.name}: {summary.error}")

@@ -2,12 +2,10 @@
 
 import json
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
-
-from vitreous.cli.console import ConsoleCallback, print_line, print_note, progress
+from vitreous.cli.console import print_line, print_note, progress
+from vitreous.cli.flags import DeviceName, JsonFlag, ModelName, OutputFile
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -16,20 +14,23 @@ if TYPE_CHECKING:
     from vitreous.evaluation.intervals import Estimate
 
 COLUMNS = {
-    "pointing_game": "peak",
-    "pointing_game_tolerant": "near",
-    "energy": "energy",
-    "energy_over_chance": "× chance",
-    "average_precision": "precision",
-    "max_iou": "IoU",
+    "pointing_game": ("pointing game", "fraction of the images on which the maximum of the map is on the object"),
+    "pointing_game_tolerant": (
+        "tolerant",
+        "pointing game that also counts a maximum beside the object, up to {:.0%} of the longer side",
+    ),
+    "energy": ("energy", "energy-based pointing game: fraction of the map that is on the object"),
+    "energy_over_chance": ("over chance", "energy over that of a uniform map"),
+    "average_precision": ("average precision", "of the pixels, ranked by the map"),
+    "max_iou": ("max IoU", "intersection over union at the best threshold (an upper bound)"),
 }
-"""Short headings of the metrics."""
+"""Headings of the metrics, and what they mean."""
 DEFAULT_WIDTH = 100
 """Width of the table where there is no terminal."""
 
 
 def localization(
-    model: str,
+    model: ModelName,
     /,
     *,
     data: str = "shapes",
@@ -37,15 +38,15 @@ def localization(
     layer: int | None = None,
     head: int | None = None,
     count: int | None = None,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    device: str = "auto",
+    output: OutputFile = None,
+    json_: JsonFlag = False,
+    device: DeviceName = "auto",
 ) -> int:
-    """Measure whether maps fall on the object, on images with known masks, against a random map and a center bias.
+    """Measure whether heatmaps fall on the object, against known masks.
+
+    A random map and a center bias are measured on the same images.
 
     Args:
-        model: Run folder, weights file, origin:name such as hf:facebook/dinov2-small, or
-            factory:MODULE:FUNCTION of your own, with @WEIGHTS after it.
         data: shapes (drawn, with known masks), or masks:DIR with `DIR/NAME/frames/*.jpg` and `DIR/NAME/masks/*.png`.
         methods: Methods, separated by commas; by default those that need few forward passes.
         layer: Layer, counted from 0, for the methods that show one layer.
@@ -53,7 +54,6 @@ def localization(
         count: Number of images; 500 shapes or all frames by default.
         output: Folder for localization.json and the figures; the run folder, or "localization", by default.
         json_: Print the scores as one JSON object.
-        device: auto, cpu or cuda.
     """
     from vitreous.diagnostics.localization.run import check_methods
     from vitreous.diagnostics.localization.run import localization as run
@@ -64,8 +64,7 @@ def localization(
     names = None if methods is None else check_methods([name.strip() for name in methods.split(",")])
     folder = results_folder(model, output, "localization")
     options, classifier = MethodOptions(layer=layer, head=head), load(model, device)
-    with progress("measuring") as display:
-        callback = ConsoleCallback(display)
+    with progress("measuring") as callback:
         result = run(classifier, data, methods=names, options=options, count=count, callback=callback)
     written = result.save(folder, classifier)
     if json_:
@@ -84,15 +83,16 @@ def print_localization(result: "LocalizationResult") -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    from vitreous.diagnostics.localization.metrics import METRICS
+    from vitreous.diagnostics.localization.metrics import TOLERANCE
 
     skipped = [
         (result.num_empty_masks, "empty masks skipped"),
+        (result.num_full_masks, "masks skipped in which every pixel is the object"),
         (result.num_without_mask, "frames without mask skipped"),
     ]
     more = "".join(f" · {number:,} {text}" for number, text in skipped if number)
     print_line(f"{len(result.names):,} images · the object covers {result.object_fraction:.1%} of the image{more}")
-    table = Table("map", *(Column(heading, justify="right") for heading in COLUMNS.values()))
+    table = Table("map", *(Column(heading, justify="right") for heading, _ in COLUMNS.values()))
     for method in result.methods:
         cells = [_cell(score, metric) for metric, score in method.scores.items()]
         table.add_row(Text(method.name, style="dim" if method.is_baseline else "bold"), *cells)
@@ -100,8 +100,8 @@ def print_localization(result: "LocalizationResult") -> None:
     print_line("higher is better for all metrics; 95 % intervals below the values")
     if result.data.startswith("masks:"):
         print_line("frames of one clip are not independent: the intervals are too narrow for them")
-    for metric, heading in COLUMNS.items():
-        print_line(f"  {heading}: {METRICS[metric]}")
+    for heading, meaning in COLUMNS.values():
+        print_line(f"  {heading}: {meaning.format(TOLERANCE)}")
 
 
 def _cell(score: "Estimate", metric: str) -> "Text":

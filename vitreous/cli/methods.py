@@ -15,7 +15,7 @@ SCALES = {
 
 
 def methods(name: str | None = None, /) -> int:
-    """List the explanation methods and the options of each.
+    """List the explanation methods and their options.
 
     Args:
         name: Show only this method, with a description of its options.

@@ -3,11 +3,10 @@
 import json
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
-
-from vitreous.cli.console import ConsoleCallback, print_line, progress
+from vitreous.cli.console import print_line, progress
+from vitreous.cli.flags import DeviceName, Flag, JsonFlag
 
 MIN_TABLE_WIDTH = 110
 """Columns of the table where there is no terminal."""
@@ -18,12 +17,14 @@ if TYPE_CHECKING:
 
 def models(
     *names: str,
-    measure: Annotated[bool, Parameter(negative="")] = False,
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    device: str = "auto",
+    measure: Flag = False,
+    json_: JsonFlag = False,
+    device: DeviceName = "auto",
     precision: str = "auto",
 ) -> int:
-    """List the model sizes: parameters, GMACs per image, and optionally images per second on this machine.
+    """List the model sizes and their cost.
+
+    The cost is parameters, GMACs per image and, with --measure, images per second on this machine.
 
     Args:
         names: Sizes such as Ti/16; all by default.
@@ -35,10 +36,8 @@ def models(
     from vitreous.workflows.models import model_sizes
 
     if measure:
-        with progress("measuring") as update:
-            listed = model_sizes(
-                names, measure=True, device=device, precision=precision, callback=ConsoleCallback(update)
-            )
+        with progress("measuring") as callback:
+            listed = model_sizes(names, measure=True, device=device, precision=precision, callback=callback)
     else:
         listed = model_sizes(names, device=device, precision=precision)
     if json_:

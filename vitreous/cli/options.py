@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
+from vitreous.cli.flags import DeviceName, parse_input_size
 from vitreous.explanation.options import MethodOptions
 
 if TYPE_CHECKING:
     from vitreous.explanation.regions import Region
+    from vitreous.model.classifier import ImageClassifier
 
 MODEL_GROUP = Group("Model", sort_key=1)
 EXPLAIN_GROUP = Group("What to explain", sort_key=2)
@@ -21,9 +23,6 @@ DRAW_GROUP = Group("How it is drawn", sort_key=4)
 FRAME_GROUP = Group("Which frames", sort_key=5)
 SPEED_GROUP = Group("Speed", sort_key=6)
 OUTPUT_GROUP = Group("Output", sort_key=7)
-
-Flag = Annotated[bool, Parameter(negative="", show_default=False)]
-"""A switch without a --no- form."""
 
 
 @Parameter(name="*", group=EXPLAIN_GROUP)
@@ -72,10 +71,31 @@ class MethodFlags(MethodOptions):
 @Parameter(name="*", group=MODEL_GROUP)
 @dataclass(frozen=True)
 class InputOptions:
-    """How images are brought to the size that the model takes."""
+    """How images are brought to the size that the model takes, and where it runs."""
 
-    input_size: int | None = None
-    """Side in pixels of the model's input; the model's own by default. A larger input gives finer maps."""
+    input_size: str | None = None
+    """Side in pixels of the model's input, or height x width, such as 224x320; the model's own by default. A larger
+    input gives finer maps."""
     resize_mode: Literal["squash", "crop", "aspect", "letterbox"] | None = None
     """How an image is resized to the input: squash its shape, crop its center, keep its aspect ratio, or pad it with
     bars; the model's own way by default."""
+    device: DeviceName = "auto"
+
+    @property
+    def input_size_hw(self) -> tuple[int, int] | None:
+        """The input size as (height, width).
+
+        Raises:
+            InputError: the text is no size.
+        """
+        return None if self.input_size is None else parse_input_size(self.input_size)
+
+    def load(self, model: str) -> "ImageClassifier":
+        """Load a model on the device, with this input size.
+
+        Raises:
+            InputError: it can't be loaded, or the size is invalid.
+        """
+        from vitreous.pretrained.load import load
+
+        return load(model, self.device, input_size=self.input_size_hw, resize_mode=self.resize_mode)

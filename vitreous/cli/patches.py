@@ -1,11 +1,9 @@
 """vitreous patches"""
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from vitreous.cli.console import print_line
+from vitreous.cli.flags import OutputFile, parse_input_size
 from vitreous.errors import InputError
 
 
@@ -15,20 +13,19 @@ def patches(
     *,
     model: str | None = None,
     patch_size: int = 16,
-    input_size: str = "224x224",
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    input_size: str = "224",
+    output: OutputFile = None,
 ) -> int:
-    """Draw how an image is cut into patches.
+    """Show how an image is cut into patches.
 
     Args:
         image: Image file.
         model: Draw the patches of this model; then --patch-size and --input-size are ignored.
         patch_size: Side of a patch in pixels.
-        input_size: Height and width in pixels to which the image is resized first, as 224x224.
+        input_size: Side in pixels to which the image is resized first, or height x width, such as 224x320.
         output: File to write; the image's name with "-patches.png" by default.
     """
     from vitreous.imaging.writing import save_image
-    from vitreous.workflows.patches import parse_input_size
     from vitreous.workflows.patches import patches as draw
 
     path = output or Path(f"{image.stem}-patches.png")

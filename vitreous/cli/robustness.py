@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vitreous.cli.console import ConsoleCallback, print_line, print_note, progress
+from vitreous.cli.console import print_line, print_note, progress
 from vitreous.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,16 +47,16 @@ def _measure(flags: RobustnessFlags) -> "dict[str, CorruptionResult | ShiftResul
 
     results: dict[str, CorruptionResult | ShiftResult] = {}
     if flags.corrupted_data is not None:
-        with progress("corruptions") as display:
+        with progress("corruptions") as callback:
             results["corruptions"] = measure_corruptions(
                 flags.model, flags.data, corrupted_data=flags.corrupted_data, split=flags.split, count=flags.count,
-                device=flags.device, callback=ConsoleCallback(display),
+                device=flags.device, callback=callback,
             )  # fmt: skip
     if flags.shifts:
-        with progress("shifts") as display:
+        with progress("shifts") as callback:
             results["shifts"] = measure_shifts(
                 flags.model, flags.data, split=flags.split, count=flags.count, device=flags.device,
-                callback=ConsoleCallback(display),
+                callback=callback,
             )  # fmt: skip
     return results
 

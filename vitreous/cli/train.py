@@ -3,14 +3,15 @@
 import shlex
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.callbacks import Callback, Progress
+from vitreous.callbacks import Progress, format_clock
 from vitreous.cli import EXIT_INTERRUPTED
-from vitreous.cli.console import format_clock, print_line, print_note, progress, stop_on_interrupt
+from vitreous.cli.console import ConsoleCallback, Update, print_line, progress_on, stop_on_interrupt
+from vitreous.cli.flags import DeviceName, Flag, OutputFile
 from vitreous.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,25 +19,26 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: str,
+    recipe: str | None = None,
     /,
     *,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o", "--out"])] = None,
+    output: OutputFile = None,
     data: str | None = None,
     epochs: float | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
     seed: int | None = None,
     settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
-    skip_unreadable: Annotated[bool, Parameter(negative="")] = False,
-    resume: Annotated[bool, Parameter(negative="")] = False,
-    accept_changed_data: Annotated[bool, Parameter(negative="")] = False,
-    device: str = "auto",
+    help_settings: Flag = False,
+    skip_unreadable: Flag = False,
+    resume: Flag = False,
+    accept_changed_data: Flag = False,
+    device: DeviceName = "auto",
 ) -> int:
-    """Train a model by a recipe: cifar10-quick, cifar10-70, cifar10-20, cifar10-20-stem, mnist, shapes, or tutorial.
+    """Train a model by a recipe, or resume a run.
 
-    On several GPUs or hosts, start it with torchrun: torchrun --nproc-per-node=2 -m vitreous train RECIPE
-    (docs/distributed.md).
+    vitreous train --help-settings lists all settings that --set can change, with their values in the recipe. On several
+    GPUs or hosts, start it with torchrun: torchrun --nproc-per-node=2 -m vitreous train RECIPE (docs/distributed.md).
 
     Args:
         recipe: Name of a recipe: cifar10-70, cifar10-quick, cifar10-20, cifar10-20-stem, mnist, shapes or tutorial.
@@ -47,16 +49,21 @@ def train(
         batch_size: Images in a batch, over all processes, instead of the recipe's.
         learning_rate: Peak learning rate instead of the recipe's.
         seed: Seed of all random numbers instead of the recipe's.
-        settings: Change any setting: --set model.depth=6 --set optimizer.weight_decay=0.1. With --resume only
+        settings: Change any setting: --set model.depth=6 --set model.image_size=64. With --resume only
             grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds and tensorboard.
+        help_settings: List all settings with their types, values and meanings, and train nothing.
         skip_unreadable: Skip images that can't be read, and list them, instead of refusing the data.
         resume: Continue the run in --output; the result is bit-identical to an uninterrupted run.
         accept_changed_data: With --resume, continue although the images are not the same as at the start.
-        device: auto, cpu or cuda.
     """
+    if help_settings:
+        return print_settings(recipe)
     from vitreous.runtime import rank
+    from vitreous.training_recipes import RECIPES
     from vitreous.workflows.train import train as run
 
+    if recipe is None:
+        raise InputError(f"no recipe is named: choose one of {', '.join(RECIPES)}")
     changes = parse_settings(settings or []) | ({"skip_unreadable": "true"} if skip_unreadable else {})
     with train_display(quiet=rank() > 0) as display:
         result = run(
@@ -72,7 +79,17 @@ def train(
     if result.validation_accuracy is not None:
         print_line(f"validation top-1 {result.validation_accuracy:.2%}")
     print_line(f"{result.path}: model.safetensors, metrics.jsonl, figures/curves.png")
-    print_line(f"next: vitreous evaluate {result.path}")
+    print_line(f"next: vitreous evaluate {shlex.quote(str(result.path))}")
+    return 0
+
+
+def print_settings(recipe: str | None) -> int:
+    """Print every setting of a recipe, or of cifar10-quick, as an example."""
+    from vitreous.cli.train_settings import settings_lines
+    from vitreous.training_recipes import find_recipe
+
+    for line in settings_lines(find_recipe(recipe or "cifar10-quick"), is_named=recipe is not None):
+        print_line(line)
     return 0
 
 
@@ -88,24 +105,19 @@ def parse_settings(texts: list[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in texts)
 
 
-class TrainDisplay(Callback):
+class TrainDisplay(ConsoleCallback):
     """Shows notes and progress on the terminal, and stops the run on Ctrl-C."""
 
-    def __init__(
-        self, update: Callable[[float, float | None, str], None] | None, interrupted: Callable[[], bool]
-    ) -> None:
-        self.update, self.interrupted = update, interrupted
-
-    def on_note(self, text: str) -> None:
-        """Print a note on standard error."""
-        print_note(text)
+    def __init__(self, update: Update | None, interrupted: Callable[[], bool]) -> None:
+        super().__init__(update)
+        self.interrupted = interrupted
 
     def on_progress(self, progress: Progress) -> None:
-        """Update the progress bar."""
+        """Show the progress of the training steps."""
         from vitreous.training.loop import TrainProgress
 
-        if self.update is not None and isinstance(progress, TrainProgress):
-            self.update(progress.done, progress.total, format_progress(progress))
+        if self._update is not None and isinstance(progress, TrainProgress):
+            self._update(progress.done, progress.total, format_progress(progress))
 
     def should_stop(self) -> bool:
         """Whether Ctrl-C was pressed."""
@@ -119,8 +131,8 @@ def train_display(*, quiet: bool = False) -> Generator[TrainDisplay]:
         if quiet:
             yield TrainDisplay(None, interrupted)
         else:
-            with progress("training") as update:
-                yield TrainDisplay(update, interrupted)
+            with progress_on("training", partial(TrainDisplay, interrupted=interrupted)) as display:
+                yield display
 
 
 def format_progress(at: "TrainProgress") -> str:

@@ -2,23 +2,22 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitreous.callbacks import Callback, Progress
+from vitreous.callbacks import Progress, format_clock
 from vitreous.cli import EXIT_INTERRUPTED, EXIT_TRUNCATED, print_error
-from vitreous.cli.console import format_clock, print_line, print_note, progress
+from vitreous.cli.console import ConsoleCallback, Update, print_line, print_note, progress_on
 from vitreous.cli.draw_flags import DrawFlags
+from vitreous.cli.flags import OUTPUT_NAMES, Flag, ModelName
 from vitreous.cli.options import (
     EXPLAIN_GROUP,
     FRAME_GROUP,
     OUTPUT_GROUP,
     SPEED_GROUP,
     ExplainOptions,
-    Flag,
     InputOptions,
     MethodFlags,
 )
@@ -37,13 +36,11 @@ STATE_ORDER = ("written", "skipped", "truncated", "failed", "interrupted", "miss
 
 
 def video(
-    model: str,
+    model: ModelName,
     video: Path,
     /,
     *,
-    output: Annotated[
-        str | None, Parameter(name=["--output", "-o"], allow_leading_hyphen=True, group=OUTPUT_GROUP)
-    ] = None,
+    output: Annotated[str | None, Parameter(name=OUTPUT_NAMES, allow_leading_hyphen=True, group=OUTPUT_GROUP)] = None,
     explain: ExplainOptions = ExplainOptions(),
     track: Annotated[Flag, Parameter(group=EXPLAIN_GROUP)] = False,
     methods: MethodFlags = MethodFlags(),
@@ -55,14 +52,13 @@ def video(
     resume: Annotated[Flag, Parameter(group=OUTPUT_GROUP)] = False,
     shared: Annotated[Flag, Parameter(group=OUTPUT_GROUP)] = False,
 ) -> int:
-    """Overlay a model's attention on a video, or on every video of a folder.
+    """Overlay a model's attention on a video.
 
-    Frames, times, size and audio stay the same. For a folder, each video is written into the folder --output with a
-    record NAME.json beside it; a video that can't be read doesn't stop the others. The exit code is 3 if a video is
-    truncated or, in a folder, failed.
+    The video can be a folder of videos. Frames, times, size and audio stay the same. For a folder, each video is
+    written into the folder --output with a record NAME.json beside it; a video that can't be read doesn't stop the
+    others. The exit code is 3 if a video is truncated or, in a folder, failed.
 
     Args:
-        model: Run folder, weights file, or origin:name such as hf:facebook/dinov2-small.
         video: Video file, animated GIF, or a folder of them.
         output: File to write: .mp4, .mov, .mkv, .webm, .gif, a folder "frames/" for PNG files, or "-" for raw frames.
             The video's name with "-attention.mp4" by default. For a folder of videos: a folder.
@@ -74,7 +70,6 @@ def video(
     """
     share_cores()
     from vitreous.clips.request import VideoRequest
-    from vitreous.pretrained.load import load
 
     request = VideoRequest(
         methods=explain.methods,
@@ -90,12 +85,12 @@ def video(
     if not video.is_dir():
         if resume or shared:
             raise InputError(f"--{'resume' if resume else 'shared'} is for a folder of videos: leave it out")
-        classifier = load(model, input_size=inputs.input_size, resize_mode=inputs.resize_mode)
+        classifier = inputs.load(model)
         return explain_one(classifier, video, output or f"{video.stem}-attention.mp4", request)
     if output is None:
         raise InputError(f"{video} is a folder: name another folder for the output with -o")
     check_launch(shared=shared)
-    classifier = load(model, input_size=inputs.input_size, resize_mode=inputs.resize_mode)
+    classifier = inputs.load(model)
     return explain_all(classifier, video, Path(output), request, resume=resume, shared=shared)
 
 
@@ -104,8 +99,8 @@ def explain_one(classifier: "ImageClassifier", video: Path, output: str, request
     from vitreous.clips.explain import run_request
 
     print_result = print_note if output == "-" else print_line
-    with progress("video") as display, interrupt_on_termination():
-        result = run_request(classifier, video, output, request, ProgressDisplay(display))
+    with progress_on("video", ProgressDisplay) as callback, interrupt_on_termination():
+        result = run_request(classifier, video, output, request, callback)
     for line in result.summary():
         print_result(line)
     for line in result.notes:
@@ -151,8 +146,7 @@ def explain_all(
     failed: list[str] = []
     for inner in skipped_folders(folder, output):
         print_note(f"the videos in {inner} are skipped: give that folder by itself")
-    with progress("video") as display:
-        callback = ProgressDisplay(display)
+    with progress_on("video", ProgressDisplay) as callback:
         if shared:
             outcomes = explain_shared_folder(classifier, folder, output, request, callback)
         else:
@@ -206,24 +200,19 @@ def format_counts(states: Counter[str]) -> str:
     return ", ".join(f"{count} {state}" for state, count in ordered)
 
 
-class ProgressDisplay(Callback):
+class ProgressDisplay(ConsoleCallback):
     """Shows the frames done, the rate and the time left, of each video by itself."""
 
-    def __init__(self, display: Callable[[float, float | None, str], None]) -> None:
-        self._display = display
-        self._started: dict[str, float] = {}
-        self._first = time.monotonic()
+    def __init__(self, update: Update) -> None:
+        super().__init__(update)
+        self._starts: dict[str, float] = {}
 
-    def on_progress(self, progress: Progress) -> None:
-        """Show the progress of the video that the message names."""
-        started = self._started.setdefault(progress.message, time.monotonic()) if progress.message else self._first
+    def describe(self, progress: Progress) -> str:
+        """Describe the progress of the video that the message names."""
+        name = progress.message
+        started = self._starts.setdefault(name, time.monotonic()) if name else self._started
         rate = progress.done / max(1e-9, time.monotonic() - started)
         left = (
             f" · {format_clock(max(0, progress.total - progress.done) / rate)} left" if progress.total and rate else ""
         )
-        name = f"{progress.message} · " if progress.message else ""
-        self._display(progress.done, progress.total, f"{name}frame {progress.done} · {rate:.1f} frames/s{left}")
-
-    def on_note(self, text: str) -> None:
-        """Print the note."""
-        print_note(text)
+        return f"{f'{name} · ' if name else ''}frame {progress.done} · {rate:.1f} frames/s{left}"

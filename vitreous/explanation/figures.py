@@ -20,6 +20,7 @@ from vitreous.render.sheet import (
     Tile,
     draw_tiles,
     explanation_sheet,
+    fit_gallery_item,
     gallery_sheet,
     head_grid_sheet,
 )
@@ -49,8 +50,13 @@ def draw_explanation_figure(explanation: "Explanation", truth: str | None = None
 
 def draw_gallery(explanations: Sequence["Explanation"], truths: Sequence[str | None]) -> Image.Image:
     """Draw several explanations of one method in a grid, with true label, prediction and target."""
-    first = explanations[0]
-    parts = ["truth / "] if any(truths) else []
+    items = [gallery_item(explanation, truth) for explanation, truth in zip(explanations, truths, strict=True)]
+    return draw_gallery_items(items, explanations[0])
+
+
+def draw_gallery_items(items: Sequence[GalleryItem], first: "Explanation") -> Image.Image:
+    """Draw the items of several explanations of one method in a grid; the title is that of the first explanation."""
+    parts = ["true label / "] if any(item.truth for item in items) else []
     parts += ["prediction / "] if first.prediction.scores else []
     if first.options.query is None:
         parts += [first.caption()]
@@ -58,7 +64,6 @@ def draw_gallery(explanations: Sequence["Explanation"], truths: Sequence[str | N
         parts += [replace(first, options=replace(first.options, query=None)).caption(), " · from the outlined patches"]
     target = target_caption(replace(first, score=None)) if target_in_caption(first) else ""
     parts += [f" · {target}"] if target else []
-    items = [_gallery_item(explanation, truth) for explanation, truth in zip(explanations, truths, strict=True)]
     return gallery_sheet(items, "".join(parts), legends=shared_legends([first]))
 
 
@@ -81,18 +86,28 @@ def draw_methods(
     """
     tiles = []
     for image_u8, row in zip(images_u8, zip(*columns.values(), strict=True), strict=True):
-        tiles += _method_tiles(image_u8, row, target_given=target_given)
-    first = [explanations[0] for explanations in columns.values()]
+        tiles += method_tiles(image_u8, row, target_given=target_given)
+    return draw_method_tiles(tiles, [explanations[0] for explanations in columns.values()])
+
+
+def draw_method_tiles(tiles: Sequence[Tile], first: Sequence["Explanation"]) -> Image.Image:
+    """Draw the tiles of several methods; `first` are the methods' explanations of one image, for title and legends."""
     target = next((one.target for one in first if one.target), None)
-    title = "every method" + (f" · explains: {target}" if target else "")
+    title = "all methods" + (f" · target: {target}" if target else "")
     return draw_tiles(tiles, METHODS_PER_ROW, title=title, legends=shared_legends(first))
 
 
-def _method_tiles(image_u8: np.ndarray, row: Sequence["Explanation"], *, target_given: bool) -> list[Tile]:
-    """Return the tile of an image, those of all its maps, and white ones up to the end of the last row."""
+def method_tiles(
+    image_u8: np.ndarray, row: Sequence["Explanation"], *, target_given: bool, name: str = ""
+) -> list[Tile]:
+    """Return the tile of an image, those of all its maps, and white ones up to the end of the last row.
+
+    `name` is that of the image's file.
+    """
     masks = [query_mask(one) for one in row]
     mask = next((each for each in masks if each is not None), None)
-    tiles = [Tile(image_u8, (prediction_caption(row[0].prediction) or "input",), outlined=mask)]
+    lines = (prediction_caption(row[0].prediction) or "input", *([name] if name else []))
+    tiles = [Tile(image_u8, lines, outlined=mask)]
     for one, each in zip(row, masks, strict=True):
         same = target_given and not METHODS[one.method].is_class_specific
         lines = (one.method, "same for every target") if same else (one.method,)
@@ -100,10 +115,12 @@ def _method_tiles(image_u8: np.ndarray, row: Sequence["Explanation"], *, target_
     return tiles + [Tile(np.full_like(image_u8, 255))] * (-len(tiles) % METHODS_PER_ROW)
 
 
-def _gallery_item(explanation: "Explanation", truth: str | None) -> GalleryItem:
+def gallery_item(explanation: "Explanation", truth: str | None, name: str = "") -> GalleryItem:
+    """Return what a grid shows of an explanation, at the size of a tile; `name` is that of the image's file."""
     scores = explanation.prediction.scores
     label, score = scores[0] if scores else ("", 0.0)
-    return GalleryItem(explanation.image_u8, explanation.render(), truth, label, score, query_mask(explanation))
+    item = GalleryItem(explanation.image_u8, explanation.render(), truth, label, score, query_mask(explanation), name)
+    return fit_gallery_item(item)
 
 
 def query_mask(explanation: "Explanation") -> np.ndarray | None:
@@ -126,9 +143,9 @@ def map_legend(explanation: "Explanation") -> MapLegend:
     if explanation.patch_colors is not None:
         return MapLegend(explanation.method, None)
     if explanation.scale_kind == "signed":
-        ends = ("against", "for") if explanation.target else ("less", "more")
+        ends = ("against", "for") if explanation.target else ("negative", "positive")
         return MapLegend(explanation.method, ends, signed=True)
-    return MapLegend(explanation.method, ("little", "much attention" if is_proportion(explanation) else "much"))
+    return MapLegend(explanation.method, ("low", "high attention" if is_proportion(explanation) else "high"))
 
 
 def is_proportion(explanation: "Explanation") -> bool:
@@ -142,13 +159,13 @@ def scale_labels(explanation: "Explanation") -> tuple[str, str] | None:
         return None
     scale = Scale.for_map(explanation.heatmap, signed=explanation.scale_kind == "signed")
     low, high = (f"{value:.2g}".replace("-", "−") for value in (scale.low, scale.high))
-    return (f"{low} × even", f"{high} × even") if is_proportion(explanation) else (low, high)
+    return (f"{low} × uniform", f"{high} × uniform") if is_proportion(explanation) else (low, high)
 
 
 def shared_legends(explanations: Sequence["Explanation"]) -> list[MapLegend]:
     """Return the legends of a sheet with maps of several methods, one for each way to color a map."""
     found = [map_legend(one) for one in explanations]
-    legends = [MapLegend("", ("little", "much"))] if any(one.end_labels and not one.signed for one in found) else []
+    legends = [MapLegend("", ("low", "high"))] if any(one.end_labels and not one.signed for one in found) else []
     signed = next((one for one in found if one.signed), None)
     legends += [signed] if signed else []
     return legends + [MapLegend(f"{one.name}: {FEATURE_COLORS_NOTE}", None) for one in found if one.end_labels is None]
@@ -165,7 +182,7 @@ def prediction_caption(prediction: Prediction) -> str:
 
 def caption_lines(explanation: "Explanation", truth: str | None) -> list[str]:
     """Return the lines under a figure: true label if known; method, layer and head; target, score and accuracy."""
-    lines = [] if truth is None else [f"truth: {truth}"]
+    lines = [] if truth is None else [f"true label: {truth}"]
     lines.append(explanation.caption())
     if target_in_caption(explanation):
         lines.append(target_caption(explanation))
@@ -173,7 +190,7 @@ def caption_lines(explanation: "Explanation", truth: str | None) -> list[str]:
         lines.append(FEATURE_COLORS_NOTE)
     if explanation.convergence_delta is not None:
         delta = explanation.convergence_delta
-        lines.append(f"the map's sum misses the score's gain over the mean color by {delta:+.2g}")
+        lines.append(f"convergence delta {delta:+.2g}: the score's gain minus the map's sum")
     return lines
 
 
@@ -192,4 +209,4 @@ def target_caption(explanation: "Explanation") -> str:
         region = ignored_region(explanation)
         name = explanation.target if region is None else region.name
         return f"{name}{score} · this method's map is the same for every target"
-    return f"explains: {explanation.target}{score}"
+    return f"target: {explanation.target}{score}"

@@ -1,7 +1,7 @@
 """Compose several images on one sheet: an image and its explanation, layers by heads, a gallery."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -40,7 +40,7 @@ class MapLegend:
     """The name of a map, what its two end colors mean, and whether 0 is in the middle."""
 
     name: str = "attention"
-    end_labels: tuple[str, str] | None = ("little", "much attention")
+    end_labels: tuple[str, str] | None = ("low", "high attention")
     """Meaning of the two ends; None where the colors have no order."""
     signed: bool = False
     end_values: tuple[str, str] | None = None
@@ -75,6 +75,8 @@ class GalleryItem:
     probability: float
     outlined: np.ndarray | None = None
     """Pixels to outline in both images: bool (height, width)."""
+    name: str = ""
+    """The name of the image's file."""
 
 
 def draw_tiles(
@@ -102,8 +104,7 @@ def draw_tiles(
     if not tiles or columns < 1:
         raise InputError(f"{len(tiles)} images in {columns} columns make no sheet: give at least one of each")
     room = SHEET_WIDTH - 2 * SHEET_MARGIN - (ROW_TITLE_WIDTH if row_titles else 0)
-    gap = 8 if columns > 5 else 20
-    width = min(MAX_TILE, max(MIN_TILE, (room - gap * (columns - 1)) // columns))
+    gap, width = _tile_layout(columns, room)
     size = min(18, max(13, width // 9))
     rows: list[list[Image.Image | None]] = [
         _row(tiles[i : i + columns], width, size) for i in range(0, len(tiles), columns)
@@ -116,6 +117,27 @@ def draw_tiles(
         titles = [*([None] if headings else []), *names, *[None] * len(rows)]
         rows = [[name, *row] for name, row in zip(titles, rows, strict=False)]
     return _sheet([arrange_grid(rows, (gap, gap), (0.5, 0))], title, legends)
+
+
+def _tile_layout(columns: int, room: int = SHEET_WIDTH - 2 * SHEET_MARGIN) -> tuple[int, int]:
+    """Return the gap between the tiles of a row, and their width."""
+    gap = 8 if columns > 5 else 20
+    return gap, min(MAX_TILE, max(MIN_TILE, (room - gap * (columns - 1)) // columns))
+
+
+def fit_tile(tile: Tile, columns: int) -> Tile:
+    """Return a tile with its image as small as `draw_tiles` shows it in so many columns without row titles."""
+    width = _tile_layout(columns)[1]
+    return replace(tile, image=_fit_and_outline(tile.image, (round(width * 1.5), width), tile.outlined), outlined=None)
+
+
+def fit_gallery_item(item: GalleryItem) -> GalleryItem:
+    """Return an item with its images as small as `gallery_sheet` shows them."""
+    images = [
+        np.asarray(_fit_and_outline(u8, (GALLERY_SIDE, GALLERY_SIDE), item.outlined))
+        for u8 in (item.image_u8, item.overlay_u8)
+    ]
+    return replace(item, image_u8=images[0], overlay_u8=images[1], outlined=None)
 
 
 def _row(tiles: Sequence[Tile], width: int, size_pixels: int) -> list[Image.Image | None]:
@@ -228,7 +250,10 @@ def _prediction_line(text: str, correct: bool | None, size_pixels: int, max_line
 
 
 def gallery_sheet(
-    rows: Sequence[GalleryItem], title: str = "truth / prediction / attention", *, legends: Sequence[MapLegend] = ()
+    rows: Sequence[GalleryItem],
+    title: str = "true label / prediction / attention",
+    *,
+    legends: Sequence[MapLegend] = (),
 ) -> Image.Image:
     """Draw all items in a grid: the image on the left, its explanation on the right, prediction and true label below.
 
@@ -253,16 +278,18 @@ def _gallery_block(item: GalleryItem, pair: Sequence[Image.Image], height: int) 
     images = side_by_side([paste_on_paper(image, (height, GALLERY_SIDE), (0.5, 0.5)) for image in pair], gap=4)
     correct = None if item.truth is None else item.truth == item.prediction
     lines = (
-        [_prediction_line(f"{item.prediction} {100 * item.probability:.0f} %", correct, 17)] if item.prediction else []
+        [_prediction_line(f"{item.prediction} {100 * item.probability:.0f} %", correct, 21)] if item.prediction else []
     )
     if item.truth is not None:
-        lines.append(TextLine(f"truth: {item.truth}", 15, MUTED))
+        lines.append(TextLine(f"true label: {item.truth}", 18, MUTED))
+    if item.name:
+        lines.append(TextLine(item.name, 15, MUTED))
     return stack([images, text_block(lines, images.width)], gap=8) if lines else images
 
 
 def _sheet(blocks: list[Image.Image], title: str, legends: Sequence[MapLegend]) -> Image.Image:
     width = max(MIN_TEXT_WIDTH if legends or len(title) > MAX_SHORT_TITLE else 240, blocks[0].width)
-    heading = [text_block([TextLine(title, 24, bold=True, max_lines=2)], width)] if title else []
+    heading = [text_block([TextLine(title, 28, bold=True, max_lines=2)], width)] if title else []
     return add_margin(stack([*heading, *blocks, *_legend_block(legends, width)], gap=24), SHEET_MARGIN)
 
 
@@ -272,7 +299,7 @@ def _legend_block(legends: Sequence[MapLegend], width_pixels: int) -> list[Image
         return []
     bars = [color_bar(LEGEND_BAR_WIDTH, legend) for legend in legends if legend.end_labels]
     names = [legend.name for legend in legends if not legend.end_labels]
-    names += ["each map on a scale of its own"] if bars else []
+    names += ["each map has its own color scale"] if bars else []
     notes = text_block([TextLine(" · ".join(names), 17, MUTED, max_lines=3)], width_pixels)
     bars_width = sum(bar.width for bar in bars) + 48 * (len(bars) - 1)
     return [stack([*([side_by_side(bars, gap=48)] if bars and bars_width <= width_pixels else bars), notes], gap=8)]

@@ -1,82 +1,80 @@
 """Write figures of explanations: one per image, a grid of several images, all layers and heads, or all methods."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from vitreous.callbacks import Callback, LogCallback, Progress
+from vitreous.callbacks import Callback, ForwardingCallback, LogCallback, Progress
+from vitreous.data.image_files import distinct_file_names, list_image_files, read_batches
 from vitreous.errors import InputError
 from vitreous.evaluation.artifacts import MAX_ARTIFACT_FRACTION, artifact_fraction
 from vitreous.explanation.explain import ExplainTask, all_heads, resolve_task, run_task
 from vitreous.explanation.figures import (
-    draw_gallery,
+    METHODS_PER_ROW,
+    draw_gallery_items,
     draw_layers_by_heads,
-    draw_methods,
+    draw_method_tiles,
+    gallery_item,
+    method_tiles,
     prediction_caption,
 )
-from vitreous.explanation.options import MethodOptions
-from vitreous.explanation.regions import PixelRegion, Region, parse_region
-from vitreous.explanation.registry import METHODS, find_method
+from vitreous.explanation.regions import PixelRegion
+from vitreous.explanation.registry import METHODS
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.target_parsing import find_target
 from vitreous.explanation.targets import Target
-from vitreous.imaging.reading import open_image
 from vitreous.imaging.writing import save_image
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
-
-FigureLayout = Literal["single", "sheet", "grid", "methods"]
-
-
-@dataclass(frozen=True)
-class ExplainRequest:
-    """What is explained, and how it is drawn.
-
-    Raises:
-        InputError: the request can't be met by any model: there is no such method, it doesn't use one of the options,
-            or a region is malformed.
-    """
-
-    method: str = "attention"
-    options: MethodOptions = field(default_factory=MethodOptions)
-    target: str | PixelRegion | None = None
-    """As for `explain`; the text of a region is parsed at once."""
-    query: Region | None = None
-    """A point (x, y) or a box (x0, y0, x1, y1) in pixels of the image."""
-    truth: str | None = None
-    """The true label of the images; None for the name of an image's folder, if it is a class."""
-    layout: FigureLayout | None = None
-    """single: a figure per image; sheet: every layer and head; grid: all images; methods: every method. None for single
-    with one image and grid with several."""
-    data: str | None = None
-    """Source of test images, used where no files are named; None for the run's own data."""
-    count: int = 16
-    """Number of test images."""
-
-    def __post_init__(self) -> None:
-        find_method(self.method, self.options if self.query is None else replace(self.options, query=(0, 0)))
-        if isinstance(self.target, str) and self.target.startswith("region:"):
-            object.__setattr__(self, "target", parse_region(self.target))
-        if self.count < 1:
-            raise InputError(f"--count is {self.count}: give 1 or more")
-
-    def changed(self) -> set[str]:
-        """The names of the fields that differ from their defaults."""
-        default = ExplainRequest()
-        return {name for name, value in vars(self).items() if value != getattr(default, name)}
+from vitreous.render.sheet import GalleryItem, Tile, fit_tile
+from vitreous.workflows.explain_files_request import (
+    DEFAULT_COUNT,
+    ExplainedFile,
+    ExplainedImage,
+    ExplainRequest,
+    FailedImage,
+    WrittenFigure,
+    check_request,
+    choose_layout,
+    output_paths,
+)
 
 
 @dataclass(frozen=True)
-class WrittenFigure:
-    """A file that was written, and a short summary of what it shows."""
+class _Job:
+    """The images to explain, and all that the layouts need for it."""
 
-    path: Path
-    summary: str
+    classifier: ImageClassifier
+    task: ExplainTask
+    callback: Callback
+    files: Sequence[Path]
+    """Empty for test images."""
+    truths: Sequence[str | None]
+    batches: Iterable[Sequence[np.ndarray | InputError]]
+    """The images in order, uint8 (height, width, 3), or why one can't be read; a few in memory at a time."""
+    outputs: Sequence[Path]
+    """The figure of each image, or the one of all."""
+
+    @property
+    def count(self) -> int:
+        return len(self.truths)
+
+    def names(self) -> list[str]:
+        """Return what the images are called in a figure of several."""
+        several = len(self.files) > 1
+        return list(map(str, distinct_file_names(self.files, extensions=True))) if several else [""] * self.count
+
+    def message(self, done: int) -> str:
+        """Describe how many images are done."""
+        return f"{self.task.method_name}, {done} of {self.count} images"
+
+    def record(self, index: int, explanation: Explanation) -> ExplainedImage:
+        """Return an image's file and true label with its explanation."""
+        path = self.files[index] if self.files else None
+        return ExplainedImage(path, self.truths[index], without_pixels(explanation))
 
 
 def write_explanations(
@@ -85,61 +83,246 @@ def write_explanations(
     request: ExplainRequest,
     output: Path | None,
     callback: Callback | None = None,
-) -> list[WrittenFigure]:
-    """Explain image files, or test images where none are named, and write the figures.
+) -> list[ExplainedFile]:
+    """Explain image files, and write the figures; the same as `explain_files`, as a list."""
+    return list(explain_files(model, paths, request, output, callback))
 
-    Several images become one grid, unless `output` is a folder (a name without a suffix). If the callback stops the
-    work, the figures of the images explained so far are written, and none if there are no such images.
+
+def explain_files(
+    model: str | Path | ImageClassifier,
+    paths: Sequence[Path],
+    request: ExplainRequest,
+    output: Path | None,
+    callback: Callback | None = None,
+) -> Iterator[ExplainedFile]:
+    """Explain image files, or test images where none are named, and yield each figure once it is written.
+
+    Few images are in memory at a time, however many there are. Several images become one grid, unless `output` is a
+    folder (a name without a suffix) or they are more than MAX_GRID. One of several images that can't be explained is
+    yielded with the reason, and the others are written. If the callback stops the work, the figures of the images
+    explained so far are written, and none if there are no such images.
 
     Args:
         model: whatever `load` takes, or a loaded model.
-        paths: the image files.
+        paths: image files, and folders of them.
         request: what is explained, and how it is drawn.
         output: the file or folder to write; by default a name in the current folder.
         callback: receives progress, and notes about the maps, which go to the log by default; it can stop the work.
 
     Raises:
-        InputError: something can't be read, found or written; nothing is written then.
+        InputError: the request doesn't fit the images or the model, nothing can be written, or no image can be
+            explained.
     """
-    classifier, callback = load(model, callback=callback), callback or LogCallback()
-    check_request(classifier, paths, request)
+    check_request(paths, request)
+    callback = callback or LogCallback()
+    files = list_image_files(paths, output)
+    layout = choose_layout(request, len(files), output)
+    outputs = output_paths(files, layout, request, output)
+    classifier = load(model, callback=callback)
+    check_model(classifier, request, has_images=bool(files))
     task = resolve_task(classifier, request.method, request.options, request.target, request.query)
-    if not paths:
-        return _write_grid(*_explain_test_images(classifier, task, request, callback), request, output)
-    images = [open_image(path) for path in paths]
-    if request.layout == "methods":
-        return _write_methods(classifier, images, task, output, callback)
-    truths = [request.truth or label_from_folder(path, classifier.class_names) for path in paths]
-    one_file = output is None or bool(output.suffix)
-    if request.layout == "grid" or (request.layout is None and len(paths) > 1 and one_file):
-        return _write_grid(_explain(classifier, images, task, callback), truths, request, output)
-    if request.layout == "sheet":
-        outputs = output_paths(paths, "layers", output)
-        pairs = takewhile(lambda _: not callback.should_stop(), zip(images, outputs, strict=True))
-        return [_write_heads(classifier, image, path) for image, path in pairs]
-    outputs = output_paths(paths, request.method, output)
-    explanations = _explain(classifier, images, task, callback)
-    return [_write_single(*one) for one in zip(explanations, truths, outputs, strict=False)]
+    if files:
+        truths = [request.truth or label_from_folder(path, classifier.class_names) for path in files]
+        job = _Job(classifier, task, callback, files, truths, read_batches(files), outputs)
+    else:
+        images, labels = _test_images(classifier, request)
+        job = _Job(classifier, task, callback, files, labels, [images], outputs)
+    yield from _unless_all_fail(LAYOUTS[layout](job), job)
 
 
-def check_request(classifier: ImageClassifier, paths: Sequence[Path], request: ExplainRequest) -> None:
-    """Refuse a request that doesn't fit the model, and options that the layout doesn't use.
+def check_model(classifier: ImageClassifier, request: ExplainRequest, *, has_images: bool) -> None:
+    """Refuse a request that doesn't fit the model.
 
     Raises:
         InputError: the message says what doesn't fit.
     """
     if request.truth is not None:
         classifier.class_index(request.truth)
-    if request.layout == "sheet" and request.changed() != {"layout"}:
-        raise InputError("--layout sheet shows the attention of every layer and head: it accepts no other options")
-    if request.layout == "methods" and not request.changed() <= {"layout", "target"}:
-        raise InputError("--layout methods shows every method with its defaults: it accepts only --target")
-    if not paths and request.layout in ("single", "sheet", "methods"):
-        raise InputError(f"--layout {request.layout} needs an image: name one after the model")
-    if not paths and (request.truth or request.target or request.query):
-        raise InputError("--truth, --target and --query are for images of your own: name them after the model")
-    if not paths and not classifier.class_names:
+    if not has_images and not classifier.class_names:
         raise InputError("this model has no classes, so it has no test images: give images after the model")
+
+
+def _unless_all_fail(results: Iterable[ExplainedFile], job: _Job) -> Iterator[ExplainedFile]:
+    """Yield the results, and raise if there is no other than failures."""
+    failed = written = 0
+    for one in results:
+        if isinstance(one, FailedImage) and job.count == 1:
+            raise InputError(one.reason)
+        failed, written = failed + isinstance(one, FailedImage), written + isinstance(one, WrittenFigure)
+        yield one
+    if failed and not written:
+        raise InputError(f"none of the {failed} images could be explained: see the reason of each")
+
+
+def _test_images(classifier: ImageClassifier, request: ExplainRequest) -> tuple[list[np.ndarray], list[str]]:
+    """Read the first test images of the request's data, or else of the model's own, and their labels."""
+    # Only here are data sets needed, and all that reads them.
+    from vitreous.diagnostics.evaluation_set import first_test_images, training_run
+
+    run = training_run(classifier)
+    if request.data is None and run is None:
+        raise InputError(
+            "the training data of this model is unknown: give images after the model, or test images with --data"
+        )
+    source = request.data or (run.recipe.data if run else "")
+    return first_test_images(classifier, run, source, request.count or DEFAULT_COUNT)
+
+
+def _read(job: _Job) -> Iterator[tuple[int, np.ndarray | InputError]]:
+    """Yield the images one by one with their numbers, until the callback stops."""
+    index = 0
+    for batch in job.batches:
+        for image in batch:
+            if job.callback.should_stop():
+                return
+            yield index, image
+            index += 1
+
+
+def _explain(job: _Job) -> Iterator[tuple[int, Explanation | InputError]]:
+    """Explain the images batch by batch and yield them with their numbers, until the callback stops."""
+    done, rollouts = 0, []
+    for batch in job.batches:
+        if job.callback.should_stop():
+            break
+        images = [image for image in batch if isinstance(image, np.ndarray)]
+        explained = _explain_batch(job, images, done)
+        results = iter(explained)
+        for index, image in enumerate(batch, done):
+            result = image if isinstance(image, InputError) else next(results, None)
+            if result is None:
+                break
+            if isinstance(result, Explanation) and result.method == "rollout":
+                rollouts.append(without_pixels(result))
+            yield index, result
+        done += len(batch)
+        if len(explained) < len(images):
+            break
+        if len(images) < len(batch):
+            job.callback.on_progress(Progress(done, job.count, job.message(done)))
+    warn_on_artifacts(rollouts, job.callback)
+
+
+def _explain_batch(job: _Job, images: Sequence[np.ndarray], done: int) -> Sequence[Explanation | InputError]:
+    """Explain images up to where the callback stops; if one can't be explained, each by itself.
+
+    Raises:
+        InputError: none of several images can be explained, all for the same reason.
+    """
+    if not images:
+        return []
+    try:
+        counted = _Offset(job.callback, done, job.count, lambda progress: job.message(int(progress.done)))
+        return run_task(job.classifier, images, job.task, counted)
+    except InputError as error:
+        if len(images) == 1:
+            return [error]
+    results = [one for i in range(len(images)) for one in _explain_batch(job, images[i : i + 1], done + i)]
+    if len({str(one) if isinstance(one, InputError) else "" for one in results}) == 1 and results:
+        raise results[0] if isinstance(results[0], InputError) else InputError("the images can't be explained together")
+    return results
+
+
+class _Offset(ForwardingCallback):
+    """Counts what is done from an offset, out of a total, with a message of its own."""
+
+    def __init__(self, callback: Callback, done: int, total: int, message: Callable[[Progress], str]) -> None:
+        super().__init__(callback)
+        self.done, self.total, self.message = done, total, message
+
+    def on_progress(self, progress: Progress) -> None:
+        """Pass the progress on."""
+        moved = Progress(self.done + progress.done, self.total, progress.message)
+        super().on_progress(replace(moved, message=self.message(moved)))
+
+
+def _write_single(job: _Job) -> Iterator[ExplainedFile]:
+    for index, result in _explain(job):
+        if isinstance(result, InputError):
+            yield FailedImage(job.files[index], str(result))
+            continue
+        result.save(job.outputs[index], job.truths[index])
+        summary = prediction_caption(result.prediction) or result.caption()
+        yield WrittenFigure(job.outputs[index], summary, (job.record(index, result),))
+
+
+def _write_grid(job: _Job) -> Iterator[ExplainedFile]:
+    """Write the explanations as one figure; no figure, if there are none."""
+    items: list[GalleryItem] = []
+    records, first, names = [], None, job.names()
+    for index, result in _explain(job):
+        if isinstance(result, InputError):
+            yield FailedImage(job.files[index], str(result))
+            continue
+        first = first or without_pixels(result)
+        items.append(gallery_item(result, job.truths[index], names[index]))
+        records.append(job.record(index, result))
+    if first is None:
+        return
+    save_image(draw_gallery_items(items, first), job.outputs[0])
+    known = [item.prediction == item.truth for item in items if item.truth and item.prediction]
+    summary = f"{len(items)} images" + (f", {sum(known)} of {len(known)} correct" if known else "")
+    yield WrittenFigure(job.outputs[0], summary, tuple(records))
+
+
+def _write_sheets(job: _Job) -> Iterator[ExplainedFile]:
+    for index, image in _read(job):
+        try:
+            heads = all_heads(job.classifier, _checked(image))
+        except InputError as error:
+            yield FailedImage(job.files[index], str(error))
+            continue
+        save_image(draw_layers_by_heads(_checked(image), heads), job.outputs[index])
+        del heads
+        yield WrittenFigure(job.outputs[index], "every layer and head")
+        job.callback.on_progress(Progress(index + 1, job.count, f"{index + 1} of {job.count} images"))
+
+
+def _write_methods(job: _Job) -> Iterator[ExplainedFile]:
+    """Write the maps of every method on every image as one figure, up to where the callback stops."""
+    target = job.task.target if job.task.target_given else None
+    first: dict[str, Explanation] = {}
+    refused: dict[str, str] = {}
+    tiles: list[Tile] = []
+    records, names, total = [], job.names(), job.count * len(METHODS)
+    for index, image in _read(job):
+        which = f" · image {index + 1} of {job.count}" if job.count > 1 else ""
+        counted = _Offset(
+            job.callback, index * len(METHODS), total, lambda progress, which=which: progress.message + which
+        )
+        try:
+            image_u8 = _checked(image)
+            columns, reasons = explain_all_methods(job.classifier, [image_u8], target, counted)
+        except InputError as error:
+            yield FailedImage(job.files[index], str(error))
+            continue
+        refused |= reasons
+        row = [one for (one,) in columns.values()]
+        records += [job.record(index, one) for one in row]
+        first = {one.method: without_pixels(one) for one in row} | first
+        if row:
+            shown = method_tiles(image_u8, row, target_given=job.task.target_given, name=names[index])
+            tiles += [fit_tile(tile, METHODS_PER_ROW) for tile in shown]
+    if tiles:
+        save_image(draw_method_tiles(tiles, list(first.values())), job.outputs[0])
+        shown = "every method" if first.keys() | refused.keys() >= METHODS.keys() else f"{len(first)} methods"
+        yield WrittenFigure(job.outputs[0], f"{shown}{describe_refused(refused)}", tuple(records))
+
+
+LAYOUTS = {"single": _write_single, "grid": _write_grid, "sheet": _write_sheets, "methods": _write_methods}
+"""How each layout is written."""
+
+
+def _checked(image: np.ndarray | InputError) -> np.ndarray:
+    """Return an image that could be read, or raise why it couldn't."""
+    if isinstance(image, InputError):
+        raise image
+    return image
+
+
+def without_pixels(explanation: Explanation) -> Explanation:
+    """Return an explanation without its image, to keep what it says of the map."""
+    return replace(explanation, image_u8=explanation.image_u8[:1, :1].copy())
 
 
 def explain_all_methods(
@@ -191,68 +374,6 @@ def label_from_folder(path: Path, class_names: Sequence[str]) -> str | None:
     return path.resolve().parent.name if path.resolve().parent.name in class_names else None
 
 
-def _explain(
-    classifier: ImageClassifier, images: Sequence[np.ndarray], task: ExplainTask, callback: Callback
-) -> list[Explanation]:
-    explanations = run_task(classifier, images, task, callback)
-    warn_on_artifacts(explanations, callback)
-    return explanations
-
-
-def _explain_test_images(
-    classifier: ImageClassifier, task: ExplainTask, request: ExplainRequest, callback: Callback
-) -> tuple[list[Explanation], list[str]]:
-    """Explain the first test images of the request's data, or else of the model's own, and return their labels."""
-    # Only here are data sets needed, and all that reads them.
-    from vitreous.diagnostics.evaluation_set import first_test_images, training_run
-
-    run = training_run(classifier)
-    if request.data is None and run is None:
-        raise InputError(
-            "the training data of this model is unknown: give images after the model, or test images with --data"
-        )
-    source = request.data or (run.recipe.data if run else "")
-    images, truths = first_test_images(classifier, run, source, request.count)
-    return _explain(classifier, images, task, callback), truths
-
-
-def _write_grid(
-    explanations: Sequence[Explanation], truths: Sequence[str | None], request: ExplainRequest, output: Path | None
-) -> list[WrittenFigure]:
-    """Write the explanations as one figure; no figure, if there are none."""
-    if not explanations:
-        return []
-    path = output or Path(f"explanations-{request.method}.png")
-    truths = truths[: len(explanations)]
-    save_image(draw_gallery(explanations, truths), path)
-    known = [(one.prediction.label, truth) for one, truth in zip(explanations, truths, strict=True) if truth]
-    correct = sum(label == truth for label, truth in known)
-    summary = f"{len(explanations)} images" + (f", {correct} of {len(known)} correct" if known else "")
-    return [WrittenFigure(path, summary)]
-
-
-def _write_heads(classifier: ImageClassifier, image_u8: np.ndarray, path: Path) -> WrittenFigure:
-    save_image(draw_layers_by_heads(image_u8, all_heads(classifier, image_u8)), path)
-    return WrittenFigure(path, "every layer and head")
-
-
-def _write_methods(
-    classifier: ImageClassifier,
-    images: Sequence[np.ndarray],
-    task: ExplainTask,
-    output: Path | None,
-    callback: Callback,
-) -> list[WrittenFigure]:
-    path = output or Path("explanations-methods.png")
-    target = task.target if task.target_given else None
-    columns, refused = explain_all_methods(classifier, images, target, callback)
-    if not columns:
-        return []
-    save_image(draw_methods(images, columns, target_given=task.target_given), path)
-    shown = "every method" if len(columns) + len(refused) == len(METHODS) else f"{len(columns)} methods"
-    return [WrittenFigure(path, f"{shown}{describe_refused(refused)}")]
-
-
 def describe_refused(refused: Mapping[str, str]) -> str:
     """List the methods that are missing, grouped by reason, without the advice at the end of the reasons.
 
@@ -263,30 +384,3 @@ def describe_refused(refused: Mapping[str, str]) -> str:
     for name, reason in refused.items():
         names.setdefault(re.split("[:;] ", reason)[0], []).append(name)
     return "".join(f"; without {', '.join(each)}: {reason}" for reason, each in names.items())
-
-
-def _write_single(explanation: Explanation, truth: str | None, path: Path) -> WrittenFigure:
-    explanation.save(path, truth)
-    return WrittenFigure(path, prediction_caption(explanation.prediction) or explanation.caption())
-
-
-def output_paths(images: Sequence[Path], kind: str, output: Path | None) -> list[Path]:
-    """Return the file for each image's figure: `output`, or a name in that folder or in the current one.
-
-    Raises:
-        InputError: several images would be written to one file, or an image would be overwritten.
-    """
-    if output is not None and output.suffix:
-        if len(images) > 1:
-            raise InputError(f"{len(images)} images don't fit into {output}: name a folder, or use --layout grid")
-        paths = [output]
-    else:
-        paths = [(output or Path()) / f"{image.stem}-{kind}.png" for image in images]
-    twice = next((path for path in paths if paths.count(path) > 1), None)
-    if twice is not None:
-        raise InputError(f"two of the images would both be written to {twice}: rename one, or use --layout grid")
-    inputs = {image.resolve() for image in images}
-    over = next((path for path in paths if path.resolve() in inputs), None)
-    if over is not None:
-        raise InputError(f"{over} is one of the images themselves: choose another --output")
-    return paths

@@ -61,18 +61,3 @@ def patches(
         columns = round(columns * (right - left) / (geometry.box[3] - geometry.box[1]))
     cell = (visible.shape[0] / rows, visible.shape[1] / columns)
     return patches_sheet(visible, cell, (rows, columns))
-
-
-def parse_input_size(text: str) -> tuple[int, int]:
-    """Parse "224x320" as height and width.
-
-    >>> parse_input_size("224x320")
-    (224, 320)
-
-    Raises:
-        InputError: the text has another form.
-    """
-    sides = text.lower().replace("×", "x").split("x")
-    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise InputError(f"'{text}' is not a size: write height x width in pixels, such as 224x320")
-    return int(sides[0]), int(sides[1])

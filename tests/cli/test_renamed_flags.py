@@ -1,0 +1,80 @@
+"""Flags of earlier versions: each is still there, or its error line names the new one."""
+
+import re
+
+import pytest
+
+from vitreous.cli import ALIASES, VERBS, app, run
+from vitreous.cli.renamed import RENAMED, SYNONYMS
+
+OLD_FLAGS = {
+    "compare": "--data --device --json --output --split",
+    "convert": "--output --to",
+    "data": "--json --recipe",
+    "demo": "--data --out",
+    "doctor": "--count --data --json --output",
+    "evaluate": "--corruptions --count --data --device --json --shifts --skip-unreadable --split --temperature",
+    "explain": (
+        "--checkpoint --count --data --device --discard --factory --fusion --head --layer --layout --method "
+        "--noise --output --query --samples --seed --size --steps --target --truth --view --window"
+    ),
+    "faithfulness": "--count --data --device --json --methods --output --restart --seed --split --target",
+    "live": (
+        "--camera --discard --edges --fusion --head --host --layer --layout --legend --loop --method "
+        "--model-fit --model-size --no-legend --port --precision --query --size --smooth --source --strength "
+        "--strip --target --track --view"
+    ),
+    "localisation": "--count --data --head --json --layer --methods --output",
+    "methods": "",
+    "models": "--device --json --measure --precision",
+    "patches": "--model --output --patch-size --size",
+    "train": "--accept-changed-data --data --device --out --resume --set --skip-unreadable",
+    "video": (
+        "--batch-size --data-out --discard --edges --end --every --format --fusion --head --layer --layout "
+        "--legend --method --model-fit --model-size --no-legend --output --precision --quality --query "
+        "--resume --shared --size --smooth --start --strength --strip --target --timeline --track --view"
+    ),
+}
+"""Every flag in the help of the version before the flags were renamed (ddd946c)."""
+
+
+def flags_of(verb):
+    """The flags that a verb takes now."""
+    return {name for argument in app[verb].assemble_argument_collection() for name in argument.names}
+
+
+@pytest.mark.parametrize(("verb", "flag"), [(verb, flag) for verb, text in OLD_FLAGS.items() for flag in text.split()])
+def test_every_old_flag_works_or_is_answered_with_its_new_name(verb, flag, capsys):
+    taken = flags_of(ALIASES.get(verb, verb)) | {f"--no-{name[2:]}" for name in ("--legend", "--audio")}
+    if flag in taken:
+        return
+    for given in ([flag, "1"], [f"{flag}=1"]):
+        assert run([verb, "MODEL", "IMAGE", *given]) == 2
+        error = capsys.readouterr().err
+        new = re.match(rf"vitreous: {flag} is now (--[a-z-]+)", error)
+        assert new and new[1] in taken and error.count("\n") == 1, error
+
+
+def test_new_names_exist():
+    everywhere = set().union(*(flags_of(verb) for verb in VERBS))
+    for table in (RENAMED, SYNONYMS):
+        for old, new in table.items():
+            for verb, name in (new if isinstance(new, dict) else {"": new}).items():
+                assert name.split()[0] in (flags_of(verb) if verb in VERBS else everywhere), (old, verb, name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("train shapes --passes 3", "--passes is now --epochs"),
+        ("train shapes --lr 0.1", "there is no option --lr: did you mean --learning-rate?"),
+        ("train shapes --img-size 64", "there is no option --img-size: did you mean --set model.image_size=?"),
+        ("video MODEL clip.mp4 --size 480", "--size is now --height"),
+        ("live MODEL --size 480", "--size is now --max-side"),
+        ("explain MODEL cat.png --size 480", "--size is now --input-size"),
+        ("explain MODEL cat.png --banana", "Unknown option: --banana."),
+    ],
+)
+def test_the_error_line(arguments, line, capsys):
+    assert run(arguments.split()) == 2
+    assert capsys.readouterr().err == f"vitreous: {line}\n"

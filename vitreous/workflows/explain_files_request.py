@@ -1,0 +1,160 @@
+"""What `explain` is asked for, what fits together, the files to write, and the record of each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from vitreous.data.image_files import distinct_file_names
+from vitreous.errors import InputError
+from vitreous.explanation.options import MethodOptions
+from vitreous.explanation.regions import PixelRegion, Region, parse_region
+from vitreous.explanation.registry import find_method
+from vitreous.explanation.result import Explanation
+
+DEFAULT_COUNT = 16
+MAX_GRID = 64
+"""More images than this get a figure each, unless a grid is asked for."""
+FigureLayout = Literal["single", "sheet", "grid", "methods"]
+
+
+@dataclass(frozen=True)
+class ExplainRequest:
+    """What is explained, and how it is drawn.
+
+    Raises:
+        InputError: the request can't be met by any model: there is no such method, it doesn't use one of the options,
+            or a region is malformed.
+    """
+
+    method: str = "attention"
+    options: MethodOptions = field(default_factory=MethodOptions)
+    target: str | PixelRegion | None = None
+    """As for `explain`; the text of a region is parsed at once."""
+    query: Region | None = None
+    """A point (x, y) or a box (x0, y0, x1, y1) in pixels of the image."""
+    truth: str | None = None
+    """The true label of the images; None for the name of an image's folder, if it is a class."""
+    layout: FigureLayout | None = None
+    """single: a figure per image; sheet: every layer and head; grid: all images; methods: every method. None for single
+    with one image, and with many; grid with several."""
+    data: str | None = None
+    """Source of test images, used where no files are named; None for the run's own data."""
+    count: int | None = None
+    """Number of test images; None for DEFAULT_COUNT."""
+
+    def __post_init__(self) -> None:
+        find_method(self.method, self.options if self.query is None else replace(self.options, query=(0, 0)))
+        if isinstance(self.target, str) and self.target.startswith("region:"):
+            object.__setattr__(self, "target", parse_region(self.target))
+        if self.count is not None and self.count < 1:
+            raise InputError(f"--count is {self.count}: give 1 or more")
+
+    def changed(self) -> set[str]:
+        """The names of the fields that differ from their defaults."""
+        default = ExplainRequest()
+        return {name for name, value in vars(self).items() if value != getattr(default, name)}
+
+
+@dataclass(frozen=True)
+class ExplainedImage:
+    """An image in a figure, with its true label if it is known, and its explanation without the pixels."""
+
+    path: Path | None
+    """None for a test image."""
+    truth: str | None
+    explanation: Explanation
+
+    def to_json(self) -> dict[str, object]:
+        """Return image, prediction, method, target and map as plain values."""
+        one = self.explanation
+        return {
+            "image": None if self.path is None else str(self.path), "truth": self.truth,
+            "prediction": [{"label": label, "score": score} for label, score in one.prediction.top_k()],
+            "method": one.method, "layer": one.layer, "head": one.head, "target": one.target,
+            "target_score": one.score, "scale_kind": one.scale_kind, "box": list(one.geometry.box),
+            "patch_map": one.patch_map.astype(float).tolist(),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WrittenFigure:
+    """A file that was written, a short summary of what it shows, and the explanations in it."""
+
+    path: Path
+    summary: str
+    images: tuple[ExplainedImage, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Return the record as plain values."""
+        return {"figure": str(self.path), "images": [one.to_json() for one in self.images]}
+
+
+@dataclass(frozen=True)
+class FailedImage:
+    """One of several images that couldn't be explained, and why."""
+
+    path: Path
+    reason: str
+
+    @property
+    def message(self) -> str:
+        """The reason, with the name of the image."""
+        return self.reason if str(self.path) in self.reason else f"{self.path}: {self.reason}"
+
+    def to_json(self) -> dict[str, object]:
+        """Return the record as plain values."""
+        return {"image": str(self.path), "error": self.reason}
+
+
+ExplainedFile = WrittenFigure | FailedImage
+
+
+def choose_layout(request: ExplainRequest, count: int, output: Path | None) -> FigureLayout:
+    """Return the layout that was asked for, or a grid for several images in one file, else a figure per image."""
+    one_file = count <= MAX_GRID if output is None else bool(output.suffix)
+    return request.layout or ("grid" if count != 1 and one_file else "single")
+
+
+def check_request(paths: Sequence[Path], request: ExplainRequest) -> None:
+    """Refuse options that the layout or the images don't use.
+
+    Raises:
+        InputError: the message says what doesn't fit.
+    """
+    if request.layout == "sheet" and request.changed() != {"layout"}:
+        raise InputError("--layout sheet shows the attention of every layer and head: it accepts no other options")
+    if request.layout == "methods" and not request.changed() <= {"layout", "target"}:
+        raise InputError("--layout methods shows every method with its defaults: it accepts only --target")
+    if paths and (request.data is not None or request.count is not None):
+        flag = "--count" if request.data is None else "--data"
+        raise InputError(f"{flag} is for test images, and {paths[0]} is named: leave out one of them")
+    if not paths and request.layout in ("single", "sheet", "methods"):
+        raise InputError(f"--layout {request.layout} needs an image: name one after the model")
+    if not paths and (request.truth or request.target or request.query):
+        raise InputError("--truth, --target and --query are for images of your own: name them after the model")
+
+
+def output_paths(
+    images: Sequence[Path], layout: FigureLayout, request: ExplainRequest, output: Path | None
+) -> list[Path]:
+    """Return the file for each image's figure, or the one file for all: `output`, or a name in a folder.
+
+    Raises:
+        InputError: several images don't fit into one file, or an image would be overwritten.
+    """
+    if layout in ("grid", "methods"):
+        paths = [output or Path(f"explanations-{request.method if layout == 'grid' else 'methods'}.png")]
+    elif output is not None and output.suffix:
+        if len(images) > 1:
+            raise InputError(f"{len(images)} images don't fit into {output}: name a folder, or use --layout grid")
+        paths = [output]
+    else:
+        kind = "layers" if layout == "sheet" else request.method
+        folder = output or Path(f"explanations-{kind}" if len(images) > MAX_GRID else "")
+        paths = [folder / f"{name}-{kind}.png" for name in distinct_file_names(images)]
+    inputs = {image.resolve() for image in images}
+    over = next((path for path in paths if path.resolve() in inputs), None)
+    if over is not None:
+        raise InputError(f"{over} is one of the images themselves: choose another --output")
+    return paths
