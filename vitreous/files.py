@@ -63,6 +63,16 @@ def atomic_folder(path: Path) -> Generator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def require_new_folder(folder: Path) -> None:
+    """Refuse a folder that holds something, before it is written.
+
+    Raises:
+        InputError: it exists and is not an empty folder.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists already: name a new folder")
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents.
 

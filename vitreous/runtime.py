@@ -13,12 +13,12 @@ from vitreous.errors import InputError, unknown
 PRECISIONS = ("auto", "bf16", "fp32")
 
 
-def select_device(name: str = "auto") -> torch.device:
+def select_device(name: str | torch.device = "auto") -> torch.device:
     """Select the device to compute on.
 
     Args:
         name: "auto" (the first GPU, else the CPU), "cpu", "cuda" (under torchrun the GPU of the local rank) or
-            "cuda:N".
+            "cuda:N"; or a torch.device.
 
     Raises:
         InputError: there is no such device.
@@ -26,6 +26,7 @@ def select_device(name: str = "auto") -> torch.device:
     >>> select_device("cpu")
     device(type='cpu')
     """
+    name = str(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and world_size() > 1:
@@ -34,7 +35,7 @@ def select_device(name: str = "auto") -> torch.device:
         raise unknown("device", name, ["auto", "cpu", "cuda", "cuda:0"])
     device, count = torch.device(name), torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
-        raise InputError(f"device '{name}' is not there: torch sees {count} GPUs (use --device cpu)")
+        raise InputError(f"device '{name}' is not there: torch sees {count} GPUs; choose another device, such as cpu")
     return device
 
 

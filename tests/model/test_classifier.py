@@ -1,5 +1,8 @@
 """An image classifier is called with images of any kind and size, and its predictions are readable."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier, Prediction
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
+from vitreous.pretrained.load import load
 
 NAMES = ("cat", "dog", "a <b>")
 
@@ -52,6 +56,9 @@ def test_scores_are_the_softmax_highest_first():
     expected = torch.softmax(torch.tensor([1.0, 3.0, 2.0]), 0)
     assert [score for _, score in found.scores] == pytest.approx(expected[[1, 2, 0]].tolist())
     assert (found.label, found.score) == found.scores[0] and found.top_k(2) == found.scores[:2]
+    for k in (0, -1, "a", None):
+        with pytest.raises(InputError, match=r"can't give the top .* labels"):
+            found.top_k(k)
     with pytest.raises(InputError, match="output is NaN or infinite"):
         build().postprocess(torch.tensor([[1.0, float("nan"), 2.0]]))
 
@@ -82,6 +89,83 @@ def test_class_names_belong_to_the_outputs():
         build().class_index("dogs")
     with pytest.raises(InputError, match="2 class names for a model of 3 classes"):
         build(("cat", "dog"))
+    for names in ("abc", [1, 2, 3], None, 3):
+        with pytest.raises(InputError, match=r"class_names=.* is invalid: give a list of strings"):
+            build(names)
+
+
+def test_parts_that_do_not_fit_are_refused():
+    vit, pixels = build().vit, build().preprocessing
+    wrong = {
+        "the preprocessing has patch_size=8, but the model's patches are 4 pixels: give 4": replace(
+            pixels, patch_size=8
+        ),
+        "the preprocessing has 1 channels, the model 3": replace(pixels, mean=(0.5,), std=(0.5,)),
+        "18 × 24 .* can't be cut into patches of 4": replace(pixels, input_size=(18, 24)),
+        "the preprocessing is a NoneType: give a vitreous.Preprocessing": None,
+    }
+    for message, preprocessing in wrong.items():
+        with pytest.raises(InputError, match=message):
+            ImageClassifier(vit, preprocessing, NAMES)
+    ImageClassifier(vit, replace(pixels, input_size=(18, 24), resize_mode="aspect"), NAMES)
+    with pytest.raises(InputError, match=r"the model is a str: give a torch.nn.Module"):
+        ImageClassifier("runs/quick", pixels, NAMES)
+
+
+@pytest.mark.parametrize("resize_mode", ["squash", "aspect"])
+def test_features_are_what_the_head_reads(resize_mode):
+    classifier, images = build(resize_mode=resize_mode), [make_image(), make_image(40, 20)]
+    features = classifier.embed(images)
+    assert features.shape == (2, 24) and not features.requires_grad
+    logits = classifier.vit.head(features).detach()
+    for found, expected in zip(classifier.postprocess(logits), classifier(images), strict=True):
+        assert dict(found.scores) == pytest.approx(dict(expected.scores))
+    torch.testing.assert_close(classifier.embed(images[1]), features[1])
+    without = ImageClassifier(classifier.vit, classifier.preprocessing, ())
+    torch.testing.assert_close(without.embed(images), logits)
+    with pytest.raises(InputError, match="embed got no image"):
+        classifier.embed([])
+    headless = ImageClassifier(torch.nn.Sequential(torch.nn.Linear(2, 3)), classifier.preprocessing, NAMES)
+    with pytest.raises(InputError, match=r"Sequential has no forward_features.*wrap it with class_names=\[\]"):
+        headless.embed(images)
+
+
+def test_a_classifier_moves_to_a_device():
+    classifier = build()
+    assert classifier.to("cpu") is classifier is classifier.to(torch.device("cpu"))
+    with pytest.raises(InputError, match="there is no device 'gpu'"):
+        classifier.to("gpu")
+    with pytest.raises(InputError, match="choose another device, such as cpu"):
+        classifier.to("cuda:99")
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_saved_classifier_is_read_back_to_the_bit(kind, dtype, tmp_path):
+    classifier, image = build(resize_mode="crop"), make_image()
+    classifier.model.to(dtype)
+    classifier.save(kind(tmp_path / "model"))
+    again = load(kind(tmp_path / "model"), torch.device("cpu"))
+    assert (again.preprocessing, again.class_names) == (classifier.preprocessing, classifier.class_names)
+    assert again.vit.config == classifier.vit.config
+    for name, weight in again.vit.state_dict().items():
+        assert torch.equal(weight, classifier.vit.state_dict()[name].float())
+    assert dtype != torch.float32 or again(image) == classifier(image)
+    with pytest.raises(InputError, match="model exists already: name a new folder"):
+        classifier.save(tmp_path / "model")
+
+
+def test_what_cannot_be_read_back_is_not_saved(tmp_path):
+    classifier = build()
+    classifier.model.double()
+    with pytest.raises(InputError, match="is float64: a model is saved in float32 or less, call float"):
+        classifier.save(tmp_path / "model")
+    classifier.model.float().head.bias.data[0] = torch.nan
+    with pytest.raises(InputError, match=r"head\.bias has values that are NaN or infinite"):
+        classifier.save(tmp_path / "model")
+    with pytest.raises(InputError, match="needs a ViT of Vitreous"):
+        ImageClassifier(torch.nn.Linear(2, 3), build().preprocessing, NAMES).save(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 def test_only_a_vit_of_vitreous_is_one():

@@ -3,6 +3,7 @@
 import copy
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
@@ -84,9 +85,54 @@ def test_the_methods_of_timm_are_the_parts_of_the_forward_pass(options):
         assert patches.shape == (2, 24, 4, 6) and torch.equal(before, trace.tokens[index + 1][:, :prefix])
         assert torch.equal(patches[0, :, 1, 2], trace.tokens[index + 1][0, prefix + 8])
     assert torch.equal(model.get_intermediate_layers(images, n=[-1])[0], last)
-    for n in (3, [2], [0, -3]):
+    for n in (3, 0, -1, True, [2], [0, -3], [], "a", [0.5]):
         with pytest.raises(InputError, match="the model has 2"):
             model.get_intermediate_layers(images, n=n)
+    features, every = model.forward_intermediates(images, return_prefix_tokens=True)
+    assert torch.equal(features, tokens)
+    for found, block in zip(every, trace.tokens[1:], strict=True):
+        assert torch.equal(found[0].flatten(2).transpose(1, 2), block[:, prefix:])
+        assert torch.equal(found[1], block[:, :prefix])
+    assert torch.equal(model.forward_intermediates(images, [-1], norm=True, output_fmt="NLC")[1][0], last)
+    calls = []
+    model.blocks[1].register_forward_hook(lambda *_: calls.append(1))
+    (first,) = model.forward_intermediates(images, [0], output_fmt="NLC", intermediates_only=True)
+    assert torch.equal(first, trace.tokens[1][:, prefix:]) and not calls, "later blocks aren't computed"
+    with pytest.raises(InputError, match="no output_fmt 'NHWC'"):
+        model.forward_intermediates(images, output_fmt="NHWC")
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_gradient_checkpointing_recomputes_the_blocks_and_changes_no_bit(options):
+    images, gradients, runs = torch.randn(2, 3, 16, 24), [], []
+    for enable in (False, True):
+        model = build(**options).train()
+        model.set_grad_checkpointing(enable)
+        model.blocks[0].attn.register_forward_hook(lambda *_, enable=enable: runs.append(enable))
+        torch.manual_seed(1)
+        model(images).square().sum().backward()
+        gradients.append([weight.grad for weight in model.parameters()])
+    assert all(map(torch.equal, *gradients)) and (runs.count(False), runs.count(True)) == (1, 2)
+    model.eval()(images, trace := Trace()).sum().backward()
+    assert len(trace.records) == 2, "a trace sees each layer once"
+    model.set_grad_checkpointing(False)
+    model(images).sum().backward()
+    assert runs.count(True) == 4
+
+
+def test_attributes_have_timms_names_and_follow_the_configuration():
+    model = build(reg_tokens=2)
+    assert (model.num_classes, model.num_prefix_tokens, model.num_features, model.embed_dim) == (5, 3, 24, 24)
+    assert model.get_classifier() is model.head
+    model.reset_classifier(0)
+    assert model.num_classes == 0 and isinstance(model.get_classifier(), torch.nn.Identity)
+
+
+def test_patches_left_out_have_no_grid():
+    model = build(patch_drop_rate=0.5).train()
+    assert model.forward_intermediates(torch.randn(1, 3, 16, 24), output_fmt="NLC")[1][0].shape == (1, 12, 24)
+    with pytest.raises(InputError, match=r"patch dropout leaves no grid of patches: call model.eval"):
+        model.forward_intermediates(torch.randn(1, 3, 16, 24))
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
@@ -225,6 +271,9 @@ def test_set_input_size_changes_no_output(options):
     ViT(model.config).load_state_dict(model.state_dict())
     with pytest.raises(InputError, match="use 24 × 40"):
         model.set_input_size((25, 40))
+    for size in ("a", 0, True, (8,), None, (8, 8.5)):
+        with pytest.raises(InputError, match=r"image_size=.* is invalid: give a side"):
+            model.set_input_size(size)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +312,17 @@ def test_sizes_that_do_not_fit_name_the_nearest():
         ({"num_heads": 5}, "can't be divided among 5 heads"),
         ({"drop_path_rate": 1.0}, "below 1"),
         ({"embed_dim": 0}, "must be above 0"),
+        ({"num_classes": "ten"}, "num_classes='ten' has the wrong type: it must be an integer"),
+        ({"num_classes": -1}, "num_classes is -1: it must be at least 0"),
+        ({"depth": True}, "depth=True has the wrong type"),
+        ({"depth": 2.0}, "depth=2.0 has the wrong type"),
+        ({"init_values": "1"}, "init_values='1' has the wrong type: it must be a number or None"),
+        ({"qk_norm": 1}, "qk_norm=1 has the wrong type: it must be True or False"),
+        ({"mlp_ratio": float("nan")}, "mlp_ratio is nan: it must be finite"),
+        ({"norm_eps": -1.0}, "norm_eps is -1.0"),
+        ({"pos_embed": None}, "there is no pos_embed 'None'"),
+        ({"image_size": "a"}, "image_size='a' is invalid: give a side or"),
+        ({"image_size": (-16, 8)}, r"image_size=\(-16, 8\) is invalid"),
         ({"stem": "conv", "stem_convs": 0}, "stem_convs is 0: it must be above 0"),
         ({"stem": "conv", "patch_size": 6, "image_size": (12, 12)}, "power of two"),
         ({"pos_embed": "rope", "embed_dim": 12, "num_heads": 2}, "multiple of 4"),
@@ -276,6 +336,17 @@ def test_settings_that_make_no_model(options, words):
 def test_unknown_size_names_the_nearest():
     with pytest.raises(InputError, match="did you mean"):
         named_config("Ti/15")
+    with pytest.raises(InputError, match="5 is not the name of a size"):
+        create_model(5)
+    with pytest.raises(InputError, match="no field of ViTConfig 'img_size': did you mean 'image_size'"):
+        create_model("Ti/16", img_size=32)
+    with pytest.raises(InputError, match="'Ti/16' is not a ViTConfig: give one, or call create_model"):
+        ViT("Ti/16")
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = ViTConfig(np.int64(16), np.int64(4), num_classes=np.int64(3))
+    assert config == ViTConfig(16, 4, num_classes=3) and type(config.num_classes) is int
 
 
 def test_models_are_created_by_name():

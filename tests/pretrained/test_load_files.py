@@ -1,8 +1,11 @@
 """Weights that come as a file or a folder, from anyone: recognized and ready, or refused in one clear line."""
 
 import argparse
+import json
 import logging
 import pickle
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +65,8 @@ def test_defaults_for_a_file_without_config_are_noted(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "vitreous"):
         classifier = load(tmp_path / "lone.safetensors", "cpu")
     assert "assuming resize_mode 'aspect' at 224 × 224 pixels, with mean 0.485" in caplog.messages[0]
-    assert "37 × 37 patches are resampled to each image's own grid, of about 16 × 16" in caplog.messages[1]
+    assert "does not state its number of heads: assuming 1 of width 64" in caplog.messages[1]
+    assert "37 × 37 patches are resampled to each image's own grid, of about 16 × 16" in caplog.messages[2]
     assert classifier.class_names == () and classifier.preprocessing.resize_mode == "aspect"
 
 
@@ -77,7 +81,7 @@ def test_an_input_size_can_be_given(tmp_path, notes):
     assert load(classifier, input_size=32, callback=Callback()).preprocessing.input_size == (32, 32)
     with pytest.raises(InputError, match="can't be cut into patches of 8: use 48 × 48"):
         load(classifier, input_size=50)
-    with pytest.raises(InputError, match=r"input size .* is invalid"):
+    with pytest.raises(InputError, match=r"input_size=\(1, 2, 3\) is invalid"):
         load(classifier, input_size=(1, 2, 3))
 
 
@@ -199,3 +203,32 @@ def test_real_weights_give_the_reference_outputs(shared):
         found = classifier.model(torch.from_numpy(reference["pixel_values"]))
     expected = torch.from_numpy(reference["last_norm_tokens"])[:, 0]
     assert (found - expected).abs().max() < 1e-2 * expected.abs().max()
+
+
+HEADS = replace(WIDE, embed_dim=128, num_heads=4)  # models of this width usually have 2
+HEADS_OF = {
+    "timm": HEADS,
+    "hf-vit": HEADS,
+    "torchvision": HEADS,
+    "siglip": replace(HEADS, global_pool="avg"),
+    "dinov2": replace(HEADS, num_classes=0, init_values=1.0),
+}
+
+
+@pytest.mark.parametrize("layout", HEADS_OF)
+def test_an_assumed_number_of_heads_is_noted_with_how_to_give_it(layout, tmp_path, notes):
+    _, tensors = state(layout, HEADS_OF[layout])
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert load(tmp_path / "model.safetensors", "cpu", callback=notes).vit.config.num_heads == 2
+    (line,) = [line for line in notes.lines if "number of heads: assuming 2 of width 64" in line]
+    stated = re.search(r"a config\.json with (\{.*\}) beside it", line)[1]
+    (tmp_path / "config.json").write_text(json.dumps(dict.fromkeys(json.loads(stated), 4)))
+    notes.lines.clear()
+    loaded = load(tmp_path, "cpu", callback=notes)
+    assert loaded.vit.config.num_heads == 4 and not any("number of heads" in line for line in notes.lines)
+
+
+def test_heads_that_the_weights_show_are_not_noted(tmp_path, notes):
+    save_file(state("timm", replace(WIDE, qk_norm=True))[1], tmp_path / "weights.safetensors")
+    load(tmp_path / "weights.safetensors", torch.device("cpu"), callback=notes)
+    assert not any("number of heads" in line for line in notes.lines)

@@ -1,7 +1,9 @@
 """Where a model's input lies on the original image, and how a map on its patches gets back there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral
 
 import numpy as np
 
@@ -82,6 +84,25 @@ def _interpolation_weights(pixels: int, start: float, stop: float, cells: int) -
     weights = weights.astype(np.float32)
     weights.setflags(write=False)  # the cache returns the same array to every caller
     return weights
+
+
+def to_pair(size: int | Sequence[int], name: str = "input_size") -> tuple[int, int]:
+    """Turn one side in pixels, or two, into (height, width).
+
+    Raises:
+        InputError: it is something else, or not above 0; the message calls it `name`.
+
+    >>> to_pair(224), to_pair([32, 48])
+    ((224, 224), (32, 48))
+    """
+    sides = (size, size) if isinstance(size, Integral) else size
+    if (
+        not isinstance(sides, Sequence | np.ndarray)
+        or len(sides) != 2
+        or any(not isinstance(side, Integral) or isinstance(side, bool) or side < 1 for side in sides)
+    ):
+        raise InputError(f"{name}={size!r} is invalid: give a side or (height, width) in pixels, above 0")
+    return int(sides[0]), int(sides[1])
 
 
 def grid_for(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:

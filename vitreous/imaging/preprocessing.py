@@ -1,6 +1,8 @@
 """Turn images into a model's input: resize, crop, pad and normalize."""
 
 from dataclasses import dataclass
+from math import isfinite
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 import numpy as np
@@ -10,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitreous.errors import InputError, unknown
-from vitreous.imaging.geometry import Geometry
+from vitreous.imaging.geometry import Geometry, to_pair
 
 ResizeMode = Literal["squash", "crop", "aspect", "letterbox"]
 RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)
@@ -24,7 +26,7 @@ class Preprocessing:
     """How images become a model's input.
 
     Attributes:
-        input_size: (height, width) of the input in pixels. "aspect" uses its area only.
+        input_size: (height, width) of the input in pixels; one number means a square. "aspect" uses its area only.
         resize_mode: "squash" resizes the whole image to `input_size`, whatever its shape. "crop" resizes the shorter
             side and crops the center. "aspect" keeps the whole image and its aspect ratio, with both sides multiples
             of `patch_size`. "letterbox" fits the whole image into `input_size` and pads the rest, in whole patches,
@@ -50,18 +52,31 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.resize_mode not in RESIZE_MODES:
             raise unknown("resize mode", self.resize_mode, RESIZE_MODES)
-        if min(*self.input_size, self.patch_size) < 1:
-            raise InputError(
-                f"input_size {self.input_size} and patch_size {self.patch_size} must be positive: give pixels"
-            )
-        if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean) or min(self.std) <= 0:
+        object.__setattr__(self, "input_size", to_pair(self.input_size))
+        if not isinstance(self.patch_size, Integral) or isinstance(self.patch_size, bool) or self.patch_size < 1:
+            raise InputError(f"patch_size={self.patch_size!r} is invalid: give the side of a patch in pixels, above 0")
+        object.__setattr__(self, "patch_size", int(self.patch_size))
+        mean, std = _numbers(self.mean), _numbers(self.std)
+        if len(mean) not in (1, 3) or len(std) != len(mean) or min(std) <= 0:
             raise InputError(f"mean {self.mean} and std {self.std} don't fit: give 1 or 3 numbers each, std above 0")
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
+        if not isinstance(self.crop_pct, Real) or isinstance(self.crop_pct, bool):
+            raise InputError(f"crop_pct={self.crop_pct!r} is invalid: give a fraction, above 0 and at most 1")
         if not 0 < self.crop_pct <= 1 or (self.resize_mode in ("aspect", "letterbox") and self.crop_pct != 1):
             raise InputError(
                 f"crop_pct {self.crop_pct} must be above 0 and at most 1, and 1 for resize_mode '{self.resize_mode}'"
             )
         if self.interpolation not in INTERPOLATIONS:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
+
+
+def _numbers(values: object) -> tuple[float, ...]:
+    """Return finite numbers as a tuple; an empty one if they are something else."""
+    listed = tuple(values) if isinstance(values, tuple | list | np.ndarray) else ()
+    if not all(isinstance(value, Real) and isfinite(value) for value in listed):
+        return ()
+    return tuple(value if isinstance(value, int | float) else float(value) for value in listed)
 
 
 def preprocess_image(image_u8: np.ndarray, preprocessing: Preprocessing) -> tuple[Tensor, Geometry]:

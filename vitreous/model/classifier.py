@@ -1,10 +1,10 @@
 """An image classifier: a model, the preprocessing of its images, and the names of its classes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import overload
+from typing import Self, overload
 
 import numpy as np
 import torch
@@ -12,10 +12,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vitreous.errors import InputError, unknown
-from vitreous.imaging.geometry import Geometry
+from vitreous.imaging.geometry import Geometry, grid_for
 from vitreous.imaging.preprocessing import Preprocessing, preprocess_image
 from vitreous.imaging.reading import as_image_u8
 from vitreous.model.vit import ViT
+from vitreous.runtime import select_device
 
 ImageInput = str | Path | Image.Image | np.ndarray
 """An image as users have it: a file's path, a Pillow image, or uint8 (height, width, 3)."""
@@ -48,6 +49,8 @@ class Prediction:
 
     def top_k(self, k: int = 5) -> tuple[tuple[str, float], ...]:
         """Give the `k` labels with the highest scores, highest first."""
+        if not isinstance(k, int) or k < 1:
+            raise InputError(f"can't give the top {k!r} labels: give a number of labels, 1 or more")
         return self.scores[:k]
 
     def __repr__(self) -> str:
@@ -78,14 +81,30 @@ class ImageClassifier:
         class_names: the labels in the order of the logits. Without them the model's output is a vector of features (its
             pooled token, or an image-text embedding).
         origin: where it was loaded from, if it was.
+
+    >>> from vitreous.model.create import create_model
+    >>> preprocessing = Preprocessing(32, "crop", (0.5,) * 3, (0.5,) * 3, patch_size=4)
+    >>> classifier = ImageClassifier(create_model("nano/4-32", num_classes=2), preprocessing, ["cat", "dog"])
+    >>> image = np.zeros((40, 60, 3), np.uint8)
+    >>> classifier(image)
+    Prediction(cat 50.0 %, dog 50.0 %)
+    >>> classifier.embed([image, image]).shape
+    torch.Size([2, 64])
     """
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing, class_names: Sequence[str]) -> None:
-        if isinstance(model, ViT) and len(class_names) not in (0, model.config.num_classes):
-            raise InputError(
-                f"{len(class_names)} class names for a model of {model.config.num_classes} classes: give one for each, "
-                "or none"
-            )
+        """Combine the parts.
+
+        Raises:
+            InputError: they don't fit each other, or are something else.
+        """
+        if not isinstance(model, nn.Module):
+            raise InputError(f"the model is a {type(model).__name__}: give a torch.nn.Module")
+        if not isinstance(preprocessing, Preprocessing):
+            raise InputError(f"the preprocessing is a {type(preprocessing).__name__}: give a vitreous.Preprocessing")
+        _check_class_names(class_names)
+        if isinstance(model, ViT):
+            _check_fit(model, preprocessing, len(class_names))
         self.model = model.eval()
         self.preprocessing = preprocessing
         self.class_names = tuple(class_names)
@@ -114,6 +133,29 @@ class ImageClassifier:
         """The device that the weights are on."""
         return next(self.model.parameters()).device
 
+    def to(self, device: str | torch.device) -> Self:
+        """Move the model to a device, such as "cuda" or "cpu", and return the classifier.
+
+        Raises:
+            InputError: there is no such device.
+        """
+        self.model.to(select_device(device))
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Write the classifier to a new folder, from which `vitreous.load` reads it back, bit-identical in float32.
+
+        The folder holds config.json and model.safetensors, as a run folder does. Weights in 16 bits are stored so, and
+        read as float32.
+
+        Raises:
+            InputError: the folder holds something or can't be written; the model isn't a ViT of Vitreous, is quantized,
+                in float64, or has NaN or infinite weights.
+        """
+        from vitreous.model.serialization import save_classifier  # it builds classifiers
+
+        save_classifier(self, Path(path))
+
     @overload
     def __call__(self, images: ImageInput) -> Prediction: ...
     @overload
@@ -141,18 +183,51 @@ class ImageClassifier:
         return self.predict_batch([image])[0]
 
     @torch.no_grad()
+    def embed(self, images: ImageInput | Sequence[ImageInput]) -> Tensor:
+        """Compute a feature vector for each image: (width) for one image, (images, width) for several.
+
+        It is the pooled vector that the head reads. A model without class names gives its output: its pooled vector, or
+        an image-text embedding.
+
+        Raises:
+            InputError: a file can't be read as an image, or the model is a wrapped one that doesn't separate its head.
+        """
+        if _is_single(images):
+            return self._run([images], self._features)[0]  # ty: ignore[invalid-argument-type]
+        if not len(images):  # ty: ignore[invalid-argument-type]
+            raise InputError("embed got no image: give at least one")
+        return self._run(images, self._features)  # ty: ignore[invalid-argument-type]
+
+    def _features(self, inputs: Tensor) -> Tensor:
+        """Compute the feature vectors (batch, width) of a model's input."""
+        if not self.class_names:
+            return self.model(inputs)
+        module = getattr(self.model, "module", self.model)  # inside a WrappedModel
+        trunk, head = (getattr(module, name, None) for name in ("forward_features", "forward_head"))
+        if not callable(trunk) or not callable(head):
+            raise InputError(
+                f"{type(module).__name__} has no forward_features and forward_head, as a ViT of Vitreous or timm has: "
+                "remove its head and wrap it with class_names=[]"
+            )
+        return head(trunk(inputs), pre_logits=True)
+
+    def _run(self, images: Sequence[ImageInput], forward: Callable[[Tensor], Tensor]) -> Tensor:
+        """Run a function on the inputs of images, in one batch if they have one shape."""
+        inputs = [self.preprocess(image)[0] for image in images]
+        if len({pixels.shape for pixels in inputs}) == 1:
+            return forward(torch.stack(inputs))
+        return torch.cat([forward(pixels[None]) for pixels in inputs])
+
+    @torch.no_grad()
     def predict_batch(self, images: Sequence[ImageInput]) -> list[Prediction]:
         """Classify several images, which may differ in size.
 
         Raises:
             InputError: a file can't be read as an image, or a single image was given.
         """
-        if isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+        if _is_single(images):
             raise InputError("predict_batch got a single image: give a list of images, or call predict for one")
-        inputs = [self.preprocess(image)[0] for image in images]
-        if len({pixels.shape for pixels in inputs}) == 1:
-            return self.postprocess(self.model(torch.stack(inputs)))
-        return [self.postprocess(self.model(pixels[None]))[0] for pixels in inputs]
+        return self.postprocess(self._run(images, self.model)) if len(images) else []
 
     def postprocess(self, logits: Tensor) -> list[Prediction]:
         """Turn logits (batch, classes) into predictions; without class names they are empty.
@@ -179,3 +254,41 @@ class ImageClassifier:
         if name not in self.class_names:
             raise unknown("class", name, self.class_names)
         return self.class_names.index(name)
+
+
+def _is_single(images: object) -> bool:
+    return isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
+
+
+def _check_class_names(class_names: Sequence[str]) -> None:
+    """Refuse class names that are no list of strings, such as one string.
+
+    Raises:
+        InputError: they are something else.
+    """
+    is_list = isinstance(class_names, Sequence | np.ndarray) and not isinstance(class_names, str)
+    if not is_list or not all(isinstance(name, str) for name in class_names):
+        raise InputError(f"class_names={class_names!r} is invalid: give a list of strings, empty for a model without")
+
+
+def _check_fit(vit: ViT, preprocessing: Preprocessing, names: int) -> None:
+    """Refuse a preprocessing or a number of class names that is another model's.
+
+    Raises:
+        InputError: they don't fit the model.
+    """
+    config = vit.config
+    if names not in (0, config.num_classes):
+        raise InputError(f"{names} class names for a model of {config.num_classes} classes: give one for each, or none")
+    if preprocessing.patch_size != config.patch_size:
+        raise InputError(
+            f"the preprocessing has patch_size={preprocessing.patch_size}, but the model's patches are "
+            f"{config.patch_size} pixels: give {config.patch_size}"
+        )
+    if len(preprocessing.mean) != config.in_chans:
+        raise InputError(
+            f"the preprocessing has {len(preprocessing.mean)} channels, the model {config.in_chans}: "
+            f"give mean and std of {config.in_chans}"
+        )
+    if preprocessing.resize_mode != "aspect":  # which makes its sizes divisible itself
+        grid_for(preprocessing.input_size, config.patch_size)

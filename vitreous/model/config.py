@@ -2,27 +2,21 @@
 
 import re
 from dataclasses import dataclass, replace
+from math import isfinite
+from numbers import Integral, Real
+from types import UnionType
 from typing import Annotated, Literal, TypedDict, Unpack, get_args, get_type_hints
 
 from pydantic import BeforeValidator
 
 from vitreous.errors import InputError, unknown
-from vitreous.imaging.geometry import grid_for
+from vitreous.imaging.geometry import grid_for, to_pair
 
 Stem = Literal["linear", "conv"]
 GlobalPool = Literal["token", "avg", "attention", "map", "token-avg", "token-dist"]
 PosEmbed = Literal["learned", "sincos", "rope"]
 NormLayer = Literal["layernorm", "rmsnorm"]
 MlpLayer = Literal["gelu", "gelu-tanh", "quick-gelu", "swiglu"]
-
-
-def to_pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Turn one side in pixels, or two, into (height, width).
-
-    >>> to_pair(224)
-    (224, 224)
-    """
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 _ONE_SIDE_TOO = BeforeValidator(lambda size: (size, size) if isinstance(size, int) else size)
@@ -96,11 +90,25 @@ class ViTConfig:
     patch_drop_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image_size", to_pair(self.image_size))
+        object.__setattr__(self, "image_size", to_pair(self.image_size, "image_size"))
+        self._check_types()
         self._check_choices()
         self._check_ranges()
         self._check_combinations()
         grid_for(self.image_size, self.patch_size)
+
+    def _check_types(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            value, optional = getattr(self, name), isinstance(hint, UnionType)
+            kind = get_args(hint)[0] if optional else hint
+            if (value is None and optional) or kind not in (int, float, bool):
+                continue
+            if isinstance(value, bool) != (kind is bool) or not isinstance(value, Integral if kind is int else Real):
+                words = {int: "an integer", float: "a number", bool: "True or False"}[kind]
+                raise InputError(f"{name}={value!r} has the wrong type: it must be {words}{' or None' * optional}")
+            if not isfinite(value):
+                raise InputError(f"{name} is {value}: it must be finite")
+            object.__setattr__(self, name, int(value) if kind is int else value)
 
     def _check_choices(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
@@ -119,7 +127,7 @@ class ViTConfig:
             raise InputError(f"init_values is {self.init_values}: it must be above 0, or none")
         if self.mlp_ratio * self.embed_dim < 2:
             raise InputError(f"mlp_ratio {self.mlp_ratio} leaves no hidden units in the MLP: raise it")
-        for name in ("num_classes", "reg_tokens"):
+        for name in ("num_classes", "reg_tokens", "norm_eps"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0")
 
@@ -243,21 +251,39 @@ def named_config(name: str, **changes: Unpack[ViTFields]) -> ViTConfig:
     """Look up the configuration of a size by its name, and change some of its fields.
 
     Args:
-        name: one of `SIZES`, or timm's name of a plain ViT, such as "vit_small_patch16_224".
+        name: one of `SIZES`, in any usual spelling ("S/16", "small/16", "ViT-S/16"), or timm's name of a plain ViT,
+            such as "vit_small_patch16_224".
         changes: fields of `ViTConfig` with other values.
 
     Raises:
-        InputError: no size is called so; names the nearest.
+        InputError: no size or field is called so (names the nearest), or a value doesn't fit.
 
     >>> named_config("Ti/16", num_classes=10).embed_dim
     192
     >>> named_config("vit_base_patch32_384").grid_size
     (12, 12)
     """
+    if not isinstance(name, str):
+        raise InputError(f"{name!r} is not the name of a size: give one such as 'S/16'")
+    if wrong := next((field for field in changes if field not in ViTFields.__annotations__), None):
+        raise unknown("field of ViTConfig", wrong, ViTFields.__annotations__)
     if found := re.fullmatch(r"vit_(tiny|small|base|large|huge)_patch(\d+)_(\d+)", name):
         letter, patch_size, side = _TIMM_LETTERS[found[1]], int(found[2]), int(found[3])
         fields: ViTFields = {"patch_size": patch_size, "image_size": (side, side), **changes}
         return replace(SIZES[f"{letter}/16"], **fields)
-    if name not in SIZES:
+    return replace(SIZES[_size_name(name)], **changes)
+
+
+def _size_name(name: str) -> str:
+    """Return the name in `SIZES` of a size in another spelling, such as "small/16", "s/16" or "ViT-S/16".
+
+    >>> _size_name("small/16"), _size_name("ViT-B/32"), _size_name("small/4-32")
+    ('S/16', 'B/32', 'small/4-32')
+    """
+    if name in SIZES:
+        return name
+    letter, slash, patch_size = name.lower().removeprefix("vit-").removeprefix("vit_").partition("/")
+    spelled = f"{_TIMM_LETTERS.get(letter, letter.capitalize())}{slash}{patch_size}"
+    if spelled not in SIZES:
         raise unknown("size", name, SIZES)
-    return replace(SIZES[name], **changes)
+    return spelled

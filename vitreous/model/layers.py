@@ -1,10 +1,46 @@
-"""The small layers of a block: normalization, layer scale and stochastic depth."""
+"""The small layers of a block: its MLP, normalization, layer scale and stochastic depth."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vitreous.model.config import ViTConfig
+from vitreous.model.linear import Linear
+
+
+class Mlp(nn.Module):
+    """Linear, GELU in the form that the configuration names, linear, on each token by itself."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.activation = config.mlp_layer
+        hidden = int(config.mlp_ratio * config.embed_dim)
+        self.fc1 = Linear(config.embed_dim, hidden)
+        self.fc2 = Linear(hidden, config.embed_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (batch, tokens, width) to tokens."""
+        hidden = self.fc1(tokens)
+        if self.activation == "quick-gelu":
+            return self.fc2(hidden * torch.sigmoid(1.702 * hidden))
+        return self.fc2(functional.gelu(hidden, approximate="tanh" if self.activation == "gelu-tanh" else "none"))
+
+
+class SwiGLU(nn.Module):
+    """A gated MLP: silu(gate) × value (Shazeer 2020, equation 6), of the same cost as the plain one.
+
+    The rows of `fc1` are the gate's, then the value's, as in timm's SwiGLUPacked.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.fc1 = Linear(config.embed_dim, 2 * config.gated_dim)
+        self.fc2 = Linear(config.gated_dim, config.embed_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (batch, tokens, width) to tokens."""
+        gate, value = self.fc1(tokens).chunk(2, -1)
+        return self.fc2(functional.silu(gate) * value)
 
 
 class LayerScale(nn.Module):

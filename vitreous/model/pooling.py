@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
+from vitreous.model.layers import Mlp, build_norm
 from vitreous.model.linear import Linear, linear
 
 
@@ -70,18 +71,18 @@ class SequencePool(nn.Module):
 class AttentionPool(nn.Module):
     """Multi-head attention of one learned query to the patches, then an MLP (Zhai et al. 2022, section 3).
 
-    `norm` and `mlp` are a block's, for one token.
+    Its normalization and MLP are a block's, for one token.
     """
 
-    def __init__(self, config: ViTConfig, norm: nn.Module, mlp: nn.Module) -> None:
+    def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.num_heads, self.head_dim = config.num_heads, config.head_dim
         self.latent = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
         self.q = Linear(config.embed_dim, config.embed_dim)
         self.kv = Linear(config.embed_dim, 2 * config.embed_dim)
         self.proj = Linear(config.embed_dim, config.embed_dim)
-        self.norm = norm
-        self.mlp = mlp
+        self.norm = build_norm(config)
+        self.mlp = Mlp(config)
 
     def forward(self, tokens: Tensor, num_prefix_tokens: int) -> tuple[Tensor, Tensor]:
         """Tokens (batch, tokens, width) to vectors (batch, width) and the heads' mean weights (batch, tokens)."""
@@ -100,3 +101,10 @@ def _weights_of_all_tokens(patch_weights: Tensor, num_prefix_tokens: int) -> Ten
     """Put zeros for the tokens before the patches in front of the patches' weights: (batch, patches) to (batch,
     tokens)."""
     return torch.cat([patch_weights.new_zeros(len(patch_weights), num_prefix_tokens), patch_weights], 1)
+
+
+def build_attn_pool(config: ViTConfig) -> AttentionPool | SequencePool | None:
+    """Build the pooling that has weights of its own, if the configuration names one."""
+    if config.global_pool == "map":
+        return AttentionPool(config)
+    return SequencePool(config.embed_dim) if config.global_pool == "attention" else None

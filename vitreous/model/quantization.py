@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
+from vitreous.model.layers import Mlp, SwiGLU
 from vitreous.model.linear import Linear
-from vitreous.model.vit import Attention, Block, Mlp, SwiGLU, ViT
+from vitreous.model.vit import Attention, Block, ViT
 
 FUSED_GELUS = {"gelu": "none", "gelu-tanh": "tanh"}
 """The kinds of MLP whose activation is computed together with the product, and oneDNN's name for the form."""

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.files import atomic_write, read_json, write_text
+from vitreous.files import atomic_folder, atomic_write, read_json, require_new_folder, write_text
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
@@ -23,8 +23,34 @@ from vitreous.records import from_dict, to_dict
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+STORED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 METADATA = {"format": "pt", "library": "vitreous"}
 """Written into model.safetensors, whose names alone could be timm's."""
+
+
+def save_classifier(classifier: ImageClassifier, folder: Path) -> None:
+    """Write a classifier to a new folder, and compare what `load_classifier` reads there with it.
+
+    Raises:
+        InputError: the folder holds something, or the model can't be written (see `ImageClassifier.save`).
+    """
+    require_new_folder(folder)
+    weights = classifier.vit.state_dict()
+    for name, weight in weights.items():
+        if weight.is_meta or weight.dtype not in STORED_DTYPES:
+            kind = "quantized" if weight.is_meta else str(weight.dtype).removeprefix("torch.")
+            raise InputError(f"the weight {name} is {kind}: a model is saved in float32 or less, call float() on it")
+        if not weight.isfinite().all():
+            raise InputError(f"the weight {name} has values that are NaN or infinite: such a model is not saved")
+    with atomic_folder(folder) as temporary:
+        save_config(classifier, temporary)
+        write_weights(weights, temporary / WEIGHTS)
+        written = load_classifier(temporary, torch.device("cpu"))
+        read = written.vit.state_dict()
+        if (written.preprocessing, written.class_names) != (classifier.preprocessing, classifier.class_names):
+            raise AssertionError("the written model has another preprocessing or other class names")
+        if not all(torch.equal(read[name], weight.cpu().float()) for name, weight in weights.items()):
+            raise AssertionError("the written model has other weights")
 
 
 def save_config(classifier: ImageClassifier, folder: Path) -> None:

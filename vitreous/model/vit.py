@@ -4,24 +4,32 @@ Modules and parameters have timm's names, so that weights load into timm's Visio
 has the part. `Trace` observes a forward pass without changing it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.utils.checkpoint import checkpoint, noop_context_fn
 
-from vitreous.errors import InputError
+from vitreous.errors import InputError, unknown
 from vitreous.imaging.geometry import grid_for
-from vitreous.model.config import GlobalPool, ViTConfig, to_pair
-from vitreous.model.conv_stem import ConvBlock, ConvStem
+from vitreous.model.config import GlobalPool, ViTConfig
+from vitreous.model.conv_stem import ConvStem
+from vitreous.model.initialization import draw_pos_embed, draw_prefix_tokens, draw_weights
 from vitreous.model.kernels import dot_product_attention
-from vitreous.model.layers import DropPath, build_layer_scale, build_norm
+from vitreous.model.layers import DropPath, Mlp, SwiGLU, build_layer_scale, build_norm
 from vitreous.model.linear import Linear, linear
-from vitreous.model.pooling import AttentionPool, SequencePool, pool_tokens
+from vitreous.model.pooling import build_attn_pool, pool_tokens
 from vitreous.model.positions import apply_rope, resample_on_load, resample_pos_embed, rope_angles, sincos_pos_embed
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
 
+OutputFormat = Literal["NCHW", "NLC"]
+Intermediate = Tensor | tuple[Tensor, Tensor]
+"""The patch tokens of a block, or these and its prefix tokens."""
+CheckpointContexts = Callable[[], tuple[AbstractContextManager, AbstractContextManager]]
+"""Makes the contexts of a block's forward pass and of its recomputation, as `torch.utils.checkpoint` takes them."""
 NO_WEIGHT_DECAY = ("cls_token", "reg_token", "pos_embed", "attn_pool.latent")
 """Parameters with several axes that weight decay should leave alone: tokens and positions."""
 
@@ -87,41 +95,6 @@ class Attention(nn.Module):
         return query.to(dtype), key.to(dtype)
 
 
-class Mlp(nn.Module):
-    """Linear, GELU in the form that the configuration names, linear, on each token by itself."""
-
-    def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        self.activation = config.mlp_layer
-        hidden = int(config.mlp_ratio * config.embed_dim)
-        self.fc1 = Linear(config.embed_dim, hidden)
-        self.fc2 = Linear(hidden, config.embed_dim)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (batch, tokens, width) to tokens."""
-        hidden = self.fc1(tokens)
-        if self.activation == "quick-gelu":
-            return self.fc2(hidden * torch.sigmoid(1.702 * hidden))
-        return self.fc2(functional.gelu(hidden, approximate="tanh" if self.activation == "gelu-tanh" else "none"))
-
-
-class SwiGLU(nn.Module):
-    """A gated MLP: silu(gate) × value (Shazeer 2020, equation 6), of the same cost as the plain one.
-
-    The rows of `fc1` are the gate's, then the value's, as in timm's SwiGLUPacked.
-    """
-
-    def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        self.fc1 = Linear(config.embed_dim, 2 * config.gated_dim)
-        self.fc2 = Linear(config.gated_dim, config.embed_dim)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (batch, tokens, width) to tokens."""
-        gate, value = self.fc1(tokens).chunk(2, -1)
-        return self.fc2(functional.silu(gate) * value)
-
-
 class Block(nn.Module):
     """One pre-norm block (Dosovitskiy et al. 2021, equations 2 and 3): attention, then an MLP, each on a branch."""
 
@@ -134,9 +107,16 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config) if config.mlp_layer == "swiglu" else Mlp(config)
         self.ls2 = build_layer_scale(config)
         self.drop_path = DropPath(config.drop_path_rate * index / max(1, config.depth - 1))
+        self.checkpoint_contexts: CheckpointContexts | None = None
 
     def forward(self, tokens: Tensor, rope: Tensor | None = None, trace: Trace | None = None) -> Tensor:
         """Tokens (batch, tokens, width) to tokens."""
+        # A trace keeps the tensors of this very pass, so there is nothing to save.
+        if self.checkpoint_contexts is None or trace is not None or not torch.is_grad_enabled():
+            return self._forward(tokens, rope, trace)
+        return checkpoint(self._forward, tokens, rope, use_reentrant=False, context_fn=self.checkpoint_contexts)
+
+    def _forward(self, tokens: Tensor, rope: Tensor | None, trace: Trace | None = None) -> Tensor:
         tokens = tokens + self.drop_path(self.ls1(self.attn(self.norm1(tokens), rope, trace)))
         return tokens + self.drop_path(self.ls2(self.mlp(self.norm2(tokens))))
 
@@ -151,6 +131,8 @@ class ViT(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
+        if not isinstance(config, ViTConfig):
+            raise InputError(f"{config!r} is not a ViTConfig: give one, or call create_model with the name of a size")
         self.config, dim = config, config.embed_dim
         patches = config.grid_size[0] * config.grid_size[1]
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if config.has_class_token else None
@@ -161,7 +143,7 @@ class ViT(nn.Module):
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
         self.norm = nn.Identity() if config.fc_norm else build_norm(config)
         self.fc_norm = build_norm(config) if config.fc_norm else nn.Identity()
-        self.attn_pool = _build_attn_pool(config)
+        self.attn_pool = build_attn_pool(config)
         self.head = Linear(config.pooled_dim, config.num_classes) if config.num_classes else nn.Identity()
         self.register_load_state_dict_pre_hook(resample_on_load)
         # On the meta device there is nothing to set, and torch would import seconds of compiler for its random numbers.
@@ -174,6 +156,16 @@ class ViT(nn.Module):
         return self.config.embed_dim
 
     num_features = embed_dim
+
+    @property
+    def num_classes(self) -> int:
+        """The number of outputs of the head; 0 without one."""
+        return self.config.num_classes
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """The number of tokens before the patches: class token and registers."""
+        return self.config.num_prefix_tokens
 
     def forward(self, images: Tensor, trace: Trace | None = None) -> Tensor:
         """Classify normalized images (batch, channels, height, width): logits (batch, classes).
@@ -201,9 +193,9 @@ class ViT(nn.Module):
         With `pre_logits`, the result is the vector that the head would read (batch, pooled width).
         """
         if self.attn_pool is not None:
-            pooled, weights = self.attn_pool(tokens, self.config.num_prefix_tokens)
+            pooled, weights = self.attn_pool(tokens, self.num_prefix_tokens)
         else:
-            pooled, weights = pool_tokens(tokens, self.config.global_pool, self.config.num_prefix_tokens)
+            pooled, weights = pool_tokens(tokens, self.config.global_pool, self.num_prefix_tokens)
         if trace is not None:
             trace.readout = weights
             trace.has_attention_pooling = self.attn_pool is not None
@@ -214,6 +206,56 @@ class ViT(nn.Module):
         """Read logits (batch, classes) from any block's tokens (batch, tokens, width), as if it were the last."""
         return self.forward_head(self.norm(tokens))
 
+    @overload
+    def forward_intermediates(
+        self, images: Tensor, indices: int | Sequence[int] | None = None, return_prefix_tokens: bool = False,
+        norm: bool = False, output_fmt: OutputFormat = "NCHW", intermediates_only: Literal[False] = False,
+    ) -> tuple[Tensor, list[Intermediate]]: ...  # fmt: skip
+    @overload
+    def forward_intermediates(
+        self, images: Tensor, indices: int | Sequence[int] | None = None, return_prefix_tokens: bool = False,
+        norm: bool = False, output_fmt: OutputFormat = "NCHW", *, intermediates_only: Literal[True],
+    ) -> list[Intermediate]: ...  # fmt: skip
+    def forward_intermediates(
+        self,
+        images: Tensor,
+        indices: int | Sequence[int] | None = None,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+        output_fmt: OutputFormat = "NCHW",
+        intermediates_only: bool = False,
+    ) -> tuple[Tensor, list[Intermediate]] | list[Intermediate]:
+        """Compute the tokens of `forward_features`, and the patch tokens of several blocks, as timm does.
+
+        Args:
+            images: normalized, (batch, channels, height, width).
+            indices: the last so many blocks, or the blocks of these numbers, negative ones from the end; all by
+                default. The result is in the order of the blocks.
+            return_prefix_tokens: give pairs of patch tokens and the tokens before them (batch, prefix, width).
+            norm: apply the final normalization to each.
+            output_fmt: "NCHW" for (batch, width, grid height, grid width), "NLC" for (batch, patches, width).
+            intermediates_only: leave out the tokens of `forward_features`, and the blocks after the last wanted one.
+
+        Raises:
+            InputError: there is no such block or output format.
+        """
+        if output_fmt not in ("NCHW", "NLC"):
+            raise unknown("output_fmt", output_fmt, ("NCHW", "NLC"))
+        wanted = _find_blocks(indices, len(self.blocks))
+        (tokens, rope), found = self.embed(images), []
+        for index, block in enumerate(self.blocks[: wanted[-1] + 1] if intermediates_only else self.blocks):
+            tokens = block(tokens, rope)
+            if index in wanted:
+                found.append(self.norm(tokens) if norm else tokens)
+        patches = [layer[:, self.num_prefix_tokens :] for layer in found]
+        if output_fmt == "NCHW":
+            if self.training and self.config.patch_drop_rate:
+                raise InputError("patch dropout leaves no grid of patches: call model.eval(), or take the format NLC")
+            patches = [layer.transpose(1, 2).unflatten(2, self._grid_size(images)) for layer in patches]
+        prefix = [layer[:, : self.num_prefix_tokens] for layer in found]
+        pairs: list[Intermediate] = list(zip(patches, prefix, strict=True)) if return_prefix_tokens else [*patches]
+        return pairs if intermediates_only else (self.norm(tokens), pairs)
+
     def get_intermediate_layers(
         self,
         images: Tensor,
@@ -221,36 +263,13 @@ class ViT(nn.Module):
         reshape: bool = False,
         return_prefix_tokens: bool = False,
         norm: bool = True,
-    ) -> tuple[Tensor | tuple[Tensor, Tensor], ...]:
-        """Compute the patch tokens of several blocks, as DINOv2 and timm do.
+    ) -> tuple[Intermediate, ...]:
+        """Compute the patch tokens of several blocks, as DINOv2 does: see `forward_intermediates`.
 
-        Args:
-            images: normalized, (batch, channels, height, width).
-            n: the last `n` blocks, or the blocks of these numbers; negative ones count from the last.
-            reshape: give (batch, width, grid height, grid width) instead of (batch, patches, width).
-            return_prefix_tokens: give pairs of patch tokens and the tokens before them (batch, prefix, width).
-            norm: apply the final normalization to each; True by default as in DINOv2, where timm's default is False.
-
-        Raises:
-            InputError: there is no such block.
+        `n` is its `indices`, and `reshape` its "NCHW". Here `norm` is True by default, as in DINOv2.
         """
-        depth, prefix = len(self.blocks), self.config.num_prefix_tokens
-        wanted = range(depth - n, depth) if isinstance(n, int) else [index + depth * (index < 0) for index in n]
-        if any(not 0 <= index < depth for index in wanted):
-            if isinstance(n, int):
-                raise InputError(f"can't take the last {n} blocks: the model has {depth}")
-            raise InputError(f"there are no blocks {n}: the model has {depth}, numbered from 0")
-        (tokens, rope), found = self.embed(images), []
-        for index, block in enumerate(self.blocks):
-            tokens = block(tokens, rope)
-            if index in wanted:
-                found.append(self.norm(tokens) if norm else tokens)
-        patches = [layer[:, prefix:] for layer in found]
-        if reshape:
-            patches = [layer.transpose(1, 2).unflatten(2, self._grid_size(images)) for layer in patches]
-        if not return_prefix_tokens:
-            return tuple(patches)
-        return tuple(zip(patches, (layer[:, :prefix] for layer in found), strict=True))
+        fmt = "NCHW" if reshape else "NLC"
+        return tuple(self.forward_intermediates(images, n, return_prefix_tokens, norm, fmt, intermediates_only=True))
 
     def embed(self, images: Tensor, trace: Trace | None = None) -> tuple[Tensor, Tensor | None]:
         """Compute the first block's tokens (batch, prefix + patches, width), and the angles of rotary positions."""
@@ -288,7 +307,7 @@ class ViT(nn.Module):
 
     def _drop_patches(self, patches: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Keep a random fraction of the patches, other ones for each image (Liu et al. 2022)."""
-        (batch, count, width), prefix = patches.shape, self.config.num_prefix_tokens
+        (batch, count, width), prefix = patches.shape, self.num_prefix_tokens
         keep = max(1, round(count * (1 - self.config.patch_drop_rate)))
         kept = torch.rand(batch, count, device=patches.device).topk(keep, 1).indices
         if rope is not None:
@@ -305,7 +324,7 @@ class ViT(nn.Module):
         Raises:
             InputError: the patch size doesn't divide it.
         """
-        config = replace(self.config, image_size=to_pair(image_size))
+        config = replace(self.config, image_size=image_size)
         if self.pos_embed is not None:
             old = self.pos_embed
             table = resample_pos_embed(
@@ -313,6 +332,19 @@ class ViT(nn.Module):
             )
             self.pos_embed = nn.Parameter(table.contiguous().clone(), old.requires_grad)
         self.config = config
+
+    def set_grad_checkpointing(self, enable: bool = True, context_fn: CheckpointContexts = noop_context_fn) -> None:
+        """Recompute the blocks for the gradients instead of keeping their tensors, to the bit: less memory, more time.
+
+        Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost". A pass with a trace keeps everything.
+        """
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.checkpoint_contexts = context_fn if enable else None
+
+    def get_classifier(self) -> nn.Module:
+        """Return the head: a linear map of the pooled vector, or `nn.Identity` without classes."""
+        return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: GlobalPool | None = None) -> None:
         """Replace the head by a new one, of zeros, for so many classes (0: none), and the pooling if another is named.
@@ -327,9 +359,9 @@ class ViT(nn.Module):
             raise InputError(f"the model {has} class token, which global_pool '{pool}' doesn't fit: choose another")
         weight = next(self.parameters())
         if pool != self.config.global_pool:
-            self.attn_pool = _build_attn_pool(config)
+            self.attn_pool = build_attn_pool(config)
             if self.attn_pool is not None:
-                _draw_weights(self.attn_pool)
+                draw_weights(self.attn_pool)
         self.config = config
         self.head = Linear(config.pooled_dim, num_classes) if num_classes else nn.Identity()
         if isinstance(self.head, nn.Linear):
@@ -341,42 +373,25 @@ class ViT(nn.Module):
     def init_weights(self) -> None:
         """Draw the weights: linear maps from a truncated normal distribution of variance 1 / inputs.
 
-        Biases, the head and the last map of each branch are zero, which leaves each block the identity at first (Zhang
-        et al. 2019, "Fixup"), so that depth costs no stability. Learned positions start from sine-cosine ones, class
-        token and registers from small noise.
+        Biases, the head and the last map of each branch are zero (see `draw_weights`). Learned positions start from
+        sine-cosine ones, class token and registers from small noise.
         """
-        _draw_weights(self)
+        draw_weights(self)
         if self.pos_embed is not None:
-            grid_size = self.config.grid_size
-            self.pos_embed.copy_(sincos_pos_embed(grid_size, self.embed_dim, grid_size))
+            draw_pos_embed(self.pos_embed, self.config.grid_size)
         if isinstance(self.head, nn.Linear):
             nn.init.zeros_(self.head.weight)
         if prefix := self._prefix_tokens():
-            noise = nn.init.normal_(torch.cat(prefix, 1), std=0.02)
-            for tokens, drawn in zip(prefix, noise.split([one.shape[1] for one in prefix], 1), strict=True):
-                tokens.copy_(drawn)
+            draw_prefix_tokens(prefix)
 
 
-@torch.no_grad()
-def _draw_weights(part: nn.Module) -> None:
-    for module in part.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    for module in part.modules():
-        if isinstance(module, Attention):
-            nn.init.zeros_(module.proj.weight)
-        elif isinstance(module, Mlp | SwiGLU):
-            nn.init.zeros_(module.fc2.weight)
-        elif isinstance(module, ConvBlock):
-            module.reset_parameters()
-        elif isinstance(module, AttentionPool):
-            nn.init.normal_(module.latent, std=0.02)
-
-
-def _build_attn_pool(config: ViTConfig) -> AttentionPool | SequencePool | None:
-    """Build the pooling that has weights of its own, if the configuration names one."""
-    if config.global_pool == "map":
-        return AttentionPool(config, build_norm(config), Mlp(config))
-    return SequencePool(config.embed_dim) if config.global_pool == "attention" else None
+def _find_blocks(indices: int | Sequence[int] | None, depth: int) -> list[int]:
+    """Resolve what `forward_intermediates` takes as `indices` to numbers from 0, in the order of the blocks."""
+    if isinstance(indices, int) and not isinstance(indices, bool) and 0 < indices <= depth:
+        return list(range(depth - indices, depth))
+    if isinstance(indices, int):
+        raise InputError(f"can't take the last {indices} blocks: the model has {depth}")
+    numbers = range(depth) if indices is None else indices
+    if not numbers or isinstance(numbers, str) or any(one not in range(-depth, depth) for one in numbers):
+        raise InputError(f"there are no blocks {indices}: the model has {depth}, numbered from 0")
+    return sorted({one % depth for one in numbers})

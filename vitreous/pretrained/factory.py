@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from vitreous.callbacks import Callback
 from vitreous.errors import InputError, unknown
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.formats.checkpoint_keys import WRAPPER_PREFIXES
@@ -16,7 +18,12 @@ from vitreous.pretrained.wrap import describe_exception, wrap
 from vitreous.runtime import select_device
 
 
-def load_factory(factory: str, checkpoint: str | Path | None = None, device: str = "auto") -> ImageClassifier:
+def load_factory(
+    factory: str,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device = "auto",
+    callback: Callback | None = None,
+) -> ImageClassifier:
     """Build a model with a function of the user's, and load a checkpoint into it.
 
     The current folder becomes the first entry of Python's module search path (`sys.path`), as with `python -m`. It
@@ -27,7 +34,8 @@ def load_factory(factory: str, checkpoint: str | Path | None = None, device: str
             from `vitreous.wrap` (to state the preprocessing).
         checkpoint: a .safetensors file, or a file of torch.save (read without running code in it); every name and shape
             must fit. None keeps the weights that the function made.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu" or "cuda", or a torch.device.
+        callback: receives what was assumed about the model; see `vitreous.wrap`.
 
     Raises:
         InputError: there is no such module or function, it fails, exits or returns something else, the checkpoint
@@ -43,7 +51,7 @@ def load_factory(factory: str, checkpoint: str | Path | None = None, device: str
     if checkpoint is not None:
         load_weights(module, read_tensors(Path(checkpoint)), str(checkpoint))
     module.to(select_device(device))
-    return wrap(built) if isinstance(built, nn.Module) else built
+    return wrap(built, callback=callback) if isinstance(built, nn.Module) else built
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

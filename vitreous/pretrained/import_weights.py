@@ -21,7 +21,13 @@ from vitreous.model.vit import ViT
 from vitreous.pretrained.formats.checkpoint_keys import strip_wrappers
 from vitreous.pretrained.formats.registry import detect_format, unknown_prefix
 from vitreous.pretrained.formats.state_dict_format import StateDictFormat
-from vitreous.pretrained.preprocessing_formats import default_for, from_image_processor, from_timm_cfg, restore_exact
+from vitreous.pretrained.preprocessing_formats import (
+    default_for,
+    describe_preprocessing,
+    from_image_processor,
+    from_timm_cfg,
+    restore_exact,
+)
 from vitreous.pretrained.registry import WeightsUrl
 from vitreous.pretrained.resolve import WeightsFile
 from vitreous.pretrained.weight_files import check_file, read_tensors
@@ -122,6 +128,7 @@ def build_classifier(checkpoint: ExternalCheckpoint, device: torch.device, callb
         config = state_dict_format.read_config(checkpoint.tensors, checkpoint.config)
         vit = build_vit(config, state_dict_format.from_external(checkpoint.tensors, config))
         preprocessing = preprocessing_for(checkpoint, state_dict_format, config, callback)
+        note_num_heads(checkpoint, state_dict_format, config, callback)
         embedding = (
             state_dict_format.name in EMBEDDING_FORMATS and _labels_in(checkpoint.config, config.num_classes) is None
         )
@@ -151,6 +158,21 @@ def build_vit(config: ViTConfig, tensors: Mapping[str, Tensor]) -> ViT:
     return vit
 
 
+def note_num_heads(
+    checkpoint: ExternalCheckpoint, state_dict_format: StateDictFormat, config: ViTConfig, callback: Callback
+) -> None:
+    """Note that the number of heads was assumed, where neither a publisher nor a file states it."""
+    key = state_dict_format.num_heads_key
+    if checkpoint.config or checkpoint.published or config.qk_norm or not key:
+        return
+    value = config.head_dim if key == "head_width" else config.num_heads
+    callback.on_note(
+        f"{checkpoint.name} does not state its number of heads: assuming {config.num_heads} of width "
+        f"{config.head_dim}; to give it, name the file {WEIGHT_FILES[0]} or {WEIGHT_FILES[1]} and put a config.json "
+        f'with {{"{key}": {value}}} beside it'
+    )
+
+
 def preprocessing_for(
     checkpoint: ExternalCheckpoint, state_dict_format: StateDictFormat, config: ViTConfig, callback: Callback
 ) -> Preprocessing:
@@ -166,10 +188,9 @@ def preprocessing_for(
         found = restore_exact(from_timm_cfg(description, likely), checkpoint.config, in_timm=True)
     else:
         found = likely
-        sides = " × ".join(map(str, found.input_size))
-        mean, std = (", ".join(f"{value:.3g}" for value in values) for values in (found.mean, found.std))
-        assumed = f"resize_mode '{found.resize_mode}' at {sides} pixels, with mean {mean} and std {std}"
-        callback.on_note(f"{checkpoint.name} does not state its preprocessing: assuming {assumed}")
+        callback.on_note(
+            f"{checkpoint.name} does not state its preprocessing: assuming {describe_preprocessing(found)}"
+        )
     found = divisible_size(found, config.patch_size, callback)
     if len(found.mean) != config.in_chans:
         raise InputError(f"its preprocessing has {len(found.mean)} channels, its weights {config.in_chans}")

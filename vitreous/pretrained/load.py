@@ -10,7 +10,7 @@ import torch
 from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, LogCallback
 from vitreous.errors import InputError
-from vitreous.imaging.geometry import grid_for
+from vitreous.imaging.geometry import grid_for, to_pair
 from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.serialization import load_classifier
@@ -26,7 +26,7 @@ MAX_PATCHES = 256 * 256
 @torch.inference_mode(mode=False)
 def load(
     model: str | Path | ImageClassifier,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     *,
     input_size: int | Sequence[int] | None = None,
     resize_mode: ResizeMode | None = None,
@@ -42,7 +42,7 @@ def load(
             "origin:name": "timm:vit_base_patch16_224.augreg_in21k_ft_in1k", "hf:OWNER/NAME" (with "@REVISION" for
             another revision than the main branch), "dinov2:vits14", "dino:vits16", "torchvision:vit_b_16";
             "factory:MODULE:FUNCTION", a function of your own that builds a module, optionally with "@weights.pt".
-        device: "auto" (the GPU if there is one), "cpu" or "cuda".
+        device: "auto" (the GPU if there is one), "cpu" or "cuda", or a torch.device.
         input_size: the side, or (height, width), in pixels of the model's input; the model's own by default. With
             resize_mode "aspect" it sets the area. A weights file without a config gets the size that its positions were
             learned for, or 224 if that is more than twice as large (DINOv2: 518).
@@ -90,11 +90,9 @@ def with_input_size(
     """
     own = classifier.preprocessing
     size = own.input_size if input_size is None else input_size
-    size_hw = (size, size) if isinstance(size, int) else tuple(size)
-    if len(size_hw) != 2 or not all(isinstance(side, int) for side in size_hw):
-        raise InputError(f"input size {size} is invalid: give a side or (height, width) in pixels")
-    _check_patch_count(grid_for((size_hw[0], size_hw[1]), own.patch_size), own.patch_size)
-    preprocessing = replace(own, input_size=(size_hw[0], size_hw[1]))
+    size_hw = to_pair(size)
+    _check_patch_count(grid_for(size_hw, own.patch_size), own.patch_size)
+    preprocessing = replace(own, input_size=size_hw)
     if resize_mode is not None and resize_mode != own.resize_mode:
         preprocessing = replace(preprocessing, resize_mode=resize_mode, crop_pct=1.0)
     resized = ImageClassifier(classifier.model, preprocessing, classifier.class_names)
@@ -149,7 +147,7 @@ def _load(source: ModelSource, name: str, device: torch.device, callback: Callba
     if isinstance(source, Factory):
         from vitreous.pretrained.factory import load_factory
 
-        return load_factory(source.function, source.weights, str(device))
+        return load_factory(source.function, source.weights, device, callback)
     from vitreous.pretrained.import_weights import build_classifier, read_checkpoint
 
     return build_classifier(read_checkpoint(source, name), device, callback)

@@ -53,6 +53,17 @@ def default_for(format_name: str, config: ViTConfig) -> Preprocessing:
     return Preprocessing(size_hw, resize, mean, std, config.patch_size)
 
 
+def describe_preprocessing(preprocessing: Preprocessing) -> str:
+    """Describe a preprocessing in a few words, for a note that it was assumed.
+
+    >>> describe_preprocessing(Preprocessing(32, "crop", (0.5,), (0.25,), patch_size=4))
+    "resize_mode 'crop' at 32 × 32 pixels, with mean 0.5 and std 0.25"
+    """
+    sides = " × ".join(map(str, preprocessing.input_size))
+    mean, std = (", ".join(f"{value:.3g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
+    return f"resize_mode '{preprocessing.resize_mode}' at {sides} pixels, with mean {mean} and std {std}"
+
+
 def from_timm_cfg(description: Mapping[str, Any], default: Preprocessing) -> Preprocessing:
     """Read timm's `pretrained_cfg`; missing fields are taken from `default`.
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from vitreous.arguments import check_arguments
+from vitreous.callbacks import Callback, LogCallback
 from vitreous.errors import InputError
 from vitreous.explanation.observation.model_output import extract_logits, is_feature_output
 from vitreous.explanation.observation.wrapped_model import WrappedModel
@@ -14,15 +17,27 @@ from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.vit import ViT
 from vitreous.pretrained.import_weights import disambiguate_names
-from vitreous.pretrained.preprocessing_formats import FORMAT_MEAN_STD, IMAGENET_MEAN, IMAGENET_STD, from_timm_cfg
+from vitreous.pretrained.preprocessing_formats import (
+    FORMAT_MEAN_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    default_for,
+    describe_preprocessing,
+    from_timm_cfg,
+)
 
 MODEL_TYPES = {"vit": "hf-vit", "clip_vision_model": "clip", "siglip_vision_model": "siglip"}
 """Formats of transformers' model types whose usual mean and std are not ImageNet's."""
 
 
+@check_arguments
 @torch.inference_mode(mode=False)
 def wrap(
-    module: nn.Module, preprocessing: Preprocessing | None = None, class_names: Sequence[str] | None = None
+    module: nn.Module,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
+    *,
+    callback: Callback | None = None,
 ) -> ImageClassifier:
     """Wrap a module that takes images (batch, channels, height, width) as an ImageClassifier.
 
@@ -31,9 +46,11 @@ def wrap(
     Args:
         module: the model.
         preprocessing: how its images are prepared. By default it is read from the module: timm's `pretrained_cfg`,
-            transformers' `config.image_size` with the usual mean of that model type, torchvision's `image_size`.
+            transformers' `config.image_size` with the usual mean of that model type, torchvision's `image_size`. For a
+            ViT of Vitreous it is assumed: its `image_size`, with ImageNet's mean and std (0.5 for gray images).
         class_names: one per class, in order; an empty list for a model that returns a vector of features. By default
             those of transformers' `config.id2label`, else "class 0", "class 1" ...
+        callback: `on_note` receives what was assumed, one line each; written to the log by default.
 
     Raises:
         InputError: the module states no preprocessing and none was given, it can't be run on such images (whatever it
@@ -41,12 +58,14 @@ def wrap(
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"a torch.nn.Module is needed, not {type(module).__name__}: give the model itself")
+    if isinstance(module, nn.DataParallel | DistributedDataParallel):
+        module = module.module  # its replicas are for batches of training
     if any(weight.is_inference() for weight in module.parameters()):
         raise InputError(
             "the model was made in torch.inference_mode, which prevents gradients: make it outside of that"
         )
     module.eval()
-    preprocessing_found = preprocessing or find_preprocessing(module)
+    preprocessing_found = preprocessing or find_preprocessing(module, callback or LogCallback())
     outputs = _try_model(module, preprocessing_found)
     classes = extract_logits(outputs).shape[1]
     names = _class_names(module, outputs, classes) if class_names is None else tuple(class_names)
@@ -58,12 +77,16 @@ def wrap(
     )
 
 
-def find_preprocessing(module: nn.Module) -> Preprocessing:
-    """Read the preprocessing that a module states; the patch size is left at 1.
+def find_preprocessing(module: nn.Module, callback: Callback) -> Preprocessing:
+    """Read the preprocessing that a module states, with a patch size of 1; for our own ViT, assume one and note it.
 
     Raises:
         InputError: it states none.
     """
+    if isinstance(module, ViT):
+        assumed = replace(default_for("vitreous", module.config), input_size=module.config.image_size)
+        callback.on_note(f"this ViT does not state its preprocessing: assuming {describe_preprocessing(assumed)}")
+        return assumed
     timm_cfg = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
     size_hw = _image_size(module)
     if isinstance(timm_cfg, dict) and (size_hw or timm_cfg.get("input_size")):

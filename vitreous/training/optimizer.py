@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
+from vitreous.model.layers import SwiGLU
 from vitreous.model.parameter_order import forward_order
-from vitreous.model.vit import NO_WEIGHT_DECAY, SwiGLU
+from vitreous.model.vit import NO_WEIGHT_DECAY
 from vitreous.training.sharding import distribute_like, full_tensor
 
 Key = TypeVar("Key", bound=Hashable)

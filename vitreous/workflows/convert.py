@@ -12,7 +12,7 @@ from torch import Tensor
 from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, LogCallback
 from vitreous.errors import InputError, unknown
-from vitreous.files import atomic_folder, write_text
+from vitreous.files import atomic_folder, require_new_folder, write_text
 from vitreous.hub import LocalRepository
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
@@ -77,8 +77,7 @@ def convert(
     if to not in LIBRARIES:
         raise unknown("library to convert to", to, LIBRARIES)
     folder = Path(output)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists already: name a new folder with --output")
+    require_new_folder(folder)
     callback = callback or LogCallback()
     classifier = load(model, "cpu", callback=callback)
     target, tensors = choose_format(classifier.vit.config, classifier.model.state_dict(), to)

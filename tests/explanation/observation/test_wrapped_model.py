@@ -13,6 +13,7 @@ from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import METHODS
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.config import ViTConfig
+from vitreous.model.create import create_model
 from vitreous.model.vit import ViT
 from vitreous.pretrained.wrap import wrap
 
@@ -131,8 +132,19 @@ def test_wrap_keeps_our_own_vit():
     vit = ViT(ViTConfig((16, 24), patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=5))
     classifier = wrap(vit, PREPROCESSING)
     assert classifier.vit is vit and len(classifier.class_names) == 5
+    assert wrap(nn.DataParallel(vit), PREPROCESSING).vit is vit
     nn.init.normal_(vit.head.weight)
     assert explain_batch(classifier, [photo()], "legrad")[0].heatmap.shape == (40, 30)
+
+
+@pytest.mark.parametrize(("in_chans", "mean"), [(3, "0.485, 0.456, 0.406"), (1, "0.5")])
+def test_the_preprocessing_of_our_own_vit_is_assumed_and_noted(in_chans, mean, notes):
+    vit = create_model("nano/4-32", image_size=(16, 24), in_chans=in_chans, num_classes=2)
+    found = wrap(vit, callback=notes)
+    (line,) = notes.lines
+    assert "does not state its preprocessing: assuming resize_mode 'crop' at 16 × 24 pixels" in line
+    assert f"with mean {mean}" in line and found.preprocessing.patch_size == 4
+    assert found.predict(photo()).score == pytest.approx(0.5)
 
 
 def test_wrap_accepts_a_model_without_attention():
@@ -153,6 +165,8 @@ def test_wrap_accepts_a_model_without_attention():
         ((Tutorial(), Preprocessing((16, 24), "squash", (0.5,), (0.5,), PATCH)), "can't be run .* with 1 channels"),
         ((Tutorial(), Preprocessing((16, 24), "squash", (0.5,) * 3, (0.5,) * 3, 8)), "patch_size=8, .* are 4 pixels"),
         (("vit",), "a torch.nn.Module is needed, not str"),
+        ((Tutorial(), (16, 24)), r"preprocessing=\(16, 24\) has the wrong type: wrap takes a vitreous"),
+        ((Tutorial(), PREPROCESSING, "abcde"), "class_names='abcde' has the wrong type: wrap takes a list of strings"),
     ],
 )
 def test_invalid_arguments_of_wrap_raise(arguments, message):

@@ -182,7 +182,7 @@ CLIP = StateDictFormat(
     "clip",
     ("embeddings.class_embedding", "embeddings.position_embedding.weight", "pre_layrnorm.weight",
      f"{LAYER}.self_attn.q_proj.weight".format(0)),
-    _infer_config, _rules, _external_config,
+    _infer_config, _rules, _external_config, num_heads_key="num_attention_heads",
     supports={"mlp_layer": ("gelu", "gelu-tanh", "quick-gelu"), "pre_norm": (True,)},
     defaults={"pos_embed_antialias": False},
     ignored=(r"text_model\..*", r"text_projection\..*", "logit_scale", r"embeddings\.position_ids"),
@@ -195,7 +195,7 @@ OPEN_CLIP = StateDictFormat(
     "open-clip",
     ("visual.class_embedding", "visual.positional_embedding", "visual.conv1.weight", "visual.ln_pre.weight",
      f"{RESBLOCK}.attn.in_proj_weight".format(0)),
-    _infer_config_open, _open_rules, _external_config_open,
+    _infer_config_open, _open_rules, _external_config_open, num_heads_key="head_width",
     supports={"mlp_layer": ("gelu", "quick-gelu"), "pre_norm": (True,)},
     defaults={"pos_embed_antialias": True, "norm_eps": 1e-5},
     ignored=(

@@ -142,7 +142,7 @@ UNUSED = (r"pooler\..*", r"decoder\..*", rf"{EMBEDDINGS}\.mask_token")
 HEADS = ("classifier.", "cls_classifier.", "distillation_classifier.")
 
 VIT = StateDictFormat(
-    "hf-vit", SIGNATURE, _vit_config, _vit_rules, _vit_external_config,
+    "hf-vit", SIGNATURE, _vit_config, _vit_rules, _vit_external_config, num_heads_key="num_attention_heads",
     supports={"mlp_layer": MLPS}, defaults={"pos_embed_antialias": False},
     excludes=(f"{EMBEDDINGS}.distillation_token",), ignored=UNUSED,
     prefix="vit.", prefix_needs_head=True, unprefixed=HEADS,
@@ -151,6 +151,7 @@ VIT = StateDictFormat(
 
 DEIT = StateDictFormat(
     "hf-deit", (*SIGNATURE, f"{EMBEDDINGS}.distillation_token"), _deit_config, _deit_rules, _deit_external_config,
+    num_heads_key="num_attention_heads",
     supports={"mlp_layer": MLPS, "reg_tokens": (1,), "global_pool": ("token", "token-dist")},
     defaults={"pos_embed_antialias": False}, ignored=UNUSED,
     prefix="deit.", prefix_needs_head=True, unprefixed=HEADS,

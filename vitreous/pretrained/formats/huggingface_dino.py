@@ -177,6 +177,7 @@ _MLPS = ("gelu", "gelu-tanh", "quick-gelu", "swiglu")
 
 DINOV2 = StateDictFormat(
     "hf-dinov2", _DINOV2_SIGNATURE, _dinov2_config, _dinov2_rules, _dinov2_external_config,
+    num_heads_key="num_attention_heads",
     supports={"mlp_layer": _MLPS, "init_values": GIVEN, "global_pool": ("token", "token-avg")},
     defaults={"pos_embed_antialias": False}, excludes=(REGISTERS,),
     prefix="dinov2.", prefix_needs_head=True, unprefixed=("classifier.",),
@@ -185,6 +186,7 @@ DINOV2 = StateDictFormat(
 
 DINOV2_REGISTERS = StateDictFormat(
     "hf-dinov2-registers", (*_DINOV2_SIGNATURE, REGISTERS), _dinov2_config, _dinov2_rules, _dinov2_external_config,
+    num_heads_key="num_attention_heads",
     supports={"mlp_layer": _MLPS, "init_values": GIVEN, "reg_tokens": GIVEN, "global_pool": ("token", "token-avg")},
     defaults={"pos_embed_antialias": True},
     prefix="dinov2_with_registers.", prefix_needs_head=True, unprefixed=("classifier.",),
@@ -194,7 +196,7 @@ DINOV2_REGISTERS = StateDictFormat(
 DINOV3 = StateDictFormat(
     "hf-dinov3",
     (f"{EMBEDDINGS}.cls_token", REGISTERS, f"{EMBEDDINGS}.patch_embeddings.weight", "layer.0.attention.q_proj.weight"),
-    _dinov3_config, _dinov3_rules, _dinov3_external_config,
+    _dinov3_config, _dinov3_rules, _dinov3_external_config, num_heads_key="num_attention_heads",
     supports={"mlp_layer": _MLPS, "init_values": GIVEN, "reg_tokens": ANY, "pos_embed": ("rope",)},
     normalize_key=lambda name: name.removeprefix("model."),
 )  # fmt: skip

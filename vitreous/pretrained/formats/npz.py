@@ -45,14 +45,14 @@ def read_npz(path: Path) -> dict[str, Tensor]:
     """The arrays of an .npz file as tensors, by name; bfloat16, which numpy lacks, is recognized by its two bytes.
 
     Raises:
-        InputError: it is not such a file, is cut short, or holds objects (pickles), which aren't read.
+        InputError: it is not such a file, is truncated, or holds objects (pickles), which aren't read.
         OSError: it can't be opened.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: _tensor(arrays[name]) for name in arrays.files}
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError, TypeError):
-        raise InputError(f"{path} is damaged or holds more than plain arrays: fetch it again") from None
+        raise InputError(f"{path} is damaged or holds more than plain arrays: download it again") from None
 
 
 def _tensor(array: np.ndarray) -> Tensor:
@@ -151,7 +151,7 @@ def _from_heads(key: str, external_key: str, config: ViTConfig) -> list[TensorRu
 NPZ = StateDictFormat(
     "npz",
     (OLDER.positions, "embedding/kernel", f"{BLOCK.format(0)}/{OLDER.attention}/query/kernel"),
-    partial(_infer_config, names=OLDER), partial(_rules, names=OLDER),
+    partial(_infer_config, names=OLDER), partial(_rules, names=OLDER), num_heads_key="",
     supports={"mlp_layer": ("gelu-tanh",), "global_pool": ("token", "avg")},
     defaults={"norm_eps": 1e-6}, normalize_key=lambda name: name.removeprefix("opt/target/"),
 )  # fmt: skip
@@ -163,7 +163,7 @@ Its own code resamples positions linearly; ours, like timm's and transformers' f
 BIG_VISION = StateDictFormat(
     "big-vision",
     (NEWER.positions, "embedding/kernel", f"{BLOCK.format(0)}/{NEWER.attention}/query/kernel"),
-    partial(_infer_config, names=NEWER), partial(_rules, names=NEWER),
+    partial(_infer_config, names=NEWER), partial(_rules, names=NEWER), num_heads_key="",
     supports={"mlp_layer": ("gelu-tanh",), "global_pool": ("token", "avg", "map")},
     defaults={"norm_eps": 1e-6}, ignored=(r"txt/.*", "t", "b"),
     prefix="params/", normalize_key=lambda name: name.removeprefix("img/"),

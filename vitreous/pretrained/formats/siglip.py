@@ -88,7 +88,7 @@ def _external_config(config: ViTConfig, class_names: Sequence[str]) -> dict[str,
 SIGLIP = StateDictFormat(
     "siglip",
     ("embeddings.patch_embedding.bias", TABLE, "post_layernorm.weight", f"{LAYER}.self_attn.q_proj.weight".format(0)),
-    _infer_config, _rules, _external_config,
+    _infer_config, _rules, _external_config, num_heads_key="num_attention_heads",
     supports={"mlp_layer": ("gelu", "gelu-tanh", "quick-gelu"), "global_pool": ("map", "avg")},
     defaults={"pos_embed_antialias": False}, excludes=("pre_layrnorm.weight", "embeddings.class_embedding"),
     ignored=(r"text_model\..*", "logit_scale", "logit_bias", r"embeddings\.position_ids"),

@@ -94,6 +94,8 @@ class StateDictFormat:
     """Write `prefix` only for a model with a head: transformers' models without one have none."""
     unprefixed: tuple[str, ...] = ()
     """Beginnings of the keys that `prefix` never stands before, such as "classifier."."""
+    num_heads_key: str = "num_heads"
+    """Where config.json states the number of heads (or "head_width"); empty if the shapes of the weights do."""
     normalize_key: Callable[[str], str] = str
     """Turns a variant of a key into the usual one."""
 
@@ -228,7 +230,8 @@ class StateDictFormat:
         if config.pos_embed != "learned":
             differing.pop("pos_embed_antialias", None)
         return [
-            f"{self.name} computes with {name}={value}, this model with {getattr(config, name)}"
+            f"{self.name} always computes with {name}={value}, but this model has {name}={getattr(config, name)}: "
+            "its outputs will differ there"
             for name, value in differing.items()
         ]
 
