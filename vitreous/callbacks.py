@@ -1,7 +1,12 @@
 """The one callback protocol of every long-running use case: progress, notes and a request to stop."""
 
 import logging
+import sys
+import time
 from dataclasses import dataclass
+
+LOG_SECONDS = 10.0
+"""Seconds between two lines of progress in the log."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,15 @@ class Progress:
     done: int
     total: int | None
     message: str = ""
+
+    def __str__(self) -> str:
+        count = f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"
+        return f"{count} {self.message}".rstrip()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all is done."""
+        return self.total is not None and self.done >= self.total
 
 
 class Callback:
@@ -66,8 +80,40 @@ class ForwardingCallback(Callback):
 
 
 class LogCallback(Callback):
-    """Writes notes to the logger "vitreous", whose lines go to standard error unless logging is configured."""
+    """Writes notes and, at most every ten seconds, a line of progress to the logger "vitreous".
+
+    Notes have the level WARNING and progress INFO. Where logging is not configured, both go to standard error.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def on_progress(self, progress: Progress) -> None:
+        """Log the first progress, the last one, and one every ten seconds in between."""
+        now = time.monotonic()
+        if now >= self._next or progress.is_complete:
+            self._next = now + LOG_SECONDS
+            _log(logging.INFO, str(progress))
 
     def on_note(self, text: str) -> None:
         """Log the line."""
-        logging.getLogger("vitreous").warning(text)
+        _log(logging.WARNING, text)
+
+
+def _log(level: int, text: str) -> None:
+    logger = logging.getLogger("vitreous")
+    if logger.hasHandlers():
+        logger.log(level, text)
+    else:
+        print(text, file=sys.stderr)  # noqa: T201
+
+
+def format_clock(seconds: float) -> str:
+    """Format a duration: "3:05" or "1:02:03".
+
+    >>> format_clock(185)
+    '3:05'
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
