@@ -53,6 +53,47 @@ def trained_run(colored_folder, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def small_classifier():
+    """An untrained classifier of three classes for images of 24 x 32 pixels, in 3 x 4 patches."""
+    import torch
+
+    from vitreous.imaging.preprocessing import Preprocessing
+    from vitreous.model.classifier import ImageClassifier
+    from vitreous.model.config import ViTConfig
+    from vitreous.model.vit import ViT
+
+    torch.manual_seed(0)
+    vit = ViT(ViTConfig((24, 32), 8, embed_dim=16, depth=3, num_heads=2, num_classes=3, stem="linear"))
+    return ImageClassifier(vit, Preprocessing((24, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8), ("dog", "cat", "cow"))
+
+
+@pytest.fixture(scope="module")
+def noise_image():
+    """An image of 72 x 96 pixels, of which `small_classifier` sees everything: a patch is 24 x 24 pixels."""
+    import numpy as np
+
+    return np.random.default_rng(0).integers(0, 256, (72, 96, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def clips(tmp_path) -> Path:
+    """A folder with two videos of 4 frames, a.mp4 and c.mp4, a file b.mp4 that is no video, and one of another kind."""
+    from fractions import Fraction
+
+    from video_clips import moving_square
+
+    from vitreous.video.encode import write_video
+
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for name in ("a.mp4", "c.mp4"):
+        write_video(folder / name, moving_square(4), Fraction(10))
+    (folder / "b.mp4").write_bytes(b"not a video")
+    (folder / "notes.txt").write_text("not a video either")
+    return folder
+
+
 class NoteRecorder(Callback):
     """Records the notes of a use case."""
 

@@ -10,9 +10,9 @@ Load any Vision Transformer, train one, measure it, and see which parts of an im
     vt.explain_video(model, "clip.mp4", "clip-attention.mp4")
     vt.train("cifar10-quick", "runs/quick").model    # a new model, trained from scratch
 
-Models: `load`, `wrap`, `create_model`, `ViT`, `convert`. Explanations: `explain`, `explain_video`, `explain_frames`,
-`attribute`, `attention_weights`, `observe`, `methods`. Training: `train`, `recipes`, `inspect_data`. Measurement:
-`evaluate`, `compare`, `faithfulness`, `localization`, `doctor`, `measure_corruptions`, `measure_shifts`.
+Models: `load`, `wrap`, `create_model`, `ViT`, `convert`. Explanations: `explain`, `explain_video`, `explain_videos`,
+`explain_frames`, `attribute`, `attention_weights`, `observe`, `methods`. Training: `train`, `recipes`, `inspect_data`.
+Measurement: `evaluate`, `compare`, `faithfulness`, `localization`, `doctor`, `measure_corruptions`, `measure_shifts`.
 
 The names are imported when they are first used, so that `import vitreous` takes no time.
 """
@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vitreous.callbacks import Callback, LogCallback, Progress
     from vitreous.clips.explain import explain_video
+    from vitreous.clips.folder import ClipJob, ClipOutcome, explain_videos
     from vitreous.clips.frames import FrameExplanation, explain_frames
     from vitreous.clips.options import DrawOptions, FrameOptions, OutputOptions, SpeedOptions
     from vitreous.clips.predictions import ClipPrediction
+    from vitreous.clips.request import VideoKeywords
     from vitreous.clips.result import ExplainedVideo
     from vitreous.data.augment import Augment
     from vitreous.data.image_set import ImageSet
@@ -112,6 +114,8 @@ __all__ = [
     "ClassPerImageTarget",
     "ClassReport",
     "ClassTarget",
+    "ClipJob",
+    "ClipOutcome",
     "ClipPrediction",
     "Comparison",
     "ComparisonResult",
@@ -196,6 +200,7 @@ __all__ = [
     "ViTConfig",
     "ViTFields",
     "VideoInfo",
+    "VideoKeywords",
     "VideoResult",
     "attention_weights",
     "attribute",
@@ -208,6 +213,7 @@ __all__ = [
     "explain",
     "explain_frames",
     "explain_video",
+    "explain_videos",
     "faithfulness",
     "inspect_data",
     "load",
@@ -237,6 +243,8 @@ _MODULES = {
     "ClassPerImageTarget": "explanation.targets",
     "ClassReport": "evaluation.report",
     "ClassTarget": "explanation.targets",
+    "ClipJob": "clips.folder",
+    "ClipOutcome": "clips.folder",
     "ClipPrediction": "clips.predictions",
     "Comparison": "evaluation.comparison",
     "ComparisonResult": "workflows.compare",
@@ -321,6 +329,7 @@ _MODULES = {
     "ViTConfig": "model.config",
     "ViTFields": "model.config",
     "VideoInfo": "video.info",
+    "VideoKeywords": "clips.request",
     "VideoResult": "video.stream",
     "attention_weights": "explanation.attribute",
     "attribute": "explanation.attribute",
@@ -333,6 +342,7 @@ _MODULES = {
     "explain": "workflows.explain",
     "explain_frames": "clips.frames",
     "explain_video": "clips.explain",
+    "explain_videos": "clips.folder",
     "faithfulness": "diagnostics.faithfulness.run",
     "inspect_data": "workflows.data",
     "load": "pretrained.load",

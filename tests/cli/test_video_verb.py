@@ -14,16 +14,6 @@ from vitreous.signals import interrupt_on_termination
 from vitreous.video.encode import write_video
 
 
-@pytest.fixture
-def clips(tmp_path):
-    folder = tmp_path / "clips"
-    folder.mkdir()
-    for name in ("a.mp4", "c.mp4"):
-        write_video(folder / name, moving_square(4), Fraction(10))
-    (folder / "b.mp4").write_bytes(b"not a video")
-    return folder
-
-
 @pytest.mark.parametrize("by", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_leaves_no_partial_file(by, trained_run, clips, tmp_path, monkeypatch, capsys):
     """A signal of the system leaves no file; Ctrl-C leaves a whole file with the frames drawn so far."""

@@ -19,17 +19,6 @@ from vitreous.video.encode import write_video
 from vitreous.video.info import read_info
 
 
-@pytest.fixture
-def clips(tmp_path):
-    folder = tmp_path / "clips"
-    folder.mkdir()
-    for name in ("a.mp4", "c.mp4"):
-        write_video(folder / name, moving_square(4), Fraction(10))
-    (folder / "b.mp4").write_bytes(b"no clip at all")
-    (folder / "notes.txt").write_text("not meant")
-    return folder
-
-
 def states(model, clips, output, resume=True, **given):
     return [
         one.state for one in explain_folder(model, clips, output, make_request("attention", **given), resume=resume)

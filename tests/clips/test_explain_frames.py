@@ -80,6 +80,14 @@ def test_an_excerpt_and_every_second_frame(model, clip):
     assert [(one.index, one.time_seconds) for one in found] == [(0, 0.0), (1, 0.2), (2, 0.4)]
 
 
+def test_the_index_is_a_running_number_and_not_that_of_the_source(model, clip):
+    frames = list(read_frames(clip))
+    found = list(explain_frames(model, clip, every=3))
+    assert [one.index for one in found] == [0, 1, 2, 3]
+    for one in found:
+        assert np.array_equal(one.image, frames[3 * one.index].image_u8)
+
+
 def test_smoothing_brings_the_maps_of_neighbors_together(model, clip):
     def changes(**options):
         maps = [one.patch_map for one in explain_frames(model, clip, method="rollout", **options)]

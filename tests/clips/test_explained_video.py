@@ -70,3 +70,18 @@ def test_a_callback_sees_the_frames_and_can_stop(model, clip, tmp_path):
     found = explain_video(model, clip, tmp_path / "out.mp4", callback=callback)
     assert callback.done[0] == (16, 40) and found.video.is_interrupted
     assert found.video.frames < 40 and read_info(tmp_path / "out.mp4").frame_count == found.video.frames
+
+
+def test_it_says_that_the_source_is_truncated(model, tmp_path):
+    write_video(tmp_path / "clip.mkv", moving_square(40, (72, 128)), Fraction(10))
+    broken = tmp_path / "clip.mkv"
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size * 2 // 3])
+    found = explain_video(model, broken, tmp_path / "out.mp4")
+    assert found.video.truncation is not None and ", truncated" in repr(found)
+    assert f"the source is truncated after {found.video.frames} frames (" in str(found)
+    assert all(f"note: {line}" in str(found) for line in found.notes)
+
+
+def test_it_says_nothing_of_an_end_for_a_whole_video(model, clip, tmp_path):
+    found = explain_video(model, clip, tmp_path / "out.mp4", end=0.3)
+    assert found.early_end() is None and "truncated" not in str(found) + repr(found)

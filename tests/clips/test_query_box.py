@@ -5,34 +5,17 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import torch
 from video_clips import moving_square
 from video_requests import make_request, map_request
 
 from vitreous.clips.draw_stage import draw_query_marker
 from vitreous.clips.explain import explain_video
 from vitreous.errors import InputError
-from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import ImageClassifier
-from vitreous.model.config import ViTConfig
-from vitreous.model.vit import ViT
 from vitreous.video.decode import read_frames
 from vitreous.video.encode import write_video
 from vitreous.workflows.explain import explain
 
 HW = (72, 96)
-
-
-@pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    vit = ViT(ViTConfig((24, 32), 8, embed_dim=16, depth=3, num_heads=2, num_classes=3, stem="linear"))
-    return ImageClassifier(vit, Preprocessing((24, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8), ("dog", "cat", "cow"))
-
-
-@pytest.fixture(scope="module")
-def image():
-    return np.random.default_rng(0).integers(0, 256, (*HW, 3), dtype=np.uint8)
 
 
 def test_tracking_a_box_raises():
@@ -41,17 +24,19 @@ def test_tracking_a_box_raises():
 
 
 @pytest.mark.parametrize("layout", ["overlay", "heads"])
-def test_a_video_follows_the_box_in_pixels_of_the_frame(model, image, layout):
-    (found,) = map_request(model, [image], make_request("attention", layout=layout), [(24.0, 0.0, 72.0, 48.0)])
+def test_a_video_follows_the_box_in_pixels_of_the_frame(small_classifier, noise_image, layout):
+    (found,) = map_request(
+        small_classifier, [noise_image], make_request("attention", layout=layout), [(24.0, 0.0, 72.0, 48.0)]
+    )
     mean = np.mean([one.patch_heatmap for one in found.maps], axis=0)
-    assert np.allclose(mean, explain(model, image, query=(24, 0, 72, 48)).patch_heatmap, atol=1e-5)
+    assert np.allclose(mean, explain(small_classifier, noise_image, query=(24, 0, 72, 48)).patch_heatmap, atol=1e-5)
 
 
-def test_the_records_name_the_center_of_the_box(model, tmp_path):
+def test_the_records_name_the_center_of_the_box(small_classifier, tmp_path):
     write_video(tmp_path / "c.mp4", moving_square(4, HW), Fraction(10))
     explain_video(
-        model, tmp_path / "c.mp4", tmp_path / "o.mkv", query=(24.0, 0.0, 72.0, 48.0), height=36, legend=False,
-        save_maps=tmp_path / "n.npz",
+        small_classifier, tmp_path / "c.mp4", tmp_path / "o.mkv", query=(24.0, 0.0, 72.0, 48.0), height=36,
+        legend=False, save_maps=tmp_path / "n.npz",
     )  # fmt: skip
     assert len(list(read_frames(tmp_path / "o.mkv"))) == 4
     with (tmp_path / "n.csv").open(newline="") as file:

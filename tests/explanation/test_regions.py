@@ -2,29 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 
 from vitreous.errors import InputError
 from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.figures import query_mask
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.regions import center_of_region, parse_query, validate_region
-from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import ImageClassifier
-from vitreous.model.config import ViTConfig
-from vitreous.model.vit import ViT
-
-
-@pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    vit = ViT(ViTConfig((24, 32), 8, embed_dim=16, depth=3, num_heads=2, num_classes=3, stem="linear"))
-    return ImageClassifier(vit, Preprocessing((24, 32), "crop", (0.5,) * 3, (0.5,) * 3, 8), ("dog", "cat", "cow"))
-
-
-@pytest.fixture(scope="module")
-def image():
-    return np.random.default_rng(0).integers(0, 256, (72, 96, 3), dtype=np.uint8)
 
 
 def test_points_and_boxes_are_parsed_in_the_order_x_y():
@@ -38,15 +21,17 @@ def test_points_and_boxes_are_parsed_in_the_order_x_y():
         parse_query("700,300,600,500")
 
 
-@pytest.mark.parametrize("wrong", ["3,4", (1, 2, 3), ("1", "2"), None, 7, (1, 2, None, 4)])
+@pytest.mark.parametrize("wrong", ["3,4", (1, 2, 3), ("1", "2"), None, 7, (1, 2, None, 4), np.zeros((2, 2))])
 def test_other_regions_raise(wrong):
     with pytest.raises(InputError, match="is not a point on an image: give"):
         validate_region(wrong)
 
 
-def test_attention_from_a_box_is_the_mean_over_its_patches(model, image):
-    (box,) = explain_batch(model, [image], "attention", query=(24, 0, 72, 48))  # a patch is 24 x 24 of the image
-    each = [explain_batch(model, [image], "attention", query=(x, y))[0] for y in (12, 36) for x in (36, 60)]
+def test_attention_from_a_box_is_the_mean_over_its_patches(small_classifier, noise_image):
+    (box,) = explain_batch(small_classifier, [noise_image], "attention", query=(24, 0, 72, 48))  # a patch: 24 x 24
+    each = [
+        explain_batch(small_classifier, [noise_image], "attention", query=(x, y))[0] for y in (12, 36) for x in (36, 60)
+    ]
     assert box.options.query == (0, 1, 2, 3) and "rows 0 to 1, columns 1 to 2" in box.caption()
     assert np.allclose(box.patch_map, np.mean([one.patch_map for one in each], axis=0), atol=1e-6)
     outlined = query_mask(box)
@@ -57,14 +42,14 @@ def test_attention_from_a_box_is_the_mean_over_its_patches(model, image):
     ("method", "options"),
     [("attention", None), ("rollout", None), ("features", MethodOptions(view="similarity"))],
 )
-def test_a_box_of_one_patch_is_that_patch(model, image, method, options):
-    (box,) = explain_batch(model, [image], method, options, query=(26, 25, 46, 47))
-    (one,) = explain_batch(model, [image], method, options, query=(36, 36))
+def test_a_box_of_one_patch_is_that_patch(small_classifier, noise_image, method, options):
+    (box,) = explain_batch(small_classifier, [noise_image], method, options, query=(26, 25, 46, 47))
+    (one,) = explain_batch(small_classifier, [noise_image], method, options, query=(36, 36))
     assert np.allclose(box.patch_map, one.patch_map, atol=1e-6)
 
 
-def test_regions_outside_the_image_raise(model, image):
+def test_regions_outside_the_image_raise(small_classifier, noise_image):
     with pytest.raises(InputError, match="is not on the part of the image"):
-        explain_batch(model, [image], "attention", query=(200, 0, 300, 40))
+        explain_batch(small_classifier, [noise_image], "attention", query=(200, 0, 300, 40))
     with pytest.raises(InputError, match=r"the point 99,4 \(x, y\) is not on the part of the image"):
-        explain_batch(model, [image], "attention", query=(99, 4))
+        explain_batch(small_classifier, [noise_image], "attention", query=(99, 4))

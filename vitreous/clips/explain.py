@@ -9,12 +9,12 @@ from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
 from vitreous.clips.draw_stage import DrawStage
 from vitreous.clips.explain_stage import ExplainStage, scale_query
-from vitreous.clips.options import DrawOptions, FrameOptions, Layout, OutputOptions, SpeedOptions, VideoPrecision
+from vitreous.clips.options import Layout, OutputOptions, VideoPrecision
 from vitreous.clips.records import VideoRecorder
-from vitreous.clips.request import VideoRequest, method_names
+from vitreous.clips.request import VideoKeywords, VideoRequest, make_request
 from vitreous.clips.result import ExplainedVideo
 from vitreous.errors import InputError
-from vitreous.explanation.options import MethodKeywords, MethodOptions, merge_options
+from vitreous.explanation.options import MethodKeywords, MethodOptions
 from vitreous.explanation.regions import PixelRegion, Region
 from vitreous.explanation.targets import Target
 from vitreous.imaging.preprocessing import ResizeMode
@@ -91,23 +91,16 @@ def explain_video(
     Raises:
         InputError: a video that can't be read or written, or an unknown method, layer, head, class or option.
     """
-    request = VideoRequest(
-        methods=method_names(method),
-        options=merge_options(options, keywords),
-        target=target,
-        query=query,
-        track=track,
-        draw=DrawOptions(layout, smooth, opacity, edge_aware, legend, class_strip),
-        frames=FrameOptions(start, end, every),
-        speed=SpeedOptions(batch_size, precision),
-        output=OutputOptions(
-            height,
-            quality,
-            format,
-            None if timeline is None else Path(timeline),
-            None if save_maps is None else Path(save_maps),
-        ),
-    )
+    drawing: VideoKeywords = {
+        "layout": layout, "smooth": smooth, "opacity": opacity, "edge_aware": edge_aware, "legend": legend,
+        "class_strip": class_strip, "start": start, "end": end, "every": every, "batch_size": batch_size,
+        "precision": precision,
+    }  # fmt: skip
+    written: VideoKeywords = {
+        "height": height, "quality": quality, "format": format, "timeline": timeline, "save_maps": save_maps,
+    }  # fmt: skip
+    what: VideoKeywords = {"method": method, "target": target, "query": query, "track": track, "options": options}
+    request = make_request({**what, **drawing, **written, **keywords})
     classifier = load(model, input_size=input_size, resize_mode=resize_mode, callback=callback)
     return run_request(classifier, video, output, request, callback)
 

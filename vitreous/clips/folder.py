@@ -2,19 +2,22 @@
 
 import json
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
-from vitreous.callbacks import Callback, ForwardingCallback, Progress
+from vitreous.arguments import check_arguments
+from vitreous.callbacks import Callback, ForwardingCallback, LogCallback, Progress
 from vitreous.clips.explain import run_request
 from vitreous.clips.fingerprints import ClipFingerprint, ModelFingerprint
-from vitreous.clips.request import VideoRequest
+from vitreous.clips.request import VideoKeywords, VideoRequest, make_request
 from vitreous.clips.result import ExplainedVideo
 from vitreous.errors import InputError
 from vitreous.files import make_folder, os_error_reason, write_text
+from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier
+from vitreous.pretrained.load import load
 from vitreous.runs.migration import migrate_clip_record
 from vitreous.video.check import IncompleteVideoError
 from vitreous.video.formats import FORMATS, find_format
@@ -30,7 +33,13 @@ ClipState = Literal["written", "truncated", "interrupted", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class ClipJob:
-    """One video of a folder, the file or folder to write, and the record that says that it is finished."""
+    """One of several videos to explain.
+
+    Attributes:
+        source: The video to read.
+        output: The file or folder to write.
+        record: The JSON file that says that the video is finished.
+    """
 
     source: Path
     output: Path
@@ -39,12 +48,24 @@ class ClipJob:
 
 @dataclass(frozen=True)
 class ClipOutcome:
-    """What happened to one video; `result` is set only if it was written now."""
+    """What happened to one of several videos. Printing it gives a line, and the summary of what was written.
+
+    Attributes:
+        job: Which video it is, and where it is written.
+        state: "written"; "truncated": written up to where the source ends early; "interrupted" by Ctrl-C or the
+            callback; "failed": it can't be read or written; "skipped": it was written before.
+        message: Why the state isn't "written"; empty otherwise.
+        result: What was written and found; None if nothing was written now.
+    """
 
     job: ClipJob
     state: ClipState
     message: str = ""
     result: ExplainedVideo | None = None
+
+    def __str__(self) -> str:
+        first = f"{self.job.source.name}: {self.state} {self.message}".rstrip()
+        return first if self.result is None else f"{first}\n{self.result}"
 
 
 class NamedProgress(ForwardingCallback):
@@ -59,26 +80,80 @@ class NamedProgress(ForwardingCallback):
         super().on_progress(replace(progress, message=self.job.source.name))
 
 
+@check_arguments
+def explain_videos(
+    model: str | Path | ImageClassifier,
+    videos: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    resume: bool = False,
+    input_size: int | Sequence[int] | None = None,
+    resize_mode: ResizeMode | None = None,
+    callback: Callback | None = None,
+    **keywords: Unpack[VideoKeywords],
+) -> list[ClipOutcome]:
+    """Explain several videos, or those of a folder, one by one into another folder; a bad one doesn't stop the others.
+
+    Beside each video a record NAME.json is written, from which `resume` knows what is finished.
+
+    Args:
+        model: whatever `load` takes, or a loaded model.
+        videos: a folder, whose videos are taken by name (the folders in it are not searched), or a list of files.
+        output: the folder to write into.
+        resume: skip the videos that were written before from the same file, by the same model and settings.
+        input_size: side, or (height, width), in pixels of the model's input, as in `load`.
+        resize_mode: how frames are brought to the model's input size, as in `load`.
+        callback: receives the progress in frames, with the video's name as its message, and notes; if it stops the
+            work, the current video ends properly after the frames done so far, and is the last.
+        **keywords: as in `explain_video`: method, target, query, layout, smooth, start, end, ... `save_maps` and
+            `timeline` are folders here.
+
+    Returns:
+        The outcome of each video, in order: its state, the files, and for what was written now an `ExplainedVideo`.
+
+    Raises:
+        InputError: there is no video, the output can't be written, or the model does not support the request.
+
+    Example:
+        >>> for one in vitreous.explain_videos("vitreous:cifar10", "clips", "explained", every=2):  # doctest: +SKIP
+        ...     print(one.job.source, one.state, one.result and one.result.predictions[0])
+    """
+    request, callback = make_request(keywords), callback or LogCallback()
+    if isinstance(videos, str | Path):
+        found = Path(videos)
+        if not found.is_dir():
+            raise InputError(
+                f"{videos} is not a folder: give a folder or a list of videos, or use explain_video for one"
+            )
+        for inner in skipped_folders(found, Path(output)):
+            callback.on_note(f"the videos in {inner} are skipped: give that folder by itself")
+    else:
+        found = [Path(video) for video in videos]
+    classifier = load(model, input_size=input_size, resize_mode=resize_mode, callback=callback)
+    return list(explain_folder(classifier, found, Path(output), request, callback, resume=resume))
+
+
 def explain_folder(
     classifier: ImageClassifier,
-    folder: Path,
+    videos: Path | Sequence[Path],
     output: Path,
     request: VideoRequest,
     callback: Callback | None = None,
     *,
     resume: bool = False,
 ) -> Generator[ClipOutcome]:
-    """Write every video of a folder, explained, into another folder, and beside each a record NAME.json.
+    """Write every video of a folder or a list, explained, into another folder, and beside each a record NAME.json.
 
     `save_maps` and `timeline` of the request, where given, are folders here. With `resume`, videos are skipped whose
     record says that they were written from the same file, by the same model and request.
 
-    Yields: the outcome of each video, in the order of the names; after Ctrl-C the current video is the last.
+    Yields: the outcome of each video, in the order of the list, or of the names in a folder; after Ctrl-C the current
+        video is the last.
 
     Raises:
         InputError: there is no video, the output can't be written, or the model does not support the request.
     """
-    jobs = list_jobs(folder, output, request)
+    jobs = list_jobs(videos, output, request)
     request.resolve(classifier)
     make_folder(output)
     model = ModelFingerprint(classifier)
@@ -96,32 +171,50 @@ def explain_folder(
             return
 
 
-def list_jobs(folder: Path, output: Path, request: VideoRequest) -> list[ClipJob]:
-    """List the videos of a folder by name; videos that differ only in their suffix keep it in the output's name.
+def list_jobs(videos: Path | Sequence[Path], output: Path, request: VideoRequest) -> list[ClipJob]:
+    """List the videos to explain: those of a folder by name, or those of a list.
+
+    Videos that differ only in their suffix keep it in the output's name.
 
     Raises:
-        InputError: there is no video, or the output would overwrite the sources.
+        InputError: there is no video, two would be written to one file, or the output would overwrite the sources.
+    """
+    videos = find_videos(videos) if isinstance(videos, Path) else list(videos)
+    if not videos:
+        raise InputError("the list of videos is empty: give one video or more")
+    if (missing := next((video for video in videos if not video.is_file()), None)) is not None:
+        raise InputError(f"there is no video {missing}: check the path")
+    if output.suffix.lower() in FORMATS and not output.exists():
+        raise InputError(f"{output} is the name of a file, and there are several videos to write: name a folder")
+    if output.resolve() in [video.parent.resolve() for video in videos]:
+        raise InputError(f"{output} is the folder of the videos themselves: choose another folder for the output")
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file, and there are {len(videos)} videos to write: name a folder")
+    wanted = find_format(request.output.format or "mp4")
+    if FORMATS[wanted].container == "pipe":
+        raise InputError("several videos can't go to one pipe: choose another format")
+    suffix = "" if FORMATS[wanted].container == "folder" else wanted
+    stems = Counter(video.stem for video in videos)
+    names = [video.stem if stems[video.stem] == 1 else f"{video.stem}-{video.suffix[1:].lower()}" for video in videos]
+    if (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
+        raise InputError(f"two of the videos would both be written to {output / twice}{suffix}: rename one")
+    return [
+        ClipJob(video, output / f"{n}{suffix}", output / f"{n}.json") for video, n in zip(videos, names, strict=True)
+    ]
+
+
+def find_videos(folder: Path) -> list[Path]:
+    """List the videos of a folder by name.
+
+    Raises:
+        InputError: there is none.
     """
     videos = sorted(
         p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file() and p.name[0] != "."
     )
     if not videos:
         raise InputError(f"there is no video in {folder}: file names must end in {', '.join(VIDEO_SUFFIXES)}")
-    if output.suffix.lower() in FORMATS and not output.exists():
-        raise InputError(f"{output} is the name of a file, and {folder} is a folder of videos: name a folder")
-    if output.resolve() == folder.resolve():
-        raise InputError(f"{output} is the folder of the videos themselves: choose another folder for the output")
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file, and there are {len(videos)} videos to write: name a folder")
-    wanted = find_format(request.output.format or "mp4")
-    if FORMATS[wanted].container == "pipe":
-        raise InputError("the videos of a folder can't go to one pipe: choose another format")
-    suffix = "" if FORMATS[wanted].container == "folder" else wanted
-    stems = Counter(video.stem for video in videos)
-    names = [video.stem if stems[video.stem] == 1 else f"{video.stem}-{video.suffix[1:].lower()}" for video in videos]
-    return [
-        ClipJob(video, output / f"{n}{suffix}", output / f"{n}.json") for video, n in zip(videos, names, strict=True)
-    ]
+    return videos
 
 
 def skipped_folders(folder: Path, output: Path) -> list[Path]:

@@ -35,8 +35,10 @@ class FrameExplanation:
     """One frame of a video with its explanation; a notebook shows the overlay.
 
     Attributes:
-        index: Number of the frame among those that are explained, from 0.
-        time_seconds: When the frame is shown, counted from the first frame that is explained.
+        index: The running number of the frame among those that are explained, from 0. It is not the frame's number in
+            the source: with every=2 the frames 0, 2, 4 of the excerpt have the index 0, 1, 2.
+        time_seconds: When the frame is shown, in seconds from the first frame of the excerpt, which is the one at or
+            after `start`.
         explanation: The whole record, as `explain` returns it for the frame as an image.
     """
 

@@ -1,15 +1,25 @@
 """What a user wants of an explained video, as one record that is checked when it is made."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
 
-from vitreous.clips.options import DrawOptions, FrameOptions, Layout, OutputOptions, SpeedOptions, video_options
+from vitreous.clips.options import (
+    DrawOptions,
+    FrameOptions,
+    Layout,
+    OutputOptions,
+    SpeedOptions,
+    VideoPrecision,
+    video_options,
+)
 from vitreous.errors import InputError
 from vitreous.explanation.explain import ExplainTask, resolve_task
-from vitreous.explanation.options import MethodOptions, refuse_patch_query
+from vitreous.explanation.options import MethodKeywords, MethodOptions, merge_options, refuse_patch_query
 from vitreous.explanation.regions import PixelRegion, Region, parse_region, validate_region
 from vitreous.explanation.registry import METHODS, find_method
-from vitreous.explanation.targets import Target
+from vitreous.explanation.targets import ClassPerImageTarget, Target
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.quantization import check_quantizable
 from vitreous.video.options import VideoOptions
@@ -85,6 +95,8 @@ class VideoRequest:
         if self.draw.class_strip and not classifier.class_names:
             raise InputError("the class strip shows classes over time, and this model has no classes: leave it out")
         first = resolve_task(classifier, self.methods[0], self.options_for(self.methods[0]), self.target)
+        if isinstance(first.target, ClassPerImageTarget):
+            raise InputError("a video takes one target for all of its frames, not one per image: name one class")
         others = [
             replace(first, method_name=name, method=METHODS[name], options=self.options_for(name))
             for name in self.methods[1:]
@@ -99,7 +111,9 @@ class VideoRequest:
         for name, value in vars(self.options).items():
             if value != getattr(default, name) and not any(name in METHODS[method].options for method in self.methods):
                 raise InputError(f"none of {', '.join(self.methods)} uses the option {name}: leave it out")
-        if not self.methods or (len(self.methods) > 1 and self.layout != "methods"):
+        if not self.methods:
+            raise InputError("method is an empty list: name a method, such as attention")
+        if len(self.methods) > 1 and self.layout != "methods":
             raise InputError(f"layout '{self.layout}' takes one method, not {len(self.methods)}: choose 'methods'")
         if self.layout in ATTENTION_LAYOUTS and self.methods != ("attention",):
             raise InputError(f"layout '{self.layout}' shows the method 'attention', not '{self.methods[0]}'")
@@ -107,6 +121,56 @@ class VideoRequest:
             raise InputError("layout 'heads' shows every head: leave out the option head")
         if self.layout == "layers" and self.options.layer is not None:
             raise InputError("layout 'layers' shows every layer: leave out the option layer")
+
+
+class VideoKeywords(MethodKeywords, total=False):
+    """The keywords of `explain_video` that say what is explained, drawn and written; each is described there."""
+
+    method: str | Sequence[str]
+    target: str | int | Target | PixelRegion | None
+    query: Region | None
+    track: bool
+    options: MethodOptions | None
+    layout: Layout | None
+    smooth: float
+    opacity: float
+    edge_aware: bool
+    legend: bool
+    class_strip: bool
+    start: float
+    end: float | None
+    every: int
+    height: int | None
+    quality: int | None
+    format: str | None
+    timeline: str | Path | None
+    save_maps: str | Path | None
+    batch_size: int
+    precision: VideoPrecision
+
+
+Options = TypeVar("Options", DrawOptions, FrameOptions, SpeedOptions, OutputOptions)
+
+
+def make_request(keywords: VideoKeywords) -> VideoRequest:
+    """Make the request that keywords describe, with the default for each that is missing.
+
+    Raises:
+        TypeError: there is no such keyword.
+        InputError: an unknown name, or options that don't go together.
+    """
+    given: dict[str, Any] = dict(keywords)
+    for name in ("timeline", "save_maps"):
+        given[name] = None if given.get(name) is None else Path(given[name])
+
+    def take(kind: type[Options]) -> Options:
+        return kind(**{one.name: given.pop(one.name) for one in fields(kind) if one.name in given})
+
+    groups = {"draw": take(DrawOptions), "frames": take(FrameOptions), "speed": take(SpeedOptions)}
+    what = {name: given.pop(name) for name in ("target", "query", "track") if name in given}
+    methods, output = method_names(given.pop("method", "attention")), take(OutputOptions)
+    options = merge_options(given.pop("options", None), given)
+    return VideoRequest(methods, options, output=output, **what, **groups)
 
 
 def method_names(method: str | Sequence[str]) -> tuple[str, ...]:

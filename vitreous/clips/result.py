@@ -8,6 +8,7 @@ from pathlib import Path
 from vitreous.clips.predictions import ClipPrediction
 from vitreous.render.plots.timeline import Segment
 from vitreous.render.temporal.flicker import FlickerSummary
+from vitreous.video.info import format_frame_count
 from vitreous.video.stream import VideoResult
 
 MAX_SEGMENTS = 20
@@ -41,11 +42,13 @@ class ExplainedVideo:
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
-        return "\n".join(self.summary())
+        ending = self.early_end()
+        return "\n".join([*self.summary(), *([ending] if ending else []), *(f"note: {line}" for line in self.notes)])
 
     def __repr__(self) -> str:
         predicted = f", {self.predictions[0]}" if self.predictions else ""
-        return f"<ExplainedVideo {self.output}: {self.video.frames} frames{predicted}>"
+        state = ", truncated" if self.video.truncation else ", interrupted" if self.video.is_interrupted else ""
+        return f"<ExplainedVideo {self.output}: {format_frame_count(self.video.frames)}{state}{predicted}>"
 
     def _repr_html_(self) -> str:
         """Show the video in a notebook, or a link to it where it is large or in a format that no browser plays."""
@@ -60,6 +63,15 @@ class ExplainedVideo:
         if is_image:
             return f'<img src="data:image/gif;base64,{data}" alt="">{text}'
         return f'<video controls loop muted style="max-width:100%" src="data:{kind};base64,{data}"></video>{text}'
+
+    def early_end(self) -> str | None:
+        """Return why the written video is shorter than the source, as a line of text; None for a whole video."""
+        count = format_frame_count(self.video.frames)
+        if self.video.is_interrupted:
+            return f"interrupted after {count}: these were written"
+        if self.video.truncation is not None:
+            return f"the source is truncated after {count} ({self.video.truncation.reason}): these were written"
+        return None
 
     def summary(self) -> list[str]:
         """Return what was written and found, as lines of text."""

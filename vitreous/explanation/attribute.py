@@ -16,6 +16,7 @@ from vitreous.explanation.regions import Region, locate_query, validate_region
 from vitreous.explanation.registry import find_method
 from vitreous.explanation.streaming.attention_products import at_least_float32, is_full_precision
 from vitreous.explanation.streaming.light_trace import LightTrace
+from vitreous.explanation.target_parsing import class_indices
 from vitreous.explanation.targets import (
     ClassTarget,
     FeatureNormTarget,
@@ -35,7 +36,7 @@ def attribute(
     images: Tensor,
     *,
     method: str = "attention",
-    target: int | str | Sequence[int] | Tensor | Target | None = None,
+    target: int | str | Sequence[int | str] | Tensor | Target | None = None,
     query: Region | None = None,
     options: MethodOptions | None = None,
     **keywords: Unpack[MethodKeywords],
@@ -46,8 +47,8 @@ def attribute(
         model: a `ViT`, an `ImageClassifier`, or any module that maps images to logits; it must be in evaluation mode.
         images: (batch, channels, height, width), normalized as the model expects, on the model's device.
         method: a name in `vitreous.methods()`.
-        target: what the maps explain: a class index, one class index per image, the name of a class of an
-            ImageClassifier, or a Target; the predicted class by default. Methods that don't depend on it ignore it.
+        target: what the maps explain: the index of a class, or its name for an ImageClassifier; a list of them, one per
+            image; or a Target. The predicted class by default. Methods that don't depend on it ignore it.
         query: a point (x, y) or box (x0, y0, x1, y1) in pixels of `images`, whose patches are followed instead of the
             model's readout.
         options: options of the method as one record.
@@ -163,12 +164,14 @@ def _check_evaluation_mode(model: ExplainableModel) -> None:
 
 
 def _as_target(
-    model: nn.Module | ImageClassifier, target: int | str | Sequence[int] | Tensor | Target | None
+    model: nn.Module | ImageClassifier, target: int | str | Sequence[int | str] | Tensor | Target | None
 ) -> Target:
     if isinstance(target, str):
         if not isinstance(model, ImageClassifier):
             raise InputError(f"a bare module has no class '{target}': give the index of the class, or a Target")
         return ClassTarget(model.class_index(target), target)
+    if isinstance(target, list | tuple) and isinstance(model, ImageClassifier):
+        target = class_indices(model, target)
     if target is not None:
         found = parse_class_target(target) or target
         if not is_target(found):

@@ -65,7 +65,7 @@ def resolve_task(
     classifier: ImageClassifier,
     method: str,
     options: MethodOptions | None = None,
-    target: str | int | Target | PixelRegion | None = None,
+    target: str | int | Sequence[str | int] | Target | PixelRegion | None = None,
     query: Region | None = None,
 ) -> ExplainTask:
     """Look up the method and the target, and check the options.
@@ -83,7 +83,7 @@ def explain_batch(
     images: Sequence[ImageInput],
     method: str = "attention",
     options: MethodOptions | None = None,
-    target: str | int | Target | PixelRegion | None = None,
+    target: str | int | Sequence[str | int] | Target | PixelRegion | None = None,
     query: Region | None = None,
 ) -> list[Explanation]:
     """Explain images, which may differ in size.

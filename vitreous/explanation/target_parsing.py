@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from vitreous.arguments import show
 from vitreous.errors import InputError
 from vitreous.explanation.regions import PixelRegion, parse_region
 from vitreous.explanation.targets import (
@@ -21,12 +22,14 @@ from vitreous.imaging.geometry import Geometry
 from vitreous.model.classifier import ImageClassifier
 
 
-def find_target(classifier: ImageClassifier, target: str | int | Target | PixelRegion | None) -> Target | PixelRegion:
+def find_target(
+    classifier: ImageClassifier, target: str | int | Sequence[str | int] | Target | PixelRegion | None
+) -> Target | PixelRegion:
     """Find the target that a user names.
 
     Args:
         classifier: the model.
-        target: a class by name or index; an array with one class index per image; "cat - dog" for the difference of
+        target: a class by name or index; a list or an array with one class per image; "cat - dog" for the difference of
             two classes; "text:a photo of a cat" for an image-text model; "region:x0,y0,x1,y1" in pixels; a Target or
             PixelRegion, which is checked; None for the predicted class, or for the norm of the features of a model
             without classes.
@@ -38,6 +41,8 @@ def find_target(classifier: ImageClassifier, target: str | int | Target | PixelR
         return PredictedClassTarget() if classifier.class_names else FeatureNormTarget()
     if isinstance(target, PixelRegion):
         return target
+    if isinstance(target, list | tuple):
+        target = class_indices(classifier, target)
     if not isinstance(target, str):
         found = parse_class_target(target)
         if isinstance(found, ClassTarget):
@@ -55,6 +60,15 @@ def find_target(classifier: ImageClassifier, target: str | int | Target | PixelR
         first, second = (ClassTarget(classifier.class_index(name), name) for name in target.split(" - ", 1))
         return ClassDifferenceTarget(first, second)
     return ClassTarget(classifier.class_index(target), target)
+
+
+def class_indices(classifier: ImageClassifier, classes: Sequence[str | int]) -> list[int]:
+    """Return the classes of several images with the index of each instead of its name.
+
+    Raises:
+        InputError: there is no such class.
+    """
+    return [classifier.class_index(one) if isinstance(one, str) else one for one in classes]
 
 
 def target_for_image(target: Target | PixelRegion, geometry: Geometry, patch_size: int) -> Target:
@@ -87,7 +101,9 @@ def _check_target(classifier: ImageClassifier, target: object) -> Target:
         InputError: it isn't a target, or the model has no such class.
     """
     if not is_target(target):
-        raise InputError(f"{target!r} is not a target: give the name of a class, or a Target")
+        raise InputError(
+            f"{show(target)} is not a target: give the name or index of a class, one class per image, or a Target"
+        )
     indices = [target.index] if isinstance(target, ClassTarget) else []
     if isinstance(target, ClassPerImageTarget):
         indices = target.indices.tolist()

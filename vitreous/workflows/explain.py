@@ -36,7 +36,7 @@ def explain(
     images: Sequence[ImageInput],
     *,
     method: str = ...,
-    target: str | int | Target | PixelRegion | None = ...,
+    target: str | int | Sequence[str | int] | Target | PixelRegion | None = ...,
     query: Region | None = ...,
     options: MethodOptions | None = ...,
     input_size: int | Sequence[int] | None = ...,
@@ -50,7 +50,7 @@ def explain(
     images: ImageInput | Sequence[ImageInput],
     *,
     method: str = "attention",
-    target: str | int | Target | PixelRegion | None = None,
+    target: str | int | Sequence[str | int] | Target | PixelRegion | None = None,
     query: Region | None = None,
     options: MethodOptions | None = None,
     input_size: int | Sequence[int] | None = None,
@@ -65,9 +65,9 @@ def explain(
         images: a path, a Pillow image or a uint8 array (height, width, 3); or a list of them, which may differ in size.
         method: a name in `vitreous.methods()`.
         target: what the map explains: a class by name or index; "cat - dog" for the difference of two classes;
-            "text:a photo of a cat" for an image-text model; "region:x0,y0,x1,y1" for a box in pixels; or a Target, such
-            as a ClassPerImageTarget with one class per image. The predicted class by default. For a method that doesn't
-            depend on the target, only the target's score is computed.
+            "text:a photo of a cat" for an image-text model; "region:x0,y0,x1,y1" for a box in pixels; a list of
+            classes by name or index, one per image; or a Target. The predicted class by default. For a method that
+            doesn't depend on the target, only the target's score is computed.
         query: a point (x, y) or a box (x0, y0, x1, y1) in pixels of the image. The patch there, or the mean over the
             patches in the box, is followed instead of the model's readout.
         options: options of the method as one record.
