@@ -73,8 +73,8 @@ def explain_video(
         output: the file to write (.mp4, .mov, .mkv, .webm, .gif), a folder ("frames/") for PNG files, or "-".
         method: a name in the table of methods, or several names, each of which gets a panel.
         target: what the maps explain, as in `explain`; each frame's predicted class by default.
-        query: a point (x, y) or a box (x0, y0, x1, y1) in the video's pixels: the patches there are explained instead
-            of the model's output.
+        query: a point (x, y) or a box (x0, y0, x1, y1) in the video's pixels. The patch there, or the mean over the
+            patches in the box, is followed instead of the model's readout.
         track: follow the patch at the query point from the first frame on, until a cut.
         options: options of the methods as one record. Of several methods each gets the options that it uses.
         layout, smooth, opacity, edge_aware, legend, class_strip: how the maps are drawn, see `DrawOptions`. `smooth`
@@ -82,14 +82,19 @@ def explain_video(
         start, end, every: which frames are used, see `FrameOptions`; times are in seconds.
         height, quality, format, timeline, save_maps: what is written, see `OutputOptions`; `height` is in pixels.
         batch_size, precision: see `SpeedOptions`.
-        input_size: side in pixels of the model's input, as in `load`.
+        input_size: side, or (height, width), in pixels of the model's input, as in `load`.
         resize_mode: how frames are brought to the model's input size, as in `load`.
         callback: receives the progress in frames and notes about the model, and can stop the work.
         **keywords: single options of the methods, which take precedence: layer, head, head_fusion, discard_ratio,
             n_steps, n_samples, noise_level, patch_window, view, seed; see `MethodKeywords`.
 
+    Returns:
+        What was written and found, as an `ExplainedVideo`, which prints as a summary. A source that ends early is
+        written up to there; `ExplainedVideo.video.truncation` and the summary say so.
+
     Raises:
-        InputError: a video that can't be read or written, or an unknown method, layer, head, class or option.
+        InputError: a value has the wrong type or is out of range, the video can't be read or written, or there is no
+            such method, layer, head, class or option.
     """
     drawing: VideoKeywords = {
         "layout": layout, "smooth": smooth, "opacity": opacity, "edge_aware": edge_aware, "legend": legend,

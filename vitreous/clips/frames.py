@@ -108,21 +108,26 @@ def explain_frames(
         video: the video to read.
         method: a name in the table of methods.
         target: what the maps explain, as in `explain`; each frame's predicted class by default.
-        query: a point (x, y) or a box (x0, y0, x1, y1) in the video's pixels: the patches there are explained instead
-            of the model's output.
+        query: a point (x, y) or a box (x0, y0, x1, y1) in the video's pixels. The patch there, or the mean over the
+            patches in the box, is followed instead of the model's readout.
         options: options of the method as one record.
         smooth: half-life in seconds of the smoothing over time; 0 turns it off.
         start, end, every: which frames are used, see `FrameOptions`; times are in seconds.
         batch_size, precision: see `SpeedOptions`.
-        input_size: side in pixels of the model's input, as in `load`.
+        input_size: side, or (height, width), in pixels of the model's input, as in `load`.
         resize_mode: how frames are brought to the model's input size, as in `load`.
         callback: receives the progress in frames and notes about the model; if it stops the work, the iterator ends
             after the batch at hand.
         **keywords: single options of the method, which take precedence: layer, head, head_fusion, discard_ratio,
             n_steps, n_samples, noise_level, patch_window, view, seed; see `MethodKeywords`.
 
+    Returns:
+        An iterator of `FrameExplanation`: for each frame its image, uint8 (height, width, 3), its heatmap, float32
+        (height, width), its map on the patch grid, float32 (rows, columns), its prediction and its time in seconds.
+
     Raises:
-        InputError: a video that can't be read, or an unknown method, layer, head, class or option.
+        InputError: a value has the wrong type or is out of range, the video can't be read, or there is no such method,
+            layer, head, class or option. It is raised at once, before the first frame is asked for.
         TruncatedVideoError: after the last good frame, where the rest of the file can't be decoded.
     """
     request = VideoRequest(

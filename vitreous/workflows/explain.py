@@ -71,7 +71,7 @@ def explain(
         query: a point (x, y) or a box (x0, y0, x1, y1) in pixels of the image. The patch there, or the mean over the
             patches in the box, is followed instead of the model's readout.
         options: options of the method as one record.
-        input_size: side in pixels of the model's input, as in `load`.
+        input_size: side, or (height, width), in pixels of the model's input, as in `load`.
         resize_mode: how images are brought to the model's input size, as in `load`.
         callback: for a list of images, receives the number of explained images after each batch; it may stop the work
             in between, and the explanations so far are returned.
