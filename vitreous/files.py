@@ -1,7 +1,10 @@
 """Write files and folders atomically: beside their final path, flushed to disk, then renamed."""
 
+import errno
+import glob
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -9,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.errors import InputError
+
+MAX_NAME_BYTES = 255
+"""Longest name of a file on the usual file systems."""
+NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES)
+"""Errors on file systems, such as some network drives, where a folder can't be flushed; SQLite ignores them too."""
 
 
 @contextmanager
@@ -22,7 +30,7 @@ def atomic_write(path: Path | str) -> Generator[Path]:
         InputError: the folder can't be created or written, or the block ended without writing the file.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    temporary = _temporary_path(target, target.suffix)
     make_folder(target.parent)
     try:
         yield temporary
@@ -30,7 +38,7 @@ def atomic_write(path: Path | str) -> Generator[Path]:
             raise AssertionError(f"nothing was written for {target}")
         flush_to_disk(temporary)
         temporary.replace(target)
-        flush_to_disk(target.parent)
+        _flush_folder(target.parent)
     except OSError as error:
         if error.filename is None or str(temporary.name) in str(error.filename) or error.filename == str(target):
             raise InputError(f"can't write {target}: {os_error_reason(error)}") from error
@@ -48,7 +56,7 @@ def atomic_folder(path: Path) -> Generator[Path]:
         InputError: the folder can't be written.
     """
     target = path.resolve()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    temporary = _temporary_path(target, "")
     make_folder(target.parent)
     try:
         temporary.mkdir()
@@ -56,7 +64,7 @@ def atomic_folder(path: Path) -> Generator[Path]:
         for file in temporary.iterdir():
             flush_to_disk(file)
         temporary.replace(target)
-        flush_to_disk(target.parent)
+        _flush_folder(target.parent)
     except OSError as error:
         raise InputError(f"can't write the folder {path}: {os_error_reason(error)}") from error
     finally:
@@ -71,6 +79,20 @@ def require_new_folder(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists already: name a new folder")
+
+
+def _temporary_path(target: Path, suffix: str) -> Path:
+    """Return a hidden path beside `target` that no other process, container or thread uses, whatever its number."""
+    ending = f".{secrets.token_hex(4)}.part{suffix}"
+    stem = os.fsencode(target.name.removesuffix(suffix))[: MAX_NAME_BYTES - 1 - len(os.fsencode(ending))]
+    return target.with_name(f".{stem.decode(errors='ignore')}{ending}")
+
+
+def remove_partial(path: Path) -> None:
+    """Remove what killed processes left of their writes to the file `path`, which no living process may be writing."""
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.part{glob.escape(path.suffix)}"):
+        if left.is_file():
+            left.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -98,6 +120,15 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, where the file system can."""
+    try:
+        flush_to_disk(folder)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
 
 
 def os_error_reason(error: OSError) -> str:

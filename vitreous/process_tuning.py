@@ -1,7 +1,12 @@
-"""Settings that Vitreous's own programs make for their process before torch is loaded; `import vitreous` makes none."""
+"""Memory and threads of the process: what Vitreous's own programs set before torch is loaded, and shared cores."""
 
 import ctypes
+import logging
 import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 # Numbers of malloc.h (glibc), the same on every machine.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -22,6 +27,20 @@ def keep_freed_memory() -> bool:
     return set_option(_TRIM_THRESHOLD, 2**31 - 1) == set_option(_MMAP_MAX, 0) == 1
 
 
+WATCH_SECONDS = 0.5
+"""Seconds between two looks at how long the threads of the process waited for a core."""
+CROWDED, QUIET = 0.1, 0.02
+"""Fractions of their time that threads wait for a core: above the first one cores are shared, below the second not."""
+QUIET_LOOKS = 20
+"""Quiet looks in a row, after which torch's threads spin again."""
+USER_CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+"""Environment variables by which users choose how OpenMP's threads wait."""
+SHARED_NOTE = (
+    "other programs use the cores: torch's threads sleep while they wait for each other "
+    "(OMP_WAIT_POLICY=ACTIVE keeps them spinning)"
+)
+
+
 def share_cores() -> None:
     """Let torch's threads sleep soon when they wait, for programs that decode, draw and encode beside the model.
 
@@ -29,3 +48,116 @@ def share_cores() -> None:
     program that only computes is faster with spinning.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+
+def watch_cores(on_note: Callable[[str], object] | None = None) -> bool:
+    """Let torch's waiting threads sleep soon, but only while other programs use the cores; return whether it may.
+
+    By default these threads spin. On cores of their own that is fastest; on cores that others use, it makes a forward
+    pass several times slower, because the threads that spin keep away the one that they wait for. A thread looks twice
+    a second at how long this process waited for a core (/proc/self/task/*/schedstat), so no program has to decide in
+    advance, and results don't change. It does nothing where a user has chosen (OMP_WAIT_POLICY, GOMP_SPINCOUNT), with a
+    single thread, and on other systems than Linux.
+
+    Args:
+        on_note: told once, when cores turn out to be shared; by default the log, at level INFO.
+    """
+    global _watch
+    chosen = any(os.environ.get(name) for name in USER_CHOICES) or os.environ.get("OMP_NUM_THREADS") == "1"
+    if chosen or not _waiting_times():
+        return False
+    if _watch is None or not _watch.is_alive():  # after a fork it isn't
+        _watch = threading.Thread(
+            target=_watch_forever,
+            args=[on_note or logging.getLogger("vitreous").info],
+            name="vitreous-cores",
+            daemon=True,
+        )
+        _watch.start()
+    return True
+
+
+_watch: threading.Thread | None = None
+
+
+def _watch_forever(on_note: Callable[[str], object]) -> None:
+    before: dict[str, tuple[int, int]] = {}  # so the first look covers the time since the start of the process
+    team, quiet = None, 0
+    while True:
+        now = _waiting_times()
+        fraction = waited_fraction(before, now)
+        before = now
+        if team is None and fraction > CROWDED and (libraries := _openmp_libraries()):
+            team, quiet = SleepingTeam(libraries), 0
+            on_note(SHARED_NOTE)
+            on_note = _ignore
+        quiet = quiet + 1 if fraction < QUIET else 0
+        if team is not None and quiet >= QUIET_LOOKS:
+            team.close()
+            team = None
+        time.sleep(WATCH_SECONDS)
+
+
+def waited_fraction(before: dict[str, tuple[int, int]], now: dict[str, tuple[int, int]]) -> float:
+    """Return the fraction of the time in which threads could have run, but waited for a core.
+
+    Args:
+        before: for each thread, nanoseconds on a core and waiting for one; 0 for threads that are new since.
+        now: the same now.
+
+    >>> waited_fraction({"1": (0, 0)}, {"1": (3_000_000_000, 1_000_000_000)})
+    0.25
+    """
+    running, waiting = (sum(now[one][column] - before.get(one, (0, 0))[column] for one in now) for column in (0, 1))
+    return waiting / total if (total := running + waiting) > 1e9 * WATCH_SECONDS / 10 else 0.0
+
+
+class SleepingTeam:
+    """Makes GNU OpenMP believe that there are more threads than cores, so that its waiting threads sleep early.
+
+    A Python thread runs a parallel region of one thread more than there are cores, once, and then sleeps with its team.
+    libgomp counts these threads; where there are more than cores, all teams spin for 1,000 rounds instead of 300,000
+    (GOMP_SPINCOUNT in its manual). So the policy can change while the process runs; the variables are read only once.
+    """
+
+    def __init__(self, libraries: list[str]) -> None:
+        self._libraries, self._ended, self._ready = libraries, threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._hold, name="vitreous-team", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    def close(self) -> None:
+        """End the team; libgomp's threads spin again."""
+        self._ended.set()
+        self._thread.join()
+
+    def _hold(self) -> None:
+        for path in self._libraries:
+            library = ctypes.CDLL(path)
+            nothing = ctypes.cast(library.omp_get_thread_num, ctypes.c_void_p)
+            threads = ctypes.c_uint((os.cpu_count() or 1) + 1)
+            library.GOMP_parallel(nothing, None, threads, ctypes.c_uint(0))
+        self._ready.set()
+        self._ended.wait()
+
+
+def _openmp_libraries() -> list[str]:
+    """Return the copies of libgomp that the process has loaded."""
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    return sorted({line.split(maxsplit=5)[5] for line in lines if "/libgomp" in line})
+
+
+def _waiting_times() -> dict[str, tuple[int, int]]:
+    """Return for each thread of the process the nanoseconds on a core and waiting for one; nothing where unknown."""
+    times = {}
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        try:
+            running, waiting, _ = map(int, path.read_text().split())
+        except (OSError, ValueError):  # the thread has ended
+            continue
+        times[path.parent.name] = (running, waiting)
+    return times if any(running for running, _ in times.values()) else {}
+
+
+def _ignore(_: str) -> None:
+    pass

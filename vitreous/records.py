@@ -95,7 +95,8 @@ def _unknown_setting(name: str, names: Sequence[str]) -> InputError:
 
 def _checked(setting: Setting, hint: Any, name: str) -> object:
     value = _parse(setting, hint) if isinstance(setting, str) else setting
-    if isinstance(value, (list, tuple)) and len(value) != (needed := _tuple_length(hint, value)):
+    is_tuple = typing.get_origin(_without_annotation(hint)) is tuple
+    if is_tuple and isinstance(value, (list, tuple)) and len(value) != (needed := _tuple_length(hint, value)):
         given = setting if isinstance(setting, str) else ",".join(map(str, value))
         example = ",".join(map(str, [*value[:1]] * needed))
         raise InputError(f"setting {name}={given}: give {needed} values, such as {example}")

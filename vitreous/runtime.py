@@ -4,9 +4,12 @@ import hashlib
 import os
 import platform
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from vitreous.errors import InputError, unknown
 
@@ -41,22 +44,34 @@ def select_device(name: str | torch.device = "auto") -> torch.device:
 
 def world_size() -> int:
     """Return the number of processes that run this program together, as torchrun sets it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _environment_number("WORLD_SIZE", 1)
 
 
 def rank() -> int:
     """Return the rank of this process, from 0."""
-    return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
+    return _environment_number("RANK", 0) if world_size() > 1 else 0
 
 
 def local_rank() -> int:
     """Return the rank of this process on its host, from 0."""
-    return int(os.environ.get("LOCAL_RANK", "0")) if world_size() > 1 else 0
+    return _environment_number("LOCAL_RANK", 0) if world_size() > 1 else 0
 
 
 def restart_count() -> int:
     """Return how often torchrun (--max-restarts) has restarted this program after a failure."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    return _environment_number("TORCHELASTIC_RESTART_COUNT", 0)
+
+
+def _environment_number(name: str, default: int) -> int:
+    """Read a number that torchrun sets; a variable that is empty counts as not set.
+
+    Raises:
+        InputError: it is no number, or a negative one.
+    """
+    text = os.environ.get(name, "").strip()
+    if text and not text.isdecimal():
+        raise InputError(f"the environment variable {name} is '{text}': it must be a whole number; unset it")
+    return int(text or default)
 
 
 def describe_device(device: torch.device) -> str:
@@ -109,3 +124,37 @@ def seed_for(seed: int, *purpose: object) -> int:
 def generator(seed: int, *purpose: object) -> torch.Generator:
     """Return a random number generator on the CPU for one purpose of a run."""
     return torch.Generator().manual_seed(seed_for(seed, *purpose))
+
+
+DRAWING_FUNCTIONS = frozenset({
+    torch.rand, torch.randn, torch.randint, torch.randperm, torch.bernoulli,
+    torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.bernoulli_,
+    nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_,
+})  # fmt: skip
+"""Functions of torch that draw from the global generator of the process unless they are given another one."""
+
+
+class OwnGenerator(TorchFunctionMode):
+    """Have torch draw from a generator of its own while the block runs, in this thread.
+
+    The numbers are those that follow `torch.manual_seed`, but the global generator, from which other threads draw too,
+    is neither used nor changed.
+
+    >>> with OwnGenerator(torch.Generator().manual_seed(0)):
+    ...     own = torch.rand(3)
+    >>> bool((own == torch.rand(3, generator=torch.Generator().manual_seed(0))).all())
+    True
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def __torch_function__(
+        self, func: Callable[..., object], types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        """Intercept each function of torch."""
+        kwargs = kwargs or {}
+        if func in DRAWING_FUNCTIONS and kwargs.get("generator") is None:
+            kwargs = {**kwargs, "generator": self.generator}
+        return func(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Signal handling: Ctrl-C as a request to stop, and termination signals as Ctrl-C."""
+"""Signal handling: Ctrl-C and SIGTERM as a request to stop, and termination signals as Ctrl-C."""
 
 import signal
 import threading
@@ -36,9 +36,10 @@ def on_first_interrupt(action: Callable[[], None], *, replace_any_handler: bool 
 
 @contextmanager
 def interrupt_as_request(announce: Callable[[], None]) -> Generator[Callable[[], bool]]:
-    """Yield a function that returns whether Ctrl-C was pressed since it was first called.
+    """Yield a function that returns whether Ctrl-C was pressed, or SIGTERM sent, since it was first called.
 
-    From that first call on, the first Ctrl-C calls `announce` and counts as a request; the second one interrupts.
+    From that first call on, the first Ctrl-C or SIGTERM calls `announce` and counts as a request; the second Ctrl-C
+    interrupts, and the second SIGTERM ends the process. Schedulers send SIGTERM some time before they kill.
     """
     requested = threading.Event()
     with ExitStack() as stack:
@@ -52,9 +53,30 @@ def interrupt_as_request(announce: Callable[[], None]) -> Generator[Callable[[],
             if not installed:
                 installed.append(True)
                 stack.enter_context(on_first_interrupt(act, replace_any_handler=True))
+                stack.enter_context(_on_first_termination(act))
             return requested.is_set()
 
         yield is_requested
+
+
+@contextmanager
+def _on_first_termination(action: Callable[[], None]) -> Generator[None]:
+    """Call `action` at the first SIGTERM while the block runs; the second one is handled as before the block."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    if not is_main or before is signal.SIG_IGN:
+        yield
+        return
+
+    def handle(*_: object) -> None:
+        signal.signal(signal.SIGTERM, before)
+        action()
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from vitreous.data import loader
 from vitreous.data.image_set import ImageSet
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
-from vitreous.training.accumulation import GradientAccumulator, global_rng_draws, out_of_memory_hint
+from vitreous.training.accumulation import BatchDraws, GradientAccumulator, out_of_memory_hint
 from vitreous.training.distributed import DistributedContext
 from vitreous.training.loop import validation_batch_size
 from vitreous.workflows.train import train
@@ -63,12 +63,11 @@ def test_random_numbers_of_a_part_are_those_of_the_whole_batch():
     torch.manual_seed(3)
     whole, next_whole = torch.rand(10, 4), torch.rand(10, 1, 1)
     for part in (slice(0, 3), slice(3, 10)):
-        torch.manual_seed(3)
-        with global_rng_draws(part, 10):
+        with BatchDraws(torch.Generator().manual_seed(3), part, 10):
             count = part.stop - part.start
             assert torch.equal(torch.rand(count, 4), whole[part])
             assert torch.equal(torch.rand(count, 1, 1), next_whole[part])
-    with global_rng_draws(slice(0, 3), 10), pytest.raises(AssertionError, match="not an image"):
+    with BatchDraws(torch.Generator(), slice(0, 3), 10), pytest.raises(AssertionError, match="not an image"):
         torch.rand(4)
 
 
@@ -99,7 +98,7 @@ def test_the_error_for_a_batch_that_does_not_fit_names_the_settings_to_change(
     failing, monkeypatch, colored_folder, tmp_path
 ):
     monkeypatch.setattr(ViT, "forward", failing)
-    hint = "grad_accum_steps=2 or --set grad_checkpointing=true"
+    hint = "grad_accum_steps=2 or grad_checkpointing=true"
     words = rf"a batch of 16 images in 1 micro-batch\(es\) doesn't fit .* {hint}"
     with pytest.raises(InputError, match=words):
         train(tiny_recipe(colored_folder), tmp_path / "run")
@@ -120,11 +119,11 @@ def short_of_memory(monkeypatch, most, *, training):
 @pytest.mark.parametrize(
     ("training", "words"),
     [
-        (True, r"a batch of 16 images in 1 micro-batch\(es\) .* or --set grad_checkpointing=true, which"),
+        (True, r"a batch of 16 images in 1 micro-batch\(es\) .* or grad_checkpointing=true, which"),
         (
             False,
             "a batch of 4 validation images doesn't fit into memory: "
-            "resume with --resume --set grad_accum_steps=2, which",
+            "resume \\(--resume\\) with the setting grad_accum_steps=2, which",
         ),
     ],
 )
@@ -134,16 +133,16 @@ def test_the_hint_can_be_followed(training, words, monkeypatch, colored_folder, 
     recipe = tiny_recipe(colored_folder, epochs=1)
     with pytest.raises(InputError, match=words) as caught:
         train(recipe, tmp_path / "run")
-    hint = re.search(r"resume with --resume --set (\w+)=(\w+)", str(caught.value))
+    hint = re.search(r"resume \(--resume\) with the setting (\w+)=(\w+)", str(caught.value))
     assert train(recipe, tmp_path / "run", resume=True, settings=dict([hint.groups()])).finished
 
 
 @pytest.mark.parametrize(
     ("changes", "world_size", "gradients", "hint"),
     [
-        ({"grad_accum_steps": 3}, 2, True, r"--set grad_accum_steps=6 or --set grad_checkpointing=true"),
-        ({"grad_accum_steps": 6, "grad_checkpointing": True}, 2, True, r"--set grad_accum_steps=8,"),
-        ({"grad_accum_steps": 16}, 1, True, r"--resume --set grad_checkpointing=true"),
+        ({"grad_accum_steps": 3}, 2, True, r"grad_accum_steps=6 or grad_checkpointing=true"),
+        ({"grad_accum_steps": 6, "grad_checkpointing": True}, 2, True, r"grad_accum_steps=8,"),
+        ({"grad_accum_steps": 16}, 1, True, r"with the setting grad_checkpointing=true"),
         ({"grad_accum_steps": 8}, 2, False, r"start a new run with a smaller model"),
     ],
 )

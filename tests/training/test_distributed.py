@@ -193,7 +193,7 @@ def test_a_restart_by_torchrun_leaves_other_runs_alone(colored_folder, tmp_path)
     options = ("--nproc-per-node=2", "--max-restarts=1")
     again = start(colored_folder, tmp_path / "run", options, "", resume="no", **{**SHORT, "epochs": "3"})
     errors = again.communicate(timeout=120)[1]
-    assert again.returncode == 1 and errors.count("holds a run already: add --resume") == 2
+    assert again.returncode == 1 and errors.count("holds a run already: resume it") == 2
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -245,7 +245,7 @@ def test_a_restarted_process_resumes_only_its_own_run(torchrun, colored_folder, 
     torchrun()
     for restart in (0, 1):
         torchrun(restart=restart)
-        with pytest.raises(InputError, match="holds a run already: add --resume"):
+        with pytest.raises(InputError, match="holds a run already: resume it"):
             train(recipe, path, settings={"epochs": 2})
     torchrun(store, restart=1)
     result = train(recipe, path, settings={"epochs": 2})

@@ -62,7 +62,7 @@ def test_a_loss_that_is_not_finite_stops_a_run_before_its_first_checkpoint(color
         colored_folder, validation_fraction=0.0, optimizer=OptimizerSettings("adamw", learning_rate=1e30)
     )
     with pytest.raises(
-        InputError, match=r"the loss is (nan|inf) at step 10: start again, in another --output, with a lower"
+        InputError, match=r"the loss is (nan|inf) at step 10: start again, in another output folder, with a lower"
     ):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run" / "model.safetensors").exists()

@@ -13,7 +13,9 @@ def test_an_existing_data_folder_is_accepted_and_a_missing_one_refused(tmp_path)
     for source in (f"folder:{tmp_path}", f"hf:{tmp_path}", f"hf:{tmp_path}:plain_text", "hf:owner/name", "cifar10"):
         check_data_folder(source, run)
     for source in (f"folder:{tmp_path}/gone", f"hf:{tmp_path}/gone:plain_text"):
-        with pytest.raises(InputError, match=f"there is no folder .*gone.* if it was moved, add --data {source[:2]}"):
+        with pytest.raises(
+            InputError, match=f"there is no folder .*gone.* if it was moved, resume with data {source[:2]}"
+        ):
             check_data_folder(source, run)
 
 

@@ -5,16 +5,21 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitreous.errors import InputError
-from vitreous.files import make_folder, os_error_reason, read_json, write_text
+from vitreous.files import make_folder, os_error_reason, read_json, remove_partial, write_text
 from vitreous.model.classifier import ImageClassifier
+from vitreous.model.serialization import CONFIG, WEIGHTS
 from vitreous.runs.migration import migrate_metrics, migrate_run_metadata
 
-PARTIAL_METADATA = ".recipe.*.part.json"
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+LEFT_BY_A_KILL = (".lock", ".recipe.*.part.json")
 """What a kill leaves of a run that has only just been created."""
 
 
@@ -40,6 +45,16 @@ class RunFolder:
         return self.path / "checkpoint" / "state.safetensors"
 
     @property
+    def lock(self) -> Path:
+        """Locked by the process that trains the run."""
+        return self.path / ".lock"
+
+    @property
+    def curves(self) -> Path:
+        """The figure of the metrics."""
+        return self.figures / "curves.png"
+
+    @property
     def tensorboard(self) -> Path:
         """The folder of the metrics for TensorBoard, if the recipe asks for them."""
         return self.path / "tensorboard"
@@ -50,8 +65,44 @@ class RunFolder:
         return self.path / "figures"
 
 
-def create_run(path: Path | str, metadata: Mapping[str, Any]) -> RunFolder:
-    """Create the folder of a new run, with its recipe.json.
+class RunLock:
+    """Keeps a run to one training at a time: neither another process nor another thread can lock it meanwhile.
+
+    The operating system ends the lock with the process, so that a killed run can be resumed at once. The file `.lock`
+    stays in the folder.
+    """
+
+    def __init__(self) -> None:
+        self._lock: FileLock | None = None
+
+    def acquire(self, folder: RunFolder) -> None:
+        """Lock the run.
+
+        Raises:
+            InputError: it is being trained, or its folder can't be written to.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(folder.lock, thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(
+                f"{folder.path} is being trained by another process or thread: wait until it ends, or choose another "
+                "output folder"
+            ) from None
+        except OSError as error:
+            raise InputError(f"can't lock {folder.path}: {os_error_reason(error)}") from error
+        self._lock = lock
+
+    def close(self) -> None:
+        """End the lock."""
+        if self._lock is not None:
+            self._lock.release()
+
+
+def create_run(path: Path | str, metadata: Mapping[str, Any], lock: RunLock) -> RunFolder:
+    """Create the folder of a new run, lock it, and write its recipe.json.
 
     Raises:
         InputError: the folder holds a run, or something else.
@@ -59,8 +110,9 @@ def create_run(path: Path | str, metadata: Mapping[str, Any]) -> RunFolder:
     check_unused(path)
     folder = RunFolder(Path(path))
     make_folder(folder.path)
-    for unfinished in folder.path.glob(PARTIAL_METADATA):
-        unfinished.unlink()
+    lock.acquire(folder)
+    check_unused(path)  # again: another process may have created its run meanwhile
+    remove_partial(folder.recipe)
     write_metadata(folder, metadata)
     return folder
 
@@ -78,7 +130,11 @@ def read_metadata(folder: RunFolder) -> dict[str, Any]:
     """
     if not folder.recipe.exists():
         raise InputError(f"{folder.recipe} is missing: {folder.path} is not a run of Vitreous")
-    return migrate_run_metadata(read_json(folder.recipe))
+    metadata = read_json(folder.recipe)
+    for section in ("recipe", "data"):
+        if not isinstance(metadata.get(section, {} if section == "data" else None), dict):
+            raise InputError(f"{folder.recipe} has no section '{section}': restore it from a copy, or start a new run")
+    return migrate_run_metadata(metadata)
 
 
 def check_unused(path: Path | str) -> None:
@@ -88,12 +144,18 @@ def check_unused(path: Path | str) -> None:
         InputError: the folder holds a run, or something else; or it can't be created or written to.
     """
     folder = RunFolder(Path(path))
+    try:
+        folder.path.exists()
+    except (OSError, ValueError) as error:
+        reason = os_error_reason(error) if isinstance(error, OSError) else str(error)
+        raise InputError(f"{str(path)!r} can't be an output folder: {reason}") from None
     if folder.path.exists() and not folder.path.is_dir():
-        raise InputError(f"{path} is a file: choose another --output")
+        raise InputError(f"{path} is a file: choose another output folder")
     if folder.recipe.exists():
-        raise InputError(f"{path} holds a run already: add --resume to continue it, or choose another --output")
-    if folder.path.is_dir() and any(not path.match(PARTIAL_METADATA) for path in folder.path.iterdir()):
-        raise InputError(f"{path} exists and is not a run of Vitreous: choose another --output")
+        raise InputError(f"{path} holds a run already: resume it (--resume), or choose another output folder")
+    names = [one.name for one in folder.path.iterdir()] if folder.path.is_dir() else []
+    if any(not any(fnmatch(name, pattern) for pattern in LEFT_BY_A_KILL) for name in names):
+        raise InputError(f"{path} exists and is not a run of Vitreous: choose another output folder")
     check_writable(folder.path)
 
 
@@ -109,24 +171,28 @@ def check_writable(folder: Path) -> None:
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InputError(f"can't write into {folder}: {os_error_reason(error)}; choose another --output") from error
+        raise InputError(f"can't write into {folder}: {os_error_reason(error)}; choose another folder") from error
     finally:
         for parent in missing:
             with suppress(OSError):  # it was not created, or is in use by now
                 parent.rmdir()
 
 
-def open_run(path: Path | str) -> tuple[RunFolder, dict[str, Any]]:
-    """Open the folder of an earlier run, remove what a kill left unfinished there, and read its recipe.json.
+def open_run(path: Path | str, lock: RunLock) -> tuple[RunFolder, dict[str, Any]]:
+    """Open the folder of an earlier run, lock it, remove what a kill left unfinished, and read its recipe.json.
+
+    Other programs may be writing into the folder, such as a video, so only unfinished files of training are removed.
 
     Raises:
-        InputError: the folder holds no run.
+        InputError: the folder holds no run, or the run is being trained.
     """
     folder = RunFolder(Path(path))
     if not folder.recipe.is_file():
-        raise InputError(f"{path} holds no run to resume (no recipe.json): leave out --resume to start one")
-    for unfinished in folder.path.rglob(".*.part*"):
-        unfinished.unlink()
+        raise InputError(f"{path} holds no run to resume (no recipe.json): leave out resume (--resume) to start one")
+    lock.acquire(folder)
+    weights = [folder.path / name for name in (CONFIG, WEIGHTS)]
+    for written in (folder.recipe, folder.metrics, folder.checkpoint, folder.curves, *weights):
+        remove_partial(written)
     return folder, read_metadata(folder)
 
 
@@ -142,11 +208,25 @@ def append_metrics(folder: RunFolder, **values: float | str | None) -> None:
 
 
 def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
-    """Read the lines of metrics.jsonl under today's names; a last line that a kill cut off is left out."""
+    """Read the lines of metrics.jsonl under today's names; a last line that a kill cut off is left out.
+
+    Raises:
+        InputError: a line is damaged.
+    """
     if not folder.metrics.is_file():
         return []
-    lines = folder.metrics.read_text(encoding="utf-8").split("\n")
-    return [migrate_metrics(json.loads(line)) for line in lines[:-1] if line]
+    lines = folder.metrics.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [_parse_metrics(line, number, folder) for number, line in enumerate(lines[:-1], 1) if line]
+
+
+def _parse_metrics(line: str, number: int, folder: RunFolder) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict) or not isinstance(values.get("step"), int) or "split" not in values:
+        raise InputError(f"line {number} of {folder.metrics} is damaged: delete that line")
+    return migrate_metrics(values)
 
 
 def drop_metrics_after(folder: RunFolder, step: int) -> None:
@@ -169,9 +249,9 @@ def results_folder(model: str | Path | ImageClassifier, output: str | Path | Non
     """
     if output is None:
         if isinstance(model, ImageClassifier):
-            raise InputError("this model has no folder of its own: name one for the results with --output")
+            raise InputError("this model has no folder of its own: name an output folder for the results")
         output = model if RunFolder(Path(model)).recipe.is_file() else name
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: name a folder with --output")
+        raise InputError(f"{folder} is a file: choose another output folder")
     return folder

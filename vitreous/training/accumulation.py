@@ -2,19 +2,16 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.overrides import TorchFunctionMode
-from torch.utils.checkpoint import checkpoint
 
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
-from vitreous.runtime import autocast
+from vitreous.runtime import OwnGenerator, autocast
 from vitreous.tasks.classification import classification_loss
 from vitreous.training.distillation import DistilledModel, Teacher, distillation_loss
 from vitreous.training.distributed import DistributedContext, shard_of
@@ -57,7 +54,7 @@ class GradientAccumulator:
         check_micro_batches(recipe, distributed.world_size)
         self.model, self.recipe, self.distributed, self.class_weights = model, recipe, distributed, class_weights
         self.forward: nn.Module = DistilledModel(model, teacher) if teacher else model
-        self.rng_draws: AbstractContextManager = nullcontext()
+        self.draws: BatchDraws | None = None
         if distributed.world_size > 1 and not is_sharded(model):
             self.forward = DistributedDataParallel(self.forward)
             self.forward.register_comm_hook(None, _all_reduce_sum)
@@ -76,9 +73,9 @@ class GradientAccumulator:
             piece = shard_of(mine.stop - mine.start, index, self.recipe.grad_accum_steps)
             part = slice(mine.start + piece.start, mine.start + piece.stop)
             last = index == self.recipe.grad_accum_steps - 1
-            torch.manual_seed(seed)
-            self.rng_draws = global_rng_draws(part, len(labels))
-            with self._gradient_sync(last=last), self.rng_draws:
+            if self.model.config.drop_path_rate or self.model.config.patch_drop_rate:  # else it draws nothing
+                self.draws = BatchDraws(torch.Generator(images.device).manual_seed(seed), part, len(labels))
+            with self._gradient_sync(last=last), self.draws or nullcontext():
                 results.append(self._micro_batch(images[part], labels[part], self._fraction(labels, part)))
         losses, correct = zip(*results, strict=True)
         return BatchStatistics(sum_tensors(losses), sum_tensors(correct))
@@ -90,15 +87,15 @@ class GradientAccumulator:
         The second computation draws the same random numbers (Chen et al. 2016, "Training Deep Nets with Sublinear
         Memory Cost").
         """
-        blocks = list(self.model.blocks) if self.recipe.grad_checkpointing else []
-        for block in blocks:
-            options = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), self.rng_draws)}
-            block.forward = partial(checkpoint, block.forward, **options)
+        self.model.set_grad_checkpointing(self.recipe.grad_checkpointing, self._recomputation)
         try:
             yield
         finally:
-            for block in blocks:
-                del block.forward
+            self.model.set_grad_checkpointing(False)
+
+    def _recomputation(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        """Return the contexts of a block's forward pass, before it runs, and of its recomputation."""
+        return nullcontext(), self.draws.again() if self.draws else nullcontext()
 
     def _fraction(self, labels: Tensor, part: slice) -> float | Tensor:
         """Return the weight of the mean over a part of a batch in the mean over the whole batch."""
@@ -159,20 +156,22 @@ def _all_reduce_sum(state: None, bucket: dist.GradBucket) -> torch.futures.Futur
     return work.get_future().then(lambda future: future.value()[0])
 
 
-def global_rng_draws(part: slice, batch_size: int) -> AbstractContextManager:
-    """Return the context in which a part of a batch gets the random numbers that it would get within the whole."""
-    return nullcontext() if part == slice(0, batch_size) else GlobalRngDraws(part, batch_size)
+class BatchDraws(OwnGenerator):
+    """Give a part of a batch the random numbers that it would get within the whole batch of `batch_size` images.
 
-
-class GlobalRngDraws(TorchFunctionMode):
-    """Have `torch.rand` draw for a whole batch of `batch_size` images, and keep the numbers of the images in `part`.
-
-    The model draws random numbers for patch dropout and stochastic depth only, with images as the first axis.
+    The model draws random numbers with `torch.rand`, for patch dropout and stochastic depth only, with images as the
+    first axis. They are drawn for all images, and those of the images in `part` are kept.
     """
 
-    def __init__(self, part: slice, batch_size: int) -> None:
-        super().__init__()
+    def __init__(self, generator: torch.Generator, part: slice, batch_size: int) -> None:
+        super().__init__(generator)
         self.part, self.batch_size = part, batch_size
+
+    def again(self) -> "BatchDraws":
+        """Return a copy that draws the numbers that this one will draw next."""
+        generator = torch.Generator(self.generator.device)
+        generator.set_state(self.generator.get_state())
+        return BatchDraws(generator, self.part, self.batch_size)
 
     def __torch_function__(
         self, func: Callable[..., object], types: object, args: tuple = (), kwargs: dict | None = None
@@ -180,9 +179,10 @@ class GlobalRngDraws(TorchFunctionMode):
         """Intercept each function of torch."""
         if func is torch.rand:
             assert args[0] == self.part.stop - self.part.start, "random numbers of something that is not an image"
-            drawn = torch.rand(self.batch_size, *args[1:], **kwargs or {})
+            drawn = super().__torch_function__(func, types, (self.batch_size, *args[1:]), kwargs)
+            assert isinstance(drawn, Tensor)
             return drawn[self.part]
-        return func(*args, **kwargs or {})
+        return super().__torch_function__(func, types, args, kwargs)
 
 
 @contextmanager
@@ -202,5 +202,5 @@ def out_of_memory_hint(what: str, recipe: Recipe, world_size: int = 1, *, gradie
         settings += ["grad_checkpointing=true"] if gradients and not recipe.grad_checkpointing else []
         hint = "start a new run with a smaller model"
         if settings:
-            hint = f"resume with --resume --set {' or --set '.join(settings)}, which only change speed and rounding"
+            hint = f"resume (--resume) with the setting {' or '.join(settings)}, which only changes speed and rounding"
         raise InputError(f"{what} doesn't fit into memory: {hint}") from error

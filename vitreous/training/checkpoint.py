@@ -16,7 +16,7 @@ from vitreous.model.migration import is_earlier, stored_tensors
 from vitreous.model.serialization import write_tensors
 from vitreous.model.vit import ViT
 from vitreous.runs.migration import migrate_checkpoint_name
-from vitreous.runtime import seed_for
+from vitreous.runtime import OwnGenerator, generator
 from vitreous.training.distillation import Teacher
 from vitreous.training.distributed import DistributedContext
 from vitreous.training.ema import ModelEma
@@ -70,8 +70,7 @@ def initial_state(model: ViT, recipe: Recipe, world_size: int = 1) -> TrainingSt
             shard_model(each, world_size)
     state = TrainingState(model, ema, build_optimizers(model, recipe.optimizer))
     if recipe.distillation.weight:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed_for(recipe.seed, "teacher"))
+        with OwnGenerator(generator(recipe.seed, "teacher")):
             state.teacher = Teacher(recipe.distillation, model.config).to(next(model.parameters()).device)
         optimizers = build_optimizers(state.teacher, recipe.distillation.teacher_optimizer())
         state.optimizers |= {f"teacher-{kind}": optimizer for kind, optimizer in optimizers.items()}
@@ -124,6 +123,8 @@ class CheckpointReader:
         with self._report_damage():
             self.file = safe_open(path, "pt")
             self.step: int = json.loads(self.file.metadata()["state"])["step"]
+            if type(self.step) is not int or self.step < 0:
+                raise TypeError(f"its step is {self.step!r}")
             names = self.file.keys()
             shapes = {name: torch.Size(self.file.get_slice(name).get_shape()) for name in names}
         earlier = stored_tensors(shapes, config) if config and is_earlier(shapes) else {}
@@ -141,10 +142,10 @@ class CheckpointReader:
     def _report_damage(self) -> Generator[None]:
         try:
             yield
-        except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             detail = str(error).splitlines()[0]
             raise InputError(
-                f"the checkpoint {self.path} is truncated or corrupt ({detail}): start again in a new --output"
+                f"the checkpoint {self.path} is truncated or corrupt ({detail}): start again in a new output folder"
             ) from None
 
 
@@ -169,7 +170,7 @@ def restore(state: TrainingState, path: Path, distributed: DistributedContext) -
     mismatch = _first_mismatch(_expected_shapes(state, step), shapes)
     if mismatch:
         raise InputError(
-            f"the checkpoint {path} is of another model or recipe ({mismatch}): start again in a new --output"
+            f"the checkpoint {path} is of another model or recipe ({mismatch}): start again in a new output folder"
         )
     for kind, model in _modules(state).items():
         load_full_weights(model, lambda name, kind=kind: read(f"{kind}/{name}"))

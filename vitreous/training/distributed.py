@@ -63,7 +63,7 @@ class FailureBroadcast:
             if lost:
                 raise InputError(
                     "another process of the run exited without an error message (possibly out of memory): "
-                    "resume with --resume"
+                    "resume the run (--resume)"
                 ) from error
             return
         if first["rank"] == self.rank:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from vitreous.callbacks import Callback, Progress
+from vitreous.callbacks import Callback, Progress, format_clock
 from vitreous.data.class_weights import class_weights
 from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import TrainingBatches, inference_batch_size, sequential_batches
@@ -49,6 +49,11 @@ class TrainProgress(Progress):
     seconds_left: float
     validation_accuracy: float | None = None
 
+    def __str__(self) -> str:
+        validation = "" if self.validation_accuracy is None else f" · validation {self.validation_accuracy:.1%}"
+        rates = f"{self.images_per_second:,.0f} images/s · {format_clock(self.seconds_left)} left"
+        return f"epoch {self.epoch:.2f} · loss {self.loss:.3f} · top-1 {self.accuracy:.1%}{validation} · {rates}"
+
 
 @dataclass
 class TrainSetup:
@@ -85,7 +90,7 @@ def train(state: TrainingState, setup: TrainSetup) -> bool:
     accumulator = GradientAccumulator(
         state.model, setup.recipe, setup.distributed, loss_class_weights(setup), state.teacher
     )
-    with torch.random.fork_rng(), accumulator.checkpointing():
+    with accumulator.checkpointing():
         meter = StepMeter(setup)
         while state.step < setup.steps:
             if setup.distributed.any(setup.callback.should_stop()):
@@ -285,9 +290,11 @@ def save_checkpoint(state: TrainingState, setup: TrainSetup) -> None:
 
 
 def _write_files(checkpoint: Checkpoint, setup: TrainSetup) -> None:
+    if not setup.folder.path.is_dir():  # writing would create it again, without recipe.json
+        raise InputError(f"{setup.folder.path} is gone: the run folder was moved or deleted during training")
     write_weights(checkpoint.weights, setup.folder.path / WEIGHTS)
     write_checkpoint(checkpoint, setup.folder.checkpoint)
-    training_curves(read_metrics(setup.folder), setup.folder.figures / "curves.png", reference_band(setup.reference))
+    training_curves(read_metrics(setup.folder), setup.folder.curves, reference_band(setup.reference))
 
 
 def diverged_error(what: str, state: TrainingState, setup: TrainSetup) -> InputError:
@@ -295,6 +302,6 @@ def diverged_error(what: str, state: TrainingState, setup: TrainSetup) -> InputE
     checkpoint = setup.folder.checkpoint
     kept = f"the last good checkpoint is {checkpoint}, " if checkpoint.exists() else ""
     return InputError(
-        f"{what} at step {state.step}: {kept}start again, in another --output, with a lower "
+        f"{what} at step {state.step}: {kept}start again, in another output folder, with a lower "
         "optimizer.learning_rate or with optimizer.clip_grad_norm=1"
     )

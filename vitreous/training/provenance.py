@@ -94,13 +94,15 @@ def resumed_recipe(
     """
     recipe = from_dict(Recipe, metadata.get("recipe", {}), str(folder.recipe))
     if recipe_name != recipe.name:
-        raise InputError(f"{folder.path} is a run of '{recipe.name}', not of '{recipe_name}': choose another --output")
+        raise InputError(
+            f"{folder.path} is a run of '{recipe.name}', not of '{recipe_name}': choose another output folder"
+        )
     changed = with_settings(recipe, settings)
     unchanged = replace(changed, **{name: getattr(recipe, name) for name in RESUMABLE_SETTINGS})
     if unchanged != recipe:
         raise InputError(
             f"the run in {folder.path} keeps its settings, except {', '.join(RESUMABLE_SETTINGS)}: leave out the "
-            "others, or start a new run in another --output"
+            "others, or start a new run in another output folder"
         )
     return replace(changed, data=absolute_source(data)) if data is not None else changed
 
@@ -116,7 +118,7 @@ def check_data_folder(source: str, folder: RunFolder) -> None:
     if (name.endswith(":DIR") or location.is_absolute()) and not exists:
         raise InputError(
             f"there is no folder {location}, which holds the images of the run in {folder.path}: "
-            f"if it was moved, add --data {name.partition(':')[0]}:NEW"
+            f"if it was moved, resume with data {name.partition(':')[0]}:NEW (--data)"
         )
 
 

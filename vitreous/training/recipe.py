@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vitreous.data.augment import Augment
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import FixedSizeMode
-from vitreous.model.config import ViTConfig
+from vitreous.model.config import ViTConfig, named_config
 from vitreous.records import Setting, override, setting_names
 from vitreous.runs.migration import current_setting
 from vitreous.training.distillation import DistillationSettings
@@ -116,17 +116,65 @@ class Recipe:
         return count_steps(self.epochs, images, self.batch_size)
 
 
+SETTING_ALIASES = {
+    "optimizer.learning_rate": "lr base_lr max_lr peak_lr",
+    "optimizer.weight_decay": "wd",
+    "optimizer.kind": "opt optim optimizer",
+    "optimizer.clip_grad_norm": "clip_grad grad_clip max_grad_norm max_norm gradient_clip_val",
+    "schedule.shape": "sched scheduler lr_scheduler lr_scheduler_type",
+    "schedule.warmup_fraction": "warmup warmup_epochs warmup_steps warmup_ratio",
+    "epochs": "num_epochs max_epochs num_train_epochs n_epochs",
+    "batch_size": "bs batch train_batch_size per_device_train_batch_size",
+    "grad_accum_steps": "gradient_accumulation_steps accumulate_grad_batches",
+    "grad_checkpointing": "gradient_checkpointing",
+    "ema_decay": "model_ema_decay ema",
+    "label_smoothing": "smoothing label_smoothing_factor",
+    "precision": "amp amp_dtype bf16 fp16 dtype",
+    "validation_fraction": "val_split validation_split",
+    "augment.flip": "hflip horizontal_flip",
+    "model": "size arch model_name",
+    "model.image_size": "img_size input_size",
+    "model.embed_dim": "hidden_size hidden_dim width dim",
+    "model.depth": "num_hidden_layers num_layers layers",
+    "model.num_heads": "num_attention_heads heads",
+    "model.drop_path_rate": "drop_path",
+    "model.in_chans": "num_channels channels",
+}
+"""What torch, timm, transformers and Lightning call the settings; an error suggests ours."""
+
+
 def with_settings(recipe: Recipe, settings: Mapping[str, Setting]) -> Recipe:
     """Return the recipe with some settings changed, such as {"epochs": 8, "optimizer.learning_rate": 1e-3}.
 
+    The setting "model" takes the name of a size, which replaces the whole model before the other settings are applied.
+
     Raises:
         InputError: a setting doesn't exist (the message names the nearest, or today's name), or its value doesn't fit.
+
+    >>> recipe = Recipe("mine", "cifar10", ViTConfig(patch_size=4), epochs=2)
+    >>> with_settings(recipe, {"model.image_size": 64, "model": "S/16"}).model.grid_size
+    (4, 4)
     """
     names = setting_names(recipe)
     for name in settings:
         if name not in names and (current := current_setting(name)):
             raise InputError(f"the setting '{name}' is now called '{current}'")
-    return override(recipe, settings)
+        if name not in names and name != "model" and (known := _known_setting(name)):
+            raise InputError(f"there is no setting '{name}': did you mean {known}?")
+    if "model" in settings:
+        model = settings["model"]
+        if not isinstance(model, str):
+            raise InputError(
+                f"setting model={model}: give the name of a size, such as S/16 (vitreous models lists them)"
+            )
+        recipe = replace(recipe, model=named_config(model))
+    return override(recipe, {name: value for name, value in settings.items() if name != "model"})
+
+
+def _known_setting(name: str) -> str | None:
+    """Return our name of a setting that other libraries call `name`, in any group."""
+    last = name.rpartition(".")[2].lower().replace("-", "_")
+    return next((known for known, aliases in SETTING_ALIASES.items() if last in aliases.split()), None)
 
 
 def count_steps(epochs: float, images: int, batch_size: int) -> int:

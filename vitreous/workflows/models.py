@@ -11,7 +11,7 @@ from vitreous.errors import unknown
 from vitreous.model.config import SIZES, ViTConfig
 from vitreous.model.flops import count_macs, count_parameters
 from vitreous.model.vit import ViT
-from vitreous.runtime import autocast, choose_precision, describe_device, select_device
+from vitreous.runtime import OwnGenerator, autocast, choose_precision, describe_device, select_device
 
 MEASURED_SECONDS, MIN_PASSES = 0.4, 3
 BATCH_GMACS, MAX_BATCH = 10.0, 128
@@ -84,8 +84,7 @@ def model_sizes(
 def measure_speed(config: ViTConfig, device: torch.device, precision: str) -> Speed:
     """Measure a randomly initialized model: the median over passes of about half a second, at least three."""
     batch = max(1, min(MAX_BATCH, round(BATCH_GMACS * 1e9 / count_macs(config))))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with OwnGenerator(torch.Generator().manual_seed(0)):
         model = ViT(config).to(device).eval()
         images = torch.randn(batch, config.in_chans, *config.image_size).to(device)
     with autocast(device, precision):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from vitreous.arguments import check_arguments
-from vitreous.callbacks import Callback
+from vitreous.arguments import check_arguments, show
+from vitreous.callbacks import Callback, LogCallback
 from vitreous.data.loader import Normalize, TrainingBatches
 from vitreous.data.sources import absolute_source
 from vitreous.data.statistics import channel_statistics
@@ -26,6 +26,7 @@ from vitreous.records import Setting
 from vitreous.runs.metrics_log import MetricsLog, summary_writer
 from vitreous.runs.run_folder import (
     RunFolder,
+    RunLock,
     check_unused,
     create_run,
     drop_metrics_after,
@@ -33,7 +34,7 @@ from vitreous.runs.run_folder import (
     read_metrics,
     write_metadata,
 )
-from vitreous.runtime import choose_precision, seed_for, select_device
+from vitreous.runtime import OwnGenerator, choose_precision, generator, select_device
 from vitreous.training import loop
 from vitreous.training.accumulation import check_micro_batches
 from vitreous.training.checkpoint import TrainingState, initial_state, restore
@@ -125,38 +126,47 @@ def train(
         batch_size: another number of images in a batch, over all processes.
         learning_rate: another peak learning rate (`optimizer.learning_rate`).
         seed: another seed of all random numbers.
-        settings: changes to any settings of the recipe: {"optimizer.weight_decay": 0.1, "model.depth": 6}.
+        settings: changes to any settings of the recipe: {"optimizer.weight_decay": 0.1, "model.depth": 6}. The setting
+            "model" takes the name of a size, such as "S/16", which replaces the recipe's whole model.
         resume: continue the run in `output` with its own recipe; the result is bit-identical to an uninterrupted run.
             Only grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds and tensorboard may then be changed.
         accept_changed_data: resume although the images are not the same as at the start.
         device: "auto", "cpu" or "cuda".
-        callback: receives notes and `TrainProgress`, and may stop the run; `LogCallback()` writes the notes to the log.
-            By default nothing is reported.
+        callback: receives notes and `TrainProgress`, and may stop the run. By default `LogCallback()`: lines of
+            progress on standard error, or in the log if logging is configured. `Callback()` reports nothing.
 
     Raises:
         InputError: an unknown recipe or setting, data that can't be read, a folder that can't be used.
     """
-    callback = callback or Callback()
+    callback = LogCallback() if callback is None else callback
     common = {
         "epochs": epochs, "batch_size": batch_size, "optimizer.learning_rate": learning_rate, "seed": seed,
     }  # fmt: skip
-    changes = _merge_settings(settings or {}, {name: value for name, value in common.items() if value is not None})
+    changes = _merge_settings(
+        {} if settings is None else settings, {name: value for name, value in common.items() if value is not None}
+    )
     chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
     found = select_device(device)
-    with init_distributed(found) as distributed:
+    with torch.inference_mode(False), torch.enable_grad(), init_distributed(found) as distributed:
         path = Path(output) if output is not None else Path("runs") / chosen.name
         context = TrainContext(path, found, distributed, callback if distributed.is_rank0 else StopOnly(callback))
         restarted = context.on_rank0(lambda: created_by_launch(distributed.launch_id, RunFolder(path)))
         if restarted and not resume:  # torchrun repeats this very command, with the same settings
             changes = {}
-        if restarted or resume:
-            run = _resume(context, chosen.name, data, changes, accept_changed_data=accept_changed_data)
-        else:
-            run = _start(context, _changed(replace(chosen, data=data) if data else chosen, changes))
-        return replace(_train(run, context), device=device)
+        with closing(RunLock()) as lock:
+            if restarted or resume:
+                run = _resume(context, chosen.name, data, changes, lock, accept_changed_data=accept_changed_data)
+            else:
+                run = _start(
+                    context, _changed(replace(chosen, data=data) if data is not None else chosen, changes), lock
+                )
+            return replace(_train(run, context), device=device)
 
 
 def _merge_settings(settings: Mapping[str, Setting], common: Mapping[str, Setting]) -> Mapping[str, Setting]:
+    if not isinstance(settings, Mapping) or not all(isinstance(name, str) for name in settings):
+        example = '{"model.depth": 6}'
+        raise InputError(f"settings={show(settings)} has the wrong type: train takes a dictionary such as {example}")
     for name in settings.keys() & common.keys():
         raise InputError(f"{name} is given twice, as an argument and in settings: leave one of them out")
     return {**settings, **common}
@@ -186,7 +196,7 @@ class _Run:
         return self.recipe.steps(len(self.data.training))
 
 
-def _start(context: TrainContext, recipe: Recipe) -> _Run:
+def _start(context: TrainContext, recipe: Recipe, lock: RunLock) -> _Run:
     """Read the data of a new run, complete the recipe with what they decide, and create the run folder."""
     context.on_rank0(lambda: check_unused(context.path))
     _check_settings(recipe, context)
@@ -203,7 +213,7 @@ def _start(context: TrainContext, recipe: Recipe) -> _Run:
     )
     check_micro_batches(recipe, context.distributed.world_size)  # again: fewer images make smaller batches
     metadata = run_metadata(recipe, data.description, context.hardware, context.distributed.launch_id)
-    return _Run(context.on_rank0(lambda: create_run(context.path, metadata)), recipe, data)
+    return _Run(context.on_rank0(lambda: create_run(context.path, metadata, lock)), recipe, data)
 
 
 def _resume(
@@ -211,11 +221,12 @@ def _resume(
     recipe_name: str,
     source: str | None,
     settings: Mapping[str, Setting],
+    lock: RunLock,
     *,
     accept_changed_data: bool,
 ) -> _Run:
     """Open the folder of an earlier run, read its data again and compare them with what the run was started with."""
-    folder, metadata = context.on_rank0(lambda: open_run(context.path))
+    folder, metadata = context.on_rank0(lambda: open_run(context.path, lock))
     recipe = resumed_recipe(metadata, recipe_name, source, settings, folder)
     _check_settings(recipe, context)
     if source is None:
@@ -226,7 +237,7 @@ def _resume(
         if not accept_changed_data:
             raise InputError(
                 f"the images of '{recipe.data}' aren't those that {folder.path} was started with: start a new run, "
-                "or continue with them by --accept-changed-data"
+                "or continue with them by accept_changed_data (--accept-changed-data)"
             )
         context.on_rank0(lambda: check_changed_data(data, recipe, folder))
         notes += [f"the images of '{recipe.data}' have changed: resuming with the present ones", LEAK_WARNING]
@@ -270,8 +281,7 @@ def _train(run: _Run, context: TrainContext) -> TrainResult:
 def _build_classifier(run: _Run, context: TrainContext) -> ImageClassifier:
     """Build the untrained model; the seed and the training images decide its weights."""
     recipe, training = run.recipe, run.data.training
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_for(recipe.seed, "weights"))
+    with OwnGenerator(generator(recipe.seed, "weights")):
         model = ViT(recipe.model).to(context.device)
     mean, std = channel_statistics(training)
     preprocessing = Preprocessing(recipe.model.image_size, recipe.resize_mode, mean, std, recipe.model.patch_size)
@@ -327,7 +337,8 @@ def _summary(classifier: ImageClassifier, run: _Run, context: TrainContext) -> s
     world_size = context.distributed.world_size
     processes = f" · {world_size} processes" if world_size > 1 else ""
     hardware = f"{run.recipe.precision} on {context.device.type}{processes}"
-    return f"{counts} · ViT of {parameters:.2f} M parameters · {hardware}"
+    height, width = run.recipe.model.image_size
+    return f"{counts} at {height} × {width} pixels · ViT of {parameters:.2f} M parameters · {hardware}"
 
 
 def _last_validation(folder: RunFolder, context: TrainContext) -> float | None:
