@@ -219,12 +219,12 @@ def test_compare_reports_the_better_run(here, worse_run, capsys):
 
 
 def test_bad_input_of_compare(here, tmp_path, capsys):
-    assert "are the same run" in output_of(capsys, "compare", "run", "../" + here.name + "/run", code=2)
+    assert "are the same model" in output_of(capsys, "compare", "run", "../" + here.name + "/run", code=2)
     assert "choose a name that ends in .png" in output_of(capsys, "compare", "run", "run", "-o", "x.jpg", code=2)
     assert "there is no model at nowhere" in output_of(capsys, "compare", "run", "nowhere", code=2)
     make_folder(tmp_path / "images", 20)
     train(tiny_recipe(tmp_path / "images", epochs=0.2), tmp_path / "elsewhere")
-    assert "name with --data what to compare them on" in output_of(capsys, "compare", "run", "elsewhere", code=2)
+    assert "name the images to compare them on with --data" in output_of(capsys, "compare", "run", "elsewhere", code=2)
     for part in ("train", "test"):
         (tmp_path / "images" / part / "red").rename(tmp_path / "images" / part / "pink")
     train(tiny_recipe(tmp_path / "images", epochs=0.2), tmp_path / "pink")

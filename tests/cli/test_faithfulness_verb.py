@@ -1,6 +1,7 @@
 """`vitreous faithfulness` on a small run: what it writes, continuing a stopped measurement, and bad input."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,62 @@ def test_a_stopped_measurement_continues_to_the_same_numbers(measured, trained_r
     assert json.loads((folder / FILES[1]).read_text()) == json.loads((measured / FILES[1]).read_text())
 
 
+def stop(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_stopping_before_a_method_is_complete_says_that_nothing_is_saved(
+    measured, trained_run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(faithfulness_module, "score_maps", stop)
+    assert run(["faithfulness", str(trained_run), "-o", str(tmp_path / "new"), *CHEAP]) == 130
+    said = capsys.readouterr().err
+    assert "so nothing was saved" in said and "continues" not in said and not (tmp_path / "new").exists()
+    folder = shutil.copytree(measured, tmp_path / "old")
+    assert run(["faithfulness", str(trained_run), "-o", str(folder), *CHEAP, "--restart"]) == 130
+    assert f"{folder / FILES[0]} still holds the earlier values" in "".join(capsys.readouterr().err.splitlines())
+    assert (folder / FILES[0]).read_bytes() == (measured / FILES[0]).read_bytes()
+
+
+def test_a_restarted_measurement_that_is_stopped_continues_without_restart(
+    measured, trained_run, tmp_path, capsys, monkeypatch
+):
+    folder, score_maps = shutil.copytree(measured, tmp_path / "old"), faithfulness_module.score_maps
+    monkeypatch.setattr(
+        faithfulness_module,
+        "score_maps",
+        lambda batch, method, *more: (stop if method == "attention" else score_maps)(batch, method, *more),
+    )
+    assert run(["faithfulness", str(trained_run), "-o", str(folder), *CHEAP, "--restart"]) == 130
+    assert "the same command without --restart continues" in capsys.readouterr().err
+
+
+def test_baselines_are_measured_first_however_long_they_took_in_the_trial(trained_run, tmp_path, monkeypatch):
+    order, score_maps = [], faithfulness_module.score_maps
+    seconds = iter(range(100, 0, -1))  # the baselines, timed first, seem to be the slowest
+    monkeypatch.setattr(faithfulness_module, "time_once", lambda step: (step(), next(seconds))[1])
+
+    def recorded(batch, method, *more):
+        order.append(method)
+        return score_maps(batch, method, *more)
+
+    monkeypatch.setattr(faithfulness_module, "score_maps", recorded)
+    faithfulness(trained_run, methods=["attention", "rollout"], count=2, output=tmp_path)
+    assert order == ["center bias", "random map", "rollout", "attention"]
+
+
+def test_json_keys_are_terms_in_snake_case(measured):
+    def keys(value: object) -> list[str]:
+        if isinstance(value, dict):
+            return [*value, *(key for one in value.values() for key in keys(one))]
+        return [key for one in value for key in keys(one)] if isinstance(value, list) else []
+
+    lines = [json.loads(line) for line in (measured / FILES[0]).read_text().splitlines()]
+    found = keys([json.loads((measured / FILES[1]).read_text()), *lines])
+    assert {"road_most_same", "randomized_all_absolute"} <= set(found)
+    assert [key for key in found if not re.fullmatch("[a-z][a-z0-9_]*", key)] == []
+
+
 def test_more_methods_are_added_to_the_saved_ones(measured, trained_run, tmp_path, capsys):
     folder = shutil.copytree(measured, tmp_path / "more")
     flags = ["--count", "7", "--methods", "rollout", "--json"]
@@ -125,7 +182,7 @@ DAMAGE = {
     "words": lambda text: "these are words",
     "list": lambda text: "[1, 2]\n" + text,
     "shorter": lambda text: text.replace('"map": [[', '"map": [1, [', 1),
-    "not a number": lambda text: text.replace('"sensitivity-2": [', '"sensitivity-2": [NaN, ', 1),
+    "not a number": lambda text: text.replace('"sensitivity_2": [', '"sensitivity_2": [NaN, ', 1),
     "no values": lambda text: text.replace('"values"', '"valuables"', 1),
     "null": lambda text: text.splitlines()[0] + "\nnull\n",
 }
@@ -148,11 +205,11 @@ DAMAGE |= {
     "short maps": changed(lambda values: values.update(map=[row[:-1] for row in values["map"]])),
     "no patches": changed(lambda values: values.update(map=[[] for _ in values["map"]])),
     "short curves": changed(lambda values: values.update(deletion=[row[:3] for row in values["deletion"]])),
-    "short shares": changed(lambda values: values.update({"road-most": [row[:2] for row in values["road-most"]]})),
+    "short shares": changed(lambda values: values.update({"road_most": [row[:2] for row in values["road_most"]]})),
     "a number, no curve": changed(lambda values: values.update(insertion=[0.5] * 7)),
-    "no random weights": changed(lambda values: values.pop("randomized-all")),
+    "no random weights": changed(lambda values: values.pop("randomized_all")),
     "unknown": changed(lambda values: values.update(more=[[1, 2]] * 7)),
-    "huge": changed(lambda values: values.update({"randomized-all": [10**400] * 7})),
+    "huge": changed(lambda values: values.update({"randomized_all": [10**400] * 7})),
 }
 
 
@@ -243,7 +300,7 @@ def test_a_model_without_classes_and_one_in_memory(colored_folder, tmp_path):
         faithfulness(model, source, methods=methods, count=6)
     result = faithfulness(model, source, methods=methods, count=6, output=tmp_path)
     assert result.unit == "score"
-    assert "randomized-head" not in result.methods[2].scores and "road-most-same" not in result.methods[2].road
+    assert "randomized_head" not in result.methods[2].scores and "road_most_same" not in result.methods[2].road
     assert all(np.isfinite(score.value) for method in result.methods for score in method.scores.values())
     with pytest.raises(InputError, match="no classes"):
         faithfulness(model, source, target="true", output=tmp_path)
@@ -260,7 +317,7 @@ def test_methods_that_cannot_explain_the_model_are_skipped_with_the_reason(color
     result = faithfulness(model, f"folder:{colored_folder}", methods=methods, count=2, output=tmp_path)
     assert [method.name for method in result.methods] == ["random map", "center bias", "occlusion"]
     assert set(result.skipped) == {"attention", "features"} and "attention" in result.skipped["attention"]
-    assert "randomized-head" in result.methods[2].scores
+    assert "randomized_head" in result.methods[2].scores
 
 
 def test_too_few_patches(colored_folder, tmp_path):

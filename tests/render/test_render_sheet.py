@@ -90,7 +90,7 @@ def test_nothing_touches_the_edge_of_a_sheet():
 
 
 def test_the_color_bar_goes_from_dim_to_glowing():
-    row = np.asarray(color_bar(400, MapLegend("map", ("little", "much")))).astype(int)
+    row = np.asarray(color_bar(400, MapLegend("map", ("low", "high")))).astype(int)
     bar = row[row.shape[0] // 2]
     dark = np.flatnonzero(bar.max(axis=1) < 60)
     glowing = np.flatnonzero((bar[:, 0] - bar[:, 2] > 80) & (bar[:, 0] > 120))
@@ -99,7 +99,7 @@ def test_the_color_bar_goes_from_dim_to_glowing():
 
 def test_values_stand_under_the_ends_of_the_color_bar():
     plain = color_bar(400, MapLegend())
-    valued = color_bar(400, MapLegend(end_values=("0.1", "12 × even")))
+    valued = color_bar(400, MapLegend(end_values=("0.1", "12 × uniform")))
     assert valued.height > plain.height and valued.width == plain.width
     below = np.argwhere((np.asarray(valued)[plain.height :] < 200).any(axis=(0, 2)))
     assert below.min() > 20 and below.max() < valued.width - 20, "under the bar, not under its words"

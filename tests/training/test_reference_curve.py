@@ -96,7 +96,7 @@ def test_a_single_run_is_a_reference_without_standard_deviation(measured, colore
 def test_a_run_with_other_settings_says_so_once_and_is_not_compared(stored, colored_folder, tmp_path):
     notes = notes_of(tiny_recipe(colored_folder, epochs=1, label_smoothing=0.2, batch_size=8), tmp_path / "run")
     assert notes == [
-        "no reference curve to compare this run with: the one of tiny was measured with "
+        "this run isn't compared with the reference curve of tiny, which was measured with "
         "epochs 4, not 1; batch_size 16, not 8; label_smoothing 0.1, not 0.2"
     ]
     assert not notes_of(replace(tiny_recipe(colored_folder, epochs=1), name="unmeasured"), tmp_path / "unmeasured")

@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_run import tiny_recipe
 
@@ -16,6 +17,7 @@ from vitreous.diagnostics.faithfulness.run import faithfulness
 from vitreous.diagnostics.localization.run import localization
 from vitreous.diagnostics.robustness.run import measure_corruptions, measure_shifts
 from vitreous.errors import InputError
+from vitreous.pretrained.load import load
 from vitreous.workflows import demo as demo_module
 from vitreous.workflows.compare import compare
 from vitreous.workflows.convert import ConvertedModel
@@ -66,7 +68,7 @@ def test_recipes_of_earlier_versions_and_partial_ones_are_read(tmp_path):
     partial = training_run(tmp_path)
     assert partial is not None and partial.recipe.validation_fraction == 0.05 and partial.status() is None
     (tmp_path / "recipe.json").write_text("{}")
-    with pytest.raises(InputError, match=r"recipe\.json: "):
+    with pytest.raises(InputError, match=r"recipe\.json"):
         training_run(tmp_path)
 
 
@@ -80,6 +82,40 @@ def test_progress_covers_all_images(own_run, colored_folder, tmp_path):
     train(tiny_recipe(colored_folder, epochs=0.3, seed=1), tmp_path / "less")
     compare(own_run, tmp_path / "less", callback=compared)
     assert compared.at[-1] == (2 * plain.count, 2 * plain.count)
+
+
+@pytest.mark.parametrize(
+    "use_case", [compare, doctor, evaluate, faithfulness, localization, measure_corruptions, measure_shifts]
+)
+@pytest.mark.parametrize("value", [5, 1.5, b"x", [], {}, object(), np.zeros(3), True, ("a", "b"), float("nan")])
+def test_arguments_of_a_wrong_type_are_one_clear_line(use_case, value):
+    models = ["nowhere", "elsewhere"] if use_case is compare else ["nowhere"]
+    for name in ("data", "device", "callback"):
+        with pytest.raises(InputError, match=rf"^{name}=.* has the wrong type: {use_case.__name__} takes [^\n]*$"):
+            use_case(*models, **{name: value})
+
+
+def test_the_figure_of_a_comparison_is_a_png(own_run, colored_folder, tmp_path):
+    result = compare(own_run, load(own_run, "cpu"), f"folder:{colored_folder}")
+    for path in ("", tmp_path / "figure.jpg", tmp_path / "figure"):
+        with pytest.raises(InputError, match=r"is not a PNG file: choose a name that ends in \.png"):
+            result.save(path)
+
+
+def test_loaded_models_are_compared_like_their_runs(own_run, colored_folder, tmp_path):
+    train(tiny_recipe(colored_folder, epochs=0.3, seed=1), tmp_path / "less")
+    models = load(own_run, "cpu"), load(tmp_path / "less", "cpu")
+    by_path, loaded = compare(own_run, tmp_path / "less", device="cpu"), compare(*models)
+    assert loaded == by_path and loaded.first == "run"
+    data = f"folder:{colored_folder}"
+    again = compare(models[0], load(own_run, "cpu"), data)
+    assert again.comparison.top1.value == 0 and again.first == "first model"
+    models[0].origin = None
+    unknown = compare(*models, data)
+    assert unknown.folders == (None, tmp_path / "less") and unknown.comparison == by_path.comparison
+    unknown.save(tmp_path / "unknown.png")
+    with pytest.raises(InputError, match="both models are the same object"):
+        compare(models[0], models[0])
 
 
 def test_notes_on_the_model_go_to_the_callback(own_run, monkeypatch):

@@ -77,8 +77,8 @@ def test_a_region_is_outlined_for_methods_that_explain_it(trained_run, photo):
 def test_the_ends_of_the_scale_are_labeled_with_values(trained_run, photo):
     attention = explain(trained_run, photo, method="attention")
     low, high = scale_labels(attention)
-    assert float(low.removesuffix(" × even")) < 1 < float(high.removesuffix(" × even"))
-    assert low.endswith(" × even") and high.endswith(" × even")
+    assert float(low.removesuffix(" × uniform")) < 1 < float(high.removesuffix(" × uniform"))
+    assert low.endswith(" × uniform") and high.endswith(" × uniform")
     low, high = scale_labels(explain(trained_run, photo, method="input-x-gradient"))
     assert low == f"−{high}" and float(high) > 0
     assert scale_labels(explain(trained_run, photo, method="features")) is None
@@ -87,7 +87,7 @@ def test_the_ends_of_the_scale_are_labeled_with_values(trained_run, photo):
 def test_a_sheet_has_one_legend_for_each_way_to_color(trained_run, photo):
     names = ("rollout", "grad-cam", "input-x-gradient", "features")
     legends = shared_legends([explain(trained_run, photo, method=name) for name in names])
-    assert [one.end_labels for one in legends] == [("little", "much"), ("against", "for"), None]
+    assert [one.end_labels for one in legends] == [("low", "high"), ("against", "for"), None]
     assert "features: patches of similar color" in legends[-1].name
 
 
@@ -122,8 +122,8 @@ def test_a_class_difference_that_a_method_ignores_is_named(trained_run, photo):
 @pytest.mark.parametrize(
     ("method", "target", "title"),
     [
-        ("gradient-rollout", "green", "prediction / gradient-rollout · explains: green"),
-        ("grad-cam", REGION, " · explains: region 20,10 to 40,30"),
+        ("gradient-rollout", "green", "prediction / gradient-rollout · target: green"),
+        ("grad-cam", REGION, " · target: region 20,10 to 40,30"),
         ("attention", REGION, f" · region 20,10 to 40,30 · {SAME}"),
         ("rollout", "green", f" · green · {SAME}"),
         ("rollout", None, "prediction / rollout · all layers · mean over heads"),
@@ -163,7 +163,7 @@ def test_methods_that_cannot_explain_a_target_are_named_with_the_reason(trained_
 
 def test_the_convergence_delta_is_in_the_caption(trained_run, photo):
     found = explain(trained_run, photo, method="integrated-gradients")
-    line = f"the map's sum misses the score's gain over the mean color by {found.convergence_delta:+.2g}"
+    line = f"convergence delta {found.convergence_delta:+.2g}: the score's gain minus the map's sum"
     assert line in caption_lines(found, None)
 
 

@@ -99,7 +99,7 @@ def _read_members(path: Path, wanted: set[str]) -> dict[str, bytes]:
                 if contents.keys() == wanted:
                     break
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise InputError(f"can't read {path}, it is damaged or cut short: replace it ({error})") from error
+        raise InputError(f"can't read {path}: the file is damaged or truncated ({error}); download it again") from error
     if missing := wanted - contents.keys():
         raise InputError(f"{path} lacks {', '.join(sorted(missing))}: replace it by the binary version")
     return contents

@@ -14,6 +14,10 @@ COLORMAPS = ("cividis", "inferno", "magma", "plasma", "viridis")
 LOW_PERCENT, HIGH_PERCENT = 1.0, 99.5
 MAX_SAMPLES = 65_536
 FLAT_TOLERANCE = 1e-6
+MAX_RANGE_RATIO = 3.0
+"""A map in a video is drawn with at least a third of the colors, and its range is at most three times the scale's."""
+CATCH_UP_SECONDS = 0.25
+"""Half-life with which the scale of a video gets to that limit."""
 MIN_SIDE = 64
 
 
@@ -100,12 +104,15 @@ class Scale:
 
 
 class StabilizedScale:
-    """One scale for a whole video: taken from the first window of maps, then adapted slowly, and reset at scene cuts.
+    """One scale for a whole video: taken from the first window of maps, then adapted, and reset at scene cuts.
 
     `begin` takes the robust percentiles over a whole window. After that each end moves towards those of each new map:
-    as a running mean while the window is young, then by half of the way in `half_life_seconds`, and never by more than
-    that fraction of the current range, so that one odd frame can't shift it much. A flat map leaves the scale
-    unchanged. Coarse maps are upsampled first, because they are drawn upsampled.
+    as a running mean while the window is young, then by half of the way in `half_life_seconds`. So maps keep their
+    brightness relative to each other for seconds, within a factor of three. A map that would drown, because its range
+    is less than a third of the scale's, or saturate, because its range is more than three times as wide, moves the ends
+    towards that limit with a half-life of a quarter of a second. No end moves by more than its fraction of the current
+    range, so that one odd frame can't shift it much. A flat map leaves the scale unchanged. Coarse maps are upsampled
+    first, because they are drawn upsampled.
     """
 
     def __init__(self, half_life_seconds: float = 4.0, *, signed: bool = False) -> None:
@@ -131,9 +138,26 @@ class StabilizedScale:
         new = Scale.for_map(resize_coarse_map(heatmap), signed=self._signed)
         if not new.is_flat:
             self._maps += 1
-            fraction = max(1 - 0.5 ** (max(step_seconds, 0.0) / self._half_life), 1 / self._maps)
+            catch_up = self._fraction(min(CATCH_UP_SECONDS, self._half_life), step_seconds)
+            self._scale = _move_towards(_visible_scale(new, self._scale), self._scale, catch_up)
+            fraction = max(self._fraction(self._half_life, step_seconds), 1 / self._maps)
             self._scale = _move_towards(new, self._scale, fraction)
         return self._scale
+
+    @staticmethod
+    def _fraction(half_life_seconds: float, step_seconds: float) -> float:
+        return 1 - 0.5 ** (max(step_seconds, 0.0) / half_life_seconds)
+
+
+def _visible_scale(new: Scale, old: Scale) -> Scale:
+    """Return the scale nearest to the old one on which a map whose own scale is the new one can be seen."""
+    span, beyond = new.high - new.low, (new.low - old.low, old.high - new.high)
+    excess, lack = (sum(max(0.0, sign * part) for part in beyond) for sign in (1, -1))
+    keep_excess = min(1.0, (MAX_RANGE_RATIO - 1) * span / excess) if excess else 1.0
+    keep_lack = min(1.0, (1 - 1 / MAX_RANGE_RATIO) * span / lack) if lack else 1.0
+    below, above = (part * (keep_excess if part > 0 else keep_lack) for part in beyond)
+    low = new.low - below
+    return Scale(low, max(low, new.high + above))
 
 
 def _move_towards(new: Scale, old: Scale, fraction: float) -> Scale:

@@ -122,6 +122,15 @@ FAITHFULNESS_BASELINES = {"centred blob": "center bias"}
 """Names of the baselines in faithfulness-values.jsonl."""
 
 
+def migrate_metric_name(name: str) -> str:
+    """Return the name of a metric in faithfulness-values.jsonl and faithfulness.json under today's spelling.
+
+    >>> migrate_metric_name("randomised-all-absolute"), migrate_metric_name("sensitivity-8")
+    ('randomized_all_absolute', 'sensitivity_8')
+    """
+    return name.replace("randomised-", "randomized-").replace("-", "_")
+
+
 def migrate_faithfulness_line(line: dict[str, object]) -> dict[str, object]:
     """Return a line of faithfulness-values.jsonl under today's names.
 
@@ -130,11 +139,13 @@ def migrate_faithfulness_line(line: dict[str, object]) -> dict[str, object]:
     >>> migrate_faithfulness_line({"method": "centred blob", "values": {}})
     {'method': 'center bias', 'values': {}}
     >>> migrate_faithfulness_line({"method": "rollout", "values": {"randomised-all": [0.5]}})
-    {'method': 'rollout', 'values': {'randomized-all': [0.5]}}
+    {'method': 'rollout', 'values': {'randomized_all': [0.5]}}
+    >>> migrate_faithfulness_line({"method": "rollout", "values": {"road-most": [[0.5]]}})
+    {'method': 'rollout', 'values': {'road_most': [[0.5]]}}
     """
     found = {FAITHFULNESS_KEYS.get(name, name): value for name, value in line.items()}
     if isinstance(method := found.get("method"), str):
         found["method"] = FAITHFULNESS_BASELINES.get(method, method)
     if isinstance(values := found.get("values"), Mapping):
-        found["values"] = {str(name).replace("randomised-", "randomized-"): value for name, value in values.items()}
+        found["values"] = {migrate_metric_name(str(name)): value for name, value in values.items()}
     return found

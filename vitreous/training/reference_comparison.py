@@ -28,7 +28,8 @@ def find_reference(folder: RunFolder, recipe: Recipe, on_note: Callable[[str], N
     if data.source != curve.data.source:
         return None
     if difference := curve.difference(recipe, data):
-        on_note(f"no reference curve to compare this run with: the one of {recipe.name} was measured with {difference}")
+        curve_name = f"the reference curve of {recipe.name}"
+        on_note(f"this run isn't compared with {curve_name}, which was measured with {difference}")
         return None
     on_note(describe_reference(curve, data.fingerprint))
     return curve

@@ -51,6 +51,7 @@ class Evaluation(ClassificationReport):
         omitted = {"files", "write_error", "status"} | ({"top5", "top5_interval"} if self.top5 is None else set())
         return {key: value for key, value in content.items() if key not in omitted}
 
+    @check_arguments
     def save(self, folder: str | Path) -> tuple[Path, ...]:
         """Write evaluation.json into a folder, and return its path."""
         path = Path(folder) / "evaluation.json"

@@ -61,7 +61,7 @@ def draw_mistakes(predictions: Predictions, images: ImageSet) -> Image.Image | N
     for index in most_confident.tolist():
         image = images.images_u8[index].expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
         prediction = f"{names[predictions.predicted[index]]} {format_confidence(predictions.confidence[index])}"
-        tiles.append(Tile(image, (prediction, f"truth: {names[images.labels[index]]}"), WRONG))
+        tiles.append(Tile(image, (prediction, f"true label: {names[images.labels[index]]}"), WRONG))
     title = f"The most confident of {wrong.size:,} mistakes among {len(images):,} images"
     return draw_tiles(tiles, min(MISTAKE_COLUMNS, len(tiles)), title=title)
 

@@ -106,7 +106,7 @@ def test_an_outlier_token_is_found_with_its_layer_and_position():
     model.model.blocks[1].mlp = LargeToken(model.model.blocks[1].mlp, 2 + 7)
     found = findings_of(model)
     one = found["outlier tokens"]
-    assert one.level == "fault" and one.locations == ((1,), (2,)) and one.values["patches"] == 1
+    assert one.level == "fault" and one.locations == ((1,), (2,)) and one.values["patches_per_image"] == 1
     assert f"1 of {PATCHES} patches (4.2%)" in one.message and "in 100% of the images" in one.message
     assert "mostly the patch in row 1, column 1, whatever the image" in one.message
     assert "0% of them at the border" in one.message and "They occur in layers 1-2." in one.message

@@ -1,6 +1,7 @@
 """The doctor from the command line: text, JSON, and a page that loads nothing else."""
 
 import json
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -59,6 +60,9 @@ def test_json_contains_the_findings_and_the_statistics(diagnosed):
     assert content["images"] == 3 and {one["level"] for one in content["findings"]} <= LEVELS
     assert content["faults"] == sum(one["level"] == "fault" for one in content["findings"])
     assert np.array(content["statistics"]["entropy"]).shape == (2, 2)
+    keys = [key for one in (content, content["statistics"], *content["findings"]) for key in one]
+    keys += [key for one in content["findings"] for key in one["values"]]
+    assert "relative_entropy" in keys and all(re.fullmatch("[a-z][a-z0-9_]*", key) for key in keys), keys
 
 
 def test_the_page_is_complete_and_loads_nothing(diagnosed):

@@ -136,8 +136,8 @@ def test_road_ranks_the_true_map_first_and_the_reversed_last():
         model, inputs, DirectionTarget(torch.ones(COUNT, 1), "sum"), PATCH, has_classes=False
     )
     batch, truth = EvaluatedBatch(range(COUNT), predictor, seed=0), model.contributions(inputs).numpy()
-    most = {name: removal_curves(batch, maps)["road-most"].mean() for name, maps in orders(truth).items()}
-    least = {name: removal_curves(batch, maps)["road-least"].mean() for name, maps in orders(truth).items()}
+    most = {name: removal_curves(batch, maps)["road_most"].mean() for name, maps in orders(truth).items()}
+    least = {name: removal_curves(batch, maps)["road_least"].mean() for name, maps in orders(truth).items()}
     assert most["true"] < most["random"] < most["reversed"]
     assert least["true"] > least["random"] > least["reversed"]
     assert np.isclose(most["true"], least["reversed"], atol=0.02), (
@@ -206,14 +206,14 @@ def test_everything_is_measured_and_the_model_is_unchanged(method):
     copies = {stage: randomize_weights(model.model, stage, 3, 0) for stage in STAGES}
     found = score_maps(batch, method, copies, score_drops(batch))
     assert all(np.isfinite(values).all() and len(values) == 3 for values in found.values())
-    assert {"map", "insertion", "road-least-same", "randomized-head", "randomized-all"} <= set(found)
-    assert ("randomized-all-absolute" in found) == (method == "input-x-gradient")
+    assert {"map", "insertion", "road_least_same", "randomized_head", "randomized_all"} <= set(found)
+    assert ("randomized_all_absolute" in found) == (method == "input-x-gradient")
     assert all(torch.equal(before[name], value) for name, value in model.model.state_dict().items())
     assert all(weight.grad is None for weight in model.model.parameters())
     assert not model.model.training and torch.is_grad_enabled()
     assert not any(module._forward_hooks or module._backward_hooks for module in model.model.modules())
     if method in ("attention", "center bias"):
-        assert np.allclose(found["randomized-head"], 1), "its map doesn't depend on the head"
+        assert np.allclose(found["randomized_head"], 1), "its map doesn't depend on the head"
 
 
 def test_the_target_is_the_class_predicted_for_the_original_image():

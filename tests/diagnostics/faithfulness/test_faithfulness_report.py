@@ -74,9 +74,9 @@ def values(quality: float, similarity: float, seed: int, count: int = 40) -> dic
     random = np.random.default_rng(seed)
     rise = quality * np.linspace(0, 1, 5) + 0.01 * random.random((count, 5))
     return {
-        "map": random.random((count, 9)), "insertion": rise, "deletion": 1 - rise, "road-most": 1 - rise[:, :3],
-        "road-least": rise[:, :3], "road-most-same": 1 - rise[:, :3].round(), "road-least-same": rise[:, :3].round(),
-        "sensitivity-2": rise[:, 4], "sensitivity-4": rise[:, 4], "randomized-all": np.full(count, similarity),
+        "map": random.random((count, 9)), "insertion": rise, "deletion": 1 - rise, "road_most": 1 - rise[:, :3],
+        "road_least": rise[:, :3], "road_most_same": 1 - rise[:, :3].round(), "road_least_same": rise[:, :3].round(),
+        "sensitivity_2": rise[:, 4], "sensitivity_4": rise[:, 4], "randomized_all": np.full(count, similarity),
     }  # fmt: skip
 
 
@@ -100,11 +100,11 @@ def test_a_report_names_the_baselines_that_a_method_is_not_better_than():
     assert [one.is_insensitive for one in (random, center, fair, good, stubborn)] == [False] * 4 + [True]
     assert good.scores["insertion"].value == pytest.approx(0.455, abs=0.01) and good.scores["insertion"].n == 40
     assert {name: score.direction for name, score in good.scores.items()} == {
-        "insertion": "higher", "deletion": "lower", "road-most": "lower", "road-least": "higher",
-        "sensitivity": "higher", "sensitivity-2": "higher", "sensitivity-4": "higher", "randomized-all": "lower",
+        "insertion": "higher", "deletion": "lower", "road_most": "lower", "road_least": "higher",
+        "sensitivity": "higher", "sensitivity_2": "higher", "sensitivity_4": "higher", "randomized_all": "lower",
     }  # fmt: skip
-    assert len(good.road["road-most"]) == 3 and "road-most-same" in good.road
-    assert "road-most-same" not in build_reports(measured, ["random map"], FRACTIONS, has_classes=False)[3].road
+    assert len(good.road["road_most"]) == 3 and "road_most_same" in good.road
+    assert "road_most_same" not in build_reports(measured, ["random map"], FRACTIONS, has_classes=False)[3].road
 
 
 def test_with_few_images_nothing_is_claimed():
@@ -112,7 +112,7 @@ def test_with_few_images_nothing_is_claimed():
     assert MIN_IMAGES == 32
     measured = {"random map": values(0.2, 0, 0, 31), "good": values(0.9, 0.2, 3, 31)}
     reports = build_reports(measured, ["random map"], FRACTIONS)
-    assert summarize_reports(reports) == "With 31 images nothing can be claimed: give at least 32."
+    assert summarize_reports(reports) == "Too few images, 31, to compare methods with the baselines: give at least 32."
     assert set(reports[1].not_better_than.values()) == {("random map",)}
 
 

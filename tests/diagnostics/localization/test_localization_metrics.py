@@ -14,6 +14,7 @@ from vitreous.diagnostics.localization.metrics import (
     measure_localization,
     pointing_game,
 )
+from vitreous.evaluation.intervals import wilson_interval
 
 
 def scene(seed=0, size_hw=(12, 20)):
@@ -96,6 +97,14 @@ def test_dilation_agrees_with_the_distance(seed):
     rows, columns = np.indices(mask.shape)
     distance = np.min([np.hypot(rows - y, columns - x) for y, x in points], 0)
     assert np.array_equal(dilate_mask(mask, 0.1), distance <= 4)
+
+
+def test_proportions_have_wilson_intervals():
+    heatmap, mask = np.eye(6), np.eye(6, dtype=bool)
+    scores = average_scores([measure_localization(heatmap, mask)] * 26)
+    assert scores["pointing_game"].value == 1
+    assert (scores["pointing_game"].low, scores["pointing_game"].high) == wilson_interval(26, 26)
+    assert scores["pointing_game"].low == pytest.approx(0.8713, abs=1e-4)
 
 
 def test_scores_are_means_over_the_images():

@@ -80,6 +80,26 @@ def test_empty_masks_are_skipped_and_counted(tmp_path):
         localization(white_patch_model(), f"masks:{write_clip(tmp_path / 'more', 2, empty=2)}", methods=["attention"])
 
 
+def test_full_masks_are_skipped_and_counted(tmp_path):
+    folder = write_clip(tmp_path)
+    Image.fromarray(np.full((32, 48), 7, np.uint8)).save(folder / "square" / "masks" / "1.png")
+    result = localization(white_patch_model(), f"masks:{folder}", methods=["attention"])
+    assert len(result.names) == 3 and (result.num_empty_masks, result.num_full_masks) == (0, 1)
+    assert result.to_json()["skipped_images"] == {"empty_mask": 0, "full_mask": 1, "no_mask": 0}
+    hits = result.methods[0].scores["pointing_game"]
+    assert hits.value == 1 and hits.low == pytest.approx(0.4385, abs=1e-4)  # Wilson's interval of 3 of 3
+
+
+def test_trimaps_with_codes_of_their_own_are_refused(tmp_path):
+    folder = write_clip(tmp_path, 2)
+    for path in (folder / "square" / "masks").iterdir():  # 1 animal, 2 background, 3 border
+        trimap = np.full((32, 48), 2, np.uint8)
+        trimap[4:9, 4:9], trimap[5:8, 5:8] = 3, 1
+        Image.fromarray(trimap).save(path)
+    with pytest.raises(InputError, match=r"every pixel is the object; the values in the first are 1, 2, 3: write 0"):
+        localization(white_patch_model(), f"masks:{folder}", methods=["attention"])
+
+
 def test_a_stopped_measurement_covers_the_images_so_far(tmp_path):
     result = localization(white_patch_model(), "shapes", methods=["attention"], count=20, callback=Recorder(stop=True))
     assert len(result.names) == 8 and result.num_empty_masks == 0 and len(result.methods[0].images) == 8
@@ -148,7 +168,11 @@ def test_the_command_prints_a_table_and_writes_json_and_figures(trained_run, tmp
     assert run([*arguments, "--methods", "attention,rollout", "--layer", "0"]) == 0
     printed = capsys.readouterr().out
     assert "frames of one clip are not independent" in printed
-    assert "7 images" in printed and "center bias" in printed and "IoU at the best threshold (oracle)" in printed
+    assert (
+        "7 images" in printed
+        and "center bias" in printed
+        and "pointing game: fraction of the images on which" in printed
+    )
     content = json.loads((out / "localization.json").read_text())
     assert content["images"] == 7 and content["methods"]["random map"]["baseline"]
     assert set(content["methods"]["rollout"]["images"]) == {f"square/{i}.png" for i in range(7)}

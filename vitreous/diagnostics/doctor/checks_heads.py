@@ -28,7 +28,7 @@ def check_dead_heads(statistics: ModelStatistics) -> Finding:
         return Finding(
             topic, "unknown", "The contribution of the heads can't be measured: the model hides its projection."
         )
-    values = {"least": float(contribution.min()), "threshold": MIN_CONTRIBUTION}
+    values = {"min_contribution": float(contribution.min()), "threshold": MIN_CONTRIBUTION}
     locations = locations_where(contribution < MIN_CONTRIBUTION)
     if not locations:
         layer, head = np.unravel_index(contribution.argmin(), contribution.shape)
@@ -44,7 +44,7 @@ def check_dead_heads(statistics: ModelStatistics) -> Finding:
 
 def check_uniform_heads(statistics: ModelStatistics) -> Finding:
     """Check for heads that attend to all tokens equally."""
-    topic, values = "uniform heads", {"most uniform": float(statistics.entropy.max()), "threshold": MAX_ENTROPY}
+    topic, values = "uniform heads", {"max_entropy": float(statistics.entropy.max()), "threshold": MAX_ENTROPY}
     locations = locations_where(statistics.entropy > MAX_ENTROPY)
     if not locations:
         message = f"No head attends uniformly: the highest entropy is {statistics.entropy.max():.0%} of the maximum."
@@ -60,7 +60,7 @@ def check_attention_sinks(statistics: ModelStatistics) -> Finding:
     if statistics.num_prefix_tokens == 0:
         return Finding(topic, "ok", "No head can have a prefix token as attention sink: the model has none.")
     attention = statistics.prefix_attention.max(-1)
-    values = {"largest fraction": float(attention.max()), "threshold": MAX_PREFIX_ATTENTION}
+    values = {"max_prefix_attention": float(attention.max()), "threshold": MAX_PREFIX_ATTENTION}
     locations = locations_where(attention > MAX_PREFIX_ATTENTION)
     if not locations:
         message = f"No head has a prefix token as attention sink: {attention.max():.0%} of a head's attention at most."
@@ -79,7 +79,7 @@ def check_query_independent_heads(statistics: ModelStatistics) -> Finding:
     if statistics.num_prefix_tokens:
         sinks = statistics.prefix_attention.max(-1) > MAX_PREFIX_ATTENTION
     others = np.where(uniform | sinks, np.inf, statistics.query_dependence)
-    values = {"least": float(statistics.query_dependence.min()), "threshold": MIN_QUERY_DEPENDENCE}
+    values = {"min_query_dependence": float(statistics.query_dependence.min()), "threshold": MIN_QUERY_DEPENDENCE}
     locations = locations_where(others < MIN_QUERY_DEPENDENCE)
     if np.isinf(others).all():
         return Finding(topic, "ok", "Every head attends uniformly or has an attention sink.", values=values)
@@ -101,7 +101,7 @@ def check_redundant_heads(statistics: ModelStatistics) -> Finding:
     """Check for heads of one layer with the same attention."""
     topic, upper = "redundant heads", np.triu(np.ones((statistics.num_heads, statistics.num_heads), bool), 1)
     most = float(statistics.head_similarity[:, upper].max()) if statistics.num_heads > 1 else 0.0
-    values = {"most similar": most, "threshold": MAX_HEAD_SIMILARITY}
+    values = {"max_head_similarity": most, "threshold": MAX_HEAD_SIMILARITY}
     pairs = locations_where((statistics.head_similarity > MAX_HEAD_SIMILARITY) & upper)
     if not pairs:
         message = f"No two heads of a layer are redundant: their attention correlates {most:.2f} at most."
@@ -128,7 +128,7 @@ def describe_attention_distance(statistics: ModelStatistics) -> Finding:
         f"Of {pluralize(total, 'head')} {num_local} are local (under {LOCAL_DISTANCE:.0%} of that), {num_global} are "
         f"global (over {GLOBAL_DISTANCE:.0%})."
     )
-    values = {"patches": statistics.distance.tolist(), "uniform attention": statistics.uniform_distance}
+    values = {"distance": statistics.distance.tolist(), "uniform_distance": statistics.uniform_distance}
     locations = locations_where(relative < LOCAL_DISTANCE)
     return Finding("attention distance", "ok", message, locations=locations, values=values)
 

@@ -21,7 +21,7 @@ def check_rollout_collapse(statistics: ModelStatistics) -> Finding:
     """Check whether rollout is uniform, or the same for every image."""
     maps = [one.rollout for one in statistics.images]
     evenness, agreement = float(np.mean([map_evenness(one) for one in maps])), map_agreement(maps)
-    values = {"evenness": evenness, "correlation between images": agreement}
+    values = {"relative_entropy": evenness, "correlation_between_images": agreement}
     topic = "rollout collapse"
     if evenness > MAX_EVENNESS:
         message = f"Rollout is nearly uniform: its entropy is {evenness:.1%} of the maximum."
@@ -48,7 +48,7 @@ def check_artifact_patches(statistics: ModelStatistics) -> Finding:
     maps = [one.rollout.reshape(one.grid_size) for one in statistics.images]
     fractions = [artifact_fraction(one) for one in maps]
     affected = [i for i, fraction in enumerate(fractions) if fraction > MAX_ARTIFACT_FRACTION]
-    values = {"fraction of the map, by image": fractions}
+    values = {"artifact_fraction_by_image": fractions}
     images = f"in {len(affected)} of {pluralize(len(maps), 'image')}"
     if len(affected) < max(1, MIN_ARTIFACT_IMAGES * len(maps)):
         message = (

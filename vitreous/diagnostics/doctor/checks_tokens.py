@@ -32,9 +32,9 @@ def check_outlier_tokens(statistics: ModelStatistics) -> Finding:
     layers = [int(layer) for layer in np.flatnonzero(present >= MIN_OUTLIER_IMAGES)]
     ratios = np.array([norms_over_median(one.norms)[1:].max(1) for one in statistics.images])
     values = {
-        "largest ratio": float(ratios.max()),
+        "max_norm_over_median": float(ratios.max()),
         "layers": layers,
-        "images with outliers, by layer": present.tolist(),
+        "image_fraction_by_layer": present.tolist(),
     }
     if not layers:
         start = f"Outlier tokens in only {present.max():.0%} of the images" if present.any() else "No outlier tokens"
@@ -46,10 +46,10 @@ def check_outlier_tokens(statistics: ModelStatistics) -> Finding:
     distorted = [int(layer) for layer in np.flatnonzero(attention_ratio > MAX_ATTENTION_RATIO) if layer >= layers[0]]
     count, fraction = (float(np.mean([mean(one[worst]) for one in outliers])) for mean in (np.sum, np.mean))
     values |= {
-        "worst layer": worst,
-        "patches": count,
-        "fraction": fraction,
-        "attention over fraction": attention_ratio.tolist(),
+        "worst_layer": worst,
+        "patches_per_image": count,
+        "patch_fraction": fraction,
+        "attention_over_fraction_by_layer": attention_ratio.tolist(),
     }
     message = (
         f"{_format_count(count)} of {_format_patches(statistics)} patches ({fraction:.1%}) have up to "
@@ -115,7 +115,7 @@ def describe_positions(outliers: list[list[np.ndarray]], layer: int, statistics:
 def check_token_collapse(statistics: ModelStatistics) -> Finding:
     """Check for layers after which all patches of an image are nearly the same."""
     topic, similarity = "token collapse", statistics.token_similarity[1:]
-    values = {"mean cosine, by layer": similarity.tolist()}
+    values = {"mean_cosine_by_layer": similarity.tolist()}
     layers = [int(layer) for layer in np.flatnonzero(similarity > MAX_TOKEN_SIMILARITY)]
     if not layers:
         message = f"The patches of an image stay distinct: their mean cosine is {similarity.max():.2f} at most."
@@ -128,7 +128,7 @@ def check_token_collapse(statistics: ModelStatistics) -> Finding:
 
 def check_idle_blocks(statistics: ModelStatistics) -> Finding:
     """Check for blocks that hardly change the tokens."""
-    topic, values = "idle blocks", {"change, by layer": statistics.relative_change.tolist()}
+    topic, values = "idle blocks", {"relative_change_by_layer": statistics.relative_change.tolist()}
     layers = [int(layer) for layer in np.flatnonzero(statistics.relative_change < MIN_RELATIVE_CHANGE)]
     if not layers:
         least = int(statistics.relative_change.argmin())
@@ -146,7 +146,7 @@ def check_layer_scale(statistics: ModelStatistics) -> Finding:
     topic = "LayerScale"
     if statistics.layer_scale is None:
         return Finding(topic, "ok", "The model has no LayerScale.")
-    values = {"mean factor of attention and MLP, by layer": statistics.layer_scale.tolist()}
+    values = {"mean_factors_by_layer": statistics.layer_scale.tolist()}
     weak = statistics.layer_scale < MIN_LAYER_SCALE
     layers = [int(layer) for layer in np.flatnonzero(weak.any(1))]
     if not layers:

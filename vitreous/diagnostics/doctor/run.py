@@ -11,13 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
 from vitreous.data.folder import IMAGE_EXTENSIONS
 from vitreous.data.masks import load_masked
-from vitreous.data.sources import load_images
+from vitreous.data.sources import evaluation_split, load_images
 from vitreous.diagnostics.doctor.checks_heads import (
     check_attention_sinks,
     check_dead_heads,
@@ -104,6 +103,7 @@ class Diagnosis:
             "statistics": statistics,
         }
 
+    @check_arguments
     def save(self, folder: str | Path) -> tuple[Path, ...]:
         """Write doctor.json and the page doctor.html into a folder, and return both paths."""
         from vitreous.diagnostics.doctor.page import write_doctor_page  # which imports this module
@@ -140,7 +140,7 @@ def doctor(
     Raises:
         InputError: the model, an image or the source doesn't exist, or the model's training data is unknown.
     """
-    if isinstance(images, str | Path | Image.Image | np.ndarray):
+    if isinstance(images, str) or not isinstance(images, Sequence):
         images = [images]
     if images and data:
         raise InputError("both images and --data were given: leave one out")
@@ -173,7 +173,9 @@ def load_sample(classifier: ImageClassifier, run: TrainingRun | None, data: str 
     input_size = classifier.preprocessing.input_size
     if source.startswith("masks:"):
         return [frame.read()[0] for frame in load_masked(source, input_size, count).images]
-    images = load_images(source, "test", input_size, options=read_options_of(classifier, run, source))
+    options = read_options_of(classifier, run, source)
+    split = evaluation_split(source, "test", options.on_note)
+    images = load_images(source, split, input_size, options=options)
     return list(images.images_u8[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy())
 
 

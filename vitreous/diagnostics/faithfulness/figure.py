@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 PANELS = {
     "insertion": ("insertion, most relevant first", "% of patches added to a blur"),
     "deletion": ("deletion, most relevant first", "% of patches made gray"),
-    "road-most": ("ROAD, most relevant first", "% of patches imputed"),
-    "road-least": ("ROAD, least relevant first", "% of patches imputed"),
+    "road_most": ("ROAD, most relevant first", "% of patches imputed"),
+    "road_least": ("ROAD, least relevant first", "% of patches imputed"),
 }
 BETTER = {"higher": "higher is better", "lower": "lower is better"}
 COLUMNS = {
     "insertion": "insertion",
     "deletion": "deletion",
-    "road-most": "ROAD most",
-    "road-least": "ROAD least",
+    "road_most": "ROAD most",
+    "road_least": "ROAD least",
     "sensitivity": "sensitivity",
-    "randomized-head": "head random",
-    "randomized-all": "all random",
+    "randomized_head": "random head",
+    "randomized_all": "random weights",
 }
 LINE_STYLES, MARKERS = ("-", (0, (4, 1.6)), (0, (1.2, 1.2))), ("o", "D", "s")
 BASELINE_STYLES = ("-", (0, (1.2, 1.6)))
@@ -324,9 +324,9 @@ def _notes(result: FaithfulnessResult) -> list[str]:
         "difference). Gray lines are these two baselines.",
         f"Insertion and deletion are areas under the mean {unit}, ROAD is its mean over the fractions removed; none is "
         "normalized further. Sensitivity is a correlation.",
-        "Head random, all random: rank correlation with the map of the same model with random weights in its head or "
-        "everywhere. Near 1, the map doesn't depend on the weights; for the head, this holds by design for maps that "
-        "are the same for every class.",
+        "Random head, random weights: rank correlation with the map of the same model after its head or all of its "
+        "weights were randomized. Near 1, the map doesn't depend on the weights; for the head, this holds by design "
+        "for maps that are the same for every class.",
     ]
     if insensitive:
         names = ", ".join(insensitive)

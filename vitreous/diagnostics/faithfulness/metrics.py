@@ -49,8 +49,8 @@ def removal_curves(batch: EvaluatedBatch, maps: np.ndarray) -> dict[str, np.ndar
 
     Returns:
         "insertion" and "deletion", (images, points) at `curve_counts`: insertion starts from the blurred image,
-        deletion ends with the mean color. "road-most" and "road-least", (images, fractions), remove the most and the
-        least relevant patches first. "road-most-same" and "road-least-same" are 1 where the target is still predicted.
+        deletion ends with the mean color. "road_most" and "road_least", (images, fractions), remove the most and the
+        least relevant patches first. "road_most_same" and "road_least_same" are 1 where the target is still predicted.
     """
     predictor, patches = batch.predictor, maps.shape[1]
     ties = batch.random("lots between equal patches", lambda random: torch.rand(patches, generator=random))
@@ -64,8 +64,8 @@ def removal_curves(batch: EvaluatedBatch, maps: np.ndarray) -> dict[str, np.ndar
     most = predictor.predict(~top_k_mask(rank, road_counts(patches)), road)
     least = predictor.predict(top_k_mask(rank, patches - road_counts(patches)), road)
     found = {
-        "insertion": inserted.value, "deletion": deleted.value, "road-most": most.value, "road-least": least.value,
-        "road-most-same": most.is_predicted, "road-least-same": least.is_predicted,
+        "insertion": inserted.value, "deletion": deleted.value, "road_most": most.value, "road_least": least.value,
+        "road_most_same": most.is_predicted, "road_least_same": least.is_predicted,
     }  # fmt: skip
     return {name: values.cpu().numpy() for name, values in found.items()}
 
@@ -115,9 +115,9 @@ def score_maps(
 ) -> dict[str, np.ndarray]:
     """Measure everything about the maps of a method or a baseline; the first axis of each value is the images.
 
-    Besides the values of `removal_curves`: "map" (images, patches), the map itself; "sensitivity-N" for each set size;
-    and for each randomized copy "randomized-STAGE", the rank correlation of its map with that of the model, for signed
-    maps also that of the absolute values, "randomized-STAGE-absolute".
+    Besides the values of `removal_curves`: "map" (images, patches), the map itself; "sensitivity_N" for each set size;
+    and for each randomized copy "randomized_STAGE", the rank correlation of its map with that of the model, for signed
+    maps also that of the absolute values, "randomized_STAGE_absolute".
 
     Args:
         batch: the images.
@@ -131,12 +131,12 @@ def score_maps(
     maps, is_signed = batch.patch_maps(method)
     found = {"map": maps, **removal_curves(batch, maps)}
     for size, column in zip(set_sizes(maps.shape[1]), sensitivity_n(batch, maps, drops).T, strict=True):
-        found[f"sensitivity-{size}"] = column
+        found[f"sensitivity_{size}"] = column
     for stage, model in copies.items():
         randomized, _ = batch.patch_maps(method, model, stage)
-        found[f"randomized-{stage}"] = rank_correlation(maps, randomized)
+        found[f"randomized_{stage}"] = rank_correlation(maps, randomized)
         if is_signed:
-            found[f"randomized-{stage}-absolute"] = rank_correlation(np.abs(maps), np.abs(randomized))
+            found[f"randomized_{stage}_absolute"] = rank_correlation(np.abs(maps), np.abs(randomized))
     return found
 
 

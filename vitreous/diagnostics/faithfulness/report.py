@@ -32,11 +32,11 @@ class Metric:
 METRICS: dict[str, Metric] = {
     "insertion": Metric("higher", "patches inserted into the blurred image, most relevant first"),
     "deletion": Metric("lower", "patches replaced by the mean color, most relevant first"),
-    "road-most": Metric("lower", "patches imputed, most relevant first"),
-    "road-least": Metric("higher", "patches imputed, least relevant first"),
+    "road_most": Metric("lower", "patches imputed, most relevant first"),
+    "road_least": Metric("higher", "patches imputed, least relevant first"),
     "sensitivity": Metric("higher", "correlation of a map's sum over random sets with the effect of removing them"),
-    "randomized-head": Metric("lower", "correlation with the map of the model with a random head", is_compared=False),
-    "randomized-all": Metric("lower", "correlation with the map of the model with random weights", is_compared=False),
+    "randomized_head": Metric("lower", "correlation with the map of the model with a random head", is_compared=False),
+    "randomized_all": Metric("lower", "correlation with the map of the model with random weights", is_compared=False),
 }
 """The metrics of the table, in its order: four mean probabilities (areas under curves), then correlations."""
 
@@ -47,14 +47,14 @@ class MethodReport:
 
     Attributes:
         baseline: Whether it is a baseline, which doesn't depend on the model.
-        scores: The `METRICS` that could be measured, and their parts: "sensitivity-N" for sets of N patches, and for
-            signed maps "randomized-STAGE-absolute", of the absolute values.
+        scores: The `METRICS` that could be measured, and their parts: "sensitivity_N" for sets of N patches, and for
+            signed maps "randomized_STAGE_absolute", of the absolute values.
         not_better_than: By metric, the baselines that the method is not significantly better than; metrics without
             any are left out.
         is_insensitive: Whether the maps stay similar (rank correlation above MAX_RANDOMIZED_CORRELATION) with random
             weights.
         curves: "insertion" and "deletion": the mean over the images at each point.
-        road: "road-most" and "road-least": the probability at each fraction removed; with "-same", the fraction of
+        road: "road_most" and "road_least": the probability at each fraction removed; with "_same", the fraction of
             images whose target is still predicted (the accuracy of Rong et al.).
     """
 
@@ -94,12 +94,12 @@ def build_reports(
 def values_per_image(values: Values, fractions: np.ndarray) -> dict[str, np.ndarray]:
     """Reduce the values of a method to one per image for each metric and its parts: each (images)."""
     parts = {name: found for name, found in values.items() if found.ndim == 1}
-    sensitivities = [found for name, found in parts.items() if name.startswith("sensitivity-")]
+    sensitivities = [found for name, found in parts.items() if name.startswith("sensitivity_")]
     reduced = {
         "insertion": area_under_curve(fractions, values["insertion"]),
         "deletion": area_under_curve(fractions, values["deletion"]),
-        "road-most": values["road-most"].mean(1),
-        "road-least": values["road-least"].mean(1),
+        "road_most": values["road_most"].mean(1),
+        "road_least": values["road_least"].mean(1),
         "sensitivity": np.mean(sensitivities, 0),
     }
     return {**reduced, **parts}
@@ -111,7 +111,7 @@ def summarize_reports(reports: Sequence[MethodReport]) -> str:
     comparisons = sum(metric.is_compared for metric in METRICS.values())
     images = max(score.n for one in reports for score in one.scores.values())
     if images < MIN_IMAGES:
-        return f"With {images} images nothing can be claimed: give at least {MIN_IMAGES}."
+        return f"Too few images, {images}, to compare methods with the baselines: give at least {MIN_IMAGES}."
     return f"Better than both baselines in all {comparisons} comparisons: {', '.join(faithful) or 'none'}."
 
 
@@ -128,7 +128,7 @@ def direction_of(name: str) -> Direction:
     """Return which direction is better for a metric or a part of one."""
     if name in METRICS:
         return METRICS[name].direction
-    return "higher" if name.startswith("sensitivity-") else "lower"
+    return "higher" if name.startswith("sensitivity_") else "lower"
 
 
 def _build_report(
@@ -144,11 +144,11 @@ def _build_report(
         if metric in scored and METRICS[metric].is_compared
     }
     scores = {metric: bootstrap_mean(found, direction_of(metric)) for metric, found in scored.items()}
-    randomized = [scores[key].value for key in ("randomized-all", "randomized-all-absolute") if key in scores]
+    randomized = [scores[key].value for key in ("randomized_all", "randomized_all_absolute") if key in scores]
     road = {
-        key: tuple(bootstrap_mean(column, direction_of(key.removesuffix("-same"))) for column in values[key].T)
-        for key in ("road-most", "road-least", "road-most-same", "road-least-same")
-        if has_classes or not key.endswith("-same")
+        key: tuple(bootstrap_mean(column, direction_of(key.removesuffix("_same"))) for column in values[key].T)
+        for key in ("road_most", "road_least", "road_most_same", "road_least_same")
+        if has_classes or not key.endswith("_same")
     }
     return MethodReport(
         name=name,

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from vitreous.arguments import check_arguments
 from vitreous.diagnostics.faithfulness.report import METRICS, Agreement, MethodReport, summarize_reports
 from vitreous.diagnostics.faithfulness.values_file import FaithfulnessSettings
 from vitreous.files import write_text
@@ -35,6 +36,7 @@ class FaithfulnessResult:
         """Return the result as plain dictionaries."""
         return asdict(self)
 
+    @check_arguments
     def save(self, folder: str | Path) -> tuple[Path, ...]:
         """Write faithfulness.json and faithfulness.png into a folder, and return both paths."""
         from vitreous.diagnostics.faithfulness.figure import draw_faithfulness  # which imports this module

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ import torch
 from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, Progress
 from vitreous.data.image_set import ImageSet
-from vitreous.data.sources import DEFAULT_FRACTION, absolute_source, load_images
+from vitreous.data.sources import DEFAULT_FRACTION, absolute_source, evaluation_split, load_images
 from vitreous.diagnostics.evaluation_set import (
     TrainingRun,
     check_classes,
@@ -129,6 +129,8 @@ def faithfulness(
     folder = results_folder(model, output, "faithfulness")
     classifier, run = load(model, device), training_run(model)
     source = absolute_source(data or training_source(run))
+    options = read_options_of(classifier, run, source)
+    request = replace(request, split=evaluation_split(source, split, options.on_note))
     images, indexes = _draw_images(classifier, run, source, request)
     settings = _settings(classifier, images, source, request)
     legacy_weights = partial(legacy_weights_fingerprint, classifier)
@@ -199,7 +201,7 @@ def legacy_weights_fingerprint(classifier: ImageClassifier) -> str:
 def _to_result(work: "Measurement") -> FaithfulnessResult:
     values = {name: work.file.methods[name] for name in work.request.names() if name in work.file.methods}
     if any(name not in values for name in BASELINES):
-        raise InputError("stopped before the baselines were measured: call again to continue")
+        raise InputError("stopped before both baselines were measured, so there are no scores: call again")
     patches = values[BASELINES[0]]["map"].shape[1]
     fractions, has_classes = curve_counts(patches) / patches, bool(work.classifier.class_names)
     return FaithfulnessResult(
@@ -228,7 +230,9 @@ class Measurement:
     """Methods that can't explain this model, with the reason."""
 
     def run(self) -> None:
-        """Measure what is missing, the fastest method first, and save each method's values when it is complete.
+        """Measure what is missing, and save each method's values when it is complete.
+
+        The baselines come first, since every result needs them, then the methods from the fastest to the slowest.
 
         Raises:
             InputError: the model has too few patches, or none of the methods can explain it.
@@ -249,7 +253,7 @@ class Measurement:
         for batch in self.batches():
             drops.append(score_drops(batch))
             clock.advance(SENSITIVITY, len(batch.indexes))
-        for method in sorted(self.missing(), key=lambda name: costs[name]):
+        for method in sorted(self.missing(), key=lambda name: (name not in BASELINES, costs[name])):
             try:
                 parts = []
                 for batch, drop in zip(self.batches(), drops, strict=True):

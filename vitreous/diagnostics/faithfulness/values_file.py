@@ -152,19 +152,19 @@ def _expected_shapes(maps: np.ndarray) -> dict[str, tuple[int, ...]]:
     """Return the shape, without the images, of what is measured of every map; the rest is one number per image."""
     patches = maps.shape[-1]
     points, fractions = (len(curve_counts(patches)),), (len(ROAD_FRACTIONS),)
-    roads = ("road-most", "road-least", "road-most-same", "road-least-same")
+    roads = ("road_most", "road_least", "road_most_same", "road_least_same")
     return {
         "map": (patches,),
         **dict.fromkeys(("insertion", "deletion"), points),
         **dict.fromkeys(roads, fractions),
-        **{f"sensitivity-{size}": () for size in set_sizes(patches)},
+        **{f"sensitivity_{size}": () for size in set_sizes(patches)},
     }
 
 
 def _check_equal_shapes(methods: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Check that the same metrics were measured of all methods, on maps with the same number of patches."""
     shapes = {
-        method: {name: found.shape[1:] for name, found in values.items() if not name.endswith("-absolute")}
+        method: {name: found.shape[1:] for name, found in values.items() if not name.endswith("_absolute")}
         for method, values in methods.items()
     }
     for method, shape in shapes.items():

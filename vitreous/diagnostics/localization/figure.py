@@ -14,7 +14,6 @@ from vitreous.explanation.patch_maps import BASELINES
 from vitreous.imaging.writing import save_image
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
-from vitreous.render.outline import draw_outline
 from vitreous.render.overlay import overlay
 from vitreous.render.plots.style import FIGURE_WIDTH, new_figure, save_figure, to_points
 from vitreous.render.sheet import Tile, draw_tiles
@@ -72,7 +71,7 @@ def draw_metric_bars(result: LocalizationResult, path: Path) -> None:
         bars = tuple(Bar(method.name, one.value, one.low, one.high, method.is_baseline) for method, one in scores)
         panels.append(BarPanel(title, bars, "{:.1f} ×" if metric == "energy_over_chance" else "{:.0%}"))
     images = f"{len(result.names):,} images of {short_source(result.data)}"
-    draw_bars(panels, f"Do the maps fall on the object?  {images}, higher is better", path)
+    draw_bars(panels, f"Do the maps fall on the object? {images}, higher is better", path)
 
 
 def short_source(source: str) -> str:
@@ -97,7 +96,7 @@ def draw_best_and_worst(result: LocalizationResult, classifier: ImageClassifier)
         tiles += _draw_row(result, position, classifier, by_name[result.names[position]], methods)
         row_titles.append("best" if rank < NUM_EXAMPLES else "worst")
     columns = ["image", *methods]
-    title = "Maps ranked by the average precision of their pixels; the object is outlined"
+    title = "Best and worst maps by average precision (AP); the object is outlined"
     return draw_tiles(tiles, len(columns), [] if shows_all else row_titles, columns, title)
 
 
@@ -111,14 +110,14 @@ def _draw_row(
     index, image = indexed_image
     image_u8, mask = image.read()
     caption = (*image.name.replace("/", ", ").split(", "), f"object {mask.mean():.0%}")
-    tiles = [Tile(draw_outline(image_u8, mask), caption)]
+    tiles = [Tile(image_u8, caption, outlined=mask)]
     heatmaps = compute_heatmaps(classifier, [(index, image_u8)], result.options)
     scores = {method.name: method.images[position] for method in result.methods}
     for name in methods:
         one = scores[name]
-        peak = f"peak {'on' if one.pointing_game else 'off'}"
-        caption = (f"precision {one.average_precision:.0%}", f"{one.energy:.0%} on it", peak)
-        tiles.append(Tile(draw_outline(overlay(image_u8, heatmaps[name][0]), mask), caption))
+        pointing = f"pointing game {'hit' if one.pointing_game else 'miss'}"
+        caption = (f"AP {one.average_precision:.0%}", f"energy {one.energy:.0%}", pointing)
+        tiles.append(Tile(overlay(image_u8, heatmaps[name][0]), caption, outlined=mask))
     return tiles
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitreous.evaluation.intervals import Estimate, bootstrap_mean
+from vitreous.evaluation.intervals import Estimate, bootstrap_mean, wilson_interval
 
 TOLERANCE = 0.03
-"""Distance from the object at which a peak still counts in `pointing_game_tolerant`, over the image's longer side.
+"""Distance from the object at which a maximum still counts in `pointing_game_tolerant`, over the image's longer side.
 Zhang et al. (2018, section 4.1) use 15 pixels on images of about 500."""
 
 
@@ -45,14 +45,16 @@ class LocalizationScores:
 
 
 METRICS = {
-    "pointing_game": "peak on the object",
-    "pointing_game_tolerant": f"peak on it or {TOLERANCE:.0%} beside",
-    "energy": "fraction of the map on it",
-    "energy_over_chance": "that fraction over chance",
-    "average_precision": "average precision of pixels",
+    "pointing_game": "pointing game",
+    "pointing_game_tolerant": f"pointing game, {TOLERANCE:.0%} tolerance",
+    "energy": "energy-based pointing game",
+    "energy_over_chance": "energy over that of a uniform map",
+    "average_precision": "average precision of the pixels",
     "max_iou": "IoU at the best threshold (oracle)",
 }
 """Titles of the metrics, in the order of tables; the threshold measures no quality."""
+PROPORTIONS = ("pointing_game", "pointing_game_tolerant")
+"""The metrics that are hit or miss on each image."""
 
 
 def measure_localization(
@@ -66,7 +68,7 @@ def measure_localization(
         tolerant_mask: `dilate_mask(mask)`, where the caller has it already.
     """
     assert heatmap.shape == mask.shape and heatmap.ndim == 2 and mask.dtype == np.bool_, (heatmap.shape, mask.shape)
-    assert mask.any(), "the mask is empty: it shows no object"
+    assert mask.any() and not mask.all(), "the mask shows no object, or nothing else"
     weights = positive_part(heatmap)
     energy = energy_on_object(weights, mask)
     thresholds, hits, counts = cut_at_thresholds(weights, mask)
@@ -137,6 +139,17 @@ def average_precision(hits: np.ndarray, counts: np.ndarray) -> float:
 
 
 def average_scores(scores: list[LocalizationScores]) -> dict[str, Estimate]:
-    """Average each of `METRICS` over images, with bootstrap intervals."""
+    """Average each of `METRICS` over images, with Wilson intervals of proportions and bootstrap intervals of means.
+
+    With several maxima, an image counts as a fraction of a hit; the Wilson interval is then wider than need be.
+    """
     rows = [vars(one) for one in scores]
-    return {name: bootstrap_mean(np.array([row[name] for row in rows]), "higher") for name in METRICS}
+    estimates = {}
+    for name in METRICS:
+        values = np.array([row[name] for row in rows])
+        if name in PROPORTIONS:
+            low, high = wilson_interval(values.sum(), len(values))
+            estimates[name] = Estimate(float(values.mean()), low, high, len(values), "higher")
+        else:
+            estimates[name] = bootstrap_mean(values, "higher")
+    return estimates

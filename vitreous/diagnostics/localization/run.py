@@ -62,6 +62,7 @@ class LocalizationResult:
     Attributes:
         names: The images that were measured.
         num_empty_masks: Images skipped because their mask is empty.
+        num_full_masks: Images skipped because every pixel of their mask is on the object: any map would score 100 %.
         num_without_mask: Frames skipped because they have no mask.
         object_fraction: Mean fraction of the image that the object covers.
         methods: Baselines last.
@@ -72,6 +73,7 @@ class LocalizationResult:
     data: str
     names: tuple[str, ...]
     num_empty_masks: int
+    num_full_masks: int
     num_without_mask: int
     object_fraction: float
     methods: tuple[MethodLocalization, ...]
@@ -89,7 +91,11 @@ class LocalizationResult:
         return {
             "data": self.data,
             "images": len(self.names),
-            "skipped_images": {"empty_mask": self.num_empty_masks, "no_mask": self.num_without_mask},
+            "skipped_images": {
+                "empty_mask": self.num_empty_masks,
+                "full_mask": self.num_full_masks,
+                "no_mask": self.num_without_mask,
+            },
             "object_fraction": self.object_fraction,
             "skipped": self.skipped,
             "metrics": METRICS,
@@ -104,6 +110,7 @@ class LocalizationResult:
             },
         }
 
+    @check_arguments
     def save(self, folder: str | Path, model: str | Path | ImageClassifier | None = None) -> tuple[Path, ...]:
         """Write localization.json and localization.png into a folder, and return the paths.
 
@@ -150,8 +157,8 @@ def localization(
         callback: receives the progress, and may stop the measurement after any batch of images.
 
     Raises:
-        InputError: the model, source or a method doesn't exist, a mask has another size than its image, or all masks
-            are empty.
+        InputError: the model, source or a method doesn't exist, a mask has another size than its image, or in all
+            masks no pixel is on an object, or every pixel is.
     """
     names = DEFAULT_METHODS if methods is None else check_methods(methods)
     classifier, callback = load(model, device), callback or Callback()
@@ -160,29 +167,45 @@ def localization(
     skipped = {} if methods is not None else unsupported_methods(classifier, source.images[0].read()[0], chosen)
     chosen = {name: one for name, one in chosen.items() if name not in skipped}
     scores: dict[str, list[LocalizationScores]] = {name: [] for name in [*chosen, *BASELINES]}
-    measured, fractions, done, total = [], [], 0, len(source.images)
+    measured, fractions, empty, full, total = [], [], 0, 0, len(source.images)
     for start in range(0, total, BATCH_SIZE):
-        batch = [one for one in _read_batch(source.images, start) if one.mask.any()]
+        loaded = list(_read_batch(source.images, start))
+        empty += sum(not one.mask.any() for one in loaded)
+        full += sum(bool(one.mask.all()) for one in loaded)
+        batch = [one for one in loaded if one.mask.any() and not one.mask.all()]
         for name, found in _measure_batch(classifier, batch, chosen).items():
             scores[name] += found
         measured += [one.name for one in batch]
         fractions += [float(one.mask.mean()) for one in batch]
-        done = min(start + BATCH_SIZE, total)
+        done = start + len(loaded)
         callback.on_progress(Progress(done, total, f"image {done} of {total}"))
         if measured and callback.should_stop():
             break
     if not measured:
-        raise InputError(f"all {total} masks of '{data}' are empty: give images with objects")
+        raise _no_object(data, source, empty, full)
     return LocalizationResult(
         data,
         tuple(measured),
-        done - len(measured),
+        empty,
+        full,
         source.frames_without_mask,
         float(np.mean(fractions)),
         tuple(_summarize(name, found) for name, found in scores.items()),
         skipped,
         chosen,
         source,
+    )
+
+
+def _no_object(data: str, source: MaskedImageSet, empty: int, full: int) -> InputError:
+    """Say in one line why no mask of a source can be used."""
+    if empty:
+        all_masks = f"{empty} masks of '{data}' are empty" + (f", the other {full} full" if full else "")
+        return InputError(f"all {all_masks}: give images with objects")
+    values = ", ".join(map(str, source.images[0].mask_values()))
+    return InputError(
+        f"in all {full} masks of '{data}' every pixel is the object; the values in the first are {values}: "
+        "write 0 for the background, which is code 2 in the trimaps of Oxford-IIIT Pet"
     )
 
 

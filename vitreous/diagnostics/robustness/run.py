@@ -70,6 +70,7 @@ class RobustnessResult(ABC):
         names = ("data", "split", "count", "precision", "seed")
         return {**{name: getattr(self, name) for name in names}, **status_to_json(self.status)}
 
+    @check_arguments
     def save(self, folder: str | Path) -> tuple[Path, ...]:
         """Write the JSON into a folder and the figure into its folder figures/, and return both paths."""
         return self._write_json(RunFolder(Path(folder))), self._write_figure(RunFolder(Path(folder)))
@@ -209,7 +210,7 @@ def measure_corruptions(
         correct[name] = np.stack(rows)
     scores = corruption_scores(clean, correct)
     result = CorruptionResult(
-        data=test.source, split=split, count=len(test.images), precision=precision, seed=seed, status=test.status,
+        data=test.source, split=test.split, count=len(test.images), precision=precision, seed=seed, status=test.status,
         corrupted_data=corrupted_data, scores=scores,
     )  # fmt: skip
     return result._saved_in_run(test.results if len(correct) == len(names) else None)
@@ -264,7 +265,7 @@ def measure_shifts(
         transform_scores(angles, np.stack([rotated[angle] for angle in angles], 1)),
     )
     result = ShiftResult(
-        data=test.source, split=split, count=len(test.images), precision=precision, seed=0, status=test.status,
+        data=test.source, split=test.split, count=len(test.images), precision=precision, seed=0, status=test.status,
         scores=scores,
     )  # fmt: skip
     is_complete = len(shifted) == len(shifts) and len(rotated) == len(ANGLES)

@@ -72,8 +72,8 @@ def label_classes(axes: "Axes", names: Sequence[str], font_size: int, rotation: 
     axes.set_xticks(positions, names, rotation=rotation, fontsize=size, color=INK, parse_math=False)
     axes.set_yticks(positions, names, fontsize=size, color=INK, parse_math=False)
     axes.tick_params(length=0, pad=4)
-    axes.set_xlabel("prediction", fontsize=to_points(24), color=MUTED, labelpad=8)
-    axes.set_ylabel("truth", fontsize=to_points(24), color=MUTED, labelpad=8)
+    axes.set_xlabel("predicted label", fontsize=to_points(24), color=MUTED, labelpad=8)
+    axes.set_ylabel("true label", fontsize=to_points(24), color=MUTED, labelpad=8)
     edges = np.arange(1, len(names)) - 0.5
     thickness = min(1.0, 12 / len(names))
     axes.hlines(edges, -0.5, len(names) - 0.5, color=PAPER, linewidth=thickness)

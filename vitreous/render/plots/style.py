@@ -1,7 +1,7 @@
 """What all plots share: new figures, the style of their axes, sizes in pixels, and saving them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -39,6 +39,20 @@ def style_axes(axes: "Axes", title: str) -> None:
     axes.tick_params(colors=MUTED, labelsize=8, length=0, pad=5)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(HAIRLINE)
+
+
+def draw_legend(
+    axes: "Axes",
+    location: Literal["best", "upper left", "lower right"],
+    *,
+    font_size: float = 8,
+    anchor: tuple[float, float] | None = None,
+) -> None:
+    """Draw the legend on paper of its own, so that no line runs through its text; "best" avoids the curves."""
+    axes.legend(
+        loc=location, bbox_to_anchor=anchor, fontsize=font_size, labelcolor=INK, handlelength=1.4, facecolor=PAPER,
+        edgecolor="none", framealpha=1, borderpad=0.3,
+    )  # fmt: skip
 
 
 def new_figure(width: int, height: int) -> "Figure":
