@@ -53,6 +53,14 @@ def test_all_values_but_0_are_the_object_in_every_mode(tmp_path, mode):
     assert open_mask(tmp_path / "mask.png").shape == SIZE_HW
 
 
+def test_a_mask_that_is_a_jpeg_is_the_object_above_127(tmp_path):
+    values = np.zeros((40, 40), np.uint8)
+    values[10:25, 5:30] = 255
+    Image.fromarray(values).save(tmp_path / "mask.jpg", quality=50)
+    stored = np.asarray(Image.open(tmp_path / "mask.jpg"))
+    assert ((stored > 0) != (values > 0)).any() and np.array_equal(open_mask(tmp_path / "mask.jpg"), values > 0)
+
+
 def test_shapes_are_the_test_images_with_their_masks():
     found = load_masked("shapes", (32, 32), 5).images
     more = load_masked("shapes", (32, 32), 7).images

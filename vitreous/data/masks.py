@@ -11,7 +11,7 @@ from vitreous.data.shapes import draw_shapes
 from vitreous.data.sources import SHAPES_COUNTS_AND_SEEDS, SHAPES_SIZE
 from vitreous.errors import InputError, unknown
 from vitreous.files import os_error_reason
-from vitreous.imaging.reading import open_image, open_mask
+from vitreous.imaging.reading import open_image, open_mask, read_mask_values
 
 DEFAULT_SHAPES = 500
 """Of the 2,000 drawn test images, unless the user asks for another number."""
@@ -25,10 +25,12 @@ class MaskedImage:
     Attributes:
         name: for reports.
         read: returns the image, uint8 (height, width, 3), and its mask, bool (height, width), true on the object.
+        mask_values: returns the different values of the mask's pixels as they are stored, at most ten of them.
     """
 
     name: str
     read: Callable[[], tuple[np.ndarray, np.ndarray]]
+    mask_values: Callable[[], list[int]] = lambda: [0, 1]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def load_masked(source: str, size_hw: tuple[int, int], count: int | None = None)
     """Find the images of "shapes" (the drawn test images) or of "masks:DIR".
 
     DIR has DIR/NAME/frames/*.jpg and DIR/NAME/masks/*.png for each NAME, or is one such folder itself. A mask belongs
-    to the frame of the same name. Its pixels that aren't 0 are the object, however many objects they are.
+    to the frame of the same name. Its pixels that aren't 0 are the object, however many objects they are; in a JPEG,
+    whose compression blurs values, those above 127.
 
     Args:
         source: one of `MASKED_SOURCES`.
@@ -88,7 +91,11 @@ def _folders(folder: Path, count: int | None) -> MaskedImageSet:
     for video in videos:
         pairs, others = _pair_masks(video)
         images += [
-            MaskedImage(f"{video.name}/{frame.name}", lambda pair=(frame, mask): _read_pair(*pair))
+            MaskedImage(
+                f"{video.name}/{frame.name}",
+                lambda pair=(frame, mask): _read_pair(*pair),
+                lambda mask=mask: read_mask_values(mask),
+            )
             for frame, mask in pairs
         ]
         without_mask += others

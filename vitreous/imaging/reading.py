@@ -63,10 +63,22 @@ def open_image(path: Path | str) -> np.ndarray:
 def open_mask(path: Path | str) -> np.ndarray:
     """Read a mask file as bool (height, width): true where a pixel's color, or its index in a palette, isn't 0.
 
+    In a JPEG, whose compression turns 0 into other small values, it is true above 127.
+
     Raises:
         InputError: there is no such file, or it can't be read as an image.
     """
     return _read_file(path, _nonzero_pixels)
+
+
+def read_mask_values(path: Path | str) -> list[int]:
+    """Return the different values of a mask file's pixels, or of its first channel, ascending, at most ten of them.
+
+    Raises:
+        InputError: there is no such file, or it can't be read as an image.
+    """
+    channels = _read_file(path, lambda image: np.asarray(image).reshape(-1, len(image.getbands())))
+    return np.unique(channels[:, 0])[:10].tolist()
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
@@ -288,7 +300,8 @@ def _orientation(image: Image.Image) -> object:
 
 
 def _nonzero_pixels(image: Image.Image) -> np.ndarray:
-    """Return bool (h, w): true where a value, a palette index or a color (alpha aside) isn't 0."""
+    """Return bool (h, w): true where a value, a palette index or a color (alpha aside) isn't 0, of a JPEG above 127."""
     values = np.asarray(image)
     colors = len(image.getbands()) - ("A" in image.getbands())
-    return values != 0 if values.ndim == 2 else (values[..., :colors] != 0).any(-1)
+    on_object = values > 127 if image.format == "JPEG" else values != 0
+    return on_object if values.ndim == 2 else on_object[..., :colors].any(-1)
