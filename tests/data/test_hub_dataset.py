@@ -1,10 +1,8 @@
 """Datasets of a fake hub on this machine, and of folders of the same layout."""
 
-import http.server
 import io
 import json
 import shutil
-import threading
 from urllib.parse import unquote, urlsplit
 
 import huggingface_hub.constants
@@ -12,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fake_hub import COMMIT, HubHandler, serve_hub
 from PIL import Image
 
 from vitreous.data import hub_dataset
@@ -19,7 +18,6 @@ from vitreous.data.read_options import ReadOptions
 from vitreous.data.sources import absolute_source, load_images
 from vitreous.errors import InputError
 
-COMMIT = "0123456789012345678901234567890123456789"
 RANDOM = np.random.default_rng(4)
 IMAGES = RANDOM.integers(0, 256, (12, 6, 9, 3), dtype=np.uint8)
 LABELS = [0, 1, 2, 2, 1, 0, 0, 1, 2, 1, 0, 2]
@@ -56,14 +54,8 @@ SPLIT_ROWS = [("train", 0), ("train", 1), ("train", 2), ("train", 4), ("val", 3)
 FOLDERS = {f"{split}/{NAMES[LABELS[row]]}/{row}.png": png(row) for split, row in SPLIT_ROWS}
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(HubHandler):
     """Serve `server.files`, {"owner/name": {file: content}}, as the hub does, or answer with the error `refuse`."""
-
-    def do_GET(self):
-        self.respond(body=True)
-
-    def do_HEAD(self):
-        self.respond(body=False)
 
     def respond(self, *, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
@@ -90,23 +82,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             problem = "404 EntryNotFound"
         if self.server.refuse and (verb == "resolve" or self.server.refuse.startswith("5")):
             problem = self.server.refuse
-        self.reply(problem, content, file if body else f"{file}\n", body=body)
-
-    def reply(self, problem: str, content: bytes, file: str, *, body: bool) -> None:
-        code, _, word = problem.partition(" ")
-        self.send_response(int(code or 200))
-        self.send_header("X-Repo-Commit", COMMIT)
-        if problem:
-            self.send_header("X-Error-Code", word)
-        self.send_header("ETag", f'"{abs(hash(file.strip()))}"')
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(0 if problem else len(content)))
-        self.end_headers()
-        if body and not problem:
-            self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
+        self.reply(problem, content, str(abs(hash(file))), body=body)
 
 
 @pytest.fixture(autouse=True)
@@ -117,19 +93,9 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A hub with me/shards and me/pics, whose client keeps its cache in the test's own folder."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.requests, server.refuse = [], ""
+    with serve_hub(Handler, tmp_path / "hub-cache", monkeypatch) as server:
         server.files = {"me/shards": dict(SHARDS), "me/pics": dict(FOLDERS)}
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        constants, address = huggingface_hub.constants, f"http://127.0.0.1:{server.server_address[1]}"
-        monkeypatch.setattr(constants, "ENDPOINT", address)
-        template = address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def write_files(files: dict[str, bytes], folder):

@@ -1,16 +1,15 @@
 """Models from a hub on this machine that answers as the real one does, refuses as it does, and goes away."""
 
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 import torch
+from fake_hub import COMMIT, HubHandler, serve_hub
 from safetensors.torch import save
 
 from vitreous.errors import InputError
@@ -21,7 +20,6 @@ from vitreous.model.vit import ViT
 from vitreous.pretrained.formats.registry import FORMATS
 from vitreous.pretrained.load import load
 
-COMMIT = "0123456789012345678901234567890123456789"
 TINY = ViTConfig((32, 48), 8, num_classes=3, embed_dim=32, depth=2, num_heads=2)
 PROCESSOR = {"size": {"height": 32, "width": 48}, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
 
@@ -40,57 +38,30 @@ def tiny_repository() -> tuple[ViT, dict[str, bytes]]:
     return vit, files
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers with `server.files`, keyed by "owner/name/file", as the hub does; `server.refuse` is said to all."""
+class Handler(HubHandler):
+    """Answers with `server.files`, keyed by "owner/name/file"; `server.refuse` is said to all."""
 
-    def do_GET(self):
-        self.answer(body=True)
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def answer(self, *, body: bool) -> None:
+    def respond(self, *, body: bool) -> None:
         repository, _, rest = self.path.strip("/").partition("/resolve/")
         revision, _, name = rest.partition("/")
         self.server.requests.append(f"{self.command} {repository}@{revision}/{name}")
-        content, (code, word) = self.server.files.get(f"{repository}/{name}"), self.server.refuse or (0, "")
-        if not code and not any(key.startswith(f"{repository}/") for key in self.server.files):
-            code, word = 401, "RepoNotFound"
-        elif not code and revision not in ("main", "v1", COMMIT):
-            code, word = 404, "RevisionNotFound"
-        elif not code and content is None:
-            code, word = 404, "EntryNotFound"
-        self.send_response(code or 200)
-        self.send_header("X-Repo-Commit", COMMIT)
-        if code:
-            self.send_header("X-Error-Code", word)
-        self.send_header("ETag", f'"{name}"')
-        self.send_header("Content-Length", str(0 if code else len(content)))
-        self.end_headers()
-        if body and not code:
-            self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
+        content, problem = self.server.files.get(f"{repository}/{name}"), self.server.refuse
+        if not problem and not any(key.startswith(f"{repository}/") for key in self.server.files):
+            problem = "401 RepoNotFound"
+        elif not problem and revision not in ("main", "v1", COMMIT):
+            problem = "404 RevisionNotFound"
+        elif not problem and content is None:
+            problem = "404 EntryNotFound"
+        self.reply(problem, content or b"", name, body=body)
 
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A hub that holds me/tiny, whose client keeps its cache in the test's own folder."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.requests, server.refuse = [], None
+    with serve_hub(Handler, tmp_path / "cache", monkeypatch) as server:
         server.vit, files = tiny_repository()
         server.files = {f"me/tiny/{name}": content for name, content in files.items()}
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        constants, address = huggingface_hub.constants, f"http://127.0.0.1:{server.server_address[1]}"
-        monkeypatch.setattr(constants, "ENDPOINT", address)
-        template = address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def refused(model: str) -> str:
@@ -120,7 +91,7 @@ def test_files_are_downloaded_once_and_work_offline(hub):
     load("hf:me/tiny", "cpu")
     fetched = [line for line in hub.requests if line.startswith("GET me/tiny")]
     assert len(fetched) == len(set(fetched)) == 3
-    hub.refuse = (503, "")
+    hub.refuse = "503"
     before = len(hub.requests)
     assert load("hf:me/tiny", "cpu").class_names[0] == "cat"
     assert len(hub.requests) == before + 1, "one request is enough to see that nobody answers"
@@ -192,12 +163,12 @@ def test_names_that_stand_for_nothing(model, hub):
 
 
 def test_a_gated_repository_says_what_to_do(hub):
-    hub.refuse = (403, "GatedRepo")
+    hub.refuse = "403 GatedRepo"
     assert "me/tiny is gated: accept its terms" in refused("hf:me/tiny")
 
 
 def test_no_network_and_nothing_in_the_cache(hub):
-    hub.refuse = (500, "")
+    hub.refuse = "500"
     assert "can't reach the Hugging Face hub for me/tiny, and its config.json was not downloaded" in refused(
         "hf:me/tiny"
     )
