@@ -15,7 +15,7 @@ from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
-from vitreous.model.serialization import WEIGHTS, save_config, write_weights
+from vitreous.model.serialization import save_config
 from vitreous.model.vit import ViT
 from vitreous.pretrained.formats.registry import FORMATS
 from vitreous.pretrained.load import load
@@ -48,8 +48,7 @@ def save(config: ViTConfig, folder: Path) -> ImageClassifier:
     names = ["cat", "dog", "eel"][: config.num_classes]
     square = replace(PIXELS, input_size=(32, 32), resize_mode="crop", crop_pct=0.8)
     classifier = ImageClassifier(vit, PIXELS if config.image_size == (32, 48) else square, names)
-    save_config(classifier, folder)
-    write_weights(vit.state_dict(), folder / WEIGHTS)
+    classifier.save(folder)
     return classifier
 
 
