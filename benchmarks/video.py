@@ -2,7 +2,8 @@
 
 Command:  python benchmarks/video.py [--clip FILE] [--weights FILE] [--frames N] [PART ...]
 
-Parts: stages, script, memory, precision, small. Times are ratios within one run, and what is compared takes turns.
+Parts: stages, script, memory, precision, small, visibility. Times are ratios within one run, and what is compared takes
+turns.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from vitreous.clips.maps import FrameMaps
 from vitreous.clips.options import FrameOptions, SpeedOptions
 from vitreous.clips.request import VideoRequest
 from vitreous.explanation.explain import explain_batch
+from vitreous.explanation.registry import METHODS
 from vitreous.explanation.streaming.attention_products import reference_attention
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model import kernels, linear
@@ -42,11 +44,15 @@ from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import with_input_size
 from vitreous.process_tuning import keep_freed_memory, share_cores
+from vitreous.render.color import resize_coarse_map
+from vitreous.render.temporal.scenes import SceneDetector
+from vitreous.render.temporal.stabilize import MapStabilizer
 from vitreous.runtime import autocast, choose_precision
 from vitreous.video.decode import read_frames
 from vitreous.video.info import Frame, read_info
-from vitreous.video.options import KEEP_ALL
+from vitreous.video.options import KEEP_ALL, VideoOptions
 from vitreous.video.output import create_writer
+from vitreous.video.trim import expected_frames
 
 SHARED = Path(os.environ.get("VITREOUS_SHARED", "../shared/data"))
 TURNS = 3
@@ -260,6 +266,34 @@ def whole_seconds(classifier: ImageClassifier, clip: Path, request: VideoRequest
         return seconds(lambda: run_request(classifier, clip, Path(place) / "out.mp4", request))
 
 
+def visibility(classifier: ImageClassifier, clip: Path, count: int) -> None:
+    """Print for each method in how many of about `count` frames of the whole clip the map can be seen, and its flicker.
+
+    A map can be seen if it is drawn with at least two fifths of the colors, from its 1st to its 99.5th percentile, and
+    at most a quarter of it is clipped at an end.
+    """
+    every = max(1, (expected_frames(read_info(clip), KEEP_ALL) or count) // count)
+    with closing(read_frames(clip, VideoOptions(every=every))) as reader:
+        frames = list(reader)
+    times, scenes = [float(frame.time_seconds) for frame in frames], SceneDetector()
+    changes = [scenes.update(frame.image_u8) for frame in frames]
+    for method in METHODS:
+        request = VideoRequest(methods=(method,))
+        stage = ExplainStage(classifier, request, request.resolve(classifier), None)
+        found = [one.maps[0] for batch in batches(frames, 16) for one in stage.explain(batch)]
+        stabilizer = MapStabilizer(signed=found[0].signed)
+        drawn = stabilizer.update([one.patch_heatmap for one in found], times, changes)
+        seen = [can_be_seen(one.scale.apply(resize_coarse_map(one.heatmap)), signed=found[0].signed) for one in drawn]
+        print(f"{method}: {sum(seen)} of {len(seen)} frames can be seen, flicker {stabilizer.flicker_after.value:.4f}")
+
+
+def can_be_seen(drawn: np.ndarray, *, signed: bool) -> bool:
+    """Whether a map as drawn, in [0, 1], neither drowns nor saturates; 0.5 is the zero of a signed one."""
+    strength = np.abs(2 * drawn - 1) if signed else drawn
+    low, high = np.percentile(strength, [1, 99.5])
+    return bool(high - low >= 0.4 and (strength >= 1).mean() <= 0.25)
+
+
 def memory(clip: Path) -> None:
     """Print the peak of the whole program over 300 and over 3,000 frames of one clip (its own size, a tiny model)."""
     frames = read(clip, 300)
@@ -288,7 +322,7 @@ def peak(clip: Path) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-PARTS = ("stages", "script", "precision", "small", "memory")
+PARTS = ("stages", "script", "precision", "small", "visibility", "memory")
 
 
 def main() -> None:
@@ -320,6 +354,7 @@ def main() -> None:
                            for side in (224, 448)] and None,
         "precision": lambda: precision(classifier, given.clip, count),
         "small": lambda: small(given.clip, count),
+        "visibility": lambda: visibility(classifier, given.clip, count),
         "memory": lambda: memory(given.clip),
     }  # fmt: skip
     for part in wanted:

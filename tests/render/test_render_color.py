@@ -78,12 +78,17 @@ def test_the_stabilized_scale_never_moves_further_than_its_fraction_allows(maps,
     for heatmap in maps[1:]:
         new, aim = steady.update(heatmap, step), Scale.robust(resize_coarse_map(heatmap))
         share = max(1 - 0.5 ** (step / half_life), 0.5)
+        ratio = (aim.high - aim.low) / (old.high - old.low) if not old.is_flat else 1
+        overlap = min(aim.high, old.high) - max(aim.low, old.low)
         if not old.is_flat:
             span = old.high - old.low
+            is_visible = 2 / 3 <= ratio <= 1.5 and overlap >= 0.99 * min(span, aim.high - aim.low)
+            catch_up = 0 if is_visible else 1 - 0.5 ** (step / min(0.25, half_life))
             for end in ("low", "high"):
                 moved = abs(getattr(new, end) - getattr(old, end))
                 wanted = abs(getattr(aim, end) - getattr(old, end))
-                assert moved <= share * min(span, wanted) * (1 + 1e-6) + 1e-9
+                assert moved <= wanted * (1 + 1e-6) + 1e-9
+                assert moved <= (catch_up + share * (1 + 2 * catch_up)) * span * (1 + 1e-6) + 1e-9
         old = new
 
 
@@ -101,6 +106,40 @@ def test_after_its_half_life_the_scale_is_halfway_at_any_frame_rate(fps):
     for _ in range(2 * fps):
         after = steady.update(1.5 * RAMP, 1 / fps)
     assert after.high - before.high == pytest.approx(0.25 * before.high, rel=0.02)
+
+
+def drawn_range(scale: Scale, heatmap: np.ndarray) -> float:
+    drawn = scale.apply(heatmap)
+    return float(drawn.max() - drawn.min())
+
+
+@pytest.mark.parametrize("fps", [10, 25, 60])
+def test_maps_that_would_drown_after_a_bright_scene_are_seen_within_two_seconds(fps):
+    steady = StabilizedScale()
+    steady.begin([100 * RAMP] * 16)
+    ranges = [drawn_range(steady.update(RAMP, 1 / fps), RAMP) for _ in range(4 * fps)]
+    assert ranges[0] < 0.02 and min(ranges[2 * fps :]) > 0.5
+    assert max(np.diff(ranges)) < 0.12 and ranges == sorted(ranges)  # without a jump
+
+
+def test_maps_that_would_saturate_do_so_for_no_more_than_two_seconds():
+    steady = StabilizedScale()
+    steady.begin([RAMP] * 16)
+    clipped = [float((steady.update(100 * RAMP).apply(100 * RAMP) >= 1).mean()) for _ in range(100)]
+    assert clipped[0] > 0.95 and max(clipped[50:]) < 0.4
+    signed = StabilizedScale(signed=True)
+    signed.begin([100 * (RAMP - 0.5)] * 16)
+    for _ in range(50):
+        scale = signed.update(RAMP - 0.5)
+    assert scale.low == -scale.high and drawn_range(scale, RAMP - 0.5) > 0.6
+
+
+def test_maps_within_two_thirds_of_each_other_keep_their_brightness_relative_to_each_other():
+    steady = StabilizedScale()
+    before = steady.begin([RAMP] * 1000)
+    for heatmap in [0.75 * RAMP, RAMP, 1.25 * RAMP, RAMP] * 3:
+        after = steady.update(heatmap)
+    assert after.high == pytest.approx(before.high, rel=0.05)
 
 
 def test_begin_forgets_the_previous_scene():

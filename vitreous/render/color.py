@@ -14,8 +14,8 @@ COLORMAPS = ("cividis", "inferno", "magma", "plasma", "viridis")
 LOW_PERCENT, HIGH_PERCENT = 1.0, 99.5
 MAX_SAMPLES = 65_536
 FLAT_TOLERANCE = 1e-6
-MAX_RANGE_RATIO = 3.0
-"""A map in a video is drawn with at least a third of the colors, and its range is at most three times the scale's."""
+MAX_RANGE_RATIO = 1.5
+"""A map in a video is drawn with two thirds of the colors or more, and its range is at most 1.5 times the scale's."""
 CATCH_UP_SECONDS = 0.25
 """Half-life with which the scale of a video gets to that limit."""
 MIN_SIDE = 64
@@ -108,8 +108,8 @@ class StabilizedScale:
 
     `begin` takes the robust percentiles over a whole window. After that each end moves towards those of each new map:
     as a running mean while the window is young, then by half of the way in `half_life_seconds`. So maps keep their
-    brightness relative to each other for seconds, within a factor of three. A map that would drown, because its range
-    is less than a third of the scale's, or saturate, because its range is more than three times as wide, moves the ends
+    brightness relative to each other for seconds, within a factor of 1.5. A map that would drown, because its range is
+    less than two thirds of the scale's, or saturate, because its range is more than 1.5 times as wide, moves the ends
     towards that limit with a half-life of a quarter of a second. No end moves by more than its fraction of the current
     range, so that one odd frame can't shift it much. A flat map leaves the scale unchanged. Coarse maps are upsampled
     first, because they are drawn upsampled.
