@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from vitreous import files
 from vitreous.errors import InputError
-from vitreous.files import atomic_folder, atomic_write, write_text
+from vitreous.files import atomic_folder, atomic_write, remove_partial, write_text
 
 
 def test_an_incomplete_file_leaves_the_old_one(tmp_path):
@@ -67,3 +68,48 @@ def test_a_folder_is_complete_or_absent(tmp_path):
         (temporary / "a.txt").write_text("whole")
     assert (tmp_path / "out" / "a.txt").read_text() == "whole"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_writers_of_one_process_have_files_of_their_own(tmp_path):
+    """Threads, and containers whose processes all have the same number."""
+    with atomic_write(tmp_path / "a.txt") as first, atomic_write(tmp_path / "a.txt") as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert (tmp_path / "a.txt").read_text() == "first"
+    with (
+        atomic_folder(tmp_path / "x") as first,
+        pytest.raises(ZeroDivisionError),
+        atomic_folder(tmp_path / "x") as second,
+    ):
+        assert first != second
+        1 / 0  # noqa: B018
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "x"]
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".mp4", "字" * 84 + ".md"])
+def test_the_longest_names_can_be_written(name, tmp_path):
+    write_text(tmp_path / name, "text")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_system_that_cannot_flush_folders(tmp_path, monkeypatch):
+    flush = files.flush_to_disk
+
+    def refuse_folders(path: Path) -> None:
+        if path.is_dir():
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(path)
+
+    monkeypatch.setattr(files, "flush_to_disk", refuse_folders)
+    write_text(tmp_path / "a.txt", "text")
+    assert (tmp_path / "a.txt").read_text() == "text"
+
+
+def test_what_kills_left_of_one_file_is_removed_and_nothing_else(tmp_path):
+    names = [".a.1.part.txt", ".a.0f3c.part.txt", ".b.1.part.txt", ".a.1.part.png", "a.txt"]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / ".a.2.part.txt").mkdir()
+    remove_partial(tmp_path / "a.txt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names[2:], ".a.2.part.txt"])

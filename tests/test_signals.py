@@ -73,3 +73,18 @@ def test_other_threads_change_nothing():
     thread.start()
     thread.join()
     assert results == [True]
+
+
+def test_sigterm_is_a_request_and_the_second_one_ends_as_before():
+    calls, before = [], signal.signal(signal.SIGTERM, lambda *_: calls.append("before"))
+    try:
+        with interrupt_as_request(lambda: calls.append("announced")) as is_requested:
+            assert not is_requested()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert is_requested() and calls == ["announced"]
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert calls == ["announced", "before"]
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert calls == ["announced", "before", "before"]
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -17,6 +17,7 @@ Measurement: `evaluate`, `compare`, `faithfulness`, `localization`, `doctor`, `m
 The names are imported when they are first used, so that `import vitreous` takes no time.
 """
 
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -365,6 +366,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'vitreous' has no attribute '{name}'")
     value = getattr(import_module(f"vitreous.{_MODULES[name]}"), name)
     globals()[name] = value
+    if "torch" in sys.modules:
+        import_module("vitreous.process_tuning").watch_cores()
     return value
 
 

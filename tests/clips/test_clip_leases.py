@@ -198,3 +198,13 @@ def acquired_from_the_dead(worker, folder):
     lease = json.loads((folder / ".a.1.lease").read_text())
     (folder / ".a.1.lease").write_text(json.dumps({**lease, "started": "1"}))
     return worker().acquire("a", "mark")
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "字" * 83], ids=["letters", "characters of three bytes"])
+def test_the_longest_names_of_clips_have_room_for_a_lease(name, worker, tmp_path):
+    store, other = worker(), worker()
+    with store.acquire(name, "mark") as lease:
+        staging = store.staging_folder(tmp_path, name, lease.token)
+        staging.mkdir()
+        assert other.acquire(name, "mark") is None and other.acquire(name[:-1], "mark") is not None
+    assert not staging.exists() and not store.path(name, 1).exists()

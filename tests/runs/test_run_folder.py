@@ -4,7 +4,7 @@ import pytest
 
 from vitreous.errors import InputError
 from vitreous.files import read_json
-from vitreous.runs.run_folder import RunFolder, read_metadata
+from vitreous.runs.run_folder import RunFolder, check_unused, read_metadata, read_metrics
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,25 @@ def test_only_a_missing_recipe_is_explained_by_runs(tmp_path):
         read_json(tmp_path / "curve.json")
     with pytest.raises(InputError, match=rf"recipe\.json is missing: {tmp_path} is not a run of Vitreous$"):
         read_metadata(RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["{}", '{"recipe": 3}', '{"recipe": {}, "data": null}', '{"recipe": {}, "data": []}'])
+def test_a_damaged_recipe_is_an_error(text, tmp_path):
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(InputError, match=r"recipe\.json has no section '(recipe|data)': restore it from a copy"):
+        read_metadata(RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize("line", ["\0\0\0", "{}", "[1]", '{"step": "two", "split": "train"}', "\udcff"])
+def test_a_damaged_line_of_metrics_is_named(line, tmp_path):
+    good = '{"step": 1, "split": "train"}\n'
+    content = f"{good}{line}\n{good}"
+    (tmp_path / "metrics.jsonl").write_text(content, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(InputError, match=r"line 2 of .*metrics\.jsonl is damaged: delete that line"):
+        read_metrics(RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300])
+def test_a_name_that_cannot_be_a_folder(name, tmp_path):
+    with pytest.raises(InputError, match="can't be an output folder"):
+        check_unused(tmp_path / name)

@@ -1,13 +1,18 @@
 """Recipes: settings are changed by name, checked together, and written to JSON and back."""
 
 import json
+import logging
+from dataclasses import replace
 
 import pytest
 from tiny_run import tiny_recipe
 
+from vitreous.callbacks import Callback
+from vitreous.data.augment import Augment
 from vitreous.errors import InputError
+from vitreous.model.config import SIZES, named_config
 from vitreous.records import from_dict, override, setting_names, to_dict
-from vitreous.training.recipe import Recipe, with_settings
+from vitreous.training.recipe import SETTING_ALIASES, Recipe, with_settings
 from vitreous.workflows.train import train
 
 
@@ -104,3 +109,69 @@ def test_common_settings_are_arguments_of_train(colored_folder, tmp_path):
     assert repr(result).startswith(f"TrainResult({tmp_path / 'run'}: finished, validation accuracy ")
     with pytest.raises(InputError, match="epochs is given twice"):
         train(recipe, tmp_path / "other", epochs=1, settings={"epochs": 2})
+
+
+@pytest.mark.parametrize("name", [*SIZES, "small/16", "ViT-B/32", "vit_tiny_patch16_224"])
+def test_every_size_can_be_trained_by_name(name, colored_folder):
+    recipe = tiny_recipe(colored_folder, augment=Augment())
+    for settings in ({"model.depth": 3, "model": name}, {"model": name, "model.depth": "3"}):
+        changed = with_settings(recipe, settings)
+        assert changed.model == replace(named_config(name), depth=3)
+    assert replace(changed, model=recipe.model) == recipe
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("lr", "optimizer.learning_rate"),
+        ("optimizer.lr", "optimizer.learning_rate"),
+        ("weight_decay", "optimizer.weight_decay"),
+        ("num_train_epochs", "epochs"),
+        ("gradient-accumulation-steps", "grad_accum_steps"),
+        ("img_size", "model.image_size"),
+        ("image_size", "model.image_size"),
+        ("size", "model"),
+    ],
+)
+def test_the_names_of_other_libraries_suggest_ours(given, expected, colored_folder):
+    with pytest.raises(InputError, match=rf"^there is no setting '{given}': did you mean {expected}\?$"):
+        with_settings(tiny_recipe(colored_folder), {given: "1"})
+
+
+def test_the_aliases_are_of_settings_that_exist_and_shadow_none(colored_folder):
+    names = [*setting_names(tiny_recipe(colored_folder)), "model"]
+    aliases = [alias for each in SETTING_ALIASES.values() for alias in each.split()]
+    assert set(SETTING_ALIASES) <= set(names) and len(aliases) == len(set(aliases))
+    assert not set(aliases) & set(names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"recipe": 3}, "recipe=3 has the wrong type: train takes a string or a vitreous.Recipe"),
+        ({"settings": ["epochs=1"]}, "settings=['epochs=1'] has the wrong type: train takes a dictionary such as"),
+        ({"settings": {3: 1}}, "settings={3: 1} has the wrong type: train takes a dictionary such as"),
+        ({"settings": {"epochs": [1]}}, "setting epochs=[1]: input should be a valid number"),
+        ({"settings": {"model": 3}}, "setting model=3: give the name of a size, such as S/16"),
+        ({"epochs": "many"}, "epochs='many' has the wrong type: train takes a number or None"),
+        ({"callback": print}, "callback=<built-in function print> has the wrong type"),
+        ({"data": ""}, "there is no source ''"),
+        ({"output": "a\0b"}, "'a\\x00b' can't be an output folder"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments_of_train_give_one_line(arguments, message, colored_folder, tmp_path):
+    given = {"recipe": tiny_recipe(colored_folder), "output": tmp_path / "run", **arguments}
+    with pytest.raises(InputError) as caught:
+        train(**given)
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_progress_is_reported_by_default_and_an_empty_callback_is_silent(colored_folder, tmp_path, capsys, monkeypatch):
+    logger = logging.getLogger("vitreous")
+    monkeypatch.setattr(logger, "propagate", False)
+    train(tiny_recipe(colored_folder, epochs=0.2), tmp_path / "a")
+    lines = capsys.readouterr().err
+    assert "at 12 × 20 pixels" in lines and "epoch 0.14 · loss" in lines and "images/s" in lines
+    train(tiny_recipe(colored_folder, epochs=0.2), tmp_path / "b", callback=Callback())
+    assert capsys.readouterr().err == ""

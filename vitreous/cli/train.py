@@ -4,18 +4,15 @@ import shlex
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitreous.callbacks import Progress, format_clock
+from vitreous.callbacks import Progress
 from vitreous.cli import EXIT_INTERRUPTED
 from vitreous.cli.console import ConsoleCallback, Update, print_line, progress_on, stop_on_interrupt
 from vitreous.cli.flags import DeviceName, Flag, OutputFile
 from vitreous.errors import InputError
-
-if TYPE_CHECKING:
-    from vitreous.training.loop import TrainProgress
 
 
 def train(
@@ -117,7 +114,7 @@ class TrainDisplay(ConsoleCallback):
         from vitreous.training.loop import TrainProgress
 
         if self._update is not None and isinstance(progress, TrainProgress):
-            self._update(progress.done, progress.total, format_progress(progress))
+            self._update(progress.done, progress.total, str(progress))
 
     def should_stop(self) -> bool:
         """Whether Ctrl-C was pressed."""
@@ -133,10 +130,3 @@ def train_display(*, quiet: bool = False) -> Generator[TrainDisplay]:
         else:
             with progress_on("training", partial(TrainDisplay, interrupted=interrupted)) as display:
                 yield display
-
-
-def format_progress(at: "TrainProgress") -> str:
-    """Describe the progress of a run."""
-    validation = "" if at.validation_accuracy is None else f" · validation {at.validation_accuracy:.1%}"
-    rates = f"{at.images_per_second:,.0f} images/s · {format_clock(at.seconds_left)} left"
-    return f"epoch {at.epoch:.2f} · loss {at.loss:.3f} · top-1 {at.accuracy:.1%}{validation} · {rates}"

@@ -9,6 +9,7 @@ The leases are in the same folder as the records of finished clips. A network fi
 therefore also looks up again whether the clip was finished meanwhile (NFS caches a folder until the folder changes).
 """
 
+import hashlib
 import json
 import os
 import re
@@ -27,6 +28,9 @@ from vitreous.files import os_error_reason
 HEARTBEAT_SECONDS = 15.0
 EXPIRY_SECONDS = 180.0
 """A lease without a heartbeat for this long has a dead owner. NFS may show modification times a minute late."""
+
+MAX_NAME_BYTES = 200
+"""Longest name of a clip that its leases and staging folders keep; file systems allow 255 bytes for theirs."""
 
 
 class LeaseLostError(Exception):
@@ -106,11 +110,11 @@ class LeaseStore:
 
     def path(self, name: str, number: int) -> Path:
         """Return the path of a lease."""
-        return self.folder / f".{name}.{number}.lease"
+        return self.folder / f".{shorten(name)}.{number}.lease"
 
     def staging_folder(self, output_folder: Path, name: str, token: str) -> Path:
         """Return the folder into which the owner of a lease writes the files meant for `output_folder`."""
-        return output_folder / f".{name}.{token}.part"
+        return output_folder / f".{shorten(name)}.{token}.part"
 
     def acquire(self, name: str, fingerprint: str) -> Lease | None:
         """Acquire the lease on a clip, or return None if another worker holds it or was faster.
@@ -146,7 +150,7 @@ class LeaseStore:
 
     def remove_finished(self, names: Iterable[str]) -> None:
         """Remove all leases on finished clips; workers that died between their last two steps leave some."""
-        finished = set(names)
+        finished = set(map(shorten, names))
         for path in list(self.folder.iterdir()):
             found = re.fullmatch(r"\.(.+)\.\d+\.(lease|claim)", path.name)  # Version 0.1.0 called them claims.
             if found and found[1] in finished:
@@ -178,6 +182,19 @@ class LeaseStore:
                 "clips, so each worker processes every video: start every worker with the same command"
             )
             self._on_note = None
+
+
+def shorten(name: str) -> str:
+    """Return the name of a clip, or if it leaves no room for the names of its leases, its beginning and a hash.
+
+    >>> shorten("dog"), len(shorten("x" * 250))
+    ('dog', 177)
+    """
+    encoded = os.fsencode(name)
+    if len(encoded) <= MAX_NAME_BYTES:
+        return name
+    start = encoded[: MAX_NAME_BYTES - 40].decode(errors="ignore")
+    return f"{start}-{hashlib.blake2b(encoded, digest_size=8).hexdigest()}"
 
 
 def read_lease(path: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from vitreous.callbacks import Callback, ForwardingCallback, Progress
 from vitreous.clips.fingerprints import ClipFingerprint, ModelFingerprint
 from vitreous.clips.folder import ClipJob, ClipOutcome, clip_record, finished_record, list_jobs, process_clip
-from vitreous.clips.leases import Lease, LeaseLostError, LeaseStore
+from vitreous.clips.leases import Lease, LeaseLostError, LeaseStore, shorten
 from vitreous.clips.request import VideoRequest
 from vitreous.errors import InputError
 from vitreous.files import flush_to_disk, make_folder, os_error_reason, write_text
@@ -179,7 +179,7 @@ class Worker:
         """Return the outcome as it will be when the staged files are at their final paths."""
         if outcome.state == "interrupted":
             return ClipOutcome(job, "interrupted", f"{job.source} was not finished: it is left to another worker")
-        message = outcome.message.replace(f".{lease.name}.{lease.token}.part/", "")
+        message = outcome.message.replace(f".{shorten(lease.name)}.{lease.token}.part/", "")
         result = outcome.result
         if result is not None:
             files = tuple(path.parent.parent / path.name for path in result.files)

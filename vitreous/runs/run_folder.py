@@ -145,7 +145,8 @@ def check_unused(path: Path | str) -> None:
     """
     folder = RunFolder(Path(path))
     try:
-        folder.path.exists()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            folder.path.stat()
     except (OSError, ValueError) as error:
         reason = os_error_reason(error) if isinstance(error, OSError) else str(error)
         raise InputError(f"{str(path)!r} can't be an output folder: {reason}") from None
