@@ -5,6 +5,9 @@ DATA ?= shapes
 BIN := $(VENV)/bin
 # Waiting threads must not spin: on shared cores that costs more than everything else (docs of OpenMP, OMP_WAIT_POLICY).
 QUIET := OMP_WAIT_POLICY=PASSIVE
+# PyPI's torch for Linux brings CUDA, several gigabytes. Without an NVIDIA GPU the CPU build is installed, 190 MB.
+# TORCH_INDEX= (empty) takes PyPI's; TORCH_INDEX=URL takes another index of torch's.
+TORCH_INDEX ?= $(shell command -v nvidia-smi >/dev/null 2>&1 || echo https://download.pytorch.org/whl/cpu)
 # Those that need no argument and nothing that isn't installed.
 FIGURES := conformance explain gradient_rollout matmul_rates rollout step_profile training_step video video_properties
 
@@ -18,6 +21,7 @@ setup: $(VENV)/.ready ## make .venv with all that Vitreous and its tests need
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --retries 0 -c constraints.txt --extra-index-url $(TORCH_INDEX) torch)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
