@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from vitreous import process_tuning
-from vitreous.process_tuning import QUIET_LOOKS, SleepingTeam, waited_fraction, watch_cores
+from vitreous.process_tuning import QUIET_SAMPLES, SleepingTeam, monitor_cores, waited_fraction
 
 SECOND = 10**9
 CHOSEN = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
@@ -18,7 +18,7 @@ def test_the_fraction_counts_threads_that_are_new_and_forgets_those_that_ended()
     before = {"1": (SECOND, SECOND), "2": (SECOND, 0)}
     now = {"1": (2 * SECOND, SECOND), "3": (0, SECOND)}
     assert waited_fraction(before, now) == 0.5
-    assert waited_fraction(now, now) == 0
+    assert waited_fraction(now, now) is None  # idle
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def watched(monkeypatch):
         monkeypatch.setattr(process_tuning, "_waiting_times", look)
         monkeypatch.setattr(process_tuning, "_openmp_libraries", lambda: ["libgomp"])
         monkeypatch.setattr(process_tuning, "SleepingTeam", Team)
-        monkeypatch.setattr(process_tuning, "WATCH_SECONDS", 0.001)
+        monkeypatch.setattr(process_tuning, "SAMPLE_SECONDS", 0.001)
         with pytest.raises(SystemExit):
-            process_tuning._watch_forever(notes.append)
+            process_tuning._monitor_forever(notes.append)
         assert ended.is_set()
         return teams, notes
 
@@ -59,7 +59,7 @@ def watched(monkeypatch):
 def test_threads_sleep_while_others_use_the_cores_and_it_is_said_once(watched):
     step = SECOND // 1000
     crowded = [(look * step, look * step) for look in range(1, 5)]
-    quiet = [(look * step, 4 * step) for look in range(5, 5 + QUIET_LOOKS)]
+    quiet = [(4 * step, 4 * step)] * 50 + [(look * step, 4 * step) for look in range(5, 5 + QUIET_SAMPLES)]
     last = quiet[-1][0]
     again = [(last + look * step, 4 * step + look * step) for look in range(1, 3)]
     teams, notes = watched([*crowded, *quiet, *again])
@@ -76,7 +76,7 @@ def test_a_users_choice_stays(choice, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name, value in choice.items():
         monkeypatch.setenv(name, value)
-    assert not watch_cores() and "vitreous-cores" not in [thread.name for thread in threading.enumerate()]
+    assert not monitor_cores() and "vitreous-cores" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_team_sleeps_in_the_copy_of_openmp_that_torch_uses_and_ends():

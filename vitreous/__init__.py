@@ -367,7 +367,7 @@ def __getattr__(name: str) -> object:
     value = getattr(import_module(f"vitreous.{_MODULES[name]}"), name)
     globals()[name] = value
     if "torch" in sys.modules:
-        import_module("vitreous.process_tuning").watch_cores()
+        import_module("vitreous.process_tuning").monitor_cores()
     return value
 
 

@@ -27,12 +27,12 @@ def keep_freed_memory() -> bool:
     return set_option(_TRIM_THRESHOLD, 2**31 - 1) == set_option(_MMAP_MAX, 0) == 1
 
 
-WATCH_SECONDS = 0.5
-"""Seconds between two looks at how long the threads of the process waited for a core."""
+SAMPLE_SECONDS = 0.5
+"""Seconds between two samples of how long the threads of the process waited for a core."""
 CROWDED, QUIET = 0.1, 0.02
 """Fractions of their time that threads wait for a core: above the first one cores are shared, below the second not."""
-QUIET_LOOKS = 20
-"""Quiet looks in a row, after which torch's threads spin again."""
+QUIET_SAMPLES = 20
+"""Quiet samples in a row, after which torch's threads spin again."""
 USER_CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 """Environment variables by which users choose how OpenMP's threads wait."""
 SHARED_NOTE = (
@@ -50,7 +50,7 @@ def share_cores() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
-def watch_cores(on_note: Callable[[str], object] | None = None) -> bool:
+def monitor_cores(on_note: Callable[[str], object] | None = None) -> bool:
     """Let torch's waiting threads sleep soon, but only while other programs use the cores; return whether it may.
 
     By default these threads spin. On cores of their own that is fastest; on cores that others use, it makes a forward
@@ -62,44 +62,45 @@ def watch_cores(on_note: Callable[[str], object] | None = None) -> bool:
     Args:
         on_note: told once, when cores turn out to be shared; by default the log, at level INFO.
     """
-    global _watch
+    global _monitor
     chosen = any(os.environ.get(name) for name in USER_CHOICES) or os.environ.get("OMP_NUM_THREADS") == "1"
     if chosen or not _waiting_times():
         return False
-    if _watch is None or not _watch.is_alive():  # after a fork it isn't
-        _watch = threading.Thread(
-            target=_watch_forever,
+    if _monitor is None or not _monitor.is_alive():  # after a fork it isn't
+        _monitor = threading.Thread(
+            target=_monitor_forever,
             args=[on_note or logging.getLogger("vitreous").info],
             name="vitreous-cores",
             daemon=True,
         )
-        _watch.start()
+        _monitor.start()
     return True
 
 
-_watch: threading.Thread | None = None
+_monitor: threading.Thread | None = None
 
 
-def _watch_forever(on_note: Callable[[str], object]) -> None:
-    before: dict[str, tuple[int, int]] = {}  # so the first look covers the time since the start of the process
+def _monitor_forever(on_note: Callable[[str], object]) -> None:
+    before: dict[str, tuple[int, int]] = {}  # so the first sample covers the time since the start of the process
     team, quiet = None, 0
     while True:
         now = _waiting_times()
         fraction = waited_fraction(before, now)
         before = now
-        if team is None and fraction > CROWDED and (libraries := _openmp_libraries()):
+        if team is None and (fraction or 0) > CROWDED and (libraries := _openmp_libraries()):
             team, quiet = SleepingTeam(libraries), 0
             on_note(SHARED_NOTE)
             on_note = _ignore
-        quiet = quiet + 1 if fraction < QUIET else 0
-        if team is not None and quiet >= QUIET_LOOKS:
+        if fraction is not None:  # an idle process learns nothing
+            quiet = quiet + 1 if fraction < QUIET else 0
+        if team is not None and quiet >= QUIET_SAMPLES:
             team.close()
             team = None
-        time.sleep(WATCH_SECONDS)
+        time.sleep(SAMPLE_SECONDS)
 
 
-def waited_fraction(before: dict[str, tuple[int, int]], now: dict[str, tuple[int, int]]) -> float:
-    """Return the fraction of the time in which threads could have run, but waited for a core.
+def waited_fraction(before: dict[str, tuple[int, int]], now: dict[str, tuple[int, int]]) -> float | None:
+    """Return the fraction of the time in which threads could have run, but waited for a core; None if they were idle.
 
     Args:
         before: for each thread, nanoseconds on a core and waiting for one; 0 for threads that are new since.
@@ -109,7 +110,7 @@ def waited_fraction(before: dict[str, tuple[int, int]], now: dict[str, tuple[int
     0.25
     """
     running, waiting = (sum(now[one][column] - before.get(one, (0, 0))[column] for one in now) for column in (0, 1))
-    return waiting / total if (total := running + waiting) > 1e9 * WATCH_SECONDS / 10 else 0.0
+    return waiting / total if (total := running + waiting) > 1e9 * SAMPLE_SECONDS / 10 else None
 
 
 class SleepingTeam:

@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Group, UnknownOptionError
 import vitreous
 from vitreous.errors import InputError
 from vitreous.files import os_error_reason
-from vitreous.process_tuning import keep_freed_memory, watch_cores
+from vitreous.process_tuning import keep_freed_memory, monitor_cores
 
 EXIT_BAD_INPUT, EXIT_TRUNCATED, EXIT_INTERRUPTED = 2, 3, 130
 MIN_COLUMNS = 40
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     one of several failed; 130: interrupted.
     """
     keep_freed_memory()
-    watch_cores(lambda text: print(text, file=sys.stderr))  # noqa: T201
+    monitor_cores(lambda text: print(text, file=sys.stderr))  # noqa: T201
     warnings.filterwarnings("ignore", module=r"PIL\.")  # on damage that it can ignore
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     for stream in (sys.stdout, sys.stderr):
