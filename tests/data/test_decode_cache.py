@@ -17,6 +17,7 @@ from PIL import Image
 from vitreous.data import decode_cache, decoding
 from vitreous.data.decode_cache import decode_cached, decode_in_memory
 from vitreous.data.decoding import EncodedImages
+from vitreous.data.folder import open_image_folder
 from vitreous.data.read_options import ReadOptions
 from vitreous.errors import InputError
 
@@ -181,3 +182,16 @@ def test_images_are_cropped_or_squashed():
     source = EncodedImages(lambda index: ("wide.png", stream.getvalue()), [0], ("a",))
     cropped, squashed = (load(source, options=ReadOptions(mode), size_hw=(8, 8)) for mode in ("crop", "squash"))
     assert (cropped.images_u8 == 255).all() and squashed.images_u8.float().mean() < 128
+
+
+def test_images_that_are_resized_otherwise_are_cached_apart(cache, tmp_path):
+    for number, name in enumerate(["cat", "dog"]):
+        (tmp_path / "photos" / "train" / name).mkdir(parents=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / "train" / name / "1.png")
+    folder, found = open_image_folder(tmp_path / "photos"), set()
+    for options in (ReadOptions(), ReadOptions(crop_pct=0.5), ReadOptions(interpolation="bilinear")):
+        images = folder.load("train", (16, 16), options)
+        assert images.fingerprint() == folder.load("train", (16, 16), options).fingerprint()
+        found.add(images.fingerprint())
+    assert len(found) == 3

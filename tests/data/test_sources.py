@@ -9,9 +9,11 @@ from PIL import Image
 
 from vitreous.data import sources
 from vitreous.data.image_set import ImageSet
-from vitreous.data.sources import SOURCES, load_images
+from vitreous.data.read_options import ReadOptions, read_options_for
+from vitreous.data.sources import SOURCES, PublishedImages, load_images
 from vitreous.data.splits import hold_out, in_test_split
 from vitreous.errors import InputError
+from vitreous.imaging.preprocessing import Preprocessing, preprocess_image
 
 
 def some_images(count: int = 40, seed: int = 0) -> ImageSet:
@@ -99,7 +101,7 @@ def test_published_images_are_squashed_to_the_wanted_size(loaded_splits, monkeyp
     ramp = torch.arange(8, dtype=torch.uint8).mul(30).expand(1100, channels, 6, 8).contiguous()
     images = ImageSet(ramp, torch.zeros(1100, dtype=torch.int64), ("a",))
     monkeypatch.setattr(sources, "load_cifar", lambda dataset, split: images)
-    larger = load_images("cifar10", "test", (9, 16))
+    larger = load_images("cifar10", "test", (9, 16), options=ReadOptions(interpolation="bilinear"))
     assert larger.images_u8.shape == (1100, channels, 9, 16) and larger.images_u8.dtype == torch.uint8
     rows = larger.images_u8[-1, 0].int()
     assert torch.equal(rows[0], rows[-1]) and (rows[0].diff() >= 0).all() and rows[0, -1] == 210
@@ -183,3 +185,18 @@ def test_an_inconsistent_image_set_is_a_bug():
         ImageSet(good.images_u8, good.labels, ("a", "b"))
     with pytest.raises(AssertionError):
         ImageSet(good.images_u8, good.labels, good.class_names, masks=torch.zeros(4, 8, 6, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(("interpolation", "crop_pct"), [("bicubic", 1.0), ("bilinear", 1.0), ("bicubic", 0.875)])
+def test_published_images_are_resized_to_the_pixels_that_a_model_predicts_from(interpolation, crop_pct):
+    random = np.random.default_rng(0)
+    images_u8 = torch.from_numpy(random.integers(0, 256, (4, 3, 32, 32), dtype=np.uint8))
+    dataset = PublishedImages(lambda split: ImageSet(images_u8, torch.zeros(4, dtype=torch.int64), ("cat", "dog")))
+    for size in ((64, 64), (32, 32)):
+        preprocessing = Preprocessing(
+            size, "squash", (0.0,) * 3, (1.0,) * 3, 8, crop_pct=crop_pct, interpolation=interpolation
+        )
+        loaded = dataset.load("test", size, read_options_for(preprocessing)).images_u8
+        for image_u8, found in zip(images_u8, loaded, strict=True):
+            pixels, _ = preprocess_image(image_u8.permute(1, 2, 0).numpy(), preprocessing)
+            assert torch.equal((pixels * 255).round().to(torch.uint8), found)

@@ -9,13 +9,19 @@ from PIL import Image
 
 from vitreous.errors import InputError
 from vitreous.imaging.geometry import Geometry
-from vitreous.imaging.preprocessing import RESIZE_MODES, Preprocessing, preprocess_image, resize_image
+from vitreous.imaging.preprocessing import RESIZE_MODES, Preprocessing, preprocess_image, resize_images
 from vitreous.render.upsample import crop_to_image
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 WITHOUT_PADDING = [name for name in RESIZE_MODES if name != "letterbox"]
 sides = st.integers(1, 150)
 grids = st.tuples(st.integers(1, 24), st.integers(1, 24))
+
+
+def resize_image(image_u8: np.ndarray, size: tuple[int, int], mode: str) -> np.ndarray:
+    """Resize one image as datasets are."""
+    images = torch.from_numpy(image_u8.copy()).permute(2, 0, 1)[None]
+    return resize_images(images, size, mode)[0].permute(1, 2, 0).numpy()
 
 
 def preprocessing(input_size=(32, 48), resize_mode="squash", patch_size=8) -> Preprocessing:
@@ -256,3 +262,23 @@ def test_resizing_equals_pillows(interpolation, original_size):
     assert np.abs(differences).max() <= 2
     assert np.abs(differences).mean() < 0.25
     assert abs(differences.mean()) < 0.01
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize(("mode", "crop_pct"), [("squash", 1.0), ("squash", 0.875), ("crop", 1.0), ("crop", 0.875)])
+def test_datasets_are_resized_to_the_pixels_that_a_model_predicts_from(channels, interpolation, mode, crop_pct):
+    random = np.random.default_rng(0)
+    images_u8 = torch.from_numpy(random.integers(0, 256, (3, channels, 32, 28), dtype=np.uint8))
+    settings = Preprocessing(
+        (64, 48), mode, (0.0,) * channels, (1.0,) * channels, 8, crop_pct=crop_pct, interpolation=interpolation
+    )
+    resized = resize_images(images_u8, (64, 48), mode, crop_pct, interpolation)
+    for image_u8, expected in zip(images_u8, resized, strict=True):
+        pixels, _ = preprocess_image(image_u8.expand(3, -1, -1).permute(1, 2, 0).numpy(), settings)
+        assert torch.equal((pixels * 255).round().to(torch.uint8), expected)
+
+
+def test_images_of_the_size_wanted_keep_every_pixel():
+    images_u8 = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8))
+    assert torch.equal(resize_images(images_u8, (32, 32), "squash"), images_u8)

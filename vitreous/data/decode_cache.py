@@ -65,7 +65,7 @@ def decode_cached(
         InputError: images can't be used; or the cache can't be written and they don't fit into memory either.
     """
     state_digest = _digest(state)
-    path = cache_dir() / "decoded" / _file_name(CACHE_VERSION, identity, image_size, options.resize_mode)
+    path = cache_dir() / "decoded" / _file_name(CACHE_VERSION, identity, image_size, options.resizing)
     try:
         make_folder(path.parent)
         with file_lock(path.with_suffix(".lock")):
@@ -81,8 +81,8 @@ def decode_cached(
     return cached.images
 
 
-def _file_name(version: int, identity: object, image_size: tuple[int, int] | None, resize_mode: str) -> str:
-    return f"{_digest((version, identity, image_size, resize_mode))[:32]}.safetensors"
+def _file_name(version: int, identity: object, image_size: tuple[int, int] | None, resizing: object) -> str:
+    return f"{_digest((version, identity, image_size, resizing))[:32]}.safetensors"
 
 
 def _remove_earlier_versions(

@@ -14,7 +14,7 @@ from vitreous.data.file_tree import is_broken_link
 from vitreous.data.read_options import ReadOptions
 from vitreous.errors import InputError
 from vitreous.files import os_error_reason
-from vitreous.imaging.preprocessing import FixedSizeMode, resize_image
+from vitreous.imaging.preprocessing import resize_images
 from vitreous.imaging.reading import decode_image
 
 MAX_TASK_IMAGES = 128
@@ -49,11 +49,11 @@ class ResizeTo:
 
     Attributes:
         size: (height, width) in pixels.
-        resize_mode: how images are resized; None if they must have this size already.
+        options: how images are resized; None if they must have this size already.
     """
 
     size: tuple[int, int]
-    resize_mode: FixedSizeMode | None
+    options: ReadOptions | None
 
     @property
     def image_bytes(self) -> int:
@@ -126,7 +126,7 @@ def resize_target(encoded: EncodedImages, image_size: tuple[int, int] | None, op
     Raises:
         InputError: no size is wanted, and no image can be read.
     """
-    return ResizeTo(image_size, options.resize_mode) if image_size else ResizeTo(_native_size(encoded), None)
+    return ResizeTo(image_size, options) if image_size else ResizeTo(_native_size(encoded), None)
 
 
 def read_file(path: Path) -> tuple[str, bytes]:
@@ -160,8 +160,9 @@ def _native_size(encoded: EncodedImages) -> tuple[int, int]:
 def _decode_one(name: str, data: bytes, target: ResizeTo) -> np.ndarray:
     """Decode one image to uint8 (3, height, width) of the target's size."""
     image_u8 = decode_image(data, name)
-    if target.resize_mode is not None:
-        image_u8 = resize_image(image_u8, target.size, target.resize_mode)
+    if target.options is not None:
+        image = torch.from_numpy(image_u8).permute(2, 0, 1)[None]
+        return resize_images(image, target.size, *target.options.resizing)[0].numpy()
     if image_u8.shape[:2] != target.size:
         own, others = (f"{height} x {width}" for height, width in (image_u8.shape[:2], target.size))
         raise InputError(f"{name} has {own} pixels, others {others}: give one size for all")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from vitreous.errors import InputError
-from vitreous.imaging.preprocessing import FixedSizeMode, Preprocessing
+from vitreous.imaging.preprocessing import FixedSizeMode, Interpolation, Preprocessing
 
 MAX_IN_ERROR = 3
 """Unreadable images that an error names."""
@@ -19,7 +19,9 @@ class ReadOptions:
 
     Attributes:
         resize_mode: "squash" resizes the whole image to the size wanted, whatever its shape. "crop" resizes the shorter
-            side and crops the center. As in `Preprocessing`.
+            side and crops the center. As in `Preprocessing`, like the next two.
+        crop_pct: the fraction of the height and width that is kept, around the center.
+        interpolation: "bicubic" or "bilinear".
         skip_unreadable: leave out images that can't be read, and list them, instead of refusing the dataset.
         on_note: called with each line that the user should read; by default it goes to standard error.
         split: the split's name in messages, such as "training"; empty if there are no others.
@@ -27,8 +29,15 @@ class ReadOptions:
 
     resize_mode: FixedSizeMode = "squash"
     skip_unreadable: bool = False
+    crop_pct: float = 1.0
+    interpolation: Interpolation = "bicubic"
     on_note: Callable[[str], object] = lambda text: sys.stderr.write(f"{text}\n")
     split: str = ""
+
+    @property
+    def resizing(self) -> tuple[FixedSizeMode, float, Interpolation]:
+        """What decides the pixels of a resized image: the mode, the fraction that is kept, the interpolation."""
+        return self.resize_mode, self.crop_pct, self.interpolation
 
     def for_split(self, split: str) -> "ReadOptions":
         """Return the same options for a split of a dataset: "train", "validation" or "test"."""
@@ -59,8 +68,12 @@ class ReadOptions:
 
 
 def read_options_for(preprocessing: Preprocessing, *, skip_unreadable: bool = False) -> ReadOptions:
-    """Return how images of one size are read for a model: cropped if it crops, otherwise squashed."""
-    return ReadOptions("crop" if preprocessing.resize_mode == "crop" else "squash", skip_unreadable)
+    """Return how images of one size are read for a model: to the pixels that it predicts from.
+
+    "aspect" and "letterbox" give no single size, so images are squashed for them.
+    """
+    mode = "crop" if preprocessing.resize_mode == "crop" else "squash"
+    return ReadOptions(mode, skip_unreadable, preprocessing.crop_pct, preprocessing.interpolation)
 
 
 def _first(lines: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch.nn.functional import interpolate
 
 from vitreous.data.cifar import load_cifar
 from vitreous.data.dataset import Dataset
@@ -18,7 +17,7 @@ from vitreous.data.read_options import ReadOptions
 from vitreous.data.shapes import draw_shapes
 from vitreous.data.splits import SPLITS
 from vitreous.errors import InputError, unknown
-from vitreous.imaging.preprocessing import crop_box
+from vitreous.imaging.preprocessing import resize_images
 
 ImageSize = tuple[int, int] | None
 SHAPES_COUNTS_AND_SEEDS = {"train": (10_000, 1), "test": (2_000, 2)}
@@ -36,7 +35,7 @@ class PublishedImages(Dataset):
 
     def load(self, split: str, image_size: ImageSize, options: ReadOptions) -> ImageSet:
         """Load a split, resized if a size is given."""
-        return resize_images(self.read(split), image_size, options)
+        return resize_image_set(self.read(split), image_size, options)
 
 
 class DrawnShapes(Dataset):
@@ -108,8 +107,8 @@ def load_images(
     dataset = open_dataset(source)
     if split not in SPLITS:
         raise unknown("split", split, dict.fromkeys([*dataset.splits, "validation"]))  # one is held out if need be
-    if split == "test":
-        return dataset.load("test", image_size, options or ReadOptions())
+    if split == "test" or (split in dataset.splits and "train" not in dataset.splits):
+        return dataset.load(split, image_size, options or ReadOptions())
     training, validation = dataset.load_train_validation(image_size, validation_fraction, options or ReadOptions())
     if split == "train+validation":
         return _concatenate(training, validation)
@@ -204,15 +203,13 @@ def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:
     return ImageSet(images_u8, torch.cat([first.labels, second.labels]), first.class_names)
 
 
-def resize_images(images: ImageSet, image_size: ImageSize, options: ReadOptions) -> ImageSet:
-    """Resize images to (height, width), by antialiased bilinear interpolation."""
-    count, channels, height, width = images.images_u8.shape
-    if image_size is None or (height, width) == image_size:
+def resize_image_set(images: ImageSet, image_size: ImageSize, options: ReadOptions) -> ImageSet:
+    """Resize images to (height, width), as `preprocess_image` does."""
+    count, channels, *own_size = images.images_u8.shape
+    if image_size is None or (tuple(own_size) == image_size and options.crop_pct == 1):
         return images
-    top, left, bottom, right = map(int, crop_box((height, width), image_size, options.resize_mode))
     images_u8 = torch.empty((count, channels, *image_size), dtype=torch.uint8)
     for start in range(0, count, RESIZE_CHUNK):
         chunk = slice(start, start + RESIZE_CHUNK)
-        crop = images.images_u8[chunk, :, top:bottom, left:right]
-        images_u8[chunk] = interpolate(crop, image_size, mode="bilinear", antialias=True)
+        images_u8[chunk] = resize_images(images.images_u8[chunk], image_size, *options.resizing)
     return replace(images, images_u8=images_u8)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions, read_options_for
 from vitreous.data.sources import (
     DEFAULT_FRACTION,
+    SOURCES,
     absolute_source,
     evaluation_split,
     load_images,
@@ -119,7 +120,7 @@ def open_evaluation_set(
     if count is not None and count < 1:
         raise InputError(f"can't evaluate {count} images: give a count of at least 1")
     classifier, run = load(model, device, callback=callback), training_run(model)
-    source = absolute_source(data or training_source(run))
+    source = absolute_source(data or training_source(run, classifier))
     own = run is not None and is_own_data(run, source, classifier)
     fraction = run.recipe.validation_fraction if run is not None and own else DEFAULT_FRACTION
     known_source = run.recipe.data if run is not None and own else source
@@ -147,15 +148,25 @@ def training_run(model: str | Path | ImageClassifier) -> TrainingRun | None:
     return TrainingRun(folder, from_dict(Recipe, metadata.get("recipe", {}), str(folder.recipe)), metadata)
 
 
-def training_source(run: TrainingRun | None) -> str:
-    """Return the source of the images that a run was trained on.
+def training_source(
+    run: TrainingRun | None, classifier: ImageClassifier, remedy: str = "name the images with --data"
+) -> str:
+    """Return the source of the images that a model was trained on: that of its run, or of a packaged model.
+
+    Args:
+        run: the run that the model comes from, if any.
+        classifier: the model.
+        remedy: what to do if the source is unknown, for the message.
 
     Raises:
-        InputError: the model comes from no run.
+        InputError: the model comes from no run and is not packaged with Vitreous.
     """
-    if run is None:
-        raise InputError("the training data of this model is unknown: name the images with --data")
-    return run.recipe.data
+    if run is not None:
+        return run.recipe.data
+    prefix, _, name = str(classifier.origin).partition(":")
+    if prefix == "vitreous" and name in SOURCES:
+        return name
+    raise InputError(f"the training data of this model is unknown: {remedy}")
 
 
 def is_own_data(run: TrainingRun, source: str, classifier: ImageClassifier) -> bool:
@@ -183,7 +194,8 @@ def read_options_of(
     """Return how images of a source are read for a model: resized as it needs, and as its run read its own data."""
     own = run is not None and absolute_source(source) == absolute_source(run.recipe.data)
     skips = run is not None and own and run.recipe.skip_unreadable
-    return read_options_for(classifier.preprocessing, skip_unreadable=skip_unreadable or skips)
+    options = read_options_for(classifier.preprocessing, skip_unreadable=skip_unreadable or skips)
+    return replace(options, interpolation=run.recipe.interpolation) if run is not None and own else options
 
 
 def first_test_images(

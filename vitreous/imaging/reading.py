@@ -304,4 +304,4 @@ def _nonzero_pixels(image: Image.Image) -> np.ndarray:
     values = np.asarray(image)
     colors = len(image.getbands()) - ("A" in image.getbands())
     on_object = values > 127 if image.format == "JPEG" else values != 0
-    return on_object if values.ndim == 2 else on_object[..., :colors].any(-1)
+    return on_object if values.ndim == 2 else np.any(on_object[..., :colors], axis=-1)

@@ -30,6 +30,8 @@ RECIPE_KEYS = {
 `vitreous.model.migration`."""
 RECIPE_VALUES = {"resize_mode": {"stretch": "squash"}}
 """Values of a recipe by the key of today."""
+NATIVE_SIZES = {"cifar10": (32, 32), "cifar100": (32, 32), "mnist": (28, 28)}
+"""Sources that were resized by bilinear interpolation before recipes recorded it; images of files were not."""
 METRICS_KEYS = {"pictures_per_second": "images_per_second"}
 """Keys of the lines of metrics.jsonl."""
 
@@ -59,6 +61,8 @@ def migrate_recipe(values: Mapping[str, object]) -> dict[str, object]:
 
     >>> migrate_recipe({"name": "mine", "resize": "stretch", "teacher": {"share": 0.5, "width": 8}})
     {'name': 'mine', 'resize_mode': 'squash', 'distillation': {'weight': 0.5, 'teacher_width': 8}}
+    >>> migrate_recipe({"data": "mnist", "model": {"image_size_hw": [64, 64]}})
+    {'data': 'mnist', 'model': {'image_size': [64, 64]}, 'interpolation': 'bilinear'}
     """
     migrated: dict[str, object] = {}
     for key, value in values.items():
@@ -68,7 +72,13 @@ def migrate_recipe(values: Mapping[str, object]) -> dict[str, object]:
     for key, renamed in RECIPE_VALUES.items():
         if isinstance(value := migrated.get(key), str):
             migrated[key] = renamed.get(value, value)
-    return migrated | ({"model": migrate_config(values["model"])} if "model" in values else {})
+    if "model" in values:
+        migrated["model"] = model = migrate_config(values["model"])
+        native = NATIVE_SIZES.get(str(values.get("data")))
+        size = model.get("image_size") if isinstance(model, Mapping) else None
+        resized = native is not None and isinstance(size, list | tuple) and tuple(size) != native
+        migrated.setdefault("interpolation", "bilinear" if resized else "bicubic")
+    return migrated
 
 
 def _insert(values: dict[str, object], name: str, value: object) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from vitreous.data.augment import Augment
 from vitreous.errors import InputError
-from vitreous.imaging.preprocessing import FixedSizeMode
+from vitreous.imaging.preprocessing import FixedSizeMode, Interpolation
 from vitreous.model.config import ViTConfig, named_config
 from vitreous.records import Setting, override, setting_names
 from vitreous.runs.migration import current_setting
@@ -30,6 +30,7 @@ class Recipe:
             class.
         resize_mode: How images are resized to `model.image_size`: "squash" changes their aspect ratio, "crop" resizes
             the shorter side and crops the center. The trained model keeps it for evaluation and explanation.
+        interpolation: How pixels are interpolated then: "bicubic" or "bilinear", with antialiasing.
         skip_unreadable: Skip images that can't be read, and list them, instead of refusing the data.
         ema_decay: Decay a step of an exponential moving average of the weights, which is then evaluated and saved;
             null for none.
@@ -63,6 +64,7 @@ class Recipe:
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     resize_mode: FixedSizeMode = "squash"
+    interpolation: Interpolation = "bicubic"
     skip_unreadable: bool = False
     ema_decay: float | None = None
     precision: Literal["auto", "bf16", "fp32"] = "auto"

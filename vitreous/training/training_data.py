@@ -34,7 +34,9 @@ def load_training_data(recipe: Recipe, context: TrainContext) -> TrainingData:
         InputError: they can't be read, or differ between the processes.
     """
     source = absolute_source(recipe.data)
-    options = ReadOptions(recipe.resize_mode, recipe.skip_unreadable, context.note)
+    options = ReadOptions(
+        recipe.resize_mode, recipe.skip_unreadable, interpolation=recipe.interpolation, on_note=context.note
+    )
     context.note(f"reading {source}")
     training, validation = context.distributed.local_rank0_first(
         lambda: load_train_validation(source, recipe.model.image_size, recipe.validation_fraction, options)

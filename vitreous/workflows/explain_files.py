@@ -157,14 +157,11 @@ def _unless_all_fail(results: Iterable[ExplainedFile], job: _Job) -> Iterator[Ex
 def _test_images(classifier: ImageClassifier, request: ExplainRequest) -> tuple[list[np.ndarray], list[str]]:
     """Read the first test images of the request's data, or else of the model's own, and their labels."""
     # Only here are data sets needed, and all that reads them.
-    from vitreous.diagnostics.evaluation_set import first_test_images, training_run
+    from vitreous.diagnostics.evaluation_set import first_test_images, training_run, training_source
 
     run = training_run(classifier)
-    if request.data is None and run is None:
-        raise InputError(
-            "the training data of this model is unknown: give images after the model, or test images with --data"
-        )
-    source = request.data or (run.recipe.data if run else "")
+    remedy = "give images after the model, or test images with --data"
+    source = request.data or training_source(run, classifier, remedy)
     return first_test_images(classifier, run, source, request.count or DEFAULT_COUNT)
 
 

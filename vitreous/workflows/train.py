@@ -284,7 +284,10 @@ def _build_classifier(run: _Run, context: TrainContext) -> ImageClassifier:
     with OwnGenerator(generator(recipe.seed, "weights")):
         model = ViT(recipe.model).to(context.device)
     mean, std = channel_statistics(training)
-    preprocessing = Preprocessing(recipe.model.image_size, recipe.resize_mode, mean, std, recipe.model.patch_size)
+    preprocessing = Preprocessing(
+        recipe.model.image_size, recipe.resize_mode, mean, std, recipe.model.patch_size,
+        interpolation=recipe.interpolation,
+    )  # fmt: skip
     patch_embed = model.patch_embed
     is_new = context.on_rank0(lambda: not run.folder.checkpoint.exists())  # other hosts may have no such folder
     if is_new and recipe.whiten_patch_embed and isinstance(patch_embed, PatchEmbed):

@@ -163,11 +163,8 @@ def load_sample(classifier: ImageClassifier, run: TrainingRun | None, data: str 
 
     Takes the first images of a plain folder, frames spaced evenly over "masks:DIR", the first test images of others.
     """
-    if data is None and run is None:
-        raise InputError(
-            "the training data of this model is unknown: name images after the model, or a source with --data"
-        )
-    source = data or training_source(run)
+    remedy = "name images after the model, or a source with --data"
+    source = data or training_source(run, classifier, remedy)
     if files := list_folder(source):
         return [open_image(path) for path in files[:count]]
     input_size = classifier.preprocessing.input_size

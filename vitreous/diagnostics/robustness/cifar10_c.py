@@ -12,7 +12,7 @@ import torch
 
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import read_options_for
-from vitreous.data.sources import resize_images
+from vitreous.data.sources import resize_image_set
 from vitreous.diagnostics.robustness.corruptions import CORRUPTIONS, SEVERITIES
 from vitreous.errors import InputError
 from vitreous.files import os_error_reason
@@ -55,7 +55,7 @@ class Cifar10C:
         labels = to_label[torch.from_numpy(self.labels[start + indexes])]
         images = ImageSet(torch.from_numpy(pixels), labels, tuple(classifier.class_names))
         preprocessing = classifier.preprocessing
-        return resize_images(images, preprocessing.input_size, read_options_for(preprocessing))
+        return resize_image_set(images, preprocessing.input_size, read_options_for(preprocessing))
 
 
 def open_cifar10_c(folder: Path, classifier: ImageClassifier) -> Cifar10C:
