@@ -128,7 +128,7 @@ def faithfulness(
     request = FaithfulnessRequest(None if methods is None else tuple(methods), count, target, split, seed)
     folder = results_folder(model, output, "faithfulness")
     classifier, run = load(model, device), training_run(model)
-    source = absolute_source(data or training_source(run))
+    source = absolute_source(data or training_source(run, classifier))
     options = read_options_of(classifier, run, source)
     request = replace(request, split=evaluation_split(source, split, options.on_note))
     images, indexes = _draw_images(classifier, run, source, request)
