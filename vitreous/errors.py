@@ -11,6 +11,10 @@ CONTROL_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's categories of control characters, surrogates, and separators of lines and paragraphs."""
 
 
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
+"""What the messages of errors for want of memory say."""
+
+
 class InputError(ValueError):
     """Something that the user gave can't be used; the message is one line that says what is wrong and what to do.
 
@@ -48,3 +52,12 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:
         close = difflib.get_close_matches(str(name).lower(), names, n=5, cutoff=0.3)
         names = [*(close or names[:MOST_NAMES]), "..."]
     return InputError(f"there is no {kind} '{name}': {question} ({', '.join(names)})")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that there is too little memory: Python's, or one of torch's allocators.
+
+    >>> is_out_of_memory(RuntimeError("Allocator: not enough memory")), is_out_of_memory(RuntimeError("a bug"))
+    (True, False)
+    """
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)

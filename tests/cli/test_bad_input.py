@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitreous import cli
 from vitreous.cli import VERBS, run
 
 
@@ -189,3 +190,19 @@ def test_an_unknown_verb_names_the_nearest(here, capsys):
 def test_every_verb_has_help(verb, capsys):
     assert run([verb, "--help"]) == 0
     assert VERBS[verb].split()[0].rstrip(":,.") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), None], ids=repr
+)
+def test_too_little_memory_is_one_line_and_other_errors_stay_bugs(error, monkeypatch, capsys):
+    def fail(_: list[str]) -> int:
+        raise error or RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "app", fail)
+    if error is None:
+        with pytest.raises(RuntimeError, match="a bug"):
+            cli.run([])
+    else:
+        assert cli.run([]) == cli.EXIT_BAD_INPUT
+        assert capsys.readouterr().err.startswith("vitreous: there is too little memory: use smaller or fewer images")

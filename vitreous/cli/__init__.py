@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Group, UnknownOptionError
 
 import vitreous
-from vitreous.errors import InputError
+from vitreous.errors import InputError, is_out_of_memory
 from vitreous.files import os_error_reason
 from vitreous.process_tuning import keep_freed_memory, monitor_cores
 
@@ -118,6 +118,12 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_BAD_INPUT
     except OSError as error:
         return print_error(f"{error.filename}: {os_error_reason(error)}" if error.filename else os_error_reason(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return print_error(
+            "there is too little memory: use smaller or fewer images, a smaller batch, or a smaller model"
+        )
     except KeyboardInterrupt:
         print("vitreous: interrupted", file=sys.stderr)  # noqa: T201
         return EXIT_INTERRUPTED

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vitreous.errors import InputError
+from vitreous.errors import InputError, is_out_of_memory
 from vitreous.model.vit import ViT
 from vitreous.runtime import OwnGenerator, autocast
 from vitreous.tasks.classification import classification_loss
@@ -17,9 +17,6 @@ from vitreous.training.distillation import DistilledModel, Teacher, distillation
 from vitreous.training.distributed import DistributedContext, shard_of
 from vitreous.training.recipe import Recipe
 from vitreous.training.sharding import is_sharded
-
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
-"""What the messages of errors for want of memory say."""
 
 
 class BatchStatistics(NamedTuple):
@@ -195,7 +192,7 @@ def out_of_memory_hint(what: str, recipe: Recipe, world_size: int = 1, *, gradie
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+        if not is_out_of_memory(error):
             raise
         more = min(2 * recipe.grad_accum_steps, recipe.batch_size // world_size)
         settings = [f"grad_accum_steps={more}"] if more > recipe.grad_accum_steps else []
