@@ -279,7 +279,7 @@ def test_results_of_a_weights_file_go_to_the_current_folder(trained_run, tmp_pat
         lone, "out", "faithfulness"
     ) == Path("out")
     Path("faithfulness").touch()
-    with pytest.raises(InputError, match="faithfulness is a file: name a folder with --output"):
+    with pytest.raises(InputError, match="faithfulness is a file: choose another output folder"):
         results_folder(lone, None, "faithfulness")
 
 

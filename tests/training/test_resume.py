@@ -162,7 +162,7 @@ def test_data_that_changed_is_refused_until_accepted(tmp_path):
     train(recipe, tmp_path / "run", callback=RecordingCallback(1))
     next((images / "train" / "red").iterdir()).unlink()
     before = results(tmp_path / "run")
-    with pytest.raises(InputError, match=r"aren't those that .* or continue with them by --accept-changed-data"):
+    with pytest.raises(InputError, match=r"aren't those that .* or continue with them by accept_changed_data"):
         train(recipe, tmp_path / "run", resume=True)
     assert results(tmp_path / "run") == before
     callback = RecordingCallback(1)
@@ -252,7 +252,7 @@ def test_validation_images_that_changed_are_refused_too(tmp_path):
     recipe, path = tiny_recipe(images, epochs=2), tmp_path / "run"
     train(recipe, path, callback=RecordingCallback(1))
     next((images / "validation" / "red").iterdir()).unlink()
-    with pytest.raises(InputError, match=r"aren't those that .* or continue with them by --accept-changed-data"):
+    with pytest.raises(InputError, match=r"aren't those that .* or continue with them by accept_changed_data"):
         train(recipe, path, resume=True)
     metadata = json.loads(RunFolder(path).recipe.read_text())
     older = {name: value for name, value in metadata["data"].items() if name != "validation_fingerprint"}
