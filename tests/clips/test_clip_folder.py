@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+import unicodedata
 from fractions import Fraction
 
 import pytest
@@ -110,3 +111,18 @@ def test_videos_of_one_name_keep_their_suffixes(clips, tmp_path):
     (clips / "a.GIF").write_bytes(b"")
     names = [job.output.name for job in list_jobs(clips, tmp_path, make_request("attention", format="webm"))]
     assert names == ["a-gif.webm", "a-mp4.webm", "b.webm", "c.webm"]
+
+
+def test_no_two_videos_have_one_output(small_classifier, tmp_path):
+    folder, model = tmp_path / "in", small_classifier
+    folder.mkdir()
+    write_video(folder / "a.mp4", moving_square(3), Fraction(10))
+    copies = ["a.MP4", "a-mp4.mkv", "A.mov", "a-mp4-2.avi", "caf\u00e9.mp4", "cafe\u0301.mp4"]
+    for name in copies:
+        (folder / name).write_bytes((folder / "a.mp4").read_bytes())
+    jobs = list_jobs(folder, tmp_path / "out", make_request("attention"))
+    for files in ([job.output for job in jobs], [job.record for job in jobs]):
+        assert len({unicodedata.normalize("NFC", file.name).casefold() for file in files}) == len(copies) + 1
+    assert states(model, folder, tmp_path / "out") == ["written"] * (len(copies) + 1)
+    assert len(list((tmp_path / "out").glob("*.mp4"))) == len(copies) + 1
+    assert states(model, folder, tmp_path / "out") == ["skipped"] * (len(copies) + 1)

@@ -1,6 +1,7 @@
 """Explain the videos of a folder one by one: a bad one doesn't stop the rest, and finished ones can be skipped."""
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -174,10 +175,8 @@ def explain_folder(
 def list_jobs(videos: Path | Sequence[Path], output: Path, request: VideoRequest) -> list[ClipJob]:
     """List the videos to explain: those of a folder by name, or those of a list.
 
-    Videos that differ only in their suffix keep it in the output's name.
-
     Raises:
-        InputError: there is no video, two would be written to one file, or the output would overwrite the sources.
+        InputError: there is no video, or the output would overwrite the sources.
     """
     videos = find_videos(videos) if isinstance(videos, Path) else list(videos)
     if not videos:
@@ -194,13 +193,37 @@ def list_jobs(videos: Path | Sequence[Path], output: Path, request: VideoRequest
     if FORMATS[wanted].container == "pipe":
         raise InputError("several videos can't go to one pipe: choose another format")
     suffix = "" if FORMATS[wanted].container == "folder" else wanted
+    return [
+        ClipJob(video, output / f"{name}{suffix}", output / f"{name}.json")
+        for video, name in zip(videos, output_names(videos), strict=True)
+    ]
+
+
+def output_names(videos: Sequence[Path]) -> list[str]:
+    """Return a name for the output of each video, all of them different on any file system.
+
+    Videos that differ only in their suffix keep it in the name. Names that are still the same, or differ only in
+    capitals or in how an accent is composed, are numbered.
+
+    >>> output_names([Path("a-mp4.mkv"), Path("a.MP4"), Path("a.mp4"), Path("b.gif")])
+    ['a-mp4', 'a-mp4-2', 'a-mp4-3', 'b']
+    """
     stems = Counter(video.stem for video in videos)
     names = [video.stem if stems[video.stem] == 1 else f"{video.stem}-{video.suffix[1:].lower()}" for video in videos]
-    if (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
-        raise InputError(f"two of the videos would both be written to {output / twice}{suffix}: rename one")
-    return [
-        ClipJob(video, output / f"{n}{suffix}", output / f"{n}.json") for video, n in zip(videos, names, strict=True)
-    ]
+    wanted, taken, unique = {comparable(name) for name in names}, set[str](), []
+    for name in names:
+        chosen, number = name, 1
+        while comparable(chosen) in taken or (number > 1 and comparable(chosen) in wanted):
+            number += 1
+            chosen = f"{name}-{number}"
+        taken.add(comparable(chosen))
+        unique.append(chosen)
+    return unique
+
+
+def comparable(name: str) -> str:
+    """Return a form that is the same for names that some file systems don't tell apart."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def find_videos(folder: Path) -> list[Path]:
