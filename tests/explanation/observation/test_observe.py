@@ -234,6 +234,31 @@ def test_a_shared_model_is_observed_by_one_thread():
     assert len(trace.records) == 3 and trace.readout.shape == (2, 25)
 
 
+def test_the_end_of_observing_does_not_break_a_pass_of_another_thread():
+    """A pass lists the hooks before they are removed, and then calls them without keywords."""
+    model, given = Tutorial("kernel").eval(), make_images()
+    started, ended, found, main = threading.Event(), threading.Event(), [], threading.get_ident()
+
+    def wait(*_):
+        if threading.get_ident() != main:
+            started.set()
+            assert ended.wait(60)
+
+    for register in (model.register_forward_pre_hook, model.register_forward_hook):
+        hook = register(wait)
+        thread = threading.Thread(target=lambda: found.append(model(given)))
+        with observe(model):
+            thread.start()
+            assert started.wait(60)
+            logits = model(given)
+        ended.set()
+        thread.join()
+        hook.remove()
+        started.clear()
+        ended.clear()
+        assert torch.equal(found.pop(), logits)
+
+
 def test_hooks_are_removed_after_an_error():
     model, given = Tutorial("kernel").eval(), make_images()
     before = dict(vars(model))

@@ -19,7 +19,7 @@ from vitreous.explanation.observation.layer_order import (
 )
 from vitreous.explanation.observation.model_output import extract_logits
 from vitreous.explanation.observation.patches import PatchGrid, choose_grid, find_grid, find_layout
-from vitreous.explanation.observation.places import find_patch_size
+from vitreous.explanation.observation.patch_positions import find_patch_size
 from vitreous.explanation.observation.readout import check_pooling, find_last_tokens, find_readout
 from vitreous.explanation.observation.structure import ModelStructure
 from vitreous.explanation.observation.token_mixing import (
@@ -142,8 +142,10 @@ class _Inspection:
             outputs = {id(leaf.tensor): gradient for leaf, gradient in zip(leaves, gradients, strict=True)}
             check_combination(records, [outputs[id(record.output)] for record in records])
         for layer in range(count if mixed else 0):
-            leaves = self._outputs(range(layer) if layer else [-1])
-            self._judge(layer, classify_mixing(self._values(layer), leaves, self.everywhere))
+            mixing = classify_mixing(self._values(layer), self._outputs([layer - 1]), self.everywhere)
+            if mixing == "none" and layer > 1:  # on the residual connection, before the layer's output is added
+                mixing = classify_mixing(self._values(layer), self._outputs([layer - 2]), self.everywhere)
+            self._judge(layer, mixing)
 
     def _judge(self, layer: int, mixing: str) -> None:
         where = (

@@ -65,6 +65,24 @@ class DependencyGraph:
             bits |= self._visit(tensor.grad_fn) if tensor.grad_fn is not None else self._leaves.get(id(tensor), 0)
         return bits
 
+    def passes_through(self, result: Tensor, tensors: Sequence[Tensor]) -> bool:
+        """Return whether a tensor depends on the tensors of this graph by way of `tensors` alone."""
+        gates = {(one.grad_fn, one.output_nr) for one in tensors}
+        stack, seen = [(result.grad_fn, result.output_nr)], set()
+        while stack:
+            place = stack.pop()
+            if place[0] is None or place in gates or place[0] in seen:
+                continue
+            seen.add(place[0])
+            if self._own_bits(place[0]):
+                return False
+            stack.extend(place[0].next_functions)
+        return True
+
+    def _own_bits(self, node: Any) -> int:
+        variable = getattr(node, "variable", None)
+        return self._nodes.get(node, 0) | (0 if variable is None else self._leaves.get(id(variable), 0))
+
     def _visit(self, root: Any) -> int:
         stack = [root]
         while stack:
@@ -76,8 +94,7 @@ class DependencyGraph:
             if missing := [one for one in inputs if one not in self._found]:
                 stack.extend(missing)
                 continue
-            variable = getattr(node, "variable", None)
-            bits = self._nodes.get(node, 0) | (0 if variable is None else self._leaves.get(id(variable), 0))
+            bits = self._own_bits(node)
             for one in inputs:
                 bits |= self._found[one]
             self._found[node] = bits

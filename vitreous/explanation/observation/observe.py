@@ -19,8 +19,9 @@ def observe(model: nn.Module, trace: Trace | None = None) -> Generator[Trace]:
     """Fill a trace during one forward pass of any model.
 
     Records hold the tensors of the pass itself, so gradients with respect to them work. The logits are the same to the
-    bit as without observing (those of a `nn.TransformerEncoderLayer` without its fused path). Prefix tokens, grid and
-    readout are found in one more forward pass, over the first image. Nothing in PyTorch is patched, other threads are
+    bit as without observing (those of a `nn.TransformerEncoderLayer` without its fused path). Layers, prefix tokens,
+    grid and readout are found in one more forward pass and a few backward passes, over the first image. Heads that the
+    model computes one by one are joined into one record; attention that the output doesn't depend on is left out. Nothing in PyTorch is patched, other threads are
     not affected, and the two hooks on the model are removed when the context ends, also after an error.
 
     Args:

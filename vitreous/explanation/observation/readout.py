@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitreous.errors import InputError
-from vitreous.explanation.observation.layer_order import UNREAD_TOKENS
+from vitreous.explanation.observation.layer_order import UNREAD_TOKENS, DependencyGraph
 from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
@@ -48,12 +48,12 @@ def find_last_tokens(logits: Tensor, streams: Sequence[Tensor], leaves: Sequence
     Raises:
         InputError: the logits depend on no tokens, or also on something that isn't in the last tokens.
     """
-    mixture = _mixture(logits)
-    found = torch.autograd.grad(mixture, [*streams, *leaves], retain_graph=True, allow_unused=True)
-    totals, missed = found[len(streams) :], 0.0
-    for gradient, stream in reversed(list(zip(found, streams, strict=False))):
+    mixture, graph, missed = _mixture(logits), DependencyGraph(leaves), 0.0
+    found = torch.autograd.grad(mixture, list(streams), retain_graph=True, allow_unused=True) if streams else ()
+    for gradient, stream in reversed(list(zip(found, streams, strict=True))):
         if gradient is not None and gradient.any():
-            missed = _share_elsewhere([stream], [gradient], leaves, totals)
+            passes = graph.passes_through(logits, [stream])
+            missed = 0.0 if passes else _share_elsewhere(mixture, [stream], leaves)
             if missed <= PATH_TOLERANCE:
                 return LastTokens(stream, gradient.squeeze(0) if gradient.shape[0] == 1 else gradient.squeeze(1))
     raise InputError(_reads_elsewhere(missed) if missed else UNREAD_TOKENS)
@@ -66,25 +66,25 @@ def check_pooling(logits: Tensor, pooled: Sequence[Tensor], leaves: Sequence[Ten
         InputError: it does.
     """
     inputs = [one for one in pooled if one.requires_grad]
-    found = torch.autograd.grad(_mixture(logits), [*inputs, *leaves], retain_graph=True, allow_unused=True)
-    known = [(one, gradient) for one, gradient in zip(inputs, found, strict=False) if gradient is not None]
-    tensors, gradients = [one for one, _ in known], [gradient for _, gradient in known]
-    missed = _share_elsewhere(tensors, gradients, leaves, found[len(inputs) :])
-    if missed > PATH_TOLERANCE:
-        raise InputError(_reads_elsewhere(missed))
+    if not DependencyGraph(leaves).passes_through(logits, inputs):
+        missed = _share_elsewhere(_mixture(logits), inputs, leaves)
+        if missed > PATH_TOLERANCE:
+            raise InputError(_reads_elsewhere(missed))
 
 
 def _mixture(logits: Tensor) -> Tensor:
     return (logits * torch.arange(logits.shape[-1], device=logits.device).add(1).sin()).sum()
 
 
-def _share_elsewhere(
-    tensors: Sequence[Tensor], gradients: Sequence[Tensor], leaves: Sequence[Tensor], totals: Sequence[Tensor | None]
-) -> float:
+def _share_elsewhere(mixture: Tensor, tensors: Sequence[Tensor], leaves: Sequence[Tensor]) -> float:
     """Return the largest part of a leaf's gradient that doesn't pass through these tensors, relative to all of it."""
+    found = torch.autograd.grad(mixture, [*tensors, *leaves], retain_graph=True, allow_unused=True)
+    known = [(one, gradient) for one, gradient in zip(tensors, found, strict=False) if gradient is not None]
+    totals = found[len(tensors) :]
     through: Sequence[Tensor | None] = [None] * len(leaves)
-    if tensors:
-        through = torch.autograd.grad(tensors, leaves, gradients, retain_graph=True, allow_unused=True)
+    if known:
+        gates, gradients = zip(*known, strict=True)
+        through = torch.autograd.grad(gates, leaves, gradients, retain_graph=True, allow_unused=True)
     shares = [0.0]
     for total, part in zip(totals, through, strict=True):
         if total is not None and total.any():

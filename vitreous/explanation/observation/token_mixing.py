@@ -18,6 +18,9 @@ DIGITS = {torch.float16: 4}
 TOLERANCE = 1e-3
 """Relative error of a gradient from which on another token has a part in it."""
 
+ROUNDING = 1e-6
+"""The same relative to the largest gradient of any token, whose rounding may reach the others."""
+
 Mixing = Literal["none", "local", "global", "moved"]
 """local: with few other tokens (a convolution); global: with most of them; moved: a token took another's place."""
 
@@ -86,7 +89,8 @@ def _deviations(leaf: TokenTensor, base: Tensor, scaled: Tensor, factors: Tensor
     rows, others = leaf.by_token(base), leaf.by_token(scaled)
     own = factors[leaf.first : leaf.first + len(rows)].to(rows)[:, None]
     errors, sizes = (others - own * rows).abs().amax(1), (own * rows).abs().amax(1)
-    return [leaf.first + i for i in (errors > TOLERANCE * sizes).nonzero().flatten().tolist()]
+    tolerances = TOLERANCE * sizes + ROUNDING * sizes.max()
+    return [leaf.first + i for i in (errors > tolerances).nonzero().flatten().tolist()]
 
 
 def _codes(tokens: int, dtypes: set[torch.dtype]) -> Iterator[Tensor]:

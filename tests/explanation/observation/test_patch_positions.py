@@ -1,0 +1,108 @@
+"""Where the patches of an observed model lie in its image: the patch size, images padded inside, what is drawn."""
+
+import numpy as np
+import pytest
+import torch
+from example_models import PATCH, Tutorial
+from torch import nn
+from torch.nn import functional
+
+from vitreous.errors import InputError
+from vitreous.explanation.explain import all_heads, explain_batch
+from vitreous.explanation.observation.observe import observe
+from vitreous.explanation.observation.wrapped_model import WrappedModel
+from vitreous.explanation.options import MethodOptions
+from vitreous.imaging.geometry import Geometry
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.trace import TokenLayout
+from vitreous.pretrained.wrap import wrap
+
+HALF = (0.5,) * 3
+
+
+class PaddingModel(Tutorial):
+    """Pads its image at the bottom and right to whole patches, as timm's `dynamic_img_pad` does."""
+
+    def forward(self, images):
+        height, width = images.shape[2:]
+        return super().forward(functional.pad(images, (0, -width % PATCH, 0, -height % PATCH)))
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(15, 22), (14, 24), (13, 13), (16, 24)])
+def test_a_padding_model_has_its_own_patch_size(height, width):
+    torch.manual_seed(0)
+    model = PaddingModel()
+    assert WrappedModel(model.eval()).structure(torch.randn(1, 3, height, width)).patch_hw == (PATCH, PATCH)
+    model.pretrained_cfg = {"input_size": (3, height, width), "mean": HALF, "std": HALF, "crop_mode": "squash"}
+    assert wrap(model).preprocessing.patch_size == PATCH
+    with torch.no_grad(), observe(model) as trace:
+        model(torch.randn(2, 3, height, width))
+    assert trace.layout == TokenLayout(1, -(-height // PATCH), -(-width // PATCH))
+
+
+def test_maps_of_a_padding_model_are_drawn_on_its_patches():
+    torch.manual_seed(0)
+    classifier = wrap(PaddingModel(), Preprocessing((14, 22), "squash", HALF, HALF, PATCH))
+    image = photo(140, 220)
+    (found,) = explain_batch(classifier, [image], "attention")
+    assert found.patch_map.shape == (4, 6) and found.geometry.box == (0, 0, 160, 240)
+    expected = Geometry((160, 240), (16, 24), (0, 0, 160, 240)).to_image(found.patch_heatmap)
+    assert np.allclose(found.heatmap, expected[:140, :220])
+    (pixels,) = explain_batch(classifier, [image], "input-x-gradient")
+    assert pixels.patch_map.shape == (14, 22) and pixels.geometry.box == (0, 0, 140, 220)
+    heads = np.mean(all_heads(classifier, image).heatmaps[-1], 0)
+    assert np.allclose(heads, expected[:140, :220] * 24 / found.patch_map.size, atol=1e-5)
+    (queried,) = explain_batch(classifier, [image], "attention", MethodOptions(), query=(219, 139))
+    assert queried.region is not None and queried.region.patches == ((3, 5),)
+
+
+def test_a_true_patch_size_is_accepted():
+    classifier = wrap(PaddingModel(), Preprocessing((15, 22), "squash", HALF, HALF, PATCH))
+    assert classifier.preprocessing.patch_size == PATCH
+    with pytest.raises(InputError, match="patch_size=8, but the model's patches are 4 pixels"):
+        wrap(PaddingModel(), Preprocessing((15, 22), "squash", HALF, HALF, 8))
+
+
+@pytest.mark.parametrize("prefix", [0, 1])
+@pytest.mark.parametrize("trailing", [False, True])
+def test_every_pixel_belongs_to_its_patch(prefix, trailing):
+    """A changed pixel changes its own token of the first values, and no other."""
+    torch.manual_seed(0)
+    model = Tutorial("kernel", prefix=prefix, trailing=trailing).eval()
+    images = torch.randn(1, 3, 16, 24)
+    changed = images.clone()
+    changed[:, :, 9, 13] += 1
+    values = []
+    for given in (images, changed):
+        with torch.no_grad(), observe(model) as trace:
+            model(given)
+        values.append(trace.records[0].value)
+    moved = (values[0] != values[1]).any(1).any(-1)[0].nonzero().flatten().tolist()
+    assert moved == [prefix + 9 // PATCH * 6 + 13 // PATCH]
+
+
+def test_token_0_of_a_model_without_class_token_is_no_pooling():
+    torch.manual_seed(0)
+    model = Tutorial("kernel", prefix=0, pooling="first").eval()
+    classifier = wrap(model, Preprocessing((16, 24), "squash", HALF, HALF, PATCH))
+    (found,) = explain_batch(classifier, [photo(16, 24)], "attention")
+    assert found.layer == 2 and "pooling" not in found.caption()
+    inputs, _ = classifier.preprocess(photo(16, 24))
+    with torch.no_grad(), observe(model) as trace:
+        model(inputs[None])
+    record = trace.records[-1]
+    expected = torch.softmax(record.scale * record.query[0, :, :1] @ record.key[0].transpose(1, 2), -1).mean(0)
+    assert np.allclose(found.patch_map.ravel(), expected[0].numpy(), atol=1e-5)
+
+
+def test_an_image_normalized_or_colored_inside_keeps_its_places():
+    torch.manual_seed(0)
+    model = Tutorial("kernel")
+    model.stem = nn.Sequential(nn.InstanceNorm2d(3), nn.Conv2d(3, 3, 1), model.stem)
+    with torch.no_grad(), observe(model.eval()) as trace:
+        model(torch.randn(2, 3, 16, 24))
+    assert trace.layout == TokenLayout(1, 4, 6)
