@@ -32,7 +32,7 @@ class Repository(Protocol):
         """The name that messages use."""
         ...
 
-    def find(self, name: str) -> Path | None:
+    def find(self, name: str, *, is_optional: bool = False) -> Path | None:
         """Return the path of a file, or None if the repository has no such file."""
         ...
 
@@ -48,7 +48,7 @@ class LocalRepository:
         """The name that messages use."""
         return str(self.path)
 
-    def find(self, name: str) -> Path | None:
+    def find(self, name: str, *, is_optional: bool = False) -> Path | None:
         """Return the path of a file, or None if the folder has no such file."""
         return self.path / name if (self.path / name).is_file() else None
 
@@ -82,14 +82,19 @@ class HubRepository:
         is_commit = self.revision is None or re.fullmatch("[0-9a-f]{40}", self.revision)
         return self.id if is_commit else f"{self.id}@{self.revision}"
 
-    def find(self, name: str) -> Path | None:
+    def find(self, name: str, *, is_optional: bool = False) -> Path | None:
         """Return the path of a file in the cache, downloaded once, or None if the repository has no such file.
+
+        Without a network, an optional file that is not in the cache counts as one that the repository lacks: other
+        libraries download only the files that they need.
 
         Raises:
             InputError: there is no such repository or revision, access is refused, there is no network and the file
                 is not cached, or the cache can't be written.
         """
-        return self._download(name, bar=True) if self._online else self._cached(name)
+        if self._online:
+            return self._download(name, bar=True)
+        return cached_file(self.id, name, self.revision, self.repo_type) if is_optional else self._cached(name)
 
     def list_files(self) -> tuple["HubRepository", tuple[str, ...]]:
         """Return this repository at its current commit, and the sorted names of its files, without hidden ones.
@@ -224,6 +229,20 @@ class HubRepository:
         else:
             problem = f"can't be downloaded: {' '.join(str(error).split())}"
         return InputError(f"{self.name} {problem}")
+
+
+def cached_file(
+    repository: str, name: str, revision: str | None = None, repo_type: Literal["model", "dataset"] = "model"
+) -> Path | None:
+    """Return the path of a repository's file in the hub's cache, or None if it isn't there; never downloads."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(repository, name, revision=revision, repo_type=repo_type)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
 
 
 def _without_hidden(names: Iterable[str]) -> tuple[str, ...]:

@@ -60,8 +60,10 @@ def predict(
 
 def format_scores(one: "PredictedFile", top_k: int) -> str:
     """Return the labels with their scores, highest first: "cat 93.0 %, dog 7.0 %"."""
-    scores = () if one.prediction is None else one.prediction.top_k(top_k)
-    return ", ".join(f"{label} {score:.1%}".replace("%", " %") for label, score in scores)
+    if one.prediction is None:
+        return ""
+    scores = one.prediction.top_k(top_k)
+    return ", ".join(f"{label} {one.prediction.format_score(score)}" for label, score in scores)
 
 
 def prediction_values(one: "PredictedFile", top_k: int) -> dict[str, object]:

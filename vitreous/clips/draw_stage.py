@@ -82,7 +82,7 @@ class DrawStage:
             return drawn
         if self._strip is None:
             self._strip = ClassStrip((drawn.shape[0], drawn.shape[1]), self._duration)
-        return append_strip(drawn, self._strip.update(float(frame.time_seconds), found.prediction.scores))
+        return append_strip(drawn, self._strip.update(float(frame.time_seconds), found.prediction.probabilities))
 
 
 def to_layer(

@@ -132,6 +132,4 @@ def quantize_classifier(classifier: ImageClassifier) -> ImageClassifier:
     height, width = classifier.preprocessing.input_size
     images = natural_textures((2 * height, 2 * width))  # Downsampled again, their edges are no harder than a photo's.
     model = quantize(classifier.model, torch.stack([classifier.preprocess(image)[0] for image in images]))
-    quantized = ImageClassifier(model, classifier.preprocessing, classifier.class_names)
-    quantized.origin = classifier.origin
-    return quantized
+    return classifier.replace(model=model)

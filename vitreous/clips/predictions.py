@@ -38,13 +38,15 @@ class PredictionPool:
 
     Three rules pool them: the mean of the logits (the softmax of the mean log probability, which differs from it by a
     constant only); the mean of the probabilities weighted by the frame's confidence, which is its highest probability;
-    and the mean weighted by how concentrated the map is, 1 - its entropy.
+    and the mean weighted by how concentrated the map is, 1 - its entropy. Labels that don't exclude each other are
+    pooled each by itself: the mean of the logits is then the mean log odds.
     """
 
     def __init__(self, class_names: Sequence[str]) -> None:
         self.class_names = tuple(dict.fromkeys(class_names))
         self._index = {name: index for index, name in enumerate(self.class_names)}
         self._logits, self._by_confidence, self._by_attention = np.zeros((3, len(self.class_names)))
+        self._is_exclusive, self._confidence, self._attention = True, 0.0, 0.0
         self.times: list[float] = []
         self.labels: list[str] = []
         self.end_seconds = 0.0
@@ -57,9 +59,14 @@ class PredictionPool:
         probabilities = np.zeros(len(self.class_names))
         for label, score in prediction.scores:
             probabilities[self._index[label]] += score
+        self._is_exclusive = prediction.problem_type == "single_label_classification"
         self._logits += np.log(np.maximum(probabilities, MIN_PROBABILITY))
+        if not self._is_exclusive:
+            self._logits -= np.log(np.maximum(1 - probabilities, MIN_PROBABILITY))
+        attention = 0.0 if math.isnan(entropy) else max(0.0, 1 - entropy)
         self._by_confidence += prediction.score * probabilities
-        self._by_attention += (0.0 if math.isnan(entropy) else max(0.0, 1 - entropy)) * probabilities
+        self._by_attention += attention * probabilities
+        self._confidence, self._attention = self._confidence + prediction.score, self._attention + attention
         self.times.append(start_seconds)
         self.labels.append(prediction.label)
         self.end_seconds = end_seconds
@@ -70,12 +77,16 @@ class PredictionPool:
         if not self.times:
             return []
         mean = self._logits / len(self.times)
-        pooled = {"mean of logits": np.exp(mean - mean.max()), "confidence-weighted": self._by_confidence}
+        by_logits = np.exp(mean - mean.max()) if self._is_exclusive else 1 / (1 + np.exp(-mean))
+        pooled = {"mean of logits": by_logits, "confidence-weighted": self._by_confidence}
         pooled["attention-weighted"] = self._by_attention
+        totals = [1.0, self._confidence, self._attention]  # the weights of the frames
+        if self._is_exclusive:
+            totals = [float(values.sum()) for values in pooled.values()]
         return [
-            ClipPrediction(rule, self.class_names[int(values.argmax())], float(values.max() / values.sum()))
-            for rule, values in pooled.items()
-            if values.sum() > 0
+            ClipPrediction(rule, self.class_names[int(values.argmax())], float(values.max() / total))
+            for (rule, values), total in zip(pooled.items(), totals, strict=True)
+            if total > 0
         ]
 
     def segments(self) -> list[Segment]:

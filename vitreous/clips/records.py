@@ -205,7 +205,7 @@ class VideoRecorder:
         entropies = [map_entropy(one.patch_heatmap) for one in found.maps]
         start = float(frame.time_seconds)
         self.entropies.append(entropies[0])
-        if found.prediction.scores:
+        if found.prediction.probabilities:
             end = start + float(frame.duration_seconds or self._step(start))
             probabilities = self.pool.add(found.prediction, entropies[0], start, end)
             if self._probabilities is not None:
@@ -246,7 +246,7 @@ class VideoRecorder:
 def class_columns(prediction: Prediction) -> dict[str, object]:
     """Return the columns of the most probable classes."""
     columns: dict[str, object] = {}
-    for rank, (label, score) in enumerate(prediction.scores[:TOP_CLASSES], 1):
+    for rank, (label, score) in enumerate(prediction.probabilities[:TOP_CLASSES], 1):
         columns |= {f"class_{rank}": label, f"probability_{rank}": round(score, 6)}
     return columns
 

@@ -51,7 +51,7 @@ def predict_all(
         counter: reports the progress.
 
     Raises:
-        InputError: the logits are not finite.
+        InputError: the logits are not finite, or the model's classes don't exclude each other.
     """
     normalize, logits = Normalize(classifier.preprocessing.mean, classifier.preprocessing.std), []
     batch_size = inference_batch_size(images)
@@ -59,7 +59,7 @@ def predict_all(
         batch = images.images_u8[start : start + batch_size]
         batch = (batch if transform is None else transform(batch, start)).to(classifier.device)
         with autocast(classifier.device, precision):
-            logits.append(classifier.model(normalize(batch)).float())
+            logits.append(classifier.to_logits(classifier.model(normalize(batch)).float()))
         if counter is not None:
             counter.advance(len(batch))
     found = torch.cat(logits)

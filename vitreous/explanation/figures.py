@@ -177,7 +177,7 @@ def prediction_caption(prediction: Prediction) -> str:
     >>> prediction_caption(Prediction((("cat", 0.93), ("dog", 0.07))))
     'cat 93 %'
     """
-    return f"{prediction.label} {100 * prediction.score:.0f} %" if prediction.scores else ""
+    return f"{prediction.label} {prediction.format_score(prediction.score, 0)}" if prediction.scores else ""
 
 
 def caption_lines(explanation: "Explanation", truth: str | None) -> list[str]:
@@ -204,7 +204,7 @@ def target_caption(explanation: "Explanation") -> str:
     """Describe the target, its score, and whether the map depends on it."""
     score = "" if explanation.score is None else f" {explanation.score:.3g}"
     if explanation.score is not None and explanation.target in dict(explanation.prediction.scores):
-        score = f" {100 * explanation.score:.1f} %"
+        score = f" {explanation.prediction.format_score(explanation.score)}"
     if not METHODS[explanation.method].is_class_specific:
         region = ignored_region(explanation)
         name = explanation.target if region is None else region.name

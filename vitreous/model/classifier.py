@@ -1,5 +1,6 @@
 """An image classifier: a model, the preprocessing of its images, and the names of its classes."""
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,6 +16,7 @@ from vitreous.errors import InputError, unknown
 from vitreous.imaging.geometry import Geometry, grid_for
 from vitreous.imaging.preprocessing import Preprocessing, preprocess_image
 from vitreous.imaging.reading import as_image_u8
+from vitreous.model.output_scores import FunctionToApply, ProblemType, apply_function, check_problem, to_logits
 from vitreous.model.vit import ViT
 from vitreous.runtime import select_device
 
@@ -24,9 +26,12 @@ ImageInput = str | Path | Image.Image | np.ndarray
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """The labels of one image and their scores, which are probabilities from 0 to 1, highest first.
+    """The labels of one image and their scores, highest first.
 
-    A model without classes, which gives a vector of features, predicts nothing: `scores` is empty.
+    `problem_type`, as in transformers, says what the scores are. Of "single_label_classification", whose classes
+    exclude each other, they are probabilities that sum to 1. Of "multi_label_classification" (and of a model with one
+    output), each is the probability of one label by itself. Of "regression" they are the model's values. A model
+    without classes, which gives a vector of features, predicts nothing: `scores` is empty.
 
     >>> prediction = Prediction((("cat", 0.9), ("dog", 0.1)))
     >>> prediction.label, prediction.score
@@ -36,6 +41,7 @@ class Prediction:
     """
 
     scores: tuple[tuple[str, float], ...]
+    problem_type: ProblemType = "single_label_classification"
 
     @property
     def label(self) -> str:
@@ -44,7 +50,7 @@ class Prediction:
 
     @property
     def score(self) -> float:
-        """The highest score, between 0 and 1."""
+        """The highest score: a probability between 0 and 1, or the highest value of a regression."""
         return self._first[1]
 
     def top_k(self, k: int = 5) -> tuple[tuple[str, float], ...]:
@@ -53,12 +59,21 @@ class Prediction:
             raise InputError(f"can't give the top {k!r} labels: give a number of labels, 1 or more")
         return self.scores[:k]
 
+    @property
+    def probabilities(self) -> tuple[tuple[str, float], ...]:
+        """The labels and their scores, highest first; empty if the scores are no probabilities."""
+        return () if self.problem_type == "regression" else self.scores
+
+    def format_score(self, score: float, decimals: int = 1) -> str:
+        """Write a score in words: "90.0 %", or "3.14" for the value of a regression."""
+        return f"{score:.3g}" if self.problem_type == "regression" else f"{100 * score:.{decimals}f} %"
+
     def __repr__(self) -> str:
         more = ", …" if len(self.scores) > 5 else ""
-        return f"Prediction({', '.join(f'{label} {_percent(score)}' for label, score in self.top_k())}{more})"
+        return f"Prediction({', '.join(f'{label} {self.format_score(score)}' for label, score in self.top_k())}{more})"
 
     def _repr_html_(self) -> str:
-        cells = (f"<td>{escape(label)}</td><td>{_percent(score)}</td>" for label, score in self.top_k())
+        cells = (f"<td>{escape(label)}</td><td>{self.format_score(score)}</td>" for label, score in self.top_k())
         return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
 
     @property
@@ -66,10 +81,6 @@ class Prediction:
         if not self.scores:
             raise InputError("this model has no classes, only features: it predicts nothing; take one with a head")
         return self.scores[0]
-
-
-def _percent(score: float) -> str:
-    return f"{100 * score:.1f} %"
 
 
 class ImageClassifier:
@@ -80,6 +91,8 @@ class ImageClassifier:
         preprocessing: how the model wants its images.
         class_names: the labels in the order of the logits. Without them the model's output is a vector of features (its
             pooled token, or an image-text embedding).
+        problem_type: what the outputs are, in transformers' words: see `Prediction`.
+        function_to_apply: what turns outputs into scores: "softmax", "sigmoid", or "none" if they are scores already.
         origin: where it was loaded from, if it was.
 
     >>> from vitreous.model.create import create_model
@@ -92,8 +105,17 @@ class ImageClassifier:
     torch.Size([2, 64])
     """
 
-    def __init__(self, model: nn.Module, preprocessing: Preprocessing, class_names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        preprocessing: Preprocessing,
+        class_names: Sequence[str],
+        problem_type: ProblemType | None = None,
+        function_to_apply: FunctionToApply | None = None,
+    ) -> None:
         """Combine the parts.
+
+        By default the outputs are logits of classes that exclude each other, or of one label if there is one output.
 
         Raises:
             InputError: they don't fit each other, or are something else.
@@ -108,6 +130,7 @@ class ImageClassifier:
         self.model = model.eval()
         self.preprocessing = preprocessing
         self.class_names = tuple(class_names)
+        self.problem_type, self.function_to_apply = check_problem(problem_type, function_to_apply, len(class_names))
         self.origin: str | None = None
 
     def __repr__(self) -> str:
@@ -230,18 +253,37 @@ class ImageClassifier:
         return self.postprocess(self._run(images, self.model)) if len(images) else []
 
     def postprocess(self, logits: Tensor) -> list[Prediction]:
-        """Turn logits (batch, classes) into predictions; without class names they are empty.
+        """Turn the model's outputs (batch, classes) into predictions; without class names they are empty.
 
         Raises:
-            InputError: a logit is NaN or infinite.
+            InputError: an output is NaN or infinite.
         """
         if not self.class_names:
             return [Prediction(())] * len(logits)
         if not logits.isfinite().all():
             raise InputError("the model's output is NaN or infinite: its weights are damaged, or too large")
-        probabilities, order = torch.softmax(logits.float(), -1).sort(dim=-1, descending=True, stable=True)
-        rows = zip(order.tolist(), probabilities.tolist(), strict=True)
-        return [Prediction(tuple((self.class_names[i], p) for i, p in zip(*row, strict=True))) for row in rows]
+        scores = apply_function(logits.float(), self.function_to_apply)
+        scores, order = scores.sort(dim=-1, descending=True, stable=True)
+        rows = zip(order.tolist(), scores.tolist(), strict=True)
+        named = [tuple((self.class_names[i], score) for i, score in zip(*row, strict=True)) for row in rows]
+        return [Prediction(one, self.problem_type) for one in named]
+
+    def to_logits(self, outputs: Tensor) -> Tensor:
+        """Turn the model's outputs (batch, classes) into logits, whose softmax is the probability of each class.
+
+        Raises:
+            InputError: the classes don't exclude each other.
+        """
+        return to_logits(outputs, self.problem_type, self.function_to_apply)
+
+    def replace(self, model: nn.Module | None = None, preprocessing: Preprocessing | None = None) -> "ImageClassifier":
+        """Return a classifier with another model or preprocessing, and everything else the same."""
+        changed = ImageClassifier(
+            model or self.model, preprocessing or self.preprocessing, self.class_names, self.problem_type,
+            self.function_to_apply,
+        )  # fmt: skip
+        changed.origin = self.origin
+        return changed
 
     def class_index(self, name: str) -> int:
         """Find the index of a class by its name.
@@ -251,9 +293,10 @@ class ImageClassifier:
         """
         if not self.class_names:
             raise InputError(f"there is no class '{name}': this model has no classes, only features; leave it out")
-        if name not in self.class_names:
+        names = [unicodedata.normalize("NFC", one) for one in self.class_names]  # accents composed or decomposed
+        if (composed := unicodedata.normalize("NFC", name)) not in names:
             raise unknown("class", name, self.class_names)
-        return self.class_names.index(name)
+        return names.index(composed)
 
 
 def _is_single(images: object) -> bool:

@@ -18,6 +18,7 @@ from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.migration import is_earlier, migrate_config, migrate_preprocessing, migrate_tensors
+from vitreous.model.output_scores import check_problem
 from vitreous.model.vit import ViT
 from vitreous.records import from_dict, to_dict
 
@@ -61,6 +62,9 @@ def save_config(classifier: ImageClassifier, folder: Path) -> None:
         "preprocessing": to_dict(classifier.preprocessing),
         "class_names": classifier.class_names,
     }
+    problem = {"problem_type": classifier.problem_type, "function_to_apply": classifier.function_to_apply}
+    if tuple(problem.values()) != check_problem(None, None, len(classifier.class_names)):
+        content |= problem
     write_text(folder / CONFIG, json.dumps(content, indent=2) + "\n")
 
 
@@ -108,7 +112,12 @@ def load_classifier(path: Path | str, device: torch.device) -> ImageClassifier:
     names = from_dict(tuple[str, ...], config.get("class_names"), f"{origin}: class_names")
     if names and len(names) != vit.config.num_classes:  # without names the output is a vector of features
         raise InputError(f"{origin} names {len(names)} classes, the model has {vit.config.num_classes}: restore it")
-    return ImageClassifier(vit.to(device), preprocessing, names)
+    try:
+        return ImageClassifier(
+            vit.to(device), preprocessing, names, config.get("problem_type"), config.get("function_to_apply")
+        )
+    except InputError as error:
+        raise InputError(f"{origin}: {error}") from None
 
 
 def fill_weights(vit: ViT, path: Path) -> None:

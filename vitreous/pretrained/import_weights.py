@@ -34,6 +34,7 @@ from vitreous.pretrained.weight_files import check_file, read_tensors
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """Weights files of a repository, the safer one first; each may be split into several, with an index."""
+CONFIG_FILES = (CONFIG, "open_clip_config.json")
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 IMAGENET_LABELS = HubRepository("huggingface/label-files", repo_type="dataset"), "imagenet-1k-id2label.json"
 EMBEDDING_FORMATS = ("clip", "open-clip")
@@ -87,11 +88,13 @@ def read_repository(repository: Repository, weights: Path | None = None) -> Exte
     Raises:
         InputError: a file is missing or damaged.
     """
-    config = _read_json(repository, "config.json") or _read_json(repository, "open_clip_config.json") or {}
+    config = next((found for name in CONFIG_FILES if (found := _read_json(repository, name))), {})
     tensors: dict[str, Tensor] = {}
     for path in weight_files(repository) if weights is None else [weights]:
         tensors |= read_tensors(path)
-    processor = next((found for name in PROCESSOR_FILES if (found := _read_json(repository, name))), None)
+    # timm's config.json says all, and its repositories have no other file.
+    names = () if config.get("pretrained_cfg") else PROCESSOR_FILES
+    processor = next((found for name in names if (found := _read_json(repository, name))), None)
     return ExternalCheckpoint(
         repository.name, tensors, config, processor, published=isinstance(repository, HubRepository)
     )
@@ -100,7 +103,7 @@ def read_repository(repository: Repository, weights: Path | None = None) -> Exte
 def weight_files(repository: Repository) -> list[Path]:
     """Return the weights file, or all weights files, of a repository."""
     for name in WEIGHT_FILES:
-        if path := repository.find(name):
+        if path := repository.find(name, is_optional=True):
             return [path]
         if index := _read_json(repository, f"{name}.index.json"):
             parts = sorted(set(index.get("weight_map", {}).values()))
@@ -108,6 +111,7 @@ def weight_files(repository: Repository) -> list[Path]:
             if missing := [part for part, path in found.items() if path is None]:
                 raise InputError(f"{repository.name} lacks {', '.join(missing)}, which its index names: fetch it again")
             return [path for path in found.values() if path is not None]
+    repository.find(WEIGHT_FILES[0])  # raises if it may have one that can't be reached
     raise InputError(
         f"{repository.name} has no {' or '.join(WEIGHT_FILES)}: give a repository, folder or file with weights"
     )
@@ -133,7 +137,10 @@ def build_classifier(checkpoint: ExternalCheckpoint, device: torch.device, callb
             state_dict_format.name in EMBEDDING_FORMATS and _labels_in(checkpoint.config, config.num_classes) is None
         )
         names = () if embedding else class_names_for(checkpoint, config.num_classes, callback)
-        return ImageClassifier(vit.to(device), preprocessing, names)
+        problem_type, function = (checkpoint.config.get(key) for key in ("problem_type", "function_to_apply"))
+        if len(names) == 1 and problem_type is None:
+            callback.on_note(f"{checkpoint.name} has one output: its score is the sigmoid of it")
+        return ImageClassifier(vit.to(device), preprocessing, names, problem_type, function)
     except InputError as error:
         raise InputError(f"{checkpoint.name}, read as {state_dict_format.name}: {error}") from None
 
@@ -213,7 +220,7 @@ def class_names_for(checkpoint: ExternalCheckpoint, classes: int, callback: Call
         return disambiguate_names(labels)
     if classes == 1000 and checkpoint.published:
         try:
-            if labels := _labels_in({"id2label": _read_json(*IMAGENET_LABELS)}, classes):
+            if labels := _labels_in({"id2label": _read_json(*IMAGENET_LABELS, is_optional=False)}, classes):
                 return disambiguate_names(labels)
         except InputError as error:
             callback.on_note(f"the names of ImageNet's classes can't be downloaded: {error}")
@@ -246,6 +253,6 @@ def _labels_in(config: Mapping[str, Any], classes: int) -> tuple[str, ...] | Non
     return None
 
 
-def _read_json(repository: Repository, name: str) -> dict[str, Any] | None:
-    path = repository.find(name)
+def _read_json(repository: Repository, name: str, *, is_optional: bool = True) -> dict[str, Any] | None:
+    path = repository.find(name, is_optional=is_optional)
     return None if path is None else read_json(path)

@@ -95,8 +95,11 @@ def with_input_size(
     preprocessing = replace(own, input_size=size_hw)
     if resize_mode is not None and resize_mode != own.resize_mode:
         preprocessing = replace(preprocessing, resize_mode=resize_mode, crop_pct=1.0)
-    resized = ImageClassifier(classifier.model, preprocessing, classifier.class_names)
-    resized.origin = classifier.origin
+    resized = classifier.replace(preprocessing=preprocessing)
+    if not isinstance(resized.model, ViT):
+        from vitreous.pretrained.wrap import try_model  # models of Vitreous need no module of observation
+
+        try_model(resized.model, preprocessing)
     _note_resampling(resized, callback or LogCallback())
     return resized
 

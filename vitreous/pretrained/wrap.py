@@ -15,19 +15,13 @@ from vitreous.explanation.observation.model_output import extract_logits, is_fea
 from vitreous.explanation.observation.wrapped_model import WrappedModel
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
+from vitreous.model.output_scores import FunctionToApply, ProblemType, detect_function
 from vitreous.model.vit import ViT
 from vitreous.pretrained.import_weights import disambiguate_names
-from vitreous.pretrained.preprocessing_formats import (
-    FORMAT_MEAN_STD,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    default_for,
-    describe_preprocessing,
-    from_timm_cfg,
-)
+from vitreous.pretrained.wrapped_preprocessing import find_preprocessing
 
-MODEL_TYPES = {"vit": "hf-vit", "clip_vision_model": "clip", "siglip_vision_model": "siglip"}
-"""Formats of transformers' model types whose usual mean and std are not ImageNet's."""
+QUANTIZED_MODULES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "bitsandbytes.")
+"""Beginnings of the names of Python modules whose layers compute in 8 or 4 bits."""
 
 
 @check_arguments
@@ -37,6 +31,8 @@ def wrap(
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] | None = None,
     *,
+    problem_type: ProblemType | None = None,
+    function_to_apply: FunctionToApply | None = None,
     callback: Callback | None = None,
 ) -> ImageClassifier:
     """Wrap a module that takes images (batch, channels, height, width) as an ImageClassifier.
@@ -50,6 +46,10 @@ def wrap(
             ViT of Vitreous it is assumed: its `image_size`, with ImageNet's mean and std (0.5 for gray images).
         class_names: one per class, in order; an empty list for a model that returns a vector of features. By default
             those of transformers' `config.id2label`, else "class 0", "class 1" ...
+        problem_type: whether classes exclude each other, as in `Prediction`. By default transformers'
+            `config.problem_type`, else they do if there are several.
+        function_to_apply: what turns the outputs into scores: "softmax", "sigmoid", or "none" for a model whose outputs
+            are probabilities already, which is recognized by default.
         callback: `on_note` receives what was assumed, one line each; written to the log by default.
 
     Raises:
@@ -65,56 +65,56 @@ def wrap(
             "the model was made in torch.inference_mode, which prevents gradients: make it outside of that"
         )
     module.eval()
-    preprocessing_found = preprocessing or find_preprocessing(module, callback or LogCallback())
-    outputs = _try_model(module, preprocessing_found)
+    _check_module(module)
+    callback = callback or LogCallback()
+    preprocessing_found = preprocessing or find_preprocessing(module, callback)
+    outputs = try_model(module, preprocessing_found)
     classes = extract_logits(outputs).shape[1]
     names = _class_names(module, outputs, classes) if class_names is None else tuple(class_names)
     if len(names) not in (0, classes):
         raise InputError(f"{len(names)} class names were given, but the model has {classes} outputs")
     model = module if isinstance(module, ViT) else WrappedModel(module)
-    return ImageClassifier(
-        model, _with_patch_size(model, preprocessing_found, is_given=preprocessing is not None), names
-    )
+    if names and problem_type is None and function_to_apply is None:
+        problem_type, function_to_apply = _find_function(module, extract_logits(outputs), callback)
+    preprocessing_found = _with_patch_size(model, preprocessing_found, is_given=preprocessing is not None)
+    return ImageClassifier(model, preprocessing_found, names, problem_type, function_to_apply)
 
 
-def find_preprocessing(module: nn.Module, callback: Callback) -> Preprocessing:
-    """Read the preprocessing that a module states, with a patch size of 1; for our own ViT, assume one and note it.
+def _check_module(module: nn.Module) -> None:
+    """Refuse modules that can be run but not explained.
 
     Raises:
-        InputError: it states none.
+        InputError: the module is a TorchScript program, exported, or quantized.
     """
-    if isinstance(module, ViT):
-        assumed = replace(default_for("vitreous", module.config), input_size=module.config.image_size)
-        callback.on_note(f"this ViT does not state its preprocessing: assuming {describe_preprocessing(assumed)}")
-        return assumed
-    timm_cfg = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
-    size_hw = _image_size(module)
-    if isinstance(timm_cfg, dict) and (size_hw or timm_cfg.get("input_size")):
-        size_hw = size_hw or (timm_cfg["input_size"][1], timm_cfg["input_size"][2])
-        default = Preprocessing(size_hw, "crop", IMAGENET_MEAN, IMAGENET_STD, 1)
-        return from_timm_cfg({**timm_cfg, "input_size": (3, *size_hw)}, default)
-    model_type = getattr(getattr(module, "config", None), "model_type", None)
-    if size_hw and model_type:
-        mean, std = FORMAT_MEAN_STD.get(MODEL_TYPES.get(model_type, ""), (IMAGENET_MEAN, IMAGENET_STD))
-        return Preprocessing(size_hw, "squash", mean, std, 1)
-    if size_hw and type(module).__module__.startswith("torchvision."):
-        return Preprocessing(size_hw, "crop", IMAGENET_MEAN, IMAGENET_STD, 1, crop_pct=224 / 256)
-    raise InputError(
-        f"{type(module).__name__} doesn't state its preprocessing: use it, or let a factory return it, as "
-        "vitreous.wrap(model, preprocessing=vitreous.Preprocessing((height, width), 'squash', mean, std, patch_size))"
-    )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InputError("the model is a TorchScript program, which can't be observed: give the original module")
+    for part in module.modules():
+        graph = getattr(part, "graph", None)
+        if isinstance(graph, torch.fx.Graph) and any(isinstance(n.target, torch._ops.OpOverload) for n in graph.nodes):
+            raise InputError("the model was exported (torch.export), so it can't be observed: give the original module")
+        if type(part).__module__.startswith(QUANTIZED_MODULES):
+            raise InputError(
+                f"the model is quantized (it has a {type(part).__name__} of {type(part).__module__}), which has no "
+                "gradients: give the model in floating point"
+            )
 
 
-def _image_size(module: nn.Module) -> tuple[int, int] | None:
-    """Return the (height, width) of its images in pixels, where transformers, timm and torchvision store it."""
-    holders = (getattr(module, "config", None), getattr(module, "patch_embed", None), module)
-    for holder, name in zip(holders, ("image_size", "img_size", "image_size"), strict=True):
-        size = getattr(holder, name, None)
-        if isinstance(size, int):
-            return size, size
-        if isinstance(size, (tuple, list)) and len(size) == 2:
-            return int(size[0]), int(size[1])
-    return None
+def _find_function(
+    module: nn.Module, outputs: Tensor, callback: Callback
+) -> tuple[ProblemType | None, FunctionToApply | None]:
+    """Return the problem type and the function for its outputs that a module states or shows; None if it doesn't."""
+    detected = detect_function(outputs)
+    if detected is not None:
+        problem_type, function_to_apply = detected
+        kind = "softmax" if problem_type == "single_label_classification" else "sigmoid"
+        callback.on_note(f"the model's outputs are probabilities already ({kind}): they are taken as scores")
+        return problem_type, function_to_apply
+    stated = getattr(getattr(module, "config", None), "problem_type", None)
+    if stated is None and outputs.shape[1] == 1:
+        callback.on_note(
+            "the model has one output: its score is the sigmoid of it; problem_type='regression' changes that"
+        )
+    return stated, None
 
 
 def _find_patch_size(model: WrappedModel | ViT, noise: Tensor) -> int | None:
@@ -136,7 +136,7 @@ def _find_patch_size(model: WrappedModel | ViT, noise: Tensor) -> int | None:
 
 def _with_patch_size(model: WrappedModel | ViT, preprocessing: Preprocessing, *, is_given: bool) -> Preprocessing:
     """Return the preprocessing with the model's own patch size."""
-    patch = _find_patch_size(model, _test_image(model, preprocessing))
+    patch = _find_patch_size(model, _test_image(model, preprocessing.input_size, len(preprocessing.mean)))
     if patch is None or patch == preprocessing.patch_size:
         return preprocessing
     if is_given:
@@ -147,24 +147,38 @@ def _with_patch_size(model: WrappedModel | ViT, preprocessing: Preprocessing, *,
     return replace(preprocessing, patch_size=patch)
 
 
-def _test_image(model: nn.Module, preprocessing: Preprocessing) -> Tensor:
-    """Make a random image of the model's size, on its device, in which all patches differ."""
+def _test_image(model: nn.Module, size_hw: tuple[int, int], channels: int) -> Tensor:
+    """Make a random image of a size, on the model's device, in which all patches differ."""
     weight = next(model.parameters(), torch.zeros(1))
-    shape = (1, len(preprocessing.mean), *preprocessing.input_size)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
+    image = torch.randn((1, channels, *size_hw), generator=torch.Generator().manual_seed(0))
+    return image.to(weight.device, weight.dtype)
 
 
-@torch.no_grad()
-def _try_model(module: nn.Module, preprocessing: Preprocessing) -> Any:
-    """Run the module on a random image of its size."""
-    try:
-        return module(_test_image(module, preprocessing))
-    except Exception as error:  # the user's code may raise anything
-        height, width = preprocessing.input_size
-        raise InputError(
-            f"{type(module).__name__} can't be run on an image of {height} x {width} pixels with "
-            f"{len(preprocessing.mean)} channels: {describe_exception(error)}"
-        ) from error
+def try_model(module: nn.Module, preprocessing: Preprocessing) -> Any:
+    """Run a module on a random image of its size, and return its output with the graph of autograd.
+
+    For the resize mode "aspect", it is run on an image of another aspect ratio too.
+
+    Raises:
+        InputError: it can't be run on such an image.
+    """
+    height, width = preprocessing.input_size
+    sizes = [(height, width)]
+    if preprocessing.resize_mode == "aspect":
+        sizes.insert(0, (height, width + preprocessing.patch_size))
+    for height, width in sizes:
+        image = _test_image(module, (height, width), len(preprocessing.mean))
+        try:
+            with torch.enable_grad():
+                outputs = module(image.requires_grad_(image.is_floating_point()))
+        except InputError:
+            raise
+        except Exception as error:  # the user's code may raise anything
+            raise InputError(
+                f"{type(getattr(module, 'module', module)).__name__} can't be run on an image of {height} x {width} "
+                f"pixels with {len(preprocessing.mean)} channels: {describe_exception(error)}"
+            ) from error
+    return outputs
 
 
 def describe_exception(error: BaseException) -> str:

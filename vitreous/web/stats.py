@@ -95,7 +95,7 @@ class RateMeter:
             self._first_seconds = self._first_seconds or now
             self._last_seconds = now
             self._image_times.append(now)
-            self._scores, self._caption = prediction.scores[:TOP_CLASSES], caption
+            self._scores, self._caption = prediction.probabilities[:TOP_CLASSES], caption
 
     def record_latency(self, number: int, captured_seconds: float) -> None:
         """Record that image `number`, whose frame was taken then, is sent now; only the first time counts."""

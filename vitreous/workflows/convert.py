@@ -144,6 +144,8 @@ def write_model(
 ) -> None:
     """Write the weights, config.json and the preprocessing in the form of the other library."""
     config, preprocessing = external_config(classifier, target), to_representable(classifier.preprocessing, callback)
+    if classifier.problem_type != "single_label_classification":
+        config["problem_type"] = classifier.problem_type
     config |= save_exact(classifier.preprocessing, in_timm=target.name == "timm")
     if target.name == "timm":
         config["pretrained_cfg"] |= to_timm_cfg(preprocessing)

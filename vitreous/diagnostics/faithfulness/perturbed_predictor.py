@@ -13,6 +13,7 @@ from vitreous.explanation.method import ExplainableModel
 from vitreous.explanation.patch_maps import BASELINES, baseline_map, patch_maps
 from vitreous.explanation.targets import DirectionTarget, FeatureNormTarget, PredictedClassTarget, Target
 from vitreous.model.classifier import ImageClassifier
+from vitreous.model.output_scores import apply_function
 from vitreous.runtime import generator
 
 BATCH_PIXELS = {"cpu": 2**17, "cuda": 2**24}
@@ -43,6 +44,8 @@ class PerturbedPredictor:
     patch_size: int
     """Side of a patch in pixels."""
     has_classes: bool = True
+    function_to_apply: str = "softmax"
+    """What turns outputs into scores."""
     batch_size: int = field(default=0)
     """Variants per forward pass; 0 for the default."""
 
@@ -71,8 +74,10 @@ class PerturbedPredictor:
         directions = self.target.directions[indexes].to(logits)
         score = (logits * directions).sum(1)
         if self.has_classes:
-            value = (torch.softmax(logits, 1) * directions).sum(1)
-            is_predicted = (logits.argmax(1) == directions.argmax(1)).to(score)
+            value = (apply_function(logits, self.function_to_apply) * directions).sum(1)
+            # A single output is predicted where it is more probable than not.
+            predicted = value > 0.5 if logits.shape[1] == 1 else logits.argmax(1) == directions.argmax(1)
+            is_predicted = predicted.to(score)
         else:
             value, is_predicted = score / self.original_score().flatten()[indexes], torch.zeros_like(score)
         return PerturbedOutputs(*(one.view(images, variants) for one in (value, score, is_predicted)))
@@ -168,8 +173,15 @@ def prepare_batch(
         target = (PredictedClassTarget() if classifier.class_names else FeatureNormTarget()).detached(logits)
     assert isinstance(target, DirectionTarget)
     patch_size = cell_size((inputs.shape[2], inputs.shape[3]), classifier.preprocessing.patch_size)
-    predictor = PerturbedPredictor(classifier.model, inputs, target, patch_size, bool(classifier.class_names))
+    predictor = PerturbedPredictor(
+        classifier.model, inputs, target, patch_size, has_probabilities(classifier), classifier.function_to_apply
+    )
     return EvaluatedBatch(indexes, predictor, seed)
+
+
+def has_probabilities(classifier: ImageClassifier) -> bool:
+    """Return whether a model's scores are probabilities of classes, not features or the values of a regression."""
+    return bool(classifier.class_names) and classifier.problem_type != "regression"
 
 
 def cell_size(input_size: tuple[int, int], patch_size: int) -> int:

@@ -32,7 +32,7 @@ from vitreous.diagnostics.faithfulness.metrics import (
     score_drops,
     score_maps,
 )
-from vitreous.diagnostics.faithfulness.perturbed_predictor import EvaluatedBatch, prepare_batch
+from vitreous.diagnostics.faithfulness.perturbed_predictor import EvaluatedBatch, has_probabilities, prepare_batch
 from vitreous.diagnostics.faithfulness.report import build_reports, method_agreements
 from vitreous.diagnostics.faithfulness.result import FaithfulnessResult
 from vitreous.diagnostics.faithfulness.values_file import FaithfulnessSettings, ValuesFile, open_values
@@ -203,7 +203,7 @@ def _to_result(work: "Measurement") -> FaithfulnessResult:
     if any(name not in values for name in BASELINES):
         raise InputError("stopped before both baselines were measured, so there are no scores: call again")
     patches = values[BASELINES[0]]["map"].shape[1]
-    fractions, has_classes = curve_counts(patches) / patches, bool(work.classifier.class_names)
+    fractions, has_classes = curve_counts(patches) / patches, has_probabilities(work.classifier)
     return FaithfulnessResult(
         work.file.settings,
         "probability" if has_classes else "score",
