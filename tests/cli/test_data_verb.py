@@ -175,13 +175,13 @@ def test_leaks_between_stored_splits_are_named_by_file_and_row(tmp_path):
 
 
 def test_skipped_files_are_listed_but_not_a_problem(photos, capsys):
-    for name in ("train/red/1.heic", "train/red/2.heic", "train/red/3", "valid/red/1.png"):
+    for name in ("train/red/1.heic", "train/red/2.heic", "train/red/3", "extra/red/1.png"):
         (photos / name).parent.mkdir(parents=True, exist_ok=True)
         (photos / name).touch()
     assert run(["data", f"folder:{photos}"]) == 0
     out = capsys.readouterr().out
     assert "skipped, because they have no image extension or are in no class (.heic 2, .png 1, none 1): 4" in out
-    assert "train/red/1.heic" in out and "valid/red/1.png" in out
+    assert "train/red/1.heic" in out and "extra/red/1.png" in out
     assert len(inspect_data(f"folder:{photos}").skipped) == 4
 
 

@@ -1,5 +1,7 @@
 """Each image's size, format and error, and which images are duplicates."""
 
+import io
+
 import numpy as np
 import torch
 from PIL import Image
@@ -48,3 +50,15 @@ def test_decoded_images_are_inspected():
     found = inspect_images(ImageSet(images_u8, torch.tensor([0, 1, 1, 0]), ("a", "b")), "train")
     assert found[0].size_hw == (2, 3) and found[0].format == "decoded L"
     assert [[one.name for one in group] for group in find_duplicates(found)] == [["image 1", "image 3"]]
+
+
+def test_deep_images_that_use_little_of_their_range_are_dark():
+    def png(values: np.ndarray) -> bytes:
+        stream = io.BytesIO()
+        Image.fromarray(values).save(stream, "PNG")
+        return stream.getvalue()
+
+    ramp = np.arange(256).reshape(16, 16)
+    data = [png((ramp * 16).astype(np.uint16)), png((ramp * 257).astype(np.uint16)), png((ramp // 16).astype(np.uint8))]
+    found = inspect_encoded(EncodedImages(lambda index: (str(index), data[index]), [0, 0, 0], ("a",)), "train")
+    assert [image.is_dark for image in found] == [True, False, False] and found[0].format == "PNG I;16"

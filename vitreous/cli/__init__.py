@@ -91,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     monitor_cores(lambda text: print(text, file=sys.stderr))  # noqa: T201
     warnings.filterwarnings("ignore", module=r"PIL\.")  # on damage that it can ignore
-    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    for library in ("PIL", "matplotlib"):  # of a cache that can't be written, for one
+        logging.getLogger(library).addHandler(logging.NullHandler())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")

@@ -58,6 +58,8 @@ def _print_report(report: "DataReport") -> None:
     _print_groups("unreadable", [[line] for line in report.unreadable])
     skipped = f"skipped, because they have no image extension or are in no class ({report.skipped_extensions})"
     _print_groups(skipped, [[path] for path in report.skipped])
+    dark = "nearly black: more than 8 bits, of which less than a quarter of the full scale is used"
+    _print_groups(dark, [[name] for name in report.dark])
     _print_groups("duplicates across splits (the same pixels)", report.leaks)
     _print_groups("duplicates across classes (the same pixels)", report.label_conflicts)
     printed = {frozenset(group) for group in (*report.leaks, *report.label_conflicts)}

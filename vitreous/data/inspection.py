@@ -16,6 +16,8 @@ from vitreous.imaging.reading import decode_image, format_and_mode
 
 PROGRESS_INTERVAL = 256
 """Images between two reports of progress."""
+DARK_BELOW = 64
+"""The gray level that an image of more than 8 bits doesn't reach if it uses less than a quarter of its full scale."""
 DECODED_GRAY, DECODED_RGB = "decoded L", "decoded RGB"
 """The format of images that are published decoded."""
 
@@ -30,6 +32,7 @@ class InspectedImage:
         label: the index of its class.
         size_hw: (height, width) in pixels, upright; None if it can't be read.
         format: format and mode: "JPEG RGB".
+        is_dark: whether it has more than 8 bits and uses less than a quarter of its full scale.
         content_hash: a digest of its upright RGB pixels and their size, equal for equal images in any format.
         error: why it can't be read; None if it can.
     """
@@ -39,6 +42,7 @@ class InspectedImage:
     label: int
     size_hw: tuple[int, int] | None = None
     format: str = ""
+    is_dark: bool = False
     content_hash: bytes = b""
     error: str | None = None
 
@@ -66,7 +70,9 @@ def inspect_images(images: ImageSet, split: str) -> list[InspectedImage]:
     image_format = DECODED_GRAY if images.images_u8.shape[1] == 1 else DECODED_RGB
     height, width = images.images_u8.shape[2:]
     return [
-        InspectedImage(f"image {number}", split, label, (height, width), image_format, _content_hash(image))
+        InspectedImage(
+            f"image {number}", split, label, (height, width), image_format, content_hash=_content_hash(image)
+        )
         for number, (image, label) in enumerate(zip(images.images_u8.numpy(), images.labels.tolist(), strict=True))
     ]
 
@@ -86,7 +92,9 @@ def _inspect_one(encoded: EncodedImages, index: int, split: str) -> InspectedIma
         name, data = encoded.read(index)
         image_u8 = decode_image(data, name)
         size_hw = (image_u8.shape[0], image_u8.shape[1])
-        return InspectedImage(name, split, label, size_hw, format_and_mode(data, name), _content_hash(image_u8))
+        image_format = format_and_mode(data, name)
+        is_dark = image_format.split()[1].startswith(("I", "F")) and int(image_u8.max()) < DARK_BELOW
+        return InspectedImage(name, split, label, size_hw, image_format, is_dark, _content_hash(image_u8))
     except InputError as error:
         return InspectedImage(f"image {index}", split, label, error=str(error))
 

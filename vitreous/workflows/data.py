@@ -73,6 +73,8 @@ class DataReport:
         unreadable: a line on each other image, with its file and the error.
         skipped: files of a folder that are in no split: without an image extension, or in no class.
         skipped_extensions: how many of them have which extension: ".heic 12, none 3".
+        dark: the images of more than 8 bits that use less than a quarter of their full scale: perhaps they are 12-bit
+            values in 16 bits, which are nearly black.
         duplicates: groups of images with exactly the same pixels, each image with its split: "a/1.png (validation)".
         leaks: those of these groups that are in more than one split; one image of each split comes first.
         label_conflicts: those of these groups that are in more than one class; one image of each class comes first.
@@ -90,6 +92,7 @@ class DataReport:
     unreadable: list[str]
     skipped: list[str]
     skipped_extensions: str
+    dark: list[str]
     duplicates: list[list[str]]
     leaks: list[list[str]]
     label_conflicts: list[list[str]]
@@ -217,6 +220,7 @@ def _report(source: str, recipe: str | None, contents: _Contents, sizes: Sequenc
         unreadable=[image.error for image in contents.images if image.error is not None],
         skipped=[str(path) for path in contents.skipped],
         skipped_extensions=count_extensions(contents.skipped),
+        dark=[f"{image.name} ({image.split})" for image in readable if image.is_dark],
         duplicates=_names(groups),
         leaks=_names(_across(groups, lambda image: image.split)),
         label_conflicts=_names(_across(groups, lambda image: image.label)),
