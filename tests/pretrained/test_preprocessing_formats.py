@@ -61,12 +61,53 @@ def test_other_scales_and_no_normalization():
     assert (plain.mean, plain.std) == ((0, 0, 0), (1, 1, 1))
 
 
+def test_pixels_that_are_not_rescaled_stay_bytes(shared):
+    """do_rescale: false, by its definition: (byte - mean) / std."""
+    found = from_image_processor(
+        {"size": 32, "do_rescale": False, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}, LIKELY
+    )
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    expected = (image.astype(np.float64).transpose(2, 0, 1) - 0.5) / 0.5
+    assert np.allclose(preprocess_image(image, found)[0].numpy(), expected, atol=1e-2)
+
+
+def test_the_crop_of_convnext():
+    description = {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 224}, "crop_pct": 0.875}
+    found = from_image_processor(description, LIKELY)
+    assert (found.resize_mode, found.input_size, found.crop_pct) == ("crop", (224, 224), 0.875)
+    found = from_image_processor(description | {"size": {"shortest_edge": 384}}, LIKELY)
+    assert (found.resize_mode, found.input_size, found.crop_pct) == ("squash", (384, 384), 1.0)
+
+
+UNSUPPORTED = {
+    "do_resize": {"do_resize": False},
+    "crop_size": {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 48}},
+    "crop_size=": {"size": {"shortest_edge": 64}, "crop_size": 96},
+    "resample=1": {"resample": 1},
+    "resample=0": {"resample": 0},
+    "crop_pct": {"size": 224, "crop_pct": 0.9},
+    "do_flip_channel_order": {"do_flip_channel_order": True},
+    "do_pad": {"do_pad": True},
+    "do_something_new": {"do_something_new": True},
+    "keep_aspect_ratio": {"keep_aspect_ratio": True},
+    "longest_edge": {"size": {"longest_edge": 224}},
+}
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_settings_that_would_make_other_pixels_are_refused_by_name(name):
+    with pytest.raises(InputError, match=name):
+        from_image_processor(UNSUPPORTED[name], LIKELY)
+
+
 def test_timm_cfgs():
     description = {"input_size": [3, 224, 200], "crop_pct": 0.9, "interpolation": "bilinear", "mean": [0.5] * 3}
     found = from_timm_cfg(description, LIKELY)
     assert (found.input_size, found.resize_mode, found.crop_pct) == ((224, 200), "crop", 0.9)
     assert (found.mean, found.std, found.interpolation) == ((0.5, 0.5, 0.5), LIKELY.std, "bilinear")
     assert from_timm_cfg({"crop_mode": "squash"}, LIKELY).resize_mode == "squash"
+    with pytest.raises(InputError, match="interpolation 'lanczos'"):
+        from_timm_cfg({"interpolation": "lanczos"}, LIKELY)
     with pytest.raises(InputError, match="crop_mode 'border'"):
         from_timm_cfg({"crop_mode": "border"}, LIKELY)
 

@@ -18,6 +18,7 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.serialization import CONFIG
 from vitreous.model.vit import ViT
+from vitreous.pretrained.formats.announced_parts import check_announced
 from vitreous.pretrained.formats.checkpoint_keys import strip_wrappers
 from vitreous.pretrained.formats.registry import detect_format, unknown_prefix
 from vitreous.pretrained.formats.state_dict_format import StateDictFormat
@@ -130,6 +131,7 @@ def build_classifier(checkpoint: ExternalCheckpoint, device: torch.device, callb
         raise InputError(f"{checkpoint.name}: {error}") from None
     try:
         config = state_dict_format.read_config(checkpoint.tensors, checkpoint.config)
+        check_announced(checkpoint.config, config, state_dict_format.name)
         vit = build_vit(config, state_dict_format.from_external(checkpoint.tensors, config))
         preprocessing = preprocessing_for(checkpoint, state_dict_format, config, callback)
         note_num_heads(checkpoint, state_dict_format, config, callback)

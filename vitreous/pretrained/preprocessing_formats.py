@@ -6,7 +6,7 @@ from typing import Any
 
 from vitreous.callbacks import Callback
 from vitreous.errors import InputError
-from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.imaging.preprocessing import INTERPOLATIONS, Preprocessing
 from vitreous.model.config import ViTConfig
 from vitreous.model.migration import migrate_preprocessing
 from vitreous.records import from_dict, to_dict
@@ -17,7 +17,16 @@ HALF = (0.5, 0.5, 0.5)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 PILLOW_FILTERS = {2: "bilinear", 3: "bicubic"}
-"""Pillow's numbers for filters, which transformers uses; others become bicubic."""
+"""Pillow's numbers for the filters that we have, which transformers uses."""
+KNOWN_STEPS = (
+    "do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb", "do_reduce_labels",
+    "do_convert_annotations",
+)  # fmt: skip
+"""Steps of transformers' image processors that are read, or that don't concern predictions."""
+MAX_CROP_DIFFERENCE = 0.01
+"""By how much the cropped fractions of height and width may differ: the rounding of a resized side."""
+OTHER_SETTINGS = ("keep_aspect_ratio", "rescale_offset", "include_top", "crop_to_patches", "max_num_patches")
+"""Settings of transformers' image processors that change the pixels in ways that we don't have."""
 
 FORMAT_MEAN_STD = {
     "clip": (CLIP_MEAN, CLIP_STD),
@@ -68,9 +77,15 @@ def from_timm_cfg(description: Mapping[str, Any], default: Preprocessing) -> Pre
     """Read timm's `pretrained_cfg`; missing fields are taken from `default`.
 
     Raises:
-        InputError: its crop_mode is not supported.
+        InputError: its crop_mode or interpolation is not supported.
     """
     size_hw = tuple(description.get("input_size", (3, *default.input_size))[1:])
+    interpolation = description.get("interpolation") or "bicubic"
+    if interpolation not in INTERPOLATIONS:
+        raise InputError(
+            f"timm's interpolation '{interpolation}' is not supported: make it one of {', '.join(INTERPOLATIONS)} in "
+            "config.json"
+        )
     mode = description.get("crop_mode") or "center"
     if mode not in ("center", "squash"):
         raise InputError(f"timm's crop_mode '{mode}' is not supported: make it 'center' or 'squash' in config.json")
@@ -81,7 +96,7 @@ def from_timm_cfg(description: Mapping[str, Any], default: Preprocessing) -> Pre
         mean=_per_channel(description.get("mean"), default.mean),
         std=_per_channel(description.get("std"), default.std),
         crop_pct=float(description.get("crop_pct") or 1.0),
-        interpolation="bilinear" if description.get("interpolation") == "bilinear" else "bicubic",
+        interpolation=interpolation,
     )
 
 
@@ -89,8 +104,12 @@ def from_image_processor(description: Mapping[str, Any], default: Preprocessing)
     """Read transformers' preprocessor_config.json; missing fields are taken from `default`.
 
     A shorter side without a crop (images of any shape) becomes the central square.
+
+    Raises:
+        InputError: a setting makes other pixels than ours can be.
     """
     description = description.get("image_processor", description)
+    _check_steps(description)
     resize, size_hw, crop_pct = _parse_resizing(description, default)
     mean, std = (
         _per_channel(description.get("image_mean"), default.mean),
@@ -98,7 +117,8 @@ def from_image_processor(description: Mapping[str, Any], default: Preprocessing)
     )
     if description.get("do_normalize") is False:
         mean, std = (0.0,) * len(mean), (1.0,) * len(std)
-    scale = 255 * float(description.get("rescale_factor") or 1 / 255)  # they multiply bytes by it, we divide by 255
+    factor = float(description.get("rescale_factor") or 1 / 255) if description.get("do_rescale", True) else 1.0
+    scale = 255 * factor  # they multiply bytes by the factor, we divide by 255
     return replace(
         default,
         input_size=size_hw,
@@ -106,28 +126,73 @@ def from_image_processor(description: Mapping[str, Any], default: Preprocessing)
         mean=tuple(value / scale for value in mean),
         std=tuple(value / scale for value in std),
         crop_pct=crop_pct,
-        interpolation=PILLOW_FILTERS.get(description.get("resample", 3), "bicubic"),
+        interpolation=PILLOW_FILTERS[description.get("resample") or 3],
+    )
+
+
+def _check_steps(description: Mapping[str, Any]) -> None:
+    """Refuse an image processor that does something to the pixels that we don't.
+
+    Raises:
+        InputError: it does; the message names the setting.
+    """
+    steps = [key for key, value in description.items() if key.startswith("do_") and value and key not in KNOWN_STEPS]
+    others = [key for key in OTHER_SETTINGS if description.get(key)]
+    for key in steps + others:
+        raise _unsupported(description, key)
+    if not description.get("do_resize", True):
+        raise _unsupported(description, "do_resize")
+    if description.get("resample") not in (None, *PILLOW_FILTERS):
+        raise _unsupported(description, "resample")
+
+
+def _unsupported(description: Mapping[str, Any], key: str) -> InputError:
+    return InputError(
+        f"the image processor's {key}={description.get(key)!r} is not supported: change it in "
+        f"preprocessor_config.json, or wrap the model with a preprocessing of your own"
     )
 
 
 def _parse_resizing(description: Mapping[str, Any], default: Preprocessing) -> tuple[str, tuple[int, int], float]:
-    """Return the resize mode, the input size and the crop_pct."""
+    """Return the resize mode, the input size and the crop_pct.
+
+    Raises:
+        InputError: the crop has another aspect ratio than what it is cut from, or is larger.
+    """
     size, crop = description.get("size"), description.get("crop_size")
     is_cropped = crop is not None and description.get("do_center_crop", True)
     crop_size = _height_width(crop if is_cropped else size, default.input_size)
     is_squashed = isinstance(size, Mapping) and "height" in size
+    kind = str(description.get("image_processor_type") or description.get("feature_extractor_type") or "")
     if isinstance(size, int):  # the old form: a shorter side where a crop follows, except in DeiT's
-        kind = str(description.get("image_processor_type") or description.get("feature_extractor_type") or "")
         is_squashed = not is_cropped or kind.startswith("DeiT")
+    if description.get("crop_pct") and kind.startswith("ConvNext"):
+        is_squashed = max(crop_size) >= 384  # its own rule: larger images are not cropped
+        return "squash" if is_squashed else "crop", crop_size, 1.0 if is_squashed else float(description["crop_pct"])
+    if description.get("crop_pct"):
+        raise _unsupported(description, "crop_pct")
     if not is_cropped:
         return "squash" if is_squashed else "crop", crop_size, 1.0
-    resized = min(_height_width(size, crop_size))
-    return "squash" if is_squashed else "crop", crop_size, min(1.0, min(crop_size) / resized)
+    resized = _height_width(size, crop_size)
+    if any(cropped > whole for cropped, whole in zip(crop_size, resized, strict=True)):
+        raise _unsupported(description, "crop_size")  # they pad it with black
+    fractions = [cropped / whole for cropped, whole in zip(crop_size, resized, strict=True)]
+    if abs(fractions[0] - fractions[1]) > MAX_CROP_DIFFERENCE:
+        raise _unsupported(description, "crop_size")
+    return "squash" if is_squashed else "crop", crop_size, min(fractions)
 
 
 def _height_width(size: Any, default: tuple[int, int]) -> tuple[int, int]:
-    """Read a size in any of transformers' forms."""
+    """Read a size in any of transformers' forms.
+
+    Raises:
+        InputError: it limits the sides without stating them.
+    """
     if isinstance(size, Mapping):
+        if unknown_keys := [key for key in size if key not in ("height", "width", "shortest_edge") and size[key]]:
+            raise InputError(
+                f"the image processor's size has {unknown_keys[0]}: use height and width, or shortest_edge"
+            )
         side = size.get("shortest_edge", default[0])
         return int(size.get("height", side)), int(size.get("width", side))
     if isinstance(size, (list, tuple)):

@@ -128,8 +128,9 @@ def _dinov3_config(tensors: Mapping[str, Tensor], external_config: Mapping[str, 
 
 
 def _check_rope(external_config: Mapping[str, Any]) -> None:
-    if external_config.get("rope_theta", 100.0) != 100.0:
-        raise InputError(f"rotary positions with a base of {external_config['rope_theta']}: only 100 can be converted")
+    base = (external_config.get("rope_parameters") or external_config).get("rope_theta", 100.0)
+    if base != 100.0:
+        raise InputError(f"rotary positions with a base of {base}: only 100 can be converted")
 
 
 def _dinov3_rules(config: ViTConfig) -> list[TensorRule]:
