@@ -121,6 +121,48 @@ def by_images(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.stack([softmax(*pair) @ third for *pair, third in zip(query, key, value, strict=True)])
 
 
+def by_talking_heads(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    weights = softmax(query, key)
+    return (0.7 * weights + 0.3 * weights.flip(1)) @ value
+
+
+def by_grouped_queries(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return functional.scaled_dot_product_attention(query, key[:, :1], value[:, :1], enable_gqa=True)
+
+
+def by_windows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Each quarter of the patches attends to itself; the class token keeps its value."""
+    parts = [one[:, :, 1:].unflatten(2, (4, 4)).transpose(1, 2).flatten(0, 1) for one in (query, key, value)]
+    patches = functional.scaled_dot_product_attention(*parts).unflatten(0, (-1, 4)).transpose(1, 2).flatten(2, 3)
+    return torch.cat([value[:, :, :1], patches], 2)
+
+
+def by_latents(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Four latents read all tokens, and all tokens read the latents (Perceiver, agent attention)."""
+    latents = query[:, :, :4]
+    return softmax(query, latents) @ (softmax(latents, key) @ value)
+
+
+class ConvolvedValues(Attention):
+    """Values from a convolution over the sequence of tokens, as in CvT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH)
+
+    def gather(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        value = value + self.convolution(value.mT.flatten(1, 2)).unflatten(1, (HEADS, HEAD)).mT
+        return super().gather(query, key, value)
+
+
+class OneHead(Attention):
+    """A single head without an axis of its own."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        query, key, value = self.qkv(tokens).chunk(3, -1)
+        return self.join(softmax(query, key) @ value)
+
+
 class RepeatedKeys(Attention):
     def gather(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         self.keep(query, key[:, :1].expand_as(key))

@@ -12,10 +12,12 @@ from attention_forms import (
     Attention,
     Block,
     Call,
+    ConvolvedValues,
     CosineAttention,
     Grid,
     HeadList,
     Multihead,
+    OneHead,
     RepeatedKeys,
     SideBySide,
     Squeeze,
@@ -24,11 +26,15 @@ from attention_forms import (
     by_bmm,
     by_difference,
     by_difference_of_heads,
+    by_grouped_queries,
+    by_latents,
     by_linear_attention,
     by_logsumexp,
     by_sigmoid,
     by_softmax_plus_one,
+    by_talking_heads,
     by_weighted_sum,
+    by_windows,
     one_by_one,
     one_by_one_chunked,
     one_by_one_einsum,
@@ -240,6 +246,17 @@ def sorted_between(self: Model, tokens: Tensor) -> Tensor:
     return self.blocks[2](self.blocks[1](tokens))
 
 
+def merged_between(self: Model, tokens: Tensor) -> Tensor:
+    tokens = self.blocks[0](tokens)
+    tokens = torch.cat([tokens[:, :-2], tokens[:, -2:].mean(1, keepdim=True)], 1)
+    return self.blocks[2](self.blocks[1](tokens))
+
+
+class PooledAndRead(PoolingByAttention):
+    def read(self, tokens: Tensor) -> Tensor:
+        return super().read(tokens) + Model.read(self, tokens)
+
+
 def checkpointed(*, reentrant: bool) -> Callable[[], nn.Module]:
     def run(self: Model, tokens: Tensor) -> Tensor:
         for block in self.blocks:
@@ -251,6 +268,20 @@ def checkpointed(*, reentrant: bool) -> Callable[[], nn.Module]:
 
 def in_one_batch(self: nn.Module, images: Tensor) -> Tensor:
     return self.inner(torch.cat([images, images.flip(-1)])).unflatten(0, (2, -1)).mean(0)
+
+
+def one_head_in_one_batch(self: nn.Module, images: Tensor) -> Tensor:
+    """The same with a single head, whose axis could be taken for that of the images."""
+    for block in self.inner.blocks:
+        block.attention.__class__ = OneHead
+    return in_one_batch(self, images)
+
+
+def zero_weighted(self: Model, images: Tensor) -> Tensor:
+    """An auxiliary answer of another block that counts for nothing."""
+    tokens = self.blocks[1](self.blocks[0](self.embed(images)))
+    aside = self.blocks[2](tokens)
+    return self.read(tokens) + 0.0 * aside.mean((1, 2))[:, None]
 
 
 def crops(self: nn.Module, images: Tensor) -> Tensor:
@@ -298,7 +329,11 @@ MAPS: dict[str, Callable[[], nn.Module]] = {
 }
 """Forms whose layers, heads, grid and readout are found."""
 
-PARTLY_READ = {"a last layer that isn't read": (last_unread, [0, 1]), "an attention aside": (auxiliary, [0, 2])}
+PARTLY_READ = {
+    "a last layer that isn't read": (last_unread, [0, 1]),
+    "an attention aside": (auxiliary, [0, 2]),
+    "an answer times zero": (zero_weighted, [0, 1]),
+}
 """Forms of which some layers are left out, and the layers that are read."""
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
@@ -323,6 +358,13 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "a path beside the layers": (changed(forward=with_side_path), "the image itself"),
     "mirrored images averaged": (several(lambda self, x: self.inner(x) + self.inner(x.flip(-1))), "side by side"),
     "mirrored images in one batch": (several(in_one_batch), "windows"),
+    "mirrored images in one batch, one head": (several(one_head_in_one_batch), "it repeats each image"),
+    "heads mixed after softmax": (of(written(by_talking_heads)), "no product of it with values"),
+    "grouped queries": (of(written(by_grouped_queries)), "grouped queries"),
+    "windows": (of(written(by_windows)), "fewer tokens than cells|windows"),
+    "merged tokens": (changed(run=merged_between), "over 17 and over 16 tokens"),
+    "latent queries": (of(written(by_latents)), "queries over"),
+    "pooling beside the class token": (PooledAndRead, "the image itself"),
     "crops": (several(crops), "side by side"),
     "ensemble": (several(lambda self, x: self.inner(x) + self.other(x)), "side by side"),
     "ensemble of products": (several(lambda self, x: self.inner(x) * self.other(x)), "side by side"),
@@ -342,6 +384,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
 
 
 NO_ROLLOUT: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "convolved values": (of(ConvolvedValues), "mixes neighboring tokens"),
     "convolution between": (
         of(after=lambda: Grid(nn.Conv2d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH))), "mixes neighboring tokens",
     ),

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from model_forms import MAPS, NO_ROLLOUT, PARTLY_READ, REFUSED, changed, twin
+from attention_forms import by_images, written
+from model_forms import MAPS, NO_ROLLOUT, PARTLY_READ, REFUSED, changed, of, twin
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
@@ -119,3 +120,13 @@ def test_heads_one_by_one_are_explained_as_heads_together(name, method):
     assert torch.allclose(model(images), together(images), atol=1e-4)
     found, expected = compute(model, method, images), compute(together, method, images)
     assert expected.any() and torch.allclose(found, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_attention_of_each_image_on_its_own_takes_one_image():
+    model, images = make(of(written(by_images)))
+    exact = twin(model)
+    exact(images[:1].double())
+    found, expected = compute(model, "rollout", images[:1]), true_rollout(exact.layers(), exact.row())[:, 1:]
+    assert torch.allclose(found.double(), expected, atol=1e-4)
+    with pytest.raises(InputError, match="give one image at a time, not 2"):
+        compute(model, "rollout", images)

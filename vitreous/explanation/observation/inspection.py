@@ -18,9 +18,9 @@ from vitreous.explanation.observation.layer_order import (
     find_layers,
 )
 from vitreous.explanation.observation.model_output import extract_logits
-from vitreous.explanation.observation.patches import PatchGrid, choose_grid, find_grid, find_layout
 from vitreous.explanation.observation.patch_positions import find_patch_size
-from vitreous.explanation.observation.readout import check_pooling, find_last_tokens, find_readout
+from vitreous.explanation.observation.patches import PatchGrid, choose_grid, find_grid, find_layout
+from vitreous.explanation.observation.readout import LastTokens, check_pooling, find_last_tokens, find_readout
 from vitreous.explanation.observation.structure import ModelStructure
 from vitreous.explanation.observation.token_mixing import (
     TokenTensor,
@@ -94,17 +94,36 @@ class _Inspection:
 
     def __init__(self, recorder: InspectionRecorder, logits: Tensor, image: Tensor) -> None:
         self.recorder, self.logits, self.image = recorder, logits, image
-        value = recorder.calls[0].record.value
-        if not value.requires_grad:
+        if not recorder.calls[0].record.value.requires_grad:
             raise InputError(NO_GRADIENTS)
-        order = find_layers(recorder.calls, logits, image)
-        self.layers = order.layers
+        read = find_layers(recorder.calls, [logits], image).layers
+        value = recorder.calls[read[0][0]].record.value
         self.grid = choose_grid(recorder.grids, value.shape[2], recorder.image_hw)
         self.layout, self.trailing = find_layout(self.grid, value)
+        self.pooled, self.last_tokens = self._find_ends(read[-1][-1])
+        ends = self.pooled if self.last_tokens is None else [self.last_tokens.stream]
+        order = find_layers(recorder.calls, ends, image)
+        self.layers = order.layers
         self.obstacle = None if order.has_residuals else NO_RESIDUAL
         self.first = 0 if self.trailing else self.layout.num_prefix_tokens
         """The number of the first patch's token."""
         self.everywhere = torch.ones(self.layout.num_tokens).double()
+
+    def _find_ends(self, last_attention: int) -> tuple[tuple[Tensor, ...], LastTokens | None]:
+        """Find what the logits read: the inputs of an attention pooling, or the last tokens."""
+        leaves = [*(call.record.output for call in self.recorder.calls), self.image]
+        pooled = self.recorder.pooling_inputs
+        if pooled and DependencyGraph([pooled[-1]]).dependencies(self.logits):
+            check_pooling(self.logits, pooled, leaves)
+            return pooled, None
+        streams = [stream for count, stream in self.recorder.streams if count > last_attention]
+        if not streams:
+            raise InputError(
+                f"after the last attention no tensor holds the {self.recorder.tokens} tokens of one image, so what the "
+                "model's head reads can't be found (it repeats each image, or keeps tokens in rows and columns): "
+                f"choose {ATTENTION_FREE_METHODS}"
+            )
+        return (), find_last_tokens(self.logits, streams, leaves)
 
     def structure(self, call: Callable[[Tensor], Any]) -> ModelStructure:
         """Check all that a map relies on, and return what it needs."""
@@ -113,7 +132,7 @@ class _Inspection:
         patch_hw = find_patch_size(self._records(0)[0].value, self.image, self.layout, self.first)
         return ModelStructure(
             self.layout, self.trailing, readout, self.layers, self.recorder.attentions,
-            self._axis_order(call), patch_hw, self.obstacle,
+            *self._axis_order(call), patch_hw, self.obstacle,
         )  # fmt: skip
 
     def _records(self, layer: int) -> list[AttentionRecord]:
@@ -171,16 +190,12 @@ class _Inspection:
 
     def _readout(self) -> Tensor | None:
         """Return the readout in the trace's order of tokens; None for attention pooling."""
-        outputs = [record.output for layer in range(len(self.layers)) for record in self._records(layer)]
-        pooling = self.recorder.pooling_inputs
-        if pooling and DependencyGraph([pooling[-1]]).dependencies(self.logits):
-            check_pooling(self.logits, pooling, [*outputs, self.image])
-            keys = pooling[-1].shape[-2]
-            read = torch.ones(self.layout.num_tokens).double()
-            self._check_head(TokenTensor(pooling[-1], -2, self.first if keys < self.layout.num_tokens else 0), read)
+        last = self.last_tokens
+        if last is None:
+            values = self.pooled[-1]
+            first = self.first if values.shape[-2] < self.layout.num_tokens else 0
+            self._check_head(TokenTensor(values, -2, first), self.everywhere)
             return None
-        streams = [stream for count, stream in self.recorder.streams if count > self.layers[-1][-1]]
-        last = find_last_tokens(self.logits, streams, [*outputs, self.image])
         self._check_head(TokenTensor(last.stream, last.axis), last.rows.detach().cpu().double().any(1).double())
         prefix = self.layout.num_prefix_tokens
         readout = find_readout(last, prefix, prefix if self.trailing else 0)
@@ -191,7 +206,7 @@ class _Inspection:
         records, count = self._records(-1), len(self.layers)
         gradients = gradients_of([tokens], [record.output for record in records], self.everywhere)
         check_combination(records, gradients)
-        mixed, _ = find_mixed_tokens([tokens], self._outputs(range(max(count - 2, 0), count)), read)
+        mixed, _ = find_mixed_tokens([tokens], self._outputs(range(count - 2, count)), read)
         if mixed:
             raise InputError(
                 f"after its last observed attention the model mixes its tokens by something else ({OTHER_MIXING}, or a "
@@ -199,21 +214,26 @@ class _Inspection:
                 f"that attention's tokens, so no map can start from it; choose {ATTENTION_FREE_METHODS}"
             )
 
-    def _axis_order(self, call: Callable[[Tensor], Any]) -> AxisOrder | None:
+    def _axis_order(self, call: Callable[[Tensor], Any]) -> tuple[AxisOrder | None, bool]:
+        """Return what comes first on the axes of images and heads, and whether each image has its own attention."""
         if self.recorder.has_shared_axis:
-            return _find_axis_order(call, self.image)
-        return "heads" if self.recorder.heads_first else None
+            return _find_axis_order(call, self.image, self.recorder.attentions)
+        return ("heads" if self.recorder.heads_first else None), False
 
 
-def _find_axis_order(call: Callable[[Tensor], Any], image: Tensor) -> AxisOrder:
+def _find_axis_order(call: Callable[[Tensor], Any], image: Tensor, attentions: int) -> tuple[AxisOrder, bool]:
     """Find out whether images or heads come first on a shared axis: for two equal images, equal values are images.
+
+    Where two images have twice as many attentions as one, each image has its own.
 
     Raises:
         InputError: both orders are possible.
     """
     records: list[AttentionRecord] = []
-    with torch.no_grad(), AttentionRecorder(2, records.append, "images"):
+    with torch.no_grad(), AttentionRecorder(2, records.append, "images") as twice:
         call(torch.cat([image, image]).detach())
+    if twice.attentions == 2 * attentions:
+        return "images", True
     values = records[0].value
     swapped = values.flatten(0, 1).unflatten(0, (-1, 2)).transpose(0, 1)
     matches = {
@@ -222,4 +242,4 @@ def _find_axis_order(call: Callable[[Tensor], Any], image: Tensor) -> AxisOrder:
     }
     if matches["images"] == matches["heads"]:
         raise InputError("images and heads share an axis of the attention, and it isn't clear which comes first")
-    return "images" if matches["images"] else "heads"
+    return ("images" if matches["images"] else "heads"), False

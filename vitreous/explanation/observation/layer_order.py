@@ -102,17 +102,17 @@ class DependencyGraph:
         return self._found[root]
 
 
-def find_layers(calls: Sequence[AttentionCall], logits: Tensor, image: Tensor) -> LayerOrder:
+def find_layers(calls: Sequence[AttentionCall], ends: Sequence[Tensor], image: Tensor) -> LayerOrder:
     """Arrange attentions in layers: those that don't depend on each other are one layer, as heads of it.
 
-    Attentions on which the logits don't depend are left out.
+    Attentions on which `ends` (the logits, or the last tokens) don't depend are left out.
 
     Raises:
-        InputError: the logits depend on none, or the attentions form more than one sequence of layers.
+        InputError: they depend on none, or the attentions form more than one sequence of layers.
     """
     graph = DependencyGraph([*(call.record.output for call in calls), image])
     needs = [graph.dependencies(*call.sources, call.record.value) for call in calls]
-    read, bits = [], graph.dependencies(logits)
+    read, bits = [], graph.dependencies(*ends)
     for number in reversed(range(len(calls))):
         if bits >> number & 1:
             read.insert(0, number)
@@ -138,7 +138,7 @@ def find_layers(calls: Sequence[AttentionCall], logits: Tensor, image: Tensor) -
                 "this model applies attention weights to the output of another attention, with nothing between them, "
                 f"which is not a layer of its own: choose {ATTENTION_FREE_METHODS}"
             )
-    return LayerOrder(layers, all(passes_by) and bool(graph.dependencies(logits) >> len(calls) & 1))
+    return LayerOrder(layers, all(passes_by) and bool(graph.dependencies(*ends) >> len(calls) & 1))
 
 
 def check_combination(records: Sequence[AttentionRecord], gradients: Sequence[Tensor | None]) -> None:

@@ -21,8 +21,9 @@ def observe(model: nn.Module, trace: Trace | None = None) -> Generator[Trace]:
     Records hold the tensors of the pass itself, so gradients with respect to them work. The logits are the same to the
     bit as without observing (those of a `nn.TransformerEncoderLayer` without its fused path). Layers, prefix tokens,
     grid and readout are found in one more forward pass and a few backward passes, over the first image. Heads that the
-    model computes one by one are joined into one record; attention that the output doesn't depend on is left out. Nothing in PyTorch is patched, other threads are
-    not affected, and the two hooks on the model are removed when the context ends, also after an error.
+    model computes one by one are joined into one record; attention that the output doesn't depend on is left out.
+    Nothing in PyTorch is patched, other threads are not affected, and the two hooks on the model are removed when the
+    context ends, also after an error.
 
     Args:
         model: a module in evaluation mode. Call it once inside the context, with images (batch, channels, height,

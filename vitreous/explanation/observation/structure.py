@@ -28,13 +28,23 @@ class ModelStructure:
     """The number of attentions of a pass, those included on which the output doesn't depend."""
     axis_order: AxisOrder | None
     """What comes first where the sizes of the images' and heads' axes don't show it; None if images do."""
+    images_one_by_one: bool
+    """Whether the model runs the attention of each image on its own."""
     patch_hw: tuple[int, int]
     """The height and width of a patch in pixels; the last patches may reach beyond the image."""
     rollout_obstacle: str | None = None
     """Why attention can't be multiplied through the layers; None if it can."""
 
     def recorder(self, batch: int, report: Callable[[AttentionRecord], None]) -> AttentionRecorder:
-        """Return the recorder for a pass over a batch of images."""
+        """Return the recorder for a pass over a batch of images.
+
+        Raises:
+            InputError: the model runs the attention of each image on its own, and there are several.
+        """
+        if self.images_one_by_one and batch > 1:
+            raise InputError(
+                f"the model runs the attention of each image on its own: give one image at a time, not {batch}"
+            )
         trailing = self.layout.num_prefix_tokens if self.prefix_is_trailing else 0
         return AttentionRecorder(batch, report, self.axis_order, trailing, self.layers)
 
