@@ -12,7 +12,6 @@ from cyclopts import App, CycloptsError, Group, UnknownOptionError
 import vitreous
 from vitreous.errors import InputError, is_out_of_memory
 from vitreous.files import os_error_reason
-from vitreous.process_tuning import keep_freed_memory, monitor_cores
 
 EXIT_BAD_INPUT, EXIT_TRUNCATED, EXIT_INTERRUPTED = 2, 3, 130
 MIN_COLUMNS = 40
@@ -88,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     0: done; 2: bad input, reported in one line; 3: a video is truncated and its readable part was written, or
     one of several failed; 130: interrupted.
     """
+    from vitreous.process_tuning import keep_freed_memory, monitor_cores
+
     keep_freed_memory()
     monitor_cores(lambda text: print(text, file=sys.stderr))  # noqa: T201
     warnings.filterwarnings("ignore", module=r"PIL\.")  # on damage that it can ignore

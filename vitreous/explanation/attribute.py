@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from vitreous.arguments import check_arguments, show
 from vitreous.errors import InputError
 from vitreous.explanation.method import ExplainableModel, Maps, Method
-from vitreous.explanation.observation.wrapped_model import WrappedModel
 from vitreous.explanation.options import MethodKeywords, MethodOptions, PatchQuery, merge_options, resolve_index
 from vitreous.explanation.regions import Region, locate_query, validate_region
 from vitreous.explanation.registry import find_method
@@ -128,7 +127,11 @@ def as_observable(model: nn.Module | ImageClassifier) -> nn.Module:
     module = model.model if isinstance(model, ImageClassifier) else model
     if not isinstance(module, nn.Module):
         raise InputError(f"{show(model)} is not a model: give a torch.nn.Module, or what vitreous.load returns")
-    return module if isinstance(module, ViT | WrappedModel) else WrappedModel(module)
+    if isinstance(module, ViT):
+        return module
+    from vitreous.explanation.observation.wrapped_model import WrappedModel  # our own models need no observation
+
+    return module if isinstance(module, WrappedModel) else WrappedModel(module)
 
 
 def run_method(model: ExplainableModel, images: Tensor, method: Method, target: Target, options: MethodOptions) -> Maps:
@@ -191,6 +194,8 @@ def _locate_in_input(model: nn.Module, images: Tensor, query: Region) -> PatchQu
     if isinstance(model, ViT):
         patch_size = model.config.patch_size
     else:
+        from vitreous.explanation.observation.wrapped_model import WrappedModel
+
         assert isinstance(model, WrappedModel)
         patch_size = model.structure(images).patch_hw[0]
     geometry = Geometry((height, width), (height, width), (0.0, 0.0, float(height), float(width)))

@@ -22,13 +22,11 @@ BLOCK_PIXELS = 1 << 20
 """Pixels that are scaled at a time, which bounds the memory."""
 
 
-def is_deep(image: Image.Image) -> bool:
-    """Whether an image has one channel of more than 8 bits."""
-    return image.mode.startswith("I") or image.mode == "F"
-
-
 def deep_to_u8(image: Image.Image) -> np.ndarray:
-    """Return a one-channel image as uint8 (height, width), scaled by its full scale; transparent pixels are white."""
+    """Return a one-channel image of mode I, I;16 or F as uint8 (height, width), scaled by its full scale.
+
+    Transparent pixels are white.
+    """
     values = np.asarray(image)
     gray = scale_to_u8(values, full_scales(image))
     tags = getattr(image, "tag_v2", {})

@@ -18,8 +18,6 @@ from PIL.ImageFile import ImageFile
 
 from vitreous.errors import InputError
 from vitreous.files import os_error_reason
-from vitreous.imaging.deep_pixels import BITS_PER_SAMPLE, deep_to_u8, is_deep
-from vitreous.imaging.side_data import with_jpeg_end, without_side_data
 
 PIXEL_LIMIT = 100_000_000
 """The largest image that is decoded, in pixels: 300 MB as RGB."""
@@ -174,6 +172,8 @@ def _decode(stream: BinaryIO, name: str, convert: Callable[[ImageFile], Result])
 
 def _decode_repaired(data: bytes, name: str, convert: Callable[[ImageFile], Result]) -> Result | None:
     """Decode a file without its side data, or without its missing end; None if pixels are missing."""
+    from vitreous.imaging.side_data import with_jpeg_end, without_side_data  # few files need it
+
     for file in without_side_data(data):
         with suppress(*DECODE_ERRORS):
             return _decode(io.BytesIO(file), name, convert)
@@ -224,7 +224,7 @@ def _open(stream: BinaryIO, name: str) -> ImageFile:
 
 def _open_tiff(stream: BinaryIO, factory: Callable[..., ImageFile], name: str) -> ImageFile:
     """Open a TIFF, and say of which samples it is if Pillow has no mode for them."""
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+    from PIL.TiffImagePlugin import BITSPERSAMPLE, ImageFileDirectory_v2
 
     _silence_libtiff()
     try:
@@ -236,7 +236,7 @@ def _open_tiff(stream: BinaryIO, factory: Callable[..., ImageFile], name: str) -
         directory = ImageFileDirectory_v2(stream.read(8))
         stream.seek(directory.next)
         directory.load(stream)
-        bits = " + ".join(map(str, np.ravel(directory.get(BITS_PER_SAMPLE, 1))))
+        bits = " + ".join(map(str, np.ravel(directory.get(BITSPERSAMPLE, 1))))
         raise InputError(
             f"{name} is a TIFF whose pixels have {bits} bits in a form that can't be read: save it with 8 bits a sample"
         ) from error
@@ -281,7 +281,9 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     """Convert the first frame to uint8 (h, w, 3): upright by its EXIF orientation, transparent parts on white."""
     image.load()
     transpose = TRANSPOSES.get(_orientation(image))
-    if is_deep(image):
+    if image.mode.startswith("I") or image.mode == "F":
+        from vitreous.imaging.deep_pixels import deep_to_u8  # few images need it
+
         image = Image.fromarray(deep_to_u8(image))
     if transpose is not None:
         image = image.transpose(transpose)
