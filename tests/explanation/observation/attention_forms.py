@@ -155,6 +155,27 @@ class ConvolvedValues(Attention):
         return super().gather(query, key, value)
 
 
+class HybridHeads(Attention):
+    """Half of the heads are attention, the others are linear attention, which isn't observed."""
+
+    def gather(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        parts = [one.chunk(2, 1) for one in (query, key, value)]
+        first, second = zip(*parts, strict=True)
+        return torch.cat([super().gather(*first), by_linear_attention(*second)], 1)
+
+
+class LocallyEnhanced(Attention):
+    """A convolution of the values is added to the attention's output (CSWin)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH)
+
+    def gather(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        local = self.convolution(value.mT.flatten(1, 2)).unflatten(1, (HEADS, HEAD)).mT
+        return super().gather(query, key, value) + local * torch.tensor([0.0] + [1.0] * (TOKENS - 1))[:, None]
+
+
 class OneHead(Attention):
     """A single head without an axis of its own."""
 

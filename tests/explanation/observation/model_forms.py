@@ -16,6 +16,8 @@ from attention_forms import (
     CosineAttention,
     Grid,
     HeadList,
+    HybridHeads,
+    LocallyEnhanced,
     Multihead,
     OneHead,
     RepeatedKeys,
@@ -288,10 +290,6 @@ def crops(self: nn.Module, images: Tensor) -> Tensor:
     return sum(self.inner(images.roll(shift, -1)) for shift in (0, 8, 16))
 
 
-def image_by_image(self: nn.Module, images: Tensor) -> Tensor:
-    return torch.cat([self.inner(one[None]) for one in images])
-
-
 def with_side_path(self: Model, images: Tensor) -> Tensor:
     return Model.forward(self, images) + self.head(self.stem(images).mean((2, 3)))
 
@@ -324,6 +322,7 @@ MAPS: dict[str, Callable[[], nn.Module]] = {
     "shared weights": changed(forward=shared_weights),
     "image normalized inside": seeing(lambda x: (x - x.mean((1, 2, 3), keepdim=True)) / x.std()),
     "image enlarged inside": seeing(lambda x: functional.interpolate(x[..., ::2, ::2], (32, 32), mode="bilinear")),
+    "pixels clamped inside": seeing(lambda x: x.clamp(-1, 1)),
     "channels swapped inside": seeing(lambda x: x.flip(1)),
     "ends in softmax": changed(read=lambda self, tokens: Model.read(self, tokens).softmax(-1)),
 }
@@ -348,6 +347,9 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "difference of heads": (of(written(by_difference_of_heads)), "subtracts one attention from another"),
     "weighted sum": (of(written(by_weighted_sum)), "with different weights"),
     "applied twice": (of(written(applied_twice)), "to the output of another attention"),
+    "first layer of hybrid heads": (mixed(HybridHeads, Attention), "mixes its tokens between"),
+    "hybrid heads": (of(HybridHeads), "mixes its tokens between"),
+    "one layer of hybrid heads": (mixed(HybridHeads), "after its last observed attention"),
     "squeeze and excitation": (of(after=lambda: Grid(Squeeze())), "mixes its tokens between"),
     "normalization over tokens": (of(after=lambda: nn.LayerNorm([TOKENS, WIDTH])), "mixes its tokens"),
     "MLP over tokens": (of(after=TokenMixer), "mixes its tokens"),
@@ -367,7 +369,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "pooling beside the class token": (PooledAndRead, "the image itself"),
     "crops": (several(crops), "side by side"),
     "ensemble": (several(lambda self, x: self.inner(x) + self.other(x)), "side by side"),
-    "ensemble of products": (several(lambda self, x: self.inner(x) * self.other(x)), "side by side"),
     "checkpoints, reentrant": (checkpointed(reentrant=True), "no_grad"),
     "image transposed": (seeing(lambda x: x.transpose(2, 3)), "moves the image"),
     "image mirrored": (seeing(lambda x: x.flip(-1)), "moves the image"),
@@ -384,6 +385,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
 
 
 NO_ROLLOUT: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "locally enhanced": (of(LocallyEnhanced), "mixes neighboring tokens"),
     "convolved values": (of(ConvolvedValues), "mixes neighboring tokens"),
     "convolution between": (
         of(after=lambda: Grid(nn.Conv2d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH))), "mixes neighboring tokens",

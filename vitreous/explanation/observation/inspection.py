@@ -107,6 +107,8 @@ class _Inspection:
         self.obstacle = None if order.has_residuals else NO_RESIDUAL
         self.first = 0 if self.trailing else self.layout.num_prefix_tokens
         """The number of the first patch's token."""
+        self.is_stem_mixing = False
+        """Whether neighboring patches are mixed before the first attention, as by overlapping convolutions."""
         self.everywhere = torch.ones(self.layout.num_tokens).double()
 
     def _find_ends(self, last_attention: int) -> tuple[tuple[Tensor, ...], LastTokens | None]:
@@ -162,8 +164,9 @@ class _Inspection:
             check_combination(records, [outputs[id(record.output)] for record in records])
         for layer in range(count if mixed else 0):
             mixing = classify_mixing(self._values(layer), self._outputs([layer - 1]), self.everywhere)
-            if mixing == "none" and layer > 1:  # on the residual connection, before the layer's output is added
-                mixing = classify_mixing(self._values(layer), self._outputs([layer - 2]), self.everywhere)
+            self.is_stem_mixing |= layer == 0 and mixing != "none"
+            if mixing == "none" and layer > self.is_stem_mixing:  # beside the attention, as in a residual connection
+                mixing = classify_mixing(self._values(layer), self._outputs([max(layer - 2, -1)]), self.everywhere)
             self._judge(layer, mixing)
 
     def _judge(self, layer: int, mixing: str) -> None:
@@ -206,7 +209,8 @@ class _Inspection:
         records, count = self._records(-1), len(self.layers)
         gradients = gradients_of([tokens], [record.output for record in records], self.everywhere)
         check_combination(records, gradients)
-        mixed, _ = find_mixed_tokens([tokens], self._outputs(range(count - 2, count)), read)
+        before = range(max(count - 2, 0 if self.is_stem_mixing else -1), count)
+        mixed, _ = find_mixed_tokens([tokens], self._outputs(before), read)
         if mixed:
             raise InputError(
                 f"after its last observed attention the model mixes its tokens by something else ({OTHER_MIXING}, or a "

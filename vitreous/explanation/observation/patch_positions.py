@@ -33,11 +33,14 @@ def find_patch_size(value: Tensor, image: Tensor, layout: TokenLayout, first: in
         _check_centers(tokens, image, layout, first)
         return image.shape[2] // layout.grid_height, image.shape[3] // layout.grid_width
     grid_hw = (layout.grid_height, layout.grid_width)
-    sizes = [_side(owners, axis, cells) for axis, cells in enumerate(grid_hw)]
+    indices = (owners - first).div(layout.grid_width, rounding_mode="floor"), (owners - first) % layout.grid_width
+    sizes = [_side(one.masked_fill(owners < 0, -1).amax(1 - axis)) for axis, one in enumerate(indices)]
     rows, columns = (torch.arange(side) // size for side, size in zip(owners.shape, sizes, strict=True))
     fits = [-(-side // size) == cells for side, size, cells in zip(owners.shape, sizes, grid_hw, strict=True)]
     expected = first + rows[:, None] * layout.grid_width + columns
-    if not all(fits) or not torch.equal(owners, expected):
+    is_unseen = owners < 0  # a model may clamp its input, which leaves some pixels without gradient
+    is_cropped = bool(is_unseen.all(0).any() or is_unseen.all(1).any())
+    if not all(fits) or is_cropped or not torch.equal(owners.where(~is_unseen, expected), expected):
         _refuse(owners, expected, first, grid_hw)
     return sizes[0], sizes[1]
 
@@ -67,25 +70,25 @@ def _energy(tokens: TokenTensor, image: Tensor, factors: Tensor) -> Tensor:
     return gradient.double().square().sum((0, 1))
 
 
-def _side(owners: Tensor, axis: int, cells: int) -> int:
-    """Return the number of pixels along an axis from the first one to the first of another token."""
-    line = owners[:, 0] if axis == 0 else owners[0]
+def _side(line: Tensor) -> int:
+    """Return the number of pixels along a line from the first one to the first of another patch."""
     other = (line != line[0]).nonzero().flatten()
-    return int(other[0]) if len(other) else len(line) if cells == 1 else 1
+    return int(other[0]) if len(other) else len(line)
 
 
 def _refuse(owners: Tensor, expected: Tensor, first: int, grid_hw: tuple[int, int]) -> NoReturn:
     """Raise the error that says what the model does with its image."""
     (height, width), unseen = owners.shape, owners < 0
     seen_patches = len(owners[~unseen].unique())
-    if unseen.any() and not unseen[0, 0] and seen_patches == grid_hw[0] * grid_hw[1]:
+    cropped = (unseen.all(1)[:, None] | unseen.all(0)).any()
+    if cropped and not unseen.all(1)[0] and not unseen.all(0)[0] and seen_patches == grid_hw[0] * grid_hw[1]:
         raise left_over((height, width), grid_hw)
-    if unseen.any():
+    if cropped:
         what = f"{int(unseen.sum())} of the {height} x {width} pixels reach no token (the model crops the image)"
     elif seen_patches < grid_hw[0] * grid_hw[1]:
         what = f"only {seen_patches} of its {grid_hw[0]} x {grid_hw[1]} patches see the image (the model pads it)"
     else:
-        row, column = (owners != expected).nonzero()[0].tolist()
+        row, column = ((owners != expected) & ~unseen).nonzero()[0].tolist()
         patch = divmod(int(owners[row, column]) - first, grid_hw[1])
         what = f"the pixel at row {row}, column {column} is in its patch at row {patch[0]}, column {patch[1]}"
     raise _moved(what)
