@@ -10,7 +10,7 @@ from torch import nn
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.checkpoint_keys import flatten, strip_wrappers
+from vitreous.pretrained.formats.checkpoint_keys import find_weights, strip_wrappers
 from vitreous.pretrained.formats.infer_config import infer_activation, infer_depth, infer_image_size, infer_mlp_ratio
 from vitreous.pretrained.formats.registry import FORMATS, detect_format
 from vitreous.pretrained.formats.rules import Constant, Rename
@@ -148,6 +148,10 @@ def test_a_compiled_part_and_other_names_stay():
     names = ["blocks.0._orig_mod.norm1.weight", "cls_token", "model.x"]
     assert list(strip_wrappers(names)) == ["blocks.0.norm1.weight", "cls_token", "model.x"]
     assert strip_wrappers([]) == {}
+
+
+def flatten(checkpoint):
+    return find_weights(checkpoint)[0].tensors
 
 
 def test_the_model_in_a_checkpoint():

@@ -255,7 +255,10 @@ def test_a_model_of_ours_can_be_timms():
     described = FORMATS["timm"].external_config(config, ["a", "b", "c", "d", "e", "f", "g"])
     assert described["architecture"] == "vit_base_patch16_224"
     assert described["pretrained_cfg"]["label_names"] == ["a", "b", "c", "d", "e", "f", "g"]
-    assert FORMATS["timm"].caveats(config) == ["timm computes with pos_embed_antialias=True, this model with False"]
+    assert FORMATS["timm"].caveats(config) == [
+        "timm always computes with pos_embed_antialias=True, but this model has pos_embed_antialias=False: "
+        "its outputs will differ there"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Weights that come as a file or a folder, from anyone: recognized and ready, or refused in one clear line."""
 
-import argparse
 import json
 import logging
 import pickle
@@ -144,8 +143,10 @@ def damage(path: Path, kind: str) -> None:
             "module": nn.Linear(2, 2),
             "list": [1, 2],
             "number": {"epoch": 1},
+            "int8": {"weight": torch.ones(4, 4, dtype=torch.int8)},
+            "stretched": {"weight": torch.ones(1, dtype=torch.float16).expand(10**6, 10**6)},
+            "sparse": {"weight": torch.eye(4).to_sparse()},
         }
-        held["arguments"] = {"model": tensors, "args": argparse.Namespace(lr=1)}
         torch.save(held[kind], path)
 
 
@@ -157,12 +158,18 @@ BAD = {
     ("words", ".safetensors"): "is damaged or no safetensors file",
     ("words", ".bin"): "is damaged, truncated or no PyTorch file",
     ("words", ".npz"): "is damaged or holds more than plain arrays",
-    ("words", ".onnx"): "is not a safetensors file and does not end in .pt, .pth",
+    ("words", ".onnx"): "is an ONNX program",
+    ("words", ".txt"): "is not a safetensors file and does not end in .pt, .pth",
     ("cut", ".safetensors"): "is damaged",
     ("cut", ".pt"): "is damaged, truncated",
     ("code", ".pt"): "which can't be read without running code: save only the state_dict",
     ("module", ".pt"): "contains torch.nn.modules.linear.Linear, which can't be read without running code",
-    ("arguments", ".pth"): "contains argparse.Namespace, which can't be read without running code",
+    ("int8", ".pt"): "the weight weight is quantized",
+    ("stretched", ".pt"): "claims 1000000000000 numbers, more than are stored",
+    ("sparse", ".pt"): "the weight weight is sparse",
+    ("words", ".distcp"): "is a part of a distributed checkpoint",
+    ("words", ".pt2"): "is an exported program",
+    ("words", ".h5"): "is a file of TensorFlow or JAX",
     ("list", ".pt"): "holds no named tensors",
     ("number", ".pt"): "there are no weights in this checkpoint",
     ("nothing", ".pt"): "there are no weights in this checkpoint: it is empty",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitreous.callbacks import Callback
 from vitreous.errors import InputError, unknown
 from vitreous.model.classifier import ImageClassifier
-from vitreous.pretrained.formats.checkpoint_keys import WRAPPER_PREFIXES
+from vitreous.pretrained.formats.checkpoint_keys import TRAINING_KEYS, WRAPPED_PARTS, strip_wrappers
 from vitreous.pretrained.weight_files import read_tensors
 from vitreous.pretrained.wrap import describe_exception, wrap
 from vitreous.runtime import select_device
@@ -49,20 +49,20 @@ def load_factory(
         )
     module = built if isinstance(built, nn.Module) else getattr(built.model, "module", built.model)
     if checkpoint is not None:
-        load_weights(module, read_tensors(Path(checkpoint)), str(checkpoint))
+        load_weights(module, read_tensors(Path(checkpoint), callback), str(checkpoint))
     module.to(select_device(device))
     return wrap(built, callback=callback) if isinstance(built, nn.Module) else built
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Load weights into a module; a prefix that trainers add to all names is removed if the names fit then.
+    """Load weights into a module; a prefix of all names is removed if the names fit then.
 
     Raises:
         InputError: names or shapes don't fit; the message has the first of them.
     """
     expected = module.state_dict()
     candidates = list(_without_wrappers(tensors))
-    chosen = max(candidates, key=lambda candidate: len(expected.keys() & candidate.keys()))
+    chosen = max(candidates, key=lambda candidate: (len(expected.keys() & candidate.keys()), -len(candidate)))
     missing = [name for name in expected if name not in chosen]
     unexpected = [name for name in chosen if name not in expected]
     if missing or unexpected:
@@ -80,14 +80,16 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
 
 
 def _without_wrappers(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Yield the tensors by their names, and by the names without the prefixes that wrappers add."""
-    stripped = dict(tensors)
+    """Yield the tensors by their names, and by the names without what wrappers and trainers add, one by one."""
+    yield dict(tensors)
+    yield {bare: tensors[name] for bare, name in strip_wrappers(tensors).items()}
+    stripped = {WRAPPED_PARTS.sub("", name): one for name, one in tensors.items() if not TRAINING_KEYS.fullmatch(name)}
     while True:
         yield stripped
-        wrapper = next((text for text in WRAPPER_PREFIXES if all(name.startswith(text) for name in stripped)), None)
-        if wrapper is None:
+        prefixes = {name.partition(".")[0] + "." for name in stripped}
+        if len(prefixes) != 1 or not all("." in name for name in stripped):
             return
-        stripped = {name.removeprefix(wrapper): tensor for name, tensor in stripped.items()}
+        stripped = {name.removeprefix(*prefixes): tensor for name, tensor in stripped.items()}
 
 
 def _find_function(factory: str) -> Callable[[], Any]:

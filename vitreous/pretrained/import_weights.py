@@ -62,12 +62,15 @@ class ExternalCheckpoint:
     """Whether it was downloaded, so that the names of ImageNet's classes may be downloaded too."""
 
 
-def read_checkpoint(source: Repository | WeightsFile | WeightsUrl, name: str) -> ExternalCheckpoint:
+def read_checkpoint(
+    source: Repository | WeightsFile | WeightsUrl, name: str, callback: Callback | None = None
+) -> ExternalCheckpoint:
     """Read the weights of another library from a repository, a file or a URL.
 
     Args:
         source: where they are.
         name: what messages call them.
+        callback: receives which of several weights in a file were taken.
 
     Raises:
         InputError: a file is missing or damaged, or can't be downloaded.
@@ -76,14 +79,16 @@ def read_checkpoint(source: Repository | WeightsFile | WeightsUrl, name: str) ->
         tensors = read_tensors(source.download())
         return ExternalCheckpoint(name, tensors, preprocessing=source.preprocessing, published=True)
     if not isinstance(source, WeightsFile):
-        return read_repository(source)
+        return read_repository(source, callback=callback)
     check_file(source.path)
     if source.path.name in WEIGHT_FILES and source.path.with_name(CONFIG).is_file():  # its config.json belongs to it
-        return read_repository(LocalRepository(source.path.parent), source.path)
-    return ExternalCheckpoint(name, read_tensors(source.path))
+        return read_repository(LocalRepository(source.path.parent), source.path, callback)
+    return ExternalCheckpoint(name, read_tensors(source.path, callback))
 
 
-def read_repository(repository: Repository, weights: Path | None = None) -> ExternalCheckpoint:
+def read_repository(
+    repository: Repository, weights: Path | None = None, callback: Callback | None = None
+) -> ExternalCheckpoint:
     """Read the weights of a repository (or its file `weights`), and the configuration files beside them.
 
     Raises:
@@ -92,7 +97,7 @@ def read_repository(repository: Repository, weights: Path | None = None) -> Exte
     config = next((found for name in CONFIG_FILES if (found := _read_json(repository, name))), {})
     tensors: dict[str, Tensor] = {}
     for path in weight_files(repository) if weights is None else [weights]:
-        tensors |= read_tensors(path)
+        tensors |= read_tensors(path, callback)
     # timm's config.json says all, and its repositories have no other file.
     names = () if config.get("pretrained_cfg") else PROCESSOR_FILES
     processor = next((found for name in names if (found := _read_json(repository, name))), None)

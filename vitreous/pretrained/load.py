@@ -37,8 +37,9 @@ def load(
     Args:
         model: one of
             a run folder such as "runs/quick", or a model.safetensors with its config.json beside it;
-            a weights file of another library (.safetensors, .pt, .pth, .bin, .ckpt, .npz) in any known format, which is
-            recognized by the names and shapes in it, or a folder with model.safetensors and config.json;
+            a weights file of another library (.safetensors, .pt, .pth, .pth.tar, .bin, .ckpt, .npz) in any known
+            format, which is recognized by the names and shapes in it, or a folder with model.safetensors and
+            config.json; of a training checkpoint, the averaged weights are taken if there are any;
             "origin:name": "timm:vit_base_patch16_224.augreg_in21k_ft_in1k", "hf:OWNER/NAME" (with "@REVISION" for
             another revision than the main branch), "dinov2:vits14", "dino:vits16", "torchvision:vit_b_16";
             "factory:MODULE:FUNCTION", a function of your own that builds a module, optionally with "@weights.pt".
@@ -153,4 +154,4 @@ def _load(source: ModelSource, name: str, device: torch.device, callback: Callba
         return load_factory(source.function, source.weights, device, callback)
     from vitreous.pretrained.import_weights import build_classifier, read_checkpoint
 
-    return build_classifier(read_checkpoint(source, name), device, callback)
+    return build_classifier(read_checkpoint(source, name, callback), device, callback)

@@ -1,32 +1,40 @@
 """Read tensors from weights files of other libraries: safetensors, PyTorch (without running code), NumPy."""
 
-import pickle
+import argparse
+import pathlib
 import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vitreous.callbacks import Callback
 from vitreous.errors import InputError
 from vitreous.files import os_error_reason
 from vitreous.model.serialization import is_vitreous_weights
-from vitreous.pretrained.formats.checkpoint_keys import flatten
+from vitreous.pretrained.formats.checkpoint_keys import find_weights
 from vitreous.pretrained.formats.npz import read_npz
 
 LFS_POINTER = b"version https://git-lfs"
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, callback: Callback | None = None) -> dict[str, Tensor]:
     """Read the tensors of a weights file by name, floating-point ones as float32, all on the CPU.
+
+    Args:
+        path: the file.
+        callback: `on_note` receives which weights were taken, where there are several or their record's name is
+            unusual.
 
     Raises:
         InputError: the file is missing, empty, truncated, a Git LFS pointer, of no known kind, or can't be read without
-            running code in it.
+            running code in it; or its tensors are quantized or claim more numbers than the file holds.
     """
     check_file(path)
     try:
@@ -36,10 +44,32 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no named tensors: give a file with a model's weights (its state_dict)")
     try:
-        tensors = flatten(content)
+        record, others = find_weights(content)
+        tensors = {name: _to_float32(name, tensor) for name, tensor in record.tensors.items()}
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    if callback is not None and (others or not record.is_known):
+        rest = f", not those in {', '.join(others)}" if others else ""
+        callback.on_note(f"{path}: the weights in '{record.name}' are used{rest}")
+    return tensors
+
+
+def _to_float32(name: str, tensor: Tensor) -> Tensor:
+    """Turn floating-point numbers into float32.
+
+    Raises:
+        InputError: the tensor is quantized, sparse or without data, or is larger than what is stored of it.
+    """
+    is_bytes = tensor.dtype in (torch.int8, torch.uint8) and tensor.ndim > 1
+    if tensor.is_quantized or is_bytes or tensor.layout != torch.strided or tensor.is_meta:
+        kind = "quantized" if tensor.is_quantized or is_bytes else "without data" if tensor.is_meta else "sparse"
+        raise InputError(f"the weight {name} is {kind}: save the model's weights in floating point")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise InputError(f"the weight {name} claims {tensor.numel()} numbers, more than are stored: save it again")
+    try:
+        return tensor.float() if tensor.is_floating_point() else tensor
+    except (NotImplementedError, RuntimeError):
+        raise InputError(f"the weight {name} is {tensor.dtype}, which can't be read: save it in float32") from None
 
 
 def check_file(path: Path) -> None:
@@ -50,6 +80,8 @@ def check_file(path: Path) -> None:
     """
     if not path.is_file():
         raise InputError(f"there is no model at {path}: give a run folder, a weights file, or origin:name")
+    if path.suffix.lower() in OTHER_FILES:
+        raise InputError(f"{path} {OTHER_FILES[path.suffix.lower()]}")
     if path.suffix.lower() not in READERS:
         raise InputError(f"{path} is not a safetensors file and does not end in {', '.join(list(READERS)[1:])}")
     with path.open("rb") as file:
@@ -68,31 +100,29 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise InputError(f"{path} is damaged or no safetensors file ({error}): download it again") from None
+    except (NotImplementedError, KeyError, AttributeError, TypeError) as error:  # a kind of number that torch lacks
+        raise InputError(f"{path} has numbers of a kind that can't be read ({error}): save it in float32") from None
 
 
 def read_pickle(path: Path) -> Any:
     """Read a file of torch.save without running code in it."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch warns about what it then refuses
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(PLAIN_CLASSES):
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         if error.filename is not None:
             raise
         raise InputError(f"{path} {unsupported_error(str(error))}") from None
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        raise InputError(f"{path} {unsupported_error(str(error))}") from None
+    except Exception as error:  # a damaged file can raise anything
+        raise InputError(f"{path} {unsupported_error(str(error))}") from error
 
 
 def unsupported_error(message: str) -> str:
     """Explain why torch.load refused a file, given its message."""
+    if "ExportedProgram" in message or "torch.export" in message:
+        return "is an exported program (torch.export): save the state_dict() of the original model as safetensors"
+    if "_rebuild_qtensor" in message or "torch.q" in message or "ScriptObject" in message:
+        return "holds quantized weights: save the model's weights in floating point"
     if "TorchScript" in message:
         return "is a TorchScript program: save the state_dict() of the original model as safetensors"
     if found := re.search(r"GLOBAL ([\w.]+)|Unsupported (?:global|class) ([\w.]+)|function ([\w.]+)", message):
@@ -102,10 +132,40 @@ def unsupported_error(message: str) -> str:
     return "is damaged, truncated or no PyTorch file: download it again"
 
 
+def _numpy_classes() -> list[Any]:
+    """Return numpy's scalars and arrays, as old and new versions name them: metrics and random states."""
+    from numpy._core import multiarray
+
+    found: list[Any] = [np.dtype, np.ndarray, *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdUS")]
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        found += [(getattr(multiarray, name), f"{module}.{name}") for name in ("scalar", "_reconstruct")]
+    return found
+
+
+PLAIN_CLASSES: list[Any] = [
+    argparse.Namespace,
+    *((getattr(pathlib, name), f"{module}.{name}")
+      for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "PurePosixPath", "PureWindowsPath")),
+    *_numpy_classes(),
+]  # fmt: skip
+"""Classes beside torch's own that checkpoints of timm, DeiT, MAE and DINO hold: plain records, paths and numbers."""
+
+OTHER_FILES = {
+    ".onnx": "is an ONNX program: save the state_dict() of the original model as safetensors",
+    ".pt2": "is an exported program (torch.export): save the state_dict() of the original model as safetensors",
+    ".distcp": "is a part of a distributed checkpoint: convert its folder with torch.distributed.checkpoint."
+    "format_utils.dcp_to_torch_save first",
+    **dict.fromkeys(
+        (".h5", ".keras", ".tflite", ".pb", ".msgpack"), "is a file of TensorFlow or JAX: convert it to PyTorch first"
+    ),
+    ".gguf": "holds quantized weights: save the model's weights in floating point",
+}
+"""Files of other kinds, by suffix, and what to do."""
 READERS: dict[str, Callable[[Path], Any]] = {
     ".safetensors": read_safetensors,
     ".pt": read_pickle,
     ".pth": read_pickle,
+    ".tar": read_pickle,
     ".bin": read_pickle,
     ".ckpt": read_pickle,
     ".npz": read_npz,

@@ -1,11 +1,13 @@
 """Google's original .npz files: those of vision_transformer (Dosovitskiy et al. 2021) and those of big_vision."""
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -49,10 +51,30 @@ def read_npz(path: Path) -> dict[str, Tensor]:
         OSError: it can't be opened.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                _check_entry(archive, entry)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: _tensor(arrays[name]) for name in arrays.files}
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError, TypeError):
+    except (
+        zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError, TypeError, NotImplementedError,
+        RuntimeError, SyntaxError, TokenError, MemoryError,
+    ):  # fmt: skip
         raise InputError(f"{path} is damaged or holds more than plain arrays: download it again") from None
+
+
+def _check_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """Refuse an array whose header claims more numbers than its entry holds, before memory is asked for them.
+
+    Raises:
+        ValueError: it does.
+    """
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        if math.prod(shape) * dtype.itemsize > entry.file_size:
+            raise ValueError(f"{entry.filename} claims {shape}")
 
 
 def _tensor(array: np.ndarray) -> Tensor:

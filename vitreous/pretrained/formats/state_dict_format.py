@@ -138,7 +138,7 @@ class StateDictFormat:
             raise InputError(
                 f"these weights have {config.depth} blocks, their config.json says {stated}: fetch both again"
             )
-        rules = [rule for pattern in self.rules(config) for rule in pattern.for_blocks(stated)]
+        rules = [rule for pattern in self.rules(config) for rule in pattern.for_blocks(config.depth + 1)]
         missing = [key for rule in rules for key in rule.required_keys if key not in keys]
         raise InputError(f"these weights lack {quote_names(missing)}: their config.json says {stated} blocks")
 
