@@ -326,3 +326,13 @@ class Squeeze(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         return patches * self.gate(patches.mean((2, 3))).sigmoid()[..., None, None]
+
+
+class Stem(nn.Sequential):
+    """Overlapping convolutions, with normalization over all places."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 8, 3, 2, 1), nn.GroupNorm(2, 8), nn.GELU(), nn.Conv2d(8, 8, 3, 2, 1), nn.GELU(),
+            nn.Conv2d(8, WIDTH, 2, 2),
+        )  # fmt: skip

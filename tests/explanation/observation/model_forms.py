@@ -1,6 +1,5 @@
 """Whole Vision Transformers in many forms, and what is right for each: its maps, or an error."""
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -23,6 +22,7 @@ from attention_forms import (
     RepeatedKeys,
     SideBySide,
     Squeeze,
+    Stem,
     TokenMixer,
     applied_twice,
     by_bmm,
@@ -155,6 +155,18 @@ class MeanOfPatches(Model):
         return torch.full((1, 16), 1 / 16).double()
 
 
+class WeightsOfTokens(MeanOfPatches):
+    """A mask hides some tokens, others are weighted, before they are added."""
+
+    weights = torch.tensor([0.0, 2.0, 1.0, 1.0] * 4)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        return self.head((self.norm(tokens) * self.weights[:, None]).sum(1))
+
+    def row(self) -> Tensor:
+        return (self.weights / 16).double()[None]
+
+
 class PoolingByAttention(Model):
     """A learned query attends to all tokens (SigLIP)."""
 
@@ -173,16 +185,6 @@ class PoolingByAttention(Model):
 
     def row(self) -> Tensor:
         return self.pooled_row
-
-
-class Stem(nn.Sequential):
-    """Overlapping convolutions, with normalization over all places."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            nn.Conv2d(3, 8, 3, 2, 1), nn.GroupNorm(2, 8), nn.GELU(), nn.Conv2d(8, 8, 3, 2, 1), nn.GELU(),
-            nn.Conv2d(8, WIDTH, 2, 2),
-        )  # fmt: skip
 
 
 def with_stem() -> nn.Module:
@@ -322,6 +324,7 @@ MAPS: dict[str, Callable[[], nn.Module]] = {
     "shared weights": changed(forward=shared_weights),
     "image normalized inside": seeing(lambda x: (x - x.mean((1, 2, 3), keepdim=True)) / x.std()),
     "image enlarged inside": seeing(lambda x: functional.interpolate(x[..., ::2, ::2], (32, 32), mode="bilinear")),
+    "weights of tokens": WeightsOfTokens,
     "pixels clamped inside": seeing(lambda x: x.clamp(-1, 1)),
     "channels swapped inside": seeing(lambda x: x.flip(1)),
     "ends in softmax": changed(read=lambda self, tokens: Model.read(self, tokens).softmax(-1)),
@@ -374,6 +377,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "image mirrored": (seeing(lambda x: x.flip(-1)), "moves the image"),
     "image turned": (seeing(lambda x: x.rot90(1, (2, 3))), "moves the image"),
     "image rolled": (seeing(lambda x: x.roll(8, 3)), "moves the image"),
+    "image zoomed": (seeing(lambda x: functional.interpolate(x[..., 2:30, 2:30], (32, 32), mode="bilinear")), "moves"),
     "image cropped": (seeing(lambda x: functional.interpolate(x[..., 8:24, 8:24], (32, 32))), "moves the image"),
     "image padded": (seeing(lambda x: functional.pad(x[..., 8:, 8:], (8, 0, 8, 0))), "moves the image"),
     "overlapping stem, image mirrored": (
@@ -393,8 +397,3 @@ NO_ROLLOUT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "no residual connection": (of(residual=False), "no residual connection"),
 }  # fmt: skip
 """Forms whose layers are found, but whose attention can't be multiplied through them, and what the error says."""
-
-
-def twin(model: nn.Module) -> nn.Module:
-    """The model in float64."""
-    return copy.deepcopy(model).double()

@@ -1,9 +1,11 @@
 """Many ways to write a Vision Transformer: maps are the model's own in float64, or an error says why there is none."""
 
+import copy
+
 import pytest
 import torch
 from attention_forms import by_images, written
-from model_forms import MAPS, NO_ROLLOUT, PARTLY_READ, REFUSED, changed, of, twin
+from model_forms import MAPS, NO_ROLLOUT, PARTLY_READ, REFUSED, changed, of
 from torch import Tensor, nn
 
 from vitreous.errors import InputError
@@ -25,6 +27,11 @@ def make(build) -> tuple[nn.Module, Tensor]:
         for name, parameter in model.named_parameters():
             parameter.mul_(2.0 if "norm" not in name and parameter.ndim > 1 else 1.0)
     return model, torch.randn(2, 3, 32, 32)
+
+
+def twin(model: nn.Module) -> nn.Module:
+    """The model in float64."""
+    return copy.deepcopy(model).double()
 
 
 def compute(model: nn.Module, method: str, images: Tensor) -> Tensor:

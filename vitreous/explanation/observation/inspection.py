@@ -1,8 +1,9 @@
 """Inspect a model with one image: its grid of patches, prefix tokens, layers and readout, by evidence from autograd."""
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from vitreous.explanation.observation.patches import PatchGrid, choose_grid, fin
 from vitreous.explanation.observation.readout import LastTokens, check_pooling, find_last_tokens, find_readout
 from vitreous.explanation.observation.structure import ModelStructure
 from vitreous.explanation.observation.token_mixing import (
+    Mixing,
     TokenTensor,
     classify_mixing,
     find_mixed_tokens,
@@ -52,6 +54,8 @@ class InspectionRecorder(AttentionRecorder):
         output = super()._on_attention(record, sources)
         if not torch.is_grad_enabled():
             raise InputError(NO_GRADIENTS)
+        if torch._C._functorch.is_functorch_wrapped_tensor(output):
+            raise InputError("the model runs its attention inside of torch.func (vmap), where it can't be observed")
         leaf = output.detach().requires_grad_()
         values = AttentionRecord(record.query, record.key, record.value, leaf, record.scale, record.weights)
         self.calls.append(AttentionCall(values, sources))
@@ -101,7 +105,7 @@ class _Inspection:
         self.grid = choose_grid(recorder.grids, value.shape[2], recorder.image_hw)
         self.layout, self.trailing = find_layout(self.grid, value)
         self.pooled, self.last_tokens = self._find_ends(read[-1][-1])
-        ends = self.pooled if self.last_tokens is None else [self.last_tokens.stream]
+        ends = [self.last_tokens[0].stream] if self.last_tokens else self.pooled
         order = find_layers(recorder.calls, ends, image)
         self.layers = order.layers
         self.obstacle = None if order.has_residuals else NO_RESIDUAL
@@ -111,13 +115,13 @@ class _Inspection:
         """Whether neighboring patches are mixed before the first attention, as by overlapping convolutions."""
         self.everywhere = torch.ones(self.layout.num_tokens).double()
 
-    def _find_ends(self, last_attention: int) -> tuple[tuple[Tensor, ...], LastTokens | None]:
+    def _find_ends(self, last_attention: int) -> tuple[tuple[Tensor, ...], list[LastTokens]]:
         """Find what the logits read: the inputs of an attention pooling, or the last tokens."""
         leaves = [*(call.record.output for call in self.recorder.calls), self.image]
         pooled = self.recorder.pooling_inputs
         if pooled and DependencyGraph([pooled[-1]]).dependencies(self.logits):
             check_pooling(self.logits, pooled, leaves)
-            return pooled, None
+            return pooled, []
         streams = [stream for count, stream in self.recorder.streams if count > last_attention]
         if not streams:
             raise InputError(
@@ -163,11 +167,18 @@ class _Inspection:
             outputs = {id(leaf.tensor): gradient for leaf, gradient in zip(leaves, gradients, strict=True)}
             check_combination(records, [outputs[id(record.output)] for record in records])
         for layer in range(count if mixed else 0):
-            mixing = classify_mixing(self._values(layer), self._outputs([layer - 1]), self.everywhere)
+            mixing = self._mixing(layer, layer - 1)
             self.is_stem_mixing |= layer == 0 and mixing != "none"
             if mixing == "none" and layer > self.is_stem_mixing:  # beside the attention, as in a residual connection
-                mixing = classify_mixing(self._values(layer), self._outputs([max(layer - 2, -1)]), self.everywhere)
+                mixing = self._mixing(layer, max(layer - 2, -1))
             self._judge(layer, mixing)
+
+    def _mixing(self, layer: int, before: int) -> Mixing:
+        """Return how a layer's values mix the tokens of an earlier layer's outputs: the gravest way among its heads."""
+        values, outputs = self._values(layer), self._outputs([before])
+        pairs = itertools.product({0, len(values) - 1}, {0, len(outputs) - 1})
+        found = [classify_mixing([values[i]], [outputs[j]], self.everywhere) for i, j in pairs]
+        return max(found, key=get_args(Mixing).index)
 
     def _judge(self, layer: int, mixing: str) -> None:
         where = (
@@ -193,15 +204,15 @@ class _Inspection:
 
     def _readout(self) -> Tensor | None:
         """Return the readout in the trace's order of tokens; None for attention pooling."""
-        last = self.last_tokens
-        if last is None:
+        if not self.last_tokens:
             values = self.pooled[-1]
             first = self.first if values.shape[-2] < self.layout.num_tokens else 0
             self._check_head(TokenTensor(values, -2, first), self.everywhere)
             return None
+        last = self.last_tokens[0]
         self._check_head(TokenTensor(last.stream, last.axis), last.rows.detach().cpu().double().any(1).double())
         prefix = self.layout.num_prefix_tokens
-        readout = find_readout(last, prefix, prefix if self.trailing else 0)
+        readout = find_readout(self.last_tokens, prefix, prefix if self.trailing else 0)
         return readout.to(torch.promote_types(self.logits.dtype, torch.float32))
 
     def _check_head(self, tokens: TokenTensor, read: Tensor) -> None:

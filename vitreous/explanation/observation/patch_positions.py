@@ -11,8 +11,10 @@ from vitreous.explanation.observation.token_mixing import TokenTensor, gradients
 from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
 from vitreous.model.trace import TokenLayout
 
-SPACING_TOLERANCE = 0.25
+SPACING_TOLERANCE = 0.1
 """Relative deviation of the distance of patches that overlap from the size of their cells in the image."""
+OFFSET_TOLERANCE = 0.75
+"""Deviation of their centers from those of their cells, in cells: convolutions with padding move them by up to half."""
 
 
 def find_patch_size(value: Tensor, image: Tensor, layout: TokenLayout, first: int) -> tuple[int, int]:
@@ -81,7 +83,8 @@ def _refuse(owners: Tensor, expected: Tensor, first: int, grid_hw: tuple[int, in
     (height, width), unseen = owners.shape, owners < 0
     seen_patches = len(owners[~unseen].unique())
     cropped = (unseen.all(1)[:, None] | unseen.all(0)).any()
-    if cropped and not unseen.all(1)[0] and not unseen.all(0)[0] and seen_patches == grid_hw[0] * grid_hw[1]:
+    ends = unseen.all(1).sum() < height / grid_hw[0] and unseen.all(0).sum() < width / grid_hw[1]
+    if cropped and ends and not unseen[0].all() and not unseen[:, 0].all() and seen_patches == grid_hw[0] * grid_hw[1]:
         raise left_over((height, width), grid_hw)
     if cropped:
         what = f"{int(unseen.sum())} of the {height} x {width} pixels reach no token (the model crops the image)"
@@ -121,6 +124,11 @@ def _check_centers(tokens: TokenTensor, image: Tensor, layout: TokenLayout, firs
     numbers = first + torch.arange(layout.grid_height * layout.grid_width).view(grid_hw)
     for axis, name in enumerate(("rows", "columns")):
         cells, cell = grid_hw[axis], image_hw[axis] / grid_hw[axis]
+        everywhere = torch.ones(tokens.tensor.shape[2]).double()
+        seen = _energy(tokens, image, everywhere).sum(1 - axis).nonzero().flatten().tolist()
+        before, after = seen[0], image_hw[axis] - 1 - seen[-1]
+        if before > cell / 8 or after > cell / 2:
+            raise _moved(f"the first {before} and last {after} {name} of pixels reach no token (the model crops it)")
         lines = sorted({0, cells - 1} if cells < 4 else {1, cells // 2, cells - 2})
         centers = []
         for line in lines:
@@ -129,7 +137,9 @@ def _check_centers(tokens: TokenTensor, image: Tensor, layout: TokenLayout, firs
             energy = _energy(tokens, image, factors).sum(1 - axis).cpu()
             positions = torch.arange(len(energy)).double()
             centers.append(float((energy * positions).sum() / energy.sum().clamp_min(1e-300)))
+            if abs(centers[-1] + 0.5 - (line + 0.5) * cell) > OFFSET_TOLERANCE * cell:
+                raise _moved(f"{name[:-1]} {line} of its patches lies at pixel {centers[-1]:.0f}")
         for (line, center), (other, following) in pairwise(zip(lines, centers, strict=True)):
             distance = (following - center) / (other - line)
-            if abs(distance - cell) > SPACING_TOLERANCE * cell + 1 / (other - line):
+            if abs(distance - cell) > SPACING_TOLERANCE * cell + 0.5 / (other - line):
                 raise _moved(f"the {name} of its patches lie {distance:.3g} pixels apart, not {cell:g}")

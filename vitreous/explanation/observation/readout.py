@@ -36,8 +36,8 @@ class LastTokens:
         return 1 if self.stream.shape[0] == 1 else 0
 
 
-def find_last_tokens(logits: Tensor, streams: Sequence[Tensor], leaves: Sequence[Tensor]) -> LastTokens:
-    """Find the last tensor of tokens through which all passes that the logits read.
+def find_last_tokens(logits: Tensor, streams: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[LastTokens]:
+    """Find the tensors of tokens through which all passes that the logits read, the last one first.
 
     Args:
         logits: (1, classes), on the autograd graph.
@@ -49,13 +49,19 @@ def find_last_tokens(logits: Tensor, streams: Sequence[Tensor], leaves: Sequence
         InputError: the logits depend on no tokens, or also on something that isn't in the last tokens.
     """
     mixture, graph, missed = _mixture(logits), DependencyGraph(leaves), 0.0
+    passing: list[LastTokens] = []
     found = torch.autograd.grad(mixture, list(streams), retain_graph=True, allow_unused=True) if streams else ()
     for gradient, stream in reversed(list(zip(found, streams, strict=True))):
         if gradient is not None and gradient.any():
             passes = graph.passes_through(logits, [stream])
-            missed = 0.0 if passes else _share_elsewhere(mixture, [stream], leaves)
+            missed = 0.0 if passes else 1.0 if passing else _share_elsewhere(mixture, [stream], leaves)
             if missed <= PATH_TOLERANCE:
-                return LastTokens(stream, gradient.squeeze(0) if gradient.shape[0] == 1 else gradient.squeeze(1))
+                rows = gradient.squeeze(0) if gradient.shape[0] == 1 else gradient.squeeze(1)
+                passing.append(LastTokens(stream, rows))
+            elif passing:
+                break
+    if passing:
+        return passing
     raise InputError(_reads_elsewhere(missed) if missed else UNREAD_TOKENS)
 
 
@@ -101,27 +107,45 @@ def _reads_elsewhere(share: float) -> str:
     )
 
 
-def find_readout(last: LastTokens, prefix: int, trailing: int = 0) -> Tensor:
+def find_readout(passing: Sequence[LastTokens], prefix: int, trailing: int = 0) -> Tensor:
     """Find the weight with which a model's head reads each token: (tokens), 0 or more, summing to 1.
 
-    The gradient of a fixed mixture of the logits with respect to the last tokens has one row per token. Tokens whose
-    row is 0 are not read. If the head reads one weighted sum of tokens (a class token, a mean), the rows are multiples
-    of one vector, and the factors are the weights. If rows have several directions, the head reads several vectors (a
-    class token and the patches' mean, or a class token and a distillation token): each prefix token that is read counts
-    as one, and the patches, whose rows must be multiples of one vector, together count as one.
+    The last tokens may be multiplied by a mask or by weights of the head already. So earlier ones are read too, as long
+    as the head reads a weighted sum of these; where that gives other weights, they are the readout.
 
     Args:
-        last: the last tokens, each of which must depend on its own token alone since the last attention.
+        passing: the tensors of tokens that the logits read, the last one first.
         prefix: number of tokens that aren't patches.
         trailing: number of these that come behind the patches in the tokens; in the readout they come first.
 
     Raises:
         InputError: the logits read tokens in another way.
     """
+    readout, is_one_vector = _read_weights(passing[0], prefix, trailing)
+    for earlier in passing[1:]:
+        try:
+            weights, is_one = _read_weights(earlier, prefix, trailing)
+        except InputError:
+            break
+        if is_one != is_one_vector:
+            break
+        readout = readout if torch.allclose(weights, readout, rtol=0.01, atol=1e-4) else weights
+    return readout
+
+
+def _read_weights(last: LastTokens, prefix: int, trailing: int) -> tuple[Tensor, bool]:
+    """Find the weight with which a model's head reads each token of one tensor, and whether it reads one vector only.
+
+    The gradient of a fixed mixture of the logits with respect to the last tokens has one row per token. Tokens whose
+    row is 0 are not read. If the head reads one weighted sum of tokens (a class token, a mean), the rows are multiples
+    of one vector, and the factors are the weights. If rows have several directions, the head reads several vectors (a
+    class token and the patches' mean, or a class token and a distillation token): each prefix token that is read counts
+    as one, and the patches, whose rows must be multiples of one vector, together count as one.
+    """
     tolerance = TOLERANCE.get(last.rows.dtype, 0.05)
     rows = last.rows.double().roll(trailing, 0)
     if (weights := _factors(rows, tolerance)) is not None:
-        return _check_positive(weights) / weights.sum()
+        return _check_positive(weights) / weights.sum(), True
     weights_per_vector = rows.norm(dim=-1).ne(0).double()
     patches = rows[prefix:]
     if patches.any():
@@ -129,7 +153,7 @@ def find_readout(last: LastTokens, prefix: int, trailing: int = 0) -> Tensor:
         if factors is None:
             raise InputError(UNSUPPORTED_HEAD)
         weights_per_vector[prefix:] = _check_positive(factors) / factors.sum()
-    return weights_per_vector / weights_per_vector.sum()
+    return weights_per_vector / weights_per_vector.sum(), False
 
 
 def pooling_readout(pooling: Tensor, tokens: int, prefix: int, trailing: int) -> Tensor:
