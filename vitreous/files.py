@@ -136,6 +136,14 @@ def os_error_reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key '{next(key for key in content if keys.count(key) > 1)}' occurs twice")
+    return content
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read the object in a JSON file.
 
@@ -143,10 +151,10 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: the file is missing, or is not a JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeated_keys)
     except FileNotFoundError:
         raise InputError(f"{path} is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
         raise InputError(f"{path} is not JSON ({error}): restore or delete it") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a JSON object: restore or delete it")

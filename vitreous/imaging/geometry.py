@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isqrt
 from numbers import Integral
 
 import numpy as np
 
 from vitreous.errors import InputError
+
+MAX_PATCHES = 256 * 256
+"""Patches per image; attention over more of them would take 17 GB per head and layer."""
 
 
 @dataclass(frozen=True)
@@ -122,3 +126,18 @@ def grid_for(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
     raise InputError(
         f"an image of {height} × {width} (height × width) can't be cut into patches of {patch_size}: use {choices}"
     )
+
+
+def check_patch_count(image_size: tuple[int, int], patch_size: int) -> None:
+    """Refuse a size before an image of it fills the memory.
+
+    Raises:
+        InputError: it has more than MAX_PATCHES patches.
+    """
+    count = (image_size[0] // patch_size) * (image_size[1] // patch_size)
+    if count > MAX_PATCHES:
+        side = isqrt(MAX_PATCHES) * patch_size
+        raise InputError(
+            f"an image of {image_size[0]} × {image_size[1]} would have {count} patches of {patch_size}, more than "
+            f"{MAX_PATCHES}, which is the limit: choose {side} × {side} or less"
+        )

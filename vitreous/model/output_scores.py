@@ -37,10 +37,10 @@ def check_problem(
     (('single_label_classification', 'softmax'), ('multi_label_classification', 'sigmoid'))
     """
     usual: ProblemType = "multi_label_classification" if outputs == 1 else "single_label_classification"
-    problem = problem_type or usual
-    if problem not in FUNCTIONS:
+    problem = usual if problem_type is None else problem_type
+    if not isinstance(problem, str) or problem not in FUNCTIONS:
         raise unknown("problem_type", problem, FUNCTIONS)
-    function = function_to_apply or FUNCTIONS[problem]
+    function = FUNCTIONS[problem] if function_to_apply is None else function_to_apply
     if function not in get_args(FunctionToApply):
         raise unknown("function_to_apply", function, get_args(FunctionToApply))
     if function not in (FUNCTIONS[problem], "none") or (outputs == 1 and function == "softmax"):

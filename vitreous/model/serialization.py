@@ -4,8 +4,10 @@ Files of earlier versions are read through `vitreous.model.migration`.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from vitreous.errors import InputError
 from vitreous.files import atomic_folder, atomic_write, read_json, require_new_folder, write_text
+from vitreous.imaging.geometry import check_patch_count
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
@@ -106,9 +109,18 @@ def load_classifier(path: Path | str, device: torch.device) -> ImageClassifier:
     weights = given if given.is_file() else folder / WEIGHTS
     origin = str(folder / CONFIG)
     config = read_json(folder / CONFIG)
-    vit = ViT(from_dict(ViTConfig, migrate_config(config.get("model", {}), origin), origin))
+    model = migrate_config(_record(config, "model", origin), origin)
+    stored = migrate_preprocessing(_record(config, "preprocessing", origin))
+    vit_config = from_dict(ViTConfig, _refuse_booleans(ViTConfig, model, origin), origin)
+    preprocessing = from_dict(Preprocessing, _refuse_booleans(Preprocessing, stored, origin), origin)
+    for size_hw in (vit_config.image_size, preprocessing.input_size):
+        check_patch_count(size_hw, vit_config.patch_size)
+    _check_sizes(vit_config, weights, origin)
+    try:
+        vit = ViT(vit_config)
+    except RuntimeError as error:
+        raise InputError(f"{origin} describes a model that can't be built ({error}): restore it") from error
     fill_weights(vit, weights)
-    preprocessing = from_dict(Preprocessing, migrate_preprocessing(config.get("preprocessing", {})), origin)
     names = from_dict(tuple[str, ...], config.get("class_names"), f"{origin}: class_names")
     if names and len(names) != vit.config.num_classes:  # without names the output is a vector of features
         raise InputError(f"{origin} names {len(names)} classes, the model has {vit.config.num_classes}: restore it")
@@ -118,6 +130,48 @@ def load_classifier(path: Path | str, device: torch.device) -> ImageClassifier:
         )
     except InputError as error:
         raise InputError(f"{origin}: {error}") from None
+
+
+def _record(config: Mapping[str, Any], name: str, origin: str) -> dict[str, Any]:
+    found = config.get(name, {})
+    if not isinstance(found, dict):
+        raise InputError(f"{origin}: {name} is no record of settings: restore it")
+    return found
+
+
+def _refuse_booleans(kind: type, settings: object, origin: str) -> object:
+    """Return the settings of a record, in which True and False must not stand for the numbers 1 and 0."""
+    hints = get_type_hints(kind)
+    for key, value in settings.items() if isinstance(settings, dict) else ():
+        if isinstance(value, bool) and hints.get(key, bool) is not bool:
+            raise InputError(f"{origin}: {key} is {value}: restore it")
+    return settings
+
+
+def _check_sizes(config: ViTConfig, weights: Path, origin: str) -> None:
+    """Compare what a configuration asks for with what the weights hold, before memory is asked for.
+
+    Raises:
+        InputError: the weights can't be read, or are far too small for such a model.
+    """
+    if not weights.is_file():
+        return  # reported by `fill_weights`
+    try:
+        with safe_open(weights, "pt") as file:
+            counts = [math.prod(file.get_slice(name).get_shape()) for name in file.keys()]  # noqa: SIM118 it is no mapping
+    except SafetensorError:
+        return  # reported by `fill_weights`
+    held = sum(counts)
+    limits = {"depth": len(counts), "stem_convs": len(counts), "mlp_ratio": held, "embed_dim": held}
+    limits |= dict.fromkeys(("num_classes", "reg_tokens", "in_chans", "patch_size", "num_heads"), max(held, 1000))
+    for name, limit in limits.items():
+        if getattr(config, name) > limit:
+            raise InputError(f"{origin}: {name} is {getattr(config, name)}, far more than {weights} holds: restore it")
+    with torch.device("meta"):
+        own = {name: tensor.numel() for name, tensor in ViT(config).state_dict().items()}
+    asked = sum(count for name, count in own.items() if name != "pos_embed")  # positions may be of another grid
+    if asked > 2 * held + 1000:
+        raise InputError(f"{origin} describes a model of {asked} weights, but {weights} holds {held}: restore it")
 
 
 def fill_weights(vit: ViT, path: Path) -> None:

@@ -13,12 +13,13 @@ from vitreous.callbacks import Callback
 from vitreous.errors import InputError
 from vitreous.files import read_json
 from vitreous.hub import HubRepository, LocalRepository, Repository
+from vitreous.imaging.geometry import check_patch_count
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.serialization import CONFIG
 from vitreous.model.vit import ViT
-from vitreous.pretrained.formats.announced_parts import check_announced
+from vitreous.pretrained.formats.announced_parts import check_announced, check_values
 from vitreous.pretrained.formats.checkpoint_keys import strip_wrappers
 from vitreous.pretrained.formats.registry import detect_format, unknown_prefix
 from vitreous.pretrained.formats.state_dict_format import StateDictFormat
@@ -135,7 +136,9 @@ def build_classifier(checkpoint: ExternalCheckpoint, device: torch.device, callb
     except InputError as error:
         raise InputError(f"{checkpoint.name}: {error}") from None
     try:
+        check_values(checkpoint.config)
         config = state_dict_format.read_config(checkpoint.tensors, checkpoint.config)
+        check_patch_count(config.image_size, config.patch_size)
         check_announced(checkpoint.config, config, state_dict_format.name)
         vit = build_vit(config, state_dict_format.from_external(checkpoint.tensors, config))
         preprocessing = preprocessing_for(checkpoint, state_dict_format, config, callback)
@@ -150,6 +153,12 @@ def build_classifier(checkpoint: ExternalCheckpoint, device: torch.device, callb
         return ImageClassifier(vit.to(device), preprocessing, names, problem_type, function)
     except InputError as error:
         raise InputError(f"{checkpoint.name}, read as {state_dict_format.name}: {error}") from None
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        # config.json and the processor's file may hold anything where a number, a list or a record is expected.
+        raise InputError(
+            f"{checkpoint.name}, read as {state_dict_format.name}: its configuration has a value that can't be used "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
 def strip_prefix(checkpoint: ExternalCheckpoint, callback: Callback) -> ExternalCheckpoint:
@@ -205,6 +214,7 @@ def preprocessing_for(
         callback.on_note(
             f"{checkpoint.name} does not state its preprocessing: assuming {describe_preprocessing(found)}"
         )
+    check_patch_count(found.input_size, config.patch_size)
     found = divisible_size(found, config.patch_size, callback)
     if len(found.mean) != config.in_chans:
         raise InputError(f"its preprocessing has {len(found.mean)} channels, its weights {config.in_chans}")

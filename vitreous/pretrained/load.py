@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import isqrt
 from pathlib import Path
 
 import torch
@@ -10,16 +9,13 @@ import torch
 from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, LogCallback
 from vitreous.errors import InputError
-from vitreous.imaging.geometry import grid_for, to_pair
+from vitreous.imaging.geometry import check_patch_count, grid_for, to_pair
 from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.serialization import load_classifier
 from vitreous.model.vit import ViT
 from vitreous.pretrained.resolve import Factory, ModelSource, VitreousModel, resolve
 from vitreous.runtime import select_device
-
-MAX_PATCHES = 256 * 256
-"""Patches per image; attention over more of them would take 17 GB per head and layer."""
 
 
 @check_arguments
@@ -92,7 +88,8 @@ def with_input_size(
     own = classifier.preprocessing
     size = own.input_size if input_size is None else input_size
     size_hw = to_pair(size)
-    _check_patch_count(grid_for(size_hw, own.patch_size), own.patch_size)
+    grid_for(size_hw, own.patch_size)  # raises for a size that isn't divisible
+    check_patch_count(size_hw, own.patch_size)
     preprocessing = replace(own, input_size=size_hw)
     if resize_mode is not None and resize_mode != own.resize_mode:
         preprocessing = replace(preprocessing, resize_mode=resize_mode, crop_pct=1.0)
@@ -103,21 +100,6 @@ def with_input_size(
         try_model(resized.model, preprocessing)
     _note_resampling(resized, callback or LogCallback())
     return resized
-
-
-def _check_patch_count(grid_hw: tuple[int, int], patch_size: int) -> None:
-    """Refuse a size before an image of it fills the memory.
-
-    Raises:
-        InputError: it has more than MAX_PATCHES patches.
-    """
-    count = grid_hw[0] * grid_hw[1]
-    if count > MAX_PATCHES:
-        side = isqrt(MAX_PATCHES) * patch_size
-        raise InputError(
-            f"an image of {grid_hw[0] * patch_size} × {grid_hw[1] * patch_size} would have {count} patches of "
-            f"{patch_size}, more than {MAX_PATCHES}, which is the limit: choose {side} × {side} or less"
-        )
 
 
 def _check_finite(classifier: ImageClassifier) -> None:

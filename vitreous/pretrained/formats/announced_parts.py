@@ -1,5 +1,6 @@
 """Refuse models whose config.json announces parts that our ViT doesn't have, or that no tensor would show."""
 
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -55,7 +56,34 @@ TELLING_KEYS = {
 """Parts that our ViT doesn't have, by keys of a config.json that announce them with a value other than 0 or false."""
 OTHER_RECORDS = ("id2label", "label2id", "label_descriptions", "text_config", "text_cfg")
 """Records of a config.json that don't describe the image tower."""
+SIZE_KEYS = ("image_size", "img_size", "patch_size", "input_size")
+COUNT_KEYS = (
+    "num_attention_heads", "num_heads", "head_width", "num_hidden_layers", "depth", "layers", "hidden_size",
+    "embed_dim", "width", "intermediate_size", "num_channels", "in_chans",
+)  # fmt: skip
+"""Keys of a config.json that count something of which a ViT has at least one."""
+MAX_COUNT = 10**6
+RECORD_KEYS = ("vision_config", "vision_cfg", "model_cfg", "model_args", "pretrained_cfg", "id2label")
 ADVICE = "build it with its own library and explain it as it is, with vitreous.wrap or factory:MODULE:FUNCTION"
+
+
+def check_values(external_config: Mapping[str, Any]) -> None:
+    """Check the numbers and records of a config.json from which a model is read, before they are used.
+
+    Raises:
+        InputError: a size or count is no whole number above 0, a number isn't finite, or a record isn't one.
+    """
+    for key, value in _items(external_config):
+        sides = value if key in SIZE_KEYS and isinstance(value, list) and value else [value]
+        is_count = key in COUNT_KEYS + SIZE_KEYS and value is not None
+        for side in sides:
+            is_number = isinstance(side, int | float) and not isinstance(side, bool)
+            if is_number and not math.isfinite(side):
+                raise InputError(f"config.json has {key}={side}: a finite number is needed")
+            if is_count and (not is_number or side != int(side) or not 0 < side <= MAX_COUNT):
+                raise InputError(f"config.json has {key}={value!r}: give a whole number from 1 to {MAX_COUNT}")
+        if key in RECORD_KEYS and value is not None and not isinstance(value, Mapping):
+            raise InputError(f"config.json has {key}={value!r}: a record of settings is needed")
 
 
 def check_announced(external_config: Mapping[str, Any], config: ViTConfig, format_name: str) -> None:
