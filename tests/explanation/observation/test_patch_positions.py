@@ -99,6 +99,22 @@ def test_token_0_of_a_model_without_class_token_is_no_pooling():
     assert np.allclose(found.patch_map.ravel(), expected[0].numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_wide_stems_keep_their_places(seed):
+    """A stack of convolutions, of which each patch sees four cells, is neither cropped nor moved."""
+    torch.manual_seed(seed)
+    model, sizes = Tutorial("kernel"), [(3, 8, 2), (8, 8, 1), (8, 8, 1), (8, 16, 2), (16, 16, 1)]
+    model.stem = nn.Sequential(
+        *(nn.Sequential(nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.ReLU()) for a, b, stride in sizes)
+    )
+    trace_of = WrappedModel(model.eval()).structure
+    assert trace_of(torch.randn(1, 3, 16, 24)).patch_hw == (PATCH, PATCH)
+    own = model.forward
+    model.forward = lambda images: own(images.flip(2))
+    with pytest.raises(InputError, match="moves the image"):
+        WrappedModel(model).structure(torch.randn(1, 3, 16, 24))
+
+
 def test_an_image_normalized_or_colored_inside_keeps_its_places():
     torch.manual_seed(0)
     model = Tutorial("kernel")

@@ -196,7 +196,7 @@ class _Inspection:
                 f"the model mixes its tokens {where} by something that isn't observed ({OTHER_MIXING}), so its layers "
                 f"can't be followed; choose {ATTENTION_FREE_METHODS}"
             )
-        if mixing == "local" and layer:
+        if mixing == "local" and layer and self.obstacle is None:
             self.obstacle = (
                 f"the model mixes neighboring tokens {where} (by a convolution), which rollout would leave out: choose "
                 "attention or attention-gradient"

@@ -13,6 +13,8 @@ from vitreous.model.trace import TokenLayout
 
 SPACING_TOLERANCE = 0.1
 """Relative deviation of the distance of patches that overlap from the size of their cells in the image."""
+WIDE = 0.35
+"""Standard deviation, in cells, of what a patch that hardly overlaps sees; what sees more has a less certain center."""
 OFFSET_TOLERANCE = 0.75
 """Deviation of their centers from those of their cells, in cells: convolutions with padding move them by up to half."""
 
@@ -124,22 +126,43 @@ def _check_centers(tokens: TokenTensor, image: Tensor, layout: TokenLayout, firs
     numbers = first + torch.arange(layout.grid_height * layout.grid_width).view(grid_hw)
     for axis, name in enumerate(("rows", "columns")):
         cells, cell = grid_hw[axis], image_hw[axis] / grid_hw[axis]
-        everywhere = torch.ones(tokens.tensor.shape[2]).double()
-        seen = _energy(tokens, image, everywhere).sum(1 - axis).nonzero().flatten().tolist()
-        before, after = seen[0], image_hw[axis] - 1 - seen[-1]
-        if before > cell / 8 or after > cell / 2:
-            raise _moved(f"the first {before} and last {after} {name} of pixels reach no token (the model crops it)")
+        _check_borders(_line_energy(tokens, image, axis, torch.arange(tokens.tensor.shape[2])), cell, name)
         lines = sorted({0, cells - 1} if cells < 4 else {1, cells // 2, cells - 2})
-        centers = []
-        for line in lines:
-            factors = torch.zeros(tokens.tensor.shape[2]).double()
-            factors[numbers.select(axis, line).flatten()] = 1
-            energy = _energy(tokens, image, factors).sum(1 - axis).cpu()
-            positions = torch.arange(len(energy)).double()
-            centers.append(float((energy * positions).sum() / energy.sum().clamp_min(1e-300)))
-            if abs(centers[-1] + 0.5 - (line + 0.5) * cell) > OFFSET_TOLERANCE * cell:
-                raise _moved(f"{name[:-1]} {line} of its patches lies at pixel {centers[-1]:.0f}")
-        for (line, center), (other, following) in pairwise(zip(lines, centers, strict=True)):
+        spans = [_center(_line_energy(tokens, image, axis, numbers.select(axis, line).flatten())) for line in lines]
+        slack = max(0.0, max(deviation for _, deviation in spans) / cell - WIDE)
+        for line, (center, _) in zip(lines, spans, strict=True):
+            if abs(center + 0.5 - (line + 0.5) * cell) > (OFFSET_TOLERANCE + slack) * cell:
+                raise _moved(f"{name[:-1]} {line} of its patches lies at pixel {center:.0f}")
+        # The borders of a small image cut off much of what wide patches see, which moves all centers to its middle.
+        tolerance = SPACING_TOLERANCE + (slack / 2 if cells >= 8 else min(3 * slack, 0.8))
+        for (line, (center, _)), (other, (following, _)) in pairwise(zip(lines, spans, strict=True)):
             distance = (following - center) / (other - line)
-            if abs(distance - cell) > SPACING_TOLERANCE * cell + 0.5 / (other - line):
+            if abs(distance - cell) > tolerance * cell + 0.5 / (other - line):
                 raise _moved(f"the {name} of its patches lie {distance:.3g} pixels apart, not {cell:g}")
+
+
+def _line_energy(tokens: TokenTensor, image: Tensor, axis: int, chosen: Tensor) -> Tensor:
+    """Return the size of the gradient of some tokens at each row or column of pixels."""
+    factors = torch.zeros(tokens.tensor.shape[2]).double()
+    factors[chosen] = 1
+    return _energy(tokens, image, factors).sqrt().sum(1 - axis).cpu()
+
+
+def _center(energy: Tensor) -> tuple[float, float]:
+    """Return the mean position and the standard deviation of a distribution over pixels."""
+    positions = torch.arange(len(energy)).double()
+    shares = energy / energy.sum().clamp_min(1e-300)
+    center = (shares * positions).sum()
+    return float(center), float((shares * (positions - center).square()).sum().sqrt())
+
+
+def _check_borders(energy: Tensor, cell: float, name: str) -> None:
+    """Check that pixels at the borders reach tokens.
+
+    Raises:
+        InputError: they don't, so the model crops its image.
+    """
+    seen = energy.nonzero().flatten().tolist()
+    before, after = seen[0], len(energy) - 1 - seen[-1]
+    if before > cell / 8 or after > cell / 2:
+        raise _moved(f"the first {before} and last {after} {name} of pixels reach no token (the model crops the image)")
