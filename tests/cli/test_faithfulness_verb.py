@@ -296,7 +296,7 @@ def tiny(size_hw: tuple[int, int], names: list[str]) -> ImageClassifier:
 def test_a_model_without_classes_and_one_in_memory(colored_folder, tmp_path):
     source, methods = f"folder:{colored_folder}", ["attention", "grad-cam"]
     model = tiny((12, 20), [])
-    with pytest.raises(InputError, match="name one for the results"):
+    with pytest.raises(InputError, match="name an output folder for the results"):
         faithfulness(model, source, methods=methods, count=6)
     result = faithfulness(model, source, methods=methods, count=6, output=tmp_path)
     assert result.unit == "score"

@@ -11,7 +11,7 @@ import torch
 from vitreous.cli import run
 from vitreous.clips.workers import count_states
 from vitreous.model.config import ViTConfig
-from vitreous.model.legacy_format import describe_config, earlier_weights
+from vitreous.model.legacy_format import earlier_config, earlier_weights
 from vitreous.model.migration import migrate_config, migrate_tensors
 from vitreous.model.vit import ViT
 from vitreous.runs.migration import migrate_clip_record
@@ -81,4 +81,4 @@ def test_weights_have_the_names_shapes_and_order_of_version_0_1_0(name):
     found = dict(earlier_weights(vit))
     assert [(key, list(weight.shape)) for key, weight in found.items()] == list(stored.items())
     assert all(torch.equal(weight, vit.state_dict()[key]) for key, weight in migrate_tensors(found, config).items())
-    assert "image_size_hw=" in describe_config(config)
+    assert "image_size_hw=" in earlier_config(config)

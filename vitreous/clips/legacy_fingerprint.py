@@ -11,15 +11,15 @@ import torch
 from vitreous.clips.request import VideoRequest
 from vitreous.explanation.regions import PixelRegion
 from vitreous.model.classifier import ImageClassifier
-from vitreous.model.legacy_format import describe_config, describe_preprocessing, earlier_weights
+from vitreous.model.legacy_format import earlier_config, earlier_preprocessing, earlier_weights
 from vitreous.model.vit import ViT
 
 
 def legacy_model_fingerprint(classifier: ImageClassifier) -> str:
     """Return the hash that version 0.1.0 computed of a model."""
     model = classifier.model
-    config = describe_config(model.config) if isinstance(model, ViT) else None
-    preprocessing = describe_preprocessing(classifier.preprocessing)
+    config = earlier_config(model.config) if isinstance(model, ViT) else None
+    preprocessing = earlier_preprocessing(classifier.preprocessing)
     text = f"({classifier.origin!r}, {config}, {preprocessing}, {classifier.class_names!r})"
     digest = hashlib.sha256(text.encode())
     for name, weight in earlier_weights(model):

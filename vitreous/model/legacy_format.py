@@ -33,7 +33,7 @@ BLOCK_ORDER = (
 )  # fmt: skip
 
 
-def describe_config(config: ViTConfig) -> str:
+def earlier_config(config: ViTConfig) -> str:
     """Return a model's configuration as version 0.1.0 printed it."""
     values = []
     for name in CONFIG_FIELDS:
@@ -42,7 +42,7 @@ def describe_config(config: ViTConfig) -> str:
     return f"ViTConfig({', '.join(values)})"
 
 
-def describe_preprocessing(preprocessing: Preprocessing) -> str:
+def earlier_preprocessing(preprocessing: Preprocessing) -> str:
     """Return a preprocessing as version 0.1.0 printed it."""
     values = []
     for name in PREPROCESSING_FIELDS:

@@ -40,7 +40,7 @@ from vitreous.errors import InputError, unknown
 from vitreous.explanation.patch_maps import BASELINES
 from vitreous.explanation.registry import METHODS
 from vitreous.model.classifier import ImageClassifier
-from vitreous.model.legacy_format import describe_preprocessing, earlier_weights
+from vitreous.model.legacy_format import earlier_preprocessing, earlier_weights
 from vitreous.pretrained.load import load
 from vitreous.runs.run_folder import results_folder
 from vitreous.runtime import generator
@@ -191,7 +191,7 @@ def weights_fingerprint(classifier: ImageClassifier) -> str:
 
 def legacy_weights_fingerprint(classifier: ImageClassifier) -> str:
     """Return the fingerprint that version 0.1.0 computed of a model's weights and preprocessing."""
-    digest = hashlib.sha256(describe_preprocessing(classifier.preprocessing).encode())
+    digest = hashlib.sha256(earlier_preprocessing(classifier.preprocessing).encode())
     for name, weight in sorted(earlier_weights(classifier.model)):
         digest.update(name.encode())
         digest.update(weight.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())

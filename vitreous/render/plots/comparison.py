@@ -9,7 +9,7 @@ import numpy as np
 
 from vitreous.render.plots.style import (
     FIGURE_WIDTH,
-    draw_legend,
+    add_legend,
     draw_placeholder,
     new_figure,
     point_marker,
@@ -83,7 +83,7 @@ def _draw_histories(axes: "Axes", histories: Sequence[AccuracyHistory]) -> None:
         axes.plot(*curve, color=color, linewidth=1.6, marker=point_marker(curve), markersize=3, label=name)
     axes.set_xlim(left=0)
     axes.set_xlabel("epoch", fontsize=to_points(20), color=MUTED)
-    draw_legend(axes, "lower right", font_size=to_points(20))
+    add_legend(axes, "lower right", font_size=to_points(20))
 
 
 def _draw_classes(axes: "Axes", classes: Sequence[ClassDifference], names: Sequence[str]) -> None:

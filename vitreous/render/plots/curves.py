@@ -9,7 +9,7 @@ import numpy as np
 
 from vitreous.render.plots.style import (
     FIGURE_WIDTH,
-    draw_legend,
+    add_legend,
     draw_placeholder,
     new_figure,
     point_marker,
@@ -99,7 +99,7 @@ def plot_loss(axes: "Axes", training: tuple[np.ndarray, np.ndarray], validation:
     margin = 0.06 * (high - low) or 0.5
     axes.set_ylim(low - margin, high + margin)
     axes.set_xlim(0, 1.04 * min_max([training[0], validation[0]])[1] or 1.0)
-    draw_legend(axes, "best")
+    add_legend(axes, "best")
 
 
 def is_measured(points: tuple[np.ndarray, np.ndarray]) -> bool:
@@ -136,7 +136,7 @@ def plot_accuracy(
     margin = max(4.0, 0.08 * (high - low))
     axes.set_ylim(max(0.0, low - margin), min(100.0, high + margin))
     axes.set_xlim(0, 1.25 * min_max([epochs, validation[0], ends[0]])[1] or 1.0)
-    draw_legend(axes, "lower right")
+    add_legend(axes, "lower right")
     if is_measured(validation):
         ends_later = reference is not None and reference.epochs[-1] > 1.02 * np.nanmax(validation[0])
         label_last(axes, validation[0], 100 * validation[1], (4, -13) if ends_later else (8, 0))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitreous.render.plots.style import draw_legend, new_figure, save_figure, style_axes, to_points
+from vitreous.render.plots.style import add_legend, new_figure, save_figure, style_axes, to_points
 from vitreous.render.theme import COOL, HAIRLINE, INK, MUTED, WARM
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _draw_bins(axes: "Axes", diagram: Reliability) -> None:
     axes.set_xlabel("")
     axes.set_xticklabels([])
     axes.set_ylabel("accuracy in %", fontsize=to_points(20), color=MUTED)
-    draw_legend(axes, "upper left", font_size=to_points(20))
+    add_legend(axes, "upper left", font_size=to_points(20))
 
 
 def _draw_histogram(axes: "Axes", diagram: Reliability, count: int) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitreous.render.plots.style import draw_legend, new_figure, save_figure, style_axes, to_points
+from vitreous.render.plots.style import add_legend, new_figure, save_figure, style_axes, to_points
 from vitreous.render.theme import COOL, INK, MUTED
 
 WIDTH, HEIGHT = 1100, 760
@@ -43,7 +43,7 @@ def risk_coverage_figure(curve: RiskCoverageCurve, path: Path | str) -> None:
     axes.set_ylabel("error rate in %", fontsize=to_points(20), color=MUTED)
     axes.tick_params(labelsize=to_points(19))
     # Below the line of the random ranking, which is nearly always the highest.
-    draw_legend(axes, "upper left", font_size=to_points(20), anchor=(0, 0.87))
+    add_legend(axes, "upper left", font_size=to_points(20), anchor=(0, 0.87))
     title = "How accurate is the model where it is confident?"
     figure.text(0.036, 0.93, title, fontsize=to_points(32), weight="bold", color=INK, va="center")
     caption = (

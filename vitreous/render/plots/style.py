@@ -41,7 +41,7 @@ def style_axes(axes: "Axes", title: str) -> None:
     axes.spines["bottom"].set_color(HAIRLINE)
 
 
-def draw_legend(
+def add_legend(
     axes: "Axes",
     location: Literal["best", "upper left", "lower right"],
     *,
