@@ -203,19 +203,19 @@ def preprocessing_for(
     # MAE has the parameter names of hf-vit and another preprocessing.
     kind = "mae" if checkpoint.config.get("model_type") == "vit_mae" else state_dict_format.name
     likely = default_for(kind, config)
-    if checkpoint.preprocessing is not None:
-        found = checkpoint.preprocessing
-    elif checkpoint.processor is not None:
+    found = checkpoint.preprocessing
+    if found is None and checkpoint.processor is not None:
         found = restore_exact(from_image_processor(checkpoint.processor, likely), checkpoint.config, in_timm=False)
-    elif description := checkpoint.config.get("pretrained_cfg"):
+    elif found is None and (description := checkpoint.config.get("pretrained_cfg")):
         found = restore_exact(from_timm_cfg(description, likely), checkpoint.config, in_timm=True)
-    else:
-        found = likely
+    is_assumed = found is None
+    found = likely if found is None else found
+    check_patch_count(found.input_size, config.patch_size)
+    found = divisible_size(found, config.patch_size, callback)
+    if is_assumed:
         callback.on_note(
             f"{checkpoint.name} does not state its preprocessing: assuming {describe_preprocessing(found)}"
         )
-    check_patch_count(found.input_size, config.patch_size)
-    found = divisible_size(found, config.patch_size, callback)
     if len(found.mean) != config.in_chans:
         raise InputError(f"its preprocessing has {len(found.mean)} channels, its weights {config.in_chans}")
     return found
@@ -227,7 +227,9 @@ def divisible_size(preprocessing: Preprocessing, patch_size: int, callback: Call
     if (height, width) == preprocessing.input_size or preprocessing.resize_mode == "aspect":
         return preprocessing  # "aspect" makes its sizes divisible itself
     stated = " × ".join(map(str, preprocessing.input_size))
-    callback.on_note(f"the input size is {height} × {width} pixels, because {stated} is not divisible by {patch_size}")
+    callback.on_note(
+        f"the model's own input size is {height} × {width} pixels, because {stated} is not divisible by {patch_size}"
+    )
     return replace(preprocessing, input_size=(height, width))
 
 

@@ -1,6 +1,6 @@
 """Load a model from a run folder, a weights file, a public origin or a function of the user's own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.serialization import load_classifier
 from vitreous.model.vit import ViT
+from vitreous.pretrained.preprocessing_formats import describe_preprocessing
 from vitreous.pretrained.resolve import Factory, ModelSource, VitreousModel, resolve
 from vitreous.runtime import select_device
 
@@ -54,24 +55,56 @@ def load(
     >>> load("vitreous:cifar10", "cpu").class_names[:2]
     ('airplane', 'automobile')
     """
-    callback = callback or LogCallback()
     if isinstance(model, ImageClassifier):
-        classifier = model
-    elif not isinstance(model, str | Path):
+        if input_size is None and resize_mode is None:
+            return model
+        return with_input_size(model, input_size, resize_mode, callback)
+    if not isinstance(model, str | Path):
         kind = type(model).__name__
         raise InputError(
             f"a model can't be loaded from a {kind}: give a name or a path, or wrap a module of your own with "
             "vitreous.wrap(module, preprocessing=...)"
         )
-    else:
-        classifier = _load(resolve(str(model)), str(model), select_device(device), callback)
+    notes, changes = _HeldNotes(), {}
+    try:
+        classifier = _load(resolve(str(model)), str(model), select_device(device), notes)
         classifier.origin = str(model)
         _check_finite(classifier)
-    if input_size is not None or resize_mode is not None:
-        return with_input_size(classifier, input_size, resize_mode, callback)
-    if classifier is not model:
-        _note_resampling(classifier, callback)
-    return classifier
+        if input_size is None and resize_mode is None:
+            _note_resampling(classifier, notes)
+            return classifier
+        own = classifier.preprocessing
+        classifier = with_input_size(classifier, input_size, resize_mode, notes)
+        changes = {describe_preprocessing(own): describe_preprocessing(classifier.preprocessing)}
+        return classifier
+    finally:
+        notes.release(str(model), callback, changes)
+
+
+_LOGGED: set[tuple[str, str]] = set()
+"""Models and the notes on them that were written to the log: each once."""
+
+
+class _HeldNotes(Callback):
+    """Keeps notes until the model's final input size is known, which they name."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def on_note(self, text: str) -> None:
+        """Keep a note."""
+        self.lines.append(text)
+
+    def release(self, model: str, callback: Callback | None, changes: Mapping[str, str]) -> None:
+        """Pass each note on once, with the changed parts; to the log once per model."""
+        for line in dict.fromkeys(self.lines):
+            for old, new in changes.items():
+                line = line.replace(old, new)
+            if callback is not None:
+                callback.on_note(line)
+            elif (model, line) not in _LOGGED:
+                _LOGGED.add((model, line))
+                LogCallback().on_note(line)
 
 
 def with_input_size(

@@ -64,8 +64,8 @@ def wrap(
         raise InputError(
             "the model was made in torch.inference_mode, which prevents gradients: make it outside of that"
         )
-    module.eval()
     _check_module(module)
+    module.eval()
     callback = callback or LogCallback()
     preprocessing_found = preprocessing or find_preprocessing(module, callback)
     outputs = try_model(module, preprocessing_found)
