@@ -158,3 +158,15 @@ def test_weights_that_do_not_fit_are_named(own):
         load_factory("own_model_here:build", path, "cpu")
     with pytest.raises(InputError, match="there is no model at"):
         load_factory("own_model_here:build", own / "missing.pt", "cpu")
+
+
+def test_warnings_of_libraries_become_notes(own, notes, recwarn):
+    (own / "own_warns.py").write_text(
+        "import warnings\nfrom torch import nn\nfrom vitreous.imaging.preprocessing import Preprocessing\n"
+        "from vitreous.pretrained.wrap import wrap\n"
+        "def build():\n    warnings.warn('heads are\\n  pruned')\n    warnings.warn('old', DeprecationWarning)\n"
+        "    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))\n"
+        "    return wrap(model, Preprocessing(2, 'squash', (0.5,) * 3, (0.5,) * 3, 1))\n"
+    )
+    load_factory("own_warns:build", device="cpu", callback=notes)
+    assert notes.lines == ["own_warns:build warns: heads are pruned"] and not len(recwarn)

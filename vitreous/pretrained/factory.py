@@ -2,20 +2,25 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vitreous.callbacks import Callback
+from vitreous.callbacks import Callback, LogCallback
 from vitreous.errors import InputError, unknown
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.formats.checkpoint_keys import TRAINING_KEYS, WRAPPED_PARTS, strip_wrappers
 from vitreous.pretrained.weight_files import read_tensors
 from vitreous.pretrained.wrap import describe_exception, wrap
 from vitreous.runtime import select_device
+
+MAX_WARNING = 300
+"""Characters of a library's warning that a note repeats."""
 
 
 def load_factory(
@@ -42,7 +47,8 @@ def load_factory(
             doesn't fit, or the model can't be run.
     """
     _import_from_current_folder()
-    built = _call(_find_function(factory), factory)
+    with _warnings_as_notes(factory, callback or LogCallback()):
+        built = _call(_find_function(factory), factory)
     if not isinstance(built, (nn.Module, ImageClassifier)):
         raise InputError(
             f"{factory} returns {type(built).__name__}: let it return a torch.nn.Module, or vitreous.wrap(model, ...)"
@@ -51,7 +57,20 @@ def load_factory(
     if checkpoint is not None:
         load_weights(module, read_tensors(Path(checkpoint), callback), str(checkpoint))
     module.to(select_device(device))
-    return wrap(built, callback=callback) if isinstance(built, nn.Module) else built
+    with _warnings_as_notes(factory, callback or LogCallback()):
+        return wrap(built, callback=callback) if isinstance(built, nn.Module) else built
+
+
+@contextmanager
+def _warnings_as_notes(factory: str, callback: Callback) -> Generator[None]:
+    """Pass the warnings of libraries that a model uses on as notes, one line each, instead of printing their source."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        yield
+    hidden = (DeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)  # for the library's own authors
+    texts = [" ".join(str(one.message).split()) for one in caught if not issubclass(one.category, hidden)]
+    for text in dict.fromkeys(texts):
+        callback.on_note(f"{factory} warns: {text[:MAX_WARNING]}")
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

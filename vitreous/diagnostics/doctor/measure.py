@@ -42,6 +42,7 @@ class _Measured:
     num_queries: int
     uniform_distance: float
     image: ImageStatistics
+    num_prefix_tokens: int
 
 
 @torch.no_grad()
@@ -53,7 +54,7 @@ def collect_statistics(
     The callback may stop the measurement after any image but the first.
 
     Raises:
-        InputError: there are no images, or the model doesn't expose the patch tokens of a single image.
+        InputError: there are no images, or the attention of the model can't be observed.
     """
     if not images:
         raise InputError("no image was given: name some, or a source with --data")
@@ -70,9 +71,9 @@ def _measure_image(classifier: ImageClassifier, inputs: Tensor, geometry: Geomet
     trace = Trace()
     classifier.model(inputs[None], trace)
     layout, readout = trace.layout, trace.readout
-    assert layout is not None and readout is not None
-    if layout.frames != 1 or len(trace.tokens) != len(trace.records) + 1:
-        raise InputError("the doctor needs a model of single images that exposes its tokens: this one doesn't")
+    assert layout is not None
+    if layout.frames != 1 or readout is None:
+        raise InputError("the doctor needs a model of single images whose head reads its tokens: this one doesn't")
     prefix = layout.num_prefix_tokens
     queries = sample_queries(layout, MAX_QUERIES).to(inputs.device)
     patches = [at_least_float32(tokens[0, prefix:]) for tokens in trace.tokens]
@@ -80,19 +81,25 @@ def _measure_image(classifier: ImageClassifier, inputs: Tensor, geometry: Geomet
     image = ImageStatistics(
         geometry,
         (layout.grid_height, layout.grid_width),
-        _to_array(torch.stack([tokens.norm(dim=-1) for tokens in patches])),
+        _to_array(_stack([tokens.norm(dim=-1) for tokens in patches])),
         _to_array(torch.stack(attention)),
-        _to_array(propagate(trace.records, readout)[0, prefix:]),
+        np.zeros(0) if trace.rollout_obstacle else _to_array(propagate(trace.records, readout)[0, prefix:]),
     )
     return _Measured(
         heads=[head_statistics(record, layout, queries) for record in trace.records],
         contributions=_contributions(classifier, trace),
-        token_similarity=torch.stack([mean_cosine(tokens) for tokens in patches]),
-        relative_change=torch.stack([relative_change(*pair) for pair in itertools.pairwise(patches)]),
+        token_similarity=_stack([mean_cosine(tokens) for tokens in patches]),
+        relative_change=_stack([relative_change(*pair) for pair in itertools.pairwise(patches)]),
         num_queries=len(queries),
         uniform_distance=uniform_distance(layout, queries),
         image=image,
+        num_prefix_tokens=prefix,
     )
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    """Stack tensors; none make an empty one: a wrapped model exposes no tokens."""
+    return torch.stack(list(tensors)) if tensors else torch.zeros(0)
 
 
 def _contributions(classifier: ImageClassifier, trace: Trace) -> list[Tensor] | None:
@@ -112,12 +119,12 @@ def mean_layer_scales(classifier: ImageClassifier) -> np.ndarray | None:
         [factor.abs().mean().item() for factor in pair if factor is not None]
         for pair in layer_scale_factors(classifier)
     ]
-    return np.array(rows) if all(len(row) == 2 for row in rows) else None
+    return np.array(rows) if rows and all(len(row) == 2 for row in rows) else None
 
 
 def layer_scale_factors(classifier: ImageClassifier) -> list[tuple[Tensor | None, Tensor | None]]:
     """Return the LayerScale factors (embed_dim) of each block's attention and MLP."""
-    blocks = [block for block in classifier.vit.blocks if isinstance(block, Block)]
+    blocks = [block for block in getattr(classifier.model, "blocks", ()) if isinstance(block, Block)]
     return [(_factor(block.ls1), _factor(block.ls2)) for block in blocks]
 
 
@@ -147,10 +154,9 @@ def _average(classifier: ImageClassifier, measured: Sequence[_Measured]) -> Mode
         return _mean([torch.stack([select(layer) for layer in one.heads]) for one in measured])
 
     contributions = [torch.stack(one.contributions) for one in measured if one.contributions is not None]
-    config = classifier.vit.config
     return ModelStatistics(
-        num_prefix_tokens=config.num_prefix_tokens,
-        patch_size=config.patch_size,
+        num_prefix_tokens=measured[0].num_prefix_tokens,
+        patch_size=classifier.preprocessing.patch_size,
         num_queries=max(one.num_queries for one in measured),
         entropy=mean_of_heads(lambda layer: layer.entropy),
         distance=mean_of_heads(lambda layer: layer.distance),

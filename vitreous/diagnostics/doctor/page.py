@@ -91,6 +91,7 @@ def doctor_page(diagnosis: Diagnosis) -> str:
         lead=f"{statistics.depth} layers of {heads}, measured on {images}. {found}",
         findings=diagnosis.findings,
         norm_layer=layer,
+        has_tokens=statistics.has_tokens,
         has_outliers=any(mask.any() for mask in outliers),
         samples=[draw_sample(diagnosis, index, layer) for index in choose_samples(outliers)],
         max_distance=max_distance,
@@ -103,7 +104,12 @@ def doctor_page(diagnosis: Diagnosis) -> str:
 
 
 def layer_with_largest_norms(statistics: ModelStatistics) -> tuple[int, list[np.ndarray]]:
-    """Return the layer whose largest norm is farthest above the median, and its outlier tokens in each image."""
+    """Return the layer whose largest norm is farthest above the median, and its outlier tokens in each image.
+
+    Without tokens it is the last layer, and there are no outliers.
+    """
+    if not statistics.has_tokens:
+        return statistics.depth - 1, [np.zeros(one.attention.shape[1], bool) for one in statistics.images]
     ratios = np.mean([norms_over_median(one.norms)[1:].max(1) for one in statistics.images], 0)
     by_layer = [outliers_by_layer(one.norms) for one in statistics.images]
     counts = np.mean([[mask.any() for mask in one] for one in by_layer], 0)
@@ -119,19 +125,20 @@ def choose_samples(outliers: list[np.ndarray]) -> list[int]:
 def draw_sample(diagnosis: Diagnosis, index: int, layer: int) -> list[EmbeddedImage]:
     """Draw an image, the norms of its tokens, its attention map and its rollout."""
     image_u8, one = diagnosis.images_u8[index], diagnosis.statistics.images[index]
-    norms = one.norms[layer + 1].reshape(one.grid_size)
-    scale = Scale(float(norms.min()), float(norms.max()))
-    drawn = overlay(image_u8, upsample_nearest(norms, one.geometry), scale)
-    outliers = outliers_by_layer(one.norms)[layer].reshape(one.grid_size)
-    if outliers.any():
-        drawn = draw_outline(drawn, upsample_nearest(outliers, one.geometry) > 0, WARM)
-    maps = [one.geometry.to_image(weights.reshape(one.grid_size)) for weights in (one.attention[-1], one.rollout)]
-    return [
-        embed_image(image_u8, "image"),
-        embed_image(drawn, f"token norms, {norms.min():.3g} to {norms.max():.3g}"),
-        embed_image(overlay(image_u8, maps[0]), "attention, last layer"),
-        embed_image(overlay(image_u8, maps[1]), "rollout"),
-    ]
+    images = [embed_image(image_u8, "image")]
+    if one.norms.size:
+        norms = one.norms[layer + 1].reshape(one.grid_size)
+        scale = Scale(float(norms.min()), float(norms.max()))
+        drawn = overlay(image_u8, upsample_nearest(norms, one.geometry), scale)
+        outliers = outliers_by_layer(one.norms)[layer].reshape(one.grid_size)
+        if outliers.any():
+            drawn = draw_outline(drawn, upsample_nearest(outliers, one.geometry) > 0, WARM)
+        images.append(embed_image(drawn, f"token norms, {norms.min():.3g} to {norms.max():.3g}"))
+    for weights, name in ((one.attention[-1], "attention, last layer"), (one.rollout, "rollout")):
+        if weights.size:
+            heatmap = one.geometry.to_image(weights.reshape(one.grid_size))
+            images.append(embed_image(overlay(image_u8, heatmap), name))
+    return images
 
 
 def embed_image(image_u8: np.ndarray, caption: str) -> EmbeddedImage:
@@ -181,11 +188,18 @@ def contribution_table(statistics: ModelStatistics) -> ColorTable | None:
 
 def draw_layers(statistics: ModelStatistics) -> list[str]:
     """Draw the charts of what changes from layer to layer."""
-    largest = np.mean([norms_over_median(one.norms).max(1) for one in statistics.images], 0)
-    smallest = np.mean([norms_over_median(one.norms).min(1) for one in statistics.images], 0)
-    similarity, change, distance = statistics.token_similarity, statistics.relative_change, statistics.distance
+    distance = statistics.distance
     distances = {"mean head": distance.mean(1), "farthest": distance.max(1), "nearest": distance.min(1)}
     max_distance = 1.05 * max(statistics.uniform_distance, float(distance.max()))
+    chart = plot_layers("attention distance in patches", distances, 0, max_distance)
+    return [*(draw_token_layers(statistics) if statistics.has_tokens else []), chart]
+
+
+def draw_token_layers(statistics: ModelStatistics) -> list[str]:
+    """Draw the charts of the tokens' norms, similarity and change."""
+    largest = np.mean([norms_over_median(one.norms).max(1) for one in statistics.images], 0)
+    smallest = np.mean([norms_over_median(one.norms).min(1) for one in statistics.images], 0)
+    similarity, change = statistics.token_similarity, statistics.relative_change
     norms = {"largest": largest, "smallest": smallest}
     return [
         plot_layers("token norm over the median", norms, 0, float(np.ceil(largest.max())), first_layer=-1),
@@ -193,5 +207,4 @@ def draw_layers(statistics: ModelStatistics) -> list[str]:
             "similarity of the patches (cosine)", {"cosine": similarity}, min(0, similarity.min()), 1, first_layer=-1
         ),
         plot_layers("relative change by a block", {"change": change}, 0, float(change.max())),
-        plot_layers("attention distance in patches", distances, 0, max_distance),
     ]

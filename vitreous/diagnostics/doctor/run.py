@@ -6,7 +6,7 @@ healthy models: a ViT of 4 layers trained on `shapes`, one of 6 on CIFAR-10, one
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,6 +57,19 @@ CHECKS = (
     describe_attention_distance,
 )
 """Every check maps the statistics of a model to one finding."""
+Check = Callable[[ModelStatistics], Finding]
+TOKEN_CHECKS: dict[Check, str] = {
+    check_outlier_tokens: "outlier tokens",
+    check_token_collapse: "token collapse",
+    check_idle_blocks: "idle blocks",
+    check_layer_scale: "LayerScale",
+}
+"""Checks that need the tokens between the blocks, or the blocks themselves, and their topics."""
+ROLLOUT_CHECKS: dict[Check, str] = {
+    check_rollout_collapse: "rollout collapse",
+    check_artifact_patches: "artifact patches in rollout",
+}
+"""Checks that need rollout, and their topics."""
 LEVELS = ("fault", "note", "ok", "unknown")
 DEFAULT_COUNT = 16
 
@@ -129,7 +142,8 @@ def doctor(
     """Check a model for outlier tokens, dead heads, idle blocks and uninformative maps.
 
     Args:
-        model: a run folder, a weights file, or a loaded model.
+        model: anything that `load` takes. Of a wrapped model, which doesn't expose its tokens, only the attention is
+            checked.
         images: the image or images to measure on; by default the first of `data`.
         data: a source, of which the test images are taken, a folder of images, or "masks:DIR"; by default the data that
             the model was trained on.
@@ -155,7 +169,18 @@ def doctor(
 
 def diagnose(statistics: ModelStatistics) -> tuple[Finding, ...]:
     """Run every check and return the findings, faults first."""
-    return tuple(sorted((check(statistics) for check in CHECKS), key=lambda one: LEVELS.index(one.level)))
+    return tuple(sorted((_run(check, statistics) for check in CHECKS), key=lambda one: LEVELS.index(one.level)))
+
+
+def _run(check: Check, statistics: ModelStatistics) -> Finding:
+    """Run a check, if what it needs could be measured on this model."""
+    if check in TOKEN_CHECKS and not statistics.has_tokens:
+        message = "A wrapped model doesn't expose its tokens and blocks: this can't be measured."
+        return Finding(TOKEN_CHECKS[check], "unknown", message)
+    if check in ROLLOUT_CHECKS and not statistics.has_rollout:
+        message = "Attention can't be multiplied through the layers of this model: it has no rollout."
+        return Finding(ROLLOUT_CHECKS[check], "unknown", message)
+    return check(statistics)
 
 
 def load_sample(classifier: ImageClassifier, run: TrainingRun | None, data: str | None, count: int) -> list[np.ndarray]:

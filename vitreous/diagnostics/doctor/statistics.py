@@ -14,10 +14,12 @@ class ImageStatistics:
     Attributes:
         geometry: The area of the image that the model received.
         grid_size: Rows and columns of patches.
-        norms: float64 (L + 1, P): norm of each patch token at the input of the first block and after each block.
+        norms: float64 (L + 1, P): norm of each patch token at the input of the first block and after each block; no
+            rows for a wrapped model, which doesn't expose its tokens.
         attention: float64 (L, P): attention of the model's readout to each patch, mean over heads; together with the
             prefix tokens it sums to 1.
-        rollout: float64 (P): attention rollout from the readout to each patch.
+        rollout: float64 (P): attention rollout from the readout to each patch; empty if attention can't be multiplied
+            through the layers of a wrapped model.
     """
 
     geometry: Geometry
@@ -46,8 +48,8 @@ class ModelStatistics:
         contribution: (L, H): norm of what a head adds to a token, over the token's norm; None if the model hides its
             projection.
         token_similarity: (L + 1): mean cosine between different patches of an image, before the first block and after
-            each block.
-        relative_change: (L): norm of what a block adds to a token, over the token's norm.
+            each block; empty for a wrapped model.
+        relative_change: (L): norm of what a block adds to a token, over the token's norm; empty for a wrapped model.
         layer_scale: (L, 2): mean absolute LayerScale factor of each block's attention and MLP; None without
             LayerScale.
     """
@@ -67,6 +69,16 @@ class ModelStatistics:
     relative_change: np.ndarray
     layer_scale: np.ndarray | None
     images: tuple[ImageStatistics, ...]
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the tokens between the blocks are known."""
+        return self.token_similarity.size > 0
+
+    @property
+    def has_rollout(self) -> bool:
+        """Whether rollout is defined for the model."""
+        return all(one.rollout.size for one in self.images)
 
     @property
     def depth(self) -> int:
