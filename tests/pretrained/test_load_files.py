@@ -167,7 +167,7 @@ BAD = {
     ("int8", ".pt"): "the weight weight is quantized",
     ("stretched", ".pt"): "claims 1000000000000 numbers, more than are stored",
     ("sparse", ".pt"): "the weight weight is sparse",
-    ("words", ".distcp"): "is a part of a distributed checkpoint",
+    ("words", ".distcp"): "is a distributed checkpoint: convert it to one file",
     ("words", ".pt2"): "is an exported program",
     ("words", ".h5"): "is a file of TensorFlow or JAX",
     ("list", ".pt"): "holds no named tensors",
@@ -185,6 +185,12 @@ def test_bad_weights_files(kind, ending, tmp_path):
         load(path, "cpu")
     assert BAD[kind, ending] in str(caught.value) and str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_a_distributed_checkpoint(tmp_path):
+    (tmp_path / "__0_0.distcp").write_bytes(b"x")
+    with pytest.raises(InputError, match="is a distributed checkpoint: convert it to one file"):
+        load(tmp_path, "cpu")
 
 
 def test_legacy_pickles_and_object_arrays(tmp_path):

@@ -10,6 +10,10 @@ from vitreous.model.serialization import CONFIG, WEIGHTS, is_vitreous_config
 from vitreous.pretrained.registry import WeightsUrl, is_origin_name, resolve_origin
 
 FACTORY = "factory:"
+DISTRIBUTED_CHECKPOINT = (
+    "is a distributed checkpoint: convert it to one file with torch.distributed.checkpoint.format_utils."
+    "dcp_to_torch_save first"
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ def resolve(model: str) -> ModelSource:
         return _resolve_published(resolve_origin(model))
     if (path / CONFIG).is_file():
         return LocalRepository(path)
+    if path.is_dir() and next(path.glob("*.distcp"), None):
+        raise InputError(f"{path} {DISTRIBUTED_CHECKPOINT}")
     if path.is_dir() and not (path / WEIGHTS).is_file():
         raise InputError(f"{path / CONFIG} is missing: the folder holds no model")
     return WeightsFile(path / WEIGHTS if path.is_dir() else path)

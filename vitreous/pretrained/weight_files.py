@@ -20,6 +20,7 @@ from vitreous.files import os_error_reason
 from vitreous.model.serialization import is_vitreous_weights
 from vitreous.pretrained.formats.checkpoint_keys import find_weights
 from vitreous.pretrained.formats.npz import read_npz
+from vitreous.pretrained.resolve import DISTRIBUTED_CHECKPOINT
 
 LFS_POINTER = b"version https://git-lfs"
 
@@ -153,8 +154,7 @@ PLAIN_CLASSES: list[Any] = [
 OTHER_FILES = {
     ".onnx": "is an ONNX program: save the state_dict() of the original model as safetensors",
     ".pt2": "is an exported program (torch.export): save the state_dict() of the original model as safetensors",
-    ".distcp": "is a part of a distributed checkpoint: convert its folder with torch.distributed.checkpoint."
-    "format_utils.dcp_to_torch_save first",
+    ".distcp": DISTRIBUTED_CHECKPOINT,
     **dict.fromkeys(
         (".h5", ".keras", ".tflite", ".pb", ".msgpack"), "is a file of TensorFlow or JAX: convert it to PyTorch first"
     ),
