@@ -8,12 +8,14 @@ from torch import nn
 
 from vitreous.errors import InputError
 from vitreous.explanation.explain import explain_batch
+from vitreous.explanation.observation.observe import observe
 from vitreous.explanation.observation.wrapped_model import WrappedModel
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import METHODS
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.config import ViTConfig
 from vitreous.model.create import create_model
+from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 from vitreous.pretrained.wrap import wrap
 
@@ -207,3 +209,41 @@ def test_models_made_in_inference_mode_raise():
 def without_gradients() -> Tutorial:
     with torch.inference_mode(mode=False):
         return Tutorial()
+
+
+class WeightedPooling(Tutorial):
+    """Reads a weighted mean of the patches."""
+
+    def __init__(self):
+        super().__init__(prefix=0)
+        self.weights = nn.Parameter(torch.full((16,), 1 / 16))
+
+    def read(self, tokens):
+        return torch.einsum("n,bnw->bw", self.weights, tokens)
+
+
+def test_the_inspection_follows_the_weights():
+    """A pooling whose weights change after the first trace is read anew."""
+    torch.manual_seed(0)
+    model = WeightedPooling().eval()
+    wrapped, images = WrappedModel(model).eval(), torch.rand(1, 3, 16, 16)
+    readouts = []
+    for _ in range(2):
+        trace = Trace()
+        wrapped(images, trace)
+        readouts.append(trace.readout.flatten())
+        with torch.no_grad():
+            model.weights[3] = 4.0
+    assert torch.allclose(readouts[0], torch.full((16,), 1 / 16), atol=1e-3)
+    assert readouts[1].argmax() == 3
+
+
+def test_observe_after_a_refused_call():
+    """A call that is refused doesn't leave the next one unobserved."""
+    torch.manual_seed(0)
+    model = Tutorial().eval()
+    with observe(model) as trace:
+        with pytest.raises((InputError, RuntimeError)):
+            model(torch.rand(1, 5, 16, 16))
+        model(torch.rand(1, 3, 16, 16))
+    assert len(trace.records) == 3

@@ -79,10 +79,14 @@ class _Pass:
         if self.done:
             raise InputError("the model was called twice inside `with observe(model)`: observe each call on its own")
         images = find_input(args, kwargs)
-        self.is_running = True
-        self.structure = inspect_model(
-            lambda one: model(*_replace_args(args, images, one), **_replace_kwargs(kwargs, images, one)), images
-        )
+        self.is_running = True  # so that the calls of the inspection aren't observed
+        try:
+            self.structure = inspect_model(
+                lambda one: model(*_replace_args(args, images, one), **_replace_kwargs(kwargs, images, one)), images
+            )
+        except BaseException:
+            self.is_running = False
+            raise
         self.trace.layout = self.structure.layout
         self.recorder = self.structure.recorder(len(images), self.trace.on_attention)
         self.recorder.__enter__()

@@ -1,5 +1,7 @@
 """Any module in the form that methods call: it maps images to logits and fills a trace."""
 
+import itertools
+
 from torch import Tensor, nn
 
 from vitreous.explanation.observation.inspection import inspect_model
@@ -19,7 +21,7 @@ class WrappedModel(nn.Module):
         super().__init__()
         self.module = module
         self.training = module.training
-        self._structures: dict[object, ModelStructure] = {}
+        self._structures: dict[object, tuple[object, ModelStructure]] = {}
 
     def forward(self, images: Tensor, trace: Trace | None = None) -> Tensor:
         """Map normalized images (batch, channels, height, width) to logits (batch, classes).
@@ -41,12 +43,21 @@ class WrappedModel(nn.Module):
         return extract_logits(outputs)
 
     def structure(self, images: Tensor) -> ModelStructure:
-        """Inspect the module for images of this size; the result is cached.
+        """Inspect the module for images of this size; the result is cached until a weight changes.
 
         Raises:
             InputError: its attention can't be observed or mapped to the image.
         """
         size = (tuple(images.shape[1:]), images.dtype, images.device)
-        if size not in self._structures:
-            self._structures[size] = inspect_model(self.module, images)
-        return self._structures[size]
+        weights = _weights_version(self.module)
+        cached_for, structure = self._structures.get(size, (None, None))
+        if structure is None or cached_for != weights:
+            structure = inspect_model(self.module, images)
+            self._structures[size] = (weights, structure)
+        return structure
+
+
+def _weights_version(module: nn.Module) -> tuple[tuple[int, int], ...]:
+    """Return what changes as soon as a weight or buffer is written or replaced: its address, and autograd's count."""
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return tuple((one.data_ptr(), 0 if one.is_inference() else one._version) for one in tensors)
