@@ -68,6 +68,24 @@ def test_an_error_of_all_images_is_said_once(photos, trained_run, capsys):
     assert capsys.readouterr().err.count("no layer 9") == 1
 
 
+def test_images_that_fail_in_a_later_batch_do_not_lose_the_earlier_ones(tmp_path, trained_run, capsys):
+    """Sixteen images are explained; in the next batch none reaches to the query."""
+    for index in range(18):
+        size = (60, 60) if index < 16 else (30, 30)
+        Image.new("RGB", size, "gray").save(tmp_path / f"{index:02}.png")
+    arguments = ["explain", str(trained_run), str(tmp_path), "--query", "40,40", "--layout", "single"]
+    assert run([*arguments, "-o", str(tmp_path / "out"), "--json"]) == 3
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["figures"]) == len(list((tmp_path / "out").glob("*.png"))) == 16
+    assert [Path(one["image"]).name for one in found["failed"]] == ["16.png", "17.png"]
+
+
+def test_a_request_that_fails_on_test_images_is_one_line(colored_folder, trained_run, tmp_path, capsys):
+    arguments = ["explain", str(trained_run), "--data", f"folder:{colored_folder}", "--count", "1", "--layer", "9"]
+    assert run([*arguments, "-o", str(tmp_path / "out.png")]) == 2
+    assert "no layer 9" in capsys.readouterr().err
+
+
 def test_the_output_inside_a_folder_is_not_explained_again(photos, trained_run):
     for _ in range(2):
         assert run(["explain", str(trained_run), "photos", "-o", "photos/out"]) == 3

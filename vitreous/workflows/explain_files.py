@@ -71,6 +71,12 @@ class _Job:
         """Describe how many images are done."""
         return f"{self.task.method_name}, {done} of {self.count} images"
 
+    def failed(self, index: int, error: InputError) -> FailedImage:
+        """Return which file failed and why; for a test image, raise the error."""
+        if not self.files:
+            raise error
+        return FailedImage(self.files[index], str(error))
+
     def record(self, index: int, explanation: Explanation) -> ExplainedImage:
         """Return an image's file and true label with its explanation."""
         path = self.files[index] if self.files else None
@@ -204,7 +210,7 @@ def _explain_batch(job: _Job, images: Sequence[np.ndarray], done: int) -> Sequen
     """Explain images up to where the callback stops; if one can't be explained, each by itself.
 
     Raises:
-        InputError: none of several images can be explained, all for the same reason.
+        InputError: none of the first images can be explained, all for the same reason.
     """
     if not images:
         return []
@@ -215,8 +221,9 @@ def _explain_batch(job: _Job, images: Sequence[np.ndarray], done: int) -> Sequen
         if len(images) == 1:
             return [error]
     results = [one for i in range(len(images)) for one in _explain_batch(job, images[i : i + 1], done + i)]
-    if len({str(one) if isinstance(one, InputError) else "" for one in results}) == 1 and results:
-        raise results[0] if isinstance(results[0], InputError) else InputError("the images can't be explained together")
+    reasons = {str(one) if isinstance(one, InputError) else "" for one in results}
+    if done == 0 and len(reasons) == 1 and (reason := reasons.pop()):  # of the request, not of an image
+        raise InputError(reason)
     return results
 
 
@@ -236,7 +243,7 @@ class _Offset(ForwardingCallback):
 def _write_single(job: _Job) -> Iterator[ExplainedFile]:
     for index, result in _explain(job):
         if isinstance(result, InputError):
-            yield FailedImage(job.files[index], str(result))
+            yield job.failed(index, result)
             continue
         result.save(job.outputs[index], job.truths[index])
         summary = prediction_caption(result.prediction) or result.caption()
@@ -249,7 +256,7 @@ def _write_grid(job: _Job) -> Iterator[ExplainedFile]:
     records, first, names = [], None, job.names()
     for index, result in _explain(job):
         if isinstance(result, InputError):
-            yield FailedImage(job.files[index], str(result))
+            yield job.failed(index, result)
             continue
         first = first or without_pixels(result)
         items.append(gallery_item(result, job.truths[index], names[index]))
@@ -267,7 +274,7 @@ def _write_sheets(job: _Job) -> Iterator[ExplainedFile]:
         try:
             heads = all_heads(job.classifier, _checked(image))
         except InputError as error:
-            yield FailedImage(job.files[index], str(error))
+            yield job.failed(index, error)
             continue
         save_image(draw_layers_by_heads(_checked(image), heads), job.outputs[index])
         del heads
@@ -291,7 +298,7 @@ def _write_methods(job: _Job) -> Iterator[ExplainedFile]:
             image_u8 = _checked(image)
             columns, reasons = explain_all_methods(job.classifier, [image_u8], target, counted)
         except InputError as error:
-            yield FailedImage(job.files[index], str(error))
+            yield job.failed(index, error)
             continue
         refused |= reasons
         row = [one for (one,) in columns.values()]
