@@ -228,7 +228,10 @@ def test_one_viewer_too_many_is_refused(monkeypatch):
         refused.value.close()
 
 
-@pytest.mark.parametrize(("path", "host", "code"), [("/", "evil.example", 403), ("/etc/passwd", "localhost", 404)])
+@pytest.mark.parametrize(
+    ("path", "host", "code"),
+    [("/", "evil.example", 403), ("/", "[", 403), ("/", "192.168.0.7", 403), ("/etc/passwd", "localhost", 404)],
+)
 def test_requests_that_are_refused(path, host, code):
     with showing(Noise()) as (view, _), pytest.raises(urllib.error.HTTPError) as refused:
         get(view, path, Host=f"{host}:{view.server.port}")

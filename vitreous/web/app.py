@@ -5,7 +5,9 @@ nothing is loaded from elsewhere. To add a page, add its files and a route in `c
 """
 
 import asyncio
-from collections.abc import Callable
+import ipaddress
+import socket
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,7 +28,6 @@ PAGES = Path(__file__).with_name("pages")
 MAX_VIEWERS = 8
 STALLED_SECONDS = 10.0
 """A viewer that takes no data for this long is disconnected."""
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BOUNDARY = b"--frame\r\n"
 ABORT = "vitreous.abort"
 """ASGI extension of our server: a function that closes the connection at once."""
@@ -72,12 +73,13 @@ class LiveFeed:
     viewers: int = 0
 
 
-def create_app(live: LiveFeed, *, local_only: bool = True) -> Starlette:
+def create_app(live: LiveFeed, *, served_host: str = "127.0.0.1") -> Starlette:
     """Build the app.
 
     Args:
         live: what the live view shows.
-        local_only: answer only requests for this machine's own address. Otherwise a page from elsewhere could have its
+        served_host: the host that the server is bound to. Only requests for it are answered, or for this machine's
+            name or an IP address if it can be reached from elsewhere. A page from elsewhere could otherwise have its
             own name point here and read the camera (DNS rebinding).
     """
 
@@ -105,7 +107,7 @@ def create_app(live: LiveFeed, *, local_only: bool = True) -> Starlette:
         Route("/state", state),
         Mount("/static", StaticFiles(directory=PAGES)),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(Guard, local_only=local_only)])
+    return Starlette(routes=routes, middleware=[Middleware(Guard, served_host=served_host)])
 
 
 def state_json(live: LiveFeed) -> dict[str, object]:
@@ -129,8 +131,11 @@ def state_json(live: LiveFeed) -> dict[str, object]:
 class Guard:
     """Middleware that checks the requested host and adds the headers that every response has."""
 
-    def __init__(self, app: ASGIApp, *, local_only: bool) -> None:
-        self.app, self.local_only = app, local_only
+    def __init__(self, app: ASGIApp, *, served_host: str) -> None:
+        self.app, self.local_only = app, is_loopback(served_host)
+        name = socket.gethostname().lower()
+        short = name.partition(".")[0]
+        self.own_names = {served_host.lower(), name, short, f"{short}.local"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -143,12 +148,53 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        host = urlsplit(f"//{Request(scope).headers.get('host', '')}").hostname
-        if self.local_only and host not in LOOPBACK:
-            refusal = PlainTextResponse("open this page at the address that vitreous live printed\n", 403)
+        host = requested_host(Request(scope).headers.get("host", ""))
+        if not is_own_host(host, () if self.local_only else self.own_names):
+            where = "the address that vitreous live printed" if self.local_only else "an IP address of this machine"
+            refusal = PlainTextResponse(f"open this page at {where}\n", 403)
             await refusal(scope, receive, send_with_headers)
             return
         await self.app(scope, receive, send_with_headers)
+
+
+def requested_host(header: str) -> str:
+    """Return the name or address in a Host header without its port; "" for a malformed one.
+
+    >>> requested_host("[::1]:8765"), requested_host("[")
+    ('::1', '')
+    """
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def is_own_host(host: str, own_names: Collection[str]) -> bool:
+    """Return whether a request for this host is for this machine: its loopback, a name of its own or any IP address.
+
+    Without own names only the loopback counts. No page has an IP address as its name.
+
+    >>> is_own_host("192.168.0.7", {"desk"}), is_own_host("evil.example", {"desk"}), is_own_host("192.168.0.7", ())
+    (True, False, False)
+    """
+    return is_loopback(host) or (bool(own_names) and (host in own_names or _address(host) is not None))
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine's own address, which no other machine reaches.
+
+    >>> is_loopback("127.0.0.2"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
+    address = _address(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 class MjpegResponse(Response):

@@ -140,7 +140,7 @@ class LiveView:
         """Show until the source ends, `stop` is set or Ctrl-C; then close source and server, and leave no thread."""
         callback, error, is_interrupted = callback or Callback(), None, False
         try:
-            self.server.start(create_app(self.feed, local_only=self.server.is_local))
+            self.server.start(create_app(self.feed, served_host=self.server.host))
             self.capturing.start()
             callback.on_note(f"{self.source.name} at {self.server.url} (Ctrl-C ends)")
             if not self.server.is_local:

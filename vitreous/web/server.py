@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from threading import Thread
 
+import h11
 import uvicorn
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
@@ -15,23 +16,50 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from vitreous.errors import InputError
 from vitreous.files import os_error_reason
-from vitreous.web.app import ABORT, LOOPBACK
+from vitreous.web.app import ABORT, is_loopback
 
 MAX_CONNECTIONS = 64
 GRACE_SECONDS = 0.4
 """Time that viewers get at the end to take the last image."""
 START_SECONDS = 10.0
+REQUEST_SECONDS = 10.0
+"""Time for the whole head of a request; a connection that takes longer would keep others out."""
 SEND_BUFFER_BYTES = 65_536
 """An image or two; a larger buffer would add latency."""
 
 
 class Connection(H11Protocol):
-    """A connection whose sender waits until the operating system has taken everything."""
+    """A connection whose sender waits until the operating system has taken everything, and whose requests come soon."""
+
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Set up a new connection."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)
+        self._limit_request()
+
+    def data_received(self, data: bytes) -> None:
+        """Handle what has arrived."""
+        super().data_received(data)
+        self._limit_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Release the connection."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _limit_request(self) -> None:
+        """Close the connection after a while, counted from the first time that the head of a request is awaited."""
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_timer()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class AppServer:
@@ -72,7 +100,7 @@ class AppServer:
     @property
     def is_local(self) -> bool:
         """Whether only programs on this machine can reach it."""
-        return self.host in LOOPBACK
+        return is_loopback(self.host)
 
     def start(self, app: Starlette) -> None:
         """Start to answer, on a thread of its own, and return when it does.
