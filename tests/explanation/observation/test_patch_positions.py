@@ -122,3 +122,49 @@ def test_an_image_normalized_or_colored_inside_keeps_its_places():
     with torch.no_grad(), observe(model.eval()) as trace:
         model(torch.randn(2, 3, 16, 24))
     assert trace.layout == TokenLayout(1, 4, 6)
+
+
+class PoolingTokenizer(nn.Module):
+    """Convolutions and poolings make the tokens, which are pooled by learned weights (CCT, Hassani et al. 2021)."""
+
+    def __init__(self, repeats=1, pooling=None, squeeze=False):
+        super().__init__()
+        pooling = pooling or nn.MaxPool2d(3, 2, 1)
+        self.first, self.pooling, self.squeeze = nn.Conv2d(3, 16, 3, 1, 1, bias=False), pooling, squeeze
+        self.others = nn.ModuleList([nn.Conv2d(16, 16, 3, 1, 1, bias=False) for _ in range(repeats - 1)])
+        self.layers = nn.ModuleList([nn.TransformerEncoderLayer(16, 2, 32, batch_first=True) for _ in range(2)])
+        self.weights, self.head = nn.Linear(16, 1), nn.Linear(16, 3)
+
+    def forward(self, images):
+        cells = self.first(images).relu()
+        if self.squeeze:
+            cells = cells * functional.adaptive_avg_pool2d(cells, 1).sigmoid()
+        cells = self.pooling(cells)
+        for other in self.others:
+            cells = self.pooling(other(cells).relu())
+        tokens = cells.flatten(2).transpose(1, 2)
+        for layer in self.layers:
+            tokens = layer(tokens)
+        self.pooling_weights = self.weights(tokens).softmax(1)
+        return self.head((self.pooling_weights.transpose(1, 2) @ tokens).squeeze(1))
+
+
+@pytest.mark.parametrize(
+    ("stem", "patch"),
+    [
+        ({}, 2),
+        ({"repeats": 2}, 4),
+        ({"pooling": nn.MaxPool2d(2)}, 2),
+        ({"pooling": nn.AvgPool2d(3, 2, 1)}, 2),
+        ({"squeeze": True}, 2),
+    ],
+    ids=str,
+)
+def test_a_tokenizer_may_end_in_pooling(stem, patch):
+    torch.manual_seed(0)
+    model = PoolingTokenizer(**stem)
+    classifier = wrap(model, Preprocessing((32, 48), "squash", HALF, HALF, patch))
+    (found,) = explain_batch(classifier, [photo(32, 48)], "attention")
+    expected = model.pooling_weights.detach().view(32 // patch, 48 // patch).numpy()
+    np.testing.assert_allclose(found.patch_map, expected, rtol=1e-4)
+    assert explain_batch(classifier, [photo(32, 48)], "rollout")[0].patch_map.shape == expected.shape

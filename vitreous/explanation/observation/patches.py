@@ -39,12 +39,17 @@ class PatchGrid:
 def find_grid(
     func: Callable[..., Any], args: Sequence[Any], result: Any, image_hw: tuple[int, int]
 ) -> PatchGrid | None:
-    """Return the grid over the image that a torch call makes, if any: by a convolution, unfold or rearrangement."""
+    """Return the grid over the image that a torch call makes, if any.
+
+    Convolutions, poolings, unfolds and rearrangements make grids.
+    """
     name = getattr(func, "__name__", "")
     if not isinstance(result, Tensor) or not args or not isinstance(args[0], Tensor):
         return None
     if name == "conv2d":
         return PatchGrid(result, _hw(result.shape[-2:]), _is_patchify(args)) if result.ndim == 4 else None
+    if name.endswith("_pool2d"):  # a tokenizer that ends in pooling, as in CCT
+        return PatchGrid(result, _hw(result.shape[-2:]), False) if result.ndim == 4 else None
     if name == "unfold":
         return _unfold_grid(func, args, result, image_hw)
     if args[0].ndim == 4 and result.ndim == 6 and name in ("reshape", "view"):
@@ -94,11 +99,16 @@ def choose_grid(grids: Sequence[PatchGrid], tokens: int, image_hw: tuple[int, in
         InputError: there is none, or there are several.
     """
     fitting = [grid for grid in grids if grid.grid_hw[0] * grid.grid_hw[1] <= tokens]
-    fitting = [grid for grid in fitting if grid.is_patches] or fitting[-1:]
+    # Of grids whose cells overlap the finest one; a branch of the stem may pool the whole image, as squeeze-excitation.
+    finest = max((grid.grid_hw[0] * grid.grid_hw[1] for grid in fitting), default=0)
+    overlapping = [grid for grid in fitting if grid.grid_hw[0] * grid.grid_hw[1] == finest]
+    fitting = [grid for grid in fitting if grid.is_patches] or overlapping[-1:]
     grids_text = " or ".join(f"{rows} x {columns}" for rows, columns in dict.fromkeys(grid.grid_hw for grid in grids))
     tokens_text = f"{tokens} tokens attend to each other, for images of {image_hw[0]} x {image_hw[1]} pixels"
     if not grids:
-        raise InputError(f"{tokens_text}, but no patch embedding was observed (a convolution, unfold or rearrangement)")
+        raise InputError(
+            f"{tokens_text}, but no patch embedding was observed (a convolution, pooling, unfold or rearrangement)"
+        )
     if not fitting:
         raise InputError(
             f"{tokens_text}, but they are cut into {grids_text} cells: fewer tokens than cells mean windows or pooling "
