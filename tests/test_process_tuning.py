@@ -7,11 +7,19 @@ import threading
 
 import pytest
 
-from vitreous import process_tuning
-from vitreous.process_tuning import QUIET_SAMPLES, SleepingTeam, monitor_cores, waited_fraction
+from vitreous import cli, process_tuning
+from vitreous.process_tuning import (
+    MAX_TEAM,
+    QUIET_SAMPLES,
+    SleepingTeam,
+    can_start_threads,
+    monitor_cores,
+    team_size,
+    waited_fraction,
+)  # fmt: skip
 
 SECOND = 10**9
-CHOSEN = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
+CHOSEN = (*process_tuning.USER_CHOICES, "OMP_NUM_THREADS")
 
 
 def test_the_fraction_counts_threads_that_are_new_and_forgets_those_that_ended():
@@ -77,6 +85,52 @@ def test_a_users_choice_stays(choice, monkeypatch):
     for name, value in choice.items():
         monkeypatch.setenv(name, value)
     assert not monitor_cores() and "vitreous-cores" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_where_threads_cannot_be_created_they_spin_on(watched, monkeypatch):
+    tried: list[int] = []
+    monkeypatch.setattr(process_tuning, "can_start_threads", lambda count: bool(tried.append(count)))
+    monkeypatch.setattr(process_tuning, "_waiting_times", lambda: {"1": (SECOND, SECOND)})
+    monkeypatch.setattr(process_tuning, "_openmp_libraries", lambda: ["libgomp", "another"])
+    monkeypatch.setattr(process_tuning, "SleepingTeam", None)
+    process_tuning._monitor_forever(pytest.fail)
+    assert tried == [4 * team_size()]
+
+
+def test_threads_are_tried_all_at_once_and_a_limit_is_found():
+    assert can_start_threads(20) and not [one for one in threading.enumerate() if one.name.endswith("(wait)")]
+    code = (
+        "import resource; from pathlib import Path; from vitreous.process_tuning import can_start_threads;"
+        "size = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize() + 2**26;"
+        "resource.setrlimit(resource.RLIMIT_AS, (size, size)); print(can_start_threads(1), can_start_threads(400))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
+def test_a_team_has_one_thread_more_than_the_process_may_use_cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
+    assert team_size() == 3
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(MAX_TEAM)))
+    for name in CHOSEN:
+        monkeypatch.delenv(name, raising=False)
+    assert not monitor_cores()
+
+
+def test_a_library_that_is_gone_is_passed_over(tmp_path):
+    team = SleepingTeam([str(tmp_path / "libgomp.so.1"), "libc.so.6"])
+    team.close()
+
+
+@pytest.mark.parametrize(("verb", "called"), [("video", "share"), ("live", "share"), ("train", "monitor")])
+def test_video_and_live_always_share_and_the_others_watch(verb, called, monkeypatch):
+    calls = []
+    monkeypatch.setattr(process_tuning, "share_cores", lambda: calls.append("share"))
+    monkeypatch.setattr(process_tuning, "monitor_cores", lambda _: calls.append("monitor"))
+    monkeypatch.setattr(process_tuning, "keep_freed_memory", lambda: True)
+    with pytest.raises(SystemExit):
+        cli.main([verb, "--help"])
+    assert calls == [called]
 
 
 def test_a_team_sleeps_in_the_copy_of_openmp_that_torch_uses_and_ends():

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 # Numbers of malloc.h (glibc), the same on every machine.
@@ -33,12 +34,14 @@ CROWDED, QUIET = 0.1, 0.02
 """Fractions of their time that threads wait for a core: above the first one cores are shared, below the second not."""
 QUIET_SAMPLES = 20
 """Quiet samples in a row, after which torch's threads spin again."""
-USER_CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-"""Environment variables by which users choose how OpenMP's threads wait."""
+USER_CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_STACKSIZE", "GOMP_STACKSIZE")
+"""Environment variables by which users choose how OpenMP's threads wait, and how much memory each one takes."""
 SHARED_NOTE = (
-    "other programs use the cores: torch's threads sleep while they wait for each other "
+    "torch's threads wait for cores, so they sleep while they wait for each other "
     "(OMP_WAIT_POLICY=ACTIVE keeps them spinning)"
 )
+MAX_TEAM = 65
+"""Most threads of a `SleepingTeam`; on machines with as many cores or more, torch's threads keep spinning."""
 
 
 def share_cores() -> None:
@@ -51,29 +54,29 @@ def share_cores() -> None:
 
 
 def monitor_cores(on_note: Callable[[str], object] | None = None) -> bool:
-    """Let torch's waiting threads sleep soon, but only while other programs use the cores; return whether it may.
+    """Let torch's waiting threads sleep soon, but only while threads have to wait for cores; return whether it may.
 
     By default these threads spin. On cores of their own that is fastest; on cores that others use, it makes a forward
     pass several times slower, because the threads that spin keep away the one that they wait for. A thread looks twice
     a second at how long this process waited for a core (/proc/self/task/*/schedstat), so no program has to decide in
-    advance, and results don't change. It does nothing where a user has chosen (OMP_WAIT_POLICY, GOMP_SPINCOUNT), with a
-    single thread, and on other systems than Linux.
+    advance, and results don't change. It does nothing where a user has chosen (`USER_CHOICES`), with a single thread,
+    with 65 cores or more, where threads can't be created, and on other systems than Linux.
 
     Args:
-        on_note: told once, when cores turn out to be shared; by default the log, at level INFO.
+        on_note: told once, when threads turn out to wait for cores; by default the log, at level INFO.
     """
     global _monitor
     chosen = any(os.environ.get(name) for name in USER_CHOICES) or os.environ.get("OMP_NUM_THREADS") == "1"
-    if chosen or not _waiting_times():
+    if chosen or not _waiting_times() or team_size() > MAX_TEAM:
         return False
     if _monitor is None or not _monitor.is_alive():  # after a fork it isn't
-        _monitor = threading.Thread(
-            target=_monitor_forever,
-            args=[on_note or logging.getLogger("vitreous").info],
-            name="vitreous-cores",
-            daemon=True,
-        )
-        _monitor.start()
+        note = on_note or logging.getLogger("vitreous").info
+        monitor = threading.Thread(target=_monitor_forever, args=[note], name="vitreous-cores", daemon=True)
+        try:
+            monitor.start()
+        except RuntimeError:  # a limit of threads
+            return False
+        _monitor = monitor
     return True
 
 
@@ -88,6 +91,8 @@ def _monitor_forever(on_note: Callable[[str], object]) -> None:
         fraction = waited_fraction(before, now)
         before = now
         if team is None and (fraction or 0) > CROWDED and (libraries := _openmp_libraries()):
+            if not can_start_threads(2 * team_size() * len(libraries)):
+                return
             team, quiet = SleepingTeam(libraries), 0
             on_note(SHARED_NOTE)
             on_note = _ignore
@@ -113,6 +118,32 @@ def waited_fraction(before: dict[str, tuple[int, int]], now: dict[str, tuple[int
     return waiting / total if (total := running + waiting) > 1e9 * SAMPLE_SECONDS / 10 else None
 
 
+def team_size() -> int:
+    """Return one more than the number of cores that this process may use, which is what libgomp compares with."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+def can_start_threads(count: int) -> bool:
+    """Return whether so many threads can run at once, by trying it: libgomp ends the process where one can't.
+
+    The limits are too many to read (RLIMIT_NPROC, RLIMIT_AS, the pids.max of each control group above the process). Ask
+    for more threads than are needed, because other programs may start some meanwhile.
+    """
+    ended, threads = threading.Event(), []
+    try:
+        for _ in range(count):
+            thread = threading.Thread(target=ended.wait, daemon=True)
+            thread.start()
+            threads.append(thread)
+    except (RuntimeError, MemoryError):
+        return False
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    return True
+
+
 class SleepingTeam:
     """Makes GNU OpenMP believe that there are more threads than cores, so that its waiting threads sleep early.
 
@@ -133,12 +164,14 @@ class SleepingTeam:
         self._thread.join()
 
     def _hold(self) -> None:
-        for path in self._libraries:
-            library = ctypes.CDLL(path)
-            nothing = ctypes.cast(library.omp_get_thread_num, ctypes.c_void_p)
-            threads = ctypes.c_uint((os.cpu_count() or 1) + 1)
-            library.GOMP_parallel(nothing, None, threads, ctypes.c_uint(0))
-        self._ready.set()
+        try:
+            for path in self._libraries:
+                with suppress(OSError, AttributeError):  # the file is gone, or another library has such a name
+                    library = ctypes.CDLL(path)
+                    nothing = ctypes.cast(library.omp_get_thread_num, ctypes.c_void_p)
+                    library.GOMP_parallel(nothing, None, ctypes.c_uint(team_size()), ctypes.c_uint(0))
+        finally:
+            self._ready.set()
         self._ended.wait()
 
 

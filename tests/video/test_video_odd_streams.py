@@ -2,6 +2,7 @@
 
 import os
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -10,6 +11,7 @@ import pytest
 from video_clips import audio_of, moving_square, timestamps_of
 
 from vitreous.errors import InputError
+from vitreous.video.clock_jumps import clock_jumps
 from vitreous.video.decode import read_frames
 from vitreous.video.info import Frame, read_info
 from vitreous.video.options import KEEP_ALL, VideoOptions
@@ -31,9 +33,13 @@ def write_stream(
     audio: str | None = None,
     offset_seconds: float = 0,
     images: list[np.ndarray] | None = None,
+    silent_seconds: tuple[float, float] = (0, 0),
     **options: str,
 ) -> Path:
-    """Write a clip of 25 ticks a second with B-frames, if the codec has them, and perhaps a tone of the same length."""
+    """Write a clip of 25 ticks a second with B-frames, if the codec has them, and perhaps a tone of the same length.
+
+    Between `silent_seconds` there are no packets of audio.
+    """
     times = list(range(25)) if times is None else times
     images = moving_square(len(times), (48, 64)) if images is None else images
     with av.open(str(path), "w", container_options={"output_ts_offset": str(offset_seconds)}) as container:
@@ -47,6 +53,8 @@ def write_stream(
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         for first in range(0, (times[-1] + 1) * 1920 if sound else 0, 960):
+            if silent_seconds[0] <= first / 48_000 < silent_seconds[1]:
+                continue
             tone = (0.5 * np.sin(np.arange(first, first + 960) / 10)).astype(np.float32)[None]
             frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
             frame.sample_rate, frame.pts, frame.time_base = 48_000, first, Fraction(1, 48_000)
@@ -83,6 +91,57 @@ def test_times_continue_where_joined_streams_restart_or_jump(tmp_path, suffix, c
     assert float(times[-1]) == pytest.approx(float(timestamps_of(output)[-1]), abs=0.1)
     excerpt = transform_video(joined, tmp_path / "part.mp4", unchanged, options=VideoOptions(start=1.5))
     assert 12 <= excerpt.frames <= 14
+
+
+def test_a_gap_in_the_audio_alone_stays(tmp_path):
+    path = write_stream(
+        tmp_path / "gap.ts", "mpeg2video", list(range(0, 750, 25)), audio="mp2", silent_seconds=(5, 20), bf="0"
+    )
+    result = transform_video(path, tmp_path / "out.mp4", unchanged)
+    times = [float(time) for time in audio_of(tmp_path / "out.mp4").times]
+    assert not any("clock" in note for note in result.notes)
+    assert [(a, b) for a, b in pairwise(times) if b - a > 1] == [
+        (pytest.approx(5, abs=0.1), pytest.approx(20, abs=0.1))
+    ]
+    assert times[-1] == pytest.approx(29, abs=0.1)
+
+
+@pytest.mark.parametrize("audio", ["mp2", None])
+def test_slides_stay_as_long_as_they_are(tmp_path, audio):
+    path = write_stream(tmp_path / "slides.ts", "mpeg2video", [0, 300, 600, 900], audio=audio, bf="0")
+    report = ReadReport()
+    times = [float(time) for time, _ in times_and_durations(path, report)]
+    assert times == pytest.approx([0, 12, 24, 36], abs=0.02)  # the codec's delay
+    assert not report.notes and read_info(path).duration_seconds == pytest.approx(36.04, abs=0.1)
+
+
+def test_a_gap_ahead_of_a_single_stream_stays(tmp_path):
+    parts = [write_stream(tmp_path / f"{offset}.ts", "mpeg2video", offset_seconds=offset) for offset in (0, 500)]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    times = [float(time) for time, _ in times_and_durations(joined)]
+    assert times[24] == pytest.approx(0.96) and times[25] == pytest.approx(500, abs=0.1)
+
+
+def test_times_of_other_streams_are_no_jumps(tmp_path):
+    path = tmp_path / "data.ts"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg2video", rate=25, width=64, height=48)
+        video.pix_fmt = "yuv420p"
+        data = container.add_data_stream("klv")
+        for number, image in enumerate(moving_square(25, (48, 64))):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = number, TICK
+            container.mux(video.encode(frame))
+            if number in (5, 15):
+                packet = av.Packet(b"some data")
+                packet.pts = packet.dts = 90_000 * 2 * number
+                packet.time_base, packet.stream = Fraction(1, 90_000), data
+                container.mux(packet)
+        container.mux(video.encode(None))
+    with av.open(str(path)) as container:
+        jumps = clock_jumps(container)
+        assert not jumps and list(jumps.by_stream) == [0] and len(container.streams) == 2
 
 
 @pytest.mark.parametrize(("codec", "options"), [("libx264", {"bf": "2", "b-adapt": "0"}), ("mpeg4", {"bf": "2"})])

@@ -87,17 +87,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     0: done; 2: bad input, reported in one line; 3: a video is truncated and its readable part was written, or
     one of several failed; 130: interrupted.
     """
-    from vitreous.process_tuning import keep_freed_memory, monitor_cores
+    from vitreous.process_tuning import keep_freed_memory, monitor_cores, share_cores
 
+    arguments = sys.argv[1:] if arguments is None else arguments
     keep_freed_memory()
-    monitor_cores(lambda text: print(text, file=sys.stderr))  # noqa: T201
+    if list(arguments[:1]) in (["video"], ["live"]):  # they decode and encode beside the model
+        share_cores()
+    else:
+        monitor_cores(lambda text: print(text, file=sys.stderr))  # noqa: T201
     warnings.filterwarnings("ignore", module=r"PIL\.")  # on damage that it can ignore
     for library in ("PIL", "matplotlib"):  # of a cache that can't be written, for one
         logging.getLogger(library).addHandler(logging.NullHandler())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -113,7 +117,9 @@ def run(arguments: Sequence[str]) -> int:
         from vitreous.cli.renamed import renamed_flag
 
         flag = error.token.keyword or error.token.value
-        return print_error(renamed_flag(flag, ALIASES.get(verb, verb)) or " ".join(str(error).split()))
+        known = app[verb].assemble_argument_collection() if verb in VERBS or verb in ALIASES else ()
+        names = {name for argument in known for name in argument.names}
+        return print_error(renamed_flag(flag, names) or " ".join(str(error).split()))
     except (CycloptsError, InputError) as error:
         return print_error(" ".join(str(error).split()))
     except BrokenPipeError:

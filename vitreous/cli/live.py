@@ -17,7 +17,6 @@ from vitreous.cli.flags import Flag, ModelName
 from vitreous.cli.options import EXPLAIN_GROUP, SPEED_GROUP, ExplainOptions, InputOptions, MethodFlags
 from vitreous.clips.options import SpeedOptions, VideoPrecision
 from vitreous.errors import InputError
-from vitreous.process_tuning import share_cores
 
 if TYPE_CHECKING:
     from vitreous.video.camera import LiveSource
@@ -63,7 +62,6 @@ def live(
         host: Address to serve at; by default only this machine can watch.
         port: Port to serve at; 0 for any free port.
     """
-    share_cores()
     check_web_extra()
     from vitreous.clips.request import VideoRequest
     from vitreous.web.live import live as run

@@ -23,7 +23,6 @@ from vitreous.cli.options import (
 )
 from vitreous.clips.options import FrameOptions, OutputOptions, SpeedOptions
 from vitreous.errors import InputError
-from vitreous.process_tuning import share_cores
 from vitreous.signals import interrupt_on_termination
 
 if TYPE_CHECKING:
@@ -68,7 +67,6 @@ def video(
             folders, and resume. Another worker takes over the videos of one that dies. Failed videos are not tried
             again.
     """
-    share_cores()
     from vitreous.clips.request import VideoRequest
 
     request = VideoRequest(

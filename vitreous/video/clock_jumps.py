@@ -2,7 +2,7 @@
 
 Joined recordings start their clock anew in the middle. FFmpeg's demuxers report such times as they are. Here a file
 whose format allows jumps is read through once, without decoding; each stream's times are then shifted from the packet
-on at which its clock jumped.
+on at which its clock jumped. Images and audio share the clock: where one of them alone pauses, it is a gap.
 """
 
 from collections import defaultdict
@@ -16,10 +16,11 @@ import av
 from av.format import Flags
 from av.stream import Stream
 
-# The limits of FFmpeg's own program: times that go back are a jump, and a gap is one only if it is long.
+# The limits of FFmpeg's own program: times that go back are a jump, and a gap can be one only if it is long.
 MAX_BACKWARD_SECONDS, MAX_FORWARD_SECONDS = Fraction(1, 10), Fraction(10)
 MAX_DRIFT_SECONDS = 1
-"""Audio is shifted as the images are if it then starts within this time of where it ended; so both stay in sync."""
+"""Images and audio jump together if they end, and go on, within this time of each other; audio is shifted as the images
+are if it then starts within this time of where it ended, so that both stay in sync."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ClockJump:
 
 @dataclass(frozen=True)
 class ClockJumps:
-    """All jumps of a file, by the index of the stream, and the end of each stream in continuous time, in seconds."""
+    """All jumps of images and audio, by the index of the stream, and the end of each stream in continuous time."""
 
     by_stream: dict[int, tuple[ClockJump, ...]]
     end_seconds: dict[int, Fraction]
@@ -62,33 +63,58 @@ def clock_jumps(container: av.container.InputContainer) -> ClockJumps:
 @lru_cache(maxsize=64)
 def scan_clock(path: str, format_name: str, _size: int, _modified: int) -> ClockJumps:
     """Find the jumps of a file by reading its packets; the result is kept for as long as the file doesn't change."""
-    streams: dict[int, str] = {}
-    scans: dict[int, StreamScan] = defaultdict(StreamScan)
+    scans: dict[int, StreamScan] = {}
     with av.open(path, format=format_name, metadata_errors="replace") as container:
         try:
             for packet in container.demux():
-                streams[packet.stream.index] = packet.stream.type
-                scans[packet.stream.index].add(packet)
+                stream = packet.stream
+                if stream.type in ("video", "audio"):  # the packets of other streams are too far apart to show jumps
+                    scans.setdefault(stream.index, StreamScan(stream.type)).add(packet)
         except (av.error.FFmpegError, IndexError):
             pass  # What can't be read is reported when the frames are read.
-    order = sorted(streams, key=lambda index: streams[index] != "video")
     shifts: list[Fraction] = []
     jumps, ends = {}, {}
-    for index in order:
-        jumps[index], ends[index] = scans[index].resolve(shifts)
-        if not shifts and streams[index] == "video":
+    for index in sorted(scans, key=lambda index: scans[index].kind != "video"):
+        scan = scans[index]
+        others = [gap for other in scans.values() if other.kind != scan.kind for gap in other.found]
+        jumps[index], ends[index] = scan.resolve([gap for gap in scan.found if gap.is_jump(others)], shifts)
+        if not shifts and scan.kind == "video":
             shifts = [jump.shift for jump in jumps[index]]
     return ClockJumps(jumps, ends)
 
 
-class StreamScan:
-    """Finds the packets of one stream at which its clock jumps."""
+@dataclass(frozen=True)
+class Discontinuity:
+    """A place at which the times of a stream don't continue: before its packet number `packet`.
 
-    def __init__(self) -> None:
+    Attributes:
+        packet: the number of packets of this stream before it.
+        expected: the time at which the stream would continue, in seconds.
+        time: the time at which it does.
+    """
+
+    packet: int
+    expected: Fraction
+    time: Fraction
+
+    def is_jump(self, others: Sequence["Discontinuity"]) -> bool:
+        """Return whether the clock jumped: it went back, or the `others` (images, or audio) went ahead with it."""
+        return self.time < self.expected or any(
+            abs(self.expected - other.expected) <= MAX_DRIFT_SECONDS
+            and abs(self.time - other.time) <= MAX_DRIFT_SECONDS
+            for other in others
+        )
+
+
+class StreamScan:
+    """Finds the packets of one stream at which its times don't continue."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
         self.packets = 0
         self.expected: Fraction | None = None
         self.end: Fraction | None = None
-        self.found: list[tuple[int, Fraction, Fraction]] = []
+        self.found: list[Discontinuity] = []
 
     def add(self, packet: av.Packet) -> None:
         """Compare the next packet's decode time with the end of the one before."""
@@ -97,24 +123,27 @@ class StreamScan:
             shown = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
             time = shown if is_stale else packet.dts * packet.time_base
             if self.expected is not None and self.end is not None and not is_near(time, self.expected):
-                self.found.append((self.packets, self.end if is_stale else self.expected, time))
+                self.found.append(Discontinuity(self.packets, self.end if is_stale else self.expected, time))
                 self.end = None
             self.expected = time if is_stale else time + duration
             self.end = shown + duration if self.end is None else max(self.end, shown + duration)
         self.packets += 1
 
-    def resolve(self, known_shifts: Sequence[Fraction]) -> tuple[tuple[ClockJump, ...], Fraction]:
-        """Return the jumps with their shifts, and the end of the stream.
+    def resolve(
+        self, found: Sequence[Discontinuity], known_shifts: Sequence[Fraction]
+    ) -> tuple[tuple[ClockJump, ...], Fraction]:
+        """Return the jumps that were `found` with their shifts, and the end of the stream.
 
         A shift is the one of `known_shifts` that fits best, if it fits, or else makes this stream continuous.
         """
         shift, jumps = Fraction(0), []
-        for packet, expected, time in self.found:
-            resume = expected + shift
-            shift = min(known_shifts, key=lambda known: abs(time + known - resume), default=resume - time)
-            if abs(time + shift - resume) > MAX_DRIFT_SECONDS:
-                shift = resume - time
-            jumps.append(ClockJump(packet, shift, resume))
+        for one in found:
+            resume = one.expected + shift
+            continuous = resume - one.time
+            shift = min(known_shifts, key=lambda known: abs(known - continuous), default=continuous)
+            if abs(shift - continuous) > MAX_DRIFT_SECONDS:
+                shift = continuous
+            jumps.append(ClockJump(one.packet, shift, resume))
         return tuple(jumps), (self.end or 0) + shift
 
 
