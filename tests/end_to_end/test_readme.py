@@ -1,6 +1,7 @@
 """What the README says, done in a subprocess as a user would."""
 
 import json
+import shutil
 import os
 import re
 import subprocess
@@ -63,13 +64,14 @@ def test_evaluate_prints_and_writes_the_same_scores(here):
         (["image.png"], "image-attention.png"),
         (["image.png", "--layer", "1", "--head", "0", "-o", "one.jpg"], "one.jpg"),
         (["image.png", "--layout", "sheet"], "image-layers.png"),
-        (["image.png", "image.png"], "explanations-attention.png"),
+        (["image.png", "copy.png"], "explanations-attention.png"),
         (["--count", "4", "-o", "grid.png"], "grid.png"),
         (["image.png", "-o", "folder"], "folder/image-attention.png"),
         (["image.png", "--target", "star", "--truth", "heart", "-o", "target.png"], "target.png"),
     ],
 )
 def test_explain_writes_an_image_and_names_it(flags, name, here):
+    shutil.copy(here / "image.png", here / "copy.png")
     assert vitreous("explain", "runs/shapes", *flags, cwd=here).startswith(f"{name}: ")
     written = pixels(here / name)
     assert min(written.shape[:2]) > 100 and written.std() > 10

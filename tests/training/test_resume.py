@@ -191,7 +191,7 @@ def test_a_run_resumes_with_images_that_were_moved(tmp_path):
     ):
         train(recipe, path, resume=True)
     other = make_folder(tmp_path / "others", 13)
-    with pytest.raises(InputError, match=r"others' aren't those that .* --accept-changed-data"):
+    with pytest.raises(InputError, match=r"others' aren't those that .*--accept-changed-data"):
         train(recipe, path, data=f"folder:{other}", resume=True)
     assert stored_metadata(path)["recipe"]["data"] == f"folder:{images}"
     assert not train(recipe, path, data=f"folder:{moved}", resume=True, callback=RecordingCallback(1)).finished
