@@ -1,9 +1,9 @@
 """What the README says, done in a subprocess as a user would."""
 
 import json
-import shutil
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
