@@ -200,3 +200,14 @@ def test_a_mistyped_data_folder_is_an_error(archive, monkeypatch, tmp_path):
     monkeypatch.setenv("VITREOUS_DATA", str(tmp_path / "typo"))
     with pytest.raises(InputError, match="typo is not a folder"):
         fetch_cached(archive, "set")
+
+
+def test_where_the_file_system_has_no_locks_a_download_goes_on(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with downloads.file_lock(tmp_path / ".lock"):
+        assert not list(tmp_path.iterdir())

@@ -36,7 +36,16 @@ def draw() -> list[torch.Tensor]:
     return [weight, *layer.parameters(), *inplace, torch.rand(5, 3), torch.randn(17), torch.randint(9, (4,))]
 
 
-def test_own_numbers_are_those_after_a_manual_seed_and_the_global_ones_stay():
+def draw_in_other_ways() -> list[torch.Tensor]:
+    """Draw in ways that torch has besides."""
+    ones = torch.ones(9)
+    drawn = [getattr(torch.empty(9), name)() for name in ("random_", "exponential_", "cauchy_", "log_normal_")]
+    drawn += [torch.normal(0.0, ones), torch.poisson(ones), torch.bernoulli(ones / 2), (ones / 2).bernoulli()]
+    return [*drawn, torch.multinomial(ones, 4), ones.multinomial(4), torch.empty(9).geometric_(0.3), torch.randperm(7)]
+
+
+@pytest.mark.parametrize("draw", [draw, draw_in_other_ways])
+def test_own_numbers_are_those_after_a_manual_seed_and_the_global_ones_stay(draw):
     torch.manual_seed(7)
     expected = draw()
     torch.manual_seed(1)

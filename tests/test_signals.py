@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -88,3 +90,36 @@ def test_sigterm_is_a_request_and_the_second_one_ends_as_before():
         assert calls == ["announced", "before", "before"]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_can_be_left_alone():
+    before = signal.getsignal(signal.SIGTERM)
+    with interrupt_as_request(lambda: None, on_termination=False) as is_requested:
+        assert not is_requested()
+        assert signal.getsignal(signal.SIGTERM) is before
+        press_control_c()
+        assert is_requested()
+
+
+BLOCKED_IN_A_COLLECTIVE = """
+import ctypes
+from vitreous.cli.console import stop_on_interrupt
+with stop_on_interrupt() as interrupted:
+    interrupted()
+    print("waiting", flush=True)
+    lock = ctypes.create_string_buffer(64)
+    for _ in range(2):  # the second one waits for itself, whatever signals come
+        ctypes.CDLL(None).pthread_mutex_lock(lock)
+"""
+
+
+def test_sigterm_ends_one_of_several_processes_at_once_even_in_a_call_that_never_returns():
+    environment = os.environ | {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
+    command = [sys.executable, "-c", BLOCKED_IN_A_COLLECTIVE]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "waiting\n"
+        process.terminate()
+        try:
+            assert process.wait(timeout=20) == -signal.SIGTERM
+        finally:
+            process.kill()

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vitreous.errors import InputError
-from vitreous.files import flush_to_disk, make_folder, os_error_reason
+from vitreous.files import can_lock_files, flush_to_disk, make_folder, os_error_reason
 
 ATTEMPTS = 4
 BLOCK_BYTES = 1 << 18
@@ -108,11 +108,16 @@ def fetch(archive: Archive, folder: Path, wait: Callable[[float], object] = time
 def file_lock(path: Path) -> Generator[None]:
     """Let one process or thread at a time into the block: the workers of a run all want the same file.
 
+    Where the file system has no locks, all are let in.
+
     Raises:
         InputError: the lock file can't be written.
     """
     from filelock import FileLock
 
+    if not can_lock_files(path.parent):
+        yield
+        return
     lock = FileLock(path, thread_local=False)
     with _write_errors_as_input_errors(path):
         lock.acquire()

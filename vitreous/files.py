@@ -9,14 +9,37 @@ import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from vitreous.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 MAX_NAME_BYTES = 255
 """Longest name of a file on the usual file systems."""
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES)
 """Errors on file systems, such as some network drives, where a folder can't be flushed; SQLite ignores them too."""
+NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)
+"""Errors on file systems without locks."""
+
+
+def can_lock_files(folder: Path) -> bool:
+    """Return whether the file system of `folder` has locks that end with their process; some network drives have none.
+
+    Where it has none, versions of filelock wait forever, raise an error, or leave a marker that survives a kill.
+    """
+    if fcntl is None:
+        return True  # on Windows every file system has them
+    try:
+        with TemporaryFile(dir=folder) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in NO_LOCKS  # other errors are those of the lock itself
+    return True
 
 
 @contextmanager

@@ -127,15 +127,20 @@ def generator(seed: int, *purpose: object) -> torch.Generator:
 
 
 DRAWING_FUNCTIONS = frozenset({
-    torch.rand, torch.randn, torch.randint, torch.randperm, torch.bernoulli,
-    torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.bernoulli_,
+    torch.rand, torch.randn, torch.randint, torch.randperm, torch.bernoulli, torch.normal, torch.multinomial,
+    torch.poisson, *(getattr(torch.Tensor, name) for name in (
+        "uniform_", "normal_", "bernoulli_", "random_", "exponential_", "geometric_", "cauchy_", "log_normal_",
+        "bernoulli", "multinomial",
+    )),
     nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_,
 })  # fmt: skip
 """Functions of torch that draw from the global generator of the process unless they are given another one."""
 
 
 class OwnGenerator(TorchFunctionMode):
-    """Have torch draw from a generator of its own while the block runs, in this thread.
+    """Have `DRAWING_FUNCTIONS` draw from a generator of its own while the block runs, in this thread.
+
+    Other functions, such as dropout and `torch.rand_like`, still draw from the global one: don't use them in the block.
 
     The numbers are those that follow `torch.manual_seed`, but the global generator, from which other threads draw too,
     is neither used nor changed.

@@ -35,11 +35,16 @@ def on_first_interrupt(action: Callable[[], None], *, replace_any_handler: bool 
 
 
 @contextmanager
-def interrupt_as_request(announce: Callable[[], None]) -> Generator[Callable[[], bool]]:
+def interrupt_as_request(announce: Callable[[], None], *, on_termination: bool = True) -> Generator[Callable[[], bool]]:
     """Yield a function that returns whether Ctrl-C was pressed, or SIGTERM sent, since it was first called.
 
     From that first call on, the first Ctrl-C or SIGTERM calls `announce` and counts as a request; the second Ctrl-C
     interrupts, and the second SIGTERM ends the process. Schedulers send SIGTERM some time before they kill.
+
+    Args:
+        announce: called in the main thread between two bytecodes, so it must be short.
+        on_termination: whether SIGTERM counts. A process that waits for another one, which may have died, runs no
+            bytecode and so would outlive the signal.
     """
     requested = threading.Event()
     with ExitStack() as stack:
@@ -53,7 +58,8 @@ def interrupt_as_request(announce: Callable[[], None]) -> Generator[Callable[[],
             if not installed:
                 installed.append(True)
                 stack.enter_context(on_first_interrupt(act, replace_any_handler=True))
-                stack.enter_context(_on_first_termination(act))
+                if on_termination:
+                    stack.enter_context(_on_first_termination(act))
             return requested.is_set()
 
         yield is_requested

@@ -23,10 +23,18 @@ def test_only_a_missing_recipe_is_explained_by_runs(tmp_path):
         read_metadata(RunFolder(tmp_path))
 
 
-@pytest.mark.parametrize("text", ["{}", '{"recipe": 3}', '{"recipe": {}, "data": null}', '{"recipe": {}, "data": []}'])
-def test_a_damaged_recipe_is_an_error(text, tmp_path):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", r"recipe\.json has no JSON object 'recipe'"),
+        ('{"recipe": 3}', r"recipe\.json has no JSON object 'recipe'"),
+        ('{"recipe": {}, "data": null}', r"in .*recipe\.json, 'data' is no JSON object"),
+        ('{"recipe": {}, "data": []}', r"in .*recipe\.json, 'data' is no JSON object"),
+    ],
+)
+def test_a_damaged_recipe_is_an_error(text, message, tmp_path):
     (tmp_path / "recipe.json").write_text(text)
-    with pytest.raises(InputError, match=r"recipe\.json has no section '(recipe|data)': restore it from a copy"):
+    with pytest.raises(InputError, match=f"{message}: restore it from a copy, or start a new run$"):
         read_metadata(RunFolder(tmp_path))
 
 

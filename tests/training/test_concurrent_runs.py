@@ -1,5 +1,6 @@
 """Several trainings at once: threads don't change each other's numbers, and a run has one trainer at a time."""
 
+import errno
 import os
 import shutil
 import signal
@@ -52,7 +53,12 @@ def test_trainings_in_threads_give_the_bytes_of_one_alone(changes, colored_folde
     assert [weights(tmp_path / name) for name in "abc"] == 3 * [weights(tmp_path / "alone")]
 
 
-def test_training_leaves_the_global_random_numbers_alone(colored_folder, tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"grad_checkpointing": True, "distillation": DistillationSettings(weight=0.5, teacher_width=4)}],
+    ids=["plain", "distilled"],
+)
+def test_training_leaves_the_global_random_numbers_alone(changes, colored_folder, tmp_path):
     seen = []
 
     class Watch(Callback):
@@ -62,7 +68,7 @@ def test_training_leaves_the_global_random_numbers_alone(colored_folder, tmp_pat
 
     torch.manual_seed(11)
     before = torch.get_rng_state()
-    train(tiny_recipe(colored_folder, epochs=0.3), tmp_path / "run", callback=Watch())
+    train(tiny_recipe(colored_folder, epochs=0.3, **changes), tmp_path / "run", callback=Watch())
     assert len(seen) > 1 and all(torch.equal(before, state) for state in [*seen, torch.get_rng_state()])
 
 
@@ -100,6 +106,26 @@ def test_two_starts_in_one_folder_are_told_apart(colored_folder, tmp_path, monke
         train(tiny_recipe(colored_folder, epochs=1), tmp_path, callback=Callback())
     lock.close()
     assert train(tiny_recipe(colored_folder, epochs=0.1), tmp_path, callback=Callback()).finished
+
+
+@pytest.mark.parametrize("code", ["ENOTSUP", "ENOLCK", "ENOSYS"])
+@pytest.mark.filterwarnings("error")
+def test_a_file_system_without_locks_is_noted_and_trained_on(code, colored_folder, tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    notes, recipe = [], tiny_recipe(colored_folder, epochs=0.2)
+
+    def refuse(*_: object) -> None:
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+
+    class Listen(Callback):
+        def on_note(self, text: str) -> None:
+            notes.append(text)
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert train(recipe, tmp_path / "run", callback=Listen()).finished
+    assert [note for note in notes if "has no locks: don't train this run in two processes" in note]
+    assert train(recipe, tmp_path / "run", resume=True, callback=Callback()).finished
+    assert not (tmp_path / "run" / ".lock").exists()
 
 
 def test_resume_leaves_the_unfinished_files_of_others(colored_folder, tmp_path):

@@ -94,8 +94,12 @@ def _lines(unit: str) -> Update:
 
 
 def stop_on_interrupt() -> AbstractContextManager[Callable[[], bool]]:
-    """Make the first Ctrl-C a request to stop after the current step, from the first question about it on."""
-    from vitreous.signals import interrupt_as_request  # most verbs need none of it
+    """Make the first Ctrl-C a request to stop after the current step, from the first question about it on.
+
+    So does the first SIGTERM, but not in one of several processes: torchrun ends with it those whose peer has died.
+    """
+    from vitreous.runtime import world_size  # most verbs need none of it
+    from vitreous.signals import interrupt_as_request
 
     advice = "stopping after this step; press Ctrl-C again to give up the work since the last checkpoint"
-    return interrupt_as_request(lambda: print_note(advice))
+    return interrupt_as_request(lambda: print_note(advice), on_termination=world_size() == 1)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -11,7 +11,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from vitreous.errors import InputError
-from vitreous.files import make_folder, os_error_reason, read_json, remove_partial, write_text
+from vitreous.files import can_lock_files, make_folder, os_error_reason, read_json, remove_partial, write_text
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.serialization import CONFIG, WEIGHTS
 from vitreous.runs.migration import migrate_metrics, migrate_run_metadata
@@ -69,10 +69,12 @@ class RunLock:
     """Keeps a run to one training at a time: neither another process nor another thread can lock it meanwhile.
 
     The operating system ends the lock with the process, so that a killed run can be resumed at once. The file `.lock`
-    stays in the folder.
+    stays in the folder. Where the file system has no such locks, the run isn't locked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_note: Callable[[str], object] | None = None) -> None:
+        """Create a lock that isn't taken yet; `on_note` is told if the file system has no locks."""
+        self._on_note = on_note
         self._lock: FileLock | None = None
 
     def acquire(self, folder: RunFolder) -> None:
@@ -83,6 +85,12 @@ class RunLock:
         """
         from filelock import FileLock, Timeout
 
+        if not can_lock_files(folder.path):
+            if self._on_note is not None:
+                self._on_note(
+                    f"the file system of {folder.path} has no locks: don't train this run in two processes at once"
+                )
+            return
         lock = FileLock(folder.lock, thread_local=False)
         try:
             lock.acquire(timeout=0)
@@ -131,9 +139,11 @@ def read_metadata(folder: RunFolder) -> dict[str, Any]:
     if not folder.recipe.exists():
         raise InputError(f"{folder.recipe} is missing: {folder.path} is not a run of Vitreous")
     metadata = read_json(folder.recipe)
-    for section in ("recipe", "data"):
-        if not isinstance(metadata.get(section, {} if section == "data" else None), dict):
-            raise InputError(f"{folder.recipe} has no section '{section}': restore it from a copy, or start a new run")
+    advice = "restore it from a copy, or start a new run"
+    if not isinstance(metadata.get("recipe"), dict):
+        raise InputError(f"{folder.recipe} has no JSON object 'recipe': {advice}")
+    if not isinstance(metadata.get("data", {}), dict):
+        raise InputError(f"in {folder.recipe}, 'data' is no JSON object: {advice}")
     return migrate_run_metadata(metadata)
 
 

@@ -153,7 +153,7 @@ def train(
         restarted = context.on_rank0(lambda: created_by_launch(distributed.launch_id, RunFolder(path)))
         if restarted and not resume:  # torchrun repeats this very command, with the same settings
             changes = {}
-        with closing(RunLock()) as lock:
+        with closing(RunLock(context.note)) as lock:
             if restarted or resume:
                 run = _resume(context, chosen.name, data, changes, lock, accept_changed_data=accept_changed_data)
             else:
