@@ -7,6 +7,7 @@ from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 import pytest
+import torch
 
 import vitreous
 from vitreous.arguments import check_arguments
@@ -91,6 +92,47 @@ def test_positional_arguments_are_checked_and_missing_ones_stay_a_type_error():
         check_arguments(lambda model: model)()
     with pytest.raises(TypeError, match="takes 0 positional arguments"):
         check_arguments(lambda: None)(1)
+
+
+def test_numbers_of_numpy_reach_the_function_as_pythons():
+    @check_arguments
+    def given(
+        one: int = 0,
+        some: int | Sequence[int] | None = None,
+        flag: bool = False,
+        size: float = 0.0,
+        image: np.ndarray | None = None,
+    ) -> tuple:
+        return one, some, flag, size, image
+
+    image = np.zeros(3)
+    found = given(np.int64(3), np.int32(4), np.True_, np.float32(0.5), image=image)
+    assert found[:4] == (3, 4, True, 0.5) and [type(one) for one in found[:4]] == [int, int, bool, float]
+    assert found[4] is image
+    for some in (np.array([1, 2]), [np.int64(1), 2], (1, np.int64(2))):
+        assert [type(one) for one in given(some=some)[1]] == [int, int]
+
+
+def test_numpy_sizes_layers_and_counts_are_taken():
+    vit = vitreous.create_model("nano/4-32", num_classes=2)
+    images = torch.zeros(1, 3, 32, 32)
+    sheet = vitreous.patches(np.zeros((48, 64, 3), np.uint8), patch_size=np.int64(16), input_size=np.int64(48))
+    assert sheet.tobytes() == vitreous.patches(np.zeros((48, 64, 3), np.uint8), patch_size=16, input_size=48).tobytes()
+    with pytest.raises(InputError, match=r"input_size=\[1, 2, 3\] is invalid: give a side or"):
+        vitreous.patches(np.zeros((48, 64, 3), np.uint8), input_size=[1, 2, 3])
+    for layers in (np.int64(1), np.array([1]), [np.int64(-1)]):
+        assert len(vitreous.attention_weights(vit.eval(), images, layers=layers)) == 1
+    for n in (np.int64(2), np.array([0, 1]), (np.int64(0), 1), range(2)):
+        assert len(vit.get_intermediate_layers(images, n)) == 2
+    for n in (np.int64(0), np.array([]), np.array([99]), [1.0], 1.5):
+        with pytest.raises(InputError, match="the model has"):
+            vit.get_intermediate_layers(images, n)
+    prediction = vitreous.Prediction((("cat", 0.9), ("dog", 0.1)))
+    assert prediction.top_k(np.int64(1)) == prediction.top_k(1)
+    assert torch.equal(
+        vitreous.attribute(vit, images, method="attention", layer=np.int64(1), head=np.int32(0)),
+        vitreous.attribute(vit, images, method="attention", layer=1, head=0),
+    )
 
 
 @pytest.mark.parametrize("name", WITH_CALLBACK)

@@ -8,7 +8,7 @@ from functools import wraps
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
-from typing import Literal, ParamSpec, TypeVar, Union, Unpack, get_args, get_origin
+from typing import Any, Literal, ParamSpec, TypeVar, Union, Unpack, get_args, get_origin
 
 import numpy as np
 
@@ -34,8 +34,9 @@ MAX_CHARACTERS = 60
 def check_arguments(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Make a function raise an InputError where an argument has another type than its annotation says.
 
-    Plain values, sequences of them, records and callbacks are checked. An annotation with any other class, such as an
-    image, a model or a Target, is left to the function, which knows more about it.
+    Plain values, sequences of them, records and callbacks are checked; numbers and arrays of NumPy reach the function
+    as Python's own. An annotation with any other class, such as an image, a model or a Target, is left to the function,
+    which knows more about it.
 
     >>> @check_arguments
     ... def cut(end: float | None = None) -> float | None:
@@ -51,12 +52,18 @@ def check_arguments(function: Callable[Parameters, Result]) -> Callable[Paramete
     hints = {name: kinds for name, hint in annotations if all(map(_is_checkable, kinds := list(_alternatives(hint))))}
     title = getattr(function, "__name__", repr(function))
 
+    def check(name: str, value: object) -> Any:
+        if name not in hints:
+            return value
+        if not any(_fits(value, kind) for kind in hints[name]):
+            raise InputError(_describe(title, name, value, hints[name]))
+        return _as_plain(value)
+
     @wraps(function)
     def checked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        for name, value in [*zip(signature.parameters, args, strict=False), *kwargs.items()]:
-            if name in hints and not any(_fits(value, kind) for kind in hints[name]):
-                raise InputError(_describe(title, name, value, hints[name]))
-        return function(*args, **kwargs)
+        names = [*signature.parameters, *("" for _ in args)]  # Python itself refuses too many arguments
+        plain = [check(name, one) for name, one in zip(names, args, strict=False)]
+        return function(*plain, **{name: check(name, one) for name, one in kwargs.items()})
 
     return checked
 
@@ -109,6 +116,15 @@ def _fits(value: object, kind: object) -> bool:
         listed = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
         return listed and all(any(_fits(one, each) for each in inner) for one in value)
     return isinstance(value, PLAIN[kind][1] if kind in PLAIN else kind)  # ty: ignore[invalid-argument-type]
+
+
+def _as_plain(value: object) -> object:
+    """Turn numbers and arrays of NumPy, and lists of such numbers, into Python's own."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, list | tuple) and any(isinstance(one, np.generic) for one in value):
+        return [_as_plain(one) for one in value]
+    return value
 
 
 def _describe(function: str, name: str, value: object, kinds: Sequence[object]) -> str:

@@ -6,6 +6,8 @@ import pytest
 
 from vitreous.cli import ALIASES, VERBS, app, run
 from vitreous.cli.renamed import RENAMED, SYNONYMS
+from vitreous.cli.train_settings import settings_lines
+from vitreous.training_recipes import find_recipe
 
 OLD_FLAGS = {
     "compare": "--data --device --json --output --split",
@@ -55,12 +57,26 @@ def test_every_old_flag_works_or_is_answered_with_its_new_name(verb, flag, capsy
         assert new and new[1] in taken and error.count("\n") == 1, error
 
 
-def test_new_names_exist():
+@pytest.mark.parametrize("verb", [*VERBS, *ALIASES])
+def test_every_answer_names_a_flag_of_the_verb(verb, capsys):
+    taken = flags_of(verb)
+    for old in {**RENAMED, **SYNONYMS}.keys() - taken:
+        assert run([verb, "MODEL", *["--to", "timm", "--output", "X"] * (verb == "convert"), old, "1"]) == 2
+        error = capsys.readouterr().err
+        new = re.match(rf"vitreous: (?:{old} is now|there is no option {old}: did you mean) (--[a-z-]+)", error)
+        assert new[1] in taken if new else "Unknown option" in error, error
+
+
+def test_every_new_name_is_answered_by_some_verb():
     everywhere = set().union(*(flags_of(verb) for verb in VERBS))
-    for table in (RENAMED, SYNONYMS):
-        for old, new in table.items():
-            for verb, name in (new if isinstance(new, dict) else {"": new}).items():
-                assert name.split()[0] in (flags_of(verb) if verb in VERBS else everywhere), (old, verb, name)
+    named = {
+        name for new in [*RENAMED.values(), *SYNONYMS.values()] for name in ([new] if isinstance(new, str) else new)
+    }
+    assert {name.split()[0] for name in named} <= everywhere
+    settings = "\n".join(settings_lines(find_recipe("cifar10-quick"), is_named=True))
+    for name in named:
+        if name.startswith("--set "):
+            assert re.search(rf"^ *{name.split()[1]}", settings, re.MULTILINE), name
 
 
 @pytest.mark.parametrize(
@@ -69,6 +85,11 @@ def test_new_names_exist():
         ("train shapes --passes 3", "--passes is now --epochs"),
         ("train shapes --lr 0.1", "there is no option --lr: did you mean --learning-rate?"),
         ("train shapes --img-size 64", "there is no option --img-size: did you mean --set model.image_size=?"),
+        ("train shapes --size 64", "there is no option --size: did you mean --set model.image_size=?"),
+        ("train shapes --input-size 64", "there is no option --input-size: did you mean --set model.image_size=?"),
+        ("train shapes --steps 5", "Unknown option: --steps. Did you mean --set?"),
+        ("explain MODEL cat.png --lr 1", "Unknown option: --lr. Did you mean --layer?"),
+        ("predict MODEL cat.png --alpha 1", "Unknown option: --alpha."),
         ("video MODEL clip.mp4 --size 480", "--size is now --height"),
         ("live MODEL --size 480", "--size is now --max-side"),
         ("explain MODEL cat.png --size 480", "--size is now --input-size"),

@@ -73,6 +73,20 @@ def test_a_stated_problem_type_of_the_module_is_read(notes):
     assert (found.problem_type, found.function_to_apply) == ("multi_label_classification", "sigmoid")
 
 
+@pytest.mark.parametrize("function", [None, "sigmoid"])
+def test_one_output_of_a_stated_single_label_is_a_sigmoid(function, tmp_path, notes):
+    stated = "single_label_classification"
+    module = Constant(LOGITS[1], lambda y: y)
+    assert wrap(module, PREPROCESSING, ["a"], problem_type=stated, function_to_apply=function).predict(
+        IMAGE
+    ).score == pytest.approx(sigmoid(LOGITS[1])[0], abs=1e-5)
+    module.config = type("Config", (), {"problem_type": stated})()
+    assert wrap(module, PREPROCESSING, ["a"], callback=notes).function_to_apply == "sigmoid"
+    assert any("has one output: its score is the sigmoid of it" in line for line in notes.lines)
+    with pytest.raises(InputError, match=r"'softmax' doesn't fit .* with 1 output: give 'sigmoid'"):
+        wrap(module, PREPROCESSING, ["a"], problem_type=stated, function_to_apply="softmax")
+
+
 def test_small_logits_are_not_probabilities():
     logits = torch.tensor([[0.1, 0.2, 0.3]], requires_grad=True)
     assert detect_function(logits * 1) is None

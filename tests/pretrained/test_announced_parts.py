@@ -82,6 +82,38 @@ def test_settings_without_effect(folders, tmp_path):
     assert load_changed(folders, "hf", tmp_path, lambda config: config.update(use_relative_position_bias=False))
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["properties", "dropout_property", "europe", "prot_pos", "barrel_posture", "relative_pose", "gnomoe_x",
+     "subwindow_size", "nonparallel_blocks", "outpost_norm"],
+)  # fmt: skip
+def test_words_that_contain_the_name_of_a_part(key, folders, tmp_path):
+    assert load_changed(folders, "hf", tmp_path, lambda config: config.update({key: 3})).class_names
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["rope", "use_rope", "rope_2d", "rope2d", "rotary_dim", "use_rot_pos_emb", "rel_pos", "relpos_bias", "use_rel_pos",
+     "relative_position_bias", "relative_positional_encoding", "window_sizes", "use_sliding_window", "num_experts",
+     "num_experts_per_tok", "moe_top_k", "use_post_norm", "sandwich_norm", "use_parallel_block", "use_diff_attn"],
+)  # fmt: skip
+def test_names_of_parts_among_other_words(key, folders, tmp_path):
+    with pytest.raises(InputError, match="announces"):
+        load_changed(folders, "hf", tmp_path, lambda config: config.update({key: 3}))
+
+
+def test_one_label_that_is_stated_as_a_class(folders, tmp_path):
+    classifier = ImageClassifier(
+        create_model("nano/4-32", num_classes=1, global_pool="token"),
+        Preprocessing(32, "squash", (0.5,) * 3, (0.5,) * 3, 4), ["a"],
+    )  # fmt: skip
+    convert(classifier, "hf", tmp_path / "hf")
+    (tmp_path / "changed").mkdir()
+    stated = {"problem_type": "single_label_classification"}
+    found = load_changed(tmp_path, "hf", tmp_path / "changed", lambda config: config.update(stated))
+    assert (found.problem_type, found.function_to_apply) == ("multi_label_classification", "sigmoid")
+
+
 def test_other_outputs_of_a_config(folders, tmp_path):
     change = {"problem_type": "multi_label_classification"}
     found = load_changed(folders, "hf", tmp_path, lambda config: config.update(change))

@@ -18,6 +18,7 @@ from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.pretrained.factory import load_weights
+from vitreous.pretrained.formats.checkpoint_keys import KNOWN
 from vitreous.pretrained.formats.registry import FORMATS
 from vitreous.pretrained.load import load
 from vitreous.pretrained.weight_files import read_tensors
@@ -62,7 +63,12 @@ CHECKPOINTS = {
     "ema without weights": {"ema": {"decay": torch.tensor(0.99)}, "model": GOOD},
     "an average inside": {"model": {"ema": GOOD, "raw": RAW}},
     **{name: {name: GOOD, "epoch": 3, "optimizer": optimizer_state()}
-       for name in ("model_state", "model_state_dict", "net", "weights", "params", "vit", "classifier", "x")},
+       for name in (*KNOWN, "net", "weights", "params", "vit", "vit_large", "large", "margin", "x")},
+    **{f"{name} beside another": {"encoder": RAW, name: GOOD}
+       for name in (*KNOWN, "ema", "swa_model", "shadow_params")},
+    **{f"not {name}": {"net": GOOD, name: {"a": {"w": torch.zeros(1000, 1000)}}, "epoch": 3}
+       for name in ("optimizer_state_dict", "optimizers", "gradScaler", "lr_schedulers", "loss_fn", "rng_state", "args",
+                    "teacher_center", "swa_scheduler", "hyper_parameters", "callbacks", "optim-0", "config")},
 }  # fmt: skip
 
 
@@ -107,6 +113,50 @@ def test_the_weights_of_a_module_of_the_users_own(kind):
         tensors = {name.replace("b.", "b._orig_mod."): tensor for name, tensor in tensors.items()}
     load_weights(other, tensors, "x.pt")
     assert all(torch.equal(one, two) for one, two in zip(module.parameters(), other.parameters(), strict=True))
+
+
+HELPERS = {
+    "mask": torch.ones(3, 3, dtype=torch.uint8),
+    "expanded": torch.arange(5).expand(2, 5),
+    "lying": torch.arange(1).expand(10**6, 10**6),
+    "lying float": torch.ones(1, dtype=torch.float16).expand(10**6, 10**6),
+}
+
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_a_helper_beside_the_weights_may_be_anything(name, tmp_path):
+    config = ViTConfig((16, 16), 4, num_classes=8, embed_dim=64, depth=2, num_heads=1, pre_norm=True)
+    tensors = FORMATS["open-clip"].to_external(ViT(config).state_dict(), config)
+    torch.save({**tensors, "attn_mask": HELPERS[name]}, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text(json.dumps(FORMATS["open-clip"].external_config(config, ())))
+    found = load(tmp_path, "cpu").model.state_dict()
+    assert torch.equal(found["norm.weight"], tensors["visual.ln_post.weight"])
+
+
+def test_a_helper_of_a_module_of_the_users_own(tmp_path):
+    module = nn.Linear(2, 3)
+    for name in ("mask", "expanded"):
+        module.register_buffer(name, HELPERS[name].clone())
+    torch.save({**module.state_dict(), "expanded": HELPERS["expanded"]}, tmp_path / "own.pt")
+    load_weights(module, read_tensors(tmp_path / "own.pt"), "own.pt")
+    torch.save({**module.state_dict(), "weight": torch.ones(3, 2, dtype=torch.int8)}, tmp_path / "int8.pt")
+    with pytest.raises(InputError, match=r"int8\.pt: the weight weight is quantized"):
+        load_weights(module, read_tensors(tmp_path / "int8.pt"), "int8.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda one: one.to(torch.int8), "is quantized"),
+        (lambda one: one.flatten()[:1].expand(10**6, 10**6), "claims 1000000000000 numbers, more than are stored"),
+        (lambda one: one.to_sparse(), "is sparse"),
+    ],
+)
+@pytest.mark.parametrize("name", ["blocks.1.mlp.fc1.weight", "patch_embed.proj.weight", "head.weight"])
+def test_a_weight_that_is_read_must_be_stored_in_floating_point(change, message, name, tmp_path):
+    torch.save({**GOOD, name: change(GOOD[name])}, tmp_path / "bad.pt")
+    with pytest.raises(InputError, match=f"bad.pt.*the weight {name} {message}"):
+        load(tmp_path / "bad.pt", "cpu")
 
 
 def npy(shape: str) -> bytes:

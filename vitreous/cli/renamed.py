@@ -1,8 +1,8 @@
 """Flags under the names that they had before, and under those of other tools: what the error line answers."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-RENAMED: Mapping[str, str | Mapping[str, str]] = {
+RENAMED: Mapping[str, str | tuple[str, ...]] = {
     "--data-out": "--save-maps",
     "--discard": "--discard-ratio",
     "--edges": "--edge-aware",
@@ -12,45 +12,49 @@ RENAMED: Mapping[str, str | Mapping[str, str]] = {
     "--noise": "--noise-level",
     "--passes": "--epochs",
     "--samples": "--n-samples",
-    "--size": {"video": "--height", "live": "--max-side", "": "--input-size"},
+    "--size": ("--height", "--max-side", "--input-size"),
     "--steps": "--n-steps",
     "--strength": "--opacity",
     "--strip": "--class-strip",
     "--window": "--patch-window",
 }
-"""Old names of flags; where the new one depends on the verb, by verb, and "" for all others."""
+"""Old names of flags; of several new ones, the first that the verb has counts."""
 
-SYNONYMS: Mapping[str, str | Mapping[str, str]] = {
+IMAGE_SIZE = ("--input-size", "--set model.image_size=")
+SYNONYMS: Mapping[str, str | tuple[str, ...]] = {
     "--alpha": "--opacity",
     "--bs": "--batch-size",
     "--dataset": "--data",
     "--drop-path": "--set model.drop_path_rate=",
     "--fit": "--resize-mode",
-    "--image-size": {"train": "--set model.image_size=", "": "--input-size"},
-    "--img-size": {"train": "--set model.image_size=", "": "--input-size"},
+    "--image-size": IMAGE_SIZE,
+    "--img-size": IMAGE_SIZE,
+    "--input-size": IMAGE_SIZE,
     "--limit": "--count",
     "--lr": "--learning-rate",
     "--max-images": "--count",
     "--num-images": "--count",
     "--output-dir": "--output",
+    "--size": IMAGE_SIZE,
     "--smoothing": "--set label_smoothing=",
     "--topk": "--top-k",
     "--wd": "--set optimizer.weight_decay=",
     "--weight-decay": "--set optimizer.weight_decay=",
 }
-"""What timm, transformers and others call it."""
+"""What timm, transformers and others call it; settings of `train` are set through --set."""
 
 
-def renamed_flag(flag: str, verb: str) -> str | None:
-    """Return the error line for a flag that has another name now or here; None for any other flag.
+def renamed_flag(flag: str, verb_flags: Collection[str]) -> str | None:
+    """Return the error line for a flag that has another name now or here; None if the verb has no such flag.
 
-    >>> renamed_flag("--size=480", "video")
+    >>> renamed_flag("--size=480", ["--height", "--input-size"])
     '--size is now --height'
+    >>> renamed_flag("--lr", ["--height", "--input-size"])
     """
     flag = flag.partition("=")[0]
     for table, text in ((RENAMED, "{} is now {}"), (SYNONYMS, "there is no option {}: did you mean {}?")):
-        name = table.get(flag, {})
-        name = name if isinstance(name, str) else name.get(verb, name.get("", ""))
-        if name:
-            return text.format(flag, name)
+        names = table.get(flag, ())
+        for name in (names,) if isinstance(names, str) else names:
+            if name.split()[0] in verb_flags:
+                return text.format(flag, name)
     return None

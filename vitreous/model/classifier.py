@@ -1,9 +1,11 @@
 """An image classifier: a model, the preprocessing of its images, and the names of its classes."""
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from html import escape
+from numbers import Integral
 from pathlib import Path
 from typing import Self, overload
 
@@ -55,9 +57,9 @@ class Prediction:
 
     def top_k(self, k: int = 5) -> tuple[tuple[str, float], ...]:
         """Give the `k` labels with the highest scores, highest first."""
-        if not isinstance(k, int) or k < 1:
+        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
             raise InputError(f"can't give the top {k!r} labels: give a number of labels, 1 or more")
-        return self.scores[:k]
+        return self.scores[: int(k)]
 
     @property
     def probabilities(self) -> tuple[tuple[str, float], ...]:
@@ -109,7 +111,7 @@ class ImageClassifier:
         self,
         model: nn.Module,
         preprocessing: Preprocessing,
-        class_names: Sequence[str],
+        class_names: Iterable[str],
         problem_type: ProblemType | None = None,
         function_to_apply: FunctionToApply | None = None,
     ) -> None:
@@ -124,13 +126,14 @@ class ImageClassifier:
             raise InputError(f"the model is a {type(model).__name__}: give a torch.nn.Module")
         if not isinstance(preprocessing, Preprocessing):
             raise InputError(f"the preprocessing is a {type(preprocessing).__name__}: give a vitreous.Preprocessing")
-        _check_class_names(class_names)
+        self.class_names = as_class_names(class_names)
         if isinstance(model, ViT):
-            _check_fit(model, preprocessing, len(class_names))
+            _check_fit(model, preprocessing, len(self.class_names))
         self.model = model.eval()
         self.preprocessing = preprocessing
-        self.class_names = tuple(class_names)
-        self.problem_type, self.function_to_apply = check_problem(problem_type, function_to_apply, len(class_names))
+        self.problem_type, self.function_to_apply = check_problem(
+            problem_type, function_to_apply, len(self.class_names)
+        )
         self.origin: str | None = None
 
     def __repr__(self) -> str:
@@ -303,15 +306,17 @@ def _is_single(images: object) -> bool:
     return isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
 
 
-def _check_class_names(class_names: Sequence[str]) -> None:
-    """Refuse class names that are no list of strings, such as one string.
+def as_class_names(class_names: Iterable[str]) -> tuple[str, ...]:
+    """Return class names, in order, from any iterable but one string or a set, which has no order.
 
     Raises:
         InputError: they are something else.
     """
-    is_list = isinstance(class_names, Sequence | np.ndarray) and not isinstance(class_names, str)
-    if not is_list or not all(isinstance(name, str) for name in class_names):
+    is_ordered = isinstance(class_names, Iterable) and not isinstance(class_names, str | bytes | AbstractSet)
+    names = tuple(class_names) if is_ordered else ()
+    if not is_ordered or not all(isinstance(name, str) for name in names):
         raise InputError(f"class_names={class_names!r} is invalid: give a list of strings, empty for a model without")
+    return names
 
 
 def _check_fit(vit: ViT, preprocessing: Preprocessing, names: int) -> None:

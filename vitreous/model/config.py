@@ -19,7 +19,7 @@ NormLayer = Literal["layernorm", "rmsnorm"]
 MlpLayer = Literal["gelu", "gelu-tanh", "quick-gelu", "swiglu"]
 
 
-_ONE_SIDE_TOO = BeforeValidator(lambda size: (size, size) if isinstance(size, int) else size)
+_ONE_SIDE_TOO = BeforeValidator(lambda size: (size, size) if isinstance(size, Integral) else size)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ def check_problem(
 ) -> tuple[ProblemType, FunctionToApply]:
     """Return the problem and the function of a model with so many outputs; None means the usual one.
 
-    A single output is a label with a probability of its own: softmax would always make it 1.
+    A single output is a label with a probability of its own, as in transformers, where `problem_type` may call it a
+    class: softmax would always make it 1.
 
     Raises:
         InputError: there is no such problem or function, or it is softmax for labels or values.
@@ -40,13 +41,15 @@ def check_problem(
     problem = usual if problem_type is None else problem_type
     if not isinstance(problem, str) or problem not in FUNCTIONS:
         raise unknown("problem_type", problem, FUNCTIONS)
+    if outputs == 1 and problem == "single_label_classification":
+        problem = usual
     function = FUNCTIONS[problem] if function_to_apply is None else function_to_apply
     if function not in get_args(FunctionToApply):
         raise unknown("function_to_apply", function, get_args(FunctionToApply))
-    if function not in (FUNCTIONS[problem], "none") or (outputs == 1 and function == "softmax"):
+    if function not in (FUNCTIONS[problem], "none"):
         raise InputError(
-            f"function_to_apply='{function}' doesn't fit problem_type '{problem}' with {outputs} outputs: "
-            f"give '{FUNCTIONS[usual if outputs == 1 else problem]}', or 'none' for outputs that are scores already"
+            f"function_to_apply='{function}' doesn't fit problem_type '{problem}' with {outputs} "
+            f"output{'s' * (outputs != 1)}: give '{FUNCTIONS[problem]}', or 'none' for outputs that are scores already"
         )
     return problem, function
 

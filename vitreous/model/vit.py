@@ -4,9 +4,10 @@ Modules and parameters have timm's names, so that weights load into timm's Visio
 has the part. `Trace` observes a forward pass without changing it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from numbers import Integral
 from typing import Literal, overload
 
 import torch
@@ -387,11 +388,11 @@ class ViT(nn.Module):
 
 def _find_blocks(indices: int | Sequence[int] | None, depth: int) -> list[int]:
     """Resolve what `forward_intermediates` takes as `indices` to numbers from 0, in the order of the blocks."""
-    if isinstance(indices, int) and not isinstance(indices, bool) and 0 < indices <= depth:
-        return list(range(depth - indices, depth))
-    if isinstance(indices, int):
-        raise InputError(f"can't take the last {indices} blocks: the model has {depth}")
-    numbers = range(depth) if indices is None else indices
-    if not numbers or isinstance(numbers, str) or any(one not in range(-depth, depth) for one in numbers):
+    if isinstance(indices, Integral):
+        if isinstance(indices, bool) or not 0 < int(indices) <= depth:
+            raise InputError(f"can't take the last {indices} blocks: the model has {depth}")
+        return list(range(depth - int(indices), depth))
+    numbers = range(depth) if indices is None else list(indices) if isinstance(indices, Iterable) else []
+    if not numbers or any(not isinstance(one, Integral) or one not in range(-depth, depth) for one in numbers):
         raise InputError(f"there are no blocks {indices}: the model has {depth}, numbered from 0")
-    return sorted({one % depth for one in numbers})
+    return sorted({int(one) % depth for one in numbers})

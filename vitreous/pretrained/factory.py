@@ -15,6 +15,7 @@ from vitreous.callbacks import Callback, LogCallback
 from vitreous.errors import InputError, unknown
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.formats.checkpoint_keys import TRAINING_KEYS, WRAPPED_PARTS, strip_wrappers
+from vitreous.pretrained.formats.stored_tensors import check_stored
 from vitreous.pretrained.weight_files import read_tensors
 from vitreous.pretrained.wrap import describe_exception, wrap
 from vitreous.runtime import select_device
@@ -95,6 +96,10 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
         if tensor.shape != chosen[name].shape:
             shapes = f"{tuple(chosen[name].shape)}, the model's is {tuple(tensor.shape)}"
             raise InputError(f"{source} doesn't fit the model: {name} is {shapes}")
+    try:
+        check_stored({name: chosen[name] for name, it in expected.items() if it.is_floating_point()})
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
     module.load_state_dict(chosen)
 
 

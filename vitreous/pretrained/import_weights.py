@@ -23,6 +23,7 @@ from vitreous.pretrained.formats.announced_parts import check_announced, check_v
 from vitreous.pretrained.formats.checkpoint_keys import strip_wrappers
 from vitreous.pretrained.formats.registry import detect_format, unknown_prefix
 from vitreous.pretrained.formats.state_dict_format import StateDictFormat
+from vitreous.pretrained.formats.stored_tensors import check_stored
 from vitreous.pretrained.preprocessing_formats import (
     default_for,
     describe_preprocessing,
@@ -132,7 +133,7 @@ def build_classifier(checkpoint: ExternalCheckpoint, device: torch.device, callb
     """
     checkpoint = strip_prefix(checkpoint, callback)
     try:
-        state_dict_format = detect_format({name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()})
+        state_dict_format = _find_format(checkpoint.tensors)
     except InputError as error:
         raise InputError(f"{checkpoint.name}: {error}") from None
     try:
@@ -148,7 +149,7 @@ def build_classifier(checkpoint: ExternalCheckpoint, device: torch.device, callb
         )
         names = () if embedding else class_names_for(checkpoint, config.num_classes, callback)
         problem_type, function = (checkpoint.config.get(key) for key in ("problem_type", "function_to_apply"))
-        if len(names) == 1 and problem_type is None:
+        if len(names) == 1 and problem_type in (None, "single_label_classification"):
             callback.on_note(f"{checkpoint.name} has one output: its score is the sigmoid of it")
         return ImageClassifier(vit.to(device), preprocessing, names, problem_type, function)
     except InputError as error:
@@ -159,6 +160,15 @@ def build_classifier(checkpoint: ExternalCheckpoint, device: torch.device, callb
             f"{checkpoint.name}, read as {state_dict_format.name}: its configuration has a value that can't be used "
             f"({type(error).__name__}: {error})"
         ) from error
+
+
+def _find_format(tensors: Mapping[str, Tensor]) -> StateDictFormat:
+    """Recognize the format; of weights in none, say first whether they are quantized, which renames and splits them."""
+    try:
+        return detect_format({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    except InputError:
+        check_stored(tensors)
+        raise
 
 
 def strip_prefix(checkpoint: ExternalCheckpoint, callback: Callback) -> ExternalCheckpoint:

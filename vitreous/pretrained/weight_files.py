@@ -20,6 +20,7 @@ from vitreous.files import os_error_reason
 from vitreous.model.serialization import is_vitreous_weights
 from vitreous.pretrained.formats.checkpoint_keys import find_weights
 from vitreous.pretrained.formats.npz import read_npz
+from vitreous.pretrained.formats.stored_tensors import to_float32
 from vitreous.pretrained.resolve import DISTRIBUTED_CHECKPOINT
 
 LFS_POINTER = b"version https://git-lfs"
@@ -28,6 +29,8 @@ LFS_POINTER = b"version https://git-lfs"
 def read_tensors(path: Path, callback: Callback | None = None) -> dict[str, Tensor]:
     """Read the tensors of a weights file by name, floating-point ones as float32, all on the CPU.
 
+    Those that can't be used as weights stay as they are: `check_stored` tells them.
+
     Args:
         path: the file.
         callback: `on_note` receives which weights were taken, where there are several or their record's name is
@@ -35,7 +38,7 @@ def read_tensors(path: Path, callback: Callback | None = None) -> dict[str, Tens
 
     Raises:
         InputError: the file is missing, empty, truncated, a Git LFS pointer, of no known kind, or can't be read without
-            running code in it; or its tensors are quantized or claim more numbers than the file holds.
+            running code in it.
     """
     check_file(path)
     try:
@@ -46,31 +49,13 @@ def read_tensors(path: Path, callback: Callback | None = None) -> dict[str, Tens
         raise InputError(f"{path} holds no named tensors: give a file with a model's weights (its state_dict)")
     try:
         record, others = find_weights(content)
-        tensors = {name: _to_float32(name, tensor) for name, tensor in record.tensors.items()}
+        tensors = {name: to_float32(tensor) for name, tensor in record.tensors.items()}
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     if callback is not None and (others or not record.is_known):
         rest = f", not those in {', '.join(others)}" if others else ""
         callback.on_note(f"{path}: the weights in '{record.name}' are used{rest}")
     return tensors
-
-
-def _to_float32(name: str, tensor: Tensor) -> Tensor:
-    """Turn floating-point numbers into float32.
-
-    Raises:
-        InputError: the tensor is quantized, sparse or without data, or is larger than what is stored of it.
-    """
-    is_bytes = tensor.dtype in (torch.int8, torch.uint8) and tensor.ndim > 1
-    if tensor.is_quantized or is_bytes or tensor.layout != torch.strided or tensor.is_meta:
-        kind = "quantized" if tensor.is_quantized or is_bytes else "without data" if tensor.is_meta else "sparse"
-        raise InputError(f"the weight {name} is {kind}: save the model's weights in floating point")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise InputError(f"the weight {name} claims {tensor.numel()} numbers, more than are stored: save it again")
-    try:
-        return tensor.float() if tensor.is_floating_point() else tensor
-    except (NotImplementedError, RuntimeError):
-        raise InputError(f"the weight {name} is {tensor.dtype}, which can't be read: save it in float32") from None
 
 
 def check_file(path: Path) -> None:

@@ -1,6 +1,6 @@
 """Wrap any PyTorch module as an ImageClassifier that can be explained."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from vitreous.errors import InputError
 from vitreous.explanation.observation.model_output import extract_logits, is_feature_output
 from vitreous.explanation.observation.wrapped_model import WrappedModel
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import ImageClassifier
+from vitreous.model.classifier import ImageClassifier, as_class_names
 from vitreous.model.output_scores import FunctionToApply, ProblemType, detect_function
 from vitreous.model.vit import ViT
 from vitreous.pretrained.import_weights import disambiguate_names
@@ -29,7 +29,7 @@ QUANTIZED_MODULES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized",
 def wrap(
     module: nn.Module,
     preprocessing: Preprocessing | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: Iterable[str] | None = None,
     *,
     problem_type: ProblemType | None = None,
     function_to_apply: FunctionToApply | None = None,
@@ -70,7 +70,7 @@ def wrap(
     preprocessing_found = preprocessing or find_preprocessing(module, callback)
     outputs = try_model(module, preprocessing_found)
     classes = extract_logits(outputs).shape[1]
-    names = _class_names(module, outputs, classes) if class_names is None else tuple(class_names)
+    names = _class_names(module, outputs, classes) if class_names is None else as_class_names(class_names)
     if len(names) not in (0, classes):
         raise InputError(f"{len(names)} class names were given, but the model has {classes} outputs")
     model = module if isinstance(module, ViT) else WrappedModel(module)
@@ -110,7 +110,7 @@ def _find_function(
         callback.on_note(f"the model's outputs are probabilities already ({kind}): they are taken as scores")
         return problem_type, function_to_apply
     stated = getattr(getattr(module, "config", None), "problem_type", None)
-    if stated is None and outputs.shape[1] == 1:
+    if stated in (None, "single_label_classification") and outputs.shape[1] == 1:
         callback.on_note(
             "the model has one output: its score is the sigmoid of it; problem_type='regression' changes that"
         )

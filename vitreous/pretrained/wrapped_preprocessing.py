@@ -1,6 +1,7 @@
 """The preprocessing of a module of another library: what the module states, or what is usual for it, with a note."""
 
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,8 @@ def _image_size(module: nn.Module) -> tuple[int, int] | None:
     holders = (getattr(module, "config", None), getattr(module, "patch_embed", None), module)
     for holder, name in zip(holders, ("image_size", "img_size", "image_size"), strict=True):
         size = getattr(holder, name, None)
-        if isinstance(size, int):
-            return size, size
+        if isinstance(size, Integral):
+            return int(size), int(size)
         if isinstance(size, (tuple, list)) and len(size) == 2:
             return int(size[0]), int(size[1])
     return None

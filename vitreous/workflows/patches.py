@@ -8,7 +8,7 @@ from PIL import Image
 
 from vitreous.arguments import check_arguments
 from vitreous.errors import InputError
-from vitreous.imaging.geometry import grid_for
+from vitreous.imaging.geometry import grid_for, to_pair
 from vitreous.imaging.reading import as_image_u8
 from vitreous.render.patch_sheet import patches_sheet
 
@@ -44,10 +44,7 @@ def patches(
     if model is None:
         if patch_size < 1:
             raise InputError(f"the patch size is {patch_size}: give 1 pixel or more")
-        size_hw = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-        if len(size_hw) != 2:
-            raise InputError(f"input size {input_size} is invalid: give a side or (height, width) in pixels")
-        rows, columns = grid_for((size_hw[0], size_hw[1]), patch_size)
+        rows, columns = grid_for(to_pair(input_size), patch_size)
         visible = pixels
     else:
         from vitreous.pretrained.load import load  # a drawing without a model needn't import all that can load one

@@ -6,6 +6,7 @@ import torch
 from example_models import PATCH, Tutorial
 from torch import nn
 
+import vitreous
 from vitreous.errors import InputError
 from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.observation.observe import observe
@@ -168,12 +169,21 @@ def test_wrap_accepts_a_model_without_attention():
         ((Tutorial(), Preprocessing((16, 24), "squash", (0.5,) * 3, (0.5,) * 3, 8)), "patch_size=8, .* are 4 pixels"),
         (("vit",), "a torch.nn.Module is needed, not str"),
         ((Tutorial(), (16, 24)), r"preprocessing=\(16, 24\) has the wrong type: wrap takes a vitreous"),
-        ((Tutorial(), PREPROCESSING, "abcde"), "class_names='abcde' has the wrong type: wrap takes a list of strings"),
+        ((Tutorial(), PREPROCESSING, "abcde"), "class_names='abcde' is invalid: give a list of strings"),
+        ((Tutorial(), PREPROCESSING, set("abcde")), "class_names=.* is invalid: give a list of strings"),
     ],
 )
 def test_invalid_arguments_of_wrap_raise(arguments, message):
     with pytest.raises(InputError, match=message):
         wrap(*arguments)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter, np.array, lambda names: dict(enumerate(names)).values()])
+def test_any_iterable_of_class_names_in_order_is_taken(kind):
+    names = ["e", "d", "c", "b", "a"]
+    assert wrap(Tutorial(), PREPROCESSING, kind(names)).class_names == tuple(names)
+    model = wrap(Tutorial(), PREPROCESSING).model
+    assert vitreous.ImageClassifier(model, PREPROCESSING, kind(names)).class_names == tuple(names)
 
 
 class NoPositions(nn.Module):

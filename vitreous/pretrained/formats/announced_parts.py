@@ -11,7 +11,7 @@ from vitreous.model.config import ViTConfig
 PLAIN_TIMM = re.compile(r"(vit|deit3?|flexivit|eva_large|test_vit\d*)(_\w+)?(\..*)?")
 """timm's names of what its VisionTransformer and VisionTransformerDistilled build (timm 1.0.29)."""
 OTHER_TIMM = re.compile(
-    r"_pe_|rope|dinov3|relpos|_r\d+_|resnet|_mci_|_xp_|_d?pwee_|_dwee_|_dlittle_|_\d+x[2-9]_|^test_vit4|_7b_"
+    r"_pe_|(?<![a-z])rope(?![a-z])|dinov3|relpos|_r\d+_|resnet|_mci_|_xp_|_d?pwee_|_dwee_|_dlittle_|_\d+x[2-9]_|^test_vit4|_7b_"
 )
 """Parts of names of timm's models with other blocks, or with positions that leave no trace among the weights."""
 PLAIN_ARGS = (
@@ -45,13 +45,13 @@ MODEL_TYPES = {
 }
 """transformers' model types that compute what each format reads."""
 TELLING_KEYS = {
-    "rotary positions": r"rope|rotary|rot_pos",
-    "relative positions": r"rel(ative)?_?pos",
-    "windows": r"window_(size|attention|block)|sliding_window",
-    "experts": r"num_(local_)?experts|moe_",
-    "normalization after the branches": r"post_norm|norm_after|sandwich",
-    "parallel blocks": r"parallel_(block|attn|attention)",
-    "differential attention": r"diff(erential)?_attn|diff(erential)?_attention",
+    "rotary positions": r"(?<![a-z])(rope|rotary|rot_pos)(?![a-z])",
+    "relative positions": r"(?<![a-z])rel(ative)?_?pos(ition(s|al)?)?(?![a-z])",
+    "windows": r"(?<![a-z])(window_(size|attention|block)|sliding_window)",
+    "experts": r"(?<![a-z])(num_(local_)?experts|moe_)",
+    "normalization after the branches": r"(?<![a-z])(post_norm|norm_after|sandwich)",
+    "parallel blocks": r"(?<![a-z])parallel_(block|attn|attention)",
+    "differential attention": r"(?<![a-z])diff(erential)?_(attn|attention)",
 }
 """Parts that our ViT doesn't have, by keys of a config.json that announce them with a value other than 0 or false."""
 OTHER_RECORDS = ("id2label", "label2id", "label_descriptions", "text_config", "text_cfg")

@@ -14,9 +14,11 @@ AVERAGES = re.compile(r"(^|_)(ema|teacher|swa|averaged?|shadow)(_|$)")
 KNOWN = ("state_dict", "model_state_dict", "model", "model_state", "module", "target_encoder", "student")
 """Usual names of a model's own weights; a record of another name is taken if there is no such one."""
 OTHER_RECORDS = re.compile(
-    r"optim|sched|scaler|loss|criterion|metric|rng|random|arg|config|param_groups|center|hyper|callback|queue|^state$"
+    r"(?<![a-z])(optim|optimizer[a-z]*|(lr)?schedulers?|sched|schedules?|(grad|amp)?scalers?|loss(es)?|criterions?|criteria"
+    r"|metrics?|rngs?|random|args?|arguments?|configs?|param_groups|centers?|hyper([a-z]*params?|parameters?)?|callbacks?"
+    r"|queues?)(?![a-z])|^state$"
 )
-"""Parts of names of records that hold something else than a model's weights, such as an optimizer's state."""
+"""Words in names of records that hold something else than a model's weights, such as an optimizer's state."""
 MAX_DEPTH = 4
 """Records inside of records that are searched for weights."""
 CHOSEN_PREFIXES = ("teacher.", "ema_model.", "student.", "backbone.")
@@ -89,8 +91,13 @@ def _records(record: Mapping[Any, Any], path: tuple[str, ...], seen: set[int]) -
     if any(tensor.ndim for tensor in tensors.values()):
         yield CheckpointRecord(path, tensors)
     for name, value in record.items():
-        if isinstance(name, str) and isinstance(value, Mapping) and not OTHER_RECORDS.search(name.lower()):
+        if isinstance(name, str) and isinstance(value, Mapping) and not _is_other(name):
             yield from _records(value, (*path, name), seen)
+
+
+def _is_other(name: str) -> bool:
+    """Whether the name of a record says that it holds no weights; camel case is read as words too."""
+    return name not in KNOWN and bool(OTHER_RECORDS.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()))
 
 
 def strip_wrappers(keys: Iterable[str]) -> dict[str, str]:

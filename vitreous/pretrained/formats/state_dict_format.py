@@ -14,6 +14,7 @@ from vitreous.model.vit import ViT
 from vitreous.pretrained.formats.checkpoint_keys import strip_wrappers
 from vitreous.pretrained.formats.infer_config import stated_depth
 from vitreous.pretrained.formats.rules import Shapes
+from vitreous.pretrained.formats.stored_tensors import check_stored
 
 ANY = object()
 """In `StateDictFormat.supports`: every value of this option."""
@@ -113,6 +114,7 @@ class StateDictFormat:
         """
         named = {key: tensors[given] for key, given in self.bare_keys(tensors).items()}
         self._require(named, self.signature)
+        check_stored({key: one for key, one in named.items() if one.is_floating_point() and not self.is_ignored(key)})
         try:
             config = self.infer_config(named, external_config)
         except InputError:
@@ -148,18 +150,18 @@ class StateDictFormat:
         Raises:
             InputError: a tensor is missing, of another shape, or known to neither side.
         """
-        external = {
-            key: _at_least_float32(tensors[given])
-            for key, given in self.bare_keys(tensors).items()
-            if not self.is_ignored(key)
-        }
+        named = {key: tensors[given] for key, given in self.bare_keys(tensors).items() if not self.is_ignored(key)}
         shapes = state_shapes(config)
         rules = [rule for pattern in self.rules(config) for rule in pattern.for_blocks(config.depth)]
-        self._require(external, [key for rule in rules for key in rule.required_keys])
+        self._require(named, [key for rule in rules for key in rule.required_keys])
+        known = {key for rule in rules for key in rule.external_keys}
+        read = {key: tensor for key, tensor in named.items() if key in known}
+        check_stored(read)
+        external = {key: _at_least_float32(tensor) for key, tensor in read.items()}
         converted: dict[str, Tensor] = {}
         for rule in rules:
             converted |= self._apply(rule, external, shapes)
-        unknown = external.keys() - {key for rule in rules for key in rule.external_keys}
+        unknown = named.keys() - known
         if unknown:
             raise InputError(
                 f"these weights have {quote_names(sorted(unknown))}, no part of a {self.name} model of this "
