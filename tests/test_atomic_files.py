@@ -7,7 +7,14 @@ import pytest
 
 from vitreous import files
 from vitreous.errors import InputError
-from vitreous.files import atomic_folder, atomic_write, remove_partial, write_text
+from vitreous.files import (
+    atomic_folder,
+    atomic_write,
+    check_folder_writable,
+    check_writable,
+    remove_partial,
+    write_text,
+)
 
 
 def test_an_incomplete_file_leaves_the_old_one(tmp_path):
@@ -113,3 +120,30 @@ def test_what_kills_left_of_one_file_is_removed_and_nothing_else(tmp_path):
     (tmp_path / ".a.2.part.txt").mkdir()
     remove_partial(tmp_path / "a.txt")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names[2:], ".a.2.part.txt"])
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("file/a.png", "file is a file; choose another folder"),
+        ("file/new/a.png", "file is a file; choose another folder"),
+        ("folder", "it is a folder; add a file name"),
+        (f"{'a' * 300}.png", "file name too long"),
+        ("/proc/a.png", "can't write into /proc: "),
+        ("/proc/new/a.png", "can't make the folder /proc/new: "),
+    ],
+)
+def test_what_cannot_be_written_is_known_before_the_work(target, words, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=words):
+        check_writable(tmp_path / target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_the_check_before_the_work_leaves_nothing(tmp_path):
+    write_text(tmp_path / "old.txt", "old")
+    check_writable(tmp_path / "old.txt")
+    check_writable(tmp_path / "new" / "folder" / "a.png")
+    check_folder_writable(tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.txt"] and (tmp_path / "old.txt").read_text() == "old"

@@ -94,14 +94,52 @@ def atomic_folder(path: Path) -> Generator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def require_new_folder(folder: Path) -> None:
-    """Refuse a folder that holds something, before it is written.
+def check_writable(path: Path | str) -> None:
+    """Check before long work that a file can be written; nothing is left behind.
 
     Raises:
-        InputError: it exists and is not an empty folder.
+        InputError: it is a folder, it is below a file, or its folder can't be written.
+    """
+    target = Path(path)
+    try:
+        if target.is_dir():
+            raise InputError(f"can't write {target}: it is a folder; add a file name")
+    except OSError as error:  # a name that is too long
+        raise InputError(f"can't write {target}: {os_error_reason(error)}") from error
+    check_folder_writable(target.parent)
+
+
+def check_folder_writable(folder: Path) -> None:
+    """Check before long work that a folder can be created and written to, by trying it; nothing is left behind.
+
+    Raises:
+        InputError: it can't.
+    """
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    existing = folder.parents[len(missing) - 1] if missing else folder
+    if not existing.is_dir():
+        raise InputError(f"can't write into {folder}: {existing} is a file; choose another folder")
+    try:
+        make_folder(folder)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"can't write into {folder}: {os_error_reason(error)}; choose another folder") from error
+    finally:
+        for parent in missing:
+            with suppress(OSError):  # it was not created, or is in use by now
+                parent.rmdir()
+
+
+def require_new_folder(folder: Path) -> None:
+    """Refuse a folder that holds something or can't be written, before it is written.
+
+    Raises:
+        InputError: it exists and is not an empty folder, or no folder can be created there.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists already: name a new folder")
+    check_folder_writable(folder.absolute().parent)
 
 
 def _temporary_path(target: Path, suffix: str) -> Path:

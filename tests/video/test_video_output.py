@@ -1,4 +1,5 @@
 import csv
+import errno
 import io
 import itertools
 import subprocess
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from video_clips import audio_of, description, moving_square, record_with_audio, timestamps_of
 
+from vitreous import files
 from vitreous.errors import InputError
 from vitreous.video import pipe
 from vitreous.video.check import IncompleteVideoError
@@ -272,11 +274,15 @@ def test_errors_name_the_formats_that_can(clip, tmp_path):
 
 def test_an_output_under_a_file_or_in_a_read_only_folder(clip, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="is not a folder"):
+    with pytest.raises(InputError, match="file is a file"):
         check_output(tmp_path / "file" / "out.mp4", clip)
-    monkeypatch.setattr("os.access", lambda *_: False)  # the tests may run as root, who writes everywhere
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(files, "TemporaryFile", refuse)  # the tests may run as root, who writes everywhere
     for target in ["out.mp4", "frames/"]:
-        with pytest.raises(InputError, match="is read-only"):
+        with pytest.raises(InputError, match="can't write into .*: read-only file system"):
             check_output(f"{tmp_path}/{target}", clip)
     with pytest.raises(InputError, match="it is a file"):
         check_output(f"{tmp_path}/file/", clip)

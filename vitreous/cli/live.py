@@ -64,6 +64,7 @@ def live(
     """
     check_web_extra()
     from vitreous.clips.request import VideoRequest
+    from vitreous.explanation.target_parsing import note_unused_target
     from vitreous.web.live import live as run
     from vitreous.web.server import AppServer
 
@@ -81,7 +82,9 @@ def live(
         classifier = inputs.load(model)
         unused.pop_all()  # the live view closes them from here on
     with status_display() as update:
-        summary = run(classifier, chosen, request, server=server, callback=LiveDisplay(update))
+        display = LiveDisplay(update)
+        note_unused_target(request.methods, request.target, display)
+        summary = run(classifier, chosen, request, server=server, callback=display)
     print_line(f"{chosen.name}: {summary}")
     if summary.error is not None:
         print_error(f"{chosen.name}: {summary.error}")

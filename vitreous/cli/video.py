@@ -95,9 +95,11 @@ def video(
 def explain_one(classifier: "ImageClassifier", video: Path, output: str, request: "VideoRequest") -> int:
     """Explain one video and print what was written and found."""
     from vitreous.clips.explain import run_request
+    from vitreous.explanation.target_parsing import note_unused_target
 
     print_result = print_note if output == "-" else print_line
     with progress_on("video", ProgressDisplay) as callback, interrupt_on_termination():
+        note_unused_target(request.methods, request.target, callback)
         result = run_request(classifier, video, output, request, callback)
     for line in result.summary():
         print_result(line)

@@ -16,7 +16,9 @@ from vitreous.clips.result import ExplainedVideo
 from vitreous.errors import InputError
 from vitreous.explanation.options import MethodKeywords, MethodOptions
 from vitreous.explanation.regions import PixelRegion, Region
+from vitreous.explanation.target_parsing import note_unused_target
 from vitreous.explanation.targets import Target
+from vitreous.files import check_writable
 from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
@@ -107,6 +109,7 @@ def explain_video(
     what: VideoKeywords = {"method": method, "target": target, "query": query, "track": track, "options": options}
     request = make_request({**what, **drawing, **written, **keywords})
     classifier = load(model, input_size=input_size, resize_mode=resize_mode, callback=callback)
+    note_unused_target(request.methods, target, callback)
     return run_request(classifier, video, output, request, callback)
 
 
@@ -149,7 +152,7 @@ def run_request(
 
 
 def check_file_names(output: OutputOptions) -> None:
-    """Check that the files beside the video have the extensions of what they hold.
+    """Check that the files beside the video have the extensions of what they hold, and can be written.
 
     Raises:
         InputError: names the file.
@@ -157,8 +160,8 @@ def check_file_names(output: OutputOptions) -> None:
     for path, suffix in ((output.save_maps, ".npz"), (output.timeline, ".png")):
         if path is not None and path.suffix.lower() != suffix:
             raise InputError(f"can't write {path}: choose a name that ends in {suffix}")
-        if path is not None and path.is_dir():
-            raise InputError(f"can't write {path}: it is a folder; add a file name")
+        if path is not None:
+            check_writable(path)
 
 
 def output_seconds(info: VideoInfo, options: VideoOptions) -> float | None:

@@ -15,6 +15,7 @@ from vitreous.clips.fingerprints import ClipFingerprint, ModelFingerprint
 from vitreous.clips.request import VideoKeywords, VideoRequest, make_request
 from vitreous.clips.result import ExplainedVideo
 from vitreous.errors import InputError
+from vitreous.explanation.target_parsing import note_unused_target
 from vitreous.files import make_folder, os_error_reason, write_text
 from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier
@@ -156,6 +157,7 @@ def explain_folder(
     """
     jobs = list_jobs(videos, output, request)
     request.resolve(classifier)
+    note_unused_target(request.methods, request.target, callback)
     make_folder(output)
     model = ModelFingerprint(classifier)
     for job in jobs:

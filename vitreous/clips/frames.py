@@ -18,6 +18,7 @@ from vitreous.explanation.explain import ExplainTask, run_task
 from vitreous.explanation.options import MethodKeywords, MethodOptions, merge_options
 from vitreous.explanation.regions import PixelRegion, Region
 from vitreous.explanation.result import Explanation
+from vitreous.explanation.target_parsing import note_unused_target
 from vitreous.explanation.targets import Target
 from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier, Prediction
@@ -141,6 +142,7 @@ def explain_frames(
     )
     classifier = load(model, input_size=input_size, resize_mode=resize_mode, callback=callback)
     (task,) = request.resolve(classifier)
+    note_unused_target(request.methods, target, callback)
     info = read_info(video)
     task = replace(task, query=scale_query(query, info.size_hw, info.size_hw))
     if precision == "int8":

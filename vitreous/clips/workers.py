@@ -13,6 +13,7 @@ from vitreous.clips.folder import ClipJob, ClipOutcome, clip_record, finished_re
 from vitreous.clips.leases import Lease, LeaseLostError, LeaseStore, shorten
 from vitreous.clips.request import VideoRequest
 from vitreous.errors import InputError
+from vitreous.explanation.target_parsing import note_unused_target
 from vitreous.files import flush_to_disk, make_folder, os_error_reason, write_text
 from vitreous.model.classifier import ImageClassifier
 from vitreous.runs.migration import migrate_clip_record
@@ -62,6 +63,7 @@ def explain_shared_folder(
     """
     jobs, callback = list_jobs(folder, output, request), callback or Callback()
     request.resolve(classifier)
+    note_unused_target(request.methods, request.target, callback)
     make_folder(output)
     others = [path for path in (request.output.save_maps, request.output.timeline) if path is not None]
     leases = LeaseStore(output, [output, *others], callback.on_note)

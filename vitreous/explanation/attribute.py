@@ -15,7 +15,7 @@ from vitreous.explanation.regions import Region, locate_query, validate_region
 from vitreous.explanation.registry import find_method
 from vitreous.explanation.streaming.attention_products import at_least_float32, is_full_precision
 from vitreous.explanation.streaming.light_trace import LightTrace
-from vitreous.explanation.target_parsing import class_indices
+from vitreous.explanation.target_parsing import class_indices, note_unused_target
 from vitreous.explanation.targets import (
     ClassTarget,
     FeatureNormTarget,
@@ -47,7 +47,8 @@ def attribute(
         images: (batch, channels, height, width), normalized as the model expects, on the model's device.
         method: a name in `vitreous.methods()`.
         target: what the maps explain: the index of a class, or its name for an ImageClassifier; a list of them, one per
-            image; or a Target. The predicted class by default. Methods that don't depend on it ignore it.
+            image; or a Target. The predicted class by default. Methods that don't depend on it ignore it, and the log
+            says so.
         query: a point (x, y) or box (x0, y0, x1, y1) in pixels of `images`, whose patches are followed instead of the
             model's readout.
         options: options of the method as one record.
@@ -72,7 +73,9 @@ def attribute(
     _check_images(images)
     if query is not None:
         merged = replace(merged, query=_locate_in_input(observable, images, query))
-    return run_method(observable, images, find_method(method, merged), _as_target(model, target), merged).values
+    found = find_method(method, merged)
+    note_unused_target([method], target, None)
+    return run_method(observable, images, found, _as_target(model, target), merged).values
 
 
 @check_arguments

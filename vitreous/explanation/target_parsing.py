@@ -3,10 +3,13 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 from vitreous.arguments import show
+from vitreous.callbacks import Callback, LogCallback
 from vitreous.errors import InputError
 from vitreous.explanation.regions import PixelRegion, parse_region
+from vitreous.explanation.registry import METHODS
 from vitreous.explanation.targets import (
     ClassDifferenceTarget,
     ClassPerImageTarget,
@@ -111,3 +114,27 @@ def _check_target(classifier: ImageClassifier, target: object) -> Target:
     if count and (wrong := next((index for index in indices if not 0 <= index < count), None)) is not None:
         raise InputError(f"there is no class {wrong}: the model has {count}, from 0")
     return target
+
+
+def note_unused_target(methods: Sequence[str], target: object, callback: Callback | None) -> None:
+    """Report in one line that a target is given on which no map of these methods depends.
+
+    Args:
+        methods: names in the table of methods.
+        target: what the user named; None for nothing.
+        callback: receives the note; None for the log, once.
+    """
+    if target is None or any(METHODS[name].is_class_specific for name in methods):
+        return
+    able = ", ".join(name for name, method in METHODS.items() if method.is_class_specific)
+    verb = "doesn't" if len(methods) == 1 else "don't"
+    note = f"{' and '.join(methods)} {verb} depend on the target; these methods do: {able}"
+    if callback is None:
+        _log_once(note)
+    else:
+        callback.on_note(note)
+
+
+@cache
+def _log_once(note: str) -> None:
+    LogCallback().on_note(note)

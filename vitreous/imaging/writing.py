@@ -5,9 +5,24 @@ from pathlib import Path
 from PIL import Image
 
 from vitreous.errors import InputError
-from vitreous.files import atomic_write
+from vitreous.files import atomic_write, check_writable
 
 IMAGE_FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+
+def check_image_output(path: Path | str) -> None:
+    """Check before long work that an image can be written to `path`.
+
+    Raises:
+        InputError: the extension is not an image format, or the file can't be written.
+    """
+    _check_extension(path)
+    check_writable(path)
+
+
+def _check_extension(path: Path | str) -> None:
+    if Path(path).suffix.lower() not in IMAGE_FORMATS:
+        raise InputError(f"can't write an image as '{path}': use one of the extensions {', '.join(IMAGE_FORMATS)}")
 
 
 def save_image(image: Image.Image, path: Path | str) -> None:
@@ -16,7 +31,6 @@ def save_image(image: Image.Image, path: Path | str) -> None:
     Raises:
         InputError: the extension is not an image format, or the file can't be written.
     """
-    if Path(path).suffix.lower() not in IMAGE_FORMATS:
-        raise InputError(f"can't write an image as '{path}': use one of the extensions {', '.join(IMAGE_FORMATS)}")
+    _check_extension(path)
     with atomic_write(path) as temporary:
         image.save(temporary)

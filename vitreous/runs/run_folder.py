@@ -7,11 +7,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from vitreous.errors import InputError
-from vitreous.files import can_lock_files, make_folder, os_error_reason, read_json, remove_partial, write_text
+from vitreous.files import (
+    can_lock_files,
+    check_folder_writable,
+    make_folder,
+    os_error_reason,
+    read_json,
+    remove_partial,
+    write_text,
+)
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.serialization import CONFIG, WEIGHTS
 from vitreous.runs.migration import migrate_metrics, migrate_run_metadata
@@ -167,26 +174,7 @@ def check_unused(path: Path | str) -> None:
     names = [one.name for one in folder.path.iterdir()] if folder.path.is_dir() else []
     if any(not any(fnmatch(name, pattern) for pattern in LEFT_BY_A_KILL) for name in names):
         raise InputError(f"{path} exists and is not a run of Vitreous: choose another output folder")
-    check_writable(folder.path)
-
-
-def check_writable(folder: Path) -> None:
-    """Refuse a folder that can't be created or written to, by trying it; nothing is left behind.
-
-    Raises:
-        InputError: it can't.
-    """
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    try:
-        make_folder(folder)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"can't write into {folder}: {os_error_reason(error)}; choose another folder") from error
-    finally:
-        for parent in missing:
-            with suppress(OSError):  # it was not created, or is in use by now
-                parent.rmdir()
+    check_folder_writable(folder.path)
 
 
 def open_run(path: Path | str, lock: RunLock) -> tuple[RunFolder, dict[str, Any]]:
@@ -256,13 +244,15 @@ def results_folder(model: str | Path | ImageClassifier, output: str | Path | Non
     """Choose the folder for results: `output`, or the run's own, or else one called `name` in the working directory.
 
     Raises:
-        InputError: the model is in memory and no folder is given, or the folder is a file.
+        InputError: the model is in memory and no folder is given, or the folder is a file or can't
+            be written.
     """
     if output is None:
-        if isinstance(model, ImageClassifier):
+        if not isinstance(model, str | Path):
             raise InputError("this model has no folder of its own: name an output folder for the results")
         output = model if RunFolder(Path(model)).recipe.is_file() else name
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: choose another output folder")
+    check_folder_writable(folder)
     return folder

@@ -1,12 +1,12 @@
 """Choose the writer for an output, and refuse what can't be written before any work is done."""
 
-import os
 import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 from vitreous.errors import InputError
+from vitreous.files import check_folder_writable
 from vitreous.video.encode import VideoWriter
 from vitreous.video.folder import FolderWriter, check_empty_folder
 from vitreous.video.formats import FORMATS, formats_with_audio, resolve_format, to_crf
@@ -37,10 +37,7 @@ def check_output(output: Path | str, source: Path | str, options: VideoOptions =
         raise InputError(f"can't write {path}: it is a folder; add a file name")
     elif path.exists() and not path.is_file():
         raise InputError(f"can't write {path}: it is a pipe, a socket or a device; give another name, or '-'")
-    existing = next(folder for folder in path.absolute().parents if folder.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        what = "read-only" if existing.is_dir() else "not a folder"
-        raise InputError(f"can't write {path}: {existing} is {what}; choose another folder")
+    check_folder_writable(path.absolute().parent)
 
 
 def square_pixels(options: VideoOptions, output: Path | str, source: VideoInfo) -> VideoOptions:

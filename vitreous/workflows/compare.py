@@ -11,6 +11,7 @@ from vitreous.diagnostics.evaluation_set import EvaluationSet, class_difference,
 from vitreous.diagnostics.predictions import ImageCounter, predict_all
 from vitreous.errors import InputError
 from vitreous.evaluation.comparison import Comparison, compare_predictions, summarize_comparison
+from vitreous.files import check_writable
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
 from vitreous.render.plots.comparison import AccuracyHistory, ClassDifference, comparison_figure
@@ -108,13 +109,14 @@ def compare(
 
 
 def check_png(path: str | Path) -> None:
-    """Refuse a name for the figure that doesn't end in .png.
+    """Refuse a name for the figure that doesn't end in .png, or can't be written.
 
     Raises:
-        InputError: it ends otherwise.
+        InputError: it ends otherwise, or no file can be created there.
     """
     if Path(path).suffix.lower() != ".png":
         raise InputError(f"{path} is not a PNG file: choose a name that ends in .png")
+    check_writable(path)
 
 
 def check_different(first: str | Path | ImageClassifier, second: str | Path | ImageClassifier) -> None:

@@ -10,6 +10,7 @@ from vitreous.explanation.explain import resolve_task, run_task
 from vitreous.explanation.options import MethodKeywords, MethodOptions, merge_options
 from vitreous.explanation.regions import PixelRegion, Region, validate_region
 from vitreous.explanation.result import Explanation
+from vitreous.explanation.target_parsing import note_unused_target
 from vitreous.explanation.targets import Target
 from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier, ImageInput
@@ -67,7 +68,7 @@ def explain(
         target: what the map explains: a class by name or index; "cat - dog" for the difference of two classes;
             "text:a photo of a cat" for an image-text model; "region:x0,y0,x1,y1" for a box in pixels; a list of
             classes by name or index, one per image; or a Target. The predicted class by default. For a method that
-            doesn't depend on the target, only the target's score is computed.
+            doesn't depend on the target, only the target's score is computed, and a note says so.
         query: a point (x, y) or a box (x0, y0, x1, y1) in pixels of the image. The patch there, or the mean over the
             patches in the box, is followed instead of the model's readout.
         options: options of the method as one record.
@@ -93,5 +94,6 @@ def explain(
     classifier = load(model, input_size=input_size, resize_mode=resize_mode, callback=callback)
     task = resolve_task(classifier, method, merged, target, region)
     if isinstance(images, list | tuple):
+    note_unused_target([method], target, callback)
         return run_task(classifier, images, task, callback)
     return run_task(classifier, [images], task)[0]  # ty: ignore[invalid-argument-type]
