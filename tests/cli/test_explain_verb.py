@@ -31,7 +31,9 @@ def photos(tmp_path, monkeypatch):
     return Path("photos")
 
 
-@pytest.mark.parametrize(("layout", "kind"), [("single", "attention"), ("sheet", "layers")])
+@pytest.mark.parametrize(
+    ("layout", "kind"), [("single", "attention"), ("sheet", "layers"), ("contour", "attention-contour")]
+)
 def test_one_damaged_image_of_a_folder_does_not_stop_the_others(photos, trained_run, capsys, layout, kind):
     assert run(["explain", str(trained_run), "photos", "-o", "out", "--layout", layout]) == 3
     written = sorted(str(path) for path in Path("out").rglob("*.png"))
@@ -47,7 +49,7 @@ def test_one_figure_of_the_readable_images_names_their_files(photos, trained_run
     target = "draw_gallery_items" if layout == "grid" else "draw_method_tiles"
     draw = getattr(sys.modules["vitreous.workflows.explain_files"], target)
     monkeypatch.setattr(
-        f"vitreous.workflows.explain_files.{target}", lambda items, first: shown.extend(items) or draw(items, first)
+        f"vitreous.workflows.explain_files.{target}", lambda items, *rest: shown.extend(items) or draw(items, *rest)
     )
     assert run(["explain", str(trained_run), "photos", "--layout", layout, "-o", "all.png"]) == 3
     assert Path("all.png").is_file()
@@ -125,6 +127,13 @@ def test_json_holds_predictions_maps_and_failures(photos, trained_run, capsys):
     assert image["prediction"][0].keys() == {"label", "score"}
     assert 0 < np.array(image["patch_map"]).sum() <= 1 + 1e-6
     assert [one["image"] for one in found["failed"]] == [f"photos/{CUT}"]
+    assert run(["explain", str(trained_run), "photos", "--method", "attention,rollout", "--csv"]) == 3
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["image"], row["method"]) for row in rows] == [
+        (f"photos/{name}", method) for name in ("a/x.png", "b/x.png") for method in ("attention", "rollout")
+    ]
+    assert rows[0]["figure"] == "explanations-methods.png" and rows[0]["label"] == image["prediction"][0]["label"]
+    assert float(rows[0]["score"]) == image["prediction"][0]["score"]
 
 
 def test_predict_prints_the_labels_of_every_image(photos, trained_run, capsys):

@@ -14,10 +14,10 @@ from vitreous.render.sheet import (
     GalleryItem,
     MapLegend,
     Tile,
-    _fit_and_outline,
     color_bar,
     draw_tiles,
     explanation_sheet,
+    fit_and_outline,
     gallery_sheet,
     head_grid_sheet,
 )
@@ -122,7 +122,7 @@ def test_the_outline_is_visible_on_any_background_and_hides_little(ground, part)
 def test_an_outline_at_the_border_is_closed():
     mask, image = np.zeros((40, 60), bool), make_image((40, 60), (90, 90, 90))
     mask[:20] = True
-    shown = np.asarray(_fit_and_outline(image, (400, 600), mask))
+    shown = np.asarray(fit_and_outline(image, (400, 600), mask))
     assert (shown[0] == 255).all() and (shown[:190, 0] == 255).all() and (shown[:190, -1] == 255).all()
     assert (shown[-1] == 90).all()
 

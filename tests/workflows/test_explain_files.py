@@ -24,6 +24,7 @@ from vitreous.explanation.figures import (
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
 from vitreous.explanation.registry import METHODS
+from vitreous.explanation.several_methods import describe_refused, explain_with_methods
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.imaging.reading import open_image
 from vitreous.model.classifier import ImageClassifier
@@ -33,11 +34,11 @@ from vitreous.workflows.explain import explain
 from vitreous.workflows.explain_files import (
     ExplainRequest,
     LogCallback,
-    describe_refused,
-    explain_all_methods,
     warn_on_artifacts,
     write_explanations,
 )
+
+DEFAULTS = {name: MethodOptions() for name in METHODS}
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_the_sheet_of_methods_outlines_a_region_where_it_is_explained(trained_ru
     drawn = []
     monkeypatch.setattr("vitreous.explanation.figures.draw_tiles", lambda tiles, *_, **options: drawn.extend(tiles))
     image = open_image(photo)
-    columns, _ = explain_all_methods(load(trained_run), [image], REGION, Callback())
+    columns, _ = explain_with_methods(load(trained_run), [image], DEFAULTS, Callback(), REGION)
     draw_methods([image], columns, target_given=True)
     found = {one.lines[0]: one for one in drawn if one.lines}
     named = [name for name in METHODS if name in found]
@@ -210,7 +211,7 @@ def test_a_grid_has_the_same_width_with_outlines(trained_run, photo):
 
 def test_the_callback_receives_every_method(trained_run, photo):
     callback = Recorder()
-    explain_all_methods(load(trained_run), [open_image(photo)], None, callback)
+    explain_with_methods(load(trained_run), [open_image(photo)], DEFAULTS, callback)
     count = len(METHODS)
     assert [one.done for one in callback.progress] == [*range(count), count]
     assert {one.total for one in callback.progress} == {count}
@@ -275,7 +276,7 @@ def test_a_callback_that_stops_keeps_the_figures_so_far(trained_run, tmp_path, m
 
 
 def test_methods_that_were_not_reached_are_not_refused(trained_run, photo, tmp_path):
-    columns, refused = explain_all_methods(load(trained_run), [open_image(photo)], None, StopAfter(0))
+    columns, refused = explain_with_methods(load(trained_run), [open_image(photo)], DEFAULTS, StopAfter(0))
     assert (columns, refused) == ({}, {})
     (written,) = write_explanations(
         trained_run, [photo], ExplainRequest(layout="methods"), tmp_path / "some.png", StopAfter(2)
@@ -328,3 +329,41 @@ def test_artifacts_of_dinov2_are_noted_on_the_command_line(shared, tmp_path, cap
     for method in ("rollout", "attention"):
         assert run(["explain", str(weights), str(photo), "--method", method, "-o", str(tmp_path / "x.png")]) == 0
         assert ("stand alone" in capsys.readouterr().err) == (method == "rollout")
+
+
+@pytest.mark.parametrize("layout", ["contour", "overlay", "side-by-side", "spotlight"])
+@pytest.mark.parametrize(("method", "query"), [("attention", (31, 9)), ("input-x-gradient", None), ("features", None)])
+def test_an_image_is_drawn_as_a_frame_of_a_video(trained_run, photo, tmp_path, layout, method, query):
+    found = explain(trained_run, photo, method=method, query=query)
+    drawn = found.figure("red", layout)
+    found.save(tmp_path / "frame.png", "red", layout)
+    with Image.open(tmp_path / "frame.png") as written:
+        assert np.array_equal(np.asarray(written), np.asarray(drawn))
+    width = drawn.width // 2 if layout == "side-by-side" else drawn.width
+    assert 555 <= width <= 565 and (layout == "side-by-side" or drawn.height == round(560 * 40 / 60))
+    plain = np.asarray(replace(found, patch_map=np.zeros_like(found.patch_map)).figure("red", layout))
+    assert layout == "contour" or method == "features" or not np.array_equal(plain, np.asarray(drawn))
+
+
+def test_a_frame_has_the_colors_of_the_overlay(trained_run):
+    image = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)
+    found = explain(trained_run, image)
+    difference = np.asarray(found.figure(layout="overlay"), float) - found.render()
+    assert np.abs(difference[200:400]).mean() < 2
+
+
+def test_an_unknown_layout_of_a_figure_is_refused(trained_run, photo):
+    with pytest.raises(InputError, match=r"layout 'heads'.*single, contour, overlay, side-by-side, spotlight"):
+        explain(trained_run, photo).figure(layout="heads")
+
+
+def test_several_methods_are_shown_with_their_options(trained_run, photo, tmp_path):
+    request = ExplainRequest(("attention", "grad-cam", "rollout"), MethodOptions(layer=0), query=(31, 9))
+    (written,) = write_explanations(trained_run, [photo], request, tmp_path / "some.png")
+    shown = [(one.explanation.method, one.explanation.layer, one.explanation.region is None) for one in written.images]
+    assert shown == [("attention", 0, False), ("grad-cam", 0, True), ("rollout", None, False)]
+    assert written.summary == "3 methods"
+    alone = explain(trained_run, photo, method="attention", options=MethodOptions(layer=0), query=(31, 9))
+    assert np.array_equal(written.images[0].explanation.patch_map, alone.patch_map)
+    with Image.open(written.path) as sheet:
+        assert sheet.width < 1300, "one row of four tiles"

@@ -18,7 +18,7 @@ from vitreous.errors import InputError
 from vitreous.explanation.explain import ExplainTask, resolve_task
 from vitreous.explanation.options import MethodKeywords, MethodOptions, merge_options, refuse_patch_query
 from vitreous.explanation.regions import PixelRegion, Region, parse_region, validate_region
-from vitreous.explanation.registry import METHODS, find_method
+from vitreous.explanation.registry import METHODS, options_by_method
 from vitreous.explanation.targets import ClassPerImageTarget, Target
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.quantization import check_quantizable
@@ -80,9 +80,7 @@ class VideoRequest:
 
     def options_for(self, method: str) -> MethodOptions:
         """Return the options for one of the methods: of several methods, only those that it uses."""
-        if len(self.methods) == 1:
-            return self.options
-        return replace(MethodOptions(), **{name: getattr(self.options, name) for name in METHODS[method].options})
+        return options_by_method(self.methods, self.options)[method]
 
     def resolve(self, classifier: ImageClassifier) -> tuple[ExplainTask, ...]:
         """Look up the methods and the target for a model, and check that it supports the request.
@@ -105,14 +103,9 @@ class VideoRequest:
 
     def _check_methods(self) -> None:
         """Check that the methods exist, use the options, and fit the layout."""
-        for method in self.methods:
-            find_method(method, self.options if len(self.methods) == 1 else MethodOptions())
-        default = MethodOptions()
-        for name, value in vars(self.options).items():
-            if value != getattr(default, name) and not any(name in METHODS[method].options for method in self.methods):
-                raise InputError(f"none of {', '.join(self.methods)} uses the option {name}: leave it out")
         if not self.methods:
             raise InputError("method is an empty list: name a method, such as attention")
+        options_by_method(self.methods, self.options)
         if len(self.methods) > 1 and self.layout != "methods":
             raise InputError(f"layout '{self.layout}' takes one method, not {len(self.methods)}: choose 'methods'")
         if self.layout in ATTENTION_LAYOUTS and self.methods != ("attention",):
@@ -128,7 +121,7 @@ class VideoKeywords(MethodKeywords, total=False):
 
     method: str | Sequence[str]
     target: str | int | Target | PixelRegion | None
-    query: Region | None
+    query: Region | PixelRegion | None
     track: bool
     options: MethodOptions | None
     layout: Layout | None
@@ -156,7 +149,6 @@ def make_request(keywords: VideoKeywords) -> VideoRequest:
     """Make the request that keywords describe, with the default for each that is missing.
 
     Raises:
-        TypeError: there is no such keyword.
         InputError: an unknown name, or options that don't go together.
     """
     given: dict[str, Any] = dict(keywords)

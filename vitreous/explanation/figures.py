@@ -2,28 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from PIL import Image
 
+from vitreous.errors import unknown
 from vitreous.explanation.options import patches_in_query
 from vitreous.explanation.regions import patch_mask
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.targets import RegionTarget
 from vitreous.model.classifier import Prediction
 from vitreous.render.color import Scale
-from vitreous.render.overlay import overlay
+from vitreous.render.overlay import dimming_for, mean_brightness, overlay
 from vitreous.render.sheet import (
     GalleryItem,
     MapLegend,
     Tile,
     draw_tiles,
     explanation_sheet,
+    fit_and_outline,
     fit_gallery_item,
     gallery_sheet,
     head_grid_sheet,
 )
+from vitreous.render.upsample import crop_to_image
 
 if TYPE_CHECKING:
     from vitreous.explanation.explain import HeadMaps
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
 
 FEATURE_COLORS_NOTE = "patches of similar color have similar features"
 METHODS_PER_ROW = 5
+ExplanationLayout = Literal["single", "contour", "overlay", "side-by-side", "spotlight"]
+"""single: a figure with title and captions; the others: the image as `explain_video` draws a frame."""
+MIN_FRAME = 560
+"""Long side in pixels to which smaller images are enlarged where text is drawn into them."""
 
 
 def draw_explanation_figure(explanation: "Explanation", truth: str | None = None) -> Image.Image:
@@ -46,6 +53,54 @@ def draw_explanation_figure(explanation: "Explanation", truth: str | None = None
     legend = replace(map_legend(explanation), end_values=scale_labels(explanation))
     lines = caption_lines(explanation, truth)
     return explanation_sheet(images, title, lines, legend, correct=correct, outlined=query_mask(explanation))
+
+
+def draw_explanation(
+    explanation: "Explanation", truth: str | None = None, layout: ExplanationLayout = "single"
+) -> Image.Image:
+    """Draw an explanation in a layout; `truth` is the true label, if it is known.
+
+    Raises:
+        InputError: there is no such layout.
+    """
+    if layout not in get_args(ExplanationLayout):
+        raise unknown("layout", layout, get_args(ExplanationLayout))
+    if layout == "single":
+        return draw_explanation_figure(explanation, truth)
+    return _draw_as_frame(explanation, truth, layout)
+
+
+def _draw_as_frame(explanation: "Explanation", truth: str | None, layout: str) -> Image.Image:
+    """Draw image and map as a frame of a video; a small image is enlarged."""
+    from vitreous.render.frame_layouts import draw_frame, scale_box  # not above: figures don't need it
+    from vitreous.render.frame_view import FrameView, HeatmapLayer
+
+    height, width = explanation.image_u8.shape[:2]
+    factor = max(1.0, MIN_FRAME / max(height, width))
+    box_hw = (round(height * factor), round(width * factor))
+    image_u8 = np.asarray(fit_and_outline(explanation.image_u8, box_hw, query_mask(explanation)))
+    heatmap, inner = crop_to_image(explanation.patch_heatmap, explanation.geometry.box, (height, width))
+    colors = explanation.patch_colors
+    if colors is not None:
+        colors = crop_to_image(colors, explanation.geometry.box, (height, width))[0]
+    is_signed = explanation.scale_kind == "signed"
+    scale = Scale.for_map(explanation.heatmap, signed=is_signed)
+    ends = map_legend(explanation).end_labels
+    end_labels = " / ".join(ends) if ends and is_signed else ""
+    layer = HeatmapLayer(heatmap, scale, explanation.method, inner, is_signed, end_labels, colors)
+    factors = (image_u8.shape[0] / height, image_u8.shape[1] / width)
+    texts = [prediction_caption(explanation.prediction), f"true label: {truth}" if truth else ""]
+    view = FrameView(
+        image_u8, (scale_box(layer, factors),), " · ".join(filter(None, texts)), frame_caption(explanation),
+        dimming_for(mean_brightness(image_u8)),
+    )  # fmt: skip
+    return Image.fromarray(draw_frame(view, layout))
+
+
+def frame_caption(explanation: "Explanation") -> str:
+    """Return the method and its target in one line."""
+    target = target_caption(explanation) if target_in_caption(explanation) else ""
+    return " · ".join(filter(None, [explanation.caption(), target]))
 
 
 def draw_gallery(explanations: Sequence["Explanation"], truths: Sequence[str | None]) -> Image.Image:
@@ -90,17 +145,26 @@ def draw_methods(
     return draw_method_tiles(tiles, [explanations[0] for explanations in columns.values()])
 
 
-def draw_method_tiles(tiles: Sequence[Tile], first: Sequence["Explanation"]) -> Image.Image:
+def draw_method_tiles(
+    tiles: Sequence[Tile], first: Sequence["Explanation"], columns: int = METHODS_PER_ROW
+) -> Image.Image:
     """Draw the tiles of several methods; `first` are the methods' explanations of one image, for title and legends."""
     target = next((one.target for one in first if one.target), None)
-    title = "all methods" + (f" · target: {target}" if target else "")
-    return draw_tiles(tiles, METHODS_PER_ROW, title=title, legends=shared_legends(first))
+    title = f"{len(first)} methods" if len(first) > 3 else ", ".join(one.method for one in first)
+    return draw_tiles(
+        tiles, columns, title=title + (f" · target: {target}" if target else ""), legends=shared_legends(first)
+    )
 
 
 def method_tiles(
-    image_u8: np.ndarray, row: Sequence["Explanation"], *, target_given: bool, name: str = ""
+    image_u8: np.ndarray,
+    row: Sequence["Explanation"],
+    *,
+    target_given: bool,
+    name: str = "",
+    columns: int = METHODS_PER_ROW,
 ) -> list[Tile]:
-    """Return the tile of an image, those of all its maps, and white ones up to the end of the last row.
+    """Return the tile of an image, those of all its maps, and white ones up to the end of the last row of `columns`.
 
     `name` is that of the image's file.
     """
@@ -110,9 +174,10 @@ def method_tiles(
     tiles = [Tile(image_u8, lines, outlined=mask)]
     for one, each in zip(row, masks, strict=True):
         same = target_given and not METHODS[one.method].is_class_specific
-        lines = (one.method, "same for every target") if same else (one.method,)
+        settings = one.caption().removeprefix(f"{one.method} · ") if one.options.changed() else ""
+        lines = (one.method, *filter(None, [settings, "same for every target" if same else ""]))
         tiles.append(Tile(one.render(), lines, outlined=each))
-    return tiles + [Tile(np.full_like(image_u8, 255))] * (-len(tiles) % METHODS_PER_ROW)
+    return tiles + [Tile(np.full_like(image_u8, 255))] * (-len(tiles) % columns)
 
 
 def gallery_item(explanation: "Explanation", truth: str | None, name: str = "") -> GalleryItem:

@@ -1,6 +1,7 @@
 """The table of explanation methods."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 
 from vitreous.errors import InputError, unknown
@@ -162,6 +163,26 @@ def methods() -> MethodTable:
     True
     """
     return MethodTable(METHODS)
+
+
+def options_by_method(methods: Sequence[str], options: MethodOptions) -> dict[str, MethodOptions]:
+    """Return the options of each method: of several methods each gets those that it uses.
+
+    >>> options_by_method(("attention", "rollout"), MethodOptions(layer=3))
+    {'attention': MethodOptions(layer=3), 'rollout': MethodOptions()}
+
+    Raises:
+        InputError: there is no such method, or none uses one of the options.
+    """
+    if len(methods) == 1:
+        find_method(methods[0], options)
+        return {methods[0]: options}
+    used = {option for method in methods for option in find_method(method, MethodOptions()).options}
+    for option in options.changed():
+        if option not in used:
+            raise InputError(f"none of {', '.join(methods)} uses the option {option}: leave it out")
+    chosen = {method: {name: getattr(options, name) for name in METHODS[method].options} for method in methods}
+    return {method: replace(MethodOptions(), **values) for method, values in chosen.items()}
 
 
 def find_method(name: str, options: MethodOptions) -> Method:

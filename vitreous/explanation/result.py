@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitreous.explanation.figures import draw_explanation_figure
+from vitreous.explanation.figures import ExplanationLayout, draw_explanation
 from vitreous.explanation.method import ScaleKind
 from vitreous.explanation.options import MethodOptions, describe_query
 from vitreous.explanation.registry import METHODS
@@ -101,15 +101,20 @@ class Explanation:
             return colorize(self.image_u8, self.colors)
         return overlay(self.image_u8, self.heatmap, scale, signed=self.scale_kind == "signed")
 
-    def figure(self, truth: str | None = None) -> Image.Image:
-        """Draw image and overlay side by side with the prediction, the caption and a color bar.
+    def figure(self, truth: str | None = None, layout: ExplanationLayout = "single") -> Image.Image:
+        """Draw image and overlay side by side with the prediction, the caption and a color bar, or another layout.
 
         Args:
             truth: the true label, if it is known; it is compared with the prediction.
-        """
-        return draw_explanation_figure(self, truth)
+            layout: single, or as `explain_video` draws a frame: overlay, contour, spotlight (darkens what the map
+                leaves out) or side-by-side.
 
-    def save(self, path: str | Path, truth: str | None = None) -> None:
+        Raises:
+            InputError: there is no such layout.
+        """
+        return draw_explanation(self, truth, layout)
+
+    def save(self, path: str | Path, truth: str | None = None, layout: ExplanationLayout = "single") -> None:
         """Write the figure as an image, or the arrays as a .npz file, whole or not at all.
 
         A .npz file holds `heatmap`, `patch_map`, `image`, `box` (top, left, bottom, right of the map in the image's
@@ -118,15 +123,16 @@ class Explanation:
         Args:
             path: a file name with a suffix of an image format, or .npz.
             truth: the true label, if it is known; for the figure.
+            layout: of the figure, as in `figure`.
 
         Raises:
-            InputError: the suffix is unknown, or the file can't be written.
+            InputError: the suffix or the layout is unknown, or the file can't be written.
         """
         if Path(path).suffix.lower() == ".npz":
             with atomic_write(path) as temporary:
                 np.savez_compressed(temporary, allow_pickle=False, **self._arrays())
         else:
-            save_image(self.figure(truth), path)
+            save_image(self.figure(truth, layout), path)
 
     def caption(self) -> str:
         """Describe the method and what it shows of the model: "attention · layer 5 · mean over heads"."""

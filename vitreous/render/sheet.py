@@ -128,13 +128,13 @@ def _tile_layout(columns: int, room: int = SHEET_WIDTH - 2 * SHEET_MARGIN) -> tu
 def fit_tile(tile: Tile, columns: int) -> Tile:
     """Return a tile with its image as small as `draw_tiles` shows it in so many columns without row titles."""
     width = _tile_layout(columns)[1]
-    return replace(tile, image=_fit_and_outline(tile.image, (round(width * 1.5), width), tile.outlined), outlined=None)
+    return replace(tile, image=fit_and_outline(tile.image, (round(width * 1.5), width), tile.outlined), outlined=None)
 
 
 def fit_gallery_item(item: GalleryItem) -> GalleryItem:
     """Return an item with its images as small as `gallery_sheet` shows them."""
     images = [
-        np.asarray(_fit_and_outline(u8, (GALLERY_SIDE, GALLERY_SIDE), item.outlined))
+        np.asarray(fit_and_outline(u8, (GALLERY_SIDE, GALLERY_SIDE), item.outlined))
         for u8 in (item.image_u8, item.overlay_u8)
     ]
     return replace(item, image_u8=images[0], overlay_u8=images[1], outlined=None)
@@ -142,7 +142,7 @@ def fit_gallery_item(item: GalleryItem) -> GalleryItem:
 
 def _row(tiles: Sequence[Tile], width: int, size_pixels: int) -> list[Image.Image | None]:
     """Draw one row of tiles of equal height, images centered on one line and captions aligned."""
-    images = [_fit_and_outline(item.image, (round(width * 1.5), width), item.outlined) for item in tiles]
+    images = [fit_and_outline(item.image, (round(width * 1.5), width), item.outlined) for item in tiles]
     height = max(image.height for image in images)
     cells = [paste_on_paper(image, (height, width), (0.5, 0.5)) for image in images]
     for i, item in enumerate(tiles):
@@ -207,11 +207,11 @@ def _panel(image: np.ndarray, name: str, outlined: np.ndarray | None) -> Image.I
     rgb = as_image(image)
     factor = max(1.0, MIN_PANEL / max(rgb.size))
     box_hw = (round(rgb.height * factor), round(rgb.width * factor))
-    image_shown = _fit_and_outline(rgb, (min(MAX_PANEL_HW[0], box_hw[0]), min(MAX_PANEL_HW[1], box_hw[1])), outlined)
+    image_shown = fit_and_outline(rgb, (min(MAX_PANEL_HW[0], box_hw[0]), min(MAX_PANEL_HW[1], box_hw[1])), outlined)
     return with_heading(name, add_border(image_shown))
 
 
-def _fit_and_outline(
+def fit_and_outline(
     image: np.ndarray | Image.Image, box_hw: tuple[int, int], outlined: np.ndarray | None
 ) -> Image.Image:
     """Resize the image to fit a box, and draw a thin outline that is closed at the image's border."""
@@ -266,7 +266,7 @@ def gallery_sheet(
     if not rows:
         raise InputError("a gallery of no images can't be drawn: give at least one item")
     box_hw = (GALLERY_SIDE, GALLERY_SIDE)
-    images = [[_fit_and_outline(u8, box_hw, item.outlined) for u8 in (item.image_u8, item.overlay_u8)] for item in rows]
+    images = [[fit_and_outline(u8, box_hw, item.outlined) for u8 in (item.image_u8, item.overlay_u8)] for item in rows]
     height = max(image.height for pair in images for image in pair)
     blocks = [_gallery_block(item, pair, height) for item, pair in zip(rows, images, strict=True)]
     columns = min(4, len(blocks))

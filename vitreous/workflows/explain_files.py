@@ -1,9 +1,10 @@
 """Write figures of explanations: one per image, a grid of several images, all layers and heads, or all methods."""
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from vitreous.evaluation.artifacts import MAX_ARTIFACT_FRACTION, artifact_fracti
 from vitreous.explanation.explain import ExplainTask, all_heads, resolve_task, run_task
 from vitreous.explanation.figures import (
     METHODS_PER_ROW,
+    ExplanationLayout,
     draw_gallery_items,
     draw_layers_by_heads,
     draw_method_tiles,
@@ -21,11 +23,9 @@ from vitreous.explanation.figures import (
     method_tiles,
     prediction_caption,
 )
-from vitreous.explanation.regions import PixelRegion
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.result import Explanation
-from vitreous.explanation.target_parsing import find_target
-from vitreous.explanation.targets import Target
+from vitreous.explanation.several_methods import describe_refused, explain_with_methods
 from vitreous.imaging.writing import save_image
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
@@ -48,7 +48,9 @@ class _Job:
     """The images to explain, and all that the layouts need for it."""
 
     classifier: ImageClassifier
+    request: ExplainRequest
     task: ExplainTask
+    """Of the first method."""
     callback: Callback
     files: Sequence[Path]
     """Empty for test images."""
@@ -126,13 +128,15 @@ def explain_files(
     outputs = output_paths(files, layout, request, output)
     classifier = load(model, callback=callback)
     check_model(classifier, request, has_images=bool(files))
-    task = resolve_task(classifier, request.method, request.options, request.target, request.query)
+    first, options = next(iter(request.options_by_method().items()))
+    query = request.query if "query" in METHODS[first].options else None
+    task = resolve_task(classifier, first, options, request.target, query)
     if files:
         truths = [request.truth or label_from_folder(path, classifier.class_names) for path in files]
-        job = _Job(classifier, task, callback, files, truths, read_batches(files), outputs)
+        job = _Job(classifier, request, task, callback, files, truths, read_batches(files), outputs)
     else:
         images, labels = _test_images(classifier, request)
-        job = _Job(classifier, task, callback, files, labels, [images], outputs)
+        job = _Job(classifier, request, task, callback, files, labels, [images], outputs)
     yield from _unless_all_fail(LAYOUTS[layout](job), job)
 
 
@@ -240,12 +244,12 @@ class _Offset(ForwardingCallback):
         super().on_progress(replace(moved, message=self.message(moved)))
 
 
-def _write_single(job: _Job) -> Iterator[ExplainedFile]:
+def _write_each(job: _Job, layout: ExplanationLayout) -> Iterator[ExplainedFile]:
     for index, result in _explain(job):
         if isinstance(result, InputError):
             yield job.failed(index, result)
             continue
-        result.save(job.outputs[index], job.truths[index])
+        result.save(job.outputs[index], job.truths[index], layout)
         summary = prediction_caption(result.prediction) or result.caption()
         yield WrittenFigure(job.outputs[index], summary, (job.record(index, result),))
 
@@ -283,20 +287,21 @@ def _write_sheets(job: _Job) -> Iterator[ExplainedFile]:
 
 
 def _write_methods(job: _Job) -> Iterator[ExplainedFile]:
-    """Write the maps of every method on every image as one figure, up to where the callback stops."""
-    target = job.task.target if job.task.target_given else None
+    """Write the maps of several methods on every image as one figure, up to where the callback stops."""
+    options, query = job.request.options_by_method(), job.request.query
+    target, per_row = job.task.target if job.task.target_given else None, min(METHODS_PER_ROW, 1 + len(options))
     first: dict[str, Explanation] = {}
     refused: dict[str, str] = {}
     tiles: list[Tile] = []
-    records, names, total = [], job.names(), job.count * len(METHODS)
+    records, names, total = [], job.names(), job.count * len(options)
     for index, image in _read(job):
         which = f" · image {index + 1} of {job.count}" if job.count > 1 else ""
         counted = _Offset(
-            job.callback, index * len(METHODS), total, lambda progress, which=which: progress.message + which
+            job.callback, index * len(options), total, lambda progress, which=which: progress.message + which
         )
         try:
             image_u8 = _checked(image)
-            columns, reasons = explain_all_methods(job.classifier, [image_u8], target, counted)
+            columns, reasons = explain_with_methods(job.classifier, [image_u8], options, counted, target, query)
         except InputError as error:
             yield job.failed(index, error)
             continue
@@ -305,15 +310,21 @@ def _write_methods(job: _Job) -> Iterator[ExplainedFile]:
         records += [job.record(index, one) for one in row]
         first = {one.method: without_pixels(one) for one in row} | first
         if row:
-            shown = method_tiles(image_u8, row, target_given=job.task.target_given, name=names[index])
-            tiles += [fit_tile(tile, METHODS_PER_ROW) for tile in shown]
+            given = job.task.target_given
+            shown = method_tiles(image_u8, row, target_given=given, name=names[index], columns=per_row)
+            tiles += [fit_tile(tile, per_row) for tile in shown]
     if tiles:
-        save_image(draw_method_tiles(tiles, list(first.values())), job.outputs[0])
+        save_image(draw_method_tiles(tiles, list(first.values()), per_row), job.outputs[0])
         shown = "every method" if first.keys() | refused.keys() >= METHODS.keys() else f"{len(first)} methods"
         yield WrittenFigure(job.outputs[0], f"{shown}{describe_refused(refused)}", tuple(records))
 
 
-LAYOUTS = {"single": _write_single, "grid": _write_grid, "sheet": _write_sheets, "methods": _write_methods}
+LAYOUTS = {
+    **{one: partial(_write_each, layout=one) for one in get_args(ExplanationLayout)},
+    "grid": _write_grid,
+    "sheet": _write_sheets,
+    "methods": _write_methods,
+}
 """How each layout is written."""
 
 
@@ -327,37 +338,6 @@ def _checked(image: np.ndarray | InputError) -> np.ndarray:
 def without_pixels(explanation: Explanation) -> Explanation:
     """Return an explanation without its image, to keep what it says of the map."""
     return replace(explanation, image_u8=explanation.image_u8[:1, :1].copy())
-
-
-def explain_all_methods(
-    classifier: ImageClassifier,
-    images: Sequence[np.ndarray],
-    target: str | Target | PixelRegion | None,
-    callback: Callback,
-) -> tuple[dict[str, list[Explanation]], dict[str, str]]:
-    """Explain images with every method.
-
-    Returns:
-        For each method by name the explanations of all images, up to where the callback stopped; and the reason of each
-        method that can't explain this model or target.
-
-    Raises:
-        InputError: no method can, or there is no such target.
-    """
-    columns, refused, found = {}, {}, None if target is None else find_target(classifier, target)
-    for i, name in enumerate(METHODS):
-        if callback.should_stop():
-            break
-        callback.on_progress(Progress(i, len(METHODS), f"{name}, method {i + 1} of {len(METHODS)}"))
-        try:
-            columns[name] = run_task(classifier, images, resolve_task(classifier, name, target=found))
-        except InputError as error:
-            refused[name] = str(error)
-    else:
-        callback.on_progress(Progress(len(METHODS), len(METHODS), "all methods"))
-        if not columns:
-            raise InputError("no method applies: " + "; ".join(dict.fromkeys(refused.values())))
-    return columns, refused
 
 
 def warn_on_artifacts(explanations: Sequence[Explanation], callback: Callback) -> None:
@@ -376,15 +356,3 @@ def warn_on_artifacts(explanations: Sequence[Explanation], callback: Callback) -
 def label_from_folder(path: Path, class_names: Sequence[str]) -> str | None:
     """Return the class that an image's folder is named after, if it is one of the model's."""
     return path.resolve().parent.name if path.resolve().parent.name in class_names else None
-
-
-def describe_refused(refused: Mapping[str, str]) -> str:
-    """List the methods that are missing, grouped by reason, without the advice at the end of the reasons.
-
-    >>> describe_refused({"legrad": "no norm: try rollout", "rise": "no norm: try rollout", "grad-cam": "no tokens"})
-    '; without legrad, rise: no norm; without grad-cam: no tokens'
-    """
-    names: dict[str, list[str]] = {}
-    for name, reason in refused.items():
-        names.setdefault(re.split("[:;] ", reason)[0], []).append(name)
-    return "".join(f"; without {', '.join(each)}: {reason}" for reason, each in names.items())

@@ -7,15 +7,16 @@ from typing import Literal
 
 from vitreous.data.image_files import distinct_file_names
 from vitreous.errors import InputError
+from vitreous.explanation.figures import ExplanationLayout
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.regions import PixelRegion, Region, parse_region
-from vitreous.explanation.registry import find_method
+from vitreous.explanation.registry import METHODS, options_by_method
 from vitreous.explanation.result import Explanation
 
 DEFAULT_COUNT = 16
 MAX_GRID = 64
 """More images than this get a figure each, unless a grid is asked for."""
-FigureLayout = Literal["single", "sheet", "grid", "methods"]
+FigureLayout = Literal[ExplanationLayout, "sheet", "grid", "methods"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,10 @@ class ExplainRequest:
             or a region is malformed.
     """
 
-    method: str = "attention"
+    methods: tuple[str, ...] = ("attention",)
+    """Names in the table of methods; several names for the layout "methods"."""
     options: MethodOptions = field(default_factory=MethodOptions)
+    """Options of the methods; of several methods each gets those that it uses."""
     target: str | PixelRegion | None = None
     """As for `explain`; the text of a region is parsed at once."""
     query: Region | None = None
@@ -36,19 +39,30 @@ class ExplainRequest:
     truth: str | None = None
     """The true label of the images; None for the name of an image's folder, if it is a class."""
     layout: FigureLayout | None = None
-    """single: a figure per image; sheet: every layer and head; grid: all images; methods: every method. None for single
-    with one image, and with many; grid with several."""
+    """single: a figure per image; sheet: every layer and head; grid: all images; methods: every method, or several;
+    contour, overlay, side-by-side and spotlight: an image each, drawn as a frame of a video. None for single with one
+    image, and with many; grid with several; methods with several methods."""
     data: str | None = None
     """Source of test images, used where no files are named; None for the run's own data."""
     count: int | None = None
     """Number of test images; None for DEFAULT_COUNT."""
 
     def __post_init__(self) -> None:
-        find_method(self.method, self.options if self.query is None else replace(self.options, query=(0, 0)))
+        options_by_method(self._shown, self.options if self.query is None else replace(self.options, query=(0, 0)))
         if isinstance(self.target, str) and self.target.startswith("region:"):
             object.__setattr__(self, "target", parse_region(self.target))
         if self.count is not None and self.count < 1:
             raise InputError(f"--count is {self.count}: give 1 or more")
+
+    def options_by_method(self) -> dict[str, MethodOptions]:
+        """The options of each method that is shown, by its name."""
+        return options_by_method(self._shown, self.options)
+
+    @property
+    def _shown(self) -> tuple[str, ...]:
+        """The methods that are shown: all of them for the layout "methods", if none is named."""
+        default = self.layout == "methods" and self.methods == ("attention",)
+        return tuple(METHODS) if default else self.methods
 
     def changed(self) -> set[str]:
         """The names of the fields that differ from their defaults."""
@@ -87,7 +101,7 @@ class WrittenFigure:
 
     def to_json(self) -> dict[str, object]:
         """Return the record as plain values."""
-        return {"figure": str(self.path), "images": [one.to_json() for one in self.images]}
+        return {"figure": str(self.path), "summary": self.summary, "images": [one.to_json() for one in self.images]}
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,8 @@ ExplainedFile = WrittenFigure | FailedImage
 def choose_layout(request: ExplainRequest, count: int, output: Path | None) -> FigureLayout:
     """Return the layout that was asked for, or a grid for several images in one file, else a figure per image."""
     one_file = count <= MAX_GRID if output is None else bool(output.suffix)
+    if len(request.methods) > 1:
+        return "methods"
     return request.layout or ("grid" if count != 1 and one_file else "single")
 
 
@@ -124,13 +140,18 @@ def check_request(paths: Sequence[Path], request: ExplainRequest) -> None:
     """
     if request.layout == "sheet" and request.changed() != {"layout"}:
         raise InputError("--layout sheet shows the attention of every layer and head: it accepts no other options")
-    if request.layout == "methods" and not request.changed() <= {"layout", "target"}:
-        raise InputError("--layout methods shows every method with its defaults: it accepts only --target")
+    if len(request.methods) > 1 and request.layout not in (None, "methods"):
+        count = len(request.methods)
+        raise InputError(f"--layout {request.layout} shows one method, not {count}: leave it out, or name one method")
+    if request.truth is not None and (request.layout == "methods" or len(request.methods) > 1):
+        raise InputError("a sheet of methods doesn't show true labels: leave out --truth")
     if paths and (request.data is not None or request.count is not None):
         flag = "--count" if request.data is None else "--data"
         raise InputError(f"{flag} is for test images, and {paths[0]} is named: leave out one of them")
-    if not paths and request.layout in ("single", "sheet", "methods"):
+    if not paths and request.layout not in (None, "grid"):
         raise InputError(f"--layout {request.layout} needs an image: name one after the model")
+    if not paths and len(request.methods) > 1:
+        raise InputError(f"{', '.join(request.methods)} are shown side by side of an image: name one after the model")
     if not paths and (request.truth or request.target or request.query):
         raise InputError("--truth, --target and --query are for images of your own: name them after the model")
 
@@ -144,13 +165,13 @@ def output_paths(
         InputError: several images don't fit into one file, or an image would be overwritten.
     """
     if layout in ("grid", "methods"):
-        paths = [output or Path(f"explanations-{request.method if layout == 'grid' else 'methods'}.png")]
+        paths = [output or Path(f"explanations-{request.methods[0] if layout == 'grid' else 'methods'}.png")]
     elif output is not None and output.suffix:
         if len(images) > 1:
             raise InputError(f"{len(images)} images don't fit into {output}: name a folder, or use --layout grid")
         paths = [output]
     else:
-        kind = "layers" if layout == "sheet" else request.method
+        kind = {"single": request.methods[0], "sheet": "layers"}.get(layout, f"{request.methods[0]}-{layout}")
         folder = output or Path(f"explanations-{kind}" if len(images) > MAX_GRID else "")
         paths = [folder / f"{name}-{kind}.png" for name in distinct_file_names(images)]
     inputs = {image.resolve() for image in images}
