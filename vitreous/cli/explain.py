@@ -40,7 +40,7 @@ def explain(
         Literal["single", "contour", "overlay", "side-by-side", "spotlight", "sheet", "grid", "methods"] | None,
         Parameter(group=DRAW_GROUP),
     ] = None,
-    truth: Annotated[str | None, Parameter(group=DRAW_GROUP)] = None,
+    truth: Annotated[str | None, Parameter(name=["--label", "--truth"], group=DRAW_GROUP)] = None,
     data: Annotated[str | None, Parameter(group=TEST_IMAGES_GROUP)] = None,
     count: Annotated[int | None, Parameter(group=TEST_IMAGES_GROUP)] = None,
     output: Annotated[Path | None, Parameter(name=OUTPUT_NAMES, group=OUTPUT_GROUP)] = None,
@@ -66,6 +66,7 @@ def explain(
         json_: Print predictions, maps and the names of the written files as one JSON object.
         csv_: Print as CSV: figure, image, truth, label, score, method, target.
     """
+    from vitreous.imaging.writing import check_image_output
     from vitreous.workflows.explain_files import explain_files
     from vitreous.workflows.explain_files_request import ExplainRequest, FailedImage, check_request
 
@@ -77,6 +78,8 @@ def explain(
     elif checkpoint is not None:
         raise InputError("--checkpoint goes with --factory: for a known format, give the file as MODEL instead")
     check_request(images, request)
+    if output is not None and output.suffix:
+        check_image_output(output)
     if json_ and csv_:
         raise InputError("--json and --csv: give one of them")
     classifier, figures, failed = inputs.load(model), [], []

@@ -26,7 +26,8 @@ from vitreous.explanation.figures import (
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.several_methods import describe_refused, explain_with_methods
-from vitreous.imaging.writing import save_image
+from vitreous.explanation.target_parsing import note_unused_target
+from vitreous.imaging.writing import check_image_output, save_image
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
 from vitreous.render.sheet import GalleryItem, Tile, fit_tile
@@ -71,7 +72,11 @@ class _Job:
 
     def message(self, done: int) -> str:
         """Describe how many images are done."""
-        return f"{self.task.method_name}, {done} of {self.count} images"
+        return f"{self.task.method_name}, {self.of_images(done)}"
+
+    def of_images(self, done: int) -> str:
+        """Return "3 of 16 images"."""
+        return f"{done} of {self.count} image{'s' * (self.count != 1)}"
 
     def failed(self, index: int, error: InputError) -> FailedImage:
         """Return which file failed and why; for a test image, raise the error."""
@@ -126,11 +131,14 @@ def explain_files(
     files = list_image_files(paths, output)
     layout = choose_layout(request, len(files), output)
     outputs = output_paths(files, layout, request, output)
+    for path in {path.parent: path for path in outputs}.values():
+        check_image_output(path)
     classifier = load(model, callback=callback)
     check_model(classifier, request, has_images=bool(files))
     first, options = next(iter(request.options_by_method().items()))
     query = request.query if "query" in METHODS[first].options else None
     task = resolve_task(classifier, first, options, request.target, query)
+    note_unused_target(list(request.options_by_method()), request.target, callback)
     if files:
         truths = [request.truth or label_from_folder(path, classifier.class_names) for path in files]
         job = _Job(classifier, request, task, callback, files, truths, read_batches(files), outputs)
@@ -283,7 +291,7 @@ def _write_sheets(job: _Job) -> Iterator[ExplainedFile]:
         save_image(draw_layers_by_heads(_checked(image), heads), job.outputs[index])
         del heads
         yield WrittenFigure(job.outputs[index], "every layer and head")
-        job.callback.on_progress(Progress(index + 1, job.count, f"{index + 1} of {job.count} images"))
+        job.callback.on_progress(Progress(index + 1, job.count, job.of_images(index + 1)))
 
 
 def _write_methods(job: _Job) -> Iterator[ExplainedFile]:
