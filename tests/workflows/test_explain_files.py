@@ -289,7 +289,7 @@ def test_the_command_line_shows_progress_without_warnings(trained_run, photo, tm
         assert run(["explain", str(trained_run), str(photo), "-o", str(tmp_path / "x.png")]) == 0
     output = capsys.readouterr()
     assert not caplog.messages and output.out.count("\n") == 1
-    assert re.fullmatch(r"explain 100%  attention, 1 of 1 images.*", output.err.strip())
+    assert re.fullmatch(r"explain 100%  attention, 1 of 1 image .*", output.err.strip())
 
 
 def test_images_are_explained_at_the_given_input_size(trained_run, photo):
