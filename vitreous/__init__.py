@@ -6,13 +6,15 @@ Load any Vision Transformer, train one, measure it, and see which parts of an im
 
     model = vt.load("vitreous:cifar10")              # or "timm:NAME", "hf:OWNER/NAME", a run folder, a weights file
     model.predict("cat.jpg").top_k(3)
+    model.embed(["a.jpg", "b.jpg"])                  # embeddings: (2, embed_dim)
     vt.explain(model, "cat.jpg", method="gradient-rollout", target="cat").save("cat-explained.png")
     vt.explain_video(model, "clip.mp4", "clip-attention.mp4")
     vt.train("cifar10-quick", "runs/quick").model    # a new model, trained from scratch
 
-Models: `load`, `wrap`, `create_model`, `ViT`, `convert`. Explanations: `explain`, `explain_video`, `explain_videos`,
-`explain_frames`, `attribute`, `attention_weights`, `observe`, `methods`. Training: `train`, `recipes`, `inspect_data`.
-Measurement: `evaluate`, `compare`, `faithfulness`, `localization`, `doctor`, `measure_corruptions`, `measure_shifts`.
+Models: `load`, `wrap`, `create_model`, `ViT`, `convert`; a loaded model has `predict` and `embed`.
+Explanations: `explain`, `explain_video`, `explain_videos`, `explain_frames`, `attribute`, `attention_weights`,
+`observe`, `methods`. Training: `train`, `recipes`, `inspect_data`. Measurement: `evaluate`, `compare`, `faithfulness`,
+`localization`, `doctor`, `measure_corruptions`, `measure_shifts`.
 
 The names are imported when they are first used, so that `import vitreous` takes no time.
 """

@@ -28,6 +28,13 @@ from vitreous.cli import run
         (["faithfulness", "MODEL", "-o", "FILE"], "FILE is a file"),
         (["localization", "MODEL", "-o", "FILE"], "FILE is a file"),
         (["doctor", "MODEL", "-o", "FILE"], "FILE is a file"),
+        (["doctor", "MODEL", "-o", "/proc/new"], "can't make the folder /proc/new"),
+        (["convert", "MODEL", "--to", "hf", "-o", "/proc/new"], "can't write into /proc:"),
+        (["compare", "MODEL", "MODEL", "-o", "/proc/a.png"], "can't write into /proc:"),
+        (["explain", "MODEL", "cat.png", "-o", "a.pdf"], "can't write an image as 'a.pdf'"),
+        (["explain", "MODEL", "cat.png", "-o", "/proc/a.png"], "can't write into /proc:"),
+        (["explain", "MODEL", "cat.png", "-o", "FILE/a.png"], "FILE is a file; choose another folder"),
+        (["patches", "cat.png", "--model", "MODEL", "-o", "a.pdf"], "can't write an image as 'a.pdf'"),
     ],
 )
 def test_names_are_checked_before_the_model_is_loaded(arguments, words, capsys, tmp_path, monkeypatch):

@@ -34,7 +34,8 @@ def test_it_prints_a_summary(model, clip, tmp_path):
     found = explain_video(model, clip, tmp_path / "out.mp4", save_maps=tmp_path / "maps.npz")
     lines = str(found).splitlines()
     assert lines[0] == f"{tmp_path}/out.mp4: 40 frames, 4.00 s, 64 × 36 pixels, audio: none"
-    assert lines[1].startswith("prediction: ") and "(mean of logits)" in lines[1]
+    assert lines[1].startswith("clip prediction: ") and "(mean of logits)" in lines[1]
+    assert lines[-3].startswith("flicker (mean change of the map per frame): ")
     assert lines[-2:] == [str(tmp_path / "maps.npz"), str(tmp_path / "maps.csv")]
     assert len(repr(found)) < 200 and "40 frames" in repr(found)
 

@@ -282,7 +282,7 @@ def test_an_output_under_a_file_or_in_a_read_only_folder(clip, tmp_path, monkeyp
 
     monkeypatch.setattr(files, "TemporaryFile", refuse)  # the tests may run as root, who writes everywhere
     for target in ["out.mp4", "frames/"]:
-        with pytest.raises(InputError, match="can't write into .*: read-only file system"):
+        with pytest.raises(InputError, match=r"can't write into .*: read-only file system"):
             check_output(f"{tmp_path}/{target}", clip)
     with pytest.raises(InputError, match="it is a file"):
         check_output(f"{tmp_path}/file/", clip)

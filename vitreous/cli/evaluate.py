@@ -38,12 +38,12 @@ def evaluate(
 
     Args:
         data: Source of images; by default the data that the model was trained on.
-        temperature: Also fit temperature scaling on the validation images and report its effect.
-        corruptions: Instead, evaluate on corrupted images: 15 corruptions at 5 severities. Without a value they are
+        temperature: Fit temperature scaling on the validation images, and report its effect too.
+        corruptions: Evaluate on corrupted images only: 15 corruptions at 5 severities. Without a value they are
             generated, in the manner of CIFAR-10-C. With cifar10-c:DIR they are the published files in DIR, and the
-            accuracies are comparable with published ones. That is 76 evaluations: about half an hour for 10,000 images
-            on two cores; --count takes fewer.
-        shifts: Instead, evaluate on images shifted by 0 to 8 pixels and rotated by up to 45 degrees.
+            accuracies are comparable with published ones. The model is evaluated 76 times, which takes about half an
+            hour for 10,000 images on two cores; --count chooses fewer images.
+        shifts: Evaluate on images shifted by 0 to 8 pixels and rotated by up to 45 degrees only.
         count: Number of images for --corruptions and --shifts; all by default.
         skip_unreadable: Skip images that can't be read and list them, instead of refusing the data.
         json_: Print the metrics as one JSON object.

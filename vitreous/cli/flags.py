@@ -13,8 +13,9 @@ JsonFlag = Annotated[bool, Parameter(name="--json", negative="", show_default=Fa
 ModelName = Annotated[
     str,
     Parameter(
-        help="Run folder, weights file, origin:name such as hf:facebook/dinov2-small, or factory:MODULE:FUNCTION, a "
-        "function of your own that returns the model, with @WEIGHTS after it if they come from a file."
+        help="Run folder, weights file, timm:NAME, hf:OWNER/NAME such as hf:facebook/dinov2-small, or "
+        "factory:MODULE:FUNCTION, a function of your own that returns the model, with @WEIGHTS after it if they come "
+        "from a file."
     ),
 ]
 SplitName = Annotated[str, Parameter(help="test, or validation while settings are still being chosen.")]

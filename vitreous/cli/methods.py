@@ -8,10 +8,15 @@ if TYPE_CHECKING:
     from vitreous.explanation.method import Method
 
 SCALES = {
-    "proportion": "attention weights; they sum to 1 with those of the prefix tokens",
+    "proportion": "attention weights: with the weights of the prefix tokens (class token, registers), they sum to 1",
     "positive": "0 or more",
     "signed": "positive values favor the target, negative values count against it",
 }
+QUERY = (
+    "Patch at pixel X,Y of the image, or patches in the box X0,Y0,X1,Y1, whose attention or similarity is shown "
+    "instead of the readout's."
+)
+"""In Python the record of options counts patches, not pixels."""
 
 
 def methods(name: str | None = None, /) -> int:
@@ -46,12 +51,12 @@ def print_method(name: str, method: "Method") -> None:
     print_line(f"{name}: {method.summary}")
     print_line(f"    values: {method.scale_kind}, {SCALES[method.scale_kind]}")
     print_line(
-        f"    target: {'any; the map depends on it' if method.is_class_specific else 'the map is the same for all'}"
+        f"    target: the map {'depends on the target' if method.is_class_specific else 'is the same for every target'}"
     )
     print_line(f"    gradients: {'needed' if method.uses_gradients else 'not needed'}")
     texts = {one.arg_name: one.description or "" for one in parse_from_object(MethodOptions).params}
     for option in sorted(method.options):
-        text = " ".join(texts[option].split()).partition(" Used by ")[0]
+        text = QUERY if option == "query" else " ".join(texts[option].split()).partition(" Used by ")[0]
         print_line(f"    {flag_of(option)}: {text}")
 
 

@@ -35,7 +35,8 @@ class ExplainOptions:
     side."""
     target: str | None = None
     """What the maps explain: a class; "cat - dog" for what favors one class over the other; "text:a photo of a cat"
-    for an image-text model; "region:X0,Y0,X1,Y1" for a box of the image in pixels. The predicted class by default."""
+    for an image-text model; "region:X0,Y0,X1,Y1" for a box of the image in pixels. The predicted class by default. The
+    maps of attention, rollout, value-norm and features don't depend on it."""
     query: str | None = None
     """Explain the patch at pixel X,Y, or the patches in the box X0,Y0,X1,Y1, instead of the model's output."""
 
@@ -74,11 +75,10 @@ class InputOptions:
     """How images are brought to the size that the model takes, and where it runs."""
 
     input_size: str | None = None
-    """Side in pixels of the model's input, or height x width, such as 224x320; the model's own by default. A larger
-    input gives finer maps."""
+    """Side in pixels of the model's input, or height x width, such as 224x320; the model's own by default."""
     resize_mode: Literal["squash", "crop", "aspect", "letterbox"] | None = None
-    """How an image is resized to the input: squash its shape, crop its center, keep its aspect ratio, or pad it with
-    bars; the model's own way by default."""
+    """How an image is resized to the input: stretch it to the input's shape (squash), center-crop it (crop), keep its
+    aspect ratio (aspect), or pad it with bars (letterbox); the model's own way by default."""
     device: DeviceName = "auto"
 
     @property

@@ -40,12 +40,12 @@ def train(
     Args:
         recipe: Name of a recipe: cifar10-70, cifar10-quick, cifar10-20, cifar10-20-stem, mnist, shapes or tutorial.
         output: Run folder to create; runs/RECIPE by default.
-        data: Images instead of the recipe's: cifar10, cifar100, mnist, shapes, folder:DIR, parquet:DIR or
-            hf:OWNER/NAME. With --resume, where the run's images are now, if they were moved.
-        epochs: Number of epochs instead of the recipe's.
-        batch_size: Images in a batch, over all processes, instead of the recipe's.
-        learning_rate: Peak learning rate instead of the recipe's.
-        seed: Seed of all random numbers instead of the recipe's.
+        data: Dataset to train on, in place of the recipe's: cifar10, cifar100, mnist, shapes, folder:DIR, parquet:DIR
+            or hf:OWNER/NAME. With --resume: the new place of the run's dataset, if it was moved.
+        epochs: Number of epochs, in place of the recipe's.
+        batch_size: Number of images in a batch, over all processes, in place of the recipe's.
+        learning_rate: Peak learning rate, in place of the recipe's.
+        seed: Seed of all random numbers, in place of the recipe's.
         settings: Change any setting: --set model.depth=6 --set model.image_size=64. With --resume only
             grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds and tensorboard.
         help_settings: List all settings with their types, values and meanings, and train nothing.

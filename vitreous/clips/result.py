@@ -82,7 +82,7 @@ class ExplainedVideo:
             f"{self.output}: {self.video.frames} frames, {seconds:.2f} s, {width} × {height} pixels, audio: {audio}"
         ]
         if self.predictions:
-            lines.append("prediction: " + ", ".join(map(str, self.predictions)))
+            lines.append("clip prediction: " + ", ".join(map(str, self.predictions)))
         lines += [f"  {segment.describe()}" for segment in self.segments[:MAX_SEGMENTS]]
         if len(self.segments) > MAX_SEGMENTS:
             lines.append(f"  ... and {len(self.segments) - MAX_SEGMENTS} more segments")

@@ -38,8 +38,8 @@ class ViTConfig:
         mlp_ratio: Hidden width of the MLP over `embed_dim` (SwiGLU takes two thirds of it, for equal cost).
         stem: How pixels become tokens: one linear map of each patch (Dosovitskiy et al. 2021), or 3 × 3 convolutions
             that halve the sides step by step (Xiao et al. 2021), at the cost of about two blocks.
-        stem_convs: Convolutions of such a stem for each halving; more of them let each token see further around its
-            patch.
+        stem_convs: Number of convolutions before each halving in a convolutional stem; more of them let each token see
+            further around its patch.
         pre_norm: Normalize the tokens before the first block, as CLIP does (Radford et al. 2021, section 2.4).
         global_pool: How tokens become one vector: the class token, the average of the patches, a learned weighting of
             them (sequence pooling, Hassani et al. 2021), or multi-head attention of a learned query (map: Zhai et al.
@@ -55,7 +55,7 @@ class ViTConfig:
         mlp_layer: Exact GELU, its tanh form, x · sigmoid(1.702 x) (Hendrycks and Gimpel 2016), or gated (Shazeer
             2020).
         init_values: Initial value of a learned factor per channel on each branch (layer scale, Touvron et al. 2021);
-            null for none.
+            none turns it off.
         qk_norm: Normalize queries and keys, each head by itself (Dehghani et al. 2023, section 2.1).
         drop_path_rate: Probability with which the last block is skipped in training, rising linearly from 0 (Huang et
             al. 2016).

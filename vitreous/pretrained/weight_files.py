@@ -65,7 +65,7 @@ def check_file(path: Path) -> None:
         InputError: it is missing, empty, a Git LFS pointer, or of no known kind.
     """
     if not path.is_file():
-        raise InputError(f"there is no model at {path}: give a run folder, a weights file, or origin:name")
+        raise InputError(f"there is no model at {path}: give a run folder, a weights file, timm:NAME or hf:OWNER/NAME")
     if path.suffix.lower() in OTHER_FILES:
         raise InputError(f"{path} {OTHER_FILES[path.suffix.lower()]}")
     if path.suffix.lower() not in READERS:

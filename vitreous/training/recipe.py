@@ -24,16 +24,16 @@ class Recipe:
         data: A source by name: cifar10, mnist, shapes, folder:DIR and others.
         model: `model.num_classes` and `model.in_chans` are taken from the data when the run starts.
         epochs: A fraction is allowed.
-        batch_size: Images in a batch, over all processes.
+        batch_size: Number of images in a batch, over all processes.
         whiten_patch_embed: Start the patch embedding from the principal components of the training images' patches.
         class_weights: Weights of the classes in the loss: "balanced" is inverse to the number of training images of a
             class.
         resize_mode: How images are resized to `model.image_size`: "squash" changes their aspect ratio, "crop" resizes
             the shorter side and crops the center. The trained model keeps it for evaluation and explanation.
-        interpolation: How pixels are interpolated then: "bicubic" or "bilinear", with antialiasing.
+        interpolation: Interpolation of resized images: "bicubic" or "bilinear", with antialiasing.
         skip_unreadable: Skip images that can't be read, and list them, instead of refusing the data.
-        ema_decay: Decay a step of an exponential moving average of the weights, which is then evaluated and saved;
-            null for none.
+        ema_decay: EMA decay per step: an exponential moving average of the weights is evaluated and saved. none turns
+            it off.
         validation_fraction: Fraction of the training set that is held out for validation.
         checkpoint_seconds: Longest time between two checkpoints, which is also the work that a kill can cost.
         grad_accum_steps: Number of micro-batches into which each process cuts its part of a batch, to need less

@@ -144,7 +144,7 @@ def check_request(paths: Sequence[Path], request: ExplainRequest) -> None:
         count = len(request.methods)
         raise InputError(f"--layout {request.layout} shows one method, not {count}: leave it out, or name one method")
     if request.truth is not None and (request.layout == "methods" or len(request.methods) > 1):
-        raise InputError("a sheet of methods doesn't show true labels: leave out --truth")
+        raise InputError("a sheet of methods doesn't show true labels: leave out --label")
     if paths and (request.data is not None or request.count is not None):
         flag = "--count" if request.data is None else "--data"
         raise InputError(f"{flag} is for test images, and {paths[0]} is named: leave out one of them")
@@ -153,7 +153,7 @@ def check_request(paths: Sequence[Path], request: ExplainRequest) -> None:
     if not paths and len(request.methods) > 1:
         raise InputError(f"{', '.join(request.methods)} are shown side by side of an image: name one after the model")
     if not paths and (request.truth or request.target or request.query):
-        raise InputError("--truth, --target and --query are for images of your own: name them after the model")
+        raise InputError("--label, --target and --query are for images of your own: name them after the model")
 
 
 def output_paths(

@@ -70,4 +70,4 @@ class FlickerSummary:
             return ""
         pairs = (self.still, self.everywhere)
         still, everywhere = (f"{drawn:.4f} (before smoothing {raw:.4f})" for raw, drawn in pairs)
-        return f"map change per frame: {still} where the image is still, {everywhere} everywhere"
+        return f"flicker (mean change of the map per frame): {still} where the image is still, {everywhere} everywhere"
