@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from vitreous.cli import run
 from vitreous.cli.options import ExplainOptions
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.target_parsing import _log_once, note_unused_target
+from vitreous.video.encode import write_video
 from vitreous.workflows.explain import explain
 
 USED = [name for name, method in METHODS.items() if method.is_class_specific]
@@ -49,6 +51,15 @@ def test_the_command_line_says_it_once(arguments, trained_run, tmp_path, monkeyp
     Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save("photo.png")
     assert run(["explain", str(trained_run), "photo.png", "photo.png", *arguments]) == 0
     assert capsys.readouterr().err.count("depend on the target") == (arguments == ["--target", "red"])
+
+
+@pytest.mark.parametrize("arguments", [["clip.mp4", "-o", "out.mp4"], ["clips", "-o", "out"]])
+def test_a_video_and_a_folder_of_videos_say_it_once(arguments, trained_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("clip.mp4", "clips/a.mp4", "clips/b.mp4"):
+        write_video(name, np.zeros((2, 32, 48, 3), np.uint8), Fraction(10))
+    assert run(["video", str(trained_run), *arguments, "--target", "red"]) == 0
+    assert capsys.readouterr().err.count("attention doesn't depend on the target") == 1
 
 
 def test_the_help_names_the_methods_that_do_not_use_it():

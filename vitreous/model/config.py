@@ -38,7 +38,7 @@ class ViTConfig:
         mlp_ratio: Hidden width of the MLP over `embed_dim` (SwiGLU takes two thirds of it, for equal cost).
         stem: How pixels become tokens: one linear map of each patch (Dosovitskiy et al. 2021), or 3 × 3 convolutions
             that halve the sides step by step (Xiao et al. 2021), at the cost of about two blocks.
-        stem_convs: Number of convolutions before each halving in a convolutional stem; more of them let each token see
+        stem_convs: Number of convolutions for each halving in a convolutional stem; more of them let each token see
             further around its patch.
         pre_norm: Normalize the tokens before the first block, as CLIP does (Radford et al. 2021, section 2.4).
         global_pool: How tokens become one vector: the class token, the average of the patches, a learned weighting of
