@@ -47,7 +47,7 @@ def function(
     [
         {"path": Path("a"), "end": 2, "every": np.int64(3), "legend": np.True_, "names": ["a"], "mode": "crop"},
         {"end": np.float32(0.5), "names": ("a", "b"), "mode": "no such mode", "image": 3, "head": None},
-        {"options": MethodOptions(), "callback": LogCallback(), "unknown": print},
+        {"options": MethodOptions(), "callback": LogCallback(), "head": np.int64(1)},
     ],
 )
 def test_values_of_the_right_type_reach_the_function(given):
@@ -144,3 +144,23 @@ def test_a_function_as_callback_is_refused_alike_everywhere(name):
         value(**given, callback=print)
     expected = f"callback={print!r} has the wrong type: {name} takes a vitreous.Callback or None"
     assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "keyword", "words"),
+    [
+        ("explain", "tagret", "explain has no argument 'tagret': did you mean 'target'"),
+        ("explain", "input_sise", "did you mean 'input_size'"),
+        ("explain", "layers", "did you mean 'layer'"),
+        ("explain", "device", r"no argument 'device': load the model on it: vitreous.load\(model, device\)"),
+        ("explain_video", "metod", "explain_video has no argument 'metod': did you mean 'method'"),
+        ("explain_video", "opasity", "did you mean 'opacity'"),
+        ("explain_videos", "opasity", "did you mean 'opacity'"),
+        ("explain_frames", "smoth", "did you mean 'smooth'"),
+        ("train", "epoch", "train has no argument 'epoch': did you mean 'epochs'"),
+        ("train", "model", r"given as settings=\{\"model.depth\": 6\}"),
+    ],
+)
+def test_an_unknown_keyword_is_answered_with_the_nearest_argument(name, keyword, words):
+    with pytest.raises(TypeError, match=words):
+        getattr(vitreous, name)(**{keyword: 1})

@@ -13,7 +13,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, Unpack, get_args, ge
 import numpy as np
 
 from vitreous.callbacks import Callback
-from vitreous.errors import InputError
+from vitreous.errors import InputError, unknown
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -29,11 +29,17 @@ PLAIN = {
 """For each plain type what a message calls it, one and several, and the classes whose instances are accepted."""
 MAX_CHARACTERS = 60
 """The longest value that a message shows; of a longer one it names the type."""
+OTHER_ARGUMENTS = {
+    "device": ("model", "load the model on it: vitreous.load(model, device)"),
+    "": ("settings", 'settings of the recipe are given as settings={"model.depth": 6}'),
+}
+"""Where an argument that a function lacks is given instead, by its name ("": any), if the function has the other."""
 
 
 def check_arguments(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Make a function raise an InputError where an argument has another type than its annotation says.
 
+    A keyword that the function lacks is a TypeError with the nearest ones.
     Plain values, sequences of them, records and callbacks are checked; numbers and arrays of NumPy reach the function
     as Python's own. An annotation with any other class, such as an image, a model or a Target, is left to the function,
     which knows more about it.
@@ -49,6 +55,7 @@ def check_arguments(function: Callable[Parameters, Result]) -> Callable[Paramete
     """
     signature = inspect.signature(function)
     annotations = [pair for parameter in signature.parameters.values() for pair in _annotations(parameter)]
+    known = [name for name, _ in annotations if name != "self"]
     hints = {name: kinds for name, hint in annotations if all(map(_is_checkable, kinds := list(_alternatives(hint))))}
     title = getattr(function, "__name__", repr(function))
 
@@ -61,6 +68,8 @@ def check_arguments(function: Callable[Parameters, Result]) -> Callable[Paramete
 
     @wraps(function)
     def checked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        if wrong := next((name for name in kwargs if name not in known), None):
+            raise TypeError(_describe_unknown(title, wrong, known))
         names = [*signature.parameters, *("" for _ in args)]  # Python itself refuses too many arguments
         plain = [check(name, one) for name, one in zip(names, args, strict=False)]
         return function(*plain, **{name: check(name, one) for name, one in kwargs.items()})
@@ -138,6 +147,15 @@ def _describe(function: str, name: str, value: object, kinds: Sequence[object]) 
     elif isinstance(record, type) and isinstance(value, Mapping):
         hint = f", such as {record.__name__}({', '.join(f'{key}={one!r}' for key, one in value.items())})"
     return f"{name}={show(value)} has the wrong type: {function} takes {takes}{hint}"
+
+
+def _describe_unknown(function: str, name: str, known: Sequence[str]) -> str:
+    """Return the message for a keyword that a function lacks."""
+    for missing, (other, words) in OTHER_ARGUMENTS.items():
+        if missing == name and other in known:
+            return f"{function} has no argument '{name}': {words}"
+    message, (other, words) = str(unknown("argument", name, known, function)), OTHER_ARGUMENTS[""]
+    return f"{message}; {words}" if other in known else message
 
 
 def _words(kind: object, number: int = 0) -> str:

@@ -39,11 +39,15 @@ def printable(text: str) -> str:
     )
 
 
-def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:
+def unknown(kind: str, name: str, valid: Iterable[str], owner: str = "") -> InputError:
     """Build the error for a name that is in no table; it suggests the nearest name and lists the valid ones.
+
+    `owner` is what has the names, if it is one thing, such as a function.
 
     >>> str(unknown("method", "rolout", ["attention", "rollout"]))
     "there is no method 'rolout': did you mean 'rollout'? (attention, rollout)"
+    >>> str(unknown("argument", "epoch", ["epochs", "seed"], "train"))
+    "train has no argument 'epoch': did you mean 'epochs'? (epochs, seed)"
     """
     names = list(valid)
     nearest = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
@@ -51,7 +55,8 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:
     if len(names) > MOST_NAMES:
         close = difflib.get_close_matches(str(name).lower(), names, n=5, cutoff=0.3)
         names = [*(close or names[:MOST_NAMES]), "..."]
-    return InputError(f"there is no {kind} '{name}': {question} ({', '.join(names)})")
+    start = f"{owner} has no" if owner else "there is no"
+    return InputError(f"{start} {kind} '{name}': {question} ({', '.join(names)})")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

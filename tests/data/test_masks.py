@@ -105,7 +105,7 @@ def test_a_corrupt_folder_is_named(tmp_path, corrupt, message):
         ("cifar10", None, "source with masks"),
         ("masks", None, "write masks:DIR"),
         ("masks:/nowhere", None, "no folder /nowhere"),
-        ("shapes", 0, "--count 0"),
+        ("shapes", 0, "a count of 0"),
         ("shapes", 3000, "more than the 2000"),
     ],
 )

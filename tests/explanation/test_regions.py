@@ -7,7 +7,8 @@ from vitreous.errors import InputError
 from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.figures import query_mask
 from vitreous.explanation.options import MethodOptions
-from vitreous.explanation.regions import center_of_region, parse_query, validate_region
+from vitreous.explanation.regions import PixelRegion, center_of_region, parse_query, validate_region
+from vitreous.workflows.explain import explain
 
 
 def test_points_and_boxes_are_parsed_in_the_order_x_y():
@@ -53,3 +54,16 @@ def test_regions_outside_the_image_raise(small_classifier, noise_image):
         explain_batch(small_classifier, [noise_image], "attention", query=(200, 0, 300, 40))
     with pytest.raises(InputError, match=r"the point 99,4 \(x, y\) is not on the part of the image"):
         explain_batch(small_classifier, [noise_image], "attention", query=(99, 4))
+
+
+def test_a_query_is_a_pixel_region_too(small_classifier, noise_image):
+    box = (10.0, 20.0, 60.0, 40.0)
+    assert validate_region(PixelRegion(*box)) == box
+    one, other = (explain(small_classifier, noise_image, query=query) for query in (PixelRegion(*box), box))
+    assert one.region == other.region and np.array_equal(one.patch_map, other.patch_map)
+
+
+def test_large_coordinates_are_written_as_integers(small_classifier, noise_image):
+    for query, words in (((1e6, 0), "the point 1000000,0 "), ((1e6, 0, 2e6, 9.5), "region 1000000,0 to 2000000,9.5 ")):
+        with pytest.raises(InputError, match=words):
+            explain(small_classifier, noise_image, query=query)

@@ -102,7 +102,5 @@ def test_options_are_merged_and_checked():
     assert merged == MethodOptions(layer=-1, head=2, head_fusion="max")
     assert repr(merged) == "MethodOptions(layer=-1, head=2, head_fusion='max')"
     assert merge_options(None, {}) == MethodOptions()
-    with pytest.raises(TypeError, match="there is no argument or method option 'layers': did you mean 'layer'"):
-        merge_options(None, {"layers": 1})
     with pytest.raises(InputError, match="n_steps"):
         merge_options(None, {"n_steps": "many"})

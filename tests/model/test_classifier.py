@@ -14,6 +14,7 @@ from vitreous.model.classifier import ImageClassifier, Prediction
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
+from vitreous.workflows.explain import explain
 
 NAMES = ("cat", "dog", "a <b>")
 
@@ -38,6 +39,7 @@ def test_one_image_or_several_of_every_kind(resize_mode, tmp_path):
     kinds = [image, Image.fromarray(image), tmp_path / "image.png", str(tmp_path / "image.png")]
     for several in (kinds, tuple(kinds)):
         assert [found.label for found in classifier(several)] == [one.label] * 4
+        assert classifier.predict(several) == classifier(several)
     mixed = classifier([image, make_image(40, 20)])
     assert mixed[0].label == one.label and sum(score for _, score in mixed[1].scores) == pytest.approx(1)
 
@@ -47,7 +49,10 @@ def test_a_batch_is_several_images(tmp_path):
     for one in ("/a.png", tmp_path / "a.png", Image.fromarray(image), image):
         with pytest.raises(InputError, match="give a list of images, or call predict for one"):
             classifier.predict_batch(one)
-    assert len(classifier.predict_batch(np.stack([image, image]))) == 2
+    stacked = np.stack([image, image])
+    assert len(classifier.predict_batch(stacked)) == 2
+    assert classifier.predict(stacked) == classifier(stacked) == classifier.predict_batch(stacked)
+    assert classifier.predict([]) == []
 
 
 def test_scores_are_the_softmax_highest_first():
@@ -102,13 +107,13 @@ def test_parts_that_do_not_fit_are_refused():
         ),
         "the preprocessing has 1 channels, the model 3": replace(pixels, mean=(0.5,), std=(0.5,)),
         "18 × 24 .* can't be cut into patches of 4": replace(pixels, input_size=(18, 24)),
-        "the preprocessing is a NoneType: give a vitreous.Preprocessing": None,
+        "the preprocessing has the type NoneType: give a vitreous.Preprocessing": None,
     }
     for message, preprocessing in wrong.items():
         with pytest.raises(InputError, match=message):
             ImageClassifier(vit, preprocessing, NAMES)
     ImageClassifier(vit, replace(pixels, input_size=(18, 24), resize_mode="aspect"), NAMES)
-    with pytest.raises(InputError, match=r"the model is a str: give a torch.nn.Module"):
+    with pytest.raises(InputError, match=r"the model has the type str: give a torch.nn.Module"):
         ImageClassifier("runs/quick", pixels, NAMES)
 
 
@@ -173,3 +178,20 @@ def test_only_a_vit_of_vitreous_is_one():
     with pytest.raises(InputError, match="needs a ViT of Vitreous"):
         assert wrapped.vit
     assert build().vit is not None and str(build().device) == "cpu"
+
+
+@pytest.mark.filterwarnings("error")
+def test_read_only_arrays_give_no_warning():
+    image = np.asarray(Image.fromarray(make_image()))
+    assert not image.flags.writeable
+    assert build().predict(image) == build().predict(image.copy())
+    classes = np.array([1])
+    classes.flags.writeable = False
+    assert explain(build(), [image], method="grad-cam", target=classes)[0].target == "dog"
+
+
+def test_a_path_of_another_type_is_refused():
+    with pytest.raises(InputError, match="path=3 has the wrong type: save takes a string or a path"):
+        build().save(3)  # ty: ignore[invalid-argument-type]
+    with pytest.raises(InputError, match="path=3 has the wrong type: save takes a string or a path"):
+        explain(build(), make_image()).save(3)  # ty: ignore[invalid-argument-type]

@@ -338,8 +338,12 @@ def test_unknown_size_names_the_nearest():
         named_config("Ti/15")
     with pytest.raises(InputError, match="5 is not the name of a size"):
         create_model(5)
-    with pytest.raises(InputError, match="no field of ViTConfig 'img_size': did you mean 'image_size'"):
+    with pytest.raises(InputError, match=r"^ViTConfig has no field 'img_size': did you mean 'image_size'"):
         create_model("Ti/16", img_size=32)
+    with pytest.raises(TypeError, match="set_input_size has no argument 'img_size': did you mean 'image_size'"):
+        create_model("nano/4-32").set_input_size(img_size=32)
+    with pytest.raises(InputError, match=r"no size 'tiny'.*vitreous.sizes\(\) and the verb 'vitreous models' list all"):
+        create_model("tiny")
     with pytest.raises(InputError, match="'Ti/16' is not a ViTConfig: give one, or call create_model"):
         ViT("Ti/16")
 
@@ -357,7 +361,7 @@ def test_models_are_created_by_name():
 
 
 def test_wrong_channels_are_an_error():
-    with pytest.raises(InputError, match=r"expected images \(batch, 3"):
+    with pytest.raises(InputError, match=r"expected float images \(batch, 3"):
         build()(torch.randn(1, 1, 16, 24))
 
 
@@ -385,3 +389,9 @@ def test_positions_that_fit_no_grid_are_refused():
     weights = dict(vit.state_dict(), pos_embed=torch.zeros(1, 197, 16))
     with pytest.raises(RuntimeError, match="pos_embed"):
         vit.load_state_dict(weights)
+
+
+def test_images_in_bytes_are_refused_in_one_line():
+    wanted = r"expected float images \(batch, 3, height, width\), got \(1, 3, 16, 24\) of torch.uint8"
+    with pytest.raises(InputError, match=wanted):
+        ViT(ViTConfig(**SMALL))(torch.zeros(1, 3, 16, 24, dtype=torch.uint8))

@@ -6,6 +6,7 @@ import torch
 
 from vitreous.callbacks import Callback
 from vitreous.cli import run
+from vitreous.diagnostics.doctor.run import doctor
 from vitreous.errors import InputError
 from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.regions import patch_at, upsample_nearest
@@ -14,6 +15,7 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load, with_input_size
+from vitreous.workflows.explain import explain
 
 
 @pytest.fixture
@@ -74,5 +76,16 @@ def test_a_point_is_found_between_the_bars(model, point):
 
 
 def test_a_module_is_not_a_path():
-    with pytest.raises(InputError, match="wrap a module of your own"):
+    with pytest.raises(InputError, match=r"an object of type Linear: wrap it: vitreous.wrap\(model\)"):
         load(torch.nn.Linear(2, 2))  # ty: ignore[invalid-argument-type]
+    with pytest.raises(InputError, match="an object of type int: give a name or a path"):
+        load(3)  # ty: ignore[invalid-argument-type]
+
+
+def test_a_vit_is_wrapped_with_a_note(model, notes):
+    loaded = load(model.vit, input_size=(24, 40), callback=notes)
+    assert loaded.model is model.vit and loaded.preprocessing.input_size == (24, 40)
+    assert notes.lines[0].startswith("this ViT does not state its preprocessing")
+    image = np.zeros((40, 50, 3), np.uint8)
+    assert explain(model.vit, image, callback=notes).heatmap.shape == (40, 50)
+    assert doctor(model.vit, image, callback=notes).model == "the model"

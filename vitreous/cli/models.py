@@ -53,7 +53,7 @@ def print_sizes(listed: "list[ModelSize]", *, measured: bool) -> None:
     from rich.table import Column, Table
 
     speed_columns = ("images/s", "batch") if measured else ()
-    columns = ("img_size", "tokens", "embed_dim", "depth", "heads", "params", "GMACs", *speed_columns)
+    columns = ("image_size", "tokens", "embed_dim", "depth", "heads", "params", "GMACs", *speed_columns)
     table = Table(Column("size", no_wrap=True), *(Column(name, justify="right", no_wrap=True) for name in columns))
     for size in listed:
         config, grid_size = size.config, size.config.grid_size

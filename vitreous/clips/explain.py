@@ -38,7 +38,7 @@ def explain_video(
     *,
     method: str | Sequence[str] = "attention",
     target: str | int | Target | PixelRegion | None = None,
-    query: Region | None = None,
+    query: Region | PixelRegion | None = None,
     track: bool = False,
     options: MethodOptions | None = None,
     layout: Layout | None = None,

@@ -14,7 +14,7 @@ from vitreous.data.textures import natural_textures
 from vitreous.errors import InputError
 from vitreous.explanation.explain import ExplainTask
 from vitreous.explanation.methods.features import SharedPCA
-from vitreous.explanation.regions import Region, center_of_region
+from vitreous.explanation.regions import Region, center_of_region, format_pixels
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.quantization import check_quantizable, quantize
 from vitreous.render.temporal.scenes import SceneDetector
@@ -115,7 +115,8 @@ def scale_query(query: Region | None, source_hw: tuple[int, int], frame_hw: tupl
         return None
     (x, y), (height, width) = center_of_region(query), source_hw
     if not (0 <= x < width and 0 <= y < height):
-        raise InputError(f"the point {x:g},{y:g} (x, y) is not on the image, which is {width} × {height} pixels")
+        point = format_pixels(x, y)
+        raise InputError(f"the point {point} (x, y) is not on the image, which is {width} × {height} pixels")
     scale_y, scale_x = frame_hw[0] / height, frame_hw[1] / width
     if len(query) == 2:
         return query[0] * scale_x, query[1] * scale_y

@@ -16,7 +16,7 @@ from vitreous.clips.options import DrawOptions, FrameOptions, SpeedOptions, Vide
 from vitreous.clips.request import VideoRequest
 from vitreous.explanation.explain import ExplainTask, run_task
 from vitreous.explanation.options import MethodKeywords, MethodOptions, merge_options
-from vitreous.explanation.regions import PixelRegion, Region
+from vitreous.explanation.regions import PixelRegion, Region, validate_region
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.target_parsing import note_unused_target
 from vitreous.explanation.targets import Target
@@ -82,7 +82,7 @@ def explain_frames(
     *,
     method: str = "attention",
     target: str | int | Target | PixelRegion | None = None,
-    query: Region | None = None,
+    query: Region | PixelRegion | None = None,
     options: MethodOptions | None = None,
     smooth: float = 0.0,
     start: float = 0.0,
@@ -135,7 +135,7 @@ def explain_frames(
         methods=(method,),
         options=merge_options(options, keywords),
         target=target,
-        query=query,
+        query=None if query is None else validate_region(query),
         draw=DrawOptions(smooth=smooth),
         frames=FrameOptions(start, end, every),
         speed=SpeedOptions(batch_size, precision),
@@ -144,7 +144,7 @@ def explain_frames(
     (task,) = request.resolve(classifier)
     note_unused_target(request.methods, target, callback)
     info = read_info(video)
-    task = replace(task, query=scale_query(query, info.size_hw, info.size_hw))
+    task = replace(task, query=scale_query(request.query, info.size_hw, info.size_hw))
     if precision == "int8":
         classifier = quantize_classifier(classifier)
     total = None if callback is None else expected_frames(info, request.video_options)

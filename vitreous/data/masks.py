@@ -57,7 +57,7 @@ def load_masked(source: str, size_hw: tuple[int, int], count: int | None = None)
         InputError: there is no such source or folder, or a mask has no frame.
     """
     if count is not None and count < 1:
-        raise InputError(f"--count {count} leaves no images: give 1 or more")
+        raise InputError(f"a count of {count} leaves no images: give 1 or more")
     if source == "shapes":
         return MaskedImageSet(_shapes(size_hw, DEFAULT_SHAPES if count is None else count))
     name, colon, folder = source.partition(":")

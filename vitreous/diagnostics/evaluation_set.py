@@ -119,7 +119,8 @@ def open_evaluation_set(
     """
     if count is not None and count < 1:
         raise InputError(f"can't evaluate {count} images: give a count of at least 1")
-    classifier, run = load(model, device, callback=callback), training_run(model)
+    classifier = load(model, device, callback=callback)
+    run = training_run(classifier)
     source = absolute_source(data or training_source(run, classifier))
     own = run is not None and is_own_data(run, source, classifier)
     fraction = run.recipe.validation_fraction if run is not None and own else DEFAULT_FRACTION
@@ -130,7 +131,7 @@ def open_evaluation_set(
     check_classes(classifier, images, source)
     if count is not None and count < len(images):
         images = images.select(torch.linspace(0, len(images) - 1, count).round().long())
-    saved = own and split == "test" and not isinstance(model, ImageClassifier)
+    saved = own and split == "test" and isinstance(model, str | Path)
     results = RunFolder(Path(model)) if saved else None
     return EvaluationSet(classifier, images, source, found_split, run, own, results, run.status() if run else None)
 

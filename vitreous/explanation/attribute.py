@@ -11,7 +11,7 @@ from vitreous.arguments import check_arguments, show
 from vitreous.errors import InputError
 from vitreous.explanation.method import ExplainableModel, Maps, Method
 from vitreous.explanation.options import MethodKeywords, MethodOptions, PatchQuery, merge_options, resolve_index
-from vitreous.explanation.regions import Region, locate_query, validate_region
+from vitreous.explanation.regions import PixelRegion, Region, locate_query, validate_region
 from vitreous.explanation.registry import find_method
 from vitreous.explanation.streaming.attention_products import at_least_float32, is_full_precision
 from vitreous.explanation.streaming.light_trace import LightTrace
@@ -36,7 +36,7 @@ def attribute(
     *,
     method: str = "attention",
     target: int | str | Sequence[int | str] | Tensor | Target | None = None,
-    query: Region | None = None,
+    query: Region | PixelRegion | None = None,
     options: MethodOptions | None = None,
     **keywords: Unpack[MethodKeywords],
 ) -> Tensor:
@@ -191,7 +191,7 @@ def _as_target(
     return PredictedClassTarget() if has_classes else FeatureNormTarget()
 
 
-def _locate_in_input(model: nn.Module, images: Tensor, query: Region) -> PatchQuery:
+def _locate_in_input(model: nn.Module, images: Tensor, query: Region | PixelRegion) -> PatchQuery:
     """Find the patches of a query in pixels of the model's input."""
     height, width = images.shape[2:]
     if isinstance(model, ViT):

@@ -129,7 +129,8 @@ def run_task(
             results[i] = explanation
         done += len(indices)
         if callback is not None:
-            callback.on_progress(Progress(done, len(inputs), f"{task.method_name}, {done} of {len(inputs)} images"))
+            of_images = "of 1 image" if len(inputs) == 1 else f"of {len(inputs)} images"
+            callback.on_progress(Progress(done, len(inputs), f"{task.method_name}, {done} {of_images}"))
     stopped = results.index(None) if None in results else len(results)
     return [result for result in results[:stopped] if result is not None]
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, TypedDict
 
-from vitreous.errors import InputError, unknown
+from vitreous.errors import InputError
 
 PatchQuery = tuple[int, int] | tuple[int, int, int, int]
 """A patch (row, column) of the model's grid, or a box (top, left, bottom, right) of patches without its last row and
@@ -92,19 +92,14 @@ def merge_options(options: MethodOptions | None, given: Mapping[str, object]) ->
     """Return `options`, or the defaults, with those of the `given` options that aren't None.
 
     Raises:
-        TypeError: there is no option of this name.
-        InputError: the value of an option has the wrong type, or `options` has a query.
+        InputError: there is no option of this name, the value of one has the wrong type, or `options` has a query.
     """
     from vitreous.records import from_dict  # not above: it takes longer to import than all the rest of a command line
 
     options = options or MethodOptions()
     refuse_patch_query(options)
     values = {one.name: getattr(options, one.name) for one in fields(MethodOptions) if one.name != "query"}
-    for name, value in given.items():
-        if name not in values:
-            raise TypeError(str(unknown("argument or method option", name, sorted(values))))
-        if value is not None:
-            values[name] = value
+    values |= {name: value for name, value in given.items() if value is not None}
     return from_dict(MethodOptions, values, "options")
 
 

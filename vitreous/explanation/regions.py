@@ -33,7 +33,7 @@ class PixelRegion:
     @property
     def name(self) -> str:
         """The name of the target in captions."""
-        return f"region {self.left:g},{self.top:g} to {self.right:g},{self.bottom:g}"
+        return f"region {format_pixels(self.left, self.top)} to {format_pixels(self.right, self.bottom)}"
 
     def to_target(self, geometry: Geometry, patch_size: int) -> RegionTarget:
         """Select the patches of one image whose borders are nearest to the box's; at least one patch.
@@ -45,7 +45,7 @@ class PixelRegion:
         if not (self.top < bottom and self.bottom > top and self.left < right and self.right > left):
             raise InputError(
                 f"the {self.name} (x, y) is not on the part of the image that the model sees: "
-                f"x {left:g} to {right:g}, y {top:g} to {bottom:g}"
+                f"x {format_pixels(left)} to {format_pixels(right)}, y {format_pixels(top)} to {format_pixels(bottom)}"
             )
         top, left, bottom, right = geometry.box
         grid_size = geometry.input_size[0] // patch_size, geometry.input_size[1] // patch_size
@@ -95,11 +95,13 @@ def parse_query(text: str) -> Region:
 
 
 def validate_region(region: object) -> Region:
-    """Return a region as floats, if it is a point (x, y) or a box (x0, y0, x1, y1).
+    """Return a region as floats, if it is a point (x, y), a box (x0, y0, x1, y1) or a PixelRegion.
 
     Raises:
         InputError: it is neither.
     """
+    if isinstance(region, PixelRegion):
+        region = (region.left, region.top, region.right, region.bottom)
     numbers = tuple(region) if isinstance(region, tuple | list | np.ndarray) else ()
     if len(numbers) not in (2, 4) or not all(isinstance(one, int | float | np.number) for one in numbers):
         raise InputError(f"query {show(region)} is not a point on an image: give (x, y), or a box (x0, y0, x1, y1)")
@@ -107,8 +109,18 @@ def validate_region(region: object) -> Region:
         return float(numbers[0]), float(numbers[1])
     left, top, right, bottom = map(float, numbers)
     if not (left < right and top < bottom):
-        raise InputError(f"the box {left:g},{top:g},{right:g},{bottom:g} is empty: x1 must be above x0 and y1 above y0")
+        box = format_pixels(left, top, right, bottom)
+        raise InputError(f"the box {box} is empty: x1 must be above x0 and y1 above y0")
     return left, top, right, bottom
+
+
+def format_pixels(*numbers: float) -> str:
+    """Write coordinates in pixels; large ones without an exponent.
+
+    >>> format_pixels(1e6, 2.5)
+    '1000000,2.5'
+    """
+    return ",".join(f"{one:.0f}" if float(one).is_integer() else f"{one:g}" for one in numbers)
 
 
 def center_of_region(region: Region) -> Point:
@@ -140,12 +152,12 @@ def patch_at(point: Point, geometry: Geometry, patch_size: int) -> tuple[int, in
     Raises:
         InputError: the point is outside the part of the image that the model receives.
     """
-    x, y = point
+    (x, y), show = point, format_pixels
     first_y, first_x, last_y, last_x = geometry.visible_box
     if not (first_y <= y < last_y and first_x <= x < last_x):
         raise InputError(
-            f"the point {x:g},{y:g} (x, y) is not on the part of the image that the model sees: "
-            f"x {first_x:g} to {last_x:g}, y {first_y:g} to {last_y:g}"
+            f"the point {show(x, y)} (x, y) is not on the part of the image that the model sees: "
+            f"x {show(first_x)} to {show(last_x)}, y {show(first_y)} to {show(last_y)}"
         )
     top, left, bottom, right = geometry.box
     row = int((y - top) / (bottom - top) * geometry.input_size[0]) // patch_size

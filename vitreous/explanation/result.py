@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vitreous.arguments import check_arguments
 from vitreous.explanation.figures import ExplanationLayout, draw_explanation
 from vitreous.explanation.method import ScaleKind
 from vitreous.explanation.options import MethodOptions, describe_query
@@ -114,6 +115,7 @@ class Explanation:
         """
         return draw_explanation(self, truth, layout)
 
+    @check_arguments
     def save(self, path: str | Path, truth: str | None = None, layout: ExplanationLayout = "single") -> None:
         """Write the figure as an image, or the arrays as a .npz file, whole or not at all.
 

@@ -103,7 +103,7 @@ def parse_class_target(target: object) -> ClassTarget | ClassPerImageTarget | No
         return ClassTarget(int(target), f"class {int(target)}")
     if isinstance(target, list | tuple | np.ndarray):
         try:
-            target = torch.as_tensor(target)
+            target = torch.as_tensor(np.array(target))  # a copy: torch warns of arrays that can't be written
         except (TypeError, ValueError, RuntimeError):
             return None
     if not isinstance(target, Tensor) or target.ndim > 1:

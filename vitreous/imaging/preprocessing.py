@@ -100,7 +100,8 @@ def preprocess_image(image_u8: np.ndarray, preprocessing: Preprocessing) -> tupl
     top, left, bottom, right = _area_in_input(original_size, preprocessing)
     box = _center_crop(crop_box(original_size, input_size, preprocessing.resize_mode), preprocessing.crop_pct)
     assert image_u8.dtype == np.uint8 and image_u8.ndim == 3 and image_u8.shape[2] == 3, image_u8.shape
-    image = torch.from_numpy(np.ascontiguousarray(image_u8)).permute(2, 0, 1)[None]
+    writable = np.require(image_u8, requirements=["C", "W"])  # torch warns of others; a copy only of those
+    image = torch.from_numpy(writable).permute(2, 0, 1)[None]
     resized = _crop_and_resize(image, box, (bottom - top, right - left), preprocessing.interpolation)
     inputs = _normalize(resized[0].permute(1, 2, 0).contiguous().numpy(), preprocessing)
     if preprocessing.resize_mode != "letterbox":

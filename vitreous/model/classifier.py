@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from vitreous.arguments import check_arguments
 from vitreous.errors import InputError, unknown
 from vitreous.imaging.geometry import Geometry, grid_for
 from vitreous.imaging.preprocessing import Preprocessing, preprocess_image
@@ -123,9 +124,11 @@ class ImageClassifier:
             InputError: they don't fit each other, or are something else.
         """
         if not isinstance(model, nn.Module):
-            raise InputError(f"the model is a {type(model).__name__}: give a torch.nn.Module")
+            raise InputError(f"the model has the type {type(model).__name__}: give a torch.nn.Module")
         if not isinstance(preprocessing, Preprocessing):
-            raise InputError(f"the preprocessing is a {type(preprocessing).__name__}: give a vitreous.Preprocessing")
+            raise InputError(
+                f"the preprocessing has the type {type(preprocessing).__name__}: give a vitreous.Preprocessing"
+            )
         self.class_names = as_class_names(class_names)
         if isinstance(model, ViT):
             _check_fit(model, preprocessing, len(self.class_names))
@@ -168,6 +171,7 @@ class ImageClassifier:
         self.model.to(select_device(device))
         return self
 
+    @check_arguments
     def save(self, path: str | Path) -> None:
         """Write the classifier to a new folder, from which `vitreous.load` reads it back, bit-identical in float32.
 
@@ -187,8 +191,8 @@ class ImageClassifier:
     @overload
     def __call__(self, images: Sequence[ImageInput]) -> list[Prediction]: ...
     def __call__(self, images: ImageInput | Sequence[ImageInput]) -> Prediction | list[Prediction]:
-        """Classify one image, or several: `predict` or `predict_batch`."""
-        return self.predict_batch(images) if isinstance(images, list | tuple) else self.predict(images)  # ty: ignore[invalid-argument-type]
+        """Classify one image, or several, as `predict` does."""
+        return self.predict(images)
 
     def preprocess(self, image: ImageInput) -> tuple[Tensor, Geometry]:
         """Turn an image of any size into the model's input.
@@ -200,13 +204,18 @@ class ImageClassifier:
         weight = next(self.model.parameters())
         return pixels.to(weight.device, weight.dtype if weight.is_floating_point() else pixels.dtype), geometry
 
-    def predict(self, image: ImageInput) -> Prediction:
-        """Classify one image.
+    @overload
+    def predict(self, images: ImageInput) -> Prediction: ...
+    @overload
+    def predict(self, images: Sequence[ImageInput]) -> list[Prediction]: ...
+    def predict(self, images: ImageInput | Sequence[ImageInput]) -> Prediction | list[Prediction]:
+        """Classify one image, or several, which may differ in size.
 
         Raises:
-            InputError: the file can't be read as an image.
+            InputError: a file can't be read as an image.
         """
-        return self.predict_batch([image])[0]
+        several = isinstance(images, list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 4)
+        return self.predict_batch(images) if several else self.predict_batch([images])[0]  # ty: ignore[invalid-argument-type]
 
     @torch.no_grad()
     def embed(self, images: ImageInput | Sequence[ImageInput]) -> Tensor:

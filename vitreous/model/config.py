@@ -266,7 +266,7 @@ def named_config(name: str, **changes: Unpack[ViTFields]) -> ViTConfig:
     if not isinstance(name, str):
         raise InputError(f"{name!r} is not the name of a size: give one such as 'S/16'")
     if wrong := next((field for field in changes if field not in ViTFields.__annotations__), None):
-        raise unknown("field of ViTConfig", wrong, ViTFields.__annotations__)
+        raise unknown("field", wrong, ViTFields.__annotations__, "ViTConfig")
     if found := re.fullmatch(r"vit_(tiny|small|base|large|huge)_patch(\d+)_(\d+)", name):
         letter, patch_size, side = _TIMM_LETTERS[found[1]], int(found[2]), int(found[3])
         fields: ViTFields = {"patch_size": patch_size, "image_size": (side, side), **changes}
@@ -285,5 +285,10 @@ def _size_name(name: str) -> str:
     letter, slash, patch_size = name.lower().removeprefix("vit-").removeprefix("vit_").partition("/")
     spelled = f"{_TIMM_LETTERS.get(letter, letter.capitalize())}{slash}{patch_size}"
     if spelled not in SIZES:
-        raise unknown("size", name, SIZES)
+        raise unknown_size(name)
     return spelled
+
+
+def unknown_size(name: str) -> InputError:
+    """Build the error for a name that no size has."""
+    return InputError(f"{unknown('size', name, SIZES)}: vitreous.sizes() and the verb 'vitreous models' list all")

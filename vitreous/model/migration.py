@@ -79,7 +79,7 @@ def migrate_config(values: object, origin: str = "") -> object:
     known = [field.name for field in fields(ViTConfig)]
     for name in migrated:
         if name not in known:
-            raise InputError(f"{origin + ': ' if origin else ''}{unknown('field of ViTConfig', name, known)}")
+            raise InputError(f"{origin + ': ' if origin else ''}{unknown('field', name, known, 'ViTConfig')}")
     return migrated
 
 

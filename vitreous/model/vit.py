@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, noop_context_fn
 
+from vitreous.arguments import check_arguments
 from vitreous.errors import InputError, unknown
 from vitreous.imaging.geometry import grid_for
 from vitreous.model.config import GlobalPool, ViTConfig
@@ -277,10 +278,9 @@ class ViT(nn.Module):
         config, grid_size = self.config, self._grid_size(images)
         tokens, rope = self.patch_embed(images), None
         if self.pos_embed is not None:
-            resampled = resample_pos_embed(
-                self.pos_embed, config.grid_size, grid_size, antialias=config.pos_embed_antialias
-            )
-            tokens = tokens + resampled.to(tokens.dtype)
+            antialias = config.pos_embed_antialias
+            table = resample_pos_embed(self.pos_embed, config.grid_size, grid_size, antialias=antialias)
+            tokens = tokens + table.to(tokens.dtype)
         elif config.pos_embed == "sincos":
             table = sincos_pos_embed(grid_size, config.embed_dim, config.grid_size, images.device)
             tokens = tokens + table.to(tokens.dtype)
@@ -301,9 +301,9 @@ class ViT(nn.Module):
         return [tokens for tokens in (self.cls_token, self.reg_token) if tokens is not None]
 
     def _grid_size(self, images: Tensor) -> tuple[int, int]:
-        if images.ndim != 4 or images.shape[1] != self.config.in_chans:
-            shape = tuple(images.shape)
-            raise InputError(f"expected images (batch, {self.config.in_chans}, height, width), got {shape}")
+        if images.ndim != 4 or images.shape[1] != self.config.in_chans or not images.is_floating_point():
+            given = f"{tuple(images.shape)} of {images.dtype}"
+            raise InputError(f"expected float images (batch, {self.config.in_chans}, height, width), got {given}")
         return grid_for((images.shape[2], images.shape[3]), self.config.patch_size)
 
     def _drop_patches(self, patches: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -319,6 +319,7 @@ class ViT(nn.Module):
         """Name the parameters with several axes that weight decay should leave alone: tokens and positions."""
         return set(NO_WEIGHT_DECAY)
 
+    @check_arguments
     def set_input_size(self, image_size: int | tuple[int, int]) -> None:
         """Make the model one for images of another size in pixels; learned positions are resampled.
 

@@ -22,14 +22,14 @@ from vitreous.runtime import select_device
 @check_arguments
 @torch.inference_mode(mode=False)
 def load(
-    model: str | Path | ImageClassifier,
+    model: str | Path | ImageClassifier | ViT,
     device: str | torch.device = "auto",
     *,
     input_size: int | Sequence[int] | None = None,
     resize_mode: ResizeMode | None = None,
     callback: Callback | None = None,
 ) -> ImageClassifier:
-    """Load a model with its preprocessing and class names; a loaded one is returned unchanged.
+    """Load a model with its preprocessing and class names; a loaded one is returned unchanged, a ViT in `wrap`.
 
     Args:
         model: one of
@@ -55,16 +55,17 @@ def load(
     >>> load("vitreous:cifar10", "cpu").class_names[:2]
     ('airplane', 'automobile')
     """
+    if isinstance(model, ViT):
+        from vitreous.pretrained.wrap import wrap  # models by name need no module of observation
+
+        model = wrap(model, callback=callback)
     if isinstance(model, ImageClassifier):
         if input_size is None and resize_mode is None:
             return model
         return with_input_size(model, input_size, resize_mode, callback)
     if not isinstance(model, str | Path):
-        kind = type(model).__name__
-        raise InputError(
-            f"a model can't be loaded from a {kind}: give a name or a path, or wrap a module of your own with "
-            "vitreous.wrap(module, preprocessing=...)"
-        )
+        hint = "wrap it: vitreous.wrap(model)" if isinstance(model, torch.nn.Module) else "give a name or a path"
+        raise InputError(f"can't load a model from an object of type {type(model).__name__}: {hint}")
     notes, changes = _HeldNotes(), {}
     try:
         classifier = _load(resolve(str(model)), str(model), select_device(device), notes)

@@ -14,17 +14,18 @@ from vitreous.explanation.target_parsing import note_unused_target
 from vitreous.explanation.targets import Target
 from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier, ImageInput
+from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
 
 
 @overload
 def explain(
-    model: str | Path | ImageClassifier,
+    model: str | Path | ImageClassifier | ViT,
     images: ImageInput,
     *,
     method: str = ...,
     target: str | int | Target | PixelRegion | None = ...,
-    query: Region | None = ...,
+    query: Region | PixelRegion | None = ...,
     options: MethodOptions | None = ...,
     input_size: int | Sequence[int] | None = ...,
     resize_mode: ResizeMode | None = ...,
@@ -33,12 +34,12 @@ def explain(
 ) -> Explanation: ...
 @overload
 def explain(
-    model: str | Path | ImageClassifier,
+    model: str | Path | ImageClassifier | ViT,
     images: Sequence[ImageInput],
     *,
     method: str = ...,
     target: str | int | Sequence[str | int] | Target | PixelRegion | None = ...,
-    query: Region | None = ...,
+    query: Region | PixelRegion | None = ...,
     options: MethodOptions | None = ...,
     input_size: int | Sequence[int] | None = ...,
     resize_mode: ResizeMode | None = ...,
@@ -47,12 +48,12 @@ def explain(
 ) -> list[Explanation]: ...
 @check_arguments
 def explain(
-    model: str | Path | ImageClassifier,
+    model: str | Path | ImageClassifier | ViT,
     images: ImageInput | Sequence[ImageInput],
     *,
     method: str = "attention",
     target: str | int | Sequence[str | int] | Target | PixelRegion | None = None,
-    query: Region | None = None,
+    query: Region | PixelRegion | None = None,
     options: MethodOptions | None = None,
     input_size: int | Sequence[int] | None = None,
     resize_mode: ResizeMode | None = None,
@@ -93,7 +94,7 @@ def explain(
     merged, region = merge_options(options, keywords), None if query is None else validate_region(query)
     classifier = load(model, input_size=input_size, resize_mode=resize_mode, callback=callback)
     task = resolve_task(classifier, method, merged, target, region)
-    if isinstance(images, list | tuple):
     note_unused_target([method], target, callback)
+    if isinstance(images, list | tuple):
         return run_task(classifier, images, task, callback)
     return run_task(classifier, [images], task)[0]  # ty: ignore[invalid-argument-type]

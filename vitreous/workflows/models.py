@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from vitreous.callbacks import Callback, Progress
-from vitreous.errors import unknown
-from vitreous.model.config import SIZES, ViTConfig
+from vitreous.model.config import SIZES, ViTConfig, unknown_size
 from vitreous.model.flops import count_macs, count_parameters
 from vitreous.model.vit import ViT
 from vitreous.runtime import OwnGenerator, autocast, choose_precision, describe_device, select_device
@@ -67,7 +66,7 @@ def model_sizes(
     """
     for name in names:
         if name not in SIZES:
-            raise unknown("size", name, SIZES)
+            raise unknown_size(name)
     callback = callback or Callback()
     torch_device = select_device(device)
     chosen, listed = choose_precision(precision, torch_device), []

@@ -50,6 +50,6 @@ def predict_files(
             is_image = isinstance(image, np.ndarray)
             yield PredictedFile(path, next(predictions), None) if is_image else PredictedFile(path, None, str(image))
         done += len(batch)
-        callback.on_progress(Progress(done, len(files), f"{done} of {len(files)} images"))
+        callback.on_progress(Progress(done, len(files), f"{done} of {len(files)} image{'s' * (len(files) > 1)}"))
     if failed == len(files):
         raise InputError(f"none of the {failed} images can be read: see the reason of each")

@@ -327,7 +327,8 @@ def _take_steps(state: TrainingState, run: _Run, preprocessing: Preprocessing, c
     with closing(log):
         reference = context.on_rank0(lambda: find_reference(folder, recipe, context.note))
         if run.steps < FEW_STEPS:
-            context.note(f"only {run.steps} steps: raise epochs or lower batch_size to train longer")
+            steps = "1 step" if run.steps == 1 else f"{run.steps} steps"
+            context.note(f"only {steps}: raise epochs or lower batch_size to train longer")
         training_run = loop.TrainSetup(
             recipe, batches, run.data.validation, folder, log, context.callback, context.distributed, reference
         )

@@ -116,7 +116,7 @@ def test_folders_of_images_and_of_masks_are_sources_too(trained_run, tmp_path, c
     [
         (["missing.png"], "missing.png"),
         (["--data", "cifr10"], "did you mean 'cifar10'"),
-        (["--count", "0"], "--count 0"),
+        (["--count", "0"], "a count of 0"),
         (["--device", "toaster"], "no device 'toaster'"),
     ],
 )

@@ -40,6 +40,7 @@ from vitreous.errors import InputError
 from vitreous.files import write_text
 from vitreous.imaging.reading import as_image_u8, open_image
 from vitreous.model.classifier import ImageClassifier, ImageInput
+from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
 
 CHECKS = (
@@ -131,7 +132,7 @@ class Diagnosis:
 
 @check_arguments
 def doctor(
-    model: str | Path | ImageClassifier,
+    model: str | Path | ImageClassifier | ViT,
     images: ImageInput | Sequence[ImageInput] = (),
     *,
     data: str | None = None,
@@ -157,13 +158,14 @@ def doctor(
     if isinstance(images, str) or not isinstance(images, Sequence):
         images = [images]
     if images and data:
-        raise InputError("both images and --data were given: leave one out")
+        raise InputError("both images and data were given: leave one out")
     if count < 1:
-        raise InputError(f"--count {count} is too small: give at least 1 image")
+        raise InputError(f"a count of {count} is too small: give at least 1 image")
     classifier = load(model, device)
-    images_u8 = [as_image_u8(image) for image in images] or load_sample(classifier, training_run(model), data, count)
+    run = training_run(classifier)
+    images_u8 = [as_image_u8(image) for image in images] or load_sample(classifier, run, data, count)
     statistics = collect_statistics(classifier, images_u8, callback)
-    name = "the model" if isinstance(model, ImageClassifier) else str(model)
+    name = str(model) if isinstance(model, str | Path) else "the model"
     return Diagnosis(name, diagnose(statistics), statistics, tuple(images_u8[: len(statistics.images)]))
 
 

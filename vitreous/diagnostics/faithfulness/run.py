@@ -127,7 +127,8 @@ def faithfulness(
     methods = [methods] if isinstance(methods, str) else methods
     request = FaithfulnessRequest(None if methods is None else tuple(methods), count, target, split, seed)
     folder = results_folder(model, output, "faithfulness")
-    classifier, run = load(model, device), training_run(model)
+    classifier = load(model, device)
+    run = training_run(classifier)
     source = absolute_source(data or training_source(run, classifier))
     options = read_options_of(classifier, run, source)
     request = replace(request, split=evaluation_split(source, split, options.on_note))
