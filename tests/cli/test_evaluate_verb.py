@@ -240,10 +240,10 @@ def test_bad_input_of_compare(here, tmp_path, capsys):
 
 def test_models_are_listed(capsys):
     words = output_of(capsys, "models", "Ti/16", "nano/4-28", "--measure")
-    assert "5.72 M" in words and "1.25" in words and "images/s: " in words
+    assert "5.72 M" in words and "1.25" in words and "images/s: " in words and "image_size" in words
     listed = json.loads(output_of(capsys, "models", "--json"))
     assert {"name", "params", "macs", "config"} <= set(listed[0]) and len(listed) > 20
-    assert "no size 'Ti/61'" in output_of(capsys, "models", "Ti/61", code=2)
+    assert "the verb 'vitreous models' list all" in output_of(capsys, "models", "Ti/61", code=2)
 
 
 def test_weights_that_are_not_finite_are_errors(here, capsys):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from vitreous.callbacks import Callback
 from vitreous.errors import InputError
 from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.figures import query_mask
@@ -67,3 +68,12 @@ def test_large_coordinates_are_written_as_integers(small_classifier, noise_image
     for query, words in (((1e6, 0), "the point 1000000,0 "), ((1e6, 0, 2e6, 9.5), "region 1000000,0 to 2000000,9.5 ")):
         with pytest.raises(InputError, match=words):
             explain(small_classifier, noise_image, query=query)
+
+
+def test_one_image_is_counted_in_the_singular(small_classifier, noise_image):
+    messages = []
+    callback = Callback()
+    callback.on_progress = lambda progress: messages.append(progress.message)
+    explain(small_classifier, [noise_image], callback=callback)
+    explain(small_classifier, [noise_image] * 2, callback=callback)
+    assert messages == ["attention, 1 of 1 image", "attention, 2 of 2 images"]
