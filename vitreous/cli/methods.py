@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from vitreous.explanation.method import Method
 
 SCALES = {
-    "proportion": "attention weights: with the weights of the prefix tokens (class token, registers), they sum to 1",
+    "proportion": "attention weights, which sum to 1 together with those of the prefix tokens (class token, registers)",
     "positive": "0 or more",
     "signed": "positive values favor the target, negative values count against it",
 }
