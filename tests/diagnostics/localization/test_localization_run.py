@@ -190,7 +190,7 @@ def test_the_command_prints_a_table_and_writes_json_and_figures(trained_run, tmp
         (["--methods", "attention,features"], "features colors patches by their content and points to no location"),
         (["--data", "cifar10"], "source with masks"),
         (["--data", "masks:nowhere"], "no folder nowhere"),
-        (["--count", "0"], "--count 0"),
+        (["--count", "0"], "a count of 0"),
         (["--layer", "9", "--methods", "attention"], "no layer 9"),
         (["--device", "toaster"], "no device 'toaster'"),
     ],
