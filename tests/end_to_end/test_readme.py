@@ -94,8 +94,9 @@ def test_patches(here):
 
 
 def test_the_python_of_the_readme_runs(here):
-    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    Image.open(here / "image.png").save(here / "cat.jpg")
+    first, second, *_ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    for name in ("cat.jpg", "a.jpg", "b.jpg"):
+        Image.open(here / "image.png").save(here / name)
     assert "epochs=8" in second
     for code in (first, second.replace("epochs=8", "epochs=0.1").replace("runs/shapes", "runs/python")):
         done = subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, text=True)
