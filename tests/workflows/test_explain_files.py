@@ -34,8 +34,8 @@ from vitreous.workflows.explain import explain
 from vitreous.workflows.explain_files import (
     ExplainRequest,
     LogCallback,
+    explain_files,
     warn_on_artifacts,
-    write_explanations,
 )
 
 DEFAULTS = {name: MethodOptions() for name in METHODS}
@@ -46,6 +46,11 @@ def photo(tmp_path):
     path = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)).save(path)
     return path
+
+
+def write_explanations(*arguments):
+    """Return all that `explain_files` yields."""
+    return list(explain_files(*arguments))
 
 
 class Recorder(Callback):

@@ -90,17 +90,6 @@ class _Job:
         return ExplainedImage(path, self.truths[index], without_pixels(explanation))
 
 
-def write_explanations(
-    model: str | Path | ImageClassifier,
-    paths: Sequence[Path],
-    request: ExplainRequest,
-    output: Path | None,
-    callback: Callback | None = None,
-) -> list[ExplainedFile]:
-    """Explain image files, and write the figures; the same as `explain_files`, as a list."""
-    return list(explain_files(model, paths, request, output, callback))
-
-
 def explain_files(
     model: str | Path | ImageClassifier,
     paths: Sequence[Path],

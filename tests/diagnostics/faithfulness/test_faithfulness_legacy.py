@@ -39,7 +39,7 @@ def test_old_values_are_used_and_give_the_old_scores(finished, monkeypatch):
 
 
 def test_values_with_names_of_hyphens_are_read_under_names_in_snake_case(tmp_path):
-    """The file was written by commit dd35239: `faithfulness("vitreous:cifar10", ..., count=2)`."""
+    """The file was written by commit dd35239: `faithfulness("vitreous:cifar10", ..., count=2)`, its path shortened."""
     path = Path(shutil.copy(Path(__file__).with_name("values-dd35239.jsonl"), tmp_path))
     first, *lines = [json.loads(line) for line in path.read_text().splitlines()]
     found = open_values(path, FaithfulnessSettings(**first))
