@@ -174,9 +174,22 @@ def test_ambiguous_grids_raise():
         traced(model)
 
 
-def test_fewer_tokens_than_patches_raise():
+def test_a_pooled_patch_embedding():
     model = Tutorial(prefix=0)
     model.stem = nn.Sequential(nn.Conv2d(3, WIDTH, PATCH, PATCH), nn.AvgPool2d(2))
+    assert traced(model).layout == TokenLayout(0, 2, 3)
+
+
+class EverySecond(nn.Module):
+    """Every second row and column of the features."""
+
+    def forward(self, features):
+        return features[:, :, ::2, ::2]
+
+
+def test_fewer_tokens_than_patches_raise():
+    model = Tutorial(prefix=0)
+    model.stem = nn.Sequential(nn.Conv2d(3, WIDTH, PATCH, PATCH), EverySecond())
     with pytest.raises(InputError, match=r"6 tokens .* cut into 4 x 6 cells: fewer tokens than cells"):
         traced(model)
 
