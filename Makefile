@@ -5,6 +5,8 @@ DATA ?= shapes
 BIN := $(VENV)/bin
 # Waiting threads must not spin: on shared cores that costs more than everything else (docs of OpenMP, OMP_WAIT_POLICY).
 QUIET := OMP_WAIT_POLICY=PASSIVE
+# A process for each core, up to 8; the tests of a file share one, and with it their fixtures.
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 # PyPI's torch for Linux brings CUDA, several gigabytes. Without an NVIDIA GPU the CPU build is installed, 190 MB.
 # TORCH_INDEX= (empty) takes PyPI's; TORCH_INDEX=URL takes another index of torch's.
 TORCH_INDEX ?= $(shell command -v nvidia-smi >/dev/null 2>&1 || echo https://download.pytorch.org/whl/cpu)
@@ -29,10 +31,10 @@ demo: setup ## train, evaluate, explain, video: the whole chain (DATA=shapes, ci
 	$(BIN)/vitreous demo --data $(DATA)
 
 test: setup ## all tests
-	$(QUIET) $(BIN)/python -m pytest
+	$(QUIET) $(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: setup ## all tests, with those that kill runs and start several processes
-	VITREOUS_SLOW=1 $(QUIET) $(BIN)/python -m pytest
+	VITREOUS_SLOW=1 $(QUIET) $(BIN)/python -m pytest $(PARALLEL)
 
 check: setup ## format, lint, types, import contracts, house test
 	$(BIN)/ruff format --check .

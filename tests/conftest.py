@@ -8,6 +8,8 @@ import pytest
 
 from vitreous.callbacks import Callback
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported; the processes that tests start inherit it
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED = Path(os.environ.get("VITREOUS_SHARED", Path(__file__).parents[2] / "shared" / "data"))
 
 
