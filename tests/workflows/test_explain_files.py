@@ -16,7 +16,8 @@ from vitreous.explanation.figures import (
     caption_lines,
     draw_explanation_figure,
     draw_gallery,
-    draw_methods,
+    draw_method_tiles,
+    method_tiles,
     query_mask,
     scale_labels,
     shared_legends,
@@ -147,7 +148,8 @@ def test_the_sheet_of_methods_outlines_a_region_where_it_is_explained(trained_ru
     monkeypatch.setattr("vitreous.explanation.figures.draw_tiles", lambda tiles, *_, **options: drawn.extend(tiles))
     image = open_image(photo)
     columns, _ = explain_with_methods(load(trained_run), [image], DEFAULTS, Callback(), REGION)
-    draw_methods([image], columns, target_given=True)
+    row = [found for (found,) in columns.values()]
+    draw_method_tiles(method_tiles(image, row, target_given=True), row)
     found = {one.lines[0]: one for one in drawn if one.lines}
     named = [name for name in METHODS if name in found]
     assert len(named) > 6

@@ -1,6 +1,6 @@
 """Figures of explanations: one image with its map and caption, a gallery, all layers and heads, all methods."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -127,22 +127,6 @@ def draw_layers_by_heads(image_u8: np.ndarray, heads: "HeadMaps") -> Image.Image
     overlays = [[overlay(image_u8, heatmap) for heatmap in layer] for layer in heads.heatmaps]
     title = " · ".join(filter(None, ["attention", prediction_caption(heads.prediction)]))
     return head_grid_sheet(overlays, title)
-
-
-def draw_methods(
-    images_u8: Sequence[np.ndarray], columns: Mapping[str, Sequence["Explanation"]], *, target_given: bool
-) -> Image.Image:
-    """Draw the maps of several methods, for each image in rows of its own.
-
-    Args:
-        images_u8: the images, uint8 (height, width, 3).
-        columns: for each method by name the explanations of all images.
-        target_given: whether the user named a target; then a map that doesn't depend on it says so.
-    """
-    tiles = []
-    for image_u8, row in zip(images_u8, zip(*columns.values(), strict=True), strict=True):
-        tiles += method_tiles(image_u8, row, target_given=target_given)
-    return draw_method_tiles(tiles, [explanations[0] for explanations in columns.values()])
 
 
 def draw_method_tiles(
