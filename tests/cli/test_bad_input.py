@@ -193,6 +193,14 @@ def test_an_unknown_verb_names_the_nearest(here, capsys):
     assert 'Did you mean "train"?' in complaint(capsys, "trian")
 
 
+def test_a_surplus_argument_is_named(here, capsys):
+    said = complaint(capsys, "live", "vitreous:cifar10", "dog.mp4")
+    assert (
+        said
+        == "vitreous: live has no argument for 'dog.mp4': name it by an option, or leave it out; see vitreous live --help"
+    )
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(verb, capsys):
     assert run([verb, "--help"]) == 0

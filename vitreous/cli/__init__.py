@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, Group, UnknownOptionError
+from cyclopts import App, CycloptsError, Group, UnknownOptionError, UnusedCliTokensError
 
 import vitreous
 from vitreous.errors import InputError, is_out_of_memory
@@ -120,6 +120,11 @@ def run(arguments: Sequence[str]) -> int:
         known = app[verb].assemble_argument_collection() if verb in VERBS or verb in ALIASES else ()
         names = {name for argument in known for name in argument.names}
         return print_error(renamed_flag(flag, names) or " ".join(str(error).split()))
+    except UnusedCliTokensError as error:
+        surplus = ", ".join(map(repr, error.unused_tokens or ()))
+        return print_error(
+            f"{verb} has no argument for {surplus}: name it by an option, or leave it out; see vitreous {verb} --help"
+        )
     except (CycloptsError, InputError) as error:
         return print_error(" ".join(str(error).split()))
     except BrokenPipeError:
