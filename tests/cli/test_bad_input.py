@@ -195,10 +195,7 @@ def test_an_unknown_verb_names_the_nearest(here, capsys):
 
 def test_a_surplus_argument_is_named(here, capsys):
     said = complaint(capsys, "live", "vitreous:cifar10", "dog.mp4")
-    assert (
-        said
-        == "vitreous: live has no argument for 'dog.mp4': name it by an option, or leave it out; see vitreous live --help"
-    )
+    assert "live has no argument for 'dog.mp4': name it by an option, or leave it out" in said
 
 
 @pytest.mark.parametrize("verb", VERBS)
