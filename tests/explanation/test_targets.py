@@ -294,7 +294,9 @@ def test_a_class_is_named_by_any_integer(index):
     assert find_target(classifier(), index) == ClassTarget(1, "dog")
 
 
-@pytest.mark.parametrize("wrong", [True, 1.0, np.array([0.5]), np.array([[0], [1]]), object()], ids=lambda wrong: type(wrong).__name__)
+@pytest.mark.parametrize(
+    "wrong", [True, 1.0, np.array([0.5]), np.array([[0], [1]]), object()], ids=lambda wrong: type(wrong).__name__
+)
 def test_other_objects_are_not_targets(wrong):
     with pytest.raises(InputError, match="is not a target"):
         find_target(classifier(), wrong)
