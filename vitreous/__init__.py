@@ -91,6 +91,9 @@ if TYPE_CHECKING:
     from vitreous.training.progressive_resizing import ProgressiveResizing
     from vitreous.training.recipe import Recipe
     from vitreous.training_recipes import RecipeTable, recipes
+    from vitreous.transfer.embed import embed
+    from vitreous.transfer.extractor import Feature
+    from vitreous.transfer.feature_set import FeatureInfo, FeatureSet
     from vitreous.video.decode import TruncatedVideoError
     from vitreous.video.info import VideoInfo
     from vitreous.video.stream import VideoResult
@@ -142,7 +145,10 @@ __all__ = [
     "Explanation",
     "FaithfulnessResult",
     "FaithfulnessSettings",
+    "Feature",
+    "FeatureInfo",
     "FeatureNormTarget",
+    "FeatureSet",
     "Finding",
     "FlickerSummary",
     "FrameExplanation",
@@ -212,6 +218,7 @@ __all__ = [
     "create_model",
     "demo",
     "doctor",
+    "embed",
     "evaluate",
     "explain",
     "explain_frames",
@@ -271,7 +278,10 @@ _MODULES = {
     "Explanation": "explanation.result",
     "FaithfulnessResult": "diagnostics.faithfulness.result",
     "FaithfulnessSettings": "diagnostics.faithfulness.values_file",
+    "Feature": "transfer.extractor",
+    "FeatureInfo": "transfer.feature_set",
     "FeatureNormTarget": "explanation.targets",
+    "FeatureSet": "transfer.feature_set",
     "Finding": "diagnostics.doctor.findings",
     "FlickerSummary": "render.temporal.flicker",
     "FrameExplanation": "clips.frames",
@@ -341,6 +351,7 @@ _MODULES = {
     "create_model": "model.create",
     "demo": "workflows.demo",
     "doctor": "diagnostics.doctor.run",
+    "embed": "transfer.embed",
     "evaluate": "workflows.evaluate",
     "explain": "workflows.explain",
     "explain_frames": "clips.frames",

@@ -38,6 +38,9 @@ VERB_GROUPS = {
         "faithfulness": "Measure how faithful each explanation method is, against two baselines.",
         "localization": "Measure whether heatmaps fall on the object, against known masks.",
     },
+    "Use frozen features": {
+        "embed": "Compute a feature vector of every image, into a Parquet file.",
+    },
     "Models": {
         "models": "List the model sizes and their cost.",
         "convert": "Convert a model to the format of another library.",
@@ -52,6 +55,7 @@ ALIASES = {"localisation": "localization"}
 
 USAGE = {
     "train": "[OPTIONS] RECIPE",
+    "embed": "MODEL SOURCE --output FILE [OPTIONS]",
     "explain": "[OPTIONS] MODEL [IMAGES...]",
     "predict": "[OPTIONS] MODEL IMAGES...",
     "doctor": "[OPTIONS] MODEL [IMAGES...]",

@@ -55,3 +55,11 @@ class EncodedDataset(Dataset):
         Raises:
             InputError: as `load`.
         """
+
+    @abstractmethod
+    def state(self, split: str) -> object:
+        """Return all that decides what the images of a split are, without reading them; its `repr` tells them apart.
+
+        Raises:
+            InputError: as `load`.
+        """

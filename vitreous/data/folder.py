@@ -87,14 +87,9 @@ class ImageFolder(EncodedDataset):
         Raises:
             InputError: the folder is laid out differently, a class is empty, or images can't be read.
         """
-        files = self.list_images(split)
-        state = (
-            self.class_names,
-            [(str(file.path.relative_to(self.folder)), file.size_bytes, file.modified_ns) for file in files],
-        )
         identity = ("folder", str(self.folder.resolve()), split, held_out)
         return decode_cached(
-            identity, state, lambda: self.encoded(split, held_out), image_size, options.for_split(split)
+            identity, self.state(split), lambda: self.encoded(split, held_out), image_size, options.for_split(split)
         )
 
     def load_train_validation(
@@ -120,6 +115,12 @@ class ImageFolder(EncodedDataset):
         return EncodedImages(
             lambda index: read_file(files[index].path), [file.label for file in files], self.class_names
         )
+
+    def state(self, split: str) -> object:
+        """Return the class names, and path, size and modification time of the files among which the images are."""
+        files = self.list_images(split)
+        stats = [(str(file.path.relative_to(self.folder)), file.size_bytes, file.modified_ns) for file in files]
+        return self.class_names, stats
 
     def files(self, split: str, held_out: float = 0.0) -> list[ImageFile]:
         """Return the files of a split; the files of a simple DIR/CLASS are read for it.

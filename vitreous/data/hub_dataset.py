@@ -79,8 +79,7 @@ class HubDataset(EncodedDataset):
             InputError: there is no such split, it can't be fetched or read, or it isn't one of labeled images.
         """
         stored = self._stored(split)
-        stats = [(name, file.stat()) for name, file in zip(self._files(split), stored.files, strict=True)]
-        state = (stored.class_names, [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+        state = self._state(split, stored)
         return decode_cached((*self.identity, split), state, stored.read, image_size, options.for_split(split))
 
     def encoded(self, split: str) -> EncodedImages:
@@ -90,6 +89,14 @@ class HubDataset(EncodedDataset):
             InputError: as `load`.
         """
         return self._stored(split).read()
+
+    def state(self, split: str) -> object:
+        """Return the class names, and name, size and modification time of the split's files."""
+        return self._state(split, self._stored(split))
+
+    def _state(self, split: str, stored: StoredSplit) -> object:
+        stats = [(name, file.stat()) for name, file in zip(self._files(split), stored.files, strict=True)]
+        return stored.class_names, [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
     def _files(self, split: str) -> tuple[str, ...]:
         if split not in self.config.files:

@@ -1,10 +1,9 @@
 """Measure how faithful the maps of a model's methods are, against a random map and a center bias."""
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -41,6 +40,7 @@ from vitreous.explanation.patch_maps import BASELINES
 from vitreous.explanation.registry import METHODS
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.legacy_format import earlier_preprocessing, earlier_weights
+from vitreous.pretrained.fingerprint import weights_fingerprint
 from vitreous.pretrained.load import load
 from vitreous.runs.run_folder import results_folder
 from vitreous.runtime import generator
@@ -178,16 +178,6 @@ def _settings(
         weights=weights_fingerprint(classifier),
         images=images.fingerprint()[:16],
     )
-
-
-def weights_fingerprint(classifier: ImageClassifier) -> str:
-    """Return 16 hexadecimal digits that identify a model's weights, whatever their names, and its preprocessing."""
-    digests = [
-        hashlib.sha256(weight.detach().cpu().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
-        for weight in classifier.model.state_dict().values()
-    ]
-    text = json.dumps([astuple(classifier.preprocessing), *sorted(digests)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def legacy_weights_fingerprint(classifier: ImageClassifier) -> str:

@@ -1,0 +1,224 @@
+"""Feature vectors of images, with paths and labels: a record in memory, a Parquet file on the disk."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from vitreous.arguments import check_arguments
+from vitreous.errors import InputError
+from vitreous.files import atomic_write, os_error_reason
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import ImageClassifier
+from vitreous.pretrained.fingerprint import weights_fingerprint
+from vitreous.pretrained.load import load
+from vitreous.records import from_json
+from vitreous.transfer.images import NO_LABEL
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+METADATA_KEY = b"vitreous"
+"""The key of the schema's metadata that holds a `FeatureInfo` as JSON."""
+ROWS_PER_GROUP = 512
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """What feature vectors were computed of, and how.
+
+    Attributes:
+        model: where the model was loaded from; None if that is unknown.
+        fingerprint: of its weights and preprocessing.
+        preprocessing: how images became its input.
+        features: of each layer: "pooled", "class-token" or "patch-mean".
+        layers: counted from 0; empty for "pooled". A vector holds the features of the first layer, then the next.
+        precision: "fp32" or "bf16".
+        width: numbers in a vector.
+        data: the source of the images.
+        split: the split of it, or "all".
+        data_fingerprint: changes with the images.
+        class_names: in the order of the labels; empty without labels.
+    """
+
+    model: str | None
+    fingerprint: str
+    preprocessing: Preprocessing
+    features: tuple[str, ...]
+    layers: tuple[int, ...]
+    precision: str
+    width: int
+    data: str
+    split: str
+    data_fingerprint: str
+    class_names: tuple[str, ...]
+
+    @property
+    def space(self) -> tuple[object, ...]:
+        """What must be equal for vectors to be comparable."""
+        return self.fingerprint, self.features, self.layers, self.width
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class FeatureSet:
+    """The feature vectors of images.
+
+    Attributes:
+        vectors: float32 (images, width).
+        labels: int64 (images), indexes into `info.class_names`; −1 where there is none.
+        paths: the file of each image, or its row in a file, or its number in a published dataset.
+        splits: "train", "validation" or "test" for each image; empty text without splits.
+        info: the model, the features and the data.
+
+    >>> features = vitreous.embed("dinov2:vits14", "folder:photos")    # doctest: +SKIP
+    >>> features.vectors.shape, features.label_names[:2]               # doctest: +SKIP
+    ((4317, 384), ['daisy', 'daisy'])
+    """
+
+    vectors: np.ndarray
+    labels: np.ndarray
+    paths: tuple[str, ...]
+    splits: tuple[str, ...]
+    info: FeatureInfo
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __repr__(self) -> str:
+        names = "+".join(self.info.features)
+        return f"FeatureSet({len(self):,} × {self.info.width}, {names} of {self.info.model}, {self.info.data})"
+
+    @property
+    def label_names(self) -> list[str | None]:
+        """The label of each image as text."""
+        return [None if index == NO_LABEL else self.info.class_names[index] for index in self.labels.tolist()]
+
+    def select(self, indexes: Sequence[int] | np.ndarray) -> "FeatureSet":
+        """Return the images at `indexes`, in that order."""
+        chosen = np.asarray(indexes, np.int64)
+        paths, splits = (tuple(texts[index] for index in chosen.tolist()) for texts in (self.paths, self.splits))
+        return replace(self, vectors=self.vectors[chosen], labels=self.labels[chosen], paths=paths, splits=splits)
+
+    @check_arguments
+    def split(self, name: str) -> "FeatureSet":
+        """Return the images of a split."""
+        return self.select([index for index, split in enumerate(self.splits) if split == name])
+
+    def concatenate(self, other: "FeatureSet") -> "FeatureSet":
+        """Return the images of both sets, which must be features of one model with the same classes.
+
+        Raises:
+            InputError: they are not.
+        """
+        if not isinstance(other, FeatureSet):
+            raise InputError(f"can't join features with a {type(other).__name__}: give a vitreous.FeatureSet")
+        if self.info.space != other.info.space:
+            raise InputError(
+                f"these are features of different models or layers ({describe_space(self.info)}; "
+                f"{describe_space(other.info)}): compute both with one model and the same options"
+            )
+        if self.info.class_names != other.info.class_names:
+            raise InputError("the two sets of features have different class names: join sets of the same classes")
+        return replace(
+            self, vectors=np.concatenate([self.vectors, other.vectors]), paths=self.paths + other.paths,
+            labels=np.concatenate([self.labels, other.labels]), splits=self.splits + other.splits,
+        )  # fmt: skip
+
+    def check_model(self, classifier: ImageClassifier) -> None:
+        """Refuse features of another model.
+
+        Raises:
+            InputError: the fingerprints differ.
+        """
+        if self.info.fingerprint != (own := weights_fingerprint(classifier)):
+            raise InputError(
+                f"these are features of another model ({self.info.model}, fingerprint {self.info.fingerprint}) than "
+                f"{classifier.origin} (fingerprint {own}, of weights and preprocessing): compute them with this model"
+            )
+
+    @check_arguments
+    def save(self, path: str | Path) -> None:
+        """Write a Parquet file, whole or not at all, which `load`, pandas, polars and DuckDB read.
+
+        Raises:
+            InputError: it can't be written.
+        """
+        from pyarrow import parquet as pq
+
+        with atomic_write(path) as temporary:
+            pq.write_table(to_table(self), temporary, row_group_size=ROWS_PER_GROUP)
+
+    @classmethod
+    def load(cls, path: str | Path, model: str | Path | ImageClassifier | None = None) -> Self:
+        """Read a file that `save` or `vitreous embed` wrote.
+
+        Args:
+            path: the Parquet file.
+            model: refuse features of any other model than this one.
+
+        Raises:
+            InputError: it can't be read, holds no features of Vitreous, or those of another model.
+        """
+        import pyarrow as pa
+        from pyarrow import parquet as pq
+
+        try:
+            table = pq.read_table(path, partitioning=None)
+        except (pa.ArrowException, OSError) as error:
+            reason = os_error_reason(error) if isinstance(error, OSError) else " ".join(str(error).split())
+            raise InputError(f"can't read {path} as Parquet ({reason}): embed the images again") from None
+        info = read_feature_info(table.schema, str(path))
+        numbers = {name: index for index, name in enumerate(info.class_names)}
+        labels = [numbers.get(name, NO_LABEL) for name in table["label"].to_pylist()]
+        vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), info.width)
+        paths, splits = (tuple(table[name].to_pylist()) for name in ("path", "split"))
+        found = cls(vectors, np.array(labels, np.int64), paths, splits, info)
+        if model is not None:
+            found.check_model(load(model))
+        return found
+
+
+def describe_space(info: FeatureInfo) -> str:
+    """Describe a model and the features of it: "dinov2:vits14, class-token of layers 11, 9"."""
+    layers = f" of layers {', '.join(map(str, info.layers))}" if info.layers else ""
+    return f"{info.model}, {' and '.join(info.features)}{layers}, fingerprint {info.fingerprint}"
+
+
+def schema_of(info: FeatureInfo) -> "pa.Schema":
+    """Return the columns of a file of features, with `info` in the metadata."""
+    import pyarrow as pa
+
+    columns = [
+        pa.field("path", pa.string()), pa.field("label", pa.string()), pa.field("split", pa.string()),
+        pa.field("vector", pa.list_(pa.float32(), info.width)),
+    ]  # fmt: skip
+    return pa.schema(columns, {METADATA_KEY: json.dumps(asdict(info)).encode()})
+
+
+def to_table(features: FeatureSet) -> "pa.Table":
+    """Return features as a table of Arrow."""
+    import pyarrow as pa
+
+    flat = pa.array(np.ascontiguousarray(features.vectors, np.float32).reshape(-1))
+    vectors = pa.FixedSizeListArray.from_arrays(flat, features.info.width)
+    columns = [pa.array(list(features.paths), pa.string()), pa.array(features.label_names, pa.string())]
+    columns += [pa.array(list(features.splits), pa.string()), vectors]
+    return pa.Table.from_arrays(columns, schema=schema_of(features.info))
+
+
+def read_feature_info(schema: "pa.Schema", origin: str) -> FeatureInfo:
+    """Read what the metadata of a file say.
+
+    Raises:
+        InputError: it isn't a file of features.
+    """
+    text = (schema.metadata or {}).get(METADATA_KEY)
+    if text is None or not {"path", "label", "split", "vector"} <= set(schema.names):
+        raise InputError(f"{origin} holds no features of Vitreous: give a file that `vitreous embed` wrote")
+    try:
+        return from_json(FeatureInfo, json.loads(text), origin)
+    except ValueError as error:
+        raise InputError(f"{origin} has damaged metadata ({error}): embed the images again") from None
