@@ -4,6 +4,7 @@ import socket
 import time
 from contextlib import closing
 from http.client import HTTPConnection
+from threading import Event
 
 import pytest
 from starlette.applications import Starlette
@@ -90,11 +91,11 @@ def test_a_server_that_ends_at_once_is_an_error(monkeypatch):
 
 
 def test_a_server_that_never_answers_is_an_error(monkeypatch):
+    ended = Event()
     monkeypatch.setattr(server, "START_SECONDS", 0.0)
+    monkeypatch.setattr(AppServer, "_run", lambda self, uvicorn_server: ended.wait())
     app_server = AppServer(port=0)
     with pytest.raises(InputError, match=r"^the web server did not start: no answer in 0 s"):
         app_server.start(Starlette())
-    monkeypatch.undo()
-    while app_server._end is None:
-        pass
+    ended.set()
     app_server.close()
