@@ -12,6 +12,7 @@ from vitreous.files import (
     atomic_write,
     check_folder_writable,
     check_writable,
+    only_below,
     remove_partial,
     write_text,
 )
@@ -52,6 +53,20 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="can't make the folder"):
         write_text(tmp_path / "file" / "a.txt", "")
+
+
+def test_a_folder_that_is_gone_is_not_made_again(tmp_path):
+    run = tmp_path / "run"
+    for target in (run / "a.txt", run / "figures" / "a.txt", run / "a" / "b" / "c.txt"):
+        with pytest.raises(InputError, match="no such file or directory"), only_below(run):
+            write_text(target, "")
+    assert not run.exists()
+    with only_below(run):
+        write_text(tmp_path / "other" / "a.txt", "")
+        run.mkdir()
+        write_text(run / "a" / "b" / "c.txt", "")
+    write_text(tmp_path / "new" / "run" / "a.txt", "")
+    assert len(list(tmp_path.rglob("*.txt"))) == 3
 
 
 def test_the_suffix_is_kept_and_folders_are_created(tmp_path):

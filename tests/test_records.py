@@ -1,9 +1,11 @@
 """Settings changed by name: which values are accepted, and the messages for those that are not."""
 
+import json
+
 import pytest
 
 from vitreous.errors import InputError
-from vitreous.records import from_dict, override, to_dict
+from vitreous.records import from_dict, from_json, override, to_dict
 from vitreous.training.recipe import Recipe
 from vitreous.training_recipes import find_recipe
 
@@ -28,6 +30,14 @@ def test_settings_take_values_of_their_own_type():
             "ema_decay": "none", "seed": "3", "model.global_pool": "avg"}  # fmt: skip
     assert override(RECIPE, settings) == override(RECIPE, text)
     assert from_dict(Recipe, to_dict(override(RECIPE, settings))) == override(RECIPE, settings)
+
+
+def test_what_json_holds_is_not_converted():
+    stored = json.loads(json.dumps(to_dict(RECIPE)))
+    assert from_json(Recipe, stored) == RECIPE
+    for values in ({"epochs": "8"}, {"batch_size": 8.0}, {"tensorboard": "yes"}, {"tensorboard": 1}, {"seed": True}):
+        with pytest.raises(InputError, match=f"^recipe.json: {next(iter(values))}: input should be a valid"):
+            from_json(Recipe, stored | values, "recipe.json")
 
 
 @pytest.mark.parametrize(

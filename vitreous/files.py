@@ -8,6 +8,7 @@ import secrets
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -25,6 +26,7 @@ NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.
 """Errors on file systems, such as some network drives, where a folder can't be flushed; SQLite ignores them too."""
 NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)
 """Errors on file systems without locks."""
+_NEVER_MADE: ContextVar[Path | None] = ContextVar("never_made", default=None)
 
 
 def can_lock_files(folder: Path) -> bool:
@@ -156,14 +158,32 @@ def remove_partial(path: Path) -> None:
             left.unlink(missing_ok=True)
 
 
+@contextmanager
+def only_below(folder: Path) -> Generator[None]:
+    """Let this thread create folders below `folder` in the block, but neither `folder` itself nor its parents.
+
+    Whoever writes into a folder that was moved or deleted meanwhile gets an error, instead of a new folder.
+    """
+    token = _NEVER_MADE.set(folder)
+    try:
+        yield
+    finally:
+        _NEVER_MADE.reset(token)
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents.
 
     Raises:
         InputError: it can't be created.
     """
+    root = _NEVER_MADE.get()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if root is None or not folder.is_relative_to(root):
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+        for part in reversed([folder, *folder.parents][: len(folder.relative_to(root).parts)]):
+            part.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"can't make the folder {folder}: {os_error_reason(error)}") from error
 

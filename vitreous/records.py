@@ -1,5 +1,6 @@
 """Convert frozen dataclasses to plain dictionaries and back, and change single settings by name."""
 
+import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -33,8 +34,8 @@ def from_dict(kind: type[T], values: object, origin: str = "") -> T:
     """Build a value of the type `kind`, usually a record, and check each part against its type.
 
     Args:
-        kind: the type to build, such as `Recipe` or `tuple[str, ...]`.
-        values: what JSON holds of it.
+        kind: the type to build, such as `Recipe`.
+        values: its parts, of Python's types; text that reads as a number or as true or false is one.
         origin: where the values come from, for the message.
 
     Raises:
@@ -42,6 +43,25 @@ def from_dict(kind: type[T], values: object, origin: str = "") -> T:
     """
     try:
         return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        raise InputError(f"{origin + ': ' if origin else ''}{_first_error(error)}") from None
+
+
+def from_json(kind: type[T], values: object, origin: str = "") -> T:
+    """Build a value of the type `kind`, usually a record, from what a JSON file holds of it.
+
+    Nothing is converted: the text "yes" is not true, nor is true the number 1.
+
+    Args:
+        kind: the type to build, such as `Recipe` or `tuple[str, ...]`.
+        values: the contents of the file, or the part of them that this value is in.
+        origin: where the values come from, for the message.
+
+    Raises:
+        InputError: a value doesn't fit; the message names the field and `origin`.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         raise InputError(f"{origin + ': ' if origin else ''}{_first_error(error)}") from None
 

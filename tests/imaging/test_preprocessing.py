@@ -232,6 +232,7 @@ def test_a_bright_spot_is_the_peak_of_its_map():
         ({"std": (1.0, float("nan"), 1.0)}, "don't fit"),
         ({"crop_pct": "all"}, "crop_pct='all' is invalid"),
         ({"crop_pct": True}, "crop_pct=True is invalid"),
+        ({"crop_pct": 1e-9}, "crop_pct is 1e-09: it must be 0.01 to 1"),
         ({"mean": (0.5,)}, "don't fit"),
         ({"std": (1.0, 0.0, 1.0)}, "don't fit"),
     ],

@@ -99,6 +99,10 @@ def test_class_names_belong_to_the_outputs():
             build(names)
 
 
+def test_names_that_occur_twice_get_their_numbers():
+    assert build(("cat", "dog", "cat")).class_names == ("cat (class 0)", "dog", "cat (class 2)")
+
+
 def test_parts_that_do_not_fit_are_refused():
     vit, pixels = build().vit, build().preprocessing
     wrong = {

@@ -14,9 +14,11 @@ from tiny_run import RecordingCallback, tiny_recipe
 from vitreous.callbacks import Callback
 from vitreous.cli import EXIT_INTERRUPTED, run
 from vitreous.errors import InputError
+from vitreous.runs import run_folder
 from vitreous.runs.run_folder import RunFolder, RunLock, read_metrics
 from vitreous.training import loop
 from vitreous.training.distillation import DistillationSettings
+from vitreous.workflows import train as workflow
 from vitreous.workflows.train import train
 
 
@@ -142,18 +144,48 @@ def test_resume_leaves_the_unfinished_files_of_others(colored_folder, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["deleted", "renamed"])
-def test_a_run_folder_that_is_gone_is_an_error_and_not_made_again(how, colored_folder, tmp_path):
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (loop, "training_step"),
+        (loop, "write_weights"),
+        (loop, "write_checkpoint"),
+        (loop, "training_curves"),
+        (run_folder, "_finite"),
+        (workflow, "save_config"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_run_folder_that_is_gone_is_an_error_and_not_made_again(
+    module, name, how, colored_folder, tmp_path, monkeypatch
+):
+    path, original = tmp_path / "run", getattr(module, name)
+
+    def after_removal(*arguments):
+        if path.exists():
+            shutil.rmtree(path) if how == "deleted" else path.rename(tmp_path / "elsewhere")
+        return original(*arguments)
+
+    monkeypatch.setattr(module, name, after_removal)
+    with pytest.raises(InputError, match=r"run is gone: the run folder was moved or deleted during training$"):
+        train(tiny_recipe(colored_folder, epochs=2), path, callback=Callback())
+    assert not path.exists()
+
+
+def test_a_deletion_that_is_under_way_is_one(colored_folder, tmp_path):
+    """`rm -r` deletes the files first, and the folder last."""
     path = tmp_path / "run"
 
-    class Remove(RecordingCallback):
+    class Delete(RecordingCallback):
         def should_stop(self) -> bool:
             if self.should_stop_calls == 3:
-                shutil.rmtree(path) if how == "deleted" else path.rename(tmp_path / "elsewhere")
+                for file in path.rglob("*.*"):
+                    file.unlink()
             return super().should_stop()
 
-    with pytest.raises(InputError, match=r"is gone: the run folder was moved or deleted|can't write"):
-        train(tiny_recipe(colored_folder, epochs=2), path, callback=Remove())
-    assert not path.exists()
+    with pytest.raises(InputError, match=r"run is gone: the run folder was moved or deleted during training$"):
+        train(tiny_recipe(colored_folder, epochs=2), path, callback=Delete())
+    assert not [file for file in path.rglob("*") if file.is_file()]
 
 
 def test_sigterm_saves_as_ctrl_c_does(colored_folder, tmp_path, monkeypatch, capsys):

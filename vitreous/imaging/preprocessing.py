@@ -20,6 +20,8 @@ FixedSizeMode = Literal["squash", "crop"]
 """The resize modes that need no padding to bring every image to one size."""
 Interpolation = Literal["bicubic", "bilinear"]
 INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
+LEAST_CROP = 0.01
+"""The least `crop_pct`: of an image of 100 pixels a side, it keeps one."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,10 @@ class Preprocessing:
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "std", std)
         if not isinstance(self.crop_pct, Real) or isinstance(self.crop_pct, bool):
-            raise InputError(f"crop_pct={self.crop_pct!r} is invalid: give a fraction, above 0 and at most 1")
-        if not 0 < self.crop_pct <= 1 or (self.resize_mode in ("aspect", "letterbox") and self.crop_pct != 1):
+            raise InputError(f"crop_pct={self.crop_pct!r} is invalid: give a fraction of {LEAST_CROP} to 1")
+        if not LEAST_CROP <= self.crop_pct <= 1 or (self.resize_mode in ("aspect", "letterbox") and self.crop_pct != 1):
             raise InputError(
-                f"crop_pct {self.crop_pct} must be above 0 and at most 1, and 1 for resize_mode '{self.resize_mode}'"
+                f"crop_pct is {self.crop_pct}: it must be {LEAST_CROP} to 1, and 1 for resize_mode '{self.resize_mode}'"
             )
         if self.interpolation not in INTERPOLATIONS:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)

@@ -1,6 +1,7 @@
 """An image classifier: a model, the preprocessing of its images, and the names of its classes."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -318,6 +319,8 @@ def _is_single(images: object) -> bool:
 def as_class_names(class_names: Iterable[str]) -> tuple[str, ...]:
     """Return class names, in order, from any iterable but one string or a set, which has no order.
 
+    Names that occur more than once get their numbers.
+
     Raises:
         InputError: they are something else.
     """
@@ -325,7 +328,17 @@ def as_class_names(class_names: Iterable[str]) -> tuple[str, ...]:
     names = tuple(class_names) if is_ordered else ()
     if not is_ordered or not all(isinstance(name, str) for name in names):
         raise InputError(f"class_names={class_names!r} is invalid: give a list of strings, empty for a model without")
-    return names
+    return _disambiguate_names(names)
+
+
+def _disambiguate_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Add the class's number to names that occur more than once: ImageNet has two cranes.
+
+    >>> _disambiguate_names(["crane", "cat", "crane"])
+    ('crane (class 0)', 'cat', 'crane (class 2)')
+    """
+    repeated = {name for name, count in Counter(names).items() if count > 1}
+    return tuple(f"{name} (class {index})" if name in repeated else name for index, name in enumerate(names))
 
 
 def _check_fit(vit: ViT, preprocessing: Preprocessing, names: int) -> None:

@@ -17,9 +17,25 @@ GlobalPool = Literal["token", "avg", "attention", "map", "token-avg", "token-dis
 PosEmbed = Literal["learned", "sincos", "rope"]
 NormLayer = Literal["layernorm", "rmsnorm"]
 MlpLayer = Literal["gelu", "gelu-tanh", "quick-gelu", "swiglu"]
+MOST_LAYERS = 10_000
+"""Of blocks, and of convolutions in a stem: more would take minutes to build, however narrow they are."""
 
 
-_ONE_SIDE_TOO = BeforeValidator(lambda size: (size, size) if isinstance(size, Integral) else size)
+def _to_sides(size: object) -> object:
+    """Turn one side into the two of a square, and JSON's list into a tuple."""
+    if isinstance(size, Integral):
+        return size, size
+    return tuple(size) if isinstance(size, list) else size
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return isfinite(number)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
+
+
+_ONE_SIDE_TOO = BeforeValidator(_to_sides)
 
 
 @dataclass(frozen=True)
@@ -106,7 +122,7 @@ class ViTConfig:
             if isinstance(value, bool) != (kind is bool) or not isinstance(value, Integral if kind is int else Real):
                 words = {int: "an integer", float: "a number", bool: "True or False"}[kind]
                 raise InputError(f"{name}={value!r} has the wrong type: it must be {words}{' or None' * optional}")
-            if not isfinite(value):
+            if not _is_finite(value):
                 raise InputError(f"{name} is {value}: it must be finite")
             object.__setattr__(self, name, int(value) if kind is int else value)
 
@@ -120,16 +136,21 @@ class ViTConfig:
         for name in ("patch_size", "stem_convs", "in_chans", "embed_dim", "depth", "num_heads", "mlp_ratio"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
+        for name in ("depth", "stem_convs"):
+            if getattr(self, name) > MOST_LAYERS:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be at most {MOST_LAYERS:,}")
         for name in ("drop_path_rate", "patch_drop_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
-        if self.init_values is not None and not self.init_values > 0:
-            raise InputError(f"init_values is {self.init_values}: it must be above 0, or none")
+        if self.init_values is not None and not 0 < self.init_values < 1e30:
+            raise InputError(f"init_values is {self.init_values}: it must be above 0 and below 1e30, or none")
         if self.mlp_ratio * self.embed_dim < 2:
             raise InputError(f"mlp_ratio {self.mlp_ratio} leaves no hidden units in the MLP: raise it")
-        for name in ("num_classes", "reg_tokens", "norm_eps"):
+        for name in ("num_classes", "reg_tokens"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0")
+        if not 0 <= self.norm_eps < 1:  # which is about the variance of a token: more leaves nothing of the image
+            raise InputError(f"norm_eps is {self.norm_eps}: it must be at least 0 and below 1")
 
     def _check_combinations(self) -> None:
         if self.embed_dim % self.num_heads:

@@ -7,14 +7,14 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from vitreous.errors import InputError
+from vitreous.errors import InputError, unknown
 from vitreous.files import atomic_folder, atomic_write, read_json, require_new_folder, write_text
 from vitreous.imaging.geometry import check_patch_count
 from vitreous.imaging.preprocessing import Preprocessing
@@ -23,10 +23,12 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.migration import is_earlier, migrate_config, migrate_preprocessing, migrate_tensors
 from vitreous.model.output_scores import check_problem
 from vitreous.model.vit import ViT
-from vitreous.records import from_dict, to_dict
+from vitreous.records import from_json, to_dict
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+TASK = "classification"
+"""What the models of this version are for."""
 STORED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 METADATA = {"format": "pt", "library": "vitreous"}
 """Written into model.safetensors, whose names alone could be timm's."""
@@ -60,7 +62,7 @@ def save_classifier(classifier: ImageClassifier, folder: Path) -> None:
 def save_config(classifier: ImageClassifier, folder: Path) -> None:
     """Write config.json: the model's configuration, its preprocessing and the names of its classes."""
     content = {
-        "task": "classification",
+        "task": TASK,
         "model": to_dict(classifier.vit.config),
         "preprocessing": to_dict(classifier.preprocessing),
         "class_names": classifier.class_names,
@@ -109,19 +111,19 @@ def load_classifier(path: Path | str, device: torch.device) -> ImageClassifier:
     weights = given if given.is_file() else folder / WEIGHTS
     origin = str(folder / CONFIG)
     config = read_json(folder / CONFIG)
+    if (task := config.get("task", TASK)) != TASK:
+        raise InputError(f"{origin}: {unknown('task', task, [TASK])}")
     model = migrate_config(_record(config, "model", origin), origin)
     stored = migrate_preprocessing(_record(config, "preprocessing", origin))
-    vit_config = from_dict(ViTConfig, _refuse_booleans(ViTConfig, model, origin), origin)
-    preprocessing = from_dict(Preprocessing, _refuse_booleans(Preprocessing, stored, origin), origin)
-    for size_hw in (vit_config.image_size, preprocessing.input_size):
-        check_patch_count(size_hw, vit_config.patch_size)
-    _check_sizes(vit_config, weights, origin)
+    vit_config, preprocessing = from_json(ViTConfig, model, origin), from_json(Preprocessing, stored, origin)
+    check_patch_count(preprocessing.input_size, vit_config.patch_size)
+    check_sizes(vit_config, weights, origin)
     try:
         vit = ViT(vit_config)
     except RuntimeError as error:
         raise InputError(f"{origin} describes a model that can't be built ({error}): restore it") from error
     fill_weights(vit, weights)
-    names = from_dict(tuple[str, ...], config.get("class_names"), f"{origin}: class_names")
+    names = from_json(tuple[str, ...], config.get("class_names"), f"{origin}: class_names")
     if names and len(names) != vit.config.num_classes:  # without names the output is a vector of features
         raise InputError(f"{origin} names {len(names)} classes, the model has {vit.config.num_classes}: restore it")
     try:
@@ -139,21 +141,13 @@ def _record(config: Mapping[str, Any], name: str, origin: str) -> dict[str, Any]
     return found
 
 
-def _refuse_booleans(kind: type, settings: object, origin: str) -> object:
-    """Return the settings of a record, in which True and False must not stand for the numbers 1 and 0."""
-    hints = get_type_hints(kind)
-    for key, value in settings.items() if isinstance(settings, dict) else ():
-        if isinstance(value, bool) and hints.get(key, bool) is not bool:
-            raise InputError(f"{origin}: {key} is {value}: restore it")
-    return settings
-
-
-def _check_sizes(config: ViTConfig, weights: Path, origin: str) -> None:
-    """Compare what a configuration asks for with what the weights hold, before memory is asked for.
+def check_sizes(config: ViTConfig, weights: Path, origin: str) -> None:
+    """Compare what a configuration asks for with what a file of tensors holds, before memory is asked for.
 
     Raises:
-        InputError: the weights can't be read, or are far too small for such a model.
+        InputError: the images have too many patches, or the file holds far too little for such a model.
     """
+    check_patch_count(config.image_size, config.patch_size)
     if not weights.is_file():
         return  # reported by `fill_weights`
     try:

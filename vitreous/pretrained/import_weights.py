@@ -1,7 +1,6 @@
 """Build an ImageClassifier from the weights of another library, in any known format."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -246,11 +245,11 @@ def divisible_size(preprocessing: Preprocessing, patch_size: int, callback: Call
 def class_names_for(checkpoint: ExternalCheckpoint, classes: int, callback: Callback) -> tuple[str, ...]:
     """Return one name per class: those in the configuration, ImageNet's for published models of 1,000, or numbers."""
     if labels := _labels_in(checkpoint.config, classes):
-        return disambiguate_names(labels)
+        return labels
     if classes == 1000 and checkpoint.published:
         try:
             if labels := _labels_in({"id2label": _read_json(*IMAGENET_LABELS, is_optional=False)}, classes):
-                return disambiguate_names(labels)
+                return labels
         except InputError as error:
             callback.on_note(f"the names of ImageNet's classes can't be downloaded: {error}")
     if classes:
@@ -258,16 +257,6 @@ def class_names_for(checkpoint: ExternalCheckpoint, classes: int, callback: Call
             f"{checkpoint.name} doesn't name its {classes} classes: they are labeled class 0 to class {classes - 1}"
         )
     return tuple(f"class {index}" for index in range(classes))
-
-
-def disambiguate_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Add the class's number to names that occur more than once: ImageNet has two cranes.
-
-    >>> disambiguate_names(["crane", "cat", "crane"])
-    ('crane (class 0)', 'cat', 'crane (class 2)')
-    """
-    repeated = {name for name, count in Counter(names).items() if count > 1}
-    return tuple(f"{name} (class {index})" if name in repeated else name for index, name in enumerate(names))
 
 
 def _labels_in(config: Mapping[str, Any], classes: int) -> tuple[str, ...] | None:

@@ -11,13 +11,12 @@ from torch.nn.parallel import DistributedDataParallel
 from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, LogCallback
 from vitreous.errors import InputError
-from vitreous.explanation.observation.model_output import extract_logits, is_feature_output
+from vitreous.explanation.observation.model_output import UnpooledOutputError, extract_logits, is_feature_output
 from vitreous.explanation.observation.wrapped_model import WrappedModel
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier, as_class_names
 from vitreous.model.output_scores import FunctionToApply, ProblemType, detect_function
 from vitreous.model.vit import ViT
-from vitreous.pretrained.import_weights import disambiguate_names
 from vitreous.pretrained.wrapped_preprocessing import find_preprocessing
 
 QUANTIZED_MODULES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "bitsandbytes.")
@@ -54,7 +53,8 @@ def wrap(
 
     Raises:
         InputError: the module states no preprocessing and none was given, it can't be run on such images (whatever it
-            raises), or its patch size differs from the preprocessing's.
+            raises), its patch size differs from the preprocessing's, or its output is a row per token without a class
+            token or pooling.
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"a torch.nn.Module is needed, not {type(module).__name__}: give the model itself")
@@ -76,7 +76,8 @@ def wrap(
     model = module if isinstance(module, ViT) else WrappedModel(module)
     if names and problem_type is None and function_to_apply is None:
         problem_type, function_to_apply = _find_function(module, extract_logits(outputs), callback)
-    preprocessing_found = _with_patch_size(model, preprocessing_found, is_given=preprocessing is not None)
+    given = preprocessing is not None
+    preprocessing_found = _with_patch_size(model, preprocessing_found, None if given else callback)
     return ImageClassifier(model, preprocessing_found, names, problem_type, function_to_apply)
 
 
@@ -117,29 +118,39 @@ def _find_function(
     return stated, None
 
 
-def _find_patch_size(model: WrappedModel | ViT, noise: Tensor) -> int | None:
-    """Return the side of a patch in pixels; None if the model's tokens can't be found.
+def _find_patch_size(model: WrappedModel | ViT, noise: Tensor) -> int | InputError:
+    """Return the side of a patch in pixels, or the error that says why the model's patches can't be found.
 
     Raises:
-        InputError: patches are not square.
+        InputError: patches are not square, or the model's output is that of one patch.
     """
     if isinstance(model, ViT):
         return model.config.patch_size
     try:
         height, width = model.structure(noise).patch_hw
-    except InputError:
-        return None
+    except UnpooledOutputError:
+        raise
+    except InputError as error:
+        return error
     if height != width:
         raise InputError(f"the model's patches are {height} x {width} pixels: only square ones can be wrapped")
     return height
 
 
-def _with_patch_size(model: WrappedModel | ViT, preprocessing: Preprocessing, *, is_given: bool) -> Preprocessing:
-    """Return the preprocessing with the model's own patch size."""
+def _with_patch_size(
+    model: WrappedModel | ViT, preprocessing: Preprocessing, callback: Callback | None
+) -> Preprocessing:
+    """Return the preprocessing with the model's own patch size; without a callback the preprocessing was given."""
     patch = _find_patch_size(model, _test_image(model, preprocessing.input_size, len(preprocessing.mean)))
-    if patch is None or patch == preprocessing.patch_size:
+    if isinstance(patch, InputError):
+        if callback is not None:
+            callback.on_note(
+                f"the model's patches aren't known, so patch_size={preprocessing.patch_size} is assumed: {patch}"
+            )
         return preprocessing
-    if is_given:
+    if patch == preprocessing.patch_size:
+        return preprocessing
+    if callback is None:
         raise InputError(
             f"the preprocessing has patch_size={preprocessing.patch_size}, but the model's patches are {patch} pixels: "
             f"give {patch}"
@@ -198,5 +209,5 @@ def _class_names(module: nn.Module, outputs: Any, classes: int) -> tuple[str, ..
         return ()
     labels = getattr(getattr(module, "config", None), "id2label", None)
     if isinstance(labels, dict) and set(labels) == set(range(classes)):
-        return disambiguate_names([str(labels[index]) for index in range(classes)])
+        return tuple(str(labels[index]) for index in range(classes))
     return tuple(f"class {index}" for index in range(classes))

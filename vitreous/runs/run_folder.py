@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -14,6 +14,7 @@ from vitreous.files import (
     can_lock_files,
     check_folder_writable,
     make_folder,
+    only_below,
     os_error_reason,
     read_json,
     remove_partial,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 LEFT_BY_A_KILL = (".lock", ".recipe.*.part.json")
 """What a kill leaves of a run that has only just been created."""
+MOST_STEPS = 10**15
+"""A larger number of steps is damage: a run of a million steps a second would take decades."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,26 @@ class RunFolder:
     def figures(self) -> Path:
         """The folder of the run's figures."""
         return self.path / "figures"
+
+    @contextmanager
+    def writing(self) -> Generator[None]:
+        """Write a file of the run in the block; a run folder that is moved or deleted is not made again.
+
+        Raises:
+            InputError: the folder is gone, before or after.
+        """
+        self._check_present()
+        try:
+            with only_below(self.path):
+                yield
+        except InputError:
+            self._check_present()  # if it is gone, that is the reason
+            raise
+        self._check_present()
+
+    def _check_present(self) -> None:
+        if not self.recipe.is_file():  # a deletion that is under way leaves the folder for last
+            raise InputError(f"{self.path} is gone: the run folder was moved or deleted during training")
 
 
 class RunLock:
@@ -128,13 +151,18 @@ def create_run(path: Path | str, metadata: Mapping[str, Any], lock: RunLock) -> 
     lock.acquire(folder)
     check_unused(path)  # again: another process may have created its run meanwhile
     remove_partial(folder.recipe)
-    write_metadata(folder, metadata)
+    write_text(folder.recipe, _metadata_text(metadata))
     return folder
 
 
 def write_metadata(folder: RunFolder, metadata: Mapping[str, Any]) -> None:
-    """Write recipe.json."""
-    write_text(folder.recipe, json.dumps(metadata, indent=2) + "\n")
+    """Write the recipe.json of a run anew."""
+    with folder.writing():
+        write_text(folder.recipe, _metadata_text(metadata))
+
+
+def _metadata_text(metadata: Mapping[str, Any]) -> str:
+    return json.dumps(metadata, indent=2) + "\n"
 
 
 def read_metadata(folder: RunFolder) -> dict[str, Any]:
@@ -199,11 +227,12 @@ def append_metrics(folder: RunFolder, **values: float | str | None) -> None:
     """Append one line to metrics.jsonl and flush it. Numbers that aren't finite become null, as JSON can't write
     them."""
     line = {key: _finite(value) for key, value in values.items()}
-    try:
-        with folder.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-    except OSError as error:
-        raise InputError(f"can't write {folder.metrics}: {os_error_reason(error)}") from error
+    with folder.writing():
+        try:
+            with folder.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise InputError(f"can't write {folder.metrics}: {os_error_reason(error)}") from error
 
 
 def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
@@ -223,15 +252,25 @@ def _parse_metrics(line: str, number: int, folder: RunFolder) -> dict[str, Any]:
         values = json.loads(line)
     except (ValueError, RecursionError):
         values = None
-    if not isinstance(values, dict) or not isinstance(values.get("step"), int) or "split" not in values:
+    if not isinstance(values, dict) or not all(_is_metric(key, values.get(key)) for key in {*values, "step", "split"}):
         raise InputError(f"line {number} of {folder.metrics} is damaged: delete that line")
     return migrate_metrics(values)
+
+
+def _is_metric(key: str, value: object) -> bool:
+    """Whether a line of metrics.jsonl may hold this: "split" is a word, "step" a count, all others numbers or null."""
+    if key == "split":
+        return isinstance(value, str)
+    if key == "step":
+        return type(value) is int and 0 <= value <= MOST_STEPS
+    return value is None or type(value) is float or (type(value) is int and abs(value) <= MOST_STEPS)
 
 
 def drop_metrics_after(folder: RunFolder, step: int) -> None:
     """Remove the lines of steps after the checkpoint's: they will be taken again."""
     kept = [line for line in read_metrics(folder) if line["step"] <= step]
-    write_text(folder.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+    with folder.writing():
+        write_text(folder.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def _finite(value: float | str | None) -> float | str | None:

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from vitreous.arguments import show
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.migration import is_earlier, stored_tensors
@@ -121,10 +122,10 @@ class CheckpointReader:
         """
         self.path = path
         with self._report_damage():
+            if not path.is_file():
+                raise ValueError("it is no file")
             self.file = safe_open(path, "pt")
-            self.step: int = json.loads(self.file.metadata()["state"])["step"]
-            if type(self.step) is not int or self.step < 0:
-                raise TypeError(f"its step is {self.step!r}")
+            self.step = _parse_step(self.file.metadata())
             names = self.file.keys()
             shapes = {name: torch.Size(self.file.get_slice(name).get_shape()) for name in names}
         earlier = stored_tensors(shapes, config) if config and is_earlier(shapes) else {}
@@ -132,46 +133,90 @@ class CheckpointReader:
         self.shapes = {name: stored.shape for name, stored in self.earlier.items()} or shapes
 
     def tensor(self, name: str) -> Tensor:
-        """Read one tensor into memory of its own: a view would keep the whole file open, and its space on the disk."""
+        """Read one tensor into memory of its own: a view would keep the whole file open, and its space on the disk.
+
+        Raises:
+            InputError: the file is damaged, or a number in the tensor isn't finite.
+        """
         with self._report_damage():
             if (stored := self.earlier.get(name)) is not None:
-                return stored.take(self.file.get_tensor(stored.name)).clone()
-            return self.file.get_tensor(name).clone()
+                tensor = stored.take(self.file.get_tensor(stored.name)).clone()
+            else:
+                tensor = self.file.get_tensor(name).clone()
+            if not tensor.is_floating_point() or not tensor.isfinite().all():
+                raise ValueError(f"{name} has values that are NaN, infinite or no real numbers")
+            return tensor
 
     @contextmanager
     def _report_damage(self) -> Generator[None]:
         try:
             yield
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (SafetensorError, ValueError, RuntimeError, OSError) as error:
             detail = str(error).splitlines()[0]
             raise InputError(
                 f"the checkpoint {self.path} is truncated or corrupt ({detail}): start again in a new output folder"
             ) from None
 
 
-def restore(state: TrainingState, path: Path, distributed: DistributedContext) -> None:
-    """Load the checkpoint at `path` into an initial state, on any number of processes.
+def _parse_step(metadata: Mapping[str, str] | None) -> int:
+    """Return the number of steps in a checkpoint's metadata."""
+    try:
+        state = json.loads((metadata or {})["state"])
+    except (KeyError, ValueError, RecursionError):
+        raise ValueError("it has no step") from None
+    step = state.get("step") if isinstance(state, dict) else None
+    if type(step) is not int or step < 0:
+        raise ValueError(f"its step is {show(step)}")
+    return step
 
-    Rank 0 reads the file, one tensor at a time.
+
+def check_checkpoint(path: Path, recipe: Recipe, steps: int | None) -> None:
+    """Read the whole checkpoint at `path`, before the images of its run, which may take longer.
+
+    Args:
+        path: of the file.
+        recipe: of the run.
+        steps: in the whole run, if known.
 
     Raises:
-        InputError: the file is corrupt, or made with another model, other optimizers or another kind of average.
+        InputError: the file is damaged, or made with another model, other optimizers, another kind of average or more
+            steps.
     """
-    opened: list[CheckpointReader] = []
-
-    def read_index() -> tuple[int, dict[str, torch.Size]]:
-        opened.append(CheckpointReader(path, state.model.config))
-        return opened[0].step, opened[0].shapes
-
-    def read(name: str) -> Tensor:
-        return distributed.broadcast_from_rank0(lambda: opened[0].tensor(name))
-
-    step, shapes = distributed.broadcast_from_rank0(read_index)
-    mismatch = _first_mismatch(_expected_shapes(state, step), shapes)
+    reader = CheckpointReader(path, recipe.model)
+    if steps is not None and reader.step > steps:
+        raise InputError(
+            f"the checkpoint {path} is damaged or of another run (it is of step {show(reader.step)}, and this run has "
+            f"{steps}): start again in a new output folder"
+        )
+    with torch.device("meta"):
+        expected = initial_state(ViT(recipe.model), recipe)
+    mismatch = _first_mismatch(_expected_shapes(expected, reader.step), reader.shapes)
     if mismatch:
         raise InputError(
             f"the checkpoint {path} is of another model or recipe ({mismatch}): start again in a new output folder"
         )
+    for name in reader.shapes:
+        reader.tensor(name)
+
+
+def restore(state: TrainingState, path: Path, distributed: DistributedContext) -> None:
+    """Load a checkpoint that `check_checkpoint` accepts into an initial state, on any number of processes.
+
+    Rank 0 reads the file, one tensor at a time.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    opened: list[CheckpointReader] = []
+
+    def read_step() -> int:
+        opened.append(CheckpointReader(path, state.model.config))
+        return opened[0].step
+
+    def read(name: str) -> Tensor:
+        return distributed.broadcast_from_rank0(lambda: opened[0].tensor(name))
+
+    step = distributed.broadcast_from_rank0(read_step)
     for kind, model in _modules(state).items():
         load_full_weights(model, lambda name, kind=kind: read(f"{kind}/{name}"))
     for kind, optimizer, name, weight in _optimized(state) if step else []:

@@ -5,7 +5,6 @@ A convolution knows from the start that neighboring pixels belong together; a pl
 teacher is only a part of the training: the ViT alone is evaluated and saved as the model.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ from torch.nn import functional
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.conv_stem import conv_stages
-from vitreous.training.optimizer import OptimizerSettings
+from vitreous.training.optimizer import MOST_RATE, MOST_SCALE, OptimizerSettings
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,16 @@ class DistillationSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.weight < 1:
             raise InputError(f"distillation.weight is {self.weight}: it must be at least 0 and below 1")
-        if not 0 < self.temperature < math.inf:
-            raise InputError(f"distillation.temperature is {self.temperature}: it must be above 0")
+        if not 0 < self.temperature <= MOST_SCALE:
+            raise InputError(
+                f"distillation.temperature is {self.temperature}: it must be above 0 and at most {MOST_SCALE:g}"
+            )
         if self.teacher_width < 1:
             raise InputError(f"distillation.teacher_width is {self.teacher_width}: it must be 1 channel or more")
         for name in ("teacher_learning_rate", "teacher_adamw_learning_rate"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"distillation.{name} is {getattr(self, name)}: it must be at least 0")
+            if not 0 <= getattr(self, name) <= MOST_RATE:
+                rate = getattr(self, name)
+                raise InputError(f"distillation.{name} is {rate}: it must be at least 0 and at most {MOST_RATE:g}")
 
     def teacher_optimizer(self) -> OptimizerSettings:
         """Return the settings of the teacher's optimizers."""

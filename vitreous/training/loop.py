@@ -290,11 +290,12 @@ def save_checkpoint(state: TrainingState, setup: TrainSetup) -> None:
 
 
 def _write_files(checkpoint: Checkpoint, setup: TrainSetup) -> None:
-    if not setup.folder.path.is_dir():  # writing would create it again, without recipe.json
-        raise InputError(f"{setup.folder.path} is gone: the run folder was moved or deleted during training")
-    write_weights(checkpoint.weights, setup.folder.path / WEIGHTS)
-    write_checkpoint(checkpoint, setup.folder.checkpoint)
-    training_curves(read_metrics(setup.folder), setup.folder.curves, reference_band(setup.reference))
+    with setup.folder.writing():
+        write_weights(checkpoint.weights, setup.folder.path / WEIGHTS)
+    with setup.folder.writing():
+        write_checkpoint(checkpoint, setup.folder.checkpoint)
+    with setup.folder.writing():
+        training_curves(read_metrics(setup.folder), setup.folder.curves, reference_band(setup.reference))
 
 
 def diverged_error(what: str, state: TrainingState, setup: TrainSetup) -> InputError:

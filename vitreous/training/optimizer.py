@@ -17,6 +17,8 @@ from vitreous.training.sharding import distribute_like, full_tensor
 
 Key = TypeVar("Key", bound=Hashable)
 
+MOST_RATE, MOST_SCALE = 1e30, 1e6
+"""The product of both, with a weight, is a number in float32."""
 MUON_PREFIXES = ("blocks.", "patch_embed.convs.")
 """Prefixes of the names of the weights that Muon updates, if they are matrices."""
 
@@ -44,9 +46,11 @@ class OptimizerSettings:
     clip_grad_norm: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "stem_lr_scale", "adamw_learning_rate", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0")
+        for name in ("learning_rate", "adamw_learning_rate", "weight_decay"):
+            if not 0 <= getattr(self, name) <= MOST_RATE:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and at most {MOST_RATE:g}")
+        if not 0 <= self.stem_lr_scale <= MOST_SCALE:
+            raise InputError(f"stem_lr_scale is {self.stem_lr_scale}: it must be at least 0 and at most {MOST_SCALE:g}")
         for name, value in (("momentum", self.momentum), ("betas", self.betas[0]), ("betas", self.betas[1])):
             if not 0 <= value < 1:
                 raise InputError(f"{name} is {value}: it must be at least 0 and below 1")

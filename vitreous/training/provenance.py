@@ -10,15 +10,19 @@ from typing import Any
 
 import torch
 
+from vitreous.arguments import show
 from vitreous.data.image_set import ImageSet
 from vitreous.data.sources import absolute_source, parse_source
 from vitreous.errors import InputError
-from vitreous.records import Setting, from_dict, to_dict
+from vitreous.records import Setting, from_json, to_dict
 from vitreous.runs.run_folder import RunFolder, read_metadata
 from vitreous.training.recipe import Recipe, with_settings
 
 RESUMABLE_SETTINGS = ("grad_accum_steps", "grad_checkpointing", "fsdp", "checkpoint_seconds", "tensorboard")
 """Settings that may change on resume: they affect time, memory and files, but not what is learned."""
+
+MOST_IMAGES = 10**12
+"""More training images than any memory holds: a larger number in recipe.json is damage."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,22 @@ def describe_data(source: str, training: ImageSet, validation: ImageSet) -> Data
 
 def read_data(metadata: Mapping[str, Any]) -> DataDescription:
     """Return the description of the data in the contents of recipe.json."""
-    return from_dict(DataDescription, metadata["data"])
+    return from_json(DataDescription, metadata["data"], "the data in recipe.json")
+
+
+def recorded_images(metadata: Mapping[str, Any], folder: RunFolder) -> int | None:
+    """Return the number of training images that recipe.json records; None if it records none.
+
+    Raises:
+        InputError: it is no such number.
+    """
+    images = metadata.get("data", {}).get("training")
+    if images is not None and (type(images) is not int or not 0 < images <= MOST_IMAGES):
+        raise InputError(
+            f"in {folder.recipe}, data.training is {show(images)}: it must be the number of training images; restore "
+            "it from a copy, or start a new run"
+        )
+    return images
 
 
 def data_changed(data: DataDescription, metadata: Mapping[str, Any]) -> bool:
@@ -92,7 +111,13 @@ def resumed_recipe(
     Raises:
         InputError: the run has another recipe or other settings.
     """
-    recipe = from_dict(Recipe, metadata.get("recipe", {}), str(folder.recipe))
+    recipe = from_json(Recipe, metadata["recipe"], str(folder.recipe))
+    images = recorded_images(metadata, folder)
+    if images is not None and recipe.batch_size > images:
+        raise InputError(
+            f"in {folder.recipe}, batch_size is {show(recipe.batch_size)}, more than the {images} training images: "
+            "restore it from a copy, or start a new run"
+        )
     if recipe_name != recipe.name:
         raise InputError(
             f"{folder.path} is a run of '{recipe.name}', not of '{recipe_name}': choose another output folder"
@@ -147,7 +172,7 @@ class ResumePlan:
     @property
     def changes_metadata(self) -> bool:
         """Whether recipe.json has to change when the run resumes."""
-        return data_changed(self.data, self.metadata) or self.recipe != from_dict(Recipe, self.metadata["recipe"])
+        return data_changed(self.data, self.metadata) or self.recipe != from_json(Recipe, self.metadata["recipe"])
 
     def is_complete(self, step: int, steps: int) -> bool:
         """Whether `step` was the last one with the images in recipe.json; with the images of now there are `steps`.

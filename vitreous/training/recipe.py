@@ -7,6 +7,7 @@ from typing import Literal
 
 from vitreous.data.augment import Augment
 from vitreous.errors import InputError
+from vitreous.imaging.geometry import check_patch_count
 from vitreous.imaging.preprocessing import FixedSizeMode, Interpolation
 from vitreous.model.config import ViTConfig, named_config
 from vitreous.records import Setting, override, setting_names
@@ -14,6 +15,8 @@ from vitreous.runs.migration import current_setting
 from vitreous.training.distillation import DistillationSettings
 from vitreous.training.optimizer import OptimizerSettings, ScheduleSettings
 from vitreous.training.progressive_resizing import ProgressiveResizing, low_resolution
+
+MOST_EPOCHS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class Recipe:
         for name in ("epochs", "batch_size", "validate_every_epochs", "grad_accum_steps"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
+        if self.epochs > MOST_EPOCHS:
+            raise InputError(f"epochs is {self.epochs}: it must be at most {MOST_EPOCHS:,}")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}: it must be at least 0")
         if not 0 <= self.checkpoint_seconds < math.inf:
@@ -102,6 +107,7 @@ class Recipe:
         if self.distillation.weight and self.fsdp:
             raise InputError("fsdp doesn't shard a teacher: leave out fsdp, or set distillation.weight=0")
         image_size, patch_size, resizing = self.model.image_size, self.model.patch_size, self.progressive_resizing
+        check_patch_count(image_size, patch_size)
         if resizing.fraction and low_resolution(image_size, resizing, patch_size) == image_size:
             raise InputError(
                 f"progressive_resizing.initial_scale is {resizing.initial_scale}: it doesn't make images of "

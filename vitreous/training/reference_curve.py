@@ -14,7 +14,7 @@ from statistics import mean, stdev
 
 from vitreous.errors import InputError
 from vitreous.files import read_json, write_text
-from vitreous.records import from_dict, setting_names, to_dict
+from vitreous.records import from_json, setting_names, to_dict
 from vitreous.runs.migration import migrate_run_metadata
 from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
 from vitreous.training.provenance import DataDescription, read_data
@@ -86,7 +86,7 @@ def find_curve(name: str) -> ReferenceCurve | None:
     if not path.is_file():
         return None
     values = migrate_run_metadata(read_json(path))
-    return from_dict(ReferenceCurve, values, str(path))
+    return from_json(ReferenceCurve, values, str(path))
 
 
 def compare_with_reference(point: CurvePoint, top1: float) -> str:
@@ -121,7 +121,7 @@ def measure_curve(runs: Sequence[Path | str], machine: str | None = None) -> Ref
         InputError: a folder is not a finished run, or the runs can't be averaged.
     """
     metadata = [read_metadata(RunFolder(Path(run))) for run in runs]
-    recipes = [from_dict(Recipe, one["recipe"], str(run)) for run, one in zip(runs, metadata, strict=True)]
+    recipes = [from_json(Recipe, one["recipe"], str(run)) for run, one in zip(runs, metadata, strict=True)]
     first, data = recipes[0], metadata[0]["data"]
     for run, recipe, one in zip(runs, recipes, metadata, strict=True):
         others = one["data"]

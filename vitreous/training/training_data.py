@@ -9,6 +9,7 @@ from vitreous.data.sources import absolute_source, load_train_validation
 from vitreous.errors import InputError
 from vitreous.files import read_json
 from vitreous.model.serialization import CONFIG
+from vitreous.records import from_json
 from vitreous.runs.run_folder import RunFolder
 from vitreous.training.context import TrainContext
 from vitreous.training.provenance import DataDescription, describe_data
@@ -73,7 +74,9 @@ def check_changed_data(data: TrainingData, recipe: Recipe, folder: RunFolder) ->
         InputError: the classes differ, or there are fewer images than a batch has.
     """
     config, images = folder.path / CONFIG, data.training
-    names = tuple(read_json(config).get("class_names", ())) if config.exists() else None
+    names = None
+    if config.exists():
+        names = from_json(tuple[str, ...], read_json(config).get("class_names", []), f"{config}: class_names")
     if names not in (None, images.class_names) or len(images.class_names) != recipe.model.num_classes:
         raise InputError(f"the classes of '{recipe.data}' aren't those of {folder.path}: start a new run")
     if len(images) < recipe.batch_size:

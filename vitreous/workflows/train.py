@@ -19,7 +19,7 @@ from vitreous.data.statistics import channel_statistics
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
-from vitreous.model.serialization import save_config
+from vitreous.model.serialization import check_sizes, save_config
 from vitreous.model.vit import PatchEmbed, ViT
 from vitreous.pretrained.load import load
 from vitreous.records import Setting
@@ -37,7 +37,7 @@ from vitreous.runs.run_folder import (
 from vitreous.runtime import OwnGenerator, choose_precision, generator, select_device
 from vitreous.training import loop
 from vitreous.training.accumulation import check_micro_batches
-from vitreous.training.checkpoint import TrainingState, initial_state, restore
+from vitreous.training.checkpoint import TrainingState, check_checkpoint, initial_state, restore
 from vitreous.training.context import StopOnly, TrainContext
 from vitreous.training.distributed import init_distributed
 from vitreous.training.provenance import (
@@ -45,6 +45,7 @@ from vitreous.training.provenance import (
     check_data_folder,
     created_by_launch,
     data_changed,
+    recorded_images,
     resumed_recipe,
     run_metadata,
     with_moved_data,
@@ -231,6 +232,7 @@ def _resume(
     _check_settings(recipe, context)
     if source is None:
         check_data_folder(recipe.data, folder)
+    context.on_rank0(lambda: _check_files(folder, recipe, recorded_images(metadata, folder)))
     data = load_training_data(recipe, context)
     recipe, notes = replace(recipe, data=context.on_rank0(lambda: recipe.data)), []  # each host may have them elsewhere
     if data_changed(data.description, metadata):
@@ -253,6 +255,14 @@ def _resume(
     return _Run(folder, recipe, data, ResumePlan(metadata, recipe, data.description, notes))
 
 
+def _check_files(folder: RunFolder, recipe: Recipe, images: int | None) -> None:
+    """Refuse damaged files of a run, before its images are read, which may take minutes."""
+    read_metrics(folder)
+    check_sizes(recipe.model, folder.checkpoint, str(folder.recipe))
+    if folder.checkpoint.exists():
+        check_checkpoint(folder.checkpoint, recipe, None if images is None else recipe.steps(images))
+
+
 def _check_settings(recipe: Recipe, context: TrainContext) -> None:
     """Refuse what so many processes can't do, or needs a missing package, before anything is read or written."""
     check_micro_batches(recipe, context.distributed.world_size)
@@ -272,10 +282,15 @@ def _train(run: _Run, context: TrainContext) -> TrainResult:
         return TrainResult(folder.path, True, state.step, state.step, _last_validation(folder, context))
     if run.plan is not None:
         _record_resume(run.plan, state.step, folder, context)
-    context.on_rank0(lambda: save_config(classifier, folder.path))
+    context.on_rank0(lambda: _write_config(classifier, folder))
     context.note(summary)
     finished = _take_steps(state, run, classifier.preprocessing, context)
     return TrainResult(folder.path, finished, state.step, run.steps, _last_validation(folder, context))
+
+
+def _write_config(classifier: ImageClassifier, folder: RunFolder) -> None:
+    with folder.writing():
+        save_config(classifier, folder.path)
 
 
 def _build_classifier(run: _Run, context: TrainContext) -> ImageClassifier:
