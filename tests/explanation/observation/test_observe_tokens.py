@@ -117,6 +117,8 @@ class PatchifyModel(nn.Module):
             cut = images.permute(0, 2, 3, 1).reshape(batch, rows, PATCH, columns, PATCH, 3).transpose(2, 3)
         elif self.how == "two-unfolds":
             cut = images.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH).permute(0, 2, 3, 4, 5, 1)
+        elif self.how == "pixel-unshuffle":
+            cut = functional.pixel_unshuffle(images, PATCH).permute(0, 2, 3, 1)
         else:
             cut = functional.unfold(images, PATCH, stride=PATCH).transpose(1, 2).unflatten(1, (rows, columns))
         if self.columns_first:
@@ -127,7 +129,7 @@ class PatchifyModel(nn.Module):
         ]
 
 
-@pytest.mark.parametrize("how", ["reshape", "channels-last", "two-unfolds", "unfold"])
+@pytest.mark.parametrize("how", ["reshape", "channels-last", "two-unfolds", "unfold", "pixel-unshuffle"])
 def test_patches_without_a_convolution(how):
     model = Tutorial(prefix=2)
     model.stem = PatchifyModel(how)
@@ -135,7 +137,7 @@ def test_patches_without_a_convolution(how):
     assert trace.layout == TokenLayout(2, 4, 6) and readout_of(trace)[0] == 1
 
 
-@pytest.mark.parametrize("how", ["reshape", "unfold"])
+@pytest.mark.parametrize("how", ["reshape", "unfold", "pixel-unshuffle"])
 def test_column_major_patches_raise(how):
     model = Tutorial(prefix=1)
     model.stem = PatchifyModel(how, columns_first=True)

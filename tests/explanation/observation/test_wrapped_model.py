@@ -124,6 +124,66 @@ def test_wrap_reads_the_configuration_of_transformers():
     assert features.class_names == () and explain_batch(features, [photo()], "rollout")[0].heatmap.shape == (40, 30)
 
 
+class TokenOutput(Tutorial):
+    """Returns the tokens of the last layer, as transformers' models without a pooler do."""
+
+    def __init__(self, prefix: int) -> None:
+        super().__init__(prefix=prefix)
+        self.head = nn.Identity()
+
+    def read(self, tokens):
+        return tokens
+
+    def forward(self, images):
+        return {"last_hidden_state": super().forward(images)}
+
+
+class MeanOutput(nn.Module):
+    """The mean of another model's tokens."""
+
+    def __init__(self, inner) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images):
+        return self.inner(images)["last_hidden_state"].mean(1)
+
+
+def test_the_first_of_tokens_without_a_class_token_is_no_output():
+    torch.manual_seed(0)
+    message = "no class token and doesn't pool its tokens, .* the upper left one"
+    with pytest.raises(InputError, match=message):
+        wrap(TokenOutput(prefix=0), PREPROCESSING)
+    model = TokenOutput(prefix=0).eval()
+    with pytest.raises(InputError, match=message), observe(model):
+        model(torch.randn(1, 3, 16, 24))
+    trace = Trace()
+    wrap(MeanOutput(model), PREPROCESSING).model(torch.randn(1, 3, 16, 24), trace)
+    assert trace.readout[0].tolist() == pytest.approx([1 / 24] * 24, abs=1e-5)
+    assert wrap(TokenOutput(prefix=1), PREPROCESSING).class_names == ()
+
+
+@pytest.mark.parametrize("name", ["PixtralVision", "Idefics3Vision"])
+def test_transformers_models_without_class_token_and_pooling_raise(name):
+    transformers = pytest.importorskip("transformers")
+    makers = [getattr(transformers, f"{name}{kind}", None) for kind in ("Model", "Transformer")]
+    maker = next((one for one in makers if one is not None), None) or pytest.skip(f"no {name} here")
+    config = getattr(transformers, f"{name}Config")(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=16, patch_size=4
+    )
+    with pytest.raises(InputError, match="the upper left one"):
+        wrap(maker(config))
+
+
+def test_a_patch_size_that_is_not_found_is_noted(notes):
+    model = Tutorial("windows", prefix=0)
+    model.pretrained_cfg = {"input_size": (3, 16, 24), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    assert wrap(model, callback=notes).preprocessing.patch_size == 1
+    (line,) = notes.lines
+    assert line.startswith("the model's patches aren't known, so patch_size=1 is assumed: ") and "windows" in line
+    assert wrap(model, PREPROCESSING, callback=notes).preprocessing.patch_size == PATCH and len(notes.lines) == 1
+
+
 def test_wrap_reads_the_configuration_of_timm():
     model = Tutorial()
     model.pretrained_cfg = {"input_size": (3, 16, 24), "mean": (0.1, 0.2, 0.3), "std": (1, 1, 1), "crop_pct": 0.9}

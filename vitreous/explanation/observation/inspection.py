@@ -16,9 +16,10 @@ from vitreous.explanation.observation.layer_order import (
     AttentionCall,
     DependencyGraph,
     check_combination,
+    check_residuals,
     find_layers,
 )
-from vitreous.explanation.observation.model_output import extract_logits
+from vitreous.explanation.observation.model_output import UnpooledOutputError, extract_logits, is_first_token
 from vitreous.explanation.observation.patch_positions import find_patch_size
 from vitreous.explanation.observation.patches import PatchGrid, choose_grid, find_grid, find_layout
 from vitreous.explanation.observation.readout import LastTokens, check_pooling, find_last_tokens, find_readout
@@ -88,9 +89,13 @@ def inspect_model(call: Callable[[Tensor], Any], images: Tensor) -> ModelStructu
         image = images[:1].detach().clone().requires_grad_()
         recorder = InspectionRecorder((image.shape[2], image.shape[3]))
         with recorder:
-            logits = extract_logits(call(image))
+            outputs = call(image)
+            logits = extract_logits(outputs)
         recorder.finish()
-        return _Inspection(recorder, logits, image).structure(call)
+        inspection = _Inspection(recorder, logits, image)
+        if is_first_token(outputs) and inspection.first == 0:
+            raise UnpooledOutputError
+        return inspection.structure(call)
 
 
 class _Inspection:
@@ -108,6 +113,7 @@ class _Inspection:
         ends = [self.last_tokens[0].stream] if self.last_tokens else self.pooled
         order = find_layers(recorder.calls, ends, image)
         self.layers = order.layers
+        check_residuals(recorder.calls, self.layers, ends, image)
         self.obstacle = None if order.has_residuals else NO_RESIDUAL
         self.first = 0 if self.trailing else self.layout.num_prefix_tokens
         """The number of the first patch's token."""

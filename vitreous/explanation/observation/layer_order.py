@@ -4,7 +4,7 @@ In the pass that is inspected, the output of each attention is cut off the graph
 place. What depends on a leaf then depends on that attention directly, through no other attention.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,10 +24,14 @@ NO_RESIDUAL = (
     "an attention of this model has no residual connection, which rollout assumes around each layer: choose attention "
     "or attention-gradient"
 )
-MIN_TOKENS = 4
-"""With fewer tokens, gradients of unrelated heads may be nearly multiples of each other."""
 COLLINEAR = 0.999
 """Correlation from which on the gradients of two heads are multiples of each other: they are added or subtracted."""
+MIN_SHARE = 0.9
+"""The part of the tokens or channels above which this holds where two heads are added or subtracted."""
+MIN_NUMBERS = 4
+"""With fewer tokens or channels, gradients of unrelated heads may be nearly multiples of each other."""
+MIN_RANK = 1.02
+"""Effective rank of a head's gradient (tokens, channels) from which on its tokens have more than one direction."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,28 @@ class DependencyGraph:
     def passes_through(self, result: Tensor, tensors: Sequence[Tensor]) -> bool:
         """Return whether a tensor depends on the tensors of this graph by way of `tensors` alone."""
         gates = {(one.grad_fn, one.output_nr) for one in tensors}
-        stack, seen = [(result.grad_fn, result.output_nr)], set()
+        return self._ends_in([result], lambda place: place in gates)
+
+    def passes_between(self, results: Sequence[Tensor], earlier: int, later: Sequence[Tensor]) -> bool:
+        """Return whether `results` depend on the tensors of this graph by way of what lies between two places alone.
+
+        What lies between depends on a tensor of this graph whose bit is set in `earlier`, and `later` depend on it.
+        """
+        self.dependencies(*results)
+        needed, stack = set(), [one.grad_fn for one in later]
+        while stack:
+            node = stack.pop()
+            if node is not None and node not in needed:
+                needed.add(node)
+                stack.extend(following for following, _ in node.next_functions)
+        return self._ends_in(results, lambda place: place[0] in needed and bool(self._found[place[0]] & earlier))
+
+    def _ends_in(self, results: Sequence[Tensor], is_gate: Callable[[tuple[Any, int]], bool]) -> bool:
+        """Return whether every way back from some tensors to those of this graph meets a gate."""
+        stack, seen = [(one.grad_fn, one.output_nr) for one in results], set()
         while stack:
             place = stack.pop()
-            if place[0] is None or place in gates or place[0] in seen:
+            if place[0] is None or is_gate(place) or place[0] in seen:
                 continue
             seen.add(place[0])
             if self._own_bits(place[0]):
@@ -141,6 +163,37 @@ def find_layers(calls: Sequence[AttentionCall], ends: Sequence[Tensor], image: T
     return LayerOrder(layers, all(passes_by) and bool(graph.dependencies(*ends) >> len(calls) & 1))
 
 
+def check_residuals(
+    calls: Sequence[AttentionCall], layers: Sequence[Sequence[int]], ends: Sequence[Tensor], image: Tensor
+) -> None:
+    """Check that earlier tokens reach what is read after the last layer by way of the tokens that this layer was given.
+
+    A sum of the tokens after several layers looks like a residual connection, but its earlier terms pass by these. The
+    term of the last layer but one doesn't: with it alone, the sum is a last layer whose output is scaled.
+
+    Args:
+        calls: the attentions of the pass.
+        layers: the numbers of those of each layer.
+        ends: what is read after the last layer.
+        image: the input.
+
+    Raises:
+        InputError: earlier tokens were added to what is read.
+    """
+    if len(layers) < 2:
+        return
+    others = [number for number in range(len(calls)) if number not in layers[-1]]
+    graph = DependencyGraph([*(calls[number].record.output for number in others), image])
+    earlier = sum(1 << others.index(number) for number in layers[-2])
+    last = [calls[number] for number in layers[-1]]
+    later = [one for call in last for one in (*call.sources, call.record.value)]
+    if not graph.passes_between(ends, earlier, later):
+        raise InputError(
+            "the model's head reads a sum of the tokens after several layers, not those of the last layer alone, which "
+            f"no map from the last layer shows; choose {ATTENTION_FREE_METHODS}"
+        )
+
+
 def check_combination(records: Sequence[AttentionRecord], gradients: Sequence[Tensor | None]) -> None:
     """Check that the heads of one layer are not added to or subtracted from each other with different weights.
 
@@ -154,15 +207,12 @@ def check_combination(records: Sequence[AttentionRecord], gradients: Sequence[Te
     if len({record.output.shape[-1] for record in records}) > 1 or any(one is None for one in gradients):
         return
     heads = torch.cat([one.detach().double().squeeze(0) for one in gradients if one is not None])
-    norms = heads.norm(dim=1)  # (heads, width)
-    if heads.shape[1] < MIN_TOKENS:
-        return
-    products = torch.einsum("htd,gtd->hgd", heads, heads)
-    cosines = products / (norms[:, None] * norms[None]).clamp_min(torch.finfo(torch.float64).tiny)
-    known = (norms[:, None] > 0) & (norms[None] > 0)
-    multiples = ((cosines.abs() > COLLINEAR) & known).sum(-1) > known.sum(-1) / 2
-    multiples.fill_diagonal_(False)
-    ratios = (products / norms.square()[:, None].clamp_min(torch.finfo(torch.float64).tiny))[multiples]
+    # Each token counts the same: a class token that begins as zeros has a gradient that exceeds all others.
+    heads = heads / heads.square().sum((0, 2), keepdim=True).sqrt().clamp_min(torch.finfo(torch.float64).tiny)
+    # Where all tokens of a head have gradients of one direction, channels are multiples of each other in any model.
+    squares = (heads.mT @ heads).square().sum((1, 2))
+    heads = heads[heads.square().sum((1, 2)).square() > MIN_RANK * squares]
+    ratios = torch.cat([_ratios_of_multiples(heads), _ratios_of_multiples(heads.mT)])
     if bool((ratios < 0).any()):
         raise InputError(
             "this model subtracts one attention from another (differential attention), so its weights are no share of "
@@ -173,3 +223,19 @@ def check_combination(records: Sequence[AttentionRecord], gradients: Sequence[Te
             "this model adds attentions with different weights, which their mean over heads doesn't show: choose "
             f"{ATTENTION_FREE_METHODS}"
         )
+
+
+def _ratios_of_multiples(heads: Tensor) -> Tensor:
+    """Return the ratios of heads (heads, rows, numbers) to others of which they are multiples, row by row.
+
+    Rows are tokens, whose ratio may be a weight that depends on the token, or channels, with a learned weight each.
+    """
+    if heads.shape[2] < MIN_NUMBERS:
+        return heads.new_empty(0)
+    squares = heads.square().sum(-1)
+    products = torch.einsum("htd,gtd->hgt", heads, heads)
+    sizes = squares[:, None] * squares[None]
+    collinear = (products.square() > COLLINEAR**2 * sizes) & (sizes > 0)
+    multiples = collinear.sum(-1) > MIN_SHARE * (sizes > 0).sum(-1)
+    multiples.fill_diagonal_(fill_value=False)
+    return (products / squares[:, None].clamp_min(torch.finfo(torch.float64).tiny))[multiples[..., None] & collinear]

@@ -48,6 +48,9 @@ def find_grid(
         return None
     if name == "conv2d":
         return PatchGrid(result, _hw(result.shape[-2:]), _is_patchify(args)) if result.ndim == 4 else None
+    if name == "pixel_unshuffle":
+        is_image = result.ndim == 4 and _hw(args[0].shape[-2:]) == image_hw
+        return PatchGrid(result, _hw(result.shape[-2:]), True) if is_image else None
     if name.endswith("_pool2d"):  # a tokenizer that ends in pooling, as in CCT
         return PatchGrid(result, _hw(result.shape[-2:]), False) if result.ndim == 4 else None
     if name == "unfold":

@@ -39,7 +39,8 @@ class TokenTensor:
         """Return fixed irregular numbers of the tensor's shape, times the factor (tokens) of each token."""
         size = self.tensor.shape[self.axis]
         shape = [size if axis == self.axis % self.tensor.ndim else 1 for axis in range(self.tensor.ndim)]
-        numbers = torch.arange(self.tensor.numel(), device=self.tensor.device).add(1).double().sin()
+        # Squares, so that the numbers of different tokens have different directions: sin(n) has but two of them.
+        numbers = torch.arange(self.tensor.numel(), device=self.tensor.device).add(1).double().square().sin()
         chosen = factors[self.first : self.first + size].to(self.tensor.device)
         return numbers.view(self.tensor.shape).to(self.tensor.dtype) * chosen.view(shape).to(self.tensor.dtype)
 
