@@ -137,7 +137,7 @@ def test_the_teacher_is_in_the_checkpoint_but_not_in_the_saved_model(colored_fol
         ({"distillation.weight": "1"}, "distillation.weight is 1"),
         ({"distillation.weight": "-0.1"}, "at least 0"),
         ({"distillation.temperature": "0"}, "above 0"),
-        ({"distillation.teacher_width": "0"}, "1 channel or more"),
+        ({"distillation.teacher_width": "0"}, "it must be 1 to 10,000 channels"),
         ({"distillation.teacher_learning_rate": "-1"}, r"distillation\.teacher_learning_rate is -1"),
         ({"distillation.teacher_adamw_learning_rate": "nan"}, r"distillation\.teacher_adamw_learning_rate is nan"),
         ({"fsdp": "true"}, "leave out fsdp"),

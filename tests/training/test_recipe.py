@@ -32,6 +32,8 @@ from vitreous.workflows.train import train
         ({"epochs": "1e300"}, r"epochs is 1e\+300: it must be at most 1,000,000"),
         ({"model.image_size": "1000000"}, "patches of 4, more than 65536, which is the limit"),
         ({"model.image_size": 10**400}, "patches of 4, more than 65536, which is the limit"),
+        ({"validate_every_epochs": "1e-320"}, "validate_every_epochs is 1e-320: it must be at least 1e-09"),
+        ({"distillation.teacher_width": "1000000000000"}, "teacher_width is 1000000000000: it must be 1 to 10,000"),
         ({"model.depth": "1000000"}, "depth is 1000000: it must be at most 10,000"),
         ({"optimizer.learning_rate": "1e300"}, r"learning_rate is 1e\+300: it must be at least 0 and at most 1e\+30"),
         ({"optimizer.stem_lr_scale": "1e300"}, r"stem_lr_scale is 1e\+300: .* at most 1e\+06"),

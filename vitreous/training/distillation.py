@@ -16,6 +16,8 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.conv_stem import conv_stages
 from vitreous.training.optimizer import MOST_RATE, MOST_SCALE, OptimizerSettings
 
+MOST_CHANNELS = 10_000
+
 
 @dataclass(frozen=True)
 class DistillationSettings:
@@ -47,8 +49,10 @@ class DistillationSettings:
             raise InputError(
                 f"distillation.temperature is {self.temperature}: it must be above 0 and at most {MOST_SCALE:g}"
             )
-        if self.teacher_width < 1:
-            raise InputError(f"distillation.teacher_width is {self.teacher_width}: it must be 1 channel or more")
+        if not 1 <= self.teacher_width <= MOST_CHANNELS:
+            raise InputError(
+                f"distillation.teacher_width is {self.teacher_width}: it must be 1 to {MOST_CHANNELS:,} channels"
+            )
         for name in ("teacher_learning_rate", "teacher_adamw_learning_rate"):
             if not 0 <= getattr(self, name) <= MOST_RATE:
                 rate = getattr(self, name)

@@ -17,6 +17,8 @@ from vitreous.training.optimizer import OptimizerSettings, ScheduleSettings
 from vitreous.training.progressive_resizing import ProgressiveResizing, low_resolution
 
 MOST_EPOCHS = 1_000_000
+LEAST_INTERVAL = 1e-9
+"""Of validations, in epochs: less than a step of any run."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,10 @@ class Recipe:
         for name in ("epochs", "batch_size", "validate_every_epochs", "grad_accum_steps"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
+        if self.validate_every_epochs < LEAST_INTERVAL:
+            raise InputError(
+                f"validate_every_epochs is {self.validate_every_epochs}: it must be at least {LEAST_INTERVAL}"
+            )
         if self.epochs > MOST_EPOCHS:
             raise InputError(f"epochs is {self.epochs}: it must be at most {MOST_EPOCHS:,}")
         if self.seed < 0:
