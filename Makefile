@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Waiting threads must not spin: on shared cores that costs more than everything else (docs of OpenMP, OMP_WAIT_POLICY).
 QUIET := OMP_WAIT_POLICY=PASSIVE
 # A process for each core, up to 8; the tests of a file share one, and with it their fixtures.
-PARALLEL := -n auto --maxprocesses 8 --dist loadfile
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 # PyPI's torch for Linux brings CUDA, several gigabytes. Without an NVIDIA GPU the CPU build is installed, 190 MB.
 # TORCH_INDEX= (empty) takes PyPI's; TORCH_INDEX=URL takes another index of torch's.
 TORCH_INDEX ?= $(shell command -v nvidia-smi >/dev/null 2>&1 || echo https://download.pytorch.org/whl/cpu)

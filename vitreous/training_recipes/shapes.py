@@ -9,11 +9,12 @@ Measured:  98.6 % top-1 on the 2,000 test images (95 %: 98.1 to 99.1; n = 1 seed
 from vitreous.data.augment import Augment
 from vitreous.model.config import ViTConfig
 from vitreous.training.optimizer import OptimizerSettings
+from vitreous.training.progressive_resizing import ProgressiveResizing
 from vitreous.training.recipe import Recipe
 
 
 def shapes() -> Recipe:
-    """Width 96, depth 4, a stem of three convolutions, class token, 64 × 64 pixels in patches of 8 × 8; 6 epochs."""
+    """Width 96, depth 4, convolutional stem, class token, 64 × 64 pixels (first 32 × 32) in patches of 8; 5 epochs."""
     return Recipe(
         name="shapes",
         data="shapes",
@@ -28,9 +29,11 @@ def shapes() -> Recipe:
             stem_convs=1,
             qk_norm=True,
         ),
-        epochs=6,
-        batch_size=128,
-        optimizer=OptimizerSettings(learning_rate=6e-3, adamw_learning_rate=3e-3),
+        epochs=5,
+        batch_size=64,
+        optimizer=OptimizerSettings(learning_rate=3e-3, adamw_learning_rate=3e-3),
+        # The first epoch stays at chance whatever the settings; at a quarter of the pixels it takes seconds.
+        progressive_resizing=ProgressiveResizing(fraction=0.5, initial_scale=0.5),
         augment=Augment(flip=True, shift=4),
         label_smoothing=0.05,
     )
