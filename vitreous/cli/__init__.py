@@ -40,6 +40,7 @@ VERB_GROUPS = {
     },
     "Use frozen features": {
         "embed": "Compute a feature vector of every image, into a Parquet file.",
+        "probe": "Measure how well frozen features tell classes apart, and make a classifier of them.",
     },
     "Models": {
         "models": "List the model sizes and their cost.",

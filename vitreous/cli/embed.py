@@ -52,7 +52,7 @@ def embed(
 
     check_writable(output)
     names = [name.strip() for name in features.split(",")]
-    numbers = None if layers is None else parse_layers(layers)
+    numbers = None if layers is None else parse_numbers(layers, "layers", "11,9")
     classifier = inputs.load(model)
     precision_found = choose_precision(precision, classifier.device)
     with progress("embedding") as callback:
@@ -62,10 +62,10 @@ def embed(
     return 0
 
 
-def parse_layers(text: str) -> list[int]:
-    """Parse numbers with commas between them.
+def parse_numbers(text: str, what: str, example: str) -> list[int]:
+    """Parse whole numbers with commas between them.
 
-    >>> parse_layers("11, -2")
+    >>> parse_numbers("11, -2", "layers", "11,9")
     [11, -2]
 
     Raises:
@@ -74,4 +74,4 @@ def parse_layers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"'{text}' is no list of layers: give whole numbers with commas, such as 11,9") from None
+        raise InputError(f"'{text}' is no list of {what}: give whole numbers with commas, such as {example}") from None

@@ -143,3 +143,42 @@ def proportions(hits: np.ndarray, seed: int = 0) -> list[Estimate]:
         for is_binary, total in zip(binary, hits.sum(0).tolist(), strict=True)
     ]
     return [Estimate(mean, *interval, count, "higher") for mean, interval in zip(means, intervals, strict=True)]
+
+
+def bootstrap_draws(hits: np.ndarray, seed: int = 0) -> Estimate:
+    """Compute the mean of hits (images, draws), with an interval for other images and other draws.
+
+    Both are resampled, by the pigeonhole bootstrap (Owen 2007), which errs on the side of a wide interval.
+
+    >>> estimate = bootstrap_draws(np.eye(4)[:, :3])
+    >>> estimate.value, estimate.n
+    (0.25, 4)
+    """
+    images, draws = hits.shape
+    values, rng = np.asarray(hits, np.float64), np.random.default_rng(seed)
+    counts = rng.multinomial(draws, np.full(draws, 1 / draws), RESAMPLES)
+    by_image = counts @ values.T / draws
+    means = [
+        (by_image[i] * np.bincount(rng.integers(0, images, images), minlength=images)).mean() for i in range(RESAMPLES)
+    ]
+    ((low, high),) = percentile_intervals(np.array(means)[:, None])
+    return Estimate(float(values.mean()), low, high, images, "higher")
+
+
+def bootstrap_class_mean(hits: np.ndarray, labels: np.ndarray, seed: int = 0) -> Estimate:
+    """Compute the mean over classes of the mean of hits (images), with its bootstrap interval.
+
+    A class without images in a resample is left out of it.
+
+    >>> bootstrap_class_mean(np.array([1, 1, 1, 0]), np.array([0, 0, 0, 1])).value
+    0.5
+    """
+    values, classes = np.asarray(hits, np.float64), int(labels.max()) + 1
+
+    def class_mean(draws: np.ndarray) -> np.ndarray:
+        counts = np.bincount(labels[draws], minlength=classes)
+        sums = np.bincount(labels[draws], values[draws], minlength=classes)
+        return (sums[counts > 0] / counts[counts > 0]).mean()
+
+    ((low, high),) = percentile_intervals(bootstrap(class_mean, len(values), seed))
+    return Estimate(float(class_mean(np.arange(len(values)))), low, high, len(values), "higher")

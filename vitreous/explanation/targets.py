@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Protocol, TypeGuard
+from typing import ClassVar, Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -209,32 +209,44 @@ class FeatureNormTarget:
 
 
 @dataclass(frozen=True)
-class TextTarget:
-    """The cosine similarity of the image's embedding and a text's, for an image-text model (CLIP, SigLIP).
+class SimilarityTarget:
+    """The cosine similarity of the model's output, a vector of features, and another vector, such as another image's.
 
     Attributes:
-        embedding: The text's embedding (width), from the text tower that belongs to the model.
+        embedding: The other vector (width).
     """
 
     embedding: Tensor
     name: str
+    remedy: ClassVar[str] = "compute both vectors with one model, which has no classes"
 
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:
-        """Map image embeddings (batch, width) to scores (batch), −1 to 1.
+        """Map the outputs (batch, width) to scores (batch), −1 to 1.
 
         Raises:
-            InputError: the two embeddings differ in width.
+            InputError: the two vectors differ in width.
         """
         if logits.shape[-1] != len(self.embedding):
             raise InputError(
                 f"'{self.name}' is a vector of {len(self.embedding)} numbers, and this model's output has "
-                f"{logits.shape[-1]}: use the text tower that belongs to the model"
+                f"{logits.shape[-1]}: {self.remedy}"
             )
         return functional.cosine_similarity(logits, self.embedding.to(logits), -1)
 
     def detached(self, logits: Tensor, trace: Trace | None = None) -> Target:
         """Return itself."""
         return self
+
+
+@dataclass(frozen=True)
+class TextTarget(SimilarityTarget):
+    """The cosine similarity of the image's embedding and a text's, for an image-text model (CLIP, SigLIP).
+
+    Attributes:
+        embedding: The text's embedding (width), from the text tower that belongs to the model.
+    """
+
+    remedy: ClassVar[str] = "use the text tower that belongs to the model"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,189 @@
+"""The features that a probe is trained, validated and tested on, computed once and kept in the cache folder."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitreous.callbacks import Callback
+from vitreous.data.sources import absolute_source
+from vitreous.data.splits import hold_out
+from vitreous.downloads import cache_dir, file_lock
+from vitreous.errors import InputError
+from vitreous.files import make_folder
+from vitreous.model.classifier import ImageClassifier
+from vitreous.runtime import generator
+from vitreous.transfer.embed import EmbedJob, open_job, write_features
+from vitreous.transfer.feature_set import FeatureSet
+from vitreous.transfer.images import NO_LABEL
+
+CACHE_VERSION = 1
+"""Raise it when the same model and images would give other features."""
+MIN_CLASSES = 2
+PROBE_FRACTION = 0.2
+"""Of the training images, held out to choose settings where a source has no validation images."""
+
+
+@dataclass(frozen=True)
+class LabeledFeatures:
+    """Features, float32 (images, width), and labels, int64 (images)."""
+
+    vectors: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, indexes: Tensor | np.ndarray) -> "LabeledFeatures":
+        """Return the images at `indexes`."""
+        chosen = torch.as_tensor(indexes, dtype=torch.int64)
+        return LabeledFeatures(self.vectors[chosen], self.labels[chosen])
+
+    def join(self, other: "LabeledFeatures") -> "LabeledFeatures":
+        """Return the images of both."""
+        return LabeledFeatures(torch.cat([self.vectors, other.vectors]), torch.cat([self.labels, other.labels]))
+
+
+@dataclass(frozen=True)
+class ProbeData:
+    """Features of three parts of a data set: validation chooses, test reports."""
+
+    training: LabeledFeatures
+    validation: LabeledFeatures
+    test: LabeledFeatures
+    class_names: tuple[str, ...]
+    source: str
+
+    def draw(self, shots: int, number: int, seed: int) -> LabeledFeatures:
+        """Draw `shots` training images of each class; more shots of one number include those of fewer.
+
+        Raises:
+            InputError: a class has fewer.
+        """
+        chosen = []
+        for label, name in enumerate(self.class_names):
+            members = (self.training.labels == label).nonzero()[:, 0]
+            if len(members) < shots:
+                raise InputError(
+                    f"{shots} shots are more than the {len(members)} training images of the class '{name}' "
+                    "(without those held out for validation): give fewer"
+                )
+            order = torch.randperm(len(members), generator=generator(seed, "shots", number, label))
+            chosen.append(members[order[:shots]])
+        return self.training.select(torch.cat(chosen))
+
+
+def cached_features(classifier: ImageClassifier, source: str, precision: str, callback: Callback) -> FeatureSet:
+    """Return the pooled vectors of all images of a source, from the cache folder if they were computed before.
+
+    They are computed again for other weights, another preprocessing, or changed images. A file of features is read.
+
+    Args:
+        classifier: the model.
+        source: as `embed` takes it, or the path of a file that `embed` wrote.
+        precision: "fp32" or "bf16".
+        callback: receives the progress.
+
+    Raises:
+        InputError: the source can't be read, or holds features of another model.
+    """
+    if source.endswith(".parquet") and Path(source).is_file():
+        return FeatureSet.load(source, classifier)
+    job = open_job(classifier, _absolute(source), precision=precision, callback=callback)
+    folder = cache_dir() / "features"
+    path = folder / f"{_cache_key(job)}.parquet"
+    make_folder(folder)
+    with file_lock(path.with_suffix(".lock")):
+        if path.is_file():
+            try:
+                return replace(FeatureSet.load(path, classifier), info=replace(job.info, data=source))
+            except InputError as error:
+                callback.on_note(f"computing the features again: {error}")
+        write_features(job, path)
+        callback.on_note(f"features kept in {path}")
+        return replace(FeatureSet.load(path, classifier), info=replace(job.info, data=source))
+
+
+def _absolute(source: str) -> str:
+    """Return a source, or the path of a plain folder, that is valid in any folder."""
+    folder = Path(source).expanduser()
+    try:
+        return absolute_source(source)
+    except InputError:
+        if not folder.is_dir():
+            raise
+        return str(folder.resolve())
+
+
+def _cache_key(job: EmbedJob) -> str:
+    info = job.info
+    key = (CACHE_VERSION, info.space, info.precision, info.data, info.split, info.data_fingerprint, job.batch_size)
+    return hashlib.sha256(repr(key).encode()).hexdigest()[:32]
+
+
+def split_features(features: FeatureSet, validation_fraction: float, callback: Callback) -> ProbeData:
+    """Divide features into training, validation and test images.
+
+    Raises:
+        InputError: there are no labels, one class only, fewer images than classes, or no validation or test images.
+    """
+    info = features.info
+    if (features.labels == NO_LABEL).any() or not info.class_names:
+        raise InputError(
+            f"'{info.data}' has no labels: a probe needs them, such as folder:DIR with one folder per class"
+        )
+    names = set(features.splits)
+    test_name = "test" if "test" in names else _test_split(info.data, names, callback)
+    training = _part(features, "train")
+    if len(training) < len(info.class_names):
+        raise InputError(
+            f"'{info.data}' has {len(training)} training images for {len(info.class_names)} classes: add some"
+        )
+    if len(training.labels.unique()) < MIN_CLASSES:
+        raise InputError(f"the training images of '{info.data}' are all of one class: a probe needs two or more")
+    if "validation" in names and test_name != "validation":
+        validation = _part(features, "validation")
+    else:
+        kept, held = _hold_out(training.labels.numpy(), validation_fraction)
+        training, validation = training.select(kept), training.select(held)
+    if not len(validation):
+        raise InputError(
+            f"'{info.data}' has no validation images, and --validation-fraction {validation_fraction} holds none out: "
+            "k and the penalty are chosen on them, so raise it"
+        )
+    return ProbeData(training, validation, _part(features, test_name), info.class_names, info.data)
+
+
+def _test_split(source: str, names: set[str], callback: Callback) -> str:
+    """Return the split that is tested on where none is called so.
+
+    Raises:
+        InputError: there is none.
+    """
+    if "validation" in names:
+        callback.on_note(f"{source} has no test images: the probe is tested on its validation images")
+        return "validation"
+    raise InputError(f"'{source}' has no test images, only {' and '.join(sorted(names))}: a probe is measured on them")
+
+
+def _part(features: FeatureSet, split: str) -> LabeledFeatures:
+    chosen = np.array([name == split for name in features.splits])
+    return LabeledFeatures(torch.from_numpy(features.vectors[chosen]), torch.from_numpy(features.labels[chosen]))
+
+
+def _hold_out(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Divide the images of each class by `hold_out`, so that small classes are in both parts; a single one is kept.
+
+    Raises:
+        InputError: the fraction is outside 0 to 1, or leaves none of a class.
+    """
+    kept, held = [], []
+    for label in np.unique(labels):
+        (members,) = np.nonzero(labels == label)
+        own, other = hold_out(len(members), fraction) if len(members) > 1 else (np.arange(1), np.arange(0))
+        kept.append(members[own])
+        held.append(members[other])
+    return np.sort(np.concatenate(kept)), np.sort(np.concatenate(held))
