@@ -14,7 +14,7 @@ Load any Vision Transformer, train one, measure it, and see which parts of an im
 Models: `load`, `wrap`, `create_model`, `ViT`, `convert`; a loaded model has `predict` and `embed`.
 Explanations: `explain`, `explain_video`, `explain_videos`, `explain_frames`, `attribute`, `attention_weights`,
 `observe`, `methods`. Training: `train`, `recipes`, `inspect_data`. Measurement: `evaluate`, `compare`, `faithfulness`,
-`localization`, `doctor`, `measure_corruptions`, `measure_shifts`.
+`localization`, `doctor`, `measure_corruptions`, `measure_shifts`. Frozen features: `embed`, `probe`, `similar`.
 
 The names are imported when they are first used, so that `import vitreous` takes no time.
 """
@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from vitreous.transfer.feature_set import FeatureInfo, FeatureSet
     from vitreous.transfer.probing.result import ProbeResult, ProbeScore
     from vitreous.transfer.probing.run import ProbeMethod, probe
+    from vitreous.transfer.similar import SimilarImage, SimilarImages, similar
     from vitreous.video.decode import TruncatedVideoError
     from vitreous.video.info import VideoInfo
     from vitreous.video.stream import VideoResult
@@ -200,6 +201,8 @@ __all__ = [
     "Setting",
     "ShiftResult",
     "ShiftScores",
+    "SimilarImage",
+    "SimilarImages",
     "SimilarityTarget",
     "SpeedOptions",
     "Target",
@@ -243,6 +246,7 @@ __all__ = [
     "patches",
     "probe",
     "recipes",
+    "similar",
     "sizes",
     "train",
     "wrap",
@@ -313,6 +317,7 @@ _NAMES = {
     "transfer.feature_set": "FeatureInfo FeatureSet",
     "transfer.probing.run": "ProbeMethod probe",
     "transfer.probing.result": "ProbeResult ProbeScore",
+    "transfer.similar": "SimilarImage SimilarImages similar",
     "video.decode": "TruncatedVideoError",
     "video.info": "VideoInfo",
     "video.stream": "VideoResult",

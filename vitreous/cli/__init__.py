@@ -40,6 +40,7 @@ VERB_GROUPS = {
     },
     "Use frozen features": {
         "embed": "Compute a feature vector of every image, into a Parquet file.",
+        "similar": "Find the images most similar to one, with maps of what makes them alike.",
         "probe": "Measure how well frozen features tell classes apart, and make a classifier of them.",
     },
     "Models": {

@@ -36,7 +36,7 @@ def hold_out(count: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[held:]), np.sort(order[:held])
 
 
-def in_test_split(content: bytes) -> bool:
+def in_test_split(content: bytes, fraction: float = TEST_FRACTION) -> bool:
     """Whether a file with this content is in the test split; other files have no influence, nor has its name."""
     first = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
-    return first / 2**64 < TEST_FRACTION
+    return first / 2**64 < fraction

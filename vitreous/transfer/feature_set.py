@@ -173,7 +173,8 @@ class FeatureSet:
         info = read_feature_info(table.schema, str(path))
         numbers = {name: index for index, name in enumerate(info.class_names)}
         labels = [numbers.get(name, NO_LABEL) for name in table["label"].to_pylist()]
-        vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), info.width)
+        flat = table["vector"].combine_chunks().flatten().to_numpy()
+        vectors = np.array(flat, np.float32).reshape(len(table), info.width)  # writable, as torch wants it
         paths, splits = (tuple(table[name].to_pylist()) for name in ("path", "split"))
         found = cls(vectors, np.array(labels, np.int64), paths, splits, info)
         if model is not None:
