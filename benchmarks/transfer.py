@@ -1,6 +1,6 @@
 """Frozen features: our probe against scikit-learn's on the same features, and the cost of `embed` around the model.
 
-Command:  python benchmarks/transfer.py [--parts probe,embed] [--images DIR] [--weights FILE]
+Command:  python benchmarks/transfer.py [--parts probe,embed] [--images DIR] [--weights FILE] [--input-size PIXELS]
 
 The images are a folder with one folder per class; 20 % of them, chosen by a hash of their content, are for testing.
 Validation images (20 % of the others, of each class) choose k and C, from the same grids, for both; test images report.
@@ -144,9 +144,10 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--images", type=Path, default=SHARED / "flowers5")
     parser.add_argument("--weights", default=str(SHARED / "weights" / "dinov2-vits14.safetensors"))
+    parser.add_argument("--input-size", type=int)
     options = parser.parse_args()
     keep_freed_memory()
-    classifier = load(options.weights)
+    classifier = load(options.weights, input_size=options.input_size)
     print(f"{classifier}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for part in options.parts.split(","):
         PARTS[part](classifier, options.images)
