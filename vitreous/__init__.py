@@ -11,7 +11,7 @@ Load any Vision Transformer, train one, measure it, and see which parts of an im
     vt.explain_video(model, "clip.mp4", "clip-attention.mp4")
     vt.train("cifar10-quick", "runs/quick").model    # a new model, trained from scratch
 
-Models: `load`, `wrap`, `create_model`, `ViT`, `convert`; a loaded model has `predict` and `embed`.
+Models: `load`, `wrap`, `create_model`, `ViT`, `convert`, `apply_lora`; a loaded model has `predict` and `embed`.
 Explanations: `explain`, `explain_video`, `explain_videos`, `explain_frames`, `attribute`, `attention_weights`,
 `observe`, `methods`. Training: `train`, `recipes`, `inspect_data`. Measurement: `evaluate`, `compare`, `faithfulness`,
 `localization`, `doctor`, `measure_corruptions`, `measure_shifts`. Frozen features: `embed`, `probe`, `similar`.
@@ -78,8 +78,10 @@ if TYPE_CHECKING:
     from vitreous.model.classifier import ImageClassifier, ImageInput, Prediction
     from vitreous.model.config import ViTConfig, ViTFields, named_config
     from vitreous.model.create import create_model, sizes
+    from vitreous.model.lora import LoRASettings
     from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
     from vitreous.model.vit import ViT
+    from vitreous.pretrained.apply_lora import apply_lora
     from vitreous.pretrained.load import load
     from vitreous.pretrained.wrap import wrap
     from vitreous.records import Setting
@@ -164,6 +166,7 @@ __all__ = [
     "ImageSizes",
     "ImageStatistics",
     "InputError",
+    "LoRASettings",
     "LocalizationResult",
     "LocalizationScores",
     "LogCallback",
@@ -221,6 +224,7 @@ __all__ = [
     "VideoInfo",
     "VideoKeywords",
     "VideoResult",
+    "apply_lora",
     "attention_weights",
     "attribute",
     "compare",
@@ -298,8 +302,10 @@ _NAMES = {
     "model.classifier": "ImageClassifier ImageInput Prediction",
     "model.config": "ViTConfig ViTFields named_config",
     "model.create": "create_model sizes",
+    "model.lora": "LoRASettings",
     "model.trace": "AttentionRecord TokenLayout Trace",
     "model.vit": "ViT",
+    "pretrained.apply_lora": "apply_lora",
     "pretrained.load": "load",
     "pretrained.wrap": "wrap",
     "records": "Setting",

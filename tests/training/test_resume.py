@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_run import RecordingCallback, make_folder, tiny_recipe
+from tiny_run import RecordingCallback, make_base, make_folder, tiny_recipe
 
 from vitreous.data.augment import Augment
 from vitreous.errors import InputError
 from vitreous.files import atomic_write
+from vitreous.model.lora import LoRASettings
 from vitreous.records import override, to_dict
 from vitreous.runs.run_folder import RunFolder, read_metrics
 from vitreous.training import loop
@@ -29,7 +30,8 @@ from vitreous.workflows.train import train
 
 def results(path):
     """Read the files that have to be the same."""
-    return [(path / "model.safetensors").read_bytes(), RunFolder(path).checkpoint.read_bytes()]
+    lora = [RunFolder(path).lora.read_bytes()] if RunFolder(path).lora.exists() else []
+    return [(path / "model.safetensors").read_bytes(), RunFolder(path).checkpoint.read_bytes(), *lora]
 
 
 def read_recipe(path):
@@ -43,12 +45,17 @@ VARIANTS = {
     "teacher": {"distillation": DistillationSettings(weight=0.6, teacher_width=3)},
     "stem": {"model": replace(tiny_recipe("").model, stem="conv"), "whiten_patch_embed": False},
     "no average": {"ema_decay": None, "precision": "fp32"},
+    "from weights": {"init": "base"},
+    "head": {"init": "base", "tune": "head"},
+    "lora": {"init": "base", "tune": "lora", "lora": LoRASettings(2, targets=("q", "v", "fc1"))},
 }
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_stopped_anywhere_and_resumed_gives_the_same_bytes(variant, colored_folder, tmp_path):
     recipe = tiny_recipe(colored_folder, **VARIANTS[variant])
+    if recipe.init:
+        recipe = replace(recipe, init=str(make_base(tmp_path / recipe.init)))
     train(recipe, tmp_path / "whole")
     for steps in (1, 4, 5, 0, 7):
         result = train(

@@ -3,14 +3,19 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from vitreous.callbacks import Callback, Progress
+from vitreous.imaging.preprocessing import Preprocessing
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
+from vitreous.model.vit import ViT
 from vitreous.training.loop import TrainProgress
 from vitreous.training.progressive_resizing import ProgressiveResizing
 from vitreous.training.recipe import Recipe
 
+SIZE, MEAN, STD = (12, 20), (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 COLORS = {"blue": (40, 60, 220), "green": (50, 190, 60), "red": (220, 50, 40)}
 
 
@@ -51,6 +56,19 @@ def make_folder(path: Path, count: int = 40) -> Path:
             for index in range(number):
                 noisy = np.clip(random.normal(color, 40, (12, 20, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(noisy).save(path / split / name / f"{index}.png")
+    return path
+
+
+def make_base(path, class_names=("cat", "dog"), preprocessing=None, **options):
+    """Save a model with random weights, as a pretrained one."""
+    torch.manual_seed(3)
+    fields = {"embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": len(class_names), **options}
+    model = ViT(ViTConfig(SIZE, 4, **fields))
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    channels = model.config.in_chans
+    own = preprocessing or Preprocessing(SIZE, "crop", MEAN[:channels], STD[:channels], 4, 0.9, "bilinear")
+    ImageClassifier(model, own, class_names).save(path)
     return path
 
 

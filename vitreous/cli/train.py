@@ -21,6 +21,7 @@ def train(
     *,
     output: OutputFile = None,
     data: str | None = None,
+    init: str | None = None,
     epochs: float | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
@@ -38,10 +39,13 @@ def train(
     GPUs or hosts, start it with torchrun: torchrun --nproc-per-node=2 -m vitreous train RECIPE (docs/distributed.md).
 
     Args:
-        recipe: Name of a recipe: cifar10-70, cifar10-quick, cifar10-20, cifar10-20-stem, mnist, shapes or tutorial.
+        recipe: Name of a recipe: cifar10-70, cifar10-quick, cifar10-20, cifar10-20-stem, finetune, mnist, shapes or
+            tutorial.
         output: Run folder to create; runs/RECIPE by default.
         data: Dataset to train on, in place of the recipe's: cifar10, cifar100, mnist, shapes, folder:DIR, parquet:DIR
             or hf:OWNER/NAME. With --resume: the new place of the run's dataset, if it was moved.
+        init: Model to start from, in place of random weights: a run folder, a weights file, timm:NAME,
+            dinov2:vits14 ... (whatever the other verbs take as MODEL). Its head is new unless the classes are the same.
         epochs: Number of epochs, in place of the recipe's.
         batch_size: Number of images in a batch, over all processes, in place of the recipe's.
         learning_rate: Peak learning rate, in place of the recipe's.
@@ -64,8 +68,9 @@ def train(
     changes = parse_settings(settings or []) | ({"skip_unreadable": "true"} if skip_unreadable else {})
     with train_display(quiet=rank() > 0) as display:
         result = run(
-            recipe, output, data=data, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
-            settings=changes, resume=resume, accept_changed_data=accept_changed_data, device=device, callback=display,
+            recipe, output, data=data, init=init, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
+            seed=seed, settings=changes, resume=resume, accept_changed_data=accept_changed_data, device=device,
+            callback=display,
         )  # fmt: skip
     if rank() > 0:
         return 0 if result.finished else EXIT_INTERRUPTED

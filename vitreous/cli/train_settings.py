@@ -56,6 +56,8 @@ def format_type(hint: object) -> str:
 
     >>> format_type(float | None), format_type(Literal["cosine", "linear"]), format_type(tuple[float, float])
     ('float or none', 'cosine, linear', 'float,float')
+    >>> format_type(tuple[Literal["q", "k"], ...])
+    'some of q, k'
     """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:  # a pair that one number can stand for
@@ -64,6 +66,8 @@ def format_type(hint: object) -> str:
         return ", ".join(map(str, inner))
     if origin is types.UnionType:
         return " or ".join(map(format_type, inner))
+    if origin is tuple and Ellipsis in inner:
+        return f"some of {format_type(inner[0])}"
     if origin is tuple:
         return ",".join(format_type(one) for one in inner)
     if hint is type(None):

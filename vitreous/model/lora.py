@@ -64,7 +64,8 @@ class LoRALinear(Linear):
         count, rank, size = len(self.parts), settings.rank, base.out_features // num_parts
         self.lora_A = nn.Parameter(base.weight.new_empty(count, rank, base.in_features))
         self.lora_B = nn.Parameter(base.weight.new_zeros(count, size, rank))
-        nn.init.trunc_normal_(self.lora_A, std=base.in_features**-0.5)
+        if not self.lora_A.is_meta:
+            nn.init.trunc_normal_(self.lora_A, std=base.in_features**-0.5)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(..., in) to (..., out)."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from vitreous.errors import InputError
 from vitreous.files import read_json
 from vitreous.hub import HubRepository, LocalRepository
+from vitreous.model.lora_file import is_lora_file
 from vitreous.model.serialization import CONFIG, WEIGHTS, is_vitreous_config
 from vitreous.pretrained.registry import WeightsUrl, is_origin_name, resolve_origin
 
@@ -51,6 +52,10 @@ def resolve(model: str) -> ModelSource:
         function, _, weights = model.removeprefix(FACTORY).partition("@")
         return Factory(function, Path(weights) if weights else None)
     path = Path(model)
+    if path.suffix == ".safetensors" and path.is_file() and is_lora_file(path):
+        raise InputError(
+            f"{path} holds LoRA matrices, no whole model: load it by vitreous.apply_lora(MODEL, {path.name!r})"
+        )
     if (path.is_dir() or (path.is_file() and path.suffix == ".safetensors")) and _has_vitreous_config(path):
         return VitreousModel(path)
     if is_origin_name(model):

@@ -55,6 +55,11 @@ class RunFolder:
         return self.path / "checkpoint" / "state.safetensors"
 
     @property
+    def lora(self) -> Path:
+        """The LoRA matrices and the head alone, if the recipe tunes those."""
+        return self.path / "lora.safetensors"
+
+    @property
     def lock(self) -> Path:
         """Locked by the process that trains the run."""
         return self.path / ".lock"
@@ -218,7 +223,7 @@ def open_run(path: Path | str, lock: RunLock) -> tuple[RunFolder, dict[str, Any]
         raise InputError(f"{path} holds no run to resume (no recipe.json): leave out resume (--resume) to start one")
     lock.acquire(folder)
     weights = [folder.path / name for name in (CONFIG, WEIGHTS)]
-    for written in (folder.recipe, folder.metrics, folder.checkpoint, folder.curves, *weights):
+    for written in (folder.recipe, folder.metrics, folder.checkpoint, folder.curves, folder.lora, *weights):
         remove_partial(written)
     return folder, read_metadata(folder)
 

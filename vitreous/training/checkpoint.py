@@ -21,6 +21,7 @@ from vitreous.runtime import OwnGenerator, generator
 from vitreous.training.distillation import Teacher
 from vitreous.training.distributed import DistributedContext
 from vitreous.training.ema import ModelEma
+from vitreous.training.from_weights import freeze_weights
 from vitreous.training.optimizer import build_optimizers
 from vitreous.training.recipe import Recipe
 from vitreous.training.sharding import distribute_like, full_tensor, load_full_weights, shard_model, to_local
@@ -64,7 +65,11 @@ class Checkpoint:
 
 
 def initial_state(model: ViT, recipe: Recipe, world_size: int = 1) -> TrainingState:
-    """Build the state before the first step, sharded over `world_size` processes if the recipe says so."""
+    """Build the state before the first step, sharded over `world_size` processes if the recipe says so.
+
+    The model is changed: weights that the recipe doesn't tune are frozen.
+    """
+    freeze_weights(model, recipe)
     ema = ModelEma(model, recipe.ema_decay) if recipe.ema_decay else None
     if recipe.fsdp and world_size > 1:
         for each in [model, ema.module] if ema else [model]:

@@ -15,6 +15,7 @@ from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import TrainingBatches, inference_batch_size, sequential_batches
 from vitreous.errors import InputError
 from vitreous.evaluation.classification import compute_metrics
+from vitreous.model.lora_file import LoRADescription, write_lora
 from vitreous.model.serialization import WEIGHTS, write_weights
 from vitreous.render.plots.curves import training_curves
 from vitreous.runs.metrics_log import MetricsLog
@@ -23,6 +24,7 @@ from vitreous.runtime import autocast, seed_for
 from vitreous.training.accumulation import BatchStatistics, GradientAccumulator, out_of_memory_hint
 from vitreous.training.checkpoint import Checkpoint, TrainingState, is_finite, make_checkpoint, write_checkpoint
 from vitreous.training.distributed import DistributedContext
+from vitreous.training.from_weights import plain_weights
 from vitreous.training.optimizer import clip_gradients, lr_multiplier
 from vitreous.training.progressive_resizing import relative_cost, resize_batch
 from vitreous.training.recipe import Recipe
@@ -68,6 +70,8 @@ class TrainSetup:
     distributed: DistributedContext = field(default_factory=DistributedContext)
     reference: ReferenceCurve | None = None
     """What the run is compared with after each validation."""
+    lora: LoRADescription | None = None
+    """What the LoRA file says about itself, if the recipe tunes LoRA matrices."""
     validation_accuracy: float | None = field(default=None, init=False)
 
     @property
@@ -127,7 +131,7 @@ def loss_class_weights(setup: TrainSetup) -> Tensor | None:
 
 def training_step(state: TrainingState, setup: TrainSetup, accumulator: GradientAccumulator) -> BatchStatistics:
     """Take one optimizer step; the statistics are this process' and still on the device."""
-    state.model.train()
+    state.model.train(setup.recipe.tune != "head")  # what is frozen alone neither drops patches nor branches
     images, labels = setup.batches.batch(state.step)
     recipe = setup.recipe
     images = resize_batch(state.step, setup.steps, images, recipe.progressive_resizing, recipe.model.patch_size)
@@ -291,7 +295,10 @@ def save_checkpoint(state: TrainingState, setup: TrainSetup) -> None:
 
 def _write_files(checkpoint: Checkpoint, setup: TrainSetup) -> None:
     with setup.folder.writing():
-        write_weights(checkpoint.weights, setup.folder.path / WEIGHTS)
+        write_weights(plain_weights(checkpoint.weights, setup.recipe), setup.folder.path / WEIGHTS)
+    if setup.lora is not None:
+        with setup.folder.writing():
+            write_lora(checkpoint.weights, setup.lora, setup.folder.lora)
     with setup.folder.writing():
         write_checkpoint(checkpoint, setup.folder.checkpoint)
     with setup.folder.writing():

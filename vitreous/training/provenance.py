@@ -14,7 +14,7 @@ from vitreous.arguments import show
 from vitreous.data.image_set import ImageSet
 from vitreous.data.sources import absolute_source, parse_source
 from vitreous.errors import InputError
-from vitreous.records import Setting, from_json, to_dict
+from vitreous.records import DataclassInstance, Setting, from_json, to_dict
 from vitreous.runs.run_folder import RunFolder, read_metadata
 from vitreous.training.recipe import Recipe, with_settings
 
@@ -40,8 +40,15 @@ class DataDescription:
     """None in the records of the first versions."""
 
 
-def run_metadata(recipe: Recipe, data: DataDescription, hardware: str, launch_id: str | None) -> dict[str, Any]:
-    """Return the contents of recipe.json: every setting, the versions, the hardware, the launch and the data."""
+def run_metadata(
+    recipe: Recipe,
+    data: DataDescription,
+    hardware: str,
+    launch_id: str | None,
+    init: DataclassInstance | None = None,
+) -> dict[str, Any]:
+    """Return the contents of recipe.json: every setting, the versions, the hardware, the launch, the data, and the
+    model that the run starts from, if there is one."""
     return {
         "vitreous": version("vitreous"),
         "torch": torch.__version__,
@@ -50,6 +57,7 @@ def run_metadata(recipe: Recipe, data: DataDescription, hardware: str, launch_id
         "device": hardware,
         "launch": launch_id,
         "data": to_dict(data),
+        **({"init": to_dict(init)} if init is not None else {}),
         "recipe": to_dict(recipe),
     }
 

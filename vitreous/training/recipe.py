@@ -8,8 +8,9 @@ from typing import Literal
 from vitreous.data.augment import Augment
 from vitreous.errors import InputError
 from vitreous.imaging.geometry import check_patch_count
-from vitreous.imaging.preprocessing import FixedSizeMode, Interpolation
+from vitreous.imaging.preprocessing import LEAST_CROP, FixedSizeMode, Interpolation
 from vitreous.model.config import ViTConfig, named_config
+from vitreous.model.lora import LoRASettings
 from vitreous.records import Setting, override, setting_names
 from vitreous.runs.migration import current_setting
 from vitreous.training.distillation import DistillationSettings
@@ -17,6 +18,7 @@ from vitreous.training.optimizer import OptimizerSettings, ScheduleSettings
 from vitreous.training.progressive_resizing import ProgressiveResizing, low_resolution
 
 MOST_EPOCHS = 1_000_000
+MOST_STEPS = 1_000_000_000
 LEAST_INTERVAL = 1e-9
 """Of validations, in epochs: less than a step of any run."""
 
@@ -29,6 +31,7 @@ class Recipe:
         data: A source by name: cifar10, mnist, shapes, folder:DIR and others.
         model: `model.num_classes` and `model.in_chans` are taken from the data when the run starts.
         epochs: A fraction is allowed.
+        min_steps: Take at least so many steps, which are more epochs where images are few.
         batch_size: Number of images in a batch, over all processes.
         whiten_patch_embed: Start the patch embedding from the principal components of the training images' patches.
         class_weights: Weights of the classes in the loss: "balanced" is inverse to the number of training images of a
@@ -36,6 +39,7 @@ class Recipe:
         resize_mode: How images are resized to `model.image_size`: "squash" changes their aspect ratio, "crop" resizes
             the shorter side and crops the center. The trained model keeps it for evaluation and explanation.
         interpolation: Interpolation of resized images: "bicubic" or "bilinear", with antialiasing.
+        crop_pct: Fraction of the height and width that is kept of an image, around the center.
         skip_unreadable: Skip images that can't be read, and list them, instead of refusing the data.
         ema_decay: EMA decay per step: an exponential moving average of the weights is evaluated and saved. none turns
             it off.
@@ -49,6 +53,11 @@ class Recipe:
         tensorboard: Write the metrics for TensorBoard too, into the run's folder tensorboard; needs the package of
             that name.
 
+        init: Model to start from, anything that `load` takes, such as "runs/quick", "timm:NAME" or "dinov2:vits14".
+            The run takes over its structure, input size and preprocessing, and its head if the classes have the same
+            names. Empty for random weights.
+        tune: Which weights are trained: all, low-rank matrices beside them and the head, or the head alone.
+
     >>> recipe = Recipe("mine", "cifar10", ViTConfig(image_size=32, patch_size=4, num_classes=10), epochs=2)
     >>> recipe.steps(images=50_000)
     391
@@ -58,6 +67,10 @@ class Recipe:
     data: str
     model: ViTConfig
     epochs: float
+    init: str = ""
+    tune: Literal["full", "lora", "head"] = "full"
+    lora: LoRASettings = field(default_factory=LoRASettings)
+    min_steps: int = 0
     batch_size: int = 256
     seed: int = 0
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
@@ -70,6 +83,7 @@ class Recipe:
     class_weights: Literal["none", "balanced"] = "none"
     resize_mode: FixedSizeMode = "squash"
     interpolation: Interpolation = "bicubic"
+    crop_pct: float = 1.0
     skip_unreadable: bool = False
     ema_decay: float | None = None
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -95,6 +109,8 @@ class Recipe:
             )
         if self.epochs > MOST_EPOCHS:
             raise InputError(f"epochs is {self.epochs}: it must be at most {MOST_EPOCHS:,}")
+        if not 0 <= self.min_steps <= MOST_STEPS:
+            raise InputError(f"min_steps is {self.min_steps}: it must be 0 to {MOST_STEPS:,}")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}: it must be at least 0")
         if not 0 <= self.checkpoint_seconds < math.inf:
@@ -102,6 +118,8 @@ class Recipe:
         for name in ("label_smoothing", "validation_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
+        if not LEAST_CROP <= self.crop_pct <= 1:
+            raise InputError(f"crop_pct is {self.crop_pct}: it must be {LEAST_CROP} to 1")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise InputError(f"ema_decay is {self.ema_decay}: it must be between 0 and 1")
 
@@ -127,7 +145,7 @@ class Recipe:
 
     def steps(self, images: int) -> int:
         """Return the number of optimizer steps in the whole run with so many training images."""
-        return count_steps(self.epochs, images, self.batch_size)
+        return max(self.min_steps, count_steps(self.epochs, images, self.batch_size))
 
 
 SETTING_ALIASES = {
@@ -137,6 +155,9 @@ SETTING_ALIASES = {
     "optimizer.clip_grad_norm": "clip_grad grad_clip max_grad_norm max_norm gradient_clip_val",
     "schedule.shape": "sched scheduler lr_scheduler lr_scheduler_type",
     "schedule.warmup_fraction": "warmup warmup_epochs warmup_steps warmup_ratio",
+    "init": "pretrained init_from pretrained_model_name_or_path",
+    "lora.rank": "lora_r",
+    "lora.targets": "target_modules lora_target_modules",
     "epochs": "num_epochs max_epochs num_train_epochs n_epochs",
     "batch_size": "bs batch train_batch_size per_device_train_batch_size",
     "grad_accum_steps": "gradient_accumulation_steps accumulate_grad_batches",

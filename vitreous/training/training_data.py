@@ -36,7 +36,7 @@ def load_training_data(recipe: Recipe, context: TrainContext) -> TrainingData:
     """
     source = absolute_source(recipe.data)
     options = ReadOptions(
-        recipe.resize_mode, recipe.skip_unreadable, interpolation=recipe.interpolation, on_note=context.note
+        recipe.resize_mode, recipe.skip_unreadable, recipe.crop_pct, recipe.interpolation, context.note
     )
     context.note(f"reading {source}")
     training, validation = context.distributed.local_rank0_first(
@@ -63,7 +63,7 @@ def check_training_classes(data: TrainingData, recipe: Recipe, context: TrainCon
         empty = [name for name, count in zip(images.class_names, counts, strict=True) if count == 0]
         if empty and len(images) > 0:
             context.note(f"{len(empty)} class(es) have no image to {purpose}: {', '.join(empty[:MOST_NAMED])}")
-    if len(training) < recipe.batch_size:
+    if len(training) < recipe.batch_size and not recipe.init:  # few images are usual where weights are tuned
         context.note(f"the batch size is {len(training)} instead of {recipe.batch_size}: there are no more images")
 
 

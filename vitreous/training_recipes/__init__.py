@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping
 from html import escape
 
-from vitreous.errors import unknown
+from vitreous.errors import InputError, unknown
 from vitreous.training.recipe import Recipe
 from vitreous.training_recipes.cifar10_20 import cifar10_20
 from vitreous.training_recipes.cifar10_20_stem import cifar10_20_stem
 from vitreous.training_recipes.cifar10_70 import cifar10_70
 from vitreous.training_recipes.cifar10_quick import cifar10_quick
+from vitreous.training_recipes.finetune import finetune
 from vitreous.training_recipes.mnist import mnist
 from vitreous.training_recipes.shapes import shapes
 from vitreous.training_recipes.tutorial import tutorial
@@ -18,6 +19,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "cifar10-20-stem": cifar10_20_stem,
     "cifar10-70": cifar10_70,
     "cifar10-quick": cifar10_quick,
+    "finetune": finetune,
     "mnist": mnist,
     "shapes": shapes,
     "tutorial": tutorial,
@@ -70,3 +72,19 @@ def find_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
     return RECIPES[name]()
+
+
+def check_named(recipe: Recipe) -> None:
+    """Refuse to fine-tune without a model to start from, or without images.
+
+    Raises:
+        InputError: one isn't named.
+    """
+    if recipe.tune != "full" and not recipe.init:
+        raise InputError(f"tune is '{recipe.tune}', which needs a model to start from: give init (--init)")
+    if recipe.name != "finetune":
+        return
+    if not recipe.init:
+        raise InputError("finetune needs a model to start from: give init (--init), such as vitreous:cifar10 or a path")
+    if not recipe.data:
+        raise InputError("finetune needs images to train on: give data (--data), such as folder:DIR")

@@ -15,12 +15,11 @@ from vitreous.arguments import check_arguments, show
 from vitreous.callbacks import Callback, LogCallback
 from vitreous.data.loader import Normalize, TrainingBatches
 from vitreous.data.sources import absolute_source
-from vitreous.data.statistics import channel_statistics
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
+from vitreous.model.lora_file import LoRADescription
 from vitreous.model.serialization import check_sizes, save_config
-from vitreous.model.vit import PatchEmbed, ViT
 from vitreous.pretrained.load import load
 from vitreous.records import Setting
 from vitreous.runs.metrics_log import MetricsLog, summary_writer
@@ -34,12 +33,19 @@ from vitreous.runs.run_folder import (
     read_metrics,
     write_metadata,
 )
-from vitreous.runtime import OwnGenerator, choose_precision, generator, select_device
+from vitreous.runtime import choose_precision, select_device
 from vitreous.training import loop
 from vitreous.training.accumulation import check_micro_batches
 from vitreous.training.checkpoint import TrainingState, check_checkpoint, initial_state, restore
 from vitreous.training.context import StopOnly, TrainContext
 from vitreous.training.distributed import init_distributed
+from vitreous.training.from_weights import (
+    InitDescription,
+    check_channels,
+    describe_tuning,
+    read_init,
+    recipe_from_weights,
+)
 from vitreous.training.provenance import (
     ResumePlan,
     check_data_folder,
@@ -53,8 +59,8 @@ from vitreous.training.provenance import (
 from vitreous.training.recipe import Recipe, with_settings
 from vitreous.training.reference_comparison import find_reference
 from vitreous.training.training_data import TrainingData, check_changed_data, check_training_classes, load_training_data
-from vitreous.training.whitening import whitening_weights
-from vitreous.training_recipes import find_recipe
+from vitreous.training_recipes import check_named, find_recipe
+from vitreous.workflows.train_model import absolute_init, build_run_classifier, load_init, reload_init
 
 LEAK_WARNING = (
     "if the validation images are held out of the training images, they are others now: the model may have been "
@@ -104,6 +110,7 @@ def train(
     output: str | Path | None = None,
     *,
     data: str | None = None,
+    init: str | None = None,
     epochs: float | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
@@ -123,6 +130,7 @@ def train(
         output: the run folder; by default "runs/" and the recipe's name.
         data: another source than the recipe's: cifar10, mnist, shapes, folder:DIR, parquet:DIR, hf:OWNER/NAME. With
             `resume`, where the same images are now.
+        init: the model to start from, in place of random weights: anything that `load` takes.
         epochs: another number of epochs than the recipe's.
         batch_size: another number of images in a batch, over all processes.
         learning_rate: another peak learning rate (`optimizer.learning_rate`).
@@ -141,7 +149,8 @@ def train(
     """
     callback = LogCallback() if callback is None else callback
     common = {
-        "epochs": epochs, "batch_size": batch_size, "optimizer.learning_rate": learning_rate, "seed": seed,
+        "init": None if init is None else absolute_init(init), "epochs": epochs,
+        "batch_size": batch_size, "optimizer.learning_rate": learning_rate, "seed": seed,
     }  # fmt: skip
     changes = _merge_settings(
         {} if settings is None else settings, {name: value for name, value in common.items() if value is not None}
@@ -158,9 +167,8 @@ def train(
             if restarted or resume:
                 run = _resume(context, chosen.name, data, changes, lock, accept_changed_data=accept_changed_data)
             else:
-                run = _start(
-                    context, _changed(replace(chosen, data=data) if data is not None else chosen, changes), lock
-                )
+                chosen = replace(chosen, data=data) if data is not None else chosen
+                run = _start(context, chosen, changes, lock)
             return replace(_train(run, context), device=device)
 
 
@@ -173,15 +181,6 @@ def _merge_settings(settings: Mapping[str, Setting], common: Mapping[str, Settin
     return {**settings, **common}
 
 
-def _changed(recipe: Recipe, settings: Mapping[str, Setting]) -> Recipe:
-    """Return the recipe with other settings, none of which the data decide."""
-    changed = with_settings(recipe, settings)
-    for name in ("model.num_classes", "model.in_chans"):
-        if name in settings:
-            raise InputError(f"{name} is taken from the images: leave it out")
-    return changed
-
-
 @dataclass(frozen=True)
 class _Run:
     """A run that is ready to train."""
@@ -191,30 +190,57 @@ class _Run:
     data: TrainingData
     plan: ResumePlan | None = None
     """None for a new run."""
+    init: ImageClassifier | None = None
+    """The model to start from; None if there is none, or a checkpoint."""
+    init_description: InitDescription | None = None
+    """Of the model that the run started from, whenever that was."""
 
     @property
     def steps(self) -> int:
         return self.recipe.steps(len(self.data.training))
 
+    def lora(self, preprocessing: Preprocessing) -> LoRADescription | None:
+        """Describe the LoRA file that the run writes, if it does."""
+        if self.recipe.tune != "lora" or self.init_description is None:
+            return None
+        names, recipe = self.data.training.class_names, self.recipe
+        fingerprint = self.init_description.fingerprint
+        return LoRADescription(recipe.init, fingerprint, recipe.lora, recipe.model, preprocessing, names)
 
-def _start(context: TrainContext, recipe: Recipe, lock: RunLock) -> _Run:
-    """Read the data of a new run, complete the recipe with what they decide, and create the run folder."""
+
+def _start(context: TrainContext, recipe: Recipe, settings: Mapping[str, Setting], lock: RunLock) -> _Run:
+    """Read the model and data of a new run, complete the recipe with what they decide, and create the run folder."""
+    for name in ("model.num_classes", "model.in_chans"):
+        if name in settings:
+            raise InputError(f"{name} is taken from the images: leave it out")
+    init = description = None
+    if name := settings.get("init", recipe.init):
+        context.on_rank0(lambda: check_unused(context.path))
+        init, description = load_init(str(name), context)
+        recipe = recipe_from_weights(recipe, init, settings, context.note)
+    else:
+        recipe = with_settings(recipe, settings)
     context.on_rank0(lambda: check_unused(context.path))
+    check_named(recipe)
     _check_settings(recipe, context)
     data = load_training_data(recipe, context)
     check_training_classes(data, recipe, context)
-    training = data.training
-    model = replace(recipe.model, num_classes=len(training.class_names), in_chans=training.images_u8.shape[1])
+    training, channels = data.training, data.training.images_u8.shape[1]
+    if init is not None:
+        check_channels(init, channels, recipe)
+    model = replace(recipe.model, num_classes=len(training.class_names), in_chans=channels)
     recipe = replace(
         recipe,
         model=model,
+        init=absolute_init(recipe.init),
         batch_size=min(recipe.batch_size, len(training)),
         precision=choose_precision(recipe.precision, context.device),
         data=absolute_source(recipe.data),
     )
     check_micro_batches(recipe, context.distributed.world_size)  # again: fewer images make smaller batches
-    metadata = run_metadata(recipe, data.description, context.hardware, context.distributed.launch_id)
-    return _Run(context.on_rank0(lambda: create_run(context.path, metadata, lock)), recipe, data)
+    metadata = run_metadata(recipe, data.description, context.hardware, context.distributed.launch_id, description)
+    folder = context.on_rank0(lambda: create_run(context.path, metadata, lock))
+    return _Run(folder, recipe, data, init=init, init_description=description)
 
 
 def _resume(
@@ -252,7 +278,10 @@ def _resume(
         notes.append(f"started on {started}: the result may differ from an uninterrupted run by rounding")
     elif recipe.grad_accum_steps != metadata["recipe"].get("grad_accum_steps"):
         notes.append("grad_accum_steps has changed: the result may differ from an uninterrupted run by rounding")
-    return _Run(folder, recipe, data, ResumePlan(metadata, recipe, data.description, notes))
+    description = read_init(metadata, folder)
+    is_new = context.on_rank0(lambda: not folder.checkpoint.exists())  # other hosts may have no such folder
+    init = reload_init(recipe, description, context) if description is not None and is_new else None
+    return _Run(folder, recipe, data, ResumePlan(metadata, recipe, data.description, notes), init, description)
 
 
 def _check_files(folder: RunFolder, recipe: Recipe, images: int | None) -> None:
@@ -273,9 +302,11 @@ def _check_settings(recipe: Recipe, context: TrainContext) -> None:
 def _train(run: _Run, context: TrainContext) -> TrainResult:
     """Build the model, restore the checkpoint if there is one, and take the steps that are left."""
     folder, recipe = run.folder, run.recipe
-    classifier = _build_classifier(run, context)
-    summary = _summary(classifier, run, context)
+    is_new = context.on_rank0(lambda: not folder.checkpoint.exists())  # other hosts may have no such folder
+    classifier = build_run_classifier(recipe, run.data.training, context, run.init, run.init_description, is_new=is_new)
+    parameters = sum(weight.numel() for weight in classifier.vit.parameters())
     state = initial_state(classifier.vit, recipe, context.distributed.world_size)
+    summary = _summary(parameters, run, context) + describe_tuning(state.model)
     _restore(state, folder, context)
     if run.plan.is_complete(state.step, run.steps) if run.plan is not None else state.step >= run.steps:
         context.note("the run is finished: nothing to do")
@@ -291,27 +322,6 @@ def _train(run: _Run, context: TrainContext) -> TrainResult:
 def _write_config(classifier: ImageClassifier, folder: RunFolder) -> None:
     with folder.writing():
         save_config(classifier, folder.path)
-
-
-def _build_classifier(run: _Run, context: TrainContext) -> ImageClassifier:
-    """Build the untrained model; the seed and the training images decide its weights."""
-    recipe, training = run.recipe, run.data.training
-    with OwnGenerator(generator(recipe.seed, "weights")):
-        model = ViT(recipe.model).to(context.device)
-    mean, std = channel_statistics(training)
-    preprocessing = Preprocessing(
-        recipe.model.image_size, recipe.resize_mode, mean, std, recipe.model.patch_size,
-        interpolation=recipe.interpolation,
-    )  # fmt: skip
-    patch_embed = model.patch_embed
-    is_new = context.on_rank0(lambda: not run.folder.checkpoint.exists())  # other hosts may have no such folder
-    if is_new and recipe.whiten_patch_embed and isinstance(patch_embed, PatchEmbed):
-        normalize = Normalize(mean, std)
-        weight, bias = context.on_rank0(lambda: whitening_weights(patch_embed, training, normalize, recipe.seed))
-        with torch.no_grad():
-            for own, value in zip(patch_embed.proj.parameters(), (weight, bias), strict=True):
-                own.copy_(value)
-    return ImageClassifier(model, preprocessing, training.class_names)
 
 
 def _restore(state: TrainingState, folder: RunFolder, context: TrainContext) -> None:
@@ -345,19 +355,19 @@ def _take_steps(state: TrainingState, run: _Run, preprocessing: Preprocessing, c
             steps = "1 step" if run.steps == 1 else f"{run.steps} steps"
             context.note(f"only {steps}: raise epochs or lower batch_size to train longer")
         training_run = loop.TrainSetup(
-            recipe, batches, run.data.validation, folder, log, context.callback, context.distributed, reference
-        )
+            recipe, batches, run.data.validation, folder, log, context.callback, context.distributed, reference,
+            run.lora(preprocessing),
+        )  # fmt: skip
         return loop.train(state, training_run)
 
 
-def _summary(classifier: ImageClassifier, run: _Run, context: TrainContext) -> str:
-    parameters = sum(weight.numel() for weight in classifier.vit.parameters()) / 1e6
+def _summary(parameters: int, run: _Run, context: TrainContext) -> str:
     counts = f"{len(run.data.training):,} images to train on, {len(run.data.validation):,} to validate on"
     world_size = context.distributed.world_size
     processes = f" · {world_size} processes" if world_size > 1 else ""
     hardware = f"{run.recipe.precision} on {context.device.type}{processes}"
     height, width = run.recipe.model.image_size
-    return f"{counts} at {height} × {width} pixels · ViT of {parameters:.2f} M parameters · {hardware}"
+    return f"{counts} at {height} × {width} pixels · ViT of {parameters / 1e6:.2f} M parameters · {hardware}"
 
 
 def _last_validation(folder: RunFolder, context: TrainContext) -> float | None:
