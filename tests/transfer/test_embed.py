@@ -209,5 +209,8 @@ def test_the_command_line(trained_run, colored_folder, tmp_path, capsys):
     assert run([*arguments, "--features", "patch-mean", "--layers", "1,0", "--split", "test"]) == 0
     assert "30 images, vectors of 32 numbers" in capsys.readouterr().out
     assert FeatureSet.load(output, trained_run).info.layers == (1, 0)
+    assert run(arguments[:3]) == 2 and run(arguments[:2]) == 2
+    errors = capsys.readouterr().err
+    assert "no file to write is named" in errors and "no images are named" in errors
     assert run([*arguments, "--features", "patch-mean", "--layers", "last"]) == 2
     assert "'last' is no list of layers" in capsys.readouterr().err

@@ -178,6 +178,15 @@ def test_features_are_computed_once(small_classifier, colored_folder, monkeypatc
     probe(small_classifier, f"folder:{colored_folder}", methods=["knn"])
 
 
+def test_features_that_no_head_reads_are_measured_without_a_model(untrained, colored_folder, tmp_path, notes):
+    """A head on the class token would be wrong on the pooled vector, though they have one width."""
+    path = tmp_path / "features.parquet"
+    embed(untrained, f"folder:{colored_folder}", path, features="patch-mean", layers=0)
+    result = probe(untrained, str(path), methods=["logistic"], callback=notes)
+    assert result.classifier is None and result.score("logistic").accuracy.value > 0.9
+    assert any("a head reads the pooled vector, not patch-mean" in line for line in notes.lines)
+
+
 def test_a_wrapped_model_is_measured_without_a_model_folder(colored_folder, tmp_path, notes):
     module = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(12, 12))
     classifier = wrap(module, Preprocessing((8, 8), "squash", (0.5,) * 3, (0.5,) * 3, 8), class_names=[])

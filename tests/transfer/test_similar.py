@@ -91,6 +91,9 @@ def test_features_from_a_file_and_images_without_labels(model, tmp_path):
     found.save(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 600
+    embed(model, str(folder), tmp_path / "tokens.parquet", features="patch-mean")
+    with pytest.raises(InputError, match=r"compared by pooled vectors, and .*tokens\.parquet holds patch-mean"):
+        similar(model, query, str(tmp_path / "tokens.parquet"))
     (folder / "1.png").unlink()
     with pytest.raises(InputError, match=r"1\.png is not in .* any more"):
         similar(model, query, str(features), count=10)

@@ -57,7 +57,9 @@ ALIASES = {"localisation": "localization"}
 
 USAGE = {
     "train": "[OPTIONS] RECIPE",
-    "embed": "MODEL SOURCE --output FILE [OPTIONS]",
+    "embed": "[OPTIONS] MODEL SOURCE --output FILE",
+    "probe": "[OPTIONS] MODEL --data SOURCE",
+    "similar": "[OPTIONS] MODEL IMAGE --data SOURCE",
     "explain": "[OPTIONS] MODEL [IMAGES...]",
     "predict": "[OPTIONS] MODEL IMAGES...",
     "doctor": "[OPTIONS] MODEL [IMAGES...]",

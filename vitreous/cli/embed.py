@@ -1,12 +1,11 @@
 """vitreous embed"""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from vitreous.cli.console import print_line, progress
-from vitreous.cli.flags import OUTPUT_NAMES, Flag, ModelName
+from vitreous.cli.flags import Flag, ModelName, OutputFile
 from vitreous.cli.options import InputOptions
 from vitreous.errors import InputError
 
@@ -17,10 +16,10 @@ PrecisionName = Annotated[
 
 def embed(
     model: ModelName,
-    data: str,
+    data: str | None = None,
     /,
     *,
-    output: Annotated[Path, Parameter(name=OUTPUT_NAMES)],
+    output: OutputFile = None,
     features: str = "pooled",
     layers: str | None = None,
     split: str = "all",
@@ -50,6 +49,10 @@ def embed(
     from vitreous.runtime import choose_precision
     from vitreous.transfer.embed import open_job, write_features
 
+    if data is None:
+        raise InputError("no images are named: give a source after the model, such as folder:photos")
+    if output is None:
+        raise InputError("no file to write is named: give one, such as --output features.parquet")
     check_writable(output)
     names = [name.strip() for name in features.split(",")]
     numbers = None if layers is None else parse_numbers(layers, "layers", "11,9")

@@ -9,6 +9,7 @@ from vitreous.cli.console import print_line, print_note, progress
 from vitreous.cli.embed import PrecisionName, parse_numbers
 from vitreous.cli.flags import JsonFlag, ModelName, OutputFile
 from vitreous.cli.options import InputOptions
+from vitreous.errors import InputError
 
 if TYPE_CHECKING:
     from vitreous.evaluation.intervals import Estimate
@@ -19,7 +20,7 @@ def probe(
     model: ModelName,
     /,
     *,
-    data: str,
+    data: str | None = None,
     methods: str = "knn,logistic",
     shots: str | None = None,
     draws: int = 5,
@@ -45,10 +46,14 @@ def probe(
             predict, explain and video.
         json_: Print the result as one JSON object.
     """
+    from vitreous.transfer.probing.run import check_probe
     from vitreous.transfer.probing.run import probe as run
 
+    if data is None:
+        raise InputError("no images are named: give a source of labeled ones, such as --data folder:photos")
     names = [name.strip() for name in methods.split(",")]
     numbers = [] if shots is None else parse_numbers(shots, "shots", "1,5,10")
+    check_probe(names, numbers, draws, output)
     classifier = inputs.load(model)
     with progress("probing") as callback:
         result = run(

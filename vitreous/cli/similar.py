@@ -7,14 +7,15 @@ from vitreous.cli.console import print_line, progress
 from vitreous.cli.embed import PrecisionName
 from vitreous.cli.flags import JsonFlag, ModelName, OutputFile
 from vitreous.cli.options import InputOptions
+from vitreous.errors import InputError
 
 
 def similar(
     model: ModelName,
-    image: Path,
+    image: Path | None = None,
     /,
     *,
-    data: str,
+    data: str | None = None,
     count: int = 8,
     method: str = "gradient-rollout",
     output: OutputFile = None,
@@ -38,6 +39,9 @@ def similar(
     from vitreous.imaging.writing import check_image_output
     from vitreous.transfer.similar import similar as run
 
+    if image is None or data is None:
+        missing = "give it after the model" if image is None else "give a source, such as --data folder:photos"
+        raise InputError(f"no {'image is' if image is None else 'images to search are'} named: {missing}")
     sheet = output or (None if json_ else Path(f"{image.stem}-similar.png"))
     if sheet is not None:
         check_image_output(sheet)

@@ -162,6 +162,11 @@ def similar(
     query_u8 = as_image_u8(image)
     query = classifier.embed(query_u8).float().cpu()
     features = cached_features(classifier, data, choose_precision(precision, classifier.device), callback)
+    if features.info.features != ("pooled",):
+        raise InputError(
+            f"images are compared by pooled vectors, and {data} holds {' and '.join(features.info.features)}: embed "
+            "them with --features pooled"
+        )
     vectors, name = torch.from_numpy(features.vectors), _name(image)
     similarities, indexes = nearest(query[None], vectors, min(len(vectors), count + 1))
     found = [

@@ -72,15 +72,7 @@ def probe(
         Estimate(value=0.974, low=0.96, high=0.983, n=870, direction='higher')
     """
     callback = callback or LogCallback()
-    for method in methods:
-        if method not in PROBE_METHODS:
-            raise unknown("method", method, PROBE_METHODS)
-    if not methods or draws < 1 or any(number < 1 for number in shots):
-        raise InputError(
-            f"methods {list(methods)}, shots {list(shots)}, draws {draws}: give one or more of each, above 0"
-        )
-    if output is not None:
-        require_new_folder(Path(output))
+    check_probe(methods, shots, draws, output)
     classifier = load(model, device, callback=callback)
     precision = choose_precision(precision, classifier.device)
     features = cached_features(classifier, data, precision, callback)
@@ -98,7 +90,13 @@ def probe(
         done += 1
         callback.on_progress(Progress(done, total, f"{method}, all images"))
     counts = len(parts.training), len(parts.validation), len(parts.test)
-    probed = with_linear_head(classifier, heads[-1], parts.class_names, callback) if heads else None
+    is_pooled, probed = features.info.features == ("pooled",), None
+    if heads and is_pooled:
+        probed = with_linear_head(classifier, heads[-1], parts.class_names, callback)
+    elif heads:
+        callback.on_note(
+            f"a head reads the pooled vector, not {' and '.join(features.info.features)}: no model is kept"
+        )
     found = ProbeResult(
         str(classifier.origin), features.info.fingerprint, data, parts.class_names, counts, features.info.width, draws,
         tuple(measured), probed,
@@ -106,6 +104,23 @@ def probe(
     if output is not None:
         found.save(output)
     return found
+
+
+def check_probe(methods: Sequence[str], shots: Sequence[int], draws: int, output: str | Path | None) -> None:
+    """Refuse a request before a model is loaded for it.
+
+    Raises:
+        InputError: there is no such method, a number is below 1, or the folder holds something.
+    """
+    for method in methods:
+        if method not in PROBE_METHODS:
+            raise unknown("method", method, PROBE_METHODS)
+    if not methods or draws < 1 or any(number < 1 for number in shots):
+        raise InputError(
+            f"methods {list(methods)}, shots {list(shots)}, draws {draws}: give one or more of each, above 0"
+        )
+    if output is not None:
+        require_new_folder(Path(output))
 
 
 def _measure_shots(data: ProbeData, method: str, shots: int, draws: int, seed: int) -> ProbeScore:
