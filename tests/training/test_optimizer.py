@@ -4,6 +4,8 @@ import pytest
 import torch
 from tiny_run import tiny_recipe
 
+from vitreous.errors import InputError
+from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.training.optimizer import (
     Muon,
@@ -71,3 +73,27 @@ def test_the_schedule_ends_at_zero_and_stays_in_its_range():
 
 def test_a_constant_schedule_stays_at_its_peak():
     assert [lr_multiplier(step, 10, ScheduleSettings(0.2, "constant")) for step in (0, 1, 2, 9)] == [0.5, 1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_layer_decay_scales_the_rates_of_the_layers(kind):
+    model = ViT(ViTConfig(16, 4, embed_dim=16, depth=3, num_heads=2, num_classes=2, reg_tokens=1))
+    settings = OptimizerSettings(kind, learning_rate=0.5, adamw_learning_rate=0.5, layer_decay=0.5)
+    rates = {
+        id(weight): group["lr"]
+        for optimizer in build_optimizers(model, settings).values()
+        for group in optimizer.param_groups
+        for weight in group["params"]
+    }
+    found = {name: rates[id(weight)] for name, weight in model.named_parameters()}
+    for name, rate in found.items():
+        block = name.startswith("blocks.") and int(name.split(".")[1])
+        layer = 0 if name.startswith(("head.", "norm.")) else 4 if block is False else 3 - block
+        assert rate == 0.5 * 0.5**layer, name
+    assert {found["pos_embed"], found["cls_token"], found["reg_token"]} == {0.5**5}
+
+
+@pytest.mark.parametrize("value", [0.0, 1.5, float("nan")])
+def test_a_layer_decay_out_of_range_is_refused(value):
+    with pytest.raises(InputError, match=f"layer_decay is {value}: it must be above 0 and at most 1"):
+        OptimizerSettings(layer_decay=value)

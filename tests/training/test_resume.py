@@ -45,7 +45,9 @@ VARIANTS = {
     "teacher": {"distillation": DistillationSettings(weight=0.6, teacher_width=3)},
     "stem": {"model": replace(tiny_recipe("").model, stem="conv"), "whiten_patch_embed": False},
     "no average": {"ema_decay": None, "precision": "fp32"},
-    "from weights": {"init": "base"},
+    "mixing": {"augment": Augment(mixup=0.4, cutmix=1.0), "class_weights": "balanced"},
+    "early stopping": {"early_stopping_epochs": 10},
+    "from weights": {"init": "base", "optimizer": OptimizerSettings(layer_decay=0.7)},
     "head": {"init": "base", "tune": "head"},
     "lora": {"init": "base", "tune": "lora", "lora": LoRASettings(2, targets=("q", "v", "fc1"))},
 }

@@ -8,29 +8,41 @@ from torch import Tensor
 from vitreous.errors import InputError
 from vitreous.runtime import generator
 
+MOST_ALPHA = 1000.0
+"""Of a beta distribution; that of this one is a half, give or take a hundredth."""
+
 
 @dataclass(frozen=True)
 class Augment:
     """The augmentations of training images; none by default.
 
     Raises:
-        InputError: a number of pixels is negative.
+        InputError: a number is negative.
 
     Attributes:
         flip: Mirror an image every second time it is used, the first time at random (Jordan 2024, "94% on CIFAR-10 in
             3.29 seconds", section 3.6: alternating flip).
         shift: Translate by up to this many pixels in each direction; borders are filled by reflection.
         cutout: The side in pixels of a square that becomes gray (DeVries and Taylor 2017).
+        mixup: Mix each image and its label with another of the batch, in parts drawn from the beta distribution with
+            this parameter: 0.2 mixes little, 0.8 much, 0 not at all (Zhang et al. 2018, "mixup").
+        cutmix: Paste a box of another image, of an area drawn likewise; 1 is usual (Yun et al. 2019, "CutMix"). With
+            both, each batch is mixed in one of the two ways.
     """
 
     flip: bool = False
     shift: int = 0
     cutout: int = 0
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("shift", "cutout"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}: give pixels, 0 for none")
+        for name in ("mixup", "cutmix"):
+            if not 0 <= getattr(self, name) <= MOST_ALPHA:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be 0 to {MOST_ALPHA:g}, 0 for none")
 
 
 def augment(images_u8: Tensor, indexes: Tensor, epochs: Tensor, settings: Augment, seed: int, step: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vitreous.data.augment import Augment, augment
 from vitreous.data.image_set import ImageSet
+from vitreous.data.mixing import mix_batch
 from vitreous.runtime import generator
 
 INFERENCE_BATCH, LARGE_INFERENCE_BATCH = 500, 100
@@ -40,7 +41,10 @@ class TrainingBatches:
     device: torch.device | None = field(default=None, kw_only=True)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return batch `step` on the device: normalized images (batch, channels, height, width), labels (batch,)."""
+        """Return batch `step` on the device: normalized images (batch, channels, height, width), labels (batch,).
+
+        If images are mixed, labels are soft: float32 (batch, classes).
+        """
         positions = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
         count = len(self.images)
         epochs = positions // count
@@ -50,7 +54,10 @@ class TrainingBatches:
         images_u8 = augment(self.images.images_u8, indexes, epochs, self.augment, self.seed, step)
         labels = self.images.labels[indexes.to(self.images.labels.device)]
         device = self.device or labels.device
-        return self.normalize(images_u8.to(device)), labels.to(device)
+        images, labels = self.normalize(images_u8.to(device)), labels.to(device)
+        if self.augment.mixup or self.augment.cutmix:
+            return mix_batch(images, labels, len(self.images.class_names), self.augment, self.seed, step)
+        return images, labels
 
 
 @lru_cache(maxsize=2)

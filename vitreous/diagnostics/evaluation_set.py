@@ -27,6 +27,7 @@ from vitreous.pretrained.load import load
 from vitreous.records import from_dict
 from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
 from vitreous.training.checkpoint import CheckpointReader
+from vitreous.training.early_stopping import stops_early
 from vitreous.training.provenance import data_changed, describe_data
 from vitreous.training.recipe import Recipe
 
@@ -65,7 +66,10 @@ class TrainingRun:
         step = logged[-1] if logged else 0
         if self.folder.checkpoint.is_file():
             with suppress(InputError):  # a damaged checkpoint says nothing about the weights
-                step = CheckpointReader(self.folder.checkpoint).step
+                reader = CheckpointReader(self.folder.checkpoint)
+                step = reader.step
+                if stops_early(step, reader.best, self.recipe, images):
+                    return TrainingStatus(step, step)
         return TrainingStatus(step, self.recipe.steps(images))
 
 

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from vitreous.errors import InputError, is_out_of_memory
 from vitreous.model.vit import ViT
 from vitreous.runtime import OwnGenerator, autocast
-from vitreous.tasks.classification import classification_loss
+from vitreous.tasks.classification import classification_loss, label_weights
 from vitreous.training.distillation import DistilledModel, Teacher, distillation_loss
 from vitreous.training.distributed import DistributedContext, shard_of
 from vitreous.training.recipe import Recipe
@@ -25,7 +25,7 @@ class BatchStatistics(NamedTuple):
     loss: Tensor
     """Added to the mean loss on the labels."""
     correct: Tensor
-    """Number of images classified correctly."""
+    """Number of images classified correctly; of mixed ones, as the class that has the larger part."""
 
 
 class GradientAccumulator:
@@ -61,7 +61,7 @@ class GradientAccumulator:
 
         Args:
             images: the whole batch (batch, channels, height, width), the same in all processes.
-            labels: int64 (batch).
+            labels: int64 (batch), or the probability of each class (batch, classes).
             seed: of the model's random numbers.
         """
         mine = self.distributed.shard(len(labels))
@@ -98,7 +98,7 @@ class GradientAccumulator:
         """Return the weight of the mean over a part of a batch in the mean over the whole batch."""
         if self.class_weights is None:
             return (part.stop - part.start) / len(labels)
-        return self.class_weights[labels[part]].sum() / self.class_weights[labels].sum()
+        return label_weights(labels[part], self.class_weights).sum() / label_weights(labels, self.class_weights).sum()
 
     def _micro_batch(self, images: Tensor, labels: Tensor, fraction: float | Tensor) -> BatchStatistics:
         with autocast(images.device, self.recipe.precision):
@@ -107,14 +107,15 @@ class GradientAccumulator:
         loss = classification_loss(logits, labels, self.recipe.label_smoothing, self.class_weights) * fraction
         total = self._distilled_loss(loss, *outputs, labels, fraction) if isinstance(outputs, tuple) else loss
         total.backward()
-        return BatchStatistics(loss.detach(), (logits.detach().argmax(1) == labels).sum())
+        classes = labels.argmax(1) if labels.is_floating_point() else labels
+        return BatchStatistics(loss.detach(), (logits.detach().argmax(1) == classes).sum())
 
     def _distilled_loss(
         self, loss: Tensor, logits: Tensor, teacher_logits: Tensor, labels: Tensor, fraction: float | Tensor
     ) -> Tensor:
         """Mix the model's loss on the labels with the distillation loss, and add the teacher's own loss."""
         settings = self.recipe.distillation
-        weights = None if self.class_weights is None else self.class_weights[labels]
+        weights = None if self.class_weights is None else label_weights(labels, self.class_weights)
         distilled = distillation_loss(logits, teacher_logits, settings.temperature, weights) * fraction
         teacher_loss = classification_loss(teacher_logits, labels, weights=self.class_weights) * fraction
         return (1 - settings.weight) * loss + settings.weight * distilled + teacher_loss

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from vitreous.runs.migration import migrate_checkpoint_name
 from vitreous.runtime import OwnGenerator, generator
 from vitreous.training.distillation import Teacher
 from vitreous.training.distributed import DistributedContext
+from vitreous.training.early_stopping import BestValidation, copy_weights, parse_best
 from vitreous.training.ema import ModelEma
 from vitreous.training.from_weights import freeze_weights
 from vitreous.training.optimizer import build_optimizers
@@ -44,6 +45,10 @@ class TrainingState:
     """By kind; the kinds of the teacher's optimizers begin with "teacher-"."""
     step: int = 0
     teacher: Teacher | None = None
+    best: BestValidation | None = None
+    """None without early stopping, and before the first validation."""
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    """Those of the evaluated model at the best validation."""
 
     @property
     def best_model(self) -> torch.nn.Module:
@@ -57,11 +62,13 @@ class Checkpoint:
 
     tensors: dict[str, Tensor]
     step: int
+    best: BestValidation | None = None
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The weights of the best model."""
-        return _strip_prefix("ema/", self.tensors) or _strip_prefix("model/", self.tensors)
+        """The weights of the best model: those of the best validation under early stopping, else the average."""
+        kinds = (_strip_prefix(f"{kind}/", self.tensors) for kind in ("best", "ema", "model"))
+        return next(weights for weights in kinds if weights)
 
 
 def initial_state(model: ViT, recipe: Recipe, world_size: int = 1) -> TrainingState:
@@ -94,7 +101,7 @@ def make_checkpoint(state: TrainingState, *, keep: bool = True) -> Checkpoint:
         if keep:
             tensors[name] = gathered.cpu()
         del gathered  # before the next one is gathered
-    return Checkpoint(tensors, state.step)
+    return Checkpoint(tensors, state.step, state.best)
 
 
 def is_finite(state: TrainingState) -> bool:
@@ -108,7 +115,8 @@ def is_finite(state: TrainingState) -> bool:
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint as one safetensors file, whole or not at all."""
-    write_tensors(checkpoint.tensors, path, {"state": json.dumps({"step": checkpoint.step})})
+    best = {} if checkpoint.best is None else {"best": asdict(checkpoint.best)}
+    write_tensors(checkpoint.tensors, path, {"state": json.dumps({"step": checkpoint.step, **best})})
 
 
 class CheckpointReader:
@@ -130,7 +138,7 @@ class CheckpointReader:
             if not path.is_file():
                 raise ValueError("it is no file")
             self.file = safe_open(path, "pt")
-            self.step = _parse_step(self.file.metadata())
+            self.step, self.best = _parse_state(self.file.metadata())
             names = self.file.keys()
             shapes = {name: torch.Size(self.file.get_slice(name).get_shape()) for name in names}
         earlier = stored_tensors(shapes, config) if config and is_earlier(shapes) else {}
@@ -163,8 +171,8 @@ class CheckpointReader:
             ) from None
 
 
-def _parse_step(metadata: Mapping[str, str] | None) -> int:
-    """Return the number of steps in a checkpoint's metadata."""
+def _parse_state(metadata: Mapping[str, str] | None) -> tuple[int, BestValidation | None]:
+    """Return the number of steps and the best validation in a checkpoint's metadata."""
     try:
         state = json.loads((metadata or {})["state"])
     except (KeyError, ValueError, RecursionError):
@@ -172,7 +180,7 @@ def _parse_step(metadata: Mapping[str, str] | None) -> int:
     step = state.get("step") if isinstance(state, dict) else None
     if type(step) is not int or step < 0:
         raise ValueError(f"its step is {show(step)}")
-    return step
+    return step, parse_best(state.get("best"))
 
 
 def check_checkpoint(path: Path, recipe: Recipe, steps: int | None) -> None:
@@ -195,6 +203,8 @@ def check_checkpoint(path: Path, recipe: Recipe, steps: int | None) -> None:
         )
     with torch.device("meta"):
         expected = initial_state(ViT(recipe.model), recipe)
+    if reader.best is not None:
+        expected.best_weights = copy_weights(expected.best_model)
     mismatch = _first_mismatch(_expected_shapes(expected, reader.step), reader.shapes)
     if mismatch:
         raise InputError(
@@ -214,20 +224,23 @@ def restore(state: TrainingState, path: Path, distributed: DistributedContext) -
     """
     opened: list[CheckpointReader] = []
 
-    def read_step() -> int:
+    def read_state() -> tuple[int, BestValidation | None]:
         opened.append(CheckpointReader(path, state.model.config))
-        return opened[0].step
+        return opened[0].step, opened[0].best
 
     def read(name: str) -> Tensor:
         return distributed.broadcast_from_rank0(lambda: opened[0].tensor(name))
 
-    step = distributed.broadcast_from_rank0(read_step)
+    step, state.best = distributed.broadcast_from_rank0(read_state)
     for kind, model in _modules(state).items():
         load_full_weights(model, lambda name, kind=kind: read(f"{kind}/{name}"))
     for kind, optimizer, name, weight in _optimized(state) if step else []:
         optimizer.state[weight] = {
             key: distribute_like(read(f"optimizer/{kind}/{name}/{key}"), weight) for key in _state_keys(kind)
         }
+    if state.best is not None:
+        own = state.best_model.state_dict()
+        state.best_weights = {name: distribute_like(read(f"best/{name}"), own[name]) for name in own}
     state.step = step
     if state.ema:
         state.ema.set_step(step)
@@ -242,11 +255,9 @@ def _tensors(state: TrainingState) -> dict[str, Tensor]:
 
 
 def _weights(state: TrainingState) -> dict[str, Tensor]:
-    return {
-        f"{kind}/{name}": tensor
-        for kind, model in _modules(state).items()
-        for name, tensor in model.state_dict().items()
-    }
+    weights = {kind: model.state_dict() for kind, model in _modules(state).items()}
+    weights["best"] = state.best_weights
+    return {f"{kind}/{name}": tensor for kind, tensors in weights.items() for name, tensor in tensors.items()}
 
 
 def _modules(state: TrainingState) -> dict[str, torch.nn.Module]:

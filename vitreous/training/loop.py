@@ -24,6 +24,7 @@ from vitreous.runtime import autocast, seed_for
 from vitreous.training.accumulation import BatchStatistics, GradientAccumulator, out_of_memory_hint
 from vitreous.training.checkpoint import Checkpoint, TrainingState, is_finite, make_checkpoint, write_checkpoint
 from vitreous.training.distributed import DistributedContext
+from vitreous.training.early_stopping import BestValidation, copy_weights, stops_early, validation_is_due
 from vitreous.training.from_weights import plain_weights
 from vitreous.training.optimizer import clip_gradients, lr_multiplier
 from vitreous.training.progressive_resizing import relative_cost, resize_batch
@@ -79,6 +80,10 @@ class TrainSetup:
         """Steps in the whole run."""
         return self.recipe.steps(len(self.batches.images))
 
+    def stops_early(self, state: TrainingState) -> bool:
+        """Whether the run ends here, before its last step."""
+        return stops_early(state.step, state.best, self.recipe, len(self.batches.images))
+
     def epoch(self, step: int) -> float:
         """Return the number of epochs after `step` steps."""
         return step * self.recipe.batch_size / len(self.batches.images)
@@ -96,7 +101,7 @@ def train(state: TrainingState, setup: TrainSetup) -> bool:
     )
     with accumulator.checkpointing():
         meter = StepMeter(setup)
-        while state.step < setup.steps:
+        while state.step < setup.steps and not setup.stops_early(state):
             if setup.distributed.any(setup.callback.should_stop()):
                 meter.report(state)
                 save_checkpoint(state, setup)
@@ -105,10 +110,12 @@ def train(state: TrainingState, setup: TrainSetup) -> bool:
                 meter.add(training_step(state, setup, accumulator))
             if state.step % LOG_EVERY_STEPS == 0 or state.step == setup.steps:
                 meter.report(state)
-            if validation_is_due(state.step, setup):
+            if len(setup.validation) and validation_is_due(state.step, setup.recipe, len(setup.batches.images)):
                 meter.pause(validate, state, setup)
                 meter.notify()
-            if meter.checkpoint_is_due() or state.step == setup.steps:
+            if stops_early := setup.stops_early(state):
+                meter.report(state)
+            if meter.checkpoint_is_due() or state.step == setup.steps or stops_early:
                 meter.pause(save_checkpoint, state, setup)
     return True
 
@@ -219,16 +226,8 @@ class StepMeter:
         self.saved = after if action is save_checkpoint else self.saved
 
 
-def validation_is_due(step: int, setup: TrainSetup) -> bool:
-    """Whether to validate after this step: whenever a multiple of validate_every_epochs is full, and at the end."""
-    if len(setup.validation) == 0:
-        return False
-    every = setup.recipe.validate_every_epochs
-    return step == setup.steps or int(setup.epoch(step) / every) > int(setup.epoch(step - 1) / every)
-
-
 def validate(state: TrainingState, setup: TrainSetup) -> None:
-    """Evaluate the validation images, write a line of metrics.jsonl and compare with the reference.
+    """Evaluate the validation images, write a line of metrics.jsonl and compare with the best and with the reference.
 
     Raises:
         InputError: the loss is not finite any more, or the images don't fit into memory.
@@ -240,6 +239,9 @@ def validate(state: TrainingState, setup: TrainSetup) -> None:
     if not math.isfinite(metrics.loss):
         raise diverged_error(f"the validation loss is {metrics.loss}", state, setup)
     setup.validation_accuracy = metrics.top1
+    result = BestValidation(state.step, metrics.top1, metrics.loss)
+    if setup.recipe.early_stopping_epochs and result.is_better_than(state.best):
+        state.best, state.best_weights = result, copy_weights(state.best_model)
     epoch = setup.epoch(state.step)
     setup.log.write(step=state.step, epoch=epoch, split="validation", loss=metrics.loss, top1=metrics.top1)
     if setup.reference is not None and (point := setup.reference.at(state.step)):

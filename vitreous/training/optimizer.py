@@ -22,6 +22,9 @@ MOST_RATE, MOST_SCALE = 1e30, 1e6
 MUON_PREFIXES = ("blocks.", "patch_embed.convs.")
 """Prefixes of the names of the weights that Muon updates, if they are matrices."""
 
+EMBEDDINGS = ("patch_embed.", "cls_token", "reg_token", "pos_embed", "norm_pre.")
+"""Beginnings of the names of the weights before the first block."""
+
 
 @dataclass(frozen=True)
 class OptimizerSettings:
@@ -33,6 +36,9 @@ class OptimizerSettings:
             higher rate.
         adamw_learning_rate: Peak learning rate of AdamW for the weights that Muon leaves: biases, norms, embeddings,
             head.
+        layer_decay: Scales the learning rates of block l of `depth` (counted from 0) by layer_decay ** (depth - l), and
+            those of the embeddings once more (Clark et al. 2020, "ELECTRA"; Bao et al. 2022, "BEiT"). The head learns
+            at the full rate. 1 for the same rate everywhere.
         clip_grad_norm: Clip the gradient to this norm over all weights; null for no clipping.
     """
 
@@ -43,6 +49,7 @@ class OptimizerSettings:
     weight_decay: float = 0.05
     momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.98)
+    layer_decay: float = 1.0
     clip_grad_norm: float | None = None
 
     def __post_init__(self) -> None:
@@ -51,6 +58,8 @@ class OptimizerSettings:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and at most {MOST_RATE:g}")
         if not 0 <= self.stem_lr_scale <= MOST_SCALE:
             raise InputError(f"stem_lr_scale is {self.stem_lr_scale}: it must be at least 0 and at most {MOST_SCALE:g}")
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"layer_decay is {self.layer_decay}: it must be above 0 and at most 1")
         for name, value in (("momentum", self.momentum), ("betas", self.betas[0]), ("betas", self.betas[1])):
             if not 0 <= value < 1:
                 raise InputError(f"{name} is {value}: it must be at least 0 and below 1")
@@ -66,22 +75,41 @@ def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> dict[str,
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     muon = settings.kind == "muon"
     hidden = {name for name, weight in named if muon and name.startswith(MUON_PREFIXES) and weight.ndim == 2}
-    rest = [(name, weight) for name, weight in named if name not in hidden]
-    rate = settings.adamw_learning_rate if settings.kind == "muon" else settings.learning_rate
-    groups = [
-        {"params": [w for n, w in rest if uses_weight_decay(n, w)], "weight_decay": settings.weight_decay},
-        {"params": [w for n, w in rest if not uses_weight_decay(n, w)], "weight_decay": 0.0},
+    rate = settings.adamw_learning_rate if muon else settings.learning_rate
+    depth = len(getattr(model, "blocks", ()))
+    scales = {name: settings.layer_decay ** layers_above(name, depth) for name, _ in named}
+    groups: defaultdict[tuple[bool, float], list[Tensor]] = defaultdict(list)
+    for decays in (True, False):
+        for name, weight in named:
+            if name not in hidden and uses_weight_decay(name, weight) is decays:
+                groups[decays, scales[name]].append(weight)
+    params = [
+        {"params": weights, "weight_decay": settings.weight_decay if decays else 0.0, "lr": scale * rate}
+        for (decays, scale), weights in groups.items()
     ]
     optimizers: dict[str, torch.optim.Optimizer] = {
-        "adamw": torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, betas=settings.betas, fused=True)
+        "adamw": torch.optim.AdamW(params, lr=rate, betas=settings.betas, fused=True)
     }
     if hidden:
-        scales = {name: settings.stem_lr_scale if name.startswith("patch_embed.") else 1.0 for name in hidden}
+        stem = {name: settings.stem_lr_scale if name.startswith("patch_embed.") else 1.0 for name in hidden}
         matrices = [
-            MuonParam(weight, count_stacked(model, name), scales[name]) for name, weight in named if name in hidden
+            MuonParam(weight, count_stacked(model, name), stem[name] * scales[name])
+            for name, weight in named
+            if name in hidden
         ]
         optimizers["muon"] = Muon(matrices, settings.learning_rate, settings.momentum, settings.weight_decay)
     return optimizers
+
+
+def layers_above(name: str, depth: int) -> int:
+    """Count the layers between a weight and the head: 0 for the head and the final norm, depth + 1 for embeddings.
+
+    >>> [layers_above(name, 12) for name in ("head.bias", "blocks.11.norm1.weight", "blocks.0.ls1.gamma", "pos_embed")]
+    [0, 1, 12, 13]
+    """
+    if name.startswith("blocks."):
+        return depth - int(name.split(".")[1])
+    return depth + 1 if name.startswith(EMBEDDINGS) else 0
 
 
 def uses_weight_decay(name: str, weight: Tensor) -> bool:

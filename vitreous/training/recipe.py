@@ -44,6 +44,8 @@ class Recipe:
         ema_decay: EMA decay per step: an exponential moving average of the weights is evaluated and saved. none turns
             it off.
         validation_fraction: Fraction of the training set that is held out for validation.
+        early_stopping_epochs: Keep the weights of the best validation, and end the run if it was so many epochs ago;
+            0 trains to the end and keeps the last weights.
         checkpoint_seconds: Longest time between two checkpoints, which is also the work that a kill can cost.
         grad_accum_steps: Number of micro-batches into which each process cuts its part of a batch, to need less
             memory; same result.
@@ -89,6 +91,7 @@ class Recipe:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     validation_fraction: float = 0.05
     validate_every_epochs: float = 1.0
+    early_stopping_epochs: float = 0.0
     checkpoint_seconds: float = 30.0
     grad_accum_steps: int = 1
     grad_checkpointing: bool = False
@@ -113,8 +116,9 @@ class Recipe:
             raise InputError(f"min_steps is {self.min_steps}: it must be 0 to {MOST_STEPS:,}")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}: it must be at least 0")
-        if not 0 <= self.checkpoint_seconds < math.inf:
-            raise InputError(f"checkpoint_seconds is {self.checkpoint_seconds}: it must be at least 0")
+        for name in ("checkpoint_seconds", "early_stopping_epochs"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0")
         for name in ("label_smoothing", "validation_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
@@ -155,6 +159,7 @@ SETTING_ALIASES = {
     "optimizer.clip_grad_norm": "clip_grad grad_clip max_grad_norm max_norm gradient_clip_val",
     "schedule.shape": "sched scheduler lr_scheduler lr_scheduler_type",
     "schedule.warmup_fraction": "warmup warmup_epochs warmup_steps warmup_ratio",
+    "early_stopping_epochs": "patience early_stopping early_stopping_patience",
     "init": "pretrained init_from pretrained_model_name_or_path",
     "lora.rank": "lora_r",
     "lora.targets": "target_modules lora_target_modules",
@@ -166,6 +171,8 @@ SETTING_ALIASES = {
     "label_smoothing": "smoothing label_smoothing_factor",
     "precision": "amp amp_dtype bf16 fp16 dtype",
     "validation_fraction": "val_split validation_split",
+    "augment.mixup": "mixup_alpha",
+    "augment.cutmix": "cutmix_alpha",
     "augment.flip": "hflip horizontal_flip",
     "model": "size arch model_name",
     "model.image_size": "img_size input_size",

@@ -50,14 +50,16 @@ def load_training_data(recipe: Recipe, context: TrainContext) -> TrainingData:
 
 
 def check_training_classes(data: TrainingData, recipe: Recipe, context: TrainContext) -> None:
-    """Refuse images of a single class, and report classes without any image to train on, or to validate on.
+    """Refuse images of a single class, or none to stop early by, and report classes without any image of a purpose.
 
     Raises:
-        InputError: there is only one class.
+        InputError: there is only one class, or no validation image.
     """
     training = data.training
     if len(training.class_names) < 2:
         raise InputError(f"'{recipe.data}' has {len(training.class_names)} class(es): classification needs two or more")
+    if recipe.early_stopping_epochs and len(data.validation) == 0:
+        raise InputError("early_stopping_epochs needs validation images: raise validation_fraction, or leave it out")
     for images, purpose in ((training, "train on"), (data.validation, "validate on")):
         counts = images.labels.bincount(minlength=len(images.class_names)).tolist()
         empty = [name for name, count in zip(images.class_names, counts, strict=True) if count == 0]

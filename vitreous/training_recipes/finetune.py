@@ -23,7 +23,9 @@ def finetune() -> Recipe:
         epochs=10,
         min_steps=200,
         batch_size=32,
-        optimizer=OptimizerSettings(kind="adamw", learning_rate=3e-4, betas=(0.9, 0.999), clip_grad_norm=1.0),
+        optimizer=OptimizerSettings(
+            kind="adamw", learning_rate=3e-4, betas=(0.9, 0.999), layer_decay=0.75, clip_grad_norm=1.0
+        ),
         schedule=ScheduleSettings(shape="cosine"),
         augment=Augment(flip=True),
         label_smoothing=0.1,

@@ -39,6 +39,7 @@ from vitreous.training.accumulation import check_micro_batches
 from vitreous.training.checkpoint import TrainingState, check_checkpoint, initial_state, restore
 from vitreous.training.context import StopOnly, TrainContext
 from vitreous.training.distributed import init_distributed
+from vitreous.training.early_stopping import stops_early
 from vitreous.training.from_weights import (
     InitDescription,
     check_channels,
@@ -77,7 +78,8 @@ class TrainResult:
     Attributes:
         path: The run folder.
         finished: False if the callback stopped the run; everything is saved, and `resume=True` continues it.
-        validation_accuracy: Between 0 and 1; None without validation images.
+        validation_accuracy: Between 0 and 1, of the last validation, or under early stopping of the best; None without
+            validation images.
     """
 
     path: Path
@@ -308,15 +310,19 @@ def _train(run: _Run, context: TrainContext) -> TrainResult:
     state = initial_state(classifier.vit, recipe, context.distributed.world_size)
     summary = _summary(parameters, run, context) + describe_tuning(state.model)
     _restore(state, folder, context)
-    if run.plan.is_complete(state.step, run.steps) if run.plan is not None else state.step >= run.steps:
+    is_stopped = stops_early(state.step, state.best, recipe, len(run.data.training))
+    plan, step = run.plan, state.step
+    if is_stopped or (step >= run.steps if plan is None else plan.is_complete(step, run.steps)):
         context.note("the run is finished: nothing to do")
-        return TrainResult(folder.path, True, state.step, state.step, _last_validation(folder, context))
+        return TrainResult(folder.path, True, state.step, state.step, _validation_accuracy(state, folder, context))
     if run.plan is not None:
         _record_resume(run.plan, state.step, folder, context)
     context.on_rank0(lambda: _write_config(classifier, folder))
     context.note(summary)
     finished = _take_steps(state, run, classifier.preprocessing, context)
-    return TrainResult(folder.path, finished, state.step, run.steps, _last_validation(folder, context))
+    if finished and state.best is not None:
+        context.note(f"the weights are those of step {state.best.step}, of the best validation: {state.best.top1:.2%}")
+    return TrainResult(folder.path, finished, state.step, run.steps, _validation_accuracy(state, folder, context))
 
 
 def _write_config(classifier: ImageClassifier, folder: RunFolder) -> None:
@@ -370,8 +376,10 @@ def _summary(parameters: int, run: _Run, context: TrainContext) -> str:
     return f"{counts} at {height} × {width} pixels · ViT of {parameters / 1e6:.2f} M parameters · {hardware}"
 
 
-def _last_validation(folder: RunFolder, context: TrainContext) -> float | None:
-    """Read the accuracy of the last validation."""
+def _validation_accuracy(state: TrainingState, folder: RunFolder, context: TrainContext) -> float | None:
+    """Return the accuracy of the last validation, or of the best one if its weights are kept."""
+    if state.best is not None:
+        return state.best.top1
     lines = context.on_rank0(lambda: read_metrics(folder))
     scores = [line["top1"] for line in lines if line["split"] == "validation"]
     return scores[-1] if scores else None

@@ -1,0 +1,116 @@
+"""Early stopping: when a run ends, which weights it keeps, and that neither depends on interruptions."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_run import RecordingCallback, tiny_recipe
+
+from vitreous.diagnostics.evaluation_set import TrainingRun
+from vitreous.errors import InputError
+from vitreous.model.config import ViTConfig
+from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
+from vitreous.training import loop
+from vitreous.training.early_stopping import BestValidation, stops_early, validation_is_due
+from vitreous.training.recipe import Recipe
+from vitreous.workflows.train import train
+
+
+def patient_recipe(folder, **changes):
+    return tiny_recipe(folder, epochs=8, early_stopping_epochs=2, **changes)
+
+
+@pytest.fixture
+def worse_after_two(monkeypatch):
+    """Validations of 50, 90, 80, 90 % ... with a loss that grows."""
+    scores, compute = [0.5, 0.9, 0.8, 0.9, 0.7, 0.9, 0.9, 0.9], loop.compute_metrics
+
+    def scripted(recipe_scores):
+        queue = iter(recipe_scores)
+
+        def metrics(*arguments):
+            top1 = next(queue)
+            return replace(compute(*arguments), top1=top1, loss=1.0 + list(scores).index(top1) / 10)
+
+        monkeypatch.setattr(loop, "compute_metrics", metrics)
+
+    return lambda skip=0: scripted(scores[skip:])
+
+
+def run_of(path):
+    folder = RunFolder(path)
+    return TrainingRun(folder, patient_recipe(""), read_metadata(folder))
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_run_ends_when_no_validation_is_better_and_keeps_the_best_weights(
+    ema_decay, colored_folder, tmp_path, worse_after_two
+):
+    recipe, callback = patient_recipe(colored_folder, ema_decay=ema_decay), RecordingCallback()
+    worse_after_two()
+    result = train(recipe, tmp_path / "run", callback=callback)
+    validations = [line for line in read_metrics(RunFolder(tmp_path / "run")) if line["split"] == "validation"]
+    assert [line["top1"] for line in validations] == [0.5, 0.9, 0.8, 0.9]
+    assert result.finished and result.step == validations[-1]["step"] < result.steps
+    assert result.validation_accuracy == 0.9
+    best = validations[1]["step"]
+    assert f"the weights are those of step {best}, of the best validation: 90.00%" in callback.notes
+    worse_after_two()
+    train(recipe, tmp_path / "short", callback=RecordingCallback(best))
+    kept, expected = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "short"))
+    assert all(torch.equal(weight, expected[name]) for name, weight in kept.items())
+    status = run_of(tmp_path / "run").status()
+    assert status is not None and status.message is None
+
+
+@pytest.mark.parametrize("stop_after", [10, 15, 20])
+def test_an_interrupted_run_ends_at_the_same_step(stop_after, colored_folder, tmp_path, worse_after_two):
+    recipe = patient_recipe(colored_folder)
+    worse_after_two()
+    whole = train(recipe, tmp_path / "whole")
+    worse_after_two()
+    train(recipe, tmp_path / "parts", callback=RecordingCallback(stop_after))
+    done = [line for line in read_metrics(RunFolder(tmp_path / "parts")) if line["split"] == "validation"]
+    worse_after_two(len(done))
+    assert train(recipe, tmp_path / "parts", resume=True).step == whole.step
+    for read in (lambda path: path / "model.safetensors", lambda path: RunFolder(path).checkpoint):
+        assert read(tmp_path / "parts").read_bytes() == read(tmp_path / "whole").read_bytes()
+    callback = RecordingCallback()
+    again = train(recipe, tmp_path / "parts", resume=True, callback=callback)
+    assert again.finished and again.step == whole.step and again.validation_accuracy == 0.9
+    assert callback.notes[-1] == "the run is finished: nothing to do"
+
+
+def test_without_it_the_last_weights_are_kept(colored_folder, tmp_path, worse_after_two):
+    worse_after_two()
+    result = train(replace(patient_recipe(colored_folder), early_stopping_epochs=0), tmp_path / "run")
+    assert result.step == result.steps and not any(
+        name.startswith("best/") for name in load_file(RunFolder(tmp_path / "run").checkpoint)
+    )
+
+
+@pytest.mark.parametrize("images", [100, 103, 97])
+def test_patience_is_counted_in_whole_epochs_whatever_the_size_of_batches(images):
+    recipe = Recipe("mine", "cifar10", ViTConfig(), epochs=40, batch_size=10, early_stopping_epochs=2)
+    validations = [step for step in range(1, recipe.steps(images) + 1) if validation_is_due(step, recipe, images)]
+    for index, step in enumerate(validations[:-3]):
+        later = range(step, recipe.steps(images))
+        assert (
+            next(one for one in later if stops_early(one, BestValidation(step, 0.5, 1), recipe, images))
+            == (validations[index + 2])
+        )
+
+
+def test_equal_accuracies_are_compared_by_their_loss():
+    best = BestValidation(3, 0.5, 1.0)
+    assert best.is_better_than(None) and BestValidation(4, 0.6, 2.0).is_better_than(best)
+    assert BestValidation(4, 0.5, 0.9).is_better_than(best)
+    assert not BestValidation(4, 0.5, 1.0).is_better_than(best) and not BestValidation(4, 0.4, 0.1).is_better_than(best)
+
+
+def test_early_stopping_without_validation_images_is_refused(colored_folder, tmp_path):
+    with pytest.raises(InputError, match="early_stopping_epochs needs validation images: raise validation_fraction"):
+        train(patient_recipe(colored_folder, validation_fraction=0.0), tmp_path / "run")
+    with pytest.raises(InputError, match="early_stopping_epochs is -1: it must be at least 0"):
+        tiny_recipe(colored_folder, early_stopping_epochs=-1)

@@ -1,0 +1,79 @@
+"""Early stopping: the weights of the best validation are kept, and a run ends when no later one is better.
+
+Which steps validate, and which of them ends the run, follows from the recipe, the number of images and the best
+validation so far. So a resumed run ends at the same step as an uninterrupted one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vitreous.arguments import show
+from vitreous.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class BestValidation:
+    """The best validation so far.
+
+    Attributes:
+        step: after which it was.
+        top1: its accuracy.
+        loss: its loss, which decides between equal accuracies.
+    """
+
+    step: int
+    top1: float
+    loss: float
+
+    def is_better_than(self, other: "BestValidation | None") -> bool:
+        """Whether this one has a higher accuracy, or the same and a lower loss."""
+        return other is None or (self.top1, -self.loss) > (other.top1, -other.loss)
+
+
+def validation_is_due(step: int, recipe: Recipe, images: int) -> bool:
+    """Whether to validate after a step: whenever a multiple of validate_every_epochs is full, and at the end.
+
+    Args:
+        step: the number of steps taken.
+        recipe: of the run.
+        images: number of training images.
+    """
+    before, after = (taken * recipe.batch_size / images / recipe.validate_every_epochs for taken in (step - 1, step))
+    return step == recipe.steps(images) or int(after) > int(before)
+
+
+def stops_early(step: int, best: BestValidation | None, recipe: Recipe, images: int) -> bool:
+    """Whether a run ends after a step, because the best validation was early_stopping_epochs before, or earlier.
+
+    >>> from vitreous.model.config import ViTConfig
+    >>> recipe = Recipe("mine", "cifar10", ViTConfig(), epochs=9, batch_size=10, early_stopping_epochs=2)
+    >>> [stops_early(step, BestValidation(10, 0.5, 1.0), recipe, 100) for step in (20, 29, 30)]
+    [False, False, True]
+    """
+    if not recipe.early_stopping_epochs or best is None:
+        return False
+    patience = max(1, int(recipe.early_stopping_epochs * images / recipe.batch_size))
+    return step - best.step >= patience and validation_is_due(step, recipe, images)
+
+
+def parse_best(value: object) -> BestValidation | None:
+    """Return the best validation that a checkpoint records, if it does.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if value is None:
+        return None
+    numbers = value if isinstance(value, Mapping) else {}
+    step, top1, loss = (numbers.get(name) for name in ("step", "top1", "loss"))
+    if type(step) is not int or type(top1) is not float or type(loss) is not float:
+        raise ValueError(f"its best validation is {show(value)}")
+    return BestValidation(step, top1, loss)
+
+
+def copy_weights(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Copy the weights and buffers of a model."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
