@@ -49,6 +49,16 @@ def test_errors_about_other_files_are_raised_unchanged(tmp_path):
         (tmp_path / "missing").read_text()
 
 
+def test_a_folder_that_is_deleted_after_the_move_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_flush_folder", lambda folder: files.flush_to_disk(folder / "gone"))
+    with pytest.raises(FileNotFoundError):  # another path is a bug
+        write_text(tmp_path / "run" / "a.txt", "")
+    flush = files.flush_to_disk
+    monkeypatch.setattr(files, "_flush_folder", lambda folder: flush(folder.rename(tmp_path / "moved") and folder))
+    with pytest.raises(InputError, match=r"can't write .*/a\.txt: no such file or directory$"):
+        write_text(tmp_path / "run" / "a.txt", "")
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="can't make the folder"):

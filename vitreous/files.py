@@ -65,7 +65,8 @@ def atomic_write(path: Path | str) -> Generator[Path]:
         temporary.replace(target)
         _flush_folder(target.parent)
     except OSError as error:
-        if error.filename is None or str(temporary.name) in str(error.filename) or error.filename == str(target):
+        own = (None, str(target), str(target.parent))  # the parent may go before its names are flushed
+        if error.filename in own or temporary.name in str(error.filename):
             raise InputError(f"can't write {target}: {os_error_reason(error)}") from error
         raise
     finally:
@@ -185,7 +186,15 @@ def make_folder(folder: Path) -> None:
         for part in reversed([folder, *folder.parents][: len(folder.relative_to(root).parts)]):
             part.mkdir(exist_ok=True)
     except OSError as error:
-        raise InputError(f"can't make the folder {folder}: {os_error_reason(error)}") from error
+        raise InputError(f"can't make the folder {folder}: {_broken_link(folder) or os_error_reason(error)}") from error
+
+
+def _broken_link(path: Path) -> str:
+    """Return which part of a path is a link to nothing, whose error says no more than that it exists."""
+    for part in (path, *path.parents):
+        if os.path.islink(part) and not os.path.exists(part):  # noqa: PTH110, PTH114 - for any name, unlike pathlib's
+            return f"{part} is a link to {part.readlink()}, which doesn't exist"
+    return ""
 
 
 def write_text(path: Path | str, text: str) -> None:

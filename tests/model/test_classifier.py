@@ -101,6 +101,9 @@ def test_class_names_belong_to_the_outputs():
 
 def test_names_that_occur_twice_get_their_numbers():
     assert build(("cat", "dog", "cat")).class_names == ("cat (class 0)", "dog", "cat (class 2)")
+    names = build(("cat", "cat", "cat (class 0)")).class_names
+    assert names == ("cat (class 0) (class 0)", "cat (class 1)", "cat (class 0) (class 2)")
+    assert build(names).class_names == names, "as they are stored"
 
 
 def test_parts_that_do_not_fit_are_refused():

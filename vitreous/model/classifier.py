@@ -337,8 +337,10 @@ def _disambiguate_names(names: Sequence[str]) -> tuple[str, ...]:
     >>> _disambiguate_names(["crane", "cat", "crane"])
     ('crane (class 0)', 'cat', 'crane (class 2)')
     """
-    repeated = {name for name, count in Counter(names).items() if count > 1}
-    return tuple(f"{name} (class {index})" if name in repeated else name for index, name in enumerate(names))
+    unique = tuple(names)
+    while repeated := {name for name, count in Counter(unique).items() if count > 1}:  # a name may end like a number
+        unique = tuple(f"{name} (class {index})" if name in repeated else name for index, name in enumerate(unique))
+    return unique
 
 
 def _check_fit(vit: ViT, preprocessing: Preprocessing, names: int) -> None:

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,9 +35,19 @@ MOST_STEPS = 10**15
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The paths of the files in a run folder."""
+    """The paths of the files in a run folder, which stay the same if the working directory changes (os.chdir)."""
 
-    path: Path
+    given: Path
+    """As the user wrote it."""
+    absolute: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "absolute", _absolute(self.given))
+
+    @property
+    def path(self) -> Path:
+        """The run folder as the user wrote it; absolute, once the working directory is another one."""
+        return self.given if _absolute(self.given) == self.absolute else self.absolute
 
     @property
     def recipe(self) -> Path:
@@ -90,14 +100,21 @@ class RunFolder:
         try:
             with only_below(self.path):
                 yield
-        except InputError:
-            self._check_present()  # if it is gone, that is the reason
+        except Exception:
+            self._check_present()  # if it is gone, that is the reason, whatever failed first
             raise
         self._check_present()
 
     def _check_present(self) -> None:
         if not self.recipe.is_file():  # a deletion that is under way leaves the folder for last
             raise InputError(f"{self.path} is gone: the run folder was moved or deleted during training")
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except FileNotFoundError:  # the working directory is deleted
+        return path
 
 
 class RunLock:
