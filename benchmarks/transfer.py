@@ -39,7 +39,7 @@ SHARED = Path(os.environ.get("VITREOUS_SHARED", Path(__file__).parents[2] / "sha
 TEST_FRACTION = 0.2
 PROBE_BAR = 0.001
 EMBED_BAR = 0.95
-EMBED_IMAGES, ROUNDS = 128, 5
+EMBED_IMAGES, ROUNDS = 128, 3
 
 
 def split_by_hash(images: Path) -> Path:
