@@ -124,7 +124,63 @@ def reading_all_side_by_side(self: Model, images: Tensor) -> Tensor:
     return self.read(torch.cat(states[1:], -1) @ torch.linspace(-1, 1, 3 * WIDTH * WIDTH).view(-1, WIDTH))
 
 
+def reading_last_two(combine, blocks: int):
+    """A model whose head reads the tokens after its last two layers, combined in some way."""
+
+    def forward(self: Model, images: Tensor) -> Tensor:
+        tokens = self.embed(images)
+        for block in self.blocks:
+            before = tokens
+            tokens = block(tokens)
+        return self.head(combine(self, tokens, before))
+
+    return changed(lambda: Model([Block] * blocks), forward=forward)
+
+
+SIDE_BY_SIDE = torch.linspace(-1, 1, 2 * WIDTH * WIDTH).view(-1, WIDTH)
+LAST_TWO = {
+    "normalized, side by side": lambda self, x, y: (torch.cat([self.norm(x), self.norm(y)], -1) @ SIDE_BY_SIDE)[:, 0],
+    "side by side": lambda self, x, y: (torch.cat([x, y], -1) @ SIDE_BY_SIDE)[:, 0],
+    "means of patches": lambda self, x, y: (torch.cat([self.norm(x), self.norm(y)], -1)[:, 1:] @ SIDE_BY_SIDE).mean(1),
+    "normalized, added": lambda self, x, y: (self.norm(x) + 30 * self.norm(y))[:, 0],
+    "added": lambda self, x, y: self.norm(x + 3 * y)[:, 0],
+    "stacked": lambda self, x, y: torch.stack([self.norm(x), self.norm(y)]).mean(0)[:, 0],
+}
+
+
+@pytest.mark.parametrize("blocks", [2, 3])
+@pytest.mark.parametrize("name", LAST_TWO)
+def test_a_head_that_reads_the_last_two_layers_raises(name, blocks):
+    with pytest.raises(InputError, match="reads the tokens after several layers"):
+        traced(make(reading_last_two(LAST_TWO[name], blocks=blocks)))
+
+
+def test_a_last_layer_without_residual_connection_gets_none_from_the_head():
+    bare = [lambda: Block(residual=False)] * 2
+
+    def forward(self: Model, images: Tensor) -> Tensor:
+        before = self.blocks[1](self.blocks[0](self.embed(images)))
+        return self.read(self.blocks[2](before) + 3 * before)
+
+    with pytest.raises(InputError, match="reads the tokens after several layers"):
+        traced(make(changed(lambda: Model([Block, *bare]), forward=forward)))
+
+
+def test_a_sum_after_normalized_layers_raises():
+    def forward(self: Model, images: Tensor) -> Tensor:
+        tokens = self.embed(images)
+        for block in self.blocks:
+            before = tokens
+            tokens = block.norms[0](tokens + block.attention(tokens))
+            tokens = block.norms[1](tokens + block.mlp(tokens))
+        return self.read(tokens + 3 * before)
+
+    with pytest.raises(InputError, match="reads the tokens after several layers"):
+        traced(make(changed(forward=forward)))
+
+
 SUMS = {
+    "the last two layers": reading_sum(0.0, 0.0, 0.5, 0.5),
     "mean of the layers": reading_sum(0.0, 1 / 3, 1 / 3, 1 / 3),
     "the first and the last layer": reading_sum(0.0, 0.5, 0.0, 0.5),
     "the embedding and the last layer": reading_sum(0.5, 0.0, 0.0, 0.5),
@@ -134,7 +190,7 @@ SUMS = {
 
 @pytest.mark.parametrize("name", SUMS)
 def test_a_sum_of_layers_raises(name):
-    with pytest.raises(InputError, match="reads a sum of the tokens after several layers"):
+    with pytest.raises(InputError, match="reads the tokens after several layers"):
         traced(make(SUMS[name]))
 
 
@@ -207,7 +263,6 @@ RESIDUALS = {
     "first values": changed(run=with_first_values),
     "LayerScale": of(scale=0.1),
     "attention and MLP in parallel": lambda: Model(lambda: Block(parallel=True)),
-    "a scaled last layer": reading_sum(0.0, 0.0, 0.5, 0.5),
 }
 
 

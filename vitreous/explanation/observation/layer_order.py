@@ -4,6 +4,7 @@ In the pass that is inspected, the output of each attention is cut off the graph
 place. What depends on a leaf then depends on that attention directly, through no other attention.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -88,6 +89,28 @@ class DependencyGraph:
                 stack.extend(following for following, _ in node.next_functions)
         return self._ends_in(results, lambda place: place[0] in needed and bool(self._found[place[0]] & earlier))
 
+    def joins(self, results: Sequence[Tensor], own: int, earlier: int) -> Counter[str]:
+        """Count the operations on the way to `results` where what depends on `own` meets what doesn't.
+
+        The latter depends on a tensor of this graph whose bit is set in `earlier`.
+
+        Returns:
+            How often each operation of this kind occurs, by the name of its node.
+        """
+        self.dependencies(*results)
+        found: Counter[str] = Counter()
+        stack, seen = [one.grad_fn for one in results], set()
+        while stack:
+            node = stack.pop()
+            if node is None or node in seen or not self._found[node] & own:
+                continue
+            seen.add(node)
+            inputs = [one for one, _ in node.next_functions if one is not None]
+            if any(self._found[one] & earlier and not self._found[one] & own for one in inputs):
+                found[node.name()] += 1
+            stack.extend(inputs)
+        return found
+
     def _ends_in(self, results: Sequence[Tensor], is_gate: Callable[[tuple[Any, int]], bool]) -> bool:
         """Return whether every way back from some tensors to those of this graph meets a gate."""
         stack, seen = [(one.grad_fn, one.output_nr) for one in results], set()
@@ -166,10 +189,11 @@ def find_layers(calls: Sequence[AttentionCall], ends: Sequence[Tensor], image: T
 def check_residuals(
     calls: Sequence[AttentionCall], layers: Sequence[Sequence[int]], ends: Sequence[Tensor], image: Tensor
 ) -> None:
-    """Check that earlier tokens reach what is read after the last layer by way of the tokens that this layer was given.
+    """Check that earlier tokens reach what is read after the last layer by way of its residual connection alone.
 
-    A sum of the tokens after several layers looks like a residual connection, but its earlier terms pass by these. The
-    term of the last layer but one doesn't: with it alone, the sum is a last layer whose output is scaled.
+    A sum of the tokens after several layers looks like a residual connection, but its earlier terms pass by the tokens
+    that the last layer was given. The term of the last layer but one doesn't: there the earlier tokens join those of
+    the last layer once more than they join those of the layer before it.
 
     Args:
         calls: the attentions of the pass.
@@ -178,20 +202,24 @@ def check_residuals(
         image: the input.
 
     Raises:
-        InputError: earlier tokens were added to what is read.
+        InputError: earlier tokens were added to what is read, or put beside it.
     """
     if len(layers) < 2:
         return
-    others = [number for number in range(len(calls)) if number not in layers[-1]]
-    graph = DependencyGraph([*(calls[number].record.output for number in others), image])
-    earlier = sum(1 << others.index(number) for number in layers[-2])
-    last = [calls[number] for number in layers[-1]]
-    later = [one for call in last for one in (*call.sources, call.record.value)]
-    if not graph.passes_between(ends, earlier, later):
-        raise InputError(
-            "the model's head reads a sum of the tokens after several layers, not those of the last layer alone, which "
-            f"no map from the last layer shows; choose {ATTENTION_FREE_METHODS}"
-        )
+    graph = DependencyGraph([*(call.record.output for call in calls), image])
+    every = (2 << len(calls)) - 1
+    last, before = (sum(1 << number for number in layer) for layer in (layers[-1], layers[-2]))
+    later = [one for number in layers[-1] for one in (*calls[number].sources, calls[number].record.value)]
+    usual = graph.joins(later, before, every & ~last & ~before)
+    if graph.joins(ends, last, every & ~last) <= usual:
+        others = [number for number in range(len(calls)) if number not in layers[-1]]
+        graph = DependencyGraph([*(calls[number].record.output for number in others), image])
+        if graph.passes_between(ends, sum(1 << others.index(number) for number in layers[-2]), later):
+            return
+    raise InputError(
+        "the model's head reads the tokens after several layers, added up or side by side, not those of the last layer "
+        f"alone, which no map from the last layer shows; choose {ATTENTION_FREE_METHODS}"
+    )
 
 
 def check_combination(records: Sequence[AttentionRecord], gradients: Sequence[Tensor | None]) -> None:
