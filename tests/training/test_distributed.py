@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from distributed_worker import torchrun_command, torchrun_environment
 from safetensors.torch import load_file
-from tiny_run import RecordingCallback, tiny_recipe
+from tiny_run import RecordingCallback, make_base, tiny_recipe
 from torch.distributed import TCPStore
 
 from vitreous.errors import InputError
@@ -95,10 +95,14 @@ def test_a_single_process_exchanges_nothing():
             "distillation.teacher_width": "3",
         },
         {"fsdp": "true", "optimizer.clip_grad_norm": "0.5", "model.stem": "conv", "whiten_patch_embed": "false"},
+        {"init": "base", "tune": "lora", "fsdp": "true", "early_stopping_epochs": "9", "augment.mixup": "0.3"},
+        {"init": "base", "tune": "head", "optimizer.layer_decay": "0.7"},
     ],
 )
 def test_two_processes_train_as_one_does_up_to_rounding(changes, colored_folder, tmp_path):
     """Stopped by the second process after four steps, and finished on one."""
+    if "init" in changes:
+        changes = {**changes, "init": str(make_base(tmp_path / "base"))}
     whole, theirs = alone(colored_folder, tmp_path / "whole", **SHORT, **{**changes, "grad_accum_steps": "1"})
     torchrun = start(
         colored_folder, tmp_path / "parts", ("--nproc-per-node=2",), "rank == 1 and step == 4", **SHORT, **changes
