@@ -40,6 +40,30 @@ def test_what_json_holds_is_not_converted():
             from_json(Recipe, stored | values, "recipe.json")
 
 
+def nested(depth: int) -> list:
+    values: list = []
+    for _ in range(depth):
+        values = [values]
+    return values
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "ab\ud83d"}, r"name: the text 'ab\\ud83d' is not valid Unicode$"),
+        ({"model": {"stem": "\udc00"}}, r"model.stem: the text '\\udc00' is not valid Unicode$"),
+        ({"augment": {"x\ud800": 1}}, r"augment: the text 'x\\ud800' is not valid Unicode$"),
+        ({"name": nested(300)}, "its lists or objects are nested too deeply$"),
+        ({"name": nested(900)}, "its lists or objects are nested too deeply$"),
+        ({"name": nested(100_000)}, "its lists or objects are nested too deeply$"),
+    ],
+    ids=["surrogate", "surrogate-inside", "surrogate-in-a-name", "deep", "deeper", "deepest"],
+)
+def test_the_fault_of_a_file_is_named_not_that_of_a_copy(changes, message):
+    with pytest.raises(InputError, match=f"^recipe.json: {message}"):
+        from_json(Recipe, to_dict(RECIPE) | changes, "recipe.json")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -50,7 +74,7 @@ def test_what_json_holds_is_not_converted():
         ("learning_rate", "1e-3", "'learning_rate': did you mean optimizer.learning_rate"),
         ("optimizer.lr", "1", r"no setting of optimizer 'lr': choose one of \(kind, learning_rate, "),
         ("optimizr.lr", "1", r"no setting 'optimizr.lr': .*optimizer"),
-        ("lr", "1", r"no setting 'lr': choose one of \(data, epochs, batch_size"),
+        ("lr", "1", r"no setting 'lr': choose one of \(data, epochs, "),
         ("epoch", "1", "did you mean 'epochs'"),
         ("model.embed_dmi", "1", "no setting of model 'embed_dmi': did you mean 'embed_dim'"),
         ("schedule.warmup_fraction", "1", "^schedule.warmup_fraction is 1.0: "),

@@ -3,7 +3,7 @@
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, asdict, fields, is_dataclass
 from functools import reduce
 from typing import Annotated, Any, ClassVar, Protocol, TypeVar
@@ -23,6 +23,7 @@ T = TypeVar("T")
 Record = TypeVar("Record", bound=DataclassInstance)
 Setting = str | int | float | bool | Sequence[int] | Sequence[float] | None
 """The value of one setting: of the field's own type, or as text, as a command line gives it ("1e-3", "48x64")."""
+TOO_DEEP = "its lists or objects are nested too deeply"
 
 
 def to_dict(record: DataclassInstance) -> dict[str, Any]:
@@ -60,10 +61,37 @@ def from_json(kind: type[T], values: object, origin: str = "") -> T:
     Raises:
         InputError: a value doesn't fit; the message names the field and `origin`.
     """
+    start = f"{origin}: " if origin else ""
     try:
         return TypeAdapter(kind).validate_json(json.dumps(values), strict=True)
+    except RecursionError:
+        raise InputError(start + TOO_DEEP) from None
     except ValidationError as error:
-        raise InputError(f"{origin + ': ' if origin else ''}{_first_error(error)}") from None
+        is_syntax = error.errors()[0]["type"] == "json_invalid"  # of the text above, which is not the file's
+        raise InputError(start + (_syntax_fault(values) if is_syntax else _first_error(error))) from None
+
+
+def _syntax_fault(values: object) -> str:
+    """Return why values that Python's parser has read from a JSON file are refused by pydantic's."""
+    try:
+        return _half_character(values) or TOO_DEEP
+    except RecursionError:
+        return TOO_DEEP
+
+
+def _half_character(values: object, where: str = "") -> str:
+    """Return where a text isn't Unicode, because it has a surrogate, one half of a character; empty if none has."""
+    if isinstance(values, str) and any("\ud800" <= character <= "\udfff" for character in values):
+        return f"{where + ': ' if where else ''}the text '{values}' is not valid Unicode"
+    inner: Iterable[tuple[object, object]] = ()
+    if isinstance(values, Mapping):
+        inner = values.items()
+    elif isinstance(values, list | tuple):
+        inner = enumerate(values)
+    for key, value in inner:
+        if found := _half_character(key, where) or _half_character(value, f"{where}.{key}".lstrip(".")):
+            return found
+    return ""
 
 
 def override(record: Record, settings: Mapping[str, Setting]) -> Record:

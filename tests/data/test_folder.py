@@ -198,6 +198,9 @@ def test_hidden_files_are_not_images(flat):
     before = {split: load(flat, split).fingerprint() for split in ("train", "test")}
     add_images(flat / "dog" / ".ipynb_checkpoints", 3, seed=9)
     (flat / "cat" / "._000.png").write_bytes(b"what a Mac leaves beside an image")
+    for place in (flat / "__MACOSX" / "cat", flat / "cat" / "__MACOSX", flat / "lost+found"):  # the first: in its zips
+        place.mkdir(parents=True)
+        (place / "._000.png").write_bytes(b"what a Mac leaves beside an image")
     assert {split: load(flat, split).fingerprint() for split in ("train", "test")} == before
     assert open_image_folder(flat).skipped_files() == []
 

@@ -1,5 +1,6 @@
 """An image classifier is called with images of any kind and size, and its predictions are readable."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,6 +166,14 @@ def test_a_saved_classifier_is_read_back_to_the_bit(kind, dtype, tmp_path):
     assert dtype != torch.float32 or again(image) == classifier(image)
     with pytest.raises(InputError, match="model exists already: name a new folder"):
         classifier.save(tmp_path / "model")
+
+
+def test_the_task_in_a_config_is_a_text(tmp_path):
+    build().save(tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"task": ["classification"]}))
+    with pytest.raises(InputError, match=r"config\.json: task: input should be a valid string$"):
+        load(tmp_path / "model", torch.device("cpu"))
 
 
 def test_what_cannot_be_read_back_is_not_saved(tmp_path):

@@ -8,11 +8,14 @@ from stat import S_ISDIR, S_ISREG
 from vitreous.errors import InputError
 from vitreous.files import os_error_reason
 
+SYSTEM_FOLDERS = ("__MACOSX", "lost+found", "System Volume Information")
+"""Folders of operating systems, not of users; they hold no images of users, though the first holds their names."""
+
 
 def files_below(folder: Path) -> list[Path]:
     """Return the files below `folder`, sorted by path, and the broken links.
 
-    Names that begin with a dot are left out, with all that is below them. Links to folders are followed, except to a
+    Hidden names (`is_hidden`) are left out, with all that is below them. Links to folders are followed, except to a
     folder that contains the link and to a folder whose files are listed already. So a link only ever adds files,
     under its own name, and changes nothing for the others.
 
@@ -37,8 +40,13 @@ def files_outside(folder: Path, excluded: Collection[Path]) -> Iterator[Path]:
     Links to folders aren't followed, and unreadable folders are passed over: no image is loaded from here.
     """
     for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and Path(parent, name) not in excluded]
-        yield from (Path(parent, name) for name in files if not name.startswith("."))
+        folders[:] = [name for name in folders if not is_hidden(name) and Path(parent, name) not in excluded]
+        yield from (Path(parent, name) for name in files if not is_hidden(name))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is no user's, and is ignored with all that is in it."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def is_broken_link(path: Path) -> bool:
@@ -72,6 +80,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """Return what is in a folder and not hidden."""
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+            return [entry for entry in entries if not is_hidden(entry.name)]
     except OSError as error:
         raise InputError(f"can't read the folder {folder}: {os_error_reason(error)}") from error

@@ -3,8 +3,8 @@
 The folders of splits have the usual names (`SPLIT_NAMES`), in any capitals: train and val, Training and Testing. Class
 names that differ only in how an accent is encoded (composed or decomposed Unicode) are one.
 
-Hidden files and folders are ignored. Links to files and folders are followed, and a broken link counts as an image
-that can't be read.
+Hidden files and folders are ignored, as are those that a system leaves (`is_hidden`). Links to files and folders are
+followed, and a broken link counts as an image that can't be read.
 
 A simple DIR/CLASS is split by a hash of each file's content. So an image stays in its split when others are added,
 removed or renamed, and copies of an image are never in different splits.
@@ -22,7 +22,7 @@ from vitreous.data.class_names import same_class
 from vitreous.data.dataset import EncodedDataset
 from vitreous.data.decode_cache import decode_cached
 from vitreous.data.decoding import EncodedImages, read_file
-from vitreous.data.file_tree import files_below, files_outside, is_broken_link
+from vitreous.data.file_tree import files_below, files_outside, is_broken_link, is_hidden
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions
 from vitreous.data.splits import SPLIT_NAMES, hold_out, in_test_split
@@ -224,7 +224,7 @@ def class_names_in(folder: Path) -> tuple[str, ...]:
 def class_folders(folder: Path) -> list[Path]:
     """Return the folders directly in `folder`, by name, without hidden ones."""
     try:
-        return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+        return sorted(child for child in folder.iterdir() if child.is_dir() and not is_hidden(child.name))
     except OSError as error:
         raise InputError(f"can't read the folder {folder}: {os_error_reason(error)}") from error
 

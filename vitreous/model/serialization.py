@@ -111,7 +111,7 @@ def load_classifier(path: Path | str, device: torch.device) -> ImageClassifier:
     weights = given if given.is_file() else folder / WEIGHTS
     origin = str(folder / CONFIG)
     config = read_json(folder / CONFIG)
-    if (task := config.get("task", TASK)) != TASK:
+    if (task := from_json(str, config.get("task", TASK), f"{origin}: task")) != TASK:
         raise InputError(f"{origin}: {unknown('task', task, [TASK])}")
     model = migrate_config(_record(config, "model", origin), origin)
     stored = migrate_preprocessing(_record(config, "preprocessing", origin))
