@@ -324,3 +324,62 @@ def test_class_names_cant_steer_a_terminal(tmp_path):
         add_images(tmp_path / os.fsdecode(name), 20, seed)
     names = load(tmp_path, "train").class_names
     assert sorted(names) == sorted([r"\x1b[2Jcat", r"caf\udce9", r"two\nlines", "\N{SNOWMAN} \N{ZERO WIDTH JOINER}"])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("training_set", "test_set"), ("seg_train", "seg_test", "seg_pred"), ("images_train", "images_val"),
+     ("train_images", "test_images"), ("train_set", "valid_set"), ("train2017", "val2017"), ("train-data", "test-data"),
+     ("TrainSet", "TestSet"), ("trainset", "testset"), ("My Training", "My Testing"), ("train_images", "test")],
+)  # fmt: skip
+@pytest.mark.parametrize("inside", ["", "images"])
+def test_folders_with_the_word_of_a_split_in_their_names_are_splits(names, inside, tmp_path):
+    for seed, name in enumerate(names[:2]):
+        for label in ("cat", "dog"):
+            add_images(tmp_path / name / inside / label, 2 + seed, seed * 10 + len(label + label[0]))
+    for name in names[2:]:
+        add_images(tmp_path / name, 2, 9)
+    folder = open_image_folder(tmp_path)
+    assert folder.class_names == ("cat", "dog") and len(folder.splits) == 2 and folder.splits[0] == "train"
+    assert [len(folder.files(split)) for split in folder.splits] == [4, 6]
+    assert len(folder.skipped_files()) == 2 * len(names[2:])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("test_tube", "beaker"), ("train", "car"), ("express_train", "freight_train"), ("valid_ticket", "test_ticket"),
+     ("strain", "contest"), ("test_tube/a", "test_tube/b", "train_toy/a", "train_toy/b", "beaker/a", "beaker/b"),
+     ("test_tube/old", "train_toy", "beaker"), ("express_train/a", "express_train/b", "freight_train/a"),
+     ("test_tube/old", "test_tube/new", "beaker")],
+)  # fmt: skip
+def test_classes_with_such_a_word_are_classes(names, tmp_path):
+    for seed, name in enumerate(names):
+        add_images(tmp_path / name, 20, seed)
+    folder = open_image_folder(tmp_path)
+    assert folder.class_names == tuple(sorted({name.split("/")[0] for name in names}))
+    assert not folder.split_folders and not folder.skipped_files()
+
+
+def test_training_images_beside_unlabeled_ones(tmp_path):
+    for seed, name in enumerate(["train_images/cat", "train_images/dog", "test_images"]):
+        add_images(tmp_path / name, 2, seed)
+    folder = open_image_folder(tmp_path)
+    assert folder.splits == ("train",) and folder.class_names == ("cat", "dog") and len(folder.skipped_files()) == 2
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("train", "test"), ("trainA", "trainB", "testA", "testB"), ("train_set/cat", "train_set/dog", "test_set/owl"),
+     ("train_a/cat", "train_a/dog", "train_b/cat", "train_b/dog", "test_a/cat", "test_a/dog")],
+)  # fmt: skip
+def test_folders_that_may_be_splits_are_not_taken_for_classes(names, tmp_path):
+    for seed, name in enumerate(names):
+        add_images(tmp_path / name, 2, seed)
+    assert "lay them out as train/CLASS and test/CLASS; if they are classes, rename them" in error_of(tmp_path)
+
+
+def test_splits_by_word_with_different_classes_are_an_error(tmp_path):
+    for seed, name in enumerate(["seg_train/cat", "seg_train/dog", "seg_test/cat", "seg_test/dog", "seg_test/owl"]):
+        add_images(tmp_path / name, 2, seed)
+    assert len(load(tmp_path, "train")) == 4
+    assert "differ in the class(es) owl" in error_of(tmp_path, "test")

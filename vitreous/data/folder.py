@@ -1,7 +1,8 @@
 """Load a folder of images, one folder per class: DIR/train/CLASS and DIR/test/CLASS, or simply DIR/CLASS.
 
-The folders of splits have the usual names (`SPLIT_NAMES`), in any capitals: train and val, Training and Testing. Class
-names that differ only in how an accent is encoded (composed or decomposed Unicode) are one.
+The folders of splits have the usual names (`SPLIT_NAMES`), in any capitals: train and val, Training and Testing; or
+such a word is in their names: seg_train and seg_test. Class names that differ only in how an accent is encoded
+(composed or decomposed Unicode) are one.
 
 Hidden files and folders are ignored, as are those that a system leaves (`is_hidden`). Links to files and folders are
 followed, and a broken link counts as an image that can't be read.
@@ -25,7 +26,7 @@ from vitreous.data.decoding import EncodedImages, read_file
 from vitreous.data.file_tree import files_below, files_outside, is_broken_link, is_hidden
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions
-from vitreous.data.splits import SPLIT_NAMES, hold_out, in_test_split
+from vitreous.data.splits import SPLIT_NAMES, hold_out, in_test_split, split_in_name
 from vitreous.errors import InputError, printable
 from vitreous.files import os_error_reason
 
@@ -200,17 +201,59 @@ def count_extensions(files: Sequence[Path]) -> str:
 def split_folders(folder: Path) -> dict[str, Path]:
     """Return the folders of the splits "train", "validation" and "test", those that there are, in this order.
 
-    A class that is called "train" is none, because it has no folders itself. Without training images, the others are
-    splits only if there is nothing else in `folder`.
+    A folder may be called like a split or, as in seg_train and train2017, have one such word in its name. A class that
+    is called "train" is none, because it has no folders itself.
+
+    Raises:
+        InputError: all folders are named like splits, but it is unclear which ones are.
     """
-    with_classes = [child for child in class_folders(folder) if child.name.lower() in ALL_SPLIT_NAMES]
-    with_classes = [child for child in with_classes if class_folders(child)]
+    children = class_folders(folder)
+    exact = [child for child in children if child.name.lower() in ALL_SPLIT_NAMES and class_folders(child)]
     found = {}
     for split, words in SPLIT_NAMES.items():
-        named = [child for child in with_classes if child.name.lower() in words]
+        named = [child for child in exact if child.name.lower() in words]
         if named:
             found[split] = min(named, key=lambda child, words=words: (words.index(child.name.lower()), child.name))
-    return found if "train" in found or len(with_classes) == len(class_folders(folder)) else {}
+    if "train" not in found and len(exact) < len(children):  # without training images, if there is nothing else
+        found = _splits_by_word(folder, children)
+    return {split: _unwrapped(root) for split, root in found.items()}
+
+
+def _splits_by_word(folder: Path, children: Sequence[Path]) -> dict[str, Path]:
+    """Return the folders that have one word of a split in their names, if what is in them shows that they are splits.
+
+    They are if they hold classes of the same names, and no folder beside them does. Folders that may be splits but
+    aren't laid out like this are refused: as classes, a model would learn to tell the splits apart.
+    """
+    named = {child: word for child in children if (word := split_in_name(child.name))}
+    classes = {child: _classes_of_split(child) for child in named}
+    splits = {child: word for child, word in named.items() if classes[child]}
+    words, found = set(named.values()), set(splits.values())
+    all_named = len(named) == len(children) and (len(words) > 1 or len(children) == 1)
+    is_enough = len(splits) == len(children) or ("train" in found and (all_named or len(found) > 1))
+    most = max((classes[child] for child in splits), key=len, default=set())
+    alike = all(len(most & classes[child]) > 1 for child in splits)
+    others = (child for child in children if child not in named)
+    are_splits = is_enough and alike and not any(len(most & _classes_of_split(child)) > 1 for child in others)
+    if are_splits and len(found) == len(splits):
+        return {word: child for word in SPLIT_NAMES for child in splits if splits[child] == word}
+    if "train" in words and len(words) > 1 and (all_named or are_splits):
+        raise InputError(
+            f"{', '.join(child.name for child in named)} in {folder} are called like splits, but don't hold the same "
+            "folders, one per class: lay them out as train/CLASS and test/CLASS; if they are classes, rename them"
+        )
+    return {}
+
+
+def _classes_of_split(root: Path) -> set[str]:
+    return {same_class(name) for name in class_names_in(_unwrapped(root))}
+
+
+def _unwrapped(root: Path) -> Path:
+    """Return the folder of the classes of a split: train/images, seg_train/seg_train, else the folder itself."""
+    inner = class_folders(root)
+    is_wrapped = len(inner) == 1 and inner[0].name.lower() in ("images", root.name.lower()) and class_folders(inner[0])
+    return inner[0] if is_wrapped else root
 
 
 def class_names_in(folder: Path) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Divide images into splits: the same on every machine, whatever the seed of a run."""
 
 import hashlib
+import re
 
 import numpy as np
 
@@ -16,6 +17,18 @@ SPLIT_NAMES = {
 TEST_FRACTION = 0.15
 """Of the images in a folder that has no test folder."""
 VALIDATION_SEED = 20_240_229
+
+
+def split_in_name(name: str) -> str | None:
+    """Return the split that is a whole word in a folder's name; None if there is none, or more than one.
+
+    >>> [split_in_name(name) for name in ("seg_train", "val2017", "TestSet", "trainset", "strain", "train-test")]
+    ['train', 'validation', 'test', 'train', None, None]
+    """
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    words = [word.removesuffix("set") for word in re.split(r"[\W\d_]+", spaced.lower())]
+    found = [split for split, names in SPLIT_NAMES.items() for word in words if word in names]
+    return found[0] if len(found) == 1 else None
 
 
 def hold_out(count: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
