@@ -24,3 +24,7 @@ def test_names_are_made_distinct_and_must_be_text():
     assert distinct_class_names(["crane", "\x1b[2J", "crane"], "x") == ("crane", r"\x1b[2J", "crane (2)")
     with pytest.raises(InputError, match="x: the class name 7 is no text"):
         distinct_class_names(["a", 7], "x")
+
+
+def test_a_name_that_ends_like_a_number_stays_distinct():
+    assert distinct_class_names(["a (2)", "a", "a"], "the data") == ("a (2)", "a", "a (2) (2)")

@@ -28,7 +28,9 @@ def distinct_class_names(names: Sequence[object], origin: str) -> tuple[str, ...
         raise InputError(f"{origin}: the class name {str(others[0])[:40]} is no text: repair its metadata")
     found: dict[str, str] = {}
     for number, name in enumerate(map(str, names)):
-        unique = printable(name) if same_class(name) not in found else f"{printable(name)} ({number})"
+        unique = printable(name)
+        while same_class(unique) in found:  # a name may end like a number
+            unique += f" ({number})"
         found[same_class(unique)] = unique
     return tuple(found.values())
 
