@@ -168,3 +168,97 @@ def test_a_tokenizer_may_end_in_pooling(stem, patch):
     expected = model.pooling_weights.detach().view(32 // patch, 48 // patch).numpy()
     np.testing.assert_allclose(found.patch_map, expected, rtol=1e-4)
     assert explain_batch(classifier, [photo(32, 48)], "rollout")[0].patch_map.shape == expected.shape
+
+
+BLUR = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+STEMS = {
+    "overlapping patches": lambda: nn.Conv2d(3, 16, 6, 4, 1),
+    "convolutions": lambda: nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.GELU(), nn.Conv2d(8, 16, 3, 2, 1)),
+    "patches of a blurred image": lambda: nn.Sequential(BLUR, nn.Conv2d(3, 16, 4, 4)),
+    "hybrid": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 7, 2, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Conv2d(8, 16, 3, 1, 1)
+    ),
+}
+
+
+def turned(angle: float):
+    """Turn images by an angle, in degrees."""
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+
+    def turn(images):
+        grid = functional.affine_grid(images.new_tensor([[[cos, -sin, 0], [sin, cos, 0]]]), images.shape, False)
+        return functional.grid_sample(images, grid, align_corners=False)
+
+    return turn
+
+
+def with_inner_patches_swapped(images):
+    moved = images.clone()
+    moved[:, :, 8:12, 8:12], moved[:, :, 16:20, 12:16] = images[:, :, 16:20, 12:16], images[:, :, 8:12, 8:12]
+    return moved
+
+
+MOVES = {
+    "transposed": lambda images: images.mT,
+    "turned by 90 degrees": lambda images: images.rot90(1, (2, 3)),
+    "turned by 15 degrees": turned(15),
+    "rolled by a patch": lambda images: images.roll(4, 3),
+    "lower half mirrored": lambda images: torch.cat([images[:, :, :16], images[:, :, 16:].flip(-1)], 2),
+    "inner patches swapped": with_inner_patches_swapped,
+}
+
+
+def seen_through(stem, change=lambda images: images, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    model = Tutorial("kernel")
+    model.stem, model.positions = stem(), nn.Parameter(torch.randn(1, 256, 16))
+    own = model.forward
+    model.forward = lambda images: own(change(images))
+    return model.eval()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("stem", STEMS)
+def test_patches_that_overlap_are_accepted(stem, seed):
+    for height, width in ((32, 32), (16, 24), (48, 64)):
+        model = seen_through(STEMS[stem], seed=seed)
+        assert WrappedModel(model).structure(torch.randn(1, 3, height, width)).patch_hw == (PATCH, PATCH)
+
+
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_moved_image_of_overlapping_patches_raises(stem, move):
+    if (stem, move) == ("hybrid", "inner patches swapped"):
+        pytest.skip("what its patches see is wider than two patches")
+    with pytest.raises(InputError, match="moves the image"):
+        WrappedModel(seen_through(STEMS[stem], MOVES[move])).structure(torch.randn(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("pixels", [31, 30, 29])
+def test_an_image_cropped_at_the_end_and_stretched_raises(pixels):
+    crop = lambda images: functional.interpolate(images[..., :pixels], (32, 32), mode="bilinear")  # noqa: E731
+    for stem in (lambda: nn.Conv2d(3, 16, 4, 4), STEMS["convolutions"]):
+        with pytest.raises(InputError, match=f"last {32 - pixels} columns of pixels reach no token"):
+            WrappedModel(seen_through(stem, crop)).structure(torch.randn(1, 3, 32, 32))
+
+
+def test_an_image_padded_at_the_end_and_shrunk_raises():
+    pad = lambda images: functional.interpolate(functional.pad(images, (0, 2, 0, 2)), (32, 32), mode="bilinear")  # noqa: E731
+    with pytest.raises(InputError, match="moves the image"):
+        WrappedModel(seen_through(lambda: nn.Conv2d(3, 16, 4, 4), pad)).structure(torch.randn(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda images: functional.interpolate(images[..., :28], (32, 32)),
+        lambda images: functional.pad(images[..., :30], (2, 0)),
+        lambda images: images[..., :30, :30],
+    ],
+)
+def test_an_image_whose_size_the_patch_divides_has_no_pixels_left_over(change):
+    stem = lambda: nn.Conv2d(3, 16, 4, 4)  # noqa: E731
+    with pytest.raises(InputError, match="the model crops the image"):
+        WrappedModel(seen_through(stem, change)).structure(torch.randn(1, 3, 32, 32))
+    with pytest.raises(InputError, match="left over: choose a size that the patch divides"):
+        WrappedModel(seen_through(stem)).structure(torch.randn(1, 3, 30, 30))
