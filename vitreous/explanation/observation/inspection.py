@@ -57,10 +57,28 @@ class InspectionRecorder(AttentionRecorder):
             raise InputError(NO_GRADIENTS)
         if torch._C._functorch.is_functorch_wrapped_tensor(output):
             raise InputError("the model runs its attention inside of torch.func (vmap), where it can't be observed")
+        _check_rows(record.weights)
         leaf = output.detach().requires_grad_()
         values = AttentionRecord(record.query, record.key, record.value, leaf, record.scale, record.weights)
         self.calls.append(AttentionCall(values, sources))
         return leaf.clone()
+
+    def check_traced(self, logits: Tensor) -> None:
+        """Check that every softmax that the logits depend on was followed to its values.
+
+        Raises:
+            InputError: one wasn't.
+        """
+        found = [one for one in self._tags.unresolved.values() if one is not None]
+        ends = [logits, *(one for call in self.calls for one in (*call.sources, call.record.value))]
+        bits = DependencyGraph(found).dependencies(*ends)
+        if bits:
+            shape = tuple(found[bits.bit_length() - 1].shape)
+            raise InputError(
+                f"a softmax over {shape} was observed, but no product of it with values: the weights are changed in "
+                "between (as in talking heads), several heads share values by broadcasting (repeat these for each "
+                f"head), or it is not attention; choose {ATTENTION_FREE_METHODS}"
+            )
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -91,11 +109,25 @@ def inspect_model(call: Callable[[Tensor], Any], images: Tensor) -> ModelStructu
         with recorder:
             outputs = call(image)
             logits = extract_logits(outputs)
+        recorder.check_traced(logits)
         recorder.finish()
         inspection = _Inspection(recorder, logits, image)
         if is_first_token(outputs) and inspection.first == 0:
             raise UnpooledOutputError
         return inspection.structure(call)
+
+
+def _check_rows(weights: Tensor | None) -> None:
+    """Check that the rows of weights (batch, heads, tokens, tokens), as the model uses them, sum to 1.
+
+    Raises:
+        InputError: they don't, as where a model writes to `weights.data`.
+    """
+    if weights is None:
+        return
+    tolerance = 1e-3 if weights.dtype in (torch.float32, torch.float64) else 0.05
+    if bool(((weights.detach().float().sum(-1) - 1).abs() > tolerance).any()):
+        raise InputError("attention is changed after its softmax, so that its rows no longer sum to 1")
 
 
 class _Inspection:
@@ -107,6 +139,8 @@ class _Inspection:
             raise InputError(NO_GRADIENTS)
         read = find_layers(recorder.calls, [logits], image).layers
         value = recorder.calls[read[0][0]].record.value
+        if not DependencyGraph([image]).dependencies(value):
+            raise InputError(NO_GRADIENTS)
         self.grid = choose_grid(recorder.grids, value.shape[2], recorder.image_hw)
         self.layout, self.trailing = find_layout(self.grid, value)
         self.pooled, self.last_tokens = self._find_ends(read[-1][-1])
@@ -115,7 +149,7 @@ class _Inspection:
         self.layers = order.layers
         check_residuals(recorder.calls, self.layers, ends, image)
         self.obstacle = None if order.has_residuals else NO_RESIDUAL
-        self.first = 0 if self.trailing else self.layout.num_prefix_tokens
+        self.first = self.layout.num_prefix_tokens - self.trailing
         """The number of the first patch's token."""
         self.is_stem_mixing = False
         """Whether neighboring patches are mixed before the first attention, as by overlapping convolutions."""
@@ -217,8 +251,7 @@ class _Inspection:
             return None
         last = self.last_tokens[0]
         self._check_head(TokenTensor(last.stream, last.axis), last.rows.detach().cpu().double().any(1).double())
-        prefix = self.layout.num_prefix_tokens
-        readout = find_readout(self.last_tokens, prefix, prefix if self.trailing else 0)
+        readout = find_readout(self.last_tokens, self.layout.num_prefix_tokens, self.trailing)
         return readout.to(torch.promote_types(self.logits.dtype, torch.float32))
 
     def _check_head(self, tokens: TokenTensor, read: Tensor) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitreous.errors import InputError
+from vitreous.explanation.observation.patch_centers import spread_patches
 from vitreous.explanation.perturbation import ATTENTION_FREE_METHODS
 from vitreous.model.trace import TokenLayout
 
@@ -124,8 +125,8 @@ def choose_grid(grids: Sequence[PatchGrid], tokens: int, image_hw: tuple[int, in
     return fitting[-1]
 
 
-def find_layout(grid: PatchGrid, value: Tensor) -> tuple[TokenLayout, bool]:
-    """Find which tokens are patches, and whether the other tokens come behind them instead of before.
+def find_layout(grid: PatchGrid, value: Tensor) -> tuple[TokenLayout, int]:
+    """Find which tokens are patches, and how many of the other tokens come behind them.
 
     Token i is the patch on which it depends the most, according to autograd.
 
@@ -138,23 +139,33 @@ def find_layout(grid: PatchGrid, value: Tensor) -> tuple[TokenLayout, bool]:
     """
     rows, columns = grid.grid_hw
     prefix = value.shape[2] - rows * columns
-    for trailing in dict.fromkeys((False, prefix > 0)):
-        first = 0 if trailing else prefix
-        checked = sorted({0, 1, columns - 1, columns, rows * columns - 1} & set(range(rows * columns)))
-        if all(_strongest_cell(grid, value, first + patch) == divmod(patch, columns) for patch in checked):
+    chosen = spread_patches(rows, columns)
+    cells: dict[int, list[int]] = {}
+    for trailing in dict.fromkeys((0, prefix, *range(prefix))):
+        first = prefix - trailing
+        for patch in chosen:
+            token = first + patch
+            if token not in cells:
+                cells[token] = _strongest_cells(grid, value, token)
+            if cells[token][:1] != [patch]:
+                break
+        else:
             return TokenLayout(prefix, rows, columns), trailing
+    order = "but they are in another order"
+    if any(len(found) > 1 for found in cells.values()):
+        order = "but each of them depends on several patches before the first attention, as by a convolution of tokens"
     raise InputError(
         f"of the model's {value.shape[2]} tokens, {rows} x {columns} should be patches row by row, with {prefix} "
-        f"others before or behind them, but they are in another order; choose {ATTENTION_FREE_METHODS}"
+        f"others before or behind them, {order}; choose {ATTENTION_FREE_METHODS}"
     )
 
 
-def _strongest_cell(grid: PatchGrid, value: Tensor, token: int) -> tuple[int, int] | None:
-    """Return the cell (row, column) on which a token depends the most; None if it depends on none."""
+def _strongest_cells(grid: PatchGrid, value: Tensor, token: int) -> list[int]:
+    """Return the numbers of the cells on which a token depends, the strongest first, up to two."""
     numbers = value[:, :, token]
-    signs = torch.arange(numbers.numel(), device=value.device).add(1).sin().view_as(numbers)
+    signs = torch.arange(numbers.numel(), device=numbers.device).add(1).sin().view_as(numbers)
     (gradient,) = torch.autograd.grad((numbers * signs).sum(), grid.tensor, retain_graph=True, allow_unused=True)
-    if gradient is None or not gradient.any():
-        return None
-    row, column = divmod(int(grid.gradient_norms(gradient).argmax()), grid.grid_hw[1])
-    return row, column
+    if gradient is None:
+        return []
+    norms, cells = grid.gradient_norms(gradient).flatten().topk(min(2, grid.grid_hw[0] * grid.grid_hw[1]))
+    return cells[norms > 0].tolist()

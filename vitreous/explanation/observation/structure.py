@@ -18,8 +18,8 @@ class ModelStructure:
     """The grid, prefix tokens, layers and readout of a model for images of one size."""
 
     layout: TokenLayout
-    prefix_is_trailing: bool
-    """Whether the prefix tokens come behind the patches in the model; in traces they come first."""
+    trailing: int
+    """Number of prefix tokens that come behind the patches in the model; in traces they come first."""
     readout: Tensor | None
     """(tokens): the weight with which the head reads each token; None for attention pooling, which differs by image."""
     layers: tuple[tuple[int, ...], ...]
@@ -45,8 +45,7 @@ class ModelStructure:
             raise InputError(
                 f"the model runs the attention of each image on its own: give one image at a time, not {batch}"
             )
-        trailing = self.layout.num_prefix_tokens if self.prefix_is_trailing else 0
-        return AttentionRecorder(batch, report, self.axis_order, trailing, self.layers)
+        return AttentionRecorder(batch, report, self.axis_order, self.trailing, self.layers)
 
     def fill(self, trace: Trace, recorder: AttentionRecorder) -> None:
         """Complete a trace whose records the recorder has reported.

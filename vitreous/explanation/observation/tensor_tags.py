@@ -45,8 +45,9 @@ class TensorTags:
     def __init__(self) -> None:
         self._tags = WeakTensorKeyDictionary()
         self._softmaxes = 0
-        self.unresolved: dict[int, tuple[int, ...]] = {}
-        """Shapes of the softmaxes over square matrices that no product with values has followed yet."""
+        self.unresolved: dict[int, Tensor | None] = {}
+        """The results of softmaxes over square matrices that no product with values has followed yet; None for those
+        that no gradient reaches."""
 
     def set(self, tensor: Tensor, tag: AttentionScores | SoftmaxOutput) -> None:
         """Tag a tensor."""
@@ -72,7 +73,7 @@ class TensorTags:
         self.set(result, SoftmaxOutput(axis, known if isinstance(known, AttentionScores) else None, self._softmaxes))
         adjacent = [size for i, size in enumerate(scores.shape) if abs(i - axis) == 1 and i > 0]
         if scores.ndim > 2 and scores.shape[axis] in adjacent and scores.shape[axis] > 1:
-            self.unresolved[self._softmaxes] = tuple(scores.shape)
+            self.unresolved[self._softmaxes] = result if result.requires_grad else None
 
     def resolve(self, tag: SoftmaxOutput) -> None:
         """Record that weights were multiplied with values."""
@@ -98,7 +99,14 @@ def propagate_tags(tags: TensorTags, name: str, args: Sequence[Any], kwargs: Map
         return
     if name in SOFTMAX and source.ndim > 2:
         tags.tag_softmax(source, _argument(args, kwargs, "dim", -1) % source.ndim, result)
-    elif name in UNCHANGED or name in DROPOUT or name in RESHAPES or name in TRANSPOSITIONS or name in SCALES:
+    elif (
+        name in UNCHANGED
+        or name == "nan_to_num"
+        or name in DROPOUT
+        or name in RESHAPES
+        or name in TRANSPOSITIONS
+        or name in SCALES
+    ):
         tag = tags.get(source) or (tags.get(args[1]) if name in ("mul", "multiply") and len(args) > 1 else None)
         carried = None if tag is None else _carry(tag, name, args, kwargs, source, result)
         if carried is not None:
@@ -114,6 +122,8 @@ def _carry(
     result: Tensor,
 ) -> AttentionScores | SoftmaxOutput | None:
     """Return the tag of the result; None where it is uncertain."""
+    if name == "nan_to_num":  # it changes the scores of a mask, but not weights
+        return replace(tag, scores=None) if isinstance(tag, SoftmaxOutput) else None
     if name in DROPOUT and _drops(args, kwargs):
         raise dropout_error(float(_argument(args, kwargs, "p", 0.5)))
     if name in UNCHANGED or name in DROPOUT:
