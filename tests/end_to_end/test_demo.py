@@ -20,9 +20,9 @@ IMAGES = 128
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """Run the demo in a folder that holds a run of four epochs already."""
+    """Run the demo in a folder that holds a run of five epochs already."""
     path = tmp_path_factory.mktemp("demo")
-    vitreous("train", "shapes", "--output", str(path / "shapes" / "run"), "--epochs", "4")
+    vitreous("train", "shapes", "--output", str(path / "shapes" / "run"), "--epochs", "5")
     printed = vitreous("demo", "--output", str(path))
     listed = [line.split("  ")[1] for line in printed.splitlines() if line.startswith(f"  {path}")]
     assert len(listed) == 8
