@@ -3,7 +3,7 @@
 Command:   vitreous train shapes --output runs/shapes
 Hardware:  2 cores of an AMD EPYC (AVX2, float32), torch 2.13.0 CPU
 Time:      three quarters of that of six epochs at full size, by the pixels computed
-Measured:  99.7 and 99.6 % top-1 on the 2,000 test images with seeds 0 and 3; of five seeds, 3 stays at chance the longest
+Measured:  99.7 and 99.6 % top-1 on the 2,000 test images with seeds 0 and 3; of five seeds, 3 stays at chance longest
            (LOG.md, 2026-11-30)
 """
 
