@@ -131,6 +131,7 @@ def test_matrices_of_another_model_are_refused(other, message):
         ({"rank": 0}, "lora.rank is 0: it must be at least 1"),
         ({"alpha": 0.0}, "lora.alpha is 0.0: it must be above 0"),
         ({"alpha": float("nan")}, "lora.alpha is nan"),
+        ({"alpha": float("inf")}, "lora.alpha is inf"),
         ({"targets": ()}, "choose one or more of q, k, v, proj, fc1, fc2"),
         ({"targets": ("q", "query")}, "choose one or more"),
         ({"targets": ("q", "q")}, "choose one or more"),

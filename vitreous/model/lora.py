@@ -1,5 +1,6 @@
 """Low-rank adaptation (LoRA): small trainable matrices beside frozen weights, merged into them exactly at the end."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -32,7 +33,7 @@ class LoRASettings:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise InputError(f"lora.rank is {self.rank}: it must be at least 1")
-        if not self.alpha > 0:
+        if not 0 < self.alpha < math.inf:
             raise InputError(f"lora.alpha is {self.alpha}: it must be above 0")
         known = get_args(LoRATarget)
         if not self.targets or not set(self.targets) <= set(known) or len(set(self.targets)) < len(self.targets):
@@ -101,6 +102,12 @@ class LoRALinear(Linear):
         return plain
 
 
+def freeze_all_but_head(model: ViT) -> None:
+    """Leave only the head's weights to be trained."""
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(name.startswith("head."))
+
+
 def add_lora(model: ViT, settings: LoRASettings) -> None:
     """Freeze a model except for its head, and add LoRA matrices to its blocks.
 
@@ -117,8 +124,7 @@ def add_lora(model: ViT, settings: LoRASettings) -> None:
         >>> sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         2698
     """
-    for name, weight in model.named_parameters():
-        weight.requires_grad_(name.startswith("head."))
+    freeze_all_but_head(model)
     for block in model.blocks:
         assert isinstance(block, Block)
         qkv = [index for index, name in enumerate("qkv") if name in settings.targets]

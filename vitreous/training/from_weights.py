@@ -11,7 +11,7 @@ from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import FixedSizeMode, Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
-from vitreous.model.lora import LoRALinear, add_lora, merge_lora
+from vitreous.model.lora import LoRALinear, add_lora, freeze_all_but_head, merge_lora
 from vitreous.model.resizing import resize_input, resized_config
 from vitreous.model.vit import ViT
 from vitreous.records import Setting, from_json
@@ -134,8 +134,7 @@ def freeze_weights(model: ViT, recipe: Recipe) -> None:
         with OwnGenerator(generator(recipe.seed, "lora")):
             add_lora(model, recipe.lora)
     elif recipe.tune == "head":
-        for name, weight in model.named_parameters():
-            weight.requires_grad_(name.startswith("head."))
+        freeze_all_but_head(model)
 
 
 def plain_weights(weights: dict[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:

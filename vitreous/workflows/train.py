@@ -47,6 +47,7 @@ from vitreous.training.from_weights import (
     read_init,
     recipe_from_weights,
 )
+from vitreous.training.progressive_resizing import low_resolution
 from vitreous.training.provenance import (
     ResumePlan,
     check_data_folder,
@@ -373,7 +374,11 @@ def _summary(parameters: int, run: _Run, context: TrainContext) -> str:
     processes = f" · {world_size} processes" if world_size > 1 else ""
     hardware = f"{run.recipe.precision} on {context.device.type}{processes}"
     height, width = run.recipe.model.image_size
-    return f"{counts} at {height} × {width} pixels · ViT of {parameters / 1e6:.2f} M parameters · {hardware}"
+    size, resizing = f"{height} × {width} pixels", run.recipe.progressive_resizing
+    if resizing.fraction:
+        small = low_resolution((height, width), resizing, run.recipe.model.patch_size)
+        size += f" (the first {resizing.fraction:.0%} of training at {small[0]} × {small[1]})"
+    return f"{counts} at {size} · ViT of {parameters / 1e6:.2f} M parameters · {hardware}"
 
 
 def _validation_accuracy(state: TrainingState, folder: RunFolder, context: TrainContext) -> float | None:

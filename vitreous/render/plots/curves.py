@@ -99,7 +99,7 @@ def plot_loss(axes: "Axes", training: tuple[np.ndarray, np.ndarray], validation:
     margin = 0.06 * (high - low) or 0.5
     axes.set_ylim(low - margin, high + margin)
     axes.set_xlim(0, 1.04 * min_max([training[0], validation[0]])[1] or 1.0)
-    add_legend(axes, "best")
+    add_legend(axes, "above")
 
 
 def is_measured(points: tuple[np.ndarray, np.ndarray]) -> bool:

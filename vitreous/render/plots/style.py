@@ -43,15 +43,17 @@ def style_axes(axes: "Axes", title: str) -> None:
 
 def add_legend(
     axes: "Axes",
-    location: Literal["best", "upper left", "lower right"],
+    location: Literal["above", "upper left", "lower right"],
     *,
     font_size: float = 8,
     anchor: tuple[float, float] | None = None,
 ) -> None:
-    """Draw the legend on paper of its own, so that no line runs through its text; "best" avoids the curves."""
+    """Draw the legend on paper of its own, so that no line runs through its text; "above" is beside a short title, so
+    that it covers no curve."""
+    loc, anchor = ("lower right", (1, 1)) if location == "above" else (location, anchor)
     axes.legend(
-        loc=location, bbox_to_anchor=anchor, fontsize=font_size, labelcolor=INK, handlelength=1.4, facecolor=PAPER,
-        edgecolor="none", framealpha=1, borderpad=0.3,
+        loc=loc, bbox_to_anchor=anchor, ncols=2 if location == "above" else 1, fontsize=font_size, labelcolor=INK,
+        handlelength=1.4, facecolor=PAPER, edgecolor="none", framealpha=1, borderpad=0.3,
     )  # fmt: skip
 
 
