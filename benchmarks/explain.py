@@ -23,7 +23,7 @@ from vitreous.explanation.methods.rollout import reference_rollout, rollout
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.streaming.attention_products import row_times_attention
 from vitreous.explanation.streaming.light_trace import LightTrace
-from vitreous.explanation.targets import PredictedClassTarget
+from vitreous.tasks.classification.targets import PredictedClassTarget
 from vitreous.model.config import ViTConfig, named_config
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT

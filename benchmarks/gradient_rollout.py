@@ -15,7 +15,7 @@ import torch
 from vitreous.explanation.methods.gradient_rollout import gradient_rollout
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.streaming.gradients import forward_scored, score_gradients
-from vitreous.explanation.targets import PredictedClassTarget
+from vitreous.tasks.classification.targets import PredictedClassTarget
 from vitreous.model import kernels
 from vitreous.model.config import named_config
 from vitreous.model.vit import ViT

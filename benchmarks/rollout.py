@@ -21,7 +21,7 @@ import torch
 from vitreous.explanation.method import ExplainableModel
 from vitreous.explanation.methods.rollout import propagate, reference_rollout, rollout
 from vitreous.explanation.options import MethodOptions
-from vitreous.explanation.targets import PredictedClassTarget
+from vitreous.tasks.classification.targets import PredictedClassTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord, Trace
 from vitreous.model.vit import ViT

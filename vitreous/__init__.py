@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from vitreous.diagnostics.doctor.findings import Finding
     from vitreous.diagnostics.doctor.run import Diagnosis, doctor
     from vitreous.diagnostics.doctor.statistics import ImageStatistics, ModelStatistics
-    from vitreous.diagnostics.evaluation_set import TrainingStatus
     from vitreous.diagnostics.faithfulness.report import Agreement, MethodReport
     from vitreous.diagnostics.faithfulness.result import FaithfulnessResult
     from vitreous.diagnostics.faithfulness.run import faithfulness
@@ -61,18 +60,6 @@ if TYPE_CHECKING:
     from vitreous.explanation.regions import Box, PixelRegion, Point, Region
     from vitreous.explanation.registry import MethodTable, methods
     from vitreous.explanation.result import Explanation
-    from vitreous.explanation.targets import (
-        ClassDifferenceTarget,
-        ClassPerImageTarget,
-        ClassTarget,
-        DirectionTarget,
-        FeatureNormTarget,
-        PredictedClassTarget,
-        RegionTarget,
-        SimilarityTarget,
-        Target,
-        TextTarget,
-    )
     from vitreous.imaging.geometry import Geometry
     from vitreous.imaging.preprocessing import Preprocessing, ResizeMode
     from vitreous.model.classifier import ImageClassifier, ImageInput, Prediction
@@ -88,6 +75,23 @@ if TYPE_CHECKING:
     from vitreous.render.color import Scale
     from vitreous.render.plots.timeline import Segment
     from vitreous.render.temporal.flicker import FlickerSummary
+    from vitreous.tasks.classification.evaluation import ClassificationEvaluation
+    from vitreous.tasks.classification.targets import (
+        ClassDifferenceTarget,
+        ClassPerImageTarget,
+        ClassTarget,
+        PredictedClassTarget,
+    )
+    from vitreous.tasks.evaluation import Evaluation, MetricValue, TrainingStatus
+    from vitreous.tasks.targets import (
+        DirectionTarget,
+        FeatureNormTarget,
+        RegionTarget,
+        SimilarityTarget,
+        Target,
+        TextTarget,
+    )
+    from vitreous.tasks.task import Metric
     from vitreous.training.distillation import DistillationSettings
     from vitreous.training.loop import TrainProgress
     from vitreous.training.optimizer import OptimizerSettings, ScheduleSettings
@@ -107,7 +111,7 @@ if TYPE_CHECKING:
     from vitreous.workflows.convert import ConvertedModel, convert
     from vitreous.workflows.data import ClassCount, DataReport, DecodedSize, ImageSizes, inspect_data
     from vitreous.workflows.demo import DemoResult, demo
-    from vitreous.workflows.evaluate import Evaluation, evaluate
+    from vitreous.workflows.evaluate import evaluate
     from vitreous.workflows.explain import explain
     from vitreous.workflows.patches import patches
     from vitreous.workflows.train import TrainResult, train
@@ -126,6 +130,7 @@ __all__ = [
     "ClassPerImageTarget",
     "ClassReport",
     "ClassTarget",
+    "ClassificationEvaluation",
     "ClipJob",
     "ClipOutcome",
     "ClipPrediction",
@@ -179,6 +184,8 @@ __all__ = [
     "MethodOptions",
     "MethodReport",
     "MethodTable",
+    "Metric",
+    "MetricValue",
     "ModelStatistics",
     "OptimizerSettings",
     "OutputOptions",
@@ -271,7 +278,6 @@ _NAMES = {
     "diagnostics.doctor.findings": "Finding",
     "diagnostics.doctor.run": "Diagnosis doctor",
     "diagnostics.doctor.statistics": "ImageStatistics ModelStatistics",
-    "diagnostics.evaluation_set": "TrainingStatus",
     "diagnostics.faithfulness.report": "Agreement MethodReport",
     "diagnostics.faithfulness.result": "FaithfulnessResult",
     "diagnostics.faithfulness.run": "faithfulness",
@@ -293,10 +299,6 @@ _NAMES = {
     "explanation.regions": "Box PixelRegion Point Region",
     "explanation.registry": "MethodTable methods",
     "explanation.result": "Explanation",
-    "explanation.targets": (
-        "ClassDifferenceTarget ClassPerImageTarget ClassTarget DirectionTarget FeatureNormTarget "
-        "PredictedClassTarget RegionTarget SimilarityTarget Target TextTarget"
-    ),
     "imaging.geometry": "Geometry",
     "imaging.preprocessing": "Preprocessing ResizeMode",
     "model.classifier": "ImageClassifier ImageInput Prediction",
@@ -312,6 +314,11 @@ _NAMES = {
     "render.color": "Scale",
     "render.plots.timeline": "Segment",
     "render.temporal.flicker": "FlickerSummary",
+    "tasks.classification.evaluation": "ClassificationEvaluation",
+    "tasks.classification.targets": "ClassDifferenceTarget ClassPerImageTarget ClassTarget PredictedClassTarget",
+    "tasks.evaluation": "Evaluation MetricValue TrainingStatus",
+    "tasks.targets": "DirectionTarget FeatureNormTarget RegionTarget SimilarityTarget Target TextTarget",
+    "tasks.task": "Metric",
     "training.distillation": "DistillationSettings",
     "training.loop": "TrainProgress",
     "training.optimizer": "OptimizerSettings ScheduleSettings",
@@ -331,7 +338,7 @@ _NAMES = {
     "workflows.convert": "ConvertedModel convert",
     "workflows.data": "ClassCount DataReport DecodedSize ImageSizes inspect_data",
     "workflows.demo": "DemoResult demo",
-    "workflows.evaluate": "Evaluation evaluate",
+    "workflows.evaluate": "evaluate",
     "workflows.explain": "explain",
     "workflows.patches": "patches",
     "workflows.train": "TrainResult train",

@@ -15,7 +15,7 @@ from vitreous.explanation.registry import METHODS
 from vitreous.explanation.streaming.attention_products import row_times_attention
 from vitreous.explanation.streaming.light_trace import LightTrace
 from vitreous.explanation.streaming.tokens import to_grid
-from vitreous.explanation.targets import PredictedClassTarget
+from vitreous.tasks.classification.targets import PredictedClassTarget
 from vitreous.model.vit import ViT
 
 

@@ -9,7 +9,7 @@ from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import Normalize, TrainingBatches
 from vitreous.data.mixing import mix_batch
 from vitreous.errors import InputError
-from vitreous.tasks.classification import classification_loss, label_weights
+from vitreous.tasks.classification.loss import classification_loss, label_weights
 
 IMAGES = torch.rand(6, 3, 12, 20, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 0, 3, 1])

@@ -11,7 +11,7 @@ from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.streaming.attention_products import reference_attention
-from vitreous.explanation.targets import ClassDifferenceTarget, ClassTarget, PredictedClassTarget
+from vitreous.tasks.classification.targets import ClassDifferenceTarget, ClassTarget, PredictedClassTarget
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig

@@ -5,7 +5,7 @@ import torch
 
 from vitreous.errors import InputError
 from vitreous.explanation.target_parsing import find_target
-from vitreous.explanation.targets import ClassDifferenceTarget, ClassTarget, PredictedClassTarget
+from vitreous.tasks.classification.targets import ClassDifferenceTarget, ClassTarget, PredictedClassTarget
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig

@@ -9,7 +9,7 @@ from vitreous.errors import InputError
 from vitreous.explanation.methods.features import SharedPCA, apply_final_norm, features
 from vitreous.explanation.methods.patch_colors import PatchColors
 from vitreous.explanation.options import MethodOptions
-from vitreous.explanation.targets import PredictedClassTarget
+from vitreous.tasks.classification.targets import PredictedClassTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT

@@ -27,7 +27,7 @@ from vitreous.explanation.streaming.attention_products import (
 )
 from vitreous.explanation.streaming.gradients import forward_scored, score_gradients
 from vitreous.explanation.streaming.tokens import to_grid
-from vitreous.explanation.targets import ClassTarget
+from vitreous.tasks.classification.targets import ClassTarget
 from vitreous.model import kernels
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord

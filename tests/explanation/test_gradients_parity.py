@@ -6,7 +6,7 @@ import torch
 from vitreous.explanation.methods.gradient_rollout import gradient_rollout
 from vitreous.explanation.observation.wrapped_model import WrappedModel
 from vitreous.explanation.options import MethodOptions
-from vitreous.explanation.targets import ClassTarget
+from vitreous.tasks.classification.targets import ClassTarget
 
 transformers = pytest.importorskip("transformers")
 

@@ -14,7 +14,8 @@ from vitreous.explanation.methods.legrad import legrad
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.streaming import gradients
-from vitreous.explanation.targets import ClassDifferenceTarget, ClassTarget, FeatureNormTarget, PredictedClassTarget
+from vitreous.tasks.classification.targets import ClassDifferenceTarget, ClassTarget, PredictedClassTarget
+from vitreous.tasks.targets import FeatureNormTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT

@@ -16,7 +16,7 @@ from vitreous.explanation.methods.rollout import (
 )
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.streaming import attention_products
-from vitreous.explanation.targets import PredictedClassTarget
+from vitreous.tasks.classification.targets import PredictedClassTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
 from vitreous.model.vit import ViT

@@ -12,15 +12,8 @@ from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.regions import PixelRegion, parse_region
 from vitreous.explanation.target_parsing import find_target
-from vitreous.explanation.targets import (
-    ClassPerImageTarget,
-    ClassTarget,
-    DirectionTarget,
-    FeatureNormTarget,
-    PredictedClassTarget,
-    RegionTarget,
-    TextTarget,
-)
+from vitreous.tasks.classification.targets import ClassPerImageTarget, ClassTarget, PredictedClassTarget
+from vitreous.tasks.targets import DirectionTarget, FeatureNormTarget, RegionTarget, TextTarget
 from vitreous.explanation.text_targets import embed_text, text_target
 from vitreous.imaging.geometry import Geometry
 from vitreous.imaging.preprocessing import Preprocessing

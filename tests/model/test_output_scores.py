@@ -11,7 +11,6 @@ from vitreous.clips.predictions import PredictionPool
 from vitreous.diagnostics.faithfulness.imputation import mean_color_fill
 from vitreous.diagnostics.faithfulness.perturbed_predictor import prepare_batch
 from vitreous.errors import InputError
-from vitreous.explanation.figures import prediction_caption
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier, Prediction
 from vitreous.model.output_scores import detect_function
@@ -120,7 +119,7 @@ def test_faithfulness_measures_the_probability():
 
 def test_words_for_scores():
     values = Prediction((("age", 31.4159),), "regression")
-    assert repr(values) == "Prediction(age 31.4)" and prediction_caption(values) == "age 31.4"
+    assert repr(values) == "Prediction(age 31.4)" and values.caption() == "age 31.4"
     assert values.probabilities == () and values.score == 31.4159
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from vitreous.cli import run
 from vitreous.errors import InputError
-from vitreous.explanation.targets import SimilarityTarget
+from vitreous.tasks.targets import SimilarityTarget
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig

@@ -78,8 +78,8 @@ def train(
         print_line(f"stopped after step {result.step} of {result.steps}; resume with:")
         print_line(f"  vitreous train {recipe} --output {shlex.quote(str(result.path))} --resume")
         return EXIT_INTERRUPTED
-    if result.validation_accuracy is not None:
-        print_line(f"validation top-1 {result.validation_accuracy:.2%}")
+    if result.validation_score is not None:
+        print_line(f"validation {result.metric.label} {result.metric.format(result.validation_score, 2)}")
     print_line(f"{result.path}: model.safetensors, metrics.jsonl, figures/curves.png")
     print_line(f"next: vitreous evaluate {shlex.quote(str(result.path))}")
     return 0

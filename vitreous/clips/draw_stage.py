@@ -7,7 +7,6 @@ from PIL import Image, ImageDraw
 
 from vitreous.clips.maps import FrameMap, FrameMaps
 from vitreous.clips.request import VideoRequest
-from vitreous.explanation.figures import prediction_caption
 from vitreous.explanation.regions import Region
 from vitreous.render.frame_layouts import draw_frame
 from vitreous.render.frame_view import FrameView, HeatmapLayer
@@ -75,8 +74,9 @@ class DrawStage:
     def _draw(self, frame: Frame, found: FrameMaps, layers: tuple[HeatmapLayer, ...], dimming: float) -> np.ndarray:
         """Draw one frame in the layout, with the class strip under it if wanted."""
         draw = self._request.draw
-        image_u8 = frame.image_u8 if found.query is None else draw_query_marker(frame.image_u8, found.query)
-        view = FrameView(image_u8, layers, prediction_caption(found.prediction), found.caption, dimming)
+        image_u8 = found.prediction.draw(frame.image_u8)
+        image_u8 = image_u8 if found.query is None else draw_query_marker(image_u8, found.query)
+        view = FrameView(image_u8, layers, found.prediction.caption(), found.caption, dimming)
         drawn = draw_frame(view, self._request.layout, draw.style)
         if not draw.class_strip:
             return drawn

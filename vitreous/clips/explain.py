@@ -17,7 +17,7 @@ from vitreous.errors import InputError
 from vitreous.explanation.options import MethodKeywords, MethodOptions
 from vitreous.explanation.regions import PixelRegion, Region
 from vitreous.explanation.target_parsing import note_unused_target
-from vitreous.explanation.targets import Target
+from vitreous.tasks.targets import Target
 from vitreous.files import check_writable
 from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier

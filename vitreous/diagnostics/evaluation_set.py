@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from vitreous.callbacks import Callback
-from vitreous.data.class_names import same_classes
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions, read_options_for
 from vitreous.data.sources import (
@@ -26,27 +25,12 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
 from vitreous.records import from_dict
 from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
+from vitreous.tasks.evaluation import TrainingStatus
+from vitreous.tasks.registry import find_task
 from vitreous.training.checkpoint import CheckpointReader
 from vitreous.training.early_stopping import stops_early
 from vitreous.training.provenance import data_changed, describe_data
 from vitreous.training.recipe import Recipe
-
-MAX_NAMED = 4
-"""Classes that an error message names."""
-
-
-@dataclass(frozen=True)
-class TrainingStatus:
-    """The step that the evaluated weights are from, out of all steps of the run."""
-
-    step: int
-    steps: int
-
-    @property
-    def message(self) -> str | None:
-        """A warning about an unfinished run; None for a finished one."""
-        return f"unfinished: step {self.step:,} of {self.steps:,}" if self.step < self.steps else None
-
 
 @dataclass(frozen=True)
 class TrainingRun:
@@ -92,11 +76,6 @@ class EvaluationSet:
     """How far the run was trained; None for a model that comes from no run."""
 
 
-def status_to_json(status: TrainingStatus | None) -> dict[str, int]:
-    """Convert a status to the JSON keys "step" and "steps"; to none if it is unknown."""
-    return {} if status is None else asdict(status)
-
-
 def open_evaluation_set(
     model: str | Path | ImageClassifier,
     data: str | None,
@@ -132,7 +111,7 @@ def open_evaluation_set(
     options = read_options_of(classifier, run, known_source, skip_unreadable=skip_unreadable)
     found_split = evaluation_split(source, split, options.on_note)
     images = load_images(source, found_split, classifier.preprocessing.input_size, fraction, options)
-    check_classes(classifier, images, source)
+    check_fit(classifier, images, source)
     if count is not None and count < len(images):
         images = images.select(torch.linspace(0, len(images) - 1, count).round().long())
     saved = own and split == "test" and isinstance(model, str | Path)
@@ -217,42 +196,19 @@ def first_test_images(
     options = read_options_of(classifier, run, source)
     split = evaluation_split(source, "test", options.on_note)
     images = load_images(source, split, classifier.preprocessing.input_size, options=options)
-    check_classes(classifier, images, source)
+    check_fit(classifier, images, source)
     chosen = images.select(list(range(min(count, len(images)))))
     pixels = chosen.images_u8.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
     return list(pixels), [images.class_names[label] for label in chosen.labels.tolist()]
 
 
-def check_classes(classifier: ImageClassifier, images: ImageSet, source: str) -> None:
-    """Check that images have the classes and channels of a model.
+def check_fit(classifier: ImageClassifier, images: ImageSet, source: str) -> None:
+    """Check that images have the channels of a model and what its task needs, such as the same classes.
 
     Raises:
-        InputError: they differ, or the model has no classes.
+        InputError: they don't fit.
     """
-    if not classifier.class_names:
-        raise InputError("this model has no classes, only features: it can't be evaluated against labels")
-    if not same_classes(images.class_names, classifier.class_names):
-        difference = class_difference(images.class_names, classifier.class_names, ("the data", "the model"))
-        raise InputError(f"'{source}' has other classes than the model ({difference}): choose other --data")
+    find_task(classifier.task).check_evaluation(classifier, images, source)
     channels = len(classifier.preprocessing.mean)
     if images.images_u8.shape[1] != channels:
         raise InputError(f"'{source}' has {images.images_u8.shape[1]} channels, the model takes {channels}")
-
-
-def class_difference(first: tuple[str, ...], second: tuple[str, ...], owners: tuple[str, str]) -> str:
-    """Describe how two lists of classes differ: their lengths, and the first classes that only one has.
-
-    >>> class_difference(("cat", "dog", "elk"), ("cat", "dog"), ("the data", "the model"))
-    '3 and 2; only in the data: elk'
-    >>> class_difference(("cat", "dog"), ("dog", "cat"), ("the data", "the model"))
-    'the same classes in another order, the first is cat in the data, dog in the model'
-    """
-    if set(first) == set(second) and len(first) == len(second):
-        one, other = next(pair for pair in zip(first, second, strict=True) if pair[0] != pair[1])
-        return f"the same classes in another order, the first is {one} in {owners[0]}, {other} in {owners[1]}"
-    parts = [f"{len(first)} and {len(second)}"]
-    for owner, names, others in ((owners[0], first, second), (owners[1], second, first)):
-        if only := [name for name in names if name not in others]:
-            more = f" and {len(only) - MAX_NAMED} more" if len(only) > MAX_NAMED else ""
-            parts.append(f"only in {owner}: {', '.join(only[:MAX_NAMED])}{more}")
-    return "; ".join(parts)

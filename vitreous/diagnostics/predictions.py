@@ -1,4 +1,4 @@
-"""Predictions of a model for a set of labeled images, as the statistics of `vitreous.evaluation` take them."""
+"""The outputs of a model for a set of images, and the predictions of a classifier."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +10,12 @@ from vitreous.callbacks import Callback, Progress
 from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import Normalize, inference_batch_size
 from vitreous.errors import InputError
-from vitreous.evaluation.report import Predictions, to_predictions
+from vitreous.evaluation.report import Predictions
 from vitreous.model.classifier import ImageClassifier
 from vitreous.runtime import autocast
+from vitreous.tasks.classification.evaluation import predictions_of
+from vitreous.tasks.classification.task import CLASSIFICATION
+from vitreous.tasks.task import Outputs
 
 ImageTransform = Callable[[Tensor, int], Tensor]
 """Maps images, uint8 (count, channels, height, width), and the index of the first of them in the whole set to as many
@@ -34,14 +37,14 @@ class ImageCounter:
 
 
 @torch.no_grad()
-def predict_all(
+def compute_outputs(
     classifier: ImageClassifier,
     images: ImageSet,
     precision: str = "fp32",
     transform: ImageTransform | None = None,
     counter: ImageCounter | None = None,
-) -> Predictions:
-    """Predict a set of images in batches.
+) -> Outputs:
+    """Run a model on a set of images, in batches.
 
     Args:
         classifier: the model.
@@ -51,18 +54,36 @@ def predict_all(
         counter: reports the progress.
 
     Raises:
-        InputError: the logits are not finite, or the model's classes don't exclude each other.
+        InputError: an output is not finite.
     """
-    normalize, logits = Normalize(classifier.preprocessing.mean, classifier.preprocessing.std), []
+    normalize, outputs = Normalize(classifier.preprocessing.mean, classifier.preprocessing.std), []
     batch_size = inference_batch_size(images)
     for start in range(0, len(images), batch_size):
         batch = images.images_u8[start : start + batch_size]
         batch = (batch if transform is None else transform(batch, start)).to(classifier.device)
         with autocast(classifier.device, precision):
-            logits.append(classifier.to_logits(classifier.model(normalize(batch)).float()))
+            outputs.append(classifier.model(normalize(batch)).float())
         if counter is not None:
             counter.advance(len(batch))
-    found = torch.cat(logits)
+    found = torch.cat(outputs)
     if not found.isfinite().all():
-        raise InputError(f"the model's logits are not finite (in {precision}): its weights are damaged")
-    return to_predictions(found, images.labels)
+        raise InputError(f"the model's outputs are not finite (in {precision}): its weights are damaged")
+    return Outputs(found.cpu(), images)
+
+
+def predict_all(
+    classifier: ImageClassifier,
+    images: ImageSet,
+    precision: str = "fp32",
+    transform: ImageTransform | None = None,
+    counter: ImageCounter | None = None,
+) -> Predictions:
+    """Classify a set of images, with the arguments of `compute_outputs`.
+
+    Raises:
+        InputError: an output is not finite, the model is no classifier, or its classes don't exclude each other.
+    """
+    if classifier.task != CLASSIFICATION.name:
+        raise InputError(f"this measures classifiers, and the model's task is {classifier.task}: choose another model")
+    CLASSIFICATION.check_model(classifier)
+    return predictions_of(classifier, compute_outputs(classifier, images, precision, transform, counter))

@@ -15,15 +15,10 @@ from vitreous.explanation.regions import PixelRegion, Region, locate_query, vali
 from vitreous.explanation.registry import find_method
 from vitreous.explanation.streaming.attention_products import at_least_float32, is_full_precision
 from vitreous.explanation.streaming.light_trace import LightTrace
-from vitreous.explanation.target_parsing import class_indices, note_unused_target
-from vitreous.explanation.targets import (
-    ClassTarget,
-    FeatureNormTarget,
-    PredictedClassTarget,
-    Target,
-    is_target,
-    parse_class_target,
-)
+from vitreous.explanation.target_parsing import note_unused_target
+from vitreous.tasks.classification.targets import PredictedClassTarget, parse_class_target
+from vitreous.tasks.registry import find_task
+from vitreous.tasks.targets import FeatureNormTarget, Target, is_target
 from vitreous.imaging.geometry import Geometry
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.vit import ViT
@@ -172,23 +167,18 @@ def _check_evaluation_mode(model: ExplainableModel) -> None:
 def _as_target(
     model: nn.Module | ImageClassifier, target: int | str | Sequence[int | str] | Tensor | Target | None
 ) -> Target:
+    if isinstance(model, ImageClassifier):
+        task = find_task(model.task)
+        return task.default_target(model) if target is None else task.find_target(model, target)
     if isinstance(target, str):
-        if not isinstance(model, ImageClassifier):
-            raise InputError(f"a bare module has no class '{target}': give the index of the class, or a Target")
-        return ClassTarget(model.class_index(target), target)
-    if isinstance(target, list | tuple) and isinstance(model, ImageClassifier):
-        target = class_indices(model, target)
-    if target is not None:
-        found = parse_class_target(target) or target
-        if not is_target(found):
-            raise InputError(
-                f"{show(target)} is not a target: give the index of a class, one index per image, or a Target"
-            )
-        return found
-    has_classes = bool(model.class_names) if isinstance(model, ImageClassifier) else True
-    if isinstance(model, ViT):
-        has_classes = model.config.num_classes > 0
-    return PredictedClassTarget() if has_classes else FeatureNormTarget()
+        raise InputError(f"a bare module has no class '{target}': give the index of the class, or a Target")
+    if target is None:
+        has_classes = not isinstance(model, ViT) or model.config.num_classes > 0
+        return PredictedClassTarget() if has_classes else FeatureNormTarget()
+    found = parse_class_target(target) or target
+    if not is_target(found):
+        raise InputError(f"{show(target)} is not a target: give the index of a class, one index per image, or a Target")
+    return found
 
 
 def _locate_in_input(model: nn.Module, images: Tensor, query: Region | PixelRegion) -> PatchQuery:

@@ -19,10 +19,11 @@ from vitreous.explanation.streaming.attention_products import row_times_attentio
 from vitreous.explanation.streaming.light_trace import LightTrace
 from vitreous.explanation.streaming.tokens import to_grid
 from vitreous.explanation.target_parsing import find_target, target_for_image
-from vitreous.explanation.targets import ClassPerImageTarget, ClassTarget, DirectionTarget, RegionTarget, Target
 from vitreous.imaging.geometry import Geometry
 from vitreous.imaging.reading import as_image_u8
 from vitreous.model.classifier import ImageClassifier, ImageInput, Prediction
+from vitreous.tasks.registry import find_task
+from vitreous.tasks.targets import PerImageTarget, RegionTarget, Target
 
 MAX_BATCH_PIXELS = 16 * 224 * 224
 """Pixels in one forward pass; its trace, or its autograd graph, stays in memory until the maps are computed."""
@@ -121,7 +122,9 @@ def run_task(
         if callback is not None and callback.should_stop():
             break
         chosen = [inputs[i] for i in indices]
-        options, target = chosen[0].options, select_for_images(chosen[0].target, indices, len(inputs))
+        options, target = chosen[0].options, chosen[0].target
+        if isinstance(target, PerImageTarget):
+            target = target.select(indices, len(inputs))
         pixels = torch.stack([one.pixels for one in chosen])
         maps = run_method(classifier.model, pixels, task.method, target, options)
         found = _explanations(classifier, replace(task, options=options), target, maps, chosen)
@@ -144,23 +147,6 @@ def _prepare(classifier: ImageClassifier, image: ImageInput, task: ExplainTask) 
     return _Input(image_u8, pixels, geometry, target_for_image(task.target, geometry, patch_size), options)
 
 
-def select_for_images(target: Target, indices: Sequence[int], count: int) -> Target:
-    """Select from a target with one class or direction for each of `count` images those of the images at `indices`.
-
-    Raises:
-        InputError: the target has classes or directions for another number of images.
-    """
-    if isinstance(target, ClassPerImageTarget):
-        if len(target.indices) != count:
-            raise InputError(f"{len(target.indices)} classes are given for {count} images: give one per image")
-        return replace(target, indices=target.indices[list(indices)])
-    if isinstance(target, DirectionTarget) and len(target.directions) != 1:
-        if len(target.directions) != count:
-            raise InputError(f"the target '{target.name}' has {len(target.directions)} directions for {count} images")
-        return replace(target, directions=target.directions[list(indices)])
-    return target
-
-
 def _explanations(
     classifier: ImageClassifier, task: ExplainTask, target: Target, maps: Maps, inputs: Sequence[_Input]
 ) -> list[Explanation]:
@@ -169,8 +155,9 @@ def _explanations(
     scores = _target_scores(classifier, target, maps.logits, predictions) if task.target_given else [None] * len(inputs)
     # The score of a region is read from tokens, which are no longer in memory.
     named = task.method.is_class_specific or (task.target_given and not isinstance(target, RegionTarget))
-    names, results = _target_names(classifier, target, len(inputs)), []
+    results = []
     for i, one in enumerate(inputs):
+        name = target.name_of(i) if isinstance(target, PerImageTarget) else target.name
         patch_map = maps.values[i].float().cpu().numpy()
         if not np.isfinite(patch_map).all():
             raise InputError(f"{task.method_name} gives values that are not finite: check the model's weights for NaN")
@@ -180,7 +167,7 @@ def _explanations(
             Explanation(
                 patch_map=patch_map, geometry=geometry, image_u8=one.image_u8, method=task.method_name,
                 scale_kind=task.method.scale_kind, prediction=predictions[i], options=task.options, layer=maps.layer,
-                head=maps.head, target=names[i] if named else None, score=scores[i],
+                head=maps.head, target=name if named else None, score=scores[i],
                 convergence_delta=None if delta is None else float(delta[i]),
                 patch_colors=None if colors is None else colors[i].float().cpu().numpy(),
                 region=_explained_region(target, task.options, patch_map),
@@ -189,26 +176,13 @@ def _explanations(
     return results
 
 
-def _target_names(classifier: ImageClassifier, target: Target, count: int) -> list[str]:
-    """Return the target's name for each of `count` images: the name of its class, if each image has its own."""
-    if not isinstance(target, ClassPerImageTarget):
-        return [target.name] * count
-    names = classifier.class_names
-    return [names[index] if names else f"class {index}" for index in target.indices.tolist()]
-
-
 def _target_scores(
     classifier: ImageClassifier, target: Target, logits: Tensor, predictions: Sequence[Prediction]
 ) -> list[float] | list[None]:
-    """Return the probability of a class, or the score of any other target but a region, for each image."""
+    """Return the score of any target but a region, for each image, as the model's task expresses it."""
     if isinstance(target, RegionTarget):
         return [None] * len(logits)
-    if isinstance(target, ClassTarget | ClassPerImageTarget) and classifier.class_names:
-        count = len(predictions)
-        indices = [target.index] * count if isinstance(target, ClassTarget) else target.indices.tolist()
-        names = [classifier.class_names[index] for index in indices]
-        return [dict(prediction.scores)[name] for prediction, name in zip(predictions, names, strict=True)]
-    return target(logits).float().tolist()
+    return find_task(classifier.task).score_target(classifier, target, logits, predictions)
 
 
 def _explained_region(target: Target, options: MethodOptions, patch_map: np.ndarray) -> RegionTarget | None:

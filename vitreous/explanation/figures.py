@@ -11,7 +11,7 @@ from vitreous.errors import unknown
 from vitreous.explanation.options import patches_in_query
 from vitreous.explanation.regions import patch_mask
 from vitreous.explanation.registry import METHODS
-from vitreous.explanation.targets import RegionTarget
+from vitreous.tasks.targets import RegionTarget
 from vitreous.model.classifier import Prediction
 from vitreous.render.color import Scale
 from vitreous.render.overlay import dimming_for, mean_brightness, overlay
@@ -48,8 +48,8 @@ def draw_explanation_figure(explanation: "Explanation", truth: str | None = None
         truth: the true label, if it is known; it is compared with the prediction.
     """
     correct = None if truth is None else truth == explanation.prediction.label
-    title = prediction_caption(explanation.prediction) or explanation.method
-    images = explanation.image_u8, explanation.render()
+    title = explanation.prediction.caption() or explanation.method
+    images = explanation.prediction.draw(explanation.image_u8), explanation.render()
     legend = replace(map_legend(explanation), end_values=scale_labels(explanation))
     lines = caption_lines(explanation, truth)
     return explanation_sheet(images, title, lines, legend, correct=correct, outlined=query_mask(explanation))
@@ -78,7 +78,7 @@ def _draw_as_frame(explanation: "Explanation", truth: str | None, layout: str) -
     height, width = explanation.image_u8.shape[:2]
     factor = max(1.0, MIN_FRAME / max(height, width))
     box_hw = (round(height * factor), round(width * factor))
-    image_u8 = np.asarray(fit_and_outline(explanation.image_u8, box_hw, query_mask(explanation)))
+    image_u8 = np.asarray(fit_and_outline(explanation.prediction.draw(explanation.image_u8), box_hw, query_mask(explanation)))
     heatmap, inner = crop_to_image(explanation.patch_heatmap, explanation.geometry.box, (height, width))
     colors = explanation.patch_colors
     if colors is not None:
@@ -89,7 +89,7 @@ def _draw_as_frame(explanation: "Explanation", truth: str | None, layout: str) -
     end_labels = " / ".join(ends) if ends and is_signed else ""
     layer = HeatmapLayer(heatmap, scale, explanation.method, inner, is_signed, end_labels, colors)
     factors = (image_u8.shape[0] / height, image_u8.shape[1] / width)
-    texts = [prediction_caption(explanation.prediction), f"true label: {truth}" if truth else ""]
+    texts = [explanation.prediction.caption(), f"true label: {truth}" if truth else ""]
     view = FrameView(
         image_u8, (scale_box(layer, factors),), " · ".join(filter(None, texts)), frame_caption(explanation),
         dimming_for(mean_brightness(image_u8)),
@@ -125,7 +125,7 @@ def draw_gallery_items(items: Sequence[GalleryItem], first: "Explanation") -> Im
 def draw_layers_by_heads(image_u8: np.ndarray, heads: "HeadMaps") -> Image.Image:
     """Draw the attention of every layer (rows) and head (columns), each map on its own color scale."""
     overlays = [[overlay(image_u8, heatmap) for heatmap in layer] for layer in heads.heatmaps]
-    title = " · ".join(filter(None, ["attention", prediction_caption(heads.prediction)]))
+    title = " · ".join(filter(None, ["attention", heads.prediction.caption()]))
     return head_grid_sheet(overlays, title)
 
 
@@ -154,8 +154,8 @@ def method_tiles(
     """
     masks = [query_mask(one) for one in row]
     mask = next((each for each in masks if each is not None), None)
-    lines = (prediction_caption(row[0].prediction) or "input", *([name] if name else []))
-    tiles = [Tile(image_u8, lines, outlined=mask)]
+    lines = (row[0].prediction.caption() or "input", *([name] if name else []))
+    tiles = [Tile(row[0].prediction.draw(image_u8), lines, outlined=mask)]
     for one, each in zip(row, masks, strict=True):
         same = target_given and not METHODS[one.method].is_class_specific
         settings = one.caption().removeprefix(f"{one.method} · ") if one.options.changed() else ""
@@ -168,7 +168,8 @@ def gallery_item(explanation: "Explanation", truth: str | None, name: str = "") 
     """Return what a grid shows of an explanation, at the size of a tile; `name` is that of the image's file."""
     scores = explanation.prediction.scores
     label, score = scores[0] if scores else ("", 0.0)
-    item = GalleryItem(explanation.image_u8, explanation.render(), truth, label, score, query_mask(explanation), name)
+    image_u8, overlaid = explanation.prediction.draw(explanation.image_u8), explanation.render()
+    item = GalleryItem(image_u8, overlaid, truth, label, score, query_mask(explanation), name)
     return fit_gallery_item(item)
 
 
@@ -218,15 +219,6 @@ def shared_legends(explanations: Sequence["Explanation"]) -> list[MapLegend]:
     signed = next((one for one in found if one.signed), None)
     legends += [signed] if signed else []
     return legends + [MapLegend(f"{one.name}: {FEATURE_COLORS_NOTE}", None) for one in found if one.end_labels is None]
-
-
-def prediction_caption(prediction: Prediction) -> str:
-    """Return the predicted label with its score, or nothing for a model without classes.
-
-    >>> prediction_caption(Prediction((("cat", 0.93), ("dog", 0.07))))
-    'cat 93 %'
-    """
-    return f"{prediction.label} {prediction.format_score(prediction.score, 0)}" if prediction.scores else ""
 
 
 def caption_lines(explanation: "Explanation", truth: str | None) -> list[str]:

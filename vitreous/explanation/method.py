@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from vitreous.explanation.options import MethodOptions
-from vitreous.explanation.targets import Target
+from vitreous.tasks.targets import Target
 from vitreous.model.trace import Trace
 
 ScaleKind = Literal["proportion", "positive", "signed"]

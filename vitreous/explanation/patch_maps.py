@@ -8,7 +8,7 @@ from vitreous.explanation.attribute import run_method
 from vitreous.explanation.method import ExplainableModel
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import find_method
-from vitreous.explanation.targets import Target
+from vitreous.tasks.targets import Target
 from vitreous.runtime import seed_for
 
 BASELINES = ("random map", "center bias")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import InputError
 from vitreous.explanation.method import ExplainableModel
-from vitreous.explanation.targets import Target
+from vitreous.tasks.targets import Target
 from vitreous.model.trace import AttentionRecord, Trace
 
 CELLS_PER_SIDE = 14

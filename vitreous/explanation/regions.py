@@ -9,7 +9,7 @@ import numpy as np
 from vitreous.arguments import show
 from vitreous.errors import InputError
 from vitreous.explanation.options import PatchQuery
-from vitreous.explanation.targets import RegionTarget
+from vitreous.tasks.targets import RegionTarget
 from vitreous.imaging.geometry import Geometry
 
 Point = tuple[float, float]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.explanation.targets import TextTarget
+from vitreous.tasks.targets import TextTarget
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.vit import ViT
 

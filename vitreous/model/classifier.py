@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from numbers import Integral
 from pathlib import Path
-from typing import Self, overload
+from typing import ClassVar, Self, overload
 
 import numpy as np
 import torch
@@ -63,6 +63,21 @@ class Prediction:
             raise InputError(f"can't give the top {k!r} labels: give a number of labels, 1 or more")
         return self.scores[: int(k)]
 
+    def caption(self) -> str:
+        """Return the label and its score in words, or nothing for a model without classes.
+
+        >>> Prediction((("cat", 0.93), ("dog", 0.07))).caption()
+        'cat 93 %'
+        """
+        return f"{self.label} {self.format_score(self.score, 0)}" if self.scores else ""
+
+    def draw(self, image_u8: np.ndarray) -> np.ndarray:
+        """Draw the prediction on its image, uint8 (height, width, 3): labels leave it as it is, boxes would be drawn.
+
+        It is drawn wherever the image is shown beside a map or under one.
+        """
+        return image_u8
+
     @property
     def probabilities(self) -> tuple[tuple[str, float], ...]:
         """The labels and their scores, highest first; empty if the scores are no probabilities."""
@@ -98,6 +113,8 @@ class ImageClassifier:
         problem_type: what the outputs are, in transformers' words: see `Prediction`.
         function_to_apply: what turns outputs into scores: "softmax", "sigmoid", or "none" if they are scores already.
         origin: where it was loaded from, if it was.
+        task: what it was trained for, a name in `vitreous.tasks.registry.TASKS`. Each task whose outputs aren't classes
+            has a subclass, with its own `postprocess`.
 
     >>> from vitreous.model.create import create_model
     >>> preprocessing = Preprocessing(32, "crop", (0.5,) * 3, (0.5,) * 3, patch_size=4)
@@ -108,6 +125,8 @@ class ImageClassifier:
     >>> classifier.embed([image, image]).shape
     torch.Size([2, 64])
     """
+
+    task: ClassVar[str] = "classification"
 
     def __init__(
         self,
@@ -289,9 +308,9 @@ class ImageClassifier:
         """
         return to_logits(outputs, self.problem_type, self.function_to_apply)
 
-    def replace(self, model: nn.Module | None = None, preprocessing: Preprocessing | None = None) -> "ImageClassifier":
+    def replace(self, model: nn.Module | None = None, preprocessing: Preprocessing | None = None) -> Self:
         """Return a classifier with another model or preprocessing, and everything else the same."""
-        changed = ImageClassifier(
+        changed = type(self)(
             model or self.model, preprocessing or self.preprocessing, self.class_names, self.problem_type,
             self.function_to_apply,
         )  # fmt: skip

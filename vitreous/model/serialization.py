@@ -27,8 +27,8 @@ from vitreous.records import from_json, to_dict
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-TASK = "classification"
-"""What the models of this version are for."""
+TYPES: Mapping[str, type[ImageClassifier]] = {ImageClassifier.task: ImageClassifier}
+"""What reads a model of each task; other tasks than classification name theirs in their record."""
 STORED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 METADATA = {"format": "pt", "library": "vitreous"}
 """Written into model.safetensors, whose names alone could be timm's."""
@@ -51,7 +51,7 @@ def save_classifier(classifier: ImageClassifier, folder: Path) -> None:
     with atomic_folder(folder) as temporary:
         save_config(classifier, temporary)
         write_weights(weights, temporary / WEIGHTS)
-        written = load_classifier(temporary, torch.device("cpu"))
+        written = load_classifier(temporary, torch.device("cpu"), {classifier.task: type(classifier)})
         read = written.vit.state_dict()
         if (written.preprocessing, written.class_names) != (classifier.preprocessing, classifier.class_names):
             raise AssertionError("the written model has another preprocessing or other class names")
@@ -62,7 +62,7 @@ def save_classifier(classifier: ImageClassifier, folder: Path) -> None:
 def save_config(classifier: ImageClassifier, folder: Path) -> None:
     """Write config.json: the model's configuration, its preprocessing and the names of its classes."""
     content = {
-        "task": TASK,
+        "task": classifier.task,
         "model": to_dict(classifier.vit.config),
         "preprocessing": to_dict(classifier.preprocessing),
         "class_names": classifier.class_names,
@@ -99,9 +99,16 @@ def _sort_metadata(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[end:]
 
 
-def load_classifier(path: Path | str, device: torch.device) -> ImageClassifier:
+def load_classifier(
+    path: Path | str, device: torch.device, types: Mapping[str, type[ImageClassifier]] = TYPES
+) -> ImageClassifier:
     """Load the classifier in a run folder, or the one whose model.safetensors is at `path`, with its config.json
     beside.
+
+    Args:
+        path: of the folder or the file.
+        device: of the model.
+        types: of the models of each task.
 
     Raises:
         InputError: there is none, or its files are damaged or don't fit each other.
@@ -111,8 +118,9 @@ def load_classifier(path: Path | str, device: torch.device) -> ImageClassifier:
     weights = given if given.is_file() else folder / WEIGHTS
     origin = str(folder / CONFIG)
     config = read_json(folder / CONFIG)
-    if (task := from_json(str, config.get("task", TASK), f"{origin}: task")) != TASK:
-        raise InputError(f"{origin}: {unknown('task', task, [TASK])}")
+    task = from_json(str, config.get("task", ImageClassifier.task), f"{origin}: task")
+    if task not in types:
+        raise InputError(f"{origin}: {unknown('task', task, types)}")
     model = migrate_config(_record(config, "model", origin), origin)
     stored = migrate_preprocessing(_record(config, "preprocessing", origin))
     vit_config, preprocessing = from_json(ViTConfig, model, origin), from_json(Preprocessing, stored, origin)
@@ -127,7 +135,7 @@ def load_classifier(path: Path | str, device: torch.device) -> ImageClassifier:
     if names and len(names) != vit.config.num_classes:  # without names the output is a vector of features
         raise InputError(f"{origin} names {len(names)} classes, the model has {vit.config.num_classes}: restore it")
     try:
-        return ImageClassifier(
+        return types[task](
             vit.to(device), preprocessing, names, config.get("problem_type"), config.get("function_to_apply")
         )
     except InputError as error:

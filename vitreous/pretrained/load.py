@@ -162,7 +162,9 @@ def _note_resampling(classifier: ImageClassifier, callback: Callback) -> None:
 
 def _load(source: ModelSource, name: str, device: torch.device, callback: Callback) -> ImageClassifier:
     if isinstance(source, VitreousModel):
-        return load_classifier(source.path, device)
+        from vitreous.tasks.registry import TASKS  # bare weights need no task
+
+        return load_classifier(source.path, device, {name: task.model_type for name, task in TASKS.items()})
     # Models of Vitreous need none of the following modules.
     if isinstance(source, Factory):
         from vitreous.pretrained.factory import load_factory

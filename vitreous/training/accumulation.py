@@ -9,11 +9,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from vitreous.data.batch import Batch
 from vitreous.errors import InputError, is_out_of_memory
 from vitreous.model.vit import ViT
 from vitreous.runtime import OwnGenerator, autocast
-from vitreous.tasks.classification import classification_loss, label_weights
-from vitreous.training.distillation import DistilledModel, Teacher, distillation_loss
+from vitreous.tasks.task import TaskLoss
+from vitreous.training.distillation import DistilledModel, Teacher
 from vitreous.training.distributed import DistributedContext, shard_of
 from vitreous.training.recipe import Recipe
 from vitreous.training.sharding import is_sharded
@@ -23,9 +24,9 @@ class BatchStatistics(NamedTuple):
     """What one process adds to the statistics of a batch, on the model's device."""
 
     loss: Tensor
-    """Added to the mean loss on the labels."""
-    correct: Tensor
-    """Number of images classified correctly; of mixed ones, as the class that has the larger part."""
+    """Added to the mean loss on the truth."""
+    score: Tensor
+    """Added to the sum of the task's first metric over the images."""
 
 
 class GradientAccumulator:
@@ -36,7 +37,7 @@ class GradientAccumulator:
         model: ViT,
         recipe: Recipe,
         distributed: DistributedContext,
-        class_weights: Tensor | None = None,
+        loss: TaskLoss,
         teacher: Teacher | None = None,
     ) -> None:
         """Wrap the model for several processes, and with its teacher.
@@ -45,37 +46,38 @@ class GradientAccumulator:
             model: the model that is trained.
             recipe: of the run.
             distributed: the processes that share each batch.
-            class_weights: (classes), on the model's device: the weight of each image in the loss, by its class.
+            loss: of the run's task.
             teacher: trained on the same batches; the model learns from it too.
         """
         check_micro_batches(recipe, distributed.world_size)
-        self.model, self.recipe, self.distributed, self.class_weights = model, recipe, distributed, class_weights
+        self.model, self.recipe, self.distributed, self.loss = model, recipe, distributed, loss
         self.forward: nn.Module = DistilledModel(model, teacher) if teacher else model
         self.draws: BatchDraws | None = None
         if distributed.world_size > 1 and not is_sharded(model):
             self.forward = DistributedDataParallel(self.forward)
             self.forward.register_comm_hook(None, _all_reduce_sum)
 
-    def backward(self, images: Tensor, labels: Tensor, seed: int) -> BatchStatistics:
+    def backward(self, batch: Batch, seed: int) -> BatchStatistics:
         """Add the gradient of the (weighted) mean loss of a batch to the weights, and of the distillation loss.
 
         Args:
-            images: the whole batch (batch, channels, height, width), the same in all processes.
-            labels: int64 (batch), or the probability of each class (batch, classes).
+            batch: the whole batch, the same in all processes.
             seed: of the model's random numbers.
         """
-        mine = self.distributed.shard(len(labels))
+        mine = self.distributed.shard(len(batch))
         results = []
         for index in range(self.recipe.grad_accum_steps):
             piece = shard_of(mine.stop - mine.start, index, self.recipe.grad_accum_steps)
             part = slice(mine.start + piece.start, mine.start + piece.stop)
             last = index == self.recipe.grad_accum_steps - 1
             if self.model.config.drop_path_rate or self.model.config.patch_drop_rate:  # else it draws nothing
-                self.draws = BatchDraws(torch.Generator(images.device).manual_seed(seed), part, len(labels))
+                self.draws = BatchDraws(torch.Generator(batch.images.device).manual_seed(seed), part, len(batch))
             with self._gradient_sync(last=last), self.draws or nullcontext():
-                results.append(self._micro_batch(images[part], labels[part], self._fraction(labels, part)))
-        losses, correct = zip(*results, strict=True)
-        return BatchStatistics(sum_tensors(losses), sum_tensors(correct))
+                micro_batch = batch.part(part)
+                fraction = self.loss.weight(micro_batch) / self.loss.weight(batch)
+                results.append(self._micro_batch(micro_batch, fraction))
+        losses, scores = zip(*results, strict=True)
+        return BatchStatistics(sum_tensors(losses), sum_tensors(scores))
 
     @contextmanager
     def checkpointing(self) -> Generator[None]:
@@ -94,31 +96,23 @@ class GradientAccumulator:
         """Return the contexts of a block's forward pass, before it runs, and of its recomputation."""
         return nullcontext(), self.draws.again() if self.draws else nullcontext()
 
-    def _fraction(self, labels: Tensor, part: slice) -> float | Tensor:
-        """Return the weight of the mean over a part of a batch in the mean over the whole batch."""
-        if self.class_weights is None:
-            return (part.stop - part.start) / len(labels)
-        return label_weights(labels[part], self.class_weights).sum() / label_weights(labels, self.class_weights).sum()
-
-    def _micro_batch(self, images: Tensor, labels: Tensor, fraction: float | Tensor) -> BatchStatistics:
-        with autocast(images.device, self.recipe.precision):
-            outputs = self.forward(images)
-        logits = outputs[0] if isinstance(outputs, tuple) else outputs
-        loss = classification_loss(logits, labels, self.recipe.label_smoothing, self.class_weights) * fraction
-        total = self._distilled_loss(loss, *outputs, labels, fraction) if isinstance(outputs, tuple) else loss
+    def _micro_batch(self, batch: Batch, fraction: float | Tensor) -> BatchStatistics:
+        """Add the gradient of a part of a batch, `fraction` of whose loss it makes up."""
+        with autocast(batch.images.device, self.recipe.precision):
+            outputs = self.forward(batch.images)
+        own = outputs[0] if isinstance(outputs, tuple) else outputs
+        loss = self.loss(own, batch) * fraction
+        total = self._distilled_loss(loss, *outputs, batch, fraction) if isinstance(outputs, tuple) else loss
         total.backward()
-        classes = labels.argmax(1) if labels.is_floating_point() else labels
-        return BatchStatistics(loss.detach(), (logits.detach().argmax(1) == classes).sum())
+        return BatchStatistics(loss.detach(), self.loss.score(own.detach(), batch))
 
     def _distilled_loss(
-        self, loss: Tensor, logits: Tensor, teacher_logits: Tensor, labels: Tensor, fraction: float | Tensor
+        self, loss: Tensor, outputs: Tensor, teacher_outputs: Tensor, batch: Batch, fraction: float | Tensor
     ) -> Tensor:
-        """Mix the model's loss on the labels with the distillation loss, and add the teacher's own loss."""
+        """Mix the model's loss on the truth with the distillation loss, and add the teacher's own loss."""
         settings = self.recipe.distillation
-        weights = None if self.class_weights is None else label_weights(labels, self.class_weights)
-        distilled = distillation_loss(logits, teacher_logits, settings.temperature, weights) * fraction
-        teacher_loss = classification_loss(teacher_logits, labels, weights=self.class_weights) * fraction
-        return (1 - settings.weight) * loss + settings.weight * distilled + teacher_loss
+        distilled, teacher_loss = self.loss.distill(outputs, teacher_outputs, batch, settings.temperature)
+        return (1 - settings.weight) * loss + settings.weight * (distilled * fraction) + teacher_loss * fraction
 
     def _gradient_sync(self, *, last: bool) -> AbstractContextManager:
         """Return the context that sums the gradients over the processes after the last micro-batch, and only then."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
@@ -104,17 +103,3 @@ class DistilledModel(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Classify images: the model's logits and the teacher's, (batch, classes) each."""
         return self.model(images), self.teacher(images)
-
-
-def distillation_loss(
-    logits: Tensor, teacher_logits: Tensor, temperature: float, weights: Tensor | None = None
-) -> Tensor:
-    """Compute the mean cross-entropy in nats between a model's softened logits and its teacher's, (batch, classes)
-    each.
-
-    It is multiplied by the temperature squared, so that its gradients don't shrink with the temperature (Hinton et al.
-    2015, "Distilling the Knowledge in a Neural Network", section 2). With `weights` (batch), the mean is weighted.
-    """
-    targets = (teacher_logits.detach().float() / temperature).softmax(1)
-    terms = functional.cross_entropy(logits.float() / temperature, targets, reduction="none") * temperature**2
-    return terms.mean() if weights is None else (terms * weights).sum() / weights.sum()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vitreous.arguments import show
+from vitreous.tasks.task import Metric
 from vitreous.training.recipe import Recipe
 
 
@@ -20,17 +21,17 @@ class BestValidation:
 
     Attributes:
         step: after which it was.
-        top1: its accuracy.
-        loss: its loss, which decides between equal accuracies.
+        score: of the task's first metric.
+        loss: its loss, which decides between equal scores.
     """
 
     step: int
-    top1: float
+    score: float
     loss: float
 
-    def is_better_than(self, other: "BestValidation | None") -> bool:
-        """Whether this one has a higher accuracy, or the same and a lower loss."""
-        return other is None or (self.top1, -self.loss) > (other.top1, -other.loss)
+    def is_better_than(self, other: "BestValidation | None", metric: Metric) -> bool:
+        """Whether this one has a better score by this metric, or the same and a lower loss."""
+        return other is None or (metric.rank(self.score), -self.loss) > (metric.rank(other.score), -other.loss)
 
 
 def validation_is_due(step: int, recipe: Recipe, images: int) -> bool:
@@ -68,10 +69,10 @@ def parse_best(value: object) -> BestValidation | None:
     if value is None:
         return None
     numbers = value if isinstance(value, Mapping) else {}
-    step, top1, loss = (numbers.get(name) for name in ("step", "top1", "loss"))
-    if type(step) is not int or type(top1) is not float or type(loss) is not float:
+    step, score, loss = numbers.get("step"), numbers.get("score", numbers.get("top1")), numbers.get("loss")
+    if type(step) is not int or type(score) is not float or type(loss) is not float:
         raise ValueError(f"its best validation is {show(value)}")
-    return BestValidation(step, top1, loss)
+    return BestValidation(step, score, loss)
 
 
 def copy_weights(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.callbacks import Callback, Progress, format_clock
-from vitreous.data.class_weights import class_weights
 from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import TrainingBatches, inference_batch_size, sequential_batches
 from vitreous.errors import InputError
-from vitreous.evaluation.classification import compute_metrics
 from vitreous.model.lora_file import LoRADescription, write_lora
 from vitreous.model.serialization import WEIGHTS, write_weights
-from vitreous.render.plots.curves import training_curves
+from vitreous.render.plots.curves import MetricAxis, training_curves
 from vitreous.runs.metrics_log import MetricsLog
 from vitreous.runs.run_folder import RunFolder, read_metrics
 from vitreous.runtime import autocast, seed_for
+from vitreous.tasks.registry import find_task
+from vitreous.tasks.task import LossSettings, Metric, Task
 from vitreous.training.accumulation import BatchStatistics, GradientAccumulator, out_of_memory_hint
 from vitreous.training.checkpoint import Checkpoint, TrainingState, is_finite, make_checkpoint, write_checkpoint
 from vitreous.training.distributed import DistributedContext
@@ -38,24 +38,28 @@ LOG_EVERY_STEPS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class TrainProgress(Progress):
-    """The progress of a training run; `done` and `total` count steps. Accuracies are between 0 and 1.
+    """The progress of a training run; `done` and `total` count steps.
 
     Attributes:
-        accuracy: Of the (augmented) training images since the last report.
-        validation_accuracy: Of the last validation since `train` was called, if there was one.
+        metric: What is measured besides the loss, such as top-1.
+        score: The metric on the (augmented) training images since the last report.
+        validation_score: The metric of the last validation since `train` was called, if there was one.
     """
 
     epoch: float
     loss: float
-    accuracy: float
+    metric: Metric
+    score: float
     images_per_second: float
     seconds_left: float
-    validation_accuracy: float | None = None
+    validation_score: float | None = None
 
     def __str__(self) -> str:
-        validation = "" if self.validation_accuracy is None else f" · validation {self.validation_accuracy:.1%}"
+        format_score = self.metric.format
+        validation = "" if self.validation_score is None else f" · validation {format_score(self.validation_score)}"
         rates = f"{self.images_per_second:,.0f} images/s · {format_clock(self.seconds_left)} left"
-        return f"epoch {self.epoch:.2f} · loss {self.loss:.3f} · top-1 {self.accuracy:.1%}{validation} · {rates}"
+        score = f"{self.metric.label} {format_score(self.score)}"
+        return f"epoch {self.epoch:.2f} · loss {self.loss:.3f} · {score}{validation} · {rates}"
 
 
 @dataclass
@@ -73,7 +77,12 @@ class TrainSetup:
     """What the run is compared with after each validation."""
     lora: LoRADescription | None = None
     """What the LoRA file says about itself, if the recipe tunes LoRA matrices."""
-    validation_accuracy: float | None = field(default=None, init=False)
+    validation_score: float | None = field(default=None, init=False)
+
+    @property
+    def task(self) -> Task:
+        """What the model learns."""
+        return find_task(self.recipe.task)
 
     @property
     def steps(self) -> int:
@@ -96,9 +105,10 @@ def train(state: TrainingState, setup: TrainSetup) -> bool:
         InputError: the loss is not finite any more (the message names the last good checkpoint), or a batch doesn't
             fit into memory.
     """
-    accumulator = GradientAccumulator(
-        state.model, setup.recipe, setup.distributed, loss_class_weights(setup), state.teacher
-    )
+    batches, recipe = setup.batches, setup.recipe
+    device = batches.device or batches.images.labels.device
+    loss = setup.task.make_loss(batches.images, LossSettings(recipe.label_smoothing, recipe.class_weights), device)
+    accumulator = GradientAccumulator(state.model, recipe, setup.distributed, loss, state.teacher)
     with accumulator.checkpointing():
         meter = StepMeter(setup)
         while state.step < setup.steps and not setup.stops_early(state):
@@ -127,22 +137,13 @@ def batch_size_hint(setup: TrainSetup) -> AbstractContextManager[None]:
     return out_of_memory_hint(what, recipe, setup.distributed.world_size)
 
 
-def loss_class_weights(setup: TrainSetup) -> Tensor | None:
-    """Compute the weight of each class in the loss, if the recipe weights them."""
-    if setup.recipe.class_weights == "none":
-        return None
-    images = setup.batches.images
-    weights = class_weights(images.labels.bincount(minlength=len(images.class_names)))
-    return weights.to(setup.batches.device or images.labels.device)
-
-
 def training_step(state: TrainingState, setup: TrainSetup, accumulator: GradientAccumulator) -> BatchStatistics:
     """Take one optimizer step; the statistics are this process' and still on the device."""
     state.model.train(setup.recipe.tune != "head")  # what is frozen alone neither drops patches nor branches
-    images, labels = setup.batches.batch(state.step)
     recipe = setup.recipe
-    images = resize_batch(state.step, setup.steps, images, recipe.progressive_resizing, recipe.model.patch_size)
-    statistics = accumulator.backward(images, labels, seed_for(recipe.seed, "model", state.step))
+    batch = setup.batches.batch(state.step)
+    batch = resize_batch(state.step, setup.steps, batch, recipe.progressive_resizing, recipe.model.patch_size)
+    statistics = accumulator.backward(batch, seed_for(recipe.seed, "model", state.step))
     if recipe.optimizer.clip_grad_norm is not None:
         clip_gradients(state.model, recipe.optimizer.clip_grad_norm)
     multiplier = lr_multiplier(state.step, setup.steps, recipe.schedule)
@@ -177,9 +178,9 @@ class StepMeter:
         if not self.statistics:
             return
         setup, batch = self.setup, self.setup.recipe.batch_size
-        losses, correct = (torch.stack(column) for column in zip(*self.statistics, strict=True))
+        losses, scores = (torch.stack(column) for column in zip(*self.statistics, strict=True))
         loss = setup.distributed.all_reduce_sum(losses).mean().item()
-        top1 = setup.distributed.all_reduce_sum(correct).sum().item() / (batch * len(self.statistics))
+        score = setup.distributed.all_reduce_sum(scores).sum().item() / (batch * len(self.statistics))
         if not math.isfinite(loss):
             raise diverged_error(f"the loss is {loss}", state, setup)
         rate = self.steps_timed * batch / (time.monotonic() - self.started)
@@ -187,10 +188,11 @@ class StepMeter:
         learning_rate = setup.recipe.optimizer.learning_rate * multiplier
         rates = {"learning_rate": learning_rate, "images_per_second": rate}
         epoch = setup.epoch(state.step)
-        setup.log.write(step=state.step, epoch=epoch, split="train", loss=loss, top1=top1, **rates)
+        metric = setup.task.metric
+        setup.log.write(step=state.step, epoch=epoch, split="train", loss=loss, **{metric.name: score}, **rates)
         self.progress = TrainProgress(
-            done=state.step, total=setup.steps, epoch=epoch, loss=loss, accuracy=top1, images_per_second=rate,
-            seconds_left=self.seconds_left(state.step),
+            done=state.step, total=setup.steps, epoch=epoch, loss=loss, metric=metric, score=score,
+            images_per_second=rate, seconds_left=self.seconds_left(state.step),
         )  # fmt: skip
         self.statistics = []
         self.notify()
@@ -198,7 +200,7 @@ class StepMeter:
     def notify(self) -> None:
         """Pass the last report to the callback, with the newest validation."""
         if self.progress is not None:
-            self.setup.callback.on_progress(replace(self.progress, validation_accuracy=self.setup.validation_accuracy))
+            self.setup.callback.on_progress(replace(self.progress, validation_score=self.setup.validation_score))
 
     def seconds_left(self, step: int) -> float:
         """Estimate the time that the rest of the run takes, from the time so far."""
@@ -234,22 +236,21 @@ def validate(state: TrainingState, setup: TrainSetup) -> None:
     """
     what = f"a batch of {validation_batch_size(setup.validation, setup.recipe)} validation images"
     with out_of_memory_hint(what, setup.recipe, setup.distributed.world_size, gradients=False):
-        logits = validation_logits(state.best_model, setup.validation, setup)
-    metrics = compute_metrics(logits, setup.validation.labels.cpu(), setup.validation.class_names)
-    if not math.isfinite(metrics.loss):
-        raise diverged_error(f"the validation loss is {metrics.loss}", state, setup)
-    setup.validation_accuracy = metrics.top1
-    result = BestValidation(state.step, metrics.top1, metrics.loss)
-    if setup.recipe.early_stopping_epochs and result.is_better_than(state.best):
+        outputs = validation_outputs(state.best_model, setup.validation, setup)
+    metric, values = setup.task.metric, setup.task.measure(outputs, setup.validation)
+    if not math.isfinite(values["loss"]):
+        raise diverged_error(f"the validation loss is {values['loss']}", state, setup)
+    setup.validation_score = values[metric.name]
+    result = BestValidation(state.step, values[metric.name], values["loss"])
+    if setup.recipe.early_stopping_epochs and result.is_better_than(state.best, metric):
         state.best, state.best_weights = result, copy_weights(state.best_model)
-    epoch = setup.epoch(state.step)
-    setup.log.write(step=state.step, epoch=epoch, split="validation", loss=metrics.loss, top1=metrics.top1)
+    setup.log.write(step=state.step, epoch=setup.epoch(state.step), split="validation", **values)
     if setup.reference is not None and (point := setup.reference.at(state.step)):
-        setup.callback.on_note(compare_with_reference(point, metrics.top1))
+        setup.callback.on_note(compare_with_reference(point, values[metric.name]))
 
 
-def validation_logits(model: nn.Module, images: ImageSet, setup: TrainSetup) -> Tensor:
-    """Compute the logits (count, classes) of images, on the CPU; each process computes a shard of them.
+def validation_outputs(model: nn.Module, images: ImageSet, setup: TrainSetup) -> list[Tensor]:
+    """Compute a model's outputs (batch, ...) for images, on the CPU, in batches; each process computes a shard of them.
 
     If weights are sharded, each process computes all: gathering the weights takes all processes at once.
     """
@@ -257,22 +258,22 @@ def validation_logits(model: nn.Module, images: ImageSet, setup: TrainSetup) -> 
         return _forward_all(model, images, setup)
     mine = setup.distributed.shard(len(images))
     shard = replace(images, images_u8=images.images_u8[mine], labels=images.labels[mine], boxes=None, masks=None)
-    return torch.cat(setup.distributed.all_gather(_forward_all(model, shard, setup)))
+    return [outputs for part in setup.distributed.all_gather(_forward_all(model, shard, setup)) for outputs in part]
 
 
 @torch.no_grad()
-def _forward_all(model: nn.Module, images: ImageSet, setup: TrainSetup) -> Tensor:
-    """Compute logits (count, classes), float32 on the CPU; the model is left in the mode it was in."""
+def _forward_all(model: nn.Module, images: ImageSet, setup: TrainSetup) -> list[Tensor]:
+    """Compute outputs (batch, ...), float32 on the CPU; the model is left in the mode it was in."""
     training = model.training
     model.eval()
-    logits = []
+    outputs = []
     device = next(model.parameters()).device
     for inputs, _ in sequential_batches(images, validation_batch_size(images, setup.recipe), setup.batches.normalize):
         with autocast(device, setup.recipe.precision):
-            logits.append(model(inputs.to(device)).float())
+            outputs.append(model(inputs.to(device)).float().cpu())
     model.train(training)
     reshard(model)
-    return torch.cat(logits).cpu()
+    return outputs
 
 
 def validation_batch_size(images: ImageSet, recipe: Recipe) -> int:
@@ -296,6 +297,7 @@ def save_checkpoint(state: TrainingState, setup: TrainSetup) -> None:
 
 
 def _write_files(checkpoint: Checkpoint, setup: TrainSetup) -> None:
+    metric = setup.task.metric
     with setup.folder.writing():
         write_weights(plain_weights(checkpoint.weights, setup.recipe), setup.folder.path / WEIGHTS)
     if setup.lora is not None:
@@ -304,7 +306,8 @@ def _write_files(checkpoint: Checkpoint, setup: TrainSetup) -> None:
     with setup.folder.writing():
         write_checkpoint(checkpoint, setup.folder.checkpoint)
     with setup.folder.writing():
-        training_curves(read_metrics(setup.folder), setup.folder.curves, reference_band(setup.reference))
+        axis = MetricAxis(metric.name, metric.title, is_fraction=metric.is_fraction)
+        training_curves(read_metrics(setup.folder), setup.folder.curves, reference_band(setup.reference), axis)
 
 
 def diverged_error(what: str, state: TrainingState, setup: TrainSetup) -> InputError:

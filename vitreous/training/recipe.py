@@ -29,6 +29,7 @@ class Recipe:
 
     Attributes:
         data: A source by name: cifar10, mnist, shapes, folder:DIR and others.
+        task: What the model learns, a name in `vitreous.tasks.registry.TASKS`.
         model: `model.num_classes` and `model.in_chans` are taken from the data when the run starts.
         epochs: A fraction is allowed.
         min_steps: Take at least so many steps, which are more epochs where images are few.
@@ -69,6 +70,7 @@ class Recipe:
     data: str
     model: ViTConfig
     epochs: float
+    task: str = "classification"
     init: str = ""
     tune: Literal["full", "lora", "head"] = "full"
     lora: LoRASettings = field(default_factory=LoRASettings)

@@ -11,6 +11,7 @@ from vitreous.files import read_json
 from vitreous.model.serialization import CONFIG
 from vitreous.records import from_json
 from vitreous.runs.run_folder import RunFolder
+from vitreous.tasks.registry import find_task
 from vitreous.training.context import TrainContext
 from vitreous.training.provenance import DataDescription, describe_data
 from vitreous.training.recipe import Recipe
@@ -49,15 +50,17 @@ def load_training_data(recipe: Recipe, context: TrainContext) -> TrainingData:
     return TrainingData(_to_device(training, context), _to_device(validation, context), description)
 
 
-def check_training_classes(data: TrainingData, recipe: Recipe, context: TrainContext) -> None:
-    """Refuse images of a single class, or none to stop early by, and report classes without any image of a purpose.
+def check_training_images(data: TrainingData, recipe: Recipe, context: TrainContext) -> None:
+    """Refuse images that the task can't learn from, or none to stop early by, and report classes without any image.
 
     Raises:
-        InputError: there is only one class, or no validation image.
+        InputError: the images don't fit the task, or there is no validation image.
     """
-    training = data.training
-    if len(training.class_names) < 2:
-        raise InputError(f"'{recipe.data}' has {len(training.class_names)} class(es): classification needs two or more")
+    training, task = data.training, find_task(recipe.task)
+    for name in task.truth:
+        if getattr(training, name) is None:
+            raise InputError(f"'{recipe.data}' has no {name}, from which {task.name} learns: choose other data")
+    task.check_training(training, recipe.data)
     if recipe.early_stopping_epochs and len(data.validation) == 0:
         raise InputError("early_stopping_epochs needs validation images: raise validation_fraction, or leave it out")
     for images, purpose in ((training, "train on"), (data.validation, "validate on")):
@@ -79,7 +82,8 @@ def check_changed_data(data: TrainingData, recipe: Recipe, folder: RunFolder) ->
     names = None
     if config.exists():
         names = from_json(tuple[str, ...], read_json(config).get("class_names", []), f"{config}: class_names")
-    if names not in (None, images.class_names) or len(images.class_names) != recipe.model.num_classes:
+    head = find_task(recipe.task).make_head(images)
+    if names not in (None, head.class_names) or head.num_outputs != recipe.model.num_classes:
         raise InputError(f"the classes of '{recipe.data}' aren't those of {folder.path}: start a new run")
     if len(images) < recipe.batch_size:
         raise InputError(

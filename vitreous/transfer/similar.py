@@ -18,7 +18,7 @@ from vitreous.explanation.explain import ExplainTask, resolve_task, run_task
 from vitreous.explanation.figures import map_legend
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.result import Explanation
-from vitreous.explanation.targets import SimilarityTarget
+from vitreous.tasks.targets import SimilarityTarget
 from vitreous.files import write_text
 from vitreous.imaging.reading import as_image_u8
 from vitreous.imaging.writing import save_image

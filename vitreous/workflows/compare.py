@@ -7,7 +7,8 @@ import numpy as np
 
 from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
-from vitreous.diagnostics.evaluation_set import EvaluationSet, class_difference, open_evaluation_set
+from vitreous.diagnostics.evaluation_set import EvaluationSet, open_evaluation_set
+from vitreous.tasks.classification.evaluation import class_difference
 from vitreous.diagnostics.predictions import ImageCounter, predict_all
 from vitreous.errors import InputError
 from vitreous.evaluation.comparison import Comparison, compare_predictions, summarize_comparison

@@ -21,7 +21,6 @@ from vitreous.explanation.figures import (
     draw_method_tiles,
     gallery_item,
     method_tiles,
-    prediction_caption,
 )
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.result import Explanation
@@ -247,7 +246,7 @@ def _write_each(job: _Job, layout: ExplanationLayout) -> Iterator[ExplainedFile]
             yield job.failed(index, result)
             continue
         result.save(job.outputs[index], job.truths[index], layout)
-        summary = prediction_caption(result.prediction) or result.caption()
+        summary = result.prediction.caption() or result.caption()
         yield WrittenFigure(job.outputs[index], summary, (job.record(index, result),))
 
 

@@ -34,6 +34,8 @@ from vitreous.runs.run_folder import (
     write_metadata,
 )
 from vitreous.runtime import choose_precision, select_device
+from vitreous.tasks.registry import find_task
+from vitreous.tasks.task import Metric
 from vitreous.training import loop
 from vitreous.training.accumulation import check_micro_batches
 from vitreous.training.checkpoint import TrainingState, check_checkpoint, initial_state, restore
@@ -60,7 +62,7 @@ from vitreous.training.provenance import (
 )
 from vitreous.training.recipe import Recipe, with_settings
 from vitreous.training.reference_comparison import find_reference
-from vitreous.training.training_data import TrainingData, check_changed_data, check_training_classes, load_training_data
+from vitreous.training.training_data import TrainingData, check_changed_data, check_training_images, load_training_data
 from vitreous.training_recipes import check_named, find_recipe
 from vitreous.workflows.train_model import absolute_init, build_run_classifier, load_init, reload_init
 
@@ -79,7 +81,8 @@ class TrainResult:
     Attributes:
         path: The run folder.
         finished: False if the callback stopped the run; everything is saved, and `resume=True` continues it.
-        validation_accuracy: Between 0 and 1, of the last validation, or under early stopping of the best; None without
+        metric: What is measured besides the loss, such as top-1.
+        validation_score: The metric of the last validation, or under early stopping of the best; None without
             validation images.
     """
 
@@ -87,7 +90,8 @@ class TrainResult:
     finished: bool
     step: int
     steps: int
-    validation_accuracy: float | None
+    metric: Metric
+    validation_score: float | None
     device: str = field(default="auto", compare=False)
 
     @cached_property
@@ -97,13 +101,14 @@ class TrainResult:
 
     def to_json(self) -> dict[str, object]:
         """Return the state as a plain dictionary."""
-        names = ("finished", "step", "steps", "validation_accuracy")
-        return {"path": str(self.path), **{name: getattr(self, name) for name in names}}
+        names = ("finished", "step", "steps", "validation_score")
+        values = {name: getattr(self, name) for name in names}
+        return {"path": str(self.path), **values, "metric": self.metric.name}
 
     def __repr__(self) -> str:
         state = "finished" if self.finished else f"stopped after step {self.step:,} of {self.steps:,}"
-        accuracy = self.validation_accuracy
-        scores = "" if accuracy is None else f", validation accuracy {accuracy:.2%}"
+        score, metric = self.validation_score, self.metric
+        scores = "" if score is None else f", validation {metric.label} {metric.format(score, 2)}"
         return f"TrainResult({self.path}: {state}{scores})"
 
 
@@ -206,7 +211,8 @@ class _Run:
         """Describe the LoRA file that the run writes, if it does."""
         if self.recipe.tune != "lora" or self.init_description is None:
             return None
-        names, recipe = self.data.training.class_names, self.recipe
+        recipe = self.recipe
+        names = find_task(recipe.task).make_head(self.data.training).class_names
         fingerprint = self.init_description.fingerprint
         return LoRADescription(recipe.init, fingerprint, recipe.lora, recipe.model, preprocessing, names)
 
@@ -227,11 +233,12 @@ def _start(context: TrainContext, recipe: Recipe, settings: Mapping[str, Setting
     check_named(recipe)
     _check_settings(recipe, context)
     data = load_training_data(recipe, context)
-    check_training_classes(data, recipe, context)
+    check_training_images(data, recipe, context)
     training, channels = data.training, data.training.images_u8.shape[1]
     if init is not None:
         check_channels(init, channels, recipe)
-    model = replace(recipe.model, num_classes=len(training.class_names), in_chans=channels)
+    task = find_task(recipe.task)
+    model = replace(recipe.model, num_classes=task.make_head(training).num_outputs, in_chans=channels)
     recipe = replace(
         recipe,
         model=model,
@@ -315,15 +322,24 @@ def _train(run: _Run, context: TrainContext) -> TrainResult:
     plan, step = run.plan, state.step
     if is_stopped or (step >= run.steps if plan is None else plan.is_complete(step, run.steps)):
         context.note("the run is finished: nothing to do")
-        return TrainResult(folder.path, True, state.step, state.step, _validation_accuracy(state, folder, context))
+        return _result(state, run, context, finished=True)
     if run.plan is not None:
         _record_resume(run.plan, state.step, folder, context)
     context.on_rank0(lambda: _write_config(classifier, folder))
     context.note(summary)
     finished = _take_steps(state, run, classifier.preprocessing, context)
     if finished and state.best is not None:
-        context.note(f"the weights are those of step {state.best.step}, of the best validation: {state.best.top1:.2%}")
-    return TrainResult(folder.path, finished, state.step, run.steps, _validation_accuracy(state, folder, context))
+        score = find_task(recipe.task).metric.format(state.best.score, 2)
+        context.note(f"the weights are those of step {state.best.step}, of the best validation: {score}")
+    return _result(state, run, context, finished=finished)
+
+
+def _result(state: TrainingState, run: _Run, context: TrainContext, *, finished: bool) -> TrainResult:
+    """Return the state of a run when it ends here; a finished one has no steps left."""
+    metric, folder = find_task(run.recipe.task).metric, run.folder
+    steps = state.step if finished else run.steps
+    score = _validation_score(state, metric, folder, context)
+    return TrainResult(folder.path, finished, state.step, steps, metric, score)
 
 
 def _write_config(classifier: ImageClassifier, folder: RunFolder) -> None:
@@ -353,6 +369,7 @@ def _take_steps(state: TrainingState, run: _Run, preprocessing: Preprocessing, c
     batches = TrainingBatches(
         run.data.training, recipe.batch_size, recipe.augment, recipe.seed,
         normalize=Normalize(preprocessing.mean, preprocessing.std), device=context.device,
+        truth=find_task(recipe.task).truth,
     )  # fmt: skip
     disabled = not context.distributed.is_rank0
     log = MetricsLog(folder, step=state.step, tensorboard=recipe.tensorboard, disabled=disabled)
@@ -381,10 +398,12 @@ def _summary(parameters: int, run: _Run, context: TrainContext) -> str:
     return f"{counts} at {size} · ViT of {parameters / 1e6:.2f} M parameters · {hardware}"
 
 
-def _validation_accuracy(state: TrainingState, folder: RunFolder, context: TrainContext) -> float | None:
-    """Return the accuracy of the last validation, or of the best one if its weights are kept."""
+def _validation_score(
+    state: TrainingState, metric: Metric, folder: RunFolder, context: TrainContext
+) -> float | None:
+    """Return the metric of the last validation, or of the best one if its weights are kept."""
     if state.best is not None:
-        return state.best.top1
+        return state.best.score
     lines = context.on_rank0(lambda: read_metrics(folder))
-    scores = [line["top1"] for line in lines if line["split"] == "validation"]
+    scores = [line[metric.name] for line in lines if line["split"] == "validation"]
     return scores[-1] if scores else None

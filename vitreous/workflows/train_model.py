@@ -13,6 +13,7 @@ from vitreous.model.vit import PatchEmbed, ViT
 from vitreous.pretrained.fingerprint import parameters_fingerprint
 from vitreous.pretrained.load import load
 from vitreous.runtime import OwnGenerator, generator
+from vitreous.tasks.registry import find_task
 from vitreous.training.context import TrainContext
 from vitreous.training.from_weights import InitDescription, initial_weights, run_preprocessing
 from vitreous.training.recipe import Recipe
@@ -74,10 +75,12 @@ def build_run_classifier(
         known: what the recipe.json records of it.
         is_new: whether the run has no checkpoint.
     """
+    task = find_task(recipe.task)
+    head = task.make_head(training)
     with OwnGenerator(generator(recipe.seed, "weights")):
         model = ViT(recipe.model)
     if init is not None:
-        model.load_state_dict(initial_weights(init, recipe.model, training.class_names, context.note))
+        model.load_state_dict(initial_weights(init, recipe.model, head.class_names, context.note))
     model = model.to(context.device)
     mean, std = (known.mean, known.std) if known is not None else channel_statistics(training)
     patch_embed = model.patch_embed
@@ -87,4 +90,4 @@ def build_run_classifier(
         with torch.no_grad():
             for own, value in zip(patch_embed.proj.parameters(), (weight, bias), strict=True):
                 own.copy_(value)
-    return ImageClassifier(model, run_preprocessing(recipe, mean, std), training.class_names)
+    return task.model_type(model, run_preprocessing(recipe, mean, std), head.class_names)

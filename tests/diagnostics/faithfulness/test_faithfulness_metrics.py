@@ -28,7 +28,8 @@ from vitreous.diagnostics.faithfulness.statistics import area_under_curve
 from vitreous.errors import InputError
 from vitreous.evaluation.intervals import bootstrap_mean
 from vitreous.explanation.patch_maps import BASELINES, baseline_map, patch_maps, to_patches
-from vitreous.explanation.targets import ClassTarget, DirectionTarget
+from vitreous.tasks.classification.targets import ClassTarget
+from vitreous.tasks.targets import DirectionTarget
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig

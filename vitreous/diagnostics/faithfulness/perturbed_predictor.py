@@ -11,7 +11,8 @@ from torch import Tensor
 from vitreous.diagnostics.faithfulness.imputation import Fill
 from vitreous.explanation.method import ExplainableModel
 from vitreous.explanation.patch_maps import BASELINES, baseline_map, patch_maps
-from vitreous.explanation.targets import DirectionTarget, FeatureNormTarget, PredictedClassTarget, Target
+from vitreous.tasks.classification.targets import PredictedClassTarget
+from vitreous.tasks.targets import DirectionTarget, FeatureNormTarget, Target
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.output_scores import apply_function
 from vitreous.runtime import generator

@@ -13,7 +13,8 @@ from torch import Tensor
 from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, Progress
 from vitreous.data.image_set import ImageSet
-from vitreous.diagnostics.evaluation_set import EvaluationSet, TrainingStatus, open_evaluation_set, status_to_json
+from vitreous.diagnostics.evaluation_set import EvaluationSet, open_evaluation_set
+from vitreous.tasks.evaluation import TrainingStatus, status_to_json
 from vitreous.diagnostics.predictions import ImageTransform, predict_all
 from vitreous.diagnostics.robustness.cifar10_c import PREFIX, open_cifar10_c
 from vitreous.diagnostics.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt

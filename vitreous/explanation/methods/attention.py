@@ -8,7 +8,7 @@ from vitreous.explanation.streaming.attention_products import row_times_attentio
 from vitreous.explanation.streaming.gradients import forward_scored, output_gradients
 from vitreous.explanation.streaming.light_trace import LightTrace
 from vitreous.explanation.streaming.tokens import readout_row, to_grid
-from vitreous.explanation.targets import Target
+from vitreous.tasks.targets import Target
 
 
 def attention(model: ExplainableModel, images: Tensor, target: Target, options: MethodOptions) -> Maps:

@@ -12,7 +12,7 @@ from vitreous.explanation.methods.patch_colors import PatchColors
 from vitreous.explanation.options import MethodOptions, patches_in_query, resolve_index
 from vitreous.explanation.streaming.attention_products import at_least_float32
 from vitreous.explanation.streaming.tokens import patch_token_index, to_grid
-from vitreous.explanation.targets import Target
+from vitreous.tasks.targets import Target
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 

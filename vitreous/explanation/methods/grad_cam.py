@@ -10,7 +10,7 @@ from vitreous.explanation.method import ExplainableModel, Maps
 from vitreous.explanation.options import MethodOptions, resolve_index
 from vitreous.explanation.streaming.attention_products import at_least_float32
 from vitreous.explanation.streaming.gradients import ScoredPass, forward_scored, score_gradients
-from vitreous.explanation.targets import Target
+from vitreous.tasks.targets import Target
 
 
 @dataclass(frozen=True)

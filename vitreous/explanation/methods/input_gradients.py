@@ -12,7 +12,7 @@ from vitreous.explanation.method import ExplainableModel, Maps
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.streaming.attention_products import at_least_float32
 from vitreous.explanation.streaming.gradients import input_gradient, weighted_gradient
-from vitreous.explanation.targets import Target
+from vitreous.tasks.targets import Target
 from vitreous.runtime import seed_for
 
 DEFAULT_STEPS = 50

@@ -12,7 +12,7 @@ from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.streaming.attention_products import mean_positive
 from vitreous.explanation.streaming.gradients import ScoredPass, forward_scored, score_gradients
 from vitreous.explanation.streaming.tokens import to_grid
-from vitreous.explanation.targets import Target
+from vitreous.tasks.targets import Target
 
 
 def legrad(model: ExplainableModel, images: Tensor, target: Target, options: MethodOptions) -> Maps:

@@ -7,7 +7,7 @@ from vitreous.errors import InputError
 from vitreous.explanation.method import ExplainableModel, Maps
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.perturbation import cell_borders, forward_unperturbed, perturbed_scores
-from vitreous.explanation.targets import Target
+from vitreous.tasks.targets import Target
 
 DEFAULT_WINDOW = 2
 """Side of the hidden window in cells."""

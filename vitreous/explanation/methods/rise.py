@@ -9,7 +9,7 @@ from vitreous.explanation.method import ExplainableModel, Maps
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.perturbation import forward_unperturbed, perturbed_scores
 from vitreous.explanation.streaming.attention_products import at_least_float32
-from vitreous.explanation.targets import ClassTarget, Target
+from vitreous.tasks.targets import Target
 from vitreous.model.trace import Trace
 from vitreous.runtime import generator
 
@@ -86,7 +86,7 @@ class _ProbabilityTarget:
 
     def __init__(self, target: Target, logits: Tensor, trace: Trace) -> None:
         self.target = target.detached(logits, trace)
-        self.is_class = isinstance(target, ClassTarget) or getattr(self.target, "is_class", False)
+        self.is_class = getattr(self.target, "is_class", False)
         self.name = target.name
 
     def __call__(self, logits: Tensor, trace: Trace | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from vitreous.explanation.streaming.attention_products import (
     row_times_attention,
 )
 from vitreous.explanation.streaming.tokens import readout_row, to_grid
-from vitreous.explanation.targets import Target
+from vitreous.tasks.targets import Target
 from vitreous.model.trace import AttentionRecord, Trace
 
 

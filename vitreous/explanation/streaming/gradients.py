@@ -12,7 +12,7 @@ from torch import Tensor
 from vitreous.errors import InputError
 from vitreous.explanation.method import ExplainableModel
 from vitreous.explanation.streaming.attention_products import at_least_float32
-from vitreous.explanation.targets import Target
+from vitreous.tasks.targets import Target
 from vitreous.model.trace import AttentionRecord, Trace
 
 GRADIENT_CHUNK_ELEMENTS = 2**20

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from vitreous.errors import InputError
 from vitreous.explanation.options import MethodOptions, patches_in_query
-from vitreous.explanation.targets import RegionTarget, Target
+from vitreous.tasks.targets import RegionTarget, Target
 from vitreous.model.trace import TokenLayout, Trace
 
 

@@ -25,8 +25,31 @@ MAX_MEDIANS = 400
 
 
 @dataclass(frozen=True)
+class MetricAxis:
+    """What is drawn beside the loss.
+
+    Attributes:
+        name: in the lines of metrics.jsonl.
+        title: of the axis.
+        is_fraction: whether it is between 0 and 1, and drawn in per cent.
+    """
+
+    name: str = "top1"
+    title: str = "accuracy"
+    is_fraction: bool = True
+
+    @property
+    def unit(self) -> float:
+        """The factor from a value to what is drawn."""
+        return 100.0 if self.is_fraction else 1.0
+
+
+ACCURACY = MetricAxis()
+
+
+@dataclass(frozen=True)
 class ReferenceBand:
-    """The validation accuracies of other runs, mean and standard deviation (0 to 1) over epochs, each (points,)."""
+    """The validation scores of other runs, mean and standard deviation (0 to 1) over epochs, each (points,)."""
 
     epochs: np.ndarray
     means: np.ndarray
@@ -35,21 +58,26 @@ class ReferenceBand:
 
 
 def training_curves(
-    metrics: Sequence[Mapping[str, Any]], path: Path | str, reference: ReferenceBand | None = None
+    metrics: Sequence[Mapping[str, Any]],
+    path: Path | str,
+    reference: ReferenceBand | None = None,
+    metric: MetricAxis = ACCURACY,
 ) -> None:
-    """Write a PNG of loss and accuracy over the epochs.
+    """Write a PNG of the loss and a metric over the epochs.
 
     Args:
         metrics: the lines of metrics.jsonl, if there are any yet. The `split` of a line says whether its `loss` and
-            `top1` (0 to 1) are of "train" or "validation" images. Values that are not finite leave a gap.
+            its metric are of "train" or "validation" images. Values that are not finite leave a gap.
         path: of the PNG file.
-        reference: drawn as a band behind the accuracies.
+        reference: drawn as a band behind the metric.
+        metric: what is drawn beside the loss.
     """
     figure = new_figure(FIGURE_WIDTH, 700)
-    loss, accuracy = figure.subplots(1, 2)
+    loss, score = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.07, right=0.97, top=0.86, bottom=0.15, wspace=0.2)
     plot_loss(loss, series(metrics, "train", "loss"), series(metrics, "validation", "loss"))
-    plot_accuracy(accuracy, series(metrics, "train", "top1"), series(metrics, "validation", "top1"), reference)
+    training, validation = (series(metrics, split, metric.name) for split in ("train", "validation"))
+    plot_metric(score, training, validation, reference, metric)
     save_figure(figure, path)
 
 
@@ -113,33 +141,37 @@ def min_max(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
     return float(np.nanmin(values)), float(np.nanmax(values))
 
 
-def plot_accuracy(
+def plot_metric(
     axes: "Axes",
     training: tuple[np.ndarray, np.ndarray],
     validation: tuple[np.ndarray, np.ndarray],
     reference: ReferenceBand | None = None,
+    metric: MetricAxis = ACCURACY,
 ) -> None:
-    """Draw accuracy in percent: of the augmented training images in pale color, of the validation images with a
-    label."""
-    style_axes(axes, "accuracy in %")
+    """Draw a metric, in percent if it is a fraction: of the augmented training images in pale color, of the validation
+    images with a label."""
+    style_axes(axes, f"{metric.title} in %" if metric.is_fraction else metric.title)
+    unit = metric.unit
     if not (is_measured(training) or is_measured(validation)):
         draw_placeholder(axes)
         return
-    epochs, accuracy = running_median(*training)
+    epochs, medians = running_median(*training)
     ends = plot_band(axes, reference) if reference else (np.zeros(0), np.zeros(0))
-    axes.plot(epochs, 100 * accuracy, color=COOL, linewidth=1.2, alpha=0.6, label="training (augmented)")
+    axes.plot(epochs, unit * medians, color=COOL, linewidth=1.2, alpha=0.6, label="training (augmented)")
     marker = point_marker(validation)
     axes.plot(
-        validation[0], 100 * validation[1], color=WARM, linewidth=1.5, marker=marker, markersize=3, label="validation"
+        validation[0], unit * validation[1], color=WARM, linewidth=1.5, marker=marker, markersize=3, label="validation"
     )
-    low, high = min_max([100 * accuracy, 100 * validation[1], ends[1]])
-    margin = max(4.0, 0.08 * (high - low))
-    axes.set_ylim(max(0.0, low - margin), min(100.0, high + margin))
+    low, high = min_max([unit * medians, unit * validation[1], ends[1]])
+    margin = max(0.04 * unit if metric.is_fraction else 0.0, 0.08 * (high - low))
+    limits = (0.0, unit) if metric.is_fraction else (-np.inf, np.inf)
+    axes.set_ylim(max(limits[0], low - margin), min(limits[1], high + margin))
     axes.set_xlim(0, 1.25 * min_max([epochs, validation[0], ends[0]])[1] or 1.0)
     add_legend(axes, "lower right")
     if is_measured(validation):
         ends_later = reference is not None and reference.epochs[-1] > 1.02 * np.nanmax(validation[0])
-        label_last(axes, validation[0], 100 * validation[1], (4, -13) if ends_later else (8, 0))
+        text = "{:.1f} %" if metric.is_fraction else "{:.4g}"
+        label_last(axes, (validation[0], unit * validation[1]), text, (4, -13) if ends_later else (8, 0))
 
 
 def plot_band(axes: "Axes", reference: ReferenceBand) -> tuple[np.ndarray, np.ndarray]:
@@ -152,9 +184,10 @@ def plot_band(axes: "Axes", reference: ReferenceBand) -> tuple[np.ndarray, np.nd
     return epochs, np.concatenate([low, high])
 
 
-def label_last(axes: "Axes", epochs: np.ndarray, percent: np.ndarray, offset: tuple[int, int]) -> None:
+def label_last(axes: "Axes", points: tuple[np.ndarray, np.ndarray], form: str, offset: tuple[int, int]) -> None:
     """Mark the last finite value of a curve and write it next to it, `offset` points to the right and above."""
-    last = np.flatnonzero(np.isfinite(epochs + percent))[-1]
-    axes.plot(epochs[last], percent[last], "o", color=WARM, markersize=5, clip_on=False)
-    point, text = (epochs[last], percent[last]), f"{percent[last]:.1f} %"
+    epochs, values = points
+    last = np.flatnonzero(np.isfinite(epochs + values))[-1]
+    axes.plot(epochs[last], values[last], "o", color=WARM, markersize=5, clip_on=False)
+    point, text = (epochs[last], values[last]), form.format(values[last])
     axes.annotate(text, point, offset, textcoords="offset points", va="center", color=INK, weight="bold")
