@@ -60,9 +60,9 @@ def vitreous_step(precision: str) -> Callable[[], None]:
 
     def step() -> None:
         number = next(steps)
-        images, labels = batches.batch(number)
+        batch = batches.batch(number)
         with autocast(CPU, precision):
-            accumulator.backward(images, labels, seed_for(0, "model", number))
+            accumulator.backward(batch.images, batch.labels, seed_for(0, "model", number))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitreous.data import statistics
-from vitreous.data.augment import Augment, augment
+from vitreous.data.augment import Augment, augment, flipped_images
+from vitreous.data.batch import Batch
 from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import Normalize, TrainingBatches, epoch_order, sequential_batches
 from vitreous.data.statistics import channel_statistics
@@ -24,14 +25,20 @@ def batches(count=10, batch_size=4, **augmentation) -> TrainingBatches:
     )
 
 
+def augmented(images, step=0, **settings):
+    return augment(Batch(images, torch.zeros(len(images))), None, Augment(**settings), 0, step).images
+
+
 def test_without_augmentation_images_are_as_they_were():
-    images, indexes = make_images().images_u8, torch.tensor([3, 1, 3])
-    assert torch.equal(augment(images, indexes, torch.zeros(3), Augment(), 0, 0), images[indexes])
+    images = make_images().images_u8[[3, 1, 3]]
+    assert torch.equal(augmented(images), images)
 
 
 def test_every_second_showing_is_mirrored():
     images, indexes = make_images().images_u8, torch.arange(10)
-    shown = [augment(images, indexes, torch.full((10,), epoch), Augment(flip=True), 0, epoch) for epoch in range(4)]
+    flipped = [flipped_images(indexes, torch.full((10,), epoch), 10, 0) for epoch in range(4)]
+    batch = Batch(images, torch.zeros(10))
+    shown = [augment(batch, flipped[epoch], Augment(flip=True), 0, epoch).images for epoch in range(4)]
     assert torch.equal(shown[0], shown[2]) and torch.equal(shown[1], shown[3])
     assert torch.equal(shown[0].flip(3), shown[1])
     as_they_were = [torch.equal(shown[0][i], images[i]) for i in range(10)]
@@ -42,7 +49,7 @@ def test_every_second_showing_is_mirrored():
 @settings(max_examples=20, deadline=None)
 def test_shifts_are_windows_of_the_reflected_image(shift, step):
     images = make_images().images_u8
-    shown = augment(images, torch.arange(10), torch.zeros(10), Augment(shift=shift), 0, step)
+    shown = augmented(images, step, shift=shift)
     padded = torch.nn.functional.pad(images.float(), (shift,) * 4, "reflect").to(torch.uint8)
     for i in range(10):
         windows = padded[i].unfold(1, 6, 1).unfold(2, 9, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
@@ -51,7 +58,7 @@ def test_shifts_are_windows_of_the_reflected_image(shift, step):
 
 def test_cutout_grays_a_square_of_that_side_at_most():
     images = torch.zeros(200, 1, 12, 12, dtype=torch.uint8)
-    gray = augment(images, torch.arange(200), torch.zeros(200), Augment(cutout=4), 0, 0) == 128
+    gray = augmented(images, cutout=4) == 128
     areas = gray.flatten(1).sum(1)
     assert areas.max() == 16 and areas.min() >= 1
     assert gray.any(0).all()
@@ -59,7 +66,7 @@ def test_cutout_grays_a_square_of_that_side_at_most():
 
 def test_an_epoch_shows_each_image_once_and_epochs_follow_without_a_gap():
     whole = batches(count=10, batch_size=4)
-    order = torch.cat([whole.batch(step)[0] for step in range(5)])
+    order = torch.cat([whole.batch(step).images for step in range(5)])
     images = whole.images.images_u8 / 255
     shown = [int((images == image).flatten(1).all(1).nonzero()) for image in order]
     assert sorted(shown[:10]) == sorted(shown[10:]) == list(range(10)) and shown[:10] != shown[10:]
@@ -69,13 +76,13 @@ def test_an_epoch_shows_each_image_once_and_epochs_follow_without_a_gap():
 def test_a_batch_is_a_function_of_seed_and_step():
     first, second = batches(flip=True, shift=2), batches(flip=True, shift=2)
     second.batch(0)
-    assert torch.equal(first.batch(7)[0], second.batch(7)[0])
-    assert not torch.equal(first.batch(7)[0], first.batch(8)[0])
+    assert torch.equal(first.batch(7).images, second.batch(7).images)
+    assert not torch.equal(first.batch(7).images, first.batch(8).images)
 
 
 def test_a_batch_may_be_larger_than_the_set():
-    inputs, labels = batches(count=3, batch_size=8).batch(0)
-    assert len(inputs) == len(labels) == 8
+    batch = batches(count=3, batch_size=8).batch(0)
+    assert len(batch) == len(batch.images) == len(batch.labels) == 8
 
 
 def test_evaluation_reads_all_images_in_order():
@@ -97,8 +104,8 @@ def test_batches_come_where_they_are_wanted_and_the_images_stay():
     there = TrainingBatches(
         here.images, 4, Augment(flip=True), 0, normalize=Normalize((0,) * 3, (1,) * 3), device=torch.device("meta")
     )
-    assert [tensor.device.type for tensor in there.batch(0)] == ["meta", "meta"]
-    assert there.images.images_u8.device.type == here.batch(0)[0].device.type == "cpu"
+    assert there.batch(0).images.device.type == there.batch(0).labels.device.type == "meta"
+    assert there.images.images_u8.device.type == here.batch(0).images.device.type == "cpu"
 
 
 def test_statistics_counted_in_parts_are_those_of_the_whole(monkeypatch):

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 
 from vitreous.data.augment import Augment
+from vitreous.data.batch import Batch
 from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import Normalize, TrainingBatches
 from vitreous.data.mixing import mix_batch
@@ -16,7 +17,8 @@ LABELS = torch.tensor([0, 1, 2, 0, 3, 1])
 
 
 def mixed(step=0, seed=0, **settings):
-    return mix_batch(IMAGES, LABELS, 4, Augment(**settings), seed, step)
+    batch = mix_batch(Batch(IMAGES, LABELS), 4, Augment(**settings), seed, step)
+    return batch.images, batch.labels
 
 
 def parts(targets):
@@ -60,10 +62,9 @@ def test_the_batches_of_training_are_mixed_after_everything_else():
     normalize = Normalize((0.5,) * 3, (0.2,) * 3)
     plain = TrainingBatches(data, 4, Augment(flip=True, shift=2), 5, normalize=normalize)
     settings = Augment(flip=True, shift=2, mixup=0.3)
-    images, labels = plain.batch(3)
-    expected = mix_batch(images, labels, 4, settings, 5, 3)
+    expected = mix_batch(plain.batch(3), 4, settings, 5, 3)
     found = TrainingBatches(data, 4, settings, 5, normalize=normalize).batch(3)
-    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert torch.equal(found.images, expected.images) and torch.equal(found.labels, expected.labels)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

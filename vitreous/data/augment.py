@@ -1,10 +1,11 @@
-"""Flip, shift and cut out batches of images on the device, all images of a batch in one gather."""
+"""Flip, shift and cut out batches of images on the device, with their truth; all images of a batch in one gather."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from vitreous.data.batch import Batch, clip_boxes
 from vitreous.errors import InputError
 from vitreous.runtime import generator
 
@@ -45,50 +46,85 @@ class Augment:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be 0 to {MOST_ALPHA:g}, 0 for none")
 
 
-def augment(images_u8: Tensor, indexes: Tensor, epochs: Tensor, settings: Augment, seed: int, step: int) -> Tensor:
-    """Return some images of a set as an augmented batch. The result depends on `seed` and `step` alone.
+def augment(batch: Batch, flipped: Tensor | None, settings: Augment, seed: int, step: int) -> Batch:
+    """Augment a batch, images and truth alike. The result depends on its arguments alone.
+
+    Masks are shifted and mirrored as the images are, with their borders filled by the same reflection. Boxes follow
+    the object, not its reflection, and are cut off at the borders. Cutout changes the images only: the object is
+    still where it was.
 
     Args:
-        images_u8: uint8 (count, channels, height, width), the whole set.
-        indexes: int64 (batch,), which images.
-        epochs: int64 (batch,), how often each of them was used before.
+        batch: uint8 images, and their truth.
+        flipped: bool (batch,), which of them are mirrored; None for none.
         settings: the augmentations.
         seed: the run's seed.
         step: the number of the batch.
-
-    Returns:
-        uint8 (batch, channels, height, width).
     """
     random = generator(seed, "augment", step)
-    batch, (height, width) = len(indexes), images_u8.shape[2:]
-    rows = _shifted_positions(height, batch, settings.shift, random)
-    columns = _shifted_positions(width, batch, settings.shift, random)
-    if settings.flip:
-        flipped = (flip_offset(len(images_u8), seed)[indexes] + epochs) % 2 == 1
+    count, size_hw = len(batch), (batch.images.shape[2], batch.images.shape[3])
+    down, across = (_draw_shifts(count, settings.shift, random) for _ in size_hw)
+    keep = _outside_square(count, size_hw, settings.cutout, random) if settings.cutout else None
+    moved = _shift_and_flip(batch, down, across, flipped)
+    if keep is None:
+        return moved
+    images = torch.where(keep.to(moved.images.device)[:, None], moved.images, 128).to(torch.uint8)
+    return replace(moved, images=images)
+
+
+def flipped_images(indexes: Tensor, epochs: Tensor, count: int, seed: int) -> Tensor:
+    """Return which images are mirrored this time: every second time, the first time at random.
+
+    Args:
+        indexes: int64 (batch,), which images of the set.
+        epochs: int64 (batch,), how often each of them was used before.
+        count: the number of images in the set.
+        seed: the run's seed.
+    """
+    return (torch.randint(2, (count,), generator=generator(seed, "flip"))[indexes] + epochs) % 2 == 1
+
+
+def _draw_shifts(count: int, shift: int, random: torch.Generator) -> Tensor:
+    """Draw int64 (count, 1), of at most `shift` pixels."""
+    if not shift:
+        return torch.zeros(count, 1, dtype=torch.int64)
+    return torch.randint(-shift, shift + 1, (count, 1), generator=random)
+
+
+def _shift_and_flip(batch: Batch, down: Tensor, across: Tensor, flipped: Tensor | None) -> Batch:
+    """Move each image up and to the left, by (batch, 1) pixels, and mirror some, all in one gather."""
+    height, width = batch.images.shape[2:]
+    device = batch.images.device
+    rows, columns = _reflected(torch.arange(height) + down), _reflected(torch.arange(width) + across)
+    if flipped is not None:
         columns = torch.where(flipped[:, None], columns.flip(1), columns)
-    if settings.cutout:
-        keep = _outside_square(batch, (height, width), settings.cutout, random)
-    device = images_u8.device
-    rows, columns, indexes = rows.to(device), columns.to(device), indexes.to(device)
-    pixels = rows[:, :, None] * width + columns[:, None, :]
-    images = images_u8[indexes].flatten(2)
-    augmented = images.gather(2, pixels.flatten(1)[:, None].expand(-1, images.shape[1], -1))
-    augmented = augmented.unflatten(2, (height, width))
-    if not settings.cutout:
-        return augmented
-    return torch.where(keep.to(device)[:, None], augmented, 128).to(torch.uint8)
+    rows, columns = rows.to(device), columns.to(device)
+    pixels = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
+    images = batch.images.flatten(2)
+    images = images.gather(2, pixels[:, None].expand(-1, images.shape[1], -1)).unflatten(2, (height, width))
+    moved = replace(batch, images=images)
+    if batch.masks is not None:
+        moved = replace(moved, masks=batch.masks.flatten(1).gather(1, pixels).unflatten(1, (height, width)))
+    if batch.boxes is not None:
+        shifts = torch.cat([down, across, down, across], 1).to(device)
+        moved = replace(moved, boxes=_move_boxes(batch.boxes, shifts, flipped, (height, width)))
+    return moved
 
 
-def flip_offset(count: int, seed: int) -> Tensor:
-    """Return 0 or 1 for each of `count` images: whether it is mirrored the first time."""
-    return torch.randint(2, (count,), generator=generator(seed, "flip"))
+def _move_boxes(boxes: Tensor, shifts: Tensor, flipped: Tensor | None, size_hw: tuple[int, int]) -> Tensor:
+    """Move boxes (batch, ..., 4) up and to the left by (batch, 4) pixels, and mirror some."""
+    between = [1] * (boxes.ndim - 2)
+    boxes = boxes - shifts.view(-1, *between, 4)
+    if flipped is not None:
+        top, left, bottom, right = boxes.unbind(-1)
+        mirrored = torch.stack([top, size_hw[1] - right, bottom, size_hw[1] - left], -1)
+        boxes = torch.where(flipped.to(boxes.device).view(-1, *between, 1), mirrored, boxes)
+    return clip_boxes(boxes, size_hw)
 
 
-def _shifted_positions(side: int, batch: int, shift: int, random: torch.Generator) -> Tensor:
-    """Return the source row (or column) of each target row, reflected at the borders: (batch, side)."""
-    offsets = torch.randint(-shift, shift + 1, (batch, 1), generator=random) if shift else torch.zeros(batch, 1)
-    positions = torch.arange(side) + offsets.long()
-    return (side - 1) - ((side - 1) - positions.abs()).abs()
+def _reflected(positions: Tensor) -> Tensor:
+    """Return the positions (batch, side) with those outside of 0 to side - 1 reflected at the borders."""
+    last = positions.shape[1] - 1
+    return last - (last - positions.abs()).abs()
 
 
 def _outside_square(batch: int, size_hw: tuple[int, int], square: int, random: torch.Generator) -> Tensor:

@@ -1,15 +1,17 @@
 """The order in which images are used, and the batches that follow from it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from vitreous.data.augment import Augment, augment
+from vitreous.data.augment import Augment, augment, flipped_images
+from vitreous.data.batch import Batch, Truth
 from vitreous.data.image_set import ImageSet
-from vitreous.data.mixing import mix_batch
+from vitreous.data.mixing import check_truth, mix_batch
+from vitreous.errors import InputError
 from vitreous.runtime import generator
 
 INFERENCE_BATCH, LARGE_INFERENCE_BATCH = 500, 100
@@ -31,6 +33,10 @@ class TrainingBatches:
         seed: the run's seed.
         normalize: applied to each batch.
         device: where batches are put, if the images are elsewhere because they don't fit there.
+        truth: what the task learns from. Labels are always in a batch, boxes and masks if they are named here.
+
+    Raises:
+        InputError: the images have no such truth, or it can't be mixed as `augment` says.
     """
 
     images: ImageSet
@@ -39,9 +45,16 @@ class TrainingBatches:
     seed: int
     normalize: "Normalize" = field(kw_only=True)
     device: torch.device | None = field(default=None, kw_only=True)
+    truth: tuple[Truth, ...] = field(default=("labels",), kw_only=True)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return batch `step` on the device: normalized images (batch, channels, height, width), labels (batch,).
+    def __post_init__(self) -> None:
+        for name in self.truth:
+            if getattr(self.images, name) is None:
+                raise InputError(f"the training images have no {name}: give a source with {name}, such as shapes")
+        check_truth(self.truth, self.augment)
+
+    def batch(self, step: int) -> Batch:
+        """Return batch `step` on the device: normalized images and their truth, augmented together.
 
         If images are mixed, labels are soft: float32 (batch, classes).
         """
@@ -51,13 +64,24 @@ class TrainingBatches:
         indexes = torch.cat(
             [epoch_order(count, self.seed, int(e))[positions[epochs == e] % count] for e in epochs.unique()]
         )
-        images_u8 = augment(self.images.images_u8, indexes, epochs, self.augment, self.seed, step)
-        labels = self.images.labels[indexes.to(self.images.labels.device)]
-        device = self.device or labels.device
-        images, labels = self.normalize(images_u8.to(device)), labels.to(device)
+        flipped = flipped_images(indexes, epochs, count, self.seed) if self.augment.flip else None
+        augmented = augment(self._select(indexes), flipped, self.augment, self.seed, step)
+        batch = augmented.to(self.device or self.images.labels.device)
+        batch = replace(batch, images=self.normalize(batch.images))
         if self.augment.mixup or self.augment.cutmix:
-            return mix_batch(images, labels, len(self.images.class_names), self.augment, self.seed, step)
-        return images, labels
+            return mix_batch(batch, len(self.images.class_names), self.augment, self.seed, step)
+        return batch
+
+    def _select(self, indexes: Tensor) -> Batch:
+        """Return the images at `indexes` and their truth, as they are, where the images are."""
+        images = self.images
+        indexes = indexes.to(images.labels.device)
+        return Batch(
+            images.images_u8[indexes],
+            images.labels[indexes],
+            images.boxes[indexes] if images.boxes is not None and "boxes" in self.truth else None,
+            images.masks[indexes] if images.masks is not None and "masks" in self.truth else None,
+        )
 
 
 @lru_cache(maxsize=2)

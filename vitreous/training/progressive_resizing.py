@@ -1,11 +1,13 @@
 """Progressive resizing: train on smaller images first, which have fewer tokens and so allow more epochs in the same
 time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vitreous.data.batch import Batch
 from vitreous.errors import InputError
 
 
@@ -61,3 +63,33 @@ def resize_batch(step: int, steps: int, images: Tensor, settings: ProgressiveRes
         return images
     size_hw = low_resolution((images.shape[2], images.shape[3]), settings, patch_size)
     return functional.interpolate(images, size_hw, mode="bilinear", align_corners=False, antialias=True)
+
+
+def resize_truth(batch: Batch, images: Tensor) -> Batch:
+    """Return a batch with the images that `resize_batch` made of its own, and its masks and boxes at their size.
+
+    Masks take the nearest pixel. Boxes are rounded outwards, so that they still hold the object.
+
+    >>> import torch
+    >>> batch = Batch(torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.tensor([[1, 2, 5, 8]]), torch.eye(8)[None] > 0)
+    >>> small = resize_truth(batch, torch.zeros(1, 3, 4, 4))
+    >>> small.boxes.tolist(), torch.equal(small.masks[0], torch.eye(4) > 0)
+    ([[0, 1, 3, 4]], True)
+    """
+    (old_height, old_width), (height, width) = batch.images.shape[2:], images.shape[2:]
+    boxes, masks = batch.boxes, batch.masks
+    if masks is not None:
+        rows, columns = _nearest(old_height, height, masks.device), _nearest(old_width, width, masks.device)
+        masks = masks[:, rows[:, None], columns]
+    if boxes is not None:
+        new, old = (
+            torch.tensor(2 * sides, device=boxes.device) for sides in ((height, width), (old_height, old_width))
+        )
+        scaled = boxes * new
+        boxes = torch.cat([scaled[..., :2] // old[:2], -(-scaled[..., 2:] // old[2:])], -1)
+    return replace(batch, images=images, boxes=boxes, masks=masks)
+
+
+def _nearest(old: int, new: int, device: torch.device) -> Tensor:
+    """Return which of `old` positions is nearest to the center of each of `new` ones: int64 (new,)."""
+    return (2 * torch.arange(new, device=device) + 1) * old // (2 * new)
