@@ -23,11 +23,11 @@ from vitreous.explanation.methods.rollout import reference_rollout, rollout
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.streaming.attention_products import row_times_attention
 from vitreous.explanation.streaming.light_trace import LightTrace
-from vitreous.tasks.classification.targets import PredictedClassTarget
 from vitreous.model.config import ViTConfig, named_config
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
 from vitreous.process_tuning import keep_freed_memory
+from vitreous.tasks.classification.targets import PredictedClassTarget
 
 ROUNDS = 25
 CASES = (("Ti/16", 224, 1), ("S/16", 224, 1), ("S/16", 224, 8), ("S/16", 512, 1))

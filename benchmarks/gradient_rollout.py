@@ -15,10 +15,10 @@ import torch
 from vitreous.explanation.methods.gradient_rollout import gradient_rollout
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.streaming.gradients import forward_scored, score_gradients
-from vitreous.tasks.classification.targets import PredictedClassTarget
 from vitreous.model import kernels
 from vitreous.model.config import named_config
 from vitreous.model.vit import ViT
+from vitreous.tasks.classification.targets import PredictedClassTarget
 
 ROUNDS = 7
 CASES = (("S/16", (224, 224), 1), ("S/16", (224, 224), 4), ("S/16", (512, 512), 1))

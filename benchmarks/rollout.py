@@ -21,10 +21,10 @@ import torch
 from vitreous.explanation.method import ExplainableModel
 from vitreous.explanation.methods.rollout import propagate, reference_rollout, rollout
 from vitreous.explanation.options import MethodOptions
-from vitreous.tasks.classification.targets import PredictedClassTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord, Trace
 from vitreous.model.vit import ViT
+from vitreous.tasks.classification.targets import PredictedClassTarget
 
 HEADS, HEAD_WIDTH, LAYERS, PATCH = 3, 64, 12, 4
 TOKENS = (4096, 16_384)

@@ -91,7 +91,7 @@ if TYPE_CHECKING:
         Target,
         TextTarget,
     )
-    from vitreous.tasks.task import Metric
+    from vitreous.tasks.task import TaskMetric
     from vitreous.training.distillation import DistillationSettings
     from vitreous.training.loop import TrainProgress
     from vitreous.training.optimizer import OptimizerSettings, ScheduleSettings
@@ -114,7 +114,8 @@ if TYPE_CHECKING:
     from vitreous.workflows.evaluate import evaluate
     from vitreous.workflows.explain import explain
     from vitreous.workflows.patches import patches
-    from vitreous.workflows.train import TrainResult, train
+    from vitreous.workflows.train import train
+    from vitreous.workflows.train_result import TrainResult
 
 __version__ = version("vitreous")
 __all__ = [
@@ -184,7 +185,6 @@ __all__ = [
     "MethodOptions",
     "MethodReport",
     "MethodTable",
-    "Metric",
     "MetricValue",
     "ModelStatistics",
     "OptimizerSettings",
@@ -216,6 +216,7 @@ __all__ = [
     "SimilarityTarget",
     "SpeedOptions",
     "Target",
+    "TaskMetric",
     "TemperatureScaling",
     "TextTarget",
     "TokenLayout",
@@ -318,7 +319,7 @@ _NAMES = {
     "tasks.classification.targets": "ClassDifferenceTarget ClassPerImageTarget ClassTarget PredictedClassTarget",
     "tasks.evaluation": "Evaluation MetricValue TrainingStatus",
     "tasks.targets": "DirectionTarget FeatureNormTarget RegionTarget SimilarityTarget Target TextTarget",
-    "tasks.task": "Metric",
+    "tasks.task": "TaskMetric",
     "training.distillation": "DistillationSettings",
     "training.loop": "TrainProgress",
     "training.optimizer": "OptimizerSettings ScheduleSettings",
@@ -341,7 +342,8 @@ _NAMES = {
     "workflows.evaluate": "evaluate",
     "workflows.explain": "explain",
     "workflows.patches": "patches",
-    "workflows.train": "TrainResult train",
+    "workflows.train": "train",
+    "workflows.train_result": "TrainResult",
 }
 """The public names of each module that has some."""
 

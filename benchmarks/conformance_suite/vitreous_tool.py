@@ -15,8 +15,8 @@ from vitreous.explanation.registry import METHODS
 from vitreous.explanation.streaming.attention_products import row_times_attention
 from vitreous.explanation.streaming.light_trace import LightTrace
 from vitreous.explanation.streaming.tokens import to_grid
-from vitreous.tasks.classification.targets import PredictedClassTarget
 from vitreous.model.vit import ViT
+from vitreous.tasks.classification.targets import PredictedClassTarget
 
 
 def build_vitreous(known: KnownModel) -> ViT:

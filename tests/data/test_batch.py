@@ -147,7 +147,7 @@ def test_truth_that_the_images_lack_is_refused():
 def test_smaller_images_have_smaller_truth(scale):
     batch = batches(CENTERED, "boxes", "masks").batch(0)
     resizing = ProgressiveResizing(0.5, scale)
-    small = resize_truth(batch, resize_batch(1, 10, batch.images, resizing, 2))
+    small = resize_batch(1, 10, batch, resizing, 2)
     height, width = small.images.shape[2:]
     assert small.masks.shape == (3, height, width) and height < HEIGHT
     nearest = torch.nn.functional.interpolate(batch.masks[:, None].float(), (height, width), mode="nearest-exact")

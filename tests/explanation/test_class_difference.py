@@ -5,11 +5,11 @@ import torch
 
 from vitreous.errors import InputError
 from vitreous.explanation.target_parsing import find_target
-from vitreous.tasks.classification.targets import ClassDifferenceTarget, ClassTarget, PredictedClassTarget
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
+from vitreous.tasks.classification.targets import ClassDifferenceTarget, ClassTarget, PredictedClassTarget
 
 
 def classifier(*names: str) -> ImageClassifier:

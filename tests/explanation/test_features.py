@@ -9,10 +9,10 @@ from vitreous.errors import InputError
 from vitreous.explanation.methods.features import SharedPCA, apply_final_norm, features
 from vitreous.explanation.methods.patch_colors import PatchColors
 from vitreous.explanation.options import MethodOptions
-from vitreous.tasks.classification.targets import PredictedClassTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
+from vitreous.tasks.classification.targets import PredictedClassTarget
 
 
 def small_vit(pooling="token", **options) -> ViT:

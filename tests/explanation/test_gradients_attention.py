@@ -27,11 +27,11 @@ from vitreous.explanation.streaming.attention_products import (
 )
 from vitreous.explanation.streaming.gradients import forward_scored, score_gradients
 from vitreous.explanation.streaming.tokens import to_grid
-from vitreous.tasks.classification.targets import ClassTarget
 from vitreous.model import kernels
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord
 from vitreous.model.vit import ViT
+from vitreous.tasks.classification.targets import ClassTarget
 
 EEL = ClassTarget(1, "eel")
 POOLINGS = ["token", "avg", "attention", "map"]

@@ -14,11 +14,11 @@ from vitreous.explanation.methods.legrad import legrad
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.streaming import gradients
-from vitreous.tasks.classification.targets import ClassDifferenceTarget, ClassTarget, PredictedClassTarget
-from vitreous.tasks.targets import FeatureNormTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
+from vitreous.tasks.classification.targets import ClassDifferenceTarget, ClassTarget, PredictedClassTarget
+from vitreous.tasks.targets import FeatureNormTarget
 
 EEL, CAT = ClassTarget(1, "eel"), ClassTarget(0, "cat")
 GRADIENT_METHODS = [

@@ -9,11 +9,11 @@ from vitreous.explanation import perturbation
 from vitreous.explanation.methods.occlusion import fill_window, occlusion
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.perturbation import forward_unperturbed
-from vitreous.tasks.classification.targets import ClassTarget, PredictedClassTarget
-from vitreous.tasks.targets import FeatureNormTarget, RegionTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
+from vitreous.tasks.classification.targets import ClassTarget, PredictedClassTarget
+from vitreous.tasks.targets import FeatureNormTarget, RegionTarget
 
 
 def small_vit(pooling="token") -> ViT:

@@ -8,9 +8,9 @@ from vitreous.errors import InputError
 from vitreous.explanation import perturbation
 from vitreous.explanation.methods.rise import RandomMasks, rise
 from vitreous.explanation.options import MethodOptions
-from vitreous.tasks.classification.targets import ClassDifferenceTarget, ClassTarget, PredictedClassTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
+from vitreous.tasks.classification.targets import ClassDifferenceTarget, ClassTarget, PredictedClassTarget
 
 
 def brightness_model(images: Tensor) -> Tensor:

@@ -16,10 +16,10 @@ from vitreous.explanation.methods.rollout import (
 )
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.streaming import attention_products
-from vitreous.tasks.classification.targets import PredictedClassTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
 from vitreous.model.vit import ViT
+from vitreous.tasks.classification.targets import PredictedClassTarget
 
 OPTIONS = [
     MethodOptions(head_fusion=fusion, discard_ratio=discard)

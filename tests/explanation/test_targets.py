@@ -12,8 +12,6 @@ from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.regions import PixelRegion, parse_region
 from vitreous.explanation.target_parsing import find_target
-from vitreous.tasks.classification.targets import ClassPerImageTarget, ClassTarget, PredictedClassTarget
-from vitreous.tasks.targets import DirectionTarget, FeatureNormTarget, RegionTarget, TextTarget
 from vitreous.explanation.text_targets import embed_text, text_target
 from vitreous.imaging.geometry import Geometry
 from vitreous.imaging.preprocessing import Preprocessing
@@ -21,6 +19,8 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
+from vitreous.tasks.classification.targets import ClassPerImageTarget, ClassTarget, PredictedClassTarget
+from vitreous.tasks.targets import DirectionTarget, FeatureNormTarget, RegionTarget, TextTarget
 
 
 def classifier(names=("cat", "dog", "text:x"), resize="squash", **options) -> ImageClassifier:

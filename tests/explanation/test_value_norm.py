@@ -9,10 +9,10 @@ from vitreous.errors import InputError
 from vitreous.explanation.methods.value_norm import fused_norms, head_norms, reference_norms, value_norm
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.streaming import attention_products
-from vitreous.tasks.classification.targets import PredictedClassTarget
 from vitreous.model.config import ViTConfig
 from vitreous.model.trace import AttentionRecord, Trace
 from vitreous.model.vit import ViT
+from vitreous.tasks.classification.targets import PredictedClassTarget
 
 
 def record(heads=3, tokens=29, width=8, out=20, dtype=torch.float64) -> AttentionRecord:

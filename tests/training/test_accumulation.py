@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from tiny_run import tiny_recipe
 
 from vitreous.data import loader
+from vitreous.data.batch import Batch
 from vitreous.data.image_set import ImageSet
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
+from vitreous.tasks.classification.loss import ClassificationLoss
 from vitreous.training.accumulation import BatchDraws, GradientAccumulator, out_of_memory_hint
 from vitreous.training.distributed import DistributedContext
 from vitreous.training.loop import validation_batch_size
@@ -29,9 +31,9 @@ def gradients(**changes):
         for weight in model.parameters():
             weight.add_(0.2 * torch.randn_like(weight))
     images, labels = torch.randn(13, 3, 12, 20), torch.randint(3, (13,))
-    accumulator = GradientAccumulator(model, recipe, DistributedContext())
+    accumulator = GradientAccumulator(model, recipe, DistributedContext(), ClassificationLoss(recipe.label_smoothing))
     with accumulator.checkpointing():
-        loss, correct = accumulator.backward(images, labels, 5)
+        loss, correct = accumulator.backward(Batch(images, labels), 5)
     assert "forward" not in vars(model.blocks[0])
     return loss, correct, torch.cat([weight.grad.flatten() for weight in model.parameters()])
 

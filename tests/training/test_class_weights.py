@@ -8,10 +8,12 @@ from safetensors.torch import load_file
 from tiny_run import tiny_recipe
 from torch import nn
 
+from vitreous.data.batch import Batch
 from vitreous.data.class_weights import class_weights
 from vitreous.data.image_set import ImageSet
 from vitreous.model.vit import ViT
 from vitreous.records import override
+from vitreous.tasks.classification.loss import ClassificationLoss
 from vitreous.training import training_data
 from vitreous.training.accumulation import GradientAccumulator
 from vitreous.training.distributed import DistributedContext
@@ -55,21 +57,21 @@ def test_weighted_loss_is_torchs_in_any_number_of_micro_batches_and_processes(sm
     unweighted = nn.CrossEntropyLoss(label_smoothing=smoothing)(model(images), LABELS)
     assert abs(wanted - unweighted) > 0.01
     cut = replace(recipe, grad_accum_steps=steps)
-    loss, _ = GradientAccumulator(model, cut, DistributedContext(), WEIGHTS).backward(images, LABELS, 0)
+    own, batch = ClassificationLoss(smoothing, WEIGHTS), Batch(images, LABELS)
+    loss, _ = GradientAccumulator(model, cut, DistributedContext(), own).backward(batch, 0)
     assert loss.item() == pytest.approx(wanted.item(), abs=1e-5)
     assert torch.allclose(gradient_of(model), gradient, atol=1e-5)
-    losses = [
-        GradientAccumulator(model, cut, OneOfTwo(rank), WEIGHTS).backward(images, LABELS, 0)[0] for rank in (0, 1)
-    ]
+    losses = [GradientAccumulator(model, cut, OneOfTwo(rank), own).backward(batch, 0)[0] for rank in (0, 1)]
     assert sum(losses).item() == pytest.approx(wanted.item(), abs=1e-5)
     assert torch.allclose(gradient_of(model), gradient, atol=1e-5)
 
 
 def test_equal_weights_change_nothing():
     recipe, model, images = model_and_images(0.1)
+    batch = Batch(images, LABELS)
     losses = [
-        GradientAccumulator(model, recipe, DistributedContext(), w).backward(images, LABELS, 0)[0]
-        for w in (None, torch.ones(3))
+        GradientAccumulator(model, recipe, DistributedContext(), ClassificationLoss(0.1, weights)).backward(batch, 0)[0]
+        for weights in (None, torch.ones(3))
     ]
     assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-6)
 
@@ -88,9 +90,9 @@ def test_class_weights_come_from_the_training_images(colored_folder, tmp_path, m
     monkeypatch.setattr(training_data, "load_train_validation", unbalanced)
     recorded, original = [], GradientAccumulator.__init__
 
-    def record(self, model, recipe, distributed, class_weights=None, teacher=None):
-        recorded.append(class_weights)
-        original(self, model, recipe, distributed, class_weights, teacher)
+    def record(self, model, recipe, distributed, loss, teacher=None):
+        recorded.append(loss.weights)
+        original(self, model, recipe, distributed, loss, teacher)
 
     monkeypatch.setattr(GradientAccumulator, "__init__", record)
     for name, weighting in (("a", "none"), ("b", "balanced")):

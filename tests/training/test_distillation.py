@@ -8,13 +8,15 @@ from safetensors.torch import load_file
 from tiny_run import tiny_recipe
 from torch.nn import functional
 
+from vitreous.data.batch import Batch
 from vitreous.errors import InputError
 from vitreous.model.vit import ViT
 from vitreous.records import override
 from vitreous.runs.run_folder import RunFolder
+from vitreous.tasks.classification.loss import ClassificationLoss, distillation_loss
 from vitreous.training.accumulation import GradientAccumulator
 from vitreous.training.checkpoint import initial_state
-from vitreous.training.distillation import DistillationSettings, Teacher, distillation_loss
+from vitreous.training.distillation import DistillationSettings, Teacher
 from vitreous.training.distributed import DistributedContext
 from vitreous.training.recipe import Recipe
 from vitreous.workflows.train import train
@@ -98,8 +100,9 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(steps):
     for count in (1, steps):
         recipe = override(recipe_with(), {"grad_accum_steps": count, "model.num_classes": 3})
         model, own, images, labels = model_and_teacher(recipe)
-        accumulator = GradientAccumulator(model, recipe, DistributedContext(), torch.tensor([1.0, 2.0, 0.5]), own)
-        loss, _ = accumulator.backward(images, labels, 5)
+        task_loss = ClassificationLoss(recipe.label_smoothing, torch.tensor([1.0, 2.0, 0.5]))
+        accumulator = GradientAccumulator(model, recipe, DistributedContext(), task_loss, own)
+        loss, _ = accumulator.backward(Batch(images, labels), 5)
         found.append((loss, gradients_of(model, own)))
     (loss, gradient), (other_loss, other_gradient) = found
     assert torch.allclose(loss, other_loss, atol=1e-6) and torch.allclose(gradient, other_gradient, atol=1e-5)
@@ -110,7 +113,10 @@ def test_the_weight_mixes_the_loss_on_the_labels_with_distillation(weights):
     changes = {"model.num_classes": 3, "model.patch_drop_rate": 0, "model.drop_path_rate": 0}
     recipe = override(recipe_with(), changes)
     model, own, images, labels = model_and_teacher(recipe)
-    loss, _ = GradientAccumulator(model, recipe, DistributedContext(), weights, own).backward(images, labels, 5)
+    accumulator = GradientAccumulator(
+        model, recipe, DistributedContext(), ClassificationLoss(recipe.label_smoothing, weights), own
+    )
+    loss, _ = accumulator.backward(Batch(images, labels), 5)
     ours = gradients_of(model, own)
     model.zero_grad()
     own.zero_grad()

@@ -11,10 +11,14 @@ from vitreous.diagnostics.evaluation_set import TrainingRun
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
-from vitreous.training import loop
+from vitreous.tasks.classification import evaluation
+from vitreous.tasks.classification.task import CLASSIFICATION
+from vitreous.tasks.task import TaskMetric
 from vitreous.training.early_stopping import BestValidation, stops_early, validation_is_due
 from vitreous.training.recipe import Recipe
 from vitreous.workflows.train import train
+
+TOP1 = CLASSIFICATION.metric
 
 
 def patient_recipe(folder, **changes):
@@ -24,7 +28,7 @@ def patient_recipe(folder, **changes):
 @pytest.fixture
 def worse_after_two(monkeypatch):
     """Validations of 50, 90, 80, 90 % ... with a loss that grows."""
-    scores, compute = [0.5, 0.9, 0.8, 0.9, 0.7, 0.9, 0.9, 0.9], loop.compute_metrics
+    scores, compute = [0.5, 0.9, 0.8, 0.9, 0.7, 0.9, 0.9, 0.9], evaluation.compute_metrics
 
     def scripted(recipe_scores):
         queue = iter(recipe_scores)
@@ -33,7 +37,7 @@ def worse_after_two(monkeypatch):
             top1 = next(queue)
             return replace(compute(*arguments), top1=top1, loss=1.0 + list(scores).index(top1) / 10)
 
-        monkeypatch.setattr(loop, "compute_metrics", metrics)
+        monkeypatch.setattr(evaluation, "compute_metrics", metrics)
 
     return lambda skip=0: scripted(scores[skip:])
 
@@ -53,7 +57,7 @@ def test_a_run_ends_when_no_validation_is_better_and_keeps_the_best_weights(
     validations = [line for line in read_metrics(RunFolder(tmp_path / "run")) if line["split"] == "validation"]
     assert [line["top1"] for line in validations] == [0.5, 0.9, 0.8, 0.9]
     assert result.finished and result.step == validations[-1]["step"] < result.steps
-    assert result.validation_accuracy == 0.9
+    assert result.validation_score == 0.9
     best = validations[1]["step"]
     assert f"the weights are those of step {best}, of the best validation: 90.00%" in callback.notes
     worse_after_two()
@@ -78,7 +82,7 @@ def test_an_interrupted_run_ends_at_the_same_step(stop_after, colored_folder, tm
         assert read(tmp_path / "parts").read_bytes() == read(tmp_path / "whole").read_bytes()
     callback = RecordingCallback()
     again = train(recipe, tmp_path / "parts", resume=True, callback=callback)
-    assert again.finished and again.step == whole.step and again.validation_accuracy == 0.9
+    assert again.finished and again.step == whole.step and again.validation_score == 0.9
     assert callback.notes[-1] == "the run is finished: nothing to do"
 
 
@@ -104,9 +108,14 @@ def test_patience_is_counted_in_whole_epochs_whatever_the_size_of_batches(images
 
 def test_equal_accuracies_are_compared_by_their_loss():
     best = BestValidation(3, 0.5, 1.0)
-    assert best.is_better_than(None) and BestValidation(4, 0.6, 2.0).is_better_than(best)
-    assert BestValidation(4, 0.5, 0.9).is_better_than(best)
-    assert not BestValidation(4, 0.5, 1.0).is_better_than(best) and not BestValidation(4, 0.4, 0.1).is_better_than(best)
+    assert best.is_better_than(None, TOP1) and BestValidation(4, 0.6, 2.0).is_better_than(best, TOP1)
+    assert BestValidation(4, 0.5, 0.9).is_better_than(best, TOP1)
+    assert not BestValidation(4, 0.5, 1.0).is_better_than(best, TOP1)
+    assert not BestValidation(4, 0.4, 0.1).is_better_than(best, TOP1)
+    error = TaskMetric("error", "error", "error in pixels", higher_is_better=False, is_fraction=False)
+    assert BestValidation(4, 0.4, 2.0).is_better_than(best, error)
+    assert not BestValidation(4, 0.6, 0.1).is_better_than(best, error)
+    assert BestValidation(4, 0.5, 0.9).is_better_than(best, error)
 
 
 def test_early_stopping_without_validation_images_is_refused(colored_folder, tmp_path):

@@ -116,7 +116,7 @@ def test_common_settings_are_arguments_of_train(colored_folder, tmp_path):
     assert (stored["epochs"], stored["batch_size"], stored["seed"]) == (0.5, 8, 3)
     assert stored["optimizer"]["learning_rate"] == 1e-3
     assert result.model.class_names == ("blue", "green", "red") and result.model is result.model
-    assert repr(result).startswith(f"TrainResult({tmp_path / 'run'}: finished, validation accuracy ")
+    assert repr(result).startswith(f"TrainResult({tmp_path / 'run'}: finished, validation top-1 ")
     with pytest.raises(InputError, match="epochs is given twice"):
         train(recipe, tmp_path / "other", epochs=1, settings={"epochs": 2})
 

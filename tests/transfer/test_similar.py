@@ -9,12 +9,12 @@ from PIL import Image
 
 from vitreous.cli import run
 from vitreous.errors import InputError
-from vitreous.tasks.targets import SimilarityTarget
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.pretrained.wrap import wrap
+from vitreous.tasks.targets import SimilarityTarget
 from vitreous.transfer.embed import embed
 from vitreous.transfer.similar import similar, without_head
 

@@ -18,13 +18,14 @@ from vitreous.diagnostics.localization.run import localization
 from vitreous.diagnostics.robustness.run import measure_corruptions, measure_shifts
 from vitreous.errors import InputError
 from vitreous.pretrained.load import load
+from vitreous.tasks.registry import find_task
 from vitreous.workflows import demo as demo_module
 from vitreous.workflows.compare import compare
 from vitreous.workflows.convert import ConvertedModel
 from vitreous.workflows.data import inspect_data
 from vitreous.workflows.demo import demo
 from vitreous.workflows.evaluate import evaluate
-from vitreous.workflows.train import TrainResult, train
+from vitreous.workflows.train_result import TrainResult, train
 
 LEGACY = Path(__file__).parents[1] / "legacy"
 
@@ -147,12 +148,19 @@ def test_results_are_converted_and_saved_alike(own_run, colored_folder, tmp_path
 
 
 def test_a_stopped_demo_returns_the_unfinished_training(tmp_path, monkeypatch):
-    stopped = TrainResult(tmp_path, False, 3, 9, None)
+    stopped = TrainResult(tmp_path, False, 3, 9, find_task("classification").metric, None)
     monkeypatch.setattr(demo_module, "train", lambda *arguments, **keywords: stopped)
     result = demo(tmp_path)
     assert result.training is stopped and result.evaluation is None and result.files == ()
     assert "stopped after step 3" in repr(result)
-    training = {"path": str(tmp_path), "finished": False, "step": 3, "steps": 9, "validation_accuracy": None}
+    training = {
+        "path": str(tmp_path),
+        "finished": False,
+        "step": 3,
+        "steps": 9,
+        "validation_score": None,
+        "metric": "top1",
+    }
     assert result.to_json() == {"training": training, "evaluation": None, "files": {}}
 
 

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from vitreous.cli import EXIT_INTERRUPTED
 from vitreous.cli.console import print_line
-from vitreous.cli.evaluate import print_report
+from vitreous.cli.evaluate import print_evaluation
 from vitreous.cli.flags import OUTPUT_NAMES
 from vitreous.cli.train import train_display
 
@@ -29,7 +29,7 @@ def demo(*, output: Annotated[Path, Parameter(name=OUTPUT_NAMES)] = Path("demo")
     if result.evaluation is None:
         print_line(f"stopped; resume with:\n  vitreous demo --output {shlex.quote(str(output))} --data {data}")
         return EXIT_INTERRUPTED
-    print_report(result.evaluation)
+    print_evaluation(result.evaluation)
     print_line()
     print_line("Open these:")
     for path, description in result.files:

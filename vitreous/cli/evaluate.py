@@ -15,6 +15,7 @@ MAX_CLASSES_IN_MATRIX = 10
 if TYPE_CHECKING:
     from vitreous.evaluation.intervals import Interval
     from vitreous.evaluation.report import ClassificationReport, TemperatureScaling
+    from vitreous.tasks.evaluation import Evaluation
 
 
 def evaluate(
@@ -70,7 +71,7 @@ def evaluate(
     else:
         if result.status is not None and result.status.message:
             print_line(result.status.message)
-        print_report(result)
+        print_evaluation(result)
     if result.write_error is not None:
         raise InputError(result.write_error)
     if result.files and not json_:
@@ -78,8 +79,18 @@ def evaluate(
     return 0
 
 
+def print_evaluation(evaluation: "Evaluation") -> None:
+    """Print an evaluation on standard output: a classifier's in tables, any other as its metrics, one per line."""
+    from vitreous.evaluation.report import ClassificationReport
+
+    if isinstance(evaluation, ClassificationReport):
+        print_report(evaluation)
+    else:
+        print_line(evaluation.summary())
+
+
 def print_report(report: "ClassificationReport") -> None:
-    """Print a report on standard output."""
+    """Print the report on a classifier on standard output."""
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text

@@ -17,13 +17,13 @@ from vitreous.errors import InputError
 from vitreous.explanation.options import MethodKeywords, MethodOptions
 from vitreous.explanation.regions import PixelRegion, Region
 from vitreous.explanation.target_parsing import note_unused_target
-from vitreous.tasks.targets import Target
 from vitreous.files import check_writable
 from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
 from vitreous.render.temporal.smooth import HALF_LIFE_SECONDS
 from vitreous.runtime import autocast, choose_precision
+from vitreous.tasks.targets import Target
 from vitreous.video.info import VideoInfo, read_info
 from vitreous.video.options import VideoOptions
 from vitreous.video.output import check_output, square_pixels

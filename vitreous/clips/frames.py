@@ -19,13 +19,13 @@ from vitreous.explanation.options import MethodKeywords, MethodOptions, merge_op
 from vitreous.explanation.regions import PixelRegion, Region, validate_region
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.target_parsing import note_unused_target
-from vitreous.tasks.targets import Target
 from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier, Prediction
 from vitreous.pretrained.load import load
 from vitreous.render.temporal.scenes import SceneDetector
 from vitreous.render.temporal.stabilize import MapStabilizer
 from vitreous.runtime import autocast, choose_precision
+from vitreous.tasks.targets import Target
 from vitreous.video.decode import TruncatedVideoError, read_frames
 from vitreous.video.info import Frame, read_info
 from vitreous.video.trim import expected_frames

@@ -19,10 +19,10 @@ from vitreous.explanation.explain import ExplainTask, resolve_task
 from vitreous.explanation.options import MethodKeywords, MethodOptions, merge_options, refuse_patch_query
 from vitreous.explanation.regions import PixelRegion, Region, parse_region, validate_region
 from vitreous.explanation.registry import METHODS, options_by_method
-from vitreous.tasks.classification.targets import ClassPerImageTarget
-from vitreous.tasks.targets import Target
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.quantization import check_quantizable
+from vitreous.tasks.classification.targets import ClassPerImageTarget
+from vitreous.tasks.targets import Target
 from vitreous.video.options import VideoOptions
 
 ATTENTION_LAYOUTS = ("heads", "layers")

@@ -32,6 +32,7 @@ from vitreous.training.early_stopping import stops_early
 from vitreous.training.provenance import data_changed, describe_data
 from vitreous.training.recipe import Recipe
 
+
 @dataclass(frozen=True)
 class TrainingRun:
     """What the recipe.json of a run says about its training."""

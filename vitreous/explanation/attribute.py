@@ -16,12 +16,12 @@ from vitreous.explanation.registry import find_method
 from vitreous.explanation.streaming.attention_products import at_least_float32, is_full_precision
 from vitreous.explanation.streaming.light_trace import LightTrace
 from vitreous.explanation.target_parsing import note_unused_target
-from vitreous.tasks.classification.targets import PredictedClassTarget, parse_class_target
-from vitreous.tasks.registry import find_task
-from vitreous.tasks.targets import FeatureNormTarget, Target, is_target
 from vitreous.imaging.geometry import Geometry
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.vit import ViT
+from vitreous.tasks.classification.targets import PredictedClassTarget, parse_class_target
+from vitreous.tasks.registry import find_task
+from vitreous.tasks.targets import FeatureNormTarget, Target, is_target
 
 
 @check_arguments

@@ -11,8 +11,6 @@ from vitreous.errors import unknown
 from vitreous.explanation.options import patches_in_query
 from vitreous.explanation.regions import patch_mask
 from vitreous.explanation.registry import METHODS
-from vitreous.tasks.targets import RegionTarget
-from vitreous.model.classifier import Prediction
 from vitreous.render.color import Scale
 from vitreous.render.overlay import dimming_for, mean_brightness, overlay
 from vitreous.render.sheet import (
@@ -27,6 +25,7 @@ from vitreous.render.sheet import (
     head_grid_sheet,
 )
 from vitreous.render.upsample import crop_to_image
+from vitreous.tasks.targets import RegionTarget
 
 if TYPE_CHECKING:
     from vitreous.explanation.explain import HeadMaps
@@ -78,7 +77,9 @@ def _draw_as_frame(explanation: "Explanation", truth: str | None, layout: str) -
     height, width = explanation.image_u8.shape[:2]
     factor = max(1.0, MIN_FRAME / max(height, width))
     box_hw = (round(height * factor), round(width * factor))
-    image_u8 = np.asarray(fit_and_outline(explanation.prediction.draw(explanation.image_u8), box_hw, query_mask(explanation)))
+    image_u8 = np.asarray(
+        fit_and_outline(explanation.prediction.draw(explanation.image_u8), box_hw, query_mask(explanation))
+    )
     heatmap, inner = crop_to_image(explanation.patch_heatmap, explanation.geometry.box, (height, width))
     colors = explanation.patch_colors
     if colors is not None:

@@ -7,8 +7,8 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from vitreous.explanation.options import MethodOptions
-from vitreous.tasks.targets import Target
 from vitreous.model.trace import Trace
+from vitreous.tasks.targets import Target
 
 ScaleKind = Literal["proportion", "positive", "signed"]
 """proportion: attention weights, which sum to 1 together with those of the prefix tokens (unless heads are combined by

@@ -8,8 +8,8 @@ from vitreous.explanation.attribute import run_method
 from vitreous.explanation.method import ExplainableModel
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import find_method
-from vitreous.tasks.targets import Target
 from vitreous.runtime import seed_for
+from vitreous.tasks.targets import Target
 
 BASELINES = ("random map", "center bias")
 CENTER_DEVIATION = 0.25

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from vitreous.errors import InputError
 from vitreous.explanation.method import ExplainableModel
-from vitreous.tasks.targets import Target
 from vitreous.model.trace import AttentionRecord, Trace
+from vitreous.tasks.targets import Target
 
 CELLS_PER_SIDE = 14
 """Cells along the shorter side of an image, for a model that has no patches."""

@@ -9,8 +9,8 @@ import numpy as np
 from vitreous.arguments import show
 from vitreous.errors import InputError
 from vitreous.explanation.options import PatchQuery
-from vitreous.tasks.targets import RegionTarget
 from vitreous.imaging.geometry import Geometry
+from vitreous.tasks.targets import RegionTarget
 
 Point = tuple[float, float]
 """(x, y) in pixels of the image, from its top left corner."""

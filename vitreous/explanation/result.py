@@ -13,13 +13,13 @@ from vitreous.explanation.figures import ExplanationLayout, draw_explanation
 from vitreous.explanation.method import ScaleKind
 from vitreous.explanation.options import MethodOptions, describe_query
 from vitreous.explanation.registry import METHODS
-from vitreous.tasks.targets import RegionTarget
 from vitreous.files import atomic_write
 from vitreous.imaging.geometry import Geometry
 from vitreous.imaging.writing import save_image
 from vitreous.model.classifier import Prediction
 from vitreous.render.color import Scale
 from vitreous.render.overlay import colorize, overlay
+from vitreous.tasks.targets import RegionTarget
 
 
 @dataclass(frozen=True, repr=False)

@@ -13,8 +13,8 @@ from vitreous.explanation.regions import PixelRegion, Region
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.target_parsing import find_target
-from vitreous.tasks.targets import Target
 from vitreous.model.classifier import ImageClassifier
+from vitreous.tasks.targets import Target
 
 
 def explain_with_methods(

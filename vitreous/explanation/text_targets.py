@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import InputError
-from vitreous.tasks.targets import TextTarget
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.vit import ViT
+from vitreous.tasks.targets import TextTarget
 
 
 def text_target(classifier: ImageClassifier, text: str, source: str | Path | None = None) -> TextTarget:

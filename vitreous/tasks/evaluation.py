@@ -22,6 +22,7 @@ class TrainingStatus:
         """A warning about an unfinished run; None for a finished one."""
         return f"unfinished: step {self.step:,} of {self.steps:,}" if self.step < self.steps else None
 
+
 def status_to_json(status: TrainingStatus | None) -> dict[str, int]:
     """Convert a status to the JSON keys "step" and "steps"; to none if it is unknown."""
     return {} if status is None else asdict(status)

@@ -3,20 +3,22 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from vitreous.data.image_set import ImageSet
-from vitreous.data.batch import Batch, Truth
 from vitreous.model.classifier import ImageClassifier, Prediction
-from vitreous.tasks.evaluation import Evaluation
 from vitreous.tasks.targets import Target
+
+if TYPE_CHECKING:  # explanations need neither data nor statistics
+    from vitreous.data.batch import Batch, Truth
+    from vitreous.data.image_set import ImageSet
+    from vitreous.tasks.evaluation import Evaluation
 
 
 @dataclass(frozen=True)
-class Metric:
+class TaskMetric:
     """A number that says how good a model is.
 
     Attributes:
@@ -26,7 +28,7 @@ class Metric:
         higher_is_better: its direction.
         is_fraction: whether it is between 0 and 1, and written in per cent.
 
-    >>> Metric("top1", "top-1", "accuracy").format(0.9187)
+    >>> TaskMetric("top1", "top-1", "accuracy").format(0.9187)
     '91.9%'
     """
 
@@ -73,20 +75,20 @@ class LossSettings:
 class TaskLoss(Protocol):
     """The loss of a task over batches, made for the training images of a run."""
 
-    def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
+    def __call__(self, outputs: Tensor, batch: "Batch") -> Tensor:
         """Compute the (weighted) mean loss of a batch from the model's outputs (batch, ...)."""
         ...
 
-    def weight(self, batch: Batch) -> float | Tensor:
+    def weight(self, batch: "Batch") -> float | Tensor:
         """Return what a batch counts in the mean over several: its number of images, or the sum of their weights."""
         ...
 
-    def score(self, outputs: Tensor, batch: Batch) -> Tensor:
+    def score(self, outputs: Tensor, batch: "Batch") -> Tensor:
         """Add up the task's first metric over the images of a batch, for the progress of training."""
         ...
 
     def distill(
-        self, outputs: Tensor, teacher_outputs: Tensor, batch: Batch, temperature: float
+        self, outputs: Tensor, teacher_outputs: Tensor, batch: "Batch", temperature: float
     ) -> tuple[Tensor, Tensor]:
         """Compute the mean distillation loss of a batch, and the loss that the teacher itself learns from."""
         ...
@@ -115,7 +117,7 @@ class Task:
         check_evaluation: refuses images that don't fit a model, of a source that is named.
         evaluate: makes the full report from a model's outputs for images; with those for validation images too, what
             is fitted on them (temperature scaling).
-        draw_evaluation: writes the figures of a report into a folder.
+        draw_figures: writes the figures of a report into a folder.
         default_target: what an explanation explains if nothing is named.
         find_target: finds the target that a user names, by a text, a number or an object.
         score_target: the score of a target for each image, in the unit that people read, from outputs and predictions.
@@ -123,24 +125,24 @@ class Task:
 
     name: str
     description: str
-    truth: tuple[Truth, ...]
-    metrics: tuple[Metric, ...]
+    truth: tuple["Truth", ...]
+    metrics: tuple[TaskMetric, ...]
     model_type: type[ImageClassifier]
-    make_head: Callable[[ImageSet], Head]
-    check_training: Callable[[ImageSet, str], None]
+    make_head: Callable[["ImageSet"], Head]
+    check_training: Callable[["ImageSet", str], None]
     can_distill: bool
-    make_loss: Callable[[ImageSet, LossSettings, torch.device], TaskLoss]
-    measure: Callable[[Iterable[Tensor], ImageSet], Mapping[str, float]]
+    make_loss: Callable[["ImageSet", LossSettings, torch.device], TaskLoss]
+    measure: Callable[[Iterable[Tensor], "ImageSet"], Mapping[str, float]]
     check_model: Callable[[ImageClassifier], None]
-    check_evaluation: Callable[[ImageClassifier, ImageSet, str], None]
-    evaluate: Callable[[ImageClassifier, "Outputs", "Outputs | None"], Evaluation]
-    draw_evaluation: Callable[[ImageClassifier, Evaluation, "Outputs", Path], tuple[Path, ...]]
+    check_evaluation: Callable[[ImageClassifier, "ImageSet", str], None]
+    evaluate: Callable[[ImageClassifier, "Outputs", "Outputs | None"], "Evaluation"]
+    draw_figures: Callable[[ImageClassifier, "Evaluation", "Outputs", Path], tuple[Path, ...]]
     default_target: Callable[[ImageClassifier], Target]
     find_target: Callable[[ImageClassifier, object], Target]
     score_target: Callable[[ImageClassifier, Target, Tensor, Sequence[Prediction]], list[float]]
 
     @property
-    def metric(self) -> Metric:
+    def metric(self) -> TaskMetric:
         """The first metric, by which the best weights are chosen."""
         return self.metrics[0]
 
@@ -155,4 +157,4 @@ class Outputs:
     """
 
     values: Tensor
-    images: ImageSet
+    images: "ImageSet"

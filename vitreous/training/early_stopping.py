@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vitreous.arguments import show
-from vitreous.tasks.task import Metric
+from vitreous.tasks.task import TaskMetric
 from vitreous.training.recipe import Recipe
 
 
@@ -29,7 +29,7 @@ class BestValidation:
     score: float
     loss: float
 
-    def is_better_than(self, other: "BestValidation | None", metric: Metric) -> bool:
+    def is_better_than(self, other: "BestValidation | None", metric: TaskMetric) -> bool:
         """Whether this one has a better score by this metric, or the same and a lower loss."""
         return other is None or (metric.rank(self.score), -self.loss) > (metric.rank(other.score), -other.loss)
 

@@ -20,7 +20,7 @@ from vitreous.runs.metrics_log import MetricsLog
 from vitreous.runs.run_folder import RunFolder, read_metrics
 from vitreous.runtime import autocast, seed_for
 from vitreous.tasks.registry import find_task
-from vitreous.tasks.task import LossSettings, Metric, Task
+from vitreous.tasks.task import LossSettings, Task, TaskMetric
 from vitreous.training.accumulation import BatchStatistics, GradientAccumulator, out_of_memory_hint
 from vitreous.training.checkpoint import Checkpoint, TrainingState, is_finite, make_checkpoint, write_checkpoint
 from vitreous.training.distributed import DistributedContext
@@ -48,7 +48,7 @@ class TrainProgress(Progress):
 
     epoch: float
     loss: float
-    metric: Metric
+    metric: TaskMetric
     score: float
     images_per_second: float
     seconds_left: float

@@ -49,24 +49,25 @@ def relative_cost(step: int, steps: int, settings: ProgressiveResizing) -> float
     return step - small_steps * (1 - settings.initial_scale**2)
 
 
-def resize_batch(step: int, steps: int, images: Tensor, settings: ProgressiveResizing, patch_size: int) -> Tensor:
-    """Resize a batch (count, channels, height, width) for step `step` of `steps`, to whole patches of `patch_size`.
+def resize_batch(step: int, steps: int, batch: Batch, settings: ProgressiveResizing, patch_size: int) -> Batch:
+    """Resize a batch for step `step` of `steps`, to whole patches of `patch_size`, with its masks and boxes.
 
     The very first step is at full size, so that a batch that doesn't fit into memory is noticed at once.
 
     >>> import torch
-    >>> settings = ProgressiveResizing(fraction=0.5)
-    >>> [resize_batch(step, 10, torch.zeros(1, 3, 32, 64), settings, 4).shape[2:] for step in (0, 4, 5)]
+    >>> settings, batch = ProgressiveResizing(fraction=0.5), Batch(torch.zeros(1, 3, 32, 64), torch.zeros(1).long())
+    >>> [resize_batch(step, 10, batch, settings, 4).images.shape[2:] for step in (0, 4, 5)]
     [torch.Size([32, 64]), torch.Size([24, 48]), torch.Size([32, 64])]
     """
     if step == 0 or step >= settings.fraction * steps:
-        return images
-    size_hw = low_resolution((images.shape[2], images.shape[3]), settings, patch_size)
-    return functional.interpolate(images, size_hw, mode="bilinear", align_corners=False, antialias=True)
+        return batch
+    size_hw = low_resolution((batch.images.shape[2], batch.images.shape[3]), settings, patch_size)
+    images = functional.interpolate(batch.images, size_hw, mode="bilinear", align_corners=False, antialias=True)
+    return resize_truth(batch, images)
 
 
 def resize_truth(batch: Batch, images: Tensor) -> Batch:
-    """Return a batch with the images that `resize_batch` made of its own, and its masks and boxes at their size.
+    """Return a batch with its images as they are at another size, and its masks and boxes at that size.
 
     Masks take the nearest pixel. Boxes are rounded outwards, so that they still hold the object.
 

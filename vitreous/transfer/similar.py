@@ -18,7 +18,6 @@ from vitreous.explanation.explain import ExplainTask, resolve_task, run_task
 from vitreous.explanation.figures import map_legend
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.result import Explanation
-from vitreous.tasks.targets import SimilarityTarget
 from vitreous.files import write_text
 from vitreous.imaging.reading import as_image_u8
 from vitreous.imaging.writing import save_image
@@ -27,6 +26,7 @@ from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
 from vitreous.render.similar_sheet import SimilarPair, similar_sheet
 from vitreous.runtime import choose_precision
+from vitreous.tasks.targets import SimilarityTarget
 from vitreous.transfer.feature_set import FeatureSet
 from vitreous.transfer.images import open_stream
 from vitreous.transfer.neighbors import nearest

@@ -8,7 +8,6 @@ import numpy as np
 from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
 from vitreous.diagnostics.evaluation_set import EvaluationSet, open_evaluation_set
-from vitreous.tasks.classification.evaluation import class_difference
 from vitreous.diagnostics.predictions import ImageCounter, predict_all
 from vitreous.errors import InputError
 from vitreous.evaluation.comparison import Comparison, compare_predictions, summarize_comparison
@@ -17,6 +16,7 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.load import load
 from vitreous.render.plots.comparison import AccuracyHistory, ClassDifference, comparison_figure
 from vitreous.runs.run_folder import RunFolder, read_metrics
+from vitreous.tasks.classification.evaluation import class_difference
 
 
 @dataclass(frozen=True, repr=False)

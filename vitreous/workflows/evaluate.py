@@ -61,7 +61,7 @@ def evaluate(
 def _save(result: Evaluation, classifier: ImageClassifier, outputs: Outputs, folder: RunFolder) -> Evaluation:
     """Write the files and return the result with their paths, or with the error."""
     files: tuple[Path, ...] = ()
-    draw = find_task(classifier.task).draw_evaluation
+    draw = find_task(classifier.task).draw_figures
     try:
         files = result.save(folder.path)
         return replace(result, files=(*files, *draw(classifier, result, outputs, folder.figures)))

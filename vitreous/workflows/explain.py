@@ -11,11 +11,11 @@ from vitreous.explanation.options import MethodKeywords, MethodOptions, merge_op
 from vitreous.explanation.regions import PixelRegion, Region, validate_region
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.target_parsing import note_unused_target
-from vitreous.tasks.targets import Target
 from vitreous.imaging.preprocessing import ResizeMode
 from vitreous.model.classifier import ImageClassifier, ImageInput
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
+from vitreous.tasks.targets import Target
 
 
 @overload

@@ -5,8 +5,7 @@ A run goes through these steps: find the recipe, read the data, build the model,
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,7 +19,6 @@ from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.lora_file import LoRADescription
 from vitreous.model.serialization import check_sizes, save_config
-from vitreous.pretrained.load import load
 from vitreous.records import Setting
 from vitreous.runs.metrics_log import MetricsLog, summary_writer
 from vitreous.runs.run_folder import (
@@ -35,7 +33,7 @@ from vitreous.runs.run_folder import (
 )
 from vitreous.runtime import choose_precision, select_device
 from vitreous.tasks.registry import find_task
-from vitreous.tasks.task import Metric
+from vitreous.tasks.task import TaskMetric
 from vitreous.training import loop
 from vitreous.training.accumulation import check_micro_batches
 from vitreous.training.checkpoint import TrainingState, check_checkpoint, initial_state, restore
@@ -65,6 +63,7 @@ from vitreous.training.reference_comparison import find_reference
 from vitreous.training.training_data import TrainingData, check_changed_data, check_training_images, load_training_data
 from vitreous.training_recipes import check_named, find_recipe
 from vitreous.workflows.train_model import absolute_init, build_run_classifier, load_init, reload_init
+from vitreous.workflows.train_result import TrainResult
 
 LEAK_WARNING = (
     "if the validation images are held out of the training images, they are others now: the model may have been "
@@ -72,44 +71,6 @@ LEAK_WARNING = (
 )
 FEW_STEPS = 50
 """A run with fewer steps gets a note: perhaps the folder is small and the recipe is for a large one."""
-
-
-@dataclass(frozen=True, repr=False)
-class TrainResult:
-    """The state of a run when `train` returns.
-
-    Attributes:
-        path: The run folder.
-        finished: False if the callback stopped the run; everything is saved, and `resume=True` continues it.
-        metric: What is measured besides the loss, such as top-1.
-        validation_score: The metric of the last validation, or under early stopping of the best; None without
-            validation images.
-    """
-
-    path: Path
-    finished: bool
-    step: int
-    steps: int
-    metric: Metric
-    validation_score: float | None
-    device: str = field(default="auto", compare=False)
-
-    @cached_property
-    def model(self) -> ImageClassifier:
-        """The trained model, loaded from the run folder when it is first used."""
-        return load(self.path, self.device)
-
-    def to_json(self) -> dict[str, object]:
-        """Return the state as a plain dictionary."""
-        names = ("finished", "step", "steps", "validation_score")
-        values = {name: getattr(self, name) for name in names}
-        return {"path": str(self.path), **values, "metric": self.metric.name}
-
-    def __repr__(self) -> str:
-        state = "finished" if self.finished else f"stopped after step {self.step:,} of {self.steps:,}"
-        score, metric = self.validation_score, self.metric
-        scores = "" if score is None else f", validation {metric.label} {metric.format(score, 2)}"
-        return f"TrainResult({self.path}: {state}{scores})"
 
 
 @check_arguments
@@ -305,6 +266,8 @@ def _check_files(folder: RunFolder, recipe: Recipe, images: int | None) -> None:
 def _check_settings(recipe: Recipe, context: TrainContext) -> None:
     """Refuse what so many processes can't do, or needs a missing package, before anything is read or written."""
     check_micro_batches(recipe, context.distributed.world_size)
+    if recipe.distillation.weight and not find_task(recipe.task).can_distill:
+        raise InputError(f"{recipe.task} can't be distilled: set distillation.weight=0")
     if recipe.tensorboard:
         context.on_rank0(lambda: bool(summary_writer()))
 
@@ -322,7 +285,7 @@ def _train(run: _Run, context: TrainContext) -> TrainResult:
     plan, step = run.plan, state.step
     if is_stopped or (step >= run.steps if plan is None else plan.is_complete(step, run.steps)):
         context.note("the run is finished: nothing to do")
-        return _result(state, run, context, finished=True)
+        return _result(state, state.step, run, context, finished=True)
     if run.plan is not None:
         _record_resume(run.plan, state.step, folder, context)
     context.on_rank0(lambda: _write_config(classifier, folder))
@@ -331,13 +294,12 @@ def _train(run: _Run, context: TrainContext) -> TrainResult:
     if finished and state.best is not None:
         score = find_task(recipe.task).metric.format(state.best.score, 2)
         context.note(f"the weights are those of step {state.best.step}, of the best validation: {score}")
-    return _result(state, run, context, finished=finished)
+    return _result(state, run.steps, run, context, finished=finished)
 
 
-def _result(state: TrainingState, run: _Run, context: TrainContext, *, finished: bool) -> TrainResult:
-    """Return the state of a run when it ends here; a finished one has no steps left."""
+def _result(state: TrainingState, steps: int, run: _Run, context: TrainContext, *, finished: bool) -> TrainResult:
+    """Return the state of a run of so many steps when it ends here."""
     metric, folder = find_task(run.recipe.task).metric, run.folder
-    steps = state.step if finished else run.steps
     score = _validation_score(state, metric, folder, context)
     return TrainResult(folder.path, finished, state.step, steps, metric, score)
 
@@ -399,7 +361,7 @@ def _summary(parameters: int, run: _Run, context: TrainContext) -> str:
 
 
 def _validation_score(
-    state: TrainingState, metric: Metric, folder: RunFolder, context: TrainContext
+    state: TrainingState, metric: TaskMetric, folder: RunFolder, context: TrainContext
 ) -> float | None:
     """Return the metric of the last validation, or of the best one if its weights are kept."""
     if state.best is not None:

@@ -28,12 +28,12 @@ from vitreous.diagnostics.faithfulness.statistics import area_under_curve
 from vitreous.errors import InputError
 from vitreous.evaluation.intervals import bootstrap_mean
 from vitreous.explanation.patch_maps import BASELINES, baseline_map, patch_maps, to_patches
-from vitreous.tasks.classification.targets import ClassTarget
-from vitreous.tasks.targets import DirectionTarget
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
+from vitreous.tasks.classification.targets import ClassTarget
+from vitreous.tasks.targets import DirectionTarget
 
 PATCH, GRID = 2, (3, 5)
 PATCHES = GRID[0] * GRID[1]

@@ -14,8 +14,8 @@ from vitreous.explanation.observation.wrapped_model import WrappedModel
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.registry import METHODS
 from vitreous.explanation.streaming.attention_products import reference_attention
-from vitreous.tasks.classification.targets import ClassTarget
 from vitreous.model.trace import TokenLayout
+from vitreous.tasks.classification.targets import ClassTarget
 
 TARGET = ClassTarget(1, "class 1")
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from vitreous.diagnostics.faithfulness.imputation import Fill
 from vitreous.explanation.method import ExplainableModel
 from vitreous.explanation.patch_maps import BASELINES, baseline_map, patch_maps
-from vitreous.tasks.classification.targets import PredictedClassTarget
-from vitreous.tasks.targets import DirectionTarget, FeatureNormTarget, Target
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.output_scores import apply_function
 from vitreous.runtime import generator
+from vitreous.tasks.classification.targets import PredictedClassTarget
+from vitreous.tasks.targets import DirectionTarget, FeatureNormTarget, Target
 
 BATCH_PIXELS = {"cpu": 2**17, "cuda": 2**24}
 """Pixels per batch: 128 images of 32 × 32 on a CPU, where more bring no speed; 334 of 224 × 224 on a GPU."""

@@ -14,7 +14,6 @@ from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, Progress
 from vitreous.data.image_set import ImageSet
 from vitreous.diagnostics.evaluation_set import EvaluationSet, open_evaluation_set
-from vitreous.tasks.evaluation import TrainingStatus, status_to_json
 from vitreous.diagnostics.predictions import ImageTransform, predict_all
 from vitreous.diagnostics.robustness.cifar10_c import PREFIX, open_cifar10_c
 from vitreous.diagnostics.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
@@ -32,6 +31,7 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.model.serialization import WEIGHTS
 from vitreous.runs.run_folder import RunFolder
 from vitreous.runtime import choose_precision
+from vitreous.tasks.evaluation import TrainingStatus, status_to_json
 
 GENERATED = "generated"
 MAX_SHIFT = 8

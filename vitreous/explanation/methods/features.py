@@ -12,9 +12,9 @@ from vitreous.explanation.methods.patch_colors import PatchColors
 from vitreous.explanation.options import MethodOptions, patches_in_query, resolve_index
 from vitreous.explanation.streaming.attention_products import at_least_float32
 from vitreous.explanation.streaming.tokens import patch_token_index, to_grid
-from vitreous.tasks.targets import Target
 from vitreous.model.trace import Trace
 from vitreous.model.vit import ViT
+from vitreous.tasks.targets import Target
 
 FitColors = Callable[[Tensor], Sequence[PatchColors]]
 """Maps patch tokens (images, rows, columns, width) to the colors of each image."""

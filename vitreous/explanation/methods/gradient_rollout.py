@@ -17,8 +17,8 @@ from vitreous.explanation.streaming.attention_products import (
 )
 from vitreous.explanation.streaming.gradients import forward_scored, output_gradients
 from vitreous.explanation.streaming.tokens import readout_row, require_rollout, to_grid
-from vitreous.tasks.targets import Target
 from vitreous.model.trace import AttentionRecord
+from vitreous.tasks.targets import Target
 
 
 def gradient_rollout(model: ExplainableModel, images: Tensor, target: Target, options: MethodOptions) -> Maps:

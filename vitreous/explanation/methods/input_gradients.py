@@ -12,8 +12,8 @@ from vitreous.explanation.method import ExplainableModel, Maps
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.streaming.attention_products import at_least_float32
 from vitreous.explanation.streaming.gradients import input_gradient, weighted_gradient
-from vitreous.tasks.targets import Target
 from vitreous.runtime import seed_for
+from vitreous.tasks.targets import Target
 
 DEFAULT_STEPS = 50
 """Points on the path, each a forward and a backward pass. With DINOv2 ViT-S/14 on three photos of 112 pixels, 50 points

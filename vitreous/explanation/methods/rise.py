@@ -9,9 +9,9 @@ from vitreous.explanation.method import ExplainableModel, Maps
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.perturbation import forward_unperturbed, perturbed_scores
 from vitreous.explanation.streaming.attention_products import at_least_float32
-from vitreous.tasks.targets import Target
 from vitreous.model.trace import Trace
 from vitreous.runtime import generator
+from vitreous.tasks.targets import Target
 
 DEFAULT_MASKS = 1000
 """Number of masks, and so of forward passes for each image. The paper takes 4000 to 8000, without pairs of masks."""

@@ -18,8 +18,8 @@ from vitreous.explanation.streaming.attention_products import (
 )
 from vitreous.explanation.streaming.light_trace import LightTrace
 from vitreous.explanation.streaming.tokens import readout_row, require_rollout, to_grid
-from vitreous.tasks.targets import Target
 from vitreous.model.trace import Trace
+from vitreous.tasks.targets import Target
 
 
 def rollout(model: ExplainableModel, images: Tensor, target: Target, options: MethodOptions) -> Maps:

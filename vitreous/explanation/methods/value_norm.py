@@ -14,8 +14,8 @@ from vitreous.explanation.streaming.attention_products import (
     row_times_attention,
 )
 from vitreous.explanation.streaming.tokens import readout_row, to_grid
-from vitreous.tasks.targets import Target
 from vitreous.model.trace import AttentionRecord, Trace
+from vitreous.tasks.targets import Target
 
 
 def value_norm(model: ExplainableModel, images: Tensor, target: Target, options: MethodOptions) -> Maps:

@@ -12,8 +12,8 @@ from torch import Tensor
 from vitreous.errors import InputError
 from vitreous.explanation.method import ExplainableModel
 from vitreous.explanation.streaming.attention_products import at_least_float32
-from vitreous.tasks.targets import Target
 from vitreous.model.trace import AttentionRecord, Trace
+from vitreous.tasks.targets import Target
 
 GRADIENT_CHUNK_ELEMENTS = 2**20
 """Elements of images in one pass over copies: seven images of 224 pixels, or 340 of 32."""

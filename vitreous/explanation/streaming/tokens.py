@@ -5,8 +5,8 @@ from torch import Tensor
 
 from vitreous.errors import InputError
 from vitreous.explanation.options import MethodOptions, patches_in_query
-from vitreous.tasks.targets import RegionTarget, Target
 from vitreous.model.trace import TokenLayout, Trace
+from vitreous.tasks.targets import RegionTarget, Target
 
 
 def readout_row(trace: Trace, options: MethodOptions, target: Target | None = None) -> Tensor:

@@ -57,9 +57,7 @@ def measure(batches: Iterable[Tensor], images: ImageSet) -> Mapping[str, float]:
     return {"loss": found.loss, "top1": found.top1}
 
 
-def evaluate(
-    classifier: ImageClassifier, test: Outputs, validation: Outputs | None = None
-) -> ClassificationEvaluation:
+def evaluate(classifier: ImageClassifier, test: Outputs, validation: Outputs | None = None) -> ClassificationEvaluation:
     """Make the full report on test images, with temperature scaling if there are validation images to fit it on.
 
     Raises:
@@ -80,15 +78,6 @@ def predictions_of(classifier: ImageClassifier, outputs: Outputs) -> Predictions
         InputError: the model's classes don't exclude each other.
     """
     return to_predictions(classifier.to_logits(outputs.values), outputs.images.labels)
-
-
-def check_exclusive(classifier: ImageClassifier) -> None:
-    """Check that a model's classes exclude each other.
-
-    Raises:
-        InputError: they don't.
-    """
-    classifier.to_logits(torch.zeros(1, max(1, len(classifier.class_names))))
 
 
 def check_classes(classifier: ImageClassifier, images: ImageSet, source: str) -> None:

@@ -38,7 +38,11 @@ def find_class_target(classifier: ImageClassifier, target: object) -> Target:
     if isinstance(target, list | tuple):
         target = class_indices(classifier, target)
     if not isinstance(target, str):
-        return _check_target(classifier, _with_class_names(classifier, parse_class_target(target)) or target)
+        names, found = classifier.class_names, parse_class_target(target)
+        if isinstance(found, ClassTarget) and found.index < len(names):
+            found = replace(found, name=names[found.index])
+        found = _check_target(classifier, found or target)
+        return replace(found, class_names=names) if isinstance(found, ClassPerImageTarget) else found
     if target in classifier.class_names:
         return ClassTarget(classifier.class_index(target), target)
     if meant := suggest_class_difference(target, classifier.class_names):
@@ -89,16 +93,6 @@ def score_target(
         names = [classifier.class_names[index] for index in indices]
         return [dict(prediction.scores)[name] for prediction, name in zip(predictions, names, strict=True)]
     return target(logits).float().tolist()
-
-
-def _with_class_names(
-    classifier: ImageClassifier, target: ClassTarget | ClassPerImageTarget | None
-) -> ClassTarget | ClassPerImageTarget | None:
-    """Give a target the names of the classes that it is one of."""
-    names = classifier.class_names
-    if isinstance(target, ClassTarget):
-        return replace(target, name=names[target.index]) if target.index < len(names) else target
-    return None if target is None else replace(target, class_names=names)
 
 
 def _check_target(classifier: ImageClassifier, target: object) -> Target:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vitreous.data.batch import Batch
 from vitreous.data.class_weights import class_weights
 from vitreous.data.image_set import ImageSet
-from vitreous.data.batch import Batch
 from vitreous.tasks.task import LossSettings
 
 
