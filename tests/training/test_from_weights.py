@@ -100,8 +100,8 @@ def test_another_image_size_leaves_the_function_as_it_is(pos_embed, colored_fold
 def test_sine_cosine_positions_of_another_size_become_a_table():
     model = ViT(ViTConfig(SIZE, 4, embed_dim=16, depth=1, num_heads=2, num_classes=2, pos_embed="sincos"))
     own = Preprocessing(SIZE, "squash", MEAN, STD, 4)
-    config = replace(model.config, image_size=(16, 32), pos_embed="learned")
-    weights = initial_weights(ImageClassifier(model, own, ["a", "b"]), config, ("c", "d"), lambda _: None)
+    recipe = tiny_recipe("", model=replace(model.config, image_size=(16, 32), pos_embed="learned"))
+    weights = initial_weights(ImageClassifier(model, own, ["a", "b"]), recipe, ("c", "d"), lambda _: None)
     assert torch.equal(weights["pos_embed"], sincos_pos_embed((4, 8), 16, (3, 5)))
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import FixedSizeMode, Preprocessing
 from vitreous.model.classifier import ImageClassifier
-from vitreous.model.config import ViTConfig
 from vitreous.model.lora import LoRALinear, add_lora, freeze_all_but_head, merge_lora
 from vitreous.model.resizing import resize_input, resized_config
 from vitreous.model.vit import ViT
@@ -79,24 +78,25 @@ def recipe_from_weights(
 
 
 def initial_weights(
-    init: ImageClassifier, config: ViTConfig, class_names: tuple[str, ...], on_note: Callable[[str], None]
+    init: ImageClassifier, recipe: Recipe, class_names: tuple[str, ...], on_note: Callable[[str], None]
 ) -> dict[str, Tensor]:
     """Fit the weights of a model to a run's image size and classes; the model itself is changed.
 
-    Its head is kept if its classes have the names of the run's, in any order, and is zeros otherwise.
+    Its head is kept if it is of the same task and its classes have the names of the run's, in any order, and is zeros
+    otherwise.
 
     Args:
         init: the model.
-        config: the run's model, of which `init` has everything but the size and the classes.
+        recipe: of the run, of whose model `init` has everything but the size and the classes.
         class_names: the run's classes.
         on_note: told whether the head is kept.
     """
     vit = init.vit
-    resize_input(vit, config.image_size)
-    rows = _rows_of(init, class_names)
+    resize_input(vit, recipe.model.image_size)
+    rows = _rows_of(init, class_names) if init.task == recipe.task else None
     if rows is None:
         on_note(f"the head is new{_why_new(init, class_names)}")
-        vit.reset_classifier(len(class_names))
+        vit.reset_classifier(recipe.model.num_classes)
     else:
         order = "" if rows == list(range(len(rows))) else ", its rows in the order of the data"
         on_note(f"the head is kept: its {len(rows)} classes are those of the data{order}")

@@ -80,7 +80,7 @@ def build_run_classifier(
     with OwnGenerator(generator(recipe.seed, "weights")):
         model = ViT(recipe.model)
     if init is not None:
-        model.load_state_dict(initial_weights(init, recipe.model, head.class_names, context.note))
+        model.load_state_dict(initial_weights(init, recipe, head.class_names, context.note))
     model = model.to(context.device)
     mean, std = (known.mean, known.std) if known is not None else channel_statistics(training)
     patch_embed = model.patch_embed

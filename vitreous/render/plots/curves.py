@@ -163,7 +163,7 @@ def plot_metric(
         validation[0], unit * validation[1], color=WARM, linewidth=1.5, marker=marker, markersize=3, label="validation"
     )
     low, high = min_max([unit * medians, unit * validation[1], ends[1]])
-    margin = max(0.04 * unit if metric.is_fraction else 0.0, 0.08 * (high - low))
+    margin = max(0.04 * unit if metric.is_fraction else 0.05 * max(abs(low), abs(high)), 0.08 * (high - low)) or 0.5
     limits = (0.0, unit) if metric.is_fraction else (-np.inf, np.inf)
     axes.set_ylim(max(limits[0], low - margin), min(limits[1], high + margin))
     axes.set_xlim(0, 1.25 * min_max([epochs, validation[0], ends[0]])[1] or 1.0)

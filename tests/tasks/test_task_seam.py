@@ -1,0 +1,128 @@
+"""The seam: a task that only the test knows is trained, resumed, evaluated, explained, diagnosed, shown on a clip."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from point_task import NAMES, POINT, PointEvaluation, PointModel, PointPrediction
+from tiny_run import RecordingCallback
+
+import vitreous
+from vitreous.cli.evaluate import print_evaluation
+from vitreous.data import sources
+from vitreous.data.shapes import draw_shapes
+from vitreous.errors import InputError
+from vitreous.model.config import ViTConfig
+from vitreous.tasks import registry
+from vitreous.training.recipe import Recipe
+from vitreous.training_recipes import RECIPES
+
+
+@pytest.fixture(autouse=True)
+def small_task(monkeypatch):
+    """Register the task; `shapes` are few and small."""
+    monkeypatch.setitem(registry.TASKS, "point", POINT)
+    monkeypatch.setattr(sources, "SHAPES_COUNTS_AND_SEEDS", {"train": (400, 1), "test": (60, 2)})
+
+
+def point_recipe(**changes) -> Recipe:
+    model = ViTConfig((32, 32), 8, embed_dim=48, depth=2, num_heads=3, stem="conv")
+    own = Recipe("point", "shapes", model, epochs=12, task="point", batch_size=32, validation_fraction=0.1)
+    augment = replace(own.augment, flip=True, shift=3)
+    return replace(own, augment=augment, precision="fp32", early_stopping_epochs=4, **changes)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A trained run."""
+    folder = tmp_path_factory.mktemp("point") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.TASKS, "point", POINT)
+        patch.setattr(sources, "SHAPES_COUNTS_AND_SEEDS", {"train": (400, 1), "test": (60, 2)})
+        result = vitreous.train(point_recipe(), folder, callback=vitreous.Callback())
+    return folder, result
+
+
+def test_the_loop_learns_from_the_truth_that_augmentation_moves(run):
+    folder, result = run
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    distances = [line["distance"] for line in lines if line["split"] == "validation"]
+    assert distances[-1] < 0.7 * distances[0] and "top1" not in lines[0]
+    assert result.metric == POINT.metric and result.validation_score == pytest.approx(min(distances), abs=1e-6)
+    assert "validation distance 0." in repr(result) and (folder / "figures" / "curves.png").stat().st_size > 5_000
+    assert json.loads((folder / "config.json").read_text())["task"] == "point"
+
+
+def test_progress_is_told_in_the_metric_of_the_task(tmp_path):
+    callback = RecordingCallback(stop_after=10)
+    vitreous.train(point_recipe(), tmp_path / "run", callback=callback)
+    assert "distance 0." in str(callback.progress[0]) and "top-1" not in str(callback.progress[0])
+
+
+def test_a_resumed_run_has_the_same_bytes(run, tmp_path):
+    folder, _ = run
+    assert not vitreous.train(point_recipe(), tmp_path / "run", callback=RecordingCallback(stop_after=25)).finished
+    assert vitreous.train(point_recipe(), tmp_path / "run", resume=True, callback=vitreous.Callback()).finished
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+def test_the_loaded_model_answers_as_the_task_does(run):
+    model = vitreous.load(run[0])
+    image = draw_shapes(1, 7, 32).images_u8[0].permute(1, 2, 0).numpy()
+    prediction = model.predict(image)
+    assert isinstance(model, PointModel) and isinstance(prediction, PointPrediction)
+    assert prediction.caption().startswith("at 0.")
+    assert isinstance(model.replace(preprocessing=model.preprocessing), PointModel)
+
+
+def test_evaluate_reports_the_metrics_of_the_task(run, capsys):
+    result = vitreous.evaluate(run[0])
+    assert isinstance(result, PointEvaluation) and result.metrics["distance"].value == result.distance < 0.25
+    assert (run[0] / "figures" / "points.txt").read_text() == "60" and result.files[1].name == "points.txt"
+    assert json.loads((run[0] / "evaluation.json").read_text())["distance"] == result.distance
+    print_evaluation(result)
+    assert capsys.readouterr().out.startswith(f"distance {result.distance:.4f}")
+
+
+def test_explanations_take_the_targets_of_the_task_and_draw_its_answer(run):
+    images = draw_shapes(2, 7, 32)
+    image = images.images_u8[0].permute(1, 2, 0).numpy()
+    found = vitreous.explain(run[0], image, method="input-x-gradient", target="x")
+    assert found.target == "x" and found.score == pytest.approx(dict(found.prediction.scores)["x"], abs=1e-5)
+    for layout in ("single", "side-by-side"):  # the point is drawn on the image, beside the map
+        figure = np.asarray(found.figure(layout=layout)).astype(int)
+        assert (np.abs(figure - (255, 0, 255)).max(-1) < 60).sum() > 20, layout
+    with pytest.raises(InputError, match="there is no coordinate 'cat': choose y or x"):
+        vitreous.explain(run[0], image, target="cat")
+    maps = vitreous.attribute(vitreous.load(run[0]), torch.zeros(1, 3, 32, 32), method="rollout", target="y")
+    assert maps.shape == (1, 4, 4)
+
+
+def test_doctor_and_video_take_it(run, tmp_path, clips):
+    assert vitreous.doctor(run[0], count=2).statistics.depth == 2
+    result = vitreous.explain_video(run[0], clips / "a.mp4", tmp_path / "out.mp4")
+    assert (tmp_path / "out.mp4").stat().st_size > 0 and result.predictions == ()
+
+
+def test_what_the_task_cannot_do_is_refused(run, tmp_path, colored_folder):
+    with pytest.raises(InputError, match=r"has no boxes, from which point learns: choose other data"):
+        vitreous.train(point_recipe(), tmp_path / "a", data=f"folder:{colored_folder}")
+    with pytest.raises(InputError, match=r"point can't be distilled: set distillation.weight=0"):
+        vitreous.train(point_recipe(), tmp_path / "b", settings={"distillation.weight": 0.5})
+    with pytest.raises(InputError, match=r"augment.mixup can't mix the boxes"):
+        vitreous.train(point_recipe(), tmp_path / "c", settings={"augment.mixup": 0.2})
+    with pytest.raises(InputError, match=r"there is no task 'points': did you mean 'point'\?"):
+        vitreous.train(point_recipe(), tmp_path / "d", settings={"task": "points"})
+    with pytest.raises(InputError, match=r"this measures classifiers, and the model's task is point"):
+        vitreous.measure_shifts(run[0])
+    assert not any((tmp_path / name).exists() for name in "abcd")
+
+
+def test_the_head_of_another_task_is_not_kept(run, tmp_path):
+    recipe = replace(RECIPES["finetune"](), epochs=0.1, min_steps=1, validation_fraction=0.1)
+    notes = RecordingCallback()
+    result = vitreous.train(recipe, tmp_path / "run", data="shapes", init=str(run[0]), callback=notes)
+    assert result.model.task == "classification" and len(result.model.class_names) == 8
+    assert any("the head is new" in note for note in notes.notes) and NAMES == ("y", "x")
