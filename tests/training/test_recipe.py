@@ -11,7 +11,7 @@ from vitreous.callbacks import Callback
 from vitreous.data.augment import Augment
 from vitreous.errors import InputError
 from vitreous.model.config import SIZES, named_config
-from vitreous.records import from_dict, override, setting_names, to_dict
+from vitreous.records import from_dict, from_json, override, setting_names, to_dict
 from vitreous.training.recipe import SETTING_ALIASES, Recipe, with_settings
 from vitreous.workflows.train import train
 
@@ -45,6 +45,8 @@ from vitreous.workflows.train import train
         ({"optimizer.clip_grad_norm": "-1"}, "clip_grad_norm is -1.0"),
         ({"augment.shift": "-1"}, "shift is -1"),
         ({"augment.shift": "40"}, "less than the image's sides"),
+        ({"augment.randaugment_ops": "two"}, "setting augment.randaugment_ops=two: .*integer"),
+        ({"augment.randaugment_magnitude": "30"}, "randaugment_magnitude is 30.0: it must be 0 to 10"),
         ({"model.mlp_ratio": "0.001"}, "leaves no hidden units"),
         ({"grad_accum_steps": "0"}, "grad_accum_steps is 0: it must be above 0"),
         ({"grad_accum_steps": "1.5"}, "setting grad_accum_steps=1.5: .*integer"),
@@ -84,6 +86,13 @@ def test_settings_change_the_recipe(colored_folder):
     assert recipe.optimizer.betas == (0.8, 0.9) and recipe.model.image_size == (32, 48)
     assert from_dict(Recipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
     assert "optimizer.learning_rate" in setting_names(recipe)
+
+
+def test_recipes_from_before_randaugment_are_those_without_it(colored_folder):
+    recipe = tiny_recipe(colored_folder)
+    values = to_dict(recipe)
+    values["augment"] = {name: value for name, value in values["augment"].items() if "randaugment" not in name}
+    assert from_json(Recipe, values) == recipe and recipe.augment.randaugment_ops == 0
 
 
 def test_settings_may_be_texts_or_values(colored_folder):
@@ -139,6 +148,8 @@ def test_every_size_can_be_trained_by_name(name, colored_folder):
         ("num_train_epochs", "epochs"),
         ("gradient-accumulation-steps", "grad_accum_steps"),
         ("img_size", "model.image_size"),
+        ("auto_augment", "augment.randaugment_ops"),
+        ("augment.magnitude", "augment.randaugment_magnitude"),
         ("image_size", "model.image_size"),
         ("size", "model"),
     ],

@@ -46,6 +46,7 @@ VARIANTS = {
     "stem": {"model": replace(tiny_recipe("").model, stem="conv"), "whiten_patch_embed": False},
     "no average": {"ema_decay": None, "precision": "fp32"},
     "mixing": {"augment": Augment(mixup=0.4, cutmix=1.0), "class_weights": "balanced"},
+    "randaugment": {"augment": Augment(flip=True, randaugment_ops=2)},
     "early stopping": {"early_stopping_epochs": 10},
     "from weights": {"init": "base", "optimizer": OptimizerSettings(layer_decay=0.7)},
     "head": {"init": "base", "tune": "head"},

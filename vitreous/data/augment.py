@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 
 from vitreous.data.batch import Batch, clip_boxes
+from vitreous.data.rand_augment import MOST_MAGNITUDE, OPERATIONS, draw_operations, rand_augment
 from vitreous.errors import InputError
 from vitreous.runtime import generator
 
 MOST_ALPHA = 1000.0
 """Of a beta distribution; that of this one is a half, give or take a hundredth."""
+
+MOST_OPS = len(OPERATIONS)
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Augment:
     """The augmentations of training images; none by default.
 
     Raises:
-        InputError: a number is negative.
+        InputError: a number is out of its range.
 
     Attributes:
         flip: Mirror an image every second time it is used, the first time at random (Jordan 2024, "94% on CIFAR-10 in
@@ -29,6 +32,11 @@ class Augment:
             this parameter: 0.2 mixes little, 0.8 much, 0 not at all (Zhang et al. 2018, "mixup").
         cutmix: Paste a box of another image, of an area drawn likewise; 1 is usual (Yun et al. 2019, "CutMix"). With
             both, each batch is mixed in one of the two ways.
+        randaugment_ops: Change each image by so many operations at random, such as rotations, shears, contrast and
+            posterizing (Cubuk et al. 2020, "RandAugment"); 2 is usual, 0 for none.
+        randaugment_magnitude: How far the operations go, of 10 as in the paper and in timm: 9 is usual. The same in
+            torchvision, of 30, is three times as much.
+        randaugment_magnitude_std: Standard deviation of the magnitude of each operation (timm: mstd).
     """
 
     flip: bool = False
@@ -36,6 +44,9 @@ class Augment:
     cutout: int = 0
     mixup: float = 0.0
     cutmix: float = 0.0
+    randaugment_ops: int = 0
+    randaugment_magnitude: float = 9.0
+    randaugment_magnitude_std: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("shift", "cutout"):
@@ -44,14 +55,19 @@ class Augment:
         for name in ("mixup", "cutmix"):
             if not 0 <= getattr(self, name) <= MOST_ALPHA:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be 0 to {MOST_ALPHA:g}, 0 for none")
+        if not 0 <= self.randaugment_ops <= MOST_OPS:
+            raise InputError(f"randaugment_ops is {self.randaugment_ops}: it must be 0 to {MOST_OPS}, 0 for none")
+        for name in ("randaugment_magnitude", "randaugment_magnitude_std"):
+            if not 0 <= getattr(self, name) <= MOST_MAGNITUDE:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be 0 to {MOST_MAGNITUDE:g}")
 
 
 def augment(batch: Batch, flipped: Tensor | None, settings: Augment, seed: int, step: int) -> Batch:
     """Augment a batch, images and truth alike. The result depends on its arguments alone.
 
     Masks are shifted and mirrored as the images are, with their borders filled by the same reflection. Boxes follow
-    the object, not its reflection, and are cut off at the borders. Cutout changes the images only: the object is
-    still where it was.
+    the object, not its reflection, and are cut off at the borders. RandAugment comes next; what it moves, it moves
+    with its truth. Cutout comes last and changes the images only: the object is still where it was.
 
     Args:
         batch: uint8 images, and their truth.
@@ -65,6 +81,10 @@ def augment(batch: Batch, flipped: Tensor | None, settings: Augment, seed: int, 
     down, across = (_draw_shifts(count, settings.shift, random) for _ in size_hw)
     keep = _outside_square(count, size_hw, settings.cutout, random) if settings.cutout else None
     moved = _shift_and_flip(batch, down, across, flipped)
+    if settings.randaugment_ops:
+        magnitudes = settings.randaugment_magnitude, settings.randaugment_magnitude_std
+        random = generator(seed, "randaugment", step)
+        moved = rand_augment(moved, draw_operations(count, settings.randaugment_ops, *magnitudes, random))
     if keep is None:
         return moved
     images = torch.where(keep.to(moved.images.device)[:, None], moved.images, 128).to(torch.uint8)

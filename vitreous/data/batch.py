@@ -38,13 +38,18 @@ class Batch:
 
     def part(self, part: slice) -> Self:
         """Return some of the images with their truth; nothing is copied."""
-        return replace(self, **{name: value[part] for name, value in self._tensors().items()})
+        return replace(self, **{name: value[part] for name, value in self.tensors().items()})
+
+    def select(self, indexes: Tensor) -> Self:
+        """Return a copy of the images at `indexes` (int64), in that order, with their truth."""
+        return replace(self, **{name: value[indexes] for name, value in self.tensors().items()})
 
     def to(self, device: torch.device) -> Self:
         """Return the same batch in the memory of `device`."""
-        return replace(self, **{name: value.to(device) for name, value in self._tensors().items()})
+        return replace(self, **{name: value.to(device) for name, value in self.tensors().items()})
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the fields that are there, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
