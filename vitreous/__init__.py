@@ -12,9 +12,10 @@ Load any Vision Transformer, train one, measure it, and see which parts of an im
     vt.train("cifar10-quick", "runs/quick").model    # a new model, trained from scratch
 
 Models: `load`, `wrap`, `create_model`, `ViT`, `convert`, `apply_lora`; a loaded model has `predict` and `embed`.
-Explanations: `explain`, `explain_video`, `explain_videos`, `explain_frames`, `attribute`, `attention_weights`,
-`observe`, `methods`. Training: `train`, `recipes`, `inspect_data`. Measurement: `evaluate`, `compare`, `faithfulness`,
-`localization`, `doctor`, `measure_corruptions`, `measure_shifts`. Frozen features: `embed`, `probe`, `similar`.
+Explanations: `explain`, `explain_before_after`, `explain_video`, `explain_videos`, `explain_frames`, `attribute`,
+`attention_weights`, `observe`, `methods`. Training: `train`, `recipes`, `inspect_data`. Measurement: `evaluate`,
+`compare`, `faithfulness`, `localization`, `doctor`, `measure_corruptions`, `measure_shifts`. Frozen features: `embed`,
+`probe`, `similar`.
 
 The names are imported when they are first used, so that `import vitreous` takes no time.
 """
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from vitreous.evaluation.report import ClassReport, TemperatureScaling
     from vitreous.evaluation.selective import CoveragePoint, SelectivePrediction
     from vitreous.explanation.attribute import attention_weights, attribute
+    from vitreous.explanation.before_after import ExplanationPair
     from vitreous.explanation.method import ExplainableModel, Maps, Method
     from vitreous.explanation.observation.observe import observe
     from vitreous.explanation.options import MethodKeywords, MethodOptions
@@ -107,6 +109,7 @@ if TYPE_CHECKING:
     from vitreous.video.decode import TruncatedVideoError
     from vitreous.video.info import VideoInfo
     from vitreous.video.stream import VideoResult
+    from vitreous.workflows.before_after import explain_before_after
     from vitreous.workflows.compare import ComparisonResult, compare
     from vitreous.workflows.convert import ConvertedModel, convert
     from vitreous.workflows.data import ClassCount, DataReport, DecodedSize, ImageSizes, inspect_data
@@ -155,6 +158,7 @@ __all__ = [
     "ExplainableModel",
     "ExplainedVideo",
     "Explanation",
+    "ExplanationPair",
     "FaithfulnessResult",
     "FaithfulnessSettings",
     "Feature",
@@ -243,6 +247,7 @@ __all__ = [
     "embed",
     "evaluate",
     "explain",
+    "explain_before_after",
     "explain_frames",
     "explain_video",
     "explain_videos",
@@ -293,6 +298,7 @@ _NAMES = {
     "evaluation.intervals": "Estimate",
     "evaluation.report": "ClassReport TemperatureScaling",
     "evaluation.selective": "CoveragePoint SelectivePrediction",
+    "explanation.before_after": "ExplanationPair",
     "explanation.attribute": "attention_weights attribute",
     "explanation.method": "ExplainableModel Maps Method",
     "explanation.observation.observe": "observe",
@@ -335,6 +341,7 @@ _NAMES = {
     "video.decode": "TruncatedVideoError",
     "video.info": "VideoInfo",
     "video.stream": "VideoResult",
+    "workflows.before_after": "explain_before_after",
     "workflows.compare": "ComparisonResult compare",
     "workflows.convert": "ConvertedModel convert",
     "workflows.data": "ClassCount DataReport DecodedSize ImageSizes inspect_data",

@@ -79,6 +79,13 @@ class ForwardingCallback(Callback):
         return self.callback.should_stop()
 
 
+class WithoutProgress(ForwardingCallback):
+    """Leaves out the progress of a part of the work, of which the whole reports its own."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Leave it out."""
+
+
 class LogCallback(Callback):
     """Writes notes and, at most every ten seconds, a line of progress to the logger "vitreous".
 

@@ -37,9 +37,11 @@ def explain(
     factory: Annotated[str | None, Parameter(show=False)] = None,
     checkpoint: Annotated[Path | None, Parameter(show=False)] = None,
     layout: Annotated[
-        Literal["single", "contour", "overlay", "side-by-side", "spotlight", "sheet", "grid", "methods"] | None,
+        Literal["single", "contour", "overlay", "side-by-side", "spotlight", "sheet", "grid", "methods", "before-after"]
+        | None,
         Parameter(group=DRAW_GROUP),
     ] = None,
+    before: Annotated[str | None, Parameter(group=DRAW_GROUP)] = None,
     truth: Annotated[str | None, Parameter(name=["--label", "--truth"], group=DRAW_GROUP)] = None,
     data: Annotated[str | None, Parameter(group=TEST_IMAGES_GROUP)] = None,
     count: Annotated[int | None, Parameter(group=TEST_IMAGES_GROUP)] = None,
@@ -58,20 +60,32 @@ def explain(
         checkpoint: Weights for the factory's model.
         layout: single: a figure per image; sheet: every layer and head; methods: every method, or those of --method;
             grid: all images in one figure. contour, overlay, side-by-side and spotlight: each image as `vitreous
-            video` draws a frame. By default a grid for 2 to 64 images if --output is a file or not given, else single.
+            video` draws a frame. before-after: the maps of the model that the run MODEL started from (train --init),
+            and of MODEL. By default a grid for 2 to 64 images if --output is a file or not given, else single.
+        before: The earlier model for the layout before-after, if it isn't the one that the run started from; any model
+            that can be given as MODEL.
         truth: The true label of the images; by default the name of an image's folder, if it is a class.
         data: Source of test images; the data of the model's training run by default.
         count: Number of test images; 16 by default.
         output: File to write, or a folder in which each image gets a file.
         json_: Print predictions, maps and the names of the written files as one JSON object.
-        csv_: Print as CSV: figure, image, truth, label, score, method, target.
+        csv_: Print as CSV: figure, image, truth, label, score, method, target; for the layout before-after also stage
+            (before or after) and model.
     """
     from vitreous.imaging.writing import check_image_output
     from vitreous.workflows.explain_files import explain_files
     from vitreous.workflows.explain_files_request import ExplainRequest, FailedImage, check_request
 
     request = ExplainRequest(
-        explain.methods, methods.method_options(), explain.target, explain.query_region, truth, layout, data, count
+        explain.methods,
+        methods.method_options(),
+        explain.target,
+        explain.query_region,
+        truth,
+        layout,
+        data,
+        count,
+        before,
     )
     if factory is not None:
         model, images = f"factory:{factory}{f'@{checkpoint}' if checkpoint else ''}", (Path(model), *images)
@@ -102,9 +116,11 @@ def explain(
 def print_figures(figures: "list[WrittenFigure]") -> None:
     """Print one row per figure, image and method on standard output."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(("figure", "image", "truth", "label", "score", "method", "target"))
+    staged = any(one.stage for figure in figures for one in figure.images)
+    stage_columns = ("stage", "model") if staged else ()
+    writer.writerow(("figure", "image", "truth", "label", "score", "method", "target", *stage_columns))
     for figure in figures:
         for one in figure.images:
             (label, score), *_ = one.explanation.prediction.top_k(1) or [("", "")]
-            shown = one.explanation.method, one.explanation.target
+            shown = one.explanation.method, one.explanation.target, *((one.stage, one.model) if staged else ())
             writer.writerow((figure.path, one.path, one.truth, label, score, *shown))

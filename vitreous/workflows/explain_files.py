@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from vitreous.callbacks import Callback, ForwardingCallback, LogCallback, Progress
+from vitreous.callbacks import Callback, ForwardingCallback, LogCallback, Progress, WithoutProgress
 from vitreous.data.image_files import distinct_file_names, list_image_files, read_batches
 from vitreous.errors import InputError
 from vitreous.evaluation.artifacts import MAX_ARTIFACT_FRACTION, artifact_fraction
@@ -40,7 +40,13 @@ from vitreous.workflows.explain_files_request import (
     check_request,
     choose_layout,
     output_paths,
+    pair_records,
+    summarize_pairs,
+    without_pixels,
 )
+
+if TYPE_CHECKING:
+    from vitreous.explanation.model_pair import PairTask
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class _Job:
     """The images in order, uint8 (height, width, 3), or why one can't be read; a few in memory at a time."""
     outputs: Sequence[Path]
     """The figure of each image, or the one of all."""
+    pair: "PairTask | None" = None
+    """Both models of the layout before-after."""
 
     @property
     def count(self) -> int:
@@ -125,15 +133,26 @@ def explain_files(
     check_model(classifier, request, has_images=bool(files))
     first, options = next(iter(request.options_by_method().items()))
     query = request.query if "query" in METHODS[first].options else None
-    task = resolve_task(classifier, first, options, request.target, query)
+    pair = _resolve_pair(classifier, request, callback) if layout == "before-after" else None
+    task = pair.after if pair else resolve_task(classifier, first, options, request.target, query)
     note_unused_target(list(request.options_by_method()), request.target, callback)
     if files:
         truths = [request.truth or label_from_folder(path, classifier.class_names) for path in files]
-        job = _Job(classifier, request, task, callback, files, truths, read_batches(files), outputs)
+        job = _Job(classifier, request, task, callback, files, truths, read_batches(files), outputs, pair)
     else:
         images, labels = _test_images(classifier, request)
-        job = _Job(classifier, request, task, callback, files, labels, [images], outputs)
+        job = _Job(classifier, request, task, callback, files, labels, [images], outputs, pair)
     yield from _unless_all_fail(LAYOUTS[layout](job), job)
+
+
+def _resolve_pair(classifier: ImageClassifier, request: ExplainRequest, callback: Callback) -> "PairTask":
+    """Load the model before, and look up method and target in both models."""
+    from vitreous.diagnostics.model_before import load_pair  # few calls need two models
+    from vitreous.explanation.model_pair import resolve_pair_task
+
+    (method, options), *_ = request.options_by_method().items()
+    models = load_pair(classifier, request.before, callback)
+    return resolve_pair_task(models, method, options, request.target, request.query)
 
 
 def check_model(classifier: ImageClassifier, request: ExplainRequest, *, has_images: bool) -> None:
@@ -315,11 +334,39 @@ def _write_methods(job: _Job) -> Iterator[ExplainedFile]:
         yield WrittenFigure(job.outputs[0], f"{shown}{describe_refused(refused)}", tuple(records))
 
 
+def _write_before_after(job: _Job) -> Iterator[ExplainedFile]:
+    """Write the maps of two models as one sheet with a row per image, or a figure per image."""
+    from vitreous.explanation.before_after import draw_pairs, pair_tiles  # few calls need them
+    from vitreous.explanation.model_pair import add_maps_before
+
+    assert job.pair is not None
+    rows, pairs, records, names = [], [], [], job.names()
+    for index, result in _explain(replace(job, callback=WithoutProgress(job.callback))):
+        if isinstance(result, InputError):
+            yield job.failed(index, result)
+            continue
+        (pair,) = add_maps_before(job.pair, [result])
+        pairs.append(replace(pair, before=without_pixels(pair.before), after=without_pixels(pair.after)))
+        records.append(pair_records(job.record(index, pair.before), job.record(index, pair.after), job.pair.models))
+        if len(job.outputs) == job.count:
+            pair.save(job.outputs[index], job.truths[index])
+            yield WrittenFigure(job.outputs[index], summarize_pairs(records[-1:]), records[-1])
+        else:
+            rows.append(pair_tiles(pair, job.truths[index], names[index], alone=job.count == 1))
+        job.callback.on_progress(Progress(index + 1, job.count, job.message(index + 1)))
+    if rows:
+        save_image(draw_pairs(rows, pairs), job.outputs[0])
+        yield WrittenFigure(job.outputs[0], summarize_pairs(records), tuple(one for both in records for one in both))
+    if pairs and all(np.array_equal(pair.before.patch_map, pair.after.patch_map) for pair in pairs):
+        job.callback.on_note("the maps before and after are the same: tuning changed nothing that they depend on")
+
+
 LAYOUTS = {
     **{one: partial(_write_each, layout=one) for one in get_args(ExplanationLayout)},
     "grid": _write_grid,
     "sheet": _write_sheets,
     "methods": _write_methods,
+    "before-after": _write_before_after,
 }
 """How each layout is written."""
 
@@ -329,11 +376,6 @@ def _checked(image: np.ndarray | InputError) -> np.ndarray:
     if isinstance(image, InputError):
         raise image
     return image
-
-
-def without_pixels(explanation: Explanation) -> Explanation:
-    """Return an explanation without its image, to keep what it says of the map."""
-    return replace(explanation, image_u8=explanation.image_u8[:1, :1].copy())
 
 
 def warn_on_artifacts(explanations: Sequence[Explanation], callback: Callback) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vitreous.data.image_files import distinct_file_names
 from vitreous.errors import InputError
@@ -13,10 +13,13 @@ from vitreous.explanation.regions import PixelRegion, Region, parse_region
 from vitreous.explanation.registry import METHODS, options_by_method
 from vitreous.explanation.result import Explanation
 
+if TYPE_CHECKING:
+    from vitreous.explanation.model_pair import ModelPair
+
 DEFAULT_COUNT = 16
 MAX_GRID = 64
 """More images than this get a figure each, unless a grid is asked for."""
-FigureLayout = Literal[ExplanationLayout, "sheet", "grid", "methods"]
+FigureLayout = Literal[ExplanationLayout, "sheet", "grid", "methods", "before-after"]
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,15 @@ class ExplainRequest:
     """The true label of the images; None for the name of an image's folder, if it is a class."""
     layout: FigureLayout | None = None
     """single: a figure per image; sheet: every layer and head; grid: all images; methods: every method, or several;
-    contour, overlay, side-by-side and spotlight: an image each, drawn as a frame of a video. None for single with one
-    image, and with many; grid with several; methods with several methods."""
+    contour, overlay, side-by-side and spotlight: an image each, drawn as a frame of a video; before-after: the maps of
+    two models. None for single with one image, and with many; grid with several; methods with several methods;
+    before-after with `before`."""
     data: str | None = None
     """Source of test images, used where no files are named; None for the run's own data."""
     count: int | None = None
     """Number of test images; None for DEFAULT_COUNT."""
+    before: str | None = None
+    """The earlier model for the layout before-after, as `load` takes it; None for the one that the run started from."""
 
     def __post_init__(self) -> None:
         options_by_method(self._shown, self.options if self.query is None else replace(self.options, query=(0, 0)))
@@ -78,12 +84,17 @@ class ExplainedImage:
     """None for a test image."""
     truth: str | None
     explanation: Explanation
+    stage: Literal["before", "after"] | None = None
+    """Which of the two models of the layout before-after explains the image; None in other layouts."""
+    model: str | None = None
+    """That model."""
 
     def to_json(self) -> dict[str, object]:
-        """Return image, prediction, method, target and map as plain values."""
+        """Return image, prediction, method, target and map as plain values; in before-after also stage and model."""
         one = self.explanation
         return {
             "image": None if self.path is None else str(self.path), "truth": self.truth,
+            **({} if self.stage is None else {"stage": self.stage, "model": self.model}),
             "prediction": [{"label": label, "score": score} for label, score in one.prediction.top_k()],
             "method": one.method, "layer": one.layer, "head": one.head, "target": one.target,
             "target_score": one.score, "scale_kind": one.scale_kind, "box": list(one.geometry.box),
@@ -124,12 +135,45 @@ class FailedImage:
 ExplainedFile = WrittenFigure | FailedImage
 
 
+def without_pixels(explanation: Explanation) -> Explanation:
+    """Return an explanation without its image, to keep what it says of the map."""
+    return replace(explanation, image_u8=explanation.image_u8[:1, :1].copy())
+
+
+def pair_records(
+    before: ExplainedImage, after: ExplainedImage, models: "ModelPair"
+) -> tuple[ExplainedImage, ExplainedImage]:
+    """Return the records of an image that two models explained, with which is which."""
+    return (
+        replace(before, stage="before", model=models.before.origin),
+        replace(after, stage="after", model=models.after.origin),
+    )
+
+
+def summarize_pairs(records: Sequence[tuple[ExplainedImage, ExplainedImage]]) -> str:
+    """Return what both models predict, or of several images how many are correct."""
+    if len(records) == 1:
+        return ", ".join(f"{one.stage}: {one.explanation.prediction.caption() or 'no classes'}" for one in records[0])
+    parts = [f"{len(records)} images"]
+    for column in zip(*records, strict=True):
+        known = [one for one in column if one.truth in dict(one.explanation.prediction.scores)]
+        correct = sum(one.explanation.prediction.label == one.truth for one in known)
+        parts += [f"{column[0].stage}: {correct} of {len(known)} correct"] if known else []
+    return ", ".join(parts)
+
+
 def choose_layout(request: ExplainRequest, count: int, output: Path | None) -> FigureLayout:
     """Return the layout that was asked for, or a grid for several images in one file, else a figure per image."""
-    one_file = count <= MAX_GRID if output is None else bool(output.suffix)
     if len(request.methods) > 1:
         return "methods"
-    return request.layout or ("grid" if count != 1 and one_file else "single")
+    if request.before is not None:
+        return "before-after"
+    return request.layout or ("grid" if count != 1 and _fit_one_file(count, output) else "single")
+
+
+def _fit_one_file(count: int, output: Path | None) -> bool:
+    """Return whether so many images go into one figure, where the layout doesn't say."""
+    return count <= MAX_GRID if output is None else bool(output.suffix)
 
 
 def check_request(paths: Sequence[Path], request: ExplainRequest) -> None:
@@ -145,10 +189,14 @@ def check_request(paths: Sequence[Path], request: ExplainRequest) -> None:
         raise InputError(f"--layout {request.layout} shows one method, not {count}: leave it out, or name one method")
     if request.truth is not None and (request.layout == "methods" or len(request.methods) > 1):
         raise InputError("a sheet of methods doesn't show true labels: leave out --label")
+    if request.before is not None and (len(request.methods) > 1 or request.layout not in (None, "before-after")):
+        raise InputError(
+            "--before is for --layout before-after, with one method: leave out the other layout or methods"
+        )
     if paths and (request.data is not None or request.count is not None):
         flag = "--count" if request.data is None else "--data"
         raise InputError(f"{flag} is for test images, and {paths[0]} is named: leave out one of them")
-    if not paths and request.layout not in (None, "grid"):
+    if not paths and request.layout not in (None, "grid", "before-after"):
         raise InputError(f"--layout {request.layout} needs an image: name one after the model")
     if not paths and len(request.methods) > 1:
         raise InputError(f"{', '.join(request.methods)} are shown side by side of an image: name one after the model")
@@ -164,8 +212,10 @@ def output_paths(
     Raises:
         InputError: several images don't fit into one file, or an image would be overwritten.
     """
-    if layout in ("grid", "methods"):
-        paths = [output or Path(f"explanations-{request.methods[0] if layout == 'grid' else 'methods'}.png")]
+    is_one_sheet = layout == "before-after" and len(images) != 1 and _fit_one_file(len(images), output)
+    if layout in ("grid", "methods") or is_one_sheet:
+        names = {"grid": request.methods[0], "methods": "methods"}
+        paths = [output or Path(f"explanations-{names.get(layout, f'{request.methods[0]}-{layout}')}.png")]
     elif output is not None and output.suffix:
         if len(images) > 1:
             raise InputError(f"{len(images)} images don't fit into {output}: name a folder, or use --layout grid")
