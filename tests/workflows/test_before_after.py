@@ -145,7 +145,7 @@ def test_a_model_without_classes_explains_its_features(tmp_path, photo):
 def test_a_named_target_must_be_one_of_both_models(tmp_path, photo):
     before, after = make_model(tmp_path / "a", ("dog", "elk")), make_model(tmp_path / "b", ("cat", "dog"))
     for target, one, other in (("elk", "a", "b"), ("cat", "b", "a"), ("cat - dog", "b", "a"), (0, "b", "a")):
-        with pytest.raises(InputError, match=rf"only {one} has the target .*, and {other} doesn't: .*both \(dog\)"):
+        with pytest.raises(InputError, match=rf"only '{one}' has the target .*, and '{other}' doesn't: .*both \(dog\)"):
             explain_before_after(after, photo, before=before, method="grad-cam", target=target)
     with pytest.raises(InputError, match="there is no class 'yak'"):
         explain_before_after(after, photo, before=before, method="grad-cam", target="yak")
@@ -159,7 +159,7 @@ def test_a_named_target_must_be_one_of_both_models(tmp_path, photo):
 
 def test_models_without_a_common_class_have_no_common_target(tmp_path, photo):
     before, after = make_model(tmp_path / "a", ("elk", "yak")), make_model(tmp_path / "b", ("cat", "dog"))
-    with pytest.raises(InputError, match="only b has the target 'cat', and a doesn't: leave out the target"):
+    with pytest.raises(InputError, match="only 'b' has the target 'cat', and 'a' doesn't: leave out the target"):
         explain_before_after(after, photo, before=before, method="grad-cam", target="cat")
 
 

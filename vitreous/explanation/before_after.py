@@ -151,7 +151,7 @@ def _caption(one: Explanation) -> str:
 
 def _describe_targets(pairs: Sequence[ExplanationPair]) -> str:
     """Say what the maps explain; nothing if they depend on no target."""
-    first, (before, after) = pairs[0], pairs[0].names
+    first = pairs[0]
     if not METHODS[first.after.method].is_class_specific:
         return ""
     if first.target_given:
@@ -163,10 +163,10 @@ def _describe_targets(pairs: Sequence[ExplanationPair]) -> str:
         return "each map explains its model's own prediction, or the image's features where the model has no classes"
     shared = {pair.is_target_shared for pair in pairs}
     if shared == {True}:
-        return f"both maps explain the class that {after} predicts"
+        return "both maps explain the class that the later model predicts"
     if shared == {False}:
-        return f"each map explains its model's own prediction: {before} doesn't have the class that {after} predicts"
-    return f"both maps explain the class that {after} predicts, or their own model's where {before} doesn't have it"
+        return "each map explains its model's own prediction: the earlier model doesn't have the later one's class"
+    return "both maps explain the class that the later model predicts, or each its own where the earlier lacks that one"
 
 
 def _lines_of(pair: ExplanationPair, one: Explanation, truth: str | None) -> tuple[str, ...]:

@@ -146,7 +146,7 @@ def _find_in_both(
         raise InputError(reasons["after"])
     if reasons:
         one, other = models.names if "before" in found else models.names[::-1]
-        raise InputError(f"only {one} has the target '{target}', and {other} doesn't: {_advice(models)}")
+        raise InputError(f"only '{one}' has the target '{target}', and '{other}' doesn't: {_advice(models)}")
     return found["before"], found["after"]
 
 
