@@ -116,24 +116,24 @@ def posterize(images: Tensor, levels: Tensor) -> Tensor:
     return images & _per_image(kept, images).to(torch.uint8)
 
 
-def color(images: Tensor, levels: Tensor) -> Tensor:
+def adjust_color(images: Tensor, levels: Tensor) -> Tensor:
     """Take saturation away or add some, as `ImageEnhance.Color`; images with one channel stay as they are."""
     return _blend(_grayscale(images), images, levels)
 
 
-def contrast(images: Tensor, levels: Tensor) -> Tensor:
+def adjust_contrast(images: Tensor, levels: Tensor) -> Tensor:
     """Move values towards the mean gray or away from it, as `ImageEnhance.Contrast`."""
     gray = _grayscale(images).flatten(1).long()
     mean = (2 * gray.sum(1) + gray.shape[1]) // (2 * gray.shape[1])
     return _blend(_per_image(mean, images), images, levels)
 
 
-def brightness(images: Tensor, levels: Tensor) -> Tensor:
+def adjust_brightness(images: Tensor, levels: Tensor) -> Tensor:
     """Darken or brighten, as `ImageEnhance.Brightness`."""
     return _blend(torch.zeros((), device=images.device), images, levels)
 
 
-def sharpness(images: Tensor, levels: Tensor) -> Tensor:
+def adjust_sharpness(images: Tensor, levels: Tensor) -> Tensor:
     """Smooth or sharpen, as `ImageEnhance.Sharpness`; the outermost pixels stay as they are."""
     values = images.float()
     rows = values[..., :-2, :] + values[..., 1:-1, :] + values[..., 2:, :]
@@ -195,11 +195,11 @@ PIXEL_OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "auto_contrast": auto_contrast,
     "equalize": equalize,
     "solarize": solarize,
-    "color": color,
+    "color": adjust_color,
     "posterize": posterize,
-    "contrast": contrast,
-    "brightness": brightness,
-    "sharpness": sharpness,
+    "contrast": adjust_contrast,
+    "brightness": adjust_brightness,
+    "sharpness": adjust_sharpness,
 }
 GEOMETRIC_OPERATIONS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
     "rotate": lambda levels, size_hw: rotation(MOST_DEGREES * levels, size_hw),
