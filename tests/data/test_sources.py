@@ -200,3 +200,12 @@ def test_published_images_are_resized_to_the_pixels_that_a_model_predicts_from(i
         for image_u8, found in zip(images_u8, loaded, strict=True):
             pixels, _ = preprocess_image(image_u8.permute(1, 2, 0).numpy(), preprocessing)
             assert torch.equal((pixels * 255).round().to(torch.uint8), found)
+
+
+def test_boxes_and_masks_of_both_splits_are_kept(monkeypatch):
+    monkeypatch.setattr(sources, "SHAPES_COUNTS_AND_SEEDS", {"train": (40, 1), "test": (10, 2)})
+    parts = [load_images("shapes", split, (32, 32), 0.25) for split in ("train", "validation")]
+    both = load_images("shapes", "train+validation", (32, 32), 0.25)
+    assert both.boxes is not None and both.masks is not None and len(both) == len(both.boxes) == len(both.masks) == 40
+    assert torch.equal(both.boxes, torch.cat([one.boxes for one in parts]))
+    assert torch.equal(both.masks, torch.cat([one.masks for one in parts]))

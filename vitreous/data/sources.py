@@ -199,8 +199,12 @@ def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:
     if first.images_u8.shape[1:] != second.images_u8.shape[1:]:
         sizes = " and ".join(str(tuple(images.images_u8.shape[2:])) for images in (first, second))
         raise InputError(f"training and validation images differ in size, {sizes} pixels: give one size for all")
-    images_u8 = torch.cat([first.images_u8, second.images_u8])
-    return ImageSet(images_u8, torch.cat([first.labels, second.labels]), first.class_names)
+    parts = {
+        name: torch.cat([one, other])
+        for name in ("images_u8", "labels", "boxes", "masks")
+        if (one := getattr(first, name)) is not None and (other := getattr(second, name)) is not None
+    }
+    return replace(first, **parts)
 
 
 def resize_image_set(images: ImageSet, image_size: ImageSize, options: ReadOptions) -> ImageSet:
@@ -208,6 +212,7 @@ def resize_image_set(images: ImageSet, image_size: ImageSize, options: ReadOptio
     count, channels, *own_size = images.images_u8.shape
     if image_size is None or (tuple(own_size) == image_size and options.crop_pct == 1):
         return images
+    assert images.boxes is None and images.masks is None, "sources with boxes or masks make them at the size wanted"
     images_u8 = torch.empty((count, channels, *image_size), dtype=torch.uint8)
     for start in range(0, count, RESIZE_CHUNK):
         chunk = slice(start, start + RESIZE_CHUNK)
