@@ -1,6 +1,10 @@
 """Features of all images of a source: equal to the classifier's own, resumed to the same file, refused where wrong."""
 
+import json
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -171,8 +175,8 @@ def test_wrapped_models_give_the_tokens_that_they_show(photos):
     with torch.no_grad():
         tokens = module.vit(inputs).last_hidden_state
     np.testing.assert_allclose(features.vectors, torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], 1), atol=1e-5)
-    with pytest.raises(InputError, match="only the last layer's tokens are normalized"):
-        embed(classifier, str(photos), features="class-token", layers=0)
+    first = embed(classifier, str(photos), features="class-token", layers=[0, -1])
+    np.testing.assert_allclose(first.vectors[:, 16:], tokens[:, 0], atol=1e-5)
     with pytest.raises(InputError, match="has no forward_features and forward_head"):
         embed(classifier, str(photos))
 
@@ -214,3 +218,59 @@ def test_the_command_line(trained_run, colored_folder, tmp_path, capsys):
     assert "no file to write is named" in errors and "no images are named" in errors
     assert run([*arguments, "--features", "patch-mean", "--layers", "last"]) == 2
     assert "'last' is no list of layers" in capsys.readouterr().err
+
+
+def write_parquet(folder, colored_folder, rows_per_group: int) -> None:
+    """The colored images as the hub has them, in one file for each split."""
+    for split in ("train", "test"):
+        paths = sorted((colored_folder / split).glob("*/*.png"))
+        names = sorted({path.parent.name for path in paths})
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        table = pa.table(
+            {
+                "image": [{"bytes": path.read_bytes(), "path": path.name} for path in paths],
+                "label": [names.index(path.parent.name) for path in paths],
+            }
+        ).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        pq.write_table(table, folder / f"{split}-00000-of-00001.parquet", row_group_size=rows_per_group)
+
+
+def test_images_in_parquet_files_are_embedded_and_resumed(small_classifier, colored_folder, tmp_path, monkeypatch):
+    """The vectors are those of the image files, the kill loses a part, and the file has the same bytes."""
+    monkeypatch.setattr(embed_module, "PART_IMAGES", 40)
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    write_parquet(folder, colored_folder, 50)
+    for source in (f"parquet:{folder}", f"hf:{folder}"):
+        whole, resumed = tmp_path / "whole.parquet", tmp_path / "resumed.parquet"
+        features = embed(small_classifier, source, whole, batch_size=16)
+        files = embed(small_classifier, f"folder:{colored_folder}", batch_size=16)
+        splits = list(dict.fromkeys(features.splits))
+        order = sorted(range(len(files)), key=lambda index: (splits.index(files.splits[index]), files.paths[index]))
+        np.testing.assert_allclose(features.vectors, files.vectors[order], atol=1e-6)
+        assert features.label_names == [files.label_names[index] for index in order]
+        assert features.paths[features.splits.index("test") + 1] == f"{folder}/test-00000-of-00001.parquet: row 1"
+        with pytest.raises(InputError, match="stopped after 32 of 150"):
+            embed(small_classifier, source, resumed, batch_size=16, callback=StopAfter())
+        embed(small_classifier, source, resumed, batch_size=16)
+        assert resumed.read_bytes() == whole.read_bytes()
+
+
+READERS = {  # the lines of docs/transfer.md, and how many rows and labels each gives
+    "pandas": lambda result: (len(result), result["label"].nunique(), len(result["vector"][0])),
+    "polars": lambda result: (result.height, result["label"].n_unique(), len(result["vector"][0])),
+    "duckdb": lambda result: (sum(count for _, count in result.fetchall()), 3, 16),
+}
+
+
+@pytest.mark.parametrize("library", READERS)
+def test_the_lines_of_the_docs_read_the_file(library, small_classifier, colored_folder, tmp_path, monkeypatch):
+    module = pytest.importorskip(library)
+    docs = Path(__file__).parents[2] / "docs" / "transfer.md"
+    (line,) = [one for one in docs.read_text(encoding="utf-8").splitlines() if one.startswith(f"{library}.")]
+    monkeypatch.chdir(tmp_path)
+    features = embed(small_classifier, f"folder:{colored_folder}", "features.parquet")
+    result = eval(line, {library: module})
+    assert READERS[library](result) == (150, 3, 16)
+    if library != "duckdb":
+        np.testing.assert_array_equal(np.stack(list(result["vector"])), features.vectors)

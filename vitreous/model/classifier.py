@@ -248,13 +248,19 @@ class ImageClassifier:
             InputError: a file can't be read as an image, or the model is a wrapped one that doesn't separate its head.
         """
         if _is_single(images):
-            return self._run([images], self._features)[0]  # ty: ignore[invalid-argument-type]
+            return self._run([images], self.embed_inputs)[0]  # ty: ignore[invalid-argument-type]
         if not len(images):  # ty: ignore[invalid-argument-type]
             raise InputError("embed got no image: give at least one")
-        return self._run(images, self._features)  # ty: ignore[invalid-argument-type]
+        return self._run(images, self.embed_inputs)  # ty: ignore[invalid-argument-type]
 
-    def _features(self, inputs: Tensor) -> Tensor:
-        """Compute the feature vectors (batch, width) of a model's input."""
+    def embed_inputs(self, inputs: Tensor) -> Tensor:
+        """Compute the feature vectors (batch, width) of the model's inputs (batch, channels, height, width).
+
+        These are the vectors of `embed`, for images that `preprocess` has prepared; gradients flow if they are enabled.
+
+        Raises:
+            InputError: the model is a wrapped one that doesn't separate its head.
+        """
         if not self.class_names:
             return self.model(inputs)
         module = getattr(self.model, "module", self.model)  # inside a WrappedModel
