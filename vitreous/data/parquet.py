@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vitreous.data.decoding import EncodedImages
+from vitreous.data.parquet_rows import ImageColumn, unreadable_parquet
 from vitreous.errors import InputError
 
 IMAGE_COLUMNS = ("img", "image")
@@ -47,7 +48,7 @@ def read_schema(file: Path) -> pa.Schema:
     try:
         return pq.read_schema(file)
     except (pa.ArrowException, OSError) as error:
-        raise _unreadable(file, error) from error
+        raise unreadable_parquet(file, error) from error
 
 
 def find_columns(schema: pa.Schema, card_class_names: dict[str, tuple[str, ...]]) -> Columns:
@@ -68,17 +69,15 @@ def find_columns(schema: pa.Schema, card_class_names: dict[str, tuple[str, ...]]
 
 
 def read_rows(files: Sequence[Path], image: str, label: str, class_names: tuple[str, ...]) -> EncodedImages:
-    """Read two columns of some files: the encoded images and their labels, in the order of the files.
+    """Find the encoded images in one column of some files, and read their labels in another, in the order of the files.
 
-    A row without an image is an image that can't be read.
+    Images are read when they are needed. A row without one is an image that can't be read.
 
     Raises:
         InputError: a file can't be read or lacks a column, or a label is missing or has no class name.
     """
-    tables = [_read_columns(file, [image, label]) for file in files]
-    encoded = [data for table in tables for data in _encoded_images(table[image])]
-    labels = [number for table in tables for number in table[label].to_pylist()]
-    rows = [(file, row) for file, table in zip(files, tables, strict=True) for row in range(len(table))]
+    images = ImageColumn(_with_columns(files, [image, label]), image)
+    labels = [number for file in files for number in _read_column(file, label).to_pylist()]
     unlabeled = sum(number is None or number < 0 for number in labels)
     if unlabeled or not labels:
         raise InputError(f"{files[0]}: {unlabeled} of {len(labels)} rows lack a label: repair or remove them")
@@ -86,14 +85,7 @@ def read_rows(files: Sequence[Path], image: str, label: str, class_names: tuple[
         raise InputError(
             f"{files[0]} has {len(class_names)} class names but a label {max(labels)}: repair its metadata"
         )
-
-    def read(index: int) -> tuple[str, bytes]:
-        file, row = rows[index]
-        if not encoded[index]:
-            raise InputError(f"{file}: row {row} holds no image: repair or remove it")
-        return f"{file}: row {row}", encoded[index]
-
-    return EncodedImages(read, labels, class_names)
+    return EncodedImages(images.read, labels, class_names)
 
 
 def int_labels(files: Sequence[Path], label: str) -> tuple[str, ...]:
@@ -102,8 +94,8 @@ def int_labels(files: Sequence[Path], label: str) -> tuple[str, ...]:
     Raises:
         InputError: a file can't be read, or the numbers are too large for classes.
     """
-    tables = (_read_columns(file, [label]) for file in files)
-    largest = max((number or 0 for table in tables for number in table[label].to_pylist()), default=0)
+    columns = (_read_column(file, label) for file in _with_columns(files, [label]))
+    largest = max((number or 0 for column in columns for number in column.to_pylist()), default=0)
     if largest >= MAX_UNNAMED_CLASSES:
         raise InputError(
             f"{files[0].parent}: the column {label} reaches {largest}, it holds no class numbers: rename it"
@@ -111,22 +103,20 @@ def int_labels(files: Sequence[Path], label: str) -> tuple[str, ...]:
     return tuple(str(number) for number in range(largest + 1))
 
 
-def _read_columns(file: Path, names: list[str]) -> pa.Table:
-    """Read the named columns of a Parquet file, all of which it must have."""
-    if missing := set(names) - set(read_schema(file).names):
-        raise InputError(f"{file} lacks the column {', '.join(sorted(missing))} that others have: repair or remove it")
+def _with_columns(files: Sequence[Path], names: Sequence[str]) -> Sequence[Path]:
+    """Return the files, all of which must have the named columns."""
+    for file in files:
+        if missing := set(names) - set(read_schema(file).names):
+            columns = ", ".join(sorted(missing))
+            raise InputError(f"{file} lacks the column {columns} that others have: repair or remove it")
+    return files
+
+
+def _read_column(file: Path, name: str) -> pa.ChunkedArray:
     try:
-        return pq.read_table(file, columns=names, partitioning=None)
+        return pq.read_table(file, columns=[name], partitioning=None)[name]
     except (pa.ArrowException, OSError) as error:
-        raise _unreadable(file, error) from error
-
-
-def _encoded_images(column: pa.ChunkedArray) -> list[bytes]:
-    """Return the bytes of each image, empty where missing, from a column of bytes or of structs that hold them."""
-    if not pa.types.is_struct(column.type):
-        return [data or b"" for data in column.to_pylist()]
-    index = column.type.get_field_index("bytes")
-    return [data or b"" for chunk in column.chunks for data in chunk.flatten()[index].to_pylist()]
+        raise unreadable_parquet(file, error) from error
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
@@ -157,7 +147,3 @@ def _class_names(feature: object) -> tuple[str, ...]:
 
 def _short_type(kind: pa.DataType) -> str:
     return "struct" if pa.types.is_struct(kind) else "list" if pa.types.is_nested(kind) else str(kind)
-
-
-def _unreadable(file: Path, error: Exception) -> InputError:
-    return InputError(f"can't read {file} as Parquet: replace it ({' '.join(str(error).split())})")

@@ -188,7 +188,6 @@ def _inspect_encoded(dataset: EncodedDataset, fraction: float, callback: Callbac
     own_validation = "validation" in dataset.splits
     training = dataset.encoded("train")
     images, class_names = inspect_encoded(training, "train", callback), training.class_names
-    del training  # its bytes are in memory
     readable = [index for index, image in enumerate(images) if image.error is None]
     if readable and not own_validation:
         for position in hold_out(len(readable), fraction)[1]:
