@@ -165,6 +165,17 @@ def test_a_single_class_is_refused(base, colored_folder, tmp_path):
         train(finetune_recipe(folder), tmp_path / "run", init=str(base))
 
 
+def test_fewer_images_than_classes_are_refused(base, colored_folder, tmp_path):
+    folder = tmp_path / "few"
+    for name in ("red", "green", "blue"):
+        source = sorted((colored_folder / "train" / name).iterdir())[0]
+        (folder / "train" / name).mkdir(parents=True)
+        shutil.copy(source, folder / "train" / name / "0.png")
+    shutil.copytree(colored_folder / "test", folder / "test")
+    with pytest.raises(InputError, match=r"few' has 2 training images for 3 classes: add some"):
+        train(finetune_recipe(folder), tmp_path / "run", init=str(base))  # one of the three is held out
+
+
 def test_weights_that_do_not_fit_are_named(base, colored_folder, tmp_path):
     config = json.loads((base / "config.json").read_text())
     config["model"]["reg_tokens"] = 4

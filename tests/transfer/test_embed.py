@@ -1,13 +1,12 @@
 """Features of all images of a source: equal to the classifier's own, resumed to the same file, refused where wrong."""
 
-import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from parquet_files import write_parquet
 from PIL import Image
 from torch import nn
 
@@ -218,21 +217,6 @@ def test_the_command_line(trained_run, colored_folder, tmp_path, capsys):
     assert "no file to write is named" in errors and "no images are named" in errors
     assert run([*arguments, "--features", "patch-mean", "--layers", "last"]) == 2
     assert "'last' is no list of layers" in capsys.readouterr().err
-
-
-def write_parquet(folder, colored_folder, rows_per_group: int) -> None:
-    """The colored images as the hub has them, in one file for each split."""
-    for split in ("train", "test"):
-        paths = sorted((colored_folder / split).glob("*/*.png"))
-        names = sorted({path.parent.name for path in paths})
-        features = {"label": {"names": names, "_type": "ClassLabel"}}
-        table = pa.table(
-            {
-                "image": [{"bytes": path.read_bytes(), "path": path.name} for path in paths],
-                "label": [names.index(path.parent.name) for path in paths],
-            }
-        ).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-        pq.write_table(table, folder / f"{split}-00000-of-00001.parquet", row_group_size=rows_per_group)
 
 
 def test_images_in_parquet_files_are_embedded_and_resumed(small_classifier, colored_folder, tmp_path, monkeypatch):

@@ -1,11 +1,13 @@
 """Probes: equal to scikit-learn's, validation chooses, and the model that is kept predicts what was measured."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
@@ -27,7 +29,7 @@ from vitreous.transfer.neighbors import TEMPERATURE
 from vitreous.transfer.probing.data import split_features
 from vitreous.transfer.probing.fit import fit_knn, fit_logistic
 from vitreous.transfer.probing.linear import INVERSE_PENALTIES, LinearClassifier, fit_logistic_path
-from vitreous.transfer.probing.run import probe, with_linear_head
+from vitreous.transfer.probing.run import _measure_shots, probe, with_linear_head
 from vitreous.workflows.explain import explain
 
 CLASSES, WIDTH = 4, 24
@@ -206,6 +208,31 @@ def test_intervals_of_draws_hold_both_images_and_draws():
     assert (estimate.high - estimate.low) / 2 == pytest.approx(half, rel=0.1)
 
 
+def test_intervals_of_draws_are_those_of_a_direct_computation():
+    """Images and draws, resampled each with replacement; the mean of the table that they make; 95 % of such means."""
+    random = np.random.default_rng(1)
+    hits = random.random((60, 5)) < 0.6 * random.random((60, 1)) + 0.4 * random.random((1, 5))
+    means = [hits[np.ix_(random.integers(0, 60, 60), random.integers(0, 5, 5))].mean() for _ in range(20_000)]
+    estimate = bootstrap_draws(hits)
+    assert estimate.value == pytest.approx(hits.mean())
+    np.testing.assert_allclose((estimate.low, estimate.high), np.quantile(means, [0.025, 0.975]), atol=0.012)
+
+
+def test_few_shots_are_the_mean_of_their_draws(synthetic):
+    """Each draw is fitted and scored here once more; value and interval are those of these hits."""
+    data = split_features(synthetic, 0.2, Callback())
+    found = _measure_shots(data, "logistic", 3, 4, 0)
+    hits = []
+    for number in range(4):
+        training = data.draw(3, number, 0)
+        inverse_penalty = found.settings[number]
+        (fitted,) = fit_logistic_path(training.vectors, training.labels, CLASSES, [inverse_penalty])
+        hits.append((fitted(data.test.vectors).argmax(1) == data.test.labels).numpy())
+    assert found.accuracy.value == pytest.approx(np.mean(hits), abs=0.005)
+    expected = bootstrap_draws(np.stack(hits, 1))
+    assert (found.accuracy.low, found.accuracy.high) == pytest.approx((expected.low, expected.high), abs=0.01)
+
+
 def test_the_mean_of_classes_weighs_small_classes_as_large_ones():
     labels = np.array([0] * 90 + [1] * 10)
     estimate = bootstrap_class_mean(np.array([1] * 90 + [0] * 10), labels)
@@ -224,6 +251,40 @@ def test_the_mean_of_classes_weighs_small_classes_as_large_ones():
 def test_bad_data_are_one_line(synthetic, change, message):
     with pytest.raises(InputError, match=message):
         split_features(replace(synthetic, **change), 0.2, Callback())
+
+
+def test_weights_that_do_not_fit_name_their_layers(untrained, colored_folder, tmp_path, capsys):
+    folder = tmp_path / "model"
+    untrained.save(folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["blocks.0.attn.proj.bias"] = torch.zeros(17)
+    weights = {name: value for name, value in weights.items() if not name.startswith("blocks.1.norm1")}
+    save_file({**weights, "blocks.7.more": torch.zeros(1)}, folder / "model.safetensors")
+    assert run(["probe", str(folder), "--data", f"folder:{colored_folder}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "model.safetensors doesn't fit its config.json: other shapes: blocks.0.attn.proj.bias (17,) instead of (16,); "
+        "missing: blocks.1.norm1.weight, blocks.1.norm1.bias; not in the model: blocks.7.more; restore one of the two"
+    )
+
+
+def test_bad_data_are_one_line_on_the_command_line(trained_run, colored_folder, tmp_path, capsys):
+    """One class, fewer images than classes, a probe without a validation part: one line, and exit code 2."""
+
+    def error_of(folder, *more: str) -> str:
+        capsys.readouterr()
+        assert run(["probe", str(trained_run), "--data", f"folder:{folder}", *more]) == 2
+        return capsys.readouterr().err.splitlines()[-1]
+
+    one, few = tmp_path / "one", tmp_path / "few"
+    for split in ("train", "test"):
+        shutil.copytree(colored_folder / split / "red", one / split / "red")
+        for name in ("red", "green", "blue"):
+            (few / split / name).mkdir(parents=True)
+            shutil.copy(sorted((colored_folder / split / name).iterdir())[0], few / split / name)
+    assert "has 1 class folder(s), 2 or more are needed" in error_of(one)
+    assert "has no validation images, and --validation-fraction 0.2 holds none out" in error_of(few)
+    assert "--validation-fraction 0.0 holds none out" in error_of(colored_folder, "--validation-fraction", "0")
 
 
 def test_a_probe_needs_validation_images(synthetic):

@@ -5,7 +5,7 @@ Files of earlier versions are read through `vitreous.model.migration`.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 TYPES: Mapping[str, type[ImageClassifier]] = {ImageClassifier.task: ImageClassifier}
 """What reads a model of each task; other tasks than classification name theirs in their record."""
+MOST_NAMED = 3
+"""Weights that a message names of each kind."""
 STORED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 METADATA = {"format": "pt", "library": "vitreous"}
 """Written into model.safetensors, whose names alone could be timm's."""
@@ -190,12 +192,34 @@ def fill_weights(vit: ViT, path: Path) -> None:
             raise InputError(
                 f"{path} has the convolutional stem of an earlier Vitreous, no longer known: train it again"
             )
-        vit.load_state_dict(migrate_tensors(tensors, vit.config))
+        tensors = migrate_tensors(tensors, vit.config)
+        if differences := _describe_differences(vit, tensors):
+            raise InputError(f"{path} doesn't fit its config.json: {differences}; restore one of the two")
+        vit.load_state_dict(tensors)
     except SafetensorError as error:
         raise InputError(f"{path} is damaged or no safetensors file ({error}): copy or train it again") from None
-    except RuntimeError as error:
+    except RuntimeError as error:  # positions that can't be resampled
         first = str(error).splitlines()[1:2]
         raise InputError(f"{path} doesn't fit its config.json: {''.join(first).strip()}") from None
+
+
+def _describe_differences(vit: ViT, tensors: Mapping[str, Tensor]) -> str:
+    """Name the weights of other shapes than the model's, those that are missing and those that it hasn't."""
+    own = vit.state_dict()
+    other = [
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(one.shape)}"
+        for name, one in own.items()
+        if name in tensors and tensors[name].shape != one.shape and name != "pos_embed"  # which may have another grid
+    ]
+    missing = [name for name in own if name not in tensors]
+    foreign = [name for name in tensors if name not in own]
+    lists = {"other shapes": other, "missing": missing, "not in the model": foreign}
+    return "; ".join(f"{what}: {_first_few(names)}" for what, names in lists.items() if names)
+
+
+def _first_few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def is_vitreous_config(config: Mapping[str, object]) -> bool:

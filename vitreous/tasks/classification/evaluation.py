@@ -94,13 +94,16 @@ def check_classes(classifier: ImageClassifier, images: ImageSet, source: str) ->
 
 
 def check_several_classes(images: ImageSet, source: str) -> None:
-    """Refuse training images of a single class.
+    """Refuse training images of a single class, or fewer of them than classes.
 
     Raises:
-        InputError: there are fewer than two.
+        InputError: there are fewer than two classes, or too few images.
     """
-    if len(images.class_names) < 2:
-        raise InputError(f"'{source}' has {len(images.class_names)} class(es): classification needs two or more")
+    classes = len(images.class_names)
+    if classes < 2:
+        raise InputError(f"'{source}' has {classes} class(es): classification needs two or more")
+    if len(images) < classes:
+        raise InputError(f"'{source}' has {len(images)} training images for {classes} classes: add some")
 
 
 def class_difference(first: tuple[str, ...], second: tuple[str, ...], owners: tuple[str, str]) -> str:
