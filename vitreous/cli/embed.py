@@ -30,15 +30,16 @@ def embed(
 ) -> int:
     """Compute a feature vector of every image, into a Parquet file.
 
-    A row an image: path, label, split, vector. The images are read one after another, so memory doesn't grow with their
-    number. The same command goes on after a kill, at the last 512 images.
+    A row an image: path, label, split, vector. The images are read one after another, also those in Parquet files, so
+    memory doesn't grow with their number. The same command goes on after a kill, at the last 512 images.
 
     Args:
         data: Source of images, such as cifar10 or folder:photos; or a folder of images without labels.
         output: File to write, such as features.parquet.
         features: pooled: the vector that the head reads; or class-token, patch-mean, or both with a comma.
         layers: Layers of class-token and patch-mean, counted from 0, with commas; negative ones count from the end. The
-            last one by default. The features of several layers are one vector.
+            last one by default. The features of several layers are one vector. Wrapped models have them if they have
+            timm's forward_intermediates or transformers' output_hidden_states.
         split: train, validation, test or all.
         batch_size: Images per forward pass.
         skip_unreadable: Leave out images that can't be read, instead of refusing the data.
