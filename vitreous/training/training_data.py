@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from vitreous.data.available_memory import budget_bytes
 from vitreous.data.image_set import ImageSet
-from vitreous.data.mixing import check_truth
 from vitreous.data.read_options import ReadOptions
 from vitreous.data.sources import absolute_source, load_train_validation
 from vitreous.errors import InputError
@@ -61,7 +60,6 @@ def check_training_images(data: TrainingData, recipe: Recipe, context: TrainCont
     for name in task.truth:
         if getattr(training, name) is None:
             raise InputError(f"'{recipe.data}' has no {name}, from which {task.name} learns: choose other data")
-    check_truth(task.truth, recipe.augment)
     task.check_training(training, recipe.data)
     if recipe.early_stopping_epochs and len(data.validation) == 0:
         raise InputError("early_stopping_epochs needs validation images: raise validation_fraction, or leave it out")

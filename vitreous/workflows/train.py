@@ -13,6 +13,7 @@ import torch
 from vitreous.arguments import check_arguments, show
 from vitreous.callbacks import Callback, LogCallback
 from vitreous.data.loader import Normalize, TrainingBatches
+from vitreous.data.mixing import check_truth
 from vitreous.data.sources import absolute_source
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
@@ -264,9 +265,11 @@ def _check_files(folder: RunFolder, recipe: Recipe, images: int | None) -> None:
 
 
 def _check_settings(recipe: Recipe, context: TrainContext) -> None:
-    """Refuse what so many processes can't do, or needs a missing package, before anything is read or written."""
+    """Refuse what the task or so many processes can't do, or needs a missing package, before images are read."""
+    task = find_task(recipe.task)
     check_micro_batches(recipe, context.distributed.world_size)
-    if recipe.distillation.weight and not find_task(recipe.task).can_distill:
+    check_truth(task.truth, recipe.augment)
+    if recipe.distillation.weight and not task.can_distill:
         raise InputError(f"{recipe.task} can't be distilled: set distillation.weight=0")
     if recipe.tensorboard:
         context.on_rank0(lambda: bool(summary_writer()))
