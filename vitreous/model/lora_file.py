@@ -29,6 +29,7 @@ class LoRADescription:
         model: the configuration of the adapted model.
         preprocessing: of the adapted model.
         class_names: of the adapted model.
+        task: of the adapted model; the first versions had one task only.
     """
 
     base: str
@@ -37,6 +38,7 @@ class LoRADescription:
     model: ViTConfig
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
+    task: str = "classification"
 
 
 def write_lora(weights: Mapping[str, Tensor], description: LoRADescription, path: Path) -> None:

@@ -16,6 +16,7 @@ from vitreous.model.resizing import resize_input
 from vitreous.model.vit import ViT
 from vitreous.pretrained.fingerprint import parameters_fingerprint
 from vitreous.pretrained.load import load
+from vitreous.tasks.registry import find_task
 
 
 @check_arguments
@@ -42,6 +43,7 @@ def apply_lora(
     """
     file = Path(path)
     tensors, description = read_lora(file)
+    task = find_task(description.task)
     base = load(model, device, callback=callback)
     if not isinstance(base.model, ViT) or parameters_fingerprint(base.model) != description.fingerprint:
         raise InputError(
@@ -63,4 +65,4 @@ def apply_lora(
     except RuntimeError as error:
         detail = "".join(str(error).splitlines()[1:2]).strip()
         raise InputError(f"{file} doesn't fit its own description ({detail}): copy or train it again") from None
-    return ImageClassifier(merged.to(base.device), description.preprocessing, description.class_names)
+    return task.model_type(merged.to(base.device), description.preprocessing, description.class_names)

@@ -176,7 +176,7 @@ class _Run:
         recipe = self.recipe
         names = find_task(recipe.task).make_head(self.data.training).class_names
         fingerprint = self.init_description.fingerprint
-        return LoRADescription(recipe.init, fingerprint, recipe.lora, recipe.model, preprocessing, names)
+        return LoRADescription(recipe.init, fingerprint, recipe.lora, recipe.model, preprocessing, names, recipe.task)
 
 
 def _start(context: TrainContext, recipe: Recipe, settings: Mapping[str, Setting], lock: RunLock) -> _Run:
