@@ -1,6 +1,7 @@
 """Labeled images in memory: pixels, labels, class names and, if known, the objects' boxes and masks."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -57,11 +58,15 @@ class ImageSet:
         """Return the same images in the memory of `device`."""
         return replace(self, **{name: value.to(device) for name, value in self._tensors().items()})
 
-    def fingerprint(self) -> str:
-        """Return the SHA-256, in hex, of shape, pixels, labels and class names: equal data have it on any machine."""
+    def fingerprint(self, truth: Collection[str] = ()) -> str:
+        """Return the SHA-256, in hex, of shape, pixels, labels and class names: equal data have it on any machine.
+
+        It is of boxes and masks too, if they are named in `truth`.
+        """
         digest = hashlib.sha256(repr((tuple(self.images_u8.shape), self.class_names)).encode())
-        for tensor in (self.images_u8, self.labels):
-            if tensor.numel():  # a memoryview of nothing can't be cast
+        more = [self._tensors().get(name) for name in ("boxes", "masks") if name in truth]
+        for tensor in (self.images_u8, self.labels, *more):
+            if tensor is not None and tensor.numel():  # a memoryview of nothing can't be cast
                 digest.update(memoryview(tensor.cpu().contiguous().numpy()).cast("B"))
         return digest.hexdigest()
 

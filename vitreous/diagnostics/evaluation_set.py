@@ -170,7 +170,8 @@ def is_own_data(run: TrainingRun, source: str, classifier: ImageClassifier) -> b
         splits = load_train_validation(source, input_size, run.recipe.validation_fraction, options)
     except InputError:  # a folder with test images only
         return False
-    return not data_changed(describe_data(source, *splits), run.metadata)
+    truth = find_task(run.recipe.task).truth
+    return not data_changed(describe_data(source, *splits, truth), run.metadata)
 
 
 def read_options_of(

@@ -2,7 +2,7 @@
 
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -62,9 +62,12 @@ def run_metadata(
     }
 
 
-def describe_data(source: str, training: ImageSet, validation: ImageSet) -> DataDescription:
-    """Describe the training and validation images of a source."""
-    return DataDescription(source, training.fingerprint(), len(training), len(validation), validation.fingerprint())
+def describe_data(
+    source: str, training: ImageSet, validation: ImageSet, truth: Collection[str] = ("labels",)
+) -> DataDescription:
+    """Describe the training and validation images of a source, with the truth that the task learns from."""
+    fingerprints = [images.fingerprint(truth) for images in (training, validation)]
+    return DataDescription(source, fingerprints[0], len(training), len(validation), fingerprints[1])
 
 
 def read_data(metadata: Mapping[str, Any]) -> DataDescription:

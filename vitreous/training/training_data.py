@@ -43,7 +43,7 @@ def load_training_data(recipe: Recipe, context: TrainContext) -> TrainingData:
     training, validation = context.distributed.local_rank0_first(
         lambda: load_train_validation(source, recipe.model.image_size, recipe.validation_fraction, options)
     )
-    description = describe_data(source, training, validation)
+    description = describe_data(source, training, validation, find_task(recipe.task).truth)
     mine = (description.fingerprint, description.validation_fingerprint)
     if any(others != mine for others in context.distributed.all_gather(mine)):
         raise InputError(f"the images of '{source}' aren't the same in all processes: give each host the same data")
