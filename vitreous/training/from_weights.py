@@ -93,13 +93,14 @@ def initial_weights(
     """
     vit = init.vit
     resize_input(vit, recipe.model.image_size)
-    rows = _rows_of(init, class_names) if init.task == recipe.task else None
+    rows = _kept_rows(init, recipe, class_names)
     if rows is None:
         on_note(f"the head is new{_why_new(init, class_names)}")
         vit.reset_classifier(recipe.model.num_classes)
     else:
         order = "" if rows == list(range(len(rows))) else ", its rows in the order of the data"
-        on_note(f"the head is kept: its {len(rows)} classes are those of the data{order}")
+        classes = f"its {len(class_names)} classes are those of the data" if class_names else f"of {len(rows)} outputs"
+        on_note(f"the head is kept: {classes}{order}")
         assert isinstance(vit.head, nn.Linear)
         for weight in vit.head.parameters():
             weight.data = weight.data[rows]
@@ -161,8 +162,17 @@ def describe_tuning(model: ViT) -> str:
     return f" · trained: {kind}, {trained:,} numbers ({trained / base:.2%})"
 
 
-def _rows_of(init: ImageClassifier, class_names: tuple[str, ...]) -> list[int] | None:
-    """Return the row of the head for each class; None if the classes differ, or its outputs aren't their logits."""
+def _kept_rows(init: ImageClassifier, recipe: Recipe, class_names: tuple[str, ...]) -> list[int] | None:
+    """Return the row of the init's head for each output of the run; None if the head is another task's, or doesn't fit.
+
+    The head of a classifier fits if its outputs are the logits of the same classes, in any order. That of another task
+    fits if it has as many outputs and the same names.
+    """
+    outputs = recipe.model.num_classes
+    if init.task != recipe.task or init.vit.config.num_classes != outputs:
+        return None
+    if init.task != ImageClassifier.task:
+        return list(range(outputs)) if init.class_names == class_names else None
     is_softmax = (init.problem_type, init.function_to_apply) == ("single_label_classification", "softmax")
     if not is_softmax or sorted(init.class_names) != sorted(class_names):
         return None
