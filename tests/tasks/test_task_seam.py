@@ -15,8 +15,12 @@ from vitreous.data import sources
 from vitreous.data.shapes import draw_shapes
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
+from vitreous.model.lora import LoRASettings
 from vitreous.tasks import registry
+from vitreous.tasks.task import Head, TaskMetric
+from vitreous.training import training_data
 from vitreous.training.recipe import Recipe
+from vitreous.training.reference_curve import measure_curve
 from vitreous.training_recipes import RECIPES
 
 
@@ -127,3 +131,64 @@ def test_the_head_of_another_task_is_not_kept(run, tmp_path):
     result = vitreous.train(recipe, tmp_path / "run", data="shapes", init=str(run[0]), callback=notes)
     assert result.model.task == "classification" and len(result.model.class_names) == 8
     assert any("the head is new" in note for note in notes.notes) and NAMES == ("y", "x")
+
+
+def tuned_from(folder, **changes) -> Recipe:
+    """A recipe that starts from a run and changes nothing in one step."""
+    own = replace(RECIPES["finetune"](), task="point", data="shapes", init=str(folder), epochs=0.1, min_steps=1)
+    still = replace(own.optimizer, learning_rate=0.0)
+    return replace(own, optimizer=still, validation_fraction=0.1, batch_size=32, **changes)
+
+
+@pytest.mark.parametrize("names", [NAMES, ()])
+def test_the_head_of_the_same_task_is_kept_with_names_and_without(names, tmp_path, monkeypatch):
+    monkeypatch.setitem(registry.TASKS, "point", replace(POINT, make_head=lambda images: Head(2, names)))
+    vitreous.train(replace(point_recipe(), epochs=0.1), tmp_path / "first", callback=vitreous.Callback())
+    notes = RecordingCallback()
+    tuned = vitreous.train(tuned_from(tmp_path / "first"), tmp_path / "tuned", callback=notes).model
+    assert any("the head is kept" in note for note in notes.notes) and tuned.class_names == names
+    assert torch.equal(tuned.vit.head.weight, vitreous.load(tmp_path / "first", "cpu").vit.head.weight.to(tuned.device))
+
+
+def test_a_lora_file_gives_a_model_of_its_task(run, tmp_path):
+    recipe = tuned_from(run[0], tune="lora", lora=LoRASettings(rank=2))
+    tuned = vitreous.train(recipe, tmp_path / "tuned", callback=vitreous.Callback()).model
+    applied = vitreous.apply_lora(run[0], tmp_path / "tuned" / "lora.safetensors")
+    assert isinstance(tuned, PointModel) and isinstance(applied, PointModel)
+
+
+def test_the_metric_of_a_task_may_be_its_loss(tmp_path, monkeypatch):
+    metric = TaskMetric("loss", "loss", "loss", higher_is_better=False, is_fraction=False)
+    monkeypatch.setitem(registry.TASKS, "point", replace(POINT, metrics=(metric,)))
+    callback = RecordingCallback(stop_after=10)
+    vitreous.train(point_recipe(), tmp_path / "run", callback=callback)
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert line["loss"] == pytest.approx(callback.progress[0].loss, rel=1e-5) != callback.progress[0].score
+
+
+def test_a_score_that_is_no_float_resumes(tmp_path, monkeypatch):
+    monkeypatch.setitem(registry.TASKS, "point", replace(POINT, measure=lambda *_: {"distance": 1, "loss": 2}))
+    recipe = replace(point_recipe(), epochs=4)
+    assert not vitreous.train(recipe, tmp_path / "run", callback=RecordingCallback(stop_after=25)).finished
+    assert vitreous.train(recipe, tmp_path / "run", resume=True, callback=vitreous.Callback()).finished
+
+
+def test_changed_truth_is_noticed_on_resume(tmp_path, monkeypatch):
+    vitreous.train(point_recipe(), tmp_path / "run", callback=RecordingCallback(stop_after=1))
+    load = training_data.load_train_validation
+
+    def with_other_boxes(*arguments):
+        training, validation = load(*arguments)
+        return replace(training, boxes=training.boxes.flip(0)), validation
+
+    monkeypatch.setattr(training_data, "load_train_validation", with_other_boxes)
+    with pytest.raises(InputError, match=r"aren't those that .* was started with"):
+        vitreous.train(point_recipe(), tmp_path / "run", resume=True)
+
+
+def test_a_reference_curve_is_of_the_metric_of_the_task(run):
+    curve = measure_curve([run[0]], "a test")
+    lines = [json.loads(line) for line in (run[0] / "metrics.jsonl").read_text().splitlines()]
+    assert [point.mean for point in curve.points] == [
+        pytest.approx(line["distance"], abs=1e-6) for line in lines if line["split"] == "validation"
+    ]

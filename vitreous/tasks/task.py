@@ -1,5 +1,6 @@
 """A task: what a model learns, and all that training, evaluation, explanation and the faces know of it."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,13 @@ class TaskMetric:
         return f"{value:.{decimals}%}" if self.is_fraction else f"{value:.{decimals + 2}g}"
 
     def rank(self, value: float) -> float:
-        """Return a number that is higher for a better value."""
+        """Return a number that is higher for a better value; NaN is the worst of all.
+
+        >>> TaskMetric("mse", "MSE", "squared error", higher_is_better=False).rank(0.5)
+        -0.5
+        """
+        if math.isnan(value):
+            return -math.inf
         return value if self.higher_is_better else -value
 
 
@@ -112,7 +119,8 @@ class Task:
         check_training: refuses training images that the task can't learn from, of a source that is named.
         can_distill: whether its loss can learn from a teacher's outputs.
         make_loss: makes the loss for a training set, and batches on a device.
-        measure: computes the metrics and "loss" of outputs for all images of a set, in batches and in order.
+        measure: computes the metrics and "loss" of outputs for all images of a set, in batches and in order. The
+            outputs are on the CPU, the images perhaps not.
         check_model: refuses a model whose outputs can't be evaluated.
         check_evaluation: refuses images that don't fit a model, of a source that is named.
         evaluate: makes the full report from a model's outputs for images; with those for validation images too, what

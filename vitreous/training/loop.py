@@ -189,7 +189,8 @@ class StepMeter:
         rates = {"learning_rate": learning_rate, "images_per_second": rate}
         epoch = setup.epoch(state.step)
         metric = setup.task.metric
-        setup.log.write(step=state.step, epoch=epoch, split="train", loss=loss, **{metric.name: score}, **rates)
+        values = {"loss": loss, metric.name: score, **rates} | {"loss": loss}  # of some tasks it is the metric
+        setup.log.write(step=state.step, epoch=epoch, split="train", **values)
         self.progress = TrainProgress(
             done=state.step, total=setup.steps, epoch=epoch, loss=loss, metric=metric, score=score,
             images_per_second=rate, seconds_left=self.seconds_left(state.step),
@@ -237,7 +238,8 @@ def validate(state: TrainingState, setup: TrainSetup) -> None:
     what = f"a batch of {validation_batch_size(setup.validation, setup.recipe)} validation images"
     with out_of_memory_hint(what, setup.recipe, setup.distributed.world_size, gradients=False):
         outputs = validation_outputs(state.best_model, setup.validation, setup)
-    metric, values = setup.task.metric, setup.task.measure(outputs, setup.validation)
+    metric, measured = setup.task.metric, setup.task.measure(outputs, setup.validation)
+    values = {name: float(value) for name, value in measured.items()}  # a checkpoint takes nothing else
     if not math.isfinite(values["loss"]):
         raise diverged_error(f"the validation loss is {values['loss']}", state, setup)
     setup.validation_score = values[metric.name]
@@ -246,7 +248,7 @@ def validate(state: TrainingState, setup: TrainSetup) -> None:
         state.best, state.best_weights = result, copy_weights(state.best_model)
     setup.log.write(step=state.step, epoch=setup.epoch(state.step), split="validation", **values)
     if setup.reference is not None and (point := setup.reference.at(state.step)):
-        setup.callback.on_note(compare_with_reference(point, values[metric.name]))
+        setup.callback.on_note(compare_with_reference(point, values[metric.name], metric))
 
 
 def validation_outputs(model: nn.Module, images: ImageSet, setup: TrainSetup) -> list[Tensor]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from vitreous.render.plots.curves import ReferenceBand
 from vitreous.runs.run_folder import RunFolder, read_metadata
+from vitreous.tasks.registry import find_task
 from vitreous.training.provenance import read_data
 from vitreous.training.recipe import Recipe
 from vitreous.training.reference_curve import ReferenceCurve, find_curve
@@ -42,6 +43,8 @@ def describe_reference(curve: ReferenceCurve, fingerprint: str) -> str:
     description = f"reference: {runs}, {curve.date}, {curve.machine}"
     if fingerprint == curve.data.fingerprint:
         return description
+    if not find_task(curve.recipe.task).metric.is_fraction:
+        return f"{description}; on other validation images"
     final = curve.points[-1].mean
     deviation = math.sqrt(final * (1 - final) / curve.data.validation)
     return f"{description}; on other validation images, which changes an accuracy by ± {100 * deviation:.1f} more"

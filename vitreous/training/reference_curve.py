@@ -1,7 +1,8 @@
-"""Reference curves: the validation accuracy of earlier runs of a recipe, with which a new run is compared.
+"""Reference curves: the validation scores of earlier runs of a recipe, with which a new run is compared.
 
-The curve of a recipe is stored in training_recipes/curves/NAME.json. Its points are validation accuracies, measured in
-the same way as in the run that is compared. benchmarks/reference_curve.py makes a curve from runs.
+The curve of a recipe is stored in training_recipes/curves/NAME.json. Its points are the first metric of the task on
+validation images, measured in the same way as in the run that is compared.
+benchmarks/reference_curve.py makes a curve from runs.
 """
 
 import json
@@ -17,6 +18,8 @@ from vitreous.files import read_json, write_text
 from vitreous.records import from_json, setting_names, to_dict
 from vitreous.runs.migration import migrate_run_metadata
 from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
+from vitreous.tasks.registry import find_task
+from vitreous.tasks.task import TaskMetric
 from vitreous.training.provenance import DataDescription, read_data
 from vitreous.training.recipe import Recipe
 
@@ -34,7 +37,7 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Validation accuracy after `step` steps: mean and standard deviation over the runs, between 0 and 1."""
+    """The validation score after `step` steps: mean and standard deviation over the runs."""
 
     step: int
     epoch: float
@@ -45,7 +48,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class ReferenceCurve:
-    """The validation accuracy of `len(seeds)` runs of one recipe, and where it was measured."""
+    """The validation scores of `len(seeds)` runs of one recipe, and where they were measured."""
 
     recipe: Recipe
     data: DataDescription
@@ -89,15 +92,20 @@ def find_curve(name: str) -> ReferenceCurve | None:
     return from_json(ReferenceCurve, values, str(path))
 
 
-def compare_with_reference(point: CurvePoint, top1: float) -> str:
-    """Compare the accuracy of a run with a point of the reference, in one line.
+def compare_with_reference(point: CurvePoint, score: float, metric: TaskMetric) -> str:
+    """Compare the score of a run with a point of the reference, in one line.
 
-    >>> compare_with_reference(CurvePoint(step=742, epoch=3.999, mean=0.72, std=0.004), 0.712)
+    >>> top1, distance = TaskMetric("top1", "top-1", "accuracy"), TaskMetric("d", "d", "distance", is_fraction=False)
+    >>> point = CurvePoint(step=742, epoch=3.999, mean=0.72, std=0.004)
+    >>> compare_with_reference(point, 0.712, top1)
     'epoch 4: 71.2 %, reference 72.0 ± 0.4'
+    >>> compare_with_reference(point, 0.712, distance)
+    'epoch 4: 0.712, reference 0.72 ± 0.004'
     """
+    unit, form, percent = (100, ".1f", " %") if metric.is_fraction else (1, ".4g", "")
     epoch = f"{point.epoch:.1f}".removesuffix(".0")
-    spread = " (one run)" if point.std is None else f" ± {100 * point.std:.1f}"
-    return f"epoch {epoch}: {100 * top1:.1f} %, reference {100 * point.mean:.1f}{spread}"
+    spread = " (one run)" if point.std is None else f" ± {unit * point.std:{form}}"
+    return f"epoch {epoch}: {unit * score:{form}}{percent}, reference {unit * point.mean:{form}}{spread}"
 
 
 def _get_setting(recipe: Recipe, name: str) -> object:
@@ -145,13 +153,13 @@ def measure_curve(runs: Sequence[Path | str], machine: str | None = None) -> Ref
 
 
 def average_points(runs: Sequence[Path | str], recipe: Recipe, images: int) -> tuple[CurvePoint, ...]:
-    """Average the validation accuracies of the runs, which all validated at the same steps."""
-    curves = []
+    """Average the validation scores of the runs, which all validated at the same steps."""
+    curves, metric = [], find_task(recipe.task).metric.name
     for run in runs:
         lines = [line for line in read_metrics(RunFolder(Path(run))) if line["split"] == "validation"]
         if not lines or lines[-1]["step"] != recipe.steps(images):
             raise InputError(f"{run} isn't finished, or has no validation: resume it first")
-        curves.append({line["step"]: (line["epoch"], line["top1"]) for line in lines})
+        curves.append({line["step"]: (line["epoch"], line[metric]) for line in lines})
     points = []
     for step, (epoch, _) in curves[0].items():
         values = [curve[step][1] for curve in curves]

@@ -49,7 +49,7 @@ ACCURACY = MetricAxis()
 
 @dataclass(frozen=True)
 class ReferenceBand:
-    """The validation scores of other runs, mean and standard deviation (0 to 1) over epochs, each (points,)."""
+    """The validation scores of other runs, mean and standard deviation over epochs, each (points,)."""
 
     epochs: np.ndarray
     means: np.ndarray
@@ -156,7 +156,7 @@ def plot_metric(
         draw_placeholder(axes)
         return
     epochs, medians = running_median(*training)
-    ends = plot_band(axes, reference) if reference else (np.zeros(0), np.zeros(0))
+    ends = plot_band(axes, reference, unit) if reference else (np.zeros(0), np.zeros(0))
     axes.plot(epochs, unit * medians, color=COOL, linewidth=1.2, alpha=0.6, label="training (augmented)")
     marker = point_marker(validation)
     axes.plot(
@@ -174,10 +174,10 @@ def plot_metric(
         label_last(axes, (validation[0], unit * validation[1]), text, (4, -13) if ends_later else (8, 0))
 
 
-def plot_band(axes: "Axes", reference: ReferenceBand) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a reference in gray; return its epochs, and its lowest and highest accuracies in percent."""
-    epochs, means = reference.epochs, 100 * reference.means
-    low, high = means - 100 * reference.stds, means + 100 * reference.stds
+def plot_band(axes: "Axes", reference: ReferenceBand, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a reference in gray; return its epochs, and its lowest and highest values as they are drawn."""
+    epochs, means = reference.epochs, unit * reference.means
+    low, high = means - unit * reference.stds, means + unit * reference.stds
     axes.fill_between(epochs, low, high, color=MUTED, alpha=0.25, linewidth=0, label=reference.label)
     axes.vlines(epochs, low, high, color=MUTED, alpha=0.6, linewidth=1.0)
     axes.plot(epochs, means, color=MUTED, linewidth=1.0, linestyle=(0, (4, 2)))
