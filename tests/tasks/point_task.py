@@ -89,7 +89,7 @@ class PointEvaluation(Evaluation):
 def distance(outputs: Tensor, images: ImageSet) -> float:
     """Return the mean distance from outputs (count, 2) to the centers."""
     assert images.boxes is not None
-    return (outputs - centers(images.boxes, images.images_u8.shape[2:])).norm(dim=1).mean().item()
+    return (outputs - centers(images.boxes, images.images_u8.shape[2:]).to(outputs.device)).norm(dim=1).mean().item()
 
 
 def check_training(images: ImageSet, source: str) -> None:

@@ -122,7 +122,13 @@ def test_what_the_task_cannot_do_is_refused(run, tmp_path, colored_folder):
         vitreous.train(point_recipe(), tmp_path / "d", data=gone, settings={"task": "points"})
     with pytest.raises(InputError, match=r"this measures classifiers, and the model's task is point"):
         vitreous.measure_shifts(run[0])
-    assert not any((tmp_path / name).exists() for name in "abcd")
+    with pytest.raises(InputError, match=r"this measures classifiers, and the model's task is point"):
+        vitreous.faithfulness(run[0], output=tmp_path / "e")
+    with pytest.raises(InputError, match=r"take this model for a classifier, and its task is point"):
+        vitreous.convert(run[0], "timm", tmp_path / "f")
+    with pytest.raises(InputError, match=r"has no boxes, by which point is measured: choose other --data"):
+        vitreous.evaluate(run[0], f"folder:{colored_folder}")
+    assert not any((tmp_path / name).exists() for name in "abcdef")
 
 
 def test_the_head_of_another_task_is_not_kept(run, tmp_path):
@@ -192,3 +198,21 @@ def test_a_reference_curve_is_of_the_metric_of_the_task(run):
     assert [point.mean for point in curve.points] == [
         pytest.approx(line["distance"], abs=1e-6) for line in lines if line["split"] == "validation"
     ]
+
+
+def test_the_model_is_checked_before_images_are_read(run, monkeypatch):
+    def refuse(classifier):
+        raise InputError("not this one")
+
+    monkeypatch.setitem(registry.TASKS, "point", replace(POINT, check_model=refuse))
+    with pytest.raises(InputError, match="not this one"):
+        vitreous.evaluate(run[0], "folder:/no/such/folder")
+
+
+def test_before_and_after_are_maps_of_the_target_of_the_task(run, monkeypatch):
+    default = replace(POINT, default_target=lambda classifier: POINT.find_target(classifier, "x"))
+    monkeypatch.setitem(registry.TASKS, "point", default)
+    image = draw_shapes(1, 7, 32).images_u8[0].permute(1, 2, 0).numpy()
+    pair = vitreous.explain_before_after(run[0], image, before=run[0], method="input-x-gradient")
+    assert (pair.before.target, pair.after.target, pair.is_target_shared) == ("x", "x", True)
+    assert np.array_equal(pair.before.patch_map, pair.after.patch_map)

@@ -99,12 +99,14 @@ def open_evaluation_set(
         callback: receives the notes on the model; they are written to the log by default.
 
     Raises:
-        InputError: the model or data doesn't exist, the classes differ, or the count is below 1.
+        InputError: the model or data doesn't exist, the classes differ, the data lack what the task is measured by, or
+            the count is below 1.
     """
     if count is not None and count < 1:
         raise InputError(f"can't evaluate {count} images: give a count of at least 1")
     classifier = load(model, device, callback=callback)
-    run = training_run(classifier)
+    task, run = find_task(classifier.task), training_run(classifier)
+    task.check_model(classifier)  # before images are read, which may take minutes
     source = absolute_source(data or training_source(run, classifier))
     own = run is not None and is_own_data(run, source, classifier)
     fraction = run.recipe.validation_fraction if run is not None and own else DEFAULT_FRACTION
@@ -113,6 +115,8 @@ def open_evaluation_set(
     found_split = evaluation_split(source, split, options.on_note)
     images = load_images(source, found_split, classifier.preprocessing.input_size, fraction, options)
     check_fit(classifier, images, source)
+    if missing := [name for name in task.truth if getattr(images, name) is None]:
+        raise InputError(f"'{source}' has no {missing[0]}, by which {task.name} is measured: choose other --data")
     if count is not None and count < len(images):
         images = images.select(torch.linspace(0, len(images) - 1, count).round().long())
     saved = own and split == "test" and isinstance(model, str | Path)

@@ -83,7 +83,16 @@ def predict_all(
     Raises:
         InputError: an output is not finite, the model is no classifier, or its classes don't exclude each other.
     """
-    if classifier.task != CLASSIFICATION.name:
-        raise InputError(f"this measures classifiers, and the model's task is {classifier.task}: choose another model")
+    check_classifier(classifier)
     CLASSIFICATION.check_model(classifier)
     return predictions_of(classifier, compute_outputs(classifier, images, precision, transform, counter))
+
+
+def check_classifier(classifier: ImageClassifier) -> None:
+    """Refuse a model of another task than classification.
+
+    Raises:
+        InputError: it is one.
+    """
+    if classifier.task != CLASSIFICATION.name:
+        raise InputError(f"this measures classifiers, and the model's task is {classifier.task}: choose another model")

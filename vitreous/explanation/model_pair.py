@@ -15,7 +15,8 @@ from vitreous.explanation.regions import PixelRegion, Region
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.target_parsing import find_target
 from vitreous.model.classifier import ImageClassifier, ImageInput
-from vitreous.tasks.targets import Target
+from vitreous.tasks.classification.targets import PredictedClassTarget
+from vitreous.tasks.targets import FeatureNormTarget, Target
 
 MAX_NAMED = 6
 """Classes of both models that an error message names."""
@@ -82,7 +83,7 @@ def add_maps_before(task: PairTask, after: Sequence[Explanation]) -> list[Explan
         InputError: the method can't explain that model.
     """
     after = [_with_predicted_target(one, task.after) for one in after]
-    names, given, shared = task.models.names, task.after.target_given, _shared_classes(task, after)
+    names, given, shared = task.models.names, _has_given_target(task), _shared_classes(task, after)
     try:
         before = _explain_before(task, [one.image_u8 for one in after], shared)
     except InputError as error:
@@ -94,12 +95,23 @@ def add_maps_before(task: PairTask, after: Sequence[Explanation]) -> list[Explan
     ]
 
 
+def _has_given_target(task: PairTask) -> bool:
+    """Whether one target is certain before anything is predicted: one that was named, or that of both models' task."""
+    targets = task.before.target, task.after.target
+    if task.after.target_given:
+        return True
+    if any(isinstance(one, PredictedClassTarget | FeatureNormTarget | PixelRegion) for one in targets):
+        return False
+    return targets[0].name == targets[1].name
+
+
 def _shared_classes(task: PairTask, after: Sequence[Explanation]) -> dict[int, str]:
     """Return the earlier model's name of the class that the later one predicts, for each image where it has it.
 
     Empty for a target that was named, and a method that doesn't depend on one.
     """
-    if task.after.target_given or not task.after.method.is_class_specific:
+    is_predicted = isinstance(task.after.target, PredictedClassTarget)
+    if task.after.target_given or not is_predicted or not task.after.method.is_class_specific:
         return {}
     classes = {_composed(name): name for name in task.models.before.class_names}
     labels = [_composed(one.prediction.label) if one.prediction.scores else "" for one in after]
@@ -120,7 +132,7 @@ def _explain_before(task: PairTask, images: Sequence[np.ndarray], shared: Mappin
 
 def _with_predicted_target(one: Explanation, task: ExplainTask) -> Explanation:
     """Name the predicted class as the target, where that is what the map explains."""
-    if task.target_given or not task.method.is_class_specific or not one.prediction.scores:
+    if not isinstance(task.target, PredictedClassTarget) or not task.method.is_class_specific:
         return one
     return replace(one, target=one.prediction.label, score=one.prediction.score)
 

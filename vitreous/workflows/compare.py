@@ -8,7 +8,7 @@ import numpy as np
 from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
 from vitreous.diagnostics.evaluation_set import EvaluationSet, open_evaluation_set
-from vitreous.diagnostics.predictions import ImageCounter, predict_all
+from vitreous.diagnostics.predictions import ImageCounter, check_classifier, predict_all
 from vitreous.errors import InputError
 from vitreous.evaluation.comparison import Comparison, compare_predictions, summarize_comparison
 from vitreous.files import check_writable
@@ -90,6 +90,8 @@ def compare(
     """
     check_different(first, second)
     classifiers = [load(model, device, callback=callback) for model in (first, second)]
+    for classifier in classifiers:
+        check_classifier(classifier)
     folders = _origin(classifiers[0]), _origin(classifiers[1])
     names = distinct_names(*folders)
     classes = [classifier.class_names for classifier in classifiers]

@@ -80,6 +80,8 @@ def convert(
     require_new_folder(folder)
     callback = callback or LogCallback()
     classifier = load(model, "cpu", callback=callback)
+    if classifier.task != ImageClassifier.task:
+        raise InputError(f"other libraries would take this model for a classifier, and its task is {classifier.task}")
     target, tensors = choose_format(classifier.vit.config, classifier.model.state_dict(), to)
     for caveat in target.caveats(classifier.vit.config):
         callback.on_note(caveat)

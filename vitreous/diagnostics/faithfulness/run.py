@@ -35,6 +35,7 @@ from vitreous.diagnostics.faithfulness.perturbed_predictor import EvaluatedBatch
 from vitreous.diagnostics.faithfulness.report import build_reports, method_agreements
 from vitreous.diagnostics.faithfulness.result import FaithfulnessResult
 from vitreous.diagnostics.faithfulness.values_file import FaithfulnessSettings, ValuesFile, open_values
+from vitreous.diagnostics.predictions import check_classifier
 from vitreous.errors import InputError, unknown
 from vitreous.explanation.patch_maps import BASELINES
 from vitreous.explanation.registry import METHODS
@@ -128,6 +129,7 @@ def faithfulness(
     request = FaithfulnessRequest(None if methods is None else tuple(methods), count, target, split, seed)
     folder = results_folder(model, output, "faithfulness")
     classifier = load(model, device)
+    check_classifier(classifier)
     run = training_run(classifier)
     source = absolute_source(data or training_source(run, classifier))
     options = read_options_of(classifier, run, source)
