@@ -14,7 +14,7 @@ from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
 from vitreous.tasks.classification import evaluation
 from vitreous.tasks.classification.task import CLASSIFICATION
 from vitreous.tasks.task import TaskMetric
-from vitreous.training.early_stopping import BestValidation, stops_early, validation_is_due
+from vitreous.training.early_stopping import BestValidation, parse_best, stops_early, validation_is_due
 from vitreous.training.recipe import Recipe
 from vitreous.workflows.train import train
 
@@ -123,3 +123,13 @@ def test_early_stopping_without_validation_images_is_refused(colored_folder, tmp
         train(patient_recipe(colored_folder, validation_fraction=0.0), tmp_path / "run")
     with pytest.raises(InputError, match="early_stopping_epochs is -1: it must be at least 0"):
         tiny_recipe(colored_folder, early_stopping_epochs=-1)
+
+
+def test_checkpoints_of_earlier_versions_call_the_score_top1():
+    earlier, today = {"step": 3, "top1": 0.5, "loss": 1.25}, {"step": 3, "score": 0.5, "loss": 1.25}
+    assert parse_best(earlier) == parse_best(today) == BestValidation(3, 0.5, 1.25)
+
+
+def test_a_score_that_is_not_a_number_is_the_worst():
+    known, unknown = BestValidation(1, 0.1, 2.0), BestValidation(2, float("nan"), 1.0)
+    assert known.is_better_than(unknown, TOP1) and not unknown.is_better_than(known, TOP1)
