@@ -64,10 +64,11 @@ if TYPE_CHECKING:
     from vitreous.explanation.result import Explanation
     from vitreous.imaging.geometry import Geometry
     from vitreous.imaging.preprocessing import Preprocessing, ResizeMode
-    from vitreous.model.classifier import ImageClassifier, ImageInput, Prediction
+    from vitreous.model.classifier import ImageClassifier, ImageInput
     from vitreous.model.config import ViTConfig, ViTFields, named_config
     from vitreous.model.create import create_model, sizes
     from vitreous.model.lora import LoRASettings
+    from vitreous.model.prediction import Prediction
     from vitreous.model.trace import AttentionRecord, TokenLayout, Trace
     from vitreous.model.vit import ViT
     from vitreous.pretrained.apply_lora import apply_lora
@@ -308,11 +309,12 @@ _NAMES = {
     "explanation.result": "Explanation",
     "imaging.geometry": "Geometry",
     "imaging.preprocessing": "Preprocessing ResizeMode",
-    "model.classifier": "ImageClassifier ImageInput Prediction",
+    "model.classifier": "ImageClassifier ImageInput",
     "model.config": "ViTConfig ViTFields named_config",
     "model.create": "create_model sizes",
     "model.lora": "LoRASettings",
     "model.trace": "AttentionRecord TokenLayout Trace",
+    "model.prediction": "Prediction",
     "model.vit": "ViT",
     "pretrained.apply_lora": "apply_lora",
     "pretrained.load": "load",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vitreous.clips.predictions import PredictionPool, majority_vote, min_duration_segments
 from vitreous.clips.records import DiskArray, center_of_mass, map_entropy
-from vitreous.model.classifier import Prediction
+from vitreous.model.prediction import Prediction
 from vitreous.render.plots.timeline import Segment
 
 NAMES = ("dog", "cat", "cow")

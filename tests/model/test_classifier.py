@@ -11,8 +11,9 @@ from PIL import Image
 
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import ImageClassifier, Prediction
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
+from vitreous.model.prediction import Prediction
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
 from vitreous.workflows.explain import explain

@@ -12,8 +12,9 @@ from vitreous.diagnostics.faithfulness.imputation import mean_color_fill
 from vitreous.diagnostics.faithfulness.perturbed_predictor import prepare_batch
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import ImageClassifier, Prediction
+from vitreous.model.classifier import ImageClassifier
 from vitreous.model.output_scores import detect_function
+from vitreous.model.prediction import Prediction
 from vitreous.pretrained.load import load
 from vitreous.pretrained.wrap import wrap
 

@@ -76,7 +76,7 @@ def test_an_explanation_without_lines_and_of_a_32_pixel_image_is_comfortable():
 
 
 def test_nothing_touches_the_edge_of_a_sheet():
-    item = GalleryItem(make_image((32, 32)), make_image((32, 32)), LONG, LONG, 1.0)
+    item = GalleryItem(make_image((32, 32)), make_image((32, 32)), LONG, LONG, True)
     sheets = [
         gallery_sheet([item] * 5),
         head_grid_sheet([[make_image((8, 9))] * 12] * 3),
@@ -128,7 +128,7 @@ def test_an_outline_at_the_border_is_closed():
 
 
 def test_sheets_have_legends():
-    item = GalleryItem(make_image((32, 48)), make_image((32, 48)), None, "cat", 0.5)
+    item = GalleryItem(make_image((32, 48)), make_image((32, 48)), None, "cat 50 %", None)
     legends = [MapLegend(), MapLegend("map", ("against", "for"), signed=True), MapLegend("features: alike", None)]
     for draw in (
         lambda shown: gallery_sheet([item], legends=shown),
@@ -181,7 +181,13 @@ def test_no_tiles_are_no_sheet():
 
 def test_a_gallery_draws_correct_green_wrong_red_and_unknown_plain():
     def item(truth):
-        return GalleryItem(make_image((32, 48)), make_image((32, 48), (9, 8, 7)), truth, "cat", 0.876)
+        return GalleryItem(
+            make_image((32, 48)),
+            make_image((32, 48), (9, 8, 7)),
+            truth,
+            "cat 88 %",
+            None if truth is None else truth == "cat",
+        )
 
     right, wrong, unknown = (gallery_sheet([item(truth)]) for truth in ("cat", "dog", None))
     assert count(right, CORRECT) > 50 and not count(right, WRONG)
@@ -190,7 +196,7 @@ def test_a_gallery_draws_correct_green_wrong_red_and_unknown_plain():
 
 
 def test_a_gallery_mixes_sizes_and_is_refused_when_empty():
-    items = [GalleryItem(make_image(size), make_image(size), None, "🐈 кот", 0.5) for size in SIZES]
+    items = [GalleryItem(make_image(size), make_image(size), None, "🐈 кот 50 %", None) for size in SIZES]
     assert gallery_sheet(items).width <= 1600
     with pytest.raises(InputError, match="gallery"):
         gallery_sheet([])

@@ -11,11 +11,12 @@ from torch import Tensor
 from vitreous.data.batch import Batch
 from vitreous.data.image_set import ImageSet
 from vitreous.errors import InputError
-from vitreous.model.classifier import ImageClassifier, Prediction
+from vitreous.model.classifier import ImageClassifier
+from vitreous.model.prediction import Prediction
 from vitreous.tasks.classification.targets import ClassTarget
 from vitreous.tasks.evaluation import Evaluation, MetricValue
 from vitreous.tasks.targets import Target
-from vitreous.tasks.task import Head, LossSettings, Outputs, Task, TaskMetric
+from vitreous.tasks.task import Outputs, OutputSpec, Task, TaskMetric
 
 NAMES = ("y", "x")
 
@@ -118,9 +119,11 @@ POINT = Task(
     truth=("boxes",),
     metrics=(TaskMetric("distance", "distance", "distance to the center", higher_is_better=False, is_fraction=False),),
     model_type=PointModel,
-    make_head=lambda images: Head(2, NAMES),
+    describe_outputs=lambda images: OutputSpec(2, NAMES),
     check_training=check_training,
     can_distill=False,
+    loss_settings=(),
+    can_calibrate=False,
     make_loss=lambda images, settings, device: PointLoss(),
     measure=lambda batches, images: dict.fromkeys(("distance", "loss"), distance(torch.cat(list(batches)), images)),
     check_model=lambda classifier: None,
@@ -131,4 +134,3 @@ POINT = Task(
     find_target=find_target,
     score_target=lambda classifier, target, outputs, predictions: target(outputs).tolist(),
 )
-assert LossSettings() == LossSettings(0.0, "none")

@@ -23,7 +23,7 @@ from video_clips import record_with_audio
 from vitreous.callbacks import Callback
 from vitreous.cli import run
 from vitreous.errors import InputError
-from vitreous.model.classifier import Prediction
+from vitreous.model.prediction import Prediction
 from vitreous.render.theme import LABEL_INK, LABEL_MUTED, LABEL_PAPER
 from vitreous.video.camera import Camera, LiveFrame, VideoFileSource, fit_long_side
 from vitreous.video.decode import read_frames

@@ -20,7 +20,8 @@ from vitreous.explanation.regions import PixelRegion, Region, validate_region
 from vitreous.explanation.result import Explanation
 from vitreous.explanation.target_parsing import note_unused_target
 from vitreous.imaging.preprocessing import ResizeMode
-from vitreous.model.classifier import ImageClassifier, Prediction
+from vitreous.model.classifier import ImageClassifier
+from vitreous.model.prediction import Prediction
 from vitreous.pretrained.load import load
 from vitreous.render.temporal.scenes import SceneDetector
 from vitreous.render.temporal.stabilize import MapStabilizer

@@ -16,7 +16,8 @@ from vitreous.explanation.result import Explanation
 from vitreous.explanation.streaming.attention_products import row_times_attention
 from vitreous.explanation.streaming.light_trace import LightTrace
 from vitreous.explanation.streaming.tokens import readout_row, to_grid
-from vitreous.model.classifier import ImageClassifier, Prediction
+from vitreous.model.classifier import ImageClassifier
+from vitreous.model.prediction import Prediction
 from vitreous.render.upsample import PixelBox
 
 VIEW_END_LABELS = {"colors": "", "similarity": "unlike / alike", "norms": "short / long"}

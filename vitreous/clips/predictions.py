@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitreous.model.classifier import Prediction
+from vitreous.model.prediction import Prediction
 from vitreous.render.plots.timeline import Segment
 
 VOTE_SECONDS = 0.5

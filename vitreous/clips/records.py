@@ -19,7 +19,7 @@ from vitreous.clips.predictions import PredictionPool
 from vitreous.errors import InputError
 from vitreous.explanation.regions import center_of_region
 from vitreous.files import atomic_write, make_folder, os_error_reason
-from vitreous.model.classifier import Prediction
+from vitreous.model.prediction import Prediction
 from vitreous.render.plots.timeline import timeline
 from vitreous.render.upsample import PixelBox
 from vitreous.video.info import Frame

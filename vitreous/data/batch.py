@@ -34,7 +34,7 @@ class Batch:
     masks: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.images)
 
     def part(self, part: slice) -> Self:
         """Return some of the images with their truth; nothing is copied."""

@@ -187,4 +187,4 @@ def _color_of(one: Explanation, truth: str | None) -> str:
 
 def _is_correct(one: Explanation, truth: str | None) -> bool | None:
     """Return whether the prediction is the true label; None if that isn't known, or no class of the model."""
-    return one.prediction.label == truth if truth in dict(one.prediction.scores) else None
+    return one.prediction.is_correct(truth) if truth in dict(one.prediction.scores) else None

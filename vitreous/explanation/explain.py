@@ -21,7 +21,8 @@ from vitreous.explanation.streaming.tokens import to_grid
 from vitreous.explanation.target_parsing import find_target, target_for_image
 from vitreous.imaging.geometry import Geometry
 from vitreous.imaging.reading import as_image_u8
-from vitreous.model.classifier import ImageClassifier, ImageInput, Prediction
+from vitreous.model.classifier import ImageClassifier, ImageInput
+from vitreous.model.prediction import Prediction
 from vitreous.tasks.registry import find_task
 from vitreous.tasks.targets import PerImageTarget, RegionTarget, Target
 

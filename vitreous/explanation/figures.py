@@ -46,7 +46,7 @@ def draw_explanation_figure(explanation: "Explanation", truth: str | None = None
         explanation: the map and its image.
         truth: the true label, if it is known; it is compared with the prediction.
     """
-    correct = None if truth is None else truth == explanation.prediction.label
+    correct = explanation.prediction.is_correct(truth)
     title = explanation.prediction.caption() or explanation.method
     images = explanation.prediction.draw(explanation.image_u8), explanation.render()
     legend = replace(map_legend(explanation), end_values=scale_labels(explanation))
@@ -167,10 +167,9 @@ def method_tiles(
 
 def gallery_item(explanation: "Explanation", truth: str | None, name: str = "") -> GalleryItem:
     """Return what a grid shows of an explanation, at the size of a tile; `name` is that of the image's file."""
-    scores = explanation.prediction.scores
-    label, score = scores[0] if scores else ("", 0.0)
-    image_u8, overlaid = explanation.prediction.draw(explanation.image_u8), explanation.render()
-    item = GalleryItem(image_u8, overlaid, truth, label, score, query_mask(explanation), name)
+    prediction, outlined = explanation.prediction, query_mask(explanation)
+    image_u8, overlaid = prediction.draw(explanation.image_u8), explanation.render()
+    item = GalleryItem(image_u8, overlaid, truth, prediction.caption(), prediction.is_correct(truth), outlined, name)
     return fit_gallery_item(item)
 
 

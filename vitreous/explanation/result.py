@@ -16,7 +16,7 @@ from vitreous.explanation.registry import METHODS
 from vitreous.files import atomic_write
 from vitreous.imaging.geometry import Geometry
 from vitreous.imaging.writing import save_image
-from vitreous.model.classifier import Prediction
+from vitreous.model.prediction import Prediction
 from vitreous.render.color import Scale
 from vitreous.render.overlay import colorize, overlay
 from vitreous.tasks.targets import RegionTarget

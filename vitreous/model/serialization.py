@@ -127,9 +127,9 @@ def load_classifier(
     stored = migrate_preprocessing(_record(config, "preprocessing", origin))
     vit_config, preprocessing = from_json(ViTConfig, model, origin), from_json(Preprocessing, stored, origin)
     check_patch_count(preprocessing.input_size, vit_config.patch_size)
-    check_sizes(vit_config, weights, origin)
+    check_sizes(vit_config, weights, origin, types[task])
     try:
-        vit = ViT(vit_config)
+        vit = types[task].make_model(vit_config)
     except RuntimeError as error:
         raise InputError(f"{origin} describes a model that can't be built ({error}): restore it") from error
     fill_weights(vit, weights)
@@ -151,7 +151,9 @@ def _record(config: Mapping[str, Any], name: str, origin: str) -> dict[str, Any]
     return found
 
 
-def check_sizes(config: ViTConfig, weights: Path, origin: str) -> None:
+def check_sizes(
+    config: ViTConfig, weights: Path, origin: str, model_type: type[ImageClassifier] = ImageClassifier
+) -> None:
     """Compare what a configuration asks for with what a file of tensors holds, before memory is asked for.
 
     Raises:
@@ -172,7 +174,7 @@ def check_sizes(config: ViTConfig, weights: Path, origin: str) -> None:
         if getattr(config, name) > limit:
             raise InputError(f"{origin}: {name} is {getattr(config, name)}, far more than {weights} holds: restore it")
     with torch.device("meta"):
-        own = {name: tensor.numel() for name, tensor in ViT(config).state_dict().items()}
+        own = {name: tensor.numel() for name, tensor in model_type.make_model(config).state_dict().items()}
     asked = sum(count for name, count in own.items() if name != "pos_embed")  # positions may be of another grid
     if asked > 2 * held + 1000:
         raise InputError(f"{origin} describes a model of {asked} weights, but {weights} holds {held}: restore it")

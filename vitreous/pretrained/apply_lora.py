@@ -57,7 +57,7 @@ def apply_lora(
     load_lora(adapted, {name: weight for name, weight in tensors.items() if ".lora_" in name})
     assert isinstance(adapted.head, nn.Linear)
     head = {name.removeprefix("head."): weight for name, weight in tensors.items() if name.startswith("head.")}
-    merged = ViT(description.model)
+    merged = task.model_type.make_model(description.model)
     try:
         adapted.head.load_state_dict(head)
         merge_lora(adapted)

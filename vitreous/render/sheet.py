@@ -65,14 +65,16 @@ class Tile:
 class GalleryItem:
     """An image and its explanation, both uint8 (height, width, 3), the true label if known, and the prediction.
 
-    The prediction is "" for a model without classes; its probability is in [0, 1].
+    Attributes:
+        prediction: with its score, as a caption; "" for a model that predicts nothing.
+        is_correct: whether it is the truth; None if that is unknown.
     """
 
     image_u8: np.ndarray
     overlay_u8: np.ndarray
     truth: str | None
     prediction: str
-    probability: float
+    is_correct: bool | None
     outlined: np.ndarray | None = None
     """Pixels to outline in both images: bool (height, width)."""
     name: str = ""
@@ -276,10 +278,7 @@ def gallery_sheet(
 
 def _gallery_block(item: GalleryItem, pair: Sequence[Image.Image], height: int) -> Image.Image:
     images = side_by_side([paste_on_paper(image, (height, GALLERY_SIDE), (0.5, 0.5)) for image in pair], gap=4)
-    correct = None if item.truth is None else item.truth == item.prediction
-    lines = (
-        [_prediction_line(f"{item.prediction} {100 * item.probability:.0f} %", correct, 21)] if item.prediction else []
-    )
+    lines = [_prediction_line(item.prediction, item.is_correct, 21)] if item.prediction else []
     if item.truth is not None:
         lines.append(TextLine(f"true label: {item.truth}", 18, MUTED))
     if item.name:

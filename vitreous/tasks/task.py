@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import torch
 from torch import Tensor
 
-from vitreous.model.classifier import ImageClassifier, Prediction
+from vitreous.model.classifier import ImageClassifier
+from vitreous.model.prediction import Prediction
 from vitreous.tasks.targets import Target
 
 if TYPE_CHECKING:  # explanations need neither data nor statistics
@@ -55,10 +56,10 @@ class TaskMetric:
 
 
 @dataclass(frozen=True)
-class Head:
+class OutputSpec:
     """The outputs of a model: their number, and the names of the classes among them.
 
-    >>> Head(2, ("cat", "dog")).num_outputs
+    >>> OutputSpec(2, ("cat", "dog")).num_outputs
     2
     """
 
@@ -115,9 +116,11 @@ class Task:
         truth: which parts of a sample the model learns from; augmentation moves them together with the image.
         metrics: measured on validation images, besides the loss; the first of them chooses the best weights.
         model_type: of a trained model: its `postprocess` turns outputs into predictions.
-        make_head: returns the head for images of a training set.
+        describe_outputs: returns the head for images of a training set.
         check_training: refuses training images that the task can't learn from, of a source that is named.
         can_distill: whether its loss can learn from a teacher's outputs.
+        loss_settings: the settings of a recipe that its loss uses, fields of `LossSettings`.
+        can_calibrate: whether its evaluation fits a temperature on validation images.
         make_loss: makes the loss for a training set, and batches on a device.
         measure: computes the metrics and "loss" of outputs for all images of a set, in batches and in order. The
             outputs are on the CPU, the images perhaps not.
@@ -136,9 +139,11 @@ class Task:
     truth: tuple["Truth", ...]
     metrics: tuple[TaskMetric, ...]
     model_type: type[ImageClassifier]
-    make_head: Callable[["ImageSet"], Head]
+    describe_outputs: Callable[["ImageSet"], OutputSpec]
     check_training: Callable[["ImageSet", str], None]
     can_distill: bool
+    loss_settings: tuple[str, ...]
+    can_calibrate: bool
     make_loss: Callable[["ImageSet", LossSettings, torch.device], TaskLoss]
     measure: Callable[[Iterable[Tensor], "ImageSet"], Mapping[str, float]]
     check_model: Callable[[ImageClassifier], None]

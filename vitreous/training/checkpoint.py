@@ -18,6 +18,7 @@ from vitreous.model.serialization import write_tensors
 from vitreous.model.vit import ViT
 from vitreous.runs.migration import migrate_checkpoint_name
 from vitreous.runtime import OwnGenerator, generator
+from vitreous.tasks.registry import find_task
 from vitreous.training.distillation import Teacher
 from vitreous.training.distributed import DistributedContext
 from vitreous.training.early_stopping import BestValidation, copy_weights, parse_best
@@ -202,7 +203,7 @@ def check_checkpoint(path: Path, recipe: Recipe, steps: int | None) -> None:
             f"{steps}): start again in a new output folder"
         )
     with torch.device("meta"):
-        expected = initial_state(ViT(recipe.model), recipe)
+        expected = initial_state(find_task(recipe.task).model_type.make_model(recipe.model), recipe)
     if reader.best is not None:
         expected.best_weights = copy_weights(expected.best_model)
     mismatch = _first_mismatch(_expected_shapes(expected, reader.step), reader.shapes)

@@ -16,6 +16,7 @@ from vitreous.model.vit import ViT
 from vitreous.records import Setting, from_json
 from vitreous.runs.run_folder import RunFolder
 from vitreous.runtime import OwnGenerator, generator
+from vitreous.tasks.registry import find_task
 from vitreous.training.recipe import Recipe, with_settings
 
 FREE_MODEL_SETTINGS = ("model.image_size", "model.drop_path_rate", "model.patch_drop_rate")
@@ -143,7 +144,7 @@ def plain_weights(weights: dict[str, Tensor], recipe: Recipe) -> dict[str, Tenso
     if recipe.tune != "lora":
         return weights
     with torch.device("meta"):
-        model = ViT(recipe.model)
+        model = find_task(recipe.task).model_type.make_model(recipe.model)
         add_lora(model, recipe.lora)
     model.load_state_dict(weights, assign=True)
     merge_lora(model)

@@ -70,7 +70,6 @@ class Recipe:
     data: str
     model: ViTConfig
     epochs: float
-    task: str = "classification"
     init: str = ""
     tune: Literal["full", "lora", "head"] = "full"
     lora: LoRASettings = field(default_factory=LoRASettings)
@@ -99,6 +98,7 @@ class Recipe:
     grad_checkpointing: bool = False
     fsdp: bool = False
     tensorboard: bool = False
+    task: str = "classification"
 
     def __post_init__(self) -> None:
         self._check_ranges()

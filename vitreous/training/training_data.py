@@ -82,7 +82,7 @@ def check_changed_data(data: TrainingData, recipe: Recipe, folder: RunFolder) ->
     names = None
     if config.exists():
         names = from_json(tuple[str, ...], read_json(config).get("class_names", []), f"{config}: class_names")
-    head = find_task(recipe.task).make_head(images)
+    head = find_task(recipe.task).describe_outputs(images)
     if names not in (None, head.class_names) or head.num_outputs != recipe.model.num_classes:
         raise InputError(f"the classes of '{recipe.data}' aren't those of {folder.path}: start a new run")
     if len(images) < recipe.batch_size:

@@ -17,7 +17,8 @@ from vitreous.clips.draw_stage import DrawStage
 from vitreous.clips.explain_stage import ExplainStage, scale_query
 from vitreous.clips.request import VideoRequest
 from vitreous.imaging.preprocessing import ResizeMode
-from vitreous.model.classifier import ImageClassifier, Prediction
+from vitreous.model.classifier import ImageClassifier
+from vitreous.model.prediction import Prediction
 from vitreous.pretrained.load import load
 from vitreous.runtime import autocast, choose_precision
 from vitreous.video.camera import LiveFrame, LiveSource

@@ -7,7 +7,7 @@ from statistics import median
 from threading import Lock
 
 from vitreous.callbacks import Progress
-from vitreous.model.classifier import Prediction
+from vitreous.model.prediction import Prediction
 
 RECENT_SECONDS = 2.0
 MAX_RECENT = 240

@@ -49,6 +49,8 @@ def evaluate(
     """
     test = open_evaluation_set(model, data, split, device, skip_unreadable=skip_unreadable, callback=callback)
     task = find_task(test.classifier.task)
+    if temperature and not task.can_calibrate:
+        raise InputError(f"a temperature can't be fitted for the task {task.name}: leave out --temperature")
     images = [_validation_images(test), test.images] if temperature else [test.images]
     counter = ImageCounter(sum(map(len, images)), callback or Callback())
     *validation, outputs = [compute_outputs(test.classifier, one, counter=counter) for one in images]

@@ -283,7 +283,7 @@ def _write_grid(job: _Job) -> Iterator[ExplainedFile]:
     if first is None:
         return
     save_image(draw_gallery_items(items, first), job.outputs[0])
-    known = [item.prediction == item.truth for item in items if item.truth and item.prediction]
+    known = [item.is_correct for item in items if item.is_correct is not None]
     summary = f"{len(items)} images" + (f", {sum(known)} of {len(known)} correct" if known else "")
     yield WrittenFigure(job.outputs[0], summary, tuple(records))
 

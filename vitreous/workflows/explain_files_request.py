@@ -157,7 +157,7 @@ def summarize_pairs(records: Sequence[tuple[ExplainedImage, ExplainedImage]]) ->
     parts = [f"{len(records)} images"]
     for column in zip(*records, strict=True):
         known = [one for one in column if one.truth in dict(one.explanation.prediction.scores)]
-        correct = sum(one.explanation.prediction.label == one.truth for one in known)
+        correct = sum(bool(one.explanation.prediction.is_correct(one.truth)) for one in known)
         parts += [f"{column[0].stage}: {correct} of {len(known)} correct"] if known else []
     return ", ".join(parts)
 

@@ -9,7 +9,8 @@ import numpy as np
 from vitreous.callbacks import Callback, Progress
 from vitreous.data.image_files import list_image_files, read_batches
 from vitreous.errors import InputError
-from vitreous.model.classifier import ImageClassifier, Prediction
+from vitreous.model.classifier import ImageClassifier
+from vitreous.model.prediction import Prediction
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ A run goes through these steps: find the recipe, read the data, build the model,
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -34,7 +34,7 @@ from vitreous.runs.run_folder import (
 )
 from vitreous.runtime import choose_precision, select_device
 from vitreous.tasks.registry import find_task
-from vitreous.tasks.task import TaskMetric
+from vitreous.tasks.task import LossSettings, TaskMetric
 from vitreous.training import loop
 from vitreous.training.accumulation import check_micro_batches
 from vitreous.training.checkpoint import TrainingState, check_checkpoint, initial_state, restore
@@ -174,7 +174,7 @@ class _Run:
         if self.recipe.tune != "lora" or self.init_description is None:
             return None
         recipe = self.recipe
-        names = find_task(recipe.task).make_head(self.data.training).class_names
+        names = find_task(recipe.task).describe_outputs(self.data.training).class_names
         fingerprint = self.init_description.fingerprint
         return LoRADescription(recipe.init, fingerprint, recipe.lora, recipe.model, preprocessing, names, recipe.task)
 
@@ -200,7 +200,7 @@ def _start(context: TrainContext, recipe: Recipe, settings: Mapping[str, Setting
     if init is not None:
         check_channels(init, channels, recipe)
     task = find_task(recipe.task)
-    model = replace(recipe.model, num_classes=task.make_head(training).num_outputs, in_chans=channels)
+    model = replace(recipe.model, num_classes=task.describe_outputs(training).num_outputs, in_chans=channels)
     recipe = replace(
         recipe,
         model=model,
@@ -259,7 +259,7 @@ def _resume(
 def _check_files(folder: RunFolder, recipe: Recipe, images: int | None) -> None:
     """Refuse damaged files of a run, before its images are read, which may take minutes."""
     read_metrics(folder)
-    check_sizes(recipe.model, folder.checkpoint, str(folder.recipe))
+    check_sizes(recipe.model, folder.checkpoint, str(folder.recipe), find_task(recipe.task).model_type)
     if folder.checkpoint.exists():
         check_checkpoint(folder.checkpoint, recipe, None if images is None else recipe.steps(images))
 
@@ -271,6 +271,9 @@ def _check_settings(recipe: Recipe, context: TrainContext) -> None:
     check_truth(task.truth, recipe.augment)
     if recipe.distillation.weight and not task.can_distill:
         raise InputError(f"{recipe.task} can't be distilled: set distillation.weight=0")
+    for field in fields(LossSettings):
+        if field.name not in task.loss_settings and getattr(recipe, field.name) != field.default:
+            raise InputError(f"{field.name} isn't a setting of the task {recipe.task}: leave it out")
     if recipe.tensorboard:
         context.on_rank0(lambda: bool(summary_writer()))
 

@@ -76,9 +76,9 @@ def build_run_classifier(
         is_new: whether the run has no checkpoint.
     """
     task = find_task(recipe.task)
-    head = task.make_head(training)
+    head = task.describe_outputs(training)
     with OwnGenerator(generator(recipe.seed, "weights")):
-        model = ViT(recipe.model)
+        model = task.model_type.make_model(recipe.model)
     if init is not None:
         model.load_state_dict(initial_weights(init, recipe, head.class_names, context.note))
     model = model.to(context.device)

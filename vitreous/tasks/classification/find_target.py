@@ -8,7 +8,8 @@ from torch import Tensor
 
 from vitreous.arguments import show
 from vitreous.errors import InputError
-from vitreous.model.classifier import ImageClassifier, Prediction
+from vitreous.model.classifier import ImageClassifier
+from vitreous.model.prediction import Prediction
 from vitreous.tasks.classification.targets import (
     ClassDifferenceTarget,
     ClassPerImageTarget,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitreous.model.classifier import ImageClassifier
 from vitreous.tasks.classification.find_target import default_target, find_class_target, score_target
-from vitreous.tasks.task import Head, LossSettings, Outputs, Task, TaskLoss, TaskMetric
+from vitreous.tasks.task import LossSettings, Outputs, OutputSpec, Task, TaskLoss, TaskMetric
 
 if TYPE_CHECKING:
     from vitreous.data.image_set import ImageSet
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 # What only training and evaluation need is imported when it is used: explanations start faster without.
 
 
-def _make_head(images: "ImageSet") -> Head:
-    return Head(len(images.class_names), images.class_names)
+def _describe_outputs(images: "ImageSet") -> OutputSpec:
+    return OutputSpec(len(images.class_names), images.class_names)
 
 
 def _check_training(images: "ImageSet", source: str) -> None:
@@ -77,9 +77,11 @@ CLASSIFICATION = Task(
     truth=("labels",),
     metrics=(TaskMetric("top1", "top-1", "accuracy"),),
     model_type=ImageClassifier,
-    make_head=_make_head,
+    describe_outputs=_describe_outputs,
     check_training=_check_training,
     can_distill=True,
+    loss_settings=("label_smoothing", "class_weights"),
+    can_calibrate=True,
     make_loss=_make_loss,
     measure=_measure,
     check_model=_check_model,
