@@ -120,6 +120,10 @@ def test_what_the_task_cannot_do_is_refused(run, tmp_path, colored_folder):
         vitreous.train(point_recipe(), tmp_path / "c", data=gone, settings={"augment.mixup": 0.2})
     with pytest.raises(InputError, match=r"there is no task 'points': did you mean 'point'\?"):
         vitreous.train(point_recipe(), tmp_path / "d", data=gone, settings={"task": "points"})
+    with pytest.raises(InputError, match=r"the task point doesn't use label_smoothing: set label_smoothing=0.0"):
+        vitreous.train(point_recipe(), tmp_path / "d", data=gone, settings={"label_smoothing": 0.1})
+    with pytest.raises(InputError, match=r"a temperature can't be fitted for the task point: leave out --temperature"):
+        vitreous.evaluate(run[0], temperature=True)
     with pytest.raises(InputError, match=r"this measures classifiers, and the model's task is point"):
         vitreous.measure_shifts(run[0])
     with pytest.raises(InputError, match=r"this measures classifiers, and the model's task is point"):
@@ -143,7 +147,7 @@ def tuned_from(folder, **changes) -> Recipe:
     """A recipe that starts from a run and changes nothing in one step."""
     own = replace(RECIPES["finetune"](), task="point", data="shapes", init=str(folder), epochs=0.1, min_steps=1)
     still = replace(own.optimizer, learning_rate=0.0)
-    return replace(own, optimizer=still, validation_fraction=0.1, batch_size=32, **changes)
+    return replace(own, optimizer=still, validation_fraction=0.1, batch_size=32, label_smoothing=0.0, **changes)
 
 
 @pytest.mark.parametrize("names", [NAMES, ()])

@@ -25,7 +25,8 @@ from vitreous.workflows.convert import ConvertedModel
 from vitreous.workflows.data import inspect_data
 from vitreous.workflows.demo import demo
 from vitreous.workflows.evaluate import evaluate
-from vitreous.workflows.train_result import TrainResult, train
+from vitreous.workflows.train import train
+from vitreous.workflows.train_result import TrainResult
 
 LEGACY = Path(__file__).parents[1] / "legacy"
 

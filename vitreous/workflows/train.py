@@ -273,7 +273,7 @@ def _check_settings(recipe: Recipe, context: TrainContext) -> None:
         raise InputError(f"{recipe.task} can't be distilled: set distillation.weight=0")
     for field in fields(LossSettings):
         if field.name not in task.loss_settings and getattr(recipe, field.name) != field.default:
-            raise InputError(f"{field.name} isn't a setting of the task {recipe.task}: leave it out")
+            raise InputError(f"the task {recipe.task} doesn't use {field.name}: set {field.name}={field.default}")
     if recipe.tensorboard:
         context.on_rank0(lambda: bool(summary_writer()))
 

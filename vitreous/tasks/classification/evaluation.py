@@ -50,6 +50,9 @@ class ClassificationEvaluation(ClassificationReport, Evaluation):
     def __str__(self) -> str:
         return Evaluation.__str__(self)
 
+    def __repr__(self) -> str:
+        return str(self)
+
 
 def measure(batches: Iterable[Tensor], images: ImageSet) -> Mapping[str, float]:
     """Compute accuracy and cross-entropy from logits (batch, classes) for all images, in batches and in order."""
