@@ -26,7 +26,7 @@ from PIL import Image
 from transfer_suite.options import Options, split_by_hash
 from transfer_suite.timed_runs import length
 
-STEPS, ROUNDS, BATCH, REPORT_STEPS = 50, 3, 32, 10
+STEPS, ROUNDS, BATCH, REPORT_STEPS = 30, 3, 32, 10
 STEP_BAR = 1.3
 """Trainer's time over ours."""
 

@@ -1,11 +1,15 @@
 """Your own classes from anyone's weights: `--init` names the model, `--data` the images.
 
 Command:   vitreous train finetune --init vitreous:cifar10 --data folder:photos --output runs/photos
-Measured:  not at length yet: the defaults follow the literature and two trials of 60 steps (LOG.md, 2026-11-30)
+Hardware:  2 cores of an AMD EPYC (AVX2, float32), torch 2.13.0 CPU, shared with other programs
+Time:      80 seconds for 216 images of 32 × 32
+Measured:  two kinds of flowers, 120 images of each to learn from: 74.5 % top-1 on 355 test images (n = 3), where
+           kNN or logistic regression on frozen features has 65.0 % (`benchmarks/transfer.py --parts few`)
 
-AdamW at a tenth of a usual learning rate from scratch, and a lower one for each block further from the head (layer
-decay 0.75: Bao et al. 2022, "BEiT"; He et al. 2022, "MAE"). Few images get more epochs, as in Kolesnikov et al. 2020,
-"Big Transfer".
+Learning rate, layer decay and augmentation were chosen on validation images of five kinds of flowers, with two models
+to start from and 2,795 or 120 images to learn from (LOG.md, 2026-11-30). A ViT-S of depth 12 needs low rates in its
+early blocks, a small one of depth 6 needs high rates, and so does a new head. The layer decay of 0.6 gives all three
+(Bao et al. 2022, "BEiT", has 0.65). Few images get more epochs, as in Kolesnikov et al. 2020, "Big Transfer".
 """
 
 from vitreous.data.augment import Augment
@@ -24,10 +28,10 @@ def finetune() -> Recipe:
         min_steps=200,
         batch_size=32,
         optimizer=OptimizerSettings(
-            kind="adamw", learning_rate=5e-4, betas=(0.9, 0.999), layer_decay=0.75, clip_grad_norm=1.0
+            kind="adamw", learning_rate=5e-4, betas=(0.9, 0.999), layer_decay=0.6, clip_grad_norm=1.0
         ),
         schedule=ScheduleSettings(shape="cosine"),
-        augment=Augment(flip=True),
+        augment=Augment(flip=True, shift=4, cutmix=1.0),
         label_smoothing=0.1,
         validation_fraction=0.1,
     )
