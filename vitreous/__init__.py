@@ -100,6 +100,7 @@ if TYPE_CHECKING:
     from vitreous.training.optimizer import OptimizerSettings, ScheduleSettings
     from vitreous.training.progressive_resizing import ProgressiveResizing
     from vitreous.training.recipe import Recipe
+    from vitreous.training_film.film import FilmResult, film
     from vitreous.training_recipes import RecipeTable, recipes
     from vitreous.transfer.embed import embed
     from vitreous.transfer.extractor import Feature
@@ -166,6 +167,7 @@ __all__ = [
     "FeatureInfo",
     "FeatureNormTarget",
     "FeatureSet",
+    "FilmResult",
     "Finding",
     "FlickerSummary",
     "FrameExplanation",
@@ -253,6 +255,7 @@ __all__ = [
     "explain_video",
     "explain_videos",
     "faithfulness",
+    "film",
     "inspect_data",
     "load",
     "localization",
@@ -333,6 +336,7 @@ _NAMES = {
     "training.optimizer": "OptimizerSettings ScheduleSettings",
     "training.progressive_resizing": "ProgressiveResizing",
     "training.recipe": "Recipe",
+    "training_film.film": "FilmResult film",
     "training_recipes": "RecipeTable recipes",
     "transfer.embed": "embed",
     "transfer.extractor": "Feature",

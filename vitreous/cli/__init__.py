@@ -23,6 +23,7 @@ VERB_GROUPS = {
         "data": "Inspect a dataset: counts, corrupt files, duplicates, class balance.",
         "train": "Train a model by a recipe, or resume a run.",
         "evaluate": "Evaluate a model on images that it was not trained on.",
+        "film": "Make a film of a training run: its maps, predictions and scores.",
         "compare": "Compare two runs and test whether their difference is significant.",
     },
     "Look inside a model": {

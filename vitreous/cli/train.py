@@ -51,7 +51,7 @@ def train(
         learning_rate: Peak learning rate, in place of the recipe's.
         seed: Seed of all random numbers, in place of the recipe's.
         settings: Change any setting: --set model.depth=6 --set model.image_size=64. With --resume only
-            grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds and tensorboard.
+            grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds, tensorboard and keep_maps.
         help_settings: List all settings with their types, values and meanings, and train nothing.
         skip_unreadable: Skip images that can't be read, and list them, instead of refusing the data.
         resume: Continue the run in --output; the result is bit-identical to an uninterrupted run.

@@ -298,7 +298,8 @@ def _legend_block(legends: Sequence[MapLegend], width_pixels: int) -> list[Image
         return []
     bars = [color_bar(LEGEND_BAR_WIDTH, legend) for legend in legends if legend.end_labels]
     names = [legend.name for legend in legends if not legend.end_labels]
-    names += ["each map has its own color scale"] if bars else []
+    has_own_scales = any(legend.end_labels and not legend.end_values for legend in legends)
+    names += ["each map has its own color scale"] if has_own_scales else []
     notes = text_block([TextLine(" · ".join(names), 17, MUTED, max_lines=3)], width_pixels)
     bars_width = sum(bar.width for bar in bars) + 48 * (len(bars) - 1)
     return [stack([*([side_by_side(bars, gap=48)] if bars and bars_width <= width_pixels else bars), notes], gap=8)]

@@ -60,6 +60,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def kept_maps(self) -> Path:
+        """The maps of a few fixed images at steps of the training, for `vitreous film`."""
+        return self.path / "maps.jsonl"
+
+    @property
     def checkpoint(self) -> Path:
         """Everything that resuming needs."""
         return self.path / "checkpoint" / "state.safetensors"
@@ -78,6 +83,11 @@ class RunFolder:
     def curves(self) -> Path:
         """The figure of the metrics."""
         return self.figures / "curves.png"
+
+    @property
+    def filmstrip(self) -> Path:
+        """The figure of the kept maps, from the first step to the last."""
+        return self.figures / "filmstrip.png"
 
     @property
     def tensorboard(self) -> Path:
@@ -240,7 +250,9 @@ def open_run(path: Path | str, lock: RunLock) -> tuple[RunFolder, dict[str, Any]
         raise InputError(f"{path} holds no run to resume (no recipe.json): leave out resume (--resume) to start one")
     lock.acquire(folder)
     weights = [folder.path / name for name in (CONFIG, WEIGHTS)]
-    for written in (folder.recipe, folder.metrics, folder.checkpoint, folder.curves, folder.lora, *weights):
+    figures = (folder.curves, folder.filmstrip)
+    files = (folder.recipe, folder.metrics, folder.kept_maps, folder.checkpoint, folder.lora)
+    for written in (*files, *figures, *weights):
         remove_partial(written)
     return folder, read_metadata(folder)
 

@@ -26,12 +26,14 @@ from vitreous.training.checkpoint import Checkpoint, TrainingState, is_finite, m
 from vitreous.training.distributed import DistributedContext
 from vitreous.training.early_stopping import BestValidation, copy_weights, stops_early, validation_is_due
 from vitreous.training.from_weights import plain_weights
+from vitreous.training.map_keeping import open_map_keeper
 from vitreous.training.optimizer import clip_gradients, lr_multiplier
 from vitreous.training.progressive_resizing import relative_cost, resize_batch
 from vitreous.training.recipe import Recipe
 from vitreous.training.reference_comparison import reference_band
 from vitreous.training.reference_curve import ReferenceCurve, compare_with_reference
 from vitreous.training.sharding import is_sharded, reshard
+from vitreous.training_film.keeper import MapKeeper
 
 LOG_EVERY_STEPS = 10
 
@@ -78,6 +80,8 @@ class TrainSetup:
     lora: LoRADescription | None = None
     """What the LoRA file says about itself, if the recipe tunes LoRA matrices."""
     validation_score: float | None = field(default=None, init=False)
+    map_keeper: MapKeeper | None = field(default=None, init=False)
+    """None if no maps are kept, and on ranks other than 0."""
 
     @property
     def task(self) -> Task:
@@ -110,6 +114,8 @@ def train(state: TrainingState, setup: TrainSetup) -> bool:
     loss = setup.task.make_loss(batches.images, LossSettings(recipe.label_smoothing, recipe.class_weights), device)
     accumulator = GradientAccumulator(state.model, recipe, setup.distributed, loss, state.teacher)
     with accumulator.checkpointing():
+        setup.map_keeper = open_map_keeper(state, setup)
+        keep_maps(state, setup)
         meter = StepMeter(setup)
         while state.step < setup.steps and not setup.stops_early(state):
             if setup.distributed.any(setup.callback.should_stop()):
@@ -118,6 +124,8 @@ def train(state: TrainingState, setup: TrainSetup) -> bool:
                 return False
             with batch_size_hint(setup):
                 meter.add(training_step(state, setup, accumulator))
+            if setup.map_keeper is not None and setup.map_keeper.is_due(state.step):
+                meter.pause(keep_maps, state, setup)
             if state.step % LOG_EVERY_STEPS == 0 or state.step == setup.steps:
                 meter.report(state)
             if len(setup.validation) and validation_is_due(state.step, setup.recipe, len(setup.batches.images)):
@@ -125,9 +133,17 @@ def train(state: TrainingState, setup: TrainSetup) -> bool:
                 meter.notify()
             if stops_early := setup.stops_early(state):
                 meter.report(state)
+                keep_maps(state, setup, is_last=True)
             if meter.checkpoint_is_due() or state.step == setup.steps or stops_early:
                 meter.pause(save_checkpoint, state, setup)
     return True
+
+
+def keep_maps(state: TrainingState, setup: TrainSetup, *, is_last: bool = False) -> None:
+    """Keep the maps of the fixed images if that is due after this step, or if this is the run's last one."""
+    keeper = setup.map_keeper
+    if keeper is not None and (is_last or keeper.is_due(state.step)):
+        keeper.keep(state.best_model, state.step, setup.epoch(state.step))
 
 
 def batch_size_hint(setup: TrainSetup) -> AbstractContextManager[None]:

@@ -18,7 +18,14 @@ from vitreous.records import DataclassInstance, Setting, from_json, to_dict
 from vitreous.runs.run_folder import RunFolder, read_metadata
 from vitreous.training.recipe import Recipe, with_settings
 
-RESUMABLE_SETTINGS = ("grad_accum_steps", "grad_checkpointing", "fsdp", "checkpoint_seconds", "tensorboard")
+RESUMABLE_SETTINGS = (
+    "grad_accum_steps",
+    "grad_checkpointing",
+    "fsdp",
+    "checkpoint_seconds",
+    "tensorboard",
+    "keep_maps",
+)
 """Settings that may change on resume: they affect time, memory and files, but not what is learned."""
 
 MOST_IMAGES = 10**12

@@ -19,6 +19,7 @@ from vitreous.training.progressive_resizing import ProgressiveResizing, low_reso
 
 MOST_EPOCHS = 1_000_000
 MOST_STEPS = 1_000_000_000
+MOST_KEPT_IMAGES = 64
 LEAST_INTERVAL = 1e-9
 """Of validations, in epochs: less than a step of any run."""
 
@@ -55,6 +56,8 @@ class Recipe:
         fsdp: Under torchrun, shard weights and optimizers over the processes (FSDP2) instead of a copy in each (DDP).
         tensorboard: Write the metrics for TensorBoard too, into the run's folder tensorboard; needs the package of
             that name.
+        keep_maps: Number of fixed images whose maps and predictions are kept during training, for `vitreous film`; 0
+            keeps none.
 
         init: Model to start from, anything that `load` takes, such as "runs/quick", "timm:NAME" or "dinov2:vits14".
             The run takes over its structure, input size and preprocessing, and its head if the classes have the same
@@ -98,7 +101,11 @@ class Recipe:
     grad_checkpointing: bool = False
     fsdp: bool = False
     tensorboard: bool = False
+<<<<<<< HEAD
     task: str = "classification"
+=======
+    keep_maps: int = 8
+>>>>>>> 7b2bbd3 (film: a run keeps the maps of a few fixed images; vitreous film makes a film and a filmstrip of them)
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -126,6 +133,8 @@ class Recipe:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
         if not LEAST_CROP <= self.crop_pct <= 1:
             raise InputError(f"crop_pct is {self.crop_pct}: it must be {LEAST_CROP} to 1")
+        if not 0 <= self.keep_maps <= MOST_KEPT_IMAGES:
+            raise InputError(f"keep_maps is {self.keep_maps}: it must be 0 to {MOST_KEPT_IMAGES} images")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise InputError(f"ema_decay is {self.ema_decay}: it must be between 0 and 1")
 

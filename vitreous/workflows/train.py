@@ -62,6 +62,8 @@ from vitreous.training.provenance import (
 from vitreous.training.recipe import Recipe, with_settings
 from vitreous.training.reference_comparison import find_reference
 from vitreous.training.training_data import TrainingData, check_changed_data, check_training_images, load_training_data
+from vitreous.training_film.filmstrip import write_filmstrip
+from vitreous.training_film.kept_maps import last_kept_step
 from vitreous.training_recipes import check_named, find_recipe
 from vitreous.workflows.train_model import absolute_init, build_run_classifier, load_init, reload_init
 from vitreous.workflows.train_result import TrainResult
@@ -108,7 +110,8 @@ def train(
         settings: changes to any settings of the recipe: {"optimizer.weight_decay": 0.1, "model.depth": 6}. The setting
             "model" takes the name of a size, such as "S/16", which replaces the recipe's whole model.
         resume: continue the run in `output` with its own recipe; the result is bit-identical to an uninterrupted run.
-            Only grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds and tensorboard may then be changed.
+            Only grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds, tensorboard and keep_maps may then be
+            changed.
         accept_changed_data: resume although the images are not the same as at the start.
         device: "auto", "cpu" or "cuda".
         callback: receives notes and `TrainProgress`, and may stop the run. By default `LogCallback()`: lines of
@@ -297,6 +300,8 @@ def _train(run: _Run, context: TrainContext) -> TrainResult:
     context.on_rank0(lambda: _write_config(classifier, folder))
     context.note(summary)
     finished = _take_steps(state, run, classifier.preprocessing, context)
+    if finished:
+        context.on_rank0(lambda: _draw_filmstrip(folder))
     if finished and state.best is not None:
         score = find_task(recipe.task).metric.format(state.best.score, 2)
         context.note(f"the weights are those of step {state.best.step}, of the best validation: {score}")
@@ -313,6 +318,12 @@ def _result(state: TrainingState, steps: int, run: _Run, context: TrainContext, 
 def _write_config(classifier: ImageClassifier, folder: RunFolder) -> None:
     with folder.writing():
         save_config(classifier, folder.path)
+
+
+def _draw_filmstrip(folder: RunFolder) -> None:
+    """Draw the maps of the fixed images from the first step to the last, if the run has kept them."""
+    if last_kept_step(folder) >= 0:
+        write_filmstrip(folder.path)
 
 
 def _restore(state: TrainingState, folder: RunFolder, context: TrainContext) -> None:
