@@ -21,6 +21,9 @@ from vitreous.tasks.task import OutputSpec, TaskMetric
 from vitreous.training import training_data
 from vitreous.training.recipe import Recipe
 from vitreous.training.reference_curve import measure_curve
+from vitreous.training_film.filmstrip import draw_filmstrip
+from vitreous.training_film.frames import FilmFrames
+from vitreous.training_film.history import read_map_history
 from vitreous.training_recipes import RECIPES
 
 
@@ -108,6 +111,15 @@ def test_doctor_and_video_take_it(run, tmp_path, clips):
     assert vitreous.doctor(run[0], count=2).statistics.depth == 2
     result = vitreous.explain_video(run[0], clips / "a.mp4", tmp_path / "out.mp4")
     assert (tmp_path / "out.mp4").stat().st_size > 0 and result.predictions == ()
+
+
+def test_the_film_draws_its_prediction(run):
+    history = read_map_history(run[0])
+    assert history.metric == POINT.metric and isinstance(history.predictions[-1][0], PointPrediction)
+    assert history.truth(0) is None and history.is_correct(-1, 0) is None
+    frame = FilmFrames(history, "overlay", 540).frame(len(history.steps) - 1)
+    assert (np.abs(frame.astype(int) - (255, 0, 255)).max(-1) < 90).sum() > 20
+    assert draw_filmstrip(history.select([0, 1])).width > 500
 
 
 def test_what_the_task_cannot_do_is_refused(run, tmp_path, colored_folder):

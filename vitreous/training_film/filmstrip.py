@@ -37,13 +37,10 @@ def draw_filmstrip(history: MapHistory, columns: int = MOST_COLUMNS) -> Image.Im
         for tile in [Tile(image_u8, _truth_lines(history, index)), *(_tile(history, at, index) for at in chosen)]
     ]
     headings = [f"epoch {history.epochs[at]:.3g}" if history.steps[at] else "step 0" for at in chosen]
-    title = f"{history.name}: {history.method} during training · {subtitle(history)}"
-    legend = MapLegend(
-        f"{history.method} · one color scale for all maps",
-        ("low", "high"),
-        end_values=("0", f"{history.scale.high:.2g} × uniform"),
-    )
-    return draw_tiles(tiles, len(chosen) + 1, (), ["image", *headings], title, legends=[legend])
+    title = f"{history.name}: {history.method} during training"
+    legend = MapLegend(history.method, ("low", "high"), end_values=("0", f"{history.scale.high:.2g} × uniform"))
+    notes = MapLegend(f"one color scale for all maps · {subtitle(history)}", None)
+    return draw_tiles(tiles, len(chosen) + 1, (), ["image", *headings], title, legends=[legend, notes])
 
 
 def write_filmstrip(run: str | Path, method: str = "attention", path: Path | None = None) -> Path:

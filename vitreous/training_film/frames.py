@@ -194,6 +194,8 @@ class FilmFrames:
         if truth is not None:
             score = history.truth_probability(nearest, index)
             line = f"true label: {truth}" + ("" if score is None else f", {100 * score:.0f} %")
+            if small.getlength(line) > self.cells.width:
+                line = line.removeprefix("true label: ")
             pen.text((left, below + self._px(74)), truncate_text(line, small, self.cells.width), MUTED, small, "ls")
 
     def _enlarged(self, index: int, at: int) -> np.ndarray:
@@ -257,7 +259,7 @@ def chart_specs(history: MapHistory) -> Sequence[ChartSpec]:
     metric, lines = history.metric, history.metrics
     percent = 100.0 if metric.is_fraction else 1.0
     end = max([history.epochs[-1], *(float(line["epoch"]) for line in lines)])
-    specs = []
+    specs: list[ChartSpec] = []
     for name, title, text, unit, limits in (
         (
             metric.name,
@@ -268,6 +270,8 @@ def chart_specs(history: MapHistory) -> Sequence[ChartSpec]:
         ),
         ("loss", "loss", "{:.3f}", 1.0, (0.0, np.inf)),
     ):
+        if any(spec.title == title for spec in specs):  # of some tasks the loss is the metric
+            continue
         training = running_median(*series(lines, "train", name))
         validation = series(lines, "validation", name)
         known = np.isfinite(validation[1])

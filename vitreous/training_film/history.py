@@ -12,11 +12,11 @@ import torch
 from vitreous.errors import InputError, unknown
 from vitreous.files import read_json
 from vitreous.imaging.preprocessing import Preprocessing
-from vitreous.model.classifier import ImageClassifier, Prediction
+from vitreous.model.classifier import ImageClassifier
+from vitreous.model.prediction import Prediction
 from vitreous.model.config import ViTConfig
 from vitreous.model.flops import count_parameters
 from vitreous.model.serialization import CONFIG
-from vitreous.model.vit import ViT
 from vitreous.records import from_json
 from vitreous.render.color import Scale
 from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
@@ -24,7 +24,7 @@ from vitreous.tasks.registry import find_task
 from vitreous.tasks.task import TaskMetric
 from vitreous.training_film.kept_maps import FixedImages, KeptStep, read_kept_maps
 
-HIGH_PERCENT = 99.5
+HIGH_PERCENT = 99.0
 """Of all values of all maps: the upper end of the scale, so that one outlying patch doesn't set it."""
 
 
@@ -72,8 +72,8 @@ class MapHistory:
 
     def is_correct(self, at: int, image: int) -> bool | None:
         """Whether a prediction is the image's label; None if that can't be said."""
-        prediction, truth = self.predictions[at][image], self.truth(image)
-        return None if prediction is None or truth is None or not prediction.scores else prediction.label == truth
+        prediction = self.predictions[at][image]
+        return None if prediction is None else prediction.is_correct(self.truth(image))
 
     def truth_probability(self, at: int, image: int) -> float | None:
         """Return the probability that the model gives an image's label; None if there is no such thing."""
@@ -145,7 +145,7 @@ def read_untrained(folder: RunFolder) -> ImageClassifier:
     preprocessing = from_json(Preprocessing, content.get("preprocessing"), origin)
     names = from_json(tuple[str, ...], content.get("class_names"), f"{origin}: class_names")
     with torch.device("meta"):
-        vit = ViT(config)
+        vit = task.model_type.make_model(config)
     return task.model_type(vit, preprocessing, names, content.get("problem_type"), content.get("function_to_apply"))
 
 
