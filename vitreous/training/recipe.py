@@ -101,11 +101,8 @@ class Recipe:
     grad_checkpointing: bool = False
     fsdp: bool = False
     tensorboard: bool = False
-<<<<<<< HEAD
     task: str = "classification"
-=======
     keep_maps: int = 8
->>>>>>> 7b2bbd3 (film: a run keeps the maps of a few fixed images; vitreous film makes a film and a filmstrip of them)
 
     def __post_init__(self) -> None:
         self._check_ranges()

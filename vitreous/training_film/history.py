@@ -13,9 +13,8 @@ from vitreous.errors import InputError, unknown
 from vitreous.files import read_json
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
-from vitreous.model.prediction import Prediction
 from vitreous.model.config import ViTConfig
-from vitreous.model.flops import count_parameters
+from vitreous.model.prediction import Prediction
 from vitreous.model.serialization import CONFIG
 from vitreous.records import from_json
 from vitreous.render.color import Scale
@@ -120,7 +119,7 @@ def read_map_history(run: str | Path, method: str = "attention") -> MapHistory:
     return MapHistory(
         from_json(str, recipe.get("name"), f"{folder.recipe}: name"),
         from_json(str, recipe.get("data"), f"{folder.recipe}: data"),
-        count_parameters(classifier.vit.config),
+        sum(weight.numel() for weight in classifier.vit.parameters()),
         method,
         kept.images,
         tuple(step.step for step in kept.steps),
