@@ -86,5 +86,6 @@ def tiny_recipe(folder: Path, **changes) -> Recipe:
         "label_smoothing": 0.1,
         "progressive_resizing": ProgressiveResizing(0.4),
         "whiten_patch_embed": True,
+        "keep_maps": 0,
     }
     return Recipe("tiny", f"folder:{folder}", **{**options, **changes})

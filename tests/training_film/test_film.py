@@ -31,7 +31,7 @@ def run(tmp_path_factory):
     """A run that was stopped."""
     path = tmp_path_factory.mktemp("film") / "run"
     data = make_folder(path.parent / "images", 24)
-    recipe = tiny_recipe(data, epochs=2.0, checkpoint_seconds=1000.0)
+    recipe = tiny_recipe(data, epochs=2.0, checkpoint_seconds=1000.0, keep_maps=8)
     vitreous.train(recipe, path, callback=RecordingCallback(stop_after=5))
     return path
 

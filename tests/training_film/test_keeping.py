@@ -20,7 +20,7 @@ from vitreous.training_film.keeper import TrainingCost, choose_images, choose_ke
 from vitreous.training_film.kept_maps import read_kept_maps, start_kept_maps
 from vitreous.training_recipes import RECIPES
 
-QUICK = {"epochs": 2.0, "checkpoint_seconds": 1000.0}
+QUICK = {"epochs": 2.0, "checkpoint_seconds": 1000.0, "keep_maps": 8}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def lines_of(run):
 
 def test_a_run_is_the_same_to_the_bit_with_and_without(run, data, tmp_path):
     before = torch.random.get_rng_state()
-    vitreous.train(tiny_recipe(data, **QUICK, keep_maps=0), tmp_path / "off", callback=vitreous.Callback())
+    vitreous.train(tiny_recipe(data, **{**QUICK, "keep_maps": 0}), tmp_path / "off", callback=vitreous.Callback())
     assert torch.equal(before, torch.random.get_rng_state())
     for name in ("model.safetensors", "checkpoint/state.safetensors"):
         assert (tmp_path / "off" / name).read_bytes() == (run / name).read_bytes()

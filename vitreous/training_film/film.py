@@ -161,8 +161,8 @@ def position_at(time: float, steps: int, seconds: float) -> float:
     >>> [position_at(time, 3, 4.0) for time in (0.0, 0.3, 0.4375, 0.5, 1.0)]
     [0.0, 0.0, 0.5, 1.0, 2.0]
     """
-    place = time * (steps - 1)
-    first = min(int(place + 1e-9), max(0, steps - 2))
+    whole = time * (steps - 1)
+    first = min(int(whole + 1e-9), max(0, steps - 2))
     distance = seconds / max(1, steps - 1)
     fade = min(1.0, FADE_SECONDS / distance)
-    return first + min(1.0, max(0.0, (place - first - (1 - fade)) / fade)) if steps > 1 else 0.0
+    return first + min(1.0, max(0.0, (whole - first - (1 - fade)) / fade)) if steps > 1 else 0.0
