@@ -14,8 +14,8 @@ Load any Vision Transformer, train one, measure it, and see which parts of an im
 Models: `load`, `wrap`, `create_model`, `ViT`, `convert`, `apply_lora`; a loaded model has `predict` and `embed`.
 Explanations: `explain`, `explain_before_after`, `explain_video`, `explain_videos`, `explain_frames`, `attribute`,
 `attention_weights`, `observe`, `methods`. Training: `train`, `recipes`, `inspect_data`. Measurement: `evaluate`,
-`compare`, `faithfulness`, `localization`, `doctor`, `measure_corruptions`, `measure_shifts`. Frozen features: `embed`,
-`probe`, `similar`.
+`compare`, `report`, `faithfulness`, `localization`, `doctor`, `measure_corruptions`, `measure_shifts`. Frozen features:
+`embed`, `probe`, `similar`.
 
 The names are imported when they are first used, so that `import vitreous` takes no time.
 """
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from vitreous.diagnostics.faithfulness.values_file import FaithfulnessSettings
     from vitreous.diagnostics.localization.metrics import LocalizationScores
     from vitreous.diagnostics.localization.run import LocalizationResult, MethodLocalization, localization
+    from vitreous.diagnostics.report.run import Report, report
     from vitreous.diagnostics.robustness.run import CorruptionResult, ShiftResult, measure_corruptions, measure_shifts
     from vitreous.diagnostics.robustness.scores import CorruptionScore, CorruptionScores, ShiftScores, TransformScore
     from vitreous.errors import InputError
@@ -210,6 +211,7 @@ __all__ = [
     "RecipeTable",
     "Region",
     "RegionTarget",
+    "Report",
     "ResizeMode",
     "Scale",
     "ScheduleSettings",
@@ -267,6 +269,7 @@ __all__ = [
     "patches",
     "probe",
     "recipes",
+    "report",
     "similar",
     "sizes",
     "train",
@@ -294,6 +297,7 @@ _NAMES = {
     "diagnostics.faithfulness.values_file": "FaithfulnessSettings",
     "diagnostics.localization.metrics": "LocalizationScores",
     "diagnostics.localization.run": "LocalizationResult MethodLocalization localization",
+    "diagnostics.report.run": "Report report",
     "diagnostics.robustness.run": "CorruptionResult ShiftResult measure_corruptions measure_shifts",
     "diagnostics.robustness.scores": "CorruptionScore CorruptionScores ShiftScores TransformScore",
     "errors": "InputError",

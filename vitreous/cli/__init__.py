@@ -25,6 +25,7 @@ VERB_GROUPS = {
         "evaluate": "Evaluate a model on images that it was not trained on.",
         "film": "Make a film of a training run: its maps, predictions and scores.",
         "compare": "Compare two runs and test whether their difference is significant.",
+        "report": "Write a run's report, or the comparison of two runs, as one HTML page.",
     },
     "Look inside a model": {
         "explain": "Explain a model's predictions on images with heatmaps.",
@@ -64,6 +65,7 @@ USAGE = {
     "explain": "[OPTIONS] MODEL [IMAGES...]",
     "predict": "[OPTIONS] MODEL IMAGES...",
     "doctor": "[OPTIONS] MODEL [IMAGES...]",
+    "report": "[OPTIONS] MODEL [OTHER]",
     "models": "[OPTIONS] [SIZES...]",
     "methods": "[METHOD]",
     "convert": "MODEL --to LIBRARY --output FOLDER",

@@ -42,9 +42,14 @@ class TrainingRun:
     metadata: Mapping[str, Any]
     """The whole of recipe.json, with the fingerprints of the data."""
 
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What recipe.json says about the images; empty where an early version said nothing."""
+        return self.metadata.get("data", {})
+
     def status(self) -> TrainingStatus | None:
         """Find out which step the weights are from; None if the run has logged nothing."""
-        images = self.metadata.get("data", {}).get("training")
+        images = self.data.get("training")
         logged = [line["step"] for line in read_metrics(self.folder)]
         if images is None or not (logged or self.folder.checkpoint.is_file()):
             return None

@@ -7,16 +7,14 @@ import numpy as np
 
 from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
-from vitreous.diagnostics.evaluation_set import EvaluationSet, open_evaluation_set
-from vitreous.diagnostics.predictions import ImageCounter, check_classifier, predict_all
+from vitreous.diagnostics.paired_models import open_pair
+from vitreous.diagnostics.predictions import ImageCounter, predict_all
 from vitreous.errors import InputError
 from vitreous.evaluation.comparison import Comparison, compare_predictions, summarize_comparison
 from vitreous.files import check_writable
 from vitreous.model.classifier import ImageClassifier
-from vitreous.pretrained.load import load
 from vitreous.render.plots.comparison import AccuracyHistory, ClassDifference, comparison_figure
 from vitreous.runs.run_folder import RunFolder, read_metrics
-from vitreous.tasks.classification.evaluation import class_difference
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,27 +86,12 @@ def compare(
     Raises:
         InputError: the models have different classes or different data, or are the same model.
     """
-    check_different(first, second)
-    classifiers = [load(model, device, callback=callback) for model in (first, second)]
-    for classifier in classifiers:
-        check_classifier(classifier)
-    folders = _origin(classifiers[0]), _origin(classifiers[1])
-    names = distinct_names(*folders)
-    classes = [classifier.class_names for classifier in classifiers]
-    if classes[0] != classes[1]:
-        difference = class_difference(classes[0], classes[1], names)
-        raise InputError(f"the models have different classes ({difference}): they can't be compared")
-    sets = [open_evaluation_set(classifier, data, split, device) for classifier in classifiers]
-    check_same_images(sets[0], sets[1])
-    counter = ImageCounter(sum(len(one.images) for one in sets), callback or Callback())
-    predictions = [predict_all(one.classifier, one.images, counter=counter) for one in sets]
-    unfinished = tuple(
-        f"{name} is {one.status.message}"
-        for name, one in zip(names, sets, strict=True)
-        if one.status and one.status.message
-    )
-    comparison = compare_predictions(predictions[0], predictions[1], classes[0])
-    return ComparisonResult(*names, sets[0].source, sets[0].split, comparison, unfinished, folders)
+    pair = open_pair((first, second), data, split, device, callback)
+    counter = ImageCounter(sum(len(one.images) for one in pair.sets), callback or Callback())
+    predictions = [predict_all(one.classifier, one.images, counter=counter) for one in pair.sets]
+    comparison = compare_predictions(predictions[0], predictions[1], pair.sets[0].classifier.class_names)
+    test = pair.sets[0]
+    return ComparisonResult(*pair.names, test.source, test.split, comparison, pair.unfinished, pair.folders)
 
 
 def check_png(path: str | Path) -> None:
@@ -120,56 +103,6 @@ def check_png(path: str | Path) -> None:
     if Path(path).suffix.lower() != ".png":
         raise InputError(f"{path} is not a PNG file: choose a name that ends in .png")
     check_writable(path)
-
-
-def check_different(first: str | Path | ImageClassifier, second: str | Path | ImageClassifier) -> None:
-    """Refuse to compare a model with itself. Two loaded models may come from one folder: one may be quantized.
-
-    Raises:
-        InputError: both are the same object or the same path.
-    """
-    if first is second and isinstance(first, ImageClassifier):
-        raise InputError("both models are the same object: give two different ones")
-    if (
-        isinstance(first, str | Path)
-        and isinstance(second, str | Path)
-        and Path(first).resolve() == Path(second).resolve()
-    ):
-        raise InputError(f"{first} and {second} are the same model: give two different ones")
-
-
-def check_same_images(first: EvaluationSet, second: EvaluationSet) -> None:
-    """Refuse to compare models on different images.
-
-    Raises:
-        InputError: the sources or the labels differ.
-    """
-    if first.source != second.source:
-        raise InputError(
-            f"the models were trained on different images, '{first.source}' and '{second.source}': "
-            "name the images to compare them on with --data"
-        )
-    if not first.images.labels.equal(second.images.labels):
-        counts = " and ".join(f"{len(one.images):,}" for one in (first, second))
-        raise InputError(f"the runs hold out different {first.split} images ({counts}): compare them on the test split")
-
-
-def distinct_names(first: Path | None, second: Path | None) -> tuple[str, str]:
-    """Return the shortest ends of two paths that distinguish them; numbers for the same or unknown paths.
-
-    >>> distinct_names(Path("/runs/a/x"), Path("/runs/b/x")), distinct_names(Path("/runs/a/x"), None)
-    (('a/x', 'b/x'), ('first model', 'second model'))
-    """
-    if first is None or second is None or first.resolve() == second.resolve():
-        return "first model", "second model"
-    parts = first.resolve().parts, second.resolve().parts
-    length = next(n for n in range(1, 1 + max(map(len, parts))) if parts[0][-n:] != parts[1][-n:])
-    one, other = ("/".join(path[-length:]) for path in parts)
-    return one, other
-
-
-def _origin(classifier: ImageClassifier) -> Path | None:
-    return None if classifier.origin is None else Path(classifier.origin)
 
 
 def _history(name: str, folder: Path | None) -> AccuracyHistory:

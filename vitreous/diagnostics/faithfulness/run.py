@@ -128,21 +128,37 @@ def faithfulness(
     methods = [methods] if isinstance(methods, str) else methods
     request = FaithfulnessRequest(None if methods is None else tuple(methods), count, target, split, seed)
     folder = results_folder(model, output, "faithfulness")
-    classifier = load(model, device)
+    result = measure_faithfulness(load(model, device), data, request, folder, restart=restart, callback=callback)
+    result.save(folder)
+    return result
+
+
+def measure_faithfulness(
+    classifier: ImageClassifier,
+    data: str | None,
+    request: FaithfulnessRequest,
+    folder: Path,
+    *,
+    restart: bool = False,
+    callback: Callback | None = None,
+) -> FaithfulnessResult:
+    """Measure what a request asks for; the values of finished methods are kept in a folder, nothing else is written.
+
+    Raises:
+        InputError: as `faithfulness`.
+    """
     check_classifier(classifier)
     run = training_run(classifier)
     source = absolute_source(data or training_source(run, classifier))
     options = read_options_of(classifier, run, source)
-    request = replace(request, split=evaluation_split(source, split, options.on_note))
+    request = replace(request, split=evaluation_split(source, request.split, options.on_note))
     images, indexes = _draw_images(classifier, run, source, request)
     settings = _settings(classifier, images, source, request)
     legacy_weights = partial(legacy_weights_fingerprint, classifier)
     file = open_values(folder / VALUES_FILE, settings, restart=restart, legacy_weights=legacy_weights)
     work = Measurement(classifier, images, indexes, request, file, callback or Callback())
     work.run()
-    result = _to_result(work)
-    result.save(folder)
-    return result
+    return _to_result(work)
 
 
 def _draw_images(

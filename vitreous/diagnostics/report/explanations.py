@@ -1,0 +1,135 @@
+"""Whether the model's maps can be trusted: faithfulness beside two baselines, and the findings of the doctor."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitreous.callbacks import Callback, WithoutProgress
+from vitreous.diagnostics.doctor.findings import Finding
+from vitreous.diagnostics.doctor.run import doctor
+from vitreous.diagnostics.faithfulness.report import METRICS, MethodReport, summarize_reports
+from vitreous.diagnostics.faithfulness.result import FaithfulnessResult
+from vitreous.diagnostics.faithfulness.run import FaithfulnessRequest, measure_faithfulness
+from vitreous.diagnostics.faithfulness.statistics import MIN_IMAGES
+from vitreous.diagnostics.report.charts import IntervalRow, interval_chart
+from vitreous.diagnostics.report.content import CardGrid, Chart, ChartGrid, DataTable, FindingCard, Section
+from vitreous.diagnostics.report.examples import DEFAULT_METHOD
+from vitreous.diagnostics.report.stored import read_faithfulness, read_findings
+from vitreous.errors import InputError
+from vitreous.model.classifier import ImageClassifier
+from vitreous.tasks.task import TaskMetric
+
+DEFAULT_FAITHFULNESS_COUNT, DEFAULT_DOCTOR_COUNT = MIN_IMAGES, 8
+QUICK_METHODS = ("attention", "rollout", "gradient-rollout")
+"""Methods that cost little more than a forward or backward pass; those of the whole table take minutes."""
+SHORT_TITLES = {
+    "insertion": "Insertion",
+    "deletion": "Deletion",
+    "road_most": "ROAD, most relevant first",
+    "road_least": "ROAD, least relevant first",
+    "sensitivity": "Sensitivity-n",
+}
+LEVEL_NAMES = {"fault": "fault", "note": "note", "ok": "fine", "unknown": "unknown"}
+
+
+@dataclass(frozen=True)
+class ExplanationChecks:
+    """What is measured about the maps for the report.
+
+    Attributes:
+        faithfulness_count: images; 0 leaves the section out.
+        doctor_count: images; 0 leaves the section out.
+        method: of the report's maps, which is measured with the quick ones.
+    """
+
+    faithfulness_count: int = DEFAULT_FAITHFULNESS_COUNT
+    doctor_count: int = DEFAULT_DOCTOR_COUNT
+    method: str = DEFAULT_METHOD
+
+
+def faithfulness_section(
+    classifier: ImageClassifier, folder: Path | None, source: str, checks: ExplanationChecks, callback: Callback
+) -> Section:
+    """Show the faithfulness of maps beside a random map and a center bias; `folder` is that of the run, if any."""
+    key, title = "faithfulness", "Faithfulness of the maps"
+    result = None if folder is None else read_faithfulness(folder, classifier, callback)
+    origin = "Read from faithfulness.json, which was measured with these weights"
+    if result is None and not checks.faithfulness_count:
+        return Section(key, title, missing="Not measured: `vitreous faithfulness RUN` measures it, for all methods.")
+    try:
+        if result is None:
+            origin = "Measured for this page, for a few methods"
+            result = measure_quick_methods(classifier, source, checks, callback)
+    except InputError as error:
+        return Section(key, title, missing=f"Not measured: {error}.")
+    settings = result.settings
+    note = (
+        f"{origin}: {settings.count} {settings.split} images of {settings.data}, drawn with seed {settings.seed}; "
+        f"target: the {settings.target} class. {summarize_reports(result.methods)}"
+    )
+    charts = tuple(method_chart(result, name) for name, metric in METRICS.items() if metric.is_compared)
+    return Section(key, title, note, (ChartGrid(charts), faithfulness_table(result.methods)))
+
+
+def measure_quick_methods(
+    classifier: ImageClassifier, source: str, checks: ExplanationChecks, callback: Callback
+) -> FaithfulnessResult:
+    """Measure the quick methods and the report's own on a few images; only the result is kept."""
+    methods = tuple(dict.fromkeys((*QUICK_METHODS, checks.method)))
+    request = FaithfulnessRequest(methods, checks.faithfulness_count)
+    with tempfile.TemporaryDirectory() as folder:
+        return measure_faithfulness(classifier, source, request, Path(folder), callback=WithoutProgress(callback))
+
+
+def method_chart(result: FaithfulnessResult, name: str) -> Chart:
+    """Draw one metric of all methods, the baselines in gray."""
+    metric = METRICS[name]
+    rows = [
+        IntervalRow(one.name, score.value, score.low, score.high, "muted" if one.baseline else "cool")
+        for one in result.methods
+        if (score := one.scores.get(name)) is not None
+    ]
+    unit = "correlation" if name == "sensitivity" else result.unit
+    plain = TaskMetric(name, unit, unit, metric.direction == "higher", is_fraction=False)
+    return interval_chart(f"faithful-{name}", SHORT_TITLES[name], rows, plain, note=f"{metric.direction} is better")
+
+
+def faithfulness_table(methods: Sequence[MethodReport]) -> DataTable:
+    """Make the table of all scores, with what a method is not better than."""
+    names = [name for name in METRICS if any(name in one.scores for one in methods)]
+    arrows = {"higher": "↑", "lower": "↓"}
+    rows = []
+    for one in methods:
+        cells = []
+        for name in names:
+            score, worse = one.scores.get(name), one.not_better_than.get(name, ())
+            text = "–" if score is None else f"{score.value:.2f} ({score.low:.2f} to {score.high:.2f})"
+            cells.append(text + (f", not better than {' or '.join(worse)}" if worse else ""))
+        rows.append((one.name + (", baseline" if one.baseline else ""), *cells))
+    columns = ("method", *(f"{name.replace('_', ' ')} {arrows[METRICS[name].direction]}" for name in names))
+    return DataTable("All scores with 95 % intervals", columns, tuple(rows), is_folded=True)
+
+
+def doctor_section(
+    classifier: ImageClassifier, folder: Path | None, source: str, checks: ExplanationChecks, callback: Callback
+) -> Section:
+    """Show the findings of the doctor, faults first."""
+    key, title = "doctor", "Doctor's findings"
+    stored = None if folder is None else read_findings(folder, classifier, callback)
+    if stored is not None:
+        note = f"Read from doctor.json, which was measured with these weights on {stored[1]} images."
+        return Section(key, title, note, (finding_cards(stored[0]),))
+    if not checks.doctor_count:
+        return Section(key, title, missing="Not measured: `vitreous doctor RUN` measures it.")
+    try:
+        diagnosis = doctor(classifier, data=source, count=checks.doctor_count, callback=WithoutProgress(callback))
+    except InputError as error:
+        return Section(key, title, missing=f"Not measured: {error}.")
+    note = f"Measured for this page on the first {len(diagnosis.images_u8)} test images; `vitreous doctor` adds charts."
+    return Section(key, title, f"{note} Layers and heads are counted from 0.", (finding_cards(diagnosis.findings),))
+
+
+def finding_cards(findings: Sequence[Finding]) -> CardGrid:
+    """Turn findings into cards."""
+    return CardGrid(tuple(FindingCard(LEVEL_NAMES[one.level], one.topic, one.message, one.advice) for one in findings))
