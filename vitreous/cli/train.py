@@ -51,7 +51,7 @@ def train(
         learning_rate: Peak learning rate, in place of the recipe's.
         seed: Seed of all random numbers, in place of the recipe's.
         settings: Change any setting: --set model.depth=6 --set model.image_size=64. With --resume only
-            grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds, tensorboard and keep_maps.
+            grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds, tensorboard, keep_maps and report.
         help_settings: List all settings with their types, values and meanings, and train nothing.
         skip_unreadable: Skip images that can't be read, and list them, instead of refusing the data.
         resume: Continue the run in --output; the result is bit-identical to an uninterrupted run.
@@ -81,7 +81,9 @@ def train(
     if result.validation_score is not None:
         print_line(f"validation {result.metric.label} {result.metric.format(result.validation_score, 2)}")
     print_line(f"{result.path}: model.safetensors, metrics.jsonl, figures/curves.png")
-    print_line(f"next: vitreous evaluate {shlex.quote(str(result.path))}")
+    print_line(
+        f"next: vitreous evaluate {shlex.quote(str(result.path))}, or vitreous report {shlex.quote(str(result.path))}"
+    )
     return 0
 
 

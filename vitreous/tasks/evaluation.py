@@ -46,10 +46,12 @@ class Evaluation:
         files: The files written, evaluation.json first; none unless the images are the run's own test images.
         write_error: Why a file could not be written, as one line.
         status: How far the run was trained; None for a model that comes from no run.
+        weights: Fingerprint of the weights and the preprocessing that were measured.
     """
 
     data: str = ""
     split: str = ""
+    weights: str = ""
     files: tuple[Path, ...] = ()
     write_error: str | None = None
     status: TrainingStatus | None = None

@@ -79,6 +79,8 @@ class TrainSetup:
     """What the run is compared with after each validation."""
     lora: LoRADescription | None = None
     """What the LoRA file says about itself, if the recipe tunes LoRA matrices."""
+    write_report: Callable[[], object] | None = None
+    """Called on rank 0 after each checkpoint."""
     validation_score: float | None = field(default=None, init=False)
     map_keeper: MapKeeper | None = field(default=None, init=False)
     """None if no maps are kept, and on ranks other than 0."""
@@ -326,6 +328,9 @@ def _write_files(checkpoint: Checkpoint, setup: TrainSetup) -> None:
     with setup.folder.writing():
         axis = MetricAxis(metric.name, metric.title, is_fraction=metric.is_fraction)
         training_curves(read_metrics(setup.folder), setup.folder.curves, reference_band(setup.reference), axis)
+    if setup.write_report is not None:
+        with setup.folder.writing():
+            setup.write_report()
 
 
 def diverged_error(what: str, state: TrainingState, setup: TrainSetup) -> InputError:

@@ -25,6 +25,7 @@ RESUMABLE_SETTINGS = (
     "checkpoint_seconds",
     "tensorboard",
     "keep_maps",
+    "report",
 )
 """Settings that may change on resume: they affect time, memory and files, but not what is learned."""
 

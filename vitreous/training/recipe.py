@@ -58,6 +58,7 @@ class Recipe:
             that name.
         keep_maps: Number of fixed images whose maps and predictions are kept during training, for `vitreous film`; 0
             keeps none.
+        report: Write report.html, a page with the curves and the recipe, with each checkpoint; some milliseconds.
 
         init: Model to start from, anything that `load` takes, such as "runs/quick", "timm:NAME" or "dinov2:vits14".
             The run takes over its structure, input size and preprocessing, and its head if the classes have the same
@@ -103,6 +104,7 @@ class Recipe:
     tensorboard: bool = False
     task: str = "classification"
     keep_maps: int = 8
+    report: bool = True
 
     def __post_init__(self) -> None:
         self._check_ranges()

@@ -27,7 +27,7 @@ CURVES = Path(__file__).parents[1] / "training_recipes" / "curves"
 IGNORED_SETTINGS = frozenset(
     (
         "seed", "data", "precision", "validate_every_epochs", "checkpoint_seconds", "grad_accum_steps",
-        "grad_checkpointing", "fsdp", "tensorboard",
+        "grad_checkpointing", "fsdp", "tensorboard", "report",
     )
 )  # fmt: skip
 """Settings that may differ from the reference's. The data are compared by their source and their numbers of images."""

@@ -11,6 +11,7 @@ from vitreous.diagnostics.evaluation_set import EvaluationSet, open_evaluation_s
 from vitreous.diagnostics.predictions import ImageCounter, compute_outputs
 from vitreous.errors import InputError
 from vitreous.model.classifier import ImageClassifier
+from vitreous.pretrained.fingerprint import weights_fingerprint
 from vitreous.runs.run_folder import RunFolder
 from vitreous.tasks.evaluation import Evaluation
 from vitreous.tasks.registry import find_task
@@ -55,7 +56,8 @@ def evaluate(
     counter = ImageCounter(sum(map(len, images)), callback or Callback())
     *validation, outputs = [compute_outputs(test.classifier, one, counter=counter) for one in images]
     found = task.evaluate(test.classifier, outputs, validation[0] if validation else None)
-    result = replace(found, data=test.source, split=test.split, status=test.status)
+    weights = weights_fingerprint(test.classifier)
+    result = replace(found, data=test.source, split=test.split, weights=weights, status=test.status)
     return result if test.results is None else _save(result, test.classifier, outputs, test.results)
 
 

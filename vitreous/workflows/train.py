@@ -15,6 +15,7 @@ from vitreous.callbacks import Callback, LogCallback
 from vitreous.data.loader import Normalize, TrainingBatches
 from vitreous.data.mixing import check_truth
 from vitreous.data.sources import absolute_source
+from vitreous.diagnostics.report.training_page import write_history_report
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
@@ -110,7 +111,7 @@ def train(
         settings: changes to any settings of the recipe: {"optimizer.weight_decay": 0.1, "model.depth": 6}. The setting
             "model" takes the name of a size, such as "S/16", which replaces the recipe's whole model.
         resume: continue the run in `output` with its own recipe; the result is bit-identical to an uninterrupted run.
-            Only grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds, tensorboard and keep_maps may then be
+            Only grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds, tensorboard, keep_maps and report may then be
             changed.
         accept_changed_data: resume although the images are not the same as at the start.
         device: "auto", "cpu" or "cuda".
@@ -359,7 +360,7 @@ def _take_steps(state: TrainingState, run: _Run, preprocessing: Preprocessing, c
             context.note(f"only {steps}: raise epochs or lower batch_size to train longer")
         training_run = loop.TrainSetup(
             recipe, batches, run.data.validation, folder, log, context.callback, context.distributed, reference,
-            run.lora(preprocessing),
+            run.lora(preprocessing), (lambda: write_history_report(folder)) if recipe.report else None,
         )  # fmt: skip
         return loop.train(state, training_run)
 

@@ -41,6 +41,7 @@ from vitreous.files import write_text
 from vitreous.imaging.reading import as_image_u8, open_image
 from vitreous.model.classifier import ImageClassifier, ImageInput
 from vitreous.model.vit import ViT
+from vitreous.pretrained.fingerprint import weights_fingerprint
 from vitreous.pretrained.load import load
 
 CHECKS = (
@@ -82,12 +83,14 @@ class Diagnosis:
     Attributes:
         findings: Faults first.
         images_u8: The images that the model was measured on, each uint8 (height, width, 3).
+        weights: Fingerprint of the weights and the preprocessing.
     """
 
     model: str
     findings: tuple[Finding, ...]
     statistics: ModelStatistics
     images_u8: tuple[np.ndarray, ...]
+    weights: str = ""
 
     @property
     def faults(self) -> int:
@@ -111,6 +114,7 @@ class Diagnosis:
         }
         return {
             "model": self.model,
+            "weights": self.weights,
             "images": len(self.images_u8),
             "faults": self.faults,
             "findings": [asdict(one) for one in self.findings],
@@ -166,7 +170,8 @@ def doctor(
     images_u8 = [as_image_u8(image) for image in images] or load_sample(classifier, run, data, count)
     statistics = collect_statistics(classifier, images_u8, callback)
     name = str(model) if isinstance(model, str | Path) else "the model"
-    return Diagnosis(name, diagnose(statistics), statistics, tuple(images_u8[: len(statistics.images)]))
+    shown = tuple(images_u8[: len(statistics.images)])
+    return Diagnosis(name, diagnose(statistics), statistics, shown, weights_fingerprint(classifier))
 
 
 def diagnose(statistics: ModelStatistics) -> tuple[Finding, ...]:

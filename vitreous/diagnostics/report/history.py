@@ -51,7 +51,7 @@ def filmstrip_section(run: TrainingRun) -> Section:
     description = "maps of a few fixed images, from the first to the last validation"
     image = encode_file(path, description) if path.is_file() else None
     if image is None:
-        missing = f"This run has no figures/{FILMSTRIP}: a run that keeps the maps of fixed images during training has."
+        missing = f"There is no figures/{FILMSTRIP}: a run that keeps the maps of fixed images while it trains has one."
         return Section("filmstrip", "Over the epochs", missing=missing)
     note = "The same images after each validation: where the model looked, from the first epoch to the last."
     return Section("filmstrip", "Over the epochs", note, (WideImage(image),))

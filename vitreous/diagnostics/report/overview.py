@@ -1,12 +1,10 @@
 """The report on one model: its sections in order, those that can't be filled with the reason."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
-import vitreous
 from vitreous.callbacks import Callback
-from vitreous.diagnostics.evaluation_set import TrainingRun, open_evaluation_set, training_run
+from vitreous.diagnostics.evaluation_set import open_evaluation_set, training_run
 from vitreous.diagnostics.report.content import ReportContent, Section
 from vitreous.diagnostics.report.examples import examples_section
 from vitreous.diagnostics.report.explanations import ExplanationChecks, doctor_section, faithfulness_section
@@ -16,16 +14,18 @@ from vitreous.diagnostics.report.history import (
     provenance_section,
     validation_headline,
 )
-from vitreous.diagnostics.report.page import render_page
 from vitreous.diagnostics.report.performance import measure_performance, metric_headlines, performance_sections
+from vitreous.diagnostics.report.training_page import (
+    describe_config,
+    footer,
+    history_content,
+    run_subtitle,
+    run_title,
+    status_notes,
+)
 from vitreous.errors import InputError
-from vitreous.files import write_text
 from vitreous.model.classifier import ImageClassifier
-from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.runs.run_folder import RunFolder
-
-REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -80,61 +80,4 @@ def model_content(model: str | Path | ImageClassifier, request: ReportRequest, c
     validation = validation_headline(run)
     sections = (curves_section(run), *measured, filmstrip_section(run), provenance_section(run))
     all_headlines = headlines if validation is None or request.split == "validation" else (*headlines, validation)
-    return ReportContent(_title(run), _subtitle(run), all_headlines, _status_notes(run), sections, footer())
-
-
-def history_content(run: TrainingRun, unmeasured: Section) -> ReportContent:
-    """Lay out what the run folder says without its weights, with the section that says what is not measured."""
-    validation = validation_headline(run)
-    sections = (curves_section(run), unmeasured, filmstrip_section(run), provenance_section(run))
-    headlines = () if validation is None else (validation,)
-    return ReportContent(_title(run), _subtitle(run), headlines, _status_notes(run), sections, footer())
-
-
-def write_history_report(folder: RunFolder) -> Path:
-    """Write report.html with what a run knows while it trains, which takes some milliseconds, and return its path.
-
-    Raises:
-        InputError: the folder holds no run, or can't be written.
-    """
-    run = training_run(folder.path)
-    if run is None:
-        raise InputError(f"{folder.path} holds no run (no recipe.json): give a run folder")
-    missing = "Not measured during training: `vitreous report RUN` adds the score on the test images, confusion, "
-    missing += "calibration, classes, mistakes with their maps, faithfulness and the doctor's findings."
-    path = folder.path / REPORT_FILE
-    write_text(path, render_page(history_content(run, Section("measured", "Measurements", missing=missing))))
-    return path
-
-
-def footer() -> str:
-    """Say what wrote the page, and when."""
-    return (
-        f"Written by Vitreous {vitreous.__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Intervals are of 95 %."
-    )
-
-
-def describe_config(config: ViTConfig | None) -> str:
-    """Describe a model in a line."""
-    if config is None:
-        return "a wrapped model"
-    (height, width), patch = config.image_size, config.patch_size
-    size = f"ViT of {config.depth} layers, {config.num_heads} heads, {config.embed_dim} dimensions"
-    return f"{size} · {height} × {width} pixels in patches of {patch}"
-
-
-def _title(run: TrainingRun) -> str:
-    return run.folder.absolute.name or str(run.folder.path)
-
-
-def _subtitle(run: TrainingRun) -> str:
-    recipe = run.recipe
-    return f"{recipe.name} on {recipe.data} · {recipe.epochs:g} epochs · {describe_config(recipe.model)}"
-
-
-def _status_notes(run: TrainingRun) -> tuple[str, ...]:
-    """Say that a run is unfinished."""
-    status = run.status()
-    if status is None:
-        return ("This run has logged nothing yet.",)
-    return () if status.message is None else (f"This run is {status.message}. The page shows what there is.",)
+    return ReportContent(run_title(run), run_subtitle(run), all_headlines, status_notes(run), sections, footer())

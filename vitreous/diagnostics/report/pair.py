@@ -28,8 +28,9 @@ from vitreous.diagnostics.report.content import (
 from vitreous.diagnostics.report.examples import describe_method, explain_classes, image_of
 from vitreous.diagnostics.report.history import format_ends, setting_texts
 from vitreous.diagnostics.report.images import encode_map, encode_thumbnail
-from vitreous.diagnostics.report.overview import ReportRequest, footer
+from vitreous.diagnostics.report.overview import ReportRequest
 from vitreous.diagnostics.report.performance import KNOWN_METRICS
+from vitreous.diagnostics.report.training_page import footer
 from vitreous.errors import InputError
 from vitreous.evaluation.comparison import (
     Comparison,

@@ -12,9 +12,10 @@ from vitreous.diagnostics.report.explanations import (
     DEFAULT_FAITHFULNESS_COUNT,
     ExplanationChecks,
 )
-from vitreous.diagnostics.report.overview import REPORT_FILE, ReportRequest, model_content
+from vitreous.diagnostics.report.overview import ReportRequest, model_content
 from vitreous.diagnostics.report.page import render_page
 from vitreous.diagnostics.report.pair import pair_content
+from vitreous.diagnostics.report.training_page import REPORT_FILE
 from vitreous.errors import InputError, unknown
 from vitreous.explanation.registry import METHODS
 from vitreous.files import check_writable, write_text

@@ -14,7 +14,8 @@ import numpy as np
 WIDTH, HEIGHT = 360, 220
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 34
 """Sizes in the chart's own units: a chart 360 pixels wide has text of 12 pixels."""
-NUM_TICKS = 4
+NUM_TICKS = 6
+"""At most, about."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Axis:
         """Write the value of a tick with the digits that tell it from the next one.
 
         >>> round_axis([0.0, 0.25], "loss").label(0.1), round_axis([0.0, 80.0], "accuracy").label(60.0)
-        ('0.1', '60')
+        ('0.10', '60')
         """
         step = abs(self.ticks[1] - self.ticks[0]) if len(self.ticks) > 1 else abs(value) or 1.0
         decimals = max(0, -math.floor(math.log10(step) + 1e-9))

@@ -1,0 +1,133 @@
+"""The report's look: contrast in both themes, the charts' axes, and the page in a browser at several widths."""
+
+import itertools
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitreous.diagnostics.report.charts import IntervalRow, interval_chart, loss_chart, metric_chart
+from vitreous.diagnostics.report.history import reproduction_command
+from vitreous.diagnostics.report.page import page_style
+from vitreous.diagnostics.report.svg import round_axis
+from vitreous.render.plots.curves import ReferenceBand
+from vitreous.tasks.classification.task import CLASSIFICATION
+from vitreous.training.recipe import with_settings
+from vitreous.training_recipes import RECIPES, find_recipe
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+TEXT, GRAPHICS = 4.5, 3.0
+"""Contrast that WCAG 2.2 AA asks of text, and of what one has to tell apart in graphics."""
+
+
+def themes() -> dict[str, dict[str, np.ndarray]]:
+    """The colors of each theme, by their names in the style sheet."""
+    blocks = re.findall(r":root \{(.*?)\}", page_style(), re.DOTALL)
+    found = []
+    for block in blocks:
+        pairs = re.findall(r"--([\w-]+): #([0-9a-f]{6})", block)
+        found.append({name: np.array([int(code[i : i + 2], 16) for i in (0, 2, 4)]) / 255 for name, code in pairs})
+    return dict(zip(("light", "dark", "print"), found, strict=True))
+
+
+def luminance(color: np.ndarray) -> float:
+    linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(first: np.ndarray, second: np.ndarray) -> float:
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "print"])
+def test_text_and_graphics_have_the_contrast_of_wcag_aa(theme):
+    colors = themes()[theme]
+    for ink in ("ink", "muted", "cool", "warm", "correct", "wrong"):
+        for paper in ("paper", "page"):
+            assert contrast(colors[ink], colors[paper]) >= TEXT, (ink, paper)
+    for mark in ("cool", "warm", "gray"):
+        assert contrast(colors[mark], colors["paper"]) >= GRAPHICS, mark
+    for kind in ("right-cell", "wrong-cell"):
+        for level in range(1, 11):
+            cell = level / 10 * colors[kind] + (1 - level / 10) * colors["paper"]
+            assert contrast(colors["ink"], cell) >= TEXT, (kind, level)
+    assert contrast(colors["muted"], colors["page"]) >= TEXT, "the dot of an empty cell"
+
+
+def test_axes_have_round_numbers_that_lie_on_them():
+    for values in ([0.0, 8.0], [0.0466, 3.4], [-0.2, 0.4], [5.0], [1.0, 1.0], [0.0], [2e-6, 9e-6], [1200.0, 90_000.0]):
+        axis = round_axis(values, "")
+        assert axis.low <= min(values) and max(values) <= axis.high and 2 <= len(axis.ticks) <= 8, values
+        assert all(axis.low <= tick <= axis.high for tick in axis.ticks)
+        assert len({axis.label(tick) for tick in axis.ticks}) == len(axis.ticks)
+    assert round_axis([99.0, 100.0], "", (0.0, 100.0)).high == 100
+    assert round_axis([100.0], "", (0.0, 100.0)).high == 100 > round_axis([100.0], "", (0.0, 100.0)).low
+
+
+def test_curves_with_gaps_nothing_and_a_reference():
+    lines = [{"step": i, "epoch": i / 10, "split": "train", "loss": 2 - i / 100, "top1": i / 200} for i in range(100)]
+    lines += [{"step": i, "epoch": i / 10, "split": "validation", "loss": None if i == 40 else 1.0, "top1": 0.5}
+              for i in (20, 40, 60)]  # fmt: skip
+    loss = loss_chart(lines)
+    assert loss is not None and loss.svg.count('<path class="line warm"') == 1
+    assert re.search(r'class="line warm" d="M[^L]*M', loss.svg), "a value that isn't finite leaves a gap"
+    assert [row[0] for row in loss.table.rows] == ["2.00", "4.00", "6.00"] and loss.table.rows[1][2] == "not finite"
+    band = ReferenceBand(np.array([2.0, 4.0]), np.array([0.4, 0.6]), np.array([0.01, 0.02]), "reference (n = 3)")
+    accuracy = metric_chart(lines, CLASSIFICATION.metric, band)
+    assert accuracy is not None and ("muted", "reference (n = 3)") in accuracy.legend and "band muted" in accuracy.svg
+    assert loss_chart([]) is None and loss_chart([{**lines[-1], "loss": None}]) is None
+
+
+def test_a_chart_shortens_long_names_and_escapes_them():
+    rows = [IntervalRow("<b>" + 40 * "x", 0.5, 0.4, 0.6), IntervalRow("short", 0.9, 0.8, 1.0)]
+    chart = interval_chart("key", "Title", rows, CLASSIFICATION.metric)
+    assert (
+        "<b>" not in chart.svg and "&lt;b&gt;xxxxxxxxxxxxxxxx…" in chart.svg and rows[0].name in chart.table.rows[0][0]
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "finetune"])
+def test_the_command_gives_the_recipe_back(name):
+    base = find_recipe(name)
+    changes = {"epochs": 0.5, "seed": 7, "optimizer.weight_decay": 0.125, "model.depth": 3, "ema_decay": 0.5}
+    changes |= {"optimizer.betas": (0.8, 0.9), "optimizer.learning_rate": 0.0012, "augment.flip": not base.augment.flip}
+    recipe = with_settings(base, changes)
+    words = reproduction_command(recipe).split()
+    assert words[:5] == ["vitreous", "train", name, "--output", "RUN"]
+    given = dict(word.split("=", 1) for before, word in itertools.pairwise(words) if before == "--set")
+    flags = {"--epochs": "epochs", "--seed": "seed", "--learning-rate": "optimizer.learning_rate"}
+    given |= {flags[word]: value for word, value in itertools.pairwise(words) if word in flags}
+    assert with_settings(base, given) == recipe
+    assert reproduction_command(base) == f"vitreous train {name} --output RUN"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+@pytest.mark.skipif("VITREOUS_SLOW" not in os.environ, reason="takes a minute: set VITREOUS_SLOW=1")
+@pytest.mark.parametrize("width", [500, 1280, 2560])
+def test_a_browser_draws_it_in_both_themes(trained_run, tmp_path, width):
+    pictures = {}
+    for theme, scheme in (("dark", 0), ("light", 1)):
+        path = tmp_path / f"{theme}.png"
+        options = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--user-data-dir={tmp_path}/c",
+        ]
+        options += [
+            f"--blink-settings=preferredColorScheme={scheme}",
+            f"--window-size={width},1000",
+            f"--screenshot={path}",
+        ]
+        page = Path(trained_run / "report.html").resolve().as_uri()
+        subprocess.run([CHROMIUM, *options, page], check=True, capture_output=True, timeout=120)
+        pictures[theme] = np.asarray(Image.open(path).convert("L"))
+    assert pictures["light"].shape[1] == width and pictures["light"].mean() > 200 > 60 > pictures["dark"].mean()
+    assert pictures["light"].std() > 10, "something is drawn"

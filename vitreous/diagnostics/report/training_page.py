@@ -1,0 +1,80 @@
+"""The page of a run without measurements: what its folder says while it trains, written with each checkpoint."""
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from vitreous.diagnostics.evaluation_set import TrainingRun, training_run
+from vitreous.diagnostics.report.content import ReportContent, Section
+from vitreous.diagnostics.report.history import (
+    curves_section,
+    filmstrip_section,
+    provenance_section,
+    validation_headline,
+)
+from vitreous.diagnostics.report.page import render_page
+from vitreous.errors import InputError
+from vitreous.files import write_text
+from vitreous.model.config import ViTConfig
+from vitreous.runs.run_folder import RunFolder
+
+REPORT_FILE = "report.html"
+NOT_YET = (
+    "Not measured during training: `vitreous report RUN` adds the score on the test images, confusion, calibration, "
+    "classes, mistakes with their maps, faithfulness and the doctor's findings."
+)
+
+
+def history_content(run: TrainingRun, unmeasured: Section) -> ReportContent:
+    """Lay out what the run folder says without its weights, with the section that says what is not measured."""
+    validation = validation_headline(run)
+    sections = (curves_section(run), unmeasured, filmstrip_section(run), provenance_section(run))
+    headlines = () if validation is None else (validation,)
+    return ReportContent(run_title(run), run_subtitle(run), headlines, status_notes(run), sections, footer())
+
+
+def write_history_report(folder: RunFolder) -> Path:
+    """Write report.html with what a run knows while it trains, which takes some milliseconds, and return its path.
+
+    Raises:
+        InputError: the folder holds no run, or can't be written.
+    """
+    run = training_run(folder.path)
+    if run is None:
+        raise InputError(f"{folder.path} holds no run (no recipe.json): give a run folder")
+    path = folder.path / REPORT_FILE
+    write_text(path, render_page(history_content(run, Section("measured", "Measurements", missing=NOT_YET))))
+    return path
+
+
+def footer() -> str:
+    """Say what wrote the page, and when."""
+    return (
+        f"Written by Vitreous {version('vitreous')} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Intervals are of 95 %."
+    )
+
+
+def describe_config(config: ViTConfig | None) -> str:
+    """Describe a model in a line."""
+    if config is None:
+        return "a wrapped model"
+    (height, width), patch = config.image_size, config.patch_size
+    size = f"ViT of {config.depth} layers, {config.num_heads} heads, {config.embed_dim} dimensions"
+    return f"{size} · {height} × {width} pixels in patches of {patch}"
+
+
+def run_title(run: TrainingRun) -> str:
+    return run.folder.absolute.name or str(run.folder.path)
+
+
+def run_subtitle(run: TrainingRun) -> str:
+    recipe = run.recipe
+    return f"{recipe.name} on {recipe.data} · {recipe.epochs:g} epochs · {describe_config(recipe.model)}"
+
+
+def status_notes(run: TrainingRun) -> tuple[str, ...]:
+    """Say that a run is unfinished."""
+    status = run.status()
+    if status is None:
+        return ("This run has logged nothing yet.",)
+    return () if status.message is None else (f"This run is {status.message}. The page shows what there is.",)
