@@ -49,9 +49,8 @@ def write_history_report(folder: RunFolder) -> Path:
 
 def footer() -> str:
     """Say what wrote the page, and when."""
-    return (
-        f"Written by Vitreous {version('vitreous')} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Intervals are of 95 %."
-    )
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
+    return f"Written by Vitreous {version('vitreous')} on {now} UTC. Intervals are of 95 %."
 
 
 def describe_config(config: ViTConfig | None) -> str:
