@@ -91,7 +91,7 @@ def curve_chart(
         step = -(-line.values.size // MAX_POINTS)
         points = line.epochs[::step], unit * line.values[::step]
         chart.line(*points, line.style, dots=points[0].size <= MAX_DOTS and "pale" not in line.style)
-    for line in lines[-1:] if len(lines) < 3 else ():
+    for line in lines[-1:] if lines[-1].name == "validation" else ():
         last = np.flatnonzero(np.isfinite(line.epochs + line.values))[-1]
         chart.label(line.epochs[last], unit * line.values[last], metric.format(line.values[last], 1))
     legend = [(line.style, line.name) for line in lines] + ([("muted", reference.label)] if reference else [])

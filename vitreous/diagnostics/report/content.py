@@ -136,7 +136,7 @@ class WideImage:
     image: EncodedImage
 
 
-Block = DataTable | ChartGrid | Matrix | Gallery | CardGrid | Command | Paragraph | WideImage
+SectionBlock = DataTable | ChartGrid | Matrix | Gallery | CardGrid | Command | Paragraph | WideImage
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Section:
     key: str
     title: str
     note: str = ""
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[SectionBlock, ...] = ()
     missing: str = ""
 
 

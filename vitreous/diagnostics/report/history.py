@@ -113,12 +113,11 @@ def _settings_of(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def _facts(run: TrainingRun) -> list[tuple[str, str]]:
-    metadata, recipe = run.metadata, run.recipe
+    metadata = run.metadata
     facts = [
         ("Vitreous", f"{metadata.get('vitreous', 'unknown')}, commit {metadata.get('commit') or 'unknown'}"),
         ("torch, Python", f"{metadata.get('torch', 'unknown')}, {metadata.get('python', 'unknown')}"),
         ("hardware", str(metadata.get("device", "unknown"))),
-        ("seed, precision", f"{recipe.seed}, {recipe.precision}"),
         *_data_facts(run.data),
     ]
     if isinstance(init := metadata.get("init"), Mapping):

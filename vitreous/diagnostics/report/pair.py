@@ -15,7 +15,6 @@ from vitreous.diagnostics.report.charts import (
     interval_chart,
 )
 from vitreous.diagnostics.report.content import (
-    Block,
     ChartGrid,
     DataTable,
     Example,
@@ -24,6 +23,7 @@ from vitreous.diagnostics.report.content import (
     Paragraph,
     ReportContent,
     Section,
+    SectionBlock,
 )
 from vitreous.diagnostics.report.examples import describe_method, explain_classes, image_of
 from vitreous.diagnostics.report.history import format_ends, setting_texts
@@ -51,7 +51,7 @@ from vitreous.tasks.task import Outputs, TaskMetric
 NUM_EXAMPLES = 6
 """Images of each kind on which the models differ."""
 MAX_CLASSES = 24
-POINTS = TaskMetric("difference", "difference", "difference in points", is_fraction=True)
+POINTS = TaskMetric("difference", "difference", "difference", is_fraction=True)
 LOSS = KNOWN_METRICS["loss"]
 
 
@@ -196,7 +196,7 @@ def difference_section(
 ) -> Section:
     """Show images that only one of the models gets right, each with the maps of both for what they predict."""
     first, second = predictions
-    blocks: list[Block] = []
+    blocks: list[SectionBlock] = []
     for winner, right, wrong in ((0, first, second), (1, second, first)):
         indexes = np.flatnonzero(right.correct & ~wrong.correct)
         order = np.argsort(-(right.confidence + wrong.confidence)[indexes], kind="stable")[:NUM_EXAMPLES]

@@ -9,7 +9,15 @@ from vitreous.callbacks import Callback
 from vitreous.diagnostics.evaluation_set import EvaluationSet
 from vitreous.diagnostics.predictions import ImageCounter, compute_outputs
 from vitreous.diagnostics.report.charts import IntervalRow, interval_chart, reliability_charts
-from vitreous.diagnostics.report.content import Block, ChartGrid, DataTable, Headline, Matrix, MatrixCell, Section
+from vitreous.diagnostics.report.content import (
+    ChartGrid,
+    DataTable,
+    Headline,
+    Matrix,
+    MatrixCell,
+    Section,
+    SectionBlock,
+)
 from vitreous.diagnostics.report.history import format_ends
 from vitreous.diagnostics.report.stored import read_evaluation
 from vitreous.evaluation.intervals import Interval
@@ -111,13 +119,13 @@ def performance_sections(performance: Performance) -> tuple[Section, ...]:
     )  # fmt: skip
 
 
-def confusion_blocks(report: ClassificationReport) -> tuple[Block, ...]:
+def confusion_blocks(report: ClassificationReport) -> tuple[SectionBlock, ...]:
     """Show the matrix of up to 20 classes, and the pairs of classes that are confused most."""
     counts, names = np.array(report.confusion), tuple(one.name for one in report.classes)
     pairs = DataTable(
         "Most confused", ("true class", "predicted as", "images", "of the class"), confused_pairs(counts, names)
     )
-    blocks: list[Block] = [pairs] if pairs.rows else []
+    blocks: list[SectionBlock] = [pairs] if pairs.rows else []
     if len(names) <= MAX_MATRIX_CLASSES:
         fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         levels = np.ceil(10 * np.sqrt(fractions) - 1e-9).astype(int)
@@ -171,7 +179,7 @@ def calibration_section(report: ClassificationReport) -> Section:
     return Section("calibration", "Calibration", note, (charts, table))
 
 
-def class_blocks(report: ClassificationReport) -> tuple[Block, ...]:
+def class_blocks(report: ClassificationReport) -> tuple[SectionBlock, ...]:
     """Show F1 of the classes, worst first, and a table of all."""
     ranked = sorted(report.classes, key=lambda one: one.f1)
     rows = [IntervalRow(one.name, one.f1, *one.f1_interval) for one in ranked[:MAX_CHART_CLASSES]]
