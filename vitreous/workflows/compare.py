@@ -7,12 +7,13 @@ import numpy as np
 
 from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
-from vitreous.diagnostics.paired_models import open_pair
-from vitreous.diagnostics.predictions import ImageCounter, predict_all
+from vitreous.diagnostics.paired_models import check_different, open_pair
+from vitreous.diagnostics.predictions import ImageCounter, check_classifier, predict_all
 from vitreous.errors import InputError
 from vitreous.evaluation.comparison import Comparison, compare_predictions, summarize_comparison
 from vitreous.files import check_writable
 from vitreous.model.classifier import ImageClassifier
+from vitreous.pretrained.load import load
 from vitreous.render.plots.comparison import AccuracyHistory, ClassDifference, comparison_figure
 from vitreous.runs.run_folder import RunFolder, read_metrics
 
@@ -86,7 +87,11 @@ def compare(
     Raises:
         InputError: the models have different classes or different data, or are the same model.
     """
-    pair = open_pair((first, second), data, split, device, callback)
+    check_different(first, second)
+    classifiers = load(first, device, callback=callback), load(second, device, callback=callback)
+    for classifier in classifiers:
+        check_classifier(classifier)
+    pair = open_pair(classifiers, data, split, device, callback)
     counter = ImageCounter(sum(len(one.images) for one in pair.sets), callback or Callback())
     predictions = [predict_all(one.classifier, one.images, counter=counter) for one in pair.sets]
     comparison = compare_predictions(predictions[0], predictions[1], pair.sets[0].classifier.class_names)

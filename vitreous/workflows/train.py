@@ -111,8 +111,8 @@ def train(
         settings: changes to any settings of the recipe: {"optimizer.weight_decay": 0.1, "model.depth": 6}. The setting
             "model" takes the name of a size, such as "S/16", which replaces the recipe's whole model.
         resume: continue the run in `output` with its own recipe; the result is bit-identical to an uninterrupted run.
-            Only grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds, tensorboard, keep_maps and report may then be
-            changed.
+            Only grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds, tensorboard, keep_maps and report may
+            then be changed.
         accept_changed_data: resume although the images are not the same as at the start.
         device: "auto", "cpu" or "cuda".
         callback: receives notes and `TrainProgress`, and may stop the run. By default `LogCallback()`: lines of
