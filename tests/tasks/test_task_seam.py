@@ -117,7 +117,7 @@ def test_the_film_draws_its_prediction(run):
     history = read_map_history(run[0])
     assert history.metric == POINT.metric and isinstance(history.predictions[-1][0], PointPrediction)
     assert history.truth(0) is None and history.is_correct(-1, 0) is None
-    frame = FilmFrames(history, "overlay", 540).frame(len(history.steps) - 1)
+    frame = FilmFrames(history, "side-by-side", 540).frame(len(history.steps) - 1)
     assert (np.abs(frame.astype(int) - (255, 0, 255)).max(-1) < 90).sum() > 20
     assert draw_filmstrip(history.select([0, 1])).width > 500
 

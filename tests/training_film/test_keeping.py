@@ -10,6 +10,7 @@ from tiny_run import RecordingCallback, make_base, make_folder, tiny_recipe
 
 import vitreous
 from vitreous.data.image_set import ImageSet
+from vitreous.data.loader import Normalize
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
@@ -108,7 +109,8 @@ def test_before_fine_tuning_it_is_the_model_to_start_from(data, tmp_path):
         )
         kept, model = read_kept_maps(RunFolder(out)), vitreous.load(base, "cpu")
         assert kept.images.split == "train" and kept.images.truths == ("blue", "green", "red")
-        inputs = torch.stack([vitreous.load(out, "cpu").preprocess(one)[0] for one in kept.images.images_u8])
+        pixels = torch.from_numpy(kept.images.images_u8).permute(0, 3, 1, 2)  # cropped as the model wants them
+        inputs = Normalize(model.preprocessing.mean, model.preprocessing.std)(pixels)
         expected = 15 * vitreous.attribute(model, inputs, method="rollout").numpy()
         np.testing.assert_allclose(kept.steps[0].maps["rollout"], expected, atol=2e-3)
 
