@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -149,25 +148,16 @@ def _only_notes(notes: RecordingCallback) -> vitreous.Callback:
 
 
 def test_names_with_html_in_them_are_text(tmp_path):
-    hostile = ("<script>alert(1)</script>", "\"><img src=x onerror='x'>", "a & b")
+    hostile = ("<script>alert(1)", "\"><img src=x onerror='x'>", "a & b")
     folder = make_folder(tmp_path / "images", count=8)
     for split in ("train", "test"):
-        for old, new in zip(("blue", "green", "red"), ("lt", "quote", "amp"), strict=True):
+        for old, new in zip(("blue", "green", "red"), hostile, strict=True):
             (folder / split / old).rename(folder / split / new)
-    recipe = replace(tiny_recipe(folder, epochs=0.5), min_steps=2)
-    model = vitreous.train(recipe, tmp_path / "<b>run", callback=vitreous.Callback()).path
-    config = json.loads((model / "config.json").read_text())
-    config["class_names"] = sorted(hostile)
-    names = json.dumps(config)
-    assert "class_names" in json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(names)
-    classifier = vitreous.load(model)
-    pages = [vitreous.report(model, **QUICK).html]
-    images = vitreous.ImageClassifier(classifier.model, classifier.preprocessing, hostile)
-    assert images.class_names == hostile
-    for html in pages:
-        page = Page(html)
-        assert {"script", "b"}.isdisjoint(tag for tag, _ in page.tags) and "<b>run" in page.text
+    model = vitreous.train(tiny_recipe(folder, epochs=0.5), tmp_path / "<b>run", callback=vitreous.Callback()).path
+    page = Page(vitreous.report(model, **QUICK).html)
+    assert {"script", "b"}.isdisjoint(tag for tag, _ in page.tags) and "<b>run" in page.text
+    assert all(name in page.text for name in hostile)
+    assert all(attributes["src"].startswith("data:") for tag, attributes in page.tags if tag == "img")
 
 
 def test_an_unfinished_run_has_a_page_with_what_there_is(colored_folder, tmp_path):
