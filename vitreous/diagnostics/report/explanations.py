@@ -18,6 +18,7 @@ from vitreous.diagnostics.report.examples import DEFAULT_METHOD
 from vitreous.diagnostics.report.stored import read_faithfulness, read_findings
 from vitreous.errors import InputError
 from vitreous.model.classifier import ImageClassifier
+from vitreous.tasks.classification.task import CLASSIFICATION
 from vitreous.tasks.task import TaskMetric
 
 DEFAULT_FAITHFULNESS_COUNT, DEFAULT_DOCTOR_COUNT = MIN_IMAGES, 8
@@ -41,11 +42,13 @@ class ExplanationChecks:
         faithfulness_count: images; 0 leaves the section out.
         doctor_count: images; 0 leaves the section out.
         method: of the report's maps, which is measured with the quick ones.
+        split: of the images for faithfulness; the doctor takes test images.
     """
 
     faithfulness_count: int = DEFAULT_FAITHFULNESS_COUNT
     doctor_count: int = DEFAULT_DOCTOR_COUNT
     method: str = DEFAULT_METHOD
+    split: str = "test"
 
 
 def faithfulness_section(
@@ -53,6 +56,9 @@ def faithfulness_section(
 ) -> Section:
     """Show the faithfulness of maps beside a random map and a center bias; `folder` is that of the run, if any."""
     key, title = "faithfulness", "Faithfulness of the maps"
+    if classifier.task != CLASSIFICATION.name:
+        missing = f"It follows the probability of a class, which a model of the task {classifier.task} doesn't have."
+        return Section(key, title, missing=missing)
     result = None if folder is None else read_faithfulness(folder, classifier, callback)
     origin = "Read from faithfulness.json, which was measured with these weights"
     if result is None and not checks.faithfulness_count:
@@ -77,7 +83,7 @@ def measure_quick_methods(
 ) -> FaithfulnessResult:
     """Measure the quick methods and the report's own on a few images; only the result is kept."""
     methods = tuple(dict.fromkeys((*QUICK_METHODS, checks.method)))
-    request = FaithfulnessRequest(methods, checks.faithfulness_count)
+    request = FaithfulnessRequest(methods, checks.faithfulness_count, split=checks.split)
     with tempfile.TemporaryDirectory() as folder:
         return measure_faithfulness(classifier, source, request, Path(folder), callback=WithoutProgress(callback))
 

@@ -1,6 +1,6 @@
 """The report on one model: its sections in order, those that can't be filled with the reason."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vitreous.callbacks import Callback
@@ -65,7 +65,9 @@ def model_content(model: str | Path | ImageClassifier, request: ReportRequest, c
         callback.on_note(f"only what the run folder says is shown: {error}")
         return history_content(run, Section("measured", "Measurements", missing=f"Not measured: {error}."))
     folder = test.results.path if test.results is not None else None
-    arguments = test.classifier, folder, test.source, request.checks, callback
+    count = min(request.checks.faithfulness_count, performance.num_images)
+    checks = replace(request.checks, faithfulness_count=count, split=test.split)
+    arguments = test.classifier, folder, test.source, checks, callback
     measured = (
         *performance_sections(performance),
         examples_section(performance, request.checks.method),
