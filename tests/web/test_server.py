@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from vitreous.errors import InputError
 from vitreous.web import server
-from vitreous.web.app import Guard
+from vitreous.web.guard import Guard
 from vitreous.web.server import AppServer
 
 

@@ -5,22 +5,19 @@ nothing is loaded from elsewhere. To add a page, add its files and a route in `c
 """
 
 import asyncio
-import ipaddress
-import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
+from vitreous.web.guard import Guard
 from vitreous.web.latest_value import LatestValue
 from vitreous.web.stats import LiveState
 
@@ -31,15 +28,6 @@ STALLED_SECONDS = 10.0
 BOUNDARY = b"--frame\r\n"
 ABORT = "vitreous.abort"
 """ASGI extension of our server: a function that closes the connection at once."""
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src 'self'; "
-    "script-src 'self'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
-"""No response may be stored, or shown inside another site's page."""
 
 
 @dataclass(frozen=True)
@@ -126,75 +114,6 @@ def state_json(live: LiveFeed) -> dict[str, object]:
         "dropped": now.dropped,
         "viewers": now.viewers,
     }
-
-
-class Guard:
-    """Middleware that checks the requested host and adds the headers that every response has."""
-
-    def __init__(self, app: ASGIApp, *, served_host: str) -> None:
-        self.app, self.local_only = app, is_loopback(served_host)
-        name = socket.gethostname().lower()
-        short = name.partition(".")[0]
-        self.own_names = {served_host.lower(), name, short, f"{short}.local"}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        host = requested_host(Request(scope).headers.get("host", ""))
-        if not is_own_host(host, () if self.local_only else self.own_names):
-            where = "the address that vitreous live printed" if self.local_only else "an IP address of this machine"
-            refusal = PlainTextResponse(f"open this page at {where}\n", 403)
-            await refusal(scope, receive, send_with_headers)
-            return
-        await self.app(scope, receive, send_with_headers)
-
-
-def requested_host(header: str) -> str:
-    """Return the name or address in a Host header without its port; "" for a malformed one.
-
-    >>> requested_host("[::1]:8765"), requested_host("[")
-    ('::1', '')
-    """
-    try:
-        return urlsplit(f"//{header}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def is_own_host(host: str, own_names: Collection[str]) -> bool:
-    """Return whether a request for this host is for this machine: its loopback, a name of its own or any IP address.
-
-    Without own names only the loopback counts. No page has an IP address as its name.
-
-    >>> is_own_host("192.168.0.7", {"desk"}), is_own_host("evil.example", {"desk"}), is_own_host("192.168.0.7", ())
-    (True, False, False)
-    """
-    return is_loopback(host) or (bool(own_names) and (host in own_names or _address(host) is not None))
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine's own address, which no other machine reaches.
-
-    >>> is_loopback("127.0.0.2"), is_loopback("localhost"), is_loopback("0.0.0.0")
-    (True, True, False)
-    """
-    address = _address(host)
-    return host == "localhost" if address is None else address.is_loopback
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
 
 
 class MjpegResponse(Response):

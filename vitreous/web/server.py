@@ -16,7 +16,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from vitreous.errors import InputError
 from vitreous.files import os_error_reason
-from vitreous.web.app import ABORT, is_loopback
+from vitreous.web.app import ABORT
+from vitreous.web.guard import is_loopback
 
 MAX_CONNECTIONS = 64
 GRACE_SECONDS = 0.4
