@@ -32,6 +32,7 @@ VERB_GROUPS = {
         "predict": "Predict the labels of images, with their scores.",
         "video": "Overlay a model's attention on a video.",
         "live": "Show a model's attention live in the browser.",
+        "serve": "Explore models in the browser: hover over a patch and see where it looks.",
         "patches": "Show how an image is cut into patches.",
         "methods": "List the explanation methods and their options.",
     },
@@ -65,7 +66,11 @@ USAGE = {
     "explain": "[OPTIONS] MODEL [IMAGES...]",
     "predict": "[OPTIONS] MODEL IMAGES...",
     "doctor": "[OPTIONS] MODEL [IMAGES...]",
+<<<<<<< HEAD
     "report": "[OPTIONS] MODEL [OTHER]",
+=======
+    "serve": "[OPTIONS] MODEL [MODELS...]",
+>>>>>>> 1d157f9 (vitreous serve: the explorer: hover any patch, all heads, classes; fair queue, sessions, OpenAPI; its tests and benchmark)
     "models": "[OPTIONS] [SIZES...]",
     "methods": "[METHOD]",
     "convert": "MODEL --to LIBRARY --output FOLDER",
@@ -102,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     arguments = sys.argv[1:] if arguments is None else arguments
     keep_freed_memory()
-    if list(arguments[:1]) in (["video"], ["live"]):  # they decode and encode beside the model
+    if list(arguments[:1]) in (["video"], ["live"], ["serve"]):  # they decode and encode beside the model
         share_cores()
     else:
         monitor_cores(lambda text: print(text, file=sys.stderr))  # noqa: T201

@@ -40,3 +40,18 @@ def parse_input_size(text: str) -> tuple[int, int]:
             f"'{text}' is not a size: write one side in pixels, such as 224, or height x width, such as 224x320"
         )
     return int(sides[0]), int(sides[-1])
+
+
+def check_web_extra(verb: str) -> None:
+    """Check that the packages of the extra "web", which a verb needs, can be imported.
+
+    Raises:
+        InputError: one can't; gives the command that installs them.
+    """
+    try:
+        import starlette.applications  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"vitreous {verb} needs the package {error.name}: install it with pip install 'vitreous[web]'"
+        ) from error

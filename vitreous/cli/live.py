@@ -13,7 +13,7 @@ from vitreous.callbacks import Callback, Progress
 from vitreous.cli import EXIT_TRUNCATED, print_error
 from vitreous.cli.console import print_line, print_note
 from vitreous.cli.draw_flags import DrawFlags
-from vitreous.cli.flags import Flag, ModelName
+from vitreous.cli.flags import Flag, ModelName, check_web_extra
 from vitreous.cli.options import EXPLAIN_GROUP, SPEED_GROUP, ExplainOptions, InputOptions, MethodFlags
 from vitreous.clips.options import SpeedOptions, VideoPrecision
 from vitreous.errors import InputError
@@ -62,7 +62,7 @@ def live(
         host: Address to serve at; by default only this machine can watch.
         port: Port to serve at; 0 for any free port.
     """
-    check_web_extra()
+    check_web_extra("live")
     from vitreous.clips.request import VideoRequest
     from vitreous.explanation.target_parsing import note_unused_target
     from vitreous.web.live import live as run
@@ -90,21 +90,6 @@ def live(
         print_error(f"{chosen.name}: {summary.error}")
         return EXIT_TRUNCATED
     return 0
-
-
-def check_web_extra() -> None:
-    """Check that the packages of the extra "web" can be imported.
-
-    Raises:
-        InputError: one can't; gives the command that installs them.
-    """
-    try:
-        import starlette.applications  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"vitreous live needs the package {error.name}: install it with pip install 'vitreous[web]'"
-        ) from error
 
 
 def open_source(camera: str | None, source: Path | None, max_side: int, *, loop: bool) -> "LiveSource":

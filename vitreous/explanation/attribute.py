@@ -13,7 +13,7 @@ from vitreous.explanation.method import ExplainableModel, Maps, Method
 from vitreous.explanation.options import MethodKeywords, MethodOptions, PatchQuery, merge_options, resolve_index
 from vitreous.explanation.regions import PixelRegion, Region, locate_query, validate_region
 from vitreous.explanation.registry import find_method
-from vitreous.explanation.streaming.attention_products import at_least_float32, is_full_precision
+from vitreous.explanation.streaming.attention_products import attention_matrix
 from vitreous.explanation.streaming.light_trace import LightTrace
 from vitreous.explanation.target_parsing import note_unused_target
 from vitreous.imaging.geometry import Geometry
@@ -104,16 +104,7 @@ def attention_weights(
     with torch.inference_mode(False), torch.no_grad():
         observable(_off_inference_mode(images), trace)
         chosen = range(trace.depth) if layers is None else [resolve_index("layer", one, trace.depth) for one in layers]
-        weights = []
-        for index in chosen:
-            record = trace.layers[index]
-            if record.weights is not None and is_full_precision(record.weights):
-                weights.append(record.weights)
-                continue
-            query, key = record.query_and_key()
-            scores = record.scale * at_least_float32(query) @ at_least_float32(key).transpose(-2, -1)
-            weights.append(torch.softmax(scores, -1))
-    return weights
+        return [attention_matrix(trace.layers[index]) for index in chosen]
 
 
 def as_observable(model: nn.Module | ImageClassifier) -> nn.Module:

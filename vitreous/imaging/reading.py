@@ -97,6 +97,15 @@ def format_and_mode(data: bytes, name: str) -> str:
     return _read(io.BytesIO(data), name, lambda image: f"{image.format} {image.mode}")
 
 
+def read_size(data: bytes, name: str) -> tuple[int, int]:
+    """Return the (height, width) in pixels of an encoded image, from its header, as it is stored.
+
+    Raises:
+        InputError: the bytes are not an image, or one of more than `PIXEL_LIMIT` pixels.
+    """
+    return _read(io.BytesIO(data), name, lambda image: (image.height, image.width))
+
+
 def as_image_u8(image: Path | str | Image.Image | np.ndarray) -> np.ndarray:
     """Return an image in any accepted form as uint8 (height, width, 3).
 

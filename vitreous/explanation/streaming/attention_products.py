@@ -64,6 +64,14 @@ def reference_attention(record: AttentionRecord) -> Tensor:
     )
 
 
+def attention_matrix(layer: AttentionLayer) -> Tensor:
+    """Return the attention matrix of a layer as a whole, (batch, heads, tokens, tokens), in at least float32."""
+    if layer.weights is not None and is_full_precision(layer.weights):
+        return layer.weights
+    query, key = layer.query_and_key()
+    return torch.softmax(layer.scale * at_least_float32(query) @ at_least_float32(key).transpose(-2, -1), -1)
+
+
 def reference_row_times_attention(row: Tensor, record: AttentionRecord) -> Tensor:
     """Compute r A for each head by the definition: `row` (batch, tokens) to (batch, heads, tokens)."""
     return (at_least_float32(row)[:, None, None] @ reference_attention(record)).squeeze(2)

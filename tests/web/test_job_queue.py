@@ -1,0 +1,135 @@
+"""The queue of the web app: fair, bounded, and of one mind about cancelling."""
+
+import threading
+import time
+
+import pytest
+
+from vitreous.callbacks import Progress
+from vitreous.errors import InputError
+from vitreous.web.jobs import Job, JobLimitError, JobQueue, JobResult
+
+
+def finish(job, seconds=5.0):
+    end = time.monotonic() + seconds
+    while not job.state.is_final:
+        assert time.monotonic() < end, job.state
+        time.sleep(0.005)
+    return job.state
+
+
+@pytest.fixture
+def queue():
+    made = JobQueue(max_jobs=6, max_own_jobs=3)
+    yield made
+    made.close()
+
+
+def blocker(queue):
+    """A job that runs until the returned event is set."""
+    release, started = threading.Event(), threading.Event()
+
+    def work(job):
+        started.set()
+        release.wait(5)
+        return JobResult({})
+
+    queue.put(Job("blocker", work, 10))
+    queue.start()
+    assert started.wait(5)
+    return release
+
+
+def test_everyone_takes_turns(queue):
+    release, order = blocker(queue), []
+
+    def job(owner, name):
+        made = Job(owner, lambda _: order.append(name) or JobResult({}), 10)
+        queue.put(made)
+        return made
+
+    jobs = [job("ann", "a1"), job("ann", "a2"), job("ann", "a3"), job("bob", "b1"), job("cy", "c1")]
+    assert [queue.jobs_before(one) for one in jobs] == [1, 4, 5, 2, 3]
+    release.set()
+    assert {finish(one).state for one in jobs} == {"done"} and order == ["a1", "b1", "c1", "a2", "a3"]
+
+
+def test_the_queue_is_bounded_for_one_and_for_all(queue):
+    release = blocker(queue)
+    for _ in range(3):
+        queue.put(Job("ann", lambda _: JobResult({}), 10))
+    with pytest.raises(JobLimitError) as own:
+        queue.put(Job("ann", lambda _: JobResult({}), 10))
+    for owner in ("bob", "cy", "dee"):
+        queue.put(Job(owner, lambda _: JobResult({}), 10))
+    with pytest.raises(JobLimitError) as common:
+        queue.put(Job("eve", lambda _: JobResult({}), 10))
+    assert own.value.is_own and not common.value.is_own
+    release.set()
+
+
+def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_at_its_next_step(queue):
+    release = blocker(queue)
+    waiting = Job("ann", lambda _: pytest.fail("it was cancelled"), 10)
+    queue.put(waiting)
+    queue.cancel(waiting)
+    assert waiting.state.state == "cancelled" and len(queue) == 0
+    release.set()
+    begun = threading.Event()
+
+    def steps(job):
+        for done in range(10_000):
+            begun.set()
+            time.sleep(0.002)
+            job.on_progress(Progress(done, 10_000))
+        return JobResult({})
+
+    running = Job("ann", steps, 10)
+    queue.put(running)
+    assert begun.wait(5)
+    queue.cancel(running)
+    assert finish(running).state == "cancelled" and running.result is None and queue.counts["cancelled"] == 2
+
+
+def test_a_job_that_takes_too_long_fails_and_the_next_one_runs(queue):
+    def endless(job):
+        while True:
+            time.sleep(0.005)
+            job.on_progress(Progress(0, None))
+
+    slow, next_one = Job("ann", endless, 0.1), Job("bob", lambda _: JobResult({"a": 1}), 10)
+    queue.put(slow)
+    queue.put(next_one)
+    queue.start()
+    assert finish(slow).state == "failed" and "0.1 seconds" in slow.state.message
+    assert finish(next_one).state == "done" and next_one.result == JobResult({"a": 1})
+
+
+def test_errors_are_told_in_one_line_and_ours_are_not_shown(queue, caplog):
+    def bad(job):
+        raise InputError("there is no layer 99:\nchoose another")
+
+    def bug(job):
+        raise KeyError("/home/secret")
+
+    jobs = [Job("ann", bad, 10), Job("ann", bug, 10)]
+    for job in jobs:
+        queue.put(job)
+    queue.start()
+    messages = [finish(job).message for job in jobs]
+    assert messages[0].startswith("there is no layer 99:") and "\n" not in messages[0]
+    assert "secret" not in messages[1] and "secret" in caplog.text
+
+
+def test_background_work_waits_for_everyone():
+    steps = []
+    queue = JobQueue(background=iter(lambda: steps.append(time.monotonic()) or len(steps), 3))
+    queue.start()
+    end = time.monotonic() + 5
+    while len(steps) < 3 and time.monotonic() < end:
+        time.sleep(0.01)
+    job = Job("ann", lambda _: JobResult({}), 10)
+    queue.put(job)
+    assert finish(job).state == "done"
+    queue.close()
+    assert len(steps) == 3

@@ -1,0 +1,72 @@
+"""vitreous serve"""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from vitreous.cli.console import ConsoleCallback
+from vitreous.cli.flags import ModelName, check_web_extra
+from vitreous.cli.options import InputOptions
+from vitreous.errors import InputError
+
+ADDRESS_GROUP = Group("Address", sort_key=9)
+LIMIT_GROUP = Group("Limits", sort_key=10)
+
+
+def serve(
+    model: ModelName,
+    /,
+    *models: ModelName,
+    data: str | None = None,
+    count: int = 1000,
+    inputs: InputOptions = InputOptions(),
+    host: Annotated[str, Parameter(group=ADDRESS_GROUP)] = "127.0.0.1",
+    port: Annotated[int, Parameter(group=ADDRESS_GROUP)] = 8765,
+    max_upload_mb: Annotated[int, Parameter(group=LIMIT_GROUP)] = 32,
+    max_seconds: Annotated[float, Parameter(group=LIMIT_GROUP)] = 120.0,
+) -> int:
+    """Explore where models look, in the browser: drop an image, and hover over any patch.
+
+    The page gets the attention of all layers and heads from one forward pass and computes attention and rollout of any
+    patch by itself, at once. The other methods run on the server, one request after the other, in fair order. It loads
+    nothing from elsewhere. Ctrl-C ends the server. Needs the extra "web": pip install 'vitreous[web]'.
+
+    Args:
+        models: More models; the page changes between them.
+        data: Source whose test images the page offers, such as cifar10 or folder:DIR, by class, the most confident
+            mistakes first, or the least confident first.
+        count: How many of these images, spread evenly.
+        host: Address to serve at; by default only this machine can open the page. At any other, browsers need a token,
+            which is part of the address that is printed.
+        port: Port to serve at; 0 for any free port.
+        max_upload_mb: Largest image file that is taken, in MB.
+        max_seconds: Longest computation for one request, in seconds.
+    """
+    check_web_extra("serve")
+    from vitreous.web.serve import serve as run
+    from vitreous.web.server import AppServer
+    from vitreous.web.sessions import Limits
+
+    if max_upload_mb < 1 or not max_seconds > 0:
+        raise InputError("--max-upload-mb and --max-seconds must be above 0: leave them out for the defaults")
+    server = AppServer(host, port)
+    try:
+        loaded = {name: inputs.load(name) for name in dict.fromkeys((model, *models))}
+    except BaseException:
+        server.close()
+        raise
+    limits = Limits(upload_bytes=max_upload_mb << 20, job_seconds=max_seconds)
+    named = dict(zip(display_names(list(loaded)), loaded.values(), strict=True))
+    run(named, data, count=count, limits=limits, server=server, callback=ConsoleCallback())
+    return 0
+
+
+def display_names(models: list[str]) -> list[str]:
+    """Return short names for models: the last part of a path, unless two would be called the same.
+
+    >>> display_names(["runs/quick", "weights/vits14.safetensors"]), display_names(["a/run", "b/run"])
+    (['quick', 'vits14'], ['a/run', 'b/run'])
+    """
+    short = [Path(one).stem if one.endswith(".safetensors") else Path(one.rstrip("/")).name for one in models]
+    return short if len(set(short)) == len(short) else models

@@ -1,0 +1,220 @@
+"""What the explorer does: models, images and computations, as the command line does them, for several people."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from torch import nn
+
+from vitreous.callbacks import Progress
+from vitreous.errors import InputError
+from vitreous.explanation.explain import resolve_task, run_task
+from vitreous.explanation.options import MethodOptions, merge_options
+from vitreous.explanation.regions import validate_region
+from vitreous.explanation.registry import METHODS
+from vitreous.model.classifier import ImageClassifier
+from vitreous.render.color import COLORMAPS, HIGH_PERCENT, LOW_PERCENT, color_table
+from vitreous.render.overlay import (
+    GLOW,
+    GLOW_COLOR_MAX,
+    GRAYING,
+    NEGATIVE_COLOR,
+    POSITIVE_COLOR,
+    TINT,
+    dimming_for,
+    mean_brightness,
+)
+from vitreous.web.attention_export import describe_prediction, export_attention
+from vitreous.web.image_gallery import ImageGallery
+from vitreous.web.jobs import Job, JobQueue, JobResult
+from vitreous.web.sessions import Limits, SessionTable, StoredImage, WebSession
+
+DEFAULT_PASSES = {"integrated-gradients": 50, "smoothgrad": 32, "rise": 1000}
+"""Images that go through the model unless the request says otherwise, for the progress."""
+
+MAX_PASSES = 4096
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """A map that needs the model.
+
+    Attributes:
+        method: a name in METHODS.
+        options: of the method, as `explain` takes them.
+        target: what it explains, as `explain` takes it as text; None for the prediction.
+        query: a point (x, y) or box (x0, y0, x1, y1) in pixels of the image.
+    """
+
+    method: str
+    options: dict[str, object] = field(default_factory=dict)
+    target: str | None = None
+    query: tuple[float, ...] | None = None
+
+
+class Explorer:
+    """The models and images of one server, the people who use it, and the thread that computes for them.
+
+    Args:
+        models: by the name that the page shows.
+        gallery: images of a data set; None without one.
+        limits: what is served at most.
+    """
+
+    def __init__(
+        self, models: Mapping[str, ImageClassifier], gallery: ImageGallery | None = None, limits: Limits | None = None
+    ) -> None:
+        self.limits = limits or Limits()
+        self.names, self.models, self.gallery = list(models), list(models.values()), gallery
+        self.sessions = SessionTable(self.limits)
+        self.queue = JobQueue(self.limits.jobs, self.limits.session_jobs, self._score_gallery())
+        self.palettes = describe_palettes()
+
+    def model(self, index: int) -> ImageClassifier:
+        """Return a model by its index.
+
+        Raises:
+            InputError: there is none.
+        """
+        if not 0 <= index < len(self.models):
+            raise InputError(f"there is no model {index}: there are {len(self.models)}, from 0")
+        return self.models[index]
+
+    def describe(self) -> dict[str, object]:
+        """Describe for JSON what the page needs to begin."""
+        gallery = self.gallery
+        return {
+            "models": [describe_model(*pair) for pair in zip(self.names, self.models, strict=True)],
+            "methods": {name: describe_method(name) for name in METHODS},
+            "gallery": None
+            if gallery is None
+            else {"source": gallery.source, "split": gallery.split, "count": len(gallery),
+                  "class_names": gallery.class_names},
+            "limits": asdict(self.limits),
+        }  # fmt: skip
+
+    def start_attention(self, session: WebSession, model_index: int, image: StoredImage) -> Job:
+        """Begin to compute the attention of a model on an image."""
+        classifier = self.model(model_index)
+        return self._start(session, lambda job: export_attention(classifier, image.image_u8))
+
+    def start_map(self, session: WebSession, model_index: int, image: StoredImage, request: MapRequest) -> Job:
+        """Begin to compute a map by a method that needs the model.
+
+        Raises:
+            InputError: there is no such method, or it doesn't take what is requested.
+        """
+        classifier = self.model(model_index)
+        check_passes(request.options)
+        query = None if request.query is None else validate_region(request.query)
+        task = resolve_task(classifier, request.method, merge_options(None, request.options), request.target, query)
+        passes = task.options.n_samples or task.options.n_steps or DEFAULT_PASSES.get(request.method)
+
+        def compute(job: Job) -> JobResult:
+            with counted_passes(classifier.model, job, passes):
+                (found,) = run_task(classifier, [image.image_u8], task)
+            return describe_map(found.patch_map, found.patch_colors, {
+                "method": found.method, "caption": found.caption(), "scale_kind": found.scale_kind,
+                "layer": found.layer, "head": found.head, "target": found.target, "score": found.score,
+                "convergence_delta": found.convergence_delta, "geometry": asdict(found.geometry),
+                "prediction": describe_prediction(found.prediction),
+            })  # fmt: skip
+
+        return self._start(session, compute)
+
+    def _start(self, session: WebSession, work: Callable[[Job], JobResult]) -> Job:
+        job = Job(session.id, work, self.limits.job_seconds)
+        self.queue.put(job)
+        session.add_job(job)
+        return job
+
+    def _score_gallery(self) -> Iterator[object]:
+        for index, classifier in enumerate(self.models if self.gallery is not None else ()):
+            assert self.gallery is not None
+            yield from self.gallery.score(index, classifier)
+
+
+def check_passes(options: Mapping[str, object]) -> None:
+    """Refuse a number of passes that would fill the memory before the time is up.
+
+    Raises:
+        InputError: it is above `MAX_PASSES`.
+    """
+    for name in ("n_samples", "n_steps"):
+        if isinstance(value := options.get(name), int) and value > MAX_PASSES:
+            raise InputError(f"{name} is {value}, the limit is {MAX_PASSES}: choose a smaller number")
+
+
+def describe_map(patch_map: np.ndarray, colors: np.ndarray | None, description: dict[str, object]) -> JobResult:
+    """Return a map for the page: float32 (rows, columns), then its own colors (rows, columns, 3) if it has any."""
+    arrays = [patch_map, *([] if colors is None else [colors])]
+    shapes = {"rows": patch_map.shape[0], "columns": patch_map.shape[1], "has_colors": colors is not None}
+    return JobResult(description | shapes, b"".join(one.astype(np.float32).tobytes() for one in arrays))
+
+
+@contextmanager
+def counted_passes(model: nn.Module, job: Job, total: int | None) -> Generator[None]:
+    """Count the images that go through a model as the progress of a job, which can be stopped between two passes."""
+    done = 0
+
+    def count(module: nn.Module, inputs: Sequence[object]) -> None:
+        nonlocal done
+        job.on_progress(Progress(done, total, "images through the model"))
+        done += len(inputs[0])  # ty: ignore[invalid-argument-type]
+
+    handle = model.register_forward_pre_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def describe_model(name: str, classifier: ImageClassifier) -> dict[str, object]:
+    """Describe a model for JSON."""
+    preprocessing = classifier.preprocessing
+    return {
+        "name": name,
+        "origin": classifier.origin or name,
+        "task": classifier.task,
+        "class_names": classifier.class_names,
+        "problem_type": classifier.problem_type,
+        "input_size": preprocessing.input_size,
+        "patch_size": preprocessing.patch_size,
+        "resize_mode": preprocessing.resize_mode,
+    }
+
+
+def describe_method(name: str) -> dict[str, object]:
+    """Describe a method for JSON."""
+    method = METHODS[name]
+    return {
+        "summary": method.summary,
+        "scale_kind": method.scale_kind,
+        "options": sorted(method.options),
+        "is_class_specific": method.is_class_specific,
+    }
+
+
+def describe_palettes() -> dict[str, object]:
+    """Describe for JSON how maps are drawn: the tables and constants of `render`, so that the page draws the same."""
+    return {
+        "colormaps": {name: color_table(name).tobytes().hex() for name in COLORMAPS},
+        "signed": {"negative": NEGATIVE_COLOR, "positive": POSITIVE_COLOR},
+        "overlay": {"graying": GRAYING, "glow": GLOW, "tint": TINT, "glow_color_max": GLOW_COLOR_MAX},
+        "percentiles": [LOW_PERCENT, HIGH_PERCENT],
+        "defaults": asdict(MethodOptions()),
+    }
+
+
+def describe_image(key: str, image: StoredImage) -> dict[str, object]:
+    """Describe an image for JSON."""
+    height, width = image.image_u8.shape[:2]
+    return {
+        "image": key,
+        "name": image.name,
+        "height": height,
+        "width": width,
+        "truth": image.truth,
+        "dimming": dimming_for(mean_brightness(image.image_u8)),
+    }

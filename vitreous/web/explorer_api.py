@@ -1,0 +1,384 @@
+"""The routes of the explorer: what each request must be, and how it becomes a call of `Explorer`."""
+
+import asyncio
+import hashlib
+import io
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from anyio import CapacityLimiter, to_thread
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from vitreous.errors import InputError
+from vitreous.imaging.reading import decode_image, read_size
+from vitreous.records import from_dict
+from vitreous.web.explorer import Explorer, MapRequest, describe_image
+from vitreous.web.guard import Guard
+from vitreous.web.jobs import JobLimitError
+from vitreous.web.openapi import describe_api
+from vitreous.web.request_counts import RequestCounter, RequestCounts, format_metrics
+from vitreous.web.sessions import StoredImage, WebSession, name_upload
+
+PAGES = Path(__file__).with_name("pages")
+JSON_BYTES = 64 << 10
+BODY_SECONDS = 60.0
+"""Time for the body of a request to arrive."""
+WAIT_SECONDS = 20.0
+"""A request for the status of a job waits so long for a change."""
+LOSSLESS_PIXELS = 512 * 512
+"""Images up to this size are shown as they are, larger ones as JPEG of at most `SHOWN_SIDE` pixels a side."""
+SHOWN_SIDE = 2048
+PAGE_SIZE = 200
+IMAGE_CACHE = "private, max-age=3600"
+Result = TypeVar("Result")
+Handler = Callable[["ExplorerApi", Request], Awaitable[Response]]
+
+
+class PageFiles(StaticFiles):
+    """The files of the page: a browser asks each time whether they have changed, and gets a short no."""
+
+    def file_response(self, *arguments: object, **keywords: object) -> Response:
+        """Respond with a file, or with 304."""
+        response = super().file_response(*arguments, **keywords)  # ty: ignore[invalid-argument-type]
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def create_explorer_app(explorer: Explorer, *, served_host: str = "127.0.0.1", token: str | None = None) -> Starlette:
+    """Build the app.
+
+    Args:
+        explorer: what it serves; its queue must have been started.
+        served_host: the host that the server is bound to, as in `Guard`.
+        token: what browsers must present, as in `Guard`.
+    """
+    api = ExplorerApi(explorer)
+    routes = [
+        Route("/", api.page, methods=["GET"]),
+        Route("/healthz", api.health, methods=["GET"]),
+        Route("/metrics", api.metrics, methods=["GET"]),
+        Route("/api", api.openapi, methods=["GET"]),
+        Route("/api/start", api.start, methods=["GET"]),
+        Route("/api/gallery", api.list_gallery, methods=["GET"]),
+        Route("/api/images", api.upload, methods=["POST"]),
+        Route("/api/images/{image}", api.image, methods=["GET"]),
+        Route("/api/images/{image}/pixels", api.pixels, methods=["GET"]),
+        Route("/api/images/{image}/thumbnail", api.thumbnail, methods=["GET"]),
+        Route("/api/jobs", api.start_job, methods=["POST"]),
+        Route("/api/jobs/{job}", api.job_status, methods=["GET"]),
+        Route("/api/jobs/{job}", api.end_job, methods=["DELETE"]),
+        Route("/api/jobs/{job}/data", api.job_data, methods=["GET"]),
+        Route("/api/session", api.end_session, methods=["DELETE"]),
+        Mount("/static", PageFiles(directory=PAGES)),
+    ]
+    errors: dict[int | type[Exception], Callable[[Request, Exception], Response]] = {
+        InputError: lambda _, error: error_response(400, str(error)),
+        JobLimitError: respond_to_limit,
+        HTTPException: respond_to_http_error,
+        ClientDisconnect: lambda _, error: Response(status_code=400),
+    }
+    guards = [Middleware(RequestCounter, counts=api.counts), Middleware(Guard, served_host=served_host, token=token)]
+    return Starlette(routes=routes, middleware=guards, exception_handlers=errors)
+
+
+def error_response(status: int, message: str, **headers: str) -> Response:
+    """Return an error as JSON, in one line."""
+    return JSONResponse({"error": " ".join(message.split())}, status, headers=headers)
+
+
+def respond_to_limit(request: Request, error: Exception) -> Response:
+    """Say that there are too many jobs: 429 if they are the client's own, else 503."""
+    assert isinstance(error, JobLimitError)
+    return error_response(429 if error.is_own else 503, str(error), **{"Retry-After": "2"})
+
+
+def respond_to_http_error(request: Request, error: Exception) -> Response:
+    """Say what is wrong with a request."""
+    assert isinstance(error, HTTPException)
+    return error_response(error.status_code, error.detail, **(error.headers or {}))
+
+
+class ExplorerApi:
+    """Handles the requests for one explorer, on the event loop's thread."""
+
+    def __init__(self, explorer: Explorer) -> None:
+        self.explorer, self.counts = explorer, RequestCounts()
+        self._version = secrets.token_hex(6)
+        self._decoding = CapacityLimiter(2)
+
+    async def page(self, request: Request) -> Response:
+        """The page itself."""
+        return FileResponse(PAGES / "explorer.html", headers={"Cache-Control": "no-cache"})
+
+    async def health(self, request: Request) -> Response:
+        """Whether the server is alive."""
+        return JSONResponse({"status": "ok"})
+
+    async def metrics(self, request: Request) -> Response:
+        """Numbers for monitoring, in Prometheus' text format."""
+        return PlainTextResponse(format_metrics(self.explorer, self.counts))
+
+    async def openapi(self, request: Request) -> Response:
+        """The description of this API."""
+        return self._cached_json(request, describe_api())
+
+    async def start(self, request: Request) -> Response:
+        """Models, methods, colors and limits."""
+        return self._cached_json(request, self.explorer.describe() | {"palettes": self.explorer.palettes})
+
+    async def list_gallery(self, request: Request) -> Response:
+        """A part of the data set's images, by a filter."""
+        gallery = self.explorer.gallery
+        if gallery is None:
+            raise HTTPException(404, "this server has no data set: start it with --data SOURCE")
+        model, offset = _number(request, "model"), _number(request, "offset")
+        self.explorer.model(model)
+        chosen = gallery.select(model, request.query_params.get("order", "stored"), request.query_params.get("class"))
+        scored = gallery.scored(model)
+        items = [
+            {"image": f"data-{position}", "truth": gallery.labels[position],
+             "prediction": [found.label, found.score] if (found := scored.get(position)) else None}
+            for position in chosen[offset : offset + PAGE_SIZE]
+        ]  # fmt: skip
+        return JSONResponse({"items": items, "total": len(chosen), "scored": len(scored), "count": len(gallery)})
+
+    async def upload(self, request: Request) -> Response:
+        """Store an uploaded image, once it has been decoded."""
+        data = await read_body(request, self.explorer.limits.upload_bytes)
+        image = await self._in_thread(partial(decode_upload, data, self.explorer.limits.image_pixels))
+        key = await self._in_thread(partial(name_upload, image.image_u8))
+        session = self._open_session(request)
+        session.add_image(key, image)
+        response = JSONResponse(describe_image(key, image), 201)
+        set_session_cookie(request, response, session)
+        return response
+
+    async def image(self, request: Request) -> Response:
+        """Name and size of an image."""
+        return JSONResponse(describe_image(request.path_params["image"], await self._find_image(request)))
+
+    async def pixels(self, request: Request) -> Response:
+        """An image for display."""
+        return await self._respond_with_image(request, lambda image: image.image_u8)
+
+    async def thumbnail(self, request: Request) -> Response:
+        """A small version of an image of the data set."""
+        position = self._position(request.path_params["image"])
+        gallery = self.explorer.gallery
+        if position is None or gallery is None:
+            raise HTTPException(404, "only images of the data set have thumbnails")
+        return await self._respond_with_image(request, lambda _: gallery.thumbnail(position))
+
+    async def start_job(self, request: Request) -> Response:
+        """Begin a computation."""
+        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            raise HTTPException(415, "send the request as application/json")
+        try:
+            fields = json.loads(await read_body(request, JSON_BYTES))
+        except (ValueError, RecursionError):
+            raise HTTPException(400, "the body is not JSON") from None
+        if not isinstance(fields, dict) or not isinstance(fields.get("image"), str):
+            raise HTTPException(400, "the body must be a JSON object with the name of an image")
+        kind, model = fields.pop("kind", "attention"), fields.pop("model", 0)
+        if kind not in ("attention", "map") or not isinstance(model, int) or isinstance(model, bool):
+            raise HTTPException(400, 'kind must be "attention" or "map", model a whole number')
+        image = await self._named_image(request, fields.pop("image"))
+        session = self._open_session(request)
+        if kind == "attention":
+            job = self.explorer.start_attention(session, model, image)
+        else:
+            job = self.explorer.start_map(session, model, image, from_dict(MapRequest, fields, "request"))
+        response = JSONResponse({"job": job.id}, 202)
+        set_session_cookie(request, response, session)
+        return response
+
+    async def job_status(self, request: Request) -> Response:
+        """Progress and description of a job; waits for the next change after number `after`."""
+        job = self._session(request).jobs.get(request.path_params["job"])
+        if job is None:
+            raise HTTPException(404, "there is no such job (any more): begin it again")
+        after = _number(request, "after")
+        if not job.state.is_final or job.status.count > after:
+            await job.status.next(after, WAIT_SECONDS)
+        number, status = job.status.count, job.state
+        return JSONResponse({
+            "number": number, "state": status.state, "done": status.progress.done, "total": status.progress.total,
+            "message": status.message or status.progress.message, "before": self.explorer.queue.jobs_before(job),
+            "result": job.result.description if status.state == "done" and job.result is not None else None,
+        })  # fmt: skip
+
+    async def job_data(self, request: Request) -> Response:
+        """The arrays of a finished job."""
+        key = request.path_params["job"]
+        job = self._session(request).jobs.get(key)
+        if job is None or job.result is None or job.state.state != "done":
+            raise HTTPException(404, "there is no such result (any more): begin the job again")
+        if (unchanged := self._unchanged(request, key)) is not None:
+            return unchanged
+        headers = {"ETag": self._etag(key), "Cache-Control": IMAGE_CACHE}
+        return Response(job.result.data, media_type="application/octet-stream", headers=headers)
+
+    async def end_job(self, request: Request) -> Response:
+        """Cancel a job, or forget its result."""
+        job = self._session(request).jobs.pop(request.path_params["job"], None)
+        if job is not None:
+            self.explorer.queue.cancel(job)
+        return Response(status_code=204)
+
+    async def end_session(self, request: Request) -> Response:
+        """Forget everything of this browser."""
+        self.explorer.sessions.end(request.cookies.get(cookie_name(request), ""))
+        response = Response(status_code=204)
+        response.delete_cookie(cookie_name(request))
+        return response
+
+    def _session(self, request: Request) -> WebSession:
+        """Return the client's session.
+
+        Raises:
+            HTTPException: it has none.
+        """
+        session = self.explorer.sessions.find(request.cookies.get(cookie_name(request), ""))
+        if session is None:
+            raise HTTPException(404, "this session has ended: open the image again")
+        return session
+
+    def _open_session(self, request: Request) -> WebSession:
+        """Return the client's session; a new one if it has none."""
+        found = self.explorer.sessions.find(request.cookies.get(cookie_name(request), ""))
+        return found or self.explorer.sessions.open()
+
+    def _position(self, key: str) -> int | None:
+        """Return the position in the gallery that the name of an image stands for; None for another image."""
+        number = key.removeprefix("data-")
+        is_position = number != key and number.isascii() and number.isdecimal() and len(number) < 10
+        return int(number) if is_position else None
+
+    async def _find_image(self, request: Request) -> StoredImage:
+        return await self._named_image(request, request.path_params["image"])
+
+    async def _named_image(self, request: Request, key: str) -> StoredImage:
+        """Return an image by its name: one of the data set, or one that this session has uploaded.
+
+        Raises:
+            HTTPException: there is none.
+        """
+        position, gallery = self._position(key), self.explorer.gallery
+        if position is not None and gallery is not None and position < len(gallery):
+            return await self._in_thread(partial(gallery.image, position))
+        session = self.explorer.sessions.find(request.cookies.get(cookie_name(request), ""))
+        if session is None or key not in session.images:
+            raise HTTPException(404, "there is no such image (any more): open it again")
+        return session.images[key]
+
+    async def _respond_with_image(self, request: Request, select: Callable[[StoredImage], np.ndarray]) -> Response:
+        image = await self._find_image(request)
+        if (unchanged := self._unchanged(request, request.url.path)) is not None:
+            return unchanged
+        data, media_type = await self._in_thread(lambda: encode_for_display(select(image)))
+        headers = {"ETag": self._etag(request.url.path), "Cache-Control": IMAGE_CACHE}
+        return Response(data, media_type=media_type, headers=headers)
+
+    def _etag(self, name: str) -> str:
+        return f'"{hashlib.sha256(f"{self._version} {name}".encode()).hexdigest()[:20]}"'
+
+    def _unchanged(self, request: Request, name: str) -> Response | None:
+        """Return 304 if the client has this already."""
+        if self._etag(name) not in request.headers.get("if-none-match", ""):
+            return None
+        return Response(status_code=304, headers={"ETag": self._etag(name), "Cache-Control": IMAGE_CACHE})
+
+    def _cached_json(self, request: Request, content: Mapping[str, object]) -> Response:
+        body = JSONResponse(content).body
+        etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
+        headers = {"ETag": etag, "Cache-Control": "no-cache"}
+        if etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return Response(body, media_type="application/json", headers=headers)
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        return await to_thread.run_sync(work, limiter=self._decoding)
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Read the body of a request, and not one byte more than is allowed.
+
+    Raises:
+        HTTPException: it is too large, or comes too slowly.
+    """
+    too_large = HTTPException(413, f"the limit is {max_bytes >> 10:,} KB: make it smaller first")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise too_large
+    parts, received = [], 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                received += len(part)
+                if received > max_bytes:
+                    raise too_large
+                parts.append(part)
+    except TimeoutError:
+        raise HTTPException(408, f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
+    return b"".join(parts)
+
+
+def decode_upload(data: bytes, max_pixels: int) -> StoredImage:
+    """Decode an uploaded file; its size is checked before its pixels are decompressed.
+
+    Raises:
+        InputError: it is not an image that can be read, or too large.
+    """
+    height, width = read_size(data, "this file")
+    if height * width > max_pixels:
+        raise InputError(
+            f"this file has {width:,} x {height:,} pixels, the limit is {max_pixels:,}: make it smaller first"
+        )
+    return StoredImage("this image", decode_image(data, "this file"))
+
+
+def encode_for_display(image_u8: np.ndarray) -> tuple[bytes, str]:
+    """Encode an image for a browser: its bytes and media type."""
+    stream, image = io.BytesIO(), Image.fromarray(image_u8)
+    if image.width * image.height <= LOSSLESS_PIXELS:
+        image.save(stream, "PNG", compress_level=1)
+        return stream.getvalue(), "image/png"
+    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BICUBIC, reducing_gap=2)
+    image.save(stream, "JPEG", quality=92)
+    return stream.getvalue(), "image/jpeg"
+
+
+def cookie_name(request: Request) -> str:
+    """Return the name of the session's cookie; browsers share cookies between the ports of a host."""
+    return f"vitreous-session-{request.url.port or 80}"
+
+
+def set_session_cookie(request: Request, response: Response, session: WebSession) -> None:
+    """Tell the browser the secret of its session, which no script can read and no other site can send."""
+    response.set_cookie(cookie_name(request), session.id, httponly=True, samesite="strict")
+
+
+def _number(request: Request, name: str) -> int:
+    """Read a whole number of the query; 0 if it isn't there.
+
+    Raises:
+        HTTPException: it is something else.
+    """
+    text = request.query_params.get(name, "0")
+    with suppress(ValueError):
+        if text.isascii() and text.isdecimal() and len(text) < 10:
+            return int(text)
+    raise HTTPException(400, f"{name} must be a whole number")

@@ -1,0 +1,149 @@
+"""The images of a data set that the page offers, with what each model predicts for them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vitreous.data.dataset import EncodedDataset
+from vitreous.data.decoding import EncodedImages
+from vitreous.data.image_set import ImageSet
+from vitreous.data.sources import evaluation_split, load_images, open_dataset
+from vitreous.errors import InputError, unknown
+from vitreous.imaging.reading import decode_image
+from vitreous.model.classifier import ImageClassifier
+from vitreous.web.sessions import StoredImage
+
+GalleryOrder = Literal["stored", "misclassified", "least-confident"]
+ORDERS: tuple[str, ...] = get_args(GalleryOrder)
+BATCH = 8
+"""Images that are scored at a time while nobody waits: a person who comes waits for no more than these."""
+THUMBNAIL_SIDE = 128
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """What a model predicts for an image of the gallery."""
+
+    label: str
+    score: float
+
+
+class ImageGallery:
+    """Images of one split of a data set, spread evenly over it, in their own sizes.
+
+    Args:
+        source: a data source, such as "cifar10" or "folder:DIR".
+        count: the number of images at most.
+        on_note: called with each line that the user should read.
+
+    Raises:
+        InputError: there is no such source, or its data can't be found or read.
+    """
+
+    def __init__(self, source: str, count: int, on_note: Callable[[str], object]) -> None:
+        if count < 1:
+            raise InputError(f"can't offer {count} images: give a count of at least 1")
+        dataset = open_dataset(source)
+        self.source, self.split = source, evaluation_split(source, "test", on_note)
+        encoded = isinstance(dataset, EncodedDataset)
+        self._images: EncodedImages | ImageSet = (
+            dataset.encoded(self.split) if isinstance(dataset, EncodedDataset) else load_images(source, self.split)
+        )
+        total = len(self._images)
+        chosen = torch.linspace(0, total - 1, min(count, total)).round().long()
+        self._indices: Sequence[int] = chosen.tolist()
+        if isinstance(self._images, ImageSet) and not encoded:  # the others need not stay in memory
+            self._images, self._indices = self._images.select(chosen), range(len(chosen))
+        self._scored: dict[int, dict[int, ScoredImage]] = {}
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self._images.class_names
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The true label of each image."""
+        labels = self._images.labels
+        return [self.class_names[int(labels[index])] for index in self._indices]
+
+    def image(self, position: int) -> StoredImage:
+        """Return an image by its position in the gallery, from 0.
+
+        Raises:
+            InputError: there is none, or it can't be read.
+        """
+        if not 0 <= position < len(self):
+            raise InputError(f"there is no image {position}: there are {len(self)}, from 0")
+        name = f"{self.source} {self.split} {position}"
+        if isinstance(self._images, ImageSet):
+            pixels = self._images.images_u8[self._indices[position]]
+            image_u8 = pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+        else:
+            _, data = self._images.read(self._indices[position])
+            image_u8 = decode_image(data, name)
+        return StoredImage(name, image_u8, self.labels[position])
+
+    def thumbnail(self, position: int) -> np.ndarray:
+        """Return an image with a short side of at most 128 pixels: uint8 (height, width, 3)."""
+        image = Image.fromarray(self.image(position).image_u8)
+        scale = THUMBNAIL_SIDE / min(image.size)
+        if scale < 1:
+            width, height = (max(1, round(side * scale)) for side in image.size)
+            image = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2)
+        width, height = image.size
+        left, top = max(0, width - 2 * height) // 2, max(0, height - 2 * width) // 2  # a strip shows its middle
+        return np.asarray(image.crop((left, top, width - left, height - top)))
+
+    def score(self, model_index: int, classifier: ImageClassifier) -> Iterator[int]:
+        """Predict all images by one model, a few at a time; yields how many are done."""
+        scored = self._scored.setdefault(model_index, {})
+        for start in range(0, len(self), BATCH):
+            positions, images = [], []
+            for position in range(start, min(start + BATCH, len(self))):
+                try:
+                    images.append(self.image(position).image_u8)
+                    positions.append(position)
+                except InputError:  # it is in the strip, and says why when it is opened
+                    continue
+            for position, prediction in zip(positions, classifier.predict_batch(images), strict=True):
+                if prediction.scores:
+                    scored[position] = ScoredImage(prediction.label, prediction.score)
+            yield start + len(images)
+
+    def scored(self, model_index: int) -> dict[int, ScoredImage]:
+        """Return the predictions of a model so far, by position."""
+        return dict(self._scored.get(model_index, {}))
+
+    def select(self, model_index: int, order: str, label: str | None) -> list[int]:
+        """Return the positions of the images that a filter leaves, in its order.
+
+        Args:
+            model_index: the model whose predictions count.
+            order: "stored", "misclassified" (the most confident mistakes first) or "least-confident".
+            label: of one class only; None for all.
+
+        Raises:
+            InputError: there is no such order or class.
+        """
+        if order not in ORDERS:
+            raise unknown("order", order, ORDERS)
+        if label is not None and label not in self.class_names:
+            raise unknown("class", label, self.class_names)
+        positions = [index for index in range(len(self)) if label is None or self.labels[index] == label]
+        if order == "stored":
+            return positions
+        scored = self.scored(model_index)
+        known = [index for index in positions if index in scored]
+        if order == "misclassified":
+            wrong = [index for index in known if scored[index].label != self.labels[index]]
+            return sorted(wrong, key=lambda index: -scored[index].score)
+        return sorted(known, key=lambda index: scored[index].score)

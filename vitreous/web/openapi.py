@@ -1,0 +1,97 @@
+"""The description of the explorer's API, as OpenAPI 3.1."""
+
+from importlib.metadata import version
+
+Operation = tuple[str, str, str, str]
+"""Method, path, summary and what a success returns: "json", "bytes", "image", "text" or "nothing"."""
+
+OPERATIONS: tuple[Operation, ...] = (
+    ("get", "/api", "This description.", "json"),
+    ("get", "/api/start", "Models, explanation methods, color tables and limits.", "json"),
+    ("get", "/api/gallery", "Images of the data set, 200 at a time, with truth and prediction.", "json"),
+    ("post", "/api/images", "Upload an image file as the body; it is checked by decoding it.", "json"),
+    ("get", "/api/images/{image}", "Size and true label of an image.", "json"),
+    ("get", "/api/images/{image}/pixels", "An image for display: PNG, or JPEG if it is large.", "image"),
+    ("get", "/api/images/{image}/thumbnail", "A small version of an image of the data set.", "image"),
+    ("post", "/api/jobs", "Begin to compute attention or a map.", "json"),
+    ("get", "/api/jobs/{job}", "State, progress and description of a job; waits up to 20 s for a change.", "json"),
+    ("delete", "/api/jobs/{job}", "Cancel a job, or forget its result.", "nothing"),
+    ("get", "/api/jobs/{job}/data", "The arrays of a finished job, little-endian.", "bytes"),
+    ("delete", "/api/session", "Forget the images and results of this browser.", "nothing"),
+    ("get", "/healthz", "Whether the server is alive; needs no token.", "json"),
+    ("get", "/metrics", "Counts for monitoring, in Prometheus' text format.", "text"),
+)
+
+QUERIES = {
+    "/api/gallery": {
+        "model": {"type": "integer", "minimum": 0},
+        "order": {"enum": ["stored", "misclassified", "least-confident"]},
+        "class": {"type": "string"},
+        "offset": {"type": "integer", "minimum": 0},
+    },
+    "/api/jobs/{job}": {"after": {"type": "integer", "minimum": 0}},
+}
+
+JOB = {
+    "type": "object",
+    "required": ["image"],
+    "properties": {
+        "kind": {"enum": ["attention", "map"], "default": "attention"},
+        "model": {"type": "integer", "minimum": 0, "default": 0},
+        "image": {"type": "string", "description": "data-N of the data set, or what an upload returned"},
+        "method": {"type": "string", "description": "of a map: a name in /api/start"},
+        "options": {"type": "object", "description": "of a map: options of the method, such as layer"},
+        "target": {"type": ["string", "null"], "description": 'of a map: a class, or "cat - dog"'},
+        "query": {"type": ["array", "null"], "items": {"type": "number"}, "description": "x, y in pixels of the image"},
+    },
+}
+
+BODIES = {
+    "/api/images": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    "/api/jobs": {"application/json": {"schema": JOB}},
+}
+
+MEDIA_TYPES = {
+    "json": ("application/json",),
+    "bytes": ("application/octet-stream",),
+    "image": ("image/png", "image/jpeg"),
+    "text": ("text/plain",),
+}
+STATUS = {("post", "/api/images"): "201", ("post", "/api/jobs"): "202"}
+
+
+def describe_api() -> dict[str, object]:
+    """Return the description as a JSON object."""
+    paths: dict[str, dict[str, object]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation[1], {})[operation[0]] = describe_operation(*operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Vitreous",
+            "version": version("vitreous"),
+            "description": "Errors are JSON objects with one line, error. A cookie that the first upload or job sets "
+            "holds the session; its images and results are its own.",
+        },
+        "paths": paths,
+    }
+
+
+def describe_operation(method: str, path: str, summary: str, content: str) -> dict[str, object]:
+    """Describe one operation."""
+    parameters: list[dict[str, object]] = [
+        {"name": part[1:-1], "in": "path", "required": True, "schema": {"type": "string"}}
+        for part in path.split("/")
+        if part.startswith("{")
+    ]
+    parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in QUERIES.get(path, {}).items()]
+    success: dict[str, object] = {"description": summary}
+    if content != "nothing":
+        success["content"] = {media_type: {} for media_type in MEDIA_TYPES[content]}
+    status = STATUS.get((method, path), "204" if content == "nothing" else "200")
+    described: dict[str, object] = {"summary": summary, "responses": {status: success}}
+    if parameters:
+        described["parameters"] = parameters
+    if method == "post":
+        described["requestBody"] = {"required": True, "content": BODIES[path]}
+    return described

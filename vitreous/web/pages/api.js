@@ -1,0 +1,59 @@
+// Requests to the server: images, and jobs whose progress is followed until their arrays are there.
+
+export class ApiError extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export class Cancelled extends Error {}
+
+async function request(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw new Cancelled();
+    throw new ApiError("the server doesn't respond: is it still running?", 0);
+  }
+  if (response.ok) return response;
+  let message = `the server refused this (${response.status})`;
+  try { message = (await response.json()).error ?? message; } catch { /* it was no JSON */ }
+  throw new ApiError(message, response.status);
+}
+
+export async function getJson(path) { return (await request(path)).json(); }
+
+export async function upload(blob) {
+  const headers = {"Content-Type": "application/octet-stream"};
+  return (await request("/api/images", {method: "POST", body: blob, headers})).json();
+}
+
+export const imageUrl = (image, part) => `/api/images/${encodeURIComponent(image)}/${part}`;
+
+// Runs a job and returns its description and data. `onStatus` gets each change; the signal cancels the job.
+export async function runJob(fields, {signal, onStatus} = {}) {
+  const headers = {"Content-Type": "application/json"};
+  const {job} = await (await request("/api/jobs", {method: "POST", headers, body: JSON.stringify(fields)})).json();
+  const path = `/api/jobs/${encodeURIComponent(job)}`;
+  const end = () => fetch(path, {method: "DELETE", keepalive: true}).catch(() => {});
+  if (signal?.aborted) { end(); throw new Cancelled(); }
+  signal?.addEventListener("abort", end, {once: true});
+  try {
+    for (let after = 1; ;) {
+      const status = await (await request(`${path}?after=${after}`, {signal})).json();
+      after = status.number;
+      if (status.state === "cancelled" || signal?.aborted) throw new Cancelled();
+      if (status.state === "failed") throw new ApiError(status.message, 400);
+      if (status.state === "done") {
+        const data = await (await request(`${path}/data`, {signal})).arrayBuffer();
+        end();
+        return {description: status.result, data};
+      }
+      onStatus?.(status);
+    }
+  } finally {
+    signal?.removeEventListener("abort", end);
+  }
+}

@@ -1,0 +1,96 @@
+// The images of the data set: a strip of small ones with truth and prediction, and its filters.
+import {getJson, imageUrl} from "./api.js";
+
+const at = id => document.getElementById(id);
+
+export class Gallery {
+  // `onOpen` gets an item; `modelOf` returns the index of the model whose predictions count.
+  constructor({class_names}, {onOpen, modelOf, onError}) {
+    this.onOpen = onOpen;
+    this.modelOf = modelOf;
+    this.onError = onError;
+    this.items = [];
+    at("gallery-class").append(...class_names.map(name => new Option(name, name)));
+    for (const id of ["gallery-order", "gallery-class"]) at(id).addEventListener("change", () => this.load());
+    at("strip").addEventListener("keydown", event => this.onKey(event));
+    at("strip").addEventListener("scroll", () => this.onScroll());
+    at("gallery").hidden = false;
+  }
+
+  async load(offset = 0) {
+    const order = at("gallery-order").value, label = at("gallery-class").value;
+    const query = new URLSearchParams({model: this.modelOf(), order, offset, ...(label ? {class: label} : {})});
+    const run = this.run = Symbol(query);
+    clearTimeout(this.timer);
+    try {
+      const found = await getJson(`/api/gallery?${query}`);
+      if (run !== this.run) return;
+      this.total = found.total;
+      this.items = offset ? [...this.items, ...found.items] : found.items;
+      this.draw(found, offset);
+      // The server predicts the images while nobody waits; what the filters find grows with it.
+      if (found.scored < found.count) this.timer = setTimeout(() => document.hidden || this.refresh(), 2500);
+    } catch (error) {
+      this.onError(error);
+    }
+  }
+
+  refresh() { if (this.items.length <= 200) this.load(); }
+
+  draw({items, total, scored, count}, offset) {
+    const strip = at("strip"), scrolled = strip.scrollLeft;
+    const buttons = items.map((item, number) => this.button(item, offset + number));
+    if (offset) strip.append(...buttons);
+    else strip.replaceChildren(...buttons);
+    if (!total) {
+      strip.append(Object.assign(document.createElement("p"), {textContent: scored < count
+        ? "None so far: the model is going through the images." : "There are none."}));
+    }
+    strip.scrollLeft = scrolled;
+    const progress = scored < count ? `, ${scored.toLocaleString("en")} of ${count.toLocaleString("en")} predicted` : "";
+    at("gallery-count").textContent = `${total.toLocaleString("en")} image${total === 1 ? "" : "s"}${progress}`;
+    this.choose(this.chosen);
+  }
+
+  button({image, truth, prediction}, number) {
+    const button = document.createElement("button"), picture = document.createElement("img");
+    Object.assign(picture, {src: imageUrl(image, "thumbnail"), loading: "lazy", alt: "", width: 76, height: 62});
+    picture.addEventListener("load", () => picture.classList.toggle("pixels", picture.naturalWidth < 76));
+    const lines = [[truth, ""]];
+    if (prediction && prediction[0] !== truth) lines.push([`✗ ${prediction[0]}`, "cut wrong"]);
+    else if (prediction) lines.push([`✓ ${Math.round(100 * prediction[1])} %`, "cut"]);
+    button.append(picture, ...lines.map(([text, name]) =>
+      Object.assign(document.createElement("span"), {textContent: text, className: name || "cut"})));
+    button.setAttribute("role", "option");
+    button.tabIndex = -1;
+    button.dataset.image = image;
+    button.title = prediction ? `${truth}, predicted ${prediction[0]} ${Math.round(100 * prediction[1])} %` : truth;
+    button.addEventListener("click", () => this.onOpen(this.items[number]));
+    return button;
+  }
+
+  choose(image) {
+    this.chosen = image;
+    for (const button of at("strip").querySelectorAll("button")) {
+      button.setAttribute("aria-selected", button.dataset.image === image);
+    }
+  }
+
+  onKey(event) {
+    const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+    if (!step || !this.items.length) return;
+    event.preventDefault();
+    const now = this.items.findIndex(item => item.image === this.chosen);
+    const next = this.items[Math.min(this.items.length - 1, Math.max(0, now + step))];
+    this.onOpen(next);
+    at("strip").querySelector(`[data-image="${CSS.escape(next.image)}"]`)?.scrollIntoView({inline: "nearest", block: "nearest"});
+  }
+
+  onScroll() {
+    const strip = at("strip");
+    if (strip.scrollLeft + strip.clientWidth > strip.scrollWidth - 300 && this.items.length < this.total && !this.loading) {
+      this.loading = true;
+      this.load(this.items.length).finally(() => { this.loading = false; });
+    }
+  }
+}

@@ -1,0 +1,181 @@
+// All heads of all layers at once: small maps on one canvas, and two plots with a dot for each head.
+import {pack, robustScale, toLevels} from "./heatmap.js";
+
+const at = id => document.getElementById(id);
+const svg = (name, attributes, text) => {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
+};
+
+export class SmallMultiples {
+  // `onChoose` gets a layer and a head.
+  constructor(palettes, onChoose) {
+    this.palettes = palettes;
+    this.grid = at("multiples");
+    this.canvas = at("multiples-canvas");
+    this.context = this.canvas.getContext("2d");
+    this.onChoose = onChoose;
+    const map = at("multiples-map");
+    map.addEventListener("pointermove", event => this.point(this.cellAt(event)));
+    map.addEventListener("pointerleave", () => this.point(null));
+    map.addEventListener("click", event => { const cell = this.cellAt(event); if (cell) onChoose(...cell); });
+    this.grid.addEventListener("keydown", event => this.onKey(event));
+    this.grid.addEventListener("focus", () => this.attention && this.point(this.pointed ?? this.chosen ?? [0, 0]));
+    this.grid.addEventListener("blur", () => this.point(null));
+  }
+
+  setAttention(attention, {box}) {
+    this.attention = attention;
+    const {depth, rows, columns} = attention;
+    this.across = Math.max(...attention.heads);
+    this.pointed = null;
+    this.cell = {width: columns + 1, height: rows + 1};
+    this.canvas.width = this.across * this.cell.width - 1;
+    this.canvas.height = depth * this.cell.height - 1;
+    const [top, left, bottom, right] = box; // on the image, patches may be wider than high
+    this.canvas.style.aspectRatio = this.canvas.width * (right - left) / columns / (this.canvas.height * (bottom - top) / rows);
+    this.pixels = new ImageData(this.canvas.width, this.canvas.height);
+    this.words = new Uint32Array(this.pixels.data.buffer);
+    this.maps = attention.heads.map(heads => Array.from({length: heads}, () => new Float32Array(attention.patches)));
+    this.levels = new Uint8Array(attention.patches);
+    this.grid.style.setProperty("--across", this.across);
+    this.grid.setAttribute("aria-rowcount", depth);
+    this.grid.setAttribute("aria-colcount", this.across);
+    const labels = (count, word) => Array.from({length: count}, (_, number) =>
+      Object.assign(document.createElement("span"), {textContent: number ? number : `${word} 0`}));
+    at("multiples-heads").replaceChildren(...labels(this.across, "head"));
+    at("multiples-layers").replaceChildren(...labels(depth, "layer"));
+    at("all-heads").hidden = false;
+    this.mark(at("multiples-cursor"), null);
+  }
+
+  // Draws what each head attends to from a start, or what attends to it.
+  draw({start, toward, palette, ownScale}) {
+    const {attention, maps, words, levels, cell, canvas, palettes} = this;
+    maps.forEach((layer, number) => layer.forEach((map, head) =>
+      attention.headWeights(number, head, start, toward, map, attention.prefix)));
+    let common = null;
+    if (!ownScale) {
+      const all = this.all ??= new Float32Array(0), count = maps.flat().length * attention.patches;
+      if (all.length !== count) this.all = new Float32Array(count);
+      maps.flat().forEach((map, number) => this.all.set(map, number * attention.patches));
+      common = robustScale(this.all, palettes.percentiles);
+    }
+    if (this.tableOf !== palette) {
+      this.tableOf = palette;
+      this.table = Uint32Array.from({length: 256}, (_, level) => pack(palettes.color(palette, level), 255));
+    }
+    maps.forEach((layer, number) => layer.forEach((map, head) => {
+      toLevels(map, common ?? robustScale(map, palettes.percentiles), levels);
+      for (let row = 0, i = 0; row < attention.rows; row++) {
+        let to = (number * cell.height + row) * canvas.width + head * cell.width;
+        for (let column = 0; column < attention.columns; column++) words[to++] = this.table[levels[i++]];
+      }
+    }));
+    this.context.putImageData(this.pixels, 0, 0);
+  }
+
+  choose(layer, head) {
+    this.chosen = layer === null ? null : [layer, head];
+    this.mark(at("multiples-chosen"), this.chosen);
+  }
+
+  cellAt(event) {
+    const box = this.canvas.getBoundingClientRect();
+    const layer = Math.floor((event.clientY - box.top) / box.height * this.attention.depth);
+    const head = Math.floor((event.clientX - box.left) / box.width * this.across);
+    return this.maps[layer]?.[head] ? [layer, head] : null;
+  }
+
+  point(cell) {
+    if (String(cell) === String(this.pointed)) return;
+    this.pointed = cell;
+    this.mark(at("multiples-cursor"), cell);
+    at("multiples-text").textContent = cell ? `layer ${cell[0]}, head ${cell[1]}: ${this.describe(...cell)}` : "";
+  }
+
+  describe(layer, head) {
+    const map = this.maps[layer][head], {prefix, columns, patches} = this.attention;
+    let best = 0, sum = 0;
+    map.forEach((weight, i) => { sum += weight; if (weight > map[best]) best = i; });
+    const most = `most at row ${Math.floor(best / columns)}, column ${best % columns} (${(map[best] * patches).toFixed(1)} × uniform)`;
+    return prefix && sum <= 1.01 ? `${Math.round(100 * sum)} % on patches, ${most}` : most;
+  }
+
+  mark(element, cell) {
+    element.hidden = !cell;
+    if (!cell) return;
+    const {width, height} = this.canvas, [layer, head] = cell;
+    element.style.left = `${100 * head * this.cell.width / width}%`;
+    element.style.top = `${100 * layer * this.cell.height / height}%`;
+    element.style.width = `${100 * (this.cell.width - 1) / width}%`;
+    element.style.height = `${100 * (this.cell.height - 1) / height}%`;
+  }
+
+  onKey(event) {
+    const step = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]}[event.key];
+    if (!this.attention || (!step && event.key !== "Enter" && event.key !== " ")) return;
+    event.preventDefault();
+    const [layer, head] = this.pointed ?? this.chosen ?? [0, 0];
+    if (!step) return this.onChoose(layer, head);
+    const cell = [layer + step[0], head + step[1]];
+    if (this.maps[cell[0]]?.[cell[1]]) this.point(cell);
+  }
+}
+
+export class HeadPlots {
+  constructor(onChoose) {
+    this.onChoose = onChoose;
+    this.run = 0;
+  }
+
+  // Measures the layers one by one, in pauses, and then draws both plots.
+  async measure(attention) {
+    const run = ++this.run, statistics = [];
+    at("plots").hidden = true;
+    for (let layer = 0; layer < attention.depth; layer++) {
+      await new Promise(resolve => setTimeout(resolve, 30));
+      if (run !== this.run) return;
+      statistics.push(attention.headStatistics(layer));
+    }
+    const unit = "patches", top = Math.max(attention.uniformDistance, ...statistics.flat().map(one => one.distance));
+    this.plot(at("distance-plot"), statistics, {key: "distance", title: "Mean distance of attention, in patches", top: 1.08 * top,
+      uniform: attention.uniformDistance, format: value => `${value.toFixed(1)} ${unit}`});
+    this.plot(at("entropy-plot"), statistics, {key: "entropy", title: "Entropy: 0 one token, 1 all tokens equally", top: 1.04,
+      uniform: 1, format: value => value.toFixed(2)});
+    this.statistics = statistics;
+    at("plots").hidden = false;
+    this.choose(this.chosen);
+  }
+
+  plot(chart, statistics, {key, title, top, uniform, format}) {
+    const left = 30, right = 356, bottom = 192, height = 158, depth = statistics.length;
+    const x = layer => left + (layer + 0.5) / depth * (right - left), y = value => bottom - value / top * height;
+    const parts = [svg("text", {x: 0, y: 14}, title)], step = top > 12 ? 4 : top > 4 ? 2 : top > 2 ? 1 : 0.25;
+    for (let value = 0; value <= top; value += step) {
+      parts.push(svg("line", {x1: left, x2: right, y1: y(value), y2: y(value)}),
+        svg("text", {x: left - 6, y: y(value) + 4, "text-anchor": "end"}, String(value)));
+    }
+    parts.push(svg("line", {x1: left, x2: right, y1: y(uniform), y2: y(uniform), class: "uniform"}),
+      svg("text", {x: right, y: y(uniform) + (key === "entropy" ? 14 : -5), "text-anchor": "end"}, "uniform attention"));
+    statistics.forEach((_, layer) => parts.push(svg("text", {x: x(layer), y: bottom + 15, "text-anchor": "middle"}, String(layer))));
+    parts.push(svg("text", {x: (left + right) / 2, y: bottom + 31, "text-anchor": "middle"}, "layer"));
+    statistics.forEach((heads, layer) => heads.forEach((one, head) => {
+      const spread = heads.length > 1 ? (head / (heads.length - 1) - 0.5) * Math.min(14, 180 / depth) : 0;
+      const name = `layer ${layer}, head ${head}: ${key} ${format(one[key])}`;
+      const dot = svg("circle", {cx: x(layer) + spread, cy: y(one[key]), r: 4, role: "button", tabindex: "-1", "aria-label": name});
+      dot.dataset.head = `${layer} ${head}`;
+      dot.append(svg("title", {}, name));
+      dot.addEventListener("click", () => this.onChoose(layer, head));
+      parts.push(dot);
+    }));
+    chart.replaceChildren(...parts);
+  }
+
+  choose(name) {
+    this.chosen = name;
+    for (const dot of document.querySelectorAll("#plots circle")) dot.classList.toggle("chosen", dot.dataset.head === name);
+  }
+}

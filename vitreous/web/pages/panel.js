@@ -1,0 +1,154 @@
+// Prediction and controls: they show a view, and report what a person changes in it.
+import {IN_BROWSER, tokenName} from "./view.js";
+
+const at = id => document.getElementById(id);
+const percent = fraction => fraction >= 0.995 || fraction < 0.001 ? `${(100 * fraction).toFixed(1)} %` : `${(100 * fraction).toPrecision(fraction < 0.1 ? 2 : 3).replace(/\.0$/, "")} %`;
+
+export function showPrediction({prediction, truth, view, method, model}, onExplain) {
+  const {scores, problem_type} = prediction, isRegression = problem_type === "regression";
+  const best = scores.slice(0, 5), rest = scores.slice(5).filter(([label]) => [truth, view.target, view.contrast].includes(label));
+  const top = isRegression ? Math.max(...scores.map(([, score]) => Math.abs(score))) || 1 : 1;
+  at("bars").replaceChildren(...[...best, ...rest].map(([label, score]) => {
+    const item = document.createElement("li"), button = document.createElement("button"), bar = document.createElement("i");
+    const name = Object.assign(document.createElement("span"), {className: "cut", textContent: label});
+    const text = Object.assign(document.createElement("span"), {className: "score", textContent: isRegression ? score.toPrecision(3) : percent(score)});
+    bar.style.width = `${100 * Math.abs(score) / top}%`;
+    button.append(bar, name, text);
+    button.title = `Explain ${label}`;
+    button.setAttribute("aria-pressed", view.target === label);
+    button.addEventListener("click", () => onExplain(view.target === label ? "" : label));
+    item.append(button);
+    return item;
+  }));
+  const isCorrect = truth === scores[0]?.[0], line = at("truth");
+  line.textContent = !truth || !scores.length ? "" : isCorrect ? `✓ ${truth} is the true class` : `✗ the true class is ${truth}`;
+  line.className = isCorrect ? "correct" : "wrong";
+  at("target").hidden = scores.length < 2 || isRegression;
+  at("target-note").textContent = !scores.length ? "This model has no classes, only features."
+    : method.is_class_specific ? "" : `${view.method} is the same for every class; choosing one changes to gradient-rollout.`;
+  fillOptions(at("target-class"), [["", `${scores[0]?.[0] ?? ""} (predicted)`], ...model.class_names.map(name => [name, name])], view.target);
+  fillOptions(at("target-contrast"), [["", "anything else"], ...model.class_names.map(name => [name, name])], view.contrast);
+}
+
+function fillOptions(select, options, chosen) {
+  const key = JSON.stringify(options);
+  if (select.dataset.key !== key) {
+    select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+    select.dataset.key = key;
+  }
+  select.value = chosen;
+}
+
+export class Controls {
+  // `change` gets the fields of the view that a person has changed.
+  constructor(methods, palettes, change) {
+    this.methods = methods;
+    this.change = change;
+    const group = (label, names) => {
+      const element = Object.assign(document.createElement("optgroup"), {label});
+      element.append(...names.map(name => new Option(name, name)));
+      return element;
+    };
+    const others = Object.keys(methods).filter(name => !IN_BROWSER.includes(name));
+    at("method").append(group("At once, in this page", IN_BROWSER), group("By the model, on the server", others));
+    at("palette").append(...palettes.names.map(name => new Option(name, name)));
+    for (const [id, field] of Object.entries({method: "method", fusion: "fusion", feature: "feature", palette: "palette",
+      "target-class": "target", "target-contrast": "contrast"})) {
+      at(id).addEventListener("change", event => change({[field]: event.target.value}));
+    }
+    for (const id of ["first", "layer", "opacity"]) {
+      at(id).addEventListener("input", event => change({[id]: Number(event.target.value)}));
+    }
+    at("direction").addEventListener("click", event => {
+      if (event.target.dataset.value) change({toward: event.target.dataset.value === "to"});
+    });
+    for (const group of [at("direction"), at("starts")]) group.addEventListener("keydown", moveInGroup);
+  }
+
+  show(view, attention) {
+    const method = this.methods[view.method], isBrowser = IN_BROWSER.includes(view.method), has = name => method.options.includes(name);
+    const isRollout = view.method === "rollout";
+    for (const id of ["method", "fusion", "palette", "feature"]) at(id).value = view[id];
+    at("summary").textContent = method.summary.replace(/ \([^)]*\d{4}\)$/, "");
+    at("direction").hidden = !isBrowser;
+    for (const button of at("direction").children) {
+      const isChosen = (button.dataset.value === "to") === view.toward;
+      button.setAttribute("aria-checked", isChosen);
+      button.tabIndex = isChosen ? 0 : -1;
+    }
+    at("first-row").hidden = !isRollout;
+    at("layer-row").hidden = !isRollout && !has("layer");
+    at("layer-label").textContent = isRollout ? "Last layer" : "Layer";
+    for (const id of ["first", "layer"]) {
+      at(id).max = attention.depth - 1;
+      at(id).value = view[id];
+      at(`${id}-value`).textContent = view[id];
+    }
+    at("feature-row").hidden = !has("view");
+    at("fusion-row").hidden = !isBrowser || view.heads?.length === 1;
+    at("opacity").value = view.opacity;
+    at("opacity-value").textContent = `${view.opacity} %`;
+    this.showHeads(view, attention, isBrowser || has("head"), isBrowser);
+    this.showStarts(view, attention, isBrowser);
+  }
+
+  showHeads(view, attention, isUsed, canCombine) {
+    at("heads-row").hidden = !isUsed;
+    const count = view.method === "rollout" ? Math.max(...attention.heads) : attention.heads[view.layer];
+    const chip = (text, isChosen, onClick, label) => {
+      const button = Object.assign(document.createElement("button"), {textContent: text, onclick: onClick});
+      button.setAttribute("aria-pressed", isChosen);
+      button.setAttribute("aria-label", label);
+      return button;
+    };
+    const pick = (head, event) => {
+      const several = (event.shiftKey || event.ctrlKey || event.metaKey) && canCombine;
+      const now = view.heads ?? [], others = now.filter(one => one !== head);
+      const next = several ? (others.length < now.length ? others : [...now, head].sort((a, b) => a - b))
+        : now.length === 1 && now[0] === head ? [] : [head];
+      this.change({heads: next.length && next.length < count ? next : null});
+    };
+    const focused = [...at("heads").children].indexOf(document.activeElement);
+    at("heads").replaceChildren(chip("all", !view.heads, () => this.change({heads: null}), "all heads"),
+      ...Array.from({length: count}, (_, head) => chip(head, view.heads?.includes(head) ?? false, event => pick(head, event), `head ${head}`)));
+    at("heads").title = canCombine ? "Shift and click combines several heads" : "";
+    if (focused >= 0) at("heads").children[focused]?.focus();
+  }
+
+  showStarts(view, attention, isBrowser) {
+    const choices = [["readout", -1], ...Array.from({length: attention.prefix}, (_, token) => [tokenName(token, attention), token])];
+    if (attention.readToken >= 0 && attention.readToken < attention.prefix) choices.splice(attention.readToken + 1, 1);
+    const buttons = choices.map(([name, token]) => {
+      const isChosen = !view.patch && view.token === token;
+      const text = token < 0 && attention.readToken === 0 ? "class token" : name;
+      const button = Object.assign(document.createElement("button"), {textContent: text,
+        onclick: () => this.change({token, patch: null})});
+      button.setAttribute("role", "radio");
+      button.setAttribute("aria-checked", isChosen);
+      button.tabIndex = isChosen || view.patch && token === -1 ? 0 : -1;
+      return button;
+    });
+    if (view.patch) {
+      const button = Object.assign(document.createElement("button"), {
+        textContent: `patch ${view.patch.join(", ")} ✕`, onclick: () => this.change({patch: null})});
+      button.setAttribute("role", "radio");
+      button.setAttribute("aria-checked", true);
+      button.setAttribute("aria-label", `patch in row ${view.patch[0]}, column ${view.patch[1]}: let go`);
+      buttons.push(button);
+    }
+    const hadFocus = at("starts").contains(document.activeElement);
+    at("starts").replaceChildren(...buttons);
+    at("starts").hidden = !isBrowser && !view.patch;
+    if (hadFocus) at("starts").querySelector("[aria-checked=true]")?.focus();
+  }
+}
+
+function moveInGroup(event) {
+  const step = {ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1}[event.key];
+  if (!step) return;
+  event.preventDefault();
+  const buttons = [...event.currentTarget.children], now = buttons.indexOf(document.activeElement);
+  const next = buttons[(now + step + buttons.length) % buttons.length];
+  next.focus();
+  next.click();
+}

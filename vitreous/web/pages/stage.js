@@ -1,0 +1,200 @@
+// The image with the map on it, and the patch under the pointer or the keys.
+import {Upsampler, pack, robustScale, toLevels, uniformly} from "./heatmap.js";
+
+const at = id => document.getElementById(id);
+const FINE = 256; // pixels of the longer side of a map, before the browser stretches it over the image
+
+export class Stage {
+  // `onHover` and `onPin` get a patch [row, column] or null.
+  constructor(palettes, {onHover, onPin}) {
+    this.palettes = palettes;
+    this.stage = at("stage");
+    this.frame = at("frame");
+    this.photo = at("photo");
+    this.layers = [at("gray"), at("light"), at("added")].map(canvas => ({canvas, context: canvas.getContext("2d")}));
+    this.onHover = onHover;
+    this.onPin = onPin;
+    this.hovered = null;
+    this.tables = {key: "", value: null};
+    this.frame.addEventListener("pointermove", event => this.hover(this.patchAt(event)));
+    this.frame.addEventListener("pointerleave", event => event.pointerType === "mouse" && this.hover(null));
+    this.frame.addEventListener("pointercancel", () => this.hover(null));
+    this.frame.addEventListener("click", event => {
+      onPin(this.patchAt(event));
+      if (event.pointerType === "touch") this.hover(null); // a finger that is lifted points at nothing
+    });
+  }
+
+  setImage(image, {width, height, dimming, name}) {
+    this.image = image;
+    this.size = {width, height};
+    this.dimming = dimming;
+    this.stage.style.setProperty("--ratio", width / height);
+    this.photo.width = image.naturalWidth;
+    this.photo.height = image.naturalHeight;
+    this.photo.classList.toggle("pixels", width < 200);
+    this.photo.getContext("2d").drawImage(image, 0, 0);
+    this.photo.setAttribute("aria-label", name);
+    at("empty").hidden = true;
+    this.frame.hidden = false;
+    this.clear();
+  }
+
+  // Where the grid lies on the image, and how many patches it has.
+  setGeometry(geometry, rows, columns) {
+    this.geometry = geometry;
+    this.grid = {rows, columns};
+    this.span(at("unseen"), geometry.visible_box);
+  }
+
+  span(element, [top, left, bottom, right]) {
+    const {width, height} = this.size;
+    element.style.left = `${100 * left / width}%`;
+    element.style.top = `${100 * top / height}%`;
+    element.style.width = `${100 * (right - left) / width}%`;
+    element.style.height = `${100 * (bottom - top) / height}%`;
+  }
+
+  hideMap() {
+    for (const {canvas} of this.layers) canvas.hidden = true;
+    at("legend").hidden = true;
+  }
+
+  clear() {
+    this.hideMap();
+    this.hover(null);
+    this.mark(at("pin"), null);
+  }
+
+  hover(patch) {
+    if (String(patch) === String(this.hovered)) return;
+    this.hovered = patch;
+    this.mark(at("cursor"), patch);
+    this.onHover(patch);
+  }
+
+  // The patch under the pointer, if the model sees it.
+  patchAt(event) {
+    if (!this.geometry) return null;
+    const box = this.frame.getBoundingClientRect(), {rows, columns} = this.grid;
+    const x = (event.clientX - box.left) / box.width * this.size.width;
+    const y = (event.clientY - box.top) / box.height * this.size.height;
+    const [top, left, bottom, right] = this.geometry.box, seen = this.geometry.visible_box;
+    if (y < seen[0] || x < seen[1] || y >= seen[2] || x >= seen[3]) return null;
+    const row = Math.floor((y - top) / (bottom - top) * rows), column = Math.floor((x - left) / (right - left) * columns);
+    return row >= 0 && row < rows && column >= 0 && column < columns ? [row, column] : null;
+  }
+
+  mark(element, patch) {
+    element.hidden = !patch;
+    if (!patch) return;
+    const [top, left, bottom, right] = this.geometry.box, {rows, columns} = this.grid;
+    const down = (bottom - top) / rows, across = (right - left) / columns, [row, column] = patch;
+    const [y, x] = [top + row * down, left + column * across];
+    this.span(element, [y, x, y + down, x + across]);
+  }
+
+  // Draws a map: `values` from `offset` on, rows x columns; `colors` are its own, in 0 to 1.
+  draw({values, offset = 0, rows, columns, box, signed = false, colors = null, unit = 1}, {opacity, palette}) {
+    const factor = Math.max(1, Math.floor(FINE / Math.max(rows, columns)));
+    if (this.fine?.key !== `${rows} ${columns}`) {
+      const upsampler = new Upsampler(rows, columns, factor), {width, height} = upsampler;
+      const pixels = this.layers.map(() => new ImageData(width, height));
+      const words = pixels.map(one => new Uint32Array(one.data.buffer));
+      for (const {canvas} of this.layers) Object.assign(canvas, {width, height});
+      this.fine = {key: `${rows} ${columns}`, upsampler, pixels, words, levels: new Uint8Array(width * height)};
+    }
+    if (colors) this.paintColors(colors, opacity / 100);
+    else this.paintLevels(this.fine.upsampler.apply(values, offset), {signed, unit}, opacity / 100, palette);
+    this.layers.forEach(({canvas, context}, number) => {
+      context.putImageData(this.fine.pixels[number], 0, 0);
+      if (canvas.hidden || this.spanned !== box) { canvas.hidden = false; this.span(canvas, box); }
+    });
+    this.spanned = box;
+  }
+
+  paintLevels(fine, {signed, unit}, opacity, palette) {
+    const scale = robustScale(fine, this.palettes.percentiles, signed), {levels, words: [gray, light, added]} = this.fine;
+    toLevels(fine, scale, levels);
+    const tables = this.blendTables(palette, opacity, signed);
+    for (let i = 0; i < levels.length; i++) {
+      const level = levels[i];
+      gray[i] = tables.gray[level];
+      light[i] = tables.light[level];
+      added[i] = tables.added[level];
+    }
+    this.drawLegend(scale.map(value => value * unit), palette, signed, unit !== 1);
+  }
+
+  // Colors of the map's own, shaded by the image, as `colorize` of vitreous/render/overlay.py.
+  paintColors(colors, opacity) {
+    const {upsampler, words: [gray, light, added]} = this.fine, cells = colors.length / 3;
+    const planes = [0, 1, 2].map(channel =>
+      upsampler.apply(Float32Array.from({length: cells}, (_, i) => colors[3 * i + channel])).slice());
+    for (let i = 0; i < gray.length; i++) {
+      const color = planes.map(plane => 255 * Math.min(1, Math.max(0, plane[i])));
+      gray[i] = pack([128, 128, 128], 255 * opacity);
+      light[i] = pack(color.map(part => 255 * (1 - opacity) + 0.55 * opacity * part), 255);
+      added[i] = pack(color.map(part => 0.45 * opacity * part), 255);
+    }
+    at("legend").hidden = true;
+  }
+
+  blendTables(palette, opacity, signed) {
+    const key = `${palette} ${opacity} ${this.dimming} ${signed}`;
+    if (this.tables.key !== key) {
+      this.tables = {key, value: this.palettes.blendTables(palette, opacity, this.dimming, signed)};
+    }
+    return this.tables.value;
+  }
+
+  drawLegend([low, high], palette, signed, isUniform) {
+    const text = value => isUniform ? `${uniformly(value)}×` : Number(value.toPrecision(2)).toString();
+    at("legend-low").textContent = text(low);
+    at("legend-high").textContent = text(high) + (isUniform ? " uniform" : "");
+    const key = `${palette} ${signed}`;
+    if (this.legendKey !== key) {
+      this.legendKey = key;
+      const bar = new ImageData(256, 1), words = new Uint32Array(bar.data.buffer), {overlay, signed: ends} = this.palettes;
+      for (let level = 0; level < 256; level++) {
+        const strength = signed ? Math.abs(level / 127.5 - 1) : 1;
+        const color = signed ? ends[level < 128 ? "negative" : "positive"]
+          : this.palettes.color(palette, Math.round(level * overlay.glow_color_max));
+        words[level] = pack([...color].map(part => part * strength), 255);
+      }
+      at("legend-bar").getContext("2d").putImageData(bar, 0, 0);
+    }
+    at("legend").hidden = false;
+  }
+
+  // The image with the map at its own size (at least 640 pixels), as a PNG with the caption under it.
+  async toPng(lines) {
+    const scale = Math.max(1, Math.ceil(640 / Math.max(this.photo.width, this.photo.height)));
+    const width = this.photo.width * scale, height = this.photo.height * scale, text = Math.max(13, Math.round(width / 56));
+    const canvas = Object.assign(document.createElement("canvas"), {width, height: height + lines.length * 1.6 * text + text});
+    const context = canvas.getContext("2d"), [top, left, bottom, right] = this.spanned ?? [0, 0, 0, 0];
+    const down = height / this.size.height, across = width / this.size.width;
+    context.imageSmoothingEnabled = scale === 1;
+    context.drawImage(this.photo, 0, 0, width, height);
+    context.save();
+    context.beginPath();
+    context.rect(0, 0, width, height);
+    context.clip();
+    context.imageSmoothingEnabled = true;
+    context.imageSmoothingQuality = "high";
+    ["saturation", "multiply", "lighter"].forEach((mode, number) => {
+      if (this.layers[number].canvas.hidden) return;
+      context.globalCompositeOperation = mode;
+      context.drawImage(this.layers[number].canvas, left * across, top * down, (right - left) * across, (bottom - top) * down);
+    });
+    context.restore();
+    context.fillStyle = "#11151f";
+    context.fillRect(0, height, width, canvas.height - height);
+    lines.forEach((line, number) => {
+      context.fillStyle = number ? "#d3d8e2" : "#ffffff";
+      context.font = `${number ? 400 : 600} ${text}px system-ui, sans-serif`;
+      context.fillText(line, text, height + text * (1.5 + 1.6 * number), width - 2 * text);
+    });
+    return new Promise(resolve => canvas.toBlob(resolve, "image/png"));
+  }
+}

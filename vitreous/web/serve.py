@@ -1,0 +1,84 @@
+"""Serve the explorer: load models and images, and answer browsers until Ctrl-C."""
+
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from threading import Event
+
+from vitreous.callbacks import Callback
+from vitreous.model.classifier import ImageClassifier
+from vitreous.web.explorer import Explorer
+from vitreous.web.explorer_api import create_explorer_app
+from vitreous.web.image_gallery import ImageGallery
+from vitreous.web.server import AppServer
+from vitreous.web.sessions import Limits
+
+STOP_SECONDS = 0.2
+
+
+class ExplorerServer:
+    """An explorer at an address: `start`, then `close`; as a context manager it does both."""
+
+    def __init__(self, explorer: Explorer, server: AppServer | None = None) -> None:
+        self.explorer, self.server = explorer, server or AppServer()
+        self.token = None if self.server.is_local else secrets.token_urlsafe(18)
+
+    @property
+    def url(self) -> str:
+        """The address to open, with the token if there is one."""
+        return self.server.url if self.token is None else f"{self.server.url}?token={self.token}"
+
+    def start(self) -> None:
+        """Start to answer."""
+        self.explorer.queue.start()
+        self.server.start(create_explorer_app(self.explorer, served_host=self.server.host, token=self.token))
+
+    def close(self) -> None:
+        """End the server, its connections and the computation that runs."""
+        self.server.close()
+        self.explorer.queue.close()
+
+    def __enter__(self) -> "ExplorerServer":
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def serve(
+    models: Mapping[str, ImageClassifier],
+    data: str | None = None,
+    *,
+    count: int = 1000,
+    limits: Limits | None = None,
+    server: AppServer | None = None,
+    callback: Callback | None = None,
+) -> None:
+    """Serve the explorer until Ctrl-C, or until the callback asks to stop.
+
+    Args:
+        models: loaded models by the names that the page shows.
+        data: a source whose test images are offered, such as "cifar10"; none by default.
+        count: of those images, spread evenly.
+        limits: what is served at most.
+        server: the address, by default 127.0.0.1:8765; it is closed at the end.
+        callback: `on_note` receives the address once it answers.
+
+    Raises:
+        InputError: the source doesn't exist or can't be read, or a port is in use.
+    """
+    callback = callback or Callback()
+    server = server or AppServer()
+    try:
+        gallery = None if data is None else ImageGallery(data, count, callback.on_note)
+        running = ExplorerServer(Explorer(models, gallery, limits), server)
+    except BaseException:
+        server.close()
+        raise
+    with running, suppress(KeyboardInterrupt):
+        callback.on_note(f"open {running.url} (Ctrl-C ends)")
+        if not server.is_local:
+            callback.on_note("whoever has this address, with its token, can use the models and see the data set")
+        while not callback.should_stop():
+            Event().wait(STOP_SECONDS)

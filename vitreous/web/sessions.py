@@ -1,0 +1,147 @@
+"""Sessions: what one browser has uploaded and asked for, which no other browser reaches, until it ends."""
+
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vitreous.web.jobs import Job
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one process serves.
+
+    Attributes:
+        upload_bytes: of one image file.
+        image_pixels: of one decoded image.
+        session_bytes: of decoded images and results of one session; the oldest ones make room for new ones.
+        sessions: at the same time; the one that was idle for longest makes room for a new one.
+        idle_seconds: after which a session ends.
+        job_seconds: of computation for one request.
+        jobs: that wait, of all sessions.
+        session_jobs: that wait, of one session.
+    """
+
+    upload_bytes: int = 32 << 20
+    image_pixels: int = 40_000_000
+    session_bytes: int = 256 << 20
+    sessions: int = 32
+    idle_seconds: float = 1800.0
+    job_seconds: float = 120.0
+    jobs: int = 64
+    session_jobs: int = 4
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image that can be explained.
+
+    Attributes:
+        name: for people.
+        image_u8: uint8 (height, width, 3).
+        truth: the true label, if it is known.
+    """
+
+    name: str
+    image_u8: np.ndarray
+    truth: str | None = None
+
+
+def name_upload(image_u8: np.ndarray) -> str:
+    """Return the name of an image in links: the same for the same pixels.
+
+    >>> name_upload(np.zeros((1, 1, 3), np.uint8))
+    'upload-5b5b6c1f598f8ec11dff'
+    """
+    digest = hashlib.sha256(str(image_u8.shape).encode())
+    digest.update(np.ascontiguousarray(image_u8))
+    return f"upload-{digest.hexdigest()[:20]}"
+
+
+@dataclass
+class WebSession:
+    """The images and jobs of one browser, oldest first; `id` is its secret."""
+
+    limits: Limits
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    images: OrderedDict[str, StoredImage] = field(default_factory=OrderedDict)
+    jobs: OrderedDict[str, Job] = field(default_factory=OrderedDict)
+    used_seconds: float = field(default_factory=time.monotonic)
+
+    @property
+    def stored_bytes(self) -> int:
+        """The memory that images and results take."""
+        images = sum(image.image_u8.nbytes for image in self.images.values())
+        return images + sum(len(job.result.data) for job in self.jobs.values() if job.result is not None)
+
+    def add_image(self, key: str, image: StoredImage) -> None:
+        """Store an image under its name in links, see `name_upload`."""
+        self.images[key] = image
+        self.images.move_to_end(key)
+        self.make_room()
+
+    def add_job(self, job: Job) -> None:
+        """Keep a job until its result is fetched or makes room for others."""
+        self.jobs[job.id] = job
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Drop results that have been computed, then images, the oldest first, until the rest fits."""
+        while self.stored_bytes > self.limits.session_bytes or len(self.jobs) > 8 * self.limits.session_jobs:
+            done = next((key for key, job in self.jobs.items() if job.state.is_final), None)
+            if done is not None and len(self.jobs) > 1:
+                del self.jobs[done]
+            elif len(self.images) > 1:
+                self.images.popitem(last=False)
+            else:
+                break
+
+
+class SessionTable:
+    """The sessions of one process. It is used on the event loop's thread only."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._sessions: OrderedDict[str, WebSession] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def stored_bytes(self) -> int:
+        """The memory that all of them take."""
+        return sum(session.stored_bytes for session in self._sessions.values())
+
+    def find(self, key: str) -> WebSession | None:
+        """Return the session with this secret, and note that it is in use; None if there is none (any more)."""
+        self.end_idle()
+        session = self._sessions.get(key)
+        if session is not None:
+            session.used_seconds = time.monotonic()
+            self._sessions.move_to_end(key)
+        return session
+
+    def open(self) -> WebSession:
+        """Begin a session."""
+        self.end_idle()
+        while len(self._sessions) >= self.limits.sessions:
+            self.end(next(iter(self._sessions)))
+        session = WebSession(self.limits)
+        self._sessions[session.id] = session
+        return session
+
+    def end(self, key: str) -> None:
+        """End a session: cancel its jobs and forget its images."""
+        session = self._sessions.pop(key, None)
+        for job in session.jobs.values() if session is not None else ():
+            job.cancel()
+
+    def end_idle(self) -> None:
+        """End the sessions that were idle for too long."""
+        oldest = time.monotonic() - self.limits.idle_seconds
+        for key in [key for key, session in self._sessions.items() if session.used_seconds < oldest]:
+            self.end(key)
