@@ -197,8 +197,9 @@ def test_everything_works_by_keyboard(open_page, png):
 def test_a_small_map_or_a_dot_is_one_click_from_its_head(open_page, png):
     page = open_page()
     drop(page, png)
-    box = page.locator("#multiples-canvas").bounding_box()
-    page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.25 * box["height"])
+    canvas = page.locator("#multiples-canvas")
+    box = canvas.bounding_box()
+    canvas.click(position={"x": 0.75 * box["width"], "y": 0.25 * box["height"]})
     assert caption(page) == "attention · layer 0 · head 1"
     page.locator("#entropy-plot circle").last.click()
     assert caption(page) == "attention · layer 1 · head 1"

@@ -151,7 +151,7 @@ export class HeadPlots {
   }
 
   plot(chart, statistics, {key, title, top, uniform, format}) {
-    const left = 30, right = 356, bottom = 192, height = 158, depth = statistics.length;
+    const left = 38, right = 356, bottom = 192, height = 158, depth = statistics.length;
     const x = layer => left + (layer + 0.5) / depth * (right - left), y = value => bottom - value / top * height;
     const parts = [svg("text", {x: 0, y: 14}, title)], step = top > 12 ? 4 : top > 4 ? 2 : top > 2 ? 1 : 0.25;
     for (let value = 0; value <= top; value += step) {
