@@ -126,8 +126,9 @@ def caption(page):
     return page.locator("#caption").inner_text()
 
 
-def wait_for_caption(page, text):
-    page.wait_for_function("text => document.querySelector('#caption').textContent.includes(text)", arg=text)
+def wait_for_text(page, element, text):
+    """Wait by asking again: the page's policy lets no script poll inside it."""
+    playwright.expect(page.locator(element)).to_contain_text(text, timeout=20_000)
 
 
 def pixels(page, canvas="added"):
@@ -212,13 +213,10 @@ def test_classes_are_explained_and_compared(open_page, png, classifier, image):
     drop(page, png)
     first, second = (label for label, _ in classifier(image).scores[:2])
     page.click(f"#bars button >> text={first}")
-    wait_for_caption(page, "gradient-rollout")
-    page.wait_for_function(
-        "name => document.querySelector('#reading').textContent.startsWith(`for ${name}`)", arg=first
-    )
+    wait_for_text(page, "#caption", "gradient-rollout")
+    wait_for_text(page, "#reading", f"for {first}")
     page.select_option("#target-contrast", second)
-    text = f"for {first} - {second}"
-    page.wait_for_function("text => document.querySelector('#reading').textContent.startsWith(text)", arg=text)
+    wait_for_text(page, "#reading", f"for {first} - {second}")
     found = explain_batch(classifier, [image], "gradient-rollout", target=f"{first} - {second}")[0]
     assert f"{found.score:.2f}" in page.locator("#reading").inner_text()
 
