@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -39,12 +39,11 @@ BODY_SECONDS = 60.0
 WAIT_SECONDS = 20.0
 """A request for the status of a job waits so long for a change."""
 LOSSLESS_PIXELS = 512 * 512
-"""Images up to this size are shown as they are, larger ones as JPEG of at most `SHOWN_SIDE` pixels a side."""
-SHOWN_SIDE = 2048
+"""Images up to this size are shown as they are, larger ones as JPEG of at most `DISPLAY_SIDE` pixels a side."""
+DISPLAY_SIDE = 2048
 PAGE_SIZE = 200
 IMAGE_CACHE = "private, max-age=3600"
 Result = TypeVar("Result")
-Handler = Callable[["ExplorerApi", Request], Awaitable[Response]]
 
 
 class PageFiles(StaticFiles):
@@ -356,7 +355,7 @@ def encode_for_display(image_u8: np.ndarray) -> tuple[bytes, str]:
     if image.width * image.height <= LOSSLESS_PIXELS:
         image.save(stream, "PNG", compress_level=1)
         return stream.getvalue(), "image/png"
-    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BICUBIC, reducing_gap=2)
+    image.thumbnail((DISPLAY_SIDE, DISPLAY_SIDE), Image.Resampling.BICUBIC, reducing_gap=2)
     image.save(stream, "JPEG", quality=92)
     return stream.getvalue(), "image/jpeg"
 
