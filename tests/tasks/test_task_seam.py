@@ -113,7 +113,6 @@ def test_doctor_and_video_take_it(run, tmp_path, clips):
     assert (tmp_path / "out.mp4").stat().st_size > 0 and result.predictions == ()
 
 
-<<<<<<< HEAD
 def test_the_film_draws_its_prediction(run):
     history = read_map_history(run[0])
     assert history.metric == POINT.metric and isinstance(history.predictions[-1][0], PointPrediction)
@@ -121,7 +120,8 @@ def test_the_film_draws_its_prediction(run):
     frame = FilmFrames(history, "side-by-side", 540).frame(len(history.steps) - 1)
     assert (np.abs(frame.astype(int) - (255, 0, 255)).max(-1) < 90).sum() > 20
     assert draw_filmstrip(history.select([0, 1])).width > 500
-=======
+
+
 def test_the_report_shows_its_metrics_and_predictions(run, tmp_path):
     assert "validation distance" in (run[0] / "report.html").read_text(), "written during training"
     report = vitreous.report(run[0], output=tmp_path / "report.html", count=20, doctor_count=2)
@@ -129,7 +129,6 @@ def test_the_report_shows_its_metrics_and_predictions(run, tmp_path):
     assert report.missing == ("Faithfulness of the maps", "Over the epochs")
     other = vitreous.report(run[0], vitreous.load(run[0]), output=tmp_path / "two.html", count=20)
     assert "first model: distance" in other.html and "second model: distance" in other.html
->>>>>>> 9c4a748 (report: other tasks show their metrics; faithfulness takes no more images than there are)
 
 
 def test_what_the_task_cannot_do_is_refused(run, tmp_path, colored_folder):

@@ -66,11 +66,8 @@ USAGE = {
     "explain": "[OPTIONS] MODEL [IMAGES...]",
     "predict": "[OPTIONS] MODEL IMAGES...",
     "doctor": "[OPTIONS] MODEL [IMAGES...]",
-<<<<<<< HEAD
     "report": "[OPTIONS] MODEL [OTHER]",
-=======
     "serve": "[OPTIONS] MODEL [MODELS...]",
->>>>>>> 1d157f9 (vitreous serve: the explorer: hover any patch, all heads, classes; fair queue, sessions, OpenAPI; its tests and benchmark)
     "models": "[OPTIONS] [SIZES...]",
     "methods": "[METHOD]",
     "convert": "MODEL --to LIBRARY --output FOLDER",

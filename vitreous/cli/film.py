@@ -45,7 +45,7 @@ def film(
         return _draw_strip(run, output, method, as_json=json_)
     with progress("film") as callback:
         result = make_film(
-            run, output, method=method, layout=layout, images=None if images is None else parse_numbers(images),  # ty: ignore[invalid-argument-type]
+            run, output, method=method, layout=layout, images=None if images is None else parse_image_numbers(images),  # ty: ignore[invalid-argument-type]
             fps=fps, seconds=seconds, height=height, callback=callback,
         )  # fmt: skip
     if json_:
@@ -70,7 +70,7 @@ def _draw_strip(run: Path, output: Path | None, method: str, *, as_json: bool) -
     return 0
 
 
-def parse_numbers(text: str) -> list[int]:
+def parse_image_numbers(text: str) -> list[int]:
     """Parse "0,3" as a list of numbers.
 
     Raises:

@@ -56,7 +56,7 @@ class ChartSpec:
     ticks: Sequence[float] = ()
 
 
-class Chart:
+class FilmChart:
     """A chart of one or two curves in a box of the film's frame."""
 
     def __init__(self, spec: ChartSpec, size_hw: tuple[int, int], unit: float) -> None:

@@ -14,7 +14,7 @@ from vitreous.render.sheet import MapLegend, color_bar
 from vitreous.render.text import CORRECT_MARK, WRONG_MARK, TextLine, load_font, text_block, truncate_text
 from vitreous.render.theme import COOL, CORRECT, HAIRLINE, INK, MUTED, PAPER, WARM, WRONG
 from vitreous.render.upsample import upsample_to_image
-from vitreous.training_film.chart import Chart, ChartSpec, Curve
+from vitreous.training_film.chart import ChartSpec, Curve, FilmChart
 from vitreous.training_film.history import MapHistory
 
 FilmLayout = Literal["side-by-side", "overlay"]
@@ -130,13 +130,15 @@ class FilmFrames:
         )
         return _Cells(corners, (height, width), cell_width)
 
-    def _charts(self) -> list[tuple[Chart, int]]:
+    def _charts(self) -> list[tuple[FilmChart, int]]:
         """Make the charts of the metric and of the loss, with their left edges."""
         specs = chart_specs(self.history)
         room, gap = self.size_hw[1] - 2 * self._px(MARGIN), self._px(72)
         width = (room - (len(specs) - 1) * gap) // max(1, len(specs))
         size_hw = (self._px(CHART_HEIGHT), width)
-        return [(Chart(spec, size_hw, self.unit), self._px(MARGIN) + i * (width + gap)) for i, spec in enumerate(specs)]
+        return [
+            (FilmChart(spec, size_hw, self.unit), self._px(MARGIN) + i * (width + gap)) for i, spec in enumerate(specs)
+        ]
 
     def _background(self) -> Image.Image:
         """Draw title and footer."""
