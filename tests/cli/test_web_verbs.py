@@ -9,9 +9,7 @@ from vitreous.cli import run
 
 @pytest.mark.parametrize("arguments", [["live", "no-model", "--source", "a.mp4"], ["serve", "no-model"]], ids=str)
 @pytest.mark.parametrize("name", ["uvicorn", "starlette.applications"])
-def test_a_missing_package_of_the_extra_is_named_with_the_command_that_installs_it(
-    name, arguments, monkeypatch, capsys
-):
+def test_a_missing_package_is_named_with_the_command_that_installs_it(name, arguments, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, name, None)
     assert run(arguments) == 2
     message = capsys.readouterr().err

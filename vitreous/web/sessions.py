@@ -58,7 +58,7 @@ def name_upload(image_u8: np.ndarray) -> str:
     'upload-5b5b6c1f598f8ec11dff'
     """
     digest = hashlib.sha256(str(image_u8.shape).encode())
-    digest.update(np.ascontiguousarray(image_u8))
+    digest.update(np.ascontiguousarray(image_u8).tobytes())
     return f"upload-{digest.hexdigest()[:20]}"
 
 
