@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from threading import get_ident
 
 import numpy as np
 from torch import nn
@@ -156,10 +157,12 @@ def describe_map(patch_map: np.ndarray, colors: np.ndarray | None, description: 
 @contextmanager
 def counted_passes(model: nn.Module, job: Job, total: int | None) -> Generator[None]:
     """Count the images that go through a model as the progress of a job, which can be stopped between two passes."""
-    done = 0
+    done, thread = 0, get_ident()
 
     def count(module: nn.Module, inputs: Sequence[object]) -> None:
         nonlocal done
+        if get_ident() != thread:  # somebody else uses the same model
+            return
         job.on_progress(Progress(done, total, "images through the model"))
         done += len(inputs[0])  # ty: ignore[invalid-argument-type]
 
