@@ -216,7 +216,7 @@ def test_classes_are_explained_and_compared(open_page, png, classifier, image):
     wait_for_text(page, "#caption", "gradient-rollout")
     wait_for_text(page, "#reading", f"for {first}")
     page.select_option("#target-contrast", second)
-    wait_for_text(page, "#reading", f"for {first} - {second}")
+    wait_for_text(page, "#reading", f"for {first} rather than {second}")
     found = explain_batch(classifier, [image], "gradient-rollout", target=f"{first} - {second}")[0]
     assert f"{found.score:.2f}" in page.locator("#reading").inner_text()
 

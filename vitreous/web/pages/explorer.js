@@ -210,7 +210,7 @@ function drawServerMap() {
   const {rows, columns, geometry, scale_kind, values, colors, caption, target, score} = shownMap;
   const unit = scale_kind === "proportion" ? rows * columns : 1;
   stage.draw({values, rows, columns, box: geometry.box, signed: scale_kind === "signed" && !colors, colors, unit}, view);
-  const isDifference = target?.includes(" - ") && !start.models[view.model].class_names.includes(target);
+  const isDifference = target?.includes(" rather than ") && !start.models[view.model].class_names.includes(target);
   const name = target === "predicted class" ? `${shownMap.prediction.scores[0][0]}, the predicted class` : target;
   const number = score === null ? "" : isDifference ? ` (logits differ by ${score.toFixed(2)})` : ` (${(100 * score).toFixed(1)} %)`;
   setCaption(caption, target ? `for ${name}${number}${scale_kind === "signed" ? ", orange for it, blue against it" : ""}` : "");
