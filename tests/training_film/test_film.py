@@ -126,7 +126,7 @@ def test_an_unfinished_run_gives_the_film_of_what_there_is(run, tmp_path):
     )
     info = read_info(tmp_path / "a.mp4")
     assert (info.frame_count, info.fps, info.size_hw) == (20, Fraction(10), (240, 426)) and result.frames == 20
-    assert result.kept_steps == len(found.steps) and result.last_step == found.steps[-1] == 4 and result.images == 2
+    assert result.kept_steps == len(found.steps) and result.last_step == found.steps[-1] == 5 and result.images == 2
     assert listener.last is not None and listener.last.is_complete and listener.last.total == 20
     strip = np.asarray(draw_filmstrip(found))
     assert strip.shape[1] > 800 and strip.shape[0] > 500
@@ -157,7 +157,7 @@ def test_the_command_writes_films_and_strips(run, tmp_path, capsys):
     ("options", "words"),
     [
         (["-o", "x.txt"], "'.txt' is not a video format; end the name in .mp4"),
-        (["-o", "-"], "it is a folder or a pipe; add a file name"),
+        (["-o", "."], "it is a folder or a pipe; add a file name"),
         (["--method", "rolout"], "there is no kept method 'rolout': did you mean 'rollout'?"),
         (["--layout", "grid"], "there is no layout 'grid'"),
         (["--images", "a"], "write numbers from 0 with commas, such as 0,3"),

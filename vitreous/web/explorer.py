@@ -87,7 +87,7 @@ class Explorer:
         gallery = self.gallery
         return {
             "models": [describe_model(*pair) for pair in zip(self.names, self.models, strict=True)],
-            "methods": {name: describe_method(name) for name in METHODS},
+            "methods": {name: method_to_json(name) for name in METHODS},
             "gallery": None
             if gallery is None
             else {"source": gallery.source, "split": gallery.split, "count": len(gallery),
@@ -188,7 +188,7 @@ def describe_model(name: str, classifier: ImageClassifier) -> dict[str, object]:
     }
 
 
-def describe_method(name: str) -> dict[str, object]:
+def method_to_json(name: str) -> dict[str, object]:
     """Describe a method for JSON."""
     method = METHODS[name]
     return {

@@ -85,7 +85,7 @@ def test_the_figures_are_those_of_evaluation_json(measured, page):
 def test_the_page_loads_nothing_and_runs_nothing(page):
     for tag, attributes in page.tags:
         assert tag not in FETCHING and not any(name.startswith("on") for name in attributes), (tag, attributes)
-        assert attributes.get("src", "data:").startswith("data:image/") and "style" not in attributes
+        assert attributes.get("src", "data:image/").startswith("data:image/") and "style" not in attributes
         assert attributes.get("href", "#").startswith("#") and "srcset" not in attributes
     assert not re.search(r"url\(|@import|https?://", page.html)
     policy = next(attributes["content"] for _, attributes in page.tags if "http-equiv" in attributes)
