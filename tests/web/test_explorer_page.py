@@ -306,7 +306,8 @@ def test_nothing_is_cut_and_everything_is_readable(width, height, theme, open_pa
     assert page.evaluate(CONTRAST) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     cut = """() => [...document.querySelectorAll("button, h2, label span, output, .quiet, #caption")].filter(one =>
-      one.checkVisibility() && !one.closest(".cut, .hidden") && one.scrollWidth > one.clientWidth + 1 && one.clientWidth)
+      one.checkVisibility() && !one.closest(".cut, .hidden") &&
+      one.scrollWidth > one.clientWidth + 1 && one.clientWidth)
       .map(one => one.textContent)"""
     assert page.evaluate(cut) == []
     image, stage = page.locator("#frame").bounding_box(), page.locator("#stage").bounding_box()
