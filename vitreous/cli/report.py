@@ -19,7 +19,7 @@ def report(
     count: int | None = None,
     method: str = "gradient-rollout",
     faithfulness: bool = True,
-    faithfulness_count: int = 32,
+    faithfulness_count: int = 16,
     doctor: bool = True,
     doctor_count: int = 8,
     device: DeviceName = "auto",
@@ -37,7 +37,7 @@ def report(
         count: Number of images to predict, evenly spaced; up to 1,000 by default, for two models all.
         method: Explanation method of the maps.
         faithfulness: Measure faithfulness, unless the run folder holds it.
-        faithfulness_count: Number of images for faithfulness.
+        faithfulness_count: Number of images for faithfulness; from 32 on, methods are compared with the baselines.
         doctor: Look for the doctor's findings, unless the run folder holds them.
         doctor_count: Number of images for the doctor's findings.
     """

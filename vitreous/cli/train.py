@@ -81,9 +81,8 @@ def train(
     if result.validation_score is not None:
         print_line(f"validation {result.metric.label} {result.metric.format(result.validation_score, 2)}")
     print_line(f"{result.path}: model.safetensors, metrics.jsonl, figures/curves.png")
-    print_line(
-        f"next: vitreous evaluate {shlex.quote(str(result.path))}, or vitreous report {shlex.quote(str(result.path))}"
-    )
+    folder = shlex.quote(str(result.path))
+    print_line(f"next: vitreous evaluate {folder}, vitreous report {folder}")
     return 0
 
 
