@@ -21,7 +21,7 @@ from vitreous.tasks.classification.task import CLASSIFICATION
 from vitreous.tasks.task import TaskMetric
 
 DEFAULT_FAITHFULNESS_COUNT, DEFAULT_DOCTOR_COUNT = 16, 8
-"""So few that the whole report takes 20 s; from 32 images on, methods are compared with the baselines."""
+"""Few, since they take most of the time of a report; from 32 images on, methods are compared with the baselines."""
 QUICK_METHODS = ("attention", "rollout", "gradient-rollout")
 """Methods that cost little more than a forward or backward pass; those of the whole table take minutes."""
 SHORT_TITLES = {
