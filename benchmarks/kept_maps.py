@@ -60,6 +60,7 @@ def main() -> None:
     whole = replace(find_recipe(options.recipe), precision="fp32")
     results: dict[int, list[dict[str, list[float]]]] = {8: [], 0: []}
     with tempfile.TemporaryDirectory() as folder:
+        train(replace(whole, epochs=1e-6, min_steps=3), Path(folder) / "first")  # which warms up
         for run in range(options.runs):
             for count in (8, 0):
                 path = Path(folder) / f"{run}-{count}"
