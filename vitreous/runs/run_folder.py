@@ -85,6 +85,11 @@ class RunFolder:
         return self.figures / "curves.png"
 
     @property
+    def report(self) -> Path:
+        """The page of `vitreous report`, which training writes with each checkpoint."""
+        return self.path / "report.html"
+
+    @property
     def filmstrip(self) -> Path:
         """The figure of the kept maps, from the first step to the last."""
         return self.figures / "filmstrip.png"
@@ -251,7 +256,7 @@ def open_run(path: Path | str, lock: RunLock) -> tuple[RunFolder, dict[str, Any]
     lock.acquire(folder)
     weights = [folder.path / name for name in (CONFIG, WEIGHTS)]
     figures = (folder.curves, folder.filmstrip)
-    files = (folder.recipe, folder.metrics, folder.kept_maps, folder.checkpoint, folder.lora)
+    files = (folder.recipe, folder.metrics, folder.kept_maps, folder.checkpoint, folder.lora, folder.report)
     for written in (*files, *figures, *weights):
         remove_partial(written)
     return folder, read_metadata(folder)

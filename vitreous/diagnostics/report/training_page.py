@@ -42,7 +42,7 @@ def write_history_report(folder: RunFolder) -> Path:
     run = training_run(folder.path)
     if run is None:
         raise InputError(f"{folder.path} holds no run (no recipe.json): give a run folder")
-    path = folder.path / REPORT_FILE
+    path = folder.report
     write_text(path, render_page(history_content(run, Section("measured", "Measurements", missing=NOT_YET))))
     return path
 
