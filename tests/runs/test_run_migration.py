@@ -32,7 +32,18 @@ def legacy_run(tmp_path):
     return lambda name: shutil.copytree(LEGACY / name, tmp_path / name)
 
 
-ADDED_SINCE = {"report", "keep_maps", "task", "init", "tune", "lora", "crop_pct", "early_stopping_epochs", "min_steps"}
+ADDED_SINCE = {
+    "report",
+    "keep_maps",
+    "task",
+    "init",
+    "tune",
+    "lora",
+    "crop_pct",
+    "early_stopping_epochs",
+    "min_steps",
+    "frozen_layers",
+}
 """Settings of recipes that those runs didn't know; they take their defaults."""
 
 

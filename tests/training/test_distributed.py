@@ -97,6 +97,7 @@ def test_a_single_process_exchanges_nothing():
         {"fsdp": "true", "optimizer.clip_grad_norm": "0.5", "model.stem": "conv", "whiten_patch_embed": "false"},
         {"init": "base", "tune": "lora", "fsdp": "true", "early_stopping_epochs": "9", "augment.mixup": "0.3"},
         {"init": "base", "tune": "head", "optimizer.layer_decay": "0.7"},
+        {"init": "base", "frozen_layers": "1", "fsdp": "true", "optimizer.clip_grad_norm": "1"},
     ],
 )
 def test_two_processes_train_as_one_does_up_to_rounding(changes, colored_folder, tmp_path):

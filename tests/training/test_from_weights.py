@@ -22,7 +22,8 @@ from vitreous.pretrained.apply_lora import apply_lora
 from vitreous.pretrained.fingerprint import parameters_fingerprint
 from vitreous.pretrained.load import load
 from vitreous.runs.run_folder import RunFolder
-from vitreous.training.from_weights import initial_weights
+from vitreous.training.from_weights import freeze_weights, initial_weights
+from vitreous.training.optimizer import EMBEDDINGS
 from vitreous.training_recipes import find_recipe
 from vitreous.workflows.train import train
 
@@ -257,6 +258,50 @@ def test_only_what_is_tuned_changes(tune, base, colored_folder, tmp_path):
     assert any(f"trained: {kind}, " in note for note in callback.notes)
     states = {name.split("/")[2] for name in load_file(RunFolder(tmp_path / "run").checkpoint) if "optimizer/" in name}
     assert states >= heads and all(name in heads or ".lora_" in name for name in states)
+
+
+@pytest.mark.parametrize(
+    ("frozen", "kind"), [(1, "the last 1 blocks, final norm and head"), (2, "final norm and head")]
+)
+def test_the_first_layers_stay_frozen(frozen, kind, base, colored_folder, tmp_path):
+    callback = RecordingCallback()
+    recipe = finetune_recipe(colored_folder, frozen_layers=frozen, epochs=2)
+    result = train(recipe, tmp_path / "run", init=str(base), callback=callback)
+    old, new = load(base, "cpu").vit.state_dict(), result.model.vit.state_dict()
+    same = {name for name in old if old[name].shape == new[name].shape and torch.equal(old[name], new[name])}
+    first = tuple(f"blocks.{index}." for index in range(frozen))
+    assert same == {name for name in old if name.startswith((*first, *EMBEDDINGS))}
+    assert any(f"trained: {kind}, " in note for note in callback.notes)
+
+
+def test_frozen_layers_change_no_gradient_of_the_others(base):
+    images, model = torch.randn(3, 3, *SIZE), load(base, "cpu").vit
+    for frozen in (0, 1):
+        model.zero_grad()
+        freeze_weights(
+            model, replace(find_recipe("finetune"), init=str(base), model=model.config, frozen_layers=frozen)
+        )
+        model(images).square().sum().backward()
+        gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+        if not frozen:
+            expected = gradients
+    assert len(gradients) < len(expected) and all(torch.equal(gradients[name], expected[name]) for name in gradients)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frozen_layers": 3}, "frozen_layers is 3: it must be 0 to 2, the model's depth"),
+        ({"frozen_layers": -1}, "frozen_layers is -1: it must be 0 to"),
+        ({"frozen_layers": 1, "tune": "lora"}, "frozen_layers needs tune=full"),
+        ({"frozen_layers": 1, "init": ""}, "frozen_layers is 1, which needs a model to start from"),
+    ],
+)
+def test_frozen_layers_that_cannot_be_are_refused(changes, message, base, colored_folder, tmp_path):
+    settings = {"epochs": 1, "data": f"folder:{colored_folder}", "init": str(base), **changes}
+    with pytest.raises(InputError, match=message):
+        train("finetune", tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_run_holds_the_merged_model(base, colored_folder, tmp_path):

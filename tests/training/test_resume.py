@@ -50,6 +50,7 @@ VARIANTS = {
     "early stopping": {"early_stopping_epochs": 10},
     "from weights": {"init": "base", "optimizer": OptimizerSettings(layer_decay=0.7)},
     "head": {"init": "base", "tune": "head"},
+    "frozen": {"init": "base", "frozen_layers": 1},
     "lora": {"init": "base", "tune": "lora", "lora": LoRASettings(2, targets=("q", "v", "fc1"))},
 }
 

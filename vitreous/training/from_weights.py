@@ -17,6 +17,7 @@ from vitreous.records import Setting, from_json
 from vitreous.runs.run_folder import RunFolder
 from vitreous.runtime import OwnGenerator, generator
 from vitreous.tasks.registry import find_task
+from vitreous.training.optimizer import layers_above
 from vitreous.training.recipe import Recipe, with_settings
 
 FREE_MODEL_SETTINGS = ("model.image_size", "model.drop_path_rate", "model.patch_drop_rate")
@@ -137,6 +138,10 @@ def freeze_weights(model: ViT, recipe: Recipe) -> None:
             add_lora(model, recipe.lora)
     elif recipe.tune == "head":
         freeze_all_but_head(model)
+    elif recipe.frozen_layers:
+        trained = len(model.blocks) - recipe.frozen_layers
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(layers_above(name, len(model.blocks)) <= trained)
 
 
 def plain_weights(weights: dict[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
@@ -159,7 +164,14 @@ def describe_tuning(model: ViT) -> str:
     adapted = any(isinstance(part, LoRALinear) for part in model.modules())
     if trained == base and not adapted:
         return ""
-    kind = "LoRA matrices and head" if adapted else "head"
+    names = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    blocks = {name.split(".")[1] for name in names if name.startswith("blocks.")}
+    if adapted:
+        kind = "LoRA matrices and head"
+    elif all(name.startswith("head.") for name in names):
+        kind = "head"
+    else:
+        kind = f"the last {len(blocks)} blocks, final norm and head" if blocks else "final norm and head"
     return f" · trained: {kind}, {trained:,} numbers ({trained / base:.2%})"
 
 

@@ -64,6 +64,8 @@ class Recipe:
             The run takes over its structure, input size and preprocessing, and its head if the classes have the same
             names. Empty for random weights.
         tune: Which weights are trained: all, low-rank matrices beside them and the head, or the head alone.
+        frozen_layers: With tune=full, number of first blocks that stay as they are, with the embeddings. This saves
+            their backward pass.
 
     >>> recipe = Recipe("mine", "cifar10", ViTConfig(image_size=32, patch_size=4, num_classes=10), epochs=2)
     >>> recipe.steps(images=50_000)
@@ -76,6 +78,7 @@ class Recipe:
     epochs: float
     init: str = ""
     tune: Literal["full", "lora", "head"] = "full"
+    frozen_layers: int = 0
     lora: LoRASettings = field(default_factory=LoRASettings)
     min_steps: int = 0
     batch_size: int = 256
@@ -142,6 +145,12 @@ class Recipe:
             raise InputError(
                 f"whiten_patch_embed needs the stem 'linear', not '{self.model.stem}': leave one of them out"
             )
+        if not 0 <= self.frozen_layers <= self.model.depth:
+            raise InputError(
+                f"frozen_layers is {self.frozen_layers}: it must be 0 to {self.model.depth}, the model's depth"
+            )
+        if self.frozen_layers and self.tune != "full":
+            raise InputError(f"frozen_layers needs tune=full: with tune={self.tune} all blocks are frozen")
         if self.distillation.weight and self.fsdp:
             raise InputError("fsdp doesn't shard a teacher: leave out fsdp, or set distillation.weight=0")
         image_size, patch_size, resizing = self.model.image_size, self.model.patch_size, self.progressive_resizing
@@ -171,6 +180,7 @@ SETTING_ALIASES = {
     "schedule.warmup_fraction": "warmup warmup_epochs warmup_steps warmup_ratio",
     "early_stopping_epochs": "patience early_stopping early_stopping_patience",
     "init": "pretrained init_from pretrained_model_name_or_path",
+    "frozen_layers": "freeze freeze_layers num_frozen_layers frozen_blocks freeze_blocks",
     "lora.rank": "lora_r",
     "lora.targets": "target_modules lora_target_modules",
     "epochs": "num_epochs max_epochs num_train_epochs n_epochs",

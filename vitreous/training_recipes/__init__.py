@@ -82,6 +82,10 @@ def check_named(recipe: Recipe) -> None:
     """
     if recipe.tune != "full" and not recipe.init:
         raise InputError(f"tune is '{recipe.tune}', which needs a model to start from: give init (--init)")
+    if recipe.frozen_layers and not recipe.init:
+        raise InputError(
+            f"frozen_layers is {recipe.frozen_layers}, which needs a model to start from: give init (--init)"
+        )
     if recipe.name != "finetune":
         return
     if not recipe.init:
