@@ -1,14 +1,21 @@
 // The images of the data set: a strip of small ones with truth and prediction, and its filters.
 import {getJson, imageUrl} from "./api.js";
+import {showError} from "./notices.js";
 
 const at = id => document.getElementById(id);
 
-export class Gallery {
-  // `onOpen` gets an item; `modelOf` returns the index of the model whose predictions count.
-  constructor({class_names}, {onOpen, modelOf, onError}) {
-    this.onOpen = onOpen;
-    this.modelOf = modelOf;
-    this.onError = onError;
+export function addGallery(explorer) {
+  if (!explorer.start.gallery) return;
+  const gallery = new Gallery(explorer);
+  explorer.on("image", () => gallery.choose(explorer.view.image));
+  explorer.on("model", () => gallery.load());
+  gallery.load().then(() => explorer.view.image || gallery.items[0] && gallery.open(gallery.items[0]));
+}
+
+class Gallery {
+  constructor(explorer) {
+    const {class_names} = explorer.start.gallery;
+    this.explorer = explorer;
     this.items = [];
     at("gallery-class").append(...class_names.map(name => new Option(name, name)));
     for (const id of ["gallery-order", "gallery-class"]) at(id).addEventListener("change", () => this.load());
@@ -17,9 +24,14 @@ export class Gallery {
     at("gallery").hidden = false;
   }
 
+  open({image}) {
+    this.choose(image);
+    this.explorer.openStored(image);
+  }
+
   async load(offset = 0) {
     const order = at("gallery-order").value, label = at("gallery-class").value;
-    const query = new URLSearchParams({model: this.modelOf(), order, offset, ...(label ? {class: label} : {})});
+    const query = new URLSearchParams({model: this.explorer.view.model, order, offset, ...(label ? {class: label} : {})});
     const run = this.run = Symbol(query);
     clearTimeout(this.timer);
     try {
@@ -31,7 +43,7 @@ export class Gallery {
       // The server predicts the images while nobody waits; what the filters find grows with it.
       if (found.scored < found.count) this.timer = setTimeout(() => document.hidden || this.refresh(), 2500);
     } catch (error) {
-      this.onError(error);
+      showError(error);
     }
   }
 
@@ -65,7 +77,7 @@ export class Gallery {
     button.tabIndex = -1;
     button.dataset.image = image;
     button.title = prediction ? `${truth}, predicted ${prediction[0]} ${Math.round(100 * prediction[1])} %` : truth;
-    button.addEventListener("click", () => this.onOpen(this.items[number]));
+    button.addEventListener("click", () => this.open(this.items[number]));
     return button;
   }
 
@@ -82,7 +94,7 @@ export class Gallery {
     event.preventDefault();
     const now = this.items.findIndex(item => item.image === this.chosen);
     const next = this.items[Math.min(this.items.length - 1, Math.max(0, now + step))];
-    this.onOpen(next);
+    this.open(next);
     at("strip").querySelector(`[data-image="${CSS.escape(next.image)}"]`)?.scrollIntoView({inline: "nearest", block: "nearest"});
   }
 

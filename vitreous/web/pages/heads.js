@@ -1,5 +1,6 @@
 // All heads of all layers at once: small maps on one canvas, and two plots with a dot for each head.
 import {pack, robustScale, toLevels} from "./heatmap.js";
+import {tokenName} from "./view.js";
 
 const at = id => document.getElementById(id);
 const svg = (name, attributes, text) => {
@@ -9,7 +10,30 @@ const svg = (name, attributes, text) => {
   return element;
 };
 
-export class SmallMultiples {
+export function addHeads(explorer) {
+  const choose = (layer, head) => {
+    explorer.change({method: "attention", layer, heads: [head]});
+    if (innerWidth <= 860) at("stage").scrollIntoView({behavior: "smooth", block: "start"});
+  };
+  const multiples = new SmallMultiples(explorer.palettes, choose), plots = new HeadPlots(choose);
+  explorer.on("observed", ({attention, observed}) => {
+    multiples.setAttention(attention, observed.geometry);
+    plots.measure(attention);
+  });
+  explorer.on("view", ({view}) => {
+    const head = view.method === "attention" && view.heads?.length === 1 ? view.heads[0] : null;
+    multiples.choose(head === null ? null : view.layer, head);
+    plots.choose(head === null ? null : `${view.layer} ${head}`);
+  });
+  explorer.on("map", ({view, attention, pane: {patch, token, toward}}) => {
+    at("all-heads-note").textContent = `${toward ? "What attends in each head to" : "What each head attends to from"} ` +
+      `the ${patch ? "patch" : tokenName(token, attention)}. Choose one to see it large.`;
+    multiples.draw({start: token, toward, palette: view.palette, ownScale: at("own-scale").checked});
+  });
+  at("own-scale").onchange = () => explorer.refresh();
+}
+
+class SmallMultiples {
   // `onChoose` gets a layer and a head.
   constructor(palettes, onChoose) {
     this.palettes = palettes;
@@ -125,7 +149,7 @@ export class SmallMultiples {
   }
 }
 
-export class HeadPlots {
+class HeadPlots {
   constructor(onChoose) {
     this.onChoose = onChoose;
     this.run = 0;

@@ -4,8 +4,11 @@ import {IN_BROWSER, tokenName} from "./view.js";
 const at = id => document.getElementById(id);
 const percent = fraction => fraction >= 0.995 || fraction < 0.001 ? `${(100 * fraction).toFixed(1)} %` : `${(100 * fraction).toPrecision(fraction < 0.1 ? 2 : 3).replace(/\.0$/, "")} %`;
 
-export function showPrediction({prediction, truth, view, method, model}, onExplain) {
-  const {scores, problem_type} = prediction, isRegression = problem_type === "regression";
+export function addPrediction(explorer) { explorer.on("view", showPrediction); }
+
+function showPrediction(explorer) {
+  const {view, method, model, observed, image: {truth}} = explorer, onExplain = target => explorer.change({target});
+  const {scores, problem_type} = observed.prediction, isRegression = problem_type === "regression";
   const best = scores.slice(0, 5), rest = scores.slice(5).filter(([label]) => [truth, view.target, view.contrast].includes(label));
   const top = isRegression ? Math.max(...scores.map(([, score]) => Math.abs(score))) || 1 : 1;
   at("bars").replaceChildren(...[...best, ...rest].map(([label, score]) => {
@@ -39,7 +42,16 @@ function fillOptions(select, options, chosen) {
   select.value = chosen;
 }
 
-export class Controls {
+export function addControls(explorer) {
+  const {start, view, palettes} = explorer;
+  const controls = new Controls(start.methods, palettes, fields => explorer.change(fields));
+  at("model").append(...start.models.map((model, index) => new Option(model.name, index)));
+  at("model").value = view.model;
+  at("model").addEventListener("change", () => explorer.changeModel(Number(at("model").value)));
+  explorer.on("view", () => controls.show(explorer.view, explorer.attention));
+}
+
+class Controls {
   // `change` gets the fields of the view that a person has changed.
   constructor(methods, palettes, change) {
     this.methods = methods;

@@ -2,27 +2,28 @@
 
 export const IN_BROWSER = ["attention", "rollout"];
 
-export function newView() {
-  return {
-    model: 0, image: null, name: "", method: "rollout", first: 0, layer: -1, heads: null, fusion: "mean", token: -1,
-    patch: null, toward: false, opacity: 100, palette: "inferno", target: "", contrast: "", feature: "colors",
-  };
-}
+const numbers = text => text.split(".").map(Number);
 
-const WRITTEN = {
-  model: ["m", Number], image: ["i", String], name: ["n", String], method: ["method", String], first: ["first", Number],
-  layer: ["layer", Number], heads: ["heads", text => text.split(".").map(Number)], fusion: ["fusion", String],
-  token: ["token", Number], patch: ["patch", text => text.split(".").map(Number)],
-  toward: ["toward", text => text === "1"], opacity: ["opacity", Number], palette: ["palette", String],
-  target: ["target", String], contrast: ["contrast", String], feature: ["feature", String],
+// Each field: its name in the link, what it is at first, and how the text in the link is read.
+const FIELDS = {
+  model: ["m", 0, Number], image: ["i", null, String], name: ["n", "", String],
+  method: ["method", "rollout", String], first: ["first", 0, Number], layer: ["layer", -1, Number],
+  heads: ["heads", null, numbers], fusion: ["fusion", "mean", String], token: ["token", -1, Number],
+  patch: ["patch", null, numbers], toward: ["toward", false, text => text === "1"],
+  opacity: ["opacity", 100, Number], palette: ["palette", "inferno", String],
+  target: ["target", "", String], contrast: ["contrast", "", String], feature: ["feature", "colors", String],
 };
 
-// Only what differs from the defaults is in the link.
+export function newView() {
+  return Object.fromEntries(Object.entries(FIELDS).map(([field, [, value]]) => [field, value]));
+}
+
+// Only what differs from the beginning is in the link.
 export function toFragment(view) {
-  const defaults = newView(), parts = new URLSearchParams();
-  for (const [field, [name]] of Object.entries(WRITTEN)) {
+  const parts = new URLSearchParams();
+  for (const [field, [name, first]] of Object.entries(FIELDS)) {
     const value = view[field];
-    if (value === null || value === defaults[field]) continue;
+    if (value === null || value === first) continue;
     parts.set(name, Array.isArray(value) ? value.join(".") : value === true ? "1" : String(value));
   }
   return parts.toString();
@@ -30,10 +31,10 @@ export function toFragment(view) {
 
 export function fromFragment(text) {
   const view = newView(), parts = new URLSearchParams(text);
-  for (const [field, [name, read]] of Object.entries(WRITTEN)) {
+  for (const [field, [name, , read]] of Object.entries(FIELDS)) {
     if (!parts.has(name)) continue;
-    const value = read(parts.get(name)), numbers = [value].flat().filter(one => typeof one === "number");
-    if (numbers.every(Number.isInteger)) view[field] = value;
+    const value = read(parts.get(name));
+    if ([value].flat().every(one => typeof one !== "number" || Number.isInteger(one))) view[field] = value;
   }
   if (view.patch?.length !== 2) view.patch = null;
   for (const [field, values] of Object.entries({fusion: ["mean", "max", "min"], feature: ["colors", "similarity", "norms"]})) {
@@ -73,6 +74,24 @@ export function captionOf(view, attention, patch) {
   const layers = view.method === "rollout" ? layerNames(view, attention.depth) : `layer ${view.layer}`;
   const toward = view.toward && start;
   return [view.method, layers, headNames(view), ...(start ? [`${toward ? "toward" : "from"} ${start}`] : [])].join(" · ");
+}
+
+// What a map that the page computes says in numbers.
+export function describeWeights(weights, {view, attention, patch, toward}) {
+  const {prefix, columns, patches} = attention, parts = [];
+  let best = prefix, onPrefix = 0;
+  for (let i = 0; i < weights.length; i++) {
+    if (i < prefix) onPrefix += weights[i];
+    else if (weights[i] > weights[best]) best = i;
+  }
+  const place = `row ${Math.floor((best - prefix) / columns)}, column ${(best - prefix) % columns}`;
+  if (!toward && prefix && view.fusion === "mean") parts.push(`${Math.round(100 * onPrefix)} % on ${prefix > 1 ? "prefix tokens" : "the class token"}`);
+  if (patch) {
+    const own = weights[attention.tokenOf(...patch)];
+    parts.push(toward ? `from itself ${(own * patches).toFixed(1)} ×` : `${Math.round(100 * own)} % on itself`);
+  }
+  parts.push(`most ${toward ? "from" : "on"} ${place}: ${(weights[best] * patches).toFixed(1)} × uniform`);
+  return parts.join(" · ");
 }
 
 export const quote = text => JSON.stringify(String(text));

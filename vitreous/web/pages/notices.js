@@ -1,0 +1,48 @@
+// What the page says: short messages, errors, and the bar that shows what is being computed.
+import {Cancelled} from "./api.js";
+
+const at = id => document.getElementById(id);
+const running = []; // what is being done, newest last
+let toastTimer;
+
+export function toast(text, isError = false) {
+  clearTimeout(toastTimer);
+  at("toast").textContent = text;
+  at("toast").className = `shown${isError ? " error" : ""}`;
+  toastTimer = setTimeout(() => { at("toast").className = ""; }, isError ? 7000 : 2500);
+}
+
+export function showError(error) { toast(error.message, true); }
+
+// Announces work that takes longer than a moment: `update` takes the status of a job, `end` removes it.
+export function beginTask(text) {
+  const task = {text, status: null, isShown: false};
+  const timer = setTimeout(() => { task.isShown = true; draw(); }, 180);
+  running.push(task);
+  return {
+    update: status => { task.status = status; draw(); },
+    end: () => { clearTimeout(timer); running.splice(running.indexOf(task), 1); draw(); },
+  };
+}
+
+function draw() {
+  const task = running.findLast(one => one.isShown), {state, before, done, total, message} = task?.status ?? {};
+  at("busy").hidden = !task;
+  if (!task) return;
+  at("busy-text").textContent = state === "queued" && before ? `waiting: ${before} before this`
+    : done ? `${task.text}: ${done}${total ? ` of ${total}` : ""} ${message}` : task.text;
+  if (total) Object.assign(at("busy-bar"), {max: total, value: Math.min(done, total)});
+  else at("busy-bar").removeAttribute("value");
+}
+
+// Does `work` and says so; an error is shown, unless a person has cancelled.
+export async function withBusy(text, work) {
+  const task = beginTask(text);
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof Cancelled)) showError(error);
+  } finally {
+    task.end();
+  }
+}
