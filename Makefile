@@ -14,12 +14,12 @@ TORCH_INDEX ?= $(shell command -v nvidia-smi >/dev/null 2>&1 || echo https://dow
 FIGURES := conformance explain gradient_rollout matmul_rates rollout step_profile training_step video video_properties
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format bench
+.PHONY: help setup chromium demo test test-slow check format bench
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.ready ## make .venv with all that Vitreous and its tests need
+setup: $(VENV)/.ready $(VENV)/.chromium ## make .venv with all that Vitreous and its tests need, and Chromium
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,7 +27,15 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup ## train, evaluate, explain, video: the whole chain (DATA=shapes, cifar10 or mnist)
+# Tried once; `make chromium` tries again.
+$(VENV)/.chromium: | $(VENV)/.ready
+	@$(BIN)/python benchmarks/chromium.py
+	@touch $@
+
+chromium: $(VENV)/.ready ## install Chromium, in which the tests drive the pages (by apt as root, else by Playwright)
+	@$(BIN)/python benchmarks/chromium.py
+
+demo: $(VENV)/.ready ## train, evaluate, explain, video: the whole chain (DATA=shapes, cifar10 or mnist)
 	$(BIN)/vitreous demo --data $(DATA)
 
 test: setup ## all tests

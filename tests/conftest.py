@@ -78,6 +78,24 @@ def noise_image():
     return np.random.default_rng(0).integers(0, 256, (72, 96, 3), dtype=np.uint8)
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, driven by Playwright; tests skip where it is absent."""
+    from page_driver import launched_chromium
+
+    with launched_chromium() as made:
+        yield made
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say in one line how many tests were skipped for want of Chromium."""
+    from page_driver import ABSENT
+
+    count = sum(ABSENT in str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
+    if count:
+        terminalreporter.write_line(f"{count} tests of pages were skipped: {ABSENT}")
+
+
 @pytest.fixture
 def clips(tmp_path) -> Path:
     """A folder with two videos of 4 frames, a.mp4 and c.mp4, a file b.mp4 that is no video, and one of another kind."""

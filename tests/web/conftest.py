@@ -1,7 +1,12 @@
-"""What the tests of the live view share."""
+"""What the tests of the web app share."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
+from page_driver import watched_pages
+from PIL import Image
 from video_clips import record_with_audio
 
 from vitreous.imaging.preprocessing import Preprocessing
@@ -29,3 +34,31 @@ def tiny_model(tmp_path_factory):
     )
     write_weights(vit.state_dict(), folder / WEIGHTS)
     return folder
+
+
+@pytest.fixture(scope="module")
+def image():
+    """Noise of 60 x 90 pixels."""
+    return np.random.default_rng(3).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def png(image):
+    """The bytes of `image` as a PNG file."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """Opens the explorer at the module's `address` in a browser of its own, see `watched_pages`."""
+    with watched_pages(browser, address) as open_it:
+
+        def open_ready(*arguments, **options):
+            page = open_it(*arguments, **options)
+            page.wait_for_selector("body[data-ready]")
+            return page
+
+        yield open_ready
+
