@@ -42,14 +42,18 @@ def unnamed_elements(page) -> list[str]:
         described = session.send("DOM.describeNode", {"backendNodeId": node["backendDOMNodeId"]})["node"]
         if described["nodeName"] in ("FIELDSET", "DETAILS"):
             continue
-        found.append(f"{role} <{described['nodeName'].lower()} {' '.join(described.get('attributes', []))}> has no name")
+        found.append(
+            f"{role} <{described['nodeName'].lower()} {' '.join(described.get('attributes', []))}> has no name"
+        )
     session.detach()
     return found
 
 
 def tab_stops(page, at_most: int = 200) -> tuple[list[str], list[str]]:
     """Press Tab from the top of the page to its end; return what gets the focus, and of it what doesn't show it."""
-    page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")
+    page.evaluate(
+        "() => { const {body} = document; body.tabIndex = -1; body.focus(); body.removeAttribute('tabindex'); }"
+    )
     stops, unseen = [], []
     for _ in range(at_most):
         page.keyboard.press("Tab")

@@ -61,4 +61,3 @@ def open_page(browser, address):
             return page
 
         yield open_ready
-

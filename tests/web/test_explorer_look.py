@@ -4,7 +4,7 @@ import os
 
 import pytest
 from explorer_page import drop
-from page_driver import wait_for_text
+from page_driver import drop_file, wait_for_text, watched_pages
 from page_look import look_problems, tab_stops
 
 from vitreous.pretrained.load import load
@@ -32,24 +32,24 @@ def empty_address(tiny_model):
         yield server.url
 
 
-def problems_at(page, sizes):
-    """What is wrong at any of these sizes, in both themes."""
+def check_look(page, sizes):
+    """Fail with all that is wrong at any of these sizes, in both themes."""
     found = []
-    for theme in (1, 2):
-        for width, height in sizes:
-            page.set_viewport_size({"width": width, "height": height})
-            theme = page.evaluate("document.documentElement.dataset.theme")
-            found += [f"{width} x {height}, {theme}: {one}" for one in look_problems(page)]
+    for theme in ("light", "dark"):
         page.click("#theme")
         page.mouse.move(1, 1)
-    return found
+        assert page.evaluate("document.documentElement.dataset.theme") == theme
+        for width, height in sizes:
+            page.set_viewport_size({"width": width, "height": height})
+            found += [f"{width} x {height}, {theme}: {one}" for one in look_problems(page)]
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("sizes", [SOME_SIZES, pytest.param(SIZES, marks=slow)], ids=["some", "all"])
 def test_an_open_image_looks_right(sizes, open_page, png):
     page = open_page()
     drop(page, png, name="a photo with a name that doesn't fit into the head of the page.png")
-    assert problems_at(page, sizes) == []
+    check_look(page, sizes)
     image, stage = page.locator("#frame").bounding_box(), page.locator("#stage").bounding_box()
     assert image["width"] / image["height"] == pytest.approx(1.5, abs=0.02) and image["width"] <= stage["width"] + 1
 
@@ -57,8 +57,6 @@ def test_an_open_image_looks_right(sizes, open_page, png):
 @slow
 @pytest.mark.parametrize("state", ["empty", "method", "busy", "error"])
 def test_every_state_looks_right(state, browser, empty_address, png):
-    from page_driver import watched_pages
-
     with watched_pages(browser, empty_address, expected="status of 400") as open_it:
         page = open_it()
         page.wait_for_selector("body[data-ready]")
@@ -71,16 +69,9 @@ def test_every_state_looks_right(state, browser, empty_address, png):
             page.evaluate("document.getElementById('busy').hidden = false")
             page.evaluate("document.getElementById('busy-text').textContent = 'occlusion: 17 of 196 images'")
         elif state == "error":
-            page.evaluate("dispatchEvent(new Event('paste'))")
-            drop_text(page)
+            drop_file(page, b"this is no image", "notes.txt", "text/plain")
             page.wait_for_selector("#toast.error")
-        assert problems_at(page, SIZES) == []
-
-
-def drop_text(page):
-    from page_driver import drop_file
-
-    drop_file(page, b"this is no image", "notes.txt", "text/plain")
+        check_look(page, SOME_SIZES)
 
 
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(open_page, png):
