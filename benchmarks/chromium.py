@@ -2,9 +2,9 @@
 
 Command:  python benchmarks/chromium.py        (what `make chromium` runs)
 
-Chromium is the system's, or the one that Playwright has downloaded. To install it, Debian's and Ubuntu's package is
-taken where this user may, else Playwright's download. Without it the tests of the pages are skipped, so a failure is one
-line and no error.
+Chromium is the system's, or the one that Playwright has downloaded. To install it, root takes Debian's and Ubuntu's
+package, everyone else Playwright's download. Without it the tests of the pages are skipped, so a failure is a line and
+no error.
 """
 
 import functools

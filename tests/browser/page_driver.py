@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
-
 from chromium import find_chromium
 
 ABSENT = "no Chromium: `make chromium` installs it"
@@ -40,14 +39,13 @@ def launched_chromium() -> Iterator[object]:
 def watched_pages(browser, origin: str, expected: str = "status of 404") -> Iterator[Callable[..., object]]:
     """A function that opens pages, each with cookies of its own; at the end nothing may have gone wrong.
 
-    What goes wrong are errors of scripts, errors and warnings in the console, and requests to anywhere but the page's
-    own origin. The console reports a request that fails, and 404 is the answer to a broken link: such lines are
+    What goes wrong are errors of scripts, errors in the console, and requests to anywhere but the page's own origin. The console reports a request that fails, and 404 is the answer to a broken link: such lines are
     `expected`.
     """
     contexts, problems = [], []
 
     def is_problem(line):
-        return line.type in ("error", "warning") and expected not in line.text
+        return line.type == "error" and expected not in line.text
 
     def open_page(width=1280, height=800, theme="dark", fragment="", **options):
         context = browser.new_context(
@@ -66,7 +64,7 @@ def watched_pages(browser, origin: str, expected: str = "status of 404") -> Iter
     yield open_page
     for context in contexts:
         context.close()
-    assert not problems
+    assert not problems, "\n".join(problems)
 
 
 def drop_file(page, data: bytes, name: str = "photo.png", kind: str = "image/png", event: str = "drop") -> None:

@@ -13,10 +13,10 @@ FOCUS = """() => {
   const one = document.activeElement;
   if (!one || one === document.body) return null;
   const look = () => {
-    const {outlineStyle, outlineWidth, outlineColor, boxShadow, borderTopColor, backgroundColor, stroke, fill, strokeWidth,
-      clipPath, textDecorationLine} = getComputedStyle(one);
-    return JSON.stringify([outlineStyle === "none" ? "" : outlineWidth + outlineColor, boxShadow, borderTopColor, backgroundColor,
-      stroke, fill, strokeWidth, clipPath, textDecorationLine]);
+    const style = getComputedStyle(one);
+    const outline = style.outlineStyle === "none" ? "" : style.outlineWidth + style.outlineColor;
+    return outline + ["boxShadow", "borderTopColor", "backgroundColor", "stroke", "strokeWidth", "fill", "clipPath",
+      "textDecorationLine"].map(name => style[name]).join("; ");
   };
   const focused = look();
   one.blur();
@@ -27,7 +27,7 @@ FOCUS = """() => {
 
 
 def look_problems(page) -> list[str]:
-    """Return what is wrong with the page as it is now: overlaps, cut text, contrast (WCAG 2.2 AA), small targets, no names."""
+    """Return what is wrong with the page as it is now: overlaps, cut text, contrast and targets (WCAG AA), no names."""
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
     return page.evaluate(LOOK) + unnamed_elements(page)
 
