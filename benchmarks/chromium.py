@@ -18,7 +18,7 @@ COMMANDS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 DOWNLOADED = "chromium-*/chrome-linux*/chrome"
 """Where Playwright puts it in its folder."""
 APT = ("apt-get", "-qq", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=20")
-INSTALL_SECONDS = 900
+INSTALL_SECONDS = 240
 
 
 @functools.cache
