@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 from torch.nn import functional
 
 from vitreous.errors import InputError
-from vitreous.explanation.methods.features import SharedPCA, apply_final_norm, features
+from vitreous.explanation.methods.features import JointPCA, SharedPCA, apply_final_norm, features, patch_features
 from vitreous.explanation.methods.patch_colors import PatchColors
 from vitreous.explanation.options import MethodOptions
 from vitreous.model.config import ViTConfig
@@ -95,6 +95,23 @@ def test_shared_pca_keeps_colors_until_reset():
     assert not torch.allclose(later.colors[0], by_itself.colors[0], atol=0.1)
     kept.reset()
     assert torch.allclose(show_kept(images[2:3]).colors, by_itself.colors, atol=1e-5)
+
+
+def test_joint_components_are_those_of_both_images():
+    vit, images, other = small_vit(), torch.randn(2, 3, 12, 20), torch.randn(1, 3, 16, 12)
+    with torch.no_grad():
+        maps = JointPCA(other)(vit, images, PredictedClassTarget(), MethodOptions(layer=0))
+        reverse = JointPCA(images[:1])(vit, other, PredictedClassTarget(), MethodOptions(layer=0))
+    tokens = [patch_features(vit, one, 0)[0] for one in (images[:1], images[1:], other)]
+    assert tokens[2].shape[:2] == (4, 3), "the grids differ"
+    for one, values, colors in zip(tokens, maps.values, maps.colors, strict=False):
+        flat = torch.cat([one.flatten(0, 1), tokens[2].flatten(0, 1)]).double()
+        _, _, directions = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
+        wanted = ((one.double() - flat.mean(0)) @ directions[0]).float()
+        assert torch.allclose(values.abs(), wanted.abs(), atol=1e-4)
+        assert colors.min() >= 0 and colors.max() <= 1 and colors.std() > 0.1
+    both = torch.cat([maps.values[0].flatten(), reverse.values.flatten()])
+    assert abs(float(both.mean())) < 1e-5, "one mean and one sign for both"
 
 
 def test_shared_pca_refits_when_it_explains_little():

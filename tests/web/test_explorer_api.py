@@ -118,6 +118,26 @@ def test_features_have_colors_of_their_own(client, uploaded):
     assert description["has_colors"] and len(data) == 4 * 3 * 4 * (1 + 3)
 
 
+def test_tokens_give_the_similarity_of_patches(client, uploaded, small_classifier, noise_image):
+    description, data = run_job(client, kind="tokens", image=uploaded["image"], layer=0)
+    rows, columns, width = (description[name] for name in ("rows", "columns", "width"))
+    tokens = np.frombuffer(data, np.float16).reshape(rows * columns, width).astype(np.float32)
+    query = (0.5 * noise_image.shape[1] / columns, 0.5 * noise_image.shape[0] / rows)
+    options = MethodOptions(layer=0, view="similarity")
+    (expected,) = explain_batch(small_classifier, [noise_image], "features", options, query=query)
+    found = (tokens @ tokens[0]).reshape(rows, columns)
+    assert np.abs(found - expected.patch_map).max() < 1e-3 < expected.patch_map.std()
+
+
+def test_two_images_share_their_components(client, uploaded):
+    fields = {"kind": "map", "method": "features", "image": uploaded["image"]}
+    own, shared = (run_job(client, **fields, **other)[1] for other in ({}, {"other": "data-0"}))
+    again = run_job(client, **fields, other=uploaded["image"])[1]
+    assert own != shared, "the other image changes the components"
+    values = [np.frombuffer(one, np.float32)[: 3 * 4] for one in (own, again)]
+    assert np.allclose(*values, atol=1e-4), "an image together with itself has its own components"
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "words"),
     [
@@ -130,6 +150,8 @@ def test_features_have_colors_of_their_own(client, uploaded):
         ({"kind": "film"}, 400, "kind must be"),
         ({"model": 7}, 400, "there is no model 7"),
         ({"model": "0"}, 400, "whole number"),
+        ({"kind": "tokens", "layer": 0.5}, 400, "whole numbers"),
+        ({"kind": "map", "method": "features", "other": "upload-0"}, 404, "no such image"),
         ({"image": "upload-0"}, 404, "no such image"),
         ({"image": 3}, 400, "name of an image"),
     ],
@@ -148,6 +170,9 @@ def test_a_failure_of_the_work_is_the_status_of_the_job(client, uploaded):
     )
     status = status_of(client, response.json()["job"])
     assert status["state"] == "failed" and "there is no layer 99" in status["message"]
+    fields = {"kind": "map", "image": uploaded["image"], "method": "rollout", "other": "data-0"}
+    status = status_of(client, client.post("/api/jobs", json=fields).json()["job"])
+    assert status["state"] == "failed" and "share principal components only" in status["message"]
 
 
 def test_progress_is_reported_and_a_job_can_be_cancelled(client, uploaded, small_classifier):

@@ -30,6 +30,7 @@ from vitreous.web.attention_export import describe_prediction, export_attention
 from vitreous.web.image_gallery import ImageGallery
 from vitreous.web.jobs import Job, JobQueue, JobResult
 from vitreous.web.sessions import Limits, SessionTable, StoredImage, WebSession
+from vitreous.web.token_export import export_tokens, share_components
 
 DEFAULT_PASSES = {"integrated-gradients": 50, "smoothgrad": 32, "rise": 1000}
 """Images that go through the model unless the request says otherwise, for the progress."""
@@ -100,8 +101,27 @@ class Explorer:
         classifier = self.model(model_index)
         return self._start(session, lambda job: export_attention(classifier, image.image_u8))
 
-    def start_map(self, session: WebSession, model_index: int, image: StoredImage, request: MapRequest) -> Job:
+    def start_tokens(self, session: WebSession, model_index: int, image: StoredImage, layer: int) -> Job:
+        """Begin to compute the patch tokens of a layer of a model on an image."""
+        classifier = self.model(model_index)
+        return self._start(session, lambda job: export_tokens(classifier, image.image_u8, layer))
+
+    def start_map(
+        self,
+        session: WebSession,
+        model_index: int,
+        image: StoredImage,
+        request: MapRequest,
+        other: StoredImage | None = None,
+    ) -> Job:
         """Begin to compute a map by a method that needs the model.
+
+        Args:
+            session: whose job it is.
+            model_index: of the model.
+            image: what is explained.
+            request: the method, and what it takes.
+            other: an image with which this one shares its principal components; None for components of its own.
 
         Raises:
             InputError: there is no such method, or it doesn't take what is requested.
@@ -114,7 +134,8 @@ class Explorer:
 
         def compute(job: Job) -> JobResult:
             with counted_passes(classifier.model, job, passes):
-                (found,) = run_task(classifier, [image.image_u8], task)
+                shared = task if other is None else share_components(task, classifier, other.image_u8)
+                (found,) = run_task(classifier, [image.image_u8], shared)
             return describe_map(found.patch_map, found.patch_colors, {
                 "method": found.method, "caption": found.caption(), "scale_kind": found.scale_kind,
                 "layer": found.layer, "head": found.head, "target": found.target, "score": found.score,

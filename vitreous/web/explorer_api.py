@@ -191,15 +191,19 @@ class ExplorerApi:
             raise HTTPException(400, "the body is not JSON") from None
         if not isinstance(fields, dict) or not isinstance(fields.get("image"), str):
             raise HTTPException(400, "the body must be a JSON object with the name of an image")
-        kind, model = fields.pop("kind", "attention"), fields.pop("model", 0)
-        if kind not in ("attention", "map") or not isinstance(model, int) or isinstance(model, bool):
-            raise HTTPException(400, 'kind must be "attention" or "map", model a whole number')
+        kind, model, layer = fields.pop("kind", "attention"), fields.pop("model", 0), fields.pop("layer", -1)
+        if kind not in ("attention", "tokens", "map") or type(model) is not int or type(layer) is not int:
+            raise HTTPException(400, 'kind must be "attention", "tokens" or "map", model and layer whole numbers')
         image = await self._named_image(request, fields.pop("image"))
+        other = fields.pop("other", None)
+        other = None if other is None else await self._named_image(request, str(other))
         session = self._open_session(request)
         if kind == "attention":
             job = self.explorer.start_attention(session, model, image)
+        elif kind == "tokens":
+            job = self.explorer.start_tokens(session, model, image, layer)
         else:
-            job = self.explorer.start_map(session, model, image, from_dict(MapRequest, fields, "request"))
+            job = self.explorer.start_map(session, model, image, from_dict(MapRequest, fields, "request"), other)
         response = JSONResponse({"job": job.id}, 202)
         set_session_cookie(request, response, session)
         return response

@@ -73,8 +73,36 @@ class SharedPCA:
         return [self._colors] * len(patches)
 
 
-def _feature_maps(model: ExplainableModel, images: Tensor, options: MethodOptions, fit: FitColors) -> Maps:
-    _check_query(options)
+class JointPCA:
+    """The method `features` with components that are fitted to each image together with another image.
+
+    Args:
+        other: that image, normalized, (1, channels, height, width); its size may differ.
+    """
+
+    def __init__(self, other: Tensor) -> None:
+        self._other = other
+
+    def __call__(self, model: ExplainableModel, images: Tensor, target: Target, options: MethodOptions) -> Maps:
+        """Compute the maps as `features` does."""
+        (other,) = patch_features(model, self._other, options.layer)
+        return _feature_maps(model, images, options, lambda patches: [PatchColors.fit([one, other]) for one in patches])
+
+
+def patch_features(model: ExplainableModel, images: Tensor, layer: int | None = None) -> Tensor:
+    """Compute the patch tokens of a block (the last by default) that the method `features` compares.
+
+    Returns (batch, rows, columns, width), after the model's last normalization.
+
+    Raises:
+        InputError: there is no such layer, or the tokens can't be observed.
+    """
+    trace, tokens, _, _ = _layer_tokens(model, images, layer)
+    return _patches(apply_final_norm(model, tokens), trace)
+
+
+def _layer_tokens(model: ExplainableModel, images: Tensor, layer: int | None) -> tuple[Trace, Tensor, Tensor, int]:
+    """Run the model: the trace, the tokens (batch, tokens, width) of a block, the logits, and the block's index."""
     trace = Trace()
     logits = model(images, trace)
     if not trace.tokens or trace.layout is None:
@@ -82,19 +110,30 @@ def _feature_maps(model: ExplainableModel, images: Tensor, options: MethodOption
             "method 'features' needs the tokens between the blocks, which can't be observed in this model: "
             "choose attention, occlusion or rise"
         )
-    layer = resolve_index("layer", -1 if options.layer is None else options.layer, len(trace.tokens) - 1)
-    tokens = at_least_float32(trace.tokens[layer + 1].detach())
+    index = resolve_index("layer", -1 if layer is None else layer, len(trace.tokens) - 1)
+    return trace, at_least_float32(trace.tokens[index + 1].detach()), logits, index
+
+
+def _patches(tokens: Tensor, trace: Trace) -> Tensor:
+    """Return the tokens of the patches (batch, rows, columns, width)."""
+    assert trace.layout is not None
+    return tokens[:, trace.layout.num_prefix_tokens :].unflatten(1, (trace.layout.grid_height, trace.layout.grid_width))
+
+
+def _feature_maps(model: ExplainableModel, images: Tensor, options: MethodOptions, fit: FitColors) -> Maps:
+    _check_query(options)
+    trace, tokens, logits, layer = _layer_tokens(model, images, options.layer)
     if options.view == "norms":
         norms = to_grid(tokens.norm(dim=-1), trace)
         median = norms.flatten(1).median(1).values[:, None, None]
         return Maps(norms / median.clamp_min(torch.finfo(norms.dtype).tiny) - 1, logits, layer)
     normalized = apply_final_norm(model, tokens)
     if options.query is not None:
+        assert trace.layout is not None
         indices = [patch_token_index(patch, trace.layout) for patch in patches_in_query(options.query)]
         query = normalized[:, indices].mean(1, keepdim=True)
         return Maps(to_grid(functional.cosine_similarity(normalized, query, -1), trace), logits, layer)
-    grid_hw = (trace.layout.grid_height, trace.layout.grid_width)
-    patches = normalized[:, trace.layout.num_prefix_tokens :].unflatten(1, grid_hw)
+    patches = _patches(normalized, trace)
     fitted = fit(patches)
     components = [one.project(image) for one, image in zip(fitted, patches, strict=True)]
     colors = torch.stack([one.to_rgb(each) for one, each in zip(fitted, components, strict=True)])

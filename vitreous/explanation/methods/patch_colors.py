@@ -1,5 +1,6 @@
 """Colors for patches: their first three principal components as red, green and blue."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,23 +27,24 @@ class PatchColors:
     high: Tensor
 
     @classmethod
-    def fit(cls, patches: Tensor) -> "PatchColors":
-        """Fit the PCA to the patches of one or several images together, (images, rows, columns, width).
+    def fit(cls, patches: Tensor | Sequence[Tensor]) -> "PatchColors":
+        """Fit the PCA to the patches of one or several images together.
+
+        They are (images, rows, columns, width), or (rows, columns, width) of each image if their grids differ.
 
         The sign of a component is arbitrary. The first component gets the sign for which the patches along the images'
         border, mostly background, are below the mean; the others that for which their largest loading is positive.
         """
-        flat = patches.double().flatten(0, 2)
+        flat = torch.cat([image.double().flatten(0, 1) for image in patches])
         mean = flat.mean(0)
         loadings = principal_components(flat - mean)
-        components = (patches.double() - mean) @ loadings
-        border = torch.ones(patches.shape[1:3], dtype=torch.bool, device=patches.device)
-        border[1:-1, 1:-1] = False
-        if components[:, border, 0].mean() > 0 and not border.all():
-            flip = torch.tensor([-1, 1, 1], device=patches.device)
+        components = (flat - mean) @ loadings
+        border = torch.cat([_border(*image.shape[:2]) for image in patches]).to(flat.device)
+        if components[border, 0].mean() > 0 and not border.all():
+            flip = torch.tensor([-1, 1, 1], device=flat.device)
             loadings, components = loadings * flip, components * flip
         quantiles = torch.tensor([SATURATED_FRACTION, 1 - SATURATED_FRACTION]).to(components)
-        low, high = torch.quantile(components.flatten(0, 2), quantiles, 0)
+        low, high = torch.quantile(components, quantiles, 0)
         return cls(mean, loadings, low, high)
 
     def explained_variance_ratio(self, patches: Tensor) -> float:
@@ -59,6 +61,13 @@ class PatchColors:
     def to_rgb(self, components: Tensor) -> Tensor:
         """Map components (..., 3) to red, green and blue in [0, 1], each stretched over its own range."""
         return ((components - self.low) / (self.high - self.low).clamp_min(1e-12)).clamp(0, 1)
+
+
+def _border(rows: int, columns: int) -> Tensor:
+    """Return which patches, row by row, lie along the border of their image."""
+    border = torch.ones(rows, columns, dtype=torch.bool)
+    border[1:-1, 1:-1] = False
+    return border.flatten()
 
 
 def principal_components(centered: Tensor) -> Tensor:
