@@ -14,6 +14,12 @@ function makeHalfTables() {
   }
 }
 
+// Numbers of 16 bits as Float32Array.
+export function decodeHalves(halves) {
+  if (!halfValues) makeHalfTables();
+  return Float32Array.from(halves, bits => halfValues[bits]);
+}
+
 export class Attention {
   // `description` is the JSON of a finished job, `buffer` the ArrayBuffer of its data.
   constructor(description, buffer) {

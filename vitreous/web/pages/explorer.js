@@ -8,12 +8,14 @@ import {Palettes} from "./heatmap.js";
 import {addKeys} from "./keys.js";
 import {showError, withBusy} from "./notices.js";
 import {Pane} from "./pane.js";
+import {addPanes, restorePanes} from "./panes.js";
 import {addControls, addPrediction} from "./panel.js";
 import {addSaving} from "./saving.js";
 import {Stage} from "./stage.js";
+import {TokenStore} from "./tokens.js";
 import {fromFragment, toFragment} from "./view.js";
 
-const FEATURES = [addPrediction, addControls, addHeads, addGallery, addFiles, addKeys, addSaving];
+const FEATURES = [addPanes, addPrediction, addControls, addHeads, addGallery, addFiles, addKeys, addSaving];
 const at = id => document.getElementById(id);
 
 export class Explorer {
@@ -22,18 +24,17 @@ export class Explorer {
     this.start = start;
     this.handlers = new Map();
     this.palettes = new Palettes(start.palettes);
-    const view = fromFragment(location.hash.slice(1));
-    if (!Object.hasOwn(start.methods, view.method)) view.method = "rollout";
-    if (!this.palettes.names.includes(view.palette)) view.palette = "inferno";
-    if (!start.models[view.model]) view.model = 0;
-    const stage = new Stage(this.palettes, {onHover: () => this.refresh(),
-      onPin: patch => patch && this.change({patch: String(patch) === String(view.patch) ? null : patch})});
-    this.pane = new Pane(start, view, stage, event => this.emit(event));
-    this.on("view", () => history.replaceState(null, "", `#${toFragment(this.view)}`));
+    this.tokens = new TokenStore(() => this.panes.forEach(pane => pane.refresh()));
+    this.panes = [];
+    this.active = 0;
+    this.opensInBoth = true; // an image that is opened beside another
+    this.addPane(fromFragment(location.hash.slice(1)), at);
   }
 
   // What the page shows (view.js), the open image or null, and of that image what the model gave: `observed` is the
-  // description with the prediction, `attention` the matrices; both are null until they have come.
+  // description with the prediction, `attention` the matrices; both are null until they have come. Side by side these
+  // are those of the pane that is active.
+  get pane() { return this.panes[this.active]; }
   get view() { return this.pane.view; }
   get image() { return this.pane.image; }
   get observed() { return this.pane.observed; }
@@ -43,10 +44,50 @@ export class Explorer {
   get method() { return this.pane.method; }
 
   // Events: "model" (another one is chosen), "image" (another one is open), "observed" (its attention is there),
-  // "view" (fields of the view have changed), "map" (it is drawn, also for the patch under the pointer).
+  // "view" (fields of the view have changed), "map" (it is drawn, also for the patch under the pointer), "pane"
+  // (another pane is active, and all other events follow; or a pane was opened or closed).
   on(event, handler) { this.handlers.set(event, [...this.handlers.get(event) ?? [], handler]); }
 
   emit(event) { for (const handler of this.handlers.get(event) ?? []) handler(this); }
+
+  // Events of a pane that isn't active only change the link.
+  emitFrom(pane, event) {
+    if (event === "view") history.replaceState(null, "", `#${this.toLink()}`);
+    if (pane === this.pane) this.emit(event);
+    else if (event === "image" || event === "model") this.emit("pane");
+  }
+
+  toLink() {
+    const [first, second] = this.panes, link = toFragment(first.view);
+    if (!second) return link;
+    const view = second.view.image === first.view.image ? {...second.view, image: null, name: ""} : second.view;
+    return [link, "b=1", toFragment(view, "b."), ...(this.active ? ["on=b"] : [])].filter(Boolean).join("&");
+  }
+
+  // `find` gives an element of the pane by its id.
+  addPane(view, find) {
+    if (!Object.hasOwn(this.start.methods, view.method)) view.method = "rollout";
+    if (!this.palettes.names.includes(view.palette)) view.palette = "inferno";
+    if (!this.start.models[view.model]) view.model = 0;
+    const stage = new Stage(this.palettes, find, {
+      onHover: () => { pane.refresh(); pane.partner?.followPointer(); },
+      onPin: patch => patch && pane.change({patch: String(patch) === String(view.patch) ? null : patch}),
+    });
+    const pane = new Pane(this, view, stage);
+    this.panes.push(pane);
+    return pane;
+  }
+
+  // Makes a pane the one that controls and features show.
+  activate(pane) {
+    if (pane === this.pane) return;
+    const before = this.view.model;
+    this.active = this.panes.indexOf(pane);
+    this.emit("pane");
+    if (this.view.model !== before) this.emit("model");
+    if (this.image) this.emit("image");
+    if (this.attention) for (const event of ["observed", "view", "map"]) this.emitFrom(pane, event);
+  }
 
   // Changes fields of the view, and draws what follows.
   change(fields) { this.pane.change(fields); }
@@ -54,10 +95,15 @@ export class Explorer {
   // Draws the map again.
   refresh() { this.pane.refresh(); }
 
+  requestTokens() { this.tokens.request(this.panes.flatMap(pane => pane.tokensNeeded)); }
+
   // Runs a job of the server: `fields` as POST /api/jobs takes them; model and image are those of the view unless they
   // are given. A job cancels the one before it with the same `purpose`; the page shows `label` and its progress, and
   // its button cancels. Returns {description, data}; throws Cancelled or ApiError: call it within `withBusy`.
   run(fields, {purpose, label}) { return this.pane.run(fields, {purpose, label}); }
+
+  // Cancels what the server computes.
+  cancel() { for (const {jobs} of [...this.panes, this.tokens]) jobs.cancel(); }
 
   changeModel(index) { return this.pane.changeModel(index); }
 
@@ -65,7 +111,7 @@ export class Explorer {
     if (!file) return;
     await withBusy("reading the image", async () => {
       const found = await upload(file);
-      await this.pane.openImage({...found, name: file.name && file.name !== "image.png" ? file.name : "pasted image"});
+      await this.openImage({...found, name: file.name && file.name !== "image.png" ? file.name : "pasted image"});
     });
   }
 
@@ -73,8 +119,12 @@ export class Explorer {
   async openStored(image, name) {
     await withBusy("opening the image", async () => {
       const found = await getJson(imageUrl(image, "").slice(0, -1));
-      await this.pane.openImage({...found, name: name || found.name});
+      await this.openImage({...found, name: name || found.name});
     });
+  }
+
+  async openImage(found) {
+    await Promise.all((this.opensInBoth ? this.panes : [this.pane]).map(pane => pane.openImage(found)));
   }
 }
 
@@ -89,13 +139,15 @@ function addTheme() {
 }
 
 async function begin() {
+  const link = location.hash.slice(1); // the page changes it
   addTheme();
   const explorer = new Explorer(await getJson("/api/start"));
   explorer.on("image", ({image}) => { at("image-name").textContent = `${image.name} · ${image.width} × ${image.height}`; });
-  at("cancel").onclick = () => explorer.pane.jobs.cancel();
+  at("cancel").onclick = () => explorer.cancel();
   for (const add of FEATURES) add(explorer);
   addEventListener("hashchange", () => location.reload());
   if (explorer.view.image) await explorer.openStored(explorer.view.image, explorer.view.name);
+  await restorePanes(explorer, link);
   document.body.dataset.ready = "true";
 }
 

@@ -3,6 +3,7 @@ import {pack, robustScale, toLevels} from "./heatmap.js";
 import {tokenName} from "./view.js";
 
 const at = id => document.getElementById(id);
+const measured = new WeakMap(); // the statistics of an attention's layers
 const svg = (name, attributes, text) => {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -13,7 +14,7 @@ const svg = (name, attributes, text) => {
 export function addHeads(explorer) {
   const choose = (layer, head) => {
     explorer.change({method: "attention", layer, heads: [head]});
-    if (innerWidth <= 860) at("stage").scrollIntoView({behavior: "smooth", block: "start"});
+    if (innerWidth <= 860) explorer.stage.stage.scrollIntoView({behavior: "smooth", block: "start"});
   };
   const multiples = new SmallMultiples(explorer.palettes, choose), plots = new HeadPlots(choose);
   explorer.on("observed", ({attention, observed}) => {
@@ -157,12 +158,13 @@ class HeadPlots {
 
   // Measures the layers one by one, in pauses, and then draws both plots.
   async measure(attention) {
-    const run = ++this.run, statistics = [];
-    at("plots").hidden = true;
-    for (let layer = 0; layer < attention.depth; layer++) {
+    const run = ++this.run, statistics = measured.get(attention) ?? [];
+    measured.set(attention, statistics);
+    if (statistics.length < attention.depth) at("plots").hidden = true;
+    while (statistics.length < attention.depth) {
       await new Promise(resolve => setTimeout(resolve, 30));
       if (run !== this.run) return;
-      statistics.push(attention.headStatistics(layer));
+      statistics.push(attention.headStatistics(statistics.length));
     }
     const unit = "patches", top = Math.max(attention.uniformDistance, ...statistics.flat().map(one => one.distance));
     this.plot(at("distance-plot"), statistics, {key: "distance", title: "Mean distance of attention, in patches", top: 1.08 * top,

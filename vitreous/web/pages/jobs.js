@@ -1,9 +1,13 @@
-// Jobs of the server for one pane: at most one for each purpose; a newer one cancels the one before it.
+// Jobs of the server: at most one for each purpose; a newer one cancels the one before it.
 import {runJob} from "./api.js";
 import {beginTask} from "./notices.js";
 
 export class Jobs {
-  constructor() { this.pending = new Map(); }
+  // `place` returns the element in which the page shows their progress.
+  constructor(place = () => null) {
+    this.place = place;
+    this.pending = new Map();
+  }
 
   // Whether a job for the purpose runs that was begun with the key.
   isRunning(purpose, key) { return this.pending.get(purpose)?.key === key; }
@@ -11,7 +15,7 @@ export class Jobs {
   // Runs a job and returns its description and data; the page shows its progress. Throws Cancelled or ApiError.
   async run(fields, {purpose, label, key = null}) {
     this.cancel(purpose);
-    const controller = new AbortController(), own = {controller, key}, task = beginTask(label);
+    const controller = new AbortController(), own = {controller, key}, task = beginTask(label, this.place());
     this.pending.set(purpose, own);
     try {
       return await runJob(fields, {signal: controller.signal, onStatus: task.update});

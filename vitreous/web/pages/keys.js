@@ -1,5 +1,6 @@
 // Keys on the image.
 
+const at = id => document.getElementById(id);
 const next = (list, now) => list[(list.findIndex(one => String(one) === String(now)) + 1) % list.length];
 const STEPS = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
 const ACTIONS = { // each gets the explorer and returns the fields that change
@@ -14,11 +15,11 @@ const ACTIONS = { // each gets the explorer and returns the fields that change
 };
 
 export function addKeys(explorer) {
-  explorer.stage.stage.addEventListener("keydown", event => onKey(explorer, event));
+  at("panes").addEventListener("keydown", event => onKey(explorer, event));
 }
 
 function onKey(explorer, event) {
-  if (!explorer.attention || event.ctrlKey || event.metaKey || event.altKey || event.target !== event.currentTarget) return;
+  if (!explorer.attention || event.ctrlKey || event.metaKey || event.altKey || event.target !== explorer.stage.stage) return;
   const step = STEPS[event.key], action = ACTIONS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!step && !action) return;
   event.preventDefault();

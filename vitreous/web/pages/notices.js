@@ -14,9 +14,10 @@ export function toast(text, isError = false) {
 
 export function showError(error) { toast(error.message, true); }
 
-// Announces work that takes longer than a moment: `update` takes the status of a job, `end` removes it.
-export function beginTask(text) {
-  const task = {text, status: null, isShown: false};
+// Announces work that takes longer than a moment: `update` takes the status of a job, `end` removes it. `place`
+// is the element that shows it; by default the one that did so before.
+export function beginTask(text, place = null) {
+  const task = {text, place, status: null, isShown: false};
   const timer = setTimeout(() => { task.isShown = true; draw(); }, 180);
   running.push(task);
   return {
@@ -29,6 +30,7 @@ function draw() {
   const task = running.findLast(one => one.isShown), {state, before, done, total, message} = task?.status ?? {};
   at("busy").hidden = !task;
   if (!task) return;
+  if (task.place && at("busy").parentElement !== task.place) task.place.append(at("busy"));
   at("busy-text").textContent = state === "queued" && before ? `waiting: ${before} before this`
     : done ? `${task.text}: ${done}${total ? ` of ${total}` : ""} ${message}` : task.text;
   if (total) Object.assign(at("busy-bar"), {max: total, value: Math.min(done, total)});

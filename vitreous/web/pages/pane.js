@@ -1,19 +1,21 @@
-// An image with its map: the view of it, what the model gave for it, and the map that is drawn.
-import {imageUrl} from "./api.js";
+// An image with its map: the view of it, what the model gave for it, and the map that is drawn. Beside a partner, its
+// patches are linked with those of the partner's image.
+import {Cancelled, imageUrl} from "./api.js";
 import {Attention} from "./attention.js";
 import {Jobs} from "./jobs.js";
 import {showError, withBusy} from "./notices.js";
+import {samePlace} from "./places.js";
 import {ServerMaps} from "./servermap.js";
-import {IN_BROWSER, captionOf, clampView, describeWeights} from "./view.js";
-
-const at = id => document.getElementById(id);
+import {IN_BROWSER, captionOf, clampView, describeSimilarity, describeWeights} from "./view.js";
 
 export class Pane {
-  // `emit` gets the name of an event: "model", "image", "observed", "view" or "map".
-  constructor(start, view, stage, emit) {
-    Object.assign(this, {start, view, stage, emit});
+  // `explorer` has `start`, `tokens`, and `emitFrom` for the events "model", "image", "observed", "view" and "map".
+  constructor(explorer, view, stage) {
+    Object.assign(this, {explorer, start: explorer.start, view, stage, partner: null});
     this.image = this.observed = this.attention = null; // the open image; the job's description of it; its matrices
-    this.jobs = new Jobs();
+    this.linked = null; // the patch at the place of the partner's pointer
+    this.observing = null; // {key, promise} of the matrices
+    this.jobs = new Jobs(() => stage.stage);
     this.maps = new ServerMaps(this, () => this.refresh());
     this.caption = this.reading = "";
   }
@@ -22,15 +24,42 @@ export class Pane {
 
   get method() { return this.start.methods[this.view.method]; }
 
-  // The patch under the pointer, or the one that is pinned.
-  get patch() { return this.stage.hovered ?? this.view.patch; }
+  // Who computes the map: the page from attention or from tokens ("similarity"), or the server.
+  get source() {
+    const {method, feature} = this.view;
+    return IN_BROWSER.includes(method) ? "attention" : method === "features" && feature === "similarity" ? "similarity" : "server";
+  }
+
+  // The patch under the pointer of this pane or of its partner, or the one that is pinned.
+  get patch() { return this.stage.hovered ?? this.linked ?? this.view.patch; }
 
   // The token that maps start from; -1 is the readout.
   get token() { return this.patch ? this.attention.tokenOf(...this.patch) : this.view.token; }
 
   get toward() { return this.view.toward && this.token >= 0; }
 
-  get isInBrowser() { return IN_BROWSER.includes(this.view.method); }
+  // Whether the map compares this image with a patch of the partner's image.
+  get comparesImages() {
+    return this.source === "similarity" && Boolean(this.partner?.attention) &&
+      this.partner.view.model === this.view.model && this.partner.view.image !== this.view.image;
+  }
+
+  // The pane and the patch that similarity is measured to; null without one.
+  get reference() {
+    const {stage, partner, view} = this;
+    if (!stage.hovered && this.comparesImages) {
+      const patch = partner.stage.hovered ?? (view.patch ? null : partner.view.patch);
+      if (patch) return {pane: partner, patch};
+    }
+    return this.patch && {pane: this, patch: this.patch};
+  }
+
+  get tokensNeeded() {
+    if (this.source !== "similarity" || !this.attention) return [];
+    return [this, ...(this.comparesImages ? [this.partner] : [])].map(pane => this.tokensOf(pane));
+  }
+
+  tokensOf({view: {image}}) { return {model: this.view.model, image, layer: this.view.layer}; }
 
   async openImage(found) {
     const {view} = this;
@@ -54,18 +83,29 @@ export class Pane {
     if (this.image) await withBusy("running the model", () => this.observe(Promise.resolve()));
   }
 
+  emit(event) { this.explorer.emitFrom(this, event); }
+
   forget() {
     this.jobs.cancel();
-    this.observed = this.attention = null;
+    this.observed = this.attention = this.observing = null;
     this.maps.clear();
   }
 
-  // Gets all attention matrices of the model on the image, from one forward pass.
+  // Gets all attention matrices of the model on the image, from one forward pass; the partner's if it has the same.
   async observe(drawn) {
-    const {image, view} = this;
-    const {description, data} = await this.run({kind: "attention"}, {purpose: "attention", label: "running the model"});
+    const {image, view} = this, key = `${view.model} ${view.image}`;
+    const shared = this.partner?.observing?.key === key ? this.partner.observing : null;
+    this.observing = shared ?? {key, promise: this.run({kind: "attention"}, {purpose: "attention", label: "running the model"})};
+    let found;
+    try {
+      found = await this.observing.promise;
+    } catch (error) {
+      if (!(error instanceof Cancelled) || !shared || this.observing !== shared) throw error;
+      return this.observe(drawn); // only the partner has cancelled it
+    }
     await drawn;
-    if (this.image !== image) return;
+    if (this.image !== image || this.observing?.key !== key) return;
+    const {description, data} = found;
     this.observed = description;
     this.attention = new Attention(description, data);
     clampView(view, this.attention);
@@ -81,7 +121,7 @@ export class Pane {
   }
 
   change(fields) {
-    const {view, attention, observed} = this, before = view.method;
+    const {view, attention, observed, partner} = this, before = view.method;
     Object.assign(view, fields);
     if ("target" in fields || "contrast" in fields) {
       if ((view.target || view.contrast) && !this.method.is_class_specific) view.method = "gradient-rollout";
@@ -95,28 +135,54 @@ export class Pane {
       view.method = before === "rollout" ? "attention" : before;
       showError(new Error(observed.rollout_obstacle));
     }
-    if (!this.isInBrowser && view.heads?.length > 1) view.heads = null;
+    if (this.source !== "attention" && view.heads?.length > 1) view.heads = null;
+    if (!("patch" in fields) && this.comparesImages && partner.view.patch) view.patch = null;
     clampView(view, attention);
+    this.show();
+    if ("patch" in fields) partner?.followPin();
+  }
+
+  // Pins the patch at the place that the partner has pinned; none where the images are compared.
+  followPin() {
+    if (!this.attention) return;
+    const {patch} = this.partner.view;
+    this.view.patch = patch && !this.comparesImages ? samePlace(patch, this.partner.stage, this.stage) : null;
     this.show();
   }
 
+  // Marks the place of the partner's pointer and draws its map.
+  followPointer() {
+    if (!this.attention) return;
+    const {hovered} = this.partner.stage;
+    this.linked = hovered && !this.comparesImages ? samePlace(hovered, this.partner.stage, this.stage) : null;
+    this.stage.mark("cursor", this.linked);
+    this.refresh();
+  }
+
   show() {
-    this.stage.mark(at("pin"), this.view.patch);
+    this.showAlone();
+    // Similarity and shared components depend on both panes.
+    if (this.partner?.attention && this.partner.view.method === "features") this.partner.showAlone();
+  }
+
+  showAlone() {
+    this.stage.mark("pin", this.view.patch);
+    this.stage.mark("cursor", this.stage.hovered ?? this.linked);
     this.emit("view");
-    if (this.isInBrowser) this.maps.leave();
-    else this.maps.request();
+    if (this.source === "server") this.maps.request();
+    else this.maps.leave();
+    this.explorer.requestTokens();
     this.refresh();
   }
 
   // Draws the map for the patch under the pointer, or the one that is pinned.
   refresh() {
     if (!this.attention) return;
-    if (this.isInBrowser) this.drawOwnMap();
-    else this.drawServerMap();
+    ({attention: this.drawAttention, similarity: this.drawSimilarity, server: this.drawServerMap})[this.source].call(this);
     this.emit("map");
   }
 
-  drawOwnMap() {
+  drawAttention() {
     const {view, attention, observed, patch, toward} = this, settings = {...view, start: this.token, toward, last: view.layer};
     const weights = view.method === "rollout" ? attention.rollout(settings) : attention.attention(settings);
     this.stage.draw({values: weights, offset: attention.prefix, rows: attention.rows, columns: attention.columns,
@@ -124,23 +190,39 @@ export class Pane {
     this.setCaption(captionOf(view, attention, patch), describeWeights(weights, {view, attention, patch, toward}));
   }
 
+  drawSimilarity() {
+    const {reference, view, explorer} = this, own = explorer.tokens.find(this.tokensOf(this));
+    const tokens = reference && explorer.tokens.find(this.tokensOf(reference.pane));
+    if (!own || !tokens) {
+      this.stage.hideMap();
+      return this.setCaption(`features · layer ${view.layer} · similarity`, reference ? "" : "Point at a patch, or choose one with the arrows.");
+    }
+    const {rows, columns} = own, isOther = reference.pane !== this;
+    const values = own.similarity(tokens.vector(...reference.patch));
+    this.stage.draw({values, rows, columns, box: this.observed.geometry.box, signed: this.method.scale_kind === "signed"}, view);
+    const {caption, reading, best} = describeSimilarity(values, {view, columns, patch: reference.patch, isOther, name: reference.pane.view.name});
+    if (isOther) this.stage.mark("cursor", best);
+    this.setCaption(caption, reading);
+  }
+
   drawServerMap() {
     if (!this.maps.shown) {
       this.stage.hideMap();
       return this.setCaption(this.view.method, "");
     }
-    const {rows, columns, geometry, scale_kind, values, colors, caption, target, score, prediction} = this.maps.shown;
+    const {rows, columns, geometry, scale_kind, values, colors, caption, target, score, prediction, other} = this.maps.shown;
     const unit = scale_kind === "proportion" ? rows * columns : 1;
     this.stage.draw({values, rows, columns, box: geometry.box, signed: scale_kind === "signed" && !colors, colors, unit}, this.view);
     const isDifference = target?.includes(" rather than ") && !this.model.class_names.includes(target);
     const name = target === "predicted class" ? `${prediction.scores[0][0]}, the predicted class` : target;
     const number = score === null ? "" : isDifference ? ` (logits differ by ${score.toFixed(2)})` : ` (${(100 * score).toFixed(1)} %)`;
-    this.setCaption(caption, target ? `for ${name}${number}${scale_kind === "signed" ? ", orange for it, blue against it" : ""}` : "");
+    this.setCaption(caption, target ? `for ${name}${number}${scale_kind === "signed" ? ", orange for it, blue against it" : ""}`
+      : other ? "The components are those of both images together." : "");
   }
 
   setCaption(caption, reading) {
-    this.caption = at("caption").textContent = caption;
-    this.reading = at("reading").textContent = reading;
-    at("photo").setAttribute("aria-label", `${this.view.name}: ${caption}. ${reading}`);
+    this.caption = this.stage.find("caption").textContent = caption;
+    this.reading = this.stage.find("reading").textContent = reading;
+    this.stage.photo.setAttribute("aria-label", `${this.view.name}: ${caption}. ${reading}`);
   }
 }

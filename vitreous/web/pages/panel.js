@@ -48,6 +48,7 @@ export function addControls(explorer) {
   at("model").append(...start.models.map((model, index) => new Option(model.name, index)));
   at("model").value = view.model;
   at("model").addEventListener("change", () => explorer.changeModel(Number(at("model").value)));
+  for (const event of ["pane", "view"]) explorer.on(event, () => { at("model").value = explorer.view.model; });
   explorer.on("view", () => controls.show(explorer.view, explorer.attention));
 }
 

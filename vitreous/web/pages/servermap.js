@@ -1,6 +1,6 @@
 // Maps that the server computes for a pane: the newest are kept.
 import {withBusy} from "./notices.js";
-import {methodOptions, queryPoint, targetOf} from "./view.js";
+import {methodOptions, queryPoint, takesQuery, targetOf} from "./view.js";
 
 const MAPS_KEPT = 24;
 
@@ -27,10 +27,20 @@ export class ServerMaps {
     const {view, method, observed, attention} = this.pane;
     const fields = {kind: "map", model: view.model, image: view.image, method: view.method, options: methodOptions(view, method)};
     if (method.is_class_specific) fields.target = targetOf(view, observed.prediction);
-    if (view.patch && method.options.includes("query") && !(view.method === "features" && view.feature !== "similarity")) {
+    const other = this.sharesComponents();
+    if (other) fields.other = other;
+    if (view.patch && takesQuery(view, method)) {
       fields.query = queryPoint(view.patch, observed.geometry, attention);
     }
     return fields;
+  }
+
+  // The partner's image if both panes color the same layer of the same model: then colors mean the same in both.
+  sharesComponents() {
+    const {view, partner} = this.pane, there = partner?.attention ? partner.view : null;
+    const hasColors = one => one?.method === "features" && one.feature === "colors";
+    return hasColors(view) && hasColors(there) && view.model === there.model && view.layer === there.layer &&
+      view.image !== there.image ? there.image : null;
   }
 
   // Makes `shown` the map of the pane's view, once the server has it.
@@ -42,7 +52,7 @@ export class ServerMaps {
     await withBusy(view.method, async () => {
       const {description, data} = await jobs.run(fields, {purpose: "map", label: view.method, key});
       const cells = description.rows * description.columns;
-      const map = {...description, values: new Float32Array(data, 0, cells),
+      const map = {...description, other: fields.other, values: new Float32Array(data, 0, cells),
         colors: description.has_colors ? new Float32Array(data, 4 * cells) : null};
       this.found.set(key, map);
       if (this.found.size > MAPS_KEPT) this.found.delete(this.found.keys().next().value);

@@ -1,17 +1,18 @@
 // The image with the map on it, and the patch under the pointer or the keys.
 import {Upsampler, pack, robustScale, toLevels, uniformly} from "./heatmap.js";
+import {patchAt} from "./places.js";
 
-const at = id => document.getElementById(id);
 const FINE = 256; // pixels of the longer side of a map, before the browser stretches it over the image
 
 export class Stage {
-  // `onHover` and `onPin` get a patch [row, column] or null.
-  constructor(palettes, {onHover, onPin}) {
+  // `find` gives an element of the pane by its id; `onHover` and `onPin` get a patch [row, column] or null.
+  constructor(palettes, find, {onHover, onPin}) {
     this.palettes = palettes;
-    this.stage = at("stage");
-    this.frame = at("frame");
-    this.photo = at("photo");
-    this.layers = [at("gray"), at("light"), at("added")].map(canvas => ({canvas, context: canvas.getContext("2d")}));
+    this.find = find;
+    this.stage = find("stage");
+    this.frame = find("frame");
+    this.photo = find("photo");
+    this.layers = ["gray", "light", "added"].map(find).map(canvas => ({canvas, context: canvas.getContext("2d")}));
     this.onHover = onHover;
     this.onPin = onPin;
     this.hovered = null;
@@ -35,7 +36,7 @@ export class Stage {
     this.photo.classList.toggle("pixels", width < 200);
     this.photo.getContext("2d").drawImage(image, 0, 0);
     this.photo.setAttribute("aria-label", name);
-    at("empty").hidden = true;
+    if (this.find("empty")) this.find("empty").hidden = true;
     this.frame.hidden = false;
     this.clear();
   }
@@ -44,7 +45,7 @@ export class Stage {
   setGeometry(geometry, rows, columns) {
     this.geometry = geometry;
     this.grid = {rows, columns};
-    this.span(at("unseen"), geometry.visible_box);
+    this.span(this.find("unseen"), geometry.visible_box);
   }
 
   span(element, [top, left, bottom, right]) {
@@ -57,19 +58,19 @@ export class Stage {
 
   hideMap() {
     for (const {canvas} of this.layers) canvas.hidden = true;
-    at("legend").hidden = true;
+    this.find("legend").hidden = true;
   }
 
   clear() {
     this.hideMap();
     this.hover(null);
-    this.mark(at("pin"), null);
+    this.mark("pin", null);
   }
 
   hover(patch) {
     if (String(patch) === String(this.hovered)) return;
     this.hovered = patch;
-    this.mark(at("cursor"), patch);
+    this.mark("cursor", patch);
     this.onHover(patch);
   }
 
@@ -79,13 +80,12 @@ export class Stage {
     const box = this.frame.getBoundingClientRect(), {rows, columns} = this.grid;
     const x = (event.clientX - box.left) / box.width * this.size.width;
     const y = (event.clientY - box.top) / box.height * this.size.height;
-    const [top, left, bottom, right] = this.geometry.box, seen = this.geometry.visible_box;
-    if (y < seen[0] || x < seen[1] || y >= seen[2] || x >= seen[3]) return null;
-    const row = Math.floor((y - top) / (bottom - top) * rows), column = Math.floor((x - left) / (right - left) * columns);
-    return row >= 0 && row < rows && column >= 0 && column < columns ? [row, column] : null;
+    return patchAt(x, y, this);
   }
 
-  mark(element, patch) {
+  // Marks a patch by the element "cursor" or "pin"; null for none.
+  mark(name, patch) {
+    const element = this.find(name);
     element.hidden = !patch;
     if (!patch) return;
     const [top, left, bottom, right] = this.geometry.box, {rows, columns} = this.grid;
@@ -137,7 +137,7 @@ export class Stage {
       light[i] = pack(color.map(part => 255 * (1 - opacity) + 0.55 * opacity * part), 255);
       added[i] = pack(color.map(part => 0.45 * opacity * part), 255);
     }
-    at("legend").hidden = true;
+    this.find("legend").hidden = true;
   }
 
   blendTables(palette, opacity, signed) {
@@ -150,8 +150,8 @@ export class Stage {
 
   drawLegend([low, high], palette, signed, isUniform) {
     const text = value => isUniform ? `${uniformly(value)}×` : Number(value.toPrecision(2)).toString();
-    at("legend-low").textContent = text(low);
-    at("legend-high").textContent = text(high) + (isUniform ? " uniform" : "");
+    this.find("legend-low").textContent = text(low);
+    this.find("legend-high").textContent = text(high) + (isUniform ? " uniform" : "");
     const key = `${palette} ${signed}`;
     if (this.legendKey !== key) {
       this.legendKey = key;
@@ -162,9 +162,9 @@ export class Stage {
           : this.palettes.color(palette, Math.round(level * overlay.glow_color_max));
         words[level] = pack([...color].map(part => part * strength), 255);
       }
-      at("legend-bar").getContext("2d").putImageData(bar, 0, 0);
+      this.find("legend-bar").getContext("2d").putImageData(bar, 0, 0);
     }
-    at("legend").hidden = false;
+    this.find("legend").hidden = false;
   }
 
   // The image with the map at its own size (at least 640 pixels), as a PNG with the caption under it.

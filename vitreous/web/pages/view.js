@@ -18,22 +18,22 @@ export function newView() {
   return Object.fromEntries(Object.entries(FIELDS).map(([field, [, value]]) => [field, value]));
 }
 
-// Only what differs from the beginning is in the link.
-export function toFragment(view) {
+// Only what differs from the beginning is in the link. The names of a second view begin with a prefix.
+export function toFragment(view, prefix = "") {
   const parts = new URLSearchParams();
   for (const [field, [name, first]] of Object.entries(FIELDS)) {
     const value = view[field];
     if (value === null || value === first) continue;
-    parts.set(name, Array.isArray(value) ? value.join(".") : value === true ? "1" : String(value));
+    parts.set(prefix + name, Array.isArray(value) ? value.join(".") : value === true ? "1" : String(value));
   }
   return parts.toString();
 }
 
-export function fromFragment(text) {
+export function fromFragment(text, prefix = "") {
   const view = newView(), parts = new URLSearchParams(text);
   for (const [field, [name, , read]] of Object.entries(FIELDS)) {
-    if (!parts.has(name)) continue;
-    const value = read(parts.get(name));
+    if (!parts.has(prefix + name)) continue;
+    const value = read(parts.get(prefix + name));
     if ([value].flat().every(one => typeof one !== "number" || Number.isInteger(one))) view[field] = value;
   }
   if (view.patch?.length !== 2) view.patch = null;
@@ -94,6 +94,24 @@ export function describeWeights(weights, {view, attention, patch, toward}) {
   return parts.join(" · ");
 }
 
+// What a map of similarity says; `best` is the most similar patch, other than the one itself.
+export function describeSimilarity(values, {view, columns, patch, isOther, name}) {
+  const own = isOther ? -1 : patch[0] * columns + patch[1];
+  let most = own === 0 ? 1 : 0;
+  values.forEach((value, i) => { if (i !== own && value > values[most]) most = i; });
+  const best = [Math.floor(most / columns), most % columns];
+  return {
+    best,
+    caption: `features · layer ${view.layer} · similarity to the patch in row ${patch[0]}, column ${patch[1]}${isOther ? ` of ${name}` : ""}`,
+    reading: most < values.length ? `most similar: row ${best[0]}, column ${best[1]} · cosine ${values[most].toFixed(2)}` : "",
+  };
+}
+
+// Whether a method that runs on the server starts from a patch, if one is pinned.
+export function takesQuery(view, method) {
+  return method.options.includes("query") && !(view.method === "features" && view.feature !== "similarity");
+}
+
 export const quote = text => JSON.stringify(String(text));
 
 // The query (x, y) in pixels of the image: the center of a patch.
@@ -122,7 +140,7 @@ export function pythonOf(view, {model, gallery, attention, geometry, prediction,
     for (const [name, value] of Object.entries(methodOptions(view, method))) {
       parts.push([name, typeof value === "string" ? quote(value) : value]);
     }
-    if (view.patch && method.options.includes("query")) {
+    if (view.patch && takesQuery(view, method)) {
       parts.push(["query", `(${queryPoint(view.patch, geometry, attention).join(", ")})`]);
     }
     return [...lines, explainLine(image, parts), 'found.save("map.png")'].join("\n");
