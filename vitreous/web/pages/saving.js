@@ -8,7 +8,8 @@ export function addSaving(explorer) {
   const whenReady = action => () => explorer.attention ? action() : toast("open an image first");
   at("copy-link").onclick = whenReady(() => copy(location.href, explorer.view.image.startsWith("upload-")
     ? "Link copied; it works while this session lasts" : "Link copied"));
-  at("copy-python").onclick = whenReady(() => copy(python(explorer), "Python copied"));
+  at("copy-python").onclick = whenReady(() => explorer.pane.source === "similarity" && !explorer.pane.reference
+    ? toast("choose a patch first") : copy(python(explorer), "Python copied"));
   at("save-png").onclick = whenReady(() => savePng(explorer));
 }
 
@@ -25,8 +26,10 @@ async function copy(text, said) {
   toast(said);
 }
 
-function python({view, model, method, start, attention, observed}) {
-  return pythonOf(view, {model, gallery: start.gallery, attention, geometry: observed.geometry, prediction: observed.prediction, method});
+function python({view, model, method, start, attention, observed, pane}) {
+  const isCompared = pane.source === "similarity" ? pane.reference.pane !== pane : Boolean(pane.maps.sharesComponents());
+  return pythonOf(view, {model, gallery: start.gallery, attention, geometry: observed.geometry, prediction: observed.prediction, method,
+    other: isCompared ? pane.partner.view : null, patch: pane.reference?.patch});
 }
 
 async function savePng({view, model, observed, stage, pane}) {

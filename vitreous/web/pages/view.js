@@ -130,10 +130,13 @@ export function targetOf({target, contrast}, prediction) {
   return `${target || prediction.scores[0][0]} - ${contrast}`;
 }
 
-// Lines that make the same map with the package.
-export function pythonOf(view, {model, gallery, attention, geometry, prediction, method}) {
+// Lines that make the same map with the package. `other` is the view of the other pane if its image takes part, and
+// `patch` then the patch of it that similarity is measured to.
+export function pythonOf(view, {model, gallery, attention, geometry, prediction, method, other, patch}) {
   const lines = ["import vitreous as vt", "", `model = vt.load(${quote(model.origin)})`];
-  const image = view.image?.startsWith("data-") ? galleryLines(view, gallery, lines) : quote(view.name || "image.png");
+  const imageOf = one => one.image?.startsWith("data-") ? galleryLines(one, gallery, lines) : quote(one.name || "image.png");
+  const image = imageOf(view);
+  if (other) return [...lines, ...pairLines(view, {image, otherImage: imageOf(other), patch})].join("\n");
   if (!IN_BROWSER.includes(view.method)) {
     const parts = [["method", quote(view.method)]], target = targetOf(view, prediction);
     if (target && method.is_class_specific) parts.push(["target", quote(target)]);
@@ -165,6 +168,19 @@ function galleryLines(view, gallery, lines) {
 
 function explainLine(image, parts) {
   return `found = vt.explain(model, ${[image, ...parts.map(([name, value]) => `${name}=${value}`)].join(", ")})`;
+}
+
+// Two images: the tokens of both, and what the map takes from the other one.
+function pairLines({layer, feature}, {image, otherImage, patch}) {
+  const lines = ["from vitreous.explanation.methods.features import patch_features", "", "tokens = []",
+    `for path in (${image}, ${otherImage}):`, "    pixels, geometry = model.preprocess(path)",
+    `    tokens.append(patch_features(model.model, pixels[None], ${layer})[0].detach())  # rows, columns, width`];
+  if (feature === "similarity") {
+    return ["import torch", ...lines, `query = tokens[1][${patch.join(", ")}]`,
+      "patch_map = torch.cosine_similarity(tokens[0], query, dim=-1).numpy()"];
+  }
+  return ["from vitreous.explanation.methods.patch_colors import PatchColors", ...lines, "fitted = PatchColors.fit(tokens)",
+    "components = fitted.project(tokens[0])", "patch_map = components[..., 0].numpy()", "colors = fitted.to_rgb(components).numpy()"];
 }
 
 // Chosen heads, layers and directions have no option of their own: the definition, in a few lines.
