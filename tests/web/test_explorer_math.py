@@ -11,6 +11,7 @@ import torch
 from vitreous.diagnostics.doctor.head_statistics import head_statistics, sample_queries, uniform_distance
 from vitreous.explanation.attribute import attention_weights
 from vitreous.explanation.explain import explain_batch
+from vitreous.explanation.methods.features import patch_features
 from vitreous.explanation.options import MethodOptions
 from vitreous.imaging.geometry import Geometry
 from vitreous.imaging.preprocessing import Preprocessing
@@ -24,6 +25,7 @@ from vitreous.web import attention_export
 from vitreous.web.attention_export import export_attention
 from vitreous.web.explorer import describe_palettes
 from vitreous.web.explorer_api import PAGES
+from vitreous.web.token_export import export_tokens
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="the page's computations are compared in Node, which isn't there")
@@ -31,9 +33,11 @@ RUN = """
 import {readFileSync} from "node:fs";
 import {Attention} from "./attention.js";
 import {Palettes, Upsampler, robustScale, toLevels} from "./heatmap.js";
+import {samePlace} from "./places.js";
+import {PatchTokens} from "./tokens.js";
 const input = JSON.parse(readFileSync("input.json")), file = readFileSync("data.bin");
-const attention = input.description &&
-  new Attention(input.description, file.buffer.slice(file.byteOffset, file.byteOffset + file.byteLength));
+const data = file.buffer.slice(file.byteOffset, file.byteOffset + file.byteLength);
+const attention = input.description?.heads && new Attention(input.description, data);
 const palettes = new Palettes(input.palettes);
 console.log(JSON.stringify((() => { %s })()));
 """
@@ -44,8 +48,8 @@ def run_page(tmp_path):
     """Runs JavaScript with the page's modules on an exported attention, and returns what it returns."""
 
     def run(code, result=None, **values):
-        for name in ("attention.js", "heatmap.js"):
-            shutil.copy(PAGES / name, tmp_path)
+        for script in PAGES.glob("*.js"):
+            shutil.copy(script, tmp_path)
         (tmp_path / "package.json").write_text('{"type": "module"}')
         description = None if result is None else result.description
         (tmp_path / "data.bin").write_bytes(b"" if result is None else result.data)
@@ -170,6 +174,40 @@ def test_head_statistics_are_those_of_the_doctor(classifier, image, run_page):
         assert [one["distance"] for one in layer] == pytest.approx(reference.distance.tolist(), abs=1e-2)
     uniform = run_page("return attention.uniformDistance", exported)
     assert uniform == pytest.approx(uniform_distance(TokenLayout(0, 3, 5), torch.arange(15)), abs=1e-5)
+
+
+def test_similarity_is_the_cosine_of_tokens(classifier, image, run_page):
+    code = """
+        const tokens = new PatchTokens(input.description, data), other = tokens.vector(2, 0).map(value => -value);
+        return [[...tokens.similarity(tokens.vector(1, 3))], [...tokens.similarity(other)]];
+    """
+    found, opposite = run_page(code, export_tokens(classifier, image, 1))
+    with torch.no_grad():
+        tokens = patch_features(classifier.model, classifier.preprocess(image)[0][None], 1)[0].flatten(0, 1)
+    cosines = torch.cosine_similarity(tokens[:, None], tokens[None], dim=-1).numpy()
+    assert np.abs(np.array(found) - cosines[8]).max() < 1e-3 < cosines[8].std()
+    assert np.abs(np.array(opposite) + cosines[10]).max() < 1e-3
+
+
+def test_a_patch_is_linked_with_the_one_at_the_same_place(run_page):
+    code = """
+        const from = input.stages[0], to = input.stages[1];
+        return Array.from({length: 15}, (_, i) => samePlace([Math.floor(i / 5), i % 5], from, to));
+    """
+    # 3 x 5 patches on all of an image of 60 x 100; 4 x 4 on the middle square of another, twice as large
+    whole, middle = [0, 0, 60, 100], [0, 40, 120, 160]
+    stages = [
+        {"size": {"width": 100, "height": 60}, "grid": {"rows": 3, "columns": 5},
+         "geometry": {"box": whole, "visible_box": whole}},
+        {"size": {"width": 200, "height": 120}, "grid": {"rows": 4, "columns": 4},
+         "geometry": {"box": middle, "visible_box": middle}},
+    ]  # fmt: skip
+    row = [
+        [None, [0, 0], [0, 2], [0, 3], None],
+        [None, [2, 0], [2, 2], [2, 3], None],
+        [None, [3, 0], [3, 2], [3, 3], None],
+    ]
+    assert run_page(code, stages=stages) == [one for line in row for one in line]
 
 
 def test_colors_scales_and_interpolation_are_those_of_render(run_page):

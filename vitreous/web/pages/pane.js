@@ -30,6 +30,8 @@ export class Pane {
     return IN_BROWSER.includes(method) ? "attention" : method === "features" && feature === "similarity" ? "similarity" : "server";
   }
 
+  get isInBrowser() { return this.source !== "server"; }
+
   // The patch under the pointer of this pane or of its partner, or the one that is pinned.
   get patch() { return this.stage.hovered ?? this.linked ?? this.view.patch; }
 
@@ -169,8 +171,8 @@ export class Pane {
     this.stage.mark("pin", this.view.patch);
     this.stage.mark("cursor", this.stage.hovered ?? this.linked);
     this.emit("view");
-    if (this.source === "server") this.maps.request();
-    else this.maps.leave();
+    if (this.isInBrowser) this.maps.leave();
+    else this.maps.request();
     this.explorer.requestTokens();
     this.refresh();
   }

@@ -63,11 +63,12 @@ function open(explorer, view) {
   const section = at("pane").cloneNode(true), find = id => at(`b-${id}`);
   for (const element of [section, ...section.querySelectorAll("[id]")]) element.id = `b-${element.id}`;
   for (const id of ["empty", "busy"]) section.querySelector(`#b-${id}`)?.remove();
-  for (const canvas of section.querySelectorAll("canvas")) canvas.hidden = canvas.parentElement.classList.contains("layers");
+  for (const id of ["caption", "reading"]) section.querySelector(`#b-${id}`).textContent = "";
   section.setAttribute("aria-label", "Second image and map");
   section.querySelector(".stage").setAttribute("aria-describedby", "keys b-caption");
   at("panes").append(section);
   const [first] = explorer.panes, second = explorer.addPane(view, find);
+  second.stage.clear();
   Object.assign(first, {partner: second});
   Object.assign(second, {partner: first});
   listen(explorer, second, find);
