@@ -39,8 +39,8 @@ def launched_chromium() -> Iterator[object]:
 def watched_pages(browser, origin: str, expected: str = "status of 404") -> Iterator[Callable[..., object]]:
     """A function that opens pages, each with cookies of its own; at the end nothing may have gone wrong.
 
-    What goes wrong are errors of scripts, errors in the console, and requests to anywhere but the page's own origin. The console reports a request that fails, and 404 is the answer to a broken link: such lines are
-    `expected`.
+    What goes wrong are errors of scripts, errors in the console, and requests to anywhere but the page's own origin.
+    The console reports a request that fails, and 404 is the answer to a broken link: such lines are `expected`.
     """
     contexts, problems = [], []
 

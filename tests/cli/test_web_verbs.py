@@ -21,6 +21,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(name, argu
     [
         (["no-such-run"], "no-such-run"),
         (["vitreous:cifar10", "--max-seconds", "0"], "must be above 0"),
+        (["vitreous:cifar10", "--max-memory-mb", "0"], "must be above 0"),
         (["vitreous:cifar10", "--data", "nowhere:x"], "no source"),
         (["vitreous:cifar10", "--data", "cifar10", "--count", "0"], "at least 1"),
         (["vitreous:cifar10", "--port", "99999"], "does not exist"),

@@ -93,7 +93,7 @@ def patch_map(classifier, image, method, **options):
 @pytest.mark.parametrize("encoding", ["float16", "uint8"])
 def test_maps_of_the_page_are_those_of_the_methods(encoding, classifier, image, run_page, monkeypatch):
     if encoding == "uint8":
-        monkeypatch.setattr(attention_export, "MAX_EXPORT_BYTES", 2000)  # 6 heads x 15² or 16² weights
+        monkeypatch.setattr(attention_export, "EXACT_BYTES", 2000)  # 6 heads x 15² or 16² weights
     exported = export_attention(classifier, image)
     assert exported.description["encoding"] == encoding
     found = run_page(

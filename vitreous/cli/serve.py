@@ -25,6 +25,7 @@ def serve(
     port: Annotated[int, Parameter(group=ADDRESS_GROUP)] = 8765,
     max_upload_mb: Annotated[int, Parameter(group=LIMIT_GROUP)] = 32,
     max_seconds: Annotated[float, Parameter(group=LIMIT_GROUP)] = 120.0,
+    max_memory_mb: Annotated[int, Parameter(group=LIMIT_GROUP)] = 4096,
 ) -> int:
     """Explore where models look, in the browser: drop an image, and hover over any patch.
 
@@ -42,21 +43,24 @@ def serve(
         port: Port to serve at; 0 for any free port.
         max_upload_mb: Largest image file that is taken, in MB.
         max_seconds: Longest computation for one request, in seconds.
+        max_memory_mb: Memory that one request may take beside the model, in MB, as estimated before it starts.
     """
     check_web_extra("serve")
     from vitreous.web.serve import serve as run
     from vitreous.web.server import AppServer
     from vitreous.web.sessions import Limits
 
-    if max_upload_mb < 1 or not max_seconds > 0:
-        raise InputError("--max-upload-mb and --max-seconds must be above 0: leave them out for the defaults")
+    if max_upload_mb < 1 or not max_seconds > 0 or max_memory_mb < 1:
+        raise InputError(
+            "--max-upload-mb, --max-seconds and --max-memory-mb must be above 0: leave them out for the defaults"
+        )
     server = AppServer(host, port)
     try:
         loaded = {name: inputs.load(name) for name in dict.fromkeys((model, *models))}
     except BaseException:
         server.close()
         raise
-    limits = Limits(upload_bytes=max_upload_mb << 20, job_seconds=max_seconds)
+    limits = Limits(upload_bytes=max_upload_mb << 20, job_seconds=max_seconds, memory_bytes=max_memory_mb << 20)
     named = dict(zip(display_names(list(loaded)), loaded.values(), strict=True))
     run(named, data, count=count, limits=limits, server=server, callback=ConsoleCallback())
     return 0

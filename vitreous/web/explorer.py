@@ -26,14 +26,18 @@ from vitreous.render.overlay import (
     dimming_for,
     mean_brightness,
 )
-from vitreous.web.attention_export import describe_prediction, export_attention
+from vitreous.web.attention_export import MAX_EXPORT_BYTES, describe_prediction, export_attention
 from vitreous.web.image_gallery import ImageGallery
+from vitreous.web.job_memory import (
+    DEFAULT_PASSES,
+    check_memory,
+    estimate_attention_bytes,
+    estimate_map_bytes,
+    size_of_model,
+)
 from vitreous.web.jobs import Job, JobQueue, JobResult
 from vitreous.web.sessions import Limits, SessionTable, StoredImage, WebSession
 from vitreous.web.token_export import export_tokens, share_components
-
-DEFAULT_PASSES = {"integrated-gradients": 50, "smoothgrad": 32, "rise": 1000}
-"""Images that go through the model unless the request says otherwise, for the progress."""
 
 MAX_PASSES = 4096
 
@@ -97,8 +101,14 @@ class Explorer:
         }  # fmt: skip
 
     def start_attention(self, session: WebSession, model_index: int, image: StoredImage) -> Job:
-        """Begin to compute the attention of a model on an image."""
+        """Begin to compute the attention of a model on an image.
+
+        Raises:
+            InputError: it would take more memory than one request may.
+        """
         classifier = self.model(model_index)
+        needed = estimate_attention_bytes(size_of_model(classifier), MAX_EXPORT_BYTES)
+        check_memory(needed, self.limits.memory_bytes, "the attention of all layers")
         return self._start(session, lambda job: export_attention(classifier, image.image_u8))
 
     def start_tokens(self, session: WebSession, model_index: int, image: StoredImage, layer: int) -> Job:
@@ -124,12 +134,14 @@ class Explorer:
             other: an image with which this one shares its principal components; None for components of its own.
 
         Raises:
-            InputError: there is no such method, or it doesn't take what is requested.
+            InputError: there is no such method, it doesn't take what is requested, or it would take too much memory.
         """
         classifier = self.model(model_index)
         check_passes(request.options)
         query = None if request.query is None else validate_region(request.query)
         task = resolve_task(classifier, request.method, merge_options(None, request.options), request.target, query)
+        needed = estimate_map_bytes(size_of_model(classifier), request.method, task.options)
+        check_memory(needed, self.limits.memory_bytes, request.method)
         passes = task.options.n_samples or task.options.n_steps or DEFAULT_PASSES.get(request.method)
 
         def compute(job: Job) -> JobResult:

@@ -22,6 +22,7 @@ class Limits:
         sessions: at the same time; the one that was idle for longest makes room for a new one.
         idle_seconds: after which a session ends.
         job_seconds: of computation for one request.
+        memory_bytes: that one request may take beside the model, as estimated before it starts.
         jobs: that wait, of all sessions.
         session_jobs: that wait, of one session.
     """
@@ -32,6 +33,7 @@ class Limits:
     sessions: int = 32
     idle_seconds: float = 1800.0
     job_seconds: float = 120.0
+    memory_bytes: int = 4 << 30
     jobs: int = 64
     session_jobs: int = 4
 
