@@ -19,7 +19,8 @@ from vitreous.files import os_error_reason
 from vitreous.web.app import ABORT
 from vitreous.web.guard import is_loopback
 
-MAX_CONNECTIONS = 64
+MAX_CONNECTIONS = 256
+"""When there are more, the one that has kept the server waiting for longest makes room."""
 GRACE_SECONDS = 0.4
 """Time that viewers get at the end to take the last image."""
 START_SECONDS = 10.0
@@ -33,11 +34,15 @@ class Connection(H11Protocol):
     """A connection whose sender waits until the operating system has taken everything, and whose requests come soon."""
 
     _timer: asyncio.TimerHandle | None = None
+    _since: float = 0.0
+    """When the request, or its body, began to be awaited, on the loop's clock."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Set up a new connection."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)
+        self._since = self.loop.time()
+        self._make_room()
         self._limit_request()
 
     def data_received(self, data: bytes) -> None:
@@ -50,6 +55,17 @@ class Connection(H11Protocol):
         self._stop_timer()
         super().connection_lost(exc)
 
+    def _make_room(self) -> None:
+        """If there are too many connections, close the one whose client has sent or taken nothing whole for longest."""
+        others = [one for one in self.connections if isinstance(one, Connection) and not one.transport.is_closing()]
+        waited_for = [one for one in others if one is not self and one.is_waiting_for_client()]
+        if len(others) > MAX_CONNECTIONS and waited_for:
+            min(waited_for, key=lambda one: one._since).transport.abort()
+
+    def is_waiting_for_client(self) -> bool:
+        """Return whether a request isn't complete, or an answer not taken."""
+        return self.conn.their_state in (h11.IDLE, h11.SEND_BODY) or self.transport.get_write_buffer_size() > 0
+
     def _limit_request(self) -> None:
         """Close the connection after a while, counted from the first time that the head of a request is awaited."""
         if self.conn.their_state is not h11.IDLE:
@@ -60,7 +76,7 @@ class Connection(H11Protocol):
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._since = None, self.loop.time()
 
 
 class AppServer:
@@ -116,7 +132,7 @@ class AppServer:
 
         config = uvicorn.Config(
             with_abort, http=Connection, ws="none", loop="asyncio", lifespan="off", log_config=None, access_log=False,
-            log_level="critical", limit_concurrency=MAX_CONNECTIONS + 1, server_header=False, proxy_headers=False,
+            log_level="critical", limit_concurrency=2 * MAX_CONNECTIONS, server_header=False, proxy_headers=False,
             timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)

@@ -19,7 +19,8 @@ class Limits:
         upload_bytes: of one image file.
         image_pixels: of one decoded image.
         session_bytes: of decoded images and results of one session; the oldest ones make room for new ones.
-        sessions: at the same time; the one that was idle for longest makes room for a new one.
+        sessions: at the same time; one whose browser never came back makes room for a new one, else the one that was
+            idle for longest.
         idle_seconds: after which a session ends.
         job_seconds: of computation for one request.
         memory_bytes: that one request may take beside the model, as estimated before it starts.
@@ -73,6 +74,7 @@ class WebSession:
     images: OrderedDict[str, StoredImage] = field(default_factory=OrderedDict)
     jobs: OrderedDict[str, Job] = field(default_factory=OrderedDict)
     used_seconds: float = field(default_factory=time.monotonic)
+    has_returned: bool = False
 
     @property
     def stored_bytes(self) -> int:
@@ -123,7 +125,7 @@ class SessionTable:
         self.end_idle()
         session = self._sessions.get(key)
         if session is not None:
-            session.used_seconds = time.monotonic()
+            session.used_seconds, session.has_returned = time.monotonic(), True
             self._sessions.move_to_end(key)
         return session
 
@@ -131,7 +133,8 @@ class SessionTable:
         """Begin a session."""
         self.end_idle()
         while len(self._sessions) >= self.limits.sessions:
-            self.end(next(iter(self._sessions)))
+            strangers = (key for key, session in self._sessions.items() if not session.has_returned)
+            self.end(next(strangers, next(iter(self._sessions))))
         session = WebSession(self.limits)
         self._sessions[session.id] = session
         return session
