@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from vitreous.web import explorer_api
+from vitreous.web import requests
 from vitreous.web.explorer import Explorer
 from vitreous.web.explorer_api import PAGES, create_explorer_app
 from vitreous.web.serve import ExplorerServer
@@ -215,7 +215,7 @@ def test_broken_requests_are_refused_and_the_next_one_is_served(running):
 
 
 def test_two_hundred_connections_and_slow_clients_leave_the_service_alive(running, monkeypatch):
-    monkeypatch.setattr(explorer_api, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(requests, "BODY_SECONDS", 0.3)
     slow = b"POST /api/images HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000\r\n\r\nabc"
     with ExitStack() as open_ones:
         for _ in range(200):

@@ -1,12 +1,10 @@
 """The routes of the explorer: what each request must be, and how it becomes a call of `Explorer`."""
 
-import asyncio
 import hashlib
 import io
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -30,12 +28,11 @@ from vitreous.web.guard import Guard
 from vitreous.web.jobs import JobLimitError
 from vitreous.web.openapi import describe_api
 from vitreous.web.request_counts import RequestCounter, RequestCounts, format_metrics
+from vitreous.web.requests import cookie_name, find_session, open_session, read_body, read_number, set_session_cookie
 from vitreous.web.sessions import StoredImage, WebSession, name_upload
 
 PAGES = Path(__file__).with_name("pages")
 JSON_BYTES = 64 << 10
-BODY_SECONDS = 60.0
-"""Time for the body of a request to arrive."""
 WAIT_SECONDS = 20.0
 """A request for the status of a job waits so long for a change."""
 LOSSLESS_PIXELS = 512 * 512
@@ -143,7 +140,7 @@ class ExplorerApi:
         gallery = self.explorer.gallery
         if gallery is None:
             raise HTTPException(404, "this server has no data set: start it with --data SOURCE")
-        model, offset = _number(request, "model"), _number(request, "offset")
+        model, offset = read_number(request, "model"), read_number(request, "offset")
         self.explorer.model(model)
         chosen = gallery.select(model, request.query_params.get("order", "stored"), request.query_params.get("class"))
         scored = gallery.scored(model)
@@ -213,7 +210,7 @@ class ExplorerApi:
         job = self._session(request).jobs.get(request.path_params["job"])
         if job is None:
             raise HTTPException(404, "there is no such job (any more): begin it again")
-        after = _number(request, "after")
+        after = read_number(request, "after")
         if not job.state.is_final or job.status.count > after:
             await job.status.next(after, WAIT_SECONDS)
         number, status = job.status.count, job.state
@@ -249,20 +246,10 @@ class ExplorerApi:
         return response
 
     def _session(self, request: Request) -> WebSession:
-        """Return the client's session.
-
-        Raises:
-            HTTPException: it has none.
-        """
-        session = self.explorer.sessions.find(request.cookies.get(cookie_name(request), ""))
-        if session is None:
-            raise HTTPException(404, "this session has ended: open the image again")
-        return session
+        return find_session(self.explorer.sessions, request)
 
     def _open_session(self, request: Request) -> WebSession:
-        """Return the client's session; a new one if it has none."""
-        found = self.explorer.sessions.find(request.cookies.get(cookie_name(request), ""))
-        return found or self.explorer.sessions.open()
+        return open_session(self.explorer.sessions, request)
 
     def _position(self, key: str) -> int | None:
         """Return the position in the gallery that the name of an image stands for; None for another image."""
@@ -316,29 +303,6 @@ class ExplorerApi:
         return await to_thread.run_sync(work, limiter=self._decoding)
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """Read the body of a request, and not one byte more than is allowed.
-
-    Raises:
-        HTTPException: it is too large, or comes too slowly.
-    """
-    too_large = HTTPException(413, f"the limit is {max_bytes >> 10:,} KB: make it smaller first")
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > max_bytes:
-        raise too_large
-    parts, received = [], 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
-                received += len(part)
-                if received > max_bytes:
-                    raise too_large
-                parts.append(part)
-    except TimeoutError:
-        raise HTTPException(408, f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
-    return b"".join(parts)
-
-
 def decode_upload(data: bytes, max_pixels: int) -> StoredImage:
     """Decode an uploaded file; its size is checked before its pixels are decompressed.
 
@@ -362,26 +326,3 @@ def encode_for_display(image_u8: np.ndarray) -> tuple[bytes, str]:
     image.thumbnail((DISPLAY_SIDE, DISPLAY_SIDE), Image.Resampling.BICUBIC, reducing_gap=2)
     image.save(stream, "JPEG", quality=92)
     return stream.getvalue(), "image/jpeg"
-
-
-def cookie_name(request: Request) -> str:
-    """Return the name of the session's cookie; browsers share cookies between the ports of a host."""
-    return f"vitreous-session-{request.url.port or 80}"
-
-
-def set_session_cookie(request: Request, response: Response, session: WebSession) -> None:
-    """Tell the browser the secret of its session, which no script can read and no other site can send."""
-    response.set_cookie(cookie_name(request), session.id, httponly=True, samesite="strict")
-
-
-def _number(request: Request, name: str) -> int:
-    """Read a whole number of the query; 0 if it isn't there.
-
-    Raises:
-        HTTPException: it is something else.
-    """
-    text = request.query_params.get(name, "0")
-    with suppress(ValueError):
-        if text.isascii() and text.isdecimal() and len(text) < 10:
-            return int(text)
-    raise HTTPException(400, f"{name} must be a whole number")

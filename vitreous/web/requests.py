@@ -1,0 +1,76 @@
+"""What the routes of the web app read from a request: its body, numbers, and the session of its browser."""
+
+import asyncio
+from contextlib import suppress
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vitreous.web.sessions import SessionTable, WebSession
+
+BODY_SECONDS = 60.0
+"""Time for the body of a request to arrive."""
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Read the body of a request, and not one byte more than is allowed.
+
+    Raises:
+        HTTPException: it is too large, or comes too slowly.
+    """
+    too_large = HTTPException(413, f"the limit is {max_bytes >> 10:,} KB: make it smaller first")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise too_large
+    parts, received = [], 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                received += len(part)
+                if received > max_bytes:
+                    raise too_large
+                parts.append(part)
+    except TimeoutError:
+        raise HTTPException(408, f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
+    return b"".join(parts)
+
+
+def read_number(request: Request, name: str) -> int:
+    """Read a whole number of the query; 0 if it isn't there.
+
+    Raises:
+        HTTPException: it is something else.
+    """
+    text = request.query_params.get(name, "0")
+    with suppress(ValueError):
+        if text.isascii() and text.isdecimal() and len(text) < 10:
+            return int(text)
+    raise HTTPException(400, f"{name} must be a whole number")
+
+
+def find_session(sessions: SessionTable, request: Request) -> WebSession:
+    """Return the client's session.
+
+    Raises:
+        HTTPException: it has none.
+    """
+    session = sessions.find(request.cookies.get(cookie_name(request), ""))
+    if session is None:
+        raise HTTPException(404, "this session has ended: open the image again")
+    return session
+
+
+def open_session(sessions: SessionTable, request: Request) -> WebSession:
+    """Return the client's session; a new one if it has none."""
+    return sessions.find(request.cookies.get(cookie_name(request), "")) or sessions.open()
+
+
+def cookie_name(request: Request) -> str:
+    """Return the name of the session's cookie; browsers share cookies between the ports of a host."""
+    return f"vitreous-session-{request.url.port or 80}"
+
+
+def set_session_cookie(request: Request, response: Response, session: WebSession) -> None:
+    """Tell the browser the secret of its session, which no script can read and no other site can send."""
+    response.set_cookie(cookie_name(request), session.id, httponly=True, samesite="strict")
