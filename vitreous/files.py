@@ -44,6 +44,23 @@ def can_lock_files(folder: Path) -> bool:
     return True
 
 
+def is_locked(path: Path) -> bool | None:
+    """Return whether a process holds the lock of a lock file; None if that can't be found out.
+
+    The file is only read. For an instant it is locked for readers, so whoever locks it should try for a moment.
+    """
+    if fcntl is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
+
+
 @contextmanager
 def atomic_write(path: Path | str) -> Generator[Path]:
     """Yield a temporary path in the folder of `path`; on success move it to `path`, on any error remove it.

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LEFT_BY_A_KILL = (".lock", ".recipe.*.part.json")
 """What a kill leaves of a run that has only just been created."""
+LOCK_SECONDS = 0.2
+"""Whoever asks whether a run is locked (`files.is_locked`) may be in the way for an instant."""
 MOST_STEPS = 10**15
 """A larger number of steps is damage: a run of a million steps a second would take decades."""
 
@@ -160,7 +162,7 @@ class RunLock:
             return
         lock = FileLock(folder.lock, thread_local=False)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=LOCK_SECONDS, poll_interval=LOCK_SECONDS / 4)
         except Timeout:
             raise InputError(
                 f"{folder.path} is being trained by another process or thread: wait until it ends, or choose another "
@@ -283,10 +285,15 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
     if not folder.metrics.is_file():
         return []
     lines = folder.metrics.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [_parse_metrics(line, number, folder) for number, line in enumerate(lines[:-1], 1) if line]
+    return [parse_metrics_line(line, number, folder) for number, line in enumerate(lines[:-1], 1) if line]
 
 
-def _parse_metrics(line: str, number: int, folder: RunFolder) -> dict[str, Any]:
+def parse_metrics_line(line: str, number: int, folder: RunFolder) -> dict[str, Any]:
+    """Parse a line of metrics.jsonl, whose number is for the message.
+
+    Raises:
+        InputError: it is damaged.
+    """
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):

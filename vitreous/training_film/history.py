@@ -108,27 +108,40 @@ def read_map_history(run: str | Path, method: str = "attention") -> MapHistory:
     Raises:
         InputError: it is no run, it kept no maps, none of this method, or a file is damaged.
     """
+    histories = read_map_histories(run)
+    if method not in histories:
+        raise unknown("kept method", method, list(histories))
+    return histories[method]
+
+
+def read_map_histories(run: str | Path) -> dict[str, MapHistory]:
+    """Read what a run has kept so far, by each method that it kept.
+
+    Raises:
+        InputError: it is no run, it kept no maps, or a file is damaged.
+    """
     folder = RunFolder(Path(run))
     metadata = read_metadata(folder)
     kept = read_kept_maps(folder)
     methods = list(kept.steps[0].maps)
-    if method not in methods:
-        raise unknown("kept method", method, methods)
     classifier = read_untrained(folder)
     recipe = metadata["recipe"]
-    return MapHistory(
+    first = MapHistory(
         from_json(str, recipe.get("name"), f"{folder.recipe}: name"),
         from_json(str, recipe.get("data"), f"{folder.recipe}: data"),
         sum(weight.numel() for weight in classifier.vit.parameters()),
-        method,
+        methods[0],
         kept.images,
         tuple(step.step for step in kept.steps),
         tuple(step.epoch for step in kept.steps),
-        np.stack([step.maps[method] for step in kept.steps]),
+        np.stack([step.maps[methods[0]] for step in kept.steps]),
         tuple(_predictions(classifier, step, len(kept.images.indexes)) for step in kept.steps),
         find_task(classifier.task).metric,
         read_metrics(folder),
     )
+    others = {one: replace(first, method=one, maps=np.stack([step.maps[one] for step in kept.steps]))
+              for one in methods[1:]}  # fmt: skip
+    return {methods[0]: first, **others}
 
 
 def read_untrained(folder: RunFolder) -> ImageClassifier:
