@@ -1,10 +1,13 @@
 """The verbs `live` and `serve` where the packages of their extra are missing, and what `serve` refuses."""
 
+import shutil
 import sys
 
 import pytest
 
 from vitreous.cli import run
+from vitreous.cli.options import InputOptions
+from vitreous.cli.serve import open_models
 
 
 @pytest.mark.parametrize("arguments", [["live", "no-model", "--source", "a.mp4"], ["serve", "no-model"]], ids=str)
@@ -32,3 +35,15 @@ def test_what_serve_refuses(arguments, words, capsys):
     assert run(["serve", "--port", "0", *arguments] if "--port" not in arguments else ["serve", *arguments]) == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert words in message
+
+
+def test_serve_opens_models_and_runs_that_may_lack_a_checkpoint(trained_run, tmp_path, notes):
+    young = tmp_path / "young"
+    young.mkdir()
+    shutil.copy(trained_run / "recipe.json", young)
+    models, runs = open_models(["vitreous:cifar10", str(trained_run), str(young)], InputOptions(device="cpu"), notes)
+    assert list(models) == ["vitreous:cifar10", "run"]
+    assert [(run.name, run.model, run.has_weights) for run in runs] == [("run", 1, True), ("young", None, False)]
+    assert runs[0].loaded_step == runs[0].steps
+    (note,) = notes.lines
+    assert note.startswith(f"{young} has no checkpoint yet")

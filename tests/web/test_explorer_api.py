@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import time
 
 import numpy as np
@@ -12,6 +13,7 @@ from starlette.testclient import TestClient
 from vitreous.explanation.attribute import attention_weights
 from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.options import MethodOptions
+from vitreous.pretrained.load import load
 from vitreous.render.color import color_table
 from vitreous.web.explorer import Explorer
 from vitreous.web.explorer_api import create_explorer_app
@@ -272,7 +274,7 @@ def test_the_description_of_the_api_is_complete(client, explorer):
     routes = {
         (method.lower(), route.path)
         for route in create_explorer_app(explorer).routes
-        if getattr(route, "methods", None) and route.path != "/"
+        if getattr(route, "methods", None) and route.path not in ("/", "/training")
         for method in route.methods - {"HEAD"}
     }
     assert documented == routes == {(method, path) for method, path, *_ in OPERATIONS}
@@ -292,3 +294,49 @@ def test_health_and_metrics(client, uploaded):
     lines = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
     assert lines['vitreous_responses_total{status="404"}'] == "1" and float(lines["vitreous_session_bytes"]) > 0
     assert float(lines["vitreous_sessions"]) >= 1 and float(lines["vitreous_jobs_waiting"]) == 0
+
+
+def test_the_gallery_is_searched_by_name_and_class(client, explorer):
+    names = {item["image"]: f"{item['name']} {item['truth']}" for item in client.get("/api/gallery").json()["items"]}
+    assert len(names) == 9 and all(name.startswith("test/") for name in names.values())
+
+    def search(text, **more):
+        found = client.get("/api/gallery", params={"search": text, **more}).json()
+        return {item["image"] for item in found["items"]}
+
+    for text in ("RED", "test/blue", "green 4", ".png", "  ", "4 GREEN test"):
+        words = text.lower().split()
+        assert search(text) == {image for image, name in names.items() if all(word in name for word in words)}
+    assert search("red") and search("red") == search("", **{"class": "red"})
+    assert not search("red", **{"class": "blue"}) and not search("zebra")
+    key = next(iter(search("red")))
+    assert client.get(f"/api/images/{key}").json()["name"] == names[key].rpartition(" ")[0]
+
+
+@pytest.mark.parametrize(("source", "model"), [("mnist", None), ("cifar10", "vitreous:cifar10")])
+def test_the_filters_hold_on_real_images(source, model, shared, small_classifier, monkeypatch):
+    monkeypatch.setenv("VITREOUS_DATA", str(shared))
+    gallery, classifier = ImageGallery(source, 40, print), small_classifier if model is None else load(model, "cpu")
+    assert len(gallery) == 40 and gallery.name(1) == "test 256"
+    for label in gallery.class_names:
+        with_label = [index for index, truth in enumerate(gallery.labels) if truth == label]
+        assert gallery.select(0, "stored", label) == with_label
+        assert set(with_label) <= set(gallery.select(0, "stored", None, label.upper()))
+    assert gallery.select(0, "stored", None, "TEST 256") == [i for i in range(40) if "test 256" in gallery.name(i)]
+    for _ in gallery.score(0, classifier):
+        pass
+    own = {index: classifier(gallery.image(index).image_u8) for index in range(40)}
+    wrong = [index for index in own if own[index].label != gallery.labels[index]]
+    found = gallery.select(0, "misclassified", None)
+    assert sorted(found) == wrong and (model is None) == (len(wrong) == 40)
+    for order, sign, among in (("misclassified", -1, wrong), ("least-confident", 1, list(own))):
+        scores = [sign * own[index].score for index in gallery.select(0, order, None)]
+        assert len(scores) == len(among) and scores == pytest.approx(sorted(scores), abs=1e-4)
+
+
+def test_images_that_no_model_predicts_count_as_gone_through(colored_folder, tmp_path, small_classifier):
+    shutil.copytree(colored_folder, tmp_path / "images")
+    next((tmp_path / "images" / "test" / "red").iterdir()).write_bytes(b"no image")
+    gallery = ImageGallery(f"folder:{tmp_path / 'images'}", 100, print)
+    assert [*gallery.score(0, small_classifier)][-1] == len(gallery) == gallery.num_done(0)
+    assert len(gallery.scored(0)) == len(gallery) - 1

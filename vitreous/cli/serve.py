@@ -1,14 +1,21 @@
 """vitreous serve"""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
+from vitreous.callbacks import Callback
 from vitreous.cli.console import ConsoleCallback
 from vitreous.cli.flags import ModelName, check_web_extra
 from vitreous.cli.options import InputOptions
 from vitreous.errors import InputError
+from vitreous.runs.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from vitreous.model.classifier import ImageClassifier
+    from vitreous.web.watched_run import WatchedRun
 
 ADDRESS_GROUP = Group("Address", sort_key=9)
 LIMIT_GROUP = Group("Limits", sort_key=10)
@@ -34,7 +41,8 @@ def serve(
     nothing from elsewhere. Ctrl-C ends the server. Needs the extra "web": pip install 'vitreous[web]'.
 
     Args:
-        models: More models; the page changes between them.
+        models: More models; the page changes between them. It shows how those that are run folders train, also while
+            they do, and before their first checkpoint.
         data: Source whose test images the page offers, such as cifar10 or folder:DIR, by class, the most confident
             mistakes first, or the least confident first.
         count: How many of these images, spread evenly.
@@ -54,16 +62,40 @@ def serve(
         raise InputError(
             "--max-upload-mb, --max-seconds and --max-memory-mb must be above 0: leave them out for the defaults"
         )
-    server = AppServer(host, port)
+    server, callback = AppServer(host, port), ConsoleCallback()
     try:
-        loaded = {name: inputs.load(name) for name in dict.fromkeys((model, *models))}
+        loaded, runs = open_models(list(dict.fromkeys((model, *models))), inputs, callback)
     except BaseException:
         server.close()
         raise
     limits = Limits(upload_bytes=max_upload_mb << 20, job_seconds=max_seconds, memory_bytes=max_memory_mb << 20)
-    named = dict(zip(display_names(list(loaded)), loaded.values(), strict=True))
-    run(named, data, count=count, limits=limits, server=server, callback=ConsoleCallback())
+    run(loaded, data, runs=runs, count=count, limits=limits, server=server, callback=callback)
     return 0
+
+
+def open_models(
+    models: list[str], inputs: InputOptions, callback: Callback
+) -> tuple[dict[str, "ImageClassifier"], list["WatchedRun"]]:
+    """Load models by the names that the page shows, and open those that are run folders as runs, which may lack a
+    checkpoint yet."""
+    from vitreous.web.watched_run import WatchedRun
+
+    loaded, runs = {}, []
+    for name, shown in zip(models, display_names(models), strict=True):
+        load, folder = partial(inputs.load, name), RunFolder(Path(name))
+        if not folder.recipe.is_file():
+            loaded[shown] = load()
+            continue
+        run = WatchedRun(shown, folder.path, load)
+        if run.has_weights:
+            loaded[shown] = run.reload()
+            run.model = len(loaded) - 1
+        else:
+            callback.on_note(
+                f"{name} has no checkpoint yet: the page shows how it trains, and loads it when you say so"
+            )
+        runs.append(run)
+    return loaded, runs
 
 
 def display_names(models: list[str]) -> list[str]:

@@ -33,11 +33,13 @@ class EncodedImages:
         read: returns the name and the bytes of the image at an index, or raises InputError.
         labels: one label per image.
         class_names: one name per class.
+        names: the path of each image in the data set; None where images are no files of their own.
     """
 
     read: Callable[[int], tuple[str, bytes]]
     labels: Sequence[int]
     class_names: tuple[str, ...]
+    names: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -114,7 +114,10 @@ class ImageFolder(EncodedDataset):
         """Return the images of a split as they are stored."""
         files = self.files(split, held_out)
         return EncodedImages(
-            lambda index: read_file(files[index].path), [file.label for file in files], self.class_names
+            lambda index: read_file(files[index].path),
+            [file.label for file in files],
+            self.class_names,
+            [file.path.relative_to(self.folder).as_posix() for file in files],
         )
 
     def state(self, split: str) -> object:

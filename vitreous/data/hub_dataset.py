@@ -142,7 +142,7 @@ class HubDataset(EncodedDataset):
         def read(index: int) -> tuple[str, bytes]:
             return f"{self.name}: {names[index]}", read_file(files[index])[1]
 
-        return StoredSplit(class_names, lambda: EncodedImages(read, labels, class_names), files)
+        return StoredSplit(class_names, lambda: EncodedImages(read, labels, class_names, names), files)
 
     def _folder_labels(self, split: str) -> tuple[list[int], tuple[str, ...]]:
         """Return the label of each image of a split, and the class names: the folders of the training split."""

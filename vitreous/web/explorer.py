@@ -38,6 +38,7 @@ from vitreous.web.job_memory import (
 from vitreous.web.jobs import Job, JobQueue, JobResult
 from vitreous.web.sessions import Limits, SessionTable, StoredImage, WebSession
 from vitreous.web.token_export import export_tokens, share_components
+from vitreous.web.watched_run import WatchedRun
 
 MAX_PASSES = 4096
 
@@ -66,12 +67,17 @@ class Explorer:
         models: by the name that the page shows.
         gallery: images of a data set; None without one.
         limits: what is served at most.
+        runs: that the page shows while they train.
     """
 
     def __init__(
-        self, models: Mapping[str, ImageClassifier], gallery: ImageGallery | None = None, limits: Limits | None = None
+        self,
+        models: Mapping[str, ImageClassifier],
+        gallery: ImageGallery | None = None,
+        limits: Limits | None = None,
+        runs: Sequence[WatchedRun] = (),
     ) -> None:
-        self.limits = limits or Limits()
+        self.limits, self.runs = limits or Limits(), tuple(runs)
         self.names, self.models, self.gallery = list(models), list(models.values()), gallery
         self.sessions = SessionTable(self.limits)
         self.queue = JobQueue(self.limits.jobs, self.limits.session_jobs, self._score_gallery())
@@ -91,7 +97,8 @@ class Explorer:
         """Describe for JSON what the page needs to begin."""
         gallery = self.gallery
         return {
-            "models": [describe_model(*pair) for pair in zip(self.names, self.models, strict=True)],
+            "models": [describe_model(*pair) for pair in zip(self.names, self.models, strict=False)],
+            "runs": [{"name": run.name, "model": run.model, "loaded_step": run.loaded_step} for run in self.runs],
             "methods": {name: method_to_json(name) for name in METHODS},
             "gallery": None
             if gallery is None
@@ -157,6 +164,21 @@ class Explorer:
 
         return self._start(session, compute)
 
+    def start_reload(self, session: WebSession, run: WatchedRun) -> Job:
+        """Begin to load the newest weights of a run; from then on they are its model, for everybody."""
+
+        def reload(job: Job) -> JobResult:
+            classifier = run.reload()
+            if run.model is None:
+                self.names.append(run.name)
+                self.models.append(classifier)
+                run.model = len(self.models) - 1
+            else:
+                self.models[run.model] = classifier
+            return JobResult({"model": run.model, "step": run.loaded_step})
+
+        return self._start(session, reload)
+
     def _start(self, session: WebSession, work: Callable[[Job], JobResult]) -> Job:
         job = Job(session.id, work, self.limits.job_seconds)
         self.queue.put(job)
@@ -164,9 +186,18 @@ class Explorer:
         return job
 
     def _score_gallery(self) -> Iterator[object]:
-        for index, classifier in enumerate(self.models if self.gallery is not None else ()):
-            assert self.gallery is not None
-            yield from self.gallery.score(index, classifier)
+        """Predict the gallery's images by each model, again when it has newer weights; gives None if all are done."""
+        done: dict[int, ImageClassifier] = {}
+        while self.gallery is not None:
+            index = next((index for index, model in enumerate(self.models) if done.get(index) is not model), None)
+            if index is None:
+                yield None
+                continue
+            classifier = done[index] = self.models[index]
+            for count in self.gallery.score(index, classifier):
+                yield count
+                if self.models[index] is not classifier:
+                    break
 
 
 def check_passes(options: Mapping[str, object]) -> None:

@@ -6,7 +6,6 @@ import json
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -16,13 +15,14 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from vitreous.errors import InputError
 from vitreous.imaging.reading import decode_image, read_size
 from vitreous.records import from_dict
+from vitreous.web.app import PAGES
 from vitreous.web.explorer import Explorer, MapRequest, describe_image
 from vitreous.web.guard import Guard
 from vitreous.web.jobs import JobLimitError
@@ -30,8 +30,8 @@ from vitreous.web.openapi import describe_api
 from vitreous.web.request_counts import RequestCounter, RequestCounts, format_metrics
 from vitreous.web.requests import cookie_name, find_session, open_session, read_body, read_number, set_session_cookie
 from vitreous.web.sessions import StoredImage, WebSession, name_upload
+from vitreous.web.training_api import TrainingApi
 
-PAGES = Path(__file__).with_name("pages")
 JSON_BYTES = 64 << 10
 WAIT_SECONDS = 20.0
 """A request for the status of a job waits so long for a change."""
@@ -78,6 +78,7 @@ def create_explorer_app(explorer: Explorer, *, served_host: str = "127.0.0.1", t
         Route("/api/jobs/{job}", api.end_job, methods=["DELETE"]),
         Route("/api/jobs/{job}/data", api.job_data, methods=["GET"]),
         Route("/api/session", api.end_session, methods=["DELETE"]),
+        *TrainingApi(explorer).routes(),
         Mount("/static", PageFiles(directory=PAGES)),
     ]
     errors: dict[int | type[Exception], Callable[[Request, Exception], Response]] = {
@@ -116,7 +117,9 @@ class ExplorerApi:
         self._decoding = CapacityLimiter(2)
 
     async def page(self, request: Request) -> Response:
-        """The page itself."""
+        """The page itself; that of the runs if none has a model yet."""
+        if not self.explorer.models and self.explorer.runs:
+            return RedirectResponse("/training", 303)
         return FileResponse(PAGES / "explorer.html", headers={"Cache-Control": "no-cache"})
 
     async def health(self, request: Request) -> Response:
@@ -141,15 +144,19 @@ class ExplorerApi:
         if gallery is None:
             raise HTTPException(404, "this server has no data set: start it with --data SOURCE")
         model, offset = read_number(request, "model"), read_number(request, "offset")
-        self.explorer.model(model)
-        chosen = gallery.select(model, request.query_params.get("order", "stored"), request.query_params.get("class"))
+        order, label = request.query_params.get("order", "stored"), request.query_params.get("class")
+        if self.explorer.models or model:
+            self.explorer.model(model)
+        chosen = gallery.select(model, order, label, request.query_params.get("search", ""))
         scored = gallery.scored(model)
         items = [
-            {"image": f"data-{position}", "truth": gallery.labels[position],
+            {"image": f"data-{position}", "truth": gallery.labels[position], "name": gallery.name(position),
              "prediction": [found.label, found.score] if (found := scored.get(position)) else None}
             for position in chosen[offset : offset + PAGE_SIZE]
         ]  # fmt: skip
-        return JSONResponse({"items": items, "total": len(chosen), "scored": len(scored), "count": len(gallery)})
+        return JSONResponse(
+            {"items": items, "total": len(chosen), "scored": gallery.num_done(model), "count": len(gallery)}
+        )
 
     async def upload(self, request: Request) -> Response:
         """Store an uploaded image, once it has been decoded."""

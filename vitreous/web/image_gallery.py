@@ -57,9 +57,11 @@ class ImageGallery:
         total = len(self._images)
         chosen = torch.linspace(0, total - 1, min(count, total)).round().long()
         self._indices: Sequence[int] = chosen.tolist()
+        self._numbers = self._indices
         if isinstance(self._images, ImageSet) and not encoded:  # the others need not stay in memory
             self._images, self._indices = self._images.select(chosen), range(len(chosen))
         self._scored: dict[int, dict[int, ScoredImage]] = {}
+        self._done: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -75,6 +77,12 @@ class ImageGallery:
         labels = self._images.labels
         return [self.class_names[int(labels[index])] for index in self._indices]
 
+    def name(self, position: int) -> str:
+        """Return the name of an image: its path in the data set, or its number among those of the split."""
+        number = self._numbers[position]
+        names = None if isinstance(self._images, ImageSet) else self._images.names
+        return names[number] if names is not None else f"{self.split} {number}"
+
     def image(self, position: int) -> StoredImage:
         """Return an image by its position in the gallery, from 0.
 
@@ -83,7 +91,7 @@ class ImageGallery:
         """
         if not 0 <= position < len(self):
             raise InputError(f"there is no image {position}: there are {len(self)}, from 0")
-        name = f"{self.source} {self.split} {position}"
+        name = self.name(position)
         if isinstance(self._images, ImageSet):
             pixels = self._images.images_u8[self._indices[position]]
             image_u8 = pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
@@ -105,7 +113,8 @@ class ImageGallery:
 
     def score(self, model_index: int, classifier: ImageClassifier) -> Iterator[int]:
         """Predict all images by one model, a few at a time; yields how many are done."""
-        scored = self._scored.setdefault(model_index, {})
+        scored = self._scored[model_index] = {}
+        self._done[model_index] = 0
         for start in range(0, len(self), BATCH):
             positions, images = [], []
             for position in range(start, min(start + BATCH, len(self))):
@@ -117,19 +126,25 @@ class ImageGallery:
             for position, prediction in zip(positions, classifier.predict_batch(images), strict=True):
                 if prediction.scores:
                     scored[position] = ScoredImage(prediction.label, prediction.score)
-            yield start + len(images)
+            self._done[model_index] = min(start + BATCH, len(self))
+            yield self._done[model_index]
+
+    def num_done(self, model_index: int) -> int:
+        """Return how many images a model has gone through, those that it can't predict included."""
+        return self._done.get(model_index, 0)
 
     def scored(self, model_index: int) -> dict[int, ScoredImage]:
         """Return the predictions of a model so far, by position."""
         return dict(self._scored.get(model_index, {}))
 
-    def select(self, model_index: int, order: str, label: str | None) -> list[int]:
+    def select(self, model_index: int, order: str, label: str | None, search: str = "") -> list[int]:
         """Return the positions of the images that a filter leaves, in its order.
 
         Args:
             model_index: the model whose predictions count.
             order: "stored", "misclassified" (the most confident mistakes first) or "least-confident".
             label: of one class only; None for all.
+            search: words that the image's name or true label must hold, all of them, in any case.
 
         Raises:
             InputError: there is no such order or class.
@@ -138,7 +153,12 @@ class ImageGallery:
             raise unknown("order", order, ORDERS)
         if label is not None and label not in self.class_names:
             raise unknown("class", label, self.class_names)
-        positions = [index for index in range(len(self)) if label is None or self.labels[index] == label]
+        words = search.casefold().split()
+        positions = [
+            index
+            for index in range(len(self))
+            if (label is None or self.labels[index] == label) and self._holds(index, words)
+        ]
         if order == "stored":
             return positions
         scored = self.scored(model_index)
@@ -147,3 +167,7 @@ class ImageGallery:
             wrong = [index for index in known if scored[index].label != self.labels[index]]
             return sorted(wrong, key=lambda index: -scored[index].score)
         return sorted(known, key=lambda index: scored[index].score)
+
+    def _holds(self, position: int, words: Sequence[str]) -> bool:
+        text = f"{self.name(position)} {self.labels[position]}".casefold() if words else ""
+        return all(word in text for word in words)

@@ -17,6 +17,14 @@ OPERATIONS: tuple[Operation, ...] = (
     ("get", "/api/jobs/{job}", "State, progress and description of a job; waits up to 20 s for a change.", "json"),
     ("delete", "/api/jobs/{job}", "Cancel a job, or forget its result.", "nothing"),
     ("get", "/api/jobs/{job}/data", "The arrays of a finished job, little-endian.", "bytes"),
+    (
+        "get",
+        "/api/runs",
+        "What has changed in the runs since the cursor `after`; waits up to 20 s for a change.",
+        "json",
+    ),
+    ("get", "/api/runs/{run}/images/{image}", "One of the fixed images of a run.", "image"),
+    ("post", "/api/runs/{run}/model", "Begin to load the newest weights of a run, as a job.", "json"),
     ("delete", "/api/session", "Forget the images and results of this browser.", "nothing"),
     ("get", "/healthz", "Whether the server is alive; needs no token.", "json"),
     ("get", "/metrics", "Counts for monitoring, in Prometheus' text format.", "text"),
@@ -27,8 +35,10 @@ QUERIES = {
         "model": {"type": "integer", "minimum": 0},
         "order": {"enum": ["stored", "misclassified", "least-confident"]},
         "class": {"type": "string"},
+        "search": {"type": "string", "description": "a part of the name or of the class"},
         "offset": {"type": "integer", "minimum": 0},
     },
+    "/api/runs": {"after": {"type": "string", "description": "cursor of the last response"}},
     "/api/jobs/{job}": {"after": {"type": "integer", "minimum": 0}},
 }
 
@@ -59,7 +69,7 @@ MEDIA_TYPES = {
     "image": ("image/png", "image/jpeg"),
     "text": ("text/plain",),
 }
-STATUS = {("post", "/api/images"): "201", ("post", "/api/jobs"): "202"}
+STATUS = {("post", "/api/images"): "201", ("post", "/api/jobs"): "202", ("post", "/api/runs/{run}/model"): "202"}
 
 
 def describe_api() -> dict[str, object]:
@@ -94,6 +104,6 @@ def describe_operation(method: str, path: str, summary: str, content: str) -> di
     described: dict[str, object] = {"summary": summary, "responses": {status: success}}
     if parameters:
         described["parameters"] = parameters
-    if method == "post":
+    if method == "post" and path in BODIES:
         described["requestBody"] = {"required": True, "content": BODIES[path]}
     return described

@@ -1,7 +1,7 @@
 """Serve the explorer: load models and images, and answer browsers until Ctrl-C."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from threading import Event
 
@@ -12,6 +12,7 @@ from vitreous.web.explorer_api import create_explorer_app
 from vitreous.web.image_gallery import ImageGallery
 from vitreous.web.server import AppServer
 from vitreous.web.sessions import Limits
+from vitreous.web.watched_run import WatchedRun
 
 STOP_SECONDS = 0.2
 
@@ -50,6 +51,7 @@ def serve(
     models: Mapping[str, ImageClassifier],
     data: str | None = None,
     *,
+    runs: Sequence[WatchedRun] = (),
     count: int = 1000,
     limits: Limits | None = None,
     server: AppServer | None = None,
@@ -60,6 +62,7 @@ def serve(
     Args:
         models: loaded models by the names that the page shows.
         data: a source whose test images are offered, such as "cifar10"; none by default.
+        runs: that the page shows while they train.
         count: of those images, spread evenly.
         limits: what is served at most.
         server: the address, by default 127.0.0.1:8765; it is closed at the end.
@@ -72,7 +75,7 @@ def serve(
     server = server or AppServer()
     try:
         gallery = None if data is None else ImageGallery(data, count, callback.on_note)
-        running = ExplorerServer(Explorer(models, gallery, limits), server)
+        running = ExplorerServer(Explorer(models, gallery, limits, runs), server)
     except BaseException:
         server.close()
         raise

@@ -32,10 +32,16 @@ export async function upload(blob) {
 
 export const imageUrl = (image, part) => `/api/images/${encodeURIComponent(image)}/${part}`;
 
-// Runs a job and returns its description and data. `onStatus` gets each change; the signal cancels the job.
-export async function runJob(fields, {signal, onStatus} = {}) {
+export async function post(path, fields = {}) {
   const headers = {"Content-Type": "application/json"};
-  const {job} = await (await request("/api/jobs", {method: "POST", headers, body: JSON.stringify(fields)})).json();
+  return (await request(path, {method: "POST", headers, body: JSON.stringify(fields)})).json();
+}
+
+// Runs a job and returns its description and data. `onStatus` gets each change; the signal cancels the job.
+export async function runJob(fields, options) { return followJob((await post("/api/jobs", fields)).job, options); }
+
+// The same for a job that has begun.
+export async function followJob(job, {signal, onStatus} = {}) {
   const path = `/api/jobs/${encodeURIComponent(job)}`;
   const end = () => fetch(path, {method: "DELETE", keepalive: true}).catch(() => {});
   if (signal?.aborted) { end(); throw new Cancelled(); }

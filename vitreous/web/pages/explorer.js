@@ -11,11 +11,13 @@ import {Pane} from "./pane.js";
 import {addPanes, restorePanes} from "./panes.js";
 import {addControls, addPrediction} from "./panel.js";
 import {addSaving} from "./saving.js";
+import {addRuns} from "./runs.js";
 import {Stage} from "./stage.js";
+import {addTheme} from "./theme.js";
 import {TokenStore} from "./tokens.js";
 import {fromFragment, toFragment} from "./view.js";
 
-const FEATURES = [addPanes, addPrediction, addControls, addHeads, addGallery, addFiles, addKeys, addSaving];
+const FEATURES = [addPanes, addPrediction, addControls, addHeads, addGallery, addFiles, addKeys, addSaving, addRuns];
 const at = id => document.getElementById(id);
 
 export class Explorer {
@@ -126,16 +128,6 @@ export class Explorer {
   async openImage(found) {
     await Promise.all((this.opensInBoth ? this.panes : [this.pane]).map(pane => pane.openImage(found)));
   }
-}
-
-function addTheme() {
-  const set = theme => { document.documentElement.dataset.theme = theme; };
-  set(localStorage.getItem("theme") ?? (matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark"));
-  at("theme").onclick = () => {
-    const theme = document.documentElement.dataset.theme === "light" ? "dark" : "light";
-    set(theme);
-    localStorage.setItem("theme", theme);
-  };
 }
 
 async function begin() {

@@ -19,6 +19,10 @@ class Gallery {
     this.items = [];
     at("gallery-class").append(...class_names.map(name => new Option(name, name)));
     for (const id of ["gallery-order", "gallery-class"]) at(id).addEventListener("change", () => this.load());
+    at("gallery-search").addEventListener("input", () => {
+      clearTimeout(this.typing);
+      this.typing = setTimeout(() => this.load(), 200);
+    });
     at("strip").addEventListener("keydown", event => this.onKey(event));
     at("strip").addEventListener("scroll", () => this.onScroll());
     at("gallery").hidden = false;
@@ -30,8 +34,9 @@ class Gallery {
   }
 
   async load(offset = 0) {
-    const order = at("gallery-order").value, label = at("gallery-class").value;
-    const query = new URLSearchParams({model: this.explorer.view.model, order, offset, ...(label ? {class: label} : {})});
+    const order = at("gallery-order").value, label = at("gallery-class").value, search = at("gallery-search").value.trim();
+    const query = new URLSearchParams({model: this.explorer.view.model, order, offset,
+      ...(label ? {class: label} : {}), ...(search ? {search} : {})});
     const run = this.run = Symbol(query);
     clearTimeout(this.timer);
     try {
@@ -56,7 +61,7 @@ class Gallery {
     else strip.replaceChildren(...buttons);
     if (!total) {
       strip.append(Object.assign(document.createElement("p"), {textContent: scored < count
-        ? "None so far: the model is going through the images." : "There are none."}));
+        ? "None so far: the model is going through the images." : "No image fits."}));
     }
     strip.scrollLeft = scrolled;
     const progress = scored < count ? `, ${scored.toLocaleString("en")} of ${count.toLocaleString("en")} predicted` : "";
@@ -64,7 +69,7 @@ class Gallery {
     this.choose(this.chosen);
   }
 
-  button({image, truth, prediction}, number) {
+  button({image, name, truth, prediction}, number) {
     const button = document.createElement("button"), picture = document.createElement("img");
     Object.assign(picture, {src: imageUrl(image, "thumbnail"), loading: "lazy", alt: "", width: 76, height: 62});
     picture.addEventListener("load", () => picture.classList.toggle("pixels", picture.naturalWidth < 76));
@@ -76,7 +81,7 @@ class Gallery {
     button.setAttribute("role", "option");
     button.tabIndex = -1;
     button.dataset.image = image;
-    button.title = prediction ? `${truth}, predicted ${prediction[0]} ${Math.round(100 * prediction[1])} %` : truth;
+    button.title = `${name}: ${truth}${prediction ? `, predicted ${prediction[0]} ${Math.round(100 * prediction[1])} %` : ""}`;
     button.addEventListener("click", () => this.open(this.items[number]));
     return button;
   }

@@ -1,0 +1,98 @@
+// How far one run is: its state, progress, remaining time and newest scores, and its model.
+
+const STATES = {starting: "starting", training: "training", stopped: "stopped", finished: "finished"};
+
+// Writes seconds as 0:42, 12:05 or 3:04:05.
+export function formatClock(seconds) {
+  const whole = Math.round(seconds), parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const [hours, minutes, rest] = parts;
+  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${String(rest).padStart(2, "0")}` : `${minutes}:${String(rest).padStart(2, "0")}`;
+}
+
+const count = number => number.toLocaleString("en");
+
+function made(name, className = "", text = "") { return Object.assign(document.createElement(name), {className, textContent: text}); }
+
+export class RunCard {
+  constructor(index, style, hasColor, onReload) {
+    this.root = made("article", "card run");
+    this.root.setAttribute("aria-labelledby", `run-${index}`);
+    const head = made("div", "run-head");
+    this.name = Object.assign(made("h2"), {id: `run-${index}`});
+    this.swatch = made("span", `swatch ${style}`);
+    this.swatch.hidden = !hasColor;
+    this.state = made("span", "state");
+    head.append(this.swatch, this.name, this.state);
+    this.about = made("p", "quiet");
+    this.bar = made("progress");
+    this.bar.setAttribute("aria-label", "Steps taken");
+    this.progress = made("p", "numbers");
+    this.scores = made("p", "numbers");
+    this.problem = made("p", "wrong");
+    this.open = made("a", "button", "Open in the explorer");
+    this.reload = made("button", "", "Reload the latest checkpoint");
+    this.reload.addEventListener("click", onReload);
+    this.weights = made("span", "quiet");
+    const row = made("div", "row");
+    row.append(this.open, this.reload, this.weights);
+    this.root.append(head, this.about, this.bar, this.progress, this.scores, this.problem, row);
+    document.getElementById("runs").append(this.root);
+  }
+
+  show({description, status, metrics}) {
+    if (this.status && this.status.state !== status.state) {
+      document.getElementById("said").textContent = `${description.name}: ${STATES[status.state]}`;
+    }
+    this.status = status;
+    this.name.textContent = description.name;
+    this.about.textContent = `${description.recipe} on ${description.data}`;
+    this.state.textContent = STATES[status.state];
+    this.state.className = `state ${status.state}`;
+    this.showProgress(description, status, metrics);
+    this.scores.textContent = newestScores(description, metrics);
+    this.problem.textContent = status.problem ?? "";
+    this.showModel(status);
+  }
+
+  showProgress({epochs}, {state, step, steps, seconds_left, checkpoint_step}, metrics) {
+    if (steps) Object.assign(this.bar, {max: steps, value: Math.min(step, steps)});
+    this.bar.hidden = !steps;
+    const epoch = metrics?.epoch.at(-1);
+    const parts = [`step ${count(step)}${steps ? ` of ${count(steps)}` : ""}`];
+    if (epoch !== undefined) parts.push(`epoch ${epoch.toFixed(2)} of ${epochs}`);
+    if (seconds_left !== null) parts.push(`${formatClock(seconds_left)} left`);
+    if (state === "stopped") parts.push(checkpoint_step === null ? "no checkpoint" : `a resume goes on after step ${count(checkpoint_step)}`);
+    this.progress.textContent = parts.join(" · ");
+  }
+
+  showModel({model, loaded_step, checkpoint_step}) {
+    this.open.hidden = model === null;
+    if (model !== null) this.open.href = model ? `/#m=${model}` : "/";
+    this.reload.hidden = checkpoint_step === null && model === null;
+    this.isCurrent = model !== null && checkpoint_step === loaded_step;
+    this.reload.disabled = this.isCurrent || this.isBusy;
+    const saved = checkpoint_step === null ? "" : `step ${count(checkpoint_step)}`;
+    this.weights.textContent = model === null ? saved && `saved: ${saved}` || "no checkpoint yet"
+      : this.isCurrent ? `the explorer has the latest${saved && `: ${saved}`}`
+      : `the explorer has ${loaded_step === null ? "other weights" : `step ${count(loaded_step)}`}, saved: ${saved}`;
+  }
+
+  setBusy(isBusy) {
+    this.isBusy = isBusy;
+    this.reload.disabled = isBusy || this.isCurrent;
+    this.reload.setAttribute("aria-busy", isBusy);
+  }
+}
+
+function newestScores({metric}, metrics) {
+  if (!metrics) return "";
+  const format = value => metric.is_fraction ? `${(100 * value).toFixed(1)} %` : value.toPrecision(3), parts = [];
+  for (const [name, isValidation] of [["training", false], ["validation", true]]) {
+    const last = metrics.validation.lastIndexOf(isValidation);
+    if (last < 0) continue;
+    const loss = metrics.loss[last], score = metrics.score[last];
+    const values = [loss === null ? "" : `loss ${loss.toFixed(3)}`, metric.name === "loss" || score === null ? "" : `${metric.label} ${format(score)}`];
+    parts.push(`${name} ${values.filter(Boolean).join(", ")}`);
+  }
+  return parts.join(" · ");
+}

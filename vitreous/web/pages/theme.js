@@ -1,0 +1,11 @@
+// Light or dark: as the system says, or as the button was set.
+
+export function addTheme() {
+  const set = theme => { document.documentElement.dataset.theme = theme; };
+  set(localStorage.getItem("theme") ?? (matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark"));
+  document.getElementById("theme").onclick = () => {
+    const theme = document.documentElement.dataset.theme === "light" ? "dark" : "light";
+    set(theme);
+    localStorage.setItem("theme", theme);
+  };
+}
