@@ -24,3 +24,11 @@ def middle_of_patch(page, row: int, column: int, grid: int = 4) -> tuple[float, 
     """Return where the middle of a patch is on the screen, in a grid of as many rows as columns."""
     box = page.locator("#frame").bounding_box()
     return box["x"] + (column + 0.5) / grid * box["width"], box["y"] + (row + 0.5) / grid * box["height"]
+
+
+def python_lines(page) -> str:
+    """Return the lines of Python that the page shows for its map."""
+    page.click("#show-python")
+    lines = page.locator("#python").text_content()
+    page.click("#close-python")
+    return lines

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from vitreous.explanation.attribute import attention_weights
 from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.options import MethodOptions
+from vitreous.pretrained.fingerprint import weights_fingerprint
 from vitreous.pretrained.load import load
 from vitreous.render.color import color_table
 from vitreous.web.explorer import Explorer
@@ -279,6 +280,21 @@ def test_the_description_of_the_api_is_complete(client, explorer):
     }
     assert documented == routes == {(method, path) for method, path, *_ in OPERATIONS}
     assert described["openapi"].startswith("3.1") and json.dumps(described)
+
+
+def test_a_result_has_the_fingerprint_of_the_weights_that_made_it(explorer, client, uploaded, small_classifier):
+    fields = ({}, {"kind": "tokens", "layer": 1}, {"kind": "map", "method": "occlusion"})
+    keys = {run_job(client, image=uploaded["image"], **one)[0]["weights"] for one in fields}
+    assert len(keys) == 1
+    path = f"/api/fingerprints/{keys.pop()}"
+    assert client.get(path).json() == {"fingerprint": weights_fingerprint(small_classifier)}
+    for key in ("weights-99", "..%2f0", "x"):
+        assert client.get(f"/api/fingerprints/{key}").status_code in (400, 404)
+    explorer.models[0] = small_classifier.replace()
+    try:
+        assert run_job(client, image=uploaded["image"])[0]["weights"] != path.rpartition("/")[2]
+    finally:
+        explorer.models[0] = small_classifier
 
 
 def test_the_start_holds_the_tables_of_render(client):

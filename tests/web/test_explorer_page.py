@@ -1,14 +1,11 @@
 """The explorer as a person uses it: drop, hover, click, keys, cancel, reload."""
 
 import os
-import re
 import time
 
-import numpy as np
 import pytest
 from explorer_page import caption, drop, middle_of_patch, pixels
 from page_driver import wait_for_text
-from PIL import Image
 
 from vitreous.explanation.explain import explain_batch
 from vitreous.pretrained.load import load
@@ -147,45 +144,3 @@ def test_links_that_are_broken_or_hostile_do_no_harm(open_page):
     page = open_page(fragment="#i=upload-0&method=%3Cscript%3E&layer=99&patch=a.b&heads=7.-3&palette=__proto__&m=9")
     page.wait_for_selector("#toast.error")
     assert "no such image" in page.locator("#toast").inner_text() or "ended" in page.locator("#toast").inner_text()
-
-
-@slow
-@pytest.mark.parametrize("kind", ["plain", "head", "toward", "server"])
-def test_the_python_lines_make_the_same_map(kind, open_page, png, tmp_path, monkeypatch):
-    page = open_page()
-    (tmp_path / "photo.png").write_bytes(png)
-    monkeypatch.chdir(tmp_path)
-    drop(page, png)
-    page.mouse.click(*middle_of_patch(page, 1, 2))
-    if kind == "head":
-        page.select_option("#method", "attention")
-        page.click("#heads button >> text=1")
-    elif kind == "toward":
-        page.click("#direction [data-value=to]")
-    elif kind == "server":
-        page.select_option("#method", "gradient-rollout")
-    page.mouse.move(5, 5)
-    page.wait_for_selector("#busy", state="hidden")
-    reading = page.locator("#reading").inner_text()
-    page.click("#copy-python")
-    code, names = page.evaluate("navigator.clipboard.readText()"), {}
-    exec(code, names)
-    found = names["patch_map"] if "patch_map" in names else names["found"].patch_map
-    assert found.shape == (4, 4)
-    if kind == "server":
-        assert (tmp_path / "map.png").is_file()
-        return
-    row, column, times = re.search(r"row (\d), column (\d): ([\d.]+) ×", reading).groups()
-    assert np.unravel_index(found.argmax(), found.shape) == (int(row), int(column))
-    assert 16 * found.max() == pytest.approx(float(times), abs=0.06)
-
-
-@slow
-def test_the_map_is_saved_as_a_png_with_its_caption(open_page, png):
-    page = open_page()
-    drop(page, png)
-    with page.expect_download() as download:
-        page.click("#save-png")
-    assert download.value.suggested_filename == "photo-rollout.png"
-    with Image.open(download.value.path()) as saved:
-        assert saved.width == 90 * 8 and saved.height > 60 * 8

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from explorer_page import caption, drop, middle_of_patch, pixels
+from explorer_page import caption, drop, middle_of_patch, pixels, python_lines
 from page_driver import wait_for_text
 from page_look import look_problems
 from PIL import Image
@@ -145,8 +145,7 @@ def test_a_patch_is_found_again_in_another_image(open_page, png, image, other_pn
     assert page.is_visible("#b-cursor") and not page.is_visible("#b-pin")
     assert "from the patch in row 3, column 2" in caption(page)
     page.click("#b-pane-choose")
-    page.click("#copy-python")
-    assert 'path in ("other.png", "photo.png")' in page.evaluate("navigator.clipboard.readText()")
+    assert 'path in ("other.png", "photo.png")' in python_lines(page)
 
 
 def test_similarity_within_an_image_follows_the_pointer(open_page, png, image, classifier):
@@ -177,8 +176,7 @@ def test_two_images_of_one_model_share_their_components(open_page, png, other_pn
     for reading in ("#reading", "#b-reading"):
         wait_for_text(page, reading, "components are those of both images")
     assert picture(page) != alone
-    page.click("#copy-python")
-    assert "PatchColors.fit(tokens)" in page.evaluate("navigator.clipboard.readText()")
+    assert "PatchColors.fit(tokens)" in python_lines(page)
 
 
 @pytest.mark.parametrize("feature", ["similarity", "colors"])
@@ -198,9 +196,8 @@ def test_the_python_lines_of_two_images_make_the_same_map(
     page.mouse.click(*middle_of_patch(page, 1, 1))
     page.click("#b-pane-choose")
     page.wait_for_selector("#busy", state="hidden")
-    page.click("#copy-python")
     names = {}
-    exec(page.evaluate("navigator.clipboard.readText()"), names)
+    exec(python_lines(page), names)
     assert names["patch_map"].shape == (4, 4)
     if feature == "similarity":
         best = re.search(r"row (\d), column (\d) · cosine ([\d.-]+)", page.inner_text("#b-reading")).groups()

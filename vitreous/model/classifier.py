@@ -38,6 +38,7 @@ class ImageClassifier:
         problem_type: what the outputs are, in transformers' words: see `Prediction`.
         function_to_apply: what turns outputs into scores: "softmax", "sigmoid", or "none" if they are scores already.
         origin: where it was loaded from, if it was.
+        load_options: what `load` was given beside the origin to get this preprocessing: input_size, resize_mode.
         task: what it was trained for, a name in `vitreous.tasks.registry.TASKS`. Each task whose outputs aren't classes
             has a subclass, with its own `postprocess`.
 
@@ -83,6 +84,7 @@ class ImageClassifier:
             problem_type, function_to_apply, len(self.class_names)
         )
         self.origin: str | None = None
+        self.load_options: dict[str, object] = {}
 
     @staticmethod
     def make_model(config: ViTConfig) -> ViT:
@@ -250,7 +252,7 @@ class ImageClassifier:
             model or self.model, preprocessing or self.preprocessing, self.class_names, self.problem_type,
             self.function_to_apply,
         )  # fmt: skip
-        changed.origin = self.origin
+        changed.origin, changed.load_options = self.origin, self.load_options
         return changed
 
     def class_index(self, name: str) -> int:

@@ -128,6 +128,8 @@ def with_input_size(
     if resize_mode is not None and resize_mode != own.resize_mode:
         preprocessing = replace(preprocessing, resize_mode=resize_mode, crop_pct=1.0)
     resized = classifier.replace(preprocessing=preprocessing)
+    given = {"input_size": None if input_size is None else size_hw, "resize_mode": resize_mode}
+    resized.load_options = classifier.load_options | {name: one for name, one in given.items() if one is not None}
     if not isinstance(resized.model, ViT):
         from vitreous.pretrained.wrap import try_model  # models of Vitreous need no module of observation
 

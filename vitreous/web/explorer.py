@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from threading import get_ident
 
 import numpy as np
@@ -36,6 +36,7 @@ from vitreous.web.job_memory import (
     size_of_model,
 )
 from vitreous.web.jobs import Job, JobQueue, JobResult
+from vitreous.web.model_fingerprints import ModelFingerprints
 from vitreous.web.sessions import Limits, SessionTable, StoredImage, WebSession
 from vitreous.web.token_export import export_tokens, share_components
 from vitreous.web.watched_run import WatchedRun
@@ -81,7 +82,7 @@ class Explorer:
         self.names, self.models, self.gallery = list(models), list(models.values()), gallery
         self.sessions = SessionTable(self.limits)
         self.queue = JobQueue(self.limits.jobs, self.limits.session_jobs, self._score_gallery())
-        self.palettes = describe_palettes()
+        self.palettes, self.fingerprints = describe_palettes(), ModelFingerprints()
 
     def model(self, index: int) -> ImageClassifier:
         """Return a model by its index.
@@ -116,12 +117,14 @@ class Explorer:
         classifier = self.model(model_index)
         needed = estimate_attention_bytes(size_of_model(classifier), MAX_EXPORT_BYTES)
         check_memory(needed, self.limits.memory_bytes, "the attention of all layers")
-        return self._start(session, lambda job: export_attention(classifier, image.image_u8))
+        return self._start(session, lambda job: self._sign(classifier, export_attention(classifier, image.image_u8)))
 
     def start_tokens(self, session: WebSession, model_index: int, image: StoredImage, layer: int) -> Job:
         """Begin to compute the patch tokens of a layer of a model on an image."""
         classifier = self.model(model_index)
-        return self._start(session, lambda job: export_tokens(classifier, image.image_u8, layer))
+        return self._start(
+            session, lambda job: self._sign(classifier, export_tokens(classifier, image.image_u8, layer))
+        )
 
     def start_map(
         self,
@@ -155,12 +158,12 @@ class Explorer:
             with counted_passes(classifier.model, job, passes):
                 shared = task if other is None else share_components(task, classifier, other.image_u8)
                 (found,) = run_task(classifier, [image.image_u8], shared)
-            return describe_map(found.patch_map, found.patch_colors, {
+            return self._sign(classifier, describe_map(found.patch_map, found.patch_colors, {
                 "method": found.method, "caption": found.caption(), "scale_kind": found.scale_kind,
                 "layer": found.layer, "head": found.head, "target": found.target, "score": found.score,
                 "convergence_delta": found.convergence_delta, "geometry": asdict(found.geometry),
                 "prediction": describe_prediction(found.prediction),
-            })  # fmt: skip
+            }))  # fmt: skip
 
         return self._start(session, compute)
 
@@ -178,6 +181,10 @@ class Explorer:
             return JobResult({"model": run.model, "step": run.loaded_step})
 
         return self._start(session, reload)
+
+    def _sign(self, classifier: ImageClassifier, result: JobResult) -> JobResult:
+        """Add which weights have made a result."""
+        return replace(result, description=result.description | {"weights": self.fingerprints.key(classifier)})
 
     def _start(self, session: WebSession, work: Callable[[Job], JobResult]) -> Job:
         job = Job(session.id, work, self.limits.job_seconds)
@@ -243,6 +250,7 @@ def describe_model(name: str, classifier: ImageClassifier) -> dict[str, object]:
     return {
         "name": name,
         "origin": classifier.origin or name,
+        "load_options": classifier.load_options,
         "task": classifier.task,
         "class_names": classifier.class_names,
         "problem_type": classifier.problem_type,

@@ -29,6 +29,7 @@ from vitreous.web.jobs import JobLimitError
 from vitreous.web.openapi import describe_api
 from vitreous.web.request_counts import RequestCounter, RequestCounts, format_metrics
 from vitreous.web.requests import cookie_name, find_session, open_session, read_body, read_number, set_session_cookie
+from vitreous.web.saving_api import SavingApi
 from vitreous.web.sessions import StoredImage, WebSession, name_upload
 from vitreous.web.training_api import TrainingApi
 
@@ -79,6 +80,7 @@ def create_explorer_app(explorer: Explorer, *, served_host: str = "127.0.0.1", t
         Route("/api/jobs/{job}/data", api.job_data, methods=["GET"]),
         Route("/api/session", api.end_session, methods=["DELETE"]),
         *TrainingApi(explorer).routes(),
+        *SavingApi(explorer).routes(),
         Mount("/static", PageFiles(directory=PAGES)),
     ]
     errors: dict[int | type[Exception], Callable[[Request, Exception], Response]] = {

@@ -9,6 +9,8 @@ OPERATIONS: tuple[Operation, ...] = (
     ("get", "/api", "This description.", "json"),
     ("get", "/api/start", "Models, explanation methods, color tables and limits.", "json"),
     ("get", "/api/gallery", "Images of the data set, 200 at a time, with truth and prediction.", "json"),
+    ("get", "/api/fingerprints/{weights}", "What identifies the weights that have made a result.", "json"),
+    ("get", "/api/saved-view", "The page of a view that is saved as one file, without the view.", "text"),
     ("post", "/api/images", "Upload an image file as the body; it is checked by decoding it.", "json"),
     ("get", "/api/images/{image}", "Size and true label of an image.", "json"),
     ("get", "/api/images/{image}/pixels", "An image for display: PNG, or JPEG if it is large.", "image"),

@@ -25,6 +25,10 @@ async function request(path, options = {}) {
 
 export async function getJson(path) { return (await request(path)).json(); }
 
+export async function getText(path) { return (await request(path)).text(); }
+
+export async function getBlob(path) { return (await request(path)).blob(); }
+
 export async function upload(blob) {
   const headers = {"Content-Type": "application/octet-stream"};
   return (await request("/api/images", {method: "POST", body: blob, headers})).json();

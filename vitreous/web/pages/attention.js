@@ -70,6 +70,15 @@ export class Attention {
     }
   }
 
+  // The matrix (tokens, tokens) of one head.
+  matrix(layer, head) {
+    const {tokens} = this, result = new Float32Array(tokens ** 2);
+    for (let query = 0; query < tokens; query++) {
+      this.addRow(layer, head, query, 1, result.subarray(query * tokens, (query + 1) * tokens));
+    }
+    return result;
+  }
+
   // The weights of one head from tokens `first` on to `key`.
   addColumn(layer, head, key, factor, out, first = 0) {
     const {halves, levels, largest} = this.layers[layer], tokens = this.tokens, count = out.length;

@@ -14,7 +14,7 @@ import {addSaving} from "./saving.js";
 import {addRuns} from "./runs.js";
 import {Stage} from "./stage.js";
 import {addTheme} from "./theme.js";
-import {TokenStore} from "./tokens.js";
+import {TokenStore} from "./token_store.js";
 import {fromFragment, toFragment} from "./view.js";
 
 const FEATURES = [addPanes, addPrediction, addControls, addHeads, addGallery, addFiles, addKeys, addSaving, addRuns];

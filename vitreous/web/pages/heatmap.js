@@ -15,6 +15,12 @@ export class Palettes {
   // Color (0 to 255) of a level (0 to 255) of a colormap.
   color(name, level) { return this.tables[name].subarray(3 * level, 3 * level + 3); }
 
+  // Color (0 to 255) of a level in the legend.
+  legendColor(name, level, signed) {
+    if (!signed) return [...this.color(name, Math.round(level * this.overlay.glow_color_max))];
+    return this.signed[level < 128 ? "negative" : "positive"].map(part => part * Math.abs(level / 127.5 - 1));
+  }
+
   // What each of 256 levels does to a pixel, as three layers over the image, packed for ImageData: how gray it gets,
   // what it is multiplied by, and what is added. It is `blend_table` of vitreous/render/overlay.py.
   blendTables(name, opacity, dimming, signed) {

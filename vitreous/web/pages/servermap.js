@@ -1,6 +1,6 @@
 // Maps that the server computes for a pane: the newest are kept.
 import {withBusy} from "./notices.js";
-import {methodOptions, queryPoint, takesQuery, targetOf} from "./view.js";
+import {methodOptions, queryOf, targetOf} from "./view.js";
 
 const MAPS_KEPT = 24;
 
@@ -24,15 +24,11 @@ export class ServerMaps {
   }
 
   fields() {
-    const {view, method, observed, attention} = this.pane;
+    const {view, method, observed} = this.pane;
     const fields = {kind: "map", model: view.model, image: view.image, method: view.method, options: methodOptions(view, method)};
     if (method.is_class_specific) fields.target = targetOf(view, observed.prediction);
-    const other = this.sharesComponents();
-    if (other) fields.other = other;
-    if (view.patch && takesQuery(view, method)) {
-      fields.query = queryPoint(view.patch, observed.geometry, attention);
-    }
-    return fields;
+    const other = this.sharesComponents(), query = queryOf(view, this.pane);
+    return {...fields, ...other ? {other} : {}, ...query ? {query} : {}};
   }
 
   // The partner's image if both panes color the same layer of the same model: then colors mean the same in both.

@@ -57,6 +57,7 @@ export class Stage {
   }
 
   hideMap() {
+    this.drawn = this.legend = null;
     for (const {canvas} of this.layers) canvas.hidden = true;
     this.find("legend").hidden = true;
   }
@@ -87,15 +88,19 @@ export class Stage {
   mark(name, patch) {
     const element = this.find(name);
     element.hidden = !patch;
-    if (!patch) return;
+    if (patch) this.span(element, this.boxOf(patch));
+  }
+
+  // Top, left, bottom and right of a patch, in pixels of the image.
+  boxOf([row, column]) {
     const [top, left, bottom, right] = this.geometry.box, {rows, columns} = this.grid;
-    const down = (bottom - top) / rows, across = (right - left) / columns, [row, column] = patch;
-    const [y, x] = [top + row * down, left + column * across];
-    this.span(element, [y, x, y + down, x + across]);
+    const down = (bottom - top) / rows, across = (right - left) / columns, [y, x] = [top + row * down, left + column * across];
+    return [y, x, y + down, x + across];
   }
 
   // Draws a map: `values` from `offset` on, rows x columns; `colors` are its own, in 0 to 1.
   draw({values, offset = 0, rows, columns, box, signed = false, colors = null, unit = 1}, {opacity, palette}) {
+    this.drawn = {values, offset, rows, columns, box, signed, colors, unit};
     const factor = Math.max(1, Math.floor(FINE / Math.max(rows, columns)));
     if (this.fine?.key !== `${rows} ${columns}`) {
       const upsampler = new Upsampler(rows, columns, factor), {width, height} = upsampler;
@@ -138,6 +143,7 @@ export class Stage {
       added[i] = pack(color.map(part => 0.45 * opacity * part), 255);
     }
     this.find("legend").hidden = true;
+    this.legend = null;
   }
 
   blendTables(palette, opacity, signed) {
@@ -150,51 +156,16 @@ export class Stage {
 
   drawLegend([low, high], palette, signed, isUniform) {
     const text = value => isUniform ? `${uniformly(value)}×` : Number(value.toPrecision(2)).toString();
-    this.find("legend-low").textContent = text(low);
-    this.find("legend-high").textContent = text(high) + (isUniform ? " uniform" : "");
+    this.legend = {low: text(low), high: text(high) + (isUniform ? " uniform" : ""), palette, signed};
+    this.find("legend-low").textContent = this.legend.low;
+    this.find("legend-high").textContent = this.legend.high;
     const key = `${palette} ${signed}`;
     if (this.legendKey !== key) {
       this.legendKey = key;
-      const bar = new ImageData(256, 1), words = new Uint32Array(bar.data.buffer), {overlay, signed: ends} = this.palettes;
-      for (let level = 0; level < 256; level++) {
-        const strength = signed ? Math.abs(level / 127.5 - 1) : 1;
-        const color = signed ? ends[level < 128 ? "negative" : "positive"]
-          : this.palettes.color(palette, Math.round(level * overlay.glow_color_max));
-        words[level] = pack([...color].map(part => part * strength), 255);
-      }
+      const bar = new ImageData(256, 1), words = new Uint32Array(bar.data.buffer);
+      for (let level = 0; level < 256; level++) words[level] = pack(this.palettes.legendColor(palette, level, signed), 255);
       this.find("legend-bar").getContext("2d").putImageData(bar, 0, 0);
     }
     this.find("legend").hidden = false;
-  }
-
-  // The image with the map at its own size (at least 640 pixels), as a PNG with the caption under it.
-  async toPng(lines) {
-    const scale = Math.max(1, Math.ceil(640 / Math.max(this.photo.width, this.photo.height)));
-    const width = this.photo.width * scale, height = this.photo.height * scale, text = Math.max(13, Math.round(width / 56));
-    const canvas = Object.assign(document.createElement("canvas"), {width, height: height + lines.length * 1.6 * text + text});
-    const context = canvas.getContext("2d"), [top, left, bottom, right] = this.spanned ?? [0, 0, 0, 0];
-    const down = height / this.size.height, across = width / this.size.width;
-    context.imageSmoothingEnabled = scale === 1;
-    context.drawImage(this.photo, 0, 0, width, height);
-    context.save();
-    context.beginPath();
-    context.rect(0, 0, width, height);
-    context.clip();
-    context.imageSmoothingEnabled = true;
-    context.imageSmoothingQuality = "high";
-    ["saturation", "multiply", "lighter"].forEach((mode, number) => {
-      if (this.layers[number].canvas.hidden) return;
-      context.globalCompositeOperation = mode;
-      context.drawImage(this.layers[number].canvas, left * across, top * down, (right - left) * across, (bottom - top) * down);
-    });
-    context.restore();
-    context.fillStyle = "#11151f";
-    context.fillRect(0, height, width, canvas.height - height);
-    lines.forEach((line, number) => {
-      context.fillStyle = number ? "#d3d8e2" : "#ffffff";
-      context.font = `${number ? 400 : 600} ${text}px system-ui, sans-serif`;
-      context.fillText(line, text, height + text * (1.5 + 1.6 * number), width - 2 * text);
-    });
-    return new Promise(resolve => canvas.toBlob(resolve, "image/png"));
   }
 }

@@ -1,14 +1,10 @@
 // The patch tokens of a layer: how similar patches are, within an image and between two.
 import {decodeHalves} from "./attention.js";
-import {Jobs} from "./jobs.js";
-import {withBusy} from "./notices.js";
-
-const KEPT = 8;
 
 export class PatchTokens {
   // `description` is the JSON of a finished job, `buffer` the ArrayBuffer of its data: vectors of length 1.
-  constructor({rows, columns, width}, buffer) {
-    Object.assign(this, {rows, columns, width, vectors: decodeHalves(new Uint16Array(buffer))});
+  constructor({rows, columns, width, weights}, buffer) {
+    Object.assign(this, {rows, columns, width, weights, vectors: decodeHalves(new Uint16Array(buffer))});
   }
 
   vector(row, column) {
@@ -25,32 +21,5 @@ export class PatchTokens {
       result[patch] = sum;
     }
     return result;
-  }
-}
-
-// The tokens of both panes. What is needed is {model, image, layer}.
-export class TokenStore {
-  // `onFound` is called when tokens have come.
-  constructor(onFound) {
-    this.onFound = onFound;
-    this.jobs = new Jobs();
-    this.found = new Map();
-  }
-
-  find(needed) { return this.found.get(JSON.stringify(needed)); }
-
-  // Asks the server for all tokens that are needed and not there; those that are no longer needed are cancelled.
-  request(all) {
-    const wanted = new Map(all.map(needed => [JSON.stringify(needed), needed]));
-    for (const key of [...this.jobs.pending.keys()]) if (!wanted.has(key)) this.jobs.cancel(key);
-    for (const [key, needed] of wanted) {
-      if (this.found.has(key) || this.jobs.isRunning(key, key)) continue;
-      withBusy("features", async () => {
-        const {description, data} = await this.jobs.run({kind: "tokens", ...needed}, {purpose: key, label: "features", key});
-        this.found.set(key, new PatchTokens(description, data));
-        if (this.found.size > KEPT) this.found.delete(this.found.keys().next().value);
-        this.onFound();
-      });
-    }
   }
 }

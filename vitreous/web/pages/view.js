@@ -29,10 +29,12 @@ export function toFragment(view, prefix = "") {
   return parts.toString();
 }
 
+const LONGEST_TEXT = 300;
+
 export function fromFragment(text, prefix = "") {
   const view = newView(), parts = new URLSearchParams(text);
   for (const [field, [name, , read]] of Object.entries(FIELDS)) {
-    if (!parts.has(prefix + name)) continue;
+    if (!parts.has(prefix + name) || parts.get(prefix + name).length > LONGEST_TEXT) continue;
     const value = read(parts.get(prefix + name));
     if ([value].flat().every(one => typeof one !== "number" || Number.isInteger(one))) view[field] = value;
   }
@@ -49,9 +51,9 @@ export function clampView(view, attention) {
   const within = (value, count) => Math.min(count - 1, Math.max(0, value < 0 ? count + value : value));
   view.layer = within(view.layer, attention.depth);
   view.first = view.first > view.layer ? 0 : Math.max(0, view.first);
-  const heads = view.heads?.filter(head => head >= 0 && head < Math.max(...attention.heads));
-  view.heads = heads?.length ? heads : null;
-  if (view.token >= attention.prefix) view.token = -1;
+  const heads = [...new Set(view.heads ?? [])].filter(head => head >= 0 && head < Math.max(...attention.heads)).sort((a, b) => a - b);
+  view.heads = heads.length ? heads : null;
+  if (!(view.token >= 0 && view.token < attention.prefix)) view.token = -1;
   const [row, column] = view.patch ?? [];
   if (view.patch && !(row >= 0 && row < attention.rows && column >= 0 && column < attention.columns)) view.patch = null;
 }
@@ -107,16 +109,15 @@ export function describeSimilarity(values, {view, columns, patch, isOther, name}
   };
 }
 
-// Whether a method that runs on the server starts from a patch, if one is pinned.
-export function takesQuery(view, method) {
-  return method.options.includes("query") && !(view.method === "features" && view.feature !== "similarity");
+// What one patch of a map says in numbers.
+export function describeValue({values, columns, unit}, [row, column]) {
+  const value = unit * values[row * columns + column];
+  return `row ${row}, column ${column}: ${value.toPrecision(3)}${unit === 1 ? "" : " × uniform"}`;
 }
 
-export const quote = text => JSON.stringify(String(text));
-
-// The query (x, y) in pixels of the image: the center of a patch.
-export function queryPoint(patch, geometry, attention) {
-  if (!patch) return null;
+// The query (x, y) of a map, in pixels of the image: the center of the view's patch; null where it has none or it isn't used.
+export function queryOf({method: name, patch, feature}, {method, attention, observed: {geometry}}) {
+  if (!patch || !method.options.includes("query") || name === "features" && feature !== "similarity") return null;
   const [top, left, bottom, right] = geometry.box;
   const x = left + (patch[1] + 0.5) / attention.columns * (right - left);
   const y = top + (patch[0] + 0.5) / attention.rows * (bottom - top);
@@ -128,85 +129,6 @@ export function queryPoint(patch, geometry, attention) {
 export function targetOf({target, contrast}, prediction) {
   if (!contrast) return target || null;
   return `${target || prediction.scores[0][0]} - ${contrast}`;
-}
-
-// Lines that make the same map with the package. `other` is the view of the other pane if its image takes part, and
-// `patch` then the patch of it that similarity is measured to.
-export function pythonOf(view, {model, gallery, attention, geometry, prediction, method, other, patch}) {
-  const lines = ["import vitreous as vt", "", `model = vt.load(${quote(model.origin)})`];
-  const imageOf = one => one.image?.startsWith("data-") ? galleryLines(one, gallery, lines) : quote(one.name || "image.png");
-  const image = imageOf(view);
-  if (other) return [...lines, ...pairLines(view, {image, otherImage: imageOf(other), patch})].join("\n");
-  if (!IN_BROWSER.includes(view.method)) {
-    const parts = [["method", quote(view.method)]], target = targetOf(view, prediction);
-    if (target && method.is_class_specific) parts.push(["target", quote(target)]);
-    for (const [name, value] of Object.entries(methodOptions(view, method))) {
-      parts.push([name, typeof value === "string" ? quote(value) : value]);
-    }
-    if (view.patch && takesQuery(view, method)) {
-      parts.push(["query", `(${queryPoint(view.patch, geometry, attention).join(", ")})`]);
-    }
-    return [...lines, explainLine(image, parts), 'found.save("map.png")'].join("\n");
-  }
-  const hasAllLayers = view.first === 0 && view.layer === attention.depth - 1, {heads, fusion} = view;
-  const isPlain = !view.toward && view.token < 0 && (view.method === "attention"
-    ? !heads || heads.length === 1 : hasAllLayers && !heads);
-  if (!isPlain) return [...lines, ...tensorLines(view, attention, image)].join("\n");
-  const parts = [["method", quote(view.method)]];
-  if (view.method === "attention") parts.push(["layer", view.layer]);
-  if (heads) parts.push(["head", heads[0]]);
-  else if (fusion !== "mean") parts.push(["head_fusion", quote(fusion)]);
-  if (view.patch) parts.push(["query", `(${queryPoint(view.patch, geometry, attention).join(", ")})`]);
-  return [...lines, explainLine(image, parts), 'found.save("map.png")'].join("\n");
-}
-
-function galleryLines(view, gallery, lines) {
-  lines.push(`# the image is number ${view.image.slice(5)} of those that vitreous serve --data ${gallery.source} offers, ` +
-    `from the ${gallery.split} split`);
-  return quote("image.png");
-}
-
-function explainLine(image, parts) {
-  return `found = vt.explain(model, ${[image, ...parts.map(([name, value]) => `${name}=${value}`)].join(", ")})`;
-}
-
-// Two images: the tokens of both, and what the map takes from the other one.
-function pairLines({layer, feature}, {image, otherImage, patch}) {
-  const lines = ["from vitreous.explanation.methods.features import patch_features", "", "tokens = []",
-    `for path in (${image}, ${otherImage}):`, "    pixels, geometry = model.preprocess(path)",
-    `    tokens.append(patch_features(model.model, pixels[None], ${layer})[0].detach())  # rows, columns, width`];
-  if (feature === "similarity") {
-    return ["import torch", ...lines, `query = tokens[1][${patch.join(", ")}]`,
-      "patch_map = torch.cosine_similarity(tokens[0], query, dim=-1).numpy()"];
-  }
-  return ["from vitreous.explanation.methods.patch_colors import PatchColors", ...lines, "fitted = PatchColors.fit(tokens)",
-    "components = fitted.project(tokens[0])", "patch_map = components[..., 0].numpy()", "colors = fitted.to_rgb(components).numpy()"];
-}
-
-// Chosen heads, layers and directions have no option of their own: the definition, in a few lines.
-function tensorLines(view, attention, image) {
-  const {first, layer, heads, fusion} = view;
-  const start = view.patch ? attention.tokenOf(...view.patch) : view.token;
-  const chosen = heads ? `[:, ${JSON.stringify(heads)}]` : "";
-  const lines = ["import torch", "", `pixels, geometry = model.preprocess(${image})`,
-    "weights = torch.stack(vt.attention_weights(model, pixels[None]))[:, 0]  # layers, heads, tokens, tokens"];
-  const fused = {mean: ".mean(1)", max: ".amax(1)", min: ".amin(1)"}[fusion];
-  if (start < 0) {
-    lines.push("trace = vt.Trace()", "model.model(pixels[None], trace)", "row = trace.readout[0].detach()");
-  } else lines.push(`row = torch.eye(weights.shape[-1])[${start}]`);
-  if (view.method === "attention") {
-    const one = `weights[${layer}]${heads ? `[${JSON.stringify(heads)}]` : ""}`;
-    lines.push(`row = (${view.toward ? `${one} @ row` : `row @ ${one}`})${fused.replace("1", "0")}`);
-  } else {
-    lines.push(`mixed = weights${chosen}${fused}`);
-    if (fusion !== "mean") lines.push("mixed = mixed / mixed.sum(-1, keepdim=True)");
-    const range = `range(${first}, ${layer + 1})`;
-    lines.push(`for layer in ${view.toward ? range : `reversed(${range})`}:`,
-      `    row = (row + ${view.toward ? "mixed[layer] @ row" : "row @ mixed[layer]"}) / 2`);
-  }
-  lines.push(`patch_map = row[${attention.prefix}:].reshape(${attention.rows}, ${attention.columns}).numpy()`,
-    "heatmap = geometry.to_image(patch_map * patch_map.size)  # 1 means uniform");
-  return lines;
 }
 
 // The options of a method that runs on the server.
