@@ -13,9 +13,9 @@ Load any Vision Transformer, train one, measure it, and see which parts of an im
 
 Models: `load`, `wrap`, `create_model`, `ViT`, `convert`, `apply_lora`; a loaded model has `predict` and `embed`.
 Explanations: `explain`, `explain_before_after`, `explain_video`, `explain_videos`, `explain_frames`, `attribute`,
-`attention_weights`, `observe`, `methods`. Training: `train`, `recipes`, `inspect_data`. Measurement: `evaluate`,
-`compare`, `report`, `faithfulness`, `localization`, `doctor`, `measure_corruptions`, `measure_shifts`. Frozen features:
-`embed`, `probe`, `similar`.
+`attention_weights`, `observe`, `methods`; interventions: `mask_patches`, `ablate_heads`. Training: `train`, `recipes`,
+`inspect_data`. Measurement: `evaluate`, `compare`, `report`, `faithfulness`, `localization`, `doctor`,
+`measure_corruptions`, `measure_shifts`. Frozen features: `embed`, `probe`, `similar`.
 
 The names are imported when they are first used, so that `import vitreous` takes no time.
 """
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from vitreous.diagnostics.faithfulness.values_file import FaithfulnessSettings
     from vitreous.diagnostics.localization.metrics import LocalizationScores
     from vitreous.diagnostics.localization.run import LocalizationResult, MethodLocalization, localization
+    from vitreous.diagnostics.patch_masking import mask_patches
     from vitreous.diagnostics.report.run import Report, report
     from vitreous.diagnostics.robustness.run import CorruptionResult, ShiftResult, measure_corruptions, measure_shifts
     from vitreous.diagnostics.robustness.scores import CorruptionScore, CorruptionScores, ShiftScores, TransformScore
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from vitreous.evaluation.intervals import Estimate
     from vitreous.evaluation.report import ClassReport, TemperatureScaling
     from vitreous.evaluation.selective import CoveragePoint, SelectivePrediction
+    from vitreous.explanation.ablation import ablate_heads
     from vitreous.explanation.attribute import attention_weights, attribute
     from vitreous.explanation.before_after import ExplanationPair
     from vitreous.explanation.method import ExplainableModel, Maps, Method
@@ -241,6 +243,7 @@ __all__ = [
     "VideoInfo",
     "VideoKeywords",
     "VideoResult",
+    "ablate_heads",
     "apply_lora",
     "attention_weights",
     "attribute",
@@ -261,6 +264,7 @@ __all__ = [
     "inspect_data",
     "load",
     "localization",
+    "mask_patches",
     "measure_corruptions",
     "measure_shifts",
     "methods",
@@ -297,6 +301,7 @@ _NAMES = {
     "diagnostics.faithfulness.values_file": "FaithfulnessSettings",
     "diagnostics.localization.metrics": "LocalizationScores",
     "diagnostics.localization.run": "LocalizationResult MethodLocalization localization",
+    "diagnostics.patch_masking": "mask_patches",
     "diagnostics.report.run": "Report report",
     "diagnostics.robustness.run": "CorruptionResult ShiftResult measure_corruptions measure_shifts",
     "diagnostics.robustness.scores": "CorruptionScore CorruptionScores ShiftScores TransformScore",
@@ -307,6 +312,7 @@ _NAMES = {
     "evaluation.report": "ClassReport TemperatureScaling",
     "evaluation.selective": "CoveragePoint SelectivePrediction",
     "explanation.before_after": "ExplanationPair",
+    "explanation.ablation": "ablate_heads",
     "explanation.attribute": "attention_weights attribute",
     "explanation.method": "ExplainableModel Maps Method",
     "explanation.observation.observe": "observe",

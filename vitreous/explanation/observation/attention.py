@@ -1,6 +1,7 @@
 """Record the attention of any model while it runs, by a mode that intercepts this thread's torch functions."""
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from types import FunctionType
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from vitreous.errors import InputError
+from vitreous.explanation.ablation import HeadAblation
 from vitreous.explanation.observation.einsum import EinsumSpec, parse_product
 from vitreous.explanation.observation.heads import AxisOrder, HeadAxes, find_heads
 from vitreous.explanation.observation.layer_records import LayerAssembly, record_of_weights
@@ -35,6 +37,7 @@ class AttentionRecorder(TorchFunctionMode):
         axis_order: what comes first where images and heads share an axis; None if that is unknown.
         trailing: number of prefix tokens that come behind the patches in the model.
         layers: for each layer, the numbers of its attentions in the order of the pass; by default, each is a layer.
+        ablated: (layer, head) of the heads whose outputs become zero for the model; records hold what they were.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class AttentionRecorder(TorchFunctionMode):
         axis_order: AxisOrder | None = None,
         trailing: int = 0,
         layers: Sequence[Sequence[int]] | None = None,
+        ablated: AbstractSet[tuple[int, int]] = frozenset(),
     ) -> None:
         super().__init__()
         self.batch, self.axis_order, self.trailing = batch, axis_order, trailing
@@ -60,6 +64,7 @@ class AttentionRecorder(TorchFunctionMode):
         self.pooling_inputs: tuple[Tensor, ...] = ()
         """What the pooling computes its weights from, and last its values (..., keys, width)."""
         self._tags = TensorTags()
+        self._ablation = HeadAblation(ablated, layers or ())
         self._assembly = LayerAssembly(report, layers, trailing)
         self._entered = False
 
@@ -90,9 +95,10 @@ class AttentionRecorder(TorchFunctionMode):
         """Finish after the forward pass.
 
         Raises:
-            InputError: no attention was observed.
+            InputError: no attention was observed, or an ablated head was not.
         """
         self._assembly.finish()
+        self._ablation.finish()
         if not self.attentions:
             raise InputError(
                 "no attention was observed in this model: it has none, or runs it outside of torch functions "
@@ -190,7 +196,7 @@ class AttentionRecorder(TorchFunctionMode):
             raise InputError("self-attention follows attention pooling: such models aren't supported")
         self.tokens, self.attentions = tokens, self.attentions + 1
         self._assembly.add(record)
-        return record.output
+        return self._ablation.apply(self.attentions - 1, record.output)
 
     def _handle_pooling_kernel(self, func: Callable[..., Any], call: KernelCall) -> Any:
         """Pool by attention through tensors of its own, of which autograd can tell what they do."""

@@ -1,6 +1,7 @@
 """What is known of a model before it is observed: its grid of patches, prefix tokens, layers and readout."""
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
@@ -35,8 +36,13 @@ class ModelStructure:
     rollout_obstacle: str | None = None
     """Why attention can't be multiplied through the layers; None if it can."""
 
-    def recorder(self, batch: int, report: Callable[[AttentionRecord], None]) -> AttentionRecorder:
-        """Return the recorder for a pass over a batch of images.
+    def recorder(
+        self,
+        batch: int,
+        report: Callable[[AttentionRecord], None],
+        ablated: AbstractSet[tuple[int, int]] = frozenset(),
+    ) -> AttentionRecorder:
+        """Return the recorder for a pass over a batch of images, in which heads (layer, head) are `ablated`.
 
         Raises:
             InputError: the model runs the attention of each image on its own, and there are several.
@@ -45,7 +51,7 @@ class ModelStructure:
             raise InputError(
                 f"the model runs the attention of each image on its own: give one image at a time, not {batch}"
             )
-        return AttentionRecorder(batch, report, self.axis_order, self.trailing, self.layers)
+        return AttentionRecorder(batch, report, self.axis_order, self.trailing, self.layers, ablated)
 
     def fill(self, trace: Trace, recorder: AttentionRecorder) -> None:
         """Complete a trace whose records the recorder has reported.
