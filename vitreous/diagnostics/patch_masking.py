@@ -61,7 +61,7 @@ def mask_patches(model: ImageClassifier | ViT, mask: np.ndarray, *, fill: MaskFi
     patch_size = model.preprocessing.patch_size if isinstance(model, ImageClassifier) else model.config.patch_size
     # All ways into a ViT lead through its patch embedding.
     entrance = module.patch_embed if isinstance(module, ViT) else module
-    hook = _masking_hook(torch.from_numpy(mask.copy()), patch_size, FILLS[fill])
+    hook = _masking_hook(mask.copy(), patch_size, fill)
     handle = entrance.register_forward_pre_hook(hook, with_kwargs=True)
     try:
         yield
@@ -87,7 +87,7 @@ Arguments = tuple[tuple[object, ...], dict[str, object]]
 
 
 def _masking_hook(
-    mask: Tensor, patch_size: int, make_fill: Callable[[Tensor, int], Fill]
+    mask: np.ndarray, patch_size: int, fill: MaskFill
 ) -> Callable[[nn.Module, Sequence[object], Mapping[str, object]], Arguments | None]:
     """Return a hook that replaces the images among the arguments of a module."""
     thread = get_ident()
@@ -96,15 +96,15 @@ def _masking_hook(
         if get_ident() != thread:
             return None
         images = find_input(args, kwargs)
-        changed = _mask_images(images, mask, patch_size, make_fill)
+        changed = mask_images(images, mask, patch_size, fill)
         swap = lambda one: changed if one is images else one  # noqa: E731
         return tuple(map(swap, args)), {name: swap(one) for name, one in kwargs.items()}
 
     return change
 
 
-def _mask_images(images: Tensor, mask: Tensor, patch_size: int, make_fill: Callable[[Tensor, int], Fill]) -> Tensor:
-    """Replace the masked patches of images (batch, channels, height, width).
+def mask_images(images: Tensor, mask: np.ndarray, patch_size: int, fill: MaskFill) -> Tensor:
+    """Replace the masked patches of prepared images (batch, channels, height, width), as `mask_patches` does.
 
     Raises:
         InputError: the mask has another grid than the images.
@@ -116,7 +116,7 @@ def _mask_images(images: Tensor, mask: Tensor, patch_size: int, make_fill: Calla
             f"the mask has {mask.shape[0]} x {mask.shape[1]} patches, the model's input {grid[0]} x {grid[1]}: give a "
             "mask (rows, columns) of that size"
         )
-    removed = mask.repeat_interleave(patch_size, 0).repeat_interleave(patch_size, 1)[:height, :width]
-    kept, inputs = ~removed.to(images.device).expand(len(images), -1, -1), images.detach()
-    filled = make_fill(inputs, patch_size)(torch.arange(len(images), device=images.device), kept)
+    kept = torch.from_numpy(~mask.repeat(patch_size, 0).repeat(patch_size, 1)[:height, :width]).to(images.device)
+    kept, inputs = kept.expand(len(images), -1, -1), images.detach()
+    filled = FILLS[fill](inputs, patch_size)(torch.arange(len(images), device=images.device), kept)
     return torch.where(kept[:, None], images, filled)

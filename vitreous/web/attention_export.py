@@ -1,6 +1,7 @@
 """The attention of a model on one image, from one forward pass, in the form that the page computes with."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
@@ -23,7 +24,11 @@ MAX_EXPORT_BYTES = 192 << 20
 MAX_SCORES = 1000
 
 
-def export_attention(classifier: ImageClassifier, image_u8: np.ndarray) -> JobResult:
+def export_attention(
+    classifier: ImageClassifier,
+    image_u8: np.ndarray,
+    describe_outputs: Callable[[Tensor], dict[str, object]] | None = None,
+) -> JobResult:
     """Run the model once and return all attention matrices with what is needed to draw them on the image.
 
     The data are the readout, float32 (tokens), then the matrices (heads, tokens, tokens) of each layer. In "float16"
@@ -33,6 +38,7 @@ def export_attention(classifier: ImageClassifier, image_u8: np.ndarray) -> JobRe
     Args:
         classifier: the model.
         image_u8: uint8 (height, width, 3).
+        describe_outputs: what else to say about the model's outputs (1, classes), for JSON.
 
     Raises:
         InputError: the attention can't be observed, is not that of single images, or takes too much memory.
@@ -67,7 +73,8 @@ def export_attention(classifier: ImageClassifier, image_u8: np.ndarray) -> JobRe
         "rollout_obstacle": trace.rollout_obstacle,
         "prediction": describe_prediction(classifier.postprocess(logits)[0]),
     }
-    return JobResult(description, b"".join(blocks))
+    more = {} if describe_outputs is None else describe_outputs(logits)
+    return JobResult(description | more, b"".join(blocks))
 
 
 def _choose_encoding(heads: int, layout: TokenLayout, patch_size: int) -> str:

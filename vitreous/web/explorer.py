@@ -27,7 +27,9 @@ from vitreous.render.overlay import (
     mean_brightness,
 )
 from vitreous.web.attention_export import MAX_EXPORT_BYTES, describe_prediction, export_attention
+from vitreous.web.diagnosis_export import export_diagnosis
 from vitreous.web.image_gallery import ImageGallery
+from vitreous.web.interventions import Intervention, applied, export_changed_attention
 from vitreous.web.job_memory import (
     DEFAULT_PASSES,
     check_memory,
@@ -53,12 +55,14 @@ class MapRequest:
         options: of the method, as `explain` takes them.
         target: what it explains, as `explain` takes it as text; None for the prediction.
         query: a point (x, y) or box (x0, y0, x1, y1) in pixels of the image.
+        intervention: what is changed of the input and of the model; None for nothing.
     """
 
     method: str
     options: dict[str, object] = field(default_factory=dict)
     target: str | None = None
     query: tuple[float, ...] | None = None
+    intervention: Intervention | None = None
 
 
 class Explorer:
@@ -108,8 +112,10 @@ class Explorer:
             "limits": asdict(self.limits),
         }  # fmt: skip
 
-    def start_attention(self, session: WebSession, model_index: int, image: StoredImage) -> Job:
-        """Begin to compute the attention of a model on an image.
+    def start_attention(
+        self, session: WebSession, model_index: int, image: StoredImage, intervention: Intervention | None = None
+    ) -> Job:
+        """Begin to compute the attention of a model on an image; with an intervention, also what it changes.
 
         Raises:
             InputError: it would take more memory than one request may.
@@ -117,14 +123,42 @@ class Explorer:
         classifier = self.model(model_index)
         needed = estimate_attention_bytes(size_of_model(classifier), MAX_EXPORT_BYTES)
         check_memory(needed, self.limits.memory_bytes, "the attention of all layers")
-        return self._start(session, lambda job: self._sign(classifier, export_attention(classifier, image.image_u8)))
+        if intervention is None:
+            return self._start(session, lambda job: self._sign(classifier, export_attention(classifier, image.image_u8)))
 
-    def start_tokens(self, session: WebSession, model_index: int, image: StoredImage, layer: int) -> Job:
-        """Begin to compute the patch tokens of a layer of a model on an image."""
+        def compute(job: Job) -> JobResult:
+            with counted_passes(classifier.model, job, 2):
+                return self._sign(classifier, export_changed_attention(classifier, image.image_u8, intervention))
+
+        return self._start(session, compute)
+
+    def start_tokens(
+        self,
+        session: WebSession,
+        model_index: int,
+        image: StoredImage,
+        layer: int,
+        intervention: Intervention | None = None,
+    ) -> Job:
+        """Begin to compute the patch tokens of a layer of a model on an image, with an intervention the changed one."""
         classifier = self.model(model_index)
-        return self._start(
-            session, lambda job: self._sign(classifier, export_tokens(classifier, image.image_u8, layer))
-        )
+
+        def compute(job: Job) -> JobResult:
+            with applied(classifier, image.image_u8, intervention):
+                return self._sign(classifier, export_tokens(classifier, image.image_u8, layer))
+
+        return self._start(session, compute)
+
+    def start_diagnosis(self, session: WebSession, model_index: int, image: StoredImage) -> Job:
+        """Begin to diagnose a model on one image, as `doctor` does.
+
+        Raises:
+            InputError: it would take more memory than one request may.
+        """
+        classifier = self.model(model_index)
+        needed = 3 * estimate_attention_bytes(size_of_model(classifier), 0)  # the trace of a whole pass is kept
+        check_memory(needed, self.limits.memory_bytes, "the doctor")
+        return self._start(session, lambda job: export_diagnosis(classifier, image.image_u8, job))
 
     def start_map(
         self,
@@ -155,7 +189,10 @@ class Explorer:
         passes = task.options.n_samples or task.options.n_steps or DEFAULT_PASSES.get(request.method)
 
         def compute(job: Job) -> JobResult:
-            with counted_passes(classifier.model, job, passes):
+            with (
+                counted_passes(classifier.model, job, passes),
+                applied(classifier, image.image_u8, request.intervention),
+            ):
                 shared = task if other is None else share_components(task, classifier, other.image_u8)
                 (found,) = run_task(classifier, [image.image_u8], shared)
             return self._sign(classifier, describe_map(found.patch_map, found.patch_colors, {

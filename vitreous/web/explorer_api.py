@@ -5,6 +5,7 @@ import io
 import json
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ from vitreous.records import from_dict
 from vitreous.web.app import PAGES
 from vitreous.web.explorer import Explorer, MapRequest, describe_image
 from vitreous.web.guard import Guard
+from vitreous.web.interventions import read_intervention
 from vitreous.web.jobs import JobLimitError
 from vitreous.web.openapi import describe_api
 from vitreous.web.request_counts import RequestCounter, RequestCounts, format_metrics
@@ -33,6 +35,7 @@ from vitreous.web.saving_api import SavingApi
 from vitreous.web.sessions import StoredImage, WebSession, name_upload
 from vitreous.web.training_api import TrainingApi
 
+JOB_KINDS = ("attention", "tokens", "map", "doctor")
 JSON_BYTES = 64 << 10
 WAIT_SECONDS = 20.0
 """A request for the status of a job waits so long for a change."""
@@ -198,18 +201,24 @@ class ExplorerApi:
         if not isinstance(fields, dict) or not isinstance(fields.get("image"), str):
             raise HTTPException(400, "the body must be a JSON object with the name of an image")
         kind, model, layer = fields.pop("kind", "attention"), fields.pop("model", 0), fields.pop("layer", -1)
-        if kind not in ("attention", "tokens", "map") or type(model) is not int or type(layer) is not int:
-            raise HTTPException(400, 'kind must be "attention", "tokens" or "map", model and layer whole numbers')
+        if kind not in JOB_KINDS or type(model) is not int or type(layer) is not int:
+            raise HTTPException(400, f"kind must be one of {', '.join(JOB_KINDS)}, model and layer whole numbers")
+        intervention = read_intervention(fields.pop("intervention", None))
+        if kind == "doctor" and intervention is not None:
+            raise HTTPException(400, "the doctor measures the unchanged model: leave the intervention out")
         image = await self._named_image(request, fields.pop("image"))
         other = fields.pop("other", None)
         other = None if other is None else await self._named_image(request, str(other))
         session = self._open_session(request)
         if kind == "attention":
-            job = self.explorer.start_attention(session, model, image)
+            job = self.explorer.start_attention(session, model, image, intervention)
         elif kind == "tokens":
-            job = self.explorer.start_tokens(session, model, image, layer)
+            job = self.explorer.start_tokens(session, model, image, layer, intervention)
+        elif kind == "doctor":
+            job = self.explorer.start_diagnosis(session, model, image)
         else:
-            job = self.explorer.start_map(session, model, image, from_dict(MapRequest, fields, "request"), other)
+            wanted = replace(from_dict(MapRequest, fields, "request"), intervention=intervention)
+            job = self.explorer.start_map(session, model, image, wanted, other)
         response = JSONResponse({"job": job.id}, 202)
         set_session_cookie(request, response, session)
         return response

@@ -2,6 +2,10 @@
 
 from importlib.metadata import version
 
+from vitreous.diagnostics.patch_masking import FILLS
+from vitreous.imaging.geometry import MAX_PATCHES
+from vitreous.web.interventions import MAX_HEADS
+
 Operation = tuple[str, str, str, str]
 """Method, path, summary and what a success returns: "json", "bytes", "image", "text" or "nothing"."""
 
@@ -15,7 +19,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ("get", "/api/images/{image}", "Size and true label of an image.", "json"),
     ("get", "/api/images/{image}/pixels", "An image for display: PNG, or JPEG if it is large.", "image"),
     ("get", "/api/images/{image}/thumbnail", "A small version of an image of the data set.", "image"),
-    ("post", "/api/jobs", "Begin to compute attention, tokens or a map.", "json"),
+    ("post", "/api/jobs", "Begin to compute attention, tokens, a map, or the doctor's findings.", "json"),
     ("get", "/api/jobs/{job}", "State, progress and description of a job; waits up to 20 s for a change.", "json"),
     ("delete", "/api/jobs/{job}", "Cancel a job, or forget its result.", "nothing"),
     ("get", "/api/jobs/{job}/data", "The arrays of a finished job, little-endian.", "bytes"),
@@ -44,11 +48,33 @@ QUERIES = {
     "/api/jobs/{job}": {"after": {"type": "integer", "minimum": 0}},
 }
 
+INTERVENTION = {
+    "type": ["object", "null"],
+    "description": "of attention, tokens or a map: what is changed of the input and of the model; attention then also says how "
+    "the prediction changes (change), and its data end with the input that the model got (uint8)",
+    "additionalProperties": False,
+    "properties": {
+        "masked": {
+            "type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": MAX_PATCHES,
+            "description": "numbers of the masked patches, row by row",
+        },
+        "fill": {
+            "enum": list(FILLS), "default": "mean",
+            "description": "what masked pixels become: the mean color, a blur, or the mean of their neighbors",
+        },
+        "heads": {
+            "type": "array", "maxItems": MAX_HEADS, "description": "layer and head of each head that is switched off",
+            "items": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 2, "maxItems": 2},
+        },
+        "target": {"type": ["string", "null"], "description": "whose score is compared, as in a map"},
+    },
+}  # fmt: skip
+
 JOB = {
     "type": "object",
     "required": ["image"],
     "properties": {
-        "kind": {"enum": ["attention", "tokens", "map"], "default": "attention"},
+        "kind": {"enum": ["attention", "tokens", "map", "doctor"], "default": "attention"},
         "model": {"type": "integer", "minimum": 0, "default": 0},
         "image": {"type": "string", "description": "data-N of the data set, or what an upload returned"},
         "method": {"type": "string", "description": "of a map: a name in /api/start"},
@@ -57,6 +83,7 @@ JOB = {
         "other": {"type": ["string", "null"], "description": "of colors: an image that shares their components"},
         "layer": {"type": "integer", "default": -1, "description": "of tokens: the block, counted from 0"},
         "query": {"type": ["array", "null"], "items": {"type": "number"}, "description": "x, y in pixels of the image"},
+        "intervention": INTERVENTION,
     },
 }
 
