@@ -50,8 +50,8 @@ QUERIES = {
 
 INTERVENTION = {
     "type": ["object", "null"],
-    "description": "of attention, tokens or a map: what is changed of the input and of the model; attention then also says how "
-    "the prediction changes (change), and its data end with the input that the model got (uint8)",
+    "description": "of attention, tokens or a map: what is changed of the input and of the model; attention then also "
+    "says how the prediction changes (change), and its data end with the input that the model got (uint8)",
     "additionalProperties": False,
     "properties": {
         "masked": {

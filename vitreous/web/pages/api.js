@@ -63,6 +63,8 @@ export async function followJob(job, {signal, onStatus} = {}) {
       }
       onStatus?.(status);
     }
+  } catch (error) {
+    throw error.name === "AbortError" ? new Cancelled() : error;
   } finally {
     signal?.removeEventListener("abort", end);
   }

@@ -1,10 +1,12 @@
 // The explorer: the state of the page, and the events by which its features follow it. A feature is a module with a
 // function that takes the explorer, and a line in FEATURES.
 import {getJson, imageUrl, upload} from "./api.js";
+import {addDiagnosis} from "./diagnosis.js";
 import {addFiles} from "./files.js";
 import {addGallery} from "./gallery.js";
 import {addHeads} from "./heads.js";
 import {Palettes} from "./heatmap.js";
+import {addIntervening} from "./intervene.js";
 import {addKeys} from "./keys.js";
 import {showError, withBusy} from "./notices.js";
 import {Pane} from "./pane.js";
@@ -17,7 +19,8 @@ import {addTheme} from "./theme.js";
 import {TokenStore} from "./token_store.js";
 import {fromFragment, toFragment} from "./view.js";
 
-const FEATURES = [addPanes, addPrediction, addControls, addHeads, addGallery, addFiles, addKeys, addSaving, addRuns];
+const FEATURES = [addPanes, addPrediction, addControls, addHeads, addGallery, addFiles, addKeys, addSaving, addRuns, addIntervening,
+  addDiagnosis];
 const at = id => document.getElementById(id);
 
 export class Explorer {
@@ -47,7 +50,8 @@ export class Explorer {
 
   // Events: "model" (another one is chosen), "image" (another one is open), "observed" (its attention is there),
   // "view" (fields of the view have changed), "map" (it is drawn, also for the patch under the pointer), "pane"
-  // (another pane is active, and all other events follow; or a pane was opened or closed).
+  // (another pane is active, and all other events follow; or a pane was opened or closed), "diagnosis" (the doctor's
+  // findings are there).
   on(event, handler) { this.handlers.set(event, [...this.handlers.get(event) ?? [], handler]); }
 
   emit(event) { for (const handler of this.handlers.get(event) ?? []) handler(this); }

@@ -1,5 +1,8 @@
 // All heads of all layers at once: small maps on one canvas, and two plots with a dot for each head.
+import {headsWithFindings} from "./diagnosis.js";
 import {pack, robustScale, toLevels} from "./heatmap.js";
+import {toggleHead} from "./intervene.js";
+import {readHeads} from "./intervention.js";
 import {tokenName} from "./view.js";
 
 const at = id => document.getElementById(id);
@@ -12,7 +15,8 @@ const svg = (name, attributes, text) => {
 };
 
 export function addHeads(explorer) {
-  const choose = (layer, head) => {
+  const choose = (layer, head, event) => {
+    if (event.shiftKey || at("switch-heads").getAttribute("aria-pressed") === "true") return toggleHead(explorer, layer, head);
     explorer.change({method: "attention", layer, heads: [head]});
     if (innerWidth <= 860) explorer.stage.stage.scrollIntoView({behavior: "smooth", block: "start"});
   };
@@ -25,7 +29,11 @@ export function addHeads(explorer) {
     const head = view.method === "attention" && view.heads?.length === 1 ? view.heads[0] : null;
     multiples.choose(head === null ? null : view.layer, head);
     plots.choose(head === null ? null : `${view.layer} ${head}`);
+    const off = view.unchanged ? [] : readHeads(view.ablated);
+    multiples.showOff(off);
+    plots.showOff(off.map(pair => pair.join(" ")));
   });
+  for (const event of ["image", "model", "diagnosis"]) explorer.on(event, () => plots.setDiagnosis(explorer.diagnosis));
   explorer.on("map", ({view, attention, pane: {patch, token, toward}}) => {
     at("all-heads-note").textContent = `${toward ? "What attends in each head to" : "What each head attends to from"} ` +
       `the ${patch ? "patch" : tokenName(token, attention)}. Choose one to see it large.`;
@@ -35,7 +43,7 @@ export function addHeads(explorer) {
 }
 
 class SmallMultiples {
-  // `onChoose` gets a layer and a head.
+  // `onChoose` gets a layer, a head and the event.
   constructor(palettes, onChoose) {
     this.palettes = palettes;
     this.grid = at("multiples");
@@ -45,7 +53,7 @@ class SmallMultiples {
     const map = at("multiples-map");
     map.addEventListener("pointermove", event => this.point(this.cellAt(event)));
     map.addEventListener("pointerleave", () => this.point(null));
-    map.addEventListener("click", event => { const cell = this.cellAt(event); if (cell) onChoose(...cell); });
+    map.addEventListener("click", event => { const cell = this.cellAt(event); if (cell) onChoose(...cell, event); });
     this.grid.addEventListener("keydown", event => this.onKey(event));
     this.grid.addEventListener("focus", () => this.attention && this.point(this.pointed ?? this.chosen ?? [0, 0]));
     this.grid.addEventListener("blur", () => this.point(null));
@@ -107,6 +115,16 @@ class SmallMultiples {
     this.mark(at("multiples-chosen"), this.chosen);
   }
 
+  // Crosses out the heads [layer, head] that are switched off.
+  showOff(heads) {
+    for (const old of at("multiples-map").querySelectorAll(".off")) old.remove();
+    at("multiples-map").append(...heads.filter(([layer, head]) => this.maps[layer]?.[head]).map(cell => {
+      const element = Object.assign(document.createElement("div"), {className: "off"});
+      this.mark(element, cell);
+      return element;
+    }));
+  }
+
   cellAt(event) {
     const box = this.canvas.getBoundingClientRect();
     const layer = Math.floor((event.clientY - box.top) / box.height * this.attention.depth);
@@ -144,7 +162,7 @@ class SmallMultiples {
     if (!this.attention || (!step && event.key !== "Enter" && event.key !== " ")) return;
     event.preventDefault();
     const [layer, head] = this.pointed ?? this.chosen ?? [0, 0];
-    if (!step) return this.onChoose(layer, head);
+    if (!step) return this.onChoose(layer, head, event);
     const cell = [layer + step[0], head + step[1]];
     if (this.maps[cell[0]]?.[cell[1]]) this.point(cell);
   }
@@ -174,6 +192,31 @@ class HeadPlots {
     this.statistics = statistics;
     at("plots").hidden = false;
     this.choose(this.chosen);
+    this.showOff(this.off ?? []);
+    this.setDiagnosis(this.diagnosis);
+  }
+
+  showOff(names) {
+    this.off = names;
+    for (const dot of document.querySelectorAll("#plots circle")) dot.classList.toggle("off", names.includes(dot.dataset.head));
+  }
+
+  // Marks the layers whose tokens hold outliers, and the heads that the doctor names; null marks nothing.
+  setDiagnosis(diagnosis) {
+    this.diagnosis = diagnosis;
+    const topics = diagnosis ? headsWithFindings(diagnosis) : new Map(), outliers = diagnosis?.outliers ?? [];
+    for (const dot of document.querySelectorAll("#plots circle")) {
+      const found = topics.get(dot.dataset.head);
+      dot.classList.toggle("found", Boolean(found));
+      dot.firstChild.textContent = [dot.getAttribute("aria-label"), ...found ?? []].join(" · ");
+    }
+    for (const label of document.querySelectorAll("#plots .layer")) {
+      const count = outliers[label.dataset.layer]?.length ?? 0;
+      label.textContent = count ? `${label.dataset.layer}◆` : label.dataset.layer;
+      label.classList.toggle("outliers", count > 0);
+      if (count) label.append(svg("title", {}, `${count} outlier token${count > 1 ? "s" : ""} after layer ${label.dataset.layer}`));
+    }
+    at("plots-marks").hidden = !topics.size && !outliers.some(patches => patches.length);
   }
 
   plot(chart, statistics, {key, title, top, uniform, format}) {
@@ -186,7 +229,11 @@ class HeadPlots {
     }
     parts.push(svg("line", {x1: left, x2: right, y1: y(uniform), y2: y(uniform), class: "uniform"}),
       svg("text", {x: right, y: y(uniform) + (key === "entropy" ? 14 : -5), "text-anchor": "end"}, "uniform attention"));
-    statistics.forEach((_, layer) => parts.push(svg("text", {x: x(layer), y: bottom + 15, "text-anchor": "middle"}, String(layer))));
+    statistics.forEach((_, layer) => {
+      const label = svg("text", {x: x(layer), y: bottom + 15, "text-anchor": "middle", class: "layer"}, String(layer));
+      label.dataset.layer = layer;
+      parts.push(label);
+    });
     parts.push(svg("text", {x: (left + right) / 2, y: bottom + 31, "text-anchor": "middle"}, "layer"));
     statistics.forEach((heads, layer) => heads.forEach((one, head) => {
       const spread = heads.length > 1 ? (head / (heads.length - 1) - 0.5) * Math.min(14, 180 / depth) : 0;
@@ -194,7 +241,7 @@ class HeadPlots {
       const dot = svg("circle", {cx: x(layer) + spread, cy: y(one[key]), r: 4, role: "button", tabindex: "-1", "aria-label": name});
       dot.dataset.head = `${layer} ${head}`;
       dot.append(svg("title", {}, name));
-      dot.addEventListener("click", () => this.onChoose(layer, head));
+      dot.addEventListener("click", event => this.onChoose(layer, head, event));
       parts.push(dot);
     }));
     chart.replaceChildren(...parts);

@@ -2,7 +2,9 @@
 // patches are linked with those of the partner's image.
 import {Cancelled, imageUrl} from "./api.js";
 import {Attention} from "./attention.js";
+import {interventionOf} from "./intervention.js";
 import {Jobs} from "./jobs.js";
+import {MaskLayer} from "./masklayer.js";
 import {showError, withBusy} from "./notices.js";
 import {samePlace} from "./places.js";
 import {ServerMaps} from "./servermap.js";
@@ -15,6 +17,8 @@ export class Pane {
     this.image = this.observed = this.attention = null; // the open image; the job's description of it; its matrices
     this.linked = null; // the patch at the place of the partner's pointer
     this.observing = null; // {key, promise} of the matrices
+    this.intervention = this.input = null; // what was changed of it (intervention.js); the pixels that the model got then
+    this.masks = new MaskLayer(stage);
     this.jobs = new Jobs(() => stage.stage);
     this.maps = new ServerMaps(this, () => this.refresh());
     this.caption = this.reading = "";
@@ -61,11 +65,14 @@ export class Pane {
     return [this, ...(this.comparesImages ? [this.partner] : [])].map(pane => this.tokensOf(pane));
   }
 
-  tokensOf({view: {image}}) { return {model: this.view.model, image, layer: this.view.layer}; }
+  tokensOf({view, before}) {
+    const intervention = interventionOf(view, before), needed = {model: this.view.model, image: view.image, layer: this.view.layer};
+    return intervention ? {...needed, intervention} : needed;
+  }
 
   async openImage(found) {
     const {view} = this;
-    if (found.image !== view.image) Object.assign(view, {patch: null, target: "", contrast: ""});
+    if (found.image !== view.image) Object.assign(view, {patch: null, target: "", contrast: "", masked: ""});
     this.forget();
     this.image = found;
     view.image = found.image;
@@ -78,7 +85,8 @@ export class Pane {
   }
 
   async changeModel(index) {
-    Object.assign(this.view, {model: index, layer: -1, first: 0, heads: null, patch: null, token: -1, target: "", contrast: ""});
+    Object.assign(this.view, {model: index, layer: -1, first: 0, heads: null, patch: null, token: -1, target: "", contrast: "",
+      masked: "", ablated: ""});
     this.forget();
     this.stage.hideMap();
     this.emit("model");
@@ -89,32 +97,55 @@ export class Pane {
 
   forget() {
     this.jobs.cancel();
-    this.observed = this.attention = this.observing = null;
+    this.observed = this.attention = this.observing = this.intervention = null;
+    this.masks.show([]);
     this.maps.clear();
   }
 
-  // Gets all attention matrices of the model on the image, from one forward pass; the partner's if it has the same.
-  async observe(drawn) {
-    const {image, view} = this, key = `${view.model} ${view.image}`;
+  // The prediction for the unchanged image by the unchanged model, once it is known.
+  get before() { return this.observed?.change?.prediction ?? this.observed?.prediction ?? null; }
+
+  // Gets all attention matrices of the model on the image, from one forward pass; the partner's if it has the same. An
+  // intervention that fails is dropped.
+  async observe(drawn, intervention = interventionOf(this.view, this.before)) {
+    const {image, view} = this, key = JSON.stringify([view.model, view.image, intervention]);
     const shared = this.partner?.observing?.key === key ? this.partner.observing : null;
-    this.observing = shared ?? {key, promise: this.run({kind: "attention"}, {purpose: "attention", label: "running the model"})};
+    const fields = intervention ? {kind: "attention", intervention} : {kind: "attention"};
+    this.observing = shared ?? {key, promise: this.run(fields, {purpose: "attention", label: "running the model"})};
     let found;
     try {
       found = await this.observing.promise;
     } catch (error) {
-      if (!(error instanceof Cancelled) || !shared || this.observing !== shared) throw error;
-      return this.observe(drawn); // only the partner has cancelled it
+      if (this.image !== image || this.observing?.key !== key) throw error;
+      if (error instanceof Cancelled && shared) return this.observe(drawn, intervention); // only the partner has cancelled it
+      if (error instanceof Cancelled || !intervention) throw error;
+      Object.assign(view, {masked: "", ablated: ""});
+      showError(error);
+      return this.observe(drawn, null);
     }
     await drawn;
     if (this.image !== image || this.observing?.key !== key) return;
     const {description, data} = found;
+    this.intervention = intervention;
+    this.input = intervention && new Uint8Array(data, data.byteLength - 3 * description.input_height * description.input_width);
     this.observed = description;
     this.attention = new Attention(description, data);
     clampView(view, this.attention);
     if (description.rollout_obstacle && view.method === "rollout") view.method = "attention";
     this.stage.setGeometry(description.geometry, this.attention.rows, this.attention.columns);
+    this.masks.setGrid(this.attention, description.geometry.box, this.model.patch_size);
     this.emit("observed");
     this.show();
+  }
+
+  // Runs the model again if another intervention is wanted than the one it ran with.
+  followIntervention() {
+    const wanted = JSON.stringify(interventionOf(this.view, this.before));
+    if (wanted === JSON.stringify(this.intervention) || wanted === this.wanted) return;
+    this.wanted = wanted;
+    withBusy("running the model", () => this.observe(Promise.resolve())).finally(() => {
+      if (this.wanted === wanted) this.wanted = null;
+    });
   }
 
   // Runs a job of the server on this image with this model, as `Jobs.run` does.
@@ -170,6 +201,8 @@ export class Pane {
   showAlone() {
     this.stage.mark("pin", this.view.patch);
     this.stage.mark("cursor", this.stage.hovered ?? this.linked);
+    this.followIntervention();
+    this.masks.follow(this);
     this.emit("view");
     if (this.isInBrowser) this.maps.leave();
     else this.maps.request();

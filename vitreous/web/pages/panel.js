@@ -2,7 +2,7 @@
 import {IN_BROWSER, tokenName} from "./view.js";
 
 const at = id => document.getElementById(id);
-const percent = fraction => fraction >= 0.995 || fraction < 0.001 ? `${(100 * fraction).toFixed(1)} %` : `${(100 * fraction).toPrecision(fraction < 0.1 ? 2 : 3).replace(/\.0$/, "")} %`;
+export const percent = fraction => fraction >= 0.995 || fraction < 0.001 ? `${(100 * fraction).toFixed(1)} %` : `${(100 * fraction).toPrecision(fraction < 0.1 ? 2 : 3).replace(/\.0$/, "")} %`;
 
 export function addPrediction(explorer) { explorer.on("view", showPrediction); }
 

@@ -51,7 +51,8 @@ function showHeads(explorer) {
 // Opens the second pane with what is most likely to be compared: the next model, or another method.
 function compare(explorer) {
   const {pane, start} = explorer, view = {...pane.view};
-  if (start.models.length > 1) Object.assign(view, {model: (view.model + 1) % start.models.length, layer: -1, first: 0, heads: null});
+  if (start.models.length > 1) Object.assign(view, {model: (view.model + 1) % start.models.length, layer: -1, first: 0, heads: null,
+    masked: "", ablated: ""});
   else view.method = view.method === "rollout" ? "attention" : "rollout";
   explorer.opensInBoth = true;
   const second = open(explorer, view);

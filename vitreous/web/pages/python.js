@@ -1,4 +1,5 @@
 // The lines of Python that make a map of the page with the package.
+import {changedPython} from "./intervention.js";
 import {IN_BROWSER, methodOptions, queryOf, targetOf} from "./view.js";
 
 const LOSSLESS_PIXELS = 512 * 512; // larger images come as JPEG, see vitreous/web/explorer_api.py
@@ -8,7 +9,14 @@ const call = (name, first, named) => `${name}(${[first, ...Object.entries(named)
 
 // The lines leave the result as `found` or, where the definition is written out, as `patch_map`. `pair` is {view, image, patch}
 // of another image that takes part; similarity is measured to its patch.
-export function pythonOf({view, image, model, method, attention, observed, pair}) {
+export function pythonOf(shown) {
+  const lines = mapLines(shown), {intervention, attention, observed, pair} = shown;
+  if (!intervention) return lines;
+  if (pair) return `# without what was changed of the images and the model\n${lines}`;
+  return changedPython(lines, {intervention, change: observed.change, rows: attention.rows, columns: attention.columns, file: quote(imageFile(shown, []))});
+}
+
+function mapLines({view, image, model, method, attention, observed, pair}) {
   const lines = ["import vitreous as vt", "", `model = ${call("vt.load", quote(model.origin), model.load_options)}`];
   const file = quote(imageFile({view, image}, lines)), options = explainOptions({view, method, attention, observed});
   if (pair) return [...lines, ...pairLines(view, {file, otherFile: quote(imageFile(pair, lines)), patch: pair.patch})].join("\n");

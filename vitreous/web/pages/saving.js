@@ -1,6 +1,7 @@
 // What can be taken away: the link, the Python lines, and files of what is shown.
 import {getBlob, getJson, imageUrl} from "./api.js";
 import {blobToDataUri, compose, toDataUri, toPng, toSvg} from "./drawing.js";
+import {describeIntervention} from "./intervention.js";
 import {Menu} from "./menu.js";
 import {toast, withBusy} from "./notices.js";
 import {doubles, floats, integers, text, texts, toNpz} from "./npz.js";
@@ -59,13 +60,14 @@ async function save({panes, active, pane}, suffix, make) {
 function snapshot(pane) {
   const {view, image, model, method, observed, attention, stage, caption, reading, source, explorer} = pane, {drawn, legend, size, geometry} = stage;
   const tokens = source === "similarity" ? explorer.tokens.find(pane.tokensOf(pane)) : null;
+  const photo = pane.masks.masked.size ? pane.masks.paintOn(stage.photo) : null; // with its masked patches
   const isCompared = source === "similarity" ? pane.reference && pane.reference.pane !== pane : pane.maps.sharesComponents();
   return {
     view: {...view}, image, model, method, observed, attention, drawn, legend, size, geometry, caption, reading, source,
     palettes: explorer.palettes, tables: explorer.start.palettes, tokens,
     weights: {attention: observed, similarity: tokens, server: pane.maps.shown}[source]?.weights,
     pair: isCompared ? {view: {...pane.partner.view}, image: pane.partner.image, patch: pane.reference?.patch} : null,
-    blended: compose(stage), isPixelated: stage.photo.classList.contains("pixels"), patchBox: view.patch && stage.boxOf(view.patch),
+    intervention: pane.intervention, photo, blended: compose({...stage, photo: photo ?? stage.photo}), isPixelated: stage.photo.classList.contains("pixels"), patchBox: view.patch && stage.boxOf(view.patch),
     target: source === "server" ? pane.maps.shown?.target ?? "" : "", title: `${view.name}: ${[caption, reading].filter(Boolean).join(". ")}`,
   };
 }
@@ -88,16 +90,16 @@ function predictionOf({observed: {prediction}}, count) {
   return prediction.scores.slice(0, count).map(([label, score]) => `${label} ${format(score)}`).join(", ");
 }
 
-// The image as the server sends it, as a data URI.
-async function photoOf({view}) {
-  const blob = await getBlob(imageUrl(view.image, "pixels"));
-  return {photoUri: await blobToDataUri(blob), isLossless: blob.type === "image/png"};
+// The image as the server sends it, or with its masked patches, as a data URI.
+async function photoOf({view, photo}) {
+  const blob = await getBlob(imageUrl(view.image, "pixels")), isLossless = blob.type === "image/png";
+  return {photoUri: photo ? toDataUri(photo, isLossless) : await blobToDataUri(blob), isLossless};
 }
 
 async function draw(all) {
   return toSvg(await Promise.all(all.map(async shown => {
     const {view, model, caption, reading} = shown, origin = [model.name, view.name, predictionOf(shown, 1)].filter(Boolean).join(" · ");
-    return {...shown, ...await photoOf(shown), lines: [caption, reading, origin].filter(Boolean)};
+    return {...shown, ...await photoOf(shown), lines: [caption, reading, origin, describeIntervention(shown.intervention)].filter(Boolean)};
   })));
 }
 
@@ -122,7 +124,7 @@ async function makePage(shown) {
   const {view, model, image, caption} = shown, best = predictionOf(shown, 1);
   const facts = {
     Image: `${view.name}, ${image.width} × ${image.height}`, Model: model.origin, Fingerprint: await fingerprintOf(shown),
-    Prediction: predictionOf(shown, 5), Truth: image.truth, Map: caption, Target: shown.target, Saved: new Date().toISOString().slice(0, 10),
+    Prediction: predictionOf(shown, 5), Truth: image.truth, Map: caption, Target: shown.target, Changed: describeIntervention(shown.intervention), Saved: new Date().toISOString().slice(0, 10),
   };
   return toOneFile(shown, {...await photoOf(shown), facts, python: pythonOf(shown), heading: [model.name, best].filter(Boolean).join(" · ")});
 }

@@ -1,4 +1,5 @@
 // Maps that the server computes for a pane: the newest are kept.
+import {interventionOf} from "./intervention.js";
 import {withBusy} from "./notices.js";
 import {methodOptions, queryOf, targetOf} from "./view.js";
 
@@ -27,8 +28,8 @@ export class ServerMaps {
     const {view, method, observed} = this.pane;
     const fields = {kind: "map", model: view.model, image: view.image, method: view.method, options: methodOptions(view, method)};
     if (method.is_class_specific) fields.target = targetOf(view, observed.prediction);
-    const other = this.sharesComponents(), query = queryOf(view, this.pane);
-    return {...fields, ...other ? {other} : {}, ...query ? {query} : {}};
+    const other = this.sharesComponents(), query = queryOf(view, this.pane), intervention = interventionOf(view, this.pane.before);
+    return {...fields, ...other ? {other} : {}, ...query ? {query} : {}, ...intervention ? {intervention} : {}};
   }
 
   // The partner's image if both panes color the same layer of the same model: then colors mean the same in both.

@@ -12,6 +12,8 @@ const FIELDS = {
   patch: ["patch", null, numbers], toward: ["toward", false, text => text === "1"],
   opacity: ["opacity", 100, Number], palette: ["palette", "inferno", String],
   target: ["target", "", String], contrast: ["contrast", "", String], feature: ["feature", "colors", String],
+  masked: ["masked", "", String], fill: ["fill", "mean", String], ablated: ["off", "", String],
+  unchanged: ["unchanged", false, text => text === "1"],
 };
 
 export function newView() {
@@ -39,7 +41,8 @@ export function fromFragment(text, prefix = "") {
     if ([value].flat().every(one => typeof one !== "number" || Number.isInteger(one))) view[field] = value;
   }
   if (view.patch?.length !== 2) view.patch = null;
-  for (const [field, values] of Object.entries({fusion: ["mean", "max", "min"], feature: ["colors", "similarity", "norms"]})) {
+  for (const [field, values] of Object.entries({fusion: ["mean", "max", "min"], feature: ["colors", "similarity", "norms"],
+    fill: ["mean", "blur", "neighbors"]})) {
     if (!values.includes(view[field])) view[field] = values[0];
   }
   view.opacity = Math.min(100, Math.max(0, view.opacity));

@@ -1,0 +1,299 @@
+"""Interventions on the page as a person makes them: brush, keys, heads, undo, the link, the Python lines, the doctor."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from test_explorer_page import (  # noqa: F401 - fixtures
+    CONTRAST,
+    address,
+    browser,
+    caption,
+    drop,
+    image,
+    middle_of_patch,
+    open_page,
+    pixels,
+    playwright,
+    png,
+    pytestmark,
+    wait_for_text,
+)
+from torch import nn
+
+import vitreous as vt
+from vitreous.pretrained.load import load
+
+
+class LargeToken(nn.Module):
+    """An MLP that also adds a large value to the patch in row 1, column 2."""
+
+    def __init__(self, mlp):
+        super().__init__()
+        self.mlp = mlp
+
+    def forward(self, tokens):
+        result = self.mlp(tokens).clone()
+        result[:, -16 + 6, 0] += 300
+        return result
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_model):
+    """A model that depends on every patch and head, and has an outlier token."""
+    made = load(tiny_model)
+    torch.manual_seed(1)
+    for weight in made.model.parameters():
+        nn.init.normal_(weight, std=0.3)
+    made.model.blocks[0].mlp = LargeToken(made.model.blocks[0].mlp)
+    return made
+
+
+def percent(text):
+    return float(re.search(r"([\d.]+) %", text).group(1)) / 100
+
+
+def measured(page):
+    """The score of the target before and after, as the page says it."""
+    page.wait_for_selector("#change:not([hidden])")
+    page.wait_for_selector("#busy", state="hidden")
+    found = re.search(r": (.+) before, (.+) after", page.locator("#change-text").text_content())
+    return percent(found[1]), percent(found[2])
+
+
+def stroke(page, *patches):
+    page.mouse.move(*middle_of_patch(page, *patches[0]))
+    page.mouse.down()
+    for patch in patches[1:]:
+        page.mouse.move(*middle_of_patch(page, *patch))
+    page.mouse.up()
+
+
+def expected(classifier, image, masked=(), heads=(), fill="mean"):
+    mask = np.zeros((4, 4), bool)
+    for patch in masked:
+        mask[patch] = True
+    before = classifier(image)
+    with vt.mask_patches(classifier, mask, fill=fill), vt.ablate_heads(classifier, heads):
+        after = classifier(image)
+    return before.score, dict(after.scores)[before.label]
+
+
+def switch_head(page, layer, head, **options):
+    box = page.locator("#multiples-canvas").bounding_box()
+    place = {"x": (head + 0.5) / 2 * box["width"], "y": (layer + 0.5) / 2 * box["height"]}
+    page.locator("#multiples-canvas").click(position=place, **options)
+
+
+def start_brush(page, png, size=1):
+    drop(page, png)
+    page.click("#intervene summary")
+    page.click("#brush-toggle")
+    page.locator("#brush-size").fill(str(size))
+    page.evaluate("scrollTo(0, 0)")
+
+
+def test_a_stroke_masks_patches_and_the_change_is_measured(open_page, png, image, classifier):
+    page = open_page()
+    start_brush(page, png)
+    before = pixels(page)
+    stroke(page, (0, 0), (0, 3))
+    assert measured(page) == pytest.approx(expected(classifier, image, [(0, n) for n in range(4)]), abs=6e-3)
+    assert "masked=0-3" in page.url and pixels(page) != before and "patch" not in caption(page)
+    assert page.locator("#prediction-title").inner_text() == "Prediction after the changes"
+    page.select_option("#fill", "blur")
+    wait_for_text(page, "#fill-note", "blurred")
+    page.wait_for_selector("#busy", state="hidden")
+    assert measured(page) == pytest.approx(
+        expected(classifier, image, [(0, n) for n in range(4)], fill="blur"), abs=6e-3
+    )
+    page.click("#brush-mode [data-value=unmask]")
+    stroke(page, (0, 0))
+    page.wait_for_url("**masked=1-3**")
+    page.uncheck("#apply")
+    page.wait_for_selector("#change", state="hidden")
+    page.wait_for_selector("#busy", state="hidden")
+    assert pixels(page) == before, "without the changes, the map is what it was"
+    page.check("#apply")
+    measured(page)
+    page.click("#clear")
+    page.wait_for_selector("#change", state="hidden")
+    assert "masked" not in page.url and page.locator("#masked").is_hidden()
+
+
+def test_the_masked_patches_are_drawn_as_the_model_got_them(open_page, png, image, classifier):
+    page = open_page()
+    start_brush(page, png, 2)
+    stroke(page, (1, 1))
+    measured(page)
+    found = page.evaluate("""() => { const canvas = document.getElementById("masked");
+      return [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]; }""")
+    found = np.array(found).reshape(16, 16, 4)
+    assert (
+        (found[4:12, 4:12] == (128, 128, 128, 255)).all() and not found[:4, :, 3].any() and not found[12:, :, 3].any()
+    )
+
+
+def test_the_brush_works_by_keyboard_with_undo_and_invert(open_page, png, image, classifier):
+    page = open_page()
+    drop(page, png)
+    page.focus("#stage")
+    for key in ("b", "-", "-", "ArrowUp", "ArrowLeft", " "):
+        page.keyboard.press(key)
+    assert page.locator("#brush-toggle").get_attribute("aria-pressed") == "true"
+    page.wait_for_url("**masked=9**")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**masked=9-10**")
+    page.keyboard.press("Shift+Enter")
+    page.wait_for_url(re.compile("masked=9(&|$)"))
+    page.keyboard.press("Control+z")
+    page.wait_for_url("**masked=9-10**")
+    page.click("#invert")
+    page.wait_for_url("**masked=0-8.11-15**")
+    masked = [divmod(n, 4) for n in range(16) if n not in (9, 10)]
+    assert measured(page) == pytest.approx(expected(classifier, image, masked), abs=6e-3)
+    page.focus("#stage")
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowUp")
+    assert "from the patch" in caption(page), "without the brush, the arrows move the patch again"
+
+
+def test_heads_are_switched_off_and_combined_with_the_brush(open_page, png, image, classifier):
+    page = open_page()
+    drop(page, png)
+    switch_head(page, 0, 1, modifiers=["Shift"])
+    page.click("#intervene summary")
+    assert measured(page) == pytest.approx(expected(classifier, image, heads=[(0, 1)]), abs=6e-3)
+    page.click("#switch-heads")
+    switch_head(page, 1, 0)
+    page.wait_for_url("**off=0h1.1h0**")
+    assert page.locator("#multiples-map .off").count() == 2 and page.locator("#plots circle.off").count() == 4
+    page.locator("#entropy-plot circle").last.click()
+    page.wait_for_url("**off=0h1.1h0.1h1**")
+    page.click("#heads-off button >> text=layer 0 head 1")
+    page.wait_for_url("**off=1h0.1h1**")
+    page.click("#brush-toggle")
+    page.locator("#brush-size").fill("1")
+    page.evaluate("scrollTo(0, 0)")
+    stroke(page, (2, 2))
+    page.wait_for_url("**masked=10**")
+    assert measured(page) == pytest.approx(expected(classifier, image, [(2, 2)], [(1, 0), (1, 1)]), abs=6e-3)
+    page.click("#switch-heads")
+    page.click("#brush-toggle")
+    switch_head(page, 1, 1)
+    assert caption(page) == "attention · layer 1 · head 1"
+
+
+def test_touch_paints_and_does_not_scroll(open_page, png):
+    page = open_page(390, 800)
+    start_brush(page, png)
+    assert page.evaluate("getComputedStyle(document.getElementById('stage')).touchAction") == "none"
+    paint = """([from, to]) => { const frame = document.getElementById("frame");
+      const send = (name, [clientX, clientY]) => frame.dispatchEvent(new PointerEvent(name, {clientX, clientY,
+        pointerId: 7, pointerType: "touch", bubbles: true, cancelable: true}));
+      frame.setPointerCapture = () => {};
+      send("pointerdown", from); send("pointermove", to); send("pointerup", to); }"""
+    page.evaluate(paint, [middle_of_patch(page, 1, 0), middle_of_patch(page, 1, 2)])
+    page.wait_for_url("**masked=4-6**")
+    assert page.locator("#brush").is_hidden()
+
+
+def test_a_link_restores_the_intervention_and_a_broken_one_does_no_harm(open_page, png, image, classifier):
+    page = open_page()
+    start_brush(page, png)
+    stroke(page, (3, 0), (3, 1))
+    before = measured(page)
+    page.reload()
+    page.wait_for_selector("#plots:not([hidden])")
+    assert measured(page) == before and page.locator("#masked").is_visible()
+    page.evaluate("location.hash += '&masked=3-99999.7e.-1.200&off=0h9.<b>.9'")
+    page.wait_for_selector("#toast.error")
+    page.wait_for_selector("#plots:not([hidden])")
+    assert "there is no" in page.locator("#toast").inner_text()
+    page.wait_for_selector("#busy", state="hidden")
+    assert caption(page).startswith("rollout") and page.locator("#masked").is_hidden()
+
+
+@pytest.mark.parametrize("kind", ["class", "difference", "own map"])
+def test_the_python_lines_reproduce_the_measured_change(kind, open_page, png, image, classifier, tmp_path, monkeypatch):
+    page = open_page()
+    (tmp_path / "photo.png").write_bytes(png)
+    monkeypatch.chdir(tmp_path)
+    start_brush(page, png)
+    stroke(page, (0, 1), (0, 2))
+    measured(page)
+    switch_head(page, 0, 0, modifiers=["Shift"])
+    page.wait_for_url("**off=0h0**")
+    labels = [label for label, _ in classifier(image).scores]
+    if kind == "difference":
+        page.select_option("#target-class", labels[0])
+        page.select_option("#target-contrast", labels[1])
+        wait_for_text(page, "#change-title", "rather than")
+        wait_for_text(page, "#reading", "rather than")
+    elif kind == "own map":
+        page.select_option("#method", "attention")
+        page.click("#brush-toggle")
+        page.evaluate("scrollTo(0, 0)")
+        page.mouse.click(*middle_of_patch(page, 2, 2))
+        page.click("#direction [data-value=to]")
+    page.wait_for_selector("#busy", state="hidden")
+    said = page.locator("#change-value").inner_text()
+    page.click("#copy-python")
+    code, names = page.evaluate("navigator.clipboard.readText()"), {}
+    code = re.sub(r'vt\.load\(".*"\)', "CLASSIFIER", code)
+    names["CLASSIFIER"] = classifier
+    exec(code, names)
+    before, after = names["before"], names["after"]
+    if kind == "difference":
+        assert said == f"{before:.3f} → {after:.3f}"
+    else:
+        assert [percent(one) for one in said.split("→")] == pytest.approx([before, after], abs=6e-3)
+    assert abs(before - after) > 1e-3
+    found = names["patch_map"] if kind == "own map" else names["found"].patch_map
+    assert found.shape == (4, 4)
+    if kind == "own map":
+        row, column = map(int, re.search(r"row (\d), column (\d):", page.locator("#reading").inner_text()).groups())
+        assert np.unravel_index(found.argmax(), found.shape) == (row, column)
+
+
+def test_outlier_tokens_are_marked_with_the_doctors_words(open_page, png, image, classifier):
+    page = open_page()
+    drop(page, png)
+    page.wait_for_selector("#diagnosis:not([hidden])")
+    assert "1 outlier token" in page.locator("#outliers-label").inner_text()
+    assert page.locator("#outliers path").last.get_attribute("d").count("M") == 1
+    assert page.locator("#plots .outliers").count() >= 1
+    page.mouse.move(*middle_of_patch(page, 1, 2))
+    wait_for_text(page, "#outlier-patch", "outlier token after layer")
+    page.mouse.move(*middle_of_patch(page, 3, 3))
+    assert page.locator("#outlier-patch").inner_text() == ""
+    page.uncheck("#mark-outliers")
+    assert page.locator("#outliers").is_hidden()
+    page.click("#doctor-open")
+    said = page.locator("#doctor-findings").inner_text()
+    with torch.no_grad():
+        found = vt.doctor(classifier, image)
+    assert all(one.message in said and one.advice in said for one in found.findings)
+    assert page.evaluate(CONTRAST) == []
+    page.keyboard.press("Escape")
+    assert page.locator("#doctor").is_hidden()
+    page.click("#doctor-open-plots")
+    assert page.locator("#doctor").is_visible()
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize(("width", "height"), [(360, 740), (1280, 800), (2560, 1440)])
+def test_nothing_is_cut_while_intervening(width, height, theme, open_page, png):
+    page = open_page(width, height, theme)
+    start_brush(page, png)
+    stroke(page, (0, 0), (1, 1))
+    measured(page)
+    page.wait_for_selector("#diagnosis:not([hidden])")
+    assert page.evaluate(CONTRAST) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    cut = """() => [...document.querySelectorAll("button, h2, label span, output, .quiet, td, th")].filter(one =>
+      one.checkVisibility() && !one.closest(".cut, .hidden") && one.scrollWidth > one.clientWidth + 1 && one.clientWidth)
+      .map(one => one.textContent)"""
+    assert page.evaluate(cut) == []
