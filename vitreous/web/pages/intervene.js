@@ -174,7 +174,7 @@ function showClasses(before, after, isRegression) {
     const line = document.createElement("tr"), head = Object.assign(document.createElement("th"), {scope: "row"});
     head.append(Object.assign(document.createElement("span"), {className: "cut", textContent: label}));
     for (const [number, value] of values[row].entries()) {
-      const bar = Object.assign(document.createElement("i"), {className: number ? "after" : "before"});
+      const bar = Object.assign(document.createElement("div"), {className: number ? "after" : "before"});
       bar.style.width = `${100 * Math.abs(value) / top}%`;
       head.append(bar);
     }
