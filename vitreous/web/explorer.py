@@ -8,7 +8,10 @@ from threading import get_ident
 import numpy as np
 from torch import nn
 
-from vitreous.callbacks import Progress
+from vitreous.callbacks import Callback, Progress
+from vitreous.diagnostics.doctor.checks_tokens import outliers_by_layer
+from vitreous.diagnostics.doctor.measure import collect_statistics
+from vitreous.diagnostics.doctor.run import diagnose
 from vitreous.errors import InputError
 from vitreous.explanation.explain import resolve_task, run_task
 from vitreous.explanation.options import MethodOptions, merge_options
@@ -27,7 +30,6 @@ from vitreous.render.overlay import (
     mean_brightness,
 )
 from vitreous.web.attention_export import MAX_EXPORT_BYTES, describe_prediction, export_attention
-from vitreous.web.diagnosis_export import export_diagnosis
 from vitreous.web.image_gallery import ImageGallery
 from vitreous.web.interventions import Intervention, applied, export_changed_attention
 from vitreous.web.job_memory import (
@@ -279,6 +281,25 @@ def counted_passes(model: nn.Module, job: Job, total: int | None) -> Generator[N
         yield
     finally:
         handle.remove()
+
+
+def export_diagnosis(classifier: ImageClassifier, image_u8: np.ndarray, callback: Callback) -> JobResult:
+    """Diagnose a model on one image (uint8, height, width, 3), as `doctor` does.
+
+    Returns:
+        The findings, faults first, and after each block the outlier tokens as numbers of patches, row by row; None for
+        a wrapped model, which doesn't expose its tokens.
+
+    Raises:
+        InputError: the attention of the model can't be observed.
+    """
+    statistics = collect_statistics(classifier, [image_u8], callback)
+    findings = [asdict(one) for one in diagnose(statistics)]
+    for one in findings:
+        del one["values"]  # the numbers behind the message, which the page doesn't use
+    norms = statistics.images[0].norms
+    outliers = [np.flatnonzero(layer).tolist() for layer in outliers_by_layer(norms)] if norms.size else None
+    return JobResult({"findings": findings, "outliers": outliers})
 
 
 def describe_model(name: str, classifier: ImageClassifier) -> dict[str, object]:

@@ -76,14 +76,14 @@ def applied(classifier: ImageClassifier, image_u8: np.ndarray, intervention: Int
     """
     with ExitStack() as stack:
         if intervention is not None and intervention.masked:
-            mask = patch_mask(classifier, classifier.preprocess(image_u8)[0], intervention)
+            mask = intervention_mask(classifier, classifier.preprocess(image_u8)[0], intervention)
             stack.enter_context(mask_patches(classifier, mask, fill=intervention.fill))
         if intervention is not None and intervention.heads:
             stack.enter_context(ablate_heads(classifier, intervention.heads))
         yield
 
 
-def patch_mask(classifier: ImageClassifier, pixels: Tensor, intervention: Intervention) -> np.ndarray:
+def intervention_mask(classifier: ImageClassifier, pixels: Tensor, intervention: Intervention) -> np.ndarray:
     """Return the mask of the patches of an input (channels, height, width): bool (rows, columns).
 
     Raises:
@@ -157,7 +157,7 @@ class MeasuredChange:
 
     def changed_input(self) -> np.ndarray:
         """Return what the model gets, without the normalization: uint8 (height, width, 3)."""
-        mask = patch_mask(self.classifier, self.pixels, self.intervention)
+        mask = intervention_mask(self.classifier, self.pixels, self.intervention)
         preprocessing = self.classifier.preprocessing
         changed = (
             mask_images(self.pixels[None], mask, preprocessing.patch_size, self.intervention.fill)[0].float().cpu()
