@@ -60,8 +60,7 @@ def percent(text):
 
 def measured(page):
     """The score of the target before and after, as the page says it."""
-    page.wait_for_selector("#change:not([hidden])")
-    page.wait_for_selector("#busy", state="hidden")
+    page.wait_for_selector("#change[aria-busy=false]:not([hidden])")
     found = re.search(r": (.+) before, (.+) after", page.locator("#change-text").text_content())
     return percent(found[1]), percent(found[2])
 
@@ -111,7 +110,6 @@ def test_a_stroke_masks_patches_and_the_change_is_measured(open_page, png, image
     assert page.locator("#prediction-title").inner_text() == "Prediction after the changes"
     page.select_option("#fill", "blur")
     wait_for_text(page, "#fill-note", "blurred")
-    page.wait_for_selector("#busy", state="hidden")
     assert measured(page) == pytest.approx(
         expected(classifier, image, [(0, n) for n in range(4)], fill="blur"), abs=6e-3
     )
@@ -245,6 +243,7 @@ def test_the_python_lines_reproduce_the_measured_change(kind, open_page, png, im
         page.evaluate("scrollTo(0, 0)")
         page.mouse.click(*middle_of_patch(page, 2, 2))
         page.click("#direction [data-value=to]")
+    page.wait_for_selector("#change[aria-busy=false]")
     page.wait_for_selector("#busy", state="hidden")
     said = page.locator("#change-value").inner_text()
     page.click("#copy-python")
@@ -302,3 +301,25 @@ def test_nothing_is_cut_while_intervening(width, height, theme, open_page, png):
     assert not (found := look_problems(page)), "\n".join(found)
     page.click("#doctor-open")
     assert not (found := look_problems(page)), "\n".join(found)
+
+
+def test_side_by_side_one_image_is_changed_and_the_other_is_not(open_page, png, image, classifier):
+    page = open_page()
+    start_brush(page, png)
+    page.focus("#stage")
+    page.keyboard.press("c")
+    page.wait_for_selector("#b-frame:not([hidden])")
+    page.wait_for_selector("#busy", state="hidden")
+    box = page.locator("#b-frame").bounding_box()
+    page.mouse.click(box["x"] + 0.4 * box["width"], box["y"] + 0.1 * box["height"])
+    wait_for_link(page, "b.masked=1")
+    assert measured(page) == pytest.approx(expected(classifier, image, [(0, 1)]), abs=6e-3)
+    assert page.locator("#b-masked").is_visible() and page.locator("#masked").is_hidden()
+    page.click("#pane-choose")
+    assert page.locator("#change").is_hidden() and page.locator("#undo").is_disabled()
+    page.click("#b-pane-choose")
+    assert page.locator("#change").is_visible()
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    page.wait_for_selector("#b-masked:not([hidden])")
+    assert page.locator("#masked").is_hidden()

@@ -200,7 +200,7 @@ def test_interventions_that_do_not_fit_the_model_fail_in_one_line(intervention, 
 
 def test_other_kinds_and_an_intervention_for_the_doctor_are_refused(client, image):
     response = client.post("/api/jobs", json={"kind": "surgeon", "image": image})
-    assert response.status_code == 400 and "attention, map, doctor" in response.json()["error"]
+    assert response.status_code == 400 and "attention, tokens, map, doctor" in response.json()["error"]
     response = client.post("/api/jobs", json={"kind": "doctor", "image": image, "intervention": {"masked": [1]}})
     assert response.status_code == 400 and "leave the intervention out" in response.json()["error"]
 

@@ -125,6 +125,7 @@ class Interventions {
     at("apply").checked = !view.unchanged;
     at("clear").disabled = at("apply").disabled = !view.masked && !view.ablated;
     this.showHeads(readHeads(view.ablated));
+    at("change").setAttribute("aria-busy", pane.isBehind);
     showChange(pane.intervention && observed, observed.prediction.problem_type === "regression");
   }
 

@@ -138,10 +138,13 @@ export class Pane {
     this.show();
   }
 
-  // Runs the model again if another intervention is wanted than the one it ran with.
+  // Whether another intervention is wanted than the one that the model ran with.
+  get isBehind() { return JSON.stringify(interventionOf(this.view, this.before)) !== JSON.stringify(this.intervention); }
+
+  // Runs the model again if it is behind.
   followIntervention() {
     const wanted = JSON.stringify(interventionOf(this.view, this.before));
-    if (wanted === JSON.stringify(this.intervention) || wanted === this.wanted) return;
+    if (!this.isBehind || wanted === this.wanted) return;
     this.wanted = wanted;
     withBusy("running the model", () => this.observe(Promise.resolve())).finally(() => {
       if (this.wanted === wanted) this.wanted = null;
