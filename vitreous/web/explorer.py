@@ -126,7 +126,9 @@ class Explorer:
         needed = estimate_attention_bytes(size_of_model(classifier), MAX_EXPORT_BYTES)
         check_memory(needed, self.limits.memory_bytes, "the attention of all layers")
         if intervention is None:
-            return self._start(session, lambda job: self._sign(classifier, export_attention(classifier, image.image_u8)))
+            return self._start(
+                session, lambda job: self._sign(classifier, export_attention(classifier, image.image_u8))
+            )
 
         def compute(job: Job) -> JobResult:
             with counted_passes(classifier.model, job, 2):

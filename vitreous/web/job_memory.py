@@ -22,7 +22,7 @@ of the projection, 10 of the MLP."""
 
 
 @dataclass(frozen=True)
-class ModelSize:
+class PassSize:
     """What determines the memory of a forward pass over one image.
 
     Attributes:
@@ -40,7 +40,7 @@ class ModelSize:
     pixels: int
 
 
-def size_of_model(classifier: ImageClassifier) -> ModelSize:
+def size_of_model(classifier: ImageClassifier) -> PassSize:
     """Return the size of a model; of one that isn't our ViT, by the shapes of its weights."""
     height, width = classifier.preprocessing.input_size
     patches = math.ceil(height * width / classifier.preprocessing.patch_size**2)
@@ -50,13 +50,13 @@ def size_of_model(classifier: ImageClassifier) -> ModelSize:
     if isinstance(model, ViT):
         config = model.config
         prefix = config.num_prefix_tokens
-        return ModelSize(patches + prefix, features, config.depth, config.depth * config.num_heads, pixels)
+        return PassSize(patches + prefix, features, config.depth, config.depth * config.num_heads, pixels)
     widths = max(1, features // FEATURES_PER_WIDTH)  # of all layers together
     widest = max((min(weight.shape) for weight in model.parameters() if weight.ndim == 2), default=1)
-    return ModelSize(patches + 1, features, max(1, widths // widest), math.ceil(widths / HEAD_WIDTH), pixels)
+    return PassSize(patches + 1, features, max(1, widths // widest), math.ceil(widths / HEAD_WIDTH), pixels)
 
 
-def estimate_attention_bytes(size: ModelSize, export_bytes: int) -> int:
+def estimate_attention_bytes(size: PassSize, export_bytes: int) -> int:
     """Return about how much the attention of all layers takes, whose matrices are sent in `export_bytes`.
 
     A third of the features of a pass are kept, queries and keys among them; one layer's matrices are there six times
@@ -66,7 +66,7 @@ def estimate_attention_bytes(size: ModelSize, export_bytes: int) -> int:
     return _pass_bytes(size) // 3 + one_layer + 2 * export_bytes
 
 
-def estimate_map_bytes(size: ModelSize, method: str, options: MethodOptions) -> int:
+def estimate_map_bytes(size: PassSize, method: str, options: MethodOptions) -> int:
     """Return about how much a map takes."""
     passes = options.n_samples or options.n_steps or DEFAULT_PASSES.get(method, 1)
     copies = 1
@@ -86,13 +86,13 @@ def estimate_map_bytes(size: ModelSize, method: str, options: MethodOptions) -> 
     return copies * one_layer + kept + images
 
 
-def _windows(size: ModelSize, options: MethodOptions) -> int:
+def _windows(size: PassSize, options: MethodOptions) -> int:
     """Return how many windows `occlusion` hides."""
     side, grid_side = options.patch_window or DEFAULT_WINDOW, math.isqrt(size.tokens)
     return (math.ceil(max(0, grid_side - side) / max(1, side // 2)) + 1) ** 2
 
 
-def _pass_bytes(size: ModelSize) -> int:
+def _pass_bytes(size: PassSize) -> int:
     """Return what the inputs and outputs of all linear layers take for one image, in float32."""
     return 4 * size.features * size.tokens
 
