@@ -5,9 +5,10 @@ import re
 import numpy as np
 import pytest
 import torch
-from explorer_page import caption, drop, middle_of_patch, pixels
+from explorer_page import caption, drop, middle_of_patch, pixels, python_lines
 from page_driver import wait_for_text
 from page_look import look_problems
+from PIL import Image
 from torch import nn
 
 import vitreous as vt
@@ -191,6 +192,27 @@ def test_heads_are_switched_off_and_combined_with_the_brush(open_page, png, imag
     assert caption(page) == "attention · layer 1 · head 1"
 
 
+def test_saved_files_show_the_changed_image_and_say_so(open_page, png):
+    page = open_page()
+    start_brush(page, png, 2)
+    stroke(page, (1, 1))
+    switch_head(page, 0, 1, modifiers=["Shift"])
+    wait_for_link(page, "off=0h1")
+    measured(page)
+    page.evaluate("scrollTo(0, 0)")
+    page.locator("#opacity").fill("0")
+    page.click("#save")
+    with page.expect_download() as download:
+        page.click("#save-png")
+    with Image.open(download.value.path()) as saved:
+        pixels_u8 = np.asarray(saved.convert("RGB"))[: 60 * 8, : 90 * 8]
+    assert (np.abs(pixels_u8[150:330, 220:500].astype(int) - 128) <= 1).all()
+    page.click("#save")
+    with page.expect_download() as download:
+        page.click("#save-svg")
+    assert "4 patches masked by the mean color · switched off: layer 0 head 1" in download.value.path().read_text()
+
+
 def test_touch_paints_and_does_not_scroll(open_page, png):
     page = open_page(390, 800)
     start_brush(page, png)
@@ -246,9 +268,7 @@ def test_the_python_lines_reproduce_the_measured_change(kind, open_page, png, im
     page.wait_for_selector("#change[aria-busy=false]")
     page.wait_for_selector("#busy", state="hidden")
     said = page.locator("#change-value").inner_text()
-    page.click("#copy-python")
-    code, names = page.evaluate("navigator.clipboard.readText()"), {}
-    code = re.sub(r'vt\.load\(".*"\)', "CLASSIFIER", code)
+    code, names = re.sub(r'vt\.load\(".*"\)', "CLASSIFIER", python_lines(page)), {}
     names["CLASSIFIER"] = classifier
     exec(code, names)
     before, after = names["before"], names["after"]
