@@ -1,18 +1,25 @@
-"""The explorer's speed and truth, as a browser has them: hover, first map, page, parity, many clients.
+"""The explorer's speed and truth, as a browser has them; the report's size; what keeping maps costs a run.
 
-Command:  python benchmarks/explorer.py
-          python benchmarks/explorer.py --only hover          (or first-map, page, parity, clients)
+Command:  python benchmarks/explorer.py [--run RUN] [--data parquet:DIR]
+          python benchmarks/explorer.py --only hover         (or page, first-map, parity, clients, report, maps)
+          python benchmarks/explorer.py --model vitreous:cifar10 --moves 20 --requests 16        (a dry run)
 
-Needs Playwright's Python package and Chromium: pip install playwright, and a Chromium in PATH. The model is a ViT-S/16
-at 224 pixels with random weights (12 layers x 6 heads, 197 tokens), as fast as a trained one.
+Needs Playwright's Python package and Chromium (`make chromium`). The model is by default a ViT-S/16 at 224 pixels with
+random weights (12 layers x 6 heads, 197 tokens), as fast as a trained one.
 
-hover: for each of 1,000 moves of the pointer to another patch, from the browser's time stamp of the event to the end of
-the script that has drawn the rollout from that patch and the small maps of all heads on their canvases. `painted` also
-waits until the browser has made the next frame, and so holds up to one frame of waiting.
-first-map: from the drop to the drawn map, less the time of the forward pass alone in this process.
-clients: each of 8 clients uploads 25 images of its own and asks for their attention, so 200 requests; an answer is
-crossed if its prediction isn't that of its own image. Memory is the process's before and after, once its sessions have
-ended, both after a first round of the same load.
+page: from the request for the page, by a browser that has nothing of it, to its being usable.
+first-map: from the drop to the drawn map, less the time of the forward pass alone in this process; the median of 5.
+hover: for each move of the pointer to another patch, from the browser's time stamp of the event to the end of the
+script that has drawn the rollout from that patch and the small maps of all heads on their canvases. `painted` also
+waits until the browser has made the next frame, and so holds up to one frame of waiting. Each caption must name its
+patch.
+parity: rollout of 3 patches, by the mean and the maximum over heads.
+clients: each of 8 clients uploads images of its own and asks for their attention; an answer is crossed if its
+prediction isn't that of its own image. Memory is the process's before and after, once its sessions have ended, both
+after a first round of the same load.
+report: of RUN, or of vitreous:cifar10 on 1,000 test images; its bytes, its requests in Chromium, and the seconds to
+write it, with all that is measured for it.
+maps: by benchmarks/kept_maps.py, of the recipe cifar10-quick.
 """
 
 import argparse
@@ -20,28 +27,36 @@ import gc
 import io
 import json
 import os
-import shutil
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import urllib.request
+from contextlib import ExitStack
 from http.cookiejar import CookieJar
 from pathlib import Path
 
 import numpy as np
 import torch
+from chromium import find_chromium
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
+import vitreous
 from vitreous.explanation.explain import explain_batch
 from vitreous.explanation.options import MethodOptions
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.create import create_model
 from vitreous.process_tuning import share_cores
+from vitreous.web.attention_export import export_attention
 from vitreous.web.explorer import Explorer
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer
 
-MOVES, CLIENTS, REQUESTS = 1000, 8, 200
+CLIENTS = 8
+PARITY_FUSIONS = ("mean", "max")
 DROP = """([bytes]) => {
   const transfer = new DataTransfer();
   transfer.items.add(new File([Uint8Array.from(bytes)], "photo.png", {type: "image/png"}));
@@ -52,16 +67,17 @@ FIRST_MAP = f"""([bytes]) => new Promise(resolve => {{
   new MutationObserver(() => legend.hidden || resolve(performance.now() - start)).observe(legend, {{attributes: true}});
   ({DROP})([bytes]);
 }})"""
-HOVER = """async ({moves}) => {
-  const frame = document.getElementById("frame"), times = [], painted = [];
-  const box = frame.getBoundingClientRect();
+HOVER = """async ({moves, rows, columns}) => {
+  const frame = document.getElementById("frame"), caption = document.getElementById("caption");
+  const box = frame.getBoundingClientRect(), times = [], painted = [];
   for (let move = 0; move < moves; move++) {
     await new Promise(requestAnimationFrame);
-    const patch = (move * 83 + 7) % 196, column = patch % 14, row = Math.floor(patch / 14);
+    const patch = (move * 83 + 7) % (rows * columns), column = patch % columns, row = Math.floor(patch / columns);
     const event = new PointerEvent("pointermove", {bubbles: true, pointerType: "mouse",
-      clientX: box.left + (column + .5) / 14 * box.width, clientY: box.top + (row + .5) / 14 * box.height});
+      clientX: box.left + (column + .5) / columns * box.width, clientY: box.top + (row + .5) / rows * box.height});
     frame.dispatchEvent(event);
     times.push(performance.now() - event.timeStamp);
+    if (!caption.textContent.endsWith(`row ${row}, column ${column}`)) throw Error(`not drawn: ${caption.textContent}`);
     await new Promise(resolve => requestAnimationFrame(() => {
       const channel = new MessageChannel();
       channel.port1.onmessage = resolve;
@@ -71,13 +87,13 @@ HOVER = """async ({moves}) => {
   }
   return {times, painted};
 }"""
-PARITY = """async ([fields]) => {
+PARITY = """async ([fields, patches, fusions]) => {
   const {Attention} = await import("/static/attention.js"), {runJob} = await import("/static/api.js");
   const {description, data} = await runJob(fields);
   const attention = new Attention(description, data), maps = [];
-  for (const [row, column] of [[0, 0], [6, 7], [13, 2]]) {
-    for (const fusion of ["mean", "max"]) {
-      const all = {first: 0, last: 11, heads: null, fusion, start: attention.tokenOf(row, column)};
+  for (const [row, column] of patches) {
+    for (const fusion of fusions) {
+      const all = {first: 0, last: attention.depth - 1, heads: null, fusion, start: attention.tokenOf(row, column)};
       maps.push([...attention.rollout(all).slice(attention.prefix)]);
     }
   }
@@ -123,8 +139,8 @@ def forward_seconds(classifier: ImageClassifier, image_u8: np.ndarray) -> float:
 class Clients:
     """Clients with sessions of their own, which check that each answer belongs to its question."""
 
-    def __init__(self, url: str, images: list[np.ndarray], expected: list[tuple[str, float]]) -> None:
-        self.url, self.images, self.expected = url.rstrip("/"), images, expected
+    def __init__(self, url: str, images: list[np.ndarray], expected: list[tuple[str, float]], data_bytes: int) -> None:
+        self.url, self.images, self.expected, self.data_bytes = url.rstrip("/"), images, expected, data_bytes
         self.lost, self.crossed = [], []
 
     def run(self) -> float:
@@ -161,7 +177,7 @@ class Clients:
             except (OSError, KeyError, TypeError) as error:
                 self.lost.append(f"{index}: {error}")
                 continue
-            if (label, round(score, 4)) != self.expected[index] or len(data) != 4 * 197 + 2 * 72 * 197**2:
+            if (label, round(score, 4)) != self.expected[index] or len(data) != self.data_bytes:
                 self.crossed.append(index)
         call("/api/session", method="DELETE")
 
@@ -171,88 +187,142 @@ def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def measure_clients(classifier: ImageClassifier, server: ExplorerServer) -> None:
+def measure_clients(classifier: ImageClassifier, server: ExplorerServer, requests: int) -> None:
     """Print what 8 clients get."""
-    images = [random_photo(seed, 240) for seed in range(REQUESTS)]
+    images = [random_photo(seed, 240) for seed in range(requests)]
     found = [classifier(image) for image in images]
     expected = [(one.label, round(one.score, 4)) for one in found]
-    distinct = len(set(expected))
-    Clients(server.url, images, expected).run()
+    data_bytes = len(export_attention(classifier, images[0]).data)
+    Clients(server.url, images, expected, data_bytes).run()
     gc.collect()
-    before, clients = resident_mb(), Clients(server.url, images, expected)
+    before, clients = resident_mb(), Clients(server.url, images, expected, data_bytes)
     seconds = clients.run()
     gc.collect()
     time.sleep(1)
     after = resident_mb()
     print(
-        f"clients: {CLIENTS} clients, {REQUESTS} requests ({distinct} different predictions) in {seconds:.1f} s: "
-        f"{len(clients.lost)} lost, {len(clients.crossed)} crossed; memory {before:.0f} MB before, {after:.0f} after "
-        f"({after / before - 1:+.1%})"
+        f"clients: {CLIENTS} clients, {requests} requests ({len(set(expected))} different predictions) in "
+        f"{seconds:.1f} s: {len(clients.lost)} lost, {len(clients.crossed)} crossed; memory {before:.0f} MB before, "
+        f"{after:.0f} after ({after / before - 1:+.1%})"
     )
     for line in clients.lost[:3]:
         print(f"  lost {line}")
 
 
-def measure_page(page: object, server: ExplorerServer, classifier: ImageClassifier, only: str | None) -> None:
+def measure_first_map(page: object, classifier: ImageClassifier) -> None:
+    """Print the time from drop to map, of 5 images."""
+    alone, times = forward_seconds(classifier, random_photo(1)), []
+    for seed in range(5):
+        page.evaluate("document.getElementById('legend').hidden = true")
+        times.append(page.evaluate(FIRST_MAP, [list(to_png(random_photo(seed)))]) / 1000)
+        page.wait_for_selector("#plots:not([hidden])")
+    first = sorted(times)[2]
+    print(
+        f"first-map: {1000 * first:.0f} ms from drop to map (median of 5; first {1000 * times[0]:.0f}), of it the "
+        f"forward pass alone {1000 * alone:.0f}: {1000 * (first - alone):.0f} ms over it"
+    )
+
+
+def measure_hover(page: object, grid: tuple[int, int], moves: int) -> None:
+    """Print the time from pointer to map."""
+    sizes = {"rows": grid[0], "columns": grid[1]}
+    page.evaluate(HOVER, {"moves": 20, **sizes})
+    found = page.evaluate(HOVER, {"moves": moves, **sizes})
+    for name, values in (("drawn", found["times"]), ("painted", found["painted"])):
+        middle, high, top = np.percentile(values, [50, 99, 100])
+        print(
+            f"hover, {name}: {middle:.1f} ms median, {high:.1f} ms 99th percentile, {top:.1f} ms at most, n = {moves}"
+        )
+
+
+def measure_parity(page: object, classifier: ImageClassifier, photo: np.ndarray, grid: tuple[int, int]) -> None:
+    """Print how far the browser's maps of the open image are from PyTorch's."""
+    rows, columns = grid
+    patches = [(0, 0), (rows // 2, columns // 2), (rows - 1, 2)]
+    image = page.evaluate("location.hash").split("i=")[1].split("&")[0]
+    fields = {"kind": "attention", "model": 0, "image": image}
+    maps, worst = iter(page.evaluate(PARITY, [fields, patches, PARITY_FUSIONS])), 0.0
+    for row, column in patches:
+        query = ((column + 0.5) * photo.shape[1] / columns, (row + 0.5) * photo.shape[0] / rows)
+        for fusion in PARITY_FUSIONS:
+            options = MethodOptions(head_fusion=fusion)
+            (expected,) = explain_batch(classifier, [photo], "rollout", options, query=query)
+            worst = max(worst, float(np.abs(np.array(next(maps)) - expected.patch_map.ravel()).max()))
+    print(f"parity: rollout of 3 patches, mean and max over heads: at most {worst:.1e} from PyTorch's")
+
+
+def measure_page(browser: object, server: ExplorerServer, classifier: ImageClassifier, options: object) -> None:
     """Print what a browser gets."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
     started = time.perf_counter()
     page.goto(server.url)
     page.wait_for_selector("body[data-ready]")
-    usable = time.perf_counter() - started
-    if only in (None, "page"):
-        print(f"page: usable after {1000 * usable:.0f} ms, cold")
-    photo = random_photo(1)
-    alone = forward_seconds(classifier, photo)
-    times = []
-    for seed in range(5):
-        photo = random_photo(seed)
-        page.evaluate("document.getElementById('legend').hidden = true")
-        times.append(page.evaluate(FIRST_MAP, [list(to_png(photo))]) / 1000)
+    print(f"page: usable after {1000 * (time.perf_counter() - started):.0f} ms, cold")
+    photo = random_photo(4)
+    if options.only in (None, "first-map"):
+        measure_first_map(page, classifier)
+    else:
+        page.evaluate(DROP, [list(to_png(photo))])
         page.wait_for_selector("#plots:not([hidden])")
-    if only in (None, "first-map"):
-        first = sorted(times)[2]
+    layout = export_attention(classifier, photo).description["layout"]
+    grid = layout["grid_height"], layout["grid_width"]
+    if options.only in (None, "hover"):
+        measure_hover(page, grid, options.moves)
+    if options.only in (None, "parity"):
+        measure_parity(page, classifier, photo, grid)
+    page.close()
+
+
+def measure_report(browser: object, run: str | None, data: str) -> None:
+    """Print the size of a report, what it requests, and the seconds to write it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, started = Path(folder) / "report.html", time.perf_counter()
+        vitreous.report(run or "vitreous:cifar10", output=path, data=data, count=1000)
+        seconds, requests = time.perf_counter() - started, []
+        page = browser.new_page()
+        page.on("request", lambda one: None if one.url.startswith("data:") else requests.append(one.url))
+        page.goto(path.as_uri())
+        page.wait_for_load_state("networkidle")
+        page.close()
         print(
-            f"first-map: {1000 * first:.0f} ms from drop to map (median of 5; first {1000 * times[0]:.0f}), of it the "
-            f"forward pass alone {1000 * alone:.0f}: {1000 * (first - alone):.0f} ms over it"
+            f"report of {run or 'vitreous:cifar10'}: {path.stat().st_size / 1e6:.2f} MB, {len(requests) - 1} requests "
+            f"but for the page itself, written in {seconds:.1f} s"
         )
-    if only in (None, "hover"):
-        page.evaluate(HOVER, {"moves": 20})
-        found = page.evaluate(HOVER, {"moves": MOVES})
-        for name, values in (("drawn", found["times"]), ("painted", found["painted"])):
-            middle, high, top = np.percentile(values, [50, 99, 100])
-            print(f"hover, {name}: {middle:.1f} ms median, {high:.1f} ms 99th percentile, {top:.1f} ms at most")
-    if only in (None, "parity"):
-        image = page.evaluate("location.hash").split("i=")[1].split("&")[0]
-        maps = iter(page.evaluate(PARITY, [{"kind": "attention", "model": 0, "image": image}]))
-        worst = 0.0
-        for row, column in ((0, 0), (6, 7), (13, 2)):
-            query = ((column + 0.5) * photo.shape[1] / 14, (row + 0.5) * photo.shape[0] / 14)
-            for fusion in ("mean", "max"):
-                options = MethodOptions(head_fusion=fusion)
-                (expected,) = explain_batch(classifier, [photo], "rollout", options, query=query)
-                worst = max(worst, float(np.abs(np.array(next(maps)) - expected.patch_map.ravel()).max()))
-        print(f"parity: rollout of 3 patches, mean and max over heads: at most {worst:.1e} from PyTorch's")
 
 
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("hover", "first-map", "page", "parity", "clients"))
-    only = parser.parse_args().only
+    parser.add_argument("--only", choices=("page", "first-map", "hover", "parity", "clients", "report", "maps"))
+    parser.add_argument("--model", help="any model instead of the ViT-S")
+    parser.add_argument("--moves", type=int, default=1000)
+    parser.add_argument("--requests", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=40, help="training steps of each run of kept_maps.py")
+    parser.add_argument("--run", help="the run folder to report on")
+    parser.add_argument("--data", default="cifar10", help="where CIFAR-10 is, such as parquet:DIR")
+    options = parser.parse_args()
+    only = options.only
     share_cores()
-    classifier = make_classifier()
-    print(f"ViT-S/16 at 224, {os.cpu_count()} cores, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
-    with ExplorerServer(Explorer({"vit-s": classifier}), AppServer(port=0)) as server:
-        if only != "clients":
-            from playwright.sync_api import sync_playwright
-
-            browser_path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-            with sync_playwright() as driver:
-                browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-                measure_page(browser.new_page(viewport={"width": 1280, "height": 800}), server, classifier, only)
-                browser.close()
+    classifier = vitreous.load(options.model) if options.model else make_classifier()
+    name = options.model or "ViT-S/16 at 224, random weights"
+    print(f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
+    with ExitStack() as stack:
+        if only not in ("clients", "maps"):
+            driver = stack.enter_context(sync_playwright())
+            browser = driver.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+            stack.callback(browser.close)
+        if only not in ("report", "maps"):
+            server = stack.enter_context(ExplorerServer(Explorer({"model": classifier}), AppServer(port=0)))
+        if only in (None, "page", "first-map", "hover", "parity"):
+            measure_page(browser, server, classifier, options)
         if only in (None, "clients"):
-            measure_clients(classifier, server)
+            measure_clients(classifier, server, options.requests)
+        if only in (None, "report"):
+            measure_report(browser, options.run, options.data)
+    if only in (None, "maps"):
+        script = Path(__file__).with_name("kept_maps.py")
+        command = [sys.executable, script, "cifar10-quick", "--steps", str(options.steps), "--data", options.data]
+        subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

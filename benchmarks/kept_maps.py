@@ -1,6 +1,6 @@
 """What keeping the maps of fixed images costs a run: the fraction of its CPU time, and the size of the file.
 
-Command:   python benchmarks/kept_maps.py [RECIPE] [--steps 40] [--runs 2]
+Command:   python benchmarks/kept_maps.py [RECIPE] [--steps 40] [--runs 2] [--data SOURCE]
 
 Short runs with keep_maps=8 and keep_maps=0 in turns, float32. Printed are the CPU time of the training loop in both,
 which scatters by some per cent, and what is resolved better: the CPU time of each call that keeps maps beside that of a
@@ -56,8 +56,10 @@ def main() -> None:
     parser.add_argument("recipe", nargs="?", default="cifar10-quick")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--data", help="another source than the recipe's")
     options = parser.parse_args()
     whole = replace(find_recipe(options.recipe), precision="fp32")
+    whole = replace(whole, data=options.data or whole.data)
     results: dict[int, list[dict[str, list[float]]]] = {8: [], 0: []}
     with tempfile.TemporaryDirectory() as folder:
         train(replace(whole, epochs=1e-6, min_steps=3), Path(folder) / "first")  # which warms up

@@ -123,7 +123,8 @@ class Explorer:
             InputError: it would take more memory than one request may.
         """
         classifier = self.model(model_index)
-        needed = estimate_attention_bytes(size_of_model(classifier), MAX_EXPORT_BYTES)
+        size = size_of_model(classifier)
+        needed = estimate_attention_bytes(size, min(2 * size.heads * size.tokens**2, MAX_EXPORT_BYTES))
         check_memory(needed, self.limits.memory_bytes, "the attention of all layers")
         if intervention is None:
             return self._start(
@@ -144,8 +145,14 @@ class Explorer:
         layer: int,
         intervention: Intervention | None = None,
     ) -> Job:
-        """Begin to compute the patch tokens of a layer of a model on an image, with an intervention the changed one."""
+        """Begin to compute the patch tokens of a layer of a model on an image, with an intervention the changed one.
+
+        Raises:
+            InputError: it would take more memory than one request may.
+        """
         classifier = self.model(model_index)
+        needed = estimate_map_bytes(size_of_model(classifier), "features", MethodOptions())
+        check_memory(needed, self.limits.memory_bytes, "the tokens of a layer")
 
         def compute(job: Job) -> JobResult:
             with applied(classifier, image.image_u8, intervention):

@@ -1,16 +1,16 @@
 """The report's look: contrast in both themes, the charts' axes, and the page in a browser at several widths."""
 
+import io
 import itertools
-import os
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
+from page_driver import watched_pages
+from page_look import look_problems, tab_stops
 from PIL import Image
 
+import vitreous
 from vitreous.diagnostics.report.charts import IntervalRow, interval_chart, loss_chart, metric_chart
 from vitreous.diagnostics.report.history import reproduction_command
 from vitreous.diagnostics.report.page import page_style
@@ -20,7 +20,6 @@ from vitreous.tasks.classification.task import CLASSIFICATION
 from vitreous.training.recipe import with_settings
 from vitreous.training_recipes import RECIPES, find_recipe
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TEXT, GRAPHICS = 4.5, 3.0
 """Contrast that WCAG 2.2 AA asks of text, and of what one has to tell apart in graphics."""
 
@@ -107,27 +106,33 @@ def test_the_command_gives_the_recipe_back(name):
     assert reproduction_command(base) == f"vitreous train {name} --output RUN"
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-@pytest.mark.skipif("VITREOUS_SLOW" not in os.environ, reason="takes a minute: set VITREOUS_SLOW=1")
-@pytest.mark.parametrize("width", [500, 1280, 2560])
-def test_a_browser_draws_it_in_both_themes(trained_run, tmp_path, width):
-    pictures = {}
-    for theme, scheme in (("dark", 0), ("light", 1)):
-        path = tmp_path / f"{theme}.png"
-        options = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            f"--user-data-dir={tmp_path}/c",
-        ]
-        options += [
-            f"--blink-settings=preferredColorScheme={scheme}",
-            f"--window-size={width},1000",
-            f"--screenshot={path}",
-        ]
-        page = Path(trained_run / "report.html").resolve().as_uri()
-        subprocess.run([CHROMIUM, *options, page], check=True, capture_output=True, timeout=120)
-        pictures[theme] = np.asarray(Image.open(path).convert("L"))
-    assert pictures["light"].shape[1] == width and pictures["light"].mean() > 200 > 60 > pictures["dark"].mean()
-    assert pictures["light"].std() > 10, "something is drawn"
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_a_browser_draws_it_at_every_width(trained_run, browser, theme):
+    page_uri = (trained_run / "report.html").resolve().as_uri()
+    with watched_pages(browser, page_uri) as open_page:
+        page, found = open_page(theme=theme), []
+        for width in (360, 768, 1280, 2560):
+            page.set_viewport_size({"width": width, "height": 1000})
+            found += [f"{width}, {theme}: {one}" for one in look_problems(page)]
+        assert not found, "\n".join(found)
+        gray = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L"))
+    assert (gray.mean() > 200) if theme == "light" else (gray.mean() < 60)
+    assert gray.std() > 10, "something is drawn"
+
+
+def test_a_page_of_two_runs_and_a_printed_one_look_right(trained_run, browser, tmp_path):
+    vitreous.report(trained_run, trained_run, output=tmp_path / "two.html", faithfulness_count=0, doctor_count=1)
+    with watched_pages(browser, (tmp_path / "two.html").as_uri()) as open_page:
+        page = open_page(width=360)
+        assert look_problems(page) == []
+        page.set_viewport_size({"width": 794, "height": 1123})  # A4
+        page.emulate_media(media="print", color_scheme="dark")
+        assert look_problems(page) == []
+        assert np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L")).mean() > 200, "paper is white"
+        assert page.pdf()[:5] == b"%PDF-"
+
+
+def test_every_link_and_table_of_the_page_is_reached_by_keyboard(trained_run, browser):
+    with watched_pages(browser, (trained_run / "report.html").resolve().as_uri()) as open_page:
+        stops, unseen = tab_stops(open_page())
+    assert stops and not unseen
