@@ -121,13 +121,13 @@ import {clampView, fromFragment, newView, toFragment} from "./view.js";
 const full = {
   model: 1, image: "upload-1", name: "a & b=c#.png", method: "attention", first: 1, layer: 2, heads: [0, 3],
   fusion: "max", token: 0, patch: [2, 1], toward: true, opacity: 35, palette: "viridis", target: "cat, dog",
-  contrast: "100 %", feature: "norms",
+  contrast: "100 %", feature: "norms", masked: "3-5.9", fill: "blur", ablated: "0h3.2h1", unchanged: true,
 };
 const attention = {depth: 4, heads: [4, 4, 4, 4], prefix: 1, rows: 3, columns: 5};
 const hostile = [
   "layer=99&first=-7&heads=3.3.-1.9.1&token=-5&patch=9.9", "layer=1e400&first=NaN&heads=a.b&token=7&patch=1",
   "opacity=1e9&fusion=__proto__", `n=${"x".repeat(1e6)}&heads=${"0.".repeat(1e5)}0`,
-  "layer=-2&patch=-1.2&opacity=-3&feature=constructor",
+  "layer=-2&patch=-1.2&opacity=-3&feature=constructor&fill=constructor",
 ];
 const clamped = hostile.map(text => {
   const view = fromFragment(text);
@@ -148,7 +148,28 @@ def test_a_link_holds_every_field_of_the_view_and_a_hostile_one_is_brought_into_
     for view in found["clamped"]:
         assert 0 <= view["first"] <= view["layer"] < 4 and -1 <= view["token"] < 1 and 0 <= view["opacity"] <= 100
         assert view["heads"] in (None, [1, 3]) and view["patch"] is None and len(view["name"]) <= 300
-        assert view["fusion"] == "mean" and view["feature"] == "colors"
+        assert (view["fusion"], view["feature"], view["fill"]) == ("mean", "colors", "mean")
+
+
+INTERVENTIONS = """
+import {interventionOf, readHeads, readPatches, writeHeads, writePatches} from "./intervention.js";
+const hostile = ["0-99999999", "9-3", "-1", "a.b", "1e3", "70000", "3--5", "5-5.5"];
+const view = {masked: "0-2.7", fill: "blur", ablated: "1h0.0h2", unchanged: false, target: "", contrast: "cow"};
+console.log(JSON.stringify({
+  hostile: hostile.map(text => readPatches(text).length), back: writePatches(readPatches("7.0-2.1")),
+  heads: readHeads("3h1.xh2.0h.12h11"), headsBack: writeHeads([[3, 1], [0, 2]]),
+  known: interventionOf(view, {scores: [["cat", 0.9]]}), unknown: interventionOf(view).target,
+  off: interventionOf({...view, unchanged: true}), none: interventionOf({...view, masked: "", ablated: "x"}),
+}));
+"""
+
+
+def test_an_intervention_is_written_in_the_link_and_read_with_care(run_node):
+    found = run_node(INTERVENTIONS)
+    assert found["hostile"] == [0, 0, 0, 0, 0, 0, 0, 1] and found["back"] == "0-2.7"
+    assert found["heads"] == [[3, 1], [12, 11]] and found["headsBack"] == "3h1.0h2"
+    assert found["known"] == {"masked": [0, 1, 2, 7], "fill": "blur", "heads": [[1, 0], [0, 2]], "target": "cat - cow"}
+    assert found["unknown"] is None and found["off"] is None and found["none"] is None
 
 
 def test_the_saved_page_allows_its_own_style_and_script_only():
@@ -165,7 +186,7 @@ def test_the_saved_page_allows_its_own_style_and_script_only():
 
 def test_bundled_modules_do_what_the_modules_do(run_node):
     names = re.findall(r'^modules\["(.*?)"\]', bundle_modules("python.js"), re.MULTILINE)
-    assert names == ["view.js", "python.js"]
+    assert names == ["intervention.js", "view.js", "python.js"]
     call = "stemOf({name: 'a photo.of me.png'})"
     expected = run_node(f'import {{stemOf}} from "./python.js"; console.log(JSON.stringify({call}));')
     assert expected == "a-photo-of-me"
