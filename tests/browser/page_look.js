@@ -44,7 +44,11 @@
   });
 
   // ---- text: none is cut, none is faint
-  const numbers = text => text.match(/[\d.]+(e-\d+)?/g).map(Number);
+  // Red, green and blue from 0 to 255, and opacity if there is one; color-mix() gives color(srgb 0.5 0.5 0.5).
+  const numbers = text => {
+    const found = text.replace(/^color\(srgb/, "").match(/[\d.]+(e-\d+)?/g).map(Number);
+    return text.startsWith("color(") ? found.map((part, i) => i < 3 ? 255 * part : part) : found;
+  };
   const linear = v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
   const light = color => color.slice(0, 3).map(v => linear(v / 255)).reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
   const over = (top, under) => [0, 1, 2].map(i => (top[3] ?? 1) * top[i] + (1 - (top[3] ?? 1)) * under[i]);
