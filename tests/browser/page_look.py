@@ -34,7 +34,7 @@ def look_problems(page) -> list[str]:
 
 def unnamed_elements(page) -> list[str]:
     """Return the elements that a screen reader announces without a name, from Chromium's own accessibility tree."""
-    session, found = page.context.new_cdp_session(page), []
+    session, found = page.context.new_cdp_session(page), []  # detaching it would end the emulation of print
     for node in session.send("Accessibility.getFullAXTree")["nodes"]:
         role, name = node.get("role", {}).get("value"), node.get("name", {}).get("value", "")
         if node["ignored"] or role not in NEEDS_NAME or str(name).strip():
@@ -45,7 +45,6 @@ def unnamed_elements(page) -> list[str]:
         found.append(
             f"{role} <{described['nodeName'].lower()} {' '.join(described.get('attributes', []))}> has no name"
         )
-    session.detach()
     return found
 
 
