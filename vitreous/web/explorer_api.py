@@ -83,7 +83,7 @@ def create_explorer_app(explorer: Explorer, *, served_host: str = "127.0.0.1", t
         Route("/api/jobs/{job}/data", api.job_data, methods=["GET"]),
         Route("/api/session", api.end_session, methods=["DELETE"]),
         *TrainingApi(explorer).routes(),
-        *SavingApi(explorer).routes(),
+        *SavingApi(explorer.fingerprints).routes(),
         Mount("/static", PageFiles(directory=PAGES)),
     ]
     errors: dict[int | type[Exception], Callable[[Request, Exception], Response]] = {

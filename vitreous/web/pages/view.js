@@ -31,13 +31,14 @@ export function toFragment(view, prefix = "") {
   return parts.toString();
 }
 
-const LONGEST_TEXT = 300;
+const LONGEST_TEXT = 300, LONGEST_LIST = 20000; // lists of patches and heads may be long
 
-export function fromFragment(text, prefix = "") {
-  const view = newView(), parts = new URLSearchParams(text);
+export function fromFragment(link, prefix = "") {
+  const view = newView(), parts = new URLSearchParams(link);
   for (const [field, [name, , read]] of Object.entries(FIELDS)) {
-    if (!parts.has(prefix + name) || parts.get(prefix + name).length > LONGEST_TEXT) continue;
-    const value = read(parts.get(prefix + name));
+    const text = parts.get(prefix + name), longest = field === "masked" || field === "ablated" ? LONGEST_LIST : LONGEST_TEXT;
+    if (text === null || text.length > longest) continue;
+    const value = read(text);
     if ([value].flat().every(one => typeof one !== "number" || Number.isInteger(one))) view[field] = value;
   }
   if (view.patch?.length !== 2) view.patch = null;
