@@ -148,6 +148,19 @@ def test_settings_that_the_weights_decide_are_refused(name, base, colored_folder
         train(finetune_recipe(colored_folder), tmp_path / "run", init=str(base), settings={name: value})
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"whiten_patch_embed": True}, "whiten_patch_embed would replace the patch embedding of the model"),
+        ({"tune": "lora", "lora.rank": 1000}, r"lora\.rank is 1000: it must be at most \d+, the width of the model"),
+    ],
+)
+def test_settings_against_the_weights_are_refused(settings, message, base, colored_folder, tmp_path):
+    with pytest.raises(InputError, match=message):
+        train(finetune_recipe(colored_folder), tmp_path / "run", init=str(base), settings=settings)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_size_that_is_no_whole_number_of_patches_is_refused(base, colored_folder, tmp_path):
     with pytest.raises(InputError, match="use 16 × 20, 20 × 20"):
         train(finetune_recipe(colored_folder), tmp_path / "run", init=str(base), settings={"model.image_size": "17x20"})

@@ -93,6 +93,19 @@ def test_layer_decay_scales_the_rates_of_the_layers(kind):
     assert {found["pos_embed"], found["cls_token"], found["reg_token"]} == {0.5**5}
 
 
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_the_head_learns_at_a_rate_of_its_own(kind):
+    model = ViT(ViTConfig(16, 4, embed_dim=16, depth=2, num_heads=2, num_classes=2))
+    settings = OptimizerSettings(kind, learning_rate=0.5, adamw_learning_rate=0.5, layer_decay=0.5, head_lr_scale=8)
+    optimizers = build_optimizers(model, settings).values()
+    rates = {id(weight): group["lr"] for one in optimizers for group in one.param_groups for weight in group["params"]}
+    found = {name: rates[id(weight)] for name, weight in model.named_parameters()}
+    assert (found["head.weight"], found["head.bias"], found["norm.weight"]) == (4.0, 4.0, 0.5)
+    assert found["blocks.1.attn.qkv.weight"] == 0.25
+    with pytest.raises(InputError, match="head_lr_scale is -1: it must be at least 0"):
+        OptimizerSettings(head_lr_scale=-1)
+
+
 @pytest.mark.parametrize("value", [0.0, 1.5, float("nan")])
 def test_a_layer_decay_out_of_range_is_refused(value):
     with pytest.raises(InputError, match=f"layer_decay is {value}: it must be above 0 and at most 1"):

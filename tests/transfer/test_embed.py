@@ -1,8 +1,12 @@
 """Features of all images of a source: equal to the classifier's own, resumed to the same file, refused where wrong."""
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -258,3 +262,103 @@ def test_the_lines_of_the_docs_read_the_file(library, small_classifier, colored_
     assert READERS[library](result) == (150, 3, 16)
     if library != "duckdb":
         np.testing.assert_array_equal(np.stack(list(result["vector"])), features.vectors)
+
+
+def with_a_broken_image(source: Path, folder: Path) -> str:
+    """Copy a folder with splits; its first training image, of the alphabet's first class, can't be read."""
+    shutil.copytree(source, folder)
+    min(folder.glob("train/*/*")).write_bytes(b"no image")
+    return f"folder:{folder}"
+
+
+def test_what_the_error_of_an_unreadable_image_advises_goes_on(small_classifier, colored_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(embed_module, "PART_IMAGES", 40)
+    source, output = with_a_broken_image(colored_folder, tmp_path / "data"), tmp_path / "f.parquet"
+    with pytest.raises(InputError, match="skip such images with --skip-unreadable"):
+        embed(small_classifier, source, output, batch_size=16)
+    assert not list(tmp_path.glob("*.parts")), "without a finished part, nothing is left"
+    (last := max((tmp_path / "data").glob("train/*/*"))).write_bytes(b"no image")
+    min((tmp_path / "data").glob("train/*/*")).write_bytes(max(colored_folder.glob("test/*/*")).read_bytes())
+    with pytest.raises(InputError, match=rf"{last.name}.*skip such images"):
+        embed(small_classifier, source, output, batch_size=16)
+    assert list(tmp_path.glob("*.parts")), "finished parts are kept"
+    features = embed(small_classifier, source, output, batch_size=16, skip_unreadable=True)
+    assert len(features) == 149 and str(last) not in features.paths
+    with pytest.raises(InputError, match="stopped"):
+        embed(small_classifier, source, output, batch_size=16, skip_unreadable=True, callback=StopAfter())
+    with pytest.raises(InputError, match=r"other settings \(skip_unreadable: True, now False"):
+        embed(small_classifier, source, output, batch_size=16)
+
+
+def test_a_source_without_any_readable_image_is_refused(small_classifier, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.png").write_bytes(b"no image")
+    for output in (None, tmp_path / "f.parquet"):
+        with pytest.raises(InputError, match=r"none of the 1 images of .* can be read"):
+            embed(small_classifier, str(tmp_path / "photos"), output, skip_unreadable=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_parts_without_settings_are_not_taken_for_ones_of_this_model(
+    small_classifier, colored_folder, tmp_path, monkeypatch
+):
+    """A kill while the folder of parts is removed may leave some of them."""
+    monkeypatch.setattr(embed_module, "PART_IMAGES", 40)
+    output, source = tmp_path / "features.parquet", f"folder:{colored_folder}"
+    with pytest.raises(InputError, match="stopped"):
+        embed(small_classifier, source, output, callback=StopAfter())
+    (tmp_path / "features.parquet.parts" / "settings.json").unlink()
+    other = another(small_classifier)
+    np.testing.assert_array_equal(embed(other, source, output).vectors, embed(other, source).vectors)
+
+
+def test_two_calls_write_one_file(small_classifier, colored_folder, tmp_path, monkeypatch):
+    """They took each other's parts away."""
+    monkeypatch.setattr(embed_module, "PART_IMAGES", 40)
+    output, source = tmp_path / "features.parquet", f"folder:{colored_folder}"
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(embed, small_classifier, source, output, callback=Callback()) for _ in range(2)]
+        first, second = (one.result() for one in found)
+    np.testing.assert_array_equal(first.vectors, second.vectors)
+    assert [path.name for path in tmp_path.iterdir()] == ["features.parquet"]
+
+
+def test_a_model_that_computes_otherwise_with_the_same_weights_is_another_one(small_classifier, photos, tmp_path):
+    config = replace(small_classifier.vit.config, norm_eps=0.1)
+    vit = ViT(config)
+    vit.load_state_dict(small_classifier.vit.state_dict())
+    other = small_classifier.replace(model=vit)
+    features = embed(small_classifier, str(photos), tmp_path / "a.parquet")
+    assert not np.allclose(features.vectors, embed(other, str(photos)).vectors)
+    with pytest.raises(InputError, match="features of another model"):
+        features.check_model(other)
+
+
+def test_the_file_is_called_parquet(small_classifier, photos, tmp_path):
+    for path in ("features.csv", "features"):
+        with pytest.raises(InputError, match=r"written as Parquet, not as .*: name it features\.parquet"):
+            embed(small_classifier, str(photos), tmp_path / path)
+    with pytest.raises(InputError, match="written as Parquet"):
+        embed(small_classifier, str(photos)).save(tmp_path / "features.npz")
+
+
+def test_changed_files_are_refused(small_classifier, colored_folder, tmp_path):
+    path = tmp_path / "f.parquet"
+    features = embed(small_classifier, f"folder:{colored_folder}", path, split="test")
+    table = pq.read_table(path)
+    changes = {
+        "without a vector of 16 numbers": ("vector", [[1.0] * 15] * 30),
+        "rows without a vector": ("vector", [None, *([[1.0] * 16] * 29)]),
+        "the label 'pink', which is none of its classes": ("label", ["pink"] * 30),
+        "the label '1', which": ("label", [1] * 30),
+    }
+    for message, (column, values) in changes.items():
+        index = table.column_names.index(column)
+        pq.write_table(table.set_column(index, column, pa.array(values)), path)
+        with pytest.raises(InputError, match=message):
+            FeatureSet.load(path)
+    lists = pa.array(features.vectors.tolist())  # doubles in lists of any length, as other libraries write them
+    pq.write_table(table.set_column(3, "vector", lists), path)
+    np.testing.assert_array_equal(FeatureSet.load(path).vectors, features.vectors)
+    with pytest.raises(InputError, match="there is no split 'val'"):
+        features.split("val")

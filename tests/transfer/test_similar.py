@@ -1,10 +1,12 @@
 """Similar images: the nearest by cosine similarity, and maps that explain this similarity in both images."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from parquet_files import write_parquet
 from PIL import Image
 
 from vitreous.cli import run
@@ -97,6 +99,33 @@ def test_features_from_a_file_and_images_without_labels(model, tmp_path):
     (folder / "1.png").unlink()
     with pytest.raises(InputError, match=r"1\.png is not in .* any more"):
         similar(model, query, str(features), count=10)
+
+
+def test_images_after_one_that_was_left_out_are_found(model, colored_folder, tmp_path):
+    """Rows of Parquet files are read again by their paths, whatever their numbers among the features."""
+    shutil.copytree(colored_folder, tmp_path / "data")
+    min((tmp_path / "data").glob("train/*/*")).write_bytes(b"no image")
+    (tmp_path / "hub").mkdir()
+    write_parquet(tmp_path / "hub", tmp_path / "data", 50)
+    query = max(colored_folder.glob("test/*/*"))
+    found = similar(model, query, f"parquet:{tmp_path / 'hub'}", count=6, skip_unreadable=True)
+    assert found.count == 149
+    own = model.embed(query).numpy()
+    for one in found.images:
+        vector = model.embed(one.explanation.image_u8).numpy()
+        cosine = vector @ own / np.linalg.norm(vector) / np.linalg.norm(own)
+        assert one.similarity == pytest.approx(cosine.item(), abs=1e-5)
+
+
+def test_an_image_that_is_not_found_from_this_folder_is_named(model, colored_folder, tmp_path, monkeypatch):
+    shutil.copytree(colored_folder, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    embed(model, "folder:data", "features.parquet")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    query = max(colored_folder.glob("test/*/*"))
+    with pytest.raises(InputError, match=r"the image data/.*png of folder:data isn't found from this folder"):
+        similar(model, query, "../features.parquet")
 
 
 @pytest.mark.parametrize(

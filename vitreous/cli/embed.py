@@ -46,15 +46,15 @@ def embed(
     """
     from dataclasses import replace
 
-    from vitreous.files import check_writable
     from vitreous.runtime import choose_precision
     from vitreous.transfer.embed import open_job, write_features
+    from vitreous.transfer.feature_set import check_features_file
 
     if data is None:
         raise InputError("no images are named: give a source after the model, such as folder:photos")
     if output is None:
         raise InputError("no file to write is named: give one, such as --output features.parquet")
-    check_writable(output)
+    check_features_file(output)
     names = [name.strip() for name in features.split(",")]
     numbers = None if layers is None else parse_numbers(layers, "layers", "11,9")
     classifier = inputs.load(model)

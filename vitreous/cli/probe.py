@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from vitreous.cli.console import print_line, print_note, progress
 from vitreous.cli.embed import PrecisionName, parse_numbers
-from vitreous.cli.flags import JsonFlag, ModelName, OutputFile
+from vitreous.cli.flags import Flag, JsonFlag, ModelName, OutputFile
 from vitreous.cli.options import InputOptions
 from vitreous.errors import InputError
 
@@ -29,6 +29,7 @@ def probe(
     json_: JsonFlag = False,
     inputs: InputOptions = InputOptions(),
     precision: PrecisionName = "fp32",
+    skip_unreadable: Flag = False,
     seed: Annotated[int, Parameter(show=False)] = 0,
 ) -> int:
     """Measure how well frozen features tell classes apart, and make a classifier of them.
@@ -45,6 +46,7 @@ def probe(
         output: New folder for probe.json, figures/probe.png and a model: the same weights with a linear head, for
             predict, explain and video.
         json_: Print the result as one JSON object.
+        skip_unreadable: Leave out images that can't be read, instead of refusing the data.
     """
     from vitreous.transfer.probing.run import check_probe
     from vitreous.transfer.probing.run import probe as run
@@ -58,7 +60,8 @@ def probe(
     with progress("probing") as callback:
         result = run(
             classifier, data, output, methods=names, shots=numbers, draws=draws,  # ty: ignore[invalid-argument-type]
-            validation_fraction=validation_fraction, seed=seed, precision=precision, callback=callback,
+            validation_fraction=validation_fraction, seed=seed, precision=precision, skip_unreadable=skip_unreadable,
+            callback=callback,
         )  # fmt: skip
     if json_:
         print_line(json.dumps(result.to_json()))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vitreous.cli.console import print_line, progress
 from vitreous.cli.embed import PrecisionName
-from vitreous.cli.flags import JsonFlag, ModelName, OutputFile
+from vitreous.cli.flags import Flag, JsonFlag, ModelName, OutputFile
 from vitreous.cli.options import InputOptions
 from vitreous.errors import InputError
 
@@ -22,6 +22,7 @@ def similar(
     json_: JsonFlag = False,
     inputs: InputOptions = InputOptions(),
     precision: PrecisionName = "fp32",
+    skip_unreadable: Flag = False,
 ) -> int:
     """Find the images that are most similar to one, with maps of what makes them alike.
 
@@ -35,6 +36,7 @@ def similar(
         method: Explanation method of the maps; `vitreous methods` lists them.
         output: Sheet to write, such as sheet.png; by default IMAGE-similar.png in the current folder.
         json_: Print paths, labels and similarities as one JSON object; the sheet is written if --output is given.
+        skip_unreadable: Leave out images of the data that can't be read, instead of refusing the data.
     """
     from vitreous.imaging.writing import check_image_output
     from vitreous.transfer.similar import similar as run
@@ -47,7 +49,10 @@ def similar(
         check_image_output(sheet)
     classifier = inputs.load(model)
     with progress("similar") as callback:
-        found = run(classifier, image, data, count=count, method=method, precision=precision, callback=callback)
+        found = run(
+            classifier, image, data, count=count, method=method, precision=precision, skip_unreadable=skip_unreadable,
+            callback=callback,
+        )  # fmt: skip
     if sheet is not None:
         found.save(sheet)
     if json_:

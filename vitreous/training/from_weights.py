@@ -71,12 +71,28 @@ def recipe_from_weights(
         whiten_patch_embed=False,  # it is a way to begin without weights
     )  # fmt: skip
     changed = with_settings(recipe, {"model.image_size": own.input_size, **settings})
+    _check_tuning(changed)
     if changed.resize_mode != mode and "crop_pct" not in settings:
         changed = replace(changed, crop_pct=1.0)  # the model's is for its own mode
     size = changed.model.image_size
     if own.resize_mode != mode and "resize_mode" not in settings:
         on_note(f"images are squashed to {size[0]} × {size[1]} pixels, where the model to start from keeps their shape")
     return replace(changed, model=replace(changed.model, pos_embed=resized_config(init.vit.config, size).pos_embed))
+
+
+def _check_tuning(recipe: Recipe) -> None:
+    """Refuse settings that would replace the weights of the model to start from, or adapt them by larger ones.
+
+    Raises:
+        InputError: there is one.
+    """
+    if recipe.whiten_patch_embed:
+        raise InputError(
+            "whiten_patch_embed would replace the patch embedding of the model to start from: leave it out"
+        )
+    width = recipe.model.embed_dim
+    if recipe.tune == "lora" and recipe.lora.rank > width:
+        raise InputError(f"lora.rank is {recipe.lora.rank}: it must be at most {width}, the width of the model")
 
 
 def initial_weights(

@@ -34,6 +34,7 @@ class OptimizerSettings:
         learning_rate: Peak learning rate of Muon; of AdamW if `kind` is "adamw".
         stem_lr_scale: Factor on `learning_rate` for the convolutions of a stem under Muon; they learn best at a
             higher rate.
+        head_lr_scale: Factor on the learning rate of the head, which is new where the rest is pretrained.
         adamw_learning_rate: Peak learning rate of AdamW for the weights that Muon leaves: biases, norms, embeddings,
             head.
         layer_decay: Scales the learning rates of block l of `depth` (counted from 0) by layer_decay ** (depth - l), and
@@ -45,6 +46,7 @@ class OptimizerSettings:
     kind: Literal["muon", "adamw"] = "muon"
     learning_rate: float = 3e-3
     stem_lr_scale: float = 4.0
+    head_lr_scale: float = 1.0
     adamw_learning_rate: float = 3e-3
     weight_decay: float = 0.05
     momentum: float = 0.95
@@ -56,8 +58,9 @@ class OptimizerSettings:
         for name in ("learning_rate", "adamw_learning_rate", "weight_decay"):
             if not 0 <= getattr(self, name) <= MOST_RATE:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and at most {MOST_RATE:g}")
-        if not 0 <= self.stem_lr_scale <= MOST_SCALE:
-            raise InputError(f"stem_lr_scale is {self.stem_lr_scale}: it must be at least 0 and at most {MOST_SCALE:g}")
+        for name in ("stem_lr_scale", "head_lr_scale"):
+            if not 0 <= getattr(self, name) <= MOST_SCALE:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0 and at most {MOST_SCALE:g}")
         if not 0 < self.layer_decay <= 1:
             raise InputError(f"layer_decay is {self.layer_decay}: it must be above 0 and at most 1")
         for name, value in (("momentum", self.momentum), ("betas", self.betas[0]), ("betas", self.betas[1])):
@@ -78,6 +81,7 @@ def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> dict[str,
     rate = settings.adamw_learning_rate if muon else settings.learning_rate
     depth = len(getattr(model, "blocks", ()))
     scales = {name: settings.layer_decay ** layers_above(name, depth) for name, _ in named}
+    scales |= {name: settings.head_lr_scale for name, _ in named if name.startswith("head.")}
     groups: defaultdict[tuple[bool, float], list[Tensor]] = defaultdict(list)
     for decays in (True, False):
         for name, weight in named:

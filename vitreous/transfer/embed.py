@@ -1,9 +1,11 @@
 """Compute feature vectors of all images of a source, in constant memory, into a file that grows part by part."""
 
+import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,21 +16,24 @@ from torch import Tensor
 from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, LogCallback, Progress
 from vitreous.data.decoding import THREADS
+from vitreous.downloads import cache_dir, file_lock
 from vitreous.errors import InputError
-from vitreous.files import atomic_write, check_writable, make_folder, read_json, write_text
+from vitreous.files import atomic_write, make_folder, read_json, write_text
 from vitreous.imaging.preprocessing import preprocess_image
 from vitreous.model.classifier import ImageClassifier
-from vitreous.pretrained.fingerprint import weights_fingerprint
+from vitreous.pretrained.fingerprint import features_fingerprint
 from vitreous.pretrained.load import load
 from vitreous.records import to_dict
 from vitreous.runtime import choose_precision
 from vitreous.transfer.extractor import Feature, FeatureExtractor, build_extractor
-from vitreous.transfer.feature_set import FeatureInfo, FeatureSet, schema_of, to_table
+from vitreous.transfer.feature_set import FeatureInfo, FeatureSet, check_features_file, schema_of, to_table
 from vitreous.transfer.images import ALL_SPLITS, ImageStream, open_stream
 
 PART_IMAGES = 512
 """Images per part, of which a kill loses at most one; a part becomes a row group of the file."""
 SETTINGS = "settings.json"
+PARTS = "[0-9]" * 10 + ".parquet"
+"""The names of parts: the number of the first image."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +96,15 @@ def embed(
     numbers = [layers] if isinstance(layers, int) else layers
     callback = callback or LogCallback()
     if output is not None:
-        check_writable(output)
+        check_features_file(output)
     classifier = load(model, device, callback=callback)
     precision = choose_precision(precision, classifier.device)
     job = open_job(classifier, data, names, numbers, split, precision, batch_size, callback)
     job = replace(job, skip_unreadable=skip_unreadable)
     if output is None:
-        parts = [part for _, part in _compute(job, range(len(job.stream)))]
-        return _concatenate(job, parts)
+        found = _concatenate(job, [part for _, part in _compute(job, range(len(job.stream)))])
+        _check_not_empty(job, len(found))
+        return found
     write_features(job, Path(output))
     return FeatureSet.load(output)
 
@@ -123,7 +129,7 @@ def open_job(
     extractor = build_extractor(classifier, features, layers, precision)
     stream = open_stream(data, split, classifier.preprocessing.input_size)
     info = FeatureInfo(
-        classifier.origin, weights_fingerprint(classifier), classifier.preprocessing, extractor.features,
+        classifier.origin, features_fingerprint(classifier), classifier.preprocessing, extractor.features,
         extractor.layers, precision, _width(extractor), data, split, stream.fingerprint, stream.class_names,
     )  # fmt: skip
     return EmbedJob(stream, extractor, info, batch_size, False, callback or LogCallback())
@@ -134,6 +140,14 @@ def _width(extractor: FeatureExtractor) -> int:
     height, width = extractor.classifier.preprocessing.input_size
     pixels, _ = preprocess_image(np.full((height, width, 3), 128, np.uint8), extractor.classifier.preprocessing)
     return extractor(pixels[None]).shape[1]
+
+
+def without_vectors(job: EmbedJob) -> FeatureSet:
+    """Return the labels and splits of a job's images, with vectors of width 0: neither images nor paths are read."""
+    splits = job.stream.splits
+    labels = np.concatenate([np.asarray(split.labels, np.int64) for split in splits])
+    names = tuple(split.name for split in splits for _ in range(len(split.labels)))
+    return FeatureSet(np.zeros((len(labels), 0), np.float32), labels, ("",) * len(labels), names, job.info)
 
 
 def write_features(job: EmbedJob, output: Path) -> int:
@@ -147,7 +161,27 @@ def write_features(job: EmbedJob, output: Path) -> int:
             other images, features or another model.
     """
     folder = output.with_name(f"{output.name}.parts")
-    _check_settings(folder, job)
+    with _lock(output):
+        _check_settings(folder, job)
+        try:
+            return _write_parts(job, folder, output)
+        finally:
+            if not list(folder.glob(PARTS)):  # nothing to go on from
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _lock(output: Path) -> Generator[None]:
+    """Let other processes and threads that write the same file wait. The lock is where it survives the parts."""
+    locks = cache_dir() / "features"
+    make_folder(locks)
+    name = hashlib.sha256(str(output.resolve()).encode(errors="surrogateescape")).hexdigest()[:32]
+    with file_lock(locks / f"{name}.lock"):
+        yield
+
+
+def _write_parts(job: EmbedJob, folder: Path, output: Path) -> int:
+    """Compute the parts that are missing in a folder, and join all of them."""
     size, count = job.part_images, len(job.stream)
     starts = [start for start in range(0, count, size) if not _part_path(folder, start).is_file()]
     indexes = [index for start in starts for index in range(start, min(start + size, count))]
@@ -161,7 +195,7 @@ def write_features(job: EmbedJob, output: Path) -> int:
             pending = []
             if last + 1 < count and job.callback.should_stop():
                 raise InputError(f"stopped after {last + 1:,} of {count:,} images: call again to go on")
-    return _join(folder, [_part_path(folder, start) for start in range(0, count, size)], job.info, output)
+    return _join(job, folder, output)
 
 
 def _part_path(folder: Path, start: int) -> Path:
@@ -169,7 +203,7 @@ def _part_path(folder: Path, start: int) -> Path:
 
 
 def _check_settings(folder: Path, job: EmbedJob) -> None:
-    """Make the folder of parts, or check that what it holds belongs to this job.
+    """Record the settings of a new folder of parts, or check that what it holds belongs to this job.
 
     Raises:
         InputError: it doesn't.
@@ -177,17 +211,20 @@ def _check_settings(folder: Path, job: EmbedJob) -> None:
     record = to_dict(job.info) | {"batch_size": job.batch_size, "skip_unreadable": job.skip_unreadable}
     settings = json.loads(json.dumps(record))
     settings.pop("model")  # a name; the fingerprint tells the model
+    make_folder(folder)
     if not (folder / SETTINGS).is_file():
-        make_folder(folder)
-        write_text(folder / SETTINGS, json.dumps(settings, indent=1) + "\n")
-        return
-    saved = read_json(folder / SETTINGS)
-    for name in settings:
-        if saved.get(name) != settings[name]:
-            raise InputError(
-                f"{folder} holds unfinished work with other settings ({name}: {saved.get(name)}, now "
-                f"{settings[name]}): choose another --output, or delete it"
-            )
+        for part in folder.glob(PARTS):  # of whatever model: a kill left them while the folder was removed
+            part.unlink()
+    else:
+        saved = read_json(folder / SETTINGS)
+        for name in settings:
+            is_stricter = name == "skip_unreadable" and not saved.get(name)  # so far, no image was left out
+            if saved.get(name) != settings[name] and not is_stricter:
+                raise InputError(
+                    f"{folder} holds unfinished work with other settings ({name}: {saved.get(name)}, now "
+                    f"{settings[name]}): choose another --output, or delete it"
+                )
+    write_text(folder / SETTINGS, json.dumps(settings, indent=1) + "\n")
 
 
 def _write_part(path: Path, part: FeatureSet) -> None:
@@ -197,23 +234,35 @@ def _write_part(path: Path, part: FeatureSet) -> None:
         pq.write_table(to_table(part), temporary)
 
 
-def _join(folder: Path, parts: Sequence[Path], info: FeatureInfo, output: Path) -> int:
+def _join(job: EmbedJob, folder: Path, output: Path) -> int:
     """Copy the parts into one file, check the number of its rows, and remove the parts."""
     from pyarrow import parquet as pq
 
-    rows, written = 0, 0
+    parts = [_part_path(folder, start) for start in range(0, len(job.stream), job.part_images)]
+    rows = sum(pq.read_metadata(part).num_rows for part in parts)
+    if not rows:
+        shutil.rmtree(folder)
+    _check_not_empty(job, rows)
     with atomic_write(output) as temporary:
-        with pq.ParquetWriter(temporary, schema_of(info)) as writer:
+        with pq.ParquetWriter(temporary, schema_of(job.info)) as writer:
             for part in parts:
                 table = pq.read_table(part, partitioning=None)
                 if len(table):
                     writer.write_table(table, row_group_size=len(table))
-                rows += len(table)
-        written = pq.read_metadata(temporary).num_rows
-    if rows != written or not rows:
-        raise InputError(f"{output} holds {written} of {rows} rows: embed again")
+        if (written := pq.read_metadata(temporary).num_rows) != rows:
+            raise InputError(f"{output} holds {written} of {rows} rows: embed again")
     shutil.rmtree(folder)
     return rows
+
+
+def _check_not_empty(job: EmbedJob, rows: int) -> None:
+    """Refuse a source of which all images are left out.
+
+    Raises:
+        InputError: there are no rows.
+    """
+    if not rows:
+        raise InputError(f"none of the {len(job.stream):,} images of '{job.info.data}' can be read: repair them")
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from vitreous.arguments import check_arguments
-from vitreous.errors import InputError
-from vitreous.files import atomic_write, os_error_reason
+from vitreous.errors import InputError, unknown
+from vitreous.files import atomic_write, check_writable, os_error_reason
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
-from vitreous.pretrained.fingerprint import weights_fingerprint
+from vitreous.pretrained.fingerprint import features_fingerprint
 from vitreous.pretrained.load import load
 from vitreous.records import from_json
 from vitreous.transfer.images import NO_LABEL
@@ -32,7 +32,7 @@ class FeatureInfo:
 
     Attributes:
         model: where the model was loaded from; None if that is unknown.
-        fingerprint: of its weights and preprocessing.
+        fingerprint: of its weights, configuration and preprocessing.
         preprocessing: how images became its input.
         features: of each layer: "pooled", "class-token" or "patch-mean".
         layers: counted from 0; empty for "pooled". A vector holds the features of the first layer, then the next.
@@ -104,7 +104,13 @@ class FeatureSet:
 
     @check_arguments
     def split(self, name: str) -> "FeatureSet":
-        """Return the images of a split."""
+        """Return the images of a split.
+
+        Raises:
+            InputError: none of the images is in it.
+        """
+        if name not in self.splits:
+            raise unknown("split", name, sorted(set(self.splits)))
         return self.select([index for index, split in enumerate(self.splits) if split == name])
 
     def concatenate(self, other: "FeatureSet") -> "FeatureSet":
@@ -133,10 +139,11 @@ class FeatureSet:
         Raises:
             InputError: the fingerprints differ.
         """
-        if self.info.fingerprint != (own := weights_fingerprint(classifier)):
+        if self.info.fingerprint != (own := features_fingerprint(classifier)):
             raise InputError(
                 f"these are features of another model ({self.info.model}, fingerprint {self.info.fingerprint}) than "
-                f"{classifier.origin} (fingerprint {own}, of weights and preprocessing): compute them with this model"
+                f"{classifier.origin} (fingerprint {own}, of weights, configuration and preprocessing): compute them "
+                "with this model"
             )
 
     @check_arguments
@@ -144,10 +151,11 @@ class FeatureSet:
         """Write a Parquet file, whole or not at all, which `load`, pandas, polars and DuckDB read.
 
         Raises:
-            InputError: it can't be written.
+            InputError: it can't be written, or its name doesn't end in .parquet.
         """
         from pyarrow import parquet as pq
 
+        check_features_file(path)
         with atomic_write(path) as temporary:
             pq.write_table(to_table(self), temporary, row_group_size=ROWS_PER_GROUP)
 
@@ -171,15 +179,54 @@ class FeatureSet:
             reason = os_error_reason(error) if isinstance(error, OSError) else " ".join(str(error).split())
             raise InputError(f"can't read {path} as Parquet ({reason}): embed the images again") from None
         info = read_feature_info(table.schema, str(path))
-        numbers = {name: index for index, name in enumerate(info.class_names)}
-        labels = [numbers.get(name, NO_LABEL) for name in table["label"].to_pylist()]
-        flat = table["vector"].combine_chunks().flatten().to_numpy()
-        vectors = np.array(flat, np.float32).reshape(len(table), info.width)  # writable, as torch wants it
         paths, splits = (tuple(table[name].to_pylist()) for name in ("path", "split"))
-        found = cls(vectors, np.array(labels, np.int64), paths, splits, info)
+        found = cls(_read_vectors(table, info, path), _read_labels(table, info, path), paths, splits, info)
         if model is not None:
             found.check_model(load(model))
         return found
+
+
+def _read_vectors(table: "pa.Table", info: FeatureInfo, path: str | Path) -> np.ndarray:
+    """Return float32 (images, width).
+
+    Raises:
+        InputError: a row holds something else.
+    """
+    import pyarrow as pa
+
+    try:
+        column = table["vector"].cast(pa.list_(pa.float32(), info.width))
+    except pa.ArrowException:
+        column = None
+    if column is None or column.null_count or column.combine_chunks().flatten().null_count:
+        raise InputError(f"{path} has rows without a vector of {info.width} numbers: embed the images again")
+    return np.array(column.combine_chunks().flatten().to_numpy()).reshape(-1, info.width)  # a copy can be written
+
+
+def _read_labels(table: "pa.Table", info: FeatureInfo, path: str | Path) -> np.ndarray:
+    """Return indexes of classes, int64 (images).
+
+    Raises:
+        InputError: a label is none of the class names.
+    """
+    numbers = {None: NO_LABEL} | {name: index for index, name in enumerate(info.class_names)}
+    labels = table["label"].to_pylist()
+    if (other := next((label for label in labels if label not in numbers), None)) is not None:
+        raise InputError(f"{path} has the label '{other}', which is none of its classes: embed the images again")
+    return np.array([numbers[label] for label in labels], np.int64)
+
+
+def check_features_file(path: str | Path) -> None:
+    """Check before long work that a file of features can be written.
+
+    Raises:
+        InputError: it can't, or its name doesn't end in .parquet.
+    """
+    if Path(path).suffix.lower() != ".parquet":
+        raise InputError(
+            f"features are written as Parquet, not as '{Path(path).name}': name it {Path(path).stem}.parquet"
+        )
+    check_writable(path)
 
 
 def describe_space(info: FeatureInfo) -> str:

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from vitreous.render.similar_sheet import SimilarPair, similar_sheet
 from vitreous.runtime import choose_precision
 from vitreous.tasks.targets import SimilarityTarget
 from vitreous.transfer.feature_set import FeatureSet
-from vitreous.transfer.images import open_stream
+from vitreous.transfer.images import ImageStream, open_stream
 from vitreous.transfer.neighbors import nearest
 from vitreous.transfer.probing.data import cached_features
 
@@ -129,6 +130,7 @@ def similar(
     method: str = DEFAULT_METHOD,
     device: str = "auto",
     precision: str = "fp32",
+    skip_unreadable: bool = False,
     callback: Callback | None = None,
 ) -> SimilarImages:
     """Find the images that are most similar to one, and explain the similarity in both images of each pair.
@@ -144,6 +146,7 @@ def similar(
         method: an explanation method that depends on the target.
         device: "auto", "cpu" or "cuda".
         precision: of the data's vectors: "fp32", "bf16", or "auto" for bf16 where the hardware has it.
+        skip_unreadable: leave out images of the data that can't be read, with a note, instead of refusing the data.
         callback: receives the progress and notes.
 
     Raises:
@@ -161,7 +164,8 @@ def similar(
         raise InputError(f"the maps of {method} don't depend on the other image: choose one of {able}")
     query_u8 = as_image_u8(image)
     query = classifier.embed(query_u8).float().cpu()
-    features = cached_features(classifier, data, choose_precision(precision, classifier.device), callback)
+    precision = choose_precision(precision, classifier.device)
+    features = cached_features(classifier, data, precision, callback, skip_unreadable=skip_unreadable)
     if features.info.features != ("pooled",):
         raise InputError(
             f"images are compared by pooled vectors, and {data} holds {' and '.join(features.info.features)}: embed "
@@ -216,18 +220,31 @@ def _read(features: FeatureSet, indexes: list[int], classifier: ImageClassifier)
     Raises:
         InputError: an image isn't there any more.
     """
-    stream = None
+    stream, info = None, features.info
     for index in indexes:
         path = features.paths[index]
         if Path(path).is_file():
             yield as_image_u8(path)
             continue
-        info = features.info
-        stream = stream or open_stream(info.data, info.split, classifier.preprocessing.input_size)
-        found, image_u8 = stream.read(index) if index < len(stream) else ("", np.zeros(0))
-        if found != path:
-            raise InputError(f"the image {path} is not in {info.data} any more: give the images themselves as --data")
-        yield image_u8
+        try:
+            stream = stream or open_stream(info.data, info.split, classifier.preprocessing.input_size)
+        except InputError as error:
+            raise InputError(f"the image {path} of {info.data} isn't found from this folder ({error})") from None
+        yield _read_again(stream, path, index, len(stream) - len(features))
+
+
+def _read_again(stream: ImageStream, path: str, index: int, skipped: int) -> np.ndarray:
+    """Read the image of a row by its path, at the row's number or after it, as some before it may have been skipped.
+
+    Raises:
+        InputError: it isn't there any more.
+    """
+    for number in range(index, min(index + max(0, skipped) + 1, len(stream))):
+        with suppress(InputError):
+            found, image_u8 = stream.read(number)
+            if found == path:
+                return image_u8
+    raise InputError(f"the image {path} is not in {stream.source} any more: give the images themselves as --data")
 
 
 def _name(image: ImageInput) -> str:

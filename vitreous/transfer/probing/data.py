@@ -1,6 +1,7 @@
 """The features that a probe is trained, validated and tested on, computed once and kept in the cache folder."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from vitreous.errors import InputError
 from vitreous.files import make_folder
 from vitreous.model.classifier import ImageClassifier
 from vitreous.runtime import generator
-from vitreous.transfer.embed import EmbedJob, open_job, write_features
+from vitreous.transfer.embed import EmbedJob, open_job, without_vectors, write_features
 from vitreous.transfer.feature_set import FeatureSet
 from vitreous.transfer.images import NO_LABEL
 
@@ -76,7 +77,15 @@ class ProbeData:
         return self.training.select(torch.cat(chosen))
 
 
-def cached_features(classifier: ImageClassifier, source: str, precision: str, callback: Callback) -> FeatureSet:
+def cached_features(
+    classifier: ImageClassifier,
+    source: str,
+    precision: str,
+    callback: Callback,
+    *,
+    skip_unreadable: bool = False,
+    check: Callable[[FeatureSet], object] | None = None,
+) -> FeatureSet:
     """Return the pooled vectors of all images of a source, from the cache folder if they were computed before.
 
     They are computed again for other weights, another preprocessing, or changed images. A file of features is read.
@@ -86,25 +95,33 @@ def cached_features(classifier: ImageClassifier, source: str, precision: str, ca
         source: as `embed` takes it, or the path of a file that `embed` wrote.
         precision: "fp32" or "bf16".
         callback: receives the progress.
+        skip_unreadable: leave out images that can't be read.
+        check: refuses labels and splits, which it gets without vectors, before any are computed.
 
     Raises:
         InputError: the source can't be read, or holds features of another model.
     """
-    if source.endswith(".parquet") and Path(source).is_file():
+    if source.endswith(".parquet"):
+        if not Path(source).is_file():
+            raise InputError(f"there is no file {source}: write it with vitreous embed, or give a source of images")
         return FeatureSet.load(source, classifier)
     job = open_job(classifier, _absolute(source), precision=precision, callback=callback)
+    job = replace(job, skip_unreadable=skip_unreadable)
+    info = replace(job.info, data=source)
+    if check is not None:
+        check(replace(without_vectors(job), info=info))
     folder = cache_dir() / "features"
     path = folder / f"{_cache_key(job)}.parquet"
     make_folder(folder)
     with file_lock(path.with_suffix(".lock")):
         if path.is_file():
             try:
-                return replace(FeatureSet.load(path, classifier), info=replace(job.info, data=source))
+                return replace(FeatureSet.load(path, classifier), info=info)
             except InputError as error:
                 callback.on_note(f"computing the features again: {error}")
         write_features(job, path)
         callback.on_note(f"features kept in {path}")
-        return replace(FeatureSet.load(path, classifier), info=replace(job.info, data=source))
+        return replace(FeatureSet.load(path, classifier), info=info)
 
 
 def _absolute(source: str) -> str:
@@ -121,6 +138,7 @@ def _absolute(source: str) -> str:
 def _cache_key(job: EmbedJob) -> str:
     info = job.info
     key = (CACHE_VERSION, info.space, info.precision, info.data, info.split, info.data_fingerprint, job.batch_size)
+    key += ("skip",) if job.skip_unreadable else ()
     return hashlib.sha256(repr(key).encode()).hexdigest()[:32]
 
 
@@ -152,7 +170,7 @@ def split_features(features: FeatureSet, validation_fraction: float, callback: C
     if not len(validation):
         raise InputError(
             f"'{info.data}' has no validation images, and --validation-fraction {validation_fraction} holds none out: "
-            "k and the penalty are chosen on them, so raise it"
+            "k and the penalty are chosen on them, so raise it, or add images"
         )
     return ProbeData(training, validation, _part(features, test_name), info.class_names, info.data)
 

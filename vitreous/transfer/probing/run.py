@@ -18,6 +18,7 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
 from vitreous.runtime import choose_precision
+from vitreous.transfer.feature_set import FeatureSet
 from vitreous.transfer.probing.data import PROBE_FRACTION, ProbeData, cached_features, split_features
 from vitreous.transfer.probing.fit import FITS, Choice, LinearClassifier
 from vitreous.transfer.probing.result import ProbeResult, ProbeScore
@@ -39,6 +40,7 @@ def probe(
     seed: int = 0,
     device: str = "auto",
     precision: str = "fp32",
+    skip_unreadable: bool = False,
     callback: Callback | None = None,
 ) -> ProbeResult:
     """Measure how well frozen features tell the classes of a data set apart, and make a classifier of them.
@@ -61,6 +63,7 @@ def probe(
         seed: of the draws.
         device: "auto", "cpu" or "cuda".
         precision: "fp32", "bf16", or "auto" for bf16 where the hardware has it.
+        skip_unreadable: leave out images that can't be read, with a note, instead of refusing the data.
         callback: receives the progress and notes.
 
     Raises:
@@ -75,8 +78,11 @@ def probe(
     check_probe(methods, shots, draws, output)
     classifier = load(model, device, callback=callback)
     precision = choose_precision(precision, classifier.device)
-    features = cached_features(classifier, data, precision, callback)
-    parts = split_features(features, validation_fraction, callback)
+    features = cached_features(
+        classifier, data, precision, callback, skip_unreadable=skip_unreadable,
+        check=lambda labels: _split(labels, validation_fraction, shots, seed, Callback()),
+    )  # fmt: skip
+    parts = _split(features, validation_fraction, shots, seed, callback)
     measured, done, total = [], 0, len(methods) * (1 + draws * len(set(shots)))
     heads: list[LinearClassifier] = []
     for method in methods:
@@ -121,6 +127,20 @@ def check_probe(methods: Sequence[str], shots: Sequence[int], draws: int, output
         )
     if output is not None:
         require_new_folder(Path(output))
+
+
+def _split(
+    features: FeatureSet, validation_fraction: float, shots: Sequence[int], seed: int, callback: Callback
+) -> ProbeData:
+    """Divide features into training, validation and test images.
+
+    Raises:
+        InputError: as `split_features`, or a class has too few images for one of the shots.
+    """
+    parts = split_features(features, validation_fraction, callback)
+    if shots:
+        parts.draw(max(shots), 0, seed)
+    return parts
 
 
 def _measure_shots(data: ProbeData, method: str, shots: int, draws: int, seed: int) -> ProbeScore:
