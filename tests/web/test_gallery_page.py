@@ -1,5 +1,7 @@
 """The strip of images of a data set as a person uses it: filters, search, keys."""
 
+import re
+
 import pytest
 from page_driver import wait_for_text
 
@@ -21,32 +23,36 @@ def address(explorer):
         yield server.url
 
 
-def shown(page):
+def shown(page, count):
+    """Wait until so many images fit, and return their names."""
+    from playwright.sync_api import expect
+
+    expect(page.locator("#gallery-count")).to_have_text(re.compile(rf"^{count} images?$"), timeout=30_000)
+    expect(page.locator("#strip button")).to_have_count(count, timeout=30_000)
     return [one.get_attribute("data-image") for one in page.locator("#strip button").all()]
 
 
 def test_the_strip_is_searched_filtered_and_walked_by_keys(open_page, explorer):
     page, gallery = open_page(), explorer.gallery
-    wait_for_text(page, "#gallery-count", "30 images")
+    shown(page, 30)  # all are predicted: the strip isn't drawn again by itself
     page.fill("#gallery-search", "RED 1")
     fits = [i for i in range(30) if "red" in f"{gallery.name(i)} {gallery.labels[i]}" and "1" in gallery.name(i)]
-    wait_for_text(page, "#gallery-count", f"{len(fits)} image")
-    assert shown(page) == [f"data-{i}" for i in fits] and 0 < len(fits) < 30
+    assert shown(page, len(fits)) == [f"data-{i}" for i in fits] and 0 < len(fits) < 30
     page.focus("#strip")
     page.keyboard.press("ArrowRight")
     wait_for_text(page, "#image-name", gallery.name(fits[0]))
     page.fill("#gallery-search", "zebra")
     wait_for_text(page, "#strip", "No image fits.")
     page.fill("#gallery-search", "")
+    shown(page, 30)
     page.select_option("#gallery-class", "blue")
-    wait_for_text(page, "#gallery-count", "10 images")
-    assert shown(page) == [f"data-{i}" for i in range(30) if gallery.labels[i] == "blue"]
-    page.select_option("#gallery-order", "least-confident")
+    assert shown(page, 10) == [f"data-{i}" for i in range(30) if gallery.labels[i] == "blue"]
     scored = gallery.scored(0)
-    least = sorted((i for i in scored if gallery.labels[i] == "blue"), key=lambda i: scored[i].score)
-    wait_for_text(page, "#strip button:first-child", "%" if scored[least[0]].label == "blue" else "✗")
-    assert shown(page) == [f"data-{i}" for i in least]
+    blue = [i for i in scored if gallery.labels[i] == "blue"]
+    page.select_option("#gallery-order", "least-confident")
+    least = sorted(blue, key=lambda i: scored[i].score)
+    wait_for_text(page, f"#strip button:first-child[data-image=data-{least[0]}]", "blue")
+    assert shown(page, 10) == [f"data-{i}" for i in least]
     page.select_option("#gallery-order", "misclassified")
-    wrong = [i for i in scored if gallery.labels[i] == "blue" != scored[i].label]
-    wait_for_text(page, "#gallery-count", f"{len(wrong)} image")
-    assert sorted(shown(page)) == sorted(f"data-{i}" for i in wrong)
+    wrong = [i for i in blue if scored[i].label != "blue"]
+    assert sorted(shown(page, len(wrong))) == sorted(f"data-{i}" for i in wrong)
