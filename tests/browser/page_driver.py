@@ -8,6 +8,8 @@ from chromium import find_chromium
 
 ABSENT = "no Chromium: `make chromium` installs it"
 """Why the tests of pages are skipped; the summary of the tests counts them."""
+FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+"""A camera that gives a moving figure, and that pages may use without being asked."""
 DROP = """
 ([bytes, name, type, event]) => {
   const transfer = new DataTransfer();
@@ -30,7 +32,7 @@ def launched_chromium() -> Iterator[object]:
     if path is None:
         pytest.skip(ABSENT)
     with sync_playwright() as driver:
-        made = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        made = driver.chromium.launch(executable_path=path, args=["--no-sandbox", *FAKE_CAMERA])
         yield made
         made.close()
 

@@ -21,12 +21,10 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import named_config
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
-from vitreous.video.camera import LiveFrame
 from vitreous.video.decode import read_frames
 from vitreous.video.encode import write_video
 from vitreous.video.info import read_info
 from vitreous.video.options import KEEP_ALL
-from vitreous.web.live import LiveRenderer
 
 needs_vnni = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no AVX-512 VNNI: no 8-bit products")
 
@@ -101,14 +99,6 @@ def test_maps_do_not_depend_on_the_frames_before(model, clip):
 def test_methods_with_gradients_are_refused_before_anything_is_read():
     with pytest.raises(InputError, match="no gradients, which grad-cam needs: choose fp32 or bf16"):
         make_request(["attention", "grad-cam"], precision="int8")
-
-
-@needs_vnni
-def test_a_live_view_in_int8(model, clip):
-    with closing(read_frames(clip, KEEP_ALL)) as reader:
-        taken = [LiveFrame(frame.image_u8, i / 10) for i, frame in enumerate(islice(reader, 3))]
-    draw = LiveRenderer(model, make_request("attention", precision="int8"))
-    assert all(draw(one).image_u8.shape == one.image_u8.shape for one in taken)
 
 
 def test_the_command_refuses_int8_without_vnni(clip, tmp_path, monkeypatch, capsys):

@@ -290,11 +290,11 @@ def test_a_result_has_the_fingerprint_of_the_weights_that_made_it(explorer, clie
     assert client.get(path).json() == {"fingerprint": weights_fingerprint(small_classifier)}
     for key in ("weights-99", "..%2f0", "x"):
         assert client.get(f"/api/fingerprints/{key}").status_code in (400, 404)
-    explorer.models[0] = small_classifier.replace()
+    explorer.models.replace(0, small_classifier.replace())
     try:
         assert run_job(client, image=uploaded["image"])[0]["weights"] != path.rpartition("/")[2]
     finally:
-        explorer.models[0] = small_classifier
+        explorer.models.replace(0, small_classifier)
 
 
 def test_the_start_holds_the_tables_of_render(client):

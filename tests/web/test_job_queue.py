@@ -133,3 +133,38 @@ def test_background_work_waits_for_everyone():
     assert finish(job).state == "done"
     queue.close()
     assert len(steps) == 3
+
+
+def stepped(steps, order, name="long"):
+    """Work that takes several steps."""
+    left = iter(range(steps, -1, -1))
+
+    def work(job):
+        order.append(name)
+        return None if next(left) else JobResult({"steps": steps})
+
+    return work
+
+
+def test_between_the_steps_of_a_job_others_have_their_turn(queue):
+    release, order = blocker(queue), []
+    long = Job("ann", stepped(3, order), 10)
+    short = [Job(owner, lambda _: order.append("short") or JobResult({}), 10) for owner in ("ann", "bob")]
+    for job in (long, *short):
+        queue.put(job)
+    release.set()
+    assert finish(long).state == "done" and long.result.description == {"steps": 3}
+    assert order == ["long", "short", "short", "long", "long", "long"] and queue.counts["done"] == 4
+
+
+def test_a_job_in_steps_can_be_cancelled_and_takes_no_more_time_than_it_may(queue):
+    queue.start()
+    endless = Job("ann", lambda job: time.sleep(0.02), 10)
+    queue.put(endless)
+    time.sleep(0.1)
+    assert endless.state.state == "running"
+    queue.cancel(endless)
+    assert finish(endless).state == "cancelled"
+    slow = Job("ann", lambda job: time.sleep(0.02), 0.1)
+    queue.put(slow)
+    assert "took longer than 0.1 seconds" in finish(slow).message and slow.state.state == "failed"

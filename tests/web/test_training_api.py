@@ -162,14 +162,14 @@ def test_the_newest_weights_are_loaded_when_somebody_says_so(colored_folder, tmp
         assert client.get("/api/start").json()["models"][0]["class_names"] == ["blue", "green", "red"]
         assert client.get("/", follow_redirects=False).status_code == 200
         image = np.full((12, 20, 3), (220, 50, 40), np.uint8)
-        before = dict(explorer.models[0](image).scores)
+        before = dict(explorer.models.get(0)(image).scores)
         assert before == dict(load(path)(image).scores)
         training.go_on(10)
         reader = Reader(client)
         reader.ask_all()
         assert (reader.status["loaded_step"], reader.status["checkpoint_step"], reader.status["model"]) == (10, 20, 0)
         assert end_job(client, client.post("/api/runs/0/model"))["result"] == {"model": 0, "step": 20}
-        assert before != dict(explorer.models[0](image).scores) == dict(load(path)(image).scores)
+        assert before != dict(explorer.models.get(0)(image).scores) == dict(load(path)(image).scores)
         explorer.queue.close()
 
 
@@ -193,7 +193,7 @@ def test_the_strip_is_predicted_again_by_newer_weights(trained_run, colored_fold
         pass
     first = explorer.gallery.scored(0)
     assert len(first) == 6
-    explorer.models[0] = load(trained_run)
+    explorer.models.replace(0, load(trained_run))
     assert next(steps) is not None and explorer.gallery.scored(0) is not first
     while next(steps) is not None:
         pass

@@ -132,7 +132,7 @@ def run(arguments: Sequence[str]) -> int:
         flag = error.token.keyword or error.token.value
         known = app[verb].assemble_argument_collection() if verb in VERBS or verb in ALIASES else ()
         names = {name for argument in known for name in argument.names}
-        return print_error(renamed_flag(flag, names) or " ".join(str(error).split()))
+        return print_error(renamed_flag(flag, names, verb) or " ".join(str(error).split()))
     except UnusedCliTokensError as error:
         surplus = ", ".join(map(repr, error.unused_tokens or ()))
         return print_error(

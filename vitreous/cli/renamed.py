@@ -43,8 +43,14 @@ SYNONYMS: Mapping[str, str | tuple[str, ...]] = {
 }
 """What timm, transformers and others call it; settings of `train` are set through --set."""
 
+CHOSEN_IN_THE_PAGE = (
+    "--class-strip", "--discard", "--discard-ratio", "--edge-aware", "--edges", "--fusion", "--head-fusion", "--layout",
+    "--legend", "--no-legend", "--opacity", "--query", "--smooth", "--strength", "--strip", "--track", "--view",
+)  # fmt: skip
+"""Flags that `live` had until it became the page of `serve`."""
 
-def renamed_flag(flag: str, verb_flags: Collection[str]) -> str | None:
+
+def renamed_flag(flag: str, verb_flags: Collection[str], verb: str = "") -> str | None:
     """Return the error line for a flag that has another name now or here; None if the verb has no such flag.
 
     >>> renamed_flag("--size=480", ["--height", "--input-size"])
@@ -52,6 +58,10 @@ def renamed_flag(flag: str, verb_flags: Collection[str]) -> str | None:
     >>> renamed_flag("--lr", ["--height", "--input-size"])
     """
     flag = flag.partition("=")[0]
+    if verb == "live" and flag in CHOSEN_IN_THE_PAGE:
+        return (
+            f"live has no {flag} any more: its page has controls, and vitreous video draws with layouts and smoothing"
+        )
     for table, text in ((RENAMED, "{} is now {}"), (SYNONYMS, "there is no option {}: did you mean {}?")):
         names = table.get(flag, ())
         for name in (names,) if isinstance(names, str) else names:

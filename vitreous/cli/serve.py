@@ -31,10 +31,11 @@ def serve(
     host: Annotated[str, Parameter(group=ADDRESS_GROUP)] = "127.0.0.1",
     port: Annotated[int, Parameter(group=ADDRESS_GROUP)] = 8765,
     max_upload_mb: Annotated[int, Parameter(group=LIMIT_GROUP)] = 32,
+    max_clip_mb: Annotated[int, Parameter(group=LIMIT_GROUP)] = 64,
     max_seconds: Annotated[float, Parameter(group=LIMIT_GROUP)] = 120.0,
     max_memory_mb: Annotated[int, Parameter(group=LIMIT_GROUP)] = 4096,
 ) -> int:
-    """Explore where models look, in the browser: drop an image, and hover over any patch.
+    """Explore where models look, in the browser: drop an image or a clip, and hover over any patch.
 
     The page gets the attention of all layers and heads from one forward pass and computes attention and rollout of any
     patch by itself, at once. The other methods run on the server, one request after the other, in fair order. It loads
@@ -50,6 +51,7 @@ def serve(
             which is part of the address that is printed.
         port: Port to serve at; 0 for any free port.
         max_upload_mb: Largest image file that is taken, in MB.
+        max_clip_mb: Largest clip file that is taken, in MB.
         max_seconds: Longest computation for one request, in seconds.
         max_memory_mb: Memory that one request may take beside the model, in MB, as estimated before it starts.
     """
@@ -58,9 +60,10 @@ def serve(
     from vitreous.web.server import AppServer
     from vitreous.web.sessions import Limits
 
-    if max_upload_mb < 1 or not max_seconds > 0 or max_memory_mb < 1:
+    if max_upload_mb < 1 or max_clip_mb < 1 or not max_seconds > 0 or max_memory_mb < 1:
         raise InputError(
-            "--max-upload-mb, --max-seconds and --max-memory-mb must be above 0: leave them out for the defaults"
+            "--max-upload-mb, --max-clip-mb, --max-seconds and --max-memory-mb must be above 0: leave them out for the "
+            "defaults"
         )
     server, callback = AppServer(host, port), ConsoleCallback()
     try:
@@ -68,7 +71,12 @@ def serve(
     except BaseException:
         server.close()
         raise
-    limits = Limits(upload_bytes=max_upload_mb << 20, job_seconds=max_seconds, memory_bytes=max_memory_mb << 20)
+    limits = Limits(
+        upload_bytes=max_upload_mb << 20,
+        clip_bytes=max_clip_mb << 20,
+        job_seconds=max_seconds,
+        memory_bytes=max_memory_mb << 20,
+    )
     run(loaded, data, runs=runs, count=count, limits=limits, server=server, callback=callback)
     return 0
 

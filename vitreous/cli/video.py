@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,9 @@ from cyclopts import Parameter
 from vitreous.callbacks import Progress, format_clock
 from vitreous.cli import EXIT_INTERRUPTED, EXIT_TRUNCATED, print_error
 from vitreous.cli.console import ConsoleCallback, Update, print_line, print_note, progress_on
-from vitreous.cli.draw_flags import DrawFlags
 from vitreous.cli.flags import OUTPUT_NAMES, Flag, ModelName
 from vitreous.cli.options import (
+    DRAW_GROUP,
     EXPLAIN_GROUP,
     FRAME_GROUP,
     OUTPUT_GROUP,
@@ -21,7 +22,7 @@ from vitreous.cli.options import (
     InputOptions,
     MethodFlags,
 )
-from vitreous.clips.options import FrameOptions, OutputOptions, SpeedOptions
+from vitreous.clips.options import DrawOptions, FrameOptions, OutputOptions, SpeedOptions
 from vitreous.errors import InputError
 from vitreous.signals import interrupt_on_termination
 
@@ -32,6 +33,19 @@ if TYPE_CHECKING:
     from vitreous.model.classifier import ImageClassifier
 
 STATE_ORDER = ("written", "skipped", "truncated", "failed", "interrupted", "missing")
+
+
+@Parameter(name="*", group=DRAW_GROUP)
+@dataclass(frozen=True)
+class DrawFlags(DrawOptions):
+    """The fields of DrawOptions as flags; those that are off by default have no --no- form."""
+
+    edge_aware: Flag = False
+    class_strip: Flag = False
+
+    def draw_options(self) -> DrawOptions:
+        """Return the record that a request takes."""
+        return DrawOptions(**vars(self))
 
 
 def video(

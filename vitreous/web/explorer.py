@@ -3,12 +3,15 @@
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from threading import get_ident
 
 import numpy as np
 from torch import nn
 
 from vitreous.callbacks import Callback, Progress
+from vitreous.clips.explain_stage import quantize_classifier
+from vitreous.clips.options import SpeedOptions, VideoPrecision
 from vitreous.diagnostics.doctor.checks_tokens import outliers_by_layer
 from vitreous.diagnostics.doctor.measure import collect_statistics
 from vitreous.diagnostics.doctor.run import diagnose
@@ -29,7 +32,11 @@ from vitreous.render.overlay import (
     dimming_for,
     mean_brightness,
 )
+from vitreous.runtime import autocast, choose_precision
+from vitreous.video.camera import LiveSource
 from vitreous.web.attention_export import MAX_EXPORT_BYTES, describe_prediction, export_attention
+from vitreous.web.clip_classes import ClassesOverTime
+from vitreous.web.clips import StoredClip
 from vitreous.web.image_gallery import ImageGallery
 from vitreous.web.interventions import Intervention, applied, export_changed_attention
 from vitreous.web.job_memory import (
@@ -40,7 +47,8 @@ from vitreous.web.job_memory import (
     size_of_model,
 )
 from vitreous.web.jobs import Job, JobQueue, JobResult
-from vitreous.web.model_fingerprints import ModelFingerprints
+from vitreous.web.live_capture import LiveCapture
+from vitreous.web.served_models import ServedModels
 from vitreous.web.sessions import Limits, SessionTable, StoredImage, WebSession
 from vitreous.web.token_export import export_tokens, share_components
 from vitreous.web.watched_run import WatchedRun
@@ -75,6 +83,8 @@ class Explorer:
         gallery: images of a data set; None without one.
         limits: what is served at most.
         runs: that the page shows while they train.
+        live: a camera or video of the server that pages show; None without one.
+        precision: of the models, as in `SpeedOptions`.
     """
 
     def __init__(
@@ -83,34 +93,31 @@ class Explorer:
         gallery: ImageGallery | None = None,
         limits: Limits | None = None,
         runs: Sequence[WatchedRun] = (),
+        live: LiveSource | None = None,
+        precision: VideoPrecision = "fp32",
     ) -> None:
         self.limits, self.runs = limits or Limits(), tuple(runs)
-        self.names, self.models, self.gallery = list(models), list(models.values()), gallery
+        self._speed = SpeedOptions(precision=precision)
+        if precision == "int8":
+            models = {name: quantize_classifier(one) for name, one in models.items()}
+        self.models, self.gallery = ServedModels(models), gallery
+        self.live = None if live is None else LiveCapture(live)
         self.sessions = SessionTable(self.limits)
         self.queue = JobQueue(self.limits.jobs, self.limits.session_jobs, self._score_gallery())
-        self.palettes, self.fingerprints = describe_palettes(), ModelFingerprints()
-
-    def model(self, index: int) -> ImageClassifier:
-        """Return a model by its index.
-
-        Raises:
-            InputError: there is none.
-        """
-        if not 0 <= index < len(self.models):
-            raise InputError(f"there is no model {index}: there are {len(self.models)}, from 0")
-        return self.models[index]
+        self.palettes = describe_palettes()
 
     def describe(self) -> dict[str, object]:
         """Describe for JSON what the page needs to begin."""
         gallery = self.gallery
         return {
-            "models": [describe_model(*pair) for pair in zip(self.names, self.models, strict=False)],
+            "models": self.models.describe(),
             "runs": [{"name": run.name, "model": run.model, "loaded_step": run.loaded_step} for run in self.runs],
             "methods": {name: method_to_json(name) for name in METHODS},
             "gallery": None
             if gallery is None
             else {"source": gallery.source, "split": gallery.split, "count": len(gallery),
                   "class_names": gallery.class_names},
+            "live": None if self.live is None else self.live.name,
             "limits": asdict(self.limits),
         }  # fmt: skip
 
@@ -122,20 +129,18 @@ class Explorer:
         Raises:
             InputError: it would take more memory than one request may.
         """
-        classifier = self.model(model_index)
+        classifier = self.models.get(model_index)
         size = size_of_model(classifier)
         needed = estimate_attention_bytes(size, min(2 * size.heads * size.tokens**2, MAX_EXPORT_BYTES))
         check_memory(needed, self.limits.memory_bytes, "the attention of all layers")
         if intervention is None:
-            return self._start(
-                session, lambda job: self._sign(classifier, export_attention(classifier, image.image_u8))
-            )
+            return self._start(session, lambda job: export_attention(classifier, image.image_u8), classifier)
 
         def compute(job: Job) -> JobResult:
             with counted_passes(classifier.model, job, 2):
-                return self._sign(classifier, export_changed_attention(classifier, image.image_u8, intervention))
+                return export_changed_attention(classifier, image.image_u8, intervention)
 
-        return self._start(session, compute)
+        return self._start(session, compute, classifier)
 
     def start_tokens(
         self,
@@ -150,15 +155,15 @@ class Explorer:
         Raises:
             InputError: it would take more memory than one request may.
         """
-        classifier = self.model(model_index)
+        classifier = self.models.get(model_index)
         needed = estimate_map_bytes(size_of_model(classifier), "features", MethodOptions())
         check_memory(needed, self.limits.memory_bytes, "the tokens of a layer")
 
         def compute(job: Job) -> JobResult:
             with applied(classifier, image.image_u8, intervention):
-                return self._sign(classifier, export_tokens(classifier, image.image_u8, layer))
+                return export_tokens(classifier, image.image_u8, layer)
 
-        return self._start(session, compute)
+        return self._start(session, compute, classifier)
 
     def start_diagnosis(self, session: WebSession, model_index: int, image: StoredImage) -> Job:
         """Begin to diagnose a model on one image, as `doctor` does.
@@ -166,10 +171,10 @@ class Explorer:
         Raises:
             InputError: it would take more memory than one request may.
         """
-        classifier = self.model(model_index)
+        classifier = self.models.get(model_index)
         needed = 3 * estimate_attention_bytes(size_of_model(classifier), 0)  # the trace of a whole pass is kept
         check_memory(needed, self.limits.memory_bytes, "the doctor")
-        return self._start(session, lambda job: export_diagnosis(classifier, image.image_u8, job))
+        return self._start(session, lambda job: export_diagnosis(classifier, image.image_u8, job), classifier)
 
     def start_map(
         self,
@@ -191,8 +196,10 @@ class Explorer:
         Raises:
             InputError: there is no such method, it doesn't take what is requested, or it would take too much memory.
         """
-        classifier = self.model(model_index)
+        classifier = self.models.get(model_index)
         check_passes(request.options)
+        if self._speed.precision == "int8" and request.method in METHODS and METHODS[request.method].uses_gradients:
+            raise InputError(f"int8 has no gradients, which {request.method} needs: start with another --precision")
         query = None if request.query is None else validate_region(request.query)
         task = resolve_task(classifier, request.method, merge_options(None, request.options), request.target, query)
         needed = estimate_map_bytes(size_of_model(classifier), request.method, task.options)
@@ -206,14 +213,14 @@ class Explorer:
             ):
                 shared = task if other is None else share_components(task, classifier, other.image_u8)
                 (found,) = run_task(classifier, [image.image_u8], shared)
-            return self._sign(classifier, describe_map(found.patch_map, found.patch_colors, {
+            return describe_map(found.patch_map, found.patch_colors, {
                 "method": found.method, "caption": found.caption(), "scale_kind": found.scale_kind,
                 "layer": found.layer, "head": found.head, "target": found.target, "score": found.score,
                 "convergence_delta": found.convergence_delta, "geometry": asdict(found.geometry),
                 "prediction": describe_prediction(found.prediction),
-            }))  # fmt: skip
+            })  # fmt: skip
 
-        return self._start(session, compute)
+        return self._start(session, compute, classifier)
 
     def start_reload(self, session: WebSession, run: WatchedRun) -> Job:
         """Begin to load the newest weights of a run; from then on they are its model, for everybody."""
@@ -221,37 +228,55 @@ class Explorer:
         def reload(job: Job) -> JobResult:
             classifier = run.reload()
             if run.model is None:
-                self.names.append(run.name)
-                self.models.append(classifier)
-                run.model = len(self.models) - 1
+                run.model = self.models.add(run.name, classifier)
             else:
-                self.models[run.model] = classifier
+                self.models.replace(run.model, classifier)
             return JobResult({"model": run.model, "step": run.loaded_step})
 
-        return self._start(session, reload)
+        return self._start(session, reload, None)
 
-    def _sign(self, classifier: ImageClassifier, result: JobResult) -> JobResult:
-        """Add which weights have made a result."""
-        return replace(result, description=result.description | {"weights": self.fingerprints.key(classifier)})
+    def start_classes(self, session: WebSession, model_index: int, clip: StoredClip) -> Job:
+        """Begin to predict the classes of a clip's frames.
 
-    def _start(self, session: WebSession, work: Callable[[Job], JobResult]) -> Job:
-        job = Job(session.id, work, self.limits.job_seconds)
+        Raises:
+            InputError: there is no such model, or it has no classes.
+        """
+        classifier = self.models.get(model_index)
+        return self._start(session, ClassesOverTime(classifier, clip), classifier)
+
+    def _start(
+        self, session: WebSession, work: Callable[[Job], JobResult | None], classifier: ImageClassifier | None
+    ) -> Job:
+        """Begin the work of a job; with the model that does it, if one does."""
+        job = Job(session.id, partial(self._run, work, classifier), self.limits.job_seconds)
         self.queue.put(job)
         session.add_job(job)
         return job
+
+    def _run(
+        self, work: Callable[[Job], JobResult | None], classifier: ImageClassifier | None, job: Job
+    ) -> JobResult | None:
+        """Do the work at the server's precision, and add which weights have made the result."""
+        if classifier is None:
+            return work(job)
+        with autocast(classifier.device, choose_precision(self._speed.float_precision, classifier.device)):
+            result = work(job)
+        key = {"weights": self.models.key(classifier)}
+        return result and replace(result, description=result.description | key)
 
     def _score_gallery(self) -> Iterator[object]:
         """Predict the gallery's images by each model, again when it has newer weights; gives None if all are done."""
         done: dict[int, ImageClassifier] = {}
         while self.gallery is not None:
-            index = next((index for index, model in enumerate(self.models) if done.get(index) is not model), None)
+            numbers = range(len(self.models))
+            index = next((number for number in numbers if done.get(number) is not self.models.get(number)), None)
             if index is None:
                 yield None
                 continue
-            classifier = done[index] = self.models[index]
+            classifier = done[index] = self.models.get(index)
             for count in self.gallery.score(index, classifier):
                 yield count
-                if self.models[index] is not classifier:
+                if self.models.get(index) is not classifier:
                     break
 
 
@@ -311,22 +336,6 @@ def export_diagnosis(classifier: ImageClassifier, image_u8: np.ndarray, callback
     return JobResult({"findings": findings, "outliers": outliers})
 
 
-def describe_model(name: str, classifier: ImageClassifier) -> dict[str, object]:
-    """Describe a model for JSON."""
-    preprocessing = classifier.preprocessing
-    return {
-        "name": name,
-        "origin": classifier.origin or name,
-        "load_options": classifier.load_options,
-        "task": classifier.task,
-        "class_names": classifier.class_names,
-        "problem_type": classifier.problem_type,
-        "input_size": preprocessing.input_size,
-        "patch_size": preprocessing.patch_size,
-        "resize_mode": preprocessing.resize_mode,
-    }
-
-
 def method_to_json(name: str) -> dict[str, object]:
     """Describe a method for JSON."""
     method = METHODS[name]
@@ -359,4 +368,5 @@ def describe_image(key: str, image: StoredImage) -> dict[str, object]:
         "width": width,
         "truth": image.truth,
         "dimming": dimming_for(mean_brightness(image.image_u8)),
+        "seconds": image.seconds,
     }

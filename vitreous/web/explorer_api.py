@@ -18,17 +18,18 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 
 from vitreous.errors import InputError
 from vitreous.imaging.reading import decode_image, read_size
 from vitreous.records import from_dict
-from vitreous.web.app import PAGES
+from vitreous.web.clip_api import ClipApi
 from vitreous.web.explorer import Explorer, MapRequest, describe_image
 from vitreous.web.guard import Guard
 from vitreous.web.interventions import read_intervention
 from vitreous.web.jobs import JobLimitError
+from vitreous.web.live_api import LiveApi
 from vitreous.web.openapi import describe_api
+from vitreous.web.page_files import PAGES, PageFiles
 from vitreous.web.request_counts import RequestCounter, RequestCounts, format_metrics
 from vitreous.web.requests import cookie_name, find_session, open_session, read_body, read_number, set_session_cookie
 from vitreous.web.saving_api import SavingApi
@@ -45,16 +46,6 @@ DISPLAY_SIDE = 2048
 PAGE_SIZE = 200
 IMAGE_CACHE = "private, max-age=3600"
 Result = TypeVar("Result")
-
-
-class PageFiles(StaticFiles):
-    """The files of the page: a browser asks each time whether they have changed, and gets a short no."""
-
-    def file_response(self, *arguments: object, **keywords: object) -> Response:
-        """Respond with a file, or with 304."""
-        response = super().file_response(*arguments, **keywords)  # ty: ignore[invalid-argument-type]
-        response.headers["Cache-Control"] = "no-cache"
-        return response
 
 
 def create_explorer_app(explorer: Explorer, *, served_host: str = "127.0.0.1", token: str | None = None) -> Starlette:
@@ -82,8 +73,10 @@ def create_explorer_app(explorer: Explorer, *, served_host: str = "127.0.0.1", t
         Route("/api/jobs/{job}", api.end_job, methods=["DELETE"]),
         Route("/api/jobs/{job}/data", api.job_data, methods=["GET"]),
         Route("/api/session", api.end_session, methods=["DELETE"]),
+        *ClipApi(explorer).routes(),
+        *LiveApi(explorer).routes(),
         *TrainingApi(explorer).routes(),
-        *SavingApi(explorer.fingerprints).routes(),
+        *SavingApi(explorer.models).routes(),
         Mount("/static", PageFiles(directory=PAGES)),
     ]
     errors: dict[int | type[Exception], Callable[[Request, Exception], Response]] = {
@@ -151,7 +144,7 @@ class ExplorerApi:
         model, offset = read_number(request, "model"), read_number(request, "offset")
         order, label = request.query_params.get("order", "stored"), request.query_params.get("class")
         if self.explorer.models or model:
-            self.explorer.model(model)
+            self.explorer.models.get(model)
         chosen = gallery.select(model, order, label, request.query_params.get("search", ""))
         scored = gallery.scored(model)
         items = [
@@ -169,7 +162,7 @@ class ExplorerApi:
         image = await self._in_thread(partial(decode_upload, data, self.explorer.limits.image_pixels))
         key = await self._in_thread(partial(name_upload, image.image_u8))
         session = self._open_session(request)
-        session.add_image(key, image)
+        (session.add_live_image if "live" in request.query_params else session.add_image)(key, image)
         response = JSONResponse(describe_image(key, image), 201)
         set_session_cookie(request, response, session)
         return response
@@ -288,6 +281,8 @@ class ExplorerApi:
         if position is not None and gallery is not None and position < len(gallery):
             return await self._in_thread(partial(gallery.image, position))
         session = self.explorer.sessions.find(request.cookies.get(cookie_name(request), ""))
+        if session is not None and (found := session.find_frame(key)) is not None:
+            return await self._in_thread(partial(found[0].image, found[1]))
         if session is None or key not in session.images:
             raise HTTPException(404, "there is no such image (any more): open it again")
         return session.images[key]

@@ -17,11 +17,14 @@ HEADERS = {
     "style-src 'self'; script-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), display-capture=(), geolocation=()",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
 """No response may be shown inside another site's page, or run anything that is not ours."""
+PAGE_HEADERS = {"Permissions-Policy": HEADERS["Permissions-Policy"].replace("camera=()", "camera=(self)")}
+"""The page itself may ask for the browser's camera."""
 OPEN_PATHS = frozenset({"/healthz"})
 """Paths that need no token: whether the server is alive is no secret."""
 
@@ -53,7 +56,7 @@ class Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(HEADERS)
+                headers.update(HEADERS | (PAGE_HEADERS if scope["path"] == "/" else {}))
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 

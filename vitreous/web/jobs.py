@@ -61,14 +61,21 @@ class JobStatus:
 
 
 class Job(Callback):
-    """Something that a person waits for. While it runs, it is the callback of its own work."""
+    """Something that a person waits for. While it runs, it is the callback of its own work.
 
-    def __init__(self, owner: str, work: Callable[["Job"], JobResult], seconds: float) -> None:
+    Args:
+        owner: whose job it is.
+        work: returns the result; or None after a step, to be called again once other jobs have had their turn.
+        seconds: of computation at most.
+    """
+
+    def __init__(self, owner: str, work: Callable[["Job"], JobResult | None], seconds: float) -> None:
         self.id, self.owner, self.work, self.seconds = secrets.token_urlsafe(12), owner, work, seconds
         self.status = LatestValue[JobStatus]()
         self.status.put(JobStatus())
         self.result: JobResult | None = None
         self._is_cancelled, self._deadline, self._published = False, float("inf"), 0.0
+        self._used_seconds = 0.0
 
     @property
     def state(self) -> JobStatus:
@@ -103,13 +110,17 @@ class Job(Callback):
             )
 
     def run(self) -> None:
-        """Do the work; whatever happens becomes the status."""
-        self._deadline = time.monotonic() + self.seconds
+        """Do the work, or a step of it; whatever happens becomes the status."""
+        started = time.monotonic()
+        self._deadline = started + self.seconds - self._used_seconds
         try:
             self.check()
-            self.status.put(JobStatus("running"))
+            self.status.put(JobStatus("running", self.state.progress))
             self.result = self.work(self)
             self.check()
+            self._used_seconds += time.monotonic() - started
+            if self.result is None:
+                return
             final = JobStatus("done", self.state.progress)
         except JobStoppedError as stop:
             self.result = None
@@ -214,6 +225,15 @@ class JobQueue:
         if self._thread.ident is not None:
             self._thread.join(5.0)
 
+    def _put_back(self, job: Job) -> None:
+        """Let a job that isn't finished wait behind the others."""
+        with self._changed:
+            if not self._is_closed and not job.should_stop():
+                self._waiting.setdefault(job.owner, deque()).append(job)
+                return
+        job.run()  # it ends at once, and says why
+        self.counts[job.state.state] += 1
+
     @contextmanager
     def _next(self) -> Generator[Job | None]:
         """Yield the job whose turn it is; None if there is none yet. Its owner goes to the end of the row."""
@@ -238,7 +258,10 @@ class JobQueue:
                     started = time.monotonic()
                     job.run()
                     self.busy_seconds += time.monotonic() - started
-                    self.counts[job.state.state] += 1
+                    if job.state.is_final:
+                        self.counts[job.state.state] += 1
+                    else:
+                        self._put_back(job)
             if job is not None:
                 self._patience_seconds = BACKGROUND_SECONDS
             elif not self._is_closed:

@@ -19,6 +19,10 @@ OPERATIONS: tuple[Operation, ...] = (
     ("get", "/api/images/{image}", "Size and true label of an image.", "json"),
     ("get", "/api/images/{image}/pixels", "An image for display: PNG, or JPEG if it is large.", "image"),
     ("get", "/api/images/{image}/thumbnail", "A small version of an image of the data set.", "image"),
+    ("post", "/api/clips", "Upload a clip as the body; it is checked by decoding it.", "json"),
+    ("get", "/api/clips/{clip}", "Size and frames' times of a clip; frame 7 is the image {clip}-7.", "json"),
+    ("post", "/api/clips/{clip}/classes", "Begin to predict a clip's classes over time.", "json"),
+    ("get", "/api/live", "The newest image of the server's camera or video; waits up to 20 s for one.", "json"),
     ("post", "/api/jobs", "Begin to compute attention, tokens, a map, or the doctor's findings.", "json"),
     ("get", "/api/jobs/{job}", "State, progress and description of a job; waits up to 20 s for a change.", "json"),
     ("delete", "/api/jobs/{job}", "Cancel a job, or forget its result.", "nothing"),
@@ -45,6 +49,9 @@ QUERIES = {
         "offset": {"type": "integer", "minimum": 0},
     },
     "/api/runs": {"after": {"type": "string", "description": "cursor of the last response"}},
+    "/api/images": {"live": {"const": "1", "description": "an image of a camera: the session keeps the last few"}},
+    "/api/clips/{clip}/classes": {"model": {"type": "integer", "minimum": 0}},
+    "/api/live": {"after": {"type": "integer", "minimum": 0}},
     "/api/jobs/{job}": {"after": {"type": "integer", "minimum": 0}},
 }
 
@@ -76,7 +83,10 @@ JOB = {
     "properties": {
         "kind": {"enum": ["attention", "tokens", "map", "doctor"], "default": "attention"},
         "model": {"type": "integer", "minimum": 0, "default": 0},
-        "image": {"type": "string", "description": "data-N of the data set, or what an upload returned"},
+        "image": {
+            "type": "string",
+            "description": "data-N of the data set, what an upload returned, or CLIP-N, a frame of a clip",
+        },
         "method": {"type": "string", "description": "of a map: a name in /api/start"},
         "options": {"type": "object", "description": "of a map: options of the method, such as layer"},
         "target": {"type": ["string", "null"], "description": 'of a map: a class, or "cat - dog"'},
@@ -89,6 +99,7 @@ JOB = {
 
 BODIES = {
     "/api/images": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    "/api/clips": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     "/api/jobs": {"application/json": {"schema": JOB}},
 }
 
@@ -98,7 +109,13 @@ MEDIA_TYPES = {
     "image": ("image/png", "image/jpeg"),
     "text": ("text/plain",),
 }
-STATUS = {("post", "/api/images"): "201", ("post", "/api/jobs"): "202", ("post", "/api/runs/{run}/model"): "202"}
+STATUS = {
+    ("post", "/api/images"): "201",
+    ("post", "/api/clips"): "201",
+    ("post", "/api/clips/{clip}/classes"): "202",
+    ("post", "/api/jobs"): "202",
+    ("post", "/api/runs/{run}/model"): "202",
+}
 
 
 def describe_api() -> dict[str, object]:
@@ -133,6 +150,6 @@ def describe_operation(method: str, path: str, summary: str, content: str) -> di
     described: dict[str, object] = {"summary": summary, "responses": {status: success}}
     if parameters:
         described["parameters"] = parameters
-    if method == "post" and path in BODIES:
+    if path in BODIES:
         described["requestBody"] = {"required": True, "content": BODIES[path]}
     return described

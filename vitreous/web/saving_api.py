@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from vitreous.web.app import PAGES
-from vitreous.web.model_fingerprints import ModelFingerprints
+from vitreous.web.page_files import PAGES
+from vitreous.web.served_models import ServedModels
 
 IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w.]+)";$', re.MULTILINE)
 EXPORT = re.compile(r"^export ((?:async )?function|class|const) (\w+)", re.MULTILINE)
@@ -21,8 +21,8 @@ MARK = re.compile(r"\{\{[a-z]+\}\}")
 class SavingApi:
     """Handles what the page asks for when something is saved."""
 
-    def __init__(self, fingerprints: ModelFingerprints) -> None:
-        self.fingerprints, self._hashing = fingerprints, CapacityLimiter(1)
+    def __init__(self, models: ServedModels) -> None:
+        self.models, self._hashing = models, CapacityLimiter(1)
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -33,7 +33,7 @@ class SavingApi:
 
     async def fingerprint(self, request: Request) -> Response:
         """What identifies the weights that have made a result."""
-        work = partial(self.fingerprints.fingerprint, request.path_params["weights"])
+        work = partial(self.models.fingerprint, request.path_params["weights"])
         return JSONResponse({"fingerprint": await to_thread.run_sync(work, limiter=self._hashing)})
 
     async def saved_view(self, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""A web server for one app on a thread of its own: uvicorn, with connections that end when the view does."""
+"""A web server for one app on a thread of its own: uvicorn, with connections that end when the server does."""
 
 import asyncio
 import errno
@@ -11,23 +11,21 @@ from threading import Thread
 import h11
 import uvicorn
 from starlette.applications import Starlette
-from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from vitreous.errors import InputError
 from vitreous.files import os_error_reason
-from vitreous.web.app import ABORT
 from vitreous.web.guard import is_loopback
 
 MAX_CONNECTIONS = 256
 """When there are more, the one that has kept the server waiting for longest makes room."""
 GRACE_SECONDS = 0.4
-"""Time that viewers get at the end to take the last image."""
+"""Time that responses get at the end."""
 START_SECONDS = 10.0
 REQUEST_SECONDS = 10.0
 """Time for the whole head of a request; a connection that takes longer would keep others out."""
 SEND_BUFFER_BYTES = 65_536
-"""An image or two; a larger buffer would add latency."""
+"""What a slow client makes the operating system hold."""
 
 
 class Connection(H11Protocol):
@@ -125,18 +123,13 @@ class AppServer:
         Raises:
             InputError: the server doesn't start.
         """
-
-        async def with_abort(scope: Scope, receive: Receive, send: Send) -> None:
-            extensions = {**scope.get("extensions", {}), ABORT: lambda: self._abort(scope.get("client"))}
-            await app({**scope, "extensions": extensions}, receive, send)
-
         config = uvicorn.Config(
-            with_abort, http=Connection, ws="none", loop="asyncio", lifespan="off", log_config=None, access_log=False,
+            app, http=Connection, ws="none", loop="asyncio", lifespan="off", log_config=None, access_log=False,
             log_level="critical", limit_concurrency=2 * MAX_CONNECTIONS, server_header=False, proxy_headers=False,
             timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
-        self._thread = Thread(target=self._run, args=(self._server,), name="live server", daemon=True)
+        self._thread = Thread(target=self._run, args=(self._server,), name="web server", daemon=True)
         self._thread.start()
         deadline = time.monotonic() + START_SECONDS
         while not self._server.started and self._thread.is_alive() and time.monotonic() < deadline:
@@ -169,13 +162,6 @@ class AppServer:
             await serving
 
         asyncio.run(serve())
-
-    def _abort(self, client: object) -> None:
-        """Close the connection to a client at once."""
-        assert self._server is not None
-        for connection in list(self._server.server_state.connections):
-            if isinstance(connection, Connection) and connection.client == client:
-                connection.transport.abort()
 
 
 def bind_error(host: str, port: int, error: OSError) -> InputError:

@@ -5,10 +5,17 @@ import secrets
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vitreous.web.jobs import Job
+
+if TYPE_CHECKING:
+    from vitreous.web.clips import StoredClip
+
+LIVE_IMAGES = 4
+"""Images of a camera that one session keeps."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,11 @@ class Limits:
     Attributes:
         upload_bytes: of one image file.
         image_pixels: of one decoded image.
-        session_bytes: of decoded images and results of one session; the oldest ones make room for new ones.
+        clip_bytes: of one clip's file.
+        clip_pixels: of one frame of a clip.
+        clip_frames: of one clip.
+        clip_seconds: of one clip.
+        session_bytes: of decoded images, clips and results of one session; the oldest ones make room for new ones.
         sessions: at the same time; one whose browser never came back makes room for a new one, else the one that was
             idle for longest.
         idle_seconds: after which a session ends.
@@ -30,6 +41,10 @@ class Limits:
 
     upload_bytes: int = 32 << 20
     image_pixels: int = 40_000_000
+    clip_bytes: int = 64 << 20
+    clip_pixels: int = 3840 * 2160
+    clip_frames: int = 3600
+    clip_seconds: float = 120.0
     session_bytes: int = 256 << 20
     sessions: int = 32
     idle_seconds: float = 1800.0
@@ -47,11 +62,13 @@ class StoredImage:
         name: for people.
         image_u8: uint8 (height, width, 3).
         truth: the true label, if it is known.
+        seconds: the time in its clip; None of an image that is no frame of one.
     """
 
     name: str
     image_u8: np.ndarray
     truth: str | None = None
+    seconds: float | None = None
 
 
 def name_upload(image_u8: np.ndarray) -> str:
@@ -67,19 +84,22 @@ def name_upload(image_u8: np.ndarray) -> str:
 
 @dataclass
 class WebSession:
-    """The images and jobs of one browser, oldest first; `id` is its secret."""
+    """The images, clips and jobs of one browser, oldest first; `id` is its secret."""
 
     limits: Limits
     id: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     images: OrderedDict[str, StoredImage] = field(default_factory=OrderedDict)
+    clips: "OrderedDict[str, StoredClip]" = field(default_factory=OrderedDict)
     jobs: OrderedDict[str, Job] = field(default_factory=OrderedDict)
+    live_images: list[str] = field(default_factory=list)
     used_seconds: float = field(default_factory=time.monotonic)
     has_returned: bool = False
 
     @property
     def stored_bytes(self) -> int:
-        """The memory that images and results take."""
+        """The memory that images, clips and results take."""
         images = sum(image.image_u8.nbytes for image in self.images.values())
+        images += sum(clip.stored_bytes for clip in self.clips.values())
         return images + sum(len(job.result.data) for job in self.jobs.values() if job.result is not None)
 
     def add_image(self, key: str, image: StoredImage) -> None:
@@ -88,19 +108,42 @@ class WebSession:
         self.images.move_to_end(key)
         self.make_room()
 
+    def add_live_image(self, key: str, image: StoredImage) -> None:
+        """Store an image of a camera, and forget those before the last few."""
+        self.add_image(key, image)
+        self.live_images = [*(one for one in self.live_images if one != key), key]
+        while len(self.live_images) > LIVE_IMAGES:
+            self.images.pop(self.live_images.pop(0), None)
+
+    def add_clip(self, clip: "StoredClip") -> None:
+        """Store a clip under its key."""
+        self.clips[clip.key] = clip
+        self.clips.move_to_end(clip.key)
+        self.make_room()
+
+    def find_frame(self, key: str) -> "tuple[StoredClip, int] | None":
+        """Return the clip and the number that the name of a frame stands for, such as "clip-0a1b-17"."""
+        name, _, number = key.rpartition("-")
+        clip = self.clips.get(name)
+        if clip is None or not (number.isascii() and number.isdecimal() and len(number) < 10):
+            return None
+        return clip, int(number)
+
     def add_job(self, job: Job) -> None:
         """Keep a job until its result is fetched or makes room for others."""
         self.jobs[job.id] = job
         self.make_room()
 
     def make_room(self) -> None:
-        """Drop results that have been computed, then images, the oldest first, until the rest fits."""
+        """Drop results that have been computed, then images, then clips, the oldest first, until the rest fits."""
         while self.stored_bytes > self.limits.session_bytes or len(self.jobs) > 8 * self.limits.session_jobs:
             done = next((key for key, job in self.jobs.items() if job.state.is_final), None)
             if done is not None and len(self.jobs) > 1:
                 del self.jobs[done]
             elif len(self.images) > 1:
                 self.images.popitem(last=False)
+            elif len(self.clips) > 1:
+                self.clips.popitem(last=False)
             else:
                 break
 

@@ -23,15 +23,16 @@ async function request(path, options = {}) {
   throw new ApiError(message, response.status);
 }
 
-export async function getJson(path) { return (await request(path)).json(); }
+export async function getJson(path, options) { return (await request(path, options)).json(); }
 
 export async function getText(path) { return (await request(path)).text(); }
 
 export async function getBlob(path) { return (await request(path)).blob(); }
 
-export async function upload(blob) {
+// Uploads an image, or to another path a clip.
+export async function upload(blob, path = "/api/images", signal = undefined) {
   const headers = {"Content-Type": "application/octet-stream"};
-  return (await request("/api/images", {method: "POST", body: blob, headers})).json();
+  return (await request(path, {method: "POST", body: blob, headers, signal})).json();
 }
 
 export const imageUrl = (image, part) => `/api/images/${encodeURIComponent(image)}/${part}`;

@@ -227,3 +227,9 @@ export class Attention {
     return sum / this.patches ** 2;
   }
 }
+
+// What a pane keeps of an attention job; with an intervention also `input`, the pixels that the model got.
+export function readAttention({description, data}, intervention) {
+  const input = intervention && new Uint8Array(data, data.byteLength - 3 * description.input_height * description.input_width);
+  return {description, attention: new Attention(description, data), intervention, input};
+}

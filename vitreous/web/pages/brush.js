@@ -60,6 +60,7 @@ export class Brush {
     this.stage.stage.focus({preventScroll: true});
     this.stage.frame.setPointerCapture(event.pointerId);
     this.stroke = {pointer: event.pointerId, erases: this.settings.erases !== event.shiftKey, last: patch};
+    this.masks.isPainted = true;
     this.point(patch);
     this.paint(patch);
   }
@@ -80,6 +81,7 @@ export class Brush {
   end(event) {
     if (this.stroke?.pointer !== event.pointerId) return;
     this.stroke = null;
+    this.masks.isPainted = false;
     if (event.pointerType !== "mouse") this.point(null);
     this.onStroke(this.masks.masked);
   }

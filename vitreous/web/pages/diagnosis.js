@@ -10,7 +10,7 @@ export function addDiagnosis(explorer) {
   const diagnosis = new Diagnosis(explorer);
   explorer.diagnosis = null; // {findings, outliers} of the unchanged image, once the server has them
   for (const event of ["image", "model", "pane"]) explorer.on(event, () => diagnosis.show());
-  explorer.on("observed", () => diagnosis.ask());
+  for (const event of ["observed", "still"]) explorer.on(event, () => diagnosis.ask());
   explorer.on("view", () => diagnosis.mark());
   explorer.on("map", () => diagnosis.describePatch());
 }
@@ -25,8 +25,9 @@ class Diagnosis {
     at("mark-outliers").onchange = () => this.mark();
   }
 
-  // Asks the server once for each image, when the map is there.
+  // Asks the server once for each image, when the map is there; not for the frames of a clip that plays or of a camera.
   ask() {
+    if (this.explorer.isPlaying || this.explorer.camera.isRunning) return;
     const {image, model} = this.explorer.view, key = keyOf(this.explorer.view);
     if (key === this.asked || this.found.has(key)) return this.show();
     this.asked = key;

@@ -1,6 +1,8 @@
 // The explorer: the state of the page, and the events by which its features follow it. A feature is a module with a
 // function that takes the explorer, and a line in FEATURES.
 import {getJson, imageUrl, upload} from "./api.js";
+import {addCamera} from "./camera.js";
+import {addClip, isClip} from "./clip.js";
 import {addDiagnosis} from "./diagnosis.js";
 import {addFiles} from "./files.js";
 import {addGallery} from "./gallery.js";
@@ -20,7 +22,7 @@ import {TokenStore} from "./token_store.js";
 import {fromFragment, toFragment} from "./view.js";
 
 const FEATURES = [addPanes, addPrediction, addControls, addHeads, addGallery, addFiles, addKeys, addSaving, addRuns, addIntervening,
-  addDiagnosis];
+  addClip, addCamera, addDiagnosis];
 const at = id => document.getElementById(id);
 
 export class Explorer {
@@ -34,6 +36,7 @@ export class Explorer {
     this.active = 0;
     this.opensInBoth = true; // an image that is opened beside another
     this.addPane(fromFragment(location.hash.slice(1)), at);
+    this.isPlaying = false; // a clip plays: its link follows once it stands still
   }
 
   // What the page shows (view.js), the open image or null, and of that image what the model gave: `observed` is the
@@ -51,16 +54,21 @@ export class Explorer {
   // Events: "model" (another one is chosen), "image" (another one is open), "observed" (its attention is there),
   // "view" (fields of the view have changed), "map" (it is drawn, also for the patch under the pointer), "pane"
   // (another pane is active, and all other events follow; or a pane was opened or closed), "diagnosis" (the doctor's
-  // findings are there).
+  // findings are there), "still" (a clip or camera has stopped).
   on(event, handler) { this.handlers.set(event, [...this.handlers.get(event) ?? [], handler]); }
 
   emit(event) { for (const handler of this.handlers.get(event) ?? []) handler(this); }
 
   // Events of a pane that isn't active only change the link.
   emitFrom(pane, event) {
-    if (event === "view") history.replaceState(null, "", `#${this.toLink()}`);
+    if (event === "view") this.writeLink();
     if (pane === this.pane) this.emit(event);
     else if (event === "image" || event === "model") this.emit("pane");
+  }
+
+  writeLink() {
+    const link = `#${this.toLink()}`;
+    if (!this.isPlaying && link !== location.hash) history.replaceState(null, "", link);
   }
 
   toLink() {
@@ -115,22 +123,27 @@ export class Explorer {
 
   async openFile(file) {
     if (!file) return;
+    if (isClip(file)) return this.clip.openFile(file);
     await withBusy("reading the image", async () => {
       const found = await upload(file);
       await this.openImage({...found, name: file.name && file.name !== "image.png" ? file.name : "pasted image"});
     });
   }
 
-  // Opens an image that the server has, by its key.
+  // Opens an image or a frame that the server has, by its key.
   async openStored(image, name) {
+    if (image.startsWith("clip-")) return this.clip.openFrame(image, name);
     await withBusy("opening the image", async () => {
       const found = await getJson(imageUrl(image, "").slice(0, -1));
       await this.openImage({...found, name: name || found.name});
     });
   }
 
+  // The panes in which an image is opened.
+  get targets() { return this.opensInBoth ? this.panes : [this.pane]; }
+
   async openImage(found) {
-    await Promise.all((this.opensInBoth ? this.panes : [this.pane]).map(pane => pane.openImage(found)));
+    await Promise.all(this.targets.map(pane => pane.openImage(found)));
   }
 }
 
@@ -142,7 +155,7 @@ async function begin() {
   at("cancel").onclick = () => explorer.cancel();
   for (const add of FEATURES) add(explorer);
   addEventListener("hashchange", () => location.reload());
-  if (explorer.view.image) await explorer.openStored(explorer.view.image, explorer.view.name);
+  if (explorer.view.image && !explorer.view.live) await explorer.openStored(explorer.view.image, explorer.view.name);
   await restorePanes(explorer, link);
   document.body.dataset.ready = "true";
 }

@@ -9,7 +9,7 @@ export function addGallery(explorer) {
   const gallery = new Gallery(explorer);
   explorer.on("image", () => gallery.choose(explorer.view.image));
   explorer.on("model", () => gallery.load());
-  gallery.load().then(() => explorer.view.image || gallery.items[0] && gallery.open(gallery.items[0]));
+  gallery.load().then(() => explorer.view.image || explorer.view.live || gallery.items[0] && gallery.open(gallery.items[0]));
 }
 
 class Gallery {

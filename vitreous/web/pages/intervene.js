@@ -2,6 +2,7 @@
 import {Brush} from "./brush.js";
 import {readHeads, readPatches, writeHeads, writePatches} from "./intervention.js";
 import {percent} from "./panel.js";
+import {isFrame} from "./view.js";
 
 const at = id => document.getElementById(id);
 const UNDO_STEPS = 100;
@@ -71,9 +72,10 @@ class Interventions {
     at("brush-size-value").textContent = `${size} × ${size}`;
   }
 
-  // What was changed before on the open image with this model: {now, past}, each {masked, ablated}.
+  // What was changed before on the open image, clip or camera with this model: {now, past}, each {masked, ablated}.
   get history() {
-    const {pane, view: {model, image, masked, ablated}} = this.explorer, key = `${model} ${image}`;
+    const {pane, view: {model, image, masked, ablated}} = this.explorer;
+    const key = `${model} ${pane.image?.isLive ? "live" : isFrame(image) ? image.slice(0, image.lastIndexOf("-")) : image}`;
     if (this.histories.get(pane)?.key !== key) this.histories.set(pane, {key, now: {masked, ablated}, past: []});
     return this.histories.get(pane);
   }

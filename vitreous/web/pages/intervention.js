@@ -38,6 +38,9 @@ export function interventionOf(view, before = null) {
   return {masked, fill: view.fill, heads, target};
 }
 
+// The prediction for the unchanged image by the unchanged model, of what the model gave.
+export const beforeOf = observed => observed?.change?.prediction ?? observed?.prediction ?? null;
+
 // What is changed, in words; "" for nothing.
 export function describeIntervention(intervention) {
   if (!intervention) return "";
@@ -48,8 +51,8 @@ export function describeIntervention(intervention) {
 
 // Lines that make the same map and the same figures: `text` holds those of the map without the intervention.
 export function changedPython(text, {intervention: {masked, fill, heads, target}, change, rows, columns, file}) {
-  const lines = text.split("\n"), imports = new Set(lines.filter(line => line.startsWith("import ")));
-  const isModel = line => line.startsWith("model = ") || line.startsWith("#"), contexts = [], made = [];
+  const lines = text.split("\n"), isImport = line => /^(import|from) /.test(line), imports = new Set(lines.filter(isImport));
+  const isModel = line => /^(model =|frame =|#)/.test(line), contexts = [], made = [];
   if (masked.length) {
     imports.add("import numpy as np");
     const runs = runsOf(masked).map(([first, last]) => first === last ? first : `*range(${first}, ${last + 1})`);
@@ -62,7 +65,7 @@ export function changedPython(text, {intervention: {masked, fill, heads, target}
   const score = isSimilarity ? `model.embed(${file})`
     : change.unit === "score" ? `vt.explain(model, ${file}, method="gradient-rollout", target=${JSON.stringify(target)}).score`
     : `dict(model.predict(${file}).scores)[${JSON.stringify(change.target)}]`;
-  const body = lines.filter(line => line && !isModel(line) && !line.startsWith("import "));
+  const body = lines.filter(line => line && !isModel(line) && !isImport(line));
   return [...[...imports].sort(), "", ...lines.filter(isModel), ...made, "", `before = ${score}`, `with ${contexts.join(", ")}:`,
     ...[`after = ${score}`, ...body].map(line => `    ${line}`),
     ...isSimilarity ? ["similarity = torch.nn.functional.cosine_similarity(before, after, dim=0)", "print(similarity)"] : ["print(before, after)"],

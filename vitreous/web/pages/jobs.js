@@ -12,15 +12,16 @@ export class Jobs {
   // Whether a job for the purpose runs that was begun with the key.
   isRunning(purpose, key) { return this.pending.get(purpose)?.key === key; }
 
-  // Runs a job and returns its description and data; the page shows its progress. Throws Cancelled or ApiError.
+  // Runs a job and returns its description and data; the page shows its progress, unless the label is empty. Throws
+  // Cancelled or ApiError.
   async run(fields, {purpose, label, key = null}) {
     this.cancel(purpose);
-    const controller = new AbortController(), own = {controller, key}, task = beginTask(label, this.place());
+    const controller = new AbortController(), own = {controller, key}, task = label ? beginTask(label, this.place()) : null;
     this.pending.set(purpose, own);
     try {
-      return await runJob(fields, {signal: controller.signal, onStatus: task.update});
+      return await runJob(fields, {signal: controller.signal, onStatus: task?.update});
     } finally {
-      task.end();
+      task?.end();
       if (this.pending.get(purpose) === own) this.pending.delete(purpose);
     }
   }

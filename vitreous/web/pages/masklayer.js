@@ -19,6 +19,7 @@ export class MaskLayer {
 
   // Shows what a pane's view masks.
   follow({view, intervention, input, observed}) {
+    if (this.isPainted) return this.draw(); // the stroke of a brush goes on over the frames of a clip
     const masked = view.unchanged ? [] : readPatches(view.masked);
     const isFresh = intervention && intervention.fill === view.fill && String(intervention.masked) === String(masked);
     this.show(masked, isFresh && masked.length ? inputImage(input, observed) : null);

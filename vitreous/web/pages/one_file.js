@@ -28,18 +28,18 @@ function noteOn({view: {method}, source}, matrices) {
 
 // The file. `shown` is what saving.js has gathered; each of `facts` becomes a row of a table.
 export async function toOneFile(shown, {photoUri, isLossless, facts, python, heading}) {
-  const {view, attention, tokens, drawn, size, geometry, tables, caption, reading, blended} = shown, still = toDataUri(blended, isLossless);
+  const {view, name, attention, tokens, drawn, size, geometry, tables, caption, reading, blended} = shown, still = toDataUri(blended, isLossless);
   const template = await getText("/api/saved-view"), room = MAX_BYTES - template.length - photoUri.length - still.length - 1e5;
   const matrices = shown.source === "attention" ? chooseMatrices(attention, view, 3 / 4 * room) : null;
   const {values, offset, rows, columns, box, signed, colors, unit} = drawn;
   const saved = {
-    view, image: {...size, dimming: shown.image.dimming, name: view.name}, photo: photoUri, geometry, depth: attention.depth,
+    view, image: {...size, dimming: shown.image.dimming, name}, photo: photoUri, geometry, depth: attention.depth,
     palettes: {...tables, colormaps: {[view.palette]: tables.colormaps[view.palette]}},
     map: {rows, columns, box, signed, unit, values: encodeFloats(values.subarray(offset, offset + rows * columns)), colors: colors && encodeFloats(colors)},
     matrices: matrices && {...matrices, data: toBase64(matrices.data)},
     tokens: tokens && {rows: tokens.rows, columns: tokens.columns, width: tokens.width, data: toBase64(encodeHalves(tokens.vectors))},
   };
-  const words = {title: `${view.name}: ${caption} · Vitreous`, name: view.name, heading, alt: shown.title, caption, reading, python,
+  const words = {title: `${name}: ${caption} · Vitreous`, name, heading, alt: shown.title, caption, reading, python,
     note: noteOn(shown, matrices), still, width: blended.width, height: blended.height};
   const rowsOfFacts = Object.entries(facts).filter(([, value]) => value).map(([name, value]) =>
     `<tr><th scope="row">${escapeHtml(name)}</th><td>${escapeHtml(value)}</td></tr>`);

@@ -1,8 +1,8 @@
 // An image with its map: the view of it, what the model gave for it, and the map that is drawn. Beside a partner, its
 // patches are linked with those of the partner's image.
 import {Cancelled, imageUrl} from "./api.js";
-import {Attention} from "./attention.js";
-import {interventionOf} from "./intervention.js";
+import {readAttention} from "./attention.js";
+import {beforeOf, interventionOf} from "./intervention.js";
 import {Jobs} from "./jobs.js";
 import {MaskLayer} from "./masklayer.js";
 import {showError, withBusy} from "./notices.js";
@@ -84,6 +84,19 @@ export class Pane {
     await Promise.all([drawn, this.observe(drawn)]);
   }
 
+  // Shows a frame of a clip or camera (frames.js) with its map: both change at once; the pinned patch and what is changed
+  // of the image and the model stay.
+  async showFrame({found, picture, ...read}) {
+    if (!this.isInBrowser) await this.maps.find(this.maps.fields({image: found, observed: read.description, attention: read.attention}));
+    this.jobs.cancel();
+    this.observing = null;
+    this.image = found;
+    Object.assign(this.view, {image: found.image, name: found.name});
+    this.stage.setImage(picture, found, {isFrame: true});
+    this.emit("image");
+    this.accept(read);
+  }
+
   async changeModel(index) {
     Object.assign(this.view, {model: index, layer: -1, first: 0, heads: null, patch: null, token: -1, target: "", contrast: "",
       masked: "", ablated: ""});
@@ -103,7 +116,7 @@ export class Pane {
   }
 
   // The prediction for the unchanged image by the unchanged model, once it is known.
-  get before() { return this.observed?.change?.prediction ?? this.observed?.prediction ?? null; }
+  get before() { return beforeOf(this.observed); }
 
   // Gets all attention matrices of the model on the image, from one forward pass; the partner's if it has the same. An
   // intervention that fails is dropped.
@@ -125,11 +138,14 @@ export class Pane {
     }
     await drawn;
     if (this.image !== image || this.observing?.key !== key) return;
-    const {description, data} = found;
-    this.intervention = intervention;
-    this.input = intervention && new Uint8Array(data, data.byteLength - 3 * description.input_height * description.input_width);
+    this.accept(readAttention(found, intervention));
+  }
+
+  accept({description, attention, intervention, input}) {
+    const {view} = this;
+    Object.assign(this, {intervention, input});
     this.observed = description;
-    this.attention = new Attention(description, data);
+    this.attention = attention;
     clampView(view, this.attention);
     if (description.rollout_obstacle && view.method === "rollout") view.method = "attention";
     this.stage.setGeometry(description.geometry, this.attention.rows, this.attention.columns);

@@ -50,7 +50,7 @@ function showHeads(explorer) {
 
 // Opens the second pane with what is most likely to be compared: the next model, or another method.
 function compare(explorer) {
-  const {pane, start} = explorer, view = {...pane.view};
+  const {pane, start} = explorer, view = {...pane.view, live: ""};
   if (start.models.length > 1) Object.assign(view, {model: (view.model + 1) % start.models.length, layer: -1, first: 0, heads: null,
     masked: "", ablated: ""});
   else view.method = view.method === "rollout" ? "attention" : "rollout";

@@ -1,8 +1,9 @@
 // The lines of Python that make a map of the page with the package.
 import {changedPython} from "./intervention.js";
-import {IN_BROWSER, methodOptions, queryOf, targetOf} from "./view.js";
+import {IN_BROWSER, frameNumber, isFrame, methodOptions, queryOf, targetOf} from "./view.js";
 
 const LOSSLESS_PIXELS = 512 * 512; // larger images come as JPEG, see vitreous/web/explorer_api.py
+const FRAME_IMPORTS = ["from itertools import islice", "import vitreous as vt", "from vitreous.video.decode import read_frames"];
 const quote = text => JSON.stringify(String(text)); // a JSON string is one of Python, too
 const literal = value => typeof value === "string" ? quote(value) : Array.isArray(value) ? `(${value.join(", ")})` : value;
 const call = (name, first, named) => `${name}(${[first, ...Object.entries(named).map(([key, value]) => `${key}=${literal(value)}`)].join(", ")})`;
@@ -13,26 +14,38 @@ export function pythonOf(shown) {
   const lines = mapLines(shown), {intervention, attention, observed, pair} = shown;
   if (!intervention) return lines;
   if (pair) return `# without what was changed of the images and the model\n${lines}`;
-  return changedPython(lines, {intervention, change: observed.change, rows: attention.rows, columns: attention.columns, file: quote(imageFile(shown, []))});
+  return changedPython(lines, {intervention, change: observed.change, rows: attention.rows, columns: attention.columns, file: imageIn(shown, [])});
 }
 
 function mapLines({view, image, model, method, attention, observed, pair}) {
   const lines = ["import vitreous as vt", "", `model = ${call("vt.load", quote(model.origin), model.load_options)}`];
-  const file = quote(imageFile({view, image}, lines)), options = explainOptions({view, method, attention, observed});
-  if (pair) return [...lines, ...pairLines(view, {file, otherFile: quote(imageFile(pair, lines)), patch: pair.patch})].join("\n");
+  const file = imageIn({view, image}, lines), options = explainOptions({view, method, attention, observed});
+  if (pair) return [...lines, ...pairLines(view, {file, otherFile: imageIn(pair, lines, "other_frame"), patch: pair.patch})].join("\n");
   if (!options) return [...lines, ...definition(view, attention, file)].join("\n");
   return [...lines, `found = ${call("vt.explain", `model, ${file}`, {method: view.method, ...options})}`, 'found.save("map.png")'].join("\n");
 }
 
+// The image in Python: the name of its file, or the variable of a frame of a clip, to which a line gives the frame.
+function imageIn(shown, lines, variable = "frame") {
+  const {view: {image, name}} = shown;
+  if (!isFrame(image)) return quote(imageFile(shown, lines));
+  if (!lines.includes(FRAME_IMPORTS[0])) lines.splice(0, 1, FRAME_IMPORTS[0], "", ...FRAME_IMPORTS.slice(1));
+  lines.push(`${variable} = next(islice(read_frames(${quote(name || "clip.mp4")}), ${frameNumber(image)}, None)).image_u8`);
+  return variable;
+}
+
 // The name of the image's file; of one that has no file yet, of that which "Save" writes.
 function imageFile({view, image}, lines) {
-  const isFile = !view.image?.startsWith("data-") && view.name !== "pasted image";
+  const isFile = !view.image?.startsWith("data-") && !image.isLive && view.name !== "pasted image";
   if (!isFile) lines.push(`# ${view.name.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, " ")}: save it from the page (Save, Image)`);
   return isFile ? view.name || "image.png" : `${stemOf(view)}.${image.width * image.height > LOSSLESS_PIXELS ? "jpg" : "png"}`;
 }
 
 // The beginning of the names of files that belong to a view.
-export const stemOf = view => view.name.replace(/\.\w+$/, "").replace(/[^\p{L}\p{N}]+/gu, "-") || "image";
+export function stemOf({name, image}) {
+  const stem = name.replace(/\.\w+$/, "").replace(/[^\p{L}\p{N}]+/gu, "-") || "image";
+  return isFrame(image) ? `${stem}-frame-${frameNumber(image) + 1}` : stem;
+}
 
 // What `explain` takes beside the method; null where it has no option for what the view shows.
 function explainOptions({view, method, attention, observed}) {

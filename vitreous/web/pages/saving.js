@@ -7,6 +7,7 @@ import {toast, withBusy} from "./notices.js";
 import {doubles, floats, integers, text, texts, toNpz} from "./npz.js";
 import {toOneFile} from "./one_file.js";
 import {pythonOf, stemOf} from "./python.js";
+import {frameNumber, isFrame, nameOf} from "./view.js";
 
 const at = id => document.getElementById(id);
 
@@ -22,7 +23,7 @@ export function addSaving(explorer) {
   const whenReady = action => () => explorer.attention ? action() : toast("open an image first");
   at("copy-link").onclick = whenReady(async () => {
     await copy(location.href);
-    toast(explorer.view.image.startsWith("upload-") ? "Link copied; it works while this session lasts" : "Link copied");
+    toast(/^(upload|clip)-/.test(explorer.view.image) && !explorer.view.live ? "Link copied; it works while this session lasts" : "Link copied");
   });
   at("show-python").onclick = whenReady(() => lacksPatch(explorer.pane) ? toast("choose a patch first") : showPython(pythonOf(snapshot(explorer.pane))));
   at("copy-python").onclick = async () => {
@@ -63,12 +64,12 @@ function snapshot(pane) {
   const photo = pane.masks.masked.size ? pane.masks.paintOn(stage.photo) : null; // with its masked patches
   const isCompared = source === "similarity" ? pane.reference && pane.reference.pane !== pane : pane.maps.sharesComponents();
   return {
-    view: {...view}, image, model, method, observed, attention, drawn, legend, size, geometry, caption, reading, source,
+    view: {...view}, name: nameOf(pane), image, model, method, observed, attention, drawn, legend, size, geometry, caption, reading, source,
     palettes: explorer.palettes, tables: explorer.start.palettes, tokens,
     weights: {attention: observed, similarity: tokens, server: pane.maps.shown}[source]?.weights,
     pair: isCompared ? {view: {...pane.partner.view}, image: pane.partner.image, patch: pane.reference?.patch} : null,
     intervention: pane.intervention, photo, blended: compose({...stage, photo: photo ?? stage.photo}), isPixelated: stage.photo.classList.contains("pixels"), patchBox: view.patch && stage.boxOf(view.patch),
-    target: source === "server" ? pane.maps.shown?.target ?? "" : "", title: `${view.name}: ${[caption, reading].filter(Boolean).join(". ")}`,
+    target: source === "server" ? pane.maps.shown?.target ?? "" : "", title: `${nameOf(pane)}: ${[caption, reading].filter(Boolean).join(". ")}`,
   };
 }
 
@@ -98,7 +99,7 @@ async function photoOf({view, photo}) {
 
 async function draw(all) {
   return toSvg(await Promise.all(all.map(async shown => {
-    const {view, model, caption, reading} = shown, origin = [model.name, view.name, predictionOf(shown, 1)].filter(Boolean).join(" · ");
+    const {name, model, caption, reading} = shown, origin = [model.name, name, predictionOf(shown, 1)].filter(Boolean).join(" · ");
     return {...shown, ...await photoOf(shown), lines: [caption, reading, origin, describeIntervention(shown.intervention)].filter(Boolean)};
   })));
 }
@@ -116,17 +117,18 @@ async function makeArrays(shown) {
     image_name: text(view.name), model: text(model.origin), fingerprint: text(await fingerprintOf(shown)),
     settings: text(JSON.stringify(view)), python: text(pythonOf(shown)),
   };
+  if (isFrame(view.image)) Object.assign(arrays, {frame: integers([frameNumber(view.image)]), time_seconds: doubles([shown.image.seconds])});
   if (colors) arrays.patch_colors = floats(colors, [rows, columns, 3]);
   return toNpz(arrays);
 }
 
 async function makePage(shown) {
-  const {view, model, image, caption} = shown, best = predictionOf(shown, 1);
+  const {name, model, image, caption} = shown, best = predictionOf(shown, 1), photo = await photoOf(shown); // of a camera, before it is gone
   const facts = {
-    Image: `${view.name}, ${image.width} × ${image.height}`, Model: model.origin, Fingerprint: await fingerprintOf(shown),
+    Image: `${name}, ${image.width} × ${image.height}`, Model: model.origin, Fingerprint: await fingerprintOf(shown),
     Prediction: predictionOf(shown, 5), Truth: image.truth, Map: caption, Target: shown.target, Changed: describeIntervention(shown.intervention), Saved: new Date().toISOString().slice(0, 10),
   };
-  return toOneFile(shown, {...await photoOf(shown), facts, python: pythonOf(shown), heading: [model.name, best].filter(Boolean).join(" · ")});
+  return toOneFile(shown, {...photo, facts, python: pythonOf(shown), heading: [model.name, best].filter(Boolean).join(" · ")});
 }
 
 // Saves bytes as a file of the browser's download folder.

@@ -1,5 +1,5 @@
 // Maps that the server computes for a pane: the newest are kept.
-import {interventionOf} from "./intervention.js";
+import {beforeOf, interventionOf} from "./intervention.js";
 import {withBusy} from "./notices.js";
 import {methodOptions, queryOf, targetOf} from "./view.js";
 
@@ -24,11 +24,12 @@ export class ServerMaps {
     this.shown = null;
   }
 
-  fields() {
-    const {view, method, observed} = this.pane;
-    const fields = {kind: "map", model: view.model, image: view.image, method: view.method, options: methodOptions(view, method)};
+  // What is asked of the server; of another frame than the one that is shown if that is given.
+  fields({image, observed, attention} = this.pane) {
+    const {view, method} = this.pane;
+    const fields = {kind: "map", model: view.model, image: image.image, method: view.method, options: methodOptions(view, method)};
     if (method.is_class_specific) fields.target = targetOf(view, observed.prediction);
-    const other = this.sharesComponents(), query = queryOf(view, this.pane), intervention = interventionOf(view, this.pane.before);
+    const other = this.sharesComponents(), query = queryOf(view, {method, attention, observed}), intervention = interventionOf(view, beforeOf(observed));
     return {...fields, ...other ? {other} : {}, ...query ? {query} : {}, ...intervention ? {intervention} : {}};
   }
 
@@ -47,13 +48,21 @@ export class ServerMaps {
     if (jobs.isRunning("map", key)) return;
     this.shown = null;
     await withBusy(view.method, async () => {
-      const {description, data} = await jobs.run(fields, {purpose: "map", label: view.method, key});
-      const cells = description.rows * description.columns;
-      const map = {...description, other: fields.other, values: new Float32Array(data, 0, cells),
-        colors: description.has_colors ? new Float32Array(data, 4 * cells) : null};
-      this.found.set(key, map);
-      if (this.found.size > MAPS_KEPT) this.found.delete(this.found.keys().next().value);
+      const map = await this.find(fields, view.method);
       if (this.pane.attention && key === JSON.stringify(this.fields())) { this.shown = map; this.onFound(); }
     });
+  }
+
+  // The map for these fields, which is kept.
+  async find(fields, label = "") {
+    const key = JSON.stringify(fields);
+    if (!this.found.has(key)) {
+      const {description, data} = await this.pane.jobs.run(fields, {purpose: "map", label, key});
+      const cells = description.rows * description.columns;
+      this.found.set(key, {...description, other: fields.other, values: new Float32Array(data, 0, cells),
+        colors: description.has_colors ? new Float32Array(data, 4 * cells) : null});
+      if (this.found.size > MAPS_KEPT) this.found.delete(this.found.keys().next().value);
+    }
+    return this.found.get(key);
   }
 }

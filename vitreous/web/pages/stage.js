@@ -26,19 +26,20 @@ export class Stage {
     });
   }
 
-  setImage(image, {width, height, dimming, name}) {
+  // A frame replaces the one before it: the map and the patch under the pointer stay until they are drawn again.
+  setImage(image, {width, height, dimming, name}, {isFrame = false} = {}) {
+    const size = [image.naturalWidth ?? image.width, image.naturalHeight ?? image.height];
     this.image = image;
     this.size = {width, height};
     this.dimming = dimming;
     this.stage.style.setProperty("--ratio", width / height);
-    this.photo.width = image.naturalWidth;
-    this.photo.height = image.naturalHeight;
+    [this.photo.width, this.photo.height] = size;
     this.photo.classList.toggle("pixels", width < 200);
     this.photo.getContext("2d").drawImage(image, 0, 0);
     this.photo.setAttribute("aria-label", name);
     if (this.find("empty")) this.find("empty").hidden = true;
     this.frame.hidden = false;
-    this.clear();
+    if (!isFrame) this.clear();
   }
 
   // Where the grid lies on the image, and how many patches it has.

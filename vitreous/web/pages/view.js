@@ -14,18 +14,19 @@ const FIELDS = {
   target: ["target", "", String], contrast: ["contrast", "", String], feature: ["feature", "colors", String],
   masked: ["masked", "", String], fill: ["fill", "mean", String], ablated: ["off", "", String],
   unchanged: ["unchanged", false, text => text === "1"],
+  live: ["live", "", String], // the camera that runs: that of the "browser" or of the "server"
 };
 
 export function newView() {
   return Object.fromEntries(Object.entries(FIELDS).map(([field, [, value]]) => [field, value]));
 }
 
-// Only what differs from the beginning is in the link. The names of a second view begin with a prefix.
+// Only what differs from the beginning is in the link; of a camera that runs, no image. The names of a second view begin with a prefix.
 export function toFragment(view, prefix = "") {
   const parts = new URLSearchParams();
   for (const [field, [name, first]] of Object.entries(FIELDS)) {
     const value = view[field];
-    if (value === null || value === first) continue;
+    if (value === null || value === first || view.live && ["image", "name"].includes(field)) continue;
     parts.set(prefix + name, Array.isArray(value) ? value.join(".") : value === true ? "1" : String(value));
   }
   return parts.toString();
@@ -43,7 +44,7 @@ export function fromFragment(link, prefix = "") {
   }
   if (view.patch?.length !== 2) view.patch = null;
   for (const [field, values] of Object.entries({fusion: ["mean", "max", "min"], feature: ["colors", "similarity", "norms"],
-    fill: ["mean", "blur", "neighbors"]})) {
+    fill: ["mean", "blur", "neighbors"], live: ["", "browser", "server"]})) {
     if (!values.includes(view[field])) view[field] = values[0];
   }
   view.opacity = Math.min(100, Math.max(0, view.opacity));
@@ -134,6 +135,15 @@ export function targetOf({target, contrast}, prediction) {
   if (!contrast) return target || null;
   return `${target || prediction.scores[0][0]} - ${contrast}`;
 }
+
+// A frame of a clip is called CLIP-NUMBER, numbers from 0; in words, frames count from 1.
+export const isFrame = image => /^clip-\w+-\d+$/.test(image ?? "");
+
+export const frameNumber = image => Number(image.slice(image.lastIndexOf("-") + 1));
+
+// What an image is called: the name of its file, and of a frame its number and time.
+export const nameOf = ({view: {name, image}, image: {seconds}}) =>
+  isFrame(image) ? `${name}, frame ${frameNumber(image) + 1} at ${seconds.toFixed(2)} s` : name;
 
 // The options of a method that runs on the server.
 export function methodOptions(view, method) {

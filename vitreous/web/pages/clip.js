@@ -1,0 +1,225 @@
+// A clip: the scrubber, its keys, and playing. A frame appears together with its map.
+import {Cancelled, getJson, upload} from "./api.js";
+import {ClassesOverTime} from "./classes.js";
+import {FrameCache, loadForPanes, loadFrame, showInPanes} from "./frames.js";
+import {interventionOf} from "./intervention.js";
+import {showError, withBusy} from "./notices.js";
+import {frameNumber} from "./view.js";
+
+const at = id => document.getElementById(id);
+const AHEAD = 3; // frames that are fetched before they are asked for
+const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
+
+export function isClip({type, name}) {
+  return type.startsWith("video/") || type === "image/gif" || /\.(mp4|m4v|mov|webm|mkv|avi|gif)$/i.test(name ?? "");
+}
+
+export function addClip(explorer) {
+  explorer.clip = new ClipPlayer(explorer);
+  for (const event of ["image", "pane"]) explorer.on(event, ({clip}) => clip.closeUnlessShown());
+  explorer.on("view", ({view}) => { at("classes-unchanged").hidden = !interventionOf(view); });
+  explorer.on("model", ({clip}) => clip.isOpen && clip.changeModel());
+}
+
+class ClipPlayer {
+  constructor(explorer) {
+    this.explorer = explorer;
+    this.clip = null; // what the server says of it
+    this.shown = this.wanted = 0;
+    this.step = 1; // the direction of the last move
+    this.classes = new ClassesOverTime(explorer, seconds => this.seek(this.frameAt(seconds)));
+    at("play").onclick = () => this.toggle();
+    at("scrub").addEventListener("input", () => this.seek(this.frameAt(Number(at("scrub").value))));
+    at("scrub").addEventListener("keydown", event => this.onKey(event));
+    at("panes").addEventListener("keydown", event => event.key === " " && event.target === explorer.stage.stage && this.onKey(event));
+  }
+
+  get isOpen() { return this.clip !== null; }
+
+  get last() { return this.clip.times.length - 1; }
+
+  async openFile(file) {
+    await withBusy("reading the clip", async () => this.open(await upload(file, "/api/clips"), file.name || "clip", 0));
+  }
+
+  // Opens the frame that a link names.
+  async openFrame(image, name) {
+    await withBusy("opening the clip", async () => {
+      const clip = await getJson(`/api/clips/${encodeURIComponent(image.slice(0, image.lastIndexOf("-")))}`);
+      await this.open(clip, name || "clip", frameNumber(image));
+    });
+  }
+
+  async open(clip, name, number) {
+    this.explorer.camera.stop();
+    this.close();
+    Object.assign(this, {clip, name, shown: -1, wanted: Math.min(number, clip.times.length - 1), step: 1});
+    this.home = this.explorer.pane;
+    for (const {view} of this.panes) {
+      if (!view.image?.startsWith(`${clip.clip}-`)) Object.assign(view, {patch: null, target: "", contrast: "", masked: ""});
+    }
+    this.cache = this.makeCache();
+    at("scrub").max = clip.times[this.last];
+    at("scrub").min = clip.times[0];
+    at("clip-note").textContent = clip.notes.join(" · ");
+    const loaded = await this.load(this.wanted);
+    if (this.clip !== clip) return;
+    await this.present(loaded, this.wanted);
+    at("clip").hidden = this.last === 0;
+    this.draw();
+    this.readAhead();
+    if (this.last > 0) this.classes.start(clip);
+  }
+
+  close() {
+    if (!this.isOpen) return;
+    this.pause();
+    this.clip = this.cache = null;
+    this.classes.close();
+    at("clip").hidden = true;
+  }
+
+  // Another image is open, or a pane was closed.
+  closeUnlessShown() {
+    if (this.isOpen && this.shown >= 0 && !this.explorer.panes.some(({view}) => view.image?.startsWith(`${this.clip.clip}-`))) this.close();
+  }
+
+  // The panes that show the clip.
+  get panes() {
+    const {targets, opensInBoth, panes} = this.explorer;
+    return !opensInBoth && panes.includes(this.home) ? [this.home] : targets;
+  }
+
+  changeModel() {
+    this.pause();
+    if (this.last > 0) this.classes.start(this.clip);
+  }
+
+  makeCache() {
+    const {clip, name} = this, {width, height, dimming} = clip;
+    return new FrameCache(key => {
+      const {number, ...wanted} = JSON.parse(key);
+      return loadFrame({image: `${clip.clip}-${number}`, name, width, height, dimming, truth: null, seconds: clip.times[number]}, wanted);
+    });
+  }
+
+  load(number) {
+    const {cache} = this;
+    return loadForPanes(this.panes, wanted => cache.get(JSON.stringify({...wanted, number})));
+  }
+
+  // The frame that is shown at a time in seconds.
+  frameAt(seconds) {
+    const {times} = this.clip;
+    let low = 0, high = times.length;
+    while (high - low > 1) {
+      const middle = low + high >> 1;
+      if (times[middle] <= seconds + 1e-6) low = middle;
+      else high = middle;
+    }
+    return low;
+  }
+
+  onKey(event) {
+    if (!this.isOpen || event.ctrlKey || event.metaKey || event.altKey) return;
+    const move = {ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10,
+      Home: -Infinity, End: Infinity}[event.key];
+    if (move === undefined && event.key !== " ") return;
+    event.preventDefault();
+    if (move === undefined) this.toggle();
+    else this.seek(this.wanted + move);
+  }
+
+  // Goes to a frame. Whoever asks for another one meanwhile sees the last that was asked for.
+  seek(number) {
+    this.pause();
+    const wanted = Math.max(0, Math.min(this.last, number));
+    if (wanted !== this.wanted) this.step = Math.sign(wanted - this.wanted);
+    this.wanted = wanted;
+    this.draw();
+    this.moving ??= withBusy("running the model", () => this.follow()).finally(() => { this.moving = null; });
+    return this.moving;
+  }
+
+  async follow() {
+    while (this.isOpen && this.shown !== this.wanted) {
+      const {clip, wanted} = this, loaded = await this.load(wanted);
+      if (this.clip !== clip) return;
+      await this.present(loaded, wanted);
+    }
+    this.readAhead();
+  }
+
+  async present(loaded, number) {
+    const {clip} = this;
+    await showInPanes(loaded, this.explorer.panes);
+    if (this.clip === clip) this.shown = number;
+  }
+
+  // Fetches the next frames in the direction of the last move, while nothing else is asked for.
+  async readAhead() {
+    const {clip, shown} = this;
+    for (let ahead = 1; ahead <= AHEAD; ahead++) {
+      const number = shown + ahead * this.step;
+      if (this.clip !== clip || this.shown !== shown || this.isPlaying || number < 0 || number > this.last) return;
+      try { await this.load(number); } catch { return; } // whoever asks for it is told why
+    }
+  }
+
+  toggle() {
+    if (this.isPlaying) this.pause();
+    else this.play().catch(error => { this.pause(); if (!(error instanceof Cancelled)) showError(error); });
+  }
+
+  pause() {
+    if (!this.isPlaying) return;
+    this.isPlaying = this.explorer.isPlaying = false;
+    this.wanted = this.shown;
+    this.rate = null;
+    this.draw();
+    this.explorer.writeLink();
+    this.explorer.emit("still");
+    this.readAhead();
+  }
+
+  // Plays at the clip's own rate; where the model is slower, frames are left out.
+  async play() {
+    if (this.shown === this.last) await this.seek(0);
+    const {times} = this.clip, run = this.run = Symbol("run");
+    this.isPlaying = this.explorer.isPlaying = true;
+    const began = performance.now() - 1000 * times[this.shown], drawn = [];
+    let number = this.shown + 1, needed = 0;
+    const fetch = () => {
+      const asked = performance.now(), loading = this.load(number);
+      loading.then(() => { needed = (performance.now() - asked) / 1000; }, () => {});
+      return loading;
+    };
+    for (let next = fetch(); number <= this.last;) {
+      const loaded = await next, current = number;
+      if (!this.isPlaying || this.run !== run) return;
+      number = Math.max(current + 1, this.frameAt((performance.now() - began) / 1000 + needed));
+      if (number <= this.last) next = fetch();
+      await sleep(Math.max(0, began + 1000 * times[current] - performance.now()));
+      if (!this.isPlaying || this.run !== run) return;
+      await this.present(loaded, current);
+      if (!this.isPlaying || this.run !== run) return;
+      this.wanted = current;
+      drawn.push(performance.now());
+      while (drawn.length > 1 && drawn[0] < performance.now() - 2000) drawn.shift();
+      this.rate = drawn.length > 2 ? 1000 * (drawn.length - 1) / (drawn.at(-1) - drawn[0]) : null;
+      this.draw();
+    }
+    if (this.run === run) this.pause();
+  }
+
+  draw() {
+    const {clip, wanted, isPlaying} = this, seconds = clip.times[wanted];
+    const text = `${seconds.toFixed(2)} s of ${clip.end.toFixed(2)} s · frame ${wanted + 1} of ${clip.times.length}`;
+    at("scrub").value = seconds;
+    at("scrub").setAttribute("aria-valuetext", text);
+    at("clip-time").textContent = isPlaying && this.rate ? `${text} · ${this.rate.toFixed(1)} frames/s` : text;
+    at("play").setAttribute("aria-label", isPlaying ? "Pause" : "Play");
+    at("play").classList.toggle("playing", Boolean(isPlaying));
+    this.classes.setTime(seconds);
+  }
+}
