@@ -27,7 +27,7 @@ from vitreous.transfer import embed as embed_module
 from vitreous.transfer.embed import embed
 from vitreous.transfer.feature_set import FeatureInfo, FeatureSet
 from vitreous.transfer.neighbors import TEMPERATURE
-from vitreous.transfer.probing.data import split_features
+from vitreous.transfer.probing.data import cached_features, split_features
 from vitreous.transfer.probing.fit import fit_knn, fit_logistic
 from vitreous.transfer.probing.linear import INVERSE_PENALTIES, LinearClassifier, fit_logistic_path
 from vitreous.transfer.probing.run import _measure_shots, probe, with_linear_head
@@ -179,6 +179,29 @@ def test_features_are_computed_once(small_classifier, colored_folder, monkeypatc
     probe(small_classifier, f"folder:{colored_folder}", methods=["knn"])
     monkeypatch.setattr("vitreous.transfer.probing.data.write_features", None)
     probe(small_classifier, f"folder:{colored_folder}", methods=["knn"])
+
+
+def test_features_of_a_module_whose_code_changed_are_computed_again(colored_folder):
+    """Its weights, and so its fingerprint, are the same."""
+
+    class Colors(nn.Module):
+        power = 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(12))
+
+        def forward(self, images):
+            return (self.scale * nn.functional.avg_pool2d(images, 4).flatten(1)) ** self.power
+
+    def features():
+        classifier = wrap(Colors(), Preprocessing((8, 8), "squash", (0.5,) * 3, (0.5,) * 3, 8), class_names=[])
+        return cached_features(classifier, f"folder:{colored_folder}", "fp32", Callback()).vectors
+
+    before, again = features(), features()
+    Colors.power = 2
+    np.testing.assert_array_equal(before, again)
+    np.testing.assert_allclose(features(), before**2, atol=1e-6)
 
 
 def test_features_that_no_head_reads_are_measured_without_a_model(untrained, colored_folder, tmp_path, notes):

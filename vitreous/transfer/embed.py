@@ -38,11 +38,15 @@ PARTS = "[0-9]" * 10 + ".parquet"
 
 @dataclass(frozen=True)
 class EmbedJob:
-    """The images, the features of them, and what is to be done about images that can't be read."""
+    """The images, the features of them, and what is to be done about images that can't be read.
+
+    `gray_features` (1, width) are those of a gray image.
+    """
 
     stream: ImageStream
     extractor: FeatureExtractor
     info: FeatureInfo
+    gray_features: Tensor
     batch_size: int
     skip_unreadable: bool
     callback: Callback
@@ -127,19 +131,19 @@ def open_job(
     if batch_size < 1:
         raise InputError(f"a batch of {batch_size} images is too small: give 1 or more")
     extractor = build_extractor(classifier, features, layers, precision)
-    stream = open_stream(data, split, classifier.preprocessing.input_size)
+    stream, gray_features = open_stream(data, split, classifier.preprocessing.input_size), _embed_gray(extractor)
     info = FeatureInfo(
         classifier.origin, features_fingerprint(classifier), classifier.preprocessing, extractor.features,
-        extractor.layers, precision, _width(extractor), data, split, stream.fingerprint, stream.class_names,
+        extractor.layers, precision, gray_features.shape[1], data, split, stream.fingerprint, stream.class_names,
     )  # fmt: skip
-    return EmbedJob(stream, extractor, info, batch_size, False, callback or LogCallback())
+    return EmbedJob(stream, extractor, info, gray_features, batch_size, False, callback or LogCallback())
 
 
-def _width(extractor: FeatureExtractor) -> int:
-    """Return the numbers in a vector, by a pass over one gray image."""
+def _embed_gray(extractor: FeatureExtractor) -> Tensor:
+    """Compute the features (1, width) of a gray image."""
     height, width = extractor.classifier.preprocessing.input_size
     pixels, _ = preprocess_image(np.full((height, width, 3), 128, np.uint8), extractor.classifier.preprocessing)
-    return extractor(pixels[None]).shape[1]
+    return extractor(pixels[None])
 
 
 def without_vectors(job: EmbedJob) -> FeatureSet:

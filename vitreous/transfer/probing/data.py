@@ -16,6 +16,7 @@ from vitreous.downloads import cache_dir, file_lock
 from vitreous.errors import InputError
 from vitreous.files import make_folder
 from vitreous.model.classifier import ImageClassifier
+from vitreous.model.vit import ViT
 from vitreous.runtime import generator
 from vitreous.transfer.embed import EmbedJob, open_job, without_vectors, write_features
 from vitreous.transfer.feature_set import FeatureSet
@@ -139,6 +140,10 @@ def _cache_key(job: EmbedJob) -> str:
     info = job.info
     key = (CACHE_VERSION, info.space, info.precision, info.data, info.split, info.data_fingerprint, job.batch_size)
     key += ("skip",) if job.skip_unreadable else ()
+    if not isinstance(
+        job.extractor.classifier.model, ViT
+    ):  # its code may change, which no fingerprint of weights tells
+        key += (job.gray_features.numpy().tobytes(),)
     return hashlib.sha256(repr(key).encode()).hexdigest()[:32]
 
 
