@@ -201,7 +201,7 @@ def test_a_truncated_clip_is_shown_as_far_as_it_goes(client, tmp_path):
 
 def test_the_file_goes_with_its_session(client, explorer, clip):
     found = uploaded(client, clip)
-    session = [*explorer.sessions._sessions.values()][-1]
+    session = explorer.sessions.find(client.cookies["vitreous-session-8765"])
     path = session.clips[found["clip"]].path
     assert path.is_file() and session.stored_bytes >= path.stat().st_size
     del session

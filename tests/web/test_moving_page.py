@@ -10,6 +10,7 @@ from page_driver import drop_file, wait_for_text, watched_pages
 from page_look import look_problems
 from video_clips import moving_square
 
+from vitreous import ablate_heads
 from vitreous.pretrained.load import load
 from vitreous.video.camera import VideoFileSource
 from vitreous.video.decode import read_frames
@@ -177,6 +178,18 @@ def test_a_link_restores_the_frame_and_python_makes_its_map(open_page, clip, tmp
     names = {}
     exec(python_lines(page), names)
     assert np.array_equal(names["frame"], before) and (tmp_path / "map.png").is_file()
+
+
+def test_heads_that_are_off_stay_so_in_every_frame(open_page, clip, classifier):
+    page, frames = opened(open_page(fragment="#off=0h1"), clip), [frame.image_u8 for frame in read_frames(clip)]
+    page.focus("#scrub")
+    page.keyboard.press("End")
+    wait_for_frame(page, 39)
+    with ablate_heads(classifier, [(0, 1)]):
+        changed = dict(classifier(frames[39]).scores)
+    names, scores = (page.locator(f"#bars {one}").all_inner_texts() for one in (".cut", ".score"))
+    shown = {name: float(text.removesuffix(" %")) for name, text in zip(names, scores, strict=True)}
+    assert shown == {name: pytest.approx(100 * score, abs=0.06) for name, score in changed.items()}
 
 
 def test_what_is_no_clip_is_refused_and_an_image_closes_the_clip(browser, address, clip, tmp_path):
