@@ -123,11 +123,12 @@ const full = {
   fusion: "max", token: 0, patch: [2, 1], toward: true, opacity: 35, palette: "viridis", target: "cat, dog",
   contrast: "100 %", feature: "norms", masked: "3-5.9", fill: "blur", ablated: "0h3.2h1", unchanged: true,
 };
+const camera = {live: "browser"}; // it has no image to come back to
 const attention = {depth: 4, heads: [4, 4, 4, 4], prefix: 1, rows: 3, columns: 5};
 const hostile = [
   "layer=99&first=-7&heads=3.3.-1.9.1&token=-5&patch=9.9", "layer=1e400&first=NaN&heads=a.b&token=7&patch=1",
   "opacity=1e9&fusion=__proto__", `n=${"x".repeat(1e6)}&heads=${"0.".repeat(1e5)}0`,
-  "layer=-2&patch=-1.2&opacity=-3&feature=constructor&fill=constructor",
+  "layer=-2&patch=-1.2&opacity=-3&feature=constructor&fill=constructor&live=constructor",
 ];
 const clamped = hostile.map(text => {
   const view = fromFragment(text);
@@ -135,8 +136,9 @@ const clamped = hostile.map(text => {
   return view;
 });
 console.log(JSON.stringify({
-  fields: Object.keys(newView()).filter(name => !(name in full)), full, clamped,
+  fields: Object.keys(newView()).filter(name => !(name in {...full, ...camera})), full, clamped,
   restored: fromFragment(toFragment(full)), first: toFragment(newView()),
+  camera: fromFragment(toFragment({...full, ...camera})),
 }));
 """
 
@@ -144,10 +146,16 @@ console.log(JSON.stringify({
 def test_a_link_holds_every_field_of_the_view_and_a_hostile_one_is_brought_into_range(run_node):
     found = run_node(LINKS)
     assert found["restored"] == {**found["restored"], **found["full"]} and found["first"] == ""
+    assert found["camera"] == {**found["restored"], "image": None, "name": "", "live": "browser"}
     assert found["fields"] == [], "give the fields of the view that are new a value in this test"
     for view in found["clamped"]:
         assert 0 <= view["first"] <= view["layer"] < 4 and -1 <= view["token"] < 1 and 0 <= view["opacity"] <= 100
-        assert view["heads"] in (None, [1, 3]) and view["patch"] is None and len(view["name"]) <= 300
+        assert (
+            view["live"] == ""
+            and view["heads"] in (None, [1, 3])
+            and view["patch"] is None
+            and len(view["name"]) <= 300
+        )
         assert (view["fusion"], view["feature"], view["fill"]) == ("mean", "colors", "mean")
 
 
