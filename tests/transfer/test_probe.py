@@ -222,6 +222,14 @@ def test_a_wrapped_model_is_measured_without_a_model_folder(colored_folder, tmp_
     assert sorted(path.name for path in (tmp_path / "probe").iterdir()) == ["figures", "probe.json"]
 
 
+def test_a_folder_is_written_whole_or_not_at_all(untrained, colored_folder, tmp_path, monkeypatch):
+    result = probe(untrained, f"folder:{colored_folder}", methods=["logistic"])
+    monkeypatch.setattr("vitreous.transfer.probing.result.probe_figure", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        result.save(tmp_path / "probe")
+    assert not list(tmp_path.iterdir())
+
+
 def test_intervals_of_draws_hold_both_images_and_draws():
     random = np.random.default_rng(0)
     by_draw = random.random((500, 4)) < np.array([0.5, 0.6, 0.7, 0.8])  # draws differ more than images

@@ -8,7 +8,7 @@ from pathlib import Path
 from vitreous.arguments import check_arguments
 from vitreous.errors import InputError, unknown
 from vitreous.evaluation.intervals import Estimate
-from vitreous.files import make_folder, require_new_folder, write_text
+from vitreous.files import atomic_folder, require_new_folder, write_text
 from vitreous.model.classifier import ImageClassifier
 from vitreous.render.plots.probe import ProbeCurve, probe_figure
 
@@ -91,19 +91,20 @@ class ProbeResult:
 
     @check_arguments
     def save(self, folder: str | Path) -> tuple[Path, ...]:
-        """Write a new folder: the model, if there is one, probe.json and figures/probe.png; return their paths.
+        """Write a new folder, whole or not at all, and return the paths of its files.
+
+        It holds probe.json, figures/probe.png and the model, if there is one.
 
         Raises:
             InputError: the folder holds something, or can't be written.
         """
         path = Path(folder)
-        if self.classifier is not None:
-            self.classifier.save(path)
-        else:
-            require_new_folder(path)
-            make_folder(path)
-        write_text(path / "probe.json", json.dumps(self.to_json(), indent=2) + "\n")
-        probe_figure(self._curves(), self.best.classes, self._caption(), path / "figures" / "probe.png")
+        require_new_folder(path)
+        with atomic_folder(path) as temporary:
+            if self.classifier is not None:
+                self.classifier.save(temporary)
+            write_text(temporary / "probe.json", json.dumps(self.to_json(), indent=2) + "\n")
+            probe_figure(self._curves(), self.best.classes, self._caption(), temporary / "figures" / "probe.png")
         model = (path / "model.safetensors",) if self.classifier is not None else ()
         return (path / "probe.json", path / "figures" / "probe.png", *model)
 
