@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +28,7 @@ from vitreous.pretrained.wrap import wrap
 from vitreous.transfer import embed as embed_module
 from vitreous.transfer.embed import embed
 from vitreous.transfer.feature_set import FeatureInfo, FeatureSet
-from vitreous.transfer.neighbors import TEMPERATURE
+from vitreous.transfer.neighbors import TEMPERATURE, nearest
 from vitreous.transfer.probing.data import cached_features, split_features
 from vitreous.transfer.probing.fit import fit_knn, fit_logistic
 from vitreous.transfer.probing.linear import INVERSE_PENALTIES, LinearClassifier, fit_logistic_path
@@ -95,6 +97,26 @@ def test_knn_equals_scikit_learn(synthetic):
     ).fit(bank.vectors.numpy(), bank.labels)
     predicted = torch.from_numpy(reference.predict(data.test.vectors.numpy()))
     assert (choice.scores.argmax(1) != predicted).sum() <= 1
+
+
+def test_neighbors_take_little_memory_whatever_the_number_of_images(monkeypatch):
+    code = """
+import resource, torch
+from vitreous.process_tuning import keep_freed_memory
+from vitreous.transfer.neighbors import nearest
+keep_freed_memory()  # as the command line does
+bank, queries = torch.randn(50_000, 4), torch.randn(6_000, 4)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+nearest(queries, bank, 100)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 300_000  # kB; all similarities take 1,200,000
+    bank, queries = torch.randn(50, 4), torch.randn(30, 4)
+    whole = nearest(queries, bank, 5)
+    monkeypatch.setattr("vitreous.transfer.neighbors.MAX_SIMILARITIES", 7 * 50)
+    for one, other in zip(whole, nearest(queries, bank, 5), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_the_test_images_choose_nothing(synthetic):

@@ -10,10 +10,11 @@ NEIGHBOR_COUNTS = (1, 3, 5, 10, 20, 50, 100)
 """The numbers of neighbors, k, among which the validation images choose."""
 TEMPERATURE = 0.07
 """A neighbor's vote weighs exp(similarity / temperature), as in DINO (Caron et al. 2021, Wu et al. 2018)."""
-CHUNK = 1024
-"""Images whose similarities are in memory at a time."""
+MAX_SIMILARITIES = 2**24
+"""In memory at a time: 64 MB."""
 
 
+@torch.no_grad()
 def nearest(queries: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Find the `count` nearest images of a bank for each query.
 
@@ -26,7 +27,11 @@ def nearest(queries: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor]:
         Cosine similarities (queries, count), highest first, and the indexes of the images.
     """
     bank, queries = functional.normalize(bank.float(), dim=-1), functional.normalize(queries.float(), dim=-1)
-    found = [(chunk @ bank.T).topk(count, dim=1) for chunk in queries.split(CHUNK)]
+    rows = max(1, MAX_SIMILARITIES // len(bank))
+    similarities = bank.new_empty(min(rows, len(queries)), len(bank))  # new ones for each chunk would fragment memory
+    found = [
+        torch.matmul(chunk, bank.T, out=similarities[: len(chunk)]).topk(count, dim=1) for chunk in queries.split(rows)
+    ]
     return torch.cat([one.values for one in found]), torch.cat([one.indices for one in found])
 
 
