@@ -22,13 +22,7 @@ SCRATCH = Command(
     ),
 )  # fmt: skip
 """The best on validation images for its CPU time of those that were tried (LOG.md, 2026-12-01)."""
-LORA = (
-    "tune=lora",
-    "lora.rank=8",
-    "lora.targets=[q,k,v,proj]",
-    "optimizer.learning_rate=2e-3",
-    "optimizer.layer_decay=1",
-)
+LORA = ("tune=lora", "lora.rank=8")
 FINETUNE_BAR, LORA_BAR, LORA_WEIGHTS_BAR = 0.10, 0.01, 0.02
 LORA_PART = 0.4
 """Of the minutes of `finetune`."""

@@ -7,24 +7,18 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
-from tiny_run import COLORS, MEAN, SIZE, STD, RecordingCallback, make_base, make_folder, tiny_recipe
+from tiny_run import COLORS, MEAN, SIZE, STD, RecordingCallback, finetune_recipe, make_base, make_folder, tiny_recipe
 
-from vitreous.data.augment import Augment
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
-from vitreous.model.lora import LoRASettings
 from vitreous.model.positions import sincos_pos_embed
 from vitreous.model.vit import ViT
-from vitreous.pretrained.apply_lora import apply_lora
 from vitreous.pretrained.fingerprint import parameters_fingerprint
 from vitreous.pretrained.load import load
 from vitreous.runs.run_folder import RunFolder
-from vitreous.training.from_weights import freeze_weights, initial_weights
-from vitreous.training.optimizer import EMBEDDINGS
-from vitreous.training_recipes import find_recipe
+from vitreous.training.from_weights import initial_weights
 from vitreous.workflows.train import train
 
 
@@ -32,19 +26,6 @@ from vitreous.workflows.train import train
 def base(tmp_path):
     """A pretrained model for two classes."""
     return make_base(tmp_path / "base")
-
-
-def finetune_recipe(folder, **changes):
-    """The recipe finetune, as short as the tests need it."""
-    settings = {
-        "data": f"folder:{folder}",
-        "epochs": 1,
-        "min_steps": 0,
-        "batch_size": 16,
-        "augment": Augment(),
-        **changes,
-    }
-    return replace(find_recipe("finetune"), **settings)
 
 
 def still(folder, **changes):
@@ -256,120 +237,3 @@ def test_few_images_train_without_a_word_about_batches(base, tmp_path):
     recipe = finetune_recipe(folder, batch_size=64, min_steps=50)
     assert train(recipe, tmp_path / "run", init=str(base), callback=callback).step == 50
     assert not any("batch" in note for note in callback.notes)
-
-
-@pytest.mark.parametrize("tune", ["head", "lora"])
-def test_only_what_is_tuned_changes(tune, base, colored_folder, tmp_path):
-    callback = RecordingCallback()
-    recipe = finetune_recipe(colored_folder, tune=tune, epochs=2)
-    result = train(recipe, tmp_path / "run", init=str(base), callback=callback)
-    old, new = load(base, "cpu").vit.state_dict(), result.model.vit.state_dict()
-    changed = {name for name in old if old[name].shape != new[name].shape or not torch.equal(old[name], new[name])}
-    heads = {"head.weight", "head.bias"}
-    assert changed == heads if tune == "head" else changed == heads | {f"blocks.{i}.attn.qkv.weight" for i in range(2)}
-    kind = "head" if tune == "head" else "LoRA matrices and head"
-    assert any(f"trained: {kind}, " in note for note in callback.notes)
-    states = {name.split("/")[2] for name in load_file(RunFolder(tmp_path / "run").checkpoint) if "optimizer/" in name}
-    assert states >= heads and all(name in heads or ".lora_" in name for name in states)
-
-
-@pytest.mark.parametrize(
-    ("frozen", "kind"), [(1, "the last 1 blocks, final norm and head"), (2, "final norm and head")]
-)
-def test_the_first_layers_stay_frozen(frozen, kind, base, colored_folder, tmp_path):
-    callback = RecordingCallback()
-    recipe = finetune_recipe(colored_folder, frozen_layers=frozen, epochs=2)
-    result = train(recipe, tmp_path / "run", init=str(base), callback=callback)
-    old, new = load(base, "cpu").vit.state_dict(), result.model.vit.state_dict()
-    same = {name for name in old if old[name].shape == new[name].shape and torch.equal(old[name], new[name])}
-    first = tuple(f"blocks.{index}." for index in range(frozen))
-    assert same == {name for name in old if name.startswith((*first, *EMBEDDINGS))}
-    assert any(f"trained: {kind}, " in note for note in callback.notes)
-
-
-def test_frozen_layers_change_no_gradient_of_the_others(base):
-    images, model = torch.randn(3, 3, *SIZE), load(base, "cpu").vit
-    for frozen in (0, 1):
-        model.zero_grad()
-        freeze_weights(
-            model, replace(find_recipe("finetune"), init=str(base), model=model.config, frozen_layers=frozen)
-        )
-        model(images).square().sum().backward()
-        gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-        if not frozen:
-            expected = gradients
-    assert len(gradients) < len(expected) and all(torch.equal(gradients[name], expected[name]) for name in gradients)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"frozen_layers": 3}, "frozen_layers is 3: it must be 0 to 2, the model's depth"),
-        ({"frozen_layers": -1}, "frozen_layers is -1: it must be 0 to"),
-        ({"frozen_layers": 1, "tune": "lora"}, "frozen_layers needs tune=full"),
-        ({"frozen_layers": 1, "init": ""}, "frozen_layers is 1, which needs a model to start from"),
-    ],
-)
-def test_frozen_layers_that_cannot_be_are_refused(changes, message, base, colored_folder, tmp_path):
-    settings = {"epochs": 1, "data": f"folder:{colored_folder}", "init": str(base), **changes}
-    with pytest.raises(InputError, match=message):
-        train("finetune", tmp_path / "run", settings=settings)
-    assert not (tmp_path / "run").exists()
-
-
-def test_the_run_holds_the_merged_model(base, colored_folder, tmp_path):
-    recipe = finetune_recipe(colored_folder, tune="lora", epochs=2, ema_decay=0.5)
-    result = train(recipe, tmp_path / "run", init=str(base))
-    stored = load_file(RunFolder(tmp_path / "run").checkpoint)
-    average = {name.removeprefix("ema/"): weight for name, weight in stored.items() if name.startswith("ema/")}
-    qkv, prefix = average["blocks.1.attn.qkv.weight"], "blocks.1.attn.qkv.lora_"
-    expected = qkv.clone()
-    for index, part in enumerate((0, 2)):  # q and v
-        update = average[f"{prefix}B"][index] @ average[f"{prefix}A"][index]
-        expected[16 * part : 16 * part + 16] += 2.0 * update  # alpha / rank
-    assert torch.equal(qkv, load(base, "cpu").vit.state_dict()["blocks.1.attn.qkv.weight"])
-    found = result.model.vit.state_dict()["blocks.1.attn.qkv.weight"]
-    assert torch.allclose(found, expected, atol=1e-6) and not torch.allclose(found, qkv, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["tiny", "finetune"])
-def test_tuning_without_a_model_is_refused(name, colored_folder, tmp_path):
-    with pytest.raises(InputError, match=r"tune is 'head', which needs a model to start from: give init"):
-        train(replace(tiny_recipe(colored_folder, tune="head"), name=name), tmp_path / "run")
-
-
-def test_a_lora_file_on_its_base_is_the_model_of_the_run(base, colored_folder, tmp_path):
-    recipe = finetune_recipe(colored_folder, tune="lora", lora=LoRASettings(2, targets=("k", "proj", "fc2")))
-    result = train(recipe, tmp_path / "run", init=str(base), settings={"model.image_size": (16, 32)})
-    file = RunFolder(tmp_path / "run").lora
-    assert set(load_file(file)) == {"head.weight", "head.bias"} | {
-        f"blocks.{block}.{owner}.lora_{matrix}"
-        for block in range(2)
-        for owner in ("attn.qkv", "attn.proj", "mlp.fc2")
-        for matrix in "AB"
-    }
-    before = load(base, "cpu")
-    kept = {name: weight.clone() for name, weight in before.vit.state_dict().items()}
-    for model in (base, before):
-        found = apply_lora(model, file, "cpu")
-        assert (found.preprocessing, found.class_names) == (result.model.preprocessing, result.model.class_names)
-        assert found.vit.config == result.model.vit.config
-        expected = result.model.vit.state_dict()
-        assert all(torch.equal(weight, expected[name]) for name, weight in found.vit.state_dict().items())
-    assert all(torch.equal(weight, kept[name]) for name, weight in before.vit.state_dict().items())
-
-
-def test_a_lora_file_that_does_not_fit_is_refused(base, colored_folder, tmp_path):
-    run = train(finetune_recipe(colored_folder, tune="lora"), tmp_path / "run", init=str(base)).path
-    file, other = RunFolder(run).lora, make_base(tmp_path / "other", embed_dim=24)
-    with pytest.raises(InputError, match=r"adapts another model than .*other: it was trained on '.*base', whose weigh"):
-        apply_lora(other, file)
-    with pytest.raises(InputError, match=r"holds LoRA matrices, no whole model: load it by vitreous.apply_lora"):
-        load(file)
-    with pytest.raises(InputError, match=r"model.safetensors is no LoRA file of Vitreous"):
-        apply_lora(base, base / "model.safetensors")
-    with pytest.raises(InputError, match="there is no file"):
-        apply_lora(base, tmp_path / "nothing.safetensors")
-    file.write_bytes(file.read_bytes()[:-50])
-    with pytest.raises(InputError, match="is damaged or no safetensors file"):
-        apply_lora(base, file)

@@ -1,5 +1,6 @@
 """A recipe and images for a model that trains in a second: three classes that differ in color."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from PIL import Image
 
 from vitreous.callbacks import Callback, Progress
+from vitreous.data.augment import Augment
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
@@ -14,6 +16,7 @@ from vitreous.model.vit import ViT
 from vitreous.training.loop import TrainProgress
 from vitreous.training.progressive_resizing import ProgressiveResizing
 from vitreous.training.recipe import Recipe
+from vitreous.training_recipes import find_recipe
 
 SIZE, MEAN, STD = (12, 20), (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 COLORS = {"blue": (40, 60, 220), "green": (50, 190, 60), "red": (220, 50, 40)}
@@ -89,3 +92,16 @@ def tiny_recipe(folder: Path, **changes) -> Recipe:
         "keep_maps": 0,
     }
     return Recipe("tiny", f"folder:{folder}", **{**options, **changes})
+
+
+def finetune_recipe(folder, **changes):
+    """The recipe finetune, as short as the tests need it."""
+    settings = {
+        "data": f"folder:{folder}",
+        "epochs": 1,
+        "min_steps": 0,
+        "batch_size": 16,
+        "augment": Augment(),
+        **changes,
+    }
+    return replace(find_recipe("finetune"), **settings)

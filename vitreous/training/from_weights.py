@@ -187,7 +187,8 @@ def describe_tuning(model: ViT) -> str:
     elif all(name.startswith("head.") for name in names):
         kind = "head"
     else:
-        kind = f"the last {len(blocks)} blocks, final norm and head" if blocks else "final norm and head"
+        last = "the last block" if len(blocks) == 1 else f"the last {len(blocks)} blocks"
+        kind = f"{last}, final norm and head" if blocks else "final norm and head"
     return f" · trained: {kind}, {trained:,} numbers ({trained / base:.2%})"
 
 

@@ -66,6 +66,7 @@ from vitreous.training.training_data import TrainingData, check_changed_data, ch
 from vitreous.training_film.filmstrip import write_filmstrip
 from vitreous.training_film.kept_maps import last_kept_step
 from vitreous.training_recipes import check_named, find_recipe
+from vitreous.training_recipes.finetune import suited_settings
 from vitreous.workflows.train_model import absolute_init, build_run_classifier, load_init, reload_init
 from vitreous.workflows.train_result import TrainResult
 
@@ -192,7 +193,7 @@ def _start(context: TrainContext, recipe: Recipe, settings: Mapping[str, Setting
     if name := settings.get("init", recipe.init):
         context.on_rank0(lambda: check_unused(context.path))
         init, description = load_init(str(name), context)
-        recipe = recipe_from_weights(recipe, init, settings, context.note)
+        recipe = recipe_from_weights(recipe, init, suited_settings(recipe, settings), context.note)
     else:
         recipe = with_settings(recipe, settings)
     context.on_rank0(lambda: check_unused(context.path))
