@@ -7,6 +7,7 @@ import pytest
 import torch
 from page_driver import watched_pages
 from PIL import Image
+from starlette.testclient import TestClient
 from video_clips import record_with_audio
 
 from vitreous.imaging.preprocessing import Preprocessing
@@ -14,6 +15,7 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.serialization import WEIGHTS, save_config, write_weights
 from vitreous.model.vit import ViT
+from vitreous.web.explorer_api import create_explorer_app
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,13 @@ def png(image):
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG")
     return stream.getvalue()
+
+
+@pytest.fixture
+def client(explorer):
+    """Requests to the module's `explorer`, from the address that it serves."""
+    with TestClient(create_explorer_app(explorer), "http://127.0.0.1:8765") as made:
+        yield made
 
 
 @pytest.fixture

@@ -60,12 +60,6 @@ def explorer(small_classifier, colored_folder):
 
 
 @pytest.fixture
-def client(explorer):
-    with TestClient(create_explorer_app(explorer), ADDRESS) as made:
-        yield made
-
-
-@pytest.fixture
 def uploaded(client, noise_image):
     response = client.post("/api/images", content=png(noise_image))
     assert response.status_code == 201

@@ -33,12 +33,6 @@ def explorer(small_classifier):
     made.queue.close()
 
 
-@pytest.fixture
-def client(explorer):
-    with TestClient(create_explorer_app(explorer), ADDRESS) as made:
-        yield made
-
-
 def uploaded(client, path):
     response = client.post("/api/clips", content=path.read_bytes())
     assert response.status_code == 201, response.text

@@ -30,12 +30,6 @@ def explorer(small_classifier):
     made.queue.close()
 
 
-@pytest.fixture
-def client(explorer):
-    with TestClient(create_explorer_app(explorer), ADDRESS) as made:
-        yield made
-
-
 def png(height=8, width=8, value=0):
     stream = io.BytesIO()
     Image.fromarray(np.full((height, width, 3), value, np.uint8)).save(stream, "PNG")

@@ -5,8 +5,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from starlette.testclient import TestClient
-from test_explorer_api import ADDRESS, png, run_job, status_of
+from test_explorer_api import png, run_job, status_of
 from torch import nn
 
 import vitreous as vt
@@ -14,7 +13,6 @@ from vitreous.diagnostics.doctor.checks_tokens import outliers_by_layer
 from vitreous.diagnostics.doctor.measure import collect_statistics
 from vitreous.diagnostics.doctor.run import diagnose
 from vitreous.web.explorer import Explorer
-from vitreous.web.explorer_api import create_explorer_app
 
 MASKED, HEADS = [1, 2, 6], [[0, 1], [2, 0]]
 
@@ -55,12 +53,6 @@ def explorer(classifier, features):
     made.queue.start()
     yield made
     made.queue.close()
-
-
-@pytest.fixture
-def client(explorer):
-    with TestClient(create_explorer_app(explorer), ADDRESS) as made:
-        yield made
 
 
 @pytest.fixture

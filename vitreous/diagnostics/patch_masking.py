@@ -97,8 +97,11 @@ def _masking_hook(
             return None
         images = find_input(args, kwargs)
         changed = mask_images(images, mask, patch_size, fill)
-        swap = lambda one: changed if one is images else one  # noqa: E731
-        return tuple(map(swap, args)), {name: swap(one) for name, one in kwargs.items()}
+
+        def swapped(one: object) -> object:
+            return changed if one is images else one
+
+        return tuple(map(swapped, args)), {name: swapped(one) for name, one in kwargs.items()}
 
     return change
 
