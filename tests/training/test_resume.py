@@ -104,19 +104,20 @@ class Starter:
         return int(line.split()[1])
 
 
-def test_killed_25_times_and_in_the_middle_of_saves_gives_the_same_bytes(colored_folder, tmp_path):
+def test_killed_again_and_again_and_in_the_middle_of_saves_it_gives_the_same_bytes(colored_folder, tmp_path):
     """Every second time it is killed at a random moment, otherwise while it writes or renames a file."""
     random, parts, reached = np.random.default_rng(0), tmp_path / "parts", []
-    with Starter(colored_folder, epochs=100) as starter:
+    kills, epochs = (25, 100) if "VITREOUS_SLOW" in os.environ else (8, 32)
+    with Starter(colored_folder, epochs=epochs) as starter:
         assert starter.run(tmp_path / "whole") == 0
-        for kill in range(25):
+        for kill in range(kills):
             kill_at = {"die_at": int(random.integers(30))} if kill % 2 else {"after": random.uniform(0, 0.2)}
             assert starter.run(parts, **kill_at) == signal.SIGKILL, f"it finished before it could be killed: {reached}"
             reached.append(max((line["step"] for line in read_metrics(RunFolder(parts))), default=0))
         assert starter.run(parts) == 0
     assert results(parts) == results(tmp_path / "whole")
     assert not list(parts.rglob("*.part*"))
-    assert len(set(reached)) > 8, f"the kills were too close together: {reached}"
+    assert len(set(reached)) > kills // 3, f"the kills were too close together: {reached}"
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(colored_folder, tmp_path):

@@ -8,9 +8,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from vitreous.records import from_dict
+from vitreous.web.clip_video import ClipVideoRequest
 from vitreous.web.clips import StoredClip, describe_clip
 from vitreous.web.explorer import Explorer
-from vitreous.web.requests import find_session, open_session, read_body, read_number, set_session_cookie
+from vitreous.web.requests import find_session, open_session, read_body, read_json, read_number, set_session_cookie
 
 
 class ClipApi:
@@ -26,6 +28,7 @@ class ClipApi:
             Route("/api/clips", self.upload, methods=["POST"]),
             Route("/api/clips/{clip}", self.clip, methods=["GET"]),
             Route("/api/clips/{clip}/classes", self.start_classes, methods=["POST"]),
+            Route("/api/clips/{clip}/video", self.start_video, methods=["POST"]),
         ]
 
     async def upload(self, request: Request) -> Response:
@@ -47,6 +50,12 @@ class ClipApi:
         """Begin to predict the classes over time."""
         clip, model = self._find(request), read_number(request, "model")
         job = self.explorer.start_classes(find_session(self.explorer.sessions, request), model, clip)
+        return JSONResponse({"job": job.id}, 202)
+
+    async def start_video(self, request: Request) -> Response:
+        """Begin to write the clip with maps."""
+        clip, wanted = self._find(request), from_dict(ClipVideoRequest, await read_json(request), "request")
+        job = self.explorer.start_video(find_session(self.explorer.sessions, request), clip, wanted)
         return JSONResponse({"job": job.id}, 202)
 
     def _find(self, request: Request) -> StoredClip:

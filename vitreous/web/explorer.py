@@ -1,22 +1,19 @@
 """What the explorer does: models, images and computations, as the command line does them, for several people."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
-from threading import get_ident
 
 import numpy as np
-from torch import nn
 
-from vitreous.callbacks import Callback, Progress
+from vitreous.callbacks import Callback
 from vitreous.clips.explain_stage import quantize_classifier
 from vitreous.clips.options import SpeedOptions, VideoPrecision
 from vitreous.diagnostics.doctor.checks_tokens import outliers_by_layer
 from vitreous.diagnostics.doctor.measure import collect_statistics
 from vitreous.diagnostics.doctor.run import diagnose
 from vitreous.errors import InputError
-from vitreous.explanation.explain import resolve_task, run_task
+from vitreous.explanation.explain import ExplainTask, resolve_task, run_task
 from vitreous.explanation.options import MethodOptions, merge_options
 from vitreous.explanation.regions import validate_region
 from vitreous.explanation.registry import METHODS
@@ -36,6 +33,7 @@ from vitreous.runtime import autocast, choose_precision
 from vitreous.video.camera import LiveSource
 from vitreous.web.attention_export import MAX_EXPORT_BYTES, describe_prediction, export_attention
 from vitreous.web.clip_classes import ClassesOverTime
+from vitreous.web.clip_video import ClipVideoRequest, clip_video_work
 from vitreous.web.clips import StoredClip
 from vitreous.web.image_gallery import ImageGallery
 from vitreous.web.interventions import Intervention, applied, export_changed_attention
@@ -48,31 +46,11 @@ from vitreous.web.job_memory import (
 )
 from vitreous.web.jobs import Job, JobQueue, JobResult
 from vitreous.web.live_capture import LiveCapture
+from vitreous.web.map_jobs import MapRequest, check_passes, counted_passes, describe_map
 from vitreous.web.served_models import ServedModels
 from vitreous.web.sessions import Limits, SessionTable, StoredImage, WebSession
 from vitreous.web.token_export import export_tokens, share_components
 from vitreous.web.watched_run import WatchedRun
-
-MAX_PASSES = 4096
-
-
-@dataclass(frozen=True)
-class MapRequest:
-    """A map that needs the model.
-
-    Attributes:
-        method: a name in METHODS.
-        options: of the method, as `explain` takes them.
-        target: what it explains, as `explain` takes it as text; None for the prediction.
-        query: a point (x, y) or box (x0, y0, x1, y1) in pixels of the image.
-        intervention: what is changed of the input and of the model; None for nothing.
-    """
-
-    method: str
-    options: dict[str, object] = field(default_factory=dict)
-    target: str | None = None
-    query: tuple[float, ...] | None = None
-    intervention: Intervention | None = None
 
 
 class Explorer:
@@ -176,12 +154,27 @@ class Explorer:
         check_memory(needed, self.limits.memory_bytes, "the doctor")
         return self._start(session, lambda job: export_diagnosis(classifier, image.image_u8, job), classifier)
 
+    def resolve_map(self, model_index: int, request: MapRequest) -> ExplainTask:
+        """Look up the method and the target of a map, which may be a text; any thread may call this.
+
+        Raises:
+            InputError: there is no such method, it doesn't take what is requested, or it would take too much memory.
+        """
+        classifier = self.models.get(model_index)
+        self._check_method(request.method, request.options)
+        query = None if request.query is None else validate_region(request.query)
+        task = resolve_task(classifier, request.method, merge_options(None, request.options), request.target, query)
+        needed = estimate_map_bytes(size_of_model(classifier), request.method, task.options)
+        check_memory(needed, self.limits.memory_bytes, request.method)
+        return task
+
     def start_map(
         self,
         session: WebSession,
         model_index: int,
         image: StoredImage,
-        request: MapRequest,
+        task: ExplainTask,
+        intervention: Intervention | None = None,
         other: StoredImage | None = None,
     ) -> Job:
         """Begin to compute a map by a method that needs the model.
@@ -190,26 +183,17 @@ class Explorer:
             session: whose job it is.
             model_index: of the model.
             image: what is explained.
-            request: the method, and what it takes.
+            task: the method and what it takes, from `resolve_map`.
+            intervention: what is changed of the input and of the model; None for nothing.
             other: an image with which this one shares its principal components; None for components of its own.
-
-        Raises:
-            InputError: there is no such method, it doesn't take what is requested, or it would take too much memory.
         """
         classifier = self.models.get(model_index)
-        check_passes(request.options)
-        if self._speed.precision == "int8" and request.method in METHODS and METHODS[request.method].uses_gradients:
-            raise InputError(f"int8 has no gradients, which {request.method} needs: start with another --precision")
-        query = None if request.query is None else validate_region(request.query)
-        task = resolve_task(classifier, request.method, merge_options(None, request.options), request.target, query)
-        needed = estimate_map_bytes(size_of_model(classifier), request.method, task.options)
-        check_memory(needed, self.limits.memory_bytes, request.method)
-        passes = task.options.n_samples or task.options.n_steps or DEFAULT_PASSES.get(request.method)
+        passes = task.options.n_samples or task.options.n_steps or DEFAULT_PASSES.get(task.method_name)
 
         def compute(job: Job) -> JobResult:
             with (
                 counted_passes(classifier.model, job, passes),
-                applied(classifier, image.image_u8, request.intervention),
+                applied(classifier, image.image_u8, intervention),
             ):
                 shared = task if other is None else share_components(task, classifier, other.image_u8)
                 (found,) = run_task(classifier, [image.image_u8], shared)
@@ -243,6 +227,29 @@ class Explorer:
         """
         classifier = self.models.get(model_index)
         return self._start(session, ClassesOverTime(classifier, clip), classifier)
+
+    def start_video(self, session: WebSession, clip: StoredClip, request: ClipVideoRequest) -> Job:
+        """Begin to write a clip with maps, as `vitreous video` does.
+
+        Raises:
+            InputError: there is no such method, it doesn't take what is requested, or it would take too much memory.
+        """
+        classifier = self.models.get(request.model)
+        self._check_method(request.method, request.options)
+        wanted = request.to_video_request(replace(self._speed, precision=self._speed.float_precision))
+        needed = estimate_map_bytes(size_of_model(classifier), request.method, wanted.options)
+        check_memory(wanted.speed.batch_size * needed, self.limits.memory_bytes, f"a video with {request.method}")
+        return self._start(session, clip_video_work(classifier, clip, wanted), classifier)
+
+    def _check_method(self, method: str, options: Mapping[str, object]) -> None:
+        """Refuse what this server can't do, or won't.
+
+        Raises:
+            InputError: says what.
+        """
+        check_passes(options)
+        if self._speed.precision == "int8" and method in METHODS and METHODS[method].uses_gradients:
+            raise InputError(f"int8 has no gradients, which {method} needs: start with another --precision")
 
     def _start(
         self, session: WebSession, work: Callable[[Job], JobResult | None], classifier: ImageClassifier | None
@@ -278,43 +285,6 @@ class Explorer:
                 yield count
                 if self.models.get(index) is not classifier:
                     break
-
-
-def check_passes(options: Mapping[str, object]) -> None:
-    """Refuse a number of passes that would fill the memory before the time is up.
-
-    Raises:
-        InputError: it is above `MAX_PASSES`.
-    """
-    for name in ("n_samples", "n_steps"):
-        if isinstance(value := options.get(name), int) and value > MAX_PASSES:
-            raise InputError(f"{name} is {value}, the limit is {MAX_PASSES}: choose a smaller number")
-
-
-def describe_map(patch_map: np.ndarray, colors: np.ndarray | None, description: dict[str, object]) -> JobResult:
-    """Return a map for the page: float32 (rows, columns), then its own colors (rows, columns, 3) if it has any."""
-    arrays = [patch_map, *([] if colors is None else [colors])]
-    shapes = {"rows": patch_map.shape[0], "columns": patch_map.shape[1], "has_colors": colors is not None}
-    return JobResult(description | shapes, b"".join(one.astype(np.float32).tobytes() for one in arrays))
-
-
-@contextmanager
-def counted_passes(model: nn.Module, job: Job, total: int | None) -> Generator[None]:
-    """Count the images that go through a model as the progress of a job, which can be stopped between two passes."""
-    done, thread = 0, get_ident()
-
-    def count(module: nn.Module, inputs: Sequence[object]) -> None:
-        nonlocal done
-        if get_ident() != thread:  # somebody else uses the same model
-            return
-        job.on_progress(Progress(done, total, "images through the model"))
-        done += len(inputs[0])  # ty: ignore[invalid-argument-type]
-
-    handle = model.register_forward_pre_hook(count)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def export_diagnosis(classifier: ImageClassifier, image_u8: np.ndarray, callback: Callback) -> JobResult:

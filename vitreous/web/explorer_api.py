@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -23,21 +22,29 @@ from vitreous.errors import InputError
 from vitreous.imaging.reading import decode_image, read_size
 from vitreous.records import from_dict
 from vitreous.web.clip_api import ClipApi
-from vitreous.web.explorer import Explorer, MapRequest, describe_image
+from vitreous.web.explorer import Explorer, describe_image
 from vitreous.web.guard import Guard
 from vitreous.web.interventions import read_intervention
 from vitreous.web.jobs import JobLimitError
 from vitreous.web.live_api import LiveApi
+from vitreous.web.map_jobs import MapRequest
 from vitreous.web.openapi import describe_api
 from vitreous.web.page_files import PAGES, PageFiles
 from vitreous.web.request_counts import RequestCounter, RequestCounts, format_metrics
-from vitreous.web.requests import cookie_name, find_session, open_session, read_body, read_number, set_session_cookie
+from vitreous.web.requests import (
+    cookie_name,
+    find_session,
+    open_session,
+    read_body,
+    read_json,
+    read_number,
+    set_session_cookie,
+)
 from vitreous.web.saving_api import SavingApi
 from vitreous.web.sessions import StoredImage, WebSession, name_upload
 from vitreous.web.training_api import TrainingApi
 
 JOB_KINDS = ("attention", "tokens", "map", "doctor")
-JSON_BYTES = 64 << 10
 WAIT_SECONDS = 20.0
 """A request for the status of a job waits so long for a change."""
 LOSSLESS_PIXELS = 512 * 512
@@ -185,13 +192,9 @@ class ExplorerApi:
 
     async def start_job(self, request: Request) -> Response:
         """Begin a computation."""
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            raise HTTPException(415, "send the request as application/json")
-        try:
-            fields = json.loads(await read_body(request, JSON_BYTES))
-        except (ValueError, RecursionError):
-            raise HTTPException(400, "the body is not JSON") from None
-        if not isinstance(fields, dict) or not isinstance(fields.get("image"), str):
+        fields = await read_json(request)
+        name = fields.pop("image", None)
+        if not isinstance(name, str):
             raise HTTPException(400, "the body must be a JSON object with the name of an image")
         kind, model, layer = fields.pop("kind", "attention"), fields.pop("model", 0), fields.pop("layer", -1)
         if kind not in JOB_KINDS or type(model) is not int or type(layer) is not int:
@@ -199,7 +202,7 @@ class ExplorerApi:
         intervention = read_intervention(fields.pop("intervention", None))
         if kind == "doctor" and intervention is not None:
             raise HTTPException(400, "the doctor measures the unchanged model: leave the intervention out")
-        image = await self._named_image(request, fields.pop("image"))
+        image = await self._named_image(request, name)
         other = fields.pop("other", None)
         other = None if other is None else await self._named_image(request, str(other))
         session = self._open_session(request)
@@ -211,7 +214,8 @@ class ExplorerApi:
             job = self.explorer.start_diagnosis(session, model, image)
         else:
             wanted = replace(from_dict(MapRequest, fields, "request"), intervention=intervention)
-            job = self.explorer.start_map(session, model, image, wanted, other)
+            task = await self._in_thread(partial(self.explorer.resolve_map, model, wanted))  # it may encode a text
+            job = self.explorer.start_map(session, model, image, task, intervention, other)
         response = JSONResponse({"job": job.id}, 202)
         set_session_cookie(request, response, session)
         return response

@@ -83,6 +83,11 @@ class Job(Callback):
         assert self.status.newest is not None
         return self.status.newest
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the result is no longer wanted."""
+        return self._is_cancelled
+
     def cancel(self) -> None:
         """Ask the job to stop as soon as it can."""
         self._is_cancelled = True

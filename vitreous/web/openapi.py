@@ -22,6 +22,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ("post", "/api/clips", "Upload a clip as the body; it is checked by decoding it.", "json"),
     ("get", "/api/clips/{clip}", "Size and frames' times of a clip; frame 7 is the image {clip}-7.", "json"),
     ("post", "/api/clips/{clip}/classes", "Begin to predict a clip's classes over time.", "json"),
+    ("post", "/api/clips/{clip}/video", "Begin to write a clip with maps, an MP4 file.", "json"),
     ("get", "/api/live", "The newest image of the server's camera or video; waits up to 20 s for one.", "json"),
     ("post", "/api/jobs", "Begin to compute attention, tokens, a map, or the doctor's findings.", "json"),
     ("get", "/api/jobs/{job}", "State, progress and description of a job; waits up to 20 s for a change.", "json"),
@@ -97,9 +98,23 @@ JOB = {
     },
 }
 
+VIDEO = {
+    "type": "object",
+    "properties": {
+        **{name: JOB["properties"][name] for name in ("model", "method", "options", "target")},
+        "query": {
+            "type": ["array", "null"],
+            "items": {"type": "number"},
+            "description": "x, y in pixels of the frames",
+        },
+        "opacity": {"type": "number", "minimum": 0, "maximum": 1, "default": 1},
+    },
+}
+
 BODIES = {
     "/api/images": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     "/api/clips": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    "/api/clips/{clip}/video": {"application/json": {"schema": VIDEO}},
     "/api/jobs": {"application/json": {"schema": JOB}},
 }
 
@@ -113,6 +128,7 @@ STATUS = {
     ("post", "/api/images"): "201",
     ("post", "/api/clips"): "201",
     ("post", "/api/clips/{clip}/classes"): "202",
+    ("post", "/api/clips/{clip}/video"): "202",
     ("post", "/api/jobs"): "202",
     ("post", "/api/runs/{run}/model"): "202",
 }

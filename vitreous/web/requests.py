@@ -1,6 +1,7 @@
 """What the routes of the web app read from a request: its body, numbers, and the session of its browser."""
 
 import asyncio
+import json
 from contextlib import suppress
 
 from starlette.exceptions import HTTPException
@@ -11,6 +12,8 @@ from vitreous.web.sessions import SessionTable, WebSession
 
 BODY_SECONDS = 60.0
 """Time for the body of a request to arrive."""
+JSON_BYTES = 64 << 10
+"""Size of a body that is JSON."""
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
@@ -34,6 +37,23 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     except TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
     return b"".join(parts)
+
+
+async def read_json(request: Request) -> dict[str, object]:
+    """Read the body of a request as a JSON object.
+
+    Raises:
+        HTTPException: it is something else, or too large.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise HTTPException(415, "send the request as application/json")
+    try:
+        fields = json.loads(await read_body(request, JSON_BYTES))
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "the body is not JSON") from None
+    if not isinstance(fields, dict):
+        raise HTTPException(400, "the body must be a JSON object")
+    return fields
 
 
 def read_number(request: Request, name: str) -> int:

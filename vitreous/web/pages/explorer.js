@@ -9,6 +9,7 @@ import {addGallery} from "./gallery.js";
 import {addHeads} from "./heads.js";
 import {Palettes} from "./heatmap.js";
 import {addIntervening} from "./intervene.js";
+import {Jobs} from "./jobs.js";
 import {addKeys} from "./keys.js";
 import {showError, withBusy} from "./notices.js";
 import {Pane} from "./pane.js";
@@ -32,6 +33,7 @@ export class Explorer {
     this.handlers = new Map();
     this.palettes = new Palettes(start.palettes);
     this.tokens = new TokenStore(() => this.panes.forEach(pane => pane.refresh()));
+    this.writing = new Jobs(); // of files that the server writes
     this.panes = [];
     this.active = 0;
     this.opensInBoth = true; // an image that is opened beside another
@@ -117,7 +119,7 @@ export class Explorer {
   run(fields, {purpose, label}) { return this.pane.run(fields, {purpose, label}); }
 
   // Cancels what the server computes.
-  cancel() { for (const {jobs} of [...this.panes, this.tokens]) jobs.cancel(); }
+  cancel() { for (const jobs of [...this.panes.map(pane => pane.jobs), this.tokens.jobs, this.writing]) jobs.cancel(); }
 
   changeModel(index) { return this.pane.changeModel(index); }
 

@@ -1,6 +1,7 @@
 // The images of the data set: a strip of small ones with truth and prediction, and its filters.
 import {getJson, imageUrl} from "./api.js";
 import {showError} from "./notices.js";
+import {whenReleased} from "./presses.js";
 
 const at = id => document.getElementById(id);
 
@@ -44,7 +45,7 @@ class Gallery {
       if (run !== this.run) return;
       this.total = found.total;
       this.items = offset ? [...this.items, ...found.items] : found.items;
-      this.draw(found, offset);
+      whenReleased(at("strip"), () => this.draw(found, offset));
       // The server predicts the images while nobody waits; what the filters find grows with it.
       if (found.scored < found.count) this.timer = setTimeout(() => document.hidden || this.refresh(), 2500);
     } catch (error) {

@@ -3,6 +3,7 @@ import {headsWithFindings} from "./diagnosis.js";
 import {pack, robustScale, toLevels} from "./heatmap.js";
 import {toggleHead} from "./intervene.js";
 import {readHeads} from "./intervention.js";
+import {whenReleased} from "./presses.js";
 import {tokenName} from "./view.js";
 
 const at = id => document.getElementById(id);
@@ -178,12 +179,18 @@ class HeadPlots {
   async measure(attention) {
     const run = ++this.run, statistics = measured.get(attention) ?? [];
     measured.set(attention, statistics);
-    if (statistics.length < attention.depth) at("plots").hidden = true;
+    const isDrawn = document.querySelectorAll("#entropy-plot circle").length === attention.heads.reduce((sum, count) => sum + count, 0);
+    if (statistics.length < attention.depth && !isDrawn) at("plots").hidden = true; // else those of before stay until then
+    at("plots").setAttribute("aria-busy", true);
     while (statistics.length < attention.depth) {
       await new Promise(resolve => setTimeout(resolve, 30));
       if (run !== this.run) return;
       statistics.push(attention.headStatistics(statistics.length));
     }
+    whenReleased(at("plots"), () => this.show(attention, statistics));
+  }
+
+  show(attention, statistics) {
     const unit = "patches", top = Math.max(attention.uniformDistance, ...statistics.flat().map(one => one.distance));
     this.plot(at("distance-plot"), statistics, {key: "distance", title: "Mean distance of attention, in patches", top: 1.08 * top,
       uniform: attention.uniformDistance, format: value => `${value.toFixed(1)} ${unit}`});
@@ -191,6 +198,7 @@ class HeadPlots {
       uniform: 1, format: value => value.toFixed(2)});
     this.statistics = statistics;
     at("plots").hidden = false;
+    at("plots").setAttribute("aria-busy", false);
     this.choose(this.chosen);
     this.showOff(this.off ?? []);
     this.setDiagnosis(this.diagnosis);

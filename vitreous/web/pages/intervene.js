@@ -2,6 +2,7 @@
 import {Brush} from "./brush.js";
 import {readHeads, readPatches, writeHeads, writePatches} from "./intervention.js";
 import {percent} from "./panel.js";
+import {whenReleased} from "./presses.js";
 import {isFrame} from "./view.js";
 
 const at = id => document.getElementById(id);
@@ -126,7 +127,7 @@ class Interventions {
     at("undo").disabled = !history.past.length;
     at("apply").checked = !view.unchanged;
     at("clear").disabled = at("apply").disabled = !view.masked && !view.ablated;
-    this.showHeads(readHeads(view.ablated));
+    whenReleased(at("heads-off"), () => this.showHeads(readHeads(view.ablated)));
     at("change").setAttribute("aria-busy", pane.isBehind);
     showChange(pane.intervention && observed, observed.prediction.problem_type === "regression");
   }

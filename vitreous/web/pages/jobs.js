@@ -14,12 +14,12 @@ export class Jobs {
 
   // Runs a job and returns its description and data; the page shows its progress, unless the label is empty. Throws
   // Cancelled or ApiError.
-  async run(fields, {purpose, label, key = null}) {
+  async run(fields, {purpose, label, key = null, path}) {
     this.cancel(purpose);
     const controller = new AbortController(), own = {controller, key}, task = label ? beginTask(label, this.place()) : null;
     this.pending.set(purpose, own);
     try {
-      return await runJob(fields, {signal: controller.signal, onStatus: task?.update});
+      return await runJob(fields, {path, signal: controller.signal, onStatus: task?.update});
     } finally {
       task?.end();
       if (this.pending.get(purpose) === own) this.pending.delete(purpose);

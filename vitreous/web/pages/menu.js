@@ -1,7 +1,7 @@
 // A button that opens a menu: arrows move in it, Escape and leaving it close it.
 export class Menu {
   constructor(button, menu) {
-    Object.assign(this, {button, menu, items: [...menu.querySelectorAll("[role=menuitem]")]});
+    Object.assign(this, {button, menu, all: [...menu.querySelectorAll("[role=menuitem]")]});
     button.addEventListener("click", () => this.show(menu.hidden));
     button.addEventListener("keydown", event => {
       if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
@@ -14,6 +14,8 @@ export class Menu {
       if (!menu.parentElement.contains(event.relatedTarget)) this.show(false, null);
     });
   }
+
+  get items() { return this.all.filter(item => !item.hidden); }
 
   show(isOpen, item = 0) {
     const hadFocus = this.menu.contains(document.activeElement);

@@ -1,10 +1,11 @@
 // Prediction and controls: they show a view, and report what a person changes in it.
+import {whenReleased} from "./presses.js";
 import {IN_BROWSER, tokenName} from "./view.js";
 
 const at = id => document.getElementById(id);
 export const percent = fraction => fraction >= 0.995 || fraction < 0.001 ? `${(100 * fraction).toFixed(1)} %` : `${(100 * fraction).toPrecision(fraction < 0.1 ? 2 : 3).replace(/\.0$/, "")} %`;
 
-export function addPrediction(explorer) { explorer.on("view", showPrediction); }
+export function addPrediction(explorer) { explorer.on("view", () => whenReleased(at("bars"), () => showPrediction(explorer))); }
 
 function showPrediction(explorer) {
   const {view, method, model, observed, image: {truth}} = explorer, onExplain = target => explorer.change({target});
@@ -121,11 +122,13 @@ class Controls {
         : now.length === 1 && now[0] === head ? [] : [head];
       this.change({heads: next.length && next.length < count ? next : null});
     };
-    const focused = [...at("heads").children].indexOf(document.activeElement);
-    at("heads").replaceChildren(chip("all", !view.heads, () => this.change({heads: null}), "all heads"),
-      ...Array.from({length: count}, (_, head) => chip(head, view.heads?.includes(head) ?? false, event => pick(head, event), `head ${head}`)));
     at("heads").title = canCombine ? "Shift and click combines several heads" : "";
-    if (focused >= 0) at("heads").children[focused]?.focus();
+    whenReleased(at("heads"), () => {
+      const focused = [...at("heads").children].indexOf(document.activeElement);
+      at("heads").replaceChildren(chip("all", !view.heads, () => this.change({heads: null}), "all heads"),
+        ...Array.from({length: count}, (_, head) => chip(head, view.heads?.includes(head) ?? false, event => pick(head, event), `head ${head}`)));
+      if (focused >= 0) at("heads").children[focused]?.focus();
+    });
   }
 
   showStarts(view, attention, isBrowser) {
@@ -149,10 +152,12 @@ class Controls {
       button.setAttribute("aria-label", `patch in row ${view.patch[0]}, column ${view.patch[1]}: let go`);
       buttons.push(button);
     }
-    const hadFocus = at("starts").contains(document.activeElement);
-    at("starts").replaceChildren(...buttons);
     at("starts").hidden = !isBrowser && !view.patch;
-    if (hadFocus) at("starts").querySelector("[aria-checked=true]")?.focus();
+    whenReleased(at("starts"), () => {
+      const hadFocus = at("starts").contains(document.activeElement);
+      at("starts").replaceChildren(...buttons);
+      if (hadFocus) at("starts").querySelector("[aria-checked=true]")?.focus();
+    });
   }
 }
 

@@ -48,7 +48,7 @@ export function stemOf({name, image}) {
 }
 
 // What `explain` takes beside the method; null where it has no option for what the view shows.
-function explainOptions({view, method, attention, observed}) {
+export function explainOptions({view, method, attention, observed}) {
   const {heads, fusion, layer, first} = view, query = queryOf(view, {method, attention, observed}), at = query ? {query} : {};
   if (!IN_BROWSER.includes(view.method)) {
     const target = method.is_class_specific ? targetOf(view, observed.prediction) : null;

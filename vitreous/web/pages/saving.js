@@ -1,12 +1,12 @@
 // What can be taken away: the link, the Python lines, and files of what is shown.
-import {getBlob, getJson, imageUrl} from "./api.js";
+import {Cancelled, getBlob, getJson, imageUrl} from "./api.js";
 import {blobToDataUri, compose, toDataUri, toPng, toSvg} from "./drawing.js";
-import {describeIntervention} from "./intervention.js";
+import {describeIntervention, interventionOf} from "./intervention.js";
 import {Menu} from "./menu.js";
-import {toast, withBusy} from "./notices.js";
+import {showError, toast, withBusy} from "./notices.js";
 import {doubles, floats, integers, text, texts, toNpz} from "./npz.js";
 import {toOneFile} from "./one_file.js";
-import {pythonOf, stemOf} from "./python.js";
+import {explainOptions, pythonOf, stemOf} from "./python.js";
 import {frameNumber, isFrame, nameOf} from "./view.js";
 
 const at = id => document.getElementById(id);
@@ -36,6 +36,8 @@ export function addSaving(explorer) {
     const {view} = explorer, blob = await getBlob(imageUrl(view.image, "pixels"));
     download(blob, `${stemOf(view)}${blob.type === "image/png" ? ".png" : ".jpg"}`);
   }));
+  at("save-video").onclick = whenReady(() => saveVideo(explorer));
+  explorer.on("image", () => { at("save-video").hidden = !isFrame(explorer.view.image); });
   new Menu(at("save"), at("save-menu"));
 }
 
@@ -55,6 +57,22 @@ async function save({panes, active, pane}, suffix, make) {
   const shown = panes.map((one, number) => number === active || one.stage.drawn ? snapshot(one) : null).filter(Boolean);
   const {view} = shown.length > 1 ? shown[active] : shown[0];
   await withBusy("writing the file", async () => download(await make(shown, shown.length > 1 ? active : 0), `${stemOf(view)}-${view.method}${suffix}`));
+}
+
+// Saves the whole clip with the map of the active pane, as `vitreous video` draws it.
+async function saveVideo({pane, writing}) {
+  const {view} = pane, options = explainOptions(pane);
+  if (interventionOf(view)) return toast("a video shows the unchanged clip and model: clear the changes first");
+  if (!options) return toast("a video takes all heads or one, seen from the output or from a patch: choose those");
+  const {target, query, ...others} = options, path = `/api/clips/${encodeURIComponent(view.image.slice(0, view.image.lastIndexOf("-")))}/video`;
+  const fields = {model: view.model, method: view.method, options: others, target: target ?? null, query: query ?? null, opacity: view.opacity / 100};
+  try {
+    const {data, description} = await writing.run(fields, {purpose: "video", label: "writing the video", path});
+    download(new Blob([data], {type: "video/mp4"}), `${stemOf({...view, image: null})}-${view.method}.mp4`);
+    if (description.notes.length) toast(description.notes.join(" · "));
+  } catch (error) {
+    if (!(error instanceof Cancelled)) showError(error);
+  }
 }
 
 // What is shown now: writing a file may take a while, in which a person goes on.

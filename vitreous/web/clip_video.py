@@ -1,0 +1,77 @@
+"""The video of an uploaded clip with a model's maps, as `vitreous video` writes it."""
+
+import tempfile
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from vitreous.callbacks import Callback
+from vitreous.clips.explain import run_request
+from vitreous.clips.options import DrawOptions, SpeedOptions
+from vitreous.clips.request import VideoRequest
+from vitreous.errors import InputError
+from vitreous.explanation.options import merge_options
+from vitreous.explanation.regions import validate_region
+from vitreous.model.classifier import ImageClassifier
+from vitreous.web.clips import StoredClip
+from vitreous.web.jobs import JobResult
+from vitreous.web.stepwise import Stepwise
+
+
+@dataclass(frozen=True)
+class ClipVideoRequest:
+    """What the video of a clip shows.
+
+    Attributes:
+        model: the position of the model.
+        method: a name in METHODS.
+        options: of the method, as `explain` takes them.
+        target: what it explains, as `explain` takes it as text; None for each frame's prediction.
+        query: a point (x, y) in pixels of the frames; the same one in all of them.
+        opacity: of the maps, from 0 to 1.
+    """
+
+    model: int = 0
+    method: str = "attention"
+    options: dict[str, object] = field(default_factory=dict)
+    target: str | None = None
+    query: tuple[float, ...] | None = None
+    opacity: float = 1.0
+
+    def to_video_request(self, speed: SpeedOptions) -> VideoRequest:
+        """Return the same as the record that `vitreous video` takes.
+
+        Raises:
+            InputError: an unknown method or option, or a value out of range.
+        """
+        query = None if self.query is None else validate_region(self.query)
+        return VideoRequest(
+            (self.method,), merge_options(None, self.options), self.target, query,
+            draw=DrawOptions(opacity=self.opacity), speed=speed,
+        )  # fmt: skip
+
+
+def clip_video_work(classifier: ImageClassifier, clip: StoredClip, request: VideoRequest) -> Stepwise:
+    """Return the work of a job that writes the video, in steps; its data are the bytes of an MP4 file."""
+    return Stepwise(partial(write_clip_video, classifier, clip, request))
+
+
+def write_clip_video(
+    classifier: ImageClassifier, clip: StoredClip, request: VideoRequest, callback: Callback
+) -> JobResult:
+    """Write the video of a clip with maps, and return its bytes.
+
+    Raises:
+        InputError: the clip can't be read any more, or the model doesn't support the request.
+    """
+    with tempfile.TemporaryDirectory(prefix="vitreous-video-") as folder:
+        output = Path(folder) / "video.mp4"
+        try:
+            written = run_request(classifier, clip.path, output, request, callback)
+        except InputError as error:
+            raise InputError(str(error).replace(str(clip.path), "this clip")) from error
+        description: dict[str, object] = {
+            "frames": written.video.frames,
+            "notes": [str(note) for note in written.notes],
+        }
+        return JobResult(description, output.read_bytes())
