@@ -50,8 +50,8 @@ from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.create import create_model
 from vitreous.process_tuning import share_cores
-from vitreous.web.attention_export import export_attention
-from vitreous.web.explorer import Explorer
+from vitreous.web.explorer.attention_export import export_attention
+from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer
 

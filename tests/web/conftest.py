@@ -15,7 +15,7 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.serialization import WEIGHTS, save_config, write_weights
 from vitreous.model.vit import ViT
-from vitreous.web.explorer_api import create_explorer_app
+from vitreous.web.explorer.routes import create_explorer_app
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from vitreous.pretrained.load import load
 from vitreous.video.camera import VideoFileSource
 from vitreous.video.decode import read_frames
 from vitreous.video.encode import write_video
-from vitreous.web.explorer import Explorer
+from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer
 

@@ -11,12 +11,12 @@ from vitreous.callbacks import Progress
 from vitreous.clips.explain import explain_video
 from vitreous.pretrained.load import load
 from vitreous.video.decode import read_frames
-from vitreous.web.explorer import Explorer
-from vitreous.web.jobs import Job, JobQueue, JobResult
+from vitreous.web.explorer.explorer import Explorer
+from vitreous.web.jobs.queue import Job, JobQueue, JobResult
+from vitreous.web.jobs.stepwise import Stepwise
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer
 from vitreous.web.sessions import Limits
-from vitreous.web.stepwise import Stepwise
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from vitreous.explanation.options import MethodOptions
 from vitreous.pretrained.fingerprint import weights_fingerprint
 from vitreous.pretrained.load import load
 from vitreous.render.color import color_table
-from vitreous.web.explorer import Explorer
-from vitreous.web.explorer_api import create_explorer_app
-from vitreous.web.image_gallery import ImageGallery
+from vitreous.web.explorer.explorer import Explorer
+from vitreous.web.explorer.image_gallery import ImageGallery
+from vitreous.web.explorer.routes import create_explorer_app
 from vitreous.web.openapi import OPERATIONS
 from vitreous.web.sessions import Limits, SessionTable, StoredImage, name_upload
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitreous.web.attention_export import export_attention
-from vitreous.web.explorer import Explorer
+from vitreous.web.explorer.attention_export import export_attention
+from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer
 from vitreous.web.sessions import Limits, SessionTable

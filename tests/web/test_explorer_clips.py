@@ -16,10 +16,10 @@ from vitreous.errors import InputError
 from vitreous.pretrained.fingerprint import weights_fingerprint
 from vitreous.video.decode import read_frames
 from vitreous.video.encode import write_video
-from vitreous.web import clip_classes
-from vitreous.web.clips import StoredClip
-from vitreous.web.explorer import Explorer
-from vitreous.web.explorer_api import create_explorer_app
+from vitreous.web.clips import classes as clip_classes
+from vitreous.web.clips.stored_clip import StoredClip
+from vitreous.web.explorer.explorer import Explorer
+from vitreous.web.explorer.routes import create_explorer_app
 from vitreous.web.sessions import Limits
 
 ADDRESS = "http://127.0.0.1:8765"

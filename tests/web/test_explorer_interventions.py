@@ -13,7 +13,7 @@ from torch import nn
 
 import vitreous as vt
 from vitreous.pretrained.load import load
-from vitreous.web.explorer import Explorer
+from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer
 

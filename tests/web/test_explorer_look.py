@@ -8,8 +8,8 @@ from page_driver import drop_file, wait_for_text, watched_pages
 from page_look import look_problems, tab_stops
 
 from vitreous.pretrained.load import load
-from vitreous.web.explorer import Explorer
-from vitreous.web.image_gallery import ImageGallery
+from vitreous.web.explorer.explorer import Explorer
+from vitreous.web.explorer.image_gallery import ImageGallery
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer
 

@@ -21,11 +21,11 @@ from vitreous.model.trace import TokenLayout, Trace
 from vitreous.model.vit import ViT
 from vitreous.render.color import COLORMAPS, Scale, color_table
 from vitreous.render.overlay import blend_table
-from vitreous.web import attention_export
-from vitreous.web.attention_export import export_attention
-from vitreous.web.explorer import describe_palettes
-from vitreous.web.explorer_api import PAGES
-from vitreous.web.token_export import export_tokens
+from vitreous.web.explorer import attention_export
+from vitreous.web.explorer.attention_export import export_attention
+from vitreous.web.explorer.explorer import describe_palettes
+from vitreous.web.explorer.routes import PAGES
+from vitreous.web.explorer.token_export import export_tokens
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="the page's computations are compared in Node, which isn't there")

@@ -9,7 +9,7 @@ from page_driver import wait_for_text
 
 from vitreous.explanation.explain import explain_batch
 from vitreous.pretrained.load import load
-from vitreous.web.explorer import Explorer
+from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer
 

@@ -17,7 +17,7 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
-from vitreous.web.explorer import Explorer
+from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer
 

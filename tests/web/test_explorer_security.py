@@ -13,8 +13,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from vitreous.web import requests
-from vitreous.web.explorer import Explorer
-from vitreous.web.explorer_api import PAGES, create_explorer_app
+from vitreous.web.explorer.explorer import Explorer
+from vitreous.web.explorer.routes import PAGES, create_explorer_app
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer
 from vitreous.web.sessions import Limits

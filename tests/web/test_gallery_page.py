@@ -6,8 +6,8 @@ import pytest
 from page_driver import wait_for_text
 
 from vitreous.pretrained.load import load
-from vitreous.web.explorer import Explorer
-from vitreous.web.image_gallery import ImageGallery
+from vitreous.web.explorer.explorer import Explorer
+from vitreous.web.explorer.image_gallery import ImageGallery
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer
 

@@ -12,7 +12,7 @@ import vitreous as vt
 from vitreous.diagnostics.doctor.checks_tokens import outliers_by_layer
 from vitreous.diagnostics.doctor.measure import collect_statistics
 from vitreous.diagnostics.doctor.run import diagnose
-from vitreous.web.explorer import Explorer
+from vitreous.web.explorer.explorer import Explorer
 
 MASKED, HEADS = [1, 2, 6], [[0, 1], [2, 0]]
 

@@ -20,11 +20,11 @@ from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.web import attention_export
-from vitreous.web.attention_export import export_attention
-from vitreous.web.explorer import Explorer
-from vitreous.web.explorer_api import create_explorer_app
-from vitreous.web.job_memory import estimate_attention_bytes, estimate_map_bytes, size_of_model
+from vitreous.web.explorer import attention_export
+from vitreous.web.explorer.attention_export import export_attention
+from vitreous.web.explorer.explorer import Explorer
+from vitreous.web.explorer.routes import create_explorer_app
+from vitreous.web.jobs.memory import estimate_attention_bytes, estimate_map_bytes, size_of_model
 from vitreous.web.sessions import Limits
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from vitreous.callbacks import Progress
 from vitreous.errors import InputError
-from vitreous.web.jobs import Job, JobLimitError, JobQueue, JobResult
+from vitreous.web.jobs.queue import Job, JobLimitError, JobQueue, JobResult
 
 
 def finish(job, seconds=5.0):

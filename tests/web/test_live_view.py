@@ -27,8 +27,8 @@ from vitreous.errors import InputError
 from vitreous.pretrained.load import load
 from vitreous.video.camera import Camera, LiveFrame, VideoFileSource, fit_long_side
 from vitreous.video.decode import read_frames
-from vitreous.web.explorer import Explorer
-from vitreous.web.explorer_api import create_explorer_app
+from vitreous.web.explorer.explorer import Explorer
+from vitreous.web.explorer.routes import create_explorer_app
 from vitreous.web.latest_value import LatestValue
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer

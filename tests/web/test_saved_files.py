@@ -14,8 +14,8 @@ from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.web.attention_export import export_attention
-from vitreous.web.saving_api import PAGES, bundle_modules, digest_source, saved_view_page
+from vitreous.web.explorer.attention_export import export_attention
+from vitreous.web.explorer.saving import PAGES, bundle_modules, digest_source, saved_view_page
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="the page's files are written by Node, which isn't there")

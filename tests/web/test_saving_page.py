@@ -18,7 +18,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.pretrained.fingerprint import weights_fingerprint
 from vitreous.pretrained.load import load
-from vitreous.web.explorer import Explorer
+from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer
 

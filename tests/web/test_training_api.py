@@ -16,10 +16,11 @@ from vitreous.errors import InputError
 from vitreous.pretrained.load import load
 from vitreous.runs.run_folder import RunFolder, read_metrics
 from vitreous.training_film.kept_maps import read_kept_maps
-from vitreous.web import training_api, watched_run
-from vitreous.web.explorer import Explorer
-from vitreous.web.explorer_api import create_explorer_app
-from vitreous.web.watched_run import WatchedRun
+from vitreous.web.explorer.explorer import Explorer
+from vitreous.web.explorer.routes import create_explorer_app
+from vitreous.web.training import routes as training_api
+from vitreous.web.training import watched_run
+from vitreous.web.training.watched_run import WatchedRun
 
 ADDRESS = "http://127.0.0.1:8765"
 
@@ -182,7 +183,7 @@ def end_job(client, response):
 
 
 def test_the_strip_is_predicted_again_by_newer_weights(trained_run, colored_folder):
-    from vitreous.web.image_gallery import ImageGallery
+    from vitreous.web.explorer.image_gallery import ImageGallery
 
     run = watch(trained_run)
     explorer = Explorer({}, ImageGallery(f"folder:{colored_folder}", 6, print), runs=[run])

@@ -13,10 +13,10 @@ from running import paused_training
 from vitreous.pretrained.load import load
 from vitreous.runs.run_folder import RunFolder, read_metrics
 from vitreous.training_film.history import read_map_history
-from vitreous.web.explorer import Explorer
+from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer
-from vitreous.web.watched_run import WatchedRun
+from vitreous.web.training.watched_run import WatchedRun
 
 SIZES = ((360, 740), (390, 844), (768, 1024), (1280, 800), (2560, 1440), (3840, 2160))
 SOME_SIZES = ((360, 740), (1280, 800))

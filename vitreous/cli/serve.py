@@ -15,7 +15,7 @@ from vitreous.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from vitreous.model.classifier import ImageClassifier
-    from vitreous.web.watched_run import WatchedRun
+    from vitreous.web.training.watched_run import WatchedRun
 
 ADDRESS_GROUP = Group("Address", sort_key=9)
 LIMIT_GROUP = Group("Limits", sort_key=10)
@@ -86,7 +86,7 @@ def open_models(
 ) -> tuple[dict[str, "ImageClassifier"], list["WatchedRun"]]:
     """Load models by the names that the page shows, and open those that are run folders as runs, which may lack a
     checkpoint yet."""
-    from vitreous.web.watched_run import WatchedRun
+    from vitreous.web.training.watched_run import WatchedRun
 
     loaded, runs = {}, []
     for name, shown in zip(models, display_names(models), strict=True):

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from vitreous.diagnostics.patch_masking import FILLS
 from vitreous.imaging.geometry import MAX_PATCHES
-from vitreous.web.interventions import MAX_HEADS
+from vitreous.web.explorer.interventions import MAX_HEADS
 
 Operation = tuple[str, str, str, str]
 """Method, path, summary and what a success returns: "json", "bytes", "image", "text" or "nothing"."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vitreous.web.explorer import Explorer
+from vitreous.web.explorer.explorer import Explorer
 
 
 @dataclass

@@ -10,12 +10,12 @@ from vitreous.callbacks import Callback
 from vitreous.clips.options import VideoPrecision
 from vitreous.model.classifier import ImageClassifier
 from vitreous.video.camera import LiveSource
-from vitreous.web.explorer import Explorer
-from vitreous.web.explorer_api import create_explorer_app
-from vitreous.web.image_gallery import ImageGallery
+from vitreous.web.explorer.explorer import Explorer
+from vitreous.web.explorer.image_gallery import ImageGallery
+from vitreous.web.explorer.routes import create_explorer_app
 from vitreous.web.server import AppServer
 from vitreous.web.sessions import Limits
-from vitreous.web.watched_run import WatchedRun
+from vitreous.web.training.watched_run import WatchedRun
 
 STOP_SECONDS = 0.2
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitreous.web.jobs import Job
+from vitreous.web.jobs.queue import Job
 
 if TYPE_CHECKING:
-    from vitreous.web.clips import StoredClip
+    from vitreous.web.clips.stored_clip import StoredClip
 
 LIVE_IMAGES = 4
 """Images of a camera that one session keeps."""

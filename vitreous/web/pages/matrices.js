@@ -28,7 +28,7 @@ export function encodeHalves(values) {
   return new Uint8Array(result.buffer);
 }
 
-// As vitreous/web/attention_export.py: the largest of each row, then the square roots of the weights over it, in 255 steps.
+// As vitreous/web/explorer/attention_export.py: the largest of each row, then the square roots of the weights over it, in 255 steps.
 function levels(heads, tokens) {
   const largest = new Float32Array(heads.length * tokens);
   const coded = heads.map((matrix, head) => {

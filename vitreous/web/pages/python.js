@@ -2,7 +2,7 @@
 import {changedPython} from "./intervention.js";
 import {IN_BROWSER, frameNumber, isFrame, methodOptions, queryOf, targetOf} from "./view.js";
 
-const LOSSLESS_PIXELS = 512 * 512; // larger images come as JPEG, see vitreous/web/explorer_api.py
+const LOSSLESS_PIXELS = 512 * 512; // larger images come as JPEG, see vitreous/web/explorer/routes.py
 const FRAME_IMPORTS = ["from itertools import islice", "import vitreous as vt", "from vitreous.video.decode import read_frames"];
 const quote = text => JSON.stringify(String(text)); // a JSON string is one of Python, too
 const literal = value => typeof value === "string" ? quote(value) : Array.isArray(value) ? `(${value.join(", ")})` : value;

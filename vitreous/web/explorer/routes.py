@@ -21,13 +21,14 @@ from starlette.routing import Mount, Route
 from vitreous.errors import InputError
 from vitreous.imaging.reading import decode_image, read_size
 from vitreous.records import from_dict
-from vitreous.web.clip_api import ClipApi
-from vitreous.web.explorer import Explorer, describe_image
+from vitreous.web.clips.routes import ClipApi
+from vitreous.web.explorer.explorer import Explorer, describe_image
+from vitreous.web.explorer.interventions import read_intervention
+from vitreous.web.explorer.maps import MapRequest
+from vitreous.web.explorer.saving import SavingApi
 from vitreous.web.guard import Guard
-from vitreous.web.interventions import read_intervention
-from vitreous.web.jobs import JobLimitError
-from vitreous.web.live_api import LiveApi
-from vitreous.web.map_jobs import MapRequest
+from vitreous.web.jobs.queue import JobLimitError
+from vitreous.web.live.routes import LiveApi
 from vitreous.web.openapi import describe_api
 from vitreous.web.page_files import PAGES, PageFiles
 from vitreous.web.request_counts import RequestCounter, RequestCounts, format_metrics
@@ -40,9 +41,8 @@ from vitreous.web.requests import (
     read_number,
     set_session_cookie,
 )
-from vitreous.web.saving_api import SavingApi
 from vitreous.web.sessions import StoredImage, WebSession, name_upload
-from vitreous.web.training_api import TrainingApi
+from vitreous.web.training.routes import TrainingApi
 
 JOB_KINDS = ("attention", "tokens", "map", "doctor")
 WAIT_SECONDS = 20.0

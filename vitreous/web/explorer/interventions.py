@@ -20,8 +20,8 @@ from vitreous.records import from_json
 from vitreous.tasks.classification.targets import ClassTarget
 from vitreous.tasks.registry import find_task
 from vitreous.tasks.targets import RegionTarget, Target
-from vitreous.web.attention_export import describe_prediction, export_attention
-from vitreous.web.jobs import JobResult
+from vitreous.web.explorer.attention_export import describe_prediction, export_attention
+from vitreous.web.jobs.queue import JobResult
 
 MAX_HEADS = 4096
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from vitreous.web.explorer import Explorer, describe_image
+from vitreous.web.explorer.explorer import Explorer, describe_image
 from vitreous.web.requests import open_session, read_number, set_session_cookie
 from vitreous.web.sessions import StoredImage, name_upload
 

@@ -9,9 +9,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from vitreous.records import from_dict
-from vitreous.web.clip_video import ClipVideoRequest
-from vitreous.web.clips import StoredClip, describe_clip
-from vitreous.web.explorer import Explorer
+from vitreous.web.clips.stored_clip import StoredClip, describe_clip
+from vitreous.web.clips.video import ClipVideoRequest
+from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.requests import find_session, open_session, read_body, read_json, read_number, set_session_cookie
 
 

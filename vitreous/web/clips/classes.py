@@ -8,8 +8,8 @@ from vitreous.callbacks import Progress
 from vitreous.clips.predictions import PredictionPool
 from vitreous.errors import InputError
 from vitreous.model.classifier import ImageClassifier
-from vitreous.web.clips import StoredClip
-from vitreous.web.jobs import Job, JobResult
+from vitreous.web.clips.stored_clip import StoredClip
+from vitreous.web.jobs.queue import Job, JobResult
 
 MAX_CLASS_FRAMES = 240
 """Frames whose classes are predicted, evenly spread: each n-th, so that there are at most this many."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from vitreous.render.overlay import dimming_for, mean_brightness
 from vitreous.training_film.history import MapHistory
-from vitreous.web.watched_run import WatchedRun
+from vitreous.web.training.watched_run import WatchedRun
 
 MAX_LINES, MAX_STEPS = 5000, 16
 """Lines of metrics, and kept steps, in one response; the rest follows with the next."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from threading import Semaphore, Thread
 
 from vitreous.callbacks import Callback, Progress
-from vitreous.web.jobs import Job, JobResult, JobStoppedError
+from vitreous.web.jobs.queue import Job, JobResult, JobStoppedError
 
 POLL_SECONDS = 0.5
 """How soon work whose job was cancelled between two steps ends."""

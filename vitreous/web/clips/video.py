@@ -13,9 +13,9 @@ from vitreous.errors import InputError
 from vitreous.explanation.options import merge_options
 from vitreous.explanation.regions import validate_region
 from vitreous.model.classifier import ImageClassifier
-from vitreous.web.clips import StoredClip
-from vitreous.web.jobs import JobResult
-from vitreous.web.stepwise import Stepwise
+from vitreous.web.clips.stored_clip import StoredClip
+from vitreous.web.jobs.queue import JobResult
+from vitreous.web.jobs.stepwise import Stepwise
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from vitreous.explanation.streaming.light_trace import LightTrace
 from vitreous.imaging.geometry import Geometry
 from vitreous.model.classifier import ImageClassifier, Prediction
 from vitreous.model.trace import TokenLayout
-from vitreous.web.jobs import JobResult
+from vitreous.web.jobs.queue import JobResult
 
 EXACT_BYTES = 64 << 20
 """Matrices that take more than this in 16 bits are sent in 8 bits."""

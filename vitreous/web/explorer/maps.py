@@ -10,8 +10,8 @@ from torch import nn
 
 from vitreous.callbacks import Progress
 from vitreous.errors import InputError
-from vitreous.web.interventions import Intervention
-from vitreous.web.jobs import Job, JobResult
+from vitreous.web.explorer.interventions import Intervention
+from vitreous.web.jobs.queue import Job, JobResult
 
 MAX_PASSES = 4096
 

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from vitreous.web.explorer import Explorer
+from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.page_files import PAGES
 from vitreous.web.requests import open_session, set_session_cookie
-from vitreous.web.run_changes import NOTHING, find_changes
-from vitreous.web.watched_run import REFRESH_SECONDS, WatchedRun
+from vitreous.web.training.changes import NOTHING, find_changes
+from vitreous.web.training.watched_run import REFRESH_SECONDS, WatchedRun
 
 WAIT_SECONDS = 20.0
 """A request for changes waits so long for one."""

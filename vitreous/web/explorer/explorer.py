@@ -31,26 +31,26 @@ from vitreous.render.overlay import (
 )
 from vitreous.runtime import autocast, choose_precision
 from vitreous.video.camera import LiveSource
-from vitreous.web.attention_export import MAX_EXPORT_BYTES, describe_prediction, export_attention
-from vitreous.web.clip_classes import ClassesOverTime
-from vitreous.web.clip_video import ClipVideoRequest, clip_video_work
-from vitreous.web.clips import StoredClip
-from vitreous.web.image_gallery import ImageGallery
-from vitreous.web.interventions import Intervention, applied, export_changed_attention
-from vitreous.web.job_memory import (
+from vitreous.web.clips.classes import ClassesOverTime
+from vitreous.web.clips.stored_clip import StoredClip
+from vitreous.web.clips.video import ClipVideoRequest, clip_video_work
+from vitreous.web.explorer.attention_export import MAX_EXPORT_BYTES, describe_prediction, export_attention
+from vitreous.web.explorer.image_gallery import ImageGallery
+from vitreous.web.explorer.interventions import Intervention, applied, export_changed_attention
+from vitreous.web.explorer.maps import MapRequest, check_passes, counted_passes, describe_map
+from vitreous.web.explorer.served_models import ServedModels
+from vitreous.web.explorer.token_export import export_tokens, share_components
+from vitreous.web.jobs.memory import (
     DEFAULT_PASSES,
     check_memory,
     estimate_attention_bytes,
     estimate_map_bytes,
     size_of_model,
 )
-from vitreous.web.jobs import Job, JobQueue, JobResult
-from vitreous.web.live_capture import LiveCapture
-from vitreous.web.map_jobs import MapRequest, check_passes, counted_passes, describe_map
-from vitreous.web.served_models import ServedModels
+from vitreous.web.jobs.queue import Job, JobQueue, JobResult
+from vitreous.web.live.capture import LiveCapture
 from vitreous.web.sessions import Limits, SessionTable, StoredImage, WebSession
-from vitreous.web.token_export import export_tokens, share_components
-from vitreous.web.watched_run import WatchedRun
+from vitreous.web.training.watched_run import WatchedRun
 
 
 class Explorer:

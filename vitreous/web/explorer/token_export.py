@@ -11,7 +11,7 @@ from vitreous.explanation.attribute import as_observable
 from vitreous.explanation.explain import ExplainTask
 from vitreous.explanation.methods.features import JointPCA, patch_features
 from vitreous.model.classifier import ImageClassifier
-from vitreous.web.jobs import JobResult
+from vitreous.web.jobs.queue import JobResult
 
 
 def export_tokens(classifier: ImageClassifier, image_u8: np.ndarray, layer: int) -> JobResult:
