@@ -35,6 +35,7 @@ import {Attention} from "./attention.js";
 import {Palettes, Upsampler, robustScale, toLevels} from "./heatmap.js";
 import {samePlace} from "./places.js";
 import {PatchTokens} from "./tokens.js";
+import {tokenName} from "./view.js";
 const input = JSON.parse(readFileSync("input.json")), file = readFileSync("data.bin");
 const data = file.buffer.slice(file.byteOffset, file.byteOffset + file.byteLength);
 const attention = input.description?.heads && new Attention(input.description, data);
@@ -241,3 +242,17 @@ def test_colors_scales_and_interpolation_are_those_of_render(run_page):
         own = light[:, :3] / 255 * (1 - gray[:, 3:] / 255)
         assert np.abs(own - table[:, 0].T).max() < 0.01
     assert set(describe_palettes()["colormaps"]) == set(COLORMAPS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"global_pool": "token", "reg_tokens": 1}, ["class token", "class token", "register 1"]),
+        ({"global_pool": "avg", "reg_tokens": 2}, ["model's output", "register 1", "register 2"]),
+        ({"global_pool": "avg"}, ["model's output"]),
+    ],
+)
+def test_tokens_have_their_names(fields, names, image, run_page):
+    exported = export_attention(make_classifier(**fields), image)
+    code = "return Array.from({length: attention.prefix + 1}, (_, token) => tokenName(token - 1, attention));"
+    assert run_page(code, exported) == names

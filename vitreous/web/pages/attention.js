@@ -24,8 +24,9 @@ export class Attention {
   // `description` is the JSON of a finished job, `buffer` the ArrayBuffer of its data.
   constructor(description, buffer) {
     if (!halfValues) makeHalfTables();
-    const {num_prefix_tokens, grid_height, grid_width} = description.layout;
+    const {num_prefix_tokens, has_class_token, grid_height, grid_width} = description.layout;
     this.prefix = num_prefix_tokens;
+    this.hasClassToken = has_class_token;
     this.rows = grid_height;
     this.columns = grid_width;
     this.patches = grid_height * grid_width;

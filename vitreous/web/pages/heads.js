@@ -1,10 +1,13 @@
 // All heads of all layers at once: small maps on one canvas, and two plots with a dot for each head.
 import {headsWithFindings} from "./diagnosis.js";
 import {pack, robustScale, toLevels} from "./heatmap.js";
+import {drawHeads} from "./drawing.js";
 import {toggleHead} from "./intervene.js";
 import {readHeads} from "./intervention.js";
 import {whenReleased} from "./presses.js";
-import {tokenName} from "./view.js";
+import {stemOf} from "./python.js";
+import {download} from "./saving.js";
+import {nameOf, tokenName} from "./view.js";
 
 const at = id => document.getElementById(id);
 const measured = new WeakMap(); // the statistics of an attention's layers
@@ -41,6 +44,15 @@ export function addHeads(explorer) {
     multiples.draw({start: token, toward, palette: view.palette, ownScale: at("own-scale").checked});
   });
   at("own-scale").onchange = () => explorer.refresh();
+  const stem = () => stemOf(explorer.view);
+  at("save-heads").onclick = () => multiples.toCanvas([explorer.model.name, nameOf(explorer.pane)].join(" · ")).toBlob(blob => download(blob, `${stem()}-heads.png`));
+  at("save-statistics").onclick = () => download(new Blob([toCsv(measured.get(explorer.attention))], {type: "text/csv"}), `${stem()}-heads.csv`);
+}
+
+// Distance (in patches) and entropy (0 to 1) of each head.
+function toCsv(statistics) {
+  const lines = statistics.flatMap((heads, layer) => heads.map(({distance, entropy}, head) => [layer, head, distance, entropy].join(",")));
+  return ["layer,head,distance,entropy", ...lines, ""].join("\n");
 }
 
 class SmallMultiples {
@@ -109,6 +121,12 @@ class SmallMultiples {
       }
     }));
     this.context.putImageData(this.pixels, 0, 0);
+  }
+
+  // The maps with their layers and heads, and what they start from.
+  toCanvas(origin) {
+    const {canvas, attention: {depth}, across} = this, aspect = Number(canvas.style.aspectRatio.split("/")[0]);
+    return drawHeads(canvas, {depth, across, aspect, caption: `${origin} · ${at("all-heads-note").textContent.split(".")[0]}`});
   }
 
   choose(layer, head) {

@@ -16,7 +16,7 @@ export function encodeMatrices(attention, view, encoding) {
   else matrices.push(attention.chosenHeads(view.layer, view.heads).map(head => attention.matrix(view.layer, head)));
   const parts = [new Uint8Array(attention.readout.slice().buffer)];
   for (const heads of matrices) parts.push(...(encoding === "float16" ? heads.map(encodeHalves) : levels(heads, tokens)));
-  const layout = {num_prefix_tokens: attention.prefix, grid_height: attention.rows, grid_width: attention.columns};
+  const layout = {num_prefix_tokens: attention.prefix, has_class_token: attention.hasClassToken, grid_height: attention.rows, grid_width: attention.columns};
   const {method, fusion, first, layer} = view, settings = isRollout ? {method, fusion: "mean", first: 0, last: layer - first} : {method, fusion, layer: 0};
   return {description: {encoding, layout, heads: matrices.map(heads => heads.length)}, data: join(parts), settings: {...settings, heads: null}};
 }

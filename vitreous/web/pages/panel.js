@@ -132,12 +132,11 @@ class Controls {
   }
 
   showStarts(view, attention, isBrowser) {
-    const choices = [["readout", -1], ...Array.from({length: attention.prefix}, (_, token) => [tokenName(token, attention), token])];
+    const choices = [[tokenName(-1, attention), -1], ...Array.from({length: attention.prefix}, (_, token) => [tokenName(token, attention), token])];
     if (attention.readToken >= 0 && attention.readToken < attention.prefix) choices.splice(attention.readToken + 1, 1);
     const buttons = choices.map(([name, token]) => {
       const isChosen = !view.patch && view.token === token;
-      const text = token < 0 && attention.readToken === 0 ? "class token" : name;
-      const button = Object.assign(document.createElement("button"), {textContent: text,
+      const button = Object.assign(document.createElement("button"), {textContent: name,
         onclick: () => this.change({token, patch: null})});
       button.setAttribute("role", "radio");
       button.setAttribute("aria-checked", isChosen);

@@ -63,9 +63,9 @@ export function clampView(view, attention) {
   if (view.patch && !(row >= 0 && row < attention.rows && column >= 0 && column < attention.columns)) view.patch = null;
 }
 
-export function tokenName(token, attention, hasClassToken = true) {
-  if (token < 0) return "readout";
-  return token === 0 && hasClassToken ? "class token" : `register ${token}`;
+export function tokenName(token, {readToken, hasClassToken}) {
+  if (token < 0 && readToken !== 0) return "model's output";
+  return token <= 0 && hasClassToken ? "class token" : `register ${Math.max(0, token) + !hasClassToken}`;
 }
 
 const layerNames = ({first, layer}, depth) => first === 0 && layer === depth - 1 ? "all layers"
