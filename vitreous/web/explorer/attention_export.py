@@ -70,7 +70,7 @@ def export_attention(
         "heads": heads,
         "layout": {
             "num_prefix_tokens": layout.num_prefix_tokens,
-            "has_class_token": has_class_token(classifier.model, layout),
+            "has_class_token": starts_with_class_token(classifier.model, layout),
             "grid_height": grid[0],
             "grid_width": grid[1],
         },
@@ -83,7 +83,7 @@ def export_attention(
     return JobResult(description | more, b"".join(blocks))
 
 
-def has_class_token(model: nn.Module, layout: TokenLayout) -> bool:
+def starts_with_class_token(model: nn.Module, layout: TokenLayout) -> bool:
     """Return whether the first prefix token is a class token; of a wrapped model that doesn't say so, any first one."""
     if isinstance(model, ViT):
         return model.config.has_class_token
