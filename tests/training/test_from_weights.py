@@ -19,6 +19,7 @@ from vitreous.pretrained.fingerprint import parameters_fingerprint
 from vitreous.pretrained.load import load
 from vitreous.runs.run_folder import RunFolder
 from vitreous.training.from_weights import initial_weights
+from vitreous.workflows.evaluate import evaluate
 from vitreous.workflows.train import train
 
 
@@ -151,6 +152,16 @@ def test_another_number_of_channels_is_refused(colored_folder, tmp_path):
     gray = make_base(tmp_path / "gray", in_chans=1)
     with pytest.raises(InputError, match=r"gray' takes images of 1 channel\(s\), and those of '.*' have 3: choose"):
         train(finetune_recipe(colored_folder), tmp_path / "run", init=str(gray))
+
+
+def test_gray_images_tune_a_model_of_color_images(base, shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("VITREOUS_DATA", str(shared))
+    recipe = finetune_recipe(tmp_path, epochs=0.001, batch_size=8)
+    assert not train(recipe, tmp_path / "run", data="mnist", init=str(base), callback=RecordingCallback(2)).finished
+    assert train(recipe, tmp_path / "run", resume=True).finished
+    tuned = load(tmp_path / "run")
+    assert tuned.model.config.in_chans == 3 and tuned.class_names[7] == "7"
+    assert evaluate(tmp_path / "run").count == 10_000
 
 
 def test_a_single_class_is_refused(base, colored_folder, tmp_path):

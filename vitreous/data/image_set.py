@@ -58,6 +58,16 @@ class ImageSet:
         """Return the same images in the memory of `device`."""
         return replace(self, **{name: value.to(device) for name, value in self._tensors().items()})
 
+    def with_channels(self, channels: int) -> "ImageSet":
+        """Return gray images with their channel repeated for a model that takes RGB; others as they are.
+
+        >>> gray = ImageSet(torch.zeros(5, 1, 8, 12, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64), ("a", "b"))
+        >>> gray.with_channels(3)
+        ImageSet(5 images of 3 × 8 × 12, 2 classes)
+        """
+        is_gray = self.images_u8.shape[1] == 1 and channels == 3
+        return replace(self, images_u8=self.images_u8.expand(-1, 3, -1, -1)) if is_gray else self
+
     def fingerprint(self, truth: Collection[str] = ()) -> str:
         """Return the SHA-256, in hex, of shape, pixels, labels and class names: equal data have it on any machine.
 

@@ -119,7 +119,7 @@ def open_evaluation_set(
     options = read_options_of(classifier, run, known_source, skip_unreadable=skip_unreadable)
     found_split = evaluation_split(source, split, options.on_note)
     images = load_images(source, found_split, classifier.preprocessing.input_size, fraction, options)
-    check_fit(classifier, images, source)
+    images = fit_images(classifier, images, source)
     if missing := [name for name in task.truth if getattr(images, name) is None]:
         raise InputError(f"'{source}' has no {missing[0]}, by which {task.name} is measured: choose other --data")
     if count is not None and count < len(images):
@@ -207,19 +207,21 @@ def first_test_images(
     options = read_options_of(classifier, run, source)
     split = evaluation_split(source, "test", options.on_note)
     images = load_images(source, split, classifier.preprocessing.input_size, options=options)
-    check_fit(classifier, images, source)
+    images = fit_images(classifier, images, source)
     chosen = images.select(list(range(min(count, len(images)))))
     pixels = chosen.images_u8.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
     return list(pixels), [images.class_names[label] for label in chosen.labels.tolist()]
 
 
-def check_fit(classifier: ImageClassifier, images: ImageSet, source: str) -> None:
-    """Check that images have the channels of a model and what its task needs, such as the same classes.
+def fit_images(classifier: ImageClassifier, images: ImageSet, source: str) -> ImageSet:
+    """Return images with the channels of a model; they must have what its task needs, such as the same classes.
 
     Raises:
         InputError: they don't fit.
     """
     find_task(classifier.task).check_evaluation(classifier, images, source)
     channels = len(classifier.preprocessing.mean)
+    images = images.with_channels(channels)
     if images.images_u8.shape[1] != channels:
         raise InputError(f"'{source}' has {images.images_u8.shape[1]} channels, the model takes {channels}")
+    return images

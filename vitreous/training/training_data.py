@@ -47,6 +47,8 @@ def load_training_data(recipe: Recipe, context: TrainContext) -> TrainingData:
     mine = (description.fingerprint, description.validation_fingerprint)
     if any(others != mine for others in context.distributed.all_gather(mine)):
         raise InputError(f"the images of '{source}' aren't the same in all processes: give each host the same data")
+    if recipe.init:  # its model decides
+        training, validation = (images.with_channels(recipe.model.in_chans) for images in (training, validation))
     return TrainingData(_to_device(training, context), _to_device(validation, context), description)
 
 

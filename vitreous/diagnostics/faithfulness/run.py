@@ -17,7 +17,7 @@ from vitreous.data.image_set import ImageSet
 from vitreous.data.sources import DEFAULT_FRACTION, absolute_source, evaluation_split, load_images
 from vitreous.diagnostics.evaluation_set import (
     TrainingRun,
-    check_fit,
+    fit_images,
     read_options_of,
     training_run,
     training_source,
@@ -170,7 +170,7 @@ def _draw_images(
     options = read_options_of(classifier, run, source)
     images = load_images(source, request.split, classifier.preprocessing.input_size, fraction, options)
     if classifier.class_names:
-        check_fit(classifier, images, source)
+        images = fit_images(classifier, images, source)
     elif request.target == "true":
         raise InputError("this model has no classes: leave out --target true")
     count = min(DEFAULT_COUNT, len(images)) if request.count is None else request.count

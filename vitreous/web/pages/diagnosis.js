@@ -50,7 +50,8 @@ class Diagnosis {
     const {explorer} = this, diagnosis = explorer.diagnosis = this.found.get(keyOf(explorer.view)) ?? null;
     this.layersOf = outlierLayers(diagnosis);
     explorer.emit("diagnosis");
-    at("diagnosis").hidden = at("doctor-open-plots").hidden = !diagnosis;
+    if (diagnosis) at("diagnosis").hidden = at("doctor-open-plots").hidden = false;
+    for (const id of ["diagnosis", "doctor-open-plots"]) at(id).classList.toggle("waiting", !diagnosis); // they keep their place
     this.mark();
     if (!diagnosis) return;
     const count = level => diagnosis.findings.filter(one => one.level === level).length, tokens = this.layersOf.size;
