@@ -1,10 +1,9 @@
 """Targets: their scores, what they hold constant, how users write them, and texts encoded by transformers."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
+from image_text_models import write_clip, write_tokenizer
 from torch.nn import functional
 
 from vitreous.errors import InputError
@@ -141,41 +140,10 @@ def test_a_text_scores_the_cosine():
         TextTarget(text, "text 'a cat'")(torch.randn(1, 9))
 
 
-def tokenizer_folder(folder):
-    """A tokenizer that knows letters only, as CLIP's files have it."""
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    names = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({name: i for i, name in enumerate(names)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps(
-            {
-                "tokenizer_class": "CLIPTokenizer",
-                "bos_token": "<|startoftext|>",
-                "eos_token": "<|endoftext|>",
-                "pad_token": "<|endoftext|>",
-                "unk_token": "<|endoftext|>",
-                "model_max_length": 20,
-            }
-        )
-    )
-    return len(names)
-
-
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory):
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("clip")
-    words = tokenizer_folder(folder)
-    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = transformers.CLIPConfig(
-        text_config={**tower, "vocab_size": words, "max_position_embeddings": 20, "eos_token_id": words - 1},
-        vision_config={**tower, "hidden_size": 24, "image_size": 16, "patch_size": 4},
-        projection_dim=12,
-    )
-    transformers.CLIPModel(config).eval().save_pretrained(folder)
-    return folder
+    pytest.importorskip("transformers")
+    return write_clip(tmp_path_factory.mktemp("clip"))
 
 
 def test_text_scores_equal_those_of_transformers(clip_folder):
@@ -197,7 +165,7 @@ def test_text_scores_equal_those_of_transformers(clip_folder):
 def test_siglip_encodes_padded_texts(tmp_path):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    words = tokenizer_folder(tmp_path)
+    words = write_tokenizer(tmp_path)
     tower = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = transformers.SiglipConfig(
         text_config={**tower, "vocab_size": words, "max_position_embeddings": 20, "projection_size": 24},
@@ -232,7 +200,7 @@ def test_maps_of_texts_differ(clip_folder):
 
 def test_models_without_a_text_tower_raise(clip_folder, tmp_path):
     with pytest.raises(InputError, match="unknown where the text tower of this model is"):
-        find_target(classifier(()), "text:a cat")
+        find_target(classifier((), num_classes=12), "text:a cat")
     with pytest.raises(InputError, match="is empty"):
         find_target(classifier(()), "text: ")
     with pytest.raises(InputError, match="output is not an embedding"):
@@ -245,7 +213,7 @@ def test_models_without_a_text_tower_raise(clip_folder, tmp_path):
 
 def test_a_vision_tower_alone_raises(tmp_path):
     transformers = pytest.importorskip("transformers")
-    tokenizer_folder(tmp_path)
+    write_tokenizer(tmp_path)
     config = transformers.CLIPVisionConfig(hidden_size=24, intermediate_size=32, num_hidden_layers=1, image_size=16)
     transformers.CLIPVisionModel(config).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="has no text tower"):

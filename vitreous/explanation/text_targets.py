@@ -1,5 +1,6 @@
 """Texts as targets, encoded by the text tower that belongs to an image-text model, with transformers."""
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,20 +28,40 @@ def text_target(classifier: ImageClassifier, text: str, source: str | Path | Non
     """
     if not text.strip():
         raise InputError("the text is empty: give one, such as 'text:a photo of a cat'")
+    if not _gives_embedding(classifier):
+        raise InputError(
+            "this model's output is not an embedding that a text could be compared with: use an image-text model with "
+            "its projection, such as transformers' CLIPModel or SiglipModel"
+        )
     source = classifier.origin if source is None else source
     if source is None:
         raise InputError(
             "it is unknown where the text tower of this model is: load the model from a CLIP or SigLIP folder or as "
             "hf:OWNER/NAME"
         )
+    return TextTarget(embed_text(str(source), text), f"text '{text}'")
+
+
+def takes_text(classifier: ImageClassifier) -> bool:
+    """Return whether a text can be a target for a model, as far as its output and the files beside its weights say."""
+    origin = classifier.origin
+    if origin is None or not _gives_embedding(classifier):
+        return False
+    if origin.startswith("hf:"):
+        return True  # whether there is a text tower is known once it is loaded
+    path = Path(origin)
+    config = (path if path.is_dir() else path.parent) / "config.json"
+    try:
+        return "text_config" in json.loads(config.read_text("utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _gives_embedding(classifier: ImageClassifier) -> bool:
+    """Return whether a model's output may be an image-text embedding."""
     model = classifier.model
     pools_token = isinstance(model, ViT) and model.config.global_pool == "token" and not model.config.num_classes
-    if classifier.class_names or pools_token:
-        raise InputError(
-            "this model's output is not an embedding that a text could be compared with: use an image-text model with "
-            "its projection, such as transformers' CLIPModel or SiglipModel"
-        )
-    return TextTarget(embed_text(str(source), text), f"text '{text}'")
+    return not classifier.class_names and not pools_token
 
 
 @lru_cache(maxsize=256)

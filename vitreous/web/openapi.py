@@ -44,9 +44,12 @@ OPERATIONS: tuple[Operation, ...] = (
 QUERIES = {
     "/api/gallery": {
         "model": {"type": "integer", "minimum": 0},
-        "order": {"enum": ["stored", "misclassified", "least-confident"]},
+        "order": {"enum": ["stored", "misclassified", "least-confident", "text"]},
         "class": {"type": "string"},
-        "search": {"type": "string", "description": "a part of the name or of the class"},
+        "search": {
+            "type": "string",
+            "description": "a part of the name or of the class; of the order text: what the images are compared with",
+        },
         "offset": {"type": "integer", "minimum": 0},
     },
     "/api/runs": {"after": {"type": "string", "description": "cursor of the last response"}},

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
+from torch import Tensor
 
 from vitreous.callbacks import Callback
 from vitreous.clips.explain_stage import quantize_classifier
@@ -17,6 +18,7 @@ from vitreous.explanation.explain import ExplainTask, resolve_task, run_task
 from vitreous.explanation.options import MethodOptions, merge_options
 from vitreous.explanation.regions import validate_region
 from vitreous.explanation.registry import METHODS
+from vitreous.explanation.text_targets import text_target
 from vitreous.model.classifier import ImageClassifier
 from vitreous.render.color import COLORMAPS, HIGH_PERCENT, LOW_PERCENT, color_table
 from vitreous.render.overlay import (
@@ -153,6 +155,14 @@ class Explorer:
         needed = 3 * estimate_attention_bytes(size_of_model(classifier), 0)  # the trace of a whole pass is kept
         check_memory(needed, self.limits.memory_bytes, "the doctor")
         return self._start(session, lambda job: export_diagnosis(classifier, image.image_u8, job), classifier)
+
+    def embed_text(self, model_index: int, text: str) -> Tensor:
+        """Return the embedding of a text (width) by an image-text model; any thread may call this.
+
+        Raises:
+            InputError: the model takes no texts.
+        """
+        return text_target(self.models.get(model_index), text).embedding
 
     def resolve_map(self, model_index: int, request: MapRequest) -> ExplainTask:
         """Look up the method and the target of a map, which may be a text; any thread may call this.

@@ -8,17 +8,20 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.nn import functional
 
 from vitreous.data.dataset import EncodedDataset
 from vitreous.data.decoding import EncodedImages
 from vitreous.data.image_set import ImageSet
 from vitreous.data.sources import evaluation_split, load_images, open_dataset
 from vitreous.errors import InputError, unknown
+from vitreous.explanation.text_targets import takes_text
 from vitreous.imaging.reading import decode_image
 from vitreous.model.classifier import ImageClassifier
 from vitreous.web.sessions import StoredImage
 
-GalleryOrder = Literal["stored", "misclassified", "least-confident"]
+GalleryOrder = Literal["stored", "misclassified", "least-confident", "text"]
 ORDERS: tuple[str, ...] = get_args(GalleryOrder)
 BATCH = 8
 """Images that are scored at a time while nobody waits: a person who comes waits for no more than these."""
@@ -61,6 +64,7 @@ class ImageGallery:
         if isinstance(self._images, ImageSet) and not encoded:  # the others need not stay in memory
             self._images, self._indices = self._images.select(chosen), range(len(chosen))
         self._scored: dict[int, dict[int, ScoredImage]] = {}
+        self._vectors: dict[int, dict[int, Tensor]] = {}
         self._done: dict[int, int] = {}
 
     def __len__(self) -> int:
@@ -112,8 +116,12 @@ class ImageGallery:
         return np.asarray(image.crop((left, top, width - left, height - top)))
 
     def score(self, model_index: int, classifier: ImageClassifier) -> Iterator[int]:
-        """Predict all images by one model, a few at a time; yields how many are done."""
-        scored = self._scored[model_index] = {}
+        """Predict all images by one model, a few at a time; yields how many are done.
+
+        Of an image-text model, the embeddings are kept.
+        """
+        scored, vectors = self._scored[model_index], self._vectors[model_index] = {}, {}
+        embeds = takes_text(classifier)
         self._done[model_index] = 0
         for start in range(0, len(self), BATCH):
             positions, images = [], []
@@ -123,9 +131,10 @@ class ImageGallery:
                     positions.append(position)
                 except InputError:  # it is in the strip, and says why when it is opened
                     continue
-            for position, prediction in zip(positions, classifier.predict_batch(images), strict=True):
-                if prediction.scores:
-                    scored[position] = ScoredImage(prediction.label, prediction.score)
+            if embeds:
+                vectors.update(zip(positions, embed_unit_vectors(classifier, images), strict=True))
+            else:
+                scored.update(predict_scores(classifier, positions, images))
             self._done[model_index] = min(start + BATCH, len(self))
             yield self._done[model_index]
 
@@ -137,14 +146,26 @@ class ImageGallery:
         """Return the predictions of a model so far, by position."""
         return dict(self._scored.get(model_index, {}))
 
-    def select(self, model_index: int, order: str, label: str | None, search: str = "") -> list[int]:
+    def similarities(self, model_index: int, text: Tensor) -> dict[int, float]:
+        """Return the cosine similarities of the images so far to the embedding of a text (width), by position."""
+        vectors = self._vectors.get(model_index, {}).copy()
+        if not vectors:
+            return {}
+        found = torch.stack([*vectors.values()]).float() @ functional.normalize(text, dim=-1)
+        return dict(zip(vectors, found.tolist(), strict=True))
+
+    def select(
+        self, model_index: int, order: str, label: str | None, search: str = "", text: Tensor | None = None
+    ) -> list[int]:
         """Return the positions of the images that a filter leaves, in its order.
 
         Args:
             model_index: the model whose predictions count.
-            order: "stored", "misclassified" (the most confident mistakes first) or "least-confident".
+            order: "stored", "misclassified" (the most confident mistakes first), "least-confident", or "text" (the
+                most similar to `text` first).
             label: of one class only; None for all.
-            search: words that the image's name or true label must hold, all of them, in any case.
+            search: words that the image's name or true label must hold, all of them, in any case; not for "text".
+            text: the embedding of a text (width) by the model; None leaves the stored order.
 
         Raises:
             InputError: there is no such order or class.
@@ -153,14 +174,17 @@ class ImageGallery:
             raise unknown("order", order, ORDERS)
         if label is not None and label not in self.class_names:
             raise unknown("class", label, self.class_names)
-        words = search.casefold().split()
+        words = [] if order == "text" else search.casefold().split()
         positions = [
             index
             for index in range(len(self))
             if (label is None or self.labels[index] == label) and self._holds(index, words)
         ]
-        if order == "stored":
+        if order == "stored" or (order == "text" and text is None):
             return positions
+        if text is not None:
+            similar = self.similarities(model_index, text)
+            return sorted((index for index in positions if index in similar), key=lambda index: -similar[index])
         scored = self.scored(model_index)
         known = [index for index in positions if index in scored]
         if order == "misclassified":
@@ -171,3 +195,16 @@ class ImageGallery:
     def _holds(self, position: int, words: Sequence[str]) -> bool:
         text = f"{self.name(position)} {self.labels[position]}".casefold() if words else ""
         return all(word in text for word in words)
+
+
+def embed_unit_vectors(classifier: ImageClassifier, images: Sequence[np.ndarray]) -> Tensor:
+    """Return the outputs of a model for images as vectors of length 1: float16 (images, width), on the CPU."""
+    return functional.normalize(classifier.embed(images), dim=-1).half().cpu() if images else torch.empty(0, 0)
+
+
+def predict_scores(
+    classifier: ImageClassifier, positions: Sequence[int], images: Sequence[np.ndarray]
+) -> dict[int, ScoredImage]:
+    """Return what a model predicts for images, by their positions; nothing of a model without classes."""
+    predictions = zip(positions, classifier.predict_batch(images), strict=True)
+    return {position: ScoredImage(found.label, found.score) for position, found in predictions if found.scores}

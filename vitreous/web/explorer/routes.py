@@ -152,11 +152,18 @@ class ExplorerApi:
         order, label = request.query_params.get("order", "stored"), request.query_params.get("class")
         if self.explorer.models or model:
             self.explorer.models.get(model)
-        chosen = gallery.select(model, order, label, request.query_params.get("search", ""))
-        scored = gallery.scored(model)
+        search = request.query_params.get("search", "").strip()
+        text = (
+            await self._in_thread(lambda: self.explorer.embed_text(model, search))
+            if order == "text" and search
+            else None
+        )
+        chosen = gallery.select(model, order, label, search, text)
+        scored, similar = gallery.scored(model), {} if text is None else gallery.similarities(model, text)
         items = [
             {"image": f"data-{position}", "truth": gallery.labels[position], "name": gallery.name(position),
-             "prediction": [found.label, found.score] if (found := scored.get(position)) else None}
+             "prediction": [found.label, found.score] if (found := scored.get(position)) else None,
+             "similarity": similar.get(position)}
             for position in chosen[offset : offset + PAGE_SIZE]
         ]  # fmt: skip
         return JSONResponse(

@@ -6,6 +6,7 @@ from threading import Lock
 from weakref import WeakKeyDictionary
 
 from vitreous.errors import InputError
+from vitreous.explanation.text_targets import takes_text
 from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.fingerprint import weights_fingerprint
 
@@ -83,6 +84,7 @@ def describe_model(name: str, classifier: ImageClassifier) -> dict[str, object]:
         "task": classifier.task,
         "class_names": classifier.class_names,
         "problem_type": classifier.problem_type,
+        "takes_text": takes_text(classifier),
         "input_size": preprocessing.input_size,
         "patch_size": preprocessing.patch_size,
         "resize_mode": preprocessing.resize_mode,

@@ -4,7 +4,7 @@ import {ClassesOverTime} from "./classes.js";
 import {FrameCache, loadForPanes, loadFrame, showInPanes} from "./frames.js";
 import {interventionOf} from "./intervention.js";
 import {showError, withBusy} from "./notices.js";
-import {frameNumber} from "./view.js";
+import {frameNumber, keptTarget} from "./view.js";
 
 const at = id => document.getElementById(id);
 const AHEAD = 3; // frames that are fetched before they are asked for
@@ -56,7 +56,7 @@ class ClipPlayer {
     Object.assign(this, {clip, name, shown: -1, wanted: Math.min(number, clip.times.length - 1), step: 1});
     this.home = this.explorer.pane;
     for (const {view} of this.panes) {
-      if (!view.image?.startsWith(`${clip.clip}-`)) Object.assign(view, {patch: null, target: "", contrast: "", masked: ""});
+      if (!view.image?.startsWith(`${clip.clip}-`)) Object.assign(view, {patch: null, target: keptTarget(view.target), contrast: "", masked: ""});
     }
     this.cache = this.makeCache();
     at("scrub").max = clip.times[this.last];

@@ -9,7 +9,8 @@ export function addGallery(explorer) {
   if (!explorer.start.gallery) return;
   const gallery = new Gallery(explorer);
   explorer.on("image", () => gallery.choose(explorer.view.image));
-  explorer.on("model", () => gallery.load());
+  explorer.on("model", () => { gallery.offerText(); gallery.load(); });
+  gallery.offerText();
   gallery.load().then(() => explorer.view.image || explorer.view.live || gallery.items[0] && gallery.open(gallery.items[0]));
 }
 
@@ -19,7 +20,7 @@ class Gallery {
     this.explorer = explorer;
     this.items = [];
     at("gallery-class").append(...class_names.map(name => new Option(name, name)));
-    for (const id of ["gallery-order", "gallery-class"]) at(id).addEventListener("change", () => this.load());
+    for (const id of ["gallery-order", "gallery-class"]) at(id).addEventListener("change", () => { this.offerText(); this.load(); });
     at("gallery-search").addEventListener("input", () => {
       clearTimeout(this.typing);
       this.typing = setTimeout(() => this.load(), 200);
@@ -27,6 +28,14 @@ class Gallery {
     at("strip").addEventListener("keydown", event => this.onKey(event));
     at("strip").addEventListener("scroll", () => this.onScroll());
     at("gallery").hidden = false;
+  }
+
+  // Image-text models sort by a text.
+  offerText() {
+    const takesText = this.explorer.model.takes_text, order = at("gallery-order");
+    at("order-text").hidden = !takesText;
+    if (!takesText && order.value === "text") order.value = "stored";
+    at("gallery-search").placeholder = order.value === "text" ? "a photo of a cat" : "name or class";
   }
 
   open({image}) {
@@ -70,11 +79,11 @@ class Gallery {
     this.choose(this.chosen);
   }
 
-  button({image, name, truth, prediction}, number) {
+  button({image, name, truth, prediction, similarity}, number) {
     const button = document.createElement("button"), picture = document.createElement("img");
     Object.assign(picture, {src: imageUrl(image, "thumbnail"), loading: "lazy", alt: "", width: 76, height: 62});
     picture.addEventListener("load", () => picture.classList.toggle("pixels", picture.naturalWidth < 76));
-    const lines = [[truth, ""]];
+    const lines = [[truth, ""], ...similarity === null ? [] : [[similarity.toFixed(3), "cut"]]];
     if (prediction && prediction[0] !== truth) lines.push([`✗ ${prediction[0]}`, "cut wrong"]);
     else if (prediction) lines.push([`✓ ${Math.round(100 * prediction[1])} %`, "cut"]);
     button.append(picture, ...lines.map(([text, name]) =>

@@ -8,7 +8,7 @@ import {MaskLayer} from "./masklayer.js";
 import {showError, withBusy} from "./notices.js";
 import {samePlace} from "./places.js";
 import {ServerMaps} from "./servermap.js";
-import {IN_BROWSER, captionOf, clampView, describeSimilarity, describeWeights} from "./view.js";
+import {IN_BROWSER, captionOf, clampView, describeSimilarity, describeWeights, isText, keptTarget} from "./view.js";
 
 export class Pane {
   // `explorer` has `start`, `tokens`, and `emitFrom` for the events "model", "image", "observed", "view" and "map".
@@ -72,7 +72,7 @@ export class Pane {
 
   async openImage(found) {
     const {view} = this;
-    if (found.image !== view.image) Object.assign(view, {patch: null, target: "", contrast: "", masked: ""});
+    if (found.image !== view.image) Object.assign(view, {patch: null, target: keptTarget(view.target), contrast: "", masked: ""});
     this.forget();
     this.image = found;
     view.image = found.image;
@@ -269,7 +269,7 @@ export class Pane {
     this.stage.draw({values, rows, columns, box: geometry.box, signed: scale_kind === "signed" && !colors, colors, unit}, this.view);
     const isDifference = target?.includes(" rather than ") && !this.model.class_names.includes(target);
     const name = target === "predicted class" ? `${prediction.scores[0][0]}, the predicted class` : target;
-    const number = score === null ? "" : isDifference ? ` (logits differ by ${score.toFixed(2)})` : ` (${(100 * score).toFixed(1)} %)`;
+    const number = score === null ? "" : isText(this.view.target) ? ` (cosine similarity ${score.toFixed(3)})` : isDifference ? ` (logits differ by ${score.toFixed(2)})` : ` (${(100 * score).toFixed(1)} %)`;
     this.setCaption(caption, target ? `for ${name}${number}${scale_kind === "signed" ? ", orange for it, blue against it" : ""}`
       : other ? "The components are those of both images together." : "");
   }

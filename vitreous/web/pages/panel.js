@@ -1,11 +1,17 @@
 // Prediction and controls: they show a view, and report what a person changes in it.
 import {whenReleased} from "./presses.js";
-import {IN_BROWSER, tokenName} from "./view.js";
+import {IN_BROWSER, isText, tokenName} from "./view.js";
 
 const at = id => document.getElementById(id);
 export const percent = fraction => fraction >= 0.995 || fraction < 0.001 ? `${(100 * fraction).toFixed(1)} %` : `${(100 * fraction).toPrecision(fraction < 0.1 ? 2 : 3).replace(/\.0$/, "")} %`;
 
-export function addPrediction(explorer) { explorer.on("view", () => whenReleased(at("bars"), () => showPrediction(explorer))); }
+export function addPrediction(explorer) {
+  explorer.on("view", () => whenReleased(at("bars"), () => showPrediction(explorer)));
+  at("text-target").addEventListener("change", () => {
+    const text = at("text-target").value.trim();
+    explorer.change({target: text && `text:${text}`, contrast: ""});
+  });
+}
 
 function showPrediction(explorer) {
   const {view, method, model, observed, image: {truth}} = explorer, onExplain = target => explorer.change({target});
@@ -28,7 +34,9 @@ function showPrediction(explorer) {
   line.textContent = !truth || !scores.length ? "" : isCorrect ? `✓ ${truth} is the true class` : `✗ the true class is ${truth}`;
   line.className = isCorrect ? "correct" : "wrong";
   at("target").hidden = scores.length < 2 || isRegression;
-  at("target-note").textContent = !scores.length ? "This model has no classes, only features."
+  at("text-row").hidden = !model.takes_text;
+  if (document.activeElement !== at("text-target")) at("text-target").value = isText(view.target) ? view.target.slice(5) : "";
+  at("target-note").textContent = model.takes_text ? "This model compares images with texts: say what to look for." : !scores.length ? "This model has no classes, only features."
     : method.is_class_specific ? "" : `${view.method} is the same for every class; choosing one changes to gradient-rollout.`;
   fillOptions(at("target-class"), [["", `${scores[0]?.[0] ?? ""} (predicted)`], ...model.class_names.map(name => [name, name])], view.target);
   fillOptions(at("target-contrast"), [["", "anything else"], ...model.class_names.map(name => [name, name])], view.contrast);

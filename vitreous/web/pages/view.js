@@ -136,6 +136,10 @@ export function targetOf({target, contrast}, prediction) {
   return `${target || prediction.scores[0][0]} - ${contrast}`;
 }
 
+// What a text asks for stays with another image; a class is that of one.
+export const isText = target => target.startsWith("text:");
+export const keptTarget = target => isText(target) ? target : "";
+
 // A frame of a clip is called CLIP-NUMBER, numbers from 0; in words, frames count from 1.
 export const isFrame = image => /^clip-\w+-\d+$/.test(image ?? "");
 
