@@ -2,15 +2,21 @@
 
 import threading
 import time
+from dataclasses import replace
+from fractions import Fraction
 
 import pytest
+from explorer_page import drop, python_lines
 from page_driver import drop_file, wait_for_text
 from test_explorer_clips import run_job, uploaded
+from video_clips import description, moving_square
 
 from vitreous.callbacks import Progress
 from vitreous.clips.explain import explain_video
 from vitreous.pretrained.load import load
 from vitreous.video.decode import read_frames
+from vitreous.video.encode import VideoWriter
+from vitreous.video.info import Frame
 from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.jobs.queue import Job, JobQueue, JobResult
 from vitreous.web.jobs.stepwise import Stepwise
@@ -56,6 +62,38 @@ def test_it_is_that_of_the_command(fields, keywords, client, small_classifier, c
     pairs = zip(*(read_frames(tmp_path / name) for name in ("page.mp4", "command.mp4")), strict=True)
     assert [(one.image_u8 == other.image_u8).all() for one, other in pairs] == [True] * status["result"]["frames"]
     assert status["result"]["frames"] == 25
+
+
+@pytest.fixture
+def wide(tmp_path):
+    """A clip of 72 by 128 pixels, each 4/3 as wide as high."""
+    source = replace(description((72, 128), Fraction(1, 10)), pixel_aspect=Fraction(4, 3))
+    with VideoWriter(tmp_path / "wide.mp4", source, (72, 128)) as writer:
+        for number, image in enumerate(moving_square(3, (72, 128))):
+            writer.write(Frame(image, Fraction(number, 10)))
+    return tmp_path / "wide.mp4"
+
+
+def test_a_point_of_wide_pixels_is_that_of_the_page(client, small_classifier, wide, tmp_path):
+    found = uploaded(client, wide)
+    assert (found["height"], found["width"], found["is_resized"]) == (72, 171, True)
+    fields = {"method": "attention", "query": [100, 40]}
+    status, data = run_job(client, client.post(f"/api/clips/{found['clip']}/video", json=fields))
+    assert status["state"] == "done", status
+    (tmp_path / "page.mp4").write_bytes(data)
+    explain_video(small_classifier, wide, tmp_path / "command.mp4", query=(100 * 128 / 171, 40))
+    pairs = zip(*(read_frames(tmp_path / name) for name in ("page.mp4", "command.mp4")), strict=True)
+    assert all((one.image_u8 == other.image_u8).all() for one, other in pairs)
+
+
+def test_python_makes_the_map_of_a_frame_of_wide_pixels(open_page, wide, monkeypatch):
+    page = open_page()
+    drop_file(page, wide.read_bytes(), "wide.mp4", "video/mp4")
+    wait_for_text(page, "#clip-time", "frame 1 of 3")
+    monkeypatch.chdir(wide.parent)
+    names = {}
+    exec(python_lines(page), names)
+    assert names["frame"].shape == (72, 171, 3) and (wide.parent / "map.png").is_file()
 
 
 @pytest.mark.parametrize(
@@ -139,8 +177,6 @@ def test_an_error_of_the_work_is_the_jobs():
 
 
 def test_the_page_saves_the_clip_with_the_map_that_it_shows(open_page, clip, png, tmp_path):
-    from explorer_page import drop
-
     page = open_page()
     drop(page, png)
     page.click("#save")

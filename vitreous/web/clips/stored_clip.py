@@ -35,7 +35,8 @@ SCAN_SIZE = (16, 16)
 class StoredClip:
     """A clip that has been decoded from beginning to end, in a temporary file that goes when nobody uses it any more.
 
-    Frames are those of `vitreous video` that writes PNG files: upright, with square pixels.
+    Frames are those of `vitreous video` that writes PNG files: upright, with square pixels, to which `is_resized` frames
+    were stretched.
 
     Args:
         data: the file.
@@ -53,6 +54,7 @@ class StoredClip:
             check_header(info, limits)
             self._options = square_pixels(VideoOptions(format="png"), "frames", info)
             self.height, self.width = self._options.output_size(info.size_hw)
+            self.is_resized = (self.height, self.width) != info.size_hw
             self.times, self.end_seconds, self.dimming, self.notes = self._scan(limits)
         except InputError as error:
             raise InputError(str(error).replace(str(self.path), "this file")) from error
@@ -175,6 +177,7 @@ def describe_clip(clip: StoredClip) -> dict[str, object]:
         "clip": clip.key,
         "height": clip.height,
         "width": clip.width,
+        "is_resized": clip.is_resized,
         "times": [round(float(one), 6) for one in clip.times],
         "end": round(float(clip.end_seconds), 6),
         "dimming": clip.dimming,

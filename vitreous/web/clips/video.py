@@ -1,18 +1,20 @@
 """The video of an uploaded clip with a model's maps, as `vitreous video` writes it."""
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from vitreous.callbacks import Callback
 from vitreous.clips.explain import run_request
+from vitreous.clips.explain_stage import scale_query
 from vitreous.clips.options import DrawOptions, SpeedOptions
 from vitreous.clips.request import VideoRequest
 from vitreous.errors import InputError
 from vitreous.explanation.options import merge_options
 from vitreous.explanation.regions import validate_region
 from vitreous.model.classifier import ImageClassifier
+from vitreous.video.info import read_info
 from vitreous.web.clips.stored_clip import StoredClip
 from vitreous.web.jobs.queue import JobResult
 from vitreous.web.jobs.stepwise import Stepwise
@@ -27,7 +29,7 @@ class ClipVideoRequest:
         method: a name in METHODS.
         options: of the method, as `explain` takes them.
         target: what it explains, as `explain` takes it as text; None for each frame's prediction.
-        query: a point (x, y) in pixels of the frames; the same one in all of them.
+        query: a point (x, y) in pixels of the frames as the page shows them; the same one in all of them.
         opacity: of the maps, from 0 to 1.
     """
 
@@ -64,10 +66,11 @@ def write_clip_video(
     Raises:
         InputError: the clip can't be read any more, or the model doesn't support the request.
     """
+    query = scale_query(request.query, (clip.height, clip.width), read_info(clip.path).size_hw)
     with tempfile.TemporaryDirectory(prefix="vitreous-video-") as folder:
         output = Path(folder) / "video.mp4"
         try:
-            written = run_request(classifier, clip.path, output, request, callback)
+            written = run_request(classifier, clip.path, output, replace(request, query=query), callback)
         except InputError as error:
             raise InputError(str(error).replace(str(clip.path), "this clip")) from error
         description: dict[str, object] = {

@@ -96,10 +96,10 @@ class ClipPlayer {
   }
 
   makeCache() {
-    const {clip, name} = this, {width, height, dimming} = clip;
+    const {clip, name} = this, {width, height, dimming, is_resized} = clip;
     return new FrameCache(key => {
       const {number, ...wanted} = JSON.parse(key);
-      return loadFrame({image: `${clip.clip}-${number}`, name, width, height, dimming, truth: null, seconds: clip.times[number]}, wanted);
+      return loadFrame({image: `${clip.clip}-${number}`, name, width, height, dimming, is_resized, truth: null, seconds: clip.times[number]}, wanted);
     });
   }
 

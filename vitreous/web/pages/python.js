@@ -4,6 +4,7 @@ import {IN_BROWSER, frameNumber, isFrame, methodOptions, queryOf, targetOf} from
 
 const LOSSLESS_PIXELS = 512 * 512; // larger images come as JPEG, see vitreous/web/explorer/routes.py
 const FRAME_IMPORTS = ["from itertools import islice", "import vitreous as vt", "from vitreous.video.decode import read_frames"];
+const SIZE_IMPORT = "from vitreous.video.options import VideoOptions";
 const quote = text => JSON.stringify(String(text)); // a JSON string is one of Python, too
 const literal = value => typeof value === "string" ? quote(value) : Array.isArray(value) ? `(${value.join(", ")})` : value;
 const call = (name, first, named) => `${name}(${[first, ...Object.entries(named).map(([key, value]) => `${key}=${literal(value)}`)].join(", ")})`;
@@ -27,10 +28,12 @@ function mapLines({view, image, model, method, attention, observed, pair}) {
 
 // The image in Python: the name of its file, or the variable of a frame of a clip, to which a line gives the frame.
 function imageIn(shown, lines, variable = "frame") {
-  const {view: {image, name}} = shown;
+  const {view: {image, name}, image: {is_resized, width, height}} = shown;
   if (!isFrame(image)) return quote(imageFile(shown, lines));
   if (!lines.includes(FRAME_IMPORTS[0])) lines.splice(0, 1, FRAME_IMPORTS[0], "", ...FRAME_IMPORTS.slice(1));
-  lines.push(`${variable} = next(islice(read_frames(${quote(name || "clip.mp4")}), ${frameNumber(image)}, None)).image_u8`);
+  if (is_resized && !lines.includes(SIZE_IMPORT)) lines.splice(lines.indexOf(FRAME_IMPORTS.at(-1)) + 1, 0, SIZE_IMPORT);
+  const options = is_resized ? `, VideoOptions(size=(${height}, ${width}))` : ""; // square pixels
+  lines.push(`${variable} = next(islice(read_frames(${quote(name || "clip.mp4")}${options}), ${frameNumber(image)}, None)).image_u8`);
   return variable;
 }
 
