@@ -8,6 +8,7 @@ from fractions import Fraction
 import pytest
 from explorer_page import drop, python_lines
 from page_driver import drop_file, wait_for_text
+from starlette.testclient import TestClient
 from test_explorer_clips import run_job, uploaded
 from video_clips import description, moving_square
 
@@ -18,6 +19,7 @@ from vitreous.video.decode import read_frames
 from vitreous.video.encode import VideoWriter
 from vitreous.video.info import Frame
 from vitreous.web.explorer.explorer import Explorer
+from vitreous.web.explorer.routes import create_explorer_app
 from vitreous.web.jobs.queue import Job, JobQueue, JobResult
 from vitreous.web.jobs.stepwise import Stepwise
 from vitreous.web.serve import ExplorerServer
@@ -107,6 +109,8 @@ def test_python_makes_the_map_of_a_frame_of_wide_pixels(open_page, wide, monkeyp
         ({"query": [1, 2, 3]}, "query"),
         ({"query": [1000, 20]}, "1000"),
         ({"model": 7}, "7"),
+        ({"speed": 3}, "speed"),
+        ({"method": "smoothgrad", "options": {"n_samples": "5000"}}, "the limit is 4096"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -117,9 +121,58 @@ def test_what_it_cannot_do_is_refused_in_one_line(fields, words, client, clip):
     assert words in message and "\n" not in message and "/tmp" not in message
 
 
-def test_a_clip_of_somebody_else_is_not_found(client):
-    client.post("/api/images", content=b"")
-    assert client.post("/api/clips/clip-0/video", json={}).status_code == 404
+def test_a_clip_of_somebody_else_is_not_found(client, explorer, clip, png):
+    found = uploaded(client, clip)
+    with TestClient(create_explorer_app(explorer), "http://127.0.0.1:8765") as other:
+        assert other.post("/api/images", content=png).status_code == 201
+        assert other.post(f"/api/clips/{found['clip']}/video", json={}).status_code == 404
+
+
+def test_one_video_at_a_time_which_can_be_cancelled_within_a_step(client, small_classifier, clip):
+    found = uploaded(client, clip)
+    hook = small_classifier.model.register_forward_pre_hook(lambda *_: time.sleep(0.2))
+    path = f"/api/clips/{found['clip']}/video"
+    job = client.post(path, json={"method": "rise", "options": {"n_samples": 4000}}).json()["job"]
+    second = client.post(path, json={})
+    assert second.status_code == 429 and "is being written" in second.json()["error"]
+    image = client.post("/api/jobs", json={"image": f"{found['clip']}-0"})
+    assert run_job(client, image)[0]["state"] == "done", "others have their turn between two passes"
+    assert client.delete(f"/api/jobs/{job}").status_code == 204
+    hook.remove()
+    wait_for(lambda: not [one for one in threading.enumerate() if one.name == "web job in steps"])
+    status, _ = run_job(client, client.post(path, json={}))
+    assert status["state"] == "done"
+
+
+def test_the_limit_of_time_holds_for_a_video(small_classifier, clip):
+    made = Explorer({"small": small_classifier}, None, Limits(job_seconds=1.0))
+    made.queue.start()
+    hook = small_classifier.model.register_forward_pre_hook(lambda *_: time.sleep(0.1))
+    try:
+        with TestClient(create_explorer_app(made), "http://127.0.0.1:8765") as client:
+            found = uploaded(client, clip)
+            fields = {"method": "rise", "options": {"n_samples": 4000}}
+            status, _ = run_job(client, client.post(f"/api/clips/{found['clip']}/video", json=fields))
+    finally:
+        hook.remove()
+        made.queue.close()
+    assert status["state"] == "failed" and "longer than 1 seconds" in status["message"]
+    wait_for(lambda: not [one for one in threading.enumerate() if one.name == "web job in steps"])
+
+
+def test_background_work_that_fails_leaves_the_thread_alive():
+    def fail():
+        yield 1
+        raise RuntimeError("weights that are not numbers")
+
+    queue = JobQueue(background=fail())
+    queue.start()
+    time.sleep(0.2)
+    job = Job("a", lambda job: JobResult({}), 60)
+    queue.put(job)
+    wait_for(lambda: job.state.is_final)
+    queue.close()
+    assert job.state.state == "done"
 
 
 def in_steps(log, name, steps=3):

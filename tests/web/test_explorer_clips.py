@@ -93,7 +93,7 @@ def test_frames_after_a_seek_are_the_same(tmp_path):
         clip.frame(180)
 
 
-def test_a_frame_is_explained_like_any_image(client, explorer, small_classifier, clip):
+def test_a_frame_is_explained_like_any_image(client, explorer, small_classifier, clip, png):
     found = uploaded(client, clip)
     image = f"{found['clip']}-3"
     described = client.get(f"/api/images/{image}").json()
@@ -106,7 +106,7 @@ def test_a_frame_is_explained_like_any_image(client, explorer, small_classifier,
         assert client.get(f"/api/images/{found['clip']}-{wrong}/pixels").status_code in (400, 404)
     assert client.get(f"/api/clips/{found['clip']}").json() == found
     with TestClient(create_explorer_app(explorer), ADDRESS) as other:
-        other.post("/api/images", content=b"")
+        assert other.post("/api/images", content=png).status_code == 201
         assert other.get(f"/api/clips/{found['clip']}").status_code == 404
         assert other.get(f"/api/images/{image}").status_code == 404
 

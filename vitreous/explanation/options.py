@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, TypedDict
 
-from vitreous.errors import InputError
+from vitreous.errors import InputError, unknown
 
 PatchQuery = tuple[int, int] | tuple[int, int, int, int]
 """A patch (row, column) of the model's grid, or a box (top, left, bottom, right) of patches without its last row and
@@ -99,6 +99,8 @@ def merge_options(options: MethodOptions | None, given: Mapping[str, object]) ->
     options = options or MethodOptions()
     refuse_patch_query(options)
     values = {one.name: getattr(options, one.name) for one in fields(MethodOptions) if one.name != "query"}
+    if wrong := next((name for name in given if name not in values), None):
+        raise unknown("option", wrong, tuple(values))
     values |= {name: value for name, value in given.items() if value is not None}
     return from_dict(MethodOptions, values, "options")
 

@@ -3,6 +3,7 @@
 import json
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -67,7 +68,8 @@ def _gives_embedding(classifier: ImageClassifier) -> bool:
 @lru_cache(maxsize=256)
 def embed_text(source: str, text: str) -> Tensor:
     """Encode a text: float32 (width) on the CPU; the results are cached."""
-    tower, tokenizer = _load_text_tower(source)
+    with _loading:
+        tower, tokenizer = _load_text_tower(source)
     longest = tower.config.text_config.max_position_embeddings
     # SigLIP was trained on texts padded to their full length, CLIP on texts of any length.
     padding: Any = "max_length" if tower.config.model_type.startswith("siglip") else False
@@ -81,7 +83,10 @@ def embed_text(source: str, text: str) -> Tensor:
     return vectors[0].float()
 
 
-@lru_cache(maxsize=1)
+_loading = Lock()
+
+
+@lru_cache(maxsize=2)
 def _load_text_tower(source: str) -> tuple[Any, Any]:
     """Load the whole image-text model and its tokenizer with transformers."""
     try:

@@ -95,7 +95,7 @@ class Guard:
         kept = urlencode([pair for pair in parse_qsl(request.url.query) if pair[0] != "token"])
         # The path of the request would let "//evil.example" choose the host of the redirect.
         response = RedirectResponse(f"/{request.url.path.lstrip('/')}{'?' + kept if kept else ''}", 303)
-        response.set_cookie(cookie, proof, httponly=True, samesite="strict")
+        response.set_cookie(cookie, proof, httponly=True, samesite="lax")
         return response
 
 

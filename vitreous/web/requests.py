@@ -3,12 +3,18 @@
 import asyncio
 import json
 from contextlib import suppress
+from dataclasses import fields
+from typing import TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vitreous.errors import unknown
+from vitreous.records import from_dict
 from vitreous.web.sessions import SessionTable, WebSession
+
+Record = TypeVar("Record")
 
 BODY_SECONDS = 60.0
 """Time for the body of a request to arrive."""
@@ -48,12 +54,24 @@ async def read_json(request: Request) -> dict[str, object]:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise HTTPException(415, "send the request as application/json")
     try:
-        fields = json.loads(await read_body(request, JSON_BYTES))
+        values = json.loads(await read_body(request, JSON_BYTES))
     except (ValueError, RecursionError):
         raise HTTPException(400, "the body is not JSON") from None
-    if not isinstance(fields, dict):
+    if not isinstance(values, dict):
         raise HTTPException(400, "the body must be a JSON object")
-    return fields
+    return values
+
+
+def read_record(kind: type[Record], values: dict[str, object]) -> Record:
+    """Build a record, such as `MapRequest`, of the fields of a request.
+
+    Raises:
+        InputError: there is no field of this name, or a value doesn't fit.
+    """
+    known = [one.name for one in fields(kind)]  # ty: ignore[invalid-argument-type]
+    if wrong := next((name for name in values if name not in known), None):
+        raise unknown("field", wrong, known)
+    return from_dict(kind, values, "request")
 
 
 def read_number(request: Request, name: str) -> int:
@@ -92,5 +110,8 @@ def cookie_name(request: Request) -> str:
 
 
 def set_session_cookie(request: Request, response: Response, session: WebSession) -> None:
-    """Tell the browser the secret of its session, which no script can read and no other site can send."""
-    response.set_cookie(cookie_name(request), session.id, httponly=True, samesite="strict")
+    """Tell the browser the secret of its session, which no script can read.
+
+    Other sites can send it by a link to this page alone; what comes from their pages is refused by `Guard`.
+    """
+    response.set_cookie(cookie_name(request), session.id, httponly=True, samesite="lax")

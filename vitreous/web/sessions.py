@@ -1,9 +1,12 @@
 """Sessions: what one browser has uploaded and asked for, which no other browser reaches, until it ends."""
 
+import asyncio
 import hashlib
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,8 @@ from vitreous.web.jobs.queue import Job
 if TYPE_CHECKING:
     from vitreous.web.clips.stored_clip import StoredClip
 
+MAX_IMAGES, MAX_CLIPS = 256, 8
+"""Images and clips that one session keeps, however small they are."""
 LIVE_IMAGES = 4
 """Images of a camera that one session keeps."""
 
@@ -136,6 +141,10 @@ class WebSession:
 
     def make_room(self) -> None:
         """Drop results that have been computed, then images, then clips, the oldest first, until the rest fits."""
+        while len(self.images) > MAX_IMAGES:
+            self.images.popitem(last=False)
+        while len(self.clips) > MAX_CLIPS:
+            self.clips.popitem(last=False)
         while self.stored_bytes > self.limits.session_bytes or len(self.jobs) > 8 * self.limits.session_jobs:
             done = next((key for key, job in self.jobs.items() if job.state.is_final), None)
             if done is not None and len(self.jobs) > 1:
@@ -149,10 +158,16 @@ class WebSession:
 
 
 class SessionTable:
-    """The sessions of one process. It is used on the event loop's thread only."""
+    """The sessions of one process. It is used on the event loop's thread only.
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    Args:
+        limits: of what is served.
+        cancel: is called with the jobs of a session that ends.
+    """
+
+    def __init__(self, limits: Limits, cancel: Callable[[Job], None] = Job.cancel) -> None:
+        self.limits, self._cancel = limits, cancel
+        self._timer: asyncio.TimerHandle | None = None
         self._sessions: OrderedDict[str, WebSession] = OrderedDict()
 
     def __len__(self) -> int:
@@ -180,13 +195,27 @@ class SessionTable:
             self.end(next(strangers, next(iter(self._sessions))))
         session = WebSession(self.limits)
         self._sessions[session.id] = session
+        self._watch()
         return session
+
+    def _watch(self) -> None:
+        """End idle sessions from time to time, also where nobody asks for anything any more."""
+        if self._timer is not None or not self._sessions:
+            return
+        with suppress(RuntimeError):  # no event loop runs
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(min(60.0, self.limits.idle_seconds), self._end_idle_again)
+
+    def _end_idle_again(self) -> None:
+        self._timer = None
+        self.end_idle()
+        self._watch()
 
     def end(self, key: str) -> None:
         """End a session: cancel its jobs and forget its images."""
         session = self._sessions.pop(key, None)
         for job in session.jobs.values() if session is not None else ():
-            job.cancel()
+            self._cancel(job)
 
     def end_idle(self) -> None:
         """End the sessions that were idle for too long."""

@@ -8,11 +8,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from vitreous.records import from_dict
 from vitreous.web.clips.stored_clip import StoredClip, describe_clip
 from vitreous.web.clips.video import ClipVideoRequest
 from vitreous.web.explorer.explorer import Explorer
-from vitreous.web.requests import find_session, open_session, read_body, read_json, read_number, set_session_cookie
+from vitreous.web.requests import (
+    find_session,
+    open_session,
+    read_body,
+    read_json,
+    read_number,
+    read_record,
+    set_session_cookie,
+)
 
 
 class ClipApi:
@@ -54,7 +61,7 @@ class ClipApi:
 
     async def start_video(self, request: Request) -> Response:
         """Begin to write the clip with maps."""
-        clip, wanted = self._find(request), from_dict(ClipVideoRequest, await read_json(request), "request")
+        clip, wanted = self._find(request), read_record(ClipVideoRequest, await read_json(request))
         job = self.explorer.start_video(find_session(self.explorer.sessions, request), clip, wanted)
         return JSONResponse({"job": job.id}, 202)
 

@@ -35,8 +35,8 @@ SCAN_SIZE = (16, 16)
 class StoredClip:
     """A clip that has been decoded from beginning to end, in a temporary file that goes when nobody uses it any more.
 
-    Frames are those of `vitreous video` that writes PNG files: upright, with square pixels, to which `is_resized` frames
-    were stretched.
+    Frames are those of `vitreous video` that writes PNG files: upright, with square pixels. `is_resized` says whether
+    they were stretched for that.
 
     Args:
         data: the file.

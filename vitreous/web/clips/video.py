@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from vitreous.callbacks import Callback
 from vitreous.clips.explain import run_request
 from vitreous.clips.explain_stage import scale_query
 from vitreous.clips.options import DrawOptions, SpeedOptions
@@ -16,8 +15,9 @@ from vitreous.explanation.regions import validate_region
 from vitreous.model.classifier import ImageClassifier
 from vitreous.video.info import read_info
 from vitreous.web.clips.stored_clip import StoredClip
+from vitreous.web.explorer.maps import before_passes
 from vitreous.web.jobs.queue import JobResult
-from vitreous.web.jobs.stepwise import Stepwise
+from vitreous.web.jobs.stepwise import StepCallback, Stepwise
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,24 @@ def clip_video_work(classifier: ImageClassifier, clip: StoredClip, request: Vide
 
 
 def write_clip_video(
-    classifier: ImageClassifier, clip: StoredClip, request: VideoRequest, callback: Callback
+    classifier: ImageClassifier, clip: StoredClip, request: VideoRequest, callback: StepCallback
 ) -> JobResult:
     """Write the video of a clip with maps, and return its bytes.
 
     Raises:
         InputError: the clip can't be read any more, or the model doesn't support the request.
     """
-    query = scale_query(request.query, (clip.height, clip.width), read_info(clip.path).size_hw)
-    with tempfile.TemporaryDirectory(prefix="vitreous-video-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="vitreous-video-") as folder,
+        before_passes(classifier.model, lambda _: callback.pause()),
+    ):
         output = Path(folder) / "video.mp4"
         try:
+            query = scale_query(request.query, (clip.height, clip.width), read_info(clip.path).size_hw)
             written = run_request(classifier, clip.path, output, replace(request, query=query), callback)
         except InputError as error:
-            raise InputError(str(error).replace(str(clip.path), "this clip")) from error
+            message = str(error).replace(str(clip.path), "this clip").replace(str(output), "the video")
+            raise InputError(message) from error
         description: dict[str, object] = {
             "frames": written.video.frames,
             "notes": [str(note) for note in written.notes],

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitreous.errors import InputError
 from vitreous.explanation.attribute import as_observable
@@ -15,7 +15,7 @@ from vitreous.explanation.streaming.light_trace import LightTrace
 from vitreous.imaging.geometry import Geometry
 from vitreous.model.classifier import ImageClassifier, Prediction
 from vitreous.model.trace import TokenLayout
-from vitreous.model.vit import ViT
+from vitreous.transfer.tokens import has_class_token
 from vitreous.web.jobs.queue import JobResult
 
 EXACT_BYTES = 64 << 20
@@ -70,7 +70,7 @@ def export_attention(
         "heads": heads,
         "layout": {
             "num_prefix_tokens": layout.num_prefix_tokens,
-            "has_class_token": starts_with_class_token(classifier.model, layout),
+            "has_class_token": has_class_token(classifier.model),
             "grid_height": grid[0],
             "grid_width": grid[1],
         },
@@ -81,13 +81,6 @@ def export_attention(
     }
     more = {} if describe_outputs is None else describe_outputs(logits)
     return JobResult(description | more, b"".join(blocks))
-
-
-def starts_with_class_token(model: nn.Module, layout: TokenLayout) -> bool:
-    """Return whether the first prefix token is a class token; of a wrapped model that doesn't say so, any first one."""
-    if isinstance(model, ViT):
-        return model.config.has_class_token
-    return layout.num_prefix_tokens > 0 and bool(getattr(model, "has_class_token", True))
 
 
 def _choose_encoding(heads: int, layout: TokenLayout, patch_size: int) -> str:

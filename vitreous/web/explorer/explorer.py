@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
-from torch import Tensor
 
 from vitreous.callbacks import Callback
 from vitreous.clips.explain_stage import quantize_classifier
@@ -47,12 +46,16 @@ from vitreous.web.jobs.memory import (
     check_memory,
     estimate_attention_bytes,
     estimate_map_bytes,
+    estimate_video_bytes,
     size_of_model,
 )
-from vitreous.web.jobs.queue import Job, JobQueue, JobResult
+from vitreous.web.jobs.queue import Job, JobLimitError, JobQueue, JobResult
 from vitreous.web.live.capture import LiveCapture
 from vitreous.web.sessions import Limits, SessionTable, StoredImage, WebSession
 from vitreous.web.training.watched_run import WatchedRun
+
+MAX_VIDEOS = 2
+"""Videos that are written at a time: each keeps frames, a decoder and an encoder."""
 
 
 class Explorer:
@@ -82,7 +85,8 @@ class Explorer:
             models = {name: quantize_classifier(one) for name, one in models.items()}
         self.models, self.gallery = ServedModels(models), gallery
         self.live = None if live is None else LiveCapture(live)
-        self.sessions = SessionTable(self.limits)
+        self.sessions = SessionTable(self.limits, lambda job: self.queue.cancel(job))
+        self._videos: list[Job] = []
         self.queue = JobQueue(self.limits.jobs, self.limits.session_jobs, self._score_gallery())
         self.palettes = describe_palettes()
 
@@ -156,13 +160,14 @@ class Explorer:
         check_memory(needed, self.limits.memory_bytes, "the doctor")
         return self._start(session, lambda job: export_diagnosis(classifier, image.image_u8, job), classifier)
 
-    def embed_text(self, model_index: int, text: str) -> Tensor:
-        """Return the embedding of a text (width) by an image-text model; any thread may call this.
+    def compare_with_text(self, model_index: int, text: str) -> dict[int, float]:
+        """Return the similarities of the gallery's images to a text, by position; any thread may call this.
 
         Raises:
             InputError: the model takes no texts.
         """
-        return text_target(self.models.get(model_index), text).embedding
+        assert self.gallery is not None
+        return self.gallery.similarities(model_index, text_target(self.models.get(model_index), text).embedding)
 
     def resolve_map(self, model_index: int, request: MapRequest) -> ExplainTask:
         """Look up the method and the target of a map, which may be a text; any thread may call this.
@@ -171,9 +176,10 @@ class Explorer:
             InputError: there is no such method, it doesn't take what is requested, or it would take too much memory.
         """
         classifier = self.models.get(model_index)
-        self._check_method(request.method, request.options)
+        options = merge_options(None, request.options)
+        self._check_method(request.method, options)
         query = None if request.query is None else validate_region(request.query)
-        task = resolve_task(classifier, request.method, merge_options(None, request.options), request.target, query)
+        task = resolve_task(classifier, request.method, options, request.target, query)
         needed = estimate_map_bytes(size_of_model(classifier), request.method, task.options)
         check_memory(needed, self.limits.memory_bytes, request.method)
         return task
@@ -245,13 +251,22 @@ class Explorer:
             InputError: there is no such method, it doesn't take what is requested, or it would take too much memory.
         """
         classifier = self.models.get(request.model)
-        self._check_method(request.method, request.options)
         wanted = request.to_video_request(replace(self._speed, precision=self._speed.float_precision))
-        needed = estimate_map_bytes(size_of_model(classifier), request.method, wanted.options)
-        check_memory(wanted.speed.batch_size * needed, self.limits.memory_bytes, f"a video with {request.method}")
-        return self._start(session, clip_video_work(classifier, clip, wanted), classifier)
+        self._check_method(request.method, wanted.options)
+        needed = estimate_video_bytes(
+            size_of_model(classifier), request.method, wanted.options, wanted.speed.batch_size
+        )
+        check_memory(needed, self.limits.memory_bytes, f"a video with {request.method}")
+        writing = [job for job in self._videos if not job.state.is_final]
+        if any(job.owner == session.id for job in writing):
+            raise JobLimitError("a video of yours is being written: let it end, or cancel it, first", is_own=True)
+        if len(writing) >= MAX_VIDEOS:
+            raise JobLimitError("videos are being written for others: try again in a minute", is_own=False)
+        job = self._start(session, clip_video_work(classifier, clip, wanted), classifier)
+        self._videos = [*writing, job]
+        return job
 
-    def _check_method(self, method: str, options: Mapping[str, object]) -> None:
+    def _check_method(self, method: str, options: MethodOptions) -> None:
         """Refuse what this server can't do, or won't.
 
         Raises:

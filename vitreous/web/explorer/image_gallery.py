@@ -1,6 +1,6 @@
 """The images of a data set that the page offers, with what each model predicts for them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -30,10 +30,11 @@ THUMBNAIL_SIDE = 128
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """What a model predicts for an image of the gallery."""
+    """What a model predicts for an image of the gallery; `is_correct` is None where that has no meaning."""
 
     label: str
     score: float
+    is_correct: bool | None
 
 
 class ImageGallery:
@@ -134,7 +135,11 @@ class ImageGallery:
             if embeds:
                 vectors.update(zip(positions, embed_unit_vectors(classifier, images), strict=True))
             else:
-                scored.update(predict_scores(classifier, positions, images))
+                for position, found in zip(positions, classifier.predict_batch(images), strict=True):
+                    if found.scores:
+                        scored[position] = ScoredImage(
+                            found.label, found.score, found.is_correct(self.labels[position])
+                        )
             self._done[model_index] = min(start + BATCH, len(self))
             yield self._done[model_index]
 
@@ -155,17 +160,22 @@ class ImageGallery:
         return dict(zip(vectors, found.tolist(), strict=True))
 
     def select(
-        self, model_index: int, order: str, label: str | None, search: str = "", text: Tensor | None = None
+        self,
+        model_index: int,
+        order: str,
+        label: str | None,
+        search: str = "",
+        similar: Mapping[int, float] | None = None,
     ) -> list[int]:
         """Return the positions of the images that a filter leaves, in its order.
 
         Args:
             model_index: the model whose predictions count.
             order: "stored", "misclassified" (the most confident mistakes first), "least-confident", or "text" (the
-                most similar to `text` first).
+                largest of `similar` first).
             label: of one class only; None for all.
             search: words that the image's name or true label must hold, all of them, in any case; not for "text".
-            text: the embedding of a text (width) by the model; None leaves the stored order.
+            similar: what `similarities` gives for a text; None leaves the stored order.
 
         Raises:
             InputError: there is no such order or class.
@@ -180,15 +190,14 @@ class ImageGallery:
             for index in range(len(self))
             if (label is None or self.labels[index] == label) and self._holds(index, words)
         ]
-        if order == "stored" or (order == "text" and text is None):
+        if order == "stored" or (order == "text" and similar is None):
             return positions
-        if text is not None:
-            similar = self.similarities(model_index, text)
+        if similar is not None:
             return sorted((index for index in positions if index in similar), key=lambda index: -similar[index])
         scored = self.scored(model_index)
         known = [index for index in positions if index in scored]
         if order == "misclassified":
-            wrong = [index for index in known if scored[index].label != self.labels[index]]
+            wrong = [index for index in known if scored[index].is_correct is False]
             return sorted(wrong, key=lambda index: -scored[index].score)
         return sorted(known, key=lambda index: scored[index].score)
 
@@ -200,11 +209,3 @@ class ImageGallery:
 def embed_unit_vectors(classifier: ImageClassifier, images: Sequence[np.ndarray]) -> Tensor:
     """Return the outputs of a model for images as vectors of length 1: float16 (images, width), on the CPU."""
     return functional.normalize(classifier.embed(images), dim=-1).half().cpu() if images else torch.empty(0, 0)
-
-
-def predict_scores(
-    classifier: ImageClassifier, positions: Sequence[int], images: Sequence[np.ndarray]
-) -> dict[int, ScoredImage]:
-    """Return what a model predicts for images, by their positions; nothing of a model without classes."""
-    predictions = zip(positions, classifier.predict_batch(images), strict=True)
-    return {position: ScoredImage(found.label, found.score) for position, found in predictions if found.scores}

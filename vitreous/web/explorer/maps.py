@@ -1,6 +1,6 @@
 """A map that the page asks for: the request, and how its result and its progress become a job's."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import get_ident
@@ -10,6 +10,7 @@ from torch import nn
 
 from vitreous.callbacks import Progress
 from vitreous.errors import InputError
+from vitreous.explanation.options import MethodOptions
 from vitreous.web.explorer.interventions import Intervention
 from vitreous.web.jobs.queue import Job, JobResult
 
@@ -35,14 +36,14 @@ class MapRequest:
     intervention: Intervention | None = None
 
 
-def check_passes(options: Mapping[str, object]) -> None:
+def check_passes(options: MethodOptions) -> None:
     """Refuse a number of passes that would fill the memory before the time is up.
 
     Raises:
         InputError: it is above `MAX_PASSES`.
     """
     for name in ("n_samples", "n_steps"):
-        if isinstance(value := options.get(name), int) and value > MAX_PASSES:
+        if (value := getattr(options, name)) is not None and value > MAX_PASSES:
             raise InputError(f"{name} is {value}, the limit is {MAX_PASSES}: choose a smaller number")
 
 
@@ -54,19 +55,30 @@ def describe_map(patch_map: np.ndarray, colors: np.ndarray | None, description: 
 
 
 @contextmanager
-def counted_passes(model: nn.Module, job: Job, total: int | None) -> Generator[None]:
-    """Count the images that go through a model as the progress of a job, which can be stopped between two passes."""
-    done, thread = 0, get_ident()
+def before_passes(model: nn.Module, action: Callable[[int], None]) -> Generator[None]:
+    """Call something with the number of images before each pass of a model on this thread, inside the context."""
+    thread = get_ident()
 
-    def count(module: nn.Module, inputs: Sequence[object]) -> None:
-        nonlocal done
-        if get_ident() != thread:  # somebody else uses the same model
-            return
-        job.on_progress(Progress(done, total, "images through the model"))
-        done += len(inputs[0])  # ty: ignore[invalid-argument-type]
+    def call(module: nn.Module, inputs: Sequence[object]) -> None:
+        if get_ident() == thread:  # else somebody else uses the same model
+            action(len(inputs[0]))  # ty: ignore[invalid-argument-type]
 
-    handle = model.register_forward_pre_hook(count)
+    handle = model.register_forward_pre_hook(call)
     try:
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def counted_passes(model: nn.Module, job: Job, total: int | None) -> Generator[None]:
+    """Count the images that go through a model as the progress of a job, which can be stopped between two passes."""
+    done = 0
+
+    def count(images: int) -> None:
+        nonlocal done
+        job.on_progress(Progress(done, total, "images through the model"))
+        done += images
+
+    with before_passes(model, count):
+        yield

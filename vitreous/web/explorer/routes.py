@@ -20,7 +20,6 @@ from starlette.routing import Mount, Route
 
 from vitreous.errors import InputError
 from vitreous.imaging.reading import decode_image, read_size
-from vitreous.records import from_dict
 from vitreous.web.clips.routes import ClipApi
 from vitreous.web.explorer.explorer import Explorer, describe_image
 from vitreous.web.explorer.interventions import read_intervention
@@ -39,6 +38,7 @@ from vitreous.web.requests import (
     read_body,
     read_json,
     read_number,
+    read_record,
     set_session_cookie,
 )
 from vitreous.web.sessions import StoredImage, WebSession, name_upload
@@ -119,7 +119,7 @@ class ExplorerApi:
     def __init__(self, explorer: Explorer) -> None:
         self.explorer, self.counts = explorer, RequestCounts()
         self._version = secrets.token_hex(6)
-        self._decoding = CapacityLimiter(2)
+        self._decoding, self._encoding = CapacityLimiter(2), CapacityLimiter(1)
 
     async def page(self, request: Request) -> Response:
         """The page itself; that of the runs if none has a model yet."""
@@ -153,17 +153,15 @@ class ExplorerApi:
         if self.explorer.models or model:
             self.explorer.models.get(model)
         search = request.query_params.get("search", "").strip()
-        text = (
-            await self._in_thread(lambda: self.explorer.embed_text(model, search))
-            if order == "text" and search
-            else None
-        )
-        chosen = gallery.select(model, order, label, search, text)
-        scored, similar = gallery.scored(model), {} if text is None else gallery.similarities(model, text)
+        similar = None
+        if order == "text" and search:
+            similar = await self._with_text(partial(self.explorer.compare_with_text, model, search))
+        chosen = gallery.select(model, order, label, search, similar)
+        scored = gallery.scored(model)
         items = [
             {"image": f"data-{position}", "truth": gallery.labels[position], "name": gallery.name(position),
              "prediction": [found.label, found.score] if (found := scored.get(position)) else None,
-             "similarity": similar.get(position)}
+             "is_correct": found.is_correct if found else None, "similarity": (similar or {}).get(position)}
             for position in chosen[offset : offset + PAGE_SIZE]
         ]  # fmt: skip
         return JSONResponse(
@@ -220,8 +218,9 @@ class ExplorerApi:
         elif kind == "doctor":
             job = self.explorer.start_diagnosis(session, model, image)
         else:
-            wanted = replace(from_dict(MapRequest, fields, "request"), intervention=intervention)
-            task = await self._in_thread(partial(self.explorer.resolve_map, model, wanted))  # it may encode a text
+            wanted = replace(read_record(MapRequest, fields), intervention=intervention)
+            resolve = partial(self.explorer.resolve_map, model, wanted)
+            task = await self._with_text(resolve) if (wanted.target or "").startswith("text:") else resolve()
             job = self.explorer.start_map(session, model, image, task, intervention, other)
         response = JSONResponse({"job": job.id}, 202)
         set_session_cookie(request, response, session)
@@ -303,8 +302,12 @@ class ExplorerApi:
         if (unchanged := self._unchanged(request, request.url.path)) is not None:
             return unchanged
         data, media_type = await self._in_thread(lambda: encode_for_display(select(image)))
-        headers = {"ETag": self._etag(request.url.path), "Cache-Control": IMAGE_CACHE}
+        headers = {"ETag": self._etag(request.url.path), "Cache-Control": self._caching(request)}
         return Response(data, media_type=media_type, headers=headers)
+
+    def _caching(self, request: Request) -> str:
+        """Return how long a browser may keep an image: those of a data set have the same name in another one."""
+        return "private, no-cache" if self._position(request.path_params["image"]) is not None else IMAGE_CACHE
 
     def _etag(self, name: str) -> str:
         return f'"{hashlib.sha256(f"{self._version} {name}".encode()).hexdigest()[:20]}"'
@@ -322,6 +325,10 @@ class ExplorerApi:
         if etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         return Response(body, media_type="application/json", headers=headers)
+
+    async def _with_text(self, work: Callable[[], Result]) -> Result:
+        """Do work that encodes a text, for one person at a time and beside the decoding of images."""
+        return await to_thread.run_sync(work, limiter=self._encoding)
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await to_thread.run_sync(work, limiter=self._decoding)

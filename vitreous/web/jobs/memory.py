@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from vitreous.errors import InputError
+from vitreous.explanation.explain import MAX_BATCH_PIXELS
 from vitreous.explanation.methods.occlusion import DEFAULT_WINDOW
 from vitreous.explanation.options import MethodOptions
 from vitreous.explanation.perturbation import MAX_PIXELS_PER_PASS
@@ -84,6 +85,19 @@ def estimate_map_bytes(size: PassSize, method: str, options: MethodOptions) -> i
     one_layer = 2 * _pass_bytes(size) // size.layers + 3 * 4 * size.heads // size.layers * size.tokens**2
     kept = _pass_bytes(size) // 2 if copies == 1 else 0
     return copies * one_layer + kept + images
+
+
+def estimate_video_bytes(size: PassSize, method: str, options: MethodOptions, batch_size: int) -> int:
+    """Return about how much the maps of a video's frames take, of which some go through the model at a time.
+
+    Methods that change an image many times, or average many gradients, have a limit of copies in a pass whatever the
+    number of images.
+    """
+    needed = estimate_map_bytes(size, method, options)
+    has_copies = (
+        method in ("occlusion", "rise") or (options.n_samples or options.n_steps or DEFAULT_PASSES.get(method, 1)) > 1
+    )
+    return needed if has_copies else needed * min(batch_size, max(1, MAX_BATCH_PIXELS * 3 // size.pixels))
 
 
 def _windows(size: PassSize, options: MethodOptions) -> int:

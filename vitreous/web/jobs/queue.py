@@ -110,8 +110,8 @@ class Job(Callback):
             raise JobStoppedError("cancelled")
         if time.monotonic() > self._deadline:
             raise JobStoppedError(
-                f"this took longer than {self.seconds:g} seconds, which is the limit: choose a faster method or a "
-                "smaller model"
+                f"this took longer than {self.seconds:g} seconds, which is the limit: choose a faster method, a "
+                "smaller model or a shorter clip, or start the server with a larger --max-seconds"
             )
 
     def run(self) -> None:
@@ -135,6 +135,11 @@ class Job(Callback):
         except Exception as error:  # noqa: BLE001 - the thread serves the others too
             final = JobStatus("failed", message=_describe(error))
         self.status.put(final)
+        self.work = _released  # it holds images and models
+
+
+def _released(job: Job) -> JobResult | None:
+    raise AssertionError("this job has ended")
 
 
 def _describe(error: Exception) -> str:
@@ -233,7 +238,7 @@ class JobQueue:
     def _put_back(self, job: Job) -> None:
         """Let a job that isn't finished wait behind the others."""
         with self._changed:
-            if not self._is_closed and not job.should_stop():
+            if not self._is_closed and not job.is_cancelled:
                 self._waiting.setdefault(job.owner, deque()).append(job)
                 return
         job.run()  # it ends at once, and says why
@@ -270,4 +275,13 @@ class JobQueue:
             if job is not None:
                 self._patience_seconds = BACKGROUND_SECONDS
             elif not self._is_closed:
-                self._patience_seconds = 60.0 if next(self.background, None) is None else 0.0
+                self._patience_seconds = 60.0 if self._do_background_work() is None else 0.0
+
+    def _do_background_work(self) -> object:
+        """Do a piece of it; where it fails, it ends, and the thread goes on for the people who wait."""
+        try:
+            return next(self.background, None)
+        except Exception as error:
+            logging.getLogger("vitreous").error("background work of the web app failed", exc_info=error)
+            self.background = iter(())
+            return None

@@ -7,26 +7,26 @@ from vitreous.callbacks import Callback, Progress
 from vitreous.web.jobs.queue import Job, JobResult, JobStoppedError
 
 POLL_SECONDS = 0.5
-"""How soon work whose job was cancelled between two steps ends."""
+"""How soon work whose job has ended between two steps ends."""
 
 
 class Stepwise:
-    """Runs work on a thread of its own, from one report of progress to the next at each call.
+    """Runs work on a thread of its own, one step at each call.
 
     Between two calls the thread waits, so that it never uses the model while another job does.
 
     Args:
-        work: does everything, and reports its progress to the callback.
+        work: does everything; it ends a step where it calls the callback's `pause`, or reports progress to it.
     """
 
-    def __init__(self, work: Callable[[Callback], JobResult]) -> None:
+    def __init__(self, work: Callable[["StepCallback"], JobResult]) -> None:
         self._work, self._thread = work, Thread(target=self._run, name="web job in steps", daemon=True)
         self._may_go, self._has_paused = Semaphore(0), Semaphore(0)
         self._job: Job | None = None
         self._outcome: JobResult | BaseException | None = None
 
     def __call__(self, job: Job) -> JobResult | None:
-        """Go on until the next report, or to the end.
+        """Go on to the end of the step, or to the end.
 
         Raises:
             Exception: whatever the work has raised.
@@ -42,29 +42,39 @@ class Stepwise:
         return self._outcome
 
     def _run(self) -> None:
+        assert self._job is not None
         try:
-            self._outcome = self._work(_Pauses(self._pause))
+            self._outcome = self._work(StepCallback(self._job, self._wait))
         except BaseException as error:  # noqa: BLE001 - raised again on the thread that called
             self._outcome = error
         self._has_paused.release()
 
-    def _pause(self, progress: Progress) -> None:
-        """Publish progress, and wait for the next call."""
+    def _wait(self) -> None:
+        """Wait for the next call."""
         assert self._job is not None
-        self._job.on_progress(progress)
         self._has_paused.release()
         while not self._may_go.acquire(timeout=POLL_SECONDS):
-            if self._job.is_cancelled:
-                raise JobStoppedError("cancelled")
+            if self._job.is_cancelled or self._job.state.is_final:
+                raise JobStoppedError("nobody waits for this any more")
         self._job.check()
 
 
-class _Pauses(Callback):
-    """Pauses at each report."""
+class StepCallback(Callback):
+    """Tells a job about the progress of its work, and ends a step."""
 
-    def __init__(self, pause: Callable[[Progress], None]) -> None:
-        self._pause = pause
+    def __init__(self, job: Job, wait: Callable[[], None]) -> None:
+        self._job, self._wait = job, wait
 
     def on_progress(self, progress: Progress) -> None:
-        """Pause."""
-        self._pause(progress)
+        """Publish the progress."""
+        self._job.on_progress(progress)
+        self.pause()
+
+    def pause(self) -> None:
+        """End the step: wait until it is this job's turn again.
+
+        Raises:
+            JobStoppedError: the result is no longer wanted, or the time is up.
+        """
+        self._job.check()
+        self._wait()

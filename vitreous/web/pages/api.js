@@ -56,7 +56,10 @@ export async function followJob(job, {signal, onStatus} = {}) {
       const status = await (await request(`${path}?after=${after}`, {signal})).json();
       after = status.number;
       if (status.state === "cancelled" || signal?.aborted) throw new Cancelled();
-      if (status.state === "failed") throw new ApiError(status.message, 400);
+      if (status.state === "failed") {
+        end();
+        throw new ApiError(status.message, 400);
+      }
       if (status.state === "done") {
         const data = await (await request(`${path}/data`, {signal})).arrayBuffer();
         end();

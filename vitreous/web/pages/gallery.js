@@ -79,13 +79,13 @@ class Gallery {
     this.choose(this.chosen);
   }
 
-  button({image, name, truth, prediction, similarity}, number) {
+  button({image, name, truth, prediction, is_correct, similarity}, number) {
     const button = document.createElement("button"), picture = document.createElement("img");
     Object.assign(picture, {src: imageUrl(image, "thumbnail"), loading: "lazy", alt: "", width: 76, height: 62});
     picture.addEventListener("load", () => picture.classList.toggle("pixels", picture.naturalWidth < 76));
     const lines = [[truth, ""], ...similarity === null ? [] : [[similarity.toFixed(3), "cut"]]];
-    if (prediction && prediction[0] !== truth) lines.push([`✗ ${prediction[0]}`, "cut wrong"]);
-    else if (prediction) lines.push([`✓ ${Math.round(100 * prediction[1])} %`, "cut"]);
+    if (is_correct === false) lines.push([`✗ ${prediction[0]}`, "cut wrong"]);
+    else if (is_correct) lines.push([`✓ ${Math.round(100 * prediction[1])} %`, "cut"]);
     button.append(picture, ...lines.map(([text, name]) =>
       Object.assign(document.createElement("span"), {textContent: text, className: name || "cut"})));
     button.setAttribute("role", "option");
