@@ -3,10 +3,13 @@
 import os
 import time
 
+import numpy as np
 import pytest
-from explorer_page import caption, drop, middle_of_patch, pixels
-from page_driver import wait_for_text
+from explorer_page import caption, drop, middle_of_patch, pixels, python_lines
+from page_driver import drop_file, wait_for_text
+from PIL import Image
 
+import vitreous as vt
 from vitreous.explanation.explain import explain_batch
 from vitreous.pretrained.load import load
 from vitreous.web.explorer.explorer import Explorer
@@ -53,6 +56,8 @@ def test_hovering_shows_where_a_patch_looks_and_a_click_pins_it(open_page, png):
     page.click("#direction [data-value=to]")
     assert caption(page).endswith("toward the patch in row 1, column 3")
     page.locator("#starts button").last.click()
+    assert caption(page) == "rollout · all layers · mean over heads · toward the class token"
+    page.click("#direction [data-value=from]")
     assert caption(page) == "rollout · all layers · mean over heads"
 
 
@@ -68,7 +73,9 @@ def test_everything_works_by_keyboard(open_page, png):
     page.keyboard.press("d")
     assert "toward" in caption(page)
     page.keyboard.press("Escape")
-    assert "patch" not in caption(page)
+    assert caption(page).endswith("toward the class token")
+    page.keyboard.press("d")
+    assert caption(page) == "rollout · all layers · mean over heads"
     page.focus("#multiples")
     page.keyboard.press("ArrowDown")
     assert page.locator("#multiples-text").inner_text().startswith("layer 1, head 0")
@@ -144,3 +151,40 @@ def test_links_that_are_broken_or_hostile_do_no_harm(open_page):
     page = open_page(fragment="#i=upload-0&method=%3Cscript%3E&layer=99&patch=a.b&heads=7.-3&palette=__proto__&m=9")
     page.wait_for_selector("#toast.error")
     assert "no such image" in page.locator("#toast").inner_text() or "ended" in page.locator("#toast").inner_text()
+
+
+def test_what_looks_at_the_class_token_is_the_column_of_its_matrix(
+    open_page, png, classifier, image, tmp_path, monkeypatch
+):
+    page = open_page(fragment="#method=attention&layer=1&toward=1")
+    drop(page, png)
+    assert caption(page).endswith("toward the class token")
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(python_lines(page), names)
+    weights = vt.attention_weights(classifier, classifier.preprocess(image)[0][None])[1][0].mean(0)
+    assert np.allclose(names["patch_map"].ravel(), weights[1:, 0].numpy(), atol=1e-6)
+
+
+def test_the_link_to_the_image_keeps_the_view(open_page, png):
+    page = open_page()
+    drop(page, png)
+    page.click("#direction [data-value=to]")
+    before = page.url
+    page.focus(".skip")
+    page.keyboard.press("Enter")
+    assert page.url == before and page.evaluate("document.activeElement.id") == "stage"
+
+
+def test_of_two_files_the_last_one_is_shown(open_page, png):
+    page = open_page()
+    page.evaluate(
+        """() => { const send = window.fetch; let count = 0;
+        window.fetch = (path, options) => options?.method === "POST" && path === "/api/images" && !count++
+            ? new Promise(done => setTimeout(() => done(send(path, options)), 800)) : send(path, options); }"""
+    )
+    drop_file(page, png, "slow.png", "image/png")
+    drop(page, png, name="newest.png")
+    page.wait_for_timeout(1200)
+    assert "newest.png" in page.locator("#image-name").inner_text()

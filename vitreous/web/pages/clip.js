@@ -39,14 +39,19 @@ class ClipPlayer {
   get last() { return this.clip.times.length - 1; }
 
   async openFile(file) {
-    await withBusy("reading the clip", async () => this.open(await upload(file, "/api/clips"), file.name || "clip", 0));
+    const isNewest = this.explorer.beginOpening();
+    await withBusy("reading the clip", async () => {
+      const clip = await upload(file, "/api/clips");
+      if (isNewest()) await this.open(clip, file.name || "clip", 0);
+    });
   }
 
   // Opens the frame that a link names.
   async openFrame(image, name) {
+    const isNewest = this.explorer.beginOpening();
     await withBusy("opening the clip", async () => {
       const clip = await getJson(`/api/clips/${encodeURIComponent(image.slice(0, image.lastIndexOf("-")))}`);
-      await this.open(clip, name || "clip", frameNumber(image));
+      if (isNewest()) await this.open(clip, name || "clip", frameNumber(image));
     });
   }
 
@@ -62,7 +67,13 @@ class ClipPlayer {
     at("scrub").max = clip.times[this.last];
     at("scrub").min = clip.times[0];
     at("clip-note").textContent = clip.notes.join(" · ");
-    const loaded = await this.load(this.wanted);
+    let loaded;
+    try {
+      loaded = await this.load(this.wanted);
+    } catch (error) {
+      if (this.clip === clip) this.close();
+      throw error;
+    }
     if (this.clip !== clip) return;
     await this.present(loaded, this.wanted);
     at("clip").hidden = this.last === 0;

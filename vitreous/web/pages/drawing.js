@@ -130,11 +130,11 @@ export async function toPng({markup, width, height}) {
 }
 
 // The small maps of all heads as a canvas: `source` holds a pixel for each patch and a gap between two heads.
-export function drawHeads(source, {depth, across, aspect, caption}) {
-  const left = 92, top = 72, edge = 24, scale = Math.max(1, Math.ceil(1200 / source.width));
+export function drawHeads(source, {depth, across, aspect, caption, note}) {
+  const left = 92, top = 100, edge = 24, scale = Math.max(1, Math.ceil(1200 / source.width));
   const width = source.width * scale, height = Math.round(width / aspect);
   const canvas = Object.assign(document.createElement("canvas"), {width: left + width + edge, height: top + height + edge}), context = canvas.getContext("2d");
-  const write = (text, x, y, align, color = MUTED) => { Object.assign(context, {textAlign: align, fillStyle: color}); context.fillText(text, x, y); };
+  const write = (text, x, y, align, color = MUTED) => { Object.assign(context, {textAlign: align, fillStyle: color}); context.fillText(text, x, y, width); };
   context.fillStyle = PAPER;
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingEnabled = false;
@@ -142,6 +142,7 @@ export function drawHeads(source, {depth, across, aspect, caption}) {
   context.font = `22px ${FONT}`;
   write(caption, left, 32, "left", INK);
   context.font = `17px ${FONT}`;
+  write(note, left, 58, "left");
   for (let head = 0; head < across; head++) write(head ? head : "head 0", left + (head + 0.5) / across * width, top - 10, "center");
   for (let layer = 0; layer < depth; layer++) write(layer ? layer : "layer 0", left - 12, top + (layer + 0.5) / depth * height + 6, "right");
   return canvas;

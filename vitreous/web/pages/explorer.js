@@ -87,7 +87,7 @@ export class Explorer {
     if (!this.start.models[view.model]) view.model = 0;
     const stage = new Stage(this.palettes, find, {
       onHover: () => { pane.refresh(); pane.partner?.followPointer(); },
-      onPin: patch => patch && pane.change({patch: String(patch) === String(view.patch) ? null : patch}),
+      onPin: patch => patch && pane.attention && pane.change({patch: String(patch) === String(view.patch) ? null : patch}),
     });
     const pane = new Pane(this, view, stage);
     this.panes.push(pane);
@@ -113,21 +113,24 @@ export class Explorer {
 
   requestTokens() { this.tokens.request(this.panes.flatMap(pane => pane.tokensNeeded)); }
 
-  // Runs a job of the server: `fields` as POST /api/jobs takes them; model and image are those of the view unless they
-  // are given. A job cancels the one before it with the same `purpose`; the page shows `label` and its progress, and
-  // its button cancels. Returns {description, data}; throws Cancelled or ApiError: call it within `withBusy`.
-  run(fields, {purpose, label}) { return this.pane.run(fields, {purpose, label}); }
-
   // Cancels what the server computes.
   cancel() { for (const jobs of [...this.panes.map(pane => pane.jobs), this.tokens.jobs, this.writing]) jobs.cancel(); }
 
   changeModel(index) { return this.pane.changeModel(index); }
 
+  // Something is about to be opened: returns a function that says whether nothing else has been chosen since.
+  beginOpening() {
+    const own = this.opening = Symbol("opening");
+    return () => this.opening === own;
+  }
+
   async openFile(file) {
     if (!file) return;
     if (isClip(file)) return this.clip.openFile(file);
+    const isNewest = this.beginOpening();
     await withBusy("reading the image", async () => {
       const found = await upload(file);
+      if (!isNewest()) return;
       await this.openImage({...found, name: file.name && file.name !== "image.png" ? file.name : "pasted image"});
     });
   }
@@ -135,8 +138,10 @@ export class Explorer {
   // Opens an image or a frame that the server has, by its key.
   async openStored(image, name) {
     if (image.startsWith("clip-")) return this.clip.openFrame(image, name);
+    const isNewest = this.beginOpening();
     await withBusy("opening the image", async () => {
       const found = await getJson(imageUrl(image, "").slice(0, -1));
+      if (!isNewest()) return;
       await this.openImage({...found, name: name || found.name});
     });
   }
@@ -149,13 +154,20 @@ export class Explorer {
   }
 }
 
+// Until there are results of what was chosen, those of before are dimmed.
+function dimOldResults({attention}) {
+  for (const id of ["prediction", "all-heads", "plots"]) at(id).setAttribute("aria-busy", !attention);
+}
+
 async function begin() {
   const link = location.hash.slice(1); // the page changes it
   addTheme();
   const explorer = new Explorer(await getJson("/api/start"));
   explorer.on("image", ({image}) => { at("image-name").textContent = `${image.name} · ${image.width} × ${image.height}`; });
+  for (const event of ["image", "model", "pane", "observed"]) explorer.on(event, dimOldResults);
   at("cancel").onclick = () => explorer.cancel();
   for (const add of FEATURES) add(explorer);
+  document.querySelector(".skip").onclick = event => { event.preventDefault(); explorer.stage.stage.focus(); };
   addEventListener("hashchange", () => location.reload());
   if (explorer.view.image && !explorer.view.live) await explorer.openStored(explorer.view.image, explorer.view.name);
   await restorePanes(explorer, link);

@@ -57,8 +57,6 @@ export class FrameCache {
     this.kept = new Map();
   }
 
-  has(key) { return this.kept.has(key); }
-
   get(key) {
     const entry = this.kept.get(key) ?? {bytes: 0, frame: this.fetch(key)};
     this.kept.delete(key);

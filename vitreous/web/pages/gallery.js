@@ -19,6 +19,7 @@ class Gallery {
     const {class_names} = explorer.start.gallery;
     this.explorer = explorer;
     this.items = [];
+    this.isText = false;
     at("gallery-class").append(...class_names.map(name => new Option(name, name)));
     for (const id of ["gallery-order", "gallery-class"]) at(id).addEventListener("change", () => { this.offerText(); this.load(); });
     at("gallery-search").addEventListener("input", () => {
@@ -35,7 +36,10 @@ class Gallery {
     const takesText = this.explorer.model.takes_text, order = at("gallery-order");
     at("order-text").hidden = !takesText;
     if (!takesText && order.value === "text") order.value = "stored";
-    at("gallery-search").placeholder = order.value === "text" ? "a photo of a cat" : "name or class";
+    const isText = order.value === "text", field = at("gallery-search");
+    if (isText !== this.isText) field.value = ""; // a name is no text, and a text no name
+    this.isText = isText;
+    field.placeholder = isText ? "a photo of a cat" : "name or class";
   }
 
   open({image}) {
@@ -54,19 +58,23 @@ class Gallery {
       if (run !== this.run) return;
       this.total = found.total;
       this.items = offset ? [...this.items, ...found.items] : found.items;
-      whenReleased(at("strip"), () => this.draw(found, offset));
+      const draw = () => this.draw(found, offset);
+      offset ? draw() : whenReleased(at("strip"), draw);
       // The server predicts the images while nobody waits; what the filters find grows with it.
-      if (found.scored < found.count) this.timer = setTimeout(() => document.hidden || this.refresh(), 2500);
+      if (found.scored < found.count) this.timer = setTimeout(() => this.refresh(), 2500);
     } catch (error) {
       showError(error);
     }
   }
 
-  refresh() { if (this.items.length <= 200) this.load(); }
+  refresh() {
+    if (document.hidden) this.timer = setTimeout(() => this.refresh(), 2500);
+    else if (this.items.length <= 200) this.load();
+  }
 
   draw({items, total, scored, count}, offset) {
     const strip = at("strip"), scrolled = strip.scrollLeft;
-    const buttons = items.map((item, number) => this.button(item, offset + number));
+    const buttons = items.map(item => this.button(item));
     if (offset) strip.append(...buttons);
     else strip.replaceChildren(...buttons);
     if (!total) {
@@ -79,7 +87,7 @@ class Gallery {
     this.choose(this.chosen);
   }
 
-  button({image, name, truth, prediction, is_correct, similarity}, number) {
+  button({image, name, truth, prediction, is_correct, similarity}) {
     const button = document.createElement("button"), picture = document.createElement("img");
     Object.assign(picture, {src: imageUrl(image, "thumbnail"), loading: "lazy", alt: "", width: 76, height: 62});
     picture.addEventListener("load", () => picture.classList.toggle("pixels", picture.naturalWidth < 76));
@@ -92,7 +100,11 @@ class Gallery {
     button.tabIndex = -1;
     button.dataset.image = image;
     button.title = `${name}: ${truth}${prediction ? `, predicted ${prediction[0]} ${Math.round(100 * prediction[1])} %` : ""}`;
-    button.addEventListener("click", () => this.open(this.items[number]));
+    button.id = `strip-${image}`;
+    button.addEventListener("click", () => {
+      at("strip").focus({preventScroll: true}); // its buttons are drawn anew
+      this.open({image});
+    });
     return button;
   }
 
@@ -101,6 +113,7 @@ class Gallery {
     for (const button of at("strip").querySelectorAll("button")) {
       button.setAttribute("aria-selected", button.dataset.image === image);
     }
+    at("strip").setAttribute("aria-activedescendant", `strip-${image}`);
   }
 
   onKey(event) {

@@ -3,7 +3,8 @@ import {headsWithFindings} from "./diagnosis.js";
 import {pack, robustScale, toLevels} from "./heatmap.js";
 import {drawHeads} from "./drawing.js";
 import {toggleHead} from "./intervene.js";
-import {readHeads} from "./intervention.js";
+import {describeIntervention, readHeads} from "./intervention.js";
+import {toast} from "./notices.js";
 import {whenReleased} from "./presses.js";
 import {stemOf} from "./python.js";
 import {download} from "./saving.js";
@@ -45,8 +46,9 @@ export function addHeads(explorer) {
   });
   at("own-scale").onchange = () => explorer.refresh();
   const stem = () => stemOf(explorer.view);
-  at("save-heads").onclick = () => multiples.toCanvas([explorer.model.name, nameOf(explorer.pane)].join(" · ")).toBlob(blob => download(blob, `${stem()}-heads.png`));
-  at("save-statistics").onclick = () => download(new Blob([toCsv(measured.get(explorer.attention))], {type: "text/csv"}), `${stem()}-heads.csv`);
+  const whenMeasured = save => () => measured.get(explorer.attention)?.length === explorer.attention?.depth ? save() : toast("wait until the heads are measured");
+  at("save-heads").onclick = whenMeasured(() => multiples.toCanvas([explorer.model.name, nameOf(explorer.pane), describeIntervention(explorer.pane.intervention)].filter(Boolean).join(" · ")).toBlob(blob => download(blob, `${stem()}-heads.png`)));
+  at("save-statistics").onclick = whenMeasured(() => download(new Blob([toCsv(measured.get(explorer.attention))], {type: "text/csv"}), `${stem()}-heads.csv`));
 }
 
 // Distance (in patches) and entropy (0 to 1) of each head.
@@ -126,7 +128,7 @@ class SmallMultiples {
   // The maps with their layers and heads, and what they start from.
   toCanvas(origin) {
     const {canvas, attention: {depth}, across} = this, aspect = Number(canvas.style.aspectRatio.split("/")[0]);
-    return drawHeads(canvas, {depth, across, aspect, caption: `${origin} · ${at("all-heads-note").textContent.split(".")[0]}`});
+    return drawHeads(canvas, {depth, across, aspect, caption: origin, note: `${at("all-heads-note").textContent.split(".")[0]}, ${at("own-scale").checked ? "each on its own scale" : "all on one scale"}`});
   }
 
   choose(layer, head) {
@@ -209,12 +211,11 @@ class HeadPlots {
   }
 
   show(attention, statistics) {
-    const unit = "patches", top = Math.max(attention.uniformDistance, ...statistics.flat().map(one => one.distance));
+    const top = Math.max(attention.uniformDistance, ...statistics.flat().map(one => one.distance));
     this.plot(at("distance-plot"), statistics, {key: "distance", title: "Mean distance of attention, in patches", top: 1.08 * top,
-      uniform: attention.uniformDistance, format: value => `${value.toFixed(1)} ${unit}`});
+      uniform: attention.uniformDistance, format: value => `${value.toFixed(1)} patches`});
     this.plot(at("entropy-plot"), statistics, {key: "entropy", title: "Entropy: 0 one token, 1 all tokens equally", top: 1.04,
       uniform: 1, format: value => value.toFixed(2)});
-    this.statistics = statistics;
     at("plots").hidden = false;
     at("plots").setAttribute("aria-busy", false);
     this.choose(this.chosen);
@@ -256,6 +257,7 @@ class HeadPlots {
     parts.push(svg("line", {x1: left, x2: right, y1: y(uniform), y2: y(uniform), class: "uniform"}),
       svg("text", {x: right, y: y(uniform) + (key === "entropy" ? 14 : -5), "text-anchor": "end"}, "uniform attention"));
     statistics.forEach((_, layer) => {
+      if (layer % Math.ceil(depth / 12)) return;
       const label = svg("text", {x: x(layer), y: bottom + 15, "text-anchor": "middle", class: "layer"}, String(layer));
       label.dataset.layer = layer;
       parts.push(label);

@@ -1,8 +1,6 @@
 // From values on a grid to colors: the scale, the interpolation and the blending of vitreous/render, whose tables and
 // constants the server sends.
 
-export const BLANK = 0xff000000;
-
 export class Palettes {
   constructor({colormaps, signed, overlay, percentiles}) {
     this.names = Object.keys(colormaps);

@@ -8,7 +8,7 @@ import {MaskLayer} from "./masklayer.js";
 import {showError, withBusy} from "./notices.js";
 import {samePlace} from "./places.js";
 import {ServerMaps} from "./servermap.js";
-import {IN_BROWSER, captionOf, clampView, describeSimilarity, describeWeights, isText, keptTarget} from "./view.js";
+import {IN_BROWSER, captionOf, clampView, describeSimilarity, describeWeights, isText, keptTarget, startToken} from "./view.js";
 
 export class Pane {
   // `explorer` has `start`, `tokens`, and `emitFrom` for the events "model", "image", "observed", "view" and "map".
@@ -40,7 +40,7 @@ export class Pane {
   get patch() { return this.stage.hovered ?? this.linked ?? this.view.patch; }
 
   // The token that maps start from; -1 is the readout.
-  get token() { return this.patch ? this.attention.tokenOf(...this.patch) : this.view.token; }
+  get token() { return startToken({...this.view, patch: this.patch}, this.attention); }
 
   get toward() { return this.view.toward && this.token >= 0; }
 
@@ -113,6 +113,7 @@ export class Pane {
     this.observed = this.attention = this.observing = this.intervention = null;
     this.masks.show([]);
     this.maps.clear();
+    this.setCaption("", "");
   }
 
   // The prediction for the unchanged image by the unchanged model, once it is known.
@@ -130,6 +131,7 @@ export class Pane {
       found = await this.observing.promise;
     } catch (error) {
       if (this.image !== image || this.observing?.key !== key) throw error;
+      if (!shared) this.observing = null; // the partner, which waits for the same, begins anew
       if (error instanceof Cancelled && shared) return this.observe(drawn, intervention); // only the partner has cancelled it
       if (error instanceof Cancelled || !intervention) throw error;
       Object.assign(view, {masked: "", ablated: ""});
@@ -241,7 +243,7 @@ export class Pane {
     const weights = view.method === "rollout" ? attention.rollout(settings) : attention.attention(settings);
     this.stage.draw({values: weights, offset: attention.prefix, rows: attention.rows, columns: attention.columns,
       box: observed.geometry.box, unit: attention.patches}, view);
-    this.setCaption(captionOf(view, attention, patch), describeWeights(weights, {view, attention, patch, toward}));
+    this.setCaption(captionOf({...view, token: this.token}, attention, patch), describeWeights(weights, {view, attention, patch, toward}));
   }
 
   drawSimilarity() {
@@ -277,6 +279,6 @@ export class Pane {
   setCaption(caption, reading) {
     this.caption = this.stage.find("caption").textContent = caption;
     this.reading = this.stage.find("reading").textContent = reading;
-    this.stage.photo.setAttribute("aria-label", `${this.view.name}: ${caption}. ${reading}`);
+    this.stage.photo.setAttribute("aria-label", `${this.view.name}${caption && `: ${caption}. ${reading}`}`);
   }
 }

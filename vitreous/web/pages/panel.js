@@ -6,10 +6,12 @@ const at = id => document.getElementById(id);
 export const percent = fraction => fraction >= 0.995 || fraction < 0.001 ? `${(100 * fraction).toFixed(1)} %` : `${(100 * fraction).toPrecision(fraction < 0.1 ? 2 : 3).replace(/\.0$/, "")} %`;
 
 export function addPrediction(explorer) {
-  explorer.on("view", () => whenReleased(at("bars"), () => showPrediction(explorer)));
+  explorer.on("view", () => whenReleased(at("bars"), () => explorer.observed && showPrediction(explorer)));
+  let pane; // the one that was active when the text was typed
+  at("text-target").addEventListener("input", () => { ({pane} = explorer); });
   at("text-target").addEventListener("change", () => {
     const text = at("text-target").value.trim();
-    explorer.change({target: text && `text:${text}`, contrast: ""});
+    (pane ?? explorer.pane).change({target: text && `text:${text}`, contrast: ""});
   });
 }
 
@@ -18,6 +20,7 @@ function showPrediction(explorer) {
   const {scores, problem_type} = observed.prediction, isRegression = problem_type === "regression";
   const best = scores.slice(0, 5), rest = scores.slice(5).filter(([label]) => [truth, view.target, view.contrast].includes(label));
   const top = isRegression ? Math.max(...scores.map(([, score]) => Math.abs(score))) || 1 : 1;
+  const focused = [...at("bars").children].indexOf(document.activeElement?.parentElement);
   at("bars").replaceChildren(...[...best, ...rest].map(([label, score]) => {
     const item = document.createElement("li"), button = document.createElement("button"), bar = document.createElement("i");
     const name = Object.assign(document.createElement("span"), {className: "cut", textContent: label});
@@ -30,6 +33,7 @@ function showPrediction(explorer) {
     item.append(button);
     return item;
   }));
+  at("bars").children[focused]?.firstChild.focus();
   const isCorrect = truth === scores[0]?.[0], line = at("truth");
   line.textContent = !truth || !scores.length ? "" : isCorrect ? `✓ ${truth} is the true class` : `✗ the true class is ${truth}`;
   line.className = isCorrect ? "correct" : "wrong";

@@ -1,7 +1,7 @@
 // Side by side: a second pane with a model, a method and an image of its own, and which of the two is active.
 import {getJson, imageUrl} from "./api.js";
 import {toast, withBusy} from "./notices.js";
-import {fromFragment} from "./view.js";
+import {fromFragment, isText} from "./view.js";
 
 const at = id => document.getElementById(id);
 const LETTERS = ["A", "B"];
@@ -54,6 +54,8 @@ function compare(explorer) {
   if (start.models.length > 1) Object.assign(view, {model: (view.model + 1) % start.models.length, layer: -1, first: 0, heads: null,
     masked: "", ablated: ""});
   else view.method = view.method === "rollout" ? "attention" : "rollout";
+  const {class_names, takes_text} = start.models[view.model], has = name => isText(name) ? takes_text : class_names.includes(name);
+  for (const field of ["target", "contrast"]) if (!has(view[field])) view[field] = "";
   explorer.opensInBoth = true;
   const second = open(explorer, view);
   explorer.activate(second);
@@ -67,6 +69,7 @@ function open(explorer, view) {
   for (const id of ["caption", "reading"]) section.querySelector(`#b-${id}`).textContent = "";
   section.setAttribute("aria-label", "Second image and map");
   section.querySelector(".stage").setAttribute("aria-describedby", "keys b-caption");
+  section.querySelector("[aria-describedby=pane-title]")?.setAttribute("aria-describedby", "b-pane-title");
   at("panes").append(section);
   const [first] = explorer.panes, second = explorer.addPane(view, find);
   second.stage.clear();

@@ -11,7 +11,7 @@ export function whenReleased(element, redraw) {
 }
 
 addEventListener("pointerdown", event => { pressed = event.target; }, true);
-for (const name of ["pointerup", "pointercancel"]) {
+for (const name of ["pointerup", "pointercancel", "contextmenu", "dragend"]) {
   addEventListener(name, () => setTimeout(() => { // after the click
     pressed = null;
     const redraws = [...waiting.values()];
@@ -19,3 +19,4 @@ for (const name of ["pointerup", "pointercancel"]) {
     for (const redraw of redraws) redraw();
   }), true);
 }
+addEventListener("blur", () => { pressed = null; });

@@ -1,6 +1,6 @@
 // The lines of Python that make a map of the page with the package.
 import {changedPython} from "./intervention.js";
-import {IN_BROWSER, frameNumber, isFrame, methodOptions, queryOf, targetOf} from "./view.js";
+import {IN_BROWSER, frameNumber, isFrame, methodOptions, queryOf, startToken, targetOf} from "./view.js";
 
 const LOSSLESS_PIXELS = 512 * 512; // larger images come as JPEG, see vitreous/web/explorer/routes.py
 const FRAME_IMPORTS = ["from itertools import islice", "import vitreous as vt", "from vitreous.video.decode import read_frames"];
@@ -57,7 +57,7 @@ export function explainOptions({view, method, attention, observed}) {
     const target = method.is_class_specific ? targetOf(view, observed.prediction) : null;
     return {...target ? {target} : {}, ...methodOptions(view, method), ...at};
   }
-  if (view.toward && (view.patch || view.token >= 0) || !view.patch && view.token >= 0 || heads?.length > 1) return null;
+  if (view.toward && startToken(view, attention) >= 0 || !view.patch && view.token >= 0 || heads?.length > 1) return null;
   if (view.method === "attention") return {layer, ...heads ? {head: heads[0]} : fusion === "mean" ? {} : {head_fusion: fusion}, ...at};
   return first !== 0 || layer !== attention.depth - 1 || heads ? null : {...fusion === "mean" ? {} : {head_fusion: fusion}, ...at};
 }
@@ -77,7 +77,7 @@ function pairLines({layer, feature}, {file, otherFile, patch}) {
 
 // Chosen heads, layers and directions have no option of their own: the definition, in a few lines.
 function definition(view, attention, file) {
-  const {first, layer, heads, fusion} = view, start = view.patch ? attention.tokenOf(...view.patch) : view.token;
+  const {first, layer, heads, fusion} = view, start = startToken(view, attention);
   const toward = view.toward && start >= 0, chosen = heads ? JSON.stringify(heads) : ":", fused = {mean: "mean", max: "amax", min: "amin"}[fusion];
   const lines = ["import torch", "", `pixels, geometry = model.preprocess(${file})`,
     "weights = torch.stack(vt.attention_weights(model, pixels[None]))[:, 0]  # layers, heads, tokens, tokens"];

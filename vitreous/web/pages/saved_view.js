@@ -4,7 +4,7 @@ import {compose} from "./drawing.js";
 import {Palettes} from "./heatmap.js";
 import {Stage} from "./stage.js";
 import {PatchTokens} from "./tokens.js";
-import {captionOf, describeSimilarity, describeValue, describeWeights} from "./view.js";
+import {captionOf, describeSimilarity, describeValue, describeWeights, startToken} from "./view.js";
 
 const at = id => document.getElementById(id);
 
@@ -71,10 +71,10 @@ class SavedView {
 
   drawAttention(patch) {
     const {attention, view, grid} = this, {settings} = this.matrices;
-    const start = patch ? attention.tokenOf(...patch) : view.token, toward = view.toward && start >= 0, from = {...settings, start, toward};
+    const start = startToken({...view, patch}, attention), toward = view.toward && start >= 0, from = {...settings, start, toward};
     const weights = settings.method === "rollout" ? attention.rollout(from) : attention.attention(from);
     this.stage.draw({...grid, values: weights, offset: attention.prefix}, view);
-    this.say(captionOf(view, {depth: this.depth}, patch), describeWeights(weights, {view, attention, patch, toward}));
+    this.say(captionOf({...view, token: start}, {depth: this.depth, hasClassToken: attention.hasClassToken, readToken: attention.readToken}, patch), describeWeights(weights, {view, attention, patch, toward}));
   }
 
   // Paper can't blend: the photo gets the map drawn into it until it is printed.

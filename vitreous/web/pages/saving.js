@@ -22,7 +22,7 @@ const FILES = {
 export function addSaving(explorer) {
   const whenReady = action => () => explorer.attention ? action() : toast("open an image first");
   at("copy-link").onclick = whenReady(async () => {
-    await copy(location.href);
+    await copy(`${location.href.split("#")[0]}#${explorer.toLink()}`);
     toast(/^(upload|clip)-/.test(explorer.view.image) && !explorer.view.live ? "Link copied; it works while this session lasts" : "Link copied");
   });
   at("show-python").onclick = whenReady(() => lacksPatch(explorer.pane) ? toast("choose a patch first") : showPython(pythonOf(snapshot(explorer.pane))));
@@ -62,6 +62,7 @@ async function save({panes, active, pane}, suffix, make) {
 // Saves the whole clip with the map of the active pane, as `vitreous video` draws it.
 async function saveVideo({pane, writing}) {
   const {view} = pane, options = explainOptions(pane);
+  if (pane.maps.sharesComponents() || pane.reference?.pane.view.image !== undefined && pane.reference.pane !== pane) return toast("a video has one image at a time: close the other pane first");
   if (interventionOf(view)) return toast("a video shows the unchanged clip and model: clear the changes first");
   if (!options) return toast("a video takes all heads or one, seen from the output or from a patch: choose those");
   const {target, query, ...others} = options, path = `/api/clips/${encodeURIComponent(view.image.slice(0, view.image.lastIndexOf("-")))}/video`;

@@ -29,7 +29,6 @@ export class Stage {
   // A frame replaces the one before it: the map and the patch under the pointer stay until they are drawn again.
   setImage(image, {width, height, dimming, name}, {isFrame = false} = {}) {
     const size = [image.naturalWidth ?? image.width, image.naturalHeight ?? image.height];
-    this.image = image;
     this.size = {width, height};
     this.dimming = dimming;
     this.stage.style.setProperty("--ratio", width / height);

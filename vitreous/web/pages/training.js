@@ -73,7 +73,8 @@ class TrainingPage {
     }
     charts.push(["learning_rate", {title: "Learning rate", format: value => Number(value.toPrecision(3)).toString(), limits: [0, Infinity]}]);
     for (const [name, options] of charts) this.showChart(name, options);
-    at("charts").replaceChildren(...charts.map(([name]) => this.charts.get(name).figure));
+    const figures = charts.map(([name]) => this.charts.get(name).figure), shown = [...at("charts").children];
+    if (figures.length !== shown.length || figures.some((one, i) => one !== shown[i])) at("charts").replaceChildren(...figures); // else focus would be lost
     this.showLegend();
   }
 

@@ -63,6 +63,13 @@ export function clampView(view, attention) {
   if (view.patch && !(row >= 0 && row < attention.rows && column >= 0 && column < attention.columns)) view.patch = null;
 }
 
+// The token that a map starts from: that of the patch, or the chosen one; -1 is the readout. Of what looks at the readout only
+// one token can be asked for.
+export function startToken({patch, token, toward}, attention) {
+  if (patch) return attention.tokenOf(...patch);
+  return token < 0 && toward ? attention.readToken : token;
+}
+
 export function tokenName(token, {readToken, hasClassToken}) {
   if (token < 0 && readToken !== 0) return "model's output";
   return token <= 0 && hasClassToken ? "class token" : `register ${Math.max(0, token) + !hasClassToken}`;
@@ -92,7 +99,7 @@ export function describeWeights(weights, {view, attention, patch, toward}) {
     else if (weights[i] > weights[best]) best = i;
   }
   const place = `row ${Math.floor((best - prefix) / columns)}, column ${(best - prefix) % columns}`;
-  if (!toward && prefix && view.fusion === "mean") parts.push(`${Math.round(100 * onPrefix)} % on ${prefix > 1 ? "prefix tokens" : "the class token"}`);
+  if (!toward && prefix && view.fusion === "mean") parts.push(`${Math.round(100 * onPrefix)} % on ${prefix > 1 ? "prefix tokens" : `the ${tokenName(0, attention)}`}`);
   if (patch) {
     const own = weights[attention.tokenOf(...patch)];
     parts.push(toward ? `from itself ${(own * patches).toFixed(1)} ×` : `${Math.round(100 * own)} % on itself`);
