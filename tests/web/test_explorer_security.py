@@ -230,3 +230,16 @@ def test_two_hundred_connections_and_slow_clients_leave_the_service_alive(runnin
             pass
         end.wait(0.05)
     raise AssertionError("the server is no longer served")
+
+
+def test_an_error_of_our_own_is_one_line_and_in_the_log(client, monkeypatch, caplog):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vitreous.web.clips.stored_clip.store_temporarily", full)
+    response = client.post("/api/clips", content=b"video")
+    assert response.status_code == 500 and response.json() == {
+        "error": "something went wrong on the server: its log says what"
+    }
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert "No space left on device" in caplog.text

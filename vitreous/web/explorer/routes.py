@@ -14,19 +14,19 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 
 from vitreous.errors import InputError
 from vitreous.imaging.reading import decode_image, read_size
 from vitreous.web.clips.routes import ClipApi
+from vitreous.web.errors import HANDLERS, UnexpectedErrors
 from vitreous.web.explorer.explorer import Explorer, describe_image
 from vitreous.web.explorer.interventions import read_intervention
 from vitreous.web.explorer.maps import MapRequest
 from vitreous.web.explorer.saving import SavingApi
 from vitreous.web.guard import Guard
-from vitreous.web.jobs.queue import JobLimitError
 from vitreous.web.live.routes import LiveApi
 from vitreous.web.openapi import describe_api
 from vitreous.web.page_files import PAGES, PageFiles
@@ -86,31 +86,12 @@ def create_explorer_app(explorer: Explorer, *, served_host: str = "127.0.0.1", t
         *SavingApi(explorer.models).routes(),
         Mount("/static", PageFiles(directory=PAGES)),
     ]
-    errors: dict[int | type[Exception], Callable[[Request, Exception], Response]] = {
-        InputError: lambda _, error: error_response(400, str(error)),
-        JobLimitError: respond_to_limit,
-        HTTPException: respond_to_http_error,
-        ClientDisconnect: lambda _, error: Response(status_code=400),
-    }
-    guards = [Middleware(RequestCounter, counts=api.counts), Middleware(Guard, served_host=served_host, token=token)]
-    return Starlette(routes=routes, middleware=guards, exception_handlers=errors)
-
-
-def error_response(status: int, message: str, **headers: str) -> Response:
-    """Return an error as JSON, in one line."""
-    return JSONResponse({"error": " ".join(message.split())}, status, headers=headers)
-
-
-def respond_to_limit(request: Request, error: Exception) -> Response:
-    """Say that there are too many jobs: 429 if they are the client's own, else 503."""
-    assert isinstance(error, JobLimitError)
-    return error_response(429 if error.is_own else 503, str(error), **{"Retry-After": "2"})
-
-
-def respond_to_http_error(request: Request, error: Exception) -> Response:
-    """Say what is wrong with a request."""
-    assert isinstance(error, HTTPException)
-    return error_response(error.status_code, error.detail, **(error.headers or {}))
+    middleware = [
+        Middleware(RequestCounter, counts=api.counts),
+        Middleware(Guard, served_host=served_host, token=token),
+        Middleware(UnexpectedErrors),
+    ]
+    return Starlette(routes=routes, middleware=middleware, exception_handlers=HANDLERS)
 
 
 class ExplorerApi:

@@ -16,7 +16,7 @@ export function addCamera(explorer) {
   at("server-camera").querySelector("span").textContent = live ?? "";
   at("server-camera").onclick = () => toggle("server");
   at("live-stop").onclick = () => camera.stop();
-  explorer.on("image", ({image}) => image.isLive || camera.stop());
+  explorer.on("image", ({panes}) => panes.some(({image}) => image?.isLive) || camera.stop());
   if (camera.kind) camera.start(camera.kind);
 }
 
@@ -38,6 +38,7 @@ class Camera {
     this.explorer.clip.pause();
     const {signal} = this.controller = new AbortController();
     this.kind = kind;
+    this.home = this.explorer.pane;
     this.meter = new Meter();
     this.draw("starting");
     try {
@@ -100,7 +101,7 @@ class Camera {
 
   async show(found, signal, {captured, number, picture}) {
     const {explorer} = this;
-    const loaded = await loadForPanes(explorer.targets, wanted => loadFrame({...found, isLive: true}, wanted, {picture, signal}));
+    const loaded = await loadForPanes(explorer.panesFrom(this.home), wanted => loadFrame({...found, isLive: true}, wanted, {picture, signal}));
     if (signal.aborted) return;
     await showInPanes(loaded, explorer.panes);
     await painted();

@@ -63,6 +63,7 @@ class ClipPlayer {
     for (const {view} of this.panes) {
       if (!view.image?.startsWith(`${clip.clip}-`)) Object.assign(view, {patch: null, target: keptTarget(view.target), contrast: "", masked: ""});
     }
+    this.models = String(this.panes.map(({view}) => view.model));
     this.cache = this.makeCache();
     at("scrub").max = clip.times[this.last];
     at("scrub").min = clip.times[0];
@@ -96,13 +97,13 @@ class ClipPlayer {
   }
 
   // The panes that show the clip.
-  get panes() {
-    const {targets, opensInBoth, panes} = this.explorer;
-    return !opensInBoth && panes.includes(this.home) ? [this.home] : targets;
-  }
+  get panes() { return this.explorer.panesFrom(this.home); }
 
+  // Another model is chosen, or that of the other pane is active.
   changeModel() {
-    this.pause();
+    const models = String(this.panes.map(({view}) => view.model));
+    if (models !== this.models) this.pause();
+    this.models = models;
     if (this.last > 0) this.classes.start(this.clip);
   }
 

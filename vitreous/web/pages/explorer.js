@@ -149,6 +149,9 @@ export class Explorer {
   // The panes in which an image is opened.
   get targets() { return this.opensInBoth ? this.panes : [this.pane]; }
 
+  // The panes that show what was opened in one: that one alone, unless images are opened in both.
+  panesFrom(home) { return !this.opensInBoth && this.panes.includes(home) ? [home] : this.targets; }
+
   async openImage(found) {
     await Promise.all(this.targets.map(pane => pane.openImage(found)));
   }
