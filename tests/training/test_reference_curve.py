@@ -110,6 +110,7 @@ def test_a_run_on_other_data_gets_no_note(stored, colored_folder, tmp_path):
 def test_settings_that_do_not_affect_the_curve_may_differ(stored, colored_folder):
     own = replace(stored.recipe, seed=9, grad_accum_steps=2, checkpoint_seconds=5.0, precision="fp32")
     assert stored.difference(own, stored.data) is None
+    assert stored.difference(replace(own, keep_maps=3, report=not own.report), stored.data) is None
     assert "model.embed_dim 16, not 32" in stored.difference(
         replace(own, model=replace(own.model, embed_dim=32)), stored.data
     )

@@ -20,16 +20,11 @@ from vitreous.runs.migration import migrate_run_metadata
 from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
 from vitreous.tasks.registry import find_task
 from vitreous.tasks.task import TaskMetric
-from vitreous.training.provenance import DataDescription, read_data
+from vitreous.training.provenance import RESUMABLE_SETTINGS, DataDescription, read_data
 from vitreous.training.recipe import Recipe
 
 CURVES = Path(__file__).parents[1] / "training_recipes" / "curves"
-IGNORED_SETTINGS = frozenset(
-    (
-        "seed", "data", "precision", "validate_every_epochs", "checkpoint_seconds", "grad_accum_steps",
-        "grad_checkpointing", "fsdp", "tensorboard", "report",
-    )
-)  # fmt: skip
+IGNORED_SETTINGS = frozenset(("seed", "data", "precision", "validate_every_epochs", *RESUMABLE_SETTINGS))
 """Settings that may differ from the reference's. The data are compared by their source and their numbers of images."""
 MOST_NAMED = 3
 """How many of the differing settings a message names."""
