@@ -1,6 +1,7 @@
 """The film and the filmstrip of a run: what they show, in which files, and what is refused."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -17,7 +18,7 @@ from vitreous.runs.run_folder import RunFolder
 from vitreous.tasks.task import TaskMetric
 from vitreous.training_film.film import film_frames, position_at
 from vitreous.training_film.filmstrip import draw_filmstrip
-from vitreous.training_film.frames import FilmFrames, chart_specs
+from vitreous.training_film.frames import FilmFrames, chart_specs, opening_lines
 from vitreous.training_film.history import MapHistory, read_map_history
 from vitreous.training_film.kept_maps import FixedImages
 from vitreous.video.info import read_info
@@ -117,6 +118,13 @@ def test_the_opening_is_followed_by_step_0_and_the_end_by_a_still():
     assert len(frames) == 24 and (frames[0] == frames[1]).all() and (frames[-1] == frames[-2]).all()
     assert (frames[5] == FilmFrames(history(), "overlay", 240).frame(0.0)).all()
     assert {one.shape for one in frames} == {(240, 426, 3)}
+
+
+def test_the_opening_says_where_the_run_starts_and_which_weights_it_saves():
+    lines = " ".join(opening_lines(history(), 1))
+    assert "From step 0, before training, to step 6, epoch 3:" in lines and "untrained" not in lines
+    assert "best validation" not in lines
+    assert "saves the weights of its best validation" in " ".join(opening_lines(replace(history(), saves_best=True), 1))
 
 
 def test_an_unfinished_run_gives_the_film_of_what_there_is(run, tmp_path):

@@ -29,8 +29,7 @@ def draw_filmstrip(history: MapHistory, columns: int = MOST_COLUMNS) -> Image.Im
         columns: the number of kept steps, which are evenly spaced among all.
     """
     history = history.select(range(min(MOST_ROWS, len(history.images.indexes))))
-    last = len(history.steps) - 1
-    chosen = sorted({round(i * last / max(1, columns - 1)) for i in range(columns)})
+    chosen = strip_positions(history, columns)
     tiles = [
         tile
         for index, image_u8 in enumerate(history.images.images_u8)
@@ -41,6 +40,12 @@ def draw_filmstrip(history: MapHistory, columns: int = MOST_COLUMNS) -> Image.Im
     legend = MapLegend(history.method, ("low", "high"), end_values=("0", f"{history.scale.high:.2g} × uniform"))
     notes = MapLegend(f"one color scale for all maps · {subtitle(history)}", None)
     return draw_tiles(tiles, len(chosen) + 1, (), ["image", *headings], title, legends=[legend, notes])
+
+
+def strip_positions(history: MapHistory, columns: int = MOST_COLUMNS) -> list[int]:
+    """Return which of the kept steps a strip shows, by their numbers from 0: evenly spaced, first and last included."""
+    last = len(history.steps) - 1
+    return sorted({round(i * last / max(1, columns - 1)) for i in range(columns)})
 
 
 def write_filmstrip(run: str | Path, method: str = "attention", path: Path | None = None) -> Path:

@@ -240,7 +240,7 @@ def footer_note(kept: int) -> str:
 def opening_lines(history: MapHistory, per_cell: int) -> list[str]:
     """Return what a film shows and how to read it, a paragraph a line."""
     first, last, count = history.steps[0], history.steps[-1], len(history.steps)
-    start = "the untrained model" if first == 0 else f"step {first:,}"
+    start = "step 0, before training," if first == 0 else f"step {first:,}"
     position = "right" if per_cell == 2 else "each image"
     left = "Left the image, " if per_cell == 2 else "On "
     lines = [
@@ -253,6 +253,8 @@ def opening_lines(history: MapHistory, per_cell: int) -> list[str]:
     lines.append(
         f"From {start} to step {last:,}, epoch {history.epochs[-1]:.3g}: {count} kept steps, each as long in the film."
     )
+    if history.saves_best:
+        lines.append("The run saves the weights of its best validation, which needn't be those of the last step.")
     return lines
 
 

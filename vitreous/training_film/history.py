@@ -43,6 +43,7 @@ class MapHistory:
         predictions: of each image, after each step; None where the run didn't keep the model's outputs.
         metric: of the task, that is drawn beside the loss.
         metrics: the lines of metrics.jsonl.
+        saves_best: whether the run saves the weights of its best validation, which needn't be those of its last step.
     """
 
     name: str
@@ -56,6 +57,7 @@ class MapHistory:
     predictions: tuple[tuple[Prediction | None, ...], ...]
     metric: TaskMetric
     metrics: Sequence[Mapping[str, Any]]
+    saves_best: bool = False
 
     @cached_property
     def scale(self) -> Scale:
@@ -138,6 +140,7 @@ def read_map_histories(run: str | Path) -> dict[str, MapHistory]:
         tuple(_predictions(classifier, step, len(kept.images.indexes)) for step in kept.steps),
         find_task(classifier.task).metric,
         read_metrics(folder),
+        bool(recipe.get("early_stopping_epochs")),
     )
     others = {one: replace(first, method=one, maps=np.stack([step.maps[one] for step in kept.steps]))
               for one in methods[1:]}  # fmt: skip
