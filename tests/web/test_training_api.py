@@ -150,6 +150,29 @@ def test_a_response_waits_for_a_change(colored_folder, tmp_path, monkeypatch):
         training.wait()
 
 
+def test_a_run_without_metrics_keeps_a_browser_waiting(colored_folder, tmp_path):
+    path = tmp_path / "run"
+    with paused_training(colored_folder, path, pause_at=9) as training:
+        training.wait()
+    (path / "metrics.jsonl").unlink()
+    reader = Reader(client_of(watch(path))[1])
+    reader.ask_all()
+    assert reader.ask() == {} and reader.ask() == {}
+
+
+def test_lines_of_metrics_are_parsed_once(colored_folder, tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    with paused_training(colored_folder, path, pause_at=9) as training:
+        training.wait()
+    run = watch(path)
+    run.refresh()
+    monkeypatch.setattr("vitreous.diagnostics.evaluation_set.read_metrics", None)  # all of the file
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 999, "epoch": 9.0, "split": "train", "loss": 1.0}\n')
+    run.refresh()
+    assert run.status.step == 999 and run.status.problem is None
+
+
 def test_the_newest_weights_are_loaded_when_somebody_says_so(colored_folder, tmp_path):
     path = tmp_path / "run"
     with paused_training(colored_folder, path, pause_at=8, checkpoint_seconds=0.0) as training:

@@ -1,6 +1,6 @@
 """The labeled images that a model is evaluated on: by default the test split of the data it was trained on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,13 +47,20 @@ class TrainingRun:
         """What recipe.json says about the images; empty where an early version said nothing."""
         return self.metadata.get("data", {})
 
-    def status(self) -> TrainingStatus | None:
-        """Find out which step the weights are from; None if the run has logged nothing."""
+    def status(self, metrics: Sequence[Mapping[str, Any]] | None = None) -> TrainingStatus | None:
+        """Find out which step the weights are from; None if the run has logged nothing, or metrics.jsonl is damaged.
+
+        Args:
+            metrics: the lines of metrics.jsonl, where they are read.
+        """
         images = self.data.get("training")
-        logged = [line["step"] for line in read_metrics(self.folder)]
-        if images is None or not (logged or self.folder.checkpoint.is_file()):
+        if metrics is None:
+            metrics = []
+            with suppress(InputError):  # a damaged file says nothing, but the checkpoint does
+                metrics = read_metrics(self.folder)
+        if images is None or not (metrics or self.folder.checkpoint.is_file()):
             return None
-        step = logged[-1] if logged else 0
+        step = metrics[-1]["step"] if metrics else 0
         if self.folder.checkpoint.is_file():
             with suppress(InputError):  # a damaged checkpoint says nothing about the weights
                 reader = CheckpointReader(self.folder.checkpoint)

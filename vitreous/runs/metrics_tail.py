@@ -36,7 +36,8 @@ class MetricsTail:
             with self.folder.metrics.open("rb") as file:
                 self._read(file)
         except FileNotFoundError:
-            self._forget()
+            if self._offset:  # else nothing was read, and nothing has changed
+                self._forget()
         except OSError as error:
             raise InputError(f"can't read {self.folder.metrics}: {os_error_reason(error)}") from error
 

@@ -176,7 +176,7 @@ class WatchedRun:
 
     def _read_checkpoint(self) -> None:
         self._checkpoint_step = self.checkpoint_step()
-        status = self.run.status()
+        status = self.run.status(self.metrics)  # which are read already
         self._is_finished = status is not None and status.message is None
 
     def _has_changed(self, *paths: Path) -> bool:
