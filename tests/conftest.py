@@ -51,7 +51,7 @@ def trained_run(colored_folder, tmp_path_factory) -> Path:
     from vitreous.workflows.train import train
 
     path = tmp_path_factory.mktemp("runs") / "run"
-    train(tiny_recipe(colored_folder, epochs=20), path)
+    train(tiny_recipe(colored_folder, epochs=20, report=True), path)
     return path
 
 

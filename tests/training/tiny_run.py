@@ -90,6 +90,7 @@ def tiny_recipe(folder: Path, **changes) -> Recipe:
         "progressive_resizing": ProgressiveResizing(0.4),
         "whiten_patch_embed": True,
         "keep_maps": 0,
+        "report": False,  # measuring takes longer than such a run
     }
     return Recipe("tiny", f"folder:{folder}", **{**options, **changes})
 
@@ -102,6 +103,7 @@ def finetune_recipe(folder, **changes):
         "min_steps": 0,
         "batch_size": 16,
         "augment": Augment(),
+        "report": False,
         **changes,
     }
     return replace(find_recipe("finetune"), **settings)

@@ -80,7 +80,7 @@ class TrainSetup:
     lora: LoRADescription | None = None
     """What the LoRA file says about itself, if the recipe tunes LoRA matrices."""
     write_report: Callable[[], object] | None = None
-    """Called on rank 0 after each checkpoint."""
+    """Called on rank 0 after each checkpoint; it may raise that the run folder is gone, and nothing else."""
     validation_score: float | None = field(default=None, init=False)
     map_keeper: MapKeeper | None = field(default=None, init=False)
     """None if no maps are kept, and on ranks other than 0."""

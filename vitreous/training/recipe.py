@@ -58,7 +58,8 @@ class Recipe:
             that name.
         keep_maps: Number of fixed images whose maps and predictions are kept during training, for `vitreous film`; 0
             keeps none.
-        report: Write report.html, a page with the curves and the recipe, with each checkpoint; some milliseconds.
+        report: Write report.html: with each checkpoint the curves and the recipe, at the end also the score on test
+            images, mistakes with their maps and more, which takes seconds.
 
         init: Model to start from, anything that `load` takes, such as "runs/quick", "timm:NAME" or "dinov2:vits14".
             The run takes over its structure, input size and preprocessing, and its head if the classes have the same

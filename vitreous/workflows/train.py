@@ -15,7 +15,7 @@ from vitreous.callbacks import Callback, LogCallback
 from vitreous.data.loader import Normalize, TrainingBatches
 from vitreous.data.mixing import check_truth
 from vitreous.data.sources import absolute_source
-from vitreous.diagnostics.report.training_page import write_history_report
+from vitreous.diagnostics.report.end_of_training import write_final_report, write_interim_report
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
@@ -304,6 +304,8 @@ def _train(run: _Run, context: TrainContext) -> TrainResult:
     finished = _take_steps(state, run, classifier.preprocessing, context)
     if finished:
         context.on_rank0(lambda: _draw_filmstrip(folder))
+    if recipe.report:
+        context.on_rank0(lambda: write_final_report(folder, context, finished=finished))
     if finished and state.best is not None:
         score = find_task(recipe.task).metric.format(state.best.score, 2)
         context.note(f"the weights are those of step {state.best.step}, of the best validation: {score}")
@@ -361,7 +363,7 @@ def _take_steps(state: TrainingState, run: _Run, preprocessing: Preprocessing, c
             context.note(f"only {steps}: raise epochs or lower batch_size to train longer")
         training_run = loop.TrainSetup(
             recipe, batches, run.data.validation, folder, log, context.callback, context.distributed, reference,
-            run.lora(preprocessing), (lambda: write_history_report(folder)) if recipe.report else None,
+            run.lora(preprocessing), (lambda: write_interim_report(folder, context)) if recipe.report else None,
         )  # fmt: skip
         return loop.train(state, training_run)
 

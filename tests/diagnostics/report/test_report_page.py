@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from tiny_run import RecordingCallback, make_folder, tiny_recipe
 
 import vitreous
@@ -72,7 +71,9 @@ def page(measured) -> Page:
 def test_the_figures_are_those_of_evaluation_json(measured, page):
     scores = json.loads((measured / "evaluation.json").read_text())
     low, high = scores["top1_interval"]
-    assert f"test top-1 {scores['top1']:.2%} 95 %: {low:.1%} to {high:.1%} n = {scores['count']} images" in page.text
+    origin = f"n = {scores['count']} test images of {scores['data']}, read from evaluation.json"
+    assert f"test top-1 {scores['top1']:.2%} 95 %: {low:.1%} to {high:.1%} {origin}; Wilson interval" in page.text
+    assert f"{origin}; bootstrap interval" in page.text
     assert f"test loss {scores['loss']:.4g}" in page.text and "Read from evaluation.json" in page.text
     cells = re.findall(r'<td class="(right|wrong) l(\d+)">([^<]*)</td>', page.html)
     counts = [0 if text == "·" else int(text) for _, _, text in cells]
@@ -101,7 +102,9 @@ def test_a_screen_reader_has_all_of_it(page):
     ids = page.ids()
     assert len(ids) == len(set(ids))
     assert all(key in ids for attributes in charts for key in attributes["aria-labelledby"].split())
-    assert page.html.count("<details><summary>") >= len(charts), "a table behind each chart"
+    figures = re.findall(r'<figure class="panel chart">(.*?)</figure>', page.html, re.DOTALL)
+    assert len(figures) == len(charts) and all(one.count("<details><summary>") == 1 for one in figures)
+    assert all(re.search(r"<tbody>\s*<tr><th", one) for one in figures), "a table behind each chart"
     targets = {attributes["href"][1:] for tag, attributes in page.tags if tag == "a"}
     assert targets <= set(ids) and {"curves", "confusion", "calibration", "examples", "doctor"} <= targets
     headings = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
@@ -110,7 +113,9 @@ def test_a_screen_reader_has_all_of_it(page):
 
 
 def test_faithfulness_and_the_doctor_are_measured_and_say_so(page, measured):
-    assert "for a few methods: 2 test images" in page.text and "Too few images, 2, to compare" in page.text
+    assert "for a few methods, sensitivity-n with 30 sets of each size: 2 test images" in page.text
+    assert "not better than" not in page.text
+    assert "Fewer than 32 images: methods are not compared" in page.text and "--faithfulness-count 32" in page.text
     for name in ("random map, baseline", "center bias, baseline", "rollout", "gradient-rollout"):
         assert name in page.text
     assert "on the first 2 test images" in page.text and "rollout collapse" in page.text
@@ -135,7 +140,7 @@ def test_results_of_the_run_folder_are_used_until_its_weights_change(trained_run
     notes = RecordingCallback()
     report = vitreous.report("run", count=7, callback=_only_notes(notes), **QUICK)
     assert "Measured for this page on 7 test images of" in report.html and "of 30, evenly spaced" in report.html
-    assert any("measured again for the report" in note for note in notes.notes)
+    assert any("not used for the report" in note for note in notes.notes)
     assert report.missing == ("Faithfulness of the maps", "Over the epochs") and report.path == Path("run/report.html")
 
 
@@ -162,11 +167,13 @@ def test_names_with_html_in_them_are_text(tmp_path):
 
 def test_an_unfinished_run_has_a_page_with_what_there_is(colored_folder, tmp_path):
     folder = tmp_path / "run"
-    stopped = vitreous.train(tiny_recipe(colored_folder), folder, callback=RecordingCallback(stop_after=12))
+    recipe = tiny_recipe(colored_folder, report=True, keep_maps=2)
+    stopped = vitreous.train(recipe, folder, callback=RecordingCallback(stop_after=12))
     assert not stopped.finished
     during = Page((folder / "report.html").read_text())
     assert "This run is unfinished: step 12 of 28" in during.text and "Not measured during training" in during.text
     assert "Loss" in during.text and "How it was made" in during.text
+    assert "from step 0 to step" in during.text, "the strip of a stopped run"
     vitreous.report(folder, **QUICK)
     assert "This run is unfinished: step 12 of 28" in (html := (folder / "report.html").read_text())
     assert "Measured for this page" in html
@@ -185,17 +192,35 @@ def test_a_run_writes_its_page_unless_a_setting_says_no(colored_folder, trained_
     last = [line for line in lines if line["split"] == "validation"][-1]
     assert f"validation top-1 {last['top1']:.2%}" in page.text and "unfinished" not in page.text
     assert "on 6 images held out of training" in page.text
+    assert "n = 30 test images of" in page.text and "Doctor's findings" in page.text, "measured when the run ends"
     vitreous.train(
         tiny_recipe(colored_folder, epochs=0.5, report=False), tmp_path / "run", callback=vitreous.Callback()
     )
     assert not (tmp_path / "run" / "report.html").exists()
 
 
-def test_the_filmstrip_is_shown_where_the_run_has_one(trained_run, tmp_path):
-    shutil.copytree(trained_run, tmp_path / "run")
-    Image.new("RGB", (900, 300), "teal").save(tmp_path / "run" / "figures" / "filmstrip.png")
-    report = vitreous.report(tmp_path / "run", **QUICK)
-    assert "Over the epochs" not in report.missing and "from the first to the last validation" in report.html
+def test_a_fault_in_the_page_costs_a_note_and_no_run(colored_folder, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr("vitreous.diagnostics.report.end_of_training.report", fail)
+    monkeypatch.setattr("vitreous.diagnostics.report.end_of_training.write_history_report", fail)
+    notes = RecordingCallback()
+    recipe = tiny_recipe(colored_folder, epochs=0.5, report=True)
+    result = vitreous.train(recipe, tmp_path / "run", callback=notes)
+    assert result.finished and vitreous.load(tmp_path / "run").class_names == ("blue", "green", "red")
+    assert any("report.html is not up to date (ZeroDivisionError: a fault)" in note for note in notes.notes)
+
+
+def test_the_measurements_at_the_end_can_be_stopped(colored_folder, tmp_path):
+    class Impatient(RecordingCallback):
+        def should_stop(self) -> bool:
+            return any("measuring the model" in note for note in self.notes)
+
+    notes, recipe = Impatient(), tiny_recipe(colored_folder, epochs=0.5, report=True)
+    assert vitreous.train(recipe, tmp_path / "run", callback=notes).finished
+    assert any("report.html has no measurements" in note for note in notes.notes)
+    assert "Not measured during training" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_model_that_is_no_run_has_its_measurements(trained_run, colored_folder, tmp_path, monkeypatch):
@@ -216,6 +241,8 @@ def test_a_model_that_is_no_run_has_its_measurements(trained_run, colored_folder
         (["RUN", "--doctor-count", "-1"], "doctor_count is -1: give at least 0"),
         (["RUN", "--output", "page.pdf"], "page.pdf is not an HTML file: choose a name that ends in .html"),
         (["RUN", "--data", "folder:gone"], "gone"),
+        (["RUN", "--device", "cuda:7"], "device 'cuda:7' is not there"),
+        (["RUN", "--split", "tset"], "there is no split 'tset': did you mean 'test'?"),
         (["RUN", "RUN"], "are the same model: give two different ones"),
     ],
 )

@@ -1,7 +1,6 @@
 """The report's look: contrast in both themes, the charts' axes, and the page in a browser at several widths."""
 
 import io
-import itertools
 import re
 
 import numpy as np
@@ -10,14 +9,20 @@ from page_driver import watched_pages
 from page_look import look_problems, tab_stops
 from PIL import Image
 
-from vitreous.diagnostics.report.charts import IntervalRow, interval_chart, loss_chart, metric_chart
-from vitreous.diagnostics.report.history import reproduction_command
+from vitreous.diagnostics.report.charts import (
+    CurveLine,
+    IntervalRow,
+    curve_table,
+    interval_chart,
+    loss_chart,
+    metric_chart,
+    shorten_name,
+    text_width,
+)
 from vitreous.diagnostics.report.page import page_style
 from vitreous.diagnostics.report.svg import round_axis
 from vitreous.render.plots.curves import ReferenceBand
 from vitreous.tasks.classification.task import CLASSIFICATION
-from vitreous.training.recipe import with_settings
-from vitreous.training_recipes import RECIPES, find_recipe
 
 TEXT, GRAPHICS = 4.5, 3.0
 """Contrast that WCAG 2.2 AA asks of text, and of what one has to tell apart in graphics."""
@@ -75,10 +80,19 @@ def test_curves_with_gaps_nothing_and_a_reference():
     loss = loss_chart(lines)
     assert loss is not None and loss.svg.count('<path class="line warm"') == 1
     assert re.search(r'class="line warm" d="M[^L]*M', loss.svg), "a value that isn't finite leaves a gap"
-    assert [row[0] for row in loss.table.rows] == ["2.00", "4.00", "6.00"] and loss.table.rows[1][2] == "not finite"
+    rows = {row[0]: row[1:] for row in loss.table.rows}
+    assert {"2.00", "4.00", "6.00"} < rows.keys() and rows["4.00"][1] == "not finite"
+    assert rows["2.00"] == ("1.8", "1") and (min(rows), max(rows)) == ("0.00", "9.90")
+    assert [values for epoch, values in rows.items() if float(epoch) > 7] and all(
+        values[1] == "–" for epoch, values in rows.items() if float(epoch) > 7
+    ), "no validation is near"
     band = ReferenceBand(np.array([2.0, 4.0]), np.array([0.4, 0.6]), np.array([0.01, 0.02]), "reference (n = 3)")
     accuracy = metric_chart(lines, CLASSIFICATION.metric, band)
     assert accuracy is not None and ("muted", "reference (n = 3)") in accuracy.legend and "band muted" in accuracy.svg
+    assert accuracy.table.columns[-1] == "reference (n = 3)"
+    known = {row[0]: row[-1] for row in accuracy.table.rows if row[-1] != "–"}
+    assert known == {"2.00": "40.00% ± 1.00%", "4.00": "60.00% ± 2.00%"}
+    assert "reference (n = 3): from 40.0% to 60.0% at epoch 4" in accuracy.svg
     assert loss_chart([]) is None and loss_chart([{**lines[-1], "loss": None}]) is None
 
 
@@ -90,19 +104,28 @@ def test_a_chart_shortens_long_names_and_escapes_them():
     )
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name != "finetune"])
-def test_the_command_gives_the_recipe_back(name):
-    base = find_recipe(name)
-    changes = {"epochs": 0.5, "seed": 7, "optimizer.weight_decay": 0.125, "model.depth": 3, "ema_decay": 0.5}
-    changes |= {"optimizer.betas": (0.8, 0.9), "optimizer.learning_rate": 0.0012, "augment.flip": not base.augment.flip}
-    recipe = with_settings(base, changes)
-    words = reproduction_command(recipe).split()
-    assert words[:5] == ["vitreous", "train", name, "--output", "RUN"]
-    given = dict(word.split("=", 1) for before, word in itertools.pairwise(words) if before == "--set")
-    flags = {"--epochs": "epochs", "--seed": "seed", "--learning-rate": "optimizer.learning_rate"}
-    given |= {flags[word]: value for word, value in itertools.pairwise(words) if word in flags}
-    assert with_settings(base, given) == recipe
-    assert reproduction_command(base) == f"vitreous train {name} --output RUN"
+def test_the_table_of_two_runs_has_the_epochs_of_both():
+    short = CurveLine("short", "cool", np.array([1.0, 2.0]), np.array([0.1, 0.2]))
+    long = CurveLine("long", "warm", np.arange(1.0, 7.0), np.arange(1.0, 7.0) / 10)
+    table = curve_table("Accuracy", [short, long], CLASSIFICATION.metric)
+    assert table.rows[1:3] == (("2.00", "20.00%", "20.00%"), ("3.00", "–", "30.00%"))
+    assert [row[0] for row in table.rows] == [f"{epoch}.00" for epoch in range(1, 7)]
+    many = CurveLine("many", "cool", np.arange(1.0, 301.0), np.ones(300))
+    assert len(curve_table("Loss", [many], CLASSIFICATION.metric).rows) <= 40
+
+
+def test_wide_letters_take_two_places():
+    names = ["汉" * 9, "汉" * 30, "é" * 20]
+    rows = [IntervalRow(name, 0.5, 0.4, 0.6) for name in names]
+    narrow = interval_chart("key", "Title", [IntervalRow("x" * 9, 0.5, 0.4, 0.6)], CLASSIFICATION.metric)
+    wide = interval_chart("key", "Title", rows[:1], CLASSIFICATION.metric)
+    assert [text_width(name) for name in names] == [18, 60, 20]
+    assert [text_width(shorten_name(name)) for name in names] == [18, 19, 20] and shorten_name(names[1]).endswith("…")
+    assert first_dot(wide.svg) > first_dot(narrow.svg)
+
+
+def first_dot(svg: str) -> float:
+    return float(re.search(r'<circle[^>]* cx="([\d.]+)"', svg)[1])
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

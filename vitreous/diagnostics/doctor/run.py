@@ -16,7 +16,7 @@ from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
 from vitreous.data.folder import IMAGE_EXTENSIONS
 from vitreous.data.masks import load_masked
-from vitreous.data.sources import evaluation_split, load_images
+from vitreous.data.sources import absolute_source, evaluation_split, load_images
 from vitreous.diagnostics.doctor.checks_heads import (
     check_attention_sinks,
     check_dead_heads,
@@ -84,6 +84,8 @@ class Diagnosis:
         findings: Faults first.
         images_u8: The images that the model was measured on, each uint8 (height, width, 3).
         weights: Fingerprint of the weights and the preprocessing.
+        data: Source of the images; empty for images that were given.
+        split: Of the source; empty if it has none.
     """
 
     model: str
@@ -91,6 +93,8 @@ class Diagnosis:
     statistics: ModelStatistics
     images_u8: tuple[np.ndarray, ...]
     weights: str = ""
+    data: str = ""
+    split: str = ""
 
     @property
     def faults(self) -> int:
@@ -115,6 +119,8 @@ class Diagnosis:
         return {
             "model": self.model,
             "weights": self.weights,
+            "data": self.data,
+            "split": self.split,
             "images": len(self.images_u8),
             "faults": self.faults,
             "findings": [asdict(one) for one in self.findings],
@@ -167,11 +173,13 @@ def doctor(
         raise InputError(f"a count of {count} is too small: give at least 1 image")
     classifier = load(model, device)
     run = training_run(classifier)
-    images_u8 = [as_image_u8(image) for image in images] or load_sample(classifier, run, data, count)
+    images_u8, source, split = [as_image_u8(image) for image in images], "", ""
+    if not images_u8:
+        images_u8, source, split = load_sample(classifier, run, data, count)
     statistics = collect_statistics(classifier, images_u8, callback)
     name = str(model) if isinstance(model, str | Path) else "the model"
     shown = tuple(images_u8[: len(statistics.images)])
-    return Diagnosis(name, diagnose(statistics), statistics, shown, weights_fingerprint(classifier))
+    return Diagnosis(name, diagnose(statistics), statistics, shown, weights_fingerprint(classifier), source, split)
 
 
 def diagnose(statistics: ModelStatistics) -> tuple[Finding, ...]:
@@ -190,22 +198,28 @@ def _run(check: Check, statistics: ModelStatistics) -> Finding:
     return check(statistics)
 
 
-def load_sample(classifier: ImageClassifier, run: TrainingRun | None, data: str | None, count: int) -> list[np.ndarray]:
+def load_sample(
+    classifier: ImageClassifier, run: TrainingRun | None, data: str | None, count: int
+) -> tuple[list[np.ndarray], str, str]:
     """Load images of a source, by default of the data that the model was trained on.
 
     Takes the first images of a plain folder, frames spaced evenly over "masks:DIR", the first test images of others.
+
+    Returns:
+        The images, the source, and the split they are from, empty if the source has none.
     """
     remedy = "name images after the model, or a source with --data"
     source = data or training_source(run, classifier, remedy)
     if files := list_folder(source):
-        return [open_image(path) for path in files[:count]]
+        return [open_image(path) for path in files[:count]], source, ""
     input_size = classifier.preprocessing.input_size
     if source.startswith("masks:"):
-        return [frame.read()[0] for frame in load_masked(source, input_size, count).images]
+        return [frame.read()[0] for frame in load_masked(source, input_size, count).images], source, ""
     options = read_options_of(classifier, run, source)
     split = evaluation_split(source, "test", options.on_note)
     images = load_images(source, split, input_size, options=options)
-    return list(images.images_u8[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy())
+    pixels = images.images_u8[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
+    return list(pixels), absolute_source(source), split
 
 
 def list_folder(source: str) -> list[Path]:

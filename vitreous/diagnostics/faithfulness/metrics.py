@@ -80,18 +80,18 @@ def set_sizes(patches: int) -> tuple[int, ...]:
     return tuple(sorted({max(1, round(fraction * patches)) for fraction in SET_FRACTIONS}))
 
 
-def random_patch_sets(batch: EvaluatedBatch, patches: int) -> Tensor:
+def random_patch_sets(batch: EvaluatedBatch, patches: int, sets: int = SETS_PER_SIZE) -> Tensor:
     """Draw random sets of patches for each image, the same for all methods: bool (images, sizes, sets, patches)."""
-    shape = (len(set_sizes(patches)), SETS_PER_SIZE, patches)
+    shape = (len(set_sizes(patches)), sets, patches)
     values = batch.random("sets", lambda random: torch.rand(shape, generator=random))
     sizes = torch.tensor(set_sizes(patches), device=values.device)[:, None, None]
     return values.argsort(-1).argsort(-1) < sizes
 
 
-def score_drops(batch: EvaluatedBatch) -> np.ndarray:
+def score_drops(batch: EvaluatedBatch, sets: int = SETS_PER_SIZE) -> np.ndarray:
     """Measure by how much the score drops when a random set becomes the mean color: (images, sizes, sets)."""
     rows, columns = batch.predictor.grid_size
-    removed = random_patch_sets(batch, rows * columns)
+    removed = random_patch_sets(batch, rows * columns, sets)
     scores = batch.predictor.predict(~removed.flatten(1, 2), mean_color_fill(batch.predictor.inputs)).score
     return (batch.predictor.original_score().double() - scores).view(removed.shape[:3]).cpu().numpy()
 
@@ -104,7 +104,7 @@ def sensitivity_n(batch: EvaluatedBatch, maps: np.ndarray, drops: np.ndarray) ->
         maps: float64 (images, patches).
         drops: of `score_drops`.
     """
-    removed = random_patch_sets(batch, maps.shape[1]).cpu().numpy()
+    removed = random_patch_sets(batch, maps.shape[1], drops.shape[2]).cpu().numpy()
     sums = np.einsum("pskn,pn->psk", removed.astype(np.float64), maps)
     images, sizes, sets = sums.shape
     return correlation(sums.reshape(-1, sets), drops.reshape(-1, sets)).reshape(images, sizes)

@@ -24,6 +24,7 @@ from vitreous.diagnostics.evaluation_set import (
 )
 from vitreous.diagnostics.faithfulness.metrics import (
     ROAD_FRACTIONS,
+    SETS_PER_SIZE,
     STAGES,
     curve_counts,
     randomize_weights,
@@ -62,13 +63,19 @@ TICKS = 1000
 
 @dataclass(frozen=True)
 class FaithfulnessRequest:
-    """Which maps to measure, on which images."""
+    """Which maps to measure, on which images.
+
+    Attributes:
+        sets_per_size: random sets of each size for sensitivity-n. Fewer scatter more, and never go into a values file
+            that is kept, whose settings don't name them.
+    """
 
     methods: tuple[str, ...] | None = None
     count: int | None = None
     target: Literal["predicted", "true"] = "predicted"
     split: str = "test"
     seed: int = 0
+    sets_per_size: int = SETS_PER_SIZE
 
     def __post_init__(self) -> None:
         for name in self.methods or ():
@@ -139,10 +146,13 @@ def measure_faithfulness(
     request: FaithfulnessRequest,
     folder: Path,
     *,
+    images: ImageSet | None = None,
     restart: bool = False,
     callback: Callback | None = None,
 ) -> FaithfulnessResult:
     """Measure what a request asks for; the values of finished methods are kept in a folder, nothing else is written.
+
+    `images` are those of the split, where they are loaded and fit the model.
 
     Raises:
         InputError: as `faithfulness`.
@@ -152,7 +162,8 @@ def measure_faithfulness(
     source = absolute_source(data or training_source(run, classifier))
     options = read_options_of(classifier, run, source)
     request = replace(request, split=evaluation_split(source, request.split, options.on_note))
-    images, indexes = _draw_images(classifier, run, source, request)
+    images = _load_images(classifier, run, source, request) if images is None else images
+    images, indexes = draw_images(images, source, request)
     settings = _settings(classifier, images, source, request)
     legacy_weights = partial(legacy_weights_fingerprint, classifier)
     file = open_values(folder / VALUES_FILE, settings, restart=restart, legacy_weights=legacy_weights)
@@ -161,18 +172,23 @@ def measure_faithfulness(
     return _to_result(work)
 
 
-def _draw_images(
+def _load_images(
     classifier: ImageClassifier, run: TrainingRun | None, source: str, request: FaithfulnessRequest
-) -> tuple[ImageSet, list[int]]:
-    """Draw random images; return them with their indexes in the data, ascending."""
+) -> ImageSet:
+    """Load all images of the split."""
     own = run is not None and source == absolute_source(run.recipe.data)
     fraction = run.recipe.validation_fraction if run is not None and own else DEFAULT_FRACTION
     options = read_options_of(classifier, run, source)
     images = load_images(source, request.split, classifier.preprocessing.input_size, fraction, options)
     if classifier.class_names:
-        images = fit_images(classifier, images, source)
-    elif request.target == "true":
+        return fit_images(classifier, images, source)
+    if request.target == "true":
         raise InputError("this model has no classes: leave out --target true")
+    return images
+
+
+def draw_images(images: ImageSet, source: str, request: FaithfulnessRequest) -> tuple[ImageSet, list[int]]:
+    """Draw random images; return them with their indexes in the data, ascending."""
     count = min(DEFAULT_COUNT, len(images)) if request.count is None else request.count
     if count > len(images):
         raise InputError(f"'{source}' has only {len(images)} {request.split} images: lower --count {count}")
@@ -260,7 +276,7 @@ class Measurement:
         clock = CostEstimate(costs, len(self.images), self.callback)
         drops = []
         for batch in self.batches():
-            drops.append(score_drops(batch))
+            drops.append(score_drops(batch, self.request.sets_per_size))
             clock.advance(SENSITIVITY, len(batch.indexes))
         for method in sorted(self.missing(), key=lambda name: (name not in BASELINES, costs[name])):
             try:
@@ -301,7 +317,7 @@ class Measurement:
         random_map, _ = batch.patch_maps(BASELINES[0])
         removal_curves(batch, random_map)  # the first call is slow and not timed
         curves = time_once(lambda: removal_curves(batch, random_map))
-        costs = {SENSITIVITY: SENSITIVITY_COST * curves}
+        costs = {SENSITIVITY: SENSITIVITY_COST * curves * self.request.sets_per_size / SETS_PER_SIZE}
         for method in self.missing():
             try:
                 costs[method] = curves + models * time_once(lambda: batch.patch_maps(method))  # noqa: B023

@@ -1,5 +1,6 @@
 """The charts of the report: training curves, reliability, confidences, and values with their intervals."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ MAX_POINTS, MAX_DOTS = 300, 40
 """Points of a line, and of a line with a dot on each."""
 ROW_HEIGHT, MAX_NAME = 19, 20
 NAME_WIDTH = 6.6
-"""Of a character, at most, in a chart's own units."""
+"""Of a character, at most, in a chart's own units; wide ones, such as Chinese, take twice as much."""
 Line = Mapping[str, Any]
 """A line of metrics.jsonl."""
 
@@ -81,7 +82,10 @@ def curve_chart(
     limits = (0.0, 100.0) if metric.is_fraction else (-np.inf, np.inf)
     up = round_axis(ends, "", limits)
     chart = SvgChart(
-        title, _describe_lines(title, lines, metric), round_axis([0.0, max(epochs)], "epoch", (0.0, np.inf)), up
+        title,
+        _describe_lines(title, lines, metric, reference),
+        round_axis([0.0, max(epochs)], "epoch", (0.0, np.inf)),
+        up,
     )
     if reference is not None:
         low, high = (unit * (reference.means + sign * reference.stds) for sign in (-1, 1))
@@ -96,7 +100,7 @@ def curve_chart(
         chart.label(line.epochs[last], unit * line.values[last], metric.format(line.values[last], 1))
     legend = [(line.style, line.name) for line in lines] + ([("muted", reference.label)] if reference else [])
     note = f"{metric.title}, in %" if metric.is_fraction else ""
-    return Chart(chart.to_svg(f"curve-{key}"), title, note, tuple(legend), _curve_table(title, lines, metric))
+    return Chart(chart.to_svg(f"curve-{key}"), title, note, tuple(legend), curve_table(title, lines, metric, reference))
 
 
 def _typical_range(values: np.ndarray) -> list[float]:
@@ -106,29 +110,88 @@ def _typical_range(values: np.ndarray) -> list[float]:
     return ends.tolist()
 
 
-def _describe_lines(title: str, lines: Sequence[CurveLine], metric: TaskMetric) -> str:
+def _describe_lines(title: str, lines: Sequence[CurveLine], metric: TaskMetric, reference: ReferenceBand | None) -> str:
     """Describe a curve chart in words: where each line starts and ends."""
     parts = []
     for line in lines:
         known = np.flatnonzero(np.isfinite(line.epochs + line.values))
         first, last = (metric.format(float(line.values[index]), 1) for index in (known[0], known[-1]))
         parts.append(f"{line.name}: from {first} to {last} at epoch {line.epochs[known[-1]]:.3g}")
+    if reference is not None:
+        first, last = (metric.format(float(reference.means[index]), 1) for index in (0, -1))
+        parts.append(f"{reference.label}: from {first} to {last} at epoch {reference.epochs[-1]:.3g}")
     return f"{title} over the epochs. {'; '.join(parts)}."
 
 
-def _curve_table(title: str, lines: Sequence[CurveLine], metric: TaskMetric) -> DataTable:
-    """Make a table of the values at the epochs of the line with the fewest points."""
-    base = min(lines, key=lambda line: line.values.size)
-    step = -(-base.epochs.size // MAX_DOTS)
+def curve_table(
+    title: str, lines: Sequence[CurveLine], metric: TaskMetric, reference: ReferenceBand | None = None
+) -> DataTable:
+    """Make the table behind a curve chart: a line's value is its point nearest to the row, within half a spacing."""
+    epochs, reach = table_epochs([line.epochs for line in lines] + ([reference.epochs] if reference else []))
     rows = []
-    for epoch in base.epochs[::-step][::-1].tolist():
+    for epoch in epochs:
         cells = []
         for line in lines:
-            index = int(np.nanargmin(np.abs(line.epochs - epoch)))
-            value = float(line.values[index])
-            cells.append(metric.format(value, 2) if np.isfinite(value) else "not finite")
+            index = _nearest(line.epochs, epoch, reach)
+            value = None if index is None else float(line.values[index])
+            cells.append("–" if value is None else metric.format(value, 2) if np.isfinite(value) else "not finite")
+        if reference is not None:
+            index = _nearest(reference.epochs, epoch, reach)
+            mean, std = ("", "") if index is None else (reference.means[index], reference.stds[index])
+            cells.append("–" if index is None else f"{metric.format(float(mean), 2)} ± {metric.format(float(std), 2)}")
         rows.append((f"{epoch:.2f}", *cells))
-    return DataTable(title, ("epoch", *(line.name for line in lines)), tuple(rows), is_folded=True)
+    names = [line.name for line in lines] + ([reference.label] if reference else [])
+    return DataTable(title, ("epoch", *names), tuple(rows), is_folded=True)
+
+
+def table_epochs(series: Sequence[np.ndarray]) -> tuple[list[float], float]:
+    """Choose the rows of a table for several series of epochs, each (points,).
+
+    Returns:
+        The epochs of the series with the fewest points, and those of the others that lie further than half a spacing
+        from every row; and half a spacing, so that each point stands in one row at most.
+    """
+    finite = [epochs for epochs in (one[np.isfinite(one)] for one in series) if epochs.size]
+    thinned = [epochs[:: -epochs.size // MAX_DOTS][::-1] for epochs in finite]  # which keep the last point
+    thinned.sort(key=lambda epochs: epochs.size)
+    spaced = next((epochs for epochs in thinned if epochs.size > 1), np.zeros(0))
+    reach = float(np.median(np.diff(spaced))) / 2 if spaced.size else 0.0
+    rows: list[float] = []
+    for epochs in thinned:
+        rows += [epoch for epoch in epochs.tolist() if not rows or min(abs(epoch - one) for one in rows) > reach]
+    return sorted(rows), reach
+
+
+def _nearest(epochs: np.ndarray, epoch: float, reach: float) -> int | None:
+    """Return the index of the point nearest to an epoch, if it is within reach."""
+    distances = np.abs(epochs - epoch)
+    if not np.isfinite(distances).any():
+        return None
+    index = int(np.nanargmin(distances))
+    return index if distances[index] <= reach + 1e-9 else None
+
+
+def text_width(text: str) -> int:
+    """Return the width of a text in characters: wide ones count two, those that combine with the one before none.
+
+    >>> text_width("cat"), text_width("猫")
+    (3, 2)
+    """
+    return sum(
+        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text
+    )
+
+
+def shorten_name(name: str) -> str:
+    """Cut a name that is too wide for a chart, with an ellipsis.
+
+    >>> shorten_name("a name of many letters")
+    'a name of many lett…'
+    """
+    if text_width(name) <= MAX_NAME:
+        return name
+    end = next(end for end in range(len(name), -1, -1) if text_width(name[:end]) < MAX_NAME)
+    return f"{name[:end]}…"
 
 
 def reliability_charts(calibration: Calibration, count: int) -> tuple[Chart, Chart]:
@@ -184,8 +247,8 @@ def interval_chart(
     ends = [unit * value for row in rows for value in (row.low, row.high)] + ([0.0] if zero else [])
     limits = (0.0, 100.0) if metric.is_fraction and not zero else (-np.inf, np.inf)
     across = round_axis(ends, f"{metric.title}{' in %' if metric.is_fraction else ''}", limits)
-    shown = [row.name if len(row.name) <= MAX_NAME else f"{row.name[: MAX_NAME - 1]}…" for row in rows]
-    left = round(16 + NAME_WIDTH * max(map(len, shown)))
+    shown = [shorten_name(row.name) for row in rows]
+    left = round(16 + NAME_WIDTH * max(map(text_width, shown)))
     height = TOP + BOTTOM + ROW_HEIGHT * len(rows)
     best, worst = (choose(rows, key=lambda row: row.value) for choose in (max, min))
     text = f"{title}, 95 % intervals; highest: {best.name}, lowest: {worst.name}."

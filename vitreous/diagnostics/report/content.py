@@ -70,7 +70,6 @@ class EncodedImage:
     """Written below it."""
     description: str
     """Read in its place."""
-    is_wide: bool = False
 
 
 @dataclass(frozen=True)

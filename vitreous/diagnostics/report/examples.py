@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vitreous.data.image_set import ImageSet
 from vitreous.diagnostics.report.content import Example, Gallery, Section
 from vitreous.diagnostics.report.images import encode_map, encode_thumbnail
 from vitreous.diagnostics.report.performance import Performance
@@ -24,21 +25,22 @@ DEFAULT_METHOD = "gradient-rollout"
 
 
 def examples_section(performance: Performance, method: str) -> Section:
-    """Show mistakes and hits of a classifier; of any other task the first images with their predictions."""
-    classifier, outputs = performance.test.classifier, performance.outputs
-    title = "Examples"
+    """Show mistakes and hits of a classifier; of any other task some images with their predictions."""
+    classifier, outputs = performance.subject.classifier, performance.outputs
+    title, split = "Examples", performance.evaluation.split
+    assert outputs is not None
     try:
         if classifier.task != CLASSIFICATION.name:
-            gallery = Gallery("", "", first_examples(classifier, outputs, method))
-            return Section("examples", title, f"The first images. Maps: {describe_method(method)}.", (gallery,))
+            gallery = Gallery("", "", spaced_examples(classifier, outputs, method))
+            shown = f"{len(gallery.examples)} {split} images, evenly spaced"
+            return Section("examples", title, f"{shown}. Maps: {describe_method(method)}.", (gallery,))
         predictions = predictions_of(classifier, outputs)
-        galleries = mistakes(classifier, outputs, predictions, method), hits(classifier, outputs, predictions, method)
+        arguments = classifier, outputs, predictions, method, split
+        galleries = mistakes(*arguments), hits(*arguments)
     except InputError as error:
         return Section("examples", title, missing=f"Not shown: {error}.")
-    split = f"{performance.test.split} images"
-    note = (
-        f"Among {len(predictions.labels):,} {split}. Maps: {describe_method(method)}. Each map has its own color scale."
-    )
+    count = f"{len(predictions.labels):,} {split} images"
+    note = f"Among {count}. Maps: {describe_method(method)}. Each map has its own color scale."
     return Section("examples", title, note, galleries)
 
 
@@ -47,7 +49,9 @@ def describe_method(method: str) -> str:
     return f"{method}, {METHODS[method].summary}"
 
 
-def mistakes(classifier: ImageClassifier, outputs: Outputs, predictions: Predictions, method: str) -> Gallery:
+def mistakes(
+    classifier: ImageClassifier, outputs: Outputs, predictions: Predictions, method: str, split: str
+) -> Gallery:
     """Show the wrong predictions with the highest confidence, each with the maps of predicted and true class."""
     wrong = np.flatnonzero(~predictions.correct)
     chosen = wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:NUM_EXAMPLES]
@@ -55,10 +59,10 @@ def mistakes(classifier: ImageClassifier, outputs: Outputs, predictions: Predict
     if not chosen.size:
         return Gallery(title, f"There are none: all {len(predictions.labels):,} predictions are right.", ())
     note = f"{chosen.size} of {wrong.size:,} wrong predictions, the most confident first."
-    return Gallery(title, note, class_examples(classifier, outputs, predictions, chosen, method))
+    return Gallery(title, note, class_examples(classifier, outputs, predictions, chosen, method, split))
 
 
-def hits(classifier: ImageClassifier, outputs: Outputs, predictions: Predictions, method: str) -> Gallery:
+def hits(classifier: ImageClassifier, outputs: Outputs, predictions: Predictions, method: str, split: str) -> Gallery:
     """Show the right predictions with the lowest confidence."""
     right = np.flatnonzero(predictions.correct)
     chosen = right[np.argsort(predictions.confidence[right], kind="stable")][:NUM_EXAMPLES]
@@ -67,14 +71,20 @@ def hits(classifier: ImageClassifier, outputs: Outputs, predictions: Predictions
         if chosen.size
         else "There are none."
     )
-    return Gallery("The least certain hits", note, class_examples(classifier, outputs, predictions, chosen, method))
+    examples = class_examples(classifier, outputs, predictions, chosen, method, split)
+    return Gallery("The least certain hits", note, examples)
 
 
 def class_examples(
-    classifier: ImageClassifier, outputs: Outputs, predictions: Predictions, indexes: np.ndarray, method: str
+    classifier: ImageClassifier,
+    outputs: Outputs,
+    predictions: Predictions,
+    indexes: np.ndarray,
+    method: str,
+    split: str,
 ) -> tuple[Example, ...]:
     """Make an example of each image at `indexes`: image, map of the predicted class, and of the true one if another."""
-    images = [image_of(outputs, index) for index in indexes.tolist()]
+    images = [image_of(outputs.images, index) for index in indexes.tolist()]
     names, examples = classifier.class_names, []
     predicted, truths = predictions.predicted[indexes], predictions.labels[indexes]
     both = METHODS[method].is_class_specific and bool((predicted != truths).any())
@@ -85,7 +95,7 @@ def class_examples(
     for order, index in enumerate(indexes.tolist()):
         guess, truth, is_right = names[predicted[order]], names[truths[order]], predicted[order] == truths[order]
         confidence = format_confidence(float(predictions.confidence[index]))
-        shown = [encode_thumbnail(images[order], "image", f"test image, true class {truth}")]
+        shown = [encode_thumbnail(images[order], "image", f"{split} image, true class {truth}")]
         shown.append(encode_map(maps[order], f"for {guess}" if METHODS[method].is_class_specific else "map"))
         other = true_maps[order]
         if other is not None and not is_right:
@@ -105,9 +115,11 @@ def explain_classes(
     return explain_batch(classifier, images, method, target=target)
 
 
-def first_examples(classifier: ImageClassifier, outputs: Outputs, method: str) -> tuple[Example, ...]:
-    """Make an example of each of the first images, with the prediction drawn on it."""
-    images = [image_of(outputs, index) for index in range(min(NUM_EXAMPLES, len(outputs.values)))]
+def spaced_examples(classifier: ImageClassifier, outputs: Outputs, method: str) -> tuple[Example, ...]:
+    """Make an example of each of a few images, evenly spaced, with the prediction drawn on it."""
+    count = len(outputs.values)
+    indexes = np.linspace(0, count - 1, min(NUM_EXAMPLES, count)).round().astype(int).tolist()
+    images = [image_of(outputs.images, index) for index in indexes]
     found = []
     for explanation in explain_batch(classifier, images, method):
         caption = explanation.prediction.caption()
@@ -116,6 +128,6 @@ def first_examples(classifier: ImageClassifier, outputs: Outputs, method: str) -
     return tuple(found)
 
 
-def image_of(outputs: Outputs, index: int) -> np.ndarray:
+def image_of(images: ImageSet, index: int) -> np.ndarray:
     """Return an image of a set: uint8 (height, width, 3)."""
-    return outputs.images.images_u8[index].expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
+    return images.images_u8[index].expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()

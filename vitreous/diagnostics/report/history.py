@@ -1,43 +1,71 @@
 """What the run folder alone says: curves, recipe, versions, hardware, data, and the command that reproduces the run."""
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
-from vitreous.data.sources import absolute_source
 from vitreous.diagnostics.evaluation_set import TrainingRun
 from vitreous.diagnostics.report.charts import loss_chart, metric_chart
-from vitreous.diagnostics.report.content import ChartGrid, Command, DataTable, Headline, Section, WideImage
-from vitreous.diagnostics.report.images import encode_file
+from vitreous.diagnostics.report.content import ChartGrid, Command, DataTable, Headline, Section
+from vitreous.diagnostics.report.reproduction import (
+    count_processes,
+    format_setting_text,
+    reproduction_command,
+    setting_of,
+)
 from vitreous.errors import InputError
 from vitreous.evaluation.intervals import wilson_interval
 from vitreous.records import setting_names
 from vitreous.runs.run_folder import read_metrics
 from vitreous.tasks.registry import find_task
 from vitreous.tasks.task import TaskMetric
-from vitreous.training.provenance import RESUMABLE_SETTINGS
+from vitreous.training.checkpoint import CheckpointReader
+from vitreous.training.early_stopping import BestValidation
 from vitreous.training.recipe import Recipe
 from vitreous.training.reference_comparison import find_reference, reference_band
-from vitreous.training_recipes import RECIPES, find_recipe
-
-FROM_IMAGES = ("model.num_classes", "model.in_chans")
-"""Settings that the images decide."""
-FILMSTRIP = "filmstrip.png"
 
 
-def curves_section(run: TrainingRun) -> Section:
+@dataclass(frozen=True)
+class RunLog:
+    """The lines of metrics.jsonl, read once for the whole page.
+
+    Attributes:
+        problem: why there are none, if the file is damaged.
+    """
+
+    metrics: Sequence[Mapping[str, Any]]
+    problem: str = ""
+
+
+def read_log(run: TrainingRun) -> RunLog:
+    """Read the lines of a run; damage costs the page what it says about them, and nothing else."""
+    try:
+        return RunLog(read_metrics(run.folder))
+    except InputError as error:
+        return RunLog((), str(error))
+
+
+def curves_section(run: TrainingRun, log: RunLog) -> Section:
     """Show loss and metric over the epochs, with the recipe's reference if there is one."""
-    metrics, notes = read_metrics(run.folder), []
+    if log.problem:
+        return Section("curves", "Training", missing=f"Not shown: {log.problem}.")
+    metrics, notes, reference = log.metrics, [], None
     metric = find_task(run.recipe.task).metric
-    reference = (
-        reference_band(find_reference(run.folder, run.recipe, notes.append)) if "fingerprint" in run.data else None
-    )
+    with suppress(InputError):  # of a damaged reference, the curves are shown without it
+        curve = find_reference(run.folder, run.recipe, notes.append) if "fingerprint" in run.data else None
+        reference = reference_band(curve)
     charts = [chart for chart in (loss_chart(metrics), metric_chart(metrics, metric, reference)) if chart]
     if not charts:
         return Section("curves", "Training", missing="Nothing is logged yet: the first line follows after ten steps.")
     rows = [line for line in metrics if line["split"] == "train" and line.get("images_per_second")]
-    speed = f" The last steps took {rows[-1]['images_per_second']:,.0f} images per second." if rows else ""
-    note = f"From metrics.jsonl, {len(metrics):,} lines. Training values are of augmented images.{speed}"
+    speed = ""
+    if rows:
+        rate = f"{rows[-1]['images_per_second']:,.0f} images per second"
+        speed = f" Training took {rate} on average since it was started or last resumed."
+    changes = training_loss_changes(run.recipe)
+    loss = f", and the training loss has {' and '.join(changes)}, which the validation loss hasn't" if changes else ""
+    note = f"From metrics.jsonl, {len(metrics):,} lines. Training values are of augmented images{loss}.{speed}"
     return Section("curves", "Training", " ".join([note, *map(_as_sentence, notes)]), (ChartGrid(tuple(charts)),))
 
 
@@ -45,31 +73,46 @@ def _as_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def filmstrip_section(run: TrainingRun) -> Section:
-    """Show the maps of a few fixed images from the first to the last epoch, if the run keeps them."""
-    path = run.folder.figures / FILMSTRIP
-    description = "maps of a few fixed images, from the first to the last validation"
-    image = encode_file(path, description) if path.is_file() else None
-    if image is None:
-        missing = f"There is no figures/{FILMSTRIP}: a run that keeps the maps of fixed images while it trains has one."
-        return Section("filmstrip", "Over the epochs", missing=missing)
-    note = "The same images after each validation: where the model looked, from the first epoch to the last."
-    return Section("filmstrip", "Over the epochs", note, (WideImage(image),))
+def training_loss_changes(recipe: Recipe) -> list[str]:
+    """Name the settings that are on and by which the training loss is another one than the validation loss."""
+    augment, found = recipe.augment, []
+    if recipe.label_smoothing:
+        found.append(f"label_smoothing {recipe.label_smoothing:g}")
+    if recipe.class_weights != "none":
+        found.append(f"class_weights {recipe.class_weights}")
+    found += [f"{name} {getattr(augment, name):g}" for name in ("mixup", "cutmix") if getattr(augment, name)]
+    if recipe.distillation.weight:
+        found.append(f"distillation.weight {recipe.distillation.weight:g}")
+    return found
 
 
-def validation_headline(run: TrainingRun) -> Headline | None:
-    """Return the last validation score that the run has logged, with the interval of an accuracy; None without one."""
+def validation_headline(run: TrainingRun, log: RunLog) -> Headline | None:
+    """Return the validation score of the weights that are saved, with the interval of an accuracy; None without one.
+
+    It is the last one that the run has logged, and under early stopping the best one.
+    """
     metric = find_task(run.recipe.task).metric
-    lines = [line for line in read_metrics(run.folder) if line["split"] == "validation"]
-    if not lines or not isinstance(value := lines[-1].get(metric.name), float | int):
+    lines = [line for line in log.metrics if line["split"] == "validation"]
+    best = best_validation(run)
+    line = next((line for line in lines if best and line["step"] == best.step), lines[-1] if lines else None)
+    if line is None or not isinstance(value := line.get(metric.name), float | int):
         return None
     images = run.data.get("validation")
     interval = ""
     if isinstance(images, int) and images > 0 and metric.name == "top1":
         interval = format_ends(metric, wilson_interval(value * images, images))
     count = f"{images:,} images" if isinstance(images, int) else "the images"
-    note = f"on {count} held out of training, at epoch {lines[-1]['epoch']:.3g}; logged during training"
+    chosen = f"; chosen as the best of {len(lines)} validations, so it is optimistic" if best else ""
+    note = f"on {count} held out of training, at epoch {line['epoch']:.3g}; logged during training{chosen}"
     return Headline(f"validation {metric.label}", metric.format(value, 2), interval, note)
+
+
+def best_validation(run: TrainingRun) -> BestValidation | None:
+    """Return the validation whose weights a run saves, if early stopping chose them."""
+    with suppress(InputError):  # a damaged checkpoint says nothing
+        if run.recipe.early_stopping_epochs and run.folder.checkpoint.is_file():
+            return CheckpointReader(run.folder.checkpoint).best
+    return None
 
 
 def format_ends(metric: TaskMetric, interval: tuple[float, float]) -> str:
@@ -84,7 +127,8 @@ def format_ends(metric: TaskMetric, interval: tuple[float, float]) -> str:
 def provenance_section(run: TrainingRun) -> Section:
     """Show the command that reproduces the run, and everything that decides its result."""
     recipe, title = run.recipe, "Command that reproduces it"
-    command = reproduction_command(recipe)
+    processes = count_processes(run.metadata)
+    command, changed = reproduction_command(recipe, processes), run.metadata.get("earlier_data")
     if command is None:
         text = (
             f"vitreous.train(recipe, {str(run.folder.path)!r})  # a Recipe of your own, with the values of recipe.json"
@@ -92,7 +136,9 @@ def provenance_section(run: TrainingRun) -> Section:
     else:
         text = command
     settings = _settings_of(recipe)
-    same = "The same versions on the same hardware give the same bits." if command else ""
+    same = "The same versions on the same hardware give the same bits." if command and processes == 1 else ""
+    if changed:
+        same = "The images changed during the run, so that it can't be repeated from the present ones alone."
     return Section(
         "provenance", "How it was made", f"From recipe.json. {same}".strip(),
         (
@@ -109,7 +155,7 @@ def setting_texts(run: TrainingRun) -> dict[str, str]:
 
 
 def _settings_of(recipe: Recipe) -> list[tuple[str, str]]:
-    return [(name, _format_setting(_setting_of(recipe, name))) for name in setting_names(recipe)]
+    return [(name, format_setting_text(setting_of(recipe, name))) for name in setting_names(recipe)]
 
 
 def _facts(run: TrainingRun) -> list[tuple[str, str]]:
@@ -133,52 +179,3 @@ def _data_facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         if count is not None:
             facts.append((f"{split} images", f"{count:,}" + (f", SHA-256 {fingerprint}" if fingerprint else "")))
     return facts
-
-
-def reproduction_command(recipe: Recipe) -> str | None:
-    """Return the command that trains a run again; None for a recipe that isn't one of the table.
-
-    >>> from dataclasses import replace
-    >>> reproduction_command(replace(find_recipe("cifar10-quick"), seed=3, epochs=0.5))
-    'vitreous train cifar10-quick --output RUN --epochs 0.5 --seed 3'
-    """
-    if recipe.name not in RECIPES:
-        return None
-    base = find_recipe(recipe.name)
-    words, settings = ["vitreous", "train", recipe.name, "--output", "RUN"], []
-    for name in setting_names(recipe):
-        value, usual = _setting_of(recipe, name), _setting_of(base, name)
-        is_decided = name in (*FROM_IMAGES, *RESUMABLE_SETTINGS) or (recipe.init and name.startswith("model."))
-        if is_decided or value == usual or (name == "data" and _is_same_source(usual, value)):
-            continue
-        if name == "precision" and usual == "auto":
-            continue  # the device decides
-        flag = {"optimizer.learning_rate": "--learning-rate"}.get(name, f"--{name.replace('_', '-')}")
-        if name in ("data", "init", "epochs", "batch_size", "seed", "optimizer.learning_rate"):
-            words += [flag, _format_setting(value)]
-        else:
-            settings += ["--set", f"{name}={_format_setting(value)}"]
-    return shlex.join([*words, *settings])
-
-
-def _is_same_source(usual: object, value: object) -> bool:
-    try:
-        return absolute_source(str(usual)) == value
-    except InputError:
-        return False
-
-
-def _setting_of(recipe: Recipe, name: str) -> object:
-    value: object = recipe
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
-
-
-def _format_setting(value: object) -> str:
-    """Return a value as --set takes it."""
-    if isinstance(value, tuple):
-        return ",".join(map(_format_setting, value))
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)

@@ -223,7 +223,7 @@ def difference_examples(
     method: str,
 ) -> tuple[Example, ...]:
     """Make an example of each image: the image, and the map of each model for its own prediction."""
-    images = [image_of(outputs[0], index) for index in indexes.tolist()]
+    images = [image_of(outputs[0].images, index) for index in indexes.tolist()]
     class_names = pair.sets[0].classifier.class_names
     maps = [
         explain_classes(one.classifier, images, each.predicted[indexes], method)
@@ -232,7 +232,7 @@ def difference_examples(
     examples = []
     for order, index in enumerate(indexes.tolist()):
         truth = class_names[predictions[0].labels[index]]
-        shown = [encode_thumbnail(images[order], f"is {truth}", f"test image, true class {truth}")]
+        shown = [encode_thumbnail(images[order], f"is {truth}", f"{pair.sets[0].split} image, true class {truth}")]
         for name, each, found in zip(pair.names, predictions, maps, strict=True):
             text = f"{class_names[each.predicted[index]]} {format_confidence(float(each.confidence[index]))}"
             shown.append(encode_map(found[order], f"{name}: {text}"))

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from vitreous.callbacks import Callback
-from vitreous.diagnostics.evaluation_set import EvaluationSet
 from vitreous.diagnostics.predictions import ImageCounter, compute_outputs
 from vitreous.diagnostics.report.charts import IntervalRow, interval_chart, reliability_charts
 from vitreous.diagnostics.report.content import (
@@ -19,7 +18,7 @@ from vitreous.diagnostics.report.content import (
     SectionBlock,
 )
 from vitreous.diagnostics.report.history import format_ends
-from vitreous.diagnostics.report.stored import read_evaluation
+from vitreous.diagnostics.report.stored import ReportSubject, read_evaluation
 from vitreous.evaluation.intervals import Interval
 from vitreous.evaluation.report import ClassificationReport
 from vitreous.tasks.evaluation import Evaluation
@@ -34,6 +33,8 @@ KNOWN_METRICS = {
     "ece": TaskMetric("ece", "calibration error", "calibration error", higher_is_better=False),
 }
 """Metrics that an evaluation has besides those of the task."""
+PROPORTIONS = ("top1", "top5")
+"""Metrics that have Wilson's interval; that of any other is a bootstrap over the images."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,15 @@ class Performance:
     """The evaluation of a model, and its outputs for images, of which examples are chosen.
 
     Attributes:
+        outputs: None where the images can't be read.
         evaluation: of `num_evaluated` images.
         num_evaluated: images of the evaluation.
         num_images: images of the whole split.
         is_stored: whether the evaluation is that of evaluation.json.
     """
 
-    test: EvaluationSet
-    outputs: Outputs
+    subject: ReportSubject
+    outputs: Outputs | None
     evaluation: Evaluation
     num_evaluated: int
     num_images: int
@@ -57,45 +59,61 @@ class Performance:
     @property
     def method(self) -> str:
         """How the figures were got, in a sentence."""
-        split = f"{self.test.split} images of {self.test.source}"
+        images = f"{self.evaluation.split} images of {self.evaluation.data}"
         if self.is_stored:
             return (
-                f"Read from evaluation.json, which was measured with these weights on {self.num_evaluated:,} {split}."
+                f"Read from evaluation.json, which was measured with these weights on {self.num_evaluated:,} {images}."
             )
         some = "" if self.num_evaluated == self.num_images else f" of {self.num_images:,}, evenly spaced"
-        more = "" if not some else " `vitreous evaluate` measures all of them, and the next report reads its result."
-        return f"Measured for this page on {self.num_evaluated:,} {split}{some}, in float32.{more}"
+        is_own = some and self.subject.folder is not None
+        more = " `vitreous evaluate` measures all of them, and the next report reads its result." if is_own else ""
+        return f"Measured for this page on {self.num_evaluated:,} {images}{some}, in float32.{more}"
+
+    @property
+    def origin(self) -> str:
+        """How the figures were got and on which images, in a few words for the head of the page."""
+        how = "read from evaluation.json" if self.is_stored else "measured for this page"
+        some = "" if self.num_evaluated == self.num_images else f" of {self.num_images:,}"
+        images = f"{self.evaluation.split} images of {self.evaluation.data}"
+        return f"n = {self.num_evaluated:,}{some} {images}, {how}"
 
 
-def measure_performance(test: EvaluationSet, count: int | None, callback: Callback) -> Performance:
+def measure_performance(subject: ReportSubject, count: int | None, callback: Callback) -> Performance:
     """Compute a model's outputs for images of a set, and evaluate them, unless evaluation.json holds all.
 
     Args:
-        test: the model and all images of the split.
+        subject: the model and all images of the split.
         count: images to compute outputs for, evenly spaced; by default up to 1,000.
         callback: receives the progress.
     """
-    task, total = find_task(test.classifier.task), len(test.images)
-    task.check_model(test.classifier)
+    classifier, images, split = subject.classifier, subject.images, subject.split
+    assert images is not None and split is not None
+    task, total = find_task(classifier.task), len(images)
+    task.check_model(classifier)
     chosen = min(total, DEFAULT_COUNT if count is None else count)
-    images = test.images.select(torch.linspace(0, total - 1, chosen).round().long()) if chosen < total else test.images
-    outputs = compute_outputs(test.classifier, images, counter=ImageCounter(chosen, callback))
-    stored = read_evaluation(test, callback) if test.results is not None else None
-    if stored is not None:
-        return Performance(test, outputs, stored, getattr(stored, "count", total), total, is_stored=True)
-    measured = replace(task.evaluate(test.classifier, outputs, None), data=test.source, split=test.split)
-    return Performance(test, outputs, measured, chosen, total, is_stored=False)
+    images = images.select(torch.linspace(0, total - 1, chosen).round().long()) if chosen < total else images
+    outputs = compute_outputs(classifier, images, counter=ImageCounter(chosen, callback))
+    if (stored := read_evaluation(subject, callback)) is not None:
+        return Performance(subject, outputs, stored, stored.count, total, is_stored=True)
+    measured = replace(task.evaluate(classifier, outputs, None), data=subject.source, split=split)
+    return Performance(subject, outputs, measured, chosen, total, is_stored=False)
+
+
+def stored_performance(subject: ReportSubject, callback: Callback) -> Performance | None:
+    """Return what evaluation.json says about a run whose images can't be read; None if that isn't of its weights."""
+    stored = read_evaluation(subject, callback)
+    return None if stored is None else Performance(subject, None, stored, stored.count, stored.count, is_stored=True)
 
 
 def metric_headlines(performance: Performance) -> tuple[Headline, ...]:
     """Return all metrics of an evaluation with their intervals; the task's first."""
-    own = {metric.name: metric for metric in find_task(performance.test.classifier.task).metrics}
+    own = {metric.name: metric for metric in find_task(performance.subject.classifier.task).metrics}
     found = []
     for name, one in performance.evaluation.metrics.items():
         fallback = TaskMetric(name, name, name, is_fraction=False)
         metric = own.get(name) or KNOWN_METRICS.get(name, fallback)
-        label = f"{performance.test.split} {metric.label}"
-        note = f"n = {performance.num_evaluated:,} images"
+        label = f"{performance.evaluation.split} {metric.label}"
+        note = f"{performance.origin}; {'Wilson' if name in PROPORTIONS else 'bootstrap'} interval"
         found.append(Headline(label, metric.format(one.value, 2), format_ends(metric, one.interval), note))
     return tuple(found)
 
@@ -108,7 +126,7 @@ def performance_sections(performance: Performance) -> tuple[Section, ...]:
         table = DataTable("Metrics", ("", "value", "interval"), rows)
         return (Section("metrics", "Metrics", performance.method, (table,)),)
     return (
-        Section("confusion", "Confusion", f"Rows are true classes. {performance.method}", confusion_blocks(report)),
+        Section("confusion", "Confusion", f"{matrix_note(report)} {performance.method}", confusion_blocks(report)),
         calibration_section(report),
         Section(
             "classes", "Classes",
@@ -117,6 +135,13 @@ def performance_sections(performance: Performance) -> tuple[Section, ...]:
             class_blocks(report),
         ),
     )  # fmt: skip
+
+
+def matrix_note(report: ClassificationReport) -> str:
+    """Say how to read the matrix, or why there is none."""
+    if len(report.classes) <= MAX_MATRIX_CLASSES:
+        return "Rows are true classes."
+    return f"Of {len(report.classes):,} classes, the pairs that are confused most."
 
 
 def confusion_blocks(report: ClassificationReport) -> tuple[SectionBlock, ...]:
@@ -181,10 +206,12 @@ def calibration_section(report: ClassificationReport) -> Section:
 
 def class_blocks(report: ClassificationReport) -> tuple[SectionBlock, ...]:
     """Show F1 of the classes, worst first, and a table of all."""
-    ranked = sorted(report.classes, key=lambda one: one.f1)
+    ranked = sorted((one for one in report.classes if one.count), key=lambda one: one.f1)
     rows = [IntervalRow(one.name, one.f1, *one.f1_interval) for one in ranked[:MAX_CHART_CLASSES]]
     is_part = len(ranked) > MAX_CHART_CLASSES
     title = f"The {MAX_CHART_CLASSES} classes with the lowest F1" if is_part else "F1 of each class, lowest first"
+    absent = len(report.classes) - len(ranked)
+    note = f"without {absent:,} classes that have no images here" if absent else ""
     cells = tuple(
         (
             one.name,
@@ -196,7 +223,8 @@ def class_blocks(report: ClassificationReport) -> tuple[SectionBlock, ...]:
         for one in report.classes
     )
     table = DataTable("All classes", ("class", "precision", "recall", "F1", "images"), cells, is_folded=len(cells) > 30)
-    return ChartGrid((interval_chart("class-f1", title, rows, TaskMetric("f1", "F1", "F1")),)), table
+    chart = interval_chart("class-f1", title, rows, TaskMetric("f1", "F1", "F1"), note=note)
+    return ChartGrid((chart,)), table
 
 
 def _format_estimate(value: float, interval: Interval) -> str:

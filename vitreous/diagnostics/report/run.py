@@ -5,6 +5,8 @@ from pathlib import Path
 
 from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback
+from vitreous.data.sources import absolute_source
+from vitreous.diagnostics.evaluation_set import training_run
 from vitreous.diagnostics.paired_models import open_pair
 from vitreous.diagnostics.report.examples import DEFAULT_METHOD
 from vitreous.diagnostics.report.explanations import (
@@ -20,7 +22,6 @@ from vitreous.errors import InputError, unknown
 from vitreous.explanation.registry import METHODS
 from vitreous.files import check_writable, write_text
 from vitreous.model.classifier import ImageClassifier
-from vitreous.runs.run_folder import RunFolder
 
 COMPARISON_FILE = "comparison.html"
 
@@ -68,8 +69,8 @@ def report(
     Args:
         model: a run folder, a weights file, or a loaded model.
         other: a second one with the same classes, to compare with.
-        output: the HTML file; by default report.html, in the run folder if there is one, and comparison.html in the
-            working directory for two.
+        output: the HTML file; by default report.html, in the run folder if there is one, unless other data are named:
+            then in the working directory, as comparison.html is for two models.
         data: a source such as "cifar10"; by default the one that the model was trained on.
         split: "test", or "validation" while settings are still being chosen.
         count: number of images to predict, evenly spaced over the split; by default up to 1,000, for two models all.
@@ -93,7 +94,7 @@ def report(
     ):  # fmt: skip
         if number is not None and number < least:
             raise InputError(f"{name} is {number}: give at least {least}")
-    path = _output_path(model, other, output)
+    path = _output_path(model, other, output, data)
     check_writable(path)
     callback = callback or Callback()
     request = ReportRequest(data, split, count, device, ExplanationChecks(faithfulness_count, doctor_count, method))
@@ -107,14 +108,24 @@ def report(
 
 
 def _output_path(
-    model: str | Path | ImageClassifier, other: str | Path | ImageClassifier | None, output: str | Path | None
+    model: str | Path | ImageClassifier,
+    other: str | Path | ImageClassifier | None,
+    output: str | Path | None,
+    data: str | None,
 ) -> Path:
-    """Return where the page is written: into the run folder, if it is on a single run."""
+    """Return where the page is written: into the run folder, if it is on a single run and its own data."""
     if output is not None:
         if Path(output).suffix.lower() not in (".html", ".htm"):
             raise InputError(f"{output} is not an HTML file: choose a name that ends in .html")
         return Path(output)
     if other is not None:
         return Path(COMPARISON_FILE)
-    is_run = isinstance(model, str | Path) and RunFolder(Path(model)).recipe.is_file()
-    return RunFolder(Path(model)).path / REPORT_FILE if is_run else Path(REPORT_FILE)
+    run = training_run(model) if isinstance(model, str | Path) else None
+    if run is None:
+        return Path(REPORT_FILE)
+    if data is None or absolute_source(data) == absolute_source(run.recipe.data):
+        return run.folder.path / REPORT_FILE
+    path = Path(REPORT_FILE)
+    if path.resolve() == run.folder.report.resolve():
+        raise InputError(f"{path} is the page of the run on its own data: choose another --output for '{data}'")
+    return path

@@ -1,15 +1,18 @@
 """The page of a run without measurements: what its folder says while it trains, written with each checkpoint."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from vitreous.diagnostics.evaluation_set import TrainingRun, training_run
-from vitreous.diagnostics.report.content import ReportContent, Section
+from vitreous.diagnostics.report.content import Headline, ReportContent, Section
+from vitreous.diagnostics.report.filmstrip import filmstrip_section, later_section
 from vitreous.diagnostics.report.history import (
+    RunLog,
     curves_section,
-    filmstrip_section,
     provenance_section,
+    read_log,
     validation_headline,
 )
 from vitreous.diagnostics.report.page import render_page
@@ -20,21 +23,29 @@ from vitreous.runs.run_folder import RunFolder
 
 REPORT_FILE = "report.html"
 NOT_YET = (
-    "Not measured during training: `vitreous report RUN` adds the score on the test images, confusion, calibration, "
-    "classes, mistakes with their maps, faithfulness and the doctor's findings."
+    "Not measured during training: the page that is written at the end of the run, and `vitreous report RUN`, have the "
+    "score on the test images, confusion, calibration, classes, mistakes with their maps, faithfulness and the "
+    "doctor's findings."
 )
 
 
-def history_content(run: TrainingRun, unmeasured: Section) -> ReportContent:
-    """Lay out what the run folder says without its weights, with the section that says what is not measured."""
-    validation = validation_headline(run)
-    sections = (curves_section(run), unmeasured, filmstrip_section(run), provenance_section(run))
-    headlines = () if validation is None else (validation,)
-    return ReportContent(run_title(run), run_subtitle(run), headlines, status_notes(run), sections, footer())
+def history_content(
+    run: TrainingRun, middle: Sequence[Section], strip: Section, headlines: Sequence[Headline] = ()
+) -> ReportContent:
+    """Lay out what the run folder says without its images, with what is known or missing in the middle."""
+    log = read_log(run)
+    validation = validation_headline(run, log)
+    sections = (curves_section(run, log), *middle, strip, provenance_section(run))
+    shown = (*headlines, *(() if validation is None else (validation,)))
+    return ReportContent(run_title(run), run_subtitle(run), shown, status_notes(run, log), sections, footer())
 
 
-def write_history_report(folder: RunFolder) -> Path:
-    """Write report.html with what a run knows while it trains, which takes some milliseconds, and return its path.
+def write_history_report(folder: RunFolder, *, is_training: bool = True) -> Path:
+    """Write report.html with what a run knows without measurements, and return its path.
+
+    Args:
+        folder: of the run.
+        is_training: leave out the filmstrip, so that it takes some milliseconds.
 
     Raises:
         InputError: the folder holds no run, or can't be written.
@@ -42,8 +53,9 @@ def write_history_report(folder: RunFolder) -> Path:
     run = training_run(folder.path)
     if run is None:
         raise InputError(f"{folder.path} holds no run (no recipe.json): give a run folder")
-    path = folder.report
-    write_text(path, render_page(history_content(run, Section("measured", "Measurements", missing=NOT_YET))))
+    path, unmeasured = folder.report, Section("measured", "Measurements", missing=NOT_YET)
+    strip = later_section() if is_training else filmstrip_section(run)
+    write_text(path, render_page(history_content(run, (unmeasured,), strip)))
     return path
 
 
@@ -68,12 +80,12 @@ def run_title(run: TrainingRun) -> str:
 
 def run_subtitle(run: TrainingRun) -> str:
     recipe = run.recipe
-    return f"{recipe.name} on {recipe.data} · {recipe.epochs:g} epochs · {describe_config(recipe.model)}"
+    return f"{recipe.name}, trained on {recipe.data} · {recipe.epochs:g} epochs · {describe_config(recipe.model)}"
 
 
-def status_notes(run: TrainingRun) -> tuple[str, ...]:
+def status_notes(run: TrainingRun, log: RunLog) -> tuple[str, ...]:
     """Say that a run is unfinished."""
-    status = run.status()
+    status = run.status(log.metrics)
     if status is None:
-        return ("This run has logged nothing yet.",)
+        return () if log.metrics or log.problem else ("This run has logged nothing yet.",)
     return () if status.message is None else (f"This run is {status.message}. The page shows what there is.",)
