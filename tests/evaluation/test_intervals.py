@@ -114,3 +114,10 @@ def test_ten_thousand_images_are_evaluated_in_a_second():
     started = time.process_time()
     evaluate_predictions(predictions, tuple("abcdefghij"))
     assert time.process_time() - started < 3, "on an idle core 0.7 s"
+
+
+def test_what_follows_from_the_logits_is_computed_once():
+    predictions = Predictions(9.0 * np.eye(3), np.arange(3))
+    for name in ("predicted", "correct", "confidence", "losses"):
+        assert getattr(predictions, name) is getattr(predictions, name)
+    assert predictions.with_temperature(9.0).confidence[0] < predictions.confidence[0]

@@ -1,6 +1,7 @@
 """Predictions for a set of images, and the full report on them: metrics with intervals, calibration, selectivity."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -79,22 +80,22 @@ class Predictions:
     labels: np.ndarray
     """int64 (images)."""
 
-    @property
+    @cached_property
     def predicted(self) -> np.ndarray:
         """Index of the predicted class: int64 (images)."""
         return self.logits.argmax(1)
 
-    @property
+    @cached_property
     def correct(self) -> np.ndarray:
         """Whether the predicted class is the true one: bool (images)."""
         return self.predicted == self.labels
 
-    @property
+    @cached_property
     def confidence(self) -> np.ndarray:
         """Probability of the predicted class: float64 (images)."""
         return 1 / np.exp(self.logits - self.logits.max(1, keepdims=True)).sum(1)
 
-    @property
+    @cached_property
     def losses(self) -> np.ndarray:
         """Cross-entropy in nats: float64 (images)."""
         logits, labels = torch.from_numpy(self.logits), torch.from_numpy(self.labels)
