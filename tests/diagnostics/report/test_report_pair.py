@@ -9,6 +9,7 @@ from test_report_page import Page
 from tiny_run import tiny_recipe
 
 import vitreous
+from vitreous.evaluation.intervals import wilson_interval
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +26,13 @@ def test_the_difference_is_that_of_compare(worse, trained_run, tmp_path):
     page, top1 = Page(report.html), found.comparison.top1
     low, high = (100 * end for end in top1.interval)
     assert (
-        f"{found.second} minus {found.first} {100 * top1.value:+.2f} points 95 %: {low:+.1f} to {high:+.1f}"
+        f"{found.second} minus {found.first} {100 * top1.value:+.2f} points 95 %: {low:+.2f} to {high:+.2f}"
         in page.text
     )
-    assert found.summary in page.text and f"top-1 of {found.first} {top1.first:.2%}" in page.text
+    ends = wilson_interval(top1.first * 30, 30)
+    one = f"top-1 of {found.first} {top1.first:.2%} 95 %: {ends[0]:.1%} to {ends[1]:.1%} n = 30 images"
+    assert found.summary in page.text and one in page.text
+    assert "Of 3 intervals, about 0.15 exclude 0 by chance alone." in page.text
     assert f"only {found.second} right {found.comparison.only_second_correct} " in page.text
     for one in found.comparison.recall:
         assert f"{one.name} {one.first:.1%} {one.second:.1%} {100 * one.value:+.1f}" in page.text
@@ -67,3 +71,10 @@ def test_the_same_recipe_is_said_to_be_the_same(trained_run, tmp_path):
     shutil.copytree(trained_run, tmp_path / "copy")
     page = Page(vitreous.report(trained_run, tmp_path / "copy", output=tmp_path / "two.html", count=3).html)
     assert "Recipes, versions, hardware and data are the same." in page.text and "There are none." in page.text
+
+
+@pytest.mark.parametrize("name", ["faithfulness_count", "doctor_count"])
+def test_what_the_page_of_two_models_lacks_is_refused(worse, trained_run, tmp_path, name):
+    with pytest.raises(vitreous.InputError, match=f"has no section on {name.removesuffix('_count')}: leave out {name}"):
+        vitreous.report(worse, trained_run, output=tmp_path / "two.html", **{name: 4})
+    assert not (tmp_path / "two.html").exists()

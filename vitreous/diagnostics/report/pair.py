@@ -39,6 +39,7 @@ from vitreous.evaluation.comparison import (
     format_p_value,
     summarize_comparison,
 )
+from vitreous.evaluation.intervals import wilson_interval
 from vitreous.evaluation.report import Predictions
 from vitreous.render.plots.curves import running_median, series
 from vitreous.runs.run_folder import read_metrics
@@ -100,7 +101,7 @@ def comparison_headlines(comparison: Comparison, names: Sequence[str]) -> tuple[
     low, high = (100 * end for end in top1.interval)
     verdict = "the interval excludes 0" if top1.is_significant else "the interval includes 0: not significant"
     difference = Headline(
-        f"{names[1]} minus {names[0]}", f"{100 * top1.value:+.2f} points", f"95 %: {low:+.1f} to {high:+.1f}",
+        f"{names[1]} minus {names[0]}", f"{100 * top1.value:+.2f} points", f"95 %: {low:+.2f} to {high:+.2f}",
         f"paired bootstrap, {verdict}; McNemar p {format_p_value(comparison.p_value)}",
     )  # fmt: skip
     loss = comparison.loss
@@ -109,7 +110,12 @@ def comparison_headlines(comparison: Comparison, names: Sequence[str]) -> tuple[
     return (
         difference,
         *(
-            Headline(f"top-1 of {name}", metric.format(value, 2), "", f"n = {comparison.count:,} images")
+            Headline(
+                f"top-1 of {name}",
+                metric.format(value, 2),
+                format_ends(metric, wilson_interval(value * comparison.count, comparison.count)),
+                f"n = {comparison.count:,} images; Wilson interval",
+            )
             for name, value in zip(names, (top1.first, top1.second), strict=True)
         ),
         Headline("loss, difference", f"{loss.value:+.4f}", ends, loss_note),
@@ -180,7 +186,8 @@ def class_section(comparison: Comparison, names: Sequence[str]) -> Section:
         ", ".join(one.name for one in ranked if one.is_significant and sign * one.value > 0) or "none"
         for sign in (1, -1)
     )
-    note = f"Gained, with an interval above 0: {gained}. Lost, with an interval below 0: {lost}."
+    chance = f"Of {len(ranked):,} intervals, about {0.05 * len(ranked):.2g} exclude 0 by chance alone."
+    note = f"Gained, with an interval above 0: {gained}. Lost, with an interval below 0: {lost}. {chance}"
     table = DataTable("Recall of each class", ("class", *names, "points", "95 %"), cells, is_folded=len(cells) > 30)
     return Section("classes", "Classes gained and lost", note, (ChartGrid((chart,)), table))
 

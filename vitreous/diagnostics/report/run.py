@@ -75,8 +75,8 @@ def report(
         split: "test", or "validation" while settings are still being chosen.
         count: number of images to predict, evenly spaced over the split; by default up to 1,000, for two models all.
         method: of the maps.
-        faithfulness_count: number of images for faithfulness; 0 leaves it out.
-        doctor_count: number of images for the doctor's findings; 0 leaves them out.
+        faithfulness_count: number of images for faithfulness; 0 leaves it out. Two models are compared without.
+        doctor_count: number of images for the doctor's findings; 0 leaves them out. Two models are compared without.
         device: "auto", "cpu" or "cuda".
         callback: receives the progress and notes.
 
@@ -94,6 +94,8 @@ def report(
     ):  # fmt: skip
         if number is not None and number < least:
             raise InputError(f"{name} is {number}: give at least {least}")
+    if other is not None:
+        _check_pair_counts(faithfulness_count, doctor_count)
     path = _output_path(model, other, output, data)
     check_writable(path)
     callback = callback or Callback()
@@ -105,6 +107,17 @@ def report(
     found = Report(path, render_page(content), tuple(one.title for one in content.sections if one.missing))
     write_text(path, found.html)
     return found
+
+
+def _check_pair_counts(faithfulness_count: int, doctor_count: int) -> None:
+    """Refuse numbers of images that the page of two models has no use for."""
+    for name, number, usual in (
+        ("faithfulness_count", faithfulness_count, DEFAULT_FAITHFULNESS_COUNT),
+        ("doctor_count", doctor_count, DEFAULT_DOCTOR_COUNT),
+    ):
+        if number not in (0, usual):
+            what = name.removesuffix("_count")
+            raise InputError(f"the page of two models has no section on {what}: leave out {name}, or report on each")
 
 
 def _output_path(
