@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--data", help="another source than the recipe's")
     options = parser.parse_args()
-    whole = replace(find_recipe(options.recipe), precision="fp32")
+    whole = replace(find_recipe(options.recipe), precision="fp32", report=False)
     whole = replace(whole, data=options.data or whole.data)
     results: dict[int, list[dict[str, list[float]]]] = {8: [], 0: []}
     with tempfile.TemporaryDirectory() as folder:

@@ -2,13 +2,16 @@
 
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from page_driver import watched_pages
 from page_look import look_problems, tab_stops
 from PIL import Image
+from tiny_run import make_folder, tiny_recipe
 
+import vitreous
 from vitreous.diagnostics.report.charts import (
     CurveLine,
     IntervalRow,
@@ -24,8 +27,21 @@ from vitreous.diagnostics.report.svg import round_axis
 from vitreous.render.plots.curves import ReferenceBand
 from vitreous.tasks.classification.task import CLASSIFICATION
 
+LONG_NAME = "a_class_whose_name_is_longer_than_any_room_for_it_in_a_chart_or_a_table_of_the_page"
 TEXT, GRAPHICS = 4.5, 3.0
 """Contrast that WCAG 2.2 AA asks of text, and of what one has to tell apart in graphics."""
+
+
+@pytest.fixture(scope="module")
+def wide_page(tmp_path_factory) -> Path:
+    """The page that training writes at its end, of classes with a long name and with one in wide letters."""
+    root = tmp_path_factory.mktemp("style")
+    folder = make_folder(root / "images")
+    for split in ("train", "test"):
+        for old, new in (("blue", LONG_NAME), ("green", "汉字" * 14)):
+            (folder / split / old).rename(folder / split / new)
+    recipe = tiny_recipe(folder, epochs=2, report=True, keep_maps=3)
+    return vitreous.train(recipe, root / "run", callback=vitreous.Callback()).path / "report.html"
 
 
 def themes() -> dict[str, dict[str, np.ndarray]]:
@@ -129,8 +145,8 @@ def first_dot(svg: str) -> float:
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_a_browser_draws_it_at_every_width(trained_run, browser, theme):
-    page_uri = (trained_run / "report.html").resolve().as_uri()
+def test_a_browser_draws_it_at_every_width(wide_page, browser, theme):
+    page_uri = wide_page.resolve().as_uri()
     with watched_pages(browser, page_uri) as open_page:
         page, found = open_page(theme=theme), []
         for width in (360, 768, 1280, 2560):
@@ -142,16 +158,27 @@ def test_a_browser_draws_it_at_every_width(trained_run, browser, theme):
     assert gray.std() > 10, "something is drawn"
 
 
-def test_the_printed_page_is_dark_on_white(trained_run, browser):
-    with watched_pages(browser, (trained_run / "report.html").resolve().as_uri()) as open_page:
+def test_the_printed_page_is_dark_on_white(wide_page, browser):
+    with watched_pages(browser, wide_page.resolve().as_uri()) as open_page:
         page = open_page(width=794, height=1123, theme="dark")  # A4
         page.emulate_media(media="print")
         assert look_problems(page) == []
         assert np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L")).mean() > 200
         assert page.pdf()[:5] == b"%PDF-"
+        heights = page.evaluate("[...document.querySelectorAll('.unfolding table')].map(one => one.clientHeight)")
+        assert len(heights) >= 3 and min(heights) > 40, "recipe, faithfulness and fixed images are printed unfolded"
+        assert page.evaluate("document.querySelector('.chart details').clientHeight") == 0
 
 
-def test_every_link_and_table_of_the_page_is_reached_by_keyboard(trained_run, browser):
-    with watched_pages(browser, (trained_run / "report.html").resolve().as_uri()) as open_page:
+def test_the_strip_keeps_its_size_on_a_phone_and_scrolls(wide_page, browser):
+    with watched_pages(browser, wide_page.resolve().as_uri()) as open_page:
+        page = open_page(width=360)
+        strip = page.locator(".wide")
+        assert strip.locator("img").bounding_box()["width"] > 600 > strip.bounding_box()["width"]
+        assert strip.get_attribute("tabindex") == "0" and strip.get_attribute("aria-label")
+
+
+def test_every_link_and_table_of_the_page_is_reached_by_keyboard(wide_page, browser):
+    with watched_pages(browser, wide_page.resolve().as_uri()) as open_page:
         stops, unseen = tab_stops(open_page())
     assert stops and not unseen
