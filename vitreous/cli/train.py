@@ -80,7 +80,8 @@ def train(
         return EXIT_INTERRUPTED
     if result.validation_score is not None:
         print_line(f"validation {result.metric.label} {result.metric.format(result.validation_score, 2)}")
-    print_line(f"{result.path}: model.safetensors, metrics.jsonl, figures/curves.png")
+    page = ", report.html" if (result.path / "report.html").is_file() else ""
+    print_line(f"{result.path}: model.safetensors, metrics.jsonl, figures/curves.png{page}")
     folder = shlex.quote(str(result.path))
     print_line(f"next: vitreous evaluate {folder}, vitreous report {folder}")
     return 0

@@ -52,6 +52,8 @@ def change(path: Path, **changes) -> None:
 
 def test_results_of_the_same_weights_and_images_are_read(run):
     text = Page(vitreous.report(run, **CHECKED).html).text
+    assert "the training loss has label_smoothing 0.1, which the validation loss hasn't." in text
+    assert "images per second on average since it was started or last resumed." in text
     assert "Read from evaluation.json" in text and "Read from faithfulness.json" in text
     assert "with these weights on 3 images" in text and "`" not in text
     assert "vitreous faithfulness RUN --count 32 compares them" in text
@@ -140,6 +142,9 @@ def test_data_without_test_images_are_called_validation_images(tmp_path):
     assert "test top-1" not in text and text.count("validation top-1") == 1
     assert "first 2 validation images" in text and "2 validation images of" in text
     assert 'alt="test image' not in report.html and 'alt="validation image' in report.html
+    other = vitreous.train(tiny_recipe(folder, epochs=1, seed=1), tmp_path / "other", callback=vitreous.Callback()).path
+    pair = vitreous.report(run, other, output=tmp_path / "two.html").html
+    assert "has no test images: all figures are of its validation images." in pair and 'alt="test image' not in pair
 
 
 def test_the_strip_is_drawn_from_the_kept_maps(run):

@@ -28,7 +28,7 @@ from vitreous.diagnostics.report.content import (
 from vitreous.diagnostics.report.examples import describe_method, explain_classes, image_of
 from vitreous.diagnostics.report.history import format_ends, setting_texts
 from vitreous.diagnostics.report.images import encode_map, encode_thumbnail
-from vitreous.diagnostics.report.overview import ReportRequest
+from vitreous.diagnostics.report.overview import ReportRequest, split_notes
 from vitreous.diagnostics.report.performance import KNOWN_METRICS
 from vitreous.diagnostics.report.training_page import footer
 from vitreous.errors import InputError
@@ -63,7 +63,7 @@ def pair_content(pair: PairedModels, request: ReportRequest, callback: Callback)
     outputs = pair.outputs(callback)
     subtitle = f"{len(test.images):,} {test.split} images of {test.source}, the same for both, in float32"
     title = f"{pair.names[0]} and {pair.names[1]}"
-    notes = tuple(f"{line}." for line in pair.unfinished)
+    notes = (*(f"{line}." for line in pair.unfinished), *split_notes(test, request))
     history = (pair_curves(pair.names, runs), pair_settings(pair.names, runs))
     if test.classifier.task != CLASSIFICATION.name:
         headlines = tuple(
