@@ -162,7 +162,8 @@ def test_the_printed_page_is_dark_on_white(wide_page, browser):
     with watched_pages(browser, wide_page.resolve().as_uri()) as open_page:
         page = open_page(width=794, height=1123, theme="dark")  # A4
         page.emulate_media(media="print")
-        assert look_problems(page) == []
+        found = [one for one in look_problems(page) if "under 24" not in one]  # nobody points at paper
+        assert not found, "\n".join(found)
         assert np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L")).mean() > 200
         assert page.pdf()[:5] == b"%PDF-"
         heights = page.evaluate("[...document.querySelectorAll('.unfolding table')].map(one => one.clientHeight)")

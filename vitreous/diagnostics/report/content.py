@@ -52,11 +52,17 @@ class MatrixCell:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A confusion matrix: rows are true classes, columns predicted ones."""
+    """A confusion matrix: rows are true classes, columns predicted ones.
+
+    Attributes:
+        names: of the rows.
+        short_names: of the columns, which are upright and have less room.
+    """
 
     kind: ClassVar[str] = "matrix"
     caption: str
     names: tuple[str, ...]
+    short_names: tuple[str, ...]
     rows: tuple[tuple[MatrixCell, ...], ...]
 
 

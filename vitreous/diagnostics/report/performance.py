@@ -7,7 +7,7 @@ import torch
 
 from vitreous.callbacks import Callback
 from vitreous.diagnostics.predictions import ImageCounter, compute_outputs
-from vitreous.diagnostics.report.charts import IntervalRow, interval_chart, reliability_charts
+from vitreous.diagnostics.report.charts import IntervalRow, interval_chart, reliability_charts, shorten_name
 from vitreous.diagnostics.report.content import (
     ChartGrid,
     DataTable,
@@ -161,9 +161,8 @@ def confusion_blocks(report: ClassificationReport) -> tuple[SectionBlock, ...]:
             )
             for row, line in enumerate(counts)
         )
-        blocks.insert(
-            0, Matrix(f"Images by true class (row) and predicted class (column), {counts.sum():,} in all", names, rows)
-        )
+        caption = f"Images by true class (row) and predicted class (column), {counts.sum():,} in all"
+        blocks.insert(0, Matrix(caption, names, tuple(map(shorten_name, names)), rows))
     return tuple(blocks)
 
 
