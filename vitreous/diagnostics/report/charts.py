@@ -18,7 +18,7 @@ MAX_POINTS, MAX_DOTS = 300, 40
 """Points of a line, and of a line with a dot on each."""
 ROW_HEIGHT, MAX_NAME = 19, 20
 NAME_WIDTH = 7.4
-"""Of a character in text of several words or syllables, at most, in a chart's own units; wide ones, such as Chinese, take twice as much."""
+"""Of a character in a text, at most, in a chart's own units; wide ones, such as Chinese, take twice as much."""
 Line = Mapping[str, Any]
 """A line of metrics.jsonl."""
 
