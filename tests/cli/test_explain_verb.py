@@ -133,7 +133,7 @@ def test_json_holds_predictions_maps_and_failures(photos, trained_run, capsys):
         (f"photos/{name}", method) for name in ("a/x.png", "b/x.png") for method in ("attention", "rollout")
     ]
     assert rows[0]["figure"] == "explanations-methods.png" and rows[0]["label"] == image["prediction"][0]["label"]
-    assert float(rows[0]["score"]) == image["prediction"][0]["score"]
+    assert float(rows[0]["score"]) == pytest.approx(image["prediction"][0]["score"], abs=1e-6)
 
 
 def test_predict_prints_the_labels_of_every_image(photos, trained_run, capsys):
