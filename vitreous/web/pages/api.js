@@ -43,7 +43,7 @@ export async function post(path, fields = {}) {
 }
 
 // Runs a job and returns its description and data. `onStatus` gets each change; the signal cancels the job.
-export async function runJob(fields, {path = "/api/jobs", ...options}) { return followJob((await post(path, fields)).job, options); }
+export async function runJob(fields, {path = "/api/jobs", ...options} = {}) { return followJob((await post(path, fields)).job, options); }
 
 // The same for a job that has begun.
 export async function followJob(job, {signal, onStatus} = {}) {
