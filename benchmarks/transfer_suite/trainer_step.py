@@ -91,7 +91,7 @@ def time_vitreous(weights: str, side: int, data: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         train(
             "finetune", Path(name) / "run", data=f"folder:{data}", init=weights, batch_size=BATCH,
-            settings={"model.image_size": side, "precision": "fp32", **{k: float(v) for k, v in settings.items()}},
+            settings={"model.image_size": side, "precision": "fp32", **settings},
             callback=Reports(),
         )  # fmt: skip
     times.print_step()
