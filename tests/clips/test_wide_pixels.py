@@ -1,12 +1,10 @@
 """Videos with pixels that are not square; and that a refused request leaves nothing behind."""
 
 import csv
-from dataclasses import replace
-from fractions import Fraction
 
 import pytest
 import torch
-from video_clips import description, moving_square
+from video_clips import write_wide_pixels
 
 from vitreous.clips.explain import explain_video
 from vitreous.errors import InputError
@@ -14,8 +12,6 @@ from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.video.encode import VideoWriter
-from vitreous.video.info import Frame
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +23,7 @@ def model() -> ImageClassifier:
 
 @pytest.fixture
 def wide(tmp_path):
-    """A clip of 72 by 128 pixels, each 4/3 as wide as high."""
-    source = replace(description((72, 128), Fraction(1, 10)), pixel_aspect=Fraction(4, 3))
-    with VideoWriter(tmp_path / "in.mp4", source, (72, 128)) as writer:
-        for number, image in enumerate(moving_square(3, (72, 128))):
-            writer.write(Frame(image, Fraction(number, 10)))
-    return tmp_path / "in.mp4"
+    return write_wide_pixels(tmp_path / "in.mp4")
 
 
 @pytest.mark.parametrize("target", ["out.mp4", "out.gif"])

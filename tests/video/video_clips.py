@@ -1,13 +1,14 @@
 """What the video tests share: small clips drawn on the spot, and FFmpeg's own view of a file, without our code."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
-from vitreous.video.info import VideoInfo
+from vitreous.video.encode import VideoWriter
+from vitreous.video.info import Frame, VideoInfo
 
 
 @dataclass(frozen=True)
@@ -101,3 +102,12 @@ def beginning(source: Path, target: Path, seconds: float) -> Path:
                 packet.stream = copies[packet.stream.index]
                 new.mux(packet)
     return target
+
+
+def write_wide_pixels(path: Path) -> Path:
+    """Write a clip of three frames, 72 by 128 pixels, each 4/3 as wide as high."""
+    source = replace(description((72, 128), Fraction(1, 10)), pixel_aspect=Fraction(4, 3))
+    with VideoWriter(path, source, (72, 128)) as writer:
+        for number, image in enumerate(moving_square(3, (72, 128))):
+            writer.write(Frame(image, Fraction(number, 10)))
+    return path

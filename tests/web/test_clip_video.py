@@ -2,22 +2,18 @@
 
 import threading
 import time
-from dataclasses import replace
-from fractions import Fraction
 
 import pytest
 from explorer_page import drop, python_lines
 from page_driver import drop_file, wait_for_text
 from starlette.testclient import TestClient
 from test_explorer_clips import run_job, uploaded
-from video_clips import description, moving_square
+from video_clips import write_wide_pixels
 
 from vitreous.callbacks import Progress
 from vitreous.clips.explain import explain_video
 from vitreous.pretrained.load import load
 from vitreous.video.decode import read_frames
-from vitreous.video.encode import VideoWriter
-from vitreous.video.info import Frame
 from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.explorer.routes import create_explorer_app
 from vitreous.web.jobs.queue import Job, JobQueue, JobResult
@@ -68,12 +64,7 @@ def test_it_is_that_of_the_command(fields, keywords, client, small_classifier, c
 
 @pytest.fixture
 def wide(tmp_path):
-    """A clip of 72 by 128 pixels, each 4/3 as wide as high."""
-    source = replace(description((72, 128), Fraction(1, 10)), pixel_aspect=Fraction(4, 3))
-    with VideoWriter(tmp_path / "wide.mp4", source, (72, 128)) as writer:
-        for number, image in enumerate(moving_square(3, (72, 128))):
-            writer.write(Frame(image, Fraction(number, 10)))
-    return tmp_path / "wide.mp4"
+    return write_wide_pixels(tmp_path / "wide.mp4")
 
 
 def test_a_point_of_wide_pixels_is_that_of_the_page(client, small_classifier, wide, tmp_path):
