@@ -103,6 +103,37 @@ def test_images_are_squashed_for_a_model_that_keeps_their_shape(colored_folder, 
     assert any(note.startswith("images are squashed to 12 × 20 pixels") for note in callback.notes)
 
 
+def test_a_new_head_may_read_class_token_and_patches(colored_folder, tmp_path):
+    base, callback = make_base(tmp_path / "base", tuple(COLORS)), RecordingCallback()
+    settings = {"model.global_pool": "token-avg"}
+    result = train(still(colored_folder), tmp_path / "run", init=str(base), settings=settings, callback=callback)
+    before, after = load(base, "cpu").vit, result.model.vit
+    assert after.config == replace(before.config, global_pool="token-avg")
+    assert after.head.weight.shape == (3, 32) and not after.head.weight.any()
+    assert "the head is new: it pools by token-avg" in callback.notes
+    images = torch.randn(2, 3, *SIZE)
+    tokens = before.forward_features(images)
+    expected = torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], 1)
+    assert torch.allclose(after.forward_head(after.forward_features(images), pre_logits=True), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "message"),
+    [
+        ("token", "avg", "model.global_pool is avg, and the model .* has a class token .* choose token or token-avg"),
+        ("token", "map", "choose token or token-avg"),
+        ("avg", "token", "has no class token and pools by avg: choose avg"),
+        ("attention", "token-avg", "pools by attention: choose attention or avg"),
+        ("token", "middle", "middle"),
+    ],
+)
+def test_a_pooling_that_does_not_fit_the_model_is_refused(own, wanted, message, colored_folder, tmp_path):
+    base, settings = make_base(tmp_path / "base", global_pool=own), {"model.global_pool": wanted}
+    with pytest.raises(InputError, match=message):
+        train(finetune_recipe(colored_folder), tmp_path / "run", init=str(base), settings=settings)
+    assert not (tmp_path / "run").exists()
+
+
 def test_any_recipe_starts_from_weights(base, colored_folder, tmp_path):
     result = train(tiny_recipe(colored_folder, epochs=1), tmp_path / "run", init=str(base))
     config = load(base, "cpu").vit.config

@@ -138,9 +138,11 @@ def test_tuning_without_a_model_is_refused(name, colored_folder, tmp_path):
         train(replace(tiny_recipe(colored_folder, tune="head"), name=name), tmp_path / "run")
 
 
-def test_a_lora_file_on_its_base_is_the_model_of_the_run(base, colored_folder, tmp_path):
+@pytest.mark.parametrize("pool", ["token", "token-avg"])
+def test_a_lora_file_on_its_base_is_the_model_of_the_run(pool, base, colored_folder, tmp_path):
     recipe = finetune_recipe(colored_folder, tune="lora", lora=LoRASettings(2, targets=("k", "proj", "fc2")))
-    result = train(recipe, tmp_path / "run", init=str(base), settings={"model.image_size": (16, 32)})
+    settings = {"model.image_size": (16, 32), "model.global_pool": pool}
+    result = train(recipe, tmp_path / "run", init=str(base), settings=settings)
     file = RunFolder(tmp_path / "run").lora
     assert set(load_file(file)) == {"head.weight", "head.bias"} | {
         f"blocks.{block}.{owner}.lora_{matrix}"

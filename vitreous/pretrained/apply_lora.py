@@ -52,7 +52,7 @@ def apply_lora(
         )
     adapted = copy.deepcopy(base.model).cpu()
     resize_input(adapted, description.model.image_size)
-    adapted.reset_classifier(description.model.num_classes)
+    adapted.reset_classifier(description.model.num_classes, description.model.global_pool)
     add_lora(adapted, description.lora)
     load_lora(adapted, {name: weight for name, weight in tensors.items() if ".lora_" in name})
     assert isinstance(adapted.head, nn.Linear)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import FixedSizeMode, Preprocessing
 from vitreous.model.classifier import ImageClassifier
+from vitreous.model.config import ViTConfig
 from vitreous.model.lora import LoRALinear, add_lora, freeze_all_but_head, merge_lora
 from vitreous.model.resizing import resize_input, resized_config
 from vitreous.model.vit import ViT
@@ -20,8 +21,9 @@ from vitreous.tasks.registry import find_task
 from vitreous.training.optimizer import layers_above
 from vitreous.training.recipe import Recipe, with_settings
 
-FREE_MODEL_SETTINGS = ("model.image_size", "model.drop_path_rate", "model.patch_drop_rate")
-"""Settings of the model that change no shape of a weight, except that positions are resampled."""
+FREE_MODEL_SETTINGS = ("model.image_size", "model.global_pool", "model.drop_path_rate", "model.patch_drop_rate")
+"""Settings of the model that change no shape of a weight but the head's, except that positions are resampled."""
+POOLS_OF_CLASS_TOKEN = ("token", "token-avg")
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def recipe_from_weights(
     )  # fmt: skip
     changed = with_settings(recipe, {"model.image_size": own.input_size, **settings})
     _check_tuning(changed)
+    _check_pooling(changed.model, init.vit.config)
     if changed.resize_mode != mode and "crop_pct" not in settings:
         changed = replace(changed, crop_pct=1.0)  # the model's is for its own mode
     size = changed.model.image_size
@@ -95,13 +98,28 @@ def _check_tuning(recipe: Recipe) -> None:
         raise InputError(f"lora.rank is {recipe.lora.rank}: it must be at most {width}, the width of the model")
 
 
+def _check_pooling(wanted: ViTConfig, own: ViTConfig) -> None:
+    """Refuse a pooling that needs tokens or weights that the model to start from lacks.
+
+    Raises:
+        InputError: it does.
+    """
+    fitting = [own.global_pool, *(POOLS_OF_CLASS_TOKEN if own.has_class_token else ("avg",))]
+    if wanted.global_pool not in fitting:
+        has = "has a" if own.has_class_token else "has no"
+        raise InputError(
+            f"model.global_pool is {wanted.global_pool}, and the model to start from {has} class token and pools by "
+            f"{own.global_pool}: choose {' or '.join(dict.fromkeys(fitting))}"
+        )
+
+
 def initial_weights(
     init: ImageClassifier, recipe: Recipe, class_names: tuple[str, ...], on_note: Callable[[str], None]
 ) -> dict[str, Tensor]:
     """Fit the weights of a model to a run's image size and classes; the model itself is changed.
 
-    Its head is kept if it is of the same task and its classes have the names of the run's, in any order, and is zeros
-    otherwise.
+    Its head is kept if it is of the same task and reads the same vector, and if its classes have the names of the
+    run's, in any order. It is zeros otherwise.
 
     Args:
         init: the model.
@@ -113,8 +131,10 @@ def initial_weights(
     resize_input(vit, recipe.model.image_size)
     rows = _kept_rows(init, recipe, class_names)
     if rows is None:
-        on_note(f"the head is new{_why_new(init, class_names)}")
-        vit.reset_classifier(recipe.model.num_classes)
+        pool = recipe.model.global_pool
+        why = f": it pools by {pool}" if pool != vit.config.global_pool else _why_new(init, class_names)
+        on_note(f"the head is new{why}")
+        vit.reset_classifier(recipe.model.num_classes, pool)
     else:
         order = "" if rows == list(range(len(rows))) else ", its rows in the order of the data"
         classes = f"its {len(class_names)} classes are those of the data" if class_names else f"of {len(rows)} outputs"
@@ -199,7 +219,8 @@ def _kept_rows(init: ImageClassifier, recipe: Recipe, class_names: tuple[str, ..
     fits if it has as many outputs and the same names.
     """
     outputs = recipe.model.num_classes
-    if init.task != recipe.task or init.vit.config.num_classes != outputs:
+    own = init.vit.config
+    if init.task != recipe.task or own.num_classes != outputs or own.global_pool != recipe.model.global_pool:
         return None
     if init.task != ImageClassifier.task:
         return list(range(outputs)) if init.class_names == class_names else None
