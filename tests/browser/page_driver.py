@@ -1,6 +1,8 @@
 """Chromium for the tests of pages, and pages in it whose every request and error is watched."""
 
 import contextlib
+import re
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,6 +12,8 @@ ABSENT = "no Chromium: `make chromium` installs it"
 """Why the tests of pages are skipped; the summary of the tests counts them."""
 FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 """A camera that gives a moving figure, and that pages may use without being asked."""
+PATIENCE = 30
+"""Seconds after which what was expected of a page counts as missing."""
 DROP = """
 ([bytes, name, type, event]) => {
   const transfer = new DataTransfer();
@@ -74,8 +78,41 @@ def drop_file(page, data: bytes, name: str = "photo.png", kind: str = "image/png
     page.evaluate(DROP, [list(data), name, kind, event])
 
 
-def wait_for_text(page, element: str, text: str) -> None:
-    """Wait by asking again: the page's policy lets no script poll inside it."""
-    from playwright.sync_api import expect
+def expect(target):
+    """Playwright's `expect`: asks again until a page or a part of it is as it should be, or its time is over.
 
-    expect(page.locator(element)).to_contain_text(text, timeout=30_000)
+    A page changes after a click, not in it: toggles, redraws and answers of the server come when the browser gets to
+    them. So tests assert nothing about a page that they have read only once.
+    """
+    from playwright.sync_api import expect as expect_soon
+
+    expect_soon.set_options(timeout=1000 * PATIENCE)
+    return expect_soon(target)
+
+
+def wait_for_text(page, element: str, text: str) -> None:
+    """Wait until a part of the page contains this text."""
+    expect(page.locator(element)).to_contain_text(text)
+
+
+def wait_until(page, question: Callable[[], object]) -> None:
+    """Wait until this is true of the page, by asking again: the page's policy lets no script poll inside it."""
+    end = time.monotonic() + PATIENCE
+    while not question():
+        assert time.monotonic() < end, "what the test waits for did not come"
+        page.wait_for_timeout(20)
+
+
+def starting(text: str) -> re.Pattern[str]:
+    """Return the pattern of texts that start so."""
+    return re.compile("^" + re.escape(text))
+
+
+def ending(text: str) -> re.Pattern[str]:
+    """Return the pattern of texts that end so."""
+    return re.compile(re.escape(text) + "$")
+
+
+def containing(text: str) -> re.Pattern[str]:
+    """Return the pattern of addresses with this part."""
+    return re.compile(re.escape(text))

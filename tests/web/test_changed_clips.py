@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from explorer_page import python_lines
-from page_driver import drop_file, wait_for_text
+from page_driver import containing, drop_file, expect, wait_for_text, wait_until
 from PIL import Image
 from torch import nn
 from video_clips import moving_square
@@ -75,7 +75,7 @@ def page(open_page, clip):
     for key in ("b", "-", "ArrowUp", "ArrowUp", " ", "ArrowLeft", " "):
         made.keyboard.press(key)
     playwright.expect(made).to_have_url(re.compile("masked=5-6"), timeout=WAIT)
-    assert made.locator("#play").get_attribute("aria-label") == "Play", "the brush has the space bar"
+    expect(made.locator("#play")).to_have_attribute("aria-label", "Play")  # the brush has the space bar
     made.keyboard.press("b")
     return made
 
@@ -97,20 +97,21 @@ def wait_for_change(page, scores):
 
 def test_each_frame_is_changed_as_the_first_one_was_until_that_is_undone(page, classifier, frames):
     wait_for_change(page, scores_of(classifier, frames[0]))
-    assert page.locator("#classes-unchanged").is_visible()
+    expect(page.locator("#classes-unchanged")).to_be_visible()
     page.focus("#scrub")
     page.keyboard.press("PageUp")
     wait_for_frame(page, 10)
     wait_for_change(page, scores_of(classifier, frames[10]))
-    assert page.locator("#masked").is_visible()
+    expect(page.locator("#masked")).to_be_visible()
     page.keyboard.press(" ")
     wait_for_frame(page, FRAMES - 1)
     wait_for_change(page, scores_of(classifier, frames[-1]))
     page.click("#undo")
     page.click("#undo")
     page.wait_for_selector("#change", state="hidden")
-    assert "masked" not in page.url and page.locator("#masked").is_hidden()
-    assert page.locator("#classes-unchanged").is_hidden()
+    expect(page).not_to_have_url(containing("masked"))
+    expect(page.locator("#masked")).to_be_hidden()
+    expect(page.locator("#classes-unchanged")).to_be_hidden()
 
 
 def test_an_intervention_of_a_link_that_is_impossible_is_dropped_with_a_word(browser, address, page):
@@ -120,7 +121,7 @@ def test_an_intervention_of_a_link_that_is_impossible_is_dropped_with_a_word(bro
     page.goto(link)
     wait_for_text(page, "#toast.error", "there is no patch 900")
     wait_for_frame(page, 0)
-    assert "masked" not in page.url
+    expect(page).not_to_have_url(containing("masked"))
 
 
 def test_a_frame_is_saved_with_its_name_and_time_and_the_lines_of_python_make_its_map(
@@ -161,7 +162,8 @@ def test_two_panes_show_the_frame_one_changed_and_one_not(page, classifier, fram
     page.keyboard.press("End")
     playwright.expect(page.locator("#clip-time")).to_contain_text(f"frame {FRAMES} of", timeout=WAIT)
     playwright.expect(page).to_have_url(re.compile(rf"-{FRAMES - 1}&"), timeout=WAIT)
-    assert page.locator("#masked").is_visible() and page.locator("#b-masked").is_hidden()
+    expect(page.locator("#masked")).to_be_visible()
+    expect(page.locator("#b-masked")).to_be_hidden()
     page.click("#pane-choose")
     wait_for_change(page, scores_of(classifier, frames[-1]))
 
@@ -170,11 +172,12 @@ def test_the_images_of_a_camera_are_changed_and_the_doctor_waits_for_its_end(ope
     page = open_page(fragment="#live=server&masked=5-6&off=0h1")
     wait_for_text(page, "#live-numbers", "latency")
     wait_for_text(page, "#change-text", "before")
-    assert page.locator("#heads-off button").inner_text() == "layer 0 head 1 ✕"
+    expect(page.locator("#heads-off button")).to_have_text("layer 0 head 1 ✕")
     page.wait_for_timeout(1500)
-    assert page.locator("#diagnosis").is_hidden() and page.locator("#live").is_visible()
+    expect(page.locator("#diagnosis")).to_be_hidden()
+    expect(page.locator("#live")).to_be_visible()
     page.click("#live-stop")
     page.wait_for_selector("#diagnosis:not([hidden])")
-    assert "camera" not in python_lines(page) and "masked=5-6" in page.url
+    wait_until(page, lambda: "camera" not in python_lines(page) and "masked=5-6" in page.url)
     page.click("#clear")
     page.wait_for_selector("#change", state="hidden")

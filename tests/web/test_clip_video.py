@@ -5,7 +5,7 @@ import time
 
 import pytest
 from explorer_page import drop, python_lines
-from page_driver import drop_file, wait_for_text
+from page_driver import drop_file, expect, wait_for_text
 from starlette.testclient import TestClient
 from test_explorer_clips import run_job, uploaded
 from video_clips import write_wide_pixels
@@ -224,7 +224,7 @@ def test_the_page_saves_the_clip_with_the_map_that_it_shows(open_page, clip, png
     page = open_page()
     drop(page, png)
     page.click("#save")
-    assert page.locator("#save-video").is_hidden(), "an image is no clip"
+    expect(page.locator("#save-video")).to_be_hidden()  # an image is no clip
     page.keyboard.press("Escape")
     drop_file(page, clip.read_bytes(), "walk.mp4", "video/mp4")
     wait_for_text(page, "#clip-time", "frame 1 of 25")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from explorer_page import caption, drop, middle_of_patch, pixels, python_lines
-from page_driver import wait_for_text
+from page_driver import containing, expect, starting, wait_for_text, wait_until
 from page_look import look_problems
 from PIL import Image
 from torch import nn
@@ -107,8 +107,8 @@ def test_a_stroke_masks_patches_and_the_change_is_measured(open_page, png, image
     before = pixels(page)
     stroke(page, (0, 0), (0, 3))
     assert measured(page) == pytest.approx(expected(classifier, image, [(0, n) for n in range(4)]), abs=6e-3)
-    assert "masked=0-3" in page.url and pixels(page) != before and "patch" not in caption(page)
-    assert page.locator("#prediction-title").inner_text() == "Prediction after the changes"
+    wait_until(page, lambda: "masked=0-3" in page.url and pixels(page) != before and "patch" not in caption(page))
+    expect(page.locator("#prediction-title")).to_have_text("Prediction after the changes")
     page.select_option("#fill", "blur")
     wait_for_text(page, "#fill-note", "blurred")
     assert measured(page) == pytest.approx(
@@ -120,12 +120,13 @@ def test_a_stroke_masks_patches_and_the_change_is_measured(open_page, png, image
     page.uncheck("#apply")
     page.wait_for_selector("#change", state="hidden")
     page.wait_for_selector("#busy", state="hidden")
-    assert pixels(page) == before, "without the changes, the map is what it was"
+    wait_until(page, lambda: pixels(page) == before)  # without the changes, the map is what it was
     page.check("#apply")
     measured(page)
     page.click("#clear")
     page.wait_for_selector("#change", state="hidden")
-    assert "masked" not in page.url and page.locator("#masked").is_hidden()
+    expect(page).not_to_have_url(containing("masked"))
+    expect(page.locator("#masked")).to_be_hidden()
 
 
 def test_the_masked_patches_are_drawn_as_the_model_got_them(open_page, png, image, classifier):
@@ -147,7 +148,7 @@ def test_the_brush_works_by_keyboard_with_undo_and_invert(open_page, png, image,
     page.focus("#stage")
     for key in ("b", "-", "-", "ArrowUp", "ArrowLeft", " "):
         page.keyboard.press(key)
-    assert page.locator("#brush-toggle").get_attribute("aria-pressed") == "true"
+    expect(page.locator("#brush-toggle")).to_have_attribute("aria-pressed", "true")
     wait_for_link(page, "masked=9")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
@@ -163,7 +164,7 @@ def test_the_brush_works_by_keyboard_with_undo_and_invert(open_page, png, image,
     page.focus("#stage")
     page.keyboard.press("Escape")
     page.keyboard.press("ArrowUp")
-    assert "from the patch" in caption(page), "without the brush, the arrows move the patch again"
+    expect(page.locator("#caption")).to_contain_text("from the patch")  # without the brush, arrows move it again
 
 
 def test_heads_are_switched_off_and_combined_with_the_brush(open_page, png, image, classifier):
@@ -175,7 +176,8 @@ def test_heads_are_switched_off_and_combined_with_the_brush(open_page, png, imag
     page.click("#switch-heads")
     switch_head(page, 1, 0)
     wait_for_link(page, "off=0h1.1h0")
-    assert page.locator("#multiples-map .off").count() == 2 and page.locator("#plots circle.off").count() == 4
+    expect(page.locator("#multiples-map .off")).to_have_count(2)
+    expect(page.locator("#plots circle.off")).to_have_count(4)
     page.locator("#entropy-plot circle").last.click()
     wait_for_link(page, "off=0h1.1h0.1h1")
     page.click("#heads-off button >> text=layer 0 head 1")
@@ -189,7 +191,7 @@ def test_heads_are_switched_off_and_combined_with_the_brush(open_page, png, imag
     page.click("#switch-heads")
     page.click("#brush-toggle")
     switch_head(page, 1, 1)
-    assert caption(page) == "attention · layer 1 · head 1"
+    expect(page.locator("#caption")).to_have_text("attention · layer 1 · head 1")
 
 
 def test_saved_files_show_the_changed_image_and_say_so(open_page, png):
@@ -216,7 +218,7 @@ def test_saved_files_show_the_changed_image_and_say_so(open_page, png):
 def test_touch_paints_and_does_not_scroll(open_page, png):
     page = open_page(390, 800)
     start_brush(page, png)
-    assert page.evaluate("getComputedStyle(document.getElementById('stage')).touchAction") == "none"
+    wait_until(page, lambda: page.evaluate("getComputedStyle(document.getElementById('stage')).touchAction") == "none")
     paint = """([from, to]) => { const frame = document.getElementById("frame");
       const send = (name, [clientX, clientY]) => frame.dispatchEvent(new PointerEvent(name, {clientX, clientY,
         pointerId: 7, pointerType: "touch", bubbles: true, cancelable: true}));
@@ -224,7 +226,7 @@ def test_touch_paints_and_does_not_scroll(open_page, png):
       send("pointerdown", from); send("pointermove", to); send("pointerup", to); }"""
     page.evaluate(paint, [middle_of_patch(page, 1, 0), middle_of_patch(page, 1, 2)])
     wait_for_link(page, "masked=4-6")
-    assert page.locator("#brush").is_hidden()
+    expect(page.locator("#brush")).to_be_hidden()
 
 
 def test_a_link_restores_the_intervention_and_a_broken_one_does_no_harm(open_page, png, image, classifier):
@@ -234,13 +236,15 @@ def test_a_link_restores_the_intervention_and_a_broken_one_does_no_harm(open_pag
     before = measured(page)
     page.reload()
     page.wait_for_selector("#plots:not([hidden])")
-    assert measured(page) == before and page.locator("#masked").is_visible()
+    assert measured(page) == before
+    expect(page.locator("#masked")).to_be_visible()
     page.evaluate("location.hash += '&masked=3-99999.7e.-1.200&off=0h9.<b>.9'")
     page.wait_for_selector("#toast.error")
     page.wait_for_selector("#plots:not([hidden])")
-    assert "there is no" in page.locator("#toast").inner_text()
+    expect(page.locator("#toast")).to_contain_text("there is no")
     page.wait_for_selector("#busy", state="hidden")
-    assert caption(page).startswith("rollout") and page.locator("#masked").is_hidden()
+    expect(page.locator("#caption")).to_have_text(starting("rollout"))
+    expect(page.locator("#masked")).to_be_hidden()
 
 
 @pytest.mark.parametrize("kind", ["class", "difference", "own map"])
@@ -288,24 +292,24 @@ def test_outlier_tokens_are_marked_with_the_doctors_words(open_page, png, image,
     page = open_page()
     drop(page, png)
     page.wait_for_selector("#diagnosis:not([hidden])")
-    assert "1 outlier token" in page.locator("#outliers-label").inner_text()
-    assert page.locator("#outliers path").last.get_attribute("d").count("M") == 1
-    assert page.locator("#plots .outliers").count() >= 1
+    expect(page.locator("#outliers-label")).to_contain_text("1 outlier token")
+    wait_until(page, lambda: page.locator("#outliers path").last.get_attribute("d").count("M") == 1)
+    wait_until(page, lambda: page.locator("#plots .outliers").count() >= 1)
     page.mouse.move(*middle_of_patch(page, 1, 2))
     wait_for_text(page, "#outlier-patch", "outlier token after layer")
     page.mouse.move(*middle_of_patch(page, 3, 3))
-    assert page.locator("#outlier-patch").inner_text() == ""
+    expect(page.locator("#outlier-patch")).to_have_text("")
     page.uncheck("#mark-outliers")
-    assert page.locator("#outliers").is_hidden()
+    expect(page.locator("#outliers")).to_be_hidden()
     page.click("#doctor-open")
     said = page.locator("#doctor-findings").inner_text()
     with torch.no_grad():
         found = vt.doctor(classifier, image)
     assert all(one.message in said and one.advice in said for one in found.findings)
     page.keyboard.press("Escape")
-    assert page.locator("#doctor").is_hidden()
+    expect(page.locator("#doctor")).to_be_hidden()
     page.click("#doctor-open-plots")
-    assert page.locator("#doctor").is_visible()
+    expect(page.locator("#doctor")).to_be_visible()
 
 
 @pytest.mark.parametrize(("width", "height"), [(360, 740), (1280, 800), (2560, 1440)])
@@ -334,12 +338,14 @@ def test_side_by_side_one_image_is_changed_and_the_other_is_not(open_page, png, 
     page.mouse.click(box["x"] + 0.4 * box["width"], box["y"] + 0.1 * box["height"])
     wait_for_link(page, "b.masked=1")
     assert measured(page) == pytest.approx(expected(classifier, image, [(0, 1)]), abs=6e-3)
-    assert page.locator("#b-masked").is_visible() and page.locator("#masked").is_hidden()
+    expect(page.locator("#b-masked")).to_be_visible()
+    expect(page.locator("#masked")).to_be_hidden()
     page.click("#pane-choose")
-    assert page.locator("#change").is_hidden() and page.locator("#undo").is_disabled()
+    expect(page.locator("#change")).to_be_hidden()
+    expect(page.locator("#undo")).to_be_disabled()
     page.click("#b-pane-choose")
-    assert page.locator("#change").is_visible()
+    expect(page.locator("#change")).to_be_visible()
     page.reload()
     page.wait_for_selector("body[data-ready]")
     page.wait_for_selector("#b-masked:not([hidden])")
-    assert page.locator("#masked").is_hidden()
+    expect(page.locator("#masked")).to_be_hidden()

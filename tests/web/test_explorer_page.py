@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 from explorer_page import caption, drop, middle_of_patch, pixels, python_lines
-from page_driver import drop_file, wait_for_text
+from page_driver import drop_file, ending, expect, starting, wait_for_text, wait_until
 from PIL import Image
 
 import vitreous as vt
@@ -32,16 +32,16 @@ def address(classifier):
 
 def test_an_image_that_is_dropped_shows_its_prediction_and_map(open_page, png, image, classifier):
     page = open_page()
-    assert page.locator("#empty").is_visible()
+    expect(page.locator("#empty")).to_be_visible()
     drop(page, png)
-    assert caption(page) == "rollout · all layers · mean over heads"
-    assert page.locator("#image-name").inner_text() == "photo.png · 90 × 60"
+    expect(page.locator("#caption")).to_have_text("rollout · all layers · mean over heads")
+    expect(page.locator("#image-name")).to_have_text("photo.png · 90 × 60")
     prediction = classifier(image)
-    assert page.locator("#bars .cut").all_inner_texts() == [label for label, _ in prediction.scores]
+    expect(page.locator("#bars .cut")).to_have_text([label for label, _ in prediction.scores])
     first = float(page.locator("#bars .score").first.inner_text().removesuffix(" %"))
     assert first == pytest.approx(100 * prediction.score, abs=0.5)
     drop(page, png, event="paste")
-    assert page.locator("#image-name").inner_text().startswith("photo.png")
+    expect(page.locator("#image-name")).to_have_text(starting("photo.png"))
 
 
 def test_hovering_shows_where_a_patch_looks_and_a_click_pins_it(open_page, png):
@@ -49,16 +49,17 @@ def test_hovering_shows_where_a_patch_looks_and_a_click_pins_it(open_page, png):
     drop(page, png)
     before = pixels(page)
     page.mouse.move(*middle_of_patch(page, 1, 3))
-    assert caption(page).endswith("from the patch in row 1, column 3") and pixels(page) != before
+    expect(page.locator("#caption")).to_have_text(ending("from the patch in row 1, column 3"))
+    wait_until(page, lambda: pixels(page) != before)
     page.mouse.click(*middle_of_patch(page, 1, 3))
     page.mouse.move(5, 5)
-    assert caption(page).endswith("from the patch in row 1, column 3")
+    expect(page.locator("#caption")).to_have_text(ending("from the patch in row 1, column 3"))
     page.click("#direction [data-value=to]")
-    assert caption(page).endswith("toward the patch in row 1, column 3")
+    expect(page.locator("#caption")).to_have_text(ending("toward the patch in row 1, column 3"))
     page.locator("#starts button").last.click()
-    assert caption(page) == "rollout · all layers · mean over heads · toward the class token"
+    expect(page.locator("#caption")).to_have_text("rollout · all layers · mean over heads · toward the class token")
     page.click("#direction [data-value=from]")
-    assert caption(page) == "rollout · all layers · mean over heads"
+    expect(page.locator("#caption")).to_have_text("rollout · all layers · mean over heads")
 
 
 def test_everything_works_by_keyboard(open_page, png):
@@ -66,26 +67,26 @@ def test_everything_works_by_keyboard(open_page, png):
     drop(page, png)
     page.focus("#stage")
     page.keyboard.press("ArrowRight")
-    assert caption(page).endswith("from the patch in row 2, column 2")
+    expect(page.locator("#caption")).to_have_text(ending("from the patch in row 2, column 2"))
     for key in ("ArrowRight", "ArrowRight", "ArrowUp"):
         page.keyboard.press(key)
-    assert caption(page).endswith("from the patch in row 1, column 3"), "it stays on the image"
+    expect(page.locator("#caption")).to_have_text(ending("from the patch in row 1, column 3"))  # it stays on the image
     page.keyboard.press("d")
-    assert "toward" in caption(page)
+    expect(page.locator("#caption")).to_contain_text("toward")
     page.keyboard.press("Escape")
-    assert caption(page).endswith("toward the class token")
+    expect(page.locator("#caption")).to_have_text(ending("toward the class token"))
     page.keyboard.press("d")
-    assert caption(page) == "rollout · all layers · mean over heads"
+    expect(page.locator("#caption")).to_have_text("rollout · all layers · mean over heads")
     page.focus("#multiples")
     page.keyboard.press("ArrowDown")
-    assert page.locator("#multiples-text").inner_text().startswith("layer 1, head 0")
+    expect(page.locator("#multiples-text")).to_have_text(starting("layer 1, head 0"))
     page.keyboard.press("Enter")
-    assert caption(page) == "attention · layer 1 · head 0"
+    expect(page.locator("#caption")).to_have_text("attention · layer 1 · head 0")
     page.focus("#stage")
     page.keyboard.press("[")
-    assert caption(page) == "attention · layer 0 · head 0"
+    expect(page.locator("#caption")).to_have_text("attention · layer 0 · head 0")
     page.keyboard.press("h")
-    assert caption(page) == "attention · layer 0 · head 1"
+    expect(page.locator("#caption")).to_have_text("attention · layer 0 · head 1")
 
 
 @slow
@@ -95,11 +96,11 @@ def test_a_small_map_or_a_dot_is_one_click_from_its_head(open_page, png):
     canvas = page.locator("#multiples-canvas")
     box = canvas.bounding_box()
     canvas.click(position={"x": 0.75 * box["width"], "y": 0.25 * box["height"]})
-    assert caption(page) == "attention · layer 0 · head 1"
+    expect(page.locator("#caption")).to_have_text("attention · layer 0 · head 1")
     page.locator("#entropy-plot circle").last.click()
-    assert caption(page) == "attention · layer 1 · head 1"
+    expect(page.locator("#caption")).to_have_text("attention · layer 1 · head 1")
     page.click("#heads button >> text=all")
-    assert caption(page) == "attention · layer 1 · mean over heads"
+    expect(page.locator("#caption")).to_have_text("attention · layer 1 · mean over heads")
 
 
 @slow
@@ -113,7 +114,7 @@ def test_classes_are_explained_and_compared(open_page, png, classifier, image):
     page.select_option("#target-contrast", second)
     wait_for_text(page, "#reading", f"for {first} rather than {second}")
     found = explain_batch(classifier, [image], "gradient-rollout", target=f"{first} - {second}")[0]
-    assert f"{found.score:.2f}" in page.locator("#reading").inner_text()
+    expect(page.locator("#reading")).to_contain_text(f"{found.score:.2f}")
 
 
 def test_a_long_method_shows_its_progress_and_can_be_cancelled(open_page, png, classifier):
@@ -128,7 +129,7 @@ def test_a_long_method_shows_its_progress_and_can_be_cancelled(open_page, png, c
     finally:
         hook.remove()
     page.select_option("#method", "rollout")
-    assert caption(page).startswith("rollout")
+    expect(page.locator("#caption")).to_have_text(starting("rollout"))
 
 
 def test_a_reload_and_a_link_restore_the_view(open_page, png):
@@ -141,16 +142,21 @@ def test_a_reload_and_a_link_restore_the_view(open_page, png):
     before, drawn = caption(page), pixels(page)
     page.reload()
     page.wait_for_selector("#plots:not([hidden])")
-    assert caption(page) == before and pixels(page) == drawn
+    wait_until(page, lambda: caption(page) == before and pixels(page) == drawn)
     page.click("#copy-link")
-    assert page.evaluate("navigator.clipboard.readText()") == page.url and "patch=2.1" in page.url
+    wait_until(page, lambda: page.evaluate("navigator.clipboard.readText()") == page.url and "patch=2.1" in page.url)
 
 
 @slow
 def test_links_that_are_broken_or_hostile_do_no_harm(open_page):
     page = open_page(fragment="#i=upload-0&method=%3Cscript%3E&layer=99&patch=a.b&heads=7.-3&palette=__proto__&m=9")
     page.wait_for_selector("#toast.error")
-    assert "no such image" in page.locator("#toast").inner_text() or "ended" in page.locator("#toast").inner_text()
+    wait_until(
+        page,
+        lambda: (
+            "no such image" in page.locator("#toast").inner_text() or "ended" in page.locator("#toast").inner_text()
+        ),
+    )
 
 
 def test_what_looks_at_the_class_token_is_the_column_of_its_matrix(
@@ -158,7 +164,7 @@ def test_what_looks_at_the_class_token_is_the_column_of_its_matrix(
 ):
     page = open_page(fragment="#method=attention&layer=1&toward=1")
     drop(page, png)
-    assert caption(page).endswith("toward the class token")
+    expect(page.locator("#caption")).to_have_text(ending("toward the class token"))
     Image.fromarray(image).save(tmp_path / "photo.png")
     monkeypatch.chdir(tmp_path)
     names = {}
@@ -174,7 +180,7 @@ def test_the_link_to_the_image_keeps_the_view(open_page, png):
     before = page.url
     page.focus(".skip")
     page.keyboard.press("Enter")
-    assert page.url == before and page.evaluate("document.activeElement.id") == "stage"
+    wait_until(page, lambda: page.url == before and page.evaluate("document.activeElement.id") == "stage")
 
 
 def test_of_two_files_the_last_one_is_shown(open_page, png):
@@ -187,4 +193,4 @@ def test_of_two_files_the_last_one_is_shown(open_page, png):
     drop_file(page, png, "slow.png", "image/png")
     drop(page, png, name="newest.png")
     page.wait_for_timeout(1200)
-    assert "newest.png" in page.locator("#image-name").inner_text()
+    expect(page.locator("#image-name")).to_contain_text("newest.png")

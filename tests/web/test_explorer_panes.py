@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 import torch
-from explorer_page import caption, drop, middle_of_patch, pixels, python_lines
-from page_driver import wait_for_text
+from explorer_page import drop, middle_of_patch, pixels, python_lines
+from page_driver import ending, expect, starting, wait_for_text, wait_until
 from page_look import look_problems
 from PIL import Image
 
@@ -98,18 +98,25 @@ def test_pointers_are_linked_between_different_grids(open_page, png):
     compare(page, model="1")
     before = picture(page)
     page.mouse.move(*middle_of_patch(page, 1, 3))
-    assert caption(page).endswith("from the patch in row 1, column 3")
-    assert page.inner_text("#b-caption") == "attention · layer 2 · mean over heads · from the patch in row 1, column 5"
-    assert page.is_visible("#b-cursor") and picture(page) != before
+    expect(page.locator("#caption")).to_have_text(ending("from the patch in row 1, column 3"))
+    expect(page.locator("#b-caption")).to_have_text(
+        "attention · layer 2 · mean over heads · from the patch in row 1, column 5"
+    )
+    expect(page.locator("#b-cursor")).to_be_visible()
+    wait_until(page, lambda: picture(page) != before)
     page.mouse.move(*middle(page, 3, 1))
-    assert caption(page).endswith("from the patch in row 3, column 1") and page.is_visible("#cursor")
+    expect(page.locator("#caption")).to_have_text(ending("from the patch in row 3, column 1"))
+    expect(page.locator("#cursor")).to_be_visible()
     page.mouse.move(5, 5)
-    assert not page.is_visible("#cursor") and not page.is_visible("#b-cursor")
-    assert picture(page) == before
+    expect(page.locator("#cursor")).to_be_hidden()
+    expect(page.locator("#b-cursor")).to_be_hidden()
+    wait_until(page, lambda: picture(page) == before)
     page.mouse.click(*middle_of_patch(page, 2, 0))
     page.mouse.move(5, 5)
-    assert caption(page).endswith("row 2, column 0") and page.inner_text("#b-caption").endswith("row 2, column 0")
-    assert page.is_visible("#pin") and page.is_visible("#b-pin")
+    expect(page.locator("#caption")).to_have_text(ending("row 2, column 0"))
+    expect(page.locator("#b-caption")).to_have_text(ending("row 2, column 0"))
+    expect(page.locator("#pin")).to_be_visible()
+    expect(page.locator("#b-pin")).to_be_visible()
 
 
 def test_each_pane_has_a_method_and_classes_of_its_own(open_page, png, image, classifier):
@@ -120,12 +127,13 @@ def test_each_pane_has_a_method_and_classes_of_its_own(open_page, png, image, cl
     page.select_option("#target-class", second)
     page.select_option("#target-contrast", first)
     wait_for_text(page, "#b-reading", f"for {second} rather than {first}")
-    assert caption(page) == "rollout · all layers · mean over heads"
+    expect(page.locator("#caption")).to_have_text("rollout · all layers · mean over heads")
     page.click("#pane-choose")
-    assert page.input_value("#method") == "rollout" and page.input_value("#target-contrast") == ""
+    expect(page.locator("#method")).to_have_value("rollout")
+    expect(page.locator("#target-contrast")).to_have_value("")
     page.click(f"#bars button >> text={first}")
     wait_for_text(page, "#reading", f"for {first}")
-    assert f"for {second} rather than {first}" in page.inner_text("#b-reading")
+    expect(page.locator("#b-reading")).to_contain_text(f"for {second} rather than {first}")
 
 
 def test_a_patch_is_found_again_in_another_image(open_page, png, image, other_png, other_image, classifier):
@@ -142,8 +150,9 @@ def test_a_patch_is_found_again_in_another_image(open_page, png, image, other_pn
     row, column = divmod(int(cosines.argmax()), 4)
     wait_for_text(page, "#b-caption", "similarity to the patch in row 3, column 2 of photo.png")
     wait_for_text(page, "#b-reading", f"most similar: row {row}, column {column} · cosine {cosines.max():.2f}")
-    assert page.is_visible("#b-cursor") and not page.is_visible("#b-pin")
-    assert "from the patch in row 3, column 2" in caption(page)
+    expect(page.locator("#b-cursor")).to_be_visible()
+    expect(page.locator("#b-pin")).to_be_hidden()
+    expect(page.locator("#caption")).to_contain_text("from the patch in row 3, column 2")
     page.click("#b-pane-choose")
     assert 'path in ("other.png", "photo.png")' in python_lines(page)
 
@@ -175,7 +184,7 @@ def test_two_images_of_one_model_share_their_components(open_page, png, other_pn
     page.select_option("#method", "features")
     for reading in ("#reading", "#b-reading"):
         wait_for_text(page, reading, "components are those of both images")
-    assert picture(page) != alone
+    wait_until(page, lambda: picture(page) != alone)
     assert "PatchColors.fit(tokens)" in python_lines(page)
 
 
@@ -219,9 +228,10 @@ def test_a_link_restores_both_panes(open_page, png, other_png):
     page.reload()
     page.wait_for_selector("body[data-ready]")
     page.wait_for_selector("#b-legend:not([hidden])")
-    assert [page.inner_text(one) for one in names] == before and page.url == url
-    assert pixels(page, "b-added") == drawn and not page.is_checked("#same-image")
-    assert page.get_attribute("#b-pane-choose", "aria-pressed") == "true"
+    wait_until(page, lambda: [page.inner_text(one) for one in names] == before and page.url == url)
+    wait_until(page, lambda: pixels(page, "b-added") == drawn)
+    expect(page.locator("#same-image")).not_to_be_checked()
+    expect(page.locator("#b-pane-choose")).to_have_attribute("aria-pressed", "true")
 
 
 def test_panes_work_by_keyboard(open_page, png):
@@ -232,13 +242,14 @@ def test_panes_work_by_keyboard(open_page, png):
     wait_for_text(page, "#b-caption", "·")
     page.focus("#b-stage")
     page.keyboard.press("ArrowRight")
-    assert page.inner_text("#b-caption").endswith("from the patch in row 2, column 3")
-    assert caption(page).endswith("from the patch in row 2, column 2"), "the same place in 4 columns"
+    expect(page.locator("#b-caption")).to_have_text(ending("from the patch in row 2, column 3"))
+    expect(page.locator("#caption")).to_have_text(ending("row 2, column 2"))  # the same place in 4 columns
     page.keyboard.press("Escape")
-    assert "patch" not in caption(page) and "patch" not in page.inner_text("#b-caption")
+    expect(page.locator("#caption")).not_to_contain_text("patch")
+    expect(page.locator("#b-caption")).not_to_contain_text("patch")
     page.keyboard.press("c")
     page.wait_for_selector("#b-pane", state="detached")
-    assert "b=1" not in page.url and page.evaluate("document.activeElement.id") == "compare"
+    wait_until(page, lambda: "b=1" not in page.url and page.evaluate("document.activeElement.id") == "compare")
 
 
 def test_a_new_image_opens_in_both_panes(open_page, png, other_png):
@@ -251,7 +262,8 @@ def test_a_new_image_opens_in_both_panes(open_page, png, other_png):
     page.wait_for_selector("#legend:not([hidden])")
     page.click("#b-pane-close")
     page.wait_for_selector("#b-pane", state="detached")
-    assert caption(page).startswith("rollout") and page.input_value("#model") == "0"
+    expect(page.locator("#caption")).to_have_text(starting("rollout"))
+    expect(page.locator("#model")).to_have_value("0")
 
 
 def test_two_panes_look_right(open_page, png):

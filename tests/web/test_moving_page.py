@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from explorer_page import python_lines
-from page_driver import drop_file, wait_for_text, watched_pages
+from page_driver import containing, drop_file, expect, starting, wait_for_text, wait_until, watched_pages
 from page_look import look_problems
 from video_clips import moving_square
 
@@ -74,7 +74,7 @@ def test_a_clip_is_scrubbed_by_keys_and_each_frame_has_its_own_prediction(open_p
             page.keyboard.press(key)
         wait_for_frame(page, number)
         assert np.array_equal(shown_pixels(page), frames[number]), "the frame is the one that vitreous video reads"
-        assert page.locator("#bars .cut").all_inner_texts() == [name for name, _ in classifier(frames[number]).scores]
+        expect(page.locator("#bars .cut")).to_have_text([name for name, _ in classifier(frames[number]).scores])
         text = page.locator("#scrub").get_attribute("aria-valuetext")
         assert text.startswith(f"{number / 10:.2f} s of 4.00 s"), text
 
@@ -89,14 +89,15 @@ def test_a_pinned_patch_stays_while_frames_change_and_the_map_follows(open_page,
     page.focus("#scrub")
     page.keyboard.press("End")
     wait_for_frame(page, 39)
-    assert page.locator("#caption").inner_text() == caption and page.evaluate(added) != before
+    expect(page.locator("#caption")).to_have_text(caption)
+    wait_until(page, lambda: page.evaluate(added) != before)
     page.select_option("#method", "gradient-rollout")
     wait_for_text(page, "#reading", "the predicted class")
     page.focus("#scrub")
     page.keyboard.press("Home")
     wait_for_frame(page, 0)
     wait_for_text(page, "#reading", "the predicted class")
-    assert page.locator("#added").is_visible()
+    expect(page.locator("#added")).to_be_visible()
 
 
 def test_side_by_side_both_panes_show_the_frame_each_with_its_own_map(open_page, clip):
@@ -108,7 +109,7 @@ def test_side_by_side_both_panes_show_the_frame_each_with_its_own_map(open_page,
     wait_for_frame(page, 39)
     other = np.array(page.evaluate(PHOTO.replace("'photo'", "'b-photo'")), np.uint8).reshape(36, 64, 4)[..., :3]
     assert np.array_equal(other, shown_pixels(page)) and np.array_equal(other, list(read_frames(clip))[39].image_u8)
-    assert page.locator("#caption").inner_text().startswith("rollout")
+    expect(page.locator("#caption")).to_have_text(starting("rollout"))
     page.click("#b-pane-close")
     page.focus("#scrub")
     page.keyboard.press("Home")
@@ -142,15 +143,16 @@ def test_space_plays_to_the_end_and_again_from_the_beginning(open_page, clip):
 def test_classes_over_time_have_a_chart_a_legend_and_a_table(open_page, clip, classifier):
     page = opened(open_page(), clip)
     page.wait_for_selector("#classes-found:not([hidden])")
-    assert page.locator("#classes-note").inner_text() == f"all {FRAMES} frames"
-    assert page.locator("#classes-chart polyline").count() == 3
+    expect(page.locator("#classes-note")).to_have_text(f"all {FRAMES} frames")
+    expect(page.locator("#classes-chart polyline")).to_have_count(3)
     frames = [frame.image_u8 for frame in read_frames(clip)]
     page.click("#classes-table summary")
     page.wait_for_selector("#classes-table tbody tr")
     head = page.locator("#classes-table thead th").all_inner_texts()
     cells = page.locator("#classes-table tbody tr").nth(30).locator("th, td").all_inner_texts()
     scores = dict(classifier(frames[30]).scores)
-    assert page.locator("#classes-table tbody tr").count() == FRAMES and cells[0] == "3.00 s"
+    expect(page.locator("#classes-table tbody tr")).to_have_count(FRAMES)
+    assert cells[0] == "3.00 s"
     for name, text in zip(head[1:], cells[1:], strict=True):
         assert float(text.removesuffix(" %")) == pytest.approx(100 * scores[name], abs=0.51)
     page.focus("#scrub")
@@ -161,7 +163,7 @@ def test_classes_over_time_have_a_chart_a_legend_and_a_table(open_page, clip, cl
     assert {name: float(text.removesuffix(" %")) for name, text in legend.items()} == {
         name: pytest.approx(100 * score, abs=0.51) for name, score in scores.items()
     }
-    assert "Whole clip:" in page.locator("#classes-chart").get_attribute("aria-label")
+    wait_until(page, lambda: "Whole clip:" in page.locator("#classes-chart").get_attribute("aria-label"))
 
 
 def test_a_link_restores_the_frame_and_python_makes_its_map(open_page, clip, tmp_path, monkeypatch):
@@ -205,7 +207,7 @@ def test_what_is_no_clip_is_refused_and_an_image_closes_the_clip(browser, addres
         write_video(still, moving_square(1), Fraction(10))
         drop(page, still, "still.gif", "image/gif")
         wait_for_text(page, "#image-name", "still.gif")
-        assert page.locator("#clip").is_hidden(), "one frame needs no scrubber"
+        expect(page.locator("#clip")).to_be_hidden()  # one frame needs no scrubber
 
 
 def latency_of(page):
@@ -216,14 +218,15 @@ def test_the_browsers_camera_runs_with_its_latency_and_its_last_image_stays(open
     page = open_page()
     page.click("#camera")
     wait_for_text(page, "#live-numbers", "latency")
-    assert page.locator("#image-name").inner_text() == "camera · 640 × 480"
-    assert 0 < latency_of(page) < WAIT and "live=browser" in page.url and "i=" not in page.url
+    expect(page.locator("#image-name")).to_have_text("camera · 640 × 480")
+    wait_until(page, lambda: 0 < latency_of(page) < WAIT and "live=browser" in page.url and "i=" not in page.url)
     first = page.locator("#caption").inner_text()
     page.select_option("#method", "attention")
     wait_for_text(page, "#caption", "attention · layer 1")
     assert first.startswith("rollout")
     page.click("#live-stop")
-    assert page.locator("#live").is_hidden() and "live" not in page.url
+    expect(page.locator("#live")).to_be_hidden()
+    expect(page).not_to_have_url(containing("live"))
     page.focus("#stage")
     page.keyboard.press("ArrowRight")
     wait_for_text(page, "#caption", "from the patch in row 2, column 2")
@@ -232,14 +235,14 @@ def test_the_browsers_camera_runs_with_its_latency_and_its_last_image_stays(open
 def test_the_servers_video_runs_from_the_link_that_the_command_prints(open_page, clip):
     page = open_page(fragment="#live=server&method=attention&heads=1")
     wait_for_text(page, "#live-numbers", "latency")
-    assert page.locator("#caption").inner_text() == "attention · layer 1 · head 1"
-    assert page.locator("#server-camera").inner_text() == "square.webm"
+    expect(page.locator("#caption")).to_have_text("attention · layer 1 · head 1")
+    expect(page.locator("#server-camera")).to_have_text("square.webm")
     seen = {shown_pixels(page).tobytes() for _ in range(12) if page.wait_for_timeout(150) is None}
     assert len(seen) > 1, "the square moves"
     frames = {frame.image_u8.tobytes() for frame in read_frames(clip)}
     assert seen <= frames
     opened(page, clip)
-    assert page.locator("#live").is_hidden(), "another source ends it"
+    expect(page.locator("#live")).to_be_hidden()  # another source ends it
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

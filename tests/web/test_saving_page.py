@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from explorer_page import caption, drop, middle_of_patch, pixels, python_lines
-from page_driver import wait_for_text, watched_pages
+from page_driver import expect, wait_for_text, wait_until, watched_pages
 from page_look import look_problems
 from PIL import Image
 
@@ -202,27 +202,31 @@ def test_the_saved_page_works_from_a_file(kind, open_page, open_file, png, tmp_p
     saved.wait_for_selector("#frame:not([hidden])")
     assert shown == {text: saved.locator(text).inner_text() for text in shown}
     assert np.abs(np.array(pixels(saved)) - drawn).max() <= 4
-    assert "photo.png" in saved.title() and saved.locator("#empty").is_hidden()
-    assert "vt.load" in saved.locator("#python").inner_text()
+    assert "photo.png" in saved.title()
+    expect(saved.locator("#empty")).to_be_hidden()
+    expect(saved.locator("#python")).to_contain_text("vt.load")
     for one in (saved, page):
         one.evaluate("scrollTo(0, 0)")
         one.mouse.move(*middle_of_patch(one, 3, 2, grid=6))
     if kind == "class":
         wait_for_text(saved, "#reading", "row 3, column 2: ")
-        assert "needs the model" in saved.locator("#note").inner_text()
+        expect(saved.locator("#note")).to_contain_text("needs the model")
         return
     for one in (saved, page):
         wait_for_text(one, "#caption", "row 3, column 2")
-    assert saved.locator("#reading").inner_text() == page.locator("#reading").inner_text() != shown["#reading"]
+    wait_until(
+        page,
+        lambda: saved.locator("#reading").inner_text() == page.locator("#reading").inner_text() != shown["#reading"],
+    )
     saved.focus("#stage")
     saved.keyboard.press("ArrowRight")
     wait_for_text(saved, "#caption", "row 1, column 5")
     if kind == "similarity":
         return
     saved.evaluate("() => { dispatchEvent(new Event('beforeprint')); }")
-    assert saved.locator("#layers canvas:not([hidden])").count() == 0
+    expect(saved.locator("#layers canvas:not([hidden])")).to_have_count(0)
     saved.evaluate("() => { dispatchEvent(new Event('afterprint')); }")
-    assert saved.locator("#layers canvas:not([hidden])").count() == 3
+    expect(saved.locator("#layers canvas:not([hidden])")).to_have_count(3)
     saved.click("#direction [data-value=from]")
     assert "from the patch" in caption(saved)
 
@@ -235,7 +239,7 @@ def test_the_saved_page_looks_right(open_page, open_file, png, tmp_path):
     for theme in ("dark", "light"):
         saved = open_file(path, theme=theme)
         saved.wait_for_selector("#frame:not([hidden])")
-        assert saved.evaluate("document.documentElement.dataset.theme") == theme
+        expect(saved.locator("html")).to_have_attribute("data-theme", theme)
         for width, height in ((360, 740), (768, 1024), (1280, 800), (2560, 1440)):
             saved.set_viewport_size({"width": width, "height": height})
             assert look_problems(saved) == [], (theme, width)
@@ -267,8 +271,8 @@ def test_the_saved_page_shows_the_image_without_scripts(open_page, browser, png,
     saved = context.new_page()
     saved.goto(f"file://{path}")
     assert saved.locator("h1").inner_text() == "<b>&\"'.png"
-    assert saved.locator("#empty img").evaluate("one => one.naturalWidth") == 720
-    assert caption(page) in saved.locator("#empty img").get_attribute("alt")
+    wait_until(saved, lambda: saved.locator("#empty img").evaluate("one => one.naturalWidth") == 720)
+    wait_until(page, lambda: caption(page) in saved.locator("#empty img").get_attribute("alt"))
     context.close()
 
 
@@ -278,22 +282,25 @@ def test_the_menu_and_the_lines_work_by_keyboard(open_page, png):
     page.focus("#save")
     page.keyboard.press("ArrowDown")
     focused = "document.activeElement.id"
-    assert page.evaluate(focused) == "save-png" and page.locator("#save").get_attribute("aria-expanded") == "true"
+    wait_until(page, lambda: page.evaluate(focused) == "save-png")
+    expect(page.locator("#save")).to_have_attribute("aria-expanded", "true")
     page.keyboard.press("ArrowUp")
-    assert page.evaluate(focused) == "save-image"
+    wait_until(page, lambda: page.evaluate(focused) == "save-image")
     page.keyboard.press("Home")
     page.keyboard.press("ArrowDown")
-    assert page.evaluate(focused) == "save-svg"
+    wait_until(page, lambda: page.evaluate(focused) == "save-svg")
     box = page.locator("#save-menu").bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= 360
     page.keyboard.press("Escape")
-    assert page.evaluate(focused) == "save" and page.locator("#save-menu").is_hidden()
+    wait_until(page, lambda: page.evaluate(focused) == "save")
+    expect(page.locator("#save-menu")).to_be_hidden()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
-    assert page.locator("#save-menu").is_hidden()
+    expect(page.locator("#save-menu")).to_be_hidden()
     page.click("#show-python")
     page.click("#copy-python")
     wait_for_text(page, "#copy-python", "Copied")
-    assert page.evaluate("navigator.clipboard.readText()") == page.locator("#python").text_content()
+    wait_until(page, lambda: page.evaluate("navigator.clipboard.readText()") == page.locator("#python").text_content())
     page.keyboard.press("Escape")
-    assert page.locator("#python-panel").is_hidden() and page.evaluate(focused) == "show-python"
+    expect(page.locator("#python-panel")).to_be_hidden()
+    wait_until(page, lambda: page.evaluate(focused) == "show-python")

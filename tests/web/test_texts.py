@@ -3,7 +3,7 @@
 import pytest
 from explorer_page import caption, drop
 from image_text_models import write_clip
-from page_driver import wait_for_text
+from page_driver import expect, wait_for_text
 
 import vitreous as vt
 from vitreous.explanation.text_targets import takes_text, text_target
@@ -81,12 +81,13 @@ def test_a_person_asks_by_texts(open_page, png, image, clip_model, explorer):
     page.keyboard.press("Escape")
     assert found.score == pytest.approx(cosine(clip_model, image), abs=1e-4)
     drop(page, png, name="again.png")
-    assert page.input_value("#text-target") == TEXT, "the text stays with another image"
+    expect(page.locator("#text-target")).to_have_value(TEXT)  # the text stays with another image
     page.select_option("#gallery-order", "text")
-    assert page.get_attribute("#gallery-search", "placeholder") == "a photo of a cat"
+    expect(page.locator("#gallery-search")).to_have_attribute("placeholder", "a photo of a cat")
     page.fill("#gallery-search", TEXT)
     best, value = sorted_by_text(explorer, clip_model)[0]
     wait_for_text(page, f"#strip button:first-child[data-image={best}]", f"{value:.2f}"[:-1])
     page.select_option("#model", "1")
     page.wait_for_selector("#text-row", state="hidden")
-    assert page.input_value("#gallery-order") == "stored" and page.locator("#order-text").is_hidden()
+    expect(page.locator("#gallery-order")).to_have_value("stored")
+    expect(page.locator("#order-text")).to_be_hidden()

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 
 import pytest
-from page_driver import wait_for_text, watched_pages
+from page_driver import expect, starting, wait_for_text, wait_until, watched_pages
 from page_look import look_problems, tab_stops
 from running import paused_training
 
@@ -66,12 +66,13 @@ def test_a_run_is_watched_from_its_first_step_to_its_end(colored_folder, tmp_pat
         page = open_runs(server, part="")
         assert page.url.startswith(f"{server.url}training"), "without a model, the page of the training opens"
         wait_for_text(page, ".state", "starting")
-        assert not page.locator("#explorer-link").is_visible() and "no checkpoint yet" in page.inner_text(".run")
+        expect(page.locator("#explorer-link")).to_be_hidden()
+        expect(page.locator(".run")).to_contain_text("no checkpoint yet")
         training.go_on(12)
         wait_for_text(page, ".state", "training")
         total = server.explorer.runs[0].steps
         wait_for_text(page, ".run", f"step 10 of {total}")
-        assert re.search(r"\d:\d\d left", page.inner_text(".run"))
+        wait_until(page, lambda: re.search(r"\d:\d\d left", page.inner_text(".run")))
         lines = read_metrics(RunFolder(path))
         loss = next(line["loss"] for line in reversed(lines) if line["split"] == "train")
         wait_for_text(page, ".run", f"training loss {loss:.3f}")
@@ -82,12 +83,13 @@ def test_a_run_is_watched_from_its_first_step_to_its_end(colored_folder, tmp_pat
         training.go_on()
         wait_for_text(page, ".state", "finished")
         wait_for_text(page, ".run", f"step {total} of {total}")
-        assert page.locator("svg.curve .line").first.get_attribute("d") != drawn
+        wait_until(page, lambda: page.locator("svg.curve .line").first.get_attribute("d") != drawn)
         wait_for_text(page, ".run", f"the explorer has step 10, saved: step {total}")
         page.get_by_role("link", name="Open in the explorer").click()
         page.wait_for_selector("#pages:not([hidden])")
-        assert page.locator("#reload-model").is_visible() and page.locator("#model").input_value() == "0"
-        assert page.inner_text("#model-step") == "weights of step 10"
+        expect(page.locator("#reload-model")).to_be_visible()
+        expect(page.locator("#model")).to_have_value("0")
+        expect(page.locator("#model-step")).to_have_text("weights of step 10")
         page.click("#reload-model")
         wait_for_text(page, "#model-step", f"weights of step {total}")
         page.get_by_role("link", name="Training").click()
@@ -102,8 +104,8 @@ def test_a_stopped_run_is_said_to_be_stopped(colored_folder, tmp_path, serve_run
         training.stop()
         wait_for_text(page, ".state", "stopped")
         wait_for_text(page, ".run", "a resume goes on after step 13")
-        assert "left" not in page.inner_text(".run .numbers")
-        assert page.inner_text("#said") == "run: stopped"
+        wait_until(page, lambda: "left" not in page.inner_text(".run .numbers"))
+        expect(page.locator("#said")).to_have_text("run: stopped")
 
 
 @pytest.fixture(scope="module")
@@ -122,24 +124,24 @@ def test_the_maps_grow_over_the_kept_steps(finished, serve_runs, open_runs):
     page.locator("#cells canvas").first.wait_for()
     page.focus("#step")
     page.keyboard.press("Home")
-    assert page.locator("#step").get_attribute("aria-valuetext") == "step 0, epoch 0"
+    expect(page.locator("#step")).to_have_attribute("aria-valuetext", "step 0, epoch 0")
     first = canvas_pixels(page)
     for at, step in enumerate(history.steps):
-        assert page.inner_text("#step-value").startswith(f"step {step}, epoch")
+        expect(page.locator("#step-value")).to_have_text(starting(f"step {step}, epoch"))
         for image in range(3):
             cell, prediction = page.locator(".cell").nth(image), history.predictions[at][image]
             assert prediction.caption() in cell.inner_text()
             assert ("✓" if history.is_correct(at, image) else "✗") in cell.inner_text()
             score = round(100 * history.truth_probability(at, image))
-            assert f"true label {history.truth(image)}: {score} %" in cell.inner_text()
+            expect(cell).to_contain_text(f"true label {history.truth(image)}: {score} %")
         page.keyboard.press("ArrowRight")
-    assert canvas_pixels(page) != first
+    wait_until(page, lambda: canvas_pixels(page) != first)
     at_end = canvas_pixels(page)
     page.get_by_role("radio", name="rollout").click()
-    assert canvas_pixels(page) != at_end and "method=rollout" in page.url
+    wait_until(page, lambda: canvas_pixels(page) != at_end and "method=rollout" in page.url)
     page.click("#play")
     wait_for_text(page, "#play", "Play")
-    assert page.inner_text("#step-value").startswith(f"step {history.steps[-1]},")
+    expect(page.locator("#step-value")).to_have_text(starting(f"step {history.steps[-1]},"))
     page.focus("#step")
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
@@ -147,7 +149,7 @@ def test_the_maps_grow_over_the_kept_steps(finished, serve_runs, open_runs):
     page.reload()
     page.wait_for_selector("body[data-ready]")
     wait_for_text(page, "#step-value", before)
-    assert page.get_by_role("radio", name="rollout").get_attribute("aria-checked") == "true"
+    expect(page.get_by_role("radio", name="rollout")).to_have_attribute("aria-checked", "true")
 
 
 def test_the_curves_are_read_by_keyboard_and_as_a_table(finished, serve_runs, open_runs):
@@ -158,22 +160,22 @@ def test_the_curves_are_read_by_keyboard_and_as_a_table(finished, serve_runs, op
     page.keyboard.press("Home")
     first = lines[0]
     name = "validation" if first["split"] == "validation" else "training"
-    assert loss.get_attribute("aria-valuetext") == f"epoch {first['epoch']:.3g}: {name} {first['loss']:.2f}"
+    expect(loss).to_have_attribute("aria-valuetext", f"epoch {first['epoch']:.3g}: {name} {first['loss']:.2f}")
     page.keyboard.press("End")
     last = [line for line in lines if line["split"] == "validation"][-1]
     accuracy = page.get_by_role("slider", name="Accuracy in % over the epochs")
     assert f"validation {100 * last['top1']:.1f} %" in accuracy.get_attribute("aria-valuetext")
-    assert page.locator("svg.curve .cursor path").count() == 3
+    expect(page.locator("svg.curve .cursor path")).to_have_count(3)
     page.get_by_text("Loss: values as a table").click()
     rows = page.locator("#charts table tr")
     validated = [line for line in lines if line["split"] == "validation"]
-    assert rows.count() == 1 + len(validated)
-    assert rows.last.locator("td").last.inner_text() == f"{last['loss']:.3g}"
+    expect(rows).to_have_count(1 + len(validated))
+    expect(rows.last.locator("td").last).to_have_text(f"{last['loss']:.3g}")
 
 
 def test_several_runs_lie_over_each_other_with_their_names(finished, trained_run, serve_runs, open_runs):
     page = open_runs(serve_runs(finished, trained_run))
-    assert page.locator(".run h2").all_inner_texts() == ["finished", "run"]
+    expect(page.locator(".run h2")).to_have_text(["finished", "run"])
     legend = page.locator("#curves-legend").inner_text()
     assert all(name in legend for name in ("finished: validation", "run: validation"))
     colors = page.evaluate("""() => [...document.querySelectorAll("#charts figure:first-child .line")]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from page_driver import watched_pages
+from page_driver import expect, watched_pages
 from page_look import look_problems, tab_stops
 from PIL import Image
 from tiny_run import make_folder, tiny_recipe
@@ -176,7 +176,8 @@ def test_the_strip_keeps_its_size_on_a_phone_and_scrolls(wide_page, browser):
         page = open_page(width=360)
         strip = page.locator(".wide")
         assert strip.locator("img").bounding_box()["width"] > 600 > strip.bounding_box()["width"]
-        assert strip.get_attribute("tabindex") == "0" and strip.get_attribute("aria-label")
+        expect(strip).to_have_attribute("tabindex", "0")
+        assert strip.get_attribute("aria-label")
 
 
 def test_every_link_and_table_of_the_page_is_reached_by_keyboard(wide_page, browser):
