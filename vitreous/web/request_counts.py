@@ -48,6 +48,7 @@ def format_metrics(explorer: Explorer, counts: RequestCounts) -> str:
         ("jobs_waiting", "gauge", {"": len(queue)}),
         ("jobs_running", "gauge", {"": int(queue.is_busy)}),
         ("sessions", "gauge", {"": len(sessions)}),
+        ("upload_bytes", "gauge", {"": explorer.uploads.used_bytes}),
         ("session_bytes", "gauge", {"": sessions.stored_bytes}),
     )
     lines = []

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
 from typing import TypeVar
@@ -22,8 +23,13 @@ JSON_BYTES = 64 << 10
 """Size of a body that is JSON."""
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
+async def read_body(request: Request, max_bytes: int, on_part: Callable[[int], object] = lambda size: None) -> bytes:
     """Read the body of a request, and not one byte more than is allowed.
+
+    Args:
+        request: whose body hasn't been read.
+        max_bytes: that are allowed.
+        on_part: called with the number of bytes that have come; it may raise to refuse the rest.
 
     Raises:
         HTTPException: it is too large, or comes too slowly.
@@ -39,6 +45,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
                 received += len(part)
                 if received > max_bytes:
                     raise too_large
+                on_part(len(part))
                 parts.append(part)
     except TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
@@ -102,6 +109,12 @@ def find_session(sessions: SessionTable, request: Request) -> WebSession:
 def open_session(sessions: SessionTable, request: Request) -> WebSession:
     """Return the client's session; a new one if it has none."""
     return sessions.find(request.cookies.get(cookie_name(request), "")) or sessions.open()
+
+
+def name_client(sessions: SessionTable, request: Request) -> str:
+    """Return what tells clients apart: the session; the address of one that has none."""
+    session = sessions.find(request.cookies.get(cookie_name(request), ""))
+    return f"address {request.client.host if request.client else ''}" if session is None else session.id
 
 
 def cookie_name(request: Request) -> str:

@@ -58,6 +58,11 @@ class Limits:
     jobs: int = 64
     session_jobs: int = 4
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Of the files of all clients that arrive or wait to be decoded: four of the largest."""
+        return 4 * max(self.upload_bytes, self.clip_bytes)
+
 
 @dataclass(frozen=True)
 class StoredImage:

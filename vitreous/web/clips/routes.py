@@ -13,8 +13,8 @@ from vitreous.web.clips.video import ClipVideoRequest
 from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.requests import (
     find_session,
+    name_client,
     open_session,
-    read_body,
     read_json,
     read_number,
     read_record,
@@ -40,9 +40,9 @@ class ClipApi:
 
     async def upload(self, request: Request) -> Response:
         """Store an uploaded clip, once it has been decoded to its end."""
-        limits = self.explorer.limits
-        data = await read_body(request, limits.clip_bytes)
-        clip = await to_thread.run_sync(partial(StoredClip, data, limits), limiter=self._decoding)
+        limits, client = self.explorer.limits, name_client(self.explorer.sessions, request)
+        async with self.explorer.uploads.receive(request, client, limits.clip_bytes) as data:
+            clip = await to_thread.run_sync(partial(StoredClip, data, limits), limiter=self._decoding)
         session = open_session(self.explorer.sessions, request)
         session.add_clip(clip)
         response = JSONResponse(describe_clip(clip), 201)

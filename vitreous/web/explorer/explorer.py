@@ -53,6 +53,7 @@ from vitreous.web.jobs.queue import Job, JobLimitError, JobQueue, JobResult
 from vitreous.web.live.capture import LiveCapture
 from vitreous.web.sessions import Limits, SessionTable, StoredImage, WebSession
 from vitreous.web.training.watched_run import WatchedRun
+from vitreous.web.uploads import UploadMemory
 
 MAX_VIDEOS = 2
 """Videos that are written at a time: each keeps frames, a decoder and an encoder."""
@@ -86,6 +87,7 @@ class Explorer:
         self.models, self.gallery = ServedModels(models), gallery
         self.live = None if live is None else LiveCapture(live)
         self.sessions = SessionTable(self.limits, lambda job: self.queue.cancel(job))
+        self.uploads = UploadMemory(self.limits.waiting_bytes)
         self._videos: list[Job] = []
         self.queue = JobQueue(self.limits.jobs, self.limits.session_jobs, self._score_gallery())
         self.palettes = describe_palettes()

@@ -34,8 +34,8 @@ from vitreous.web.request_counts import RequestCounter, RequestCounts, format_me
 from vitreous.web.requests import (
     cookie_name,
     find_session,
+    name_client,
     open_session,
-    read_body,
     read_json,
     read_number,
     read_record,
@@ -151,8 +151,9 @@ class ExplorerApi:
 
     async def upload(self, request: Request) -> Response:
         """Store an uploaded image, once it has been decoded."""
-        data = await read_body(request, self.explorer.limits.upload_bytes)
-        image = await self._in_thread(partial(decode_upload, data, self.explorer.limits.image_pixels))
+        limits, client = self.explorer.limits, name_client(self.explorer.sessions, request)
+        async with self.explorer.uploads.receive(request, client, limits.upload_bytes) as data:
+            image = await self._in_thread(partial(decode_upload, data, limits.image_pixels))
         key = await self._in_thread(partial(name_upload, image.image_u8))
         session = self._open_session(request)
         (session.add_live_image if "live" in request.query_params else session.add_image)(key, image)
