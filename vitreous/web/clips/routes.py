@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from anyio import CapacityLimiter, to_thread
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -11,6 +10,7 @@ from starlette.routing import Route
 from vitreous.web.clips.stored_clip import StoredClip, describe_clip
 from vitreous.web.clips.video import ClipVideoRequest
 from vitreous.web.explorer.explorer import Explorer
+from vitreous.web.fair_threads import FairThreads
 from vitreous.web.requests import (
     find_session,
     name_client,
@@ -27,7 +27,7 @@ class ClipApi:
 
     def __init__(self, explorer: Explorer) -> None:
         self.explorer = explorer
-        self._decoding = CapacityLimiter(2)
+        self._opening = FairThreads(2)
 
     def routes(self) -> list[Route]:
         """Return what the app serves."""
@@ -42,7 +42,7 @@ class ClipApi:
         """Store an uploaded clip, once it has been decoded to its end."""
         limits, client = self.explorer.limits, name_client(self.explorer.sessions, request)
         async with self.explorer.uploads.receive(request, client, limits.clip_bytes) as data:
-            clip = await to_thread.run_sync(partial(StoredClip, data, limits), limiter=self._decoding)
+            clip = await self._opening.run(request, client, partial(StoredClip, data, limits))
         session = open_session(self.explorer.sessions, request)
         session.add_clip(clip)
         response = JSONResponse(describe_clip(clip), 201)

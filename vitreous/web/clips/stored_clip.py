@@ -6,7 +6,7 @@ import tempfile
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
@@ -41,12 +41,13 @@ class StoredClip:
     Args:
         data: the file.
         limits: of what is taken: `clip_pixels`, `clip_frames`, `clip_seconds`, and `job_seconds` for decoding it.
+        should_stop: asked between frames whether nobody waits for it any more.
 
     Raises:
-        InputError: it is not a video that can be read, or too large or too long.
+        InputError: it is not a video that can be read, or too large or too long, or nobody waits for it any more.
     """
 
-    def __init__(self, data: bytes, limits: Limits) -> None:
+    def __init__(self, data: bytes, limits: Limits, should_stop: Callable[[], bool] = lambda: False) -> None:
         self.key = f"clip-{hashlib.sha256(data).hexdigest()[:20]}"
         self.path, self.file_bytes = store_temporarily(self, data), len(data)
         try:
@@ -55,7 +56,7 @@ class StoredClip:
             self._options = square_pixels(VideoOptions(format="png"), "frames", info)
             self.height, self.width = self._options.output_size(info.size_hw)
             self.is_resized = (self.height, self.width) != info.size_hw
-            self.times, self.end_seconds, self.dimming, self.notes = self._scan(limits)
+            self.times, self.end_seconds, self.dimming, self.notes = self._scan(limits, should_stop)
         except InputError as error:
             raise InputError(str(error).replace(str(self.path), "this file")) from error
         self._capacity = max(1, CACHED_BYTES // (3 * self.height * self.width))
@@ -92,7 +93,9 @@ class StoredClip:
         with closing(frames):
             yield from islice(frames, -(-len(self.times) // every))
 
-    def _scan(self, limits: Limits) -> tuple[list[Fraction], Fraction, float, list[str]]:
+    def _scan(
+        self, limits: Limits, should_stop: Callable[[], bool]
+    ) -> tuple[list[Fraction], Fraction, float, list[str]]:
         """Decode everything: the frames' times and the end, in seconds, their dimming, and notes for the user."""
         report, times, brightness, end = ReadReport(), [], 0.0, Fraction(0)
         deadline = time.monotonic() + limits.job_seconds
@@ -103,6 +106,8 @@ class StoredClip:
                     brightness += mean_brightness(frame.image_u8)
                     end = frame.time_seconds + (frame.duration_seconds or 0)
                     check_length(len(times), frame.time_seconds, limits)
+                    if should_stop():
+                        raise InputError("nobody waits for this clip any more")
                     if time.monotonic() > deadline:
                         raise InputError(
                             f"decoding this file took longer than {limits.job_seconds:g} s: make it smaller"

@@ -26,6 +26,7 @@ from vitreous.web.explorer.explorer import Explorer, describe_image
 from vitreous.web.explorer.interventions import read_intervention
 from vitreous.web.explorer.maps import MapRequest
 from vitreous.web.explorer.saving import SavingApi
+from vitreous.web.fair_threads import FairThreads
 from vitreous.web.guard import Guard
 from vitreous.web.live.routes import LiveApi
 from vitreous.web.openapi import describe_api
@@ -100,7 +101,7 @@ class ExplorerApi:
     def __init__(self, explorer: Explorer) -> None:
         self.explorer, self.counts = explorer, RequestCounts()
         self._version = secrets.token_hex(6)
-        self._decoding, self._encoding = CapacityLimiter(2), CapacityLimiter(1)
+        self._opening, self._decoding, self._encoding = FairThreads(2), CapacityLimiter(2), CapacityLimiter(1)
 
     async def page(self, request: Request) -> Response:
         """The page itself; that of the runs if none has a model yet."""
@@ -153,7 +154,7 @@ class ExplorerApi:
         """Store an uploaded image, once it has been decoded."""
         limits, client = self.explorer.limits, name_client(self.explorer.sessions, request)
         async with self.explorer.uploads.receive(request, client, limits.upload_bytes) as data:
-            image = await self._in_thread(partial(decode_upload, data, limits.image_pixels))
+            image = await self._opening.run(request, client, lambda _: decode_upload(data, limits.image_pixels))
         key = await self._in_thread(partial(name_upload, image.image_u8))
         session = self._open_session(request)
         (session.add_live_image if "live" in request.query_params else session.add_image)(key, image)
@@ -274,7 +275,7 @@ class ExplorerApi:
             return await self._in_thread(partial(gallery.image, position))
         session = self.explorer.sessions.find(request.cookies.get(cookie_name(request), ""))
         if session is not None and (found := session.find_frame(key)) is not None:
-            return await self._in_thread(partial(found[0].image, found[1]))
+            return await self._opening.run(request, session.id, lambda _: found[0].image(found[1]))
         if session is None or key not in session.images:
             raise HTTPException(404, "there is no such image (any more): open it again")
         return session.images[key]
