@@ -7,7 +7,12 @@ import pytest
 
 from vitreous.callbacks import Progress
 from vitreous.errors import InputError
+from vitreous.web.explorer import image_gallery
+from vitreous.web.explorer.image_gallery import ImageGallery
+from vitreous.web.jobs import stepwise
+from vitreous.web.jobs.memory import PassSize
 from vitreous.web.jobs.queue import Job, JobLimitError, JobQueue, JobResult
+from vitreous.web.jobs.stepwise import images_per_step
 
 
 def finish(job, seconds=5.0):
@@ -168,3 +173,50 @@ def test_a_job_in_steps_can_be_cancelled_and_takes_no_more_time_than_it_may(queu
     slow = Job("ann", lambda job: time.sleep(0.02), 0.1)
     queue.put(slow)
     assert "took longer than 0.1 seconds" in finish(slow).message and slow.state.state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("size", "image_pixels", "images"),
+    [
+        (PassSize(65, 10_000, 300_000, 4, 12, 3072), 0, 8),  # a tiny model at 32 pixels
+        (PassSize(197, 60_000, 21_300_000, 12, 72, 150_528), 0, 2),  # ViT-S/16 at 224
+        (PassSize(1370, 300_000, 303_000_000, 24, 384, 804_972), 0, 1),  # ViT-L/14 at 518
+        (PassSize(65, 10_000, 300_000, 4, 12, 3072), 1920 * 1080, 3),
+        (PassSize(65, 10_000, 300_000, 4, 12, 3072), 3840 * 2160, 1),
+    ],
+)
+def test_a_step_takes_as_many_images_as_its_model_and_their_size_allow(size, image_pixels, images):
+    assert images_per_step(size, image_pixels) == images
+
+
+def passes_over_gallery(colored_folder, classifier):
+    """Score the gallery in the background of a queue, with a job after each pass; the sizes of the passes, and jobs."""
+    gallery, order = ImageGallery(f"folder:{colored_folder}", 12, print), []
+    queue = JobQueue(background=gallery.score(0, classifier))
+
+    def note(module, inputs):
+        order.append(len(inputs[0]))
+        queue.put(Job("ann", lambda _: order.append("job") or JobResult({}), 10))
+
+    hook = classifier.model.register_forward_pre_hook(note)
+    queue.start()
+    end = time.monotonic() + 20
+    while gallery.num_done(0) < 12 or queue.counts["done"] < sum(one != "job" for one in order):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    queue.close()
+    hook.remove()
+    assert len(gallery.scored(0)) == 12
+    return order
+
+
+def test_jobs_come_between_the_passes_over_a_data_set_which_are_shorter_for_larger_models(
+    colored_folder, small_classifier, monkeypatch
+):
+    monkeypatch.setattr("vitreous.web.jobs.queue.BACKGROUND_SECONDS", 0.01)
+    assert passes_over_gallery(colored_folder, small_classifier) == [8, "job", 4, "job"]
+    with monkeypatch.context() as patch:
+        patch.setattr(stepwise, "STEP_GMACS", 1e-6)
+        assert passes_over_gallery(colored_folder, small_classifier) == [1, "job"] * 12, "of a large model one"
+    monkeypatch.setattr(image_gallery, "STEP_PIXELS", 1)
+    assert passes_over_gallery(colored_folder, small_classifier) == [1, "job"] * 12, "of large images one"

@@ -9,11 +9,12 @@ from vitreous.clips.predictions import PredictionPool
 from vitreous.errors import InputError
 from vitreous.model.classifier import ImageClassifier
 from vitreous.web.clips.stored_clip import StoredClip
+from vitreous.web.jobs.memory import size_of_model
 from vitreous.web.jobs.queue import Job, JobResult
+from vitreous.web.jobs.stepwise import images_per_step
 
 MAX_CLASS_FRAMES = 240
 """Frames whose classes are predicted, evenly spread: each n-th, so that there are at most this many."""
-BATCH = 8
 
 
 class ClassesOverTime:
@@ -34,10 +35,11 @@ class ClassesOverTime:
         self._times = [float(one) for one in (*clip.times[:: self._every], clip.end_seconds)]
         self._frames = clip.read(self._every)
         self._pool, self._rows = PredictionPool(classifier.class_names), list[np.ndarray]()
+        self._step = images_per_step(size_of_model(classifier), clip.height * clip.width)
 
     def __call__(self, job: Job) -> JobResult | None:
         """Predict the next frames; the result comes once there are no more."""
-        batch = [frame.image_u8 for frame in islice(self._frames, BATCH)]
+        batch = [frame.image_u8 for frame in islice(self._frames, self._step)]
         for prediction in self._classifier.predict_batch(batch) if batch else ():
             start, end = self._times[len(self._rows) : len(self._rows) + 2]
             self._rows.append(self._pool.add(prediction, float("nan"), start, end))

@@ -1,6 +1,7 @@
 """The images of a data set that the page offers, with what each model predicts for them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -19,12 +20,12 @@ from vitreous.errors import InputError, unknown
 from vitreous.explanation.text_targets import takes_text
 from vitreous.imaging.reading import decode_image
 from vitreous.model.classifier import ImageClassifier
+from vitreous.web.jobs.memory import size_of_model
+from vitreous.web.jobs.stepwise import STEP_PIXELS, images_per_step
 from vitreous.web.sessions import StoredImage
 
 GalleryOrder = Literal["stored", "misclassified", "least-confident", "text"]
 ORDERS: tuple[str, ...] = get_args(GalleryOrder)
-BATCH = 8
-"""Images that are scored at a time while nobody waits: a person who comes waits for no more than these."""
 THUMBNAIL_SIDE = 128
 
 
@@ -117,21 +118,16 @@ class ImageGallery:
         return np.asarray(image.crop((left, top, width - left, height - top)))
 
     def score(self, model_index: int, classifier: ImageClassifier) -> Iterator[int]:
-        """Predict all images by one model, a few at a time; yields how many are done.
+        """Predict all images by one model, as many at a time as a step may take; yields how many are done.
 
         Of an image-text model, the embeddings are kept.
         """
         scored, vectors = self._scored[model_index], self._vectors[model_index] = {}, {}
         embeds = takes_text(classifier)
-        self._done[model_index] = 0
-        for start in range(0, len(self), BATCH):
-            positions, images = [], []
-            for position in range(start, min(start + BATCH, len(self))):
-                try:
-                    images.append(self.image(position).image_u8)
-                    positions.append(position)
-                except InputError:  # it is in the strip, and says why when it is opened
-                    continue
+        self._done[model_index], count = 0, images_per_step(size_of_model(classifier))
+        while self._done[model_index] < len(self):
+            read, end = self._read_some(self._done[model_index], count)
+            positions, images = list(read), list(read.values())
             if embeds:
                 vectors.update(zip(positions, embed_unit_vectors(classifier, images), strict=True))
             else:
@@ -140,8 +136,19 @@ class ImageGallery:
                         scored[position] = ScoredImage(
                             found.label, found.score, found.is_correct(self.labels[position])
                         )
-            self._done[model_index] = min(start + BATCH, len(self))
-            yield self._done[model_index]
+            self._done[model_index] = end
+            yield end
+
+    def _read_some(self, start: int, count: int) -> tuple[dict[int, np.ndarray], int]:
+        """Return the next images by position, fewer than `count` if they are large, and the position after them."""
+        images: dict[int, np.ndarray] = {}
+        position, pixels = start, 0
+        while position < min(start + count, len(self)) and pixels < STEP_PIXELS:
+            with suppress(InputError):  # it is in the strip, and says why when it is opened
+                images[position] = self.image(position).image_u8
+                pixels += images[position].shape[0] * images[position].shape[1]
+            position += 1
+        return images, position
 
     def num_done(self, model_index: int) -> int:
         """Return how many images a model has gone through, those that it can't predict included."""

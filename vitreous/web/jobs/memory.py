@@ -24,11 +24,12 @@ of the projection, 10 of the MLP."""
 
 @dataclass(frozen=True)
 class PassSize:
-    """What determines the memory of a forward pass over one image.
+    """What determines the memory and the time of a forward pass over one image.
 
     Attributes:
         tokens: of the largest input.
         features: inputs and outputs of all linear layers, for one token.
+        weights: of all linear layers.
         layers: transformer blocks.
         heads: of all layers together.
         pixels: values of one input image.
@@ -36,6 +37,7 @@ class PassSize:
 
     tokens: int
     features: int
+    weights: int
     layers: int
     heads: int
     pixels: int
@@ -46,15 +48,16 @@ def size_of_model(classifier: ImageClassifier) -> PassSize:
     height, width = classifier.preprocessing.input_size
     patches = math.ceil(height * width / classifier.preprocessing.patch_size**2)
     model = classifier.model
-    features = sum(sum(weight.shape) for weight in model.parameters() if weight.ndim == 2)
+    matrices = [weight for weight in model.parameters() if weight.ndim == 2]
+    features, weights = sum(sum(one.shape) for one in matrices), sum(one.numel() for one in matrices)
     pixels = len(classifier.preprocessing.mean) * height * width
     if isinstance(model, ViT):
         config = model.config
         prefix = config.num_prefix_tokens
-        return PassSize(patches + prefix, features, config.depth, config.depth * config.num_heads, pixels)
+        return PassSize(patches + prefix, features, weights, config.depth, config.depth * config.num_heads, pixels)
     widths = max(1, features // FEATURES_PER_WIDTH)  # of all layers together
-    widest = max((min(weight.shape) for weight in model.parameters() if weight.ndim == 2), default=1)
-    return PassSize(patches + 1, features, max(1, widths // widest), math.ceil(widths / HEAD_WIDTH), pixels)
+    widest = max((min(one.shape) for one in matrices), default=1)
+    return PassSize(patches + 1, features, weights, max(1, widths // widest), math.ceil(widths / HEAD_WIDTH), pixels)
 
 
 def estimate_attention_bytes(size: PassSize, export_bytes: int) -> int:

@@ -4,10 +4,20 @@ from collections.abc import Callable
 from threading import Semaphore, Thread
 
 from vitreous.callbacks import Callback, Progress
+from vitreous.web.jobs.memory import HEAD_WIDTH, PassSize
 from vitreous.web.jobs.queue import Job, JobResult, JobStoppedError
 
 POLL_SECONDS = 0.5
 """How soon work whose job has ended between two steps ends."""
+STEP_GMACS, STEP_PIXELS, STEP_IMAGES = 10.0, 8_000_000, 8
+"""Others wait for a step that has begun: it takes at most so many billion multiply-adds (two images of ViT-S/16 at 224
+pixels), about so many pixels of images and so many images, but one image whatever it costs."""
+
+
+def images_per_step(size: PassSize, image_pixels: int = 0) -> int:
+    """Return how many images of so many pixels one step may take through a model."""
+    macs = size.tokens * size.weights + 2 * size.tokens**2 * HEAD_WIDTH * size.heads
+    return max(1, min(STEP_IMAGES, int(STEP_GMACS * 1e9) // max(1, macs), STEP_PIXELS // max(1, image_pixels)))
 
 
 class Stepwise:
