@@ -16,6 +16,7 @@ from vitreous.pretrained.load import load
 from vitreous.video.decode import read_frames
 from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.explorer.routes import create_explorer_app
+from vitreous.web.jobs import stepwise
 from vitreous.web.jobs.queue import Job, JobQueue, JobResult
 from vitreous.web.jobs.stepwise import Stepwise
 from vitreous.web.serve import ExplorerServer
@@ -133,6 +134,15 @@ def test_one_video_at_a_time_which_can_be_cancelled_within_a_step(client, small_
     wait_for(lambda: not [one for one in threading.enumerate() if one.name == "web job in steps"])
     status, _ = run_job(client, client.post(path, json={}))
     assert status["state"] == "done"
+
+
+def test_the_video_of_a_large_model_gives_way_after_each_frame(client, small_classifier, clip, monkeypatch):
+    monkeypatch.setattr(stepwise, "STEP_GMACS", 1e-6)
+    found, passes = uploaded(client, clip), []
+    hook = small_classifier.model.register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0])))
+    status, _ = run_job(client, client.post(f"/api/clips/{found['clip']}/video", json={"method": "attention"}))
+    hook.remove()
+    assert status["state"] == "done" and passes == [1] * 25
 
 
 def test_the_limit_of_time_holds_for_a_video(small_classifier, clip):

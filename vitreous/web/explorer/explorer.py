@@ -50,6 +50,7 @@ from vitreous.web.jobs.memory import (
     size_of_model,
 )
 from vitreous.web.jobs.queue import Job, JobLimitError, JobQueue, JobResult
+from vitreous.web.jobs.stepwise import images_per_step
 from vitreous.web.live.capture import LiveCapture
 from vitreous.web.sessions import Limits, SessionTable, StoredImage, WebSession
 from vitreous.web.training.watched_run import WatchedRun
@@ -253,11 +254,11 @@ class Explorer:
             InputError: there is no such method, it doesn't take what is requested, or it would take too much memory.
         """
         classifier = self.models.get(request.model)
-        wanted = request.to_video_request(replace(self._speed, precision=self._speed.float_precision))
+        size = size_of_model(classifier)
+        speed = replace(self._speed, precision=self._speed.float_precision, batch_size=images_per_step(size))
+        wanted = request.to_video_request(speed)
         self._check_method(request.method, wanted.options)
-        needed = estimate_video_bytes(
-            size_of_model(classifier), request.method, wanted.options, wanted.speed.batch_size
-        )
+        needed = estimate_video_bytes(size, request.method, wanted.options, wanted.speed.batch_size)
         check_memory(needed, self.limits.memory_bytes, f"a video with {request.method}")
         writing = [job for job in self._videos if not job.state.is_final]
         if any(job.owner == session.id for job in writing):
