@@ -6,6 +6,7 @@ import struct
 import threading
 import zlib
 from contextlib import ExitStack, suppress
+from itertools import product
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from starlette.testclient import TestClient
 from vitreous.web import requests
 from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.explorer.routes import PAGES, create_explorer_app
+from vitreous.web.openapi import OPERATIONS
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer
 from vitreous.web.sessions import Limits
@@ -109,6 +111,33 @@ def test_nothing_of_a_request_becomes_a_path(path, client):
 def test_pages_of_other_sites_get_nothing(headers, method, path, client):
     response = client.request(method, path, headers=headers, content=png() if method == "POST" else None)
     assert response.status_code == 403 and "models" not in response.text and "set-cookie" not in response.headers
+    (line,) = response.json().values()
+    assert line in (
+        "requests from pages of other sites are refused",
+        "open this page at the address that vitreous printed",
+    )
+
+
+def test_refusals_are_as_the_api_describes_them(explorer):
+    """Below /api an error is JSON with one line; a person who opens a page reads text."""
+    app = create_explorer_app(explorer, served_host="0.0.0.0", token="secret")
+    with TestClient(app, "http://192.168.0.7:8765") as visitor:
+        described = visitor.get("/api", headers={"Authorization": "Bearer secret"}).json()
+        schema = described["components"]["schemas"]["Error"]
+        for (method, path, *_), (headers, status) in product(OPERATIONS, [({}, 401), ({"Host": "evil.example"}, 403)]):
+            if path == "/healthz" and status == 401:
+                continue
+            response = visitor.request(method, path, headers=headers)
+            assert response.status_code == status
+            ((media_type, content),) = described["paths"][path][method]["responses"][str(status)]["content"].items()
+            assert response.headers["content-type"].partition(";")[0] == media_type, path
+            if path.startswith("/api"):
+                assert content["schema"] == {"$ref": "#/components/schemas/Error"}
+                assert list(response.json()) == schema["required"] == list(schema["properties"])
+        for path in ("/", "/training", "/static/explorer.js", "/apiary"):
+            page = visitor.get(path)
+            assert page.text == "open this page at the address that vitreous printed, with its token\n"
+            assert page.headers["content-type"].startswith("text/plain")
 
 
 def test_the_page_itself_may(client):

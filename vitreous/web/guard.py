@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vitreous.web.errors import error_response
+
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data: blob:; connect-src 'self'; "
     "style-src 'self'; script-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -68,15 +70,15 @@ class Guard:
         header = request.headers.get("host", "")
         if not is_own_host(requested_host(header), () if self.local_only else self.own_names):
             where = "the address that vitreous printed" if self.local_only else "an IP address of this machine"
-            return PlainTextResponse(f"open this page at {where}\n", 403)
+            return refusal(request, 403, f"open this page at {where}")
         origin = request.headers.get("origin")
         if origin is not None and origin.lower() not in (f"http://{header.lower()}", f"https://{header.lower()}"):
-            return PlainTextResponse("requests from pages of other sites are refused\n", 403)
+            return refusal(request, 403, "requests from pages of other sites are refused")
         if (
             request.headers.get("sec-fetch-site") == "cross-site"
             and request.headers.get("sec-fetch-mode") != "navigate"
         ):
-            return PlainTextResponse("requests from pages of other sites are refused\n", 403)
+            return refusal(request, 403, "requests from pages of other sites are refused")
         return None
 
     def check_token(self, request: Request) -> Response | None:
@@ -91,12 +93,19 @@ class Guard:
         if _equal(bearer, self.token) or _equal(request.cookies.get(cookie, ""), proof):
             return None
         if not _equal(request.query_params.get("token", ""), self.token):
-            return PlainTextResponse("open this page at the address that vitreous printed, with its token\n", 401)
+            return refusal(request, 401, "open this page at the address that vitreous printed, with its token")
         kept = urlencode([pair for pair in parse_qsl(request.url.query) if pair[0] != "token"])
         # The path of the request would let "//evil.example" choose the host of the redirect.
         response = RedirectResponse(f"/{request.url.path.lstrip('/')}{'?' + kept if kept else ''}", 303)
         response.set_cookie(cookie, proof, httponly=True, samesite="lax")
         return response
+
+
+def refusal(request: Request, status: int, line: str) -> Response:
+    """Return a refusal: an error like any other of the API, for a person who opens a page a line of text."""
+    if f"{request.scope['path']}/".startswith("/api/"):
+        return error_response(status, line)
+    return PlainTextResponse(f"{line}\n", status)
 
 
 def digest_token(token: str) -> str:

@@ -136,6 +136,13 @@ STATUS = {
     ("post", "/api/runs/{run}/model"): "202",
 }
 
+ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "string", "description": "what is wrong and what to do, in one line"}},
+}
+REFUSALS = {"401": "The token is missing.", "403": "The request is for another host, or from a page of another site."}
+
 
 def describe_api() -> dict[str, object]:
     """Return the description as a JSON object."""
@@ -147,10 +154,12 @@ def describe_api() -> dict[str, object]:
         "info": {
             "title": "Vitreous",
             "version": version("vitreous"),
-            "description": "Errors are JSON objects with one line, error. A cookie that the first upload or job sets "
-            "holds the session; its images and results are its own.",
+            "description": "Errors below /api are JSON objects with one line, error; those with the status 429 or 503 "
+            "say with Retry-After when to try again. A cookie that the first upload or job sets holds the session; its "
+            "images and results are its own.",
         },
         "paths": paths,
+        "components": {"schemas": {"Error": ERROR}},
     }
 
 
@@ -166,9 +175,19 @@ def describe_operation(method: str, path: str, summary: str, content: str) -> di
     if content != "nothing":
         success["content"] = {media_type: {} for media_type in MEDIA_TYPES[content]}
     status = STATUS.get((method, path), "204" if content == "nothing" else "200")
-    described: dict[str, object] = {"summary": summary, "responses": {status: success}}
+    described: dict[str, object] = {"summary": summary, "responses": {status: success} | describe_errors(path)}
     if parameters:
         described["parameters"] = parameters
     if path in BODIES:
         described["requestBody"] = {"required": True, "content": BODIES[path]}
     return described
+
+
+def describe_errors(path: str) -> dict[str, object]:
+    """Describe the errors of a path: below /api each is JSON, the refusals of other paths are text."""
+    if path.startswith("/api"):
+        content: dict[str, object] = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+        meanings = {**REFUSALS, "4XX": "The request can't be answered.", "5XX": "The server can't answer it now."}
+    else:
+        content, meanings = {"text/plain": {}}, REFUSALS
+    return {status: {"description": meaning, "content": content} for status, meaning in meanings.items()}
