@@ -1,10 +1,10 @@
 // Live images: of the browser's camera, or of a camera or video of the server. The model gets the newest image whenever
 // it is free; those that came meanwhile are dropped.
 import {Cancelled, getJson, upload} from "./api.js";
+import {at, made} from "./dom.js";
 import {loadForPanes, loadFrame, showInPanes} from "./frames.js";
 import {showError, toast} from "./notices.js";
 
-const at = id => document.getElementById(id);
 const LONG_SIDE = 640; // pixels of the images that are sent
 const RECENT = 2000, WRITTEN_EVERY = 250; // milliseconds
 const painted = () => new Promise(resolve => requestAnimationFrame(resolve));
@@ -80,7 +80,7 @@ class Camera {
   }
 
   async followBrowser(signal) {
-    const video = document.createElement("video"), canvas = document.createElement("canvas");
+    const video = made("video"), canvas = made("canvas");
     const stream = await openCamera();
     if (signal.aborted) return stream.getTracks().forEach(track => track.stop());
     this.stream = stream;

@@ -1,20 +1,9 @@
 // The classes of a clip over time: a chart with a line for each of the top classes, its legend, and the same as a table.
 import {Cancelled, followJob, post} from "./api.js";
+import {at, made, shape} from "./dom.js";
 
-const at = id => document.getElementById(id);
 const HEIGHT = 132, TOP = 8, BOTTOM = 22, SIDE = 8; // pixels; SIDE is half the thumb of the scrubber above
 const percent = value => `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
-const create = (name, fields = {}, ...children) => {
-  const element = Object.assign(document.createElement(name), fields);
-  element.append(...children);
-  return element;
-};
-const draw = (name, attributes, text = "") => {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.textContent = text;
-  return element;
-};
 
 export class ClassesOverTime {
   // `onSeek` gets a time in seconds when a person points at the chart.
@@ -90,9 +79,9 @@ export class ClassesOverTime {
       (parts.length > 6 ? `The predicted class changes ${parts.length - 1} times.` : `Frame by frame: ${parts.join(", ")}.`);
     at("classes-chart").setAttribute("aria-label", `Probabilities of ${classes.join(", ")} over time. ${at("classes-summary").textContent}`);
     at("classes-legend").replaceChildren(...this.found.rows.map(({name}, row) => {
-      const swatch = draw("svg", {viewBox: "0 0 26 10", "aria-hidden": "true"});
-      swatch.append(draw("line", {x1: 1, x2: 25, y1: 5, y2: 5, class: `class-${row}`}));
-      return create("li", {}, swatch, create("span", {className: "cut", textContent: name, title: name}), create("output", {}));
+      const swatch = shape("svg", {viewBox: "0 0 26 10", "aria-hidden": "true"});
+      swatch.append(shape("line", {x1: 1, x2: 25, y1: 5, y2: 5, class: `class-${row}`}));
+      return made("li", {}, swatch, made("span", {className: "cut", textContent: name, title: name}), made("output", {}));
     }));
     this.drawChart();
   }
@@ -115,16 +104,16 @@ export class ClassesOverTime {
     const y = value => TOP + (1 - value) * (HEIGHT - TOP - BOTTOM), parts = [];
     chart.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     chart.setAttribute("height", HEIGHT);
-    for (const value of [0, 0.5, 1]) parts.push(draw("line", {x1: SIDE, x2: width - SIDE, y1: y(value), y2: y(value), class: "grid"}));
+    for (const value of [0, 0.5, 1]) parts.push(shape("line", {x1: SIDE, x2: width - SIDE, y1: y(value), y2: y(value), class: "grid"}));
     const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30].find(one => (last - first) / one * 52 <= width) ?? 60;
     for (let tick = Math.ceil(first / step) * step; tick <= last + 1e-6; tick += step) {
       const anchor = this.x(tick) < 20 ? "start" : this.x(tick) > width - 20 ? "end" : "middle";
-      parts.push(draw("text", {x: this.x(tick), y: HEIGHT - 5, "text-anchor": anchor}, `${Number(tick.toFixed(2))} s`));
+      parts.push(shape("text", {x: this.x(tick), y: HEIGHT - 5, "text-anchor": anchor}, `${Number(tick.toFixed(2))} s`));
     }
-    rows.forEach(({values}, row) => parts.push(draw("polyline", {class: `class-${row}`,
+    rows.forEach(({values}, row) => parts.push(shape("polyline", {class: `class-${row}`,
       points: times.map((seconds, i) => `${this.x(seconds).toFixed(1)},${y(values[i]).toFixed(1)}`).join(" ")})));
-    parts.push(draw("text", {x: SIDE + 2, y: y(1) + 12, class: "scale"}, "100 %"), draw("text", {x: SIDE + 2, y: y(0.5) + 12, class: "scale"}, "50 %"));
-    this.cursor = draw("line", {y1: TOP, y2: HEIGHT - BOTTOM, class: "cursor"});
+    parts.push(shape("text", {x: SIDE + 2, y: y(1) + 12, class: "scale"}, "100 %"), shape("text", {x: SIDE + 2, y: y(0.5) + 12, class: "scale"}, "50 %"));
+    this.cursor = shape("line", {y1: TOP, y2: HEIGHT - BOTTOM, class: "cursor"});
     chart.replaceChildren(...parts, this.cursor);
     this.setTime(this.seconds);
   }
@@ -141,10 +130,10 @@ export class ClassesOverTime {
   fillTable() {
     const table = at("classes-table").querySelector("table");
     if (!at("classes-table").open || !this.found) return table.replaceChildren();
-    const {rows, times} = this.found, cell = (textContent, scope) => create(scope ? "th" : "td", {textContent, ...(scope ? {scope} : {})});
-    const head = create("tr", {}, cell("Time", "col"), ...rows.map(({name}) => cell(name, "col")));
-    const body = times.map((seconds, i) => create("tr", {}, cell(`${seconds.toFixed(2)} s`, "row"), ...rows.map(({values}) => cell(percent(values[i])))));
-    table.replaceChildren(create("caption", {className: "hidden", textContent: "Probability of each class over time"}),
-      create("thead", {}, head), create("tbody", {}, ...body));
+    const {rows, times} = this.found, cell = (textContent, scope) => made(scope ? "th" : "td", {textContent, ...(scope ? {scope} : {})});
+    const head = made("tr", {}, cell("Time", "col"), ...rows.map(({name}) => cell(name, "col")));
+    const body = times.map((seconds, i) => made("tr", {}, cell(`${seconds.toFixed(2)} s`, "row"), ...rows.map(({values}) => cell(percent(values[i])))));
+    table.replaceChildren(made("caption", {className: "hidden", textContent: "Probability of each class over time"}),
+      made("thead", {}, head), made("tbody", {}, ...body));
   }
 }

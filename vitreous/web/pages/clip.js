@@ -1,12 +1,12 @@
 // A clip: the scrubber, its keys, and playing. A frame appears together with its map.
 import {Cancelled, getJson, upload} from "./api.js";
 import {ClassesOverTime} from "./classes.js";
+import {at} from "./dom.js";
 import {FrameCache, loadForPanes, loadFrame, showInPanes} from "./frames.js";
 import {interventionOf} from "./intervention.js";
 import {showError, withBusy} from "./notices.js";
 import {frameNumber, keptTarget} from "./view.js";
 
-const at = id => document.getElementById(id);
 const AHEAD = 3; // frames that are fetched before they are asked for
 const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 

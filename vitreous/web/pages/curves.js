@@ -1,6 +1,6 @@
 // Curves over the epochs as SVG: several lines, the band of a reference, a cursor that reads values, and their table.
+import {made, shape} from "./dom.js";
 
-const NS = "http://www.w3.org/2000/svg";
 const HEIGHT = 230, LEFT = 46, RIGHT = 14, TOP = 12, BOTTOM = 34;
 const MAX_POINTS = 400, MAX_DOTS = 40, MAX_ROWS = 60;
 
@@ -37,13 +37,6 @@ function typicalRange(values) {
   return [sorted[Math.floor(cut * (sorted.length - 1))], sorted[Math.ceil((1 - cut) * (sorted.length - 1))]];
 }
 
-function element(name, attributes = {}, text = "") {
-  const made = document.createElementNS(NS, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text) made.textContent = text;
-  return made;
-}
-
 // The newest value of points [epoch, value] at an epoch; null before the first one.
 export function valueAt(points, epoch) {
   let low = 0, high = points.length;
@@ -61,13 +54,13 @@ export class CurveChart {
     Object.assign(this, {title, format, limits, onCursor});
     this.lines = [];
     this.cursor = this.mark = null;
-    this.figure = document.createElement("figure");
-    this.heading = document.createElement("h3");
+    this.figure = made("figure");
+    this.heading = made("h3");
     this.heading.textContent = title;
-    this.svg = element("svg", {tabindex: 0, role: "slider", class: "curve", height: HEIGHT});
-    this.reading = Object.assign(document.createElement("p"), {className: "quiet reading"});
-    this.details = document.createElement("details");
-    this.details.append(Object.assign(document.createElement("summary"), {textContent: `${title}: values as a table`}));
+    this.svg = shape("svg", {tabindex: 0, role: "slider", class: "curve", height: HEIGHT});
+    this.reading = made("p", {className: "quiet reading"});
+    this.details = made("details");
+    this.details.append(made("summary", {textContent: `${title}: values as a table`}));
     this.details.addEventListener("toggle", () => this.drawTable());
     this.figure.append(this.heading, this.svg, this.reading, this.details);
     this.svg.addEventListener("pointermove", event => this.moveTo(this.epochAt(event.clientX)));
@@ -118,15 +111,15 @@ export class CurveChart {
     svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     for (const {points} of this.bands) {
       const outline = [...points.map(([epoch, , , high]) => [epoch, high]), ...points.map(([epoch, low]) => [epoch, low]).reverse()];
-      marks.push(element("path", {class: "band", d: `${this.path(outline)}Z`}));
-      marks.push(element("path", {class: "line reference", d: this.path(points.map(([epoch, , mean]) => [epoch, mean]))}));
+      marks.push(shape("path", {class: "band", d: `${this.path(outline)}Z`}));
+      marks.push(shape("path", {class: "line reference", d: this.path(points.map(([epoch, , mean]) => [epoch, mean]))}));
     }
     for (const {style, drawn, isMain} of this.lines) {
-      marks.push(element("path", {class: `line ${style}`, d: this.path(drawn)}));
+      marks.push(shape("path", {class: `line ${style}`, d: this.path(drawn)}));
       const dots = drawn.length === 1 || isMain && drawn.length <= MAX_DOTS ? drawn : [];
-      for (const [epoch, value] of dots) marks.push(element("circle", {class: style, cx: this.x(epoch), cy: this.y(value), r: 2.6}));
+      for (const [epoch, value] of dots) marks.push(shape("circle", {class: style, cx: this.x(epoch), cy: this.y(value), r: 2.6}));
     }
-    this.cursors = [element("path", {class: "mark"}), element("g", {class: "cursor"})];
+    this.cursors = [shape("path", {class: "mark"}), shape("g", {class: "cursor"})];
     svg.replaceChildren(...marks, ...this.cursors);
     this.drawCursor();
   }
@@ -135,16 +128,16 @@ export class CurveChart {
     const {ticks, decimals} = roundTicks(this.low, this.high, 6), right = this.width - RIGHT, bottom = HEIGHT - BOTTOM;
     for (const value of ticks) {
       const y = this.y(value).toFixed(1);
-      yield element("path", {class: "grid", d: `M${LEFT} ${y}H${right}`});
+      yield shape("path", {class: "grid", d: `M${LEFT} ${y}H${right}`});
       const text = value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(0) : value.toFixed(decimals);
-      yield element("text", {x: LEFT - 7, y: Number(y) + 4, "text-anchor": "end"}, text);
+      yield shape("text", {x: LEFT - 7, y: Number(y) + 4, "text-anchor": "end"}, text);
     }
-    yield element("path", {class: "axis", d: `M${LEFT} ${bottom}H${right}`});
+    yield shape("path", {class: "axis", d: `M${LEFT} ${bottom}H${right}`});
     const across = roundTicks(0, this.last || 1, this.width > 420 ? 8 : 5);
     for (const epoch of across.ticks) {
-      yield element("text", {x: this.x(epoch), y: bottom + 16, "text-anchor": "middle"}, epoch.toFixed(across.decimals));
+      yield shape("text", {x: this.x(epoch), y: bottom + 16, "text-anchor": "middle"}, epoch.toFixed(across.decimals));
     }
-    yield element("text", {x: (LEFT + right) / 2, y: HEIGHT - 3, "text-anchor": "middle"}, "epoch");
+    yield shape("text", {x: (LEFT + right) / 2, y: HEIGHT - 3, "text-anchor": "middle"}, "epoch");
   }
 
   // ---- the cursor
@@ -187,8 +180,8 @@ export class CurveChart {
     const [mark, group] = this.cursors, vertical = epoch => `M${this.x(epoch).toFixed(1)} ${TOP}V${HEIGHT - BOTTOM}`;
     mark.setAttribute("d", this.mark === null ? "" : vertical(this.mark));
     const shown = this.cursor ?? this.end();
-    group.replaceChildren(...this.cursor === null ? [] : [element("path", {d: vertical(this.cursor)}),
-      ...this.values(this.cursor).map(({style, value}) => element("circle", {class: style, cx: this.x(this.cursor), cy: this.y(value), r: 4}))]);
+    group.replaceChildren(...this.cursor === null ? [] : [shape("path", {d: vertical(this.cursor)}),
+      ...this.values(this.cursor).map(({style, value}) => shape("circle", {class: style, cx: this.x(this.cursor), cy: this.y(value), r: 4}))]);
     const text = this.describe(shown), {svg} = this;
     this.reading.textContent = text;
     svg.setAttribute("aria-label", `${this.title} over the epochs: arrows read the values`);
@@ -214,13 +207,9 @@ export class CurveChart {
     const main = this.lines.filter(line => line.isMain), measured = (main.length ? main : this.lines).flatMap(line => line.drawn);
     const epochs = [...new Set(measured.map(([epoch]) => epoch))].sort((a, b) => a - b);
     const every = Math.ceil(epochs.length / MAX_ROWS), rows = epochs.filter((_, i) => (epochs.length - 1 - i) % every === 0);
-    const cell = (name, text, scope) => {
-      const made = Object.assign(document.createElement(name), {textContent: text});
-      if (scope) made.setAttribute("scope", scope);
-      return made;
-    };
-    const row = cells => { const made = document.createElement("tr"); made.append(...cells); return made; };
-    const table = document.createElement("table"), wrap = Object.assign(document.createElement("div"), {className: "scrolled", tabIndex: 0});
+    const cell = (name, text, scope) => made(name, {textContent: text, ...scope ? {scope} : {}});
+    const row = cells => made("tr", {}, ...cells);
+    const table = made("table"), wrap = made("div", {className: "scrolled", tabIndex: 0});
     wrap.setAttribute("role", "region");
     wrap.setAttribute("aria-label", `${this.title} over the epochs`);
     table.append(row([cell("th", "epoch", "col"), ...this.lines.map(line => cell("th", line.name, "col"))]));

@@ -1,7 +1,7 @@
 // What `vitreous doctor` says about the model on this image: outlier tokens are marked, and its words are one click away.
 import {Cancelled, runJob} from "./api.js";
+import {at, made} from "./dom.js";
 
-const at = id => document.getElementById(id);
 const PAUSE_MS = 500; // the map comes first
 const KEPT = 16;
 const LEVELS = {fault: "fault", note: "note", ok: "fine", unknown: "not measured"};
@@ -96,14 +96,11 @@ function outlierLayers(diagnosis) {
   return found;
 }
 
-const paragraph = (textContent, className = "") => Object.assign(document.createElement("p"), {textContent, className});
+const paragraph = (textContent, className = "") => made("p", {textContent, className});
 
 function describe({topic, level, message, advice}) {
-  const item = document.createElement("section"), head = document.createElement("h3");
-  item.className = level;
-  head.append(Object.assign(document.createElement("span"), {className: "level", textContent: LEVELS[level]}), ` ${topic}`);
-  item.append(head, paragraph(message), ...advice ? [paragraph(advice, "quiet")] : []);
-  return item;
+  const head = made("h3", {}, made("span", {className: "level", textContent: LEVELS[level]}), ` ${topic}`);
+  return made("section", {className: level}, head, paragraph(message), ...advice ? [paragraph(advice, "quiet")] : []);
 }
 
 // The heads that findings name, as "layer head", each with the topics; faults and notes only.

@@ -1,4 +1,5 @@
 // What the stage shows as a file: SVG, and PNG drawn from it.
+import {made, shape} from "./dom.js";
 
 const LEAST_SIDE = 640; // of the image in a file, in pixels
 const GAP = 16; // between two images
@@ -9,7 +10,7 @@ const MODES = ["saturation", "multiply", "lighter"]; // of the stage's layers, a
 // The image with the map on it, as the page blends them.
 export function compose({photo, layers, spanned, size}) {
   const scale = Math.max(1, Math.ceil(LEAST_SIDE / Math.max(photo.width, photo.height)));
-  const canvas = Object.assign(document.createElement("canvas"), {width: photo.width * scale, height: photo.height * scale});
+  const canvas = made("canvas", {width: photo.width * scale, height: photo.height * scale});
   const context = canvas.getContext("2d"), down = canvas.height / size.height, across = canvas.width / size.width;
   context.imageSmoothingEnabled = scale === 1;
   context.drawImage(photo, 0, 0, canvas.width, canvas.height);
@@ -39,21 +40,14 @@ export function blobToDataUri(blob) {
   });
 }
 
-function element(name, attributes, ...content) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...content);
-  return made;
-}
-
 // An SVG of what saving.js has gathered, side by side: {markup, width, height}.
 export function toSvg(all) {
   const drawn = all.map(drawOne), widths = drawn.map(one => one.width), height = Math.max(...drawn.map(one => one.height));
-  const width = widths.reduce((sum, one) => sum + one + GAP, -GAP), root = element("svg", {viewBox: `0 0 ${width} ${height}`, width, height, role: "img",
-    "font-family": FONT}, element("title", {}, all.map(one => one.title).join("; ")), element("rect", {width, height, fill: PAPER}));
+  const width = widths.reduce((sum, one) => sum + one + GAP, -GAP), root = shape("svg", {viewBox: `0 0 ${width} ${height}`, width, height, role: "img",
+    "font-family": FONT}, shape("title", {}, all.map(one => one.title).join("; ")), shape("rect", {width, height, fill: PAPER}));
   drawn.forEach(({content}, number) => {
     const left = widths.slice(0, number).reduce((sum, one) => sum + one + GAP, 0);
-    root.append(left ? element("g", {transform: `translate(${left} 0)`}, ...content) : element("g", {}, ...content));
+    root.append(left ? shape("g", {transform: `translate(${left} 0)`}, ...content) : shape("g", {}, ...content));
   });
   return {markup: new XMLSerializer().serializeToString(root), width, height};
 }
@@ -64,17 +58,17 @@ function drawOne(shown, number) {
   const {blended, legend, lines} = shown, {width} = blended, text = Math.max(13, Math.round(width / 56)), suffix = number ? `-${number + 1}` : "";
   const line = 1.6 * text, under = blended.height + lines.length * line + text;
   const box = {x: 0, y: 0, width, height: blended.height, preserveAspectRatio: "none"};
-  const image = element("image", {...box, id: `image${suffix}`, href: shown.photoUri});
+  const image = shape("image", {...box, id: `image${suffix}`, href: shown.photoUri});
   if (shown.isPixelated) image.setAttribute("image-rendering", "pixelated");
-  const map = element("image", {...box, id: `map${suffix}`, href: toDataUri(blended, shown.isLossless)});
-  const words = lines.map((content, row) => element("text", {x: text, y: blended.height + text * (1.5 + 1.6 * row), "font-size": text,
+  const map = shape("image", {...box, id: `map${suffix}`, href: toDataUri(blended, shown.isLossless)});
+  const words = lines.map((content, row) => shape("text", {x: text, y: blended.height + text * (1.5 + 1.6 * row), "font-size": text,
     fill: row ? MUTED : INK, "font-weight": row ? 400 : 600, ...fitted(content, width - 2 * text, text)}, content));
   const content = [image, map, ...darkened(shown, suffix), ...marked(shown, suffix), ...words, ...(legend ? drawLegend(shown, text, under, suffix) : [])];
   return {content, width, height: Math.round(under + (legend ? 1.7 * line : 0))};
 }
 
 function textWidth(content, weight, size) {
-  const context = document.createElement("canvas").getContext("2d");
+  const context = made("canvas").getContext("2d");
   context.font = `${weight} ${size}px ${FONT}`;
   return context.measureText(content).width;
 }
@@ -94,25 +88,25 @@ function darkened(shown, suffix) {
   const whole = [0, 0, shown.size.height, shown.size.width], {visible_box: seen} = shown.geometry;
   if (whole.every((side, number) => Math.abs(side - seen[number]) < 0.5)) return [];
   const path = box => { const {x, y, width: across, height: down} = rectangleOf(shown, box); return `M${x} ${y}h${across}v${down}h${-across}z`; };
-  return [element("path", {id: `unseen${suffix}`, d: path(whole) + path(seen), "fill-rule": "evenodd", fill: "#080a10", "fill-opacity": 0.62})];
+  return [shape("path", {id: `unseen${suffix}`, d: path(whole) + path(seen), "fill-rule": "evenodd", fill: "#080a10", "fill-opacity": 0.62})];
 }
 
 function marked(shown, suffix) {
   if (!shown.patchBox) return [];
   const box = rectangleOf(shown, shown.patchBox), thick = Math.max(2, Math.round(shown.blended.width / 420));
   const outline = {...box, fill: "none", rx: thick};
-  return [element("g", {id: `patch${suffix}`}, element("rect", {...outline, stroke: "#000000", "stroke-opacity": 0.8, "stroke-width": 2 * thick}),
-    element("rect", {...outline, stroke: PIN, "stroke-width": thick}))];
+  return [shape("g", {id: `patch${suffix}`}, shape("rect", {...outline, stroke: "#000000", "stroke-opacity": 0.8, "stroke-width": 2 * thick}),
+    shape("rect", {...outline, stroke: PIN, "stroke-width": thick}))];
 }
 
 function drawLegend({palettes, legend: {low, high, palette, signed}}, text, y, suffix) {
-  const across = 10 * text, stops = Array.from({length: 33}, (_, number) => element("stop", {offset: number / 32,
+  const across = 10 * text, stops = Array.from({length: 33}, (_, number) => shape("stop", {offset: number / 32,
     "stop-color": `rgb(${palettes.legendColor(palette, Math.round(number / 32 * 255), signed).map(Math.round)})`}));
   const start = 1.5 * text + textWidth(low, 400, text), words = {y: y + 0.95 * text, fill: MUTED};
-  return [element("defs", {}, element("linearGradient", {id: `colors${suffix}`}, ...stops)), element("g", {id: `legend${suffix}`, "font-size": text},
-    element("text", {...words, x: text}, low),
-    element("rect", {x: start, y: y + 0.15 * text, width: across, height: 0.8 * text, rx: 0.4 * text, fill: `url(#colors${suffix})`}),
-    element("text", {...words, x: start + across + 0.5 * text}, high))];
+  return [shape("defs", {}, shape("linearGradient", {id: `colors${suffix}`}, ...stops)), shape("g", {id: `legend${suffix}`, "font-size": text},
+    shape("text", {...words, x: text}, low),
+    shape("rect", {x: start, y: y + 0.15 * text, width: across, height: 0.8 * text, rx: 0.4 * text, fill: `url(#colors${suffix})`}),
+    shape("text", {...words, x: start + across + 0.5 * text}, high))];
 }
 
 // A PNG of an SVG, at its own size.
@@ -121,7 +115,7 @@ export async function toPng({markup, width, height}) {
   try {
     image.src = url;
     await image.decode();
-    const canvas = Object.assign(document.createElement("canvas"), {width, height});
+    const canvas = made("canvas", {width, height});
     canvas.getContext("2d").drawImage(image, 0, 0, width, height);
     return await new Promise(resolve => canvas.toBlob(resolve, "image/png"));
   } finally {
@@ -133,7 +127,7 @@ export async function toPng({markup, width, height}) {
 export function drawHeads(source, {depth, across, aspect, caption, note}) {
   const left = 92, top = 100, edge = 24, scale = Math.max(1, Math.ceil(1200 / source.width));
   const width = source.width * scale, height = Math.round(width / aspect);
-  const canvas = Object.assign(document.createElement("canvas"), {width: left + width + edge, height: top + height + edge}), context = canvas.getContext("2d");
+  const canvas = made("canvas", {width: left + width + edge, height: top + height + edge}), context = canvas.getContext("2d");
   const write = (text, x, y, align, color = MUTED) => { Object.assign(context, {textAlign: align, fillStyle: color}); context.fillText(text, x, y, width); };
   context.fillStyle = PAPER;
   context.fillRect(0, 0, canvas.width, canvas.height);

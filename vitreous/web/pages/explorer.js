@@ -4,6 +4,7 @@ import {getJson, imageUrl, upload} from "./api.js";
 import {addCamera} from "./camera.js";
 import {addClip, isClip} from "./clip.js";
 import {addDiagnosis} from "./diagnosis.js";
+import {at} from "./dom.js";
 import {addFiles} from "./files.js";
 import {addGallery} from "./gallery.js";
 import {addHeads} from "./heads.js";
@@ -24,7 +25,6 @@ import {fromFragment, toFragment} from "./view.js";
 
 const FEATURES = [addPanes, addPrediction, addControls, addHeads, addGallery, addFiles, addKeys, addSaving, addRuns, addIntervening,
   addClip, addCamera, addDiagnosis];
-const at = id => document.getElementById(id);
 
 export class Explorer {
   // `start` is what /api/start says.

@@ -1,6 +1,5 @@
 // Ways to open an image file: the button, the clipboard, and dropping.
-
-const at = id => document.getElementById(id);
+import {at} from "./dom.js";
 
 export function addFiles(explorer) {
   at("open").onclick = at("choose").onclick = () => at("file").click();

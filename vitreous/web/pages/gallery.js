@@ -1,9 +1,8 @@
 // The images of the data set: a strip of small ones with truth and prediction, and its filters.
 import {getJson, imageUrl} from "./api.js";
+import {at, made} from "./dom.js";
 import {showError} from "./notices.js";
 import {whenReleased} from "./presses.js";
-
-const at = id => document.getElementById(id);
 
 export function addGallery(explorer) {
   if (!explorer.start.gallery) return;
@@ -78,7 +77,7 @@ class Gallery {
     if (offset) strip.append(...buttons);
     else strip.replaceChildren(...buttons);
     if (!total) {
-      strip.append(Object.assign(document.createElement("p"), {textContent: scored < count
+      strip.append(made("p", {textContent: scored < count
         ? "None so far: the model is going through the images." : "No image fits."}));
     }
     strip.scrollLeft = scrolled;
@@ -88,14 +87,14 @@ class Gallery {
   }
 
   button({image, name, truth, prediction, is_correct, similarity}) {
-    const button = document.createElement("button"), picture = document.createElement("img");
+    const button = made("button"), picture = made("img");
     Object.assign(picture, {src: imageUrl(image, "thumbnail"), loading: "lazy", alt: "", width: 76, height: 62});
     picture.addEventListener("load", () => picture.classList.toggle("pixels", picture.naturalWidth < 76));
     const lines = [[truth, ""], ...similarity === null ? [] : [[similarity.toFixed(3), "cut"]]];
     if (is_correct === false) lines.push([`✗ ${prediction[0]}`, "cut wrong"]);
     else if (is_correct) lines.push([`✓ ${Math.round(100 * prediction[1])} %`, "cut"]);
     button.append(picture, ...lines.map(([text, name]) =>
-      Object.assign(document.createElement("span"), {textContent: text, className: name || "cut"})));
+      made("span", {textContent: text, className: name || "cut"})));
     button.setAttribute("role", "option");
     button.tabIndex = -1;
     button.dataset.image = image;

@@ -1,19 +1,13 @@
 // The maps of a run's fixed images, kept step by kept step: a slider, play, and each image's prediction and score.
 import {decodeHalves} from "./attention.js";
 import {formatEpoch} from "./curves.js";
+import {at, made} from "./dom.js";
 import {Upsampler, pack, toLevels, uniformly} from "./heatmap.js";
 
-const at = id => document.getElementById(id);
 const SIDE = 240; // pixels of the longer side of a drawn map
 const FRAME_MS = 160; // a kept step while it plays
 const PALETTE = "inferno";
 const WORDS = {attention: "attention of the last layer", rollout: "rollout"};
-
-function made(name, fields = {}, ...children) {
-  const element = Object.assign(document.createElement(name), fields);
-  element.append(...children);
-  return element;
-}
 
 // An image beside itself with the map on it, and what the model says.
 class Cell {

@@ -1,5 +1,6 @@
 // All heads of all layers at once: small maps on one canvas, and two plots with a dot for each head.
 import {headsWithFindings} from "./diagnosis.js";
+import {at, made, shape} from "./dom.js";
 import {pack, robustScale, toLevels} from "./heatmap.js";
 import {drawHeads} from "./drawing.js";
 import {toggleHead} from "./intervene.js";
@@ -10,14 +11,7 @@ import {stemOf} from "./python.js";
 import {download} from "./saving.js";
 import {nameOf, tokenName} from "./view.js";
 
-const at = id => document.getElementById(id);
 const measured = new WeakMap(); // the statistics of an attention's layers
-const svg = (name, attributes, text) => {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text !== undefined) element.textContent = text;
-  return element;
-};
 
 export function addHeads(explorer) {
   const choose = (layer, head, event) => {
@@ -92,7 +86,7 @@ class SmallMultiples {
     this.grid.setAttribute("aria-rowcount", depth);
     this.grid.setAttribute("aria-colcount", this.across);
     const labels = (count, word) => Array.from({length: count}, (_, number) =>
-      Object.assign(document.createElement("span"), {textContent: number ? number : `${word} 0`}));
+      made("span", {textContent: number ? number : `${word} 0`}));
     at("multiples-heads").replaceChildren(...labels(this.across, "head"));
     at("multiples-layers").replaceChildren(...labels(depth, "layer"));
     at("all-heads").hidden = false;
@@ -140,7 +134,7 @@ class SmallMultiples {
   showOff(heads) {
     for (const old of at("multiples-map").querySelectorAll(".off")) old.remove();
     at("multiples-map").append(...heads.filter(([layer, head]) => this.maps[layer]?.[head]).map(cell => {
-      const element = Object.assign(document.createElement("div"), {className: "off"});
+      const element = made("div", {className: "off"});
       this.mark(element, cell);
       return element;
     }));
@@ -241,7 +235,7 @@ class HeadPlots {
       const count = outliers[label.dataset.layer]?.length ?? 0;
       label.textContent = count ? `${label.dataset.layer}◆` : label.dataset.layer;
       label.classList.toggle("outliers", count > 0);
-      if (count) label.append(svg("title", {}, `${count} outlier token${count > 1 ? "s" : ""} after layer ${label.dataset.layer}`));
+      if (count) label.append(shape("title", {}, `${count} outlier token${count > 1 ? "s" : ""} after layer ${label.dataset.layer}`));
     }
     at("plots-marks").hidden = !topics.size && !outliers.some(patches => patches.length);
   }
@@ -249,26 +243,26 @@ class HeadPlots {
   plot(chart, statistics, {key, title, top, uniform, format}) {
     const left = 38, right = 356, bottom = 192, height = 158, depth = statistics.length;
     const x = layer => left + (layer + 0.5) / depth * (right - left), y = value => bottom - value / top * height;
-    const parts = [svg("text", {x: 0, y: 14}, title)], step = top > 12 ? 4 : top > 4 ? 2 : top > 2 ? 1 : 0.25;
+    const parts = [shape("text", {x: 0, y: 14}, title)], step = top > 12 ? 4 : top > 4 ? 2 : top > 2 ? 1 : 0.25;
     for (let value = 0; value <= top; value += step) {
-      parts.push(svg("line", {x1: left, x2: right, y1: y(value), y2: y(value)}),
-        svg("text", {x: left - 6, y: y(value) + 4, "text-anchor": "end"}, String(value)));
+      parts.push(shape("line", {x1: left, x2: right, y1: y(value), y2: y(value)}),
+        shape("text", {x: left - 6, y: y(value) + 4, "text-anchor": "end"}, String(value)));
     }
-    parts.push(svg("line", {x1: left, x2: right, y1: y(uniform), y2: y(uniform), class: "uniform"}),
-      svg("text", {x: right, y: y(uniform) + (key === "entropy" ? 14 : -5), "text-anchor": "end"}, "uniform attention"));
+    parts.push(shape("line", {x1: left, x2: right, y1: y(uniform), y2: y(uniform), class: "uniform"}),
+      shape("text", {x: right, y: y(uniform) + (key === "entropy" ? 14 : -5), "text-anchor": "end"}, "uniform attention"));
     statistics.forEach((_, layer) => {
       if (layer % Math.ceil(depth / 12)) return;
-      const label = svg("text", {x: x(layer), y: bottom + 15, "text-anchor": "middle", class: "layer"}, String(layer));
+      const label = shape("text", {x: x(layer), y: bottom + 15, "text-anchor": "middle", class: "layer"}, String(layer));
       label.dataset.layer = layer;
       parts.push(label);
     });
-    parts.push(svg("text", {x: (left + right) / 2, y: bottom + 31, "text-anchor": "middle"}, "layer"));
+    parts.push(shape("text", {x: (left + right) / 2, y: bottom + 31, "text-anchor": "middle"}, "layer"));
     statistics.forEach((heads, layer) => heads.forEach((one, head) => {
       const spread = heads.length > 1 ? (head / (heads.length - 1) - 0.5) * Math.min(14, 180 / depth) : 0;
       const name = `layer ${layer}, head ${head}: ${key} ${format(one[key])}`;
-      const dot = svg("circle", {cx: x(layer) + spread, cy: y(one[key]), r: 4, role: "button", tabindex: "-1", "aria-label": name});
+      const dot = shape("circle", {cx: x(layer) + spread, cy: y(one[key]), r: 4, role: "button", tabindex: "-1", "aria-label": name});
       dot.dataset.head = `${layer} ${head}`;
-      dot.append(svg("title", {}, name));
+      dot.append(shape("title", {}, name));
       dot.addEventListener("click", event => this.onChoose(layer, head, event));
       parts.push(dot);
     }));

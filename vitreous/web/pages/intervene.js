@@ -1,11 +1,11 @@
 // Intervene: mask patches, switch heads off, and see how the prediction changes.
 import {Brush} from "./brush.js";
+import {at, made} from "./dom.js";
 import {readHeads, readPatches, writeHeads, writePatches} from "./intervention.js";
 import {percent} from "./panel.js";
 import {whenReleased} from "./presses.js";
 import {isFrame} from "./view.js";
 
-const at = id => document.getElementById(id);
 const UNDO_STEPS = 100;
 const FILLS = {
   mean: "the mean color of the training images, which is zero after normalization",
@@ -135,7 +135,7 @@ class Interventions {
   showHeads(heads) {
     const hadFocus = at("heads-off").contains(document.activeElement);
     at("heads-off").replaceChildren(...heads.map(([layer, head]) => {
-      const button = Object.assign(document.createElement("button"), {textContent: `layer ${layer} head ${head} ✕`,
+      const button = made("button", {textContent: `layer ${layer} head ${head} ✕`,
         onclick: () => toggleHead(this.explorer, layer, head)});
       button.setAttribute("aria-label", `layer ${layer}, head ${head}: switch on again`);
       return button;
@@ -175,14 +175,14 @@ function showClasses(before, after, isRegression) {
   const write = value => isRegression ? value.toPrecision(3) : percent(value);
   at("change-classes").hidden = !labels.length;
   at("change-rows").replaceChildren(...labels.map((label, row) => {
-    const line = document.createElement("tr"), head = Object.assign(document.createElement("th"), {scope: "row"});
-    head.append(Object.assign(document.createElement("span"), {className: "cut", textContent: label}));
+    const line = made("tr"), head = made("th", {scope: "row"});
+    head.append(made("span", {className: "cut", textContent: label}));
     for (const [number, value] of values[row].entries()) {
-      const bar = Object.assign(document.createElement("div"), {className: number ? "after" : "before"});
+      const bar = made("div", {className: number ? "after" : "before"});
       bar.style.width = `${100 * Math.abs(value) / top}%`;
       head.append(bar);
     }
-    line.append(head, ...values[row].map(value => Object.assign(document.createElement("td"), {textContent: write(value)})));
+    line.append(head, ...values[row].map(value => made("td", {textContent: write(value)})));
     return line;
   }));
 }

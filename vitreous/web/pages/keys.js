@@ -1,6 +1,6 @@
 // Keys on the image.
+import {at} from "./dom.js";
 
-const at = id => document.getElementById(id);
 const next = (list, now) => list[(list.findIndex(one => String(one) === String(now)) + 1) % list.length];
 const STEPS = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
 const ACTIONS = { // each gets the explorer and returns the fields that change

@@ -1,4 +1,5 @@
 // What is masked on an image: the pixels that the model got there, and the border around them.
+import {made} from "./dom.js";
 import {readPatches} from "./intervention.js";
 
 const PLAIN = "#6b7280"; // of masked patches whose new pixels haven't come yet
@@ -33,7 +34,7 @@ export class MaskLayer {
 
   // A copy of the photo with the masked patches on it.
   paintOn(photo) {
-    const copy = Object.assign(document.createElement("canvas"), {width: photo.width, height: photo.height}), context = copy.getContext("2d");
+    const copy = made("canvas", {width: photo.width, height: photo.height}), context = copy.getContext("2d");
     const [top, left, bottom, right] = this.box, down = photo.height / this.stage.size.height, across = photo.width / this.stage.size.width;
     context.drawImage(photo, 0, 0);
     context.imageSmoothingEnabled = false;

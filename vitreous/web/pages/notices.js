@@ -1,7 +1,7 @@
 // What the page says: short messages, errors, and the bar that shows what is being computed.
 import {Cancelled} from "./api.js";
+import {at} from "./dom.js";
 
-const at = id => document.getElementById(id);
 const running = []; // what is being done, newest last
 let toastTimer;
 

@@ -1,8 +1,8 @@
 // Prediction and controls: they show a view, and report what a person changes in it.
+import {at, made} from "./dom.js";
 import {whenReleased} from "./presses.js";
 import {IN_BROWSER, isText, tokenName} from "./view.js";
 
-const at = id => document.getElementById(id);
 export const percent = fraction => fraction >= 0.995 || fraction < 0.001 ? `${(100 * fraction).toFixed(1)} %` : `${(100 * fraction).toPrecision(fraction < 0.1 ? 2 : 3).replace(/\.0$/, "")} %`;
 
 export function addPrediction(explorer) {
@@ -22,9 +22,9 @@ function showPrediction(explorer) {
   const top = isRegression ? Math.max(...scores.map(([, score]) => Math.abs(score))) || 1 : 1;
   const focused = [...at("bars").children].indexOf(document.activeElement?.parentElement);
   at("bars").replaceChildren(...[...best, ...rest].map(([label, score]) => {
-    const item = document.createElement("li"), button = document.createElement("button"), bar = document.createElement("i");
-    const name = Object.assign(document.createElement("span"), {className: "cut", textContent: label});
-    const text = Object.assign(document.createElement("span"), {className: "score", textContent: isRegression ? score.toPrecision(3) : percent(score)});
+    const item = made("li"), button = made("button"), bar = made("i");
+    const name = made("span", {className: "cut", textContent: label});
+    const text = made("span", {className: "score", textContent: isRegression ? score.toPrecision(3) : percent(score)});
     bar.style.width = `${100 * Math.abs(score) / top}%`;
     button.append(bar, name, text);
     button.title = `Explain ${label}`;
@@ -71,7 +71,7 @@ class Controls {
     this.methods = methods;
     this.change = change;
     const group = (label, names) => {
-      const element = Object.assign(document.createElement("optgroup"), {label});
+      const element = made("optgroup", {label});
       element.append(...names.map(name => new Option(name, name)));
       return element;
     };
@@ -122,7 +122,7 @@ class Controls {
     at("heads-row").hidden = !isUsed;
     const count = view.method === "rollout" ? Math.max(...attention.heads) : attention.heads[view.layer];
     const chip = (text, isChosen, onClick, label) => {
-      const button = Object.assign(document.createElement("button"), {textContent: text, onclick: onClick});
+      const button = made("button", {textContent: text, onclick: onClick});
       button.setAttribute("aria-pressed", isChosen);
       button.setAttribute("aria-label", label);
       return button;
@@ -148,7 +148,7 @@ class Controls {
     if (attention.readToken >= 0 && attention.readToken < attention.prefix) choices.splice(attention.readToken + 1, 1);
     const buttons = choices.map(([name, token]) => {
       const isChosen = !view.patch && view.token === token;
-      const button = Object.assign(document.createElement("button"), {textContent: name,
+      const button = made("button", {textContent: name,
         onclick: () => this.change({token, patch: null})});
       button.setAttribute("role", "radio");
       button.setAttribute("aria-checked", isChosen);
@@ -156,7 +156,7 @@ class Controls {
       return button;
     });
     if (view.patch) {
-      const button = Object.assign(document.createElement("button"), {
+      const button = made("button", {
         textContent: `patch ${view.patch.join(", ")} ✕`, onclick: () => this.change({patch: null})});
       button.setAttribute("role", "radio");
       button.setAttribute("aria-checked", true);

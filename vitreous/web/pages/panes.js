@@ -1,9 +1,9 @@
 // Side by side: a second pane with a model, a method and an image of its own, and which of the two is active.
 import {getJson, imageUrl} from "./api.js";
+import {at} from "./dom.js";
 import {toast, withBusy} from "./notices.js";
 import {fromFragment, isText} from "./view.js";
 
-const at = id => document.getElementById(id);
 const LETTERS = ["A", "B"];
 
 export function addPanes(explorer) {

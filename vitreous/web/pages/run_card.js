@@ -1,4 +1,5 @@
 // How far one run is: its state, progress, remaining time and newest scores, and its model.
+import {at, made} from "./dom.js";
 
 const STATES = {starting: "starting", training: "training", stopped: "stopped", finished: "finished"};
 
@@ -11,37 +12,33 @@ export function formatClock(seconds) {
 
 const count = number => number.toLocaleString("en");
 
-function made(name, className = "", text = "") { return Object.assign(document.createElement(name), {className, textContent: text}); }
-
 export class RunCard {
   constructor(index, style, hasColor, onReload) {
-    this.root = made("article", "card run");
+    this.root = made("article", {className: "card run"});
     this.root.setAttribute("aria-labelledby", `run-${index}`);
-    const head = made("div", "run-head");
-    this.name = Object.assign(made("h2"), {id: `run-${index}`});
-    this.swatch = made("span", `swatch ${style}`);
+    this.name = made("h2", {id: `run-${index}`});
+    this.swatch = made("span", {className: `swatch ${style}`});
     this.swatch.hidden = !hasColor;
-    this.state = made("span", "state");
-    head.append(this.swatch, this.name, this.state);
-    this.about = made("p", "quiet");
+    this.state = made("span", {className: "state"});
+    const head = made("div", {className: "run-head"}, this.swatch, this.name, this.state);
+    this.about = made("p", {className: "quiet"});
     this.bar = made("progress");
     this.bar.setAttribute("aria-label", "Steps taken");
-    this.progress = made("p", "numbers");
-    this.scores = made("p", "numbers");
-    this.problem = made("p", "wrong");
-    this.open = made("a", "button", "Open in the explorer");
-    this.reload = made("button", "", "Reload the latest checkpoint");
+    this.progress = made("p", {className: "numbers"});
+    this.scores = made("p", {className: "numbers"});
+    this.problem = made("p", {className: "wrong"});
+    this.open = made("a", {className: "button", textContent: "Open in the explorer"});
+    this.reload = made("button", {textContent: "Reload the latest checkpoint"});
     this.reload.addEventListener("click", onReload);
-    this.weights = made("span", "quiet");
-    const row = made("div", "row");
-    row.append(this.open, this.reload, this.weights);
+    this.weights = made("span", {className: "quiet"});
+    const row = made("div", {className: "row"}, this.open, this.reload, this.weights);
     this.root.append(head, this.about, this.bar, this.progress, this.scores, this.problem, row);
-    document.getElementById("runs").append(this.root);
+    at("runs").append(this.root);
   }
 
   show({description, status, metrics}) {
     if (this.status && this.status.state !== status.state) {
-      document.getElementById("said").textContent = `${description.name}: ${STATES[status.state]}`;
+      at("said").textContent = `${description.name}: ${STATES[status.state]}`;
     }
     this.status = status;
     this.name.textContent = description.name;

@@ -1,8 +1,7 @@
 // Models that are runs: the way to the page of their training, and their newest weights.
 import {followJob, post} from "./api.js";
+import {at} from "./dom.js";
 import {withBusy} from "./notices.js";
-
-const at = id => document.getElementById(id);
 
 export function addRuns(explorer) {
   const {runs} = explorer.start, button = at("reload-model");

@@ -1,12 +1,11 @@
 // A view that was saved as one file: the image, its map, and hovering. It is the explorer's own code, without a server.
 import {Attention} from "./attention.js";
+import {at} from "./dom.js";
 import {compose} from "./drawing.js";
 import {Palettes} from "./heatmap.js";
 import {Stage} from "./stage.js";
 import {PatchTokens} from "./tokens.js";
 import {captionOf, describeSimilarity, describeValue, describeWeights, startToken} from "./view.js";
-
-const at = id => document.getElementById(id);
 
 function toBuffer(base64) {
   const text = atob(base64), bytes = new Uint8Array(text.length);

@@ -1,5 +1,6 @@
 // What can be taken away: the link, the Python lines, and files of what is shown.
 import {Cancelled, getBlob, getJson, imageUrl} from "./api.js";
+import {at, made} from "./dom.js";
 import {blobToDataUri, compose, toDataUri, toPng, toSvg} from "./drawing.js";
 import {describeIntervention, interventionOf} from "./intervention.js";
 import {Menu} from "./menu.js";
@@ -8,8 +9,6 @@ import {doubles, floats, integers, text, texts, toNpz} from "./npz.js";
 import {toOneFile} from "./one_file.js";
 import {explainOptions, pythonOf, stemOf} from "./python.js";
 import {frameNumber, isFrame, nameOf} from "./view.js";
-
-const at = id => document.getElementById(id);
 
 // Each file: its item in the menu, the end of its name, and how it is made of what is shown.
 const FILES = {
@@ -96,7 +95,7 @@ async function copy(content, parent = document.body) {
   try {
     await navigator.clipboard.writeText(content);
   } catch { // pages without a secure origin have no clipboard
-    const area = Object.assign(document.createElement("textarea"), {value: content, className: "hidden"});
+    const area = made("textarea", {value: content, className: "hidden"});
     parent.append(area);
     area.select();
     document.execCommand("copy");
@@ -152,7 +151,7 @@ async function makePage(shown) {
 
 // Saves bytes as a file of the browser's download folder.
 export function download(blob, name) {
-  const link = Object.assign(document.createElement("a"), {href: URL.createObjectURL(blob), download: name});
+  const link = made("a", {href: URL.createObjectURL(blob), download: name});
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }

@@ -2,13 +2,13 @@
 // has changed, and answers when something has.
 import {Cancelled, followJob, getJson, post} from "./api.js";
 import {CurveChart, fewer, runningMedian} from "./curves.js";
+import {at, made} from "./dom.js";
 import {GrowingMaps} from "./growing.js";
 import {Palettes} from "./heatmap.js";
 import {toast} from "./notices.js";
 import {RunCard} from "./run_card.js";
 import {addTheme} from "./theme.js";
 
-const at = id => document.getElementById(id);
 const STYLES = 6; // colors of runs
 const RETRY_MS = 3000;
 
@@ -106,15 +106,10 @@ class TrainingPage {
     });
     const references = new Set(this.runs.map(({description: {reference}}) => reference?.label).filter(Boolean));
     for (const label of references) entries.push(["reference", label]);
-    at("curves-legend").replaceChildren(...entries.map(([style, text]) => {
-      const item = document.createElement("li"), swatch = document.createElement("span");
-      swatch.className = `swatch ${style}`;
-      item.append(swatch, text);
-      return item;
-    }));
+    at("curves-legend").replaceChildren(...entries.map(([style, text]) => made("li", {}, made("span", {className: `swatch ${style}`}), text)));
     const notes = [...new Set(this.runs.flatMap(({description}) => description.notes))];
     at("curves-notes").replaceChildren(...notes.map(text =>
-      Object.assign(document.createElement("p"), {className: "quiet", textContent: text})));
+      made("p", {className: "quiet", textContent: text})));
   }
 
   // ---- maps
